@@ -1,0 +1,94 @@
+"""The shape of a table as the database has it now: columns, key types, partitions, capture triggers. Pure values."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from exportd.model.entity import TableName
+
+
+class Kind(StrEnum):
+    """pg_class.relkind, as far as it can be captured."""
+
+    TABLE = "r"
+    PARTITIONED = "p"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A live column of a table.
+
+    ``type_name`` is what format_type says of its type below domains: without modifiers, with its schema where that is not
+    pg_catalog. ``base_type`` is
+    the pg_catalog name below domains (``bool``, ``timestamptz``, ``json``, …) or the qualified name of another type;
+    ``base_kind`` its pg_type.typtype, ``element_kind`` the typtype of an array's element or "". ``collation`` is a
+    quoted name, or None for the type's default. ``equality`` is the schema of the type's default ``=`` operator.
+    """
+
+    number: int
+    name: str
+    type_name: str
+    type_oid: int
+    type_modifier: int
+    base_type: str
+    base_kind: str
+    element_type: str
+    element_kind: str
+    collation: str | None
+    equality: str
+    not_null: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureTrigger:
+    """A trigger that calls a function of ours. ``enabled`` is pg_trigger.tgenabled, ``xmin`` the row's version."""
+
+    oid: int
+    xmin: str
+    name: str
+    enabled: str
+    function: str
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """One table of a tree: the root itself, a partition, or an inheritance child."""
+
+    oid: int
+    name: TableName
+    kind: Kind
+    pages: int
+    columns: tuple[Column, ...]
+    triggers: tuple[CaptureTrigger, ...]
+
+    def column(self, name: str) -> Column | None:
+        return next((each for each in self.columns if each.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A table with everything below it. ``members`` excludes the root and is sorted by name.
+
+    ``subscribed``: a logical replication subscription writes into it, which fires row triggers only.
+    ``log_oid`` is the oid of its entity's change log, None when capture is not installed.
+    """
+
+    root: Relation
+    members: tuple[Relation, ...]
+    subscribed: bool
+    log_oid: int | None
+    log_columns: tuple[tuple[str, str], ...]
+
+    @property
+    def relations(self) -> tuple[Relation, ...]:
+        return (self.root, *self.members)
+
+    @property
+    def pages(self) -> int:
+        """The size of the largest table of the tree in pages of 8 KiB: the range of ctid."""
+        return max(each.pages for each in self.relations)
+
+    def same_layout(self, member: Relation) -> bool:
+        """Whether the member's rows have the same text form as the root's."""
+        return [(each.name, each.type_oid) for each in member.columns] == [
+            (each.name, each.type_oid) for each in self.root.columns
+        ]

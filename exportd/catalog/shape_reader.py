@@ -1,0 +1,102 @@
+"""Reads the shape of entities' tables from the database, in four queries whatever their number."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from asyncpg import Connection, Record
+
+from exportd.catalog.shape import CaptureTrigger, Column, Kind, Relation, Shape
+from exportd.database.queries import load
+from exportd.model.change_log import log_name
+from exportd.model.entity import Entity, EntityCode, TableName
+
+_QUERIES = load("shape")
+_RELATIONS = _QUERIES["relations"]
+_COLUMNS = _QUERIES["columns"]
+_TRIGGERS = _QUERIES["triggers"]
+
+
+async def read_shapes(connection: "Connection[Record]", entities: Sequence[Entity]) -> dict[EntityCode, Shape]:
+    """The shape of each entity's table; an entity whose table does not exist is left out.
+
+    The connection's search_path must be pg_catalog, so that type names come out qualified. Inside a snapshot's
+    transaction the answer is that snapshot's.
+    """
+    found = await connection.fetch(
+        _RELATIONS,
+        [each.table.schema for each in entities],
+        [each.table.name for each in entities],
+        [log_name(each.code) for each in entities],
+    )
+    oids = sorted({row["oid"] for row in found} | {row["log_oid"] for row in found if row["log_oid"] is not None})
+    columns = _grouped(await connection.fetch(_COLUMNS, oids))
+    triggers = _grouped(await connection.fetch(_TRIGGERS, oids))
+    trees: dict[int, list[Record]] = defaultdict(list)
+    for row in found:
+        trees[row["position"]].append(row)
+    return {
+        entity.code: _shape(trees[position], columns, triggers)
+        for position, entity in enumerate(entities, start=1)
+        if position in trees and _capturable(trees[position])
+    }
+
+
+def _capturable(tree: Iterable[Record]) -> bool:
+    return all(row["kind"] in set(Kind) for row in tree)
+
+
+def _grouped(rows: Iterable[Record]) -> Mapping[int, list[Record]]:
+    by_table: dict[int, list[Record]] = defaultdict(list)
+    for row in rows:
+        by_table[row["table_oid"]].append(row)
+    return by_table
+
+
+def _shape(
+    tree: Sequence[Record], columns: Mapping[int, list[Record]], triggers: Mapping[int, list[Record]]
+) -> Shape:
+    root, *members = (
+        Relation(
+            oid=row["oid"],
+            name=TableName(row["schema_name"], row["table_name"]),
+            kind=Kind(row["kind"]),
+            pages=row["pages"],
+            columns=tuple(_column(each) for each in columns.get(row["oid"], ())),
+            triggers=tuple(
+                CaptureTrigger(
+                    oid=each["oid"],
+                    xmin=each["xmin"],
+                    name=each["name"],
+                    enabled=each["enabled"],
+                    function=each["function"],
+                )
+                for each in triggers.get(row["oid"], ())
+            ),
+        )
+        for row in tree
+    )
+    log_oid = tree[0]["log_oid"]
+    return Shape(
+        root=root,
+        members=tuple(members),
+        subscribed=any(row["subscribed"] for row in tree),
+        log_oid=log_oid,
+        log_columns=tuple((each["name"], each["type_name"]) for each in columns.get(log_oid, ())),
+    )
+
+
+def _column(row: Record) -> Column:
+    return Column(
+        number=row["number"],
+        name=row["name"],
+        type_name=row["type_name"],
+        type_oid=row["type_oid"],
+        type_modifier=row["type_modifier"],
+        base_type=row["base_type"],
+        base_kind=row["base_kind"],
+        element_type=row["element_type"],
+        element_kind=row["element_kind"],
+        collation=row["collation_name"],
+        equality=row["equality"],
+        not_null=row["not_null"],
+    )

@@ -1,0 +1,78 @@
+-- name: installed_functions
+-- The functions that belong to change logs: trigger functions and those that pass a key on.
+SELECT p.oid, p.proname AS name, p.prosrc AS body, pg_catalog.pg_get_function_identity_arguments(p.oid) AS arguments,
+       p.prorettype = 'pg_catalog.trigger'::regtype AS is_trigger
+FROM pg_catalog.pg_proc AS p
+WHERE p.pronamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'exportd')
+  AND p.proname LIKE 'log\_%'
+ORDER BY p.proname
+
+-- name: installed_logs
+-- Every change log there is, with what it captures (its comment).
+SELECT c.relname AS name, pg_catalog.obj_description(c.oid, 'pg_class') AS captures
+FROM pg_catalog.pg_class AS c
+WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'exportd')
+  AND c.relkind = 'r' AND c.relname LIKE 'log\_%'
+ORDER BY c.relname
+
+-- name: installed_triggers
+-- Every capture trigger in the database, whatever table it is on.
+SELECT g.tgname AS name, n.nspname AS schema_name, c.relname AS table_name, p.proname AS function
+FROM pg_catalog.pg_trigger AS g
+JOIN pg_catalog.pg_proc AS p ON p.oid = g.tgfoid
+JOIN pg_catalog.pg_class AS c ON c.oid = g.tgrelid
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE p.pronamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'exportd')
+  AND p.proname LIKE 'log\_%'
+ORDER BY n.nspname, c.relname, g.tgname
+
+-- name: cluster
+-- The cluster the logs were written in, as recorded, beside the one this is.
+SELECT recorded.system_identifier AS recorded_identifier,
+       recorded.database_oid AS recorded_oid,
+       (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) AS system_identifier,
+       (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) AS database_oid
+FROM (SELECT) AS one LEFT JOIN exportd.cluster AS recorded ON true
+
+-- name: record_cluster
+-- $1 text: system identifier; $2 oid: database
+INSERT INTO exportd.cluster (system_identifier, database_oid) VALUES ($1, $2)
+ON CONFLICT (only_row) DO UPDATE SET system_identifier = excluded.system_identifier, database_oid = excluded.database_oid
+
+-- name: arm_doorbell
+-- Triggers ring until the given number of seconds is over. $1 float8: seconds
+UPDATE exportd.doorbell SET armed_until = pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $1)
+
+-- name: disarm_doorbell
+UPDATE exportd.doorbell SET armed_until = '-infinity' WHERE armed_until <> '-infinity'
+
+-- name: two_phase_allowed
+-- PREPARE TRANSACTION fails in a transaction that has executed NOTIFY.
+SELECT pg_catalog.current_setting('max_prepared_transactions')::integer > 0
+
+-- name: expire_positions
+-- Positions that have not moved for longer than the horizon stop holding the log back. $1 float8: horizon in seconds
+UPDATE exportd.position AS p SET expired = true
+FROM exportd.schedule AS s
+WHERE s.id = p.schedule_id AND NOT p.expired
+  AND p.taken_at < pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => $1)
+RETURNING s.organization, s.code, p.entity
+
+-- name: prune_bounds
+-- Per entity, the transaction below which no window will ever look again: the oldest lower end of a schedule's next
+-- window, of a running job, and of this moment (a job that starts later takes a later snapshot).
+-- $1 text[]: entities
+WITH now AS (SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()) AS xmin),
+running AS (
+    SELECT min(log_hold::text::numeric) AS hold FROM exportd.job WHERE state = 'RUNNING' AND log_hold IS NOT NULL
+)
+SELECT e.entity,
+       least(
+           (SELECT xmin::text::numeric FROM now),
+           (SELECT hold FROM running),
+           (SELECT min(pg_catalog.pg_snapshot_xmin(p.snapshot)::text::numeric)
+            FROM exportd.position AS p
+            JOIN exportd.schedule AS s ON s.id = p.schedule_id AND s.deleted_at IS NULL
+            WHERE p.entity = e.entity AND NOT p.expired)
+       )::text AS bound
+FROM unnest($1::text[]) AS e (entity)

@@ -1,0 +1,83 @@
+"""A job: one run of a schedule, or an ad hoc export."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import NewType
+from uuid import UUID
+
+from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.schedule import DestinationCode, ExportFormat, ScheduleId
+
+JobId = NewType("JobId", UUID)
+
+
+class JobState(StrEnum):
+    """The state of a job, as its users see it."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+
+
+class JobPhase(StrEnum):
+    """Where a running job is. From SEALED on, the source database is not read again."""
+
+    EXTRACTING = "EXTRACTING"
+    SEALED = "SEALED"
+    PUBLISHING = "PUBLISHING"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be exported, frozen when the schedule fired.
+
+    ``due_at`` gives the ``date=`` and ``hour=`` of object keys. ``schedule_id`` is None for an ad hoc export, which
+    moves no position.
+    """
+
+    id: JobId
+    organization: OrganizationId
+    schedule_id: ScheduleId | None
+    schedule_code: str | None
+    due_at: datetime
+    entities: tuple[EntityCode, ...]
+    format: ExportFormat
+    destinations: tuple[DestinationCode, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work on a job. ``fence`` grows with every claim; a write with an older one is refused.
+
+    ``attempt`` counts from 1. ``phase`` is where the last holder left the job.
+    """
+
+    job: Job
+    fence: int
+    attempt: int
+    phase: JobPhase
+
+
+@dataclass(slots=True)
+class EntityProgress:
+    """What was read so far of one entity. ``size_bytes`` is what is in the spool (compressed)."""
+
+    rows: int = 0
+    deleted_rows: int = 0
+    content_bytes: int = 0
+    size_bytes: int = 0
+    files: int = 0
+    done: bool = False
+
+
+@dataclass(slots=True)
+class JobProgress:
+    """A running job's live figures, one entry per entity; written to the job's row with its heartbeat."""
+
+    entities: dict[EntityCode, EntityProgress] = field(default_factory=dict)
+    published_files: int = 0
+
+    def of(self, entity: EntityCode) -> EntityProgress:
+        return self.entities.setdefault(entity, EntityProgress())

@@ -1,0 +1,36 @@
+"""From what the database says to the guards of an entity. Pure."""
+
+from exportd.catalog.shape import Shape
+from exportd.model.entity import Entity
+from exportd.snapshots.guards import ClusterFacts, Guards, definition_fingerprint, fingerprint
+
+
+def guards_of(entity: Entity, shape: Shape, cluster: ClusterFacts) -> Guards:
+    """The entity's guards at the snapshot in which ``shape`` was read."""
+    columns = [(each.name, each.type_oid, each.type_modifier) for each in shape.root.columns]
+    used = _used_columns(entity)
+    return Guards(
+        cluster=cluster,
+        triggers=fingerprint(
+            shape.log_oid,
+            [(each.oid, [(t.oid, t.xmin, t.enabled) for t in each.triggers]) for each in shape.relations],
+        ),
+        partitions=fingerprint([(each.oid, str(each.name)) for each in shape.members]),
+        columns=fingerprint([column for column in columns if used is None or column[0] in used]),
+        row_shape=fingerprint(
+            [(each.number, each.name, each.type_oid, each.type_modifier) for each in shape.root.columns],
+            [[(c.number, c.name, c.type_oid) for c in each.columns] for each in shape.members],
+        ),
+        definition=definition_fingerprint(entity),
+    )
+
+
+def _used_columns(entity: Entity) -> set[str] | None:
+    """The exported, key and tenant columns; None for all of them, because an expression may use any."""
+    if any(each.expression for each in entity.fields):
+        return None
+    return {
+        *entity.key,
+        *([entity.tenant] if entity.tenant else []),
+        *(each.column for each in entity.fields if each.column),
+    }

@@ -1,0 +1,92 @@
+"""What must not have changed since the previous run for an incremental one to be exact. Pure.
+
+Each fact is stored with the position and compared at the next run. A difference makes that entity's run full, with a
+reason code; never silently incremental, never silently full.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from exportd.model.entity import Entity
+from exportd.model.reason import FullReason
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterFacts:
+    """Which line of transaction numbers this is. A restore, an upgrade or a failover starts another."""
+
+    system_identifier: str
+    timeline: str
+    database_oid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Guards:
+    """The facts of one entity at one snapshot. Fingerprints are hex digests.
+
+    ``triggers`` covers pg_trigger's oid, xmin and tgenabled of every capture trigger and the log table's oid;
+    ``partitions`` the tree below the table; ``columns`` the columns that are exported, key or tenant; ``row_shape``
+    every column, which is what makes an image readable; ``definition`` the catalog's entry.
+    """
+
+    cluster: ClusterFacts
+    triggers: str
+    partitions: str
+    columns: str
+    row_shape: str
+    definition: str
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Guards | None":
+        """The guards a position was stored with; None when an older version stored others (compares as changed)."""
+        try:
+            return cls(
+                cluster=ClusterFacts(**document["cluster"]),
+                **{each.name: document[each.name] for each in dataclasses.fields(cls) if each.name != "cluster"},
+            )
+        except (KeyError, TypeError):
+            return None
+
+
+def fingerprint(*facts: object) -> str:
+    """A digest that is equal exactly when the facts are."""
+    return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:32]
+
+
+def definition_fingerprint(entity: Entity) -> str:
+    """Changes when the catalog exports something else: fields, their order or source, key, tenant, table."""
+    return fingerprint(
+        str(entity.table),
+        entity.key,
+        entity.tenant,
+        [(each.name, each.column, each.expression) for each in entity.fields],
+    )
+
+
+def difference(before: Guards | None, now: Guards) -> FullReason | None:
+    """Why a run since ``before`` cannot be incremental, the weightiest reason first; None when it can.
+
+    ``row_shape`` is not compared here: it matters only while the window holds images.
+    """
+    if before is None:
+        return FullReason.CATALOG_CHANGED
+    old, new = before.cluster, now.cluster
+    checks = (
+        (
+            (old.system_identifier, old.database_oid) == (new.system_identifier, new.database_oid),
+            FullReason.CLUSTER_CHANGED,
+        ),
+        (old.timeline == new.timeline, FullReason.TIMELINE_CHANGED),
+        (before.definition == now.definition, FullReason.CATALOG_CHANGED),
+        (before.columns == now.columns, FullReason.COLUMNS_CHANGED),
+        (before.partitions == now.partitions, FullReason.PARTITIONS_CHANGED),
+        (before.triggers == now.triggers, FullReason.CAPTURE_CHANGED),
+    )
+    return next((reason for same, reason in checks if not same), None)
