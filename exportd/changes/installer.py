@@ -89,7 +89,9 @@ class CaptureInstaller:
         for attempt in range(1, self._attempts + 1):
             try:
                 async with connection.transaction():
-                    await connection.execute(f"SET LOCAL lock_timeout = '{int(self._lock_timeout_s * 1000)}ms'")
+                    await connection.execute(
+                        f"SET LOCAL lock_timeout = '{int(self._lock_timeout_s * 1000)}ms'"
+                    )
                     if repair.locked:
                         await connection.execute(repair.lock())
                     for statement in repair.statements:
@@ -136,5 +138,3 @@ def _repair(entity: Entity, shape: Shape | None, installed: Installed) -> Repair
             reason=Reason.TABLE_MISSING,
         )
     return repair_of(entity, capture_of(entity, shape), shape, installed)
-
-

@@ -50,11 +50,11 @@ def repair_of(entity: Entity, capture: Capture, shape: Shape, installed: Install
     findings: list[str] = []
     statements: list[str] = []
     log = log_name(entity.code)
-    current_log = (
-        installed.logs.get(log) == captures(entity) and shape.log_columns == capture.log_columns
-    )
+    current_log = installed.logs.get(log) == captures(entity) and shape.log_columns == capture.log_columns
     if not current_log:
-        findings.append("the change log is missing" if log not in installed.logs else "the change log is of another key")
+        findings.append(
+            "the change log is missing" if log not in installed.logs else "the change log is of another key"
+        )
         statements.extend(_drop(entity, installed))
         statements.append(capture.log)
         statements.append(f"COMMENT ON TABLE {table(log_table(entity.code))} IS {literal(captures(entity))}")

@@ -159,7 +159,9 @@ class _Writer:
         columns.append("image text")
         indexed = f"({TENANT_COLUMN}, xid)" if self._tenant_shape else "(xid)"
         # Long arrays go out of line uncompressed: compressing keys costs the writer time for nothing.
-        storage = "".join(f"ALTER TABLE {self._log} ALTER {name} SET STORAGE EXTERNAL;\n" for name in self._keys)
+        storage = "".join(
+            f"ALTER TABLE {self._log} ALTER {name} SET STORAGE EXTERNAL;\n" for name in self._keys
+        )
         # Rows are only inserted and, in batches, deleted: vacuum by inserts and soon, so that space is reused.
         return (
             f"CREATE TABLE {self._log} (\n    " + ",\n    ".join(columns) + "\n) WITH (\n"
@@ -192,7 +194,9 @@ class _Writer:
         """
         own = [*self._entity.key, *([self._entity.tenant] if self._entity.tenant else [])]
         columns = [each.name for each in self._shape.root.columns] if reordered else []
-        absent = ", ".join(f"NULL::exportd.absent AS {identifier(name)}" for name in dict.fromkeys([*own, *columns]))
+        absent = ", ".join(
+            f"NULL::exportd.absent AS {identifier(name)}" for name in dict.fromkeys([*own, *columns])
+        )
         fetched = [
             f"exportd.{self._name}_{key}({identifier(name)}) AS {key}"
             for key, name in zip(self._keys, self._entity.key, strict=True)
@@ -283,7 +287,9 @@ class _Writer:
         reordered = not self._shape.same_layout(member)
         suffix = f"_{member.oid}" if reordered else ""
         if self._shape.subscribed:
-            yield TriggerFunction(f"{self._name}_row{suffix}", self._row_body(reordered=reordered), _IMAGE_SETTINGS)
+            yield TriggerFunction(
+                f"{self._name}_row{suffix}", self._row_body(reordered=reordered), _IMAGE_SETTINGS
+            )
         else:
             yield TriggerFunction(f"{self._name}_insert", self._insert_body())
             yield TriggerFunction(f"{self._name}_update{suffix}", self._update_body(reordered=reordered))

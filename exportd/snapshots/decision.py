@@ -4,17 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exportd.model.entity import EntityCode
+from exportd.model.extraction import Mode
 from exportd.model.position import Position
 from exportd.model.reason import FullReason
 from exportd.model.schedule import DestinationCode
 from exportd.snapshots.guards import Guards, difference
-from exportd.snapshots.window import EntityWindow, Mode, SnapshotText, parse_snapshot, xmax
+from exportd.snapshots.window import EntityWindow, SnapshotText, parse_snapshot, xmax
 
 
 @dataclass(frozen=True, slots=True)
 class LogContents:
     """What an entity's log holds for a window: an upper bound of its keys, whether any change is unknown (T), and
-    whether any record was deleted."""
+    whether any record was deleted.
+    """
 
     keys: int
     unknown: bool

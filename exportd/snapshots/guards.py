@@ -49,7 +49,11 @@ class Guards:
         try:
             return cls(
                 cluster=ClusterFacts(**document["cluster"]),
-                **{each.name: document[each.name] for each in dataclasses.fields(cls) if each.name != "cluster"},
+                **{
+                    each.name: document[each.name]
+                    for each in dataclasses.fields(cls)
+                    if each.name != "cluster"
+                },
             )
         except (KeyError, TypeError):
             return None

@@ -71,7 +71,9 @@ def lock_statement(entities: Sequence[Entity]) -> str:
 class SnapshotOpener:
     """Opens snapshots on export connections of ``connector``."""
 
-    def __init__(self, connector: Connector, *, is_intact: IsIntact, pause: Callable[[float], Awaitable[None]]) -> None:
+    def __init__(
+        self, connector: Connector, *, is_intact: IsIntact, pause: Callable[[float], Awaitable[None]]
+    ) -> None:
         self._connector = connector
         self._is_intact = is_intact
         self._pause = pause
@@ -231,5 +233,3 @@ async def _contents(
     return {
         EntityCode(row["entity"]): LogContents(row["keys"], row["unknown"], row["deletions"]) for row in rows
     }
-
-

@@ -115,7 +115,10 @@ class Reader:
             for task in waiting:
                 await done(task, await self._copy(connection, task, format, sinks(task.entity)))
 
-        async with self._connections(snapshot, streams) as connections, anyio.create_task_group() as tasks_running:
+        async with (
+            self._connections(snapshot, streams) as connections,
+            anyio.create_task_group() as tasks_running,
+        ):
             for connection in connections:
                 tasks_running.start_soon(work, connection)
 
@@ -136,7 +139,8 @@ class Reader:
 
     async def _join(self, connection: "Connection[Record]", snapshot: OpenSnapshot, name: str) -> None:
         """Lock first: were an ALTER already waiting behind the snapshot's lock, the COPY would wait behind that
-        for ever. The connection's lock_timeout turns that into an error, and the job tries again."""
+        for ever. The connection's lock_timeout turns that into an error, and the job tries again.
+        """
         try:
             await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             await connection.execute(snapshot.locks())

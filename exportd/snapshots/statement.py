@@ -128,7 +128,9 @@ class Statements:
 
     def _live(self, conditions: list[str]) -> str:
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        return self._as_lines(f"SELECT {self._select_list(deleted=False)} FROM {table(self.entity.table)} AS t{where}")
+        return self._as_lines(
+            f"SELECT {self._select_list(deleted=False)} FROM {table(self.entity.table)} AS t{where}"
+        )
 
     def _as_lines(self, query: str) -> str:
         if self.format is ExportFormat.CSV:

@@ -11,10 +11,10 @@ window. The lower bound only makes the log's index usable: everything below xmin
 
 import re
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import NewType
 
 from exportd.model.entity import EntityCode
+from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
 
 SnapshotText = NewType("SnapshotText", str)
@@ -39,13 +39,6 @@ def xmin(snapshot: SnapshotText) -> int:
 def xmax(snapshot: SnapshotText) -> int:
     """The first transaction that had not been started."""
     return int(snapshot.split(":")[1])
-
-
-class Mode(StrEnum):
-    """How much of an entity a run holds."""
-
-    FULL = "full"
-    INCREMENTAL = "incremental"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,5 @@
+"""``python -m exportd``."""
+
+from exportd.cli.main import main
+
+main()

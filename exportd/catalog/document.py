@@ -1,0 +1,107 @@
+"""The catalog file: reads ``[[entity]]`` tables into entities, strictly, every problem with its line.
+
+Fields and types that the file leaves open stay open in the ``Catalog``; ``checker.resolve`` takes them from
+the database.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from exportd.catalog.cross_checks import check_entries
+from exportd.catalog.entries import CatalogEntry, FieldEntry, FileEntry
+from exportd.catalog.names import snake_case
+from exportd.model.entity import Entity, EntityCode, Field
+from exportd.model.errors import PermanentError, Problem, SettingsError
+from exportd.model.reason import Reason
+from exportd.settings.closest import did_you_mean
+from exportd.settings.document import Document, parse, sorted_by_line
+from exportd.settings.lines import KeyPath, Lines
+from exportd.settings.reader import read_text
+from exportd.settings.sentences import problems_of
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """What can be exported. ``entities`` is in the file's order.
+
+    ``open_types`` are the fields whose type the file does not tell. An entity without fields exports every
+    column. ``document`` is the file it was read from.
+    """
+
+    entities: dict[EntityCode, Entity]
+    open_types: frozenset[tuple[EntityCode, str]] = frozenset()
+    document: Document = field(default=Document("", {}, Lines({})), repr=False)
+
+    def get(self, code: EntityCode) -> Entity:
+        """The entity; PermanentError when the catalog has none of this name."""
+        entity = self.entities.get(code)
+        if entity is None:
+            hint = did_you_mean(code, self.entities, what="entities of the catalog")
+            raise PermanentError(f"the catalog has no entity {code}; {hint}", reason=Reason.CATALOG_MISMATCH)
+        return entity
+
+    def problem(self, code: EntityCode, sentence: str, *, about: KeyPath = ()) -> Problem:
+        """A problem of an entity, at the line of one of its keys."""
+        if code not in self.entities or not self.document.name:
+            return Problem(code, sentence)
+        path = ("entity", list(self.entities).index(code), *about)
+        return Problem(self.document.where(path), f"{code}: {sentence}")
+
+
+def load(path: Path) -> Catalog:
+    """The catalog of a file; SettingsError with every problem."""
+    return loads(read_text(path), name=str(path))
+
+
+def loads(text: str, *, name: str) -> Catalog:
+    """The catalog of a TOML text; SettingsError with every problem. ``name`` is what problems call the
+    text.
+    """
+    document = parse(text, name=name)
+    problems = list(check_entries(document))
+    try:
+        file = FileEntry.model_validate(document.data)
+    except ValidationError as error:
+        problems += problems_of(error, document=document, model=FileEntry)
+    else:
+        if not problems:
+            return _catalog(file, document)
+    raise SettingsError(sorted_by_line(problems))
+
+
+def _catalog(file: FileEntry, document: Document) -> Catalog:
+    return Catalog(
+        entities={EntityCode(entry.code): _entity(entry) for entry in file.entity},
+        open_types=frozenset(
+            (EntityCode(entry.code), each.name)
+            for entry in file.entity
+            for each in entry.fields or ()
+            if each.type is None
+        ),
+        document=document,
+    )
+
+
+def _entity(entry: CatalogEntry) -> Entity:
+    return Entity(
+        code=EntityCode(entry.code),
+        label=entry.label,
+        type_token=entry.type_token,
+        table=entry.table,
+        key=entry.key,
+        tenant=entry.tenant,
+        fields=tuple(_field(each) for each in entry.fields or ()),
+    )
+
+
+def _field(entry: FieldEntry) -> Field:
+    return Field(
+        name=entry.name,
+        column=(entry.column or snake_case(entry.name)) if entry.expression is None else None,
+        expression=entry.expression,
+        type=entry.type or "string",
+        format=entry.format,
+        reference=None if entry.reference is None else EntityCode(entry.reference),
+    )

@@ -1,0 +1,115 @@
+"""The names of fields and entities, made from those of columns and tables."""
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from itertools import count
+
+LONGEST_ENTITY_CODE = 40
+LONGEST_FIELD_NAME_BYTES = 63
+"""Postgres cuts a longer name, which would change the keys of JSON records."""
+
+
+def camel_case(name: str) -> str:
+    """``dt_created`` is dtCreated, ``_id`` id, ``URL_path`` urlPath; a name in camelCase stays as it is.
+
+    A name of nothing but separators stays as it is too.
+    """
+    words = _words(name)
+    if not words:
+        return name
+    first, *others = words
+    return _lower_start(first) + "".join(_capitalized(word) for word in others)
+
+
+def snake_case(name: str) -> str:
+    """``dtCreated`` is dt_created, ``userID`` user_id, ``URLPath`` url_path; a name in snake_case stays as it
+    is.
+    """
+    result = ""
+    for index, character in enumerate(name):
+        before = name[index - 1] if index else ""
+        after = name[index + 1] if index + 1 < len(name) else ""
+        new_word = character.isupper() and (
+            before.islower() or before.isdigit() or (before.isupper() and after.islower())
+        )
+        result += f"_{_lower(character)}" if new_word else _lower(character)
+    return result
+
+
+def unique_names(names: Sequence[str], *, taken: Iterable[str] = ()) -> list[str]:
+    """The same names, with a number (from 2) behind each that is used already, by itself or by ``taken``.
+
+    Names that differ in upper and lower case only count as the same, for many warehouses see it so. A number
+    never makes a name that another one has.
+    """
+    used = {name.casefold() for name in taken}
+    reserved = used | {name.casefold() for name in names}
+    unique = []
+    for name in names:
+        candidate = name
+        if name.casefold() in used:
+            candidate = next(
+                numbered for number in count(2) if (numbered := f"{name}{number}").casefold() not in reserved
+            )
+        used.add(candidate.casefold())
+        reserved.add(candidate.casefold())
+        unique.append(candidate)
+    return unique
+
+
+def entity_code(table: str) -> str:
+    """``order_items`` is ORDER_ITEMS; other letters than A to Z lose their accents, or are left out."""
+    words = _ascii_words(table)
+    code = "_".join(words).upper()[:LONGEST_ENTITY_CODE].rstrip("_")
+    return code if code[:1].isalpha() else f"T_{code}"[:LONGEST_ENTITY_CODE].rstrip("_")
+
+
+def type_token(table: str) -> str:
+    """``order_items`` is orderitem: the ``type=`` segment of object keys, singular and without separators."""
+    words = _ascii_words(table)
+    return "".join([*words[:-1], singular(words[-1])]) if words else "record"
+
+
+def label(table: str) -> str:
+    """``order_items`` is Order Items; the code where the name has no letters."""
+    return " ".join(_capitalized(word) for word in _words(snake_case(table))) or entity_code(table)
+
+
+def singular(word: str) -> str:
+    """An English plural's singular, by its ending; a proposal that a person may correct."""
+    if len(word) <= 3 or word.endswith(("ss", "us", "is")) or not word.endswith("s"):
+        return word
+    if word.endswith("ies"):
+        return f"{word[:-3]}y"
+    if word.endswith(("sses", "shes", "ches", "xes")):
+        return word[:-2]
+    return word[:-1]
+
+
+def _words(name: str) -> list[str]:
+    """The parts between underscores, hyphens, spaces, dots and the like."""
+    return "".join(character if character.isalnum() else " " for character in name).split()
+
+
+def _ascii_words(table: str) -> list[str]:
+    plain = unicodedata.normalize("NFKD", snake_case(table).casefold()).encode("ascii", "ignore").decode().lower()
+    return _words(plain)
+
+
+def _lower_start(word: str) -> str:
+    """``DtCreated`` is dtCreated, ``URLPath`` urlPath, ``ID`` id."""
+    capitals = next((index for index, character in enumerate(word) if character.islower()), len(word))
+    kept = max(capitals - 1, 1) if capitals < len(word) else len(word)
+    return _lower(word[:kept]) + word[kept:] if word[:1].isupper() else word
+
+
+def _capitalized(word: str) -> str:
+    if word.isupper() and len(word) > 1:
+        word = _lower(word)
+    first = word[0].upper()
+    return first + word[1:] if len(first) == 1 else word  # ß has no capital of one letter
+
+
+def _lower(text: str) -> str:
+    """In small letters, but for the few capitals (İ) whose small letter is two characters."""
+    return "".join(small if len(small := character.lower()) == 1 else character for character in text)

@@ -1,0 +1,102 @@
+"""Deletes what no window will ever look at again from the change logs.
+
+In batches of plain DELETEs: dropping or detaching partitions under an open export would block the application's writes.
+A schedule that has not succeeded for longer than the horizon stops holding the logs back; its next run is full.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from exportd.changes.capture_table import read_installed
+from exportd.database.connector import Connection, Connector, translated
+from exportd.database.queries import load
+from exportd.database.quoting import table
+from exportd.model.change_log import log_name, log_table
+from exportd.model.clock import Clock
+from exportd.model.entity import EntityCode
+from exportd.model.errors import TransientError
+
+_QUERIES = load("changes")
+_EXPIRE_POSITIONS = _QUERIES["expire_positions"]
+_PRUNE_BOUNDS = _QUERIES["prune_bounds"]
+
+_BATCH_ROWS = 50_000
+
+_logger = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What one round did: log rows deleted per entity, and how many positions expired."""
+
+    rows: dict[EntityCode, int]
+    expired_positions: int
+
+
+class Pruner:
+    """Prunes the logs of the catalog's entities every ``interval_s``."""
+
+    def __init__(
+        self,
+        connector: Connector,
+        entities: Sequence[EntityCode],
+        *,
+        horizon_s: float,
+        interval_s: float,
+        clock: Clock,
+    ) -> None:
+        self._connector = connector
+        self._entities = entities
+        self._horizon_s = horizon_s
+        self._interval_s = interval_s
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Prune for ever. A database that is away is for others to report; the next round comes."""
+        while True:
+            try:
+                await self.run_once()
+            except TransientError as error:
+                _logger.warning("pruning postponed", reason=error.reason, error=error.sentence)
+            await self._clock.sleep_until(self._clock.monotonic() + self._interval_s)
+
+    async def run_once(self) -> Pruned:
+        """One round over all logs that exist."""
+        async with self._connector.connection("pruner") as connection:
+            with translated("prune the change logs"):
+                expired = await connection.fetch(_EXPIRE_POSITIONS, self._horizon_s)
+                for row in expired:
+                    _logger.warning(
+                        "position expired, the next run is full",
+                        organization=row["organization"],
+                        schedule=row["code"],
+                        entity=row["entity"],
+                    )
+                logs = (await read_installed(connection)).logs
+                bounds = await connection.fetch(
+                    _PRUNE_BOUNDS, [each for each in self._entities if log_name(each) in logs]
+                )
+                rows = {
+                    EntityCode(row["entity"]): await _prune(
+                        connection, EntityCode(row["entity"]), row["bound"]
+                    )
+                    for row in bounds
+                }
+        return Pruned(rows, len(expired))
+
+
+async def _prune(connection: Connection, entity: EntityCode, bound: str) -> int:
+    log = table(log_table(entity))
+    statement = (
+        f"DELETE FROM {log} WHERE ctid = ANY (ARRAY("
+        f"SELECT ctid FROM {log} WHERE xid < $1::text::xid8 LIMIT $2))"
+    )
+    deleted = 0
+    while True:
+        tag = await connection.execute(statement, bound, _BATCH_ROWS)
+        batch = int(tag.split()[-1])
+        deleted += batch
+        if batch < _BATCH_ROWS:
+            return deleted

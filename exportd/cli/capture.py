@@ -1,0 +1,103 @@
+"""``exportd capture``: the triggers and change logs in the application's database."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import anyio
+from cyclopts import App, Parameter
+
+from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, connector, load
+from exportd.cli.failures import Exit
+from exportd.cli.output import AsJson, print_json, print_line, print_table
+
+if TYPE_CHECKING:
+    from exportd.catalog.document import Catalog
+    from exportd.model.entity import Entity
+
+app = App(name="capture", help="Install, inspect and remove the triggers that record changes.")
+
+
+@app.command
+def install(
+    *entities: str,
+    dry_run: Annotated[bool, Parameter(negative="", help="Print the SQL for a DBA and change nothing.")] = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """Make the capture of the given entities (default: the whole catalog) whole. May be repeated."""
+    anyio.run(_install, entities, dry_run, config)
+
+
+@app.command
+def status(*entities: str, json: AsJson = False, config: ConfigPath = DEFAULT_CONFIG) -> int:
+    """Say for each entity whether its changes are captured; exit code 1 when anything is amiss."""
+    return anyio.run(_status, entities, json, config)
+
+
+@app.command
+def uninstall(
+    *entities: str,
+    drop_schema: Annotated[
+        bool, Parameter(negative="", help="Also drop the schema exportd: schedules, jobs, positions.")
+    ] = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """Remove triggers, functions and change logs (of the given entities, default: all there are)."""
+    anyio.run(_uninstall, entities, drop_schema, config)
+
+
+async def _install(names: tuple[str, ...], dry_run: bool, config: ConfigPath) -> None:  # noqa: FBT001
+    from exportd.changes.installer import CaptureInstaller
+    from exportd.database.migrator import migrate
+
+    settings, catalog = load(config)
+    database = connector(settings)
+    installer = CaptureInstaller(database, pause=anyio.sleep, lock_timeout_s=settings.database.lock_timeout_s)
+    entities = _chosen(catalog, names)
+    if dry_run:
+        for each in await installer.status(entities):
+            print_line(f"-- {each.entity}: {'; '.join(each.findings) or 'whole, nothing to do'}")
+            if each.statements:
+                print_line("BEGIN;\nSET LOCAL lock_timeout = '2s';")
+                for statement in each.statements:
+                    print_line(f"{statement};")
+                print_line("COMMIT;\n")
+        return
+    async with database.connection("migration") as connection:
+        await migrate(connection)
+    for each in await installer.install(entities):
+        print_line(f"{each.entity}: {'installed: ' + '; '.join(each.findings) if each.findings else 'whole'}")
+
+
+async def _status(names: tuple[str, ...], as_json: bool, config: ConfigPath) -> int:  # noqa: FBT001
+    from exportd.changes.installer import CaptureInstaller
+
+    settings, catalog = load(config)
+    installer = CaptureInstaller(connector(settings), pause=anyio.sleep)
+    found = await installer.status(_chosen(catalog, names))
+    if as_json:
+        print_json([{"entity": each.entity, "whole": not each.findings, "findings": each.findings} for each in found])
+    else:
+        print_table(["ENTITY", "CAPTURE"], [(each.entity, "; ".join(each.findings) or "whole") for each in found])
+    return Exit.FAILED if any(each.findings for each in found) else Exit.DONE
+
+
+async def _uninstall(names: tuple[str, ...], drop_schema: bool, config: ConfigPath) -> None:  # noqa: FBT001
+    from exportd.changes.installer import CaptureInstaller
+    from exportd.model.change_log import log_name
+    from exportd.model.entity import EntityCode
+
+    settings, _ = load(config)
+    database = connector(settings)
+    installer = CaptureInstaller(database, pause=anyio.sleep, lock_timeout_s=settings.database.lock_timeout_s)
+    logs = [log_name(EntityCode(each)) for each in names] or None
+    for log in await installer.uninstall(logs):
+        print_line(f"removed exportd.{log} with its triggers and functions")
+    if drop_schema:
+        async with database.connection("uninstall") as connection:
+            await connection.execute("DROP SCHEMA IF EXISTS exportd CASCADE")
+        print_line("dropped the schema exportd")
+
+
+def _chosen(catalog: "Catalog", names: tuple[str, ...]) -> "list[Entity]":
+    from exportd.model.entity import EntityCode
+
+    return [catalog.get(EntityCode(each)) for each in names] if names else list(catalog.entities.values())

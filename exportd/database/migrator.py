@@ -1,0 +1,111 @@
+"""Brings the schema ``exportd`` to the state that this version of the code needs.
+
+Migrations are ``migrations/NNNN_what.sql``, numbered from 0001 without holes. Each runs in one transaction
+together with its row in ``exportd.migration``, under a lock that makes a second daemon wait and then find
+nothing to do. A database newer than the code is refused: an older daemon would write what the newer one
+cannot read.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+import asyncpg
+
+from exportd.database import queries
+from exportd.database.translator import translated
+from exportd.model.errors import PermanentError
+from exportd.model.reason import Reason
+
+_SQL = queries.load("migrator")
+_FIND_SCHEMA = _SQL["find_schema"]
+_CREATE_SCHEMA = _SQL["create_schema"]
+_CREATE_TABLE = _SQL["create_table"]
+_FIND_TABLE = _SQL["find_table"]
+_LOCK = _SQL["lock"]
+_APPLIED = _SQL["applied"]
+_RECORD = _SQL["record"]
+
+_FILE_NAME = re.compile(r"(?P<number>[0-9]{4})_[a-z0-9_]+\.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step. ``name`` is the file's name without its ending, the number included."""
+
+    number: int
+    name: str
+    statements: str
+
+
+@cache
+def migrations() -> tuple[Migration, ...]:
+    """All steps in order. Raises ValueError for a misnamed file and for a hole in the numbers."""
+    folder = resources.files(__package__) / "migrations"
+    steps: list[Migration] = []
+    for name in sorted(each.name for each in folder.iterdir() if each.name.endswith(".sql")):
+        match = _FILE_NAME.fullmatch(name)
+        if not match or int(match["number"]) != len(steps) + 1:
+            raise ValueError(f"migrations must be named NNNN_what.sql without holes; {name} is not")
+        text = (folder / name).read_text(encoding="utf-8")
+        steps.append(Migration(int(match["number"]), name.removesuffix(".sql"), text))
+    return tuple(steps)
+
+
+SCHEMA_VERSION = len(migrations())
+"""The number of the last migration: the state of the schema that this code needs."""
+
+
+async def migrate(connection: "asyncpg.Connection[asyncpg.Record]") -> list[str]:
+    """Applies what is pending and returns the names of what it applied, in order.
+
+    Raises PermanentError when the database is newer than the code, or the role may not create the schema.
+    """
+    done = []
+    with translated("migrating the schema exportd"):
+        for step in migrations():
+            async with connection.transaction(isolation="read_committed"):
+                await connection.execute(_LOCK)
+                if await _version(connection) >= step.number:
+                    continue
+                await _create_bookkeeping(connection)
+                await connection.execute(step.statements)
+                await connection.execute(_RECORD, step.number, step.name)
+                done.append(step.name)
+    return done
+
+
+async def pending(connection: "asyncpg.Connection[asyncpg.Record]") -> list[str]:
+    """The names of the migrations that the database still needs, in order; empty when it is up to date.
+
+    Raises PermanentError when the database is newer than the code.
+    """
+    with translated("reading the version of the schema exportd"):
+        version = await _version(connection)
+    return [step.name for step in migrations() if step.number > version]
+
+
+async def _version(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
+    if not await connection.fetchval(_FIND_TABLE):
+        return 0
+    version = int(await connection.fetchval(_APPLIED))
+    if version > SCHEMA_VERSION:
+        raise PermanentError(
+            f"The schema exportd is at version {version}, but this exportd knows only {SCHEMA_VERSION}: "
+            "a newer exportd has migrated it. Install that version here too.",
+            reason=Reason.DATABASE_NOT_MIGRATED,
+        )
+    return version
+
+
+async def _create_bookkeeping(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """The schema and the table of applied migrations.
+
+    Looked for first, because CREATE … IF NOT EXISTS asks for the right to create even when there is nothing
+    to create, and a DBA may have made the schema for a role that has no such right.
+    """
+    if not await connection.fetchval(_FIND_SCHEMA):
+        await connection.execute(_CREATE_SCHEMA)
+    if not await connection.fetchval(_FIND_TABLE):
+        await connection.execute(_CREATE_TABLE)

@@ -1,0 +1,308 @@
+-- Jobs, their leases and what they leave behind: exportd.job, part, delivery and position.
+--
+-- Time is the server's (clock_timestamp), never a host's: all daemons agree on when a lease ends. Everything a holder
+-- writes carries its fence; no row updated means that the lease is no longer its own. JSON passes as text.
+
+-- name: claim
+-- Take the job that has been due longest, of those that are due or whose holder let the lease expire. Each job of an
+-- organization that is running already counts as 15 minutes less of waiting, so that one organization's flood delays
+-- others by no more than that for each place it holds. A sealed job's parts are in one spool: with another spool it is
+-- taken only after a grace, and starts over (what was delivered is forgotten too, for the new parts differ).
+-- $1 holder, $2 lease in seconds, $3 the holder's spool, $4 limit of attempts, $5 grace in seconds
+WITH moment AS MATERIALIZED (
+    SELECT clock_timestamp() AS now
+), busy AS MATERIALIZED (
+    SELECT organization, count(*) AS jobs
+    FROM exportd.job
+    WHERE state = 'RUNNING' AND lease_until >= (SELECT now FROM moment)
+    GROUP BY organization
+), candidate AS MATERIALIZED (
+    SELECT job.id, job.phase = 'EXTRACTING' OR job.spool_id IS DISTINCT FROM $3::uuid AS starts_over
+    FROM exportd.job
+    LEFT JOIN busy USING (organization)
+    WHERE CASE job.state
+              WHEN 'PENDING' THEN job.not_before <= (SELECT now FROM moment)
+              -- one that used up its attempts is fail_interrupted's
+              WHEN 'RUNNING' THEN job.lease_until < (SELECT now FROM moment) AND job.attempt < $4::integer
+          END
+        AND job.state IN ('PENDING', 'RUNNING')
+        AND (job.phase = 'EXTRACTING'
+             OR job.spool_id = $3::uuid
+             OR coalesce(job.lease_until, job.not_before) + make_interval(secs => $5::float8)
+                < (SELECT now FROM moment))
+    ORDER BY job.due_at + coalesce(busy.jobs, 0) * interval '15 minutes', job.id
+    LIMIT 1
+    FOR UPDATE OF job SKIP LOCKED
+), dropped_parts AS (
+    DELETE FROM exportd.part USING candidate WHERE part.job_id = candidate.id AND candidate.starts_over
+), dropped_deliveries AS (
+    DELETE FROM exportd.delivery USING candidate WHERE delivery.job_id = candidate.id AND candidate.starts_over
+), claimed AS (
+    UPDATE exportd.job
+    SET state = 'RUNNING',
+        attempt = attempt + 1,
+        fence = fence + 1,
+        lease_holder = $1::text,
+        lease_until = clock_timestamp() + make_interval(secs => $2::float8),
+        started_at = coalesce(started_at, clock_timestamp()),
+        phase = CASE WHEN starts_over THEN 'EXTRACTING' ELSE phase END,
+        -- before the job's own snapshot, so never above it: what that snapshot will need next time is still there
+        log_hold = CASE WHEN starts_over THEN pg_snapshot_xmin(pg_current_snapshot()) ELSE log_hold END,
+        progress = CASE WHEN starts_over THEN '{}' ELSE progress END,
+        spool_id = CASE WHEN starts_over THEN NULL ELSE spool_id END,
+        sealed_at = CASE WHEN starts_over THEN NULL ELSE sealed_at END,
+        extraction = CASE WHEN starts_over THEN NULL ELSE extraction END
+    FROM candidate
+    WHERE job.id = candidate.id
+    RETURNING job.*
+)
+SELECT
+    id, organization, schedule_id, schedule_code, due_at, entities, format, destinations, phase, attempt, fence,
+    pg_notify('exportd_events', json_build_object('kind', 'job_started', 'id', id, 'state', state)::text)
+FROM claimed;
+
+-- name: fail_interrupted
+-- End the jobs that used up their attempts and whose holder let the lease expire: whatever kills their daemon would
+-- do so again.
+-- $1 limit of attempts
+WITH failed AS (
+    UPDATE exportd.job
+    SET state = 'FAILED',
+        finished_at = clock_timestamp(),
+        reason = 'INTERRUPTED',
+        message = format(
+            'The daemon %s stopped without a word during attempt %s, the last one allowed: it was killed or cut off'
+            ' from the database. Look at its log and at the memory of its host. The schedule''s next run holds the'
+            ' same changes.',
+            lease_holder, attempt),
+        lease_holder = NULL,
+        lease_until = NULL,
+        log_hold = NULL
+    WHERE state = 'RUNNING' AND lease_until < clock_timestamp() AND attempt >= $1::integer
+    RETURNING id, state
+)
+SELECT id, pg_notify('exportd_events', json_build_object('kind', 'job_finished', 'id', id, 'state', state)::text)
+FROM failed;
+
+-- name: heartbeat
+-- Extend the lease, and write the progress unless it is null.
+-- $1 job, $2 fence, $3 lease in seconds, $4 progress
+UPDATE exportd.job
+SET lease_until = clock_timestamp() + make_interval(secs => $3::float8),
+    progress = coalesce($4::text::jsonb, progress)
+WHERE id = $1 AND fence = $2 AND state = 'RUNNING'
+RETURNING id;
+
+-- name: record_progress
+-- Write an attempt's last progress, whatever state its end left the job in.
+-- $1 job, $2 fence, $3 progress (null: as it is)
+UPDATE exportd.job
+SET progress = coalesce($3::text::jsonb, progress)
+WHERE id = $1 AND fence = $2
+RETURNING state;
+
+-- name: progress
+-- $1 job
+SELECT progress::text FROM exportd.job WHERE id = $1;
+
+-- name: seal
+-- $1 job, $2 fence, $3 spool, $4 extraction
+UPDATE exportd.job
+SET phase = 'SEALED',
+    sealed_at = clock_timestamp(),
+    spool_id = $3::uuid,
+    extraction = $4::text::jsonb
+WHERE id = $1 AND fence = $2 AND state = 'RUNNING'
+RETURNING id;
+
+-- name: insert_parts
+-- $1 job, then one array a column: $2 entity, $3 number, $4 file name, $5 rows, $6 bytes inside, $7 bytes, $8 SHA-256
+INSERT INTO exportd.part (job_id, entity, number, file_name, rows, content_bytes, size_bytes, sha256)
+SELECT $1::uuid, sealed.*
+FROM unnest($2::text[], $3::integer[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::text[]) AS sealed;
+
+-- name: publishing
+-- $1 job, $2 fence
+UPDATE exportd.job
+SET phase = 'PUBLISHING'
+WHERE id = $1 AND fence = $2 AND state = 'RUNNING'
+RETURNING id;
+
+-- name: lock_schedule
+-- Keep the job's schedule from being edited or deleted until the end of the transaction. Before the job's row is
+-- touched: a firing locks the schedule first, too.
+-- $1 job
+SELECT schedule.id
+FROM exportd.schedule
+JOIN exportd.job ON job.schedule_id = schedule.id
+WHERE job.id = $1
+FOR SHARE OF schedule;
+
+-- name: succeed
+-- $1 job, $2 fence
+WITH succeeded AS (
+    UPDATE exportd.job
+    SET state = 'SUCCEEDED',
+        finished_at = clock_timestamp(),
+        reason = NULL,
+        message = NULL,
+        lease_holder = NULL,
+        lease_until = NULL,
+        log_hold = NULL
+    WHERE id = $1 AND fence = $2 AND state = 'RUNNING'
+    RETURNING id, state
+)
+SELECT id, pg_notify('exportd_events', json_build_object('kind', 'job_finished', 'id', id, 'state', state)::text)
+FROM succeeded;
+
+-- name: move_positions
+-- Let the job's schedule go on from here, entity by entity. Nothing happens for an ad hoc job or a schedule deleted
+-- since; an entity that an edit has taken out of the schedule starts anew should it ever come back.
+-- $1 job, $2 array of {entity, snapshot, taken_at, guards, destinations}
+INSERT INTO exportd.position (schedule_id, entity, job_id, snapshot, taken_at, guards, destinations)
+SELECT schedule.id, reached.entity, job.id, reached.snapshot::pg_snapshot, reached.taken_at, reached.guards,
+       reached.destinations
+FROM exportd.job
+JOIN exportd.schedule ON schedule.id = job.schedule_id AND schedule.deleted_at IS NULL
+CROSS JOIN jsonb_to_recordset($2::text::jsonb)
+    AS reached (entity text, snapshot text, taken_at timestamptz, guards jsonb, destinations text[])
+WHERE job.id = $1 AND reached.entity = ANY (schedule.entities)
+ON CONFLICT (schedule_id, entity) DO UPDATE
+SET job_id = excluded.job_id,
+    snapshot = excluded.snapshot,
+    taken_at = excluded.taken_at,
+    guards = excluded.guards,
+    destinations = excluded.destinations,
+    expired = false;
+
+-- name: positions
+-- $1 schedule
+SELECT entity, job_id, snapshot::text, taken_at, guards::text, destinations, expired
+FROM exportd.position
+WHERE schedule_id = $1
+ORDER BY entity;
+
+-- name: fail
+-- $1 job, $2 fence, $3 reason, $4 message
+WITH failed AS (
+    UPDATE exportd.job
+    SET state = 'FAILED',
+        finished_at = clock_timestamp(),
+        reason = $3::text,
+        message = $4::text,
+        lease_holder = NULL,
+        lease_until = NULL,
+        log_hold = NULL
+    WHERE id = $1 AND fence = $2 AND state = 'RUNNING'
+    RETURNING id, state
+)
+SELECT id, pg_notify('exportd_events', json_build_object('kind', 'job_finished', 'id', id, 'state', state)::text)
+FROM failed;
+
+-- name: put_back
+-- Give a job back for another attempt. A sealed one keeps its phase, its parts and its hold on the change log.
+-- $1 job, $2 fence, $3 seconds until it may be claimed, $4 whether the attempt counts, $5 reason, $6 message
+WITH returned AS (
+    UPDATE exportd.job
+    SET state = 'PENDING',
+        not_before = clock_timestamp() + make_interval(secs => $3::float8),
+        attempt = attempt - CASE WHEN $4::boolean THEN 0 ELSE 1 END,
+        reason = $5::text,
+        message = $6::text,
+        lease_holder = NULL,
+        lease_until = NULL,
+        log_hold = CASE WHEN phase = 'EXTRACTING' THEN NULL ELSE log_hold END
+    WHERE id = $1 AND fence = $2 AND state = 'RUNNING'
+    RETURNING id, state
+)
+SELECT id, pg_notify('exportd_events', json_build_object('kind', 'job_queued', 'id', id, 'state', state)::text)
+FROM returned;
+
+-- name: record_delivery
+-- $1 job, $2 fence, $3 destination, $4 SHA-256 of the manifest
+WITH held AS (
+    SELECT id, schedule_id
+    FROM exportd.job
+    WHERE id = $1 AND fence = $2 AND state = 'RUNNING'
+    FOR NO KEY UPDATE
+)
+INSERT INTO exportd.delivery (job_id, destination, schedule_id, manifest_sha256)
+SELECT id, $3::text, schedule_id, $4::text
+FROM held
+ON CONFLICT (job_id, destination) DO UPDATE
+SET manifest_sha256 = excluded.manifest_sha256, published_at = clock_timestamp()
+RETURNING job_id;
+
+-- name: last_delivery
+-- The newest thing a destination received of a schedule, other than from the job $3 (null: no exception).
+-- $1 schedule, $2 destination, $3 job
+SELECT job_id, manifest_sha256
+FROM exportd.delivery
+WHERE schedule_id = $1 AND destination = $2 AND job_id IS DISTINCT FROM $3::uuid
+ORDER BY published_at DESC
+LIMIT 1;
+
+-- name: deliveries
+-- $1 jobs
+SELECT job_id, destination, manifest_sha256, published_at
+FROM exportd.delivery
+WHERE job_id = ANY ($1::uuid[])
+ORDER BY job_id, destination;
+
+-- name: parts
+-- $1 jobs
+SELECT job_id, entity, number, file_name, rows, content_bytes, size_bytes, sha256
+FROM exportd.part
+WHERE job_id = ANY ($1::uuid[])
+ORDER BY job_id, entity, number;
+
+-- name: extraction
+-- $1 job
+SELECT extraction::text FROM exportd.job WHERE id = $1;
+
+-- name: get
+-- $1 job
+SELECT
+    id, organization, schedule_id, schedule_code, due_at, entities, format, destinations, state, phase, attempt,
+    not_before, lease_holder, lease_until, spool_id, created_at, started_at, sealed_at, finished_at, expired_at,
+    reason, message, progress::text, extraction::text
+FROM exportd.job
+WHERE id = $1;
+
+-- name: newest
+-- $1 organization, $2 schedule code, $3 state (each null: any), $4 how many
+SELECT
+    id, organization, schedule_id, schedule_code, due_at, entities, format, destinations, state, phase, attempt,
+    not_before, lease_holder, lease_until, spool_id, created_at, started_at, sealed_at, finished_at, expired_at,
+    reason, message, progress::text, extraction::text
+FROM exportd.job
+WHERE ($1::text IS NULL OR organization = $1)
+    AND ($2::text IS NULL OR schedule_code = $2)
+    AND ($3::text IS NULL OR state = $3::text::exportd.job_state)
+ORDER BY created_at DESC, id
+LIMIT $4;
+
+-- name: active_ids
+SELECT id FROM exportd.job WHERE state IN ('PENDING', 'RUNNING');
+
+-- name: kept_ids
+-- Jobs whose files in a spool are still wanted: unfinished, or sealed there and not yet expired.
+-- $1 spool
+SELECT id FROM exportd.job WHERE state IN ('PENDING', 'RUNNING')
+UNION
+SELECT id FROM exportd.job WHERE spool_id = $1 AND expired_at IS NULL;
+
+-- name: expired
+-- Finished jobs whose files the spool may drop, oldest first.
+-- $1 finished before, $2 spool
+SELECT id
+FROM exportd.job
+WHERE spool_id = $2 AND expired_at IS NULL AND finished_at < $1
+ORDER BY finished_at;
+
+-- name: mark_expired
+-- $1 job
+UPDATE exportd.job
+SET expired_at = clock_timestamp()
+WHERE id = $1 AND state IN ('SUCCEEDED', 'FAILED') AND expired_at IS NULL
+RETURNING id;

@@ -1,0 +1,37 @@
+"""Quotes identifiers and literals: the only place that does.
+
+What cannot be a parameter (a table in COPY, a name in CREATE TRIGGER) passes through here, always quoted, so
+that a name with a quote, a capital or a keyword in it is that name and nothing else.
+"""
+
+from exportd.model.entity import TableName
+
+
+def identifier(name: str) -> str:
+    """The name as a double-quoted identifier. Raises ValueError for an empty name and for a NUL character."""
+    if not name:
+        raise ValueError("an identifier cannot be empty")
+    _refuse_nul(name)
+    return '"' + name.replace('"', '""') + '"'
+
+
+def table(name: TableName) -> str:
+    """The table with its schema, both quoted."""
+    return f"{identifier(name.schema)}.{identifier(name.name)}"
+
+
+def literal(value: str) -> str:
+    """The text as a string constant that means the same whatever ``standard_conforming_strings`` says.
+
+    Raises ValueError for a NUL character, which no text in Postgres can hold.
+    """
+    _refuse_nul(value)
+    quoted = value.replace("'", "''")
+    if "\\" in quoted:
+        return "E'" + quoted.replace("\\", "\\\\") + "'"
+    return f"'{quoted}'"
+
+
+def _refuse_nul(text: str) -> None:
+    if "\0" in text:
+        raise ValueError("a NUL character cannot be part of a name or text in Postgres")

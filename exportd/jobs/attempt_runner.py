@@ -1,0 +1,192 @@
+"""Runs one attempt at one job, and records how it ended.
+
+The job's function runs in its own cancel scope beside the lease's keeper. Whatever comes of it — it returns,
+raises, is stopped because the lease is lost or the daemon leaves — the end is recorded in the job's row,
+shielded from further cancellation and bounded in time. If even that fails, the lease runs out and another
+daemon (or this one) goes on.
+"""
+
+from collections.abc import Awaitable, Callable
+from enum import Enum
+
+import anyio
+import stamina
+import structlog
+
+from exportd.jobs.job_table import JobTable
+from exportd.jobs.lease_keeper import LeaseKeeper
+from exportd.jobs.retry import Fail, Retry, decide, holds_bug
+from exportd.model.clock import Clock
+from exportd.model.errors import TransientError
+from exportd.model.job import JobPhase, JobProgress, JobState, Lease
+from exportd.model.reason import Reason
+
+RECORDING_TIMEOUT_S = 5.0
+"""How long the end of an attempt may take to record before it is left to the lease's end."""
+
+RunJob = Callable[[Lease, JobProgress], Awaitable[None]]
+"""Does a job from its lease's phase to the table's ``succeed``, keeping the progress up to date."""
+
+log = structlog.stdlib.get_logger()
+
+
+class _Stop(Enum):
+    """Why an attempt was stopped from outside."""
+
+    LEASE_LOST = "lease lost"
+    SHUTDOWN = "shutdown"
+
+
+class AttemptRunner:
+    """One attempt.
+
+    ``claimed_at`` is the monotonic time before the claim was sent; ``random`` in [0, 1) spreads retries.
+    """
+
+    def __init__(
+        self,
+        table: JobTable,
+        run_job: RunJob,
+        lease: Lease,
+        *,
+        claimed_at: float,
+        lease_s: float,
+        attempt_limit: int,
+        clock: Clock,
+        random: float,
+    ) -> None:
+        self._table = table
+        self._run_job = run_job
+        self._lease = lease
+        self._attempt_limit = attempt_limit
+        self._random = random
+        self._progress = JobProgress()
+        self._scope = anyio.CancelScope()
+        self._stopped_by: _Stop | None = None
+        self._claimed_at = claimed_at
+        self._lease_s = lease_s
+        self._clock = clock
+
+    def hand_back(self) -> None:
+        """Stop the job and put it back, without counting the attempt; ``run`` ends when that is recorded."""
+        self._stop(_Stop.SHUTDOWN)
+
+    async def run(self) -> None:
+        """Run the job and record its end. No error of the job leaves here, only its own cancellation."""
+        job = self._lease.job
+        with structlog.contextvars.bound_contextvars(
+            job_id=str(job.id),
+            schedule=job.schedule_code,
+            organization=job.organization,
+            attempt=self._lease.attempt,
+        ):
+            log.info("job started", phase=self._lease.phase.value, fence=self._lease.fence)
+            error: Exception | None = None
+            try:
+                error = await self._work()
+            except BaseException:
+                # The dispatcher itself is cancelled: the daemon goes down without asking first.
+                self._stop(_Stop.SHUTDOWN)
+                raise
+            finally:
+                await self._record(error)
+
+    def _stop(self, reason: _Stop) -> None:
+        self._stopped_by = self._stopped_by or reason
+        self._scope.cancel()
+
+    async def _work(self) -> Exception | None:
+        """Run the job beside its keeper until it ends or is stopped; returns the error that it ended with."""
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._keep_lease, name="lease keeper")
+                with self._scope:
+                    await anyio.lowlevel.checkpoint()  # handed back before it began
+                    await self._load_progress()
+                    await self._run_job(self._lease, self._progress)
+                group.cancel_scope.cancel()
+        except Exception as error:  # whatever it is, it is this job's and no other's
+            if holds_bug(error):
+                log.exception("job met a bug")
+            return error
+        return None
+
+    async def _keep_lease(self) -> None:
+        keeper = LeaseKeeper(
+            self._table,
+            self._lease,
+            self._progress,
+            lease_s=self._lease_s,
+            claimed_at=self._claimed_at,
+            clock=self._clock,
+        )
+        await keeper.run()
+        self._stop(_Stop.LEASE_LOST)
+
+    async def _load_progress(self) -> None:
+        """A job that goes on from its seal shows what was read before."""
+        if self._lease.phase is not JobPhase.EXTRACTING:
+            before = await self._table.progress(self._lease.job.id)
+            self._progress.entities.update(before.entities)
+            self._progress.published_files = before.published_files
+
+    async def _record(self, error: Exception | None) -> None:
+        """Record the end, trying again while the database is away, for a bounded time."""
+        with anyio.move_on_after(RECORDING_TIMEOUT_S, shield=True) as scope:
+            try:
+                async for attempt in stamina.retry_context(
+                    on=_worth_repeating, attempts=None, timeout=None, wait_initial=0.1, wait_max=1.0
+                ):
+                    with attempt:
+                        await self._record_once(error)
+            except TransientError:
+                log.warning("lease lost", fence=self._lease.fence)
+            except Exception:  # not even this may reach the other jobs; the lease's end is the net
+                log.exception("end of job not recorded")
+        if scope.cancelled_caught:
+            log.error("end of job not recorded", timeout_s=RECORDING_TIMEOUT_S)
+
+    async def _record_once(self, error: Exception | None) -> None:
+        state = await self._table.record_progress(self._lease, self._progress)
+        if state is None:
+            log.warning("lease lost", fence=self._lease.fence)
+        elif state is not JobState.RUNNING:
+            log.info("job ended", state=state.value)
+        else:
+            await self._give_up(self._decide(error))
+
+    async def _give_up(self, decision: Retry | Fail) -> None:
+        if isinstance(decision, Fail):
+            await self._table.fail(self._lease, reason=decision.reason, message=decision.message)
+            log.error("job failed", reason=decision.reason.value, error=decision.message)
+        else:
+            await self._table.put_back(
+                self._lease,
+                after_s=decision.after_s,
+                counts_attempt=self._stopped_by is not _Stop.SHUTDOWN,
+                reason=decision.reason,
+                message=decision.message,
+            )
+            log.warning(
+                "job put back",
+                reason=decision.reason.value,
+                error=decision.message,
+                after_s=round(decision.after_s, 1),
+            )
+
+    def _decide(self, error: Exception | None) -> Retry | Fail:
+        """What to do with a job that is still running after its attempt."""
+        if self._stopped_by is _Stop.SHUTDOWN:
+            return Retry(0.0, Reason.INTERRUPTED, "The daemon was stopped; the job goes on when one is free.")
+        if self._stopped_by is _Stop.LEASE_LOST:
+            error = TransientError(
+                "The daemon could not reach its database for so long that the job had to be stopped.",
+                reason=Reason.LEASE_LOST,
+            )
+        if error is None:
+            error = AssertionError("the job's function returned without ending the job")
+        return decide(error, attempt=self._lease.attempt, limit=self._attempt_limit, random=self._random)
+
+
+def _worth_repeating(error: Exception) -> bool:
+    return isinstance(error, TransientError) and error.reason is not Reason.LEASE_LOST

@@ -1,0 +1,166 @@
+"""Gives jobs that are due to the function that runs them, a bounded number at a time.
+
+    run            claim while there is room; wait for a wake-up, the end of a job or the next poll; again
+    stop_claiming  take no more; ``run`` ends with the last job
+    drain          the same, but jobs that are not done at the deadline are stopped and put back
+
+One job's failure never ends the dispatcher: see attempt_runner for what becomes of it. A failing claim is
+logged and tried again at the next poll.
+"""
+
+from collections.abc import Callable
+from random import SystemRandom
+from uuid import UUID
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup
+
+from exportd.jobs.attempt_runner import AttemptRunner, RunJob
+from exportd.jobs.job_table import JobTable
+from exportd.model.clock import Clock, wait_until
+from exportd.model.errors import ExportdError
+from exportd.model.job import Lease
+
+CLAIM_TIMEOUT_S = 10.0
+"""A claim is not cut off by a shutdown, lest a job be left to its lease's end; it is bounded instead."""
+
+log = structlog.stdlib.get_logger()
+_random = SystemRandom().random
+
+
+class Dispatcher:
+    """Runs up to ``concurrency`` jobs at a time, each at most ``attempts`` times.
+
+    ``holder`` names this daemon in the jobs' rows; ``spool_id`` is the spool where its sealed jobs have their
+    parts.
+    """
+
+    def __init__(
+        self,
+        table: JobTable,
+        run_job: RunJob,
+        *,
+        holder: str,
+        spool_id: UUID,
+        concurrency: int,
+        lease_s: float,
+        attempts: int,
+        poll_interval_s: float,
+        clock: Clock,
+        random: Callable[[], float] = _random,
+    ) -> None:
+        self._table = table
+        self._run_job = run_job
+        self._holder = holder
+        self._spool_id = spool_id
+        self._concurrency = concurrency
+        self._lease_s = lease_s
+        self._attempts = attempts
+        self._poll_interval_s = poll_interval_s
+        self._clock = clock
+        self._random = random
+        self._active: set[AttemptRunner] = set()
+        self._woken = anyio.Event()
+        self._ended: anyio.Event | None = None
+        self._stopping = False
+        self._handing_back = False
+
+    @property
+    def active(self) -> int:
+        """How many jobs are running here."""
+        return len(self._active)
+
+    def wake(self) -> None:
+        """Look for jobs now: one was queued, or a slot is free."""
+        self._woken.set()
+
+    def stop_claiming(self) -> None:
+        """Take no more jobs; ``run`` ends with the last one that is running."""
+        self._stopping = True
+        self.wake()
+
+    async def drain(self, deadline: float) -> None:
+        """Stop claiming and wait for the running jobs; those not done at ``deadline`` (monotonic) are put
+        back.
+
+        Returns when ``run`` has nothing left to do, at once when it was never started. A second call with an
+        earlier deadline hurries the first.
+        """
+        self.stop_claiming()
+        if self._ended is None:
+            return
+        if not await wait_until(self._ended, deadline, clock=self._clock):
+            self._hand_back()
+            await self._ended.wait()
+
+    async def run(self) -> None:
+        """Claim and run jobs until ``stop_claiming`` or ``drain``; when cancelled, jobs are put back."""
+        self._ended = anyio.Event()
+        try:
+            async with anyio.create_task_group() as group:
+                while not self._stopping:
+                    self._woken = anyio.Event()  # before looking, so that no wake-up is missed
+                    await self.run_once(group)
+                    next_poll = self._clock.monotonic() + self._poll_interval_s
+                    await wait_until(self._woken, next_poll, clock=self._clock)
+        finally:
+            self._ended.set()
+
+    async def run_once(self, group: TaskGroup) -> int:
+        """Start jobs in ``group`` as long as there is room and any is due; returns how many."""
+        started = 0
+        try:
+            interrupted = await self._table.fail_interrupted(attempt_limit=self._attempts)
+            for job_id in interrupted:
+                log.error("job failed", job_id=str(job_id), reason="INTERRUPTED")
+            while len(self._active) < self._concurrency and not self._stopping:
+                claimed_at = self._clock.monotonic()
+                lease = await self._claim()
+                if lease is None:
+                    break
+                self._start(group, lease, claimed_at)
+                started += 1
+        except ExportdError as error:
+            log.warning("claiming failed", reason=error.reason.value, error=error.sentence)
+        return started
+
+    async def _claim(self) -> Lease | None:
+        with anyio.move_on_after(CLAIM_TIMEOUT_S, shield=True):
+            return await self._table.claim(
+                holder=self._holder,
+                lease_s=self._lease_s,
+                spool_id=self._spool_id,
+                attempt_limit=self._attempts,
+            )
+        log.warning("claiming failed", error="The database did not answer in time.")
+        return None
+
+    def _start(self, group: TaskGroup, lease: Lease, claimed_at: float) -> None:
+        runner = AttemptRunner(
+            self._table,
+            self._run_job,
+            lease,
+            claimed_at=claimed_at,
+            lease_s=self._lease_s,
+            attempt_limit=self._attempts,
+            clock=self._clock,
+            random=self._random(),
+        )
+        self._active.add(runner)
+        if self._handing_back:
+            runner.hand_back()
+        group.start_soon(self._run_attempt, runner, name=f"job {lease.job.id}")
+
+    async def _run_attempt(self, runner: AttemptRunner) -> None:
+        try:
+            await runner.run()
+        finally:
+            self._active.discard(runner)
+            self.wake()
+
+    def _hand_back(self) -> None:
+        log.warning("jobs put back at the deadline", jobs=len(self._active))
+        self._handing_back = True
+        for runner in tuple(self._active):
+            runner.hand_back()

@@ -1,0 +1,142 @@
+"""A job as a person sees it: everything its row, parts and deliveries say. Pure."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+from uuid import UUID
+
+from exportd.jobs import progress_document
+from exportd.jobs.states import FINISHED
+from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.job import Job, JobId, JobPhase, JobProgress, JobState
+from exportd.model.part import Part
+from exportd.model.schedule import DestinationCode, ExportFormat, ScheduleId
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRecord:
+    """One destination has everything of a job: its manifest was written at ``published_at``."""
+
+    destination: DestinationCode
+    manifest_sha256: str
+    published_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job at one moment. Times are aware UTC and come from the database server's clock.
+
+    ``attempt`` is the number of attempts so far, the running one included. ``not_before`` is when a PENDING
+    job may be claimed. ``reason`` and ``message`` say why it failed, or why its last attempt did.
+    ``spool_id`` is the spool that holds the parts once sealed; ``expired_at`` is when that spool dropped
+    them.
+    """
+
+    job: Job
+    state: JobState
+    phase: JobPhase
+    attempt: int
+    created_at: datetime
+    not_before: datetime
+    started_at: datetime | None
+    sealed_at: datetime | None
+    finished_at: datetime | None
+    expired_at: datetime | None
+    lease_holder: str | None
+    lease_until: datetime | None
+    spool_id: UUID | None
+    reason: str | None
+    message: str | None
+    progress: JobProgress
+    extraction: Mapping[str, Any] | None = field(repr=False)
+    parts: tuple[Part, ...] = ()
+    deliveries: tuple[DeliveryRecord, ...] = ()
+
+    @property
+    def finished(self) -> bool:
+        return self.state in FINISHED
+
+
+class Download(StrEnum):
+    """Whether a job's files can be handed out."""
+
+    READY = "ready"
+    NOT_FINISHED = "not finished"
+    FAILED = "failed"
+    GONE = "gone"
+    """The retention has dropped the files."""
+    ELSEWHERE = "elsewhere"
+    """The files are in the spool of another daemon."""
+
+
+def download(record: JobRecord, *, spool_id: UUID) -> Download:
+    """Whether the files of a job can be handed out from the spool ``spool_id``."""
+    if not record.finished:
+        return Download.NOT_FINISHED
+    if record.state is JobState.FAILED:
+        return Download.FAILED
+    if record.expired_at is not None:
+        return Download.GONE
+    return Download.READY if record.spool_id == spool_id else Download.ELSEWHERE
+
+
+class Row(Protocol):
+    """A row of a query, by column: an asyncpg.Record or a mapping."""
+
+    def __getitem__(self, column: str, /) -> Any: ...
+
+
+def job_from_row(row: Row) -> Job:
+    return Job(
+        id=JobId(row["id"]),
+        organization=OrganizationId(row["organization"]),
+        schedule_id=None if row["schedule_id"] is None else ScheduleId(row["schedule_id"]),
+        schedule_code=row["schedule_code"],
+        due_at=row["due_at"],
+        entities=tuple(EntityCode(each) for each in row["entities"]),
+        format=ExportFormat(row["format"]),
+        destinations=tuple(DestinationCode(each) for each in row["destinations"]),
+    )
+
+
+def part_from_row(row: Row) -> Part:
+    return Part(
+        entity=EntityCode(row["entity"]),
+        number=row["number"],
+        file_name=row["file_name"],
+        rows=row["rows"],
+        content_bytes=row["content_bytes"],
+        size_bytes=row["size_bytes"],
+        sha256=row["sha256"],
+    )
+
+
+def delivery_from_row(row: Row) -> DeliveryRecord:
+    return DeliveryRecord(DestinationCode(row["destination"]), row["manifest_sha256"], row["published_at"])
+
+
+def record_from_row(row: Row, *, parts: tuple[Part, ...], deliveries: tuple[DeliveryRecord, ...]) -> JobRecord:
+    return JobRecord(
+        job=job_from_row(row),
+        state=JobState(row["state"]),
+        phase=JobPhase(row["phase"]),
+        attempt=row["attempt"],
+        created_at=row["created_at"],
+        not_before=row["not_before"],
+        started_at=row["started_at"],
+        sealed_at=row["sealed_at"],
+        finished_at=row["finished_at"],
+        expired_at=row["expired_at"],
+        lease_holder=row["lease_holder"],
+        lease_until=row["lease_until"],
+        spool_id=row["spool_id"],
+        reason=row["reason"],
+        message=row["message"],
+        progress=progress_document.from_json(json.loads(row["progress"])),
+        extraction=None if row["extraction"] is None else json.loads(row["extraction"]),
+        parts=parts,
+        deliveries=deliveries,
+    )

@@ -1,0 +1,323 @@
+"""The jobs in Postgres: claimed with a lease, moved along under its fence, read for people.
+
+A holder's every write carries the fence of its lease. When the lease expired and another holder took the job,
+the fence has grown, the write finds no row, and the old holder learns it by TransientError LEASE_LOST. All
+methods raise TransientError when the database is out of reach and PermanentError when it refuses.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from exportd.database import queries
+from exportd.database.translator import translated
+from exportd.jobs import progress_document
+from exportd.jobs.job_record import (
+    DeliveryRecord,
+    JobRecord,
+    delivery_from_row,
+    job_from_row,
+    part_from_row,
+    record_from_row,
+)
+from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.errors import TransientError
+from exportd.model.job import JobId, JobPhase, JobProgress, JobState, Lease
+from exportd.model.part import Part
+from exportd.model.position import Position
+from exportd.model.reason import Reason
+from exportd.model.schedule import DestinationCode, ScheduleId
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from exportd.database.connector import Pool
+
+    Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+
+_SQL = queries.load("jobs")
+_CLAIM = _SQL["claim"]
+_FAIL_INTERRUPTED = _SQL["fail_interrupted"]
+_HEARTBEAT = _SQL["heartbeat"]
+_RECORD_PROGRESS = _SQL["record_progress"]
+_PROGRESS = _SQL["progress"]
+_SEAL = _SQL["seal"]
+_INSERT_PARTS = _SQL["insert_parts"]
+_PUBLISHING = _SQL["publishing"]
+_LOCK_SCHEDULE = _SQL["lock_schedule"]
+_SUCCEED = _SQL["succeed"]
+_MOVE_POSITIONS = _SQL["move_positions"]
+_POSITIONS = _SQL["positions"]
+_FAIL = _SQL["fail"]
+_PUT_BACK = _SQL["put_back"]
+_RECORD_DELIVERY = _SQL["record_delivery"]
+_LAST_DELIVERY = _SQL["last_delivery"]
+_DELIVERIES = _SQL["deliveries"]
+_PARTS = _SQL["parts"]
+_EXTRACTION = _SQL["extraction"]
+_GET = _SQL["get"]
+_NEWEST = _SQL["newest"]
+_ACTIVE_IDS = _SQL["active_ids"]
+_KEPT_IDS = _SQL["kept_ids"]
+_EXPIRED = _SQL["expired"]
+_MARK_EXPIRED = _SQL["mark_expired"]
+
+SPOOL_GRACE_S = 300.0
+"""How long a sealed job waits for a holder that has its spool before another may extract it anew."""
+
+
+class JobTable:
+    """``exportd.job``, ``part``, ``delivery``, ``position``: once a job is queued, this alone writes it."""
+
+    def __init__(self, pool: "Pool", *, spool_grace_s: float = SPOOL_GRACE_S) -> None:
+        self._pool = pool
+        self._spool_grace_s = spool_grace_s
+
+    # Claiming
+
+    async def claim(self, *, holder: str, lease_s: float, spool_id: UUID, attempt_limit: int) -> Lease | None:
+        """Take the next job for ``lease_s`` seconds, or None when none is due.
+
+        ``phase`` SEALED or PUBLISHING means that the spool ``spool_id`` holds the parts. A job that was
+        sealed in a spool which did not come back comes as EXTRACTING, without its old parts and deliveries.
+        """
+        async with self._connection("claiming a job") as connection:
+            row = await connection.fetchrow(_CLAIM, holder, lease_s, spool_id, attempt_limit, self._spool_grace_s)
+        if row is None:
+            return None
+        return Lease(job_from_row(row), row["fence"], row["attempt"], JobPhase(row["phase"]))
+
+    async def fail_interrupted(self, *, attempt_limit: int) -> tuple[JobId, ...]:
+        """End the jobs whose holders disappeared during their last attempt; returns them."""
+        async with self._connection("looking for interrupted jobs") as connection:
+            rows = await connection.fetch(_FAIL_INTERRUPTED, attempt_limit)
+        return tuple(JobId(row["id"]) for row in rows)
+
+    # Under a lease
+
+    async def heartbeat(self, lease: Lease, progress: JobProgress | None, *, lease_s: float) -> bool:
+        """Extend the lease to ``lease_s`` seconds from now and write ``progress`` if given.
+
+        False when the lease is lost.
+        """
+        document = None if progress is None else json.dumps(progress_document.to_json(progress))
+        async with self._connection("extending a job's lease") as connection:
+            row = await connection.fetchrow(_HEARTBEAT, lease.job.id, lease.fence, lease_s, document)
+        return row is not None
+
+    async def record_progress(self, lease: Lease, progress: JobProgress) -> JobState | None:
+        """Write an attempt's last progress; returns the job's state, None when the lease is lost.
+
+        Progress with nothing in it leaves what the row has.
+        """
+        empty = progress == JobProgress()
+        document = None if empty else json.dumps(progress_document.to_json(progress))
+        async with self._connection("recording a job's progress") as connection:
+            row = await connection.fetchrow(_RECORD_PROGRESS, lease.job.id, lease.fence, document)
+        return None if row is None else JobState(row["state"])
+
+    async def seal(self, lease: Lease, *, parts: Sequence[Part], extraction: Mapping[str, Any], spool_id: UUID) -> None:
+        """Record that every part is durable in the spool: from here on, the source is not read again.
+
+        ``extraction`` says what was read, in JSON; the job's manifest and positions are made from it.
+        """
+        columns = (
+            [part.entity for part in parts],
+            [part.number for part in parts],
+            [part.file_name for part in parts],
+            [part.rows for part in parts],
+            [part.content_bytes for part in parts],
+            [part.size_bytes for part in parts],
+            [part.sha256 for part in parts],
+        )
+        async with self._connection("sealing a job") as connection, connection.transaction():
+            _held(
+                lease,
+                await connection.fetchrow(_SEAL, lease.job.id, lease.fence, spool_id, json.dumps(extraction)),
+            )
+            await connection.execute(_INSERT_PARTS, lease.job.id, *columns)
+
+    async def publishing(self, lease: Lease) -> None:
+        """Record that objects may be visible from now on."""
+        async with self._connection("recording that a job is publishing") as connection:
+            _held(lease, await connection.fetchrow(_PUBLISHING, lease.job.id, lease.fence))
+
+    async def record_delivery(self, lease: Lease, destination: DestinationCode, manifest_sha256: str) -> None:
+        """Record that a destination has everything, its manifest included."""
+        async with self._connection("recording a delivery") as connection:
+            _held(
+                lease,
+                await connection.fetchrow(_RECORD_DELIVERY, lease.job.id, lease.fence, destination, manifest_sha256),
+            )
+
+    async def succeed(self, lease: Lease, *, positions: Iterable[Position]) -> None:
+        """End the job and move its schedule's positions, both or neither.
+
+        An ad hoc job moves none, nor does one whose schedule was deleted; entities that are no longer in the
+        schedule are left out.
+        """
+        reached = json.dumps([_position_document(each) for each in positions])
+        async with self._connection("finishing a job") as connection, connection.transaction():
+            await connection.fetchrow(_LOCK_SCHEDULE, lease.job.id)
+            _held(lease, await connection.fetchrow(_SUCCEED, lease.job.id, lease.fence))
+            await connection.execute(_MOVE_POSITIONS, lease.job.id, reached)
+
+    async def fail(self, lease: Lease, *, reason: Reason, message: str) -> None:
+        """End the job without success. Its schedule's positions stay: the next run holds the same changes."""
+        async with self._connection("recording a job's failure") as connection:
+            _held(lease, await connection.fetchrow(_FAIL, lease.job.id, lease.fence, reason, message))
+
+    async def put_back(
+        self, lease: Lease, *, after_s: float, counts_attempt: bool, reason: Reason, message: str
+    ) -> None:
+        """Give the job back, for anyone to claim after ``after_s`` seconds. A sealed one keeps its phase."""
+        async with self._connection("putting a job back") as connection:
+            _held(
+                lease,
+                await connection.fetchrow(
+                    _PUT_BACK, lease.job.id, lease.fence, after_s, counts_attempt, reason, message
+                ),
+            )
+
+    # Reading
+
+    async def get(self, job_id: JobId) -> JobRecord | None:
+        async with self._connection("reading a job") as connection:
+            rows = await connection.fetch(_GET, job_id)
+            records = await _records(connection, rows)
+        return records[0] if records else None
+
+    async def list(
+        self,
+        *,
+        organization: OrganizationId | None = None,
+        schedule_code: str | None = None,
+        state: JobState | None = None,
+        limit: int = 100,
+    ) -> tuple[JobRecord, ...]:
+        """The newest jobs first, at most ``limit``."""
+        async with self._connection("listing the jobs") as connection:
+            rows = await connection.fetch(_NEWEST, organization, schedule_code, state, limit)
+            return await _records(connection, rows)
+
+    async def progress(self, job_id: JobId) -> JobProgress:
+        """The progress in the job's row; empty for an unknown job."""
+        async with self._connection("reading a job's progress") as connection:
+            document = await connection.fetchval(_PROGRESS, job_id)
+        return progress_document.from_json(json.loads(document or "{}"))
+
+    async def parts(self, job_id: JobId) -> tuple[Part, ...]:
+        """The parts of a sealed job, by entity and number."""
+        async with self._connection("reading a job's parts") as connection:
+            rows = await connection.fetch(_PARTS, [job_id])
+        return tuple(part_from_row(row) for row in rows)
+
+    async def extraction(self, job_id: JobId) -> dict[str, Any] | None:
+        """What was given to ``seal``; None when the job is not sealed."""
+        async with self._connection("reading what a job extracted") as connection:
+            document = await connection.fetchval(_EXTRACTION, job_id)
+        return None if document is None else dict(json.loads(document))
+
+    async def positions(self, schedule_id: ScheduleId) -> dict[EntityCode, Position]:
+        """How far a schedule has come, for each entity that it exported before."""
+        async with self._connection("reading a schedule's positions") as connection:
+            rows = await connection.fetch(_POSITIONS, schedule_id)
+        return {position.entity: position for position in map(_position_from_row, rows)}
+
+    async def deliveries(self, job_id: JobId) -> tuple[DeliveryRecord, ...]:
+        """The destinations that have everything of a job."""
+        async with self._connection("reading a job's deliveries") as connection:
+            rows = await connection.fetch(_DELIVERIES, [job_id])
+        return tuple(delivery_from_row(row) for row in rows)
+
+    async def last_delivery(
+        self, schedule_id: ScheduleId, destination: DestinationCode, *, other_than: JobId | None = None
+    ) -> tuple[JobId, str] | None:
+        """The job that a destination received last of a schedule, and the SHA-256 of its manifest.
+
+        A job that looks for its predecessor leaves itself out by ``other_than``.
+        """
+        async with self._connection("reading the last delivery") as connection:
+            row = await connection.fetchrow(_LAST_DELIVERY, schedule_id, destination, other_than)
+        return None if row is None else (JobId(row["job_id"]), row["manifest_sha256"])
+
+    # Retention
+
+    async def active_ids(self) -> set[JobId]:
+        """The jobs that are not finished."""
+        return await self._ids("listing the unfinished jobs", _ACTIVE_IDS)
+
+    async def kept_ids(self, spool_id: UUID) -> set[JobId]:
+        """The jobs whose files in a spool must stay: not finished, or sealed there and not expired."""
+        return await self._ids("listing the jobs whose files are kept", _KEPT_IDS, spool_id)
+
+    async def expired(self, before: datetime, *, spool_id: UUID) -> tuple[JobId, ...]:
+        """The jobs finished before ``before`` whose files the spool still holds, oldest first."""
+        async with self._connection("listing the expired jobs") as connection:
+            rows = await connection.fetch(_EXPIRED, before, spool_id)
+        return tuple(JobId(row["id"]) for row in rows)
+
+    async def mark_expired(self, job_id: JobId) -> bool:
+        """Record that the spool dropped a finished job's files; False when there was nothing to record."""
+        async with self._connection("marking a job as expired") as connection:
+            return await connection.fetchrow(_MARK_EXPIRED, job_id) is not None
+
+    async def _ids(self, doing: str, query: str, *arguments: object) -> set[JobId]:
+        async with self._connection(doing) as connection:
+            return {JobId(row["id"]) for row in await connection.fetch(query, *arguments)}
+
+    @asynccontextmanager
+    async def _connection(self, doing: str) -> "AsyncIterator[Connection]":
+        with translated(doing):
+            async with self._pool.acquire() as connection:
+                yield connection
+
+
+def _held(lease: Lease, row: object | None) -> None:
+    """Raise unless a fenced write found its row."""
+    if row is None:
+        raise TransientError(
+            f"The lease of job {lease.job.id} is lost: it expired and another daemon took the job,"
+            " or the job has ended.",
+            reason=Reason.LEASE_LOST,
+        )
+
+
+async def _records(connection: "Connection", rows: "Sequence[asyncpg.Record]") -> tuple[JobRecord, ...]:
+    """Rows of exportd.job with their parts and deliveries."""
+    ids = [row["id"] for row in rows]
+    parts: dict[UUID, list[Part]] = defaultdict(list)
+    for row in await connection.fetch(_PARTS, ids):
+        parts[row["job_id"]].append(part_from_row(row))
+    deliveries: dict[UUID, list[DeliveryRecord]] = defaultdict(list)
+    for row in await connection.fetch(_DELIVERIES, ids):
+        deliveries[row["job_id"]].append(delivery_from_row(row))
+    return tuple(
+        record_from_row(row, parts=tuple(parts[row["id"]]), deliveries=tuple(deliveries[row["id"]])) for row in rows
+    )
+
+
+def _position_document(position: Position) -> dict[str, Any]:
+    return {
+        "entity": position.entity,
+        "snapshot": position.snapshot,
+        "taken_at": position.taken_at.isoformat(),
+        "guards": dict(position.guards),
+        "destinations": position.destinations,
+    }
+
+
+def _position_from_row(row: "asyncpg.Record") -> Position:
+    return Position(
+        entity=EntityCode(row["entity"]),
+        job_id=JobId(row["job_id"]),
+        snapshot=row["snapshot"],
+        taken_at=row["taken_at"],
+        guards=json.loads(row["guards"]),
+        destinations=tuple(DestinationCode(each) for each in row["destinations"]),
+        expired=row["expired"],
+    )

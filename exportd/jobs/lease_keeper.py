@@ -1,0 +1,90 @@
+"""Keeps a job's lease alive while the job runs, and notices when it cannot.
+
+Trust ends before the lease does: while the database is out of reach the keeper tries again and again, but
+gives up with a quarter of the lease left, so that the job can be stopped before another daemon may take it.
+"""
+
+from typing import Protocol
+
+import anyio
+import structlog
+
+from exportd.jobs import progress_document
+from exportd.model.clock import Clock
+from exportd.model.errors import ExportdError
+from exportd.model.job import JobProgress, Lease
+
+LONGEST_PAUSE_S = 1.0
+"""How fresh the progress in the job's row is."""
+
+TRUSTED_SHARE = 0.75
+"""The share of the lease after which a holder that could not extend it stops."""
+
+log = structlog.stdlib.get_logger()
+
+
+class LeaseExtender(Protocol):
+    """What the keeper needs of the job table."""
+
+    async def heartbeat(self, lease: Lease, progress: JobProgress | None, *, lease_s: float) -> bool: ...
+
+
+class LeaseKeeper:
+    """Extends one lease every third of its length, or as soon as the progress has changed.
+
+    ``claimed_at`` is the monotonic time before the claim was sent: the lease ends ``lease_s`` after that or
+    later.
+    """
+
+    def __init__(
+        self,
+        table: LeaseExtender,
+        lease: Lease,
+        progress: JobProgress,
+        *,
+        lease_s: float,
+        claimed_at: float,
+        clock: Clock,
+    ) -> None:
+        self._table = table
+        self._lease = lease
+        self._progress = progress
+        self._lease_s = lease_s
+        self._extended_at = claimed_at
+        self._clock = clock
+        self._written = progress_document.to_json(progress)
+
+    async def run(self) -> None:
+        """Keep the lease; returns when it is lost or can no longer be trusted."""
+        pause_s = min(LONGEST_PAUSE_S, self._lease_s / 6)
+        while await self.run_once():
+            await self._clock.sleep_until(self._clock.monotonic() + pause_s)
+
+    async def run_once(self) -> bool:
+        """Extend the lease if it is time to; False when the job must stop."""
+        now = self._clock.monotonic()
+        figures = progress_document.to_json(self._progress)
+        changed = figures != self._written
+        if not changed and now < self._extended_at + self._lease_s / 3:
+            return True
+        trusted_s = self._extended_at + self._lease_s * TRUSTED_SHARE - now
+        if trusted_s <= 0:
+            log.warning("lease not extended in time", fence=self._lease.fence)
+            return False
+        try:
+            with anyio.fail_after(trusted_s):
+                held = await self._table.heartbeat(
+                    self._lease, self._progress if changed else None, lease_s=self._lease_s
+                )
+        except ExportdError as error:
+            log.warning("heartbeat failed", reason=error.reason, error=error.sentence)
+            return True
+        except TimeoutError:
+            log.warning("lease not extended in time", fence=self._lease.fence)
+            return False
+        if not held:
+            log.warning("lease lost", fence=self._lease.fence)
+            return False
+        self._extended_at = now
+        self._written = figures
+        return True

@@ -1,0 +1,102 @@
+"""What becomes of a job whose attempt raised an error. Pure.
+
+    TransientError           another attempt, later and later, until the limit of attempts is reached
+    PermanentError           FAILED, with the error's reason and sentence
+    SettingsError            the same: a person must change something first
+    anything else            FAILED with reason BUG
+
+Task groups raise several errors at once, nested: ``leading_error`` finds the one that decides.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from exportd.model.errors import ExportdError, TransientError
+from exportd.model.reason import Reason
+
+FIRST_DELAY_S = 10.0
+DELAY_FACTOR = 4.0
+LONGEST_DELAY_S = 900.0
+"""No longer than the shortest gap between two firings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Put the job back for ``after_s`` seconds."""
+
+    after_s: float
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """End the job."""
+
+    reason: Reason
+    message: str
+
+
+def delay_s(attempt: int, random: float) -> float:
+    """Seconds to wait after the failure of ``attempt`` (from 1): growing fourfold, capped.
+
+    ``random`` in [0, 1) takes away up to half of it, so that jobs which failed together do not come back
+    together.
+    """
+    exponent = min(attempt - 1, 16)  # far beyond the cap; keeps the power finite for any attempt
+    return min(FIRST_DELAY_S * DELAY_FACTOR**exponent, LONGEST_DELAY_S) * (1 - random / 2)
+
+
+def decide(error: BaseException, *, attempt: int, limit: int, random: float) -> Retry | Fail:
+    """What to do with a job whose attempt number ``attempt`` of at most ``limit`` ended with ``error``.
+
+    Messages are sentences for a person and never hold the text of a foreign error, which may quote a secret.
+    """
+    leading = leading_error(error)
+    if not isinstance(leading, ExportdError):
+        return Fail(
+            Reason.BUG,
+            f"A bug in exportd ended this job ({type(leading).__name__}). The daemon's log has the traceback"
+            " under the job's id; please report it.",
+        )
+    if not isinstance(leading, TransientError):
+        return Fail(leading.reason, leading.sentence)
+    if attempt >= limit:
+        tries = "the only attempt" if limit == 1 else f"{attempt} attempts"
+        return Fail(leading.reason, f"{_closed(leading.sentence)} Gave up after {tries}.")
+    return Retry(delay_s(attempt, random), leading.reason, leading.sentence)
+
+
+def leading_error(error: BaseException) -> BaseException:
+    """The error that decides, out of a group of them (or ``error`` itself when it is none).
+
+    A permanent error leads: with it, another attempt is useless. Then a transient one: what a bug raises
+    beside a lost connection is most likely its consequence, and if it is not, the next attempt shows it
+    alone. Of equals, the first.
+    """
+    return min(leaves(error), key=_rank)
+
+
+def holds_bug(error: BaseException) -> bool:
+    """Whether any of it is neither transient nor permanent, so that a developer needs the traceback."""
+    return any(not isinstance(leaf, ExportdError) for leaf in leaves(error))
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The single errors of a group, in order; an error that is no group is its own only leaf."""
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from leaves(each)
+    else:
+        yield error
+
+
+def _rank(error: BaseException) -> int:
+    if not isinstance(error, ExportdError):
+        return 2
+    return 1 if isinstance(error, TransientError) else 0
+
+
+def _closed(sentence: str) -> str:
+    """The sentence with a full stop, so that another can follow."""
+    return sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."

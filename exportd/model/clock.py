@@ -1,0 +1,56 @@
+"""Time is handed in: whoever waits or notes a time takes a ``Clock``, and a test hands in one that it moves.
+
+Two readings that must not be mixed: ``now`` is for records and due times and may step in either direction
+(NTP, a person, a suspended machine); ``monotonic`` is for waiting, only grows, and stands still while Linux is
+suspended.
+"""
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+import anyio
+
+
+class Clock(Protocol):
+    """Reads the time and waits for it."""
+
+    def now(self) -> datetime:
+        """The wall clock: aware, in UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds since an arbitrary moment; never goes back."""
+        ...
+
+    async def sleep_until(self, deadline: float) -> None:
+        """Return when ``monotonic()`` has reached ``deadline``, give or take a millisecond; at once if it has."""
+        ...
+
+
+class SystemClock:
+    """The clock of this machine."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep_until(self, deadline: float) -> None:
+        # Not anyio.sleep_until: an event loop's own time may count from elsewhere.
+        await anyio.sleep(max(0.0, deadline - time.monotonic()))
+
+
+async def wait_until(event: anyio.Event, deadline: float, *, clock: Clock) -> bool:
+    """Wait for ``event``, but not beyond ``deadline`` of the monotonic clock; returns whether it was set."""
+
+    async def end_with_the_event() -> None:
+        await event.wait()
+        group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(end_with_the_event, name="wait for the event")
+        await clock.sleep_until(deadline)
+        group.cancel_scope.cancel()
+    return event.is_set()

@@ -1,0 +1,118 @@
+"""What a job read, decided at its snapshot and kept with its seal: the manifest and the positions are made from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from exportd.model.entity import EntityCode
+from exportd.model.job import Job
+from exportd.model.position import Position
+from exportd.model.reason import FullReason
+
+
+class Mode(StrEnum):
+    """How much of an entity a run holds."""
+
+    FULL = "full"
+    INCREMENTAL = "incremental"
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractedField:
+    """A field as consumers get it: its name, its type and the type's refinement (``uuid``, ``date``, …)."""
+
+    name: str
+    type: str
+    format: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EntityExtraction:
+    """What was read of one entity.
+
+    ``previous`` is the snapshot at which the window begins (None: the entity's first content). ``rows`` counts all
+    records, ``deleted_rows`` those that are deletions. ``guards`` go into the position as they are.
+    """
+
+    entity: EntityCode
+    type_token: str
+    mode: Mode
+    full_reason: FullReason | None
+    previous: str | None
+    rows: int
+    deleted_rows: int
+    key: tuple[str, ...]
+    fields: tuple[ExtractedField, ...]
+    guards: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """What was read in one snapshot. ``taken_at`` is aware UTC, ``wal_position`` the server's LSN then."""
+
+    snapshot: str
+    wal_position: str
+    taken_at: datetime
+    entities: tuple[EntityExtraction, ...]
+
+    def positions(self, job: Job) -> tuple[Position, ...]:
+        """Where the job's schedule stands once it has succeeded."""
+        return tuple(
+            Position(
+                entity=each.entity,
+                job_id=job.id,
+                snapshot=self.snapshot,
+                taken_at=self.taken_at,
+                guards=each.guards,
+                destinations=job.destinations,
+            )
+            for each in self.entities
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``from_json`` makes the same extraction of."""
+        return {
+            "snapshot": self.snapshot,
+            "wal_position": self.wal_position,
+            "taken_at": self.taken_at.isoformat(),
+            "entities": [
+                {
+                    "entity": each.entity,
+                    "type_token": each.type_token,
+                    "mode": each.mode,
+                    "full_reason": each.full_reason,
+                    "previous": each.previous,
+                    "rows": each.rows,
+                    "deleted_rows": each.deleted_rows,
+                    "key": list(each.key),
+                    "fields": [[field.name, field.type, field.format] for field in each.fields],
+                    "guards": dict(each.guards),
+                }
+                for each in self.entities
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Extraction":
+        return cls(
+            snapshot=document["snapshot"],
+            wal_position=document["wal_position"],
+            taken_at=datetime.fromisoformat(document["taken_at"]),
+            entities=tuple(
+                EntityExtraction(
+                    entity=EntityCode(each["entity"]),
+                    type_token=each["type_token"],
+                    mode=Mode(each["mode"]),
+                    full_reason=FullReason(each["full_reason"]) if each["full_reason"] else None,
+                    previous=each["previous"],
+                    rows=each["rows"],
+                    deleted_rows=each["deleted_rows"],
+                    key=tuple(each["key"]),
+                    fields=tuple(ExtractedField(*field) for field in each["fields"]),
+                    guards=each["guards"],
+                )
+                for each in document["entities"]
+            ),
+        )

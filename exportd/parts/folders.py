@@ -1,0 +1,71 @@
+"""Files and folders of the spool: private, durable, complete under their final names. Blocking; raises
+OSError.
+"""
+
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+FOLDER_MODE = 0o700
+FILE_MODE = 0o600
+
+PARTIAL_SUFFIX = ".partial"
+
+
+def partial_path(path: Path) -> Path:
+    """Where a file is written until it is complete and durable."""
+    return path.with_name(path.name + PARTIAL_SUFFIX)
+
+
+def create(path: Path) -> BinaryIO:
+    """A new, empty file for the daemon's user only."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+    return os.fdopen(descriptor, "wb")
+
+
+def finish(file: BinaryIO, path: Path) -> None:
+    """Close a file written at ``partial_path(path)`` and give it its final name, so that both survive a
+    crash.
+    """
+    file.flush()
+    os.fsync(file.fileno())
+    file.close()
+    partial_path(path).rename(path)
+    sync(path.parent)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a small file in one go."""
+    with create(partial_path(path)) as file:
+        file.write(data)
+        finish(file, path)
+
+
+def sync(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make(folder: Path) -> None:
+    """Create a folder and its parents; one that exists is left as it is."""
+    if not folder.is_dir():
+        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        folder.chmod(FOLDER_MODE)
+        sync(folder.parent)
+
+
+def remove(folder: Path, first: str) -> int:
+    """Remove a flat folder, the file named ``first`` before all others; bytes freed."""
+    if not folder.is_dir():
+        return 0
+    removed_bytes = 0
+    for path in sorted(folder.iterdir(), key=lambda path: path.name != first):
+        removed_bytes += path.stat().st_size
+        path.unlink()
+    folder.rmdir()
+    sync(folder.parent)
+    return removed_bytes

@@ -1,0 +1,77 @@
+"""When a schedule is due. Pure: the rule and instants (aware UTC) in, instants out.
+
+A rule counts from the last due time alone, and a due time is where the rule says, however late the run was.
+So the due time that the database keeps carries the whole rhythm: there is no anchor besides it, and an edit is
+simply the new rule counted from the last due time.
+"""
+
+from datetime import datetime, timedelta
+
+from exportd.model.schedule import Interval, Rule, Unit
+from exportd.schedules import cron
+from exportd.schedules.limits import LONGEST_GAP, SHORTEST_GAP, UNIT_LENGTHS
+
+_RESOLUTION = timedelta(microseconds=1)
+
+
+def first_due(created_at: datetime) -> datetime:
+    """A new schedule runs at once, whatever its rule."""
+    return created_at
+
+
+def next_due(rule: Rule, *, last_due: datetime) -> datetime:
+    """The due time after ``last_due``, which is later.
+
+    ``last_due`` may be off the rule's rhythm: the immediate first run, or a due time of the rule before an
+    edit. A regular due time within 15 minutes of it is skipped; but not where the following one (of a cron
+    expression) would then come more than 3 days after it.
+    """
+    if isinstance(rule, Interval):
+        return _next_of_interval(rule, last_due)
+    expression = cron.parse(rule.expression)
+    due = expression.next_after(last_due + SHORTEST_GAP - _RESOLUTION)
+    return due if due - last_due <= LONGEST_GAP else expression.next_after(last_due)
+
+
+def latest_due(rule: Rule, *, due: datetime, now: datetime) -> datetime:
+    """The last due time that has passed, of those from ``due`` on, which has passed.
+
+    One run makes up for all that were missed.
+    """
+    following = next_due(rule, last_due=due)
+    if following > now:
+        return due
+    if isinstance(rule, Interval):
+        period = rule.period * UNIT_LENGTHS[rule.unit]
+        return following + (now - following) // period * period
+    return cron.parse(rule.expression).last_until(now)
+
+
+def is_out_of_reach(rule: Rule, *, due: datetime, now: datetime) -> bool:
+    """Whether a planned due time is later than any that the rule can give at ``now``.
+
+    So it is when the clock was ahead as it was planned and has been set right since; the schedule would sleep
+    until then. The 15 minutes of patience are for clocks of several hosts that differ.
+    """
+    if due - now <= LONGEST_GAP + SHORTEST_GAP:
+        return False
+    return due > next_due(rule, last_due=now) + SHORTEST_GAP
+
+
+def _next_of_interval(rule: Interval, last_due: datetime) -> datetime:
+    period = rule.period * UNIT_LENGTHS[rule.unit]
+    due = last_due + period
+    if rule.offset is None:
+        return due
+    due = _aligned(due, rule.unit, rule.offset)
+    # Only with a period of 1 is the boundary so near: the gap exceeds the period by less than 15 minutes.
+    return due if due - last_due >= SHORTEST_GAP else due + period
+
+
+def _aligned(instant: datetime, unit: Unit, offset: int) -> datetime:
+    """The last start of the unit plus its offset that is not after ``instant``."""
+    if unit is Unit.DAY:
+        shift = timedelta(hours=offset)
+        return (instant - shift).replace(hour=0, minute=0, second=0, microsecond=0) + shift
+    shift = timedelta(minutes=offset)
+    return (instant - shift).replace(minute=0, second=0, microsecond=0) + shift

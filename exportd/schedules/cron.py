@@ -1,0 +1,89 @@
+"""Cron expressions: which instants they mean. Pure, and in UTC, so that no daylight saving question arises.
+
+The instants come from croniter (this is the only module that knows it), behind our own grammar, which lets
+through only what means the same to every cron.
+
+When both days are restricted, either may match (``0 0 13 * 5``: each 13th and each Friday), as in Vixie cron.
+Where one of them holds a ``*`` with a step, crons disagree whether both must match (``0 0 */2 * 1``): that is
+refused.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from croniter import croniter
+
+from exportd.schedules import cron_fields, cron_gaps
+from exportd.schedules.cron_gaps import GapExtremes
+
+_FIVE_FIELDS = re.compile(r"[!-~]+(?: [!-~]+){4}")
+_LONGEST_MONTHS = {1: 31, 2: 29, 3: 31, 4: 30, 5: 31, 6: 30, 7: 31, 8: 31, 9: 30, 10: 31, 11: 30, 12: 31}
+_MINUTE = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class CronExpression:
+    """A valid expression. ``minutes`` are those of a matching day, ascending; ``weekdays`` has Sunday as 0.
+
+    ``either_day``: a day matches by its number or by its weekday; else it must match by both.
+    """
+
+    text: str
+    minutes: tuple[int, ...]
+    days: frozenset[int]
+    months: frozenset[int]
+    weekdays: frozenset[int]
+    either_day: bool
+
+    def next_after(self, instant: datetime) -> datetime:
+        """The first firing that is later than ``instant``."""
+        # Whole minutes only: croniter need not know what to do with the rest.
+        return croniter(self.text, _whole_minute(instant)).get_next(datetime)
+
+    def last_until(self, instant: datetime) -> datetime:
+        """The last firing that is not later than ``instant``."""
+        return croniter(self.text, _whole_minute(instant) + _MINUTE).get_prev(datetime)
+
+    def gap_extremes(self) -> GapExtremes:
+        """The shortest and the longest gap between consecutive firings, over all time. Takes milliseconds."""
+        return cron_gaps.gap_extremes(self.minutes, self.matches_day)
+
+    def matches_day(self, day: date) -> bool:
+        if day.month not in self.months:
+            return False
+        by_number = day.day in self.days
+        by_weekday = day.isoweekday() % 7 in self.weekdays
+        return by_number or by_weekday if self.either_day else by_number and by_weekday
+
+
+def parse(text: str) -> CronExpression:
+    """Read a five-field expression. Raises ValueError with a sentence that says what to change."""
+    if not _FIVE_FIELDS.fullmatch(text):
+        raise ValueError(
+            f"{text!r} is not five fields separated by single spaces: minute, hour, day of month, month, day of week"
+        )
+    minute, hour, day, month, weekday = text.split(" ")
+    either_day = day != "*" and weekday != "*"
+    if either_day and "*" in day + weekday:
+        raise ValueError(
+            f"the day of month {day!r} and the day of week {weekday!r} do not go together, for crons disagree"
+            " on what a * with a step means beside another day; write its values as a list or a range"
+        )
+    hours = sorted(cron_fields.values(cron_fields.HOUR, hour))
+    minutes = sorted(cron_fields.values(cron_fields.MINUTE, minute))
+    expression = CronExpression(
+        text=text,
+        minutes=tuple(60 * each_hour + each_minute for each_hour in hours for each_minute in minutes),
+        days=cron_fields.values(cron_fields.DAY, day),
+        months=cron_fields.values(cron_fields.MONTH, month),
+        weekdays=frozenset(value % 7 for value in cron_fields.values(cron_fields.WEEKDAY, weekday)),
+        either_day=either_day,
+    )
+    if not either_day and min(expression.days) > max(_LONGEST_MONTHS[each] for each in expression.months):
+        raise ValueError(f"{text!r} would never fire: no month {month!r} has a day {day!r}")
+    return expression
+
+
+def _whole_minute(instant: datetime) -> datetime:
+    return instant.astimezone(UTC).replace(second=0, microsecond=0)

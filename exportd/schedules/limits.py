@@ -1,0 +1,86 @@
+"""How often a schedule may fire: not within 15 minutes, and at least every 3 days. Pure.
+
+Nothing else in the daemon relaxes these limits; a demo or a person that wants a run now asks for one
+(``ScheduleTable.fire_now``).
+"""
+
+from datetime import datetime, timedelta
+
+from exportd.model.schedule import Cron, Interval, Rule, Unit
+from exportd.schedules import cron
+from exportd.schedules.cron_gaps import Gap
+
+SHORTEST_GAP = timedelta(minutes=15)
+LONGEST_GAP = timedelta(days=3)
+
+UNIT_LENGTHS = {
+    Unit.MINUTE: timedelta(minutes=1),
+    Unit.HOUR: timedelta(hours=1),
+    Unit.DAY: timedelta(days=1),
+}
+
+_PERIODS = {Unit.MINUTE: (15, 4320), Unit.HOUR: (1, 72), Unit.DAY: (1, 3)}
+_OFFSETS = {
+    Unit.HOUR: (1, 59, "minutes into the hour"),
+    Unit.DAY: (1, 23, "hours into the day"),
+}
+
+
+def check_rule(rule: Rule) -> list[str]:
+    """What is wrong with a rule, one sentence for each problem; empty when it is good. Takes milliseconds."""
+    if isinstance(rule, Interval):
+        return [*_check_period(rule), *_check_offset(rule)]
+    return _check_cron(rule)
+
+
+def _check_period(rule: Interval) -> list[str]:
+    low, high = _PERIODS[rule.unit]
+    if low <= rule.period <= high:
+        return []
+    return [
+        f"the period must be {low} to {high} with the unit {rule.unit}, not {rule.period}:"
+        " runs are at least 15 minutes and at most 3 days apart"
+    ]
+
+
+def _check_offset(rule: Interval) -> list[str]:
+    if rule.offset is None:
+        return []
+    if rule.unit not in _OFFSETS:
+        return [f"an offset means nothing with the unit {rule.unit}: leave it out, or use HOUR or DAY"]
+    low, high, meaning = _OFFSETS[rule.unit]
+    if low <= rule.offset <= high:
+        return []
+    hint = "; leave it out for no offset" if rule.offset == 0 else ""
+    return [f"the offset must be {low} to {high} ({meaning}) with the unit {rule.unit}, not {rule.offset}{hint}"]
+
+
+def _check_cron(rule: Cron) -> list[str]:
+    try:
+        shortest, longest = cron.parse(rule.expression).gap_extremes()
+    except ValueError as error:
+        return [f"the cron expression cannot be used: {error}"]
+    sentences = []
+    if shortest.end - shortest.start < SHORTEST_GAP:
+        sentences.append(_too("soon", rule, shortest, "at least 15 minutes"))
+    if longest.end - longest.start > LONGEST_GAP:
+        sentences.append(_too("late", rule, longest, "at most 3 days"))
+    return sentences
+
+
+def _too(word: str, rule: Cron, gap: Gap, limit: str) -> str:
+    return (
+        f"the cron expression {rule.expression!r} fires too {word} after {_instant(gap.start)}: the next firing"
+        f" is {_instant(gap.end)}, {_duration(gap.end - gap.start)} later; runs must be {limit} apart"
+    )
+
+
+def _instant(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%d %H:%M} UTC"
+
+
+def _duration(duration: timedelta) -> str:
+    """In days, hours and minutes: ``7 days``, ``1 day 2 hours``, ``14 minutes``."""
+    hours, minutes = divmod(duration.seconds // 60, 60)
+    counts = ((duration.days, "day"), (hours, "hour"), (minutes, "minute"))
+    return " ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts if count)

@@ -1,0 +1,1 @@
+"""The configuration: one TOML file, read strictly, every problem reported at once with its line."""

@@ -1,0 +1,142 @@
+"""What no single key can tell: rules, duplicate codes, references between destinations, schedules and
+entities.
+
+The checks look at the raw data and pass over whatever has the wrong type (its own problem is reported beside
+theirs), so that a person sees every problem at once.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from exportd.model.errors import Problem
+from exportd.model.schedule import Cron, Interval, Rule, Unit
+from exportd.settings.closest import did_you_mean
+from exportd.settings.document import Document
+from exportd.settings.lines import KeyPath
+from exportd.settings.schema import ALL_ENTITIES
+
+CheckRule = Callable[[Rule], list[str]]
+"""Says what is wrong with a rule, one sentence each; empty when it is good."""
+
+_INTERVAL_KEYS = ("unit", "period", "offset")
+
+
+def check_schedules_and_destinations(document: Document, *, check_rule: CheckRule) -> list[Problem]:
+    """Every problem between the parts of the document, entities aside."""
+    problems = [*_duplicates(document, "destination"), *_duplicates(document, "schedule")]
+    destinations = [(table.get("organization"), table.get("code")) for _, table in _tables(document, "destination")]
+    for path, schedule in _tables(document, "schedule"):
+        problems += _rule_problems(document, path, schedule, check_rule)
+        problems += _destination_problems(document, path, schedule, destinations)
+    return problems
+
+
+def check_entities(document: Document, entities: Collection[str]) -> list[Problem]:
+    """Schedules may name only these entities, each once."""
+    problems = []
+    for path, schedule in _tables(document, "schedule"):
+        seen = set()
+        for place, code in _texts(schedule.get("entities"), (*path, "entities")):
+            if code in seen:
+                problems.append(document.problem(place, f"{code} is named twice; remove one"))
+            elif code == ALL_ENTITIES:
+                if schedule["entities"] != ALL_ENTITIES and len(schedule["entities"]) > 1:
+                    sentence = 'means every entity; write entities = "ALL" alone, or list the entities'
+                    problems.append(document.problem(place, sentence))
+            elif code not in entities:
+                hint = did_you_mean(code, entities, what="entities of the catalog")
+                problems.append(document.problem(place, f"the catalog has no entity {code}; {hint}"))
+            seen.add(code)
+    return problems
+
+
+def _rule_problems(
+    document: Document, path: KeyPath, schedule: Mapping[str, Any], check_rule: CheckRule
+) -> Iterator[Problem]:
+    place = next(((*path, key) for key in ("cron", "period", "unit", "offset") if key in schedule), path)
+    confusion = _confusion(schedule)
+    if confusion is not None:
+        yield document.problem(place, confusion, about=path)
+    else:
+        rule = _rule(schedule)
+        for sentence in check_rule(rule) if rule is not None else ():
+            yield document.problem(place, sentence)
+
+
+def _confusion(schedule: Mapping[str, Any]) -> str | None:
+    """What is wrong when there is not exactly one way to tell when it fires."""
+    if "cron" in schedule:
+        given = " and ".join(key for key in _INTERVAL_KEYS if key in schedule)
+        return f"give either cron or unit and period; remove cron or {given}" if given else None
+    missing = " and ".join(key for key in ("unit", "period") if key not in schedule)
+    if not missing:
+        return None
+    return (
+        f"does not say when it fires ({missing} missing): "
+        'write unit = "HOUR" and period = 6, say, or cron = "0 2 * * *"'
+    )
+
+
+def _rule(schedule: Mapping[str, Any]) -> Rule | None:
+    """The rule, unless one of its keys has the wrong type."""
+    match schedule:
+        case {"cron": str(expression)}:
+            return Cron(expression)
+        case {"unit": str(unit), "period": int(period)} if unit in set(Unit) and not isinstance(period, bool):
+            offset = schedule.get("offset")
+            if offset is not None and (isinstance(offset, bool) or not isinstance(offset, int)):
+                return None
+            return Interval(Unit(unit), period, offset)
+    return None
+
+
+def _destination_problems(
+    document: Document,
+    path: KeyPath,
+    schedule: Mapping[str, Any],
+    destinations: Sequence[tuple[object, object]],
+) -> Iterator[Problem]:
+    organization = schedule.get("organization")
+    own = [str(code) for owner, code in destinations if owner == organization and code is not None]
+    seen = set()
+    for place, code in _texts(schedule.get("destinations"), (*path, "destinations")):
+        if code in seen:
+            yield document.problem(place, f"{code} is named twice; remove one")
+        seen.add(code)
+        if code in own or not isinstance(organization, str):
+            continue
+        others = [owner for owner, known in destinations if known == code and owner is not None]
+        if others:
+            sentence = f"destination {code} belongs to organization {others[0]}, the schedule to {organization}"
+            hint = f"declare a destination of {organization}"
+        else:
+            sentence = f"there is no destination {code} of organization {organization}"
+            hint = did_you_mean(code, sorted(own), what="destinations of that organization")
+        yield document.problem(place, f"{sentence}; {hint}")
+
+
+def _duplicates(document: Document, kind: str) -> Iterator[Problem]:
+    first: dict[tuple[object, object], KeyPath] = {}
+    for path, table in _tables(document, kind):
+        organization, code = table.get("organization"), table.get("code")
+        if not isinstance(organization, str) or not isinstance(code, str):
+            continue
+        earlier = first.setdefault((organization, code), path)
+        if earlier != path:
+            place = document.where((*earlier, "code"))
+            sentence = f"organization {organization} already has a {kind} {code} ({place}); choose another code"
+            yield document.problem((*path, "code"), sentence)
+
+
+def _tables(document: Document, kind: str) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
+    tables = document.data.get(kind)
+    for index, table in enumerate(tables if isinstance(tables, list | tuple) else ()):
+        if isinstance(table, dict):
+            yield (kind, index), table
+
+
+def _texts(values: object, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    if isinstance(values, str):
+        yield path, values
+    elif isinstance(values, list | tuple):
+        yield from (((*path, index), value) for index, value in enumerate(values) if isinstance(value, str))

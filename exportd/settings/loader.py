@@ -1,0 +1,138 @@
+"""Reads the configuration file into ``Settings``, or says everything that is wrong with it.
+
+What arrives: the path of a TOML file, and the environment (``EXPORTD_DATABASE_DSN`` alone is looked at). What
+leaves: immutable settings whose paths are absolute and whose DSN is filled in. What can go wrong:
+SettingsError, which lists all problems with file and line.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from pydantic import ValidationError
+
+from exportd.model.entity import Entity, EntityCode, OrganizationId
+from exportd.model.errors import Problem, SettingsError
+from exportd.model.schedule import DestinationCode, ScheduleDeclaration
+from exportd.settings.cross_checks import CheckRule, check_entities, check_schedules_and_destinations
+from exportd.settings.document import Document, sorted_by_line
+from exportd.settings.dsn_reader import fill_in_dsn
+from exportd.settings.reader import read_document
+from exportd.settings.schema import (
+    ALL_ENTITIES,
+    CatalogSettings,
+    ScheduleSettings,
+    Section,
+    Settings,
+)
+from exportd.settings.sentences import problems_of
+
+
+class KnownEntities(Protocol):
+    """What the settings need to know of a catalog."""
+
+    @property
+    def entities(self) -> Mapping[EntityCode, Entity]: ...
+
+
+AnyCatalog = TypeVar("AnyCatalog", bound=KnownEntities)
+
+
+def load(path: Path, *, check_rule: CheckRule, environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings of one file; SettingsError with every problem. The catalog is not read: see
+    ``load_all``.
+    """
+    settings, _, problems = _load(read_document(path), path, check_rule, environment)
+    return _settled(settings, problems)
+
+
+def load_all(
+    path: Path,
+    *,
+    check_rule: CheckRule,
+    load_catalog: Callable[[Path], AnyCatalog],
+    environment: Mapping[str, str] | None = None,
+) -> tuple[Settings, AnyCatalog]:
+    """The settings and the catalog that they name; SettingsError with every problem of both and between
+    them.
+    """
+    document = read_document(path)
+    settings, catalog_file, problems = _load(document, path, check_rule, environment)
+    catalog: AnyCatalog | None = None
+    if catalog_file is not None:
+        try:
+            catalog = load_catalog(catalog_file)
+        except SettingsError as error:
+            problems += error.problems
+        else:
+            problems += check_entities(document, catalog.entities)
+    settings = _settled(settings, problems)
+    if catalog is None:
+        raise AssertionError("settings without problems name a catalog")
+    return settings, catalog
+
+
+def check_references(settings: Settings, catalog: KnownEntities) -> list[Problem]:
+    """The schedules' entities that the catalog does not have."""
+    return check_entities(settings.document, catalog.entities)
+
+
+def declarations(settings: Settings, catalog: KnownEntities) -> tuple[ScheduleDeclaration, ...]:
+    """The declared schedules; ``ALL`` becomes every entity of the catalog, in its order."""
+    return tuple(
+        ScheduleDeclaration(
+            organization=OrganizationId(schedule.organization),
+            code=schedule.code,
+            name=schedule.name or schedule.code,
+            entities=_entities(schedule, catalog),
+            format=schedule.format,
+            destinations=tuple(DestinationCode(code) for code in schedule.destinations),
+            rule=schedule.rule,
+        )
+        for schedule in settings.schedule
+    )
+
+
+def _entities(schedule: ScheduleSettings, catalog: KnownEntities) -> tuple[EntityCode, ...]:
+    if schedule.entities == (ALL_ENTITIES,):
+        return tuple(catalog.entities)
+    return tuple(EntityCode(code) for code in schedule.entities)
+
+
+def _load(
+    document: Document, path: Path, check_rule: CheckRule, environment: Mapping[str, str] | None
+) -> tuple[Settings | None, Path | None, list[Problem]]:
+    """The settings (None when a key is wrong), the catalog's file as far as it is known, and the problems."""
+    folder = path.absolute().parent
+    data = {**{name: {} for name in _SECTIONS}, **document.data}
+    environment = os.environ if environment is None else environment
+    database, problems = fill_in_dsn(document, folder=folder, environment=environment)
+    data["database"] = database
+    settings = None
+    try:
+        settings = Settings.from_document(document, data=data, folder=folder)
+    except ValidationError as error:
+        problems += problems_of(error, document=document, model=Settings)
+    problems += check_schedules_and_destinations(document, check_rule=check_rule)
+    return settings, _catalog_file(data, folder), problems
+
+
+_SECTIONS = tuple(
+    name
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+)
+
+
+def _settled(settings: Settings | None, problems: list[Problem]) -> Settings:
+    if problems or settings is None:
+        raise SettingsError(sorted_by_line(problems))
+    return settings
+
+
+def _catalog_file(data: dict[str, Any], folder: Path) -> Path | None:
+    try:
+        return CatalogSettings.model_validate(data["catalog"], context={"folder": folder}).file
+    except ValidationError:
+        return None

@@ -1,0 +1,315 @@
+"""Everything that can be configured. Under each key: what it means, its unit, why this default.
+
+The texts under the keys are the configuration reference (``docs/configuration.md`` is made from them) and
+part of the sentences about missing keys.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+)
+
+from exportd.model.schedule import Cron, ExportFormat, Interval, Rule, Unit
+from exportd.settings.codes import check_code, check_name, check_organization, check_prefix
+from exportd.settings.document import Document
+from exportd.settings.lines import Lines
+from exportd.settings.secrets import mask_secrets
+from exportd.settings.sizes import parse_size
+
+ALL_ENTITIES = "ALL"
+"""In a schedule's ``entities``: every entity of the catalog, also those that are added later."""
+
+
+Item = TypeVar("Item")
+
+
+class Section(BaseModel):
+    """A table of the configuration: unknown keys are errors, and a text is never taken for a number."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+        validate_default=True,
+    )
+
+
+def _absolute(value: object, info: ValidationInfo) -> object:
+    """Paths are relative to the configuration file's folder, which the loader hands in as the context."""
+    match value:
+        case Path():
+            path = value
+        case str() if value.startswith("~"):
+            raise ValueError("should be a whole path: ~ is not expanded here")
+        case str() if value and "\x00" not in value:
+            path = Path(value)
+        case _:
+            raise ValueError("should be a path in quotes")
+    folder = (info.context or {}).get("folder")
+    return path if folder is None else folder / path
+
+
+def check_dsn(dsn: str) -> str:
+    """A DSN that the driver takes; the sentence of the ValueError does not repeat it, for it may hold a
+    password.
+    """
+    if not dsn.startswith(("postgresql://", "postgres://")):
+        raise ValueError('should be a URL such as "postgresql://exportd@db.example.com:5432/product"')
+    return dsn
+
+
+def check_not_empty(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    """At least one item. (pydantic's own check counts only the items without a problem.)"""
+    if not items:
+        raise ValueError("should have at least one item, but is empty")
+    return items
+
+
+def _as_list(value: object) -> object:
+    return [value] if value == ALL_ENTITIES else value
+
+
+FilePath = Annotated[Path, BeforeValidator(_absolute)]
+SizeBytes = Annotated[int, BeforeValidator(parse_size)]
+Code = Annotated[str, AfterValidator(check_code)]
+Organization = Annotated[str, AfterValidator(check_organization)]
+Name = Annotated[str, AfterValidator(check_name)]
+
+
+class DatabaseSettings(Section):
+    """The database whose tables are exported. The daemon's own tables live in it too, in the schema
+    `exportd`.
+    """
+
+    dsn: Annotated[str, AfterValidator(check_dsn)] = Field(repr=False)
+    """How to connect: `postgresql://user:password@host:port/database`. Give either this or `dsn_file`; the
+    environment variable `EXPORTD_DATABASE_DSN` goes before both. Connect directly, not through a transaction
+    pooler."""
+
+    dsn_file: FilePath | None = None
+    """A file that holds nothing but the DSN, such as a systemd credential, so that the password stands in no
+    configuration file."""
+
+    lock_timeout_s: float = Field(default=2.0, gt=0, le=60)
+    """How long to wait for a lock on a table, in seconds, before giving way to the application and trying
+    again later. Short, because the application's writes queue behind a waiting lock."""
+
+    pool_size: int = Field(default=4, ge=1, le=100)
+    """How many connections the daemon keeps for its own tables. COPY streams have connections of their
+    own."""
+
+    @property
+    def masked_dsn(self) -> str:
+        """The DSN without its password, for people to read."""
+        return mask_secrets(self.dsn)
+
+
+class CatalogSettings(Section):
+    """What can be exported."""
+
+    file: FilePath = Path("entities.toml")
+    """The catalog: which entity is which table, with which fields. `exportd catalog draft` proposes one."""
+
+
+class SpoolSettings(Section):
+    """The local directory of finished files: uploads read from it, and downloads too."""
+
+    directory: FilePath = Path("/var/lib/exportd/spool")
+    """Where the files go. It belongs to one daemon alone and should be on a disk that survives a restart."""
+
+    budget: SizeBytes = 50 * 1000**3
+    """How much the spool may hold. A full spool slows the reading down, then fails the job; it never fills
+    the disk."""
+
+    free_space_floor: SizeBytes = 1000**3
+    """How much of the file system stays free in any case, for everything else that lives there."""
+
+    retention_hours: float = Field(default=24, ge=0, le=24 * 366)
+    """How long the files of a finished job stay for download, in hours. 0 removes them as soon as it is
+    finished."""
+
+
+class LimitSettings(Section):
+    """How much is done at once, and how long to keep trying."""
+
+    jobs: int = Field(default=2, ge=1, le=64)
+    """How many jobs run at the same time."""
+
+    streams: int = Field(default=2, ge=1, le=64)
+    """How many COPY streams, each with its connection, one job reads with. Each costs the database up to one
+    core."""
+
+    stream_threshold: SizeBytes = 256 * 1000**2
+    """From which table size on several streams share one table. Small tables are not worth the
+    connections."""
+
+    part_size: SizeBytes = 6 * 1000**3
+    """The largest file, as delivered (compressed). Only a single row that is larger by itself exceeds it."""
+
+    bytes_in_flight: SizeBytes = 64 * 1024**2
+    """How much memory the uploads of all jobs together may hold. Constant, whatever the size of the
+    tables."""
+
+    job_attempts: int = Field(default=5, ge=1, le=100)
+    """How often a job is tried when the cause may pass (database away, destination away) before it has
+    failed."""
+
+    shutdown_grace_s: float = Field(default=30.0, ge=0, le=3600)
+    """How long running jobs may go on after a stop was asked for, in seconds. What is not finished by then
+    goes back to the queue. Keep it below systemd's `TimeoutStopSec`."""
+
+
+class CaptureSettings(Section):
+    """The change log that the triggers write."""
+
+    doorbell: bool = True
+    """Whether a trigger may send one NOTIFY after a quiet time, so that waiting changes show at once.
+    Switched off by itself where prepared transactions are allowed, for NOTIFY would make them fail."""
+
+    poll_interval_s: float = Field(default=30.0, ge=1, le=3600)
+    """How often to look for waiting changes and due work without having been told, in seconds."""
+
+    prune_interval_s: float = Field(default=300.0, ge=1, le=86400)
+    """How often rows of the change log that no schedule needs any more are deleted, in seconds."""
+
+    horizon_hours: float = Field(default=168, ge=1, le=24 * 366)
+    """How long a schedule that does not succeed may hold the change log back, in hours. After that its next
+    run is full. Long enough for a week-end and a holiday."""
+
+
+class LogSettings(Section):
+    """What the daemon says, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important messages that are shown."""
+
+    format: Literal["auto", "console", "json"] = "auto"
+    """`console` for people, `json` (one object a line) for programs; `auto` is `console` on a terminal."""
+
+
+class DestinationSettings(Section):
+    """Where files are delivered: a directory, such as a mounted share. Other kinds follow."""
+
+    code: Code
+    """The name that schedules use; unique within the organization."""
+
+    organization: Organization
+    """Whose files may go there: the `orgId` of paths and the value of the tenant columns."""
+
+    name: Name | None = None
+    """A name for people to read; the code when left out."""
+
+    type: Literal["DIRECTORY"] = "DIRECTORY"
+    """The kind of destination."""
+
+    directory: FilePath
+    """The directory that receives the files. It is created when it is not there."""
+
+    prefix: Annotated[str, AfterValidator(check_prefix)] = ""
+    """A folder inside it, for all files of this destination."""
+
+    partition_order: Literal["TIME_FIRST", "TYPE_FIRST"] = "TIME_FIRST"
+    """Whether paths read `…/date=…/hour=…/type=…/` or `…/type=…/date=…/hour=…/`."""
+
+
+class ScheduleSettings(Section):
+    """What is exported when. Give `unit` and `period` (and perhaps `offset`), or `cron`. All times are
+    UTC.
+    """
+
+    code: Code
+    """The name of the schedule; unique within the organization. Another code is another schedule, with a full
+    first run."""
+
+    organization: Organization
+    """Whose rows are exported: the `orgId` of paths and the value of the tenant columns."""
+
+    name: Name | None = None
+    """A name for people to read; the code when left out."""
+
+    entities: Annotated[
+        tuple[str, ...], BeforeValidator(_as_list), AfterValidator(check_not_empty), Field(strict=False)
+    ]
+    """The entities of the catalog to export, such as `["ACCOUNTS", "BILLS"]`, or `"ALL"`."""
+
+    format: Annotated[ExportFormat, Field(strict=False)] = ExportFormat.CSV
+    """The format of the files."""
+
+    destinations: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """The codes of the destinations that receive the files. With none, they are kept for download only."""
+
+    unit: Annotated[Unit | None, Field(strict=False)] = None
+    """The unit of `period`."""
+
+    period: int | None = None
+    """Every how many units: from 15 minutes to 3 days. The first run is at once."""
+
+    offset: int | None = None
+    """Where in the hour (minutes, with `HOUR`) or in the day (hours, with `DAY`) the regular runs begin.
+    Without it they are counted from the schedule's creation."""
+
+    cron: str | None = None
+    """Five fields: minute, hour, day of month, month, day of week. No two runs closer than 15 minutes or
+    further apart than 3 days."""
+
+    @property
+    def rule(self) -> Rule:
+        """When it fires. The loader has made sure that there is exactly one way."""
+        if self.cron is not None:
+            return Cron(self.cron)
+        if self.unit is None or self.period is None:
+            raise ValueError(f"schedule {self.code} has neither unit and period nor cron")
+        return Interval(self.unit, self.period, self.offset)
+
+
+class Settings(Section):
+    """The configuration file."""
+
+    database: DatabaseSettings
+    """The database whose tables are exported."""
+
+    catalog: CatalogSettings = Field(default_factory=CatalogSettings)
+    """What can be exported."""
+
+    spool: SpoolSettings = Field(default_factory=SpoolSettings)
+    """The local directory of finished files."""
+
+    limits: LimitSettings = Field(default_factory=LimitSettings)
+    """How much is done at once."""
+
+    capture: CaptureSettings = Field(default_factory=CaptureSettings)
+    """The change log."""
+
+    log: LogSettings = Field(default_factory=LogSettings)
+    """What the daemon says."""
+
+    destination: Annotated[tuple[DestinationSettings, ...], Field(strict=False)] = ()
+    """Where files are delivered."""
+
+    schedule: Annotated[tuple[ScheduleSettings, ...], Field(strict=False)] = ()
+    """What is exported when."""
+
+    _document: Document | None = PrivateAttr(default=None)
+
+    @classmethod
+    def from_document(cls, document: Document, *, data: dict[str, Any], folder: Path) -> "Settings":
+        """Validates ``data``; pydantic's ValidationError when it is wrong."""
+        settings = cls.model_validate(data, context={"folder": folder})
+        settings._document = document
+        return settings
+
+    @property
+    def document(self) -> Document:
+        """The file they were read from; a nameless one without lines for settings that were made in code."""
+        return self._document or Document("", self.model_dump(), Lines({}))

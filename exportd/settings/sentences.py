@@ -1,0 +1,193 @@
+"""What pydantic found, said in plain sentences with file, line and key.
+
+Every kind of error that our schemas can raise has its sentence here; a test feeds each key every kind of
+value and looks for words of the library.
+"""
+
+from collections.abc import Iterator
+from datetime import date, time
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from exportd.model.errors import Problem
+from exportd.settings.closest import closest, did_you_mean
+from exportd.settings.document import Document, format_path, sorted_by_line
+from exportd.settings.lines import KeyPath
+from exportd.settings.secrets import names_a_secret
+
+_LONGEST_VALUE = 60
+
+_EXPECTED = {
+    "string_type": "a text in quotes",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing_size": "a smaller whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+}
+
+
+def problems_of(error: ValidationError, *, document: Document, model: type[BaseModel]) -> list[Problem]:
+    """One problem per fault, in the order of the lines. ``model`` is what the document was validated
+    against.
+    """
+    found = []
+    for detail in error.errors(include_url=False):
+        path = _path_in(detail["loc"], model)
+        if detail["type"] == "extra_forbidden":
+            problem = document.problem(path, _unknown_key(path, model), about=path[:-1])
+        else:
+            problem = document.problem(path, _sentence(detail, path, model))
+        found.append(problem)
+    return sorted_by_line(found)
+
+
+def describe(value: object, *, key: str = "") -> str:
+    """A TOML value as a person wrote it, shortened; a secret is not shown."""
+    if names_a_secret(key) or key == "dsn":
+        return "something else"
+    match value:
+        case bool():
+            shown = "true" if value else "false"
+        case str():
+            shown = f'"{_printable(value)}"'
+        case int() if abs(value) >= 10**18:
+            shown = "a huge number"
+        case int() | float():
+            shown = f"the number {value}"
+        case date() | time():
+            shown = f"the date or time {value.isoformat()}"
+        case dict():
+            shown = "a table"
+        case list() | tuple():
+            shown = "a list"
+        case _:
+            shown = "something else"
+    return shown if len(shown) <= _LONGEST_VALUE else f"{shown[:_LONGEST_VALUE]}…"
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
+def _sentence(detail: ErrorDetails, path: KeyPath, model: type[BaseModel]) -> str:
+    kind = detail["type"]
+    context: dict[str, Any] = detail.get("ctx", {})
+    if kind == "missing":
+        return f"is missing: {_explanation(path, model)}"
+    if kind == "value_error":  # raised by our own validators, whose words are sentences already
+        return str(context["error"])
+    given = describe(detail["input"], key=next((step for step in reversed(path) if isinstance(step, str)), ""))
+    if kind in {"literal_error", "enum"}:
+        return _not_one_of(detail["input"], _choices(context["expected"]), given)
+    expected = _EXPECTED.get(kind) or _expected(kind, context, path, detail["input"])
+    return f"should be {expected or _explanation(path, model)}, but is {given}"
+
+
+def _expected(kind: str, context: dict[str, Any], path: KeyPath, given: object) -> str | None:
+    match kind:
+        case "greater_than_equal":
+            return f"at least {context['ge']:g}"
+        case "less_than_equal":
+            return f"at most {context['le']:g}"
+        case "greater_than":
+            return f"more than {context['gt']:g}"
+        case "tuple_type" | "list_type":
+            return _list_form(path, given)
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return _table_form(path)
+        case _:
+            return None
+
+
+def _not_one_of(value: object, choices: list[str], given: str) -> str:
+    meant = closest(value, choices) if isinstance(value, str) else None
+    if len(choices) == 1:
+        return f'can only be "{choices[0]}", but is {given}'
+    suggestion = f'; did you mean "{meant}"?' if meant else ""
+    return f"should be one of {', '.join(choices)}, but is {given}{suggestion}"
+
+
+def _choices(expected: str) -> list[str]:
+    """The names in pydantic's ``'A', 'B' or 'C'``."""
+    return expected.replace(" or ", ", ").replace("'", "").split(", ")
+
+
+def _list_form(path: KeyPath, value: object) -> str:
+    if len(path) == 1 and isinstance(value, dict):
+        return f"a list of tables (write [[{path[0]}]] with double brackets)"
+    return "a list in brackets, such as [" + (describe(value) if isinstance(value, str) else '"…"') + "]"
+
+
+def _table_form(path: KeyPath) -> str:
+    if len(path) == 1:
+        return f"a table (write [{path[0]}] with single brackets)"
+    return "a table"
+
+
+def _unknown_key(path: KeyPath, model: type[BaseModel]) -> str:
+    key = str(path[-1])
+    owner = _model_at(path[:-1], model)
+    known = [] if owner is None else list(owner.model_fields)
+    elsewhere = [] if closest(key, known) else [place for place in _places_of(key, model) if place != path]
+    if elsewhere:
+        hint = f"{format_path((key,))} belongs in {format_path(elsewhere[0][:-1]) or 'the top of the file'}"
+    else:
+        hint = did_you_mean(key, known, what="keys here")
+    return f"unknown key {format_path((key,))}; {hint}"
+
+
+def _explanation(path: KeyPath, model: type[BaseModel]) -> str:
+    owner = _model_at(path[:-1], model)
+    field = owner.model_fields.get(str(path[-1])) if owner is not None else None
+    text = " ".join((field.description or "").split()) if field is not None else ""
+    return text or "see the documentation of this key"
+
+
+def _places_of(key: str, model: type[BaseModel], path: KeyPath = ()) -> Iterator[KeyPath]:
+    """Where else the schema has a key of this name."""
+    for name, field in model.model_fields.items():
+        if name == key:
+            yield (*path, name)
+        inner = _model_in(field.annotation)
+        if inner is not None:
+            yield from _places_of(key, inner, (*path, name))
+
+
+def _model_at(path: KeyPath, model: type[BaseModel]) -> type[BaseModel] | None:
+    current: type[BaseModel] | None = model
+    for step in path:
+        if isinstance(step, int) or current is None:
+            continue
+        field = current.model_fields.get(step)
+        current = _model_in(field.annotation) if field is not None else None
+    return current
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that an annotation is about: itself, or the items of a list, or the first of a union."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in {tuple, list, Union, UnionType, Annotated}:
+        for argument in get_args(annotation):
+            found = _model_in(argument)
+            if found is not None:
+                return found
+    return None
+
+
+def _path_in(location: tuple[int | str, ...], model: type[BaseModel]) -> KeyPath:
+    """The key path of an error's location, without the tags that pydantic adds for the variants of a
+    union.
+    """
+    path: KeyPath = ()
+    for step in location[:-1]:
+        owner = _model_at(path, model)
+        is_key = isinstance(step, int) or (owner is not None and step in owner.model_fields)
+        if is_key:
+            path = (*path, step)
+    return (*path, *location[-1:])

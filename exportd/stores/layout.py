@@ -1,0 +1,168 @@
+"""What objects are called: builds keys and parses them. Pure.
+
+    TIME_FIRST  <prefix>/orgId=<org>/date=2026-03-09/hour=04/type=account/<job id>_account.csv.gz
+    TYPE_FIRST  <prefix>/orgId=<org>/type=account/date=2026-03-09/hour=04/<job id>_account.csv.gz
+    further parts                                                         <job id>_account.0002.csv.gz
+    manifest    <prefix>/orgId=<org>/_manifests/<job id>.json
+
+``date`` and ``hour`` are those of the due time in UTC. Organization ids are percent-encoded (readers of
+such partitioned paths decode them), so that no id reaches another organization's folder. A key that
+``build`` made is parsed back to the same name; any other key is parsed to None.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from typing import NewType
+from urllib.parse import quote, unquote
+from uuid import UUID
+
+from exportd.model.entity import OrganizationId
+from exportd.model.job import JobId
+from exportd.model.schedule import ExportFormat
+
+ObjectKey = NewType("ObjectKey", str)
+"""The name of an object in a store: segments joined by ``/``, relative to the bucket or directory."""
+
+
+class PartitionOrder(StrEnum):
+    """Whether the time or the entity's type comes first in a key."""
+
+    TIME_FIRST = "TIME_FIRST"
+    TYPE_FIRST = "TYPE_FIRST"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectName:
+    """One part of a job. ``number`` counts from 1 within its type; ``hour`` is 0 to 23, UTC."""
+
+    organization: OrganizationId
+    day: date
+    hour: int
+    type_token: str
+    job: JobId
+    number: int
+    format: ExportFormat
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        organization: OrganizationId,
+        due_at: datetime,
+        type_token: str,
+        job: JobId,
+        number: int,
+        file_format: ExportFormat,
+    ) -> "ObjectName":
+        """The name of a part of a job due at ``due_at`` (aware)."""
+        due = due_at.astimezone(UTC)
+        return cls(organization, due.date(), due.hour, type_token, job, number, file_format)
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestName:
+    """The manifest of a job."""
+
+    organization: OrganizationId
+    job: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The shape of a destination's keys. ``prefix`` is normalised: no slash at either end, empty for the
+    root.
+
+    Raises ValueError, with a sentence, for a prefix that is not a plain relative path.
+    """
+
+    prefix: str = ""
+    order: PartitionOrder = PartitionOrder.TIME_FIRST
+
+    def __post_init__(self) -> None:
+        prefix = self.prefix.strip("/")
+        if prefix:
+            check_key(prefix)
+        object.__setattr__(self, "prefix", prefix)
+
+    @property
+    def folder(self) -> str:
+        """What every key begins with: the prefix and a slash, or nothing."""
+        return f"{self.prefix}/" if self.prefix else ""
+
+
+def file_name(job: JobId, type_token: str, number: int, file_format: ExportFormat) -> str:
+    """A part's file name, in the spool as in a store."""
+    further = f".{number:04d}" if number > 1 else ""
+    return f"{job}_{type_token}{further}.{file_format.extension}"
+
+
+def organization_folder(organization: OrganizationId, layout: Layout) -> str:
+    """What the keys of an organization begin with, slash included. Raises ValueError for an empty id."""
+    if not organization:
+        raise ValueError("an organization's id must not be empty")
+    return f"{layout.folder}orgId={quote(organization, safe='')}/"
+
+
+def build(name: ObjectName | ManifestName, layout: Layout) -> ObjectKey:
+    """The key of an object."""
+    folder = organization_folder(name.organization, layout)
+    if isinstance(name, ManifestName):
+        return ObjectKey(f"{folder}_manifests/{name.job}.json")
+    time = f"date={name.day.isoformat()}/hour={name.hour:02d}"
+    kind = f"type={name.type_token}"
+    partitions = (time, kind) if layout.order is PartitionOrder.TIME_FIRST else (kind, time)
+    return ObjectKey(f"{folder}{'/'.join(partitions)}/{file_name(name.job, name.type_token, name.number, name.format)}")
+
+
+def parse(key: str, layout: Layout) -> ObjectName | ManifestName | None:
+    """The name that ``build`` made this key from, or None when it made no such key."""
+    match = _KEY.fullmatch(key.removeprefix(layout.folder)) if key.startswith(layout.folder) else None
+    if match is None:
+        return None
+    name = _name(match)
+    # One comparison instead of many rules: other spellings of the same name are not ours.
+    return name if name is not None and build(name, layout) == key else None
+
+
+def check_key(key: str) -> None:
+    """Raise ValueError unless ``key`` is a plain relative path that cannot leave its folder."""
+    segments = key.split("/")
+    if not key or any(segment in {"", ".", ".."} for segment in segments):
+        raise ValueError(f"{key!r} is not a key: segments must not be empty, '.' or '..'")
+    if any(ord(character) < 32 or ord(character) == 127 for character in key):
+        raise ValueError(f"{key!r} is not a key: it holds a control character")
+    if any(0xD800 <= ord(character) <= 0xDFFF for character in key):
+        raise ValueError(f"{key!r} is not a key: it is not valid Unicode")
+
+
+_ORGANIZATION = r"orgId=(?P<organization>[^/]+)"
+_JOB = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_TIME = r"date=(?P<day{0}>\d{{4}}-\d\d-\d\d)/hour=(?P<hour{0}>\d\d)"
+_TYPE = r"type=(?P<type{0}>[^/]+)"
+_FILE = rf"(?P<job>{_JOB})_(?P<token>[^/.]+)(?:\.(?P<number>\d{{4,}}))?\.(?P<format>csv|jsonl)\.gz"
+_PARTITIONS = f"(?:{_TIME.format(1)}/{_TYPE.format(1)}|{_TYPE.format(2)}/{_TIME.format(2)})"
+_KEY = re.compile(rf"{_ORGANIZATION}/(?:_manifests/(?P<manifest>{_JOB})\.json|{_PARTITIONS}/{_FILE})", re.ASCII)
+
+
+def _name(match: re.Match[str]) -> ObjectName | ManifestName | None:
+    organization = OrganizationId(unquote(match["organization"]))
+    if match["manifest"]:
+        return ManifestName(organization, JobId(UUID(match["manifest"])))
+    hour = int(match["hour1"] or match["hour2"])
+    try:
+        day = date.fromisoformat(match["day1"] or match["day2"])
+    except ValueError:
+        return None
+    if hour > 23:
+        return None
+    return ObjectName(
+        organization=organization,
+        day=day,
+        hour=hour,
+        type_token=match["token"],
+        job=JobId(UUID(match["job"])),
+        number=int(match["number"] or 1),
+        format=ExportFormat(match["format"].upper()),
+    )

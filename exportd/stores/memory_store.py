@@ -1,0 +1,129 @@
+"""A store that keeps everything in memory: for tests and for trying things out."""
+
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import anyio.lowlevel
+
+from exportd.model.errors import PermanentError
+from exportd.model.reason import Reason
+from exportd.stores.layout import ObjectKey, check_key
+from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload, UploadGoneError
+
+
+@dataclass(slots=True)
+class _Pending:
+    upload: Upload
+    pieces: dict[int, bytes] = field(default_factory=dict)
+
+
+class MemoryStore:
+    """The visible objects are in ``objects``."""
+
+    def __init__(self, *, name: str = "memory", limits: StoreLimits | None = None) -> None:
+        self._name = name
+        self._limits = limits or StoreLimits(piece_bytes=1 << 20)
+        self.objects: dict[ObjectKey, bytes] = {}
+        self._modified_at: dict[ObjectKey, datetime] = {}
+        self._uploads: dict[str, _Pending] = {}
+        self._numbers = itertools.count(1)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def limits(self) -> StoreLimits:
+        return self._limits
+
+    async def start(self, key: ObjectKey) -> Upload:
+        await anyio.lowlevel.checkpoint()
+        upload = Upload(self._checked(key), str(next(self._numbers)), datetime.now(UTC))
+        self._uploads[upload.id] = _Pending(upload)
+        return upload
+
+    async def piece(self, upload: Upload, number: int, data: bytes) -> Piece:
+        await anyio.lowlevel.checkpoint()
+        pending = self._uploads.get(upload.id)
+        if pending is None:
+            raise UploadGoneError(upload, self._name)
+        if self._limits.pieces_in_order and number > len(pending.pieces) + 1:
+            raise AssertionError(f"piece {number} came before piece {len(pending.pieces) + 1}")
+        if len(data) != self._limits.piece_bytes:
+            raise AssertionError(f"a piece has {len(data)} bytes instead of {self._limits.piece_bytes}")
+        pending.pieces[number] = bytes(data)
+        return Piece(number, len(data), tag=f"tag-{number}")
+
+    async def complete(self, upload: Upload, pieces: Sequence[Piece], tail: bytes) -> ObjectInfo:
+        await anyio.lowlevel.checkpoint()
+        size_bytes = sum(piece.size_bytes for piece in pieces) + len(tail)
+        pending = self._uploads.get(upload.id)
+        if pending is None:
+            there = self._info(upload.key)
+            if there is not None and there.size_bytes == size_bytes:
+                return there
+            raise UploadGoneError(upload, self._name)
+        ordered = sorted(pieces, key=lambda piece: piece.number)
+        if [piece.number for piece in ordered] != list(range(1, len(ordered) + 1)) or not tail:
+            raise AssertionError("an upload needs all its pieces and a last one that is not empty")
+        whole = b"".join([*(pending.pieces[piece.number] for piece in ordered), tail])
+        del self._uploads[upload.id]
+        return self._show(upload.key, whole)
+
+    async def abort(self, upload: Upload) -> None:
+        await anyio.lowlevel.checkpoint()
+        self._uploads.pop(upload.id, None)
+
+    async def put(self, key: ObjectKey, data: bytes) -> ObjectInfo:
+        await anyio.lowlevel.checkpoint()
+        return self._show(self._checked(key), bytes(data))
+
+    async def head(self, key: ObjectKey) -> ObjectInfo | None:
+        await anyio.lowlevel.checkpoint()
+        return self._info(self._checked(key))
+
+    async def read(self, key: ObjectKey) -> AsyncIterator[bytes]:
+        await anyio.lowlevel.checkpoint()
+        whole = self.objects.get(self._checked(key))
+        if whole is None:
+            raise PermanentError(f"There is no object {key} in {self._name}.", reason=Reason.NOT_FOUND)
+        for start in range(0, len(whole), self._limits.piece_bytes):
+            await anyio.lowlevel.checkpoint()
+            yield whole[start : start + self._limits.piece_bytes]
+
+    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        await anyio.lowlevel.checkpoint()
+        for key in sorted(self.objects, key=str.encode):
+            if key.startswith(prefix) and (info := self._info(key)) is not None:
+                yield info
+
+    async def delete(self, key: ObjectKey) -> None:
+        await anyio.lowlevel.checkpoint()
+        self.objects.pop(self._checked(key), None)
+
+    async def list_uploads(self, prefix: str) -> AsyncIterator[Upload]:
+        await anyio.lowlevel.checkpoint()
+        for pending in tuple(self._uploads.values()):
+            if pending.upload.key.startswith(prefix):
+                yield pending.upload
+
+    async def aclose(self) -> None:
+        await anyio.lowlevel.checkpoint()
+
+    def _show(self, key: ObjectKey, data: bytes) -> ObjectInfo:
+        self.objects[key] = data
+        self._modified_at[key] = datetime.now(UTC)
+        return ObjectInfo(key, len(data), self._modified_at[key])
+
+    def _info(self, key: ObjectKey) -> ObjectInfo | None:
+        data = self.objects.get(key)
+        return None if data is None else ObjectInfo(key, len(data), self._modified_at[key])
+
+    def _checked(self, key: ObjectKey) -> ObjectKey:
+        try:
+            check_key(key)
+        except ValueError as error:
+            raise PermanentError(f"{self._name}: {error}.", reason=Reason.DESTINATION_REFUSED) from error
+        return key

@@ -1,0 +1,168 @@
+"""The contract of a store: where objects are delivered, whole or not at all.
+
+How it is used. A file of at most one piece is ``put``. A larger one is started while it still grows; full
+pieces go up, several at a time unless the store wants them in order; the rest, which is never empty, is
+handed to ``complete``. Nothing can be seen under the key before ``put`` or ``complete`` returns, and then
+all of it can.
+
+What every implementation owes its callers (the conformance suite checks it):
+
+- Each method may be called again with the same arguments after it failed, also when it is unknown whether
+it took
+  effect: the second call succeeds if the first one did.
+- Foreign errors come out as TransientError (trying again may help) or PermanentError (a person has to change
+  something), with a sentence that names the place; nothing else.
+- Methods may be called at the same time, except that a store with ``pieces_in_order`` gets the pieces of
+one upload
+  one after the other.
+- A cancelled call leaves nothing behind that ``list_uploads`` and ``abort`` could not clean up.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from exportd.model.errors import TransientError
+from exportd.model.reason import Reason
+from exportd.stores.layout import ObjectKey
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLimits:
+    """What a store wants and allows.
+
+    ``piece_bytes`` is the size of every piece but an upload's last, which has 1 to ``piece_bytes`` bytes.
+    ``most_pieces`` counts the last one too. ``pieces_in_order``: the next piece starts when the one before
+    is in.
+    """
+
+    piece_bytes: int
+    most_pieces: int = 10_000
+    pieces_in_order: bool = False
+    lists_uploads: bool = True
+
+    @property
+    def largest_object_bytes(self) -> int:
+        """The largest object that can be uploaded in pieces."""
+        return self.piece_bytes * self.most_pieces
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload in progress: plain data, so that it can be written down and continued elsewhere.
+
+    ``id`` is the store's own word for it and may grant access: it stays out of logs.
+    """
+
+    key: ObjectKey
+    id: str = field(repr=False)
+    started_at: datetime | None = None
+
+    def as_json(self) -> dict[str, str | None]:
+        """What ``from_json`` makes the same upload of."""
+        started_at = self.started_at.isoformat() if self.started_at is not None else None
+        return {"key": self.key, "id": self.id, "started_at": started_at}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, str | None]) -> "Upload":
+        """Raises KeyError or ValueError for anything else than what ``as_json`` made."""
+        key, upload_id, started_at = document["key"], document["id"], document["started_at"]
+        if key is None or upload_id is None:
+            raise ValueError("an upload needs a key and an id")
+        return cls(ObjectKey(key), upload_id, datetime.fromisoformat(started_at) if started_at else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece that is in. ``number`` counts from 1; ``tag`` is what the store wants to hear again at the
+    end.
+    """
+
+    number: int
+    size_bytes: int
+    tag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """An object that can be seen."""
+
+    key: ObjectKey
+    size_bytes: int
+    modified_at: datetime | None = None
+
+
+class UploadGoneError(TransientError):
+    """The upload was aborted by somebody, or dropped by the store: the object has to be started over."""
+
+    def __init__(self, upload: Upload, store_name: str) -> None:
+        super().__init__(
+            f"The upload of {upload.key} to {store_name} is gone: somebody aborted it, or it was too old.",
+            reason=Reason.DESTINATION_UNAVAILABLE,
+        )
+
+
+class Store(Protocol):
+    """See the module's text. ``name`` says which place this is, for sentences and logs; it holds no
+    secret.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def limits(self) -> StoreLimits: ...
+
+    async def start(self, key: ObjectKey) -> Upload:
+        """Begin to upload an object in pieces."""
+        ...
+
+    async def piece(self, upload: Upload, number: int, data: bytes) -> Piece:
+        """Upload piece ``number`` (from 1), of exactly ``limits.piece_bytes`` bytes.
+
+        Raises UploadGoneError when there is no such upload any more.
+        """
+        ...
+
+    async def complete(self, upload: Upload, pieces: Sequence[Piece], tail: bytes) -> ObjectInfo:
+        """Add the last piece and make the object visible, replacing one of the same name.
+
+        ``pieces`` are all the others. When the upload is gone but an object of the right size is there, an
+        earlier call has succeeded; otherwise UploadGoneError is raised.
+        """
+        ...
+
+    async def abort(self, upload: Upload) -> None:
+        """Give an upload up and free what it holds; one that is gone is fine. Completed objects stay."""
+        ...
+
+    async def put(self, key: ObjectKey, data: bytes) -> ObjectInfo:
+        """Make a small object visible at once, replacing one of the same name."""
+        ...
+
+    async def head(self, key: ObjectKey) -> ObjectInfo | None:
+        """What is visible under a key, None if nothing is."""
+        ...
+
+    def read(self, key: ObjectKey) -> AsyncIterator[bytes]:
+        """The content of an object, in chunks. Raises PermanentError NOT_FOUND when there is none."""
+        ...
+
+    def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        """The visible objects whose keys begin with ``prefix``, in the order of their keys' UTF-8 bytes."""
+        ...
+
+    async def delete(self, key: ObjectKey) -> None:
+        """Remove an object; one that is not there is fine."""
+        ...
+
+    def list_uploads(self, prefix: str) -> AsyncIterator[Upload]:
+        """The uploads in progress, anybody's, whose keys begin with ``prefix``; none where a store cannot
+        tell.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Give back connections. Nothing is called afterwards."""
+        ...

@@ -1,0 +1,108 @@
+"""What the daemon says: structlog events as lines for people or JSON for programs, never with a secret.
+
+Events are short fixed phrases (``job finished``); everything that varies is a key. What a piece of work is
+about is bound once with ``bound(...)`` and then stands in every event of that task and its children, also in
+those that libraries send through the standard ``logging`` module.
+"""
+
+import logging
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Literal, TextIO, cast
+from uuid import UUID
+
+import structlog
+from structlog.typing import FilteringBoundLogger, Processor
+
+from exportd.telemetry.values import SecretMask, plain_values
+
+Level = Literal["debug", "info", "warning", "error"]
+Format = Literal["auto", "console", "json"]
+
+_CHATTY_LIBRARIES = ("asyncio", "asyncpg", "aiofiles")
+"""Their messages below a warning are of no use to an operator."""
+
+
+def configure(
+    *, level: Level, line_format: Format, stream: TextIO | None = None, secrets: Iterable[str] = ()
+) -> None:
+    """Sets up logging for the whole process, structlog's and the standard library's alike.
+
+    ``stream`` is standard error unless told otherwise; ``auto`` means ``console`` when it is a terminal.
+    ``secrets`` (the database's password, say) are masked wherever they turn up.
+    """
+    out = sys.stderr if stream is None else stream
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    for_people = line_format == "console" or (line_format == "auto" and out.isatty())
+    enrich: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    render: list[Processor] = [
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        plain_values,
+        SecretMask(secrets),
+        _line_for_people(colors=out.isatty())
+        if for_people
+        else structlog.processors.JSONRenderer(ensure_ascii=False),
+    ]
+    structlog.configure(
+        processors=[*enrich, *render],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.PrintLoggerFactory(out),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*enrich, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+        )
+    )
+    logging.basicConfig(level=threshold, handlers=[handler], force=True)
+    logging.captureWarnings(capture=True)
+    for library in _CHATTY_LIBRARIES:
+        logging.getLogger(library).setLevel(max(threshold, logging.WARNING))
+
+
+def logger(station: str) -> FilteringBoundLogger:
+    """The logger of one station (``jobs``, ``uploads``, …); made at import, before ``configure`` was
+    called.
+    """
+    return cast(FilteringBoundLogger, structlog.get_logger(station=station))
+
+
+@contextmanager
+def bound(
+    *,
+    organization: str | None = None,
+    schedule: str | None = None,
+    job_id: UUID | None = None,
+    attempt: int | None = None,
+    entity: str | None = None,
+    part: int | None = None,
+    destination: str | None = None,
+) -> Iterator[None]:
+    """Puts what the work is about into every event inside. These are the names that dashboards know."""
+    given = {
+        "organization": organization,
+        "schedule": schedule,
+        "job_id": job_id,
+        "attempt": attempt,
+        "entity": entity,
+        "part": part,
+        "destination": destination,
+    }
+    with structlog.contextvars.bound_contextvars(
+        **{key: value for key, value in given.items() if value is not None}
+    ):
+        yield
+
+
+def _line_for_people(*, colors: bool) -> Processor:
+    return structlog.dev.ConsoleRenderer(
+        colors=colors, exception_formatter=structlog.dev.plain_traceback, sort_keys=False
+    )

@@ -1,0 +1,155 @@
+"""One file on its way to one store: follows it while it grows, withholds the last piece until it is
+published.
+"""
+
+import hashlib
+
+import anyio
+import anyio.to_thread
+
+from exportd.model.errors import ExportdError, PermanentError, TransientError
+from exportd.model.part import Part
+from exportd.model.reason import Reason
+from exportd.stores.layout import ObjectKey
+from exportd.stores.retrying import RetryBudget
+from exportd.stores.store import ObjectInfo, Piece, Store, Upload
+from exportd.uploads import plan
+from exportd.uploads.byte_limiter import ByteLimiter
+from exportd.uploads.growing_file import GrowingFile
+from exportd.uploads.plan import ByteRange
+
+
+class FileUpload:
+    """``send`` while the file grows, then ``publish``; ``abort`` if it does not come to that."""
+
+    def __init__(
+        self,
+        *,
+        file: GrowingFile,
+        key: ObjectKey,
+        store: Store,
+        limiter: ByteLimiter,
+        retry: RetryBudget,
+        pieces_at_once: int,
+    ) -> None:
+        self.file = file
+        self.key = key
+        self._store = store
+        self._limiter = limiter
+        self._retry = retry
+        self._slots = anyio.Semaphore(1 if store.limits.pieces_in_order else pieces_at_once)
+        self._upload: Upload | None = None
+        self._pieces: list[Piece] = []
+        self._published: ObjectInfo | None = None
+
+    async def send(self) -> None:
+        """Upload every piece but the last; returns when the file is finished and they are all in.
+
+        Raises TransientError or PermanentError.
+        """
+        failures: list[ExportdError] = []
+        async with anyio.create_task_group() as tasks:
+
+            async def send_piece(upload: Upload, number: int) -> None:
+                try:
+                    await self._send_piece(upload, number)
+                except ExportdError as error:
+                    failures.append(error)
+                    tasks.cancel_scope.cancel()
+                finally:
+                    self._slots.release()
+
+            number = 1
+            while await self.file.grown(plan.piece_range(number, self._store.limits).end):
+                upload = self._upload or await self._start()
+                await self._slots.acquire()
+                tasks.start_soon(send_piece, upload, number)
+                number += 1
+        if failures:
+            raise failures[0]
+
+    async def publish(self) -> ObjectInfo:
+        """Make the object visible; called after ``send``, when the file is finished. May be called again.
+
+        Raises TransientError or PermanentError.
+        """
+        if self._published is None:
+            part = self._part()
+            tail = plan.tail_range(part.size_bytes, self._store.limits)
+            async with self._limiter.hold(tail.length):
+                info = await self._hand_over(await self._read(tail))
+            if info.size_bytes != part.size_bytes:
+                raise TransientError(
+                    f"{self.key} arrived with {info.size_bytes} bytes instead of {part.size_bytes}.",
+                    reason=Reason.DESTINATION_UNAVAILABLE,
+                )
+            self._upload = None
+            self._published = info
+        return self._published
+
+    async def find_published(self) -> bool:
+        """Whether an earlier attempt has published this very content; then nothing is sent again.
+
+        The size alone does not tell: the same key may have been extracted anew. Where reading is not
+        allowed, the answer is no, and the object is replaced by an equal one.
+        """
+        part = self._part()
+        try:
+            info = await self._store.head(self.key)
+            if info is None or info.size_bytes != part.size_bytes:
+                return False
+            digest = hashlib.sha256()
+            async for chunk in self._store.read(self.key):
+                await anyio.to_thread.run_sync(digest.update, chunk)
+        except ExportdError:
+            return False
+        if digest.hexdigest() == part.sha256:
+            self._published = info
+        return self._published is not None
+
+    async def abort(self) -> None:
+        """Free what the store holds of an unpublished file. Raises TransientError or PermanentError."""
+        if self._upload is not None:
+            await self._store.abort(self._upload)
+            self._upload = None
+
+    async def _start(self) -> Upload:
+        self._upload = await self._retry.call(lambda: self._store.start(self.key))
+        return self._upload
+
+    async def _send_piece(self, upload: Upload, number: int) -> None:
+        part_range = plan.piece_range(number, self._store.limits)
+        async with self._limiter.hold(part_range.length):
+            data = await self._read(part_range)
+            piece = await self._retry.call(lambda: self._store.piece(upload, number, data))
+        self._pieces.append(piece)
+
+    async def _hand_over(self, tail: bytes) -> ObjectInfo:
+        upload = self._upload
+        if upload is None:
+            return await self._retry.call(lambda: self._store.put(self.key, tail))
+        pieces = sorted(self._pieces, key=lambda piece: piece.number)
+        return await self._retry.call(lambda: self._store.complete(upload, pieces, tail))
+
+    async def _read(self, part_range: ByteRange) -> bytes:
+        try:
+            data = await anyio.to_thread.run_sync(_read_range, self.file, part_range)
+        except OSError as error:
+            raise self._damaged(f"cannot be read: {error.strerror or error}") from error
+        if len(data) != part_range.length:
+            raise self._damaged(f"ends before byte {part_range.end}")
+        return data
+
+    def _part(self) -> Part:
+        if self.file.part is None:
+            raise AssertionError(f"{self.key} is published before its file is finished")
+        return self.file.part
+
+    def _damaged(self, what: str) -> PermanentError:
+        return PermanentError(f"The spool file of {self.key} {what}. Check the disk.", reason=Reason.SPOOL_DAMAGED)
+
+
+def _read_range(file: GrowingFile, part_range: ByteRange) -> bytes:
+    with file.open() as source:
+        source.seek(part_range.offset)
+        return source.read(part_range.length)

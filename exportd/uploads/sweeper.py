@@ -1,0 +1,61 @@
+"""Aborts the uploads that dead jobs left behind in a store. Stores that cannot list them drop them by
+themselves.
+"""
+
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+
+import structlog
+
+from exportd.model.job import JobId
+from exportd.stores.layout import Layout, parse
+from exportd.stores.store import Store, Upload
+
+log = structlog.stdlib.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class SweepResult:
+    """How many uploads were aborted, and how many were left: those of live jobs, and those that are not
+    ours.
+    """
+
+    aborted: int
+    left: int
+
+
+async def sweep_uploads(
+    store: Store, layout: Layout, *, unfinished_jobs: Callable[[], Awaitable[Collection[JobId]]]
+) -> SweepResult:
+    """Abort the uploads under our prefix whose job is finished or unknown. Called at the daemon's start.
+
+    ``unfinished_jobs`` is asked after the listing: an upload whose job began later cannot be in the list.
+    Raises TransientError or PermanentError.
+    """
+    found = [upload async for upload in store.list_uploads(layout.folder)]
+    if not found:
+        return SweepResult(aborted=0, left=0)
+    unfinished = await unfinished_jobs()
+    return await _abort(store, layout, found, lambda job: job not in unfinished)
+
+
+async def sweep_job_uploads(store: Store, layout: Layout, job: JobId) -> SweepResult:
+    """Abort what an earlier attempt of a job left. Only the holder of the job's lease may do this.
+
+    Raises TransientError or PermanentError.
+    """
+    found = [upload async for upload in store.list_uploads(layout.folder)]
+    return await _abort(store, layout, found, lambda other: other == job)
+
+
+async def _abort(
+    store: Store, layout: Layout, found: Collection[Upload], is_leftover: Callable[[JobId], bool]
+) -> SweepResult:
+    aborted = 0
+    for upload in found:
+        name = parse(upload.key, layout)
+        if name is not None and is_leftover(name.job):
+            await store.abort(upload)
+            log.info("upload of a dead job aborted", store=store.name, key=upload.key)
+            aborted += 1
+    return SweepResult(aborted=aborted, left=len(found) - aborted)

@@ -1,0 +1,196 @@
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from operator import attrgetter
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from exportd.database.connector import Connector, translated
+from exportd.model.errors import ExportdError, PermanentError, TransientError
+from exportd.model.reason import Reason
+from tests.fixtures.postgres import Database
+
+_PINNED = {
+    "client_min_messages": "error",
+    "row_security": "off",
+    "jit": "off",
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "xmlbinary": "base64",
+    "lc_monetary": "C",
+    "search_path": "pg_catalog",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "lock_timeout": "1500ms",
+    "application_name": "exportd export",
+}
+
+
+@pytest.mark.every_postgres
+async def test_an_export_connection_has_the_same_settings_whatever_the_database_says(
+    database: Database,
+) -> None:
+    admin = await database.connect()
+    for setting in (
+        "statement_timeout = '1min'",
+        "extra_float_digits = -3",
+        "search_path = exportd",
+        "jit = on",
+    ):
+        await admin.execute(f"ALTER DATABASE {database.name} SET {setting}")
+    connection = await Connector(database.dsn, lock_timeout_s=1.5).export_connection()
+    try:
+        found = {name: await connection.fetchval("SELECT current_setting($1)", name) for name in _PINNED}
+    finally:
+        await connection.close()
+    assert found == _PINNED
+
+
+async def test_row_security_is_an_error_instead_of_rows_silently_missing(database: Database) -> None:
+    admin = await database.connect()
+    await admin.execute(
+        "CREATE ROLE reader LOGIN; CREATE TABLE public.secret (id integer); GRANT SELECT ON secret TO reader;"
+        "ALTER TABLE public.secret ENABLE ROW LEVEL SECURITY"
+    )
+    connector = Connector(database.server.dsn(database.name, user="reader"))
+    try:
+        connection = await connector.export_connection()
+        try:
+            with pytest.raises(PermanentError) as raised, translated("reading SECRET"):
+                await connection.fetch("SELECT * FROM public.secret")
+            assert raised.value.reason is Reason.PRIVILEGE_MISSING
+        finally:
+            await connection.close()
+    finally:
+        await admin.execute("DROP OWNED BY reader; DROP ROLE reader")
+
+
+async def test_the_purpose_is_seen_in_pg_stat_activity(database: Database) -> None:
+    async with Connector(database.dsn, application_name="daemon 7").connection("listener") as connection:
+        assert await connection.fetchval("SHOW application_name") == "daemon 7 listener"
+    assert connection.is_closed()
+
+
+async def test_the_pool_forgets_what_its_users_set(database: Database) -> None:
+    async with Connector(database.dsn).pool(1) as pool:
+        async with pool.acquire() as connection:
+            await connection.execute("SET search_path = public; SET timezone = 'Asia/Tokyo'")
+        assert await pool.fetchval("SHOW search_path") == "pg_catalog"
+        assert await pool.fetchval("SHOW application_name") == "exportd tables"
+
+
+async def test_nobody_there_is_worth_another_try() -> None:
+    connector = Connector("postgresql://ann:hunter2@/app?host=/nowhere/at/all")
+    error = await _refusal(connector)
+    assert isinstance(error, TransientError)
+    assert error.reason is Reason.DATABASE_UNREACHABLE
+    assert "database app on /nowhere/at/all as ann" in error.sentence
+    _assert_no_password(connector, error)
+
+
+async def test_a_server_that_never_answers_is_worth_another_try() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        connector = Connector(f"postgresql://ann:hunter2@127.0.0.1:{port}/app", connect_timeout_s=0.1)
+        error = await _refusal(connector)
+    assert isinstance(error, TransientError)
+    assert error.reason is Reason.DATABASE_UNREACHABLE
+    _assert_no_password(connector, error)
+
+
+@pytest.mark.parametrize(
+    ("user", "database_name", "reason"),
+    [
+        ("postgres", "no_such_database", Reason.DATABASE_REFUSED),
+        ("nobody_at_all", None, Reason.DATABASE_REFUSED),
+        ("pg_monitor", None, Reason.DATABASE_REFUSED),  # a role that may not log in
+    ],
+)
+async def test_a_refusal_is_permanent_and_names_what_was_refused(
+    database: Database, user: str, database_name: str | None, reason: Reason
+) -> None:
+    dsn = database.server.dsn(database_name or database.name, user=user)
+    connector = Connector(dsn.replace("@", ":hunter2@"))
+    error = await _refusal(connector)
+    assert isinstance(error, PermanentError)
+    assert error.reason is reason
+    assert user in error.sentence
+    assert (database_name or database.name) in error.sentence
+    _assert_no_password(connector, error)
+
+
+async def test_a_role_without_the_right_to_connect_is_told_so(database: Database) -> None:
+    admin = await database.connect()
+    await admin.execute(f"CREATE ROLE stranger LOGIN; REVOKE CONNECT ON DATABASE {database.name} FROM public")
+    try:
+        error = await _refusal(Connector(database.server.dsn(database.name, user="stranger")))
+        assert isinstance(error, PermanentError)
+        assert error.reason is Reason.PRIVILEGE_MISSING
+    finally:
+        await admin.execute("DROP ROLE stranger")
+
+
+async def test_a_dsn_that_makes_no_sense_is_permanent() -> None:
+    connector = Connector("mysql://ann:hunter2@db/app")
+    error = await _refusal(connector)
+    assert isinstance(error, PermanentError)
+    _assert_no_password(connector, error)
+
+
+async def test_a_connection_that_is_cut_is_worth_another_try(database: Database) -> None:
+    admin = await database.connect()
+    async with Connector(database.dsn).connection("victim") as connection:
+        await admin.execute("SELECT pg_terminate_backend($1)", connection.get_server_pid())
+        for _ in range(2):  # the first learns it from the server, the second from the closed connection
+            with pytest.raises(TransientError) as raised, translated("reading"):
+                await connection.fetchval("SELECT 1")
+            assert raised.value.reason is Reason.DATABASE_CONNECTION_LOST
+
+
+async def test_a_silent_line_is_watched_by_the_kernel(database: Database) -> None:
+    async with _tcp_relay(database.dsn) as port:
+        connector = Connector(f"postgresql://postgres@127.0.0.1:{port}/{database.name}?sslmode=disable")
+        async with connector.connection("listener") as connection:
+            line = attrgetter("_transport")(connection).get_extra_info("socket")
+            assert line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+
+
+async def _refusal(connector: Connector) -> ExportdError:
+    """What all ways to connect raise; they raise the same."""
+    with pytest.raises(ExportdError) as raised:
+        await connector.connect(purpose="test")
+    with pytest.raises(type(raised.value)):
+        async with connector.pool(1):
+            pass
+    return raised.value
+
+
+def _assert_no_password(connector: Connector, error: ExportdError) -> None:
+    assert "hunter2" not in error.sentence + repr(connector)
+
+
+@asynccontextmanager
+async def _tcp_relay(dsn: str) -> AsyncIterator[int]:
+    """Makes the server's Unix socket reachable by TCP on the port that it yields."""
+    options = parse_qs(urlsplit(dsn).query)
+    path = f"{options['host'][0]}/.s.PGSQL.{options['port'][0]}"
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+        finally:
+            writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back_reader, back_writer = await asyncio.open_unix_connection(path)
+        await asyncio.gather(pump(reader, back_writer), pump(back_reader, writer))
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as relay:
+        yield relay.sockets[0].getsockname()[1]

@@ -1,0 +1,23 @@
+"""A workshop for each test."""
+
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+
+from exportd.database.connector import Connector
+from exportd.jobs.job_table import JobTable
+from exportd.model.job import JobId
+from tests.fixtures.postgres import Database
+from tests.integration.jobs.workshop import Workshop
+
+
+@pytest.fixture
+async def workshop(database: Database) -> AsyncIterator[Workshop]:
+    async with Connector(database.dsn).pool(8) as pool:
+        yield Workshop(JobTable(pool), pool, await database.connect())
+
+
+@pytest.fixture
+def unknown_job() -> JobId:
+    return JobId(uuid4())

@@ -1,0 +1,59 @@
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from exportd.settings.directory_checker import check_directories
+from exportd.settings.loader import load
+from exportd.settings.schema import Settings
+
+
+def settings_with(folder: Path, *, spool: Path, destination: Path) -> Settings:
+    config = folder / "exportd.toml"
+    config.write_text(
+        f'[database]\ndsn = "postgresql://a@b/c"\n[spool]\ndirectory = "{spool}"\n'
+        f'[[destination]]\ncode = "lake"\norganization = "o"\ndirectory = "{destination}"\n'
+    )
+    return load(config, check_rule=lambda _: [], environment={})
+
+
+@contextmanager
+def ordinary_user() -> Iterator[None]:
+    """Root may write anywhere; the daemon is not root."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_directories_that_are_there_or_can_be_made_are_good_and_stay_untouched(tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir()
+    settings = settings_with(tmp_path, spool=tmp_path / "spool", destination=tmp_path / "a/b/c")
+    assert check_directories(settings) == []
+    assert list((tmp_path / "spool").iterdir()) == []
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_file_in_place_of_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    settings = settings_with(tmp_path, spool=tmp_path / "file", destination=tmp_path / "file/below")
+    first, second = check_directories(settings)
+    assert str(first).endswith(
+        f"exportd.toml:4: spool.directory: {tmp_path}/file is not a directory; "
+        "choose another path or move that file away"
+    )
+    assert second.where.endswith("exportd.toml:8")
+    assert "destination[0].directory" in second.sentence
+
+
+def test_a_directory_that_is_not_writable(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o555)
+    settings = settings_with(tmp_path, spool=tmp_path / "closed", destination=tmp_path / "closed/new")
+    with ordinary_user():
+        first, second = check_directories(settings)
+    assert "cannot be written by this user (Permission denied); give the daemon's user the right" in first.sentence
+    assert "cannot be written by this user" in second.sentence
