@@ -42,6 +42,10 @@ class Catalog:
             raise PermanentError(f"the catalog has no entity {code}; {hint}", reason=Reason.CATALOG_MISMATCH)
         return entity
 
+    def open_fields(self, code: EntityCode) -> frozenset[str]:
+        """The fields of an entity whose type the file does not tell."""
+        return frozenset(name for entity, name in self.open_types if entity == code)
+
     def problem(self, code: EntityCode, sentence: str, *, about: KeyPath = ()) -> Problem:
         """A problem of an entity, at the line of one of its keys."""
         if code not in self.entities or not self.document.name:

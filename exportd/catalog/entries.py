@@ -1,12 +1,13 @@
 """What the catalog file may hold. The texts under the keys are part of the sentences about missing ones."""
 
 import re
+import unicodedata
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from exportd.catalog.expressions import problems_of_expression
-from exportd.catalog.names import LONGEST_ENTITY_CODE, LONGEST_FIELD_NAME_BYTES, snake_case
+from exportd.catalog.names import LONGEST_ENTITY_CODE, LONGEST_FIELD_NAME_BYTES
 from exportd.catalog.table_names import parse_table_name
 from exportd.model.entity import DELETED_FIELD, TableName
 from exportd.settings.codes import check_name
@@ -43,7 +44,7 @@ def _check_column(column: str) -> str:
 
 
 def _check_field_name(name: str) -> str:
-    if not name or not name.isprintable():
+    if not name or any(unicodedata.category(character) == "Cc" for character in name):
         raise ValueError("should be a name without control characters")
     if len(name.encode(errors="surrogatepass")) > LONGEST_FIELD_NAME_BYTES:
         raise ValueError(f"should have at most {LONGEST_FIELD_NAME_BYTES} bytes; Postgres cuts longer ones")
@@ -85,7 +86,7 @@ def _tenant(value: object) -> str | None:
 def _long_form(value: object) -> object:
     match value:
         case str():
-            return {"name": value, "column": snake_case(value)}
+            return {"name": value}
         case dict() | FieldEntry():
             return value
         case _:

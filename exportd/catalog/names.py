@@ -12,11 +12,11 @@ LONGEST_FIELD_NAME_BYTES = 63
 def camel_case(name: str) -> str:
     """``dt_created`` is dtCreated, ``_id`` id, ``URL_path`` urlPath; a name in camelCase stays as it is.
 
-    A name of nothing but separators stays as it is too.
+    A name of nothing but separators stays as it is too, but for what cannot be printed.
     """
     words = _words(name)
     if not words:
-        return name
+        return "".join(character for character in name if character.isprintable()) or "field"
     first, *others = words
     return _lower_start(first) + "".join(_capitalized(word) for word in others)
 
@@ -61,7 +61,9 @@ def entity_code(table: str) -> str:
     """``order_items`` is ORDER_ITEMS; other letters than A to Z lose their accents, or are left out."""
     words = _ascii_words(table)
     code = "_".join(words).upper()[:LONGEST_ENTITY_CODE].rstrip("_")
-    return code if code[:1].isalpha() else f"T_{code}"[:LONGEST_ENTITY_CODE].rstrip("_")
+    if code[:1].isalpha() and code != "ALL":  # which means every entity
+        return code
+    return f"T_{code}"[:LONGEST_ENTITY_CODE].rstrip("_")
 
 
 def type_token(table: str) -> str:

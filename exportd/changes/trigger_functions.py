@@ -9,10 +9,12 @@ that always parses: SQL looks an unqualified name up in the innermost FROM first
 name in ``absent``, a subquery around it whose columns have the type ``exportd.absent``. The value then goes through
 ``exportd.log_…_key_1(value)``, which exists twice: for the key's own type it returns the value, for anything else NULL.
 The planner inlines all of it away. A row whose key or tenant cannot be told is logged as T, which makes the entity's
-next run full.
+next run full. (Each of the two takes the value twice, and a constant whose type decides for the second unless the first
+fits exactly. Otherwise a column that became a type with an implicit cast to the key's, varchar to text, would fit both.)
 
 **Nothing in the writer's search_path is believed.** The functions run with our rights (SECURITY DEFINER); setting
-search_path on them would cost 6% of the writer's throughput, so instead every name and operator is qualified.
+search_path on them would cost 6% of the writer's throughput, so instead every name and operator is qualified. Rows
+become text as anonymous records, for which nobody can define a cast.
 
 **One log row per statement and tenant**, not per record: the keys are arrays. A thousand-row UPDATE then costs the writer
 a quarter more instead of twice as much. A statement that changed one record, the commonest by far, has a path of its
@@ -27,7 +29,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from exportd.catalog.shape import Column, Kind, Relation, Shape
-from exportd.database.quoting import identifier, literal, table
+from exportd.database.quoting import dollar_quoted, identifier, literal, table
 from exportd.model.change_log import DOORBELL_CHANNEL, SCHEMA, TENANT_COLUMN, key_columns, log_name, log_table
 from exportd.model.entity import Entity, TableName
 from exportd.model.errors import PermanentError
@@ -37,17 +39,22 @@ from exportd.model.reason import Reason
 # of a huge statement reaches Postgres's limit of 1 GB.
 _KEYS_PER_ROW = 10_000
 
-_TRUNCATED = "<the truncated table>"
+# A column named found or new must not be taken for plpgsql's variable of that name.
+_USE_COLUMN = "\n#variable_conflict use_column"
 
-_IMAGE_SETTINGS = """SET search_path = pg_catalog, pg_temp
-SET datestyle = 'ISO, YMD'
-SET intervalstyle = 'postgres'
-SET timezone = 'UTC'
-SET extra_float_digits = '1'
-SET bytea_output = 'hex'
-SET lc_monetary = 'C'
-SET xmlbinary = 'base64'
-"""
+# Stands for the truncated table until the trigger runs. No name can hold a NUL.
+_TRUNCATED = "\0"
+
+_IMAGE_SETTINGS = (
+    ("search_path", "pg_catalog, pg_temp"),
+    ("datestyle", "ISO, YMD"),
+    ("intervalstyle", "postgres"),
+    ("timezone", "UTC"),
+    ("extra_float_digits", "1"),
+    ("bytea_output", "hex"),
+    ("lc_monetary", "C"),
+    ("xmlbinary", "base64"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +63,31 @@ class TriggerFunction:
 
     name: str
     body: str
-    settings: str = ""
+    settings: tuple[tuple[str, str], ...] = ()
+
+    def create(self) -> str:
+        function = f"{table(TableName(SCHEMA, self.name))}()"
+        settings = "".join(f"SET {name} = {value if name == 'search_path' else literal(value)}\n" for name, value in self.settings)
+        return (
+            f"CREATE OR REPLACE FUNCTION {function} RETURNS trigger\n"
+            f"LANGUAGE plpgsql SECURITY DEFINER\n{settings}AS {dollar_quoted(self.body)};\n"
+            f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PassingFunction:
+    """One of the two functions that fetch a column: for its own type, or for every other (see the top)."""
+
+    name: str
+    arguments: str
+    result: str
+    body: str
 
     def create(self) -> str:
         return (
-            f"CREATE OR REPLACE FUNCTION {table(TableName(SCHEMA, self.name))}() RETURNS trigger\n"
-            f"LANGUAGE plpgsql SECURITY DEFINER\n{self.settings}AS $exportd${self.body}$exportd$"
+            f"CREATE OR REPLACE FUNCTION {table(TableName(SCHEMA, self.name))}({self.arguments}) "
+            f"RETURNS {self.result} LANGUAGE sql IMMUTABLE PARALLEL SAFE AS {literal(self.body)}"
         )
 
 
@@ -91,6 +117,8 @@ class Capture:
 
     log: str
     log_columns: tuple[tuple[str, str], ...]
+    log_index: str
+    passing_functions: tuple[PassingFunction, ...]
     functions: tuple[TriggerFunction, ...]
     triggers: tuple[Trigger, ...]
 
@@ -105,18 +133,13 @@ def capture_of(entity: Entity, shape: Shape) -> Capture:
     return _Writer(entity, shape).capture()
 
 
-def drop_log(entity: Entity) -> str:
-    """Drop the log with its sequence and passing functions; triggers and trigger functions must be gone."""
-    return f"DROP TABLE IF EXISTS {table(log_table(entity.code))}"
-
-
 class _Writer:
     def __init__(self, entity: Entity, shape: Shape) -> None:
         self._entity = entity
         self._shape = shape
         self._name = log_name(entity.code)
         self._log = table(log_table(entity.code))
-        self._sequence = table(TableName(SCHEMA, f"{self._name}_seq"))
+        self._sequence = table(sequence_of(self._name))
         self._keys = key_columns(entity)
         root = shape.root
         self._key_shapes = [_present(root, name) for name in entity.key]
@@ -129,7 +152,14 @@ class _Writer:
             own = list(self._functions_for(member))
             functions.extend(each for each in own if each not in functions)
             triggers.extend(self._triggers_for(member, {each.name for each in own}))
-        return Capture(self._create_log(), tuple(self._log_columns()), tuple(functions), tuple(triggers))
+        return Capture(
+            log=self._create_log(),
+            log_columns=tuple(self._log_columns()),
+            log_index=self._create_index(),
+            passing_functions=tuple(self._passing_functions()),
+            functions=tuple(functions),
+            triggers=tuple(triggers),
+        )
 
     # --- the log ------------------------------------------------------------------------------------------------
 
@@ -157,7 +187,6 @@ class _Writer:
         if self._tenant_shape:
             columns.append(f"{TENANT_COLUMN} {self._tenant_shape.type_name}{_collate(self._tenant_shape)}")
         columns.append("image text")
-        indexed = f"({TENANT_COLUMN}, xid)" if self._tenant_shape else "(xid)"
         # Long arrays go out of line uncompressed: compressing keys costs the writer time for nothing.
         storage = "".join(
             f"ALTER TABLE {self._log} ALTER {name} SET STORAGE EXTERNAL;\n" for name in self._keys
@@ -168,29 +197,29 @@ class _Writer:
             "    autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.1,\n"
             "    autovacuum_analyze_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0\n);\n"
             f"{storage}"
-            f"CREATE INDEX ON {self._log} {indexed};\n"
-            f"CREATE SEQUENCE {self._sequence} CACHE 1 OWNED BY {self._log}.seq;\n"
-            + ";\n".join(self._passing_functions())
+            f"CREATE SEQUENCE {self._sequence} CACHE 1 OWNED BY {self._log}.seq"
         )
 
-    def _passing_functions(self) -> Iterator[str]:
-        """For each key column and the tenant: a function for its type, and one for every other type (see the top)."""
+    def _create_index(self) -> str:
+        indexed = f"{TENANT_COLUMN}, xid" if self._tenant_shape else "xid"
+        return f"CREATE INDEX ON {self._log} ({indexed})"
+
+    def _passing_functions(self) -> Iterator[PassingFunction]:
         typed = [*zip(self._keys, self._key_shapes, strict=True)]
         if self._tenant_shape:
             typed.append((TENANT_COLUMN, self._tenant_shape))
         for name, column in typed:
             yield from _overloads(f"{self._name}_{name}", column.type_name, column.type_name, "$1", "NULL")
         if self._tenant_shape:
-            yield from _overloads(
-                f"{self._name}_has_tenant", self._tenant_shape.type_name, "pg_catalog.bool", "true", "false"
-            )
+            argument = self._tenant_shape.type_name
+            yield from _overloads(f"{self._name}_has_tenant", argument, "pg_catalog.bool", "true", "false")
 
     # --- fragments of the trigger functions ---------------------------------------------------------------------
 
     def _rows(self, source: str, alias: str, *, reordered: bool = False) -> str:
         """Rows of ``source`` as (key_1…, tenant, known, row), by the fetch that always parses.
 
-        ``row`` is the whole row; with ``reordered``, its columns in the root table's order.
+        ``row`` is the whole row as an anonymous record; with ``reordered``, its columns in the root table's order.
         """
         own = [*self._entity.key, *([self._entity.tenant] if self._entity.tenant else [])]
         columns = [each.name for each in self._shape.root.columns] if reordered else []
@@ -198,24 +227,27 @@ class _Writer:
             f"NULL::exportd.absent AS {identifier(name)}" for name in dict.fromkeys([*own, *columns])
         )
         fetched = [
-            f"exportd.{self._name}_{key}({identifier(name)}) AS {key}"
-            for key, name in zip(self._keys, self._entity.key, strict=True)
+            f"{self._passed(key, name)} AS {key}" for key, name in zip(self._keys, self._entity.key, strict=True)
         ]
         known = [f"fetched.{key} IS NOT NULL" for key in self._keys]
         if self._entity.tenant:
-            tenant = identifier(self._entity.tenant)
-            fetched.append(f"exportd.{self._name}_tenant({tenant}) AS {TENANT_COLUMN}")
-            fetched.append(f"exportd.{self._name}_has_tenant({tenant}) AS has_tenant")
+            fetched.append(f"{self._passed(TENANT_COLUMN, self._entity.tenant)} AS {TENANT_COLUMN}")
+            fetched.append(f"{self._passed('has_tenant', self._entity.tenant)} AS has_tenant")
             known.append("fetched.has_tenant")
         if reordered:
             fetched.append(f"ROW({', '.join(map(identifier, columns))}) AS reordered")
+        row = "fetched.reordered" if reordered else "ROW(written.*)"
         return (
-            f"(SELECT fetched.*, {' AND '.join(known)} AS known, {'fetched.reordered' if reordered else 'written'} AS row\n"
+            f"(SELECT fetched.*, {' AND '.join(known)} AS known, {row} AS row\n"
             f"          FROM (SELECT {absent}) AS absent\n"
             f"          CROSS JOIN {source} AS written\n"
             f"          CROSS JOIN LATERAL (SELECT {', '.join(fetched)} FROM (SELECT written.*) AS present) AS fetched"
             f") AS {alias}"
         )
+
+    def _passed(self, function: str, column: str) -> str:
+        value = identifier(column)
+        return f"{table(TableName(SCHEMA, f'{self._name}_{function}'))}({value}, {value}, 1)"
 
     def _logged(self, *others: str) -> str:
         """The log's columns for one record or statement: its keys and tenant, and ``others``."""
@@ -229,12 +261,15 @@ class _Writer:
     def _same(self, one: str, other: str) -> str:
         """Whether two records have the same key and tenant. Hashable on the key."""
         conditions = [
-            f"{one}.{key} OPERATOR({identifier(column.equality)}.=) {other}.{key}"
+            f"{_comparable(f'{one}.{key}', column)} OPERATOR(pg_catalog.=) {_comparable(f'{other}.{key}', column)}"
             for key, column in zip(self._keys, self._key_shapes, strict=True)
         ]
         if self._tenant_shape:
             left, right = f"{one}.{TENANT_COLUMN}", f"{other}.{TENANT_COLUMN}"
-            equal = f"{left} OPERATOR({identifier(self._tenant_shape.equality)}.=) {right}"
+            equal = (
+                f"{_comparable(left, self._tenant_shape)} OPERATOR(pg_catalog.=) "
+                f"{_comparable(right, self._tenant_shape)} AND {left} IS NOT NULL AND {right} IS NOT NULL"
+            )
             conditions.append(f"({equal} OR {left} IS NULL AND {right} IS NULL)")
         return " AND ".join(conditions)
 
@@ -259,13 +294,17 @@ class _Writer:
 
     def _none_moved(self) -> str:
         """Few rows, and the same keys and tenants in both transition tables."""
-        names = [*self._keys, *([TENANT_COLUMN] if self._entity.tenant else [])]
+        compared = [(key, _comparable(f"r.{key}", shape)) for key, shape in zip(self._keys, self._key_shapes, strict=True)]
+        if self._tenant_shape:
+            compared.append((TENANT_COLUMN, _comparable(f"r.{TENANT_COLUMN}", self._tenant_shape)))
+            if not self._tenant_shape.equal_means_alike:
+                compared.append(("no_tenant", f"r.{TENANT_COLUMN} IS NULL"))
 
         def arrays(source: str, alias: str) -> str:
-            gathered = ", ".join(f"pg_catalog.array_agg(r.{name}) AS {name}" for name in names)
+            gathered = ", ".join(f"pg_catalog.array_agg({value}) AS {name}" for name, value in compared)
             return f"(SELECT {gathered} FROM {self._rows(source, 'r')}) AS {alias}"
 
-        equal = " AND ".join(f"n.{name} OPERATOR(pg_catalog.=) o.{name}" for name in names)
+        equal = " AND ".join(f"n.{name} OPERATOR(pg_catalog.=) o.{name}" for name, _ in compared)
         return f"""NOT EXISTS (SELECT FROM new_rows OFFSET {_KEYS_PER_ROW})
        AND EXISTS (SELECT FROM {arrays("new_rows", "n")},
                    {arrays("old_rows", "o")}
@@ -285,11 +324,12 @@ class _Writer:
     def _functions_for(self, member: Relation) -> Iterator[TriggerFunction]:
         # A partition may have its columns in another order; its images must read like the root's rows.
         reordered = not self._shape.same_layout(member)
-        suffix = f"_{member.oid}" if reordered else ""
+        suffix = f"_{member.oid:x}" if reordered else ""
         if self._shape.subscribed:
-            yield TriggerFunction(
-                f"{self._name}_row{suffix}", self._row_body(reordered=reordered), _IMAGE_SETTINGS
-            )
+            # A row trigger of a partitioned table would be cloned to the partitions, which have their own.
+            if member.kind is not Kind.PARTITIONED:
+                row = self._row_body(reordered=reordered)
+                yield TriggerFunction(f"{self._name}_row{suffix}", row, _IMAGE_SETTINGS)
         else:
             yield TriggerFunction(f"{self._name}_insert", self._insert_body())
             yield TriggerFunction(f"{self._name}_update{suffix}", self._update_body(reordered=reordered))
@@ -300,7 +340,7 @@ class _Writer:
             yield TriggerFunction(f"{self._name}_truncate{suffix}", truncate, _IMAGE_SETTINGS)
 
     def _insert_body(self) -> str:
-        return f"""
+        return f"""{_USE_COLUMN}
 BEGIN
   INSERT INTO {self._log} (op, {self._logged()})
   SELECT 'I', {self._one("n")}
@@ -318,7 +358,7 @@ END
         unmatched = f"""
     WHERE o.known AND NOT EXISTS (SELECT FROM {self._rows("new_rows", "n")}
                                   WHERE {self._same("o", "n")})"""
-        return f"""
+        return f"""{_USE_COLUMN}
 BEGIN
   INSERT INTO {self._log} (op, {self._logged()})
   SELECT 'U', {self._one("n")}
@@ -338,7 +378,7 @@ END
 """
 
     def _delete_body(self, *, reordered: bool) -> str:
-        return f"""
+        return f"""{_USE_COLUMN}
 BEGIN
   {self._log_images("old_rows", "o.row::pg_catalog.text", reordered=reordered)}
   {self._ring()}
@@ -347,14 +387,21 @@ END
 """
 
     def _truncate_body(self, *, reordered: bool) -> str:
-        # The table is named at run time, so that it may be renamed. At REPEATABLE READ the transaction does not see
-        # rows committed after its snapshot, but TRUNCATE removes them: T, because their images are missing.
-        statement = self._log_images(f"ONLY {_TRUNCATED}", "o.row::pg_catalog.text", reordered=reordered)
-        return f"""
+        # The table is named at run time, so that it may be renamed. T when images may be missing: at REPEATABLE READ the
+        # transaction does not see rows committed after its snapshot, though TRUNCATE removes them; and our own rights
+        # or a row security policy may hide rows.
+        images = self._log_images(f"ONLY {_TRUNCATED}", "o.row::pg_catalog.text", reordered=reordered)
+        before, after = images.removesuffix(";").split(_TRUNCATED)
+        return f"""{_USE_COLUMN}
+DECLARE
+  readable pg_catalog.bool := pg_catalog.has_schema_privilege(TG_TABLE_SCHEMA, 'USAGE')
+    AND pg_catalog.has_table_privilege(TG_RELID, 'SELECT');
 BEGIN
-  EXECUTE pg_catalog.replace($statement${statement.removesuffix(";")}$statement$,
-                             {literal(_TRUNCATED)}, TG_RELID::pg_catalog.regclass::pg_catalog.text);
-  IF pg_catalog.current_setting('transaction_isolation') <> 'read committed' THEN
+  IF readable THEN
+    EXECUTE {literal(before)} || TG_RELID::pg_catalog.regclass::pg_catalog.text || {literal(after)};
+  END IF;
+  IF NOT readable OR pg_catalog.row_security_active(TG_RELID)
+     OR pg_catalog.current_setting('transaction_isolation') <> 'read committed' THEN
     INSERT INTO {self._log} (op) VALUES ('T');
   END IF;
   {self._ring()}
@@ -369,7 +416,7 @@ END
                                           WHERE {self._same("o", "n")})"""
         tenant = f", CASE WHEN n.known THEN n.{TENANT_COLUMN} END" if self._entity.tenant else ""
         keys = ", ".join(f"ARRAY[n.{key}]" for key in self._keys)
-        return f"""
+        return f"""{_USE_COLUMN}
 BEGIN
   IF TG_OP <> 'DELETE' THEN
     INSERT INTO {self._log} (op, {self._logged()})
@@ -421,10 +468,19 @@ def _collate(column: Column) -> str:
     return f" COLLATE {column.collation}" if column.collation else ""
 
 
-def _overloads(name: str, argument: str, result: str, known: str, other: str) -> Iterator[str]:
-    function = table(TableName(SCHEMA, name))
-    for accepted, value in ((argument, known), ("anyelement", f"{other}::{result}")):
-        yield (
-            f"CREATE FUNCTION {function}({accepted}) RETURNS {result} "
-            f"LANGUAGE sql IMMUTABLE PARALLEL SAFE AS {literal(f'SELECT {value}')}"
-        )
+def _comparable(value: str, column: Column) -> str:
+    """The value so that equal means written alike: to the consumer of a file, Bob and bob are two keys, whatever the
+    column's type or collation thinks."""
+    if column.equal_means_alike:
+        return value
+    return f'pg_catalog.concat({value}) COLLATE pg_catalog."C"'
+
+
+def _overloads(name: str, argument: str, result: str, known: str, other: str) -> Iterator[PassingFunction]:
+    yield PassingFunction(name, f"{argument}, {argument}, bigint", result, f"SELECT {known}")
+    yield PassingFunction(name, "anyelement, anyelement, integer", result, f"SELECT {other}")
+
+
+def sequence_of(log: str) -> TableName:
+    """The sequence of a log (bare name). Not log_…_seq, which may be the log of another entity."""
+    return TableName(SCHEMA, log.replace("log_", "seq_", 1))

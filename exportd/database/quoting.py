@@ -32,6 +32,17 @@ def literal(value: str) -> str:
     return f"'{quoted}'"
 
 
+def dollar_quoted(value: str) -> str:
+    """The text as a dollar-quoted constant, which leaves a function's body readable. Raises ValueError for NUL."""
+    _refuse_nul(value)
+    tag, number = "$exportd$", 1
+    while tag in value:
+        number += 1
+        tag = f"$exportd{number}$"
+    # A text that ends within the tag ("…$exportd") would end the constant early.
+    return f"{tag}{value}{tag}" if not value.endswith(tag[:-1]) else literal(value)
+
+
 def _refuse_nul(text: str) -> None:
     if "\0" in text:
         raise ValueError("a NUL character cannot be part of a name or text in Postgres")

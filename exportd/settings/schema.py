@@ -70,7 +70,7 @@ def check_dsn(dsn: str) -> str:
 
 
 def check_not_empty(items: tuple[Item, ...]) -> tuple[Item, ...]:
-    """At least one item. (pydantic's own check counts only the items without a problem.)"""
+    """At least one item; pydantic's own check does not count those that have a problem."""
     if not items:
         raise ValueError("should have at least one item, but is empty")
     return items

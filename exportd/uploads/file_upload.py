@@ -3,6 +3,8 @@ published.
 """
 
 import hashlib
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -48,23 +50,17 @@ class FileUpload:
         Raises TransientError or PermanentError.
         """
         failures: list[ExportdError] = []
+
+        async def guard(work: Callable[[], Awaitable[None]]) -> None:
+            # An error that left the task group would come out in an exception group; its sentence is wanted.
+            try:
+                await work()
+            except ExportdError as error:
+                failures.append(error)
+                tasks.cancel_scope.cancel()
+
         async with anyio.create_task_group() as tasks:
-
-            async def send_piece(upload: Upload, number: int) -> None:
-                try:
-                    await self._send_piece(upload, number)
-                except ExportdError as error:
-                    failures.append(error)
-                    tasks.cancel_scope.cancel()
-                finally:
-                    self._slots.release()
-
-            number = 1
-            while await self.file.grown(plan.piece_range(number, self._store.limits).end):
-                upload = self._upload or await self._start()
-                await self._slots.acquire()
-                tasks.start_soon(send_piece, upload, number)
-                number += 1
+            await guard(lambda: self._follow(lambda piece: tasks.start_soon(guard, piece)))
         if failures:
             raise failures[0]
 
@@ -117,11 +113,25 @@ class FileUpload:
         self._upload = await self._retry.call(lambda: self._store.start(self.key))
         return self._upload
 
+    async def _follow(self, begin: Callable[[Callable[[], Awaitable[None]]], object]) -> None:
+        """Begin to send each piece as soon as there is more of the file than it."""
+        number = 1
+        while await self.file.grown(plan.piece_range(number, self._store.limits).end):
+            if plan.is_too_many(number, self._store.limits):
+                raise self._too_large()
+            upload = self._upload or await self._start()
+            await self._slots.acquire()
+            begin(partial(self._send_piece, upload, number))
+            number += 1
+
     async def _send_piece(self, upload: Upload, number: int) -> None:
         part_range = plan.piece_range(number, self._store.limits)
-        async with self._limiter.hold(part_range.length):
-            data = await self._read(part_range)
-            piece = await self._retry.call(lambda: self._store.piece(upload, number, data))
+        try:
+            async with self._limiter.hold(part_range.length):
+                data = await self._read(part_range)
+                piece = await self._retry.call(lambda: self._store.piece(upload, number, data))
+        finally:
+            self._slots.release()
         self._pieces.append(piece)
 
     async def _hand_over(self, tail: bytes) -> ObjectInfo:
@@ -144,6 +154,13 @@ class FileUpload:
         if self.file.part is None:
             raise AssertionError(f"{self.key} is published before its file is finished")
         return self.file.part
+
+    def _too_large(self) -> PermanentError:
+        return PermanentError(
+            f"{self.key} is larger than {self._store.name} takes ({self._store.limits.largest_object_bytes} "
+            "bytes). Lower limits.part_size.",
+            reason=Reason.DESTINATION_REFUSED,
+        )
 
     def _damaged(self, what: str) -> PermanentError:
         return PermanentError(f"The spool file of {self.key} {what}. Check the disk.", reason=Reason.SPOOL_DAMAGED)

@@ -33,6 +33,6 @@ def tail_range(size_bytes: int, limits: StoreLimits) -> ByteRange:
     return ByteRange(offset, size_bytes - offset)
 
 
-def exceeds(size_bytes: int, limits: StoreLimits) -> bool:
-    """Whether a file is too large for a store."""
-    return size_bytes > limits.largest_object_bytes
+def is_too_many(number: int, limits: StoreLimits) -> bool:
+    """Whether a piece ``number`` that is not the last leaves no room for the last one."""
+    return number >= limits.most_pieces

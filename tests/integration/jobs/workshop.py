@@ -79,9 +79,7 @@ class Workshop:
     async def claim(
         self, *, holder: str = "alpha", spool_id: UUID = SPOOL, attempt_limit: int = ATTEMPTS
     ) -> Lease | None:
-        return await self.table.claim(
-            holder=holder, lease_s=LEASE_S, spool_id=spool_id, attempt_limit=attempt_limit
-        )
+        return await self.table.claim(holder=holder, lease_s=LEASE_S, spool_id=spool_id, attempt_limit=attempt_limit)
 
     async def claimed(self, *, holder: str = "alpha", spool_id: UUID = SPOOL) -> Lease:
         lease = await self.claim(holder=holder, spool_id=spool_id)

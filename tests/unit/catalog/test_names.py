@@ -136,6 +136,7 @@ def test_every_table_gets_a_code_a_token_and_a_label_that_the_catalog_takes(tabl
         ("2fa_codes", "T_2FA_CODES", "2facode", "2fa Codes"),
         ("名前", "T", "record", "名前"),
         ("_", "T", "record", "T"),
+        ("all", "T_ALL", "all", "All"),
         ("x" * 63, "X" * 40, "x" * 63, "X" + "x" * 62),
     ],
 )

@@ -1,0 +1,70 @@
+# Everything below sets up what it needs, in .venv. Nothing but Python and make has to be there; with a Python that
+# is not called python3: make test PYTHON=python3.12
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Files of the whole project, for the tools that want to be told.
+SOURCES := exportd tests benchmarks
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+	  || sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(READY) ## Export from a temporary Postgres into demo-run/
+	$(BIN)/exportd demo --dir demo-run --once
+
+.PHONY: test
+test: $(READY) ## Run every test (needs no Postgres of yours; two or three minutes)
+	$(BIN)/python -m pytest
+
+.PHONY: unit
+unit: $(READY) ## Run the tests that need no database (seconds)
+	$(BIN)/python -m pytest tests/unit tests/test_architecture.py
+
+.PHONY: check
+check: $(READY) ## Check format, lint rules, types and the lock file; change nothing
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	@if grep -n -i -E 'https?:|--index|--find-links|--trusted-host|://' requirements.lock; then \
+	  echo 'requirements.lock names a host: make it again with "make lock"' >&2; exit 1; fi
+
+.PHONY: fmt
+fmt: $(READY) ## Format the code and mend what the linter can mend
+	$(BIN)/ruff check --fix-only $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+.PHONY: bench
+bench: $(READY) ## Run the benchmarks; figures go to benchmarks/results.json
+	$(BIN)/python -m benchmarks
+
+# The versions in the lock file stay as they are unless pyproject.toml asks for others; UPGRADE=--upgrade renews all.
+.PHONY: lock
+lock: $(READY) ## Write requirements.lock anew from pyproject.toml (UPGRADE=--upgrade for newer versions)
+	$(PIP) install --quiet uv
+	UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip compile --quiet --universal --all-extras --generate-hashes --no-header \
+	  --no-emit-index-url --no-emit-find-links $(UPGRADE) --output-file requirements.lock pyproject.toml
+
+.PHONY: clean
+clean: ## Remove everything that was made here
+	rm -rf $(VENV) demo-run dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# Touched last, so that an installation that was interrupted is done again. The project itself is installed without
+# build isolation: its build tool comes from the lock file too.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo 'Python 3.11 or newer is needed; say which one: make PYTHON=python3.12' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo 'Python cannot make virtual environments: install python3-venv (Debian, Ubuntu)' >&2; exit 1; }
+	@test -x $(BIN)/python && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(PIP) install --quiet --use-pep517 --require-hashes --requirement requirements.lock
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,161 @@
+"""Writes a catalog that proposes an entity for each table that can be exported. Pure: tables in, TOML out.
+
+What it leaves out is named at the end with the reason, and what it writes passes the checks as it is.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from exportd.catalog.live_table import LiveTable
+from exportd.catalog.names import camel_case, entity_code, label, type_token, unique_names
+from exportd.catalog.table_names import format_table_name
+from exportd.catalog.table_rules import fields_of, findings
+from exportd.model.entity import Entity, EntityCode, Field, TableName
+
+_INTRODUCTION = """\
+# A draft by `exportd catalog draft`: one entity for each table that can be exported.
+# Rename, reorder and remove what you like; `exportd check` compares the file with the database.
+"""
+
+_ROOM_FOR_A_NUMBER = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A foreign key: ``columns`` of ``table`` point at ``other_columns`` of ``other_table``."""
+
+    table: TableName
+    columns: tuple[str, ...]
+    other_table: TableName
+    other_columns: tuple[str, ...]
+
+
+def render(tables: Sequence[LiveTable], references: Sequence[Reference], *, tenant_column: str | None) -> str:
+    """The catalog as TOML. With a ``tenant_column``, tables that lack it are left out; without, every entity
+    says ``tenant = false``.
+    """
+    kept: list[tuple[Entity, LiveTable]] = []
+    left_out: list[tuple[TableName, str]] = []
+    for live in tables:
+        entity = _entity(live, tenant_column)
+        reason = _reason_against(entity, live, tenant_column)
+        if reason is None:
+            kept.append((entity, live))
+        else:
+            left_out.append((live.name, reason))
+    kept = _named_apart(kept)
+    codes = {entity.table: entity.code for entity, _ in kept}
+    blocks = [_INTRODUCTION]
+    for entity, live in kept:
+        own = [each for each in references if each.table == entity.table]
+        blocks.append(_block(_with_references(entity, own, codes), live))
+    blocks += [_left_out_block(left_out)] if left_out else []
+    return "\n".join(blocks)
+
+
+def _entity(live: LiveTable, tenant_column: str | None) -> Entity:
+    primary_key = live.primary_key
+    key = () if primary_key is None else tuple(name for name in primary_key.columns if name is not None)
+    return Entity(
+        code=EntityCode(entity_code(live.name.name)),
+        label=label(live.name.name),
+        type_token=type_token(live.name.name),
+        table=live.name,
+        key=key,
+        tenant=tenant_column,
+        fields=fields_of(live),
+    )
+
+
+def _reason_against(entity: Entity, live: LiveTable, tenant_column: str | None) -> str | None:
+    if live.primary_key is None and live.kind in {"r", "p"}:
+        unique = next((index for index in live.indexes if index.weakness is None), None)
+        hint = f"; {unique.name} is unique and may do when its columns are NOT NULL" if unique else ""
+        return f"has no primary key{hint}"
+    if tenant_column is not None and live.column(tenant_column) is None and live.kind in {"r", "p"}:
+        return f"has no column {tenant_column}; if its rows are for every organization, write tenant = false"
+    return "; ".join(sentence for _, sentence in findings(entity, live)) or None
+
+
+def _named_apart(kept: Sequence[tuple[Entity, LiveTable]]) -> list[tuple[Entity, LiveTable]]:
+    """Tables of the same name in several schemas get numbers."""
+    shortened = [entity.code[: 40 - _ROOM_FOR_A_NUMBER].rstrip("_") for entity, _ in kept]
+    codes = unique_names(shortened)
+    tokens = unique_names([entity.type_token for entity, _ in kept])
+    return [
+        (replace(entity, code=EntityCode(code), type_token=token), live)
+        for (entity, live), code, token in zip(kept, codes, tokens, strict=True)
+    ]
+
+
+def _with_references(entity: Entity, references: Sequence[Reference], codes: Mapping[TableName, EntityCode]) -> Entity:
+    """Foreign keys of one column, the tenant aside, become references of that column's field."""
+    by_column: dict[str, EntityCode] = {}
+    for each in references:
+        pointing = [column for column in each.columns if column != entity.tenant]
+        if len(pointing) == 1 and each.other_table in codes:
+            by_column.setdefault(pointing[0], codes[each.other_table])
+    fields = tuple(replace(field, reference=by_column.get(field.column or "")) for field in entity.fields)
+    return replace(entity, fields=fields)
+
+
+def _block(entity: Entity, live: LiveTable) -> str:
+    tenant = "false" if entity.tenant is None else _text(entity.tenant)
+    lines = [
+        *_remarks(entity, live),
+        "[[entity]]",
+        f"code = {_text(entity.code)}",
+        f"label = {_text(entity.label)}",
+        f"type_token = {_text(entity.type_token)}",
+        f"table = {_text(format_table_name(entity.table))}",
+        f"key = [{', '.join(_text(column) for column in entity.key)}]",
+        f"tenant = {tenant}",
+        "fields = [",
+        *(f"  {_field(field)}," for field in entity.fields),
+        "]",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _remarks(entity: Entity, live: LiveTable) -> Iterator[str]:
+    if entity.code != entity_code(live.name.name):
+        yield "# The code was shortened or numbered, for another table has the same name."
+    tenant = live.column(entity.tenant) if entity.tenant is not None else None
+    if tenant is not None and tenant.is_nullable:
+        yield f"# Rows whose {_comment(tenant.name)} is null belong to no organization and are in nobody's file."
+    for field, column in zip(entity.fields, live.columns, strict=True):
+        name = _comment(column.name)
+        if column.generation is not None:
+            yield f"# {name} is a virtual generated column: deleted rows get its value by the expression."
+        if field.name != camel_case(column.name):
+            yield f"# The column {name} is the field {_comment(field.name)}: its own name is taken."
+
+
+def _field(field: Field) -> str:
+    source = ("column", field.column) if field.expression is None else ("expression", field.expression)
+    pairs = [("name", field.name), source, ("type", field.type)]
+    pairs += [("format", field.format), ("reference", field.reference)]
+    return "{ " + ", ".join(f"{key} = {_text(value)}" for key, value in pairs if value is not None) + " }"
+
+
+def _left_out_block(left_out: Sequence[tuple[TableName, str]]) -> str:
+    lines = [f"# {_comment(str(name))}: {_comment(reason)}" for name, reason in left_out]
+    return "\n".join(["# Left out:", *lines]) + "\n"
+
+
+def _text(text: str) -> str:
+    """A TOML basic string."""
+    return '"' + "".join(_escaped(character) for character in text) + '"'
+
+
+def _escaped(character: str) -> str:
+    if character in {'"', "\\"}:
+        return f"\\{character}"
+    if character < " " or character == "\x7f":
+        return f"\\u{ord(character):04x}"
+    return character
+
+
+def _comment(text: str) -> str:
+    """A comment may hold everything but control characters and line ends."""
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -1,0 +1,37 @@
+"""Looks at a database and proposes a catalog for it: three queries, no row read."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from exportd.catalog.draft import Reference, render
+from exportd.catalog.table_reader import list_tables, looking, read_tables
+from exportd.database.queries import load
+from exportd.model.entity import TableName
+
+if TYPE_CHECKING:
+    from exportd.database.connector import Connection
+
+_LIST_REFERENCES = load("catalog")["list_references"]
+
+
+async def draft(
+    connection: "Connection", *, tenant_column: str | None = None, schemas: Sequence[str] | None = None
+) -> str:
+    """The TOML text of a catalog with an entity for each table with a primary key, in these schemas or all.
+
+    Raises TransientError or PermanentError when the database cannot be asked.
+    """
+    async with looking(connection, doing="drafting a catalog"):
+        names = await list_tables(connection, schemas)
+        tables = await read_tables(connection, names)
+        rows = await connection.fetch(_LIST_REFERENCES, None if schemas is None else list(schemas))
+    references = [
+        Reference(
+            table=TableName(row["schema_name"], row["table_name"]),
+            columns=tuple(row["columns"]),
+            other_table=TableName(row["other_schema_name"], row["other_table_name"]),
+            other_columns=tuple(row["other_columns"]),
+        )
+        for row in rows
+    ]
+    return render([tables[name] for name in names if name in tables], references, tenant_column=tenant_column)

@@ -1,0 +1,100 @@
+"""A table as the database has it, with what can stand against exporting it. Pure values."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from exportd.catalog.column_types import ValueType
+from exportd.model.entity import TableName
+
+
+@dataclass(frozen=True, slots=True)
+class LiveColumn:
+    """A column. ``generation`` is the expression of a virtual generated column, None for all others.
+
+    ``is_ordered``: its type has a default btree operator class, so that values can be compared and indexed.
+    """
+
+    name: str
+    type: ValueType
+    is_nullable: bool
+    is_ordered: bool
+    generation: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveIndex:
+    """A unique index. ``columns`` leaves out included columns; a None is an expression."""
+
+    name: str
+    columns: tuple[str | None, ...]
+    is_primary: bool = False
+    is_valid: bool = True
+    is_partial: bool = False
+    is_deferrable: bool = False
+
+    @property
+    def weakness(self) -> str | None:
+        """Why it does not identify every row at every moment; None when it does."""
+        if None in self.columns:
+            return "is on an expression"
+        if self.is_partial:
+            return "covers a part of the rows only"
+        if self.is_deferrable:
+            return "is deferrable"
+        return None if self.is_valid else "is not valid (its CREATE INDEX CONCURRENTLY failed)"
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTable:
+    """A table, view or foreign table. ``kind`` is pg_class.relkind, ``persistence`` pg_class.relpersistence.
+
+    ``partition_root`` is set for a partition, ``parents`` for an inheritance child. The three tuples of
+    members are what stands against the tree below it. ``role`` is the role that looked, whose rights are
+    meant by ``is_readable`` (SELECT on the table), ``is_reachable`` (USAGE of the schema) and ``is_filtered``
+    (row level security hides rows from it).
+    """
+
+    name: TableName
+    kind: str
+    persistence: str
+    role: str
+    columns: tuple[LiveColumn, ...]
+    indexes: tuple[LiveIndex, ...]
+    partition_root: TableName | None = None
+    parents: tuple[TableName, ...] = ()
+    foreign_members: tuple[TableName, ...] = ()
+    unlogged_members: tuple[TableName, ...] = ()
+    shared_members: tuple[TableName, ...] = ()
+    is_readable: bool = True
+    is_reachable: bool = True
+    is_filtered: bool = False
+
+    def column(self, name: str) -> LiveColumn | None:
+        return next((column for column in self.columns if column.name == name), None)
+
+    @property
+    def primary_key(self) -> LiveIndex | None:
+        return next((index for index in self.indexes if index.is_primary), None)
+
+    @classmethod
+    def from_json(cls, text: str) -> "LiveTable":
+        """Reads what the query ``describe_tables`` answers."""
+        given: dict[str, Any] = json.loads(text)
+        given["name"] = TableName(*given["name"])
+        given["columns"] = tuple(_column(each) for each in given["columns"])
+        given["indexes"] = tuple(_index(each) for each in given["indexes"])
+        root = given["partition_root"]
+        given["partition_root"] = None if root is None else TableName(*root)
+        for key in ("parents", "foreign_members", "unlogged_members", "shared_members"):
+            given[key] = tuple(TableName(*pair) for pair in given[key])
+        return cls(**given)
+
+
+def _index(given: dict[str, Any]) -> LiveIndex:
+    return LiveIndex(**{**given, "columns": tuple(given["columns"])})
+
+
+def _column(given: dict[str, Any]) -> LiveColumn:
+    type_ = ValueType(given.pop("type"), given.pop("base"), given.pop("is_nested"))
+    return LiveColumn(type=type_, **given)

@@ -1,0 +1,44 @@
+"""Looks at tables, in one query whatever their number; reads no row of them."""
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from exportd.catalog.live_table import LiveTable
+from exportd.database.queries import load
+from exportd.database.translator import translated
+from exportd.model.entity import TableName
+
+if TYPE_CHECKING:
+    from exportd.database.connector import Connection
+
+_QUERIES = load("catalog")
+_LOOK_FROM_PG_CATALOG = _QUERIES["look_from_pg_catalog"]
+_DESCRIBE_TABLES = _QUERIES["describe_tables"]
+_LIST_TABLES = _QUERIES["list_tables"]
+
+
+@asynccontextmanager
+async def looking(connection: "Connection", *, doing: str) -> AsyncIterator[None]:
+    """A read-only transaction in which unqualified names mean pg_catalog, as in exports.
+
+    Raises TransientError or PermanentError for what goes wrong with the database meanwhile.
+    """
+    with translated(doing):
+        async with connection.transaction(readonly=True):
+            await connection.execute(_LOOK_FROM_PG_CATALOG)
+            yield
+
+
+async def read_tables(connection: "Connection", names: Collection[TableName]) -> dict[TableName, LiveTable]:
+    """The tables of these names; those that do not exist are left out."""
+    wanted = list(dict.fromkeys(names))
+    rows = await connection.fetch(_DESCRIBE_TABLES, [name.schema for name in wanted], [name.name for name in wanted])
+    tables = (LiveTable.from_json(row["described"]) for row in rows)
+    return {table.name: table for table in tables}
+
+
+async def list_tables(connection: "Connection", schemas: Sequence[str] | None = None) -> list[TableName]:
+    """The application's tables, in these schemas or all, sorted by name; without partitions and children."""
+    rows = await connection.fetch(_LIST_TABLES, None if schemas is None else list(schemas))
+    return [TableName(row["schema_name"], row["table_name"]) for row in rows]

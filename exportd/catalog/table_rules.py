@@ -1,0 +1,213 @@
+"""What must be true of a table, its key, its tenant and its fields so that changes can be captured and
+exported.
+
+Pure: compares an entity with its table as the database has it. Each problem is one sentence that says what to
+do, with the key of the catalog that it is about.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from exportd.catalog.column_types import accepts, accepts_format, field_type
+from exportd.catalog.expressions import words_of
+from exportd.catalog.live_table import LiveColumn, LiveTable
+from exportd.catalog.names import camel_case, unique_names
+from exportd.database.quoting import identifier, table
+from exportd.model.change_log import SCHEMA
+from exportd.model.entity import DELETED_FIELD, Entity, Field, TableName
+from exportd.settings.closest import closest, did_you_mean
+from exportd.settings.lines import KeyPath
+
+Finding = tuple[KeyPath, str]
+"""The key of the entity that a sentence is about, and the sentence."""
+
+_SYSTEM_SCHEMAS = frozenset({"pg_catalog", "information_schema", "pg_toast", SCHEMA})
+_KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
+
+
+def missing_table(entity: Entity, others: Sequence[TableName]) -> Finding:
+    """The table does not exist; perhaps one of the others was meant."""
+    by_text = {str(other): other for other in others}
+    same_name = sorted(str(other) for other in others if other.name.lower() == entity.table.name.lower())
+    meant = closest(str(entity.table), by_text) or next(iter(same_name), None)
+    hint = f"did you mean {meant}?" if meant else "check the name and the database of the DSN"
+    return ("table",), f"there is no table {entity.table}; {hint}"
+
+
+def findings(entity: Entity, live: LiveTable, *, open_types: frozenset[str] = frozenset()) -> Iterator[Finding]:
+    """Everything that is wrong, expressions aside. ``open_types`` are fields whose type is not declared."""
+    unsuitable = list(_kind_findings(live))
+    yield from unsuitable
+    if unsuitable:
+        return
+    yield from _tree_findings(live)
+    yield from _right_findings(live)
+    yield from _key_findings(entity, live)
+    yield from _tenant_findings(entity, live)
+    if entity.fields:
+        for index, field in enumerate(entity.fields):
+            for path, sentence in _field_findings(field, live, is_open=field.name in open_types):
+                yield ("fields", index, *path), f"{field.name}: {sentence}"
+    else:
+        yield from _left_out_fields_findings(live)
+
+
+def fields_of(live: LiveTable) -> tuple[Field, ...]:
+    """Every column as a field, in the table's order: what an entity without fields exports."""
+    names = unique_names([camel_case(column.name) for column in live.columns], taken=[DELETED_FIELD])
+    return tuple(field_of(name, column) for name, column in zip(names, live.columns, strict=True))
+
+
+def field_of(name: str, column: LiveColumn) -> Field:
+    """A column as a field. A virtual generated column becomes its expression, which deleted rows have too."""
+    type_, format_ = field_type(column.type)
+    if column.generation is not None:
+        return Field(name, expression=column.generation, type=type_, format=format_)
+    return Field(name, column=column.name, type=type_, format=format_)
+
+
+def _kind_findings(live: LiveTable) -> Iterator[Finding]:
+    if live.name.schema in _SYSTEM_SCHEMAS:
+        yield ("table",), f"{live.name} belongs to the system; only tables of the application can be exported"
+    elif live.kind in _KINDS:
+        yield ("table",), f"{live.name} is {_KINDS[live.kind]}; name the table that the rows are written to"
+    elif live.partition_root is not None:
+        yield ("table",), f"{live.name} is a partition; name the whole table, {live.partition_root}"
+    elif live.parents:
+        parents = " and ".join(map(str, live.parents))
+        yield ("table",), f"{live.name} inherits from {parents}; name the table at the top, which has its rows too"
+    elif live.persistence == "t":
+        yield ("table",), f"{live.name} is a temporary table of one session; it cannot be exported"
+    elif live.persistence == "u":
+        yield ("table",), f"{live.name} is unlogged and empty after a crash; {_set_logged(live.name)}"
+
+
+def _tree_findings(live: LiveTable) -> Iterator[Finding]:
+    for member in live.foreign_members:
+        yield ("table",), f"its part {member} is a foreign table, whose changes cannot be seen; detach it"
+    for member in live.unlogged_members:
+        yield ("table",), f"its part {member} is unlogged and empty after a crash; {_set_logged(member)}"
+    for member in live.shared_members:
+        yield ("table",), f"its child {member} inherits from another table too; let it inherit from one only"
+
+
+def _set_logged(name: TableName) -> str:
+    return f"make it an ordinary one: ALTER TABLE {table(name)} SET LOGGED"
+
+
+def _right_findings(live: LiveTable) -> Iterator[Finding]:
+    role = identifier(live.role)
+    if not live.is_reachable:
+        schema = identifier(live.name.schema)
+        yield ("table",), f"may not be reached by {live.role}; GRANT USAGE ON SCHEMA {schema} TO {role}"
+    if not live.is_readable:
+        yield ("table",), f"may not be read by {live.role}; GRANT SELECT ON {table(live.name)} TO {role}"
+    if live.is_filtered:
+        sentence = (
+            f"row level security of {live.name} hides rows from {live.role}; "
+            f"ALTER ROLE {role} BYPASSRLS, or connect as a role that it does not hold for"
+        )
+        yield ("table",), sentence
+
+
+def _key_findings(entity: Entity, live: LiveTable) -> Iterator[Finding]:
+    unknown = False
+    for index, name in enumerate(entity.key):
+        column = live.column(name)
+        if column is None:
+            unknown = True
+            yield ("key", index), no_column(name, live)
+        else:
+            yield from ((("key", index), sentence) for sentence in _unfit_for_key(column, live))
+    if not unknown:
+        yield from _uniqueness_findings(entity, live)
+
+
+def _unfit_for_key(column: LiveColumn, live: LiveTable) -> Iterator[str]:
+    if column.is_nullable:
+        yield (
+            f"the key column {column.name} may be null; choose another key, or "
+            f"ALTER TABLE {table(live.name)} ALTER COLUMN {identifier(column.name)} SET NOT NULL"
+        )
+    if column.generation is not None:
+        yield f"the key column {column.name} is a virtual generated column, which deleted rows do not have"
+    if not column.is_ordered:
+        yield f"the key column {column.name} has the type {column.type.name}, which cannot be compared"
+
+
+def _uniqueness_findings(entity: Entity, live: LiveTable) -> Iterator[Finding]:
+    on_key = [index for index in live.indexes if set(index.columns) == set(entity.key)]
+    if any(index.weakness is None for index in on_key):
+        return
+    columns = ", ".join(entity.key)
+    proposal = f"ALTER TABLE {table(live.name)} ADD UNIQUE ({', '.join(map(identifier, entity.key))})"
+    sound = next((index for index in live.indexes if index.weakness is None), None)
+    if sound is not None:
+        proposal = f"{sound.name} is unique on {', '.join(map(str, sound.columns))}: take that as key"
+    if on_key:
+        yield ("key",), f"the unique index {on_key[0].name} on {columns} {on_key[0].weakness}; {proposal}"
+    else:
+        yield ("key",), f"nothing makes {columns} unique; {proposal}"
+
+
+def _tenant_findings(entity: Entity, live: LiveTable) -> Iterator[Finding]:
+    if entity.tenant is None:
+        return
+    column = live.column(entity.tenant)
+    if column is None:
+        yield ("tenant",), f"{no_column(entity.tenant, live)} (or tenant = false: all organizations read all rows)"
+    elif column.generation is not None:
+        yield ("tenant",), f"{column.name} is a virtual generated column, which deleted rows do not have"
+    elif not column.is_ordered:
+        yield ("tenant",), f"{column.name} has the type {column.type.name}, which cannot be compared"
+
+
+def _field_findings(field: Field, live: LiveTable, *, is_open: bool) -> Iterator[Finding]:
+    if field.expression is not None:
+        used = words_of(field.expression)
+        for column in live.columns:
+            if column.generation is not None and column.name in used:
+                yield ("expression",), f"{_virtual(column)} in place of {column.name}"
+        return
+    column_name = field.column or ""
+    found = live.column(column_name)
+    if found is None:
+        yield ("column",), no_column(column_name, live)
+        return
+    if found.generation is not None:
+        yield ("column",), f'{_virtual(found)}: expression = "…" in place of column'
+    if is_open:
+        return
+    proposed, _ = field_type(found.type)
+    if not accepts(field.type, found.type):
+        sentence = f'the column {found.name} has the type {found.type.name}; write type = "{proposed}"'
+        yield ("type",), sentence
+    elif not accepts_format(field.format, found.type):
+        _, format_ = field_type(found.type)
+        hint = f'write format = "{format_}"' if format_ else "leave the format out"
+        yield ("format",), f"the column {found.name} has the type {found.type.name}; {hint}"
+
+
+def _left_out_fields_findings(live: LiveTable) -> Iterator[Finding]:
+    plain = [camel_case(column.name) for column in live.columns]
+    for column, name, unique in zip(live.columns, plain, unique_names(plain, taken=[DELETED_FIELD]), strict=True):
+        if name != unique and name.casefold() == DELETED_FIELD:
+            sentence = f"the table has a column {column.name}, and every record a field {DELETED_FIELD}"
+        elif name != unique:
+            sentence = f"the column {column.name} would be a second field {name}"
+        else:
+            continue
+        example = f'{{ name = "{unique}", column = "{column.name}" }}'
+        yield ("fields",), f"{sentence}; list the fields, this one as {example}, say"
+
+
+def _virtual(column: LiveColumn) -> str:
+    return (
+        f"{column.name} is a virtual generated column, which deleted rows do not have; "
+        f"write its expression {column.generation}"
+    )
+
+
+def no_column(name: str, live: LiveTable) -> str:
+    """The sentence about a column that the table does not have."""
+    hint = did_you_mean(name, [column.name for column in live.columns], what="columns")
+    return f"{live.name} has no column {name}; {hint}"

@@ -1,0 +1,135 @@
+"""Builds everything a daemon consists of from its settings. Nothing runs yet."""
+
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import anyio
+
+from exportd.catalog.document import Catalog
+from exportd.changes.installer import CaptureInstaller, capture_is_intact
+from exportd.changes.listener import Listener
+from exportd.changes.pruner import Pruner
+from exportd.database.connector import Connector, Pool
+from exportd.destinations import Destinations
+from exportd.extractor import Extractor
+from exportd.jobs.dispatcher import Dispatcher
+from exportd.jobs.job_table import JobTable
+from exportd.model.clock import Clock, SystemClock
+from exportd.parts.spool import Spool
+from exportd.pipeline import Pipeline
+from exportd.schedules.schedule_table import ScheduleTable
+from exportd.schedules.ticker import Ticker
+from exportd.settings.schema import Settings
+from exportd.snapshots.opener import SnapshotOpener
+from exportd.snapshots.reader import Reader
+from exportd.uploads.byte_limiter import ByteLimiter
+
+_LEASE_S = 30.0
+"""How long a dead daemon's job stays untouched. Long enough for a pause of the machine, short enough for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """The parts of a daemon, joined."""
+
+    connector: Connector
+    schedules: ScheduleTable
+    jobs: JobTable
+    spool: Spool
+    destinations: Destinations
+    pipeline: Pipeline
+    dispatcher: Dispatcher
+    ticker: Ticker
+    listener: Listener
+    pruner: Pruner
+    clock: Clock
+
+
+@asynccontextmanager
+async def assembled(settings: Settings, catalog: Catalog, connector: Connector) -> AsyncIterator[Components]:
+    """Everything, with the spool and the connections open until the block ends."""
+    clock = SystemClock()
+    destinations = Destinations.of(settings.destination)
+    spool = Spool(
+        settings.spool.directory,
+        budget_bytes=settings.spool.budget,
+        free_space_floor_bytes=settings.spool.free_space_floor,
+    )
+    async with spool, connector.pool(settings.database.pool_size) as pool:
+        try:
+            yield _components(settings, catalog, connector, pool, spool, destinations, clock)
+        finally:
+            await destinations.aclose()
+
+
+def _components(
+    settings: Settings,
+    catalog: Catalog,
+    connector: Connector,
+    pool: Pool,
+    spool: Spool,
+    destinations: Destinations,
+    clock: Clock,
+) -> Components:
+    jobs, schedules = JobTable(pool), ScheduleTable(pool)
+    lock_timeout_s = settings.database.lock_timeout_s
+    pipeline = Pipeline(
+        extractor=Extractor(
+            catalog=catalog,
+            installer=CaptureInstaller(connector, pause=anyio.sleep, lock_timeout_s=lock_timeout_s),
+            opener=SnapshotOpener(connector, is_intact=capture_is_intact, pause=anyio.sleep),
+            reader=Reader(
+                connector,
+                streams=settings.limits.streams,
+                stream_threshold_bytes=settings.limits.stream_threshold,
+            ),
+            spool=spool,
+            part_size_bytes=settings.limits.part_size,
+        ),
+        jobs=jobs,
+        spool=spool,
+        destinations=destinations,
+        limiter=ByteLimiter(settings.limits.bytes_in_flight),
+    )
+    dispatcher = Dispatcher(
+        jobs,
+        pipeline.run,
+        holder=f"{socket.gethostname()}:{os.getpid()}",
+        spool_id=spool.id,
+        concurrency=settings.limits.jobs,
+        lease_s=_LEASE_S,
+        attempts=settings.limits.job_attempts,
+        poll_interval_s=settings.capture.poll_interval_s,
+        clock=clock,
+    )
+    ticker = Ticker(schedules, clock)
+
+    def on_event(kind: str) -> None:
+        """An event says who has to look again; ``reconnected`` means that anything may have happened."""
+        if kind in {"job_queued", "reconnected"}:
+            dispatcher.wake()
+        if kind in {"job_finished", "schedule_changed", "reconnected"}:
+            ticker.wake()
+
+    return Components(
+        connector=connector,
+        schedules=schedules,
+        jobs=jobs,
+        spool=spool,
+        destinations=destinations,
+        pipeline=pipeline,
+        dispatcher=dispatcher,
+        ticker=ticker,
+        listener=Listener(connector, on_event=on_event, doorbell=settings.capture.doorbell, clock=clock),
+        pruner=Pruner(
+            connector,
+            tuple(catalog.entities),
+            horizon_s=settings.capture.horizon_hours * 3600,
+            interval_s=settings.capture.prune_interval_s,
+            clock=clock,
+        ),
+        clock=clock,
+    )

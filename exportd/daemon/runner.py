@@ -1,0 +1,92 @@
+"""The daemon: reads its configuration, makes the database ready, runs its services in one task group, leaves politely.
+
+SIGTERM or SIGINT: no new jobs; running ones may finish until the grace period ends, then they are put back without
+counting an attempt. A second signal ends the grace period at once. A service that ends uninvited ends the daemon,
+loudly; systemd starts it again.
+"""
+
+import signal
+from pathlib import Path
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup
+
+from exportd.catalog import document
+from exportd.catalog.checker import check, resolve
+from exportd.catalog.document import Catalog
+from exportd.daemon.assembly import Components, assembled
+from exportd.database.connector import Connector
+from exportd.database.migrator import migrate
+from exportd.model.errors import SettingsError
+from exportd.schedules.limits import check_rule
+from exportd.settings.loader import declarations, load_all
+from exportd.settings.schema import Settings
+from exportd.telemetry import logging
+
+_logger = structlog.get_logger()
+
+
+def run_daemon(config: Path) -> None:
+    """Run until told to stop. Raises SettingsError, PermanentError or TransientError when it cannot start."""
+    settings, catalog = load_all(config, check_rule=check_rule, load_catalog=document.load)
+    logging.configure(level=settings.log.level, line_format=settings.log.format)
+    anyio.run(serve, settings, catalog, backend_options={"use_uvloop": True})
+
+
+async def serve(settings: Settings, catalog: Catalog) -> None:
+    """Run the daemon's services until SIGTERM or SIGINT."""
+    connector = Connector(settings.database.dsn, lock_timeout_s=settings.database.lock_timeout_s)
+    catalog = await _ready(connector, settings, catalog)
+    async with assembled(settings, catalog, connector) as components:
+        await components.schedules.reconcile(declarations(settings, catalog), components.clock.now())
+        await _recover(components)
+        _logger.info(
+            "daemon ready", database=str(connector.address), schedules=len(settings.schedule), spool=str(components.spool.id)
+        )
+        async with anyio.create_task_group() as services:
+            services.start_soon(components.listener.run, name="listener")
+            services.start_soon(components.ticker.run, name="ticker")
+            services.start_soon(components.pruner.run, name="pruner")
+            services.start_soon(components.dispatcher.run, name="dispatcher")
+            services.start_soon(_stop_on_signals, components, services, settings.limits.shutdown_grace_s, name="signals")
+    _logger.info("daemon stopped")
+
+
+async def _ready(connector: Connector, settings: Settings, catalog: Catalog) -> Catalog:
+    """Migrate, and compare the catalog with the database; returns it with what only the database knows."""
+    async with connector.connection("start") as connection:
+        for name in await migrate(connection):
+            _logger.info("migration applied", migration=name)
+        used = {entity for each in declarations(settings, catalog) for entity in each.entities}
+        problems = [each for each in await check(catalog, connection)]
+        if problems:
+            raise SettingsError(problems)
+        _logger.debug("catalog checked", entities=len(catalog.entities), used=len(used))
+        return await resolve(catalog, connection)
+
+
+async def _recover(components: Components) -> None:
+    """Remove what jobs of an earlier life left half-done."""
+    removed = await components.spool.recover()
+    if removed:
+        _logger.info("temporary files of dead jobs removed", files=removed)
+
+
+async def _stop_on_signals(components: Components, services: TaskGroup, grace_s: float) -> None:
+    """Wait for a signal, leave in two steps, then end the other services."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for received in signals:
+            _logger.info("stopping", signal=signal.Signals(received).name, grace_s=grace_s)
+            break
+        async with anyio.create_task_group() as leaving:
+
+            async def hurry() -> None:
+                async for received in signals:
+                    _logger.warning("stopping at once", signal=signal.Signals(received).name)
+                    await components.dispatcher.drain(components.clock.monotonic())
+
+            leaving.start_soon(hurry, name="second signal")
+            await components.dispatcher.drain(components.clock.monotonic() + grace_s)
+            leaving.cancel_scope.cancel()
+    services.cancel_scope.cancel()

@@ -1,0 +1,63 @@
+"""The destinations that the configuration declares, opened: a store and the layout of keys in it."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from exportd.model.entity import OrganizationId
+from exportd.model.errors import PermanentError
+from exportd.model.reason import Reason
+from exportd.model.schedule import DestinationCode
+from exportd.settings.schema import DestinationSettings
+from exportd.stores.directory_store import DirectoryStore
+from exportd.stores.layout import Layout, PartitionOrder
+from exportd.stores.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where files of an organization go, and by which keys."""
+
+    organization: OrganizationId
+    code: DestinationCode
+    store: Store
+    layout: Layout
+
+
+class Destinations:
+    """Finds a destination by organization and code. One organization never gets another's."""
+
+    def __init__(self, destinations: Iterable[Destination]) -> None:
+        self._destinations = {(each.organization, each.code): each for each in destinations}
+
+    @classmethod
+    def of(cls, settings: Iterable[DestinationSettings]) -> "Destinations":
+        """Open what the configuration declares. Nothing is touched yet."""
+        return cls(_open(each) for each in settings)
+
+    def get(self, organization: OrganizationId, code: DestinationCode) -> Destination:
+        """The destination; PermanentError DESTINATION_MISSING when it is not declared any more."""
+        try:
+            return self._destinations[organization, code]
+        except KeyError:
+            raise PermanentError(
+                f"There is no destination {code} of organization {organization} in the configuration any more. Declare "
+                "it again, or take it out of the schedule.",
+                reason=Reason.DESTINATION_MISSING,
+            ) from None
+
+    def __iter__(self) -> Iterator[Destination]:
+        return iter(self._destinations.values())
+
+    async def aclose(self) -> None:
+        """Give the stores' connections back."""
+        for each in self._destinations.values():
+            await each.store.aclose()
+
+
+def _open(settings: DestinationSettings) -> Destination:
+    return Destination(
+        organization=OrganizationId(settings.organization),
+        code=DestinationCode(settings.code),
+        store=DirectoryStore(settings.directory),
+        layout=Layout(settings.prefix, PartitionOrder(settings.partition_order)),
+    )

@@ -1,0 +1,57 @@
+"""A schedule as a row of ``exportd.schedule``, its rule as a JSON document. Pure."""
+
+import json
+from typing import Any, Protocol
+
+from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.schedule import (
+    Cron,
+    DestinationCode,
+    ExportFormat,
+    Interval,
+    Rule,
+    Schedule,
+    ScheduleDeclaration,
+    ScheduleId,
+    Unit,
+)
+
+
+class Row(Protocol):
+    """A row of a query, by column: an asyncpg.Record or a mapping."""
+
+    def __getitem__(self, column: str, /) -> Any: ...
+
+
+def rule_to_json(rule: Rule) -> str:
+    """``{"cron": "0 2 * * *"}`` or ``{"unit": "DAY", "period": 1, "offset": 2}``."""
+    if not isinstance(rule, Interval):
+        return json.dumps({"cron": rule.expression})
+    offset = {} if rule.offset is None else {"offset": rule.offset}
+    return json.dumps({"unit": rule.unit, "period": rule.period, **offset})
+
+
+def rule_from_json(text: str) -> Rule:
+    document = json.loads(text)
+    if "cron" in document:
+        return Cron(document["cron"])
+    return Interval(Unit(document["unit"]), document["period"], document.get("offset"))
+
+
+def schedule_from_row(row: Row) -> Schedule:
+    return Schedule(
+        id=ScheduleId(row["id"]),
+        declaration=ScheduleDeclaration(
+            organization=OrganizationId(row["organization"]),
+            code=row["code"],
+            name=row["name"],
+            entities=tuple(EntityCode(each) for each in row["entities"]),
+            format=ExportFormat(row["format"]),
+            destinations=tuple(DestinationCode(each) for each in row["destinations"]),
+            rule=rule_from_json(row["rule"]),
+        ),
+        created_at=row["created_at"],
+        last_due_at=row["last_due_at"],
+        next_due_at=row["next_due_at"],
+        version=row["version"],
+    )

@@ -1,0 +1,197 @@
+"""The schedules in Postgres: kept equal to their declarations, and fired.
+
+A firing moves the schedule's next due time and queues a job, both or neither. Whoever comes second, be it another
+daemon, finds the schedule moved. Every change is told on the channel ``exportd_events``. All methods raise
+TransientError when the database is out of reach and PermanentError when it refuses.
+"""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from exportd.database import queries
+from exportd.database.translator import translated
+from exportd.model.entity import OrganizationId
+from exportd.model.errors import PermanentError, TransientError
+from exportd.model.job import JobId
+from exportd.model.reason import Reason
+from exportd.model.schedule import Schedule, ScheduleDeclaration
+from exportd.schedules import calendar, reconciliation
+from exportd.schedules.schedule_record import rule_to_json, schedule_from_row
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+
+_SQL = queries.load("schedules")
+_LOCK_RECONCILING = _SQL["lock_reconciling"]
+_ALL = _SQL["all"]
+_HOLD_ALL = _SQL["hold_all"]
+_GET = _SQL["get"]
+_INSERT = _SQL["insert"]
+_EDIT = _SQL["edit"]
+_DELETE = _SQL["delete"]
+_DROP_POSITIONS = _SQL["drop_positions"]
+_HOLD = _SQL["hold"]
+_HOLD_NAMED = _SQL["hold_named"]
+_QUEUE_JOB = _SQL["queue_job"]
+_HAS_FIRED = _SQL["has_fired"]
+_MOVE_ON = _SQL["move_on"]
+_UNFINISHED_JOB = _SQL["unfinished_job"]
+_TELL_CHANGED = _SQL["tell_changed"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileResult:
+    """What became of the schedules; ``deleted`` ones as they last were."""
+
+    created: tuple[Schedule, ...]
+    changed: tuple[Schedule, ...]
+    deleted: tuple[Schedule, ...]
+    unchanged: tuple[Schedule, ...]
+
+
+class ScheduleTable:
+    """``exportd.schedule``: nobody else writes it, and nobody else queues a schedule's jobs."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        self._pool = pool
+
+    async def reconcile(self, declarations: Iterable[ScheduleDeclaration], *, now: datetime) -> ReconcileResult:
+        """Make the schedules those that are declared, all or none.
+
+        A new one is due at once. A changed one keeps its positions, but for entities that it did not have
+        before or has no longer. One that is no longer declared is deleted; declared again later, it is new.
+        """
+        async with self._transaction("reconciling the schedules") as connection:
+            await connection.execute(_LOCK_RECONCILING)
+            rows = await connection.fetch(_HOLD_ALL)
+            plan = reconciliation.compare(declarations, [schedule_from_row(row) for row in rows])
+            created = [await _insert(connection, each, now) for each in plan.new]
+            changed = [await _edit(connection, each, now) for each in plan.edits]
+            for gone in plan.gone:
+                await connection.execute(_DELETE, gone.id, now)
+                await connection.execute(_DROP_POSITIONS, gone.id, [])
+            if plan.new or plan.edits or plan.gone:
+                await connection.execute(_TELL_CHANGED)
+        return ReconcileResult(tuple(created), tuple(changed), plan.gone, plan.unchanged)
+
+    async def all(self) -> list[Schedule]:
+        """The schedules that are not deleted, by organization and code."""
+        async with self._connection("reading the schedules") as connection:
+            return [schedule_from_row(row) for row in await connection.fetch(_ALL)]
+
+    async def get(self, organization: OrganizationId, code: str) -> Schedule | None:
+        """The schedule of that code, unless it does not exist or is deleted."""
+        async with self._connection("reading a schedule") as connection:
+            row = await connection.fetchrow(_GET, organization, code)
+        return None if row is None else schedule_from_row(row)
+
+    async def fire(self, schedule: Schedule, *, due_at: datetime, next_due_at: datetime, now: datetime) -> JobId | None:
+        """Queue a job due at ``due_at`` and let the schedule be due at ``next_due_at``, both or neither.
+
+        The job gets what the schedule says, for good. None when nothing was queued: the schedule has an
+        unfinished job, and stays due until that has ended; or it was fired, edited or deleted since it was
+        read. Read it again to know.
+        """
+        async with self._transaction("firing a schedule") as connection:
+            if await connection.fetchrow(_HOLD, schedule.id, schedule.version, schedule.next_due_at) is None:
+                return None
+            job_id = await _queue_job(connection, schedule.id, due_at=due_at, now=now)
+            # A run that a person asked for can have had the same due time, to the microsecond.
+            if job_id is not None or await connection.fetchval(_HAS_FIRED, schedule.id, due_at):
+                await connection.execute(_MOVE_ON, schedule.id, due_at, next_due_at)
+        return job_id
+
+    async def fire_now(self, organization: OrganizationId | None, code: str) -> JobId:
+        """Queue one more job of a schedule, due now; when it is due next stays as it is.
+
+        The limits of a rule do not hold here: a person asks for it. Raises PermanentError NOT_FOUND when there
+        is no such schedule, or several and no ``organization`` is given; TransientError JOB_UNFINISHED while
+        the schedule has an unfinished job.
+        """
+        async with self._transaction("firing a schedule") as connection:
+            schedule_id = _only_id(await connection.fetch(_HOLD_NAMED, organization, code), organization, code)
+            while True:
+                job_id = await _queue_job(connection, schedule_id, due_at=None, now=None)
+                if job_id is not None:
+                    return job_id
+                unfinished = await connection.fetchrow(_UNFINISHED_JOB, schedule_id)
+                if unfinished is not None:
+                    raise TransientError(
+                        f"The schedule {code!r} has an unfinished job, {unfinished['id']}"
+                        f" ({unfinished['state']}). Ask again when it has ended.",
+                        reason=Reason.JOB_UNFINISHED,
+                    )
+                # It ended in between.
+
+    @asynccontextmanager
+    async def _transaction(self, doing: str) -> "AsyncIterator[Connection]":
+        async with self._connection(doing) as connection, connection.transaction(isolation="read_committed"):
+            yield connection
+
+    @asynccontextmanager
+    async def _connection(self, doing: str) -> "AsyncIterator[Connection]":
+        with translated(doing):
+            async with self._pool.acquire() as connection:
+                yield connection
+
+
+async def _insert(connection: "Connection", declaration: ScheduleDeclaration, now: datetime) -> Schedule:
+    row = await connection.fetchrow(
+        _INSERT,
+        declaration.organization,
+        declaration.code,
+        *_columns(declaration),
+        calendar.first_due(now),
+        now,
+    )
+    return schedule_from_row(_present(row))
+
+
+async def _edit(connection: "Connection", edit: reconciliation.Edit, now: datetime) -> Schedule:
+    row = await connection.fetchrow(_EDIT, edit.schedule.id, *_columns(edit.declaration), edit.next_due_at, now)
+    await connection.execute(_DROP_POSITIONS, edit.schedule.id, edit.keeping)
+    return schedule_from_row(_present(row))
+
+
+def _columns(declaration: ScheduleDeclaration) -> tuple[object, ...]:
+    """What a declaration says besides who it is."""
+    return (
+        declaration.name,
+        declaration.entities,
+        declaration.format,
+        declaration.destinations,
+        rule_to_json(declaration.rule),
+    )
+
+
+def _present(row: "asyncpg.Record | None") -> "asyncpg.Record":
+    """The row of a statement that always returns one."""
+    if row is None:
+        raise AssertionError("a row that was inserted or locked is gone")
+    return row
+
+
+async def _queue_job(
+    connection: "Connection", schedule_id: UUID, *, due_at: datetime | None, now: datetime | None
+) -> JobId | None:
+    row = await connection.fetchrow(_QUEUE_JOB, schedule_id, due_at, now)
+    return None if row is None else JobId(row["id"])
+
+
+def _only_id(rows: "list[asyncpg.Record]", organization: OrganizationId | None, code: str) -> UUID:
+    if len(rows) == 1:
+        schedule_id: UUID = rows[0]["id"]
+        return schedule_id
+    if rows:
+        organizations = ", ".join(sorted(row["organization"] for row in rows))
+        sentence = f"Several organizations have a schedule {code!r}: say which one ({organizations})."
+    else:
+        of = "" if organization is None else f" of the organization {organization!r}"
+        sentence = f"There is no schedule {code!r}{of}. Look at the list of schedules for its code."
+    raise PermanentError(sentence, reason=Reason.NOT_FOUND)

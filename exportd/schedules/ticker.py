@@ -1,0 +1,197 @@
+"""Fires schedules when they are due.
+
+The due times sit in a timer wheel. The ticker sleeps until the wheel's next tick and is woken (``wake``) when
+something may be due earlier: a schedule was changed, a job ended. It then reads the schedules again, as it does from
+time to time anyway, for a wake-up may have been lost.
+
+Sleeping follows the monotonic clock, being due the wall clock. When the two have moved apart (NTP, a person, a
+suspended machine), which is noticed at the next reading at the latest, everything is looked at anew. What was missed
+becomes one run; nothing is fired twice, for the database keeps the due times.
+
+A schedule that is due but has an unfinished job is tried again at each reading; the end of a job wakes the ticker.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import anyio
+import structlog
+from anyio.abc import TaskStatus
+
+from exportd.model.clock import Clock, wait_until
+from exportd.model.errors import ExportdError, PermanentError
+from exportd.model.job import JobId
+from exportd.model.schedule import Schedule, ScheduleId
+from exportd.schedules import calendar
+from exportd.schedules.wheel import Timer, TimerWheel
+
+log = structlog.stdlib.get_logger()
+
+POLL_INTERVAL_S = 30.0
+FIRST_DELAY_S = 1.0
+"""How long to wait after a first failure; twice as long after each further one, up to the poll interval."""
+
+NOTICED_STEP_S = 2.0
+"""A wall clock that moved apart from the monotonic one by more than this was set, not slewed."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+class FiringTable(Protocol):
+    """What the ticker needs of ``ScheduleTable``."""
+
+    async def all(self) -> list[Schedule]: ...
+
+    async def fire(
+        self, schedule: Schedule, *, due_at: datetime, next_due_at: datetime, now: datetime
+    ) -> JobId | None: ...
+
+
+class Ticker:
+    """One per daemon; several daemons may tick over the same table."""
+
+    def __init__(self, table: FiringTable, clock: Clock, *, poll_interval_s: float = POLL_INTERVAL_S) -> None:
+        self._table = table
+        self._clock = clock
+        self._poll_interval_s = poll_interval_s
+        self._wheel: TimerWheel[Schedule] = TimerWheel(_passed_ms(clock.now()))
+        self._timers: dict[ScheduleId, Timer[Schedule]] = {}
+        self._woken = anyio.Event()
+        self._read_by = clock.monotonic()
+        self._lead_s = _lead_s(clock)
+        self._failures = 0
+
+    def wake(self) -> None:
+        """Read the schedules again and fire what is due, soon. Call it when a schedule or a job changed."""
+        self._woken.set()
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Tick until cancelled. Whatever the database raises is logged, and tried again later."""
+        pause_s = await self._tick_or_log(reading=True)
+        task_status.started()
+        while True:
+            woken = await wait_until(self._woken, self._clock.monotonic() + pause_s, clock=self._clock)
+            # Before the tick: what happens during it must wake the ticker again.
+            self._woken = anyio.Event()
+            pause_s = await self._tick_or_log(reading=woken or self._failures > 0)
+
+    async def run_once(self, now: datetime) -> int:
+        """Read the schedules and fire what is due at ``now``; returns how many were fired."""
+        self._arm_all(await self._table.all(), now)
+        return await self._fire_due(now)
+
+    async def _tick_or_log(self, *, reading: bool) -> float:
+        """Tick, and return the seconds until the next one."""
+        try:
+            await self._tick(reading=reading)
+        except ExportdError as error:
+            self._failures += 1
+            pause_s = min(self._poll_interval_s, FIRST_DELAY_S * 2.0 ** min(self._failures - 1, 30))
+            _log_failure("schedules could not be fired", error, retry_in_s=pause_s)
+            return pause_s
+        self._failures = 0
+        return self._until_next_tick_s()
+
+    async def _tick(self, *, reading: bool) -> None:
+        now = self._clock.now()
+        if self._clock_was_set() or reading or self._clock.monotonic() >= self._read_by:
+            await self.run_once(now)
+            self._read_by = self._clock.monotonic() + self._poll_interval_s
+        else:
+            await self._fire_due(now)
+
+    def _clock_was_set(self) -> bool:
+        lead_s = _lead_s(self._clock)
+        step_s, self._lead_s = lead_s - self._lead_s, lead_s
+        if abs(step_s) <= NOTICED_STEP_S:
+            return False
+        log.warning("the wall clock was set or the machine was suspended", seconds=round(step_s, 3))
+        return True
+
+    def _until_next_tick_s(self) -> float:
+        pause_s = self._read_by - self._clock.monotonic()
+        tick_ms = self._wheel.next_tick()
+        if tick_ms is not None:
+            due = _EPOCH + tick_ms * _MILLISECOND
+            pause_s = min(pause_s, (due - self._clock.now()).total_seconds())
+        return max(0.0, pause_s)
+
+    # The wheel
+
+    def _arm_all(self, schedules: Iterable[Schedule], now: datetime) -> None:
+        """Have exactly these in the wheel. What was taken out of it and not fired is thereby due again."""
+        if _passed_ms(now) < self._wheel.now_ms:
+            # Time in a wheel does not go back.
+            self._wheel = TimerWheel(_passed_ms(now))
+            self._timers.clear()
+        gone = set(self._timers)
+        for schedule in schedules:
+            gone.discard(schedule.id)
+            self._arm(schedule, now)
+        for schedule_id in gone:
+            self._wheel.cancel(self._timers.pop(schedule_id))
+
+    def _arm(self, schedule: Schedule, now: datetime) -> None:
+        timer = self._timers.get(schedule.id)
+        due = now if _is_out_of_reach(schedule, now) else schedule.next_due_at
+        if timer is not None:
+            if timer.item == schedule and timer.due_ms == _due_ms(due):
+                return
+            self._wheel.cancel(timer)
+        self._timers[schedule.id] = self._wheel.insert(_due_ms(due), schedule)
+
+    # Firing
+
+    async def _fire_due(self, now: datetime) -> int:
+        due = self._wheel.advance(_passed_ms(now))
+        for schedule in due:
+            del self._timers[schedule.id]
+        return sum([await self._fire(schedule, now) for schedule in due])
+
+    async def _fire(self, schedule: Schedule, now: datetime) -> bool:
+        rule = schedule.declaration.rule
+        if _is_out_of_reach(schedule, now):
+            due_at = now
+        else:
+            due_at = calendar.latest_due(rule, due=schedule.next_due_at, now=now)
+        next_due_at = calendar.next_due(rule, last_due=due_at)
+        names = {"organization": schedule.declaration.organization, "schedule": schedule.declaration.code}
+        try:
+            job_id = await self._table.fire(schedule, due_at=due_at, next_due_at=next_due_at, now=now)
+        except PermanentError as error:
+            # What is wrong with this one must not keep the others from being fired.
+            _log_failure("a schedule could not be fired", error, **names)
+            return False
+        if job_id is None:
+            log.debug("a schedule waits for its job, or was fired elsewhere", due_at=due_at, **names)
+            return False
+        log.info("schedule fired", job_id=job_id, due_at=due_at, next_due_at=next_due_at, **names)
+        self._arm(replace(schedule, last_due_at=due_at, next_due_at=next_due_at), now)
+        return True
+
+
+def _is_out_of_reach(schedule: Schedule, now: datetime) -> bool:
+    return calendar.is_out_of_reach(schedule.declaration.rule, due=schedule.next_due_at, now=now)
+
+
+def _log_failure(event: str, error: ExportdError, **values: object) -> None:
+    write = log.error if isinstance(error, PermanentError) else log.warning
+    write(event, reason=error.reason, error=error.sentence, **values)
+
+
+def _lead_s(clock: Clock) -> float:
+    """By how much the wall clock is ahead of the monotonic one."""
+    return clock.now().timestamp() - clock.monotonic()
+
+
+def _due_ms(instant: datetime) -> int:
+    """The first whole millisecond that is not before ``instant``."""
+    return -((_EPOCH - instant) // _MILLISECOND)
+
+
+def _passed_ms(instant: datetime) -> int:
+    """The last whole millisecond that is not after ``instant``."""
+    return (instant - _EPOCH) // _MILLISECOND

@@ -1,0 +1,178 @@
+"""Writers and exporters side by side, and a judge who was in every snapshot."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from exportd.model.entity import OrganizationId
+from exportd.model.errors import TransientError
+from exportd.model.reason import Reason
+from exportd.model.schedule import ExportFormat
+from exportd.snapshots.opener import OpenSnapshot
+from tests.fixtures.exporting import Export, Exporter, Schedule
+from tests.fixtures.postgres import Database
+from tests.integration.exactness.oracle import Window
+from tests.integration.exactness.tables import (
+    ENTITIES,
+    ORGANIZATIONS,
+    SCHEMA,
+    Key,
+    Row,
+    Touch,
+    read_touches,
+    read_whole,
+)
+from tests.integration.exactness.touches import TouchBook
+from tests.integration.exactness.writer import Writer
+
+_WRITERS = 8
+
+
+class WrongWindowError(AssertionError):
+    """A run that did not export exactly what changed."""
+
+
+Enough = Callable[[Counter[str]], bool]
+
+
+@dataclass
+class Subscriber:
+    """An organization's schedule, what was in the table at its last run, and what a consumer has made of its files."""
+
+    organization: OrganizationId
+    schedule: Schedule
+    runs: int = 0
+    floor: int = 1
+    seen: set[int] = field(default_factory=set)
+    before: dict[str, dict[Key, Row]] = field(default_factory=dict)
+    replica: dict[str, dict[Key, Row]] = field(default_factory=dict)
+
+
+class Trial:
+    """Runs writers and, between their transactions, exports, until ``enough`` was seen or something is wrong."""
+
+    def __init__(self, database: Database, *, seed: int) -> None:
+        self._database = database
+        self._seed = seed
+        self._random = random.Random(f"{seed}/exporter")
+        self._exporter = Exporter(database.dsn, ENTITIES)
+        self._book = TouchBook()
+        self._subscribers = [Subscriber(each, Schedule(each)) for each in ORGANIZATIONS]
+        self.counts: Counter[str] = Counter()
+
+    async def run(self, enough: Enough) -> Counter[str]:
+        """Raises WrongWindowError with the seed and every fault of the first run that has one."""
+        connection = await self._database.connect()
+        await connection.execute(SCHEMA)
+        await self._exporter.install()
+        writers = [
+            Writer(number, await self._database.connect(), self._seed, self._book) for number in range(_WRITERS)
+        ]
+        stop = asyncio.Event()
+        faults: list[str] = []
+        async with asyncio.TaskGroup() as tasks:
+            for writer in writers:
+                tasks.create_task(writer.run(stop))
+            try:
+                while not faults and not enough(self._so_far(writers)):
+                    faults = await self._export(self._random.choice(self._subscribers))
+                    await asyncio.sleep(self._random.choice((0.0, 0.0, 0.01, 0.05)))
+            finally:
+                stop.set()
+        for subscriber in self._subscribers:
+            # Nobody writes any more: this window must bring everybody level.
+            faults = faults or await self._export(subscriber)
+        if faults:
+            raise WrongWindowError("\n".join(faults))
+        return self._so_far(writers)
+
+    def _so_far(self, writers: list[Writer]) -> Counter[str]:
+        return sum((writer.counts for writer in writers), self.counts.copy())
+
+    async def _export(self, subscriber: Subscriber) -> list[str]:
+        floor = self._book.floor
+        now: dict[str, dict[Key, Row]] = {}
+        touches: dict[str, list[Touch]] = {}
+
+        async def look(snapshot: OpenSnapshot) -> None:
+            for each in ENTITIES:
+                now[each.code] = await read_whole(snapshot.connection, each, subscriber.organization)
+            touches.update(
+                await read_touches(snapshot.connection, subscriber.organization, subscriber.floor)
+            )
+
+        chosen = list(ExportFormat)[subscriber.runs % 2]
+        export: Export | None = None
+        try:
+            export = await self._exporter.run(subscriber.schedule, chosen, look=look)
+        except* TransientError as group:
+            # A TRUNCATE was waiting for our lock. The job's next attempt finds it gone.
+            if any(each.reason is not Reason.LOCK_NOT_AVAILABLE for each in _leaves(group)):
+                raise
+        if export is None:
+            self.counts["runs put back"] += 1
+            return []
+        self._count(export)
+        faults = self._judge(subscriber, export, now, touches)
+        if faults:
+            where = f"run {subscriber.runs} of {subscriber.organization} as {chosen}, snapshot {export.snapshot}"
+            faults.insert(0, f"EXACTNESS_SEED={self._seed}, {where}, after {dict(self.counts)}:")
+        subscriber.runs += 1
+        subscriber.before = now
+        subscriber.seen = {
+            each.number for found in touches.values() for each in found if each.number >= floor
+        }
+        subscriber.floor = floor
+        return faults
+
+    def _count(self, export: Export) -> None:
+        self.counts["runs"] += 1
+        if not export.snapshot.endswith(":"):
+            self.counts["runs with transactions in flight"] += 1
+
+    def _judge(
+        self,
+        subscriber: Subscriber,
+        export: Export,
+        now: dict[str, dict[Key, Row]],
+        touches: dict[str, list[Touch]],
+    ) -> list[str]:
+        faults: list[str] = []
+        for each in ENTITIES:
+            exported = export[each.code]
+            reason = exported.window.full_reason
+            live, deleted = [], []
+            for record in exported.records(each):
+                *values, marker = record.values()
+                row = tuple(None if value is None else str(value) for value in values)
+                {"true": deleted, "false": live}[str(marker).lower()].append(row)
+            window = Window(
+                each,
+                full=reason is not None,
+                before=subscriber.before.get(each.code, {}),
+                now=now[each.code],
+                touches=[touch for touch in touches[each.code] if touch.number not in subscriber.seen],
+                live=live,
+                deleted=deleted,
+                counts=self.counts,
+            )
+            self.counts[f"windows {reason or 'incremental'}"] += 1
+            self.counts["rows there"] += len(now[each.code])
+            found = window.faults()
+            if len(deleted) != exported.deletions:
+                found.append(f"{len(deleted)} deletions, COPY said {exported.deletions}")
+            replica = window.replayed(subscriber.replica.get(each.code, {}))
+            if replica != now[each.code]:
+                found.append("the replayed exports differ from the table")
+            subscriber.replica[each.code] = replica
+            faults += [f"{each.code} ({reason or 'incremental'}): {fault}" for fault in found]
+        return faults
+
+
+def _leaves(group: BaseExceptionGroup[TransientError]) -> list[TransientError]:
+    found: list[TransientError] = []
+    for each in group.exceptions:
+        found += _leaves(each) if isinstance(each, BaseExceptionGroup) else [each]
+    return found

@@ -1,0 +1,67 @@
+"""Schedules and their jobs in memory, with the rules that ``ScheduleTable`` and the database keep."""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from uuid import UUID, uuid4
+
+from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.errors import ExportdError
+from exportd.model.job import JobId
+from exportd.model.schedule import ExportFormat, Rule, Schedule, ScheduleDeclaration, ScheduleId
+
+
+def declaration(code: str, rule: Rule, *, entities: tuple[str, ...] = ("ACCOUNTS",)) -> ScheduleDeclaration:
+    return ScheduleDeclaration(
+        OrganizationId("acme"),
+        code,
+        code.title(),
+        tuple(EntityCode(each) for each in entities),
+        ExportFormat.CSV,
+        (),
+        rule,
+    )
+
+
+def schedule(code: str, rule: Rule, *, next_due_at: datetime, last_due_at: datetime | None = None) -> Schedule:
+    return Schedule(ScheduleId(uuid4()), declaration(code, rule), next_due_at, last_due_at, next_due_at)
+
+
+@dataclass
+class MemoryTable:
+    """``fired`` are the codes and due times of the jobs. A schedule in ``busy`` has an unfinished job.
+
+    The next ``failures`` are raised, one by each call; ``refused`` is raised whenever that schedule fires.
+    """
+
+    schedules: dict[UUID, Schedule] = field(default_factory=dict)
+    fired: list[tuple[str, datetime]] = field(default_factory=list)
+    busy: set[str] = field(default_factory=set)
+    failures: list[ExportdError] = field(default_factory=list)
+    refused: dict[str, ExportdError] = field(default_factory=dict)
+    readings: int = 0
+
+    def put(self, *schedules: Schedule) -> None:
+        for each in schedules:
+            self.schedules[each.id] = each
+
+    async def all(self) -> list[Schedule]:
+        self.readings += 1
+        self._fail()
+        return list(self.schedules.values())
+
+    async def fire(self, schedule: Schedule, *, due_at: datetime, next_due_at: datetime, now: datetime) -> JobId | None:
+        assert due_at <= now < next_due_at
+        self._fail()
+        code = schedule.declaration.code
+        if code in self.refused:
+            raise self.refused[code]
+        stored = self.schedules.get(schedule.id)
+        if stored is None or stored.next_due_at != schedule.next_due_at or code in self.busy:
+            return None
+        self.put(replace(stored, last_due_at=due_at, next_due_at=next_due_at))
+        self.fired.append((code, due_at))
+        return JobId(uuid4())
+
+    def _fail(self) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
