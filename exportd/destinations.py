@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from uuid import uuid4
 
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
@@ -9,7 +10,7 @@ from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from exportd.settings.schema import DestinationSettings
 from exportd.stores.directory_store import DirectoryStore
-from exportd.stores.layout import Layout, PartitionOrder
+from exportd.stores.layout import Layout, ObjectKey, PartitionOrder, organization_folder
 from exportd.stores.store import Store
 
 
@@ -21,6 +22,13 @@ class Destination:
     code: DestinationCode
     store: Store
     layout: Layout
+
+    async def probe(self) -> None:
+        """Write a small object, look at it and remove it. Raises what the store says when that does not work."""
+        key = ObjectKey(f"{organization_folder(self.organization, self.layout)}_probe/{uuid4()}")
+        await self.store.put(key, b"exportd was here\n")
+        await self.store.head(key)
+        await self.store.delete(key)
 
 
 class Destinations:

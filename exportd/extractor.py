@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import anyio
+
 from exportd.catalog.document import Catalog
 from exportd.changes.installer import CaptureInstaller
 from exportd.model.entity import DELETED_FIELD, Entity, EntityCode
@@ -157,10 +158,11 @@ def _extraction(entities: Sequence[Entity], snapshot: OpenSnapshot, progress: Jo
                 previous=snapshot.windows[each.code].previous,
                 rows=progress.of(each.code).rows,
                 deleted_rows=progress.of(each.code).deleted_rows,
-                key=_key_fields(each),
+                key=_field_names(each, each.key),
+                tenant=_field_names(each, (each.tenant,))[0] if each.tenant else None,
                 fields=(
-                    *(ExtractedField(field.name, field.type, field.format) for field in each.fields),
-                    ExtractedField(DELETED_FIELD, "boolean", None),
+                    *(ExtractedField(field.name, field.type, field.format, field.reference) for field in each.fields),
+                    ExtractedField(DELETED_FIELD, "boolean", None, None),
                 ),
                 guards=snapshot.guards[each.code].to_json(),
             )
@@ -169,7 +171,7 @@ def _extraction(entities: Sequence[Entity], snapshot: OpenSnapshot, progress: Jo
     )
 
 
-def _key_fields(entity: Entity) -> tuple[str, ...]:
-    """The key by the names consumers know; a key column that is not exported keeps its own."""
+def _field_names(entity: Entity, columns: tuple[str, ...]) -> tuple[str, ...]:
+    """Columns by the names consumers know; one that is not exported keeps its own."""
     names = {field.column: field.name for field in entity.fields if field.column}
-    return tuple(names.get(column, column) for column in entity.key)
+    return tuple(names.get(column, column) for column in columns)

@@ -60,7 +60,10 @@ def _expression_findings(
         if field.expression is None:
             continue
         for function in sorted(functions_of(field.expression) & volatile):
-            sentence = f"{function}() has another value each time; a record must stay the same until it changes"
+            sentence = (
+                f"{function}() is volatile: a record must stay the same until it changes; "
+                "use another function, or declare this one IMMUTABLE if it is"
+            )
             yield ("fields", index, "expression"), f"{field.name}: {sentence}"
         verdict = verdicts[field.expression]
         for key, sentence in _verdict_findings(field, verdict, is_open=field.name in open_types):

@@ -33,9 +33,7 @@ def _field_problems(
     document: Document, path: KeyPath, entry: Mapping[str, Any], codes: Collection[str]
 ) -> Iterator[Problem]:
     if "column" in entry and "expression" in entry:
-        yield document.problem(
-            (*path, "expression"), "give either column or expression; remove one", about=path
-        )
+        yield document.problem((*path, "expression"), "give either column or expression; remove one", about=path)
     reference = entry.get("reference")
     if isinstance(reference, str) and reference not in codes:
         hint = did_you_mean(reference, codes, what="entities of the catalog")

@@ -17,11 +17,13 @@ class Kind(StrEnum):
 class Column:
     """A live column of a table.
 
-    ``type_name`` is what format_type says of its type below domains: without modifiers, with its schema where that is not
-    pg_catalog. ``base_type`` is
-    the pg_catalog name below domains (``bool``, ``timestamptz``, ``json``, …) or the qualified name of another type;
-    ``base_kind`` its pg_type.typtype, ``element_kind`` the typtype of an array's element or "". ``collation`` is a
-    quoted name, or None for the type's default. ``equality`` is the schema of the type's default ``=`` operator.
+    ``type_name`` is what format_type says of its type below domains: without modifiers, with its schema where that
+    is not pg_catalog. ``base_type`` is the pg_catalog name below domains (``bool``, ``timestamptz``, ``json``, …)
+    or the qualified name of another type; ``base_kind`` its pg_type.typtype, ``element_kind`` the typtype of an
+    array's element or "". ``collation`` is a quoted name, or None for the base type's default; ``deterministic`` is
+    False when it calls different texts equal. ``equality`` is the schema of the type's default ``=`` operator.
+    ``version`` is pg_attribute's xmin: it changes with every ALTER of the column, also with one that rewrites its
+    values and leaves its type.
     """
 
     number: int
@@ -36,6 +38,13 @@ class Column:
     collation: str | None
     equality: str
     not_null: bool
+    deterministic: bool = True
+    version: str = ""
+
+    @property
+    def equal_means_alike(self) -> bool:
+        """Whether equal values are written alike, as far as consumers of text care: not in citext."""
+        return self.deterministic and (self.base_kind != "b" or "." not in self.base_type)
 
 
 @dataclass(frozen=True, slots=True)

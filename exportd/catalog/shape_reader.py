@@ -52,9 +52,7 @@ def _grouped(rows: Iterable[Record]) -> Mapping[int, list[Record]]:
     return by_table
 
 
-def _shape(
-    tree: Sequence[Record], columns: Mapping[int, list[Record]], triggers: Mapping[int, list[Record]]
-) -> Shape:
+def _shape(tree: Sequence[Record], columns: Mapping[int, list[Record]], triggers: Mapping[int, list[Record]]) -> Shape:
     root, *members = (
         Relation(
             oid=row["oid"],
@@ -99,4 +97,6 @@ def _column(row: Record) -> Column:
         collation=row["collation_name"],
         equality=row["equality"],
         not_null=row["not_null"],
+        deterministic=row["deterministic"],
+        version=row["version"],
     )

@@ -34,6 +34,5 @@ def parse_table_name(text: str) -> TableName:
 def format_table_name(table: TableName) -> str:
     """The inverse of ``parse_table_name``."""
     return ".".join(
-        part if _BARE.fullmatch(part) else '"' + part.replace('"', '""') + '"'
-        for part in (table.schema, table.name)
+        part if _BARE.fullmatch(part) else '"' + part.replace('"', '""') + '"' for part in (table.schema, table.name)
     )

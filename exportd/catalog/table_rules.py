@@ -26,9 +26,10 @@ _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 
 def missing_table(entity: Entity, others: Sequence[TableName]) -> Finding:
     """The table does not exist; perhaps one of the others was meant."""
-    by_text = {str(other): other for other in others}
-    same_name = sorted(str(other) for other in others if other.name.lower() == entity.table.name.lower())
-    meant = closest(str(entity.table), by_text) or next(iter(same_name), None)
+    name, schema = entity.table.name, entity.table.schema
+    same_name = (other for other in others if other.name.lower() == name.lower())
+    beside = {other.name: other for other in others if other.schema == schema}
+    meant = next(same_name, None) or beside.get(closest(name, beside) or "")
     hint = f"did you mean {meant}?" if meant else "check the name and the database of the DSN"
     return ("table",), f"there is no table {entity.table}; {hint}"
 

@@ -1,6 +1,7 @@
 """What is installed of capture in the database: logs, functions, triggers."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from asyncpg import Connection, Record
@@ -17,12 +18,24 @@ _TRIGGERS = _QUERIES["installed_triggers"]
 
 @dataclass(frozen=True, slots=True)
 class InstalledFunction:
-    """A function of a change log; ``arguments`` tells overloads apart."""
+    """A function of a change log; ``arguments`` tells overloads apart. ``settings`` are pairs in lower case."""
 
     name: str
     arguments: str
     body: str
-    is_trigger: bool
+    definer: bool
+    settings: frozenset[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledLog:
+    """A change log. ``captures`` is its comment; the rest tells whether what belongs to it is there."""
+
+    captures: str
+    logged: bool = True
+    indexed: bool = True
+    numbered: bool = True
+    stamped: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +49,39 @@ class InstalledTrigger:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """Everything of capture that the database holds. ``logs`` maps a log's bare name to what it captures."""
+    """Everything of capture that the database holds; ``logs`` by their bare names."""
 
-    logs: dict[str, str]
+    logs: Mapping[str, InstalledLog]
     functions: Sequence[InstalledFunction]
     triggers: Sequence[InstalledTrigger]
 
     def functions_current(self, capture: Capture) -> bool:
-        """Whether every trigger function stands as it should."""
-        bodies = {each.name: each.body for each in self.functions if each.is_trigger}
-        return all(bodies.get(each.name) == each.body for each in capture.functions)
+        """Whether every function stands as it should."""
+        trigger_functions = {(each.name, each.body, each.settings) for each in self.functions if each.definer}
+        passing_functions = Counter((each.name, each.body) for each in self.functions)
+        return all(
+            (each.name, each.body, _settings(f"{name}={value}" for name, value in each.settings)) in trigger_functions
+            for each in capture.functions
+        ) and all(passing_functions[each.name, each.body] == 1 for each in capture.passing_functions)
 
 
 async def read_installed(connection: "Connection[Record]") -> Installed:
     """Read it, in three queries."""
     return Installed(
-        logs={row["name"]: row["captures"] or "" for row in await connection.fetch(_LOGS)},
+        logs={
+            row["name"]: InstalledLog(
+                row["captures"] or "",
+                logged=row["logged"],
+                indexed=row["indexed"],
+                numbered=row["numbered"],
+                stamped=row["stamped"],
+            )
+            for row in await connection.fetch(_LOGS)
+        },
         functions=[
-            InstalledFunction(row["name"], row["arguments"], row["body"], row["is_trigger"])
+            InstalledFunction(
+                row["name"], row["arguments"], row["body"], definer=row["definer"], settings=_settings(row["settings"])
+            )
             for row in await connection.fetch(_FUNCTIONS)
         ],
         triggers=[
@@ -61,3 +89,8 @@ async def read_installed(connection: "Connection[Record]") -> Installed:
             for row in await connection.fetch(_TRIGGERS)
         ],
     )
+
+
+def _settings(assignments: Iterable[str]) -> frozenset[tuple[str, str]]:
+    pairs = (each.split("=", 1) for each in assignments)
+    return frozenset((name.lower(), value) for name, value in pairs)

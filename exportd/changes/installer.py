@@ -4,19 +4,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
-from asyncpg import Connection, Record
+from asyncpg import Connection, DeadlockDetectedError, LockNotAvailableError, QueryCanceledError, Record
 
 from exportd.catalog.shape import Shape
 from exportd.catalog.shape_reader import read_shapes
 from exportd.changes.capture_table import Installed, read_installed
 from exportd.changes.repair import Repair, is_intact, removal_of, repair_of
 from exportd.changes.trigger_functions import capture_of
-from exportd.database.connector import Connector, translate
+from exportd.database.connector import Connector, translate, translated
 from exportd.database.queries import load
 from exportd.database.quoting import table
 from exportd.model.change_log import SCHEMA
 from exportd.model.entity import Entity, EntityCode, TableName
-from exportd.model.errors import PermanentError
+from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
 
 _QUERIES = load("changes")
@@ -24,6 +24,10 @@ _CLUSTER = _QUERIES["cluster"]
 _RECORD_CLUSTER = _QUERIES["record_cluster"]
 
 _logger = structlog.get_logger()
+
+_LONGEST_LOCK_WAIT_S = 0.8
+"""Less than Postgres's deadlock_timeout of a second. Whoever waits for us that long looks for a deadlock and, if there
+is one, is the one that fails; so we must have given up before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +52,28 @@ class CaptureInstaller:
     ) -> None:
         self._connector = connector
         self._pause = pause
-        self._lock_timeout_s = lock_timeout_s
+        self._lock_timeout_ms = max(1, round(min(lock_timeout_s, _LONGEST_LOCK_WAIT_S) * 1000))
         self._attempts = attempts
 
     async def status(self, entities: Sequence[Entity]) -> list[EntityCapture]:
-        """What ``install`` would do for each entity, without doing it."""
+        """What ``install`` would do for each entity, without doing it.
+
+        An entity that cannot be captured at all, because its table or its key is not there, has that as its finding.
+        """
         async with self._connector.connection("capture status") as connection:
-            repairs = await _repairs(connection, entities)
-        return [
-            EntityCapture(code, repair.findings, (repair.lock(), *repair.statements) if repair.needed else ())
-            for code, repair in repairs.items()
-        ]
+            with translated("looking at what is captured"):
+                shapes = await read_shapes(connection, entities)
+                installed = await read_installed(connection)
+        found: list[EntityCapture] = []
+        for each in entities:
+            try:
+                repair = _repair(each, shapes.get(each.code), installed)
+            except PermanentError as error:
+                found.append(EntityCapture(each.code, (error.sentence,)))
+            else:
+                statements = (repair.lock(), *repair.statements) if repair.needed else ()
+                found.append(EntityCapture(each.code, repair.findings, statements))
+        return found
 
     async def install(self, entities: Sequence[Entity]) -> list[EntityCapture]:
         """Make each entity's capture whole; says what was found and put right.
@@ -67,42 +82,72 @@ class CaptureInstaller:
         writer held its lock through all attempts.
         """
         async with self._connector.connection("capture install") as connection:
-            await self._drop_log_rows_of_another_cluster(connection)
-            repairs = await _repairs(connection, entities)
+            with translated("looking at what is captured"):
+                await self._drop_log_rows_of_another_cluster(connection)
+                repairs = await _repairs(connection, entities)
             for entity in entities:
-                repair = repairs[entity.code]
-                if repair.needed:
-                    await self._apply(connection, entity.table, repair)
-                    _logger.info("capture repaired", entity=entity.code, findings=repair.findings)
+                if repairs[entity.code].needed:
+                    repairs[entity.code] = await self._repair(connection, entity, repairs[entity.code])
         return [EntityCapture(code, each.findings, each.statements) for code, each in repairs.items()]
 
     async def uninstall(self, logs: Sequence[str] | None = None) -> list[str]:
         """Remove the given logs (bare names; None: all there are) with their triggers and functions."""
         async with self._connector.connection("capture uninstall") as connection:
-            installed = await read_installed(connection)
+            with translated("looking at what is captured"):
+                installed = await read_installed(connection)
             removed = [each for each in installed.logs if logs is None or each in logs]
             for log in removed:
-                await self._apply(connection, TableName(SCHEMA, log), removal_of(log, installed))
+
+                async def removal(log: str = log) -> Repair:
+                    return removal_of(log, await read_installed(connection))
+
+                await self._apply(
+                    connection, removal_of(log, installed), removal, doing=f"removing the capture of {log}"
+                )
         return removed
 
-    async def _apply(self, connection: "Connection[Record]", about: TableName, repair: Repair) -> None:
+    async def _repair(self, connection: "Connection[Record]", entity: Entity, planned: Repair) -> Repair:
+        async def again() -> Repair:
+            return (await _repairs(connection, [entity]))[entity.code]
+
+        done = await self._apply(connection, planned, again, doing=f"installing capture on {entity.table}")
+        if done.needed:
+            _logger.info("capture repaired", entity=entity.code, findings=done.findings)
+        return done
+
+    async def _apply(
+        self, connection: "Connection[Record]", planned: Repair, again: Callable[[], Awaitable[Repair]], *, doing: str
+    ) -> Repair:
+        """Run a repair under its locks.
+
+        Under them it is planned ``again``, because another daemon may have been quicker, or the application may have
+        changed its tables.
+        """
         for attempt in range(1, self._attempts + 1):
             try:
                 async with connection.transaction():
-                    await connection.execute(
-                        f"SET LOCAL lock_timeout = '{int(self._lock_timeout_s * 1000)}ms'"
-                    )
-                    if repair.locked:
-                        await connection.execute(repair.lock())
-                    for statement in repair.statements:
-                        await connection.execute(statement)
+                    await self._lock(connection, planned)
+                    locked, planned = planned, await again()
+                    if locked.lock_covers(planned):
+                        for statement in planned.statements:
+                            await connection.execute(statement)
+                        return planned
             except Exception as error:
-                failure = translate(error, doing=f"install capture on {about}")
-                if failure.reason is not Reason.LOCK_NOT_AVAILABLE or attempt == self._attempts:
+                failure = translate(error, doing=doing)
+                if not _somebody_is_in_the_way(error) or attempt == self._attempts:
                     raise failure from error
                 await self._pause(0.1 * attempt)
-            else:
-                return
+        raise TransientError(
+            f"The tables kept changing while {doing}. It is tried again.", reason=Reason.LOCK_NOT_AVAILABLE
+        )
+
+    async def _lock(self, connection: "Connection[Record]", repair: Repair) -> None:
+        await connection.execute(f"SET LOCAL lock_timeout = {self._lock_timeout_ms}")
+        if repair.locked:
+            # Each lock's wait is bounded by the one, the wait for all of them by the other.
+            await connection.execute(f"SET LOCAL statement_timeout = {self._lock_timeout_ms}")
+            await connection.execute(repair.lock())
+            await connection.execute("SET LOCAL statement_timeout = 0")
 
     async def _drop_log_rows_of_another_cluster(self, connection: "Connection[Record]") -> None:
         """After a restore, old log rows would look like changes of the future."""
@@ -122,6 +167,10 @@ class CaptureInstaller:
 def capture_is_intact(entity: Entity, shape: Shape) -> bool:
     """Whether the entity's capture triggers all stand, as far as one snapshot of the catalogs can tell."""
     return is_intact(capture_of(entity, shape), shape)
+
+
+def _somebody_is_in_the_way(error: Exception) -> bool:
+    return isinstance(error, LockNotAvailableError | QueryCanceledError | DeadlockDetectedError)
 
 
 async def _repairs(connection: "Connection[Record]", entities: Sequence[Entity]) -> dict[EntityCode, Repair]:

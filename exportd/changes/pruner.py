@@ -79,9 +79,7 @@ class Pruner:
                     _PRUNE_BOUNDS, [each for each in self._entities if log_name(each) in logs]
                 )
                 rows = {
-                    EntityCode(row["entity"]): await _prune(
-                        connection, EntityCode(row["entity"]), row["bound"]
-                    )
+                    EntityCode(row["entity"]): await _prune(connection, EntityCode(row["entity"]), row["bound"])
                     for row in bounds
                 }
         return Pruned(rows, len(expired))
@@ -90,8 +88,7 @@ class Pruner:
 async def _prune(connection: Connection, entity: EntityCode, bound: str) -> int:
     log = table(log_table(entity))
     statement = (
-        f"DELETE FROM {log} WHERE ctid = ANY (ARRAY("
-        f"SELECT ctid FROM {log} WHERE xid < $1::text::xid8 LIMIT $2))"
+        f"DELETE FROM {log} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {log} WHERE xid < $1::text::xid8 LIMIT $2))"
     )
     deleted = 0
     while True:

@@ -17,22 +17,30 @@ _ALWAYS = "A"
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """Statements for one transaction, to be run after the tables in ``locked`` are locked against writers.
+    """Statements for one transaction, to be run after the tables in ``locked`` are locked.
 
     ``findings`` say in words what was wrong. Writers are locked out because a transaction that still runs an older
-    trigger function, or none, must have ended before the next snapshot.
+    trigger function, or none, must have ended before the next snapshot. ``exclusive``: readers are locked out too,
+    because triggers are dropped. DROP TRIGGER would do it later and then wait for a reader who waits to write: a
+    deadlock.
     """
 
     findings: tuple[str, ...]
     locked: tuple[TableName, ...]
     statements: tuple[str, ...]
+    exclusive: bool = False
 
     @property
     def needed(self) -> bool:
         return bool(self.statements)
 
     def lock(self) -> str:
-        return f"LOCK TABLE ONLY {', ONLY '.join(table(each) for each in self.locked)} IN SHARE ROW EXCLUSIVE MODE"
+        mode = "ACCESS EXCLUSIVE" if self.exclusive else "SHARE ROW EXCLUSIVE"
+        return f"LOCK TABLE ONLY {', ONLY '.join(table(each) for each in self.locked)} IN {mode} MODE"
+
+    def lock_covers(self, other: "Repair") -> bool:
+        """Whether the other repair may be run under this one's lock."""
+        return set(other.locked) <= set(self.locked) and (self.exclusive or not other.exclusive)
 
 
 def captures(entity: Entity) -> str:
@@ -47,32 +55,36 @@ def is_intact(capture: Capture, shape: Shape) -> bool:
 
 def repair_of(entity: Entity, capture: Capture, shape: Shape, installed: Installed) -> Repair:
     """What makes the entity's capture whole; empty when it is."""
+    tree = tuple(each.name for each in shape.relations)
+    if damage := _log_damage(entity, capture, shape, installed):
+        removal = removal_of(log_name(entity.code), installed)
+        new = (
+            capture.log,
+            f"COMMENT ON TABLE {table(log_table(entity.code))} IS {literal(captures(entity))}",
+            capture.log_index,
+            *_create_functions(capture),
+            *(each.create() for each in capture.triggers),
+        )
+        locked = tuple(dict.fromkeys((*tree, *removal.locked)))
+        return Repair((damage,), locked, (*removal.statements, *new), exclusive=removal.exclusive)
     findings: list[str] = []
     statements: list[str] = []
-    log = log_name(entity.code)
-    current_log = installed.logs.get(log) == captures(entity) and shape.log_columns == capture.log_columns
-    if not current_log:
-        findings.append(
-            "the change log is missing" if log not in installed.logs else "the change log is of another key"
-        )
-        statements.extend(_drop(entity, installed))
-        statements.append(capture.log)
-        statements.append(f"COMMENT ON TABLE {table(log_table(entity.code))} IS {literal(captures(entity))}")
-    functions_current = current_log and installed.functions_current(capture)
-    if not functions_current:
-        if current_log:
-            findings.append("the trigger functions are missing or of another shape")
-        statements.extend(each.create() for each in capture.functions)
-    missing = list(capture.triggers) if not current_log else _missing_triggers(capture, shape)
-    if missing and current_log:
+    if not installed.logs[log_name(entity.code)].indexed:
+        findings.append("the change log has lost its index")
+        statements.append(capture.log_index)
+    if not installed.functions_current(capture):
+        findings.append("the trigger functions are missing or of another shape")
+        statements.extend(_create_functions(capture))
+    if missing := _missing_triggers(capture, shape):
         names = ", ".join(f"{each.name} on {each.relation}" for each in missing)
         findings.append(f"triggers missing, disabled or not ENABLE ALWAYS: {names}")
-    statements.extend(each.create() for each in missing)
-    stale = [] if not current_log else _stale_triggers(entity, capture, installed)
-    if stale:
-        findings.append("triggers left on tables that are no longer captured")
+        statements.extend(each.create() for each in missing)
+    if stale := _stale_triggers(entity, capture, installed):
+        names = ", ".join(f"{each.name} on {each.relation}" for each in stale)
+        findings.append(f"triggers left on tables that are no longer captured, or no longer so: {names}")
         statements.extend(_drop_trigger(each) for each in stale)
-    return Repair(tuple(findings), tuple(each.name for each in shape.relations), tuple(statements))
+    locked = tuple(dict.fromkeys((*tree, *(each.relation for each in stale))))
+    return Repair(tuple(findings), locked, tuple(statements), exclusive=bool(stale))
 
 
 def removal_of(entity_log: str, installed: Installed) -> Repair:
@@ -82,19 +94,37 @@ def removal_of(entity_log: str, installed: Installed) -> Repair:
     statements = [
         *(_drop_trigger(each) for each in triggers),
         *(_drop_function(each) for each in functions),
-        f"DROP TABLE IF EXISTS {table(TableName(SCHEMA, entity_log))}",
+        *([f"DROP TABLE {table(TableName(SCHEMA, entity_log))}"] if entity_log in installed.logs else []),
     ]
-    return Repair((), tuple(dict.fromkeys(each.relation for each in triggers)), tuple(statements))
+    locked = tuple(dict.fromkeys(each.relation for each in triggers))
+    return Repair((), locked, tuple(statements), exclusive=bool(triggers))
 
 
 def belongs(function: str, log: str) -> bool:
-    """Whether a function is one of the log's."""
-    pattern = rf"{re.escape(log)}_(?:insert|update|delete|truncate|row|tenant|has_tenant|key_\d+)(?:_\d+)?"
+    """Whether a function is one of the log's. A partition's own trigger functions end in its oid in hex."""
+    pattern = rf"{re.escape(log)}_(?:(?:insert|update|delete|truncate|row)(?:_[0-9a-f]+)?|tenant|has_tenant|key_\d+)"
     return re.fullmatch(pattern, function) is not None
 
 
-def _drop(entity: Entity, installed: Installed) -> Sequence[str]:
-    return removal_of(log_name(entity.code), installed).statements
+def _log_damage(entity: Entity, capture: Capture, shape: Shape, installed: Installed) -> str | None:
+    """Why the log has to be made anew."""
+    log = installed.logs.get(log_name(entity.code))
+    if log is None:
+        return "the change log is missing"
+    if log.captures != captures(entity):
+        return f"the change log is of another table, key or tenant ({log.captures or 'unknown'})"
+    if shape.log_columns != capture.log_columns:
+        return "the change log's columns are not those of the key and tenant"
+    if not (log.logged and log.numbered and log.stamped):
+        return "the change log has lost its sequence, the default of its xid, or its crash safety"
+    return None
+
+
+def _create_functions(capture: Capture) -> Sequence[str]:
+    return [
+        *(each.create() for each in capture.passing_functions),
+        *(each.create() for each in capture.functions),
+    ]
 
 
 def _drop_trigger(trigger: InstalledTrigger) -> str:
@@ -105,7 +135,7 @@ def _drop_function(function: InstalledFunction) -> str:
     return f"DROP FUNCTION IF EXISTS {table(TableName(SCHEMA, function.name))}({function.arguments})"
 
 
-def _missing_triggers(capture: Capture, shape: Shape) -> list[Trigger]:
+def _missing_triggers(capture: Capture, shape: Shape) -> Sequence[Trigger]:
     relations = {each.name: each for each in shape.relations}
     return [each for each in capture.triggers if not _stands(each, relations[each.relation])]
 
@@ -117,7 +147,7 @@ def _stands(trigger: Trigger, relation: Relation) -> bool:
     )
 
 
-def _stale_triggers(entity: Entity, capture: Capture, installed: Installed) -> list[InstalledTrigger]:
+def _stale_triggers(entity: Entity, capture: Capture, installed: Installed) -> Sequence[InstalledTrigger]:
     """Triggers of this log on detached partitions, or of a kind that is no longer wanted there."""
     wanted = {(each.relation, each.name) for each in capture.triggers}
     return [

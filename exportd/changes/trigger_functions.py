@@ -9,16 +9,17 @@ that always parses: SQL looks an unqualified name up in the innermost FROM first
 name in ``absent``, a subquery around it whose columns have the type ``exportd.absent``. The value then goes through
 ``exportd.log_…_key_1(value)``, which exists twice: for the key's own type it returns the value, for anything else NULL.
 The planner inlines all of it away. A row whose key or tenant cannot be told is logged as T, which makes the entity's
-next run full. (Each of the two takes the value twice, and a constant whose type decides for the second unless the first
-fits exactly. Otherwise a column that became a type with an implicit cast to the key's, varchar to text, would fit both.)
+next run full. (Each of the two takes the value twice, and a constant whose type decides for the second unless the
+first fits exactly. Otherwise a column whose new type has an implicit cast to the old, as text has to varchar, would fit
+both, and the write would fail.)
 
 **Nothing in the writer's search_path is believed.** The functions run with our rights (SECURITY DEFINER); setting
 search_path on them would cost 6% of the writer's throughput, so instead every name and operator is qualified. Rows
 become text as anonymous records, for which nobody can define a cast.
 
-**One log row per statement and tenant**, not per record: the keys are arrays. A thousand-row UPDATE then costs the writer
-a quarter more instead of twice as much. A statement that changed one record, the commonest by far, has a path of its
-own with the cheapest plan there is.
+**One log row per statement and tenant**, not per record: the keys are arrays. A thousand-row UPDATE then costs the
+writer a quarter more instead of twice as much. A statement that changed one record, the commonest by far, has a path of
+its own with the cheapest plan there is.
 
 **An update that changes key or tenant** is a D of the old record with its image, beside the U of the new one. The two
 transition tables list the records in the same order, so comparing the two arrays of keys decides whether any moved;
@@ -67,7 +68,9 @@ class TriggerFunction:
 
     def create(self) -> str:
         function = f"{table(TableName(SCHEMA, self.name))}()"
-        settings = "".join(f"SET {name} = {value if name == 'search_path' else literal(value)}\n" for name, value in self.settings)
+        settings = "".join(
+            f"SET {name} = {value if name == 'search_path' else literal(value)}\n" for name, value in self.settings
+        )
         return (
             f"CREATE OR REPLACE FUNCTION {function} RETURNS trigger\n"
             f"LANGUAGE plpgsql SECURITY DEFINER\n{settings}AS {dollar_quoted(self.body)};\n"
@@ -175,7 +178,7 @@ class _Writer:
 
     def _create_log(self) -> str:
         columns = [
-            # Orders the images of a key. CACHE 1: a session must not hold numbers back while another deletes the same key.
+            # Orders the images of a key. CACHE 1: a session must not hold numbers back while another deletes the key.
             "seq bigint",
             "xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id()",
             'op pg_catalog."char" NOT NULL',
@@ -188,9 +191,7 @@ class _Writer:
             columns.append(f"{TENANT_COLUMN} {self._tenant_shape.type_name}{_collate(self._tenant_shape)}")
         columns.append("image text")
         # Long arrays go out of line uncompressed: compressing keys costs the writer time for nothing.
-        storage = "".join(
-            f"ALTER TABLE {self._log} ALTER {name} SET STORAGE EXTERNAL;\n" for name in self._keys
-        )
+        storage = "".join(f"ALTER TABLE {self._log} ALTER {name} SET STORAGE EXTERNAL;\n" for name in self._keys)
         # Rows are only inserted and, in batches, deleted: vacuum by inserts and soon, so that space is reused.
         return (
             f"CREATE TABLE {self._log} (\n    " + ",\n    ".join(columns) + "\n) WITH (\n"
@@ -205,13 +206,15 @@ class _Writer:
         return f"CREATE INDEX ON {self._log} ({indexed})"
 
     def _passing_functions(self) -> Iterator[PassingFunction]:
-        typed = [*zip(self._keys, self._key_shapes, strict=True)]
-        if self._tenant_shape:
-            typed.append((TENANT_COLUMN, self._tenant_shape))
-        for name, column in typed:
-            yield from _overloads(f"{self._name}_{name}", column.type_name, column.type_name, "$1", "NULL")
+        # The NULL has its type from the log. Naming the type would trust the writer's search_path, and break when an
+        # extension moves to another schema.
+        for name, column in zip(self._keys, self._key_shapes, strict=True):
+            null = f"((NULL::{self._log}).{name})[1]"
+            yield from _overloads(f"{self._name}_{name}", column.type_name, column.type_name, "$1", null)
         if self._tenant_shape:
             argument = self._tenant_shape.type_name
+            null = f"(NULL::{self._log}).{TENANT_COLUMN}"
+            yield from _overloads(f"{self._name}_{TENANT_COLUMN}", argument, argument, "$1", null)
             yield from _overloads(f"{self._name}_has_tenant", argument, "pg_catalog.bool", "true", "false")
 
     # --- fragments of the trigger functions ---------------------------------------------------------------------
@@ -223,9 +226,7 @@ class _Writer:
         """
         own = [*self._entity.key, *([self._entity.tenant] if self._entity.tenant else [])]
         columns = [each.name for each in self._shape.root.columns] if reordered else []
-        absent = ", ".join(
-            f"NULL::exportd.absent AS {identifier(name)}" for name in dict.fromkeys([*own, *columns])
-        )
+        absent = ", ".join(f"NULL::exportd.absent AS {identifier(name)}" for name in dict.fromkeys([*own, *columns]))
         fetched = [
             f"{self._passed(key, name)} AS {key}" for key, name in zip(self._keys, self._entity.key, strict=True)
         ]
@@ -294,7 +295,9 @@ class _Writer:
 
     def _none_moved(self) -> str:
         """Few rows, and the same keys and tenants in both transition tables."""
-        compared = [(key, _comparable(f"r.{key}", shape)) for key, shape in zip(self._keys, self._key_shapes, strict=True)]
+        compared = [
+            (key, _comparable(f"r.{key}", shape)) for key, shape in zip(self._keys, self._key_shapes, strict=True)
+        ]
         if self._tenant_shape:
             compared.append((TENANT_COLUMN, _comparable(f"r.{TENANT_COLUMN}", self._tenant_shape)))
             if not self._tenant_shape.equal_means_alike:
@@ -387,9 +390,9 @@ END
 """
 
     def _truncate_body(self, *, reordered: bool) -> str:
-        # The table is named at run time, so that it may be renamed. T when images may be missing: at REPEATABLE READ the
-        # transaction does not see rows committed after its snapshot, though TRUNCATE removes them; and our own rights
-        # or a row security policy may hide rows.
+        # The table is named at run time, so that it may be renamed. T when images may be missing: at REPEATABLE READ
+        # the transaction does not see rows committed after its snapshot, though TRUNCATE removes them; and our own
+        # rights or a row security policy may hide rows.
         images = self._log_images(f"ONLY {_TRUNCATED}", "o.row::pg_catalog.text", reordered=reordered)
         before, after = images.removesuffix(";").split(_TRUNCATED)
         return f"""{_USE_COLUMN}
@@ -469,8 +472,10 @@ def _collate(column: Column) -> str:
 
 
 def _comparable(value: str, column: Column) -> str:
-    """The value so that equal means written alike: to the consumer of a file, Bob and bob are two keys, whatever the
-    column's type or collation thinks."""
+    """The value, such that equal means written alike.
+
+    To the consumer of a file, Bob and bob are two keys, whatever the column's type or collation thinks.
+    """
     if column.equal_means_alike:
         return value
     return f'pg_catalog.concat({value}) COLLATE pg_catalog."C"'

@@ -44,7 +44,7 @@ def uninstall(
     anyio.run(_uninstall, entities, drop_schema, config)
 
 
-async def _install(names: tuple[str, ...], dry_run: bool, config: ConfigPath) -> None:  # noqa: FBT001
+async def _install(names: tuple[str, ...], dry_run: bool, config: ConfigPath) -> None:
     from exportd.changes.installer import CaptureInstaller
     from exportd.database.migrator import migrate
 
@@ -67,7 +67,7 @@ async def _install(names: tuple[str, ...], dry_run: bool, config: ConfigPath) ->
         print_line(f"{each.entity}: {'installed: ' + '; '.join(each.findings) if each.findings else 'whole'}")
 
 
-async def _status(names: tuple[str, ...], as_json: bool, config: ConfigPath) -> int:  # noqa: FBT001
+async def _status(names: tuple[str, ...], as_json: bool, config: ConfigPath) -> int:
     from exportd.changes.installer import CaptureInstaller
 
     settings, catalog = load(config)
@@ -80,7 +80,7 @@ async def _status(names: tuple[str, ...], as_json: bool, config: ConfigPath) -> 
     return Exit.FAILED if any(each.findings for each in found) else Exit.DONE
 
 
-async def _uninstall(names: tuple[str, ...], drop_schema: bool, config: ConfigPath) -> None:  # noqa: FBT001
+async def _uninstall(names: tuple[str, ...], drop_schema: bool, config: ConfigPath) -> None:
     from exportd.changes.installer import CaptureInstaller
     from exportd.model.change_log import log_name
     from exportd.model.entity import EntityCode

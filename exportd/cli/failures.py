@@ -51,7 +51,7 @@ def reported() -> Iterator[None]:
         # The reader (`| head`) has seen enough; the interpreter must not complain about it at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(Exit.DONE)
-    except Exception as error:  # noqa: BLE001 - the last line of defence; told apart below
+    except Exception as error:
         code = exit_code(error)
         if code is Exit.BUG:
             traceback.print_exc()
@@ -71,3 +71,5 @@ def _sentences(error: BaseException) -> Iterator[str]:
             yield from (str(problem) for problem in error.problems)
         case ExportdError():
             yield f"{error.sentence} [{error.reason}]"
+        case _:
+            yield str(error)

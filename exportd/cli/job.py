@@ -38,7 +38,7 @@ async def _list(
     schedule: str | None,
     organization: str | None,
     limit: int,
-    as_json: bool,  # noqa: FBT001
+    as_json: bool,
     config: ConfigPath,
 ) -> None:
     from exportd.jobs.job_table import JobTable
@@ -72,7 +72,7 @@ async def _list(
     )
 
 
-async def _show(job_id: str, as_json: bool, config: ConfigPath) -> None:  # noqa: FBT001
+async def _show(job_id: str, as_json: bool, config: ConfigPath) -> None:
     from exportd.jobs.job_table import JobTable
 
     async with tables(config) as pool:

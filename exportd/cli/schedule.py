@@ -30,7 +30,7 @@ def run(
     anyio.run(_run, code, organization, config)
 
 
-async def _list(as_json: bool, config: ConfigPath) -> None:  # noqa: FBT001
+async def _list(as_json: bool, config: ConfigPath) -> None:
     from exportd.schedules.schedule_table import ScheduleTable
 
     async with tables(config) as pool:

@@ -13,6 +13,7 @@ from exportd.changes.installer import CaptureInstaller, capture_is_intact
 from exportd.changes.listener import Listener
 from exportd.changes.pruner import Pruner
 from exportd.database.connector import Connector, Pool
+from exportd.deliverer import Deliverer
 from exportd.destinations import Destinations
 from exportd.extractor import Extractor
 from exportd.jobs.dispatcher import Dispatcher
@@ -89,10 +90,13 @@ def _components(
             spool=spool,
             part_size_bytes=settings.limits.part_size,
         ),
+        deliverer=Deliverer(
+            destinations,
+            limiter=ByteLimiter(settings.limits.bytes_in_flight),
+            type_token=lambda entity: catalog.get(entity).type_token,
+        ),
         jobs=jobs,
         spool=spool,
-        destinations=destinations,
-        limiter=ByteLimiter(settings.limits.bytes_in_flight),
     )
     dispatcher = Dispatcher(
         jobs,

@@ -39,17 +39,22 @@ async def serve(settings: Settings, catalog: Catalog) -> None:
     connector = Connector(settings.database.dsn, lock_timeout_s=settings.database.lock_timeout_s)
     catalog = await _ready(connector, settings, catalog)
     async with assembled(settings, catalog, connector) as components:
-        await components.schedules.reconcile(declarations(settings, catalog), components.clock.now())
+        await components.schedules.reconcile(declarations(settings, catalog), now=components.clock.now())
         await _recover(components)
         _logger.info(
-            "daemon ready", database=str(connector.address), schedules=len(settings.schedule), spool=str(components.spool.id)
+            "daemon ready",
+            database=str(connector.address),
+            schedules=len(settings.schedule),
+            spool=str(components.spool.id),
         )
         async with anyio.create_task_group() as services:
             services.start_soon(components.listener.run, name="listener")
             services.start_soon(components.ticker.run, name="ticker")
             services.start_soon(components.pruner.run, name="pruner")
             services.start_soon(components.dispatcher.run, name="dispatcher")
-            services.start_soon(_stop_on_signals, components, services, settings.limits.shutdown_grace_s, name="signals")
+            services.start_soon(
+                _stop_on_signals, components, services, settings.limits.shutdown_grace_s, name="signals"
+            )
     _logger.info("daemon stopped")
 
 

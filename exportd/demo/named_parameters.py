@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from uuid import UUID
 
-Value = int | str | Sequence[UUID] | Sequence[str]
+Value = int | str | UUID | datetime | Sequence[UUID] | Sequence[str]
 
 _NAME = re.compile(r"(?<![:\w]):([a-z]\w*)")
 
@@ -31,6 +32,10 @@ def _type(value: Value) -> str:
             return "bigint"
         case str():
             return "text"
+        case UUID():
+            return "uuid"
+        case datetime():
+            return "timestamptz"
         case [UUID(), *_]:
             return "uuid[]"
         case _:

@@ -56,6 +56,7 @@ _FAIL = _SQL["fail"]
 _PUT_BACK = _SQL["put_back"]
 _RECORD_DELIVERY = _SQL["record_delivery"]
 _LAST_DELIVERY = _SQL["last_delivery"]
+_REDELIVERED = _SQL["redelivered"]
 _DELIVERIES = _SQL["deliveries"]
 _PARTS = _SQL["parts"]
 _EXTRACTION = _SQL["extraction"]
@@ -244,6 +245,14 @@ class JobTable:
         async with self._connection("reading the last delivery") as connection:
             row = await connection.fetchrow(_LAST_DELIVERY, schedule_id, destination, other_than)
         return None if row is None else (JobId(row["job_id"]), row["manifest_sha256"])
+
+    async def redelivered(
+        self, schedule_id: ScheduleId, destination: DestinationCode, *, other_than: JobId | None = None
+    ) -> tuple[JobId, ...]:
+        """The failed jobs that a destination received all the same since the schedule's last success."""
+        async with self._connection("reading what is delivered again") as connection:
+            rows = await connection.fetch(_REDELIVERED, schedule_id, destination, other_than)
+        return tuple(JobId(row["id"]) for row in rows)
 
     # Retention
 

@@ -21,11 +21,12 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ExtractedField:
-    """A field as consumers get it: its name, its type and the type's refinement (``uuid``, ``date``, …)."""
+    """A field as consumers get it: name, type, the type's refinement (``uuid``, ``date``, …), what it refers to."""
 
     name: str
     type: str
     format: str | None
+    reference: EntityCode | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,8 @@ class EntityExtraction:
     """What was read of one entity.
 
     ``previous`` is the snapshot at which the window begins (None: the entity's first content). ``rows`` counts all
-    records, ``deleted_rows`` those that are deletions. ``guards`` go into the position as they are.
+    records, ``deleted_rows`` those that are deletions. ``key`` and ``tenant`` are names of fields, or of columns that
+    are not exported. ``guards`` go into the position as they are.
     """
 
     entity: EntityCode
@@ -44,6 +46,7 @@ class EntityExtraction:
     rows: int
     deleted_rows: int
     key: tuple[str, ...]
+    tenant: str | None
     fields: tuple[ExtractedField, ...]
     guards: Mapping[str, Any]
 
@@ -87,7 +90,8 @@ class Extraction:
                     "rows": each.rows,
                     "deleted_rows": each.deleted_rows,
                     "key": list(each.key),
-                    "fields": [[field.name, field.type, field.format] for field in each.fields],
+                    "tenant": each.tenant,
+                    "fields": [[field.name, field.type, field.format, field.reference] for field in each.fields],
                     "guards": dict(each.guards),
                 }
                 for each in self.entities
@@ -110,6 +114,7 @@ class Extraction:
                     rows=each["rows"],
                     deleted_rows=each["deleted_rows"],
                     key=tuple(each["key"]),
+                    tenant=each["tenant"],
                     fields=tuple(ExtractedField(*field) for field in each["fields"]),
                     guards=each["guards"],
                 )

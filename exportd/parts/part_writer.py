@@ -150,11 +150,15 @@ class EntityWriter:
 
     async def _thread_done(self) -> None:
         """Wait for the block in the thread and take note of what it did."""
-        if self._in_thread is None:
+        done = self._in_thread
+        if done is None:
             return
         # ``wait`` leaves the future alone when this task is cancelled: a thread cannot be stopped half-way.
-        await asyncio.wait({self._in_thread})
-        done, self._in_thread = self._in_thread, None
+        await asyncio.wait({done})
+        if self._in_thread is not done:
+            # Aborted while this stream was still waiting.
+            raise self._stopped()
+        self._in_thread = None
         self._failure = self._stopped()
         try:
             fed = done.result()

@@ -1,0 +1,3 @@
+"""The station that forgets: which jobs' files the spool may drop (``policy``), and dropping them
+(``sweeper``).
+"""

@@ -6,6 +6,7 @@ theirs), so that a person sees every problem at once.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from exportd.model.errors import Problem
@@ -53,14 +54,21 @@ def check_entities(document: Document, entities: Collection[str]) -> list[Proble
 def _rule_problems(
     document: Document, path: KeyPath, schedule: Mapping[str, Any], check_rule: CheckRule
 ) -> Iterator[Problem]:
-    place = next(((*path, key) for key in ("cron", "period", "unit", "offset") if key in schedule), path)
     confusion = _confusion(schedule)
     if confusion is not None:
+        place = next(((*path, key) for key in ("cron", "period", "unit", "offset") if key in schedule), path)
         yield document.problem(place, confusion, about=path)
-    else:
-        rule = _rule(schedule)
-        for sentence in check_rule(rule) if rule is not None else ():
-            yield document.problem(place, sentence)
+        return
+    rule = _rule(schedule)
+    if rule is None:
+        return
+    without_offset = check_rule(replace(rule, offset=None) if isinstance(rule, Interval) else rule)
+    for sentence in without_offset:
+        yield document.problem((*path, "cron" if isinstance(rule, Cron) else "period"), sentence)
+    if isinstance(rule, Interval) and rule.offset is not None:
+        for sentence in check_rule(rule):
+            if sentence not in without_offset:
+                yield document.problem((*path, "offset"), sentence)
 
 
 def _confusion(schedule: Mapping[str, Any]) -> str | None:

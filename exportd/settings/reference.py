@@ -39,17 +39,22 @@ def render() -> str:
     return "\n".join([_INTRODUCTION, *_sections()])
 
 
+def key_table(model: type[BaseModel]) -> str:
+    """The keys of one table of a TOML file, as a Markdown table."""
+    rows = [
+        f"| `{key}` | {_value(field)} | {_default(field)} | {_one_line(field.description)} |"
+        for key, field in model.model_fields.items()
+    ]
+    return "\n".join(["| key | value | default | meaning |", "| --- | --- | --- | --- |", *rows]) + "\n"
+
+
 def _sections() -> Iterator[str]:
     for name, field in Settings.model_fields.items():
         section = _model(field.annotation)
         header = f"[[{name}]]" if get_origin(field.annotation) is tuple else f"[{name}]"
         yield f"## `{header}`\n"
         yield f"{_one_line(section.__doc__)}\n"
-        yield "| key | value | default | meaning |"
-        yield "| --- | --- | --- | --- |"
-        for key, each in section.model_fields.items():
-            yield f"| `{key}` | {_value(each)} | {_default(each)} | {_one_line(each.description)} |"
-        yield ""
+        yield key_table(section)
 
 
 def _model(annotation: Any) -> type[BaseModel]:
@@ -66,10 +71,10 @@ def _value(field: FieldInfo) -> str:
     if get_origin(kind) is Literal:
         return " or ".join(f"`{_toml(each)}`" for each in get_args(kind))
     if get_origin(kind) is tuple:
-        return "list of texts"
+        return "list"
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return " or ".join(f"`{_toml(each.value)}`" for each in kind)
-    return f"{_KINDS[kind]}{_bounds(field)}"
+    return f"{_KINDS.get(kind, 'text')}{_bounds(field)}"
 
 
 _KINDS: dict[Any, str] = {
@@ -77,7 +82,6 @@ _KINDS: dict[Any, str] = {
     int: "whole number",
     float: "number",
     Path: "path",
-    str: "text",
 }
 
 

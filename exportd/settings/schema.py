@@ -214,7 +214,7 @@ class DestinationSettings(Section):
     """The kind of destination."""
 
     directory: FilePath
-    """The directory that receives the files. It is created when it is not there."""
+    """The directory that receives the files. It has to be there: beside a share that is not mounted nothing is written."""
 
     prefix: Annotated[str, AfterValidator(check_prefix)] = ""
     """A folder inside it, for all files of this destination."""

@@ -7,7 +7,8 @@ from exportd.snapshots.guards import ClusterFacts, Guards, definition_fingerprin
 
 def guards_of(entity: Entity, shape: Shape, cluster: ClusterFacts) -> Guards:
     """The entity's guards at the snapshot in which ``shape`` was read."""
-    columns = [(each.name, each.type_oid, each.type_modifier) for each in shape.root.columns]
+    # Number and version: a column that was dropped and added again, or rewritten by ALTER … USING, holds other values.
+    columns = [(each.name, each.number, each.type_oid, each.type_modifier, each.version) for each in shape.root.columns]
     used = _used_columns(entity)
     return Guards(
         cluster=cluster,

@@ -49,11 +49,7 @@ class Guards:
         try:
             return cls(
                 cluster=ClusterFacts(**document["cluster"]),
-                **{
-                    each.name: document[each.name]
-                    for each in dataclasses.fields(cls)
-                    if each.name != "cluster"
-                },
+                **{each.name: document[each.name] for each in dataclasses.fields(cls) if each.name != "cluster"},
             )
         except (KeyError, TypeError):
             return None

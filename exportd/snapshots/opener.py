@@ -10,13 +10,21 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from asyncpg import Connection, Record
+from asyncpg import (
+    Connection,
+    DeadlockDetectedError,
+    LockNotAvailableError,
+    PostgresError,
+    QueryCanceledError,
+    Record,
+)
 
 from exportd.catalog.shape import Shape
 from exportd.catalog.shape_reader import read_shapes
-from exportd.database.connector import Connector, translate
+from exportd.database.connector import Connector
 from exportd.database.queries import load
 from exportd.database.quoting import table
+from exportd.database.translator import FOREIGN_ERRORS, translate, translated
 from exportd.model.change_log import log_table
 from exportd.model.entity import Entity, EntityCode
 from exportd.model.errors import PermanentError, TransientError
@@ -34,6 +42,9 @@ _QUERIES = load("snapshots")
 _POSITION_IN_TIME = _QUERIES["position_in_time"]
 
 _LOCK_ATTEMPTS = 5
+_LONGEST_LOCK_WAIT_MS = 800
+"""For all locks together; less than Postgres's deadlock_timeout of a second. Were the application in a deadlock with
+us, its transaction would be the one that fails if we had not given up before."""
 
 IsIntact = Callable[[Entity, Shape], bool]
 """Whether an entity's capture triggers are all there and enabled."""
@@ -71,9 +82,7 @@ def lock_statement(entities: Sequence[Entity]) -> str:
 class SnapshotOpener:
     """Opens snapshots on export connections of ``connector``."""
 
-    def __init__(
-        self, connector: Connector, *, is_intact: IsIntact, pause: Callable[[float], Awaitable[None]]
-    ) -> None:
+    def __init__(self, connector: Connector, *, is_intact: IsIntact, pause: Callable[[float], Awaitable[None]]) -> None:
         self._connector = connector
         self._is_intact = is_intact
         self._pause = pause
@@ -94,21 +103,35 @@ class SnapshotOpener:
         """
         async with self._connector.export_session() as connection:
             await self._begin(connection, entities)
-            yield await self._read(connection, job, entities, positions, forced)
+            with translated("reading what has changed"):
+                snapshot = await self._read(connection, job, entities, positions, forced)
+            yield snapshot
 
     async def _begin(self, connection: "Connection[Record]", entities: Sequence[Entity]) -> None:
         for attempt in range(1, _LOCK_ATTEMPTS + 1):
             await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             try:
+                await connection.execute(f"SET LOCAL statement_timeout = {_LONGEST_LOCK_WAIT_MS}")
                 await connection.execute(lock_statement(entities))
-            except Exception as error:
+                await connection.execute("SET LOCAL statement_timeout = 0")
+            except FOREIGN_ERRORS as error:
+                failure = translate(error, doing="locking the exported tables for reading")
+                if not isinstance(error, PostgresError):
+                    raise failure from error
                 await connection.execute("ROLLBACK")
-                failure = translate(error, doing="lock the exported tables for reading")
-                if failure.reason is not Reason.LOCK_NOT_AVAILABLE or attempt == _LOCK_ATTEMPTS:
+                if failure.reason is Reason.TABLE_MISSING:
+                    await self._name_what_is_missing(connection, entities)
+                busy = isinstance(error, LockNotAvailableError | QueryCanceledError | DeadlockDetectedError)
+                if not busy or attempt == _LOCK_ATTEMPTS:
                     raise failure from error
                 await self._pause(0.2 * attempt)
             else:
                 return
+
+    async def _name_what_is_missing(self, connection: "Connection[Record]", entities: Sequence[Entity]) -> None:
+        shapes = await read_shapes(connection, entities)
+        for entity in entities:
+            self._require_capture(entity, shapes.get(entity.code))
 
     async def _read(
         self,
@@ -204,7 +227,10 @@ async def _types(connection: "Connection[Record]", entity: Entity, shape: Shape)
     listed = ", ".join(f"({each})" for each in computed)
     try:
         prepared = await connection.prepare(f"SELECT {listed} FROM {table(entity.table)} AS t")
-    except Exception as error:
+    except FOREIGN_ERRORS as error:
+        failure = translate(error, doing=f"preparing the expressions of entity {entity.code}")
+        if isinstance(failure, TransientError):
+            raise failure from error
         raise PermanentError(
             f"Entity {entity.code}: an expression of the catalog does not work on {entity.table}: {error}",
             reason=Reason.CATALOG_MISMATCH,
@@ -230,6 +256,4 @@ async def _contents(
     if not queries:
         return {}
     rows = await connection.fetch(" UNION ALL ".join(queries))
-    return {
-        EntityCode(row["entity"]): LogContents(row["keys"], row["unknown"], row["deletions"]) for row in rows
-    }
+    return {EntityCode(row["entity"]): LogContents(row["keys"], row["unknown"], row["deletions"]) for row in rows}

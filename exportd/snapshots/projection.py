@@ -1,7 +1,7 @@
 """How each field of an entity is spelled in SQL, so that COPY's own bytes are the exported ones. Pure.
 
-CSV: Postgres's own text, except that timestamps are ISO 8601 (``2026-01-31T12:00:00+00:00``; BC and infinity survive) and
-booleans are ``true``/``false``. ``btrim(to_json(x)::text, '"')`` is the cheapest exact ISO form: a quarter of a
+CSV: Postgres's own text, except that timestamps are ISO 8601 (``2026-01-31T12:00:00+00:00``; BC and infinity survive)
+and booleans are ``true``/``false``. ``btrim(to_json(x)::text, '"')`` is the cheapest exact ISO form: a quarter of a
 microsecond a value, a tenth less than ``to_json(x) #>> '{}'``; to_char would lose infinity and BC.
 
 JSONL: row_to_json writes everything right by itself, except that it copies ``json`` text raw. A line break in JSON text

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import anyio
 from asyncpg import Connection, PostgresLogMessage, Record
 
-from exportd.database.connector import Connector, translate
+from exportd.database.connector import Connector
 from exportd.database.queries import load
 from exportd.database.quoting import literal
+from exportd.database.translator import FOREIGN_ERRORS, translate
 from exportd.model.entity import EntityCode
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import FullReason, Reason
@@ -28,8 +29,8 @@ _EXPORT_SNAPSHOT = load("snapshots")["export_snapshot"]
 
 _SMALL_CHUNK_BYTES = 64 * 1024
 _PACE_S = 0.001
-"""The server flushes 8 KB at a time and a fast client wakes up for each. Sleeping a millisecond after a small chunk lets
-the socket's buffer fill: nine times fewer chunks, a third of the client's CPU, no slower."""
+"""The server flushes 8 KB at a time and a fast client wakes up for each. Sleeping a millisecond after a small chunk
+lets the socket's buffer fill: nine times fewer chunks, a third of the client's CPU, no slower."""
 
 _PAGE_BYTES = 8192
 _WORTH_A_CONNECTION_BYTES = 16_000_000
@@ -69,9 +70,7 @@ def plan_copies(snapshot: OpenSnapshot, *, streams: int, stream_threshold_bytes:
             continue
         if window.full_reason is not None:
             wide = streams > 1 and size_bytes >= stream_threshold_bytes
-            ranges: Sequence[PageRange | None] = (
-                page_ranges(snapshot.shapes[code].pages, streams) if wide else (None,)
-            )
+            ranges: Sequence[PageRange | None] = page_ranges(snapshot.shapes[code].pages, streams) if wide else (None,)
             tasks.extend(
                 CopyTask(code, statements.full(each), deletions=False, size_bytes=size_bytes // len(ranges))
                 for each in ranges
@@ -100,11 +99,10 @@ class Reader:
     ) -> None:
         """Copy everything; ``done`` is told each task with the number of rows that COPY says it sent.
 
-        Raises ImagesUnreadableError, TransientError (connection lost, notice during COPY) or PermanentError.
+        Raises ImagesUnreadableError, TransientError (connection lost, notice during COPY) or PermanentError, all of
+        them in an exception group.
         """
-        tasks = plan_copies(
-            snapshot, streams=self._streams, stream_threshold_bytes=self._stream_threshold_bytes
-        )
+        tasks = plan_copies(snapshot, streams=self._streams, stream_threshold_bytes=self._stream_threshold_bytes)
         if not tasks:
             return
         worth = 1 + sum(task.size_bytes for task in tasks) // _WORTH_A_CONNECTION_BYTES
@@ -123,9 +121,7 @@ class Reader:
                 tasks_running.start_soon(work, connection)
 
     @asynccontextmanager
-    async def _connections(
-        self, snapshot: OpenSnapshot, streams: int
-    ) -> AsyncIterator[list["Connection[Record]"]]:
+    async def _connections(self, snapshot: OpenSnapshot, streams: int) -> AsyncIterator[list["Connection[Record]"]]:
         """The snapshot's own connection, and others that see what it sees."""
         async with AsyncExitStack() as stack:
             connections = [snapshot.connection]
@@ -145,8 +141,8 @@ class Reader:
             await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             await connection.execute(snapshot.locks())
             await connection.execute(f"SET TRANSACTION SNAPSHOT {literal(name)}")
-        except Exception as error:
-            raise translate(error, doing="share the snapshot with another connection") from error
+        except FOREIGN_ERRORS as error:
+            raise translate(error, doing="sharing the snapshot with another connection") from error
 
     async def _copy(
         self,
@@ -171,24 +167,19 @@ class Reader:
             tag = await connection.copy_from_query(
                 task.statement, output=paced, format="csv", delimiter=options.delimiter, quote=options.quote
             )
-        except (TransientError, PermanentError):
-            raise
-        except Exception as error:
-            if task.deletions and _is_data_error(error):
+        except FOREIGN_ERRORS as error:
+            failure = translate(error, doing=f"reading entity {task.entity}")
+            # Whatever it is that a value does not fit any more (its type, a domain's check): if the entity cannot be
+            # read at all, the full run will say so.
+            if task.deletions and isinstance(failure, PermanentError):
                 raise ImagesUnreadableError(task.entity) from error
-            raise translate(error, doing=f"read entity {task.entity}") from error
+            raise failure from error
         finally:
             connection.remove_log_listener(listen)
         if messages:
             raise TransientError(
-                f"The server sent a message while entity {task.entity} was read: {messages[0].message!r}. Rows may have "
-                "been lost to it, so the export was stopped.",
+                f"The server sent a message while entity {task.entity} was read: {messages[0].message!r}. Rows may "
+                "have been lost to it, so the export was stopped.",
                 reason=Reason.NOTICE_DURING_COPY,
             )
         return int(tag.split()[-1])
-
-
-def _is_data_error(error: Exception) -> bool:
-    """Whether a value could not be read as its type (SQLSTATE class 22, or a type that is gone)."""
-    state = getattr(error, "sqlstate", None) or ""
-    return state[:2] == "22" or state in {"42804", "42846"}

@@ -82,18 +82,16 @@ class Statements:
 
     def deleted(self, previous: SnapshotText) -> str:
         """The last image of every key that the window saw deleted and that is not there now."""
-        logged = key_columns(self.entity)
-        keys = ", ".join(f"l.{each}" for each in logged)
-        values = ", ".join(f"l.{each}[1] AS {each}" for each in logged)
-        still_there = " AND ".join(
-            [
-                *(
-                    f"t.{identifier(name)} {self._equals(name)} last.{each}"
-                    for each, name in zip(logged, self.entity.key, strict=True)
-                ),
-                *self._tenant_conditions("t", self.entity.tenant),
-            ]
-        )
+        logged = list(zip(key_columns(self.entity), self.entity.key, strict=True))
+        keys = ", ".join(self._as_written(f"l.{each}[1]", name) for each, name in logged)
+        values = ", ".join(f"l.{each}[1] AS {each}" for each, _ in logged)
+        conditions = [f"t.{identifier(name)} {self._equals(name)} last.{each}" for each, name in logged]
+        conditions += [
+            f"{self._as_written(f't.{identifier(name)}', name)} = {self._as_written(f'last.{each}', name)}"
+            for each, name in logged
+            if not self._column(name).equal_means_alike
+        ]
+        still_there = " AND ".join([*conditions, *self._tenant_conditions("t", self.entity.tenant)])
         # OFFSET 0 keeps the planner from casting the image once per column.
         return self._as_lines(
             f"SELECT {self._select_list(deleted=True)} FROM (SELECT (read_back.row).* FROM (\n"
@@ -128,14 +126,13 @@ class Statements:
 
     def _live(self, conditions: list[str]) -> str:
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        return self._as_lines(
-            f"SELECT {self._select_list(deleted=False)} FROM {table(self.entity.table)} AS t{where}"
-        )
+        return self._as_lines(f"SELECT {self._select_list(deleted=False)} FROM {table(self.entity.table)} AS t{where}")
 
     def _as_lines(self, query: str) -> str:
         if self.format is ExportFormat.CSV:
             return query
-        return f"SELECT row_to_json(record) FROM ({query}) AS record"
+        # With .* it is the row, even if a field is named record.
+        return f"SELECT row_to_json(record.*) FROM ({query}) AS record"
 
     def _select_list(self, *, deleted: bool) -> str:
         return select_list(self.entity, self.format, self.types, deleted=deleted)
@@ -154,10 +151,11 @@ class Statements:
         )
 
     def _since(self, previous: SnapshotText) -> str:
-        return (
-            f"l.xid >= '{xmin(previous)}'::xid8 AND "
-            f"NOT pg_visible_in_snapshot(l.xid, '{previous}'::pg_snapshot)"
-        )
+        return f"l.xid >= '{xmin(previous)}'::xid8 AND NOT pg_visible_in_snapshot(l.xid, '{previous}'::pg_snapshot)"
+
+    def _as_written(self, value: str, column: str) -> str:
+        """Tells keys apart that their type calls equal (Bob and bob in citext): in a file they are two."""
+        return value if self._column(column).equal_means_alike else f'concat({value}) COLLATE "C"'
 
     def _equals(self, column: str | None) -> str:
         shape = self._column(column)

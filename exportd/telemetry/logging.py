@@ -24,9 +24,7 @@ _CHATTY_LIBRARIES = ("asyncio", "asyncpg", "aiofiles")
 """Their messages below a warning are of no use to an operator."""
 
 
-def configure(
-    *, level: Level, line_format: Format, stream: TextIO | None = None, secrets: Iterable[str] = ()
-) -> None:
+def configure(*, level: Level, line_format: Format, stream: TextIO | None = None, secrets: Iterable[str] = ()) -> None:
     """Sets up logging for the whole process, structlog's and the standard library's alike.
 
     ``stream`` is standard error unless told otherwise; ``auto`` means ``console`` when it is a terminal.
@@ -45,9 +43,7 @@ def configure(
         structlog.processors.format_exc_info,
         plain_values,
         SecretMask(secrets),
-        _line_for_people(colors=out.isatty())
-        if for_people
-        else structlog.processors.JSONRenderer(ensure_ascii=False),
+        _line_for_people(colors=out.isatty()) if for_people else structlog.processors.JSONRenderer(ensure_ascii=False),
     ]
     structlog.configure(
         processors=[*enrich, *render],
@@ -96,9 +92,7 @@ def bound(
         "part": part,
         "destination": destination,
     }
-    with structlog.contextvars.bound_contextvars(
-        **{key: value for key, value in given.items() if value is not None}
-    ):
+    with structlog.contextvars.bound_contextvars(**{key: value for key, value in given.items() if value is not None}):
         yield
 
 

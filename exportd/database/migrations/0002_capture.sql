@@ -11,8 +11,9 @@ CREATE TABLE exportd.doorbell (
 );
 INSERT INTO exportd.doorbell DEFAULT VALUES;
 
--- The text form of a row under settings that make it readable again, whatever the writer's own settings are.
-CREATE FUNCTION exportd.row_image(anyelement) RETURNS text
+-- The text form of a row under settings that make it readable again, whatever the writer's own settings are. It takes an
+-- anonymous record, for which nobody can define a cast to text.
+CREATE FUNCTION exportd.row_image(record) RETURNS text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 SET datestyle = 'ISO, YMD'

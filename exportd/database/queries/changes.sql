@@ -1,15 +1,26 @@
 -- name: installed_functions
 -- The functions that belong to change logs: trigger functions and those that pass a key on.
-SELECT p.oid, p.proname AS name, p.prosrc AS body, pg_catalog.pg_get_function_identity_arguments(p.oid) AS arguments,
-       p.prorettype = 'pg_catalog.trigger'::regtype AS is_trigger
+SELECT p.proname AS name, p.prosrc AS body, pg_catalog.pg_get_function_identity_arguments(p.oid) AS arguments,
+       p.prosecdef AS definer, coalesce(p.proconfig, '{}') AS settings
 FROM pg_catalog.pg_proc AS p
 WHERE p.pronamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'exportd')
   AND p.proname LIKE 'log\_%'
 ORDER BY p.proname
 
 -- name: installed_logs
--- Every change log there is, with what it captures (its comment).
-SELECT c.relname AS name, pg_catalog.obj_description(c.oid, 'pg_class') AS captures
+-- Every change log there is, with what it captures (its comment), and whether its parts are there.
+SELECT c.relname AS name,
+       pg_catalog.obj_description(c.oid, 'pg_class') AS captures,
+       c.relpersistence = 'p' AS logged,
+       EXISTS (SELECT FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_attribute AS a
+                        ON a.attrelid = c.oid AND a.attnum = i.indkey[i.indnatts - 1]
+               WHERE i.indrelid = c.oid AND i.indisvalid AND a.attname = 'xid') AS indexed,
+       EXISTS (SELECT FROM pg_catalog.pg_class AS s
+               WHERE s.relnamespace = c.relnamespace AND s.relkind = 'S'
+                 AND s.relname = pg_catalog.regexp_replace(c.relname, '^log', 'seq')) AS numbered,
+       EXISTS (SELECT FROM pg_catalog.pg_attrdef AS d JOIN pg_catalog.pg_attribute AS a
+                        ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+               WHERE d.adrelid = c.oid AND a.attname = 'xid') AS stamped
 FROM pg_catalog.pg_class AS c
 WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'exportd')
   AND c.relkind = 'r' AND c.relname LIKE 'log\_%'
@@ -64,7 +75,7 @@ RETURNING s.organization, s.code, p.entity
 -- $1 text[]: entities
 WITH now AS (SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()) AS xmin),
 running AS (
-    SELECT min(log_hold::text::numeric) AS hold FROM exportd.job WHERE state = 'RUNNING' AND log_hold IS NOT NULL
+    SELECT min(log_hold::text::numeric) AS hold FROM exportd.job WHERE state IN ('PENDING', 'RUNNING') AND log_hold IS NOT NULL
 )
 SELECT e.entity,
        least(

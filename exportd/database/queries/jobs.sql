@@ -242,6 +242,17 @@ WHERE schedule_id = $1 AND destination = $2 AND job_id IS DISTINCT FROM $3::uuid
 ORDER BY published_at DESC
 LIMIT 1;
 
+-- name: redelivered
+-- The jobs that a destination received since the schedule's last success, although they failed elsewhere: the next
+-- run holds their changes again. Oldest first. $1 uuid: schedule; $2 text: destination; $3 uuid: a job to leave out
+SELECT d.job_id AS id
+FROM exportd.delivery AS d
+JOIN exportd.job AS j ON j.id = d.job_id
+WHERE d.schedule_id = $1 AND d.destination = $2 AND d.job_id IS DISTINCT FROM $3 AND j.state = 'FAILED'
+  AND d.published_at > coalesce(
+      (SELECT max(s.finished_at) FROM exportd.job AS s WHERE s.schedule_id = $1 AND s.state = 'SUCCEEDED'), '-infinity')
+ORDER BY d.published_at
+
 -- name: deliveries
 -- $1 jobs
 SELECT job_id, destination, manifest_sha256, published_at

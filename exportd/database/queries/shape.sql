@@ -45,6 +45,7 @@ WITH RECURSIVE used AS (
            CASE WHEN n.nspname = 'pg_catalog' THEN t.typname ELSE n.nspname || '.' || t.typname END AS base_type,
            pg_catalog.format_type(t.oid, -1) AS type_name,
            t.typtype::text AS base_kind,
+           t.typcollation AS base_collation,
            coalesce(CASE WHEN t.typelem <> 0 AND t.typlen = -1 THEN (
                SELECT CASE WHEN en.nspname = 'pg_catalog' THEN e.typname ELSE en.nspname || '.' || e.typname END
                FROM pg_catalog.pg_type AS e JOIN pg_catalog.pg_namespace AS en ON en.oid = e.typnamespace
@@ -72,14 +73,15 @@ SELECT a.attrelid AS table_oid,
        a.atttypid AS type_oid,
        a.atttypmod AS type_modifier,
        r.base_type, r.base_kind, r.element_type, r.element_kind, r.equality,
-       CASE WHEN a.attcollation <> t.typcollation THEN (
-           SELECT pg_catalog.quote_ident(cn.nspname) || '.' || pg_catalog.quote_ident(c.collname)
-           FROM pg_catalog.pg_collation AS c JOIN pg_catalog.pg_namespace AS cn ON cn.oid = c.collnamespace
-           WHERE c.oid = a.attcollation) END AS collation_name,
-       a.attnotnull AS not_null
+       CASE WHEN a.attcollation <> r.base_collation
+            THEN pg_catalog.quote_ident(cn.nspname) || '.' || pg_catalog.quote_ident(c.collname) END AS collation_name,
+       coalesce(c.collisdeterministic, true) AS deterministic,
+       a.attnotnull AS not_null,
+       a.xmin::text AS version
 FROM pg_catalog.pg_attribute AS a
-JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
 JOIN resolved AS r ON r.oid = a.atttypid
+LEFT JOIN pg_catalog.pg_collation AS c ON c.oid = a.attcollation
+LEFT JOIN pg_catalog.pg_namespace AS cn ON cn.oid = c.collnamespace
 WHERE a.attrelid = ANY ($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum
 

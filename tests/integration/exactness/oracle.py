@@ -89,11 +89,7 @@ class Window:
 
     def _without_relation(self, row: Row) -> Row:
         """``related`` may be set to NULL by a foreign key between the previous read and the deletion."""
-        return tuple(
-            value
-            for name, value in zip(self.entity.field_names, row, strict=False)
-            if name != "related"
-        )
+        return tuple(value for name, value in zip(self.entity.field_names, row, strict=False) if name != "related")
 
 
 def _each(words: str, keys: Iterable[Key]) -> list[str]:

@@ -56,9 +56,7 @@ PLAIN = entity(
 )
 PAIR = entity("PAIR", "pair", key=["a", "b"], tenant=None, fields=["b", "a", "stamp", "amount", "related"])
 SPLIT = entity("SPLIT", "split", key=["org", "id"], tenant="org", fields=["id", "org", "stamp", "amount"])
-CHILD = entity(
-    "CHILD", "child", key=["parent_id", "line"], tenant="org", fields=["parent_id", "line", "stamp"]
-)
+CHILD = entity("CHILD", "child", key=["parent_id", "line"], tenant="org", fields=["parent_id", "line", "stamp"])
 ENTITIES = (PLAIN, PAIR, SPLIT, CHILD)
 
 ORGANIZATIONS = tuple(map(OrganizationId, ("o1", "o2", "o3")))
@@ -90,25 +88,19 @@ def key_of(entity: Entity, row: Row) -> Key:
     return tuple(row[names.index(each)] for each in entity.key)
 
 
-async def read_whole(
-    connection: Connection, entity: Entity, organization: OrganizationId | None
-) -> dict[Key, Row]:
+async def read_whole(connection: Connection, entity: Entity, organization: OrganizationId | None) -> dict[Key, Row]:
     """Every record that the organization has now."""
     listed = ", ".join(f"({each.expression or each.column})::text" for each in entity.fields)
     query = f"SELECT {listed} FROM public.{entity.table.name}"
     rows = await (
-        connection.fetch(f"{query} WHERE org = $1", organization)
-        if entity.tenant
-        else connection.fetch(query)
+        connection.fetch(f"{query} WHERE org = $1", organization) if entity.tenant else connection.fetch(query)
     )
     whole = {key_of(entity, tuple(row)): tuple(row) for row in rows}
     assert len(whole) == len(rows)
     return whole
 
 
-async def read_touches(
-    connection: Connection, organization: OrganizationId, floor: int
-) -> dict[str, list[Touch]]:
+async def read_touches(connection: Connection, organization: OrganizationId, floor: int) -> dict[str, list[Touch]]:
     """The organization's touches from number ``floor`` on, by entity, in order."""
     rows: Sequence[tuple[int, str, list[str], str]] = [
         (row["number"], row["entity"], row["key"], row["stamp"])
@@ -119,8 +111,6 @@ async def read_touches(
         )
     ]
     return {
-        each.code: [
-            Touch(number, tuple(key), stamp) for number, code, key, stamp in rows if code == each.code
-        ]
+        each.code: [Touch(number, tuple(key), stamp) for number, code, key, stamp in rows if code == each.code]
         for each in ENTITIES
     }

@@ -38,9 +38,7 @@ def _enough(counts: Counter[str]) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.every_postgres
-async def test_every_window_is_exactly_what_changed(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_every_window_is_exactly_what_changed(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     # So that full runs read each table over two connections that share the snapshot, however small it is.
     monkeypatch.setattr(exportd.snapshots.reader, "_WORTH_A_CONNECTION_BYTES", 1)
     seed = int(os.environ.get("EXACTNESS_SEED") or random.SystemRandom().randrange(1_000_000))

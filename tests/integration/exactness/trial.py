@@ -67,9 +67,7 @@ class Trial:
         connection = await self._database.connect()
         await connection.execute(SCHEMA)
         await self._exporter.install()
-        writers = [
-            Writer(number, await self._database.connect(), self._seed, self._book) for number in range(_WRITERS)
-        ]
+        writers = [Writer(number, await self._database.connect(), self._seed, self._book) for number in range(_WRITERS)]
         stop = asyncio.Event()
         faults: list[str] = []
         async with asyncio.TaskGroup() as tasks:
@@ -99,9 +97,7 @@ class Trial:
         async def look(snapshot: OpenSnapshot) -> None:
             for each in ENTITIES:
                 now[each.code] = await read_whole(snapshot.connection, each, subscriber.organization)
-            touches.update(
-                await read_touches(snapshot.connection, subscriber.organization, subscriber.floor)
-            )
+            touches.update(await read_touches(snapshot.connection, subscriber.organization, subscriber.floor))
 
         chosen = list(ExportFormat)[subscriber.runs % 2]
         export: Export | None = None
@@ -121,9 +117,7 @@ class Trial:
             faults.insert(0, f"EXACTNESS_SEED={self._seed}, {where}, after {dict(self.counts)}:")
         subscriber.runs += 1
         subscriber.before = now
-        subscriber.seen = {
-            each.number for found in touches.values() for each in found if each.number >= floor
-        }
+        subscriber.seen = {each.number for found in touches.values() for each in found if each.number >= floor}
         subscriber.floor = floor
         return faults
 

@@ -20,6 +20,8 @@ _LEVELS = ("READ COMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"
 _ORGANIZATIONS = ("o1", "o2", "o3", "o4")
 _PLAIN_KEYS, _PAIR_KEYS, _SPLIT_KEYS = 120, 12, 180
 
+_LOCK_TIMEOUT = "150ms"
+
 _CONFLICTS = (
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
@@ -75,7 +77,7 @@ class Writer:
     async def run(self, until: asyncio.Event) -> None:
         """Write until told to stop; then nothing is left open."""
         # Prepared transactions hold locks where the server cannot see a deadlock.
-        await self._connection.execute("SET lock_timeout = '150ms'")
+        await self._connection.execute(f"SET lock_timeout = '{_LOCK_TIMEOUT}'")
         while not until.is_set():
             self._book.begin(self._number)
             try:
@@ -181,7 +183,10 @@ class Writer:
 
     async def _truncate(self, level: str) -> None:
         target = self._random.choice(("plain", "pair", "child", "split", "split_1", "split_2", "split_2_o1"))
+        # Everybody is in its way; with less patience it would hardly ever succeed.
+        await self._connection.execute("SET LOCAL lock_timeout = '1s'")
         await self._connection.execute(f"TRUNCATE public.{target} CASCADE")
+        await self._connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
         self._done["truncated" if level == "READ COMMITTED" else "truncated at a higher level"] += 1
 
     async def _insert_plain(self) -> None:
@@ -213,9 +218,7 @@ class Writer:
         )
 
     async def _delete_plain(self) -> None:
-        await self._connection.execute(
-            "DELETE FROM public.plain WHERE id = ANY ($1::int[])", self._some(_PLAIN_KEYS)
-        )
+        await self._connection.execute("DELETE FROM public.plain WHERE id = ANY ($1::int[])", self._some(_PLAIN_KEYS))
 
     async def _move_plain_key(self) -> None:
         rows = await self._write(

@@ -118,9 +118,10 @@ async def test_a_giant_row_is_reported(spool: Spool) -> None:
 
 
 class HeldThread:
-    """Holds the worker thread inside ``feed`` until released, and notes the blocks that got there."""
+    """Holds the worker thread inside ``feed``, from a block on, until released; notes the blocks that got
+    there."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, from_block: int = 1) -> None:
         self.entered = threading.Event()
         self.release = threading.Event()
         self.blocks: list[int] = []
@@ -128,8 +129,9 @@ class HeldThread:
 
         def held(sequence: PartSequence, chunks: list[bytes]) -> Fed:
             self.blocks.append(sum(map(len, chunks)))
-            self.entered.set()
-            assert self.release.wait(10)
+            if len(self.blocks) >= from_block:
+                self.entered.set()
+                assert self.release.wait(10)
             return feed(sequence, chunks)
 
         monkeypatch.setattr(PartSequence, "feed", held)
@@ -211,9 +213,7 @@ async def test_a_disk_that_fails_is_reported_and_the_files_removed(
     assert spool.usage.used_bytes == 0
 
 
-async def test_a_really_full_disk_is_reported_and_leaves_no_file(
-    spool: Spool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_really_full_disk_is_reported_and_leaves_no_file(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     def create(path: Path) -> BinaryIO:
         # Linux's disk without space.
         return Path("/dev/full").open("wb")
@@ -231,10 +231,10 @@ async def test_a_really_full_disk_is_reported_and_leaves_no_file(
 @pytest.mark.usefixtures("small_blocks")
 async def test_a_cancelled_writer_leaves_nothing(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[PartFile] = []
+    held = HeldThread(monkeypatch, from_block=3)
     writer = writer_to(spool, on_part_started=started.append)
     await writer.write(b"x" * 1000 + b"\n")
     await writer.write(b"x" * 1000 + b"\n")
-    held = HeldThread(monkeypatch)
     with anyio.CancelScope() as scope:
         await writer.write(b"x" * 1000 + b"\n")
         await anyio.to_thread.run_sync(held.entered.wait, 10)

@@ -45,9 +45,7 @@ def store_file(spool: Spool, job: JobId, name: str, size_bytes: int) -> Path:
 
 async def test_its_folders_are_private(spool: Spool) -> None:
     folder = await spool.begin_job(A)
-    assert [oct(path.stat().st_mode & 0o777) for path in (spool.directory, folder.parent, folder)] == [
-        "0o700"
-    ] * 3
+    assert [oct(path.stat().st_mode & 0o777) for path in (spool.directory, folder.parent, folder)] == ["0o700"] * 3
 
 
 async def test_it_keeps_its_id(tmp_path: Path) -> None:
@@ -81,9 +79,7 @@ async def test_a_second_process_is_refused(spool: Spool) -> None:
 
 async def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(
-        PermanentError, match=r"file/spool failed while opening it: Not a directory"
-    ) as caught:
+    with pytest.raises(PermanentError, match=r"file/spool failed while opening it: Not a directory") as caught:
         await spool_in(tmp_path / "file" / "spool").open()
     assert caught.value.reason is Reason.SPOOL_UNWRITABLE
 
@@ -119,9 +115,7 @@ async def test_beginning_a_job_removes_what_an_earlier_attempt_left(spool: Spool
     assert spool.usage.used_bytes == 0
 
 
-async def test_removing_a_job_removes_its_manifest_first(
-    spool: Spool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_removing_a_job_removes_its_manifest_first(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     await spool.begin_job(A)
     store_file(spool, A, "a-part.gz", 300)
     await spool.write_manifest(A, b"{}")
@@ -160,9 +154,7 @@ async def test_a_full_budget_makes_writers_wait_until_room_is_made(spool: Spool)
 async def test_waiting_ends_with_a_sentence(tmp_path: Path) -> None:
     async with spool_in(tmp_path, wait_timeout_s=0.01) as spool:
         spool.settle(A, reserved_bytes=0, used_bytes=900)
-        with pytest.raises(
-            TransientError, match=r"900 of 1000 bytes are taken.*Raise spool\.budget"
-        ) as caught:
+        with pytest.raises(TransientError, match=r"900 of 1000 bytes are taken.*Raise spool\.budget") as caught:
             await spool.reserve(B, 200)
     assert caught.value.reason is Reason.SPOOL_FULL
 
@@ -179,9 +171,7 @@ async def test_the_free_space_floor_is_kept(tmp_path: Path) -> None:
             await spool.reserve(A, 1)
 
 
-async def test_space_freed_by_others_on_the_disk_is_noticed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_space_freed_by_others_on_the_disk_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free_blocks = 0
     real = os.statvfs
 

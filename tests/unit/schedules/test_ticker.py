@@ -52,14 +52,12 @@ async def running(ticker: Ticker) -> AsyncIterator[None]:
 class TestTicking:
     """``run``: when it looks, and what it fires."""
 
-    async def test_a_week_of_schedules_fires_each_at_its_due_times(
-        self, ticker: Ticker, table: MemoryTable, clock: FakeClock
-    ) -> None:
+    async def test_a_week_of_schedules_fires_each_at_its_due_times(self, table: MemoryTable, clock: FakeClock) -> None:
         table.put(
             schedule("hourly", HOURLY, next_due_at=at(1)),
             schedule("working-days", Cron("0 9 * * 1-5"), next_due_at=at(1)),
         )
-        async with running(ticker):
+        async with running(Ticker(table, clock, poll_interval_s=600)):
             await clock.advance(timedelta(days=7))
         fired = [due_at for code, due_at in table.fired if code == "working-days"]
         assert fired == [at(1), *(at(day, 9) for day in (1, 2, 5, 6, 7))]

@@ -264,7 +264,7 @@ def test_a_rule_is_checked_by_the_function_handed_in(config: Path) -> None:
     )
     with pytest.raises(SettingsError) as caught:
         load(config, check_rule=check_rule, environment=NO_ENVIRONMENT)
-    assert asked == [Cron("0 0 1 * *"), Interval(Unit.DAY, 2, 3)]
+    assert asked == [Cron("0 0 1 * *"), Interval(Unit.DAY, 2), Interval(Unit.DAY, 2, 3)]
     assert [str(problem) for problem in caught.value.problems] == [
         f"{config}:7: schedule[0].cron: is too often",
         f"{config}:7: schedule[0].cron: is too seldom",

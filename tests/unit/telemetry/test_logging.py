@@ -179,9 +179,7 @@ def test_no_secret_is_written_wherever_it_hides(line_format: Format) -> None:
     out = stream(line_format=line_format, secrets=[PASSWORD])
     log = logger("database")
     log.info(f"connecting to {DSN}")
-    log.info(
-        "connecting", dsn=DSN, password=PASSWORD, options={"inner": [DSN], "secret": PASSWORD, PASSWORD: 1}
-    )
+    log.info("connecting", dsn=DSN, password=PASSWORD, options={"inner": [DSN], "secret": PASSWORD, PASSWORD: 1})
     log.info("connecting", note=f"it is {PASSWORD}", error=ValueError(DSN), where=(DSN, {PASSWORD}))
     with bound(destination=DSN):
         log.info("bound")
@@ -237,14 +235,7 @@ def test_values_become_what_json_knows() -> None:
 
 
 anything = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text()
-    | st.binary()
-    | st.uuids()
-    | st.datetimes(),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.uuids() | st.datetimes(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner) | st.tuples(inner),
     max_leaves=8,
 )

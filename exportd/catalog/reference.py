@@ -1,0 +1,82 @@
+"""The reference of the catalog file, made from its schema: ``python -m exportd.catalog.reference > docs/catalog.md``.
+
+A test compares the file in the repository with what this makes, and loads its example.
+"""
+
+import sys
+
+from exportd.catalog.entries import CatalogEntry, FieldEntry
+from exportd.settings.reference import key_table
+
+EXAMPLE = """\
+[[entity]]
+code = "ACCOUNTS"
+label = "Accounts"
+type_token = "account"
+table = "public.accounts"
+key = ["id"]
+tenant = "organization_id"
+fields = [
+  "id",
+  { name = "dtCreated", column = "created_at", type = "string", format = "date-time" },
+  { name = "parentAccountId", type = "string", format = "uuid", reference = "ACCOUNTS" },
+  { name = "searchName", expression = "lower(name)", type = "string" },
+]
+
+[[entity]]
+code = "COUNTRIES"
+label = "Countries"
+type_token = "country"
+table = 'reference."Countries"'
+key = ["iso_code"]
+tenant = false
+"""
+
+_PAGE = """\
+# The catalog
+
+The catalog says what can be exported: which kind of record (*entity*) is which table, with which fields. It is a TOML
+file, named by `catalog.file` in the configuration, and read as strictly: an unknown key is an error, and all problems
+are reported at once with their lines.
+
+```toml
+{example}```
+
+`exportd catalog draft` proposes such a file for any database: every table with a primary key, fields in camelCase,
+foreign keys as references. With `--tenant-column organization_id` each entity gets that tenant, and tables that lack
+the column are left out with a comment; without it every entity says `tenant = false`. `exportd check` compares the
+file with the database.
+
+## `[[entity]]`
+
+{entity_keys}
+## Items of `fields`
+
+An item is a table of these keys, or just a name in quotes. Every record has `deleted` as its last field, without
+naming it.
+
+{field_keys}
+## What the database must be like
+
+- The table is an ordinary one, a partitioned one, or the top of an inheritance tree: no view, no foreign, temporary or
+  unlogged table, no single partition, no table of the system.
+- The key's columns are `NOT NULL`, and a primary key or a valid, not deferrable, not partial unique index is on exactly
+  these columns. The types of key and tenant can be compared (they have a btree operator class).
+- The role of the DSN has `USAGE` of the schema and `SELECT` on the table, and row level security hides nothing from it.
+- An expression uses nothing but the columns of its row: no sub-select, no aggregate, no function like `random()`.
+  Functions outside `pg_catalog` are named with their schema.
+- A virtual generated column (Postgres 18) is exported by its expression, because deleted rows do not have its value.
+- A declared `type` fits the column: `string` texts, times, UUIDs, enums, arrays; `integer`; `float` all numbers;
+  `boolean`; `json` also texts that hold JSON.
+
+This page is made from the schema by `python -m exportd.catalog.reference`; do not edit it by hand.
+"""
+
+
+def render() -> str:
+    """The reference as Markdown."""
+    return _PAGE.format(example=EXAMPLE, entity_keys=key_table(CatalogEntry), field_keys=key_table(FieldEntry))
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render())

@@ -1,0 +1,68 @@
+"""``exportd download``: a finished job's files, from this host's spool to a directory."""
+
+import hashlib
+import shutil
+from pathlib import Path
+from uuid import UUID
+
+import anyio.to_thread
+
+from exportd.cli.configuration import ConfigPath, load, tables
+from exportd.cli.job import find
+from exportd.cli.output import print_line, size
+from exportd.jobs.job_record import Download, download
+from exportd.jobs.job_table import JobTable
+from exportd.model.errors import PermanentError
+from exportd.model.part import Part
+from exportd.model.reason import Reason
+from exportd.parts.spool import MANIFEST_NAME
+
+_SENTENCES = {
+    Download.NOT_FINISHED: "is not finished yet",
+    Download.FAILED: "failed; `exportd job show` says why",
+    Download.GONE: "is older than spool.retention_hours; its files have been removed",
+    Download.ELSEWHERE: "was run on another host; its files are in that host's spool",
+}
+
+
+async def download_job(job_id: str, to: Path, config: ConfigPath) -> None:
+    """Copy the parts and the manifest into ``to``, each part compared with its SHA-256."""
+    settings, _ = load(config)
+    spool = settings.spool.directory
+    async with tables(config) as pool:
+        record = await find(JobTable(pool), job_id)
+    available = download(record, spool_id=await anyio.to_thread.run_sync(_spool_id, spool))
+    if available is not Download.READY:
+        raise PermanentError(f"The job {job_id} {_SENTENCES[available]}.", reason=Reason.NOT_FOUND)
+    folder = spool / "jobs" / str(record.job.id)
+    await anyio.to_thread.run_sync(_copy, folder, to, record.parts)
+    print_line(f"{len(record.parts)} files, {size(sum(each.size_bytes for each in record.parts))}, in {to}")
+
+
+def _spool_id(spool: Path) -> UUID:
+    try:
+        return UUID((spool / "spool.id").read_text().strip())
+    except (OSError, ValueError) as error:
+        raise PermanentError(
+            f"{spool} is not a spool that this user can read: run the command on the daemon's host, as its user.",
+            reason=Reason.SPOOL_UNWRITABLE,
+        ) from error
+
+
+def _copy(folder: Path, to: Path, parts: tuple[Part, ...]) -> None:
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+        for part in parts:
+            target = to / part.file_name
+            shutil.copyfile(folder / part.file_name, target)
+            with target.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != part.sha256:
+                    raise PermanentError(
+                        f"{target} is not what the job wrote: its SHA-256 differs. The spool's file is damaged.",
+                        reason=Reason.SPOOL_DAMAGED,
+                    )
+        shutil.copyfile(folder / MANIFEST_NAME, to / MANIFEST_NAME)
+    except OSError as error:
+        raise PermanentError(
+            f"Copying to {to} failed: {error.strerror or error} ({error.filename}).", reason=Reason.SPOOL_UNWRITABLE
+        ) from error

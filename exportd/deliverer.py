@@ -1,0 +1,177 @@
+"""From parts to a destination: uploads while files grow, objects at publish, the manifest last."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from exportd.destinations import Destination, Destinations
+from exportd.manifests.document import (
+    Manifest,
+    ManifestEntity,
+    ManifestField,
+    ManifestPart,
+    ManifestSchedule,
+    ManifestWindow,
+    Predecessor,
+    render,
+    sha256_of,
+)
+from exportd.model.entity import EntityCode
+from exportd.model.extraction import EntityExtraction, Extraction
+from exportd.model.job import Job, JobId, JobProgress
+from exportd.model.part import Part
+from exportd.model.schedule import DestinationCode
+from exportd.stores.layout import ManifestName, ObjectKey, ObjectName, build
+from exportd.stores.retrying import RetryBudget
+from exportd.uploads.byte_limiter import ByteLimiter
+from exportd.uploads.uploader import Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a destination received of a schedule before: its newest manifest, and the jobs since the last success whose
+    changes come again, because they had not reached every destination.
+    """
+
+    predecessor: Predecessor | None = None
+    redelivers: tuple[JobId, ...] = ()
+
+
+class Deliverer:
+    """Delivers jobs to the destinations of the configuration. One serves all jobs."""
+
+    def __init__(
+        self,
+        destinations: Destinations,
+        *,
+        limiter: ByteLimiter,
+        type_token: Callable[[EntityCode], str],
+        retry: RetryBudget | None = None,
+    ) -> None:
+        self._destinations = destinations
+        self._limiter = limiter
+        self._type_token = type_token
+        self._retry = retry or RetryBudget()
+
+    @asynccontextmanager
+    async def delivery(
+        self, job: Job, code: DestinationCode, progress: JobProgress
+    ) -> AsyncIterator["DestinationDelivery"]:
+        """A job's way to one destination; what is not published when the block ends is aborted.
+
+        Raises PermanentError when the destination is not declared any more.
+        """
+        destination = self._destinations.get(job.organization, code)
+
+        def count(_: Part) -> None:
+            progress.published_files += 1
+
+        async with Delivery(
+            destination=code,
+            store=destination.store,
+            key_of=lambda entity, number: _key(job, destination, self._type_token(entity), number),
+            limiter=self._limiter,
+            retry=self._retry,
+            on_published=count,
+        ) as uploads:
+            yield DestinationDelivery(job, destination, uploads, self._retry)
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationDelivery:
+    """One job's delivery to one destination."""
+
+    job: Job
+    destination: Destination
+    uploads: Delivery
+    retry: RetryBudget
+
+    async def publish(self, extraction: Extraction, parts: Sequence[Part], history: History) -> str:
+        """Make the objects visible, then the manifest; its SHA-256. May be repeated.
+
+        Raises TransientError or PermanentError that names the destination.
+        """
+        await self.uploads.publish(parts)
+        document = render(
+            manifest_of(
+                self.job,
+                extraction,
+                parts,
+                lambda each, part: _key(self.job, self.destination, each.type_token, part.number),
+                history,
+            )
+        )
+        key = build(ManifestName(self.job.organization, self.job.id), self.destination.layout)
+        await self.retry.call(lambda: self.destination.store.put(key, document))
+        return sha256_of(document)
+
+
+def spool_manifest(job: Job, extraction: Extraction, parts: Sequence[Part]) -> bytes:
+    """The manifest that lies beside the parts in the spool, for downloads: keys are file names."""
+    return render(manifest_of(job, extraction, parts, lambda _, part: part.file_name, History()))
+
+
+def manifest_of(
+    job: Job,
+    extraction: Extraction,
+    parts: Sequence[Part],
+    key_of: Callable[[EntityExtraction, Part], str],
+    history: History,
+) -> Manifest:
+    """The manifest of a job at one place. Pure."""
+    return Manifest(
+        job_id=job.id,
+        organization=job.organization,
+        schedule=ManifestSchedule(id=job.schedule_id, code=job.schedule_code or "") if job.schedule_id else None,
+        due_at=job.due_at,
+        created_at=extraction.taken_at,
+        format=job.format,
+        entities=tuple(
+            ManifestEntity(
+                code=each.entity,
+                type=each.type_token,
+                mode=each.mode,
+                full_reason=each.full_reason,
+                window=ManifestWindow(
+                    previous=each.previous,
+                    snapshot=extraction.snapshot,
+                    lsn=extraction.wal_position,
+                    taken_at=extraction.taken_at,
+                ),
+                key=each.key,
+                tenant=each.tenant,
+                fields=tuple(
+                    ManifestField(name=field.name, type=field.type, format=field.format, reference=field.reference)
+                    for field in each.fields
+                ),
+                rows=each.rows,
+                deleted_rows=each.deleted_rows,
+                parts=tuple(
+                    ManifestPart(
+                        key=key_of(each, part),
+                        rows=part.rows,
+                        content_bytes=part.content_bytes,
+                        size_bytes=part.size_bytes,
+                        sha256=part.sha256,
+                    )
+                    for part in parts
+                    if part.entity == each.entity
+                ),
+            )
+            for each in extraction.entities
+        ),
+        predecessor=history.predecessor,
+        redelivers=history.redelivers,
+    )
+
+
+def _key(job: Job, destination: Destination, type_token: str, number: int) -> ObjectKey:
+    name = ObjectName.of(
+        organization=job.organization,
+        due_at=job.due_at,
+        type_token=type_token,
+        job=job.id,
+        number=number,
+        file_format=job.format,
+    )
+    return build(name, destination.layout)

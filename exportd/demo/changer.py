@@ -1,0 +1,177 @@
+"""Changes the demo's records in every way that an application might, in believable transactions.
+
+Several changers may work at the same time, each with a connection of its own. One that finds a record locked for long,
+or gone, rolls its transaction back and goes on.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from random import Random
+from typing import Literal
+
+import asyncpg
+
+from exportd.database.connector import Connection
+from exportd.demo.editor import Editor
+from exportd.demo.open_transaction import OpenTransaction
+from exportd.demo.summary import Action, ChangeSummary, RowCounts, added, difference
+from exportd.demo.tally import read_tally
+from exportd.model.entity import EntityCode
+from exportd.model.errors import PermanentError
+from exportd.model.reason import Reason
+
+IsolationLevels = Literal["read_committed", "repeatable_read"]
+
+_DECK: Mapping[Action, int] = {
+    Action.INSERT: 6,
+    Action.UPDATE: 6,
+    Action.UPDATE_MANY: 3,
+    Action.UPDATE_NOTHING: 1,
+    Action.UPSERT: 3,
+    Action.DELETE: 3,
+    Action.CASCADE: 1,
+    Action.MOVE: 2,
+    Action.REKEY: 2,
+    Action.REPLACE: 1,
+    Action.PASSING: 1,
+    Action.SAVEPOINT: 2,
+    Action.ROLLBACK: 1,
+}
+"""How often each action comes in a round; each comes at least once."""
+
+ROUND = sum(_DECK.values())
+"""The least size of a burst that holds every kind of change."""
+
+_ACTIONS_PER_TRANSACTION = 2
+_UNDONE_SAVEPOINTS = 0.7
+
+_PLAIN = tuple(action for action in _DECK if action not in {Action.SAVEPOINT, Action.ROLLBACK})
+
+_CONFLICTS = (
+    asyncpg.LockNotAvailableError,
+    asyncpg.TransactionRollbackError,  # deadlocks and serialization failures
+    asyncpg.ForeignKeyViolationError,
+    asyncpg.UniqueViolationError,
+)
+
+
+class _TakenBackError(Exception):
+    """Rolls a transaction back from within."""
+
+
+class Changer:
+    """Makes changes through a connection of its own; the same seed does the same to the same tables.
+
+    ``lock_timeout_s``: how long to wait for a record that another transaction has locked.
+    """
+
+    def __init__(self, connection: Connection, seed: int, *, lock_timeout_s: float = 0.5) -> None:
+        self._connection = connection
+        self._random = Random(seed)
+        self._lock_timeout_s = lock_timeout_s
+        self._editor: Editor | None = None
+        self._deck: list[Action] = []
+
+    async def burst(self, *, size: int) -> ChangeSummary:
+        """Makes ``size`` changes in transactions of a few each. From ``ROUND`` on, every kind is among them."""
+        summary = ChangeSummary()
+        for actions in self._transactions(size):
+            summary += await self._transact(actions)
+        return summary
+
+    async def open(self, *, size: int = 5) -> OpenTransaction:
+        """Makes ``size`` changes in a transaction that stays open until the caller ends it.
+
+        The changer must not be used for anything else meanwhile; another one may work on. Other transactions that
+        come across the same records wait for this one, or give up.
+        """
+        editor = await self._ready()
+        transaction = self._connection.transaction()
+        await transaction.start()
+        try:
+            before = await read_tally(self._connection)
+            taken: Counter[Action] = Counter()
+            for _ in range(size):
+                action = self._random.choice((Action.INSERT, Action.UPDATE, Action.UPDATE_MANY, Action.DELETE))
+                taken[action] += await editor.perform(action)
+        except BaseException:
+            await transaction.rollback()
+            raise
+        return OpenTransaction(self._connection, transaction, before, taken)
+
+    def _transactions(self, size: int) -> Iterator[list[Action]]:
+        """The next actions of the deck, so many in all, a few for each transaction; a rollback has its own."""
+        actions: list[Action] = []
+        for _ in range(size):
+            if not self._deck:
+                self._deck = [action for action, times in _DECK.items() for _ in range(times)]
+                self._random.shuffle(self._deck)
+            action = self._deck.pop()
+            if action is Action.ROLLBACK:
+                yield [action]
+                continue
+            actions.append(action)
+            if self._random.random() < 1 / _ACTIONS_PER_TRANSACTION:
+                yield actions
+                actions = []
+        if actions:
+            yield actions
+
+    async def _transact(self, actions: Sequence[Action]) -> ChangeSummary:
+        editor = await self._ready()
+        isolation: IsolationLevels = "repeatable_read" if self._random.random() < 0.25 else "read_committed"
+        taken: Counter[Action] = Counter()
+        try:
+            async with self._connection.transaction(isolation=isolation):
+                timeout = f"{round(self._lock_timeout_s * 1000)}ms"
+                await self._connection.execute("SELECT set_config('lock_timeout', $1, true)", timeout)
+                rows = await self._take(actions, editor, taken)
+                if Action.ROLLBACK in actions:
+                    raise _TakenBackError
+        except _TakenBackError:
+            return ChangeSummary(actions=taken, rolled_back=1)
+        except _CONFLICTS:
+            return ChangeSummary(conflicts=1)
+        return ChangeSummary(rows=rows, actions=taken, committed=1)
+
+    async def _take(
+        self, actions: Sequence[Action], editor: Editor, taken: Counter[Action]
+    ) -> dict[EntityCode, RowCounts]:
+        """Takes the actions, and says what became of them (as if it were not rolled back)."""
+        before = await read_tally(self._connection)
+        undone: dict[EntityCode, RowCounts] = {}
+        for action in actions:
+            match action:
+                case Action.SAVEPOINT:
+                    undone = added(undone, await self._below_savepoint(editor))
+                    taken[action] += 1
+                case Action.ROLLBACK:
+                    for _ in range(self._random.randint(1, 3)):
+                        await editor.perform(self._random.choice(_PLAIN))
+                    taken[action] += 1
+                case _:
+                    taken[action] += await editor.perform(action)
+        return difference(difference(await read_tally(self._connection), before), undone)
+
+    async def _below_savepoint(self, editor: Editor) -> dict[EntityCode, RowCounts]:
+        """A plain change below a savepoint; what was undone."""
+        before = await read_tally(self._connection)
+        try:
+            async with self._connection.transaction():
+                await editor.perform(self._random.choice(_PLAIN))
+                if self._random.random() < _UNDONE_SAVEPOINTS:
+                    raise _TakenBackError
+        except _TakenBackError:
+            return difference(await read_tally(self._connection), before)
+        return {}
+
+    async def _ready(self) -> Editor:
+        """The editor, which must know what organizations there are before its first change."""
+        if self._editor is None:
+            found = await self._connection.fetch(
+                "SELECT DISTINCT organization_id FROM public.products ORDER BY organization_id"
+            )
+            if not found:
+                raise PermanentError("the demo's tables are empty; fill them first", reason=Reason.NOT_FOUND)
+            self._editor = Editor(self._connection, self._random, [row[0] for row in found])
+        return self._editor

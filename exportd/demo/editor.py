@@ -1,0 +1,203 @@
+"""Makes one change of a given kind on the demo's tables, inside the caller's transaction.
+
+Everything that could be different each time (which record, which key, which text, what time it is) comes from the
+``Random`` that is handed in, so that the same seed does the same to the same tables. Records are picked by a random
+place in the order of their keys, and those that another transaction has locked are passed over.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from importlib import resources
+from random import Random
+from uuid import UUID
+
+from exportd.database import queries
+from exportd.database.connector import Connection
+from exportd.demo.named_parameters import bind
+from exportd.demo.summary import Action
+
+_CHANGES = queries.parse(
+    (resources.files(__package__) / "changes.sql").read_text(encoding="utf-8"), source="changes.sql"
+)
+_INSERTS = (_CHANGES["write_bill"], _CHANGES["write_bill"], _CHANGES["open_account"], _CHANGES["launch_product"])
+_UPSERTS = (_CHANGES["import_accounts"], _CHANGES["import_transaction_types"], _CHANGES["reprice"])
+
+# What is edited in each table, beside its version and time.
+_EDITED: Mapping[str, str] = {
+    "account_plans": "code = $2",
+    "accounts": "name = $2",
+    "aggregations": "name = $2",
+    "balance_transactions": "description = $2",
+    "balances": "description = $2",
+    "bill_line_items": "description = $2",
+    "bills": "purchase_order_number = $2",
+    "charges": "notes = $2",
+    "commitments": "overage_description = $2",
+    "compound_aggregations": "name = $2",
+    "contracts": "description = $2",
+    "meters": "custom_fields = jsonb_build_object('remark', $2::text)",
+    "plan_group_links": "last_modified_by = md5($2)::uuid",
+    "plan_groups": "name = $2",
+    "plan_templates": "standing_charge_description = $2",
+    "plans": "standing_charge_description = nullif($2, '')",
+    "pricing": "segment_string = $2",
+    "pricing_bands": "unit_price = unit_price + length($2) * 0.000001",
+    "products": "custom_fields = jsonb_build_object('remark', $2::text)",
+    "transaction_types": "archived = (length($2) % 2 = 0)",
+}
+_LEAVES = ("account_plans", "balance_transactions", "bill_line_items", "charges", "commitments", "plan_group_links",
+           "pricing_bands")  # fmt: skip
+_BRANCHES = ("bills", "bills", "balances", "contracts", "plan_groups", "pricing", "accounts")
+_MOVABLE = ("account_plans", "balance_transactions", "bills", "charges", "commitments", "contracts", "plan_group_links")
+_REKEYABLE = ("bills", "plan_groups", "bill_line_items", "account_plans", "balance_transactions", "plan_group_links",
+              "pricing_bands")  # fmt: skip
+_UNREFERENCED = ("account_plans", "balance_transactions", "plan_group_links", "pricing_bands")
+
+_TEXTS = ("plain", "one, two", 'the "best"', "line\nbreak", "carriage\r\nreturn", "tab\there", "l'été", "", " padded ",
+          "日本語", "🙂", "\\N", "NULL", "back\\slash", "\x01\x02\x1f", "=1+1", "{}", "x" * 300)  # fmt: skip
+
+_TRIES = 6
+_START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Editor:
+    """Changes the demo's records through a connection. ``organizations`` are those that it works for."""
+
+    def __init__(self, connection: Connection, random: Random, organizations: Sequence[str]) -> None:
+        self._connection = connection
+        self._random = random
+        self._organizations = organizations
+        self._time = _START
+
+    async def perform(self, action: Action) -> bool:
+        """Makes a change of this kind; False when no record was found for it in a few tables."""
+        for _ in range(_TRIES):
+            if await self._try(action):
+                return True
+        return False
+
+    async def _try(self, action: Action) -> bool:
+        match action:
+            case Action.INSERT:
+                return await self._run(self._random.choice(_INSERTS)) > 0
+            case Action.UPSERT:
+                return await self._run(self._random.choice(_UPSERTS)) > 0
+            case Action.UPDATE:
+                return await self._update(1)
+            case Action.UPDATE_MANY:
+                return await self._update(self._random.randint(2, 60))
+            case Action.UPDATE_NOTHING:
+                return await self._update_nothing()
+            case Action.DELETE:
+                return await self._delete(self._random.choice(_LEAVES), self._random.choice((1, 1, 2, 5)))
+            case Action.CASCADE:
+                return await self._delete(self._random.choice(_BRANCHES), 1)
+            case Action.MOVE:
+                return await self._move()
+            case Action.REKEY:
+                return await self._rekey()
+            case Action.REPLACE:
+                return await self._replace()
+            case Action.PASSING:
+                return await self._pass()
+            case Action.SAVEPOINT | Action.ROLLBACK:
+                raise ValueError(f"{action} is about transactions, which are the changer's")
+
+    async def _update(self, limit: int) -> bool:
+        table = self._random.choice(tuple(_EDITED))
+        keys = await self._pick(table, limit)
+        time = "" if table == "pricing_bands" else ", dt_last_modified = $3"
+        arguments = (keys, self._text(), self._now())[: 2 if table == "pricing_bands" else 3]
+        statement = f"UPDATE public.{table} SET version = version + 1, {_EDITED[table]}{time} WHERE id = ANY ($1)"
+        return await self._execute(statement, *arguments) > 0
+
+    async def _update_nothing(self) -> bool:
+        table = self._random.choice(tuple(_EDITED))
+        keys = await self._pick(table, 3)
+        return await self._execute(f"UPDATE public.{table} SET version = version WHERE id = ANY ($1)", keys) > 0
+
+    async def _delete(self, table: str, limit: int) -> bool:
+        keys = await self._pick(table, limit)
+        return await self._execute(f"DELETE FROM public.{table} WHERE id = ANY ($1)", keys) > 0
+
+    async def _move(self) -> bool:
+        table = self._random.choice(_MOVABLE)
+        keys = await self._pick(table, self._random.choice((1, 1, 3)))
+        organization = self._random.choice(self._organizations)
+        moved = await self._execute(
+            f"UPDATE public.{table} SET organization_id = $2, version = version + 1"
+            " WHERE id = ANY ($1) AND organization_id <> $2",
+            keys,
+            organization,
+        )
+        if table == "bills":
+            await self._execute(
+                "UPDATE public.bill_line_items SET organization_id = $2 WHERE bill_id = ANY ($1)", keys, organization
+            )
+        return moved > 0
+
+    async def _rekey(self) -> bool:
+        if self._random.random() < 0.5:
+            table = self._random.choice(_REKEYABLE)
+            keys, new_key = await self._pick(table, 1), self._key()
+        else:
+            table = self._random.choice(_UNREFERENCED)
+            keys = await self._pick(table, 2)
+            if len(keys) < 2:
+                return False
+            new_key = keys.pop()
+            await self._execute(f"DELETE FROM public.{table} WHERE id = $1", new_key)
+        statement = f"UPDATE public.{table} SET id = $2, version = version + 1 WHERE id = ANY ($1)"
+        return await self._execute(statement, keys, new_key) > 0
+
+    async def _replace(self) -> bool:
+        table = self._random.choice(_UNREFERENCED)
+        keys = await self._pick(table, 2)
+        statement = (
+            f"WITH gone AS (DELETE FROM public.{table} WHERE id = ANY ($1) RETURNING *)"
+            f" INSERT INTO public.{table} SELECT * FROM gone"
+        )
+        return await self._execute(statement, keys) > 0
+
+    async def _pass(self) -> bool:
+        key = self._key()
+        await self._run(_CHANGES["write_bill"], key=key)
+        return await self._execute("DELETE FROM public.bills WHERE id = $1", key) > 0
+
+    async def _run(self, statement: str, *, key: UUID | None = None) -> int:
+        text, arguments = bind(
+            statement,
+            {
+                "id": key or self._key(),
+                "organization": self._random.choice(self._organizations),
+                "near": self._key(),
+                "at": self._now(),
+                "text": self._text(),
+                "number": self._random.randint(1, 8),
+            },
+        )
+        return await self._execute(text, *arguments)
+
+    async def _pick(self, table: str, limit: int) -> list[UUID]:
+        """The keys of at most so many neighbours in the order of keys, now locked."""
+        statement = f"SELECT id FROM public.{table} WHERE id >= $1 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED"
+        near = self._key()
+        found = await self._connection.fetch(statement, near, limit)
+        if not found:
+            found = await self._connection.fetch(statement, UUID(int=0), limit)
+        return [row["id"] for row in found]
+
+    async def _execute(self, statement: str, *arguments: object) -> int:
+        """How many rows the statement changed."""
+        status = await self._connection.execute(statement, *arguments)
+        return int(status.rpartition(" ")[2])
+
+    def _key(self) -> UUID:
+        return UUID(int=self._random.getrandbits(128), version=4)
+
+    def _text(self) -> str:
+        return self._random.choice(_TEXTS)
+
+    def _now(self) -> datetime:
+        self._time += timedelta(microseconds=self._random.randint(1, 5_000_000))
+        return self._time

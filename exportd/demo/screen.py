@@ -1,0 +1,86 @@
+"""What a person watching the demo sees: a live table on a terminal, plain lines anywhere else."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import anyio
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from exportd.model.entity import EntityCode
+from exportd.model.job import EntityProgress
+
+_REFRESH_S = 0.15
+
+
+class Progress(Protocol):
+    """Something that is going on: a sentence, and figures per entity."""
+
+    async def figures(self) -> Mapping[EntityCode, EntityProgress]: ...
+
+    async def finished(self) -> bool: ...
+
+
+class Screen:
+    """Tells the story; all output of the demo goes through it."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(file=sys.stdout, highlight=False)
+        self._started = time.monotonic()
+
+    @property
+    def live(self) -> bool:
+        return self._console.is_terminal
+
+    def chapter(self, title: str) -> None:
+        elapsed = time.monotonic() - self._started
+        self._console.print(f"\n[bold]{title}[/bold]  [dim]({elapsed:.1f} s)[/dim]" if self.live else f"\n{title}")
+
+    def line(self, text: str = "") -> None:
+        self._console.print(text, markup=False)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """The first column is text, the others are numbers."""
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for number, column in enumerate(columns):
+            table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+        for row in rows:
+            table.add_row(*(f"{each:,}" if isinstance(each, int) else str(each) for each in row))
+        self._console.print(table)
+
+    async def follow(self, progress: Progress) -> None:
+        """Show the figures live until it is finished; without a terminal, one line at the end is enough."""
+        with self._drawing() as draw:
+            while not await progress.finished():
+                if draw is not None:
+                    draw(await progress.figures())
+                await anyio.sleep(_REFRESH_S)
+            if draw is not None:
+                draw(await progress.figures())
+
+    @contextmanager
+    def _drawing(self) -> Iterator[Callable[[Mapping[EntityCode, EntityProgress]], None] | None]:
+        if not self.live:
+            yield None
+            return
+        started = time.monotonic()
+        with Live(console=self._console, refresh_per_second=8, transient=True) as live:
+            yield lambda figures: live.update(_figures(figures, time.monotonic() - started))
+
+
+def _figures(figures: Mapping[EntityCode, EntityProgress], elapsed_s: float) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("ENTITY")
+    for column in ("ROWS", "DELETED", "FILES", "COMPRESSED"):
+        table.add_column(column, justify="right")
+    for entity, each in figures.items():
+        table.add_row(entity, f"{each.rows:,}", f"{each.deleted_rows:,}", str(each.files), f"{each.size_bytes:,}")
+    rows = sum(each.rows for each in figures.values())
+    content_bytes = sum(each.content_bytes for each in figures.values())
+    rate = content_bytes / 1e6 / max(elapsed_s, 0.001)
+    table.add_row("[bold]all[/bold]", f"[bold]{rows:,}[/bold]", "", "", f"{rate:.0f} MB/s")
+    return table

@@ -1,0 +1,227 @@
+"""The manifest: what one job delivered to one destination. Pure.
+
+A manifest says, per entity, which window it covers, what a record looks like and which files hold it; and
+which manifest came before, by its hash. So a consumer (and ``exportd verify``) can tell from the documents
+alone that nothing is missing: an incremental entity begins at the snapshot where the manifest before it
+ended.
+
+How a consumer applies it, entity by entity: ``full`` replaces everything it holds of the entity (of this
+organization), ``incremental`` upserts by ``key``; in both, a record with ``deleted`` = true is removed.
+``redelivers`` names earlier manifests of the same destination whose changes this one holds again, because
+that run had not reached every destination; upserting makes them harmless.
+
+The bytes are canonical (sorted names, no white space, UTF-8, one newline at the end), so that equal
+manifests have equal hashes and publishing again changes nothing.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Final, Literal
+
+from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+
+from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.errors import PermanentError
+from exportd.model.extraction import Mode
+from exportd.model.job import JobId
+from exportd.model.reason import FullReason, Reason
+from exportd.model.schedule import ExportFormat, ScheduleId
+
+SCHEMA_VERSION: Final = 1
+
+_STRICT = ConfigDict(extra="forbid", strict=True)
+
+Count = Annotated[int, Field(ge=0)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Snapshot = Annotated[str, StringConstraints(pattern=r"^[0-9]+:[0-9]+:([0-9]+(,[0-9]+)*)?$")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestSchedule:
+    """The schedule that fired."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    id: ScheduleId
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predecessor:
+    """The manifest this destination received before, and the SHA-256 of its bytes."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    job_id: JobId
+    sha256: Sha256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestWindow:
+    """From one snapshot (``pg_snapshot`` text; None: the beginning) to another, taken at ``taken_at`` and
+    ``lsn``.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    previous: Snapshot | None
+    snapshot: Snapshot
+    lsn: str
+    taken_at: AwareDatetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestField:
+    """A field of a record, in the order of the file."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    name: str
+    type: str
+    format: str | None = None
+    reference: EntityCode | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestPart:
+    """A file. ``size_bytes`` and ``sha256`` are those of the object, ``content_bytes`` of what is inside
+    it.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    key: str
+    rows: Count
+    content_bytes: Count
+    size_bytes: Count
+    sha256: Sha256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestEntity:
+    """What the run holds of an entity.
+
+    ``key`` names the fields that identify a record, ``tenant`` the field that holds the organization, if
+    there is one. ``rows`` counts all records, ``deleted_rows`` those of them with ``deleted`` = true.
+    ``full_reason`` says why an entity is full, and is set for those only.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    code: EntityCode
+    type: str
+    mode: Mode
+    full_reason: FullReason | None
+    window: ManifestWindow
+    key: tuple[str, ...]
+    tenant: str | None
+    fields: tuple[ManifestField, ...]
+    rows: Count
+    deleted_rows: Count
+    parts: tuple[ManifestPart, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """See the module's text. ``created_at`` is when the job was sealed, so that it stays when it is
+    published again.
+
+    ``schedule`` is None for an ad hoc export, ``predecessor`` for the first manifest of a schedule at a
+    destination.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    job_id: JobId
+    organization: OrganizationId
+    schedule: ManifestSchedule | None
+    due_at: AwareDatetime
+    created_at: AwareDatetime
+    format: ExportFormat
+    entities: tuple[ManifestEntity, ...]
+    predecessor: Predecessor | None
+    redelivers: tuple[JobId, ...] = ()
+
+
+_ADAPTER = TypeAdapter(Manifest)
+
+
+def render(manifest: Manifest) -> bytes:
+    """The manifest's canonical bytes. Raises ValueError for one that ``parse`` would refuse."""
+    document = _ADAPTER.dump_python(manifest, mode="json")
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    data = text.encode() + b"\n"
+    # Types do not promise everything that is checked on the way in (aware times, hashes, counts that add up).
+    contradictions = _contradictions(_ADAPTER.validate_json(data))
+    if contradictions:
+        raise ValueError("; ".join(contradictions))
+    return data
+
+
+def parse(document: bytes) -> Manifest:
+    """The manifest in ``document``. Raises PermanentError MANIFEST_DAMAGED, with everything that is wrong."""
+    try:
+        manifest = _ADAPTER.validate_json(document)
+    except ValidationError as error:
+        version = _newer_version(document)
+        if version is not None:
+            raise _damaged(
+                f"it was written by a newer exportd (schema version {version}, this one reads up to "
+                f"{SCHEMA_VERSION}); upgrade exportd"
+            ) from error
+        problems = [f"{'.'.join(map(str, each['loc'])) or 'document'}: {each['msg']}" for each in error.errors()]
+        raise _damaged("; ".join(problems)) from error
+    contradictions = _contradictions(manifest)
+    if contradictions:
+        raise _damaged("; ".join(contradictions))
+    return manifest
+
+
+def sha256_of(document: bytes) -> str:
+    """The hash by which the next manifest refers to this one (hex)."""
+    return hashlib.sha256(document).hexdigest()
+
+
+def _damaged(what: str) -> PermanentError:
+    return PermanentError(f"The manifest cannot be read: {what}.", reason=Reason.MANIFEST_DAMAGED)
+
+
+def _newer_version(document: bytes) -> int | None:
+    try:
+        version = json.loads(document)["schema_version"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return version if isinstance(version, int) and version > SCHEMA_VERSION else None
+
+
+def _contradictions(manifest: Manifest) -> list[str]:
+    """What is wrong although every single value is possible."""
+    found = [problem for entity in manifest.entities for problem in _entity_contradictions(entity)]
+    codes = [entity.code for entity in manifest.entities]
+    if len(set(codes)) != len(codes):
+        found.append("an entity is listed twice")
+    keys = [part.key for entity in manifest.entities for part in entity.parts]
+    if len(set(keys)) != len(keys):
+        found.append("an object is listed twice")
+    if manifest.schedule is None and manifest.predecessor is not None:
+        found.append("an ad hoc export has no predecessor")
+    if manifest.predecessor is None and manifest.redelivers:
+        found.append("there is nothing to deliver again without a predecessor")
+    return found
+
+
+def _entity_contradictions(entity: ManifestEntity) -> list[str]:
+    found = []
+    if entity.mode is Mode.INCREMENTAL and entity.window.previous is None:
+        found.append(f"{entity.code} is incremental but has no previous snapshot")
+    if (entity.mode is Mode.FULL) != (entity.full_reason is not None):
+        found.append(f"{entity.code} must have a reason if and only if it is full")
+    if not entity.parts:
+        found.append(f"{entity.code} has no part")
+    if sum(part.rows for part in entity.parts) != entity.rows:
+        found.append(f"{entity.code} counts {entity.rows} rows, but its parts hold others")
+    if entity.deleted_rows > entity.rows:
+        found.append(f"{entity.code} has more deleted rows than rows")
+    return found

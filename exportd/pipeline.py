@@ -1,0 +1,164 @@
+"""One job, from window to manifest. A newcomer reads this first.
+
+    extract   one snapshot of the source, COPY, parts in the spool; uploads begin while files still grow
+    seal      every part is durable and counted: Postgres remembers them, the source is not read again
+    publish   the objects become visible at each destination, then its manifest, the last of all
+    succeed   the schedule's positions move; until then the next run holds the same changes again
+
+Whatever dies in between: before the seal nothing is visible, uploads are aborted, and the job is extracted anew; after
+it, the next attempt goes on from the spool. A destination that has its manifest is not touched again.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import anyio
+import structlog
+
+from exportd.deliverer import Deliverer, DestinationDelivery, History, spool_manifest
+from exportd.extractor import Extractor
+from exportd.jobs.job_table import JobTable
+from exportd.manifests.document import Predecessor
+from exportd.model.entity import EntityCode
+from exportd.model.errors import ExportdError, PermanentError, TransientError
+from exportd.model.extraction import Extraction
+from exportd.model.job import JobPhase, JobProgress, Lease
+from exportd.model.part import Part
+from exportd.model.position import Position
+from exportd.model.reason import FullReason
+from exportd.model.schedule import DestinationCode
+from exportd.parts.part_file import PartFile
+from exportd.parts.spool import Spool
+from exportd.snapshots.reader import ImagesUnreadableError
+from exportd.uploads.spooled_part import verify
+
+_logger = structlog.get_logger()
+
+
+class Pipeline:
+    """Runs jobs, each under its lease. One serves all jobs."""
+
+    def __init__(self, *, extractor: Extractor, deliverer: Deliverer, jobs: JobTable, spool: Spool) -> None:
+        self._extractor = extractor
+        self._deliverer = deliverer
+        self._jobs = jobs
+        self._spool = spool
+
+    async def run(self, lease: Lease, progress: JobProgress) -> None:
+        """Bring a job from where its last holder left it to its end.
+
+        Raises TransientError when trying again may help, PermanentError when a person has to change something.
+        """
+        forced: dict[EntityCode, FullReason] = {}
+        while True:
+            try:
+                await self._run(lease, progress, forced)
+            except ImagesUnreadableError as unreadable:
+                _logger.warning("images unreadable, entity exported completely", entity=unreadable.entity)
+                forced[unreadable.entity] = unreadable.reason
+            else:
+                return
+
+    async def _run(self, lease: Lease, progress: JobProgress, forced: Mapping[EntityCode, FullReason]) -> None:
+        async with self._deliveries(lease, progress) as deliveries:
+            if lease.phase is JobPhase.EXTRACTING:
+                extraction, parts = await self._extract_and_seal(lease, progress, forced, deliveries)
+            else:
+                extraction, parts = await self._resume(lease, deliveries)
+            await self._jobs.publishing(lease)
+            await self._publish(lease, extraction, parts, deliveries)
+        await self._spool.write_manifest(lease.job.id, spool_manifest(lease.job, extraction, parts))
+        await self._jobs.succeed(lease, positions=extraction.positions(lease.job))
+
+    async def _extract_and_seal(
+        self,
+        lease: Lease,
+        progress: JobProgress,
+        forced: Mapping[EntityCode, FullReason],
+        deliveries: Sequence[DestinationDelivery],
+    ) -> tuple[Extraction, tuple[Part, ...]]:
+        job = lease.job
+        positions: Mapping[EntityCode, Position] = {}
+        if job.schedule_id is not None:
+            positions = await self._jobs.positions(job.schedule_id)
+
+        def upload_everywhere(file: PartFile) -> None:
+            for each in deliveries:
+                each.uploads.add(file)
+
+        extraction, parts = await self._extractor.extract(
+            job,
+            positions,
+            forced=forced,
+            progress=progress,
+            on_part_started=upload_everywhere,
+        )
+        await self._jobs.seal(lease, parts=parts, extraction=extraction.to_json(), spool_id=self._spool.id)
+        return extraction, parts
+
+    async def _resume(
+        self, lease: Lease, deliveries: Sequence[DestinationDelivery]
+    ) -> tuple[Extraction, tuple[Part, ...]]:
+        """Go on from the seal, with what the spool and Postgres remember."""
+        sealed = await self._jobs.extraction(lease.job.id)
+        if sealed is None:
+            raise AssertionError("a sealed job has its extraction")
+        parts = await self._jobs.parts(lease.job.id)
+        spooled = await verify(self._spool.job_folder(lease.job.id), parts)
+        for each in deliveries:
+            each.uploads.resume(spooled)
+        return Extraction.from_json(sealed), parts
+
+    @asynccontextmanager
+    async def _deliveries(self, lease: Lease, progress: JobProgress) -> AsyncIterator[list[DestinationDelivery]]:
+        """A delivery to each destination that does not have everything yet; aborted unless published."""
+        delivered = {each.destination for each in await self._jobs.deliveries(lease.job.id)}
+        async with AsyncExitStack() as stack:
+            yield [
+                await stack.enter_async_context(self._deliverer.delivery(lease.job, code, progress))
+                for code in lease.job.destinations
+                if code not in delivered
+            ]
+
+    async def _publish(
+        self, lease: Lease, extraction: Extraction, parts: Sequence[Part], deliveries: Sequence[DestinationDelivery]
+    ) -> None:
+        """Publish everywhere at once; a destination that fails does not keep the others from getting theirs."""
+        failures: list[ExportdError] = []
+
+        async def publish(delivery: DestinationDelivery) -> None:
+            try:
+                history = await self._history(lease, delivery.destination.code)
+                digest = await delivery.publish(extraction, parts, history)
+                await self._jobs.record_delivery(lease, delivery.destination.code, digest)
+            except ExportdError as error:
+                failures.append(error)
+            else:
+                _logger.info("delivered", destination=delivery.destination.code, files=len(parts))
+
+        async with anyio.create_task_group() as publishing:
+            for each in deliveries:
+                publishing.start_soon(publish, each, name=f"publish to {each.destination.code}")
+        if failures:
+            raise _joined(failures)
+
+    async def _history(self, lease: Lease, destination: DestinationCode) -> History:
+        schedule, job = lease.job.schedule_id, lease.job.id
+        if schedule is None:
+            return History()
+        last = await self._jobs.last_delivery(schedule, destination, other_than=job)
+        if last is None:
+            return History()
+        return History(
+            Predecessor(job_id=last[0], sha256=last[1]),
+            await self._jobs.redelivered(schedule, destination, other_than=job),
+        )
+
+
+def _joined(failures: Sequence[ExportdError]) -> ExportdError:
+    """One error for all destinations: worth another attempt when one of them may come back."""
+    sentence = " ".join(each.sentence for each in failures)
+    transient = next((each for each in failures if isinstance(each, TransientError)), None)
+    if transient is not None:
+        return TransientError(sentence, reason=transient.reason)
+    return PermanentError(sentence, reason=failures[0].reason)

@@ -1,0 +1,70 @@
+"""The test of the test: an exporter that is wrong in a small way does not get past the oracle."""
+
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from exportd.snapshots.statement import Statements
+from exportd.snapshots.window import SnapshotText, xmax, xmin
+from tests.fixtures.postgres import Database
+from tests.integration.exactness.trial import Trial, WrongWindowError
+
+_RUNS = 400
+"""By then the oracle must have noticed; it takes a few runs."""
+
+
+def _only_transactions_that_began_later(_: Statements, previous: SnapshotText) -> str:
+    """Misses what was open during the previous run and has committed since."""
+    return f"l.xid >= '{xmax(previous)}'::xid8"
+
+
+def _everything_from_the_oldest_open_transaction_on(_: Statements, previous: SnapshotText) -> str:
+    """Sends again what the previous run has sent already."""
+    return f"l.xid >= '{xmin(previous)}'::xid8"
+
+
+_deleted = Statements.deleted
+_changed = Statements.changed
+
+
+def _deletions_of_records_that_are_there(statements: Statements, previous: SnapshotText) -> str:
+    return _deleted(statements, previous).replace("WHERE NOT EXISTS", "WHERE true OR NOT EXISTS")
+
+
+def _the_first_image(statements: Statements, previous: SnapshotText) -> str:
+    return _deleted(statements, previous).replace("l.seq DESC", "l.seq")
+
+
+def _changes_of_every_organization(statements: Statements, previous: SnapshotText) -> str:
+    return _changed(statements, previous).replace('t."org" OPERATOR', "'o1' <> t.\"org\" OPERATOR")
+
+
+def _one_key_of_each_statement(statements: Statements, previous: SnapshotText) -> str:
+    return _changed(statements, previous).replace("unnest(l.key_1)", "(SELECT l.key_1[1])")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "wrong", "words"),
+    [
+        ("_since", _only_transactions_that_began_later, "missed"),
+        ("_since", _everything_from_the_oldest_open_transaction_on, "nobody changed|never was"),
+        ("deleted", _deletions_of_records_that_are_there, "not gone|keys twice"),
+        ("deleted", _the_first_image, "not the last image"),
+    ],
+)
+async def test_a_wrong_window_is_noticed(
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    wrong: Callable[[Statements, SnapshotText], str],
+    words: str,
+) -> None:
+    monkeypatch.setattr(Statements, method, wrong)
+    with pytest.raises(WrongWindowError, match=words):
+        await Trial(database, seed=1).run(_many)
+
+
+def _many(counts: Counter[str]) -> bool:
+    return counts["runs"] >= _RUNS

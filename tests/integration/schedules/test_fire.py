@@ -1,0 +1,195 @@
+"""Schedules fire once, in a real Postgres."""
+
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import anyio
+import pytest
+
+from exportd.database.connector import Connector
+from exportd.model.errors import ExportdError, PermanentError, TransientError
+from exportd.model.job import JobId
+from exportd.model.reason import Reason
+from exportd.schedules.schedule_table import ScheduleTable
+from exportd.schedules.ticker import Ticker
+from exportd.testing.fake_clock import FakeClock
+from tests.fixtures.postgres import Database
+from tests.integration.schedules.office import ACME, DAILY, NOON, Office, declare
+
+pytestmark = pytest.mark.every_postgres
+
+HOUR = timedelta(hours=1)
+
+
+class TestFiring:
+    async def test_queues_a_job_with_what_the_schedule_says_and_moves_on(self, office: Office) -> None:
+        (schedule,) = await office.declared(declare())
+        job_id = await office.table.fire(schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON + HOUR / 2)
+        (job,) = await office.jobs()
+        assert job["id"] == job_id
+        assert (job["organization"], job["schedule_id"], job["schedule_code"]) == (ACME, schedule.id, "nightly")
+        assert (job["entities"], job["format"]) == (["ACCOUNTS", "PLANS"], "JSONL")
+        assert job["destinations"] == ["lake", "attic"]
+        assert (job["state"], job["phase"], job["attempt"]) == ("PENDING", "EXTRACTING", 0)
+        assert (job["due_at"], job["created_at"]) == (NOON, NOON + HOUR / 2)
+        (moved,) = await office.table.all()
+        assert (moved.last_due_at, moved.next_due_at, moved.version) == (NOON, NOON + HOUR, 1)
+
+    async def test_tells_of_the_job(self, office: Office) -> None:
+        (schedule,) = await office.declared(declare())
+        job_id = await office.table.fire(schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON)
+        assert await office.heard() == [{"kind": "job_queued", "id": str(job_id), "state": "PENDING"}]
+
+    async def test_is_refused_to_who_comes_second(self, office: Office) -> None:
+        (schedule,) = await office.declared(declare())
+        fire = partial(office.table.fire, schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON)
+        assert await fire() is not None
+        await office.finish_jobs()
+        assert await fire() is None
+        assert len(await office.jobs()) == 1
+
+    async def test_happens_once_however_many_try_at_the_same_time(self, office: Office) -> None:
+        (schedule,) = await office.declared(declare())
+        fired: list[JobId | None] = []
+
+        async def fire() -> None:
+            fired.append(await office.table.fire(schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(8):
+                group.start_soon(fire)
+        (job,) = await office.jobs()
+        assert [each for each in fired if each is not None] == [job["id"]]
+
+    async def test_waits_for_an_unfinished_job(self, office: Office) -> None:
+        (schedule,) = await office.declared(declare())
+        await office.table.fire(schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON)
+        (schedule,) = await office.table.all()
+        fire = partial(office.table.fire, schedule, due_at=NOON + HOUR, next_due_at=NOON + 2 * HOUR, now=NOON + HOUR)
+        for state in ("PENDING", "RUNNING"):
+            await office.connection.execute(f"UPDATE exportd.job SET state = '{state}'")
+            assert await fire() is None
+            assert await office.table.all() == [schedule]
+        await office.connection.execute("UPDATE exportd.job SET state = 'FAILED'")
+        assert await fire() is not None
+
+    async def test_is_refused_after_an_edit_or_a_deletion(self, office: Office) -> None:
+        (schedule,) = await office.declared(declare())
+        fire = partial(office.table.fire, schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON)
+        (edited,) = await office.declared(declare(rule=DAILY))
+        assert edited.next_due_at == schedule.next_due_at
+        assert await fire() is None
+        await office.table.reconcile([], now=NOON)
+        assert await fire() is None
+        assert await office.jobs() == []
+
+    async def test_moves_on_when_a_run_of_that_due_time_was_asked_for(self, office: Office) -> None:
+        (schedule,) = await office.declared(declare())
+        await office.table.fire_now(ACME, "nightly")
+        await office.connection.execute("UPDATE exportd.job SET due_at = $1", NOON)
+        fire = partial(office.table.fire, schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON)
+        assert await fire() is None
+        (moved,) = await office.table.all()
+        assert (moved.last_due_at, moved.next_due_at) == (NOON, NOON + HOUR)
+        assert len(await office.jobs()) == 1
+
+
+class TestFiringNow:
+    async def test_queues_a_job_due_now_and_leaves_the_schedule_alone(self, office: Office) -> None:
+        schedules = await office.declared(declare(), declare("other"))
+        before = datetime.now(UTC) - timedelta(minutes=1)
+        job_id = await office.table.fire_now(None, "nightly")
+        (job,) = await office.jobs()
+        assert (job["id"], job["schedule_code"], job["entities"]) == (job_id, "nightly", ["ACCOUNTS", "PLANS"])
+        assert before < job["due_at"] < before + timedelta(minutes=2)
+        assert await office.table.all() == schedules
+        assert await office.heard() == [{"kind": "job_queued", "id": str(job_id), "state": "PENDING"}]
+
+    async def test_may_be_asked_for_at_any_time_but_not_twice_at_once(self, office: Office) -> None:
+        await office.declared(declare())
+        first = await office.table.fire_now(ACME, "nightly")
+        with pytest.raises(TransientError) as raised:
+            await office.table.fire_now(ACME, "nightly")
+        assert raised.value.reason is Reason.JOB_UNFINISHED
+        assert f"'nightly' has an unfinished job, {first} (PENDING)" in raised.value.sentence
+        await office.finish_jobs()
+        assert await office.table.fire_now(ACME, "nightly") != first
+
+    async def test_queues_one_job_however_many_ask_at_the_same_time(self, office: Office) -> None:
+        await office.declared(declare())
+        outcomes: list[JobId | Reason] = []
+
+        async def ask() -> None:
+            try:
+                outcomes.append(await office.table.fire_now(ACME, "nightly"))
+            except ExportdError as error:
+                outcomes.append(error.reason)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(6):
+                group.start_soon(ask)
+        assert outcomes.count(Reason.JOB_UNFINISHED) == 5
+        assert len(await office.jobs()) == 1
+
+    @pytest.mark.parametrize("organization", [None, ACME])
+    async def test_of_an_unknown_or_deleted_schedule_is_refused(self, office: Office, organization: str | None) -> None:
+        await office.declared(declare("gone"), declare(organization="other"))
+        await office.table.reconcile([declare("there", organization="other")], now=NOON)
+        with pytest.raises(PermanentError, match="There is no schedule 'gone'") as raised:
+            await office.table.fire_now(ACME if organization else None, "gone")
+        assert raised.value.reason is Reason.NOT_FOUND
+
+    async def test_needs_the_organization_when_several_have_the_code(self, office: Office) -> None:
+        await office.declared(declare(), declare(organization="zeta"))
+        with pytest.raises(PermanentError, match=r"say which one \(acme, zeta\)") as raised:
+            await office.table.fire_now(None, "nightly")
+        assert raised.value.reason is Reason.NOT_FOUND
+        await office.table.fire_now(ACME, "nightly")
+        assert [job["organization"] for job in await office.jobs()] == [ACME]
+
+
+class TestTheTicker:
+    """Over a real table."""
+
+    async def test_fires_what_is_due_and_coalesces_what_was_missed(self, office: Office) -> None:
+        await office.declared(declare())
+        ticker = Ticker(office.table, FakeClock(NOON))
+        assert await ticker.run_once(NOON) == 1
+        assert await ticker.run_once(NOON + 2 * HOUR) == 0
+        await office.finish_jobs()
+        assert await ticker.run_once(NOON + 3.5 * HOUR) == 1
+        assert [job["due_at"] for job in await office.jobs()] == [NOON, NOON + 3 * HOUR]
+        (schedule,) = await office.table.all()
+        assert schedule.next_due_at == NOON + 4 * HOUR
+
+    async def test_of_two_daemons_fires_each_schedule_once(self, office: Office) -> None:
+        await office.declared(*(declare(f"s{number}") for number in range(10)))
+        fired: list[int] = []
+
+        async def tick() -> None:
+            fired.append(await Ticker(office.table, FakeClock(NOON)).run_once(NOON + HOUR / 2))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(4):
+                group.start_soon(tick)
+        assert sum(fired) == 10
+        assert len(await office.jobs()) == 10
+
+    async def test_finds_everything_again_after_lost_connections(self, database: Database) -> None:
+        connection = await database.connect()
+        async with Connector(database.dsn).pool(2) as pool:
+            table = ScheduleTable(pool)
+            await table.reconcile([declare("a"), declare("b")], now=NOON)
+            ticker = Ticker(table, FakeClock(NOON))
+            await connection.fetch(
+                """SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+                   WHERE datname = current_database() AND pid <> pg_backend_pid()"""
+            )
+            fired, failures = 0, 0
+            while fired < 2 and failures < 5:
+                try:
+                    fired += await ticker.run_once(NOON)
+                except TransientError:
+                    failures += 1
+        assert fired == 2
+        assert await connection.fetchval("SELECT count(*) FROM exportd.job") == 2

@@ -1,0 +1,60 @@
+"""The real limits of schedules, as a person meets them in the configuration file."""
+
+from pathlib import Path
+
+import pytest
+
+from exportd.catalog import document
+from exportd.model.errors import SettingsError
+from exportd.schedules.limits import check_rule
+from exportd.settings.loader import declarations, load, load_all
+
+ROOT = Path(__file__).parents[3]
+DSN = {"EXPORTD_DATABASE_DSN": "postgresql://exportd@db/product"}
+
+
+def problems(tmp_path: Path, rule: str) -> list[str]:
+    config = tmp_path / "exportd.toml"
+    config.write_text(f'[[schedule]]\ncode = "a"\norganization = "o"\nentities = "ALL"\n{rule}\n')
+    with pytest.raises(SettingsError) as caught:
+        load(config, check_rule=check_rule, environment=DSN)
+    return [str(problem).replace(f"{tmp_path}/", "") for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize(
+    ("rule", "place"),
+    [
+        ('unit = "MINUTE"\nperiod = 14', "exportd.toml:6: schedule[0].period: "),
+        ('unit = "DAY"\nperiod = 4', "exportd.toml:6: schedule[0].period: "),
+        ('unit = "HOUR"\nperiod = 0', "exportd.toml:6: schedule[0].period: "),
+        ('unit = "HOUR"\nperiod = -1', "exportd.toml:6: schedule[0].period: "),
+        ('unit = "MINUTE"\nperiod = 15\noffset = 5', "exportd.toml:7: schedule[0].offset: "),
+        ('unit = "HOUR"\nperiod = 1\noffset = 60', "exportd.toml:7: schedule[0].offset: "),
+        ('unit = "DAY"\nperiod = 1\noffset = 0', "exportd.toml:7: schedule[0].offset: "),
+        ('cron = "0 0 1 * *"', "exportd.toml:5: schedule[0].cron: "),
+        ('cron = "0 0 0 * * *"', "exportd.toml:5: schedule[0].cron: "),
+        ('cron = "*/10 * * * *"', "exportd.toml:5: schedule[0].cron: "),
+        ('cron = "@daily"', "exportd.toml:5: schedule[0].cron: "),
+        ('cron = ""', "exportd.toml:5: schedule[0].cron: "),
+    ],
+)
+def test_a_rule_outside_the_limits_has_one_sentence_at_its_key(tmp_path: Path, rule: str, place: str) -> None:
+    [problem] = problems(tmp_path, rule)
+    assert problem.startswith(place)
+    assert len(problem) > len(place) + 20
+
+
+def test_a_wrong_period_and_a_wrong_offset_have_a_sentence_each(tmp_path: Path) -> None:
+    period, offset = problems(tmp_path, 'unit = "MINUTE"\nperiod = 14\noffset = 5')
+    assert "schedule[0].period" in period
+    assert "schedule[0].offset" in offset
+
+
+def test_the_example_is_good_with_the_catalog_beside_it() -> None:
+    settings, catalog = load_all(
+        ROOT / "config/exportd.toml", check_rule=check_rule, load_catalog=document.load, environment=DSN
+    )
+    nightly, often = declarations(settings, catalog)
+    assert nightly.entities == tuple(catalog.entities)
+    assert len(nightly.entities) == 20
+    assert often.entities == ("ACCOUNTS", "BILLS")
