@@ -102,7 +102,7 @@ async def _show(job_id: str, as_json: bool, config: ConfigPath) -> None:
                 each.files,
                 size(each.size_bytes),
             )
-            for code, each in record.progress.entities.items()
+            for code, each in ((code, record.progress.of(code)) for code in record.job.entities)
         ],
         numbers=["ROWS", "DELETED", "FILES", "SIZE"],
     )

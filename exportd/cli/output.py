@@ -11,6 +11,10 @@ from cyclopts import Parameter
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON instead of a table.")]
 
 
+_WIDTH_WITHOUT_TERMINAL = 220
+"""Wide enough that no cell is folded: what reads a pipe goes by lines."""
+
+
 def print_line(text: str = "") -> None:
     sys.stdout.write(f"{text}\n")
 
@@ -27,10 +31,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, num
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+        # The first column is what a person copies into the next command.
+        whole = column == columns[0]
+        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold", no_wrap=whole)
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL).print(table)
 
 
 def moment(value: datetime | None) -> str:

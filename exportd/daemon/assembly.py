@@ -59,7 +59,7 @@ async def assembled(settings: Settings, catalog: Catalog, connector: Connector) 
         budget_bytes=settings.spool.budget,
         free_space_floor_bytes=settings.spool.free_space_floor,
     )
-    async with spool, connector.pool(settings.database.pool_size) as pool:
+    async with spool, connector.pool(max(settings.database.pool_size, settings.limits.jobs + 2)) as pool:
         try:
             yield _components(settings, catalog, connector, pool, spool, destinations, clock)
         finally:

@@ -13,8 +13,9 @@ import structlog
 from anyio.abc import TaskGroup
 
 from exportd.catalog import document
-from exportd.catalog.checker import check, resolve
+from exportd.catalog.checker import check
 from exportd.catalog.document import Catalog
+from exportd.catalog.resolver import resolve
 from exportd.daemon.assembly import Components, assembled
 from exportd.database.connector import Connector
 from exportd.database.migrator import migrate
@@ -22,6 +23,7 @@ from exportd.model.errors import SettingsError
 from exportd.schedules.limits import check_rule
 from exportd.settings.loader import declarations, load_all
 from exportd.settings.schema import Settings
+from exportd.settings.secrets import passwords_in
 from exportd.telemetry import logging
 
 _logger = structlog.get_logger()
@@ -30,7 +32,9 @@ _logger = structlog.get_logger()
 def run_daemon(config: Path) -> None:
     """Run until told to stop. Raises SettingsError, PermanentError or TransientError when it cannot start."""
     settings, catalog = load_all(config, check_rule=check_rule, load_catalog=document.load)
-    logging.configure(level=settings.log.level, line_format=settings.log.format)
+    logging.configure(
+        level=settings.log.level, line_format=settings.log.format, secrets=passwords_in(settings.database.dsn)
+    )
     anyio.run(serve, settings, catalog, backend_options={"use_uvloop": True})
 
 
@@ -63,11 +67,9 @@ async def _ready(connector: Connector, settings: Settings, catalog: Catalog) -> 
     async with connector.connection("start") as connection:
         for name in await migrate(connection):
             _logger.info("migration applied", migration=name)
-        used = {entity for each in declarations(settings, catalog) for entity in each.entities}
-        problems = [each for each in await check(catalog, connection)]
+        problems = await check(catalog, connection)
         if problems:
             raise SettingsError(problems)
-        _logger.debug("catalog checked", entities=len(catalog.entities), used=len(used))
         return await resolve(catalog, connection)
 
 

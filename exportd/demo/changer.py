@@ -20,7 +20,9 @@ from exportd.model.entity import EntityCode
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
 
-IsolationLevels = Literal["read_committed", "repeatable_read"]
+Isolation = Literal["read_committed", "repeatable_read", "serializable"]
+
+_ISOLATIONS: tuple[Isolation, ...] = ("read_committed", "read_committed", "read_committed", "repeatable_read")
 
 _DECK: Mapping[Action, int] = {
     Action.INSERT: 6,
@@ -29,7 +31,7 @@ _DECK: Mapping[Action, int] = {
     Action.UPDATE_NOTHING: 1,
     Action.UPSERT: 3,
     Action.DELETE: 3,
-    Action.CASCADE: 1,
+    Action.CASCADE: 2,
     Action.MOVE: 2,
     Action.REKEY: 2,
     Action.REPLACE: 1,
@@ -62,13 +64,22 @@ class _TakenBackError(Exception):
 class Changer:
     """Makes changes through a connection of its own; the same seed does the same to the same tables.
 
-    ``lock_timeout_s``: how long to wait for a record that another transaction has locked.
+    ``lock_timeout_s``: how long to wait for a record that another transaction has locked. ``isolations`` are those that
+    transactions choose from.
     """
 
-    def __init__(self, connection: Connection, seed: int, *, lock_timeout_s: float = 0.5) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        seed: int,
+        *,
+        lock_timeout_s: float = 0.5,
+        isolations: Sequence[Isolation] = _ISOLATIONS,
+    ) -> None:
         self._connection = connection
         self._random = Random(seed)
         self._lock_timeout_s = lock_timeout_s
+        self._isolations = isolations
         self._editor: Editor | None = None
         self._deck: list[Action] = []
 
@@ -119,15 +130,14 @@ class Changer:
 
     async def _transact(self, actions: Sequence[Action]) -> ChangeSummary:
         editor = await self._ready()
-        isolation: IsolationLevels = "repeatable_read" if self._random.random() < 0.25 else "read_committed"
+        isolation = self._random.choice(self._isolations)
         taken: Counter[Action] = Counter()
         try:
             async with self._connection.transaction(isolation=isolation):
                 timeout = f"{round(self._lock_timeout_s * 1000)}ms"
                 await self._connection.execute("SELECT set_config('lock_timeout', $1, true)", timeout)
                 rows = await self._take(actions, editor, taken)
-                if Action.ROLLBACK in actions:
-                    raise _TakenBackError
+                _take_back_if(Action.ROLLBACK in actions)
         except _TakenBackError:
             return ChangeSummary(actions=taken, rolled_back=1)
         except _CONFLICTS:
@@ -159,8 +169,7 @@ class Changer:
         try:
             async with self._connection.transaction():
                 await editor.perform(self._random.choice(_PLAIN))
-                if self._random.random() < _UNDONE_SAVEPOINTS:
-                    raise _TakenBackError
+                _take_back_if(self._random.random() < _UNDONE_SAVEPOINTS)
         except _TakenBackError:
             return difference(await read_tally(self._connection), before)
         return {}
@@ -175,3 +184,8 @@ class Changer:
                 raise PermanentError("the demo's tables are empty; fill them first", reason=Reason.NOT_FOUND)
             self._editor = Editor(self._connection, self._random, [row[0] for row in found])
         return self._editor
+
+
+def _take_back_if(condition: bool) -> None:
+    if condition:
+        raise _TakenBackError

@@ -150,3 +150,29 @@ FROM (
      FROM public.pricing WHERE organization_id = :organization AND id >= :near ORDER BY id LIMIT 1)
 ) AS list
 ON CONFLICT (id) DO UPDATE SET unit_price = excluded.unit_price * 1.1, version = pricing_bands.version + 1;
+
+-- name: withdraw_product
+-- A product that was launched before goes with everything that priced it. One statement, so that references among what
+-- goes are no obstacle.
+WITH product AS (
+    SELECT id, organization_id, code FROM public.products
+    WHERE organization_id = :organization AND code LIKE 'NEW-%' AND id >= :near ORDER BY id LIMIT 1
+), plan AS (
+    SELECT p.id FROM public.plans AS p JOIN product ON product_id = product.id
+), account_plan AS (
+    DELETE FROM public.account_plans AS a USING plan WHERE a.plan_id = plan.id
+), price AS (
+    DELETE FROM public.pricing AS p USING plan WHERE p.plan_id = plan.id
+), gone_plan AS (
+    DELETE FROM public.plans AS p USING plan WHERE p.id = plan.id
+), template AS (
+    DELETE FROM public.plan_templates AS t USING product WHERE t.product_id = product.id
+), meter AS (
+    DELETE FROM public.meters AS m USING product WHERE m.product_id = product.id
+), compound AS (
+    DELETE FROM public.compound_aggregations AS c USING product WHERE c.product_id = product.id
+), transaction_type AS (
+    DELETE FROM public.transaction_types AS t USING product
+    WHERE t.organization_id = product.organization_id AND t.code = product.code
+)
+DELETE FROM public.products AS p USING product WHERE p.id = product.id;

@@ -5,7 +5,7 @@ Everything that could be different each time (which record, which key, which tex
 place in the order of their keys, and those that another transaction has locked are passed over.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 from random import Random
@@ -13,7 +13,7 @@ from uuid import UUID
 
 from exportd.database import queries
 from exportd.database.connector import Connection
-from exportd.demo.named_parameters import bind
+from exportd.demo.named_parameters import Value, bind
 from exportd.demo.summary import Action
 
 _CHANGES = queries.parse(
@@ -47,7 +47,7 @@ _EDITED: Mapping[str, str] = {
 }
 _LEAVES = ("account_plans", "balance_transactions", "bill_line_items", "charges", "commitments", "plan_group_links",
            "pricing_bands")  # fmt: skip
-_BRANCHES = ("bills", "bills", "balances", "contracts", "plan_groups", "pricing", "accounts")
+_BRANCHES = ("bills", "bills", "balances", "contracts", "plan_groups", "pricing", "accounts", "products")
 _MOVABLE = ("account_plans", "balance_transactions", "bills", "charges", "commitments", "contracts", "plan_group_links")
 _REKEYABLE = ("bills", "plan_groups", "bill_line_items", "account_plans", "balance_transactions", "plan_group_links",
               "pricing_bands")  # fmt: skip
@@ -68,40 +68,50 @@ class Editor:
         self._random = random
         self._organizations = organizations
         self._time = _START
+        self._changes: Mapping[Action, Callable[[], Awaitable[bool]]] = {
+            Action.INSERT: self._insert,
+            Action.UPDATE: self._update_one,
+            Action.UPDATE_MANY: self._update_many,
+            Action.UPDATE_NOTHING: self._update_nothing,
+            Action.UPSERT: self._upsert,
+            Action.DELETE: self._delete_leaves,
+            Action.CASCADE: self._delete_branch,
+            Action.MOVE: self._move,
+            Action.REKEY: self._rekey,
+            Action.REPLACE: self._replace,
+            Action.PASSING: self._pass,
+        }
 
     async def perform(self, action: Action) -> bool:
         """Makes a change of this kind; False when no record was found for it in a few tables."""
+        make = self._changes.get(action)
+        if make is None:
+            raise ValueError(f"{action} is about transactions, which are the changer's")
         for _ in range(_TRIES):
-            if await self._try(action):
+            if await make():
                 return True
         return False
 
-    async def _try(self, action: Action) -> bool:
-        match action:
-            case Action.INSERT:
-                return await self._run(self._random.choice(_INSERTS)) > 0
-            case Action.UPSERT:
-                return await self._run(self._random.choice(_UPSERTS)) > 0
-            case Action.UPDATE:
-                return await self._update(1)
-            case Action.UPDATE_MANY:
-                return await self._update(self._random.randint(2, 60))
-            case Action.UPDATE_NOTHING:
-                return await self._update_nothing()
-            case Action.DELETE:
-                return await self._delete(self._random.choice(_LEAVES), self._random.choice((1, 1, 2, 5)))
-            case Action.CASCADE:
-                return await self._delete(self._random.choice(_BRANCHES), 1)
-            case Action.MOVE:
-                return await self._move()
-            case Action.REKEY:
-                return await self._rekey()
-            case Action.REPLACE:
-                return await self._replace()
-            case Action.PASSING:
-                return await self._pass()
-            case Action.SAVEPOINT | Action.ROLLBACK:
-                raise ValueError(f"{action} is about transactions, which are the changer's")
+    async def _insert(self) -> bool:
+        return await self._run(self._random.choice(_INSERTS)) > 0
+
+    async def _upsert(self) -> bool:
+        return await self._run(self._random.choice(_UPSERTS)) > 0
+
+    async def _update_one(self) -> bool:
+        return await self._update(1)
+
+    async def _update_many(self) -> bool:
+        return await self._update(self._random.randint(2, 60))
+
+    async def _delete_leaves(self) -> bool:
+        return await self._delete(self._random.choice(_LEAVES), self._random.choice((1, 1, 2, 5)))
+
+    async def _delete_branch(self) -> bool:
+        table = self._random.choice(_BRANCHES)
+        if table == "products":
+            return await self._run(_CHANGES["withdraw_product"]) > 0
+        return await self._delete(table, 1)
 
     async def _update(self, limit: int) -> bool:
         table = self._random.choice(tuple(_EDITED))
@@ -165,18 +175,21 @@ class Editor:
         return await self._execute("DELETE FROM public.bills WHERE id = $1", key) > 0
 
     async def _run(self, statement: str, *, key: UUID | None = None) -> int:
-        text, arguments = bind(
-            statement,
-            {
-                "id": key or self._key(),
-                "organization": self._random.choice(self._organizations),
-                "near": self._key(),
-                "at": self._now(),
-                "text": self._text(),
-                "number": self._random.randint(1, 8),
-            },
-        )
-        return await self._execute(text, *arguments)
+        values: dict[str, Value] = {
+            "id": key or self._key(),
+            "organization": self._random.choice(self._organizations),
+            "near": self._key(),
+            "at": self._now(),
+            "text": self._text(),
+            "number": self._random.randint(1, 8),
+        }
+        text, arguments = bind(statement, values)
+        done = await self._execute(text, *arguments)
+        if not done and ":near" in statement:
+            # Nothing from there to the end of the keys: begin at the first.
+            text, arguments = bind(statement, {**values, "near": UUID(int=0)})
+            done = await self._execute(text, *arguments)
+        return done
 
     async def _pick(self, table: str, limit: int) -> list[UUID]:
         """The keys of at most so many neighbours in the order of keys, now locked."""

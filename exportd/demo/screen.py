@@ -41,7 +41,7 @@ class Screen:
         self._console.print(f"\n[bold]{title}[/bold]  [dim]({elapsed:.1f} s)[/dim]" if self.live else f"\n{title}")
 
     def line(self, text: str = "") -> None:
-        self._console.print(text, markup=False)
+        self._console.print(text, markup=False, soft_wrap=True)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """The first column is text, the others are numbers."""
@@ -50,7 +50,7 @@ class Screen:
             table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
         for row in rows:
             table.add_row(*(f"{each:,}" if isinstance(each, int) else str(each) for each in row))
-        self._console.print(table)
+        self._console.print(table, soft_wrap=not self.live)
 
     async def follow(self, progress: Progress) -> None:
         """Show the figures live until it is finished; without a terminal, one line at the end is enough."""

@@ -21,11 +21,12 @@ import anyio.to_thread
 
 from exportd.catalog import document
 from exportd.catalog.document import Catalog
-from exportd.database.connector import Connector
+from exportd.database.connector import Connection, Connector
 from exportd.database.postgres_server import PostgresServer
 from exportd.demo.changer import Changer
 from exportd.demo.generator import fill
 from exportd.demo.installer import create_tables
+from exportd.demo.open_transaction import OpenTransaction
 from exportd.demo.replay import compare
 from exportd.demo.screen import Screen
 from exportd.jobs.job_record import JobRecord
@@ -41,7 +42,6 @@ _ORGANIZATIONS = 3
 _SCHEDULE = "everything"
 _DEADLINE_S = 300.0
 _CHANGES_PER_ROUND = 200
-_ROUNDS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,7 @@ async def tell(directory: Path, *, rows: int, keep: bool, screen: Screen | None 
     Raises SettingsError when the directory holds something else, or no Postgres is to be found.
     """
     screen = screen or Screen()
-    directory = directory.absolute()
-    await anyio.to_thread.run_sync(_clear, directory)
+    directory = await anyio.to_thread.run_sync(_clear, directory)
     screen.chapter("A Postgres of our own")
     async with PostgresServer(directory=directory / "postgres", settings={"fsync": "off"}) as server:
         stage = _Stage(directory, await server.create_database("demo"))
@@ -82,13 +81,14 @@ async def tell(directory: Path, *, rows: int, keep: bool, screen: Screen | None 
         async with _daemon(stage) as process, Connector(stage.dsn).pool(2) as pool:
             jobs, schedules = JobTable(pool), ScheduleTable(pool)
             runs = [await _wait(jobs, await _first_jobs(jobs, process, stage), screen, process, stage)]
-            for number in range(1, _ROUNDS + 1):
-                await _change(stage, number, screen)
-                screen.chapter(
-                    f"Run {number + 1}: only what changed (a schedule runs every 15 minutes at most; here by hand)"
-                )
-                fired = [await schedules.fire_now(each, _SCHEDULE) for each in organizations]
-                runs.append(await _wait(jobs, fired, screen, process, stage))
+            async with Connector(stage.dsn).connection("demo changes") as connection:
+                late = await _change(connection, stage, 1, screen)
+                screen.chapter("Run 2: only what changed (by hand; a schedule runs every 15 minutes at most)")
+                runs.append(await _wait(jobs, await _fire(schedules, organizations), screen, process, stage))
+                screen.line(f"The transaction that was open meanwhile commits: {await late.commit()}")
+                await (await _change(connection, stage, 2, screen)).rollback()
+            screen.chapter("Run 3: what changed since, and the late transaction; what was rolled back never existed")
+            runs.append(await _wait(jobs, await _fire(schedules, organizations), screen, process, stage))
             _show_files(stage, runs, screen)
             equal = await _prove(stage, catalog, organizations, screen)
             if keep:
@@ -101,15 +101,17 @@ async def tell(directory: Path, *, rows: int, keep: bool, screen: Screen | None 
 # --- the stage ------------------------------------------------------------------------------------------------------
 
 
-def _clear(directory: Path) -> None:
-    """Make room for a new run, but only where an earlier one was."""
+def _clear(directory: Path) -> Path:
+    """Make room for a new run, but only where an earlier one was; the directory's absolute path."""
+    directory = directory.absolute()
     if directory.exists() and any(directory.iterdir()):
         if not (directory / _MARKER).exists():
             raise SettingsError.of("is not empty and not of an earlier demo; give another --dir", where=str(directory))
         for name in ("postgres", "exports", "spool"):
             shutil.rmtree(directory / name, ignore_errors=True)
-    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "exports").mkdir(parents=True, exist_ok=True)
     (directory / _MARKER).touch()
+    return directory
 
 
 def _write_configuration(stage: _Stage) -> Catalog:
@@ -207,8 +209,8 @@ def totals(records: Sequence[JobRecord]) -> dict[EntityCode, EntityProgress]:
     """The figures of several jobs, added up by entity."""
     added: dict[EntityCode, EntityProgress] = defaultdict(EntityProgress)
     for record in records:
-        for entity, each in record.progress.entities.items():
-            total = added[entity]
+        for entity in record.job.entities:
+            each, total = record.progress.of(entity), added[entity]
             total.rows += each.rows
             total.deleted_rows += each.deleted_rows
             total.files += each.files
@@ -247,11 +249,19 @@ def _require_running(process: subprocess.Popen[bytes], stage: _Stage) -> None:
         raise PermanentError("The daemon ended: " + "\n".join(words), reason=Reason.BUG)
 
 
-async def _change(stage: _Stage, number: int, screen: Screen) -> None:
+async def _fire(schedules: ScheduleTable, organizations: Sequence[OrganizationId]) -> list[JobId]:
+    return [await schedules.fire_now(each, _SCHEDULE) for each in organizations]
+
+
+async def _change(connection: Connection, stage: _Stage, number: int, screen: Screen) -> OpenTransaction:
+    """Changes of every kind; the last few are left in an open transaction on ``connection``."""
     screen.chapter(f"Changes of every kind, round {number}")
-    async with Connector(stage.dsn).connection("demo changes") as connection:
-        summary = await Changer(connection, seed=number).burst(size=_CHANGES_PER_ROUND)
+    async with Connector(stage.dsn).connection("demo changes") as other:
+        summary = await Changer(other, seed=number).burst(size=_CHANGES_PER_ROUND)
     screen.line(str(summary))
+    screen.line(", ".join(f"{count} {action}" for action, count in summary.actions.items()))
+    screen.line("And one transaction is left open.")
+    return await Changer(connection, seed=100 + number).open()
 
 
 # --- the end --------------------------------------------------------------------------------------------------------

@@ -71,6 +71,16 @@ class ChangeSummary:
             conflicts=self.conflicts + other.conflicts,
         )
 
+    def __str__(self) -> str:
+        total = self.total
+        ends = [f"{self.committed} transactions committed", f"{self.rolled_back} rolled back"]
+        if self.conflicts:
+            ends.append(f"{self.conflicts} given up for another's sake")
+        return (
+            f"{total.inserted:,} rows inserted, {total.updated:,} updated, {total.deleted:,} deleted"
+            f" in {len(self.rows)} entities; {', '.join(ends)}"
+        )
+
     @property
     def total(self) -> RowCounts:
         """The rows of all entities together."""

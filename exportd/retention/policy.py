@@ -16,13 +16,15 @@ from exportd.model.job import JobId, JobState
 
 @dataclass(frozen=True, slots=True)
 class SpooledJob:
-    """What the job table knows of a job that has files in the spool. ``finished_at`` is set when it is
-    finished.
+    """What the job table knows of a job that has files in the spool.
+
+    ``sealed_here`` says that the job was sealed and that this spool holds its parts. ``finished_at`` is set when
+    it is finished.
     """
 
     id: JobId
     state: JobState
-    sealed: bool
+    sealed_here: bool
     finished_at: datetime | None
 
 

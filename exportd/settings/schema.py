@@ -214,7 +214,8 @@ class DestinationSettings(Section):
     """The kind of destination."""
 
     directory: FilePath
-    """The directory that receives the files. It has to be there: beside a share that is not mounted nothing is written."""
+    """The directory that receives the files. It has to be there: beside a share that is not mounted nothing is
+    written."""
 
     prefix: Annotated[str, AfterValidator(check_prefix)] = ""
     """A folder inside it, for all files of this destination."""

@@ -35,6 +35,7 @@ OTHER = OrganizationId("other")
 
 Key = tuple[Any, ...]
 
+_SHARED = "captured"
 _numbers = itertools.count(1)
 
 
@@ -156,9 +157,12 @@ class Captured:
         columns = ", ".join(f"{identifier(str(each.column))} AS {identifier(each.name)}" for each in self.entity.fields)
         tenant = self.entity.tenant
         where = f" WHERE {identifier(tenant)}::text = $1" if tenant else " WHERE $1::text IS NOT NULL"
-        query = f"SELECT row_to_json(r.*) FROM (SELECT {columns}, false AS deleted FROM {table(self.entity.table)}{where}) r"
+        rows = f"SELECT {columns}, false AS deleted FROM {table(self.entity.table)}{where}"
         async with self.workshop.connector.export_session() as connection:
-            return [json.loads(row[0]) for row in await connection.fetch(query, organization)]
+            return [
+                json.loads(row[0])
+                for row in await connection.fetch(f"SELECT row_to_json(r.*) FROM ({rows}) AS r", organization)
+            ]
 
 
 @dataclass
@@ -177,7 +181,7 @@ class Workshop:
 
     async def session(self, *, user: str = "postgres") -> Connection:
         """Another session of the application, closed at the end of the test."""
-        connection = await asyncpg.connect(f"{self.dsn}&user={user}")
+        connection = await asyncpg.connect(self.server.dsn(_SHARED, user=user))
         self._exit_stack.push_async_callback(connection.close, timeout=5)
         await connection.execute(f"SET search_path = {identifier(self.schema)}, public")
         return connection
@@ -260,19 +264,17 @@ async def open_workshop(server: PostgresServer) -> AsyncIterator[Workshop]:
         )
 
 
-_shared: set[tuple[int, str]] = set()
+_prepared: set[str] = set()
 
 
 async def _shared_database(server: PostgresServer) -> str:
-    name = "captured"
-    dsn = server.dsn(name)
-    if (id(server), dsn) not in _shared:
-        await server.drop_database(name)
-        await server.create_database(name, TEMPLATE)
+    dsn = server.dsn(_SHARED)
+    if dsn not in _prepared:
+        await server.create_database(_SHARED, TEMPLATE)
         connection = await asyncpg.connect(dsn)
         await connection.execute("CREATE EXTENSION citext")
         await connection.close()
-        _shared.add((id(server), dsn))
+        _prepared.add(dsn)
     return dsn
 
 

@@ -37,10 +37,10 @@ class Awkward:
     def schedule(self) -> Schedule:
         return Schedule(OrganizationId("o"))
 
-    async def refill(self) -> None:
-        """Bring the table back to what it was at first."""
+    async def refill(self, *, big: bool) -> None:
+        """Bring the table back to what it was at first; unless ``big``, the biggest values are left out."""
         await self.judge.execute("DELETE FROM public.awkward")
-        await fill_table(self.judge, self.columns)
+        await fill_table(self.judge, self.columns, big=big)
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "partitioned"])

@@ -59,8 +59,8 @@ async def test_expressions_are_spelled_like_columns(awkward: Awkward) -> None:
 async def test_cells_are_spelled_as_documented(awkward: Awkward) -> None:
     """Cast back, the padding of char(n) and the spelling of times would be lost."""
     export = await awkward.exporter.run(awkward.schedule(), ExportFormat.CSV)
-    names = awkward.entity.field_names
-    cells = {name: [row[names.index(name)] for row in csv_rows(export["AWKWARD"].content)] for name in names}
+    columns = zip(*csv_rows(export["AWKWARD"].content), strict=True)
+    cells = dict(zip(awkward.entity.field_names, columns, strict=True))
     assert "ab   " in cells["padded"]
     assert {"infinity", "0044-03-15T12:00:00 BC", "10000-01-01T00:00:00"} <= set(cells["stamp"])
     assert "2026-02-01T00:29:59.999999+00:00" in cells["instant"]

@@ -30,9 +30,11 @@ class Column:
     values: Sequence[str]
     form: JsonForm = JsonForm.SCALAR
 
-    def value(self, row: int) -> str:
+    def value(self, row: int, *, big: bool = True) -> str:
         """The value of a row, as an SQL expression."""
         text = self.values[row % len(self.values)]
+        if not big:
+            text = text.replace(str(_BIG), "7")
         return f"({text if text.startswith(_EXPRESSIONS) else _quoted(text)})::{self.type}"
 
 
@@ -51,7 +53,7 @@ _ALL_BYTES = (
 )
 _CONTROLS = "(SELECT string_agg(chr(i), '' ORDER BY i) FROM generate_series(1, 31) AS i)"
 _EXPRESSIONS = ("repeat(", "decode(", "(SELECT")
-_BIG = 3_000_000
+_BIG = 1_000_000
 
 _TEXTS = (
     "",
@@ -84,8 +86,8 @@ _TEXTS = (
     "[null]",
     "=1+1",
     _CONTROLS,
-    f"repeat('x', {_BIG})",
-    f"repeat(E'\"\\n,', {_BIG // 3})",
+    f"repeat('three', {_BIG})",
+    f"repeat(E'\"\\n,', {_BIG})",
 )
 
 _JSON_TEXTS = (
@@ -207,7 +209,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("padded", "char(5)", ("ab", "", "a b", "\n", '"', "ünïcö")),
     Column("letter", '"char"', ("a", "", '"', ",")),
     Column("label", "name", ("pg_catalog", 'a"b', "")),
-    Column("octets", "bytea", ("\\x", "\\x00", "\\x5c", _ALL_BYTES, f"decode(repeat('00ff5c', {_BIG // 3}), 'hex')")),
+    Column("octets", "bytea", ("\\x", "\\x00", "\\x5c", _ALL_BYTES, f"decode(repeat('00ff5c', {_BIG}), 'hex')")),
     Column("day", "date", (*_DATES, "4713-01-01 BC", "5874897-12-31")),
     Column("stamp", "timestamp", _TIMES),
     Column("stamp_0", "timestamp(0)", _TIMES[:6]),
@@ -361,9 +363,9 @@ async def create_table(connection: Connection, columns: Sequence[Column], *, par
         await connection.execute("ALTER TABLE public.awkward DROP junk")
 
 
-async def fill_table(connection: Connection, columns: Sequence[Column]) -> None:
-    """Every value of every column, and a row of NULLs."""
-    for statement in _insertions(columns):
+async def fill_table(connection: Connection, columns: Sequence[Column], *, big: bool = True) -> None:
+    """Every value of every column, and a row of NULLs; unless ``big``, the biggest are small."""
+    for statement in _insertions(columns, big=big):
         await connection.execute(statement)
 
 
@@ -386,10 +388,10 @@ def awkward_entity(columns: Sequence[Column]) -> Entity:
     )
 
 
-def _insertions(columns: Sequence[Column]) -> Iterator[str]:
+def _insertions(columns: Sequence[Column], *, big: bool) -> Iterator[str]:
     names = ", ".join(each.name for each in columns)
     for row in range(ROWS):
-        values = ",\n".join(each.value(row) for each in columns)
+        values = ",\n".join(each.value(row, big=big) for each in columns)
         yield f"INSERT INTO public.awkward (id, organization, {names}) VALUES ({row}, 'o', {values})"
     yield f"INSERT INTO public.awkward (id, organization) VALUES ({NULL_ROW}, 'o')"
 

@@ -1,0 +1,114 @@
+"""An exporter in a process of its own, on uvloop like the daemon, that takes orders: ``python -m benchmarks.exporter``.
+
+Each line of standard input is an order in JSON, each line of standard output what came of it. The time is taken here,
+around the extraction: triggers checked, snapshot, COPY, gzip, SHA-256, files durable in the spool.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+import structlog
+
+from benchmarks.bills import BILLS, CATALOG, job_of_bills
+from exportd.catalog import document
+from exportd.changes.installer import CaptureInstaller, capture_is_intact
+from exportd.database.connector import Connector
+from exportd.extractor import Extractor
+from exportd.model.job import JobProgress
+from exportd.model.position import Position
+from exportd.model.schedule import ExportFormat
+from exportd.parts.spool import Spool
+from exportd.settings.schema import LimitSettings
+from exportd.snapshots.opener import SnapshotOpener
+from exportd.snapshots.reader import Reader
+
+_SPOOL_BUDGET_BYTES = 50 * 1000**3
+
+
+class Exporter:
+    """Exports the bills of a database as often as it is asked, and remembers where it was."""
+
+    def __init__(self, dsn: str, spool: Spool) -> None:
+        self._connector = Connector(dsn)
+        self._catalog = document.load(CATALOG)
+        self._spool = spool
+        self._positions: dict[str, Position] = {}
+
+    async def obey(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        """Export: everything, or what changed ``since`` the export that was called so in its ``name``."""
+        job = job_of_bills(ExportFormat(order["format"]))
+        since = order["since"]
+        progress = JobProgress()
+        extractor = self._extractor(order["streams"])
+        cpu_before, start = _cpu_s(), time.perf_counter()
+        extraction, parts = await extractor.extract(
+            job,
+            {} if since is None else {BILLS: self._positions[since]},
+            forced={},
+            progress=progress,
+            on_part_started=lambda _: None,
+        )
+        seconds = time.perf_counter() - start
+        cpu_s = _cpu_s() - cpu_before
+        await self._spool.remove_job(job.id)
+        (self._positions[order["name"]],) = extraction.positions(job)
+        (bills,) = extraction.entities
+        return {
+            "seconds": seconds,
+            "cpu_s": cpu_s,
+            "mode": bills.mode,
+            "rows": bills.rows,
+            "deleted_rows": bills.deleted_rows,
+            "content_bytes": sum(part.content_bytes for part in parts),
+            "size_bytes": sum(part.size_bytes for part in parts),
+            "peak_bytes": _peak_bytes(),
+        }
+
+    def _extractor(self, streams: int) -> Extractor:
+        return Extractor(
+            catalog=self._catalog,
+            installer=CaptureInstaller(self._connector, pause=anyio.sleep),
+            opener=SnapshotOpener(self._connector, is_intact=capture_is_intact, pause=anyio.sleep),
+            reader=Reader(self._connector, streams=streams, stream_threshold_bytes=1),
+            spool=self._spool,
+            part_size_bytes=LimitSettings().part_size,
+        )
+
+
+def _cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process ever had (VmHWM)."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        # Not Linux; there the figure of getrusage may also count what the parent had before it became this program.
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    line = next(each for each in status.read_text().splitlines() if each.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def _orders() -> Iterator[str]:
+    return iter(sys.stdin.readline, "")
+
+
+async def serve(dsn: str, directory: Path) -> None:
+    """Obey until standard input ends."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    orders = _orders()
+    async with Spool(directory, budget_bytes=_SPOOL_BUDGET_BYTES, free_space_floor_bytes=0) as spool:
+        exporter = Exporter(dsn, spool)
+        while order := await anyio.to_thread.run_sync(next, orders, ""):
+            print(json.dumps(await exporter.obey(json.loads(order))), flush=True)
+
+
+if __name__ == "__main__":
+    anyio.run(serve, sys.argv[1], Path(sys.argv[2]), backend_options={"use_uvloop": True})

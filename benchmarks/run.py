@@ -1,0 +1,74 @@
+"""Runs the benchmarks, prints a table, writes ``results.json`` beside this file.
+
+Every benchmark has servers of its own, which are gone at the end. Nothing is measured in parallel.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import anyio
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import full_export
+from benchmarks.bills import Say
+from benchmarks.measurement import Measurement, Options
+
+RESULTS = Path(__file__).with_name("results.json")
+
+Benchmark = Callable[[Options, Say], Awaitable[list[Measurement]]]
+
+BENCHMARKS: Mapping[str, Benchmark] = {
+    "full_export": full_export.measure,
+}
+
+
+def main() -> None:
+    """The command."""
+    arguments = _parser().parse_args()
+    options = Options(major=arguments.major, rounds=arguments.rounds, quick=arguments.quick)
+    console = Console(stderr=True)
+    measurements: list[Measurement] = []
+    for name in arguments.only or BENCHMARKS:
+        start = time.monotonic()
+        with console.status(name) as status:
+
+            def say(what: str, name: str = name) -> None:
+                status.update(f"{name}: {what}")
+
+            measurements += anyio.run(BENCHMARKS[name], options, say, backend_options={"use_uvloop": True})
+        console.print(f"{name}: done in {time.monotonic() - start:.0f} s", style="dim")
+        # After each, so that a run that is broken off has left what it measured.
+        _write(measurements)
+    Console().print(_table(measurements))
+    if options.quick:
+        console.print("Small sizes: these ratios mean little.", style="yellow")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", choices=BENCHMARKS, action="append", help="this benchmark (can be given again)")
+    parser.add_argument("--major", type=int, metavar="N", help="the Postgres to take, such as 15 (default: the newest)")
+    parser.add_argument("--rounds", type=int, metavar="N", help="how often to repeat what is compared")
+    parser.add_argument("--quick", action="store_true", help="small sizes and one round, to see whether it works")
+    return parser
+
+
+def _write(measurements: list[Measurement]) -> None:
+    entries = [{**asdict(each), "ratio": round(each.ratio, 4)} for each in measurements]
+    RESULTS.write_text(json.dumps(entries, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _table(measurements: list[Measurement]) -> Table:
+    table = Table("what", "ratio", "limit", "", "detail", header_style="bold")
+    table.columns[1].justify = table.columns[2].justify = "right"
+    for each in measurements:
+        sign = "≤" if each.better == "lower" else "≥"
+        verdict = "" if each.limit is None else "[green]ok" if each.within_limit else "[red]MISSED"
+        limit = "" if each.limit is None else f"{sign} {each.limit:.4g}"
+        table.add_row(each.name, f"{each.ratio:.3g}", limit, verdict, each.detail)
+    return table

@@ -1,0 +1,56 @@
+"""A Postgres of the benchmarks' own, set up as one for production on this machine would be, and its programs."""
+
+import os
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import asyncpg
+
+from benchmarks.measurement import Options
+from exportd.database.connector import Connection
+from exportd.database.postgres_server import PostgresServer, find_binaries
+
+_SETTINGS = {
+    # fsync and synchronous_commit stay on: capture's price is paid at commit.
+    "shared_buffers": "1GB",
+    "effective_cache_size": "4GB",
+    "maintenance_work_mem": "256MB",
+    "max_wal_size": "8GB",
+    "checkpoint_timeout": "30min",
+    "random_page_cost": "1.1",
+}
+
+_CLIENT_SETTINGS = "-c jit=off -c client_min_messages=error -c search_path=pg_catalog -c TimeZone=UTC -c DateStyle=ISO"
+"""What exports set on their connections too, so that psql is sent the same bytes by the same plan."""
+
+
+@asynccontextmanager
+async def benchmark_server(options: Options, **settings: str) -> AsyncIterator[PostgresServer]:
+    """A server that is gone at the end, with ``settings`` beside the usual ones."""
+    binaries = find_binaries(options.major)
+    if not binaries:
+        raise SystemExit(f"no Postgres {options.major or ''} is on this machine")
+    async with PostgresServer(binaries=binaries[0], settings={**_SETTINGS, **settings}) as server:
+        yield server
+
+
+@asynccontextmanager
+async def connection_to(dsn: str) -> AsyncIterator[Connection]:
+    """A connection of the benchmark itself."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        yield connection
+    finally:
+        await connection.close(timeout=5)
+
+
+async def run(command: list[str]) -> str:
+    """What a program prints; its end with an error, or a word of complaint, ends the benchmark."""
+    outcome = await anyio.run_process(
+        command, check=False, stderr=subprocess.PIPE, env={**os.environ, "PGOPTIONS": _CLIENT_SETTINGS}
+    )
+    if outcome.returncode:
+        raise RuntimeError(f"{command[0]}: {outcome.stderr.decode(errors='replace').strip()}")
+    return outcome.stdout.decode(errors="replace")
