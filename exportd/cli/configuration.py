@@ -42,11 +42,12 @@ async def tables(path: Path) -> "AsyncIterator[Pool]":
     from exportd.model.reason import Reason
 
     settings, _ = load(path)
-    async with connector(settings).pool(1) as pool:
-        async with pool.acquire() as connection:
-            if await pending(connection):
-                raise PermanentError(
-                    "The database does not have exportd's tables yet. Start the daemon once with `exportd run`.",
-                    reason=Reason.DATABASE_NOT_MIGRATED,
-                )
+    database = connector(settings)
+    async with database.connection("command") as connection:
+        if await pending(connection):
+            raise PermanentError(
+                "The database does not have exportd's tables yet. Start the daemon once with `exportd run`.",
+                reason=Reason.DATABASE_NOT_MIGRATED,
+            )
+    async with database.pool(1) as pool:
         yield pool

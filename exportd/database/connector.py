@@ -50,8 +50,13 @@ _EXPORT_SETTINGS: Mapping[str, str] = {
     "IntervalStyle": "postgres",
     "bytea_output": "hex",
     "extra_float_digits": "1",
+    "quote_all_identifiers": "off",  # regclass and its kin
     "xmlbinary": "base64",
     "lc_monetary": "C",
+    # Deleted records are read back from their text form.
+    "array_nulls": "on",
+    "xmloption": "content",
+    "transform_null_equals": "off",
     "standard_conforming_strings": "on",
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
