@@ -14,7 +14,7 @@ import anyio
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import full_export
+from benchmarks import full_export, incremental, memory
 from benchmarks.bills import Say
 from benchmarks.measurement import Measurement, Options
 
@@ -24,6 +24,8 @@ Benchmark = Callable[[Options, Say], Awaitable[list[Measurement]]]
 
 BENCHMARKS: Mapping[str, Benchmark] = {
     "full_export": full_export.measure,
+    "memory": memory.measure,
+    "incremental": incremental.measure,
 }
 
 

@@ -55,13 +55,17 @@ class Deliverer:
 
     @asynccontextmanager
     async def delivery(
-        self, job: Job, code: DestinationCode, progress: JobProgress
+        self, job: Job, code: DestinationCode, progress: JobProgress, sealed: Extraction | None
     ) -> AsyncIterator["DestinationDelivery"]:
         """A job's way to one destination; what is not published when the block ends is aborted.
 
-        Raises PermanentError when the destination is not declared any more.
+        A job that is ``sealed`` already keeps the type tokens of its seal, whatever the catalog says by now. Raises
+        PermanentError when the destination is not declared any more.
         """
         destination = self._destinations.get(job.organization, code)
+        token_of = self._type_token
+        if sealed is not None:
+            token_of = {each.entity: each.type_token for each in sealed.entities}.__getitem__
 
         def count(_: Part) -> None:
             progress.published_files += 1
@@ -69,7 +73,7 @@ class Deliverer:
         async with Delivery(
             destination=code,
             store=destination.store,
-            key_of=lambda entity, number: _key(job, destination, self._type_token(entity), number),
+            key_of=lambda entity, number: _key(job, destination, token_of(entity), number),
             limiter=self._limiter,
             retry=self._retry,
             on_published=count,

@@ -58,6 +58,8 @@ class Extractor:
         (alone, not in a group), and leaves no file then.
         """
         entities = [self._entity(code) for code in job.entities]
+        if job.schedule_id is None:
+            forced = dict.fromkeys(job.entities, FullReason.AD_HOC)
         # Before the snapshot, so that what is put right here is complete from this snapshot on.
         await self._installer.install(entities)
         progress.entities.clear()

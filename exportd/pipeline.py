@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import anyio
 import structlog
 
+from exportd.cleaner import Cleaner
 from exportd.deliverer import Deliverer, DestinationDelivery, History, spool_manifest
 from exportd.extractor import Extractor
 from exportd.jobs.job_table import JobTable
@@ -38,9 +39,12 @@ _logger = structlog.get_logger()
 class Pipeline:
     """Runs jobs, each under its lease. One serves all jobs."""
 
-    def __init__(self, *, extractor: Extractor, deliverer: Deliverer, jobs: JobTable, spool: Spool) -> None:
+    def __init__(
+        self, *, extractor: Extractor, deliverer: Deliverer, cleaner: Cleaner, jobs: JobTable, spool: Spool
+    ) -> None:
         self._extractor = extractor
         self._deliverer = deliverer
+        self._cleaner = cleaner
         self._jobs = jobs
         self._spool = spool
 
@@ -60,11 +64,12 @@ class Pipeline:
                 return
 
     async def _run(self, lease: Lease, progress: JobProgress, forced: Mapping[EntityCode, FullReason]) -> None:
-        async with self._deliveries(lease, progress) as deliveries:
-            if lease.phase is JobPhase.EXTRACTING:
+        sealed = None if lease.phase is JobPhase.EXTRACTING else await self._sealed(lease)
+        async with self._deliveries(lease, progress, sealed) as deliveries:
+            if sealed is None:
                 extraction, parts = await self._extract_and_seal(lease, progress, forced, deliveries)
             else:
-                extraction, parts = await self._resume(lease, deliveries)
+                extraction, parts = sealed, await self._resume(lease, deliveries)
             await self._jobs.publishing(lease)
             await self._publish(lease, extraction, parts, deliveries)
         await self._spool.write_manifest(lease.job.id, spool_manifest(lease.job, extraction, parts))
@@ -96,28 +101,36 @@ class Pipeline:
         await self._jobs.seal(lease, parts=parts, extraction=extraction.to_json(), spool_id=self._spool.id)
         return extraction, parts
 
-    async def _resume(
-        self, lease: Lease, deliveries: Sequence[DestinationDelivery]
-    ) -> tuple[Extraction, tuple[Part, ...]]:
-        """Go on from the seal, with what the spool and Postgres remember."""
-        sealed = await self._jobs.extraction(lease.job.id)
-        if sealed is None:
+    async def _sealed(self, lease: Lease) -> Extraction:
+        """What was read before the seal."""
+        document = await self._jobs.extraction(lease.job.id)
+        if document is None:
             raise AssertionError("a sealed job has its extraction")
+        return Extraction.from_json(document)
+
+    async def _resume(self, lease: Lease, deliveries: Sequence[DestinationDelivery]) -> tuple[Part, ...]:
+        """Go on from the seal, with what the spool and Postgres remember."""
         parts = await self._jobs.parts(lease.job.id)
         spooled = await verify(self._spool.job_folder(lease.job.id), parts)
         for each in deliveries:
             each.uploads.resume(spooled)
-        return Extraction.from_json(sealed), parts
+        return parts
 
     @asynccontextmanager
-    async def _deliveries(self, lease: Lease, progress: JobProgress) -> AsyncIterator[list[DestinationDelivery]]:
+    async def _deliveries(
+        self, lease: Lease, progress: JobProgress, sealed: Extraction | None
+    ) -> AsyncIterator[list[DestinationDelivery]]:
         """A delivery to each destination that does not have everything yet; aborted unless published."""
-        delivered = {each.destination for each in await self._jobs.deliveries(lease.job.id)}
+        job = lease.job
+        delivered = {each.destination for each in await self._jobs.deliveries(job.id)}
+        lacking = [code for code in job.destinations if code not in delivered]
+        if _had_attempts(lease):
+            for code in lacking:
+                await self._cleaner.abort_uploads(job, code)
         async with AsyncExitStack() as stack:
             yield [
-                await stack.enter_async_context(self._deliverer.delivery(lease.job, code, progress))
-                for code in lease.job.destinations
-                if code not in delivered
+                await stack.enter_async_context(self._deliverer.delivery(job, code, progress, sealed))
+                for code in lacking
             ]
 
     async def _publish(
@@ -128,6 +141,7 @@ class Pipeline:
 
         async def publish(delivery: DestinationDelivery) -> None:
             try:
+                await self._clear_the_way(lease, delivery.destination.code)
                 history = await self._history(lease, delivery.destination.code)
                 digest = await delivery.publish(extraction, parts, history)
                 await self._jobs.record_delivery(lease, delivery.destination.code, digest)
@@ -142,6 +156,13 @@ class Pipeline:
         if failures:
             raise _joined(failures)
 
+    async def _clear_the_way(self, lease: Lease, destination: DestinationCode) -> None:
+        """Nothing half-done may lie beside what is published now."""
+        if lease.job.schedule_id is not None:
+            await self._cleaner.clear_schedule(lease.job.schedule_id, destination)
+        if _had_attempts(lease) and lease.phase is JobPhase.EXTRACTING:
+            await self._cleaner.make_way(lease.job, destination)
+
     async def _history(self, lease: Lease, destination: DestinationCode) -> History:
         schedule, job = lease.job.schedule_id, lease.job.id
         if schedule is None:
@@ -153,6 +174,11 @@ class Pipeline:
             Predecessor(job_id=last[0], sha256=last[1]),
             await self._jobs.redelivered(schedule, destination, other_than=job),
         )
+
+
+def _had_attempts(lease: Lease) -> bool:
+    """Whether somebody held the job before: there may be something left of that."""
+    return lease.fence > 1
 
 
 def _joined(failures: Sequence[ExportdError]) -> ExportdError:

@@ -413,21 +413,30 @@ END
 """
 
     def _row_body(self, *, reordered: bool) -> str:
-        """For each row, where a subscription's worker writes."""
+        """For each row, where a subscription's worker writes.
+
+        The statements are planned anew each time: a plan that expands a row variable does not notice ALTER TABLE.
+        """
         moved = f"""
-    WHERE TG_OP = 'DELETE' OR NOT EXISTS (SELECT FROM {self._rows("(SELECT NEW.*)", "n")}
-                                          WHERE {self._same("o", "n")})"""
+    WHERE NOT EXISTS (SELECT FROM {self._rows("(SELECT ($2).*)", "n")}
+                      WHERE {self._same("o", "n")})"""
         tenant = f", CASE WHEN n.known THEN n.{TENANT_COLUMN} END" if self._entity.tenant else ""
         keys = ", ".join(f"ARRAY[n.{key}]" for key in self._keys)
+        image = "o.row::pg_catalog.text"
+        written = f"""INSERT INTO {self._log} (op, {self._logged()})
+    SELECT CASE WHEN n.known THEN 'U' ELSE 'T' END::pg_catalog."char", {keys}{tenant}
+    FROM {self._rows("(SELECT ($1).*)", "n")}"""
+        moved_away = self._log_images("(SELECT ($1).*)", image, reordered=reordered, where=moved)
+        gone = self._log_images("(SELECT ($1).*)", image, reordered=reordered)
         return f"""{_USE_COLUMN}
 BEGIN
-  IF TG_OP <> 'DELETE' THEN
-    INSERT INTO {self._log} (op, {self._logged()})
-    SELECT CASE WHEN n.known THEN 'U' ELSE 'T' END::pg_catalog."char", {keys}{tenant}
-    FROM {self._rows("(SELECT NEW.*)", "n")};
-  END IF;
-  IF TG_OP <> 'INSERT' THEN
-    {self._log_images("(SELECT OLD.*)", "o.row::pg_catalog.text", reordered=reordered, where=moved)}
+  IF TG_OP = 'DELETE' THEN
+    EXECUTE {literal(gone)} USING OLD;
+  ELSE
+    EXECUTE {literal(written)} USING NEW;
+    IF TG_OP = 'UPDATE' THEN
+      EXECUTE {literal(moved_away)} USING OLD, NEW;
+    END IF;
   END IF;
   {self._ring()}
   RETURN NULL;
@@ -462,6 +471,11 @@ def _present(root: Relation, name: str) -> Column:
     if column is None:
         raise PermanentError(
             f"{root.name} has no column {name}, which the catalog names as key or tenant column.",
+            reason=Reason.CATALOG_MISMATCH,
+        )
+    if column.element_type:
+        raise PermanentError(
+            f"The column {name} of {root.name} is an array, which can be neither key nor tenant. Correct the catalog.",
             reason=Reason.CATALOG_MISMATCH,
         )
     return column

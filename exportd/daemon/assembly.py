@@ -12,6 +12,7 @@ from exportd.catalog.document import Catalog
 from exportd.changes.installer import CaptureInstaller, capture_is_intact
 from exportd.changes.listener import Listener
 from exportd.changes.pruner import Pruner
+from exportd.cleaner import Cleaner
 from exportd.database.connector import Connector, Pool
 from exportd.deliverer import Deliverer
 from exportd.destinations import Destinations
@@ -46,6 +47,7 @@ class Components:
     ticker: Ticker
     listener: Listener
     pruner: Pruner
+    cleaner: Cleaner
     clock: Clock
 
 
@@ -61,7 +63,9 @@ async def assembled(settings: Settings, catalog: Catalog, connector: Connector) 
     )
     async with spool, connector.pool(max(settings.database.pool_size, settings.limits.jobs + 2)) as pool:
         try:
-            yield _components(settings, catalog, connector, pool, spool, destinations, clock)
+            yield _components(
+                settings, catalog, connector, pool=pool, spool=spool, destinations=destinations, clock=clock
+            )
         finally:
             await destinations.aclose()
 
@@ -70,6 +74,7 @@ def _components(
     settings: Settings,
     catalog: Catalog,
     connector: Connector,
+    *,
     pool: Pool,
     spool: Spool,
     destinations: Destinations,
@@ -77,6 +82,12 @@ def _components(
 ) -> Components:
     jobs, schedules = JobTable(pool), ScheduleTable(pool)
     lock_timeout_s = settings.database.lock_timeout_s
+    cleaner = Cleaner(
+        destinations,
+        jobs,
+        type_tokens={code: each.type_token for code, each in catalog.entities.items()},
+        clock=clock,
+    )
     pipeline = Pipeline(
         extractor=Extractor(
             catalog=catalog,
@@ -95,6 +106,7 @@ def _components(
             limiter=ByteLimiter(settings.limits.bytes_in_flight),
             type_token=lambda entity: catalog.get(entity).type_token,
         ),
+        cleaner=cleaner,
         jobs=jobs,
         spool=spool,
     )
@@ -117,6 +129,8 @@ def _components(
             dispatcher.wake()
         if kind in {"job_finished", "schedule_changed", "reconnected"}:
             ticker.wake()
+        if kind in {"job_finished", "reconnected"}:
+            cleaner.wake()
 
     return Components(
         connector=connector,
@@ -135,5 +149,6 @@ def _components(
             interval_s=settings.capture.prune_interval_s,
             clock=clock,
         ),
+        cleaner=cleaner,
         clock=clock,
     )

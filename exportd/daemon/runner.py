@@ -55,6 +55,7 @@ async def serve(settings: Settings, catalog: Catalog) -> None:
             services.start_soon(components.listener.run, name="listener")
             services.start_soon(components.ticker.run, name="ticker")
             services.start_soon(components.pruner.run, name="pruner")
+            services.start_soon(components.cleaner.run, name="cleaner")
             services.start_soon(components.dispatcher.run, name="dispatcher")
             services.start_soon(
                 _stop_on_signals, components, services, settings.limits.shutdown_grace_s, name="signals"
@@ -74,7 +75,9 @@ async def _ready(connector: Connector, settings: Settings, catalog: Catalog) -> 
 
 
 async def _recover(components: Components) -> None:
-    """Remove what jobs of an earlier life left half-done."""
+    """Take over from an earlier life: its jobs go on at once, and what they left half-done is removed."""
+    for job in await components.jobs.end_leases_of_spool(components.spool.id):
+        _logger.info("job of a dead daemon taken over", job_id=str(job))
     removed = await components.spool.recover()
     if removed:
         _logger.info("temporary files of dead jobs removed", files=removed)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 _SQL = queries.load("jobs")
 _CLAIM = _SQL["claim"]
 _FAIL_INTERRUPTED = _SQL["fail_interrupted"]
+_END_LEASES_OF_SPOOL = _SQL["end_leases_of_spool"]
 _HEARTBEAT = _SQL["heartbeat"]
 _RECORD_PROGRESS = _SQL["record_progress"]
 _PROGRESS = _SQL["progress"]
@@ -57,6 +58,9 @@ _PUT_BACK = _SQL["put_back"]
 _RECORD_DELIVERY = _SQL["record_delivery"]
 _LAST_DELIVERY = _SQL["last_delivery"]
 _REDELIVERED = _SQL["redelivered"]
+_FAILED_HALFWAY = _SQL["failed_halfway"]
+_RECORD_FOUND_DELIVERY = _SQL["record_found_delivery"]
+_MARK_CLEARED = _SQL["mark_cleared"]
 _DELIVERIES = _SQL["deliveries"]
 _PARTS = _SQL["parts"]
 _EXTRACTION = _SQL["extraction"]
@@ -96,6 +100,15 @@ class JobTable:
         """End the jobs whose holders disappeared during their last attempt; returns them."""
         async with self._connection("looking for interrupted jobs") as connection:
             rows = await connection.fetch(_FAIL_INTERRUPTED, attempt_limit)
+        return tuple(JobId(row["id"]) for row in rows)
+
+    async def end_leases_of_spool(self, spool_id: UUID) -> tuple[JobId, ...]:
+        """End the leases of dead holders that used this spool; returns their jobs, which can be claimed at once.
+
+        Only whoever has just locked the spool may call this.
+        """
+        async with self._connection("ending the leases of a dead daemon") as connection:
+            rows = await connection.fetch(_END_LEASES_OF_SPOOL, spool_id)
         return tuple(JobId(row["id"]) for row in rows)
 
     # Under a lease
@@ -253,6 +266,24 @@ class JobTable:
         async with self._connection("reading what is delivered again") as connection:
             rows = await connection.fetch(_REDELIVERED, schedule_id, destination, other_than)
         return tuple(JobId(row["id"]) for row in rows)
+
+    # What failed jobs left at destinations
+
+    async def failed_halfway(self, schedule_id: ScheduleId | None = None) -> tuple[JobRecord, ...]:
+        """Failed jobs (of a schedule, or all) that may have left objects at destinations without a delivery."""
+        async with self._connection("listing the jobs that failed half-way") as connection:
+            rows = await connection.fetch(_FAILED_HALFWAY, schedule_id)
+            return await _records(connection, rows)
+
+    async def record_found_delivery(self, job_id: JobId, destination: DestinationCode, manifest_sha256: str) -> None:
+        """Record that a destination has everything of a failed job: its manifest was found there."""
+        async with self._connection("recording a delivery that was found") as connection:
+            await connection.execute(_RECORD_FOUND_DELIVERY, job_id, destination, manifest_sha256)
+
+    async def mark_cleared(self, job_id: JobId) -> None:
+        """Record that a failed job has left nothing behind that no manifest describes."""
+        async with self._connection("recording that a failed job is cleared") as connection:
+            await connection.execute(_MARK_CLEARED, job_id)
 
     # Retention
 

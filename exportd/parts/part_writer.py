@@ -200,9 +200,7 @@ class EntityWriter:
         self._reserved_bytes = self._settled_bytes = 0
 
     def _stopped(self) -> ExportdError:
-        return TransientError(
-            f"Writing {self._entity} of job {self._job} was interrupted.", reason=Reason.INTERRUPTED
-        )
+        return TransientError(f"Writing {self._entity} of job {self._job} was interrupted.", reason=Reason.INTERRUPTED)
 
     def _check(self) -> None:
         if self._failure is not None:

@@ -109,9 +109,7 @@ class Spool:
     async def remove_job(self, job: JobId) -> int:
         """Remove a job's files, the manifest first; bytes freed. Nothing there is fine."""
         with translated(directory=self.directory, doing=f"removing the files of job {job}"):
-            removed_bytes = await anyio.to_thread.run_sync(
-                folders.remove, self.job_folder(job), MANIFEST_NAME
-            )
+            removed_bytes = await anyio.to_thread.run_sync(folders.remove, self.job_folder(job), MANIFEST_NAME)
         self.usage.forget(job)
         self._begun.discard(job)
         self._announce_room()
@@ -161,9 +159,7 @@ class Spool:
             with anyio.move_on_after(min(remaining_s, _FREE_SPACE_AGE_S)):
                 await room_made.wait()
 
-    def settle(
-        self, job: JobId, *, reserved_bytes: int, used_bytes: int, free_bytes: int | None = None
-    ) -> None:
+    def settle(self, job: JobId, *, reserved_bytes: int, used_bytes: int, free_bytes: int | None = None) -> None:
         """A reservation was used or given up; ``free_bytes`` is what the disk had left afterwards."""
         self.usage.settle(job, reserved_bytes=reserved_bytes, used_bytes=used_bytes)
         if free_bytes is not None:
@@ -229,8 +225,7 @@ class Spool:
         except BlockingIOError as error:
             os.close(descriptor)
             raise PermanentError(
-                f"Another process uses the spool {self.directory}. Give each daemon a spool.directory "
-                "of its own.",
+                f"Another process uses the spool {self.directory}. Give each daemon a spool.directory of its own.",
                 reason=Reason.SPOOL_UNWRITABLE,
             ) from error
         self._lock = descriptor

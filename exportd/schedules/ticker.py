@@ -57,7 +57,7 @@ class Ticker:
         self._table = table
         self._clock = clock
         self._poll_interval_s = poll_interval_s
-        self._wheel: TimerWheel[Schedule] = TimerWheel(_passed_ms(clock.now()))
+        self._wheel: TimerWheel[Schedule] = TimerWheel(_in_ms(clock.now()))
         self._timers: dict[ScheduleId, Timer[Schedule]] = {}
         self._woken = anyio.Event()
         self._read_by = clock.monotonic()
@@ -123,9 +123,9 @@ class Ticker:
 
     def _arm_all(self, schedules: Iterable[Schedule], now: datetime) -> None:
         """Have exactly these in the wheel. What was taken out of it and not fired is thereby due again."""
-        if _passed_ms(now) < self._wheel.now_ms:
+        if _in_ms(now) < self._wheel.now_ms:
             # Time in a wheel does not go back.
-            self._wheel = TimerWheel(_passed_ms(now))
+            self._wheel = TimerWheel(_in_ms(now))
             self._timers.clear()
         gone = set(self._timers)
         for schedule in schedules:
@@ -138,15 +138,15 @@ class Ticker:
         timer = self._timers.get(schedule.id)
         due = now if _is_out_of_reach(schedule, now) else schedule.next_due_at
         if timer is not None:
-            if timer.item == schedule and timer.due_ms == _due_ms(due):
+            if timer.item == schedule and timer.due_ms == _in_ms(due):
                 return
             self._wheel.cancel(timer)
-        self._timers[schedule.id] = self._wheel.insert(_due_ms(due), schedule)
+        self._timers[schedule.id] = self._wheel.insert(_in_ms(due), schedule)
 
     # Firing
 
     async def _fire_due(self, now: datetime) -> int:
-        due = self._wheel.advance(_passed_ms(now))
+        due = self._wheel.advance(_in_ms(now))
         for schedule in due:
             del self._timers[schedule.id]
         return sum([await self._fire(schedule, now) for schedule in due])
@@ -156,7 +156,9 @@ class Ticker:
         if _is_out_of_reach(schedule, now):
             due_at = now
         else:
-            due_at = calendar.latest_due(rule, due=schedule.next_due_at, now=now)
+            # The wheel knows milliseconds: it can be early by a part of one.
+            passed = max(now, schedule.next_due_at)
+            due_at = calendar.latest_due(rule, due=schedule.next_due_at, now=passed)
         next_due_at = calendar.next_due(rule, last_due=due_at)
         names = {"organization": schedule.declaration.organization, "schedule": schedule.declaration.code}
         try:
@@ -187,11 +189,6 @@ def _lead_s(clock: Clock) -> float:
     return clock.now().timestamp() - clock.monotonic()
 
 
-def _due_ms(instant: datetime) -> int:
-    """The first whole millisecond that is not before ``instant``."""
-    return -((_EPOCH - instant) // _MILLISECOND)
-
-
-def _passed_ms(instant: datetime) -> int:
-    """The last whole millisecond that is not after ``instant``."""
+def _in_ms(instant: datetime) -> int:
+    """The time of the wheel: whole milliseconds since 1970."""
     return (instant - _EPOCH) // _MILLISECOND

@@ -11,6 +11,7 @@ such partitioned paths decode them), so that no id reaches another organization'
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
@@ -114,6 +115,21 @@ def build(name: ObjectName | ManifestName, layout: Layout) -> ObjectKey:
     kind = f"type={name.type_token}"
     partitions = (time, kind) if layout.order is PartitionOrder.TIME_FIRST else (kind, time)
     return ObjectKey(f"{folder}{'/'.join(partitions)}/{file_name(name.job, name.type_token, name.number, name.format)}")
+
+
+def job_prefixes(
+    organization: OrganizationId, due_at: datetime, type_tokens: Collection[str], layout: Layout
+) -> tuple[str, ...]:
+    """What the keys of a job's parts begin with, as narrow as can be: list these, and parse, to find them all.
+
+    ``due_at`` is aware.
+    """
+    due = due_at.astimezone(UTC)
+    folder = organization_folder(organization, layout)
+    time = f"date={due.date().isoformat()}/hour={due.hour:02d}/"
+    if layout.order is PartitionOrder.TIME_FIRST:
+        return (f"{folder}{time}",)
+    return tuple(f"{folder}type={each}/{time}" for each in sorted(set(type_tokens)))
 
 
 def parse(key: str, layout: Layout) -> ObjectName | ManifestName | None:

@@ -1,5 +1,6 @@
-"""Aborts the uploads that dead jobs left behind in a store. Stores that cannot list them drop them by
-themselves.
+"""Removes what dead jobs left behind in a store: uploads, and objects that no manifest describes.
+
+Stores that cannot list uploads drop them by themselves.
 """
 
 from collections.abc import Awaitable, Callable, Collection
@@ -7,8 +8,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from exportd.model.job import JobId
-from exportd.stores.layout import Layout, parse
+from exportd.model.job import Job, JobId
+from exportd.stores.layout import Layout, job_prefixes, parse
 from exportd.stores.store import Store, Upload
 
 log = structlog.stdlib.get_logger()
@@ -46,6 +47,22 @@ async def sweep_job_uploads(store: Store, layout: Layout, job: JobId) -> SweepRe
     """
     found = [upload async for upload in store.list_uploads(layout.folder)]
     return await _abort(store, layout, found, lambda other: other == job)
+
+
+async def remove_objects(store: Store, layout: Layout, job: Job, *, type_tokens: Collection[str]) -> int:
+    """Remove the visible parts of a job; how many. Its manifest is not looked at.
+
+    ``type_tokens`` are all that its keys may hold. Raises TransientError or PermanentError.
+    """
+    found = [
+        info.key
+        for prefix in job_prefixes(job.organization, job.due_at, type_tokens, layout)
+        async for info in store.list(prefix)
+        if (name := parse(info.key, layout)) is not None and name.job == job.id
+    ]
+    for key in found:
+        await store.delete(key)
+    return len(found)
 
 
 async def _abort(

@@ -42,6 +42,8 @@ CREATE TABLE exportd.job (
     -- the lease: who works on it and until when; every later write must carry the fence
     lease_holder  text,
     lease_until   timestamptz,
+    -- the holder's spool: whoever has locked that spool since knows that the holder is dead
+    lease_spool_id uuid,
     fence         bigint NOT NULL DEFAULT 0,
     -- the spool that holds a sealed job's parts
     spool_id      uuid,
@@ -53,6 +55,8 @@ CREATE TABLE exportd.job (
     finished_at   timestamptz,
     -- when the spool dropped its files
     expired_at    timestamptz,
+    -- objects may be visible at destinations that have no delivery; until they are removed, or found to be complete
+    objects_visible boolean NOT NULL DEFAULT false,
     reason        text,
     message       text,
     progress      jsonb NOT NULL DEFAULT '{}',
@@ -66,6 +70,8 @@ CREATE INDEX job_claimable ON exportd.job (not_before) WHERE state IN ('PENDING'
 CREATE INDEX job_newest ON exportd.job (created_at DESC);
 -- What a spool still holds: the retention asks often, and jobs are kept for ever.
 CREATE INDEX job_in_spool ON exportd.job (spool_id, finished_at) WHERE spool_id IS NOT NULL AND expired_at IS NULL;
+-- What has to be removed from destinations.
+CREATE INDEX job_failed_halfway ON exportd.job (schedule_id) WHERE state = 'FAILED' AND objects_visible;
 
 CREATE TABLE exportd.part (
     job_id        uuid NOT NULL REFERENCES exportd.job (id) ON DELETE CASCADE,

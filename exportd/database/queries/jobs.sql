@@ -44,6 +44,7 @@ WITH moment AS MATERIALIZED (
         fence = fence + 1,
         lease_holder = $1::text,
         lease_until = clock_timestamp() + make_interval(secs => $2::float8),
+        lease_spool_id = $3::uuid,
         started_at = coalesce(started_at, clock_timestamp()),
         phase = CASE WHEN starts_over THEN 'EXTRACTING' ELSE phase END,
         -- before the job's own snapshot, so never above it: what that snapshot will need next time is still there
@@ -77,12 +78,21 @@ WITH failed AS (
             lease_holder, attempt),
         lease_holder = NULL,
         lease_until = NULL,
+        lease_spool_id = NULL,
         log_hold = NULL
     WHERE state = 'RUNNING' AND lease_until < clock_timestamp() AND attempt >= $1::integer
     RETURNING id, state
 )
 SELECT id, pg_notify('exportd_events', json_build_object('kind', 'job_finished', 'id', id, 'state', state)::text)
 FROM failed;
+
+-- name: end_leases_of_spool
+-- Let the leases end whose holders used a spool: whoever has its lock now knows that they are dead, and need not wait.
+-- $1 spool
+UPDATE exportd.job
+SET lease_until = clock_timestamp()
+WHERE state = 'RUNNING' AND lease_spool_id = $1 AND lease_until > clock_timestamp()
+RETURNING id;
 
 -- name: heartbeat
 -- Extend the lease, and write the progress unless it is null.
@@ -124,7 +134,7 @@ FROM unnest($2::text[], $3::integer[], $4::text[], $5::bigint[], $6::bigint[], $
 -- name: publishing
 -- $1 job, $2 fence
 UPDATE exportd.job
-SET phase = 'PUBLISHING'
+SET phase = 'PUBLISHING', objects_visible = true
 WHERE id = $1 AND fence = $2 AND state = 'RUNNING'
 RETURNING id;
 
@@ -144,10 +154,12 @@ WITH succeeded AS (
     UPDATE exportd.job
     SET state = 'SUCCEEDED',
         finished_at = clock_timestamp(),
+        objects_visible = false,
         reason = NULL,
         message = NULL,
         lease_holder = NULL,
         lease_until = NULL,
+        lease_spool_id = NULL,
         log_hold = NULL
     WHERE id = $1 AND fence = $2 AND state = 'RUNNING'
     RETURNING id, state
@@ -192,6 +204,7 @@ WITH failed AS (
         message = $4::text,
         lease_holder = NULL,
         lease_until = NULL,
+        lease_spool_id = NULL,
         log_hold = NULL
     WHERE id = $1 AND fence = $2 AND state = 'RUNNING'
     RETURNING id, state
@@ -211,6 +224,7 @@ WITH returned AS (
         message = $6::text,
         lease_holder = NULL,
         lease_until = NULL,
+        lease_spool_id = NULL,
         log_hold = CASE WHEN phase = 'EXTRACTING' THEN NULL ELSE log_hold END
     WHERE id = $1 AND fence = $2 AND state = 'RUNNING'
     RETURNING id, state
@@ -252,6 +266,31 @@ WHERE d.schedule_id = $1 AND d.destination = $2 AND d.job_id IS DISTINCT FROM $3
   AND d.published_at > coalesce(
       (SELECT max(s.finished_at) FROM exportd.job AS s WHERE s.schedule_id = $1 AND s.state = 'SUCCEEDED'), '-infinity')
 ORDER BY d.published_at
+
+-- name: failed_halfway
+-- Failed jobs of which objects may be visible at destinations that have no delivery, oldest first.
+-- $1 schedule (null: any, and ad hoc jobs)
+SELECT
+    id, organization, schedule_id, schedule_code, due_at, entities, format, destinations, state, phase, attempt,
+    not_before, lease_holder, lease_until, spool_id, created_at, started_at, sealed_at, finished_at, expired_at,
+    reason, message, progress::text, extraction::text
+FROM exportd.job
+WHERE state = 'FAILED' AND objects_visible AND ($1::uuid IS NULL OR schedule_id = $1)
+ORDER BY finished_at, id;
+
+-- name: record_found_delivery
+-- A failed job's manifest was found at a destination: it has everything, though nobody lived to write that down. As of
+-- the job's end, so that what it received since stays the newest.
+-- $1 job, $2 destination, $3 SHA-256 of the manifest
+INSERT INTO exportd.delivery (job_id, destination, schedule_id, manifest_sha256, published_at)
+SELECT id, $2::text, schedule_id, $3::text, finished_at
+FROM exportd.job
+WHERE id = $1 AND state = 'FAILED'
+ON CONFLICT (job_id, destination) DO NOTHING;
+
+-- name: mark_cleared
+-- $1 job
+UPDATE exportd.job SET objects_visible = false WHERE id = $1 AND state = 'FAILED';
 
 -- name: deliveries
 -- $1 jobs

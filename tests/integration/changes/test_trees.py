@@ -8,7 +8,7 @@ from tests.integration.changes.workshop import Captured, Workshop
 
 pytestmark = pytest.mark.every_postgres
 
-# low: 0-99, in the root's layout; high: 100-199, columns in another order and one dropped; wide: 200-299, divided again.
+# low: 0-99, in the layout of the root; high: 100-199, columns in another order, one dropped; wide: 200-299, divided.
 TREE = """
 CREATE TABLE sales (id int NOT NULL, organization_id text, note text, amount numeric, PRIMARY KEY (id))
     PARTITION BY RANGE (id);

@@ -12,8 +12,8 @@ from tests.integration.exactness.tables import Key, Row, Touch, key_of
 class Window:
     """An entity's window as it was exported, and what is known of it.
 
-    ``before`` and ``now`` are whole reads in the previous run's snapshot and in this one's; ``touches`` the records that
-    transactions of the window wrote, in order. ``full``: this run replaces everything.
+    ``before`` and ``now`` are whole reads in the previous run's snapshot and in this one's; ``touches`` the records
+    that transactions of the window wrote, in order. ``full``: this run replaces everything.
     """
 
     entity: Entity

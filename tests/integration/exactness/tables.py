@@ -1,8 +1,10 @@
-"""The application of the trial: four tables that are written in every way there is, and the whole reads that are the truth.
+"""The application of the trial: four tables that are written in every way there is, and the whole reads that are the
+truth.
 
 ``plain`` has a tenant that may be NULL; ``pair`` has none, a composite key whose uniqueness is checked at the end of a
-statement, and a foreign key that is set to NULL; ``split`` is partitioned, two levels deep, with partitions whose columns
-stand in another order; ``child`` hangs on ``plain`` with ON DELETE and ON UPDATE CASCADE, on its key.
+statement, and a foreign key that is set to NULL; ``split`` is partitioned, two levels deep, with partitions whose
+columns stand in another order, and ``plain`` cascades into it; ``child`` hangs on ``plain`` by its own key, with ON DELETE
+and ON UPDATE CASCADE.
 """
 
 from collections.abc import Sequence
@@ -26,13 +28,17 @@ CREATE TABLE public.pair (
 );
 
 CREATE TABLE public.split (
-    org text NOT NULL, id int, stamp text NOT NULL, amount numeric, PRIMARY KEY (id, org)
+    org text NOT NULL, id int, stamp text NOT NULL, amount numeric,
+    related int REFERENCES public.plain (id) ON DELETE CASCADE ON UPDATE SET NULL,
+    PRIMARY KEY (id, org)
 ) PARTITION BY RANGE (id);
 CREATE TABLE public.split_0 PARTITION OF public.split FOR VALUES FROM (0) TO (60);
-CREATE TABLE public.split_1 (amount numeric, junk int, id int NOT NULL, stamp text NOT NULL, org text NOT NULL);
+CREATE TABLE public.split_1 (
+    amount numeric, junk int, id int NOT NULL, stamp text NOT NULL, related int, org text NOT NULL
+);
 ALTER TABLE public.split_1 DROP junk;
 ALTER TABLE public.split ATTACH PARTITION public.split_1 FOR VALUES FROM (60) TO (120);
-CREATE TABLE public.split_2 (stamp text NOT NULL, id int NOT NULL, amount numeric, org text NOT NULL)
+CREATE TABLE public.split_2 (stamp text NOT NULL, related int, id int NOT NULL, amount numeric, org text NOT NULL)
     PARTITION BY LIST (org);
 CREATE TABLE public.split_2_rest PARTITION OF public.split_2 DEFAULT;
 CREATE TABLE public.split_2_o1 PARTITION OF public.split_2 FOR VALUES IN ('o1');
@@ -43,6 +49,7 @@ CREATE TABLE public.child (
     line int, org text NOT NULL, stamp text NOT NULL, PRIMARY KEY (parent_id, line)
 );
 CREATE INDEX ON public.pair (related);
+CREATE INDEX ON public.split (related);
 
 CREATE TABLE public.touch (number bigint PRIMARY KEY, entity text, org text, key text[], stamp text);
 """
@@ -55,7 +62,7 @@ PLAIN = entity(
     fields=["id", "stamp", "amount", "note", Field("loud", expression="upper(stamp)")],
 )
 PAIR = entity("PAIR", "pair", key=["a", "b"], tenant=None, fields=["b", "a", "stamp", "amount", "related"])
-SPLIT = entity("SPLIT", "split", key=["org", "id"], tenant="org", fields=["id", "org", "stamp", "amount"])
+SPLIT = entity("SPLIT", "split", key=["org", "id"], tenant="org", fields=["id", "org", "stamp", "amount", "related"])
 CHILD = entity("CHILD", "child", key=["parent_id", "line"], tenant="org", fields=["parent_id", "line", "stamp"])
 ENTITIES = (PLAIN, PAIR, SPLIT, CHILD)
 

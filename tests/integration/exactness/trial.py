@@ -137,7 +137,8 @@ class Trial:
         for each in ENTITIES:
             exported = export[each.code]
             reason = exported.window.full_reason
-            live, deleted = [], []
+            live: list[Row] = []
+            deleted: list[Row] = []
             for record in exported.records(each):
                 *values, marker = record.values()
                 row = tuple(None if value is None else str(value) for value in values)

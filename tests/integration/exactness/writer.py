@@ -344,8 +344,9 @@ class Writer:
         organization = "o1" if relation == "split_2_o1" else self._organization()
         await self._write(
             "SPLIT",
-            f"""INSERT INTO public.{relation} (id, org, stamp, amount)
-            SELECT $2 + i, $3, '{{stamp}}', i / 3.0 FROM unnest($1::int[]) AS i
+            f"""INSERT INTO public.{relation} (id, org, stamp, amount, related)
+            SELECT $2 + i, $3, '{{stamp}}', i / 3.0, (SELECT max(id) FROM public.plain WHERE id < i AND i % 3 = 0)
+            FROM unnest($1::int[]) AS i
             ON CONFLICT (id, org) {self._random.choice(("DO NOTHING", "DO UPDATE SET stamp = excluded.stamp"))}
             RETURNING *""",
             self._some(60),

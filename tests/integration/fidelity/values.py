@@ -313,9 +313,7 @@ EXTENSION_COLUMNS = {
     "ltree": Column("tree", "public.ltree", ("a.b.c", "")),
 }
 
-MARKUP = Column(
-    "markup", "xml", ("<a>x &amp; y</a>", "several <b/> words", "<a\n b='1'>\n\t\"</a>", "")
-)
+MARKUP = Column("markup", "xml", ("<a>x &amp; y</a>", "several <b/> words", "<a\n b='1'>\n\t\"</a>", ""))
 """Where the server was built with libxml."""
 
 ENDLESS_SPAN = Column("endless_span", "interval", ("infinity", "-infinity"))

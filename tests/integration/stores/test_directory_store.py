@@ -92,9 +92,7 @@ async def test_the_root_itself_may_be_a_link(root: Path, tmp_path: Path) -> None
 
 async def test_a_missing_root_is_not_created(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path / "not-mounted")
-    with pytest.raises(
-        PermanentError, match=r"not-mounted refused .* it does not exist .* mount it"
-    ) as caught:
+    with pytest.raises(PermanentError, match=r"not-mounted refused .* it does not exist .* mount it") as caught:
         await store.put(KEY, b"rows")
     assert caught.value.reason is Reason.DESTINATION_REFUSED
     with pytest.raises(PermanentError, match="does not exist"):
@@ -121,9 +119,7 @@ async def test_a_file_in_the_way_is_named(root: Path) -> None:
     ],
 )
 def test_errors_are_sorted_by_what_helps(number: int, kind: type[ExportdError], reason: Reason) -> None:
-    error = translate(
-        OSError(number, os.strerror(number), "/exports/x"), root=Path("/exports"), doing="writing x"
-    )
+    error = translate(OSError(number, os.strerror(number), "/exports/x"), root=Path("/exports"), doing="writing x")
     assert type(error) is kind
     assert error.reason is reason
     assert "/exports" in error.sentence

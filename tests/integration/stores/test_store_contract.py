@@ -93,22 +93,22 @@ async def test_the_old_object_stays_until_the_new_one_is_complete(store: Store) 
     assert await read(store, KEY) == content_of(store.limits.piece_bytes + 1)
 
 
-async def test_pieces_may_come_in_any_order(store: Store) -> None:
-    if store.limits.pieces_in_order:
-        pytest.skip("this store wants them in order")
+async def test_pieces_may_come_in_any_order_unless_the_store_wants_them_in_theirs(store: Store) -> None:
     size_bytes = store.limits.piece_bytes
     content = content_of(3 * size_bytes + 10)
     upload = await store.start(KEY)
     pieces: list[Piece] = []
 
     async def send(number: int) -> None:
-        pieces.append(
-            await store.piece(upload, number, content[(number - 1) * size_bytes : number * size_bytes])
-        )
+        pieces.append(await store.piece(upload, number, content[(number - 1) * size_bytes : number * size_bytes]))
 
-    async with anyio.create_task_group() as tasks:
-        for number in (3, 1, 2):
-            tasks.start_soon(send, number)
+    if store.limits.pieces_in_order:
+        for number in (1, 2, 3):
+            await send(number)
+    else:
+        async with anyio.create_task_group() as tasks:
+            for number in (3, 1, 2):
+                tasks.start_soon(send, number)
     pieces.sort(key=lambda piece: piece.number)
     await store.complete(upload, pieces, content[3 * size_bytes :])
     assert await read(store, KEY) == content
@@ -168,11 +168,12 @@ async def test_aborting_a_completed_upload_leaves_the_object(store: Store) -> No
 
 
 async def test_uploads_in_progress_are_listed_by_prefix(store: Store) -> None:
-    if not store.limits.lists_uploads:
-        pytest.skip("this store cannot tell")
     one = await store.start(ObjectKey("exports/orgId=a/file"))
     other = await store.start(ObjectKey("exports/orgId=b/file"))
     again = await store.start(ObjectKey("exports/orgId=a/file"))
+    if not store.limits.lists_uploads:
+        assert await uploads(store, "") == []
+        return
     assert {upload.id for upload in await uploads(store, "exports/orgId=a/")} == {one.id, again.id}
     assert {upload.id for upload in await uploads(store, "")} == {one.id, other.id, again.id}
     for upload in await uploads(store, "exports/"):
@@ -221,9 +222,7 @@ async def test_a_missing_object_is_said_to_be_missing(store: Store) -> None:
     assert caught.value.reason is Reason.NOT_FOUND
 
 
-@pytest.mark.parametrize(
-    "key", ["../outside", "a/../../outside", "/absolute", "a//b", "", ".", "a/", "a\0b", "a\nb"]
-)
+@pytest.mark.parametrize("key", ["../outside", "a/../../outside", "/absolute", "a//b", "", ".", "a/", "a\0b", "a\nb"])
 async def test_keys_that_are_no_plain_paths_are_refused(store: Store, key: str) -> None:
     for attempt in (store.put(ObjectKey(key), b""), store.start(ObjectKey(key)), store.head(ObjectKey(key))):
         with pytest.raises(PermanentError, match="is not a key") as caught:

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from exportd.parts import gzip_stream
 from exportd.parts.gzip_stream import HEADER_BYTES, TRAILER_BYTES, GzipStream, compress_block
 
-BLOCKS = st.lists(
-    st.one_of(st.binary(max_size=2000), st.binary(min_size=1, max_size=3).map(lambda b: b * 700))
-)
+BLOCKS = st.lists(st.one_of(st.binary(max_size=2000), st.binary(min_size=1, max_size=3).map(lambda b: b * 700)))
 
 
 def assemble(blocks: list[bytes]) -> bytes:

@@ -83,9 +83,7 @@ def test_no_byte_is_lost_no_row_cut_and_the_cap_is_kept(blocks: list[list[bytes]
 
 
 @settings(deadline=None, max_examples=40)
-@given(
-    st.lists(st.binary(max_size=200).map(lambda raw: raw.replace(b"\n", b" ") + b"\n")), st.integers(1, 2000)
-)
+@given(st.lists(st.binary(max_size=200).map(lambda raw: raw.replace(b"\n", b" ") + b"\n")), st.integers(1, 2000))
 def test_jsonl_keeps_the_same_promises(rows: list[bytes], cap_bytes: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -15,8 +15,7 @@ CELL = st.text(st.sampled_from('a"\n\r,é\\x'), max_size=6)
 def csv_row(cells: list[str]) -> bytes:
     """As COPY writes it: quoted when it holds a quote, the delimiter or a line end; quotes doubled."""
     written = [
-        '"' + cell.replace('"', '""') + '"' if set(cell) & set('",\n\r') or cell == "" else cell
-        for cell in cells
+        '"' + cell.replace('"', '""') + '"' if set(cell) & set('",\n\r') or cell == "" else cell for cell in cells
     ]
     return (",".join(written) + "\n").encode()
 

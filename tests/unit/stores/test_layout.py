@@ -52,9 +52,7 @@ def test_a_part_lies_where_the_layout_says(layout: Layout, key: str) -> None:
 
 
 def test_further_parts_are_numbered() -> None:
-    second = ObjectName(
-        ACCOUNTS.organization, ACCOUNTS.day, ACCOUNTS.hour, "account", JOB, 2, ExportFormat.JSONL
-    )
+    second = ObjectName(ACCOUNTS.organization, ACCOUNTS.day, ACCOUNTS.hour, "account", JOB, 2, ExportFormat.JSONL)
     assert build(second, Layout()).endswith(f"/{JOB}_account.0002.jsonl.gz")
 
 
@@ -75,9 +73,9 @@ def test_date_and_hour_are_those_in_utc() -> None:
     assert (name.day, name.hour) == (date(2025, 12, 31), 23)
 
 
-ORGANIZATIONS = st.text(
-    st.characters(exclude_categories=["Cs"]) | st.sampled_from("/.%= \\\0~"), min_size=1
-).map(OrganizationId)
+ORGANIZATIONS = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("/.%= \\\0~"), min_size=1).map(
+    OrganizationId
+)
 JOBS = st.uuids().map(JobId)
 OBJECTS = st.builds(
     ObjectName,

@@ -1,0 +1,162 @@
+"""Keeps destinations clean of what jobs left half-done: nobody ever sees half an export.
+
+A job that failed for good may have made some objects visible at a destination without the manifest that would describe
+them: they are removed. Where the manifest is there, the destination has everything, and only the note of it was lost:
+it is recorded. Both happen soon after the failure, and at the latest before the schedule's next manifest is put there.
+"""
+
+import hashlib
+from collections.abc import Mapping
+
+import anyio
+import structlog
+
+from exportd.destinations import Destination, Destinations
+from exportd.jobs.job_record import JobRecord
+from exportd.jobs.job_table import JobTable
+from exportd.model.clock import Clock, wait_until
+from exportd.model.entity import EntityCode
+from exportd.model.errors import ExportdError
+from exportd.model.job import Job, JobId
+from exportd.model.schedule import DestinationCode, ScheduleId
+from exportd.stores.layout import ManifestName, ObjectKey, build
+from exportd.uploads.sweeper import remove_objects, sweep_job_uploads, sweep_uploads
+
+log = structlog.stdlib.get_logger()
+
+
+class Cleaner:
+    """A service, ``run`` until cancelled; and what a job asks for on its way.
+
+    ``type_tokens`` are the catalog's. Uploads of dead jobs are looked for every ``interval_s``, failed jobs also when
+    woken.
+    """
+
+    def __init__(
+        self,
+        destinations: Destinations,
+        jobs: JobTable,
+        *,
+        type_tokens: Mapping[EntityCode, str],
+        clock: Clock,
+        interval_s: float = 300.0,
+    ) -> None:
+        self._destinations = destinations
+        self._jobs = jobs
+        self._type_tokens = type_tokens
+        self._clock = clock
+        self._interval_s = interval_s
+        self._woken = anyio.Event()
+        self._reported: set[tuple[JobId, DestinationCode, str]] = set()
+
+    # The service
+
+    def wake(self) -> None:
+        """A job has ended: look whether it left anything."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Clean now and then again and again. What fails is logged and tried again."""
+        sweep_at = self._clock.monotonic()
+        while True:
+            self._woken = anyio.Event()  # before looking, so that no wake-up is missed
+            try:
+                await self.clear_failed_jobs()
+                if self._clock.monotonic() >= sweep_at:
+                    sweep_at = self._clock.monotonic() + self._interval_s
+                    await self.abort_dead_uploads()
+            except ExportdError as error:
+                log.warning("destinations not cleaned", reason=error.reason.value, error=error.sentence)
+            await wait_until(self._woken, sweep_at, clock=self._clock)
+
+    async def clear_failed_jobs(self) -> None:
+        """Clear what failed jobs left at the destinations that can be reached.
+
+        Raises TransientError or PermanentError when the database cannot be asked.
+        """
+        for record in await self._jobs.failed_halfway():
+            cleared = [await self._is_cleared(record, each) for each in _lacking(record)]
+            if all(cleared):
+                await self._jobs.mark_cleared(record.job.id)
+
+    async def abort_dead_uploads(self) -> None:
+        """Abort the uploads of finished jobs at all destinations."""
+        for each in self._destinations:
+            try:
+                await sweep_uploads(each.store, each.layout, unfinished_jobs=self._jobs.active_ids)
+            except ExportdError as error:
+                log.warning("uploads not swept", destination=each.code, reason=error.reason.value, error=error.sentence)
+
+    # What a job asks for
+
+    async def abort_uploads(self, job: Job, code: DestinationCode) -> None:
+        """Abort what earlier attempts of a job left at a destination; one that is out of reach is left alone."""
+        destination = self._destinations.get(job.organization, code)
+        try:
+            await sweep_job_uploads(destination.store, destination.layout, job.id)
+        except ExportdError as error:
+            log.warning("uploads not swept", destination=code, reason=error.reason.value, error=error.sentence)
+
+    async def clear_schedule(self, schedule: ScheduleId, code: DestinationCode) -> None:
+        """Clear what failed jobs of a schedule left at a destination, before it gets the schedule's next manifest.
+
+        Raises TransientError or PermanentError.
+        """
+        for record in await self._jobs.failed_halfway(schedule):
+            if code in _lacking(record):
+                await self._clear(record, self._destinations.get(record.job.organization, code))
+
+    async def make_way(self, job: Job, code: DestinationCode) -> None:
+        """Remove what an earlier attempt of a job published, because it was extracted anew since; the manifest first.
+
+        Raises TransientError or PermanentError.
+        """
+        destination = self._destinations.get(job.organization, code)
+        await destination.store.delete(_manifest_key(job, destination))
+        removed = await remove_objects(destination.store, destination.layout, job, type_tokens=self._tokens(job))
+        if removed:
+            log.info("objects of an earlier attempt removed", destination=code, objects=removed)
+
+    async def _is_cleared(self, record: JobRecord, code: DestinationCode) -> bool:
+        try:
+            await self._clear(record, self._destinations.get(record.job.organization, code))
+        except ExportdError as error:
+            told = (record.job.id, code, error.sentence)
+            if told not in self._reported:  # said once, tried again and again
+                self._reported.add(told)
+                log.warning(
+                    "objects of a failed job not removed yet",
+                    job_id=str(record.job.id),
+                    destination=code,
+                    reason=error.reason.value,
+                    error=error.sentence,
+                )
+            return False
+        return True
+
+    async def _clear(self, record: JobRecord, destination: Destination) -> None:
+        job, store = record.job, destination.store
+        manifest = _manifest_key(job, destination)
+        if await store.head(manifest) is not None:
+            digest = hashlib.sha256(b"".join([chunk async for chunk in store.read(manifest)])).hexdigest()
+            await self._jobs.record_found_delivery(job.id, destination.code, digest)
+            log.info("delivery of a failed job found", job_id=str(job.id), destination=destination.code)
+            return
+        used = [each["type_token"] for each in (record.extraction or {}).get("entities", ())]
+        removed = await remove_objects(store, destination.layout, job, type_tokens=[*used, *self._tokens(job)])
+        if removed:
+            log.info(
+                "objects of a failed job removed", job_id=str(job.id), destination=destination.code, objects=removed
+            )
+
+    def _tokens(self, job: Job) -> list[str]:
+        return [self._type_tokens[each] for each in job.entities if each in self._type_tokens]
+
+
+def _lacking(record: JobRecord) -> list[DestinationCode]:
+    delivered = {each.destination for each in record.deliveries}
+    return [each for each in record.job.destinations if each not in delivered]
+
+
+def _manifest_key(job: Job, destination: Destination) -> ObjectKey:
+    return build(ManifestName(job.organization, job.id), destination.layout)

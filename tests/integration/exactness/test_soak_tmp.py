@@ -1,0 +1,47 @@
+"""Every window holds exactly what changed, whatever eight writers do at the same time."""
+
+import os
+import random
+from collections import Counter
+
+import pytest
+
+import exportd.snapshots.reader
+from exportd.model.reason import FullReason
+from tests.fixtures.postgres import Database
+from tests.integration.exactness.trial import Trial
+from tests.integration.exactness.writer import STEPS
+
+_AT_LEAST = {
+    "runs": 1200,
+    "runs with transactions in flight": 150,
+    "windows incremental": 600,
+    f"windows {FullReason.CHANGES_UNKNOWN}": 3,
+    "changed": 500,
+    "deleted": 300,
+    "born and gone": 20,
+    "truncated": 4,
+    "truncated at a higher level": 2,
+    "rolled back": 20,
+    "savepoints rolled back": 20,
+    "prepared and committed": 10,
+    "prepared and rolled back": 5,
+    "conflicts": 10,
+    **dict.fromkeys(STEPS, 3),
+}
+"""What has to have happened (and been committed), or the trial would say little."""
+
+
+def _enough(counts: Counter[str]) -> bool:
+    return all(counts[name] >= times for name, times in _AT_LEAST.items())
+
+
+@pytest.mark.timeout(560)
+@pytest.mark.slow
+@pytest.mark.every_postgres
+async def test_every_window_is_exactly_what_changed(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    # So that full runs read each table over two connections that share the snapshot, however small it is.
+    monkeypatch.setattr(exportd.snapshots.reader, "_WORTH_A_CONNECTION_BYTES", 1)
+    seed = int(os.environ.get("EXACTNESS_SEED") or random.SystemRandom().randrange(1_000_000))
+    counts = await Trial(database, seed=seed).run(_enough)
+    print(f"seed {seed}: {dict(counts)}")  # noqa: T201 - for whoever wonders what was tried

@@ -1,0 +1,357 @@
+"""Holds the shape of the tree: who may import whom, which modules are pure, who quotes, what nothing is called.
+
+The rules are functions of a module's syntax tree; the tests at the end show each rule a piece of code that breaks it.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "exportd"
+
+STATIONS = ("changes", "schedules", "jobs", "snapshots", "parts", "uploads", "manifests", "retention")
+"""The journey of a row. They know nothing of each other and meet in the pipeline and the daemon."""
+
+LAYERS = (
+    ("model",),
+    ("settings",),
+    ("telemetry",),
+    ("database", "stores"),
+    ("catalog",),  # reads the live tables, so it stands on the database
+    STATIONS,
+    ("destinations",),
+    ("extractor", "deliverer", "cleaner"),
+    ("pipeline",),
+    ("control",),
+    ("daemon",),
+    ("demo",),
+    ("cli",),
+    ("__main__",),
+    ("testing",),  # doubles that we ship: may use everything, nothing may use them
+)
+"""From the ground up: a package (or module) may import those of earlier layers only, and itself."""
+
+PURE_PACKAGES = ("model", "settings", "catalog", "database", "stores", *STATIONS)
+"""Where a module is pure unless its name says that it does something, or WORLDLY says so."""
+
+DOER = re.compile(r".*(er|or|_table|_store|_server|_process)")
+
+WORLDLY = {
+    "catalog/document": "reads the catalog file",
+    "catalog/reference": "reads the reference of fields that is shipped with us",
+    "changes/repair": "repairs triggers in the database",
+    "database/binaries": "looks for programs on this machine",
+    "database/queries": "reads the shipped SQL files, once",
+    "database/unprivileged": "asks the machine who we are",
+    "model/clock": "is the clock",
+    "parts/folders": "makes and removes folders",
+    "parts/part_file": "writes a part",
+    "parts/part_sequence": "writes parts, in a worker thread",
+    "parts/spool": "is the spool",
+    "settings/reference": "reads the sample configuration that is shipped with us",
+    "stores/directory_files": "writes files",
+    "stores/retrying": "waits between attempts",
+    "stores/store": "is the contract of the stores, whose methods are asynchronous",
+    "uploads/file_upload": "uploads a file",
+    "uploads/growing_file": "waits for a file to grow",
+    "uploads/spooled_part": "reads a part",
+}
+"""Modules that touch the world although their names do not say so, each with its reason."""
+
+PURE_THOUGH_NAMED = {"catalog/live_table"}
+"""What a table is, not the way to one."""
+
+CONTRACTS = {"exportd.model.clock", "exportd.stores.store"}
+"""Worldly modules whose types a pure one may name."""
+
+OTHER_SYNTAX = {
+    "catalog/draft": "writes TOML",
+    "catalog/table_names": "writes names as the catalog file has them",
+    "settings/document": "writes TOML keys",
+    "snapshots/projection": "writes a CSV header",
+}
+"""Modules that quote in a syntax that is not SQL."""
+
+WORLD_MODULES = {
+    *("asyncio", "anyio", "asyncpg", "aiofiles", "uvloop", "stamina", "structlog", "logging", "threading", "queue"),
+    *("os", "pwd", "socket", "subprocess", "shutil", "tempfile", "time", "random", "secrets", "signal", "fcntl"),
+    *("glob", "importlib", "sys", "http", "urllib.request", "rich", "cyclopts"),
+}
+FILE_METHODS = {
+    *("read_text", "read_bytes", "write_text", "write_bytes", "iterdir", "rglob", "unlink", "mkdir", "rmdir"),
+    *("touch", "exists", "is_file", "is_dir", "stat", "chmod", "rename", "resolve", "expanduser"),
+}
+CLOCK_METHODS = {"now", "utcnow", "today"}
+
+VAGUE_WORDS = {"util", "utils", "helper", "helpers", "manager", "managers", "common", "misc", "stuff"}
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module of exportd: its path below the package, without the ending, and its text."""
+
+    path: str
+    text: str
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text)
+
+    @property
+    def unit(self) -> str:
+        """The package or top-level module that it belongs to; empty for exportd itself."""
+        return self.path.split("/")[0].removesuffix("__init__")
+
+    @property
+    def is_pure(self) -> bool:
+        name = self.path.rpartition("/")[2]
+        does_something = DOER.fullmatch(name) and self.path not in PURE_THOUGH_NAMED
+        return self.unit in PURE_PACKAGES and not does_something and self.path not in WORLDLY
+
+
+MODULES = [
+    Module(path.relative_to(PACKAGE).with_suffix("").as_posix(), path.read_text(encoding="utf-8"))
+    for path in sorted(PACKAGE.rglob("*.py"))
+]
+
+
+def imported_names(module: Module, *, for_types: bool = True) -> Iterator[str]:
+    """The dotted names that it imports, wherever in the module; for ``from a import b`` both a and a.b."""
+    skipped: set[ast.AST] = set()
+    for node in ast.walk(module.tree):
+        if node in skipped:
+            continue
+        if not for_types and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            skipped.update(inner for statement in node.body for inner in ast.walk(statement))
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or "")
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def forbidden_imports(module: Module) -> list[str]:
+    """What it imports of exportd from its own layer or from above."""
+    if not module.unit:
+        allowed: set[str] = set()
+    else:
+        layer = next((number for number, units in enumerate(LAYERS) if module.unit in units), None)
+        if layer is None:
+            return [f"{module.unit} has no place in LAYERS: give it one"]
+        allowed = {unit for units in LAYERS[:layer] for unit in units} | {module.unit}
+    problems = []
+    for name in set(imported_names(module)):
+        if name.startswith("."):
+            problems.append(f"imports {name}: write the whole name")
+        first, _, rest = name.partition(".")
+        unit = rest.partition(".")[0]
+        if first == "exportd" and unit and not unit.startswith("__") and unit not in allowed:
+            problems.append(f"imports {name}")
+    return problems
+
+
+def impurities(module: Module) -> list[str]:
+    """What in it touches the world: an await, an import, a file, the clock."""
+    problems = [
+        f"imports {name}"
+        for name in imported_names(module, for_types=False)
+        if name in WORLD_MODULES or name.partition(".")[0] in WORLD_MODULES or name in _worldly_names()
+    ]
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith | ast.AsyncFunctionDef):
+            problems.append(f"line {node.lineno}: is asynchronous")
+        elif isinstance(node, ast.Call):
+            called = node.func
+            if isinstance(called, ast.Name) and called.id in {"open", "print", "input"}:
+                problems.append(f"line {node.lineno}: calls {called.id}()")
+            elif isinstance(called, ast.Attribute) and called.attr in FILE_METHODS | CLOCK_METHODS:
+                problems.append(f"line {node.lineno}: calls .{called.attr}()")
+    return problems
+
+
+def _worldly_names() -> set[str]:
+    names = {"exportd." + module.path.replace("/", ".") for module in MODULES if not module.is_pure}
+    return names - CONTRACTS
+
+
+def own_quoting(module: Module) -> list[str]:
+    """Where it puts quotes around SQL itself: doubling them, or setting one beside a value in a statement."""
+    return [
+        f"line {getattr(node, 'lineno', 0)}: {ast.unparse(node)}"
+        for node in ast.walk(module.tree)
+        if _quotes_in_a_statement(node)
+        or (module.path not in OTHER_SYNTAX and (_doubles_a_quote(node) or _adds_a_quote(node)))
+    ]
+
+
+def _doubles_a_quote(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "replace"
+        and [_text(argument) for argument in node.args[:2]] in (["'", "''"], ['"', '""'])
+    )
+
+
+def _adds_a_quote(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.BinOp)
+        and isinstance(node.op, ast.Add)
+        and any(_text(side) in {"'", '"'} for side in (node.left, node.right))
+    )
+
+
+_STATEMENT = re.compile(
+    r"\b(SELECT|INSERT INTO|UPDATE|DELETE FROM|CREATE|ALTER|DROP|COPY|LOCK TABLE|TRUNCATE|GRANT|REVOKE|SET|NOTIFY"
+    r"|LISTEN|FROM|WHERE|EXECUTE|REFERENCES|DELIMITER|QUOTE)\b"
+)
+
+
+def _quotes_in_a_statement(node: ast.AST) -> bool:
+    """An f-string, ``%`` or ``format`` that is SQL and has a quote right beside a value."""
+    if isinstance(node, ast.JoinedStr):
+        text = "".join(_text(part) or "" if isinstance(part, ast.Constant) else "\0" for part in node.values)
+    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):
+        text = re.sub(r"%[sr]", "\0", _text(node.left) or "")
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "format":
+        text = re.sub(r"\{[^{}]*\}", "\0", _text(node.func.value) or "")
+    else:
+        return False
+    return bool(_STATEMENT.search(text) and re.search("['\"]\0|\0['\"]", text))
+
+
+def _text(node: ast.AST) -> str | None:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def vague_names(module: Module) -> list[str]:
+    """Names that say nothing: of the module, its folder or its classes."""
+    names = [*module.path.split("/")]
+    names += [node.name for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef)]
+    words = {word.lower() for name in names for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
+    return sorted(words & VAGUE_WORDS)
+
+
+def _id(module: Module) -> str:
+    return module.path
+
+
+@pytest.mark.parametrize("module", MODULES, ids=_id)
+def test_a_module_imports_only_what_lies_below_it(module: Module) -> None:
+    assert not forbidden_imports(module)
+
+
+@pytest.mark.parametrize("module", [each for each in MODULES if each.is_pure], ids=_id)
+def test_a_module_named_as_a_thing_is_pure(module: Module) -> None:
+    assert not impurities(module)
+
+
+@pytest.mark.parametrize("path", WORLDLY)
+def test_an_exception_from_purity_is_still_needed(path: str) -> None:
+    modules = [each for each in MODULES if each.path == path]
+    assert modules, "it is gone: take it from WORLDLY"
+    assert impurities(modules[0]), "it is pure now: take it from WORLDLY"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=_id)
+def test_only_the_quoting_module_quotes(module: Module) -> None:
+    assert not own_quoting(module) or module.path == "database/quoting"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=_id)
+def test_nothing_has_a_name_that_says_nothing(module: Module) -> None:
+    assert not vague_names(module)
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("jobs/job_table", "from exportd.schedules.wheel import TimerWheel"),
+        ("jobs/job_table", "import exportd.schedules"),
+        ("jobs/job_table", "from exportd import schedules"),
+        ("jobs/job_table", "def late():\n    from exportd.pipeline import run_job"),
+        ("jobs/job_table", "from . import states"),
+        ("model/job", "from exportd.settings.schema import Settings"),
+        ("database/connector", "from exportd.stores.store import Store"),
+        ("daemon/runner", "from exportd.testing.fake_clock import FakeClock"),
+        ("novelties/news", ""),
+        ("__init__", "from exportd.model.job import Job"),
+    ],
+)
+def test_the_import_rule_sees(path: str, text: str) -> None:
+    assert forbidden_imports(Module(path, text))
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("jobs/job_table", "from exportd.database import queries\nfrom exportd.jobs.states import JobState"),
+        ("cli/main", "from exportd import __version__\nfrom exportd.daemon import runner"),
+    ],
+)
+def test_the_import_rule_lets_pass(path: str, text: str) -> None:
+    assert not forbidden_imports(Module(path, text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import anyio",
+        "from anyio.abc import TaskGroup",
+        "from time import monotonic",
+        "import os.path",
+        "from exportd.database.connector import translated",
+        "from exportd.database import connector",
+        "async def run(): ...",
+        "text = open('file').read()",
+        "text = path.read_text()",
+        "moment = datetime.now(UTC)",
+        "print('hello')",
+    ],
+)
+def test_the_purity_rule_sees(text: str) -> None:
+    assert impurities(Module("jobs/states", text))
+
+
+def test_the_purity_rule_lets_types_pass() -> None:
+    text = "from pathlib import Path\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import asyncpg"
+    assert not impurities(Module("jobs/states", text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        """quoted = '"' + name + '"'""",
+        """quoted = name.replace("'", "''")""",
+        """quoted = name.replace('"', '""')""",
+        '''query = f"""SELECT * FROM "{name}" """''',
+        """query = f"SELECT * FROM t WHERE id = '{name}'" """,
+        """query = "COPY t TO STDOUT (DELIMITER '%s')" % mark""",
+        """query = "CREATE TABLE \\"{}\\" ()".format(name)""",
+    ],
+)
+def test_the_quoting_rule_sees(text: str) -> None:
+    assert own_quoting(Module("snapshots/statement", text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        """sentence = f'the user "{name}" is not there'""",
+        """query = f"SELECT {column} FROM {quoting.table(name)} WHERE deleted = 'no'" """,
+    ],
+)
+def test_the_quoting_rule_lets_pass(text: str) -> None:
+    assert not own_quoting(Module("snapshots/statement", text))
+
+
+def test_the_rule_of_names_sees() -> None:
+    assert vague_names(Module("jobs/utils", ""))
+    assert vague_names(Module("jobs/job_helpers", ""))
+    assert vague_names(Module("jobs/lease", "class LeaseManager: ..."))
+    assert not vague_names(Module("jobs/lease", "class Leasing: ..."))
