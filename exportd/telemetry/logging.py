@@ -20,7 +20,7 @@ from exportd.telemetry.values import SecretMask, plain_values
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "console", "json"]
 
-_CHATTY_LIBRARIES = ("asyncio", "asyncpg", "aiofiles")
+_CHATTY_LIBRARIES = ("asyncio", "asyncpg")
 """Their messages below a warning are of no use to an operator."""
 
 
