@@ -14,7 +14,7 @@ import anyio
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import full_export, incremental, memory
+from benchmarks import capture, full_export, incremental, memory
 from benchmarks.bills import Say
 from benchmarks.measurement import Measurement, Options
 
@@ -26,6 +26,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "full_export": full_export.measure,
     "memory": memory.measure,
     "incremental": incremental.measure,
+    "capture": capture.measure,
 }
 
 

@@ -176,7 +176,7 @@ class TestTheTicker:
         assert len(await office.jobs()) == 10
 
     async def test_goes_on_after_a_connection_was_lost_on_the_way(self, database: Database) -> None:
-        connection = await database.connect()
+        connection, observer = await database.connect(), await database.connect()
         async with Connector(database.dsn).pool(1) as pool:
             table = ScheduleTable(pool)
             await table.reconcile([declare("a"), declare("b")], now=NOON)
@@ -192,7 +192,7 @@ class TestTheTicker:
             async with anyio.create_task_group() as group, connection.transaction():
                 await connection.execute("LOCK exportd.schedule")
                 group.start_soon(tick)
-                while not await connection.fetchval(
+                while not await observer.fetchval(
                     """SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                        WHERE datname = current_database() AND wait_event_type = 'Lock'"""
                 ):
