@@ -13,9 +13,9 @@ import asyncpg
 
 from exportd.database.connector import Connection
 from exportd.demo.editor import Editor
-from exportd.demo.open_transaction import OpenTransaction
+from exportd.demo.row_counter import count_rows
 from exportd.demo.summary import Action, ChangeSummary, RowCounts, added, difference
-from exportd.demo.tally import read_tally
+from exportd.demo.transaction_holder import OpenTransaction
 from exportd.model.entity import EntityCode
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
@@ -100,7 +100,7 @@ class Changer:
         transaction = self._connection.transaction()
         await transaction.start()
         try:
-            before = await read_tally(self._connection)
+            before = await count_rows(self._connection)
             taken: Counter[Action] = Counter()
             for _ in range(size):
                 action = self._random.choice((Action.INSERT, Action.UPDATE, Action.UPDATE_MANY, Action.DELETE))
@@ -148,7 +148,7 @@ class Changer:
         self, actions: Sequence[Action], editor: Editor, taken: Counter[Action]
     ) -> dict[EntityCode, RowCounts]:
         """Takes the actions, and says what became of them (as if it were not rolled back)."""
-        before = await read_tally(self._connection)
+        before = await count_rows(self._connection)
         undone: dict[EntityCode, RowCounts] = {}
         for action in actions:
             match action:
@@ -161,17 +161,17 @@ class Changer:
                     taken[action] += 1
                 case _:
                     taken[action] += await editor.perform(action)
-        return difference(difference(await read_tally(self._connection), before), undone)
+        return difference(difference(await count_rows(self._connection), before), undone)
 
     async def _below_savepoint(self, editor: Editor) -> dict[EntityCode, RowCounts]:
         """A plain change below a savepoint; what was undone."""
-        before = await read_tally(self._connection)
+        before = await count_rows(self._connection)
         try:
             async with self._connection.transaction():
                 await editor.perform(self._random.choice(_PLAIN))
                 _take_back_if(self._random.random() < _UNDONE_SAVEPOINTS)
         except _TakenBackError:
-            return difference(await read_tally(self._connection), before)
+            return difference(await count_rows(self._connection), before)
         return {}
 
     async def _ready(self) -> Editor:

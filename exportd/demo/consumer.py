@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from exportd.demo import csv_records, json_records
-from exportd.demo.deliveries import Delivery
+from exportd.demo.delivery_reader import Delivery
 from exportd.demo.spelling import NULL, SEPARATOR
 from exportd.model.entity import DELETED_FIELD
 from exportd.model.errors import PermanentError

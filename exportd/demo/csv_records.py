@@ -32,7 +32,7 @@ def _quoted(record: str) -> list[str | None]:
     for index in range(0, last + 1, 2):
         outside = pieces[index]
         if not outside and quoted is not None and index < last:
-            quoted += '"' + pieces[index + 1]
+            quoted = '"'.join((quoted, pieces[index + 1]))
             continue
         plain = outside.split(",")
         if quoted is not None:

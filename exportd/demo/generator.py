@@ -11,9 +11,9 @@ from uuid import UUID
 
 from exportd.database import queries
 from exportd.database.connector import Connection
+from exportd.demo.key_keeper import unguarded
 from exportd.demo.named_parameters import Value, bind
 from exportd.demo.proportions import SHARES, counts
-from exportd.demo.unguarded import unguarded
 from exportd.model.entity import EntityCode, OrganizationId
 
 Progress = Callable[[str, int], None]

@@ -27,17 +27,7 @@ def cells(line: str, names: Sequence[str]) -> list[str | None]:
     record = _DECODER.decode(line)
     if not isinstance(record, dict) or list(record) != names:
         raise ValueError(f"the line is not an object with the expected names: {line[:100]!r}")
-    return [value if type(value) is str else _text(value) for value in record.values()]
-
-
-def _text(value: Any) -> str | None:
-    match value:
-        case None:
-            return None
-        case _Number():
-            return str(value)
-        case _:
-            return _jsonb(value)
+    return [value if value is None or isinstance(value, str) else _jsonb(value) for value in record.values()]
 
 
 def _jsonb(value: Any) -> str:
@@ -50,8 +40,10 @@ def _jsonb(value: Any) -> str:
             return _number(value)
         case str():
             return _string(value)
+        case None:
+            return "null"
         case _:
-            return json.dumps(value)
+            return "true" if value else "false"
 
 
 def _rank(name: str) -> tuple[int, bytes]:

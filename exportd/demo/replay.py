@@ -16,7 +16,7 @@ import anyio.to_thread
 from exportd.catalog.document import Catalog
 from exportd.database.connector import Connection
 from exportd.demo.consumer import last_states, replay
-from exportd.demo.deliveries import Delivery, read_deliveries
+from exportd.demo.delivery_reader import Delivery, read_deliveries
 from exportd.demo.spelling import SEPARATOR, SETTINGS, Spelling, key_positions, sample
 from exportd.model.entity import Entity, EntityCode, OrganizationId
 from exportd.model.errors import PermanentError

@@ -26,9 +26,9 @@ from exportd.database.postgres_server import PostgresServer
 from exportd.demo.changer import Changer
 from exportd.demo.generator import fill
 from exportd.demo.installer import create_tables
-from exportd.demo.open_transaction import OpenTransaction
 from exportd.demo.replay import compare
 from exportd.demo.screen import Screen
+from exportd.demo.transaction_holder import OpenTransaction
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
 from exportd.model.entity import EntityCode, OrganizationId

@@ -5,8 +5,8 @@ from collections import Counter
 from asyncpg.transaction import Transaction
 
 from exportd.database.connector import Connection
+from exportd.demo.row_counter import count_rows
 from exportd.demo.summary import Action, ChangeSummary, RowCounts, difference
-from exportd.demo.tally import read_tally
 from exportd.model.entity import EntityCode
 
 
@@ -27,7 +27,7 @@ class OpenTransaction:
 
     async def commit(self) -> ChangeSummary:
         """Makes the changes visible; says what they were."""
-        rows = difference(await read_tally(self._connection), self._before)
+        rows = difference(await count_rows(self._connection), self._before)
         await self._transaction.commit()
         return ChangeSummary(rows=rows, actions=self._actions, committed=1)
 

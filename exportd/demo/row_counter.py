@@ -15,7 +15,7 @@ FROM pg_catalog.pg_class WHERE relnamespace = 'public'::regnamespace AND relname
 """
 
 
-async def read_tally(connection: Connection) -> dict[EntityCode, RowCounts]:
+async def count_rows(connection: Connection) -> dict[EntityCode, RowCounts]:
     """The counts up to here. What is undone by a rollback to a savepoint stays in them."""
     return {
         _ENTITIES[row["relname"]]: RowCounts(row["inserted"], row["updated"], row["deleted"])
