@@ -14,14 +14,14 @@ from exportd.manifests.document import (
     ManifestWindow,
     Predecessor,
     render,
-    sha256_of,
 )
+from exportd.manifests.publisher import publish_manifest
 from exportd.model.entity import EntityCode
 from exportd.model.extraction import EntityExtraction, Extraction
 from exportd.model.job import Job, JobId, JobProgress
 from exportd.model.part import Part
 from exportd.model.schedule import DestinationCode
-from exportd.stores.layout import ManifestName, ObjectKey, ObjectName, build
+from exportd.stores.layout import ObjectKey, ObjectName, build
 from exportd.stores.retrying import RetryBudget
 from exportd.uploads.byte_limiter import ByteLimiter
 from exportd.uploads.uploader import Delivery
@@ -96,18 +96,21 @@ class DestinationDelivery:
         Raises TransientError or PermanentError that names the destination.
         """
         await self.uploads.publish(parts)
-        document = render(
-            manifest_of(
-                self.job,
-                extraction,
-                parts,
-                lambda each, part: _key(self.job, self.destination, each.type_token, part.number),
-                history,
-            )
+        manifest = manifest_of(
+            self.job,
+            extraction,
+            parts,
+            lambda each, part: _key(self.job, self.destination, each.type_token, part.number),
+            history,
         )
-        key = build(ManifestName(self.job.organization, self.job.id), self.destination.layout)
-        await self.retry.call(lambda: self.destination.store.put(key, document))
-        return sha256_of(document)
+        published = await publish_manifest(
+            manifest,
+            destination=self.destination.code,
+            store=self.destination.store,
+            layout=self.destination.layout,
+            retry=self.retry,
+        )
+        return published.sha256
 
 
 def spool_manifest(job: Job, extraction: Extraction, parts: Sequence[Part]) -> bytes:

@@ -4,16 +4,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
-from asyncpg import Connection, DeadlockDetectedError, LockNotAvailableError, QueryCanceledError, Record
+from asyncpg import Connection, Record
 
 from exportd.catalog.shape import Shape
 from exportd.catalog.shape_reader import read_shapes
 from exportd.changes.capture_table import Installed, read_installed
 from exportd.changes.repair import Repair, is_intact, removal_of, repair_of
 from exportd.changes.trigger_functions import capture_of
-from exportd.database.connector import Connector, translate, translated
+from exportd.database.connector import Connector, translated
+from exportd.database.locks import take_locks, translate_lock
 from exportd.database.queries import load
 from exportd.database.quoting import table
+from exportd.database.translator import FOREIGN_ERRORS
 from exportd.model.change_log import SCHEMA
 from exportd.model.entity import Entity, EntityCode, TableName
 from exportd.model.errors import PermanentError, TransientError
@@ -24,10 +26,6 @@ _CLUSTER = _QUERIES["cluster"]
 _RECORD_CLUSTER = _QUERIES["record_cluster"]
 
 _logger = structlog.get_logger()
-
-_LONGEST_LOCK_WAIT_S = 0.8
-"""Less than Postgres's deadlock_timeout of a second. Whoever waits for us that long looks for a deadlock and, if there
-is one, is the one that fails; so we must have given up before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class CaptureInstaller:
     ) -> None:
         self._connector = connector
         self._pause = pause
-        self._lock_timeout_ms = max(1, round(min(lock_timeout_s, _LONGEST_LOCK_WAIT_S) * 1000))
+        self._lock_timeout_s = lock_timeout_s
         self._attempts = attempts
 
     async def status(self, entities: Sequence[Entity]) -> list[EntityCapture]:
@@ -126,28 +124,21 @@ class CaptureInstaller:
         for attempt in range(1, self._attempts + 1):
             try:
                 async with connection.transaction():
-                    await self._lock(connection, planned)
+                    if planned.locked:
+                        await take_locks(connection, planned.lock(), wait_s=self._lock_timeout_s)
                     locked, planned = planned, await again()
                     if locked.lock_covers(planned):
                         for statement in planned.statements:
                             await connection.execute(statement)
                         return planned
-            except Exception as error:
-                failure = translate(error, doing=doing)
-                if not _somebody_is_in_the_way(error) or attempt == self._attempts:
+            except FOREIGN_ERRORS as error:
+                failure = translate_lock(error, doing=doing)
+                if failure.reason is not Reason.LOCK_NOT_AVAILABLE or attempt == self._attempts:
                     raise failure from error
                 await self._pause(0.1 * attempt)
         raise TransientError(
             f"The tables kept changing while {doing}. It is tried again.", reason=Reason.LOCK_NOT_AVAILABLE
         )
-
-    async def _lock(self, connection: "Connection[Record]", repair: Repair) -> None:
-        await connection.execute(f"SET LOCAL lock_timeout = {self._lock_timeout_ms}")
-        if repair.locked:
-            # Each lock's wait is bounded by the one, the wait for all of them by the other.
-            await connection.execute(f"SET LOCAL statement_timeout = {self._lock_timeout_ms}")
-            await connection.execute(repair.lock())
-            await connection.execute("SET LOCAL statement_timeout = 0")
 
     async def _drop_log_rows_of_another_cluster(self, connection: "Connection[Record]") -> None:
         """After a restore, old log rows would look like changes of the future."""
@@ -167,10 +158,6 @@ class CaptureInstaller:
 def capture_is_intact(entity: Entity, shape: Shape) -> bool:
     """Whether the entity's capture triggers all stand, as far as one snapshot of the catalogs can tell."""
     return is_intact(capture_of(entity, shape), shape)
-
-
-def _somebody_is_in_the_way(error: Exception) -> bool:
-    return isinstance(error, LockNotAvailableError | QueryCanceledError | DeadlockDetectedError)
 
 
 async def _repairs(connection: "Connection[Record]", entities: Sequence[Entity]) -> dict[EntityCode, Repair]:

@@ -68,14 +68,14 @@ class Listener:
         async with self._connector.connection("listener") as connection:
             self._lost = anyio.Event()
             connection.add_termination_listener(self._take_loss)
-            with translated("listen to the database"):
+            with translated("listening to the database"):
                 await connection.add_listener(EVENTS_CHANNEL, self._take_event)
                 await connection.add_listener(DOORBELL_CHANNEL, self._take_ring)
                 armable = self._doorbell and not await connection.fetchval(_TWO_PHASE_ALLOWED)
             self.listening = True
             self._on_event("reconnected")
             try:
-                with translated("listen to the database"):
+                with translated("listening to the database"):
                     await self._serve(connection, armable=armable)
             except TransientError as error:
                 _logger.warning("listener lost its connection", reason=error.reason, error=error.sentence)

@@ -65,7 +65,7 @@ class Pruner:
     async def run_once(self) -> Pruned:
         """One round over all logs that exist."""
         async with self._connector.connection("pruner") as connection:
-            with translated("prune the change logs"):
+            with translated("pruning the change logs"):
                 expired = await connection.fetch(_EXPIRE_POSITIONS, self._horizon_s)
                 for row in expired:
                     _logger.warning(

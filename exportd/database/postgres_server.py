@@ -152,7 +152,7 @@ class PostgresServer:
 
     def close_blocking(self) -> None:
         """``close`` for callers without an event loop."""
-        self.stop_blocking()
+        self._end("INT" if self._directory else "QUIT")  # data that goes away needs no orderly end
         temporary, self._temporary = self._temporary, None
         self._binaries = None  # they may be copies in it
         if temporary is not None:

@@ -5,7 +5,6 @@ missing, a right is missing, the query is wrong). The sentence holds the server'
 the object.
 """
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,7 +14,14 @@ from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.reason import Reason
 from exportd.settings.secrets import mask_secrets
 
-FOREIGN_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, asyncio.TimeoutError)
+FOREIGN_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    # Raised when a pooled connection is used in the moment in which its server ends (asyncpg's issue 1069).
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 """What the database's edge can raise. Everything else is a bug and passes untouched."""
 
 # By SQLSTATE, or by its class (the first two characters) where the whole class means the same.
@@ -94,7 +100,7 @@ def _is_lost_connection(error: BaseException) -> bool:
         # asyncpg has no class of its own for using a connection whose server went away.
         text = str(error)
         return "connection is closed" in text or "connection was closed" in text or "pool is clos" in text
-    return isinstance(error, OSError | TimeoutError)
+    return isinstance(error, OSError | TimeoutError | asyncpg.InternalClientError)
 
 
 def _message(error: BaseException) -> str:

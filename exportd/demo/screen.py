@@ -38,7 +38,9 @@ class Screen:
 
     def chapter(self, title: str) -> None:
         elapsed = time.monotonic() - self._started
-        self._console.print(f"\n[bold]{title}[/bold]  [dim]({elapsed:.1f} s)[/dim]" if self.live else f"\n{title}")
+        self._console.print(
+            f"\n[bold]{title}[/bold]  [dim]({elapsed:.1f} s)[/dim]" if self.live else f"\n{title}", soft_wrap=True
+        )
 
     def line(self, text: str = "") -> None:
         self._console.print(text, markup=False, soft_wrap=True)

@@ -10,18 +10,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from asyncpg import (
-    Connection,
-    DeadlockDetectedError,
-    LockNotAvailableError,
-    PostgresError,
-    QueryCanceledError,
-    Record,
-)
+from asyncpg import Connection, PostgresError, Record
 
 from exportd.catalog.shape import Shape
 from exportd.catalog.shape_reader import read_shapes
 from exportd.database.connector import Connector
+from exportd.database.locks import take_locks, translate_lock
 from exportd.database.queries import load
 from exportd.database.quoting import table
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
@@ -42,9 +36,6 @@ _QUERIES = load("snapshots")
 _POSITION_IN_TIME = _QUERIES["position_in_time"]
 
 _LOCK_ATTEMPTS = 5
-_LONGEST_LOCK_WAIT_MS = 800
-"""For all locks together; less than Postgres's deadlock_timeout of a second. Were the application in a deadlock with
-us, its transaction would be the one that fails if we had not given up before."""
 
 IsIntact = Callable[[Entity, Shape], bool]
 """Whether an entity's capture triggers are all there and enabled."""
@@ -111,18 +102,15 @@ class SnapshotOpener:
         for attempt in range(1, _LOCK_ATTEMPTS + 1):
             await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             try:
-                await connection.execute(f"SET LOCAL statement_timeout = {_LONGEST_LOCK_WAIT_MS}")
-                await connection.execute(lock_statement(entities))
-                await connection.execute("SET LOCAL statement_timeout = 0")
+                await take_locks(connection, lock_statement(entities))
             except FOREIGN_ERRORS as error:
-                failure = translate(error, doing="locking the exported tables for reading")
+                failure = translate_lock(error, doing="locking the exported tables for reading")
                 if not isinstance(error, PostgresError):
                     raise failure from error
                 await connection.execute("ROLLBACK")
                 if failure.reason is Reason.TABLE_MISSING:
                     await self._name_what_is_missing(connection, entities)
-                busy = isinstance(error, LockNotAvailableError | QueryCanceledError | DeadlockDetectedError)
-                if not busy or attempt == _LOCK_ATTEMPTS:
+                if failure.reason is not Reason.LOCK_NOT_AVAILABLE or attempt == _LOCK_ATTEMPTS:
                     raise failure from error
                 await self._pause(0.2 * attempt)
             else:

@@ -15,6 +15,7 @@ import anyio
 from asyncpg import Connection, PostgresLogMessage, Record
 
 from exportd.database.connector import Connector
+from exportd.database.locks import take_locks, translate_lock
 from exportd.database.queries import load
 from exportd.database.quoting import literal
 from exportd.database.translator import FOREIGN_ERRORS, translate
@@ -139,10 +140,10 @@ class Reader:
         """
         try:
             await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            await connection.execute(snapshot.locks())
+            await take_locks(connection, snapshot.locks())
             await connection.execute(f"SET TRANSACTION SNAPSHOT {literal(name)}")
         except FOREIGN_ERRORS as error:
-            raise translate(error, doing="sharing the snapshot with another connection") from error
+            raise translate_lock(error, doing="sharing the snapshot with another connection") from error
 
     async def _copy(
         self,

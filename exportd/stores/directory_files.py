@@ -15,7 +15,7 @@ import os
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -26,6 +26,8 @@ from exportd.stores.layout import ObjectKey, check_key
 from exportd.stores.store import ObjectInfo, Upload, UploadGoneError
 
 UPLOADS_FOLDER = ".exportd-uploads"
+
+_LONGEST_START = timedelta(hours=1)
 
 
 class DirectoryFiles:
@@ -126,17 +128,23 @@ class DirectoryFiles:
             folder.rmdir()
 
     def uploads(self) -> Sequence[Upload]:
+        """Also those that were just being started when exportd was killed; of those without a key only an empty folder
+        is left, which is removed after a while.
+        """
         found = []
-        for key_file in sorted((self._root / UPLOADS_FOLDER).glob("*/key")):
-            folder = key_file.parent
+        for folder in sorted((self._root / UPLOADS_FOLDER).glob("*/")):
+            started_at = datetime.now(UTC)
             try:
-                started_at = datetime.fromtimestamp(key_file.stat().st_mtime, UTC)
-                key = ObjectKey(key_file.read_text(encoding="utf-8"))
+                started_at = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+                key = ObjectKey((folder / "key").read_text(encoding="utf-8"))
             except FileNotFoundError:
-                # It ended just now.
-                continue
-            if folder.suffix != ".new":
-                found.append(Upload(key, folder.name, started_at))
+                # It begins, or ended just now.
+                key = ObjectKey("")
+            upload = Upload(key, folder.name, started_at)
+            if key:
+                found.append(upload)
+            elif datetime.now(UTC) - started_at > _LONGEST_START:
+                self.remove_upload(upload)
         return found
 
     def find(self, prefix: str) -> Sequence[ObjectInfo]:
