@@ -45,6 +45,7 @@ WORLDLY = {
     "catalog/document": "reads the catalog file",
     "catalog/reference": "reads the reference of fields that is shipped with us",
     "changes/repair": "repairs triggers in the database",
+    "database/locks": "takes locks",
     "database/binaries": "looks for programs on this machine",
     "database/queries": "reads the shipped SQL files, once",
     "database/unprivileged": "asks the machine who we are",
@@ -71,6 +72,7 @@ CONTRACTS = {"exportd.model.clock", "exportd.stores.store"}
 
 OTHER_SYNTAX = {
     "catalog/draft": "writes TOML",
+    "demo/csv_records": "reads CSV",
     "catalog/table_names": "writes names as the catalog file has them",
     "settings/document": "writes TOML keys",
     "snapshots/projection": "writes a CSV header",

@@ -25,7 +25,7 @@ _NOT_ON_CALL = {
 
 def commands() -> list[str]:
     """Every command with its group, such as ``job list``."""
-    found = []
+    found: list[str] = []
     for name in app:
         if name.startswith("-"):
             continue
@@ -41,7 +41,9 @@ def test_there_are_commands_to_compare_with() -> None:
 @pytest.mark.parametrize("command", commands())
 def test_readme_names_each_command(command: str) -> None:
     *group, verb = command.split()
-    pattern = rf"`exportd {group[0]} [^|]*`(?:{group[0]} )?{verb}\b|`exportd {command}\b" if group else rf"`exportd {verb}\b"
+    pattern = (
+        rf"`exportd {group[0]} [^|]*`(?:{group[0]} )?{verb}\b|`exportd {command}\b" if group else rf"`exportd {verb}\b"
+    )
     assert re.search(pattern, README), f"README.md does not name `exportd {command}`"
 
 

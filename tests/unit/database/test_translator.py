@@ -23,6 +23,7 @@ from exportd.model.reason import Reason
         (asyncpg.ConnectionDoesNotExistError("gone"), TransientError, Reason.DATABASE_CONNECTION_LOST),
         (asyncpg.InterfaceError("connection is closed"), TransientError, Reason.DATABASE_CONNECTION_LOST),
         (OSError(errno.ECONNRESET, "reset"), TransientError, Reason.DATABASE_CONNECTION_LOST),
+        (asyncpg.InternalClientError("cannot"), TransientError, Reason.DATABASE_CONNECTION_LOST),
         (TimeoutError(), TransientError, Reason.DATABASE_CONNECTION_LOST),
         (asyncpg.InsufficientPrivilegeError("no"), PermanentError, Reason.PRIVILEGE_MISSING),
         (asyncpg.UndefinedTableError("no table"), PermanentError, Reason.TABLE_MISSING),
