@@ -1,6 +1,5 @@
 """The table that most benchmarks read: bills of the demo's billing system, 36 fields, some 470 bytes of CSV a row."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -19,14 +18,12 @@ from exportd.demo.installer import create_tables
 from exportd.demo.proportions import organization_ids
 from exportd.model.entity import Entity, EntityCode, OrganizationId
 from exportd.model.job import Job, JobId
-from exportd.model.schedule import ExportFormat
+from exportd.model.schedule import ExportFormat, ScheduleId
 from exportd.snapshots.opener import SnapshotOpener
 
 CATALOG: Final = Path(__file__).parents[1] / "config" / "entities.toml"
 BILLS: Final = EntityCode("BILLS")
 ORGANIZATION: Final[OrganizationId] = organization_ids(1)[0]
-
-Say = Callable[[str], None]
 
 
 def bills() -> Entity:
@@ -35,8 +32,17 @@ def bills() -> Entity:
 
 
 def job_of_bills(file_format: ExportFormat) -> Job:
-    """A job that exports the bills."""
-    return Job(JobId(uuid4()), ORGANIZATION, None, None, datetime.now(UTC), (BILLS,), file_format, destinations=())
+    """A schedule's job that exports the bills."""
+    return Job(
+        JobId(uuid4()),
+        ORGANIZATION,
+        ScheduleId(uuid4()),
+        "often",
+        datetime.now(UTC),
+        (BILLS,),
+        file_format,
+        destinations=(),
+    )
 
 
 async def create_bills(server: PostgresServer, *, rows: int) -> str:

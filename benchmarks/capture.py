@@ -11,13 +11,11 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import anyio
 
-from benchmarks.bills import Say
-from benchmarks.measurement import Measurement, Options, in_turns, spread
+from benchmarks.measurement import Measurement, Options, Say, in_turns, spread
 from benchmarks.server import benchmark_server, connection_to, run
 from exportd.changes.installer import CaptureInstaller
 from exportd.changes.listener import Listener
@@ -28,8 +26,8 @@ from exportd.model.clock import SystemClock
 from exportd.model.entity import Entity, EntityCode, Field, TableName
 
 ROWS = 200_000
-ROUNDS = 5
-MEASURED_S = 5
+ROUNDS, ROUNDS_FOR_INFORMATION = 5, 3
+MEASURED_S = 4
 WARM_UP_S = 2
 
 _BARE: Final = "bare"
@@ -113,9 +111,9 @@ async def _create_template(server: PostgresServer, name: str, *, rows: int, tena
 def _accounts(*, tenant: bool) -> Entity:
     return Entity(
         EntityCode("ACCOUNTS"),
-        label="Accounts",
-        type_token="account",
-        table=TableName("public", "accounts"),
+        "Accounts",
+        "account",
+        TableName("public", "accounts"),
         key=("aid",),
         tenant="tenant" if tenant else None,
         fields=tuple(Field(name, column=name) for name in ("aid", "bid", "abalance", "filler")),
@@ -125,7 +123,8 @@ def _accounts(*, tenant: bool) -> Entity:
 async def _compare(server: PostgresServer, workload: Workload, options: Options, say: Say) -> Measurement:
     templates: Mapping[str, str] = {"without": _BARE, "with": workload.captured}
     rates: dict[str, list[float]] = {name: [] for name in templates}
-    for name in in_turns(list(templates), options.repeats(ROUNDS)):
+    usual = ROUNDS_FOR_INFORMATION if workload.limit is None else ROUNDS
+    for name in in_turns(list(templates), options.repeats(usual)):
         async with _copy(server, templates[name]) as dsn, _listening(dsn, rings=name == "with"):
             rates[name].append(await _rate(server, dsn, workload, options))
         say(f"{workload.title}, {name} capture: {rates[name][-1]:.0f} a second")
@@ -164,8 +163,8 @@ async def _listening(dsn: str, *, rings: bool) -> AsyncIterator[None]:
 async def _rate(server: PostgresServer, dsn: str, workload: Workload, options: Options) -> float:
     """Transactions a second, after a warm-up that has touched most pages since the checkpoint."""
     with tempfile.TemporaryDirectory(prefix="exportd-bench-") as folder:
-        script = Path(folder, "transaction.sql")
-        script.write_text(workload.script.format(rows=ROWS), encoding="utf-8")
+        script = anyio.Path(folder, "transaction.sql")
+        await script.write_text(workload.script.format(rows=ROWS), encoding="utf-8")
         command = [str(server.binaries / "pgbench"), "--no-vacuum", "--protocol=prepared", f"--file={script}"]
         command += [f"--client={workload.clients}", "--jobs=2"]
         warm_up, measured = _durations(workload, quick=options.quick)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import structlog
 
 from benchmarks.bills import BILLS, CATALOG, job_of_bills
 from exportd.catalog import document
@@ -27,6 +26,7 @@ from exportd.parts.spool import Spool
 from exportd.settings.schema import LimitSettings
 from exportd.snapshots.opener import SnapshotOpener
 from exportd.snapshots.reader import Reader
+from exportd.telemetry import logging
 
 _SPOOL_BUDGET_BYTES = 50 * 1000**3
 
@@ -63,6 +63,7 @@ class Exporter:
             "seconds": seconds,
             "cpu_s": cpu_s,
             "mode": bills.mode,
+            "full_reason": bills.full_reason,
             "rows": bills.rows,
             "deleted_rows": bills.deleted_rows,
             "content_bytes": sum(part.content_bytes for part in parts),
@@ -102,7 +103,7 @@ def _orders() -> Iterator[str]:
 
 async def serve(dsn: str, directory: Path) -> None:
     """Obey until standard input ends."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    logging.configure(level="warning", line_format="auto")
     orders = _orders()
     async with Spool(directory, budget_bytes=_SPOOL_BUDGET_BYTES, free_space_floor_bytes=0) as spool:
         exporter = Exporter(dsn, spool)

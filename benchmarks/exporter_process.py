@@ -14,6 +14,7 @@ from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from exportd.model.extraction import Mode
+from exportd.model.reason import FullReason
 from exportd.model.schedule import ExportFormat
 
 _LONGEST_ANSWER_BYTES = 65_536
@@ -26,6 +27,7 @@ class Export:
     seconds: float
     cpu_s: float
     mode: Mode
+    full_reason: FullReason | None
     rows: int
     deleted_rows: int
     content_bytes: int

@@ -8,9 +8,9 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from benchmarks.bills import Say, create_bills, full_query
+from benchmarks.bills import create_bills, full_query
 from benchmarks.exporter_process import Export, ExporterProcess, exporter_process
-from benchmarks.measurement import Measurement, Options, in_turns, spread
+from benchmarks.measurement import Measurement, Options, Say, in_turns, spread
 from benchmarks.server import benchmark_server, run
 from exportd.model.schedule import ExportFormat
 

@@ -6,9 +6,12 @@ ways of doing a thing, in turns, each several times, and says the ratio of the t
 
 import random
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+Say = Callable[[str], None]
+"""Shows a person what is being done."""
 
 
 @dataclass(frozen=True, slots=True)

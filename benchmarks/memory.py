@@ -2,11 +2,10 @@
 
 import statistics
 
-from benchmarks.bills import Say, create_bills
+from benchmarks.bills import create_bills
 from benchmarks.exporter_process import Export, exporter_process
-from benchmarks.measurement import Measurement, Options, in_turns
+from benchmarks.measurement import Measurement, Options, Say, in_turns
 from benchmarks.server import benchmark_server
-from exportd.model.schedule import ExportFormat
 
 ROWS = 300_000
 TIMES = 10
@@ -15,7 +14,7 @@ LIMIT_BYTES = 200_000_000
 
 
 async def measure(options: Options, say: Say) -> list[Measurement]:
-    """Peaks (VmHWM) of fresh processes that export by two streams, as the daemon does by default, and then again."""
+    """Peaks (VmHWM) of fresh processes that export by two streams, as the daemon does by default."""
     few = options.size(ROWS)
     peaks: dict[str, list[int]] = {"few": [], "many": []}
     sizes = {"few": few, "many": few * TIMES}
@@ -28,10 +27,8 @@ async def measure(options: Options, say: Say) -> list[Measurement]:
         for name in in_turns(list(sizes), options.repeats(ROUNDS)):
             say(f"exporting {sizes[name]:,} bills")
             async with exporter_process(databases[name]) as exporter:
-                exports[name] = await exporter.export(streams=2, file_format=ExportFormat.CSV)
-                # A process that lives on must not grow; JSONL has the larger rows.
-                last = await exporter.export(streams=2, file_format=ExportFormat.JSONL)
-            peaks[name].append(last.peak_bytes)
+                exports[name] = await exporter.export(streams=2)
+            peaks[name].append(exports[name].peak_bytes)
     small, large = (statistics.median(peaks[name]) for name in sizes)
     return [
         Measurement(
@@ -40,7 +37,7 @@ async def measure(options: Options, say: Say) -> list[Measurement]:
             1.0,
             "lower",
             f"{large / 1e6:.0f} MB: {sizes['many']:,} rows, {exports['many'].content_bytes / 1e9:.2f} GB of CSV by two "
-            "streams, then the same in JSONL; the whole process, Python and all",
+            "streams; the whole process, Python and all",
         ),
         Measurement(
             "memory: peak for a table ten times as large",

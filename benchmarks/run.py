@@ -14,9 +14,9 @@ import anyio
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import capture, full_export, incremental, memory
-from benchmarks.bills import Say
-from benchmarks.measurement import Measurement, Options
+from benchmarks import capture, empty_job, full_export, incremental, memory, timer_wheel
+from benchmarks.measurement import Measurement, Options, Say
+from exportd.telemetry import logging
 
 RESULTS = Path(__file__).with_name("results.json")
 
@@ -27,6 +27,8 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "memory": memory.measure,
     "incremental": incremental.measure,
     "capture": capture.measure,
+    "empty_job": empty_job.measure,
+    "timer_wheel": timer_wheel.measure,
 }
 
 
@@ -34,6 +36,7 @@ def main() -> None:
     """The command."""
     arguments = _parser().parse_args()
     options = Options(major=arguments.major, rounds=arguments.rounds, quick=arguments.quick)
+    logging.configure(level="warning", line_format="auto")
     console = Console(stderr=True)
     measurements: list[Measurement] = []
     for name in arguments.only or BENCHMARKS:

@@ -3,7 +3,7 @@
 Both do the same work in the same process, in turns; a ratio is the wheel's median divided by the heap's. The heap
 cancels as asyncio's does: it marks an entry and drops it when it comes to the top. That is hard to beat when only
 the marking is timed, so cancelling is measured with what it leaves behind: half of the timers are cancelled, then
-the rest expires. Run it alone: ``python -m benchmarks.timer_wheel``.
+the rest expires.
 """
 
 import gc
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from benchmarks.measurement import Measurement, Options, Say, in_turns
 from exportd.schedules.wheel import TimerWheel
 
 TIMERS = 1_000_000
@@ -61,28 +62,35 @@ class Heap:
 SIDES: dict[str, Callable[[], Timers]] = {"wheel": TimerWheel[int], "heapq": Heap}
 
 
-def measure() -> list[dict[str, Any]]:
-    """Ratios wheel to heapq, one entry for each kind of work."""
-    due_times = random.Random(7).choices(range(SPREAD_S * 1000), k=TIMERS)
+async def measure(options: Options, say: Say) -> list[Measurement]:
+    """Ratios wheel to heapq, one for each kind of work."""
+    count = options.size(TIMERS)
+    due_times = random.Random(7).choices(range(SPREAD_S * 1000), k=count)
     rounds: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-    for _ in range(ROUNDS):
-        for side, make in SIDES.items():
-            rounds[side].append(_round(make(), due_times))
+    for side in in_turns(list(SIDES), options.repeats(ROUNDS)):
+        say(f"{count:,} timers in a {side}")
+        rounds[side].append(_round(SIDES[side](), due_times))
     medians = {
         side: {work: statistics.median(each[work] for each in measured) for work in measured[0]}
         for side, measured in rounds.items()
     }
+    say("memory")
     memory = {side: _bytes_a_timer(make(), due_times) for side, make in SIDES.items()}
 
-    def microseconds(works: tuple[str, ...], count: int) -> dict[str, float]:
-        return {side: 1e6 * sum(each[work] for work in works) / count for side, each in medians.items()}
+    def microseconds(works: tuple[str, ...], divisor: int) -> dict[str, float]:
+        return {side: 1e6 * sum(each[work] for work in works) / divisor for side, each in medians.items()}
+
+    def measurement(work: str, unit: str, figures: dict[str, float], *, limit: float) -> Measurement:
+        wheel, heap = figures["wheel"], figures["heapq"]
+        detail = f"{wheel:.2f} {unit}, heapq {heap:.2f}; {count:,} timers"
+        return Measurement(f"timer wheel: {work}, against heapq", wheel / heap, limit, "lower", detail)
 
     return [
         # A heap of random times is hard to beat here: most new entries stay near the bottom.
-        _entry("insert", "µs a timer", microseconds(("insert",), TIMERS), limit=6.0),
-        _entry("advance", "µs a second", microseconds(("advance",), STEPS), limit=1.0),
-        _entry("cancel, drain", "µs a timer", microseconds(("cancel", "drain"), TIMERS), limit=0.6),
-        _entry("memory", "bytes a timer", memory, limit=1.0),
+        measurement("insert", "µs a timer", microseconds(("insert",), count), limit=6.0),
+        measurement("advance", "µs a second", microseconds(("advance",), STEPS), limit=1.0),
+        measurement("cancel and drain", "µs a timer", microseconds(("cancel", "drain"), count), limit=0.6),
+        measurement("memory", "bytes a timer", memory, limit=1.0),
     ]
 
 
@@ -101,17 +109,17 @@ def _round(timers: Timers, due_times: list[int]) -> dict[str, float]:
 
     with timed("insert"):
         handles = [timers.insert(due_ms, due_ms) for due_ms in due_times]
-    count = 0
+    expired = 0
     with timed("advance"):
         for second in range(STEPS):
-            count += len(timers.advance(second * 1000))
+            expired += len(timers.advance(second * 1000))
     with timed("cancel"):
         for handle in handles[::2]:
             timers.cancel(handle)
     with timed("drain"):
         for second in range(STEPS, SPREAD_S + 1, 60):
-            count += len(timers.advance(second * 1000))
-    assert count >= TIMERS // 2
+            expired += len(timers.advance(second * 1000))
+    assert expired >= len(due_times) // 2
     return seconds
 
 
@@ -124,19 +132,3 @@ def _bytes_a_timer(timers: Timers, due_times: list[int]) -> float:
     size_bytes, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return size_bytes / len(due_times)
-
-
-def _entry(work: str, unit: str, figures: dict[str, float], *, limit: float) -> dict[str, Any]:
-    wheel, heap = figures["wheel"], figures["heapq"]
-    return {
-        "name": f"timer wheel: {work}",
-        "ratio": round(wheel / heap, 3),
-        "limit": limit,
-        "better": "lower",
-        "detail": f"{wheel:.2f} {unit}, heapq {heap:.2f}; {TIMERS:,} timers",
-    }
-
-
-if __name__ == "__main__":
-    for each in measure():
-        print(f"{each['name']:<24} {each['ratio']:>6} (limit {each['limit']})  {each['detail']}")

@@ -5,6 +5,9 @@ from enum import StrEnum
 
 from exportd.model.entity import TableName
 
+_NO_MODIFIER = -1
+"""pg_attribute.atttypmod of a numeric column whose values each have a scale of their own."""
+
 
 class Kind(StrEnum):
     """pg_class.relkind, as far as it can be captured."""
@@ -23,7 +26,8 @@ class Column:
     array's element or "". ``collation`` is a quoted name, or None for the base type's default; ``deterministic`` is
     False when it calls different texts equal. ``equality`` is the schema of the type's default ``=`` operator.
     ``version`` is pg_attribute's xmin: it changes with every ALTER of the column, also with one that rewrites its
-    values and leaves its type.
+    values and leaves its type. ``type_parts`` are the labels and attributes that enums and composite types in it
+    have. ``is_virtual``: generated when read (Postgres 18), and not there in triggers.
     """
 
     number: int
@@ -40,10 +44,14 @@ class Column:
     not_null: bool
     deterministic: bool = True
     version: str = ""
+    is_virtual: bool = False
+    type_parts: tuple[tuple[str, str], ...] = ()
 
     @property
     def equal_means_alike(self) -> bool:
-        """Whether equal values are written alike, as far as consumers of text care: not in citext."""
+        """Whether equal values are written alike, as far as consumers of text care: not in citext, and 1 = 1.0."""
+        if self.base_type == "numeric":
+            return self.type_modifier != _NO_MODIFIER
         return self.deterministic and (self.base_kind != "b" or "." not in self.base_type)
 
 

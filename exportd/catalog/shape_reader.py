@@ -1,4 +1,4 @@
-"""Reads the shape of entities' tables from the database, in four queries whatever their number."""
+"""Reads the shape of entities' tables from the database, in five queries whatever their number."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +13,7 @@ from exportd.model.entity import Entity, EntityCode, TableName
 _QUERIES = load("shape")
 _RELATIONS = _QUERIES["relations"]
 _COLUMNS = _QUERIES["columns"]
+_TYPE_PARTS = _QUERIES["type_parts"]
 _TRIGGERS = _QUERIES["triggers"]
 
 
@@ -29,7 +30,12 @@ async def read_shapes(connection: "Connection[Record]", entities: Sequence[Entit
         [log_name(each.code) for each in entities],
     )
     oids = sorted({row["oid"] for row in found} | {row["log_oid"] for row in found if row["log_oid"] is not None})
-    columns = _grouped(await connection.fetch(_COLUMNS, oids))
+    parts: dict[int, list[tuple[str, str]]] = defaultdict(list)
+    for row in await connection.fetch(_TYPE_PARTS, oids):
+        parts[row["type_oid"]].append((row["part"], row["value"]))
+    columns: dict[int, list[Column]] = defaultdict(list)
+    for row in await connection.fetch(_COLUMNS, oids):
+        columns[row["table_oid"]].append(_column(row, tuple(parts.get(row["type_oid"], ()))))
     triggers = _grouped(await connection.fetch(_TRIGGERS, oids))
     trees: dict[int, list[Record]] = defaultdict(list)
     for row in found:
@@ -52,14 +58,14 @@ def _grouped(rows: Iterable[Record]) -> Mapping[int, list[Record]]:
     return by_table
 
 
-def _shape(tree: Sequence[Record], columns: Mapping[int, list[Record]], triggers: Mapping[int, list[Record]]) -> Shape:
+def _shape(tree: Sequence[Record], columns: Mapping[int, list[Column]], triggers: Mapping[int, list[Record]]) -> Shape:
     root, *members = (
         Relation(
             oid=row["oid"],
             name=TableName(row["schema_name"], row["table_name"]),
             kind=Kind(row["kind"]),
             pages=row["pages"],
-            columns=tuple(_column(each) for each in columns.get(row["oid"], ())),
+            columns=tuple(columns.get(row["oid"], ())),
             triggers=tuple(
                 CaptureTrigger(
                     oid=each["oid"],
@@ -79,11 +85,11 @@ def _shape(tree: Sequence[Record], columns: Mapping[int, list[Record]], triggers
         members=tuple(members),
         subscribed=any(row["subscribed"] for row in tree),
         log_oid=log_oid,
-        log_columns=tuple((each["name"], each["type_name"]) for each in columns.get(log_oid, ())),
+        log_columns=tuple((each.name, each.type_name) for each in columns.get(log_oid or 0, ())),
     )
 
 
-def _column(row: Record) -> Column:
+def _column(row: Record, type_parts: tuple[tuple[str, str], ...]) -> Column:
     return Column(
         number=row["number"],
         name=row["name"],
@@ -99,4 +105,6 @@ def _column(row: Record) -> Column:
         not_null=row["not_null"],
         deterministic=row["deterministic"],
         version=row["version"],
+        is_virtual=row["is_virtual"],
+        type_parts=type_parts,
     )

@@ -222,10 +222,12 @@ class _Writer:
     def _rows(self, source: str, alias: str, *, reordered: bool = False) -> str:
         """Rows of ``source`` as (key_1…, tenant, known, row), by the fetch that always parses.
 
-        ``row`` is the whole row as an anonymous record; with ``reordered``, its columns in the root table's order.
+        ``row`` is the whole row as an anonymous record, which the rows of transition tables and subqueries are (those
+        of a table are not); with ``reordered``, its columns in the root table's order. ROW(written.*) would be the
+        same, but the server refuses to read a virtual generated column in a transition table.
         """
         own = [*self._entity.key, *([self._entity.tenant] if self._entity.tenant else [])]
-        columns = [each.name for each in self._shape.root.columns] if reordered else []
+        columns = [each.name for each in self._shape.root.columns if not each.is_virtual] if reordered else []
         absent = ", ".join(f"NULL::exportd.absent AS {identifier(name)}" for name in dict.fromkeys([*own, *columns]))
         fetched = [
             f"{self._passed(key, name)} AS {key}" for key, name in zip(self._keys, self._entity.key, strict=True)
@@ -236,8 +238,10 @@ class _Writer:
             fetched.append(f"{self._passed('has_tenant', self._entity.tenant)} AS has_tenant")
             known.append("fetched.has_tenant")
         if reordered:
-            fetched.append(f"ROW({', '.join(map(identifier, columns))}) AS reordered")
-        row = "fetched.reordered" if reordered else "ROW(written.*)"
+            values = ("NULL" if each.is_virtual else identifier(each.name) for each in self._shape.root.columns)
+            fetched.append(f"ROW({', '.join(values)}) AS reordered")
+        # Without the cast, .* would be all columns. It does not make a table's row anonymous.
+        row = "fetched.reordered" if reordered else "(written.*)::pg_catalog.record"
         return (
             f"(SELECT fetched.*, {' AND '.join(known)} AS known, {row} AS row\n"
             f"          FROM (SELECT {absent}) AS absent\n"
@@ -393,7 +397,7 @@ END
         # The table is named at run time, so that it may be renamed. T when images may be missing: at REPEATABLE READ
         # the transaction does not see rows committed after its snapshot, though TRUNCATE removes them; and our own
         # rights or a row security policy may hide rows.
-        images = self._log_images(f"ONLY {_TRUNCATED}", "o.row::pg_catalog.text", reordered=reordered)
+        images = self._log_images(f"(SELECT * FROM ONLY {_TRUNCATED})", "o.row::pg_catalog.text", reordered=reordered)
         before, after = images.removesuffix(";").split(_TRUNCATED)
         return f"""{_USE_COLUMN}
 DECLARE

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from exportd.catalog import checker
 from exportd.catalog.document import Catalog
@@ -15,6 +16,7 @@ from exportd.database.connector import Connection, Connector
 from exportd.database.migrator import pending
 from exportd.destinations import Destinations
 from exportd.model.errors import ExportdError
+from exportd.settings.directory_checker import check_directories
 from exportd.settings.schema import Settings
 
 
@@ -35,6 +37,9 @@ async def _problems(settings: Settings, catalog: Catalog) -> AsyncIterator[str]:
         print_line(f"ok     database {database.address}")
         async for sentence in _database_problems(database, connection, catalog):
             yield sentence
+    # Destinations are tried for themselves, by what is written to them.
+    for problem in await anyio.to_thread.run_sync(check_directories, settings.model_copy(update={"destination": ()})):
+        yield str(problem)
     for destination in Destinations.of(settings.destination):
         try:
             await destination.probe()

@@ -62,6 +62,8 @@ _EXPORT_SETTINGS: Mapping[str, str] = {
     "idle_in_transaction_session_timeout": "0",
 }
 
+_TRANSACTION_TIMEOUT_SINCE = 17
+
 
 @dataclass(frozen=True, slots=True)
 class Connector:
@@ -107,6 +109,10 @@ class Connector:
         """An export connection that is closed at the end of the block, whatever happens."""
         connection = await self.export_connection()
         try:
+            if connection.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
+                # Not when connecting: an older server refuses to be told of it.
+                with translated("preparing to read"):
+                    await connection.execute("SET transaction_timeout = 0")
             yield connection
         finally:
             await close(connection)

@@ -21,8 +21,15 @@ def guards_of(entity: Entity, shape: Shape, cluster: ClusterFacts) -> Guards:
         row_shape=fingerprint(
             [(each.number, each.name, each.type_oid, each.type_modifier) for each in shape.root.columns],
             [[(c.number, c.name, c.type_oid) for c in each.columns] for each in shape.members],
+            [[part for part in each.type_parts if part[0].startswith("attribute ")] for each in shape.root.columns],
         ),
         definition=definition_fingerprint(entity),
+        type_parts={
+            part: value
+            for column in shape.root.columns
+            if used is None or column.name in used
+            for part, value in column.type_parts
+        },
     )
 
 

@@ -30,7 +30,8 @@ class Guards:
 
     ``triggers`` covers pg_trigger's oid, xmin and tgenabled of every capture trigger and the log table's oid;
     ``partitions`` the tree below the table; ``columns`` the columns that are exported, key or tenant; ``row_shape``
-    every column, which is what makes an image readable; ``definition`` the catalog's entry.
+    every column, which is what makes an image readable; ``definition`` the catalog's entry. ``type_parts`` are labels
+    and attributes of enums and composite types in the exported columns: renaming one changes what rows look like.
     """
 
     cluster: ClusterFacts
@@ -39,6 +40,7 @@ class Guards:
     columns: str
     row_shape: str
     definition: str
+    type_parts: Mapping[str, str]
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -86,7 +88,13 @@ def difference(before: Guards | None, now: Guards) -> FullReason | None:
         (old.timeline == new.timeline, FullReason.TIMELINE_CHANGED),
         (before.definition == now.definition, FullReason.CATALOG_CHANGED),
         (before.columns == now.columns, FullReason.COLUMNS_CHANGED),
+        (before.type_parts == _known(now.type_parts, before.type_parts), FullReason.COLUMNS_CHANGED),
         (before.partitions == now.partitions, FullReason.PARTITIONS_CHANGED),
         (before.triggers == now.triggers, FullReason.CAPTURE_CHANGED),
     )
     return next((reason for same, reason in checks if not same), None)
+
+
+def _known(parts: Mapping[str, str], before: Mapping[str, str]) -> Mapping[str, str]:
+    """The parts without the labels that have been added since: no row had them."""
+    return {part: value for part, value in parts.items() if part in before or not part.startswith("label ")}

@@ -102,7 +102,7 @@ class SnapshotOpener:
         for attempt in range(1, _LOCK_ATTEMPTS + 1):
             await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             try:
-                await take_locks(connection, lock_statement(entities))
+                await take_locks(connection, lock_statement(entities), wait_s=self._connector.lock_timeout_s)
             except FOREIGN_ERRORS as error:
                 failure = translate_lock(error, doing="locking the exported tables for reading")
                 if not isinstance(error, PostgresError):

@@ -140,7 +140,7 @@ class Reader:
         """
         try:
             await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            await take_locks(connection, snapshot.locks())
+            await take_locks(connection, snapshot.locks(), wait_s=self._connector.lock_timeout_s)
             await connection.execute(f"SET TRANSACTION SNAPSHOT {literal(name)}")
         except FOREIGN_ERRORS as error:
             raise translate_lock(error, doing="sharing the snapshot with another connection") from error

@@ -77,13 +77,42 @@ SELECT a.attrelid AS table_oid,
             THEN pg_catalog.quote_ident(cn.nspname) || '.' || pg_catalog.quote_ident(c.collname) END AS collation_name,
        coalesce(c.collisdeterministic, true) AS deterministic,
        a.attnotnull AS not_null,
-       a.xmin::text AS version
+       a.xmin::text AS version,
+       a.attgenerated = 'v' AS is_virtual
 FROM pg_catalog.pg_attribute AS a
 JOIN resolved AS r ON r.oid = a.atttypid
 LEFT JOIN pg_catalog.pg_collation AS c ON c.oid = a.attcollation
 LEFT JOIN pg_catalog.pg_namespace AS cn ON cn.oid = c.collnamespace
 WHERE a.attrelid = ANY ($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum
+
+-- name: type_parts
+-- What the columns' types are made of: the labels of enums and the attributes of composite types, also inside arrays,
+-- domains and ranges. Changing them changes what rows look like, and no trigger fires.
+-- $1 oid[]: tables
+WITH RECURSIVE parts AS (
+    SELECT DISTINCT atttypid AS type_oid, atttypid AS oid FROM pg_catalog.pg_attribute
+    WHERE attrelid = ANY ($1::oid[]) AND attnum > 0 AND NOT attisdropped
+    UNION
+    SELECT p.type_oid, below.oid
+    FROM parts AS p
+    JOIN pg_catalog.pg_type AS t ON t.oid = p.oid
+    CROSS JOIN LATERAL (
+        SELECT t.typbasetype WHERE t.typtype = 'd'
+        UNION ALL SELECT t.typelem WHERE t.typelem <> 0 AND t.typlen = -1
+        UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range AS r WHERE r.rngtypid = t.oid
+        UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute AS a
+                  WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+    ) AS below (oid)
+)
+SELECT p.type_oid, 'label ' || e.oid AS part, e.enumlabel::text AS value
+FROM parts AS p JOIN pg_catalog.pg_enum AS e ON e.enumtypid = p.oid
+UNION ALL
+SELECT p.type_oid, 'attribute ' || t.oid || '.' || a.attnum, a.attname || ' ' || a.atttypid || ' ' || a.xmin
+FROM parts AS p
+JOIN pg_catalog.pg_type AS t ON t.oid = p.oid AND t.typtype = 'c'
+JOIN pg_catalog.pg_attribute AS a ON a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY type_oid, part
 
 -- name: triggers
 -- The capture triggers on the given tables: those that call a function of the schema exportd.

@@ -16,8 +16,8 @@ import pytest
 from exportd.database.connector import Connection
 from exportd.model.entity import TableName
 from exportd.model.errors import PermanentError
+from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason, Reason
-from exportd.snapshots.window import Mode
 from tests.integration.changes.workshop import Captured, Workshop
 
 pytestmark = pytest.mark.every_postgres

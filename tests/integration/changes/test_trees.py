@@ -2,8 +2,8 @@
 
 import pytest
 
+from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
-from exportd.snapshots.window import Mode
 from tests.integration.changes.workshop import Captured, Workshop
 
 pytestmark = pytest.mark.every_postgres

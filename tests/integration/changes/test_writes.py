@@ -3,8 +3,8 @@
 import asyncpg
 import pytest
 
+from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
-from exportd.snapshots.window import Mode
 from tests.integration.changes.workshop import ACME, OTHER, Captured, Workshop
 
 pytestmark = pytest.mark.every_postgres

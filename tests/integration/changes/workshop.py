@@ -21,13 +21,13 @@ from exportd.database.postgres_server import PostgresServer
 from exportd.database.quoting import identifier, table
 from exportd.model.change_log import key_columns, log_name, log_table
 from exportd.model.entity import Entity, EntityCode, Field, OrganizationId, TableName
+from exportd.model.extraction import Mode
 from exportd.model.job import Job, JobId
 from exportd.model.position import Position
 from exportd.model.reason import FullReason
 from exportd.model.schedule import DestinationCode, ExportFormat
 from exportd.snapshots.opener import OpenSnapshot, SnapshotOpener
 from exportd.snapshots.reader import CopyTask, Reader
-from exportd.snapshots.window import Mode
 from tests.fixtures.postgres import TEMPLATE
 
 ACME = OrganizationId("acme")
@@ -181,7 +181,7 @@ class Workshop:
 
     async def session(self, *, user: str = "postgres") -> Connection:
         """Another session of the application, closed at the end of the test."""
-        connection = await asyncpg.connect(self.server.dsn(_SHARED, user=user))
+        connection = await asyncpg.connect(self.dsn.replace("postgres@", f"{user}@", 1))
         self._exit_stack.push_async_callback(connection.close, timeout=5)
         await connection.execute(f"SET search_path = {identifier(self.schema)}, public")
         return connection
@@ -192,19 +192,19 @@ class Workshop:
         *,
         key: Sequence[str] = ("id",),
         tenant: str | None = None,
-        columns: Sequence[str] | None = None,
+        fields: Sequence[str] | None = None,
         code: str | None = None,
     ) -> Entity:
-        """An entity on a table of this test's schema; every column is a field of its own name."""
+        """An entity on a table of this test's schema; every column is a field of its own name (or those given)."""
         found = await self.app.fetch(
             "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped"
             " ORDER BY attnum",
             table(TableName(self.schema, name)),
         )
-        names = columns or [row["attname"] for row in found]
-        fields = tuple(Field(each, column=each) for each in names)
+        names = fields or [row["attname"] for row in found]
+        columns = tuple(Field(each, column=each) for each in names)
         code = code or f"E{next(_numbers)}"
-        return Entity(EntityCode(code), name, "t", TableName(self.schema, name), tuple(key), tenant, fields)
+        return Entity(EntityCode(code), name, "t", TableName(self.schema, name), tuple(key), tenant, columns)
 
     async def capture(self, name: str, columns: str = "", **options: Any) -> Captured:
         """Create a table (unless ``columns`` is empty: then it is there) and capture it."""
@@ -243,8 +243,9 @@ def position_of(
 
 
 @asynccontextmanager
-async def open_workshop(server: PostgresServer) -> AsyncIterator[Workshop]:
-    dsn = await _shared_database(server)
+async def open_workshop(server: PostgresServer, dsn: str | None = None) -> AsyncIterator[Workshop]:
+    """A workshop in the shared database, or in the one of ``dsn``."""
+    dsn = dsn or await _shared_database(server)
     schema = f"test_{next(_numbers)}"
     async with AsyncExitStack() as exit_stack:
         app = await asyncpg.connect(dsn)

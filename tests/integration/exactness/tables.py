@@ -3,8 +3,8 @@ truth.
 
 ``plain`` has a tenant that may be NULL; ``pair`` has none, a composite key whose uniqueness is checked at the end of a
 statement, and a foreign key that is set to NULL; ``split`` is partitioned, two levels deep, with partitions whose
-columns stand in another order, and ``plain`` cascades into it; ``child`` hangs on ``plain`` by its own key, with ON DELETE
-and ON UPDATE CASCADE.
+columns stand in another order, and ``plain`` cascades into it; ``child`` hangs on ``plain`` by its own key, with
+ON DELETE and ON UPDATE CASCADE.
 """
 
 from collections.abc import Sequence

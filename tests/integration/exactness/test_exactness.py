@@ -37,6 +37,7 @@ def _enough(counts: Counter[str]) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.every_postgres
 async def test_every_window_is_exactly_what_changed(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     # So that full runs read each table over two connections that share the snapshot, however small it is.

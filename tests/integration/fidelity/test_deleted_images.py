@@ -9,7 +9,7 @@ from tests.fixtures.parsing import csv_texts
 from tests.integration.fidelity.conftest import Awkward
 from tests.integration.fidelity.values import ROWS
 
-pytestmark = pytest.mark.every_postgres
+pytestmark = [pytest.mark.every_postgres, pytest.mark.slow]
 
 # What a session may set, and would be seen in the text of its values or in what its operators mean.
 _HOSTILE = {

@@ -12,7 +12,7 @@ from tests.fixtures.parsing import Cell, Number, csv_rows, json_value
 from tests.integration.fidelity.conftest import Awkward
 from tests.integration.fidelity.values import ROWS, Column, JsonForm
 
-pytestmark = pytest.mark.every_postgres
+pytestmark = [pytest.mark.every_postgres, pytest.mark.slow]
 
 
 async def test_every_value_comes_back_from_csv(awkward: Awkward) -> None:

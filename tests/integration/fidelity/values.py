@@ -86,7 +86,7 @@ _TEXTS = (
     "[null]",
     "=1+1",
     _CONTROLS,
-    f"repeat('three', {_BIG})",
+    f"repeat('xyz', {_BIG})",
     f"repeat(E'\"\\n,', {_BIG})",
 )
 

@@ -1,0 +1,180 @@
+"""What a job costs when nothing has changed, and where that goes; and how fast a thousand such jobs are done."""
+
+import statistics
+import tempfile
+from datetime import datetime
+from pathlib import Path
+
+import anyio
+
+from benchmarks.bills import CATALOG
+from benchmarks.measurement import Measurement, Options, Say, spread
+from benchmarks.server import benchmark_server, connection_to
+from benchmarks.stages import Stages, ended_by
+from exportd.catalog import document
+from exportd.catalog.document import Catalog
+from exportd.changes.installer import CaptureInstaller
+from exportd.daemon.assembly import Components, assembled
+from exportd.database.connector import Connection, Connector
+from exportd.database.migrator import migrate
+from exportd.demo.generator import fill
+from exportd.demo.installer import create_tables
+from exportd.demo.proportions import organization_ids
+from exportd.extractor import Extractor
+from exportd.jobs.job_table import JobTable
+from exportd.model.entity import OrganizationId
+from exportd.model.job import JobId, JobProgress
+from exportd.model.schedule import DestinationCode, ExportFormat, Interval, ScheduleDeclaration, Unit
+from exportd.parts.spool import Spool
+from exportd.settings.schema import Settings
+from exportd.snapshots.opener import SnapshotOpener
+from exportd.snapshots.reader import Reader
+
+JOBS = 30
+SCHEDULES = 1_000
+ORGANIZATIONS = 20
+ROUNDS = 1
+_ROWS = 100_000
+
+_ACME = organization_ids(1)[0]
+_LAKE = DestinationCode("lake")
+_EVERY_15_MINUTES = Interval(Unit.MINUTE, 15)
+
+_STAGES: dict[str, tuple[type, str]] = {
+    "claim": (JobTable, "claim"),
+    "capture check": (CaptureInstaller, "install"),
+    "open snapshot": (SnapshotOpener, "open"),
+    "read": (Reader, "read"),
+    "files": (Extractor, "extract"),
+    "seal": (JobTable, "seal"),
+    "publish": (Spool, "write_manifest"),
+    "succeed": (JobTable, "succeed"),
+}
+"""In their order, each with what ends it."""
+
+_DUE = "UPDATE exportd.schedule SET next_due_at = date_trunc('second', clock_timestamp()) WHERE code LIKE 'many-%'"
+_PROGRESS = """
+SELECT count(*) FILTER (WHERE state = 'SUCCEEDED') AS succeeded,
+       count(*) FILTER (WHERE state = 'FAILED') AS failed,
+       extract(epoch FROM max(finished_at) - $1)::float8 AS seconds
+FROM exportd.job
+WHERE created_at >= $1
+"""
+_LOOK_AGAIN_S = 0.1
+
+
+async def measure(options: Options, say: Say) -> list[Measurement]:
+    """Milliseconds, and jobs a second: for information, since what they mean depends on the machine."""
+    async with benchmark_server(options) as server:
+        dsn = await server.create_database("product")
+        async with connection_to(dsn) as connection:
+            await migrate(connection)
+            await create_tables(connection)
+            say("filling 20 tables")
+            await fill(connection, rows=options.size(_ROWS), organizations=1)
+            await connection.execute("VACUUM (ANALYZE)")
+            catalog = document.load(CATALOG)
+            with tempfile.TemporaryDirectory(prefix="exportd-bench-") as folder:
+                await anyio.Path(folder, _LAKE).mkdir()
+                async with assembled(_settings(dsn, Path(folder)), catalog, Connector(dsn)) as components:
+                    one = await _one_job(components, catalog, jobs=5 if options.quick else JOBS, say=say)
+                    many = await _many_schedules(components, connection, catalog, options=options, say=say)
+    return [one, many]
+
+
+def _settings(dsn: str, folder: Path) -> Settings:
+    """The daemon's defaults, with one destination."""
+    destination = {"code": _LAKE, "organization": _ACME, "type": "DIRECTORY", "directory": folder / _LAKE}
+    return Settings.model_validate(
+        {"database": {"dsn": dsn}, "spool": {"directory": folder / "spool"}, "destination": [destination]}
+    )
+
+
+async def _one_job(components: Components, catalog: Catalog, *, jobs: int, say: Say) -> Measurement:
+    """One after the other, jobs over all entities that find nothing; the first one, which finds all, is not counted."""
+    everything = ScheduleDeclaration(
+        _ACME, "everything", "", tuple(catalog.entities), ExportFormat.CSV, (_LAKE,), _EVERY_15_MINUTES
+    )
+    await components.schedules.reconcile([everything], now=components.clock.now())
+    stages = Stages()
+    seconds = []
+    with ended_by(stages, _STAGES):
+        for number in range(jobs + 1):
+            say(f"job {number} of {jobs} over {len(catalog.entities)} entities")
+            await components.schedules.fire_now(_ACME, everything.code)
+            stages.begin()
+            lease = await components.jobs.claim(
+                holder="benchmark", lease_s=60, spool_id=components.spool.id, attempt_limit=1
+            )
+            if lease is None:
+                raise AssertionError("the job that was fired is not there")
+            await components.pipeline.run(lease, JobProgress())
+            await _require_empty(components, lease.job.id, first=number == 0)
+            if number:
+                seconds.append(stages.finish())
+    parts = ", ".join(f"{stage} {1000 * statistics.median(stages.seconds[stage]):.1f}" for stage in _STAGES)
+    entities = len(catalog.entities)
+    detail = f"{spread((1000 * each for each in seconds), 0)} ms for {entities} entities, to one directory: {parts}"
+    milliseconds = 1000 * statistics.median(seconds) / entities
+    return Measurement("empty job: milliseconds an entity", milliseconds, None, "lower", detail)
+
+
+async def _require_empty(components: Components, job: JobId, *, first: bool) -> None:
+    """Only the first job may have found anything."""
+    rows = sum(part.rows for part in await components.jobs.parts(job))
+    if (rows > 0) is not first:
+        raise AssertionError(f"job {job} found {rows} rows")
+
+
+async def _many_schedules(
+    components: Components, connection: Connection, catalog: Catalog, *, options: Options, say: Say
+) -> Measurement:
+    """All due in the same second, again and again, each with one entity, of organizations that have no rows."""
+    count = options.size(SCHEDULES)
+    entities = list(catalog.entities)
+    declarations = [
+        ScheduleDeclaration(
+            OrganizationId(f"org-{number % ORGANIZATIONS}"),
+            f"many-{number}",
+            "",
+            (entities[number % len(entities)],),
+            ExportFormat.CSV,
+            (),
+            _EVERY_15_MINUTES,
+        )
+        for number in range(count)
+    ]
+    seconds = []
+    async with anyio.create_task_group() as services:
+        for service in (components.listener, components.pruner, components.cleaner):
+            services.start_soon(service.run)
+        start = await connection.fetchval("SELECT clock_timestamp()")
+        await components.schedules.reconcile(declarations, now=components.clock.now())
+        services.start_soon(components.dispatcher.run)
+        services.start_soon(components.ticker.run)
+        first_s = await _drained(connection, start, count, say)
+        for _ in range(options.repeats(ROUNDS)):
+            start = await connection.fetchval("SELECT clock_timestamp()")
+            await connection.execute(_DUE)
+            components.ticker.wake()
+            seconds.append(await _drained(connection, start, count, say))
+        services.cancel_scope.cancel()
+    rate = count / statistics.median(seconds)
+    detail = (
+        f"{count:,} schedules of one entity due in the same second: drained in {spread(seconds, 1)} s, "
+        f"with 2 jobs at a time; their first runs took {first_s:.1f} s"
+    )
+    return Measurement("empty jobs: jobs a second", rate, None, "higher", detail)
+
+
+async def _drained(connection: Connection, start: datetime, count: int, say: Say) -> float:
+    """Wait until as many jobs created since ``start`` have succeeded; the seconds from there to the last one's end."""
+    while True:
+        row = await connection.fetchrow(_PROGRESS, start)
+        assert row is not None
+        say(f"{row['succeeded']:,} of {count:,} jobs done")
+        if row["failed"]:
+            raise AssertionError(f"{row['failed']} jobs failed")
+        if row["succeeded"] >= count:
+            return float(row["seconds"])
+        await anyio.sleep(_LOOK_AGAIN_S)

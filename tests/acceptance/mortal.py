@@ -1,0 +1,73 @@
+"""A daemon that is killed at a given step of its work: before the n-th change of a file, or around a job's query.
+
+The steps are counted from a signal on. What it does is what ``exportd run`` does; only the end is chosen. Python tells
+of every opening, renaming and removing through audit hooks, so the code under test knows nothing of it.
+"""
+
+import functools
+import os
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from exportd.jobs.job_table import JobTable
+from tests.fixtures.forked import live
+
+COUNT_FROM_NOW = signal.SIGUSR1
+
+_CHANGES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod"}
+_QUERIES = ("seal", "publishing", "record_delivery", "succeed", "put_back", "fail")
+
+
+def live_until(config: Path, log: Path, folders: tuple[Path, ...], step: int) -> None:
+    """Run the daemon; after the signal, die at step ``step`` (from 1) that concerns ``folders`` or the job's row."""
+    counter = _Counter(step)
+    signal.signal(COUNT_FROM_NOW, lambda *_: counter.start())
+    roots = tuple(f"{each}/" for each in folders)
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if event not in _CHANGES:
+            return
+        what = arguments[0]
+        if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            return
+        if isinstance(what, int) or os.fspath(what).startswith(roots):
+            counter.step()
+
+    for name in _QUERIES:
+        setattr(JobTable, name, _counted(getattr(JobTable, name), counter))
+    sys.addaudithook(watch)
+    live(config, log)
+
+
+class _Counter:
+    def __init__(self, last: int) -> None:
+        self._last = last
+        self._steps = 0
+        self._started = False
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        self._started = True
+
+    def step(self) -> None:
+        if not self._started:
+            return
+        with self._lock:
+            self._steps += 1
+            if self._steps == self._last:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _counted(method: Callable[..., Awaitable[Any]], counter: _Counter) -> Callable[..., Awaitable[Any]]:
+    @functools.wraps(method)
+    async def counted(*arguments: Any, **named: Any) -> Any:
+        counter.step()
+        result = await method(*arguments, **named)
+        counter.step()
+        return result
+
+    return counted

@@ -1,0 +1,170 @@
+"""Wherever an export is stopped, the next daemon ends it, and the files tell nothing of it."""
+
+from uuid import UUID
+
+import anyio
+import pytest
+from structlog.testing import capture_logs
+
+from exportd.jobs.attempt_runner import AttemptRunner
+from exportd.model.errors import PermanentError, TransientError
+from exportd.model.job import JobId
+from exportd.model.reason import Reason
+from tests.acceptance.bucket import Bucket
+from tests.acceptance.declarations import destination, schedule
+from tests.acceptance.mortal import COUNT_FROM_NOW, live_until
+from tests.acceptance.shop import CATALOG, Shop
+from tests.acceptance.tripwire import Trip, Tripwire
+from tests.acceptance.workshop import Workshop, workshop
+from tests.fixtures.daemon import Daemon, Site, leftovers, until
+
+
+@pytest.mark.slow
+async def test_killed_at_every_step(site: Site, shop: Shop) -> None:
+    """Each daemon ends the job that the one before was killed in, and is killed one step further in the next job."""
+    lake = site.destination()
+    spool_jobs = site.spool / "jobs"
+    site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule(entities=["ACCOUNTS"])]})
+    connection = shop.connection
+    first = await site.start()
+    job = await site.first_job(connection)
+    await site.succeeded(connection, job)
+    assert await first.stop() == 0
+    step, daemon, died = 1, first, True
+    while died:
+        daemon = site.fork(live_until, (spool_jobs, lake), step)
+        await daemon.said("daemon ready")
+        await site.succeeded(connection, job)
+        bucket = Bucket.of(lake)
+        bucket.assert_whole()
+        assert leftovers(site.spool, lake) == set(), f"after a kill at step {step - 1}"
+        await shop.change(1)
+        daemon.signal(COUNT_FROM_NOW)
+        job = await site.fire()
+
+        died = await _dies(daemon, job)
+        step += 1
+    assert step > 30, "the steps were not counted"
+    assert await daemon.stop() == 0
+    assert Bucket.of(lake).replayed()["ACCOUNTS"] == (await shop.contents())["ACCOUNTS"]
+    await site.assert_clean(lake)
+
+
+async def _dies(daemon: Daemon, job: UUID) -> bool:
+    """Whether the daemon is killed before it has ended the job."""
+
+    async def look() -> str | None:
+        if daemon.process.poll() is not None:
+            return "killed"
+        return "ended" if daemon.heard("job ended", job_id=str(job)) else None
+
+    return await until(look, what=f"the end of job {job} or its daemon") == "killed"
+
+
+async def _transient() -> None:
+    raise TransientError("It failed on the way.", reason=Reason.DESTINATION_UNAVAILABLE)
+
+
+async def _permanent() -> None:
+    raise PermanentError("It failed for good.", reason=Reason.DESTINATION_REFUSED)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("trip", "after"),
+    [
+        pytest.param(_transient, True, id="an error that may pass, afterwards"),
+        pytest.param(_permanent, False, id="an error that stays, before"),
+        pytest.param(_permanent, True, id="an error that stays, afterwards"),
+        pytest.param(None, True, id="the daemon leaves"),
+    ],
+)
+async def test_stopped_at_every_step(site: Site, shop: Shop, trip: Trip | None, after: bool) -> None:
+    """Each job is stopped one call further than the one before, once; two destinations get the same."""
+    with capture_logs():
+        await _stop_at_every_step(site, shop, trip, after=after)
+
+
+async def _stop_at_every_step(site: Site, shop: Shop, trip: Trip | None, *, after: bool) -> None:
+    quiet = Tripwire(0, _transient, after=False)
+    async with workshop(site.dsn, site.folder, shop.connection, "lake", "shore") as shed:
+        await _finish(shed, await shed.fire(), quiet)
+        places: list[str] = []
+        while len(places) == 0 or places[-1]:
+            await shop.change(1)
+            stop = _Stop(trip)
+            wire = Tripwire(len(places) + 1, stop, after=after)
+            job = await shed.fire()
+            state = await _finish(shed, job, wire, stop)
+            assert state == "SUCCEEDED" or trip is _permanent, f"stopped at {wire.tripped_at}"
+            await shed.cleaner(quiet).clear_failed_jobs()
+            await shed.cleaner(quiet).abort_dead_uploads()
+            for lake in shed.lakes.values():
+                Bucket.of(lake).assert_whole()
+            assert leftovers(site.spool, *shed.lakes.values()) == set(), f"stopped at {wire.tripped_at}"
+            places.append(wire.tripped_at or "")
+        assert len(set(places)) > 12, "the calls were not counted"
+        for lake in shed.lakes.values():
+            assert Bucket.of(lake).replayed() == await shop.contents()
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["succeeds", "fails"])
+async def test_a_job_whose_spool_is_lost_is_extracted_anew_and_leaves_nothing_of_before(
+    site: Site, shop: Shop, fails: bool
+) -> None:
+    """It had published some objects to one destination, and everything to the other, without saying so."""
+    await shop.fill(200)
+    quiet = Tripwire(0, _transient, after=False)
+    async with workshop(site.dsn, site.folder, shop.connection, "lake", "shore", part_bytes=4000) as shed:
+        job = await shed.fire()
+        stop = _Stop(None)
+        stop.runner = await shed.attempt(Tripwire.at("JobTable.record_delivery", stop))
+        assert stop.runner is not None
+        await stop.runner.run()
+        before = Bucket.of(shed.lakes["lake"]).objects
+        assert len(before) > 5
+        for path in list(shed.lakes["shore"].rglob("*_account.0*.gz"))[::2]:
+            path.unlink()
+        for path in shed.lakes["shore"].rglob("*.json"):
+            path.unlink()
+        await shop.connection.execute("DELETE FROM public.accounts WHERE id > 50")
+        async with shed.elsewhere(site.folder / "other") as other:
+            wire = Tripwire.at("Extractor.extract", _permanent) if fails else quiet
+            assert await _finish(other, job, wire) == ("FAILED" if fails else "SUCCEEDED")
+            await other.cleaner(quiet).clear_failed_jobs()
+            for lake in shed.lakes.values():
+                Bucket.of(lake).assert_whole()
+            assert len(Bucket.of(shed.lakes["shore"]).objects) == (0 if fails else 3)
+            if fails:
+                assert Bucket.of(shed.lakes["lake"]).objects == before
+                await _finish(other, await other.fire(), quiet)
+            for lake in shed.lakes.values():
+                Bucket.of(lake).assert_whole()
+                assert Bucket.of(lake).replayed() == await shop.contents()
+        assert Bucket.of(shed.lakes["lake"]).run(-1).redelivers == ((job,) if fails else ())
+
+
+class _Stop:
+    """Raises, or makes the daemon leave."""
+
+    def __init__(self, trip: Trip | None) -> None:
+        self._trip = trip
+        self.runner: AttemptRunner | None = None
+
+    async def __call__(self) -> None:
+        if self._trip is not None:
+            await self._trip()
+        elif self.runner is not None:
+            self.runner.hand_back()
+            await anyio.lowlevel.checkpoint()
+
+
+async def _finish(shed: Workshop, job: JobId, wire: Tripwire, stop: _Stop | None = None) -> str:
+    """Attempt a job until it has ended; its state."""
+    while (state := await shed.state(job)) not in {"SUCCEEDED", "FAILED"}:
+        runner = await shed.attempt(wire)
+        assert runner is not None
+        if stop is not None:
+            stop.runner = runner
+        await runner.run()
+    return state

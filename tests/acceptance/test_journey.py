@@ -1,0 +1,120 @@
+"""One row's journey, through the real daemon and the real command line."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from exportd.model.extraction import Mode
+from exportd.model.reason import FullReason
+from tests.acceptance.bucket import Bucket
+from tests.acceptance.declarations import destination, schedule
+from tests.acceptance.shop import CATALOG, ENTITIES, ORGANIZATION, Shop
+from tests.fixtures.daemon import Site
+from tests.fixtures.parsing import csv_rows
+
+
+@pytest.mark.slow
+@pytest.mark.every_postgres
+async def test_a_first_run_is_complete_and_later_ones_hold_what_changed(site: Site, shop: Shop) -> None:
+    lake, lines = site.destination("lake"), site.destination("lines")
+    site.configure(
+        CATALOG,
+        {
+            "destination": [
+                destination("lake", lake, prefix="product"),
+                destination("lines", lines, partition_order="TYPE_FIRST"),
+            ],
+            "schedule": [schedule("often"), schedule("lines", format="JSONL", destinations=["lines"])],
+        },
+    )
+    connection = shop.connection
+    daemon = await site.start()
+    for code in ("often", "lines"):
+        await site.succeeded(connection, await site.first_job(connection, code))
+    for directory in (lake, lines):
+        bucket = Bucket.of(directory)
+        bucket.assert_whole()
+        assert bucket.replayed() == await shop.contents()
+        assert {entity.full_reason for entity in bucket.run(0).entities} == {FullReason.FIRST_RUN}
+
+    await shop.change()
+    await connection.execute("DELETE FROM public.accounts WHERE id = 1")
+    await connection.execute("UPDATE public.accounts SET note = 'told' WHERE id = 2")
+    await connection.execute("INSERT INTO public.countries VALUES ('AQ', NULL)")
+    for code in ("often", "lines"):
+        await site.succeeded(connection, await site.fire(code))
+    for directory in (lake, lines):
+        bucket = Bucket.of(directory)
+        bucket.assert_whole()
+        assert bucket.replayed() == await shop.contents()
+        run = bucket.run(1)
+        assert {entity.mode for entity in run.entities} == {Mode.INCREMENTAL}
+        accounts = {row["id"]: row for row in bucket.records(run, run.entities[0])}
+        assert accounts["1"]["deleted"] == "true"
+        assert (accounts["2"]["note"], accounts["2"]["deleted"]) == ("told", "false")
+        countries = next(each for each in run.entities if each.code == "COUNTRIES")
+        assert bucket.records(run, countries) == [{"code": "AQ", "label": None, "deleted": "false"}]
+
+    # Nothing changed: the files are there all the same.
+    for code in ("often", "lines"):
+        await site.succeeded(connection, await site.fire(code))
+    for directory, content in ((lake, b"id,name,balance,note,deleted\n"), (lines, b"")):
+        bucket = Bucket.of(directory)
+        bucket.assert_whole()
+        assert bucket.replayed() == await shop.contents()
+        run = bucket.run(2)
+        assert [(each.rows, len(each.parts)) for each in run.entities] == [(0, 1)] * len(ENTITIES)
+        assert gzip.decompress(bucket.objects[run.entities[0].parts[0].key]) == content
+    assert all(key.startswith(f"product/orgId={ORGANIZATION}/date=") for key in Bucket.of(lake).objects)
+    assert all(key.startswith(f"orgId={ORGANIZATION}/type=") for key in Bucket.of(lines).objects)
+
+    assert await daemon.stop() == 0
+    assert daemon.heard("daemon stopped")
+    assert "Traceback" not in daemon.text
+    await site.assert_clean(lake, lines)
+
+
+@pytest.mark.slow
+async def test_a_schedule_without_destinations_is_run_and_fetched_from_the_command_line(site: Site, shop: Shop) -> None:
+    site.configure(CATALOG, {"schedule": [schedule("kept", destinations=[])]})
+    connection = shop.connection
+    daemon = await site.start()
+    await site.succeeded(connection, await site.first_job(connection, "kept"))
+    first = {code: len(rows) for code, rows in (await shop.contents()).items()}
+    await connection.execute("DELETE FROM public.accounts WHERE id IN (1, 2, 3)")
+
+    fired = await site.exportd("schedule", "run", "kept")
+    assert fired.returncode == 0, fired.stderr
+    later = await connection.fetchval("SELECT $1::uuid", fired.stdout.strip())
+    await site.succeeded(connection, later)
+
+    jobs = json.loads((await site.exportd("job", "list", "--schedule", "kept", "--json")).stdout)
+    assert [(job["id"], job["state"]) for job in jobs][:1] == [(str(later), "SUCCEEDED")]
+    downloaded = await site.exportd("download", jobs[1]["id"], "--to", str(site.folder / "fetched"))
+    assert downloaded.returncode == 0, downloaded.stderr
+    assert _records(site.folder / "fetched") == first
+    shown = (await site.exportd("job", "show", str(later))).stdout
+    assert "incremental" in shown
+    assert "SUCCEEDED" in shown
+    assert jobs[0]["entities"]["ACCOUNTS"]["deleted_rows"] == 3
+    checked = await site.exportd("check")
+    assert (checked.returncode, "fix" in checked.stdout) == (0, False), checked.stdout
+
+    assert await daemon.stop() == 0
+    await site.assert_clean()
+
+
+def _records(folder: Path) -> dict[str, int]:
+    """How many records were downloaded of each entity; the manifest beside the files lists exactly those."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    files = {each["code"]: [part["key"] for part in each["parts"]] for each in manifest["entities"]}
+    assert {path.name for path in folder.iterdir()} == {
+        "manifest.json",
+        *(name for each in files.values() for name in each),
+    }
+    return {
+        code: sum(len(csv_rows(gzip.decompress((folder / name).read_bytes()))) - 1 for name in names)
+        for code, names in files.items()
+    }

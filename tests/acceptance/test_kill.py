@@ -1,0 +1,142 @@
+"""The daemon is killed in the middle of an export. The next one goes on at once, and nobody can tell from the files."""
+
+from pathlib import Path
+from random import Random
+from uuid import UUID
+
+import pytest
+
+from tests.acceptance import gate
+from tests.acceptance.bucket import Bucket
+from tests.acceptance.declarations import destination, schedule
+from tests.acceptance.shop import CATALOG, GATED_CATALOG, Shop
+from tests.fixtures.daemon import Site, files_in, leftovers, until
+
+
+def configure(site: Site, lake: Path, *, catalog: str = GATED_CATALOG, **limits: object) -> None:
+    site.configure(
+        catalog, {"destination": [destination("lake", lake)], "schedule": [schedule()], "limits": limits or {"jobs": 2}}
+    )
+
+
+async def assert_exact(lake: Path, shop: Shop) -> None:
+    bucket = Bucket.of(lake)
+    bucket.assert_whole()
+    assert bucket.replayed() == await shop.contents()
+
+
+@pytest.mark.slow
+async def test_a_killed_export_goes_on_at_once_with_the_next_daemon(site: Site, shop: Shop) -> None:
+    lake = site.destination()
+    configure(site, lake)
+    connection, keeper = shop.connection, await site.database.connect()
+    await connection.execute(gate.INSTALL)
+    daemon = await site.start()
+    await site.succeeded(connection, await site.first_job(connection))
+
+    # Each time: where it is killed, what the dead left in the spool, and whether anything may be seen already.
+    await connection.execute("UPDATE public.accounts SET name = 'at the gate' WHERE id = 7")
+    for where, phase, seen in (
+        (None, "EXTRACTING", False),
+        (gate.SEALING, "EXTRACTING", False),
+        (gate.PUBLISHING, "SEALED", False),
+        (gate.DELIVERING, "PUBLISHING", True),
+        (gate.SUCCEEDING, "PUBLISHING", True),
+    ):
+        await shop.change()
+        before = Bucket.of(lake)
+        async with gate.closed(keeper, where) as closed:
+            job = await site.fire()
+            await closed.reached()
+            await daemon.kill()
+            await closed.turn_away()
+            state = await connection.fetchval("SELECT state || ' ' || phase FROM exportd.job WHERE id = $1", job)
+            assert state == f"RUNNING {phase}"
+            assert (Bucket.of(lake).objects != before.objects) is seen
+            assert (len(Bucket.of(lake).manifests) > len(before.manifests)) is seen
+        await shop.change()
+        daemon = await site.restart()
+        row = await site.succeeded(connection, job)
+        assert row["attempt"] == 2
+        assert daemon.heard("job of a dead daemon taken over", job_id=str(job))
+        assert daemon.heard("job started", job_id=str(job), phase=phase)
+        bucket = Bucket.of(lake)
+        bucket.assert_whole()
+        assert leftovers(site.spool, lake) == set()
+        await connection.execute("UPDATE public.accounts SET name = 'through' WHERE name = 'at the gate'")
+    await site.succeeded(connection, await site.fire())
+    await assert_exact(lake, shop)
+    assert await daemon.stop() == 0
+    await site.assert_clean(lake)
+
+
+@pytest.mark.slow
+async def test_killed_between_the_objects_of_an_export(site: Site, shop: Shop) -> None:
+    """Many parts, and a kill as soon as some but not all of them can be seen."""
+    lake = site.destination()
+    configure(site, lake, catalog=CATALOG, part_size="20 kB")
+    connection = shop.connection
+    daemon = await site.start()
+    await site.succeeded(connection, await site.first_job(connection))
+    await shop.fill(3000)
+    job = await site.fire()
+
+    def visible() -> int:
+        return sum(str(job) in path.name and path.suffix == ".gz" for path in lake.rglob("*"))
+
+    async def begun() -> bool:
+        return visible() > 0
+
+    await until(begun, what="the first object")
+    await daemon.kill()
+    total = await connection.fetchval("SELECT count(*) FROM exportd.part WHERE job_id = $1", job)
+    assert 0 < visible() < total, "killed too late to prove anything"
+    assert not list(lake.rglob(f"{job}.json"))
+    daemon = await site.start()
+    await site.succeeded(connection, job)
+    await assert_exact(lake, shop)
+    assert await daemon.stop() == 0
+    await site.assert_clean(lake)
+
+
+@pytest.mark.slow
+async def test_killed_anywhere(site: Site, shop: Shop) -> None:
+    """The moment is a number of things to be seen: files that came, states, progress. The tables are large enough to be
+    read by several streams.
+    """
+    random = Random(2026)
+    lake = site.destination()
+    configure(site, lake, catalog=CATALOG, part_size="300 kB", stream_threshold="100 kB")
+    await shop.fill(2000)
+    connection = shop.connection
+    daemon = await site.start()
+    await site.succeeded(connection, await site.first_job(connection))
+    for _ in range(4):
+        await shop.change()
+        await connection.execute("UPDATE public.accounts SET balance = balance - 1 WHERE name LIKE 'bulk%'")
+        job = await site.fire()
+        await _seen(random.randrange(1, 40), site, shop, lake, job)
+        await daemon.kill()
+        await shop.change()
+        daemon = await site.restart()
+        await site.succeeded(connection, job)
+        Bucket.of(lake).assert_whole()
+        assert leftovers(site.spool, lake) == set()
+    await site.succeeded(connection, await site.fire())
+    await assert_exact(lake, shop)
+    assert await daemon.stop() == 0
+    await site.assert_clean(lake)
+
+
+async def _seen(things: int, site: Site, shop: Shop, lake: Path, job: UUID) -> None:
+    """Wait until so many things of a job have been seen, or it has ended."""
+    folders = (site.spool / "jobs" / str(job), lake)
+    before, seen = files_in(*folders), set[object]()
+
+    async def enough() -> bool:
+        seen.update(files_in(*folders) - before)
+        row = await shop.connection.fetchrow("SELECT state, phase, progress::text FROM exportd.job WHERE id = $1", job)
+        seen.add(row)
+        return len(seen) >= things or row is None or row["state"] not in {"PENDING", "RUNNING"}
+
+    await until(enough, what=f"{things} things to be seen")

@@ -1,0 +1,73 @@
+"""Stops an export at its n-th call of anything that touches the world: with an error, or because the daemon leaves."""
+
+import functools
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+Trip = Callable[[], Awaitable[None]]
+
+
+class Tripwire:
+    """Counts the calls of everything behind ``guard``, and trips once: before call number ``at``, or after it."""
+
+    def __init__(self, at: int | str, trip: Trip, *, after: bool) -> None:
+        self.tripped_at: str | None = None
+        self._at = at
+        self._trip = trip
+        self._after = after
+        self._calls = 0
+
+    @classmethod
+    def at(cls, name: str, trip: Trip) -> "Tripwire":
+        """Trips before every call of that name, such as ``JobTable.seal``."""
+        return cls(name, trip, after=False)
+
+    def guard(self, inner: Any) -> Any:
+        return _Guarded(inner, self)
+
+    async def before(self, name: str) -> bool:
+        """Count a call; whether it is to trip afterwards."""
+        self._calls += 1
+        if self._at not in {self._calls, name}:
+            return False
+        self.tripped_at = name
+        if not self._after:
+            await self._trip()
+        return self._after
+
+    async def trip(self) -> None:
+        await self._trip()
+
+
+class _Guarded:
+    """``inner``, whose coroutine methods are counted."""
+
+    def __init__(self, inner: Any, wire: Tripwire) -> None:
+        self._inner = inner
+        self._wire = wire
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+        place = f"{type(self._inner).__name__}.{name}"
+        if inspect.iscoroutinefunction(found):
+            return functools.partial(self._call, found, place)
+        if inspect.isasyncgenfunction(found):
+            return functools.partial(self._iterate, found, place)
+        return found
+
+    async def _call(self, method: Callable[..., Awaitable[Any]], place: str, *arguments: Any, **named: Any) -> Any:
+        trips = await self._wire.before(place)
+        result = await method(*arguments, **named)
+        if trips:
+            await self._wire.trip()
+        return result
+
+    async def _iterate(
+        self, method: Callable[..., AsyncIterator[Any]], place: str, *arguments: Any, **named: Any
+    ) -> AsyncIterator[Any]:
+        trips = await self._wire.before(place)
+        async for each in method(*arguments, **named):
+            yield each
+        if trips:
+            await self._wire.trip()

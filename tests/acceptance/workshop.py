@@ -1,0 +1,157 @@
+"""The pipeline with everything real around it, but in this process, and with a tripwire."""
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import anyio
+
+from exportd.catalog.document import Catalog, loads
+from exportd.catalog.resolver import resolve
+from exportd.changes.installer import CaptureInstaller, capture_is_intact
+from exportd.cleaner import Cleaner
+from exportd.database.connector import Connection, Connector, Pool
+from exportd.database.migrator import migrate
+from exportd.deliverer import Deliverer
+from exportd.destinations import Destination, Destinations
+from exportd.extractor import Extractor
+from exportd.jobs.attempt_runner import AttemptRunner
+from exportd.jobs.job_table import JobTable
+from exportd.model.clock import SystemClock
+from exportd.model.entity import OrganizationId
+from exportd.model.job import JobId, JobProgress, Lease
+from exportd.model.schedule import DestinationCode, ExportFormat, Interval, ScheduleDeclaration, Unit
+from exportd.parts.spool import Spool
+from exportd.pipeline import Pipeline
+from exportd.schedules.schedule_table import ScheduleTable
+from exportd.snapshots.opener import SnapshotOpener
+from exportd.snapshots.reader import Reader
+from exportd.stores.directory_store import DirectoryStore
+from exportd.stores.layout import Layout
+from exportd.stores.retrying import RetryBudget
+from exportd.uploads.byte_limiter import ByteLimiter
+from tests.acceptance.shop import CATALOG, ORGANIZATION
+from tests.acceptance.tripwire import Tripwire
+
+_ONCE = RetryBudget(timeout_s=0.001, first_wait_s=0.0001, longest_wait_s=0.0001, jitter_s=0)
+_SCHEDULE = "often"
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """A schedule of everything to the destinations ``lakes``. Jobs are fired and attempted by hand."""
+
+    lakes: dict[str, Path]
+    spool: Spool
+    pool: Pool
+    connector: Connector
+    catalog: Catalog
+    part_bytes: int = 1 << 20
+
+    @asynccontextmanager
+    async def elsewhere(self, directory: Path) -> AsyncIterator["Workshop"]:
+        """The same on a host with another spool."""
+        async with Spool(directory, budget_bytes=1 << 30, free_space_floor_bytes=1) as spool:
+            yield replace(self, spool=spool)
+
+    async def fire(self) -> JobId:
+        return await ScheduleTable(self.pool).fire_now(OrganizationId(ORGANIZATION), _SCHEDULE)
+
+    async def attempt(self, wire: Tripwire, attempts: int = 10) -> AttemptRunner | None:
+        """Claim the job, make its next attempt ready; None when there is none to claim."""
+        async with self.pool.acquire() as connection:
+            await connection.execute("UPDATE exportd.job SET not_before = clock_timestamp() WHERE state = 'PENDING'")
+        lease = await JobTable(self.pool, spool_grace_s=-1).claim(
+            holder="workshop", lease_s=60, spool_id=self.spool.id, attempt_limit=attempts
+        )
+        return None if lease is None else self._runner(lease, wire, attempts)
+
+    async def state(self, job: JobId) -> str:
+        async with self.pool.acquire() as connection:
+            found: str = await connection.fetchval("SELECT state::text FROM exportd.job WHERE id = $1", job)
+            return found
+
+    def cleaner(self, wire: Tripwire) -> Cleaner:
+        return Cleaner(
+            self._destinations(wire),
+            wire.guard(JobTable(self.pool)),
+            type_tokens={code: each.type_token for code, each in self.catalog.entities.items()},
+            clock=SystemClock(),
+        )
+
+    def _destinations(self, wire: Tripwire) -> Destinations:
+        return Destinations(
+            Destination(
+                OrganizationId(ORGANIZATION),
+                DestinationCode(code),
+                wire.guard(DirectoryStore(directory, piece_bytes=150)),
+                Layout(),
+            )
+            for code, directory in self.lakes.items()
+        )
+
+    def _runner(self, lease: Lease, wire: Tripwire, attempts: int) -> AttemptRunner:
+        extractor = Extractor(
+            catalog=self.catalog,
+            installer=CaptureInstaller(self.connector, pause=anyio.sleep),
+            opener=SnapshotOpener(self.connector, is_intact=capture_is_intact, pause=anyio.sleep),
+            reader=Reader(self.connector, streams=1, stream_threshold_bytes=1 << 30),
+            spool=self.spool,
+            part_size_bytes=self.part_bytes,
+        )
+        pipeline = Pipeline(
+            extractor=wire.guard(extractor),
+            deliverer=Deliverer(
+                self._destinations(wire),
+                limiter=ByteLimiter(1 << 20),
+                type_token=lambda entity: self.catalog.get(entity).type_token,
+                retry=_ONCE,
+            ),
+            cleaner=self.cleaner(wire),
+            jobs=wire.guard(JobTable(self.pool)),
+            spool=wire.guard(self.spool),
+        )
+
+        async def run(lease: Lease, progress: JobProgress) -> None:
+            await pipeline.run(lease, progress)
+
+        return AttemptRunner(
+            JobTable(self.pool),
+            run,
+            lease,
+            claimed_at=SystemClock().monotonic(),
+            lease_s=60,
+            attempt_limit=attempts,
+            clock=SystemClock(),
+            random=random.random(),
+        )
+
+
+@asynccontextmanager
+async def workshop(
+    dsn: str, folder: Path, connection: Connection, *codes: str, part_bytes: int = 1 << 20
+) -> AsyncIterator[Workshop]:
+    """A workshop over the shop's tables, with an empty destination for each code."""
+    await migrate(connection)
+    catalog = await resolve(loads(CATALOG, name="entities.toml"), connection)
+    lakes = {code: folder / code for code in codes}
+    for each in lakes.values():
+        each.mkdir()
+    connector = Connector(dsn)
+    async with (
+        Spool(folder / "spool", budget_bytes=1 << 30, free_space_floor_bytes=1) as spool,
+        connector.pool(6) as pool,
+    ):
+        declaration = ScheduleDeclaration(
+            organization=OrganizationId(ORGANIZATION),
+            code=_SCHEDULE,
+            name=_SCHEDULE,
+            entities=tuple(catalog.entities),
+            format=ExportFormat.CSV,
+            destinations=tuple(DestinationCode(each) for each in codes),
+            rule=Interval(Unit.DAY, 1),
+        )
+        await ScheduleTable(pool).reconcile([declaration], now=SystemClock().now())
+        yield Workshop(lakes, spool, pool, connector, catalog, part_bytes)
