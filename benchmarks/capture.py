@@ -1,15 +1,17 @@
 """What capture costs those who write: pgbench with and without it, beside each other.
 
-Each run has a fresh copy of the same small table (so that no run pays for another's dead rows, dirty pages or growing
-indexes), is warmed up after the CHECKPOINT, and then measured. A listener like the daemon's is connected and has armed
-the doorbell, so the first writes of a captured run also ring it. fsync and synchronous_commit are on.
+A round takes two fresh copies of the same small table, one captured and one not, each in a database of its own (so
+that none pays for the other's dead rows or growing indexes), warms both up after the CHECKPOINT, and then goes back and
+forth between them every second. Its ratio is that of the two means; the result is the median of the ratios. A listener
+like the daemon's is connected and arms the doorbell again and again, so the writes of a captured table also ring it.
+fsync and synchronous_commit are on.
 """
 
 import re
 import statistics
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,8 +29,7 @@ from exportd.model.entity import Entity, EntityCode, Field, TableName
 
 ROWS = 200_000
 ROUNDS, ROUNDS_FOR_INFORMATION = 5, 3
-MEASURED_S = 4
-WARM_UP_S = 2
+SLICES = 4
 
 _BARE: Final = "bare"
 _CAPTURED: Final = "captured"
@@ -51,8 +52,8 @@ SELECT setval('public.accounts_aid_seq', {rows});
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A transaction for pgbench. ``transactions`` instead of a time where the rows would run out; ``limit`` as in
-    ``Measurement``.
+    """A transaction for pgbench. ``transactions`` in a slice, instead of a second, where the rows would run out;
+    ``limit`` as in ``Measurement``.
     """
 
     title: str
@@ -84,7 +85,7 @@ WORKLOADS: Sequence[Workload] = (
     Workload("update one row, with a tenant column", _UPDATE, clients=8, captured=_WITH_TENANT),
     Workload("update 1,000 rows, with a tenant column", _UPDATE_BATCH, clients=2, captured=_WITH_TENANT),
     Workload("insert one row, 8 clients", _INSERT, clients=8),
-    Workload("delete one row, 8 clients", _DELETE, clients=8, transactions=40_000),
+    Workload("delete one row, 8 clients", _DELETE, clients=8, transactions=10_000),
 )
 
 
@@ -121,34 +122,48 @@ def _accounts(*, tenant: bool) -> Entity:
 
 
 async def _compare(server: PostgresServer, workload: Workload, options: Options, say: Say) -> Measurement:
-    templates: Mapping[str, str] = {"without": _BARE, "with": workload.captured}
-    rates: dict[str, list[float]] = {name: [] for name in templates}
     usual = ROUNDS_FOR_INFORMATION if workload.limit is None else ROUNDS
-    for name in in_turns(list(templates), options.repeats(usual)):
-        async with _copy(server, templates[name]) as dsn, _listening(dsn, rings=name == "with"):
-            rates[name].append(await _rate(server, dsn, workload, options))
-        say(f"{workload.title}, {name} capture: {rates[name][-1]:.0f} a second")
-    ratio = statistics.median(rates["with"]) / statistics.median(rates["without"])
-    detail = f"{spread(rates['with'], 0)} transactions a second, without capture {spread(rates['without'], 0)}"
+    rates: dict[str, list[float]] = {_BARE: [], workload.captured: []}
+    for number in range(options.repeats(usual)):
+        for template, rate in (await _round(server, workload, options, seed=number)).items():
+            rates[template].append(rate)
+        say(f"{workload.title}: {rates[workload.captured][-1] / rates[_BARE][-1]:.2f}")
+    captured, bare = rates[workload.captured], rates[_BARE]
+    ratio = statistics.median(one / other for one, other in zip(captured, bare, strict=True))
+    detail = f"{spread(captured, 0)} transactions a second, without capture {spread(bare, 0)}"
     return Measurement(f"capture: {workload.title}", ratio, workload.limit, "higher", detail)
+
+
+async def _round(server: PostgresServer, workload: Workload, options: Options, *, seed: int) -> dict[str, float]:
+    """Transactions a second, by template."""
+    rates: dict[str, list[float]] = {_BARE: [], workload.captured: []}
+    async with AsyncExitStack() as stack:
+        databases = {each: await stack.enter_async_context(_copy(server, each)) for each in rates}
+        await stack.enter_async_context(_listening(databases[workload.captured]))
+        async with connection_to(databases[_BARE]) as connection:
+            await connection.execute("CHECKPOINT")
+        for template in rates:
+            # The first change of a page after a checkpoint is dearer than all later ones.
+            await _rate(server, databases[template], workload)
+        for template in in_turns(list(rates), 1 if options.quick else SLICES, seed=seed):
+            rates[template].append(await _rate(server, databases[template], workload))
+    return {template: statistics.mean(each) for template, each in rates.items()}
 
 
 @asynccontextmanager
 async def _copy(server: PostgresServer, template: str) -> AsyncIterator[str]:
-    """A copy of a database, all of it on the disk."""
-    name = "run"
+    """A copy of a database, by its DSN."""
+    name = f"copy of {template}"
     dsn = await server.create_database(name, template=template)
     try:
-        async with connection_to(dsn) as connection:
-            await connection.execute("CHECKPOINT")
         yield dsn
     finally:
         await server.drop_database(name)
 
 
 @asynccontextmanager
-async def _listening(dsn: str, *, rings: bool) -> AsyncIterator[None]:
-    """A daemon's listener, which arms the doorbell, and is rung exactly where there is capture."""
+async def _listening(dsn: str) -> AsyncIterator[None]:
+    """A daemon's listener, which arms the doorbell, and must be rung."""
     connected = anyio.Event()
     listener = Listener(Connector(dsn), on_event=lambda _: connected.set(), doorbell=True, clock=SystemClock())
     async with anyio.create_task_group() as tasks:
@@ -156,30 +171,24 @@ async def _listening(dsn: str, *, rings: bool) -> AsyncIterator[None]:
         await connected.wait()
         yield
         tasks.cancel_scope.cancel()
-    if bool(listener.changes_waiting) is not rings:
-        raise AssertionError("the doorbell rang without capture" if not rings else "the doorbell did not ring")
+    if not listener.changes_waiting:
+        raise AssertionError("the doorbell did not ring")
 
 
-async def _rate(server: PostgresServer, dsn: str, workload: Workload, options: Options) -> float:
-    """Transactions a second, after a warm-up that has touched most pages since the checkpoint."""
+async def _rate(server: PostgresServer, dsn: str, workload: Workload) -> float:
+    """Transactions a second, in one slice of time."""
     with tempfile.TemporaryDirectory(prefix="exportd-bench-") as folder:
         script = anyio.Path(folder, "transaction.sql")
         await script.write_text(workload.script.format(rows=ROWS), encoding="utf-8")
         command = [str(server.binaries / "pgbench"), "--no-vacuum", "--protocol=prepared", f"--file={script}"]
         command += [f"--client={workload.clients}", "--jobs=2"]
-        warm_up, measured = _durations(workload, quick=options.quick)
-        await run([*command, warm_up, dsn])
-        report = await run([*command, measured, dsn])
+        if workload.transactions is None:
+            command.append("--time=1")
+        else:
+            command.append(f"--transactions={workload.transactions // workload.clients}")
+        report = await run([*command, dsn])
     found = re.search(r"^tps = ([0-9.]+)", report, re.MULTILINE)
     failed = re.search(r"^number of failed transactions: ([0-9]+)", report, re.MULTILINE)
     if found is None or (failed and int(failed[1])):
         raise RuntimeError(f"pgbench: {report}")
     return float(found[1])
-
-
-def _durations(workload: Workload, *, quick: bool) -> tuple[str, str]:
-    """How long to warm up and to measure, as options of pgbench."""
-    if workload.transactions is not None:
-        each = workload.transactions // workload.clients // (10 if quick else 1)
-        return f"--transactions={each // 4}", f"--transactions={each}"
-    return f"--time={1 if quick else WARM_UP_S}", f"--time={1 if quick else MEASURED_S}"

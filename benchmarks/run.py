@@ -50,9 +50,7 @@ def main() -> None:
         console.print(f"{name}: done in {time.monotonic() - start:.0f} s", style="dim")
         # After each, so that a run that is broken off has left what it measured.
         _write(measurements)
-    Console().print(_table(measurements))
-    if options.quick:
-        console.print("Small sizes: these ratios mean little.", style="yellow")
+    Console().print(_table(measurements, judged=not options.quick))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,12 +67,15 @@ def _write(measurements: list[Measurement]) -> None:
     RESULTS.write_text(json.dumps(entries, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _table(measurements: list[Measurement]) -> Table:
+def _table(measurements: list[Measurement], *, judged: bool) -> Table:
+    """For people. Ratios of small sizes are not ``judged``: they mean little."""
     table = Table("what", "ratio", "limit", "", "detail", header_style="bold")
     table.columns[1].justify = table.columns[2].justify = "right"
     for each in measurements:
         sign = "≤" if each.better == "lower" else "≥"
-        verdict = "" if each.limit is None else "[green]ok" if each.within_limit else "[red]MISSED"
+        verdict = "[green]ok" if each.within_limit else "[red]MISSED"
+        if each.limit is None or not judged:
+            verdict = ""
         limit = "" if each.limit is None else f"{sign} {each.limit:.4g}"
         table.add_row(each.name, f"{each.ratio:.3g}", limit, verdict, each.detail)
     return table

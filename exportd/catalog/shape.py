@@ -57,13 +57,19 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class CaptureTrigger:
-    """A trigger that calls a function of ours. ``enabled`` is pg_trigger.tgenabled, ``xmin`` the row's version."""
+    """A trigger that calls a function of ours.
+
+    ``enabled`` is pg_trigger.tgenabled, ``xmin`` the row's version, ``fires`` its tgtype: when and at what level.
+    ``conditional``: somebody gave it a WHEN or a list of columns.
+    """
 
     oid: int
     xmin: str
     name: str
     enabled: str
     function: str
+    fires: int
+    conditional: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,8 @@ def _shape(tree: Sequence[Record], columns: Mapping[int, list[Column]], triggers
                     name=each["name"],
                     enabled=each["enabled"],
                     function=each["function"],
+                    fires=each["fires"],
+                    conditional=each["conditional"],
                 )
                 for each in triggers.get(row["oid"], ())
             ),

@@ -21,7 +21,7 @@ import structlog
 from exportd.database.connector import Connection, Connector, translated
 from exportd.database.queries import load
 from exportd.model.change_log import DOORBELL_CHANNEL, EVENTS_CHANNEL
-from exportd.model.clock import Clock
+from exportd.model.clock import Clock, wait_until
 from exportd.model.entity import EntityCode
 from exportd.model.errors import TransientError
 
@@ -73,10 +73,12 @@ class Listener:
                 await connection.add_listener(DOORBELL_CHANNEL, self._take_ring)
                 armable = self._doorbell and not await connection.fetchval(_TWO_PHASE_ALLOWED)
             self.listening = True
+            _logger.info("listening")
             self._on_event("reconnected")
             try:
                 with translated("listening to the database"):
                     await self._serve(connection, armable=armable)
+                _logger.warning("listener lost its connection")
             except TransientError as error:
                 _logger.warning("listener lost its connection", reason=error.reason, error=error.sentence)
             finally:
@@ -93,7 +95,7 @@ class Listener:
                 await self._rung.wait()
             if self._rung.is_set() and not self._lost.is_set():
                 await connection.execute(_DISARM)
-                await self._clock.sleep_until(self._clock.monotonic() + _PAUSE_AFTER_RING_S)
+                await wait_until(self._lost, self._clock.monotonic() + _PAUSE_AFTER_RING_S, clock=self._clock)
 
     def _take_event(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         try:

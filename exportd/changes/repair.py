@@ -75,9 +75,11 @@ def repair_of(entity: Entity, capture: Capture, shape: Shape, installed: Install
     if not installed.functions_current(capture):
         findings.append("the trigger functions are missing or of another shape")
         statements.extend(_create_functions(capture))
+        if _wrote_nothing(entity, capture, installed):
+            statements.append(f"INSERT INTO {table(log_table(entity.code))} (op) VALUES ('T')")
     if missing := _missing_triggers(capture, shape):
         names = ", ".join(f"{each.name} on {each.relation}" for each in missing)
-        findings.append(f"triggers missing, disabled or not ENABLE ALWAYS: {names}")
+        findings.append(f"triggers missing, disabled, not ENABLE ALWAYS or otherwise changed: {names}")
         statements.extend(each.create() for each in missing)
     if stale := _stale_triggers(entity, capture, installed):
         names = ", ".join(f"{each.name} on {each.relation}" for each in stale)
@@ -127,6 +129,13 @@ def _create_functions(capture: Capture) -> Sequence[str]:
     ]
 
 
+def _wrote_nothing(entity: Entity, capture: Capture, installed: Installed) -> bool:
+    """Whether somebody put functions in the place of ours that do not write into the log: changes are lost then."""
+    names = {each.name for each in capture.functions}
+    log = table(log_table(entity.code))
+    return any(each.name in names and log not in each.body for each in installed.functions)
+
+
 def _drop_trigger(trigger: InstalledTrigger) -> str:
     return f"DROP TRIGGER IF EXISTS {identifier(trigger.name)} ON {table(trigger.relation)}"
 
@@ -142,7 +151,8 @@ def _missing_triggers(capture: Capture, shape: Shape) -> Sequence[Trigger]:
 
 def _stands(trigger: Trigger, relation: Relation) -> bool:
     return any(
-        each.name == trigger.name and each.function == trigger.function and each.enabled == _ALWAYS
+        (each.name, each.function, each.fires, each.enabled) == (trigger.name, trigger.function, trigger.fires, _ALWAYS)
+        and not each.conditional
         for each in relation.triggers
     )
 

@@ -96,13 +96,17 @@ class PassingFunction:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """A trigger on one relation; ``clause`` is what stands before FOR EACH, ``level`` STATEMENT or ROW."""
+    """A trigger on one relation.
+
+    ``clause`` is what stands before FOR EACH, ``level`` STATEMENT or ROW, ``fires`` both as pg_trigger.tgtype has it.
+    """
 
     name: str
     relation: TableName
     clause: str
     function: str
-    level: str = "STATEMENT"
+    level: str
+    fires: int
 
     def create(self) -> str:
         """Create it, firing also under session_replication_role = replica."""
@@ -453,19 +457,21 @@ END
         stem = f"exportd_{self._entity.code.lower()}"
         for function in sorted(functions):
             event = function.removeprefix(f"{self._name}_").split("_")[0]
-            clause, level = _CLAUSES[event]
-            yield Trigger(f"{stem}_{event}", member.name, clause, function, level)
+            clause, level, fires = _CLAUSES[event]
+            yield Trigger(f"{stem}_{event}", member.name, clause, function, level, fires)
 
 
+_ROW, _BEFORE, _INSERT, _DELETE, _UPDATE, _TRUNCATE = 1, 2, 4, 8, 16, 32
 _CLAUSES = {
-    "insert": ("AFTER INSERT ON {relation} REFERENCING NEW TABLE AS new_rows", "STATEMENT"),
+    "insert": ("AFTER INSERT ON {relation} REFERENCING NEW TABLE AS new_rows", "STATEMENT", _INSERT),
     "update": (
         "AFTER UPDATE ON {relation} REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows",
         "STATEMENT",
+        _UPDATE,
     ),
-    "delete": ("AFTER DELETE ON {relation} REFERENCING OLD TABLE AS old_rows", "STATEMENT"),
-    "truncate": ("BEFORE TRUNCATE ON {relation}", "STATEMENT"),
-    "row": ("AFTER INSERT OR UPDATE OR DELETE ON {relation}", "ROW"),
+    "delete": ("AFTER DELETE ON {relation} REFERENCING OLD TABLE AS old_rows", "STATEMENT", _DELETE),
+    "truncate": ("BEFORE TRUNCATE ON {relation}", "STATEMENT", _BEFORE | _TRUNCATE),
+    "row": ("AFTER INSERT OR UPDATE OR DELETE ON {relation}", "ROW", _ROW | _INSERT | _UPDATE | _DELETE),
 }
 """What each function's trigger fires on. An AFTER TRUNCATE trigger would find the table empty."""
 

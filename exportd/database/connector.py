@@ -129,7 +129,9 @@ class Connector:
                     max_size=size,
                     timeout=self.connect_timeout_s,
                     command_timeout=_OWN_QUERY_TIMEOUT_S,
-                    server_settings=self._server_settings("tables"),
+                    # The seal's flush makes every commit that the export has seen durable too, also those of an
+                    # application that does not wait for its own: nothing is published that a crash could take back.
+                    server_settings={**self._server_settings("tables"), "synchronous_commit": "on"},
                 )
             yield pool
         finally:

@@ -93,8 +93,8 @@ class SnapshotOpener:
         missing table, TransientError when a lock cannot be had or the triggers have just been tampered with.
         """
         async with self._connector.export_session() as connection:
-            await self._begin(connection, entities)
             with translated("reading what has changed"):
+                await self._begin(connection, entities)
                 snapshot = await self._read(connection, job, entities, positions, forced)
             yield snapshot
 

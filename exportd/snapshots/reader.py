@@ -18,7 +18,7 @@ from exportd.database.connector import Connector
 from exportd.database.locks import take_locks, translate_lock
 from exportd.database.queries import load
 from exportd.database.quoting import literal
-from exportd.database.translator import FOREIGN_ERRORS, translate
+from exportd.database.translator import FOREIGN_ERRORS, translate, translated
 from exportd.model.entity import EntityCode
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import FullReason, Reason
@@ -127,7 +127,8 @@ class Reader:
         async with AsyncExitStack() as stack:
             connections = [snapshot.connection]
             if streams > 1:
-                name = await snapshot.connection.fetchval(_EXPORT_SNAPSHOT)
+                with translated("sharing the snapshot with other connections"):
+                    name = await snapshot.connection.fetchval(_EXPORT_SNAPSHOT)
                 for _ in range(streams - 1):
                     connection = await stack.enter_async_context(self._connector.export_session())
                     await self._join(connection, snapshot, name)
@@ -163,8 +164,8 @@ class Reader:
             if len(chunk) < _SMALL_CHUNK_BYTES:
                 await anyio.sleep(_PACE_S)
 
-        connection.add_log_listener(listen)
         try:
+            connection.add_log_listener(listen)
             tag = await connection.copy_from_query(
                 task.statement, output=paced, format="csv", delimiter=options.delimiter, quote=options.quote
             )

@@ -20,7 +20,7 @@ from exportd.model.reason import FullReason
 SnapshotText = NewType("SnapshotText", str)
 """The text of a ``pg_snapshot``: ``xmin:xmax:xip,xip…``."""
 
-_SNAPSHOT = re.compile(r"(\d+):(\d+):(\d+(?:,\d+)*)?")
+_SNAPSHOT = re.compile(r"([0-9]+):([0-9]+):([0-9]+(?:,[0-9]+)*)?")
 
 
 def parse_snapshot(text: str) -> SnapshotText:

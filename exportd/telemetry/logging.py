@@ -62,6 +62,8 @@ def configure(*, level: Level, line_format: Format, stream: TextIO | None = None
     logging.captureWarnings(capture=True)
     for library in _CHATTY_LIBRARIES:
         logging.getLogger(library).setLevel(max(threshold, logging.WARNING))
+    # While the database is away the pool says so once a second, with a traceback; our own sentences are enough.
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
 
 
 def logger(station: str) -> FilteringBoundLogger:

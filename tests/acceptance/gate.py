@@ -38,13 +38,13 @@ class Gate:
     """A closed gate. ``keeper`` is a connection that holds it and does nothing else meanwhile."""
 
     def __init__(self, keeper: "asyncpg.Connection[asyncpg.Record]") -> None:
-        self.keeper = keeper
+        self._keeper = keeper
 
     async def reached(self) -> int:
         """Wait until somebody stands before it; the process id of their backend."""
 
         async def look() -> int | None:
-            pid: int | None = await self.keeper.fetchval(
+            pid: int | None = await self._keeper.fetchval(
                 "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND NOT granted LIMIT 1", _LOCK
             )
             return pid
@@ -53,7 +53,7 @@ class Gate:
 
     async def turn_away(self) -> None:
         """End the sessions that wait, so that what they asked for never happens."""
-        await self.keeper.execute(
+        await self._keeper.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks"
             " WHERE locktype = 'advisory' AND objid = $1 AND NOT granted",
             _LOCK,
@@ -69,7 +69,8 @@ async def closed(keeper: "asyncpg.Connection[asyncpg.Record]", where: str | None
             await keeper.execute(f"CREATE TRIGGER gate {where} EXECUTE FUNCTION public.pass_the_gate()")
         yield Gate(keeper)
     finally:
-        await keeper.execute("SELECT pg_advisory_unlock($1)", _LOCK)
-        if where is not None:
-            table = "exportd.delivery" if where is DELIVERING else "exportd.job"
-            await keeper.execute(f"DROP TRIGGER gate ON {table}")
+        if not keeper.is_closed():  # else the lock went with its session
+            await keeper.execute("SELECT pg_advisory_unlock($1)", _LOCK)
+            if where is not None:
+                table = "exportd.delivery" if where is DELIVERING else "exportd.job"
+                await keeper.execute(f"DROP TRIGGER gate ON {table}")

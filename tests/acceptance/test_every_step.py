@@ -2,20 +2,17 @@
 
 from uuid import UUID
 
-import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from exportd.jobs.attempt_runner import AttemptRunner
 from exportd.model.errors import PermanentError, TransientError
-from exportd.model.job import JobId
 from exportd.model.reason import Reason
 from tests.acceptance.bucket import Bucket
 from tests.acceptance.declarations import destination, schedule
 from tests.acceptance.mortal import COUNT_FROM_NOW, live_until
 from tests.acceptance.shop import CATALOG, Shop
 from tests.acceptance.tripwire import Trip, Tripwire
-from tests.acceptance.workshop import Workshop, workshop
+from tests.acceptance.workshop import Stop, workshop
 from tests.fixtures.daemon import Daemon, Site, leftovers, until
 
 
@@ -86,16 +83,16 @@ async def test_stopped_at_every_step(site: Site, shop: Shop, trip: Trip | None, 
 
 
 async def _stop_at_every_step(site: Site, shop: Shop, trip: Trip | None, *, after: bool) -> None:
-    quiet = Tripwire(0, _transient, after=False)
+    quiet = Tripwire.none()
     async with workshop(site.dsn, site.folder, shop.connection, "lake", "shore") as shed:
-        await _finish(shed, await shed.fire(), quiet)
+        await shed.finish(await shed.fire(), quiet)
         places: list[str] = []
         while len(places) == 0 or places[-1]:
             await shop.change(1)
-            stop = _Stop(trip)
+            stop = Stop(trip)
             wire = Tripwire(len(places) + 1, stop, after=after)
             job = await shed.fire()
-            state = await _finish(shed, job, wire, stop)
+            state = await shed.finish(job, wire, stop)
             assert state == "SUCCEEDED" or trip is _permanent, f"stopped at {wire.tripped_at}"
             await shed.cleaner(quiet).clear_failed_jobs()
             await shed.cleaner(quiet).abort_dead_uploads()
@@ -114,10 +111,10 @@ async def test_a_job_whose_spool_is_lost_is_extracted_anew_and_leaves_nothing_of
 ) -> None:
     """It had published some objects to one destination, and everything to the other, without saying so."""
     await shop.fill(200)
-    quiet = Tripwire(0, _transient, after=False)
+    quiet = Tripwire.none()
     async with workshop(site.dsn, site.folder, shop.connection, "lake", "shore", part_bytes=4000) as shed:
         job = await shed.fire()
-        stop = _Stop(None)
+        stop = Stop(None)
         stop.runner = await shed.attempt(Tripwire.at("JobTable.record_delivery", stop))
         assert stop.runner is not None
         await stop.runner.run()
@@ -130,41 +127,15 @@ async def test_a_job_whose_spool_is_lost_is_extracted_anew_and_leaves_nothing_of
         await shop.connection.execute("DELETE FROM public.accounts WHERE id > 50")
         async with shed.elsewhere(site.folder / "other") as other:
             wire = Tripwire.at("Extractor.extract", _permanent) if fails else quiet
-            assert await _finish(other, job, wire) == ("FAILED" if fails else "SUCCEEDED")
+            assert await other.finish(job, wire) == ("FAILED" if fails else "SUCCEEDED")
             await other.cleaner(quiet).clear_failed_jobs()
             for lake in shed.lakes.values():
                 Bucket.of(lake).assert_whole()
             assert len(Bucket.of(shed.lakes["shore"]).objects) == (0 if fails else 3)
             if fails:
                 assert Bucket.of(shed.lakes["lake"]).objects == before
-                await _finish(other, await other.fire(), quiet)
+                await other.finish(await other.fire(), quiet)
             for lake in shed.lakes.values():
                 Bucket.of(lake).assert_whole()
                 assert Bucket.of(lake).replayed() == await shop.contents()
         assert Bucket.of(shed.lakes["lake"]).run(-1).redelivers == ((job,) if fails else ())
-
-
-class _Stop:
-    """Raises, or makes the daemon leave."""
-
-    def __init__(self, trip: Trip | None) -> None:
-        self._trip = trip
-        self.runner: AttemptRunner | None = None
-
-    async def __call__(self) -> None:
-        if self._trip is not None:
-            await self._trip()
-        elif self.runner is not None:
-            self.runner.hand_back()
-            await anyio.lowlevel.checkpoint()
-
-
-async def _finish(shed: Workshop, job: JobId, wire: Tripwire, stop: _Stop | None = None) -> str:
-    """Attempt a job until it has ended; its state."""
-    while (state := await shed.state(job)) not in {"SUCCEEDED", "FAILED"}:
-        runner = await shed.attempt(wire)
-        assert runner is not None
-        if stop is not None:
-            stop.runner = runner
-        await runner.run()
-    return state

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from exportd.deliverer import Deliverer
 from exportd.destinations import Destination, Destinations
 from exportd.extractor import Extractor
 from exportd.jobs.attempt_runner import AttemptRunner
+from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
 from exportd.model.clock import SystemClock
 from exportd.model.entity import OrganizationId
@@ -33,10 +34,25 @@ from exportd.stores.layout import Layout
 from exportd.stores.retrying import RetryBudget
 from exportd.uploads.byte_limiter import ByteLimiter
 from tests.acceptance.shop import CATALOG, ORGANIZATION
-from tests.acceptance.tripwire import Tripwire
+from tests.acceptance.tripwire import Trip, Tripwire
 
 _ONCE = RetryBudget(timeout_s=0.001, first_wait_s=0.0001, longest_wait_s=0.0001, jitter_s=0)
 _SCHEDULE = "often"
+
+
+class Stop:
+    """Raises what it is given, or makes the daemon leave."""
+
+    def __init__(self, trip: Trip | None) -> None:
+        self._trip = trip
+        self.runner: AttemptRunner | None = None
+
+    async def __call__(self) -> None:
+        if self._trip is not None:
+            await self._trip()
+        elif self.runner is not None:
+            self.runner.hand_back()
+            await anyio.lowlevel.checkpoint()
 
 
 @dataclass(frozen=True)
@@ -68,10 +84,20 @@ class Workshop:
         )
         return None if lease is None else self._runner(lease, wire, attempts)
 
-    async def state(self, job: JobId) -> str:
-        async with self.pool.acquire() as connection:
-            found: str = await connection.fetchval("SELECT state::text FROM exportd.job WHERE id = $1", job)
-            return found
+    async def finish(self, job: JobId, wire: Tripwire, stop: Stop | None = None, *, attempts: int = 10) -> str:
+        """Attempt a job until it has ended; its state."""
+        while not (record := await self.record(job)).finished:
+            runner = await self.attempt(wire, attempts)
+            assert runner is not None
+            if stop is not None:
+                stop.runner = runner
+            await runner.run()
+        return record.state.value
+
+    async def record(self, job: JobId) -> JobRecord:
+        record = await JobTable(self.pool).get(job)
+        assert record is not None
+        return record
 
     def cleaner(self, wire: Tripwire) -> Cleaner:
         return Cleaner(
@@ -131,19 +157,25 @@ class Workshop:
 
 @asynccontextmanager
 async def workshop(
-    dsn: str, folder: Path, connection: Connection, *codes: str, part_bytes: int = 1 << 20
+    dsn: str,
+    folder: Path,
+    connection: Connection,
+    *codes: str,
+    part_bytes: int = 1 << 20,
+    spool: Spool | None = None,
 ) -> AsyncIterator[Workshop]:
-    """A workshop over the shop's tables, with an empty destination for each code."""
+    """A workshop over the shop's tables, with an empty destination for each code; ``spool`` is open, if given."""
     await migrate(connection)
     catalog = await resolve(loads(CATALOG, name="entities.toml"), connection)
     lakes = {code: folder / code for code in codes}
     for each in lakes.values():
         each.mkdir()
     connector = Connector(dsn)
-    async with (
-        Spool(folder / "spool", budget_bytes=1 << 30, free_space_floor_bytes=1) as spool,
-        connector.pool(6) as pool,
-    ):
+    async with AsyncExitStack() as stack:
+        if spool is None:
+            usual = Spool(folder / "spool", budget_bytes=1 << 30, free_space_floor_bytes=1)
+            spool = await stack.enter_async_context(usual)
+        pool = await stack.enter_async_context(connector.pool(6))
         declaration = ScheduleDeclaration(
             organization=OrganizationId(ORGANIZATION),
             code=_SCHEDULE,

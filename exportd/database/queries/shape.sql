@@ -122,6 +122,8 @@ SELECT g.tgrelid AS table_oid,
        g.xmin::text AS xmin,
        g.tgname AS name,
        g.tgenabled::text AS enabled,
+       g.tgtype AS fires,
+       g.tgqual IS NOT NULL OR g.tgattr <> '' AS conditional,
        p.proname AS function
 FROM pg_catalog.pg_trigger AS g
 JOIN pg_catalog.pg_proc AS p ON p.oid = g.tgfoid

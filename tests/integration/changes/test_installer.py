@@ -52,11 +52,17 @@ DAMAGE: Mapping[str, tuple[str, str, FullReason | None]] = {
         "not ENABLE ALWAYS",
         CHANGED,
     ),
+    "trigger replaced": (
+        "CREATE OR REPLACE TRIGGER exportd_{code}_insert AFTER INSERT ON things REFERENCING NEW TABLE AS new_rows"
+        f" FOR EACH STATEMENT WHEN (false) EXECUTE FUNCTION {LOG}_insert()",
+        "otherwise changed",
+        CHANGED,
+    ),
     "function dropped": (f"DROP FUNCTION {LOG}_truncate CASCADE", FUNCTIONS, CHANGED),
     "function replaced": (
         f"CREATE OR REPLACE FUNCTION {LOG}_insert() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
         FUNCTIONS,
-        None,
+        FullReason.CHANGES_UNKNOWN,
     ),
     "function without our rights": (f"ALTER FUNCTION {LOG}_insert() SECURITY INVOKER", FUNCTIONS, None),
     "function without a setting": (f"ALTER FUNCTION {LOG}_delete() RESET datestyle", FUNCTIONS, None),

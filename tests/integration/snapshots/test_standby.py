@@ -15,7 +15,6 @@ from exportd.model.errors import PermanentError
 from exportd.model.reason import FullReason, Reason
 from tests.integration.changes.workshop import Workshop
 
-
 STANDBY = {"fsync": "off", "max_connections": "60", "max_prepared_transactions": "20", "wal_level": "logical"}
 
 
@@ -40,14 +39,14 @@ async def test_a_standby_is_refused_and_after_its_promotion_the_run_is_full(
     shop: Workshop, standby: PostgresServer
 ) -> None:
     things = await shop.capture("things", "id int PRIMARY KEY")
-    await shop.app.execute("INSERT INTO things VALUES (1)")
     await things.export()
+    await shop.app.execute("SET synchronous_commit = on; INSERT INTO things VALUES (1)")
     name, written = await shop.app.fetchrow("SELECT current_database(), pg_current_wal_lsn()::text") or ("", "")
     there = replace(shop.connector, dsn=standby.dsn(name))
     async with there.connection("look") as connection:
         replayed = "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn"
         with anyio.fail_after(20):
-            while not await connection.fetchval(replayed, written):
+            while not await connection.fetchval(replayed, written):  # noqa: ASYNC110 - it tells nobody
                 await anyio.sleep(0.01)
         for reader in (shop.opener, shop.reader):
             reader._connector = there

@@ -1,0 +1,192 @@
+"""Whatever is wrong is said in a sentence, with the place where it is, and with an exit code that means something."""
+
+import re
+from collections.abc import Mapping
+
+import pytest
+
+from tests.acceptance.declarations import destination, schedule
+from tests.acceptance.shop import CATALOG, Shop
+from tests.fixtures.daemon import Section, Site
+
+DONE, FAILED, USAGE, TRY_AGAIN = 0, 1, 2, 3
+
+
+def sections(site: Site, **others: Section) -> dict[str, Section]:
+    return {"destination": [destination("lake", site.destination())], "schedule": [schedule()], **others}
+
+
+async def refused(site: Site, *arguments: str, code: int) -> list[str]:
+    """The sentences with which a command ends."""
+    outcome = await site.quickly(*arguments)
+    assert outcome.returncode == code, outcome.stdout + outcome.stderr
+    assert "Traceback" not in outcome.stdout + outcome.stderr
+    lines = [line for line in outcome.stderr.splitlines() if not line.startswith("{")]  # what it logged before
+    assert all(line.startswith("exportd: ") for line in lines), outcome.stderr
+    return [line.removeprefix("exportd: ") for line in lines]
+
+
+def changed(**rule: object) -> Mapping[str, object]:
+    """The usual schedule, with other keys; None takes one out."""
+    return {key: value for key, value in {**schedule(), **rule}.items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "key", "sentence"),
+    [
+        ({"schedule": [changed(unit="MINUTE", period=14)]}, "period", "15 minutes"),
+        ({"schedule": [changed(period=4)]}, "period", "3 days"),
+        ({"schedule": [changed(unit="MINUTE", period=30, offset=5)]}, "offset", "MINUTE"),
+        ({"schedule": [changed(unit=None, period=None, cron="0 0 1 * *")]}, "cron", r"\d{4}-\d\d-\d\d .*3 days"),
+        ({"schedule": [changed(unit=None, period=None, cron="0 0 12 * * *")]}, "cron", "five fields"),
+        ({"schedule": [changed(unit=None, period=None, cron="*/10 * * * *")]}, "cron", "15 minutes"),
+        ({"schedule": [changed(cron="0 2 * * *")]}, "", "cron"),
+        ({"schedule": [changed(entities=["ACOUNTS"])]}, "entities", "ACCOUNTS"),
+        ({"schedule": [changed(), changed()]}, "code", "often"),
+        ({"schedule": [changed(destinations=["lakes"])]}, "destinations", '"?lake"?'),
+        ({"schedule": [changed(format="PARQUET")]}, "format", "CSV"),
+        ({"limits": {"job": 3}}, "job", "jobs"),
+        ({"database": {"dns": "postgresql:///x"}}, "dns", "dsn"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_a_mistake_in_the_configuration_is_named_with_its_line(
+    site: Site, wrong: dict[str, Section], key: str, sentence: str
+) -> None:
+    site.configure(CATALOG, {**sections(site), **wrong})
+    said = await refused(site, "check", code=USAGE)
+    place = re.compile(rf"{re.escape(str(site.config))}:(\d+): ")
+    lines = site.config.read_text().splitlines()
+    assert all(place.match(each) for each in said)
+    matching = [each for each in said if re.search(sentence, each)]
+    assert matching, said
+    line = place.match(matching[0])
+    assert line is not None
+    assert key in lines[int(line[1]) - 1]
+
+
+async def test_all_mistakes_of_configuration_and_catalog_come_at_once(site: Site) -> None:
+    site.configure(
+        CATALOG.replace('key = ["code"]', 'kye = ["code"]'),
+        sections(site, schedule=[changed(period=4), changed(code="other", entities=["NOTHING"])]),
+    )
+    said = await refused(site, "run", code=USAGE)
+    assert any(each.startswith(f"{site.catalog}:") and "key" in each for each in said)
+    assert any(each.startswith(f"{site.config}:") and "3 days" in each for each in said)
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+async def test_a_database_that_does_not_answer_is_worth_another_try(site: Site, command: str) -> None:
+    nowhere = site.folder / "no-server"
+    site.dsn = f"postgresql://postgres:hunter2@/shop?host={nowhere}"
+    site.configure(CATALOG, sections(site))
+    (sentence,) = await refused(site, command, code=TRY_AGAIN)
+    assert str(nowhere) in sentence
+    assert "hunter2" not in sentence
+
+
+async def test_a_database_that_refuses_says_why(site: Site, shop: Shop) -> None:
+    await shop.connection.execute("DROP ROLE IF EXISTS test_locked_out")
+    await shop.connection.execute("CREATE ROLE test_locked_out NOLOGIN")
+    server = site.database.server
+    try:
+        for dsn, words in (
+            (server.dsn("nothing_here"), ("nothing_here", "does not exist")),
+            (server.dsn(site.database.name, user="test_locked_out"), ("test_locked_out", "log in")),
+            (server.dsn(site.database.name, user="nobody_at_all"), ("nobody_at_all", "does not exist")),
+        ):
+            site.dsn = dsn
+            site.configure(CATALOG, sections(site))
+            (sentence,) = await refused(site, "run", code=FAILED)
+            assert all(each in sentence for each in words), sentence
+    finally:
+        await shop.connection.execute("DROP ROLE test_locked_out")
+
+
+async def test_missing_privileges_are_named_one_after_the_other(site: Site, shop: Shop) -> None:
+    """From no right at all to just enough: each refusal says what to grant next."""
+    connection, name = shop.connection, site.database.name
+    await connection.execute("DROP ROLE IF EXISTS test_exporter")
+    await connection.execute("CREATE ROLE test_exporter LOGIN")
+    site.dsn = site.database.server.dsn(name, user="test_exporter")
+    site.configure(CATALOG, sections(site))
+    try:
+        (sentence,) = await refused(site, "run", code=FAILED)
+        assert "permission denied for database" in sentence
+        assert "PRIVILEGE_MISSING" in sentence
+
+        await connection.execute(f"GRANT CREATE ON DATABASE {name} TO test_exporter")
+        said = await refused(site, "run", code=USAGE)
+        assert {re.sub(r":\d+", "", each.split(": ")[0]) for each in said} == {str(site.catalog)}
+        assert len(said) == 3
+        for each in said:
+            await connection.execute(each[each.index("GRANT SELECT ON ") :])
+
+        daemon = site.fork()
+        await daemon.said("daemon ready")
+        row = await site.finished(connection, await site.first_job(connection))
+        assert (row["state"], row["reason"]) == ("FAILED", "PRIVILEGE_MISSING")
+        assert "accounts" in row["message"]
+
+        for table in ("accounts", "orders", "countries"):
+            await connection.execute(f"GRANT TRIGGER ON public.{table} TO test_exporter")
+        for table in ("accounts", "orders", "countries"):
+            await connection.execute(f"ALTER TABLE public.{table} OWNER TO test_exporter")
+        await site.succeeded(connection, await site.fire())
+        assert await daemon.stop() == 0
+        await site.assert_clean()
+    finally:
+        await connection.execute("REASSIGN OWNED BY test_exporter TO postgres")
+        await connection.execute("DROP OWNED BY test_exporter")
+        await connection.execute("DROP ROLE test_exporter")
+
+
+async def test_check_says_what_to_fix(site: Site, shop: Shop) -> None:
+    lake = site.destination()
+    lake.rmdir()
+    (site.folder / "spool").touch()
+    await shop.connection.execute("ALTER TABLE public.orders DROP COLUMN paid")
+    site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
+    outcome = await site.quickly("check")
+    assert outcome.returncode == FAILED, outcome.stderr
+    fixes = [line.removeprefix("fix").strip() for line in outcome.stdout.splitlines() if line.startswith("fix")]
+    assert any(re.match(rf"{re.escape(str(site.catalog))}:\d+: .*paid", each) for each in fixes), fixes
+    assert any(str(lake) in each and "does not exist" in each for each in fixes), fixes
+    assert any(str(site.spool) in each and "not a directory" in each for each in fixes), fixes
+    assert outcome.stderr == ""
+
+    (sentence,) = await refused(site, "run", code=USAGE)
+    assert "paid" in sentence
+
+
+async def test_a_spool_that_cannot_be_is_refused(site: Site, shop: Shop) -> None:
+    site.spool.touch()
+    site.configure(CATALOG, sections(site))
+    (sentence,) = await refused(site, "run", code=FAILED)
+    assert str(site.spool) in sentence
+
+
+@pytest.mark.parametrize("arguments", [("job", "show", "nonsense"), ("schedule", "run", "nothing")], ids=str)
+async def test_what_is_not_there_cannot_be_shown(site: Site, shop: Shop, arguments: tuple[str, ...]) -> None:
+    site.configure(CATALOG, sections(site))
+    (sentence,) = await refused(site, *arguments, code=FAILED)
+    assert "exportd run" in sentence, "there are no tables yet"
+    daemon = site.fork()
+    await daemon.said("daemon ready")
+    (sentence,) = await refused(site, *arguments, code=FAILED)
+    assert "NOT_FOUND" in sentence
+    assert await daemon.stop() == 0
+
+
+async def test_a_command_that_does_not_exist_is_refused(site: Site) -> None:
+    site.configure(CATALOG, sections(site))
+    for arguments in (("jobs",), ("job", "list", "--limt", "3"), ("job", "list", "--limit", "many"), ("download",)):
+        outcome = await site.quickly(*arguments)
+        assert outcome.returncode in {FAILED, USAGE}, arguments
+        assert "Traceback" not in outcome.stderr
+
+
+async def test_a_configuration_that_is_not_there_is_named(site: Site) -> None:
+    for arguments in (("run",), ("check",), ("job", "list"), ("capture", "status")):
+        (sentence,) = await refused(site, *arguments, code=USAGE)
+        assert sentence == f"{site.config}: there is no such file; check the path"

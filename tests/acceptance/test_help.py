@@ -1,0 +1,44 @@
+"""Every command explains itself, and says which version it is."""
+
+import sys
+
+import pytest
+
+from exportd import __version__
+from exportd.cli.main import app
+from tests.fixtures.daemon import run
+
+COMMANDS = (
+    (),
+    ("run",),
+    ("check",),
+    ("download",),
+    ("demo",),
+    ("job",),
+    ("job", "list"),
+    ("job", "show"),
+    ("schedule",),
+    ("schedule", "list"),
+    ("schedule", "run"),
+    ("capture",),
+    ("capture", "install"),
+    ("capture", "status"),
+    ("capture", "uninstall"),
+    ("catalog",),
+    ("catalog", "draft"),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        app([*command, "--help"])
+    assert ended.value.code in {0, None}
+    said = capsys.readouterr().out
+    assert said.startswith(f"Usage: exportd {' '.join(command)}".rstrip())
+    assert len(said.splitlines()) > 3
+
+
+def test_the_program_says_its_version() -> None:
+    outcome = run([sys.executable, "-m", "exportd", "--version"])
+    assert (outcome.returncode, outcome.stdout.strip()) == (0, __version__)
