@@ -29,7 +29,7 @@ from exportd.model.entity import Entity, EntityCode, Field, TableName
 
 ROWS = 200_000
 ROUNDS, ROUNDS_FOR_INFORMATION = 5, 3
-SLICES = 4
+SLICES = 3
 
 _BARE: Final = "bare"
 _CAPTURED: Final = "captured"

@@ -16,7 +16,7 @@ from exportd.model.extraction import Mode
 
 ROWS = 5_000_000
 FEW, MANY = 1_000, 100_000
-ROUNDS = 3
+ROUNDS = 5
 _DELETED_SHARE = 50
 
 # Random keys in random order, each for one round of changes.

@@ -57,9 +57,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", choices=BENCHMARKS, action="append", help="this benchmark (can be given again)")
     parser.add_argument("--major", type=int, metavar="N", help="the Postgres to take, such as 15 (default: the newest)")
-    parser.add_argument("--rounds", type=int, metavar="N", help="how often to repeat what is compared")
+    parser.add_argument("--rounds", type=_positive, metavar="N", help="how often to repeat what is compared")
     parser.add_argument("--quick", action="store_true", help="small sizes and one round, to see whether it works")
     return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("should be 1 or more")
+    return number
 
 
 def _write(measurements: list[Measurement]) -> None:

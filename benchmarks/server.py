@@ -14,7 +14,7 @@ from exportd.database.postgres_server import PostgresServer, find_binaries
 
 _SETTINGS = {
     # fsync and synchronous_commit stay on: capture's price is paid at commit.
-    "shared_buffers": "1GB",
+    "shared_buffers": "2GB",
     "effective_cache_size": "4GB",
     "maintenance_work_mem": "256MB",
     "max_wal_size": "8GB",

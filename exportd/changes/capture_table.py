@@ -1,5 +1,6 @@
 """What is installed of capture in the database: logs, functions, triggers."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +19,15 @@ _TRIGGERS = _QUERIES["installed_triggers"]
 
 @dataclass(frozen=True, slots=True)
 class InstalledFunction:
-    """A function of a change log; ``arguments`` tells overloads apart. ``settings`` are pairs in lower case."""
+    """A function of a change log; ``arguments`` tells overloads apart. ``settings`` are pairs in lower case.
+
+    ``digest`` is the SHA-256 of its body in hex. ``logs``: it writes into a change log.
+    """
 
     name: str
     arguments: str
-    body: str
+    digest: str
+    logs: bool
     definer: bool
     settings: frozenset[tuple[str, str]]
 
@@ -49,7 +54,7 @@ class InstalledTrigger:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """Everything of capture that the database holds; ``logs`` by their bare names."""
+    """What of capture the database holds; ``logs`` by their bare names."""
 
     logs: Mapping[str, InstalledLog]
     functions: Sequence[InstalledFunction]
@@ -57,16 +62,21 @@ class Installed:
 
     def functions_current(self, capture: Capture) -> bool:
         """Whether every function stands as it should."""
-        trigger_functions = {(each.name, each.body, each.settings) for each in self.functions if each.definer}
-        passing_functions = Counter((each.name, each.body) for each in self.functions)
+        trigger_functions = {(each.name, each.digest, each.settings) for each in self.functions if each.definer}
+        passing_functions = Counter((each.name, each.digest) for each in self.functions)
         return all(
-            (each.name, each.body, _settings(f"{name}={value}" for name, value in each.settings)) in trigger_functions
+            (each.name, digest_of(each.body), frozenset(each.settings)) in trigger_functions
             for each in capture.functions
-        ) and all(passing_functions[each.name, each.body] == 1 for each in capture.passing_functions)
+        ) and all(passing_functions[each.name, digest_of(each.body)] == 1 for each in capture.passing_functions)
 
 
-async def read_installed(connection: "Connection[Record]") -> Installed:
-    """Read it, in three queries."""
+async def read_installed(connection: "Connection[Record]", logs: Sequence[str] | None = None) -> Installed:
+    """Read what belongs to the given logs (bare names; None: to any), in three queries.
+
+    It may be a little more: the names of another log's functions may begin alike.
+    """
+    escaped = ["log\\_"] if logs is None else [each.replace("_", "\\_") for each in logs]
+    names = [f"{each}%" for each in escaped]
     return Installed(
         logs={
             row["name"]: InstalledLog(
@@ -76,19 +86,28 @@ async def read_installed(connection: "Connection[Record]") -> Installed:
                 numbered=row["numbered"],
                 stamped=row["stamped"],
             )
-            for row in await connection.fetch(_LOGS)
+            for row in await connection.fetch(_LOGS, names)
         },
         functions=[
             InstalledFunction(
-                row["name"], row["arguments"], row["body"], definer=row["definer"], settings=_settings(row["settings"])
+                row["name"],
+                row["arguments"],
+                row["digest"],
+                logs=row["logs"],
+                definer=row["definer"],
+                settings=_settings(row["settings"]),
             )
-            for row in await connection.fetch(_FUNCTIONS)
+            for row in await connection.fetch(_FUNCTIONS, names)
         ],
         triggers=[
             InstalledTrigger(row["name"], TableName(row["schema_name"], row["table_name"]), row["function"])
-            for row in await connection.fetch(_TRIGGERS)
+            for row in await connection.fetch(_TRIGGERS, names)
         ],
     )
+
+
+def digest_of(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest()
 
 
 def _settings(assignments: Iterable[str]) -> frozenset[tuple[str, str]]:

@@ -16,7 +16,7 @@ from exportd.database.locks import take_locks, translate_lock
 from exportd.database.queries import load
 from exportd.database.quoting import table
 from exportd.database.translator import FOREIGN_ERRORS
-from exportd.model.change_log import SCHEMA
+from exportd.model.change_log import SCHEMA, log_name
 from exportd.model.entity import Entity, EntityCode, TableName
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
@@ -61,7 +61,7 @@ class CaptureInstaller:
         async with self._connector.connection("capture status") as connection:
             with translated("looking at what is captured"):
                 shapes = await read_shapes(connection, entities)
-                installed = await read_installed(connection)
+                installed = await read_installed(connection, [log_name(each.code) for each in entities])
         found: list[EntityCapture] = []
         for each in entities:
             try:
@@ -97,7 +97,7 @@ class CaptureInstaller:
             for log in removed:
 
                 async def removal(log: str = log) -> Repair:
-                    return removal_of(log, await read_installed(connection))
+                    return removal_of(log, await read_installed(connection, [log]))
 
                 await self._apply(
                     connection, removal_of(log, installed), removal, doing=f"removing the capture of {log}"
@@ -162,7 +162,7 @@ def capture_is_intact(entity: Entity, shape: Shape) -> bool:
 
 async def _repairs(connection: "Connection[Record]", entities: Sequence[Entity]) -> dict[EntityCode, Repair]:
     shapes = await read_shapes(connection, entities)
-    installed = await read_installed(connection)
+    installed = await read_installed(connection, [log_name(each.code) for each in entities])
     return {each.code: _repair(each, shapes.get(each.code), installed) for each in entities}
 
 

@@ -75,7 +75,7 @@ def repair_of(entity: Entity, capture: Capture, shape: Shape, installed: Install
     if not installed.functions_current(capture):
         findings.append("the trigger functions are missing or of another shape")
         statements.extend(_create_functions(capture))
-        if _wrote_nothing(entity, capture, installed):
+        if _wrote_nothing(capture, installed):
             statements.append(f"INSERT INTO {table(log_table(entity.code))} (op) VALUES ('T')")
     if missing := _missing_triggers(capture, shape):
         names = ", ".join(f"{each.name} on {each.relation}" for each in missing)
@@ -129,11 +129,10 @@ def _create_functions(capture: Capture) -> Sequence[str]:
     ]
 
 
-def _wrote_nothing(entity: Entity, capture: Capture, installed: Installed) -> bool:
+def _wrote_nothing(capture: Capture, installed: Installed) -> bool:
     """Whether somebody put functions in the place of ours that do not write into the log: changes are lost then."""
     names = {each.name for each in capture.functions}
-    log = table(log_table(entity.code))
-    return any(each.name in names and log not in each.body for each in installed.functions)
+    return any(each.name in names and not each.logs for each in installed.functions)
 
 
 def _drop_trigger(trigger: InstalledTrigger) -> str:

@@ -201,7 +201,7 @@ def small_disk(directory: Path) -> Iterator[Callable[[], object] | None]:
         yield (lambda: mount("remount,size=50m")) if mounted else None
     finally:
         if mounted:
-            subprocess.run(["umount", str(directory)], check=True)
+            subprocess.run(["umount", "--lazy", str(directory)], check=True)
 
 
 def _file_instead(folder: Path, away: Path) -> None:

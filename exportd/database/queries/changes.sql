@@ -1,14 +1,19 @@
 -- name: installed_functions
--- The functions that belong to change logs: trigger functions and those that pass a key on.
-SELECT p.proname AS name, p.prosrc AS body, pg_catalog.pg_get_function_identity_arguments(p.oid) AS arguments,
+-- The functions that belong to change logs: trigger functions and those that pass a key on. Their bodies are long and
+-- many, so only their digests are fetched. $1 text[]: patterns of names
+SELECT p.proname AS name,
+       pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(p.prosrc, 'UTF8')), 'hex') AS digest,
+       p.prosrc LIKE '%INSERT INTO "exportd"."log\_%' AS logs,
+       pg_catalog.pg_get_function_identity_arguments(p.oid) AS arguments,
        p.prosecdef AS definer, coalesce(p.proconfig, '{}') AS settings
 FROM pg_catalog.pg_proc AS p
 WHERE p.pronamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'exportd')
-  AND p.proname LIKE 'log\_%'
+  AND p.proname LIKE ANY ($1::text[])
 ORDER BY p.proname
 
 -- name: installed_logs
--- Every change log there is, with what it captures (its comment), and whether its parts are there.
+-- The change logs that there are, with what each captures (its comment), and whether its parts are there.
+-- $1 text[]: patterns of names
 SELECT c.relname AS name,
        pg_catalog.obj_description(c.oid, 'pg_class') AS captures,
        c.relpersistence = 'p' AS logged,
@@ -23,18 +28,18 @@ SELECT c.relname AS name,
                WHERE d.adrelid = c.oid AND a.attname = 'xid') AS stamped
 FROM pg_catalog.pg_class AS c
 WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'exportd')
-  AND c.relkind = 'r' AND c.relname LIKE 'log\_%'
+  AND c.relkind = 'r' AND c.relname LIKE ANY ($1::text[])
 ORDER BY c.relname
 
 -- name: installed_triggers
--- Every capture trigger in the database, whatever table it is on.
+-- The capture triggers in the database, whatever table they are on. $1 text[]: patterns of their functions' names
 SELECT g.tgname AS name, n.nspname AS schema_name, c.relname AS table_name, p.proname AS function
 FROM pg_catalog.pg_trigger AS g
 JOIN pg_catalog.pg_proc AS p ON p.oid = g.tgfoid
 JOIN pg_catalog.pg_class AS c ON c.oid = g.tgrelid
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 WHERE p.pronamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'exportd')
-  AND p.proname LIKE 'log\_%'
+  AND p.proname LIKE ANY ($1::text[])
 ORDER BY n.nspname, c.relname, g.tgname
 
 -- name: cluster

@@ -232,24 +232,21 @@ async def test_writes_in_replica_mode_are_seen(items: Captured) -> None:
 async def test_statements_of_more_than_ten_thousand_rows_fill_several_log_rows(items: Captured) -> None:
     app = items.workshop.app
     await app.execute(
-        "INSERT INTO items SELECT i, CASE i % 2 WHEN 0 THEN 'acme' ELSE 'other' END FROM generate_series(100, 25099) i"
+        "INSERT INTO items SELECT i, CASE i % 2 WHEN 0 THEN 'acme' ELSE 'other' END FROM generate_series(100, 12099) i"
     )
     sizes = await app.fetch(f"SELECT cardinality(key_1) AS n FROM {items.log}")
-    assert sum(row["n"] for row in sizes) == 25_000
-    assert max(row["n"] for row in sizes) <= 10_000
-    export = await items.export()
-    assert len(export.present) == 12_500
+    assert sum(row["n"] for row in sizes) == 12_000
+    assert len(sizes) == 4, "two for each tenant"
+    assert len((await items.export()).present) == 6_000
     await items.forget_log()
-    await app.execute(
-        "UPDATE items SET note = 'x', id = CASE WHEN id IN (100, 20000) THEN -id ELSE id END WHERE id >= 100"
-    )
-    assert [op for op in await items.ops() if op[0] != "U"] == [("D", (100,)), ("D", (20000,))]
+    await app.execute("UPDATE items SET id = CASE WHEN id IN (100, 9000) THEN -id ELSE id END WHERE id >= 100")
+    assert [op for op in await items.ops() if op[0] != "U"] == [("D", (100,)), ("D", (9000,))]
     export = await items.export()
     assert export.mode is Mode.INCREMENTAL
-    assert len(export.present) == 12_500
-    assert sorted(export.deleted) == [(100,), (20000,)]
+    assert len(export.present) == 6_000
+    assert sorted(export.deleted) == [(100,), (9000,)]
     await app.execute("DELETE FROM items WHERE id >= 100")
-    assert len((await items.export()).deleted) == 12_498
+    assert len((await items.export()).deleted) == 5_998
 
 
 async def test_disabled_triggers_are_put_right_before_a_full_run(items: Captured) -> None:

@@ -158,11 +158,9 @@ class Captured:
         tenant = self.entity.tenant
         where = f" WHERE {identifier(tenant)}::text = $1" if tenant else " WHERE $1::text IS NOT NULL"
         rows = f"SELECT {columns}, false AS deleted FROM {table(self.entity.table)}{where}"
-        async with self.workshop.connector.export_session() as connection:
-            return [
-                json.loads(row[0])
-                for row in await connection.fetch(f"SELECT row_to_json(r.*) FROM ({rows}) AS r", organization)
-            ]
+        connection = await self.workshop.looking_glass()
+        found = await connection.fetch(f"SELECT row_to_json(r.*) FROM ({rows}) AS r", organization)
+        return [json.loads(row[0]) for row in found]
 
 
 @dataclass
@@ -178,6 +176,13 @@ class Workshop:
     opener: SnapshotOpener
     reader: Reader
     _exit_stack: AsyncExitStack = field(repr=False)
+    _looking_glass: Connection | None = None
+
+    async def looking_glass(self) -> Connection:
+        """A connection that writes values as exports do, to compare with."""
+        if self._looking_glass is None:
+            self._looking_glass = await self._exit_stack.enter_async_context(self.connector.export_session())
+        return self._looking_glass
 
     async def session(self, *, user: str = "postgres") -> Connection:
         """Another session of the application, closed at the end of the test."""

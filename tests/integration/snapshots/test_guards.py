@@ -82,7 +82,6 @@ NO_REASONS = {
 }
 
 
-@pytest.mark.every_postgres
 @pytest.mark.parametrize("event", NO_REASONS)
 async def test_what_makes_no_run_full(things: Captured, event: str) -> None:
     for statement in NO_REASONS[event].split("; "):

@@ -316,3 +316,21 @@ async def test_a_table_locked_for_long_is_tried_again_and_then_given_back(shop: 
     shop.opener._pause = pause
     assert (await things.export()).reason is FullReason.FIRST_RUN
     assert len(pauses) == 2
+
+
+async def test_a_truncate_that_was_waited_for_is_seen_whole(shop: Workshop) -> None:
+    """A snapshot taken before the lock would find the old rows gone and not see the new ones."""
+    things = await shop.capture("things", "id int PRIMARY KEY")
+    await shop.app.execute("INSERT INTO things VALUES (1), (2)")
+    await things.export()
+    session = await shop.session()
+    async with anyio.create_task_group() as tasks, session.transaction():
+        await session.execute("TRUNCATE things; INSERT INTO things VALUES (2), (3)")
+        found: list[object] = []
+
+        async def run() -> None:
+            found.append((await things.export()).keys)
+
+        tasks.start_soon(run)
+        await until_waiting(shop, "LOCK TABLE")
+    assert found == [([(2,), (3,)], [(1,)])]

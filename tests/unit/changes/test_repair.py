@@ -2,7 +2,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from exportd.catalog.shape import CaptureTrigger, Relation, Shape
-from exportd.changes.capture_table import Installed, InstalledFunction, InstalledLog, InstalledTrigger
+from exportd.changes.capture_table import Installed, InstalledFunction, InstalledLog, InstalledTrigger, digest_of
 from exportd.changes.repair import Repair, captures, is_intact, removal_of, repair_of
 from exportd.changes.trigger_functions import capture_of
 from exportd.model.entity import Entity, TableName
@@ -28,11 +28,11 @@ def standing(entity: Entity, shape: Shape) -> tuple[Shape, Installed]:
     )
     functions = [
         *(
-            InstalledFunction(each.name, "", each.body, definer=True, settings=frozenset(each.settings))
+            InstalledFunction(each.name, "", digest_of(each.body), True, True, frozenset(each.settings))
             for each in capture.functions
         ),
         *(
-            InstalledFunction(each.name, each.arguments, each.body, definer=False, settings=frozenset())
+            InstalledFunction(each.name, each.arguments, digest_of(each.body), False, False, frozenset())
             for each in capture.passing_functions
         ),
     ]
@@ -89,7 +89,7 @@ def test_a_missing_or_changed_function_is_seen() -> None:
     changed: Sequence[InstalledFunction]
     for changed in (
         others,
-        [replace(first, body="BEGIN RETURN NULL; END"), *others],
+        [replace(first, digest="0"), *others],
         [replace(first, definer=False), *others],
         [replace(first, settings=frozenset({("search_path", "public")})), *others],
         INSTALLED.functions[:-1],
@@ -102,8 +102,9 @@ def test_a_missing_or_changed_function_is_seen() -> None:
 def test_a_function_that_wrote_nothing_makes_the_next_run_full() -> None:
     first, *others = INSTALLED.functions
     marker = 'INSERT INTO "exportd"."log_things" (op) VALUES (\'T\')'
-    for body, lost in ((first.body + " -- older", False), ("BEGIN RETURN NULL; END", True)):
-        again = repair(installed=replace(INSTALLED, functions=[replace(first, body=body), *others]))
+    for logs, lost in ((True, False), (False, True)):
+        changed = replace(first, digest="0", logs=logs)
+        again = repair(installed=replace(INSTALLED, functions=[changed, *others]))
         assert (marker in again.statements) == lost
 
 
@@ -136,7 +137,7 @@ def test_triggers_on_a_table_that_has_left_the_tree_are_dropped_under_its_lock()
 
 def test_another_entitys_capture_is_never_touched() -> None:
     other = replace(INSTALLED.triggers[0], function="log_things_too_insert", relation=TableName("public", "elsewhere"))
-    theirs = InstalledFunction("log_things_too_insert", "", "", definer=True, settings=frozenset())
+    theirs = InstalledFunction("log_things_too_insert", "", "0", True, True, frozenset())
     both = replace(INSTALLED, triggers=[*INSTALLED.triggers, other], functions=[*INSTALLED.functions, theirs])
     assert not repair(installed=both).needed
     assert not [each for each in removal_of("log_things", both).statements if "too" in each]
