@@ -16,7 +16,7 @@ from exportd.database.quoting import table
 from exportd.model.change_log import log_name, log_table
 from exportd.model.clock import Clock
 from exportd.model.entity import EntityCode
-from exportd.model.errors import TransientError
+from exportd.model.errors import ExportdError
 
 _QUERIES = load("changes")
 _EXPIRE_POSITIONS = _QUERIES["expire_positions"]
@@ -54,11 +54,11 @@ class Pruner:
         self._clock = clock
 
     async def run(self) -> None:
-        """Prune for ever. A database that is away is for others to report; the next round comes."""
+        """Prune for ever. What goes wrong is no reason to end the exports; the next round comes."""
         while True:
             try:
                 await self.run_once()
-            except TransientError as error:
+            except ExportdError as error:
                 _logger.warning("pruning postponed", reason=error.reason, error=error.sentence)
             await self._clock.sleep_until(self._clock.monotonic() + self._interval_s)
 

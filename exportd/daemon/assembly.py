@@ -2,9 +2,10 @@
 
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import anyio
 
@@ -20,8 +21,11 @@ from exportd.extractor import Extractor
 from exportd.jobs.dispatcher import Dispatcher
 from exportd.jobs.job_table import JobTable
 from exportd.model.clock import Clock, SystemClock
+from exportd.model.job import JobId
 from exportd.parts.spool import Spool
 from exportd.pipeline import Pipeline
+from exportd.retention.policy import SpooledJob
+from exportd.retention.sweeper import RetentionSweeper
 from exportd.schedules.schedule_table import ScheduleTable
 from exportd.schedules.ticker import Ticker
 from exportd.settings.schema import Settings
@@ -48,6 +52,7 @@ class Components:
     listener: Listener
     pruner: Pruner
     cleaner: Cleaner
+    retention: RetentionSweeper
     clock: Clock
 
 
@@ -150,5 +155,23 @@ def _components(
             clock=clock,
         ),
         cleaner=cleaner,
+        retention=_retention(jobs, spool, retention_hours=settings.spool.retention_hours, clock=clock),
+        clock=clock,
+    )
+
+
+def _retention(jobs: JobTable, spool: Spool, *, retention_hours: float, clock: Clock) -> RetentionSweeper:
+    async def known(stored: Collection[JobId]) -> list[SpooledJob]:
+        return [
+            SpooledJob(each.job.id, each.state, each.spool_id == spool.id, each.finished_at)
+            for each in await jobs.known(stored)
+        ]
+
+    return RetentionSweeper(
+        stored=spool.jobs,
+        known=known,
+        remove=spool.remove_job,
+        mark_expired=jobs.mark_expired,
+        retention=timedelta(hours=retention_hours),
         clock=clock,
     )

@@ -56,6 +56,7 @@ async def serve(settings: Settings, catalog: Catalog) -> None:
             services.start_soon(components.ticker.run, name="ticker")
             services.start_soon(components.pruner.run, name="pruner")
             services.start_soon(components.cleaner.run, name="cleaner")
+            services.start_soon(components.retention.run, name="retention")
             services.start_soon(components.dispatcher.run, name="dispatcher")
             services.start_soon(
                 _stop_on_signals, components, services, settings.limits.shutdown_grace_s, name="signals"

@@ -65,6 +65,7 @@ _DELIVERIES = _SQL["deliveries"]
 _PARTS = _SQL["parts"]
 _EXTRACTION = _SQL["extraction"]
 _GET = _SQL["get"]
+_OF_IDS = _SQL["of_ids"]
 _NEWEST = _SQL["newest"]
 _ACTIVE_IDS = _SQL["active_ids"]
 _KEPT_IDS = _SQL["kept_ids"]
@@ -204,6 +205,12 @@ class JobTable:
             rows = await connection.fetch(_GET, job_id)
             records = await _records(connection, rows)
         return records[0] if records else None
+
+    async def known(self, job_ids: Iterable[JobId]) -> tuple[JobRecord, ...]:
+        """Those of the jobs that there are, in no particular order."""
+        async with self._connection("reading jobs") as connection:
+            rows = await connection.fetch(_OF_IDS, [*job_ids])
+            return await _records(connection, rows)
 
     async def list(
         self,

@@ -2,7 +2,9 @@
 
 import gzip
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -11,7 +13,7 @@ from exportd.model.reason import FullReason
 from tests.acceptance.bucket import Bucket
 from tests.acceptance.declarations import destination, schedule
 from tests.acceptance.shop import CATALOG, ENTITIES, ORGANIZATION, Shop
-from tests.fixtures.daemon import Site
+from tests.fixtures.daemon import Site, files_in
 from tests.fixtures.parsing import csv_rows
 
 
@@ -90,18 +92,34 @@ async def test_a_schedule_without_destinations_is_run_and_fetched_from_the_comma
     later = await connection.fetchval("SELECT $1::uuid", fired.stdout.strip())
     await site.succeeded(connection, later)
 
-    jobs = json.loads((await site.exportd("job", "list", "--schedule", "kept", "--json")).stdout)
+    jobs = json.loads((await site.quickly("job", "list", "--schedule", "kept", "--json")).stdout)
     assert [(job["id"], job["state"]) for job in jobs][:1] == [(str(later), "SUCCEEDED")]
     downloaded = await site.exportd("download", jobs[1]["id"], "--to", str(site.folder / "fetched"))
     assert downloaded.returncode == 0, downloaded.stderr
     assert _records(site.folder / "fetched") == first
-    shown = (await site.exportd("job", "show", str(later))).stdout
+    shown = (await site.quickly("job", "show", str(later))).stdout
     assert "incremental" in shown
     assert "SUCCEEDED" in shown
     assert jobs[0]["entities"]["ACCOUNTS"]["deleted_rows"] == 3
-    checked = await site.exportd("check")
+    checked = await site.quickly("check")
     assert (checked.returncode, "fix" in checked.stdout) == (0, False), checked.stdout
 
+    assert await daemon.stop() == 0
+    await site.assert_clean()
+    await _forget(site, shop, [UUID(each["id"]) for each in jobs])
+
+
+async def _forget(site: Site, shop: Shop, jobs: Sequence[UUID]) -> None:
+    """When their time is over the files go, and a download says so."""
+    site.configure(CATALOG, {"schedule": [schedule("kept", destinations=[])], "spool": {"retention_hours": 0}})
+    daemon = await site.restart()
+    for each in jobs:
+        await daemon.said("files dropped", job_id=str(each))
+        assert await shop.connection.fetchval("SELECT expired_at FROM exportd.job WHERE id = $1", each) is not None
+    assert files_in(site.spool / "jobs") == set()
+    refused = await site.quickly("download", str(jobs[0]), "--to", str(site.folder / "late"))
+    assert refused.returncode == 1
+    assert "spool.retention_hours" in refused.stderr
     assert await daemon.stop() == 0
     await site.assert_clean()
 

@@ -80,6 +80,7 @@ async def test_killed_between_the_objects_of_an_export(site: Site, shop: Shop) -
     connection = shop.connection
     # Objects are counted as they get their names; up to eight get theirs at the same time.
     daemon = site.fork(live_until, (lake / "orgId=org-1",), 20)
+    await daemon.said("daemon ready")
     await site.succeeded(connection, await site.first_job(connection))
     await shop.fill(3000)
     daemon.signal(COUNT_FROM_NOW)

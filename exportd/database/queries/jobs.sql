@@ -319,6 +319,15 @@ SELECT
 FROM exportd.job
 WHERE id = $1;
 
+-- name: of_ids
+-- $1 jobs
+SELECT
+    id, organization, schedule_id, schedule_code, due_at, entities, format, destinations, state, phase, attempt,
+    not_before, lease_holder, lease_until, spool_id, created_at, started_at, sealed_at, finished_at, expired_at,
+    reason, message, progress::text, extraction::text
+FROM exportd.job
+WHERE id = ANY ($1::uuid[]);
+
 -- name: newest
 -- $1 organization, $2 schedule code, $3 state (each null: any), $4 how many
 SELECT

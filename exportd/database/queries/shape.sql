@@ -39,7 +39,7 @@ WITH RECURSIVE used AS (
     SELECT u.oid, u.oid AS below FROM used AS u
     UNION ALL
     SELECT b.oid, t.typbasetype FROM base AS b JOIN pg_catalog.pg_type AS t ON t.oid = b.below WHERE t.typtype = 'd'
-), resolved AS (
+), resolved AS MATERIALIZED (
     SELECT b.oid,
            t.oid AS base_oid,
            CASE WHEN n.nspname = 'pg_catalog' THEN t.typname ELSE n.nspname || '.' || t.typname END AS base_type,
