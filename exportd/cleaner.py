@@ -22,6 +22,8 @@ from exportd.model.schedule import DestinationCode, ScheduleId
 from exportd.stores.layout import ManifestName, ObjectKey, build
 from exportd.uploads.sweeper import remove_objects, sweep_job_uploads, sweep_uploads
 
+_SHORTEST_PAUSE_S = 10.0
+
 log = structlog.stdlib.get_logger()
 
 
@@ -67,7 +69,9 @@ class Cleaner:
                     await self.abort_dead_uploads()
             except ExportdError as error:
                 log.warning("destinations not cleaned", reason=error.reason.value, error=error.sentence)
-            await wait_until(self._woken, sweep_at, clock=self._clock)
+            # Not at once, for the database may be away.
+            again_at = max(sweep_at, self._clock.monotonic() + _SHORTEST_PAUSE_S)
+            await wait_until(self._woken, again_at, clock=self._clock)
 
     async def clear_failed_jobs(self) -> None:
         """Clear what failed jobs left at the destinations that can be reached.

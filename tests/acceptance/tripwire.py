@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -9,34 +10,32 @@ Trip = Callable[[], Awaitable[None]]
 
 
 class Tripwire:
-    """Counts the calls of everything behind ``guard``, and trips once: before call number ``at``, or after it."""
+    """Counts the calls of everything behind ``guard``, and trips at the n-th call of a name, before it or after it.
 
-    def __init__(self, at: int | str, trip: Trip, *, after: bool) -> None:
-        self.tripped_at: str | None = None
-        self._at = at
+    A name is such as ``JobTable.seal``; the number None means every call.
+    """
+
+    def __init__(self, name: str, number: int | None, trip: Trip, *, after: bool = False) -> None:
+        self.calls: Counter[str] = Counter()
+        self.tripped = False
+        self._at = (name, number)
         self._trip = trip
         self._after = after
-        self._calls = 0
 
     @classmethod
     def none(cls) -> "Tripwire":
         """Never trips."""
-        return cls(0, _never, after=False)
-
-    @classmethod
-    def at(cls, name: str, trip: Trip) -> "Tripwire":
-        """Trips before every call of that name, such as ``JobTable.seal``."""
-        return cls(name, trip, after=False)
+        return cls("", 0, _never)
 
     def guard(self, inner: Any) -> Any:
         return _Guarded(inner, self)
 
     async def before(self, name: str) -> bool:
         """Count a call; whether it is to trip afterwards."""
-        self._calls += 1
-        if self._at not in {self._calls, name}:
+        self.calls[name] += 1
+        if self._at not in {(name, None), (name, self.calls[name])}:
             return False
-        self.tripped_at = name
+        self.tripped = True
         if not self._after:
             await self._trip()
         return self._after
@@ -79,4 +78,4 @@ class _Guarded:
 
 
 async def _never() -> None:
-    """Call number 0 does not come."""
+    """A call without a name does not come."""

@@ -112,7 +112,7 @@ class Workshop:
             Destination(
                 OrganizationId(ORGANIZATION),
                 DestinationCode(code),
-                wire.guard(DirectoryStore(directory, piece_bytes=150)),
+                wire.guard(DirectoryStore(directory, piece_bytes=50)),
                 Layout(),
             )
             for code, directory in self.lakes.items()
