@@ -1,8 +1,9 @@
 """How each field of an entity is spelled in SQL, so that COPY's own bytes are the exported ones. Pure.
 
 CSV: Postgres's own text, except that timestamps are ISO 8601 (``2026-01-31T12:00:00+00:00``; BC and infinity survive)
-and booleans are ``true``/``false``. ``btrim(to_json(x)::text, '"')`` is the cheapest exact ISO form: a quarter of a
-microsecond a value, a tenth less than ``to_json(x) #>> '{}'``; to_char would lose infinity and BC.
+and booleans are ``true``/``false``. ``split_part(to_json(x)::text, '"', 2)`` is the cheapest exact ISO form: a seventh
+of a microsecond a value; btrim takes 1.6 times as long, for it measures each character, and ``to_json(x) #>> '{}'``
+still more; to_char would lose infinity and BC.
 
 JSONL: row_to_json writes everything right by itself, except that it copies ``json`` text raw. A line break in JSON text
 can only be white space between tokens, so it becomes a space; otherwise it would cut the record in two.
@@ -76,7 +77,7 @@ def _value(field: Field, format: ExportFormat, types: Mapping[str, ValueType]) -
 
 def _csv(value: str, kind: ValueType) -> str:
     if kind.base_type in _TIMESTAMPS:
-        return f"btrim(to_json({value})::text, '\"')"
+        return f"split_part(to_json({value})::text, '\"', 2)"
     if kind.base_type == "bool":
         return f"{value}::text"
     return value

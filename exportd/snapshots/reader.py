@@ -24,14 +24,10 @@ from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import ExportFormat
 from exportd.snapshots.opener import OpenSnapshot
+from exportd.snapshots.pacer import Pacer
 from exportd.snapshots.statement import PageRange, copy_options, page_ranges
 
 _EXPORT_SNAPSHOT = load("snapshots")["export_snapshot"]
-
-_SMALL_CHUNK_BYTES = 64 * 1024
-_PACE_S = 0.001
-"""The server flushes 8 KB at a time and a fast client wakes up for each. Sleeping a millisecond after a small chunk
-lets the socket's buffer fill: nine times fewer chunks, a third of the client's CPU, no slower."""
 
 _PAGE_BYTES = 8192
 _WORTH_A_CONNECTION_BYTES = 16_000_000
@@ -90,6 +86,7 @@ class Reader:
         self._connector = connector
         self._streams = streams
         self._stream_threshold_bytes = stream_threshold_bytes
+        self._pacer = Pacer()
 
     async def read(
         self,
@@ -155,14 +152,14 @@ class Reader:
     ) -> int:
         options = copy_options(format)
         messages: list[PostgresLogMessage] = []
+        pace = self._pacer.stream()
 
         def listen(_: object, message: PostgresLogMessage) -> None:
             messages.append(message)
 
         async def paced(chunk: bytes) -> None:
             await sink(chunk)
-            if len(chunk) < _SMALL_CHUNK_BYTES:
-                await anyio.sleep(_PACE_S)
+            pace(len(chunk))
 
         try:
             connection.add_log_listener(listen)

@@ -29,8 +29,8 @@ def spelled(type_name: str, file_format: ExportFormat, **options: str) -> str:
         ("numeric", 't."x"', 't."x"'),
         ("jsonb", 't."x"', 't."x"'),
         ("bool", 't."x"::text', 't."x"'),
-        ("timestamptz", 'btrim(to_json(t."x")::text, \'"\')', 't."x"'),
-        ("timestamp", 'btrim(to_json(t."x")::text, \'"\')', 't."x"'),
+        ("timestamptz", 'split_part(to_json(t."x")::text, \'"\', 2)', 't."x"'),
+        ("timestamp", 'split_part(to_json(t."x")::text, \'"\', 2)', 't."x"'),
         ("json", 't."x"', "translate(t.\"x\"::text, E'\\n\\r', '  ')::json"),
     ],
 )
