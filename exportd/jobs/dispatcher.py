@@ -1,6 +1,7 @@
 """Gives jobs that are due to the function that runs them, a bounded number at a time.
 
-    run            claim while there is room; wait for a wake-up, the end of a job or the next poll; again
+    run            claim while there is room; wait for a wake-up, the end of a job, the time of one that was put back, or
+                   the next poll; again
     stop_claiming  take no more; ``run`` ends with the last job
     drain          the same, but jobs that are not done at the deadline are stopped and put back
 
@@ -102,8 +103,8 @@ class Dispatcher:
                 while not self._stopping:
                     self._woken = anyio.Event()  # before looking, so that no wake-up is missed
                     await self.run_once(group)
-                    next_poll = self._clock.monotonic() + self._poll_interval_s
-                    await wait_until(self._woken, next_poll, clock=self._clock)
+                    next_look = self._clock.monotonic() + await self._seconds_to_next_look()
+                    await wait_until(self._woken, next_look, clock=self._clock)
         finally:
             self._ended.set()
 
@@ -124,6 +125,16 @@ class Dispatcher:
         except TimeoutError:
             log.warning("claiming failed", error="The database did not answer in time.")
         return started
+
+    async def _seconds_to_next_look(self) -> float:
+        """Until the next poll, or until a job that was put back is due if that is sooner."""
+        try:
+            with anyio.fail_after(CLAIM_TIMEOUT_S):
+                seconds = await self._table.seconds_to_next_due()
+        except (ExportdError, TimeoutError):
+            # Claiming has the same trouble, and says so.
+            return self._poll_interval_s
+        return self._poll_interval_s if seconds is None else min(seconds, self._poll_interval_s)
 
     async def _end_interrupted(self) -> None:
         with anyio.fail_after(CLAIM_TIMEOUT_S):

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _SQL = queries.load("jobs")
 _CLAIM = _SQL["claim"]
+_SECONDS_TO_NEXT_DUE = _SQL["seconds_to_next_due"]
 _FAIL_INTERRUPTED = _SQL["fail_interrupted"]
 _END_LEASES_OF_SPOOL = _SQL["end_leases_of_spool"]
 _HEARTBEAT = _SQL["heartbeat"]
@@ -96,6 +97,12 @@ class JobTable:
         if row is None:
             return None
         return Lease(job_from_row(row), row["fence"], row["attempt"], JobPhase(row["phase"]))
+
+    async def seconds_to_next_due(self) -> float | None:
+        """How long until the next job that was put back is due; None when none was."""
+        async with self._connection("looking for the next job") as connection:
+            seconds: float | None = await connection.fetchval(_SECONDS_TO_NEXT_DUE)
+        return seconds
 
     async def fail_interrupted(self, *, attempt_limit: int) -> tuple[JobId, ...]:
         """End the jobs whose holders disappeared during their last attempt; returns them."""

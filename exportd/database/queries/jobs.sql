@@ -62,6 +62,13 @@ SELECT
     pg_notify('exportd_events', json_build_object('kind', 'job_started', 'id', id, 'state', state)::text)
 FROM claimed;
 
+-- name: seconds_to_next_due
+-- How long until a job that was put back may be claimed. One that is due already and was not claimed waits for something
+-- else than the time: for a slot, or for the daemon that has its spool.
+SELECT extract(epoch FROM min(not_before) - clock_timestamp())::float8
+FROM exportd.job
+WHERE state = 'PENDING' AND not_before > clock_timestamp()
+
 -- name: fail_interrupted
 -- End the jobs that used up their attempts and whose holder let the lease expire: whatever kills their daemon would
 -- do so again.

@@ -365,6 +365,19 @@ class TestTakingWork:
             await errand.started.wait()
             errand.may_end.set()
 
+    async def test_looks_again_when_a_job_that_was_put_back_is_due(self, floor: Floor, errand: Errand) -> None:
+        class PuttingBack(JobTable):
+            async def seconds_to_next_due(self) -> float | None:
+                return POLL_S / 2
+
+        table = PuttingBack(floor.workshop.pool)
+        async with floor.running(floor.dispatcher(errand(table), table=table)):
+            await looked_for_work(floor)
+            await floor.workshop.add_job()
+            await floor.clock.advance(POLL_S / 2)
+            await errand.started.wait()
+            errand.may_end.set()
+
     async def test_goes_on_after_the_database_was_away(self, floor: Floor, errand: Errand) -> None:
         class Stumbling(JobTable):
             stumbled = anyio.Event()

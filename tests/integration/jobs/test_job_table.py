@@ -227,6 +227,28 @@ class TestTakingOver:
         assert await workshop.table.fail_interrupted(attempt_limit=1) == ()
 
 
+class TestSecondsToNextDue:
+    async def test_is_the_time_of_the_job_that_comes_first(self, workshop: Workshop) -> None:
+        for after_s in (60.0, 20.0):
+            await workshop.add_job()
+            await workshop.table.put_back(
+                await workshop.claimed(),
+                after_s=after_s,
+                counts_attempt=True,
+                reason=Reason.INTERRUPTED,
+                message="Again.",
+            )
+        seconds = await workshop.table.seconds_to_next_due()
+        assert seconds is not None
+        assert 0 < seconds <= 20
+
+    async def test_jobs_that_are_due_or_running_are_not_waited_for(self, workshop: Workshop) -> None:
+        await workshop.add_job()
+        assert await workshop.table.seconds_to_next_due() is None
+        await workshop.claimed()
+        assert await workshop.table.seconds_to_next_due() is None
+
+
 class TestHeartbeat:
     async def test_extends_the_lease_and_writes_progress(self, workshop: Workshop) -> None:
         job_id = await workshop.add_job()
