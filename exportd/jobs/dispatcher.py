@@ -1,6 +1,6 @@
 """Gives jobs that are due to the function that runs them, a bounded number at a time.
 
-    run            claim while there is room; wait for a wake-up, the end of a job, the time of one that was put back, or
+    run            claim while there is room; wait for a wake-up, the end of a job, the time of one that was put back or
                    the next poll; again
     stop_claiming  take no more; ``run`` ends with the last job
     drain          the same, but jobs that are not done at the deadline are stopped and put back
