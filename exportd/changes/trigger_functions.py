@@ -283,10 +283,11 @@ class _Writer:
         return " AND ".join(conditions)
 
     def _ring(self) -> str:
-        return (
-            f"PERFORM pg_catalog.pg_notify({literal(DOORBELL_CHANNEL)}, {literal(self._entity.code)})\n"
-            "  FROM exportd.doorbell WHERE armed_until OPERATOR(pg_catalog.>) pg_catalog.now();"
-        )
+        # Expressions, which plpgsql evaluates without a query. NULL before the doorbell is armed for the first time.
+        return f"""IF pg_catalog.pg_sequence_last_value('exportd.doorbell'::pg_catalog.regclass)::pg_catalog.float8
+     OPERATOR(pg_catalog.>) pg_catalog.date_part('epoch', pg_catalog.now()) THEN
+    PERFORM pg_catalog.pg_notify({literal(DOORBELL_CHANNEL)}, {literal(self._entity.code)});
+  END IF;"""
 
     def _log_arrays(self, op: str) -> str:
         """Log all of new_rows, their keys gathered into arrays: a log row per tenant (and 10,000 keys)."""

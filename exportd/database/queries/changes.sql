@@ -57,10 +57,10 @@ ON CONFLICT (only_row) DO UPDATE SET system_identifier = excluded.system_identif
 
 -- name: arm_doorbell
 -- Triggers ring until the given number of seconds is over. $1 float8: seconds
-UPDATE exportd.doorbell SET armed_until = pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $1)
+SELECT pg_catalog.setval('exportd.doorbell', (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) + $1::float8)::bigint)
 
 -- name: disarm_doorbell
-UPDATE exportd.doorbell SET armed_until = '-infinity' WHERE armed_until <> '-infinity'
+SELECT pg_catalog.setval('exportd.doorbell', 0)
 
 -- name: two_phase_allowed
 -- PREPARE TRANSACTION fails in a transaction that has executed NOTIFY.
