@@ -26,7 +26,7 @@ class WheelBesideAList(RuleBasedStateMachine):
 
     @rule(distance_ms=distances, past=st.booleans())
     def insert(self, distance_ms: int, past: bool) -> None:
-        due_ms = self.now_ms - distance_ms if past else self.now_ms + distance_ms
+        due_ms = self.now_ms - distance_ms if past else min(self.now_ms + distance_ms, LATEST_MS)
         self.number += 1
         self.waiting[self.number] = self.wheel.insert(due_ms, self.number)
 
@@ -44,7 +44,7 @@ class WheelBesideAList(RuleBasedStateMachine):
 
     @rule(distance_ms=distances)
     def advance(self, distance_ms: int) -> None:
-        self._advance(self.now_ms + distance_ms)
+        self._advance(min(self.now_ms + distance_ms, LATEST_MS))
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
