@@ -36,6 +36,7 @@ class Destinations:
 
     def __init__(self, destinations: Iterable[Destination]) -> None:
         self._destinations = {(each.organization, each.code): each for each in destinations}
+        self._retired: list[Destination] = []
 
     @classmethod
     def of(cls, settings: Iterable[DestinationSettings]) -> "Destinations":
@@ -53,12 +54,23 @@ class Destinations:
                 reason=Reason.DESTINATION_MISSING,
             ) from None
 
+    def put(self, destination: Destination) -> None:
+        """Add a destination, or replace the one of its organization and code."""
+        self.remove(destination.organization, destination.code)
+        self._destinations[destination.organization, destination.code] = destination
+
+    def remove(self, organization: OrganizationId, code: DestinationCode) -> None:
+        """Take a destination out. Its store stays open until the end, for a delivery may still be using it."""
+        retired = self._destinations.pop((organization, code), None)
+        if retired is not None:
+            self._retired.append(retired)
+
     def __iter__(self) -> Iterator[Destination]:
         return iter(self._destinations.values())
 
     async def aclose(self) -> None:
         """Give the stores' connections back."""
-        for each in self._destinations.values():
+        for each in (*self._destinations.values(), *self._retired):
             await each.store.aclose()
 
 

@@ -20,6 +20,11 @@ _NOT_ON_CALL = {
     Reason.JOB_UNFINISHED,
     Reason.DATABASE_NOT_MIGRATED,
     Reason.MANIFEST_DAMAGED,
+    # What the API answers to a request; no job fails by it.
+    Reason.CODE_TAKEN,
+    Reason.VERSION_STALE,
+    Reason.DECLARED,
+    Reason.IN_USE,
 }
 
 

@@ -14,6 +14,9 @@ from exportd.changes.installer import CaptureInstaller, capture_is_intact
 from exportd.changes.listener import Listener
 from exportd.changes.pruner import Pruner
 from exportd.cleaner import Cleaner
+from exportd.control.destination_refresher import DestinationRefresher
+from exportd.control.destination_table import DestinationTable
+from exportd.daemon.declared_destinations import open_declared
 from exportd.database.connector import Connector, Pool
 from exportd.deliverer import Deliverer
 from exportd.destinations import Destinations
@@ -36,16 +39,21 @@ from exportd.uploads.byte_limiter import ByteLimiter
 _LEASE_S = 30.0
 """How long a dead daemon's job stays untouched. Long enough for a pause of the machine, short enough for people."""
 
+_CONTROL_CONNECTIONS = 4
+"""The control API's own: however much is asked of it, the leases of jobs are extended in time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Components:
     """The parts of a daemon, joined."""
 
     connector: Connector
+    control_pool: Pool
     schedules: ScheduleTable
     jobs: JobTable
     spool: Spool
     destinations: Destinations
+    refresher: DestinationRefresher
     pipeline: Pipeline
     dispatcher: Dispatcher
     ticker: Ticker
@@ -66,10 +74,21 @@ async def assembled(settings: Settings, catalog: Catalog, connector: Connector) 
         budget_bytes=settings.spool.budget,
         free_space_floor_bytes=settings.spool.free_space_floor,
     )
-    async with spool, connector.pool(max(settings.database.pool_size, settings.limits.jobs + 2)) as pool:
+    async with (
+        spool,
+        connector.pool(max(settings.database.pool_size, settings.limits.jobs + 2)) as pool,
+        connector.pool(_CONTROL_CONNECTIONS) as control_pool,
+    ):
         try:
             yield _components(
-                settings, catalog, connector, pool=pool, spool=spool, destinations=destinations, clock=clock
+                settings,
+                catalog,
+                connector,
+                pool=pool,
+                control_pool=control_pool,
+                spool=spool,
+                destinations=destinations,
+                clock=clock,
             )
         finally:
             await destinations.aclose()
@@ -81,6 +100,7 @@ def _components(
     connector: Connector,
     *,
     pool: Pool,
+    control_pool: Pool,
     spool: Spool,
     destinations: Destinations,
     clock: Clock,
@@ -127,6 +147,7 @@ def _components(
         clock=clock,
     )
     ticker = Ticker(schedules, clock)
+    refresher = DestinationRefresher(DestinationTable(control_pool), destinations, open_declared, clock)
 
     def on_event(kind: str) -> None:
         """An event says who has to look again; ``reconnected`` means that anything may have happened."""
@@ -136,13 +157,17 @@ def _components(
             ticker.wake()
         if kind in {"job_finished", "reconnected"}:
             cleaner.wake()
+        if kind in {"destination_changed", "reconnected"}:
+            refresher.wake()
 
     return Components(
         connector=connector,
+        control_pool=control_pool,
         schedules=schedules,
         jobs=jobs,
         spool=spool,
         destinations=destinations,
+        refresher=refresher,
         pipeline=pipeline,
         dispatcher=dispatcher,
         ticker=ticker,

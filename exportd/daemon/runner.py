@@ -16,7 +16,10 @@ from exportd.catalog import document
 from exportd.catalog.checker import check
 from exportd.catalog.document import Catalog
 from exportd.catalog.resolver import resolve
+from exportd.control.destination_table import DestinationTable
 from exportd.daemon.assembly import Components, assembled
+from exportd.daemon.control_assembly import control_server
+from exportd.daemon.declared_destinations import declared
 from exportd.database.connector import Connector
 from exportd.database.migrator import migrate
 from exportd.model.errors import SettingsError
@@ -43,15 +46,21 @@ async def serve(settings: Settings, catalog: Catalog) -> None:
     connector = Connector(settings.database.dsn, lock_timeout_s=settings.database.lock_timeout_s)
     catalog = await _ready(connector, settings, catalog)
     async with assembled(settings, catalog, connector) as components:
-        await components.schedules.reconcile(declarations(settings, catalog), now=components.clock.now())
+        now = components.clock.now()
+        await DestinationTable(components.control_pool).reconcile(declared(settings.destination), now=now)
+        await components.schedules.reconcile(declarations(settings, catalog), now=now)
+        await components.refresher.refresh()
         await _recover(components)
-        _logger.info(
-            "daemon ready",
-            database=str(connector.address),
-            schedules=len(settings.schedule),
-            spool=str(components.spool.id),
-        )
+        control = await control_server(settings, catalog, components)
         async with anyio.create_task_group() as services:
+            await services.start(control.run, name="control")
+            _logger.info(
+                "daemon ready",
+                database=str(connector.address),
+                schedules=len(settings.schedule),
+                spool=str(components.spool.id),
+            )
+            services.start_soon(components.refresher.run, name="destinations")
             services.start_soon(components.listener.run, name="listener")
             services.start_soon(components.ticker.run, name="ticker")
             services.start_soon(components.pruner.run, name="pruner")

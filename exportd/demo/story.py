@@ -121,6 +121,7 @@ def _write_configuration(stage: _Stage) -> Catalog:
         f'[database]\ndsn = "{stage.dsn}"\n',
         '[catalog]\nfile = "entities.toml"\n',
         '[spool]\ndirectory = "spool"\n',
+        '[control]\nsocket = "control.sock"\n',
         f"[limits]\njobs = {_ORGANIZATIONS}\n",
         '[log]\nformat = "console"\n',
     ]

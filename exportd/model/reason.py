@@ -35,6 +35,11 @@ class Reason(StrEnum):
     INTERRUPTED = "INTERRUPTED"
     JOB_UNFINISHED = "JOB_UNFINISHED"
     NOT_FOUND = "NOT_FOUND"
+    CODE_TAKEN = "CODE_TAKEN"
+    VERSION_STALE = "VERSION_STALE"
+    DECLARED = "DECLARED"
+    """It stands in the configuration, and is edited there."""
+    IN_USE = "IN_USE"
     BUG = "BUG"
 
 

@@ -12,6 +12,13 @@ ScheduleId = NewType("ScheduleId", UUID)
 DestinationCode = NewType("DestinationCode", str)
 
 
+class Origin(StrEnum):
+    """Who may edit a schedule or a destination: each has one owner."""
+
+    CONFIGURATION = "CONFIGURATION"
+    API = "API"
+
+
 class ExportFormat(StrEnum):
     """The format of exported files."""
 
@@ -79,3 +86,4 @@ class Schedule:
     last_due_at: datetime | None
     next_due_at: datetime
     version: int = 1
+    origin: Origin = Origin.CONFIGURATION

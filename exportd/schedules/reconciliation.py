@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from exportd.model.entity import EntityCode
-from exportd.model.schedule import Schedule, ScheduleDeclaration
+from exportd.model.schedule import Origin, Schedule, ScheduleDeclaration
 from exportd.schedules import calendar
 
 
@@ -30,24 +30,32 @@ class Reconciliation:
     edits: tuple[Edit, ...]
     gone: tuple[Schedule, ...]
     unchanged: tuple[Schedule, ...]
+    """As declared; or made through the API, and none of the configuration's business."""
 
 
 def compare(declarations: Iterable[ScheduleDeclaration], schedules: Iterable[Schedule]) -> Reconciliation:
-    """Schedules and declarations with the same organization and code are the same."""
+    """Schedules and declarations with the same organization and code are the same.
+
+    One that was made through the API and is declared now belongs to the configuration from here on.
+    """
     declared = {(each.organization, each.code): each for each in declarations}
-    edits, gone, unchanged = [], [], []
+    edits: list[Edit] = []
+    gone: list[Schedule] = []
+    unchanged: list[Schedule] = []
     for schedule in schedules:
         declaration = declared.pop((schedule.declaration.organization, schedule.declaration.code), None)
+        own = schedule.origin is Origin.CONFIGURATION
         if declaration is None:
-            gone.append(schedule)
-        elif declaration == schedule.declaration:
+            (gone if own else unchanged).append(schedule)
+        elif own and declaration == schedule.declaration:
             unchanged.append(schedule)
         else:
-            edits.append(_edit(schedule, declaration))
+            edits.append(edit(schedule, declaration))
     return Reconciliation(tuple(declared.values()), tuple(edits), tuple(gone), tuple(unchanged))
 
 
-def _edit(schedule: Schedule, declaration: ScheduleDeclaration) -> Edit:
+def edit(schedule: Schedule, declaration: ScheduleDeclaration) -> Edit:
+    """What becomes of a schedule that gets a new declaration."""
     return Edit(
         schedule,
         declaration,

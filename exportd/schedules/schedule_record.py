@@ -1,7 +1,10 @@
 """A schedule as a row of ``exportd.schedule``, its rule as a JSON document. Pure."""
 
 import json
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
+from uuid import UUID
 
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.schedule import (
@@ -9,6 +12,7 @@ from exportd.model.schedule import (
     DestinationCode,
     ExportFormat,
     Interval,
+    Origin,
     Rule,
     Schedule,
     ScheduleDeclaration,
@@ -54,4 +58,30 @@ def schedule_from_row(row: Row) -> Schedule:
         last_due_at=row["last_due_at"],
         next_due_at=row["next_due_at"],
         version=row["version"],
+        origin=Origin(row["origin"]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedSchedule:
+    """A schedule as its organization sees it.
+
+    ``destination_ids`` are those of its destinations that there are. ``created_by`` and ``modified_by`` are users as
+    the control API names them, or ``configuration``.
+    """
+
+    schedule: Schedule
+    destination_ids: tuple[UUID, ...]
+    modified_at: datetime
+    created_by: str
+    modified_by: str
+
+
+def owned_schedule_from_row(row: Row) -> OwnedSchedule:
+    return OwnedSchedule(
+        schedule_from_row(row),
+        tuple(row["destination_ids"]),
+        row["modified_at"],
+        row["created_by"],
+        row["modified_by"],
     )

@@ -18,7 +18,7 @@ from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.job import JobId
 from exportd.model.reason import Reason
-from exportd.model.schedule import Schedule, ScheduleDeclaration
+from exportd.model.schedule import Origin, Schedule, ScheduleDeclaration
 from exportd.schedules import calendar, reconciliation
 from exportd.schedules.schedule_record import rule_to_json, schedule_from_row
 
@@ -44,6 +44,9 @@ _MOVE_ON = _SQL["move_on"]
 _UNFINISHED_JOB = _SQL["unfinished_job"]
 _TELL_CHANGED = _SQL["tell_changed"]
 
+CONFIGURATION = "configuration"
+"""Who made what the configuration declares."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReconcileResult:
@@ -56,7 +59,7 @@ class ReconcileResult:
 
 
 class ScheduleTable:
-    """``exportd.schedule``: nobody else writes it, and nobody else queues a schedule's jobs."""
+    """``exportd.schedule``: nobody else queues a schedule's jobs. ``OwnedScheduleTable`` writes what the API makes."""
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         self._pool = pool
@@ -66,16 +69,16 @@ class ScheduleTable:
 
         A new one is due at once. A changed one keeps its positions, but for entities that it did not have
         before or has no longer. One that is no longer declared is deleted; declared again later, it is new.
+        Those that the API made stay, but for one that is declared: it belongs to the configuration then.
         """
         async with self._transaction("reconciling the schedules") as connection:
             await connection.execute(_LOCK_RECONCILING)
             rows = await connection.fetch(_HOLD_ALL)
             plan = reconciliation.compare(declarations, [schedule_from_row(row) for row in rows])
-            created = [await _insert(connection, each, now) for each in plan.new]
-            changed = [await _edit(connection, each, now) for each in plan.edits]
+            created = [await insert(connection, each, now) for each in plan.new]
+            changed = [await edit(connection, each, now) for each in plan.edits]
             for gone in plan.gone:
-                await connection.execute(_DELETE, gone.id, now)
-                await connection.execute(_DROP_POSITIONS, gone.id, [])
+                await delete(connection, gone.id, now)
             if plan.new or plan.edits or plan.gone:
                 await connection.execute(_TELL_CHANGED)
         return ReconcileResult(tuple(created), tuple(changed), plan.gone, plan.unchanged)
@@ -141,7 +144,15 @@ class ScheduleTable:
                 yield connection
 
 
-async def _insert(connection: "Connection", declaration: ScheduleDeclaration, now: datetime) -> Schedule:
+async def insert(
+    connection: "Connection",
+    declaration: ScheduleDeclaration,
+    now: datetime,
+    *,
+    origin: Origin = Origin.CONFIGURATION,
+    actor: str = CONFIGURATION,
+) -> Schedule:
+    """A new schedule, due at once. In a transaction of the caller's, as ``edit`` and ``delete`` are."""
     row = await connection.fetchrow(
         _INSERT,
         declaration.organization,
@@ -149,14 +160,32 @@ async def _insert(connection: "Connection", declaration: ScheduleDeclaration, no
         *_columns(declaration),
         calendar.first_due(now),
         now,
+        origin,
+        actor,
     )
     return schedule_from_row(_present(row))
 
 
-async def _edit(connection: "Connection", edit: reconciliation.Edit, now: datetime) -> Schedule:
-    row = await connection.fetchrow(_EDIT, edit.schedule.id, *_columns(edit.declaration), edit.next_due_at, now)
-    await connection.execute(_DROP_POSITIONS, edit.schedule.id, edit.keeping)
+async def edit(
+    connection: "Connection",
+    plan: reconciliation.Edit,
+    now: datetime,
+    *,
+    origin: Origin = Origin.CONFIGURATION,
+    actor: str = CONFIGURATION,
+) -> Schedule:
+    """Give a locked schedule another declaration; its code stays."""
+    row = await connection.fetchrow(
+        _EDIT, plan.schedule.id, *_columns(plan.declaration), plan.next_due_at, now, origin, actor
+    )
+    await connection.execute(_DROP_POSITIONS, plan.schedule.id, plan.keeping)
     return schedule_from_row(_present(row))
+
+
+async def delete(connection: "Connection", schedule_id: UUID, now: datetime) -> None:
+    """Take a locked schedule away. Its jobs stay, and one that runs goes on."""
+    await connection.execute(_DELETE, schedule_id, now)
+    await connection.execute(_DROP_POSITIONS, schedule_id, [])
 
 
 def _columns(declaration: ScheduleDeclaration) -> tuple[object, ...]:

@@ -15,9 +15,11 @@ from pydantic import (
     Field,
     PrivateAttr,
     ValidationInfo,
+    model_validator,
 )
 
 from exportd.model.schedule import Cron, ExportFormat, Interval, Rule, Unit
+from exportd.settings.addresses import check_listen, check_public_url, is_loopback
 from exportd.settings.codes import check_code, check_name, check_organization, check_prefix
 from exportd.settings.document import Document
 from exportd.settings.lines import Lines
@@ -80,7 +82,12 @@ def _as_list(value: object) -> object:
     return [value] if value == ALL_ENTITIES else value
 
 
+def _absolute_if_given(value: object, info: ValidationInfo) -> object:
+    return None if value is None or value == "" else _absolute(value, info)
+
+
 FilePath = Annotated[Path, BeforeValidator(_absolute)]
+OptionalFilePath = Annotated[Path | None, BeforeValidator(_absolute_if_given)]
 SizeBytes = Annotated[int, BeforeValidator(parse_size)]
 Code = Annotated[str, AfterValidator(check_code)]
 Organization = Annotated[str, AfterValidator(check_organization)]
@@ -188,6 +195,59 @@ class CaptureSettings(Section):
     run is full. Long enough for a week-end and a holiday."""
 
 
+class ControlSettings(Section):
+    """The HTTP API: on a Unix socket, and on TCP if you wish.
+
+    On the socket, users are known by their Unix ids. root and the daemon's own user are administrators;
+    whoever else may open the socket reads. On TCP, programs have credentials that belong to one organization.
+    """
+
+    socket: FilePath = Path("/run/exportd/control.sock")
+    """The Unix socket. Its folder is made if it is not there."""
+
+    group: str = ""
+    """The group that may open the socket (it has mode 0660); the daemon's own when left out."""
+
+    operators: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Groups whose members may also create, edit and delete schedules and destinations, and ask for exports."""
+
+    admins: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Groups whose members may do everything, such as handing out credentials."""
+
+    listen: Annotated[str, AfterValidator(check_listen)] = ""
+    """An address for TCP, such as `"127.0.0.1:8443"`; none when empty. Anything but a loopback address needs
+    TLS."""
+
+    hosts: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """The names by which clients may call the TCP address, without the port; `localhost` and the address itself
+    need not be named."""
+
+    tls_certificate: OptionalFilePath = None
+    """The certificate chain of the TCP address, in PEM."""
+
+    tls_key: OptionalFilePath = None
+    """Its private key, in PEM."""
+
+    public_url: Annotated[str, AfterValidator(check_public_url)] = ""
+    """What download links begin with, such as `"https://exports.example.com"`; the address that the client has
+    called when empty."""
+
+    signing_key_file: OptionalFilePath = None
+    """A file with at least 32 random bytes that sign tokens and download links. Without it the daemons of a database
+    share a key that is kept there."""
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> "ControlSettings":
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("give both tls_certificate and tls_key, or neither")
+        if self.listen and self.tls_key is None and not is_loopback(self.listen):
+            raise ValueError(
+                f"listen = {self.listen!r} can be reached from elsewhere, and credentials would pass in the clear: "
+                "give tls_certificate and tls_key, or listen on 127.0.0.1"
+            )
+        return self
+
+
 class LogSettings(Section):
     """What the daemon says, on standard error."""
 
@@ -291,6 +351,9 @@ class Settings(Section):
 
     capture: CaptureSettings = Field(default_factory=CaptureSettings)
     """The change log."""
+
+    control: ControlSettings = Field(default_factory=ControlSettings)
+    """The HTTP API."""
 
     log: LogSettings = Field(default_factory=LogSettings)
     """What the daemon says."""

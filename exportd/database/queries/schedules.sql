@@ -9,7 +9,7 @@ SELECT pg_advisory_xact_lock(hashtextextended('exportd schedules', 0));
 
 -- name: all
 SELECT id, organization, code, name, entities, format, destinations, rule::text, version,
-       created_at, last_due_at, next_due_at
+       created_at, last_due_at, next_due_at, origin::text
 FROM exportd.schedule
 WHERE deleted_at IS NULL
 ORDER BY organization, code;
@@ -17,7 +17,7 @@ ORDER BY organization, code;
 -- name: hold_all
 -- The same as `all`; firings, edits and the positions of finishing jobs wait until the end of the transaction.
 SELECT id, organization, code, name, entities, format, destinations, rule::text, version,
-       created_at, last_due_at, next_due_at
+       created_at, last_due_at, next_due_at, origin::text
 FROM exportd.schedule
 WHERE deleted_at IS NULL
 ORDER BY id
@@ -26,20 +26,23 @@ FOR NO KEY UPDATE;
 -- name: get
 -- $1 organization, $2 code
 SELECT id, organization, code, name, entities, format, destinations, rule::text, version,
-       created_at, last_due_at, next_due_at
+       created_at, last_due_at, next_due_at, origin::text
 FROM exportd.schedule
 WHERE organization = $1 AND code = $2 AND deleted_at IS NULL;
 
 -- name: insert
--- $1 organization, $2 code, $3 name, $4 entities, $5 format, $6 destinations, $7 rule, $8 first due time, $9 now
+-- $1 organization, $2 code, $3 name, $4 entities, $5 format, $6 destinations, $7 rule, $8 first due time, $9 now,
+-- $10 origin, $11 actor
 INSERT INTO exportd.schedule
-    (organization, code, name, entities, format, destinations, rule, next_due_at, created_at, modified_at)
-VALUES ($1, $2, $3, $4::text[], $5, $6::text[], $7::text::jsonb, $8, $9, $9)
+    (organization, code, name, entities, format, destinations, rule, next_due_at, created_at, modified_at, origin,
+     created_by, modified_by)
+VALUES ($1, $2, $3, $4::text[], $5, $6::text[], $7::text::jsonb, $8, $9, $9, $10::text::exportd.origin, $11, $11)
 RETURNING id, organization, code, name, entities, format, destinations, rule::text, version,
-          created_at, last_due_at, next_due_at;
+          created_at, last_due_at, next_due_at, origin::text;
 
 -- name: edit
--- $1 schedule, $2 name, $3 entities, $4 format, $5 destinations, $6 rule, $7 next due time, $8 now
+-- $1 schedule, $2 name, $3 entities, $4 format, $5 destinations, $6 rule, $7 next due time, $8 now, $9 origin,
+-- $10 actor
 UPDATE exportd.schedule
 SET name = $2,
     entities = $3::text[],
@@ -48,10 +51,12 @@ SET name = $2,
     rule = $6::text::jsonb,
     next_due_at = $7,
     modified_at = $8,
+    origin = $9::text::exportd.origin,
+    modified_by = $10,
     version = version + 1
 WHERE id = $1
 RETURNING id, organization, code, name, entities, format, destinations, rule::text, version,
-          created_at, last_due_at, next_due_at;
+          created_at, last_due_at, next_due_at, origin::text;
 
 -- name: delete
 -- $1 schedule, $2 now

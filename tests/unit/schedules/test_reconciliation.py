@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exportd.model.entity import OrganizationId
-from exportd.model.schedule import Cron, ExportFormat, Interval, Rule, Schedule, Unit
+from exportd.model.schedule import Cron, ExportFormat, Interval, Origin, Rule, Schedule, Unit
 from exportd.schedules.reconciliation import compare
 from exportd.schedules.schedule_record import rule_from_json, rule_to_json
 from tests.unit.schedules.memory_table import declaration, schedule
@@ -21,6 +21,20 @@ def test_what_is_declared_and_there_stays_as_it_is() -> None:
     plan = compare([FIRED.declaration], [FIRED])
     assert plan.unchanged == (FIRED,)
     assert (plan.new, plan.edits, plan.gone) == ((), (), ())
+
+
+def test_what_the_api_made_is_none_of_the_configurations_business() -> None:
+    made = replace(FIRED, origin=Origin.API)
+    plan = compare([], [made])
+    assert plan.unchanged == (made,)
+    assert (plan.new, plan.edits, plan.gone) == ((), (), ())
+
+
+def test_what_the_api_made_and_is_declared_now_belongs_to_the_configuration() -> None:
+    made = replace(FIRED, origin=Origin.API)
+    plan = compare([FIRED.declaration], [made])
+    assert [(each.schedule, each.declaration) for each in plan.edits] == [(made, FIRED.declaration)]
+    assert (plan.new, plan.gone, plan.unchanged) == ((), (), ())
 
 
 def test_a_schedule_is_known_by_organization_and_code() -> None:

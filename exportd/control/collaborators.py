@@ -1,0 +1,178 @@
+"""What the API's operations work with, and what each of them is told about its request."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Protocol
+from uuid import UUID
+
+from fastapi import Depends, Path, Query, Request
+from starlette.responses import Response
+
+from exportd.control.access import Identity, Role
+from exportd.control.authenticator import Authenticator
+from exportd.control.client_table import ClientTable
+from exportd.control.destination_record import DestinationDeclaration
+from exportd.control.destination_table import DestinationTable
+from exportd.control.pagination import Pages
+from exportd.control.peer import Peer
+from exportd.control.problems import Refusal
+from exportd.control.rate_limit import RateLimit
+from exportd.control.signing import Signer
+from exportd.jobs.owned_job_table import OwnedJobTable
+from exportd.model.clock import Clock
+from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.schedule import Rule
+from exportd.schedules.owned_schedule_table import OwnedScheduleTable
+from exportd.settings.closest import did_you_mean
+from exportd.settings.codes import check_organization
+
+
+class LiveDestinations(Protocol):
+    """The opened destinations, which have to learn at once that some were edited."""
+
+    def check(self, declaration: DestinationDeclaration) -> None:
+        """Raises SettingsError when it could not be opened."""
+        ...
+
+    async def refresh(self) -> None: ...
+
+
+class Downloads(Protocol):
+    """Hands out the files of finished jobs."""
+
+    async def link(self, job_id: UUID, *, base_url: str) -> tuple[str, datetime]:
+        """A URL, and until when it is good. Raises Refusal when the job's files cannot be had."""
+        ...
+
+    async def serve(self, token: str) -> Response:
+        """What the URL answers with. Raises Refusal for a link that is not ours or has expired."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Collaborators:
+    """Everything that the operations need, handed in.
+
+    ``check_rule`` says what is wrong with a schedule's rule; ``status`` is what ``/v1/status`` shows.
+    """
+
+    schedules: OwnedScheduleTable
+    destinations: DestinationTable
+    jobs: OwnedJobTable
+    clients: ClientTable
+    authenticator: Authenticator
+    signer: Signer
+    entities: Collection[EntityCode]
+    check_rule: Callable[[Rule], list[str]]
+    live_destinations: LiveDestinations
+    downloads: Downloads
+    status: Callable[[], Mapping[str, Any]]
+    public_url: str
+    clock: Clock
+    organization_limit: RateLimit
+    token_limit: RateLimit
+
+
+def collaborators(request: Request) -> Collaborators:
+    found = request.app.state.collaborators
+    if not isinstance(found, Collaborators):
+        raise TypeError("the application has no collaborators")
+    return found
+
+
+Using = Annotated[Collaborators, Depends(collaborators)]
+
+
+def peer_of_request(request: Request) -> Peer | None:
+    """The process on this machine that made it; None over TCP."""
+    peer = getattr(request.state, "peer", None)
+    return peer if isinstance(peer, Peer) else None
+
+
+async def _identity(request: Request, using: Using) -> Identity:
+    return await using.authenticator.identify(peer_of_request(request), request.headers.get("authorization"))
+
+
+Caller = Annotated[Identity, Depends(_identity)]
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Whose things a request is about, and who makes it."""
+
+    organization: OrganizationId
+    actor: str
+
+
+def _tenant(identity: Identity, organization: str, needed: Role) -> Tenant:
+    try:
+        check_organization(organization)
+    except ValueError:
+        allowed = False
+    else:
+        allowed = identity.organization in {None, organization}
+    if not allowed:
+        raise Refusal(403, "The organization in the path is not one that you may see. Check the organization's id.")
+    require_role(identity, needed)
+    return Tenant(OrganizationId(organization), identity.name)
+
+
+def require_role(identity: Identity, needed: Role) -> None:
+    """Raises Refusal 403 for a lesser role."""
+    if identity.role < needed:
+        raise Refusal(
+            403,
+            f"{identity.name} may not do this: it takes the role {needed.name.lower()}, and this is a"
+            f" {identity.role.name.lower()}. Ask an administrator.",
+        )
+
+
+def _within_limit(request: Request, using: Collaborators, organization: str) -> None:
+    if peer_of_request(request) is None:
+        wait_s = using.organization_limit.wait_s(organization, using.clock.monotonic())
+        if wait_s:
+            raise too_many("An organization may make 50 requests a second.", wait_s)
+
+
+def too_many(sentence: str, wait_s: float) -> Refusal:
+    """429, with when to try again."""
+    headers = {"retry-after": str(max(1, round(wait_s))), "retry-after-ms": str(round(wait_s * 1000))}
+    return Refusal(429, f"{sentence} Try again later.", headers=headers)
+
+
+OrganizationIdInPath = Annotated[str, Path(alias="orgId", description="The organization's id.")]
+
+
+async def _reading(request: Request, organization_id: OrganizationIdInPath, caller: Caller, using: Using) -> Tenant:
+    tenant = _tenant(caller, organization_id, Role.READER)
+    _within_limit(request, using, tenant.organization)
+    return tenant
+
+
+async def _writing(request: Request, organization_id: OrganizationIdInPath, caller: Caller, using: Using) -> Tenant:
+    tenant = _tenant(caller, organization_id, Role.OPERATOR)
+    _within_limit(request, using, tenant.organization)
+    return tenant
+
+
+Reading = Annotated[Tenant, Depends(_reading)]
+Writing = Annotated[Tenant, Depends(_writing)]
+
+Ids = Annotated[list[str], Query(description="Only these: repeated, or separated by commas.")]
+NextToken = Annotated[str | None, Query(alias="nextToken", description="What the page before gave.")]
+
+
+def pages(using: Collaborators, tenant: Tenant, collection: str) -> Pages:
+    return Pages(using.signer, tenant.organization, collection)
+
+
+def known_entities(using: Collaborators, names: list[str]) -> tuple[EntityCode, ...]:
+    """Entities of the catalog, each once. Raises Refusal 400 for anything else."""
+    for number, name in enumerate(names):
+        if name not in using.entities:
+            hint = did_you_mean(name, using.entities, what="entities of the catalog")
+            raise Refusal(400, f"operationalDataTypes: there is no entity {name[:80]!r}; {hint}")
+        if name in names[:number]:
+            raise Refusal(400, f"operationalDataTypes: {name} is named twice; leave one out.")
+    return tuple(EntityCode(name) for name in names)

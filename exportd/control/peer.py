@@ -1,0 +1,49 @@
+"""Who is at the other end of a Unix socket, as the kernel says."""
+
+import pwd
+import socket
+import struct
+from dataclasses import dataclass
+
+_SO_PEERGROUPS = 59
+"""Not in Python's socket module; the same number on every architecture that matters here."""
+
+_CREDENTIALS = struct.Struct("3i")
+_MOST_GROUPS = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A process on this machine. ``groups`` are its primary and supplementary ones."""
+
+    pid: int
+    uid: int
+    groups: frozenset[int]
+
+    @property
+    def name(self) -> str:
+        """The user's name; the number where nobody has it."""
+        try:
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            return str(self.uid)
+
+
+def peer_of(connection: socket.socket) -> Peer | None:
+    """The peer of a connected Unix socket; None for any other."""
+    if connection.family != socket.AF_UNIX:
+        return None
+    pid, uid, gid = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return Peer(pid, uid, frozenset({gid, *_supplementary(connection)}))
+
+
+def _supplementary(connection: socket.socket) -> tuple[int, ...]:
+    room = 64
+    while room <= _MOST_GROUPS:
+        try:
+            found = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, room * 4)
+        except OSError:  # no room, or a kernel that does not know
+            room *= 4
+            continue
+        return struct.unpack(f"{len(found) // 4}I", found)
+    return ()

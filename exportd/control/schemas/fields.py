@@ -1,0 +1,116 @@
+"""What the schemas have in common: field types, and how strict bodies are. Pure."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic.alias_generators import to_camel
+from pydantic.json_schema import WithJsonSchema
+
+from exportd.settings.codes import LONGEST_CODE, check_code
+
+_CODE_PATTERN = r"^[^\x00-\x20\x7f](?:[^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?$"
+
+READ_ONLY = frozenset({"id", "dtCreated", "dtLastModified", "createdBy", "lastModifiedBy"})
+"""What a client got from us and may send back: it is passed over."""
+
+
+def check_printable(text: str) -> str:
+    """The text; ValueError when it has a control character."""
+    if not text.isprintable():
+        raise ValueError("should have no control characters")
+    return text
+
+
+def parse_instant(text: object) -> datetime:
+    """An ISO 8601 date-time with a time zone, in UTC. Raises ValueError with a sentence."""
+    try:
+        instant = datetime.fromisoformat(text) if isinstance(text, str) else None
+        if instant is not None and instant.tzinfo is not None:
+            return instant.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError("should be a date and time such as 2026-01-31T00:00:00Z")
+
+
+def _format_instant(instant: datetime) -> str:
+    return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Code = Annotated[
+    str,
+    AfterValidator(check_code),
+    Field(description="A short name, unique within the organization.", examples=["nightly"]),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST_CODE, "pattern": _CODE_PATTERN}),
+]
+Instant = Annotated[
+    datetime,
+    BeforeValidator(parse_instant),
+    PlainSerializer(_format_instant),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+"""An instant in a request."""
+
+Moment = Annotated[
+    datetime, PlainSerializer(_format_instant), WithJsonSchema({"type": "string", "format": "date-time"})
+]
+"""An instant in an answer."""
+
+
+class RequestBody(BaseModel):
+    """A JSON object in which unknown fields are errors, a text is never taken for a number, and null means the same as
+    leaving a field out.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        alias_generator=to_camel,
+        frozen=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+    )
+
+    passed_over: ClassVar[frozenset[str]] = READ_ONLY
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out(cls, document: Any) -> Any:
+        if not isinstance(document, dict):
+            return document
+        known = {field.alias for field in cls.model_fields.values()}
+        return {
+            key: value
+            for key, value in document.items()
+            if key not in cls.passed_over and not (value is None and key in known)
+        }
+
+
+class Answer(BaseModel):
+    """A JSON object that we send; fields without a value are left out."""
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, frozen=True)
+
+
+class Problem(Answer):
+    """Why a request was refused, in one sentence."""
+
+    message: str
+
+
+def parse_ids(texts: list[str]) -> list[UUID] | None:
+    """The ids of a filter, repeated or separated by commas; None when there is none. What is no id is left out."""
+    words = [word.strip() for text in texts for word in text.split(",")]
+    if not any(words):
+        return None
+    return [found for word in words if (found := parse_id(word)) is not None]
+
+
+def parse_id(text: str) -> UUID | None:
+    """A uuid in its usual form, None for anything else."""
+    try:
+        found = UUID(text)
+    except ValueError:
+        return None
+    return found if str(found) == text.lower() else None

@@ -1,0 +1,189 @@
+"""Serves the API on its sockets, inside the daemon's task group.
+
+uvicorn does the HTTP. It is told nothing of signals, start-up or addresses: those are the daemon's. Its protocol class
+is extended by what it lacks: who the peer of a Unix socket is, a limit to the number of connections (files are needed
+for exports), and an end to clients that connect and say nothing. This relies on internals of its minor version.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import structlog
+import uvicorn
+from anyio.abc import TaskStatus
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+
+from exportd.control.peer import peer_of
+from exportd.control.problems import problem_response
+from exportd.control.unix_socket import unix_socket
+from exportd.model.errors import SettingsError
+from exportd.settings.addresses import split_listen
+
+_logger = structlog.get_logger()
+
+MOST_CONNECTIONS = 256
+_PATIENCE_S = 10.0
+"""How long a client may take to send the head of a request."""
+
+_GRACE_S = 3
+"""How long requests may go on when the daemon leaves."""
+
+_MOST_HEAD_BYTES = 64 * 1024
+
+
+class ControlServer:
+    """Listens on a Unix socket, and on an address if there is one. ``tls`` is a certificate chain and its key."""
+
+    def __init__(
+        self,
+        application: ASGIApp,
+        *,
+        socket_path: Path,
+        group_id: int | None,
+        listen: str,
+        tls: tuple[Path, Path] | None,
+    ) -> None:
+        self._application = application
+        self._socket_path = socket_path
+        self._group_id = group_id
+        self._listen = listen
+        self._tls = tls
+        self.address: tuple[str, int] | None = None
+        """Where it listens on TCP, once it does."""
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; requests that run then may end. Raises what opening the sockets raises."""
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # clients that send garbage are no news
+        with ExitStack() as sockets:
+            opened = unix_socket(self._socket_path, group_id=self._group_id)
+            unix = await anyio.to_thread.run_sync(sockets.enter_context, opened)
+            servers = [(EmbeddedServer(self._application), unix)]
+            if self._listen:
+                tcp = sockets.enter_context(_tcp_socket(self._listen))
+                self.address = tcp.getsockname()[:2]
+                servers.append((EmbeddedServer(self._application, self._tls), tcp))
+            await self._serve(servers, task_status)
+
+    async def _serve(
+        self, servers: "list[tuple[EmbeddedServer, socket.socket]]", task_status: TaskStatus[None]
+    ) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(_stop_when_cancelled, [server for server, _ in servers], name="end of the control API")
+            # Cancelled in the middle, uvicorn would leave its connections behind: it ends by itself.
+            with anyio.CancelScope(shield=True):
+                async with anyio.create_task_group() as serving:
+                    for server, listening in servers:
+                        serving.start_soon(server.serve, [listening], name="control API")
+                    for server, _ in servers:
+                        await server.listening.wait()
+                    address = None if self.address is None else f"{self.address[0]}:{self.address[1]}"
+                    _logger.info("control API ready", socket=str(self._socket_path), address=address)
+                    task_status.started()
+
+
+class EmbeddedServer(uvicorn.Server):
+    """A uvicorn that leaves the signals to the daemon."""
+
+    def __init__(self, application: ASGIApp, tls: tuple[Path, Path] | None = None) -> None:
+        certificate, key = tls or (None, None)
+        super().__init__(
+            uvicorn.Config(
+                application,
+                http=PeerProtocol,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=_GRACE_S,
+                h11_max_incomplete_event_size=_MOST_HEAD_BYTES,
+                ssl_certfile=certificate,
+                ssl_keyfile=key,
+            )
+        )
+        self.listening = anyio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+
+class PeerProtocol(H11Protocol):
+    """One connection. ``request.state.peer`` is the process at its other end."""
+
+    _silence: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            transport.close()
+            return
+        connection = transport.get_extra_info("socket")
+        self.app_state = {**self.app_state, "peer": None if connection is None else peer_of(connection)}
+        self._expect_a_request()
+
+    def data_received(self, data: bytes) -> None:
+        self._expect_a_request()
+        super().data_received(data)
+        if self._is_answering:
+            self._stop_expecting()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_expecting()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP at all. In plain text as uvicorn sends it, it would be the one error of another form."""
+        body = bytes(problem_response(400, "This is no HTTP request that can be read.").body)
+        head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
+        self.transport.write(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+        self.transport.close()
+
+    @property
+    def _is_answering(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first request, whatever uvicorn declares
+        return cycle is not None and not cycle.response_complete
+
+    def _expect_a_request(self) -> None:
+        """Its head has to be complete in time, however slowly it comes."""
+        if self._silence is None and not self._is_answering:
+            self._silence = self.loop.call_later(_PATIENCE_S, self.transport.close)
+
+    def _stop_expecting(self) -> None:
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+
+
+async def _stop_when_cancelled(servers: list[EmbeddedServer]) -> None:
+    try:
+        await anyio.sleep_forever()
+    finally:
+        for server in servers:
+            server.should_exit = True
+
+
+def _tcp_socket(listen: str) -> socket.socket:
+    host, port = split_listen(listen)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise SettingsError.of(
+            f"nothing can listen at {listen}: {error.strerror or error}; name another address",
+            where="control.listen",
+        ) from error
+    listening.setblocking(False)
+    return listening

@@ -1,0 +1,48 @@
+"""Texts that only this exportd can have made: access tokens and page tokens. Pure.
+
+A token is the payload (JSON, base64url) and its HMAC-SHA-256 under a key of its own for each purpose, so that a token
+made for one thing is worth nothing for another. The payload can be read by everyone: it holds no secret.
+"""
+
+import binascii
+import hashlib
+import hmac
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
+from typing import Any
+
+
+class Signer:
+    """Signs and checks with a key of at least 32 bytes."""
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) < 32:
+            raise ValueError(f"a signing key has at least 32 bytes, not {len(key)}")
+        self._key = key
+
+    def key_for(self, purpose: str) -> bytes:
+        """A key that is used for one purpose alone."""
+        return hmac.digest(self._key, purpose.encode(), hashlib.sha256)
+
+    def sign(self, purpose: str, payload: Mapping[str, object]) -> str:
+        """A token of letters, digits, ``-``, ``_`` and one dot."""
+        text = _encode(json.dumps(payload, separators=(",", ":"), sort_keys=True).encode())
+        return f"{text}.{self._mark(purpose, text)}"
+
+    def verify(self, purpose: str, token: str) -> dict[str, Any] | None:
+        """The payload; None for anything that ``sign`` did not make for this purpose."""
+        text, _, mark = token.partition(".")
+        if not hmac.compare_digest(mark.encode(errors="replace"), self._mark(purpose, text).encode()):
+            return None
+        try:
+            return dict(json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4))))
+        except (ValueError, binascii.Error):
+            return None
+
+    def _mark(self, purpose: str, text: str) -> str:
+        return _encode(hmac.digest(self.key_for(purpose), text.encode(errors="replace"), hashlib.sha256))
+
+
+def _encode(data: bytes) -> str:
+    return urlsafe_b64encode(data).decode("ascii").rstrip("=")

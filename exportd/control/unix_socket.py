@@ -1,0 +1,105 @@
+"""The Unix socket of the API: ours alone, opened and removed again. Blocking."""
+
+import fcntl
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from exportd.model.errors import PermanentError, SettingsError
+from exportd.model.reason import Reason
+
+_MODE = 0o660
+_BACKLOG = 128
+_PATIENCE_S = 1.0
+
+
+@contextmanager
+def unix_socket(path: Path, *, group_id: int | None) -> Iterator[socket.socket]:
+    """A listening socket at ``path`` that the group may open; removed at the end of the block.
+
+    A socket that a dead daemon left is replaced. Raises PermanentError when another daemon listens there, and
+    SettingsError when there can be no socket.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _no_socket(path, error) from error
+    try:
+        _take(lock, path)
+        listening = _open(path, group_id)
+        try:
+            yield listening
+        finally:
+            listening.close()
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(lock)
+
+
+def _open(path: Path, group_id: int | None) -> socket.socket:
+    try:
+        _remove_stale(path)
+        return _listen(path, group_id)
+    except OSError as error:
+        raise _no_socket(path, error) from error
+
+
+def _take(lock: int, path: Path) -> None:
+    """The lock decides between two daemons that start at the same moment; the kernel frees it when one dies."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise _occupied(path) from error
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(f"{path} is something else than a socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_PATIENCE_S)
+        try:
+            probe.connect(os.fspath(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+            return
+    raise _occupied(path)
+
+
+def _listen(path: Path, group_id: int | None) -> socket.socket:
+    listening = socket.socket(socket.AF_UNIX)
+    try:
+        # The file gets the socket's mode: nobody else can connect before the group is set.
+        os.fchmod(listening.fileno(), 0o600)
+        listening.bind(os.fspath(path))
+        if group_id is not None:
+            os.chown(path, -1, group_id)
+        path.chmod(_MODE)
+        listening.listen(_BACKLOG)
+        listening.setblocking(False)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def _occupied(path: Path) -> PermanentError:
+    return PermanentError(
+        f"Another daemon listens at {path}. Stop it, or give this one a control.socket of its own.",
+        reason=Reason.IN_USE,
+    )
+
+
+def _no_socket(path: Path, error: OSError) -> SettingsError:
+    return SettingsError.of(
+        f"the socket {path} cannot be made: {error.strerror or error}; name another place, or let the daemon's user"
+        " write there",
+        where="control.socket",
+    )

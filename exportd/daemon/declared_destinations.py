@@ -1,0 +1,48 @@
+"""Destinations of the configuration as the API's table keeps them, and back."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from exportd.control.destination_record import DestinationDeclaration
+from exportd.destinations import Destination, Destinations
+from exportd.model.entity import OrganizationId
+from exportd.model.errors import SettingsError
+from exportd.model.schedule import DestinationCode
+from exportd.settings.schema import DestinationSettings
+
+_KEPT = (
+    *("type", "directory", "bucket", "prefix", "partition_order"),
+    *("role_arn", "project_number", "pool_id", "provider_id", "service_account"),
+)
+"""What the table has of a destination: where it is and whose rights are used there, and no secret."""
+
+_ADAPTER: TypeAdapter[Any] = TypeAdapter(DestinationSettings)
+
+
+def declared(settings: Iterable[DestinationSettings]) -> tuple[DestinationDeclaration, ...]:
+    """The destinations of the configuration."""
+    return tuple(
+        DestinationDeclaration(
+            OrganizationId(each.organization), DestinationCode(each.code), each.name or each.code, _settings(each)
+        )
+        for each in settings
+    )
+
+
+def open_declared(declaration: DestinationDeclaration) -> Destination:
+    """A destination that was made through the API. Nothing is touched yet. Raises SettingsError when it cannot be."""
+    document = {**declaration.settings, "organization": declaration.organization, "code": declaration.code}
+    try:
+        settings = _ADAPTER.validate_python(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join(str(step) for step in first["loc"])
+        raise SettingsError.of(first["msg"], where=place) from error
+    return next(iter(Destinations.of([settings])))
+
+
+def _settings(settings: DestinationSettings) -> Mapping[str, Any]:
+    document = settings.model_dump(mode="json", exclude_none=True)
+    return {key: document[key] for key in _KEPT if key in document}

@@ -1,0 +1,108 @@
+-- Destinations as rows: those of the configuration, and those that were made through the API.
+--
+-- All transactions are READ COMMITTED: a statement after a lock must see what the lock waited for.
+
+-- name: lock_edits
+-- One edit at a time, until the end of its transaction: two would both take a free code.
+SELECT pg_advisory_xact_lock(hashtextextended('exportd destinations', 0));
+
+-- name: hold_for_reference
+-- The codes of destinations, which cannot be deleted until the end of the transaction.
+-- $1 organization, $2 destinations
+SELECT id, code
+FROM exportd.destination
+WHERE organization = $1 AND id = ANY ($2::uuid[]) AND deleted_at IS NULL
+ORDER BY id
+FOR SHARE;
+
+-- name: page
+-- The newest first, those that come after ($3, $4).
+-- $1 organization, $2 destinations (null: any), $3 created at (null: from the start), $4 id, $5 how many
+SELECT id, organization, code, name, origin::text, settings::text, version, created_at, modified_at, created_by,
+       modified_by
+FROM exportd.destination
+WHERE organization = $1 AND deleted_at IS NULL
+    AND ($2::uuid[] IS NULL OR id = ANY ($2))
+    AND ($3::timestamptz IS NULL OR (created_at, id) < ($3, $4::uuid))
+ORDER BY created_at DESC, id DESC
+LIMIT $5;
+
+-- name: all
+SELECT id, organization, code, name, origin::text, settings::text, version, created_at, modified_at, created_by,
+       modified_by
+FROM exportd.destination
+WHERE deleted_at IS NULL
+ORDER BY organization, code;
+
+-- name: get
+-- $1 organization, $2 destination
+SELECT id, organization, code, name, origin::text, settings::text, version, created_at, modified_at, created_by,
+       modified_by
+FROM exportd.destination
+WHERE organization = $1 AND id = $2 AND deleted_at IS NULL;
+
+-- name: hold
+-- The same, locked: schedules that want to refer to it wait until the end of the transaction.
+-- $1 organization, $2 destination
+SELECT id, organization, code, name, origin::text, settings::text, version, created_at, modified_at, created_by,
+       modified_by
+FROM exportd.destination
+WHERE organization = $1 AND id = $2 AND deleted_at IS NULL
+FOR UPDATE;
+
+-- name: code_is_taken
+-- $1 organization, $2 code
+SELECT EXISTS (SELECT FROM exportd.destination WHERE organization = $1 AND code = $2 AND deleted_at IS NULL);
+
+-- name: insert
+-- $1 organization, $2 code, $3 name, $4 origin, $5 settings, $6 now, $7 actor
+INSERT INTO exportd.destination
+    (organization, code, name, origin, settings, created_at, modified_at, created_by, modified_by)
+VALUES ($1, $2, $3, $4::text::exportd.origin, $5::text::jsonb, $6, $6, $7, $7)
+RETURNING id, organization, code, name, origin::text, settings::text, version, created_at, modified_at, created_by,
+          modified_by;
+
+-- name: edit
+-- $1 destination, $2 name, $3 origin, $4 settings, $5 now, $6 actor
+UPDATE exportd.destination
+SET name = $2,
+    origin = $3::text::exportd.origin,
+    settings = $4::text::jsonb,
+    modified_at = $5,
+    modified_by = $6,
+    version = version + 1
+WHERE id = $1
+RETURNING id, organization, code, name, origin::text, settings::text, version, created_at, modified_at, created_by,
+          modified_by;
+
+-- name: delete
+-- $1 destination, $2 now
+UPDATE exportd.destination
+SET deleted_at = $2
+WHERE id = $1;
+
+-- name: schedules_using
+-- $1 organization, $2 code
+SELECT code
+FROM exportd.schedule
+WHERE organization = $1 AND $2 = ANY (destinations) AND deleted_at IS NULL
+ORDER BY code;
+
+-- name: job_using
+-- A job that is not finished and delivers there, if there is one.
+-- $1 organization, $2 code
+SELECT id
+FROM exportd.job
+WHERE organization = $1 AND $2 = ANY (destinations) AND state IN ('PENDING', 'RUNNING')
+LIMIT 1;
+
+-- name: forget_positions
+-- The place behind a code is another one now, and holds nothing: the next run of its schedules is full.
+-- $1 organization, $2 code
+UPDATE exportd.position
+SET destinations = array_remove(position.destinations, $2)
+FROM exportd.schedule
+WHERE schedule.id = position.schedule_id AND schedule.organization = $1 AND $2 = ANY (position.destinations);
+
+-- name: tell_changed
+SELECT pg_notify('exportd_events', json_build_object('kind', 'destination_changed')::text);

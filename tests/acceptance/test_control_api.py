@@ -1,0 +1,67 @@
+"""The real daemon, driven by the official client of m3ter."""
+
+import asyncio
+import io
+import zipfile
+from typing import Any
+from uuid import UUID
+
+import m3ter
+import pytest
+
+from tests.acceptance.declarations import destination, schedule
+from tests.acceptance.shop import CATALOG, ORGANIZATION, Shop
+from tests.fixtures.control import bare, official
+from tests.fixtures.daemon import Site
+
+HOURLY = {"name": "Hourly", "code": "hourly", "scheduleType": "HOUR", "period": 1, "offset": 15}
+
+
+async def test_the_official_client_leads_schedules_jobs_and_downloads_through_their_lives(
+    site: Site, shop: Shop
+) -> None:
+    lake = site.destination("lake")
+    site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule("often")]})
+    daemon = await site.start()
+    await site.succeeded(shop.connection, await site.first_job(shop.connection, "often"))
+    socket = site.folder / "control.sock"
+
+    def live() -> dict[str, Any]:
+        with official(socket, ORGANIZATION) as client:
+            exports = client.data_exports
+            (there,) = exports.destinations.list().data
+            created = exports.schedules.create(
+                operational_data_types=["ACCOUNTS"],
+                source_type="OPERATIONAL",
+                extra_body={**HOURLY, "destinationIds": [there.id]},
+            )
+            adhoc = exports.create_adhoc(operational_data_types=["ACCOUNTS"], source_type="OPERATIONAL")
+            return {"schedule": created.id, "adhoc": adhoc.job_id}
+
+    made = await asyncio.to_thread(live)
+    await site.succeeded(shop.connection, await site.first_job(shop.connection, "hourly"))
+    await site.succeeded(shop.connection, UUID(made["adhoc"]))
+
+    def look() -> None:
+        with official(socket, ORGANIZATION) as client, bare(socket) as http:
+            exports = client.data_exports
+            status = http.get("/v1/status").raise_for_status().json()
+            assert status["services"]["listener"]["listening"] is True
+            assert status["jobs"] == {"PENDING": 0, "RUNNING": 0}
+            assert status["spool"]["usedBytes"] > 0
+            jobs = exports.jobs.list(schedule_id=made["schedule"]).data
+            assert [job.status for job in jobs] == ["SUCCEEDED"]
+            link = exports.jobs.get_download_url(made["adhoc"])
+            assert link.url is not None
+            archive = zipfile.ZipFile(io.BytesIO(http.get(link.url).raise_for_status().content))
+            assert archive.testzip() is None
+            assert sorted(name.rpartition("_")[2] for name in archive.namelist()) == ["account.csv.gz", "manifest.json"]
+            shown = exports.schedules.retrieve(made["schedule"])
+            assert shown.version == 1
+            exports.schedules.delete(made["schedule"])
+            with pytest.raises(m3ter.NotFoundError):
+                exports.schedules.retrieve(made["schedule"])
+
+    await asyncio.to_thread(look)
+    assert await daemon.stop() == 0
+    assert not socket.exists()

@@ -1,0 +1,36 @@
+"""An API for each test."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from exportd.control.access import Access
+from tests.fixtures.postgres import Database
+from tests.integration.control.room import Room, room
+
+
+@pytest.fixture
+async def api(database: Database, tmp_path: Path) -> AsyncIterator[Room]:
+    """Whoever runs the tests is an administrator."""
+    opened: asyncio.Future[Room] = asyncio.get_running_loop().create_future()
+    over = asyncio.Event()
+
+    async def host() -> None:
+        # A task group belongs to one task; a fixture's beginning and end run in two.
+        async with room(database, tmp_path, Access(os.getuid(), frozenset(), frozenset())) as found:
+            opened.set_result(found)
+            await over.wait()
+
+    hosting = asyncio.create_task(host())
+    hosting.add_done_callback(lambda _: opened.cancel())
+    try:
+        found = await opened
+    except asyncio.CancelledError:
+        await hosting
+        raise
+    yield found
+    over.set()
+    await hosting

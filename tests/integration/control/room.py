@@ -1,0 +1,145 @@
+"""The control API on a real socket over a real Postgres, without the rest of a daemon: nothing is ever exported."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+import anyio
+import httpx
+import m3ter
+
+from exportd.control.access import Access, Role
+from exportd.control.application import application, guarded
+from exportd.control.archive import zipped
+from exportd.control.authenticator import Authenticator
+from exportd.control.client_table import ClientTable
+from exportd.control.collaborators import Collaborators
+from exportd.control.destination_record import DestinationDeclaration
+from exportd.control.destination_refresher import DestinationRefresher
+from exportd.control.destination_table import DestinationTable
+from exportd.control.downloads import SpoolDownloads
+from exportd.control.rate_limit import RateLimit
+from exportd.control.server import ControlServer
+from exportd.control.signing import Signer
+from exportd.database.connector import Connector, Pool
+from exportd.destinations import Destination, Destinations
+from exportd.jobs.job_table import JobTable
+from exportd.jobs.owned_job_table import OwnedJobTable
+from exportd.model.clock import SystemClock
+from exportd.model.entity import EntityCode, OrganizationId
+from exportd.schedules.limits import check_rule
+from exportd.schedules.owned_schedule_table import OwnedScheduleTable
+from exportd.schedules.schedule_table import ScheduleTable
+from exportd.stores.layout import Layout
+from exportd.stores.memory_store import MemoryStore
+from tests.fixtures.control import official
+from tests.fixtures.postgres import Database
+
+ACME = "acme"
+ENTITIES = ("ACCOUNTS", "BILLS", "METERS", "PLANS")
+SPOOL = UUID("00000000-0000-4000-8000-000000000001")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Room:
+    """``http`` speaks to the Unix socket, ``tcp`` to the address, without credentials of its own."""
+
+    pool: Pool
+    folder: Path
+    socket: Path
+    http: httpx.AsyncClient
+    tcp: httpx.AsyncClient
+    using: Collaborators
+    destinations: Destinations
+    schedules: ScheduleTable
+    opened: list[DestinationDeclaration] = field(default_factory=list)
+
+    async def official(self, work: Callable[[m3ter.M3ter], T], *, organization: str = ACME, **options: Any) -> T:
+        """What ``work`` does with the official client, in a thread of its own: the client blocks."""
+
+        def run() -> T:
+            with official(self.socket, organization, **options) as client:
+                return work(client)
+
+        return await asyncio.to_thread(run)
+
+    async def bearer(self, organization: str = ACME, role: Role = Role.OPERATOR) -> dict[str, str]:
+        """The headers of a new program."""
+        client, secret = await self.using.clients.create(OrganizationId(organization), "test", role, actor="test")
+        answer = await self.tcp.post(
+            "/oauth/token", auth=(str(client.id), secret), json={"grant_type": "client_credentials"}
+        )
+        return {"authorization": f"Bearer {answer.json()['access_token']}"}
+
+    async def audit(self) -> list[tuple[str, str]]:
+        """Actors and actions so far."""
+        rows = await self.pool.fetch("SELECT actor, action FROM exportd.audit ORDER BY id")
+        return [(row["actor"], row["action"]) for row in rows]
+
+
+def path(organization: str, *rest: object) -> str:
+    return "/".join(("", "organizations", organization, "dataexports", *map(str, rest)))
+
+
+@asynccontextmanager
+async def room(database: Database, folder: Path, access: Access) -> AsyncIterator[Room]:
+    """An API that is listening."""
+    clock = SystemClock()
+    socket = folder / "control.sock"
+    opened: list[DestinationDeclaration] = []
+
+    def opener(declaration: DestinationDeclaration) -> Destination:
+        opened.append(declaration)
+        return Destination(declaration.organization, declaration.code, MemoryStore(), Layout())
+
+    async with Connector(database.dsn).pool(8) as pool:
+        destinations, table, clients = Destinations([]), DestinationTable(pool), ClientTable(pool)
+        signer = Signer(await clients.signing_key())
+        using = Collaborators(
+            schedules=OwnedScheduleTable(pool),
+            destinations=table,
+            jobs=OwnedJobTable(pool),
+            clients=clients,
+            authenticator=Authenticator(clients, access, signer, clock),
+            signer=signer,
+            entities=tuple(EntityCode(each) for each in ENTITIES),
+            check_rule=check_rule,
+            live_destinations=DestinationRefresher(table, destinations, opener, clock),
+            downloads=SpoolDownloads(
+                JobTable(pool),
+                signer,
+                lambda record: zipped(folder / str(record.job.id), ()),
+                spool_id=SPOOL,
+                clock=clock,
+            ),
+            status=dict,
+            public_url="",
+            clock=clock,
+            organization_limit=RateLimit(10_000, 1.0),
+            token_limit=RateLimit(10_000, 1.0),
+        )
+        server = ControlServer(
+            guarded(application(using), using, hosts=frozenset({"localhost", "127.0.0.1"})),
+            socket_path=socket,
+            group_id=None,
+            listen="127.0.0.1:0",
+            tls=None,
+        )
+        async with anyio.create_task_group() as services:
+            await services.start(server.run)
+            assert server.address is not None
+            url = f"http://127.0.0.1:{server.address[1]}"
+            async with (
+                httpx.AsyncClient(
+                    transport=httpx.AsyncHTTPTransport(uds=str(socket)), base_url="http://localhost", timeout=30
+                ) as http,
+                httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as tcp,
+            ):
+                yield Room(pool, folder, socket, http, tcp, using, destinations, ScheduleTable(pool), opened)
+            services.cancel_scope.cancel()
