@@ -131,8 +131,14 @@ class _Scanner:
             case "{":
                 self._scan_inline_table(path)
             case _:
-                while self._peek() and self._peek() not in _SCALAR_ENDS:
-                    self._position += 1
+                self._scan_scalar()
+
+    def _scan_scalar(self) -> None:
+        start = self._position
+        while self._peek() and self._peek() not in _SCALAR_ENDS:
+            self._position += 1
+        if self._position == start:  # an array would go on looking for its next item here, for ever
+            raise ValueError(f"there is no value on line {self._line()}")
 
     def _scan_array(self, path: KeyPath) -> None:
         self._position += 1

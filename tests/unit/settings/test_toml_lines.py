@@ -4,7 +4,7 @@ from contextlib import suppress
 from datetime import date
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exportd.settings.lines import KeyPath, locate
@@ -122,6 +122,7 @@ def test_lines_are_the_same_with_windows_line_ends() -> None:
     assert locate(AWKWARD.replace("\n", "\r\n")).by_path == locate(AWKWARD).by_path
 
 
+@example("a=[}")
 @given(st.text(st.sampled_from("ab[]{}=.,#\"'\\\n 1"), max_size=30))
 def test_a_text_that_is_not_toml_ends_in_an_error_or_an_answer_never_in_a_loop(text: str) -> None:
     with suppress(ValueError):
