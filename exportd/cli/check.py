@@ -12,10 +12,11 @@ from exportd.changes.installer import CaptureInstaller
 from exportd.cli.configuration import connector, load
 from exportd.cli.failures import Exit
 from exportd.cli.output import print_line
+from exportd.control.access import group_ids
 from exportd.database.connector import Connection, Connector
 from exportd.database.migrator import pending
 from exportd.destinations import Destinations
-from exportd.model.errors import ExportdError
+from exportd.model.errors import ExportdError, SettingsError
 from exportd.settings.directory_checker import check_directories
 from exportd.settings.schema import Settings
 
@@ -40,6 +41,11 @@ async def _problems(settings: Settings, catalog: Catalog) -> AsyncIterator[str]:
     # Destinations are tried for themselves, by what is written to them.
     for problem in await anyio.to_thread.run_sync(check_directories, settings.model_copy(update={"destination": ()})):
         yield str(problem)
+    control = settings.control
+    try:
+        group_ids((*control.operators, *control.admins, *([control.group] if control.group else [])))
+    except SettingsError as error:
+        yield error.sentence
     for destination in Destinations.of(settings.destination):
         try:
             await destination.probe()

@@ -1,4 +1,4 @@
-"""Tries whether the directories of the settings can be written: the spool and the directory destinations.
+"""Tries whether the directories of the settings can be written: spool, control socket, directory destinations.
 
 Apart from loading, for only the daemon and ``exportd check`` need to be able to write there.
 """
@@ -13,7 +13,10 @@ from exportd.settings.schema import Settings
 
 def check_directories(settings: Settings) -> list[Problem]:
     """A problem for each directory that is not, and cannot be made, a writable one. Leaves nothing behind."""
-    directories: list[tuple[KeyPath, Path]] = [(("spool", "directory"), settings.spool.directory)]
+    directories: list[tuple[KeyPath, Path]] = [
+        (("spool", "directory"), settings.spool.directory),
+        (("control", "socket"), settings.control.socket.parent),
+    ]
     directories += [
         (("destination", index, "directory"), destination.directory)
         for index, destination in enumerate(settings.destination)

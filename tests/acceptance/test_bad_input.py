@@ -190,3 +190,32 @@ async def test_a_configuration_that_is_not_there_is_named(site: Site) -> None:
     for arguments in (("run",), ("check",), ("job", "list"), ("capture", "status")):
         (sentence,) = await refused(site, *arguments, code=USAGE)
         assert sentence == f"{site.config}: there is no such file; check the path"
+
+
+@pytest.mark.parametrize(
+    ("control", "sentence"),
+    [
+        ({"signing_key_file": "no.key"}, "control.signing_key_file: the file .*no.key cannot be read: No such file"),
+        ({"signing_key_file": "short.key"}, "control.signing_key_file: .*short.key has 5 bytes; .*at least 32"),
+        ({"operators": ["no-such-group"]}, "control: this machine has no group 'no-such-group'"),
+        ({"socket": "a-file"}, "control.socket: .*a-file cannot be made: .*something else than a socket"),
+        ({"socket": "x" * 200}, "control.socket: .*cannot be made: "),
+    ],
+    ids=["no key", "short key", "group", "no socket", "long path"],
+)
+async def test_a_control_section_that_cannot_be_kept_ends_the_daemon_with_a_sentence(
+    site: Site, shop: Shop, control: Mapping[str, object], sentence: str
+) -> None:
+    (site.folder / "short.key").write_bytes(b"12345")
+    (site.folder / "a-file").touch()
+    site.configure(CATALOG, sections(site, control={"socket": "control.sock", **control}))
+    (said,) = await refused(site, "run", code=USAGE)
+    assert re.search(sentence, said), said
+    assert (site.folder / "a-file").is_file()
+
+
+async def test_check_finds_a_group_that_is_not_there(site: Site, shop: Shop) -> None:
+    site.configure(CATALOG, sections(site, control={"socket": "control.sock", "admins": ["no-such-group"]}))
+    outcome = await site.quickly("check")
+    assert outcome.returncode == FAILED
+    assert "fix    control: this machine has no group 'no-such-group'" in outcome.stdout

@@ -8,11 +8,12 @@ from exportd.settings.loader import load
 from exportd.settings.schema import Settings
 
 
-def settings_with(folder: Path, *, spool: Path, destination: Path) -> Settings:
+def settings_with(folder: Path, *, spool: Path, destination: Path, socket: Path = Path("control.sock")) -> Settings:
     config = folder / "exportd.toml"
     config.write_text(
         f'[database]\ndsn = "postgresql://a@b/c"\n[spool]\ndirectory = "{spool}"\n'
         f'[[destination]]\ncode = "lake"\norganization = "o"\ndirectory = "{destination}"\n'
+        f'[control]\nsocket = "{socket}"\n'
     )
     return load(config, check_rule=lambda _: [], environment={})
 
@@ -52,8 +53,11 @@ def test_a_file_in_place_of_a_directory(tmp_path: Path) -> None:
 
 def test_a_directory_that_is_not_writable(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0o555)
-    settings = settings_with(tmp_path, spool=tmp_path / "closed", destination=tmp_path / "closed/new")
+    closed = tmp_path / "closed"
+    settings = settings_with(tmp_path, spool=closed, destination=closed / "new", socket=closed / "control.sock")
     with ordinary_user():
-        first, second = check_directories(settings)
+        first, second, third = check_directories(settings)
     assert "cannot be written by this user (Permission denied); give the daemon's user the right" in first.sentence
+    assert "exportd.toml:10: control.socket: " in str(second)
     assert "cannot be written by this user" in second.sentence
+    assert "cannot be written by this user" in third.sentence
