@@ -4,8 +4,8 @@
 CREATE TYPE exportd.absent AS ENUM ();
 
 -- Triggers ring (NOTIFY) only while the doorbell is armed, because NOTIFY takes a global lock at commit. A sequence rather
--- than a row: its value is read by an expression, without a query (a tenth of what capture costs), and set without a
--- transaction. It is the second (since 1970) until which the doorbell is armed; arming ends by itself, so a daemon that
+-- than a row: its value is read by an expression, without a query, and set without a transaction, so that no
+-- dead row versions pile up where every writer looks. It is the second (since 1970) until which the doorbell is armed; arming ends by itself, so a daemon that
 -- died leaves no ringing.
 CREATE SEQUENCE exportd.doorbell MINVALUE 0 START 0;
 
