@@ -21,7 +21,7 @@ from exportd.model.reason import Reason
 if TYPE_CHECKING:
     import asyncpg
 
-    Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+    from exportd.database.connector import Pool, PooledConnection
 
 _SQL = queries.load("control")
 _INSERT = _SQL["insert_client"]
@@ -56,7 +56,7 @@ class Client:
 class ClientTable:
     """``exportd.api_client`` and ``signing_key``. All methods raise TransientError when the database is away."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    def __init__(self, pool: "Pool") -> None:
         self._pool = pool
 
     async def create(self, organization: OrganizationId, name: str, role: Role, *, actor: str) -> tuple[Client, str]:
@@ -98,7 +98,7 @@ class ClientTable:
             return bytes(await connection.fetchval(_KEY))
 
     @asynccontextmanager
-    async def _connection(self, doing: str) -> "AsyncIterator[Connection]":
+    async def _connection(self, doing: str) -> "AsyncIterator[PooledConnection]":
         with translated(doing):
             async with self._pool.acquire() as connection:
                 yield connection
@@ -127,7 +127,7 @@ def _present(row: "asyncpg.Record | None") -> "asyncpg.Record":
     return row
 
 
-async def _note(connection: "Connection", action: str, client: Client, actor: str) -> None:
+async def _note(connection: "PooledConnection", action: str, client: Client, actor: str) -> None:
     await write_audit(
         connection,
         actor=actor,

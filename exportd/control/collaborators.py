@@ -159,7 +159,7 @@ async def _writing(request: Request, organization_id: OrganizationIdInPath, call
 Reading = Annotated[Tenant, Depends(_reading)]
 Writing = Annotated[Tenant, Depends(_writing)]
 
-Ids = Annotated[list[str], Query(description="Only these: repeated, or separated by commas.")]
+Ids = Annotated[list[str], Query(default_factory=list, description="Only these: repeated, or separated by commas.")]
 NextToken = Annotated[str | None, Query(alias="nextToken", description="What the page before gave.")]
 
 

@@ -27,12 +27,12 @@ from exportd.database.translator import translated
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
-from exportd.model.schedule import Origin
+from exportd.model.schedule import CONFIGURATION, Origin
 
 if TYPE_CHECKING:
     import asyncpg
 
-    Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+    from exportd.database.connector import Pool, PooledConnection
 
 _SQL = queries.load("destinations")
 _LOCK_EDITS = _SQL["lock_edits"]
@@ -49,13 +49,11 @@ _JOB_USING = _SQL["job_using"]
 _FORGET_POSITIONS = _SQL["forget_positions"]
 _TELL_CHANGED = _SQL["tell_changed"]
 
-_CONFIGURATION = "configuration"
-
 
 class DestinationTable:
     """``exportd.destination``: nobody else writes it."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    def __init__(self, pool: "Pool") -> None:
         self._pool = pool
 
     async def reconcile(self, declared: Iterable[DestinationDeclaration], *, now: datetime) -> None:
@@ -74,10 +72,10 @@ class DestinationTable:
                         await connection.execute(_DELETE, record.id, now)
                 elif not own or declaration != record.declaration:
                     await _edit(
-                        connection, record, declaration, origin=Origin.CONFIGURATION, actor=_CONFIGURATION, now=now
+                        connection, record, declaration, origin=Origin.CONFIGURATION, actor=CONFIGURATION, now=now
                     )
             for declaration in wanted.values():
-                await _insert(connection, declaration, Origin.CONFIGURATION, _CONFIGURATION, now)
+                await _insert(connection, declaration, Origin.CONFIGURATION, CONFIGURATION, now)
 
     async def all(self) -> list[DestinationRecord]:
         """Every destination of every organization."""
@@ -158,13 +156,13 @@ class DestinationTable:
         return before
 
     @asynccontextmanager
-    async def _reading(self) -> "AsyncIterator[Connection]":
+    async def _reading(self) -> "AsyncIterator[PooledConnection]":
         with translated("reading the destinations"):
             async with self._pool.acquire() as connection:
                 yield connection
 
     @asynccontextmanager
-    async def _editing(self, doing: str) -> "AsyncIterator[Connection]":
+    async def _editing(self, doing: str) -> "AsyncIterator[PooledConnection]":
         with translated(doing):
             async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
                 await connection.execute(_LOCK_EDITS)
@@ -173,7 +171,7 @@ class DestinationTable:
 
 
 async def _insert(
-    connection: "Connection", declaration: DestinationDeclaration, origin: Origin, actor: str, now: datetime
+    connection: "PooledConnection", declaration: DestinationDeclaration, origin: Origin, actor: str, now: datetime
 ) -> DestinationRecord:
     row = await connection.fetchrow(
         _INSERT,
@@ -192,7 +190,7 @@ async def _insert(
 
 
 async def _edit(
-    connection: "Connection",
+    connection: "PooledConnection",
     before: DestinationRecord,
     declaration: DestinationDeclaration,
     *,
@@ -213,7 +211,9 @@ def _place(declaration: DestinationDeclaration) -> dict[str, object]:
     return {key: declaration.settings.get(key) for key in ("type", "directory", "bucket", "prefix")}
 
 
-async def _hold(connection: "Connection", organization: OrganizationId, destination_id: UUID) -> DestinationRecord:
+async def _hold(
+    connection: "PooledConnection", organization: OrganizationId, destination_id: UUID
+) -> DestinationRecord:
     """The destination, locked, if it may be edited here."""
     found = _found(await connection.fetchrow(_HOLD, organization, destination_id), destination_id)
     if found.origin is Origin.CONFIGURATION:
@@ -244,7 +244,7 @@ def _require_same(before: DestinationRecord, declaration: DestinationDeclaration
         )
 
 
-async def _require_no_job(connection: "Connection", declaration: DestinationDeclaration, edited: str) -> None:
+async def _require_no_job(connection: "PooledConnection", declaration: DestinationDeclaration, edited: str) -> None:
     job_id = await connection.fetchval(_JOB_USING, declaration.organization, declaration.code)
     if job_id is not None:
         raise PermanentError(
@@ -263,7 +263,7 @@ def _found(row: "asyncpg.Record | None", destination_id: UUID | None) -> Destina
     return destination_from_row(row)
 
 
-async def _note(connection: "Connection", action: str, subject: DestinationRecord, actor: str) -> None:
+async def _note(connection: "PooledConnection", action: str, subject: DestinationRecord, actor: str) -> None:
     declaration = subject.declaration
     await write_audit(
         connection,

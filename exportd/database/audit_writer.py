@@ -9,15 +9,13 @@ from exportd.database import queries
 from exportd.model.entity import OrganizationId
 
 if TYPE_CHECKING:
-    import asyncpg
-
-    Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+    from exportd.database.connector import PooledConnection
 
 _WRITE = queries.load("audit")["write"]
 
 
 async def write_audit(
-    connection: "Connection",
+    connection: "PooledConnection",
     *,
     actor: str,
     action: str,

@@ -21,14 +21,15 @@ from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
 from exportd.settings.secrets import mask_secrets
 
-__all__ = ["Connection", "Connector", "Pool", "translate", "translated"]
+__all__ = ["Connection", "Connector", "Pool", "PooledConnection", "translate", "translated"]
 
 if TYPE_CHECKING:
     # The classes are generic for the type checker only.
     Connection = asyncpg.Connection[asyncpg.Record]
     Pool = asyncpg.Pool[asyncpg.Record]
+    PooledConnection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 else:
-    Connection, Pool = asyncpg.Connection, asyncpg.Pool
+    Connection, Pool, PooledConnection = asyncpg.Connection, asyncpg.Pool, asyncpg.pool.PoolConnectionProxy
 
 _CLEAN_UP_S = 5.0
 """How long a connection may take to say goodbye before it is cut."""

@@ -11,15 +11,13 @@ from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 
 if TYPE_CHECKING:
-    import asyncpg
-
-    Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+    from exportd.database.connector import PooledConnection
 
 _HOLD_FOR_REFERENCE = queries.load("destinations")["hold_for_reference"]
 
 
 async def hold_destinations(
-    connection: "Connection", organization: OrganizationId, destination_ids: Sequence[UUID]
+    connection: "PooledConnection", organization: OrganizationId, destination_ids: Sequence[UUID]
 ) -> tuple[DestinationCode, ...]:
     """The codes of an organization's destinations, in the given order.
 

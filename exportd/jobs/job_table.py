@@ -35,9 +35,7 @@ from exportd.model.schedule import DestinationCode, ScheduleId
 if TYPE_CHECKING:
     import asyncpg
 
-    from exportd.database.connector import Pool
-
-    Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+    from exportd.database.connector import Pool, PooledConnection
 
 _SQL = queries.load("jobs")
 _CLAIM = _SQL["claim"]
@@ -325,7 +323,7 @@ class JobTable:
             return {JobId(row["id"]) for row in await connection.fetch(query, *arguments)}
 
     @asynccontextmanager
-    async def _connection(self, doing: str) -> "AsyncIterator[Connection]":
+    async def _connection(self, doing: str) -> "AsyncIterator[PooledConnection]":
         with translated(doing):
             async with self._pool.acquire() as connection:
                 yield connection
@@ -341,7 +339,7 @@ def _held(lease: Lease, row: object | None) -> None:
         )
 
 
-async def _records(connection: "Connection", rows: "Sequence[asyncpg.Record]") -> tuple[JobRecord, ...]:
+async def _records(connection: "PooledConnection", rows: "Sequence[asyncpg.Record]") -> tuple[JobRecord, ...]:
     """Rows of exportd.job with their parts and deliveries."""
     ids = [row["id"] for row in rows]
     parts: dict[UUID, list[Part]] = defaultdict(list)

@@ -19,6 +19,10 @@ class Origin(StrEnum):
     API = "API"
 
 
+CONFIGURATION = "configuration"
+"""Who made what the configuration declares, where else a user or a program is named."""
+
+
 class ExportFormat(StrEnum):
     """The format of exported files."""
 

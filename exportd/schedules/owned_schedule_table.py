@@ -30,9 +30,7 @@ from exportd.schedules import reconciliation, schedule_table
 from exportd.schedules.schedule_record import OwnedSchedule, owned_schedule_from_row
 
 if TYPE_CHECKING:
-    import asyncpg
-
-    Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+    from exportd.database.connector import Pool, PooledConnection
 
 _SHARED = queries.load("schedules")
 _LOCK_EDITS = _SHARED["lock_reconciling"]
@@ -47,7 +45,7 @@ _RENAME = _SQL["rename"]
 class OwnedScheduleTable:
     """``exportd.schedule``, by organization and id."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    def __init__(self, pool: "Pool") -> None:
         self._pool = pool
 
     async def page(
@@ -128,7 +126,7 @@ class OwnedScheduleTable:
         return before
 
     @asynccontextmanager
-    async def _editing(self, doing: str) -> "AsyncIterator[Connection]":
+    async def _editing(self, doing: str) -> "AsyncIterator[PooledConnection]":
         with translated(doing):
             async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
                 await connection.execute(_LOCK_EDITS)
@@ -136,7 +134,7 @@ class OwnedScheduleTable:
                 await connection.execute(_TELL_CHANGED)
 
 
-async def _get(connection: "Connection", organization: OrganizationId, schedule_id: UUID) -> OwnedSchedule:
+async def _get(connection: "PooledConnection", organization: OrganizationId, schedule_id: UUID) -> OwnedSchedule:
     row = await connection.fetchrow(_PAGE, organization, [schedule_id], None, None, 1)
     if row is None:
         raise PermanentError(
@@ -145,7 +143,7 @@ async def _get(connection: "Connection", organization: OrganizationId, schedule_
     return owned_schedule_from_row(row)
 
 
-async def _hold(connection: "Connection", organization: OrganizationId, schedule_id: UUID) -> OwnedSchedule:
+async def _hold(connection: "PooledConnection", organization: OrganizationId, schedule_id: UUID) -> OwnedSchedule:
     """The schedule, locked, if it may be edited here."""
     await connection.execute(_HOLD, organization, schedule_id)
     found = await _get(connection, organization, schedule_id)
@@ -158,7 +156,7 @@ async def _hold(connection: "Connection", organization: OrganizationId, schedule
 
 
 async def _require_free_code(
-    connection: "Connection", declaration: ScheduleDeclaration, schedule_id: UUID | None
+    connection: "PooledConnection", declaration: ScheduleDeclaration, schedule_id: UUID | None
 ) -> None:
     if await connection.fetchval(_CODE_IS_TAKEN, declaration.organization, declaration.code, schedule_id):
         raise PermanentError(
@@ -167,7 +165,7 @@ async def _require_free_code(
         )
 
 
-async def _note(connection: "Connection", action: str, subject: OwnedSchedule, actor: str) -> None:
+async def _note(connection: "PooledConnection", action: str, subject: OwnedSchedule, actor: str) -> None:
     declaration = subject.schedule.declaration
     await write_audit(
         connection,

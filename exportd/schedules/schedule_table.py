@@ -18,14 +18,14 @@ from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.job import JobId
 from exportd.model.reason import Reason
-from exportd.model.schedule import Origin, Schedule, ScheduleDeclaration
+from exportd.model.schedule import CONFIGURATION, Origin, Schedule, ScheduleDeclaration
 from exportd.schedules import calendar, reconciliation
 from exportd.schedules.schedule_record import rule_to_json, schedule_from_row
 
 if TYPE_CHECKING:
     import asyncpg
 
-    Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+    from exportd.database.connector import Pool, PooledConnection
 
 _SQL = queries.load("schedules")
 _LOCK_RECONCILING = _SQL["lock_reconciling"]
@@ -44,9 +44,6 @@ _MOVE_ON = _SQL["move_on"]
 _UNFINISHED_JOB = _SQL["unfinished_job"]
 _TELL_CHANGED = _SQL["tell_changed"]
 
-CONFIGURATION = "configuration"
-"""Who made what the configuration declares."""
-
 
 @dataclass(frozen=True, slots=True)
 class ReconcileResult:
@@ -61,7 +58,7 @@ class ReconcileResult:
 class ScheduleTable:
     """``exportd.schedule``: nobody else queues a schedule's jobs. ``OwnedScheduleTable`` writes what the API makes."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    def __init__(self, pool: "Pool") -> None:
         self._pool = pool
 
     async def reconcile(self, declarations: Iterable[ScheduleDeclaration], *, now: datetime) -> ReconcileResult:
@@ -133,19 +130,19 @@ class ScheduleTable:
                 # It ended in between.
 
     @asynccontextmanager
-    async def _transaction(self, doing: str) -> "AsyncIterator[Connection]":
+    async def _transaction(self, doing: str) -> "AsyncIterator[PooledConnection]":
         async with self._connection(doing) as connection, connection.transaction(isolation="read_committed"):
             yield connection
 
     @asynccontextmanager
-    async def _connection(self, doing: str) -> "AsyncIterator[Connection]":
+    async def _connection(self, doing: str) -> "AsyncIterator[PooledConnection]":
         with translated(doing):
             async with self._pool.acquire() as connection:
                 yield connection
 
 
 async def insert(
-    connection: "Connection",
+    connection: "PooledConnection",
     declaration: ScheduleDeclaration,
     now: datetime,
     *,
@@ -167,7 +164,7 @@ async def insert(
 
 
 async def edit(
-    connection: "Connection",
+    connection: "PooledConnection",
     plan: reconciliation.Edit,
     now: datetime,
     *,
@@ -182,7 +179,7 @@ async def edit(
     return schedule_from_row(_present(row))
 
 
-async def delete(connection: "Connection", schedule_id: UUID, now: datetime) -> None:
+async def delete(connection: "PooledConnection", schedule_id: UUID, now: datetime) -> None:
     """Take a locked schedule away. Its jobs stay, and one that runs goes on."""
     await connection.execute(_DELETE, schedule_id, now)
     await connection.execute(_DROP_POSITIONS, schedule_id, [])
@@ -207,7 +204,7 @@ def _present(row: "asyncpg.Record | None") -> "asyncpg.Record":
 
 
 async def _queue_job(
-    connection: "Connection", schedule_id: UUID, *, due_at: datetime | None, now: datetime | None
+    connection: "PooledConnection", schedule_id: UUID, *, due_at: datetime | None, now: datetime | None
 ) -> JobId | None:
     row = await connection.fetchrow(_QUEUE_JOB, schedule_id, due_at, now)
     return None if row is None else JobId(row["id"])

@@ -34,7 +34,7 @@ router = APIRouter(
 async def list_destinations(
     tenant: Reading,
     using: Using,
-    ids: Ids = [],  # noqa: B006 - FastAPI copies it
+    ids: Ids,
     page_size: Annotated[int, Query(alias="pageSize", ge=1, le=200)] = DEFAULT_PAGE_SIZE,
     next_token: NextToken = None,
 ) -> DestinationPage:

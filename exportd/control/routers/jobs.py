@@ -37,7 +37,7 @@ _DATE_TIME = WithJsonSchema({"type": "string", "format": "date-time"})
 async def list_jobs(  # noqa: PLR0917 - FastAPI passes them by name
     tenant: Reading,
     using: Using,
-    ids: Ids = [],  # noqa: B006 - FastAPI copies it
+    ids: Ids,
     schedule_id: Annotated[str | None, Query(alias="scheduleId")] = None,
     status: Status | None = None,
     created_start: Annotated[str | None, _DATE_TIME, Query(alias="dateCreatedStart", description="Inclusive.")] = None,

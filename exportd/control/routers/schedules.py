@@ -44,7 +44,7 @@ router = APIRouter(
 async def list_schedules(
     tenant: Reading,
     using: Using,
-    ids: Ids = [],  # noqa: B006 - FastAPI copies it
+    ids: Ids,
     page_size: Annotated[int, Query(alias="pageSize", ge=1, le=100)] = DEFAULT_PAGE_SIZE,
     next_token: NextToken = None,
 ) -> SchedulePage:
