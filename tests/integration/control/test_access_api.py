@@ -202,6 +202,17 @@ class TestLimits:
         assert int(refused.headers["retry-after"]) >= 1
         assert "50 requests a second" in refused.json()["message"]
 
+    async def test_an_address_may_ask_for_so_many_tokens_a_second(
+        self, api: Room, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(api.using.token_limit, "_limit", 5)
+        wrong = ("00000000-0000-4000-8000-000000000000", "guess")
+        answers = await asyncio.gather(*(api.tcp.post("/oauth/token", auth=wrong, json=GRANT) for _ in range(100)))
+        statuses = [each.status_code for each in answers]
+        assert set(statuses) == {401, 429}
+        refused = next(each for each in answers if each.status_code == 429)
+        assert "tokens a second" in refused.json()["message"]
+
     async def test_users_of_the_machine_are_not_limited(self, api: Room) -> None:
         answers = await asyncio.gather(*(api.http.get(path(ACME, "jobs")) for _ in range(200)))
         assert {each.status_code for each in answers} == {200}
