@@ -79,6 +79,10 @@ class DirectoryFiles:
         finally:
             os.close(descriptor)
 
+    def require_upload(self, upload: Upload) -> None:
+        """Raises UploadGoneError when there is no such upload."""
+        os.close(self._open_data(upload))
+
     def complete(self, upload: Upload, tail: bytes, size_bytes: int) -> ObjectInfo:
         """Make an upload visible; also when an earlier call did but could not say so."""
         path = self.path(upload.key)

@@ -1,6 +1,7 @@
 """A store that keeps everything in memory: for tests and for trying things out."""
 
 import itertools
+import zlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -54,7 +55,17 @@ class MemoryStore:
         if len(data) != self._limits.piece_bytes:
             raise AssertionError(f"a piece has {len(data)} bytes instead of {self._limits.piece_bytes}")
         pending.pieces[number] = bytes(data)
-        return Piece(number, len(data), tag=f"tag-{number}")
+        return _piece(number, data)
+
+    async def pieces(self, upload: Upload) -> Sequence[Piece]:
+        await anyio.lowlevel.checkpoint()
+        pending = self._uploads.get(upload.id)
+        if pending is None:
+            raise UploadGoneError(upload, self._name)
+        return [_piece(number, data) for number, data in sorted(pending.pieces.items())]
+
+    def recognise(self, piece: Piece, data: bytes) -> Piece | None:
+        return piece if piece == _piece(piece.number, data) else None
 
     async def complete(self, upload: Upload, pieces: Sequence[Piece], tail: bytes) -> ObjectInfo:
         await anyio.lowlevel.checkpoint()
@@ -127,3 +138,8 @@ class MemoryStore:
         except ValueError as error:
             raise PermanentError(f"{self._name}: {error}.", reason=Reason.DESTINATION_REFUSED) from error
         return key
+
+
+def _piece(number: int, data: bytes) -> Piece:
+    checksum = zlib.crc32(data)
+    return Piece(number, len(data), tag=f"tag-{number}-{checksum}", checksum=checksum)

@@ -7,15 +7,16 @@ all of it can.
 
 What every implementation owes its callers (the conformance suite checks it):
 
-- Each method may be called again with the same arguments after it failed, also when it is unknown whether
-it took
+- Each method may be called again with the same arguments after it failed, also when it is unknown whether it took
   effect: the second call succeeds if the first one did.
 - Foreign errors come out as TransientError (trying again may help) or PermanentError (a person has to change
   something), with a sentence that names the place; nothing else.
-- Methods may be called at the same time, except that a store with ``pieces_in_order`` gets the pieces of
-one upload
+- Methods may be called at the same time, except that a store with ``pieces_in_order`` gets the pieces of one upload
   one after the other.
-- A cancelled call leaves nothing behind that ``list_uploads`` and ``abort`` could not clean up.
+- A cancelled call leaves nothing behind that ``list_uploads`` and ``abort`` could not clean up; where a store cannot
+  list uploads, the caller has to remember them.
+
+After a crash an upload goes on: ``pieces`` says what is in, and ``recognise`` whether that is what the file holds.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -75,13 +76,14 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece that is in. ``number`` counts from 1; ``tag`` is what the store wants to hear again at the
-    end.
+    """A piece that is in. ``number`` counts from 1; ``tag`` is what the store wants to hear again at the end, and
+    ``checksum`` the CRC of its bytes that the store reckons with, if it does.
     """
 
     number: int
     size_bytes: int
     tag: str = ""
+    checksum: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,20 @@ class Store(Protocol):
         """Upload piece ``number`` (from 1), of exactly ``limits.piece_bytes`` bytes.
 
         Raises UploadGoneError when there is no such upload any more.
+        """
+        ...
+
+    async def pieces(self, upload: Upload) -> Sequence[Piece]:
+        """The pieces that are in, by number: only whole ones.
+
+        Raises UploadGoneError when there is no such upload any more.
+        """
+        ...
+
+    def recognise(self, piece: Piece, data: bytes) -> Piece | None:
+        """What ``piece`` would return for ``data``, if that is what the piece found by ``pieces`` holds; else None.
+
+        A store that cannot tell one content from another until the end trusts, and refuses in ``complete``.
         """
         ...
 

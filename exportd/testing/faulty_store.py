@@ -18,7 +18,9 @@ from exportd.model.reason import Reason
 from exportd.stores.layout import ObjectKey
 from exportd.stores.store import ObjectInfo, Piece, Store, StoreLimits, Upload
 
-Method = Literal["start", "piece", "complete", "abort", "put", "head", "read", "list", "delete", "list_uploads"]
+Method = Literal[
+    "start", "piece", "pieces", "complete", "abort", "put", "head", "read", "list", "delete", "list_uploads"
+]
 
 T = TypeVar("T")
 
@@ -70,6 +72,12 @@ class FaultyStore:
 
     async def piece(self, upload: Upload, number: int, data: bytes) -> Piece:
         return await self._call("piece", upload.key, lambda: self.inner.piece(upload, number, data))
+
+    async def pieces(self, upload: Upload) -> Sequence[Piece]:
+        return await self._call("pieces", upload.key, lambda: self.inner.pieces(upload))
+
+    def recognise(self, piece: Piece, data: bytes) -> Piece | None:
+        return self.inner.recognise(piece, data)
 
     async def complete(self, upload: Upload, pieces: Sequence[Piece], tail: bytes) -> ObjectInfo:
         return await self._call("complete", upload.key, lambda: self.inner.complete(upload, pieces, tail))

@@ -11,6 +11,7 @@ from exportd.stores.layout import ObjectKey
 from exportd.stores.store import ObjectInfo, Piece, Store, Upload, UploadGoneError
 
 KEY = ObjectKey("exports/orgId=org%2F1/date=2026-03-09/hour=04/type=account/part.csv.gz")
+OTHER_KEY = ObjectKey("exports/orgId=org%2F1/date=2026-03-09/hour=05/type=account/part.csv.gz")
 
 
 def content_of(size_bytes: int) -> bytes:
@@ -189,6 +190,45 @@ async def test_an_upload_is_continued_from_its_written_form(store: Store) -> Non
     pieces, tail = await send_pieces(store, again, content)
     await store.complete(again, pieces, tail)
     assert await read(store, KEY) == content
+
+
+async def test_pieces_that_are_in_are_found_again_and_recognised(store: Store) -> None:
+    size_bytes = store.limits.piece_bytes
+    content = content_of(2 * size_bytes + 5)
+    upload = await store.start(KEY)
+    sent, tail = await send_pieces(store, upload, content)
+    found = await store.pieces(Upload.from_json(upload.as_json()))
+    # A store may have forgotten some, but never tells of others.
+    assert [piece.number for piece in found] == [1, 2][: len(found)]
+    recognised = [store.recognise(each, content[(each.number - 1) * size_bytes :][:size_bytes]) for each in found]
+    assert recognised == sent[: len(found)]
+    assert await store.pieces(await store.start(OTHER_KEY)) == type(found)()
+    again = [await store.piece(upload, number, content[(number - 1) * size_bytes :][:size_bytes]) for number in (1, 2)]
+    await store.complete(upload, [*sent[: len(found)], *again[len(found) :]], tail)
+    assert await read(store, KEY) == content
+
+
+async def test_another_content_is_not_delivered_for_this_one(store: Store) -> None:
+    """Pieces of an earlier content are not recognised, or completing them is refused; it never becomes visible."""
+    size_bytes = store.limits.piece_bytes
+    old, new = content_of(size_bytes + 5), content_of(size_bytes + 6)[: size_bytes + 5]
+    upload = await store.start(KEY)
+    await send_pieces(store, upload, old)
+    found = await store.pieces(upload)
+    recognised = [store.recognise(each, new[:size_bytes]) for each in found]
+    if None in recognised or not found:
+        return
+    pieces = [each for each in recognised if each is not None]
+    with pytest.raises(UploadGoneError):
+        await store.complete(upload, pieces, new[size_bytes:])
+    assert await store.head(KEY) is None
+
+
+async def test_the_pieces_of_an_aborted_upload_are_gone(store: Store) -> None:
+    upload = await store.start(KEY)
+    await store.abort(upload)
+    with pytest.raises(UploadGoneError):
+        await store.pieces(upload)
 
 
 async def test_an_upload_keeps_its_id_out_of_logs(store: Store) -> None:

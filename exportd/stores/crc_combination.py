@@ -1,0 +1,52 @@
+"""The CRC of a whole from those of its pieces. Pure.
+
+Pieces of a file go up in any order and are checked one by one; the whole is checked by a CRC that nobody has read the
+file again for. A CRC is linear: appending n bytes multiplies what was before by x^(8n), modulo the polynomial. So the
+first CRC is multiplied by that power, found by squaring, and the second is added.
+"""
+
+from collections.abc import Iterable
+from enum import IntEnum
+from functools import reduce
+
+
+class Polynomial(IntEnum):
+    """The polynomials of 32 bits in their reflected form."""
+
+    CRC32 = 0xEDB88320
+    """zlib's, which S3 compares."""
+    CRC32C = 0x82F63B78
+    """Castagnoli's, which Google Cloud Storage compares."""
+
+
+_ONE = 1 << 31
+"""x^0: in the reflected form the highest bit is the lowest power."""
+
+
+def combine(pieces: Iterable[tuple[int, int]], polynomial: Polynomial) -> int:
+    """The CRC of pieces in their order, each given by its CRC and its length in bytes."""
+    return reduce(lambda whole, piece: _append(whole, *piece, polynomial), pieces, 0)
+
+
+def _append(first: int, second: int, size_bytes: int, polynomial: Polynomial) -> int:
+    return _multiply(first, _power_of_x(8 * size_bytes, polynomial), polynomial) ^ second
+
+
+def _power_of_x(exponent: int, polynomial: Polynomial) -> int:
+    result, square = _ONE, _ONE >> 1
+    while exponent:
+        if exponent & 1:
+            result = _multiply(result, square, polynomial)
+        square = _multiply(square, square, polynomial)
+        exponent >>= 1
+    return result
+
+
+def _multiply(one: int, other: int, polynomial: Polynomial) -> int:
+    """The product of two polynomials, modulo ``polynomial``."""
+    product = 0
+    for bit in range(31, -1, -1):
+        if one >> bit & 1:
+            product ^= other
+        other = other >> 1 ^ (polynomial if other & 1 else 0)
+    return product
