@@ -7,7 +7,6 @@ first CRC is multiplied by that power, found by squaring, and the second is adde
 
 from collections.abc import Iterable
 from enum import IntEnum
-from functools import reduce
 
 
 class Polynomial(IntEnum):
@@ -25,11 +24,10 @@ _ONE = 1 << 31
 
 def combine(pieces: Iterable[tuple[int, int]], polynomial: Polynomial) -> int:
     """The CRC of pieces in their order, each given by its CRC and its length in bytes."""
-    return reduce(lambda whole, piece: _append(whole, *piece, polynomial), pieces, 0)
-
-
-def _append(first: int, second: int, size_bytes: int, polynomial: Polynomial) -> int:
-    return _multiply(first, _power_of_x(8 * size_bytes, polynomial), polynomial) ^ second
+    whole = 0
+    for checksum, size_bytes in pieces:
+        whole = _multiply(whole, _power_of_x(8 * size_bytes, polynomial), polynomial) ^ checksum
+    return whole
 
 
 def _power_of_x(exponent: int, polynomial: Polynomial) -> int:
