@@ -1,27 +1,27 @@
-"""The destinations that the configuration declares, opened: a store and the layout of keys in it."""
+"""The destinations that the configuration and the API declare, opened: a store and the layout of keys in it."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import uuid4
 
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
-from exportd.settings.schema import DestinationSettings
-from exportd.stores.directory_store import DirectoryStore
-from exportd.stores.layout import Layout, ObjectKey, PartitionOrder, organization_folder
+from exportd.stores.circuit import Circuit
+from exportd.stores.layout import Layout, ObjectKey, organization_folder
 from exportd.stores.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where files of an organization go, and by which keys."""
+    """Where files of an organization go, and by which keys; ``circuit`` remembers how it did lately."""
 
     organization: OrganizationId
     code: DestinationCode
     store: Store
     layout: Layout
+    circuit: Circuit = field(default_factory=Circuit)
 
     async def probe(self) -> None:
         """Write a small object, look at it and remove it. Raises what the store says when that does not work."""
@@ -34,14 +34,9 @@ class Destination:
 class Destinations:
     """Finds a destination by organization and code. One organization never gets another's."""
 
-    def __init__(self, destinations: Iterable[Destination]) -> None:
+    def __init__(self, destinations: Iterable[Destination] = ()) -> None:
         self._destinations = {(each.organization, each.code): each for each in destinations}
         self._retired: list[Destination] = []
-
-    @classmethod
-    def of(cls, settings: Iterable[DestinationSettings]) -> "Destinations":
-        """Open what the configuration declares. Nothing is touched yet."""
-        return cls(_open(each) for each in settings)
 
     def get(self, organization: OrganizationId, code: DestinationCode) -> Destination:
         """The destination; PermanentError DESTINATION_MISSING when it is not declared any more."""
@@ -72,12 +67,3 @@ class Destinations:
         """Give the stores' connections back."""
         for each in (*self._destinations.values(), *self._retired):
             await each.store.aclose()
-
-
-def _open(settings: DestinationSettings) -> Destination:
-    return Destination(
-        organization=OrganizationId(settings.organization),
-        code=DestinationCode(settings.code),
-        store=DirectoryStore(settings.directory),
-        layout=Layout(settings.prefix, PartitionOrder(settings.partition_order)),
-    )

@@ -25,6 +25,7 @@ LAYERS = (
     ("catalog",),  # reads the live tables, so it stands on the database
     STATIONS,
     ("destinations",),
+    ("destination_opener",),
     ("extractor", "deliverer", "cleaner"),
     ("pipeline",),
     ("control",),

@@ -11,7 +11,8 @@ from exportd.catalog.names import LONGEST_ENTITY_CODE, LONGEST_FIELD_NAME_BYTES
 from exportd.catalog.table_names import parse_table_name
 from exportd.model.entity import DELETED_FIELD, TableName
 from exportd.settings.codes import check_name
-from exportd.settings.schema import Section, check_not_empty
+from exportd.settings.schema import check_not_empty
+from exportd.settings.section import Section
 
 FieldType = Literal["string", "integer", "float", "boolean", "json"]
 FieldFormat = Literal["uuid", "date", "date-time"]

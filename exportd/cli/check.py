@@ -15,7 +15,7 @@ from exportd.cli.output import print_line
 from exportd.control.access import group_ids
 from exportd.database.connector import Connection, Connector
 from exportd.database.migrator import pending
-from exportd.destinations import Destinations
+from exportd.destination_opener import DestinationOpener
 from exportd.model.errors import ExportdError, SettingsError
 from exportd.settings.directory_checker import check_directories
 from exportd.settings.schema import Settings
@@ -46,7 +46,7 @@ async def _problems(settings: Settings, catalog: Catalog) -> AsyncIterator[str]:
         group_ids((*control.operators, *control.admins, *([control.group] if control.group else [])))
     except SettingsError as error:
         yield error.sentence
-    for destination in Destinations.of(settings.destination):
+    for destination in DestinationOpener(settings).open_all():
         try:
             await destination.probe()
         except ExportdError as error:

@@ -19,6 +19,7 @@ from exportd.control.destination_table import DestinationTable
 from exportd.daemon.declared_destinations import open_declared
 from exportd.database.connector import Connector, Pool
 from exportd.deliverer import Deliverer
+from exportd.destination_opener import DestinationOpener
 from exportd.destinations import Destinations
 from exportd.extractor import Extractor
 from exportd.jobs.dispatcher import Dispatcher
@@ -68,7 +69,8 @@ class Components:
 async def assembled(settings: Settings, catalog: Catalog, connector: Connector) -> AsyncIterator[Components]:
     """Everything, with the spool and the connections open until the block ends."""
     clock = SystemClock()
-    destinations = Destinations.of(settings.destination)
+    opener = DestinationOpener(settings)
+    destinations = opener.open_all()
     spool = Spool(
         settings.spool.directory,
         budget_bytes=settings.spool.budget,
@@ -88,6 +90,7 @@ async def assembled(settings: Settings, catalog: Catalog, connector: Connector) 
                 control_pool=control_pool,
                 spool=spool,
                 destinations=destinations,
+                opener=opener,
                 clock=clock,
             )
         finally:
@@ -103,6 +106,7 @@ def _components(
     control_pool: Pool,
     spool: Spool,
     destinations: Destinations,
+    opener: DestinationOpener,
     clock: Clock,
 ) -> Components:
     jobs, schedules = JobTable(pool), ScheduleTable(pool)
@@ -147,7 +151,9 @@ def _components(
         clock=clock,
     )
     ticker = Ticker(schedules, clock)
-    refresher = DestinationRefresher(DestinationTable(control_pool), destinations, open_declared, clock)
+    refresher = DestinationRefresher(
+        DestinationTable(control_pool), destinations, lambda declaration: open_declared(declaration, opener), clock
+    )
 
     def on_event(kind: str) -> None:
         """An event says who has to look again; ``reconnected`` means that anything may have happened."""

@@ -6,11 +6,12 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from exportd.control.destination_record import DestinationDeclaration
-from exportd.destinations import Destination, Destinations
+from exportd.destination_opener import DestinationOpener
+from exportd.destinations import Destination
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import SettingsError
 from exportd.model.schedule import DestinationCode
-from exportd.settings.schema import DestinationSettings
+from exportd.settings.destination_schema import DestinationSettings
 
 _KEPT = (
     *("type", "directory", "bucket", "prefix", "partition_order"),
@@ -31,16 +32,16 @@ def declared(settings: Iterable[DestinationSettings]) -> tuple[DestinationDeclar
     )
 
 
-def open_declared(declaration: DestinationDeclaration) -> Destination:
+def open_declared(declaration: DestinationDeclaration, opener: DestinationOpener) -> Destination:
     """A destination that was made through the API. Nothing is touched yet. Raises SettingsError when it cannot be."""
     document = {**declaration.settings, "organization": declaration.organization, "code": declaration.code}
     try:
-        settings = _ADAPTER.validate_python(document)
+        settings: DestinationSettings = _ADAPTER.validate_python(document)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         place = ".".join(str(step) for step in first["loc"])
         raise SettingsError.of(first["msg"], where=place) from error
-    return next(iter(Destinations.of([settings])))
+    return opener.open(settings)
 
 
 def _settings(settings: DestinationSettings) -> Mapping[str, Any]:

@@ -1,6 +1,7 @@
 """What becomes of a job whose attempt raised an error. Pure.
 
-    TransientError           another attempt, later and later, until the limit of attempts is reached
+    TransientError           another attempt, later and later, until the limit of attempts is reached;
+                             not before the time that the error names
     PermanentError           FAILED, with the error's reason and sentence
     SettingsError            the same: a person must change something first
     anything else            FAILED with reason BUG
@@ -64,7 +65,8 @@ def decide(error: BaseException, *, attempt: int, limit: int, random: float) -> 
     if attempt >= limit:
         tries = "the only attempt" if limit == 1 else f"{attempt} attempts"
         return Fail(leading.reason, f"{_closed(leading.sentence)} Gave up after {tries}.")
-    return Retry(delay_s(attempt, random), leading.reason, leading.sentence)
+    after_s = max(delay_s(attempt, random), min(leading.retry_after_s or 0.0, LONGEST_DELAY_S))
+    return Retry(after_s, leading.reason, leading.sentence)
 
 
 def leading_error(error: BaseException) -> BaseException:

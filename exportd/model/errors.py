@@ -27,7 +27,11 @@ class ExportdError(Exception):
 
 
 class TransientError(ExportdError):
-    """Trying again later may help."""
+    """Trying again later may help; after ``retry_after_s`` seconds, if whoever failed has said so."""
+
+    def __init__(self, sentence: str, *, reason: Reason, retry_after_s: float | None = None) -> None:
+        super().__init__(sentence, reason=reason)
+        self.retry_after_s = retry_after_s
 
 
 class PermanentError(ExportdError):

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from exportd.model.errors import Problem
+from exportd.settings.destination_schema import DirectoryDestination
 from exportd.settings.lines import KeyPath
 from exportd.settings.schema import Settings
 
@@ -20,6 +21,7 @@ def check_directories(settings: Settings) -> list[Problem]:
     directories += [
         (("destination", index, "directory"), destination.directory)
         for index, destination in enumerate(settings.destination)
+        if isinstance(destination, DirectoryDestination)
     ]
     sentences = ((path, _sentence(directory)) for path, directory in directories)
     return [settings.document.problem(path, sentence) for path, sentence in sentences if sentence]

@@ -23,9 +23,9 @@ from exportd.settings.schema import (
     ALL_ENTITIES,
     CatalogSettings,
     ScheduleSettings,
-    Section,
     Settings,
 )
+from exportd.settings.section import Section
 from exportd.settings.sentences import problems_of
 
 

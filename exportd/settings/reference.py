@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from exportd.settings.schema import Settings
+from exportd.settings.sentences import models_in
 from exportd.settings.sizes import format_size, parse_size
 
 _INTRODUCTION = """\
@@ -50,18 +51,16 @@ def key_table(model: type[BaseModel]) -> str:
 
 def _sections() -> Iterator[str]:
     for name, field in Settings.model_fields.items():
-        section = _model(field.annotation)
+        models = models_in(field.annotation)
         header = f"[[{name}]]" if get_origin(field.annotation) is tuple else f"[{name}]"
         yield f"## `{header}`\n"
-        yield f"{_one_line(section.__doc__)}\n"
-        yield key_table(section)
-
-
-def _model(annotation: Any) -> type[BaseModel]:
-    """The section itself, or that of a list of sections."""
-    return next(
-        each for each in (annotation, *get_args(annotation)) if isinstance(each, type) and issubclass(each, BaseModel)
-    )
+        if len(models) > 1:
+            yield f"{_one_line(field.description)} Of one of these kinds:\n"
+        for model in models:
+            if len(models) > 1:
+                yield f"### `{header}` with `type = {_value(model.model_fields['type']).strip('`')}`\n"
+            yield f"{_one_line(model.__doc__)}\n"
+            yield key_table(model)
 
 
 def _value(field: FieldInfo) -> str:

@@ -7,59 +7,21 @@ part of the sentences about missing keys.
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
 from exportd.model.schedule import Cron, ExportFormat, Interval, Rule, Unit
 from exportd.settings.addresses import check_listen, check_public_url, is_loopback
-from exportd.settings.codes import check_code, check_name, check_organization, check_prefix
+from exportd.settings.destination_schema import DestinationSettings, GcsSettings, S3Settings
 from exportd.settings.document import Document
 from exportd.settings.lines import Lines
 from exportd.settings.secrets import mask_secrets
-from exportd.settings.sizes import parse_size
+from exportd.settings.section import Code, FilePath, Name, OptionalFilePath, Organization, Section, SizeBytes
 
 ALL_ENTITIES = "ALL"
 """In a schedule's ``entities``: every entity of the catalog, also those that are added later."""
 
 
 Item = TypeVar("Item")
-
-
-class Section(BaseModel):
-    """A table of the configuration: unknown keys are errors, and a text is never taken for a number."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        use_attribute_docstrings=True,
-        allow_inf_nan=False,
-        hide_input_in_errors=True,
-        validate_default=True,
-    )
-
-
-def _absolute(value: object, info: ValidationInfo) -> object:
-    """Paths are relative to the configuration file's folder, which the loader hands in as the context."""
-    match value:
-        case Path():
-            path = value
-        case str() if value.startswith("~"):
-            raise ValueError("should be a whole path: ~ is not expanded here")
-        case str() if value and "\x00" not in value:
-            path = Path(value)
-        case _:
-            raise ValueError("should be a path in quotes")
-    folder = (info.context or {}).get("folder")
-    return path if folder is None else folder / path
 
 
 def check_dsn(dsn: str) -> str:
@@ -80,18 +42,6 @@ def check_not_empty(items: tuple[Item, ...]) -> tuple[Item, ...]:
 
 def _as_list(value: object) -> object:
     return [value] if value == ALL_ENTITIES else value
-
-
-def _absolute_if_given(value: object, info: ValidationInfo) -> object:
-    return None if value is None or value == "" else _absolute(value, info)
-
-
-FilePath = Annotated[Path, BeforeValidator(_absolute)]
-OptionalFilePath = Annotated[Path | None, BeforeValidator(_absolute_if_given)]
-SizeBytes = Annotated[int, BeforeValidator(parse_size)]
-Code = Annotated[str, AfterValidator(check_code)]
-Organization = Annotated[str, AfterValidator(check_organization)]
-Name = Annotated[str, AfterValidator(check_name)]
 
 
 class DatabaseSettings(Section):
@@ -258,32 +208,6 @@ class LogSettings(Section):
     """`console` for people, `json` (one object a line) for programs; `auto` is `console` on a terminal."""
 
 
-class DestinationSettings(Section):
-    """Where files are delivered: a directory, such as a mounted share. Other kinds follow."""
-
-    code: Code
-    """The name that schedules use; unique within the organization."""
-
-    organization: Organization
-    """Whose files may go there: the `orgId` of paths and the value of the tenant columns."""
-
-    name: Name | None = None
-    """A name for people to read; the code when left out."""
-
-    type: Literal["DIRECTORY"] = "DIRECTORY"
-    """The kind of destination."""
-
-    directory: FilePath
-    """The directory that receives the files. It has to be there: beside a share that is not mounted nothing is
-    written."""
-
-    prefix: Annotated[str, AfterValidator(check_prefix)] = ""
-    """A folder inside it, for all files of this destination."""
-
-    partition_order: Literal["TIME_FIRST", "TYPE_FIRST"] = "TIME_FIRST"
-    """Whether paths read `…/date=…/hour=…/type=…/` or `…/type=…/date=…/hour=…/`."""
-
-
 class ScheduleSettings(Section):
     """What is exported when. Give `unit` and `period` (and perhaps `offset`), or `cron`. All times are
     UTC.
@@ -357,6 +281,12 @@ class Settings(Section):
 
     log: LogSettings = Field(default_factory=LogSettings)
     """What the daemon says."""
+
+    s3: S3Settings = Field(default_factory=S3Settings)
+    """What all S3 destinations share."""
+
+    gcs: GcsSettings = Field(default_factory=GcsSettings)
+    """What all destinations in Google Cloud Storage share."""
 
     destination: Annotated[tuple[DestinationSettings, ...], Field(strict=False)] = ()
     """Where files are delivered."""

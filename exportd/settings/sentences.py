@@ -9,7 +9,7 @@ from datetime import date, time
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from exportd.model.errors import Problem
@@ -32,16 +32,16 @@ _EXPECTED = {
 
 
 def problems_of(error: ValidationError, *, document: Document, model: type[BaseModel]) -> list[Problem]:
-    """One problem per fault, in the order of the lines. ``model`` is what the document was validated
-    against.
-    """
+    """One problem per fault, in the order of the lines. ``model`` is what the document was validated against."""
     found = []
     for detail in error.errors(include_url=False):
-        path = _path_in(detail["loc"], model)
+        path, owner = _locate(detail["loc"], model)
         if detail["type"] == "extra_forbidden":
-            problem = document.problem(path, _unknown_key(path, model), about=path[:-1])
+            problem = document.problem(path, _unknown_key(path, owner, model), about=path[:-1])
+        elif detail["type"] == "union_tag_invalid":
+            problem = document.problem((*path, "type"), _unknown_kind(detail["ctx"]))
         else:
-            problem = document.problem(path, _sentence(detail, path, model))
+            problem = document.problem(path, _sentence(detail, path, owner))
         found.append(problem)
     return sorted_by_line(found)
 
@@ -74,18 +74,18 @@ def _printable(text: str) -> str:
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
-def _sentence(detail: ErrorDetails, path: KeyPath, model: type[BaseModel]) -> str:
+def _sentence(detail: ErrorDetails, path: KeyPath, owner: type[BaseModel] | None) -> str:
     kind = detail["type"]
     context: dict[str, Any] = detail.get("ctx", {})
     if kind == "missing":
-        return f"is missing: {_explanation(path, model)}"
+        return f"is missing: {_explanation(path, owner)}"
     if kind == "value_error":  # raised by our own validators, whose words are sentences already
         return str(context["error"])
     given = describe(detail["input"], key=next((step for step in reversed(path) if isinstance(step, str)), ""))
     if kind in {"literal_error", "enum"}:
         return _not_one_of(detail["input"], _choices(context["expected"]), given)
     expected = _EXPECTED.get(kind) or _expected(kind, context, path, detail["input"])
-    return f"should be {expected or _explanation(path, model)}, but is {given}"
+    return f"should be {expected or _explanation(path, owner)}, but is {given}"
 
 
 def _expected(kind: str, context: dict[str, Any], path: KeyPath, given: object) -> str | None:
@@ -129,9 +129,12 @@ def _table_form(path: KeyPath) -> str:
     return "a table"
 
 
-def _unknown_key(path: KeyPath, model: type[BaseModel]) -> str:
+def _unknown_kind(context: dict[str, Any]) -> str:
+    return _not_one_of(context["tag"], _choices(context["expected_tags"]), describe(context["tag"]))
+
+
+def _unknown_key(path: KeyPath, owner: type[BaseModel] | None, model: type[BaseModel]) -> str:
     key = str(path[-1])
-    owner = _model_at(path[:-1], model)
     known = [] if owner is None else list(owner.model_fields)
     elsewhere = [] if closest(key, known) else [place for place in _places_of(key, model) if place != path]
     if elsewhere:
@@ -141,8 +144,7 @@ def _unknown_key(path: KeyPath, model: type[BaseModel]) -> str:
     return f"unknown key {format_path((key,))}; {hint}"
 
 
-def _explanation(path: KeyPath, model: type[BaseModel]) -> str:
-    owner = _model_at(path[:-1], model)
+def _explanation(path: KeyPath, owner: type[BaseModel] | None) -> str:
     field = owner.model_fields.get(str(path[-1])) if owner is not None else None
     text = " ".join((field.description or "").split()) if field is not None else ""
     return text or "see the documentation of this key"
@@ -153,41 +155,43 @@ def _places_of(key: str, model: type[BaseModel], path: KeyPath = ()) -> Iterator
     for name, field in model.model_fields.items():
         if name == key:
             yield (*path, name)
-        inner = _model_in(field.annotation)
-        if inner is not None:
+        for inner in models_in(field.annotation):
             yield from _places_of(key, inner, (*path, name))
 
 
-def _model_at(path: KeyPath, model: type[BaseModel]) -> type[BaseModel] | None:
-    current: type[BaseModel] | None = model
-    for step in path:
-        if isinstance(step, int) or current is None:
-            continue
-        field = current.model_fields.get(step)
-        current = _model_in(field.annotation) if field is not None else None
-    return current
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model that an annotation is about: itself, or the items of a list, or the first of a union."""
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models that an annotation is about: itself, the items of a list, the variants of a union."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
+        return [annotation]
     if get_origin(annotation) in {tuple, list, Union, UnionType, Annotated}:
-        for argument in get_args(annotation):
-            found = _model_in(argument)
-            if found is not None:
-                return found
-    return None
+        return [model for argument in get_args(annotation) for model in models_in(argument)]
+    return []
 
 
-def _path_in(location: tuple[int | str, ...], model: type[BaseModel]) -> KeyPath:
-    """The key path of an error's location, without the tags that pydantic adds for the variants of a
-    union.
+def _variant(annotation: Any, tag: object) -> type[BaseModel] | None:
+    """The variant of a union that has this tag."""
+    arguments = get_args(annotation)
+    if get_origin(annotation) is Annotated and any(isinstance(each, Tag) and each.tag == tag for each in arguments):
+        return models_in(arguments[0])[0]
+    found = (_variant(each, tag) for each in arguments)
+    return next((each for each in found if each is not None), None)
+
+
+def _locate(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[KeyPath, type[BaseModel] | None]:
+    """The key path of an error's location, without the tags that pydantic adds for the variants of a union; and the
+    table in which its last key stands.
     """
     path: KeyPath = ()
-    for step in location[:-1]:
-        owner = _model_at(path, model)
-        is_key = isinstance(step, int) or (owner is not None and step in owner.model_fields)
-        if is_key:
+    owner: type[BaseModel] | None = model
+    annotation: Any = model
+    for number, step in enumerate(location, 1):
+        field = owner.model_fields.get(str(step)) if owner is not None else None
+        variant = _variant(annotation, step)
+        if variant is not None:
+            owner = variant
+        elif number == len(location) or isinstance(step, int):
             path = (*path, step)
-    return (*path, *location[-1:])
+        elif field is not None:
+            path, annotation = (*path, step), field.annotation
+            owner = next(iter(models_in(annotation)), None)
+    return path, owner

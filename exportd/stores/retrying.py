@@ -2,7 +2,8 @@
 
 Every method of a store may be repeated (see ``store``), so one rule does for all: back off exponentially
 with jitter until the budget is spent, then raise the last error. A permanent error, or an upload that is
-gone, is raised at once.
+gone, is raised at once. Who says when to come again (``Retry-After``) is asked again then, if that is within the
+budget.
 """
 
 from collections.abc import Awaitable, Callable
@@ -29,7 +30,7 @@ class RetryBudget:
     async def call(self, work: Callable[[], Awaitable[T]]) -> T:
         """The result of ``work``. Raises TransientError when the budget is spent, PermanentError at once."""
         async for attempt in stamina.retry_context(
-            on=_worth_repeating,
+            on=self._wait_s,
             attempts=None,
             timeout=self.timeout_s,
             wait_initial=self.first_wait_s,
@@ -40,6 +41,10 @@ class RetryBudget:
                 return await work()
         raise AssertionError("the loop returns or raises")
 
-
-def _worth_repeating(error: Exception) -> bool:
-    return isinstance(error, TransientError) and not isinstance(error, UploadGoneError)
+    def _wait_s(self, error: Exception) -> bool | float:
+        """Whether to repeat; how many seconds later, if the error says so."""
+        if not isinstance(error, TransientError) or isinstance(error, UploadGoneError):
+            return False
+        if error.retry_after_s is None:
+            return True
+        return error.retry_after_s if error.retry_after_s <= self.timeout_s else False

@@ -1,0 +1,215 @@
+"""Where files can be delivered: the kinds of destinations, and what all buckets of a cloud share. Pure."""
+
+import re
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Discriminator, Tag, model_validator
+
+from exportd.settings.codes import check_prefix
+from exportd.settings.section import Code, FilePath, Name, OptionalFilePath, Organization, Section
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]+:role/\S+", re.ASCII)
+
+
+def check_bucket(name: str) -> str:
+    """A bucket's name as both clouds allow it; ValueError otherwise."""
+    if not _BUCKET.fullmatch(name) or ".." in name:
+        raise ValueError(
+            "should be the name of a bucket alone, without s3:// or gs://: 3 to 63 lower-case letters, digits, dots "
+            "and hyphens"
+        )
+    return name
+
+
+def check_role(arn: str) -> str:
+    """The ARN of a role, or nothing; ValueError otherwise."""
+    if arn and not _ROLE.fullmatch(arn):
+        raise ValueError("should be the ARN of a role, such as arn:aws:iam::123456789012:role/exports")
+    return arn
+
+
+def check_endpoint(url: str) -> str:
+    """The address of a store that is not the cloud's own, or nothing; ValueError otherwise."""
+    parts = urlsplit(url)
+    if url and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/") or parts.query):
+        raise ValueError('should be an address without a path, such as "https://s3.example.com:9000"')
+    if parts.username or parts.password:
+        raise ValueError("should hold no credentials; give a profile of the AWS credentials file")
+    return url.rstrip("/")
+
+
+Bucket = Annotated[str, AfterValidator(check_bucket)]
+RoleArn = Annotated[str, AfterValidator(check_role)]
+Endpoint = Annotated[str, AfterValidator(check_endpoint)]
+
+
+class S3Settings(Section):
+    """What all S3 destinations share, also those that are made through the API, which cannot choose it."""
+
+    region: str = ""
+    """The region of buckets that name none; that of the environment or of the profile when left out."""
+
+    endpoint: Endpoint = ""
+    """The address of a store that speaks S3, such as `"https://s3.example.com:9000"`; AWS when left out. Buckets are
+    then named in the path."""
+
+    sts_endpoint: Endpoint = ""
+    """The address at which roles are assumed; the region's own of AWS when left out."""
+
+    profile: str = ""
+    """The profile of the AWS configuration whose credentials are used, directly or to assume the destinations' roles;
+    the standard chain (environment, web identity, container, instance) when left out."""
+
+    ca_file: OptionalFilePath = None
+    """The certificate authority of `endpoint`, in PEM; the machine's own when left out."""
+
+
+class GcsSettings(Section):
+    """What all destinations in Google Cloud Storage share: above all, how this daemon proves who it is.
+
+    Destinations with a workload identity pool exchange a token of the daemon's own identity provider for one of
+    Google's. Where that token comes from is said here, once: give one of the four sources.
+    """
+
+    endpoint: Endpoint = ""
+    """The address of an emulator, for tests; there nobody has to prove anything."""
+
+    token_file: OptionalFilePath = None
+    """A file with the token, kept fresh by somebody else, such as a projected Kubernetes service account token."""
+
+    token_url: str = ""
+    """An address that answers with the token, such as that of a metadata server."""
+
+    token_command: str = ""
+    """A program that prints the token as Google's executable credential source demands."""
+
+    aws: bool = False
+    """The daemon runs on AWS, and its role there is its identity."""
+
+    @model_validator(mode="after")
+    def _check_sources(self) -> "GcsSettings":
+        given = [bool(each) for each in (self.token_file, self.token_url, self.token_command, self.aws)]
+        if sum(given) > 1:
+            raise ValueError("give only one of token_file, token_url, token_command and aws")
+        return self
+
+
+class _Destination(Section):
+    code: Code
+    """The name that schedules use; unique within the organization."""
+
+    organization: Organization
+    """Whose files may go there: the `orgId` of paths and the value of the tenant columns."""
+
+    name: Name | None = None
+    """A name for people to read; the code when left out."""
+
+    prefix: Annotated[str, AfterValidator(check_prefix)] = ""
+    """A folder inside it, for all files of this destination."""
+
+    partition_order: Literal["TIME_FIRST", "TYPE_FIRST"] = "TIME_FIRST"
+    """Whether paths read `…/date=…/hour=…/type=…/` or `…/type=…/date=…/hour=…/`."""
+
+
+class DirectoryDestination(_Destination):
+    """A directory, such as a mounted share."""
+
+    type: Literal["DIRECTORY"] = "DIRECTORY"
+    """The kind of destination."""
+
+    directory: FilePath
+    """The directory that receives the files. It has to be there: beside a share that is not mounted nothing is
+    written."""
+
+
+class S3Destination(_Destination):
+    """A bucket of S3, or of a store that speaks S3."""
+
+    type: Literal["S3"]
+    """The kind of destination."""
+
+    bucket: Bucket
+    """The bucket."""
+
+    role_arn: RoleArn = ""
+    """The role to assume, in the bucket owner's account; the daemon's own credentials write when left out."""
+
+    external_id: str = ""
+    """What the role's trust policy wants to hear (`sts:ExternalId`); the organization when left out."""
+
+    region: str = ""
+    """The bucket's region; that of `[s3]` when left out."""
+
+    endpoint: Endpoint = ""
+    """The address of a store that speaks S3; that of `[s3]` when left out."""
+
+    profile: str = ""
+    """The profile of the AWS configuration whose credentials are used; that of `[s3]` when left out."""
+
+    checksum: Literal["FULL_OBJECT", "PIECES", "NONE"] = "FULL_OBJECT"
+    """Which CRC-32 the store compares: that of each piece and of the whole object (AWS and most others), of each piece
+    (stores that do not know the other), or none."""
+
+    encryption: Literal["BUCKET", "AES256", "KMS"] = "BUCKET"
+    """Who encrypts at rest: as the bucket has it, with keys of S3, or with a key of KMS."""
+
+    kms_key: str = ""
+    """The key of KMS, by its ARN; the account's own for S3 when left out."""
+
+    @model_validator(mode="after")
+    def _check_key(self) -> "S3Destination":
+        if self.kms_key and self.encryption != "KMS":
+            raise ValueError('kms_key is given, but encryption is not "KMS"')
+        return self
+
+
+class GcsDestination(_Destination):
+    """A bucket of Google Cloud Storage. Give a pool and its provider, or a credentials file."""
+
+    type: Literal["GCS"]
+    """The kind of destination."""
+
+    bucket: Bucket
+    """The bucket."""
+
+    project_number: str = ""
+    """The number of the project that the workload identity pool belongs to."""
+
+    pool_id: str = ""
+    """The workload identity pool in which the daemon has an identity."""
+
+    provider_id: str = ""
+    """The pool's provider that vouches for it; the token comes from the source that `[gcs]` names."""
+
+    service_account: str = ""
+    """The e-mail address of a service account to act as; the pool's principal itself when left out."""
+
+    credentials_file: OptionalFilePath = None
+    """A key of a service account, or a credential configuration of workload identity federation, as Google's tools
+    write it. In the configuration only: it names files and addresses that are read."""
+
+    @model_validator(mode="after")
+    def _check_identity(self) -> "GcsDestination":
+        pool = [self.project_number, self.pool_id, self.provider_id]
+        if self.credentials_file is not None and any(pool):
+            raise ValueError("give either credentials_file or project_number, pool_id and provider_id")
+        if any(pool) and not all(pool):
+            raise ValueError("give project_number, pool_id and provider_id together")
+        return self
+
+
+def _kind_of(document: Any) -> str:
+    """Which kind is meant: a directory unless it is said."""
+    kind = document.get("type") if isinstance(document, dict) else getattr(document, "type", None)
+    return "DIRECTORY" if kind is None else str(kind)
+
+
+DestinationSettings = Annotated[
+    Annotated[DirectoryDestination, Tag("DIRECTORY")]
+    | Annotated[S3Destination, Tag("S3")]
+    | Annotated[GcsDestination, Tag("GCS")],
+    Discriminator(_kind_of),
+]
+"""A destination of any kind."""

@@ -1,0 +1,179 @@
+"""Turns what S3, STS or the way there say into what a person can act on. Pure.
+
+Codes are those of the S3 API ("Error responses"); stores that only speak S3 use a part of them, and HEAD requests none
+at all, for their answers have no body: there the HTTP status stands for the code.
+"""
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import aiohttp
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConfigNotFound,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSLError,
+)
+
+from exportd.model.errors import ExportdError, PermanentError, TransientError
+from exportd.model.reason import Reason
+
+_PERMISSIONS = {
+    "PutObject": "s3:PutObject",
+    "CreateMultipartUpload": "s3:PutObject",
+    "UploadPart": "s3:PutObject",
+    "CompleteMultipartUpload": "s3:PutObject",
+    "AbortMultipartUpload": "s3:AbortMultipartUpload",
+    "HeadObject": "s3:GetObject",
+    "GetObject": "s3:GetObject",
+    "ListObjectsV2": "s3:ListBucket",
+    "DeleteObject": "s3:DeleteObject",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+    "ListParts": "s3:ListMultipartUploadParts",
+    "AssumeRole": "sts:AssumeRole",
+}
+
+_PASSING = {
+    *("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "OperationAborted", "Busy"),
+    *("Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests", "TooManyRequestsException"),
+    # Damaged on its way: what arrived is not what was sent.
+    *("BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"),
+}
+_FORBIDDEN = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "UnauthorizedAccess", "403"}
+_CLOCK = "The clock of this host and the store's differ too much: set it right, and keep it so (NTP)."
+_CREDENTIALS = "The credentials are wrong or not active: correct them."
+_EXPIRED = "The credentials have expired: renew them, or use ones that renew themselves (role_arn)."
+_MULTIPART = "The store does not offer this: it has to know the multipart uploads of S3."
+_REGION = "The bucket lies in another region: set `region`"
+_ADVICE = {
+    "NoSuchBucket": "There is no such bucket: create it, or correct `bucket`.",
+    "InvalidBucketName": "Correct `bucket`.",
+    "RequestTimeTooSkewed": _CLOCK,
+    "RequestExpired": _CLOCK,
+    **dict.fromkeys(("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidClientTokenId"), _CREDENTIALS),
+    **dict.fromkeys(("UnrecognizedClientException", "InvalidToken", "AuthFailure", "401"), _CREDENTIALS),
+    **dict.fromkeys(("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"), _EXPIRED),
+    **dict.fromkeys(("PermanentRedirect", "TemporaryRedirect", "301", "307"), _REGION),
+    **dict.fromkeys(("AuthorizationHeaderMalformed", "IllegalLocationConstraintException"), _REGION),
+    **dict.fromkeys(("NotImplemented", "MethodNotAllowed", "501", "405"), _MULTIPART),
+    "EntityTooLarge": "Lower limits.part_size.",
+    "EntityTooSmall": "The store wants larger pieces than exportd sends.",
+    "KeyTooLongError": "Choose a shorter `prefix`.",
+}
+_ROLE_REFUSED = (
+    "The role's trust policy has to allow sts:AssumeRole to exportd's own identity, with the organization's id as "
+    "sts:ExternalId, and exportd's identity needs sts:AssumeRole for the role: grant it, or correct role_arn."
+)
+_LONGEST_MESSAGE = 300
+
+
+def code_of(error: ClientError) -> str:
+    """The store's word for what is wrong, or the HTTP status where it has none."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def status_of(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def translate(error: Exception, place: str, *, doing: str) -> ExportdError:
+    """The error to raise for ``error``, met at ``place`` while ``doing`` something."""
+    match error:
+        case ClientError():
+            return _answered(error, place, doing)
+        case NoCredentialsError() | PartialCredentialsError() | ProfileNotFound() | ConfigNotFound():
+            return PermanentError(
+                f"{place}: there are no AWS credentials for {doing} ({error}). Give exportd's user credentials (the "
+                "environment, a profile, a role of the machine), or name their profile.",
+                reason=Reason.DESTINATION_REFUSED,
+            )
+        case SSLError() | ssl.SSLError() | aiohttp.ClientSSLError():
+            return PermanentError(
+                f"{place}: no secure connection for {doing}: {_last_words(error)}. If the store has a certificate of "
+                "its own, name the authority in ca_file.",
+                reason=Reason.DESTINATION_REFUSED,
+            )
+        case _:
+            return TransientError(
+                f"{place} cannot be reached for {doing}: {_last_words(error)}.", reason=Reason.DESTINATION_UNAVAILABLE
+            )
+
+
+@contextmanager
+def translated(place: str, *, doing: str) -> Iterator[None]:
+    """Raise the errors of the library and of its HTTP in the block as TransientError or PermanentError."""
+    try:
+        yield
+    except (ClientError, BotoCoreError, aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise translate(error, place, doing=doing) from error
+
+
+def _answered(error: ClientError, place: str, doing: str) -> ExportdError:
+    code, status = code_of(error), status_of(error)
+    said = f"{code or 'no code'}, HTTP {status}, request {_request_id(error)}"
+    if code in {"NoSuchKey", "404"}:
+        return PermanentError(f"There is no object at {place} for {doing} ({said}).", reason=Reason.NOT_FOUND)
+    if code in _PASSING or status in {408, 425, 429} or (status >= 500 and code not in _ADVICE):
+        return TransientError(
+            f"{place} failed at {doing}: {_message(error)} ({said}).",
+            reason=Reason.DESTINATION_UNAVAILABLE,
+            retry_after_s=_retry_after_s(error),
+        )
+    return PermanentError(
+        f"{place} refused {doing}: {_message(error)} ({said}). {_advice(error, code)}".rstrip(),
+        reason=Reason.DESTINATION_REFUSED,
+    )
+
+
+def _advice(error: ClientError, code: str) -> str:
+    message = _message(error).lower()
+    advice = _ADVICE.get(code, "")
+    if "kms" in code.lower() or "kms:" in message:
+        advice = "Grant kms:GenerateDataKey and kms:Decrypt for the key, or correct kms_key."
+    elif code in _FORBIDDEN and error.operation_name == "AssumeRole":
+        advice = _ROLE_REFUSED
+    elif code in _FORBIDDEN:
+        wanted = _PERMISSIONS.get(error.operation_name, error.operation_name)
+        advice = (
+            f"Grant {wanted}; `exportd destination check` prints the whole policy. A bucket's policy may also demand "
+            "an encryption (set `encryption`), and object lock may protect the object."
+        )
+    elif advice == _REGION:
+        region = _headers(error).get("x-amz-bucket-region") or error.response.get("Error", {}).get("Region")
+        advice = f'{_REGION} = "{region}".' if region else f"{_REGION}."
+    elif "checksum" in message and not advice:
+        advice = 'The store does not take this checksum: set checksum = "PIECES", or "NONE".'
+    return advice
+
+
+def _message(error: ClientError) -> str:
+    text = str(error.response.get("Error", {}).get("Message", "")) or "it gave no reason"
+    printable = "".join(character if character.isprintable() else " " for character in text).strip().rstrip(".")
+    return printable if len(printable) <= _LONGEST_MESSAGE else f"{printable[:_LONGEST_MESSAGE]}…"
+
+
+def _headers(error: ClientError) -> dict[str, Any]:
+    return dict(error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}))
+
+
+def _request_id(error: ClientError) -> str:
+    metadata = error.response.get("ResponseMetadata", {})
+    return str(metadata.get("RequestId") or _headers(error).get("x-amz-request-id") or "unknown")
+
+
+def _retry_after_s(error: ClientError) -> float | None:
+    said = str(_headers(error).get("retry-after", ""))
+    return float(said) if said.isascii() and said.isdigit() else None
+
+
+def _last_words(error: BaseException) -> str:
+    """What the innermost cause says: the outer ones only say where it passed."""
+    cause = error.__cause__ or error.__context__
+    if cause is not None:
+        return _last_words(cause)
+    return str(error).rstrip(".") or type(error).__name__

@@ -1,0 +1,337 @@
+"""Delivers to a bucket of S3, or of a store that speaks S3.
+
+An upload is a multipart upload: pieces in any order, several at a time, invisible until it is completed. Each piece
+carries its CRC-32, which the store compares; completing an upload repeats them and, where the store can, declares the
+CRC-32 of the whole. AWS demands that an upload is created with the algorithm of the checksums that its parts bring.
+"""
+
+import base64
+import hashlib
+import io
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import anyio
+import anyio.to_thread
+from botocore.exceptions import ClientError
+
+from exportd.model.errors import PermanentError
+from exportd.model.reason import Reason
+from exportd.stores.crc_combination import Polynomial, combine
+from exportd.stores.layout import ObjectKey, check_key
+from exportd.stores.s3_access import S3Access
+from exportd.stores.s3_connector import S3Connector
+from exportd.stores.s3_errors import code_of, translated
+from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload, UploadGoneError
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
+    from types_aiobotocore_s3.type_defs import (
+        CompletedPartTypeDef,
+        ListMultipartUploadsOutputTypeDef,
+        ListObjectsV2OutputTypeDef,
+    )
+
+T = TypeVar("T")
+
+SMALLEST_PIECE_BYTES = 5 << 20
+"""S3 takes no smaller ones, but for the last."""
+MOST_PIECES = 10_000
+LARGEST_PUT_BYTES = 5 * 1000**3
+LONGEST_KEY_BYTES = 1024
+_READ_BYTES = 1 << 20
+_USUAL_PIECE_BYTES = 16 << 20
+_MIB = 1 << 20
+
+
+def piece_bytes_for(largest_file_bytes: int) -> int:
+    """The size of pieces with which a file of that size still goes up in 10,000: 16 MiB, or as many MiB as it takes."""
+    needed = -(-largest_file_bytes // MOST_PIECES)
+    return max(_USUAL_PIECE_BYTES, -(-needed // _MIB) * _MIB)
+
+
+@dataclass(frozen=True, slots=True)
+class S3Options:
+    """What differs between stores: ``checksum`` and ``encryption`` as in the configuration."""
+
+    checksum: Literal["FULL_OBJECT", "PIECES", "NONE"] = "FULL_OBJECT"
+    encryption: Literal["BUCKET", "AES256", "KMS"] = "BUCKET"
+    kms_key: str = ""
+
+    def encryption_arguments(self) -> dict[str, Any]:
+        match self.encryption:
+            case "BUCKET":
+                return {}
+            case "AES256":
+                return {"ServerSideEncryption": "AES256"}
+            case "KMS":
+                key = {"SSEKMSKeyId": self.kms_key} if self.kms_key else {}
+                return {"ServerSideEncryption": "aws:kms", **key}
+
+
+class S3Store:
+    """``bucket``, reached as ``access`` says. Connects when it is first used."""
+
+    def __init__(
+        self,
+        bucket: str,
+        access: S3Access,
+        connector: S3Connector,
+        *,
+        options: S3Options | None = None,
+        piece_bytes: int = _USUAL_PIECE_BYTES,
+    ) -> None:
+        self._bucket = bucket
+        self._access = access
+        self._connector = connector
+        self._options = options or S3Options()
+        self._limits = StoreLimits(piece_bytes=piece_bytes, most_pieces=MOST_PIECES)
+        self._stack = AsyncExitStack()
+        self._client: S3Client | None = None
+        self._connecting = anyio.Lock()
+
+    @property
+    def name(self) -> str:
+        at = f" at {self._access.endpoint}" if self._access.endpoint else ""
+        return f"the bucket s3://{self._bucket}{at}"
+
+    @property
+    def limits(self) -> StoreLimits:
+        return self._limits
+
+    async def start(self, key: ObjectKey) -> Upload:
+        self._check(key)
+        checksum: dict[str, Any] = {}
+        if self._options.checksum != "NONE":
+            checksum["ChecksumAlgorithm"] = "CRC32"
+        if self._options.checksum == "FULL_OBJECT":
+            checksum["ChecksumType"] = "FULL_OBJECT"
+        answer = await self._call(
+            lambda client: client.create_multipart_upload(
+                Bucket=self._bucket, Key=key, **checksum, **self._encryption()
+            ),
+            doing=f"starting {key}",
+        )
+        # What the store itself dates it comes with the list of uploads.
+        return Upload(key, answer["UploadId"])
+
+    async def piece(self, upload: Upload, number: int, data: bytes) -> Piece:
+        checksum = await anyio.to_thread.run_sync(zlib.crc32, data)
+        declared = self._checksum(checksum)
+        answer = await self._call(
+            lambda client: client.upload_part(
+                Bucket=self._bucket,
+                Key=upload.key,
+                UploadId=upload.id,
+                PartNumber=number,
+                Body=io.BytesIO(data),
+                ContentLength=len(data),
+                **declared,
+            ),
+            doing=f"uploading {upload.key}",
+            upload=upload,
+        )
+        return Piece(number, len(data), answer["ETag"], checksum)
+
+    async def pieces(self, upload: Upload) -> Sequence[Piece]:
+        async def listed(client: "S3Client") -> list[Piece]:
+            pages = client.get_paginator("list_parts").paginate(Bucket=self._bucket, Key=upload.key, UploadId=upload.id)
+            return [
+                Piece(part["PartNumber"], part["Size"], part["ETag"], _decoded(part.get("ChecksumCRC32")))
+                async for page in pages
+                for part in page.get("Parts", ())
+            ]
+
+        found = await self._call(listed, doing=f"looking at the upload of {upload.key}", upload=upload)
+        return [each for each in found if each.size_bytes == self._limits.piece_bytes]
+
+    def recognise(self, piece: Piece, data: bytes) -> Piece | None:
+        """By the checksum that the store names, else by the ETag, which is the MD5 unless KMS encrypts."""
+        checksum = zlib.crc32(data)
+        if piece.checksum is not None:
+            same = piece.checksum == checksum
+        else:
+            same = piece.tag.strip('"') == hashlib.md5(data, usedforsecurity=False).hexdigest()
+        return Piece(piece.number, piece.size_bytes, piece.tag, checksum) if same else None
+
+    async def complete(self, upload: Upload, pieces: Sequence[Piece], tail: bytes) -> ObjectInfo:
+        size_bytes = sum(each.size_bytes for each in pieces) + len(tail)
+        try:
+            last = await self.piece(upload, len(pieces) + 1, tail)
+            all_pieces = [*pieces, last]
+            await self._call(
+                lambda client: client.complete_multipart_upload(
+                    Bucket=self._bucket,
+                    Key=upload.key,
+                    UploadId=upload.id,
+                    MultipartUpload={"Parts": [self._declared(each) for each in all_pieces]},
+                    **self._declared_whole(all_pieces, size_bytes),
+                ),
+                doing=f"completing {upload.key}",
+                upload=upload,
+            )
+        except UploadGoneError:
+            there = await self._head_if_allowed(upload.key)
+            if there is None or there.size_bytes != size_bytes:
+                raise
+            return there
+        # Some stores answer 200 before they have it, or nothing at all.
+        return await self._head_if_allowed(upload.key) or ObjectInfo(upload.key, size_bytes)
+
+    async def abort(self, upload: Upload) -> None:
+        try:
+            await self._call(
+                lambda client: client.abort_multipart_upload(Bucket=self._bucket, Key=upload.key, UploadId=upload.id),
+                doing=f"giving up {upload.key}",
+                upload=upload,
+            )
+        except UploadGoneError:
+            return
+
+    async def put(self, key: ObjectKey, data: bytes) -> ObjectInfo:
+        self._check(key)
+        declared = self._checksum(await anyio.to_thread.run_sync(zlib.crc32, data))
+        await self._call(
+            lambda client: client.put_object(
+                Bucket=self._bucket,
+                Key=key,
+                Body=io.BytesIO(data),
+                ContentLength=len(data),
+                **declared,
+                **self._encryption(),
+            ),
+            doing=f"writing {key}",
+        )
+        return ObjectInfo(key, len(data))
+
+    async def head(self, key: ObjectKey) -> ObjectInfo | None:
+        self._check(key)
+        try:
+            answer = await self._call(
+                lambda client: client.head_object(Bucket=self._bucket, Key=key), doing=f"looking at {key}"
+            )
+        except PermanentError as error:
+            if error.reason is Reason.NOT_FOUND:
+                return None
+            raise
+        return ObjectInfo(key, answer["ContentLength"], answer["LastModified"])
+
+    async def read(self, key: ObjectKey) -> AsyncIterator[bytes]:
+        self._check(key)
+        try:
+            answer = await self._call(
+                lambda client: client.get_object(Bucket=self._bucket, Key=key), doing=f"reading {key}"
+            )
+        except PermanentError as error:
+            if error.reason is Reason.NOT_FOUND:
+                raise PermanentError(f"There is no object {key} in {self.name}.", reason=Reason.NOT_FOUND) from error
+            raise
+        async with answer["Body"] as body:
+            with translated(self.name, doing=f"reading {key}"):
+                async for chunk in body.content.iter_chunked(_READ_BYTES):
+                    yield chunk
+
+    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        token: dict[str, Any] = {}
+        while True:
+            ask = partial(_list_objects, Bucket=self._bucket, Prefix=prefix, **token)
+            page = await self._call(ask, doing="listing objects")
+            for each in page.get("Contents", ()):
+                yield ObjectInfo(ObjectKey(each["Key"]), each["Size"], each["LastModified"])
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    async def delete(self, key: ObjectKey) -> None:
+        self._check(key)
+        await self._call(lambda client: client.delete_object(Bucket=self._bucket, Key=key), doing=f"deleting {key}")
+
+    async def list_uploads(self, prefix: str) -> AsyncIterator[Upload]:
+        markers: dict[str, Any] = {}
+        while True:
+            ask = partial(_list_uploads, Bucket=self._bucket, Prefix=prefix, **markers)
+            page = await self._call(ask, doing="listing uploads")
+            for each in page.get("Uploads", ()):
+                # Not every store filters, and AWS's express buckets do not as we do.
+                if each["Key"].startswith(prefix):
+                    yield Upload(ObjectKey(each["Key"]), each["UploadId"], each.get("Initiated"))
+            if not page.get("IsTruncated"):
+                return
+            markers = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+    async def aclose(self) -> None:
+        await self._stack.aclose()
+        self._client = None
+
+    async def _head_if_allowed(self, key: ObjectKey) -> ObjectInfo | None:
+        """None also where the permission to look is missing: that to write is all a destination has to give."""
+        try:
+            return await self.head(key)
+        except PermanentError:
+            return None
+
+    async def _call(self, work: Callable[["S3Client"], Awaitable[T]], *, doing: str, upload: Upload | None = None) -> T:
+        with translated(self.name, doing=doing):
+            try:
+                return await work(await self._connected())
+            except ClientError as error:
+                if upload is not None and code_of(error) == "NoSuchUpload":
+                    raise UploadGoneError(upload, self.name) from error
+                raise
+
+    async def _connected(self) -> "S3Client":
+        async with self._connecting:
+            if self._client is None:
+                self._client = await self._connector.client(self._access, stack=self._stack)
+            return self._client
+
+    def _encryption(self) -> Mapping[str, Any]:
+        return self._options.encryption_arguments()
+
+    def _declared(self, piece: Piece) -> "CompletedPartTypeDef":
+        declared: CompletedPartTypeDef = {"PartNumber": piece.number, "ETag": piece.tag}
+        if self._options.checksum != "NONE" and piece.checksum is not None:
+            declared["ChecksumCRC32"] = _encoded(piece.checksum)
+        return declared
+
+    def _checksum(self, checksum: int) -> dict[str, Any]:
+        return {} if self._options.checksum == "NONE" else {"ChecksumCRC32": _encoded(checksum)}
+
+    def _declared_whole(self, pieces: Sequence[Piece], size_bytes: int) -> dict[str, Any]:
+        if self._options.checksum != "FULL_OBJECT":
+            return {}
+        checksums = [(each.checksum, each.size_bytes) for each in pieces if each.checksum is not None]
+        whole = combine(checksums, Polynomial.CRC32)
+        return {"ChecksumCRC32": _encoded(whole), "ChecksumType": "FULL_OBJECT", "MpuObjectSize": size_bytes}
+
+    def _check(self, key: ObjectKey) -> None:
+        try:
+            check_key(key)
+        except ValueError as error:
+            raise PermanentError(f"{self.name}: {error}.", reason=Reason.DESTINATION_REFUSED) from error
+        if len(key.encode()) > LONGEST_KEY_BYTES:
+            raise PermanentError(
+                f"{self.name}: {key!r} is not a key of S3: it has more than {LONGEST_KEY_BYTES} bytes. Choose a "
+                "shorter `prefix`.",
+                reason=Reason.DESTINATION_REFUSED,
+            )
+
+
+async def _list_objects(client: "S3Client", **arguments: Any) -> "ListObjectsV2OutputTypeDef":
+    return await client.list_objects_v2(**arguments)
+
+
+async def _list_uploads(client: "S3Client", **arguments: Any) -> "ListMultipartUploadsOutputTypeDef":
+    return await client.list_multipart_uploads(**arguments)
+
+
+def _encoded(checksum: int) -> str:
+    return base64.b64encode(checksum.to_bytes(4, "big")).decode("ascii")
+
+
+def _decoded(checksum: str | None) -> int | None:
+    return None if checksum is None else int.from_bytes(base64.b64decode(checksum), "big")
