@@ -4,9 +4,14 @@ import os
 from collections.abc import Generator, Iterator
 
 import pytest
+import stamina
 from blockbuster import blockbuster_ctx
 
 pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.daemon"]
+
+
+# As in the daemon: what stamina would find by itself reads files, in the event loop.
+stamina.instrumentation.set_on_retry_hooks(())
 
 
 @pytest.fixture(autouse=True)

@@ -99,6 +99,7 @@ async def _stop_at_every_step(site: Site, shop: Shop, trip: Trip | None, *, afte
                 assert state == "SUCCEEDED" or trip is _permanent, f"stopped at {name}"
                 assert wire.tripped or number > 1
                 await shed.cleaner(quiet).clear_failed_jobs()
+                await shed.cleaner(quiet).abort_uploads_of_finished_jobs()
                 await shed.cleaner(quiet).abort_dead_uploads()
                 for lake in shed.lakes.values():
                     Bucket.of(lake).assert_whole()

@@ -20,6 +20,7 @@ from exportd.extractor import Extractor
 from exportd.jobs.attempt_runner import AttemptRunner
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
+from exportd.jobs.upload_table import UploadTable
 from exportd.model.clock import SystemClock
 from exportd.model.entity import OrganizationId
 from exportd.model.job import JobId, JobProgress, Lease
@@ -103,6 +104,7 @@ class Workshop:
         return Cleaner(
             self._destinations(wire),
             wire.guard(JobTable(self.pool)),
+            wire.guard(UploadTable(self.pool)),
             type_tokens={code: each.type_token for code, each in self.catalog.entities.items()},
             clock=SystemClock(),
         )
@@ -131,12 +133,14 @@ class Workshop:
             extractor=wire.guard(extractor),
             deliverer=Deliverer(
                 self._destinations(wire),
+                uploads=wire.guard(UploadTable(self.pool)),
                 limiter=ByteLimiter(1 << 20),
                 type_token=lambda entity: self.catalog.get(entity).type_token,
                 retry=_ONCE,
             ),
             cleaner=self.cleaner(wire),
             jobs=wire.guard(JobTable(self.pool)),
+            uploads=wire.guard(UploadTable(self.pool)),
             spool=wire.guard(self.spool),
         )
 
