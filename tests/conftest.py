@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 import pytest
 from blockbuster import blockbuster_ctx
 
-pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.daemon"]
+pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.daemon", "tests.fixtures.swift"]
 
 
 @pytest.fixture(autouse=True)
