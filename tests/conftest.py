@@ -7,7 +7,7 @@ import pytest
 import stamina
 from blockbuster import blockbuster_ctx
 
-pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.daemon"]
+pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.daemon", "tests.fixtures.swift"]
 
 
 # As in the daemon: what stamina would find by itself reads files, in the event loop.
