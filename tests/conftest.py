@@ -7,7 +7,13 @@ import pytest
 import stamina
 from blockbuster import blockbuster_ctx
 
-pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.daemon", "tests.fixtures.swift"]
+pytest_plugins = [
+    "tests.fixtures.postgres",
+    "tests.fixtures.daemon",
+    "tests.fixtures.swift",
+    "tests.fixtures.moto",
+    "tests.fixtures.gcs_server",
+]
 
 
 # As in the daemon: what stamina would find by itself reads files, in the event loop.
