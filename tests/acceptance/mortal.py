@@ -47,11 +47,16 @@ def live_until(config: Path, log: Path, folders: tuple[Path, ...], step: int) ->
 
     for name in _QUERIES:
         setattr(JobTable, name, _counted(getattr(JobTable, name), counter))
-    s3_store.piece_bytes_for = lambda _: SMALL_PIECE_BYTES
+    s3_store.piece_bytes_for = _small_pieces
     for store in _BUCKETS:
         setattr(store, _REQUEST, _counted(getattr(store, _REQUEST), counter))
     sys.addaudithook(watch)
     live(config, log)
+
+
+def _small_pieces(largest_file_bytes: int) -> int:
+    """Few bytes are many pieces then."""
+    return SMALL_PIECE_BYTES
 
 
 class _Counter:
