@@ -45,7 +45,7 @@ async def _kill_all_along(
     *,
     each_time: str = "SELECT",
 ) -> None:
-    """Each daemon ends the job that the one before was killed in, and is killed two steps further in its own."""
+    """Each daemon ends the job that the one before was killed in, and is killed two steps further on."""
     site.configure(CATALOG, {"destination": [declared], "schedule": [schedule(entities=["ACCOUNTS"])]})
     connection = shop.connection
     first = await site.start()
