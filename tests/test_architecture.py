@@ -24,6 +24,9 @@ LAYERS = (
     ("database", "stores"),
     ("catalog",),  # reads the live tables, so it stands on the database
     STATIONS,
+    ("deliveries",),  # what a consumer finds at a destination, and what is done with it
+    ("verification", "loaders"),
+    ("replay",),  # runs the loaders' statements
     ("destinations",),
     ("extractor", "deliverer", "cleaner"),
     ("pipeline",),
@@ -36,7 +39,10 @@ LAYERS = (
 )
 """From the ground up: a package (or module) may import those of earlier layers only, and itself."""
 
-PURE_PACKAGES = ("model", "settings", "catalog", "database", "stores", *STATIONS)
+CONSUMERS = ("deliveries", "verification", "loaders", "replay")
+"""The other end of the journey: they know what was delivered, and neither the database nor the daemon."""
+
+PURE_PACKAGES = ("model", "settings", "catalog", "database", "stores", *STATIONS, *CONSUMERS)
 """Where a module is pure unless its name says that it does something, or WORLDLY says so."""
 
 DOER = re.compile(r".*(er|or|_table|_store|_server|_process)")

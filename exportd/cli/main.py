@@ -11,6 +11,10 @@ from exportd import __version__
 from exportd.cli import capture, catalog, job, schedule
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
 from exportd.cli.failures import Exit, reported
+from exportd.cli.output import AsJson
+
+Place = Annotated[str, Parameter(help="A directory, file://…, s3://bucket/prefix or gs://bucket/prefix.")]
+Organization = Annotated[str | None, Parameter(help="Only what belongs to this organization.")]
 
 app = App(
     name="exportd",
@@ -51,6 +55,14 @@ def download(
     from exportd.cli.download import download_job
 
     anyio.run(download_job, job_id, to, config)
+
+
+@app.command
+def verify(place: Place, *, organization: Organization = None, json: AsJson = False) -> None:
+    """Check a bucket or directory without the database: nothing missing, nothing altered, no gap."""
+    from exportd.cli.verify import verify_place
+
+    sys.exit(anyio.run(verify_place, place, organization, json))
 
 
 @app.command
