@@ -1,20 +1,15 @@
 """``exportd verify``: whether what lies in a bucket or directory is whole and unaltered."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from exportd.cli.failures import Exit
 from exportd.cli.output import moment, print_json, print_line, print_table, size
+from exportd.cli.progress import progress_bar
 from exportd.manifests.chain import Chain
 from exportd.model.entity import OrganizationId
 from exportd.stores.location import parse_location
 from exportd.stores.opener import open_location
-from exportd.verification.verifier import Progress, Verification, verify
-
-if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
+from exportd.verification.verifier import Verification, verify
 
 _TOLD = 10
 """How many objects without a manifest are named to a person; ``--json`` names all."""
@@ -73,33 +68,6 @@ def document(place: str, found: Verification) -> dict[str, Any]:
         ],
         "unlisted": list(found.unlisted),
     }
-
-
-@contextmanager
-def progress_bar(doing: str) -> Iterator[Progress]:
-    """A bar of bytes on a terminal; nothing anywhere else. It is drawn on standard error."""
-    if not sys.stderr.isatty():
-        yield Progress()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bars
-
-    columns = (TextColumn(doing), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        yield _Shown(bars)
-
-
-class _Shown(Progress):
-    def __init__(self, bar: "Bar") -> None:
-        self._bar = bar
-        self._task = bar.add_task("", total=None)
-
-    def begin(self, size_bytes: int) -> None:
-        self._bar.update(self._task, total=size_bytes)
-
-    def advance(self, size_bytes: int) -> None:
-        self._bar.advance(self._task, size_bytes)
 
 
 def _print(found: Verification) -> None:

@@ -12,6 +12,7 @@ from exportd.deliveries.place import FoundManifest, manifest_name
 from exportd.manifests.document import ManifestPart
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
+from exportd.model.job import JobId
 from exportd.model.reason import Reason
 from exportd.stores.layout import ObjectKey
 from exportd.stores.location import Location
@@ -50,6 +51,23 @@ async def read_listing(store: Store, location: Location, organization: Organizat
             reason=Reason.NOT_FOUND,
         )
     return Listing(tuple(manifests), objects)
+
+
+async def find_manifest(store: Store, location: Location, job: JobId) -> FoundManifest:
+    """The manifest of a job. Raises PermanentError NOT_FOUND when there is none, or one in each of several folders."""
+    prefix = f"{location.prefix}/" if location.prefix else ""
+    names = [(info.key, name) async for info in store.list(prefix) if (name := manifest_name(info.key)) is not None]
+    found = [(key, name) for key, name in names if name.job == job]
+    if len(found) != 1:
+        keys = ", ".join(key for key, _ in found)
+        raise PermanentError(
+            f"There are several manifests of job {job}: {keys}. Name one of these folders."
+            if found
+            else f"There is no manifest of job {job} in {location}; it holds those of {len(names)} other jobs.",
+            reason=Reason.NOT_FOUND,
+        )
+    key, name = found[0]
+    return FoundManifest(key, name, await _read_small(store, key))
 
 
 async def fetch(

@@ -7,6 +7,7 @@ import anyio
 import anyio.to_thread
 
 from exportd.deliveries.place import by_destination
+from exportd.deliveries.progress import Progress
 from exportd.deliveries.reader import read_listing
 from exportd.model.entity import OrganizationId
 from exportd.stores.layout import ObjectKey
@@ -37,16 +38,6 @@ class Verification:
     objects: int
     size_bytes: int
     unlisted: tuple[ObjectKey, ...]
-
-
-class Progress:
-    """Told how much there is to read, and of each chunk that was; ignores it unless a subclass shows it."""
-
-    def begin(self, size_bytes: int) -> None:
-        """There are so many bytes to be read."""
-
-    def advance(self, size_bytes: int) -> None:
-        """So many more bytes have been read."""
 
 
 async def verify(
