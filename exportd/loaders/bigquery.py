@@ -79,5 +79,7 @@ class BigQuery(Dialect):
         path = escaped_literal(f'$."{field.name}"')
         if field.name == DELETED_FIELD or field.type == "boolean":
             return f"CAST(JSON_VALUE(line, {path}) AS BOOL)"
+        if field.type == "json":
+            return f"NULLIF(JSON_QUERY(line, {path}), 'null')"
         # JSON_VALUE gives no objects and lists, JSON_QUERY gives texts with their quotes.
         return f"COALESCE(JSON_VALUE(line, {path}), NULLIF(JSON_QUERY(line, {path}), 'null'))"

@@ -20,6 +20,7 @@ class ClickHouse(Dialect):
     boolean = "Nullable(Bool)"
     remarks = (
         "Run it with clickhouse-client --multiquery. Files of a directory are read below the server's user_files_path.",
+        "From JSONL, a JSON field that holds a mere text loses its quotes: export CSV where that matters.",
         "Credentials of buckets come from the server's configuration or environment.",
     )
 

@@ -11,8 +11,10 @@ from exportd.manifests.document import ManifestEntity, ManifestField
 from exportd.model.schedule import ExportFormat
 from exportd.stores.location import Location, Scheme
 
-LONGEST_RECORD_BYTES = 1_000_000_000
-"""Postgres's own limit of a value. DuckDB takes memory for records of this size only when it meets them."""
+LONGEST_RECORD_BYTES = 64_000_000
+"""DuckDB takes a few buffers of this size, and refuses a longer record; for files with less in them, smaller ones."""
+
+_SHORTEST_RECORD_BYTES = 2_000_000
 
 
 class DuckDb(Dialect):
@@ -48,18 +50,25 @@ class DuckDb(Dialect):
 
 def csv_source(entity: ManifestEntity, files: str) -> str:
     """The records of CSV files, a list of literals: an empty cell is NULL, ``""`` an empty text."""
+    longest_bytes = _longest_record_bytes(entity)
     return (
         f"read_csv([{files}], auto_detect = false, header = true, compression = 'gzip', delim = ',', quote = '\"',\n"
         "    escape = '\"', new_line = '\\n', nullstr = '', allow_quoted_nulls = false, strict_mode = true,\n"
-        f"    max_line_size = {LONGEST_RECORD_BYTES}, columns = {_struct(DuckDb(), entity)})"
+        f"    max_line_size = {longest_bytes}, buffer_size = {longest_bytes}, columns = {_struct(DuckDb(), entity)})"
     )
 
 
 def _json_source(dialect: DuckDb, entity: ManifestEntity, files: str) -> str:
     return (
         f"read_json([{files}], auto_detect = false, format = 'newline_delimited', compression = 'gzip',\n"
-        f"    maximum_object_size = {LONGEST_RECORD_BYTES}, columns = {_struct(dialect, entity)})"
+        f"    maximum_object_size = {_longest_record_bytes(entity)}, columns = {_struct(dialect, entity)})"
     )
+
+
+def _longest_record_bytes(entity: ManifestEntity) -> int:
+    # Twice, for a file may have been written anew as CSV, where quotes are doubled.
+    content_bytes = 2 * max(part.content_bytes for part in entity.parts)
+    return min(LONGEST_RECORD_BYTES, max(_SHORTEST_RECORD_BYTES, content_bytes))
 
 
 def _struct(dialect: DuckDb, entity: ManifestEntity) -> str:

@@ -60,14 +60,17 @@ class Snowflake(Dialect):
         source, options = "@exportd", _CSV
         if file_format is ExportFormat.JSONL:
             options = _LINES
-            values = ", ".join(
-                f"PARSE_JSON($1):{self.identifier(each.name)}::{self.column_type(each)}" for each in entity.fields
-            )
+            values = ", ".join(self._value(each) for each in entity.fields)
             source = f"(SELECT {values} FROM @exportd)"
         yield (
             f"COPY INTO {staging} FROM {source}\nFILES = ({files})\nFILE_FORMAT = ({options})\n"
             "ON_ERROR = ABORT_STATEMENT"
         )
+
+    def _value(self, field: ManifestField) -> str:
+        value = f"PARSE_JSON($1):{self.identifier(field.name)}"
+        # A text in a JSON field keeps its quotes.
+        return f"NULLIF(TO_JSON({value}), 'null')" if field.type == "json" else f"{value}::{self.column_type(field)}"
 
     def upsert(self, entity: ManifestEntity) -> Iterator[str]:
         yield "BEGIN"

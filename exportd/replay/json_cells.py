@@ -6,7 +6,7 @@ empty cell, and everything else is copied as it is written.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 _SPACE = r"[ \t\r\n]*+"
 _STRING = r'"(?:[^"\\]++|\\.)*+"'
@@ -17,8 +17,8 @@ _BRACKETS = re.compile(rf"{_STRING}|([{{\[])|([}}\]])")
 _NEXT = re.compile(rf"{_SPACE}([,}}])")
 
 
-def csv_record(line: str, names: Sequence[str]) -> str:
-    """The record as a line of CSV, its cells in the order of ``names``.
+def csv_record(line: str, names: Sequence[str], documents: Collection[str] = ()) -> str:
+    """The record as a line of CSV, its cells in the order of ``names``; those of ``documents`` are JSON, as in CSV.
 
     Raises ValueError when the line is no object with exactly these names in this order.
     """
@@ -30,7 +30,7 @@ def csv_record(line: str, names: Sequence[str]) -> str:
         start = name.end()
         end = _end_of_value(line, start)
         found.append(json.loads(name[1]))
-        cells.append(_cell(line[start:end]))
+        cells.append(_cell(line[start:end], is_document=found[-1] in documents))
         separator = _matched(_NEXT, line, end)
         if separator[1] == "}":
             break
@@ -59,10 +59,10 @@ def _end_of_value(line: str, start: int) -> int:
     raise ValueError(f"the record ends inside of a value: {line[:100]!r}")
 
 
-def _cell(value: str) -> str:
+def _cell(value: str, *, is_document: bool) -> str:
     if value == "null":
         return ""
-    return _quoted(json.loads(value) if value.startswith('"') else value)
+    return _quoted(json.loads(value) if value.startswith('"') and not is_document else value)
 
 
 def _quoted(text: str) -> str:

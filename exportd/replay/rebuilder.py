@@ -93,13 +93,14 @@ def _load(connection: duckdb.DuckDBPyConnection, step: Step, file: Path) -> None
 
 def _as_csv(entity: ManifestEntity, file: Path) -> Path:
     names = [each.name for each in entity.fields]
+    documents = frozenset(each.name for each in entity.fields if each.type == "json")
     target = file.with_suffix(".csv.gz")
     with (
         gzip.open(file, "rt", encoding="utf-8", newline="\n") as lines,
         gzip.open(target, "wt", compresslevel=1, encoding="utf-8", newline="\n") as records,
     ):
         records.write(csv_header(names))
-        records.writelines(csv_record(line, names) for line in lines)
+        records.writelines(csv_record(line, names, documents) for line in lines)
     return target
 
 
