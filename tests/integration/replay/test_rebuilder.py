@@ -1,6 +1,7 @@
 """What is rebuilt as of each job is what a consumer held after it."""
 
 import json
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -190,6 +191,13 @@ def test_one_of_several_has_to_be_named(tmp_path: Path) -> None:
     assert rebuilt(tmp_path, as_of=str(lakes[1].runs[0].job_id)) == lakes[1].held[0]
     with pytest.raises(SettingsError, match="is no job"):
         rebuilt(tmp_path, as_of="yesterday")
+
+
+def test_without_duckdb_a_sentence_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    monkeypatch.delitem(sys.modules, "exportd.replay.rebuilder", raising=False)
+    with pytest.raises(SettingsError, match=r"pip install 'exportd\[replay\]'"):
+        rebuilt(tmp_path)
 
 
 def test_a_file_that_exists_stays(tmp_path: Path) -> None:
