@@ -151,7 +151,7 @@ def unmark(manifest: Manifest) -> Manifest:
 
 
 def repack(lake: Lake) -> None:
-    """The same content, packed anew, and the manifest told of it; but a record less."""
+    """A record more, in a file that is a good gzip file."""
     path = lake.path(lake.runs[3], "ACCOUNTS")
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + b"9,more,false\n", mtime=0))
 
