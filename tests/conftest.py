@@ -6,7 +6,13 @@ from collections.abc import Generator, Iterator
 import pytest
 from blockbuster import blockbuster_ctx
 
-pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.daemon"]
+pytest_plugins = [
+    "tests.fixtures.postgres",
+    "tests.fixtures.daemon",
+    "tests.fixtures.swift",
+    "tests.fixtures.moto",
+    "tests.fixtures.gcs_server",
+]
 
 
 @pytest.fixture(autouse=True)
