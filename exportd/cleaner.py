@@ -6,7 +6,7 @@ it is recorded. Both happen soon after the failure, and at the latest before the
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import anyio
 import structlog
@@ -14,12 +14,14 @@ import structlog
 from exportd.destinations import Destination, Destinations
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
+from exportd.jobs.upload_table import UploadTable
 from exportd.model.clock import Clock, wait_until
 from exportd.model.entity import EntityCode
-from exportd.model.errors import ExportdError
+from exportd.model.errors import ExportdError, PermanentError
 from exportd.model.job import Job, JobId
 from exportd.model.schedule import DestinationCode, ScheduleId
 from exportd.stores.layout import ManifestName, ObjectKey, build
+from exportd.stores.store import Upload
 from exportd.uploads.sweeper import remove_objects, sweep_job_uploads, sweep_uploads
 
 _SHORTEST_PAUSE_S = 10.0
@@ -38,6 +40,7 @@ class Cleaner:
         self,
         destinations: Destinations,
         jobs: JobTable,
+        uploads: UploadTable,
         *,
         type_tokens: Mapping[EntityCode, str],
         clock: Clock,
@@ -45,6 +48,7 @@ class Cleaner:
     ) -> None:
         self._destinations = destinations
         self._jobs = jobs
+        self._uploads = uploads
         self._type_tokens = type_tokens
         self._clock = clock
         self._interval_s = interval_s
@@ -64,6 +68,7 @@ class Cleaner:
             self._woken = anyio.Event()  # before looking, so that no wake-up is missed
             try:
                 await self.clear_failed_jobs()
+                await self.abort_uploads_of_finished_jobs()
                 if self._clock.monotonic() >= sweep_at:
                     sweep_at = self._clock.monotonic() + self._interval_s
                     await self.abort_dead_uploads()
@@ -83,9 +88,22 @@ class Cleaner:
             if all(cleared):
                 await self._jobs.mark_cleared(record.job.id)
 
+    async def abort_uploads_of_finished_jobs(self) -> None:
+        """Abort the uploads that finished jobs had written down and not completed.
+
+        Raises TransientError or PermanentError when the database cannot be asked.
+        """
+        for left in await self._uploads.of_finished_jobs():
+            try:
+                await self._destinations.get(left.organization, left.destination).store.abort(left.upload)
+            except ExportdError as error:
+                self._report_once("upload not aborted yet", left.job, left.destination, error)
+            else:
+                await self._uploads.forget(left.job, left.destination, [left.upload])
+
     async def abort_dead_uploads(self) -> None:
-        """Abort the uploads of finished jobs at all destinations."""
-        for each in self._destinations:
+        """Abort the uploads that a destination lists and whose job is finished or unknown."""
+        for each in tuple(self._destinations):
             try:
                 await sweep_uploads(each.store, each.layout, unfinished_jobs=self._jobs.active_ids)
             except ExportdError as error:
@@ -93,13 +111,20 @@ class Cleaner:
 
     # What a job asks for
 
-    async def abort_uploads(self, job: Job, code: DestinationCode) -> None:
-        """Abort what earlier attempts of a job left at a destination; one that is out of reach is left alone."""
+    async def abort_uploads(self, job: Job, code: DestinationCode, *, kept: Sequence[Upload] = ()) -> None:
+        """Abort what earlier attempts of a job left at a destination, but for ``kept``.
+
+        A destination that is out of reach is left alone.
+        """
         destination = self._destinations.get(job.organization, code)
+        spared = {each.id for each in kept}
+        known = [each for each in await self._uploads.of_job(job.id, code) if each.id not in spared]
         try:
-            await sweep_job_uploads(destination.store, destination.layout, job.id)
+            await sweep_job_uploads(destination.store, destination.layout, job.id, known=known, kept=kept)
         except ExportdError as error:
             log.warning("uploads not swept", destination=code, reason=error.reason.value, error=error.sentence)
+        else:
+            await self._uploads.forget(job.id, code, known)
 
     async def clear_schedule(self, schedule: ScheduleId, code: DestinationCode) -> None:
         """Clear what failed jobs of a schedule left at a destination, before it gets the schedule's next manifest.
@@ -116,8 +141,14 @@ class Cleaner:
         Raises TransientError or PermanentError.
         """
         destination = self._destinations.get(job.organization, code)
-        await destination.store.delete(_manifest_key(job, destination))
-        removed = await remove_objects(destination.store, destination.layout, job, type_tokens=self._tokens(job))
+        try:
+            await destination.store.delete(_manifest_key(job, destination))
+            removed = await remove_objects(destination.store, destination.layout, job, type_tokens=self._tokens(job))
+        except PermanentError as error:
+            # A destination has to let us write and no more. What is published now replaces what was there under the
+            # same names; a further part of then may stay, and no manifest describes it.
+            log.warning("objects of an earlier attempt not removed", destination=code, error=error.sentence)
+            return
         if removed:
             log.info("objects of an earlier attempt removed", destination=code, objects=removed)
 
@@ -125,18 +156,16 @@ class Cleaner:
         try:
             await self._clear(record, self._destinations.get(record.job.organization, code))
         except ExportdError as error:
-            told = (record.job.id, code, error.sentence)
-            if told not in self._reported:  # said once, tried again and again
-                self._reported.add(told)
-                log.warning(
-                    "objects of a failed job not removed yet",
-                    job_id=str(record.job.id),
-                    destination=code,
-                    reason=error.reason.value,
-                    error=error.sentence,
-                )
+            self._report_once("objects of a failed job not removed yet", record.job.id, code, error)
             return False
         return True
+
+    def _report_once(self, event: str, job: JobId, code: DestinationCode, error: ExportdError) -> None:
+        """What is tried again and again is said once."""
+        told = (job, code, error.sentence)
+        if told not in self._reported:
+            self._reported.add(told)
+            log.warning(event, job_id=str(job), destination=code, reason=error.reason.value, error=error.sentence)
 
     async def _clear(self, record: JobRecord, destination: Destination) -> None:
         job, store = record.job, destination.store

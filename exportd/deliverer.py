@@ -4,7 +4,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import anyio
+
 from exportd.destinations import Destination, Destinations
+from exportd.jobs.upload_table import UploadTable
 from exportd.manifests.document import (
     Manifest,
     ManifestEntity,
@@ -17,9 +20,11 @@ from exportd.manifests.document import (
 )
 from exportd.manifests.publisher import publish_manifest
 from exportd.model.entity import EntityCode
+from exportd.model.errors import TransientError
 from exportd.model.extraction import EntityExtraction, Extraction
 from exportd.model.job import Job, JobId, JobProgress
 from exportd.model.part import Part
+from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from exportd.stores.layout import ObjectKey, ObjectName, build
 from exportd.stores.retrying import RetryBudget
@@ -44,11 +49,13 @@ class Deliverer:
         self,
         destinations: Destinations,
         *,
+        uploads: UploadTable,
         limiter: ByteLimiter,
         type_token: Callable[[EntityCode], str],
         retry: RetryBudget | None = None,
     ) -> None:
         self._destinations = destinations
+        self._uploads = uploads
         self._limiter = limiter
         self._type_token = type_token
         self._retry = retry or RetryBudget()
@@ -76,9 +83,17 @@ class Deliverer:
             key_of=lambda entity, number: _key(job, destination, token_of(entity), number),
             limiter=self._limiter,
             retry=self._retry,
+            on_started=lambda upload: self._uploads.record(job.id, code, upload),
             on_published=count,
         ) as uploads:
-            yield DestinationDelivery(job, destination, uploads, self._retry)
+            admitted = destination.circuit.admits(anyio.current_time())
+            if not admitted:
+                uploads.refuse(_away(destination))
+            try:
+                yield DestinationDelivery(job, destination, uploads, self._retry)
+            finally:
+                if admitted:
+                    destination.circuit.given_up()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +110,17 @@ class DestinationDelivery:
 
         Raises TransientError or PermanentError that names the destination.
         """
+        circuit = self.destination.circuit
+        try:
+            digest = await self._publish(extraction, parts, history)
+        except TransientError as error:
+            if error.reason is Reason.DESTINATION_UNAVAILABLE and not self.uploads.refused:
+                circuit.failed(anyio.current_time())
+            raise
+        circuit.succeeded()
+        return digest
+
+    async def _publish(self, extraction: Extraction, parts: Sequence[Part], history: History) -> str:
         await self.uploads.publish(parts)
         manifest = manifest_of(
             self.job,
@@ -111,6 +137,16 @@ class DestinationDelivery:
             retry=self.retry,
         )
         return published.sha256
+
+
+def _away(destination: Destination) -> TransientError:
+    """Why nothing is sent to a destination that stayed away for a whole retry budget a moment ago."""
+    pause_s = destination.circuit.closes_in_s(anyio.current_time())
+    return TransientError(
+        f"{destination.store.name} was away a moment ago and is left alone for {pause_s:.0f} s.",
+        reason=Reason.DESTINATION_UNAVAILABLE,
+        retry_after_s=pause_s,
+    )
 
 
 def spool_manifest(job: Job, extraction: Extraction, parts: Sequence[Part]) -> bytes:

@@ -6,7 +6,8 @@
     succeed   the schedule's positions move; until then the next run holds the same changes again
 
 Whatever dies in between: before the seal nothing is visible, uploads are aborted, and the job is extracted anew; after
-it, the next attempt goes on from the spool. A destination that has its manifest is not touched again.
+it, the next attempt goes on from the spool, and from what the stores have of it already. A destination that has its
+manifest is not touched again.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from exportd.cleaner import Cleaner
 from exportd.deliverer import Deliverer, DestinationDelivery, History, spool_manifest
 from exportd.extractor import Extractor
 from exportd.jobs.job_table import JobTable
+from exportd.jobs.upload_table import UploadTable
 from exportd.manifests.document import Predecessor
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, PermanentError, TransientError
@@ -40,12 +42,20 @@ class Pipeline:
     """Runs jobs, each under its lease. One serves all jobs."""
 
     def __init__(
-        self, *, extractor: Extractor, deliverer: Deliverer, cleaner: Cleaner, jobs: JobTable, spool: Spool
+        self,
+        *,
+        extractor: Extractor,
+        deliverer: Deliverer,
+        cleaner: Cleaner,
+        jobs: JobTable,
+        uploads: UploadTable,
+        spool: Spool,
     ) -> None:
         self._extractor = extractor
         self._deliverer = deliverer
         self._cleaner = cleaner
         self._jobs = jobs
+        self._uploads = uploads
         self._spool = spool
 
     async def run(self, lease: Lease, progress: JobProgress) -> None:
@@ -70,6 +80,8 @@ class Pipeline:
                 extraction, parts = await self._extract_and_seal(lease, progress, forced, deliveries)
             else:
                 extraction, parts = sealed, await self._resume(lease, deliveries)
+            for each in deliveries:
+                each.uploads.keep()
             await self._jobs.publishing(lease)
             await self._publish(lease, extraction, parts, deliveries)
         await self._spool.write_manifest(lease.job.id, spool_manifest(lease.job, extraction, parts))
@@ -110,10 +122,13 @@ class Pipeline:
 
     async def _resume(self, lease: Lease, deliveries: Sequence[DestinationDelivery]) -> tuple[Part, ...]:
         """Go on from the seal, with what the spool and Postgres remember."""
-        parts = await self._jobs.parts(lease.job.id)
-        spooled = await verify(self._spool.job_folder(lease.job.id), parts)
+        job = lease.job
+        parts = await self._jobs.parts(job.id)
+        spooled = await verify(self._spool.job_folder(job.id), parts)
         for each in deliveries:
-            each.uploads.resume(spooled)
+            begun = await self._uploads.of_job(job.id, each.destination.code)
+            await self._cleaner.abort_uploads(job, each.destination.code, kept=begun)
+            each.uploads.resume(spooled, begun)
         return parts
 
     @asynccontextmanager
@@ -124,7 +139,7 @@ class Pipeline:
         job = lease.job
         delivered = {each.destination for each in await self._jobs.deliveries(job.id)}
         lacking = [code for code in job.destinations if code not in delivered]
-        if _had_attempts(lease):
+        if _had_attempts(lease) and sealed is None:
             for code in lacking:
                 await self._cleaner.abort_uploads(job, code)
         async with AsyncExitStack() as stack:
@@ -184,7 +199,8 @@ def _had_attempts(lease: Lease) -> bool:
 def _joined(failures: Sequence[ExportdError]) -> ExportdError:
     """One error for all destinations: worth another attempt when one of them may come back."""
     sentence = " ".join(each.sentence for each in failures)
-    transient = next((each for each in failures if isinstance(each, TransientError)), None)
-    if transient is not None:
-        return TransientError(sentence, reason=transient.reason)
+    transient = [each for each in failures if isinstance(each, TransientError)]
+    if transient:
+        waits = [each.retry_after_s for each in transient if each.retry_after_s is not None]
+        return TransientError(sentence, reason=transient[0].reason, retry_after_s=max(waits, default=None))
     return PermanentError(sentence, reason=failures[0].reason)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Generator, Iterator
 
 import pytest
+import stamina
 from blockbuster import blockbuster_ctx
 
 pytest_plugins = [
@@ -13,6 +14,10 @@ pytest_plugins = [
     "tests.fixtures.moto",
     "tests.fixtures.gcs_server",
 ]
+
+
+# As in the daemon: what stamina would find by itself reads files, in the event loop.
+stamina.instrumentation.set_on_retry_hooks(())
 
 
 @pytest.fixture(autouse=True)

@@ -24,6 +24,7 @@ from exportd.destinations import Destinations
 from exportd.extractor import Extractor
 from exportd.jobs.dispatcher import Dispatcher
 from exportd.jobs.job_table import JobTable
+from exportd.jobs.upload_table import UploadTable
 from exportd.model.clock import Clock, SystemClock
 from exportd.model.job import JobId
 from exportd.parts.spool import Spool
@@ -109,11 +110,12 @@ def _components(
     opener: DestinationOpener,
     clock: Clock,
 ) -> Components:
-    jobs, schedules = JobTable(pool), ScheduleTable(pool)
+    jobs, schedules, uploads = JobTable(pool), ScheduleTable(pool), UploadTable(pool)
     lock_timeout_s = settings.database.lock_timeout_s
     cleaner = Cleaner(
         destinations,
         jobs,
+        uploads,
         type_tokens={code: each.type_token for code, each in catalog.entities.items()},
         clock=clock,
     )
@@ -132,11 +134,13 @@ def _components(
         ),
         deliverer=Deliverer(
             destinations,
+            uploads=uploads,
             limiter=ByteLimiter(settings.limits.bytes_in_flight),
             type_token=lambda entity: catalog.get(entity).type_token,
         ),
         cleaner=cleaner,
         jobs=jobs,
+        uploads=uploads,
         spool=spool,
     )
     dispatcher = Dispatcher(

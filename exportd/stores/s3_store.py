@@ -25,7 +25,7 @@ from exportd.stores.crc_combination import Polynomial, combine
 from exportd.stores.layout import ObjectKey, check_key
 from exportd.stores.s3_access import S3Access
 from exportd.stores.s3_connector import S3Connector
-from exportd.stores.s3_errors import code_of, translated
+from exportd.stores.s3_errors import code_of, status_of, translated
 from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload, UploadGoneError
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ class S3Store:
             raise
         async with answer["Body"] as body:
             with translated(self.name, doing=f"reading {key}"):
-                async for chunk in body.content.iter_chunked(_READ_BYTES):
+                async for chunk in body.iter_chunks(_READ_BYTES):
                     yield chunk
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
@@ -279,7 +279,8 @@ class S3Store:
             try:
                 return await work(await self._connected())
             except ClientError as error:
-                if upload is not None and code_of(error) == "NoSuchUpload":
+                # Some stores say that there is no such key.
+                if upload is not None and status_of(error) == 404 and code_of(error) != "NoSuchBucket":
                     raise UploadGoneError(upload, self.name) from error
                 raise
 

@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from typing import Literal, TextIO, cast
 from uuid import UUID
 
+import stamina
 import structlog
+from stamina.instrumentation import RetryDetails
 from structlog.typing import FilteringBoundLogger, Processor
 
 from exportd.telemetry.values import SecretMask, plain_values
@@ -20,8 +22,11 @@ from exportd.telemetry.values import SecretMask, plain_values
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "console", "json"]
 
-_CHATTY_LIBRARIES = ("asyncio", "asyncpg")
-"""Their messages below a warning are of no use to an operator."""
+_CHATTY_LIBRARIES = ("asyncio", "asyncpg", "botocore", "aiobotocore", "aiohttp", "google", "gcloud", "urllib3")
+"""Their messages below a warning are of no use to an operator, and some of them hold credentials."""
+
+_SAID_BETTER = ("asyncpg.pool", "botocore.credentials", "aiobotocore.credentials")
+"""They say again and again, with a traceback, what our own sentences tell: a database or a role that is away."""
 
 
 def configure(*, level: Level, line_format: Format, stream: TextIO | None = None, secrets: Iterable[str] = ()) -> None:
@@ -62,8 +67,10 @@ def configure(*, level: Level, line_format: Format, stream: TextIO | None = None
     logging.captureWarnings(capture=True)
     for library in _CHATTY_LIBRARIES:
         logging.getLogger(library).setLevel(max(threshold, logging.WARNING))
-    # While the database is away the pool says so once a second, with a traceback; our own sentences are enough.
-    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
+    for library in _SAID_BETTER:
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    # Not the hooks that stamina finds by itself: one of them keeps its figures in a global registry.
+    stamina.instrumentation.set_on_retry_hooks([_say_that_it_is_tried_again])
 
 
 def logger(station: str) -> FilteringBoundLogger:
@@ -96,6 +103,10 @@ def bound(
     }
     with structlog.contextvars.bound_contextvars(**{key: value for key, value in given.items() if value is not None}):
         yield
+
+
+def _say_that_it_is_tried_again(details: RetryDetails) -> None:
+    structlog.get_logger().debug("trying again", error=str(details.caused_by), after_s=round(details.wait_for, 2))
 
 
 def _line_for_people(*, colors: bool) -> Processor:

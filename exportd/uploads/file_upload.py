@@ -1,28 +1,47 @@
-"""One file on its way to one store: follows it while it grows, withholds the last piece until it is
-published.
+"""One file on its way to one store: follows it while it grows, withholds the last piece until it is published.
+
+What an earlier attempt has begun goes on as far as the store still has it; an upload that the store has dropped is
+started over, from the spool.
 """
 
 import hashlib
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
+import structlog
 
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.part import Part
 from exportd.model.reason import Reason
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget
-from exportd.stores.store import ObjectInfo, Piece, Store, Upload
+from exportd.stores.store import ObjectInfo, Piece, Store, Upload, UploadGoneError
 from exportd.uploads import plan
 from exportd.uploads.byte_limiter import ByteLimiter
 from exportd.uploads.growing_file import GrowingFile
 from exportd.uploads.plan import ByteRange
 
+T = TypeVar("T")
+
+log = structlog.stdlib.get_logger()
+
+
+_MOST_STARTS = 3
+"""A store that drops an upload again and again is not worth a fourth."""
+
+
+async def record_nothing(_: Upload) -> None:
+    """For uploads that nobody has to find again."""
+
 
 class FileUpload:
-    """``send`` while the file grows, then ``publish``; ``abort`` if it does not come to that."""
+    """``send`` while the file grows, then ``publish``; ``abort`` if it does not come to that.
+
+    ``on_started`` is told of an upload before anything is sent to it.
+    """
 
     def __init__(
         self,
@@ -33,36 +52,39 @@ class FileUpload:
         limiter: ByteLimiter,
         retry: RetryBudget,
         pieces_at_once: int,
+        on_started: Callable[[Upload], Awaitable[None]] = record_nothing,
     ) -> None:
         self.file = file
         self.key = key
         self._store = store
         self._limiter = limiter
         self._retry = retry
+        self._on_started = on_started
         self._slots = anyio.Semaphore(1 if store.limits.pieces_in_order else pieces_at_once)
         self._upload: Upload | None = None
+        self._found: dict[int, Piece] = {}
         self._pieces: list[Piece] = []
+        self._sent = False
         self._published: ObjectInfo | None = None
+
+    async def adopt(self, upload: Upload) -> None:
+        """Go on with what an earlier attempt began, as far as the store still has it; called before ``send``.
+
+        Raises TransientError or PermanentError.
+        """
+        try:
+            found = await self._retry.call(lambda: self._store.pieces(upload))
+        except UploadGoneError:
+            return
+        self._upload = upload
+        self._found = {piece.number: piece for piece in found}
 
     async def send(self) -> None:
         """Upload every piece but the last; returns when the file is finished and they are all in.
 
         Raises TransientError or PermanentError.
         """
-        failures: list[ExportdError] = []
-
-        async def guard(work: Callable[[], Awaitable[None]]) -> None:
-            # An error that left the task group would come out in an exception group; its sentence is wanted.
-            try:
-                await work()
-            except ExportdError as error:
-                failures.append(error)
-                tasks.cancel_scope.cancel()
-
-        async with anyio.create_task_group() as tasks:
-            await guard(lambda: self._follow(lambda piece: tasks.start_soon(guard, piece)))
-        if failures:
-            raise failures[0]
+        await self._again_if_gone(self._send)
 
     async def publish(self) -> ObjectInfo:
         """Make the object visible; called after ``send``, when the file is finished. May be called again.
@@ -70,17 +92,7 @@ class FileUpload:
         Raises TransientError or PermanentError.
         """
         if self._published is None:
-            part = self._part()
-            tail = plan.tail_range(part.size_bytes, self._store.limits)
-            async with self._limiter.hold(tail.length):
-                info = await self._hand_over(await self._read(tail))
-            if info.size_bytes != part.size_bytes:
-                raise TransientError(
-                    f"{self.key} arrived with {info.size_bytes} bytes instead of {part.size_bytes}.",
-                    reason=Reason.DESTINATION_UNAVAILABLE,
-                )
-            self._upload = None
-            self._published = info
+            self._published = await self._again_if_gone(self._publish)
         return self._published
 
     async def find_published(self) -> bool:
@@ -109,8 +121,53 @@ class FileUpload:
             await self._store.abort(self._upload)
             self._upload = None
 
+    async def _again_if_gone(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Start over, with a new upload, when the store has dropped the one that was under way."""
+        for _ in range(_MOST_STARTS - 1):
+            try:
+                return await work()
+            except UploadGoneError as error:
+                log.warning("upload started over", key=self.key, error=error.sentence)
+                self._upload, self._sent = None, False
+                self._found.clear()
+        return await work()
+
+    async def _send(self) -> None:
+        failures: list[ExportdError] = []
+        self._pieces.clear()
+
+        async def guard(work: Callable[[], Awaitable[None]]) -> None:
+            # An error that left the task group would come out in an exception group; its sentence is wanted.
+            try:
+                await work()
+            except ExportdError as error:
+                failures.append(error)
+                tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            await guard(lambda: self._follow(lambda piece: tasks.start_soon(guard, piece)))
+        if failures:
+            raise failures[0]
+        self._sent = True
+
+    async def _publish(self) -> ObjectInfo:
+        if not self._sent:
+            await self._send()
+        part = self._part()
+        tail = plan.tail_range(part.size_bytes, self._store.limits)
+        async with self._limiter.hold(tail.length):
+            info = await self._hand_over(await self._read(tail))
+        if info.size_bytes != part.size_bytes:
+            raise TransientError(
+                f"{self.key} arrived with {info.size_bytes} bytes instead of {part.size_bytes}.",
+                reason=Reason.DESTINATION_UNAVAILABLE,
+            )
+        self._upload = None
+        return info
+
     async def _start(self) -> Upload:
         self._upload = await self._retry.call(lambda: self._store.start(self.key))
+        await self._on_started(self._upload)
         return self._upload
 
     async def _follow(self, begin: Callable[[Callable[[], Awaitable[None]]], object]) -> None:
@@ -129,10 +186,19 @@ class FileUpload:
         try:
             async with self._limiter.hold(part_range.length):
                 data = await self._read(part_range)
-                piece = await self._retry.call(lambda: self._store.piece(upload, number, data))
+                piece = await self._recognised(number, data)
+                if piece is None:
+                    piece = await self._retry.call(lambda: self._store.piece(upload, number, data))
         finally:
             self._slots.release()
         self._pieces.append(piece)
+
+    async def _recognised(self, number: int, data: bytes) -> Piece | None:
+        """The piece, if it is in already and is what the file holds."""
+        found = self._found.get(number)
+        if found is None:
+            return None
+        return await anyio.to_thread.run_sync(self._store.recognise, found, data)
 
     async def _hand_over(self, tail: bytes) -> ObjectInfo:
         upload = self._upload

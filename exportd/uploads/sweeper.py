@@ -1,9 +1,9 @@
 """Removes what dead jobs left behind in a store: uploads, and objects that no manifest describes.
 
-Stores that cannot list uploads drop them by themselves.
+Where a store cannot list uploads, those that were written down (``known``) are all that can be found.
 """
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -40,13 +40,17 @@ async def sweep_uploads(
     return await _abort(store, layout, found, lambda job: job not in unfinished)
 
 
-async def sweep_job_uploads(store: Store, layout: Layout, job: JobId) -> SweepResult:
-    """Abort what an earlier attempt of a job left. Only the holder of the job's lease may do this.
+async def sweep_job_uploads(
+    store: Store, layout: Layout, job: JobId, *, known: Sequence[Upload] = (), kept: Sequence[Upload] = ()
+) -> SweepResult:
+    """Abort what an earlier attempt of a job left, but for ``kept``. Only the holder of the job's lease may do this.
 
     Raises TransientError or PermanentError.
     """
-    found = [upload async for upload in store.list_uploads(layout.folder)]
-    return await _abort(store, layout, found, lambda other: other == job)
+    listed = [upload async for upload in store.list_uploads(layout.folder)]
+    spared = {each.id for each in kept}
+    found = {each.id: each for each in (*known, *listed) if each.id not in spared}
+    return await _abort(store, layout, found.values(), lambda other: other == job)
 
 
 async def remove_objects(store: Store, layout: Layout, job: Job, *, type_tokens: Collection[str]) -> int:

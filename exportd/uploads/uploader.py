@@ -2,11 +2,12 @@
 
 Files are added as they come into being and go up while they grow. A failure stops this delivery only: it is
 kept, and raised by ``publish``, so that a destination that is away disturbs neither the extraction nor the
-other destinations. What is not published when the block ends is aborted.
+other destinations. What is not published when the block ends is aborted, unless it was to be kept.
 
     async with Delivery(...) as delivery:
         delivery.add(part_file)                  # any number, while rows are still being read
         ...                                      # the job is sealed
+        delivery.keep()                          # what is up now stays for the next attempt, should this one fail
         await delivery.publish(parts)            # now everything becomes visible, and only now
 """
 
@@ -24,9 +25,9 @@ from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget
-from exportd.stores.store import ObjectInfo, Store
+from exportd.stores.store import ObjectInfo, Store, Upload
 from exportd.uploads.byte_limiter import ByteLimiter
-from exportd.uploads.file_upload import FileUpload
+from exportd.uploads.file_upload import FileUpload, record_nothing
 from exportd.uploads.growing_file import GrowingFile
 from exportd.uploads.spooled_part import SpooledPart
 
@@ -54,16 +55,20 @@ class Delivery:
         limiter: ByteLimiter,
         retry: RetryBudget | None = None,
         pieces_at_once: int = 4,
+        on_started: Callable[[Upload], Awaitable[None]] = record_nothing,
         on_published: Callable[[Part], None] = lambda _: None,
     ) -> None:
         self.destination = destination
         self.failure: ExportdError | None = None
+        self.refused = False
         self._store = store
         self._key_of = key_of
         self._limiter = limiter
         self._retry = retry or RetryBudget()
         self._pieces_at_once = pieces_at_once
+        self._on_started = on_started
         self._on_published = on_published
+        self._kept = False
         self._uploads: dict[tuple[EntityCode, int], FileUpload] = {}
         self._tasks = anyio.create_task_group()
         self._scopes: set[anyio.CancelScope] = set()
@@ -82,18 +87,30 @@ class Delivery:
             # The block's error is not the task group's business: it would come out in an exception group.
             await self._tasks.__aexit__(None, None, None)
         finally:
-            await self._abort()
+            if not self._kept:
+                await self._abort()
 
     def add(self, file: GrowingFile) -> None:
         """Upload a file while it grows."""
         self._begin(self._register(file).send)
 
-    def resume(self, parts: Sequence[SpooledPart]) -> None:
-        """Upload the files of a sealed job; one that an earlier attempt has published already is left
-        alone.
+    def resume(self, parts: Sequence[SpooledPart], begun: Sequence[Upload] = ()) -> None:
+        """Upload the files of a sealed job. What an earlier attempt has published is left alone, and what it has
+        ``begun`` goes on, the newest upload of a key.
         """
+        newest = {upload.key: upload for upload in begun}
         for part in parts:
-            self._begin(_send_unless_published, self._register(part))
+            upload = self._register(part)
+            self._begin(_resume, upload, newest.get(upload.key))
+
+    def refuse(self, error: ExportdError) -> None:
+        """Send nothing: ``publish`` will raise this error."""
+        self.refused = True
+        self._fail(error)
+
+    def keep(self) -> None:
+        """Leave what is not published when the block ends in the store: the job is sealed, and goes on from there."""
+        self._kept = True
 
     async def publish(self, parts: Sequence[Part]) -> tuple[ObjectInfo, ...]:
         """Make all objects visible; ``parts`` are the sealed job's, and have all been added.
@@ -132,6 +149,7 @@ class Delivery:
             limiter=self._limiter,
             retry=self._retry,
             pieces_at_once=self._pieces_at_once,
+            on_started=self._on_started,
         )
         self._uploads[file.entity, file.number] = upload
         return upload
@@ -158,8 +176,11 @@ class Delivery:
         """Keep the first failure and stop what else is under way to this destination."""
         if self.failure is not None:
             return
-        kind = TransientError if isinstance(error, TransientError) else PermanentError
-        self.failure = kind(f"Destination {self.destination}: {error.sentence}", reason=error.reason)
+        sentence = f"Destination {self.destination}: {error.sentence}"
+        if isinstance(error, TransientError):
+            self.failure = TransientError(sentence, reason=error.reason, retry_after_s=error.retry_after_s)
+        else:
+            self.failure = PermanentError(sentence, reason=error.reason)
         self.failure.__cause__ = error
         if error.reason is not Reason.INTERRUPTED:
             log.warning("delivery failed", destination=self.destination, error=error.sentence)
@@ -190,6 +211,9 @@ class Delivery:
             log.warning("uploads not aborted", destination=self.destination, timeout_s=_ABORT_TIMEOUT_S)
 
 
-async def _send_unless_published(upload: FileUpload) -> None:
-    if not await upload.find_published():
-        await upload.send()
+async def _resume(upload: FileUpload, begun: Upload | None) -> None:
+    if await upload.find_published():
+        return
+    if begun is not None:
+        await upload.adopt(begun)
+    await upload.send()

@@ -1,9 +1,14 @@
 """A shop and a site for each test."""
 
+from pathlib import Path
+
 import pytest
 
+from tests.acceptance.lakes import S3Lake
 from tests.acceptance.shop import Shop
 from tests.fixtures.daemon import Site
+from tests.fixtures.stores import give_credentials
+from tests.fixtures.swift import SwiftServer
 
 
 @pytest.fixture
@@ -12,3 +17,10 @@ async def shop(site: Site) -> Shop:
     shop = Shop(await site.database.connect())
     await shop.open()
     return shop
+
+
+@pytest.fixture
+def s3_lake(swift: SwiftServer, swift_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S3Lake:
+    """An empty bucket; the environment, also a daemon's, has the credentials for it."""
+    give_credentials(swift, tmp_path, monkeypatch)
+    return S3Lake(swift, swift_bucket)

@@ -1,5 +1,6 @@
 """Wherever an export is stopped, the next daemon ends it, and the files tell nothing of it."""
 
+from collections.abc import Mapping
 from uuid import UUID
 
 import pytest
@@ -9,10 +10,11 @@ from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
 from tests.acceptance.bucket import Bucket
 from tests.acceptance.declarations import destination, schedule
+from tests.acceptance.lakes import Lake, S3Lake
 from tests.acceptance.mortal import COUNT_FROM_NOW, live_until
 from tests.acceptance.shop import CATALOG, Shop
 from tests.acceptance.tripwire import Trip, Tripwire
-from tests.acceptance.workshop import Stop, workshop
+from tests.acceptance.workshop import Stop, directories, workshop
 from tests.fixtures.daemon import Daemon, Site, leftovers, until
 
 
@@ -66,8 +68,7 @@ async def _permanent() -> None:
     raise PermanentError("It failed for good.", reason=Reason.DESTINATION_REFUSED)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
+EVERY_END = pytest.mark.parametrize(
     ("trip", "after"),
     [
         pytest.param(_transient, False, id="an error that may pass, before"),
@@ -75,37 +76,64 @@ async def _permanent() -> None:
         pytest.param(None, True, id="the daemon leaves"),
     ],
 )
+
+
+@pytest.mark.slow
+@EVERY_END
 async def test_stopped_at_every_step(site: Site, shop: Shop, trip: Trip | None, after: bool) -> None:
     """Each job is stopped at another of the calls that the first one made; two destinations get the same."""
-    with capture_logs():
-        await _stop_at_every_step(site, shop, trip, after=after)
+    lakes = directories(site.folder, "lake", "shore")
+    await _stop_at_every_step(site, shop, lakes, trip, after=after)
 
 
-async def _stop_at_every_step(site: Site, shop: Shop, trip: Trip | None, *, after: bool) -> None:
+@pytest.mark.slow
+@EVERY_END
+async def test_stopped_at_every_step_to_s3(
+    site: Site, shop: Shop, s3_lake: S3Lake, trip: Trip | None, after: bool
+) -> None:
+    """The same with files that take several pieces."""
+    await shop.fill(400)
+    await _stop_at_every_step(
+        site, shop, {"lake": s3_lake}, trip, after=after, each_time="UPDATE public.accounts SET note = note"
+    )
+
+
+async def _stop_at_every_step(
+    site: Site, shop: Shop, lakes: Mapping[str, Lake], trip: Trip | None, *, after: bool, each_time: str = "SELECT"
+) -> None:
     quiet = Tripwire.none()
-    async with workshop(site.dsn, site.folder, shop.connection, "lake", "shore") as shed:
-        await shed.finish(await shed.fire(), quiet)
+
+    async def change() -> None:
         await shop.change(1)
-        await shed.finish(await shed.fire(), counting := Tripwire.none())
-        assert {"JobTable.seal", "DirectoryStore.piece", "DirectoryStore.put", "Spool.write_manifest"} <= set(
-            counting.calls
-        )
-        for name, calls in counting.calls.items():
-            for number in sorted({1, calls // 2 + 1, calls}):
-                await shop.change(1)
-                stop = Stop(trip)
-                wire = Tripwire(name, number, stop, after=after)
-                state = await shed.finish(await shed.fire(), wire, stop)
-                assert state == "SUCCEEDED" or trip is _permanent, f"stopped at {name}"
-                assert wire.tripped or number > 1
-                await shed.cleaner(quiet).clear_failed_jobs()
-                await shed.cleaner(quiet).abort_dead_uploads()
-                for lake in shed.lakes.values():
-                    Bucket.of(lake).assert_whole()
-                assert leftovers(site.spool, *shed.lakes.values()) == set(), f"stopped at {name}"
-        await shed.finish(await shed.fire(), quiet)
-        for lake in shed.lakes.values():
-            assert Bucket.of(lake).replayed() == await shop.contents()
+        await shop.connection.execute(each_time)
+
+    with capture_logs():
+        async with workshop(site.dsn, site.folder, shop.connection, lakes) as shed:
+            await shed.finish(await shed.fire(), quiet)
+            await change()
+            await shed.finish(await shed.fire(), counting := Tripwire.none())
+            (kind,) = {type(each).__name__ for each in shed.stores.values()}
+            steps = {"JobTable.seal", "UploadTable.record", f"{kind}.piece", f"{kind}.put", "Spool.write_manifest"}
+            assert steps <= set(counting.calls)
+            for name, calls in counting.calls.items():
+                for number in sorted({1, calls // 2 + 1, calls}):
+                    await change()
+                    stop = Stop(trip)
+                    wire = Tripwire(name, number, stop, after=after)
+                    state = await shed.finish(await shed.fire(), wire, stop)
+                    assert state == "SUCCEEDED" or trip is _permanent, f"stopped at {name}"
+                    assert wire.tripped or number > 1
+                    await shed.cleaner(quiet).clear_failed_jobs()
+                    await shed.cleaner(quiet).abort_uploads_of_finished_jobs()
+                    await shed.cleaner(quiet).abort_dead_uploads()
+                    assert leftovers(site.spool) == set(), f"stopped at {name}"
+                    for lake in lakes.values():
+                        (await lake.bucket()).assert_whole()
+                        assert await lake.leftovers() == set(), f"stopped at {name}"
+            await shed.finish(await shed.fire(), quiet)
+            for lake in lakes.values():
+                assert (await lake.bucket()).replayed() == await shop.contents()
+            assert await shop.connection.fetchval("SELECT count(*) FROM exportd.upload") == 0
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["succeeds", "fails"])
@@ -115,30 +143,32 @@ async def test_a_job_whose_spool_is_lost_is_extracted_anew_and_leaves_nothing_of
     """It had published some objects to one destination, and everything to the other, without saying so."""
     await shop.fill(200)
     quiet = Tripwire.none()
-    async with workshop(site.dsn, site.folder, shop.connection, "lake", "shore", part_bytes=4000) as shed:
+    lakes = directories(site.folder, "lake", "shore")
+    lake, shore = site.folder / "lake", site.folder / "shore"
+    async with workshop(site.dsn, site.folder, shop.connection, lakes, part_bytes=4000) as shed:
         job = await shed.fire()
         stop = Stop(None)
         stop.runner = await shed.attempt(Tripwire("JobTable.record_delivery", None, stop))
         assert stop.runner is not None
         await stop.runner.run()
-        before = Bucket.of(shed.lakes["lake"]).objects
+        before = Bucket.of(lake).objects
         assert len(before) > 5
-        for path in list(shed.lakes["shore"].rglob("*_account.0*.gz"))[::2]:
+        for path in list(shore.rglob("*_account.0*.gz"))[::2]:
             path.unlink()
-        for path in shed.lakes["shore"].rglob("*.json"):
+        for path in shore.rglob("*.json"):
             path.unlink()
         await shop.connection.execute("DELETE FROM public.accounts WHERE id > 50")
         async with shed.elsewhere(site.folder / "other") as other:
             wire = Tripwire("Extractor.extract", None, _permanent) if fails else quiet
             assert await other.finish(job, wire) == ("FAILED" if fails else "SUCCEEDED")
             await other.cleaner(quiet).clear_failed_jobs()
-            for lake in shed.lakes.values():
-                Bucket.of(lake).assert_whole()
-            assert len(Bucket.of(shed.lakes["shore"]).objects) == (0 if fails else 3)
+            for each in (lake, shore):
+                Bucket.of(each).assert_whole()
+            assert len(Bucket.of(shore).objects) == (0 if fails else 3)
             if fails:
-                assert Bucket.of(shed.lakes["lake"]).objects == before
+                assert Bucket.of(lake).objects == before
                 await other.finish(await other.fire(), quiet)
-            for lake in shed.lakes.values():
-                Bucket.of(lake).assert_whole()
-                assert Bucket.of(lake).replayed() == await shop.contents()
-        assert Bucket.of(shed.lakes["lake"]).run(-1).redelivers == ((job,) if fails else ())
+            for each in (lake, shore):
+                Bucket.of(each).assert_whole()
+                assert Bucket.of(each).replayed() == await shop.contents()
+        assert Bucket.of(lake).run(-1).redelivers == ((job,) if fails else ())

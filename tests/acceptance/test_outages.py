@@ -17,7 +17,7 @@ from tests.acceptance.bucket import Bucket
 from tests.acceptance.declarations import destination, schedule
 from tests.acceptance.shop import CATALOG, GATED_CATALOG, Shop
 from tests.acceptance.tripwire import Tripwire
-from tests.acceptance.workshop import workshop
+from tests.acceptance.workshop import directories, workshop
 from tests.fixtures.daemon import Section, Site, files_in, until
 from tests.fixtures.postgres import Database
 
@@ -119,7 +119,8 @@ async def test_a_full_disk_fails_the_job_and_the_next_run_has_everything(site: S
         # Below the floor nothing is even tried; with none the disk itself says that it is full.
         floor_bytes = -(1 << 40) if grow else 1 << 60
         spool = Spool(site.folder / "disk", budget_bytes=1 << 40, free_space_floor_bytes=floor_bytes, wait_timeout_s=0)
-        async with spool, workshop(site.dsn, site.folder, shop.connection, "lake", spool=spool) as shed:
+        lakes = directories(site.folder, "lake")
+        async with spool, workshop(site.dsn, site.folder, shop.connection, lakes, spool=spool) as shed:
             await shop.fill(3000)
             job = await shed.fire()
             assert await shed.finish(job, quiet, attempts=1) == "FAILED"
@@ -134,7 +135,7 @@ async def test_a_full_disk_fails_the_job_and_the_next_run_has_everything(site: S
                 spool.usage.free_space_floor_bytes = 1
             await shop.change()
             assert await shed.finish(await shed.fire(), quiet, attempts=1) == "SUCCEEDED"
-            bucket = Bucket.of(shed.lakes["lake"])
+            bucket = Bucket.of(site.folder / "lake")
             bucket.assert_whole()
             assert bucket.replayed() == await shop.contents()
 

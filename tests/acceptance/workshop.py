@@ -1,7 +1,7 @@
 """The pipeline with everything real around it, but in this process, and with a tripwire."""
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from exportd.extractor import Extractor
 from exportd.jobs.attempt_runner import AttemptRunner
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
+from exportd.jobs.upload_table import UploadTable
 from exportd.model.clock import SystemClock
 from exportd.model.entity import OrganizationId
 from exportd.model.job import JobId, JobProgress, Lease
@@ -29,10 +30,11 @@ from exportd.pipeline import Pipeline
 from exportd.schedules.schedule_table import ScheduleTable
 from exportd.snapshots.opener import SnapshotOpener
 from exportd.snapshots.reader import Reader
-from exportd.stores.directory_store import DirectoryStore
 from exportd.stores.layout import Layout
 from exportd.stores.retrying import RetryBudget
+from exportd.stores.store import Store
 from exportd.uploads.byte_limiter import ByteLimiter
+from tests.acceptance.lakes import DirectoryLake, Lake
 from tests.acceptance.shop import CATALOG, ORGANIZATION
 from tests.acceptance.tripwire import Trip, Tripwire
 
@@ -59,7 +61,8 @@ class Stop:
 class Workshop:
     """A schedule of everything to the destinations ``lakes``. Jobs are fired and attempted by hand."""
 
-    lakes: dict[str, Path]
+    lakes: Mapping[str, Lake]
+    stores: Mapping[str, Store]
     spool: Spool
     pool: Pool
     connector: Connector
@@ -103,6 +106,7 @@ class Workshop:
         return Cleaner(
             self._destinations(wire),
             wire.guard(JobTable(self.pool)),
+            wire.guard(UploadTable(self.pool)),
             type_tokens={code: each.type_token for code, each in self.catalog.entities.items()},
             clock=SystemClock(),
         )
@@ -112,10 +116,10 @@ class Workshop:
             Destination(
                 OrganizationId(ORGANIZATION),
                 DestinationCode(code),
-                wire.guard(DirectoryStore(directory, piece_bytes=50)),
+                wire.guard(store),
                 Layout(),
             )
-            for code, directory in self.lakes.items()
+            for code, store in self.stores.items()
         )
 
     def _runner(self, lease: Lease, wire: Tripwire, attempts: int) -> AttemptRunner:
@@ -131,12 +135,14 @@ class Workshop:
             extractor=wire.guard(extractor),
             deliverer=Deliverer(
                 self._destinations(wire),
+                uploads=wire.guard(UploadTable(self.pool)),
                 limiter=ByteLimiter(1 << 20),
                 type_token=lambda entity: self.catalog.get(entity).type_token,
                 retry=_ONCE,
             ),
             cleaner=self.cleaner(wire),
             jobs=wire.guard(JobTable(self.pool)),
+            uploads=wire.guard(UploadTable(self.pool)),
             spool=wire.guard(self.spool),
         )
 
@@ -160,16 +166,14 @@ async def workshop(
     dsn: str,
     folder: Path,
     connection: Connection,
-    *codes: str,
+    lakes: Mapping[str, Lake],
+    *,
     part_bytes: int = 1 << 20,
     spool: Spool | None = None,
 ) -> AsyncIterator[Workshop]:
     """A workshop over the shop's tables, with an empty destination for each code; ``spool`` is open, if given."""
     await migrate(connection)
     catalog = await resolve(loads(CATALOG, name="entities.toml"), connection)
-    lakes = {code: folder / code for code in codes}
-    for each in lakes.values():
-        each.mkdir()
     connector = Connector(dsn)
     async with AsyncExitStack() as stack:
         if spool is None:
@@ -182,8 +186,18 @@ async def workshop(
             name=_SCHEDULE,
             entities=tuple(catalog.entities),
             format=ExportFormat.CSV,
-            destinations=tuple(DestinationCode(each) for each in codes),
+            destinations=tuple(DestinationCode(each) for each in lakes),
             rule=Interval(Unit.DAY, 1),
         )
         await ScheduleTable(pool).reconcile([declaration], now=SystemClock().now())
-        yield Workshop(lakes, spool, pool, connector, catalog, part_bytes)
+        stores = {code: each.open() for code, each in lakes.items()}
+        for each in stores.values():
+            stack.push_async_callback(each.aclose)
+        yield Workshop(lakes, stores, spool, pool, connector, catalog, part_bytes)
+
+
+def directories(folder: Path, *codes: str) -> dict[str, Lake]:
+    """An empty directory for each code."""
+    for each in codes:
+        (folder / each).mkdir()
+    return {each: DirectoryLake(folder / each) for each in codes}

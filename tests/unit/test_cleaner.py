@@ -7,6 +7,7 @@ from exportd.cleaner import Cleaner
 from exportd.destinations import Destinations
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
+from exportd.jobs.upload_table import LeftUpload, UploadTable
 from exportd.model.errors import TransientError
 from exportd.model.reason import Reason
 from exportd.model.schedule import ScheduleId
@@ -27,9 +28,18 @@ class Table(JobTable):
         return ()
 
 
+class Uploads(UploadTable):
+    """A table without uploads."""
+
+    def __init__(self) -> None: ...
+
+    async def of_finished_jobs(self) -> tuple[LeftUpload, ...]:
+        return ()
+
+
 async def test_it_looks_at_once_then_from_time_to_time_and_when_woken() -> None:
     clock, table = FakeClock(), Table()
-    cleaner = Cleaner(Destinations([]), table, type_tokens={}, clock=clock, interval_s=60)
+    cleaner = Cleaner(Destinations(), table, Uploads(), type_tokens={}, clock=clock, interval_s=60)
     async with anyio.create_task_group() as group:
         group.start_soon(cleaner.run)
         await clock.advance(0)
@@ -46,7 +56,7 @@ async def test_it_looks_at_once_then_from_time_to_time_and_when_woken() -> None:
 
 async def test_while_the_database_is_away_it_says_so_now_and_then() -> None:
     clock, table = FakeClock(), Table()
-    cleaner = Cleaner(Destinations([]), table, type_tokens={}, clock=clock, interval_s=60)
+    cleaner = Cleaner(Destinations(), table, Uploads(), type_tokens={}, clock=clock, interval_s=60)
     table.away = True
     with capture_logs() as logs:
         async with anyio.create_task_group() as group:

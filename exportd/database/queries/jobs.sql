@@ -246,6 +246,8 @@ WITH held AS (
     FROM exportd.job
     WHERE id = $1 AND fence = $2 AND state = 'RUNNING'
     FOR NO KEY UPDATE
+), completed AS (
+    DELETE FROM exportd.upload USING held WHERE upload.job_id = held.id AND upload.destination = $3::text
 )
 INSERT INTO exportd.delivery (job_id, destination, schedule_id, manifest_sha256)
 SELECT id, $3::text, schedule_id, $4::text

@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,9 +18,10 @@ from exportd.parts.part_file import PartFile
 from exportd.stores.layout import ObjectKey
 from exportd.stores.memory_store import MemoryStore
 from exportd.stores.retrying import RetryBudget
-from exportd.stores.store import Store, StoreLimits
+from exportd.stores.store import Store, StoreLimits, Upload
 from exportd.testing.faulty_store import Fault, FaultyStore, Method, refused, unavailable
 from exportd.uploads.byte_limiter import ByteLimiter
+from exportd.uploads.file_upload import record_nothing
 from exportd.uploads.spooled_part import SpooledPart, verify
 from exportd.uploads.uploader import Delivery
 
@@ -74,6 +75,7 @@ def delivery_to(
     *,
     retry: RetryBudget = QUICK,
     limiter: ByteLimiter | None = None,
+    on_started: Callable[[Upload], Awaitable[None]] = record_nothing,
     on_published: Callable[[Part], None] = lambda _: None,
 ) -> Delivery:
     return Delivery(
@@ -82,6 +84,7 @@ def delivery_to(
         key_of=key_of,
         limiter=limiter or ByteLimiter(10 * PIECE_BYTES),
         retry=retry,
+        on_started=on_started,
         on_published=on_published,
     )
 
@@ -197,8 +200,9 @@ async def test_a_spent_budget_is_a_transient_failure(tmp_path: Path) -> None:
     assert await leftovers(store.inner) == []
 
 
-async def test_an_upload_that_was_aborted_by_somebody_fails_at_once(tmp_path: Path) -> None:
-    store = FaultyStore(memory_store())
+@BOTH_KINDS
+async def test_an_upload_that_was_aborted_by_somebody_is_started_over(tmp_path: Path, in_order: bool) -> None:
+    store = FaultyStore(inner := memory_store(in_order=in_order))
     spooled = Spooled(tmp_path, "ACCOUNTS", 450)
     async with delivery_to(store) as delivery:
         delivery.add(spooled.file)
@@ -207,8 +211,95 @@ async def test_an_upload_that_was_aborted_by_somebody_fails_at_once(tmp_path: Pa
             await anyio.lowlevel.checkpoint()
         async for upload in store.list_uploads(""):
             await store.abort(upload)
+        await delivery.publish([spooled.finish()])
+    assert inner.objects == objects([spooled])
+    assert store.count("start") == 2
+    assert await leftovers(store) == []
+
+
+async def test_one_that_is_gone_when_it_is_completed_is_started_over_too(tmp_path: Path) -> None:
+    store = FaultyStore(inner := memory_store())
+    spooled = Spooled(tmp_path, "ACCOUNTS", 450)
+    async with delivery_to(store) as delivery:
+        delivery.add(spooled.file)
+        part = spooled.finish()
+        while store.count("piece") < 4:
+            await anyio.lowlevel.checkpoint()
+        await anyio.wait_all_tasks_blocked()
+        async for upload in store.list_uploads(""):
+            await store.abort(upload)
+        await delivery.publish([part])
+    assert inner.objects == objects([spooled])
+
+
+async def test_a_store_that_drops_every_upload_fails_the_delivery(tmp_path: Path) -> None:
+    class Forgetful(MemoryStore):
+        async def start(self, key: ObjectKey) -> Upload:
+            upload = await super().start(key)
+            await self.abort(upload)
+            return upload
+
+    store = FaultyStore(Forgetful(limits=StoreLimits(piece_bytes=PIECE_BYTES)))
+    spooled = Spooled(tmp_path, "ACCOUNTS", 450)
+    async with delivery_to(store) as delivery:
+        delivery.add(spooled.file)
         with pytest.raises(TransientError, match="is gone"):
             await delivery.publish([spooled.finish()])
+    assert store.count("start") == 3
+
+
+@BOTH_KINDS
+async def test_after_the_seal_an_upload_goes_on_where_it_was(tmp_path: Path, in_order: bool) -> None:
+    """Nothing that the store has is sent again; what it has of another content is."""
+    store = FaultyStore(inner := memory_store(in_order=in_order), [Fault("complete", times=1000, error=unavailable())])
+    spooled = Spooled(tmp_path, "ACCOUNTS", 450)
+    begun: list[Upload] = []
+
+    async def write_down(upload: Upload) -> None:
+        begun.append(upload)
+
+    part = spooled.finish()
+    async with delivery_to(store, retry=ONCE, on_started=write_down) as delivery:
+        delivery.add(spooled.file)
+        delivery.keep()
+        with pytest.raises(TransientError):
+            await delivery.publish([part])
+    assert [upload.id for upload in begun] == [each.id async for each in store.list_uploads("")]
+    if not in_order:
+        await inner.piece(begun[0], 2, b"x" * PIECE_BYTES)
+    store.faults.clear()
+    store.calls.clear()
+    async with delivery_to(store) as delivery:
+        delivery.resume(await verify(tmp_path, [part]), begun)
+        await delivery.publish([part])
+    assert inner.objects == objects([spooled])
+    assert (store.count("start"), store.count("piece")) == (0, 0 if in_order else 1)
+    assert await leftovers(store) == []
+
+
+async def test_an_upload_that_the_store_dropped_meanwhile_is_begun_anew(tmp_path: Path) -> None:
+    store = FaultyStore(inner := memory_store())
+    spooled = Spooled(tmp_path, "ACCOUNTS", 450)
+    part = spooled.finish()
+    gone = await inner.start(spooled.key)
+    await inner.abort(gone)
+    async with delivery_to(store) as delivery:
+        delivery.resume(await verify(tmp_path, [part]), [gone])
+        await delivery.publish([part])
+    assert inner.objects == objects([spooled])
+
+
+async def test_a_destination_that_is_left_alone_gets_nothing(tmp_path: Path) -> None:
+    store = FaultyStore(inner := memory_store())
+    spooled = Spooled(tmp_path, "ACCOUNTS", 450)
+    async with delivery_to(store) as delivery:
+        delivery.refuse(TransientError("It was away.", reason=Reason.DESTINATION_UNAVAILABLE, retry_after_s=30))
+        delivery.add(spooled.file)
+        with pytest.raises(TransientError, match=r"Destination LAKE: It was away\.") as caught:
+            await delivery.publish([spooled.finish()])
+    assert caught.value.retry_after_s == 30
+    assert inner.objects == {}
+    assert store.calls == []
 
 
 async def test_one_failing_destination_does_not_disturb_another(tmp_path: Path) -> None:

@@ -1,0 +1,73 @@
+"""The uploads that jobs have under way, in Postgres: what a store is asked for after a crash.
+
+All methods raise TransientError when the database is out of reach.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from exportd.database import queries
+from exportd.database.translator import translated
+from exportd.model.entity import OrganizationId
+from exportd.model.job import JobId
+from exportd.model.schedule import DestinationCode
+from exportd.stores.layout import ObjectKey
+from exportd.stores.store import Upload
+
+if TYPE_CHECKING:
+    from exportd.database.connector import Pool
+
+_SQL = queries.load("uploads")
+_RECORD = _SQL["record"]
+_OF_JOB = _SQL["of_job"]
+_OF_FINISHED_JOBS = _SQL["of_finished_jobs"]
+_FORGET = _SQL["forget"]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftUpload:
+    """An upload of a job that is finished, and where it was going."""
+
+    organization: OrganizationId
+    destination: DestinationCode
+    job: JobId
+    upload: Upload
+
+
+class UploadTable:
+    """``exportd.upload``: nobody else writes it."""
+
+    def __init__(self, pool: "Pool") -> None:
+        self._pool = pool
+
+    async def record(self, job: JobId, destination: DestinationCode, upload: Upload) -> None:
+        """Write down an upload that was begun."""
+        with translated("recording an upload"):
+            await self._pool.execute(_RECORD, job, destination, upload.key, upload.id)
+
+    async def of_job(self, job: JobId, destination: DestinationCode) -> Sequence[Upload]:
+        """What a job has begun to upload to a destination, the oldest first."""
+        with translated("reading a job's uploads"):
+            rows = await self._pool.fetch(_OF_JOB, job, destination)
+        return [Upload(ObjectKey(row["key"]), row["upload_id"], row["started_at"]) for row in rows]
+
+    async def of_finished_jobs(self) -> Sequence[LeftUpload]:
+        """What finished jobs have left behind, at all destinations."""
+        with translated("reading the uploads of finished jobs"):
+            rows = await self._pool.fetch(_OF_FINISHED_JOBS)
+        return [
+            LeftUpload(
+                OrganizationId(row["organization"]),
+                DestinationCode(row["destination"]),
+                JobId(row["job_id"]),
+                Upload(ObjectKey(row["key"]), row["upload_id"], row["started_at"]),
+            )
+            for row in rows
+        ]
+
+    async def forget(self, job: JobId, destination: DestinationCode, uploads: Collection[Upload]) -> None:
+        """Strike out uploads that are completed or aborted."""
+        if uploads:
+            with translated("striking out uploads"):
+                await self._pool.execute(_FORGET, job, destination, [each.id for each in uploads])
