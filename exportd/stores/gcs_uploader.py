@@ -28,6 +28,8 @@ class GcsUploader:
         self._name = name
         self._committed: dict[str, int] = {}
         """What is in of which upload, by its id, while that is certain."""
+        self._given_up: set[str] = set()
+        """The ids of those that a server, an emulator, does not know how to give up."""
 
     def began(self, upload: Upload) -> None:
         """The upload was just started: nothing is in."""
@@ -49,6 +51,8 @@ class GcsUploader:
 
     async def state(self, upload: Upload) -> int | StoredObject:
         """How many bytes are in, or the object if it is complete. Raises UploadGoneError."""
+        if upload.id in self._given_up:
+            raise UploadGoneError(upload, self._name)
         request = self._request(upload, f"asking what is in of {upload.key}", {"Content-Range": WHAT_IS_IN})
         return self._understood(upload, request, await self._requester.send(request))
 
@@ -57,8 +61,10 @@ class GcsUploader:
         self._committed.pop(upload.id, None)
         request = self._request(upload, f"giving up {upload.key}", {}, method="DELETE")
         answer = await self._requester.send(request)
-        # Google says 499 when it has done so. An emulator may not know how (501): what it holds is never visible.
-        if answer.status >= 400 and answer.status not in {*_GONE, 400, 405, 501}:
+        if answer.status == 501:
+            self._given_up.add(upload.id)
+        elif answer.status >= 500 or answer.status in {408, 429}:
+            # Google says 499 when it has done so, and other things in the four hundreds when there is nothing to do.
             raise self._requester.refusal(answer, request)
 
     async def _bring(
