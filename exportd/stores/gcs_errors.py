@@ -53,7 +53,7 @@ def is_damage(answer: GcsAnswer) -> bool:
 
 
 def is_missing_bucket(answer: GcsAnswer) -> bool:
-    return answer.status == 404 and "bucket" in message_of(answer).lower()
+    return answer.status == 404 and "bucket does not exist" in message_of(answer).lower()
 
 
 def translate_answer(answer: GcsAnswer, *, bucket: str, doing: str, permission: str, member: str) -> ExportdError:

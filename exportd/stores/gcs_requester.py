@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 import anyio
+from aiohttp.abc import AbstractStreamWriter
 
 from exportd.model.errors import ExportdError
 from exportd.stores.gcs_answers import GcsAnswer
@@ -30,6 +31,30 @@ class GcsRequest:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Sequence[bytes | memoryview] = field(default=(), repr=False)
     is_session: bool = False
+
+
+class _Blocks(aiohttp.Payload):
+    """A body in blocks; ``before_block`` is called for each.
+
+    As soon as one is on its way the body counts as used, so that aiohttp does not send it again by itself: what Google
+    keeps of it has to be asked first.
+    """
+
+    def __init__(self, body: Sequence[bytes | memoryview], before_block: Callable[[], None]) -> None:
+        super().__init__(body, content_type="application/octet-stream")
+        self._views = [memoryview(each) for each in body]
+        self._size = sum(len(each) for each in self._views)
+        self._before_block = before_block
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return b"".join(self._views).decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        self._consumed = True
+        for view in self._views:
+            for begin in range(0, len(view), _BLOCK_BYTES):
+                self._before_block()
+                await writer.write(view[begin : begin + _BLOCK_BYTES])
 
 
 class GcsRequester:
@@ -94,24 +119,20 @@ class GcsRequester:
         headers = {**request.headers, "Accept-Encoding": "identity"}
         if not request.is_session:
             headers.update(await self._connector.authorization())
-        if request.body:
-            headers["Content-Length"] = str(sum(len(each) for each in request.body))
         return await session.request(
             request.method,
             request.url,
             headers,
             auto_raise_for_status=False,
-            data=self._blocks(request.body, scope) if request.body else None,
+            data=_Blocks(request.body, self._more_time(scope)) if request.body else None,
             allow_redirects=False,
         )
 
-    async def _blocks(self, body: Sequence[bytes | memoryview], scope: anyio.CancelScope) -> AsyncIterator[memoryview]:
-        """The body in blocks; each that leaves gives the request more time."""
-        for each in body:
-            view = memoryview(each)
-            for begin in range(0, len(view), _BLOCK_BYTES):
-                scope.deadline = anyio.current_time() + self._stall_timeout_s
-                yield view[begin : begin + _BLOCK_BYTES]
+    def _more_time(self, scope: anyio.CancelScope) -> Callable[[], None]:
+        def give() -> None:
+            scope.deadline = anyio.current_time() + self._stall_timeout_s
+
+        return give
 
     @contextmanager
     def _translated(self, request: GcsRequest) -> Iterator[None]:

@@ -9,11 +9,11 @@ import os
 import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import requests
 from google.auth import aws, identity_pool, pluggable
+from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import Request
 from google.oauth2 import service_account
 
@@ -31,6 +31,25 @@ class FetchedToken:
     lifetime_s: float
 
 
+class _Asking:
+    """Sends google-auth's requests, with a timeout (it would wait for two minutes), and keeps the last status."""
+
+    def __init__(self, session: requests.Session) -> None:
+        self._request = Request(session)
+        self.status = 0
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether the last answer was that the server could not answer now."""
+        return self.status >= 500 or self.status in {408, 429}
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        self.status = 0
+        response: Any = self._request(*arguments, **{"timeout": _REQUEST_TIMEOUT_S, **options})
+        self.status = response.status
+        return response
+
+
 def fetch_token(identity: WorkloadIdentity | CredentialsFile) -> FetchedToken:
     """A new token. The file, the program or the metadata behind the identity are read anew.
 
@@ -38,9 +57,13 @@ def fetch_token(identity: WorkloadIdentity | CredentialsFile) -> FetchedToken:
     """
     credentials = _credentials(_description(identity))
     with requests.Session() as session:
-        # Without a timeout google-auth waits for two minutes.
+        asking = _Asking(session)
         try:
-            credentials.refresh(partial(Request(session), timeout=_REQUEST_TIMEOUT_S))
+            credentials.refresh(asking)
+        except GoogleAuthError as error:
+            if asking.is_passing:
+                raise ConnectionError(f"the token service answers HTTP {asking.status}") from error
+            raise
         except subprocess.TimeoutExpired as error:
             raise TimeoutError(f"the token's program did not end within {error.timeout:g} s") from None
     lifetime = credentials.expiry.replace(tzinfo=UTC) - datetime.now(UTC)
