@@ -68,7 +68,7 @@ class GcsStore:
         self._requester = GcsRequester(self._connector, bucket=bucket, stall_timeout_s=stall_timeout_s)
         self._uploader = GcsUploader(self._requester, name=self.name)
         self._unanswered: dict[ObjectKey, Content] = {}
-        """What was put without an answer: it may be there."""
+        """What was put last without an answer, by key: it may be there."""
 
     @property
     def name(self) -> str:
@@ -134,15 +134,9 @@ class GcsStore:
     async def put(self, key: ObjectKey, data: bytes) -> ObjectInfo:
         self._check(key)
         content = _content([_piece(1, data)])
-        before = self._unanswered.get(key)
-        self._unanswered[key] = content
-        try:
-            stored = await self._put(key, data, content, tried=before == content)
-        except PermanentError:
-            self._unanswered.pop(key, None)
-            raise
+        info = await self._put(key, data, content, may_be_there=self._unanswered.get(key) == content)
         self._unanswered.pop(key, None)
-        return stored
+        return info
 
     async def head(self, key: ObjectKey) -> ObjectInfo | None:
         self._check(key)
@@ -192,8 +186,8 @@ class GcsStore:
     async def aclose(self) -> None:
         await self._connector.close()
 
-    async def _put(self, key: ObjectKey, data: bytes, content: Content, *, tried: bool) -> ObjectInfo:
-        """``tried``: an earlier call has sent the same, and got no answer."""
+    async def _put(self, key: ObjectKey, data: bytes, content: Content, *, may_be_there: bool) -> ObjectInfo:
+        """``may_be_there``: an earlier call has sent the same, and got no answer."""
         boundary = uuid4().hex
         body = multipart(metadata(key, content.checksum), data, content_type(key), boundary)
         headers = {"Content-Type": f"multipart/related; boundary={boundary}"}
@@ -201,7 +195,10 @@ class GcsStore:
         for _ in range(_MOST_OVERTAKEN):
             url = self._addresses.upload(uploadType="multipart", name=key, ifGenerationMatch=generation)
             request = self._creation(f"writing {key}", url, headers, body)
+            self._unanswered[key] = content
             answer = await self._requester.send(request)
+            if not may_be_there:
+                del self._unanswered[key]
             if answer.status in {200, 201}:
                 return self._stored(answer.document, request).info
             if answer.status != 412:
@@ -209,8 +206,8 @@ class GcsStore:
             try:
                 there = await self._look(key, doing=_doing_in_the_way(key))
             except PermanentError:
-                if tried:
-                    # Looking is not allowed, but nobody else writes this key: it is what the earlier call has sent.
+                if may_be_there:
+                    # Looking is not allowed. Nobody else writes this key, so it is what the earlier call has sent.
                     return ObjectInfo(key, content.size_bytes)
                 raise
             if there is not None and content.is_in(there):

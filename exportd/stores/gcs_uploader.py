@@ -77,7 +77,8 @@ class GcsUploader:
         state = await self.state(upload) if known is None else known
         fruitless = 0
         while not isinstance(state, StoredObject):
-            if state < begin:
+            if state < begin or (content is not None and state > end):
+                # What was in is not, or it is somebody else's.
                 raise UploadGoneError(upload, self._name)
             if state >= end and content is None:
                 self._committed[upload.id] = state

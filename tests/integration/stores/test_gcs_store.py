@@ -188,6 +188,31 @@ async def test_another_process_goes_on_where_this_one_ended(server: StrictGcs, s
     await other.aclose()
 
 
+async def test_what_is_all_in_is_completed(server: StrictGcs, store: GcsStore) -> None:
+    """A last chunk whose bytes were kept, but which ended in an error."""
+    tail = CONTENT[:QUANTUM_BYTES]
+    upload = await store.start(KEY)
+    pieces = await send(store, upload)
+    (session,) = server.sessions.values()
+    session.content += tail
+    other = new_store(server)
+    await other.complete(upload, pieces, tail)
+    assert server.objects[KEY].content == CONTENT[: 2 * PIECE_BYTES] + tail
+    assert chunks(server)[-1] == f"bytes */{2 * PIECE_BYTES + len(tail)}"
+    await other.aclose()
+
+
+async def test_an_upload_that_holds_more_is_not_ours(server: StrictGcs, store: GcsStore) -> None:
+    upload = await store.start(KEY)
+    pieces = await send(store, upload)
+    (session,) = server.sessions.values()
+    session.content += CONTENT
+    other = new_store(server)
+    with pytest.raises(UploadGoneError):
+        await other.complete(upload, pieces, TAIL)
+    await other.aclose()
+
+
 async def new_pieces(server: StrictGcs, upload: Upload) -> list[Piece]:
     """What a third process finds of a completed upload."""
     third = new_store(server)
@@ -229,8 +254,9 @@ async def test_who_may_only_create_is_told_what_replacing_takes(server: StrictGc
         "--member='serviceAccount:exporter@acme.iam.gserviceaccount.com' --role=roles/storage.objectViewer"
     )
     assert "HTTP 403, request request-1" in caught.value.sentence
+    server.fail("busy", "POST")
     with pytest.raises(PermanentError, match="is there already"):
-        await store.put(KEY, b"another")
+        await RETRY.call(lambda: store.put(KEY, b"another"))
     assert server.objects[KEY].content == b"of an earlier attempt"
 
 
