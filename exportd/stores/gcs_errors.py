@@ -52,6 +52,11 @@ def is_damage(answer: GcsAnswer) -> bool:
     return answer.status in {400, 409} and "calculated" in message_of(answer)
 
 
+def is_precondition(answer: GcsAnswer) -> bool:
+    """Whether the object is not the one that ``ifGenerationMatch`` names; policies and keys answer 412 too."""
+    return answer.status == 412 and not _policy_advice(answer, _reasons(answer))
+
+
 def is_missing_bucket(answer: GcsAnswer) -> bool:
     return answer.status == 404 and "bucket does not exist" in message_of(answer).lower()
 
@@ -103,21 +108,30 @@ def translate_failure(error: Exception, *, bucket: str, doing: str) -> ExportdEr
 
 
 def _advice(answer: GcsAnswer, reasons: set[str], *, bucket: str, permission: str, member: str) -> str:
+    advice = _policy_advice(answer, reasons)
+    if advice:
+        return advice
+    match answer.status:
+        case 401:
+            return f"Google does not accept who exportd says it is: correct the credentials of {member}."
+        case 403:
+            return _grant(message_of(answer), bucket=bucket, permission=permission, member=member)
+        case 404:
+            return "There is no such bucket: create it, or correct `bucket`."
+        case _:
+            return ""
+
+
+def _policy_advice(answer: GcsAnswer, reasons: set[str]) -> str:
+    """What to do about a policy or a key of the bucket's owner that is in the way; empty if none is."""
     message = message_of(answer).lower()
-    advice = ""
     if "kms" in message or "encryption" in message:
-        advice = _KMS
-    elif reasons & {"retentionPolicyNotMet", "objectUnderActiveHold"} or "retention policy" in message:
-        advice = _PROTECTED
-    elif "constraint" in message or "organization's policy" in message:
-        advice = _ORGANIZATION_POLICY
-    elif answer.status == 401:
-        advice = f"Google does not accept who exportd says it is: correct the credentials of {member}."
-    elif answer.status == 403:
-        advice = _grant(message_of(answer), bucket=bucket, permission=permission, member=member)
-    elif answer.status == 404:
-        advice = "There is no such bucket: create it, or correct `bucket`."
-    return advice
+        return _KMS
+    if reasons & {"retentionPolicyNotMet", "objectUnderActiveHold"} or "retention policy" in message:
+        return _PROTECTED
+    if "constraint" in message or "organization's policy" in message:
+        return _ORGANIZATION_POLICY
+    return ""
 
 
 def _grant(message: str, *, bucket: str, permission: str, member: str) -> str:

@@ -20,7 +20,7 @@ from exportd.model.reason import Reason
 from exportd.stores.crc_combination import Polynomial, combine
 from exportd.stores.gcs_answers import Content, GcsAnswer, StoredObject
 from exportd.stores.gcs_connector import GcsConnector
-from exportd.stores.gcs_errors import is_missing_bucket
+from exportd.stores.gcs_errors import is_missing_bucket, is_precondition
 from exportd.stores.gcs_identity import GcsIdentity
 from exportd.stores.gcs_ranges import QUANTUM_BYTES, whole_pieces
 from exportd.stores.gcs_requester import GcsRequest, GcsRequester
@@ -89,7 +89,7 @@ class GcsStore:
                 (metadata(key),),
             )
             answer = await self._requester.send(request)
-            if answer.status == 412:
+            if is_precondition(answer):
                 generation = await self._generation(key)
                 continue
             if answer.status not in {200, 201} or not answer.location:
@@ -124,7 +124,8 @@ class GcsStore:
                 raise
             return there.info
         if not content.is_in(stored):
-            await self._delete(stored.key, stored.generation)
+            doing = f"deleting {upload.key}, which was damaged on its way"
+            await self._delete(upload.key, doing=doing, generation=stored.generation)
             raise UploadGoneError(upload, self.name)
         return stored.info
 
@@ -175,7 +176,7 @@ class GcsStore:
 
     async def delete(self, key: ObjectKey) -> None:
         self._check(key)
-        await self._delete(key)
+        await self._delete(key, doing=f"deleting {key}")
 
     async def list_uploads(self, prefix: str) -> AsyncIterator[Upload]:
         """None: Google keeps no list of them, and drops them after a week."""
@@ -201,7 +202,7 @@ class GcsStore:
                 del self._unanswered[key]
             if answer.status in {200, 201}:
                 return self._stored(answer.document, request).info
-            if answer.status != 412:
+            if not is_precondition(answer):
                 raise self._requester.refusal(answer, request)
             try:
                 there = await self._look(key, doing=_doing_in_the_way(key))
@@ -235,12 +236,12 @@ class GcsStore:
         except PermanentError:
             return None
 
-    async def _delete(self, key: ObjectKey, generation: int | None = None) -> None:
+    async def _delete(self, key: ObjectKey, *, doing: str, generation: int | None = None) -> None:
         query = {} if generation is None else {"generation": generation}
         request = GcsRequest(
             "DELETE",
             self._addresses.object(key, **query),
-            doing=f"deleting {key}",
+            doing=doing,
             permission="storage.objects.delete",
         )
         answer = await self._requester.send(request)

@@ -7,7 +7,7 @@ is missing it is asked before anything more is sent. Nothing is visible before t
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
 from exportd.stores.gcs_answers import Content, GcsAnswer, StoredObject, encoded_checksum
-from exportd.stores.gcs_errors import is_damage
+from exportd.stores.gcs_errors import is_damage, is_precondition
 from exportd.stores.gcs_ranges import WHAT_IS_IN, committed_bytes, content_range
 from exportd.stores.gcs_requester import GcsRequest, GcsRequester
 from exportd.stores.store import Upload, UploadGoneError
@@ -143,6 +143,6 @@ class GcsUploader:
             ) from error
         if answer.status in _GONE or is_damage(answer):
             raise UploadGoneError(upload, self._name)
-        if answer.status == 412:
+        if is_precondition(answer):
             raise OvertakenError(upload, self._name)
         raise self._requester.refusal(answer, request)

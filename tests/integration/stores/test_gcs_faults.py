@@ -1,17 +1,21 @@
 """The store for Google Cloud Storage on the emulator, with a proxy in between that fails at every kind of request."""
 
+import ssl
 from collections.abc import AsyncIterator
 from functools import partial
 
 import pytest
+import trustme
+from aiohttp import web
 
+from exportd.model.errors import PermanentError, TransientError
 from exportd.stores.gcs_identity import Anonymous
 from exportd.stores.gcs_ranges import QUANTUM_BYTES
 from exportd.stores.gcs_store import GcsStore
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget
 from tests.fixtures.fault_proxy import FaultProxy
-from tests.fixtures.faults import Answer, DropResponse, Fault, Reset, Rule
+from tests.fixtures.faults import Answer, DropResponse, Fault, Reset, Rule, Stall
 from tests.fixtures.gcs_server import GcsServer
 
 KEY = ObjectKey("m3/orgId=a/part.csv.gz")
@@ -97,3 +101,30 @@ async def test_looking_and_deleting_are_repeated(proxy: FaultProxy, store: GcsSt
     assert info is not None
     await RETRY.call(partial(store.delete, KEY))
     assert await content(store) == {}
+
+
+async def test_where_nothing_moves_a_request_ends(proxy: FaultProxy, gcs_bucket: str) -> None:
+    store = GcsStore(gcs_bucket, Anonymous(), endpoint=proxy.endpoint, stall_timeout_s=0.2)
+    proxy.add(Rule(Stall(), "POST"))
+    with pytest.raises(TransientError, match="nothing moved for too long"):
+        await store.put(KEY, b"rows")
+    await store.put(KEY, b"rows")
+    assert await content(store) == {KEY: b"rows"}
+    await store.aclose()
+
+
+async def test_a_certificate_of_nobody_known_is_for_a_person() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        return web.Response()
+
+    runner = web.ServerRunner(web.Server(answer), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    store = GcsStore("acme", Anonymous(), endpoint=f"https://localhost:{runner.addresses[0][1]}")
+    with pytest.raises(PermanentError, match=r"no secure connection for writing .* SSL_CERT_FILE"):
+        await store.put(KEY, b"rows")
+    await store.aclose()
+    await runner.cleanup()

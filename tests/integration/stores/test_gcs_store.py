@@ -235,6 +235,15 @@ async def test_damage_on_the_way_never_stays_visible(server: StrictGcs, store: G
     assert server.objects[KEY].content == CONTENT
 
 
+async def test_damage_that_may_not_be_removed_is_told(server: StrictGcs, store: GcsStore) -> None:
+    server.damages = server.ignores_hash = True
+    server.denied = {"get", "list", "delete"}
+    upload = await store.start(KEY)
+    pieces = await send(store, upload)
+    with pytest.raises(PermanentError, match=r"damaged on its way.*Grant storage\.objects\.delete"):
+        await store.complete(upload, pieces, TAIL)
+
+
 async def test_who_may_only_create_delivers_through_failures(server: StrictGcs, store: GcsStore) -> None:
     server.denied = {"get", "list", "delete"}
     server.fail("dropped", "PUT", "upload_id", content_range=rf"/{len(CONTENT)}$")

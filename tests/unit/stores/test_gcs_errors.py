@@ -5,7 +5,7 @@ import pytest
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
 from exportd.stores.gcs_answers import GcsAnswer, StoredObject, decoded_checksum, encoded_checksum
-from exportd.stores.gcs_errors import is_missing_bucket, translate_answer, translate_failure
+from exportd.stores.gcs_errors import is_missing_bucket, is_precondition, translate_answer, translate_failure
 from exportd.stores.gcs_identity_errors import redacted
 
 MEMBER = "principalSet://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/*"
@@ -87,6 +87,12 @@ def test_what_stays_says_what_to_change(given: GcsAnswer, advice: str) -> None:
     assert isinstance(error, PermanentError)
     assert error.reason is Reason.DESTINATION_REFUSED
     assert advice in error.sentence
+
+
+def test_a_policy_that_answers_as_a_precondition_would_is_none() -> None:
+    assert is_precondition(answer(412, "At least one of the pre-conditions did not hold.", "conditionNotMet"))
+    assert not is_precondition(answer(412, "Violates constraint constraints/gcp.x", "conditionNotMet"))
+    assert not is_precondition(answer(409))
 
 
 def test_an_object_in_a_bucket_called_bucket_is_not_a_missing_bucket() -> None:
