@@ -83,6 +83,7 @@ class Deliverer:
             key_of=lambda entity, number: _key(job, destination, token_of(entity), number),
             limiter=self._limiter,
             retry=self._retry,
+            owner=(job.organization, code),
             on_started=lambda upload: self._uploads.record(job.id, code, upload),
             on_published=count,
         ) as uploads:

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from tests.acceptance.lakes import S3Lake
 from tests.acceptance.shop import ORGANIZATION
+from tests.fixtures.stores import PROFILE
 
 
 def schedule(code: str = "often", **others: object) -> dict[str, object]:
@@ -20,3 +22,16 @@ def schedule(code: str = "often", **others: object) -> dict[str, object]:
 
 def destination(code: str, directory: Path, **others: object) -> dict[str, object]:
     return {"code": code, "organization": ORGANIZATION, "directory": str(directory), **others}
+
+
+def s3_destination(code: str, lake: S3Lake, **others: object) -> dict[str, object]:
+    return {
+        "code": code,
+        "organization": ORGANIZATION,
+        "type": "S3",
+        "bucket": lake.name,
+        "endpoint": lake.account.endpoint,
+        "region": lake.account.region,
+        "profile": PROFILE,
+        **others,
+    }

@@ -1,4 +1,5 @@
-"""A daemon that is killed at a given step of its work: before the n-th change of a file, or around a job's query.
+"""A daemon that is killed at a given step of its work: before the n-th change of a file, or around a job's query or a
+request to a bucket.
 
 The steps are counted from a signal on. What it does is what ``exportd run`` does; only the end is chosen. Python tells
 of every opening, renaming and removing through audit hooks, so the code under test knows nothing of it.
@@ -14,12 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from exportd.jobs.job_table import JobTable
+from exportd.stores import s3_store
+from exportd.stores.s3_store import S3Store
 from tests.fixtures.forked import live
+from tests.fixtures.swift import SMALL_PIECE_BYTES
 
 COUNT_FROM_NOW = signal.SIGUSR1
 
 _CHANGES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod"}
 _QUERIES = ("seal", "publishing", "record_delivery", "succeed", "put_back", "fail")
+
+_BUCKETS = (S3Store,)
+_REQUEST = "_call"
 
 
 def live_until(config: Path, log: Path, folders: tuple[Path, ...], step: int) -> None:
@@ -40,8 +47,16 @@ def live_until(config: Path, log: Path, folders: tuple[Path, ...], step: int) ->
 
     for name in _QUERIES:
         setattr(JobTable, name, _counted(getattr(JobTable, name), counter))
+    s3_store.piece_bytes_for = _small_pieces
+    for store in _BUCKETS:
+        setattr(store, _REQUEST, _counted(getattr(store, _REQUEST), counter))
     sys.addaudithook(watch)
     live(config, log)
+
+
+def _small_pieces(largest_file_bytes: int) -> int:
+    """Few bytes are many pieces then."""
+    return SMALL_PIECE_BYTES
 
 
 class _Counter:

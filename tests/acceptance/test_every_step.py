@@ -1,6 +1,7 @@
 """Wherever an export is stopped, the next daemon ends it, and the files tell nothing of it."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -9,8 +10,8 @@ from structlog.testing import capture_logs
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
 from tests.acceptance.bucket import Bucket
-from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.lakes import Lake, S3Lake
+from tests.acceptance.declarations import destination, s3_destination, schedule
+from tests.acceptance.lakes import DirectoryLake, Lake, S3Lake
 from tests.acceptance.mortal import COUNT_FROM_NOW, live_until
 from tests.acceptance.shop import CATALOG, Shop
 from tests.acceptance.tripwire import Trip, Tripwire
@@ -20,10 +21,32 @@ from tests.fixtures.daemon import Daemon, Site, leftovers, until
 
 @pytest.mark.slow
 async def test_killed_all_along(site: Site, shop: Shop) -> None:
-    """Each daemon ends the job that the one before was killed in, and is killed two steps further in the next job."""
-    lake = site.destination()
-    spool_jobs = site.spool / "jobs"
-    site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule(entities=["ACCOUNTS"])]})
+    directory = site.destination()
+    lake = DirectoryLake(directory)
+    await _kill_all_along(site, shop, lake, destination("lake", directory), (site.spool / "jobs", directory))
+
+
+@pytest.mark.slow
+async def test_killed_all_along_the_way_to_s3(site: Site, shop: Shop, s3_lake: S3Lake) -> None:
+    """Around each request for an object that has two pieces and more."""
+    await shop.fill(600)
+    declared = s3_destination("lake", s3_lake)
+    watched = (site.spool / "jobs",)
+    each_time = "UPDATE public.accounts SET note = note"
+    await _kill_all_along(site, shop, s3_lake, declared, watched, each_time=each_time)
+
+
+async def _kill_all_along(
+    site: Site,
+    shop: Shop,
+    lake: Lake,
+    declared: Mapping[str, object],
+    watched: tuple[Path, ...],
+    *,
+    each_time: str = "SELECT",
+) -> None:
+    """Each daemon ends the job that the one before was killed in, and is killed two steps further on."""
+    site.configure(CATALOG, {"destination": [declared], "schedule": [schedule(entities=["ACCOUNTS"])]})
     connection = shop.connection
     first = await site.start()
     job = await site.first_job(connection)
@@ -31,22 +54,23 @@ async def test_killed_all_along(site: Site, shop: Shop) -> None:
     assert await first.stop() == 0
     step, daemon, died = 1, first, True
     while died:
-        daemon = site.fork(live_until, (spool_jobs, lake), step)
+        daemon = site.fork(live_until, watched, step)
         await daemon.said("daemon ready")
         await site.succeeded(connection, job)
-        bucket = Bucket.of(lake)
+        bucket = await lake.bucket()
         bucket.assert_whole()
-        assert leftovers(site.spool, lake) == set(), f"after a kill at step {step - 2}"
+        assert (leftovers(site.spool), await lake.leftovers()) == (set(), set()), f"after a kill at step {step - 2}"
         await shop.change(1)
+        await connection.execute(each_time)
         daemon.signal(COUNT_FROM_NOW)
         job = await site.fire()
 
         died = await _dies(daemon, job)
-        step += 2  # one rename or query further; the whole takes long enough
-    assert step > 30, "the steps were not counted"
+        step += 2  # two steps further: the whole takes long enough
+    assert step > 20, "the steps were not counted"
     assert await daemon.stop() == 0
-    assert Bucket.of(lake).replayed()["ACCOUNTS"] == (await shop.contents())["ACCOUNTS"]
-    await site.assert_clean(lake)
+    assert (await lake.bucket()).replayed()["ACCOUNTS"] == (await shop.contents())["ACCOUNTS"]
+    await site.assert_clean()
 
 
 async def _dies(daemon: Daemon, job: UUID) -> bool:
