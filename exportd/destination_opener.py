@@ -7,15 +7,28 @@ from typing import TYPE_CHECKING, assert_never
 
 from exportd.destinations import Destination, Destinations
 from exportd.model.entity import OrganizationId
+from exportd.model.errors import SettingsError
 from exportd.model.schedule import DestinationCode
 from exportd.settings.destination_schema import (
     DestinationSettings,
     DirectoryDestination,
     GcsDestination,
+    GcsSettings,
     S3Destination,
 )
 from exportd.settings.schema import Settings
 from exportd.stores.directory_store import DirectoryStore
+from exportd.stores.gcs_identity import (
+    Anonymous,
+    AwsRole,
+    CredentialsFile,
+    GcsIdentity,
+    SubjectTokenSource,
+    TokenCommand,
+    TokenFile,
+    TokenUrl,
+    WorkloadIdentity,
+)
 from exportd.stores.layout import Layout, PartitionOrder
 from exportd.stores.s3_access import S3Access
 from exportd.stores.store import Store
@@ -32,11 +45,11 @@ class DestinationOpener:
         self._s3_connector: S3Connector | None = None
 
     def open_all(self) -> Destinations:
-        """What the configuration declares. Nothing is touched yet."""
+        """What the configuration declares. Nothing is touched yet. Raises SettingsError when one cannot be."""
         return Destinations(self.open(each) for each in self._settings.destination)
 
     def open(self, declared: DestinationSettings) -> Destination:
-        """One destination. Nothing is touched yet."""
+        """One destination. Nothing is touched yet. Raises SettingsError when it cannot be."""
         return Destination(
             organization=OrganizationId(declared.organization),
             code=DestinationCode(declared.code),
@@ -51,7 +64,7 @@ class DestinationOpener:
             case S3Destination():
                 return self._s3_store(declared)
             case GcsDestination():
-                raise NotImplementedError
+                return self._gcs_store(declared)
             case _:
                 assert_never(declared)
 
@@ -77,3 +90,42 @@ class DestinationOpener:
             options=S3Options(declared.checksum, declared.encryption, declared.kms_key),
             piece_bytes=piece_bytes_for(self._settings.limits.part_size),
         )
+
+    def _gcs_store(self, declared: GcsDestination) -> Store:
+        from exportd.stores.gcs_store import GcsStore
+
+        return GcsStore(
+            declared.bucket, _gcs_identity(declared, self._settings.gcs), endpoint=self._settings.gcs.endpoint
+        )
+
+
+def _gcs_identity(declared: GcsDestination, shared: GcsSettings) -> GcsIdentity:
+    """Who writes there. Raises SettingsError when that cannot be told."""
+    if shared.endpoint:
+        return Anonymous()
+    if declared.credentials_file is not None:
+        return CredentialsFile(declared.credentials_file)
+    if not declared.pool_id:
+        raise SettingsError.of(
+            f"The destination {declared.code} does not say who writes there: give project_number, pool_id and "
+            "provider_id, or a credentials_file."
+        )
+    source = _token_source(shared)
+    if source is None:
+        raise SettingsError.of(
+            f"The destination {declared.code} has a workload identity pool, but [gcs] does not say where exportd's own "
+            "token comes from: give token_file, token_url, token_command or aws."
+        )
+    return WorkloadIdentity(
+        declared.project_number, declared.pool_id, declared.provider_id, source, declared.service_account
+    )
+
+
+def _token_source(shared: GcsSettings) -> SubjectTokenSource | None:
+    if shared.token_file is not None:
+        return TokenFile(shared.token_file)
+    if shared.token_url:
+        return TokenUrl(shared.token_url)
+    if shared.token_command:
+        return TokenCommand(shared.token_command)
+    return AwsRole() if shared.aws else None

@@ -246,13 +246,14 @@ async def test_organizations_are_looked_at_apart(tmp_path: Path) -> None:
     assert (found.findings, found.unlisted) == ((), ())
 
 
-async def test_a_place_without_manifests_is_no_success(tmp_path: Path) -> None:
+async def test_a_place_without_manifests_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PermanentError, match="There are no manifests"):
         await verified(tmp_path)
     with pytest.raises(PermanentError, match="is no directory"):
         await verified(tmp_path / "nowhere")
-    with pytest.raises(SettingsError, match="cannot be read from here yet"):
-        await verified("s3://bucket/prefix")
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    with pytest.raises(SettingsError, match="GOOGLE_APPLICATION_CREDENTIALS"):
+        await verified("gs://bucket/prefix")
 
 
 def test_the_example_is_what_it_says(tmp_path: Path) -> None:
