@@ -20,7 +20,7 @@ from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, PermanentError
 from exportd.model.job import Job, JobId
 from exportd.model.schedule import DestinationCode, ScheduleId
-from exportd.stores.layout import ManifestName, ObjectKey, build
+from exportd.stores.layout import ManifestName, ObjectKey, ScriptName, build
 from exportd.stores.store import Upload
 from exportd.uploads.sweeper import remove_objects, sweep_job_uploads, sweep_uploads
 
@@ -142,7 +142,8 @@ class Cleaner:
         """
         destination = self._destinations.get(job.organization, code)
         try:
-            await destination.store.delete(_manifest_key(job, destination))
+            for key in (_manifest_key(job, destination), *_script_keys(job, destination)):
+                await destination.store.delete(key)
             removed = await remove_objects(destination.store, destination.layout, job, type_tokens=self._tokens(job))
         except PermanentError as error:
             # A destination has to let us write and no more. What is published now replaces what was there under the
@@ -175,6 +176,8 @@ class Cleaner:
             await self._jobs.record_found_delivery(job.id, destination.code, digest)
             log.info("delivery of a failed job found", job_id=str(job.id), destination=destination.code)
             return
+        for key in _script_keys(job, destination):
+            await store.delete(key)
         used = [each["type_token"] for each in (record.extraction or {}).get("entities", ())]
         removed = await remove_objects(store, destination.layout, job, type_tokens=[*used, *self._tokens(job)])
         if removed:
@@ -193,3 +196,8 @@ def _lacking(record: JobRecord) -> list[DestinationCode]:
 
 def _manifest_key(job: Job, destination: Destination) -> ObjectKey:
     return build(ManifestName(job.organization, job.id), destination.layout)
+
+
+def _script_keys(job: Job, destination: Destination) -> list[ObjectKey]:
+    names = (ScriptName(job.organization, job.id, each) for each in destination.loader_kit)
+    return [build(each, destination.layout) for each in names]

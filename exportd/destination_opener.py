@@ -3,9 +3,10 @@
 The clouds' libraries take a second to import, so only who opens a bucket does.
 """
 
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 from exportd.destinations import Destination, Destinations
+from exportd.loaders.dialect_name import DialectName
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import SettingsError
 from exportd.model.schedule import DestinationCode
@@ -30,6 +31,7 @@ from exportd.stores.gcs_identity import (
     WorkloadIdentity,
 )
 from exportd.stores.layout import Layout, PartitionOrder
+from exportd.stores.location import Location, Scheme
 from exportd.stores.s3_access import S3Access
 from exportd.stores.store import Store
 
@@ -55,6 +57,8 @@ class DestinationOpener:
             code=DestinationCode(declared.code),
             store=self._store(declared),
             layout=Layout(declared.prefix, PartitionOrder(declared.partition_order)),
+            location=_location(declared),
+            loader_kit=tuple(DialectName(each) for each in declared.loader_kit),
         )
 
     def _store(self, declared: DestinationSettings) -> Store:
@@ -65,8 +69,6 @@ class DestinationOpener:
                 return self._s3_store(declared)
             case GcsDestination():
                 return self._gcs_store(declared)
-            case _:
-                assert_never(declared)
 
     def _s3_store(self, declared: S3Destination) -> Store:
         from exportd.stores.s3_connector import S3Connector
@@ -97,6 +99,16 @@ class DestinationOpener:
         return GcsStore(
             declared.bucket, _gcs_identity(declared, self._settings.gcs), endpoint=self._settings.gcs.endpoint
         )
+
+
+def _location(declared: DestinationSettings) -> Location:
+    match declared:
+        case DirectoryDestination():
+            return Location(Scheme.DIRECTORY, str(declared.directory))
+        case S3Destination():
+            return Location(Scheme.S3, declared.bucket)
+        case GcsDestination():
+            return Location(Scheme.GCS, declared.bucket)
 
 
 def _gcs_identity(declared: GcsDestination, shared: GcsSettings) -> GcsIdentity:

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from exportd.model.entity import OrganizationId
-from exportd.stores.layout import Layout, ManifestName, ObjectKey, organization_folder, parse
+from exportd.stores.layout import AnyName, Layout, ManifestName, ObjectKey, ScriptName, organization_folder, parse
 
 _MANIFESTS = "/_manifests/"
+_SCRIPTS = "/_loaders/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +31,20 @@ class FoundManifest:
 
 def manifest_name(key: str) -> ManifestName | None:
     """The name of a manifest whose key this is, below whatever prefix; None for any other key."""
-    start = key.rfind("orgId=", 0, key.rfind(_MANIFESTS) + 1)
+    name = _name(key, _MANIFESTS)
+    return name if isinstance(name, ManifestName) else None
+
+
+def is_loader_script(key: str) -> bool:
+    """Whether it is the key of statements that load a run, below whatever prefix."""
+    return isinstance(_name(key, _SCRIPTS), ScriptName)
+
+
+def _name(key: str, folder: str) -> AnyName | None:
+    start = key.rfind("orgId=", 0, key.rfind(folder) + 1)
     if start < 0 or (start > 0 and key[start - 1] != "/"):
         return None
-    name = parse(key[start:], Layout())
-    return name if isinstance(name, ManifestName) else None
+    return parse(key[start:], Layout())
 
 
 def folder_of(key: str, organization: OrganizationId) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import anyio
 import anyio.to_thread
 
-from exportd.deliveries.place import by_destination
+from exportd.deliveries.place import by_destination, is_loader_script
 from exportd.deliveries.progress import Progress
 from exportd.deliveries.reader import read_listing
 from exportd.model.entity import OrganizationId
@@ -69,12 +69,13 @@ async def verify(
             whole.append((each, found))
     findings += examine_deletions(whole)
     known = {each.key for each in listed}
+    unlisted = [key for key in listing.objects if key not in known and not is_loader_script(key)]
     return Verification(
         destinations=reports,
         findings=tuple(findings),
         objects=len(here),
         size_bytes=size_bytes,
-        unlisted=tuple(key for key in listing.objects if key not in known) if organization is None else (),
+        unlisted=tuple(unlisted) if organization is None else (),
     )
 
 
