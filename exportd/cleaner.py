@@ -6,6 +6,7 @@ it is recorded. Both happen soon after the failure, and at the latest before the
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import anyio
@@ -49,11 +50,17 @@ class Cleaner:
         self._destinations = destinations
         self._jobs = jobs
         self._uploads = uploads
-        self._type_tokens = type_tokens
+        self._type_tokens: defaultdict[EntityCode, set[str]] = defaultdict(set)
         self._clock = clock
         self._interval_s = interval_s
         self._woken = anyio.Event()
         self._reported: set[tuple[JobId, DestinationCode, str]] = set()
+        self.adjust(type_tokens=type_tokens)
+
+    def adjust(self, *, type_tokens: Mapping[EntityCode, str]) -> None:
+        """Go by another catalog; objects that have their names from earlier ones are still found."""
+        for code, token in type_tokens.items():
+            self._type_tokens[code].add(token)
 
     # The service
 
@@ -126,21 +133,20 @@ class Cleaner:
         else:
             await self._uploads.forget(job.id, code, known)
 
-    async def clear_schedule(self, schedule: ScheduleId, code: DestinationCode) -> None:
+    async def clear_schedule(self, schedule: ScheduleId, destination: Destination) -> None:
         """Clear what failed jobs of a schedule left at a destination, before it gets the schedule's next manifest.
 
         Raises TransientError or PermanentError.
         """
         for record in await self._jobs.failed_halfway(schedule):
-            if code in _lacking(record):
-                await self._clear(record, self._destinations.get(record.job.organization, code))
+            if destination.code in _lacking(record):
+                await self._clear(record, destination)
 
-    async def make_way(self, job: Job, code: DestinationCode) -> None:
+    async def make_way(self, job: Job, destination: Destination) -> None:
         """Remove what an earlier attempt of a job published, because it was extracted anew since; the manifest first.
 
         Raises TransientError or PermanentError.
         """
-        destination = self._destinations.get(job.organization, code)
         try:
             for key in (_manifest_key(job, destination), *_script_keys(job, destination)):
                 await destination.store.delete(key)
@@ -148,10 +154,10 @@ class Cleaner:
         except PermanentError as error:
             # A destination has to let us write and no more. What is published now replaces what was there under the
             # same names; a further part of then may stay, and no manifest describes it.
-            log.warning("objects of an earlier attempt not removed", destination=code, error=error.sentence)
+            log.warning("objects of an earlier attempt not removed", destination=destination.code, error=error.sentence)
             return
         if removed:
-            log.info("objects of an earlier attempt removed", destination=code, objects=removed)
+            log.info("objects of an earlier attempt removed", destination=destination.code, objects=removed)
 
     async def _is_cleared(self, record: JobRecord, code: DestinationCode) -> bool:
         try:
@@ -186,7 +192,7 @@ class Cleaner:
             )
 
     def _tokens(self, job: Job) -> list[str]:
-        return [self._type_tokens[each] for each in job.entities if each in self._type_tokens]
+        return sorted({token for each in job.entities for token in self._type_tokens.get(each, ())})
 
 
 def _lacking(record: JobRecord) -> list[DestinationCode]:

@@ -46,6 +46,15 @@ class DestinationOpener:
         self._settings = settings
         self._s3_connector: S3Connector | None = None
 
+    def adopt(self, settings: Settings) -> bool:
+        """Open what is opened from now on by other settings; whether they are other ones for the destinations too."""
+        before, self._settings = self._settings, settings
+        return _shared(before) != _shared(settings)
+
+    def differs(self, settings: Settings) -> bool:
+        """Whether these settings would open the same destinations in another way."""
+        return _shared(self._settings) != _shared(settings)
+
     def open_all(self) -> Destinations:
         """What the configuration declares. Nothing is touched yet. Raises SettingsError when one cannot be."""
         return Destinations(self.open(each) for each in self._settings.destination)
@@ -99,6 +108,11 @@ class DestinationOpener:
         return GcsStore(
             declared.bucket, _gcs_identity(declared, self._settings.gcs), endpoint=self._settings.gcs.endpoint
         )
+
+
+def _shared(settings: Settings) -> tuple[object, ...]:
+    """What all destinations depend on."""
+    return settings.s3, settings.gcs, settings.limits.part_size
 
 
 def _location(declared: DestinationSettings) -> Location:

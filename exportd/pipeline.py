@@ -18,6 +18,7 @@ import structlog
 
 from exportd.cleaner import Cleaner
 from exportd.deliverer import Deliverer, DestinationDelivery, History, spool_manifest
+from exportd.destinations import Destination
 from exportd.extractor import Extractor
 from exportd.jobs.job_table import JobTable
 from exportd.jobs.upload_table import UploadTable
@@ -156,7 +157,7 @@ class Pipeline:
 
         async def publish(delivery: DestinationDelivery) -> None:
             try:
-                await self._clear_the_way(lease, delivery.destination.code)
+                await self._clear_the_way(lease, delivery.destination)
                 history = await self._history(lease, delivery.destination.code)
                 digest = await delivery.publish(extraction, parts, history)
                 await self._jobs.record_delivery(lease, delivery.destination.code, digest)
@@ -171,7 +172,7 @@ class Pipeline:
         if failures:
             raise _joined(failures)
 
-    async def _clear_the_way(self, lease: Lease, destination: DestinationCode) -> None:
+    async def _clear_the_way(self, lease: Lease, destination: Destination) -> None:
         """Nothing half-done may lie beside what is published now."""
         if lease.job.schedule_id is not None:
             await self._cleaner.clear_schedule(lease.job.schedule_id, destination)

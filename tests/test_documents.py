@@ -25,6 +25,9 @@ _NOT_ON_CALL = {
     Reason.VERSION_STALE,
     Reason.DECLARED,
     Reason.IN_USE,
+    # Of commands that ask the daemon.
+    Reason.DAEMON_UNREACHABLE,
+    Reason.DAEMON_REFUSED,
 }
 
 

@@ -26,6 +26,7 @@ from exportd.model.schedule import Rule
 from exportd.schedules.owned_schedule_table import OwnedScheduleTable
 from exportd.settings.closest import did_you_mean
 from exportd.settings.codes import check_organization
+from exportd.settings.difference import Difference
 
 
 class LiveDestinations(Protocol):
@@ -47,6 +48,14 @@ class Downloads(Protocol):
 
     async def serve(self, token: str) -> Response:
         """What the URL answers with. Raises Refusal for a link that is not ours or has expired."""
+        ...
+
+
+class Reload(Protocol):
+    """Puts the configuration file into effect."""
+
+    async def __call__(self, *, dry_run: bool) -> Difference:
+        """What it changes. Raises SettingsError with every problem, or what keeps it from being checked."""
         ...
 
 
@@ -72,6 +81,7 @@ class Collaborators:
     clock: Clock
     organization_limit: RateLimit
     token_limit: RateLimit
+    reload: Reload
 
 
 def collaborators(request: Request) -> Collaborators:

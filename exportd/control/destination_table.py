@@ -208,7 +208,7 @@ async def _edit(
 
 def _place(declaration: DestinationDeclaration) -> dict[str, object]:
     """What of the settings says where files are; the rest says how they are called and by which right they come."""
-    return {key: declaration.settings.get(key) for key in ("type", "directory", "bucket", "prefix")}
+    return {key: declaration.settings.get(key) or "" for key in ("type", "directory", "bucket", "endpoint", "prefix")}
 
 
 async def _hold(

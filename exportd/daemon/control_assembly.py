@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from exportd.control.application import application, guarded
 from exportd.control.archive import zipped
 from exportd.control.authenticator import Authenticator
 from exportd.control.client_table import ClientTable
-from exportd.control.collaborators import Collaborators
+from exportd.control.collaborators import Collaborators, Reload
 from exportd.control.destination_table import DestinationTable
 from exportd.control.downloads import SpoolDownloads
 from exportd.control.rate_limit import RateLimit
@@ -34,15 +35,43 @@ _ORGANIZATION_REQUESTS_A_SECOND = 50
 _TOKENS_A_SECOND = 100
 
 
-async def control_server(settings: Settings, catalog: Catalog, components: Components) -> ControlServer:
-    """The API over these components. Raises SettingsError for a group that this machine does not have, or a key file
-    that cannot be used.
+class ControlApi:
+    """The API's application; each request is answered with the collaborators that it finds when it comes."""
+
+    def __init__(self, using: Collaborators, control: ControlSettings) -> None:
+        self._api = application(using)
+        self.server = ControlServer(
+            guarded(self._api, using, hosts=_hosts(control)),
+            socket_path=control.socket,
+            group_id=group_id(control.group) if control.group else None,
+            listen=control.listen,
+            tls=_tls(control),
+        )
+
+    @property
+    def collaborators(self) -> Collaborators:
+        found: Collaborators = self._api.state.collaborators
+        return found
+
+    def adopt(self, using: Collaborators) -> None:
+        """Answer requests with others from now on. What callers have used of their limits stays used."""
+        before = self.collaborators
+        self._api.state.collaborators = replace(
+            using, organization_limit=before.organization_limit, token_limit=before.token_limit
+        )
+
+
+async def collaborators_of(
+    settings: Settings, catalog: Catalog, components: Components, *, reload: Reload
+) -> Collaborators:
+    """What the API works with. Raises SettingsError for a group that this machine does not have, or a key file that
+    cannot be used.
     """
     control, clock = settings.control, components.clock
     clients = ClientTable(components.control_pool)
     signer = Signer(await _signing_key(control, clients))
     access = Access(os.getuid(), group_ids(control.operators), group_ids(control.admins))
-    using = Collaborators(
+    return Collaborators(
         schedules=OwnedScheduleTable(components.control_pool),
         destinations=DestinationTable(components.control_pool),
         jobs=OwnedJobTable(components.control_pool),
@@ -64,13 +93,7 @@ async def control_server(settings: Settings, catalog: Catalog, components: Compo
         clock=clock,
         organization_limit=RateLimit(_ORGANIZATION_REQUESTS_A_SECOND, 1.0),
         token_limit=RateLimit(_TOKENS_A_SECOND, 1.0),
-    )
-    return ControlServer(
-        guarded(application(using), using, hosts=_hosts(control)),
-        socket_path=control.socket,
-        group_id=group_id(control.group) if control.group else None,
-        listen=control.listen,
-        tls=_tls(control),
+        reload=reload,
     )
 
 

@@ -68,6 +68,18 @@ class Dispatcher:
         self._stopping = False
         self._handing_back = False
 
+    def adjust(self, *, concurrency: int, attempts: int, poll_interval_s: float) -> None:
+        """Go by other limits from now on; jobs that run stay."""
+        self._concurrency = concurrency
+        self._attempts = attempts
+        self._poll_interval_s = poll_interval_s
+        self.wake()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it takes no more jobs."""
+        return self._stopping
+
     @property
     def active(self) -> int:
         """How many jobs are running here."""

@@ -40,6 +40,8 @@ class Reason(StrEnum):
     DECLARED = "DECLARED"
     """It stands in the configuration, and is edited there."""
     IN_USE = "IN_USE"
+    DAEMON_UNREACHABLE = "DAEMON_UNREACHABLE"
+    DAEMON_REFUSED = "DAEMON_REFUSED"
     BUG = "BUG"
 
 

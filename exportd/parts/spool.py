@@ -87,6 +87,12 @@ class Spool:
             os.close(self._lock)
             self._lock = None
 
+    def adjust(self, *, budget_bytes: int, free_space_floor_bytes: int) -> None:
+        """Go by other bounds from now on."""
+        self.usage.budget_bytes = budget_bytes
+        self.usage.free_space_floor_bytes = free_space_floor_bytes
+        self._announce_room()
+
     def job_folder(self, job: JobId) -> Path:
         return self.directory / "jobs" / str(job)
 

@@ -34,6 +34,7 @@ from exportd.model.entity import EntityCode, OrganizationId
 from exportd.schedules.limits import check_rule
 from exportd.schedules.owned_schedule_table import OwnedScheduleTable
 from exportd.schedules.schedule_table import ScheduleTable
+from exportd.settings.difference import Difference
 from exportd.stores.layout import Layout
 from exportd.stores.memory_store import MemoryStore
 from tests.fixtures.control import official
@@ -83,6 +84,12 @@ class Room:
         return [(row["actor"], row["action"]) for row in rows]
 
 
+async def no_reload(*, dry_run: bool) -> Difference:
+    """There is no file here that could change anything."""
+    del dry_run
+    return Difference()
+
+
 def path(organization: str, *rest: object) -> str:
     return "/".join(("", "organizations", organization, "dataexports", *map(str, rest)))
 
@@ -123,6 +130,7 @@ async def room(database: Database, folder: Path, access: Access) -> AsyncIterato
             clock=clock,
             organization_limit=RateLimit(10_000, 1.0),
             token_limit=RateLimit(10_000, 1.0),
+            reload=no_reload,
         )
         server = ControlServer(
             guarded(application(using), using, hosts=frozenset({"localhost", "127.0.0.1"})),
