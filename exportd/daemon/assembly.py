@@ -16,12 +16,15 @@ from exportd.changes.pruner import Pruner
 from exportd.cleaner import Cleaner
 from exportd.control.destination_refresher import DestinationRefresher
 from exportd.control.destination_table import DestinationTable
+from exportd.control.job_watcher import JobWatcher
 from exportd.daemon.declared_destinations import open_declared
+from exportd.daemon.service_register import ServiceRegister
 from exportd.database.connector import Connector, Pool
 from exportd.deliverer import Deliverer
 from exportd.destinations import Destinations
 from exportd.extractor import Extractor
 from exportd.jobs.dispatcher import Dispatcher
+from exportd.jobs.job_operator import JobOperator
 from exportd.jobs.job_table import JobTable
 from exportd.model.clock import Clock, SystemClock
 from exportd.model.job import JobId
@@ -61,6 +64,9 @@ class Components:
     pruner: Pruner
     cleaner: Cleaner
     retention: RetentionSweeper
+    watcher: JobWatcher
+    services: ServiceRegister
+    capture: CaptureInstaller
     clock: Clock
 
 
@@ -113,10 +119,11 @@ def _components(
         type_tokens={code: each.type_token for code, each in catalog.entities.items()},
         clock=clock,
     )
+    installer = CaptureInstaller(connector, pause=anyio.sleep, lock_timeout_s=lock_timeout_s)
     pipeline = Pipeline(
         extractor=Extractor(
             catalog=catalog,
-            installer=CaptureInstaller(connector, pause=anyio.sleep, lock_timeout_s=lock_timeout_s),
+            installer=installer,
             opener=SnapshotOpener(connector, is_intact=capture_is_intact, pause=anyio.sleep),
             reader=Reader(
                 connector,
@@ -153,6 +160,8 @@ def _components(
         """An event says who has to look again; ``reconnected`` means that anything may have happened."""
         if kind in {"job_queued", "reconnected"}:
             dispatcher.wake()
+        if kind in {"cancel_requested", "reconnected"}:
+            dispatcher.look_for_cancellations()
         if kind in {"job_finished", "schedule_changed", "reconnected"}:
             ticker.wake()
         if kind in {"job_finished", "reconnected"}:
@@ -181,6 +190,9 @@ def _components(
         ),
         cleaner=cleaner,
         retention=_retention(jobs, spool, retention_hours=settings.spool.retention_hours, clock=clock),
+        watcher=JobWatcher(JobOperator(control_pool).watched, clock),
+        services=ServiceRegister(clock),
+        capture=installer,
         clock=clock,
     )
 
