@@ -41,7 +41,7 @@ async def show_capture(_caller: Looking, using: Using) -> CaptureList:
     return CaptureList(data=[shown_capture(each) for each in found])
 
 
-@router.post("/capture/install", responses=responses(400, 401, 403))
+@router.post("/capture/install", responses=responses(400, 401, 403, 409))
 async def install_capture(caller: Operating, using: Using, body: CaptureRequest) -> CaptureList:
     """Make the capture of entities whole. May be repeated."""
     entities = _chosen(using, body.entities)
@@ -51,7 +51,7 @@ async def install_capture(caller: Operating, using: Using, body: CaptureRequest)
     return CaptureList(data=[shown_capture(each, repaired=True) for each in await using.capture.install(entities)])
 
 
-@router.post("/capture/uninstall", responses=responses(400, 401, 403))
+@router.post("/capture/uninstall", responses=responses(400, 401, 403, 409))
 async def uninstall_capture(caller: Administering, using: Using, body: CaptureRequest) -> CaptureRemoval:
     """Remove triggers, functions and change logs. The next run of an entity captures it again, and is full."""
     logs = [log_name(each.code) for each in _chosen(using, body.entities)]

@@ -1,7 +1,7 @@
 """The daemon's own verbs: pause, run, cancel, retry, refresh; status, live progress, capture and log level."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
@@ -10,7 +10,6 @@ from uuid import UUID, uuid4
 import anyio
 import httpx
 import pytest
-import structlog
 
 from exportd.control.access import Access, Identity, Role
 from exportd.control.job_watcher import MOST_LISTENERS
@@ -18,7 +17,6 @@ from exportd.jobs.job_table import JobTable
 from exportd.model.entity import EntityCode
 from exportd.model.job import JobProgress, Lease
 from exportd.model.reason import Reason
-from exportd.telemetry import logging
 from tests.integration.control.bodies import bucket, schedule
 from tests.integration.control.room import ACME, BROKEN, SPOOL, Room, path
 
@@ -308,23 +306,18 @@ class TestCapture:
         assert not await whole()
         assert [action for _, action in await api.audit()] == ["capture installed", "capture uninstalled"]
 
+    async def test_of_a_table_that_is_not_there_is_a_sentence(self, api: Room) -> None:
+        answer = await api.http.post("/v1/capture/install", json={})
+        assert (answer.status_code, "public.things does not exist" in answer.json()["message"]) == (409, True)
+
     async def test_of_an_unknown_entity_is_refused(self, api: Room) -> None:
         answer = await api.http.post("/v1/capture/install", json={"entities": ["THING"]})
         assert (answer.status_code, "did you mean THINGS?" in answer.json()["message"]) == (400, True)
 
 
-async def test_the_log_level_is_set_at_run_time(api: Room, level: None) -> None:
+@pytest.mark.usefixtures("log_level_kept")
+async def test_the_log_level_is_set_at_run_time(api: Room) -> None:
     assert (await api.http.put("/v1/log-level", json={"level": "error"})).json() == {"level": "error"}
     assert (await api.http.get("/v1/log-level")).json() == {"level": "error"}
     assert (await api.http.put("/v1/log-level", json={"level": "loud"})).status_code == 400
     assert [action for _, action in await api.audit()] == ["log level set"]
-
-
-@pytest.fixture
-def level() -> Iterator[None]:
-    """Puts the log level back."""
-    before = logging.level()
-    configuration = structlog.get_config()
-    yield
-    logging.set_level(before)
-    structlog.configure(**configuration)
