@@ -1,6 +1,7 @@
 """The real daemon is paused, and a job is stopped in the middle of its run."""
 
 import asyncio
+import json
 
 import httpx
 import pytest
@@ -46,6 +47,18 @@ async def test_a_running_job_is_cancelled_and_a_pause_survives_a_restart(site: S
     row = await site.succeeded(connection, retried)
     assert row["attempt"] == 1
     assert await _positions(shop) != before
+
+    # One entity anew: completely once, and never again.
+    (often,) = await connection.fetch("SELECT id FROM exportd.schedule")
+    asked = {"entity": "ORDERS", "now": True}
+    refreshed = (await _post(site, f"/v1/schedules/{often['id']}/refresh", asked)).json()["jobId"]
+    assert _modes((await site.succeeded(connection, refreshed))["extraction"]) == {
+        "ACCOUNTS": ("incremental", None),
+        "ORDERS": ("full", "REQUESTED"),
+        "COUNTRIES": ("incremental", None),
+    }
+    after = await site.succeeded(connection, await site.fire())
+    assert {mode for mode, _ in _modes(after["extraction"]).values()} == {"incremental"}
     assert await daemon.stop() == 0
     bucket = Bucket.of(lake)
     bucket.assert_whole()
@@ -62,13 +75,18 @@ async def _looked_for_jobs(site: Site, daemon: Daemon) -> None:
     assert answer.json()["queue"]["pending"] == 1
 
 
-async def _post(site: Site, url: str) -> httpx.Response:
-    return await asyncio.to_thread(_request, site, "POST", url)
+async def _post(site: Site, url: str, body: object = None) -> httpx.Response:
+    return await asyncio.to_thread(_request, site, "POST", url, body)
 
 
-def _request(site: Site, method: str, url: str) -> httpx.Response:
+def _request(site: Site, method: str, url: str, body: object = None) -> httpx.Response:
     with bare(site.folder / "control.sock") as http:
-        return http.request(method, url).raise_for_status()
+        return http.request(method, url, json=body).raise_for_status()
+
+
+def _modes(extraction: str) -> dict[str, tuple[str, str | None]]:
+    entities = json.loads(extraction)["entities"]
+    return {each["entity"]: (each["mode"], each["full_reason"]) for each in entities}
 
 
 async def _positions(shop: Shop) -> list[tuple[str, str]]:
