@@ -99,6 +99,8 @@ class Pipeline:
         positions: Mapping[EntityCode, Position] = {}
         if job.schedule_id is not None:
             positions = await self._jobs.positions(job.schedule_id)
+            requested = await self._jobs.refresh_requests(job.schedule_id)
+            forced = {each: FullReason.REQUESTED for each in requested if each in positions} | {**forced}
 
         def upload_everywhere(file: PartFile) -> None:
             for each in deliveries:

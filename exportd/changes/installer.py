@@ -88,6 +88,14 @@ class CaptureInstaller:
                     repairs[entity.code] = await self._repair(connection, entity, repairs[entity.code])
         return [EntityCapture(code, each.findings, each.statements) for code, each in repairs.items()]
 
+    async def removals(self, logs: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """What ``uninstall`` would run for each of the given logs that is there, without running it."""
+        async with self._connector.connection("capture status") as connection:
+            with translated("looking at what is captured"):
+                installed = await read_installed(connection)
+        plans = {log: removal_of(log, installed) for log in installed.logs if log in logs}
+        return {log: (*([plan.lock()] if plan.locked else []), *plan.statements) for log, plan in plans.items()}
+
     async def uninstall(self, logs: Sequence[str] | None = None) -> list[str]:
         """Remove the given logs (bare names; None: all there are) with their triggers and functions."""
         async with self._connector.connection("capture uninstall") as connection:

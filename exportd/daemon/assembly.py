@@ -16,14 +16,17 @@ from exportd.changes.pruner import Pruner
 from exportd.cleaner import Cleaner
 from exportd.control.destination_refresher import DestinationRefresher
 from exportd.control.destination_table import DestinationTable
+from exportd.control.job_watcher import JobWatcher
 from exportd.daemon.current import Current, State
 from exportd.daemon.declared_destinations import open_declared
+from exportd.daemon.service_register import ServiceRegister
 from exportd.database.connector import Connector, Pool
 from exportd.deliverer import Deliverer
 from exportd.destination_opener import DestinationOpener
 from exportd.destinations import Destinations
 from exportd.extractor import Extractor
 from exportd.jobs.dispatcher import Dispatcher
+from exportd.jobs.job_operator import JobOperator
 from exportd.jobs.job_table import JobTable
 from exportd.jobs.upload_table import UploadTable
 from exportd.model.clock import Clock, SystemClock
@@ -67,6 +70,9 @@ class Components:
     pruner: Pruner
     cleaner: Cleaner
     retention: RetentionSweeper
+    watcher: JobWatcher
+    services: ServiceRegister
+    capture: CaptureInstaller
     clock: Clock
 
     def adjust_services(self, settings: Settings, catalog: Catalog) -> None:
@@ -178,6 +184,8 @@ def _components(
         """An event says who has to look again; ``reconnected`` means that anything may have happened."""
         if kind in {"job_queued", "reconnected"}:
             dispatcher.wake()
+        if kind in {"cancel_requested", "reconnected"}:
+            dispatcher.look_for_cancellations()
         if kind in {"job_finished", "schedule_changed", "reconnected"}:
             ticker.wake()
         if kind in {"job_finished", "reconnected"}:
@@ -208,6 +216,9 @@ def _components(
         ),
         cleaner=cleaner,
         retention=_retention(jobs, spool, retention_hours=settings.spool.retention_hours, clock=clock),
+        watcher=JobWatcher(JobOperator(control_pool).watched, clock),
+        services=ServiceRegister(clock),
+        capture=CaptureInstaller(connector, pause=anyio.sleep, lock_timeout_s=settings.database.lock_timeout_s),
         clock=clock,
     )
 

@@ -4,7 +4,6 @@ import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import anyio
 
@@ -13,23 +12,32 @@ from exportd.catalog.document import Catalog
 from exportd.control.access import Access, group_id, group_ids
 from exportd.control.application import application, guarded
 from exportd.control.archive import zipped
+from exportd.control.auditor import Auditor
 from exportd.control.authenticator import Authenticator
 from exportd.control.client_table import ClientTable
-from exportd.control.collaborators import Collaborators, Reload
+from exportd.control.collaborators import Collaborators, LogLevelSwitch, Reload
 from exportd.control.destination_table import DestinationTable
 from exportd.control.downloads import SpoolDownloads
 from exportd.control.rate_limit import RateLimit
+from exportd.control.schemas.status import LocalStatus
 from exportd.control.server import ControlServer
 from exportd.control.signing import Signer
+from exportd.control.status_reader import StatusReader
 from exportd.daemon.assembly import Components
+from exportd.jobs.job_operator import JobOperator
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.owned_job_table import OwnedJobTable
-from exportd.model.errors import SettingsError
+from exportd.model.entity import OrganizationId
+from exportd.model.errors import PermanentError, SettingsError
+from exportd.model.schedule import DestinationCode
 from exportd.parts.spool import MANIFEST_NAME
 from exportd.schedules.limits import check_rule
 from exportd.schedules.owned_schedule_table import OwnedScheduleTable
+from exportd.schedules.schedule_operator import ScheduleOperator
 from exportd.settings.addresses import split_listen
 from exportd.settings.schema import ControlSettings, Settings
+from exportd.stores.circuit import CircuitState
+from exportd.telemetry import logging
 
 _ORGANIZATION_REQUESTS_A_SECOND = 50
 _TOKENS_A_SECOND = 100
@@ -71,9 +79,11 @@ async def collaborators_of(
     clients = ClientTable(components.control_pool)
     signer = Signer(await _signing_key(control, clients))
     access = Access(os.getuid(), group_ids(control.operators), group_ids(control.admins))
+    job_operator, schedule_operator = JobOperator(components.control_pool), ScheduleOperator(components.control_pool)
+    destinations = DestinationTable(components.control_pool)
     return Collaborators(
         schedules=OwnedScheduleTable(components.control_pool),
-        destinations=DestinationTable(components.control_pool),
+        destinations=destinations,
         jobs=OwnedJobTable(components.control_pool),
         clients=clients,
         authenticator=Authenticator(clients, access, signer, clock),
@@ -88,7 +98,22 @@ async def collaborators_of(
             spool_id=components.spool.id,
             clock=clock,
         ),
-        status=lambda: _status(components),
+        local_status=lambda: _local_status(components),
+        shared_status=StatusReader(
+            jobs=job_operator,
+            schedules=schedule_operator,
+            destinations=destinations,
+            spool_id=components.spool.id,
+            clock=clock,
+        ),
+        destination_condition=lambda organization, code: _condition(components, organization, code),
+        schedule_operator=schedule_operator,
+        job_operator=job_operator,
+        watcher=components.watcher,
+        capture=components.capture,
+        captured=catalog.entities,
+        log_level=LogLevelSwitch(logging.level, logging.set_level),
+        auditor=Auditor(components.control_pool),
         public_url=control.public_url,
         clock=clock,
         organization_limit=RateLimit(_ORGANIZATION_REQUESTS_A_SECOND, 1.0),
@@ -126,22 +151,30 @@ def _tls(control: ControlSettings) -> tuple[Path, Path] | None:
     return control.tls_certificate, control.tls_key
 
 
-def _status(components: Components) -> dict[str, Any]:
-    listener, spool = components.listener, components.spool
-    return {
-        "version": __version__,
-        "database": str(components.connector.address),
-        "services": {"listener": {"listening": listener.listening}},
-        "spool": {
-            "id": str(spool.id),
-            "directory": str(spool.directory),
-            "usedBytes": spool.usage.used_bytes,
-            "budgetBytes": spool.usage.budget_bytes,
-        },
-        "changesWaiting": {
-            entity: since.isoformat().replace("+00:00", "Z") for entity, since in listener.changes_waiting.items()
-        },
-    }
+def _condition(components: Components, organization: OrganizationId, code: DestinationCode) -> str | None:
+    """What this daemon has met at a destination lately, if that keeps it from delivering there."""
+    try:
+        circuit = components.destinations.get(organization, code).circuit
+    except PermanentError:
+        return None
+    state = circuit.state(anyio.current_time())
+    return None if state is CircuitState.CLOSED else state.value
+
+
+def _local_status(components: Components) -> LocalStatus:
+    listener, spool, services = components.listener, components.spool, components.services
+    return LocalStatus(
+        version=__version__,
+        database=str(components.connector.address),
+        started_at=services.started_at,
+        services=services.states,
+        listening=listener.listening,
+        changes_waiting=listener.changes_waiting,
+        spool_id=str(spool.id),
+        spool_directory=str(spool.directory),
+        spool_used_bytes=spool.usage.used_bytes,
+        spool_budget_bytes=spool.usage.budget_bytes,
+    )
 
 
 def _archive(components: Components, record: JobRecord) -> AsyncIterator[bytes]:

@@ -6,6 +6,7 @@ loudly; systemd starts it again.
 """
 
 import signal
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import anyio
@@ -57,15 +58,24 @@ async def serve(config: Path, settings: Settings, catalog: Catalog) -> None:
                 schedules=len(settings.schedule),
                 spool=str(components.spool.id),
             )
-            services.start_soon(components.refresher.run, name="destinations")
-            services.start_soon(components.listener.run, name="listener")
-            services.start_soon(components.ticker.run, name="ticker")
-            services.start_soon(components.pruner.run, name="pruner")
-            services.start_soon(components.cleaner.run, name="cleaner")
-            services.start_soon(components.retention.run, name="retention")
-            services.start_soon(components.dispatcher.run, name="dispatcher")
+            for name, service in _services(components).items():
+                services.start_soon(components.services.run, name, service, name=name)
             services.start_soon(_stop_on_signals, components, services, name="signals")
     _logger.info("daemon stopped")
+
+
+def _services(components: Components) -> Mapping[str, Callable[[], Awaitable[None]]]:
+    """What runs as long as the daemon does, by name."""
+    return {
+        "watcher": components.watcher.run,
+        "destinations": components.refresher.run,
+        "listener": components.listener.run,
+        "ticker": components.ticker.run,
+        "pruner": components.pruner.run,
+        "cleaner": components.cleaner.run,
+        "retention": components.retention.run,
+        "dispatcher": components.dispatcher.run,
+    }
 
 
 async def _ready(connector: Connector, catalog: Catalog) -> Catalog:

@@ -89,6 +89,12 @@ class Dispatcher:
         """Look for jobs now: one was queued, or a slot is free."""
         self._woken.set()
 
+    def look_for_cancellations(self) -> None:
+        """Find out now which of the running jobs somebody wants to end."""
+        for runner in self._active:
+            runner.look_for_cancellation()
+        self.wake()
+
     def stop_claiming(self) -> None:
         """Take no more jobs; ``run`` ends with the last one that is running."""
         self._stopping = True
@@ -150,7 +156,10 @@ class Dispatcher:
 
     async def _end_interrupted(self) -> None:
         with anyio.fail_after(CLAIM_TIMEOUT_S):
+            cancelled = await self._table.fail_cancelled()
             interrupted = await self._table.fail_interrupted(attempt_limit=self._attempts)
+        for job_id in cancelled:
+            log.warning("job failed", job_id=str(job_id), reason=Reason.CANCELLED.value)
         for job_id in interrupted:
             log.error("job failed", job_id=str(job_id), reason=Reason.INTERRUPTED.value)
 

@@ -135,18 +135,7 @@ class ScheduleTable:
         """
         async with self._transaction("firing a schedule") as connection:
             schedule_id = _only_id(await connection.fetch(_HOLD_NAMED, organization, code), organization, code)
-            while True:
-                job_id = await _queue_job(connection, schedule_id, due_at=None, now=None)
-                if job_id is not None:
-                    return job_id
-                unfinished = await connection.fetchrow(_UNFINISHED_JOB, schedule_id)
-                if unfinished is not None:
-                    raise TransientError(
-                        f"The schedule {code!r} has an unfinished job, {unfinished['id']}"
-                        f" ({unfinished['state']}). Ask again when it has ended.",
-                        reason=Reason.JOB_UNFINISHED,
-                    )
-                # It ended in between.
+            return await fire_held(connection, schedule_id, code)
 
     @asynccontextmanager
     async def _transaction(self, doing: str) -> "AsyncIterator[PooledConnection]":
@@ -158,6 +147,22 @@ class ScheduleTable:
         with translated(doing):
             async with self._pool.acquire() as connection:
                 yield connection
+
+
+async def fire_held(connection: "PooledConnection", schedule_id: UUID, code: str) -> JobId:
+    """One more job of a locked schedule, due now. Raises TransientError JOB_UNFINISHED while one is unfinished."""
+    while True:
+        job_id = await _queue_job(connection, schedule_id, due_at=None, now=None)
+        if job_id is not None:
+            return job_id
+        unfinished = await connection.fetchrow(_UNFINISHED_JOB, schedule_id)
+        if unfinished is not None:
+            raise TransientError(
+                f"The schedule {code!r} has an unfinished job, {unfinished['id']} ({unfinished['state']}). Ask again"
+                " when it has ended.",
+                reason=Reason.JOB_UNFINISHED,
+            )
+        # It ended in between.
 
 
 async def insert(

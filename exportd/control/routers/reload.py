@@ -4,9 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from exportd.control.access import Role
-from exportd.control.collaborators import Caller, Using, require_role
-from exportd.control.problems import Refusal, responses
+from exportd.control.collaborators import Administering, Using
+from exportd.control.problems import responses
 from exportd.control.request_reader import StrictRoute
 from exportd.control.schemas.fields import Answer
 
@@ -33,7 +32,7 @@ class ReloadAnswer(Answer):
 
 @router.post("/v1/reload", responses=responses(400, 401, 403))
 async def reload(
-    caller: Caller,
+    _: Administering,
     using: Using,
     dry_run: Annotated[bool, Query(alias="dryRun", description="Only say what would change.")] = False,
 ) -> ReloadAnswer:
@@ -41,9 +40,6 @@ async def reload(
 
     When anything is wrong with the file, nothing is changed, and ``message`` has every problem, a line each.
     """
-    if caller.organization is not None:
-        raise Refusal(403, "The daemon's configuration is for administrators of its own machine.")
-    require_role(caller, Role.ADMIN)
     difference = await using.reload(dry_run=dry_run)
     return ReloadAnswer.model_validate(
         {**difference.to_json(), "dryRun": dry_run, "sentences": [str(each) for each in difference.changes]}

@@ -112,11 +112,11 @@ DELETE FROM exportd.position
 WHERE schedule_id = $1 AND entity <> ALL ($2::text[]);
 
 -- name: hold
--- Lock a schedule for firing, if it is still as it was read: neither fired, nor edited, nor deleted since.
+-- Lock a schedule for firing, if it is still as it was read: neither fired, nor edited, nor deleted since; and not paused.
 -- $1 schedule, $2 version, $3 next due time
 SELECT id
 FROM exportd.schedule
-WHERE id = $1 AND version = $2 AND next_due_at = $3 AND deleted_at IS NULL
+WHERE id = $1 AND version = $2 AND next_due_at = $3 AND deleted_at IS NULL AND paused_at IS NULL
 FOR NO KEY UPDATE;
 
 -- name: hold_named
