@@ -20,6 +20,7 @@ from exportd.control.destination_table import DestinationTable
 from exportd.daemon.assembly import Components, assembled
 from exportd.daemon.control_assembly import control_server
 from exportd.daemon.declared_destinations import declared
+from exportd.daemon.systemd_notifier import READY, STOPPING, notify, status, systemd
 from exportd.database.connector import Connector
 from exportd.database.migrator import migrate
 from exportd.model.errors import SettingsError
@@ -60,6 +61,8 @@ async def serve(settings: Settings, catalog: Catalog) -> None:
                 schedules=len(settings.schedule),
                 spool=str(components.spool.id),
             )
+            services.start_soon(systemd().run, name="watchdog")
+            notify(f"{READY}\n{status(f'{len(settings.schedule)} schedules declared')}")
             services.start_soon(components.refresher.run, name="destinations")
             services.start_soon(components.listener.run, name="listener")
             services.start_soon(components.ticker.run, name="ticker")
@@ -98,6 +101,7 @@ async def _stop_on_signals(components: Components, services: TaskGroup, grace_s:
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for received in signals:
             _logger.info("stopping", signal=signal.Signals(received).name, grace_s=grace_s)
+            notify(f"{STOPPING}\n{status(f'waiting up to {grace_s:g} s for running jobs')}")
             break
         async with anyio.create_task_group() as leaving:
 
