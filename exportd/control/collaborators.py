@@ -14,6 +14,7 @@ from exportd.control.authenticator import Authenticator
 from exportd.control.client_table import ClientTable
 from exportd.control.destination_record import DestinationDeclaration
 from exportd.control.destination_table import DestinationTable
+from exportd.control.exposition import Exposition
 from exportd.control.pagination import Pages
 from exportd.control.peer import Peer
 from exportd.control.problems import Refusal
@@ -67,6 +68,7 @@ class Collaborators:
     check_rule: Callable[[Rule], list[str]]
     live_destinations: LiveDestinations
     downloads: Downloads
+    exposition: Exposition
     status: Callable[[], Mapping[str, Any]]
     public_url: str
     clock: Clock

@@ -24,6 +24,7 @@ from exportd.extractor import Extractor
 from exportd.jobs.dispatcher import Dispatcher
 from exportd.jobs.job_table import JobTable
 from exportd.model.clock import Clock, SystemClock
+from exportd.model.entity import EntityCode
 from exportd.model.job import JobId
 from exportd.parts.spool import Spool
 from exportd.pipeline import Pipeline
@@ -34,6 +35,8 @@ from exportd.schedules.ticker import Ticker
 from exportd.settings.schema import Settings
 from exportd.snapshots.opener import SnapshotOpener
 from exportd.snapshots.reader import Reader
+from exportd.telemetry.attempt_meter import AttemptMeter
+from exportd.telemetry.metrics import Metrics
 from exportd.uploads.byte_limiter import ByteLimiter
 
 _LEASE_S = 30.0
@@ -61,6 +64,8 @@ class Components:
     pruner: Pruner
     cleaner: Cleaner
     retention: RetentionSweeper
+    entities: tuple[EntityCode, ...]
+    metrics: Metrics
     clock: Clock
 
 
@@ -135,9 +140,10 @@ def _components(
         jobs=jobs,
         spool=spool,
     )
+    metrics = Metrics()
     dispatcher = Dispatcher(
         jobs,
-        pipeline.run,
+        AttemptMeter(pipeline.run, metrics, clock).run,
         holder=f"{socket.gethostname()}:{os.getpid()}",
         spool_id=spool.id,
         concurrency=settings.limits.jobs,
@@ -181,6 +187,8 @@ def _components(
         ),
         cleaner=cleaner,
         retention=_retention(jobs, spool, retention_hours=settings.spool.retention_hours, clock=clock),
+        entities=tuple(catalog.entities),
+        metrics=metrics,
         clock=clock,
     )
 

@@ -21,6 +21,7 @@ from exportd.control.rate_limit import RateLimit
 from exportd.control.server import ControlServer
 from exportd.control.signing import Signer
 from exportd.daemon.assembly import Components
+from exportd.daemon.metrics_assembly import exposition
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.owned_job_table import OwnedJobTable
 from exportd.model.errors import SettingsError
@@ -59,6 +60,7 @@ async def control_server(settings: Settings, catalog: Catalog, components: Compo
             spool_id=components.spool.id,
             clock=clock,
         ),
+        exposition=exposition(components),
         status=lambda: _status(components),
         public_url=control.public_url,
         clock=clock,

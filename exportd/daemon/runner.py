@@ -29,6 +29,7 @@ from exportd.settings.loader import declarations, load_all
 from exportd.settings.schema import Settings
 from exportd.settings.secrets import passwords_in
 from exportd.telemetry import logging
+from exportd.telemetry.loop_delay_sampler import LoopDelaySampler
 
 _logger = structlog.get_logger()
 
@@ -62,6 +63,7 @@ async def serve(settings: Settings, catalog: Catalog) -> None:
                 spool=str(components.spool.id),
             )
             services.start_soon(systemd().run, name="watchdog")
+            services.start_soon(LoopDelaySampler(components.metrics.loop_delay).run, name="loop delay")
             notify(f"{READY}\n{status(f'{len(settings.schedule)} schedules declared')}")
             services.start_soon(components.refresher.run, name="destinations")
             services.start_soon(components.listener.run, name="listener")

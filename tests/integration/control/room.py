@@ -22,13 +22,16 @@ from exportd.control.destination_record import DestinationDeclaration
 from exportd.control.destination_refresher import DestinationRefresher
 from exportd.control.destination_table import DestinationTable
 from exportd.control.downloads import SpoolDownloads
+from exportd.control.exposition import Exposition
 from exportd.control.rate_limit import RateLimit
 from exportd.control.server import ControlServer
 from exportd.control.signing import Signer
 from exportd.database.connector import Connector, Pool
+from exportd.database.metrics_reader import MetricsReader
 from exportd.destinations import Destination, Destinations
 from exportd.jobs.job_table import JobTable
 from exportd.jobs.owned_job_table import OwnedJobTable
+from exportd.model.change_log import log_name
 from exportd.model.clock import SystemClock
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.schedules.limits import check_rule
@@ -36,6 +39,7 @@ from exportd.schedules.owned_schedule_table import OwnedScheduleTable
 from exportd.schedules.schedule_table import ScheduleTable
 from exportd.stores.layout import Layout
 from exportd.stores.memory_store import MemoryStore
+from exportd.telemetry.metrics import Metrics
 from tests.fixtures.control import official
 from tests.fixtures.postgres import Database
 
@@ -98,6 +102,9 @@ async def room(database: Database, folder: Path, access: Access) -> AsyncIterato
         opened.append(declaration)
         return Destination(declaration.organization, declaration.code, MemoryStore(), Layout())
 
+    async def nothing(_metrics: Metrics) -> None: ...
+
+    metrics = Metrics()
     async with Connector(database.dsn).pool(8) as pool:
         destinations, table, clients = Destinations([]), DestinationTable(pool), ClientTable(pool)
         signer = Signer(await clients.signing_key())
@@ -116,6 +123,12 @@ async def room(database: Database, folder: Path, access: Access) -> AsyncIterato
                 signer,
                 lambda record: zipped(folder / str(record.job.id), ()),
                 spool_id=SPOOL,
+                clock=clock,
+            ),
+            exposition=Exposition(
+                metrics,
+                refresh=MetricsReader(pool, {EntityCode(each): log_name(EntityCode(each)) for each in ENTITIES}).read,
+                look=nothing,
                 clock=clock,
             ),
             status=dict,
