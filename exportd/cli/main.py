@@ -8,7 +8,7 @@ import anyio
 from cyclopts import App, Parameter
 
 from exportd import __version__
-from exportd.cli import capture, catalog, job, schedule
+from exportd.cli import capture, catalog, job, role, schedule
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
 from exportd.cli.failures import Exit, reported
 
@@ -22,6 +22,7 @@ app.command(capture.app)
 app.command(catalog.app)
 app.command(schedule.app)
 app.command(job.app)
+app.command(role.app)
 
 
 @app.command

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 import structlog
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, TaskStatus
 
 from exportd.catalog import document
 from exportd.catalog.checker import check
@@ -55,6 +55,10 @@ async def serve(settings: Settings, catalog: Catalog) -> None:
         await _recover(components)
         control = await control_server(settings, catalog, components)
         async with anyio.create_task_group() as services:
+            # First: whoever hears that the daemon is ready may send it away.
+            await services.start(
+                _stop_on_signals, components, services, settings.limits.shutdown_grace_s, name="signals"
+            )
             await services.start(control.run, name="control")
             _logger.info(
                 "daemon ready",
@@ -72,9 +76,6 @@ async def serve(settings: Settings, catalog: Catalog) -> None:
             services.start_soon(components.cleaner.run, name="cleaner")
             services.start_soon(components.retention.run, name="retention")
             services.start_soon(components.dispatcher.run, name="dispatcher")
-            services.start_soon(
-                _stop_on_signals, components, services, settings.limits.shutdown_grace_s, name="signals"
-            )
     _logger.info("daemon stopped")
 
 
@@ -98,9 +99,16 @@ async def _recover(components: Components) -> None:
         _logger.info("temporary files of dead jobs removed", files=removed)
 
 
-async def _stop_on_signals(components: Components, services: TaskGroup, grace_s: float) -> None:
+async def _stop_on_signals(
+    components: Components,
+    services: TaskGroup,
+    grace_s: float,
+    *,
+    task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
     """Wait for a signal, leave in two steps, then end the other services."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
         async for received in signals:
             _logger.info("stopping", signal=signal.Signals(received).name, grace_s=grace_s)
             notify(f"{STOPPING}\n{status(f'waiting up to {grace_s:g} s for running jobs')}")
