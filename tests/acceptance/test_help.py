@@ -26,6 +26,8 @@ COMMANDS = (
     ("capture", "uninstall"),
     ("catalog",),
     ("catalog", "draft"),
+    ("role",),
+    ("role", "sql"),
 )
 
 
