@@ -16,6 +16,7 @@ from exportd.control.authenticator import Authenticator
 from exportd.control.client_table import ClientTable
 from exportd.control.destination_record import DestinationDeclaration
 from exportd.control.destination_table import DestinationTable
+from exportd.control.exposition import Exposition
 from exportd.control.job_watcher import JobWatcher
 from exportd.control.pagination import Pages
 from exportd.control.peer import Peer
@@ -104,6 +105,7 @@ class Collaborators:
     captured: Mapping[EntityCode, Entity]
     log_level: LogLevelSwitch
     auditor: Auditor
+    exposition: Exposition
     public_url: str
     clock: Clock
     organization_limit: RateLimit

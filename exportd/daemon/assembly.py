@@ -41,6 +41,8 @@ from exportd.schedules.ticker import Ticker
 from exportd.settings.schema import Settings
 from exportd.snapshots.opener import SnapshotOpener
 from exportd.snapshots.reader import Reader
+from exportd.telemetry.attempt_meter import AttemptMeter
+from exportd.telemetry.metrics import Metrics
 from exportd.uploads.byte_limiter import ByteLimiter
 
 _LEASE_S = 30.0
@@ -73,6 +75,7 @@ class Components:
     watcher: JobWatcher
     services: ServiceRegister
     capture: CaptureInstaller
+    metrics: Metrics
     clock: Clock
 
     def adjust_services(self, settings: Settings, catalog: Catalog) -> None:
@@ -164,9 +167,10 @@ def _components(
         )
 
     current = Current(State(settings, catalog, build_pipeline(settings, catalog)))
+    metrics = Metrics()
     dispatcher = Dispatcher(
         jobs,
-        current.run_job,
+        AttemptMeter(current.run_job, metrics, clock).run,
         holder=f"{socket.gethostname()}:{os.getpid()}",
         spool_id=spool.id,
         concurrency=settings.limits.jobs,
@@ -219,6 +223,7 @@ def _components(
         watcher=JobWatcher(JobOperator(control_pool).watched, clock),
         services=ServiceRegister(clock),
         capture=CaptureInstaller(connector, pause=anyio.sleep, lock_timeout_s=settings.database.lock_timeout_s),
+        metrics=metrics,
         clock=clock,
     )
 

@@ -24,6 +24,7 @@ from exportd.control.server import ControlServer
 from exportd.control.signing import Signer
 from exportd.control.status_reader import StatusReader
 from exportd.daemon.assembly import Components
+from exportd.daemon.metrics_assembly import exposition
 from exportd.jobs.job_operator import JobOperator
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.owned_job_table import OwnedJobTable
@@ -114,6 +115,7 @@ async def collaborators_of(
         captured=catalog.entities,
         log_level=LogLevelSwitch(logging.level, logging.set_level),
         auditor=Auditor(components.control_pool),
+        exposition=exposition(components, catalog),
         public_url=control.public_url,
         clock=clock,
         organization_limit=RateLimit(_ORGANIZATION_REQUESTS_A_SECOND, 1.0),

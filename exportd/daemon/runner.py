@@ -11,12 +11,13 @@ from pathlib import Path
 
 import anyio
 import structlog
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, TaskStatus
 
 from exportd.catalog import document
 from exportd.catalog.document import Catalog
 from exportd.daemon.assembly import Components, assembled
 from exportd.daemon.reloader import Reloader, check_catalog, reconcile
+from exportd.daemon.systemd_notifier import READY, STOPPING, notify, status, systemd
 from exportd.database.connector import Connector
 from exportd.database.migrator import migrate
 from exportd.model.errors import ExportdError
@@ -25,6 +26,7 @@ from exportd.settings.loader import load_all
 from exportd.settings.schema import Settings
 from exportd.settings.secrets import passwords_in
 from exportd.telemetry import logging
+from exportd.telemetry.loop_delay_sampler import LoopDelaySampler
 
 _logger = structlog.get_logger()
 
@@ -50,6 +52,8 @@ async def serve(config: Path, settings: Settings, catalog: Catalog) -> None:
         await _recover(components)
         reloader = await Reloader.open(config, components)
         async with anyio.create_task_group() as services:
+            # First: whoever hears that the daemon is ready may send it away.
+            await services.start(_stop_on_signals, components, services, name="signals")
             services.start_soon(_reload_on_signals, reloader, name="reload")
             await services.start(reloader.control.server.run, name="control")
             _logger.info(
@@ -58,9 +62,10 @@ async def serve(config: Path, settings: Settings, catalog: Catalog) -> None:
                 schedules=len(settings.schedule),
                 spool=str(components.spool.id),
             )
+            notify(f"{READY}\n{status(f'{len(settings.schedule)} schedules declared')}")
+            services.start_soon(systemd().run, name="watchdog")  # ends at once where nobody watches
             for name, service in _services(components).items():
                 services.start_soon(components.services.run, name, service, name=name)
-            services.start_soon(_stop_on_signals, components, services, name="signals")
     _logger.info("daemon stopped")
 
 
@@ -75,6 +80,7 @@ def _services(components: Components) -> Mapping[str, Callable[[], Awaitable[Non
         "cleaner": components.cleaner.run,
         "retention": components.retention.run,
         "dispatcher": components.dispatcher.run,
+        "loop delay": LoopDelaySampler(components.metrics.loop_delay).run,
     }
 
 
@@ -107,12 +113,16 @@ async def _reload_on_signals(reloader: Reloader) -> None:
                 _logger.exception("reload met a bug")
 
 
-async def _stop_on_signals(components: Components, services: TaskGroup) -> None:
+async def _stop_on_signals(
+    components: Components, services: TaskGroup, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
     """Wait for a signal, leave in two steps, then end the other services."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
         received = await anext(signals)
         grace_s = components.current.state.settings.limits.shutdown_grace_s
         _logger.info("stopping", signal=signal.Signals(received).name, grace_s=grace_s)
+        notify(f"{STOPPING}\n{status(f'waiting up to {grace_s:g} s for running jobs')}")
         async with anyio.create_task_group() as leaving:
 
             async def hurry() -> None:

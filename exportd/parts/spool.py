@@ -188,6 +188,11 @@ class Spool:
             reason=Reason.SPOOL_FULL,
         )
 
+    async def free_bytes(self) -> int:
+        """What the file system has left, as of now. Raises PermanentError when it does not say."""
+        await self._learn_free_bytes()
+        return self._free_bytes
+
     def _announce_room(self) -> None:
         self._room_made.set()
         self._room_made = anyio.Event()

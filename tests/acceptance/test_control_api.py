@@ -51,6 +51,10 @@ async def test_the_official_client_leads_schedules_jobs_and_downloads_through_th
             assert status["queue"] == {"pending": 0, "running": 0}
             assert status["destinations"][0]["lastSuccess"] is not None
             assert status["spool"]["usedBytes"] > 0
+            metrics = http.get("/metrics").raise_for_status().text
+            assert 'exportd_job_attempts_total{outcome="succeeded",reason=""} 3.0' in metrics
+            assert 'exportd_freshness_lag_seconds{destination="lake",organization="org-1",schedule="hourly"}' in metrics
+            assert f"exportd_spool_used_bytes {float(status['spool']['usedBytes'])}" in metrics
             jobs = exports.jobs.list(schedule_id=made["schedule"]).data
             assert [job.status for job in jobs] == ["SUCCEEDED"]
             link = exports.jobs.get_download_url(made["adhoc"])

@@ -29,6 +29,8 @@ COMMANDS = (
     ("capture", "uninstall"),
     ("catalog",),
     ("catalog", "draft"),
+    ("role",),
+    ("role", "sql"),
 )
 
 

@@ -25,6 +25,7 @@ from exportd.control.destination_record import DestinationDeclaration
 from exportd.control.destination_refresher import DestinationRefresher
 from exportd.control.destination_table import DestinationTable
 from exportd.control.downloads import SpoolDownloads
+from exportd.control.exposition import Exposition
 from exportd.control.job_watcher import JobWatcher
 from exportd.control.rate_limit import RateLimit
 from exportd.control.schemas.status import LocalStatus, ServiceState
@@ -32,10 +33,12 @@ from exportd.control.server import ControlServer
 from exportd.control.signing import Signer
 from exportd.control.status_reader import StatusReader
 from exportd.database.connector import Connector, Pool
+from exportd.database.metrics_reader import MetricsReader
 from exportd.destinations import Destination, Destinations
 from exportd.jobs.job_operator import JobOperator
 from exportd.jobs.job_table import JobTable
 from exportd.jobs.owned_job_table import OwnedJobTable
+from exportd.model.change_log import log_name
 from exportd.model.clock import SystemClock
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.schedules.limits import check_rule
@@ -46,6 +49,7 @@ from exportd.settings.difference import Difference
 from exportd.stores.layout import Layout
 from exportd.stores.memory_store import MemoryStore
 from exportd.telemetry import logging
+from exportd.telemetry.metrics import Metrics
 from tests.fixtures.control import official
 from tests.fixtures.postgres import Database
 
@@ -138,6 +142,9 @@ async def room(database: Database, folder: Path, access: Access) -> AsyncIterato
         opened.append(declaration)
         return Destination(declaration.organization, declaration.code, MemoryStore(), Layout())
 
+    async def nothing(_metrics: Metrics) -> None: ...
+
+    metrics = Metrics()
     async with Connector(database.dsn).pool(8) as pool:
         destinations, table, clients = Destinations([]), DestinationTable(pool), ClientTable(pool)
         jobs, schedules = JobOperator(pool), ScheduleOperator(pool)
@@ -170,6 +177,12 @@ async def room(database: Database, folder: Path, access: Access) -> AsyncIterato
             captured={THINGS.code: THINGS},
             log_level=LogLevelSwitch(logging.level, logging.set_level),
             auditor=Auditor(pool),
+            exposition=Exposition(
+                metrics,
+                refresh=MetricsReader(pool, {EntityCode(each): log_name(EntityCode(each)) for each in ENTITIES}).read,
+                look=nothing,
+                clock=clock,
+            ),
             public_url="",
             clock=clock,
             organization_limit=RateLimit(10_000, 1.0),
