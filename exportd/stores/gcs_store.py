@@ -30,7 +30,7 @@ from exportd.stores.layout import ObjectKey, check_key
 from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload, UploadGoneError
 
 LARGEST_OBJECT_BYTES = 5 << 40
-_USUAL_PIECE_BYTES = 16 << 20
+_USUAL_PIECE_BYTES = 8 << 20
 _READ_BYTES = 1 << 20
 _CONNECTIONS = 32
 _MOST_OVERTAKEN = 3
