@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from uuid import uuid4
 
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from exportd.stores.circuit import Circuit
-from exportd.stores.layout import Layout, ObjectKey, organization_folder
+from exportd.stores.layout import Layout
 from exportd.stores.store import Store
 
 
@@ -22,13 +21,6 @@ class Destination:
     store: Store
     layout: Layout
     circuit: Circuit = field(default_factory=Circuit)
-
-    async def probe(self) -> None:
-        """Write a small object, look at it and remove it. Raises what the store says when that does not work."""
-        key = ObjectKey(f"{organization_folder(self.organization, self.layout)}_probe/{uuid4()}")
-        await self.store.put(key, b"exportd was here\n")
-        await self.store.head(key)
-        await self.store.delete(key)
 
 
 class Destinations:

@@ -24,8 +24,10 @@ LAYERS = (
     ("database", "stores"),
     ("catalog",),  # reads the live tables, so it stands on the database
     STATIONS,
+    ("destination_checks",),
     ("destinations",),
     ("destination_opener",),
+    ("destination_checker",),
     ("extractor", "deliverer", "cleaner"),
     ("pipeline",),
     ("control",),
@@ -37,7 +39,7 @@ LAYERS = (
 )
 """From the ground up: a package (or module) may import those of earlier layers only, and itself."""
 
-PURE_PACKAGES = ("model", "settings", "catalog", "database", "stores", *STATIONS)
+PURE_PACKAGES = ("model", "settings", "catalog", "database", "stores", *STATIONS, "destination_checks")
 """Where a module is pure unless its name says that it does something, or WORLDLY says so."""
 
 DOER = re.compile(r".*(er|or|_table|_store|_server|_process)")
