@@ -25,10 +25,12 @@ from exportd.model.clock import SystemClock
 from exportd.model.errors import SettingsError
 from exportd.settings.directory_checker import check_directories
 from exportd.settings.schema import Settings
+from exportd.telemetry.logging import leave_it_to_the_command
 
 
 async def check_everything(config: Path) -> int:
     """Print what is right and what is to be fixed; exit code 1 when anything is."""
+    leave_it_to_the_command()
     settings, catalog = load(config)
     print_line(f"ok     configuration {config}, {len(settings.schedule)} schedules, {len(catalog.entities)} entities")
     failed = False

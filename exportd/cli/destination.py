@@ -63,7 +63,9 @@ async def _check(code: str, organization: str | None, as_json: bool, config: Con
     from exportd.destination_checks import report
     from exportd.destination_opener import DestinationOpener
     from exportd.model.clock import SystemClock
+    from exportd.telemetry.logging import leave_it_to_the_command
 
+    leave_it_to_the_command()
     settings, known = await _known(config)
     declared = _named(known.found, code, organization)
     checker = DestinationChecker(DestinationOpener(settings), SystemClock())

@@ -23,7 +23,7 @@ _CONTENT = b"exportd was here\n"
 _MOST_PIECES = 4
 _LONGEST_MEASUREMENT_S = 5.0
 _TIDYING_S = 60.0
-_RETRY = RetryBudget(timeout_s=10.0)
+_RETRY = RetryBudget(timeout_s=5.0)
 
 
 class _OutOfReachError(Exception):
@@ -205,7 +205,8 @@ class Prober:
             if not await self._is_done(partial(self._store.abort, each))
         ]
         if self._may_be_visible and not await self._is_done(partial(self._store.delete, self._key)):
-            left.append(f"the object {self._key} in {self._store.name}")
+            perhaps = "" if self._visible is not None else "perhaps "
+            left.append(f"{perhaps}the object {self._key} in {self._store.name}")
         return tuple(left)
 
     async def _open_uploads(self) -> list[Upload]:
@@ -216,8 +217,10 @@ class Prober:
         return list(found.values())
 
     async def _is_done(self, work: Callable[[], Awaitable[object]]) -> bool:
+        is_away = any(each.state is State.OUT_OF_REACH for each in self._findings.values())
         try:
-            await self._retry.call(work)
+            # Who stayed away for a whole budget is asked once more, and not for another one.
+            await (work() if is_away else self._retry.call(work))
         except ExportdError:
             return False
         return True

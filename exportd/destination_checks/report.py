@@ -20,8 +20,10 @@ def lines(result: CheckResult, grants: Sequence[Grant], *, kind: Kind) -> Iterat
     for permission, finding in result.findings.items():
         need = "required" if permission.is_required else "recommended"
         yield f"  {_WORDS[finding.state]:<10} {_title(permission, kind)}, {need}"
-        if finding.state is not State.THERE:
-            yield from (f"{'':<13}{text}" for text in (finding.sentence, _without(permission)) if text)
+        if finding.sentence:
+            yield f"{'':<13}{finding.sentence}"
+        if finding.state is State.MISSING:
+            yield f"{'':<13}Without it: {PURPOSES[permission].lost}"
     if result.bytes_per_s is not None:
         yield f"  {'rate':<10} {result.bytes_per_s / 1e6:.1f} MB/s, one piece after the other"
     if result.setting:
@@ -72,7 +74,3 @@ def document(result: CheckResult, grants: Sequence[Grant], *, kind: Kind) -> dic
 def _title(permission: Permission, kind: Kind) -> str:
     action = action_of(permission, kind)
     return f"{PURPOSES[permission].what} ({action})" if action else PURPOSES[permission].what
-
-
-def _without(permission: Permission) -> str:
-    return f"Without it: {PURPOSES[permission].lost}"
