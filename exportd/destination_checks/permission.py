@@ -44,22 +44,25 @@ PURPOSES: Mapping[Permission, Purpose] = {
         "The pieces of failed jobs stay, unseen, and are paid for until a lifecycle rule removes them.",
     ),
     Permission.LOOK_AT_UPLOAD: Purpose(
-        "look at an upload in progress", "A file that was half uploaded at a crash cannot be gone on with."
+        "look at an upload in progress",
+        "A job that a crash interrupted in the middle of an upload fails; the next run holds its changes.",
     ),
     Permission.LIST_UPLOADS: Purpose(
         "list uploads in progress",
         "Uploads that a crash has left are not found and swept, unless exportd had written them down.",
     ),
     Permission.LOOK: Purpose(
-        "look at an object, and see that one is not there",
-        "After a crash what was published already is not recognised; and after a job that failed halfway, the "
-        "schedule's next jobs fail here.",
+        "look at an object",
+        "After a crash what was published already is sent again; and after a job that failed halfway, the schedule's "
+        "next jobs fail here.",
     ),
     Permission.READ: Purpose(
-        "read an object", "A manifest that a failed job has published is not recognised, and files cannot be verified."
+        "read an object",
+        "After a crash what was published already is sent again; and after a job that failed with its manifest "
+        "published, the schedule's next jobs fail here.",
     ),
     Permission.LIST: Purpose(
-        "list objects",
+        "list objects, and see that one is not there",
         "What a job published before it failed cannot be found and removed, and the schedule's next jobs fail here.",
     ),
     Permission.DELETE: Purpose(

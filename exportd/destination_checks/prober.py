@@ -150,8 +150,6 @@ class Prober:
     async def _look(self) -> None:
         if await self._store.head(self._key) is None:
             raise self._strange("it says that the object written just now is not there")
-        if await self._store.head(ObjectKey(f"{self._key}-of-nobody")) is not None:
-            raise self._strange("it says that an object is there that nobody wrote")
 
     async def _read_back(self) -> None:
         digest = hashlib.sha256()
@@ -163,6 +161,11 @@ class Prober:
     async def _find(self) -> None:
         if self._key not in [each.key async for each in self._store.list(self._folder)]:
             raise self._strange("it does not list the object written just now")
+        if self._is_refused(Permission.LOOK):
+            return
+        # Clouds tell only those who may list that an object is not there; others are refused.
+        if await self._store.head(ObjectKey(f"{self._key}-of-nobody")) is not None:
+            raise self._strange("it says that an object is there that nobody wrote")
 
     async def _find_upload(self, upload: Upload) -> None:
         if upload.id not in [each.id async for each in self._store.list_uploads(self._folder)]:

@@ -117,6 +117,12 @@ async def test_where_nothing_can_be_replaced_without_deleting_the_probe_is_not_w
     assert list(inner.objects.values()) == [b"exportd was here\n"]
 
 
+async def test_who_may_not_see_that_an_object_is_not_there_lacks_the_right_to_list() -> None:
+    """As S3 and Google have it: 403 instead of 404 where listing is not granted, or only with a prefix."""
+    result = await probed(FaultyStore(MemoryStore(), [Fault("head", call=2, error=refused())]))
+    assert result.lacking == (Permission.LIST,)
+
+
 class _Forgetful(MemoryStore):
     """Shows other content than what was written, as a cache or a transforming proxy would."""
 

@@ -1,11 +1,14 @@
 import json
+import re
 import shlex
+from pathlib import Path
 
 from exportd.destination_checks.directory_commands import directory_grants
 from exportd.destination_checks.gcs_bindings import ACCOUNT_PLACEHOLDER, gcs_grants
 from exportd.destination_checks.permission import PURPOSES, Permission, action_of
 from exportd.destination_checks.s3_policy import IDENTITY_PLACEHOLDER, principal_of, s3_grants
 
+ROOT = Path(__file__).parents[3]
 ROLE = "arn:aws-cn:iam::111122223333:role/exports"
 FOLDER = "m3/orgId=org-1/"
 
@@ -25,6 +28,20 @@ def test_the_policy_grants_each_action_that_is_tried_for_exactly_the_folder() ->
         "ExportdListsUploads": "arn:aws:s3:::lake",
     }
     assert statements[2]["Condition"] == {"StringLikeIfExists": {"s3:prefix": "m3/orgId=org-1/*"}}
+
+
+def test_the_document_shows_what_the_check_prints() -> None:
+    text = (ROOT / "docs" / "destinations.md").read_text(encoding="utf-8")
+    shown = [json.loads(each) for each in re.findall(r"```json\n(.*?)```", text, re.DOTALL)]
+    policy, trust, _ = s3_grants(
+        bucket="acme-exports",
+        folder="m3/orgId=org-acme/",
+        role_arn="arn:aws:iam::111122223333:role/exports",
+        external_id="org-acme",
+        identity="arn:aws:iam::444455556666:role/exportd",
+    )
+    assert json.loads(policy.text) in shown
+    assert json.loads(trust.text) in shown
 
 
 def test_what_would_be_a_wildcard_in_a_policy_is_taken_literally() -> None:

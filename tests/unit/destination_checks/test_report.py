@@ -39,7 +39,7 @@ def test_a_required_permission_that_is_missing_is_one() -> None:
 def test_who_is_out_of_reach_may_be_asked_again() -> None:
     result = CheckResult({**ALL, Permission.LOOK: Finding(State.OUT_OF_REACH, "503.")})
     assert result.verdict is Verdict.OUT_OF_REACH
-    assert list(report.summary(result, kind="DIRECTORY")) == ["look at an object, and see that one is not there: 503."]
+    assert list(report.summary(result, kind="DIRECTORY")) == ["look at an object: 503."]
 
 
 def test_the_document_has_everything() -> None:
