@@ -6,6 +6,7 @@ it is recorded. Both happen soon after the failure, and at the latest before the
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import anyio
@@ -20,7 +21,7 @@ from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, PermanentError
 from exportd.model.job import Job, JobId
 from exportd.model.schedule import DestinationCode, ScheduleId
-from exportd.stores.layout import ManifestName, ObjectKey, build
+from exportd.stores.layout import ManifestName, ObjectKey, ScriptName, build
 from exportd.stores.store import Upload
 from exportd.uploads.sweeper import remove_objects, sweep_job_uploads, sweep_uploads
 
@@ -49,11 +50,17 @@ class Cleaner:
         self._destinations = destinations
         self._jobs = jobs
         self._uploads = uploads
-        self._type_tokens = type_tokens
+        self._type_tokens: defaultdict[EntityCode, set[str]] = defaultdict(set)
         self._clock = clock
         self._interval_s = interval_s
         self._woken = anyio.Event()
         self._reported: set[tuple[JobId, DestinationCode, str]] = set()
+        self.adjust(type_tokens=type_tokens)
+
+    def adjust(self, *, type_tokens: Mapping[EntityCode, str]) -> None:
+        """Go by another catalog; objects that have their names from earlier ones are still found."""
+        for code, token in type_tokens.items():
+            self._type_tokens[code].add(token)
 
     # The service
 
@@ -126,31 +133,31 @@ class Cleaner:
         else:
             await self._uploads.forget(job.id, code, known)
 
-    async def clear_schedule(self, schedule: ScheduleId, code: DestinationCode) -> None:
+    async def clear_schedule(self, schedule: ScheduleId, destination: Destination) -> None:
         """Clear what failed jobs of a schedule left at a destination, before it gets the schedule's next manifest.
 
         Raises TransientError or PermanentError.
         """
         for record in await self._jobs.failed_halfway(schedule):
-            if code in _lacking(record):
-                await self._clear(record, self._destinations.get(record.job.organization, code))
+            if destination.code in _lacking(record):
+                await self._clear(record, destination)
 
-    async def make_way(self, job: Job, code: DestinationCode) -> None:
+    async def make_way(self, job: Job, destination: Destination) -> None:
         """Remove what an earlier attempt of a job published, because it was extracted anew since; the manifest first.
 
         Raises TransientError or PermanentError.
         """
-        destination = self._destinations.get(job.organization, code)
         try:
-            await destination.store.delete(_manifest_key(job, destination))
+            for key in (_manifest_key(job, destination), *_script_keys(job, destination)):
+                await destination.store.delete(key)
             removed = await remove_objects(destination.store, destination.layout, job, type_tokens=self._tokens(job))
         except PermanentError as error:
             # A destination has to let us write and no more. What is published now replaces what was there under the
             # same names; a further part of then may stay, and no manifest describes it.
-            log.warning("objects of an earlier attempt not removed", destination=code, error=error.sentence)
+            log.warning("objects of an earlier attempt not removed", destination=destination.code, error=error.sentence)
             return
         if removed:
-            log.info("objects of an earlier attempt removed", destination=code, objects=removed)
+            log.info("objects of an earlier attempt removed", destination=destination.code, objects=removed)
 
     async def _is_cleared(self, record: JobRecord, code: DestinationCode) -> bool:
         try:
@@ -175,6 +182,8 @@ class Cleaner:
             await self._jobs.record_found_delivery(job.id, destination.code, digest)
             log.info("delivery of a failed job found", job_id=str(job.id), destination=destination.code)
             return
+        for key in _script_keys(job, destination):
+            await store.delete(key)
         used = [each["type_token"] for each in (record.extraction or {}).get("entities", ())]
         removed = await remove_objects(store, destination.layout, job, type_tokens=[*used, *self._tokens(job)])
         if removed:
@@ -183,7 +192,7 @@ class Cleaner:
             )
 
     def _tokens(self, job: Job) -> list[str]:
-        return [self._type_tokens[each] for each in job.entities if each in self._type_tokens]
+        return sorted({token for each in job.entities for token in self._type_tokens.get(each, ())})
 
 
 def _lacking(record: JobRecord) -> list[DestinationCode]:
@@ -193,3 +202,8 @@ def _lacking(record: JobRecord) -> list[DestinationCode]:
 
 def _manifest_key(job: Job, destination: Destination) -> ObjectKey:
     return build(ManifestName(job.organization, job.id), destination.layout)
+
+
+def _script_keys(job: Job, destination: Destination) -> list[ObjectKey]:
+    names = (ScriptName(job.organization, job.id, each) for each in destination.loader_kit)
+    return [build(each, destination.layout) for each in names]

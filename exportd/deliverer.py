@@ -3,11 +3,14 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
+import structlog
 
 from exportd.destinations import Destination, Destinations
 from exportd.jobs.upload_table import UploadTable
+from exportd.loaders.kit import statements
 from exportd.manifests.document import (
     Manifest,
     ManifestEntity,
@@ -20,16 +23,18 @@ from exportd.manifests.document import (
 )
 from exportd.manifests.publisher import publish_manifest
 from exportd.model.entity import EntityCode
-from exportd.model.errors import TransientError
+from exportd.model.errors import PermanentError, TransientError
 from exportd.model.extraction import EntityExtraction, Extraction
 from exportd.model.job import Job, JobId, JobProgress
 from exportd.model.part import Part
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
-from exportd.stores.layout import ObjectKey, ObjectName, build
+from exportd.stores.layout import ObjectKey, ObjectName, ScriptName, build
 from exportd.stores.retrying import RetryBudget
 from exportd.uploads.byte_limiter import ByteLimiter
 from exportd.uploads.uploader import Delivery
+
+log = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,7 @@ class Deliverer:
             key_of=lambda entity, number: _key(job, destination, token_of(entity), number),
             limiter=self._limiter,
             retry=self._retry,
+            owner=(job.organization, code),
             on_started=lambda upload: self._uploads.record(job.id, code, upload),
             on_published=count,
         ) as uploads:
@@ -129,6 +135,7 @@ class DestinationDelivery:
             lambda each, part: _key(self.job, self.destination, each.type_token, part.number),
             history,
         )
+        await self._publish_loader_kit(manifest)
         published = await publish_manifest(
             manifest,
             destination=self.destination.code,
@@ -137,6 +144,20 @@ class DestinationDelivery:
             retry=self.retry,
         )
         return published.sha256
+
+    async def _publish_loader_kit(self, manifest: Manifest) -> None:
+        """Before the manifest, for that is the last of all. An export whose increments no key tells apart has none."""
+        destination = self.destination
+        if destination.location is None:
+            return
+        for dialect in destination.loader_kit:
+            try:
+                script = statements(manifest, dialect, destination.location)
+            except PermanentError as error:
+                log.warning("no loader script", destination=destination.code, dialect=dialect, error=error.sentence)
+                continue
+            key = build(ScriptName(self.job.organization, self.job.id, dialect), destination.layout)
+            await self.retry.call(partial(destination.store.put, key, script.encode()))
 
 
 def _away(destination: Destination) -> TransientError:

@@ -3,20 +3,35 @@
 The clouds' libraries take a second to import, so only who opens a bucket does.
 """
 
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 from exportd.destinations import Destination, Destinations
+from exportd.loaders.dialect_name import DialectName
 from exportd.model.entity import OrganizationId
+from exportd.model.errors import SettingsError
 from exportd.model.schedule import DestinationCode
 from exportd.settings.destination_schema import (
     DestinationSettings,
     DirectoryDestination,
     GcsDestination,
+    GcsSettings,
     S3Destination,
 )
 from exportd.settings.schema import Settings
 from exportd.stores.directory_store import DirectoryStore
+from exportd.stores.gcs_identity import (
+    Anonymous,
+    AwsRole,
+    CredentialsFile,
+    GcsIdentity,
+    SubjectTokenSource,
+    TokenCommand,
+    TokenFile,
+    TokenUrl,
+    WorkloadIdentity,
+)
 from exportd.stores.layout import Layout, PartitionOrder
+from exportd.stores.location import Location, Scheme
 from exportd.stores.s3_access import S3Access
 from exportd.stores.store import Store
 
@@ -31,17 +46,28 @@ class DestinationOpener:
         self._settings = settings
         self._s3_connector: S3Connector | None = None
 
+    def adopt(self, settings: Settings) -> bool:
+        """Open what is opened from now on by other settings; whether they are other ones for the destinations too."""
+        before, self._settings = self._settings, settings
+        return _shared(before) != _shared(settings)
+
+    def differs(self, settings: Settings) -> bool:
+        """Whether these settings would open the same destinations in another way."""
+        return _shared(self._settings) != _shared(settings)
+
     def open_all(self) -> Destinations:
-        """What the configuration declares. Nothing is touched yet."""
+        """What the configuration declares. Nothing is touched yet. Raises SettingsError when one cannot be."""
         return Destinations(self.open(each) for each in self._settings.destination)
 
     def open(self, declared: DestinationSettings) -> Destination:
-        """One destination. Nothing is touched yet."""
+        """One destination. Nothing is touched yet. Raises SettingsError when it cannot be."""
         return Destination(
             organization=OrganizationId(declared.organization),
             code=DestinationCode(declared.code),
             store=self._store(declared),
             layout=Layout(declared.prefix, PartitionOrder(declared.partition_order)),
+            location=_location(declared),
+            loader_kit=tuple(DialectName(each) for each in declared.loader_kit),
         )
 
     async def own_identity(self, declared: S3Destination) -> str:
@@ -62,9 +88,7 @@ class DestinationOpener:
             case S3Destination():
                 return self._s3_store(declared)
             case GcsDestination():
-                raise NotImplementedError
-            case _:
-                assert_never(declared)
+                return self._gcs_store(declared)
 
     def _s3_store(self, declared: S3Destination) -> Store:
         from exportd.stores.s3_store import S3Options, S3Store, piece_bytes_for
@@ -95,3 +119,57 @@ class DestinationOpener:
         if self._s3_connector is None:
             self._s3_connector = S3Connector()
         return self._s3_connector
+
+    def _gcs_store(self, declared: GcsDestination) -> Store:
+        from exportd.stores.gcs_store import GcsStore
+
+        return GcsStore(
+            declared.bucket, _gcs_identity(declared, self._settings.gcs), endpoint=self._settings.gcs.endpoint
+        )
+
+
+def _shared(settings: Settings) -> tuple[object, ...]:
+    """What all destinations depend on."""
+    return settings.s3, settings.gcs, settings.limits.part_size
+
+
+def _location(declared: DestinationSettings) -> Location:
+    match declared:
+        case DirectoryDestination():
+            return Location(Scheme.DIRECTORY, str(declared.directory))
+        case S3Destination():
+            return Location(Scheme.S3, declared.bucket)
+        case GcsDestination():
+            return Location(Scheme.GCS, declared.bucket)
+
+
+def _gcs_identity(declared: GcsDestination, shared: GcsSettings) -> GcsIdentity:
+    """Who writes there. Raises SettingsError when that cannot be told."""
+    if shared.endpoint:
+        return Anonymous()
+    if declared.credentials_file is not None:
+        return CredentialsFile(declared.credentials_file)
+    if not declared.pool_id:
+        raise SettingsError.of(
+            f"The destination {declared.code} does not say who writes there: give project_number, pool_id and "
+            "provider_id, or a credentials_file."
+        )
+    source = _token_source(shared)
+    if source is None:
+        raise SettingsError.of(
+            f"The destination {declared.code} has a workload identity pool, but [gcs] does not say where exportd's own "
+            "token comes from: give token_file, token_url, token_command or aws."
+        )
+    return WorkloadIdentity(
+        declared.project_number, declared.pool_id, declared.provider_id, source, declared.service_account
+    )
+
+
+def _token_source(shared: GcsSettings) -> SubjectTokenSource | None:
+    if shared.token_file is not None:
+        return TokenFile(shared.token_file)
+    if shared.token_url:
+        return TokenUrl(shared.token_url)
+    if shared.token_command:
+        return TokenCommand(shared.token_command)
+    return AwsRole() if shared.aws else None

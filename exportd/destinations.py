@@ -3,23 +3,30 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from exportd.loaders.dialect_name import DialectName
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from exportd.stores.circuit import Circuit
 from exportd.stores.layout import Layout
+from exportd.stores.location import Location
 from exportd.stores.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where files of an organization go, and by which keys; ``circuit`` remembers how it did lately."""
+    """Where files of an organization go, and by which keys; ``circuit`` remembers how it did lately.
+
+    With each run go the statements that load it, for the databases of ``loader_kit``; they name ``location``.
+    """
 
     organization: OrganizationId
     code: DestinationCode
     store: Store
     layout: Layout
+    location: Location | None = None
+    loader_kit: tuple[DialectName, ...] = ()
     circuit: Circuit = field(default_factory=Circuit)
 
 

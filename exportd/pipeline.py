@@ -18,6 +18,7 @@ import structlog
 
 from exportd.cleaner import Cleaner
 from exportd.deliverer import Deliverer, DestinationDelivery, History, spool_manifest
+from exportd.destinations import Destination
 from exportd.extractor import Extractor
 from exportd.jobs.job_table import JobTable
 from exportd.jobs.upload_table import UploadTable
@@ -98,6 +99,8 @@ class Pipeline:
         positions: Mapping[EntityCode, Position] = {}
         if job.schedule_id is not None:
             positions = await self._jobs.positions(job.schedule_id)
+            requested = await self._jobs.refresh_requests(job.schedule_id)
+            forced = {each: FullReason.REQUESTED for each in requested if each in positions} | {**forced}
 
         def upload_everywhere(file: PartFile) -> None:
             for each in deliveries:
@@ -156,7 +159,7 @@ class Pipeline:
 
         async def publish(delivery: DestinationDelivery) -> None:
             try:
-                await self._clear_the_way(lease, delivery.destination.code)
+                await self._clear_the_way(lease, delivery.destination)
                 history = await self._history(lease, delivery.destination.code)
                 digest = await delivery.publish(extraction, parts, history)
                 await self._jobs.record_delivery(lease, delivery.destination.code, digest)
@@ -171,7 +174,7 @@ class Pipeline:
         if failures:
             raise _joined(failures)
 
-    async def _clear_the_way(self, lease: Lease, destination: DestinationCode) -> None:
+    async def _clear_the_way(self, lease: Lease, destination: Destination) -> None:
         """Nothing half-done may lie beside what is published now."""
         if lease.job.schedule_id is not None:
             await self._cleaner.clear_schedule(lease.job.schedule_id, destination)

@@ -1,6 +1,7 @@
 """What holds for every test: nothing blocks the event loop, and in CI nothing is skipped."""
 
 import os
+import shutil
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -30,6 +31,20 @@ def _nothing_blocks_the_event_loop() -> Iterator[None]:
             function.can_block_in("asyncpg/connect_utils.py", "_parse_connect_dsn_and_args")  # reads ~/.pgpass
         detector.functions["time.sleep"].can_block_in("exportd/snapshots/pacer.py", "pace")  # on purpose; it says why
         yield
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "systemd_tools: runs systemd's own tools (systemd-analyze); CI has them")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs systemd's tools where they are not; in CI they have to be there."""
+    if os.environ.get("CI") or shutil.which("systemd-analyze"):
+        return
+    deselected = [each for each in items if each.get_closest_marker("systemd_tools")]
+    if deselected:
+        config.hook.pytest_deselected(items=deselected)
+        items[:] = [each for each in items if each not in deselected]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -25,6 +25,10 @@ _NOT_ON_CALL = {
     Reason.VERSION_STALE,
     Reason.DECLARED,
     Reason.IN_USE,
+    Reason.JOB_STATE_UNFIT,
+    # Of commands that ask the daemon.
+    Reason.DAEMON_UNREACHABLE,
+    Reason.DAEMON_REFUSED,
 }
 
 

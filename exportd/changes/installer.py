@@ -1,6 +1,6 @@
 """Installs, repairs and removes capture. Never queues behind a long writer: a short lock_timeout, and again."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -16,7 +16,7 @@ from exportd.database.locks import take_locks, translate_lock
 from exportd.database.queries import load
 from exportd.database.quoting import table
 from exportd.database.translator import FOREIGN_ERRORS
-from exportd.model.change_log import SCHEMA, log_name
+from exportd.model.change_log import SCHEMA, log_name, log_table
 from exportd.model.entity import Entity, EntityCode, TableName
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
@@ -24,6 +24,7 @@ from exportd.model.reason import Reason
 _QUERIES = load("changes")
 _CLUSTER = _QUERIES["cluster"]
 _RECORD_CLUSTER = _QUERIES["record_cluster"]
+_ROLE = _QUERIES["role"]
 
 _logger = structlog.get_logger()
 
@@ -54,7 +55,8 @@ class CaptureInstaller:
         self._attempts = attempts
 
     async def status(self, entities: Sequence[Entity]) -> list[EntityCapture]:
-        """What ``install`` would do for each entity, without doing it.
+        """What ``install`` would do for each entity, without doing it. The statements are for any role that may: what
+        they make is given to ours at the end.
 
         An entity that cannot be captured at all, because its table or its key is not there, has that as its finding.
         """
@@ -62,14 +64,17 @@ class CaptureInstaller:
             with translated("looking at what is captured"):
                 shapes = await read_shapes(connection, entities)
                 installed = await read_installed(connection, [log_name(each.code) for each in entities])
+                role = str(await connection.fetchval(_ROLE))
         found: list[EntityCapture] = []
         for each in entities:
             try:
-                repair = _repair(each, shapes.get(each.code), installed)
+                shape = _shape_of(each, shapes)
+                repair = _repair(each, shape, installed)
             except PermanentError as error:
                 found.append(EntityCapture(each.code, (error.sentence,)))
             else:
-                statements = (repair.lock(), *repair.statements) if repair.needed else ()
+                handed_over = capture_of(each, shape).hand_over(log_table(each.code), role)
+                statements = (repair.lock(), *repair.statements, *handed_over) if repair.needed else ()
                 found.append(EntityCapture(each.code, repair.findings, statements))
         return found
 
@@ -87,6 +92,14 @@ class CaptureInstaller:
                 if repairs[entity.code].needed:
                     repairs[entity.code] = await self._repair(connection, entity, repairs[entity.code])
         return [EntityCapture(code, each.findings, each.statements) for code, each in repairs.items()]
+
+    async def removals(self, logs: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """What ``uninstall`` would run for each of the given logs that is there, without running it."""
+        async with self._connector.connection("capture status") as connection:
+            with translated("looking at what is captured"):
+                installed = await read_installed(connection)
+        plans = {log: removal_of(log, installed) for log in installed.logs if log in logs}
+        return {log: (*([plan.lock()] if plan.locked else []), *plan.statements) for log, plan in plans.items()}
 
     async def uninstall(self, logs: Sequence[str] | None = None) -> list[str]:
         """Remove the given logs (bare names; None: all there are) with their triggers and functions."""
@@ -163,14 +176,19 @@ def capture_is_intact(entity: Entity, shape: Shape) -> bool:
 async def _repairs(connection: "Connection[Record]", entities: Sequence[Entity]) -> dict[EntityCode, Repair]:
     shapes = await read_shapes(connection, entities)
     installed = await read_installed(connection, [log_name(each.code) for each in entities])
-    return {each.code: _repair(each, shapes.get(each.code), installed) for each in entities}
+    return {each.code: _repair(each, _shape_of(each, shapes), installed) for each in entities}
 
 
-def _repair(entity: Entity, shape: Shape | None, installed: Installed) -> Repair:
+def _shape_of(entity: Entity, shapes: Mapping[EntityCode, Shape]) -> Shape:
+    shape = shapes.get(entity.code)
     if shape is None:
         raise PermanentError(
             f"Entity {entity.code}: {entity.table} does not exist, or is not an ordinary or partitioned table. "
             "Correct the catalog.",
             reason=Reason.TABLE_MISSING,
         )
+    return shape
+
+
+def _repair(entity: Entity, shape: Shape, installed: Installed) -> Repair:
     return repair_of(entity, capture_of(entity, shape), shape, installed)

@@ -54,6 +54,10 @@ class Listener:
         self.changes_waiting: dict[EntityCode, datetime] = {}
         """Entities whose doorbell rang, and when it did first; whoever exports one takes it out."""
 
+    def adjust(self, *, doorbell: bool) -> None:
+        """Arm the doorbell from now on, or let it end by itself."""
+        self._doorbell = doorbell
+
     async def run(self) -> None:
         """Listen until cancelled, reconnecting with back-off and jitter."""
         while True:
@@ -71,7 +75,7 @@ class Listener:
             with translated("listening to the database"):
                 await connection.add_listener(EVENTS_CHANNEL, self._take_event)
                 await connection.add_listener(DOORBELL_CHANNEL, self._take_ring)
-                armable = self._doorbell and not await connection.fetchval(_TWO_PHASE_ALLOWED)
+                armable = not await connection.fetchval(_TWO_PHASE_ALLOWED)
             self.listening = True
             _logger.info("listening")
             self._on_event("reconnected")
@@ -87,7 +91,7 @@ class Listener:
     async def _serve(self, connection: Connection, *, armable: bool) -> None:
         while not self._lost.is_set():
             self._rung = anyio.Event()
-            if armable:
+            if armable and self._doorbell:
                 await connection.execute(_ARM, _ARMED_S)
             else:
                 await connection.execute("SELECT")  # whether the line is alive

@@ -53,6 +53,12 @@ class Pruner:
         self._interval_s = interval_s
         self._clock = clock
 
+    def adjust(self, entities: Sequence[EntityCode], *, horizon_s: float, interval_s: float) -> None:
+        """Go by these from the next round on."""
+        self._entities = entities
+        self._horizon_s = horizon_s
+        self._interval_s = interval_s
+
     async def run(self) -> None:
         """Prune for ever. What goes wrong is no reason to end the exports; the next round comes."""
         while True:

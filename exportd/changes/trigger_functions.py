@@ -129,6 +129,15 @@ class Capture:
     functions: tuple[TriggerFunction, ...]
     triggers: tuple[Trigger, ...]
 
+    def hand_over(self, log: TableName, role: str) -> tuple[str, ...]:
+        """What gives the log and the functions to a role, when another has made them: they run with their owner's
+        rights.
+        """
+        owner = f"OWNER TO {identifier(role)}"
+        functions = [f"{table(TableName(SCHEMA, each.name))}()" for each in self.functions]
+        functions += [f"{table(TableName(SCHEMA, each.name))}({each.arguments})" for each in self.passing_functions]
+        return (f"ALTER TABLE {table(log)} {owner}", *(f"ALTER FUNCTION {each} {owner}" for each in functions))
+
 
 def capture_of(entity: Entity, shape: Shape) -> Capture:
     """What must stand in the database so that the entity's changes are captured.

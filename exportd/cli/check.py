@@ -22,7 +22,7 @@ from exportd.destination_checks.permission import PURPOSES
 from exportd.destination_checks.report import summary
 from exportd.destination_opener import DestinationOpener
 from exportd.model.clock import SystemClock
-from exportd.model.errors import SettingsError
+from exportd.model.errors import ExportdError, SettingsError
 from exportd.settings.directory_checker import check_directories
 from exportd.settings.schema import Settings
 from exportd.telemetry.logging import leave_it_to_the_command
@@ -66,7 +66,11 @@ async def _destination_problems(settings: Settings, database: Connector) -> Asyn
     for each in known.found:
         declared = each.settings
         name = f"destination {declared.code} of {declared.organization}"
-        result = await checker.check(declared, measures=False)
+        try:
+            result = await checker.check(declared, measures=False)
+        except ExportdError as error:
+            yield f"{name}: {error.sentence}"
+            continue
         if result.verdict is Verdict.GOOD:
             wanting = ", ".join(PURPOSES[permission].what for permission in result.lacking)
             print_line(f"ok     {name}{f'; exportd may not: {wanting}' if wanting else ''}")

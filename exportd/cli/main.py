@@ -8,9 +8,14 @@ import anyio
 from cyclopts import App, Parameter
 
 from exportd import __version__
-from exportd.cli import capture, catalog, destination, job, schedule
+from exportd.cli import capture, catalog, destination, job, reload, role, schedule
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
 from exportd.cli.failures import Exit, reported
+from exportd.cli.output import AsJson
+from exportd.loaders.dialect_name import DialectName
+
+Place = Annotated[str, Parameter(help="A directory, file://…, s3://bucket/prefix or gs://bucket/prefix.")]
+Organization = Annotated[str | None, Parameter(help="Only what belongs to this organization.")]
 
 app = App(
     name="exportd",
@@ -23,6 +28,8 @@ app.command(catalog.app)
 app.command(schedule.app)
 app.command(destination.app)
 app.command(job.app)
+app.command(reload.reload)
+app.command(role.app)
 
 
 @app.command
@@ -52,6 +59,49 @@ def download(
     from exportd.cli.download import download_job
 
     anyio.run(download_job, job_id, to, config)
+
+
+@app.command
+def verify(place: Place, *, organization: Organization = None, json: AsJson = False) -> None:
+    """Check a bucket or directory without the database: nothing missing, nothing altered, no gap."""
+    from exportd.cli.verify import verify_place
+
+    sys.exit(anyio.run(verify_place, place, organization, json))
+
+
+@app.command
+def replay(
+    place: Place,
+    *,
+    into: Annotated[Path, Parameter(help="The DuckDB file to make.")],
+    as_of: Annotated[
+        str | None, Parameter(help="The last job to load; the newest of the schedule if left out.")
+    ] = None,
+    organization: Organization = None,
+    schedule: Annotated[str | None, Parameter(help="The schedule to replay, where there are several.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Rebuild the exported tables in a DuckDB file, as of any job, from a bucket or directory."""
+    from exportd.cli.replay import replay_place
+
+    anyio.run(
+        lambda: replay_place(place, into, as_of=as_of, organization=organization, schedule=schedule, as_json=json)
+    )
+
+
+@app.command
+def loader(
+    place: Annotated[str, Parameter(help="A manifest, or the place where it lies: as for `exportd verify`.")],
+    *,
+    dialect: Annotated[DialectName, Parameter(help="The database that the statements are for.")],
+    job: Annotated[
+        str | None, Parameter(help="The job whose run is to be loaded; needed unless PLACE is a manifest.")
+    ] = None,
+) -> None:
+    """Print statements that load and merge a run into a database."""
+    from exportd.cli.loader import print_statements
+
+    anyio.run(print_statements, place, job, dialect)
 
 
 @app.command

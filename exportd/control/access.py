@@ -16,9 +16,9 @@ class Role(IntEnum):
     READER = 1
     """Look at everything, and download."""
     OPERATOR = 2
-    """Create, edit and delete schedules and destinations, and ask for exports."""
+    """Create, edit and delete schedules and destinations, ask for exports, pause, run, cancel and retry."""
     ADMIN = 3
-    """Hand out credentials."""
+    """Hand out credentials, take capture away, set the log level."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,29 +3,39 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Protocol
 from uuid import UUID
 
 from fastapi import Depends, Path, Query, Request
 from starlette.responses import Response
 
+from exportd.changes.installer import CaptureInstaller
 from exportd.control.access import Identity, Role
+from exportd.control.auditor import Auditor
 from exportd.control.authenticator import Authenticator
 from exportd.control.client_table import ClientTable
 from exportd.control.destination_record import DestinationDeclaration
 from exportd.control.destination_table import DestinationTable
+from exportd.control.exposition import Exposition
+from exportd.control.job_watcher import JobWatcher
 from exportd.control.pagination import Pages
 from exportd.control.peer import Peer
 from exportd.control.problems import Refusal
 from exportd.control.rate_limit import RateLimit
+from exportd.control.schemas.operations import LogLevelName
+from exportd.control.schemas.status import LocalStatus
 from exportd.control.signing import Signer
+from exportd.control.status_reader import DestinationCondition, StatusReader
+from exportd.jobs.job_operator import JobOperator
 from exportd.jobs.owned_job_table import OwnedJobTable
 from exportd.model.clock import Clock
-from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.entity import Entity, EntityCode, OrganizationId
 from exportd.model.schedule import Rule
 from exportd.schedules.owned_schedule_table import OwnedScheduleTable
+from exportd.schedules.schedule_operator import ScheduleOperator
 from exportd.settings.closest import did_you_mean
 from exportd.settings.codes import check_organization
+from exportd.settings.difference import Difference
 
 
 class LiveDestinations(Protocol):
@@ -50,11 +60,29 @@ class Downloads(Protocol):
         ...
 
 
+class Reload(Protocol):
+    """Puts the configuration file into effect."""
+
+    async def __call__(self, *, dry_run: bool) -> Difference:
+        """What it changes. Raises SettingsError with every problem, or what keeps it from being checked."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LogLevelSwitch:
+    """How much this daemon says."""
+
+    get: Callable[[], LogLevelName]
+    set: Callable[[LogLevelName], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Collaborators:
     """Everything that the operations need, handed in.
 
-    ``check_rule`` says what is wrong with a schedule's rule; ``status`` is what ``/v1/status`` shows.
+    ``check_rule`` says what is wrong with a schedule's rule. ``local_status`` is what this daemon knows of itself,
+    ``shared_status`` what the database says, ``destination_condition`` what this daemon thinks of a destination.
+    ``captured`` are the entities of the catalog.
     """
 
     schedules: OwnedScheduleTable
@@ -67,11 +95,22 @@ class Collaborators:
     check_rule: Callable[[Rule], list[str]]
     live_destinations: LiveDestinations
     downloads: Downloads
-    status: Callable[[], Mapping[str, Any]]
+    local_status: Callable[[], LocalStatus]
+    shared_status: StatusReader
+    destination_condition: DestinationCondition
+    schedule_operator: ScheduleOperator
+    job_operator: JobOperator
+    watcher: JobWatcher
+    capture: CaptureInstaller
+    captured: Mapping[EntityCode, Entity]
+    log_level: LogLevelSwitch
+    auditor: Auditor
+    exposition: Exposition
     public_url: str
     clock: Clock
     organization_limit: RateLimit
     token_limit: RateLimit
+    reload: Reload
 
 
 def collaborators(request: Request) -> Collaborators:
@@ -126,6 +165,36 @@ def require_role(identity: Identity, needed: Role) -> None:
             f"{identity.name} may not do this: it takes the role {needed.name.lower()}, and this is a"
             f" {identity.role.name.lower()}. Ask an administrator.",
         )
+
+
+def _of_the_machine(identity: Identity, needed: Role) -> Identity:
+    """Whoever may see every organization. Raises Refusal 403 for programs, and for a lesser role."""
+    if identity.organization is not None:
+        raise Refusal(
+            403,
+            "What lies under /v1 concerns the whole daemon and every organization: it is for users of its own machine,"
+            " on the Unix socket.",
+        )
+    require_role(identity, needed)
+    return identity
+
+
+def _looking(caller: Caller) -> Identity:
+    return _of_the_machine(caller, Role.READER)
+
+
+def _operating(caller: Caller) -> Identity:
+    return _of_the_machine(caller, Role.OPERATOR)
+
+
+def _administering(caller: Caller) -> Identity:
+    return _of_the_machine(caller, Role.ADMIN)
+
+
+Looking = Annotated[Identity, Depends(_looking)]
+Operating = Annotated[Identity, Depends(_operating)]
+Administering = Annotated[Identity, Depends(_administering)]
+"""Whoever may ask the daemon itself, by role."""
 
 
 def _within_limit(request: Request, using: Collaborators, organization: str) -> None:

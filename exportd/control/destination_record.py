@@ -11,6 +11,23 @@ from exportd.model.entity import OrganizationId
 from exportd.model.schedule import DestinationCode, Origin
 
 
+@dataclass(frozen=True, slots=True)
+class DestinationHealth:
+    """How a destination is. ``last_failure_*`` is of the newest job that delivers here and failed for good because of a
+    destination; its message names the one. Times are aware UTC.
+    """
+
+    id: UUID
+    organization: OrganizationId
+    code: DestinationCode
+    paused_at: datetime | None
+    paused_by: str | None
+    last_success_at: datetime | None
+    last_failure_at: datetime | None
+    last_failure_reason: str | None
+    last_failure_message: str | None
+
+
 class Row(Protocol):
     """A row of a query, by column: an asyncpg.Record or a mapping."""
 
@@ -60,4 +77,18 @@ def destination_from_row(row: Row) -> DestinationRecord:
         modified_at=row["modified_at"],
         created_by=row["created_by"],
         modified_by=row["modified_by"],
+    )
+
+
+def health_from_row(row: Row) -> DestinationHealth:
+    return DestinationHealth(
+        id=row["id"],
+        organization=OrganizationId(row["organization"]),
+        code=DestinationCode(row["code"]),
+        paused_at=row["paused_at"],
+        paused_by=row["paused_by"],
+        last_success_at=row["last_success_at"],
+        last_failure_at=row["last_failure_at"],
+        last_failure_reason=row["reason"],
+        last_failure_message=row["message"],
     )

@@ -1,6 +1,8 @@
-"""Keeps the opened destinations those that the API has made, whichever daemon made them."""
+"""Keeps the opened destinations those that this daemon's configuration declares, and of the others those that the
+database has: made through the API, or declared by another daemon, whose jobs may come here.
+"""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import anyio
@@ -12,7 +14,7 @@ from exportd.destinations import Destination, Destinations
 from exportd.model.clock import Clock, wait_until
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import ExportdError
-from exportd.model.schedule import DestinationCode, Origin
+from exportd.model.schedule import DestinationCode
 
 _logger = structlog.get_logger()
 
@@ -22,7 +24,10 @@ _Key = tuple[OrganizationId, DestinationCode]
 
 
 class DestinationRefresher:
-    """``opener`` makes a destination from what a person declares; it raises SettingsError when that cannot be."""
+    """``live`` begins with what the configuration declares.
+
+    ``opener`` makes a destination from what a person declares; it raises SettingsError when that cannot be.
+    """
 
     def __init__(
         self,
@@ -35,6 +40,7 @@ class DestinationRefresher:
         self._live = live
         self._opener = opener
         self._clock = clock
+        self._declared = {(each.organization, each.code) for each in live}
         self._known: dict[_Key, Mapping[str, Any]] = {}
         self._woken = anyio.Event()
         self._one_at_a_time = anyio.Lock()
@@ -42,6 +48,29 @@ class DestinationRefresher:
     def wake(self) -> None:
         """Look again soon: a destination was edited."""
         self._woken.set()
+
+    def declare(
+        self, opened: Iterable[Destination], *, keeping: Collection[tuple[str, str]], reopening: bool = False
+    ) -> tuple[Destination, ...]:
+        """Have these open too, or instead of those of the same code. ``keeping`` are all that are declared now.
+
+        One that is not declared any more stays open until the next refresh, for the database may have it. Returns those
+        that were replaced. With ``reopening`` the next refresh opens the others anew, for what all share has changed.
+        """
+        before = {(each.organization, each.code): each for each in self._live}
+        replaced = []
+        for each in opened:
+            key = (each.organization, each.code)
+            replaced += [before[key]] if key in before else []
+            self._live.put(each)
+        declared = {(OrganizationId(organization), DestinationCode(code)) for organization, code in keeping}
+        self._known.update({gone: {} for gone in self._declared - declared})
+        for key in declared:
+            self._known.pop(key, None)
+        self._declared = declared
+        if reopening:
+            self._known = {key: {} for key in self._known}
+        return tuple(replaced)
 
     def check(self, declaration: DestinationDeclaration) -> None:
         """Raises SettingsError when the destination could not be opened."""
@@ -63,8 +92,9 @@ class DestinationRefresher:
             wanted = {
                 (each.declaration.organization, each.declaration.code): each.declaration
                 for each in await self._table.all()
-                if each.origin is Origin.API
             }
+            for key in self._declared:
+                wanted.pop(key, None)
             for key in self._known.keys() - wanted.keys():
                 self._live.remove(*key)
                 del self._known[key]

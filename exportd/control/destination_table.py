@@ -20,7 +20,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from exportd.control.destination_record import DestinationDeclaration, DestinationRecord, destination_from_row
+from exportd.control.destination_record import (
+    DestinationDeclaration,
+    DestinationHealth,
+    DestinationRecord,
+    destination_from_row,
+    health_from_row,
+)
 from exportd.database import queries
 from exportd.database.audit_writer import write_audit
 from exportd.database.translator import translated
@@ -44,10 +50,15 @@ _CODE_IS_TAKEN = _SQL["code_is_taken"]
 _INSERT = _SQL["insert"]
 _EDIT = _SQL["edit"]
 _DELETE = _SQL["delete"]
+_PAUSE = _SQL["pause"]
+_RESUME = _SQL["resume"]
+_HOLD_ANY = _SQL["hold_any"]
+_HEALTH = _SQL["health"]
 _SCHEDULES_USING = _SQL["schedules_using"]
 _JOB_USING = _SQL["job_using"]
 _FORGET_POSITIONS = _SQL["forget_positions"]
 _TELL_CHANGED = _SQL["tell_changed"]
+_TELL_WAITING_JOBS = _SQL["tell_waiting_jobs"]
 
 
 class DestinationTable:
@@ -155,6 +166,35 @@ class DestinationTable:
             await _note(connection, "destination deleted", before, actor)
         return before
 
+    async def pause(self, destination_id: UUID, *, actor: str) -> None:
+        """Have the jobs that deliver there wait, whoever owns it; one that runs goes on."""
+        await self._operate(destination_id, "destination paused", _PAUSE, destination_id, actor, actor=actor)
+
+    async def resume(self, destination_id: UUID, *, actor: str) -> None:
+        """Let the jobs that waited go on."""
+        await self._operate(destination_id, "destination resumed", _RESUME, destination_id, actor=actor)
+
+    async def health(self, *, limit: int) -> list[DestinationHealth]:
+        """How the destinations of all organizations are, the paused ones first, at most ``limit``."""
+        async with self._reading() as connection:
+            return [health_from_row(row) for row in await connection.fetch(_HEALTH, limit)]
+
+    async def _operate(self, destination_id: UUID, action: str, statement: str, *arguments: object, actor: str) -> None:
+        async with self._editing("pausing or resuming a destination") as connection:
+            row = await connection.fetchrow(_HOLD_ANY, destination_id)
+            if row is None:
+                raise _missing(destination_id)
+            await connection.execute(statement, *arguments)
+            await connection.execute(_TELL_WAITING_JOBS)
+            await write_audit(
+                connection,
+                actor=actor,
+                action=action,
+                organization=OrganizationId(row["organization"]),
+                object_id=destination_id,
+                details={"code": row["code"]},
+            )
+
     @asynccontextmanager
     async def _reading(self) -> "AsyncIterator[PooledConnection]":
         with translated("reading the destinations"):
@@ -208,7 +248,7 @@ async def _edit(
 
 def _place(declaration: DestinationDeclaration) -> dict[str, object]:
     """What of the settings says where files are; the rest says how they are called and by which right they come."""
-    return {key: declaration.settings.get(key) for key in ("type", "directory", "bucket", "prefix")}
+    return {key: declaration.settings.get(key) or "" for key in ("type", "directory", "bucket", "endpoint", "prefix")}
 
 
 async def _hold(
@@ -256,11 +296,15 @@ async def _require_no_job(connection: "PooledConnection", declaration: Destinati
 
 def _found(row: "asyncpg.Record | None", destination_id: UUID | None) -> DestinationRecord:
     if row is None:
-        raise PermanentError(
-            f"There is no destination {destination_id}. Look at the list of destinations for its id.",
-            reason=Reason.NOT_FOUND,
-        )
+        raise _missing(destination_id)
     return destination_from_row(row)
+
+
+def _missing(destination_id: UUID | None) -> PermanentError:
+    return PermanentError(
+        f"There is no destination {destination_id}. Look at the list of destinations for its id.",
+        reason=Reason.NOT_FOUND,
+    )
 
 
 async def _note(connection: "PooledConnection", action: str, subject: DestinationRecord, actor: str) -> None:

@@ -1,7 +1,7 @@
 """What goes wrong, as an answer: a status, and one sentence in ``message`` that a person can act on.
 
-The statuses are those that m3ter publishes, with two choices of ours: 409 for a stale version, marked so that clients
-do not repeat it; and 503 while the database is away, so that they do.
+The statuses are those that m3ter publishes, with two choices of ours: 409 for a stale version, or for what a state does
+not allow, marked so that clients do not repeat it; and 503 while the database is away, so that they do.
 """
 
 from collections.abc import Mapping
@@ -25,6 +25,11 @@ _STATUSES: Mapping[Reason, int] = {
     Reason.NOT_FOUND: 404,
     Reason.DECLARED: 403,
     Reason.VERSION_STALE: 409,
+    Reason.JOB_UNFINISHED: 409,
+    Reason.JOB_STATE_UNFIT: 409,
+    Reason.TABLE_MISSING: 409,
+    Reason.CATALOG_MISMATCH: 409,
+    Reason.PRIVILEGE_MISSING: 409,
     Reason.CODE_TAKEN: 400,
     Reason.IN_USE: 400,
     Reason.DESTINATION_MISSING: 400,
@@ -94,7 +99,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         401: "Nobody is known by these credentials",
         403: "Not allowed",
         404: "There is no such thing",
-        409: "Somebody else has edited it since",
+        409: "Not possible in its present state, or somebody else has edited it since",
     }
     usual = {
         413: "The body is too large",

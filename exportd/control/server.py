@@ -8,6 +8,7 @@ for exports), and an end to clients that connect and say nothing. This relies on
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -21,6 +22,7 @@ from anyio.abc import TaskStatus
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
+from exportd.control.inherited_socket import inherited_socket
 from exportd.control.peer import peer_of
 from exportd.control.problems import problem_response
 from exportd.control.unix_socket import unix_socket
@@ -40,7 +42,10 @@ _MOST_HEAD_BYTES = 64 * 1024
 
 
 class ControlServer:
-    """Listens on a Unix socket, and on an address if there is one. ``tls`` is a certificate chain and its key."""
+    """Listens on a Unix socket, and on an address if there is one. ``tls`` is a certificate chain and its key.
+
+    A Unix socket that systemd hands over is taken; otherwise there is one made at ``socket_path``.
+    """
 
     def __init__(
         self,
@@ -63,8 +68,12 @@ class ControlServer:
         """Serve until cancelled; requests that run then may end. Raises what opening the sockets raises."""
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # clients that send garbage are no news
         with ExitStack() as sockets:
-            opened = unix_socket(self._socket_path, group_id=self._group_id)
-            unix = await anyio.to_thread.run_sync(sockets.enter_context, opened)
+            unix = inherited_socket(self._socket_path, os.environ, process_id=os.getpid())
+            if unix is None:
+                opened = unix_socket(self._socket_path, group_id=self._group_id)
+                unix = await anyio.to_thread.run_sync(sockets.enter_context, opened)
+            else:
+                sockets.enter_context(unix)  # its file is systemd's, and stays
             servers = [(EmbeddedServer(self._application), unix)]
             if self._listen:
                 tcp = sockets.enter_context(_tcp_socket(self._listen))

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,16 +16,21 @@ from exportd.changes.pruner import Pruner
 from exportd.cleaner import Cleaner
 from exportd.control.destination_refresher import DestinationRefresher
 from exportd.control.destination_table import DestinationTable
+from exportd.control.job_watcher import JobWatcher
+from exportd.daemon.current import Current, State
 from exportd.daemon.declared_destinations import open_declared
+from exportd.daemon.service_register import ServiceRegister
 from exportd.database.connector import Connector, Pool
 from exportd.deliverer import Deliverer
 from exportd.destination_opener import DestinationOpener
 from exportd.destinations import Destinations
 from exportd.extractor import Extractor
 from exportd.jobs.dispatcher import Dispatcher
+from exportd.jobs.job_operator import JobOperator
 from exportd.jobs.job_table import JobTable
 from exportd.jobs.upload_table import UploadTable
 from exportd.model.clock import Clock, SystemClock
+from exportd.model.entity import EntityCode
 from exportd.model.job import JobId
 from exportd.parts.spool import Spool
 from exportd.pipeline import Pipeline
@@ -36,6 +41,8 @@ from exportd.schedules.ticker import Ticker
 from exportd.settings.schema import Settings
 from exportd.snapshots.opener import SnapshotOpener
 from exportd.snapshots.reader import Reader
+from exportd.telemetry.attempt_meter import AttemptMeter
+from exportd.telemetry.metrics import Metrics
 from exportd.uploads.byte_limiter import ByteLimiter
 
 _LEASE_S = 30.0
@@ -55,15 +62,32 @@ class Components:
     jobs: JobTable
     spool: Spool
     destinations: Destinations
+    opener: DestinationOpener
     refresher: DestinationRefresher
-    pipeline: Pipeline
+    current: Current
+    build_pipeline: Callable[[Settings, Catalog], Pipeline]
     dispatcher: Dispatcher
     ticker: Ticker
     listener: Listener
     pruner: Pruner
     cleaner: Cleaner
     retention: RetentionSweeper
+    watcher: JobWatcher
+    services: ServiceRegister
+    capture: CaptureInstaller
+    metrics: Metrics
     clock: Clock
+
+    def adjust_services(self, settings: Settings, catalog: Catalog) -> None:
+        """Have the services that run go by other settings."""
+        self.listener.adjust(doorbell=settings.capture.doorbell)
+        self.cleaner.adjust(type_tokens=_type_tokens(catalog))
+        self.retention.adjust(retention=timedelta(hours=settings.spool.retention_hours))
+        self.pruner.adjust(
+            tuple(catalog.entities),
+            horizon_s=settings.capture.horizon_hours * 3600,
+            interval_s=settings.capture.prune_interval_s,
+        )
 
 
 @asynccontextmanager
@@ -111,41 +135,42 @@ def _components(
     clock: Clock,
 ) -> Components:
     jobs, schedules, uploads = JobTable(pool), ScheduleTable(pool), UploadTable(pool)
-    lock_timeout_s = settings.database.lock_timeout_s
-    cleaner = Cleaner(
-        destinations,
-        jobs,
-        uploads,
-        type_tokens={code: each.type_token for code, each in catalog.entities.items()},
-        clock=clock,
-    )
-    pipeline = Pipeline(
-        extractor=Extractor(
-            catalog=catalog,
-            installer=CaptureInstaller(connector, pause=anyio.sleep, lock_timeout_s=lock_timeout_s),
-            opener=SnapshotOpener(connector, is_intact=capture_is_intact, pause=anyio.sleep),
-            reader=Reader(
-                connector,
-                streams=settings.limits.streams,
-                stream_threshold_bytes=settings.limits.stream_threshold,
+    cleaner = Cleaner(destinations, jobs, uploads, type_tokens=_type_tokens(catalog), clock=clock)
+    limiter = ByteLimiter(settings.limits.bytes_in_flight)
+
+    def build_pipeline(settings: Settings, catalog: Catalog) -> Pipeline:
+        return Pipeline(
+            extractor=Extractor(
+                catalog=catalog,
+                installer=CaptureInstaller(
+                    connector, pause=anyio.sleep, lock_timeout_s=settings.database.lock_timeout_s
+                ),
+                opener=SnapshotOpener(connector, is_intact=capture_is_intact, pause=anyio.sleep),
+                reader=Reader(
+                    connector,
+                    streams=settings.limits.streams,
+                    stream_threshold_bytes=settings.limits.stream_threshold,
+                ),
+                spool=spool,
+                part_size_bytes=settings.limits.part_size,
             ),
-            spool=spool,
-            part_size_bytes=settings.limits.part_size,
-        ),
-        deliverer=Deliverer(
-            destinations,
+            deliverer=Deliverer(
+                destinations,
+                uploads=uploads,
+                limiter=limiter,
+                type_token=lambda entity: catalog.get(entity).type_token,
+            ),
+            cleaner=cleaner,
+            jobs=jobs,
             uploads=uploads,
-            limiter=ByteLimiter(settings.limits.bytes_in_flight),
-            type_token=lambda entity: catalog.get(entity).type_token,
-        ),
-        cleaner=cleaner,
-        jobs=jobs,
-        uploads=uploads,
-        spool=spool,
-    )
+            spool=spool,
+        )
+
+    current = Current(State(settings, catalog, build_pipeline(settings, catalog)))
+    metrics = Metrics()
     dispatcher = Dispatcher(
         jobs,
-        pipeline.run,
+        AttemptMeter(current.run_job, metrics, clock).run,
         holder=f"{socket.gethostname()}:{os.getpid()}",
         spool_id=spool.id,
         concurrency=settings.limits.jobs,
@@ -163,6 +188,8 @@ def _components(
         """An event says who has to look again; ``reconnected`` means that anything may have happened."""
         if kind in {"job_queued", "reconnected"}:
             dispatcher.wake()
+        if kind in {"cancel_requested", "reconnected"}:
+            dispatcher.look_for_cancellations()
         if kind in {"job_finished", "schedule_changed", "reconnected"}:
             ticker.wake()
         if kind in {"job_finished", "reconnected"}:
@@ -177,8 +204,10 @@ def _components(
         jobs=jobs,
         spool=spool,
         destinations=destinations,
+        opener=opener,
         refresher=refresher,
-        pipeline=pipeline,
+        current=current,
+        build_pipeline=build_pipeline,
         dispatcher=dispatcher,
         ticker=ticker,
         listener=Listener(connector, on_event=on_event, doorbell=settings.capture.doorbell, clock=clock),
@@ -191,8 +220,16 @@ def _components(
         ),
         cleaner=cleaner,
         retention=_retention(jobs, spool, retention_hours=settings.spool.retention_hours, clock=clock),
+        watcher=JobWatcher(JobOperator(control_pool).watched, clock),
+        services=ServiceRegister(clock),
+        capture=CaptureInstaller(connector, pause=anyio.sleep, lock_timeout_s=settings.database.lock_timeout_s),
+        metrics=metrics,
         clock=clock,
     )
+
+
+def _type_tokens(catalog: Catalog) -> dict[EntityCode, str]:
+    return {code: each.type_token for code, each in catalog.entities.items()}
 
 
 def _retention(jobs: JobTable, spool: Spool, *, retention_hours: float, clock: Clock) -> RetentionSweeper:

@@ -2,8 +2,8 @@
 
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import anyio
 
@@ -12,39 +12,79 @@ from exportd.catalog.document import Catalog
 from exportd.control.access import Access, group_id, group_ids
 from exportd.control.application import application, guarded
 from exportd.control.archive import zipped
+from exportd.control.auditor import Auditor
 from exportd.control.authenticator import Authenticator
 from exportd.control.client_table import ClientTable
-from exportd.control.collaborators import Collaborators
+from exportd.control.collaborators import Collaborators, LogLevelSwitch, Reload
 from exportd.control.destination_table import DestinationTable
 from exportd.control.downloads import SpoolDownloads
 from exportd.control.rate_limit import RateLimit
+from exportd.control.schemas.status import LocalStatus
 from exportd.control.server import ControlServer
 from exportd.control.signing import Signer
+from exportd.control.status_reader import StatusReader
 from exportd.daemon.assembly import Components
+from exportd.daemon.metrics_assembly import exposition
+from exportd.jobs.job_operator import JobOperator
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.owned_job_table import OwnedJobTable
-from exportd.model.errors import SettingsError
+from exportd.model.entity import OrganizationId
+from exportd.model.errors import PermanentError, SettingsError
+from exportd.model.schedule import DestinationCode
 from exportd.parts.spool import MANIFEST_NAME
 from exportd.schedules.limits import check_rule
 from exportd.schedules.owned_schedule_table import OwnedScheduleTable
+from exportd.schedules.schedule_operator import ScheduleOperator
 from exportd.settings.addresses import split_listen
 from exportd.settings.schema import ControlSettings, Settings
+from exportd.stores.circuit import CircuitState
+from exportd.telemetry import logging
 
 _ORGANIZATION_REQUESTS_A_SECOND = 50
 _TOKENS_A_SECOND = 100
 
 
-async def control_server(settings: Settings, catalog: Catalog, components: Components) -> ControlServer:
-    """The API over these components. Raises SettingsError for a group that this machine does not have, or a key file
-    that cannot be used.
+class ControlApi:
+    """The API's application; each request is answered with the collaborators that it finds when it comes."""
+
+    def __init__(self, using: Collaborators, control: ControlSettings) -> None:
+        self._api = application(using)
+        self.server = ControlServer(
+            guarded(self._api, using, hosts=_hosts(control)),
+            socket_path=control.socket,
+            group_id=group_id(control.group) if control.group else None,
+            listen=control.listen,
+            tls=_tls(control),
+        )
+
+    @property
+    def collaborators(self) -> Collaborators:
+        found: Collaborators = self._api.state.collaborators
+        return found
+
+    def adopt(self, using: Collaborators) -> None:
+        """Answer requests with others from now on. What callers have used of their limits stays used."""
+        before = self.collaborators
+        self._api.state.collaborators = replace(
+            using, organization_limit=before.organization_limit, token_limit=before.token_limit
+        )
+
+
+async def collaborators_of(
+    settings: Settings, catalog: Catalog, components: Components, *, reload: Reload
+) -> Collaborators:
+    """What the API works with. Raises SettingsError for a group that this machine does not have, or a key file that
+    cannot be used.
     """
     control, clock = settings.control, components.clock
     clients = ClientTable(components.control_pool)
     signer = Signer(await _signing_key(control, clients))
     access = Access(os.getuid(), group_ids(control.operators), group_ids(control.admins))
-    using = Collaborators(
+    job_operator, schedule_operator = JobOperator(components.control_pool), ScheduleOperator(components.control_pool)
+    destinations = DestinationTable(components.control_pool)
+    return Collaborators(
         schedules=OwnedScheduleTable(components.control_pool),
-        destinations=DestinationTable(components.control_pool),
+        destinations=destinations,
         jobs=OwnedJobTable(components.control_pool),
         clients=clients,
         authenticator=Authenticator(clients, access, signer, clock),
@@ -59,18 +99,28 @@ async def control_server(settings: Settings, catalog: Catalog, components: Compo
             spool_id=components.spool.id,
             clock=clock,
         ),
-        status=lambda: _status(components),
+        local_status=lambda: _local_status(components),
+        shared_status=StatusReader(
+            jobs=job_operator,
+            schedules=schedule_operator,
+            destinations=destinations,
+            spool_id=components.spool.id,
+            clock=clock,
+        ),
+        destination_condition=lambda organization, code: _condition(components, organization, code),
+        schedule_operator=schedule_operator,
+        job_operator=job_operator,
+        watcher=components.watcher,
+        capture=components.capture,
+        captured=catalog.entities,
+        log_level=LogLevelSwitch(logging.level, logging.set_level),
+        auditor=Auditor(components.control_pool),
+        exposition=exposition(components, catalog),
         public_url=control.public_url,
         clock=clock,
         organization_limit=RateLimit(_ORGANIZATION_REQUESTS_A_SECOND, 1.0),
         token_limit=RateLimit(_TOKENS_A_SECOND, 1.0),
-    )
-    return ControlServer(
-        guarded(application(using), using, hosts=_hosts(control)),
-        socket_path=control.socket,
-        group_id=group_id(control.group) if control.group else None,
-        listen=control.listen,
-        tls=_tls(control),
+        reload=reload,
     )
 
 
@@ -103,22 +153,30 @@ def _tls(control: ControlSettings) -> tuple[Path, Path] | None:
     return control.tls_certificate, control.tls_key
 
 
-def _status(components: Components) -> dict[str, Any]:
-    listener, spool = components.listener, components.spool
-    return {
-        "version": __version__,
-        "database": str(components.connector.address),
-        "services": {"listener": {"listening": listener.listening}},
-        "spool": {
-            "id": str(spool.id),
-            "directory": str(spool.directory),
-            "usedBytes": spool.usage.used_bytes,
-            "budgetBytes": spool.usage.budget_bytes,
-        },
-        "changesWaiting": {
-            entity: since.isoformat().replace("+00:00", "Z") for entity, since in listener.changes_waiting.items()
-        },
-    }
+def _condition(components: Components, organization: OrganizationId, code: DestinationCode) -> str | None:
+    """What this daemon has met at a destination lately, if that keeps it from delivering there."""
+    try:
+        circuit = components.destinations.get(organization, code).circuit
+    except PermanentError:
+        return None
+    state = circuit.state(anyio.current_time())
+    return None if state is CircuitState.CLOSED else state.value
+
+
+def _local_status(components: Components) -> LocalStatus:
+    listener, spool, services = components.listener, components.spool, components.services
+    return LocalStatus(
+        version=__version__,
+        database=str(components.connector.address),
+        started_at=services.started_at,
+        services=services.states,
+        listening=listener.listening,
+        changes_waiting=listener.changes_waiting,
+        spool_id=str(spool.id),
+        spool_directory=str(spool.directory),
+        spool_used_bytes=spool.usage.used_bytes,
+        spool_budget_bytes=spool.usage.budget_bytes,
+    )
 
 
 def _archive(components: Components, record: JobRecord) -> AsyncIterator[bytes]:

@@ -13,11 +13,8 @@ from exportd.model.errors import SettingsError
 from exportd.model.schedule import DestinationCode
 from exportd.settings.destination_schema import DestinationSettings
 
-_KEPT = (
-    *("type", "directory", "bucket", "prefix", "partition_order"),
-    *("role_arn", "project_number", "pool_id", "provider_id", "service_account"),
-)
-"""What the table has of a destination: where it is and whose rights are used there, and no secret."""
+_KEPT_ELSEWHERE = {"code", "organization", "name"}
+"""In columns of their own. Everything else says where a destination is and whose rights are used there; no secret."""
 
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(DestinationSettings)
 
@@ -50,5 +47,4 @@ def settings_of(declaration: DestinationDeclaration) -> DestinationSettings:
 
 
 def _settings(settings: DestinationSettings) -> Mapping[str, Any]:
-    document = settings.model_dump(mode="json", exclude_none=True)
-    return {key: document[key] for key in _KEPT if key in document}
+    return settings.model_dump(mode="json", exclude_defaults=True, exclude=_KEPT_ELSEWHERE) | {"type": settings.type}

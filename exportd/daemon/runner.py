@@ -6,28 +6,27 @@ loudly; systemd starts it again.
 """
 
 import signal
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import anyio
 import structlog
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, TaskStatus
 
 from exportd.catalog import document
-from exportd.catalog.checker import check
 from exportd.catalog.document import Catalog
-from exportd.catalog.resolver import resolve
-from exportd.control.destination_table import DestinationTable
 from exportd.daemon.assembly import Components, assembled
-from exportd.daemon.control_assembly import control_server
-from exportd.daemon.declared_destinations import declared
+from exportd.daemon.reloader import Reloader, check_catalog, reconcile
+from exportd.daemon.systemd_notifier import READY, STOPPING, notify, status, systemd
 from exportd.database.connector import Connector
 from exportd.database.migrator import migrate
-from exportd.model.errors import SettingsError
+from exportd.model.errors import ExportdError
 from exportd.schedules.limits import check_rule
-from exportd.settings.loader import declarations, load_all
+from exportd.settings.loader import load_all
 from exportd.settings.schema import Settings
 from exportd.settings.secrets import passwords_in
 from exportd.telemetry import logging
+from exportd.telemetry.loop_delay_sampler import LoopDelaySampler
 
 _logger = structlog.get_logger()
 
@@ -38,50 +37,59 @@ def run_daemon(config: Path) -> None:
     logging.configure(
         level=settings.log.level, line_format=settings.log.format, secrets=passwords_in(settings.database.dsn)
     )
-    anyio.run(serve, settings, catalog, backend_options={"use_uvloop": True})
+    # Somebody who is too early with it asks for what is just being read.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    anyio.run(serve, config, settings, catalog, backend_options={"use_uvloop": True})
 
 
-async def serve(settings: Settings, catalog: Catalog) -> None:
-    """Run the daemon's services until SIGTERM or SIGINT."""
+async def serve(config: Path, settings: Settings, catalog: Catalog) -> None:
+    """Run the daemon's services until SIGTERM or SIGINT; SIGHUP reloads the file ``config``."""
     connector = Connector(settings.database.dsn, lock_timeout_s=settings.database.lock_timeout_s)
-    catalog = await _ready(connector, settings, catalog)
+    catalog = await _ready(connector, catalog)
     async with assembled(settings, catalog, connector) as components:
-        now = components.clock.now()
-        await DestinationTable(components.control_pool).reconcile(declared(settings.destination), now=now)
-        await components.schedules.reconcile(declarations(settings, catalog), now=now)
+        await reconcile(components, components.current.state)
         await components.refresher.refresh()
         await _recover(components)
-        control = await control_server(settings, catalog, components)
+        reloader = await Reloader.open(config, components)
         async with anyio.create_task_group() as services:
-            await services.start(control.run, name="control")
+            # First: whoever hears that the daemon is ready may send it away.
+            await services.start(_stop_on_signals, components, services, name="signals")
+            services.start_soon(_reload_on_signals, reloader, name="reload")
+            await services.start(reloader.control.server.run, name="control")
             _logger.info(
                 "daemon ready",
                 database=str(connector.address),
                 schedules=len(settings.schedule),
                 spool=str(components.spool.id),
             )
-            services.start_soon(components.refresher.run, name="destinations")
-            services.start_soon(components.listener.run, name="listener")
-            services.start_soon(components.ticker.run, name="ticker")
-            services.start_soon(components.pruner.run, name="pruner")
-            services.start_soon(components.cleaner.run, name="cleaner")
-            services.start_soon(components.retention.run, name="retention")
-            services.start_soon(components.dispatcher.run, name="dispatcher")
-            services.start_soon(
-                _stop_on_signals, components, services, settings.limits.shutdown_grace_s, name="signals"
-            )
+            notify(f"{READY}\n{status(f'{len(settings.schedule)} schedules declared')}")
+            services.start_soon(systemd().run, name="watchdog")  # ends at once where nobody watches
+            for name, service in _services(components).items():
+                services.start_soon(components.services.run, name, service, name=name)
     _logger.info("daemon stopped")
 
 
-async def _ready(connector: Connector, settings: Settings, catalog: Catalog) -> Catalog:
+def _services(components: Components) -> Mapping[str, Callable[[], Awaitable[None]]]:
+    """What runs as long as the daemon does, by name."""
+    return {
+        "watcher": components.watcher.run,
+        "destinations": components.refresher.run,
+        "listener": components.listener.run,
+        "ticker": components.ticker.run,
+        "pruner": components.pruner.run,
+        "cleaner": components.cleaner.run,
+        "retention": components.retention.run,
+        "dispatcher": components.dispatcher.run,
+        "loop delay": LoopDelaySampler(components.metrics.loop_delay).run,
+    }
+
+
+async def _ready(connector: Connector, catalog: Catalog) -> Catalog:
     """Migrate, and compare the catalog with the database; returns it with what only the database knows."""
     async with connector.connection("start") as connection:
         for name in await migrate(connection):
             _logger.info("migration applied", migration=name)
-        problems = await check(catalog, connection)
-        if problems:
-            raise SettingsError(problems)
-        return await resolve(catalog, connection)
+    return await check_catalog(catalog, connector)
 
 
 async def _recover(components: Components) -> None:
@@ -93,12 +101,28 @@ async def _recover(components: Components) -> None:
         _logger.info("temporary files of dead jobs removed", files=removed)
 
 
-async def _stop_on_signals(components: Components, services: TaskGroup, grace_s: float) -> None:
+async def _reload_on_signals(reloader: Reloader) -> None:
+    """Reload at each SIGHUP. Whatever goes wrong, the daemon goes on."""
+    with anyio.open_signal_receiver(signal.SIGHUP) as signals:
+        async for _ in signals:
+            try:
+                await reloader.reload()
+            except ExportdError:
+                pass  # reported already
+            except Exception:
+                _logger.exception("reload met a bug")
+
+
+async def _stop_on_signals(
+    components: Components, services: TaskGroup, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
     """Wait for a signal, leave in two steps, then end the other services."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for received in signals:
-            _logger.info("stopping", signal=signal.Signals(received).name, grace_s=grace_s)
-            break
+        task_status.started()
+        received = await anext(signals)
+        grace_s = components.current.state.settings.limits.shutdown_grace_s
+        _logger.info("stopping", signal=signal.Signals(received).name, grace_s=grace_s)
+        notify(f"{STOPPING}\n{status(f'waiting up to {grace_s:g} s for running jobs')}")
         async with anyio.create_task_group() as leaving:
 
             async def hurry() -> None:

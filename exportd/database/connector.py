@@ -10,7 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import asyncpg
@@ -66,7 +66,7 @@ _EXPORT_SETTINGS: Mapping[str, str] = {
 _TRANSACTION_TIMEOUT_SINCE = 17
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Connector:
     """Where the database is and how to introduce oneself.
 
@@ -77,11 +77,21 @@ class Connector:
     application_name: str = "exportd"
     lock_timeout_s: float = 2.0
     connect_timeout_s: float = 10.0
+    _pools: "list[Pool]" = field(default_factory=list, init=False, repr=False)
 
     @property
     def address(self) -> Address:
         """Host, database and user, for people to read; never the password."""
         return Address.of(self.dsn)
+
+    async def adjust(self, dsn: str, *, lock_timeout_s: float) -> None:
+        """Introduce oneself otherwise from now on, in pools too. What is connected goes on until it is given back."""
+        self.lock_timeout_s = lock_timeout_s
+        if dsn != self.dsn:
+            self.dsn = dsn
+            for each in self._pools:
+                each.set_connect_args(dsn, **self._pool_arguments())
+                await each.expire_connections()
 
     async def connect(self, *, purpose: str) -> Connection:
         """A new connection, to be closed by the caller. ``purpose`` ("listener") is seen in pg_stat_activity.
@@ -124,20 +134,22 @@ class Connector:
         pool: Pool | None = None
         try:
             with _translated_connecting(self.address):
-                pool = await asyncpg.create_pool(
-                    self.dsn,
-                    min_size=1,
-                    max_size=size,
-                    timeout=self.connect_timeout_s,
-                    command_timeout=_OWN_QUERY_TIMEOUT_S,
-                    # The seal's flush makes every commit that the export has seen durable too, also those of an
-                    # application that does not wait for its own: nothing is published that a crash could take back.
-                    server_settings={**self._server_settings("tables"), "synchronous_commit": "on"},
-                )
+                pool = await asyncpg.create_pool(self.dsn, min_size=1, max_size=size, **self._pool_arguments())
+            self._pools.append(pool)
             yield pool
         finally:
             if pool is not None:
+                self._pools = [each for each in self._pools if each is not pool]
                 await _close_pool(pool)
+
+    def _pool_arguments(self) -> dict[str, Any]:
+        return {
+            "timeout": self.connect_timeout_s,
+            "command_timeout": _OWN_QUERY_TIMEOUT_S,
+            # The seal's flush makes every commit that the export has seen durable too, also those of an
+            # application that does not wait for its own: nothing is published that a crash could take back.
+            "server_settings": {**self._server_settings("tables"), "synchronous_commit": "on"},
+        }
 
     async def _connect(self, server_settings: dict[str, str]) -> Connection:
         with _translated_connecting(self.address):

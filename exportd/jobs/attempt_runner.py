@@ -1,8 +1,8 @@
 """Runs one attempt at one job, and records how it ended.
 
 The job's function runs in its own cancel scope beside the lease's keeper. Whatever comes of it — it returns,
-raises, is stopped because the lease is lost or the daemon leaves — the end is recorded in the job's row,
-shielded from further cancellation and bounded in time. If even that fails, the lease runs out and another
+raises, is stopped because the lease is lost, a person cancels it or the daemon leaves — the end is recorded in the
+job's row, shielded from further cancellation and bounded in time. If even that fails, the lease runs out and another
 daemon (or this one) goes on.
 """
 
@@ -13,12 +13,12 @@ import anyio
 import stamina
 import structlog
 
-from exportd.jobs.job_table import JobTable
+from exportd.jobs.job_table import CANCELLED_SENTENCE, JobTable
 from exportd.jobs.lease_keeper import LeaseKeeper
 from exportd.jobs.retry import Fail, Retry, decide, holds_bug
 from exportd.model.clock import Clock
 from exportd.model.errors import TransientError
-from exportd.model.job import JobPhase, JobProgress, JobState, Lease
+from exportd.model.job import JobPhase, JobProgress, JobState, Lease, LeaseState
 from exportd.model.reason import Reason
 
 RECORDING_TIMEOUT_S = 5.0
@@ -35,6 +35,7 @@ class _Stop(Enum):
 
     LEASE_LOST = "lease lost"
     SHUTDOWN = "shutdown"
+    CANCELLED = "cancelled"
 
 
 class AttemptRunner:
@@ -63,13 +64,15 @@ class AttemptRunner:
         self._progress = JobProgress()
         self._scope = anyio.CancelScope()
         self._stopped_by: _Stop | None = None
-        self._claimed_at = claimed_at
-        self._lease_s = lease_s
-        self._clock = clock
+        self._keeper = LeaseKeeper(table, lease, self._progress, lease_s=lease_s, claimed_at=claimed_at, clock=clock)
 
     def hand_back(self) -> None:
         """Stop the job and put it back, without counting the attempt; ``run`` ends when that is recorded."""
         self._stop(_Stop.SHUTDOWN)
+
+    def look_for_cancellation(self) -> None:
+        """Find out now whether somebody wants the job to end."""
+        self._keeper.look()
 
     async def run(self) -> None:
         """Run the job and record its end. No error of the job leaves here, only its own cancellation."""
@@ -112,16 +115,8 @@ class AttemptRunner:
         return None
 
     async def _keep_lease(self) -> None:
-        keeper = LeaseKeeper(
-            self._table,
-            self._lease,
-            self._progress,
-            lease_s=self._lease_s,
-            claimed_at=self._claimed_at,
-            clock=self._clock,
-        )
-        await keeper.run()
-        self._stop(_Stop.LEASE_LOST)
+        state = await self._keeper.run()
+        self._stop(_Stop.CANCELLED if state is LeaseState.CANCELLED else _Stop.LEASE_LOST)
 
     async def _load_progress(self) -> None:
         """A job that goes on from its seal shows what was read before."""
@@ -178,6 +173,8 @@ class AttemptRunner:
         """What to do with a job that is still running after its attempt."""
         if self._stopped_by is _Stop.SHUTDOWN:
             return Retry(0.0, Reason.INTERRUPTED, "The daemon was stopped; the job goes on when one is free.")
+        if self._stopped_by is _Stop.CANCELLED:
+            return Fail(Reason.CANCELLED, CANCELLED_SENTENCE)
         if self._stopped_by is _Stop.LEASE_LOST:
             error = TransientError(
                 "The daemon could not reach its database for so long that the job had to be stopped.",

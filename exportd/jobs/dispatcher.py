@@ -68,6 +68,18 @@ class Dispatcher:
         self._stopping = False
         self._handing_back = False
 
+    def adjust(self, *, concurrency: int, attempts: int, poll_interval_s: float) -> None:
+        """Go by other limits from now on; jobs that run stay."""
+        self._concurrency = concurrency
+        self._attempts = attempts
+        self._poll_interval_s = poll_interval_s
+        self.wake()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it takes no more jobs."""
+        return self._stopping
+
     @property
     def active(self) -> int:
         """How many jobs are running here."""
@@ -76,6 +88,12 @@ class Dispatcher:
     def wake(self) -> None:
         """Look for jobs now: one was queued, or a slot is free."""
         self._woken.set()
+
+    def look_for_cancellations(self) -> None:
+        """Find out now which of the running jobs somebody wants to end."""
+        for runner in self._active:
+            runner.look_for_cancellation()
+        self.wake()
 
     def stop_claiming(self) -> None:
         """Take no more jobs; ``run`` ends with the last one that is running."""
@@ -138,7 +156,10 @@ class Dispatcher:
 
     async def _end_interrupted(self) -> None:
         with anyio.fail_after(CLAIM_TIMEOUT_S):
+            cancelled = await self._table.fail_cancelled()
             interrupted = await self._table.fail_interrupted(attempt_limit=self._attempts)
+        for job_id in cancelled:
+            log.warning("job failed", job_id=str(job_id), reason=Reason.CANCELLED.value)
         for job_id in interrupted:
             log.error("job failed", job_id=str(job_id), reason=Reason.INTERRUPTED.value)
 

@@ -26,7 +26,7 @@ from exportd.jobs.job_record import (
 )
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import TransientError
-from exportd.model.job import JobId, JobPhase, JobProgress, JobState, Lease
+from exportd.model.job import JobId, JobPhase, JobProgress, JobState, Lease, LeaseState
 from exportd.model.part import Part
 from exportd.model.position import Position
 from exportd.model.reason import Reason
@@ -41,6 +41,7 @@ _SQL = queries.load("jobs")
 _CLAIM = _SQL["claim"]
 _SECONDS_TO_NEXT_DUE = _SQL["seconds_to_next_due"]
 _FAIL_INTERRUPTED = _SQL["fail_interrupted"]
+_FAIL_CANCELLED = _SQL["fail_cancelled"]
 _END_LEASES_OF_SPOOL = _SQL["end_leases_of_spool"]
 _HEARTBEAT = _SQL["heartbeat"]
 _RECORD_PROGRESS = _SQL["record_progress"]
@@ -51,6 +52,8 @@ _PUBLISHING = _SQL["publishing"]
 _LOCK_SCHEDULE = _SQL["lock_schedule"]
 _SUCCEED = _SQL["succeed"]
 _MOVE_POSITIONS = _SQL["move_positions"]
+_FULFIL_REFRESH_REQUESTS = _SQL["fulfil_refresh_requests"]
+_REFRESH_REQUESTS = _SQL["refresh_requests"]
 _POSITIONS = _SQL["positions"]
 _FAIL = _SQL["fail"]
 _PUT_BACK = _SQL["put_back"]
@@ -73,6 +76,9 @@ _MARK_EXPIRED = _SQL["mark_expired"]
 
 SPOOL_GRACE_S = 300.0
 """How long a sealed job waits for a holder that has its spool before another may extract it anew."""
+
+
+CANCELLED_SENTENCE = "The job was cancelled; the audit log says by whom. A schedule's next run holds the same changes."
 
 
 class JobTable:
@@ -108,6 +114,12 @@ class JobTable:
             rows = await connection.fetch(_FAIL_INTERRUPTED, attempt_limit)
         return tuple(JobId(row["id"]) for row in rows)
 
+    async def fail_cancelled(self) -> tuple[JobId, ...]:
+        """End the jobs that were to be cancelled and that nobody holds any more; returns them."""
+        async with self._connection("looking for cancelled jobs") as connection:
+            rows = await connection.fetch(_FAIL_CANCELLED, CANCELLED_SENTENCE)
+        return tuple(JobId(row["id"]) for row in rows)
+
     async def end_leases_of_spool(self, spool_id: UUID) -> tuple[JobId, ...]:
         """End the leases of dead holders that used this spool; returns their jobs, which can be claimed at once.
 
@@ -119,15 +131,14 @@ class JobTable:
 
     # Under a lease
 
-    async def heartbeat(self, lease: Lease, progress: JobProgress | None, *, lease_s: float) -> bool:
-        """Extend the lease to ``lease_s`` seconds from now and write ``progress`` if given.
-
-        False when the lease is lost.
-        """
+    async def heartbeat(self, lease: Lease, progress: JobProgress | None, *, lease_s: float) -> LeaseState:
+        """Extend the lease to ``lease_s`` seconds from now and write ``progress`` if given."""
         document = None if progress is None else json.dumps(progress_document.to_json(progress))
         async with self._connection("extending a job's lease") as connection:
             row = await connection.fetchrow(_HEARTBEAT, lease.job.id, lease.fence, lease_s, document)
-        return row is not None
+        if row is None:
+            return LeaseState.LOST
+        return LeaseState.CANCELLED if row["cancelled"] else LeaseState.HELD
 
     async def record_progress(self, lease: Lease, progress: JobProgress) -> JobState | None:
         """Write an attempt's last progress; returns the job's state, None when the lease is lost.
@@ -185,6 +196,7 @@ class JobTable:
             await connection.fetchrow(_LOCK_SCHEDULE, lease.job.id)
             _held(lease, await connection.fetchrow(_SUCCEED, lease.job.id, lease.fence))
             await connection.execute(_MOVE_POSITIONS, lease.job.id, reached)
+            await connection.execute(_FULFIL_REFRESH_REQUESTS, lease.job.id)
 
     async def fail(self, lease: Lease, *, reason: Reason, message: str) -> None:
         """End the job without success. Its schedule's positions stay: the next run holds the same changes."""
@@ -253,6 +265,12 @@ class JobTable:
         async with self._connection("reading a schedule's positions") as connection:
             rows = await connection.fetch(_POSITIONS, schedule_id)
         return {position.entity: position for position in map(_position_from_row, rows)}
+
+    async def refresh_requests(self, schedule_id: ScheduleId) -> tuple[EntityCode, ...]:
+        """The entities that a person wants to have completely in the schedule's next run."""
+        async with self._connection("reading what has to be read anew") as connection:
+            rows = await connection.fetch(_REFRESH_REQUESTS, schedule_id)
+        return tuple(EntityCode(row["entity"]) for row in rows)
 
     async def deliveries(self, job_id: JobId) -> tuple[DeliveryRecord, ...]:
         """The destinations that have everything of a job."""

@@ -1,5 +1,8 @@
 """Keeps a job's lease alive while the job runs, and notices when it cannot.
 
+Whoever cancels the job leaves word in its row, which the keeper finds when it extends the lease: at once when it is
+told to ``look``.
+
 Trust ends before the lease does: while the database is out of reach the keeper tries again and again, but
 gives up with a quarter of the lease left, so that the job can be stopped before another daemon may take it.
 """
@@ -10,9 +13,9 @@ import anyio
 import structlog
 
 from exportd.jobs import progress_document
-from exportd.model.clock import Clock
+from exportd.model.clock import Clock, wait_until
 from exportd.model.errors import ExportdError
-from exportd.model.job import JobProgress, Lease
+from exportd.model.job import JobProgress, Lease, LeaseState
 
 LONGEST_PAUSE_S = 1.0
 """How fresh the progress in the job's row is."""
@@ -26,7 +29,7 @@ log = structlog.stdlib.get_logger()
 class LeaseExtender(Protocol):
     """What the keeper needs of the job table."""
 
-    async def heartbeat(self, lease: Lease, progress: JobProgress | None, *, lease_s: float) -> bool: ...
+    async def heartbeat(self, lease: Lease, progress: JobProgress | None, *, lease_s: float) -> LeaseState: ...
 
 
 class LeaseKeeper:
@@ -53,38 +56,45 @@ class LeaseKeeper:
         self._extended_at = claimed_at
         self._clock = clock
         self._written = progress_document.to_json(progress)
+        self._asked = anyio.Event()
 
-    async def run(self) -> None:
-        """Keep the lease; returns when it is lost or can no longer be trusted."""
+    def look(self) -> None:
+        """Extend the lease now: somebody may have cancelled the job."""
+        self._asked.set()
+
+    async def run(self) -> LeaseState:
+        """Keep the lease; returns when the job must stop: CANCELLED, or LOST also when it can no longer be trusted."""
         pause_s = min(LONGEST_PAUSE_S, self._lease_s / 6)
-        while await self.run_once():
-            await self._clock.sleep_until(self._clock.monotonic() + pause_s)
+        while (state := await self.run_once()) is LeaseState.HELD:
+            await wait_until(self._asked, self._clock.monotonic() + pause_s, clock=self._clock)
+        return state
 
-    async def run_once(self) -> bool:
-        """Extend the lease if it is time to; False when the job must stop."""
+    async def run_once(self) -> LeaseState:
+        """Extend the lease if it is time to."""
+        asked, self._asked = self._asked.is_set(), anyio.Event()
         now = self._clock.monotonic()
         figures = progress_document.to_json(self._progress)
         changed = figures != self._written
-        if not changed and now < self._extended_at + self._lease_s / 3:
-            return True
+        if not changed and not asked and now < self._extended_at + self._lease_s / 3:
+            return LeaseState.HELD
         trusted_s = self._extended_at + self._lease_s * TRUSTED_SHARE - now
         if trusted_s <= 0:
             log.warning("lease not extended in time", fence=self._lease.fence)
-            return False
+            return LeaseState.LOST
         try:
             with anyio.fail_after(trusted_s):
-                held = await self._table.heartbeat(
+                state = await self._table.heartbeat(
                     self._lease, self._progress if changed else None, lease_s=self._lease_s
                 )
         except ExportdError as error:
             log.warning("heartbeat failed", reason=error.reason, error=error.sentence)
-            return True
+            return LeaseState.HELD
         except TimeoutError:
             log.warning("lease not extended in time", fence=self._lease.fence)
-            return False
-        if not held:
+            return LeaseState.LOST
+        if state is LeaseState.LOST:
             log.warning("lease lost", fence=self._lease.fence)
-            return False
+            return state
         self._extended_at = now
         self._written = figures
-        return True
+        return state

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _SQL = queries.load("owned_jobs")
 _PAGE = _SQL["page"]
 _QUEUE = _SQL["queue"]
-_COUNTS = _SQL["counts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +113,3 @@ class OwnedJobTable:
                     details={"entities": entities, "format": file_format, "destinations": codes},
                 )
         return JobId(job_id)
-
-    async def counts(self) -> dict[JobState, int]:
-        """How many jobs of all organizations are PENDING and RUNNING."""
-        with translated("counting the jobs"):
-            async with self._pool.acquire() as connection:
-                rows = await connection.fetch(_COUNTS)
-        found = {JobState(row["state"]): int(row["jobs"]) for row in rows}
-        return {state: found.get(state, 0) for state in (JobState.PENDING, JobState.RUNNING)}

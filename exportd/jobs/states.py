@@ -32,6 +32,8 @@ class Event(StrEnum):
     """The attempt failed and another may help, or the daemon leaves."""
     SUCCEED = "succeed"
     """Published everywhere; the schedule's positions move."""
+    CANCEL = "cancel"
+    """A person wants it to end; one that runs is stopped by its holder first."""
     FAIL = "fail"
     """Another attempt is useless, or the limit of attempts is reached."""
 
@@ -45,6 +47,8 @@ TRANSITIONS: Mapping[tuple[JobState, Event], JobState] = MappingProxyType(
         (JobState.RUNNING, Event.PUT_BACK): JobState.PENDING,
         (JobState.RUNNING, Event.SUCCEED): JobState.SUCCEEDED,
         (JobState.RUNNING, Event.FAIL): JobState.FAILED,
+        (JobState.PENDING, Event.CANCEL): JobState.FAILED,
+        (JobState.RUNNING, Event.CANCEL): JobState.FAILED,
     }
 )
 """Every transition there is; any other pair is refused."""

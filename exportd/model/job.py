@@ -60,6 +60,15 @@ class Lease:
     phase: JobPhase
 
 
+class LeaseState(StrEnum):
+    """What a holder learns when it extends its lease."""
+
+    HELD = "held"
+    LOST = "lost"
+    CANCELLED = "cancelled"
+    """It is held, but somebody wants the job to end."""
+
+
 @dataclass(slots=True)
 class EntityProgress:
     """What was read so far of one entity. ``size_bytes`` is what is in the spool (compressed)."""

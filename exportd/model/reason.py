@@ -33,13 +33,18 @@ class Reason(StrEnum):
     MANIFEST_DAMAGED = "MANIFEST_DAMAGED"
     LEASE_LOST = "LEASE_LOST"
     INTERRUPTED = "INTERRUPTED"
+    CANCELLED = "CANCELLED"
     JOB_UNFINISHED = "JOB_UNFINISHED"
+    JOB_STATE_UNFIT = "JOB_STATE_UNFIT"
+    """What was asked of a job is not possible in its state."""
     NOT_FOUND = "NOT_FOUND"
     CODE_TAKEN = "CODE_TAKEN"
     VERSION_STALE = "VERSION_STALE"
     DECLARED = "DECLARED"
     """It stands in the configuration, and is edited there."""
     IN_USE = "IN_USE"
+    DAEMON_UNREACHABLE = "DAEMON_UNREACHABLE"
+    DAEMON_REFUSED = "DAEMON_REFUSED"
     BUG = "BUG"
 
 
@@ -60,3 +65,4 @@ class FullReason(StrEnum):
     CHANGES_UNKNOWN = "CHANGES_UNKNOWN"
     IMAGES_UNREADABLE = "IMAGES_UNREADABLE"
     HORIZON_PASSED = "HORIZON_PASSED"
+    REQUESTED = "REQUESTED"

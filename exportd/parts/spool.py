@@ -87,6 +87,12 @@ class Spool:
             os.close(self._lock)
             self._lock = None
 
+    def adjust(self, *, budget_bytes: int, free_space_floor_bytes: int) -> None:
+        """Go by other bounds from now on."""
+        self.usage.budget_bytes = budget_bytes
+        self.usage.free_space_floor_bytes = free_space_floor_bytes
+        self._announce_room()
+
     def job_folder(self, job: JobId) -> Path:
         return self.directory / "jobs" / str(job)
 
@@ -181,6 +187,11 @@ class Spool:
             "spool.retention_hours, or give the disk more space.",
             reason=Reason.SPOOL_FULL,
         )
+
+    async def free_bytes(self) -> int:
+        """What the file system has left, as of now. Raises PermanentError when it does not say."""
+        await self._learn_free_bytes()
+        return self._free_bytes
 
     def _announce_room(self) -> None:
         self._room_made.set()

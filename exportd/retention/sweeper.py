@@ -52,6 +52,10 @@ class RetentionSweeper:
         self._clock = clock
         self._unknown_before: frozenset[JobId] = frozenset()
 
+    def adjust(self, *, retention: timedelta) -> None:
+        """Keep files for so long, from the next sweep on."""
+        self._retention = retention
+
     async def run(self) -> None:
         """Sweep now and then again and again. What fails is logged and tried again with the next sweep."""
         while True:

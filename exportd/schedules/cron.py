@@ -23,6 +23,23 @@ _MINUTE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
+class MatchingDays:
+    """Whether a day matches, whatever the time of the day. See ``CronExpression``."""
+
+    days: frozenset[int]
+    months: frozenset[int]
+    weekdays: frozenset[int]
+    either_day: bool
+
+    def __call__(self, day: date) -> bool:
+        if day.month not in self.months:
+            return False
+        by_number = day.day in self.days
+        by_weekday = day.isoweekday() % 7 in self.weekdays
+        return by_number or by_weekday if self.either_day else by_number and by_weekday
+
+
+@dataclass(frozen=True, slots=True)
 class CronExpression:
     """A valid expression. ``minutes`` are those of a matching day, ascending; ``weekdays`` has Sunday as 0.
 
@@ -47,14 +64,11 @@ class CronExpression:
 
     def gap_extremes(self) -> GapExtremes:
         """The shortest and the longest gap between consecutive firings, over all time. Takes milliseconds."""
-        return cron_gaps.gap_extremes(self.minutes, self.matches_day)
+        return cron_gaps.gap_extremes(self.minutes, self.matching_days)
 
-    def matches_day(self, day: date) -> bool:
-        if day.month not in self.months:
-            return False
-        by_number = day.day in self.days
-        by_weekday = day.isoweekday() % 7 in self.weekdays
-        return by_number or by_weekday if self.either_day else by_number and by_weekday
+    @property
+    def matching_days(self) -> MatchingDays:
+        return MatchingDays(self.days, self.months, self.weekdays, self.either_day)
 
 
 def parse(text: str) -> CronExpression:

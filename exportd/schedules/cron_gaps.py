@@ -8,6 +8,7 @@ begins on one of seven weekdays and is a leap year or not. So the days of 14 yea
 from calendar import isleap
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -43,19 +44,34 @@ class _Year(NamedTuple):
     extremes: tuple[_Span, ...]
 
 
+class _DayExtremes(NamedTuple):
+    """The extremes of the gaps between matching days, and a matching day."""
+
+    shortest: _Span
+    longest: _Span
+    first: int
+
+
 def gap_extremes(minutes: Sequence[int], matches_day: Callable[[date], bool]) -> GapExtremes:
     """The extremes for firings at ``minutes`` (of the day, ascending) of each day that matches.
 
-    Raises ValueError when no day ever matches.
+    ``matches_day`` is remembered: equal ones must match the same days. Raises ValueError when no day ever matches.
     """
-    days = _day_gaps(matches_day)
+    days = _day_extremes(matches_day)
     gaps = [
         (_MINUTES_A_DAY * start + minutes[-1], _MINUTES_A_DAY * end + minutes[0])
-        for start, end in (min(days, key=_length), max(days, key=_length))
+        for start, end in (days.shortest, days.longest)
     ]
-    morning = _MINUTES_A_DAY * days[0][0]
+    morning = _MINUTES_A_DAY * days.first
     gaps += [(morning + start, morning + end) for start, end in pairwise(minutes)]
     return GapExtremes(_instants(min(gaps, key=_length)), _instants(max(gaps, key=_length)))
+
+
+@lru_cache(maxsize=256)
+def _day_extremes(matches_day: Callable[[date], bool]) -> _DayExtremes:
+    """Takes milliseconds; and where there are thousands of schedules, most of them run on the same days."""
+    gaps = _day_gaps(matches_day)
+    return _DayExtremes(min(gaps, key=_length), max(gaps, key=_length), gaps[0][0])
 
 
 def _day_gaps(matches_day: Callable[[date], bool]) -> list[_Span]:

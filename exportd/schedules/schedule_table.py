@@ -5,6 +5,7 @@ daemon, finds the schedule moved. Every change is told on the channel ``exportd_
 TransientError when the database is out of reach and PermanentError when it refuses.
 """
 
+import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -33,8 +34,12 @@ _ALL = _SQL["all"]
 _HOLD_ALL = _SQL["hold_all"]
 _GET = _SQL["get"]
 _INSERT = _SQL["insert"]
+_INSERT_ALL = _SQL["insert_all"]
 _EDIT = _SQL["edit"]
+_EDIT_ALL = _SQL["edit_all"]
 _DELETE = _SQL["delete"]
+_DELETE_ALL = _SQL["delete_all"]
+_DROP_POSITIONS_ALL = _SQL["drop_positions_all"]
 _DROP_POSITIONS = _SQL["drop_positions"]
 _HOLD = _SQL["hold"]
 _HOLD_NAMED = _SQL["hold_named"]
@@ -72,13 +77,27 @@ class ScheduleTable:
             await connection.execute(_LOCK_RECONCILING)
             rows = await connection.fetch(_HOLD_ALL)
             plan = reconciliation.compare(declarations, [schedule_from_row(row) for row in rows])
-            created = [await insert(connection, each, now) for each in plan.new]
-            changed = [await edit(connection, each, now) for each in plan.edits]
-            for gone in plan.gone:
-                await delete(connection, gone.id, now)
+            # Set by set: there may be thousands.
+            created = await connection.fetch(
+                _INSERT_ALL, json.dumps([_document(each) for each in plan.new]), calendar.first_due(now), now
+            )
+            changed = await connection.fetch(
+                _EDIT_ALL, json.dumps([_edit_document(each) for each in plan.edits]), now, CONFIGURATION
+            )
+            await connection.execute(_DELETE_ALL, [each.id for each in plan.gone], now)
+            kept = [
+                *({"id": str(each.schedule.id), "keeping": each.keeping} for each in plan.edits),
+                *({"id": str(each.id), "keeping": ()} for each in plan.gone),
+            ]
+            await connection.execute(_DROP_POSITIONS_ALL, json.dumps(kept))
             if plan.new or plan.edits or plan.gone:
                 await connection.execute(_TELL_CHANGED)
-        return ReconcileResult(tuple(created), tuple(changed), plan.gone, plan.unchanged)
+        return ReconcileResult(
+            tuple(schedule_from_row(row) for row in created),
+            tuple(schedule_from_row(row) for row in changed),
+            plan.gone,
+            plan.unchanged,
+        )
 
     async def all(self) -> list[Schedule]:
         """The schedules that are not deleted, by organization and code."""
@@ -116,18 +135,7 @@ class ScheduleTable:
         """
         async with self._transaction("firing a schedule") as connection:
             schedule_id = _only_id(await connection.fetch(_HOLD_NAMED, organization, code), organization, code)
-            while True:
-                job_id = await _queue_job(connection, schedule_id, due_at=None, now=None)
-                if job_id is not None:
-                    return job_id
-                unfinished = await connection.fetchrow(_UNFINISHED_JOB, schedule_id)
-                if unfinished is not None:
-                    raise TransientError(
-                        f"The schedule {code!r} has an unfinished job, {unfinished['id']}"
-                        f" ({unfinished['state']}). Ask again when it has ended.",
-                        reason=Reason.JOB_UNFINISHED,
-                    )
-                # It ended in between.
+            return await fire_held(connection, schedule_id, code)
 
     @asynccontextmanager
     async def _transaction(self, doing: str) -> "AsyncIterator[PooledConnection]":
@@ -139,6 +147,22 @@ class ScheduleTable:
         with translated(doing):
             async with self._pool.acquire() as connection:
                 yield connection
+
+
+async def fire_held(connection: "PooledConnection", schedule_id: UUID, code: str) -> JobId:
+    """One more job of a locked schedule, due now. Raises TransientError JOB_UNFINISHED while one is unfinished."""
+    while True:
+        job_id = await _queue_job(connection, schedule_id, due_at=None, now=None)
+        if job_id is not None:
+            return job_id
+        unfinished = await connection.fetchrow(_UNFINISHED_JOB, schedule_id)
+        if unfinished is not None:
+            raise TransientError(
+                f"The schedule {code!r} has an unfinished job, {unfinished['id']} ({unfinished['state']}). Ask again"
+                " when it has ended.",
+                reason=Reason.JOB_UNFINISHED,
+            )
+        # It ended in between.
 
 
 async def insert(
@@ -194,6 +218,27 @@ def _columns(declaration: ScheduleDeclaration) -> tuple[object, ...]:
         declaration.destinations,
         rule_to_json(declaration.rule),
     )
+
+
+def _document(declaration: ScheduleDeclaration) -> dict[str, object]:
+    """The same by column, and who it is, for statements that take many."""
+    return {
+        "organization": declaration.organization,
+        "code": declaration.code,
+        "name": declaration.name,
+        "entities": declaration.entities,
+        "format": declaration.format,
+        "destinations": declaration.destinations,
+        "rule": json.loads(rule_to_json(declaration.rule)),
+    }
+
+
+def _edit_document(plan: reconciliation.Edit) -> dict[str, object]:
+    return {
+        **_document(plan.declaration),
+        "id": str(plan.schedule.id),
+        "next_due_at": plan.next_due_at.isoformat(),
+    }
 
 
 def _present(row: "asyncpg.Record | None") -> "asyncpg.Record":

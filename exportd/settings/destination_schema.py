@@ -4,7 +4,7 @@ import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Discriminator, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from exportd.settings.codes import check_prefix
 from exportd.settings.section import Code, FilePath, Name, OptionalFilePath, Organization, Section
@@ -41,6 +41,7 @@ def check_endpoint(url: str) -> str:
 
 
 Bucket = Annotated[str, AfterValidator(check_bucket)]
+Dialect = Literal["duckdb", "postgresql", "snowflake", "bigquery", "redshift", "clickhouse"]
 RoleArn = Annotated[str, AfterValidator(check_role)]
 Endpoint = Annotated[str, AfterValidator(check_endpoint)]
 
@@ -111,6 +112,10 @@ class _Destination(Section):
 
     partition_order: Literal["TIME_FIRST", "TYPE_FIRST"] = "TIME_FIRST"
     """Whether paths read `…/date=…/hour=…/type=…/` or `…/type=…/date=…/hour=…/`."""
+
+    loader_kit: Annotated[tuple[Dialect, ...], Field(strict=False)] = ()
+    """The databases for which each run comes with statements that load it, beside its manifest: `duckdb`,
+    `postgresql`, `snowflake`, `bigquery`, `redshift`, `clickhouse`."""
 
 
 class DirectoryDestination(_Destination):

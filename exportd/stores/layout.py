@@ -3,6 +3,7 @@
     TIME_FIRST  <prefix>/orgId=<org>/date=2026-03-09/hour=04/type=account/<job id>_account.csv.gz
     TYPE_FIRST  <prefix>/orgId=<org>/type=account/date=2026-03-09/hour=04/<job id>_account.csv.gz
     further parts                                                         <job id>_account.0002.csv.gz
+    script      <prefix>/orgId=<org>/_loaders/<job id>.duckdb.sql
     manifest    <prefix>/orgId=<org>/_manifests/<job id>.json
 
 ``date`` and ``hour`` are those of the due time in UTC. Organization ids are percent-encoded (readers of
@@ -71,6 +72,15 @@ class ManifestName:
 
 
 @dataclass(frozen=True, slots=True)
+class ScriptName:
+    """The statements that load a job into a database of some ``dialect``."""
+
+    organization: OrganizationId
+    job: JobId
+    dialect: str
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
     """The shape of a destination's keys. ``prefix`` is normalised: no slash at either end, empty for the
     root.
@@ -93,6 +103,9 @@ class Layout:
         return f"{self.prefix}/" if self.prefix else ""
 
 
+AnyName = ObjectName | ManifestName | ScriptName
+
+
 def file_name(job: JobId, type_token: str, number: int, file_format: ExportFormat) -> str:
     """A part's file name, in the spool as in a store."""
     further = f".{number:04d}" if number > 1 else ""
@@ -106,11 +119,13 @@ def organization_folder(organization: OrganizationId, layout: Layout) -> str:
     return f"{layout.folder}orgId={quote(organization, safe='')}/"
 
 
-def build(name: ObjectName | ManifestName, layout: Layout) -> ObjectKey:
+def build(name: AnyName, layout: Layout) -> ObjectKey:
     """The key of an object."""
     folder = organization_folder(name.organization, layout)
     if isinstance(name, ManifestName):
         return ObjectKey(f"{folder}_manifests/{name.job}.json")
+    if isinstance(name, ScriptName):
+        return ObjectKey(f"{folder}_loaders/{name.job}.{name.dialect}.sql")
     time = f"date={name.day.isoformat()}/hour={name.hour:02d}"
     kind = f"type={name.type_token}"
     partitions = (time, kind) if layout.order is PartitionOrder.TIME_FIRST else (kind, time)
@@ -132,7 +147,7 @@ def job_prefixes(
     return tuple(f"{folder}type={each}/{time}" for each in sorted(set(type_tokens)))
 
 
-def parse(key: str, layout: Layout) -> ObjectName | ManifestName | None:
+def parse(key: str, layout: Layout) -> AnyName | None:
     """The name that ``build`` made this key from, or None when it made no such key."""
     match = _KEY.fullmatch(key.removeprefix(layout.folder)) if key.startswith(layout.folder) else None
     if match is None:
@@ -159,13 +174,17 @@ _TIME = r"date=(?P<day{0}>\d{{4}}-\d\d-\d\d)/hour=(?P<hour{0}>\d\d)"
 _TYPE = r"type=(?P<type{0}>[^/]+)"
 _FILE = rf"(?P<job>{_JOB})_(?P<token>[^/.]+)(?:\.(?P<number>\d{{4,}}))?\.(?P<format>csv|jsonl)\.gz"
 _PARTITIONS = f"(?:{_TIME.format(1)}/{_TYPE.format(1)}|{_TYPE.format(2)}/{_TIME.format(2)})"
-_KEY = re.compile(rf"{_ORGANIZATION}/(?:_manifests/(?P<manifest>{_JOB})\.json|{_PARTITIONS}/{_FILE})", re.ASCII)
+_MANIFEST = rf"_manifests/(?P<manifest>{_JOB})\.json"
+_SCRIPT = rf"_loaders/(?P<script>{_JOB})\.(?P<dialect>[a-z]+)\.sql"
+_KEY = re.compile(rf"{_ORGANIZATION}/(?:{_MANIFEST}|{_SCRIPT}|{_PARTITIONS}/{_FILE})", re.ASCII)
 
 
-def _name(match: re.Match[str]) -> ObjectName | ManifestName | None:
+def _name(match: re.Match[str]) -> AnyName | None:
     organization = OrganizationId(unquote(match["organization"]))
     if match["manifest"]:
         return ManifestName(organization, JobId(UUID(match["manifest"])))
+    if match["script"]:
+        return ScriptName(organization, JobId(UUID(match["script"])), match["dialect"])
     hour = int(match["hour1"] or match["hour2"])
     try:
         day = date.fromisoformat(match["day1"] or match["day2"])

@@ -44,12 +44,13 @@ MOST_PIECES = 10_000
 LARGEST_PUT_BYTES = 5 * 1000**3
 LONGEST_KEY_BYTES = 1024
 _READ_BYTES = 1 << 20
-_USUAL_PIECE_BYTES = 16 << 20
+_USUAL_PIECE_BYTES = 8 << 20
+"""Several are in flight for each file; as many of twice the size would not be faster, and take twice the memory."""
 _MIB = 1 << 20
 
 
 def piece_bytes_for(largest_file_bytes: int) -> int:
-    """The size of pieces with which a file of that size still goes up in 10,000: 16 MiB, or as many MiB as it takes."""
+    """The size of pieces with which a file of that size still goes up in 10,000: 8 MiB, or as many MiB as it takes."""
     needed = -(-largest_file_bytes // MOST_PIECES)
     return max(_USUAL_PIECE_BYTES, -(-needed // _MIB) * _MIB)
 

@@ -9,7 +9,7 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Literal, TextIO, cast
+from typing import Literal, TextIO, cast, get_args
 from uuid import UUID
 
 import stamina
@@ -63,8 +63,26 @@ def configure(*, level: Level, line_format: Format, stream: TextIO | None = None
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
-    logging.basicConfig(level=threshold, handlers=[handler], force=True)
+    logging.basicConfig(handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
+    _set_thresholds(threshold)
+
+
+def level() -> Level:
+    """How much is said at the moment."""
+    name = logging.getLevelName(logging.getLogger().level).lower()
+    return next((each for each in get_args(Level) if each == name), "info")
+
+
+def set_level(wanted: Level) -> None:
+    """Say more or less from now on, ours and the libraries' alike."""
+    threshold = logging.getLevelNamesMapping()[wanted.upper()]
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(threshold))
+    _set_thresholds(threshold)
+
+
+def _set_thresholds(threshold: int) -> None:
+    logging.getLogger().setLevel(threshold)
     for library in _CHATTY_LIBRARIES:
         logging.getLogger(library).setLevel(max(threshold, logging.WARNING))
     _hush()

@@ -1,7 +1,12 @@
-"""Bounds the bytes that all uploads of the daemon hold in memory at the same time."""
+"""Bounds the bytes that all uploads of the daemon hold in memory at the same time.
 
-from collections import deque
-from collections.abc import AsyncIterator
+Each destination is an owner. Whoever holds nothing gets what is free; whoever holds something gets more only while as
+much as it then holds stays free for the others. So one that is slow can never take all, and one that is alone has half:
+the rest waits for those who come.
+"""
+
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -10,40 +15,39 @@ import anyio
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
+    owner: Hashable
     size_bytes: int
     event: anyio.Event
 
 
 class ByteLimiter:
-    """Grants bytes in the order in which they were asked for, so that large pieces are not starved by small
-    ones.
+    """Grants bytes in the order in which they were asked for, so that large pieces are not starved by small ones; only
+    who has its share already is overtaken.
 
     Whoever asks for more than there is altogether gets its turn alone.
     """
 
     def __init__(self, total_bytes: int) -> None:
         self.total_bytes = total_bytes
-        self._free_bytes = total_bytes
+        self._held: Counter[Hashable] = Counter()
         self._waiters: deque[_Waiter] = deque()
 
     @property
     def held_bytes(self) -> int:
         """What is granted at the moment."""
-        return self.total_bytes - self._free_bytes
+        return self._held.total()
 
     @asynccontextmanager
-    async def hold(self, size_bytes: int) -> AsyncIterator[None]:
+    async def hold(self, size_bytes: int, *, owner: Hashable) -> AsyncIterator[None]:
         """Hold ``size_bytes`` for the duration of the block."""
         size_bytes = min(size_bytes, self.total_bytes)
-        await self._acquire(size_bytes)
+        await self._acquire(_Waiter(owner, size_bytes, anyio.Event()))
         try:
             yield
         finally:
-            self._free_bytes += size_bytes
-            self._grant()
+            self._give_back(owner, size_bytes)
 
-    async def _acquire(self, size_bytes: int) -> None:
-        waiter = _Waiter(size_bytes, anyio.Event())
+    async def _acquire(self, waiter: _Waiter) -> None:
         self._waiters.append(waiter)
         self._grant()
         try:
@@ -51,14 +55,29 @@ class ByteLimiter:
         except BaseException:
             if waiter.event.is_set():
                 # Granted in the very moment in which the wait was cancelled.
-                self._free_bytes += size_bytes
+                self._give_back(waiter.owner, waiter.size_bytes)
             else:
                 self._waiters.remove(waiter)
-            self._grant()
+                self._grant()
             raise
 
+    def _give_back(self, owner: Hashable, size_bytes: int) -> None:
+        self._held[owner] -= size_bytes
+        if not self._held[owner]:
+            del self._held[owner]
+        self._grant()
+
     def _grant(self) -> None:
-        while self._waiters and self._waiters[0].size_bytes <= self._free_bytes:
-            waiter = self._waiters.popleft()
-            self._free_bytes -= waiter.size_bytes
+        for waiter in tuple(self._waiters):
+            free_bytes = self.total_bytes - self.held_bytes
+            if self._has_its_share(waiter, free_bytes):
+                continue
+            if waiter.size_bytes > free_bytes:
+                return
+            self._waiters.remove(waiter)
+            self._held[waiter.owner] += waiter.size_bytes
             waiter.event.set()
+
+    def _has_its_share(self, waiter: _Waiter, free_bytes: int) -> bool:
+        held_bytes = self._held[waiter.owner]
+        return held_bytes > 0 and held_bytes + waiter.size_bytes > free_bytes - waiter.size_bytes

@@ -5,7 +5,7 @@ started over, from the spool.
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from typing import TypeVar
 
@@ -40,7 +40,8 @@ async def record_nothing(_: Upload) -> None:
 class FileUpload:
     """``send`` while the file grows, then ``publish``; ``abort`` if it does not come to that.
 
-    ``on_started`` is told of an upload before anything is sent to it.
+    ``owner`` is whose share of the limiter's bytes it takes. ``on_started`` is told of an upload before anything is
+    sent to it.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class FileUpload:
         limiter: ByteLimiter,
         retry: RetryBudget,
         pieces_at_once: int,
+        owner: Hashable = None,
         on_started: Callable[[Upload], Awaitable[None]] = record_nothing,
     ) -> None:
         self.file = file
@@ -59,6 +61,7 @@ class FileUpload:
         self._store = store
         self._limiter = limiter
         self._retry = retry
+        self._owner = owner
         self._on_started = on_started
         self._slots = anyio.Semaphore(1 if store.limits.pieces_in_order else pieces_at_once)
         self._upload: Upload | None = None
@@ -155,7 +158,7 @@ class FileUpload:
             await self._send()
         part = self._part()
         tail = plan.tail_range(part.size_bytes, self._store.limits)
-        async with self._limiter.hold(tail.length):
+        async with self._limiter.hold(tail.length, owner=self._owner):
             info = await self._hand_over(await self._read(tail))
         if info.size_bytes != part.size_bytes:
             raise TransientError(
@@ -184,7 +187,7 @@ class FileUpload:
     async def _send_piece(self, upload: Upload, number: int) -> None:
         part_range = plan.piece_range(number, self._store.limits)
         try:
-            async with self._limiter.hold(part_range.length):
+            async with self._limiter.hold(part_range.length, owner=self._owner):
                 data = await self._read(part_range)
                 piece = await self._recognised(number, data)
                 if piece is None:

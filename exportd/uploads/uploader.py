@@ -11,7 +11,7 @@ other destinations. What is not published when the block ends is aborted, unless
         await delivery.publish(parts)            # now everything becomes visible, and only now
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from types import TracebackType
 from typing import Self, TypeVarTuple
 
@@ -55,6 +55,7 @@ class Delivery:
         limiter: ByteLimiter,
         retry: RetryBudget | None = None,
         pieces_at_once: int = 4,
+        owner: Hashable = None,
         on_started: Callable[[Upload], Awaitable[None]] = record_nothing,
         on_published: Callable[[Part], None] = lambda _: None,
     ) -> None:
@@ -66,6 +67,7 @@ class Delivery:
         self._limiter = limiter
         self._retry = retry or RetryBudget()
         self._pieces_at_once = pieces_at_once
+        self._owner = owner
         self._on_started = on_started
         self._on_published = on_published
         self._kept = False
@@ -149,6 +151,7 @@ class Delivery:
             limiter=self._limiter,
             retry=self._retry,
             pieces_at_once=self._pieces_at_once,
+            owner=self._owner,
             on_started=self._on_started,
         )
         self._uploads[file.entity, file.number] = upload

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.lakes import S3Lake
+from tests.acceptance.lakes import GcsLake, S3Lake
 from tests.acceptance.shop import Shop
 from tests.fixtures.daemon import Site
+from tests.fixtures.gcs_server import GcsServer
 from tests.fixtures.stores import give_credentials
 from tests.fixtures.swift import SwiftServer
 
@@ -24,3 +25,9 @@ def s3_lake(swift: SwiftServer, swift_bucket: str, tmp_path: Path, monkeypatch: 
     """An empty bucket; the environment, also a daemon's, has the credentials for it."""
     give_credentials(swift, tmp_path, monkeypatch)
     return S3Lake(swift, swift_bucket)
+
+
+@pytest.fixture
+def gcs_lake(gcs: GcsServer, gcs_bucket: str) -> GcsLake:
+    """An empty bucket of Google Cloud Storage."""
+    return GcsLake(gcs, gcs_bucket)

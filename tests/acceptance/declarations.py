@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.acceptance.lakes import S3Lake
+from tests.acceptance.lakes import GcsLake, S3Lake
 from tests.acceptance.shop import ORGANIZATION
 from tests.fixtures.stores import PROFILE
 
@@ -35,3 +35,8 @@ def s3_destination(code: str, lake: S3Lake, **others: object) -> dict[str, objec
         "profile": PROFILE,
         **others,
     }
+
+
+def gcs_destination(code: str, lake: GcsLake, **others: object) -> dict[str, object]:
+    """Its server is named in the configuration's table ``gcs``: ``{"endpoint": lake.server.endpoint}``."""
+    return {"code": code, "organization": ORGANIZATION, "type": "GCS", "bucket": lake.name, **others}

@@ -16,6 +16,9 @@ from typing import Any
 
 from exportd.jobs.job_table import JobTable
 from exportd.stores import s3_store
+from exportd.stores.gcs_ranges import QUANTUM_BYTES
+from exportd.stores.gcs_requester import GcsRequester
+from exportd.stores.gcs_store import GcsStore
 from exportd.stores.s3_store import S3Store
 from tests.fixtures.forked import live
 from tests.fixtures.swift import SMALL_PIECE_BYTES
@@ -25,8 +28,7 @@ COUNT_FROM_NOW = signal.SIGUSR1
 _CHANGES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod"}
 _QUERIES = ("seal", "publishing", "record_delivery", "succeed", "put_back", "fail")
 
-_BUCKETS = (S3Store,)
-_REQUEST = "_call"
+_REQUESTS: tuple[tuple[type, str], ...] = ((S3Store, "_call"), (GcsRequester, "send"))
 
 
 def live_until(config: Path, log: Path, folders: tuple[Path, ...], step: int) -> None:
@@ -47,11 +49,18 @@ def live_until(config: Path, log: Path, folders: tuple[Path, ...], step: int) ->
 
     for name in _QUERIES:
         setattr(JobTable, name, _counted(getattr(JobTable, name), counter))
-    s3_store.piece_bytes_for = lambda _: SMALL_PIECE_BYTES
-    for store in _BUCKETS:
-        setattr(store, _REQUEST, _counted(getattr(store, _REQUEST), counter))
+    s3_store.piece_bytes_for = _small_pieces
+    if GcsStore.__init__.__kwdefaults__ is not None:
+        GcsStore.__init__.__kwdefaults__["piece_bytes"] = QUANTUM_BYTES
+    for owner, name in _REQUESTS:
+        setattr(owner, name, _counted(getattr(owner, name), counter))
     sys.addaudithook(watch)
     live(config, log)
+
+
+def _small_pieces(largest_file_bytes: int) -> int:
+    """Few bytes are many pieces then."""
+    return SMALL_PIECE_BYTES
 
 
 class _Counter:

@@ -46,9 +46,15 @@ async def test_the_official_client_leads_schedules_jobs_and_downloads_through_th
         with official(socket, ORGANIZATION) as client, bare(socket) as http:
             exports = client.data_exports
             status = http.get("/v1/status").raise_for_status().json()
-            assert status["services"]["listener"]["listening"] is True
-            assert status["jobs"] == {"PENDING": 0, "RUNNING": 0}
+            assert status["listener"]["listening"] is True
+            assert all(each["running"] for each in status["services"].values())
+            assert status["queue"] == {"pending": 0, "running": 0}
+            assert status["destinations"][0]["lastSuccess"] is not None
             assert status["spool"]["usedBytes"] > 0
+            metrics = http.get("/metrics").raise_for_status().text
+            assert 'exportd_job_attempts_total{outcome="succeeded",reason=""} 3.0' in metrics
+            assert 'exportd_freshness_lag_seconds{destination="lake",organization="org-1",schedule="hourly"}' in metrics
+            assert f"exportd_spool_used_bytes {float(status['spool']['usedBytes'])}" in metrics
             jobs = exports.jobs.list(schedule_id=made["schedule"]).data
             assert [job.status for job in jobs] == ["SUCCEEDED"]
             link = exports.jobs.get_download_url(made["adhoc"])

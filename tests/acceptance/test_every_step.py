@@ -10,13 +10,13 @@ from structlog.testing import capture_logs
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
 from tests.acceptance.bucket import Bucket
-from tests.acceptance.declarations import destination, s3_destination, schedule
-from tests.acceptance.lakes import DirectoryLake, Lake, S3Lake
+from tests.acceptance.declarations import destination, gcs_destination, s3_destination, schedule
+from tests.acceptance.lakes import DirectoryLake, GcsLake, Lake, S3Lake
 from tests.acceptance.mortal import COUNT_FROM_NOW, live_until
 from tests.acceptance.shop import CATALOG, Shop
 from tests.acceptance.tripwire import Trip, Tripwire
 from tests.acceptance.workshop import Stop, directories, workshop
-from tests.fixtures.daemon import Daemon, Site, leftovers, until
+from tests.fixtures.daemon import Daemon, Section, Site, leftovers, until
 
 
 @pytest.mark.slow
@@ -36,6 +36,16 @@ async def test_killed_all_along_the_way_to_s3(site: Site, shop: Shop, s3_lake: S
     await _kill_all_along(site, shop, s3_lake, declared, watched, each_time=each_time)
 
 
+@pytest.mark.slow
+async def test_killed_all_along_the_way_to_google(site: Site, shop: Shop, gcs_lake: GcsLake) -> None:
+    await shop.fill(2000)
+    declared = gcs_destination("lake", gcs_lake)
+    each_time = "UPDATE public.accounts SET note = note"
+    sections = {"gcs": {"endpoint": gcs_lake.server.endpoint}}
+    watched = (site.spool / "jobs",)
+    await _kill_all_along(site, shop, gcs_lake, declared, watched, each_time=each_time, sections=sections)
+
+
 async def _kill_all_along(
     site: Site,
     shop: Shop,
@@ -44,9 +54,11 @@ async def _kill_all_along(
     watched: tuple[Path, ...],
     *,
     each_time: str = "SELECT",
+    sections: Mapping[str, Section] | None = None,
 ) -> None:
-    """Each daemon ends the job that the one before was killed in, and is killed two steps further in its own."""
-    site.configure(CATALOG, {"destination": [declared], "schedule": [schedule(entities=["ACCOUNTS"])]})
+    """Each daemon ends the job that the one before was killed in, and is killed two steps further on."""
+    declarations: dict[str, Section] = {"destination": [declared], "schedule": [schedule(entities=["ACCOUNTS"])]}
+    site.configure(CATALOG, {**declarations, **(sections or {})})
     connection = shop.connection
     first = await site.start()
     job = await site.first_job(connection)
@@ -120,6 +132,17 @@ async def test_stopped_at_every_step_to_s3(
     await _stop_at_every_step(
         site, shop, {"lake": s3_lake}, trip, after=after, each_time="UPDATE public.accounts SET note = note"
     )
+
+
+@pytest.mark.slow
+@EVERY_END
+async def test_stopped_at_every_step_to_google(
+    site: Site, shop: Shop, gcs_lake: GcsLake, trip: Trip | None, after: bool
+) -> None:
+    """Pieces go up one after the other there."""
+    await shop.fill(2000)
+    each_time = "UPDATE public.accounts SET note = note"
+    await _stop_at_every_step(site, shop, {"lake": gcs_lake}, trip, after=after, each_time=each_time)
 
 
 async def _stop_at_every_step(

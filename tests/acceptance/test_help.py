@@ -14,6 +14,9 @@ COMMANDS = (
     ("check",),
     ("download",),
     ("demo",),
+    ("verify",),
+    ("replay",),
+    ("loader",),
     ("job",),
     ("job", "list"),
     ("job", "show"),
@@ -29,6 +32,8 @@ COMMANDS = (
     ("capture", "uninstall"),
     ("catalog",),
     ("catalog", "draft"),
+    ("role",),
+    ("role", "sql"),
 )
 
 
@@ -45,3 +50,10 @@ def test_every_command_explains_itself(command: tuple[str, ...], capsys: pytest.
 def test_the_program_says_its_version() -> None:
     outcome = run([sys.executable, "-m", "exportd", "--version"])
     assert (outcome.returncode, outcome.stdout.strip()) == (0, __version__)
+
+
+def test_help_loads_nothing_that_only_commands_need() -> None:
+    program = (
+        "import sys, exportd.cli.main; print(sorted({'asyncpg', 'duckdb', 'pydantic', 'isal'} & set(sys.modules)))"
+    )
+    assert run([sys.executable, "-c", program]).stdout.strip() == "[]"

@@ -50,6 +50,9 @@ SELECT recorded.system_identifier AS recorded_identifier,
        (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) AS database_oid
 FROM (SELECT) AS one LEFT JOIN exportd.cluster AS recorded ON true
 
+-- name: role
+SELECT current_user
+
 -- name: record_cluster
 -- $1 text: system identifier; $2 oid: database
 INSERT INTO exportd.cluster (system_identifier, database_oid) VALUES ($1, $2)

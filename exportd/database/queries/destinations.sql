@@ -81,6 +81,54 @@ UPDATE exportd.destination
 SET deleted_at = $2
 WHERE id = $1;
 
+-- name: pause
+-- $1 destination, $2 actor
+UPDATE exportd.destination
+SET paused_at = clock_timestamp(), paused_by = $2
+WHERE id = $1 AND paused_at IS NULL;
+
+-- name: resume
+-- $1 destination
+UPDATE exportd.destination
+SET paused_at = NULL, paused_by = NULL
+WHERE id = $1;
+
+-- name: hold_any
+-- Lock a destination, whoever owns it.
+-- $1 destination
+SELECT id, organization, code, paused_at, paused_by
+FROM exportd.destination
+WHERE id = $1 AND deleted_at IS NULL
+FOR UPDATE;
+
+-- name: health
+-- Destinations with the last thing that each received, and the last job that failed because of a destination and delivers
+-- there, if that is later. At most so many: first those that are paused, then in the order of their codes.
+-- $1 how many
+SELECT destination.id, destination.organization, destination.code, destination.paused_at, destination.paused_by,
+       received.published_at AS last_success_at, failed.finished_at AS last_failure_at, failed.reason, failed.message
+FROM exportd.destination
+LEFT JOIN LATERAL (
+    SELECT delivery.published_at
+    FROM exportd.delivery
+    JOIN exportd.job ON job.id = delivery.job_id AND job.organization = destination.organization
+    WHERE delivery.destination = destination.code
+    ORDER BY delivery.published_at DESC
+    LIMIT 1
+) AS received ON true
+LEFT JOIN LATERAL (
+    SELECT job.finished_at, job.reason, job.message
+    FROM exportd.job
+    WHERE job.organization = destination.organization AND destination.code = ANY (job.destinations)
+        AND job.state = 'FAILED'
+        AND job.reason IN ('DESTINATION_UNAVAILABLE', 'DESTINATION_REFUSED', 'DESTINATION_MISSING')
+    ORDER BY job.finished_at DESC
+    LIMIT 1
+) AS failed ON true
+WHERE destination.deleted_at IS NULL
+ORDER BY destination.paused_at IS NULL, destination.organization, destination.code
+LIMIT $1;
+
 -- name: schedules_using
 -- $1 organization, $2 code
 SELECT code
@@ -106,3 +154,7 @@ WHERE schedule.id = position.schedule_id AND schedule.organization = $1 AND $2 =
 
 -- name: tell_changed
 SELECT pg_notify('exportd_events', json_build_object('kind', 'destination_changed')::text);
+
+-- name: tell_waiting_jobs
+-- Jobs that waited for a destination may be taken now.
+SELECT pg_notify('exportd_events', json_build_object('kind', 'job_queued')::text);

@@ -6,7 +6,8 @@
 -- name: claim
 -- Take the job that has been due longest, of those that are due or whose holder let the lease expire. Each job of an
 -- organization that is running already counts as 15 minutes less of waiting, so that one organization's flood delays
--- others by no more than that for each place it holds. A sealed job's parts are in one spool: with another spool it is
+-- others by no more than that for each place it holds. Nothing is taken during a pause, nor a job that delivers to a paused
+-- destination, nor one that was cancelled. A sealed job's parts are in one spool: with another spool it is
 -- taken only after a grace, and starts over (what was delivered is forgotten too, for the new parts differ).
 -- $1 holder, $2 lease in seconds, $3 the holder's spool, $4 limit of attempts, $5 grace in seconds
 WITH moment AS MATERIALIZED (
@@ -26,6 +27,13 @@ WITH moment AS MATERIALIZED (
               WHEN 'RUNNING' THEN job.lease_until < (SELECT now FROM moment) AND job.attempt < $4::integer
           END
         AND job.state IN ('PENDING', 'RUNNING')
+        AND job.cancel_requested_at IS NULL
+        AND NOT EXISTS (SELECT FROM exportd.pause)
+        AND NOT EXISTS (
+            SELECT FROM exportd.destination
+            WHERE destination.organization = job.organization AND destination.code = ANY (job.destinations)
+                AND destination.deleted_at IS NULL AND destination.paused_at IS NOT NULL
+        )
         AND (job.phase = 'EXTRACTING'
              OR job.spool_id = $3::uuid
              OR coalesce(job.lease_until, job.not_before) + make_interval(secs => $5::float8)
@@ -93,6 +101,26 @@ WITH failed AS (
 SELECT id, pg_notify('exportd_events', json_build_object('kind', 'job_finished', 'id', id, 'state', state)::text)
 FROM failed;
 
+-- name: fail_cancelled
+-- End the jobs that somebody cancelled, if nobody holds them (any more).
+-- $1 message
+WITH failed AS (
+    UPDATE exportd.job
+    SET state = 'FAILED',
+        finished_at = clock_timestamp(),
+        reason = 'CANCELLED',
+        message = $1::text,
+        lease_holder = NULL,
+        lease_until = NULL,
+        lease_spool_id = NULL,
+        log_hold = NULL
+    WHERE state IN ('PENDING', 'RUNNING') AND cancel_requested_at IS NOT NULL
+        AND (state = 'PENDING' OR lease_until < clock_timestamp())
+    RETURNING id, state
+)
+SELECT id, pg_notify('exportd_events', json_build_object('kind', 'job_finished', 'id', id, 'state', state)::text)
+FROM failed;
+
 -- name: end_leases_of_spool
 -- Let the leases end whose holders used a spool: whoever has its lock now knows that they are dead, and need not wait.
 -- $1 spool
@@ -108,7 +136,7 @@ UPDATE exportd.job
 SET lease_until = clock_timestamp() + make_interval(secs => $3::float8),
     progress = coalesce($4::text::jsonb, progress)
 WHERE id = $1 AND fence = $2 AND state = 'RUNNING'
-RETURNING id;
+RETURNING cancel_requested_at IS NOT NULL AS cancelled;
 
 -- name: record_progress
 -- Write an attempt's last progress, whatever state its end left the job in.
@@ -193,6 +221,22 @@ SET job_id = excluded.job_id,
     guards = excluded.guards,
     destinations = excluded.destinations,
     expired = false;
+
+-- name: fulfil_refresh_requests
+-- Forget that an entity was to be read completely, when it was, and later than that was asked for.
+-- $1 job
+DELETE FROM exportd.refresh_request
+USING exportd.job
+CROSS JOIN jsonb_to_recordset(job.extraction -> 'entities') AS extracted (entity text, mode text)
+WHERE job.id = $1
+    AND refresh_request.schedule_id = job.schedule_id
+    AND refresh_request.entity = extracted.entity
+    AND extracted.mode = 'full'
+    AND refresh_request.requested_at < (job.extraction ->> 'taken_at')::timestamptz;
+
+-- name: refresh_requests
+-- $1 schedule
+SELECT entity FROM exportd.refresh_request WHERE schedule_id = $1 ORDER BY entity;
 
 -- name: positions
 -- $1 schedule

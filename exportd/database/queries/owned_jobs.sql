@@ -26,10 +26,3 @@ WITH queued AS (
 )
 SELECT id, pg_notify('exportd_events', json_build_object('kind', 'job_queued', 'id', id, 'state', state)::text)
 FROM queued;
-
--- name: counts
--- How many jobs are in each state that is not final.
-SELECT state::text, count(*) AS jobs
-FROM exportd.job
-WHERE state IN ('PENDING', 'RUNNING')
-GROUP BY state;

@@ -30,6 +30,47 @@ SELECT id, organization, code, name, entities, format, destinations, rule::text,
 FROM exportd.schedule
 WHERE organization = $1 AND code = $2 AND deleted_at IS NULL;
 
+-- name: insert_all
+-- $1 declarations: a JSON array with what `insert` takes, by column; $2 first due time, $3 now
+INSERT INTO exportd.schedule
+    (organization, code, name, entities, format, destinations, rule, next_due_at, created_at, modified_at)
+SELECT organization, code, name, entities, format, destinations, rule, $2, $3, $3
+FROM jsonb_to_recordset($1::text::jsonb)
+    AS declared (organization text, code text, name text, entities text[], format text, destinations text[], rule jsonb)
+RETURNING id, organization, code, name, entities, format, destinations, rule::text, version,
+          created_at, last_due_at, next_due_at, origin::text;
+
+-- name: edit_all
+-- $1 edits: a JSON array with what `edit` takes, by column; $2 now, $3 actor
+UPDATE exportd.schedule
+SET name = edit.name,
+    entities = edit.entities,
+    format = edit.format,
+    destinations = edit.destinations,
+    rule = edit.rule,
+    next_due_at = edit.next_due_at,
+    modified_at = $2,
+    origin = 'CONFIGURATION',
+    modified_by = $3,
+    version = version + 1
+FROM jsonb_to_recordset($1::text::jsonb)
+    AS edit (id uuid, name text, entities text[], format text, destinations text[], rule jsonb, next_due_at timestamptz)
+WHERE schedule.id = edit.id
+RETURNING schedule.id, organization, code, schedule.name, schedule.entities, schedule.format, schedule.destinations,
+          schedule.rule::text, version, created_at, last_due_at, schedule.next_due_at, origin::text;
+
+-- name: drop_positions_all
+-- $1 edits: a JSON array of schedules (id) and the entities that keep their positions (keeping)
+DELETE FROM exportd.position
+USING jsonb_to_recordset($1::text::jsonb) AS edit (id uuid, keeping text[])
+WHERE position.schedule_id = edit.id AND position.entity <> ALL (edit.keeping);
+
+-- name: delete_all
+-- $1 schedules, $2 now
+UPDATE exportd.schedule
+SET deleted_at = $2
+WHERE id = ANY ($1::uuid[]);
+
 -- name: insert
 -- $1 organization, $2 code, $3 name, $4 entities, $5 format, $6 destinations, $7 rule, $8 first due time, $9 now,
 -- $10 origin, $11 actor
@@ -71,11 +112,11 @@ DELETE FROM exportd.position
 WHERE schedule_id = $1 AND entity <> ALL ($2::text[]);
 
 -- name: hold
--- Lock a schedule for firing, if it is still as it was read: neither fired, nor edited, nor deleted since.
+-- Lock a schedule for firing, if it is still as it was read: neither fired, nor edited, nor deleted since; and not paused.
 -- $1 schedule, $2 version, $3 next due time
 SELECT id
 FROM exportd.schedule
-WHERE id = $1 AND version = $2 AND next_due_at = $3 AND deleted_at IS NULL
+WHERE id = $1 AND version = $2 AND next_due_at = $3 AND deleted_at IS NULL AND paused_at IS NULL
 FOR NO KEY UPDATE;
 
 -- name: hold_named

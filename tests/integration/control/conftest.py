@@ -2,12 +2,14 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from exportd.control.access import Access
+from exportd.telemetry import logging
 from tests.fixtures.postgres import Database
 from tests.integration.control.room import Room, room
 
@@ -34,3 +36,12 @@ async def api(database: Database, tmp_path: Path) -> AsyncIterator[Room]:
     yield found
     over.set()
     await hosting
+
+
+@pytest.fixture
+def log_level_kept() -> Iterator[None]:
+    """Puts back what a test sets."""
+    before, configuration = logging.level(), structlog.get_config()
+    yield
+    logging.set_level(before)
+    structlog.configure(**configuration)

@@ -12,30 +12,44 @@ import anyio
 import httpx
 import m3ter
 
+from exportd.catalog.document import loads
+from exportd.changes.installer import CaptureInstaller
 from exportd.control.access import Access, Role
 from exportd.control.application import application, guarded
 from exportd.control.archive import zipped
+from exportd.control.auditor import Auditor
 from exportd.control.authenticator import Authenticator
 from exportd.control.client_table import ClientTable
-from exportd.control.collaborators import Collaborators
+from exportd.control.collaborators import Collaborators, LogLevelSwitch
 from exportd.control.destination_record import DestinationDeclaration
 from exportd.control.destination_refresher import DestinationRefresher
 from exportd.control.destination_table import DestinationTable
 from exportd.control.downloads import SpoolDownloads
+from exportd.control.exposition import Exposition
+from exportd.control.job_watcher import JobWatcher
 from exportd.control.rate_limit import RateLimit
+from exportd.control.schemas.status import LocalStatus, ServiceState
 from exportd.control.server import ControlServer
 from exportd.control.signing import Signer
+from exportd.control.status_reader import StatusReader
 from exportd.database.connector import Connector, Pool
+from exportd.database.metrics_reader import MetricsReader
 from exportd.destinations import Destination, Destinations
+from exportd.jobs.job_operator import JobOperator
 from exportd.jobs.job_table import JobTable
 from exportd.jobs.owned_job_table import OwnedJobTable
+from exportd.model.change_log import log_name
 from exportd.model.clock import SystemClock
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.schedules.limits import check_rule
 from exportd.schedules.owned_schedule_table import OwnedScheduleTable
+from exportd.schedules.schedule_operator import ScheduleOperator
 from exportd.schedules.schedule_table import ScheduleTable
+from exportd.settings.difference import Difference
 from exportd.stores.layout import Layout
 from exportd.stores.memory_store import MemoryStore
+from exportd.telemetry import logging
+from exportd.telemetry.metrics import Metrics
 from tests.fixtures.control import official
 from tests.fixtures.postgres import Database
 
@@ -43,7 +57,31 @@ ACME = "acme"
 ENTITIES = ("ACCOUNTS", "BILLS", "METERS", "PLANS")
 SPOOL = UUID("00000000-0000-4000-8000-000000000001")
 
+BROKEN = "broken"
+"""A destination of this code has a condition."""
+
+THINGS = loads(
+    """
+    [[entity]]
+    code = "THINGS"
+    label = "Things"
+    type_token = "thing"
+    table = "public.things"
+    key = ["id"]
+    tenant = false
+    fields = ["id"]
+    """,
+    name="entities.toml",
+).entities[EntityCode("THINGS")]
+"""What capture can be asked about; the table is for a test to make."""
+
 T = TypeVar("T")
+
+
+def local_status() -> LocalStatus:
+    now = SystemClock().now()
+    services = {"ticker": ServiceState(running=True, since=now)}
+    return LocalStatus("1", "here", now, services, True, {}, str(SPOOL), "/spool", 1, 2)
 
 
 @dataclass(frozen=True)
@@ -83,6 +121,12 @@ class Room:
         return [(row["actor"], row["action"]) for row in rows]
 
 
+async def no_reload(*, dry_run: bool) -> Difference:
+    """There is no file here that could change anything."""
+    del dry_run
+    return Difference()
+
+
 def path(organization: str, *rest: object) -> str:
     return "/".join(("", "organizations", organization, "dataexports", *map(str, rest)))
 
@@ -98,8 +142,13 @@ async def room(database: Database, folder: Path, access: Access) -> AsyncIterato
         opened.append(declaration)
         return Destination(declaration.organization, declaration.code, MemoryStore(), Layout())
 
+    async def nothing(_metrics: Metrics) -> None: ...
+
+    metrics = Metrics()
     async with Connector(database.dsn).pool(8) as pool:
         destinations, table, clients = Destinations([]), DestinationTable(pool), ClientTable(pool)
+        jobs, schedules = JobOperator(pool), ScheduleOperator(pool)
+        watcher = JobWatcher(jobs.watched, clock)
         signer = Signer(await clients.signing_key())
         using = Collaborators(
             schedules=OwnedScheduleTable(pool),
@@ -118,11 +167,27 @@ async def room(database: Database, folder: Path, access: Access) -> AsyncIterato
                 spool_id=SPOOL,
                 clock=clock,
             ),
-            status=dict,
+            local_status=local_status,
+            shared_status=StatusReader(jobs=jobs, schedules=schedules, destinations=table, spool_id=SPOOL, clock=clock),
+            destination_condition=lambda _, code: "open" if code == BROKEN else None,
+            schedule_operator=schedules,
+            job_operator=jobs,
+            watcher=watcher,
+            capture=CaptureInstaller(Connector(database.dsn), pause=anyio.sleep),
+            captured={THINGS.code: THINGS},
+            log_level=LogLevelSwitch(logging.level, logging.set_level),
+            auditor=Auditor(pool),
+            exposition=Exposition(
+                metrics,
+                refresh=MetricsReader(pool, {EntityCode(each): log_name(EntityCode(each)) for each in ENTITIES}).read,
+                look=nothing,
+                clock=clock,
+            ),
             public_url="",
             clock=clock,
             organization_limit=RateLimit(10_000, 1.0),
             token_limit=RateLimit(10_000, 1.0),
+            reload=no_reload,
         )
         server = ControlServer(
             guarded(application(using), using, hosts=frozenset({"localhost", "127.0.0.1"})),
@@ -132,6 +197,7 @@ async def room(database: Database, folder: Path, access: Access) -> AsyncIterato
             tls=None,
         )
         async with anyio.create_task_group() as services:
+            services.start_soon(watcher.run)
             await services.start(server.run)
             assert server.address is not None
             url = f"http://127.0.0.1:{server.address[1]}"

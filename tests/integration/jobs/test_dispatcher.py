@@ -18,7 +18,7 @@ from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError, TransientError
-from exportd.model.job import EntityProgress, JobId, JobPhase, JobProgress, JobState, Lease
+from exportd.model.job import EntityProgress, JobId, JobPhase, JobProgress, JobState, Lease, LeaseState
 from exportd.model.reason import Reason
 from exportd.testing.fake_clock import FakeClock
 from tests.integration.jobs.workshop import ACCOUNTS, ATTEMPTS, LEASE_S, OTHER_SPOOL, PARTS, SPOOL, Workshop
@@ -283,7 +283,7 @@ class TestTheLease:
 
     async def test_that_cannot_be_extended_stops_the_job_before_it_ends(self, floor: Floor, errand: Errand) -> None:
         class Unreachable(JobTable):
-            async def heartbeat(self, lease: Lease, progress: JobProgress | None, *, lease_s: float) -> bool:
+            async def heartbeat(self, lease: Lease, progress: JobProgress | None, *, lease_s: float) -> LeaseState:
                 raise TransientError("Away.", reason=Reason.DATABASE_UNREACHABLE)
 
         job_id = await floor.workshop.add_job()
@@ -301,7 +301,7 @@ class TestTheLease:
         extended = anyio.Event()
 
         class Watched(JobTable):
-            async def heartbeat(self, lease: Lease, progress: JobProgress | None, *, lease_s: float) -> bool:
+            async def heartbeat(self, lease: Lease, progress: JobProgress | None, *, lease_s: float) -> LeaseState:
                 held = await super().heartbeat(lease, progress, lease_s=lease_s)
                 extended.set()
                 return held

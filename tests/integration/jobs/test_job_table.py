@@ -2,17 +2,19 @@
 
 import json
 from collections import Counter
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
 import anyio
 import pytest
 
+from exportd.jobs.job_operator import JobOperator
 from exportd.jobs.job_record import Download, download
 from exportd.jobs.states import Event, after
 from exportd.model.change_log import EVENTS_CHANNEL
-from exportd.model.errors import TransientError
-from exportd.model.job import EntityProgress, JobId, JobPhase, JobProgress, JobState, Lease
+from exportd.model.errors import PermanentError, TransientError
+from exportd.model.job import EntityProgress, JobId, JobPhase, JobProgress, JobState, Lease, LeaseState
 from exportd.model.reason import Reason
 from tests.integration.jobs.workshop import (
     ACCOUNTS,
@@ -68,6 +70,11 @@ class TestTheEnums:
                 # One statement makes both; which of them it is depends on the state it finds.
                 expected = after(state, Event.CLAIM) or after(state, Event.TAKE_OVER)
                 assert (await workshop.claim() is not None) == (expected is not None)
+            elif event is Event.CANCEL:
+                # One that runs is ended by its holder, or without one by whoever looks.
+                with nullcontext() if expected else pytest.raises(PermanentError):
+                    await JobOperator(workshop.pool).cancel(job_id, actor="test")
+                await workshop.table.fail_cancelled()
             elif expected is None:
                 with pytest.raises(TransientError) as raised:
                     await FENCED_WRITES[event](workshop, lease)
@@ -201,7 +208,7 @@ class TestTakingOver:
         await workshop.claimed(holder="beta")
         before = await workshop.row(job_id)
         progress = JobProgress({ACCOUNTS: EntityProgress(rows=7)})
-        assert not await workshop.table.heartbeat(old, progress, lease_s=LEASE_S)
+        assert await workshop.table.heartbeat(old, progress, lease_s=LEASE_S) is LeaseState.LOST
         assert await workshop.table.record_progress(old, progress) is None
         assert await workshop.row(job_id) == before
 
@@ -255,17 +262,17 @@ class TestHeartbeat:
         lease = await workshop.claimed()
         progress = JobProgress({ACCOUNTS: EntityProgress(rows=7, size_bytes=2**40, done=True)}, 2)
         before = (await workshop.row(job_id))["lease_until"]
-        assert await workshop.table.heartbeat(lease, progress, lease_s=LEASE_S * 2)
+        assert await workshop.table.heartbeat(lease, progress, lease_s=LEASE_S * 2) is LeaseState.HELD
         assert (await workshop.row(job_id))["lease_until"] - before > timedelta(seconds=LEASE_S - 1)
         assert await workshop.table.progress(job_id) == progress
-        assert await workshop.table.heartbeat(lease, None, lease_s=LEASE_S)
+        assert await workshop.table.heartbeat(lease, None, lease_s=LEASE_S) is LeaseState.HELD
         assert await workshop.table.progress(job_id) == progress
 
     async def test_keeps_a_lease_that_ended_but_was_not_taken(self, workshop: Workshop) -> None:
         job_id = await workshop.add_job()
         lease = await workshop.claimed()
         await workshop.end_lease(job_id)
-        assert await workshop.table.heartbeat(lease, None, lease_s=LEASE_S)
+        assert await workshop.table.heartbeat(lease, None, lease_s=LEASE_S) is LeaseState.HELD
         assert await workshop.claim(holder="beta") is None
 
     async def test_the_last_progress_can_be_written_after_the_end(self, workshop: Workshop) -> None:

@@ -9,7 +9,7 @@ import pytest
 from exportd.jobs.lease_keeper import LeaseKeeper
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError, TransientError
-from exportd.model.job import Job, JobId, JobPhase, JobProgress, Lease
+from exportd.model.job import Job, JobId, JobPhase, JobProgress, Lease, LeaseState
 from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
 from exportd.testing.fake_clock import FakeClock
@@ -24,18 +24,18 @@ class Extender:
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
-        self.answer: bool | Exception | None = True
+        self.answer: LeaseState | Exception | None = LeaseState.HELD
         self.beats: list[tuple[float, int | None]] = []
 
-    async def heartbeat(self, lease: Lease, progress: JobProgress | None, *, lease_s: float) -> bool:
+    async def heartbeat(self, lease: Lease, progress: JobProgress | None, *, lease_s: float) -> LeaseState:
         assert lease_s == LEASE_S
         rows = None if progress is None else progress.of(ACCOUNTS).rows
         self.beats.append((self.clock.monotonic(), rows))
-        if self.answer is None:
+        while self.answer is None:
             await anyio.sleep_forever()
         if isinstance(self.answer, Exception):
             raise self.answer
-        return bool(self.answer)
+        return self.answer
 
     @property
     def moments(self) -> list[float]:
@@ -60,6 +60,7 @@ class Bench:
         self.extender = Extender(self.clock)
         self.progress = JobProgress()
         self.stopped_at: float | None = None
+        self.state: LeaseState | None = None
         self.keeper = LeaseKeeper(
             self.extender,
             Lease(job, 1, 1, JobPhase.EXTRACTING),
@@ -70,7 +71,7 @@ class Bench:
         )
 
     async def run(self) -> None:
-        await self.keeper.run()
+        self.state = await self.keeper.run()
         self.stopped_at = self.clock.monotonic()
 
 
@@ -101,11 +102,23 @@ async def test_progress_is_written_within_a_second_and_only_when_it_changed(benc
 
 
 async def test_a_lost_lease_stops_the_keeper(bench: Bench) -> None:
-    bench.extender.answer = False
+    bench.extender.answer = LeaseState.LOST
     async with anyio.create_task_group() as group:
         group.start_soon(bench.run)
         await bench.clock.advance(30)
     assert bench.stopped_at == 20.0
+
+
+async def test_word_that_the_job_is_cancelled_is_found_at_once_when_told_to_look(bench: Bench) -> None:
+    bench.extender.answer = LeaseState.CANCELLED
+    async with anyio.create_task_group() as group:
+        group.start_soon(bench.run)
+        await bench.clock.advance(3)
+        assert bench.extender.moments == []
+        bench.keeper.look()
+        await bench.clock.advance(3)
+    assert bench.stopped_at == 3.0
+    assert bench.state is LeaseState.CANCELLED
 
 
 @pytest.mark.parametrize("error", [AWAY, PermanentError("No.", reason=Reason.DATABASE_REFUSED)])
@@ -123,7 +136,7 @@ async def test_a_database_that_comes_back_in_time_changes_nothing(bench: Bench) 
     async with anyio.create_task_group() as group:
         group.start_soon(bench.run)
         await bench.clock.advance(43.5)
-        bench.extender.answer = True
+        bench.extender.answer = LeaseState.HELD
         await bench.clock.advance(44)
         assert bench.stopped_at is None
         assert bench.extender.moments[-3:] == [44.0, 64.0, 84.0]
@@ -136,7 +149,7 @@ async def test_progress_that_was_not_written_is_written_with_the_next_beat(bench
     async with anyio.create_task_group() as group:
         group.start_soon(bench.run)
         await bench.clock.advance(1)
-        bench.extender.answer = True
+        bench.extender.answer = LeaseState.HELD
         await bench.clock.advance(4)
         group.cancel_scope.cancel()
     assert bench.extender.beats == [(0.0, 3), (1.0, 3), (2.0, 3)]
@@ -147,4 +160,4 @@ async def test_a_database_that_never_answers_ends_the_trust_too() -> None:
     bench.extender.answer = None
     # Real time: what is left of the trust is a moment, because the claim was (almost) three quarters ago.
     await bench.clock.advance(44.99)
-    assert not await bench.keeper.run_once()
+    assert await bench.keeper.run_once() is LeaseState.LOST

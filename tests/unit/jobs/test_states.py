@@ -45,6 +45,8 @@ def test_the_diagram_shows_every_transition_once() -> None:
         "    RUNNING --> PENDING: put back",
         "    RUNNING --> SUCCEEDED: succeed",
         "    RUNNING --> FAILED: fail",
+        "    PENDING --> FAILED: cancel",
+        "    RUNNING --> FAILED: cancel",
         "    SUCCEEDED --> [*]",
         "    FAILED --> [*]",
     ]

@@ -66,7 +66,8 @@ def test_what_the_example_comments_out_is_the_default(tmp_path: Path) -> None:
     assert settings_of(shown, tmp_path) == settings_of("", tmp_path)
     example = EXAMPLE.read_text()
     spoken = re.sub(
-        r"^# (partition_order|destinations|external_id|profile|checksum|encryption|kms_key|service_account)( = )",
+        r"^# (partition_order|loader_kit|destinations|external_id|profile|checksum|encryption|kms_key|service_account)"
+        r"( = )",
         r"\1\2",
         example,
         flags=re.MULTILINE,

@@ -16,6 +16,7 @@ from exportd.stores.layout import (
     ManifestName,
     ObjectName,
     PartitionOrder,
+    ScriptName,
     build,
     check_key,
     organization_folder,
@@ -54,6 +55,13 @@ def test_a_part_lies_where_the_layout_says(layout: Layout, key: str) -> None:
 def test_further_parts_are_numbered() -> None:
     second = ObjectName(ACCOUNTS.organization, ACCOUNTS.day, ACCOUNTS.hour, "account", JOB, 2, ExportFormat.JSONL)
     assert build(second, Layout()).endswith(f"/{JOB}_account.0002.jsonl.gz")
+
+
+def test_a_loader_script_lies_beside_the_manifests() -> None:
+    name = ScriptName(OrganizationId("org-1"), JOB, "duckdb")
+    key = build(name, Layout("m3"))
+    assert key == f"m3/orgId=org-1/_loaders/{JOB}.duckdb.sql"
+    assert parse(key, Layout("m3")) == name
 
 
 def test_a_manifest_lies_beside_the_data_of_its_organization() -> None:

@@ -1,0 +1,46 @@
+"""``exportd loader``: a run's statements for a database."""
+
+from pathlib import Path
+
+import anyio.to_thread
+
+from exportd.cli.job_id import parse_job_id
+from exportd.cli.output import print_line
+from exportd.deliveries.place import manifest_name
+from exportd.deliveries.reader import find_manifest
+from exportd.loaders.dialect_name import DialectName
+from exportd.loaders.kit import statements
+from exportd.manifests.document import parse
+from exportd.model.errors import SettingsError
+from exportd.stores.location import Location, Scheme, parse_location
+from exportd.stores.opener import open_location
+
+
+async def print_statements(place: str, job: str | None, dialect: DialectName) -> None:
+    """Print the script of the run of a manifest, or of ``job`` at a place."""
+    location = parse_location(place)
+    if location.scheme is Scheme.DIRECTORY:
+        path = await anyio.to_thread.run_sync(location.path.resolve)
+        # A script is run anywhere.
+        location = Location(Scheme.DIRECTORY, str(path))
+        if await anyio.to_thread.run_sync(path.is_file):
+            print_line(_of_file(path, await anyio.to_thread.run_sync(path.read_bytes), dialect))
+            return
+    if job is None:
+        raise SettingsError.of(f"{place} is no manifest: say with --job which run of that place is to be loaded.")
+    store = open_location(location)
+    try:
+        found = await find_manifest(store, location, parse_job_id(job))
+    finally:
+        await store.aclose()
+    root = Location(location.scheme, location.root)
+    print_line(statements(parse(found.document), dialect, root, folder=found.folder))
+
+
+def _of_file(path: Path, document: bytes, dialect: DialectName) -> str:
+    manifest = parse(document)
+    if manifest_name(path.as_posix()) is None:
+        # As `exportd download` leaves it: the files are beside it.
+        return statements(manifest, dialect, Location(Scheme.DIRECTORY, str(path.parent)))
+    # <root>/orgId=…/_manifests/<job>.json
+    return statements(manifest, dialect, Location(Scheme.DIRECTORY, str(path.parents[2])), folder="")

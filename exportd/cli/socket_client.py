@@ -1,0 +1,123 @@
+"""Asks the daemon of this machine, over its Unix socket. Imports nothing heavy: most commands are this and a table."""
+
+import http.client
+import json
+import os
+import socket
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from cyclopts import Parameter
+
+from exportd.model.errors import PermanentError, Problem, SettingsError, TransientError
+from exportd.model.reason import Reason
+
+DEFAULT_SOCKET = Path("/run/exportd/control.sock")
+TIMEOUT_S = 60.0
+
+SocketPath = Annotated[
+    Path | None,
+    Parameter(name="--socket", env_var="EXPORTD_SOCKET", help="The daemon's socket (default: the configuration's)."),
+]
+
+
+class SocketClient:
+    """Requests to a daemon. ``timeout_s`` is how long an answer may take."""
+
+    def __init__(self, path: Path, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._path = path
+        self._timeout_s = timeout_s
+
+    @classmethod
+    def found(cls, given: Path | None, config: Path, *, timeout_s: float = TIMEOUT_S) -> "SocketClient":
+        """To the daemon at the socket that was ``given``, or else at the one that the configuration names.
+
+        Raises SettingsError when the configuration cannot be read and no daemon is at the usual place.
+        """
+        return cls(given or find_socket(config), timeout_s=timeout_s)
+
+    def request(self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: object = None) -> Any:
+        """The daemon's answer, read from its JSON.
+
+        Raises SettingsError when it says that what was asked is wrong, PermanentError when it refuses, TransientError
+        when it cannot now, or when there is none.
+        """
+        target = f"{path}?{urlencode(query)}" if query else path
+        content = None if body is None else json.dumps(body)
+        connection = _UnixConnection(self._path, self._timeout_s)
+        try:
+            connection.request(method, target, content, {} if content is None else {"content-type": "application/json"})
+            answer = connection.getresponse()
+            text = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise _no_answer(self._path, error) from error
+        finally:
+            connection.close()
+        return _understood(answer.status, text)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(os.fspath(self._path))
+
+
+def find_socket(config: Path) -> Path:
+    """Where the daemon of a configuration listens. Only what is needed of the file is looked at.
+
+    Raises SettingsError when the file cannot be read; but a file with mistakes must not keep anybody from a daemon at
+    the usual place.
+    """
+    try:
+        with config.open("rb") as file:
+            document = tomllib.load(file)
+    except FileNotFoundError:
+        return DEFAULT_SOCKET
+    except (OSError, ValueError, RecursionError) as error:
+        if DEFAULT_SOCKET.is_socket():
+            return DEFAULT_SOCKET
+        words = error.strerror if isinstance(error, OSError) else f"is not valid TOML: {error}"
+        raise SettingsError.of(f"{words}; or name the daemon's socket by --socket", where=str(config)) from error
+    control = document.get("control")
+    named = control.get("socket") if isinstance(control, dict) else None
+    return config.absolute().parent / named if isinstance(named, str) and named else DEFAULT_SOCKET
+
+
+def _no_answer(path: Path, error: Exception) -> TransientError:
+    if isinstance(error, FileNotFoundError | ConnectionRefusedError):
+        words = f"No daemon listens at {path}. Start it (`systemctl start exportd`), or name its socket by --socket."
+    elif isinstance(error, PermissionError):
+        words = f"This user may not open {path}. Join the group that control.group names, or ask as root."
+    elif isinstance(error, TimeoutError):
+        words = (
+            f"The daemon at {path} has not answered in time. It may still do what it was asked; look before repeating."
+        )
+    else:
+        words = f"The daemon at {path} ended the conversation: {str(error) or type(error).__name__}."
+    return TransientError(words, reason=Reason.DAEMON_UNREACHABLE)
+
+
+def _understood(status: int, text: bytes) -> Any:
+    try:
+        document = json.loads(text) if text else None
+    except ValueError:
+        document = None
+    if 200 <= status < 300:
+        return document
+    message = document.get("message") if isinstance(document, dict) else None
+    sentence = message if isinstance(message, str) else f"The daemon answered with the status {status}."
+    match status:
+        case 400 | 413:
+            raise SettingsError([Problem("", line) for line in sentence.splitlines()])
+        case 408 | 429 | 503:
+            raise TransientError(sentence, reason=Reason.DAEMON_REFUSED)
+        case _:
+            raise PermanentError(sentence, reason=Reason.DAEMON_REFUSED)

@@ -1,0 +1,50 @@
+"""The text that Prometheus reads: made at most every few seconds, however many ask."""
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+import structlog
+
+from exportd.model.clock import Clock
+from exportd.model.errors import ExportdError
+from exportd.telemetry.metrics import Metrics
+
+_logger = structlog.get_logger()
+
+_GOOD_FOR_S = 5.0
+
+
+class Exposition:
+    """Metrics, brought up to date by ``refresh``, of the database, which may raise ExportdError; and ``look``, of the
+    process.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        refresh: Callable[[Metrics], Awaitable[None]],
+        look: Callable[[Metrics], Awaitable[None]],
+        clock: Clock,
+    ) -> None:
+        self._metrics = metrics
+        self._refresh = refresh
+        self._look = look
+        self._clock = clock
+        self._lock = anyio.Lock()
+        self._text = b""
+        self._made_at = float("-inf")
+
+    async def text(self) -> bytes:
+        """The newest, or one that is a few seconds old. While the database is away, the rest is told all the same."""
+        async with self._lock:
+            if self._clock.monotonic() - self._made_at >= _GOOD_FOR_S:
+                try:
+                    await self._refresh(self._metrics)
+                except ExportdError as error:
+                    self._metrics.forget_database()
+                    _logger.warning("metrics without the database", reason=error.reason, error=error.sentence)
+                await self._look(self._metrics)
+                self._text = self._metrics.text()
+                self._made_at = self._clock.monotonic()
+            return self._text

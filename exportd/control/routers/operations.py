@@ -1,0 +1,110 @@
+"""What operators do with jobs, schedules, destinations and all daemons.
+
+Each is a row in Postgres: any daemon may be asked.
+
+For users of the machine; programs belong to an organization and are refused.
+"""
+
+from fastapi import APIRouter
+
+from exportd.control.collaborators import Looking, Operating, Using
+from exportd.control.problems import Refusal, responses
+from exportd.control.request_reader import StrictRoute
+from exportd.control.routers.references import IdInPath, id_in_path
+from exportd.control.schemas.operations import CancelledJob, Done, Paused, QueuedJob, Refreshed, RefreshRequest
+from exportd.jobs.job_operator import Pause
+from exportd.model.job import JobId, JobState
+from exportd.model.schedule import ScheduleId
+from exportd.settings.closest import did_you_mean
+
+router = APIRouter(prefix="/v1", tags=["operations"], route_class=StrictRoute)
+
+
+@router.get("/pause", responses=responses(401, 403), response_model_exclude_none=True)
+async def show_pause(_caller: Looking, using: Using) -> Paused:
+    """Whether the daemons of this database are paused."""
+    return _paused(await using.job_operator.paused())
+
+
+@router.post("/pause", responses=responses(401, 403), response_model_exclude_none=True)
+async def pause(caller: Operating, using: Using) -> Paused:
+    """No daemon of this database takes a job any more. Jobs that run go on; schedules fire, and their jobs wait."""
+    return _paused(await using.job_operator.pause(actor=caller.name))
+
+
+@router.post("/resume", responses=responses(401, 403), response_model_exclude_none=True)
+async def resume(caller: Operating, using: Using) -> Paused:
+    """Jobs are taken again."""
+    await using.job_operator.resume(actor=caller.name)
+    return _paused(None)
+
+
+@router.post("/schedules/{id}/pause", responses=responses(401, 403, 404))
+async def pause_schedule(caller: Operating, using: Using, schedule_id: IdInPath) -> Done:
+    """It does not fire. A job of it that is queued goes on."""
+    await using.schedule_operator.pause(ScheduleId(id_in_path(schedule_id, "schedule")), actor=caller.name)
+    return Done(message="The schedule is paused. What comes due meanwhile becomes one run when it is resumed.")
+
+
+@router.post("/schedules/{id}/resume", responses=responses(401, 403, 404))
+async def resume_schedule(caller: Operating, using: Using, schedule_id: IdInPath) -> Done:
+    """It fires again; however often it was due meanwhile, once at first."""
+    await using.schedule_operator.resume(ScheduleId(id_in_path(schedule_id, "schedule")), actor=caller.name)
+    return Done(message="The schedule fires again, at once if it was due meanwhile.")
+
+
+@router.post("/schedules/{id}/run", responses=responses(401, 403, 404, 409))
+async def run_schedule(caller: Operating, using: Using, schedule_id: IdInPath) -> QueuedJob:
+    """One more run, now, as ``exportd schedule run`` does; also of a paused one. 409 while it has an unfinished job."""
+    found = ScheduleId(id_in_path(schedule_id, "schedule"))
+    return QueuedJob(job_id=str(await using.schedule_operator.run(found, actor=caller.name)))
+
+
+@router.post("/schedules/{id}/refresh", responses=responses(400, 401, 403, 404, 409), response_model_exclude_none=True)
+async def refresh_entity(caller: Operating, using: Using, schedule_id: IdInPath, body: RefreshRequest) -> Refreshed:
+    """Have one entity exported completely (``REQUESTED``) by the next run that begins after this."""
+    found = ScheduleId(id_in_path(schedule_id, "schedule"))
+    entity = next((each for each in using.entities if each == body.entity), None)
+    if entity is None:
+        hint = did_you_mean(body.entity, using.entities, what="entities of the catalog")
+        raise Refusal(400, f"entity: there is no entity {body.entity[:80]!r}; {hint}")
+    job_id = await using.schedule_operator.refresh(found, entity, at_once=body.now, actor=caller.name)
+    return Refreshed(entity=entity, job_id=None if job_id is None else str(job_id))
+
+
+@router.post("/destinations/{id}/pause", responses=responses(401, 403, 404))
+async def pause_destination(caller: Operating, using: Using, destination_id: IdInPath) -> Done:
+    """Jobs that deliver there wait, also for their other destinations. One that runs goes on."""
+    await using.destinations.pause(id_in_path(destination_id, "destination"), actor=caller.name)
+    return Done(message="The destination is paused. Jobs that deliver there wait; the others go on.")
+
+
+@router.post("/destinations/{id}/resume", responses=responses(401, 403, 404))
+async def resume_destination(caller: Operating, using: Using, destination_id: IdInPath) -> Done:
+    """The jobs that waited go on."""
+    await using.destinations.resume(id_in_path(destination_id, "destination"), actor=caller.name)
+    return Done(message="Jobs deliver to the destination again.")
+
+
+@router.post("/jobs/{id}/cancel", responses=responses(401, 403, 404, 409))
+async def cancel_job(caller: Operating, using: Using, job_id: IdInPath) -> CancelledJob:
+    """End a job, whichever daemon runs it. 409 for one that has ended."""
+    state = await using.job_operator.cancel(JobId(id_in_path(job_id, "job")), actor=caller.name)
+    return CancelledJob(job_id=job_id, status="FAILED" if state is JobState.FAILED else "RUNNING")
+
+
+@router.post("/jobs/{id}/retry", responses=responses(401, 403, 404, 409))
+async def retry_job(caller: Operating, using: Using, job_id: IdInPath) -> QueuedJob:
+    """Do again what a failed job did not: its schedule runs once more, holding everything since its last success; an
+    export without a schedule is asked for anew.
+    """
+    failed = await using.job_operator.failed(JobId(id_in_path(job_id, "job")))
+    if failed.schedule_id is None:
+        again = await using.job_operator.queue_again(failed.id, actor=caller.name)
+    else:
+        again = await using.schedule_operator.run(failed.schedule_id, actor=caller.name, action="job retried")
+    return QueuedJob(job_id=str(again))
+
+
+def _paused(pause: Pause | None) -> Paused:
+    return Paused(paused=False) if pause is None else Paused(paused=True, since=pause.paused_at, by=pause.paused_by)

@@ -1,0 +1,101 @@
+"""What is asked of the daemon itself, and its answers. Pure."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from exportd.changes.installer import EntityCapture
+from exportd.control.schemas.fields import Answer, Moment, RequestBody
+
+LogLevelName = Literal["debug", "info", "warning", "error"]
+
+
+class Paused(Answer):
+    """The pause of all daemons."""
+
+    paused: bool
+    since: Moment | None = None
+    by: str | None = None
+
+
+class Done(Answer):
+    """What was asked for is done, or will be: ``message`` says which."""
+
+    message: str
+
+
+class QueuedJob(Answer):
+    """The job that was queued."""
+
+    job_id: str
+
+
+class CancelledJob(Answer):
+    """FAILED: it has ended. RUNNING: the daemon that runs it stops within seconds."""
+
+    job_id: str
+    status: Literal["FAILED", "RUNNING"]
+
+
+class RefreshRequest(RequestBody):
+    """An entity that the schedule exports completely once more."""
+
+    entity: Annotated[str, Field(min_length=1, description="The entity, as the catalog calls it.")]
+    now: Annotated[bool, Field(description="Run at once; otherwise the schedule's next run does it.")] = False
+
+
+class Refreshed(Answer):
+    """``jobId`` is of the run that does it, when it was to be at once."""
+
+    entity: str
+    job_id: str | None = None
+
+
+class LogLevel(RequestBody):
+    """How much this daemon says. Until it is started again, or told otherwise."""
+
+    level: LogLevelName
+
+
+class ShownLogLevel(Answer):
+    """How much this daemon says."""
+
+    level: LogLevelName
+
+
+class CaptureRequest(RequestBody):
+    """Which entities' capture is meant, and whether anything is done."""
+
+    entities: Annotated[list[str], Field(description="None: the whole catalog.")] = Field(default_factory=list)
+    dry_run: Annotated[bool, Field(description="Change nothing; the answer has the SQL that would be run.")] = False
+
+
+class ShownCapture(Answer):
+    """An entity's capture: what is amiss (or was, and was put right), and the SQL that puts (or put) it right."""
+
+    entity: str
+    whole: bool
+    findings: list[str]
+    statements: list[str]
+
+
+class CaptureList(Answer):
+    """The capture of some entities."""
+
+    data: list[ShownCapture]
+
+
+class CaptureRemoval(Answer):
+    """``removed`` change logs are gone, with their triggers and functions; or would go by these ``statements``."""
+
+    removed: list[str]
+    statements: list[str]
+
+
+def shown_capture(capture: EntityCapture, *, repaired: bool = False) -> ShownCapture:
+    return ShownCapture(
+        entity=capture.entity,
+        whole=repaired or not capture.findings,
+        findings=list(capture.findings),
+        statements=list(capture.statements),
+    )

@@ -1,0 +1,55 @@
+"""Reads what the metrics say of the database, in one short transaction."""
+
+from collections.abc import Mapping
+
+from exportd.database import queries
+from exportd.database.connector import Pool, translated
+from exportd.model.entity import EntityCode
+from exportd.telemetry.metrics import Metrics
+
+_SQL = queries.load("metrics")
+_FRESHNESS = _SQL["freshness"]
+_FAILED_SCHEDULES = _SQL["failed_schedules"]
+_JOBS = _SQL["jobs"]
+_CHANGE_LOGS = _SQL["change_logs"]
+_OLDEST_TRANSACTION = _SQL["oldest_transaction"]
+
+_TIMEOUT_MS = 2000
+"""How long a query may take: metrics are read every few seconds, and are never worth a burden."""
+
+
+class MetricsReader:
+    """Fills the gauges about the database. ``logs`` are the change logs' names, by entity."""
+
+    def __init__(self, pool: Pool, logs: Mapping[EntityCode, str]) -> None:
+        self._pool = pool
+        self._logs = logs
+
+    async def read(self, metrics: Metrics) -> None:
+        """Raises TransientError when the database is out of reach or too slow; the gauges are then as they were."""
+        with translated("reading the metrics"):
+            async with (
+                self._pool.acquire(timeout=_TIMEOUT_MS / 1000) as connection,
+                connection.transaction(readonly=True),
+            ):
+                await connection.execute(f"SET LOCAL statement_timeout = {_TIMEOUT_MS}")
+                freshness = await connection.fetch(_FRESHNESS)
+                failed = await connection.fetch(_FAILED_SCHEDULES)
+                jobs = await connection.fetch(_JOBS)
+                logs = await connection.fetch(_CHANGE_LOGS, [*self._logs], [*self._logs.values()])
+                oldest_transaction_s = await connection.fetchval(_OLDEST_TRANSACTION)
+        metrics.forget_database()
+        metrics.database_up.set(1)
+        for row in freshness:
+            metrics.freshness.labels(row["organization"], row["code"], row["destination"]).set(row["lag_s"])
+        for row in failed:
+            metrics.schedule_failed.labels(row["organization"], row["code"], row["reason"]).set(1)
+        for row in jobs:
+            metrics.jobs.labels("PENDING").set(row["pending"])
+            metrics.jobs.labels("RUNNING").set(row["running"])
+            metrics.oldest_due.set(row["oldest_due_s"])
+        for row in logs:
+            metrics.log_rows.labels(row["entity"]).set(row["rows"])
+            if row["oldest_window_s"] is not None:
+                metrics.oldest_window.labels(row["entity"]).set(row["oldest_window_s"])
+        metrics.oldest_transaction.set(oldest_transaction_s)

@@ -1,0 +1,72 @@
+-- What operators do with jobs. All transactions are READ COMMITTED: a statement after a lock must see what the lock
+-- waited for.
+
+-- name: pause
+-- $1 actor
+INSERT INTO exportd.pause (paused_by) VALUES ($1) ON CONFLICT DO NOTHING;
+
+-- name: resume
+DELETE FROM exportd.pause;
+
+-- name: paused
+SELECT paused_at, paused_by FROM exportd.pause;
+
+-- name: tell_resumed
+-- Jobs that waited may be taken now.
+SELECT pg_notify('exportd_events', json_build_object('kind', 'job_queued')::text);
+
+-- name: hold
+-- Lock a job: whoever would claim or end it waits until the end of the transaction.
+-- $1 job
+SELECT id, organization, schedule_id, schedule_code, state::text
+FROM exportd.job
+WHERE id = $1
+FOR NO KEY UPDATE;
+
+-- name: request_cancel
+-- Its holder finds it with the next extension of the lease; the event makes that soon.
+-- $1 job
+WITH asked AS (
+    UPDATE exportd.job
+    SET cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp())
+    WHERE id = $1
+    RETURNING id, state
+)
+SELECT pg_notify('exportd_events', json_build_object('kind', 'cancel_requested', 'id', id, 'state', state)::text)
+FROM asked;
+
+-- name: queue_again
+-- A job without a schedule, like one that there was.
+-- $1 job
+WITH queued AS (
+    INSERT INTO exportd.job (organization, due_at, entities, format, destinations)
+    SELECT organization, clock_timestamp(), entities, format, destinations
+    FROM exportd.job
+    WHERE id = $1
+    RETURNING id, state
+)
+SELECT id, pg_notify('exportd_events', json_build_object('kind', 'job_queued', 'id', id, 'state', state)::text)
+FROM queued;
+
+-- name: watched
+-- What a listener is told of a job, in one line a job: those that run, and some others.
+-- $1 jobs
+SELECT id, organization, schedule_code, state::text, phase::text, attempt, lease_holder, progress::text, reason, message
+FROM exportd.job
+WHERE state = 'RUNNING' OR id = ANY ($1::uuid[]);
+
+-- name: queue_state
+-- The jobs that are not finished, by state, and since when the oldest that is due waits.
+SELECT count(*) FILTER (WHERE state = 'PENDING') AS pending,
+       count(*) FILTER (WHERE state = 'RUNNING') AS running,
+       min(due_at) FILTER (WHERE state = 'PENDING' AND not_before <= clock_timestamp()) AS oldest_waiting
+FROM exportd.job
+WHERE state IN ('PENDING', 'RUNNING');
+
+-- name: leases
+-- The jobs that run with a spool, and until when their leases are good.
+-- $1 spool
+SELECT id, organization, schedule_code, phase::text, attempt, started_at, lease_until
+FROM exportd.job
+WHERE state = 'RUNNING' AND lease_spool_id = $1
+ORDER BY started_at, id;

@@ -1,0 +1,57 @@
+-- What the metrics say of the database: a look from a distance, each query bounded by an index or by what is declared.
+
+-- name: freshness
+-- How old what a destination has is: the snapshot of its oldest entity. One that has nothing yet counts from the
+-- schedule's last edit.
+SELECT s.organization, s.code, d.destination,
+       max(extract(epoch FROM clock_timestamp() - coalesce(p.taken_at, s.modified_at)))::float8 AS lag_s
+FROM exportd.schedule AS s
+CROSS JOIN unnest(CASE WHEN s.destinations = '{}' THEN '{""}' ELSE s.destinations END) AS d (destination)
+CROSS JOIN unnest(s.entities) AS e (entity)
+LEFT JOIN exportd.position AS p
+    ON p.schedule_id = s.id AND p.entity = e.entity AND (d.destination = '' OR d.destination = ANY (p.destinations))
+WHERE s.deleted_at IS NULL
+GROUP BY s.organization, s.code, d.destination;
+
+-- name: failed_schedules
+-- The schedules whose last finished job has failed, and why.
+SELECT s.organization, s.code, last.reason
+FROM exportd.schedule AS s
+CROSS JOIN LATERAL (
+    SELECT j.state, coalesce(j.reason, '') AS reason
+    FROM exportd.job AS j
+    WHERE j.schedule_id = s.id AND j.finished_at IS NOT NULL
+    ORDER BY j.due_at DESC
+    LIMIT 1
+) AS last
+WHERE s.deleted_at IS NULL AND last.state = 'FAILED';
+
+-- name: jobs
+SELECT count(*) FILTER (WHERE state = 'PENDING') AS pending,
+       count(*) FILTER (WHERE state = 'RUNNING') AS running,
+       coalesce(max(extract(epoch FROM clock_timestamp() - greatest(created_at, not_before)))
+           FILTER (WHERE state = 'PENDING' AND not_before <= clock_timestamp()), 0)::float8 AS oldest_due_s
+FROM exportd.job
+WHERE state IN ('PENDING', 'RUNNING');
+
+-- name: change_logs
+-- Estimates: counting would read the logs. $1 text[]: entities; $2 text[]: the names of their logs
+SELECT e.entity,
+       pg_catalog.pg_stat_get_live_tuples(c.oid)::float8 AS rows,
+       (SELECT extract(epoch FROM clock_timestamp() - min(p.taken_at))
+        FROM exportd.position AS p
+        JOIN exportd.schedule AS s ON s.id = p.schedule_id AND s.deleted_at IS NULL
+        WHERE p.entity = e.entity AND NOT p.expired)::float8 AS oldest_window_s
+FROM unnest($1::text[], $2::text[]) AS e (entity, log)
+JOIN pg_catalog.pg_class AS c ON c.relname = e.log AND c.relkind = 'r'
+WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'exportd');
+
+-- name: oldest_transaction
+-- Of all roles only for a member of pg_read_all_stats; a role sees its own and prepared ones in any case.
+SELECT coalesce(max(extract(epoch FROM clock_timestamp() - begun)), 0)::float8 AS age_s
+FROM (
+    SELECT xact_start AS begun FROM pg_catalog.pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+    UNION ALL
+    SELECT prepared FROM pg_catalog.pg_prepared_xacts WHERE database = current_database()
+) AS open;

@@ -1,0 +1,33 @@
+"""The daemon's role in Postgres: what it needs, and nothing else. Pure: SQL for a DBA to read and run."""
+
+from collections.abc import Iterable
+
+from exportd.database.quoting import identifier, literal, table
+from exportd.model.change_log import SCHEMA
+from exportd.model.entity import TableName
+
+
+def role_sql(role: str, *, database: str, tables: Iterable[TableName]) -> str:
+    """A script that makes the role, or gives it what it lacks; to be run by a superuser in ``database``."""
+    wanted = sorted(set(tables), key=lambda each: (each.schema, each.name))
+    name, schema = identifier(role), identifier(SCHEMA)
+    statements = [
+        f"""DO $$ BEGIN
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {literal(role)}) THEN
+    CREATE ROLE {name} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
+  END IF;
+END $$""",
+        f"GRANT CONNECT ON DATABASE {identifier(database)} TO {name}",
+        f"CREATE SCHEMA IF NOT EXISTS {schema} AUTHORIZATION {name}",
+        *(f"GRANT USAGE ON SCHEMA {identifier(each)} TO {name}" for each in sorted({each.schema for each in wanted})),
+        *(f"GRANT SELECT ON TABLE {table(each)} TO {name}" for each in wanted),
+    ]
+    script = "".join(f"{each};\n" for each in statements)
+    return (
+        f"-- The role of exportd in the database {identifier(database)}. It reads the tables of the catalog and owns\n"
+        f"-- the schema {SCHEMA}; it writes no table of the application. May be run again, such as for a new entity.\n"
+        f"-- Triggers on the tables are made by their owner: see `exportd capture install --dry-run`.\n"
+        f"BEGIN;\n{script}COMMIT;\n"
+        f"-- Not done here. A password, if it needs one, by psql: \\password {name}\n"
+        f"-- That metrics show the age of others' transactions: GRANT pg_read_all_stats TO {name};\n"
+    )

@@ -1,0 +1,87 @@
+"""A job as listeners follow it, and what has happened between two looks at it. Pure."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from exportd.jobs import progress_document
+from exportd.jobs.job_record import Row
+from exportd.jobs.states import FINISHED
+from exportd.model.job import JobId, JobPhase, JobProgress, JobState
+
+
+@dataclass(frozen=True, slots=True)
+class LiveJob:
+    """A job at one moment. ``progress`` is at most a second old."""
+
+    id: JobId
+    organization: str
+    schedule_code: str | None
+    state: JobState
+    phase: JobPhase
+    attempt: int
+    holder: str | None
+    progress: JobProgress
+    reason: str | None
+    message: str | None
+
+    @property
+    def finished(self) -> bool:
+        return self.state in FINISHED
+
+
+@dataclass(frozen=True, slots=True)
+class JobEvent:
+    """One thing that a listener is told: ``phase`` (state, phase or attempt are others), ``progress``, ``end``."""
+
+    name: str
+    data: Mapping[str, Any]
+
+
+def live_job_from_row(row: Row) -> LiveJob:
+    return LiveJob(
+        id=JobId(row["id"]),
+        organization=row["organization"],
+        schedule_code=row["schedule_code"],
+        state=JobState(row["state"]),
+        phase=JobPhase(row["phase"]),
+        attempt=row["attempt"],
+        holder=row["lease_holder"],
+        progress=progress_document.from_json(json.loads(row["progress"])),
+        reason=row["reason"],
+        message=row["message"],
+    )
+
+
+def events_between(before: LiveJob | None, now: LiveJob) -> Iterator[JobEvent]:
+    """What to tell somebody who was told of ``before`` (None: of nothing yet). Whatever came between is left out."""
+    about = {"jobId": str(now.id), "organization": now.organization, "schedule": now.schedule_code}
+    if not now.finished and (before is None or _stage(before) != _stage(now)):
+        stage = {"state": now.state, "phase": now.phase, "attempt": now.attempt, "holder": now.holder}
+        yield JobEvent("phase", {**about, **stage})
+    if (before is None and now.progress != JobProgress()) or (before is not None and before.progress != now.progress):
+        yield JobEvent("progress", {**about, **_figures(now.progress)})
+    if now.finished and (before is None or not before.finished):
+        yield JobEvent("end", {**about, "state": now.state, "reason": now.reason, "message": now.message})
+
+
+def _stage(job: LiveJob) -> tuple[object, ...]:
+    return job.state, job.phase, job.attempt, job.holder
+
+
+def _figures(progress: JobProgress) -> dict[str, Any]:
+    return {
+        "entities": {
+            entity: {
+                "rows": each.rows,
+                "deletedRows": each.deleted_rows,
+                "contentBytes": each.content_bytes,
+                "sizeBytes": each.size_bytes,
+                "files": each.files,
+                "done": each.done,
+            }
+            for entity, each in progress.entities.items()
+        },
+        "publishedFiles": progress.published_files,
+    }

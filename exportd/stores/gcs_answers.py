@@ -1,0 +1,90 @@
+"""What Google Cloud Storage answers, and the objects it tells of. Pure."""
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from exportd.stores.layout import ObjectKey
+from exportd.stores.store import ObjectInfo
+
+
+@dataclass(frozen=True, slots=True)
+class GcsAnswer:
+    """An answer that was read to its end; of its headers, those that anybody looks at.
+
+    ``location`` is an upload's own address, a secret. ``request_id`` is for Google's support.
+    """
+
+    status: int
+    body: bytes = field(default=b"", repr=False)
+    range: str | None = None
+    location: str | None = field(default=None, repr=False)
+    retry_after: str = ""
+    request_id: str | None = None
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The JSON object in the body; empty when there is none."""
+        try:
+            document = json.loads(self.body)
+        except ValueError:
+            return {}
+        return document if isinstance(document, dict) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as Google describes it. ``generation`` names this very content of the key."""
+
+    key: ObjectKey
+    size_bytes: int
+    generation: int
+    checksum: int | None = None
+    modified_at: datetime | None = None
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> "StoredObject":
+        """From an object resource of the JSON API. Raises ValueError when it is none."""
+        try:
+            checksum = document.get("crc32c")
+            modified_at = document.get("updated")
+            return cls(
+                key=ObjectKey(document["name"]),
+                size_bytes=int(document["size"]),
+                generation=int(document["generation"]),
+                checksum=None if checksum is None else decoded_checksum(checksum),
+                modified_at=None if modified_at is None else datetime.fromisoformat(modified_at),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError("it does not describe an object") from error
+
+    @property
+    def info(self) -> ObjectInfo:
+        return ObjectInfo(self.key, self.size_bytes, self.modified_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What an object is to hold: its size and the CRC-32C of it all."""
+
+    size_bytes: int
+    checksum: int
+
+    def is_in(self, stored: StoredObject) -> bool:
+        return (stored.size_bytes, stored.checksum) == (self.size_bytes, self.checksum)
+
+
+def encoded_checksum(checksum: int) -> str:
+    """A CRC-32C as Google writes it: its four bytes, the highest first, in base64."""
+    return base64.b64encode(checksum.to_bytes(4, "big")).decode("ascii")
+
+
+def decoded_checksum(text: str) -> int:
+    """Raises ValueError for what is no CRC-32C."""
+    checksum = base64.b64decode(text, validate=True)
+    if len(checksum) != 4:
+        raise ValueError("a CRC-32C has four bytes")
+    return int.from_bytes(checksum, "big")

@@ -1,0 +1,147 @@
+"""Who exportd is to Google, and where that is proven. Pure.
+
+Nothing here is a secret: tokens and keys are read where they are used, each time anew.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_JWT = "urn:ietf:params:oauth:token-type:jwt"
+_AWS_REQUEST = "urn:ietf:params:aws:token-type:aws4_request"
+_AWS_METADATA = "http://169.254.169.254/latest"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFile:
+    """The subject token lies in a file that somebody keeps fresh."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUrl:
+    """The subject token is what an address answers."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCommand:
+    """The subject token is printed by a program, as Google's executable credential source demands.
+
+    ``timeout_s`` is how long it may take; Google allows 5 to 120.
+    """
+
+    command: str
+    timeout_s: int = 15
+
+
+@dataclass(frozen=True, slots=True)
+class AwsRole:
+    """The daemon's role on AWS, from the environment or the instance's metadata."""
+
+
+SubjectTokenSource = TokenFile | TokenUrl | TokenCommand | AwsRole
+"""Where the daemon's own identity provider leaves the token that Google exchanges for one of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadIdentity:
+    """An identity in a customer's workload identity pool; acts as ``service_account`` if that is given (its e-mail).
+
+    ``sts_url`` and ``credentials_url`` are Google's, but for tests.
+    """
+
+    project_number: str
+    pool_id: str
+    provider_id: str
+    source: SubjectTokenSource
+    service_account: str = ""
+    sts_url: str = "https://sts.googleapis.com/v1/token"
+    credentials_url: str = "https://iamcredentials.googleapis.com"
+
+    @property
+    def pool(self) -> str:
+        """The pool's resource name."""
+        return f"projects/{self.project_number}/locations/global/workloadIdentityPools/{self.pool_id}"
+
+    @property
+    def audience(self) -> str:
+        """What the subject token is exchanged for."""
+        return f"//iam.googleapis.com/{self.pool}/providers/{self.provider_id}"
+
+    @property
+    def member(self) -> str:
+        """Who is granted a role: the service account, or everybody of the pool."""
+        if self.service_account:
+            return f"serviceAccount:{self.service_account}"
+        return f"principalSet://iam.googleapis.com/{self.pool}/*"
+
+    def __str__(self) -> str:
+        return f"the provider {self.provider_id} of the workload identity pool {self.pool}"
+
+    def credential_configuration(self) -> dict[str, Any]:
+        """The same as Google's tools would write it."""
+        configuration = {
+            "type": "external_account",
+            "audience": self.audience,
+            "subject_token_type": _AWS_REQUEST if isinstance(self.source, AwsRole) else _JWT,
+            "token_url": self.sts_url,
+            "credential_source": _credential_source(self.source),
+        }
+        if self.service_account:
+            configuration["service_account_impersonation_url"] = (
+                f"{self.credentials_url}/v1/projects/-/serviceAccounts/{self.service_account}:generateAccessToken"
+            )
+        return configuration
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialsFile:
+    """A key of a service account, or a credential configuration of workload identity federation, in a file."""
+
+    path: Path
+
+    @property
+    def member(self) -> str:
+        """Who is granted a role: what the file says, which is not read for this."""
+        return "serviceAccount:EMAIL"
+
+    def __str__(self) -> str:
+        return f"the credentials file {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Anonymous:
+    """Nobody: what an emulator expects."""
+
+    @property
+    def member(self) -> str:
+        return "allUsers"
+
+    def __str__(self) -> str:
+        return "nobody"
+
+
+GcsIdentity = WorkloadIdentity | CredentialsFile | Anonymous
+
+
+def _credential_source(source: SubjectTokenSource) -> dict[str, Any]:
+    match source:
+        case TokenFile(path):
+            return {"file": str(path)}
+        case TokenUrl(url):
+            return {"url": url}
+        case TokenCommand(command, timeout_s):
+            return {"executable": {"command": command, "timeout_millis": timeout_s * 1000}}
+        case AwsRole():
+            return {
+                "environment_id": "aws1",
+                "region_url": f"{_AWS_METADATA}/meta-data/placement/availability-zone",
+                "url": f"{_AWS_METADATA}/meta-data/iam/security-credentials",
+                "imdsv2_session_token_url": f"{_AWS_METADATA}/api/token",
+                "regional_cred_verification_url": (
+                    "https://sts.{region}.amazonaws.com?Action=GetCallerIdentity&Version=2011-06-15"
+                ),
+            }

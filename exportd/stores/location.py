@@ -1,0 +1,82 @@
+"""A place as a person writes it on a command line. Pure.
+
+/srv/exports, exports/lake    a directory
+file:///srv/exports           the same
+s3://bucket/prefix            a bucket of S3 or of a store that speaks like it
+gs://bucket/prefix            a bucket of Google Cloud Storage
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from exportd.model.errors import SettingsError
+from exportd.stores.layout import check_key
+
+
+class Scheme(StrEnum):
+    """What kind of place it is, by how its URL begins."""
+
+    DIRECTORY = "file"
+    S3 = "s3"
+    GCS = "gs"
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A place with delivered objects. ``root`` is a directory's path or a bucket's name; ``prefix`` is what the keys of
+    interest begin with: no slash at either end, empty for all of them.
+    """
+
+    scheme: Scheme
+    root: str
+    prefix: str = ""
+
+    @property
+    def path(self) -> Path:
+        """The path of a directory."""
+        return Path(self.root)
+
+    def __str__(self) -> str:
+        if self.scheme is Scheme.DIRECTORY:
+            return self.root
+        return f"{self.scheme}://{self.root}" + (f"/{self.prefix}" if self.prefix else "")
+
+
+def parse_location(text: str) -> Location:
+    """The place that ``text`` names. Raises SettingsError for one that cannot be."""
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return _directory(text, text)
+    try:
+        kind = Scheme(scheme.lower())
+    except ValueError:
+        raise _refused(text, f"{scheme}:// is unknown; it can be a directory, file://, s3:// or gs://") from None
+    if kind is Scheme.DIRECTORY:
+        parts = urlsplit(text)
+        if parts.netloc not in {"", "localhost"}:
+            raise _refused(text, "a file URL has three slashes, as in file:///srv/exports")
+        return _directory(text, unquote(parts.path))
+    bucket, _, prefix = rest.partition("/")
+    prefix = prefix.strip("/")
+    if not bucket:
+        raise _refused(text, f"the bucket is missing, as in {kind}://bucket/prefix")
+    if "@" in bucket or "?" in rest or "#" in rest:
+        raise _refused(f"{kind}://…", "it holds a bucket and a prefix only; credentials come from the environment")
+    if prefix:
+        try:
+            check_key(prefix)
+        except ValueError as error:
+            raise _refused(text, str(error)) from error
+    return Location(kind, bucket, prefix)
+
+
+def _directory(text: str, path: str) -> Location:
+    if not path or "\0" in path:
+        raise _refused(text, "the directory's path is empty" if not path else "a path cannot hold a NUL character")
+    return Location(Scheme.DIRECTORY, path)
+
+
+def _refused(text: str, why: str) -> SettingsError:
+    return SettingsError.of(f"{text!r} is no place to read from: {why}.")

@@ -1,0 +1,131 @@
+"""Every metric that exportd has, in a registry of its own. ``docs/metrics.md`` lists them.
+
+Counters and histograms are this process's; gauges about schedules, jobs and logs say what the database says, and are
+the same whichever daemon is asked. Organizations and schedules are labels: whoever may read this sees all of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from exportd import __version__
+
+_LOOP_DELAY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+_ATTEMPT_BUCKETS_S = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricDescription:
+    """A metric as the documentation names it."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    meaning: str
+
+
+class Metrics:
+    """The metrics of one daemon."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.descriptions: list[MetricDescription] = []
+        self._labelled: list[Gauge] = []
+        self._plain: list[Gauge] = []
+        self._declare_database_gauges()
+        self._declare_process_metrics()
+
+    def _declare_database_gauges(self) -> None:
+        self.database_up = self._gauge("exportd_database_up", "1 when the database answered in time, else 0.")
+        of_database = self._gauge_of_database
+        self.freshness = of_database(
+            "exportd_freshness_lag_seconds",
+            "How old the destination's newest complete run is: now minus its snapshot (download only: no destination).",
+            ["organization", "schedule", "destination"],
+        )
+        self.schedule_failed = of_database(
+            "exportd_schedule_failed",
+            "1 for a schedule whose last finished job has failed, with the reason code.",
+            ["organization", "schedule", "reason"],
+        )
+        self.jobs = of_database("exportd_jobs", "Jobs that are not finished, by state.", ["state"])
+        self.oldest_due = of_database(
+            "exportd_oldest_due_job_seconds", "How long the job that is due longest has been waiting to be claimed."
+        )
+        self.log_rows = of_database(
+            "exportd_change_log_rows", "Rows in the entity's change log, as the server estimates.", ["entity"]
+        )
+        self.oldest_window = of_database(
+            "exportd_change_log_oldest_window_seconds",
+            "Age of the oldest window start that holds the entity's change log back; no row is needed longer.",
+            ["entity"],
+        )
+        self.oldest_transaction = of_database(
+            "exportd_oldest_transaction_seconds",
+            "Age of the oldest open transaction of the database, prepared ones too, as far as the role may see.",
+        )
+
+    def _declare_process_metrics(self) -> None:
+        info = self._gauge("exportd_build_info", "Always 1; the version is the label.", ["version"])
+        info.labels(__version__).set(1)
+        self.listening = self._gauge("exportd_listening", "1 while the daemon hears the database's notifications.")
+        self.changes_waiting = self._gauge(
+            "exportd_changes_waiting_seconds",
+            "How long the entity's oldest change that the doorbell told of has been waiting to be exported.",
+            ["entity"],
+        )
+        self.spool_used = self._gauge("exportd_spool_used_bytes", "What the files in the spool take.")
+        self.spool_budget = self._gauge("exportd_spool_budget_bytes", "What they may take (spool.budget).")
+        self.spool_free = self._gauge("exportd_spool_free_bytes", "What the spool's file system has left.")
+        self.resident_memory = self._gauge("exportd_resident_memory_bytes", "Memory of the daemon's process.")
+        self.loop_delay = self._histogram(
+            "exportd_event_loop_delay_seconds",
+            "How much later than asked for the event loop wakes a sleeper; sampled.",
+            _LOOP_DELAY_BUCKETS_S,
+        )
+        self.attempt_duration = self._histogram(
+            "exportd_job_attempt_seconds", "How long attempts at jobs took, however they ended.", _ATTEMPT_BUCKETS_S
+        )
+        self.attempts = self._counter(
+            "exportd_job_attempts_total",
+            "Attempts at jobs that ended: succeeded, or failed with the reason code, or stopped from outside.",
+            ["outcome", "reason"],
+        )
+        self.retries = self._counter("exportd_job_retries_total", "Attempts at jobs that were not their first.")
+        self.rows = self._counter("exportd_exported_rows_total", "Rows of jobs that succeeded.", ["entity"])
+        self.bytes = self._counter(
+            "exportd_exported_bytes_total", "Bytes of their files, compressed, each counted once.", ["entity"]
+        )
+
+    def forget_database(self) -> None:
+        """What was read of the database is no longer known to be so."""
+        self.database_up.set(0)
+        for each in self._labelled:
+            each.clear()
+        for each in self._plain:
+            each.set(float("nan"))
+
+    def text(self) -> bytes:
+        """Everything, in the text format of Prometheus."""
+        return generate_latest(self.registry)
+
+    def _gauge(self, name: str, meaning: str, labels: Sequence[str] = ()) -> Gauge:
+        self._describe(name, "gauge", labels, meaning)
+        return Gauge(name, meaning, labels, registry=self.registry)
+
+    def _gauge_of_database(self, name: str, meaning: str, labels: Sequence[str] = ()) -> Gauge:
+        gauge = self._gauge(name, meaning, labels)
+        (self._labelled if labels else self._plain).append(gauge)
+        return gauge
+
+    def _counter(self, name: str, meaning: str, labels: Sequence[str] = ()) -> Counter:
+        self._describe(name, "counter", labels, meaning)
+        return Counter(name, meaning, labels, registry=self.registry)
+
+    def _histogram(self, name: str, meaning: str, buckets: Sequence[float]) -> Histogram:
+        self._describe(name, "histogram", (), meaning)
+        return Histogram(name, meaning, buckets=buckets, registry=self.registry)
+
+    def _describe(self, name: str, kind: str, labels: Sequence[str], meaning: str) -> None:
+        self.descriptions.append(MetricDescription(name, kind, tuple(labels), meaning))

@@ -1,0 +1,103 @@
+"""What the real daemon delivers is verified, and rebuilt as of each of its jobs, by the real command line."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from tests.acceptance.declarations import destination, gcs_destination, s3_destination, schedule
+from tests.acceptance.lakes import GcsLake, S3Lake
+from tests.acceptance.shop import CATALOG, Contents, Shop
+from tests.fixtures.daemon import Section, Site, Table
+from tests.fixtures.stores import PROFILE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file_format", ["CSV", "JSONL"])
+async def test_deliveries_are_verified_and_rebuilt_as_of_each_job(site: Site, shop: Shop, file_format: str) -> None:
+    lake = site.destination("lake")
+    await _deliver_verify_and_rebuild(site, shop, destination("lake", lake, prefix="product"), str(lake), file_format)
+    (file, *_) = sorted(lake.rglob("*_order.*"))
+    file.unlink()
+    assert (await site.without_configuration("verify", str(lake))).returncode == 1
+
+
+@pytest.mark.slow
+async def test_the_loader_kit_comes_with_each_run_and_loads_it(site: Site, shop: Shop) -> None:
+    lake = site.destination("lake")
+    declared = destination("lake", lake, loader_kit=["duckdb", "postgresql"])
+    await _deliver_verify_and_rebuild(site, shop, declared, str(lake), "CSV")
+    scripts = sorted(lake.rglob("*.duckdb.sql"), key=lambda path: path.stat().st_mtime_ns)
+    with duckdb.connect(site.folder / "loaded.duckdb") as connection:
+        for each in scripts:
+            connection.execute(each.read_text())
+    assert _contents(site.folder / "loaded.duckdb") == await shop.contents()
+    assert len(list(lake.rglob("*.postgresql.sql"))) == len(scripts) == 4
+
+
+@pytest.mark.slow
+async def test_from_s3_too(site: Site, shop: Shop, s3_lake: S3Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", PROFILE)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_lake.account.endpoint)
+    declared = s3_destination("lake", s3_lake, prefix="product")
+    await _deliver_verify_and_rebuild(site, shop, declared, f"s3://{s3_lake.name}/product", "CSV")
+
+
+@pytest.mark.slow
+async def test_from_google_too(site: Site, shop: Shop, gcs_lake: GcsLake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_lake.server.endpoint)
+    sections = {"gcs": {"endpoint": gcs_lake.server.endpoint}}
+    declared = gcs_destination("lake", gcs_lake)
+    await _deliver_verify_and_rebuild(site, shop, declared, f"gs://{gcs_lake.name}", "JSONL", sections=sections)
+
+
+async def _deliver_verify_and_rebuild(
+    site: Site,
+    shop: Shop,
+    declared: Table,
+    place: str,
+    file_format: str,
+    *,
+    sections: Mapping[str, Section] | None = None,
+) -> None:
+    """Four runs by the real daemon; the tables as of each of them, rebuilt by the real command line."""
+    declarations: dict[str, Section] = {
+        "destination": [declared],
+        "schedule": [schedule("often", format=file_format)],
+    }
+    site.configure(CATALOG, {**declarations, **(sections or {})})
+    daemon = await site.restart()
+    job = await site.first_job(shop.connection)
+    contents: dict[str, Contents] = {}
+    for _ in range(3):
+        await site.succeeded(shop.connection, job)
+        contents[str(job)] = await shop.contents()
+        await shop.change()
+        job = await site.fire()
+    await site.succeeded(shop.connection, job)
+    contents[str(job)] = await shop.contents()
+
+    assert await daemon.stop() == 0
+    verified = await site.without_configuration("verify", place, "--json")
+    assert verified.returncode == 0, verified.stderr
+    found = json.loads(verified.stdout)
+    assert found["unlisted"] == []
+    (chain,) = found["chains"]
+    assert chain["jobs"] == list(contents)
+    for each, expected in contents.items():
+        into = site.folder / f"{each}.duckdb"
+        replayed = await site.without_configuration("replay", place, "--into", str(into), "--as-of", each)
+        assert replayed.returncode == 0, replayed.stderr
+        assert _contents(into) == expected
+
+
+def _contents(path: Path) -> Contents:
+    found: Contents = {}
+    with duckdb.connect(str(path), read_only=True) as connection:
+        for (entity,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall():
+            rows = connection.execute(f'SELECT COLUMNS(*)::VARCHAR FROM "{entity}"')
+            names = [each[0] for each in rows.description or ()]
+            found[entity] = {(row[0],): dict(zip(names, row, strict=True)) for row in rows.fetchall()}
+    return found

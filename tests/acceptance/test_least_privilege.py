@@ -1,0 +1,76 @@
+"""The real daemon with the role that ``exportd role sql`` makes: it exports, and cannot write what it exports."""
+
+import asyncpg
+import pytest
+
+from exportd.database.connector import Connector
+from exportd.model.extraction import Mode
+from tests.acceptance.bucket import Bucket
+from tests.acceptance.declarations import destination, schedule
+from tests.acceptance.shop import CATALOG, Shop
+from tests.fixtures.daemon import Site
+
+TABLES = ("public.accounts", "public.orders", "public.countries")
+
+
+@pytest.mark.every_postgres
+async def test_a_role_that_only_reads_exports_everything(site: Site, shop: Shop) -> None:
+    """The DBA runs what is printed; nobody gives the daemon more."""
+    role, database = f"exportd_{site.database.name}", site.database
+    lake = site.destination("lake")
+    site.dsn = database.server.dsn(database.name, user=role)
+    site.configure(CATALOG, {"destination": [destination("lake", lake)]})
+    await shop.connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+
+    for _ in range(2):  # may be run again
+        printed = await site.exportd("role", "sql")
+        assert printed.returncode == 0, printed.stderr
+        await shop.connection.execute(printed.stdout)
+    daemon = await site.start()  # makes its own tables
+    assert await daemon.stop() == 0
+    refused = await site.exportd("capture", "install")
+    assert refused.returncode == 1
+    assert "permission denied" in refused.stderr
+    printed = await site.exportd("capture", "install", "--dry-run")
+    assert printed.returncode == 0, printed.stderr
+    await shop.connection.execute(printed.stdout)
+    checked = await site.exportd("check")
+    assert checked.returncode == 0, checked.stdout
+
+    site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule("often")]})
+    await site.restart()
+    await site.succeeded(shop.connection, await site.first_job(shop.connection))
+    await shop.change()
+    await shop.connection.execute("TRUNCATE public.countries")
+    await site.succeeded(shop.connection, await site.fire())
+    bucket = Bucket.of(lake)
+    bucket.assert_whole()
+    assert bucket.replayed() == await shop.contents()
+    assert {entity.mode for entity in bucket.run(1).entities} == {Mode.INCREMENTAL}
+
+    async with Connector(site.dsn).connection("test") as daemons:
+        for statement in (
+            *(f"DELETE FROM {each}" for each in TABLES),
+            *(f"TRUNCATE {each}" for each in TABLES),
+            "UPDATE public.accounts SET note = 'x'",
+            "INSERT INTO public.countries VALUES ('XX', 'x')",
+            "ALTER TABLE public.accounts DISABLE TRIGGER ALL",
+            "CREATE TABLE public.mine ()",
+            "CREATE SCHEMA mine",
+            "CREATE ROLE another",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await daemons.execute(statement)
+    owners = await shop.connection.fetch(
+        "SELECT pg_get_userbyid(relowner) AS owner FROM pg_class WHERE relnamespace = 'exportd'::regnamespace UNION"
+        " SELECT pg_get_userbyid(proowner) FROM pg_proc WHERE pronamespace = 'exportd'::regnamespace"
+    )
+    assert [row["owner"] for row in owners] == [role], "nothing runs with a DBA's rights"
+
+
+async def test_a_dsn_without_a_role_is_told_so(site: Site) -> None:
+    site.dsn = "postgresql:///product"
+    site.configure(CATALOG, {})
+    printed = await site.exportd("role", "sql")
+    assert printed.returncode == 2
+    assert "should name the user and the database" in printed.stderr

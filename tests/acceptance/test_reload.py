@@ -1,0 +1,226 @@
+"""The real daemon gets another configuration while it works."""
+
+import asyncio
+import json
+import signal
+from typing import Any
+
+from exportd.settings.secrets import mask_secrets
+from tests.acceptance import gate
+from tests.acceptance.bucket import Bucket
+from tests.acceptance.declarations import destination, schedule
+from tests.acceptance.shop import CATALOG, GATED_CATALOG, Shop
+from tests.fixtures.control import bare
+from tests.fixtures.daemon import Daemon, Site
+
+
+def subjects(event: dict[str, Any], kind: str) -> list[str]:
+    return [each.partition(" (")[0] for each in event[kind]]
+
+
+async def refused(site: Site, daemon: Daemon, text: str, *, times: int = 1) -> list[str]:
+    """The problems that the log tells after SIGHUP with such a file."""
+    site.config.write_text(text, encoding="utf-8")
+    daemon.signal(signal.SIGHUP)
+    problems: list[str] = (await daemon.said("reload refused", times=times))["problems"]
+    return problems
+
+
+async def test_what_is_new_holds_and_what_runs_ends_as_it_began(site: Site, shop: Shop) -> None:
+    old, new = site.destination("old"), site.destination("new")
+    connection, keeper = shop.connection, await site.database.connect()
+    await connection.execute(gate.INSTALL)
+    site.configure(GATED_CATALOG, {"destination": [destination("lake", old)], "schedule": [schedule()]})
+    daemon = await site.start()
+    await site.succeeded(connection, await site.first_job(connection))
+    await connection.execute("UPDATE public.accounts SET name = 'at the gate' WHERE id = 7")
+    async with gate.closed(keeper) as closed:
+        running = await site.fire()
+        await closed.reached()
+        # Its schedule, its destination, an entity and the fields of another are gone; the job that runs ends with them.
+        site.configure(
+            CATALOG.replace('"name", "balance", "note"', '"name"').partition('[[entity]]\ncode = "COUNTRIES"')[0],
+            {
+                "destination": [destination("fresh", new)],
+                "schedule": [schedule("other", destinations=["fresh"])],
+                "limits": {"jobs": 3},
+                "log": {"format": "json", "level": "warning"},
+                "control": {"listen": "127.0.0.1:0"},
+            },
+        )
+        daemon.signal(signal.SIGHUP)
+        # The level of the log holds at once too: what it says of success is no warning.
+        other = await site.succeeded(connection, await site.first_job(connection, "other"))
+        assert await connection.fetchval("SELECT state::text FROM exportd.job WHERE id = $1", running) == "RUNNING"
+    assert other["destinations"] == ["fresh"]
+    row = await site.succeeded(connection, running)
+    assert list(row["entities"]) == ["ACCOUNTS", "ORDERS", "COUNTRIES"]
+    names = {each[0] for each in json.loads(row["extraction"])["entities"][0]["fields"]}
+    assert names >= {"balance", "note"}
+    assert {each[0] for each in json.loads(other["extraction"])["entities"][0]["fields"]} == {
+        "id",
+        "name",
+        "deleted",
+    }
+    assert await connection.fetchval("SELECT count(*) FROM exportd.delivery WHERE job_id = $1", running) == 1
+    assert await daemon.stop() == 0
+    assert not daemon.heard("reloaded")
+    for each in (old, new):
+        Bucket.of(each).assert_whole()
+    await site.assert_clean(old, new)
+
+
+async def test_a_bad_file_changes_nothing_and_every_problem_is_told_with_its_line(site: Site, shop: Shop) -> None:
+    lake = site.destination()
+    site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
+    good = site.config.read_text(encoding="utf-8")
+    daemon = await site.start()
+    await site.succeeded(shop.connection, await site.first_job(shop.connection))
+
+    bad = good.replace("poll_interval_s = 1\n", 'poll_intervall_s = 1\nhorizon_hours = "long"\n')
+    problems = await refused(site, daemon, bad.replace('destinations = ["lake"]', 'destinations = ["laek"]'))
+    lines = bad.splitlines()
+    for key, words in (("poll_intervall_s", "poll_interval_s"), ("horizon_hours", "number"), ("destinations", "lake")):
+        line = next(number for number, text in enumerate(lines, start=1) if text.startswith(key))
+        assert any(each.startswith(f"{site.config}:{line}: ") and words in each for each in problems), problems
+    assert len(problems) == 3
+
+    # An editor that is saving in place.
+    half = good[: good.index("poll_interval_s") + 4]
+    (problem,) = await refused(site, daemon, half, times=2)
+    assert problem.startswith(f"{site.config}:{half.count(chr(10)) + 1}: is not valid TOML")
+
+    # The catalog against the database, and a group that the machine does not have.
+    site.catalog.write_text(CATALOG.replace("public.orders", "public.ordres"), encoding="utf-8")
+    (problem,) = await refused(site, daemon, good, times=3)
+    assert "public.ordres" in problem
+    site.catalog.write_text(CATALOG, encoding="utf-8")
+    (problem,) = await refused(
+        site, daemon, good.replace("[control]", '[control]\nadmins = ["no-such-group"]'), times=4
+    )
+    assert "no-such-group" in problem
+
+    # It goes on, with what it had.
+    await site.succeeded(shop.connection, await site.fire())
+    site.config.write_text(good, encoding="utf-8")
+    daemon.signal(signal.SIGHUP)
+    event = await daemon.said("reloaded")
+    assert [event[kind] for kind in ("added", "removed", "changed", "needs_restart")] == [[], [], [], []]
+    assert await daemon.stop() == 0
+    await site.assert_clean(lake)
+
+
+async def test_the_command_says_what_changes_and_its_exit_code_says_whether_it_did(site: Site, shop: Shop) -> None:
+    lake = site.destination()
+    sections: dict[str, Any] = {"destination": [destination("lake", lake)], "schedule": [schedule()]}
+    site.configure(CATALOG, sections)
+    nobody = await site.quickly("reload")
+    assert nobody.returncode == 3
+    assert f"No daemon listens at {site.folder / 'control.sock'}" in nobody.stderr
+
+    daemon = await site.start()
+    await site.succeeded(shop.connection, await site.first_job(shop.connection))
+    same = await site.quickly("reload")
+    assert (same.returncode, same.stdout) == (0, "The file says what the daemon does already.\n")
+
+    site.configure(
+        CATALOG,
+        {
+            **sections,
+            "schedule": [schedule(), schedule("more")],
+            "spool": {"directory": "other", "retention_hours": 5},
+        },
+    )
+    dry = await site.quickly("reload", "--dry-run", "--json")
+    assert dry.returncode == 0, dry.stderr
+    answer = json.loads(dry.stdout)
+    assert answer["dryRun"] is True
+    assert [each["subject"] for each in answer["added"]] == ["schedule more of org-1"]
+    assert [each["subject"] for each in answer["changed"]] == ["spool.retention_hours"]
+    assert [each["subject"] for each in answer["needsRestart"]] == ["spool.directory"]
+    assert await shop.connection.fetchval("SELECT count(*) FROM exportd.schedule") == 1
+    done = await site.exportd("reload")
+    assert done.returncode == 0, done.stderr
+    assert "spool.directory: changed, but needs a restart" in done.stdout
+    event = await daemon.said("reloaded", added=["schedule more of org-1"])
+    assert subjects(event, "needs_restart") == ["spool.directory"]
+    await site.succeeded(shop.connection, await site.first_job(shop.connection, "more"))
+    assert not (site.folder / "other").exists()
+
+    socket = site.folder / "control.sock"
+    site.config.write_text("[limits]\njobs = 0\n[limitz]\n", encoding="utf-8")
+    bad = await site.quickly("reload", "--socket", str(socket))
+    assert bad.returncode == 2
+    told = [line.removeprefix("exportd: ") for line in bad.stderr.splitlines()]
+    # The example of a DSN in a sentence has its password masked in the log.
+    assert [mask_secrets(each) for each in told] == (await daemon.said("reload refused"))["problems"]
+    assert len(told) == 3  # also: where is the database?
+    assert await daemon.stop() == 0
+    await site.assert_clean(lake)
+
+
+async def test_reloads_come_one_after_the_other_and_none_when_the_daemon_leaves(site: Site, shop: Shop) -> None:
+    lake = site.destination()
+    connection, keeper = shop.connection, await site.database.connect()
+    await connection.execute(gate.INSTALL)
+
+    def write(*codes: str) -> None:
+        schedules = [schedule(), *(schedule(each, entities=["COUNTRIES"]) for each in codes)]
+        site.configure(GATED_CATALOG, {"destination": [destination("lake", lake)], "schedule": schedules})
+
+    write()
+    daemon = await site.start()
+    await site.succeeded(connection, await site.first_job(connection))
+
+    def ask() -> int:
+        with bare(site.folder / "control.sock") as http:
+            return http.post("/v1/reload").status_code
+
+    rounds = 3
+    for number in range(rounds):
+        # The file is replaced while reloads read it: each reads it whole, once.
+        write(*(f"extra-{each}" for each in range(number + 1)))
+        assert await asyncio.gather(*(asyncio.to_thread(ask) for _ in range(4))) == [200] * 4
+    codes = await connection.fetch("SELECT code FROM exportd.schedule WHERE deleted_at IS NULL ORDER BY code")
+    assert [row["code"] for row in codes] == [*(f"extra-{each}" for each in range(rounds)), "often"]
+    assert sum(len(each["added"]) for each in daemon.heard("reloaded")) == rounds
+    for number in range(rounds):
+        await site.succeeded(connection, await site.first_job(connection, f"extra-{number}"))
+
+    await connection.execute("UPDATE public.accounts SET name = 'at the gate' WHERE id = 7")
+    async with gate.closed(keeper) as closed:
+        job = await site.fire()
+        await closed.reached()
+        daemon.signal(signal.SIGTERM)
+        await daemon.said("stopping")
+        late = await site.quickly("reload")
+        assert late.returncode == 3
+        assert "The daemon is leaving" in late.stderr
+    await site.succeeded(connection, job)
+    assert await daemon.ended() == 0
+    await site.assert_clean(lake)
+
+
+async def test_another_password_of_the_same_database(site: Site, shop: Shop) -> None:
+    """The role's password changes; connections that are made from the reload on have the new one."""
+    site.configure(CATALOG, {"schedule": [schedule(destinations=[])]})
+    daemon = await site.start()
+    await site.succeeded(shop.connection, await site.first_job(shop.connection))
+    await shop.connection.execute("CREATE ROLE deputy LOGIN SUPERUSER PASSWORD 'second'")
+    text = site.config.read_text(encoding="utf-8")
+    dsn = site.dsn
+    scheme, _, rest = dsn.partition("://")
+    site.config.write_text(
+        text.replace(json.dumps(dsn), json.dumps(f"{scheme}://deputy:second@{rest.rpartition('@')[2]}")),
+        encoding="utf-8",
+    )
+    daemon.signal(signal.SIGHUP)
+    event = await daemon.said("reloaded")
+    assert subjects(event, "changed") == ["database.dsn"]
+    await site.succeeded(shop.connection, await site.fire())
+    assert await shop.connection.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = 'deputy' AND application_name LIKE 'exportd%'"
+    )
+    assert "second" not in daemon.text
+    assert await daemon.stop() == 0
+    await shop.connection.execute("DROP ROLE deputy")

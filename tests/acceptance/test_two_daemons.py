@@ -1,0 +1,105 @@
+"""Two daemons on one database: they share the work, and either may die at any time."""
+
+import shutil
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from tests.acceptance import gate
+from tests.acceptance.bucket import Bucket
+from tests.acceptance.declarations import destination, schedule
+from tests.acceptance.shop import CATALOG, GATED_CATALOG, Shop
+from tests.fixtures.daemon import Daemon, Site, until
+
+CODES = ("often", "second", "third", "fourth")
+
+
+def twin_of(site: Site, folder: Path) -> Site:
+    """Another daemon's site with the same configuration: its spool and its socket are its own."""
+    folder.mkdir()
+    for each in (site.config, site.catalog):
+        shutil.copy(each, folder / each.name)
+    return Site(folder, site.database, site.dsn)
+
+
+async def started(daemon: Daemon, jobs: list[UUID]) -> str:
+    """Wait until a daemon has begun one of the jobs; which one."""
+
+    async def look() -> str | None:
+        ids = [str(each["job_id"]) for each in daemon.heard("job started")]
+        return next((each for each in ids if UUID(each) in jobs), None)
+
+    return await until(look, what=f"a job of\n{daemon.text}")
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+async def test_both_work_and_when_one_is_killed_the_other_finishes(
+    site: Site, shop: Shop, tmp_path: Path, killed: int
+) -> None:
+    lake = site.destination()
+    site.configure(
+        GATED_CATALOG,
+        {
+            "destination": [destination("lake", lake)],
+            "schedule": [schedule(each) for each in CODES],
+            "limits": {"jobs": 1},
+        },
+    )
+    twin = twin_of(site, tmp_path / "twin")
+    connection, keeper = shop.connection, await site.database.connect()
+    await connection.execute(gate.INSTALL)
+    try:
+        # They start at the same moment: each schedule fires once for all that.
+        daemons = [site.fork(), twin.fork()]
+        for each in daemons:
+            await each.said("daemon ready")
+        for code in CODES:
+            await site.succeeded(connection, await site.first_job(connection, code))
+        assert await connection.fetchval("SELECT count(*) FROM exportd.job") == len(CODES)
+        assert sum(len(each.heard("schedule fired")) for each in daemons) == len(CODES)
+
+        await shop.change()
+        await connection.execute("UPDATE public.accounts SET name = 'at the gate' WHERE id = 7")
+        async with gate.closed(keeper) as closed:
+            jobs = [await site.fire(code) for code in CODES]
+            held = [await started(each, jobs) for each in daemons]
+            await closed.reached()
+            await daemons[killed].kill()
+        survivor, pid = daemons[1 - killed], daemons[killed].process.pid
+        # The end of the dead one's lease, which is not waited for here.
+        ended = await connection.execute(
+            "UPDATE exportd.job SET lease_until = clock_timestamp()"
+            " WHERE state = 'RUNNING' AND lease_holder LIKE '%:' || $1::text",
+            str(pid),
+        )
+        assert ended == "UPDATE 1"
+        for job in jobs:
+            await site.succeeded(connection, job)
+        assert survivor.heard("job started", job_id=held[killed])
+        delivered = await connection.fetch("SELECT job_id FROM exportd.delivery")
+        assert len({row["job_id"] for row in delivered}) == len(delivered) == 2 * len(CODES)
+        Bucket.of(lake).assert_whole()
+        assert await survivor.stop() == 0
+    finally:
+        twin.close()
+    await site.assert_clean(lake)
+
+
+async def test_two_daemons_at_one_socket_are_refused(site: Site, shop: Shop, tmp_path: Path) -> None:
+    site.configure(CATALOG, {"schedule": [schedule(destinations=[])]})
+    first = await site.start()
+    twin = twin_of(site, tmp_path / "twin")
+    text = twin.config.read_text(encoding="utf-8")
+    twin.config.write_text(text.replace('"control.sock"', f'"{site.folder / "control.sock"}"'), encoding="utf-8")
+    try:
+        second = twin.fork()
+        assert await second.ended() == 1
+        sentences = [line for line in second.text.splitlines() if line.startswith("exportd: ")]
+        assert len(sentences) == 1
+        assert sentences[0].startswith(f"exportd: Another daemon listens at {site.folder / 'control.sock'}.")
+    finally:
+        twin.close()
+    await site.succeeded(shop.connection, await site.first_job(shop.connection))
+    assert await first.stop() == 0
+    await site.assert_clean()

@@ -1,0 +1,324 @@
+"""The daemon's own verbs: pause, run, cancel, retry, refresh; status, live progress, capture and log level."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import anyio
+import httpx
+import pytest
+
+from exportd.control.access import Access, Identity, Role
+from exportd.control.job_watcher import MOST_LISTENERS
+from exportd.jobs.job_table import JobTable
+from exportd.model.entity import EntityCode
+from exportd.model.job import JobProgress, Lease
+from exportd.model.reason import Reason
+from tests.integration.control.bodies import bucket, schedule
+from tests.integration.control.room import ACME, BROKEN, SPOOL, Room, path
+
+VERBS = (
+    ("GET", "/v1/status", "reader"),
+    ("GET", "/v1/pause", "reader"),
+    ("GET", "/v1/events", "reader"),
+    ("GET", "/v1/capture", "reader"),
+    ("GET", "/v1/log-level", "reader"),
+    ("POST", "/v1/pause", "operator"),
+    ("POST", "/v1/resume", "operator"),
+    ("POST", "/v1/schedules/{id}/pause", "operator"),
+    ("POST", "/v1/schedules/{id}/resume", "operator"),
+    ("POST", "/v1/schedules/{id}/run", "operator"),
+    ("POST", "/v1/schedules/{id}/refresh", "operator"),
+    ("POST", "/v1/destinations/{id}/pause", "operator"),
+    ("POST", "/v1/destinations/{id}/resume", "operator"),
+    ("GET", "/v1/jobs/{id}/events", "reader"),
+    ("POST", "/v1/jobs/{id}/cancel", "operator"),
+    ("POST", "/v1/jobs/{id}/retry", "operator"),
+    ("POST", "/v1/capture/install", "operator"),
+    ("POST", "/v1/capture/uninstall", "admin"),
+    ("PUT", "/v1/log-level", "admin"),
+    ("POST", "/v1/reload", "admin"),
+)
+BODIES: dict[str, Any] = {
+    "/v1/schedules/{id}/refresh": {"entity": "ACCOUNTS"},
+    "/v1/capture/install": {"dryRun": True},
+    "/v1/capture/uninstall": {"dryRun": True},
+    "/v1/log-level": {"level": "info"},
+}
+
+
+async def make_schedule(api: Room, **others: Any) -> str:
+    return str((await api.http.post(path(ACME, "schedules"), json=schedule(**others))).json()["id"])
+
+
+async def claim(api: Room) -> Lease | None:
+    return await JobTable(api.pool).claim(holder="test", lease_s=60, spool_id=SPOOL, attempt_limit=5)
+
+
+async def claimed(api: Room) -> Lease:
+    lease = await claim(api)
+    assert lease is not None
+    return lease
+
+
+class TestWhoMayDoWhat:
+    async def test_the_table_has_every_verb(self, api: Room) -> None:
+        document = (await api.http.get("/openapi.json")).json()
+        found = {
+            (method.upper(), url)
+            for url, operations in document["paths"].items()
+            for method in operations
+            if url.startswith("/v1/") and not url.startswith("/v1/clients")
+        }
+        assert found == {(method, url) for method, url, _ in VERBS}
+
+    async def test_programs_of_an_organization_are_refused_everywhere(self, api: Room) -> None:
+        headers = await api.bearer()
+        for method, url, _ in VERBS:
+            answer = await api.tcp.request(method, url.format(id=uuid4()), json=BODIES.get(url), headers=headers)
+            assert (answer.status_code, "users of its own machine" in answer.json()["message"]) == (403, True), url
+
+    @pytest.mark.parametrize("role", [Role.READER, Role.OPERATOR])
+    async def test_a_role_does_what_is_its_own(self, api: Room, role: Role, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Access, "identity", lambda _access, peer: Identity(f"unix:{peer.uid}", role, None))
+        for method, url, needed in VERBS:
+            if url == "/v1/events":
+                continue  # it does not end
+            answer = await api.http.request(method, url.format(id=uuid4()), json=BODIES.get(url))
+            assert (answer.status_code != 403) == (Role[needed.upper()] <= role), url
+
+
+class TestPause:
+    async def test_of_all_daemons_is_kept_and_shown(self, api: Room) -> None:
+        schedule_id = await make_schedule(api)
+        paused = (await api.http.post("/v1/pause")).json()
+        assert paused["paused"] is True
+        assert (await api.http.get("/v1/pause")).json() == paused
+        assert (await api.http.get("/v1/status")).json()["paused"] == {"since": paused["since"], "by": paused["by"]}
+        await api.http.post(f"/v1/schedules/{schedule_id}/run")
+        assert await claim(api) is None
+        assert (await api.http.post("/v1/resume")).json() == {"paused": False}
+        assert await claim(api) is not None
+        assert [action for _, action in await api.audit()][1:] == ["daemon paused", "schedule run", "daemon resumed"]
+
+    async def test_of_a_schedule_keeps_it_from_firing_but_not_from_being_run(self, api: Room) -> None:
+        schedule_id = await make_schedule(api)
+        assert (await api.http.post(f"/v1/schedules/{schedule_id}/pause")).status_code == 200
+        (found,) = await api.schedules.all()
+        now = api.using.clock.now()
+        assert await api.schedules.fire(found, due_at=now, next_due_at=now + timedelta(days=1), now=now) is None
+        assert (await api.http.get("/v1/status")).json()["wheel"] == {"schedules": 1, "paused": 1}
+        job = (await api.http.post(f"/v1/schedules/{schedule_id}/run")).json()["jobId"]
+        await JobTable(api.pool).fail(await claimed(api), reason=Reason.SPOOL_FULL, message="Full.")
+        await api.http.post(f"/v1/schedules/{schedule_id}/resume")
+        again = await api.schedules.fire(found, due_at=now, next_due_at=now + timedelta(days=1), now=now)
+        assert again not in {None, UUID(job)}
+
+    async def test_of_a_destination_lets_its_jobs_wait(self, api: Room) -> None:
+        lake = (await api.http.post(path(ACME, "destinations"), json=bucket())).json()["id"]
+        first = await make_schedule(api, destinationIds=[lake])
+        second = await make_schedule(api, code="other")
+        assert (await api.http.post(f"/v1/destinations/{lake}/pause")).status_code == 200
+        for each in (first, second):
+            assert (await api.http.post(f"/v1/schedules/{each}/run")).status_code == 200
+        assert (await claimed(api)).job.schedule_code == "other"
+        assert await claim(api) is None
+        assert (await api.http.post(f"/v1/destinations/{lake}/resume")).status_code == 200
+        assert (await claimed(api)).job.schedule_code == "nightly"
+
+    async def test_of_what_there_is_not_is_404(self, api: Room) -> None:
+        for kind in ("schedules", "destinations"):
+            for verb in ("pause", "resume"):
+                for wrong in (str(uuid4()), "nightly"):
+                    answer = await api.http.post(f"/v1/{kind}/{wrong}/{verb}")
+                    assert (answer.status_code, wrong in answer.json()["message"]) == (404, True)
+
+
+class TestJobs:
+    async def test_a_second_run_waits_for_the_first(self, api: Room) -> None:
+        schedule_id = await make_schedule(api)
+        job = (await api.http.post(f"/v1/schedules/{schedule_id}/run")).json()["jobId"]
+        answer = await api.http.post(f"/v1/schedules/{schedule_id}/run")
+        assert (answer.status_code, job in answer.json()["message"]) == (409, True)
+        assert answer.headers["x-should-retry"] == "false"
+
+    async def test_cancelled_and_retried(self, api: Room) -> None:
+        schedule_id = await make_schedule(api)
+        job = (await api.http.post(f"/v1/schedules/{schedule_id}/run")).json()["jobId"]
+        assert (await api.http.post(f"/v1/jobs/{job}/retry")).status_code == 409
+        assert (await api.http.post(f"/v1/jobs/{job}/cancel")).json() == {"jobId": job, "status": "FAILED"}
+        assert (await api.http.post(f"/v1/jobs/{job}/cancel")).status_code == 409
+        again = (await api.http.post(f"/v1/jobs/{job}/retry")).json()["jobId"]
+        lease = await claimed(api)
+        assert (str(lease.job.id), str(lease.job.schedule_id)) == (again, schedule_id)
+        assert (await api.http.post(f"/v1/jobs/{again}/cancel")).json()["status"] == "RUNNING"
+        assert [action for _, action in await api.audit()][1:] == [
+            "schedule run",
+            "job cancelled",
+            "job retried",
+            "job cancelled",
+        ]
+
+    async def test_an_export_without_a_schedule_is_retried_as_one(self, api: Room) -> None:
+        body = {"sourceType": "OPERATIONAL", "operationalDataTypes": ["PLANS"]}
+        job = (await api.http.post(path(ACME, "adhoc"), json=body)).json()["jobId"]
+        await api.http.post(f"/v1/jobs/{job}/cancel")
+        again = (await api.http.post(f"/v1/jobs/{job}/retry")).json()["jobId"]
+        lease = await claimed(api)
+        assert (str(lease.job.id), lease.job.schedule_id, lease.job.entities) == (again, None, ("PLANS",))
+
+
+class TestRefresh:
+    async def test_is_kept_for_the_next_run_or_done_at_once(self, api: Room) -> None:
+        schedule_id = await make_schedule(api)
+        url = f"/v1/schedules/{schedule_id}/refresh"
+        assert (await api.http.post(url, json={"entity": "BILLS"})).json() == {"entity": "BILLS"}
+        assert await claim(api) is None
+        at_once = (await api.http.post(url, json={"entity": "ACCOUNTS", "now": True})).json()
+        lease = await claimed(api)
+        assert str(lease.job.id) == at_once["jobId"]
+        assert lease.job.schedule_id is not None
+        assert await JobTable(api.pool).refresh_requests(lease.job.schedule_id) == ("ACCOUNTS", "BILLS")
+
+    async def test_of_what_is_not_exported_is_refused(self, api: Room) -> None:
+        url = f"/v1/schedules/{await make_schedule(api)}/refresh"
+        for entity, status in (("METERS", 404), ("METRES", 400), ("", 400)):
+            answer = await api.http.post(url, json={"entity": entity})
+            assert answer.status_code == status, answer.text
+
+    async def test_that_cannot_be_at_once_asks_for_nothing(self, api: Room) -> None:
+        schedule_id = await make_schedule(api)
+        await api.http.post(f"/v1/schedules/{schedule_id}/run")
+        answer = await api.http.post(f"/v1/schedules/{schedule_id}/refresh", json={"entity": "BILLS", "now": True})
+        assert answer.status_code == 409
+        assert await api.pool.fetch("SELECT * FROM exportd.refresh_request") == []
+
+
+async def test_status_shows_what_waits_what_runs_and_how_destinations_are(api: Room) -> None:
+    lake = (await api.http.post(path(ACME, "destinations"), json=bucket(BROKEN))).json()["id"]
+    for code in ("first", "second"):
+        schedule_id = await make_schedule(api, code=code, destinationIds=[lake])
+        await api.http.post(f"/v1/schedules/{schedule_id}/run")
+    failed = await claimed(api)
+    await JobTable(api.pool).fail(failed, reason=Reason.DESTINATION_REFUSED, message="No.")
+    await api.http.post(f"/v1/schedules/{failed.job.schedule_id}/run")
+    running = await claimed(api)
+    status = (await api.http.get("/v1/status")).json()
+    assert {key: status["queue"][key] for key in ("pending", "running")} == {"pending": 1, "running": 1}
+    assert status["queue"]["oldestWaiting"] is not None
+    assert [(each["jobId"], each["phase"], each["attempt"]) for each in status["leases"]] == [
+        (str(running.job.id), "EXTRACTING", 1)
+    ]
+    assert status["wheel"]["nextDue"] is not None
+    (destination,) = status["destinations"]
+    assert (destination["code"], destination["condition"]) == (BROKEN, "open")
+    assert (destination["lastFailure"]["reason"], destination["lastFailure"]["message"]) == (
+        "DESTINATION_REFUSED",
+        "No.",
+    )
+    assert status["services"]["ticker"]["running"] is True
+
+
+class TestLiveProgress:
+    async def test_of_a_job_ends_with_it(self, api: Room) -> None:
+        schedule_id = await make_schedule(api)
+        job = (await api.http.post(f"/v1/schedules/{schedule_id}/run")).json()["jobId"]
+        table, lease = JobTable(api.pool), await claimed(api)
+        progress = JobProgress()
+        progress.of(EntityCode("BILLS")).rows = 7
+        seen = []
+        async with api.http.stream("GET", f"/v1/jobs/{job}/events") as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            async for name, data in events(answer):
+                seen.append(name)
+                assert data["jobId"] == job
+                if seen == ["phase"]:
+                    await table.heartbeat(lease, progress, lease_s=60)
+                elif name == "progress":
+                    assert data["entities"]["BILLS"]["rows"] == 7
+                    await table.fail(lease, reason=Reason.CANCELLED, message="Cancelled.")
+                elif name == "end":
+                    assert (data["state"], data["reason"]) == ("FAILED", "CANCELLED")
+        assert seen == ["phase", "progress", "end"]
+
+    async def test_of_all_jobs_ends_with_the_daemon(self, api: Room) -> None:
+        await api.http.post(f"/v1/schedules/{await make_schedule(api)}/run")
+        await claimed(api)
+        async with api.http.stream("GET", "/v1/events") as answer:
+            found = events(answer)
+            assert (await anext(found))[0] == "phase"
+            api.using.watcher.leave()
+            assert [each async for each in found] == []
+
+    async def test_is_for_so_many_listeners_and_their_places_become_free(self, api: Room) -> None:
+        await api.http.post(f"/v1/schedules/{await make_schedule(api)}/run")
+        await claimed(api)
+        async with AsyncExitStack() as stack:
+            streams = [
+                events(await stack.enter_async_context(api.http.stream("GET", "/v1/events")))
+                for _ in range(MOST_LISTENERS)
+            ]
+            for each in streams:
+                assert (await anext(each))[0] == "phase"
+            refused = await api.http.get("/v1/events")
+            assert (refused.status_code, "Try again later" in refused.json()["message"]) == (503, True)
+
+        with anyio.fail_after(10):
+            while api.using.watcher.is_full:
+                await anyio.wait_all_tasks_blocked()
+
+    async def test_of_an_unknown_job_is_404(self, api: Room) -> None:
+        assert (await api.http.get(f"/v1/jobs/{uuid4()}/events")).status_code == 404
+
+
+async def events(answer: httpx.Response) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    """Names and data of server-sent events."""
+    name = ""
+    async for line in answer.aiter_lines():
+        key, _, value = line.partition(": ")
+        if key == "event":
+            name = value
+        elif key == "data":
+            yield name, json.loads(value)
+
+
+class TestCapture:
+    async def test_is_shown_installed_and_taken_away(self, api: Room) -> None:
+        await api.pool.execute("CREATE TABLE public.things (id integer PRIMARY KEY)")
+
+        async def whole() -> bool:
+            (shown,) = (await api.http.get("/v1/capture")).json()["data"]
+            assert shown["entity"] == "THINGS"
+            return bool(shown["whole"])
+
+        tried = (await api.http.post("/v1/capture/install", json={"dryRun": True})).json()["data"][0]
+        assert (tried["whole"], any(" TRIGGER " in each for each in tried["statements"])) == (False, True)
+        assert not await whole()
+        assert (await api.http.post("/v1/capture/install", json={})).json()["data"][0]["whole"] is True
+        assert await whole()
+        tried = (await api.http.post("/v1/capture/uninstall", json={"dryRun": True})).json()
+        assert (tried["removed"], any("DROP TABLE" in each for each in tried["statements"])) == ([], True)
+        assert await whole()
+        removed = (await api.http.post("/v1/capture/uninstall", json={"entities": ["THINGS"]})).json()
+        assert removed == {"removed": ["log_things"], "statements": tried["statements"]}
+        assert not await whole()
+        assert [action for _, action in await api.audit()] == ["capture installed", "capture uninstalled"]
+
+    async def test_of_a_table_that_is_not_there_is_a_sentence(self, api: Room) -> None:
+        answer = await api.http.post("/v1/capture/install", json={})
+        assert (answer.status_code, "public.things does not exist" in answer.json()["message"]) == (409, True)
+
+    async def test_of_an_unknown_entity_is_refused(self, api: Room) -> None:
+        answer = await api.http.post("/v1/capture/install", json={"entities": ["THING"]})
+        assert (answer.status_code, "did you mean THINGS?" in answer.json()["message"]) == (400, True)
+
+
+@pytest.mark.usefixtures("log_level_kept")
+async def test_the_log_level_is_set_at_run_time(api: Room) -> None:
+    assert (await api.http.put("/v1/log-level", json={"level": "error"})).json() == {"level": "error"}
+    assert (await api.http.get("/v1/log-level")).json() == {"level": "error"}
+    assert (await api.http.put("/v1/log-level", json={"level": "loud"})).status_code == 400
+    assert [action for _, action in await api.audit()] == ["log level set"]

@@ -1,0 +1,114 @@
+"""The metrics are those of the documentation, and the alerts speak of no others."""
+
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from exportd.telemetry.loop_delay_sampler import LoopDelaySampler
+from exportd.telemetry.metrics import MetricDescription, Metrics
+from exportd.telemetry.process_memory import resident_bytes
+
+ROOT = Path(__file__).parents[3]
+DOCUMENT = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+RUNBOOK = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
+# It has no types of its own.
+yaml: Any = import_module("yaml")
+RULES = yaml.safe_load((ROOT / "config" / "prometheus-rules.yml").read_text(encoding="utf-8"))
+ALERTS: list[dict[str, Any]] = [rule for group in RULES["groups"] for rule in group["rules"]]
+
+_PROMETHEUS_OWN = {"up": {"job", "instance"}}
+
+
+def documented() -> list[MetricDescription]:
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) ?\| (.*) \|$", DOCUMENT, re.MULTILINE)
+    return [
+        MetricDescription(name, kind, tuple(re.findall(r"`(\w+)`", labels)), text) for name, kind, labels, text in rows
+    ]
+
+
+def series() -> dict[str, set[str]]:
+    """Every series that can be asked for, with its labels."""
+    found = dict(_PROMETHEUS_OWN)
+    for each in Metrics().descriptions:
+        labels = {*each.labels, "instance", "job"}
+        if each.kind == "histogram":
+            found |= {f"{each.name}_bucket": labels | {"le"}, f"{each.name}_sum": labels, f"{each.name}_count": labels}
+        else:
+            found[each.name] = labels
+    return found
+
+
+def test_the_documentation_lists_the_metrics_and_no_others() -> None:
+    assert documented() == Metrics().descriptions
+
+
+def test_the_descriptions_are_what_the_registry_has() -> None:
+    metrics = Metrics()
+    described = {each.name.removesuffix("_total"): (each.kind, each.meaning) for each in metrics.descriptions}
+    assert {each.name: (each.type, each.documentation) for each in metrics.registry.collect()} == described
+
+
+def test_two_daemons_in_one_process_share_nothing() -> None:
+    one, other = Metrics(), Metrics()
+    one.retries.inc()
+    assert other.registry.get_sample_value("exportd_job_retries_total") == 0
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda each: str(each["alert"]))
+def test_an_alert_names_what_there_is(alert: dict[str, Any]) -> None:
+    expression = re.sub(r'"[^"]*"|\[\w+\]', "", alert["expr"])
+    selectors = re.findall(r"\b([a-z]\w+)(?:\{([\w=,]*)\})?(?!\w*\()", expression)
+    assert selectors
+    for name, matchers in selectors:
+        assert name in series()
+        told = re.findall(r"\$labels\.(\w+)", alert["annotations"]["summary"])
+        assert {*re.findall(r"(\w+)=", matchers), *told} <= series()[name]
+    assert alert["labels"]["severity"] in {"warning", "critical"}
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda each: str(each["alert"]))
+def test_the_runbook_says_what_to_do_about_an_alert(alert: dict[str, Any]) -> None:
+    assert re.search(rf"^\| `{alert['alert']}` \|", RUNBOOK, re.MULTILINE)
+
+
+def test_the_runbook_knows_no_alert_that_is_gone() -> None:
+    assert set(re.findall(r"^\| `(Exportd\w+)` \|", RUNBOOK, re.MULTILINE)) == {each["alert"] for each in ALERTS}
+
+
+def test_what_is_not_known_any_more_is_not_told() -> None:
+    metrics = Metrics()
+    metrics.database_up.set(1)
+    metrics.freshness.labels("acme", "hourly", "lake").set(5)
+    metrics.oldest_transaction.set(7)
+    metrics.forget_database()
+    lines = metrics.text().decode()
+    assert "exportd_database_up 0.0" in lines
+    assert "exportd_oldest_transaction_seconds NaN" in lines
+    assert "acme" not in lines
+    assert {each.name for each in text_string_to_metric_families(lines)} >= {"exportd_database_up", "exportd_jobs"}
+
+
+async def test_a_late_event_loop_shows() -> None:
+    metrics = Metrics()
+    async with anyio.create_task_group() as services:
+        services.start_soon(LoopDelaySampler(metrics.loop_delay).run)
+        await anyio.wait_all_tasks_blocked()
+        until = anyio.current_time() + 0.5
+        while anyio.current_time() < until:
+            pass
+        while not metrics.registry.get_sample_value("exportd_event_loop_delay_seconds_count"):
+            await anyio.lowlevel.checkpoint()
+        services.cancel_scope.cancel()
+    delay_s = metrics.registry.get_sample_value("exportd_event_loop_delay_seconds_sum")
+    assert delay_s is not None
+    assert 0.2 < delay_s < 5
+
+
+def test_the_process_has_some_memory() -> None:
+    assert 10_000_000 < resident_bytes() < 10_000_000_000
