@@ -79,7 +79,8 @@ async def _destination_problems(settings: Settings, database: Connector) -> Asyn
         for left in result.left_over:
             print_line(f"       left over: {left}")
         if result.lacking:
-            print_line(f"       `exportd destination check {declared.code}` says what to grant")
+            command = f"exportd destination check {declared.code} --organization {declared.organization}"
+            print_line(f"       `{command}` says what to grant")
 
 
 async def _database_problems(database: Connector, connection: Connection, catalog: Catalog) -> AsyncIterator[str]:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.declarations import destination, s3_destination
-from tests.acceptance.lakes import S3Lake
+from tests.acceptance.declarations import destination, gcs_destination, s3_destination
+from tests.acceptance.lakes import GcsLake, S3Lake
 from tests.acceptance.shop import CATALOG, ORGANIZATION, Shop
 from tests.fixtures.control import official
 from tests.fixtures.daemon import Site, files_in
 from tests.fixtures.fault_proxy import FaultProxy
-from tests.fixtures.faults import Rule, s3_error
+from tests.fixtures.faults import Answer, Rule, s3_error
 from tests.fixtures.moto import MotoServer
 from tests.fixtures.stores import PROFILE, aws_environment
 
@@ -71,15 +71,38 @@ async def test_a_bucket_has_all_that_is_wanted_and_keeps_nothing(site: Site, sho
     assert f"ok     destination lake of {ORGANIZATION}\n" in everything.stdout
 
 
-async def test_a_checksum_that_the_store_does_not_take_is_named(site: Site, shop: Shop, s3_lake: S3Lake) -> None:
+async def test_a_bucket_of_google_that_only_lets_create_keeps_one_probe(
+    site: Site, shop: Shop, gcs_lake: GcsLake
+) -> None:
+    async with FaultProxy(gcs_lake.server.endpoint) as proxy:
+        declared = gcs_destination("lake", gcs_lake, prefix="m3")
+        site.configure(CATALOG, {"destination": [declared], "gcs": {"endpoint": proxy.endpoint}})
+        document = await checked(site, "lake", code=DONE)
+        assert states(document, "THERE") == EVERYTHING - {"LIST_UPLOADS"}
+        assert (document["left_over"], (await gcs_lake.bucket()).objects) == ([], {})
+        refusal = Answer(403, b'{"error": {"code": 403, "message": "denied"}}', {"Content-Type": "application/json"})
+        proxy.add(*(Rule(refusal, method, r"/b/[^/]+/o(/|\?|$)", times=None) for method in ("GET", "DELETE")))
+        document = await checked(site, "lake", code=DONE)
+    assert states(document, "MISSING") == {"LOOK", "READ", "LIST", "DELETE"}
+    (left,), (key,) = document["left_over"], (await gcs_lake.bucket()).objects
+    assert left.startswith(f"the object {key} in ")
+    assert "--role=roles/storage.objectUser" in document["grants"][0]["text"]
+
+
+@pytest.mark.parametrize(
+    ("refused", "setting"), [(1, 'checksum = "PIECES"'), (2, 'checksum = "NONE"'), (3, None)], ids=str
+)
+async def test_a_checksum_that_the_store_does_not_take_is_named(
+    site: Site, shop: Shop, s3_lake: S3Lake, refused: int, setting: str | None
+) -> None:
     async with FaultProxy(s3_lake.account.endpoint) as proxy:
         declared = s3_destination("lake", s3_lake, endpoint=proxy.endpoint)
         site.configure(CATALOG, {"destination": [declared]})
         refusal = s3_error(400, "InvalidRequest", "Unknown checksum type.")
-        # The first that is completed is so as it is declared.
-        proxy.add(Rule(refusal, "POST", r"\?uploadId=", times=1))
+        # The first that is completed is so as it is declared, then come the weaker checksums.
+        proxy.add(Rule(refusal, "POST", r"\?uploadId=", times=refused))
         document = await checked(site, "lake", code=FAILED)
-    assert document["setting"] == 'checksum = "PIECES"'
+    assert document["setting"] == setting
     assert states(document, "MISSING") == {"UPLOAD"}
     assert states(document, "THERE") == EVERYTHING - {"UPLOAD"}
     assert (await s3_lake.bucket()).objects == {}

@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncIterator
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from exportd.destination_checks.finding import CheckResult, State, Verdict
@@ -121,6 +123,18 @@ async def test_who_may_not_see_that_an_object_is_not_there_lacks_the_right_to_li
     """As S3 and Google have it: 403 instead of 404 where listing is not granted, or only with a prefix."""
     result = await probed(FaultyStore(MemoryStore(), [Fault("head", call=2, error=refused())]))
     assert result.lacking == (Permission.LIST,)
+
+
+@pytest.mark.parametrize("method", PERMISSIONS)
+async def test_who_is_interrupted_leaves_nothing(method: Method) -> None:
+    inner, never = MemoryStore(), anyio.Event()
+    store = FaultyStore(inner, [Fault(method, hold=never)])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(probed, store)
+        while not store.count(method):
+            await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    assert (inner.objects, await uploads_in(inner)) == ({}, [])
 
 
 class _Forgetful(MemoryStore):
