@@ -70,6 +70,17 @@ class DestinationOpener:
             loader_kit=tuple(DialectName(each) for each in declared.loader_kit),
         )
 
+    async def own_identity(self, declared: S3Destination) -> str:
+        """The ARN that the daemon's own credentials have, which a role's trust policy names.
+
+        Raises TransientError or PermanentError.
+        """
+        from exportd.stores.s3_errors import translated
+
+        access = self._s3_access(declared)
+        with translated(f"STS at {access.sts_endpoint}" if access.sts_endpoint else "STS", doing="asking who we are"):
+            return await self._s3().own_identity(access)
+
     def _store(self, declared: DestinationSettings) -> Store:
         match declared:
             case DirectoryDestination():
@@ -80,27 +91,34 @@ class DestinationOpener:
                 return self._gcs_store(declared)
 
     def _s3_store(self, declared: S3Destination) -> Store:
-        from exportd.stores.s3_connector import S3Connector
         from exportd.stores.s3_store import S3Options, S3Store, piece_bytes_for
 
-        shared = self._settings.s3
-        if self._s3_connector is None:
-            self._s3_connector = S3Connector()
         return S3Store(
             declared.bucket,
-            S3Access(
-                region=declared.region or shared.region,
-                endpoint=declared.endpoint or shared.endpoint,
-                sts_endpoint=shared.sts_endpoint,
-                profile=declared.profile or shared.profile,
-                role_arn=declared.role_arn,
-                external_id=declared.external_id or declared.organization,
-                ca_file=shared.ca_file,
-            ),
-            self._s3_connector,
+            self._s3_access(declared),
+            self._s3(),
             options=S3Options(declared.checksum, declared.encryption, declared.kms_key),
             piece_bytes=piece_bytes_for(self._settings.limits.part_size),
         )
+
+    def _s3_access(self, declared: S3Destination) -> S3Access:
+        shared = self._settings.s3
+        return S3Access(
+            region=declared.region or shared.region,
+            endpoint=declared.endpoint or shared.endpoint,
+            sts_endpoint=shared.sts_endpoint,
+            profile=declared.profile or shared.profile,
+            role_arn=declared.role_arn,
+            external_id=declared.external_id or declared.organization,
+            ca_file=shared.ca_file,
+        )
+
+    def _s3(self) -> "S3Connector":
+        from exportd.stores.s3_connector import S3Connector
+
+        if self._s3_connector is None:
+            self._s3_connector = S3Connector()
+        return self._s3_connector
 
     def _gcs_store(self, declared: GcsDestination) -> Store:
         from exportd.stores.gcs_store import GcsStore

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from uuid import uuid4
 
 from exportd.loaders.dialect_name import DialectName
 from exportd.model.entity import OrganizationId
@@ -10,7 +9,7 @@ from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from exportd.stores.circuit import Circuit
-from exportd.stores.layout import Layout, ObjectKey, organization_folder
+from exportd.stores.layout import Layout
 from exportd.stores.location import Location
 from exportd.stores.store import Store
 
@@ -29,13 +28,6 @@ class Destination:
     location: Location | None = None
     loader_kit: tuple[DialectName, ...] = ()
     circuit: Circuit = field(default_factory=Circuit)
-
-    async def probe(self) -> None:
-        """Write a small object, look at it and remove it. Raises what the store says when that does not work."""
-        key = ObjectKey(f"{organization_folder(self.organization, self.layout)}_probe/{uuid4()}")
-        await self.store.put(key, b"exportd was here\n")
-        await self.store.head(key)
-        await self.store.delete(key)
 
 
 class Destinations:

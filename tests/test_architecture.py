@@ -24,11 +24,13 @@ LAYERS = (
     ("database", "stores"),
     ("catalog",),  # reads the live tables, so it stands on the database
     STATIONS,
+    ("destination_checks",),
     ("deliveries",),  # what a consumer finds at a destination, and what is done with it
     ("verification", "loaders"),
     ("replay",),  # runs the loaders' statements
     ("destinations",),
     ("destination_opener",),
+    ("destination_checker",),
     ("extractor", "deliverer", "cleaner"),
     ("pipeline",),
     ("control",),
@@ -43,7 +45,7 @@ LAYERS = (
 CONSUMERS = ("deliveries", "verification", "loaders", "replay")
 """The other end of the journey: they know what was delivered, and neither the database nor the daemon."""
 
-PURE_PACKAGES = ("model", "settings", "catalog", "database", "stores", *STATIONS, *CONSUMERS)
+PURE_PACKAGES = ("model", "settings", "catalog", "database", "stores", *STATIONS, *CONSUMERS, "destination_checks")
 """Where a module is pure unless its name says that it does something, or WORLDLY says so."""
 
 DOER = re.compile(r".*(er|or|_table|_store|_server|_process)")

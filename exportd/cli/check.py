@@ -13,16 +13,24 @@ from exportd.cli.configuration import connector, load
 from exportd.cli.failures import Exit
 from exportd.cli.output import print_line
 from exportd.control.access import group_ids
+from exportd.daemon.destination_finder import find_destinations
 from exportd.database.connector import Connection, Connector
 from exportd.database.migrator import pending
+from exportd.destination_checker import DestinationChecker
+from exportd.destination_checks.finding import Verdict
+from exportd.destination_checks.permission import PURPOSES
+from exportd.destination_checks.report import summary
 from exportd.destination_opener import DestinationOpener
+from exportd.model.clock import SystemClock
 from exportd.model.errors import ExportdError, SettingsError
 from exportd.settings.directory_checker import check_directories
 from exportd.settings.schema import Settings
+from exportd.telemetry.logging import leave_it_to_the_command
 
 
 async def check_everything(config: Path) -> int:
     """Print what is right and what is to be fixed; exit code 1 when anything is."""
+    leave_it_to_the_command()
     settings, catalog = load(config)
     print_line(f"ok     configuration {config}, {len(settings.schedule)} schedules, {len(catalog.entities)} entities")
     failed = False
@@ -46,13 +54,33 @@ async def _problems(settings: Settings, catalog: Catalog) -> AsyncIterator[str]:
         group_ids((*control.operators, *control.admins, *([control.group] if control.group else [])))
     except SettingsError as error:
         yield error.sentence
-    for destination in DestinationOpener(settings).open_all():
+    async for sentence in _destination_problems(settings, database):
+        yield sentence
+
+
+async def _destination_problems(settings: Settings, database: Connector) -> AsyncIterator[str]:
+    checker = DestinationChecker(DestinationOpener(settings), SystemClock())
+    known = await find_destinations(settings, database)
+    for sentence in known.problems:
+        yield sentence
+    for each in known.found:
+        declared = each.settings
+        name = f"destination {declared.code} of {declared.organization}"
         try:
-            await destination.probe()
+            result = await checker.check(declared, measures=False)
         except ExportdError as error:
-            yield f"destination {destination.code} of {destination.organization}: {error.sentence}"
-        else:
-            print_line(f"ok     destination {destination.code} of {destination.organization}")
+            yield f"{name}: {error.sentence}"
+            continue
+        if result.verdict is Verdict.GOOD:
+            wanting = ", ".join(PURPOSES[permission].what for permission in result.lacking)
+            print_line(f"ok     {name}{f'; exportd may not: {wanting}' if wanting else ''}")
+        for sentence in summary(result, kind=declared.type):
+            yield f"{name}: {sentence}"
+        for left in result.left_over:
+            print_line(f"       left over: {left}")
+        if result.lacking:
+            command = f"exportd destination check {declared.code} --organization {declared.organization}"
+            print_line(f"       `{command}` says what to grant")
 
 
 async def _database_problems(database: Connector, connection: Connection, catalog: Catalog) -> AsyncIterator[str]:

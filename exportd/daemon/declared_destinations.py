@@ -31,6 +31,11 @@ def declared(settings: Iterable[DestinationSettings]) -> tuple[DestinationDeclar
 
 def open_declared(declaration: DestinationDeclaration, opener: DestinationOpener) -> Destination:
     """A destination that was made through the API. Nothing is touched yet. Raises SettingsError when it cannot be."""
+    return opener.open(settings_of(declaration))
+
+
+def settings_of(declaration: DestinationDeclaration) -> DestinationSettings:
+    """What the configuration would say of it. Raises SettingsError when it could not."""
     document = {**declaration.settings, "organization": declaration.organization, "code": declaration.code}
     try:
         settings: DestinationSettings = _ADAPTER.validate_python(document)
@@ -38,7 +43,7 @@ def open_declared(declaration: DestinationDeclaration, opener: DestinationOpener
         first = error.errors(include_url=False, include_context=False)[0]
         place = ".".join(str(step) for step in first["loc"])
         raise SettingsError.of(first["msg"], where=place) from error
-    return opener.open(settings)
+    return settings
 
 
 def _settings(settings: DestinationSettings) -> Mapping[str, Any]:

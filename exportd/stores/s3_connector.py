@@ -40,6 +40,14 @@ class S3Connector:
         client: S3Client = await _open(session, "s3", access, endpoint=access.endpoint, stack=stack)
         return client
 
+    async def own_identity(self, access: S3Access) -> str:
+        """The ARN of whoever assumes the roles. Raises what the library does."""
+        async with AsyncExitStack() as stack:
+            session = self._own_session(access.profile)
+            client = await _open(session, "sts", access, endpoint=access.sts_endpoint, stack=stack)
+            arn: str = (await client.get_caller_identity())["Arn"]
+        return arn
+
     def _own_session(self, profile: str) -> AioSession:
         """With the credentials of a profile, or of the standard chain."""
         if profile not in self._own_sessions:

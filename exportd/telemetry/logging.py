@@ -85,10 +85,20 @@ def _set_thresholds(threshold: int) -> None:
     logging.getLogger().setLevel(threshold)
     for library in _CHATTY_LIBRARIES:
         logging.getLogger(library).setLevel(max(threshold, logging.WARNING))
-    for library in _SAID_BETTER:
-        logging.getLogger(library).setLevel(logging.CRITICAL)
+    _hush()
     # Not the hooks that stamina finds by itself: one of them keeps its figures in a global registry.
     stamina.instrumentation.set_on_retry_hooks([_say_that_it_is_tried_again])
+
+
+def leave_it_to_the_command() -> None:
+    """For a command, which tells people itself what went wrong and what it tries again."""
+    _hush()
+    stamina.instrumentation.set_on_retry_hooks(())
+
+
+def _hush() -> None:
+    for library in _SAID_BETTER:
+        logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
 def logger(station: str) -> FilteringBoundLogger:

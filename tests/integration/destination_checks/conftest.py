@@ -1,0 +1,3 @@
+from tests.fixtures.stores import store
+
+__all__ = ["store"]
