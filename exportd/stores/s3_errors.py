@@ -5,7 +5,7 @@ at all, for their answers have no body: there the HTTP status stands for the cod
 """
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,9 +14,11 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConfigNotFound,
+    ConnectTimeoutError,
     NoCredentialsError,
     PartialCredentialsError,
     ProfileNotFound,
+    ReadTimeoutError,
     SSLError,
 )
 
@@ -70,6 +72,19 @@ _ROLE_REFUSED = (
     "sts:ExternalId, and exportd's identity needs sts:AssumeRole for the role: grant it, or correct role_arn."
 )
 _LONGEST_MESSAGE = 300
+
+
+class ForeignAnswerError(BotoCoreError):
+    """Somebody else answered, such as a gateway that wants a login, or a store that does not speak S3 well."""
+
+    fmt = "what was answered is not an answer of S3, for it has no {name}"
+
+
+def told(answer: Mapping[str, Any], name: str) -> str:
+    """What an answer says under a name that S3 never leaves out. Raises ForeignAnswerError when it does."""
+    if name not in answer:
+        raise ForeignAnswerError(name=name)
+    return str(answer[name])
 
 
 def code_of(error: ClientError) -> str:
@@ -173,6 +188,8 @@ def _retry_after_s(error: ClientError) -> float | None:
 
 def _last_words(error: BaseException) -> str:
     """What the innermost cause says: the outer ones only say where it passed."""
+    if isinstance(error, TimeoutError | ConnectTimeoutError | ReadTimeoutError):
+        return "it did not answer in time"
     cause = error.__cause__ or error.__context__
     if cause is not None:
         return _last_words(cause)

@@ -47,7 +47,7 @@ def live_until(config: Path, log: Path, folders: tuple[Path, ...], step: int) ->
 
     for name in _QUERIES:
         setattr(JobTable, name, _counted(getattr(JobTable, name), counter))
-    s3_store.piece_bytes_for = lambda _: SMALL_PIECE_BYTES
+    s3_store.piece_bytes_for = lambda largest_file_bytes: SMALL_PIECE_BYTES
     for store in _BUCKETS:
         setattr(store, _REQUEST, _counted(getattr(store, _REQUEST), counter))
     sys.addaudithook(watch)
