@@ -19,6 +19,7 @@ from exportd.model.clock import Clock, wait_until
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, PermanentError
 from exportd.model.job import Job, JobId
+from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode, ScheduleId
 from exportd.stores.layout import ManifestName, ObjectKey, build
 from exportd.stores.store import Upload
@@ -53,7 +54,7 @@ class Cleaner:
         self._clock = clock
         self._interval_s = interval_s
         self._woken = anyio.Event()
-        self._reported: set[tuple[JobId, DestinationCode, str]] = set()
+        self._reported: set[tuple[str, JobId | None, DestinationCode, Reason]] = set()
 
     # The service
 
@@ -107,7 +108,7 @@ class Cleaner:
             try:
                 await sweep_uploads(each.store, each.layout, unfinished_jobs=self._jobs.active_ids)
             except ExportdError as error:
-                log.warning("uploads not swept", destination=each.code, reason=error.reason.value, error=error.sentence)
+                self._report_once("uploads not swept", None, each.code, error)
 
     # What a job asks for
 
@@ -122,18 +123,22 @@ class Cleaner:
         try:
             await sweep_job_uploads(destination.store, destination.layout, job.id, known=known, kept=kept)
         except ExportdError as error:
-            log.warning("uploads not swept", destination=code, reason=error.reason.value, error=error.sentence)
+            self._report_once("uploads not swept", None, code, error)
         else:
             await self._uploads.forget(job.id, code, known)
 
     async def clear_schedule(self, schedule: ScheduleId, code: DestinationCode) -> None:
         """Clear what failed jobs of a schedule left at a destination, before it gets the schedule's next manifest.
 
-        Raises TransientError or PermanentError.
+        A destination that lets us write and no more keeps it: no manifest describes it. Raises TransientError.
         """
         for record in await self._jobs.failed_halfway(schedule):
-            if code in _lacking(record):
+            if code not in _lacking(record):
+                continue
+            try:
                 await self._clear(record, self._destinations.get(record.job.organization, code))
+            except PermanentError as error:
+                self._report_once("objects of a failed job not removed", record.job.id, code, error)
 
     async def make_way(self, job: Job, code: DestinationCode) -> None:
         """Remove what an earlier attempt of a job published, because it was extracted anew since; the manifest first.
@@ -160,12 +165,13 @@ class Cleaner:
             return False
         return True
 
-    def _report_once(self, event: str, job: JobId, code: DestinationCode, error: ExportdError) -> None:
-        """What is tried again and again is said once."""
-        told = (job, code, error.sentence)
+    def _report_once(self, event: str, job: JobId | None, code: DestinationCode, error: ExportdError) -> None:
+        """What is tried again and again is said once, although the sentences differ in a request's id."""
+        told = (event, job, code, error.reason)
         if told not in self._reported:
             self._reported.add(told)
-            log.warning(event, job_id=str(job), destination=code, reason=error.reason.value, error=error.sentence)
+            about = {} if job is None else {"job_id": str(job)}
+            log.warning(event, **about, destination=code, reason=error.reason.value, error=error.sentence)
 
     async def _clear(self, record: JobRecord, destination: Destination) -> None:
         job, store = record.job, destination.store

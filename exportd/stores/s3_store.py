@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 from botocore.exceptions import ClientError
 
-from exportd.model.errors import PermanentError
+from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
 from exportd.stores.crc_combination import Polynomial, combine
 from exportd.stores.layout import ObjectKey, check_key
@@ -192,11 +192,17 @@ class S3Store:
             )
         except UploadGoneError:
             there = await self._head_if_allowed(upload.key)
-            if there is None or there.size_bytes != size_bytes:
+            if not isinstance(there, ObjectInfo) or there.size_bytes != size_bytes:
                 raise
             return there
-        # Some stores answer 200 before they have it, or nothing at all.
-        return await self._head_if_allowed(upload.key) or ObjectInfo(upload.key, size_bytes)
+        there = await self._head_if_allowed(upload.key)
+        if there is None:
+            # Some stores answer before they have it, and then do not get it.
+            raise TransientError(
+                f"{self.name} says that {upload.key} is complete, and does not have it.",
+                reason=Reason.DESTINATION_UNAVAILABLE,
+            )
+        return there if isinstance(there, ObjectInfo) else ObjectInfo(upload.key, size_bytes)
 
     async def abort(self, upload: Upload) -> None:
         try:
@@ -287,12 +293,12 @@ class S3Store:
         await self._stack.aclose()
         self._client = None
 
-    async def _head_if_allowed(self, key: ObjectKey) -> ObjectInfo | None:
-        """None also where the permission to look is missing: that to write is all a destination has to give."""
+    async def _head_if_allowed(self, key: ObjectKey) -> ObjectInfo | PermanentError | None:
+        """The refusal where the permission to look is missing: that to write is all a destination has to give."""
         try:
             return await self.head(key)
-        except PermanentError:
-            return None
+        except PermanentError as error:
+            return error
 
     async def _call(
         self,
