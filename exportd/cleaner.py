@@ -6,7 +6,8 @@ it is recorded. Both happen soon after the failure, and at the latest before the
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
 
 import anyio
 import structlog
@@ -22,8 +23,11 @@ from exportd.model.job import Job, JobId
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode, ScheduleId
 from exportd.stores.layout import ManifestName, ObjectKey, build
+from exportd.stores.retrying import RetryBudget
 from exportd.stores.store import Upload
 from exportd.uploads.sweeper import remove_objects, sweep_job_uploads, sweep_uploads
+
+T = TypeVar("T")
 
 _SHORTEST_PAUSE_S = 10.0
 
@@ -127,7 +131,7 @@ class Cleaner:
         else:
             await self._uploads.forget(job.id, code, known)
 
-    async def clear_schedule(self, schedule: ScheduleId, code: DestinationCode) -> None:
+    async def clear_schedule(self, schedule: ScheduleId, code: DestinationCode, retry: RetryBudget) -> None:
         """Clear what failed jobs of a schedule left at a destination, before it gets the schedule's next manifest.
 
         A destination that lets us write and no more keeps it: no manifest describes it. Raises TransientError.
@@ -136,19 +140,23 @@ class Cleaner:
             if code not in _lacking(record):
                 continue
             try:
-                await self._clear(record, self._destinations.get(record.job.organization, code))
+                await self._clear(record, self._destinations.get(record.job.organization, code), retry)
             except PermanentError as error:
                 self._report_once("objects of a failed job not removed", record.job.id, code, error)
 
-    async def make_way(self, job: Job, code: DestinationCode) -> None:
+    async def make_way(self, job: Job, code: DestinationCode, retry: RetryBudget) -> None:
         """Remove what an earlier attempt of a job published, because it was extracted anew since; the manifest first.
 
         Raises TransientError or PermanentError.
         """
         destination = self._destinations.get(job.organization, code)
-        try:
+
+        async def remove() -> int:
             await destination.store.delete(_manifest_key(job, destination))
-            removed = await remove_objects(destination.store, destination.layout, job, type_tokens=self._tokens(job))
+            return await remove_objects(destination.store, destination.layout, job, type_tokens=self._tokens(job))
+
+        try:
+            removed = await retry.call(remove)
         except PermanentError as error:
             # A destination has to let us write and no more. What is published now replaces what was there under the
             # same names; a further part of then may stay, and no manifest describes it.
@@ -173,16 +181,21 @@ class Cleaner:
             about = {} if job is None else {"job_id": str(job)}
             log.warning(event, **about, destination=code, reason=error.reason.value, error=error.sentence)
 
-    async def _clear(self, record: JobRecord, destination: Destination) -> None:
+    async def _clear(self, record: JobRecord, destination: Destination, retry: RetryBudget | None = None) -> None:
+        """With a budget the destination is asked again, without one only once."""
+
+        async def repeated(work: Callable[[], Awaitable[T]]) -> T:
+            return await (work() if retry is None else retry.call(work))
+
         job, store = record.job, destination.store
-        manifest = _manifest_key(job, destination)
-        if await store.head(manifest) is not None:
-            digest = hashlib.sha256(b"".join([chunk async for chunk in store.read(manifest)])).hexdigest()
+        digest = await repeated(lambda: _manifest_digest(job, destination))
+        if digest is not None:
             await self._jobs.record_found_delivery(job.id, destination.code, digest)
             log.info("delivery of a failed job found", job_id=str(job.id), destination=destination.code)
             return
         used = [each["type_token"] for each in (record.extraction or {}).get("entities", ())]
-        removed = await remove_objects(store, destination.layout, job, type_tokens=[*used, *self._tokens(job)])
+        tokens = [*used, *self._tokens(job)]
+        removed = await repeated(lambda: remove_objects(store, destination.layout, job, type_tokens=tokens))
         if removed:
             log.info(
                 "objects of a failed job removed", job_id=str(job.id), destination=destination.code, objects=removed
@@ -195,6 +208,14 @@ class Cleaner:
 def _lacking(record: JobRecord) -> list[DestinationCode]:
     delivered = {each.destination for each in record.deliveries}
     return [each for each in record.job.destinations if each not in delivered]
+
+
+async def _manifest_digest(job: Job, destination: Destination) -> str | None:
+    """The SHA-256 of a job's manifest at a destination, None if it is not there."""
+    manifest = _manifest_key(job, destination)
+    if await destination.store.head(manifest) is None:
+        return None
+    return hashlib.sha256(b"".join([chunk async for chunk in destination.store.read(manifest)])).hexdigest()
 
 
 def _manifest_key(job: Job, destination: Destination) -> ObjectKey:

@@ -15,6 +15,7 @@ from exportd.settings.destination_schema import (
     S3Destination,
 )
 from exportd.settings.schema import Settings
+from exportd.stores.circuit import circuit_for
 from exportd.stores.directory_store import DirectoryStore
 from exportd.stores.layout import Layout, PartitionOrder
 from exportd.stores.s3_access import S3Access
@@ -42,6 +43,7 @@ class DestinationOpener:
             code=DestinationCode(declared.code),
             store=self._store(declared),
             layout=Layout(declared.prefix, PartitionOrder(declared.partition_order)),
+            circuit=circuit_for(self._settings.limits.delivery_timeout_s),
         )
 
     def _store(self, declared: DestinationSettings) -> Store:

@@ -36,6 +36,7 @@ from exportd.schedules.ticker import Ticker
 from exportd.settings.schema import Settings
 from exportd.snapshots.opener import SnapshotOpener
 from exportd.snapshots.reader import Reader
+from exportd.stores.retrying import RetryBudget
 from exportd.uploads.byte_limiter import ByteLimiter
 
 _LEASE_S = 30.0
@@ -137,6 +138,7 @@ def _components(
             uploads=uploads,
             limiter=ByteLimiter(settings.limits.bytes_in_flight),
             type_token=lambda entity: catalog.get(entity).type_token,
+            retry=RetryBudget(timeout_s=settings.limits.delivery_timeout_s),
         ),
         cleaner=cleaner,
         jobs=jobs,

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -16,7 +16,7 @@ from exportd.stores.s3_access import S3Access
 from exportd.stores.s3_connector import S3Connector
 from exportd.stores.s3_store import S3Store
 from tests.fixtures.fault_proxy import FaultProxy, Noted
-from tests.fixtures.faults import Answer, Rule, s3_error
+from tests.fixtures.faults import Answer, Rule, assumed_role, s3_error
 from tests.fixtures.moto import MotoServer
 from tests.fixtures.stores import PROFILE, give_credentials
 
@@ -96,7 +96,7 @@ async def test_a_role_is_assumed_once_for_many_requests(account: Account) -> Non
 
 
 async def test_credentials_that_end_soon_are_renewed_once_for_many_requests(account: Account) -> None:
-    account.proxy.add(Rule(given("ASIASHORT", timedelta(minutes=5)), "POST", "^/$"))
+    account.proxy.add(Rule(short_lived(timedelta(minutes=5)), "POST", "^/$"))
     store = account.open("bucket-one")
     await store.put(KEY, b"rows")
     assert account.keys_of("bucket-one") == {"ASIASHORT"}
@@ -109,7 +109,7 @@ async def test_credentials_that_end_soon_are_renewed_once_for_many_requests(acco
 
 async def test_while_they_still_hold_a_renewal_that_fails_does_no_harm(account: Account) -> None:
     account.proxy.add(
-        Rule(given("ASIASHORT", timedelta(minutes=12)), "POST", "^/$"),
+        Rule(short_lived(timedelta(minutes=12)), "POST", "^/$"),
         Rule(s3_error(503, "ServiceUnavailable"), "POST", "^/$", times=None),
     )
     store = account.open("bucket-one")
@@ -131,13 +131,5 @@ async def test_two_destinations_keep_their_own_credentials(account: Account) -> 
     assert of_one != of_two
 
 
-def given(access_key: str, duration: timedelta) -> Answer:
-    """What STS says, with credentials for a while."""
-    expiration = (datetime.now(UTC) + duration).strftime("%Y-%m-%dT%H:%M:%SZ")
-    body = (
-        '<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>'
-        f"<AccessKeyId>{access_key}</AccessKeyId><SecretAccessKey>secret</SecretAccessKey>"
-        f"<SessionToken>token</SessionToken><Expiration>{expiration}</Expiration></Credentials></AssumeRoleResult>"
-        "<ResponseMetadata><RequestId>R</RequestId></ResponseMetadata></AssumeRoleResponse>"
-    )
-    return Answer(200, body.encode(), {"Content-Type": "text/xml"})
+def short_lived(duration: timedelta) -> Answer:
+    return assumed_role("ASIASHORT", duration, secret_key="secret", session_token="token")
