@@ -13,6 +13,14 @@ class WatchedBody(io.BytesIO):
 
     on_read: Callable[[], None] = staticmethod(lambda: None)
 
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._data = data
+
     def read(self, size: int | None = -1, /) -> bytes:
         self.on_read()
         return super().read(size)
+
+    def getbuffer(self) -> memoryview:
+        """A view of the data as they are. The HTTP library looks at their length so; BytesIO would copy them first."""
+        return memoryview(self._data)
