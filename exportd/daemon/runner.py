@@ -17,6 +17,7 @@ from exportd.catalog.checker import check
 from exportd.catalog.document import Catalog
 from exportd.catalog.resolver import resolve
 from exportd.control.destination_table import DestinationTable
+from exportd.daemon.allocator import return_large_blocks
 from exportd.daemon.assembly import Components, assembled
 from exportd.daemon.control_assembly import control_server
 from exportd.daemon.declared_destinations import declared
@@ -35,6 +36,7 @@ _logger = structlog.get_logger()
 def run_daemon(config: Path) -> None:
     """Run until told to stop. Raises SettingsError, PermanentError or TransientError when it cannot start."""
     settings, catalog = load_all(config, check_rule=check_rule, load_catalog=document.load)
+    return_large_blocks()
     logging.configure(
         level=settings.log.level, line_format=settings.log.format, secrets=passwords_in(settings.database.dsn)
     )

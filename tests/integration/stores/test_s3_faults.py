@@ -228,14 +228,24 @@ async def test_a_damaged_small_file_is_sent_again(way: Way) -> None:
 @pytest.mark.parametrize("applied", [False, True], ids=["before it is done", "after it was done"])
 @pytest.mark.parametrize("request_kind", [START, PIECE, COMPLETE], ids=["start", "piece", "complete"])
 async def test_an_answer_that_does_not_come_is_not_waited_for(way: Way, request_kind: _Request, applied: bool) -> None:
-    stall = Stall(applied=applied)
-    way.proxy.add(Rule(stall, **request_kind))
-    store = way.open(answer_timeout_s=0.4)
-    await way.deliver(store, LARGE)
-    assert stall.reached.is_set()
+    patient, impatient = way.open(), way.open(answer_timeout_s=0.5)
+    upload = await patient.start(KEY)
+    pieces = [await patient.piece(upload, number, _PIECES[number - 1]) for number in (1, 2, 3)]
+    last = _PIECES[3]
+    way.proxy.add(Rule(stall := Stall(applied=applied), **request_kind))
+    while not stall.reached.is_set():
+        with pytest.raises(TransientError, match="did not answer in time") as caught:
+            if request_kind == START:
+                await impatient.start(KEY)
+            elif request_kind == PIECE:
+                await impatient.piece(upload, 2, _PIECES[1])
+            else:
+                await impatient.complete(upload, pieces, last)
+        assert caught.value.reason is Reason.DESTINATION_UNAVAILABLE
+    stall.release.set()
+    await patient.complete(upload, pieces, last)
     assert await way.objects() == {KEY: LARGE}
     assert len(await way.lake.leftovers()) == (request_kind == START and applied)
-    stall.release.set()
 
 
 async def test_a_store_that_stops_taking_a_body_is_not_waited_for(way: Way) -> None:
