@@ -113,6 +113,8 @@ class Cleaner:
                 await sweep_uploads(each.store, each.layout, unfinished_jobs=self._jobs.active_ids)
             except ExportdError as error:
                 self._report_once("uploads not swept", None, each.code, error)
+            else:
+                self._reported = {told for told in self._reported if told[1:3] != (None, each.code)}
 
     # What a job asks for
 
