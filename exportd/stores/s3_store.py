@@ -7,7 +7,6 @@ CRC-32 of the whole. AWS demands that an upload is created with the algorithm of
 
 import base64
 import hashlib
-import io
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -19,13 +18,14 @@ import anyio
 import anyio.to_thread
 from botocore.exceptions import ClientError
 
-from exportd.model.errors import PermanentError
+from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
 from exportd.stores.crc_combination import Polynomial, combine
 from exportd.stores.layout import ObjectKey, check_key
 from exportd.stores.s3_access import S3Access
+from exportd.stores.s3_body import WatchedBody
 from exportd.stores.s3_connector import S3Connector
-from exportd.stores.s3_errors import code_of, status_of, translated
+from exportd.stores.s3_errors import code_of, status_of, told, translated
 from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload, UploadGoneError
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ _READ_BYTES = 1 << 20
 _USUAL_PIECE_BYTES = 8 << 20
 """Several are in flight for each file; as many of twice the size would not be faster, and take twice the memory."""
 _MIB = 1 << 20
+_COMPLETION_FACTOR = 5
+"""The store puts thousands of pieces together before it answers: AWS speaks of several minutes."""
 
 
 def piece_bytes_for(largest_file_bytes: int) -> int:
@@ -75,7 +77,10 @@ class S3Options:
 
 
 class S3Store:
-    """``bucket``, reached as ``access`` says. Connects when it is first used."""
+    """``bucket``, reached as ``access`` says. Connects when it is first used.
+
+    A store that neither answers nor takes any more of a request is waited for ``answer_timeout_s``.
+    """
 
     def __init__(
         self,
@@ -85,12 +90,14 @@ class S3Store:
         *,
         options: S3Options | None = None,
         piece_bytes: int = _USUAL_PIECE_BYTES,
+        answer_timeout_s: float = 120.0,
     ) -> None:
         self._bucket = bucket
         self._access = access
         self._connector = connector
         self._options = options or S3Options()
         self._limits = StoreLimits(piece_bytes=piece_bytes, most_pieces=MOST_PIECES)
+        self._answer_timeout_s = answer_timeout_s
         self._stack = AsyncExitStack()
         self._client: S3Client | None = None
         self._connecting = anyio.Lock()
@@ -111,32 +118,36 @@ class S3Store:
             checksum["ChecksumAlgorithm"] = "CRC32"
         if self._options.checksum == "FULL_OBJECT":
             checksum["ChecksumType"] = "FULL_OBJECT"
-        answer = await self._call(
-            lambda client: client.create_multipart_upload(
-                Bucket=self._bucket, Key=key, **checksum, **self._encryption()
-            ),
-            doing=f"starting {key}",
-        )
+
+        async def begin(client: "S3Client") -> str:
+            return told(
+                await client.create_multipart_upload(Bucket=self._bucket, Key=key, **checksum, **self._encryption()),
+                "UploadId",
+            )
+
         # What the store itself dates it comes with the list of uploads.
-        return Upload(key, answer["UploadId"])
+        return Upload(key, await self._call(begin, doing=f"starting {key}"))
 
     async def piece(self, upload: Upload, number: int, data: bytes) -> Piece:
         checksum = await anyio.to_thread.run_sync(zlib.crc32, data)
         declared = self._checksum(checksum)
-        answer = await self._call(
-            lambda client: client.upload_part(
+
+        body = WatchedBody(data)
+
+        async def send(client: "S3Client") -> str:
+            answer = await client.upload_part(
                 Bucket=self._bucket,
                 Key=upload.key,
                 UploadId=upload.id,
                 PartNumber=number,
-                Body=io.BytesIO(data),
+                Body=body,
                 ContentLength=len(data),
                 **declared,
-            ),
-            doing=f"uploading {upload.key}",
-            upload=upload,
-        )
-        return Piece(number, len(data), answer["ETag"], checksum)
+            )
+            return told(answer, "ETag")
+
+        tag = await self._call(send, doing=f"uploading {upload.key}", upload=upload, body=body)
+        return Piece(number, len(data), tag, checksum)
 
     async def pieces(self, upload: Upload) -> Sequence[Piece]:
         async def listed(client: "S3Client") -> list[Piece]:
@@ -161,27 +172,38 @@ class S3Store:
 
     async def complete(self, upload: Upload, pieces: Sequence[Piece], tail: bytes) -> ObjectInfo:
         size_bytes = sum(each.size_bytes for each in pieces) + len(tail)
+
+        async def complete(client: "S3Client", pieces: Sequence[Piece]) -> None:
+            answer = await client.complete_multipart_upload(
+                Bucket=self._bucket,
+                Key=upload.key,
+                UploadId=upload.id,
+                MultipartUpload={"Parts": [self._declared(each) for each in pieces]},
+                **self._declared_whole(pieces, size_bytes),
+            )
+            told(answer, "ETag")
+
         try:
             last = await self.piece(upload, len(pieces) + 1, tail)
-            all_pieces = [*pieces, last]
             await self._call(
-                lambda client: client.complete_multipart_upload(
-                    Bucket=self._bucket,
-                    Key=upload.key,
-                    UploadId=upload.id,
-                    MultipartUpload={"Parts": [self._declared(each) for each in all_pieces]},
-                    **self._declared_whole(all_pieces, size_bytes),
-                ),
+                lambda client: complete(client, [*pieces, last]),
                 doing=f"completing {upload.key}",
                 upload=upload,
+                timeout_s=self._answer_timeout_s * _COMPLETION_FACTOR,
             )
         except UploadGoneError:
             there = await self._head_if_allowed(upload.key)
-            if there is None or there.size_bytes != size_bytes:
+            if not isinstance(there, ObjectInfo) or there.size_bytes != size_bytes:
                 raise
             return there
-        # Some stores answer 200 before they have it, or nothing at all.
-        return await self._head_if_allowed(upload.key) or ObjectInfo(upload.key, size_bytes)
+        there = await self._head_if_allowed(upload.key)
+        if there is None:
+            # Some stores answer before they have it, and then do not get it.
+            raise TransientError(
+                f"{self.name} says that {upload.key} is complete, and does not have it.",
+                reason=Reason.DESTINATION_UNAVAILABLE,
+            )
+        return there if isinstance(there, ObjectInfo) else ObjectInfo(upload.key, size_bytes)
 
     async def abort(self, upload: Upload) -> None:
         try:
@@ -196,17 +218,21 @@ class S3Store:
     async def put(self, key: ObjectKey, data: bytes) -> ObjectInfo:
         self._check(key)
         declared = self._checksum(await anyio.to_thread.run_sync(zlib.crc32, data))
-        await self._call(
-            lambda client: client.put_object(
+
+        body = WatchedBody(data)
+
+        async def put(client: "S3Client") -> None:
+            answer = await client.put_object(
                 Bucket=self._bucket,
                 Key=key,
-                Body=io.BytesIO(data),
+                Body=body,
                 ContentLength=len(data),
                 **declared,
                 **self._encryption(),
-            ),
-            doing=f"writing {key}",
-        )
+            )
+            told(answer, "ETag")
+
+        await self._call(put, doing=f"writing {key}", body=body)
         return ObjectInfo(key, len(data))
 
     async def head(self, key: ObjectKey) -> ObjectInfo | None:
@@ -219,7 +245,7 @@ class S3Store:
             if error.reason is Reason.NOT_FOUND:
                 return None
             raise
-        return ObjectInfo(key, answer["ContentLength"], answer["LastModified"])
+        return ObjectInfo(key, answer["ContentLength"], answer.get("LastModified"))
 
     async def read(self, key: ObjectKey) -> AsyncIterator[bytes]:
         self._check(key)
@@ -268,15 +294,26 @@ class S3Store:
         await self._stack.aclose()
         self._client = None
 
-    async def _head_if_allowed(self, key: ObjectKey) -> ObjectInfo | None:
-        """None also where the permission to look is missing: that to write is all a destination has to give."""
+    async def _head_if_allowed(self, key: ObjectKey) -> ObjectInfo | PermanentError | None:
+        """The refusal where the permission to look is missing: that to write is all a destination has to give."""
         try:
             return await self.head(key)
-        except PermanentError:
-            return None
+        except PermanentError as error:
+            return error
 
-    async def _call(self, work: Callable[["S3Client"], Awaitable[T]], *, doing: str, upload: Upload | None = None) -> T:
-        with translated(self.name, doing=doing):
+    async def _call(
+        self,
+        work: Callable[["S3Client"], Awaitable[T]],
+        *,
+        doing: str,
+        upload: Upload | None = None,
+        body: WatchedBody | None = None,
+        timeout_s: float | None = None,
+    ) -> T:
+        timeout_s = timeout_s or self._answer_timeout_s
+        with translated(self.name, doing=doing), anyio.fail_after(timeout_s) as scope:
+            if body is not None:
+                body.on_read = partial(_begin_anew, scope, timeout_s)
             try:
                 return await work(await self._connected())
             except ClientError as error:
@@ -301,7 +338,10 @@ class S3Store:
         return declared
 
     def _checksum(self, checksum: int) -> dict[str, Any]:
-        return {} if self._options.checksum == "NONE" else {"ChecksumCRC32": _encoded(checksum)}
+        if self._options.checksum == "NONE":
+            return {}
+        # Naming the algorithm too is what a bucket with object lock insists on.
+        return {"ChecksumAlgorithm": "CRC32", "ChecksumCRC32": _encoded(checksum)}
 
     def _declared_whole(self, pieces: Sequence[Piece], size_bytes: int) -> dict[str, Any]:
         if self._options.checksum != "FULL_OBJECT":
@@ -321,6 +361,10 @@ class S3Store:
                 "shorter `prefix`.",
                 reason=Reason.DESTINATION_REFUSED,
             )
+
+
+def _begin_anew(scope: anyio.CancelScope, timeout_s: float) -> None:
+    scope.deadline = anyio.current_time() + timeout_s
 
 
 async def _list_objects(client: "S3Client", **arguments: Any) -> "ListObjectsV2OutputTypeDef":
