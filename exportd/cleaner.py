@@ -8,6 +8,7 @@ it is recorded. Both happen soon after the failure, and at the latest before the
 import hashlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import timedelta
 from typing import TypeVar
 
 import anyio
@@ -31,6 +32,7 @@ from exportd.uploads.sweeper import remove_objects, sweep_job_uploads, sweep_upl
 T = TypeVar("T")
 
 _SHORTEST_PAUSE_S = 10.0
+_LONGEST_UPLOAD = timedelta(days=7)
 
 log = structlog.stdlib.get_logger()
 
@@ -110,8 +112,13 @@ class Cleaner:
                 await self._destinations.get(left.organization, left.destination).store.abort(left.upload)
             except ExportdError as error:
                 self._report_once("upload not aborted yet", left.job, left.destination, error)
-            else:
-                await self._uploads.forget(left.job, left.destination, [left.upload])
+                if not self._is_old(left.upload):
+                    continue
+            await self._uploads.forget(left.job, left.destination, [left.upload])
+
+    def _is_old(self, upload: Upload) -> bool:
+        """Whether it is nobody's concern any more: Google drops uploads after a week, others list theirs."""
+        return upload.started_at is not None and self._clock.now() - upload.started_at > _LONGEST_UPLOAD
 
     async def abort_dead_uploads(self) -> None:
         """Abort the uploads that a destination lists and whose job is finished or unknown."""

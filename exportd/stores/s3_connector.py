@@ -55,6 +55,10 @@ class S3Connector:
             self._own_sessions[profile] = self._session(profile)
         return self._own_sessions[profile]
 
+    def forget(self, profile: str) -> None:
+        """Find a profile's credentials anew for the next client: the library reads them once for each session."""
+        self._own_sessions.pop(profile, None)
+
     def _role_session(self, access: S3Access) -> AioSession:
         session = self._session(access.profile)
         session.register_component("credential_provider", _RoleProvider(lambda: self._assume_role(access)))

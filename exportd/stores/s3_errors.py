@@ -97,6 +97,11 @@ def status_of(error: ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
+def speaks_of_credentials(error: ClientError) -> bool:
+    """Whether the store does not take the credentials, which others may have replaced."""
+    return _ADVICE.get(code_of(error)) in {_CREDENTIALS, _EXPIRED}
+
+
 def translate(error: Exception, place: str, *, doing: str) -> ExportdError:
     """The error to raise for ``error``, met at ``place`` while ``doing`` something."""
     match error:

@@ -25,7 +25,7 @@ from exportd.stores.layout import ObjectKey, check_key
 from exportd.stores.s3_access import S3Access
 from exportd.stores.s3_body import WatchedBody
 from exportd.stores.s3_connector import S3Connector
-from exportd.stores.s3_errors import code_of, status_of, told, translated
+from exportd.stores.s3_errors import code_of, speaks_of_credentials, status_of, told, translated
 from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload, UploadGoneError
 
 if TYPE_CHECKING:
@@ -314,9 +314,12 @@ class S3Store:
         with translated(self.name, doing=doing), anyio.fail_after(timeout_s) as scope:
             if body is not None:
                 body.on_read = partial(_begin_anew, scope, timeout_s)
+            client = await self._connected()
             try:
-                return await work(await self._connected())
+                return await work(client)
             except ClientError as error:
+                if speaks_of_credentials(error):
+                    await self._disconnect(client)
                 # Some stores say that there is no such key.
                 if upload is not None and status_of(error) == 404 and code_of(error) != "NoSuchBucket":
                     raise UploadGoneError(upload, self.name) from error
@@ -327,6 +330,13 @@ class S3Store:
             if self._client is None:
                 self._client = await self._connector.client(self._access, stack=self._stack)
             return self._client
+
+    async def _disconnect(self, client: "S3Client") -> None:
+        """Find the credentials anew before the next request: somebody may have replaced them meanwhile."""
+        if client is self._client:
+            stack, self._stack, self._client = self._stack, AsyncExitStack(), None
+            self._connector.forget(self._access.profile)
+            await stack.aclose()
 
     def _encryption(self) -> Mapping[str, Any]:
         return self._options.encryption_arguments()
