@@ -93,7 +93,8 @@ class DestinationOpener:
                 return self._gcs_store(declared)
 
     def _s3_store(self, declared: S3Destination) -> Store:
-        from exportd.stores.s3_store import S3Options, S3Store, piece_bytes_for
+        from exportd.stores.s3_options import S3Options, piece_bytes_for
+        from exportd.stores.s3_store import S3Store
 
         return S3Store(
             declared.bucket,

@@ -2,17 +2,15 @@
 
 An upload is a multipart upload: pieces in any order, several at a time, invisible until it is completed. Each piece
 carries its CRC-32, which the store compares; completing an upload repeats them and, where the store can, declares the
-CRC-32 of the whole. AWS demands that an upload is created with the algorithm of the checksums that its parts bring.
+CRC-32 of the whole (see ``s3_options``).
 """
 
-import base64
 import hashlib
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -20,60 +18,23 @@ from botocore.exceptions import ClientError
 
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
-from exportd.stores.crc_combination import Polynomial, combine
 from exportd.stores.layout import ObjectKey, check_key
 from exportd.stores.s3_access import S3Access
 from exportd.stores.s3_body import WatchedBody
 from exportd.stores.s3_connector import S3Connector
 from exportd.stores.s3_errors import code_of, speaks_of_credentials, status_of, told, translated
+from exportd.stores.s3_options import LONGEST_KEY_BYTES, MOST_PIECES, USUAL_PIECE_BYTES, S3Options, decoded
 from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload, UploadGoneError
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
-    from types_aiobotocore_s3.type_defs import (
-        CompletedPartTypeDef,
-        ListMultipartUploadsOutputTypeDef,
-        ListObjectsV2OutputTypeDef,
-    )
+    from types_aiobotocore_s3.type_defs import ListMultipartUploadsOutputTypeDef, ListObjectsV2OutputTypeDef
 
 T = TypeVar("T")
 
-SMALLEST_PIECE_BYTES = 5 << 20
-"""S3 takes no smaller ones, but for the last."""
-MOST_PIECES = 10_000
-LARGEST_PUT_BYTES = 5 * 1000**3
-LONGEST_KEY_BYTES = 1024
 _READ_BYTES = 1 << 20
-_USUAL_PIECE_BYTES = 8 << 20
-"""Several are in flight for each file; as many of twice the size would not be faster, and take twice the memory."""
-_MIB = 1 << 20
 _COMPLETION_FACTOR = 5
 """The store puts thousands of pieces together before it answers: AWS speaks of several minutes."""
-
-
-def piece_bytes_for(largest_file_bytes: int) -> int:
-    """The size of pieces with which a file of that size still goes up in 10,000: 8 MiB, or as many MiB as it takes."""
-    needed = -(-largest_file_bytes // MOST_PIECES)
-    return max(_USUAL_PIECE_BYTES, -(-needed // _MIB) * _MIB)
-
-
-@dataclass(frozen=True, slots=True)
-class S3Options:
-    """What differs between stores: ``checksum`` and ``encryption`` as in the configuration."""
-
-    checksum: Literal["FULL_OBJECT", "PIECES", "NONE"] = "FULL_OBJECT"
-    encryption: Literal["BUCKET", "AES256", "KMS"] = "BUCKET"
-    kms_key: str = ""
-
-    def encryption_arguments(self) -> dict[str, Any]:
-        match self.encryption:
-            case "BUCKET":
-                return {}
-            case "AES256":
-                return {"ServerSideEncryption": "AES256"}
-            case "KMS":
-                key = {"SSEKMSKeyId": self.kms_key} if self.kms_key else {}
-                return {"ServerSideEncryption": "aws:kms", **key}
 
 
 class S3Store:
@@ -89,7 +50,7 @@ class S3Store:
         connector: S3Connector,
         *,
         options: S3Options | None = None,
-        piece_bytes: int = _USUAL_PIECE_BYTES,
+        piece_bytes: int = USUAL_PIECE_BYTES,
         answer_timeout_s: float = 120.0,
     ) -> None:
         self._bucket = bucket
@@ -113,24 +74,18 @@ class S3Store:
 
     async def start(self, key: ObjectKey) -> Upload:
         self._check(key)
-        checksum: dict[str, Any] = {}
-        if self._options.checksum != "NONE":
-            checksum["ChecksumAlgorithm"] = "CRC32"
-        if self._options.checksum == "FULL_OBJECT":
-            checksum["ChecksumType"] = "FULL_OBJECT"
 
         async def begin(client: "S3Client") -> str:
-            return told(
-                await client.create_multipart_upload(Bucket=self._bucket, Key=key, **checksum, **self._encryption()),
-                "UploadId",
-            )
+            arguments = {**self._options.of_start(), **self._options.of_encryption()}
+            answer = await client.create_multipart_upload(Bucket=self._bucket, Key=key, **arguments)
+            return told(answer, "UploadId")
 
         # What the store itself dates it comes with the list of uploads.
         return Upload(key, await self._call(begin, doing=f"starting {key}"))
 
     async def piece(self, upload: Upload, number: int, data: bytes) -> Piece:
         checksum = await anyio.to_thread.run_sync(zlib.crc32, data)
-        declared = self._checksum(checksum)
+        declared = self._options.of_body(checksum)
 
         body = WatchedBody(data)
 
@@ -153,7 +108,7 @@ class S3Store:
         async def listed(client: "S3Client") -> list[Piece]:
             pages = client.get_paginator("list_parts").paginate(Bucket=self._bucket, Key=upload.key, UploadId=upload.id)
             return [
-                Piece(part["PartNumber"], part["Size"], part["ETag"], _decoded(part.get("ChecksumCRC32")))
+                Piece(part["PartNumber"], part["Size"], part["ETag"], decoded(part.get("ChecksumCRC32")))
                 async for page in pages
                 for part in page.get("Parts", ())
             ]
@@ -178,8 +133,7 @@ class S3Store:
                 Bucket=self._bucket,
                 Key=upload.key,
                 UploadId=upload.id,
-                MultipartUpload={"Parts": [self._declared(each) for each in pieces]},
-                **self._declared_whole(pieces, size_bytes),
+                **self._options.of_completion(pieces),
             )
             told(answer, "ETag")
 
@@ -217,7 +171,7 @@ class S3Store:
 
     async def put(self, key: ObjectKey, data: bytes) -> ObjectInfo:
         self._check(key)
-        declared = self._checksum(await anyio.to_thread.run_sync(zlib.crc32, data))
+        declared = self._options.of_body(await anyio.to_thread.run_sync(zlib.crc32, data))
 
         body = WatchedBody(data)
 
@@ -228,7 +182,7 @@ class S3Store:
                 Body=body,
                 ContentLength=len(data),
                 **declared,
-                **self._encryption(),
+                **self._options.of_encryption(),
             )
             told(answer, "ETag")
 
@@ -338,28 +292,6 @@ class S3Store:
             self._connector.forget(self._access.profile)
             await stack.aclose()
 
-    def _encryption(self) -> Mapping[str, Any]:
-        return self._options.encryption_arguments()
-
-    def _declared(self, piece: Piece) -> "CompletedPartTypeDef":
-        declared: CompletedPartTypeDef = {"PartNumber": piece.number, "ETag": piece.tag}
-        if self._options.checksum != "NONE" and piece.checksum is not None:
-            declared["ChecksumCRC32"] = _encoded(piece.checksum)
-        return declared
-
-    def _checksum(self, checksum: int) -> dict[str, Any]:
-        if self._options.checksum == "NONE":
-            return {}
-        # Naming the algorithm too is what a bucket with object lock insists on.
-        return {"ChecksumAlgorithm": "CRC32", "ChecksumCRC32": _encoded(checksum)}
-
-    def _declared_whole(self, pieces: Sequence[Piece], size_bytes: int) -> dict[str, Any]:
-        if self._options.checksum != "FULL_OBJECT":
-            return {}
-        checksums = [(each.checksum, each.size_bytes) for each in pieces if each.checksum is not None]
-        whole = combine(checksums, Polynomial.CRC32)
-        return {"ChecksumCRC32": _encoded(whole), "ChecksumType": "FULL_OBJECT", "MpuObjectSize": size_bytes}
-
     def _check(self, key: ObjectKey) -> None:
         try:
             check_key(key)
@@ -383,11 +315,3 @@ async def _list_objects(client: "S3Client", **arguments: Any) -> "ListObjectsV2O
 
 async def _list_uploads(client: "S3Client", **arguments: Any) -> "ListMultipartUploadsOutputTypeDef":
     return await client.list_multipart_uploads(**arguments)
-
-
-def _encoded(checksum: int) -> str:
-    return base64.b64encode(checksum.to_bytes(4, "big")).decode("ascii")
-
-
-def _decoded(checksum: str | None) -> int | None:
-    return None if checksum is None else int.from_bytes(base64.b64decode(checksum), "big")

@@ -15,7 +15,8 @@ from exportd.model.reason import Reason
 from exportd.stores.layout import ObjectKey
 from exportd.stores.s3_access import S3Access
 from exportd.stores.s3_connector import S3Connector
-from exportd.stores.s3_store import S3Options, S3Store
+from exportd.stores.s3_options import S3Options
+from exportd.stores.s3_store import S3Store
 from tests.fixtures.fault_proxy import FaultProxy
 from tests.fixtures.faults import Answer, Rule, clock_skew, s3_error
 from tests.fixtures.moto import MotoServer

@@ -20,7 +20,8 @@ from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget
-from exportd.stores.s3_store import S3Options, S3Store
+from exportd.stores.s3_options import S3Options
+from exportd.stores.s3_store import S3Store
 from exportd.stores.store import Store
 from exportd.uploads.byte_limiter import ByteLimiter
 from exportd.uploads.spooled_part import SpooledPart, verify
