@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from exportd.stores.s3_options import USUAL_PIECE_BYTES
 from tests.acceptance.bucket import Bucket
 from tests.acceptance.declarations import s3_destination, schedule
 from tests.acceptance.lakes import S3Lake
@@ -53,7 +54,7 @@ async def export_noise(site: Site, shop: Shop, lake: S3Lake, *, size_bytes: int,
     assert accounts.rows == await shop.connection.fetchval(
         "SELECT count(*) FROM public.accounts WHERE organization_id = $1", ORGANIZATION
     )
-    pieces = {(part.key, part.size_bytes): -(-part.size_bytes // (16 << 20)) for part in accounts.parts}
+    pieces = {(part.key, part.size_bytes): -(-part.size_bytes // USUAL_PIECE_BYTES) for part in accounts.parts}
     assert set(tags) == {*pieces, *((key, len(content)) for key, content in manifest.items())}
     for key, count in pieces.items():
         assert count == 1 or tags[key].strip('"').endswith(f"-{count}")
