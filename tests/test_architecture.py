@@ -29,7 +29,7 @@ LAYERS = (
     ("replay",),  # runs the loaders' statements
     ("destinations",),
     ("destination_opener",),
-    ("extractor", "deliverer", "cleaner"),
+    ("extractor", "previewer", "deliverer", "cleaner"),
     ("pipeline",),
     ("control",),
     ("daemon",),

@@ -8,7 +8,7 @@ import anyio
 from cyclopts import App, Parameter
 
 from exportd import __version__
-from exportd.cli import capture, catalog, job, reload, role, schedule
+from exportd.cli import capture, catalog, job, preview, reload, role, schedule
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
 from exportd.cli.failures import Exit, reported
 from exportd.cli.output import AsJson
@@ -27,6 +27,7 @@ app.command(capture.app)
 app.command(catalog.app)
 app.command(schedule.app)
 app.command(job.app)
+app.command(preview.preview)
 app.command(reload.reload)
 app.command(role.app)
 

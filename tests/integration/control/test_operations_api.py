@@ -26,6 +26,7 @@ VERBS = (
     ("GET", "/v1/events", "reader"),
     ("GET", "/v1/capture", "reader"),
     ("GET", "/v1/log-level", "reader"),
+    ("GET", "/v1/schedules/{id}/preview", "reader"),
     ("POST", "/v1/pause", "operator"),
     ("POST", "/v1/resume", "operator"),
     ("POST", "/v1/schedules/{id}/pause", "operator"),
