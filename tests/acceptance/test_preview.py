@@ -109,6 +109,24 @@ async def test_why_a_run_would_be_full_is_told_and_nothing_is_repaired(site: Sit
 
 
 @pytest.mark.slow
+async def test_a_deleted_record_that_cannot_be_read_back_makes_the_preview_full_too(
+    site: Site, shop: Shop, tmp_path: Path
+) -> None:
+    await shop.connection.execute(
+        "CREATE DOMAIN public.short AS text; ALTER TABLE public.countries ALTER label TYPE public.short"
+    )
+    async with workshop(site.database.dsn, tmp_path, shop.connection, directories(tmp_path, "lake")) as place:
+        await run(place)
+        await shop.connection.execute(
+            "DELETE FROM public.countries WHERE code = 'CH';ALTER DOMAIN public.short ADD CHECK (length(value) < 3)"
+        )
+        await shop.connection.execute("UPDATE public.orders SET paid = NOT paid")
+        told = await assert_told(place)
+        assert told[COUNTRIES].full_reason == "IMAGES_UNREADABLE"
+        assert told[ORDERS].full_reason is None
+
+
+@pytest.mark.slow
 async def test_what_cannot_be_counted_in_time_is_estimated(site: Site, shop: Shop, tmp_path: Path) -> None:
     async with workshop(site.database.dsn, tmp_path, shop.connection, directories(tmp_path, "lake")) as place:
         await run(place)
