@@ -31,7 +31,7 @@ LAYERS = (
     ("destinations",),
     ("destination_opener",),
     ("destination_checker",),
-    ("extractor", "deliverer", "cleaner"),
+    ("extractor", "previewer", "deliverer", "cleaner"),
     ("pipeline",),
     ("control",),
     ("daemon",),

@@ -8,7 +8,7 @@ import anyio
 from cyclopts import App, Parameter
 
 from exportd import __version__
-from exportd.cli import capture, catalog, destination, job, reload, role, schedule
+from exportd.cli import capture, catalog, destination, job, preview, reload, role, schedule
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
 from exportd.cli.failures import Exit, reported
 from exportd.cli.output import AsJson
@@ -28,6 +28,7 @@ app.command(catalog.app)
 app.command(schedule.app)
 app.command(destination.app)
 app.command(job.app)
+app.command(preview.preview)
 app.command(reload.reload)
 app.command(role.app)
 

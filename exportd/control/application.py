@@ -8,7 +8,18 @@ from exportd.control.collaborators import Collaborators
 from exportd.control.gate import Gate
 from exportd.control.problems import install_handlers
 from exportd.control.rate_limit import RateLimit
-from exportd.control.routers import destinations, host, jobs, metrics, operations, reload, schedules, status, tokens
+from exportd.control.routers import (
+    destinations,
+    host,
+    jobs,
+    metrics,
+    operations,
+    previews,
+    reload,
+    schedules,
+    status,
+    tokens,
+)
 from exportd.control.schemas.fields import Problem
 
 
@@ -24,7 +35,7 @@ def application(using: Collaborators) -> FastAPI:
     )
     api.state.collaborators = using
     install_handlers(api)
-    for each in (schedules, destinations, jobs, tokens, status, metrics, operations, host, reload):
+    for each in (schedules, destinations, jobs, tokens, status, metrics, operations, previews, host, reload):
         api.include_router(each.router)
     _describe(api)
     return api

@@ -31,6 +31,7 @@ from exportd.jobs.owned_job_table import OwnedJobTable
 from exportd.model.clock import Clock
 from exportd.model.entity import Entity, EntityCode, OrganizationId
 from exportd.model.schedule import Rule
+from exportd.previewer import Previewer
 from exportd.schedules.owned_schedule_table import OwnedScheduleTable
 from exportd.schedules.schedule_operator import ScheduleOperator
 from exportd.settings.closest import did_you_mean
@@ -100,6 +101,7 @@ class Collaborators:
     destination_condition: DestinationCondition
     schedule_operator: ScheduleOperator
     job_operator: JobOperator
+    previewer: Previewer
     watcher: JobWatcher
     capture: CaptureInstaller
     captured: Mapping[EntityCode, Entity]

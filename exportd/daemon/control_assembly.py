@@ -27,11 +27,13 @@ from exportd.daemon.assembly import Components
 from exportd.daemon.metrics_assembly import exposition
 from exportd.jobs.job_operator import JobOperator
 from exportd.jobs.job_record import JobRecord
+from exportd.jobs.job_table import JobTable
 from exportd.jobs.owned_job_table import OwnedJobTable
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.schedule import DestinationCode
 from exportd.parts.spool import MANIFEST_NAME
+from exportd.previewer import Previewer
 from exportd.schedules.limits import check_rule
 from exportd.schedules.owned_schedule_table import OwnedScheduleTable
 from exportd.schedules.schedule_operator import ScheduleOperator
@@ -110,6 +112,7 @@ async def collaborators_of(
         destination_condition=lambda organization, code: _condition(components, organization, code),
         schedule_operator=schedule_operator,
         job_operator=job_operator,
+        previewer=Previewer(catalog, components.connector, JobTable(components.control_pool), clock),
         watcher=components.watcher,
         capture=components.capture,
         captured=catalog.entities,

@@ -19,7 +19,8 @@ from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.job import JobId
 from exportd.model.reason import Reason
-from exportd.model.schedule import ScheduleId
+from exportd.model.schedule import Schedule, ScheduleId
+from exportd.schedules.schedule_record import schedule_from_row
 from exportd.schedules.schedule_table import fire_held
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _TELL_CHANGED = queries.load("schedules")["tell_changed"]
 _SQL = queries.load("schedule_operations")
 _HOLD = _SQL["hold"]
+_GET = _SQL["get"]
 _PAUSE = _SQL["pause"]
 _RESUME = _SQL["resume"]
 _REQUEST_REFRESH = _SQL["request_refresh"]
@@ -51,6 +53,12 @@ class ScheduleOperator:
 
     def __init__(self, pool: "Pool") -> None:
         self._pool = pool
+
+    async def get(self, schedule_id: ScheduleId) -> Schedule:
+        """The schedule as it is now."""
+        async with self._connection("looking for a schedule") as connection:
+            row = await connection.fetchrow(_GET, schedule_id)
+        return schedule_from_row(_present(row, schedule_id))
 
     async def run(self, schedule_id: ScheduleId, *, actor: str, action: str = "schedule run") -> JobId:
         """Queue one more job, due now, paused or not; when the schedule is due next stays as it is.
@@ -110,12 +118,7 @@ class ScheduleOperator:
     ) -> "AsyncIterator[tuple[PooledConnection, asyncpg.Record]]":
         """The schedule, locked until the end of the block; then all daemons are told that it has changed."""
         async with self._connection(doing) as connection, connection.transaction(isolation="read_committed"):
-            row = await connection.fetchrow(_HOLD, schedule_id)
-            if row is None:
-                raise PermanentError(
-                    f"There is no schedule {schedule_id}. Look at the list of schedules for its id.",
-                    reason=Reason.NOT_FOUND,
-                )
+            row = _present(await connection.fetchrow(_HOLD, schedule_id), schedule_id)
             yield connection, row
             await connection.execute(_TELL_CHANGED)
 
@@ -124,6 +127,14 @@ class ScheduleOperator:
         with translated(doing):
             async with self._pool.acquire() as connection:
                 yield connection
+
+
+def _present(row: "asyncpg.Record | None", schedule_id: ScheduleId) -> "asyncpg.Record":
+    if row is None:
+        raise PermanentError(
+            f"There is no schedule {schedule_id}. Look at the list of schedules for its id.", reason=Reason.NOT_FOUND
+        )
+    return row
 
 
 async def _note(

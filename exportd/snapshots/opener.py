@@ -5,7 +5,7 @@ older than a committed TRUNCATE would see an empty table. Everything is read ins
 what is compared is what is exported.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -65,18 +65,31 @@ class OpenSnapshot:
         return lock_statement(list(self.entities.values()))
 
 
-def lock_statement(entities: Sequence[Entity]) -> str:
-    tables = [name for each in entities for name in (table(each.table), table(log_table(each.code)))]
+def lock_statement(entities: Sequence[Entity], *, uncaptured: Collection[EntityCode] = ()) -> str:
+    """Keeps the tables of entities as they are, and their logs, but for those of the ``uncaptured``."""
+    tables = [table(each.table) for each in entities]
+    tables += [table(log_table(each.code)) for each in entities if each.code not in uncaptured]
     return f"LOCK TABLE {', '.join(dict.fromkeys(tables))} IN ACCESS SHARE MODE"
 
 
 class SnapshotOpener:
-    """Opens snapshots on export connections of ``connector``."""
+    """Opens snapshots on export connections of ``connector``.
 
-    def __init__(self, connector: Connector, *, is_intact: IsIntact, pause: Callable[[float], Awaitable[None]]) -> None:
+    ``statement_timeout_s`` bounds each statement until the snapshot is open, and what its user runs; 0: nothing does.
+    """
+
+    def __init__(
+        self,
+        connector: Connector,
+        *,
+        is_intact: IsIntact,
+        pause: Callable[[float], Awaitable[None]],
+        statement_timeout_s: float = 0,
+    ) -> None:
         self._connector = connector
         self._is_intact = is_intact
         self._pause = pause
+        self._statement_timeout_s = statement_timeout_s
 
     @asynccontextmanager
     async def open(
@@ -86,40 +99,50 @@ class SnapshotOpener:
         positions: Mapping[EntityCode, Position],
         *,
         forced: Mapping[EntityCode, FullReason],
+        uncaptured: Collection[EntityCode] = (),
     ) -> AsyncIterator[OpenSnapshot]:
         """Open a snapshot for ``entities``, whose last positions are ``positions``.
 
-        ``forced`` names entities that must be full whatever the guards say. Raises PermanentError for a standby or a
-        missing table, TransientError when a lock cannot be had or the triggers have just been tampered with.
+        ``forced`` names entities that must be full whatever the guards say. The capture of the ``uncaptured`` is not
+        whole: they are full, and nobody looks into their logs (an export has none of them). Raises PermanentError for
+        a standby or a missing table, TransientError when a lock cannot be had or the triggers have just been tampered
+        with.
         """
         async with self._connector.export_session() as connection:
             with translated("reading what has changed"):
-                await self._begin(connection, entities)
-                snapshot = await self._read(connection, job, entities, positions, forced)
+                await self._begin(connection, entities, uncaptured)
+                snapshot = await self._read(connection, job, entities, positions, forced, uncaptured=uncaptured)
             yield snapshot
 
-    async def _begin(self, connection: "Connection[Record]", entities: Sequence[Entity]) -> None:
+    async def _begin(
+        self, connection: "Connection[Record]", entities: Sequence[Entity], uncaptured: Collection[EntityCode]
+    ) -> None:
+        lock = lock_statement(entities, uncaptured=uncaptured)
         for attempt in range(1, _LOCK_ATTEMPTS + 1):
             await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             try:
-                await take_locks(connection, lock_statement(entities), wait_s=self._connector.lock_timeout_s)
+                await take_locks(connection, lock, wait_s=self._connector.lock_timeout_s)
             except FOREIGN_ERRORS as error:
                 failure = translate_lock(error, doing="locking the exported tables for reading")
                 if not isinstance(error, PostgresError):
                     raise failure from error
                 await connection.execute("ROLLBACK")
                 if failure.reason is Reason.TABLE_MISSING:
-                    await self._name_what_is_missing(connection, entities)
+                    await self._name_what_is_missing(connection, entities, uncaptured)
                 if failure.reason is not Reason.LOCK_NOT_AVAILABLE or attempt == _LOCK_ATTEMPTS:
                     raise failure from error
                 await self._pause(0.2 * attempt)
             else:
+                if self._statement_timeout_s:
+                    await connection.execute(f"SET LOCAL statement_timeout = {round(self._statement_timeout_s * 1000)}")
                 return
 
-    async def _name_what_is_missing(self, connection: "Connection[Record]", entities: Sequence[Entity]) -> None:
+    async def _name_what_is_missing(
+        self, connection: "Connection[Record]", entities: Sequence[Entity], uncaptured: Collection[EntityCode]
+    ) -> None:
         shapes = await read_shapes(connection, entities)
         for entity in entities:
-            self._require_capture(entity, shapes.get(entity.code))
+            self._require_capture(entity, shapes.get(entity.code), uncaptured)
 
     async def _read(
         self,
@@ -128,6 +151,8 @@ class SnapshotOpener:
         entities: Sequence[Entity],
         positions: Mapping[EntityCode, Position],
         forced: Mapping[EntityCode, FullReason],
+        *,
+        uncaptured: Collection[EntityCode],
     ) -> OpenSnapshot:
         now = await connection.fetchrow(_POSITION_IN_TIME)
         assert now is not None  # noqa: S101 - a query without FROM has one row
@@ -141,7 +166,7 @@ class SnapshotOpener:
         cluster = ClusterFacts(now["system_identifier"], now["timeline"], now["database_oid"])
         shapes = await read_shapes(connection, entities)
         for entity in entities:
-            self._require_capture(entity, shapes.get(entity.code))
+            self._require_capture(entity, shapes.get(entity.code), uncaptured)
         guards = {each.code: guards_of(each, shapes[each.code], cluster) for each in entities}
         statements = {
             each.code: Statements(
@@ -162,9 +187,11 @@ class SnapshotOpener:
                 first_run=not positions,
                 destinations=job.destinations,
             )
+            or (FullReason.CAPTURE_CHANGED if each.code in uncaptured else None)
             for each in entities
         }
-        contents = await _contents(connection, statements, positions, reasons)
+        captured = {code: each for code, each in statements.items() if code not in uncaptured}
+        contents = await _contents(connection, captured, positions, reasons)
         windows = {
             code: window_of(code, positions.get(code), guards[code], contents.get(code), reasons[code])
             for code in statements
@@ -182,13 +209,15 @@ class SnapshotOpener:
             keys={code: each.keys for code, each in contents.items()},
         )
 
-    def _require_capture(self, entity: Entity, shape: Shape | None) -> None:
+    def _require_capture(self, entity: Entity, shape: Shape | None, uncaptured: Collection[EntityCode]) -> None:
         if shape is None:
             raise PermanentError(
                 f"Entity {entity.code}: the table {entity.table} does not exist. Correct the catalog, or take the "
                 "entity out of the schedule.",
                 reason=Reason.TABLE_MISSING,
             )
+        if entity.code in uncaptured:
+            return
         if shape.log_oid is None:
             raise PermanentError(
                 f"Entity {entity.code}: changes of {entity.table} are not captured. Run `exportd capture install`.",

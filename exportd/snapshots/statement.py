@@ -119,6 +119,18 @@ class Statements:
             f" AS deletions FROM ({parts}) AS w"
         )
 
+    def count(self, rows: str) -> str:
+        """How many rows another of these queries has."""
+        return f"SELECT count(*) FROM ({rows}) AS counted"
+
+    def plan(self) -> str:
+        """EXPLAIN of reading every live row in its stored form: how many the planner expects, and how wide they are."""
+        fields = [each.expression or f"t.{identifier(each.column or '')}" for each in self.entity.fields]
+        conditions = self._tenant_conditions("t", self.entity.tenant)
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        listed = ", ".join(f"({each})" for each in fields)
+        return f"EXPLAIN (FORMAT JSON) SELECT {listed} FROM {table(self.entity.table)} AS t{where}"
+
     # --- fragments ----------------------------------------------------------------------------------------------
 
     @property

@@ -16,6 +16,7 @@ COMMANDS = (
     ("demo",),
     ("verify",),
     ("replay",),
+    ("preview",),
     ("loader",),
     ("job",),
     ("job", "list"),

@@ -9,6 +9,13 @@ FROM exportd.schedule
 WHERE id = $1 AND deleted_at IS NULL
 FOR NO KEY UPDATE;
 
+-- name: get
+-- $1 schedule
+SELECT id, organization, code, name, entities, format, destinations, rule::text, version,
+       created_at, last_due_at, next_due_at, origin::text
+FROM exportd.schedule
+WHERE id = $1 AND deleted_at IS NULL;
+
 -- name: pause
 -- $1 schedule, $2 actor
 UPDATE exportd.schedule

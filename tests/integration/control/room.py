@@ -12,7 +12,7 @@ import anyio
 import httpx
 import m3ter
 
-from exportd.catalog.document import loads
+from exportd.catalog.document import Catalog, loads
 from exportd.changes.installer import CaptureInstaller
 from exportd.control.access import Access, Role
 from exportd.control.application import application, guarded
@@ -41,6 +41,7 @@ from exportd.jobs.owned_job_table import OwnedJobTable
 from exportd.model.change_log import log_name
 from exportd.model.clock import SystemClock
 from exportd.model.entity import EntityCode, OrganizationId
+from exportd.previewer import Previewer
 from exportd.schedules.limits import check_rule
 from exportd.schedules.owned_schedule_table import OwnedScheduleTable
 from exportd.schedules.schedule_operator import ScheduleOperator
@@ -172,6 +173,7 @@ async def room(database: Database, folder: Path, access: Access) -> AsyncIterato
             destination_condition=lambda _, code: "open" if code == BROKEN else None,
             schedule_operator=schedules,
             job_operator=jobs,
+            previewer=Previewer(Catalog({THINGS.code: THINGS}), Connector(database.dsn), JobTable(pool), clock),
             watcher=watcher,
             capture=CaptureInstaller(Connector(database.dsn), pause=anyio.sleep),
             captured={THINGS.code: THINGS},

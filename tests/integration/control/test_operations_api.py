@@ -26,6 +26,7 @@ VERBS = (
     ("GET", "/v1/events", "reader"),
     ("GET", "/v1/capture", "reader"),
     ("GET", "/v1/log-level", "reader"),
+    ("GET", "/v1/schedules/{id}/preview", "reader"),
     ("POST", "/v1/pause", "operator"),
     ("POST", "/v1/resume", "operator"),
     ("POST", "/v1/schedules/{id}/pause", "operator"),
@@ -89,6 +90,19 @@ class TestWhoMayDoWhat:
                 continue  # it does not end
             answer = await api.http.request(method, url.format(id=uuid4()), json=BODIES.get(url))
             assert (answer.status_code != 403) == (Role[needed.upper()] <= role), url
+
+
+class TestPreview:
+    """What it says of a schedule is in tests/acceptance/test_preview.py."""
+
+    async def test_what_would_fail_the_run_is_a_conflict(self, api: Room) -> None:
+        answer = await api.http.get(f"/v1/schedules/{await make_schedule(api)}/preview")
+        assert (answer.status_code, "the catalog has no entity ACCOUNTS" in answer.json()["message"]) == (409, True)
+
+    async def test_of_nothing(self, api: Room) -> None:
+        for wrong in (uuid4(), "nightly"):
+            answer = await api.http.get(f"/v1/schedules/{wrong}/preview")
+            assert (answer.status_code, "There is no schedule" in answer.json()["message"]) == (404, True)
 
 
 class TestPause:

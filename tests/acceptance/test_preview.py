@@ -1,0 +1,207 @@
+"""A preview says what the next run then holds, and leaves everything as it was."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from exportd.jobs.job_table import JobTable
+from exportd.model.clock import SystemClock
+from exportd.model.entity import EntityCode
+from exportd.model.errors import PermanentError, TransientError
+from exportd.model.extraction import Extraction
+from exportd.model.reason import Reason
+from exportd.previewer import Preview, Previewer
+from exportd.schedules.schedule_operator import ScheduleOperator
+from exportd.schedules.schedule_table import ScheduleTable
+from exportd.snapshots.preview import EntityPreview, Figure
+from tests.acceptance.declarations import destination, schedule
+from tests.acceptance.shop import CATALOG, Shop
+from tests.acceptance.tripwire import Tripwire
+from tests.acceptance.workshop import Workshop, directories, workshop
+from tests.fixtures.control import bare
+from tests.fixtures.daemon import Site
+
+ACCOUNTS, ORDERS, COUNTRIES = map(EntityCode, ("ACCOUNTS", "ORDERS", "COUNTRIES"))
+
+CAPTURE = """
+    SELECT (SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal) AS triggers,
+           (SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('exportd')) AS tables,
+           (SELECT count(*) FROM exportd.job) AS jobs, (SELECT count(*) FROM exportd.audit) AS deeds
+"""
+
+
+async def previewed(place: Workshop, *, counting_s: float = 60) -> Preview:
+    (found,) = await ScheduleTable(place.pool).all()
+    previewer = Previewer(place.catalog, place.connector, JobTable(place.pool), SystemClock(), counting_s=counting_s)
+    return await previewer.preview(found)
+
+
+async def by_entity(place: Workshop, *, counting_s: float = 60) -> Mapping[EntityCode, EntityPreview]:
+    return {each.entity: each for each in (await previewed(place, counting_s=counting_s)).entities}
+
+
+async def run(place: Workshop) -> Extraction:
+    job = await place.fire()
+    assert await place.finish(job, Tripwire.none()) == "SUCCEEDED"
+    document = await JobTable(place.pool).extraction(job)
+    assert document is not None
+    return Extraction.from_json(document)
+
+
+async def assert_told(place: Workshop) -> Mapping[EntityCode, EntityPreview]:
+    """Preview, run, compare; what is not said to be an estimate is as it was told."""
+    told = await by_entity(place)
+    for each in (await run(place)).entities:
+        preview = told[each.entity]
+        assert (preview.mode, preview.full_reason) == (each.mode, each.full_reason)
+        if Figure.ROWS not in preview.estimated:
+            assert preview.rows == each.rows
+        if Figure.DELETED_ROWS not in preview.estimated:
+            assert preview.deleted_rows == each.deleted_rows
+    return told
+
+
+@pytest.mark.slow
+@pytest.mark.every_postgres
+async def test_what_is_told_is_what_the_run_holds(site: Site, shop: Shop, tmp_path: Path) -> None:
+    async with workshop(site.database.dsn, tmp_path, shop.connection, directories(tmp_path, "lake")) as place:
+        # Before the first run nothing is captured; afterwards neither.
+        before = await shop.connection.fetchrow(CAPTURE)
+        told = await by_entity(place)
+        assert await shop.connection.fetchrow(CAPTURE) == before
+        assert {each.full_reason for each in told.values()} == {"FIRST_RUN"}
+        await shop.connection.execute("ANALYZE public.accounts, public.orders, public.countries")
+        told = await assert_told(place)
+        assert told[ACCOUNTS].rows == 40
+        assert told[ACCOUNTS].content_bytes > 40 * 10
+        for _ in range(6):
+            await shop.change(8)
+            told = await assert_told(place)
+            assert all(each.full_reason is None and Figure.ROWS not in each.estimated for each in told.values())
+        (quiet, *_) = (await assert_told(place)).values()
+        assert (quiet.rows, quiet.content_bytes, quiet.estimated) == (0, 0, ())
+
+
+@pytest.mark.slow
+async def test_why_a_run_would_be_full_is_told_and_nothing_is_repaired(site: Site, shop: Shop, tmp_path: Path) -> None:
+    async with workshop(site.database.dsn, tmp_path, shop.connection, directories(tmp_path, "lake")) as place:
+        await run(place)
+        await shop.connection.execute(
+            "ALTER TABLE public.accounts DISABLE TRIGGER ALL; CREATE TABLE public.isles () INHERITS (public.countries)"
+        )
+        (often,) = await ScheduleTable(place.pool).all()
+        await ScheduleOperator(place.pool).refresh(often.id, ORDERS, at_once=False, actor="test")
+        before = await shop.connection.fetchrow(CAPTURE)
+        told = await by_entity(place)
+        assert {code: each.full_reason for code, each in told.items()} == {
+            ACCOUNTS: "CAPTURE_CHANGED",
+            ORDERS: "REQUESTED",
+            COUNTRIES: "PARTITIONS_CHANGED",
+        }
+        assert Figure.DELETED_ROWS in told[ACCOUNTS].estimated, "the run may name them"
+        assert Figure.DELETED_ROWS not in told[ORDERS].estimated
+        assert await shop.connection.fetchrow(CAPTURE) == before
+        await assert_told(place)
+
+
+@pytest.mark.slow
+async def test_a_deleted_record_that_cannot_be_read_back_makes_the_preview_full_too(
+    site: Site, shop: Shop, tmp_path: Path
+) -> None:
+    await shop.connection.execute(
+        "CREATE DOMAIN public.short AS text; ALTER TABLE public.countries ALTER label TYPE public.short"
+    )
+    async with workshop(site.database.dsn, tmp_path, shop.connection, directories(tmp_path, "lake")) as place:
+        await run(place)
+        await shop.connection.execute(
+            "DELETE FROM public.countries WHERE code = 'CH';ALTER DOMAIN public.short ADD CHECK (length(value) < 3)"
+        )
+        await shop.connection.execute("UPDATE public.orders SET paid = NOT paid")
+        told = await assert_told(place)
+        assert told[COUNTRIES].full_reason == "IMAGES_UNREADABLE"
+        assert told[ORDERS].full_reason is None
+
+
+@pytest.mark.slow
+async def test_what_cannot_be_counted_in_time_is_estimated(site: Site, shop: Shop, tmp_path: Path) -> None:
+    async with workshop(site.database.dsn, tmp_path, shop.connection, directories(tmp_path, "lake")) as place:
+        await run(place)
+        await shop.connection.execute("UPDATE public.accounts SET note = 'n' WHERE organization_id = 'org-1'")
+        told = await by_entity(place, counting_s=0)
+        assert told[ACCOUNTS].estimated == tuple(Figure)
+        assert told[ACCOUNTS].rows == await shop.connection.fetchval(
+            "SELECT count(*) FROM public.accounts WHERE organization_id = 'org-1'"
+        )
+        assert (told[COUNTRIES].rows, told[COUNTRIES].estimated) == (0, ())
+
+
+@pytest.mark.slow
+async def test_a_count_that_is_too_slow_is_given_up_and_the_others_are_made(
+    site: Site, shop: Shop, tmp_path: Path
+) -> None:
+    """Sixty thousand keys take longer than a few milliseconds; that nothing happened elsewhere is told all the same."""
+    async with workshop(site.database.dsn, tmp_path, shop.connection, directories(tmp_path, "lake")) as place:
+        await run(place)
+        await shop.fill(60_000, note_bytes=0)
+        told = await by_entity(place, counting_s=0.004)
+        assert told[ACCOUNTS].estimated == tuple(Figure)
+        assert told[ACCOUNTS].rows == 60_000
+        assert (told[COUNTRIES].rows, told[COUNTRIES].estimated) == (0, ())
+
+
+@pytest.mark.slow
+async def test_who_holds_a_table_is_not_waited_for_long_and_what_is_missing_is_named(
+    site: Site, shop: Shop, tmp_path: Path
+) -> None:
+    async with workshop(site.database.dsn, tmp_path, shop.connection, directories(tmp_path, "lake")) as place:
+        async with shop.connection.transaction():
+            await shop.connection.execute("LOCK TABLE public.accounts IN ACCESS EXCLUSIVE MODE")
+            with pytest.raises(TransientError) as busy:
+                await previewed(place)
+        assert busy.value.reason is Reason.LOCK_NOT_AVAILABLE
+        await shop.connection.execute("ALTER TABLE public.orders RENAME TO gone")
+        with pytest.raises(PermanentError, match=r"public\.orders does not exist") as missing:
+            await previewed(place)
+        assert missing.value.reason is Reason.TABLE_MISSING
+
+
+@pytest.mark.slow
+async def test_the_daemon_is_asked_for_a_preview(site: Site, shop: Shop) -> None:
+    lake = site.destination()
+    site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
+    daemon = await site.start()
+    await site.succeeded(shop.connection, await site.first_job(shop.connection))
+    await shop.connection.execute(
+        "INSERT INTO public.countries VALUES ('AT', 'Österreich'), ('IT', NULL);"
+        "DELETE FROM public.countries WHERE code = 'CH'"
+    )
+    document = json.loads((await site.exportd("preview", "often", "--organization", "org-1", "--json")).stdout)
+    countries = next(each for each in document["entities"] if each["entity"] == "COUNTRIES")
+    assert (countries["mode"], countries["rows"], countries["deletedRows"]) == ("incremental", 3, 1)
+    assert countries["estimated"] == ["contentBytes"]
+    assert (document["rows"], document["deletedRows"]) == (3, 1)
+
+    (row,) = await shop.connection.fetch("SELECT id FROM exportd.schedule")
+    assert (await _asked(site, row["id"]))["entities"] == document["entities"]
+    table = (await site.exportd("preview", str(row["id"]))).stdout
+    assert "In all 3 rows (1 deleted)" in table
+    for arguments, code, words in (
+        (("preview", "often"), 2, "--organization"),
+        (("preview", "seldom", "--organization", "org-1"), 1, "no schedule 'seldom'"),
+    ):
+        answer = await site.exportd(*arguments)
+        assert (answer.returncode, words in answer.stderr) == (code, True), answer.stderr
+    assert await daemon.stop() == 0
+
+
+async def _asked(site: Site, schedule_id: UUID) -> dict[str, list[object]]:
+    def ask() -> dict[str, list[object]]:
+        with bare(site.folder / "control.sock") as http:
+            answer: dict[str, list[object]] = http.get(f"/v1/schedules/{schedule_id}/preview").raise_for_status().json()
+            return answer
+
+    return await asyncio.to_thread(ask)
