@@ -1,8 +1,7 @@
 """Where the daemon is, and whose objects a command is about: the options that its clients share."""
 
-import tomllib
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -44,28 +43,13 @@ class OrganizationAddress(DaemonAddress):
     def organization_client(self) -> OrganizationClient:
         """Raises SettingsError when the organization is not said and there is not exactly one."""
         client = self.client()
-        return OrganizationClient(client, self.organization or self._only_organization(client))
-
-    def _only_organization(self, client: SocketClient) -> str:
-        """The one that destinations at the daemon and what the configuration declares belong to."""
-        at_daemon = {str(each["organization"]) for each in client.request("GET", "/v1/status")["destinations"]}
-        found = sorted(at_daemon | _declared_organizations(self.config))
-        if len(found) == 1:
-            return found[0]
-        several = f"there are several organizations ({', '.join(found)})" if found else "no organization is known yet"
-        raise SettingsError.of(f"{several}: say --organization, or set EXPORTD_ORGANIZATION")
+        return OrganizationClient(client, self.organization or _only_organization(client))
 
 
-def _declared_organizations(config: Any) -> set[str]:
-    """Those in the configuration, as far as it can be read: the daemon alone decides whether it is right."""
-    try:
-        with config.open("rb") as file:
-            document = tomllib.load(file)
-    except (OSError, ValueError, RecursionError):
-        return set()
-    tables = [each for name in ("schedule", "destination") for each in _tables(document.get(name))]
-    return {each["organization"] for each in tables if isinstance(each.get("organization"), str)}
-
-
-def _tables(value: Any) -> list[dict[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+def _only_organization(client: SocketClient) -> str:
+    found: list[str] = client.request("GET", "/v1/organizations")["data"]
+    if len(found) == 1:
+        return found[0]
+    several = f"there are several organizations ({', '.join(found)})"
+    problem = several if found else "no organization has a schedule or destination yet"
+    raise SettingsError.of(f"{problem}: say --organization, or set EXPORTD_ORGANIZATION")
