@@ -46,18 +46,16 @@ def listings(status: Status) -> Iterator[Listing]:
 
 def _leases(status: Status) -> Listing:
     rows = tuple(
-        (
-            each["jobId"],
-            each["organization"],
-            each.get("schedule") or "(ad hoc)",
-            each["phase"].lower(),
-            each["attempt"],
-            instant(each["startedAt"]),
-            each.get("progress", ""),
-        )
+        (each["jobId"], f"{each.get('schedule') or '(ad hoc)'} of {each['organization']}", _doing(each))
         for each in status["leases"]
     )
-    return Listing(("JOB", "ORGANIZATION", "SCHEDULE", "PHASE", "ATTEMPT", "STARTED", "PROGRESS"), rows)
+    return Listing(("RUNNING JOB", "SCHEDULE", "DOING"), rows)
+
+
+def _doing(lease: Mapping[str, Any]) -> str:
+    attempt = f", attempt {lease['attempt']}" if lease["attempt"] > 1 else ""
+    progress = f": {lease['progress']}" if "progress" in lease else ""
+    return f"{lease['phase'].lower()} since {instant(lease['startedAt'])}{attempt}{progress}"
 
 
 def _destinations(status: Status) -> Listing:

@@ -72,3 +72,12 @@ async def test_a_job_is_followed_and_its_files_are_copied_with_progress(site: Si
         await screen.shows("2 files")
         assert await screen.ended() == 0
     assert len(list(to.iterdir())) == 3
+
+
+async def test_a_status_is_looked_at_again_until_it_is_interrupted(site: Site, lake: Path) -> None:
+    with terminal(site, "status", "--watch") as screen:
+        await screen.shows("services")
+        await site.quickly("schedule", "pause", "often")
+        await screen.shows("1, 1 paused")
+        await screen.interrupt()
+        assert await screen.ended() == 130

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.acceptance import gate
 from tests.acceptance.declarations import destination, schedule
 from tests.acceptance.shop import CATALOG, ORGANIZATION, Shop
 from tests.fixtures.daemon import Site, until
@@ -127,6 +128,19 @@ async def test_a_waiting_job_is_cancelled_followed_and_retried(open_site: Site, 
     assert await said(site, "resume") == "not paused\n"
     assert (await said(site, "job", "watch", retried)).splitlines()[-1] == "succeeded"
     await refused(site, "job", "retry", retried, code=1)
+
+
+async def test_a_running_job_is_seen_with_its_progress(open_site: Site, shop: Shop) -> None:
+    site = open_site
+    keeper = await site.database.connect()
+    await keeper.execute(gate.INSTALL)
+    async with gate.closed(keeper, gate.DELIVERING) as closed:
+        job = str(await site.fire())
+        await closed.reached()
+        await shown_in_status(
+            site, "1 running, 0 waiting", f"{job}  often of {ORGANIZATION}  publishing since ", ": 3 of 3 entities, "
+        )
+    assert (await said(site, "job", "watch", job)).splitlines()[-1] == "succeeded"
 
 
 async def test_the_daemon_itself(open_site: Site) -> None:

@@ -38,6 +38,19 @@ def test_only_tables_with_rows_are_shown() -> None:
     assert list(listings(STATUS)) == []
 
 
+def test_a_running_job_tells_what_it_does() -> None:
+    lease = {"jobId": "1", "organization": "acme", "phase": "EXTRACTING", "startedAt": "2026-03-10T05:00:00.000Z"}
+    leases = [
+        {**lease, "attempt": 1, "schedule": "hourly", "progress": "1 of 2 entities"},
+        {**lease, "attempt": 2, "phase": "PUBLISHING"},
+    ]
+    (shown,) = listings({**STATUS, "leases": leases})
+    assert shown.rows == (
+        ("1", "hourly of acme", "extracting since 2026-03-10 05:00:00Z: 1 of 2 entities"),
+        ("1", "(ad hoc) of acme", "publishing since 2026-03-10 05:00:00Z, attempt 2"),
+    )
+
+
 def test_a_destination_tells_what_is_known_of_it() -> None:
     destinations = [
         {"code": "good", "organization": "acme", "lastSuccess": "2026-03-10T05:00:00.000Z"},
