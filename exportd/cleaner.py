@@ -7,7 +7,9 @@ it is recorded. Both happen soon after the failure, and at the latest before the
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import timedelta
+from typing import TypeVar
 
 import anyio
 import structlog
@@ -20,12 +22,17 @@ from exportd.model.clock import Clock, wait_until
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, PermanentError
 from exportd.model.job import Job, JobId
+from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode, ScheduleId
 from exportd.stores.layout import ManifestName, ObjectKey, ScriptName, build
+from exportd.stores.retrying import RetryBudget
 from exportd.stores.store import Upload
 from exportd.uploads.sweeper import remove_objects, sweep_job_uploads, sweep_uploads
 
+T = TypeVar("T")
+
 _SHORTEST_PAUSE_S = 10.0
+_LONGEST_UPLOAD = timedelta(days=7)
 
 log = structlog.stdlib.get_logger()
 
@@ -54,7 +61,7 @@ class Cleaner:
         self._clock = clock
         self._interval_s = interval_s
         self._woken = anyio.Event()
-        self._reported: set[tuple[JobId, DestinationCode, str]] = set()
+        self._reported: set[tuple[str, JobId | None, DestinationCode, Reason]] = set()
         self.adjust(type_tokens=type_tokens)
 
     def adjust(self, *, type_tokens: Mapping[EntityCode, str]) -> None:
@@ -105,8 +112,13 @@ class Cleaner:
                 await self._destinations.get(left.organization, left.destination).store.abort(left.upload)
             except ExportdError as error:
                 self._report_once("upload not aborted yet", left.job, left.destination, error)
-            else:
-                await self._uploads.forget(left.job, left.destination, [left.upload])
+                if not self._is_old(left.upload):
+                    continue
+            await self._uploads.forget(left.job, left.destination, [left.upload])
+
+    def _is_old(self, upload: Upload) -> bool:
+        """Whether it is nobody's concern any more: Google drops uploads after a week, others list theirs."""
+        return upload.started_at is not None and self._clock.now() - upload.started_at > _LONGEST_UPLOAD
 
     async def abort_dead_uploads(self) -> None:
         """Abort the uploads that a destination lists and whose job is finished or unknown."""
@@ -114,7 +126,9 @@ class Cleaner:
             try:
                 await sweep_uploads(each.store, each.layout, unfinished_jobs=self._jobs.active_ids)
             except ExportdError as error:
-                log.warning("uploads not swept", destination=each.code, reason=error.reason.value, error=error.sentence)
+                self._report_once("uploads not swept", None, each.code, error)
+            else:
+                self._reported = {told for told in self._reported if told[1:3] != (None, each.code)}
 
     # What a job asks for
 
@@ -129,28 +143,35 @@ class Cleaner:
         try:
             await sweep_job_uploads(destination.store, destination.layout, job.id, known=known, kept=kept)
         except ExportdError as error:
-            log.warning("uploads not swept", destination=code, reason=error.reason.value, error=error.sentence)
+            self._report_once("uploads not swept", None, code, error)
         else:
             await self._uploads.forget(job.id, code, known)
 
-    async def clear_schedule(self, schedule: ScheduleId, destination: Destination) -> None:
+    async def clear_schedule(self, schedule: ScheduleId, destination: Destination, retry: RetryBudget) -> None:
         """Clear what failed jobs of a schedule left at a destination, before it gets the schedule's next manifest.
 
-        Raises TransientError or PermanentError.
+        A destination that lets us write and no more keeps it: no manifest describes it. Raises TransientError.
         """
         for record in await self._jobs.failed_halfway(schedule):
-            if destination.code in _lacking(record):
-                await self._clear(record, destination)
+            if destination.code not in _lacking(record):
+                continue
+            try:
+                await self._clear(record, destination, retry)
+            except PermanentError as error:
+                self._report_once("objects of a failed job not removed", record.job.id, destination.code, error)
 
-    async def make_way(self, job: Job, destination: Destination) -> None:
+    async def make_way(self, job: Job, destination: Destination, retry: RetryBudget) -> None:
         """Remove what an earlier attempt of a job published, because it was extracted anew since; the manifest first.
 
         Raises TransientError or PermanentError.
         """
+
+        async def remove() -> int:
+            await destination.store.delete(_manifest_key(job, destination))
+            return await _remove_objects(job, destination, self._tokens(job))
+
         try:
-            for key in (_manifest_key(job, destination), *_script_keys(job, destination)):
-                await destination.store.delete(key)
-            removed = await remove_objects(destination.store, destination.layout, job, type_tokens=self._tokens(job))
+            removed = await retry.call(remove)
         except PermanentError as error:
             # A destination has to let us write and no more. What is published now replaces what was there under the
             # same names; a further part of then may stay, and no manifest describes it.
@@ -167,25 +188,29 @@ class Cleaner:
             return False
         return True
 
-    def _report_once(self, event: str, job: JobId, code: DestinationCode, error: ExportdError) -> None:
-        """What is tried again and again is said once."""
-        told = (job, code, error.sentence)
+    def _report_once(self, event: str, job: JobId | None, code: DestinationCode, error: ExportdError) -> None:
+        """What is tried again and again is said once, although the sentences differ in a request's id."""
+        told = (event, job, code, error.reason)
         if told not in self._reported:
             self._reported.add(told)
-            log.warning(event, job_id=str(job), destination=code, reason=error.reason.value, error=error.sentence)
+            about = {} if job is None else {"job_id": str(job)}
+            log.warning(event, **about, destination=code, reason=error.reason.value, error=error.sentence)
 
-    async def _clear(self, record: JobRecord, destination: Destination) -> None:
-        job, store = record.job, destination.store
-        manifest = _manifest_key(job, destination)
-        if await store.head(manifest) is not None:
-            digest = hashlib.sha256(b"".join([chunk async for chunk in store.read(manifest)])).hexdigest()
+    async def _clear(self, record: JobRecord, destination: Destination, retry: RetryBudget | None = None) -> None:
+        """With a budget the destination is asked again, without one only once."""
+
+        async def repeated(work: Callable[[], Awaitable[T]]) -> T:
+            return await (work() if retry is None else retry.call(work))
+
+        job = record.job
+        digest = await repeated(lambda: _manifest_digest(job, destination))
+        if digest is not None:
             await self._jobs.record_found_delivery(job.id, destination.code, digest)
             log.info("delivery of a failed job found", job_id=str(job.id), destination=destination.code)
             return
-        for key in _script_keys(job, destination):
-            await store.delete(key)
         used = [each["type_token"] for each in (record.extraction or {}).get("entities", ())]
-        removed = await remove_objects(store, destination.layout, job, type_tokens=[*used, *self._tokens(job)])
+        tokens = [*used, *self._tokens(job)]
+        removed = await repeated(lambda: _remove_objects(job, destination, tokens))
         if removed:
             log.info(
                 "objects of a failed job removed", job_id=str(job.id), destination=destination.code, objects=removed
@@ -200,10 +225,20 @@ def _lacking(record: JobRecord) -> list[DestinationCode]:
     return [each for each in record.job.destinations if each not in delivered]
 
 
+async def _manifest_digest(job: Job, destination: Destination) -> str | None:
+    """The SHA-256 of a job's manifest at a destination, None if it is not there."""
+    manifest = _manifest_key(job, destination)
+    if await destination.store.head(manifest) is None:
+        return None
+    return hashlib.sha256(b"".join([chunk async for chunk in destination.store.read(manifest)])).hexdigest()
+
+
 def _manifest_key(job: Job, destination: Destination) -> ObjectKey:
     return build(ManifestName(job.organization, job.id), destination.layout)
 
 
-def _script_keys(job: Job, destination: Destination) -> list[ObjectKey]:
-    names = (ScriptName(job.organization, job.id, each) for each in destination.loader_kit)
-    return [build(each, destination.layout) for each in names]
+async def _remove_objects(job: Job, destination: Destination, type_tokens: Collection[str]) -> int:
+    """Remove a job's objects at a destination, and the scripts that load them; how many objects."""
+    for dialect in destination.loader_kit:
+        await destination.store.delete(build(ScriptName(job.organization, job.id, dialect), destination.layout))
+    return await remove_objects(destination.store, destination.layout, job, type_tokens=type_tokens)

@@ -1,7 +1,7 @@
 """From parts to a destination: uploads while files grow, objects at publish, the manifest last."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -32,7 +32,7 @@ from exportd.model.schedule import DestinationCode
 from exportd.stores.layout import ObjectKey, ObjectName, ScriptName, build
 from exportd.stores.retrying import RetryBudget
 from exportd.uploads.byte_limiter import ByteLimiter
-from exportd.uploads.uploader import Delivery
+from exportd.uploads.uploader import Delivery, named
 
 log = structlog.stdlib.get_logger()
 
@@ -111,20 +111,40 @@ class DestinationDelivery:
     uploads: Delivery
     retry: RetryBudget
 
+    async def prepare(self, work: Callable[[RetryBudget], Awaitable[None]]) -> None:
+        """Do what has to be done at the destination before anything is published; not if the delivery has failed.
+
+        Raises TransientError or PermanentError, which names the destination if that is what fails.
+        """
+        with self._circuit_told():
+            if self.uploads.failure is not None:
+                raise self.uploads.failure
+            try:
+                await work(self.retry)
+            except TransientError as error:
+                if error.reason is Reason.DESTINATION_UNAVAILABLE:
+                    raise named(self.destination.code, error) from error
+                raise
+
     async def publish(self, extraction: Extraction, parts: Sequence[Part], history: History) -> str:
         """Make the objects visible, then the manifest; its SHA-256. May be repeated.
 
         Raises TransientError or PermanentError that names the destination.
         """
-        circuit = self.destination.circuit
-        try:
+        with self._circuit_told():
             digest = await self._publish(extraction, parts, history)
+        self.destination.circuit.succeeded()
+        return digest
+
+    @contextmanager
+    def _circuit_told(self) -> Iterator[None]:
+        """The destination's circuit hears when it stays away."""
+        try:
+            yield
         except TransientError as error:
             if error.reason is Reason.DESTINATION_UNAVAILABLE and not self.uploads.refused:
-                circuit.failed(anyio.current_time())
+                self.destination.circuit.failed(anyio.current_time())
             raise
-        circuit.succeeded()
-        return digest
 
     async def _publish(self, extraction: Extraction, parts: Sequence[Part], history: History) -> str:
         await self.uploads.publish(parts)

@@ -18,6 +18,7 @@ from exportd.settings.destination_schema import (
     S3Destination,
 )
 from exportd.settings.schema import Settings
+from exportd.stores.circuit import circuit_for
 from exportd.stores.directory_store import DirectoryStore
 from exportd.stores.gcs_identity import (
     Anonymous,
@@ -68,6 +69,7 @@ class DestinationOpener:
             layout=Layout(declared.prefix, PartitionOrder(declared.partition_order)),
             location=_location(declared),
             loader_kit=tuple(DialectName(each) for each in declared.loader_kit),
+            circuit=circuit_for(self._settings.limits.delivery_timeout_s),
         )
 
     async def own_identity(self, declared: S3Destination) -> str:
@@ -91,7 +93,8 @@ class DestinationOpener:
                 return self._gcs_store(declared)
 
     def _s3_store(self, declared: S3Destination) -> Store:
-        from exportd.stores.s3_store import S3Options, S3Store, piece_bytes_for
+        from exportd.stores.s3_options import S3Options, piece_bytes_for
+        from exportd.stores.s3_store import S3Store
 
         return S3Store(
             declared.bucket,
@@ -130,7 +133,7 @@ class DestinationOpener:
 
 def _shared(settings: Settings) -> tuple[object, ...]:
     """What all destinations depend on."""
-    return settings.s3, settings.gcs, settings.limits.part_size
+    return settings.s3, settings.gcs, settings.limits.part_size, settings.limits.delivery_timeout_s
 
 
 def _location(declared: DestinationSettings) -> Location:

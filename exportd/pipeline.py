@@ -12,6 +12,7 @@ manifest is not touched again.
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import anyio
 import structlog
@@ -34,6 +35,7 @@ from exportd.model.schedule import DestinationCode
 from exportd.parts.part_file import PartFile
 from exportd.parts.spool import Spool
 from exportd.snapshots.reader import ImagesUnreadableError
+from exportd.stores.retrying import RetryBudget
 from exportd.uploads.spooled_part import verify
 
 _logger = structlog.get_logger()
@@ -159,7 +161,7 @@ class Pipeline:
 
         async def publish(delivery: DestinationDelivery) -> None:
             try:
-                await self._clear_the_way(lease, delivery.destination)
+                await delivery.prepare(partial(self._clear_the_way, lease, delivery.destination))
                 history = await self._history(lease, delivery.destination.code)
                 digest = await delivery.publish(extraction, parts, history)
                 await self._jobs.record_delivery(lease, delivery.destination.code, digest)
@@ -174,12 +176,12 @@ class Pipeline:
         if failures:
             raise _joined(failures)
 
-    async def _clear_the_way(self, lease: Lease, destination: Destination) -> None:
+    async def _clear_the_way(self, lease: Lease, destination: Destination, retry: RetryBudget) -> None:
         """Nothing half-done may lie beside what is published now."""
         if lease.job.schedule_id is not None:
-            await self._cleaner.clear_schedule(lease.job.schedule_id, destination)
+            await self._cleaner.clear_schedule(lease.job.schedule_id, destination, retry)
         if _had_attempts(lease) and lease.phase is JobPhase.EXTRACTING:
-            await self._cleaner.make_way(lease.job, destination)
+            await self._cleaner.make_way(lease.job, destination, retry)
 
     async def _history(self, lease: Lease, destination: DestinationCode) -> History:
         schedule, job = lease.job.schedule_id, lease.job.id

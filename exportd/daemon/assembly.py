@@ -41,6 +41,7 @@ from exportd.schedules.ticker import Ticker
 from exportd.settings.schema import Settings
 from exportd.snapshots.opener import SnapshotOpener
 from exportd.snapshots.reader import Reader
+from exportd.stores.retrying import RetryBudget
 from exportd.telemetry.attempt_meter import AttemptMeter
 from exportd.telemetry.metrics import Metrics
 from exportd.uploads.byte_limiter import ByteLimiter
@@ -159,6 +160,7 @@ def _components(
                 uploads=uploads,
                 limiter=limiter,
                 type_token=lambda entity: catalog.get(entity).type_token,
+                retry=RetryBudget(timeout_s=settings.limits.delivery_timeout_s),
             ),
             cleaner=cleaner,
             jobs=jobs,

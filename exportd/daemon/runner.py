@@ -15,6 +15,7 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from exportd.catalog import document
 from exportd.catalog.document import Catalog
+from exportd.daemon.allocator import return_large_blocks
 from exportd.daemon.assembly import Components, assembled
 from exportd.daemon.reloader import Reloader, check_catalog, reconcile
 from exportd.daemon.systemd_notifier import READY, STOPPING, notify, status, systemd
@@ -34,6 +35,7 @@ _logger = structlog.get_logger()
 def run_daemon(config: Path) -> None:
     """Run until told to stop. Raises SettingsError, PermanentError or TransientError when it cannot start."""
     settings, catalog = load_all(config, check_rule=check_rule, load_catalog=document.load)
+    return_large_blocks()
     logging.configure(
         level=settings.log.level, line_format=settings.log.format, secrets=passwords_in(settings.database.dsn)
     )

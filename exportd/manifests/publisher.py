@@ -34,7 +34,9 @@ async def publish_manifest(
     key = build(ManifestName(manifest.organization, manifest.job_id), layout)
     try:
         await (retry or RetryBudget()).call(lambda: store.put(key, document))
-    except (TransientError, PermanentError) as error:
-        kind = TransientError if isinstance(error, TransientError) else PermanentError
-        raise kind(f"Destination {destination}: {error.sentence}", reason=error.reason) from error
+    except TransientError as error:
+        sentence = f"Destination {destination}: {error.sentence}"
+        raise TransientError(sentence, reason=error.reason, retry_after_s=error.retry_after_s) from error
+    except PermanentError as error:
+        raise PermanentError(f"Destination {destination}: {error.sentence}", reason=error.reason) from error
     return PublishedManifest(key, sha256_of(document))

@@ -44,6 +44,7 @@ EFFECTS: Mapping[str, Effect] = {
     "limits.part_size": Effect.AT_ONCE,
     "limits.bytes_in_flight": Effect.RESTART,
     "limits.job_attempts": Effect.AT_ONCE,
+    "limits.delivery_timeout_s": Effect.AT_ONCE,
     "limits.shutdown_grace_s": Effect.AT_ONCE,
     "capture.doorbell": Effect.AT_ONCE,
     "capture.poll_interval_s": Effect.AT_ONCE,

@@ -122,6 +122,11 @@ class LimitSettings(Section):
     """How often a job is tried when the cause may pass (database away, destination away) before it has
     failed."""
 
+    delivery_timeout_s: float = Field(default=120.0, gt=0, le=3600)
+    """How long each request to a destination that fails or throttles is repeated before the job's attempt ends, in
+    seconds. After that the destination is left alone for a quarter of it, then for longer and longer, up to five times
+    it."""
+
     shutdown_grace_s: float = Field(default=30.0, ge=0, le=3600)
     """How long running jobs may go on after a stop was asked for, in seconds. What is not finished by then
     goes back to the queue. Keep it below systemd's `TimeoutStopSec`."""

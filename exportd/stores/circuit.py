@@ -9,9 +9,6 @@ So a dead bucket costs the workers one retry budget, and after that next to noth
 
 from enum import StrEnum
 
-_FIRST_PAUSE_S = 30.0
-_LONGEST_PAUSE_S = 600.0
-
 
 class CircuitState(StrEnum):
     """See the module's text."""
@@ -24,7 +21,7 @@ class CircuitState(StrEnum):
 class Circuit:
     """Of one destination. ``now`` is monotonic time in seconds, everywhere the same clock's."""
 
-    def __init__(self, *, first_pause_s: float = _FIRST_PAUSE_S, longest_pause_s: float = _LONGEST_PAUSE_S) -> None:
+    def __init__(self, *, first_pause_s: float = 30.0, longest_pause_s: float = 600.0) -> None:
         self._first_pause_s = first_pause_s
         self._longest_pause_s = longest_pause_s
         self._failures = 0
@@ -67,3 +64,10 @@ class Circuit:
     def given_up(self) -> None:
         """The delivery ended before it could tell: it was cancelled, or failed for another reason."""
         self._trying = False
+
+
+def circuit_for(delivery_timeout_s: float) -> Circuit:
+    """For a destination whose failing costs that much time: it is left alone for a quarter of it, later for up to five
+    times it.
+    """
+    return Circuit(first_pause_s=delivery_timeout_s / 4, longest_pause_s=5 * delivery_timeout_s)

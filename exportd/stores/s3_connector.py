@@ -38,6 +38,7 @@ class S3Connector:
         if access.role_arn:
             session = self._role_session(access)
         client: S3Client = await _open(session, "s3", access, endpoint=access.endpoint, stack=stack)
+        client.meta.events.register("before-call.s3.HeadBucket", _redirect_no_further)
         return client
 
     async def own_identity(self, access: S3Access) -> str:
@@ -53,6 +54,10 @@ class S3Connector:
         if profile not in self._own_sessions:
             self._own_sessions[profile] = self._session(profile)
         return self._own_sessions[profile]
+
+    def forget(self, profile: str) -> None:
+        """Find a profile's credentials anew for the next client: the library reads them once for each session."""
+        self._own_sessions.pop(profile, None)
 
     def _role_session(self, access: S3Access) -> AioSession:
         session = self._session(access.profile)
@@ -107,6 +112,13 @@ async def _open(session: AioSession, service: str, access: S3Access, *, endpoint
             config=_config(access),
         )
     )
+
+
+def _redirect_no_further(params: dict[str, Any], **_: object) -> None:
+    """The library asks for a bucket's region when it is sent elsewhere; sent elsewhere with that too, it would ask for
+    ever.
+    """
+    params["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _config(access: S3Access) -> AioConfig:

@@ -5,7 +5,7 @@ at all, for their answers have no body: there the HTTP status stands for the cod
 """
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,9 +14,12 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConfigNotFound,
+    ConnectTimeoutError,
+    CredentialRetrievalError,
     NoCredentialsError,
     PartialCredentialsError,
     ProfileNotFound,
+    ReadTimeoutError,
     SSLError,
 )
 
@@ -49,7 +52,7 @@ _CLOCK = "The clock of this host and the store's differ too much: set it right, 
 _CREDENTIALS = "The credentials are wrong or not active: correct them."
 _EXPIRED = "The credentials have expired: renew them, or use ones that renew themselves (role_arn)."
 _MULTIPART = "The store does not offer this: it has to know the multipart uploads of S3."
-_REGION = "The bucket lies in another region: set `region`"
+_ELSEWHERE = "The bucket lies in another region, or `endpoint` leads elsewhere: set `region`"
 _ADVICE = {
     "NoSuchBucket": "There is no such bucket: create it, or correct `bucket`.",
     "InvalidBucketName": "Correct `bucket`.",
@@ -58,8 +61,8 @@ _ADVICE = {
     **dict.fromkeys(("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidClientTokenId"), _CREDENTIALS),
     **dict.fromkeys(("UnrecognizedClientException", "InvalidToken", "AuthFailure", "401"), _CREDENTIALS),
     **dict.fromkeys(("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"), _EXPIRED),
-    **dict.fromkeys(("PermanentRedirect", "TemporaryRedirect", "301", "307"), _REGION),
-    **dict.fromkeys(("AuthorizationHeaderMalformed", "IllegalLocationConstraintException"), _REGION),
+    **dict.fromkeys(("PermanentRedirect", "TemporaryRedirect", "301", "307"), _ELSEWHERE),
+    **dict.fromkeys(("AuthorizationHeaderMalformed", "IllegalLocationConstraintException"), _ELSEWHERE),
     **dict.fromkeys(("NotImplemented", "MethodNotAllowed", "501", "405"), _MULTIPART),
     "EntityTooLarge": "Lower limits.part_size.",
     "EntityTooSmall": "The store wants larger pieces than exportd sends.",
@@ -72,6 +75,19 @@ _ROLE_REFUSED = (
 _LONGEST_MESSAGE = 300
 
 
+class ForeignAnswerError(BotoCoreError):
+    """Somebody else answered, such as a gateway that wants a login, or a store that does not speak S3 well."""
+
+    fmt = "what was answered is not an answer of S3, for it has no {name}"
+
+
+def told(answer: Mapping[str, Any], name: str) -> str:
+    """What an answer says under a name that S3 never leaves out. Raises ForeignAnswerError when it does."""
+    if name not in answer:
+        raise ForeignAnswerError(name=name)
+    return str(answer[name])
+
+
 def code_of(error: ClientError) -> str:
     """The store's word for what is wrong, or the HTTP status where it has none."""
     return str(error.response.get("Error", {}).get("Code", ""))
@@ -79,6 +95,11 @@ def code_of(error: ClientError) -> str:
 
 def status_of(error: ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def speaks_of_credentials(error: ClientError) -> bool:
+    """Whether the store does not take the credentials, which others may have replaced."""
+    return _ADVICE.get(code_of(error)) in {_CREDENTIALS, _EXPIRED}
 
 
 def translate(error: Exception, place: str, *, doing: str) -> ExportdError:
@@ -92,10 +113,15 @@ def translate(error: Exception, place: str, *, doing: str) -> ExportdError:
                 "environment, a profile, a role of the machine), or name their profile.",
                 reason=Reason.DESTINATION_REFUSED,
             )
-        case SSLError() | ssl.SSLError() | aiohttp.ClientSSLError():
+        case CredentialRetrievalError():
+            # Without its words, which are a foreign program's.
+            return TransientError(
+                f"{place}: AWS credentials for {doing} cannot be fetched where the environment or profile says.",
+                reason=Reason.DESTINATION_UNAVAILABLE,
+            )
+        case SSLError() | ssl.SSLError() | aiohttp.ClientSSLError() if advice := _tls_advice(error):
             return PermanentError(
-                f"{place}: no secure connection for {doing}: {_last_words(error)}. If the store has a certificate of "
-                "its own, name the authority in ca_file.",
+                f"{place}: no secure connection for {doing}: {_last_words(error)}. {advice}",
                 reason=Reason.DESTINATION_REFUSED,
             )
         case _:
@@ -143,9 +169,11 @@ def _advice(error: ClientError, code: str) -> str:
             f"Grant {wanted}; `exportd destination check` prints the whole policy. A bucket's policy may also demand "
             "an encryption (set `encryption`), and object lock may protect the object."
         )
-    elif advice == _REGION:
+    elif advice == _ELSEWHERE:
         region = _headers(error).get("x-amz-bucket-region") or error.response.get("Error", {}).get("Region")
-        advice = f'{_REGION} = "{region}".' if region else f"{_REGION}."
+        advice = f'{_ELSEWHERE} = "{region}".' if region else f"{_ELSEWHERE}."
+    elif "content-md5" in message:
+        advice = 'The bucket wants checksums, as with object lock: set checksum = "FULL_OBJECT" or "PIECES".'
     elif "checksum" in message and not advice:
         advice = 'The store does not take this checksum: set checksum = "PIECES", or "NONE".'
     return advice
@@ -171,8 +199,20 @@ def _retry_after_s(error: ClientError) -> float | None:
     return float(said) if said.isascii() and said.isdigit() else None
 
 
+def _tls_advice(error: BaseException) -> str:
+    """What to change so that connections become secure; nothing where they have only been cut."""
+    said = _last_words(error).lower()
+    if "wrong version number" in said or "record layer failure" in said:
+        return "The store speaks no TLS there: correct `endpoint`."
+    if "certificate" in said:
+        return "If the store has a certificate of its own, name the authority in ca_file."
+    return ""
+
+
 def _last_words(error: BaseException) -> str:
     """What the innermost cause says: the outer ones only say where it passed."""
+    if isinstance(error, TimeoutError | ConnectTimeoutError | ReadTimeoutError):
+        return "it did not answer in time"
     cause = error.__cause__ or error.__context__
     if cause is not None:
         return _last_words(cause)

@@ -2,80 +2,46 @@
 
 An upload is a multipart upload: pieces in any order, several at a time, invisible until it is completed. Each piece
 carries its CRC-32, which the store compares; completing an upload repeats them and, where the store can, declares the
-CRC-32 of the whole. AWS demands that an upload is created with the algorithm of the checksums that its parts bring.
+CRC-32 of the whole (see ``s3_options``).
 """
 
-import base64
 import hashlib
-import io
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import anyio.to_thread
 from botocore.exceptions import ClientError
 
-from exportd.model.errors import PermanentError
+from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
-from exportd.stores.crc_combination import Polynomial, combine
 from exportd.stores.layout import ObjectKey, check_key
 from exportd.stores.s3_access import S3Access
+from exportd.stores.s3_body import WatchedBody
 from exportd.stores.s3_connector import S3Connector
-from exportd.stores.s3_errors import code_of, status_of, translated
+from exportd.stores.s3_errors import code_of, speaks_of_credentials, status_of, told, translated
+from exportd.stores.s3_options import LONGEST_KEY_BYTES, MOST_PIECES, USUAL_PIECE_BYTES, S3Options, decoded
 from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload, UploadGoneError
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
-    from types_aiobotocore_s3.type_defs import (
-        CompletedPartTypeDef,
-        ListMultipartUploadsOutputTypeDef,
-        ListObjectsV2OutputTypeDef,
-    )
+    from types_aiobotocore_s3.type_defs import ListMultipartUploadsOutputTypeDef, ListObjectsV2OutputTypeDef
 
 T = TypeVar("T")
 
-SMALLEST_PIECE_BYTES = 5 << 20
-"""S3 takes no smaller ones, but for the last."""
-MOST_PIECES = 10_000
-LARGEST_PUT_BYTES = 5 * 1000**3
-LONGEST_KEY_BYTES = 1024
 _READ_BYTES = 1 << 20
-_USUAL_PIECE_BYTES = 8 << 20
-"""Several are in flight for each file; as many of twice the size would not be faster, and take twice the memory."""
-_MIB = 1 << 20
-
-
-def piece_bytes_for(largest_file_bytes: int) -> int:
-    """The size of pieces with which a file of that size still goes up in 10,000: 8 MiB, or as many MiB as it takes."""
-    needed = -(-largest_file_bytes // MOST_PIECES)
-    return max(_USUAL_PIECE_BYTES, -(-needed // _MIB) * _MIB)
-
-
-@dataclass(frozen=True, slots=True)
-class S3Options:
-    """What differs between stores: ``checksum`` and ``encryption`` as in the configuration."""
-
-    checksum: Literal["FULL_OBJECT", "PIECES", "NONE"] = "FULL_OBJECT"
-    encryption: Literal["BUCKET", "AES256", "KMS"] = "BUCKET"
-    kms_key: str = ""
-
-    def encryption_arguments(self) -> dict[str, Any]:
-        match self.encryption:
-            case "BUCKET":
-                return {}
-            case "AES256":
-                return {"ServerSideEncryption": "AES256"}
-            case "KMS":
-                key = {"SSEKMSKeyId": self.kms_key} if self.kms_key else {}
-                return {"ServerSideEncryption": "aws:kms", **key}
+_COMPLETION_FACTOR = 5
+"""The store puts thousands of pieces together before it answers: AWS speaks of several minutes."""
 
 
 class S3Store:
-    """``bucket``, reached as ``access`` says. Connects when it is first used."""
+    """``bucket``, reached as ``access`` says. Connects when it is first used.
+
+    A store that neither answers nor takes any more of a request is waited for ``answer_timeout_s``.
+    """
 
     def __init__(
         self,
@@ -84,13 +50,15 @@ class S3Store:
         connector: S3Connector,
         *,
         options: S3Options | None = None,
-        piece_bytes: int = _USUAL_PIECE_BYTES,
+        piece_bytes: int = USUAL_PIECE_BYTES,
+        answer_timeout_s: float = 120.0,
     ) -> None:
         self._bucket = bucket
         self._access = access
         self._connector = connector
         self._options = options or S3Options()
         self._limits = StoreLimits(piece_bytes=piece_bytes, most_pieces=MOST_PIECES)
+        self._answer_timeout_s = answer_timeout_s
         self._stack = AsyncExitStack()
         self._client: S3Client | None = None
         self._connecting = anyio.Lock()
@@ -106,43 +74,41 @@ class S3Store:
 
     async def start(self, key: ObjectKey) -> Upload:
         self._check(key)
-        checksum: dict[str, Any] = {}
-        if self._options.checksum != "NONE":
-            checksum["ChecksumAlgorithm"] = "CRC32"
-        if self._options.checksum == "FULL_OBJECT":
-            checksum["ChecksumType"] = "FULL_OBJECT"
-        answer = await self._call(
-            lambda client: client.create_multipart_upload(
-                Bucket=self._bucket, Key=key, **checksum, **self._encryption()
-            ),
-            doing=f"starting {key}",
-        )
+
+        async def begin(client: "S3Client") -> str:
+            arguments = {**self._options.of_start(), **self._options.of_encryption()}
+            answer = await client.create_multipart_upload(Bucket=self._bucket, Key=key, **arguments)
+            return told(answer, "UploadId")
+
         # What the store itself dates it comes with the list of uploads.
-        return Upload(key, answer["UploadId"])
+        return Upload(key, await self._call(begin, doing=f"starting {key}"))
 
     async def piece(self, upload: Upload, number: int, data: bytes) -> Piece:
         checksum = await anyio.to_thread.run_sync(zlib.crc32, data)
-        declared = self._checksum(checksum)
-        answer = await self._call(
-            lambda client: client.upload_part(
+        declared = self._options.of_body(checksum)
+
+        body = WatchedBody(data)
+
+        async def send(client: "S3Client") -> str:
+            answer = await client.upload_part(
                 Bucket=self._bucket,
                 Key=upload.key,
                 UploadId=upload.id,
                 PartNumber=number,
-                Body=io.BytesIO(data),
+                Body=body,
                 ContentLength=len(data),
                 **declared,
-            ),
-            doing=f"uploading {upload.key}",
-            upload=upload,
-        )
-        return Piece(number, len(data), answer["ETag"], checksum)
+            )
+            return told(answer, "ETag")
+
+        tag = await self._call(send, doing=f"uploading {upload.key}", upload=upload, body=body)
+        return Piece(number, len(data), tag, checksum)
 
     async def pieces(self, upload: Upload) -> Sequence[Piece]:
         async def listed(client: "S3Client") -> list[Piece]:
             pages = client.get_paginator("list_parts").paginate(Bucket=self._bucket, Key=upload.key, UploadId=upload.id)
             return [
-                Piece(part["PartNumber"], part["Size"], part["ETag"], _decoded(part.get("ChecksumCRC32")))
+                Piece(part["PartNumber"], part["Size"], part["ETag"], decoded(part.get("ChecksumCRC32")))
                 async for page in pages
                 for part in page.get("Parts", ())
             ]
@@ -161,27 +127,37 @@ class S3Store:
 
     async def complete(self, upload: Upload, pieces: Sequence[Piece], tail: bytes) -> ObjectInfo:
         size_bytes = sum(each.size_bytes for each in pieces) + len(tail)
+
+        async def complete(client: "S3Client", pieces: Sequence[Piece]) -> None:
+            answer = await client.complete_multipart_upload(
+                Bucket=self._bucket,
+                Key=upload.key,
+                UploadId=upload.id,
+                **self._options.of_completion(pieces),
+            )
+            told(answer, "ETag")
+
         try:
             last = await self.piece(upload, len(pieces) + 1, tail)
-            all_pieces = [*pieces, last]
             await self._call(
-                lambda client: client.complete_multipart_upload(
-                    Bucket=self._bucket,
-                    Key=upload.key,
-                    UploadId=upload.id,
-                    MultipartUpload={"Parts": [self._declared(each) for each in all_pieces]},
-                    **self._declared_whole(all_pieces, size_bytes),
-                ),
+                lambda client: complete(client, [*pieces, last]),
                 doing=f"completing {upload.key}",
                 upload=upload,
+                timeout_s=self._answer_timeout_s * _COMPLETION_FACTOR,
             )
         except UploadGoneError:
             there = await self._head_if_allowed(upload.key)
-            if there is None or there.size_bytes != size_bytes:
+            if not isinstance(there, ObjectInfo) or there.size_bytes != size_bytes:
                 raise
             return there
-        # Some stores answer 200 before they have it, or nothing at all.
-        return await self._head_if_allowed(upload.key) or ObjectInfo(upload.key, size_bytes)
+        there = await self._head_if_allowed(upload.key)
+        if there is None:
+            # Some stores answer before they have it, and then do not get it.
+            raise TransientError(
+                f"{self.name} says that {upload.key} is complete, and does not have it.",
+                reason=Reason.DESTINATION_UNAVAILABLE,
+            )
+        return there if isinstance(there, ObjectInfo) else ObjectInfo(upload.key, size_bytes)
 
     async def abort(self, upload: Upload) -> None:
         try:
@@ -195,18 +171,22 @@ class S3Store:
 
     async def put(self, key: ObjectKey, data: bytes) -> ObjectInfo:
         self._check(key)
-        declared = self._checksum(await anyio.to_thread.run_sync(zlib.crc32, data))
-        await self._call(
-            lambda client: client.put_object(
+        declared = self._options.of_body(await anyio.to_thread.run_sync(zlib.crc32, data))
+
+        body = WatchedBody(data)
+
+        async def put(client: "S3Client") -> None:
+            answer = await client.put_object(
                 Bucket=self._bucket,
                 Key=key,
-                Body=io.BytesIO(data),
+                Body=body,
                 ContentLength=len(data),
                 **declared,
-                **self._encryption(),
-            ),
-            doing=f"writing {key}",
-        )
+                **self._options.of_encryption(),
+            )
+            told(answer, "ETag")
+
+        await self._call(put, doing=f"writing {key}", body=body)
         return ObjectInfo(key, len(data))
 
     async def head(self, key: ObjectKey) -> ObjectInfo | None:
@@ -219,7 +199,7 @@ class S3Store:
             if error.reason is Reason.NOT_FOUND:
                 return None
             raise
-        return ObjectInfo(key, answer["ContentLength"], answer["LastModified"])
+        return ObjectInfo(key, answer["ContentLength"], answer.get("LastModified"))
 
     async def read(self, key: ObjectKey) -> AsyncIterator[bytes]:
         self._check(key)
@@ -268,18 +248,32 @@ class S3Store:
         await self._stack.aclose()
         self._client = None
 
-    async def _head_if_allowed(self, key: ObjectKey) -> ObjectInfo | None:
-        """None also where the permission to look is missing: that to write is all a destination has to give."""
+    async def _head_if_allowed(self, key: ObjectKey) -> ObjectInfo | PermanentError | None:
+        """The refusal where the permission to look is missing: that to write is all a destination has to give."""
         try:
             return await self.head(key)
-        except PermanentError:
-            return None
+        except PermanentError as error:
+            return error
 
-    async def _call(self, work: Callable[["S3Client"], Awaitable[T]], *, doing: str, upload: Upload | None = None) -> T:
-        with translated(self.name, doing=doing):
+    async def _call(
+        self,
+        work: Callable[["S3Client"], Awaitable[T]],
+        *,
+        doing: str,
+        upload: Upload | None = None,
+        body: WatchedBody | None = None,
+        timeout_s: float | None = None,
+    ) -> T:
+        timeout_s = timeout_s or self._answer_timeout_s
+        with translated(self.name, doing=doing), anyio.fail_after(timeout_s) as scope:
+            if body is not None:
+                body.on_read = partial(_begin_anew, scope, timeout_s)
+            client = await self._connected()
             try:
-                return await work(await self._connected())
+                return await work(client)
             except ClientError as error:
+                if speaks_of_credentials(error):
+                    await self._disconnect(client)
                 # Some stores say that there is no such key.
                 if upload is not None and status_of(error) == 404 and code_of(error) != "NoSuchBucket":
                     raise UploadGoneError(upload, self.name) from error
@@ -291,24 +285,12 @@ class S3Store:
                 self._client = await self._connector.client(self._access, stack=self._stack)
             return self._client
 
-    def _encryption(self) -> Mapping[str, Any]:
-        return self._options.encryption_arguments()
-
-    def _declared(self, piece: Piece) -> "CompletedPartTypeDef":
-        declared: CompletedPartTypeDef = {"PartNumber": piece.number, "ETag": piece.tag}
-        if self._options.checksum != "NONE" and piece.checksum is not None:
-            declared["ChecksumCRC32"] = _encoded(piece.checksum)
-        return declared
-
-    def _checksum(self, checksum: int) -> dict[str, Any]:
-        return {} if self._options.checksum == "NONE" else {"ChecksumCRC32": _encoded(checksum)}
-
-    def _declared_whole(self, pieces: Sequence[Piece], size_bytes: int) -> dict[str, Any]:
-        if self._options.checksum != "FULL_OBJECT":
-            return {}
-        checksums = [(each.checksum, each.size_bytes) for each in pieces if each.checksum is not None]
-        whole = combine(checksums, Polynomial.CRC32)
-        return {"ChecksumCRC32": _encoded(whole), "ChecksumType": "FULL_OBJECT", "MpuObjectSize": size_bytes}
+    async def _disconnect(self, client: "S3Client") -> None:
+        """Find the credentials anew before the next request: somebody may have replaced them meanwhile."""
+        if client is self._client:
+            stack, self._stack, self._client = self._stack, AsyncExitStack(), None
+            self._connector.forget(self._access.profile)
+            await stack.aclose()
 
     def _check(self, key: ObjectKey) -> None:
         try:
@@ -323,17 +305,13 @@ class S3Store:
             )
 
 
+def _begin_anew(scope: anyio.CancelScope, timeout_s: float) -> None:
+    scope.deadline = anyio.current_time() + timeout_s
+
+
 async def _list_objects(client: "S3Client", **arguments: Any) -> "ListObjectsV2OutputTypeDef":
     return await client.list_objects_v2(**arguments)
 
 
 async def _list_uploads(client: "S3Client", **arguments: Any) -> "ListMultipartUploadsOutputTypeDef":
     return await client.list_multipart_uploads(**arguments)
-
-
-def _encoded(checksum: int) -> str:
-    return base64.b64encode(checksum.to_bytes(4, "big")).decode("ascii")
-
-
-def _decoded(checksum: str | None) -> int | None:
-    return None if checksum is None else int.from_bytes(base64.b64decode(checksum), "big")

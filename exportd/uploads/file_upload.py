@@ -73,11 +73,15 @@ class FileUpload:
     async def adopt(self, upload: Upload) -> None:
         """Go on with what an earlier attempt began, as far as the store still has it; called before ``send``.
 
-        Raises TransientError or PermanentError.
+        Where looking is not allowed, the file is started over. Raises TransientError.
         """
         try:
             found = await self._retry.call(lambda: self._store.pieces(upload))
         except UploadGoneError:
+            return
+        except PermanentError as error:
+            log.warning("upload started over", key=self.key, error=error.sentence)
+            await self._give_up(upload)
             return
         self._upload = upload
         self._found = {piece.number: piece for piece in found}
@@ -123,6 +127,13 @@ class FileUpload:
         if self._upload is not None:
             await self._store.abort(self._upload)
             self._upload = None
+
+    async def _give_up(self, upload: Upload) -> None:
+        """As ``abort``, but what cannot be given up stays: to write is all that a destination has to allow."""
+        try:
+            await self._store.abort(upload)
+        except ExportdError as error:
+            log.warning("upload not aborted", key=self.key, error=error.sentence)
 
     async def _again_if_gone(self, work: Callable[[], Awaitable[T]]) -> T:
         """Start over, with a new upload, when the store has dropped the one that was under way."""

@@ -179,12 +179,7 @@ class Delivery:
         """Keep the first failure and stop what else is under way to this destination."""
         if self.failure is not None:
             return
-        sentence = f"Destination {self.destination}: {error.sentence}"
-        if isinstance(error, TransientError):
-            self.failure = TransientError(sentence, reason=error.reason, retry_after_s=error.retry_after_s)
-        else:
-            self.failure = PermanentError(sentence, reason=error.reason)
-        self.failure.__cause__ = error
+        self.failure = named(self.destination, error)
         if error.reason is not Reason.INTERRUPTED:
             log.warning("delivery failed", destination=self.destination, error=error.sentence)
         for scope in self._scopes:
@@ -212,6 +207,18 @@ class Delivery:
                     tasks.start_soon(abort_one, upload)
         if scope.cancelled_caught:
             log.warning("uploads not aborted", destination=self.destination, timeout_s=_ABORT_TIMEOUT_S)
+
+
+def named(destination: DestinationCode, error: ExportdError) -> ExportdError:
+    """The same error, with the destination's name."""
+    sentence = f"Destination {destination}: {error.sentence}"
+    found: ExportdError
+    if isinstance(error, TransientError):
+        found = TransientError(sentence, reason=error.reason, retry_after_s=error.retry_after_s)
+    else:
+        found = PermanentError(sentence, reason=error.reason)
+    found.__cause__ = error
+    return found
 
 
 async def _resume(upload: FileUpload, begun: Upload | None) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from exportd.jobs.job_table import JobTable
-from exportd.stores import s3_store
+from exportd.stores import s3_options
 from exportd.stores.gcs_ranges import QUANTUM_BYTES
 from exportd.stores.gcs_requester import GcsRequester
 from exportd.stores.gcs_store import GcsStore
@@ -49,7 +49,7 @@ def live_until(config: Path, log: Path, folders: tuple[Path, ...], step: int) ->
 
     for name in _QUERIES:
         setattr(JobTable, name, _counted(getattr(JobTable, name), counter))
-    s3_store.piece_bytes_for = _small_pieces
+    s3_options.piece_bytes_for = _small_pieces
     if GcsStore.__init__.__kwdefaults__ is not None:
         GcsStore.__init__.__kwdefaults__["piece_bytes"] = QUANTUM_BYTES
     for owner, name in _REQUESTS:

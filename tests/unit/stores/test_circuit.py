@@ -1,4 +1,4 @@
-from exportd.stores.circuit import Circuit, CircuitState
+from exportd.stores.circuit import Circuit, CircuitState, circuit_for
 
 
 def test_it_opens_after_a_failure_and_lets_one_try_after_the_pause() -> None:
@@ -53,3 +53,13 @@ def test_who_comes_during_a_try_comes_again_later() -> None:
     circuit.failed(0)
     assert circuit.admits(30)
     assert circuit.closes_in_s(31) == 30
+
+
+def test_its_pauses_follow_from_what_a_failure_costs() -> None:
+    circuit, now, pauses = circuit_for(120), 0.0, []
+    for _ in range(7):
+        circuit.failed(now)
+        pauses.append(circuit.closes_in_s(now))
+        now += pauses[-1]
+        assert circuit.admits(now)
+    assert pauses == [30, 60, 120, 240, 480, 600, 600]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exportd.stores.s3_access import S3Access
-from exportd.stores.s3_store import MOST_PIECES, SMALLEST_PIECE_BYTES, S3Options, piece_bytes_for
+from exportd.stores.s3_options import MOST_PIECES, SMALLEST_PIECE_BYTES, S3Options, piece_bytes_for
 
 MIB = 1 << 20
 
@@ -51,4 +51,4 @@ def test_a_session_has_a_name_that_sts_takes(external_id: str) -> None:
     ],
 )
 def test_encryption_is_asked_for_as_configured(options: S3Options, arguments: dict[str, str]) -> None:
-    assert options.encryption_arguments() == arguments
+    assert options.of_encryption() == arguments

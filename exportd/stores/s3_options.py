@@ -1,0 +1,92 @@
+"""How an object is asked for at S3: pieces, checksums, encryption. Pure.
+
+AWS demands that an upload is created with the algorithm of the checksums that its parts bring, and that these are
+repeated when it is completed.
+"""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from exportd.stores.crc_combination import Polynomial, combine
+from exportd.stores.store import Piece
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
+
+SMALLEST_PIECE_BYTES = 5 << 20
+"""S3 takes no smaller ones, but for the last."""
+MOST_PIECES = 10_000
+LONGEST_KEY_BYTES = 1024
+USUAL_PIECE_BYTES = 8 << 20
+"""Several are in flight for each file; as many of twice the size would not be faster, and take twice the memory."""
+_MIB = 1 << 20
+
+
+def piece_bytes_for(largest_file_bytes: int) -> int:
+    """The size of pieces with which a file of that size still goes up in 10,000: 8 MiB, or as many MiB as it takes."""
+    needed = -(-largest_file_bytes // MOST_PIECES)
+    return max(USUAL_PIECE_BYTES, -(-needed // _MIB) * _MIB)
+
+
+@dataclass(frozen=True, slots=True)
+class S3Options:
+    """What differs between stores: ``checksum`` and ``encryption`` as in the configuration. Its methods give arguments
+    of requests.
+    """
+
+    checksum: Literal["FULL_OBJECT", "PIECES", "NONE"] = "FULL_OBJECT"
+    encryption: Literal["BUCKET", "AES256", "KMS"] = "BUCKET"
+    kms_key: str = ""
+
+    def of_encryption(self) -> dict[str, Any]:
+        match self.encryption:
+            case "BUCKET":
+                return {}
+            case "AES256":
+                return {"ServerSideEncryption": "AES256"}
+            case "KMS":
+                key = {"SSEKMSKeyId": self.kms_key} if self.kms_key else {}
+                return {"ServerSideEncryption": "aws:kms", **key}
+
+    def of_start(self) -> dict[str, Any]:
+        match self.checksum:
+            case "FULL_OBJECT":
+                return {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
+            case "PIECES":
+                return {"ChecksumAlgorithm": "CRC32"}
+            case "NONE":
+                return {}
+
+    def of_body(self, checksum: int) -> dict[str, Any]:
+        """For a body with this CRC-32."""
+        if self.checksum == "NONE":
+            return {}
+        # Naming the algorithm too is what a bucket with object lock insists on.
+        return {"ChecksumAlgorithm": "CRC32", "ChecksumCRC32": encoded(checksum)}
+
+    def of_completion(self, pieces: Sequence[Piece]) -> dict[str, Any]:
+        arguments: dict[str, Any] = {"MultipartUpload": {"Parts": [self._part(each) for each in pieces]}}
+        if self.checksum == "FULL_OBJECT":
+            checksums = [(each.checksum, each.size_bytes) for each in pieces if each.checksum is not None]
+            arguments["ChecksumCRC32"] = encoded(combine(checksums, Polynomial.CRC32))
+            arguments["ChecksumType"] = "FULL_OBJECT"
+            arguments["MpuObjectSize"] = sum(each.size_bytes for each in pieces)
+        return arguments
+
+    def _part(self, piece: Piece) -> "CompletedPartTypeDef":
+        part: CompletedPartTypeDef = {"PartNumber": piece.number, "ETag": piece.tag}
+        if self.checksum != "NONE" and piece.checksum is not None:
+            part["ChecksumCRC32"] = encoded(piece.checksum)
+        return part
+
+
+def encoded(checksum: int) -> str:
+    """A CRC-32 as S3 writes it."""
+    return base64.b64encode(checksum.to_bytes(4, "big")).decode("ascii")
+
+
+def decoded(checksum: str | None) -> int | None:
+    """What ``encoded`` made this of; None for None."""
+    return None if checksum is None else int.from_bytes(base64.b64decode(checksum), "big")
