@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from exportd.catalog.document import Catalog
     from exportd.model.entity import Entity
 
-app = App(name="capture", help="Install, inspect and remove the triggers that record changes.")
+app = App(name="capture")
 
 
 @app.command

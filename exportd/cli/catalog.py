@@ -7,7 +7,7 @@ from cyclopts import App, Parameter
 
 from exportd.cli.output import print_line
 
-app = App(name="catalog", help="Propose a catalog from a database.")
+app = App(name="catalog")
 
 
 @app.command

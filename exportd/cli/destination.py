@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import anyio
 from cyclopts import App, Parameter
 
+from exportd.cli import destination_editing
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, connector, load
 from exportd.cli.failures import Exit
 from exportd.cli.output import AsJson, print_json, print_line, print_table
@@ -17,7 +18,16 @@ if TYPE_CHECKING:
     from exportd.settings.destination_schema import DestinationSettings
     from exportd.settings.schema import Settings
 
-app = App(name="destination", help="Look at destinations and check them.")
+app = App(name="destination")
+for _command in (
+    destination_editing.show,
+    destination_editing.create,
+    destination_editing.edit,
+    destination_editing.delete,
+    destination_editing.pause,
+    destination_editing.resume,
+):
+    app.command(_command)
 
 
 @app.command(name="list")

@@ -10,12 +10,16 @@ import anyio.to_thread
 from exportd.cli.configuration import ConfigPath, load, tables
 from exportd.cli.job import find
 from exportd.cli.output import print_line, size
+from exportd.cli.progress import progress_bar
+from exportd.deliveries.progress import Progress
 from exportd.jobs.job_record import Download, download
 from exportd.jobs.job_table import JobTable
 from exportd.model.errors import PermanentError
 from exportd.model.part import Part
 from exportd.model.reason import Reason
 from exportd.parts.spool import MANIFEST_NAME
+
+_PIECE_BYTES = 1024 * 1024
 
 _SENTENCES = {
     Download.NOT_FINISHED: "is not finished yet",
@@ -35,7 +39,8 @@ async def download_job(job_id: str, to: Path, config: ConfigPath) -> None:
     if available is not Download.READY:
         raise PermanentError(f"The job {job_id} {_SENTENCES[available]}.", reason=Reason.NOT_FOUND)
     folder = spool / "jobs" / str(record.job.id)
-    await anyio.to_thread.run_sync(_copy, folder, to, record.parts)
+    with progress_bar("copying") as progress:
+        await anyio.to_thread.run_sync(_copy, folder, to, record.parts, progress)
     print_line(f"{len(record.parts)} files, {size(sum(each.size_bytes for each in record.parts))}, in {to}")
 
 
@@ -49,20 +54,29 @@ def _spool_id(spool: Path) -> UUID:
         ) from error
 
 
-def _copy(folder: Path, to: Path, parts: tuple[Part, ...]) -> None:
+def _copy(folder: Path, to: Path, parts: tuple[Part, ...], progress: Progress) -> None:
+    progress.begin(sum(each.size_bytes for each in parts))
     try:
         to.mkdir(parents=True, exist_ok=True)
         for part in parts:
             target = to / part.file_name
-            shutil.copyfile(folder / part.file_name, target)
-            with target.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != part.sha256:
-                    raise PermanentError(
-                        f"{target} is not what the job wrote: its SHA-256 differs. The spool's file is damaged.",
-                        reason=Reason.SPOOL_DAMAGED,
-                    )
+            if _copy_file(folder / part.file_name, target, progress) != part.sha256:
+                raise PermanentError(
+                    f"{target} is not what the job wrote: its SHA-256 differs. The spool's file is damaged.",
+                    reason=Reason.SPOOL_DAMAGED,
+                )
         shutil.copyfile(folder / MANIFEST_NAME, to / MANIFEST_NAME)
     except OSError as error:
         raise PermanentError(
             f"Copying to {to} failed: {error.strerror or error} ({error.filename}).", reason=Reason.SPOOL_UNWRITABLE
         ) from error
+
+
+def _copy_file(source: Path, target: Path, progress: Progress) -> str:
+    """Copy piece by piece; the SHA-256 of what the target holds then."""
+    with source.open("rb") as reading, target.open("wb") as writing:
+        while piece := reading.read(_PIECE_BYTES):
+            writing.write(piece)
+            progress.advance(len(piece))
+    with target.open("rb") as written:
+        return hashlib.file_digest(written, "sha256").hexdigest()

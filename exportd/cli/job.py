@@ -6,13 +6,16 @@ from uuid import UUID
 import anyio
 from cyclopts import App, Parameter
 
+from exportd.cli import job_operations
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, tables
 from exportd.cli.output import AsJson, moment, print_json, print_line, print_table, size
 
 if TYPE_CHECKING:
     from exportd.jobs.job_record import JobRecord
 
-app = App(name="job", help="Look at export jobs.")
+app = App(name="job")
+for _command in (job_operations.watch, job_operations.cancel, job_operations.retry):
+    app.command(_command)
 
 
 @app.command(name="list")

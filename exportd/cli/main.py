@@ -8,7 +8,6 @@ import anyio
 from cyclopts import App, Parameter
 
 from exportd import __version__
-from exportd.cli import capture, catalog, destination, job, preview, reload, role, schedule
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
 from exportd.cli.failures import Exit, reported
 from exportd.cli.output import AsJson
@@ -23,14 +22,29 @@ app = App(
     version=__version__,
     help_format="plaintext",
 )
-app.command(capture.app)
-app.command(catalog.app)
-app.command(schedule.app)
-app.command(destination.app)
-app.command(job.app)
-app.command(preview.preview)
-app.command(reload.reload)
-app.command(role.app)
+# By name: what a command imports is loaded when it is run, so its line in the help stands here.
+for _group, _help in {
+    "capture": "Install, inspect and remove the triggers that record changes.",
+    "catalog": "Propose a catalog from a database.",
+    "config": "Show the configuration that is in effect, and what can be configured.",
+    "destination": "Make, change and check destinations.",
+    "entity": "Look at what can be exported, and how it hangs together.",
+    "job": "Look at export jobs, follow, cancel and retry them.",
+    "role": "The daemon's role in Postgres.",
+    "schedule": "Make, change, look at and run schedules.",
+}.items():
+    app.command(f"exportd.cli.{_group}:app", name=_group, help=_help)
+for _verb, _place, _help in (
+    ("completion", "completion:completion", "Print the completion of commands for a shell."),
+    ("export", "export:export", "Export entities completely, once, without a schedule; print the job's id."),
+    ("log-level", "operations:log_level", "Say how much the daemon logs, or change it until it is started again."),
+    ("pause", "operations:pause", "Begin no further job, on all daemons of the database; no change is lost."),
+    ("preview", "preview:preview", "Show what a schedule's run would hold if it began now."),
+    ("reload", "reload:reload", "Put the configuration file into effect; a bad file changes nothing."),
+    ("resume", "operations:resume", "Go on after a pause."),
+    ("status", "status:status", "Show the daemon: pauses, queue, running jobs, spool, destinations, what is behind."),
+):
+    app.command(f"exportd.cli.{_place}", name=_verb, help=_help)
 
 
 @app.command

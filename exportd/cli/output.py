@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -42,6 +42,31 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, num
 def moment(value: datetime | None) -> str:
     """A time as people read it, in UTC, to the second."""
     return "" if value is None else value.strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def instant(text: str | None) -> str:
+    """A time as the API writes it, as people read it."""
+    return "" if text is None else moment(datetime.fromisoformat(text).astimezone(UTC))
+
+
+def duration(seconds: float) -> str:
+    """A length of time in its two largest units: ``3 d 4 h``, ``5 min 6 s``."""
+    units = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+    rest = int(seconds)
+    words: list[str] = []
+    for length, unit in units:
+        count, rest = divmod(rest, length)
+        if count or words:
+            words.append(f"{count} {unit}")
+    return " ".join(each for each in words[:2] if not each.startswith("0 ")) or "0 s"
+
+
+def print_fields(fields: Mapping[str, object]) -> None:
+    """Names and values below each other; those without a value are left out."""
+    width = max(map(len, fields), default=0)
+    for name, value in fields.items():
+        if value not in {None, ""}:
+            print_line(f"{name.ljust(width)}  {value}")
 
 
 def size(size_bytes: int) -> str:

@@ -5,7 +5,7 @@ from cyclopts import App
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, load
 from exportd.cli.output import print_line
 
-app = App(name="role", help="The daemon's role in Postgres.")
+app = App(name="role")
 
 
 @app.command

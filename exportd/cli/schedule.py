@@ -1,14 +1,26 @@
-"""``exportd schedule``: when what is exported. Schedules are declared in the configuration."""
+"""``exportd schedule``: when what is exported. These two verbs work without a daemon."""
 
 from typing import Annotated
 
 import anyio
 from cyclopts import App, Parameter
 
+from exportd.cli import schedule_editing, schedule_operations
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, tables
 from exportd.cli.output import AsJson, moment, print_json, print_line, print_table
 
-app = App(name="schedule", help="Look at schedules and run them.")
+app = App(name="schedule")
+for _command in (
+    schedule_editing.create,
+    schedule_editing.edit,
+    schedule_operations.show,
+    schedule_operations.delete,
+    schedule_operations.pause,
+    schedule_operations.resume,
+    schedule_operations.refresh,
+):
+    app.command(_command)
+app.command(schedule_operations.show_next, name="next")
 
 
 @app.command(name="list")

@@ -5,7 +5,8 @@ import json
 import os
 import socket
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -57,6 +58,27 @@ class SocketClient:
         finally:
             connection.close()
         return _understood(answer.status, text)
+
+    @contextmanager
+    def stream(self, path: str) -> Iterator[Iterator[bytes]]:
+        """The lines of an answer that goes on, as they come. Raises what ``request`` raises, also between lines."""
+        with closing(_UnixConnection(self._path, self._timeout_s)) as connection:
+            try:
+                connection.request("GET", path)
+                answer = connection.getresponse()
+                refusal = answer.read() if answer.status != 200 else b""
+            except (OSError, http.client.HTTPException) as error:
+                raise _no_answer(self._path, error) from error
+            if answer.status != 200:
+                _understood(answer.status, refusal)
+            yield self._lines(answer)
+
+    def _lines(self, answer: http.client.HTTPResponse) -> Iterator[bytes]:
+        try:
+            while line := answer.readline():
+                yield line
+        except (OSError, http.client.HTTPException) as error:
+            raise _no_answer(self._path, error) from error
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -54,6 +54,7 @@ _PAUSE = _SQL["pause"]
 _RESUME = _SQL["resume"]
 _HOLD_ANY = _SQL["hold_any"]
 _HEALTH = _SQL["health"]
+_ORGANIZATIONS = _SQL["organizations"]
 _SCHEDULES_USING = _SQL["schedules_using"]
 _JOB_USING = _SQL["job_using"]
 _FORGET_POSITIONS = _SQL["forget_positions"]
@@ -178,6 +179,11 @@ class DestinationTable:
         """How the destinations of all organizations are, the paused ones first, at most ``limit``."""
         async with self._reading() as connection:
             return [health_from_row(row) for row in await connection.fetch(_HEALTH, limit)]
+
+    async def organizations(self) -> list[OrganizationId]:
+        """The organizations that have a destination or a schedule, in the order of their names."""
+        async with self._reading() as connection:
+            return [OrganizationId(row["organization"]) for row in await connection.fetch(_ORGANIZATIONS)]
 
     async def _operate(self, destination_id: UUID, action: str, statement: str, *arguments: object, actor: str) -> None:
         async with self._editing("pausing or resuming a destination") as connection:

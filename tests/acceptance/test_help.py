@@ -8,8 +8,26 @@ from exportd import __version__
 from exportd.cli.main import app
 from tests.fixtures.daemon import run
 
+HEAVY = {"asyncpg", "croniter", "duckdb", "fastapi", "isal", "pydantic", "stamina", "structlog", "uvicorn"}
+
 COMMANDS = (
     (),
+    ("status",),
+    ("pause",),
+    ("resume",),
+    ("log-level",),
+    ("reload",),
+    ("export",),
+    ("completion",),
+    ("config",),
+    ("config", "show"),
+    ("config", "schema"),
+    ("entity",),
+    ("entity", "list"),
+    ("entity", "show"),
+    *(("job", verb) for verb in ("watch", "cancel", "retry")),
+    *(("schedule", verb) for verb in ("create", "show", "edit", "delete", "pause", "resume", "refresh", "next")),
+    *(("destination", verb) for verb in ("create", "show", "edit", "delete", "pause", "resume")),
     ("run",),
     ("check",),
     ("download",),
@@ -51,6 +69,21 @@ def test_every_command_explains_itself(command: tuple[str, ...], capsys: pytest.
 def test_the_program_says_its_version() -> None:
     outcome = run([sys.executable, "-m", "exportd", "--version"])
     assert (outcome.returncode, outcome.stdout.strip()) == (0, __version__)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["status", "--socket", "nowhere"], ["schedule", "show", "often", "--socket", "nowhere"]],
+    ids=" ".join,
+)
+def test_a_client_of_the_socket_loads_nothing_heavy(arguments: list[str]) -> None:
+    program = (
+        "import sys\nfrom exportd.cli.main import main\n"
+        f"sys.argv[1:] = {arguments!r}\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"print('loaded', sorted({HEAVY!r} & set(sys.modules)))"
+    )
+    assert run([sys.executable, "-c", program]).stdout.splitlines()[-1] == "loaded []"
 
 
 def test_help_loads_nothing_that_only_commands_need() -> None:

@@ -11,13 +11,27 @@ from exportd.control.collaborators import Looking, Operating, Using
 from exportd.control.problems import Refusal, responses
 from exportd.control.request_reader import StrictRoute
 from exportd.control.routers.references import IdInPath, id_in_path
-from exportd.control.schemas.operations import CancelledJob, Done, Paused, QueuedJob, Refreshed, RefreshRequest
+from exportd.control.schemas.operations import (
+    CancelledJob,
+    Done,
+    OrganizationList,
+    Paused,
+    QueuedJob,
+    Refreshed,
+    RefreshRequest,
+)
 from exportd.jobs.job_operator import Pause
 from exportd.model.job import JobId, JobState
 from exportd.model.schedule import ScheduleId
 from exportd.settings.closest import did_you_mean
 
 router = APIRouter(prefix="/v1", tags=["operations"], route_class=StrictRoute)
+
+
+@router.get("/organizations", responses=responses(401, 403))
+async def list_organizations(_caller: Looking, using: Using) -> OrganizationList:
+    """Whose exports these are."""
+    return OrganizationList(data=list(await using.destinations.organizations()))
 
 
 @router.get("/pause", responses=responses(401, 403), response_model_exclude_none=True)

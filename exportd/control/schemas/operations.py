@@ -18,6 +18,12 @@ class Paused(Answer):
     by: str | None = None
 
 
+class OrganizationList(Answer):
+    """The organizations that have a destination or a schedule."""
+
+    data: list[str]
+
+
 class Done(Answer):
     """What was asked for is done, or will be: ``message`` says which."""
 

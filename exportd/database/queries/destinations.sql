@@ -129,6 +129,13 @@ WHERE destination.deleted_at IS NULL
 ORDER BY destination.paused_at IS NULL, destination.organization, destination.code
 LIMIT $1;
 
+-- name: organizations
+-- Those that have a destination or a schedule.
+SELECT organization FROM exportd.destination WHERE deleted_at IS NULL
+UNION
+SELECT organization FROM exportd.schedule WHERE deleted_at IS NULL
+ORDER BY 1;
+
 -- name: schedules_using
 -- $1 organization, $2 code
 SELECT code

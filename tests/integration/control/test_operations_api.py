@@ -23,6 +23,7 @@ from tests.integration.control.room import ACME, BROKEN, SPOOL, Room, path
 VERBS = (
     ("GET", "/v1/status", "reader"),
     ("GET", "/v1/pause", "reader"),
+    ("GET", "/v1/organizations", "reader"),
     ("GET", "/v1/events", "reader"),
     ("GET", "/v1/capture", "reader"),
     ("GET", "/v1/log-level", "reader"),
@@ -336,3 +337,12 @@ async def test_the_log_level_is_set_at_run_time(api: Room) -> None:
     assert (await api.http.get("/v1/log-level")).json() == {"level": "error"}
     assert (await api.http.put("/v1/log-level", json={"level": "loud"})).status_code == 400
     assert [action for _, action in await api.audit()] == ["log level set"]
+
+
+async def test_organizations_are_those_that_have_something(api: Room) -> None:
+    assert (await api.http.get("/v1/organizations")).json() == {"data": []}
+    made = await make_schedule(api)
+    await api.http.post(path("zebra", "destinations"), json=bucket())
+    assert (await api.http.get("/v1/organizations")).json() == {"data": [ACME, "zebra"]}
+    await api.http.delete(path(ACME, "schedules", made))
+    assert (await api.http.get("/v1/organizations")).json() == {"data": ["zebra"]}

@@ -24,6 +24,10 @@ def answering(path: Path, answer: bytes) -> threading.Thread:
         with listening, listening.accept()[0] as connection:
             connection.recv(65536)
             connection.sendall(answer)
+            connection.shutdown(socket.SHUT_WR)
+            # A body comes by itself, after the head: whoever sends it must find somebody there.
+            while connection.recv(65536):
+                pass
 
     thread = threading.Thread(target=serve)
     thread.start()

@@ -1,0 +1,54 @@
+"""``exportd export``: a complete export without a schedule."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from exportd.cli.daemon_address import OrganizationAddress
+from exportd.cli.failures import Exit
+from exportd.cli.output import AsJson, print_json, print_line
+
+_HERE = OrganizationAddress()
+
+
+def export(
+    *entities: Annotated[str, Parameter(name="ENTITY", help="As the catalog calls it; at least one.")],
+    format: Annotated[Literal["CSV", "JSONL"], Parameter(help="Of the files.")] = "CSV",  # noqa: A002
+    destinations: Annotated[
+        list[str] | None,
+        Parameter(consume_multiple=True, negative="", help="Codes; with none, files are for download only."),
+    ] = None,
+    wait: Annotated[bool, Parameter(negative="", help="Follow the job; exit code 1 when it fails.")] = False,
+    to: Annotated[Path | None, Parameter(help="Wait, and copy the files into this directory.")] = None,
+    json: AsJson = False,
+    at: OrganizationAddress = _HERE,
+) -> None:
+    """Export entities completely, once, without a schedule. Prints the job's id; the daemon does the rest."""
+    client = at.organization_client()
+    job = client.export(
+        {
+            "sourceType": "OPERATIONAL",
+            "operationalDataTypes": list(entities),
+            "destinationIds": client.ids_of("destinations", destinations or []),
+            "exportFileFormat": format,
+        }
+    )
+    if json:
+        print_json({"jobId": str(job)})
+    else:
+        print_line(str(job))
+    if not (wait or to):
+        return
+    from exportd.cli.job_operations import follow
+
+    sys.stdout.flush()
+    outcome = follow(client.client, job, as_json=json)
+    if outcome is Exit.DONE and to is not None:
+        import anyio
+
+        from exportd.cli.download import download_job
+
+        anyio.run(download_job, str(job), to, at.config)
+    sys.exit(outcome)

@@ -1,0 +1,121 @@
+"""``exportd schedule create`` and ``edit``."""
+
+import sys
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from exportd.cli.daemon_address import OrganizationAddress
+from exportd.cli.organization_client import OrganizationClient
+from exportd.cli.output import AsJson
+from exportd.cli.schedule_body import GivenRule, UnitName, edited
+from exportd.cli.schedule_operations import CodeArgument, print_schedule
+from exportd.model.errors import Problem, SettingsError
+
+_HERE = OrganizationAddress()
+
+FormatName = Literal["CSV", "JSONL"]
+Name = Annotated[str | None, Parameter(help="A name for people; the code if left out.")]
+Entities = Annotated[
+    list[str] | None, Parameter(consume_multiple=True, negative="", help="The entities, as the catalog calls them.")
+]
+Destinations = Annotated[
+    list[str] | None,
+    Parameter(
+        consume_multiple=True, negative="", help="Codes of the destinations; with none, files are for download only."
+    ),
+]
+Format = Annotated[FormatName | None, Parameter(help="Of the files.")]
+UnitOption = Annotated[UnitName | None, Parameter(help="Of --period.")]
+Period = Annotated[int | None, Parameter(help="Every how many units, from 15 minutes to 3 days.")]
+Offset = Annotated[
+    int | None, Parameter(help="Minutes into the hour (HOUR) or hours into the day (DAY), in UTC; 0 for none.")
+]
+CronOption = Annotated[
+    str | None, Parameter(name="--cron", help="Five fields, in UTC, instead of --unit and --period.")
+]
+
+
+def create(
+    code: Annotated[str | None, Parameter(name="CODE", help="A short name, unique in the organization.")] = None,
+    /,
+    *,
+    name: Name = None,
+    entities: Entities = None,
+    destinations: Destinations = None,
+    format: Format = None,  # noqa: A002 - it is the option's name
+    unit: UnitOption = None,
+    period: Period = None,
+    offset: Offset = None,
+    cron: CronOption = None,
+    json: AsJson = False,
+    at: OrganizationAddress = _HERE,
+) -> None:
+    """Make a schedule; it runs at once. What was not said is asked for when a person sits there."""
+    rule = GivenRule(unit=unit, period=period, offset=offset, cron=cron)
+    missing = list(_missing(code, entities, rule))
+    asks = bool(missing) and sys.stdin.isatty() and sys.stdout.isatty()
+    if missing and not asks:
+        raise SettingsError([Problem("", f"{each} is missing") for each in missing])
+    client = at.organization_client()
+    body: dict[str, Any] = {
+        "code": code,
+        "name": name,
+        "operationalDataTypes": entities,
+        "destinationIds": None if destinations is None else client.ids_of("destinations", destinations),
+        "exportFileFormat": format,
+        **rule.fields(),
+    }
+    body = {field: value for field, value in body.items() if value is not None}
+    if asks:
+        from exportd.cli.schedule_questions import ask
+
+        body = ask(body, client, at.config)
+    print_schedule(client, _created(client, body), as_json=json)
+
+
+def edit(
+    code: CodeArgument,
+    /,
+    *,
+    new_code: Annotated[str | None, Parameter(help="Another code.")] = None,
+    name: Name = None,
+    entities: Entities = None,
+    destinations: Destinations = None,
+    format: Format = None,  # noqa: A002 - it is the option's name
+    unit: UnitOption = None,
+    period: Period = None,
+    offset: Offset = None,
+    cron: CronOption = None,
+    json: AsJson = False,
+    at: OrganizationAddress = _HERE,
+) -> None:
+    """Change what is said and leave the rest; the schedule does not run because of it."""
+    client = at.organization_client()
+    changes = {
+        "code": new_code,
+        "name": name,
+        "operationalDataTypes": entities,
+        "destinationIds": None if destinations is None else client.ids_of("destinations", destinations),
+        "exportFileFormat": format,
+    }
+    changes = {field: value for field, value in changes.items() if value is not None}
+    rule = GivenRule(unit=unit, period=period, offset=offset, cron=cron)
+    if not changes and not rule.given:
+        raise SettingsError.of("nothing to change was said: give an option, such as --cron")
+    body = edited(client.get("schedules", code), changes, rule)
+    print_schedule(client, client.replace("schedules", body), as_json=json)
+
+
+def _missing(code: str | None, entities: list[str] | None, rule: GivenRule) -> "list[str]":
+    wanted = {
+        "CODE": code,
+        "--entities": entities,
+        "--unit with --period, or --cron,": rule.cron or (rule.unit and rule.period) or None,
+    }
+    return [option for option, value in wanted.items() if not value]
+
+
+def _created(client: OrganizationClient, body: dict[str, Any]) -> dict[str, Any]:
+    usual = {"sourceType": "OPERATIONAL", "name": body["code"]}
+    return client.create("schedules", {**usual, **body})

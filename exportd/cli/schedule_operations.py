@@ -1,0 +1,127 @@
+"""``exportd schedule show``, ``delete``, ``pause``, ``resume``, ``refresh`` and ``next``."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
+from exportd.cli.daemon_address import OrganizationAddress, OrganizationOption
+from exportd.cli.output import AsJson, instant, moment, print_fields, print_json, print_line
+from exportd.cli.schedule_body import rule_words, upcoming
+
+if TYPE_CHECKING:
+    from exportd.cli.organization_client import OrganizationClient
+    from exportd.model.schedule import Schedule
+
+_HERE = OrganizationAddress()
+
+CodeArgument = Annotated[str, Parameter(name="CODE", help="The schedule's code, or its id.")]
+
+
+def show(code: CodeArgument, /, *, json: AsJson = False, at: OrganizationAddress = _HERE) -> None:
+    """Show one schedule: what it exports, when, where to, and who edited it last."""
+    client = at.organization_client()
+    print_schedule(client, client.get("schedules", code), as_json=json)
+
+
+def delete(code: CodeArgument, /, *, json: AsJson = False, at: OrganizationAddress = _HERE) -> None:
+    """Delete a schedule; a job of it that runs goes on. One of the configuration is deleted there."""
+    client = at.organization_client()
+    _say(client.delete("schedules", code), f"deleted {code} of {client.organization}", as_json=json)
+
+
+def pause(code: CodeArgument, /, *, json: AsJson = False, at: OrganizationAddress = _HERE) -> None:
+    """Let a schedule not fire until it is resumed. No change is lost."""
+    answer = at.organization_client().operate("schedules", code, "pause")
+    _say(answer, answer["message"], as_json=json)
+
+
+def resume(code: CodeArgument, /, *, json: AsJson = False, at: OrganizationAddress = _HERE) -> None:
+    """Let a paused schedule fire again; what came due meanwhile is one run."""
+    answer = at.organization_client().operate("schedules", code, "resume")
+    _say(answer, answer["message"], as_json=json)
+
+
+def refresh(
+    code: CodeArgument,
+    entity: Annotated[str, Parameter(name="ENTITY", help="The entity, as the catalog calls it.")],
+    /,
+    *,
+    now: Annotated[bool, Parameter(negative="", help="Run at once, not when the schedule is due next.")] = False,
+    json: AsJson = False,
+    at: OrganizationAddress = _HERE,
+) -> None:
+    """Export an entity completely, once more."""
+    body = {"entity": entity, "now": now}
+    answer = at.organization_client().operate("schedules", code, "refresh", body)
+    sentence = answer.get("jobId") or f"the next run of {code} exports {entity} completely"
+    _say(answer, sentence, as_json=json)
+
+
+def show_next(
+    code: Annotated[str, Parameter(name="CODE", help="The schedule's code.")],
+    /,
+    *,
+    count: Annotated[int, Parameter(name=["--count", "-n"], help="So many.")] = 5,
+    organization: OrganizationOption = None,
+    json: AsJson = False,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """Print when a schedule is due next, in UTC; while it is paused it does not fire then."""
+    import anyio
+
+    schedule = anyio.run(_found, code, organization, config)
+    due = list(upcoming(schedule.declaration.rule, schedule.next_due_at, count))
+    if json:
+        print_json([each.isoformat() for each in due])
+        return
+    for each in due:
+        print_line(moment(each))
+
+
+def print_schedule(client: "OrganizationClient", schedule: dict[str, Any], *, as_json: bool) -> None:
+    """A schedule's document, for a person with the codes of its destinations."""
+    if as_json:
+        print_json(schedule)
+        return
+    codes = {each["id"]: each["code"] for each in client.listed("destinations")}
+    print_fields(
+        {
+            "schedule": f"{schedule['code']} of {client.organization}",
+            "name": schedule["name"],
+            "id": schedule["id"],
+            "runs": rule_words(schedule),
+            "entities": ", ".join(schedule["operationalDataTypes"]),
+            "format": schedule["exportFileFormat"],
+            "destinations": ", ".join(codes.get(each, each) for each in schedule["destinationIds"]) or "(download)",
+            "created": f"{instant(schedule['dtCreated'])} by {schedule['createdBy']}",
+            "last edited": f"{instant(schedule['dtLastModified'])} by {schedule['lastModifiedBy']}",
+            "version": schedule["version"],
+        }
+    )
+
+
+def _say(answer: dict[str, Any], sentence: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(answer)
+    else:
+        print_line(sentence)
+
+
+async def _found(code: str, organization: str | None, config: ConfigPath) -> "Schedule":
+    from exportd.cli.configuration import tables
+    from exportd.model.errors import PermanentError, SettingsError
+    from exportd.model.reason import Reason
+    from exportd.schedules.schedule_table import ScheduleTable
+
+    async with tables(config) as pool:
+        found = [each for each in await ScheduleTable(pool).all() if each.declaration.code == code]
+    found = [each for each in found if organization in {None, each.declaration.organization}]
+    if len(found) > 1:
+        owners = ", ".join(sorted(each.declaration.organization for each in found))
+        raise SettingsError.of(f"several organizations have a schedule {code} ({owners}): say --organization")
+    if not found:
+        raise PermanentError(
+            f"There is no schedule {code}. `exportd schedule list` shows them.", reason=Reason.NOT_FOUND
+        )
+    return found[0]

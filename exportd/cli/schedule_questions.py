@@ -1,0 +1,149 @@
+"""Asks a person at a terminal for a schedule, step by step, and shows when it would run before it is saved."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from exportd.cli.organization_client import OrganizationClient
+from exportd.cli.output import moment
+from exportd.cli.schedule_body import rule_of, rule_words, upcoming
+from exportd.model.errors import PermanentError, SettingsError
+from exportd.model.reason import Reason
+from exportd.model.schedule import Cron, Interval, Unit
+from exportd.schedules.limits import check_rule
+
+_RUNS_SHOWN = 5
+
+Document = dict[str, Any]
+
+_console = Console(highlight=False)
+
+
+def ask(given: Document, client: OrganizationClient, config: Path) -> Document:
+    """The whole document: ``given``, and what the person answers. PermanentError when they do not want to save it."""
+    body = dict(given)
+    if "code" not in body:
+        body["code"] = _answer("Code, a short name")
+    if "operationalDataTypes" not in body:
+        body["operationalDataTypes"] = _entities(config)
+    if "destinationIds" not in body:
+        body["destinationIds"] = _destinations(client)
+    if "exportFileFormat" not in body:
+        body["exportFileFormat"] = _choice("Format of the files", ("CSV", "JSONL"))
+    if "cronExpression" not in body and not {"scheduleType", "period"} <= body.keys():
+        body = {**{name: value for name, value in body.items() if name not in _RULE}, **_rule()}
+    _confirm(body)
+    return body
+
+
+_RULE = {"scheduleType", "period", "offset", "cronExpression"}
+
+
+def _entities(config: Path) -> list[str]:
+    known = _catalog(config)
+    if known:
+        _say(f"Entities: {', '.join(known)}")
+    hint = "with commas between them" + ("; ALL for each of these" if known else "")
+    while True:
+        found = _words(_answer(f"Which entities, {hint}"))
+        if found == ["ALL"] and known:
+            return list(known)
+        unknown = [each for each in found if known and each not in known]
+        if not unknown:
+            return found
+        _say(f"The catalog has no {', '.join(unknown)}.")
+
+
+def _destinations(client: OrganizationClient) -> list[str]:
+    ids = {each["code"]: each["id"] for each in client.listed("destinations")}
+    if not ids:
+        _say("There is no destination yet: the files are kept for download.")
+        return []
+    _say(f"Destinations: {', '.join(ids)}")
+    while True:
+        found = _words(_answer("Which destinations, with commas between them; empty for download only", empty=True))
+        unknown = [each for each in found if each not in ids]
+        if not unknown:
+            return [ids[each] for each in found]
+        _say(f"There is no {', '.join(unknown)}.")
+
+
+def _rule() -> Document:
+    """A rule within the limits: what is wrong with one is said, and it is asked for again."""
+    while True:
+        unit = _choice("How often: every some …, or by a cron expression", ("MINUTE", "HOUR", "DAY", "CRON"))
+        if unit == "CRON":
+            fields: Document = {"cronExpression": _answer("Cron expression, five fields, in UTC")}
+            problems = check_rule(Cron(fields["cronExpression"]))
+        else:
+            fields = {"scheduleType": unit, "period": _number(f"Every how many {unit.lower()}s", 1)}
+            words = {"HOUR": "Minutes into the hour, 0 for none", "DAY": "Hours into the day, 0 for none"}
+            if unit in words and (offset := _number(words[unit], 0)):
+                fields["offset"] = offset
+            problems = check_rule(Interval(Unit(unit), fields["period"], fields.get("offset")))
+        if not problems:
+            return fields
+        for each in problems:
+            _say(each)
+
+
+def _confirm(body: Document) -> None:
+    _say("")
+    _say(f"{body['code']}: {rule_words(body)}, {len(body['operationalDataTypes'])} entities. Its next runs:")
+    for due in upcoming(rule_of(body), datetime.now(UTC), _RUNS_SHOWN):
+        _say(f"  {moment(due)}")
+    if _choice("Save it", ("yes", "no")) == "no":
+        raise PermanentError("Nothing was saved.", reason=Reason.CANCELLED)
+
+
+def _catalog(config: Path) -> Sequence[str]:
+    """The entities, if this user may read the daemon's files: without, the daemon alone knows what is right."""
+    from exportd.cli.configuration import load
+
+    try:
+        return tuple(load(config)[1].entities)
+    except SettingsError:
+        return ()
+
+
+def _number(question: str, default: int) -> int:
+    return int(_asked(f"{question} [{default}]", lambda text: not text or text.isdecimal(), "a number") or default)
+
+
+def _choice(question: str, options: Sequence[str]) -> str:
+    spelled = {each.lower(): each for each in options}
+    words = f"one of {', '.join(options)}"
+    answer = _asked(
+        f"{question} ({', '.join(options)}) [{options[0]}]", lambda text: not text or text.lower() in spelled, words
+    )
+    return spelled[answer.lower()] if answer else options[0]
+
+
+def _answer(question: str, *, empty: bool = False) -> str:
+    return _asked(question, lambda text: bool(text) or empty, "an answer")
+
+
+def _asked(question: str, is_good: Callable[[str], bool], expected: str) -> str:
+    while True:
+        text = _read(question)
+        if is_good(text):
+            return text
+        _say(f"This has to be {expected}.")
+
+
+def _read(question: str) -> str:
+    try:
+        return _console.input(f"{question}: ", markup=False).strip()
+    except EOFError:
+        raise PermanentError("Nothing was saved.", reason=Reason.CANCELLED) from None
+
+
+def _words(text: str) -> list[str]:
+    return [each for each in (word.strip() for word in text.split(",")) if each]
+
+
+def _say(text: str) -> None:
+    _console.print(text, markup=False)

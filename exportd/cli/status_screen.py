@@ -1,0 +1,96 @@
+"""How the daemon is, as a person reads it on one screen. From the document of ``GET /v1/status``."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from exportd.cli.output import duration, instant, size
+
+Status = Mapping[str, Any]
+
+_MOST_ENTITIES = 30
+"""So many fit on a screen: those that are furthest behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A table below the head; ``rows`` may be empty."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[object, ...], ...]
+
+
+def head(status: Status) -> dict[str, object]:
+    """What is said once, by name."""
+    stopped = [name for name, each in status["services"].items() if not each["running"]]
+    wheel, queue, spool, pause = status["wheel"], status["queue"], status["spool"], status.get("paused")
+    waiting = f", waiting since {instant(queue['oldestWaiting'])}" if queue.get("oldestWaiting") else ""
+    next_due = f", next due {instant(wheel['nextDue'])}" if wheel.get("nextDue") else ""
+    return {
+        "daemon": f"exportd {status['version']}, up {duration(status['uptimeSeconds'])}, {status['database']}",
+        "paused": _paused(pause) or "no",
+        "services": f"stopped: {', '.join(stopped)}" if stopped else f"all {len(status['services'])} run",
+        "changes": "heard of at once" if status["listener"]["listening"] else "looked for from time to time",
+        "schedules": f"{wheel['schedules']}, {wheel['paused']} paused{next_due}",
+        "jobs": f"{queue['running']} running, {queue['pending']} waiting{waiting}",
+        "spool": f"{size(spool['usedBytes'])} of {size(spool['budgetBytes'])} in {spool['directory']}",
+    }
+
+
+def listings(status: Status) -> Iterator[Listing]:
+    """The tables that have rows: what runs, destinations, entities."""
+    for listing in (_leases(status), _destinations(status), _entities(status)):
+        if listing.rows:
+            yield listing
+
+
+def _leases(status: Status) -> Listing:
+    rows = tuple(
+        (each["jobId"], f"{each.get('schedule') or '(ad hoc)'} of {each['organization']}", _doing(each))
+        for each in status["leases"]
+    )
+    return Listing(("RUNNING JOB", "SCHEDULE", "DOING"), rows)
+
+
+def _doing(lease: Mapping[str, Any]) -> str:
+    attempt = f", attempt {lease['attempt']}" if lease["attempt"] > 1 else ""
+    progress = f": {lease['progress']}" if "progress" in lease else ""
+    return f"{lease['phase'].lower()} since {instant(lease['startedAt'])}{attempt}{progress}"
+
+
+def _destinations(status: Status) -> Listing:
+    rows = tuple(
+        (each["code"], each["organization"], _health(each), instant(each.get("lastSuccess")), _failure(each))
+        for each in status["destinations"]
+    )
+    return Listing(("DESTINATION", "ORGANIZATION", "HEALTH", "LAST SUCCESS", "LAST FAILURE"), rows)
+
+
+def _entities(status: Status) -> Listing:
+    found = sorted(status["entities"].items(), key=lambda each: -each[1].get("lagSeconds", 0.0))
+    rows = tuple(
+        (
+            name,
+            duration(each["lagSeconds"]) if "lagSeconds" in each else "",
+            instant(each.get("readUntil")),
+            instant(each.get("changesSince")) or "none heard of",
+        )
+        for name, each in found[:_MOST_ENTITIES]
+    )
+    if len(found) > _MOST_ENTITIES:
+        rows = (*rows, (f"… and {len(found) - _MOST_ENTITIES} more", "", "", ""))
+    return Listing(("ENTITY", "BEHIND", "READ UNTIL", "CHANGES WAITING SINCE"), rows)
+
+
+def _health(destination: Mapping[str, Any]) -> str:
+    paused = _paused(destination.get("paused"))
+    return f"paused {paused}" if paused else destination.get("condition") or "nothing amiss"
+
+
+def _failure(destination: Mapping[str, Any]) -> str:
+    failure = destination.get("lastFailure")
+    return f"{instant(failure['at'])} {failure['reason']}" if failure else ""
+
+
+def _paused(pause: Mapping[str, str] | None) -> str:
+    return "" if pause is None else f"since {instant(pause['since'])} by {pause['by']}"

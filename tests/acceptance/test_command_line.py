@@ -1,0 +1,191 @@
+"""The command line asks the real daemon over its socket."""
+
+import json
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+
+from tests.acceptance import gate
+from tests.acceptance.declarations import destination, schedule
+from tests.acceptance.shop import CATALOG, ORGANIZATION, Shop
+from tests.fixtures.daemon import Site, until
+
+S3_BUCKET = (
+    *("--type", "S3", "--bucket", "exports", "--prefix", "daily"),
+    *("--role-arn", "arn:aws:iam::123456789012:role/exports"),
+)
+
+
+@pytest.fixture
+async def open_site(site: Site, shop: Shop) -> Site:
+    """A daemon with a schedule and a destination, both declared, whose first run has succeeded."""
+    lake = site.destination()
+    site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
+    await site.start()
+    await site.succeeded(shop.connection, await site.first_job(shop.connection))
+    return site
+
+
+async def said(site: Site, *arguments: str, code: int = 0) -> str:
+    outcome = await site.quickly(*arguments)
+    assert outcome.returncode == code, (outcome.returncode, outcome.stdout, outcome.stderr)
+    return outcome.stdout
+
+
+async def shown_in_status(site: Site, *words: str) -> None:
+    """A status is up to a second old."""
+
+    async def look() -> bool:
+        screen = await said(site, "status")
+        return all(each in screen for each in words)
+
+    await until(look, what=f"{words} in the status")
+
+
+async def document(site: Site, *arguments: str) -> Any:
+    return json.loads(await said(site, *arguments, "--json"))
+
+
+async def refused(site: Site, *arguments: str, code: int) -> str:
+    outcome: CompletedProcess[str] = await site.quickly(*arguments)
+    assert outcome.returncode == code, (outcome.returncode, outcome.stdout, outcome.stderr)
+    assert "Traceback" not in outcome.stderr
+    return outcome.stderr
+
+
+async def test_the_life_of_a_schedule(open_site: Site, shop: Shop) -> None:
+    site = open_site
+    every_two_hours = ("--unit", "HOUR", "--period", "2", "--offset", "15")
+    shown = await said(
+        site,
+        *("schedule", "create", "billing", "--entities", "ACCOUNTS", "ORDERS", "--destinations", "lake"),
+        *every_two_hours,
+    )
+    assert f"billing of {ORGANIZATION}" in shown
+    assert "every 2 hours, 15 minutes past" in shown
+    assert "ACCOUNTS, ORDERS" in shown
+    assert "unix:" in shown
+    await site.succeeded(shop.connection, await site.first_job(shop.connection, "billing"))
+
+    # What is not said stays; a cron expression takes the interval's place, and back.
+    edited = await document(site, "schedule", "edit", "billing", "--cron", "5 */3 * * *", "--format", "JSONL")
+    assert edited["cronExpression"] == "5 */3 * * *"
+    assert "scheduleType" not in edited
+    assert (edited["operationalDataTypes"], edited["exportFileFormat"]) == (["ACCOUNTS", "ORDERS"], "JSONL")
+    due = (await said(site, "schedule", "next", "billing", "-n", "3")).splitlines()
+    assert len(due) == 3
+    assert all(each.endswith(":05:00Z") for each in due[1:])
+    edited = await document(site, "schedule", "edit", "billing", *every_two_hours)
+    assert (edited["scheduleType"], edited["offset"], edited.get("cronExpression")) == ("HOUR", 15, None)
+    assert (await document(site, "schedule", "show", "billing"))["version"] == 3
+
+    await said(site, "schedule", "pause", "billing")
+    await shown_in_status(site, "2, 1 paused")
+    await said(site, "schedule", "resume", "billing")
+    refreshed = await document(site, "schedule", "refresh", "billing", "ORDERS", "--now")
+    assert "succeeded" in await said(site, "job", "watch", refreshed["jobId"])
+    await said(site, "schedule", "delete", "billing")
+    assert "has no schedule billing" in await refused(site, "schedule", "show", "billing", code=1)
+
+
+async def test_the_life_of_a_destination(open_site: Site) -> None:
+    site = open_site
+    assert "exports" in await said(site, "destination", "create", "bucket", *S3_BUCKET)
+    edited = await document(site, "destination", "edit", "bucket", "--prefix", "", "--partition-order", "TYPE_FIRST")
+    assert "prefix" not in edited
+    assert (edited["partitionOrder"], edited["bucketName"], edited["version"]) == ("TYPE_FIRST", "exports", 2)
+    await said(site, "destination", "pause", "bucket")
+    await shown_in_status(site, f"bucket       {ORGANIZATION}         paused since")
+    await said(site, "destination", "resume", "bucket")
+    assert "arn:aws:iam::123456789012:role/exports" in await said(site, "destination", "show", "bucket")
+    await said(site, "destination", "delete", "bucket")
+    await refused(site, "destination", "show", "bucket", code=1)
+
+
+async def test_an_export_is_waited_for_and_copied(open_site: Site, shop: Shop) -> None:
+    site = open_site
+    to = site.folder / "copied"
+    outcome = await said(site, "export", "ACCOUNTS", "--format", "JSONL", "--to", str(to))
+    job, *_, succeeded, copied = outcome.splitlines()
+    assert succeeded == "succeeded"
+    assert copied.startswith("1 files")
+    assert sorted(each.name for each in to.iterdir()) == [f"{job}_account.jsonl.gz", "manifest.json"]
+    events = [json.loads(line) for line in (await said(site, "job", "watch", job, "--json")).splitlines()]
+    assert events[-1]["event"] == "end"
+    assert events[-1]["state"] == "SUCCEEDED"
+    assert "ACCOUNT" in await refused(site, "export", "ACCOUNT", code=2)
+
+
+async def test_a_waiting_job_is_cancelled_followed_and_retried(open_site: Site, shop: Shop) -> None:
+    site = open_site
+    assert (await said(site, "pause")).startswith("paused since ")
+    job = str(await site.fire())
+    await shown_in_status(site, "0 running, 1 waiting", f"lake         {ORGANIZATION}         nothing amiss")
+    assert await said(site, "job", "cancel", job) == "cancelled\n"
+    assert "CANCELLED" in await said(site, "job", "watch", job, code=1)
+    retried = (await said(site, "job", "retry", job)).strip()
+    assert await said(site, "resume") == "not paused\n"
+    assert (await said(site, "job", "watch", retried)).splitlines()[-1] == "succeeded"
+    await refused(site, "job", "retry", retried, code=1)
+
+
+async def test_a_running_job_is_seen_with_its_progress(open_site: Site, shop: Shop) -> None:
+    site = open_site
+    keeper = await site.database.connect()
+    await keeper.execute(gate.INSTALL)
+    async with gate.closed(keeper, gate.DELIVERING) as closed:
+        job = str(await site.fire())
+        await closed.reached()
+        await shown_in_status(
+            site, "1 running, 0 waiting", f"{job}  often of {ORGANIZATION}  publishing since ", ": 3 of 3 entities, "
+        )
+    assert (await said(site, "job", "watch", job)).splitlines()[-1] == "succeeded"
+
+
+async def test_the_daemon_itself(open_site: Site) -> None:
+    site = open_site
+    assert await said(site, "log-level", "debug") == "debug\n"
+    assert await said(site, "log-level") == "debug\n"
+    assert set((await document(site, "status"))["entities"]) == {"ACCOUNTS", "ORDERS", "COUNTRIES"}
+    assert await site.daemons[-1].stop() == 0
+    for command in (["status"], ["pause"], ["schedule", "show", "often"], ["export", "ACCOUNTS"]):
+        assert "No daemon listens at" in await refused(site, *command, code=3)
+
+
+async def test_what_can_be_exported_and_what_is_configured(open_site: Site) -> None:
+    site = open_site
+    accounts = await document(site, "entity", "show", "ACCOUNTS")
+    assert [each["name"] for each in accounts["fields"]] == ["id", "name", "balance", "note"]
+    assert "balance" in await said(site, "entity", "show", "ACCOUNTS")
+    assert (await said(site, "entity", "list", "--mermaid")).startswith("erDiagram\n    ACCOUNTS {")
+    assert "no entity ACCOUNT;" in await refused(site, "entity", "show", "ACCOUNT", code=1)
+    shown = await document(site, "config", "show")
+    assert shown["schedule"][0]["code"] == "often"
+    assert 'schedule[0].code = "often"' in await said(site, "config", "show")
+    schema = json.loads((await site.without_configuration("config", "schema")).stdout)
+    assert "spool" in schema["properties"]
+
+
+async def test_a_password_is_not_shown(site: Site) -> None:
+    site.configure(CATALOG, {"database": {"dsn": "postgresql://exportd:geheim@db.example.com/shop"}})
+    for words in (["config", "show"], ["config", "show", "--json"]):
+        shown = await said(site, *words)
+        assert "geheim" not in shown
+        assert "postgresql://exportd:***@db.example.com/shop" in shown
+
+
+async def test_what_is_missing_or_ambiguous_is_said(open_site: Site) -> None:
+    site = open_site
+    problems = await refused(site, "schedule", "create", "--period", "2", code=2)
+    assert problems.splitlines() == [
+        "exportd: CODE is missing",
+        "exportd: --entities is missing",
+        "exportd: --unit with --period, or --cron, is missing",
+    ]
+    assert "nothing to change" in await refused(site, "schedule", "edit", "often", code=2)
+    await refused(site, "schedule", "edit", "often", "--cron", "0 * * * *", code=1)
+    await said(site, "destination", "create", "theirs", *S3_BUCKET, "--organization", "org-2")
+    ambiguous = await refused(site, "schedule", "show", "often", code=2)
+    assert f"({ORGANIZATION}, org-2): say --organization" in ambiguous
+    assert "often" in await said(site, "schedule", "show", "often", "--organization", ORGANIZATION)

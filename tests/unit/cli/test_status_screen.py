@@ -1,0 +1,78 @@
+"""One screen for a person, from the status document."""
+
+from typing import Any
+
+from exportd.cli.status_screen import Listing, head, listings
+
+STATUS: dict[str, Any] = {
+    "version": "1.2",
+    "database": "shop on db.example.com as exportd",
+    "startedAt": "2026-03-09T04:00:00.000Z",
+    "uptimeSeconds": 93_784.5,
+    "services": {"ticker": {"running": True}, "dispatcher": {"running": False}},
+    "listener": {"listening": False},
+    "wheel": {"schedules": 3, "paused": 1, "nextDue": "2026-03-10T06:15:00.000Z"},
+    "queue": {"pending": 2, "running": 1, "oldestWaiting": "2026-03-10T05:59:58.123Z"},
+    "leases": [],
+    "spool": {"id": "1", "directory": "/spool", "usedBytes": 1_500_000, "budgetBytes": 6_000_000_000},
+    "entities": {},
+    "destinations": [],
+}
+
+
+def test_the_head_says_what_is_amiss() -> None:
+    assert head(STATUS) == {
+        "daemon": "exportd 1.2, up 1 d 2 h, shop on db.example.com as exportd",
+        "paused": "no",
+        "services": "stopped: dispatcher",
+        "changes": "looked for from time to time",
+        "schedules": "3, 1 paused, next due 2026-03-10 06:15:00Z",
+        "jobs": "1 running, 2 waiting, waiting since 2026-03-10 05:59:58Z",
+        "spool": "1.5 MB of 6.0 GB in /spool",
+    }
+    paused = head({**STATUS, "paused": {"since": "2026-03-10T05:00:00.000Z", "by": "unix:ann"}})
+    assert paused["paused"] == "since 2026-03-10 05:00:00Z by unix:ann"
+
+
+def test_only_tables_with_rows_are_shown() -> None:
+    assert list(listings(STATUS)) == []
+
+
+def test_a_running_job_tells_what_it_does() -> None:
+    lease = {"jobId": "1", "organization": "acme", "phase": "EXTRACTING", "startedAt": "2026-03-10T05:00:00.000Z"}
+    leases = [
+        {**lease, "attempt": 1, "schedule": "hourly", "progress": "1 of 2 entities"},
+        {**lease, "attempt": 2, "phase": "PUBLISHING"},
+    ]
+    (shown,) = listings({**STATUS, "leases": leases})
+    assert shown.rows == (
+        ("1", "hourly of acme", "extracting since 2026-03-10 05:00:00Z: 1 of 2 entities"),
+        ("1", "(ad hoc) of acme", "publishing since 2026-03-10 05:00:00Z, attempt 2"),
+    )
+
+
+def test_a_destination_tells_what_is_known_of_it() -> None:
+    destinations = [
+        {"code": "good", "organization": "acme", "lastSuccess": "2026-03-10T05:00:00.000Z"},
+        {
+            "code": "bad",
+            "organization": "acme",
+            "condition": "circuit open",
+            "lastFailure": {"at": "2026-03-10T05:00:00.000Z", "reason": "DENIED", "message": "…"},
+        },
+    ]
+    (shown,) = listings({**STATUS, "destinations": destinations})
+    assert shown.rows == (
+        ("good", "acme", "nothing amiss", "2026-03-10 05:00:00Z", ""),
+        ("bad", "acme", "circuit open", "", "2026-03-10 05:00:00Z DENIED"),
+    )
+
+
+def test_entities_that_are_furthest_behind_come_first_and_do_not_fill_more_than_a_screen() -> None:
+    entities: dict[str, dict[str, Any]] = {f"E{number}": {"lagSeconds": float(number)} for number in range(40)}
+    entities["NEW"] = {"changesSince": "2026-03-10T05:00:00.000Z"}
+    (shown,) = listings({**STATUS, "entities": entities})
+    assert isinstance(shown, Listing)
+    assert shown.rows[0] == ("E39", "39 s", "", "none heard of")
+    assert len(shown.rows) == 31
+    assert shown.rows[-1][0] == "… and 11 more"
