@@ -1,6 +1,7 @@
 """Installs, repairs and removes capture. Never queues behind a long writer: a short lock_timeout, and again."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 import structlog
@@ -60,7 +61,7 @@ class CaptureInstaller:
 
         An entity that cannot be captured at all, because its table or its key is not there, has that as its finding.
         """
-        async with self._connector.connection("capture status") as connection:
+        async with self._looking("capture status") as connection:
             with translated("looking at what is captured"):
                 shapes = await read_shapes(connection, entities)
                 installed = await read_installed(connection, [log_name(each.code) for each in entities])
@@ -84,7 +85,7 @@ class CaptureInstaller:
         Raises PermanentError when a table is missing or the role may not create triggers, TransientError when a
         writer held its lock through all attempts.
         """
-        async with self._connector.connection("capture install") as connection:
+        async with self._looking("capture install") as connection:
             with translated("looking at what is captured"):
                 await self._drop_log_rows_of_another_cluster(connection)
                 repairs = await _repairs(connection, entities)
@@ -116,6 +117,10 @@ class CaptureInstaller:
                     connection, removal_of(log, installed), removal, doing=f"removing the capture of {log}"
                 )
         return removed
+
+    def _looking(self, purpose: str) -> AbstractAsyncContextManager["Connection[Record]"]:
+        """A connection that does not wait long to look at a table which somebody has locked, as a long ALTER does."""
+        return self._connector.connection(purpose, lock_timeout_s=self._lock_timeout_s)
 
     async def _repair(self, connection: "Connection[Record]", entity: Entity, planned: Repair) -> Repair:
         async def again() -> Repair:

@@ -93,23 +93,26 @@ class Connector:
                 each.set_connect_args(dsn, **self._pool_arguments())
                 await each.expire_connections()
 
-    async def connect(self, *, purpose: str) -> Connection:
+    async def connect(self, *, purpose: str, lock_timeout_s: float | None = None) -> Connection:
         """A new connection, to be closed by the caller. ``purpose`` ("listener") is seen in pg_stat_activity.
 
         Raises TransientError DATABASE_UNREACHABLE when nobody answers (now), PermanentError DATABASE_REFUSED
         when somebody says no: wrong password, no such database, no right to connect.
         """
-        return await self._connect(self._server_settings(purpose))
+        return await self._connect({**self._server_settings(purpose), **_lock_timeout(lock_timeout_s)})
 
     async def export_connection(self, *, purpose: str = "export") -> Connection:
         """A new connection whose settings make its output the same on every server. See ``connect``."""
-        lock_timeout = {"lock_timeout": f"{max(1, round(self.lock_timeout_s * 1000))}ms"}
-        return await self._connect({**_EXPORT_SETTINGS, **lock_timeout, **self._server_settings(purpose)})
+        return await self._connect(
+            {**_EXPORT_SETTINGS, **_lock_timeout(self.lock_timeout_s), **self._server_settings(purpose)}
+        )
 
     @asynccontextmanager
-    async def connection(self, purpose: str) -> AsyncIterator[Connection]:
-        """A connection that is closed at the end of the block, whatever happens."""
-        connection = await self.connect(purpose=purpose)
+    async def connection(self, purpose: str, *, lock_timeout_s: float | None = None) -> AsyncIterator[Connection]:
+        """A connection that is closed at the end of the block, whatever happens. Locks are waited for no longer than
+        ``lock_timeout_s``, if it is given.
+        """
+        connection = await self.connect(purpose=purpose, lock_timeout_s=lock_timeout_s)
         try:
             yield connection
         finally:
@@ -163,6 +166,10 @@ class Connector:
         # Every name in our SQL is qualified; with nothing else in the path, the server also prints names
         # qualified.
         return {"application_name": f"{self.application_name} {purpose}", "search_path": "pg_catalog"}
+
+
+def _lock_timeout(lock_timeout_s: float | None) -> dict[str, str]:
+    return {} if lock_timeout_s is None else {"lock_timeout": f"{max(1, round(lock_timeout_s * 1000))}ms"}
 
 
 async def close(connection: Connection) -> None:

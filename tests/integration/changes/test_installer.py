@@ -318,3 +318,13 @@ async def test_a_reader_who_goes_on_to_write_does_not_lose_a_deadlock_against_a_
         await waiting_for_lock(shop, "LOCK TABLE")
         await writer.execute("UPDATE things SET note = 'z'")
     assert await things.findings() == "the change log is missing"
+
+
+async def test_a_table_that_somebody_has_locked_for_long_is_not_waited_for(things: Captured, shop: Workshop) -> None:
+    installer = CaptureInstaller(shop.connector, pause=anyio.sleep, lock_timeout_s=0.05)
+    async with shop.app.transaction():
+        await shop.app.execute("LOCK TABLE things IN ACCESS EXCLUSIVE MODE")
+        for look in (installer.status, installer.install):
+            with pytest.raises(TransientError) as caught:
+                await look([things.entity])
+            assert caught.value.reason is Reason.LOCK_NOT_AVAILABLE
