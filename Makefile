@@ -14,8 +14,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .PHONY: help
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
-	  || sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+	  || sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(READY) ## Export from a temporary Postgres into demo-run/
@@ -28,6 +28,10 @@ test: $(READY) ## Run every test (needs no Postgres of yours; a few minutes)
 .PHONY: unit
 unit: $(READY) ## Run the tests that need no database (seconds)
 	$(BIN)/python -m pytest tests/unit tests/test_architecture.py
+
+.PHONY: systemd-test
+systemd-test: $(READY) ## Boot a real systemd in a container and install exportd there (needs root; a minute)
+	EXPORTD_TEST_SYSTEMD=1 $(BIN)/python -m pytest -m systemd_boot tests/systemd
 
 .PHONY: check
 check: $(READY) ## Check format, lint rules, types and the lock file; change nothing

@@ -33,15 +33,16 @@ def _nothing_blocks_the_event_loop() -> Iterator[None]:
         yield
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "systemd_tools: runs systemd's own tools (systemd-analyze); CI has them")
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs systemd's tools where they are not; in CI they have to be there."""
-    if os.environ.get("CI") or shutil.which("systemd-analyze"):
-        return
-    deselected = [each for each in items if each.get_closest_marker("systemd_tools")]
+    """Leave out what needs systemd's tools where they are not (in CI they have to be there), and what boots a systemd
+    unless somebody asks for it: that takes root, and a minute.
+    """
+    left_out = set()
+    if not (os.environ.get("CI") or shutil.which("systemd-analyze")):
+        left_out.add("systemd_tools")
+    if os.environ.get("EXPORTD_TEST_SYSTEMD") != "1":
+        left_out.add("systemd_boot")
+    deselected = [each for each in items if any(map(each.get_closest_marker, left_out))]
     if deselected:
         config.hook.pytest_deselected(items=deselected)
         items[:] = [each for each in items if each not in deselected]
