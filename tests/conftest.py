@@ -1,5 +1,6 @@
 """What holds for every test: nothing blocks the event loop, and in CI nothing is skipped."""
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Generator, Iterator
@@ -33,19 +34,39 @@ def _nothing_blocks_the_event_loop() -> Iterator[None]:
         yield
 
 
+_HAS_SYSTEMD = shutil.which("systemd-analyze") is not None
+_HAS_GOOGLE = importlib.util.find_spec("gcloud") is not None
+"""Its library does not install on Python 3.11.2."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs systemd's tools where they are not (in CI they have to be there), and what boots a systemd
-    unless somebody asks for it: that takes root, and a minute.
+    """Leave out what needs systemd's tools or Google's library where they are not (in CI they have to be there), and
+    what boots a systemd unless somebody asks for it: that takes root, and a minute.
     """
     left_out = set()
-    if not (os.environ.get("CI") or shutil.which("systemd-analyze")):
+    if not (os.environ.get("CI") or _HAS_SYSTEMD):
         left_out.add("systemd_tools")
     if os.environ.get("EXPORTD_TEST_SYSTEMD") != "1":
         left_out.add("systemd_boot")
-    deselected = [each for each in items if any(map(each.get_closest_marker, left_out))]
+    without_google = not (os.environ.get("CI") or _HAS_GOOGLE)
+    deselected = [
+        each
+        for each in items
+        if any(map(each.get_closest_marker, left_out)) or (without_google and _is_about_google(each))
+    ]
     if deselected:
         config.hook.pytest_deselected(items=deselected)
         items[:] = [each for each in items if each not in deselected]
+
+
+def _is_about_google(item: pytest.Item) -> bool:
+    fixtures = set(getattr(item, "fixturenames", ()))
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    return (
+        item.path.name in {"test_gcs_store.py", "test_gcs_faults.py", "test_gcs_identity.py"}
+        or bool(fixtures & {"gcs", "gcs_bucket", "gcs_lake"})
+        or "gcs" in parameters.values()
+    )
 
 
 @pytest.hookimpl(wrapper=True)
