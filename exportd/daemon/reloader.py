@@ -198,7 +198,7 @@ def _report(difference: Difference, *, dry_run: bool) -> None:
     _logger.info("reloaded", **{kind.name.lower(): _named(difference.of(kind)) for kind in Kind})
     waiting = difference.of(Kind.NEEDS_RESTART)
     words = f", {len(waiting)} of them after a restart: {', '.join(each.subject for each in waiting)}"
-    notify(status(f"reloaded, {len(difference.changes)} changes{words if waiting else ''}"))
+    notify(status(f"reloaded; changes: {len(difference.changes)}{words if waiting else ''}"))
 
 
 def _report_refusal(error: ExportdError, *, dry_run: bool) -> None:

@@ -88,7 +88,7 @@ def main_process(machine: Container) -> int:
 def test_the_service_is_ready_and_says_how_it_is(machine: Container) -> None:
     assert machine.property_of("exportd.service", "Type") == "notify"
     assert machine.property_of("exportd.service", "ActiveState") == "active"
-    assert machine.property_of("exportd.service", "StatusText") == "reloaded, 1 changes"
+    assert machine.property_of("exportd.service", "StatusText") == "reloaded; changes: 1"
     assert machine.property_of("exportd.service", "NRestarts") == "0"
 
 
