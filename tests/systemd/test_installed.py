@@ -126,7 +126,7 @@ def test_a_wrong_file_fails_the_reload_and_changes_nothing(machine: Container) -
     assert number_of(machine, "SELECT count(*) FROM exportd.schedule WHERE version = 1 AND deleted_at IS NULL") == 1
 
     machine.shell("systemctl reload exportd.service")
-    assert machine.property_of("exportd.service", "StatusText") == "reloaded, 0 changes"
+    assert machine.property_of("exportd.service", "StatusText") == "reloaded; changes: 0"
     assert main_process(machine) == daemon
 
 
