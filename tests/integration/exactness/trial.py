@@ -51,11 +51,15 @@ class Subscriber:
 
 
 class Trial:
-    """Runs writers and, between their transactions, exports, until ``enough`` was seen or something is wrong."""
+    """Runs writers and, between their transactions, exports, until ``enough`` was seen or something is wrong.
 
-    def __init__(self, database: Database, *, seed: int) -> None:
+    Up to ``longest_pause_s`` pass between two exports: the longer, the more happens to a record within one window.
+    """
+
+    def __init__(self, database: Database, *, seed: int, longest_pause_s: float = 0.05) -> None:
         self._database = database
         self._seed = seed
+        self._pauses_s = (0.0, 0.0, longest_pause_s / 5, longest_pause_s)
         self._random = random.Random(f"{seed}/exporter")
         self._exporter = Exporter(database.dsn, ENTITIES)
         self._book = TouchBook()
@@ -76,7 +80,7 @@ class Trial:
             try:
                 while not faults and not enough(self._so_far(writers)):
                     faults = await self._export(self._random.choice(self._subscribers))
-                    await asyncio.sleep(self._random.choice((0.0, 0.0, 0.01, 0.05)))
+                    await asyncio.sleep(self._random.choice(self._pauses_s))
             finally:
                 stop.set()
         for subscriber in self._subscribers:
