@@ -6,7 +6,7 @@ from cyclopts import Parameter
 
 from exportd.cli.daemon_address import OrganizationAddress
 from exportd.cli.organization_client import OrganizationClient
-from exportd.cli.output import AsJson, instant, print_fields, print_json, print_line
+from exportd.cli.output import AsJson, instant, print_answer, print_fields, print_json
 from exportd.model.errors import SettingsError
 
 _HERE = OrganizationAddress()
@@ -110,19 +110,19 @@ def edit(
 def delete(code: CodeArgument, /, *, json: AsJson = False, at: OrganizationAddress = _HERE) -> None:
     """Delete a destination that no schedule uses. The files there stay."""
     client = at.organization_client()
-    _say(client.delete("destinations", code), f"deleted {code} of {client.organization}", as_json=json)
+    print_answer(client.delete("destinations", code), f"deleted {code} of {client.organization}", as_json=json)
 
 
 def pause(code: CodeArgument, /, *, json: AsJson = False, at: OrganizationAddress = _HERE) -> None:
     """Let jobs that deliver there wait until it is resumed. No change is lost."""
     answer = at.organization_client().operate("destinations", code, "pause")
-    _say(answer, answer["message"], as_json=json)
+    print_answer(answer, answer["message"], as_json=json)
 
 
 def resume(code: CodeArgument, /, *, json: AsJson = False, at: OrganizationAddress = _HERE) -> None:
     """Deliver there again."""
     answer = at.organization_client().operate("destinations", code, "resume")
-    _say(answer, answer["message"], as_json=json)
+    print_answer(answer, answer["message"], as_json=json)
 
 
 def _given(body: dict[str, Any]) -> dict[str, Any]:
@@ -152,10 +152,3 @@ def _print(client: OrganizationClient, destination: dict[str, Any], *, as_json: 
             "version": destination["version"],
         }
     )
-
-
-def _say(answer: dict[str, Any], sentence: str, *, as_json: bool) -> None:
-    if as_json:
-        print_json(answer)
-    else:
-        print_line(sentence)

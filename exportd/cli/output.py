@@ -61,6 +61,14 @@ def duration(seconds: float) -> str:
     return " ".join(each for each in words[:2] if not each.startswith("0 ")) or "0 s"
 
 
+def print_answer(answer: Any, sentence: str, *, as_json: bool) -> None:
+    """What the daemon answered for a program, the sentence for a person."""
+    if as_json:
+        print_json(answer)
+    else:
+        print_line(sentence)
+
+
 def print_fields(fields: Mapping[str, object]) -> None:
     """Names and values below each other; those without a value are left out."""
     width = max(map(len, fields), default=0)

@@ -6,7 +6,7 @@ from cyclopts import Parameter
 
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
 from exportd.cli.daemon_address import OrganizationAddress, OrganizationOption
-from exportd.cli.output import AsJson, instant, moment, print_fields, print_json, print_line
+from exportd.cli.output import AsJson, instant, moment, print_answer, print_fields, print_json, print_line
 from exportd.cli.schedule_body import rule_words, upcoming
 
 if TYPE_CHECKING:
@@ -27,19 +27,19 @@ def show(code: CodeArgument, /, *, json: AsJson = False, at: OrganizationAddress
 def delete(code: CodeArgument, /, *, json: AsJson = False, at: OrganizationAddress = _HERE) -> None:
     """Delete a schedule; a job of it that runs goes on. One of the configuration is deleted there."""
     client = at.organization_client()
-    _say(client.delete("schedules", code), f"deleted {code} of {client.organization}", as_json=json)
+    print_answer(client.delete("schedules", code), f"deleted {code} of {client.organization}", as_json=json)
 
 
 def pause(code: CodeArgument, /, *, json: AsJson = False, at: OrganizationAddress = _HERE) -> None:
     """Let a schedule not fire until it is resumed. No change is lost."""
     answer = at.organization_client().operate("schedules", code, "pause")
-    _say(answer, answer["message"], as_json=json)
+    print_answer(answer, answer["message"], as_json=json)
 
 
 def resume(code: CodeArgument, /, *, json: AsJson = False, at: OrganizationAddress = _HERE) -> None:
     """Let a paused schedule fire again; what came due meanwhile is one run."""
     answer = at.organization_client().operate("schedules", code, "resume")
-    _say(answer, answer["message"], as_json=json)
+    print_answer(answer, answer["message"], as_json=json)
 
 
 def refresh(
@@ -55,7 +55,7 @@ def refresh(
     body = {"entity": entity, "now": now}
     answer = at.organization_client().operate("schedules", code, "refresh", body)
     sentence = answer.get("jobId") or f"the next run of {code} exports {entity} completely"
-    _say(answer, sentence, as_json=json)
+    print_answer(answer, sentence, as_json=json)
 
 
 def show_next(
@@ -99,13 +99,6 @@ def print_schedule(client: "OrganizationClient", schedule: dict[str, Any], *, as
             "version": schedule["version"],
         }
     )
-
-
-def _say(answer: dict[str, Any], sentence: str, *, as_json: bool) -> None:
-    if as_json:
-        print_json(answer)
-    else:
-        print_line(sentence)
 
 
 async def _found(code: str, organization: str | None, config: ConfigPath) -> "Schedule":
