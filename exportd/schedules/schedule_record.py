@@ -42,6 +42,17 @@ def rule_from_json(text: str) -> Rule:
     return Interval(Unit(document["unit"]), document["period"], document.get("offset"))
 
 
+def declaration_to_json(declaration: ScheduleDeclaration) -> dict[str, Any]:
+    """What a declaration says besides who it is, by column."""
+    return {
+        "name": declaration.name,
+        "entities": list(declaration.entities),
+        "format": declaration.format.value,
+        "destinations": list(declaration.destinations),
+        "rule": json.loads(rule_to_json(declaration.rule)),
+    }
+
+
 def schedule_from_row(row: Row) -> Schedule:
     return Schedule(
         id=ScheduleId(row["id"]),
