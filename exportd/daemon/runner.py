@@ -17,7 +17,7 @@ from exportd.catalog import document
 from exportd.catalog.document import Catalog
 from exportd.daemon.allocator import return_large_blocks
 from exportd.daemon.assembly import Components, assembled
-from exportd.daemon.reloader import Reloader, check_catalog, reconcile
+from exportd.daemon.reloader import Reloader, check_catalog
 from exportd.daemon.systemd_notifier import READY, STOPPING, notify, status, systemd
 from exportd.database.connector import Connector
 from exportd.database.migrator import migrate
@@ -49,7 +49,7 @@ async def serve(config: Path, settings: Settings, catalog: Catalog) -> None:
     connector = Connector(settings.database.dsn, lock_timeout_s=settings.database.lock_timeout_s)
     catalog = await _ready(connector, catalog)
     async with assembled(settings, catalog, connector) as components:
-        await reconcile(components, components.current.state)
+        await components.presence.declare(settings, catalog)
         await components.refresher.refresh()
         await _recover(components)
         reloader = await Reloader.open(config, components)
@@ -68,6 +68,7 @@ async def serve(config: Path, settings: Settings, catalog: Catalog) -> None:
             services.start_soon(systemd().run, name="watchdog")  # ends at once where nobody watches
             for name, service in _services(components).items():
                 services.start_soon(components.services.run, name, service, name=name)
+        await components.presence.leave()
     _logger.info("daemon stopped")
 
 
@@ -76,6 +77,7 @@ def _services(components: Components) -> Mapping[str, Callable[[], Awaitable[Non
     return {
         "watcher": components.watcher.run,
         "destinations": components.refresher.run,
+        "presence": components.presence.run,
         "listener": components.listener.run,
         "ticker": components.ticker.run,
         "pruner": components.pruner.run,

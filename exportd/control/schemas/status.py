@@ -1,10 +1,12 @@
 """How the daemon is. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from exportd.control.daemon_record import DaemonRecord
+from exportd.control.disagreement import Disagreement, Subject
 from exportd.control.schemas.fields import Answer, Moment
 from exportd.control.status_reader import DestinationCondition, SharedStatus
 from exportd.model.entity import EntityCode
@@ -20,7 +22,10 @@ class ServiceState:
 
 @dataclass(frozen=True, slots=True)
 class LocalStatus:
-    """What a daemon knows of itself. Times are aware UTC; ``changes_waiting`` has when the first change came."""
+    """What a daemon knows of itself. Times are aware UTC; ``changes_waiting`` has when the first change came.
+
+    ``daemons`` are all of the database, as it last saw them, and ``disagreements`` are with the others.
+    """
 
     version: str
     database: str
@@ -32,6 +37,8 @@ class LocalStatus:
     spool_directory: str
     spool_used_bytes: int
     spool_budget_bytes: int
+    daemons: Sequence[DaemonRecord] = ()
+    disagreements: Sequence[Disagreement] = ()
 
 
 class Service(Answer):
@@ -91,6 +98,27 @@ class SpoolStatus(Answer):
     budget_bytes: int
 
 
+class KnownDaemon(Answer):
+    """A daemon of the database; ``id`` is its spool's. One that does not run is expected back for a day."""
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    running: bool
+    started_at: Moment
+    seen_at: Moment
+
+
+class DisagreementStatus(Answer):
+    """What this daemon and another do not have in common, and should; the message says what to do."""
+
+    daemon_id: str
+    host: str
+    about: Subject
+    message: str
+
+
 class EntityStatus(Answer):
     """``lagSeconds``: how long ago the schedule that is furthest behind read the entity. ``changesSince``: when the
     first change was heard of that has not been read yet.
@@ -135,6 +163,8 @@ class DaemonStatus(Answer):
     queue: QueueStatus
     leases: list[LeaseStatus]
     spool: SpoolStatus
+    daemons: list[KnownDaemon]
+    disagreements: list[DisagreementStatus]
     entities: dict[str, EntityStatus]
     destinations: list[DestinationStatus]
 
@@ -172,6 +202,22 @@ def shown_status(
             used_bytes=local.spool_used_bytes,
             budget_bytes=local.spool_budget_bytes,
         ),
+        daemons=[
+            KnownDaemon(
+                id=str(each.spool_id),
+                host=each.host,
+                pid=each.pid,
+                version=each.version,
+                running=each.running,
+                started_at=each.started_at,
+                seen_at=each.seen_at,
+            )
+            for each in local.daemons
+        ],
+        disagreements=[
+            DisagreementStatus(daemon_id=str(each.spool_id), host=each.host, about=each.subject, message=each.sentence)
+            for each in local.disagreements
+        ],
         entities=_entities(local, shared, now),
         destinations=_destinations(shared, condition),
     )
