@@ -1,16 +1,18 @@
 """Two daemons on one database: they share the work, and either may die at any time."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
+from exportd.jobs.job_table import SPOOL_GRACE_S
 from tests.acceptance import gate
 from tests.acceptance.bucket import Bucket
 from tests.acceptance.declarations import destination, schedule
 from tests.acceptance.shop import CATALOG, GATED_CATALOG, Shop
-from tests.fixtures.daemon import Daemon, Site, until
+from tests.fixtures.daemon import Daemon, Site, leftovers, until
 
 CODES = ("often", "second", "third", "fourth")
 
@@ -84,6 +86,76 @@ async def test_both_work_and_when_one_is_killed_the_other_finishes(
     finally:
         twin.close()
     await site.assert_clean(lake)
+
+
+@pytest.mark.slow
+async def test_whenever_one_is_killed_the_other_finishes(site: Site, shop: Shop, tmp_path: Path) -> None:
+    """At each point of a job, and between two jobs. The dead one comes back; no row is lost or comes twice."""
+    lake = site.destination()
+    site.configure(
+        GATED_CATALOG,
+        {"destination": [destination("lake", lake)], "schedule": [schedule()], "limits": {"jobs": 1}},
+    )
+    twin = twin_of(site, tmp_path / "twin")
+    connection, keeper = shop.connection, await site.database.connect()
+    await connection.execute(gate.INSTALL)
+    try:
+        sites, daemons = (site, twin), [site.fork(), twin.fork()]
+        for each in daemons:
+            await each.said("daemon ready")
+        await site.succeeded(connection, await site.first_job(connection))
+        for where, phase in (
+            (None, "EXTRACTING"),
+            (gate.SEALING, "EXTRACTING"),
+            (gate.PUBLISHING, "SEALED"),
+            (gate.DELIVERING, "PUBLISHING"),
+            (gate.SUCCEEDING, "PUBLISHING"),
+        ):
+            await shop.change()
+            if where is None:
+                await connection.execute(
+                    "UPDATE public.accounts SET name = 'at the gate' WHERE id = (SELECT max(id) FROM public.accounts)"
+                )
+            async with gate.closed(keeper, where) as closed:
+                job = await site.fire()
+                await closed.reached()
+                dead = await holder_of(job, shop, daemons)
+                await daemons[dead].kill()
+                await closed.turn_away()
+            state = await connection.fetchval("SELECT state || ' ' || phase FROM exportd.job WHERE id = $1", job)
+            assert state == f"RUNNING {phase}"
+            await shop.change()
+            # The end of the lease, and of the time that a sealed job waits for its spool to come back.
+            await connection.execute(
+                "UPDATE exportd.job SET lease_until = clock_timestamp() - make_interval(secs => $2) WHERE id = $1",
+                job,
+                SPOOL_GRACE_S + 1,
+            )
+            row = await site.succeeded(connection, job)
+            assert row["attempt"] == 2
+            assert daemons[1 - dead].heard("job started", job_id=str(job), phase="EXTRACTING")
+            Bucket.of(lake).assert_whole()
+            daemons[dead] = await sites[dead].restart()
+        for idle in (0, 1):
+            await daemons[idle].kill()
+            await shop.change()
+            await site.succeeded(connection, await site.fire())
+            daemons[idle] = await sites[idle].restart()
+        bucket = Bucket.of(lake)
+        bucket.assert_whole()
+        assert bucket.replayed() == await shop.contents()
+        for each in daemons:
+            assert await each.stop() == 0
+        assert leftovers(twin.spool) == set()
+    finally:
+        twin.close()
+    await site.assert_clean(lake)
+
+
+async def holder_of(job: UUID, shop: Shop, daemons: Sequence[Daemon]) -> int:
+    """Which of the daemons runs a job."""
+    holder = await shop.connection.fetchval("SELECT lease_holder FROM exportd.job WHERE id = $1", job)
+    return [each.process.pid for each in daemons].index(int(holder.rpartition(":")[2]))
 
 
 async def test_two_daemons_at_one_socket_are_refused(site: Site, shop: Shop, tmp_path: Path) -> None:
