@@ -56,11 +56,11 @@ class DaemonTable:
 
     async def register(self, identity: DaemonIdentity) -> None:
         """Have a row, as one that begins; whoever it takes the place of is forgotten."""
-        async with self._transaction("registering this daemon") as connection:
+        async with self._connection("registering this daemon") as connection:
             await connection.execute(
                 _REGISTER, identity.spool_id, identity.host, identity.pid, identity.configuration, identity.version
             )
-            await connection.fetch(_FORGET_GONE, identity.spool_id, RUNNING_S, COUNTED_S)
+            await _forget_gone(connection, identity.spool_id)
 
     async def announce(self, spool_id: UUID, *, settings: Mapping[str, str], entities: Mapping[str, str]) -> None:
         """Tell the others that this daemon declares something else from now on."""
@@ -70,10 +70,9 @@ class DaemonTable:
 
     async def beat(self, spool_id: UUID) -> bool:
         """Be seen, and forget who is gone for good. False when this daemon itself was forgotten: register again."""
-        async with self._transaction("keeping this daemon known") as connection:
+        async with self._connection("keeping this daemon known") as connection:
             known = await connection.fetchval(_BEAT, spool_id) is not None
-            if await connection.fetch(_FORGET_GONE, spool_id, RUNNING_S, COUNTED_S):
-                await connection.execute(_TELL_CHANGED)
+            await _forget_gone(connection, spool_id)
         return known
 
     async def stop(self, spool_id: UUID) -> None:
@@ -131,3 +130,10 @@ class DaemonTable:
         with translated(doing):
             async with self._pool.acquire() as connection:
                 yield connection
+
+
+async def _forget_gone(connection: "PooledConnection", spool_id: UUID) -> None:
+    """Not in the transaction of a daemon's own row: after a long silence each of two would wait for the other's."""
+    async with connection.transaction(isolation="read_committed"):
+        if await connection.fetch(_FORGET_GONE, spool_id, RUNNING_S, COUNTED_S):
+            await connection.execute(_TELL_CHANGED)

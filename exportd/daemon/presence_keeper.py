@@ -21,7 +21,8 @@ from exportd.control.disagreement import Disagreement, disagreements
 from exportd.daemon.declared_destinations import declared
 from exportd.model.clock import Clock, wait_until
 from exportd.model.errors import ExportdError
-from exportd.schedules.schedule_table import ScheduleTable
+from exportd.model.schedule import Schedule
+from exportd.schedules.schedule_table import ReconcileResult, ScheduleTable
 from exportd.settings.agreement import agreed
 from exportd.settings.loader import declarations
 from exportd.settings.schema import Settings
@@ -29,6 +30,9 @@ from exportd.snapshots.guards import fingerprint
 
 _GOODBYE_S = 2.0
 """How long a daemon that leaves waits to say so. Silence says the same, a little later."""
+
+_MOST_NAMED = 20
+"""So many schedules stand in the log one by one."""
 
 _logger = structlog.get_logger()
 
@@ -91,7 +95,7 @@ class PresenceKeeper:
             self.daemons = await self._table.all()
             if self._others() != self._seen:
                 seen = self._others()
-                await self._reconcile(*self._configuration)
+                _report_deleted((await self._reconcile(*self._configuration)).deleted)
                 await self._compare()
                 self._seen = seen
 
@@ -118,10 +122,10 @@ class PresenceKeeper:
         await self._compare()
         self._seen = seen
 
-    async def _reconcile(self, settings: Settings, catalog: Catalog) -> None:
+    async def _reconcile(self, settings: Settings, catalog: Catalog) -> ReconcileResult:
         now, spool_id = self._clock.now(), self._identity.spool_id
         await self._destinations.reconcile(declared(settings.destination), now=now, daemon=spool_id)
-        await self._schedules.reconcile(declarations(settings, catalog), now=now, daemon=spool_id)
+        return await self._schedules.reconcile(declarations(settings, catalog), now=now, daemon=spool_id)
 
     async def _compare(self) -> None:
         self.daemons = await self._table.all()
@@ -137,6 +141,18 @@ class PresenceKeeper:
             for each in self.daemons
             if each.spool_id != self._identity.spool_id
         )
+
+
+def _report_deleted(schedules: Sequence[Schedule]) -> None:
+    """Nobody has asked this daemon for it, so nobody would know."""
+    for each in schedules[:_MOST_NAMED]:
+        _logger.info(
+            "schedule deleted, no daemon declares it any more",
+            organization=each.declaration.organization,
+            schedule=each.declaration.code,
+        )
+    if len(schedules) > _MOST_NAMED:
+        _logger.info("schedules deleted, no daemon declares them any more", more=len(schedules) - _MOST_NAMED)
 
 
 def _report(before: Sequence[Disagreement], now: Sequence[Disagreement]) -> None:

@@ -50,10 +50,15 @@ def compare(
     for schedule in schedules:
         key = (schedule.declaration.organization, schedule.declaration.code)
         declaration = declared.pop(key, None)
+        own = schedule.origin is Origin.CONFIGURATION
+        # The usual fate of thousands: no need to write them down.
+        if own and declaration == schedule.declaration:
+            unchanged.append(schedule)
+            continue
         fate = others.fate(
             key,
             present=declaration_to_json(schedule.declaration),
-            own=schedule.origin is Origin.CONFIGURATION,
+            own=own,
             now=None if declaration is None else declaration_to_json(declaration),
         )
         if fate is Fate.EDITED and declaration is not None:

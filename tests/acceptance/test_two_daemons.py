@@ -170,6 +170,9 @@ async def test_two_daemons_at_one_socket_are_refused(site: Site, shop: Shop, tmp
         sentences = [line for line in second.text.splitlines() if line.startswith("exportd: ")]
         assert len(sentences) == 1
         assert sentences[0].startswith(f"exportd: Another daemon listens at {site.folder / 'control.sock'}.")
+        # It said goodbye to the others all the same.
+        rows = await shop.connection.fetch("SELECT pid FROM exportd.daemon WHERE stopped_at IS NOT NULL")
+        assert [row["pid"] for row in rows] == [second.process.pid]
     finally:
         twin.close()
     await site.succeeded(shop.connection, await site.first_job(shop.connection))

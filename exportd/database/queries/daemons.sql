@@ -33,16 +33,16 @@ SET seen_at = clock_timestamp(), stopped_at = clock_timestamp()
 WHERE spool_id = $1;
 
 -- name: forget_gone
--- Daemons that will not come back: not seen for so long, or without their spool, which another one has taken the
--- place of that has the same file on the same host. What they declared goes with them.
--- $1 this daemon's spool, $2 after how many seconds one does not run any more, $3 after how many it does not count any more
+-- Daemons that will not come back: those not seen for long, and those whose place this one has taken, with another spool
+-- on the same host. What they declared goes with them.
+-- $1 this daemon's spool, $2 after how many seconds one does not run any more, $3 after how many it does not count
 DELETE FROM exportd.daemon
 USING exportd.daemon AS own
 WHERE own.spool_id = $1 AND daemon.spool_id <> $1
     AND (daemon.seen_at < clock_timestamp() - make_interval(secs => $3::float8)
          OR daemon.host = own.host AND daemon.configuration = own.configuration
              AND (daemon.stopped_at IS NOT NULL OR daemon.seen_at < clock_timestamp() - make_interval(secs => $2::float8)))
-RETURNING daemon.spool_id, daemon.host;
+RETURNING daemon.spool_id;
 
 -- name: hold
 -- $1 spool, $2 after how many seconds one does not run any more

@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -112,16 +112,10 @@ class Hosts:
         await self.pool.execute(BEFORE, host.name, seconds)
 
 
-@asynccontextmanager
-async def _hosts(database: Database) -> AsyncIterator[Hosts]:
-    async with Connector(database.dsn).pool(4) as pool:
-        yield Hosts(pool, Host(pool, "north"), Host(pool, "south"))
-
-
 @pytest.fixture
 async def hosts(database: Database) -> AsyncIterator[Hosts]:
-    async with _hosts(database) as found:
-        yield found
+    async with Connector(database.dsn).pool(4) as pool:
+        yield Hosts(pool, Host(pool, "north"), Host(pool, "south"))
 
 
 class TestOneAlone:
@@ -267,6 +261,34 @@ class TestTwo:
         assert hosts.north.clock.monotonic() == 0.0
 
 
+async def test_many_that_change_at_the_same_time_end_with_what_is_declared(database: Database) -> None:
+    """Whatever the order, nothing fails and nobody waits for ever; what is there is what somebody declares."""
+    random = Random(2026)
+    codes = ("a", "b", "c", "d", "e")
+    async with Connector(database.dsn).pool(12) as pool:
+        hosts = [Host(pool, f"host-{number}") for number in range(5)]
+
+        async def live(host: Host, files: list[list[str]]) -> None:
+            for file in files:
+                await host.configure(*file, lakes=tuple(file))
+                await host.daemon.look()
+
+        files = [[random.sample(codes, random.randrange(1, 3)) for _ in range(4)] for _ in hosts]
+        async with anyio.create_task_group() as lives:
+            for host, each in zip(hosts, files, strict=True):
+                lives.start_soon(live, host, each)
+        for host in hosts:
+            await host.daemon.look()
+        declared = {code for each in files for code in each[-1]}
+        assert declared < set(codes)
+        found = Hosts(pool, *hosts[:2])
+        before = await found.schedules()
+        assert set(before) == declared == await found.lakes()
+        for host in hosts:
+            await host.restart()
+        assert await found.schedules() == before
+
+
 class TestOneThatIsAway:
     async def test_keeps_what_it_declares_through_a_reboot(self, hosts: Hosts) -> None:
         await hosts.north.configure("both")
@@ -300,7 +322,12 @@ class TestOneThatIsAway:
         await hosts.north.daemon.look()
         assert set(await hosts.schedules()) == {"both", "southern"}
         await hosts.time_passes(hosts.south, 61)
-        await hosts.north.daemon.look()
+        with capture_logs() as logs:
+            await hosts.north.daemon.look()
+        assert [(each["event"], each.get("schedule")) for each in logs] == [
+            ("schedule deleted, no daemon declares it any more", "southern"),
+            ("disagreement ended", None),
+        ]
         assert [each.host for each in hosts.north.daemon.daemons] == ["north"]
         assert set(await hosts.schedules()) == {"both"}
         assert hosts.north.sentences == []
