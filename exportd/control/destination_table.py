@@ -20,6 +20,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from exportd.control.destination_reconciler import put_into_effect
 from exportd.control.destination_reconciliation import compare
 from exportd.control.destination_record import (
     DestinationDeclaration,
@@ -38,7 +39,7 @@ from exportd.model.declared import Document, Key
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
-from exportd.model.schedule import CONFIGURATION, Origin
+from exportd.model.schedule import Origin
 
 if TYPE_CHECKING:
     import asyncpg
@@ -53,11 +54,8 @@ _GET = _SQL["get"]
 _HOLD = _SQL["hold"]
 _CODE_IS_TAKEN = _SQL["code_is_taken"]
 _INSERT = _SQL["insert"]
-_INSERT_ALL = _SQL["insert_all"]
 _EDIT = _SQL["edit"]
-_EDIT_ALL = _SQL["edit_all"]
 _DELETE = _SQL["delete"]
-_DELETE_ALL = _SQL["delete_all"]
 _PAUSE = _SQL["pause"]
 _RESUME = _SQL["resume"]
 _HOLD_ANY = _SQL["hold_any"]
@@ -66,7 +64,6 @@ _ORGANIZATIONS = _SQL["organizations"]
 _SCHEDULES_USING = _SQL["schedules_using"]
 _JOB_USING = _SQL["job_using"]
 _FORGET_POSITIONS = _SQL["forget_positions"]
-_FORGET_POSITIONS_ALL = _SQL["forget_positions_all"]
 _TELL_CHANGED = _SQL["tell_changed"]
 _TELL_WAITING_JOBS = _SQL["tell_waiting_jobs"]
 
@@ -91,23 +88,7 @@ class DestinationTable:
         async with self._holding("reconciling the destinations") as connection:
             others = await read_declared(connection, DESTINATION, daemon)
             plan = compare(declared, [destination_from_row(row) for row in await connection.fetch(_ALL)], others)
-            # Set by set: there may be thousands.
-            await connection.execute(
-                _INSERT_ALL,
-                json.dumps([_document(each) for each in plan.new]),
-                Origin.CONFIGURATION,
-                now,
-                CONFIGURATION,
-            )
-            edits = [{**_document(each.declaration), "id": str(each.destination.id)} for each in plan.edits]
-            await connection.execute(_EDIT_ALL, json.dumps(edits), Origin.CONFIGURATION, now, CONFIGURATION)
-            moved = [
-                _document(each.declaration)
-                for each in plan.edits
-                if place(each.destination.declaration) != place(each.declaration)
-            ]
-            await connection.execute(_FORGET_POSITIONS_ALL, json.dumps(moved))
-            await connection.execute(_DELETE_ALL, [each.id for each in plan.gone], now)
+            await put_into_effect(connection, plan, now=now)
             if daemon is not None:
                 documents: dict[Key, Document] = {
                     (each.organization, each.code): declaration_to_json(each) for each in declared
@@ -280,15 +261,6 @@ async def _edit(
     if place(before.declaration) != place(declaration):
         await connection.execute(_FORGET_POSITIONS, declaration.organization, declaration.code)
     return _found(row, before.id)
-
-
-def _document(declaration: DestinationDeclaration) -> dict[str, object]:
-    """All of it by column, for statements that take many."""
-    return {
-        "organization": declaration.organization,
-        "code": declaration.code,
-        **declaration_to_json(declaration),
-    }
 
 
 async def _hold(

@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Literal
 
 from exportd.control.daemon_record import DaemonRecord
-from exportd.control.disagreement import Disagreement, Subject
+from exportd.control.disagreement import Disagreement
+from exportd.control.schemas.daemon import DisagreementStatus, KnownDaemon, shown_daemon, shown_disagreement
 from exportd.control.schemas.fields import Answer, Moment
 from exportd.control.status_reader import DestinationCondition, SharedStatus
 from exportd.model.entity import EntityCode
@@ -98,27 +99,6 @@ class SpoolStatus(Answer):
     budget_bytes: int
 
 
-class KnownDaemon(Answer):
-    """A daemon of the database; ``id`` is its spool's. One that does not run is expected back for a day."""
-
-    id: str
-    host: str
-    pid: int
-    version: str
-    running: bool
-    started_at: Moment
-    seen_at: Moment
-
-
-class DisagreementStatus(Answer):
-    """What this daemon and another do not have in common, and should; the message says what to do."""
-
-    daemon_id: str
-    host: str
-    about: Subject
-    message: str
-
-
 class EntityStatus(Answer):
     """``lagSeconds``: how long ago the schedule that is furthest behind read the entity. ``changesSince``: when the
     first change was heard of that has not been read yet.
@@ -202,22 +182,8 @@ def shown_status(
             used_bytes=local.spool_used_bytes,
             budget_bytes=local.spool_budget_bytes,
         ),
-        daemons=[
-            KnownDaemon(
-                id=str(each.spool_id),
-                host=each.host,
-                pid=each.pid,
-                version=each.version,
-                running=each.running,
-                started_at=each.started_at,
-                seen_at=each.seen_at,
-            )
-            for each in local.daemons
-        ],
-        disagreements=[
-            DisagreementStatus(daemon_id=str(each.spool_id), host=each.host, about=each.subject, message=each.sentence)
-            for each in local.disagreements
-        ],
+        daemons=[shown_daemon(each) for each in local.daemons],
+        disagreements=[shown_disagreement(each) for each in local.disagreements],
         entities=_entities(local, shared, now),
         destinations=_destinations(shared, condition),
     )
