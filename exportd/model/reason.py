@@ -37,6 +37,8 @@ class Reason(StrEnum):
     JOB_UNFINISHED = "JOB_UNFINISHED"
     JOB_STATE_UNFIT = "JOB_STATE_UNFIT"
     """What was asked of a job is not possible in its state."""
+    STILL_RUNNING = "STILL_RUNNING"
+    """What was asked of a daemon is not possible while it runs."""
     NOT_FOUND = "NOT_FOUND"
     CODE_TAKEN = "CODE_TAKEN"
     VERSION_STALE = "VERSION_STALE"

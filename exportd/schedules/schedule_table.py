@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from exportd.database import queries
+from exportd.database.declaration_table import SCHEDULE, read_declared, write_declared
 from exportd.database.translator import translated
+from exportd.model.declared import Document, Key
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.job import JobId
 from exportd.model.reason import Reason
 from exportd.model.schedule import CONFIGURATION, Origin, Schedule, ScheduleDeclaration
 from exportd.schedules import calendar, reconciliation
-from exportd.schedules.schedule_record import rule_to_json, schedule_from_row
+from exportd.schedules.schedule_record import declaration_to_json, rule_to_json, schedule_from_row
 
 if TYPE_CHECKING:
     import asyncpg
@@ -66,17 +68,29 @@ class ScheduleTable:
     def __init__(self, pool: "Pool") -> None:
         self._pool = pool
 
-    async def reconcile(self, declarations: Iterable[ScheduleDeclaration], *, now: datetime) -> ReconcileResult:
+    async def reconcile(
+        self, declarations: Iterable[ScheduleDeclaration], *, now: datetime, daemon: UUID | None = None
+    ) -> ReconcileResult:
         """Make the schedules those that are declared, all or none.
 
         A new one is due at once. A changed one keeps its positions, but for entities that it did not have
         before or has no longer. One that is no longer declared is deleted; declared again later, it is new.
         Those that the API made stay, but for one that is declared: it belongs to the configuration then.
+
+        ``daemon`` is the spool of the daemon that declares them, which has a row; what it declares is kept. What others
+        declare stays, and of two ways to declare a schedule the one that was written last: see ``model.declared``.
         """
+        declarations = tuple(declarations)
         async with self._transaction("reconciling the schedules") as connection:
             await connection.execute(_LOCK_RECONCILING)
+            others = await read_declared(connection, SCHEDULE, daemon)
             rows = await connection.fetch(_HOLD_ALL)
-            plan = reconciliation.compare(declarations, [schedule_from_row(row) for row in rows])
+            plan = reconciliation.compare(declarations, [schedule_from_row(row) for row in rows], others)
+            if daemon is not None:
+                declared: dict[Key, Document] = {
+                    (each.organization, each.code): declaration_to_json(each) for each in declarations
+                }
+                await write_declared(connection, SCHEDULE, daemon, before=others.before, now=declared)
             # Set by set: there may be thousands.
             created = await connection.fetch(
                 _INSERT_ALL, json.dumps([_document(each) for each in plan.new]), calendar.first_due(now), now
@@ -221,15 +235,11 @@ def _columns(declaration: ScheduleDeclaration) -> tuple[object, ...]:
 
 
 def _document(declaration: ScheduleDeclaration) -> dict[str, object]:
-    """The same by column, and who it is, for statements that take many."""
+    """All of it by column, for statements that take many."""
     return {
         "organization": declaration.organization,
         "code": declaration.code,
-        "name": declaration.name,
-        "entities": declaration.entities,
-        "format": declaration.format,
-        "destinations": declaration.destinations,
-        "rule": json.loads(rule_to_json(declaration.rule)),
+        **declaration_to_json(declaration),
     }
 
 

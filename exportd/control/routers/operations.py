@@ -120,5 +120,12 @@ async def retry_job(caller: Operating, using: Using, job_id: IdInPath) -> Queued
     return QueuedJob(job_id=str(again))
 
 
+@router.delete("/daemons/{id}", responses=responses(401, 403, 404, 409))
+async def forget_daemon(caller: Operating, using: Using, daemon_id: IdInPath) -> Done:
+    """Do not wait for a daemon to come back: what only it declares is taken out. 409 for one that runs."""
+    host = await using.daemons.forget(id_in_path(daemon_id, "daemon"), actor=caller.name)
+    return Done(message=f"The daemon on {host} is forgotten. What only it declared is taken out.")
+
+
 def _paused(pause: Pause | None) -> Paused:
     return Paused(paused=False) if pause is None else Paused(paused=True, since=pause.paused_at, by=pause.paused_by)

@@ -39,6 +39,7 @@ VERBS = (
     ("GET", "/v1/jobs/{id}/events", "reader"),
     ("POST", "/v1/jobs/{id}/cancel", "operator"),
     ("POST", "/v1/jobs/{id}/retry", "operator"),
+    ("DELETE", "/v1/daemons/{id}", "operator"),
     ("POST", "/v1/capture/install", "operator"),
     ("POST", "/v1/capture/uninstall", "admin"),
     ("PUT", "/v1/log-level", "admin"),
