@@ -87,6 +87,7 @@ class Components:
         self.pruner.adjust(
             tuple(catalog.entities),
             horizon_s=settings.capture.horizon_hours * 3600,
+            keep_s=settings.capture.keep_hours * 3600,
             interval_s=settings.capture.prune_interval_s,
         )
 
@@ -217,6 +218,7 @@ def _components(
             connector,
             tuple(catalog.entities),
             horizon_s=settings.capture.horizon_hours * 3600,
+            keep_s=settings.capture.keep_hours * 3600,
             interval_s=settings.capture.prune_interval_s,
             clock=clock,
         ),
