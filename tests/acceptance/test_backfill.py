@@ -192,6 +192,23 @@ async def test_a_run_that_fails_leaves_it_to_the_next(site: Site, shop: Shop) ->
         assert await shed.windows(await shed.run()) == await shed.since(shed.first)
 
 
+async def test_a_run_that_does_not_reach_everybody_is_marked_where_it_came(site: Site, shop: Shop) -> None:
+    async with opened(site, shop, "lake", "shore") as shed:
+        lake, shore, away = (site.folder / each for each in ("lake", "shore", "away"))
+        backfill = await shed.ask(shed.past)
+        assert backfill.job_id is not None
+        shore.rename(away)
+        assert await shed.place.finish(backfill.job_id, Tripwire.none(), attempts=1) == "FAILED"
+        away.rename(shore)
+        assert await shed.windows(await shed.run()) == await shed.since(shed.first)
+        lost_jobs = (shed.past, shed.later, shed.last)
+        for place, redelivered in ((lake, (*lost_jobs, backfill.job_id)), (shore, lost_jobs)):
+            bucket = Bucket.of(place)
+            bucket.assert_whole()
+            assert bucket.run(-1).redelivers == redelivered
+            assert bucket.replayed() == await shop.contents()
+
+
 async def test_of_several_wishes_the_widest_is_done(site: Site, shop: Shop) -> None:
     async with opened(site, shop) as shed:
         asked = [await shed.ask(each) for each in (shed.later, shed.past, shed.last)]
