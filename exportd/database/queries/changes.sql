@@ -98,7 +98,7 @@ WHERE state = 'SUCCEEDED' AND log_hold IS NOT NULL
 -- window, of a back-fill that was asked for, of a job that runs or can be back-filled, and of this moment (a job that
 -- starts later takes a later snapshot). $1 text[]: entities
 WITH now AS (SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()) AS xmin),
-held AS (
+held AS MATERIALIZED (
     SELECT e.entity, min(j.log_hold::text::numeric) AS hold
     FROM exportd.job AS j
     LEFT JOIN exportd.schedule AS s ON s.id = j.schedule_id
