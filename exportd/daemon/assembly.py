@@ -93,6 +93,7 @@ class Components:
         self.pruner.adjust(
             tuple(catalog.entities),
             horizon_s=settings.capture.horizon_hours * 3600,
+            keep_s=settings.capture.keep_hours * 3600,
             interval_s=settings.capture.prune_interval_s,
         )
 
@@ -230,6 +231,7 @@ def _components(
             connector,
             tuple(catalog.entities),
             horizon_s=settings.capture.horizon_hours * 3600,
+            keep_s=settings.capture.keep_hours * 3600,
             interval_s=settings.capture.prune_interval_s,
             clock=clock,
         ),

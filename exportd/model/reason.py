@@ -68,3 +68,5 @@ class FullReason(StrEnum):
     IMAGES_UNREADABLE = "IMAGES_UNREADABLE"
     HORIZON_PASSED = "HORIZON_PASSED"
     REQUESTED = "REQUESTED"
+    LOG_PRUNED = "LOG_PRUNED"
+    """A back-fill was asked for, and the change log no longer reaches back to where it would begin."""

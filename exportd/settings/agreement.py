@@ -16,6 +16,7 @@ OF_THE_DATABASE = frozenset(
         "limits.job_attempts",
         "capture.doorbell",
         "capture.horizon_hours",
+        "capture.keep_hours",
         "s3.region",
         "s3.endpoint",
         "gcs.endpoint",

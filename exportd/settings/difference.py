@@ -50,6 +50,7 @@ EFFECTS: Mapping[str, Effect] = {
     "capture.poll_interval_s": Effect.AT_ONCE,
     "capture.prune_interval_s": Effect.AT_ONCE,
     "capture.horizon_hours": Effect.AT_ONCE,
+    "capture.keep_hours": Effect.AT_ONCE,
     "control.socket": Effect.RESTART,
     "control.group": Effect.RESTART,
     "control.operators": Effect.AT_ONCE,

@@ -58,7 +58,7 @@ class Metrics:
         )
         self.oldest_window = of_database(
             "exportd_change_log_oldest_window_seconds",
-            "Age of the oldest window start that holds the entity's change log back; no row is needed longer.",
+            "Age of the oldest window start of a schedule, which holds the entity's change log back.",
             ["entity"],
         )
         self.oldest_transaction = of_database(

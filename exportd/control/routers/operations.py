@@ -12,6 +12,8 @@ from exportd.control.problems import Refusal, responses
 from exportd.control.request_reader import StrictRoute
 from exportd.control.routers.references import IdInPath, id_in_path
 from exportd.control.schemas.operations import (
+    Backfilled,
+    BackfillRequest,
     CancelledJob,
     Done,
     OrganizationList,
@@ -19,6 +21,7 @@ from exportd.control.schemas.operations import (
     QueuedJob,
     Refreshed,
     RefreshRequest,
+    shown_backfill,
 )
 from exportd.jobs.job_operator import Pause
 from exportd.model.job import JobId, JobState
@@ -84,6 +87,18 @@ async def refresh_entity(caller: Operating, using: Using, schedule_id: IdInPath,
         raise Refusal(400, f"entity: there is no entity {body.entity[:80]!r}; {hint}")
     job_id = await using.schedule_operator.refresh(found, entity, at_once=body.now, actor=caller.name)
     return Refreshed(entity=entity, job_id=None if job_id is None else str(job_id))
+
+
+@router.post("/schedules/{id}/backfill", responses=responses(400, 401, 403, 404, 409), response_model_exclude_none=True)
+async def backfill_schedule(
+    caller: Operating, using: Using, schedule_id: IdInPath, body: BackfillRequest
+) -> Backfilled:
+    """Have everything that has changed since a past job, its own changes included, exported once more, now. An entity
+    for which there is no way back is exported completely, and the answer says why.
+    """
+    found = ScheduleId(id_in_path(schedule_id, "schedule"))
+    job_id = JobId(id_in_path(body.job, "job"))
+    return shown_backfill(await using.schedule_operator.backfill(found, job_id, actor=caller.name))
 
 
 @router.post("/destinations/{id}/pause", responses=responses(401, 403, 404))
