@@ -4,6 +4,7 @@ Over TCP, the client has to call us by a name of ours (a page of a browser that 
 turned away), and may make so many requests. A body has to arrive in time.
 """
 
+import asyncio
 from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
@@ -49,8 +50,21 @@ class Gate:
         if refusal is not None:
             await problem_response(refusal.status_code, refusal.detail, refusal.headers)(scope, receive, send)
             return
+        begun = False
+
+        async def answer(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
         try:
-            await self._application(scope, _Measured(receive, self._body_time_s), send)
+            await self._application(scope, _Measured(receive, self._body_time_s), answer)
+        except asyncio.CancelledError:
+            # Nobody but the server cancels a request: the daemon leaves, and it has been waited for long enough.
+            _logger.warning("request cut off", method=scope["method"], path=scope["path"])
+            if not begun:
+                sentence = "The daemon is leaving. What was asked for may still be done; look before you repeat it."
+                await problem_response(503, sentence)(scope, receive, send)
         except Exception:
             # Answered already; what is left is to say why.
             _logger.exception("request failed", method=scope["method"], path=scope["path"])

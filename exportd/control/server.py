@@ -2,7 +2,8 @@
 
 uvicorn does the HTTP. It is told nothing of signals, start-up or addresses: those are the daemon's. Its protocol class
 is extended by what it lacks: who the peer of a Unix socket is, a limit to the number of connections (files are needed
-for exports), and an end to clients that connect and say nothing. This relies on internals of its minor version.
+for exports), and an end to clients that connect and say nothing, or ask and take nothing of the answer. This relies on
+internals of its minor version.
 """
 
 import asyncio
@@ -35,8 +36,14 @@ MOST_CONNECTIONS = 256
 _PATIENCE_S = 10.0
 """How long a client may take to send the head of a request."""
 
+_UNREAD_S = 30.0
+"""How long a client may take nothing of what was sent to it."""
+
 _GRACE_S = 3
 """How long requests may go on when the daemon leaves."""
+
+_LAST_WORDS_S = 1.0
+"""How long those that were not done by then may take to say so."""
 
 _MOST_HEAD_BYTES = 64 * 1024
 
@@ -128,14 +135,24 @@ class EmbeddedServer(uvicorn.Server):
         await super().startup(sockets)
         self.listening.set()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if cut_off := set(self.server_state.tasks):  # after the grace; the gate tells their clients
+            await asyncio.wait(cut_off, timeout=_LAST_WORDS_S)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
 
 class PeerProtocol(H11Protocol):
     """One connection. ``request.state.peer`` is the process at its other end."""
 
     _silence: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # So that we hear of anything that the client does not take; and no more than one piece waits for it.
+        transport.set_write_buffer_limits(high=0)
         if len(self.connections) > MOST_CONNECTIONS:
             transport.close()
             return
@@ -151,7 +168,17 @@ class PeerProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_expecting()
+        self._stop_insisting()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        # Closed, the transport would wait for ever until the rest is taken.
+        self._unread = self.loop.call_later(_UNREAD_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_insisting()
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP at all. In plain text as uvicorn sends it, it would be the one error of another form."""
@@ -174,6 +201,11 @@ class PeerProtocol(H11Protocol):
         if self._silence is not None:
             self._silence.cancel()
             self._silence = None
+
+    def _stop_insisting(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
 
 async def _stop_when_cancelled(servers: list[EmbeddedServer]) -> None:
