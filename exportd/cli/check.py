@@ -1,6 +1,6 @@
 """``exportd check``: everything that can be known to be wrong before the first run."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import anyio
@@ -13,6 +13,8 @@ from exportd.cli.configuration import connector, load
 from exportd.cli.failures import Exit
 from exportd.cli.output import print_line
 from exportd.control.access import group_ids
+from exportd.control.signing_key import read_signing_key
+from exportd.daemon.control_assembly import certificate_of
 from exportd.daemon.destination_finder import find_destinations
 from exportd.database.connector import Connection, Connector
 from exportd.database.migrator import pending
@@ -24,7 +26,7 @@ from exportd.destination_opener import DestinationOpener
 from exportd.model.clock import SystemClock
 from exportd.model.errors import ExportdError, SettingsError
 from exportd.settings.directory_checker import check_directories
-from exportd.settings.schema import Settings
+from exportd.settings.schema import ControlSettings, Settings
 from exportd.telemetry.logging import leave_it_to_the_command
 
 
@@ -49,13 +51,38 @@ async def _problems(settings: Settings, catalog: Catalog) -> AsyncIterator[str]:
     # Destinations are tried for themselves, by what is written to them.
     for problem in await anyio.to_thread.run_sync(check_directories, settings.model_copy(update={"destination": ()})):
         yield str(problem)
-    control = settings.control
-    try:
-        group_ids((*control.operators, *control.admins, *([control.group] if control.group else [])))
-    except SettingsError as error:
-        yield error.sentence
+    for sentence in await anyio.to_thread.run_sync(_control_problems, settings.control):
+        yield sentence
     async for sentence in _destination_problems(settings, database):
         yield sentence
+
+
+def _control_problems(control: ControlSettings) -> list[str]:
+    """What the API could not be served with. Blocking."""
+    problems: list[str] = []
+    looks: tuple[Callable[[ControlSettings], str | None], ...]
+    looks = (_look_at_groups, _look_at_signing_key, _look_at_certificate)
+    for look in looks:
+        try:
+            problem = look(control)
+        except SettingsError as error:
+            problem = error.sentence
+        problems += [problem] if problem else []
+    return problems
+
+
+def _look_at_groups(control: ControlSettings) -> None:
+    group_ids((*control.operators, *control.admins, *([control.group] if control.group else [])))
+
+
+def _look_at_signing_key(control: ControlSettings) -> None:
+    if control.signing_key_file is not None:
+        read_signing_key(control.signing_key_file)
+
+
+def _look_at_certificate(control: ControlSettings) -> str | None:
+    certificate = certificate_of(control)
+    return None if certificate is None else certificate.doubt()
 
 
 async def _destination_problems(settings: Settings, database: Connector) -> AsyncIterator[str]:

@@ -23,6 +23,7 @@ from anyio.abc import TaskStatus
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
+from exportd.control.certificate import Certificate
 from exportd.control.inherited_socket import inherited_socket
 from exportd.control.peer import peer_of
 from exportd.control.problems import problem_response
@@ -49,7 +50,7 @@ _MOST_HEAD_BYTES = 64 * 1024
 
 
 class ControlServer:
-    """Listens on a Unix socket, and on an address if there is one. ``tls`` is a certificate chain and its key.
+    """Listens on a Unix socket, and on an address if there is one: with TLS, when there is a certificate.
 
     A Unix socket that systemd hands over is taken; otherwise there is one made at ``socket_path``.
     """
@@ -61,13 +62,13 @@ class ControlServer:
         socket_path: Path,
         group_id: int | None,
         listen: str,
-        tls: tuple[Path, Path] | None,
+        certificate: Certificate | None,
     ) -> None:
         self._application = application
         self._socket_path = socket_path
         self._group_id = group_id
         self._listen = listen
-        self._tls = tls
+        self._certificate = certificate
         self.address: tuple[str, int] | None = None
         """Where it listens on TCP, once it does."""
 
@@ -85,7 +86,7 @@ class ControlServer:
             if self._listen:
                 tcp = sockets.enter_context(_tcp_socket(self._listen))
                 self.address = tcp.getsockname()[:2]
-                servers.append((EmbeddedServer(self._application, self._tls), tcp))
+                servers.append((EmbeddedServer(self._application, self._certificate), tcp))
             await self._serve(servers, task_status)
 
     async def _serve(
@@ -108,8 +109,7 @@ class ControlServer:
 class EmbeddedServer(uvicorn.Server):
     """A uvicorn that leaves the signals to the daemon."""
 
-    def __init__(self, application: ASGIApp, tls: tuple[Path, Path] | None = None) -> None:
-        certificate, key = tls or (None, None)
+    def __init__(self, application: ASGIApp, certificate: Certificate | None = None) -> None:
         super().__init__(
             uvicorn.Config(
                 application,
@@ -121,8 +121,7 @@ class EmbeddedServer(uvicorn.Server):
                 server_header=False,
                 timeout_graceful_shutdown=_GRACE_S,
                 h11_max_incomplete_event_size=_MOST_HEAD_BYTES,
-                ssl_certfile=certificate,
-                ssl_keyfile=key,
+                ssl_context_factory=None if certificate is None else lambda _config, _default: certificate.context,
             )
         )
         self.listening = anyio.Event()
@@ -152,7 +151,8 @@ class PeerProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         # So that we hear of anything that the client does not take; and no more than one piece waits for it.
-        transport.set_write_buffer_limits(high=0)
+        # Not 0, at which a transport with TLS would count an empty buffer as a full one.
+        transport.set_write_buffer_limits(high=1, low=0)
         if len(self.connections) > MOST_CONNECTIONS:
             transport.close()
             return

@@ -178,18 +178,19 @@ class ControlSettings(Section):
     need not be named."""
 
     tls_certificate: OptionalFilePath = None
-    """The certificate chain of the TCP address, in PEM."""
+    """The certificate chain of the TCP address, in PEM. A reload reads both files again, so a renewed certificate
+    needs no restart."""
 
     tls_key: OptionalFilePath = None
-    """Its private key, in PEM."""
+    """Its private key, in PEM, without a password; users of the machine at large must not be able to read it."""
 
     public_url: Annotated[str, AfterValidator(check_public_url)] = ""
     """What download links begin with, such as `"https://exports.example.com"`; the address that the client has
     called when empty."""
 
     signing_key_file: OptionalFilePath = None
-    """A file with at least 32 random bytes that sign tokens and download links. Without it the daemons of a database
-    share a key that is kept there."""
+    """A file with at least 32 random bytes that sign tokens and download links; users of the machine at large must
+    not be able to read it. Without it the daemons of a database share a key that is kept there."""
 
     @model_validator(mode="after")
     def _check_tls(self) -> "ControlSettings":

@@ -207,6 +207,7 @@ async def test_a_control_section_that_cannot_be_kept_ends_the_daemon_with_a_sent
     site: Site, shop: Shop, control: Mapping[str, object], sentence: str
 ) -> None:
     (site.folder / "short.key").write_bytes(b"12345")
+    (site.folder / "short.key").chmod(0o600)
     (site.folder / "a-file").touch()
     site.configure(CATALOG, sections(site, control={"socket": "control.sock", **control}))
     (said,) = await refused(site, "run", code=USAGE)
