@@ -21,6 +21,12 @@ _logger = structlog.get_logger()
 BODY_TIME_S = 30.0
 MOST_BODY_BYTES = 1_000_000
 
+_MOST_UNHEARD_BYTES = 32_000_000
+_UNHEARD_TIME_S = 5.0
+"""What is taken of a body that is too large, and thrown away: most clients send everything before they read, and one
+whose connection is closed meanwhile never sees why.
+"""
+
 
 class Gate:
     """An ASGI application around another one. ``hosts`` are our names, in lower case and without ports."""
@@ -45,6 +51,8 @@ class Gate:
             return
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         refusal = _refuse_size(headers)
+        if refusal is not None and b"expect" not in headers:
+            await _hear_out(receive)
         if refusal is None and scope.get("state", {}).get("peer") is None:
             refusal = self._refuse_stranger(scope, headers)
         if refusal is not None:
@@ -92,6 +100,16 @@ def _refuse_size(headers: Mapping[bytes, str]) -> Refusal | None:
     return _too_large() if length.isdecimal() and int(length) > MOST_BODY_BYTES else None
 
 
+async def _hear_out(receive: Receive) -> None:
+    size_bytes = 0
+    with anyio.move_on_after(_UNHEARD_TIME_S):
+        while size_bytes < _MOST_UNHEARD_BYTES:
+            message = await receive()
+            size_bytes += len(message.get("body", b""))
+            if not message.get("more_body", False):  # its end, or that of the connection
+                return
+
+
 def _name_in(url: str) -> str | None:
     try:
         return urlsplit(url).hostname
@@ -115,7 +133,10 @@ class _Measured:
             message = await self._receive()
             self._complete = not message.get("more_body", False)
             self._size_bytes += len(message.get("body", b""))
-            if self._size_bytes > MOST_BODY_BYTES:
-                raise _too_large()
-            return message
+            if self._size_bytes <= MOST_BODY_BYTES:
+                return message
+        if self._size_bytes > MOST_BODY_BYTES:
+            if not self._complete:
+                await _hear_out(self._receive)
+            raise _too_large()
         raise Refusal(408, "The request's body did not arrive in time.", headers={"connection": "close"})
