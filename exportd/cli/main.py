@@ -68,12 +68,13 @@ def download(
     job_id: str,
     *,
     to: Annotated[Path, Parameter(help="The directory that receives the files.")],
+    json: AsJson = False,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
     """Copy the files of a finished job from the spool of this host, verified by their checksums."""
     from exportd.cli.download import download_job
 
-    anyio.run(download_job, job_id, to, config)
+    anyio.run(lambda: download_job(job_id, to, config, as_json=json))
 
 
 @app.command
