@@ -60,7 +60,8 @@ class DatabaseSettings(Section):
 
     lock_timeout_s: float = Field(default=2.0, gt=0, le=60)
     """How long to wait for a lock on a table, in seconds, before giving way to the application and trying
-    again later. Short, because the application's writes queue behind a waiting lock."""
+    again later. Short, because the application's writes queue behind a waiting lock. More than 0.8 counts as 0.8:
+    longer than that, Postgres would look for deadlocks, and end what the application does."""
 
     pool_size: int = Field(default=4, ge=1, le=100)
     """How many connections the daemon keeps for its own tables. COPY streams have connections of their
