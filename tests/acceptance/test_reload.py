@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import re
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +230,48 @@ async def test_another_password_of_the_same_database(site: Site, shop: Shop) -> 
     assert "second" not in daemon.text
     assert await daemon.stop() == 0
     await shop.connection.execute("DROP ROLE deputy")
+
+
+async def test_half_written_files_under_load_change_nothing_and_disturb_nobody(site: Site, shop: Shop) -> None:
+    """While exports run and the API is asked, an editor saves in place: each signal finds another part of the file."""
+    lake, connection = site.destination(), shop.connection
+    site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
+    good = site.config.read_text(encoding="utf-8")
+    daemon = await site.restart()
+    await site.succeeded(connection, await site.first_job(connection))
+    over = threading.Event()
+
+    def ask() -> set[int]:
+        with bare(site.folder / "control.sock") as http:
+            seen = set()
+            while not over.is_set():
+                seen.add(http.get("/v1/status").status_code)
+            return seen
+
+    asking = [asyncio.create_task(asyncio.to_thread(ask)) for _ in range(2)]
+    # Each ends in the middle of a key.
+    parts = [good[: each.start() + 2] for each in re.finditer(r"^\w+ = ", good, re.MULTILINE)]
+    for number, part in enumerate(parts, start=1):
+        job = await site.fire()
+        site.config.write_text(part, encoding="utf-8")
+        daemon.signal(signal.SIGHUP)
+        (problem,) = (await daemon.said("reload refused", times=number))["problems"]
+        assert problem.startswith(f"{site.config}:{part.count(chr(10)) + 1}: is not valid TOML")
+        await site.succeeded(connection, job)
+    over.set()
+    assert [await each for each in asking] == [{200}, {200}]
+
+    site.config.write_text(good, encoding="utf-8")
+    daemon.signal(signal.SIGHUP)
+    await daemon.said("reloaded")
+    assert len(parts) > 10
+    await site.succeeded(connection, await site.fire())
+    assert await daemon.stop() == 0
+    assert "Traceback" not in daemon.text
+    bucket = Bucket.of(lake)
+    bucket.assert_whole()
+    assert bucket.replayed() == await shop.contents()
+    await site.assert_clean(lake)
 
 
 @pytest.mark.slow

@@ -1,0 +1,76 @@
+"""The file of the control socket, as the real daemon makes it, leaves it and finds it."""
+
+import grp
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import CompletedProcess
+
+from tests.acceptance.declarations import schedule
+from tests.acceptance.shop import CATALOG, Shop
+from tests.fixtures.daemon import Site, run
+
+NOBODY = 65534
+BECOMES_OTHERS = os.geteuid() == 0 and shutil.which("setpriv") is not None
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """Anybody may go through it; a site is its owner's alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder)
+
+
+def status_as(socket: Path, *identity: str) -> "CompletedProcess[str]":
+    """``exportd status`` of another user, who only needs to reach the socket."""
+    command = [sys.executable, "-m", "exportd", "status", "--json", "--socket", str(socket)]
+    return run(["setpriv", *identity, "--", *command])
+
+
+async def test_a_socket_that_a_killed_daemon_left_is_taken_over(site: Site, shop: Shop) -> None:
+    site.configure(CATALOG, {"schedule": [schedule(destinations=[])]})
+    socket = site.folder / "control.sock"
+    daemon = await site.start()
+    await site.succeeded(shop.connection, await site.first_job(shop.connection))
+    await daemon.kill()
+    left = socket.stat()
+    nobody = await site.quickly("status")
+    assert (nobody.returncode, "No daemon listens at" in nobody.stderr) == (3, True)
+
+    daemon = await site.restart()
+    assert socket.stat().st_ino != left.st_ino or socket.stat().st_ctime_ns != left.st_ctime_ns
+    assert (await site.quickly("status")).returncode == 0
+    # What is no socket is nobody's to take away.
+    assert await daemon.stop() == 0
+    assert not socket.exists()
+    socket.write_text("precious")
+    refused = site.fork()
+    assert await refused.ended() == 2
+    assert "something else than a socket" in refused.text
+    assert socket.read_text() == "precious"
+    await site.assert_clean()
+
+
+async def test_only_its_group_may_open_it(site: Site, shop: Shop) -> None:
+    with open_folder() as folder:
+        socket = folder / "control.sock"
+        site.configure(CATALOG, {"control": {"socket": str(socket), "group": grp.getgrgid(os.getgid()).gr_name}})
+        daemon = await site.start()
+        found = socket.stat()
+        assert stat.S_IMODE(found.st_mode) == 0o660
+        assert (found.st_uid, found.st_gid) == (os.geteuid(), os.getgid())
+        if BECOMES_OTHERS:
+            stranger = status_as(socket, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+            assert stranger.returncode == 3
+            assert "This user may not open" in stranger.stderr
+            assert "Traceback" not in stranger.stderr
+            member = status_as(socket, f"--reuid={NOBODY}", f"--regid={found.st_gid}", "--clear-groups")
+            assert member.returncode == 0, member.stderr
+        assert await daemon.stop() == 0
+    await site.assert_clean()
