@@ -56,11 +56,11 @@ def run(*, config: ConfigPath = DEFAULT_CONFIG) -> None:
 
 
 @app.command
-def check(*, config: ConfigPath = DEFAULT_CONFIG) -> None:
+def check(*, json: AsJson = False, config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Test the configuration, the catalog against the database, capture and destinations; say what to fix."""
     from exportd.cli.check import check_everything
 
-    sys.exit(anyio.run(check_everything, config))
+    sys.exit(anyio.run(lambda: check_everything(config, as_json=json)))
 
 
 @app.command

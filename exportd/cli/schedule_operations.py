@@ -36,7 +36,8 @@ def show(code: CodeArgument, /, *, json: AsJson = False, at: OrganizationAddress
     schedule = client.get("schedules", code)
     paused: dict[str, Any] = client.client.request("GET", f"/v1/schedules/{schedule['id']}/pause")
     if json:
-        print_json({**schedule, **paused})
+        pause = {"since": paused["since"], "by": paused["by"]} if paused["paused"] else None
+        print_json({**schedule, "paused": pause})
     else:
         print_schedule(client, schedule, state=paused_words(paused) or "")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from exportd.control.private_file import read_private
 from exportd.model.errors import SettingsError
+from exportd.settings.schema import ControlSettings
 
 _CHAIN_KEY, _KEY_KEY = "control.tls_certificate", "control.tls_key"
 _MOST_TURNS = 10
@@ -24,13 +25,14 @@ class Certificate:
     def __init__(self, chain: Path, key: Path) -> None:
         self.chain = chain
         self.key = key
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.load()
+        self._newest = _loaded(chain, key)
+        # Connections are made by it while a thread loads another: it stays as it is, and points to the newest.
+        self.context = _loaded(chain, key)
+        self.context.sni_callback = self._show_newest
 
     def load(self) -> None:
-        """Read the files (again). Raises SettingsError, and what was shown before is shown on."""
-        _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self.chain, self.key)  # half a change would be worse than none
-        _load(self.context, self.chain, self.key)
+        """Read the files again. Raises SettingsError, and what was shown before is shown on."""
+        self._newest = _loaded(self.chain, self.key)
 
     def doubt(self) -> str | None:
         """Why every client refuses the certificate, whomever it trusts, such as its date; None when it does not."""
@@ -39,17 +41,30 @@ class Certificate:
         trusting.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
         try:
             trusting.load_verify_locations(self.chain)
-            _shake_hands(trusting, self.context)
+            _shake_hands(trusting, self._newest)
         except ssl.SSLCertVerificationError as error:
-            words = error.verify_message.removeprefix("certificate ")
+            about, _, words = error.verify_message.partition("certificate ")
+            words = f"is refused: {error.verify_message}" if about else words
         except (OSError, ssl.SSLError) as error:
             words = f"cannot be shown: {_words(error)}"
         else:
             return None
         return f"{_CHAIN_KEY}: the certificate in {self.chain} {words}; renew it, then `exportd reload`"
 
+    def _show_newest(self, line: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        """Called in each handshake, also when the client names no server."""
+        line.context = self._newest
 
-def _load(context: ssl.SSLContext, chain: Path, key: Path) -> None:
+
+def certificate_of(control: ControlSettings) -> Certificate | None:
+    """The certificate, if one is configured. Raises SettingsError when its files cannot be used."""
+    if control.tls_certificate is None or control.tls_key is None:
+        return None
+    return Certificate(control.tls_certificate, control.tls_key)
+
+
+def _loaded(chain: Path, key: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     read_private(key, where=_KEY_KEY)
     try:
         chain.read_bytes()
@@ -73,6 +88,7 @@ def _load(context: ssl.SSLContext, chain: Path, key: Path) -> None:
             f"the key in {key} is protected by a password, and nobody is there to give it; store it without one",
             where=_KEY_KEY,
         ) from error
+    return context
 
 
 class _EncryptedError(Exception):

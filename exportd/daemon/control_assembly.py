@@ -141,13 +141,6 @@ def _hosts(control: ControlSettings) -> frozenset[str]:
     return frozenset(each.lower() for each in {"localhost", "127.0.0.1", "::1", *own, *control.hosts})
 
 
-def certificate_of(control: ControlSettings) -> Certificate | None:
-    """The certificate, if one is configured; blocking. Raises SettingsError when its files cannot be used."""
-    if control.tls_certificate is None or control.tls_key is None:
-        return None
-    return Certificate(control.tls_certificate, control.tls_key)
-
-
 def _condition(components: Components, organization: OrganizationId, code: DestinationCode) -> str | None:
     """What this daemon has met at a destination lately, if that keeps it from delivering there."""
     try:

@@ -18,11 +18,11 @@ from exportd.catalog import document
 from exportd.catalog.checker import check
 from exportd.catalog.document import Catalog
 from exportd.catalog.resolver import resolve
-from exportd.control.certificate import Certificate
+from exportd.control.certificate import Certificate, certificate_of
 from exportd.control.collaborators import Collaborators
 from exportd.control.destination_table import DestinationTable
 from exportd.daemon.assembly import Components
-from exportd.daemon.control_assembly import ControlApi, certificate_of, collaborators_of
+from exportd.daemon.control_assembly import ControlApi, collaborators_of
 from exportd.daemon.current import State
 from exportd.daemon.declared_destinations import declared
 from exportd.daemon.systemd_notifier import READY, notify, reloading, status

@@ -1,5 +1,6 @@
 """Whatever is wrong is said in a sentence, with the place where it is, and with an exit code that means something."""
 
+import json
 import re
 from collections.abc import Mapping
 
@@ -220,3 +221,9 @@ async def test_check_finds_a_group_that_is_not_there(site: Site, shop: Shop) -> 
     outcome = await site.quickly("check")
     assert outcome.returncode == FAILED
     assert "fix    control: this machine has no group 'no-such-group'" in outcome.stdout
+    outcome = await site.quickly("check", "--json")
+    assert outcome.returncode == FAILED
+    lines = json.loads(outcome.stdout)
+    assert [each["kind"] for each in lines[:2]] == ["ok", "ok"]
+    fixes = [each["sentence"] for each in lines if each["kind"] == "fix"]
+    assert any(each.startswith("control: this machine has no group 'no-such-group'") for each in fixes)
