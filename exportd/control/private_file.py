@@ -1,5 +1,6 @@
 """Files with secrets of the API: nobody else may read them. Blocking."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -10,7 +11,7 @@ def read_private(path: Path, *, where: str) -> bytes:
     """What is in it. Raises SettingsError when it cannot be read, and when everybody can."""
     try:
         with path.open("rb") as file:
-            mode = stat.S_IMODE(path.stat().st_mode)
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             content = file.read()
     except OSError as error:
         raise SettingsError.of(f"the file {path} cannot be read: {error.strerror or error}", where=where) from error
