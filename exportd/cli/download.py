@@ -27,8 +27,8 @@ _SENTENCES = {
     Download.FAILED: "failed; `exportd job show` says why",
     Download.GONE: "is older than spool.retention_hours; its files have been removed",
     Download.ELSEWHERE: (
-        "was run by another daemon, and its files are in the spool {spool}: run this command on that daemon's host,"
-        " as its user (`exportd status` there shows the spool)"
+        "was run by another daemon, and its files are with {spool}: run this command on that daemon's host, as its"
+        " user (`exportd status` shows the host)"
     ),
 }
 
