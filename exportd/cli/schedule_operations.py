@@ -18,6 +18,7 @@ from exportd.cli.output import (
     print_fields,
     print_json,
     print_line,
+    print_table,
 )
 from exportd.cli.schedule_body import rule_words, upcoming
 
@@ -91,9 +92,10 @@ def backfill(
         print_json(answer)
         return
     print_line(answer.get("jobId") or f"the next run of {code} does it: the job {answer['running']} runs")
-    for each in answer["entities"]:
-        begins = f"since {instant(each['since'])}" if "since" in each else f"completely ({each['reason']})"
-        print_line(f"{each['entity']}  {begins}")
+    rows = [
+        (each["entity"], instant(each.get("since")) or "everything", each.get("reason")) for each in answer["entities"]
+    ]
+    print_table(("ENTITY", "SINCE", "REASON"), rows)
 
 
 def show_next(

@@ -26,8 +26,7 @@ _REFUSALS = {
     Download.GONE: (404, "is older than the time for which files are kept: they have been removed."),
     Download.ELSEWHERE: (
         404,
-        "was run by another daemon, which alone has its files: ask {spool}"
-        " (`exportd status` shows its host).",
+        "was run by another daemon, which alone has its files: ask {spool} (`exportd status` shows its host).",
     ),
 }
 

@@ -300,9 +300,10 @@ async def test_the_real_daemon_is_asked_dies_and_does_it(site: Site, shop: Shop)
     answer = json.loads(asked.stdout)
     assert [(each["entity"], "since" in each) for each in answer["entities"]] == [(each, True) for each in ENTITIES]
     again = await site.quickly("schedule", "backfill", "often", "--from", str(jobs[1]))
-    job, *entities = again.stdout.splitlines()
-    assert job == answer["jobId"]
-    assert [line.split()[:2] for line in entities] == [[each, "since"] for each in ENTITIES]
+    job, head, *entities = again.stdout.splitlines()
+    assert (job, head.split()) == (answer["jobId"], ["ENTITY", "SINCE", "REASON"])
+    assert [line.split()[0] for line in entities] == list(ENTITIES)
+    assert all(line.split()[1].startswith("20") for line in entities)
     await daemon.kill()
     daemon = await site.restart()
     assert (await site.quickly("resume")).returncode == 0
