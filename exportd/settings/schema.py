@@ -312,3 +312,11 @@ class Settings(Section):
     def document(self) -> Document:
         """The file they were read from; a nameless one without lines for settings that were made in code."""
         return self._document or Document("", self.model_dump(), Lines({}))
+
+    def without_document(self) -> "Settings":
+        """The same without the file, which with its lines takes several times the memory: for who says nothing more
+        about it.
+        """
+        settings = self.model_copy()
+        settings._document = None
+        return settings
