@@ -12,7 +12,7 @@ _NEVER = 1 << 30
 
 
 def keep_what_is_there() -> None:
-    """What there is now, of a daemon that has just started, is not looked at again."""
+    """What there is now, of a daemon that has just started or reloaded, is not looked at again."""
     gc.collect()
     gc.freeze()
 
