@@ -12,17 +12,22 @@ _NEVER = 1 << 30
 
 
 def keep_what_is_there() -> None:
-    """What there is now, of a daemon that has just started or reloaded, is not looked at again."""
+    """What there is now, of a daemon that has just started, is not looked at again."""
     gc.collect()
     gc.freeze()
 
 
 @contextmanager
-def full_collections_put_off() -> Iterator[None]:
-    """To the end of the block, which builds much and throws little away."""
+def building_what_stays() -> Iterator[None]:
+    """What there is at the end of the block, which throws little away, is not looked at: neither in it nor later.
+
+    Unless it ends by an error.
+    """
+    gc.collect()
     young, middle, old = gc.get_threshold()
     gc.set_threshold(young, middle, _NEVER)
     try:
         yield
     finally:
         gc.set_threshold(young, middle, old)
+    gc.freeze()

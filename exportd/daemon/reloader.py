@@ -24,7 +24,7 @@ from exportd.daemon.assembly import Components
 from exportd.daemon.control_assembly import ControlApi, collaborators_of
 from exportd.daemon.current import State
 from exportd.daemon.declared_destinations import declared
-from exportd.daemon.garbage import full_collections_put_off, keep_what_is_there
+from exportd.daemon.garbage import building_what_stays
 from exportd.daemon.systemd_notifier import READY, notify, reloading, status
 from exportd.database.connector import Connector
 from exportd.destination_opener import DestinationOpener
@@ -91,7 +91,7 @@ class Reloader:
             if not dry_run:
                 notify(reloading())
             try:
-                with full_collections_put_off():
+                with building_what_stays():
                     difference = await self._reload(dry_run=dry_run)
             except ExportdError as error:
                 _report_refusal(error, dry_run=dry_run)
@@ -99,8 +99,6 @@ class Reloader:
             finally:
                 if not dry_run:
                     notify(READY)
-            if not dry_run:
-                keep_what_is_there()
             _report(difference, dry_run=dry_run)
             return difference
 
