@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import anyio
+import anyio.lowlevel
 import structlog
 from anyio.abc import TaskStatus
 
@@ -35,6 +36,9 @@ FIRST_DELAY_S = 1.0
 
 NOTICED_STEP_S = 2.0
 """A wall clock that moved apart from the monotonic one by more than this was set, not slewed."""
+
+_ARMED_AT_ONCE = 500
+"""So many schedules in a few milliseconds; then others have their turn on the event loop."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -88,7 +92,7 @@ class Ticker:
 
     async def run_once(self, now: datetime) -> int:
         """Read the schedules and fire what is due at ``now``; returns how many were fired."""
-        self._arm_all(await self._table.all(), now)
+        await self._arm_all(await self._table.all(), now)
         return await self._fire_due(now)
 
     async def _tick_or_log(self) -> float:
@@ -115,7 +119,7 @@ class Ticker:
             self._read_by = self._clock.monotonic() + self._poll_interval_s
             return
         if changed:
-            self._arm_these(changed, await self._table.some(changed), now)
+            await self._arm_these(changed, await self._table.some(changed), now)
         await self._fire_due(now)
 
     def _clock_was_set(self) -> bool:
@@ -136,20 +140,22 @@ class Ticker:
 
     # The wheel
 
-    def _arm_all(self, schedules: Iterable[Schedule], now: datetime) -> None:
+    async def _arm_all(self, schedules: Iterable[Schedule], now: datetime) -> None:
         """Have exactly these in the wheel. What was taken out of it and not fired is thereby due again."""
         if _in_ms(now) < self._wheel.now_ms:
             # Time in a wheel does not go back.
             self._wheel = TimerWheel(_in_ms(now))
             self._timers.clear()
-        self._arm_these(list(self._timers), schedules, now)
+        await self._arm_these(list(self._timers), schedules, now)
 
-    def _arm_these(self, looked_for: Iterable[ScheduleId], found: Iterable[Schedule], now: datetime) -> None:
+    async def _arm_these(self, looked_for: Iterable[ScheduleId], found: Iterable[Schedule], now: datetime) -> None:
         """Have those that were found in the wheel, and the others of them no longer."""
         gone = set(looked_for) & set(self._timers)
-        for schedule in found:
+        for number, schedule in enumerate(found, 1):
             gone.discard(schedule.id)
             self._arm(schedule, now)
+            if number % _ARMED_AT_ONCE == 0:
+                await anyio.lowlevel.checkpoint()
         for schedule_id in gone:
             self._wheel.cancel(self._timers.pop(schedule_id))
 
