@@ -22,7 +22,7 @@ demo: $(READY) ## Export from a temporary Postgres into demo-run/
 	$(BIN)/exportd demo --dir demo-run --once
 
 .PHONY: test
-test: $(READY) ## Run every test (needs no Postgres of yours; a few minutes)
+test: $(READY) ## Run every test (needs no Postgres of yours; a quarter of an hour)
 	$(BIN)/python -m pytest
 
 .PHONY: unit

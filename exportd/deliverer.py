@@ -39,8 +39,8 @@ log = structlog.stdlib.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What a destination received of a schedule before: its newest manifest, and the jobs since the last success whose
-    changes come again, because they had not reached every destination.
+    """What a destination received of a schedule before: its newest manifest, and the jobs whose changes come again,
+    because they had not reached every destination or a back-fill was asked for.
     """
 
     predecessor: Predecessor | None = None

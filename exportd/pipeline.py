@@ -29,9 +29,9 @@ from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.extraction import Extraction
 from exportd.model.job import JobPhase, JobProgress, Lease
 from exportd.model.part import Part
-from exportd.model.position import Position
 from exportd.model.reason import FullReason
 from exportd.model.schedule import DestinationCode
+from exportd.model.start import Start
 from exportd.parts.part_file import PartFile
 from exportd.parts.spool import Spool
 from exportd.snapshots.reader import ImagesUnreadableError
@@ -98,11 +98,7 @@ class Pipeline:
         deliveries: Sequence[DestinationDelivery],
     ) -> tuple[Extraction, tuple[Part, ...]]:
         job = lease.job
-        positions: Mapping[EntityCode, Position] = {}
-        if job.schedule_id is not None:
-            positions = await self._jobs.positions(job.schedule_id)
-            requested = await self._jobs.refresh_requests(job.schedule_id)
-            forced = {each: FullReason.REQUESTED for each in requested if each in positions} | {**forced}
+        start = Start() if job.schedule_id is None else await self._jobs.start(job.schedule_id)
 
         def upload_everywhere(file: PartFile) -> None:
             for each in deliveries:
@@ -110,8 +106,8 @@ class Pipeline:
 
         extraction, parts = await self._extractor.extract(
             job,
-            positions,
-            forced=forced,
+            start.positions,
+            forced={**start.forced, **forced},
             progress=progress,
             on_part_started=upload_everywhere,
         )
@@ -162,7 +158,7 @@ class Pipeline:
         async def publish(delivery: DestinationDelivery) -> None:
             try:
                 await delivery.prepare(partial(self._clear_the_way, lease, delivery.destination))
-                history = await self._history(lease, delivery.destination.code)
+                history = await self._history(lease, delivery.destination.code, extraction)
                 digest = await delivery.publish(extraction, parts, history)
                 await self._jobs.record_delivery(lease, delivery.destination.code, digest)
             except ExportdError as error:
@@ -183,7 +179,7 @@ class Pipeline:
         if _had_attempts(lease) and lease.phase is JobPhase.EXTRACTING:
             await self._cleaner.make_way(lease.job, destination, retry)
 
-    async def _history(self, lease: Lease, destination: DestinationCode) -> History:
+    async def _history(self, lease: Lease, destination: DestinationCode, extraction: Extraction) -> History:
         schedule, job = lease.job.schedule_id, lease.job.id
         if schedule is None:
             return History()
@@ -192,7 +188,7 @@ class Pipeline:
             return History()
         return History(
             Predecessor(job_id=last[0], sha256=last[1]),
-            await self._jobs.redelivered(schedule, destination, other_than=job),
+            await self._jobs.redelivered(schedule, destination, extraction.windows(), other_than=job),
         )
 
 

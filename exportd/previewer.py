@@ -84,13 +84,13 @@ class Previewer:
             declaration.destinations,
         )
         async with self._turns:
-            positions = await self._jobs.positions(schedule.id)
-            requested = await self._jobs.refresh_requests(schedule.id)
-            forced = {each: FullReason.REQUESTED for each in requested if each in positions}
+            start = await self._jobs.start(schedule.id)
             uncaptured = await self._uncaptured(entities)
-            async with self._opener.open(job, entities, positions, forced=forced, uncaptured=uncaptured) as snapshot:
+            async with self._opener.open(
+                job, entities, start.positions, forced=start.forced, uncaptured=uncaptured
+            ) as snapshot:
                 with translated("looking at what the next run would hold"):
-                    found = await self._look(snapshot, job, unknown=uncaptured & positions.keys())
+                    found = await self._look(snapshot, job, unknown=uncaptured & start.positions.keys())
         return Preview(snapshot.taken_at, tuple(found))
 
     async def _uncaptured(self, entities: Sequence[Entity]) -> set[EntityCode]:

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import signal
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -20,6 +21,9 @@ pytest_plugins = [
 
 # As in the daemon: what stamina would find by itself reads files, in the event loop.
 stamina.instrumentation.set_on_retry_hooks(())
+
+# A shell ignores Ctrl-C for what it runs in the background, and what we start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,7 @@ _NOT_ON_CALL = {
     Reason.DECLARED,
     Reason.IN_USE,
     Reason.JOB_STATE_UNFIT,
+    Reason.STILL_RUNNING,
     # Of commands that ask the daemon.
     Reason.DAEMON_UNREACHABLE,
     Reason.DAEMON_REFUSED,

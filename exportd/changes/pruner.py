@@ -1,7 +1,8 @@
 """Deletes what no window will ever look at again from the change logs.
 
 In batches of plain DELETEs: dropping or detaching partitions under an open export would block the application's writes.
-A schedule that has not succeeded for longer than the horizon stops holding the logs back; its next run is full.
+A schedule that has not succeeded for longer than the horizon stops holding the logs back; its next run is full. A job
+that has succeeded holds them for a while, so that it can be back-filled.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ from exportd.model.errors import ExportdError
 
 _QUERIES = load("changes")
 _EXPIRE_POSITIONS = _QUERIES["expire_positions"]
+_EXPIRE_BACKFILL_REQUESTS = _QUERIES["expire_backfill_requests"]
+_LET_GO = _QUERIES["let_go"]
 _PRUNE_BOUNDS = _QUERIES["prune_bounds"]
 
 _BATCH_ROWS = 50_000
@@ -29,14 +32,14 @@ _logger = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What one round did: log rows deleted per entity, and how many positions expired."""
+    """What one round did: log rows deleted per entity, and how many positions expired, those of back-fills included."""
 
     rows: dict[EntityCode, int]
     expired_positions: int
 
 
 class Pruner:
-    """Prunes the logs of the catalog's entities every ``interval_s``."""
+    """Prunes the logs of the catalog's entities every ``interval_s``. Jobs hold them for ``keep_s`` after success."""
 
     def __init__(
         self,
@@ -44,19 +47,22 @@ class Pruner:
         entities: Sequence[EntityCode],
         *,
         horizon_s: float,
+        keep_s: float,
         interval_s: float,
         clock: Clock,
     ) -> None:
         self._connector = connector
         self._entities = entities
         self._horizon_s = horizon_s
+        self._keep_s = keep_s
         self._interval_s = interval_s
         self._clock = clock
 
-    def adjust(self, entities: Sequence[EntityCode], *, horizon_s: float, interval_s: float) -> None:
+    def adjust(self, entities: Sequence[EntityCode], *, horizon_s: float, keep_s: float, interval_s: float) -> None:
         """Go by these from the next round on."""
         self._entities = entities
         self._horizon_s = horizon_s
+        self._keep_s = keep_s
         self._interval_s = interval_s
 
     async def run(self) -> None:
@@ -72,7 +78,11 @@ class Pruner:
         """One round over all logs that exist."""
         async with self._connector.connection("pruner") as connection:
             with translated("pruning the change logs"):
+                # Each is committed before the bounds are read: whoever locked one of these rows before us to go back to
+                # where its window began has written that down by then, and whoever comes later finds that we let go.
                 expired = await connection.fetch(_EXPIRE_POSITIONS, self._horizon_s)
+                expired += await connection.fetch(_EXPIRE_BACKFILL_REQUESTS, self._horizon_s)
+                await connection.execute(_LET_GO, self._keep_s)
                 for row in expired:
                     _logger.warning(
                         "position expired, the next run is full",

@@ -27,6 +27,7 @@ for _group, _help in {
     "capture": "Install, inspect and remove the triggers that record changes.",
     "catalog": "Propose a catalog from a database.",
     "config": "Show the configuration that is in effect, and what can be configured.",
+    "daemon": "The daemons of the database, which `exportd status` lists.",
     "destination": "Make, change and check destinations.",
     "entity": "Look at what can be exported, and how it hangs together.",
     "job": "Look at export jobs, follow, cancel and retry them.",

@@ -38,3 +38,5 @@ def _print(answer: Mapping[str, Any]) -> None:
         print_line("The file says what the daemon does already.")
     elif answer["dryRun"]:
         print_line("Nothing was changed yet.")
+    for sentence in answer["disagreements"]:
+        print_line(sentence)

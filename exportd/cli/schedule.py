@@ -18,6 +18,7 @@ for _command in (
     schedule_operations.pause,
     schedule_operations.resume,
     schedule_operations.refresh,
+    schedule_operations.backfill,
 ):
     app.command(_command)
 app.command(schedule_operations.show_next, name="next")

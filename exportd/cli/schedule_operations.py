@@ -1,6 +1,7 @@
-"""``exportd schedule show``, ``delete``, ``pause``, ``resume``, ``refresh`` and ``next``."""
+"""``exportd schedule show``, ``delete``, ``pause``, ``resume``, ``refresh``, ``backfill`` and ``next``."""
 
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 from cyclopts import Parameter
 
@@ -56,6 +57,25 @@ def refresh(
     answer = at.organization_client().operate("schedules", code, "refresh", body)
     sentence = answer.get("jobId") or f"the next run of {code} exports {entity} completely"
     print_answer(answer, sentence, as_json=json)
+
+
+def backfill(
+    code: CodeArgument,
+    /,
+    *,
+    since: Annotated[UUID, Parameter(name="--from", help="The job whose changes, and all later ones, come again.")],
+    json: AsJson = False,
+    at: OrganizationAddress = _HERE,
+) -> None:
+    """Export everything that has changed since a past job once more, for a consumer that lost it."""
+    answer = at.organization_client().operate("schedules", code, "backfill", {"job": str(since)})
+    if json:
+        print_json(answer)
+        return
+    print_line(answer.get("jobId") or f"the next run of {code} does it: the job {answer['running']} runs")
+    for each in answer["entities"]:
+        begins = f"since {instant(each['since'])}" if "since" in each else f"completely ({each['reason']})"
+        print_line(f"{each['entity']}  {begins}")
 
 
 def show_next(

@@ -38,10 +38,30 @@ def head(status: Status) -> dict[str, object]:
 
 
 def listings(status: Status) -> Iterator[Listing]:
-    """The tables that have rows: what runs, destinations, entities."""
-    for listing in (_leases(status), _destinations(status), _entities(status)):
+    """The tables that have rows: daemons, if there are several, what runs, destinations, entities."""
+    for listing in (_daemons(status), _leases(status), _destinations(status), _entities(status)):
         if listing.rows:
             yield listing
+
+
+def disagreements(status: Status) -> list[str]:
+    """Where this daemon and others disagree, a sentence each."""
+    return [each["message"] for each in status.get("disagreements", ())]
+
+
+def _daemons(status: Status) -> Listing:
+    found = status.get("daemons", ())
+    rows = tuple(
+        (
+            each["id"],
+            f"{each['host']}, process {each['pid']}",
+            each["version"],
+            f"since {instant(each['startedAt'])}" if each["running"] else f"not seen since {instant(each['seenAt'])}",
+            "this one" if each["id"] == status["spool"]["id"] else "",
+        )
+        for each in found
+    )
+    return Listing(("DAEMON", "HOST", "VERSION", "RUNS", ""), rows if len(rows) > 1 else ())
 
 
 def _leases(status: Status) -> Listing:

@@ -14,6 +14,7 @@ from exportd.control.access import Identity, Role
 from exportd.control.auditor import Auditor
 from exportd.control.authenticator import Authenticator
 from exportd.control.client_table import ClientTable
+from exportd.control.daemon_table import DaemonTable
 from exportd.control.destination_record import DestinationDeclaration
 from exportd.control.destination_table import DestinationTable
 from exportd.control.exposition import Exposition
@@ -90,6 +91,7 @@ class Collaborators:
     destinations: DestinationTable
     jobs: OwnedJobTable
     clients: ClientTable
+    daemons: DaemonTable
     authenticator: Authenticator
     signer: Signer
     entities: Collection[EntityCode]

@@ -48,6 +48,11 @@ class DestinationDeclaration:
     settings: Mapping[str, Any]
 
 
+def declaration_to_json(declaration: DestinationDeclaration) -> dict[str, Any]:
+    """What a declaration says besides who it is."""
+    return {"name": declaration.name, "settings": dict(declaration.settings)}
+
+
 @dataclass(frozen=True, slots=True)
 class DestinationRecord:
     """A destination as the database keeps it. Times are aware UTC; ``version`` counts the edits, from 1."""
@@ -78,6 +83,11 @@ def destination_from_row(row: Row) -> DestinationRecord:
         created_by=row["created_by"],
         modified_by=row["modified_by"],
     )
+
+
+def place(declaration: DestinationDeclaration) -> dict[str, object]:
+    """What of the settings says where files are; the rest says how they are called and by which right they come."""
+    return {key: declaration.settings.get(key) or "" for key in ("type", "directory", "bucket", "endpoint", "prefix")}
 
 
 def health_from_row(row: Row) -> DestinationHealth:

@@ -20,20 +20,26 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from exportd.control.destination_reconciler import put_into_effect
+from exportd.control.destination_reconciliation import compare
 from exportd.control.destination_record import (
     DestinationDeclaration,
     DestinationHealth,
     DestinationRecord,
+    declaration_to_json,
     destination_from_row,
     health_from_row,
+    place,
 )
 from exportd.database import queries
 from exportd.database.audit_writer import write_audit
+from exportd.database.declaration_table import DESTINATION, read_declared, write_declared
 from exportd.database.translator import translated
+from exportd.model.declared import Document, Key
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
-from exportd.model.schedule import CONFIGURATION, Origin
+from exportd.model.schedule import Origin
 
 if TYPE_CHECKING:
     import asyncpg
@@ -68,26 +74,28 @@ class DestinationTable:
     def __init__(self, pool: "Pool") -> None:
         self._pool = pool
 
-    async def reconcile(self, declared: Iterable[DestinationDeclaration], *, now: datetime) -> None:
+    async def reconcile(
+        self, declared: Iterable[DestinationDeclaration], *, now: datetime, daemon: UUID | None = None
+    ) -> None:
         """Have a row for each destination of the configuration, and for no other but those of the API.
 
         One that the API made and that is declared now belongs to the configuration from here on.
+
+        ``daemon`` is the spool of the daemon that declares them, which has a row; what it declares is kept. What others
+        declare stays, and of two ways to declare a destination the one that was written last: see ``model.declared``.
         """
-        wanted = {(each.organization, each.code): each for each in declared}
-        async with self._editing("reconciling the destinations") as connection:
-            for row in await connection.fetch(_ALL):
-                record = destination_from_row(row)
-                declaration = wanted.pop((record.declaration.organization, record.declaration.code), None)
-                own = record.origin is Origin.CONFIGURATION
-                if declaration is None:
-                    if own:
-                        await connection.execute(_DELETE, record.id, now)
-                elif not own or declaration != record.declaration:
-                    await _edit(
-                        connection, record, declaration, origin=Origin.CONFIGURATION, actor=CONFIGURATION, now=now
-                    )
-            for declaration in wanted.values():
-                await _insert(connection, declaration, Origin.CONFIGURATION, CONFIGURATION, now)
+        declared = tuple(declared)
+        async with self._holding("reconciling the destinations") as connection:
+            others = await read_declared(connection, DESTINATION, daemon)
+            plan = compare(declared, [destination_from_row(row) for row in await connection.fetch(_ALL)], others)
+            await put_into_effect(connection, plan, now=now)
+            if daemon is not None:
+                documents: dict[Key, Document] = {
+                    (each.organization, each.code): declaration_to_json(each) for each in declared
+                }
+                await write_declared(connection, DESTINATION, daemon, before=others.before, now=documents)
+            if plan:
+                await connection.execute(_TELL_CHANGED)
 
     async def all(self) -> list[DestinationRecord]:
         """Every destination of every organization."""
@@ -122,7 +130,7 @@ class DestinationTable:
                     reason=Reason.CODE_TAKEN,
                 )
             await _require_no_job(connection, declaration, "made")
-            created = await _insert(connection, declaration, Origin.API, actor, now)
+            created = await _insert(connection, declaration, actor, now)
             await _note(connection, "destination created", created, actor)
         return created
 
@@ -139,9 +147,9 @@ class DestinationTable:
         async with self._editing("editing a destination") as connection:
             before = await _hold(connection, declaration.organization, destination_id)
             _require_same(before, declaration, version)
-            if _place(before.declaration) != _place(declaration):
+            if place(before.declaration) != place(declaration):
                 await _require_no_job(connection, declaration, "edited")
-            after = await _edit(connection, before, declaration, origin=Origin.API, actor=actor, now=now)
+            after = await _edit(connection, before, declaration, actor=actor, now=now)
             await _note(connection, "destination edited", after, actor)
         return after
 
@@ -209,29 +217,33 @@ class DestinationTable:
 
     @asynccontextmanager
     async def _editing(self, doing: str) -> "AsyncIterator[PooledConnection]":
+        async with self._holding(doing) as connection:
+            yield connection
+            await connection.execute(_TELL_CHANGED)
+
+    @asynccontextmanager
+    async def _holding(self, doing: str) -> "AsyncIterator[PooledConnection]":
         with translated(doing):
             async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
                 await connection.execute(_LOCK_EDITS)
                 yield connection
-                await connection.execute(_TELL_CHANGED)
 
 
 async def _insert(
-    connection: "PooledConnection", declaration: DestinationDeclaration, origin: Origin, actor: str, now: datetime
+    connection: "PooledConnection", declaration: DestinationDeclaration, actor: str, now: datetime
 ) -> DestinationRecord:
     row = await connection.fetchrow(
         _INSERT,
         declaration.organization,
         declaration.code,
         declaration.name,
-        origin,
+        Origin.API,
         json.dumps(declaration.settings),
         now,
         actor,
     )
-    if origin is Origin.API:
-        # One of the same code may have been deleted: what that one has, this one has not.
-        await connection.execute(_FORGET_POSITIONS, declaration.organization, declaration.code)
+    # One of the same code may have been deleted: what that one has, this one has not.
+    await connection.execute(_FORGET_POSITIONS, declaration.organization, declaration.code)
     return _found(row, None)
 
 
@@ -240,21 +252,15 @@ async def _edit(
     before: DestinationRecord,
     declaration: DestinationDeclaration,
     *,
-    origin: Origin,
     actor: str,
     now: datetime,
 ) -> DestinationRecord:
     row = await connection.fetchrow(
-        _EDIT, before.id, declaration.name, origin, json.dumps(declaration.settings), now, actor
+        _EDIT, before.id, declaration.name, Origin.API, json.dumps(declaration.settings), now, actor
     )
-    if _place(before.declaration) != _place(declaration):
+    if place(before.declaration) != place(declaration):
         await connection.execute(_FORGET_POSITIONS, declaration.organization, declaration.code)
     return _found(row, before.id)
-
-
-def _place(declaration: DestinationDeclaration) -> dict[str, object]:
-    """What of the settings says where files are; the rest says how they are called and by which right they come."""
-    return {key: declaration.settings.get(key) or "" for key in ("type", "directory", "bucket", "endpoint", "prefix")}
 
 
 async def _hold(

@@ -27,6 +27,7 @@ _STATUSES: Mapping[Reason, int] = {
     Reason.VERSION_STALE: 409,
     Reason.JOB_UNFINISHED: 409,
     Reason.JOB_STATE_UNFIT: 409,
+    Reason.STILL_RUNNING: 409,
     Reason.TABLE_MISSING: 409,
     Reason.CATALOG_MISMATCH: 409,
     Reason.PRIVILEGE_MISSING: 409,

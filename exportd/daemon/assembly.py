@@ -6,19 +6,24 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import anyio
 
+from exportd import __version__
 from exportd.catalog.document import Catalog
 from exportd.changes.installer import CaptureInstaller, capture_is_intact
 from exportd.changes.listener import Listener
 from exportd.changes.pruner import Pruner
 from exportd.cleaner import Cleaner
+from exportd.control.daemon_record import DaemonIdentity
+from exportd.control.daemon_table import DaemonTable
 from exportd.control.destination_refresher import DestinationRefresher
 from exportd.control.destination_table import DestinationTable
 from exportd.control.job_watcher import JobWatcher
 from exportd.daemon.current import Current, State
 from exportd.daemon.declared_destinations import open_declared
+from exportd.daemon.presence_keeper import PresenceKeeper
 from exportd.daemon.service_register import ServiceRegister
 from exportd.database.connector import Connector, Pool
 from exportd.deliverer import Deliverer
@@ -75,6 +80,7 @@ class Components:
     cleaner: Cleaner
     retention: RetentionSweeper
     watcher: JobWatcher
+    presence: PresenceKeeper
     services: ServiceRegister
     capture: CaptureInstaller
     metrics: Metrics
@@ -88,6 +94,7 @@ class Components:
         self.pruner.adjust(
             tuple(catalog.entities),
             horizon_s=settings.capture.horizon_hours * 3600,
+            keep_s=settings.capture.keep_hours * 3600,
             interval_s=settings.capture.prune_interval_s,
         )
 
@@ -171,10 +178,13 @@ def _components(
 
     current = Current(State(settings, catalog, build_pipeline(settings, catalog)))
     metrics = Metrics()
+    identity = DaemonIdentity(
+        spool.id, socket.gethostname(), os.getpid(), str(Path(settings.document.name).absolute()), __version__
+    )
     dispatcher = Dispatcher(
         jobs,
         AttemptMeter(current.run_job, metrics, clock).run,
-        holder=f"{socket.gethostname()}:{os.getpid()}",
+        holder=f"{identity.host}:{identity.pid}",
         spool_id=spool.id,
         concurrency=settings.limits.jobs,
         lease_s=_LEASE_S,
@@ -183,9 +193,11 @@ def _components(
         clock=clock,
     )
     ticker = Ticker(schedules, clock)
+    destination_table = DestinationTable(control_pool)
     refresher = DestinationRefresher(
-        DestinationTable(control_pool), destinations, lambda declaration: open_declared(declaration, opener), clock
+        destination_table, destinations, lambda declaration: open_declared(declaration, opener), clock
     )
+    presence = PresenceKeeper(DaemonTable(control_pool), identity, destination_table, schedules, clock)
 
     def on_event(kind: str, schedule: ScheduleId | None) -> None:
         """An event says who has to look again; ``reconnected`` means that anything may have happened."""
@@ -201,6 +213,8 @@ def _components(
             cleaner.wake()
         if kind in {"destination_changed", "reconnected"}:
             refresher.wake()
+        if kind in {"daemons_changed", "reconnected"}:
+            presence.wake()
 
     return Components(
         connector=connector,
@@ -220,12 +234,14 @@ def _components(
             connector,
             tuple(catalog.entities),
             horizon_s=settings.capture.horizon_hours * 3600,
+            keep_s=settings.capture.keep_hours * 3600,
             interval_s=settings.capture.prune_interval_s,
             clock=clock,
         ),
         cleaner=cleaner,
         retention=_retention(jobs, spool, retention_hours=settings.spool.retention_hours, clock=clock),
         watcher=JobWatcher(JobOperator(control_pool).watched, clock),
+        presence=presence,
         services=ServiceRegister(clock),
         capture=CaptureInstaller(connector, pause=anyio.sleep, lock_timeout_s=settings.database.lock_timeout_s),
         metrics=metrics,

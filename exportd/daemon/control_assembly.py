@@ -16,6 +16,7 @@ from exportd.control.auditor import Auditor
 from exportd.control.authenticator import Authenticator
 from exportd.control.client_table import ClientTable
 from exportd.control.collaborators import Collaborators, LogLevelSwitch, Reload
+from exportd.control.daemon_table import DaemonTable
 from exportd.control.destination_table import DestinationTable
 from exportd.control.downloads import SpoolDownloads
 from exportd.control.rate_limit import RateLimit
@@ -89,6 +90,7 @@ async def collaborators_of(
         destinations=destinations,
         jobs=OwnedJobTable(components.control_pool),
         clients=clients,
+        daemons=DaemonTable(components.control_pool),
         authenticator=Authenticator(clients, access, signer, clock),
         signer=signer,
         entities=tuple(catalog.entities),
@@ -179,6 +181,8 @@ def _local_status(components: Components) -> LocalStatus:
         spool_directory=str(spool.directory),
         spool_used_bytes=spool.usage.used_bytes,
         spool_budget_bytes=spool.usage.budget_bytes,
+        daemons=components.presence.daemons,
+        disagreements=components.presence.disagreements,
     )
 
 

@@ -18,8 +18,10 @@ def exposition(components: Components, catalog: Catalog) -> Exposition:
     """The text of the metrics of these components, and of the entities of the catalog."""
 
     async def look(metrics: Metrics) -> None:
-        listener, spool = components.listener, components.spool
+        listener, spool, presence = components.listener, components.spool, components.presence
         metrics.listening.set(listener.listening)
+        metrics.daemons.set(sum(each.running for each in presence.daemons))
+        metrics.disagreeing.set(len({each.spool_id for each in presence.disagreements}))
         metrics.changes_waiting.clear()
         now = components.clock.now()
         for entity, since in listener.changes_waiting.items():

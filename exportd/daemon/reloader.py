@@ -19,11 +19,9 @@ from exportd.catalog.checker import check
 from exportd.catalog.document import Catalog
 from exportd.catalog.resolver import resolve
 from exportd.control.collaborators import Collaborators
-from exportd.control.destination_table import DestinationTable
 from exportd.daemon.assembly import Components
 from exportd.daemon.control_assembly import ControlApi, collaborators_of
 from exportd.daemon.current import State
-from exportd.daemon.declared_destinations import declared
 from exportd.daemon.garbage import building_what_stays
 from exportd.daemon.systemd_notifier import READY, notify, reloading, status
 from exportd.database.connector import Connector
@@ -33,7 +31,7 @@ from exportd.model.errors import ExportdError, SettingsError, TransientError
 from exportd.model.reason import Reason
 from exportd.schedules.limits import check_rule
 from exportd.settings.difference import Change, Difference, Kind, compare, effective
-from exportd.settings.loader import declarations, load_all
+from exportd.settings.loader import load_all
 from exportd.settings.schema import Settings
 from exportd.settings.secrets import passwords_in
 from exportd.telemetry import logging
@@ -160,7 +158,7 @@ class Reloader:
         closed = self._swap(prepared)
         try:
             await components.connector.adjust(settings.database.dsn, lock_timeout_s=settings.database.lock_timeout_s)
-            await reconcile(components, prepared.state)
+            await components.presence.declare(settings, prepared.state.catalog)
         except BaseException:
             self._swap(replace(before, opened=closed))
             database = before.state.settings.database
@@ -191,14 +189,6 @@ class Reloader:
         return components.refresher.declare(
             to.opened, reopening=reopening, keeping={(each.organization, each.code) for each in settings.destination}
         )
-
-
-async def reconcile(components: Components, state: State) -> None:
-    """Make the rows of destinations and schedules those that the configuration declares."""
-    now = components.clock.now()
-    await DestinationTable(components.control_pool).reconcile(declared(state.settings.destination), now=now)
-    schedules = await anyio.to_thread.run_sync(declarations, state.settings, state.catalog)
-    await components.schedules.reconcile(schedules, now=now)
 
 
 def _report(difference: Difference, *, dry_run: bool) -> None:

@@ -18,7 +18,7 @@ from exportd.catalog.document import Catalog
 from exportd.daemon.allocator import return_large_blocks
 from exportd.daemon.assembly import Components, assembled
 from exportd.daemon.garbage import keep_what_is_there
-from exportd.daemon.reloader import Reloader, check_catalog, reconcile
+from exportd.daemon.reloader import Reloader, check_catalog
 from exportd.daemon.systemd_notifier import READY, STOPPING, notify, status, systemd
 from exportd.database.connector import Connector
 from exportd.database.migrator import migrate
@@ -51,27 +51,37 @@ async def serve(config: Path, settings: Settings, catalog: Catalog) -> None:
     connector = Connector(settings.database.dsn, lock_timeout_s=settings.database.lock_timeout_s)
     catalog = await _ready(connector, catalog)
     async with assembled(settings, catalog, connector) as components:
-        await reconcile(components, components.current.state)
-        await components.refresher.refresh()
-        await _recover(components)
-        reloader = await Reloader.open(config, components)
-        keep_what_is_there()
-        async with anyio.create_task_group() as services:
-            # First: whoever hears that the daemon is ready may send it away.
-            await services.start(_stop_on_signals, components, services, name="signals")
-            services.start_soon(_reload_on_signals, reloader, name="reload")
-            await services.start(reloader.control.server.run, name="control")
-            _logger.info(
-                "daemon ready",
-                database=str(connector.address),
-                schedules=len(settings.schedule),
-                spool=str(components.spool.id),
-            )
-            notify(f"{READY}\n{status(f'{len(settings.schedule)} schedules declared')}")
-            services.start_soon(systemd().run, name="watchdog")  # ends at once where nobody watches
-            for name, service in _services(components).items():
-                services.start_soon(components.services.run, name, service, name=name)
+        try:
+            await _live(config, components)
+        finally:
+            await components.presence.leave()
     _logger.info("daemon stopped")
+
+
+async def _live(config: Path, components: Components) -> None:
+    """From the first look at the database to the end of the last service."""
+    state = components.current.state
+    await components.presence.declare(state.settings, state.catalog)
+    await components.refresher.refresh()
+    await _recover(components)
+    reloader = await Reloader.open(config, components)
+    keep_what_is_there()
+    async with anyio.create_task_group() as services:
+        # First: whoever hears that the daemon is ready may send it away.
+        await services.start(_stop_on_signals, components, services, name="signals")
+        services.start_soon(_reload_on_signals, reloader, name="reload")
+        await services.start(reloader.control.server.run, name="control")
+        declared = len(state.settings.schedule)
+        _logger.info(
+            "daemon ready",
+            database=str(components.connector.address),
+            schedules=declared,
+            spool=str(components.spool.id),
+        )
+        notify(f"{READY}\n{status(f'{declared} schedules declared')}")
+        services.start_soon(systemd().run, name="watchdog")  # ends at once where nobody watches
+        for name, service in _services(components).items():
+            services.start_soon(components.services.run, name, service, name=name)
 
 
 def _services(components: Components) -> Mapping[str, Callable[[], Awaitable[None]]]:
@@ -79,6 +89,7 @@ def _services(components: Components) -> Mapping[str, Callable[[], Awaitable[Non
     return {
         "watcher": components.watcher.run,
         "destinations": components.refresher.run,
+        "presence": components.presence.run,
         "listener": components.listener.run,
         "ticker": components.ticker.run,
         "pruner": components.pruner.run,

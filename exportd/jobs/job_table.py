@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -31,6 +32,7 @@ from exportd.model.part import Part
 from exportd.model.position import Position
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode, ScheduleId
+from exportd.model.start import BackfillRequest, Start, start_of
 
 if TYPE_CHECKING:
     import asyncpg
@@ -54,6 +56,9 @@ _SUCCEED = _SQL["succeed"]
 _MOVE_POSITIONS = _SQL["move_positions"]
 _FULFIL_REFRESH_REQUESTS = _SQL["fulfil_refresh_requests"]
 _REFRESH_REQUESTS = _SQL["refresh_requests"]
+_FULFIL_BACKFILL_REQUESTS = _SQL["fulfil_backfill_requests"]
+_WIDEN_BACKFILL_REQUESTS = _SQL["widen_backfill_requests"]
+_BACKFILL_REQUESTS = _SQL["backfill_requests"]
 _POSITIONS = _SQL["positions"]
 _FAIL = _SQL["fail"]
 _PUT_BACK = _SQL["put_back"]
@@ -197,6 +202,8 @@ class JobTable:
             _held(lease, await connection.fetchrow(_SUCCEED, lease.job.id, lease.fence))
             await connection.execute(_MOVE_POSITIONS, lease.job.id, reached)
             await connection.execute(_FULFIL_REFRESH_REQUESTS, lease.job.id)
+            await connection.execute(_FULFIL_BACKFILL_REQUESTS, lease.job.id)
+            await connection.execute(_WIDEN_BACKFILL_REQUESTS, lease.job.id)
 
     async def fail(self, lease: Lease, *, reason: Reason, message: str) -> None:
         """End the job without success. Its schedule's positions stay: the next run holds the same changes."""
@@ -260,6 +267,14 @@ class JobTable:
             document = await connection.fetchval(_EXTRACTION, job_id)
         return None if document is None else dict(json.loads(document))
 
+    async def start(self, schedule_id: ScheduleId) -> Start:
+        """Where the schedule's next run starts: its positions, and what people want besides."""
+        return start_of(
+            await self.positions(schedule_id),
+            await self.refresh_requests(schedule_id),
+            await self.backfill_requests(schedule_id),
+        )
+
     async def positions(self, schedule_id: ScheduleId) -> dict[EntityCode, Position]:
         """How far a schedule has come, for each entity that it exported before."""
         async with self._connection("reading a schedule's positions") as connection:
@@ -271,6 +286,12 @@ class JobTable:
         async with self._connection("reading what has to be read anew") as connection:
             rows = await connection.fetch(_REFRESH_REQUESTS, schedule_id)
         return tuple(EntityCode(row["entity"]) for row in rows)
+
+    async def backfill_requests(self, schedule_id: ScheduleId) -> tuple[BackfillRequest, ...]:
+        """Where a person wants the schedule's next run to begin, earlier than at its positions."""
+        async with self._connection("reading what has to be filled in") as connection:
+            rows = await connection.fetch(_BACKFILL_REQUESTS, schedule_id)
+        return tuple(BackfillRequest.from_json(json.loads(row["document"])) for row in rows)
 
     async def deliveries(self, job_id: JobId) -> tuple[DeliveryRecord, ...]:
         """The destinations that have everything of a job."""
@@ -290,11 +311,21 @@ class JobTable:
         return None if row is None else (JobId(row["job_id"]), row["manifest_sha256"])
 
     async def redelivered(
-        self, schedule_id: ScheduleId, destination: DestinationCode, *, other_than: JobId | None = None
+        self,
+        schedule_id: ScheduleId,
+        destination: DestinationCode,
+        windows: Mapping[EntityCode, str] = MappingProxyType({}),
+        *,
+        other_than: JobId | None = None,
     ) -> tuple[JobId, ...]:
-        """The failed jobs that a destination received all the same since the schedule's last success."""
+        """The jobs that a destination has received and whose changes it gets again.
+
+        Those that failed elsewhere since the schedule's last success; and those that read later than ``windows``
+        begin: the snapshots by entity, of the job ``other_than`` and incremental.
+        """
+        began = json.dumps([{"entity": entity, "previous": previous} for entity, previous in windows.items()])
         async with self._connection("reading what is delivered again") as connection:
-            rows = await connection.fetch(_REDELIVERED, schedule_id, destination, other_than)
+            rows = await connection.fetch(_REDELIVERED, schedule_id, destination, other_than, began)
         return tuple(JobId(row["id"]) for row in rows)
 
     # What failed jobs left at destinations

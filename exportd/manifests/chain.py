@@ -2,9 +2,9 @@
 
 Each schedule of an organization has its own chain: a manifest names the one before it by job and hash.
 Along the chain, an entity is continued from where the last manifest that held it ended, or it is full.
-There is one exception, which has to be marked: after a run that did not reach every destination, the next
-one starts from where the run before that one ended, and so delivers some changes to the others again; it
-says so in ``redelivers``.
+There are two exceptions, which have to be marked: after a run that did not reach every destination, the next
+one starts from where the run before that one ended, and so delivers some changes to the others again; and
+a back-fill starts from where a run further back did. Both say in ``redelivers`` whose changes come again.
 
 Ad hoc exports stand alone and are full.
 """

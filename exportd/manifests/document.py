@@ -8,7 +8,7 @@ ended.
 How a consumer applies it, entity by entity: ``full`` replaces everything it holds of the entity (of this
 organization), ``incremental`` upserts by ``key``; in both, a record with ``deleted`` = true is removed.
 ``redelivers`` names earlier manifests of the same destination whose changes this one holds again, because
-that run had not reached every destination; upserting makes them harmless.
+that run had not reached every destination, or because a back-fill was asked for; upserting makes them harmless.
 
 The bytes are canonical (sorted names, no white space, UTF-8, one newline at the end), so that equal
 manifests have equal hashes and publishing again changes nothing.

@@ -74,6 +74,14 @@ class Extraction:
             for each in self.entities
         )
 
+    def windows(self) -> dict[EntityCode, str]:
+        """The snapshots at which the windows of the incremental entities begin."""
+        return {
+            each.entity: each.previous
+            for each in self.entities
+            if each.mode is Mode.INCREMENTAL and each.previous is not None
+        }
+
     def to_json(self) -> dict[str, Any]:
         """What ``from_json`` makes the same extraction of."""
         return {

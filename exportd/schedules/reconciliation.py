@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from exportd.model.declared import ALONE, Declared, Fate
 from exportd.model.entity import EntityCode
 from exportd.model.schedule import Origin, Schedule, ScheduleDeclaration
 from exportd.schedules import calendar
+from exportd.schedules.schedule_record import declaration_to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,27 +32,39 @@ class Reconciliation:
     edits: tuple[Edit, ...]
     gone: tuple[Schedule, ...]
     unchanged: tuple[Schedule, ...]
-    """As declared; or made through the API, and none of the configuration's business."""
+    """As declared; or another daemon's; or made through the API, and none of the configuration's business."""
 
 
-def compare(declarations: Iterable[ScheduleDeclaration], schedules: Iterable[Schedule]) -> Reconciliation:
+def compare(
+    declarations: Iterable[ScheduleDeclaration], schedules: Iterable[Schedule], others: Declared = ALONE
+) -> Reconciliation:
     """Schedules and declarations with the same organization and code are the same.
 
-    One that was made through the API and is declared now belongs to the configuration from here on.
+    One that was made through the API and is declared now belongs to the configuration from here on. ``others`` is what
+    was declared before, by this daemon and elsewhere.
     """
     declared = {(each.organization, each.code): each for each in declarations}
     edits: list[Edit] = []
     gone: list[Schedule] = []
     unchanged: list[Schedule] = []
     for schedule in schedules:
-        declaration = declared.pop((schedule.declaration.organization, schedule.declaration.code), None)
+        key = (schedule.declaration.organization, schedule.declaration.code)
+        declaration = declared.pop(key, None)
         own = schedule.origin is Origin.CONFIGURATION
-        if declaration is None:
-            (gone if own else unchanged).append(schedule)
-        elif own and declaration == schedule.declaration:
+        # The usual fate of thousands: no need to write them down.
+        if own and declaration == schedule.declaration:
             unchanged.append(schedule)
-        else:
+            continue
+        fate = others.fate(
+            key,
+            present=declaration_to_json(schedule.declaration),
+            own=own,
+            now=None if declaration is None else declaration_to_json(declaration),
+        )
+        if fate is Fate.EDITED and declaration is not None:
             edits.append(edit(schedule, declaration))
+        else:
+            (gone if fate is Fate.GONE else unchanged).append(schedule)
     return Reconciliation(tuple(declared.values()), tuple(edits), tuple(gone), tuple(unchanged))
 
 

@@ -1,4 +1,5 @@
-"""What operators do with schedules, whoever owns them and whosever they are: run, pause, resume, read an entity anew.
+"""What operators do with schedules, whoever owns them and whosever they are: run, pause, resume, read an entity anew,
+fill in what was lost since a past job.
 
 What is asked is a row in Postgres, so any daemon can be asked. Each is written into the audit log in the same
 transaction.
@@ -18,8 +19,9 @@ from exportd.database.translator import translated
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.job import JobId
-from exportd.model.reason import Reason
+from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import Schedule, ScheduleId
+from exportd.schedules.backfiller import Backfill, backfill_held
 from exportd.schedules.schedule_record import schedule_from_row
 from exportd.schedules.schedule_table import fire_held
 
@@ -98,6 +100,23 @@ class ScheduleOperator:
             job_id = await fire_held(connection, schedule_id, row["code"]) if at_once else None
             await _note(connection, "refresh requested", actor, row, entity=entity, job=job_id)
         return job_id
+
+    async def backfill(self, schedule_id: ScheduleId, job_id: JobId, *, actor: str) -> Backfill:
+        """Have everything that has changed since a past job, its own changes included, exported once more, now.
+
+        An unfinished job that has not begun does it. If one runs, the next does: what it moves swallows nothing. Raises
+        PermanentError NOT_FOUND when the schedule has no such job, JOB_STATE_UNFIT when no run of it ended there.
+        """
+        async with self._held(schedule_id, "asking for a back-fill") as (connection, row):
+            backfill = await backfill_held(connection, row, job_id, actor=actor)
+            since = {
+                each.entity: each.begins if isinstance(each.begins, FullReason) else each.begins.taken_at
+                for each in backfill.requests
+            }
+            await _note(
+                connection, "backfill requested", actor, row, since_job=job_id, entities=since, job=backfill.job_id
+            )
+        return backfill
 
     async def wheel(self) -> WheelState:
         """How many schedules there are, and when the next is due."""

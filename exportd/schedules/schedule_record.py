@@ -29,10 +29,7 @@ class Row(Protocol):
 
 def rule_to_json(rule: Rule) -> str:
     """``{"cron": "0 2 * * *"}`` or ``{"unit": "DAY", "period": 1, "offset": 2}``."""
-    if not isinstance(rule, Interval):
-        return json.dumps({"cron": rule.expression})
-    offset = {} if rule.offset is None else {"offset": rule.offset}
-    return json.dumps({"unit": rule.unit, "period": rule.period, **offset})
+    return json.dumps(_rule_document(rule))
 
 
 def rule_from_json(text: str) -> Rule:
@@ -40,6 +37,24 @@ def rule_from_json(text: str) -> Rule:
     if "cron" in document:
         return Cron(document["cron"])
     return Interval(Unit(document["unit"]), document["period"], document.get("offset"))
+
+
+def declaration_to_json(declaration: ScheduleDeclaration) -> dict[str, Any]:
+    """What a declaration says besides who it is, by column."""
+    return {
+        "name": declaration.name,
+        "entities": list(declaration.entities),
+        "format": declaration.format.value,
+        "destinations": list(declaration.destinations),
+        "rule": _rule_document(declaration.rule),
+    }
+
+
+def _rule_document(rule: Rule) -> dict[str, Any]:
+    if not isinstance(rule, Interval):
+        return {"cron": rule.expression}
+    offset = {} if rule.offset is None else {"offset": rule.offset}
+    return {"unit": rule.unit.value, "period": rule.period, **offset}
 
 
 def schedule_from_row(row: Row) -> Schedule:

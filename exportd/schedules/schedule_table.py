@@ -16,15 +16,17 @@ from uuid import UUID
 import anyio.to_thread
 
 from exportd.database import queries
+from exportd.database.declaration_table import SCHEDULE, read_declared, write_declared
 from exportd.database.slice_reader import slices
 from exportd.database.translator import translated
+from exportd.model.declared import Document, Key
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.job import JobId
 from exportd.model.reason import Reason
 from exportd.model.schedule import CONFIGURATION, Origin, Schedule, ScheduleDeclaration, ScheduleId
 from exportd.schedules import calendar, reconciliation
-from exportd.schedules.schedule_record import rule_to_json, schedule_from_row
+from exportd.schedules.schedule_record import declaration_to_json, rule_to_json, schedule_from_row
 
 if TYPE_CHECKING:
     import asyncpg
@@ -70,19 +72,29 @@ class ScheduleTable:
     def __init__(self, pool: "Pool") -> None:
         self._pool = pool
 
-    async def reconcile(self, declarations: Iterable[ScheduleDeclaration], *, now: datetime) -> ReconcileResult:
+    async def reconcile(
+        self, declarations: Iterable[ScheduleDeclaration], *, now: datetime, daemon: UUID | None = None
+    ) -> ReconcileResult:
         """Make the schedules those that are declared, all or none.
 
         A new one is due at once. A changed one keeps its positions, but for entities that it did not have
         before or has no longer. One that is no longer declared is deleted; declared again later, it is new.
         Those that the API made stay, but for one that is declared: it belongs to the configuration then.
+
+        ``daemon`` is the spool of the daemon that declares them, which has a row; what it declares is kept. What others
+        declare stays, and of two ways to declare a schedule the one that was written last: see ``model.declared``.
         """
+        declarations = tuple(declarations)
         async with self._transaction("reconciling the schedules") as connection:
             await connection.execute(_LOCK_RECONCILING)
+            others = await read_declared(connection, SCHEDULE, daemon)
             schedules = await _read(connection, _HOLD_ALL)
-            plan = await anyio.to_thread.run_sync(reconciliation.compare, declarations, schedules)
-            documents = await anyio.to_thread.run_sync(_documents, plan)
             # Set by set, and what is long work in threads: there may be thousands.
+            plan = await anyio.to_thread.run_sync(reconciliation.compare, declarations, schedules, others)
+            if daemon is not None:
+                declared = await anyio.to_thread.run_sync(_declared, declarations)
+                await write_declared(connection, SCHEDULE, daemon, before=others.before, now=declared)
+            documents = await anyio.to_thread.run_sync(_documents, plan)
             created = await _read(connection, _INSERT_ALL, documents.new, calendar.first_due(now), now)
             changed = await _read(connection, _EDIT_ALL, documents.edits, now, CONFIGURATION)
             await connection.execute(_DELETE_ALL, [each.id for each in plan.gone], now)
@@ -222,6 +234,10 @@ def _columns(declaration: ScheduleDeclaration) -> tuple[object, ...]:
     )
 
 
+def _declared(declarations: Iterable[ScheduleDeclaration]) -> dict[Key, Document]:
+    return {(each.organization, each.code): declaration_to_json(each) for each in declarations}
+
+
 @dataclass(frozen=True, slots=True)
 class _Documents:
     """A reconciliation as the statements take it: JSON arrays."""
@@ -244,15 +260,11 @@ def _documents(plan: reconciliation.Reconciliation) -> _Documents:
 
 
 def _document(declaration: ScheduleDeclaration) -> dict[str, object]:
-    """The same by column, and who it is, for statements that take many."""
+    """All of it by column, for statements that take many."""
     return {
         "organization": declaration.organization,
         "code": declaration.code,
-        "name": declaration.name,
-        "entities": declaration.entities,
-        "format": declaration.format,
-        "destinations": declaration.destinations,
-        "rule": json.loads(rule_to_json(declaration.rule)),
+        **declaration_to_json(declaration),
     }
 
 

@@ -50,6 +50,7 @@ EFFECTS: Mapping[str, Effect] = {
     "capture.poll_interval_s": Effect.AT_ONCE,
     "capture.prune_interval_s": Effect.AT_ONCE,
     "capture.horizon_hours": Effect.AT_ONCE,
+    "capture.keep_hours": Effect.AT_ONCE,
     "control.socket": Effect.RESTART,
     "control.group": Effect.RESTART,
     "control.operators": Effect.AT_ONCE,
@@ -153,7 +154,7 @@ def _keys(old: Settings, new: Settings) -> Iterator[Change]:
             path, was, is_now = f"{name}.{key}", getattr(before, key), getattr(after, key)
             if was != is_now:
                 kind = Kind.NEEDS_RESTART if _needs_restart(path, was, is_now) else Kind.CHANGED
-                yield Change(kind, path, f"{_shown(was)} → {_shown(is_now)}")
+                yield Change(kind, path, f"{shown(was)} → {shown(is_now)}")
 
 
 def _sections(old: Settings, new: Settings) -> dict[str, tuple[Section, Section]]:
@@ -200,7 +201,8 @@ def _differing(old: Any, new: Any) -> str:
     return ", ".join(differing)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value of the configuration, for people to read; passwords in it are masked."""
     if value is None:
         return "none"
     text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)

@@ -148,6 +148,10 @@ class CaptureSettings(Section):
     """How long a schedule that does not succeed may hold the change log back, in hours. After that its next
     run is full. Long enough for a week-end and a holiday."""
 
+    keep_hours: float = Field(default=24, ge=0, le=24 * 366)
+    """How long the change log keeps what a run held after the run has succeeded, in hours. So long, a back-fill
+    from that run holds the changes since, and not everything."""
+
 
 class ControlSettings(Section):
     """The HTTP API: on a Unix socket, and on TCP if you wish.

@@ -58,7 +58,7 @@ class Metrics:
         )
         self.oldest_window = of_database(
             "exportd_change_log_oldest_window_seconds",
-            "Age of the oldest window start that holds the entity's change log back; no row is needed longer.",
+            "Age of the oldest window start of a schedule, which holds the entity's change log back.",
             ["entity"],
         )
         self.oldest_transaction = of_database(
@@ -70,6 +70,13 @@ class Metrics:
         info = self._gauge("exportd_build_info", "Always 1; the version is the label.", ["version"])
         info.labels(__version__).set(1)
         self.listening = self._gauge("exportd_listening", "1 while the daemon hears the database's notifications.")
+        self.daemons = self._gauge(
+            "exportd_daemons", "Daemons of the database that run, this one too, as this one last saw them."
+        )
+        self.disagreeing = self._gauge(
+            "exportd_daemons_disagreeing",
+            "Other daemons that declare something else, or go by other settings or another catalog.",
+        )
         self.changes_waiting = self._gauge(
             "exportd_changes_waiting_seconds",
             "How long the entity's oldest change that the doorbell told of has been waiting to be exported.",

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
 import duckdb
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from tests.acceptance.declarations import destination, gcs_destination, s3_destination, schedule
 from tests.acceptance.lakes import GcsLake, S3Lake
 from tests.acceptance.shop import CATALOG, Contents, Shop
+from tests.acceptance.warehouse import contents_of
 from tests.fixtures.daemon import Section, Site, Table
 from tests.fixtures.stores import PROFILE
 
@@ -33,7 +33,7 @@ async def test_the_loader_kit_comes_with_each_run_and_loads_it(site: Site, shop:
     with duckdb.connect(site.folder / "loaded.duckdb") as connection:
         for each in scripts:
             connection.execute(each.read_text())
-    assert _contents(site.folder / "loaded.duckdb") == await shop.contents()
+    assert contents_of(site.folder / "loaded.duckdb") == await shop.contents()
     assert len(list(lake.rglob("*.postgresql.sql"))) == len(scripts) == 4
 
 
@@ -90,14 +90,4 @@ async def _deliver_verify_and_rebuild(
         into = site.folder / f"{each}.duckdb"
         replayed = await site.without_configuration("replay", place, "--into", str(into), "--as-of", each)
         assert replayed.returncode == 0, replayed.stderr
-        assert _contents(into) == expected
-
-
-def _contents(path: Path) -> Contents:
-    found: Contents = {}
-    with duckdb.connect(str(path), read_only=True) as connection:
-        for (entity,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall():
-            rows = connection.execute(f'SELECT COLUMNS(*)::VARCHAR FROM "{entity}"')
-            names = [each[0] for each in rows.description or ()]
-            found[entity] = {(row[0],): dict(zip(names, row, strict=True)) for row in rows.fetchall()}
-    return found
+        assert contents_of(into) == expected

@@ -3,7 +3,6 @@
 import signal
 from pathlib import Path
 from random import Random
-from uuid import UUID
 
 import pytest
 
@@ -12,7 +11,8 @@ from tests.acceptance.bucket import Bucket
 from tests.acceptance.declarations import destination, schedule
 from tests.acceptance.mortal import COUNT_FROM_NOW, live_until
 from tests.acceptance.shop import CATALOG, GATED_CATALOG, Shop
-from tests.fixtures.daemon import Site, files_in, leftovers, until
+from tests.acceptance.sightings import until_seen
+from tests.fixtures.daemon import Site, files_in, leftovers
 
 
 def configure(site: Site, lake: Path, *, catalog: str = GATED_CATALOG, **limits: object) -> None:
@@ -113,7 +113,7 @@ async def test_killed_anywhere(site: Site, shop: Shop) -> None:
         await shop.change()
         await connection.execute("UPDATE public.accounts SET balance = balance - 1 WHERE name LIKE 'bulk%'")
         job = await site.fire()
-        await _seen(random.randrange(1, 40), site, shop, lake, job)
+        await until_seen(random.randrange(1, 40), connection, job, site.spool, lake)
         await daemon.kill()
         await shop.change()
         daemon = await site.restart()
@@ -124,17 +124,3 @@ async def test_killed_anywhere(site: Site, shop: Shop) -> None:
     await assert_exact(lake, shop)
     assert await daemon.stop() == 0
     await site.assert_clean(lake)
-
-
-async def _seen(things: int, site: Site, shop: Shop, lake: Path, job: UUID) -> None:
-    """Wait until so many things of a job have been seen, or it has ended."""
-    folders = (site.spool / "jobs" / str(job), lake)
-    before, seen = files_in(*folders), set[object]()
-
-    async def enough() -> bool:
-        seen.update(files_in(*folders) - before)
-        row = await shop.connection.fetchrow("SELECT state, phase, progress::text FROM exportd.job WHERE id = $1", job)
-        seen.add(row)
-        return len(seen) >= things or row is None or row["state"] not in {"PENDING", "RUNNING"}
-
-    await until(enough, what=f"{things} things to be seen")

@@ -1,16 +1,20 @@
 """Two daemons on one database: they share the work, and either may die at any time."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from uuid import UUID
 
 import pytest
 
+from exportd.jobs.job_table import SPOOL_GRACE_S
 from tests.acceptance import gate
 from tests.acceptance.bucket import Bucket
 from tests.acceptance.declarations import destination, schedule
 from tests.acceptance.shop import CATALOG, GATED_CATALOG, Shop
-from tests.fixtures.daemon import Daemon, Site, until
+from tests.acceptance.sightings import until_seen
+from tests.fixtures.daemon import Daemon, Site, leftovers, until
 
 CODES = ("often", "second", "third", "fourth")
 
@@ -86,6 +90,122 @@ async def test_both_work_and_when_one_is_killed_the_other_finishes(
     await site.assert_clean(lake)
 
 
+@pytest.mark.slow
+async def test_whenever_one_is_killed_the_other_finishes(site: Site, shop: Shop, tmp_path: Path) -> None:
+    """At each point of a job, and between two jobs. The dead one comes back; no row is lost or comes twice."""
+    lake = site.destination()
+    site.configure(
+        GATED_CATALOG,
+        {"destination": [destination("lake", lake)], "schedule": [schedule()], "limits": {"jobs": 1}},
+    )
+    twin = twin_of(site, tmp_path / "twin")
+    connection, keeper = shop.connection, await site.database.connect()
+    await connection.execute(gate.INSTALL)
+    try:
+        sites, daemons = (site, twin), [site.fork(), twin.fork()]
+        for each in daemons:
+            await each.said("daemon ready")
+        await site.succeeded(connection, await site.first_job(connection))
+        for where, phase in (
+            (None, "EXTRACTING"),
+            (gate.SEALING, "EXTRACTING"),
+            (gate.PUBLISHING, "SEALED"),
+            (gate.DELIVERING, "PUBLISHING"),
+            (gate.SUCCEEDING, "PUBLISHING"),
+        ):
+            await shop.change()
+            if where is None:
+                await connection.execute(
+                    "UPDATE public.accounts SET name = 'at the gate' WHERE id = (SELECT max(id) FROM public.accounts)"
+                )
+            async with gate.closed(keeper, where) as closed:
+                job = await site.fire()
+                await closed.reached()
+                dead = await holder_of(job, shop, daemons)
+                assert dead is not None
+                await daemons[dead].kill()
+                await closed.turn_away()
+            state = await connection.fetchval("SELECT state || ' ' || phase FROM exportd.job WHERE id = $1", job)
+            assert state == f"RUNNING {phase}"
+            await shop.change()
+            # The end of the lease, and of the time that a sealed job waits for its spool to come back.
+            await connection.execute(
+                "UPDATE exportd.job SET lease_until = clock_timestamp() - make_interval(secs => $2) WHERE id = $1",
+                job,
+                SPOOL_GRACE_S + 1,
+            )
+            row = await site.succeeded(connection, job)
+            assert row["attempt"] == 2
+            assert daemons[1 - dead].heard("job started", job_id=str(job), phase="EXTRACTING")
+            Bucket.of(lake).assert_whole()
+            daemons[dead] = await sites[dead].restart()
+        for idle in (0, 1):
+            await daemons[idle].kill()
+            await shop.change()
+            await site.succeeded(connection, await site.fire())
+            daemons[idle] = await sites[idle].restart()
+        bucket = Bucket.of(lake)
+        bucket.assert_whole()
+        assert bucket.replayed() == await shop.contents()
+        for each in daemons:
+            assert await each.stop() == 0
+        assert leftovers(twin.spool) == set()
+    finally:
+        twin.close()
+    await site.assert_clean(lake)
+
+
+@pytest.mark.slow
+async def test_killed_anywhere(site: Site, shop: Shop, tmp_path: Path) -> None:
+    """At moments that nobody has chosen, with tables large enough for several streams and many parts."""
+    random = Random(2026)
+    lake = site.destination()
+    limits = {"jobs": 1, "part_size": "300 kB", "stream_threshold": "100 kB"}
+    site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()], "limits": limits})
+    twin = twin_of(site, tmp_path / "twin")
+    await shop.fill(2000)
+    connection = shop.connection
+    try:
+        sites, daemons = (site, twin), [site.fork(), twin.fork()]
+        for each in daemons:
+            await each.said("daemon ready")
+        await site.succeeded(connection, await site.first_job(connection))
+        for _ in range(4):
+            await shop.change()
+            await connection.execute("UPDATE public.accounts SET balance = balance - 1 WHERE name LIKE 'bulk%'")
+            job = await site.fire()
+            await until_seen(random.randrange(1, 40), connection, job, site.spool, twin.spool, lake)
+            holder = await holder_of(job, shop, daemons)
+            dead = random.randrange(2) if holder is None else holder
+            await daemons[dead].kill()
+            await shop.change()
+            await connection.execute(
+                "UPDATE exportd.job SET lease_until = clock_timestamp() - make_interval(secs => $2)"
+                " WHERE id = $1 AND state = 'RUNNING'",
+                job,
+                SPOOL_GRACE_S + 1,
+            )
+            await site.succeeded(connection, job)
+            Bucket.of(lake).assert_whole()
+            daemons[dead] = await sites[dead].restart()
+        await site.succeeded(connection, await site.fire())
+        bucket = Bucket.of(lake)
+        bucket.assert_whole()
+        assert bucket.replayed() == await shop.contents()
+        for each in daemons:
+            assert await each.stop() == 0
+        assert leftovers(twin.spool) == set()
+    finally:
+        twin.close()
+    await site.assert_clean(lake)
+
+
+async def holder_of(job: UUID, shop: Shop, daemons: Sequence[Daemon]) -> int | None:
+    """Which of the daemons runs a job, if one does."""
+    holder = await shop.connection.fetchval("SELECT lease_holder FROM exportd.job WHERE id = $1", job)
+    return None if holder is None else [each.process.pid for each in daemons].index(int(holder.rpartition(":")[2]))
+
+
 async def test_two_daemons_at_one_socket_are_refused(site: Site, shop: Shop, tmp_path: Path) -> None:
     site.configure(CATALOG, {"schedule": [schedule(destinations=[])]})
     first = await site.start()
@@ -98,6 +218,9 @@ async def test_two_daemons_at_one_socket_are_refused(site: Site, shop: Shop, tmp
         sentences = [line for line in second.text.splitlines() if line.startswith("exportd: ")]
         assert len(sentences) == 1
         assert sentences[0].startswith(f"exportd: Another daemon listens at {site.folder / 'control.sock'}.")
+        # It said goodbye to the others all the same.
+        rows = await shop.connection.fetch("SELECT pid FROM exportd.daemon WHERE stopped_at IS NOT NULL")
+        assert [row["pid"] for row in rows] == [second.process.pid]
     finally:
         twin.close()
     await site.succeeded(shop.connection, await site.first_job(shop.connection))

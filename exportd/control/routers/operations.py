@@ -12,6 +12,8 @@ from exportd.control.problems import Refusal, responses
 from exportd.control.request_reader import StrictRoute
 from exportd.control.routers.references import IdInPath, id_in_path
 from exportd.control.schemas.operations import (
+    Backfilled,
+    BackfillRequest,
     CancelledJob,
     Done,
     OrganizationList,
@@ -19,6 +21,7 @@ from exportd.control.schemas.operations import (
     QueuedJob,
     Refreshed,
     RefreshRequest,
+    shown_backfill,
 )
 from exportd.jobs.job_operator import Pause
 from exportd.model.job import JobId, JobState
@@ -86,6 +89,18 @@ async def refresh_entity(caller: Operating, using: Using, schedule_id: IdInPath,
     return Refreshed(entity=entity, job_id=None if job_id is None else str(job_id))
 
 
+@router.post("/schedules/{id}/backfill", responses=responses(400, 401, 403, 404, 409), response_model_exclude_none=True)
+async def backfill_schedule(
+    caller: Operating, using: Using, schedule_id: IdInPath, body: BackfillRequest
+) -> Backfilled:
+    """Have everything that has changed since a past job, its own changes included, exported once more, now. An entity
+    for which there is no way back is exported completely, and the answer says why.
+    """
+    found = ScheduleId(id_in_path(schedule_id, "schedule"))
+    job_id = JobId(id_in_path(body.job, "job"))
+    return shown_backfill(await using.schedule_operator.backfill(found, job_id, actor=caller.name))
+
+
 @router.post("/destinations/{id}/pause", responses=responses(401, 403, 404))
 async def pause_destination(caller: Operating, using: Using, destination_id: IdInPath) -> Done:
     """Jobs that deliver there wait, also for their other destinations. One that runs goes on."""
@@ -118,6 +133,13 @@ async def retry_job(caller: Operating, using: Using, job_id: IdInPath) -> Queued
     else:
         again = await using.schedule_operator.run(failed.schedule_id, actor=caller.name, action="job retried")
     return QueuedJob(job_id=str(again))
+
+
+@router.delete("/daemons/{id}", responses=responses(401, 403, 404, 409))
+async def forget_daemon(caller: Operating, using: Using, daemon_id: IdInPath) -> Done:
+    """Do not wait for a daemon to come back: what only it declares is taken out. 409 for one that runs."""
+    host = await using.daemons.forget(id_in_path(daemon_id, "daemon"), actor=caller.name)
+    return Done(message=f"The daemon on {host} is forgotten. What only it declared is taken out.")
 
 
 def _paused(pause: Pause | None) -> Paused:

@@ -20,7 +20,9 @@ class ShownChange(Answer):
 
 
 class ReloadAnswer(Answer):
-    """What a reload has changed, or would change; all of it once more in words."""
+    """What a reload has changed, or would change; all of it once more in words. ``disagreements`` are with other
+    daemons of the database, a sentence each, as they are now.
+    """
 
     dry_run: bool
     added: list[ShownChange]
@@ -28,6 +30,7 @@ class ReloadAnswer(Answer):
     changed: list[ShownChange]
     needs_restart: list[ShownChange]
     sentences: list[str]
+    disagreements: list[str]
 
 
 @router.post("/v1/reload", responses=responses(400, 401, 403))
@@ -42,5 +45,10 @@ async def reload(
     """
     difference = await using.reload(dry_run=dry_run)
     return ReloadAnswer.model_validate(
-        {**difference.to_json(), "dryRun": dry_run, "sentences": [str(each) for each in difference.changes]}
+        {
+            **difference.to_json(),
+            "dryRun": dry_run,
+            "sentences": [str(each) for each in difference.changes],
+            "disagreements": [each.sentence for each in using.local_status().disagreements],
+        }
     )

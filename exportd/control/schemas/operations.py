@@ -6,6 +6,8 @@ from pydantic import Field
 
 from exportd.changes.installer import EntityCapture
 from exportd.control.schemas.fields import Answer, Moment, RequestBody
+from exportd.model.reason import FullReason
+from exportd.schedules.backfiller import Backfill
 
 LogLevelName = Literal["debug", "info", "warning", "error"]
 
@@ -57,6 +59,28 @@ class Refreshed(Answer):
     job_id: str | None = None
 
 
+class BackfillRequest(RequestBody):
+    """The past job of the schedule since which everything is exported once more."""
+
+    job: Annotated[str, Field(min_length=1, description="The job's id. Its own changes are included.")]
+
+
+class BackfilledEntity(Answer):
+    """``since`` is when the window begins; ``reason`` says why the run is full instead."""
+
+    entity: str
+    since: Moment | None = None
+    reason: FullReason | None = None
+
+
+class Backfilled(Answer):
+    """``jobId`` is of the run that does it; while the job ``running`` runs, the schedule's next run after that does."""
+
+    entities: list[BackfilledEntity]
+    job_id: str | None = None
+    running: str | None = None
+
+
 class LogLevel(RequestBody):
     """How much this daemon says. Until it is started again, or told otherwise."""
 
@@ -96,6 +120,19 @@ class CaptureRemoval(Answer):
 
     removed: list[str]
     statements: list[str]
+
+
+def shown_backfill(backfill: Backfill) -> Backfilled:
+    return Backfilled(
+        entities=[
+            BackfilledEntity(entity=each.entity, reason=each.begins)
+            if isinstance(each.begins, FullReason)
+            else BackfilledEntity(entity=each.entity, since=each.begins.taken_at)
+            for each in backfill.requests
+        ],
+        job_id=None if backfill.job_id is None else str(backfill.job_id),
+        running=None if backfill.running is None else str(backfill.running),
+    )
 
 
 def shown_capture(capture: EntityCapture, *, repaired: bool = False) -> ShownCapture:

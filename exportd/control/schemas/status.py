@@ -1,10 +1,13 @@
 """How the daemon is. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from exportd.control.daemon_record import DaemonRecord
+from exportd.control.disagreement import Disagreement
+from exportd.control.schemas.daemon import DisagreementStatus, KnownDaemon, shown_daemon, shown_disagreement
 from exportd.control.schemas.fields import Answer, Moment
 from exportd.control.status_reader import DestinationCondition, SharedStatus
 from exportd.model.entity import EntityCode
@@ -20,7 +23,10 @@ class ServiceState:
 
 @dataclass(frozen=True, slots=True)
 class LocalStatus:
-    """What a daemon knows of itself. Times are aware UTC; ``changes_waiting`` has when the first change came."""
+    """What a daemon knows of itself. Times are aware UTC; ``changes_waiting`` has when the first change came.
+
+    ``daemons`` are all of the database, as it last saw them, and ``disagreements`` are with the others.
+    """
 
     version: str
     database: str
@@ -32,6 +38,8 @@ class LocalStatus:
     spool_directory: str
     spool_used_bytes: int
     spool_budget_bytes: int
+    daemons: Sequence[DaemonRecord] = ()
+    disagreements: Sequence[Disagreement] = ()
 
 
 class Service(Answer):
@@ -135,6 +143,8 @@ class DaemonStatus(Answer):
     queue: QueueStatus
     leases: list[LeaseStatus]
     spool: SpoolStatus
+    daemons: list[KnownDaemon]
+    disagreements: list[DisagreementStatus]
     entities: dict[str, EntityStatus]
     destinations: list[DestinationStatus]
 
@@ -172,6 +182,8 @@ def shown_status(
             used_bytes=local.spool_used_bytes,
             budget_bytes=local.spool_budget_bytes,
         ),
+        daemons=[shown_daemon(each) for each in local.daemons],
+        disagreements=[shown_disagreement(each) for each in local.disagreements],
         entities=_entities(local, shared, now),
         destinations=_destinations(shared, condition),
     )

@@ -77,21 +77,46 @@ WHERE s.id = p.schedule_id AND NOT p.expired
   AND p.taken_at < pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => $1)
 RETURNING s.organization, s.code, p.entity
 
+-- name: expire_backfill_requests
+-- The same for what was asked to begin at a past position, and has not been done for as long: its run is full.
+-- $1 float8: horizon in seconds
+UPDATE exportd.backfill_request AS r
+SET snapshot = NULL, taken_at = NULL, guards = NULL, full_reason = 'HORIZON_PASSED'
+FROM exportd.schedule AS s
+WHERE s.id = r.schedule_id AND r.snapshot IS NOT NULL
+  AND r.requested_at < pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => $1)
+RETURNING s.organization, s.code, r.entity
+
+-- name: let_go
+-- Jobs that have succeeded no longer hold the log back after a while. $1 float8: that while in seconds
+UPDATE exportd.job SET log_hold = NULL
+WHERE state = 'SUCCEEDED' AND log_hold IS NOT NULL
+  AND finished_at < pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => $1)
+
 -- name: prune_bounds
 -- Per entity, the transaction below which no window will ever look again: the oldest lower end of a schedule's next
--- window, of a running job, and of this moment (a job that starts later takes a later snapshot).
--- $1 text[]: entities
+-- window, of a back-fill that was asked for, of a job that runs or can be back-filled, and of this moment (a job that
+-- starts later takes a later snapshot). $1 text[]: entities
 WITH now AS (SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()) AS xmin),
-running AS (
-    SELECT min(log_hold::text::numeric) AS hold FROM exportd.job WHERE state IN ('PENDING', 'RUNNING') AND log_hold IS NOT NULL
+held AS MATERIALIZED (
+    SELECT e.entity, min(j.log_hold::text::numeric) AS hold
+    FROM exportd.job AS j
+    LEFT JOIN exportd.schedule AS s ON s.id = j.schedule_id
+    CROSS JOIN unnest(j.entities) AS e (entity)
+    WHERE j.log_hold IS NOT NULL AND (j.state <> 'SUCCEEDED' OR s.deleted_at IS NULL)
+    GROUP BY e.entity
 )
 SELECT e.entity,
        least(
            (SELECT xmin::text::numeric FROM now),
-           (SELECT hold FROM running),
+           (SELECT hold FROM held WHERE held.entity = e.entity),
            (SELECT min(pg_catalog.pg_snapshot_xmin(p.snapshot)::text::numeric)
             FROM exportd.position AS p
             JOIN exportd.schedule AS s ON s.id = p.schedule_id AND s.deleted_at IS NULL
-            WHERE p.entity = e.entity AND NOT p.expired)
+            WHERE p.entity = e.entity AND NOT p.expired),
+           (SELECT min(pg_catalog.pg_snapshot_xmin(r.snapshot)::text::numeric)
+            FROM exportd.backfill_request AS r
+            JOIN exportd.schedule AS s ON s.id = r.schedule_id AND s.deleted_at IS NULL
+            WHERE r.entity = e.entity)
        )::text AS bound
 FROM unnest($1::text[]) AS e (entity)

@@ -62,6 +62,31 @@ VALUES ($1, $2, $3, $4::text::exportd.origin, $5::text::jsonb, $6, $6, $7, $7)
 RETURNING id, organization, code, name, origin::text, settings::text, version, created_at, modified_at, created_by,
           modified_by;
 
+-- name: insert_all
+-- $1 destinations: a JSON array with what `insert` takes, by column; $2 origin, $3 now, $4 actor
+INSERT INTO exportd.destination
+    (organization, code, name, origin, settings, created_at, modified_at, created_by, modified_by)
+SELECT organization, code, name, $2::text::exportd.origin, settings, $3, $3, $4, $4
+FROM jsonb_to_recordset($1::text::jsonb) AS declared (organization text, code text, name text, settings jsonb);
+
+-- name: edit_all
+-- $1 destinations: a JSON array of id, name and settings; $2 origin, $3 now, $4 actor
+UPDATE exportd.destination
+SET name = edit.name,
+    origin = $2::text::exportd.origin,
+    settings = edit.settings,
+    modified_at = $3,
+    modified_by = $4,
+    version = version + 1
+FROM jsonb_to_recordset($1::text::jsonb) AS edit (id uuid, name text, settings jsonb)
+WHERE destination.id = edit.id;
+
+-- name: delete_all
+-- $1 destinations, $2 now
+UPDATE exportd.destination
+SET deleted_at = $2
+WHERE id = ANY ($1::uuid[]);
+
 -- name: edit
 -- $1 destination, $2 name, $3 origin, $4 settings, $5 now, $6 actor
 UPDATE exportd.destination
@@ -158,6 +183,19 @@ UPDATE exportd.position
 SET destinations = array_remove(position.destinations, $2)
 FROM exportd.schedule
 WHERE schedule.id = position.schedule_id AND schedule.organization = $1 AND $2 = ANY (position.destinations);
+
+-- name: forget_positions_all
+-- The same of several. $1 destinations: a JSON array of organization and code
+WITH moved AS (
+    SELECT organization, array_agg(code) AS codes
+    FROM jsonb_to_recordset($1::text::jsonb) AS declared (organization text, code text)
+    GROUP BY organization
+)
+UPDATE exportd.position
+SET destinations = ARRAY(SELECT kept FROM unnest(position.destinations) AS kept WHERE kept <> ALL (moved.codes))
+FROM exportd.schedule
+JOIN moved USING (organization)
+WHERE schedule.id = position.schedule_id AND position.destinations && moved.codes;
 
 -- name: tell_changed
 SELECT pg_notify('exportd_events', json_build_object('kind', 'destination_changed')::text);

@@ -55,8 +55,19 @@ WITH moment AS MATERIALIZED (
         lease_spool_id = $3::uuid,
         started_at = coalesce(started_at, clock_timestamp()),
         phase = CASE WHEN starts_over THEN 'EXTRACTING' ELSE phase END,
-        -- before the job's own snapshot, so never above it: what that snapshot will need next time is still there
-        log_hold = CASE WHEN starts_over THEN pg_snapshot_xmin(pg_current_snapshot()) ELSE log_hold END,
+        -- before the job's own snapshot, so never above it: what that snapshot will need next time is still there. And
+        -- what its windows need, should a position expire or be dropped before they are read
+        log_hold = CASE
+            WHEN starts_over THEN least(
+                pg_snapshot_xmin(pg_current_snapshot()),
+                (SELECT pg_snapshot_xmin(begins.snapshot)
+                 FROM (SELECT snapshot FROM exportd.position WHERE schedule_id = job.schedule_id AND NOT expired
+                       UNION ALL
+                       SELECT snapshot FROM exportd.backfill_request WHERE schedule_id = job.schedule_id) AS begins
+                 ORDER BY 1
+                 LIMIT 1))
+            ELSE log_hold
+        END,
         progress = CASE WHEN starts_over THEN '{}' ELSE progress END,
         spool_id = CASE WHEN starts_over THEN NULL ELSE spool_id END,
         sealed_at = CASE WHEN starts_over THEN NULL ELSE sealed_at END,
@@ -186,6 +197,7 @@ WHERE job.id = $1
 FOR SHARE OF schedule;
 
 -- name: succeed
+-- The job goes on holding the change log, from where its windows began, until the pruner lets go: for back-fills.
 -- $1 job, $2 fence
 WITH succeeded AS (
     UPDATE exportd.job
@@ -197,7 +209,12 @@ WITH succeeded AS (
         lease_holder = NULL,
         lease_until = NULL,
         lease_spool_id = NULL,
-        log_hold = NULL
+        log_hold = (
+            SELECT pg_snapshot_xmin(extracted.previous::pg_snapshot)
+            FROM jsonb_to_recordset(extraction -> 'entities') AS extracted (mode text, previous text)
+            WHERE extracted.mode = 'incremental'
+            ORDER BY 1
+            LIMIT 1)
     WHERE id = $1 AND fence = $2 AND state = 'RUNNING'
     RETURNING id, state, schedule_id
 )
@@ -236,6 +253,40 @@ WHERE job.id = $1
     AND refresh_request.entity = extracted.entity
     AND extracted.mode = 'full'
     AND refresh_request.requested_at < (job.extraction ->> 'taken_at')::timestamptz;
+
+-- name: fulfil_backfill_requests
+-- Forget that a run was to begin at a past position, when one did, and later than that was asked for. A full run will do.
+-- $1 job
+DELETE FROM exportd.backfill_request
+USING exportd.job
+CROSS JOIN jsonb_to_recordset(job.extraction -> 'entities') AS extracted (entity text, mode text, previous text)
+WHERE job.id = $1
+    AND backfill_request.schedule_id = job.schedule_id
+    AND backfill_request.entity = extracted.entity
+    AND (extracted.mode = 'full' OR extracted.previous = backfill_request.snapshot::text)
+    AND backfill_request.requested_at < (job.extraction ->> 'taken_at')::timestamptz;
+
+-- name: widen_backfill_requests
+-- What is left to be filled in of an entity that was just full: everything, for that run may have told what no log knows.
+-- So whatever begins in the past has seen nothing but incremental runs since, and the guards of then are those of now.
+-- $1 job
+UPDATE exportd.backfill_request
+SET snapshot = NULL, taken_at = NULL, guards = NULL, full_reason = 'REQUESTED'
+FROM exportd.job
+CROSS JOIN jsonb_to_recordset(job.extraction -> 'entities') AS extracted (entity text, mode text)
+WHERE job.id = $1
+    AND backfill_request.schedule_id = job.schedule_id
+    AND backfill_request.entity = extracted.entity
+    AND extracted.mode = 'full'
+    AND backfill_request.snapshot IS NOT NULL;
+
+-- name: backfill_requests
+-- Each as the document that `request_backfill` of schedule_operations takes. $1 schedule
+SELECT jsonb_build_object('entity', entity, 'job_id', job_id, 'snapshot', snapshot::text, 'taken_at', taken_at,
+                          'guards', guards, 'full_reason', full_reason)::text AS document
+FROM exportd.backfill_request
+WHERE schedule_id = $1
+ORDER BY entity;
 
 -- name: refresh_requests
 -- $1 schedule
@@ -314,14 +365,36 @@ ORDER BY published_at DESC
 LIMIT 1;
 
 -- name: redelivered
--- The jobs that a destination received since the schedule's last success, although they failed elsewhere: the next
--- run holds their changes again. Oldest first. $1 uuid: schedule; $2 text: destination; $3 uuid: a job to leave out
+-- The jobs that a destination received of a schedule and whose changes come again, oldest first: those since its last
+-- success, although they failed elsewhere; and in a back-fill those that read later than its windows begin.
+-- $1 uuid: schedule; $2 text: destination; $3 uuid: a job to leave out; $4 array of {entity, previous}: its windows
+WITH began AS MATERIALIZED (
+    SELECT win.entity, earlier.taken_at
+    FROM jsonb_to_recordset($4::text::jsonb) AS win (entity text, previous text)
+    CROSS JOIN LATERAL (
+        SELECT (p.extraction ->> 'taken_at')::timestamptz AS taken_at
+        FROM exportd.job AS p
+        WHERE p.schedule_id = $1 AND p.state = 'SUCCEEDED' AND p.extraction ->> 'snapshot' = win.previous
+        ORDER BY p.due_at DESC
+        LIMIT 1
+    ) AS earlier
+), success AS MATERIALIZED (
+    SELECT coalesce(max(finished_at), '-infinity') AS last_at
+    FROM exportd.job
+    WHERE schedule_id = $1 AND state = 'SUCCEEDED'
+)
 SELECT d.job_id AS id
 FROM exportd.delivery AS d
 JOIN exportd.job AS j ON j.id = d.job_id
-WHERE d.schedule_id = $1 AND d.destination = $2 AND d.job_id IS DISTINCT FROM $3 AND j.state = 'FAILED'
-  AND d.published_at > coalesce(
-      (SELECT max(s.finished_at) FROM exportd.job AS s WHERE s.schedule_id = $1 AND s.state = 'SUCCEEDED'), '-infinity')
+WHERE d.schedule_id = $1 AND d.destination = $2 AND d.job_id IS DISTINCT FROM $3
+  -- follows from the rest; the index needs it
+  AND d.published_at > least((SELECT last_at FROM success), (SELECT min(taken_at) FROM began))
+  AND (j.state = 'FAILED' AND d.published_at > (SELECT last_at FROM success)
+       OR EXISTS (
+           SELECT
+           FROM jsonb_to_recordset(j.extraction -> 'entities') AS extracted (entity text)
+           JOIN began USING (entity)
+           WHERE began.taken_at < (j.extraction ->> 'taken_at')::timestamptz))
 ORDER BY d.published_at
 
 -- name: failed_halfway

@@ -50,3 +50,66 @@ FROM exportd.position
 JOIN exportd.schedule ON schedule.id = position.schedule_id AND schedule.deleted_at IS NULL
 GROUP BY position.entity
 ORDER BY position.entity;
+
+-- name: hold_job
+-- Lock a job, so that the pruner lets go of it before or after, and read what it was. $1 job
+SELECT id, organization, schedule_id, state::text
+FROM exportd.job
+WHERE id = $1
+FOR SHARE;
+
+-- name: past_windows
+-- Where a past job's windows began, for each entity that its schedule exports now. ``incremental``: it and every later
+-- run held the entity's changes only. ``logged``: the change log still reaches back to there.
+-- $1 schedule, $2 job
+SELECT wanted.entity,
+       position.entity IS NOT NULL AS positioned,
+       held.mode = 'incremental' AND NOT EXISTS (
+           SELECT
+           FROM exportd.job AS later
+           CROSS JOIN jsonb_to_recordset(later.extraction -> 'entities') AS extracted (entity text, mode text)
+           WHERE later.schedule_id = schedule.id AND later.state = 'SUCCEEDED' AND later.finished_at > job.finished_at
+               AND extracted.entity = wanted.entity AND extracted.mode = 'full') AS incremental,
+       job.log_hold <= pg_snapshot_xmin(held.previous::pg_snapshot) AS logged,
+       held.previous AS snapshot, before.taken_at, before.guards::text
+FROM exportd.schedule
+JOIN exportd.job ON job.id = $2
+CROSS JOIN unnest(schedule.entities) WITH ORDINALITY AS wanted (entity, place)
+LEFT JOIN exportd.position ON position.schedule_id = schedule.id AND position.entity = wanted.entity
+LEFT JOIN jsonb_to_recordset(job.extraction -> 'entities') AS held (entity text, mode text, previous text)
+    ON held.entity = wanted.entity
+LEFT JOIN LATERAL (
+    SELECT (earlier.extraction ->> 'taken_at')::timestamptz AS taken_at, extracted.guards
+    FROM exportd.job AS earlier
+    CROSS JOIN jsonb_to_recordset(earlier.extraction -> 'entities') AS extracted (entity text, guards jsonb)
+    WHERE earlier.schedule_id = schedule.id AND earlier.state = 'SUCCEEDED' AND earlier.finished_at <= job.started_at
+        AND earlier.extraction ->> 'snapshot' = held.previous AND extracted.entity = wanted.entity
+    ORDER BY earlier.due_at DESC
+    LIMIT 1
+) AS before ON true
+WHERE schedule.id = $1
+ORDER BY wanted.place;
+
+-- name: request_backfill
+-- $1 schedule, $2 array of {entity, job_id, snapshot, taken_at, guards, full_reason}, $3 actor
+INSERT INTO exportd.backfill_request
+    (schedule_id, entity, job_id, snapshot, taken_at, guards, full_reason, requested_by)
+SELECT $1, asked.entity, asked.job_id, asked.snapshot::pg_snapshot, asked.taken_at, asked.guards, asked.full_reason, $3
+FROM jsonb_to_recordset($2::text::jsonb) AS asked
+    (entity text, job_id uuid, snapshot text, taken_at timestamptz, guards jsonb, full_reason text)
+ON CONFLICT (schedule_id, entity) DO UPDATE
+SET job_id = excluded.job_id,
+    snapshot = excluded.snapshot,
+    taken_at = excluded.taken_at,
+    guards = excluded.guards,
+    full_reason = excluded.full_reason,
+    requested_at = clock_timestamp(),
+    requested_by = excluded.requested_by;
+
+-- name: hold_unfinished_job
+-- Lock a schedule's unfinished job: nobody takes it until the end of the transaction. ``begins`` if it has yet to.
+-- $1 schedule
+SELECT id, state = 'PENDING' AND phase = 'EXTRACTING' AS begins
+FROM exportd.job
+WHERE schedule_id = $1 AND state IN ('PENDING', 'RUNNING')
+FOR NO KEY UPDATE;

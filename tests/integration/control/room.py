@@ -21,6 +21,7 @@ from exportd.control.auditor import Auditor
 from exportd.control.authenticator import Authenticator
 from exportd.control.client_table import ClientTable
 from exportd.control.collaborators import Collaborators, LogLevelSwitch
+from exportd.control.daemon_table import DaemonTable
 from exportd.control.destination_record import DestinationDeclaration
 from exportd.control.destination_refresher import DestinationRefresher
 from exportd.control.destination_table import DestinationTable
@@ -156,6 +157,7 @@ async def room(database: Database, folder: Path, access: Access) -> AsyncIterato
             destinations=table,
             jobs=OwnedJobTable(pool),
             clients=clients,
+            daemons=DaemonTable(pool),
             authenticator=Authenticator(clients, access, signer, clock),
             signer=signer,
             entities=tuple(EntityCode(each) for each in ENTITIES),

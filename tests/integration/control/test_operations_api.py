@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -34,11 +34,13 @@ VERBS = (
     ("POST", "/v1/schedules/{id}/resume", "operator"),
     ("POST", "/v1/schedules/{id}/run", "operator"),
     ("POST", "/v1/schedules/{id}/refresh", "operator"),
+    ("POST", "/v1/schedules/{id}/backfill", "operator"),
     ("POST", "/v1/destinations/{id}/pause", "operator"),
     ("POST", "/v1/destinations/{id}/resume", "operator"),
     ("GET", "/v1/jobs/{id}/events", "reader"),
     ("POST", "/v1/jobs/{id}/cancel", "operator"),
     ("POST", "/v1/jobs/{id}/retry", "operator"),
+    ("DELETE", "/v1/daemons/{id}", "operator"),
     ("POST", "/v1/capture/install", "operator"),
     ("POST", "/v1/capture/uninstall", "admin"),
     ("PUT", "/v1/log-level", "admin"),
@@ -46,6 +48,7 @@ VERBS = (
 )
 BODIES: dict[str, Any] = {
     "/v1/schedules/{id}/refresh": {"entity": "ACCOUNTS"},
+    "/v1/schedules/{id}/backfill": {"job": str(uuid4())},
     "/v1/capture/install": {"dryRun": True},
     "/v1/capture/uninstall": {"dryRun": True},
     "/v1/log-level": {"level": "info"},
@@ -210,6 +213,83 @@ class TestRefresh:
         answer = await api.http.post(f"/v1/schedules/{schedule_id}/refresh", json={"entity": "BILLS", "now": True})
         assert answer.status_code == 409
         assert await api.pool.fetch("SELECT * FROM exportd.refresh_request") == []
+
+
+class TestBackfill:
+    """What the run then holds is in tests/acceptance/test_backfill.py."""
+
+    async def add_job(
+        self, api: Room, schedule_id: str | None, state: str = "SUCCEEDED", *, organization: str = ACME, hour: int = 1
+    ) -> str:
+        """A job that read accounts at an hour, since the hour before."""
+        extraction = {
+            "snapshot": f"1{hour}:1{hour}:",
+            "taken_at": f"2026-03-09T0{hour}:00:00+00:00",
+            "entities": [
+                {"entity": "ACCOUNTS", "mode": "incremental", "previous": f"1{hour - 1}:1{hour - 1}:", "guards": {}},
+            ],
+        }
+        return str(
+            await api.pool.fetchval(
+                """INSERT INTO exportd.job (organization, schedule_id, due_at, entities, format, destinations, state,
+                                            started_at, finished_at, extraction, log_hold)
+                   VALUES ($1, $2, $3, '{ACCOUNTS}', 'CSV', '{}', $4::text::exportd.job_state, $3, $3, $5::text::jsonb,
+                           '10')
+                   RETURNING id""",
+                organization,
+                schedule_id,
+                datetime(2026, 3, 9, hour, tzinfo=UTC),
+                state,
+                json.dumps(extraction),
+            )
+        )
+
+    async def test_fires_the_schedule_and_tells_where_it_begins(self, api: Room) -> None:
+        schedule_id = await make_schedule(api)
+        await api.pool.execute(
+            """INSERT INTO exportd.position (schedule_id, entity, job_id, snapshot, taken_at, guards, destinations)
+               VALUES ($1, 'ACCOUNTS', $2, '13:13:', now(), '{}', '{}')""",
+            schedule_id,
+            uuid4(),
+        )
+        first, second, third = [await self.add_job(api, schedule_id, hour=hour) for hour in (1, 2, 3)]
+        url = f"/v1/schedules/{schedule_id}/backfill"
+        answer = (await api.http.post(url, json={"job": third})).json()
+        assert answer["entities"] == [
+            {"entity": "ACCOUNTS", "since": "2026-03-09T02:00:00.000Z"},
+            {"entity": "BILLS", "reason": "ENTITY_ADDED"},
+        ]
+        # The queued job does that too, and what was asked before stays asked for.
+        assert (await api.http.post(url, json={"job": second})).json() == {
+            "entities": [{**answer["entities"][0], "since": "2026-03-09T01:00:00.000Z"}, answer["entities"][1]],
+            "jobId": answer["jobId"],
+        }
+        assert (await claimed(api)).job.id == UUID(answer["jobId"])
+        # Nobody knows where the first began: that job is gone.
+        assert (await api.http.post(url, json={"job": first})).json() == {
+            "entities": [{"entity": "ACCOUNTS", "reason": "LOG_PRUNED"}, answer["entities"][1]],
+            "running": answer["jobId"],
+        }
+        assert [action for _, action in await api.audit()][1:] == ["backfill requested"] * 3
+
+    async def test_from_what_is_no_success_of_the_schedule_is_refused(self, api: Room) -> None:
+        schedule_id, other = await make_schedule(api), await make_schedule(api, code="other")
+        none = "has no job"
+        for job, status, words in (
+            (str(uuid4()), 404, none),
+            ("nightly", 404, "There is no job"),
+            (await self.add_job(api, other), 404, none),
+            (await self.add_job(api, None, organization="globex"), 404, none),
+            (await self.add_job(api, None), 409, "without a schedule"),
+            (await self.add_job(api, schedule_id, "FAILED"), 409, "failed"),
+            (await self.add_job(api, schedule_id, "RUNNING", hour=2), 409, "has not ended yet (RUNNING)"),
+            ("", 400, "job: should be at least 1"),
+        ):
+            answer = await api.http.post(f"/v1/schedules/{schedule_id}/backfill", json={"job": job})
+            assert (answer.status_code, words in answer.json()["message"]) == (status, True), answer.text
+        answer = await api.http.post(f"/v1/schedules/{uuid4()}/backfill", json={"job": str(uuid4())})
+        assert (answer.status_code, "There is no schedule" in answer.json()["message"]) == (404, True)
+        assert await api.pool.fetch("SELECT * FROM exportd.backfill_request") == []
 
 
 async def test_status_shows_what_waits_what_runs_and_how_destinations_are(api: Room) -> None:

@@ -16,6 +16,7 @@ _AT_LEAST = {
     "runs": 200,
     "runs with transactions in flight": 150,
     "windows incremental": 600,
+    "back-fills": 15,
     f"windows {FullReason.CHANGES_UNKNOWN}": 3,
     "changed": 500,
     "deleted": 300,

@@ -1,13 +1,14 @@
-"""Writers and exporters side by side, and a judge who was in every snapshot."""
+"""Writers and exporters side by side, some of whom go back now and then, and a judge who was in every snapshot."""
 
 import asyncio
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from exportd.model.entity import OrganizationId
+from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import TransientError
+from exportd.model.position import Position
 from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
 from exportd.snapshots.opener import OpenSnapshot
@@ -28,6 +29,8 @@ from tests.integration.exactness.touches import TouchBook
 from tests.integration.exactness.writer import Writer
 
 _WRITERS = 8
+_REMEMBERED_RUNS = 5
+_CHANCE_OF_A_BACKFILL = 0.1
 
 
 class WrongWindowError(AssertionError):
@@ -37,17 +40,37 @@ class WrongWindowError(AssertionError):
 Enough = Callable[[Counter[str]], bool]
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Where a schedule stood after a run: its positions, what was in the tables then, and which touches it had seen, of
+    those from ``floor`` on.
+    """
+
+    positions: dict[EntityCode, Position] = field(default_factory=dict)
+    before: dict[str, dict[Key, Row]] = field(default_factory=dict)
+    seen: frozenset[int] = frozenset()
+    floor: int = 1
+
+
 @dataclass
 class Subscriber:
-    """An organization's schedule, what was in the table at its last run, and what a consumer has made of its files."""
+    """An organization's schedule, where it stands and stood, and what a consumer has made of its files."""
 
     organization: OrganizationId
     schedule: Schedule
     runs: int = 0
-    floor: int = 1
-    seen: set[int] = field(default_factory=set)
-    before: dict[str, dict[Key, Row]] = field(default_factory=dict)
+    standing: Standing = field(default_factory=Standing)
+    past: deque[Standing] = field(default_factory=lambda: deque(maxlen=_REMEMBERED_RUNS))
     replica: dict[str, dict[Key, Row]] = field(default_factory=dict)
+
+    def arrive(self, standing: Standing) -> None:
+        self.past.append(self.standing)
+        self.standing = standing
+
+    def go_back(self, standing: Standing) -> None:
+        """What a back-fill does: the consumer keeps what it has, and is given everything since once more."""
+        self.standing = standing
+        self.schedule.positions = dict(standing.positions)
 
 
 class Trial:
@@ -94,6 +117,9 @@ class Trial:
         return sum((writer.counts for writer in writers), self.counts.copy())
 
     async def _export(self, subscriber: Subscriber) -> list[str]:
+        if subscriber.past and self._random.random() < _CHANCE_OF_A_BACKFILL:
+            subscriber.go_back(self._random.choice(subscriber.past))
+            self.counts["back-fills"] += 1
         floor = self._book.floor
         now: dict[str, dict[Key, Row]] = {}
         touches: dict[str, list[Touch]] = {}
@@ -101,7 +127,7 @@ class Trial:
         async def look(snapshot: OpenSnapshot) -> None:
             for each in ENTITIES:
                 now[each.code] = await read_whole(snapshot.connection, each, subscriber.organization)
-            touches.update(await read_touches(snapshot.connection, subscriber.organization, subscriber.floor))
+            touches.update(await read_touches(snapshot.connection, subscriber.organization, subscriber.standing.floor))
 
         chosen = list(ExportFormat)[subscriber.runs % 2]
         export: Export | None = None
@@ -120,9 +146,8 @@ class Trial:
             where = f"run {subscriber.runs} of {subscriber.organization} as {chosen}, snapshot {export.snapshot}"
             faults.insert(0, f"EXACTNESS_SEED={self._seed}, {where}, after {dict(self.counts)}:")
         subscriber.runs += 1
-        subscriber.before = now
-        subscriber.seen = {each.number for found in touches.values() for each in found if each.number >= floor}
-        subscriber.floor = floor
+        seen = frozenset(each.number for found in touches.values() for each in found if each.number >= floor)
+        subscriber.arrive(Standing(dict(subscriber.schedule.positions), now, seen, floor))
         return faults
 
     def _count(self, export: Export) -> None:
@@ -150,9 +175,9 @@ class Trial:
             window = Window(
                 each,
                 full=reason is not None,
-                before=subscriber.before.get(each.code, {}),
+                before=subscriber.standing.before.get(each.code, {}),
                 now=now[each.code],
-                touches=[touch for touch in touches[each.code] if touch.number not in subscriber.seen],
+                touches=[touch for touch in touches[each.code] if touch.number not in subscriber.standing.seen],
                 live=live,
                 deleted=deleted,
                 counts=self.counts,

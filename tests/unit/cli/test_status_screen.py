@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from exportd.cli.status_screen import Listing, head, listings
+from exportd.cli.status_screen import Listing, disagreements, head, listings
 
 STATUS: dict[str, Any] = {
     "version": "1.2",
@@ -36,6 +36,30 @@ def test_the_head_says_what_is_amiss() -> None:
 
 def test_only_tables_with_rows_are_shown() -> None:
     assert list(listings(STATUS)) == []
+
+
+def test_several_daemons_are_listed_and_one_alone_is_not() -> None:
+    here = {
+        "id": "1",
+        "host": "north",
+        "pid": 7,
+        "version": "1.2",
+        "running": True,
+        "startedAt": "2026-03-09T04:00:00.000Z",
+        "seenAt": "2026-03-10T06:00:00.000Z",
+    }
+    there = {**here, "id": "2", "host": "south", "running": False}
+    assert list(listings({**STATUS, "daemons": [here]})) == []
+    (shown,) = listings({**STATUS, "daemons": [here, there]})
+    assert shown.rows == (
+        ("1", "north, process 7", "1.2", "since 2026-03-09 04:00:00Z", "this one"),
+        ("2", "south, process 7", "1.2", "not seen since 2026-03-10 06:00:00Z", ""),
+    )
+
+
+def test_disagreements_are_told_as_they_are() -> None:
+    assert disagreements(STATUS) == []
+    assert disagreements({**STATUS, "disagreements": [{"message": "They differ."}]}) == ["They differ."]
 
 
 def test_a_running_job_tells_what_it_does() -> None:

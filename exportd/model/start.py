@@ -1,0 +1,100 @@
+"""Where a schedule's next run starts: at its positions, unless somebody has asked for more. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from exportd.model.entity import EntityCode
+from exportd.model.job import JobId
+from exportd.model.position import Position
+from exportd.model.reason import FullReason
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Where a past window began: as in a position, the snapshot, its time (aware UTC) and the guards of then."""
+
+    snapshot: str
+    taken_at: datetime
+    guards: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillRequest:
+    """That an entity's changes since the past job ``job_id``, and its own, are to come again.
+
+    ``begins`` is where that job's window began; or why there is no way back to it, and the run is full.
+    """
+
+    entity: EntityCode
+    job_id: JobId
+    begins: Beginning | FullReason
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``from_json`` makes the same request of."""
+        past = None if isinstance(self.begins, FullReason) else self.begins
+        return {
+            "entity": self.entity,
+            "job_id": str(self.job_id),
+            "snapshot": past and past.snapshot,
+            "taken_at": past and past.taken_at.isoformat(),
+            "guards": past and dict(past.guards),
+            "full_reason": self.begins if past is None else None,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "BackfillRequest":
+        begins = (
+            FullReason(document["full_reason"])
+            if document["full_reason"]
+            else Beginning(document["snapshot"], datetime.fromisoformat(document["taken_at"]), document["guards"])
+        )
+        return cls(EntityCode(document["entity"]), JobId(UUID(document["job_id"])), begins)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a run starts. ``forced`` are entities that are full whatever else speaks for an incremental run."""
+
+    positions: Mapping[EntityCode, Position] = field(default_factory=dict)
+    forced: Mapping[EntityCode, FullReason] = field(default_factory=dict)
+
+
+def wider(one: BackfillRequest, other: BackfillRequest) -> BackfillRequest:
+    """Of two requests for an entity, the one that holds what either wants."""
+    if isinstance(one.begins, FullReason):
+        return one
+    if isinstance(other.begins, FullReason) or other.begins.taken_at < one.begins.taken_at:
+        return other
+    return one
+
+
+def start_of(
+    positions: Mapping[EntityCode, Position],
+    refreshed: Iterable[EntityCode],
+    backfills: Iterable[BackfillRequest],
+) -> Start:
+    """Combine positions with what was asked for: entities to be read anew, and back-fills.
+
+    An entity without a position is full anyway, and by a reason of its own.
+    """
+    moved, forced = dict(positions), dict.fromkeys(refreshed, FullReason.REQUESTED)
+    for each in backfills:
+        if isinstance(each.begins, FullReason):
+            forced.setdefault(each.entity, each.begins)
+        elif each.entity in positions:
+            moved[each.entity] = _back_to(each.begins, positions[each.entity])
+    return Start(moved, {code: reason for code, reason in forced.items() if code in positions})
+
+
+def _back_to(beginning: Beginning, position: Position) -> Position:
+    """The same position, but earlier. It is not expired: the request holds the change log by itself."""
+    return replace(
+        position,
+        snapshot=beginning.snapshot,
+        taken_at=beginning.taken_at,
+        guards=beginning.guards,
+        expired=False,
+    )

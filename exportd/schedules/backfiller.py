@@ -1,0 +1,113 @@
+"""Has a schedule export once more what has changed since a past job: the work inside one transaction.
+
+A job that has succeeded holds the change log for a while from where its windows began. Going back means to write down
+that place, from then on a hold of its own, while the job's row is locked: the pruner, which lets go of the same row
+before it looks for what it may delete, comes before or after, never in between.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from exportd.database import queries
+from exportd.model.entity import EntityCode
+from exportd.model.errors import PermanentError
+from exportd.model.job import JobId, JobState
+from exportd.model.reason import FullReason, Reason
+from exportd.model.start import BackfillRequest, Beginning, wider
+from exportd.schedules.schedule_table import fire_held
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from exportd.database.connector import PooledConnection
+
+_BACKFILL_REQUESTS = queries.load("jobs")["backfill_requests"]
+_SQL = queries.load("schedule_operations")
+_HOLD_JOB = _SQL["hold_job"]
+_PAST_WINDOWS = _SQL["past_windows"]
+_REQUEST_BACKFILL = _SQL["request_backfill"]
+_HOLD_UNFINISHED_JOB = _SQL["hold_unfinished_job"]
+
+
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """What was asked for, entity by entity, and which job does it.
+
+    ``job_id`` is None while a job runs that has begun without knowing: the next one after ``running`` does it.
+    """
+
+    requests: tuple[BackfillRequest, ...]
+    job_id: JobId | None
+    running: JobId | None = None
+
+
+async def backfill_held(
+    connection: "PooledConnection", schedule: "asyncpg.Record", job_id: JobId, *, actor: str
+) -> Backfill:
+    """Have a locked schedule go back to where a job of its began, and fire it unless a job is unfinished.
+
+    What was asked before and is not done yet stays asked for. Raises PermanentError NOT_FOUND when the schedule has no
+    such job, JOB_STATE_UNFIT for one that has not succeeded or has no schedule.
+    """
+    _require_success(await connection.fetchrow(_HOLD_JOB, job_id), schedule, job_id)
+    rows = await connection.fetch(_BACKFILL_REQUESTS, schedule["id"])
+    asked = {each.entity: each for each in (BackfillRequest.from_json(json.loads(row["document"])) for row in rows)}
+    requests = [
+        BackfillRequest(EntityCode(row["entity"]), job_id, _begins(row))
+        for row in await connection.fetch(_PAST_WINDOWS, schedule["id"], job_id)
+    ]
+    requests = [wider(asked.get(each.entity, each), each) for each in requests]
+    document = json.dumps([each.to_json() for each in requests])
+    await connection.execute(_REQUEST_BACKFILL, schedule["id"], document, actor)
+    return Backfill(tuple(requests), *await _run(connection, schedule["id"], schedule["code"]))
+
+
+def _require_success(job: "asyncpg.Record | None", schedule: "asyncpg.Record", job_id: JobId) -> None:
+    code = schedule["code"]
+    if (
+        job is None
+        or job["organization"] != schedule["organization"]
+        or job["schedule_id"] not in {None, schedule["id"]}
+    ):
+        raise PermanentError(
+            f"The schedule {code!r} has no job {job_id}. `exportd job list` shows its jobs.", reason=Reason.NOT_FOUND
+        )
+    if job["schedule_id"] is None:
+        raise PermanentError(
+            f"The job {job_id} is an export without a schedule: no run of {code!r} began there.",
+            reason=Reason.JOB_STATE_UNFIT,
+        )
+    if job["state"] == JobState.FAILED:
+        raise PermanentError(
+            f"The job {job_id} failed, so its changes are in the next one that succeeded: name that one.",
+            reason=Reason.JOB_STATE_UNFIT,
+        )
+    if job["state"] != JobState.SUCCEEDED:
+        raise PermanentError(
+            f"The job {job_id} has not ended yet ({job['state']}). Ask again when it has succeeded.",
+            reason=Reason.JOB_STATE_UNFIT,
+        )
+
+
+def _begins(row: "asyncpg.Record") -> Beginning | FullReason:
+    """Where an entity's window began in the past job; or why its next run is full."""
+    if not row["positioned"]:
+        return FullReason.ENTITY_ADDED
+    if not row["incremental"]:
+        # The job, or a later one, held everything, perhaps for a reason of which the log knows nothing; or it did
+        # not hold the entity yet, which has come with everything since.
+        return FullReason.REQUESTED
+    if not row["logged"] or row["taken_at"] is None:
+        return FullReason.LOG_PRUNED
+    return Beginning(row["snapshot"], row["taken_at"], json.loads(row["guards"]))
+
+
+async def _run(connection: "PooledConnection", schedule_id: UUID, code: str) -> tuple[JobId | None, JobId | None]:
+    """The job that begins next, fired now if there is none; else None, and the one that runs."""
+    unfinished = await connection.fetchrow(_HOLD_UNFINISHED_JOB, schedule_id)
+    if unfinished is None:
+        return await fire_held(connection, schedule_id, code), None
+    job_id = JobId(unfinished["id"])
+    return (job_id, None) if unfinished["begins"] else (None, job_id)

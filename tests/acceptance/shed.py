@@ -1,0 +1,155 @@
+"""A schedule with a few runs behind it, and the hands to ask for back-fills."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from exportd.changes.pruner import Pruner
+from exportd.database import queries
+from exportd.database.connector import PooledConnection
+from exportd.jobs.job_table import JobTable
+from exportd.manifests.document import Manifest
+from exportd.model.clock import SystemClock
+from exportd.model.entity import EntityCode
+from exportd.model.extraction import Extraction
+from exportd.model.job import JobId
+from exportd.model.reason import FullReason
+from exportd.model.schedule import ScheduleId
+from exportd.model.start import Beginning
+from exportd.schedules.backfiller import Backfill, backfill_held
+from exportd.schedules.schedule_operator import ScheduleOperator
+from exportd.schedules.schedule_table import ScheduleTable
+from tests.acceptance.bucket import Bucket
+from tests.acceptance.shop import ENTITIES, Contents, Shop
+from tests.acceptance.tripwire import Tripwire
+from tests.acceptance.workshop import Workshop, directories, workshop
+from tests.fixtures.daemon import Site, until
+
+_HOLD_SCHEDULE = queries.load("schedule_operations")["hold"]
+_WEEK_S = 7 * 86_400.0
+
+
+@dataclass(frozen=True)
+class Shed:
+    """A workshop whose only schedule has run: completely at first, then ``past``, ``later`` and ``last``."""
+
+    place: Workshop
+    shop: Shop
+    schedule: ScheduleId
+    first: JobId
+    past: JobId
+    later: JobId
+    last: JobId
+
+    async def ask(self, job: JobId) -> Backfill:
+        return await ScheduleOperator(self.place.pool).backfill(self.schedule, job, actor="test")
+
+    async def run(self) -> JobId:
+        return await run(self.place, self.shop)
+
+    async def extraction(self, job: JobId) -> Extraction:
+        document = await JobTable(self.place.pool).extraction(job)
+        assert document is not None
+        return Extraction.from_json(document)
+
+    async def windows(self, job: JobId) -> dict[str, str | FullReason | None]:
+        """Where the entities' windows begin; or why they are full."""
+        return {each.entity: each.full_reason or each.previous for each in (await self.extraction(job)).entities}
+
+    async def since(self, job: JobId) -> dict[str, str]:
+        """Windows of all entities that begin where the job ended."""
+        return dict.fromkeys(ENTITIES, (await self.extraction(job)).snapshot)
+
+    async def waiting(self) -> dict[str, str | FullReason]:
+        """What is asked for and not done yet: where windows are to begin, or why they are full."""
+        requests = await JobTable(self.place.pool).backfill_requests(self.schedule)
+        return {
+            each.entity: each.begins if isinstance(each.begins, FullReason) else each.begins.snapshot
+            for each in requests
+        }
+
+    def pruner(self, *, keep_s: float, horizon_s: float = _WEEK_S) -> Pruner:
+        return Pruner(
+            self.place.connector,
+            tuple(self.place.catalog.entities),
+            horizon_s=horizon_s,
+            keep_s=keep_s,
+            interval_s=1,
+            clock=SystemClock(),
+        )
+
+    async def pruned(self, *, keep_s: float) -> int:
+        """How many rows a round of the pruner takes from the log of accounts."""
+        return (await self.pruner(keep_s=keep_s).run_once()).rows[EntityCode("ACCOUNTS")]
+
+    async def log_rows(self) -> int:
+        count: int = await self.shop.connection.fetchval("SELECT count(*) FROM exportd.log_accounts")
+        return count
+
+
+@asynccontextmanager
+async def opened(site: Site, shop: Shop, *codes: str) -> AsyncIterator[Shed]:
+    lakes = directories(site.folder, *(codes or ("lake",)))
+    async with workshop(site.dsn, site.folder, shop.connection, lakes) as place:
+        jobs = [await run(place, shop) for _ in range(4)]
+        (often,) = await ScheduleTable(place.pool).all()
+        yield Shed(place, shop, often.id, *jobs)
+
+
+async def run(place: Workshop, shop: Shop) -> JobId:
+    """Change something, and export it."""
+    await shop.change()
+    job = await place.fire()
+    assert await place.finish(job, Tripwire.none()) == "SUCCEEDED"
+    return job
+
+
+def applied(bucket: Bucket, *manifests: Manifest) -> Contents:
+    """What a consumer has who loaded these runs only, of which the first is complete."""
+    tables: Contents = {}
+    for manifest in manifests:
+        for entity in manifest.entities:
+            table = tables.setdefault(entity.code, {})
+            for record in bucket.records(manifest, entity):
+                key = tuple(str(record[name]) for name in entity.key)
+                gone = record.pop("deleted") == "true"
+                table.pop(key, None)
+                if not gone:
+                    table[key] = record
+    return tables
+
+
+def begins(backfill: Backfill) -> Mapping[str, str | FullReason]:
+    return {
+        each.entity: each.begins.snapshot if isinstance(each.begins, Beginning) else each.begins
+        for each in backfill.requests
+    }
+
+
+@asynccontextmanager
+async def asking(shed: Shed, job: JobId) -> AsyncIterator[Backfill]:
+    """Asked for, and not committed before the block ends."""
+    async with shed.place.pool.acquire() as connection, connection.transaction(isolation="read_committed"):
+        yield await _asked(connection, shed.schedule, job)
+
+
+async def _asked(connection: PooledConnection, schedule: UUID, job: JobId) -> Backfill:
+    row = await connection.fetchrow(_HOLD_SCHEDULE, schedule)
+    assert row is not None
+    return await backfill_held(connection, row, job, actor="test")
+
+
+async def blocked(shop: Shop, application: str) -> None:
+    """Wait until a session of that name waits for a lock."""
+
+    async def look() -> bool:
+        return bool(
+            await shop.connection.fetchval(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name = $1 AND wait_event_type = 'Lock'",
+                application,
+            )
+        )
+
+    await until(look, what=f"{application} to wait")
