@@ -317,7 +317,9 @@ class Settings(Section):
         return self._document or Document("", self.model_dump())
 
     def without_document(self) -> "Settings":
-        """The same without the file, which takes as much memory again: for who says nothing more about it."""
+        """The same without what stands in the file, which takes as much memory again; only its name is kept. For who
+        says nothing more about it.
+        """
         settings = self.model_copy()
-        settings._document = None
+        settings._document = Document(self.document.name, {})
         return settings
