@@ -109,7 +109,8 @@ class Cleaner:
         """
         for left in await self._uploads.of_finished_jobs():
             try:
-                await self._destinations.get(left.organization, left.destination).store.abort(left.upload)
+                async with self._destinations.using(left.organization, left.destination) as destination:
+                    await destination.store.abort(left.upload)
             except ExportdError as error:
                 self._report_once("upload not aborted yet", left.job, left.destination, error)
                 if not self._is_old(left.upload):
@@ -124,7 +125,8 @@ class Cleaner:
         """Abort the uploads that a destination lists and whose job is finished or unknown."""
         for each in tuple(self._destinations):
             try:
-                await sweep_uploads(each.store, each.layout, unfinished_jobs=self._jobs.active_ids)
+                async with self._destinations.using(each.organization, each.code) as destination:
+                    await sweep_uploads(destination.store, destination.layout, unfinished_jobs=self._jobs.active_ids)
             except ExportdError as error:
                 self._report_once("uploads not swept", None, each.code, error)
             else:
@@ -137,11 +139,11 @@ class Cleaner:
 
         A destination that is out of reach is left alone.
         """
-        destination = self._destinations.get(job.organization, code)
         spared = {each.id for each in kept}
         known = [each for each in await self._uploads.of_job(job.id, code) if each.id not in spared]
         try:
-            await sweep_job_uploads(destination.store, destination.layout, job.id, known=known, kept=kept)
+            async with self._destinations.using(job.organization, code) as destination:
+                await sweep_job_uploads(destination.store, destination.layout, job.id, known=known, kept=kept)
         except ExportdError as error:
             self._report_once("uploads not swept", None, code, error)
         else:
@@ -182,7 +184,8 @@ class Cleaner:
 
     async def _is_cleared(self, record: JobRecord, code: DestinationCode) -> bool:
         try:
-            await self._clear(record, self._destinations.get(record.job.organization, code))
+            async with self._destinations.using(record.job.organization, code) as destination:
+                await self._clear(record, destination)
         except ExportdError as error:
             self._report_once("objects of a failed job not removed yet", record.job.id, code, error)
             return False

@@ -74,7 +74,6 @@ class Deliverer:
         A job that is ``sealed`` already keeps the type tokens of its seal, whatever the catalog says by now. Raises
         PermanentError when the destination is not declared any more.
         """
-        destination = self._destinations.get(job.organization, code)
         token_of = self._type_token
         if sealed is not None:
             token_of = {each.entity: each.type_token for each in sealed.entities}.__getitem__
@@ -82,16 +81,19 @@ class Deliverer:
         def count(_: Part) -> None:
             progress.published_files += 1
 
-        async with Delivery(
-            destination=code,
-            store=destination.store,
-            key_of=lambda entity, number: _key(job, destination, token_of(entity), number),
-            limiter=self._limiter,
-            retry=self._retry,
-            owner=(job.organization, code),
-            on_started=lambda upload: self._uploads.record(job.id, code, upload),
-            on_published=count,
-        ) as uploads:
+        async with (
+            self._destinations.using(job.organization, code) as destination,
+            Delivery(
+                destination=code,
+                store=destination.store,
+                key_of=lambda entity, number: _key(job, destination, token_of(entity), number),
+                limiter=self._limiter,
+                retry=self._retry,
+                owner=(job.organization, code),
+                on_started=lambda upload: self._uploads.record(job.id, code, upload),
+                on_published=count,
+            ) as uploads,
+        ):
             admitted = destination.circuit.admits(anyio.current_time())
             if not admitted:
                 uploads.refuse(_away(destination))

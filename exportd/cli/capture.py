@@ -1,6 +1,6 @@
 """``exportd capture``: the triggers and change logs in the application's database."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
 from cyclopts import App, Parameter
@@ -11,6 +11,7 @@ from exportd.cli.output import AsJson, print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from exportd.catalog.document import Catalog
+    from exportd.changes.installer import EntityCapture
     from exportd.model.entity import Entity
 
 app = App(name="capture")
@@ -20,10 +21,11 @@ app = App(name="capture")
 def install(
     *entities: str,
     dry_run: Annotated[bool, Parameter(negative="", help="Print the SQL for a DBA and change nothing.")] = False,
+    json: AsJson = False,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
     """Make the capture of the given entities (default: the whole catalog) whole. May be repeated."""
-    anyio.run(_install, entities, dry_run, config)
+    anyio.run(_install, entities, dry_run, json, config)
 
 
 @app.command
@@ -38,13 +40,14 @@ def uninstall(
     drop_schema: Annotated[
         bool, Parameter(negative="", help="Also drop the schema exportd: schedules, jobs, positions.")
     ] = False,
+    json: AsJson = False,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
     """Remove triggers, functions and change logs (of the given entities, default: all there are)."""
-    anyio.run(_uninstall, entities, drop_schema, config)
+    anyio.run(_uninstall, entities, drop_schema, json, config)
 
 
-async def _install(names: tuple[str, ...], dry_run: bool, config: ConfigPath) -> None:
+async def _install(names: tuple[str, ...], dry_run: bool, as_json: bool, config: ConfigPath) -> None:
     from exportd.changes.installer import CaptureInstaller
     from exportd.database.migrator import migrate
 
@@ -53,7 +56,11 @@ async def _install(names: tuple[str, ...], dry_run: bool, config: ConfigPath) ->
     installer = CaptureInstaller(database, pause=anyio.sleep, lock_timeout_s=settings.database.lock_timeout_s)
     entities = _chosen(catalog, names)
     if dry_run:
-        for each in await installer.status(entities):
+        found = await installer.status(entities)
+        if as_json:
+            print_json([{**_document(each), "statements": list(each.statements)} for each in found])
+            return
+        for each in found:
             print_line(f"-- {each.entity}: {'; '.join(each.findings) or 'whole, nothing to do'}")
             if each.statements:
                 print_line("BEGIN;\nSET LOCAL lock_timeout = '2s';")
@@ -63,7 +70,11 @@ async def _install(names: tuple[str, ...], dry_run: bool, config: ConfigPath) ->
         return
     async with database.connection("migration") as connection:
         await migrate(connection)
-    for each in await installer.install(entities):
+    found = await installer.install(entities)
+    if as_json:
+        print_json([{**_document(each), "whole": True} for each in found])
+        return
+    for each in found:
         print_line(f"{each.entity}: {'installed: ' + '; '.join(each.findings) if each.findings else 'whole'}")
 
 
@@ -74,13 +85,13 @@ async def _status(names: tuple[str, ...], as_json: bool, config: ConfigPath) -> 
     installer = CaptureInstaller(connector(settings), pause=anyio.sleep)
     found = await installer.status(_chosen(catalog, names))
     if as_json:
-        print_json([{"entity": each.entity, "whole": not each.findings, "findings": each.findings} for each in found])
+        print_json([_document(each) for each in found])
     else:
         print_table(["ENTITY", "CAPTURE"], [(each.entity, "; ".join(each.findings) or "whole") for each in found])
     return Exit.FAILED if any(each.findings for each in found) else Exit.DONE
 
 
-async def _uninstall(names: tuple[str, ...], drop_schema: bool, config: ConfigPath) -> None:
+async def _uninstall(names: tuple[str, ...], drop_schema: bool, as_json: bool, config: ConfigPath) -> None:
     from exportd.changes.installer import CaptureInstaller
     from exportd.model.change_log import log_name
     from exportd.model.entity import EntityCode
@@ -89,12 +100,21 @@ async def _uninstall(names: tuple[str, ...], drop_schema: bool, config: ConfigPa
     database = connector(settings)
     installer = CaptureInstaller(database, pause=anyio.sleep, lock_timeout_s=settings.database.lock_timeout_s)
     logs = [log_name(EntityCode(each)) for each in names] or None
-    for log in await installer.uninstall(logs):
-        print_line(f"removed exportd.{log} with its triggers and functions")
+    removed = await installer.uninstall(logs)
     if drop_schema:
         async with database.connection("uninstall") as connection:
             await connection.execute("DROP SCHEMA IF EXISTS exportd CASCADE")
+    if as_json:
+        print_json({"removed": list(removed), "droppedSchema": drop_schema})
+        return
+    for log in removed:
+        print_line(f"removed exportd.{log} with its triggers and functions")
+    if drop_schema:
         print_line("dropped the schema exportd")
+
+
+def _document(capture: "EntityCapture") -> dict[str, Any]:
+    return {"entity": capture.entity, "whole": not capture.findings, "findings": list(capture.findings)}
 
 
 def _chosen(catalog: "Catalog", names: tuple[str, ...]) -> "list[Entity]":

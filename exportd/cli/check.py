@@ -1,6 +1,8 @@
 """``exportd check``: everything that can be known to be wrong before the first run."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 import anyio
@@ -11,8 +13,10 @@ from exportd.catalog.document import Catalog
 from exportd.changes.installer import CaptureInstaller
 from exportd.cli.configuration import connector, load
 from exportd.cli.failures import Exit
-from exportd.cli.output import print_line
+from exportd.cli.output import print_json, print_line
 from exportd.control.access import group_ids
+from exportd.control.certificate import certificate_of
+from exportd.control.signing_key import read_signing_key
 from exportd.daemon.destination_finder import find_destinations
 from exportd.database.connector import Connection, Connector
 from exportd.database.migrator import pending
@@ -24,63 +28,105 @@ from exportd.destination_opener import DestinationOpener
 from exportd.model.clock import SystemClock
 from exportd.model.errors import ExportdError, SettingsError
 from exportd.settings.directory_checker import check_directories
-from exportd.settings.schema import Settings
+from exportd.settings.schema import ControlSettings, Settings
 from exportd.telemetry.logging import leave_it_to_the_command
 
 
-async def check_everything(config: Path) -> int:
-    """Print what is right and what is to be fixed; exit code 1 when anything is."""
+class _Kind(StrEnum):
+    OK = "ok"
+    FIX = "fix"
+    NOTE = ""
+    """More on the line before."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    kind: _Kind
+    sentence: str
+
+
+async def check_everything(config: Path, *, as_json: bool = False) -> int:
+    """Print what is right and what is to be fixed; exit code 1 when anything is. ``as_json`` prints all at the end."""
     leave_it_to_the_command()
     settings, catalog = load(config)
-    print_line(f"ok     configuration {config}, {len(settings.schedule)} schedules, {len(catalog.entities)} entities")
-    failed = False
-    async for sentence in _problems(settings, catalog):
-        failed = True
-        print_line(f"fix    {sentence}")
-    return Exit.FAILED if failed else Exit.DONE
+    found: list[_Line] = []
+    async for line in _looked_at(config, settings, catalog):
+        found.append(line)
+        if not as_json:
+            print_line(f"{line.kind:6} {line.sentence}")
+    if as_json:
+        print_json([{"kind": each.kind or "note", "sentence": each.sentence} for each in found])
+    return Exit.FAILED if any(each.kind is _Kind.FIX for each in found) else Exit.DONE
 
 
-async def _problems(settings: Settings, catalog: Catalog) -> AsyncIterator[str]:
+async def _looked_at(config: Path, settings: Settings, catalog: Catalog) -> AsyncIterator[_Line]:
+    sizes = f"{len(settings.schedule)} schedules, {len(catalog.entities)} entities"
+    yield _Line(_Kind.OK, f"configuration {config}, {sizes}")
     database = connector(settings)
     async with database.connection("check") as connection:
-        print_line(f"ok     database {database.address}")
+        yield _Line(_Kind.OK, f"database {database.address}")
         async for sentence in _database_problems(database, connection, catalog):
-            yield sentence
+            yield _Line(_Kind.FIX, sentence)
     # Destinations are tried for themselves, by what is written to them.
     for problem in await anyio.to_thread.run_sync(check_directories, settings.model_copy(update={"destination": ()})):
-        yield str(problem)
-    control = settings.control
-    try:
-        group_ids((*control.operators, *control.admins, *([control.group] if control.group else [])))
-    except SettingsError as error:
-        yield error.sentence
-    async for sentence in _destination_problems(settings, database):
-        yield sentence
+        yield _Line(_Kind.FIX, str(problem))
+    for sentence in await anyio.to_thread.run_sync(_control_problems, settings.control):
+        yield _Line(_Kind.FIX, sentence)
+    async for line in _destinations(settings, database):
+        yield line
 
 
-async def _destination_problems(settings: Settings, database: Connector) -> AsyncIterator[str]:
+def _control_problems(control: ControlSettings) -> list[str]:
+    """What the API could not be served with. Blocking."""
+    problems: list[str] = []
+    looks: tuple[Callable[[ControlSettings], str | None], ...]
+    looks = (_look_at_groups, _look_at_signing_key, _look_at_certificate)
+    for look in looks:
+        try:
+            problem = look(control)
+        except SettingsError as error:
+            problem = error.sentence
+        problems += [problem] if problem else []
+    return problems
+
+
+def _look_at_groups(control: ControlSettings) -> None:
+    group_ids((*control.operators, *control.admins, *([control.group] if control.group else [])))
+
+
+def _look_at_signing_key(control: ControlSettings) -> None:
+    if control.signing_key_file is not None:
+        read_signing_key(control.signing_key_file)
+
+
+def _look_at_certificate(control: ControlSettings) -> str | None:
+    certificate = certificate_of(control)
+    return None if certificate is None else certificate.doubt()
+
+
+async def _destinations(settings: Settings, database: Connector) -> AsyncIterator[_Line]:
     checker = DestinationChecker(DestinationOpener(settings), SystemClock())
     known = await find_destinations(settings, database)
     for sentence in known.problems:
-        yield sentence
+        yield _Line(_Kind.FIX, sentence)
     for each in known.found:
         declared = each.settings
         name = f"destination {declared.code} of {declared.organization}"
         try:
             result = await checker.check(declared, measures=False)
         except ExportdError as error:
-            yield f"{name}: {error.sentence}"
+            yield _Line(_Kind.FIX, f"{name}: {error.sentence}")
             continue
         if result.verdict is Verdict.GOOD:
             wanting = ", ".join(PURPOSES[permission].what for permission in result.lacking)
-            print_line(f"ok     {name}{f'; exportd may not: {wanting}' if wanting else ''}")
+            yield _Line(_Kind.OK, f"{name}{f'; exportd may not: {wanting}' if wanting else ''}")
         for sentence in summary(result, kind=declared.type):
-            yield f"{name}: {sentence}"
+            yield _Line(_Kind.FIX, f"{name}: {sentence}")
         for left in result.left_over:
-            print_line(f"       left over: {left}")
+            yield _Line(_Kind.NOTE, f"left over: {left}")
         if result.lacking:
             command = f"exportd destination check {declared.code} --organization {declared.organization}"
-            print_line(f"       `{command}` says what to grant")
+            yield _Line(_Kind.NOTE, f"`{command}` says what to grant")
 
 
 async def _database_problems(database: Connector, connection: Connection, catalog: Catalog) -> AsyncIterator[str]:

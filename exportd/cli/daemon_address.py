@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
 from exportd.cli.organization_client import OrganizationClient
@@ -19,6 +19,16 @@ OrganizationOption = Annotated[
     ),
 ]
 
+TimeoutOption = Annotated[
+    float | None,
+    Parameter(
+        name="--timeout",
+        env_var="EXPORTD_TIMEOUT",
+        validator=validators.Number(gt=0),
+        help="How many seconds the daemon may take to answer (default: 60; to reload, 300).",
+    ),
+]
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +37,11 @@ class DaemonAddress:
 
     socket: SocketPath = None
     config: ConfigPath = DEFAULT_CONFIG
+    timeout: TimeoutOption = None
 
-    def client(self, *, timeout_s: float = TIMEOUT_S) -> SocketClient:
+    def client(self, *, usual_timeout_s: float = TIMEOUT_S) -> SocketClient:
         """Raises SettingsError as ``SocketClient.found``."""
-        return SocketClient.found(self.socket, self.config, timeout_s=timeout_s)
+        return SocketClient.found(self.socket, self.config, timeout_s=self.timeout or usual_timeout_s)
 
 
 @Parameter(name="*")

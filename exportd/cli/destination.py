@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from exportd.cli import destination_editing
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, connector, load
+from exportd.cli.daemon_address import OrganizationOption
 from exportd.cli.failures import Exit
 from exportd.cli.output import AsJson, print_json, print_line, print_table
 
@@ -40,9 +41,7 @@ def list_destinations(*, json: AsJson = False, config: ConfigPath = DEFAULT_CONF
 def check(
     code: str,
     *,
-    organization: Annotated[
-        str | None, Parameter(help="The organization, when several have a destination of this code.")
-    ] = None,
+    organization: OrganizationOption = None,
     json: AsJson = False,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:

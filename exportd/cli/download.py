@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from json import dumps
 from pathlib import Path
 from uuid import UUID
 
@@ -25,23 +26,31 @@ _SENTENCES = {
     Download.NOT_FINISHED: "is not finished yet",
     Download.FAILED: "failed; `exportd job show` says why",
     Download.GONE: "is older than spool.retention_hours; its files have been removed",
-    Download.ELSEWHERE: "was run on another host; its files are in that host's spool",
+    Download.ELSEWHERE: (
+        "was run by another daemon, and its files are in the spool {spool}: run this command on that daemon's host,"
+        " as its user (`exportd status` there shows the spool)"
+    ),
 }
 
 
-async def download_job(job_id: str, to: Path, config: ConfigPath) -> None:
-    """Copy the parts and the manifest into ``to``, each part compared with its SHA-256."""
+async def download_job(job_id: str, to: Path, config: ConfigPath, *, as_json: bool = False) -> None:
+    """Copy the parts and the manifest into ``to``, each part compared with its SHA-256. ``as_json`` prints one line."""
     settings, _ = load(config)
     spool = settings.spool.directory
     async with tables(config) as pool:
         record = await find(JobTable(pool), job_id)
     available = download(record, spool_id=await anyio.to_thread.run_sync(_spool_id, spool))
     if available is not Download.READY:
-        raise PermanentError(f"The job {job_id} {_SENTENCES[available]}.", reason=Reason.NOT_FOUND)
+        words = _SENTENCES[available].format(spool=record.spool_id)
+        raise PermanentError(f"The job {job_id} {words}.", reason=Reason.NOT_FOUND)
     folder = spool / "jobs" / str(record.job.id)
     with progress_bar("copying") as progress:
         await anyio.to_thread.run_sync(_copy, folder, to, record.parts, progress)
-    print_line(f"{len(record.parts)} files, {size(sum(each.size_bytes for each in record.parts))}, in {to}")
+    files, size_bytes = len(record.parts), sum(each.size_bytes for each in record.parts)
+    if as_json:
+        print_line(dumps({"directory": str(to), "files": files, "sizeBytes": size_bytes}))
+    else:
+        print_line(f"{files} files, {size(size_bytes)}, in {to}")
 
 
 def _spool_id(spool: Path) -> UUID:

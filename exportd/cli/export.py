@@ -50,5 +50,5 @@ def export(
 
         from exportd.cli.download import download_job
 
-        anyio.run(download_job, str(job), to, at.config)
+        anyio.run(lambda: download_job(str(job), to, at.config, as_json=json))
     sys.exit(outcome)

@@ -22,6 +22,12 @@ class Exit(IntEnum):
     """Something was out of reach or busy."""
     BUG = 70
     """Our fault; a traceback is shown."""
+    INTERRUPTED = 130
+    """Ctrl-C."""
+
+
+class DeclinedError(Exception):
+    """A person who was asked did not want it: there is nothing to put right, and so no reason code."""
 
 
 def exit_code(error: BaseException) -> Exit:
@@ -32,7 +38,7 @@ def exit_code(error: BaseException) -> Exit:
             return next(code for code in (Exit.BUG, Exit.USAGE, Exit.FAILED, Exit.TRY_AGAIN) if code in codes)
         case SettingsError():
             return Exit.USAGE
-        case PermanentError():
+        case PermanentError() | DeclinedError():
             return Exit.FAILED
         case TransientError():
             return Exit.TRY_AGAIN
@@ -46,7 +52,7 @@ def reported() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(Exit.INTERRUPTED)
     except BrokenPipeError:
         # The reader (`| head`) has seen enough; the interpreter must not complain about it at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -57,11 +57,11 @@ def run(*, config: ConfigPath = DEFAULT_CONFIG) -> None:
 
 
 @app.command
-def check(*, config: ConfigPath = DEFAULT_CONFIG) -> None:
+def check(*, json: AsJson = False, config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Test the configuration, the catalog against the database, capture and destinations; say what to fix."""
     from exportd.cli.check import check_everything
 
-    sys.exit(anyio.run(check_everything, config))
+    sys.exit(anyio.run(lambda: check_everything(config, as_json=json)))
 
 
 @app.command
@@ -69,12 +69,13 @@ def download(
     job_id: str,
     *,
     to: Annotated[Path, Parameter(help="The directory that receives the files.")],
+    json: AsJson = False,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
     """Copy the files of a finished job from the spool of this host, verified by their checksums."""
     from exportd.cli.download import download_job
 
-    anyio.run(download_job, job_id, to, config)
+    anyio.run(lambda: download_job(job_id, to, config, as_json=json))
 
 
 @app.command

@@ -31,10 +31,13 @@ def log_level(level: LogLevel | None = None, /, *, json: AsJson = False, at: Dae
         print_line(answer["level"])
 
 
+def paused_words(answer: dict[str, str]) -> str | None:
+    """A pause as the daemon answers with it, as people read it; None when there is none."""
+    return f"paused since {instant(answer.get('since'))} by {answer.get('by')}" if answer["paused"] else None
+
+
 def _say_paused(answer: dict[str, str], *, as_json: bool) -> None:
     if as_json:
         print_json(answer)
-    elif answer["paused"]:
-        print_line(f"paused since {instant(answer.get('since'))} by {answer.get('by')}")
     else:
-        print_line("not paused")
+        print_line(paused_words(answer) or "not paused")

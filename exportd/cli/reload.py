@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
+from exportd.cli.daemon_address import DaemonAddress
 from exportd.cli.output import AsJson, print_json, print_line
-from exportd.cli.socket_client import SocketClient, SocketPath
+
+_HERE = DaemonAddress()
 
 _TIMEOUT_S = 300.0
 """Everything is checked anew, and a reload waits for the one before it."""
@@ -19,11 +20,10 @@ def reload(
         bool, Parameter(negative="", help="Check the file, say what would change, change nothing.")
     ] = False,
     json: AsJson = False,
-    socket: SocketPath = None,
-    config: ConfigPath = DEFAULT_CONFIG,
+    at: DaemonAddress = _HERE,
 ) -> None:
     """Put the configuration file into effect; running jobs end as they began. A bad file changes nothing."""
-    client = SocketClient.found(socket, config, timeout_s=_TIMEOUT_S)
+    client = at.client(usual_timeout_s=_TIMEOUT_S)
     answer = client.request("POST", "/v1/reload", query={"dryRun": "true" if dry_run else "false"})
     if json:
         print_json(answer)

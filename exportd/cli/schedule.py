@@ -1,13 +1,18 @@
-"""``exportd schedule``: when what is exported. These two verbs work without a daemon."""
+"""``exportd schedule``: when what is exported. These two verbs and ``next`` ask the database, and need no daemon."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING
 
 import anyio
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from exportd.cli import schedule_editing, schedule_operations
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, tables
-from exportd.cli.output import AsJson, moment, print_json, print_line, print_table
+from exportd.cli.daemon_address import OrganizationOption
+from exportd.cli.output import AsJson, moment, pause_words, print_answer, print_json, print_table
+
+if TYPE_CHECKING:
+    from exportd.model.job import JobId
+    from exportd.model.pause import Pause
 
 app = App(name="schedule")
 for _command in (
@@ -34,20 +39,22 @@ def list_schedules(*, json: AsJson = False, config: ConfigPath = DEFAULT_CONFIG)
 def run(
     code: str,
     *,
-    organization: Annotated[
-        str | None, Parameter(help="The organization, when several have a schedule of this code.")
-    ] = None,
+    organization: OrganizationOption = None,
+    json: AsJson = False,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
     """Fire a schedule once more, now. Prints the job's id; the daemon does the rest."""
-    anyio.run(_run, code, organization, config)
+    job = str(anyio.run(_run, code, organization, config))
+    print_answer({"jobId": job}, job, as_json=json)
 
 
 async def _list(as_json: bool, config: ConfigPath) -> None:
+    from exportd.schedules.schedule_operator import ScheduleOperator
     from exportd.schedules.schedule_table import ScheduleTable
 
     async with tables(config) as pool:
         schedules = await ScheduleTable(pool).all()
+        pauses = await ScheduleOperator(pool).pauses()
     rows = [
         {
             "organization": each.declaration.organization,
@@ -57,6 +64,7 @@ async def _list(as_json: bool, config: ConfigPath) -> None:
             "destinations": list(each.declaration.destinations),
             "last_due_at": each.last_due_at and each.last_due_at.isoformat(),
             "next_due_at": each.next_due_at.isoformat(),
+            "paused": _pause_document(pauses.get(each.id)),
         }
         for each in schedules
     ]
@@ -64,7 +72,7 @@ async def _list(as_json: bool, config: ConfigPath) -> None:
         print_json(rows)
         return
     print_table(
-        ["ORGANIZATION", "CODE", "ENTITIES", "FORMAT", "DESTINATIONS", "LAST DUE", "NEXT DUE"],
+        ["ORGANIZATION", "CODE", "ENTITIES", "FORMAT", "DESTINATIONS", "LAST DUE", "NEXT DUE", "STATE"],
         [
             (
                 each.declaration.organization,
@@ -74,6 +82,7 @@ async def _list(as_json: bool, config: ConfigPath) -> None:
                 ", ".join(each.declaration.destinations) or "(download)",
                 moment(each.last_due_at),
                 moment(each.next_due_at),
+                _pause_words(pauses.get(each.id)),
             )
             for each in schedules
         ],
@@ -81,10 +90,17 @@ async def _list(as_json: bool, config: ConfigPath) -> None:
     )
 
 
-async def _run(code: str, organization: str | None, config: ConfigPath) -> None:
+def _pause_document(pause: "Pause | None") -> dict[str, str] | None:
+    return None if pause is None else {"since": pause.paused_at.isoformat(), "by": pause.paused_by}
+
+
+def _pause_words(pause: "Pause | None") -> str:
+    return "" if pause is None else pause_words(pause.paused_at, pause.paused_by)
+
+
+async def _run(code: str, organization: str | None, config: ConfigPath) -> "JobId":
     from exportd.model.entity import OrganizationId
     from exportd.schedules.schedule_table import ScheduleTable
 
     async with tables(config) as pool:
-        job = await ScheduleTable(pool).fire_now(OrganizationId(organization) if organization else None, code)
-    print_line(str(job))
+        return await ScheduleTable(pool).fire_now(OrganizationId(organization) if organization else None, code)

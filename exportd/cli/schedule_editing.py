@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from exportd.cli.daemon_address import OrganizationAddress
 from exportd.cli.organization_client import OrganizationClient
-from exportd.cli.output import AsJson
+from exportd.cli.output import AsJson, print_json
 from exportd.cli.schedule_body import GivenRule, UnitName, edited
 from exportd.cli.schedule_operations import CodeArgument, print_schedule
 from exportd.model.errors import Problem, SettingsError
@@ -71,7 +71,7 @@ def create(
         from exportd.cli.schedule_questions import ask
 
         body = ask(body, client, at.config)
-    print_schedule(client, _created(client, body), as_json=json)
+    _show(client, _created(client, body), as_json=json)
 
 
 def edit(
@@ -104,7 +104,14 @@ def edit(
     if not changes and not rule.given:
         raise SettingsError.of("nothing to change was said: give an option, such as --cron")
     body = edited(client.get("schedules", code), changes, rule)
-    print_schedule(client, client.replace("schedules", body), as_json=json)
+    _show(client, client.replace("schedules", body), as_json=json)
+
+
+def _show(client: OrganizationClient, schedule: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(schedule)
+    else:
+        print_schedule(client, schedule)
 
 
 def _missing(code: str | None, entities: list[str] | None, rule: GivenRule) -> "list[str]":

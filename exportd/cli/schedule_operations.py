@@ -1,5 +1,6 @@
 """``exportd schedule show``, ``delete``, ``pause``, ``resume``, ``refresh``, ``backfill`` and ``next``."""
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
@@ -7,11 +8,22 @@ from cyclopts import Parameter
 
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
 from exportd.cli.daemon_address import OrganizationAddress, OrganizationOption
-from exportd.cli.output import AsJson, instant, moment, print_answer, print_fields, print_json, print_line
+from exportd.cli.operations import paused_words
+from exportd.cli.output import (
+    AsJson,
+    instant,
+    moment,
+    pause_words,
+    print_answer,
+    print_fields,
+    print_json,
+    print_line,
+)
 from exportd.cli.schedule_body import rule_words, upcoming
 
 if TYPE_CHECKING:
     from exportd.cli.organization_client import OrganizationClient
+    from exportd.model.pause import Pause
     from exportd.model.schedule import Schedule
 
 _HERE = OrganizationAddress()
@@ -22,7 +34,13 @@ CodeArgument = Annotated[str, Parameter(name="CODE", help="The schedule's code, 
 def show(code: CodeArgument, /, *, json: AsJson = False, at: OrganizationAddress = _HERE) -> None:
     """Show one schedule: what it exports, when, where to, and who edited it last."""
     client = at.organization_client()
-    print_schedule(client, client.get("schedules", code), as_json=json)
+    schedule = client.get("schedules", code)
+    paused: dict[str, Any] = client.client.request("GET", f"/v1/schedules/{schedule['id']}/pause")
+    if json:
+        pause = {"since": paused["since"], "by": paused["by"]} if paused["paused"] else None
+        print_json({**schedule, "paused": pause})
+    else:
+        print_schedule(client, schedule, state=paused_words(paused) or "")
 
 
 def delete(code: CodeArgument, /, *, json: AsJson = False, at: OrganizationAddress = _HERE) -> None:
@@ -87,23 +105,22 @@ def show_next(
     json: AsJson = False,
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
-    """Print when a schedule is due next, in UTC; while it is paused it does not fire then."""
+    """Print when a schedule is due next, in UTC. While it is paused it does not fire then, which is said."""
     import anyio
 
-    schedule = anyio.run(_found, code, organization, config)
+    schedule, pause = anyio.run(_found, code, organization, config)
     due = list(upcoming(schedule.declaration.rule, schedule.next_due_at, count))
     if json:
         print_json([each.isoformat() for each in due])
         return
+    if pause is not None:
+        sys.stderr.write(f"exportd: {pause_words(pause.paused_at, pause.paused_by)}: it does not fire\n")
     for each in due:
         print_line(moment(each))
 
 
-def print_schedule(client: "OrganizationClient", schedule: dict[str, Any], *, as_json: bool) -> None:
-    """A schedule's document, for a person with the codes of its destinations."""
-    if as_json:
-        print_json(schedule)
-        return
+def print_schedule(client: "OrganizationClient", schedule: dict[str, Any], *, state: str = "") -> None:
+    """A schedule's document for a person, with the codes of its destinations."""
     codes = {each["id"]: each["code"] for each in client.listed("destinations")}
     print_fields(
         {
@@ -111,6 +128,7 @@ def print_schedule(client: "OrganizationClient", schedule: dict[str, Any], *, as
             "name": schedule["name"],
             "id": schedule["id"],
             "runs": rule_words(schedule),
+            "state": state,
             "entities": ", ".join(schedule["operationalDataTypes"]),
             "format": schedule["exportFileFormat"],
             "destinations": ", ".join(codes.get(each, each) for each in schedule["destinationIds"]) or "(download)",
@@ -121,14 +139,16 @@ def print_schedule(client: "OrganizationClient", schedule: dict[str, Any], *, as
     )
 
 
-async def _found(code: str, organization: str | None, config: ConfigPath) -> "Schedule":
+async def _found(code: str, organization: str | None, config: ConfigPath) -> "tuple[Schedule, Pause | None]":
     from exportd.cli.configuration import tables
     from exportd.model.errors import PermanentError, SettingsError
     from exportd.model.reason import Reason
+    from exportd.schedules.schedule_operator import ScheduleOperator
     from exportd.schedules.schedule_table import ScheduleTable
 
     async with tables(config) as pool:
         found = [each for each in await ScheduleTable(pool).all() if each.declaration.code == code]
+        pauses = await ScheduleOperator(pool).pauses()
     found = [each for each in found if organization in {None, each.declaration.organization}]
     if len(found) > 1:
         owners = ", ".join(sorted(each.declaration.organization for each in found))
@@ -137,4 +157,4 @@ async def _found(code: str, organization: str | None, config: ConfigPath) -> "Sc
         raise PermanentError(
             f"There is no schedule {code}. `exportd schedule list` shows them.", reason=Reason.NOT_FOUND
         )
-    return found[0]
+    return found[0], pauses.get(found[0].id)

@@ -7,11 +7,11 @@ from typing import Any
 
 from rich.console import Console
 
+from exportd.cli.failures import DeclinedError
 from exportd.cli.organization_client import OrganizationClient
 from exportd.cli.output import moment
 from exportd.cli.schedule_body import rule_of, rule_words, upcoming
-from exportd.model.errors import PermanentError, SettingsError
-from exportd.model.reason import Reason
+from exportd.model.errors import SettingsError
 from exportd.model.schedule import Cron, Interval, Unit
 from exportd.schedules.limits import check_rule
 
@@ -23,7 +23,7 @@ _console = Console(highlight=False)
 
 
 def ask(given: Document, client: OrganizationClient, config: Path) -> Document:
-    """The whole document: ``given``, and what the person answers. PermanentError when they do not want to save it."""
+    """The whole document: ``given``, and what the person answers. DeclinedError when they do not want to save it."""
     body = dict(given)
     if "code" not in body:
         body["code"] = _answer("Code, a short name")
@@ -96,7 +96,7 @@ def _confirm(body: Document) -> None:
     for due in upcoming(rule_of(body), datetime.now(UTC), _RUNS_SHOWN):
         _say(f"  {moment(due)}")
     if _choice("Save it", ("yes", "no")) == "no":
-        raise PermanentError("Nothing was saved.", reason=Reason.CANCELLED)
+        raise DeclinedError("Nothing was saved.")
 
 
 def _catalog(config: Path) -> Sequence[str]:
@@ -138,7 +138,7 @@ def _read(question: str) -> str:
     try:
         return _console.input(f"{question}: ", markup=False).strip()
     except EOFError:
-        raise PermanentError("Nothing was saved.", reason=Reason.CANCELLED) from None
+        raise DeclinedError("Nothing was saved.") from None
 
 
 def _words(text: str) -> list[str]:

@@ -29,7 +29,7 @@ SocketPath = Annotated[
 
 
 class SocketClient:
-    """Requests to a daemon. ``timeout_s`` is how long an answer may take."""
+    """Requests to a daemon. ``timeout_s`` is how long nothing may come while an answer is waited for."""
 
     def __init__(self, path: Path, *, timeout_s: float = TIMEOUT_S) -> None:
         self._path = path
@@ -63,13 +63,18 @@ class SocketClient:
         return _understood(answer.status, text)
 
     @contextmanager
-    def stream(self, path: str) -> Iterator[Iterator[bytes]]:
-        """The lines of an answer that goes on, as they come. Raises what ``request`` raises, also between lines."""
+    def stream(self, path: str, *, quiet_s: float = TIMEOUT_S) -> Iterator[Iterator[bytes]]:
+        """The lines of an answer that goes on, as they come, with at most ``quiet_s`` between them.
+
+        Raises what ``request`` raises, also between lines.
+        """
         with closing(_UnixConnection(self._path, self._timeout_s)) as connection:
             try:
                 connection.request("GET", path)
+                line = connection.sock  # which is the answer's from here on
                 answer = connection.getresponse()
                 refusal = answer.read() if answer.status != 200 else b""
+                line.settimeout(quiet_s)
             except (OSError, http.client.HTTPException) as error:
                 raise _no_answer(self._path, error) from error
             if answer.status != 200:
@@ -95,10 +100,7 @@ class _UnixConnection(http.client.HTTPConnection):
         # Not by settimeout: where many wait to be let in, Python would give up at once instead of waiting its turn.
         seconds, rest = divmod(round(self._timeout_s * 1_000_000), 1_000_000)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(seconds, rest))
-        try:
-            self.sock.connect(os.fspath(self._path))
-        except BlockingIOError as error:
-            raise TimeoutError from error
+        self.sock.connect(os.fspath(self._path))
         self.sock.settimeout(self._timeout_s)
 
 
@@ -128,9 +130,15 @@ def _no_answer(path: Path, error: Exception) -> TransientError:
         words = f"No daemon listens at {path}. Start it (`systemctl start exportd`), or name its socket by --socket."
     elif isinstance(error, PermissionError):
         words = f"This user may not open {path}. Join the group that control.group names, or ask as root."
-    elif isinstance(error, TimeoutError):
+    elif isinstance(error, TimeoutError | BlockingIOError):
         words = (
-            f"The daemon at {path} has not answered in time. It may still do what it was asked; look before repeating."
+            f"The daemon at {path} has not answered in time; `systemctl status exportd` says whether it runs at all. "
+            "It may still do what it was asked: look before repeating."
+        )
+    elif isinstance(error, ConnectionError):
+        words = (
+            f"The daemon at {path} has gone without an answer: it left, or could not start, of which "
+            "`systemctl status exportd` and `exportd check` say more."
         )
     else:
         words = f"The daemon at {path} ended the conversation: {str(error) or type(error).__name__}."

@@ -35,7 +35,7 @@ def status(
     client = at.client()
     while True:
         document = client.request("GET", "/v1/status")
-        _add_progress(document, at.client(timeout_s=_PROGRESS_TIMEOUT_S))
+        _add_progress(document, client)
         if watch and not json and sys.stdout.isatty():
             sys.stdout.write(_CLEAR)
         if json:
@@ -54,7 +54,7 @@ def _add_progress(document: dict[str, Any], client: SocketClient) -> None:
     if not silent:
         return
     # A stream that is quiet, or has no place left, costs the figures and nothing else.
-    with suppress(TransientError), client.stream("/v1/events") as lines:
+    with suppress(TransientError), client.stream("/v1/events", quiet_s=_PROGRESS_TIMEOUT_S) as lines:
         for event in parse_events(lines):
             if event.name == "progress" and event.data["jobId"] in silent:
                 silent.pop(event.data["jobId"])["progress"] = figures(event.data)

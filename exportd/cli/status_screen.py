@@ -33,7 +33,7 @@ def head(status: Status) -> dict[str, object]:
         "changes": "heard of at once" if status["listener"]["listening"] else "looked for from time to time",
         "schedules": f"{wheel['schedules']}, {wheel['paused']} paused{next_due}",
         "jobs": f"{queue['running']} running, {queue['pending']} waiting{waiting}",
-        "spool": f"{size(spool['usedBytes'])} of {size(spool['budgetBytes'])} in {spool['directory']}",
+        "spool": f"{size(spool['usedBytes'])} of {size(spool['budgetBytes'])} in {spool['directory']} ({spool['id']})",
     }
 
 

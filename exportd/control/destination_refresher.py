@@ -87,7 +87,7 @@ class DestinationRefresher:
             self._woken = anyio.Event()
 
     async def refresh(self) -> None:
-        """Open what is new, replace what was edited, take out what is gone."""
+        """Open what is new, replace what was edited, take out what is gone; close what nobody uses any more."""
         async with self._one_at_a_time:
             wanted = {
                 (each.declaration.organization, each.declaration.code): each.declaration
@@ -101,6 +101,7 @@ class DestinationRefresher:
             for key, declaration in wanted.items():
                 if self._known.get(key) != declaration.settings:
                     self._open(key, declaration)
+            await self._live.close_unused()
 
     def _open(self, key: _Key, declaration: DestinationDeclaration) -> None:
         try:

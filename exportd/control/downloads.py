@@ -24,7 +24,11 @@ _REFUSALS = {
     Download.NOT_FINISHED: (400, "is not finished yet: ask again when its status is SUCCEEDED."),
     Download.FAILED: (400, "failed and has no files to download. The next run of its schedule holds the same changes."),
     Download.GONE: (404, "is older than the time for which files are kept: they have been removed."),
-    Download.ELSEWHERE: (404, "was run by another daemon, which alone has its files: ask that one."),
+    Download.ELSEWHERE: (
+        404,
+        "was run by another daemon, which alone has its files: ask the one whose spool is {spool}"
+        " (`exportd status` shows a daemon's spool).",
+    ),
 }
 
 
@@ -71,5 +75,5 @@ class SpoolDownloads:
         available = download(record, spool_id=self._spool_id)
         if available is not Download.READY:
             status, words = _REFUSALS[available]
-            raise Refusal(status, f"The job {job_id} {words}")
+            raise Refusal(status, f"The job {job_id} {words.format(spool=record.spool_id)}")
         return record

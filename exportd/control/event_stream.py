@@ -1,14 +1,10 @@
-"""An answer that goes on: server-sent events, to a client that keeps up."""
+"""An answer that goes on: server-sent events. A client that does not keep up is dropped by the server (server.py)."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-import anyio
 from starlette.responses import StreamingResponse
 from starlette.types import Send
-
-PATIENCE_S = 30.0
-"""How long a client may take nothing before the line is given up."""
 
 
 class EventStream(StreamingResponse):
@@ -19,11 +15,5 @@ class EventStream(StreamingResponse):
         self._events = events
 
     async def stream_response(self, send: Send) -> None:
-        async with aclosing(self._events) as events:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            async for event in events:
-                with anyio.move_on_after(PATIENCE_S) as patience:
-                    await send({"type": "http.response.body", "body": event, "more_body": True})
-                if patience.cancelled_caught:
-                    return
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        async with aclosing(self._events):
+            await super().stream_response(send)

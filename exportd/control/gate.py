@@ -4,6 +4,7 @@ Over TCP, the client has to call us by a name of ours (a page of a browser that 
 turned away), and may make so many requests. A body has to arrive in time.
 """
 
+import asyncio
 from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
@@ -19,6 +20,12 @@ _logger = structlog.get_logger()
 
 BODY_TIME_S = 30.0
 MOST_BODY_BYTES = 1_000_000
+
+_MOST_UNHEARD_BYTES = 32_000_000
+_UNHEARD_TIME_S = 5.0
+"""What is taken of a body that is too large, and thrown away: most clients send everything before they read, and one
+whose connection is closed meanwhile never sees why.
+"""
 
 
 class Gate:
@@ -44,13 +51,28 @@ class Gate:
             return
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         refusal = _refuse_size(headers)
+        if refusal is not None and b"expect" not in headers:
+            await _hear_out(receive)
         if refusal is None and scope.get("state", {}).get("peer") is None:
             refusal = self._refuse_stranger(scope, headers)
         if refusal is not None:
             await problem_response(refusal.status_code, refusal.detail, refusal.headers)(scope, receive, send)
             return
+        begun = False
+
+        async def answer(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
         try:
-            await self._application(scope, _Measured(receive, self._body_time_s), send)
+            await self._application(scope, _Measured(receive, self._body_time_s), answer)
+        except asyncio.CancelledError:
+            # Nobody but the server cancels a request: the daemon leaves, and it has been waited for long enough.
+            _logger.warning("request cut off", method=scope["method"], path=scope["path"])
+            if not begun:
+                sentence = "The daemon is leaving. What was asked for may still be done; look before you repeat it."
+                await problem_response(503, sentence)(scope, receive, send)
         except Exception:
             # Answered already; what is left is to say why.
             _logger.exception("request failed", method=scope["method"], path=scope["path"])
@@ -78,6 +100,16 @@ def _refuse_size(headers: Mapping[bytes, str]) -> Refusal | None:
     return _too_large() if length.isdecimal() and int(length) > MOST_BODY_BYTES else None
 
 
+async def _hear_out(receive: Receive) -> None:
+    size_bytes = 0
+    with anyio.move_on_after(_UNHEARD_TIME_S):
+        while size_bytes < _MOST_UNHEARD_BYTES:
+            message = await receive()
+            size_bytes += len(message.get("body", b""))
+            if not message.get("more_body", False):  # its end, or that of the connection
+                return
+
+
 def _name_in(url: str) -> str | None:
     try:
         return urlsplit(url).hostname
@@ -101,7 +133,10 @@ class _Measured:
             message = await self._receive()
             self._complete = not message.get("more_body", False)
             self._size_bytes += len(message.get("body", b""))
-            if self._size_bytes > MOST_BODY_BYTES:
-                raise _too_large()
-            return message
+            if self._size_bytes <= MOST_BODY_BYTES:
+                return message
+        if self._size_bytes > MOST_BODY_BYTES:
+            if not self._complete:
+                await _hear_out(self._receive)
+            raise _too_large()
         raise Refusal(408, "The request's body did not arrive in time.", headers={"connection": "close"})

@@ -20,6 +20,9 @@ PERIOD_S = 1.0
 HEARTBEAT_S = 15.0
 """After so long without news a comment tells that the line is alive."""
 
+_LAST_LOOK_S = 2.0
+"""How long the last look may take."""
+
 _HEARTBEAT = b": still here\n\n"
 
 _logger = structlog.get_logger()
@@ -58,6 +61,13 @@ class JobWatcher:
         finally:
             self.leave()
 
+    async def take_leave(self) -> None:
+        """Tell those who listen how the jobs have ended that the daemon waited for; then ``leave``."""
+        if self._told:
+            with anyio.move_on_after(_LAST_LOOK_S):
+                await self._look_once()
+        self.leave()
+
     def leave(self) -> None:
         """End all streams, and begin no other."""
         self._over = True
@@ -74,11 +84,11 @@ class JobWatcher:
             quiet_since = self._clock.monotonic()
             while job_id is None or told:
                 await self._news.wait()
-                if self._over:
-                    return
                 for event in self._new_to(told, job_id):
                     yield _encoded(event)
                     quiet_since = self._clock.monotonic()
+                if self._over:
+                    return
                 if self._clock.monotonic() - quiet_since >= HEARTBEAT_S:
                     yield _HEARTBEAT
                     quiet_since = self._clock.monotonic()

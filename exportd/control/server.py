@@ -2,7 +2,8 @@
 
 uvicorn does the HTTP. It is told nothing of signals, start-up or addresses: those are the daemon's. Its protocol class
 is extended by what it lacks: who the peer of a Unix socket is, a limit to the number of connections (files are needed
-for exports), and an end to clients that connect and say nothing. This relies on internals of its minor version.
+for exports), and an end to clients that connect and say nothing, or ask and take nothing of the answer. This relies on
+internals of its minor version.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from anyio.abc import TaskStatus
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
+from exportd.control.certificate import Certificate
 from exportd.control.inherited_socket import inherited_socket
 from exportd.control.peer import peer_of
 from exportd.control.problems import problem_response
@@ -37,14 +39,20 @@ MOST_CONNECTIONS = 256
 _PATIENCE_S = 10.0
 """How long a client may take to send the head of a request."""
 
+_UNREAD_S = 30.0
+"""How long a client may take nothing of what was sent to it."""
+
 _GRACE_S = 3
 """How long requests may go on when the daemon leaves."""
+
+_LAST_WORDS_S = 1.0
+"""How long those that were not done by then may take to say so."""
 
 _MOST_HEAD_BYTES = 64 * 1024
 
 
 class ControlServer:
-    """Listens on a Unix socket, and on an address if there is one. ``tls`` is a certificate chain and its key.
+    """Listens on a Unix socket, and on an address if there is one: with TLS, when there is a certificate.
 
     A Unix socket that systemd hands over is taken; otherwise there is one made at ``socket_path``.
     """
@@ -56,13 +64,13 @@ class ControlServer:
         socket_path: Path,
         group_id: int | None,
         listen: str,
-        tls: tuple[Path, Path] | None,
+        certificate: Certificate | None,
     ) -> None:
         self._application = application
         self._socket_path = socket_path
         self._group_id = group_id
         self._listen = listen
-        self._tls = tls
+        self._certificate = certificate
         self.address: tuple[str, int] | None = None
         """Where it listens on TCP, once it does."""
 
@@ -80,7 +88,7 @@ class ControlServer:
             if self._listen:
                 tcp = sockets.enter_context(_tcp_socket(self._listen))
                 self.address = tcp.getsockname()[:2]
-                servers.append((EmbeddedServer(self._application, self._tls), tcp))
+                servers.append((EmbeddedServer(self._application, self._certificate), tcp))
             await self._serve(servers, task_status)
 
     async def _serve(
@@ -103,8 +111,7 @@ class ControlServer:
 class EmbeddedServer(uvicorn.Server):
     """A uvicorn that leaves the signals to the daemon."""
 
-    def __init__(self, application: ASGIApp, tls: tuple[Path, Path] | None = None) -> None:
-        certificate, key = tls or (None, None)
+    def __init__(self, application: ASGIApp, certificate: Certificate | None = None) -> None:
         super().__init__(
             uvicorn.Config(
                 application,
@@ -116,8 +123,7 @@ class EmbeddedServer(uvicorn.Server):
                 server_header=False,
                 timeout_graceful_shutdown=_GRACE_S,
                 h11_max_incomplete_event_size=_MOST_HEAD_BYTES,
-                ssl_certfile=certificate,
-                ssl_keyfile=key,
+                ssl_context_factory=None if certificate is None else lambda _config, _default: certificate.context,
             )
         )
         self.listening = anyio.Event()
@@ -130,6 +136,13 @@ class EmbeddedServer(uvicorn.Server):
         await super().startup(sockets)
         self.listening.set()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if cut_off := set(self.server_state.tasks):  # after the grace; the gate tells their clients
+            await asyncio.wait(cut_off, timeout=_LAST_WORDS_S)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
 
 class PeerProtocol(H11Protocol):
     """One connection. ``request.state.peer`` is the process at its other end."""
@@ -139,9 +152,13 @@ class PeerProtocol(H11Protocol):
 
     _idle_since: float = 0.0
     _silence: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # So that we hear of anything that the client does not take; and no more than one piece waits for it.
+        # Not 0, at which a transport with TLS would count an empty buffer as a full one.
+        transport.set_write_buffer_limits(high=1, low=0)
         connection = transport.get_extra_info("socket")
         peer = None if connection is None else peer_of(connection)
         self.app_state = {**self.app_state, "peer": peer}
@@ -163,7 +180,17 @@ class PeerProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_expecting()
+        self._stop_insisting()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        # Closed, the transport would wait for ever until the rest is taken.
+        self._unread = self.loop.call_later(_UNREAD_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_insisting()
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP at all. In plain text as uvicorn sends it, it would be the one error of another form."""
@@ -186,7 +213,7 @@ class PeerProtocol(H11Protocol):
         if leaving is None or leaving is self:
             self._answer_and_close(HTTPStatus.SERVICE_UNAVAILABLE, "There are too many connections. Try again later.")
         else:
-            leaving.transport.close()
+            leaving.transport.abort()  # not waiting for it to take what was sent
 
     @property
     def idle_since(self) -> float | None:
@@ -207,6 +234,11 @@ class PeerProtocol(H11Protocol):
         if self._silence is not None:
             self._silence.cancel()
             self._silence = None
+
+    def _stop_insisting(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
 
 async def _stop_when_cancelled(servers: list[EmbeddedServer]) -> None:

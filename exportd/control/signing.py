@@ -12,13 +12,15 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from typing import Any
 
+LEAST_KEY_BYTES = 32
+
 
 class Signer:
-    """Signs and checks with a key of at least 32 bytes."""
+    """Signs and checks with a key of at least so many bytes."""
 
     def __init__(self, key: bytes) -> None:
-        if len(key) < 32:
-            raise ValueError(f"a signing key has at least 32 bytes, not {len(key)}")
+        if len(key) < LEAST_KEY_BYTES:
+            raise ValueError(f"a signing key has at least {LEAST_KEY_BYTES} bytes, not {len(key)}")
         self._key = key
 
     def key_for(self, purpose: str) -> bytes:

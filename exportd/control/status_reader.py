@@ -12,9 +12,10 @@ import anyio
 
 from exportd.control.destination_record import DestinationHealth
 from exportd.control.destination_table import DestinationTable
-from exportd.jobs.job_operator import JobOperator, Pause, QueueState, RunningJob
+from exportd.jobs.job_operator import JobOperator, QueueState, RunningJob
 from exportd.model.clock import Clock
 from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.pause import Pause
 from exportd.model.schedule import DestinationCode
 from exportd.schedules.schedule_operator import ScheduleOperator, WheelState
 

@@ -3,9 +3,9 @@
 import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from exportd import __version__
 from exportd.catalog.document import Catalog
@@ -14,6 +14,7 @@ from exportd.control.application import application, guarded
 from exportd.control.archive import zipped
 from exportd.control.auditor import Auditor
 from exportd.control.authenticator import Authenticator
+from exportd.control.certificate import Certificate
 from exportd.control.client_table import ClientTable
 from exportd.control.collaborators import Collaborators, LogLevelSwitch, Reload
 from exportd.control.daemon_table import DaemonTable
@@ -23,6 +24,7 @@ from exportd.control.rate_limit import RateLimit
 from exportd.control.schemas.status import LocalStatus
 from exportd.control.server import ControlServer
 from exportd.control.signing import Signer
+from exportd.control.signing_key import read_signing_key
 from exportd.control.status_reader import StatusReader
 from exportd.daemon.assembly import Components
 from exportd.daemon.metrics_assembly import exposition
@@ -31,7 +33,7 @@ from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
 from exportd.jobs.owned_job_table import OwnedJobTable
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import PermanentError, SettingsError
+from exportd.model.errors import PermanentError
 from exportd.model.schedule import DestinationCode
 from exportd.parts.spool import MANIFEST_NAME
 from exportd.previewer import Previewer
@@ -50,14 +52,15 @@ _TOKENS_A_SECOND = 100
 class ControlApi:
     """The API's application; each request is answered with the collaborators that it finds when it comes."""
 
-    def __init__(self, using: Collaborators, control: ControlSettings) -> None:
+    def __init__(self, using: Collaborators, control: ControlSettings, certificate: Certificate | None) -> None:
         self._api = application(using)
+        self.certificate = certificate
         self.server = ControlServer(
             guarded(self._api, using, hosts=_hosts(control)),
             socket_path=control.socket,
             group_id=group_id(control.group) if control.group else None,
             listen=control.listen,
-            tls=_tls(control),
+            certificate=certificate,
         )
 
     @property
@@ -130,32 +133,14 @@ async def collaborators_of(
 
 
 async def _signing_key(control: ControlSettings, clients: ClientTable) -> bytes:
-    path = control.signing_key_file
-    if path is None:
+    if control.signing_key_file is None:
         return await clients.signing_key()
-    try:
-        key = await anyio.Path(path).read_bytes()
-    except OSError as error:
-        raise SettingsError.of(
-            f"the file {path} cannot be read: {error.strerror or error}", where="control.signing_key_file"
-        ) from error
-    if len(key) < 32:
-        raise SettingsError.of(
-            f"the file {path} has {len(key)} bytes; a key has at least 32 (openssl rand -out {path} 32)",
-            where="control.signing_key_file",
-        )
-    return key
+    return await anyio.to_thread.run_sync(read_signing_key, control.signing_key_file)
 
 
 def _hosts(control: ControlSettings) -> frozenset[str]:
     own = {split_listen(control.listen)[0]} if control.listen else set()
     return frozenset(each.lower() for each in {"localhost", "127.0.0.1", "::1", *own, *control.hosts})
-
-
-def _tls(control: ControlSettings) -> tuple[Path, Path] | None:
-    if control.tls_certificate is None or control.tls_key is None:
-        return None
-    return control.tls_certificate, control.tls_key
 
 
 def _condition(components: Components, organization: OrganizationId, code: DestinationCode) -> str | None:

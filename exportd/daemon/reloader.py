@@ -18,6 +18,7 @@ from exportd.catalog import document
 from exportd.catalog.checker import check
 from exportd.catalog.document import Catalog
 from exportd.catalog.resolver import resolve
+from exportd.control.certificate import Certificate, certificate_of
 from exportd.control.collaborators import Collaborators
 from exportd.daemon.assembly import Components
 from exportd.daemon.control_assembly import ControlApi, collaborators_of
@@ -32,7 +33,7 @@ from exportd.model.reason import Reason
 from exportd.schedules.limits import check_rule
 from exportd.settings.difference import Change, Difference, Kind, compare, effective
 from exportd.settings.loader import load_all
-from exportd.settings.schema import Settings
+from exportd.settings.schema import ControlSettings, Settings
 from exportd.settings.secrets import passwords_in
 from exportd.telemetry import logging
 
@@ -73,10 +74,13 @@ class Reloader:
 
     @classmethod
     async def open(cls, config: Path, components: Components) -> "Reloader":
-        """With the API of the components. Raises SettingsError for what ``collaborators_of`` cannot use."""
+        """With the API of the components. Raises SettingsError for what ``collaborators_of`` cannot use, and for a
+        certificate.
+        """
         reloader, state = cls(config, components), components.current.state
         using = await collaborators_of(state.settings, state.catalog, components, reload=reloader.reload)
-        reloader.control = ControlApi(using, state.settings.control)
+        certificate = await anyio.to_thread.run_sync(_checked_certificate, state.settings.control)
+        reloader.control = ControlApi(using, state.settings.control, certificate)
         return reloader
 
     async def reload(self, *, dry_run: bool = False) -> Difference:
@@ -133,6 +137,7 @@ class Reloader:
         before = self._components.current.state.settings
         connector = Connector(settings.database.dsn, lock_timeout_s=settings.database.lock_timeout_s)
         catalog = await check_catalog(catalog, connector)
+        await anyio.to_thread.run_sync(_checked_certificate, settings.control)
         state = State(settings, catalog, self._components.build_pipeline(settings, catalog))
         return _Prepared(
             state,
@@ -165,6 +170,9 @@ class Reloader:
             with anyio.CancelScope(shield=True):
                 await components.connector.adjust(database.dsn, lock_timeout_s=database.lock_timeout_s)
             raise
+        if (certificate := self.control.certificate) is not None:
+            with suppress(SettingsError):  # it was good a moment ago
+                await anyio.to_thread.run_sync(certificate.load)
         with suppress(ExportdError):  # the next one is not far away
             await components.refresher.refresh()
 
@@ -189,6 +197,14 @@ class Reloader:
         return components.refresher.declare(
             to.opened, reopening=reopening, keeping={(each.organization, each.code) for each in settings.destination}
         )
+
+
+def _checked_certificate(control: ControlSettings) -> Certificate | None:
+    certificate = certificate_of(control)
+    if certificate is not None and (doubt := certificate.doubt()) is not None:
+        # Exports do not need it, so they go on.
+        _logger.warning("clients will refuse the certificate", error=doubt)
+    return certificate
 
 
 def _report(difference: Difference, *, dry_run: bool) -> None:

@@ -21,6 +21,7 @@ from exportd.jobs.states import Event, after
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.job import JobId, JobPhase, JobState
+from exportd.model.pause import Pause
 from exportd.model.reason import Reason
 from exportd.model.schedule import ScheduleId
 
@@ -41,14 +42,6 @@ _QUEUE_AGAIN = _SQL["queue_again"]
 _WATCHED = _SQL["watched"]
 _QUEUE_STATE = _SQL["queue_state"]
 _LEASES = _SQL["leases"]
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Since when nothing is taken, and by whose wish."""
-
-    paused_at: datetime
-    paused_by: str
 
 
 @dataclass(frozen=True, slots=True)

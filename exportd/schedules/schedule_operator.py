@@ -19,6 +19,7 @@ from exportd.database.translator import translated
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.job import JobId
+from exportd.model.pause import Pause
 from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import Schedule, ScheduleId
 from exportd.schedules.backfiller import Backfill, backfill_held
@@ -35,6 +36,7 @@ _SQL = queries.load("schedule_operations")
 _HOLD = _SQL["hold"]
 _GET = _SQL["get"]
 _PAUSE = _SQL["pause"]
+_PAUSES = _SQL["pauses"]
 _RESUME = _SQL["resume"]
 _REQUEST_REFRESH = _SQL["request_refresh"]
 _WHEEL = _SQL["wheel"]
@@ -77,6 +79,12 @@ class ScheduleOperator:
         async with self._held(schedule_id, "pausing a schedule") as (connection, row):
             await connection.execute(_PAUSE, schedule_id, actor)
             await _note(connection, "schedule paused", actor, row)
+
+    async def pauses(self, schedule_id: ScheduleId | None = None) -> dict[ScheduleId, Pause]:
+        """The schedules that are paused; only that one, if it is, when one is named."""
+        async with self._connection("looking at pauses") as connection:
+            rows = await connection.fetch(_PAUSES, schedule_id)
+        return {ScheduleId(row["id"]): Pause(row["paused_at"], row["paused_by"]) for row in rows}
 
     async def resume(self, schedule_id: ScheduleId, *, actor: str) -> None:
         """Have it fire again; if it was due meanwhile, however often, it fires once now."""

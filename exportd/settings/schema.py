@@ -59,7 +59,8 @@ class DatabaseSettings(Section):
 
     lock_timeout_s: float = Field(default=2.0, gt=0, le=60)
     """How long to wait for a lock on a table, in seconds, before giving way to the application and trying
-    again later. Short, because the application's writes queue behind a waiting lock."""
+    again later. Short, because the application's writes queue behind a waiting lock. More than 0.8 counts as 0.8:
+    longer than that, Postgres would look for deadlocks, and end what the application does."""
 
     pool_size: int = Field(default=4, ge=1, le=100)
     """How many connections the daemon keeps for its own tables. COPY streams have connections of their
@@ -181,18 +182,19 @@ class ControlSettings(Section):
     need not be named."""
 
     tls_certificate: OptionalFilePath = None
-    """The certificate chain of the TCP address, in PEM."""
+    """The certificate chain of the TCP address, in PEM. A reload reads both files again, so a renewed certificate
+    needs no restart."""
 
     tls_key: OptionalFilePath = None
-    """Its private key, in PEM."""
+    """Its private key, in PEM, without a password; users of the machine at large must not be able to read it."""
 
     public_url: Annotated[str, AfterValidator(check_public_url)] = ""
     """What download links begin with, such as `"https://exports.example.com"`; the address that the client has
     called when empty."""
 
     signing_key_file: OptionalFilePath = None
-    """A file with at least 32 random bytes that sign tokens and download links. Without it the daemons of a database
-    share a key that is kept there."""
+    """A file with at least 32 random bytes that sign tokens and download links; users of the machine at large must
+    not be able to read it. Without it the daemons of a database share a key that is kept there."""
 
     @model_validator(mode="after")
     def _check_tls(self) -> "ControlSettings":

@@ -1,5 +1,6 @@
 """Whatever is wrong is said in a sentence, with the place where it is, and with an exit code that means something."""
 
+import json
 import re
 from collections.abc import Mapping
 
@@ -207,6 +208,7 @@ async def test_a_control_section_that_cannot_be_kept_ends_the_daemon_with_a_sent
     site: Site, shop: Shop, control: Mapping[str, object], sentence: str
 ) -> None:
     (site.folder / "short.key").write_bytes(b"12345")
+    (site.folder / "short.key").chmod(0o600)
     (site.folder / "a-file").touch()
     site.configure(CATALOG, sections(site, control={"socket": "control.sock", **control}))
     (said,) = await refused(site, "run", code=USAGE)
@@ -219,3 +221,9 @@ async def test_check_finds_a_group_that_is_not_there(site: Site, shop: Shop) -> 
     outcome = await site.quickly("check")
     assert outcome.returncode == FAILED
     assert "fix    control: this machine has no group 'no-such-group'" in outcome.stdout
+    outcome = await site.quickly("check", "--json")
+    assert outcome.returncode == FAILED
+    lines = json.loads(outcome.stdout)
+    assert [each["kind"] for each in lines[:2]] == ["ok", "ok"]
+    fixes = [each["sentence"] for each in lines if each["kind"] == "fix"]
+    assert any(each.startswith("control: this machine has no group 'no-such-group'") for each in fixes)

@@ -1,6 +1,7 @@
 """The command line asks the real daemon over its socket."""
 
 import json
+import re
 from subprocess import CompletedProcess
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from tests.acceptance import gate
 from tests.acceptance.declarations import destination, schedule
+from tests.acceptance.lakes import GcsLake
 from tests.acceptance.shop import CATALOG, ORGANIZATION, Shop
 from tests.fixtures.daemon import Site, until
 
@@ -82,7 +84,17 @@ async def test_the_life_of_a_schedule(open_site: Site, shop: Shop) -> None:
 
     await said(site, "schedule", "pause", "billing")
     await shown_in_status(site, "2, 1 paused")
+    assert "paused since 20" in await said(site, "schedule", "show", "billing")
+    assert (await document(site, "schedule", "show", "billing"))["paused"]["by"].startswith("unix:")
+    listed = {each["code"]: each["paused"] for each in await document(site, "schedule", "list")}
+    assert (listed["often"], listed["billing"]["by"][:5]) == (None, "unix:")
+    assert (await said(site, "schedule", "list")).count("paused since 20") == 1
+    warned = (await site.quickly("schedule", "next", "billing")).stderr
+    assert warned.startswith("exportd: paused since 20")
+    assert warned.endswith(": it does not fire\n")
     await said(site, "schedule", "resume", "billing")
+    assert (await document(site, "schedule", "show", "billing"))["paused"] is None
+    assert (await site.quickly("schedule", "next", "billing")).stderr == ""
     refreshed = await document(site, "schedule", "refresh", "billing", "ORDERS", "--now")
     assert "succeeded" in await said(site, "job", "watch", refreshed["jobId"])
     await said(site, "schedule", "delete", "billing")
@@ -101,6 +113,48 @@ async def test_the_life_of_a_destination(open_site: Site) -> None:
     assert "arn:aws:iam::123456789012:role/exports" in await said(site, "destination", "show", "bucket")
     await said(site, "destination", "delete", "bucket")
     await refused(site, "destination", "show", "bucket", code=1)
+
+
+async def test_a_bucket_of_google_is_made_edited_and_delivered_to(site: Site, shop: Shop, gcs_lake: GcsLake) -> None:
+    site.configure(CATALOG, {"gcs": {"endpoint": gcs_lake.server.endpoint}, "schedule": [schedule(destinations=[])]})
+    daemon = await site.start()
+    pool = ("--project-number", "123", "--pool-id", "exports", "--provider-id", "cluster")
+    missing = await refused(site, "destination", "create", "sea", "--type", "GCS", "--bucket", gcs_lake.name, code=2)
+    assert "projectNumber: is missing" in missing
+    made = await document(
+        site,
+        *("destination", "create", "sea", "--type", "GCS", "--bucket", gcs_lake.name, "--prefix", "deep", *pool),
+        *("--service-account", "exports@acme.iam.gserviceaccount.com", "--name", "The sea"),
+    )
+    given = {
+        "bucketName": gcs_lake.name,
+        "prefix": "deep",
+        "projectNumber": "123",
+        "poolId": "exports",
+        "providerId": "cluster",
+        "serviceAccountEmail": "exports@acme.iam.gserviceaccount.com",
+        "name": "The sea",
+    }
+    assert {name: made[name] for name in given} == given
+    edited = await document(
+        *(site, "destination", "edit", "sea", "--provider-id", "other", "--pool-id", "more", "--project-number", "456"),
+        *("--service-account", "", "--prefix", "deeper"),
+    )
+    assert "serviceAccountEmail" not in edited
+    assert [edited[name] for name in ("projectNumber", "poolId", "providerId", "prefix")] == [
+        *("456", "more", "other", "deeper"),
+    ]
+    shown = await said(site, "destination", "show", "sea")
+    for name, value in (("provider", "other"), ("pool", "more"), ("project number", "456"), ("bucket", gcs_lake.name)):
+        assert re.search(rf"^{name} +{value}$", shown, re.MULTILINE), shown
+    assert "role" not in shown
+
+    await said(site, "export", "ACCOUNTS", "--destinations", "sea", "--wait")
+    keys = list((await gcs_lake.bucket()).objects)
+    assert keys
+    assert all(each.startswith(f"deeper/orgId={ORGANIZATION}/") for each in keys)
+    assert await daemon.stop() == 0
+    await site.assert_clean()
 
 
 async def test_an_export_is_waited_for_and_copied(open_site: Site, shop: Shop) -> None:

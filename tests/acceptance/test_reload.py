@@ -2,13 +2,19 @@
 
 import asyncio
 import json
+import re
 import signal
+import threading
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from exportd.settings.secrets import mask_secrets
 from tests.acceptance import gate
 from tests.acceptance.bucket import Bucket
-from tests.acceptance.declarations import destination, schedule
+from tests.acceptance.declarations import destination, gcs_destination, s3_destination, schedule
+from tests.acceptance.lakes import GcsLake, S3Lake
 from tests.acceptance.shop import CATALOG, GATED_CATALOG, Shop
 from tests.fixtures.control import bare
 from tests.fixtures.daemon import Daemon, Site
@@ -224,3 +230,87 @@ async def test_another_password_of_the_same_database(site: Site, shop: Shop) -> 
     assert "second" not in daemon.text
     assert await daemon.stop() == 0
     await shop.connection.execute("DROP ROLE deputy")
+
+
+async def test_half_written_files_under_load_change_nothing_and_disturb_nobody(site: Site, shop: Shop) -> None:
+    """While exports run and the API is asked, an editor saves in place: each signal finds another part of the file."""
+    lake, connection = site.destination(), shop.connection
+    site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
+    good = site.config.read_text(encoding="utf-8")
+    daemon = await site.restart()
+    await site.succeeded(connection, await site.first_job(connection))
+    over = threading.Event()
+
+    def ask() -> set[int]:
+        with bare(site.folder / "control.sock") as http:
+            seen = set()
+            while not over.is_set():
+                seen.add(http.get("/v1/status").status_code)
+            return seen
+
+    asking = [asyncio.create_task(asyncio.to_thread(ask)) for _ in range(2)]
+    # Each ends in the middle of a key.
+    parts = [good[: each.start() + 2] for each in re.finditer(r"^\w+ = ", good, re.MULTILINE)]
+    for number, part in enumerate(parts, start=1):
+        job = await site.fire()
+        site.config.write_text(part, encoding="utf-8")
+        daemon.signal(signal.SIGHUP)
+        (problem,) = (await daemon.said("reload refused", times=number))["problems"]
+        assert problem.startswith(f"{site.config}:{part.count(chr(10)) + 1}: is not valid TOML")
+        await site.succeeded(connection, job)
+    over.set()
+    assert [await each for each in asking] == [{200}, {200}]
+
+    site.config.write_text(good, encoding="utf-8")
+    daemon.signal(signal.SIGHUP)
+    await daemon.said("reloaded")
+    assert len(parts) > 10
+    await site.succeeded(connection, await site.fire())
+    assert await daemon.stop() == 0
+    assert "Traceback" not in daemon.text
+    bucket = Bucket.of(lake)
+    bucket.assert_whole()
+    assert bucket.replayed() == await shop.contents()
+    await site.assert_clean(lake)
+
+
+@pytest.mark.slow
+async def test_buckets_that_are_replaced_again_and_again_leave_no_connection_behind(
+    site: Site, shop: Shop, s3_lake: S3Lake, gcs_lake: GcsLake
+) -> None:
+    connection = shop.connection
+
+    def write(number: int) -> None:
+        site.configure(
+            CATALOG,
+            {
+                "gcs": {"endpoint": gcs_lake.server.endpoint},
+                "destination": [
+                    s3_destination("lake", s3_lake, prefix=f"place-{number}"),
+                    gcs_destination("sea", gcs_lake, prefix=f"place-{number}"),
+                ],
+                "schedule": [schedule(entities=["COUNTRIES"], destinations=["lake", "sea"])],
+            },
+        )
+
+    def reload() -> int:
+        with bare(site.folder / "control.sock") as http:
+            return http.post("/v1/reload").status_code
+
+    def open_sockets() -> int:
+        links = Path(f"/proc/{daemon.process.pid}/fd").iterdir()
+        return sum(each.is_symlink() and str(each.readlink()).startswith("socket:") for each in links)
+
+    write(0)
+    daemon = await site.restart()
+    await site.succeeded(connection, await site.first_job(connection))
+    seen: list[int] = []
+    for number in range(1, 51):
+        write(number)
+        assert await asyncio.to_thread(reload) == 200
+        if number % 2:  # each of these has connections of its own to both
+            await site.succeeded(connection, await site.fire())
+            seen.append(open_sockets())
+    assert max(seen[5:]) <= max(seen[:5]) + 3, seen
+    assert await daemon.stop() == 0
+    await site.assert_clean()

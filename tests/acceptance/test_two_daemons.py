@@ -1,5 +1,6 @@
 """Two daemons on one database: they share the work, and either may die at any time."""
 
+import asyncio
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +13,9 @@ from exportd.jobs.job_table import SPOOL_GRACE_S
 from tests.acceptance import gate
 from tests.acceptance.bucket import Bucket
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, GATED_CATALOG, Shop
+from tests.acceptance.shop import CATALOG, GATED_CATALOG, ORGANIZATION, Shop
 from tests.acceptance.sightings import until_seen
+from tests.fixtures.control import bare
 from tests.fixtures.daemon import Daemon, Site, leftovers, until
 
 CODES = ("often", "second", "third", "fourth")
@@ -200,10 +202,43 @@ async def test_killed_anywhere(site: Site, shop: Shop, tmp_path: Path) -> None:
     await site.assert_clean(lake)
 
 
-async def holder_of(job: UUID, shop: Shop, daemons: Sequence[Daemon]) -> int | None:
-    """Which of the daemons runs a job, if one does."""
-    holder = await shop.connection.fetchval("SELECT lease_holder FROM exportd.job WHERE id = $1", job)
-    return None if holder is None else [each.process.pid for each in daemons].index(int(holder.rpartition(":")[2]))
+async def test_files_are_with_the_daemon_that_ran_the_job_and_the_other_says_which(
+    site: Site, shop: Shop, tmp_path: Path
+) -> None:
+    site.configure(CATALOG, {"schedule": [schedule(destinations=[])]})
+    first = await site.start()
+    job = await site.first_job(shop.connection)
+    spool = (await site.succeeded(shop.connection, job))["spool_id"]
+    twin = twin_of(site, tmp_path / "twin")
+    try:
+        second = await twin.restart()
+        refused = await twin.quickly("download", str(job), "--to", str(tmp_path / "copied"))
+        assert refused.returncode == 1
+        (sentence,) = refused.stderr.splitlines()
+        assert f"was run by another daemon, and its files are in the spool {spool}" in sentence
+        assert not (tmp_path / "copied").exists()
+        with bare(twin.folder / "control.sock") as http:
+            url = f"/organizations/{ORGANIZATION}/dataexports/jobs/{job}/getdownloadurl"
+            answer = await asyncio.to_thread(http.get, url)
+        assert answer.status_code == 404
+        assert f"ask the one whose spool is {spool}" in answer.json()["message"]
+        # Each says which spool is its own.
+        assert str(spool) in (await site.quickly("status")).stdout
+        assert str(spool) not in (await twin.quickly("status")).stdout
+        assert (await site.quickly("download", str(job), "--to", str(tmp_path / "copied"))).returncode == 0
+
+        # Whichever of them takes it: the files are copied, or it is said where they are.
+        wanted = await twin.quickly("export", "ACCOUNTS", "--to", str(tmp_path / "wanted"))
+        (made,) = await shop.connection.fetch("SELECT spool_id FROM exportd.job WHERE schedule_id IS NULL")
+        if made["spool_id"] == spool:
+            assert (wanted.returncode, f"in the spool {spool}" in wanted.stderr) == (1, True)
+        else:
+            assert (wanted.returncode, len(list((tmp_path / "wanted").iterdir()))) == (0, 2)
+        assert await second.stop() == 0
+    finally:
+        twin.close()
+    assert await first.stop() == 0
+    await site.assert_clean()
 
 
 async def test_two_daemons_at_one_socket_are_refused(site: Site, shop: Shop, tmp_path: Path) -> None:
@@ -226,3 +261,9 @@ async def test_two_daemons_at_one_socket_are_refused(site: Site, shop: Shop, tmp
     await site.succeeded(shop.connection, await site.first_job(shop.connection))
     assert await first.stop() == 0
     await site.assert_clean()
+
+
+async def holder_of(job: UUID, shop: Shop, daemons: Sequence[Daemon]) -> int | None:
+    """Which of the daemons runs a job, if one does."""
+    holder = await shop.connection.fetchval("SELECT lease_holder FROM exportd.job WHERE id = $1", job)
+    return None if holder is None else [each.process.pid for each in daemons].index(int(holder.rpartition(":")[2]))

@@ -162,6 +162,25 @@ def test_the_socket_outlives_the_daemon_and_wakes_it(machine: Container) -> None
     assert machine.shell(f"stat --format=%i {SOCKET}") == inode
 
 
+def test_who_wakes_a_daemon_that_cannot_start_is_told_so_and_does_not_keep_it_starting(machine: Container) -> None:
+    machine.shell(
+        "systemctl stop exportd.service\n"
+        "cp -p /etc/exportd/exportd.toml /root/good.toml; echo '[limitz]' >> /etc/exportd/exportd.toml"
+    )
+    asking = machine.tried(asked("exportd", "GET", "/v1/status"))
+    assert "has gone without an answer: it left, or could not start" in asking.stdout
+    assert machine.property_of("exportd.service", "ActiveState") == "failed"
+    assert "limitz" in machine.shell("journalctl --unit=exportd.service --no-pager --lines=20")
+    # Nobody waits any more, so it stays where it is until somebody asks again.
+    attempts = "systemctl show --value --property=ExecMainStartTimestampMonotonic exportd.service"
+    before = machine.shell(attempts)
+    assert machine.property_of("exportd.socket", "ActiveState") == "active"
+    assert machine.shell(f"sleep 5; {attempts}") == before
+    machine.shell("mv /root/good.toml /etc/exportd/exportd.toml")
+    assert "version" in machine.shell(asked("exportd", "GET", "/v1/status"))
+    machine.wait_until("systemctl is-active exportd.service")
+
+
 def test_a_daemon_that_hangs_is_started_again(machine: Container) -> None:
     machine.shell(
         "printf '[Service]\\nWatchdogSec=3\\nRestartSec=1\\n' > /etc/systemd/system/exportd.service.d/impatient.conf\n"

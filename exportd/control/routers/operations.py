@@ -23,8 +23,8 @@ from exportd.control.schemas.operations import (
     RefreshRequest,
     shown_backfill,
 )
-from exportd.jobs.job_operator import Pause
 from exportd.model.job import JobId, JobState
+from exportd.model.pause import Pause
 from exportd.model.schedule import ScheduleId
 from exportd.settings.closest import did_you_mean
 
@@ -54,6 +54,13 @@ async def resume(caller: Operating, using: Using) -> Paused:
     """Jobs are taken again."""
     await using.job_operator.resume(actor=caller.name)
     return _paused(None)
+
+
+@router.get("/schedules/{id}/pause", responses=responses(401, 403, 404), response_model_exclude_none=True)
+async def show_pause_of_schedule(_caller: Looking, using: Using, schedule_id: IdInPath) -> Paused:
+    """Whether it is paused."""
+    found = await using.schedule_operator.get(ScheduleId(id_in_path(schedule_id, "schedule")))
+    return _paused((await using.schedule_operator.pauses(found.id)).get(found.id))
 
 
 @router.post("/schedules/{id}/pause", responses=responses(401, 403, 404))

@@ -22,6 +22,12 @@ UPDATE exportd.schedule
 SET paused_at = clock_timestamp(), paused_by = $2
 WHERE id = $1 AND paused_at IS NULL;
 
+-- name: pauses
+-- $1 schedule, or NULL for all that are paused
+SELECT id, paused_at, paused_by
+FROM exportd.schedule
+WHERE deleted_at IS NULL AND paused_at IS NOT NULL AND ($1::uuid IS NULL OR id = $1);
+
 -- name: resume
 -- $1 schedule
 UPDATE exportd.schedule

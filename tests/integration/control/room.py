@@ -198,7 +198,7 @@ async def room(database: Database, folder: Path, access: Access) -> AsyncIterato
             socket_path=socket,
             group_id=None,
             listen="127.0.0.1:0",
-            tls=None,
+            certificate=None,
         )
         async with anyio.create_task_group() as services:
             services.start_soon(watcher.run)

@@ -3,14 +3,18 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 
 import anyio
 import httpx
+import m3ter
 import pytest
 
-from exportd.control import server
+from exportd.cli.socket_client import SocketClient
+from exportd.control import gate, server
+from exportd.model.errors import SettingsError
+from tests.fixtures.control import bare
 from tests.integration.control.bodies import schedule
 from tests.integration.control.room import ACME, Room, path
 
@@ -69,6 +73,47 @@ async def test_ten_megabytes_are_too_much(api: Room) -> None:
         assert answer.status_code == 413
         assert "one megabyte" in answer.json()["message"]
     assert (await api.http.get(path(ACME, "schedules"))).json() == {"data": []}
+
+
+async def test_whoever_sends_too_much_is_told_so_and_not_cut_off(api: Room) -> None:
+    """Clients send everything before they read; a connection that is closed meanwhile would be all that they see."""
+    body = b'"' + b"x" * 10_000_000 + b'"'
+    where, headers = path(ACME, "schedules"), await api.bearer()
+
+    def pieces() -> Iterator[bytes]:
+        for start in range(0, len(body), 100_000):
+            yield body[start : start + 100_000]
+
+    def send() -> None:
+        with (
+            bare(api.socket) as local,
+            httpx.Client(base_url=api.tcp.base_url, trust_env=False, headers=headers) as tcp,
+        ):
+            for client in (local, tcp):
+                for content in (body, pieces()):
+                    answer = client.post(where, content=content, headers=JSON)
+                    assert (answer.status_code, answer.headers["connection"]) == (413, "close")
+        with pytest.raises(SettingsError, match="one megabyte is the limit"):
+            SocketClient(api.socket).request("POST", where, body=body.decode())
+
+    for _ in range(5):
+        await asyncio.to_thread(send)
+    with pytest.raises(m3ter.APIStatusError) as refused:
+        await api.official(
+            lambda client: client.data_exports.create_adhoc(
+                operational_data_types=["ACCOUNTS"], source_type="OPERATIONAL", extra_body={"x": body.decode()}
+            )
+        )
+    assert refused.value.status_code == 413
+
+
+async def test_what_is_sent_without_end_is_not_listened_to_for_ever(api: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "_UNHEARD_TIME_S", 60.0)
+    async with await anyio.connect_unix(str(api.socket)) as stream:
+        await stream.send(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000000000\r\n\r\n")
+        with pytest.raises(anyio.BrokenResourceError), anyio.fail_after(60):
+            while True:
+                await stream.send(b"x" * 1_000_000)
 
 
 async def test_another_content_type_is_refused(api: Room) -> None:

@@ -23,6 +23,7 @@ from tests.integration.control.room import ACME, BROKEN, SPOOL, Room, path
 VERBS = (
     ("GET", "/v1/status", "reader"),
     ("GET", "/v1/pause", "reader"),
+    ("GET", "/v1/schedules/{id}/pause", "reader"),
     ("GET", "/v1/organizations", "reader"),
     ("GET", "/v1/events", "reader"),
     ("GET", "/v1/capture", "reader"),
@@ -129,9 +130,12 @@ class TestPause:
         now = api.using.clock.now()
         assert await api.schedules.fire(found, due_at=now, next_due_at=now + timedelta(days=1), now=now) is None
         assert (await api.http.get("/v1/status")).json()["wheel"] == {"schedules": 1, "paused": 1}
+        shown = (await api.http.get(f"/v1/schedules/{schedule_id}/pause")).json()
+        assert (shown["paused"], shown["by"][:5]) == (True, "unix:")
         job = (await api.http.post(f"/v1/schedules/{schedule_id}/run")).json()["jobId"]
         await JobTable(api.pool).fail(await claimed(api), reason=Reason.SPOOL_FULL, message="Full.")
         await api.http.post(f"/v1/schedules/{schedule_id}/resume")
+        assert (await api.http.get(f"/v1/schedules/{schedule_id}/pause")).json() == {"paused": False}
         again = await api.schedules.fire(found, due_at=now, next_due_at=now + timedelta(days=1), now=now)
         assert again not in {None, UUID(job)}
 

@@ -94,10 +94,17 @@ def test_a_refusal_has_the_daemons_sentence(tmp_path: Path, status: str, kind: t
     thread.join()
 
 
-@pytest.mark.parametrize("answer", [b"", b"garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{"])
+@pytest.mark.parametrize("answer", [b"garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{"])
 def test_a_conversation_that_ends_is_worth_another_try(tmp_path: Path, answer: bytes) -> None:
     thread = answering(tmp_path / "c.sock", answer)
     with pytest.raises(TransientError, match="ended the conversation"):
+        SocketClient(tmp_path / "c.sock").request("GET", "/v1/x")
+    thread.join()
+
+
+def test_an_end_without_an_answer_says_where_to_look(tmp_path: Path) -> None:
+    thread = answering(tmp_path / "c.sock", b"")
+    with pytest.raises(TransientError, match="has gone without an answer: it left, or could not start"):
         SocketClient(tmp_path / "c.sock").request("GET", "/v1/x")
     thread.join()
 
@@ -144,3 +151,39 @@ def test_it_waits_its_turn(crowded: socket.socket, tmp_path: Path) -> None:
 def test_it_does_not_wait_for_ever_to_be_let_in(tmp_path: Path) -> None:
     with pytest.raises(TransientError, match="has not answered in time"):
         SocketClient(tmp_path / "c.sock", timeout_s=0.05).request("GET", "/")
+
+
+def test_who_does_not_answer_is_not_waited_for_long(tmp_path: Path) -> None:
+    """So it is where systemd keeps the socket open and the daemon cannot start."""
+    path = tmp_path / "c.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen(0)
+        client = SocketClient(path, timeout_s=0.05)
+        # The first is queued; the queue is full for those after it.
+        for _ in range(3):
+            with pytest.raises(TransientError, match="has not answered in time; `systemctl status exportd`"):
+                client.request("GET", "/v1/x")
+        with pytest.raises(TransientError, match="has not answered in time"), client.stream("/v1/x"):
+            pass
+
+
+def test_a_stream_may_be_quiet_for_longer_than_an_answer_takes(tmp_path: Path) -> None:
+    path, quiet = tmp_path / "c.sock", threading.Event()
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(path))
+    listening.listen(1)
+
+    def serve() -> None:
+        with listening, listening.accept()[0] as connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            quiet.wait(20)
+            connection.sendall(b"at last\n")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with SocketClient(path, timeout_s=0.5).stream("/v1/x", quiet_s=20) as lines:
+        threading.Timer(0.7, quiet.set).start()
+        assert list(lines) == [b"at last\n"]
+    thread.join()

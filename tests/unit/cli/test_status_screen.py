@@ -28,7 +28,7 @@ def test_the_head_says_what_is_amiss() -> None:
         "changes": "looked for from time to time",
         "schedules": "3, 1 paused, next due 2026-03-10 06:15:00Z",
         "jobs": "1 running, 2 waiting, waiting since 2026-03-10 05:59:58Z",
-        "spool": "1.5 MB of 6.0 GB in /spool",
+        "spool": "1.5 MB of 6.0 GB in /spool (1)",
     }
     paused = head({**STATUS, "paused": {"since": "2026-03-10T05:00:00.000Z", "by": "unix:ann"}})
     assert paused["paused"] == "since 2026-03-10 05:00:00Z by unix:ann"

@@ -1,0 +1,92 @@
+"""The file of the control socket, as the real daemon makes it, leaves it and finds it."""
+
+import grp
+import os
+import shutil
+import socket
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from tests.acceptance.declarations import schedule
+from tests.acceptance.shop import CATALOG, Shop
+from tests.fixtures.daemon import Site, run
+
+NOBODY = 65534
+BECOMES_OTHERS = os.geteuid() == 0 and shutil.which("setpriv") is not None
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """Anybody may go through it; a site is its owner's alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder)
+
+
+def status_as(path: Path, *identity: str) -> "CompletedProcess[str]":
+    """``exportd status`` of another user, who only needs to reach the socket."""
+    command = [sys.executable, "-m", "exportd", "status", "--json", "--socket", str(path)]
+    return run(["setpriv", *identity, "--", *command])
+
+
+async def test_a_socket_that_a_killed_daemon_left_is_taken_over(site: Site, shop: Shop) -> None:
+    site.configure(CATALOG, {"schedule": [schedule(destinations=[])]})
+    path = site.folder / "control.sock"
+    daemon = await site.start()
+    await site.succeeded(shop.connection, await site.first_job(shop.connection))
+    await daemon.kill()
+    left = path.stat()
+    nobody = await site.quickly("status")
+    assert (nobody.returncode, "No daemon listens at" in nobody.stderr) == (3, True)
+
+    daemon = await site.restart()
+    assert path.stat().st_ino != left.st_ino or path.stat().st_ctime_ns != left.st_ctime_ns
+    assert (await site.quickly("status")).returncode == 0
+    # What is no socket is nobody's to take away.
+    assert await daemon.stop() == 0
+    assert not path.exists()
+    path.write_text("precious")
+    refused = site.fork()
+    assert await refused.ended() == 2
+    assert "something else than a socket" in refused.text
+    assert path.read_text() == "precious"
+    await site.assert_clean()
+
+
+async def test_only_its_group_may_open_it(site: Site, shop: Shop) -> None:
+    with open_folder() as folder:
+        path = folder / "control.sock"
+        site.configure(CATALOG, {"control": {"socket": str(path), "group": grp.getgrgid(os.getgid()).gr_name}})
+        daemon = await site.start()
+        found = path.stat()
+        assert stat.S_IMODE(found.st_mode) == 0o660
+        assert (found.st_uid, found.st_gid) == (os.geteuid(), os.getgid())
+        if BECOMES_OTHERS:
+            stranger = status_as(path, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+            assert stranger.returncode == 3
+            assert "This user may not open" in stranger.stderr
+            assert "Traceback" not in stranger.stderr
+            member = status_as(path, f"--reuid={NOBODY}", f"--regid={found.st_gid}", "--clear-groups")
+            assert member.returncode == 0, member.stderr
+        assert await daemon.stop() == 0
+    await site.assert_clean()
+
+
+@pytest.mark.parametrize("command", [["status"], ["reload"], ["schedule", "show", "often", "--organization", "org-1"]])
+def test_a_command_waits_no_longer_than_it_is_told(tmp_path: Path, command: list[str]) -> None:
+    """Somebody listens, and never answers: so it is where systemd holds the socket of a daemon that hangs."""
+    path = tmp_path / "control.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        outcome = run([sys.executable, "-m", "exportd", *command, "--socket", str(path), "--timeout", "0.2"])
+    assert outcome.returncode == 3
+    (sentence,) = outcome.stderr.splitlines()
+    assert sentence.startswith(f"exportd: The daemon at {path} has not answered in time")
