@@ -90,7 +90,7 @@ async def daemon_process(
 ) -> AsyncIterator[DaemonProcess]:
     """A daemon with its spool, log and socket in ``folder``; ended with the block."""
     config, log = folder / "exportd.toml", folder / "exportd.log"
-    await anyio.Path(config).write_text(_toml(configuration), encoding="utf-8")
+    await write_configuration(folder, configuration)
     with log.open("wb") as output:
         process = await anyio.open_process(
             [sys.executable, "-m", "exportd", "run", "--config", str(config)],
@@ -109,6 +109,11 @@ async def daemon_process(
     finally:
         process.send_signal(signal.SIGTERM)
         await process.wait()
+
+
+async def write_configuration(folder: Path, configuration: Mapping[str, Any]) -> None:
+    """For the daemon of the folder, which reads it when it starts and at a reload."""
+    await anyio.Path(folder, "exportd.toml").write_text(_toml(configuration), encoding="utf-8")
 
 
 def _toml(configuration: Mapping[str, Any]) -> str:

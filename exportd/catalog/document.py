@@ -17,7 +17,7 @@ from exportd.model.errors import PermanentError, Problem, SettingsError
 from exportd.model.reason import Reason
 from exportd.settings.closest import did_you_mean
 from exportd.settings.document import Document, parse, sorted_by_line
-from exportd.settings.lines import KeyPath, Lines
+from exportd.settings.lines import KeyPath
 from exportd.settings.reader import read_text
 from exportd.settings.sentences import problems_of
 
@@ -32,7 +32,7 @@ class Catalog:
 
     entities: dict[EntityCode, Entity]
     open_types: frozenset[tuple[EntityCode, str]] = frozenset()
-    document: Document = field(default=Document("", {}, Lines({})), repr=False)
+    document: Document = field(default=Document("", {}), repr=False)
 
     def get(self, code: EntityCode) -> Entity:
         """The entity; PermanentError when the catalog has none of this name."""

@@ -13,6 +13,7 @@ TRANSACTION fails after a NOTIFY.
 import json
 from collections.abc import Callable
 from datetime import datetime
+from uuid import UUID
 
 import anyio
 import stamina
@@ -24,6 +25,7 @@ from exportd.model.change_log import DOORBELL_CHANNEL, EVENTS_CHANNEL
 from exportd.model.clock import Clock, wait_until
 from exportd.model.entity import EntityCode
 from exportd.model.errors import TransientError
+from exportd.model.schedule import ScheduleId
 
 _QUERIES = load("changes")
 _ARM = _QUERIES["arm_doorbell"]
@@ -36,8 +38,10 @@ _PROBE_S = 10.0
 
 _logger = structlog.get_logger()
 
-OnEvent = Callable[[str], None]
-"""Told the kind of an event (``job_queued``, ``schedule_changed``, …), or ``reconnected`` when some were missed."""
+OnEvent = Callable[[str, ScheduleId | None], None]
+"""Told the kind of an event (``job_queued``, ``schedule_changed``, …), or ``reconnected`` when some were missed; and
+which schedule it names.
+"""
 
 
 class Listener:
@@ -78,7 +82,7 @@ class Listener:
                 armable = not await connection.fetchval(_TWO_PHASE_ALLOWED)
             self.listening = True
             _logger.info("listening")
-            self._on_event("reconnected")
+            self._on_event("reconnected", None)
             try:
                 with translated("listening to the database"):
                     await self._serve(connection, armable=armable)
@@ -103,11 +107,13 @@ class Listener:
 
     def _take_event(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         try:
-            kind = json.loads(str(payload))["kind"]
-        except (ValueError, KeyError, TypeError):
+            event = json.loads(str(payload))
+            kind, named = str(event["kind"]), event.get("schedule")
+            schedule = None if named is None else ScheduleId(UUID(named))
+        except (ValueError, KeyError, TypeError, AttributeError):
             _logger.warning("event not understood", payload=str(payload)[:200])
             return
-        self._on_event(str(kind))
+        self._on_event(kind, schedule)
 
     def _take_loss(self, _connection: object) -> None:
         self._lost.set()

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import socket
+import struct
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -18,6 +19,8 @@ from exportd.model.reason import Reason
 
 DEFAULT_SOCKET = Path("/run/exportd/control.sock")
 TIMEOUT_S = 60.0
+
+_TIMEVAL = struct.Struct("ll")
 
 SocketPath = Annotated[
     Path | None,
@@ -90,11 +93,15 @@ class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path, timeout_s: float) -> None:
         super().__init__("localhost", timeout=timeout_s)
         self._path = path
+        self._timeout_s = timeout_s
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
+        # Not by settimeout: where many wait to be let in, Python would give up at once instead of waiting its turn.
+        seconds, rest = divmod(round(self._timeout_s * 1_000_000), 1_000_000)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(seconds, rest))
         self.sock.connect(os.fspath(self._path))
+        self.sock.settimeout(self._timeout_s)
 
 
 def find_socket(config: Path) -> Path:

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 import anyio
+import anyio.to_thread
 import structlog
 
 from exportd.model.clock import Clock
@@ -45,6 +46,7 @@ class Exposition:
                     self._metrics.forget_database()
                     _logger.warning("metrics without the database", reason=error.reason, error=error.sentence)
                 await self._look(self._metrics)
-                self._text = self._metrics.text()
+                # With thousands of schedules, this takes a while.
+                self._text = await anyio.to_thread.run_sync(self._metrics.text)
                 self._made_at = self._clock.monotonic()
             return self._text

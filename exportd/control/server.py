@@ -11,8 +11,9 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import ExitStack
+from http import HTTPStatus
 from pathlib import Path
 
 import anyio
@@ -27,6 +28,7 @@ from exportd.control.certificate import Certificate
 from exportd.control.inherited_socket import inherited_socket
 from exportd.control.peer import peer_of
 from exportd.control.problems import problem_response
+from exportd.control.surplus import surplus
 from exportd.control.unix_socket import unix_socket
 from exportd.model.errors import SettingsError
 from exportd.settings.addresses import split_listen
@@ -145,6 +147,10 @@ class EmbeddedServer(uvicorn.Server):
 class PeerProtocol(H11Protocol):
     """One connection. ``request.state.peer`` is the process at its other end."""
 
+    owner: Hashable = None
+    """The process at its other end, or over TCP the address."""
+
+    _idle_since: float = 0.0
     _silence: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
 
@@ -153,18 +159,24 @@ class PeerProtocol(H11Protocol):
         # So that we hear of anything that the client does not take; and no more than one piece waits for it.
         # Not 0, at which a transport with TLS would count an empty buffer as a full one.
         transport.set_write_buffer_limits(high=1, low=0)
-        if len(self.connections) > MOST_CONNECTIONS:
-            transport.close()
-            return
         connection = transport.get_extra_info("socket")
-        self.app_state = {**self.app_state, "peer": None if connection is None else peer_of(connection)}
-        self._expect_a_request()
+        peer = None if connection is None else peer_of(connection)
+        self.app_state = {**self.app_state, "peer": peer}
+        self.owner = peer.pid if peer is not None else (self.client or ("",))[0]
+        self._idle_since = self.loop.time()
+        self._make_room()
+        if not transport.is_closing():
+            self._expect_a_request()
 
     def data_received(self, data: bytes) -> None:
         self._expect_a_request()
         super().data_received(data)
         if self._is_answering:
             self._stop_expecting()
+
+    def on_response_complete(self) -> None:
+        self._idle_since = self.loop.time()
+        super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_expecting()
@@ -182,10 +194,31 @@ class PeerProtocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP at all. In plain text as uvicorn sends it, it would be the one error of another form."""
-        body = bytes(problem_response(400, "This is no HTTP request that can be read.").body)
-        head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
-        self.transport.write(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+        self._answer_and_close(HTTPStatus.BAD_REQUEST, "This is no HTTP request that can be read.")
+
+    def _answer_and_close(self, status: HTTPStatus, sentence: str) -> None:
+        body = bytes(problem_response(status, sentence).body)
+        head = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\nconnection: close\r\n"
+        self.transport.write(head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body)
         self.transport.close()
+
+    def _make_room(self) -> None:
+        """Close a connection, this one or another, when there are more than there may be."""
+        present = [
+            each for each in self.connections if isinstance(each, PeerProtocol) and not each.transport.is_closing()
+        ]
+        if len(present) <= MOST_CONNECTIONS:
+            return
+        leaving = surplus(present)
+        if leaving is None or leaving is self:
+            self._answer_and_close(HTTPStatus.SERVICE_UNAVAILABLE, "There are too many connections. Try again later.")
+        else:
+            leaving.transport.abort()  # not waiting for it to take what was sent
+
+    @property
+    def idle_since(self) -> float | None:
+        """On the clock of the event loop; None while a request is being answered."""
+        return None if self._is_answering else self._idle_since
 
     @property
     def _is_answering(self) -> bool:

@@ -37,6 +37,7 @@ from exportd.jobs.upload_table import UploadTable
 from exportd.model.clock import Clock, SystemClock
 from exportd.model.entity import EntityCode
 from exportd.model.job import JobId
+from exportd.model.schedule import ScheduleId
 from exportd.parts.spool import Spool
 from exportd.pipeline import Pipeline
 from exportd.retention.policy import SpooledJob
@@ -198,13 +199,15 @@ def _components(
     )
     presence = PresenceKeeper(DaemonTable(control_pool), identity, destination_table, schedules, clock)
 
-    def on_event(kind: str) -> None:
+    def on_event(kind: str, schedule: ScheduleId | None) -> None:
         """An event says who has to look again; ``reconnected`` means that anything may have happened."""
         if kind in {"job_queued", "reconnected"}:
             dispatcher.wake()
         if kind in {"cancel_requested", "reconnected"}:
             dispatcher.look_for_cancellations()
-        if kind in {"job_finished", "schedule_changed", "reconnected"}:
+        if kind in {"job_finished", "schedule_changed"} and schedule is not None:
+            ticker.look_at(schedule)
+        elif kind in {"schedule_changed", "reconnected"}:
             ticker.wake()
         if kind in {"job_finished", "reconnected"}:
             cleaner.wake()

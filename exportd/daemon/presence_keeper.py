@@ -11,6 +11,7 @@ from datetime import datetime
 from uuid import UUID
 
 import anyio
+import anyio.to_thread
 import structlog
 
 from exportd.catalog.document import Catalog
@@ -124,8 +125,11 @@ class PresenceKeeper:
 
     async def _reconcile(self, settings: Settings, catalog: Catalog) -> ReconcileResult:
         now, spool_id = self._clock.now(), self._identity.spool_id
-        await self._destinations.reconcile(declared(settings.destination), now=now, daemon=spool_id)
-        return await self._schedules.reconcile(declarations(settings, catalog), now=now, daemon=spool_id)
+        # In threads: there may be thousands.
+        destinations = await anyio.to_thread.run_sync(declared, settings.destination)
+        schedules = await anyio.to_thread.run_sync(declarations, settings, catalog)
+        await self._destinations.reconcile(destinations, now=now, daemon=spool_id)
+        return await self._schedules.reconcile(schedules, now=now, daemon=spool_id)
 
     async def _compare(self) -> None:
         self.daemons = await self._table.all()

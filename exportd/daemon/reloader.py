@@ -23,6 +23,7 @@ from exportd.control.collaborators import Collaborators
 from exportd.daemon.assembly import Components
 from exportd.daemon.control_assembly import ControlApi, collaborators_of
 from exportd.daemon.current import State
+from exportd.daemon.garbage import building_what_stays
 from exportd.daemon.systemd_notifier import READY, notify, reloading, status
 from exportd.database.connector import Connector
 from exportd.destination_opener import DestinationOpener
@@ -92,7 +93,8 @@ class Reloader:
             if not dry_run:
                 notify(reloading())
             try:
-                difference = await self._reload(dry_run=dry_run)
+                with building_what_stays():
+                    difference = await self._reload(dry_run=dry_run)
             except ExportdError as error:
                 _report_refusal(error, dry_run=dry_run)
                 raise
@@ -111,11 +113,13 @@ class Reloader:
         before = self._components.current.state
         settings, catalog = await anyio.to_thread.run_sync(self._load)
         prepared = await self._prepare(effective(before.settings, settings), catalog)
-        difference = compare(
-            before.settings,
-            settings,
-            old_entities=before.catalog.entities,
-            new_entities=prepared.state.catalog.entities,
+        difference = await anyio.to_thread.run_sync(
+            lambda: compare(
+                before.settings,
+                settings,
+                old_entities=before.catalog.entities,
+                new_entities=prepared.state.catalog.entities,
+            )
         )
         if dry_run:
             for each in prepared.opened:
@@ -125,7 +129,8 @@ class Reloader:
         return difference
 
     def _load(self) -> tuple[Settings, Catalog]:
-        return load_all(self._config, check_rule=check_rule, load_catalog=document.load)
+        settings, catalog = load_all(self._config, check_rule=check_rule, load_catalog=document.load)
+        return settings.without_document(), catalog
 
     async def _prepare(self, settings: Settings, catalog: Catalog) -> _Prepared:
         """Build and check everything, and change nothing."""
@@ -144,8 +149,11 @@ class Reloader:
         """The destinations that are new, or other ones than before."""
         opener = DestinationOpener(settings)
         all_are_other = self._components.opener.differs(settings)
+        known = {(each.organization, each.code): each for each in before.destination}
         return tuple(
-            opener.open(each) for each in settings.destination if all_are_other or each not in before.destination
+            opener.open(each)
+            for each in settings.destination
+            if all_are_other or each != known.get((each.organization, each.code))
         )
 
     async def _adopt(self, prepared: _Prepared) -> None:

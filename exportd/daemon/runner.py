@@ -17,6 +17,7 @@ from exportd.catalog import document
 from exportd.catalog.document import Catalog
 from exportd.daemon.allocator import return_large_blocks
 from exportd.daemon.assembly import Components, assembled
+from exportd.daemon.garbage import keep_what_is_there
 from exportd.daemon.reloader import Reloader, check_catalog
 from exportd.daemon.systemd_notifier import READY, STOPPING, notify, status, systemd
 from exportd.database.connector import Connector
@@ -35,6 +36,7 @@ _logger = structlog.get_logger()
 def run_daemon(config: Path) -> None:
     """Run until told to stop. Raises SettingsError, PermanentError or TransientError when it cannot start."""
     settings, catalog = load_all(config, check_rule=check_rule, load_catalog=document.load)
+    settings = settings.without_document()
     return_large_blocks()
     logging.configure(
         level=settings.log.level, line_format=settings.log.format, secrets=passwords_in(settings.database.dsn)
@@ -63,6 +65,7 @@ async def _live(config: Path, components: Components) -> None:
     await components.refresher.refresh()
     await _recover(components)
     reloader = await Reloader.open(config, components)
+    keep_what_is_there()
     async with anyio.create_task_group() as services:
         # First: whoever hears that the daemon is ready may send it away.
         await services.start(_stop_on_signals, components, services, name="signals")

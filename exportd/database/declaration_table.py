@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+import anyio.to_thread
+
 from exportd.database import queries
+from exportd.database.slice_reader import slices
 from exportd.model.declared import Declared, Document, Key
 
 if TYPE_CHECKING:
@@ -24,12 +27,13 @@ async def read_declared(connection: "PooledConnection", kind: str, daemon: UUID 
     """What the daemons declare of a kind; ``daemon`` is the spool of the one that asks, if it is one."""
     before: dict[Key, Document] = {}
     elsewhere: dict[Key, list[Document]] = {}
-    for row in await connection.fetch(_ALL, kind, daemon):
-        key, document = (row["organization"], row["code"]), json.loads(row["content"])
-        if row["own"]:
-            before[key] = document
-        else:
-            elsewhere.setdefault(key, []).append(document)
+    async for rows in slices(connection, _ALL, kind, daemon):
+        for row in rows:
+            key, document = (row["organization"], row["code"]), json.loads(row["content"])
+            if row["own"]:
+                before[key] = document
+            else:
+                elsewhere.setdefault(key, []).append(document)
     return Declared(before, elsewhere)
 
 
@@ -42,13 +46,19 @@ async def write_declared(
     now: Mapping[Key, Document],
 ) -> None:
     """Have a daemon declare these, where it declared others ``before``."""
+    written, withdrawn = await anyio.to_thread.run_sync(_difference, before, now)
+    if written is not None:
+        await connection.execute(_WRITE, kind, daemon, written)
+    if withdrawn is not None:
+        await connection.execute(_WITHDRAW, kind, daemon, withdrawn)
+
+
+def _difference(before: Mapping[Key, Document], now: Mapping[Key, Document]) -> tuple[str | None, str | None]:
+    """What has to be written and what withdrawn, as JSON; None where there is nothing."""
     written = [
         {"organization": key[0], "code": key[1], "content": document}
         for key, document in now.items()
         if before.get(key) != document
     ]
     withdrawn = [{"organization": key[0], "code": key[1]} for key in before if key not in now]
-    if written:
-        await connection.execute(_WRITE, kind, daemon, json.dumps(written))
-    if withdrawn:
-        await connection.execute(_WITHDRAW, kind, daemon, json.dumps(withdrawn))
+    return json.dumps(written) if written else None, json.dumps(withdrawn) if withdrawn else None

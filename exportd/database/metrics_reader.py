@@ -1,11 +1,19 @@
 """Reads what the metrics say of the database, in one short transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
 
 from exportd.database import queries
 from exportd.database.connector import Pool, translated
+from exportd.database.slice_reader import slices
 from exportd.model.entity import EntityCode
 from exportd.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    import asyncpg
 
 _SQL = queries.load("metrics")
 _FRESHNESS = _SQL["freshness"]
@@ -33,23 +41,42 @@ class MetricsReader:
                 connection.transaction(readonly=True),
             ):
                 await connection.execute(f"SET LOCAL statement_timeout = {_TIMEOUT_MS}")
-                freshness = await connection.fetch(_FRESHNESS)
-                failed = await connection.fetch(_FAILED_SCHEDULES)
-                jobs = await connection.fetch(_JOBS)
-                logs = await connection.fetch(_CHANGE_LOGS, [*self._logs], [*self._logs.values()])
-                oldest_transaction_s = await connection.fetchval(_OLDEST_TRANSACTION)
-        metrics.forget_database()
-        metrics.database_up.set(1)
-        for row in freshness:
-            metrics.freshness.labels(row["organization"], row["code"], row["destination"]).set(row["lag_s"])
-        for row in failed:
-            metrics.schedule_failed.labels(row["organization"], row["code"], row["reason"]).set(1)
-        for row in jobs:
-            metrics.jobs.labels("PENDING").set(row["pending"])
-            metrics.jobs.labels("RUNNING").set(row["running"])
-            metrics.oldest_due.set(row["oldest_due_s"])
-        for row in logs:
-            metrics.log_rows.labels(row["entity"]).set(row["rows"])
-            if row["oldest_window_s"] is not None:
-                metrics.oldest_window.labels(row["entity"]).set(row["oldest_window_s"])
-        metrics.oldest_transaction.set(oldest_transaction_s)
+                freshness = [row async for rows in slices(connection, _FRESHNESS) for row in rows]
+                found = _Found(
+                    freshness,
+                    failed=await connection.fetch(_FAILED_SCHEDULES),
+                    jobs=await connection.fetch(_JOBS),
+                    logs=await connection.fetch(_CHANGE_LOGS, [*self._logs], [*self._logs.values()]),
+                    oldest_transaction_s=await connection.fetchval(_OLDEST_TRANSACTION),
+                )
+        # With thousands of schedules, this takes a while.
+        await anyio.to_thread.run_sync(_fill, metrics, found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The rows of each query."""
+
+    freshness: "Sequence[asyncpg.Record]"
+    failed: "Sequence[asyncpg.Record]"
+    jobs: "Sequence[asyncpg.Record]"
+    logs: "Sequence[asyncpg.Record]"
+    oldest_transaction_s: float
+
+
+def _fill(metrics: Metrics, found: _Found) -> None:
+    metrics.forget_database()
+    metrics.database_up.set(1)
+    for row in found.freshness:
+        metrics.freshness.labels(row["organization"], row["code"], row["destination"]).set(row["lag_s"])
+    for row in found.failed:
+        metrics.schedule_failed.labels(row["organization"], row["code"], row["reason"]).set(1)
+    for row in found.jobs:
+        metrics.jobs.labels("PENDING").set(row["pending"])
+        metrics.jobs.labels("RUNNING").set(row["running"])
+        metrics.oldest_due.set(row["oldest_due_s"])
+    for row in found.logs:
+        metrics.log_rows.labels(row["entity"]).set(row["rows"])
+        if row["oldest_window_s"] is not None:
+            metrics.oldest_window.labels(row["entity"]).set(row["oldest_window_s"])
+    metrics.oldest_transaction.set(found.oldest_transaction_s)

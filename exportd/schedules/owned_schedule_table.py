@@ -82,6 +82,7 @@ class OwnedScheduleTable:
             )
             created = await _get(connection, organization, schedule.id)
             await _note(connection, "schedule created", created, actor)
+            await connection.execute(_TELL_CHANGED, schedule.id)
         return created
 
     async def update(
@@ -113,6 +114,7 @@ class OwnedScheduleTable:
             await schedule_table.edit(connection, plan, now, origin=Origin.API, actor=actor)
             after = await _get(connection, organization, schedule_id)
             await _note(connection, "schedule edited", after, actor)
+            await connection.execute(_TELL_CHANGED, schedule_id)
         return after
 
     async def delete(
@@ -123,6 +125,7 @@ class OwnedScheduleTable:
             before = await _hold(connection, organization, schedule_id)
             await schedule_table.delete(connection, schedule_id, now)
             await _note(connection, "schedule deleted", before, actor)
+            await connection.execute(_TELL_CHANGED, schedule_id)
         return before
 
     @asynccontextmanager
@@ -131,7 +134,6 @@ class OwnedScheduleTable:
             async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
                 await connection.execute(_LOCK_EDITS)
                 yield connection
-                await connection.execute(_TELL_CHANGED)
 
 
 async def _get(connection: "PooledConnection", organization: OrganizationId, schedule_id: UUID) -> OwnedSchedule:

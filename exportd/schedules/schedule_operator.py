@@ -147,7 +147,7 @@ class ScheduleOperator:
         async with self._connection(doing) as connection, connection.transaction(isolation="read_committed"):
             row = _present(await connection.fetchrow(_HOLD, schedule_id), schedule_id)
             yield connection, row
-            await connection.execute(_TELL_CHANGED)
+            await connection.execute(_TELL_CHANGED, schedule_id)
 
     @asynccontextmanager
     async def _connection(self, doing: str) -> "AsyncIterator[PooledConnection]":

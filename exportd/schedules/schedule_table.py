@@ -6,22 +6,25 @@ TransientError when the database is out of reach and PermanentError when it refu
 """
 
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+import anyio.to_thread
+
 from exportd.database import queries
 from exportd.database.declaration_table import SCHEDULE, read_declared, write_declared
+from exportd.database.slice_reader import slices
 from exportd.database.translator import translated
 from exportd.model.declared import Document, Key
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.job import JobId
 from exportd.model.reason import Reason
-from exportd.model.schedule import CONFIGURATION, Origin, Schedule, ScheduleDeclaration
+from exportd.model.schedule import CONFIGURATION, Origin, Schedule, ScheduleDeclaration, ScheduleId
 from exportd.schedules import calendar, reconciliation
 from exportd.schedules.schedule_record import declaration_to_json, rule_to_json, schedule_from_row
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 _SQL = queries.load("schedules")
 _LOCK_RECONCILING = _SQL["lock_reconciling"]
 _ALL = _SQL["all"]
+_SOME = _SQL["some"]
 _HOLD_ALL = _SQL["hold_all"]
 _GET = _SQL["get"]
 _INSERT = _SQL["insert"]
@@ -84,39 +88,30 @@ class ScheduleTable:
         async with self._transaction("reconciling the schedules") as connection:
             await connection.execute(_LOCK_RECONCILING)
             others = await read_declared(connection, SCHEDULE, daemon)
-            rows = await connection.fetch(_HOLD_ALL)
-            plan = reconciliation.compare(declarations, [schedule_from_row(row) for row in rows], others)
+            schedules = await _read(connection, _HOLD_ALL)
+            # Set by set, and what is long work in threads: there may be thousands.
+            plan = await anyio.to_thread.run_sync(reconciliation.compare, declarations, schedules, others)
             if daemon is not None:
-                declared: dict[Key, Document] = {
-                    (each.organization, each.code): declaration_to_json(each) for each in declarations
-                }
+                declared = await anyio.to_thread.run_sync(_declared, declarations)
                 await write_declared(connection, SCHEDULE, daemon, before=others.before, now=declared)
-            # Set by set: there may be thousands.
-            created = await connection.fetch(
-                _INSERT_ALL, json.dumps([_document(each) for each in plan.new]), calendar.first_due(now), now
-            )
-            changed = await connection.fetch(
-                _EDIT_ALL, json.dumps([_edit_document(each) for each in plan.edits]), now, CONFIGURATION
-            )
+            documents = await anyio.to_thread.run_sync(_documents, plan)
+            created = await _read(connection, _INSERT_ALL, documents.new, calendar.first_due(now), now)
+            changed = await _read(connection, _EDIT_ALL, documents.edits, now, CONFIGURATION)
             await connection.execute(_DELETE_ALL, [each.id for each in plan.gone], now)
-            kept = [
-                *({"id": str(each.schedule.id), "keeping": each.keeping} for each in plan.edits),
-                *({"id": str(each.id), "keeping": ()} for each in plan.gone),
-            ]
-            await connection.execute(_DROP_POSITIONS_ALL, json.dumps(kept))
+            await connection.execute(_DROP_POSITIONS_ALL, documents.kept)
             if plan.new or plan.edits or plan.gone:
-                await connection.execute(_TELL_CHANGED)
-        return ReconcileResult(
-            tuple(schedule_from_row(row) for row in created),
-            tuple(schedule_from_row(row) for row in changed),
-            plan.gone,
-            plan.unchanged,
-        )
+                await connection.execute(_TELL_CHANGED, None)
+        return ReconcileResult(tuple(created), tuple(changed), plan.gone, plan.unchanged)
 
     async def all(self) -> list[Schedule]:
         """The schedules that are not deleted, by organization and code."""
-        async with self._connection("reading the schedules") as connection:
-            return [schedule_from_row(row) for row in await connection.fetch(_ALL)]
+        async with self._transaction("reading the schedules") as connection:
+            return await _read(connection, _ALL)
+
+    async def some(self, schedule_ids: Collection[ScheduleId]) -> list[Schedule]:
+        """Those of them that are not deleted."""
+        async with self._connection("reading some schedules") as connection:
+            return [schedule_from_row(row) for row in await connection.fetch(_SOME, list(schedule_ids))]
 
     async def get(self, organization: OrganizationId, code: str) -> Schedule | None:
         """The schedule of that code, unless it does not exist or is deleted."""
@@ -161,6 +156,11 @@ class ScheduleTable:
         with translated(doing):
             async with self._pool.acquire() as connection:
                 yield connection
+
+
+async def _read(connection: "PooledConnection", query: str, *arguments: object) -> list[Schedule]:
+    """What a query finds. In a transaction of the caller's."""
+    return [schedule_from_row(row) async for rows in slices(connection, query, *arguments) for row in rows]
 
 
 async def fire_held(connection: "PooledConnection", schedule_id: UUID, code: str) -> JobId:
@@ -231,6 +231,31 @@ def _columns(declaration: ScheduleDeclaration) -> tuple[object, ...]:
         declaration.format,
         declaration.destinations,
         rule_to_json(declaration.rule),
+    )
+
+
+def _declared(declarations: Iterable[ScheduleDeclaration]) -> dict[Key, Document]:
+    return {(each.organization, each.code): declaration_to_json(each) for each in declarations}
+
+
+@dataclass(frozen=True, slots=True)
+class _Documents:
+    """A reconciliation as the statements take it: JSON arrays."""
+
+    new: str
+    edits: str
+    kept: str
+
+
+def _documents(plan: reconciliation.Reconciliation) -> _Documents:
+    kept = [
+        *({"id": str(each.schedule.id), "keeping": each.keeping} for each in plan.edits),
+        *({"id": str(each.id), "keeping": ()} for each in plan.gone),
+    ]
+    return _Documents(
+        new=json.dumps([_document(each) for each in plan.new]),
+        edits=json.dumps([_edit_document(each) for each in plan.edits]),
+        kept=json.dumps(kept),
     )
 
 

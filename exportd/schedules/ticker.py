@@ -1,22 +1,23 @@
 """Fires schedules when they are due.
 
-The due times sit in a timer wheel. The ticker sleeps until the wheel's next tick and is woken (``wake``) when
-something may be due earlier: a schedule was changed, a job ended. It then reads the schedules again, as it does from
-time to time anyway, for a wake-up may have been lost.
+The due times sit in a timer wheel. The ticker sleeps until the wheel's next tick and is woken when something may be
+due earlier: a schedule was changed, a job ended. It then reads that schedule again (``look_at``), or all of them
+(``wake``), as it does from time to time anyway, for a wake-up may have been lost.
 
 Sleeping follows the monotonic clock, being due the wall clock. When the two have moved apart (NTP, a person, a
 suspended machine), which is noticed at the next reading at the latest, everything is looked at anew. What was missed
 becomes one run; nothing is fired twice, for the database keeps the due times.
 
-A schedule that is due but has an unfinished job is tried again at each reading; the end of a job wakes the ticker.
+A schedule that is due but has an unfinished job is tried again whenever it is read; the end of its job has it read.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import anyio
+import anyio.lowlevel
 import structlog
 from anyio.abc import TaskStatus
 
@@ -36,6 +37,9 @@ FIRST_DELAY_S = 1.0
 NOTICED_STEP_S = 2.0
 """A wall clock that moved apart from the monotonic one by more than this was set, not slewed."""
 
+_ARMED_AT_ONCE = 500
+"""So many schedules in a few milliseconds; then others have their turn on the event loop."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -44,6 +48,8 @@ class FiringTable(Protocol):
     """What the ticker needs of ``ScheduleTable``."""
 
     async def all(self) -> list[Schedule]: ...
+
+    async def some(self, schedule_ids: Collection[ScheduleId]) -> list[Schedule]: ...
 
     async def fire(
         self, schedule: Schedule, *, due_at: datetime, next_due_at: datetime, now: datetime
@@ -60,48 +66,61 @@ class Ticker:
         self._wheel: TimerWheel[Schedule] = TimerWheel(_in_ms(clock.now()))
         self._timers: dict[ScheduleId, Timer[Schedule]] = {}
         self._woken = anyio.Event()
+        self._all_changed = True
+        self._changed: set[ScheduleId] = set()
         self._read_by = clock.monotonic()
         self._lead_s = _lead_s(clock)
         self._failures = 0
 
     def wake(self) -> None:
-        """Read the schedules again and fire what is due, soon. Call it when a schedule or a job changed."""
+        """Read all schedules again and fire what is due, soon. Call it when any of them may have changed."""
+        self._all_changed = True
+        self._woken.set()
+
+    def look_at(self, schedule_id: ScheduleId) -> None:
+        """The same for one schedule, of thousands. Call it when it, or a job of it, changed."""
+        self._changed.add(schedule_id)
         self._woken.set()
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Tick until cancelled. Whatever the database raises is logged, and tried again later."""
-        pause_s = await self._tick_or_log(reading=True)
+        pause_s = await self._tick_or_log()
         task_status.started()
         while True:
-            woken = await wait_until(self._woken, self._clock.monotonic() + pause_s, clock=self._clock)
-            # Before the tick: what happens during it must wake the ticker again.
-            self._woken = anyio.Event()
-            pause_s = await self._tick_or_log(reading=woken or self._failures > 0)
+            await wait_until(self._woken, self._clock.monotonic() + pause_s, clock=self._clock)
+            pause_s = await self._tick_or_log()
 
     async def run_once(self, now: datetime) -> int:
         """Read the schedules and fire what is due at ``now``; returns how many were fired."""
-        self._arm_all(await self._table.all(), now)
+        await self._arm_all(await self._table.all(), now)
         return await self._fire_due(now)
 
-    async def _tick_or_log(self, *, reading: bool) -> float:
+    async def _tick_or_log(self) -> float:
         """Tick, and return the seconds until the next one."""
+        # Before the tick: what happens during it must wake the ticker again.
+        self._woken = anyio.Event()
+        reading, self._all_changed = self._all_changed, False
+        changed, self._changed = self._changed, set()
         try:
-            await self._tick(reading=reading)
+            await self._tick(changed, reading=reading)
         except ExportdError as error:
             self._failures += 1
+            self._all_changed = True
             pause_s = min(self._poll_interval_s, FIRST_DELAY_S * 2.0 ** min(self._failures - 1, 30))
             _log_failure("schedules could not be fired", error, retry_in_s=pause_s)
             return pause_s
         self._failures = 0
         return self._until_next_tick_s()
 
-    async def _tick(self, *, reading: bool) -> None:
+    async def _tick(self, changed: Collection[ScheduleId], *, reading: bool) -> None:
         now = self._clock.now()
         if self._clock_was_set() or reading or self._clock.monotonic() >= self._read_by:
             await self.run_once(now)
             self._read_by = self._clock.monotonic() + self._poll_interval_s
-        else:
-            await self._fire_due(now)
+            return
+        if changed:
+            await self._arm_these(changed, await self._table.some(changed), now)
+        await self._fire_due(now)
 
     def _clock_was_set(self) -> bool:
         lead_s = _lead_s(self._clock)
@@ -121,16 +140,22 @@ class Ticker:
 
     # The wheel
 
-    def _arm_all(self, schedules: Iterable[Schedule], now: datetime) -> None:
+    async def _arm_all(self, schedules: Iterable[Schedule], now: datetime) -> None:
         """Have exactly these in the wheel. What was taken out of it and not fired is thereby due again."""
         if _in_ms(now) < self._wheel.now_ms:
             # Time in a wheel does not go back.
             self._wheel = TimerWheel(_in_ms(now))
             self._timers.clear()
-        gone = set(self._timers)
-        for schedule in schedules:
+        await self._arm_these(list(self._timers), schedules, now)
+
+    async def _arm_these(self, looked_for: Iterable[ScheduleId], found: Iterable[Schedule], now: datetime) -> None:
+        """Have those that were found in the wheel, and the others of them no longer."""
+        gone = set(looked_for) & set(self._timers)
+        for number, schedule in enumerate(found, 1):
             gone.discard(schedule.id)
             self._arm(schedule, now)
+            if number % _ARMED_AT_ONCE == 0:
+                await anyio.lowlevel.checkpoint()
         for schedule_id in gone:
             self._wheel.cancel(self._timers.pop(schedule_id))
 

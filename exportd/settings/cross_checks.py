@@ -5,7 +5,8 @@ The checks look at the raw data and pass over whatever has the wrong type (its o
 theirs), so that a person sees every problem at once.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,10 +23,24 @@ CheckRule = Callable[[Rule], list[str]]
 _INTERVAL_KEYS = ("unit", "period", "offset")
 
 
+class _Destinations:
+    """Which codes an organization has declared, and which organizations a code; there may be thousands."""
+
+    def __init__(self, tables: Iterable[Mapping[str, Any]]) -> None:
+        self.of: dict[str, set[str]] = defaultdict(set)
+        self.owners: dict[str, list[object]] = defaultdict(list)
+        for table in tables:
+            owner, code = table.get("organization"), table.get("code")
+            if isinstance(owner, str) and code is not None:
+                self.of[owner].add(str(code))
+            if isinstance(code, str) and owner is not None:
+                self.owners[code].append(owner)
+
+
 def check_schedules_and_destinations(document: Document, *, check_rule: CheckRule) -> list[Problem]:
     """Every problem between the parts of the document, entities aside."""
     problems = [*_duplicates(document, "destination"), *_duplicates(document, "schedule")]
-    destinations = [(table.get("organization"), table.get("code")) for _, table in _tables(document, "destination")]
+    destinations = _Destinations(table for _, table in _tables(document, "destination"))
     for path, schedule in _tables(document, "schedule"):
         problems += _rule_problems(document, path, schedule, check_rule)
         problems += _destination_problems(document, path, schedule, destinations)
@@ -102,24 +117,24 @@ def _destination_problems(
     document: Document,
     path: KeyPath,
     schedule: Mapping[str, Any],
-    destinations: Sequence[tuple[object, object]],
+    destinations: "_Destinations",
 ) -> Iterator[Problem]:
     organization = schedule.get("organization")
-    own = [str(code) for owner, code in destinations if owner == organization and code is not None]
     seen = set()
     for place, code in _texts(schedule.get("destinations"), (*path, "destinations")):
         if code in seen:
             yield document.problem(place, f"{code} is named twice; remove one")
         seen.add(code)
-        if code in own or not isinstance(organization, str):
+        if not isinstance(organization, str) or code in destinations.of.get(organization, ()):
             continue
-        others = [owner for owner, known in destinations if known == code and owner is not None]
+        others = destinations.owners.get(code)
         if others:
             sentence = f"destination {code} belongs to organization {others[0]}, the schedule to {organization}"
             hint = f"declare a destination of {organization}"
         else:
             sentence = f"there is no destination {code} of organization {organization}"
-            hint = did_you_mean(code, sorted(own), what="destinations of that organization")
+            own = sorted(destinations.of.get(organization, ()))
+            hint = did_you_mean(code, own, what="destinations of that organization")
         yield document.problem(place, f"{sentence}; {hint}")
 
 

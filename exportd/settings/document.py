@@ -4,6 +4,7 @@ import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from exportd.model.errors import Problem, SettingsError
@@ -13,9 +14,9 @@ _PLACE = re.compile(r" \(at (?:line (?P<line>\d+), column \d+|end of document)\)
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Document:
-    """``name`` is the file as the person named it, ``data`` what ``tomllib`` read.
+    """``name`` is the file as the person named it, ``data`` what ``tomllib`` read from its ``text``.
 
     Documents compare equal whatever they hold: settings that say the same are the same, wherever they were
     written.
@@ -23,7 +24,12 @@ class Document:
 
     name: str = field(compare=False)
     data: dict[str, Any] = field(compare=False, repr=False)
-    lines: Lines = field(compare=False, repr=False)
+    text: str = field(default="", compare=False, repr=False)
+
+    @cached_property
+    def lines(self) -> Lines:
+        """Looked for when the first problem is told: that takes longer than the reading, and most files have none."""
+        return locate(self.text)
 
     def where(self, path: KeyPath) -> str:
         """``file:line`` of a key path (or of the nearest thing around it)."""
@@ -46,7 +52,7 @@ def parse(text: str, *, name: str) -> Document:
         raise SettingsError.of("is nested too deeply to be read", where=name) from error
     except ValueError as error:  # TOMLDecodeError, and an integer of thousands of digits
         raise SettingsError([_syntax_problem(error, name=name, text=text)]) from error
-    return Document(name, data, locate(text))
+    return Document(name, data, text)
 
 
 def sorted_by_line(problems: Iterable[Problem]) -> list[Problem]:

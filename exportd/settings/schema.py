@@ -13,7 +13,6 @@ from exportd.model.schedule import Cron, ExportFormat, Interval, Rule, Unit
 from exportd.settings.addresses import check_listen, check_public_url, is_loopback
 from exportd.settings.destination_schema import DestinationSettings, GcsSettings, S3Settings
 from exportd.settings.document import Document
-from exportd.settings.lines import Lines
 from exportd.settings.secrets import mask_secrets
 from exportd.settings.section import Code, FilePath, Name, OptionalFilePath, Organization, Section, SizeBytes
 
@@ -316,5 +315,13 @@ class Settings(Section):
 
     @property
     def document(self) -> Document:
-        """The file they were read from; a nameless one without lines for settings that were made in code."""
-        return self._document or Document("", self.model_dump(), Lines({}))
+        """The file they were read from; a nameless one without text for settings that were made in code."""
+        return self._document or Document("", self.model_dump())
+
+    def without_document(self) -> "Settings":
+        """The same without what stands in the file, which takes as much memory again; only its name is kept. For who
+        says nothing more about it.
+        """
+        settings = self.model_copy()
+        settings._document = Document(self.document.name, {})
+        return settings

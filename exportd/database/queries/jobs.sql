@@ -107,9 +107,10 @@ WITH failed AS (
         lease_spool_id = NULL,
         log_hold = NULL
     WHERE state = 'RUNNING' AND lease_until < clock_timestamp() AND attempt >= $1::integer
-    RETURNING id, state
+    RETURNING id, state, schedule_id
 )
-SELECT id, pg_notify('exportd_events', json_build_object('kind', 'job_finished', 'id', id, 'state', state)::text)
+SELECT id, pg_notify('exportd_events', json_build_object(
+    'kind', 'job_finished', 'id', id, 'state', state, 'schedule', schedule_id)::text)
 FROM failed;
 
 -- name: fail_cancelled
@@ -127,9 +128,10 @@ WITH failed AS (
         log_hold = NULL
     WHERE state IN ('PENDING', 'RUNNING') AND cancel_requested_at IS NOT NULL
         AND (state = 'PENDING' OR lease_until < clock_timestamp())
-    RETURNING id, state
+    RETURNING id, state, schedule_id
 )
-SELECT id, pg_notify('exportd_events', json_build_object('kind', 'job_finished', 'id', id, 'state', state)::text)
+SELECT id, pg_notify('exportd_events', json_build_object(
+    'kind', 'job_finished', 'id', id, 'state', state, 'schedule', schedule_id)::text)
 FROM failed;
 
 -- name: end_leases_of_spool
@@ -214,9 +216,10 @@ WITH succeeded AS (
             ORDER BY 1
             LIMIT 1)
     WHERE id = $1 AND fence = $2 AND state = 'RUNNING'
-    RETURNING id, state
+    RETURNING id, state, schedule_id
 )
-SELECT id, pg_notify('exportd_events', json_build_object('kind', 'job_finished', 'id', id, 'state', state)::text)
+SELECT id, pg_notify('exportd_events', json_build_object(
+    'kind', 'job_finished', 'id', id, 'state', state, 'schedule', schedule_id)::text)
 FROM succeeded;
 
 -- name: move_positions
@@ -309,9 +312,10 @@ WITH failed AS (
         lease_spool_id = NULL,
         log_hold = NULL
     WHERE id = $1 AND fence = $2 AND state = 'RUNNING'
-    RETURNING id, state
+    RETURNING id, state, schedule_id
 )
-SELECT id, pg_notify('exportd_events', json_build_object('kind', 'job_finished', 'id', id, 'state', state)::text)
+SELECT id, pg_notify('exportd_events', json_build_object(
+    'kind', 'job_finished', 'id', id, 'state', state, 'schedule', schedule_id)::text)
 FROM failed;
 
 -- name: put_back

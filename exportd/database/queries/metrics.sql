@@ -3,15 +3,24 @@
 -- name: freshness
 -- How old what a destination has is: the snapshot of its oldest entity. One that has nothing yet counts from the
 -- schedule's last edit.
+WITH taken AS (
+    -- Most entities of a schedule have gone to the same destinations: one row for those, before the destinations.
+    SELECT p.schedule_id, p.destinations, count(*) AS entities, min(p.taken_at) AS oldest
+    FROM exportd.position AS p
+    JOIN exportd.schedule AS s ON s.id = p.schedule_id AND p.entity = ANY (s.entities)
+    WHERE s.deleted_at IS NULL
+    GROUP BY p.schedule_id, p.destinations
+)
 SELECT s.organization, s.code, d.destination,
-       max(extract(epoch FROM clock_timestamp() - coalesce(p.taken_at, s.modified_at)))::float8 AS lag_s
+       extract(epoch FROM clock_timestamp() - least(
+           min(t.oldest),
+           CASE WHEN coalesce(sum(t.entities), 0) < cardinality(s.entities) THEN s.modified_at END
+       ))::float8 AS lag_s
 FROM exportd.schedule AS s
 CROSS JOIN unnest(CASE WHEN s.destinations = '{}' THEN '{""}' ELSE s.destinations END) AS d (destination)
-CROSS JOIN unnest(s.entities) AS e (entity)
-LEFT JOIN exportd.position AS p
-    ON p.schedule_id = s.id AND p.entity = e.entity AND (d.destination = '' OR d.destination = ANY (p.destinations))
+LEFT JOIN taken AS t ON t.schedule_id = s.id AND (d.destination = '' OR d.destination = ANY (t.destinations))
 WHERE s.deleted_at IS NULL
-GROUP BY s.organization, s.code, d.destination;
+GROUP BY s.id, d.destination;
 
 -- name: failed_schedules
 -- The schedules whose last finished job has failed, and why.
@@ -38,12 +47,16 @@ WHERE state IN ('PENDING', 'RUNNING');
 -- Estimates: counting would read the logs. $1 text[]: entities; $2 text[]: the names of their logs
 SELECT e.entity,
        pg_catalog.pg_stat_get_live_tuples(c.oid)::float8 AS rows,
-       (SELECT extract(epoch FROM clock_timestamp() - min(p.taken_at))
-        FROM exportd.position AS p
-        JOIN exportd.schedule AS s ON s.id = p.schedule_id AND s.deleted_at IS NULL
-        WHERE p.entity = e.entity AND NOT p.expired)::float8 AS oldest_window_s
+       extract(epoch FROM clock_timestamp() - w.oldest)::float8 AS oldest_window_s
 FROM unnest($1::text[], $2::text[]) AS e (entity, log)
 JOIN pg_catalog.pg_class AS c ON c.relname = e.log AND c.relkind = 'r'
+LEFT JOIN (
+    SELECT p.entity, min(p.taken_at) AS oldest
+    FROM exportd.position AS p
+    JOIN exportd.schedule AS s ON s.id = p.schedule_id AND s.deleted_at IS NULL
+    WHERE NOT p.expired
+    GROUP BY p.entity
+) AS w ON w.entity = e.entity
 WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'exportd');
 
 -- name: oldest_transaction

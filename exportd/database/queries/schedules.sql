@@ -14,6 +14,13 @@ FROM exportd.schedule
 WHERE deleted_at IS NULL
 ORDER BY organization, code;
 
+-- name: some
+-- $1 schedules
+SELECT id, organization, code, name, entities, format, destinations, rule::text, version,
+       created_at, last_due_at, next_due_at, origin::text
+FROM exportd.schedule
+WHERE id = ANY ($1::uuid[]) AND deleted_at IS NULL;
+
 -- name: hold_all
 -- The same as `all`; firings, edits and the positions of finishing jobs wait until the end of the transaction.
 SELECT id, organization, code, name, entities, format, destinations, rule::text, version,
@@ -161,4 +168,5 @@ FROM exportd.job
 WHERE schedule_id = $1 AND state IN ('PENDING', 'RUNNING');
 
 -- name: tell_changed
-SELECT pg_notify('exportd_events', json_build_object('kind', 'schedule_changed')::text);
+-- $1 schedule (null: any)
+SELECT pg_notify('exportd_events', json_build_object('kind', 'schedule_changed', 'schedule', $1::uuid)::text);

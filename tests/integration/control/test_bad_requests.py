@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 
 import anyio
 import httpx
@@ -185,18 +186,27 @@ async def test_clients_that_say_nothing_are_cut_off(api: Room, monkeypatch: pyte
 
 async def test_more_connections_than_files_to_spare_are_turned_away(api: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "MOST_CONNECTIONS", 20)
-    idle = []
-    for _ in range(100):
-        line = socket.socket(socket.AF_UNIX)
-        line.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(line, str(api.socket))
-        idle.append(line)
-    for line in idle:
-        line.close()
-    while True:
-        try:
-            answer = await api.http.get(path(ACME, "jobs"))
-        except httpx.TransportError:
-            continue  # the idle ones are still being taken leave of
-        break
-    assert answer.status_code == 200
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as lines:
+        idle = []
+        for _ in range(100):
+            line = lines.enter_context(socket.socket(socket.AF_UNIX))
+            line.setblocking(False)
+            await loop.sock_connect(line, str(api.socket))
+            idle.append(line)
+        # The oldest have been closed for the newer ones, and one more for this:
+        assert (await api.http.get(path(ACME, "jobs"))).status_code == 200
+        with anyio.fail_after(20):
+            assert [await loop.sock_recv(line, 1) for line in idle[:80]] == [b""] * 80
+
+
+async def test_when_all_connections_are_busy_one_more_is_told_to_come_later(
+    api: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 1)
+    async with api.http.stream("GET", "/v1/events") as events:
+        assert events.status_code == 200
+        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(api.socket))) as other:
+            answer = await other.get("http://localhost/v1/status")
+    assert answer.status_code == 503
+    assert "too many connections" in answer.json()["message"]

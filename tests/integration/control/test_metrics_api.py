@@ -52,8 +52,15 @@ async def test_only_users_of_the_machine_are_told(api: Room) -> None:
 async def test_schedules_jobs_and_logs_are_as_the_database_has_them(api: Room) -> None:
     fresh = await api.pool.fetchval(_SCHEDULE, "fresh", ["lake", "puddle"])
     failing = await api.pool.fetchval(_SCHEDULE, "failing", [])
-    for entity, minutes in (("ACCOUNTS", 10), ("PLANS", 30)):
-        await api.pool.execute(_POSITION, fresh, entity, minutes)
+    half, old_half = [await api.pool.fetchval(_SCHEDULE, code, ["lake"]) for code in ("half", "old-half")]
+    for schedule, entity, minutes in (
+        (fresh, "ACCOUNTS", 10),
+        (fresh, "PLANS", 30),
+        (fresh, "METERS", 500),  # not its any more
+        (half, "ACCOUNTS", 10),
+        (old_half, "ACCOUNTS", 180),
+    ):
+        await api.pool.execute(_POSITION, schedule, entity, minutes)
     for schedule, hours_ago, state, reason in (
         (fresh, 2, "FAILED", "SPOOL_FULL"),
         (fresh, 1, "SUCCEEDED", None),
@@ -67,13 +74,19 @@ async def test_schedules_jobs_and_logs_are_as_the_database_has_them(api: Room) -
 
     found = await families(api)
     lags = {key: round(lag / 60) for key, lag in values(found["exportd_freshness_lag_seconds"]).items()}
-    assert lags == {("lake", "acme", "fresh"): 30, ("puddle", "acme", "fresh"): 120, ("", "acme", "failing"): 120}
+    assert lags == {
+        ("lake", "acme", "fresh"): 30,
+        ("puddle", "acme", "fresh"): 120,
+        ("", "acme", "failing"): 120,
+        ("lake", "acme", "half"): 120,
+        ("lake", "acme", "old-half"): 180,
+    }
     assert values(found["exportd_schedule_failed"]) == {("acme", "DESTINATION_REFUSED", "failing"): 1}
     assert values(found["exportd_jobs"]) == {("PENDING",): 1, ("RUNNING",): 1}
     # Created an hour ago, but may be claimed only since it was inserted.
     assert 0 <= values(found["exportd_oldest_due_job_seconds"])[()] < 60
     assert {key: round(age / 60) for key, age in values(found["exportd_change_log_oldest_window_seconds"]).items()} == {
-        ("ACCOUNTS",): 10
+        ("ACCOUNTS",): 180
     }
     assert values(found["exportd_database_up"]) == {(): 1}
 

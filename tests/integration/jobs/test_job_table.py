@@ -598,4 +598,8 @@ class TestNotifications:
             ("job_started", str(failing_id), "RUNNING"),
             ("job_finished", str(failing_id), "FAILED"),
         ]
+        rows = await workshop.connection.fetch("SELECT id::text, schedule_id::text FROM exportd.job")
+        assert {row["id"]: row["schedule_id"] for row in rows} == {
+            each["id"]: each["schedule"] for each in heard if each["kind"] == "job_finished"
+        }
         await workshop.connection.remove_listener(EVENTS_CHANNEL, hear)

@@ -32,7 +32,7 @@ class TestANewSchedule:
 
     async def test_is_told_once(self, office: Office) -> None:
         await office.table.reconcile([declare("a"), declare("b")], now=NOON)
-        assert await office.heard() == [{"kind": "schedule_changed"}]
+        assert await office.heard() == [{"kind": "schedule_changed", "schedule": None}]
 
     async def test_of_two_organizations_may_have_the_same_code(self, office: Office) -> None:
         schedules = await office.declared(declare(), declare(organization="other"))
@@ -56,7 +56,7 @@ class TestAnEditedSchedule:
         (after,) = await office.table.all()
         assert after == replace(before, declaration=edited, version=2)
         assert result.changed == (after,)
-        assert await office.heard() == [{"kind": "schedule_changed"}]
+        assert await office.heard() == [{"kind": "schedule_changed", "schedule": None}]
 
     async def test_counts_a_new_rule_from_the_last_due_time(self, office: Office) -> None:
         (before,) = await office.declared(declare())
@@ -88,7 +88,7 @@ class TestADeletedSchedule:
         await office.heard()
         result = await office.table.reconcile([], now=LATER)
         assert [each.id for each in result.deleted] == [schedule.id]
-        assert await office.heard() == [{"kind": "schedule_changed"}]
+        assert await office.heard() == [{"kind": "schedule_changed", "schedule": None}]
         assert await office.table.all() == []
         assert await office.table.get(ACME, "nightly") is None
         assert await office.positions(schedule.id) == set()

@@ -4,6 +4,8 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,45 @@ def test_an_end_without_an_answer_says_where_to_look(tmp_path: Path) -> None:
 def test_nobody_there_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(TransientError, match=r"^No daemon listens at .*c\.sock\. Start it"):
         SocketClient(tmp_path / "c.sock").request("GET", "/v1/x")
+
+
+@pytest.fixture
+def crowded(tmp_path: Path) -> Iterator[socket.socket]:
+    """Somebody who listens and lets nobody in, with as many before the door as may wait there."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listening.bind(str(tmp_path / "c.sock"))
+        listening.listen(0)
+        with suppress(BlockingIOError):
+            while True:
+                waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                waiting.connect(str(tmp_path / "c.sock"))
+        yield listening
+
+
+def test_it_waits_its_turn(crowded: socket.socket, tmp_path: Path) -> None:
+    """Whichever of the two comes first: it is answered once those before it have been sent away."""
+
+    def serve() -> None:
+        while True:
+            with crowded.accept()[0] as connection:
+                connection.settimeout(0.2)
+                with suppress(TimeoutError):
+                    if connection.recv(65536):
+                        connection.sendall(http("200 OK", '{"turn": "mine"}'))
+                        return
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    assert SocketClient(tmp_path / "c.sock").request("GET", "/") == {"turn": "mine"}
+    thread.join()
+
+
+@pytest.mark.usefixtures("crowded")
+def test_it_does_not_wait_for_ever_to_be_let_in(tmp_path: Path) -> None:
+    with pytest.raises(TransientError, match="has not answered in time"):
+        SocketClient(tmp_path / "c.sock", timeout_s=0.05).request("GET", "/")
 
 
 def test_who_does_not_answer_is_not_waited_for_long(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Schedules and their jobs in memory, with the rules that ``ScheduleTable`` and the database keep."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID, uuid4
@@ -39,6 +40,7 @@ class MemoryTable:
     failures: list[ExportdError] = field(default_factory=list)
     refused: dict[str, ExportdError] = field(default_factory=dict)
     readings: int = 0
+    looks: int = 0
 
     def put(self, *schedules: Schedule) -> None:
         for each in schedules:
@@ -48,6 +50,11 @@ class MemoryTable:
         self.readings += 1
         self._fail()
         return list(self.schedules.values())
+
+    async def some(self, schedule_ids: Collection[ScheduleId]) -> list[Schedule]:
+        self.looks += 1
+        self._fail()
+        return [self.schedules[each] for each in schedule_ids if each in self.schedules]
 
     async def fire(self, schedule: Schedule, *, due_at: datetime, next_due_at: datetime, now: datetime) -> JobId | None:
         assert due_at <= now < next_due_at

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
-from exportd.model.schedule import Cron, Interval, Unit
+from exportd.model.schedule import Cron, Interval, Schedule, Unit
 from exportd.schedules.ticker import Ticker
 from exportd.testing.fake_clock import FakeClock
 from tests.unit.schedules.memory_table import MemoryTable, schedule
@@ -103,11 +103,21 @@ class TestTicking:
             await clock.advance(POLL_S)
             assert table.fired == [("silent", at(1))]
 
-    async def test_waking_during_a_tick_is_not_lost(self, ticker: Ticker, table: MemoryTable, clock: FakeClock) -> None:
-        ticker.wake()
+    async def test_waking_during_a_tick_is_not_lost(
+        self, ticker: Ticker, table: MemoryTable, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        late = schedule("late", HOURLY, next_due_at=at(1))
+
+        async def all_but_what_comes_meanwhile() -> list[Schedule]:
+            monkeypatch.undo()
+            table.put(late)
+            ticker.wake()
+            return []
+
+        monkeypatch.setattr(table, "all", all_but_what_comes_meanwhile)
         async with running(ticker):
             await clock.advance(0)
-            assert table.readings == 2
+            assert table.fired == [("late", at(1))]
 
     async def test_a_schedule_that_is_gone_or_put_off_does_not_fire(
         self, ticker: Ticker, table: MemoryTable, clock: FakeClock
@@ -123,6 +133,54 @@ class TestTicking:
             assert table.fired == []
             await clock.advance(timedelta(minutes=1))
             assert table.fired == [("later", at(1, 2))]
+
+
+class TestLookingAtOne:
+    """``look_at``: with thousands of schedules, what happens to one costs a look at one."""
+
+    async def test_fires_it_when_its_job_has_ended(self, ticker: Ticker, table: MemoryTable, clock: FakeClock) -> None:
+        slow = schedule("slow", HOURLY, next_due_at=at(1))
+        table.put(slow, schedule("other", HOURLY, next_due_at=at(1, 6)))
+        table.busy.add("slow")
+        async with running(ticker):
+            await clock.advance(5)
+            table.busy.clear()
+            ticker.look_at(slow.id)
+            await clock.advance(0)
+            assert table.fired == [("slow", at(1))]
+            assert (table.readings, table.looks) == (1, 1)
+
+    async def test_follows_every_change_of_it(self, ticker: Ticker, table: MemoryTable, clock: FakeClock) -> None:
+        sooner, later, gone, new = (
+            schedule(code, HOURLY, next_due_at=at(1, 0, 0, 10)) for code in ("sooner", "later", "gone", "new")
+        )
+        table.put(sooner, later, gone)
+        async with running(ticker):
+            table.put(
+                replace(sooner, next_due_at=at(1, 0, 0, 5)), replace(later, next_due_at=at(1, 0, 0, 15), version=2), new
+            )
+            del table.schedules[gone.id]
+            for each in (sooner, later, gone, new):
+                ticker.look_at(each.id)
+            await clock.advance(20)
+            assert table.fired == [
+                ("sooner", at(1, 0, 0, 5)),
+                ("new", at(1, 0, 0, 10)),
+                ("later", at(1, 0, 0, 15)),
+            ]
+            assert (table.readings, table.looks) == (1, 1)
+
+    async def test_that_fails_becomes_a_reading_of_all(
+        self, ticker: Ticker, table: MemoryTable, clock: FakeClock
+    ) -> None:
+        new = schedule("new", HOURLY, next_due_at=at(1))
+        async with running(ticker):
+            table.put(new)
+            table.failures.append(LOST)
+            ticker.look_at(new.id)
+            await clock.advance(1)
+            assert (table.readings, table.looks) == (2, 1)
+            assert table.fired == [("new", at(1))]
 
 
 class TestMissedFirings:

@@ -247,6 +247,14 @@ def test_a_password_is_in_no_representation(config: Path) -> None:
     assert settings.database.masked_dsn == "postgresql://exportd:***@db/product"
 
 
+def test_settings_without_their_file_are_the_same_settings(config: Path) -> None:
+    settings = loaded(config, MINIMAL)
+    without = settings.without_document()
+    assert without.model_dump() == settings.model_dump()
+    assert without.document.name == settings.document.name == str(config)
+    assert (settings.document.text != "", without.document.text) == (True, "")
+
+
 # Schedules and destinations
 
 

@@ -1,0 +1,114 @@
+"""Ten thousand schedules as they are after some weeks: with positions, with jobs behind them, and none of them due."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+
+from benchmarks.bills import CATALOG
+from benchmarks.server import connection_to
+from exportd.catalog import document
+from exportd.changes.installer import CaptureInstaller
+from exportd.database.connector import Connector
+from exportd.database.migrator import migrate
+from exportd.database.postgres_server import PostgresServer
+from exportd.demo.installer import create_tables
+from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.schedule import DestinationCode, ExportFormat, Interval, ScheduleDeclaration, Unit
+from exportd.schedules.schedule_table import ScheduleTable
+
+SCHEDULES: Final = 10_000
+_SCHEDULES_OF_AN_ORGANIZATION = 10
+_JOBS_OF_A_SCHEDULE = 10
+
+_PAST = """
+UPDATE exportd.schedule
+SET last_due_at = now() - interval '1 hour', next_due_at = now() + interval '1 hour' + random() * interval '1 day';
+
+INSERT INTO exportd.job (organization, schedule_id, schedule_code, due_at, entities, format, destinations, state,
+                         started_at, finished_at, extraction)
+SELECT organization, id, code, now() - n * interval '1 hour', entities, format, destinations, 'SUCCEEDED',
+       now() - n * interval '1 hour', now() - n * interval '1 hour', '{}'
+FROM exportd.schedule, generate_series(1, %(jobs)s) AS n;
+
+INSERT INTO exportd.delivery (job_id, destination, schedule_id, manifest_sha256)
+SELECT id, unnest(destinations), schedule_id, 'none' FROM exportd.job;
+
+INSERT INTO exportd.position (schedule_id, entity, job_id, snapshot, taken_at, guards, destinations)
+SELECT job.schedule_id, unnest(job.entities), job.id, pg_current_snapshot(), job.due_at, '{}', job.destinations
+FROM exportd.job
+WHERE due_at > now() - interval '90 minutes';
+
+-- No job begins while the daemon is looked at.
+INSERT INTO exportd.pause (paused_by) VALUES ('benchmark');
+"""
+_VACUUM = ("schedule", "job", "delivery", "position")
+
+
+def declared(count: int, *, named: str = "schedule") -> list[ScheduleDeclaration]:
+    """Of 1 to 20 entities each."""
+    entities = list(document.load(CATALOG).entities)
+    return [
+        ScheduleDeclaration(
+            organization=OrganizationId(f"org-{number // _SCHEDULES_OF_AN_ORGANIZATION}"),
+            code=f"{named}-{number}",
+            name=f"Number {number}",
+            entities=tuple(map(EntityCode, entities[: 1 + number % len(entities)])),
+            format=ExportFormat.CSV,
+            destinations=(DestinationCode("lake"),),
+            rule=Interval(Unit.HOUR, 1 + number % 72, 1 + number % 59),
+        )
+        for number in range(count)
+    ]
+
+
+def configured(declarations: Sequence[ScheduleDeclaration], dsn: str, folder: Path) -> dict[str, Any]:
+    """The configuration that declares them, and a directory for each organization."""
+    lake = folder / "lake"
+    lake.mkdir(exist_ok=True)
+    return {
+        "database": {"dsn": dsn},
+        "catalog": {"file": str(CATALOG)},
+        "spool": {"directory": str(folder / "spool")},
+        "control": {"socket": str(folder / "control.sock")},
+        "destination": [
+            {"code": "lake", "organization": organization, "directory": str(lake)}
+            for organization in dict.fromkeys(each.organization for each in declarations)
+        ],
+        "schedule": [_table(each) for each in declarations],
+    }
+
+
+async def create_many(server: PostgresServer, declarations: Sequence[ScheduleDeclaration]) -> str:
+    """The DSN of a new database with these schedules and what they have behind them."""
+    dsn = await server.create_database("many_schedules")
+    async with connection_to(dsn) as connection:
+        await migrate(connection)
+        await create_tables(connection)
+        connector = Connector(dsn)
+        entities = document.load(CATALOG).entities.values()
+        await CaptureInstaller(connector, pause=anyio.sleep).install(list(entities))
+        async with connector.pool(1) as pool:
+            await ScheduleTable(pool).reconcile(declarations, now=datetime.now(UTC))
+        await connection.execute(_PAST % {"jobs": _JOBS_OF_A_SCHEDULE})
+        for table in _VACUUM:
+            await connection.execute(f"VACUUM (ANALYZE) exportd.{table}")
+    return dsn
+
+
+def _table(declaration: ScheduleDeclaration) -> dict[str, Any]:
+    rule = declaration.rule
+    if not isinstance(rule, Interval):
+        raise TypeError("only intervals are declared here")
+    return {
+        "code": declaration.code,
+        "organization": declaration.organization,
+        "name": declaration.name,
+        "entities": declaration.entities,
+        "destinations": declaration.destinations,
+        "unit": rule.unit,
+        "period": rule.period,
+        "offset": rule.offset,
+    }
