@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import anyio
 from cyclopts import App, Parameter
 
 from exportd import __version__
@@ -59,6 +58,8 @@ def run(*, config: ConfigPath = DEFAULT_CONFIG) -> None:
 @app.command
 def check(*, json: AsJson = False, config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Test the configuration, the catalog against the database, capture and destinations; say what to fix."""
+    import anyio
+
     from exportd.cli.check import check_everything
 
     sys.exit(anyio.run(lambda: check_everything(config, as_json=json)))
@@ -73,6 +74,8 @@ def download(
     config: ConfigPath = DEFAULT_CONFIG,
 ) -> None:
     """Copy the files of a finished job from the spool of this host, verified by their checksums."""
+    import anyio
+
     from exportd.cli.download import download_job
 
     anyio.run(lambda: download_job(job_id, to, config, as_json=json))
@@ -81,6 +84,8 @@ def download(
 @app.command
 def verify(place: Place, *, organization: Organization = None, json: AsJson = False) -> None:
     """Check a bucket or directory without the database: nothing missing, nothing altered, no gap."""
+    import anyio
+
     from exportd.cli.verify import verify_place
 
     sys.exit(anyio.run(verify_place, place, organization, json))
@@ -99,6 +104,8 @@ def replay(
     json: AsJson = False,
 ) -> None:
     """Rebuild the exported tables in a DuckDB file, as of any job, from a bucket or directory."""
+    import anyio
+
     from exportd.cli.replay import replay_place
 
     anyio.run(
@@ -116,6 +123,8 @@ def loader(
     ] = None,
 ) -> None:
     """Print statements that load and merge a run into a database."""
+    import anyio
+
     from exportd.cli.loader import print_statements
 
     anyio.run(print_statements, place, job, dialect)
@@ -130,6 +139,8 @@ def demo(
     keep: Annotated[bool, Parameter(help="Keep everything running until Ctrl-C.")] = False,
 ) -> None:
     """Show the whole journey on an embedded Postgres: data, daemon, changes, exports, files, proof."""
+    import anyio
+
     from exportd.demo.story import tell
 
     sys.exit(anyio.run(lambda: tell(dir, rows=rows, keep=keep and not once), backend_options={"use_uvloop": True}))
