@@ -7,8 +7,7 @@ connections, any message that still arrives fails the run, and the rows that COP
 rows counted in the stream.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -54,7 +53,6 @@ class CopyTask:
     statement: str
     deletions: bool
     size_bytes: int
-    settings: str = ""
 
 
 def plan_copies(snapshot: OpenSnapshot, *, streams: int, stream_threshold_bytes: int) -> list[CopyTask]:
@@ -111,26 +109,19 @@ class Reader:
             for task in waiting:
                 await done(task, await self._copy(connection, task, format, sinks(task.entity)))
 
-        async with (
-            self._connections(snapshot, streams) as connections,
-            anyio.create_task_group() as tasks_running,
-        ):
-            for connection in connections:
-                tasks_running.start_soon(work, connection)
+        async def help_out(snapshot_name: str) -> None:
+            async with self._connector.export_session() as connection:
+                await self._join(connection, snapshot, snapshot_name)
+                await work(connection)
 
-    @asynccontextmanager
-    async def _connections(self, snapshot: OpenSnapshot, streams: int) -> AsyncIterator[list["Connection[Record]"]]:
-        """The snapshot's own connection, and others that see what it sees."""
-        async with AsyncExitStack() as stack:
-            connections = [snapshot.connection]
+        async with anyio.create_task_group() as running:
             if streams > 1:
                 with translated("sharing the snapshot with other connections"):
                     name = await snapshot.connection.fetchval(_EXPORT_SNAPSHOT)
                 for _ in range(streams - 1):
-                    connection = await stack.enter_async_context(self._connector.export_session())
-                    await self._join(connection, snapshot, name)
-                    connections.append(connection)
-            yield connections
+                    running.start_soon(help_out, name)
+            # The snapshot's own connection does not wait for the others to be there.
+            await work(snapshot.connection)
 
     async def _join(self, connection: "Connection[Record]", snapshot: OpenSnapshot, name: str) -> None:
         """Lock first: were an ALTER already waiting behind the snapshot's lock, the COPY would wait behind that
