@@ -46,6 +46,8 @@ _EXPORT_SETTINGS: Mapping[str, str] = {
     "client_min_messages": "error",
     "row_security": "off",  # an error instead of rows silently missing
     "jit": "off",
+    # The keys of a window are sorted instead: a fifth less time, because neighbours in the index come one by one.
+    "enable_hashagg": "off",
     "TimeZone": "UTC",
     "DateStyle": "ISO, YMD",
     "IntervalStyle": "postgres",

@@ -72,11 +72,10 @@ class Statements:
             f"k.{logged} {self._equals(name)} t.{identifier(name)}"
             for logged, name in zip(key_columns(self.entity), self.entity.key, strict=True)
         ]
-        keys = ", ".join(f"l.{each}" for each in key_columns(self.entity))
-        names = ", ".join(key_columns(self.entity))
+        keys = ", ".join(f"unnest(l.{each}) AS {each}" for each in key_columns(self.entity))
         in_window = (
-            f"EXISTS (SELECT FROM {self._log} AS l CROSS JOIN LATERAL unnest({keys}) AS k ({names}) "
-            f"WHERE {self._window(previous)} AND {' AND '.join(matches)})"
+            f"EXISTS (SELECT FROM (SELECT {keys} FROM {self._log} AS l WHERE {self._window(previous)}) AS k"
+            f" WHERE {' AND '.join(matches)})"
         )
         return self._live([*self._tenant_conditions("t", self.entity.tenant), in_window])
 
