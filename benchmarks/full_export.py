@@ -15,7 +15,7 @@ from benchmarks.server import benchmark_server, run
 from exportd.model.schedule import ExportFormat
 
 ROWS = 1_000_000
-ROUNDS = 3
+ROUNDS = 5
 
 _COPY_OPTIONS = {
     ExportFormat.CSV: "FORMAT csv",
