@@ -12,6 +12,7 @@ from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, connector, loa
 from exportd.cli.daemon_address import OrganizationOption
 from exportd.cli.failures import Exit
 from exportd.cli.output import AsJson, print_json, print_line, print_table
+from exportd.cli.pauses import pause_document, pause_words
 
 if TYPE_CHECKING:
     from exportd.daemon.destination_finder import KnownDestination, KnownDestinations
@@ -61,10 +62,14 @@ async def _list(as_json: bool, config: ConfigPath) -> None:
         }
         for each in known.found
     ]
+    pauses = [each.pause for each in known.found]
     if as_json:
-        print_json(rows)
+        print_json([{**row, "paused": pause_document(pause)} for row, pause in zip(rows, pauses, strict=True)])
         return
-    print_table(["ORGANIZATION", "CODE", "TYPE", "PLACE", "ORIGIN"], [tuple(row.values()) for row in rows])
+    print_table(
+        ["ORGANIZATION", "CODE", "TYPE", "PLACE", "ORIGIN", "STATE"],
+        [(*row.values(), pause_words(pause)) for row, pause in zip(rows, pauses, strict=True)],
+    )
 
 
 async def _check(code: str, organization: str | None, as_json: bool, config: ConfigPath) -> int:

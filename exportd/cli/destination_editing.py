@@ -7,6 +7,7 @@ from cyclopts import Parameter
 from exportd.cli.daemon_address import OrganizationAddress
 from exportd.cli.organization_client import OrganizationClient
 from exportd.cli.output import AsJson, instant, print_answer, print_fields, print_json
+from exportd.cli.pauses import asked_pause, pause_document, pause_words
 from exportd.model.errors import SettingsError
 
 _HERE = OrganizationAddress()
@@ -28,9 +29,14 @@ ServiceAccount = Annotated[str | None, Parameter(help="GCS: the service account 
 
 
 def show(code: CodeArgument, /, *, json: AsJson = False, at: OrganizationAddress = _HERE) -> None:
-    """Show one destination: where it is, in which role it is written, who edited it last."""
+    """Show one destination: where it is, in which role it is written, whether it is paused, who edited it last."""
     client = at.organization_client()
-    _print(client, client.get("destinations", code), as_json=json)
+    destination = client.get("destinations", code)
+    pause = asked_pause(client, "destinations", destination)
+    if json:
+        print_json({**destination, "paused": pause_document(pause)})
+    else:
+        _print_fields(client, destination, state=pause_words(pause))
 
 
 def create(
@@ -132,12 +138,17 @@ def _given(body: dict[str, Any]) -> dict[str, Any]:
 def _print(client: OrganizationClient, destination: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(destination)
-        return
+    else:
+        _print_fields(client, destination)
+
+
+def _print_fields(client: OrganizationClient, destination: dict[str, Any], *, state: str = "") -> None:
     print_fields(
         {
             "destination": f"{destination['code']} of {client.organization}",
             "name": destination["name"],
             "id": destination["id"],
+            "state": state,
             "type": destination.get("destinationType") or "DIRECTORY",
             "bucket": destination.get("bucketName"),
             "prefix": destination.get("prefix"),

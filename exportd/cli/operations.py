@@ -1,9 +1,10 @@
 """``exportd pause``, ``resume`` and ``log-level``: the daemon as a whole."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from exportd.cli.daemon_address import DaemonAddress
-from exportd.cli.output import AsJson, instant, print_json, print_line
+from exportd.cli.output import AsJson, print_json, print_line
+from exportd.cli.pauses import pause_in, pause_words
 
 _HERE = DaemonAddress()
 
@@ -31,13 +32,8 @@ def log_level(level: LogLevel | None = None, /, *, json: AsJson = False, at: Dae
         print_line(answer["level"])
 
 
-def paused_words(answer: dict[str, str]) -> str | None:
-    """A pause as the daemon answers with it, as people read it; None when there is none."""
-    return f"paused since {instant(answer.get('since'))} by {answer.get('by')}" if answer["paused"] else None
-
-
-def _say_paused(answer: dict[str, str], *, as_json: bool) -> None:
+def _say_paused(answer: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(answer)
     else:
-        print_line(paused_words(answer) or "not paused")
+        print_line(pause_words(pause_in(answer)) or "not paused")

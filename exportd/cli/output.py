@@ -69,11 +69,6 @@ def print_answer(answer: Any, sentence: str, *, as_json: bool) -> None:
         print_line(sentence)
 
 
-def pause_words(since: datetime, by: str) -> str:
-    """A pause, as people read it."""
-    return f"paused since {moment(since)} by {by}"
-
-
 def print_fields(fields: Mapping[str, object]) -> None:
     """Names and values below each other; those without a value are left out."""
     width = max(map(len, fields), default=0)

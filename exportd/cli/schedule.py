@@ -8,11 +8,11 @@ from cyclopts import App
 from exportd.cli import schedule_editing, schedule_operations
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, tables
 from exportd.cli.daemon_address import OrganizationOption
-from exportd.cli.output import AsJson, moment, pause_words, print_answer, print_json, print_table
+from exportd.cli.output import AsJson, moment, print_answer, print_json, print_table
+from exportd.cli.pauses import pause_document, pause_words
 
 if TYPE_CHECKING:
     from exportd.model.job import JobId
-    from exportd.model.pause import Pause
 
 app = App(name="schedule")
 for _command in (
@@ -64,7 +64,7 @@ async def _list(as_json: bool, config: ConfigPath) -> None:
             "destinations": list(each.declaration.destinations),
             "last_due_at": each.last_due_at and each.last_due_at.isoformat(),
             "next_due_at": each.next_due_at.isoformat(),
-            "paused": _pause_document(pauses.get(each.id)),
+            "paused": pause_document(pauses.get(each.id)),
         }
         for each in schedules
     ]
@@ -82,20 +82,12 @@ async def _list(as_json: bool, config: ConfigPath) -> None:
                 ", ".join(each.declaration.destinations) or "(download)",
                 moment(each.last_due_at),
                 moment(each.next_due_at),
-                _pause_words(pauses.get(each.id)),
+                pause_words(pauses.get(each.id)),
             )
             for each in schedules
         ],
         numbers=["ENTITIES"],
     )
-
-
-def _pause_document(pause: "Pause | None") -> dict[str, str] | None:
-    return None if pause is None else {"since": pause.paused_at.isoformat(), "by": pause.paused_by}
-
-
-def _pause_words(pause: "Pause | None") -> str:
-    return "" if pause is None else pause_words(pause.paused_at, pause.paused_by)
 
 
 async def _run(code: str, organization: str | None, config: ConfigPath) -> "JobId":

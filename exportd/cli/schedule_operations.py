@@ -8,18 +8,17 @@ from cyclopts import Parameter
 
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
 from exportd.cli.daemon_address import OrganizationAddress, OrganizationOption
-from exportd.cli.operations import paused_words
 from exportd.cli.output import (
     AsJson,
     instant,
     moment,
-    pause_words,
     print_answer,
     print_fields,
     print_json,
     print_line,
     print_table,
 )
+from exportd.cli.pauses import asked_pause, pause_document, pause_words
 from exportd.cli.schedule_body import rule_words, upcoming
 
 if TYPE_CHECKING:
@@ -36,12 +35,11 @@ def show(code: CodeArgument, /, *, json: AsJson = False, at: OrganizationAddress
     """Show one schedule: what it exports, when, where to, and who edited it last."""
     client = at.organization_client()
     schedule = client.get("schedules", code)
-    paused: dict[str, Any] = client.client.request("GET", f"/v1/schedules/{schedule['id']}/pause")
+    pause = asked_pause(client, "schedules", schedule)
     if json:
-        pause = {"since": paused["since"], "by": paused["by"]} if paused["paused"] else None
-        print_json({**schedule, "paused": pause})
+        print_json({**schedule, "paused": pause_document(pause)})
     else:
-        print_schedule(client, schedule, state=paused_words(paused) or "")
+        print_schedule(client, schedule, state=pause_words(pause))
 
 
 def delete(code: CodeArgument, /, *, json: AsJson = False, at: OrganizationAddress = _HERE) -> None:
@@ -116,7 +114,7 @@ def show_next(
         print_json([each.isoformat() for each in due])
         return
     if pause is not None:
-        sys.stderr.write(f"exportd: {pause_words(pause.paused_at, pause.paused_by)}: it does not fire\n")
+        sys.stderr.write(f"exportd: {pause_words(pause)}: it does not fire\n")
     for each in due:
         print_line(moment(each))
 

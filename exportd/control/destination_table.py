@@ -38,6 +38,7 @@ from exportd.database.translator import translated
 from exportd.model.declared import Document, Key
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
+from exportd.model.pause import Pause
 from exportd.model.reason import Reason
 from exportd.model.schedule import Origin
 
@@ -57,6 +58,8 @@ _INSERT = _SQL["insert"]
 _EDIT = _SQL["edit"]
 _DELETE = _SQL["delete"]
 _PAUSE = _SQL["pause"]
+_PAUSE_OF = _SQL["pause_of"]
+_PAUSES = _SQL["pauses"]
 _RESUME = _SQL["resume"]
 _HOLD_ANY = _SQL["hold_any"]
 _HEALTH = _SQL["health"]
@@ -178,6 +181,20 @@ class DestinationTable:
     async def pause(self, destination_id: UUID, *, actor: str) -> None:
         """Have the jobs that deliver there wait, whoever owns it; one that runs goes on."""
         await self._operate(destination_id, "destination paused", _PAUSE, destination_id, actor, actor=actor)
+
+    async def pause_of(self, destination_id: UUID) -> Pause | None:
+        """Whether it is paused, whoever owns it. Raises PermanentError NOT_FOUND."""
+        async with self._reading() as connection:
+            row = await connection.fetchrow(_PAUSE_OF, destination_id)
+        if row is None:
+            raise _missing(destination_id)
+        return None if row["paused_at"] is None else Pause(row["paused_at"], row["paused_by"])
+
+    async def pauses(self) -> dict[Key, Pause]:
+        """The destinations of all organizations that are paused."""
+        async with self._reading() as connection:
+            rows = await connection.fetch(_PAUSES)
+        return {(row["organization"], row["code"]): Pause(row["paused_at"], row["paused_by"]) for row in rows}
 
     async def resume(self, destination_id: UUID, *, actor: str) -> None:
         """Let the jobs that waited go on."""

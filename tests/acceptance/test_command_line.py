@@ -109,6 +109,11 @@ async def test_the_life_of_a_destination(open_site: Site) -> None:
     assert (edited["partitionOrder"], edited["bucketName"], edited["version"]) == ("TYPE_FIRST", "exports", 2)
     await said(site, "destination", "pause", "bucket")
     await shown_in_status(site, f"bucket       {ORGANIZATION}         paused since")
+    assert "paused since 20" in await said(site, "destination", "show", "bucket")
+    assert (await document(site, "destination", "show", "bucket"))["paused"]["by"].startswith("unix:")
+    listed = {each["code"]: each["paused"] for each in await document(site, "destination", "list")}
+    assert [code for code, paused in listed.items() if paused] == ["bucket"]
+    assert (await said(site, "destination", "list")).count("paused since 20") == 1
     await said(site, "destination", "resume", "bucket")
     assert "arn:aws:iam::123456789012:role/exports" in await said(site, "destination", "show", "bucket")
     await said(site, "destination", "delete", "bucket")

@@ -108,6 +108,12 @@ async def backfill_schedule(
     return shown_backfill(await using.schedule_operator.backfill(found, job_id, actor=caller.name))
 
 
+@router.get("/destinations/{id}/pause", responses=responses(401, 403, 404), response_model_exclude_none=True)
+async def show_pause_of_destination(_caller: Looking, using: Using, destination_id: IdInPath) -> Paused:
+    """Whether jobs that deliver there wait."""
+    return _paused(await using.destinations.pause_of(id_in_path(destination_id, "destination")))
+
+
 @router.post("/destinations/{id}/pause", responses=responses(401, 403, 404))
 async def pause_destination(caller: Operating, using: Using, destination_id: IdInPath) -> Done:
     """Jobs that deliver there wait, also for their other destinations. One that runs goes on."""

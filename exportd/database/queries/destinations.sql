@@ -112,6 +112,17 @@ UPDATE exportd.destination
 SET paused_at = clock_timestamp(), paused_by = $2
 WHERE id = $1 AND paused_at IS NULL;
 
+-- name: pause_of
+-- $1 destination
+SELECT paused_at, paused_by
+FROM exportd.destination
+WHERE id = $1 AND deleted_at IS NULL;
+
+-- name: pauses
+SELECT organization, code, paused_at, paused_by
+FROM exportd.destination
+WHERE deleted_at IS NULL AND paused_at IS NOT NULL;
+
 -- name: resume
 -- $1 destination
 UPDATE exportd.destination

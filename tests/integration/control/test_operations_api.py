@@ -24,6 +24,7 @@ VERBS = (
     ("GET", "/v1/status", "reader"),
     ("GET", "/v1/pause", "reader"),
     ("GET", "/v1/schedules/{id}/pause", "reader"),
+    ("GET", "/v1/destinations/{id}/pause", "reader"),
     ("GET", "/v1/organizations", "reader"),
     ("GET", "/v1/events", "reader"),
     ("GET", "/v1/capture", "reader"),
@@ -143,7 +144,10 @@ class TestPause:
         lake = (await api.http.post(path(ACME, "destinations"), json=bucket())).json()["id"]
         first = await make_schedule(api, destinationIds=[lake])
         second = await make_schedule(api, code="other")
+        assert (await api.http.get(f"/v1/destinations/{lake}/pause")).json() == {"paused": False}
         assert (await api.http.post(f"/v1/destinations/{lake}/pause")).status_code == 200
+        shown = (await api.http.get(f"/v1/destinations/{lake}/pause")).json()
+        assert (shown["paused"], shown["by"][:5]) == (True, "unix:")
         for each in (first, second):
             assert (await api.http.post(f"/v1/schedules/{each}/run")).status_code == 200
         assert (await claimed(api)).job.schedule_code == "other"
@@ -153,9 +157,9 @@ class TestPause:
 
     async def test_of_what_there_is_not_is_404(self, api: Room) -> None:
         for kind in ("schedules", "destinations"):
-            for verb in ("pause", "resume"):
+            for method, verb in (("GET", "pause"), ("POST", "pause"), ("POST", "resume")):
                 for wrong in (str(uuid4()), "nightly"):
-                    answer = await api.http.post(f"/v1/{kind}/{wrong}/{verb}")
+                    answer = await api.http.request(method, f"/v1/{kind}/{wrong}/{verb}")
                     assert (answer.status_code, wrong in answer.json()["message"]) == (404, True)
 
 
