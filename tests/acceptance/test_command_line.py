@@ -115,6 +115,9 @@ async def test_the_life_of_a_destination(open_site: Site) -> None:
     assert [code for code, paused in listed.items() if paused] == ["bucket"]
     assert (await said(site, "destination", "list")).count("paused since 20") == 1
     await said(site, "destination", "resume", "bucket")
+    await said(site, "destination", "pause", "lake")  # of the configuration
+    listed = {each["code"]: each["paused"] for each in await document(site, "destination", "list")}
+    assert (listed["lake"]["by"][:5], listed["bucket"]) == ("unix:", None)
     assert "arn:aws:iam::123456789012:role/exports" in await said(site, "destination", "show", "bucket")
     await said(site, "destination", "delete", "bucket")
     await refused(site, "destination", "show", "bucket", code=1)

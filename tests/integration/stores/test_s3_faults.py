@@ -235,7 +235,9 @@ async def test_an_answer_that_does_not_come_is_not_waited_for(way: Way, request_
     last = _PIECES[3]
     # For every request: one that the server itself answers late is broken off before it comes to the stall.
     way.proxy.add(Rule(stall := Stall(applied=applied), times=None, **request_kind))
+    attempts = 0
     while not stall.reached.is_set():
+        attempts += 1
         with pytest.raises(TransientError, match="did not answer in time") as caught:
             if request_kind == START:
                 await impatient.start(KEY)
@@ -247,7 +249,8 @@ async def test_an_answer_that_does_not_come_is_not_waited_for(way: Way, request_
     stall.release.set()
     await patient.complete(upload, pieces, last)
     assert await way.objects() == {KEY: LARGE}
-    assert bool(await way.lake.leftovers()) == (request_kind == START and applied)
+    started = range(1, attempts + 1) if request_kind == START and applied else range(1)
+    assert len(await way.lake.leftovers()) in started
 
 
 async def test_a_store_that_stops_taking_a_body_is_not_waited_for(way: Way) -> None:
