@@ -8,18 +8,18 @@ from uuid import uuid4
 import anyio
 
 from benchmarks.server import connection_to
+from exportd.capture.installer import CaptureInstaller, capture_is_intact
 from exportd.catalog import document
-from exportd.changes.installer import CaptureInstaller, capture_is_intact
 from exportd.database.connector import Connector
 from exportd.database.migrator import migrate
-from exportd.database.postgres_server import PostgresServer
 from exportd.demo.generator import fill_bills
 from exportd.demo.installer import create_tables
 from exportd.demo.proportions import organization_ids
+from exportd.extraction.snapshot_opener import SnapshotOpener
 from exportd.model.entity import Entity, EntityCode, OrganizationId
 from exportd.model.job import Job, JobId
 from exportd.model.schedule import ExportFormat, ScheduleId
-from exportd.snapshots.opener import SnapshotOpener
+from exportd.postgres.postgres_server import PostgresServer
 
 CATALOG: Final = Path(__file__).parents[1] / "config" / "entities.toml"
 BILLS: Final = EntityCode("BILLS")

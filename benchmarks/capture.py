@@ -19,13 +19,13 @@ import anyio
 
 from benchmarks.measurement import Measurement, Options, Say, in_turns, spread
 from benchmarks.server import benchmark_server, connection_to, run
-from exportd.changes.installer import CaptureInstaller
-from exportd.changes.listener import Listener
+from exportd.capture.installer import CaptureInstaller
+from exportd.capture.listener import Listener
 from exportd.database.connector import Connector
 from exportd.database.migrator import migrate
-from exportd.database.postgres_server import PostgresServer
 from exportd.model.clock import SystemClock
 from exportd.model.entity import Entity, EntityCode, Field, TableName
+from exportd.postgres.postgres_server import PostgresServer
 
 ROWS = 200_000
 ROUNDS, ROUNDS_FOR_INFORMATION = 5, 3

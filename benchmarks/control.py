@@ -23,7 +23,7 @@ from benchmarks.loop_delay import LoopDelay
 from benchmarks.many_schedules import SCHEDULES, configured, create_many, declared
 from benchmarks.measurement import Measurement, Options, Say, spread
 from benchmarks.server import benchmark_server
-from exportd.database.postgres_server import PostgresServer
+from exportd.postgres.postgres_server import PostgresServer
 
 ROWS = 1_000_000
 ASKING_S = 30.0

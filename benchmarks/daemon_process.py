@@ -18,7 +18,7 @@ from anyio.abc import Process
 
 from benchmarks.server import connection_to
 from exportd.database.connector import Connection, Connector
-from exportd.jobs.owned_job_table import OwnedJobTable
+from exportd.jobs.requests import OwnedJobTable
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.schedule import ExportFormat
 

@@ -11,24 +11,24 @@ from benchmarks.bills import CATALOG
 from benchmarks.measurement import Measurement, Options, Say, spread
 from benchmarks.server import benchmark_server, connection_to
 from benchmarks.stages import Stages, ended_by
+from exportd.capture.installer import CaptureInstaller
 from exportd.catalog import document
 from exportd.catalog.document import Catalog
-from exportd.changes.installer import CaptureInstaller
 from exportd.daemon.assembly import Components, assembled
 from exportd.database.connector import Connection, Connector
 from exportd.database.migrator import migrate
 from exportd.demo.generator import fill
 from exportd.demo.installer import create_tables
 from exportd.demo.proportions import organization_ids
-from exportd.extractor import Extractor
+from exportd.extraction.copier import Reader
+from exportd.extraction.extractor import Extractor
+from exportd.extraction.snapshot_opener import SnapshotOpener
 from exportd.jobs.job_table import JobTable
 from exportd.model.entity import OrganizationId
 from exportd.model.job import JobId, JobProgress
 from exportd.model.schedule import DestinationCode, ExportFormat, Interval, ScheduleDeclaration, Unit
-from exportd.parts.spool import Spool
 from exportd.settings.schema import Settings
-from exportd.snapshots.opener import SnapshotOpener
-from exportd.snapshots.reader import Reader
+from exportd.spool.spool import Spool
 
 JOBS = 30
 SCHEDULES = 1_000

@@ -15,17 +15,17 @@ from typing import Any
 import anyio
 
 from benchmarks.bills import BILLS, CATALOG, job_of_bills
+from exportd.capture.installer import CaptureInstaller, capture_is_intact
 from exportd.catalog import document
-from exportd.changes.installer import CaptureInstaller, capture_is_intact
 from exportd.database.connector import Connector
-from exportd.extractor import Extractor
+from exportd.extraction.copier import Reader
+from exportd.extraction.extractor import Extractor
+from exportd.extraction.snapshot_opener import SnapshotOpener
 from exportd.model.job import JobProgress
 from exportd.model.position import Position
 from exportd.model.schedule import ExportFormat
-from exportd.parts.spool import Spool
 from exportd.settings.schema import LimitSettings
-from exportd.snapshots.opener import SnapshotOpener
-from exportd.snapshots.reader import Reader
+from exportd.spool.spool import Spool
 from exportd.telemetry import logging
 
 _SPOOL_BUDGET_BYTES = 50 * 1000**3

@@ -9,15 +9,15 @@ import anyio
 
 from benchmarks.bills import CATALOG
 from benchmarks.server import connection_to
+from exportd.capture.installer import CaptureInstaller
 from exportd.catalog import document
-from exportd.changes.installer import CaptureInstaller
 from exportd.database.connector import Connector
 from exportd.database.migrator import migrate
-from exportd.database.postgres_server import PostgresServer
 from exportd.demo.installer import create_tables
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.schedule import DestinationCode, ExportFormat, Interval, ScheduleDeclaration, Unit
-from exportd.schedules.schedule_table import ScheduleTable
+from exportd.postgres.postgres_server import PostgresServer
+from exportd.schedules.firing_table import ScheduleTable
 
 SCHEDULES: Final = 10_000
 _SCHEDULES_OF_AN_ORGANIZATION = 10

@@ -10,7 +10,7 @@ import asyncpg
 
 from benchmarks.measurement import Options
 from exportd.database.connector import Connection
-from exportd.database.postgres_server import PostgresServer, find_binaries
+from exportd.postgres.postgres_server import PostgresServer, find_binaries
 
 _SETTINGS = {
     # fsync and synchronous_commit stay on: capture's price is paid at commit.

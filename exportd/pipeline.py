@@ -17,13 +17,15 @@ from functools import partial
 import anyio
 import structlog
 
-from exportd.cleaner import Cleaner
-from exportd.deliverer import Deliverer, DestinationDelivery, History, spool_manifest
-from exportd.destinations import Destination
-from exportd.extractor import Extractor
+from exportd.delivery.cleaner import Cleaner
+from exportd.delivery.deliverer import Deliverer, DestinationDelivery, History, spool_manifest
+from exportd.delivery.spooled_part import verify
+from exportd.delivery.upload_table import UploadTable
+from exportd.destinations.open_destinations import Destination
+from exportd.extraction.copier import ImagesUnreadableError
+from exportd.extraction.extractor import Extractor
 from exportd.jobs.job_table import JobTable
-from exportd.jobs.upload_table import UploadTable
-from exportd.manifests.document import Predecessor
+from exportd.manifest.document import Predecessor
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.extraction import Extraction
@@ -32,11 +34,9 @@ from exportd.model.part import Part
 from exportd.model.reason import FullReason
 from exportd.model.schedule import DestinationCode
 from exportd.model.start import Start
-from exportd.parts.part_file import PartFile
-from exportd.parts.spool import Spool
-from exportd.snapshots.reader import ImagesUnreadableError
+from exportd.spool.part_file import PartFile
+from exportd.spool.spool import Spool
 from exportd.stores.retrying import RetryBudget
-from exportd.uploads.spooled_part import verify
 
 _logger = structlog.get_logger()
 

@@ -34,7 +34,7 @@ def _nothing_blocks_the_event_loop() -> Iterator[None]:
             if name.startswith("os.") and name not in {"os.read", "os.write"}:
                 function.deactivate()
             function.can_block_in("asyncpg/connect_utils.py", "_parse_connect_dsn_and_args")  # reads ~/.pgpass
-        detector.functions["time.sleep"].can_block_in("exportd/snapshots/pacer.py", "pace")  # on purpose; it says why
+        detector.functions["time.sleep"].can_block_in("exportd/extraction/pacer.py", "pace")  # on purpose; it says why
         yield
 
 

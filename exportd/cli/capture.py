@@ -10,8 +10,8 @@ from exportd.cli.failures import Exit
 from exportd.cli.output import AsJson, print_json, print_line, print_table
 
 if TYPE_CHECKING:
+    from exportd.capture.installer import EntityCapture
     from exportd.catalog.document import Catalog
-    from exportd.changes.installer import EntityCapture
     from exportd.model.entity import Entity
 
 app = App(name="capture")
@@ -48,7 +48,7 @@ def uninstall(
 
 
 async def _install(names: tuple[str, ...], dry_run: bool, as_json: bool, config: ConfigPath) -> None:
-    from exportd.changes.installer import CaptureInstaller
+    from exportd.capture.installer import CaptureInstaller
     from exportd.database.migrator import migrate
 
     settings, catalog = load(config)
@@ -79,7 +79,7 @@ async def _install(names: tuple[str, ...], dry_run: bool, as_json: bool, config:
 
 
 async def _status(names: tuple[str, ...], as_json: bool, config: ConfigPath) -> int:
-    from exportd.changes.installer import CaptureInstaller
+    from exportd.capture.installer import CaptureInstaller
 
     settings, catalog = load(config)
     installer = CaptureInstaller(connector(settings), pause=anyio.sleep)
@@ -92,7 +92,7 @@ async def _status(names: tuple[str, ...], as_json: bool, config: ConfigPath) -> 
 
 
 async def _uninstall(names: tuple[str, ...], drop_schema: bool, as_json: bool, config: ConfigPath) -> None:
-    from exportd.changes.installer import CaptureInstaller
+    from exportd.capture.installer import CaptureInstaller
     from exportd.model.change_log import log_name
     from exportd.model.entity import EntityCode
 

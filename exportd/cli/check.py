@@ -8,23 +8,23 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
+from exportd.api.identity.access import group_ids
+from exportd.api.identity.signing_key import read_signing_key
+from exportd.api.transport.certificate import certificate_of
+from exportd.capture.installer import CaptureInstaller
 from exportd.catalog import checker
 from exportd.catalog.document import Catalog
-from exportd.changes.installer import CaptureInstaller
 from exportd.cli.configuration import connector, load
 from exportd.cli.failures import Exit
 from exportd.cli.output import print_json, print_line
-from exportd.control.access import group_ids
-from exportd.control.certificate import certificate_of
-from exportd.control.signing_key import read_signing_key
-from exportd.daemon.destination_finder import find_destinations
 from exportd.database.connector import Connection, Connector
 from exportd.database.migrator import pending
-from exportd.destination_checker import DestinationChecker
-from exportd.destination_checks.finding import Verdict
-from exportd.destination_checks.permission import PURPOSES
-from exportd.destination_checks.report import summary
-from exportd.destination_opener import DestinationOpener
+from exportd.destinations.checker import DestinationChecker
+from exportd.destinations.checks.finding import Verdict
+from exportd.destinations.checks.permission import PURPOSES
+from exportd.destinations.checks.report import summary
+from exportd.destinations.finder import find_destinations
+from exportd.destinations.opener import DestinationOpener
 from exportd.model.clock import SystemClock
 from exportd.model.errors import ExportdError, SettingsError
 from exportd.settings.directory_checker import check_directories

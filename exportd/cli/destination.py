@@ -15,8 +15,8 @@ from exportd.cli.output import AsJson, print_json, print_line, print_table
 from exportd.cli.pauses import pause_document, pause_words
 
 if TYPE_CHECKING:
-    from exportd.daemon.destination_finder import KnownDestination, KnownDestinations
-    from exportd.destination_checks.finding import Verdict
+    from exportd.destinations.checks.finding import Verdict
+    from exportd.destinations.finder import KnownDestination, KnownDestinations
     from exportd.settings.destination_schema import DestinationSettings
     from exportd.settings.schema import Settings
 
@@ -73,9 +73,9 @@ async def _list(as_json: bool, config: ConfigPath) -> None:
 
 
 async def _check(code: str, organization: str | None, as_json: bool, config: ConfigPath) -> int:
-    from exportd.destination_checker import DestinationChecker
-    from exportd.destination_checks import report
-    from exportd.destination_opener import DestinationOpener
+    from exportd.destinations.checker import DestinationChecker
+    from exportd.destinations.checks import report
+    from exportd.destinations.opener import DestinationOpener
     from exportd.model.clock import SystemClock
     from exportd.telemetry.logging import leave_it_to_the_command
 
@@ -97,14 +97,14 @@ async def _check(code: str, organization: str | None, as_json: bool, config: Con
 
 def _exit_of(verdict: "Verdict") -> Exit:
     """The exit code of a check."""
-    from exportd.destination_checks.finding import Verdict
+    from exportd.destinations.checks.finding import Verdict
 
     return {Verdict.GOOD: Exit.DONE, Verdict.LACKING: Exit.FAILED, Verdict.OUT_OF_REACH: Exit.TRY_AGAIN}[verdict]
 
 
 async def _known(config: ConfigPath) -> "tuple[Settings, KnownDestinations]":
     """What there is; what could not be learnt is said on standard error."""
-    from exportd.daemon.destination_finder import find_destinations
+    from exportd.destinations.finder import find_destinations
 
     settings, _ = load(config)
     known = await find_destinations(settings, connector(settings))

@@ -12,13 +12,13 @@ from exportd.cli.configuration import ConfigPath, load, tables
 from exportd.cli.job import find
 from exportd.cli.output import print_line, size
 from exportd.cli.progress import progress_bar
-from exportd.deliveries.progress import Progress
+from exportd.consumer.progress import Progress
 from exportd.jobs.job_record import Download, download
 from exportd.jobs.job_table import JobTable
 from exportd.model.errors import PermanentError
 from exportd.model.part import Part
 from exportd.model.reason import Reason
-from exportd.parts.spool import MANIFEST_NAME
+from exportd.spool.spool import MANIFEST_NAME
 
 _PIECE_BYTES = 1024 * 1024
 

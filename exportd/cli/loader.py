@@ -6,11 +6,11 @@ import anyio.to_thread
 
 from exportd.cli.job_id import parse_job_id
 from exportd.cli.output import print_line
-from exportd.deliveries.place import manifest_name
-from exportd.deliveries.reader import find_manifest
-from exportd.loaders.dialect_name import DialectName
-from exportd.loaders.kit import statements
-from exportd.manifests.document import parse
+from exportd.consumer.delivery_reader import find_manifest
+from exportd.consumer.loaders.kit import statements
+from exportd.consumer.place import manifest_name
+from exportd.manifest.document import parse
+from exportd.model.dialect_name import DialectName
 from exportd.model.errors import SettingsError
 from exportd.stores.location import Location, Scheme, parse_location
 from exportd.stores.opener import open_location

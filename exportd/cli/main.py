@@ -10,7 +10,7 @@ from exportd import __version__
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
 from exportd.cli.failures import Exit, reported
 from exportd.cli.output import AsJson
-from exportd.loaders.dialect_name import DialectName
+from exportd.model.dialect_name import DialectName
 
 Place = Annotated[str, Parameter(help="A directory, file://…, s3://bucket/prefix or gs://bucket/prefix.")]
 Organization = Annotated[str | None, Parameter(help="Only what belongs to this organization.")]

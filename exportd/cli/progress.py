@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from exportd.deliveries.progress import Progress
+from exportd.consumer.progress import Progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

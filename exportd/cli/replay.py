@@ -5,14 +5,14 @@ from pathlib import Path
 from exportd.cli.job_id import parse_job_id
 from exportd.cli.output import print_json, print_line, print_table
 from exportd.cli.progress import progress_bar
-from exportd.deliveries.place import by_destination
-from exportd.deliveries.reader import read_listing
+from exportd.consumer.delivery_reader import read_listing
+from exportd.consumer.findings import examine_manifests
+from exportd.consumer.place import by_destination
+from exportd.consumer.replay.plan import plan
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import SettingsError
-from exportd.replay.plan import plan
 from exportd.stores.location import parse_location
 from exportd.stores.opener import open_location
-from exportd.verification.findings import examine_manifests
 
 
 async def replay_place(
@@ -20,7 +20,7 @@ async def replay_place(
 ) -> None:
     """Rebuild, and print what the tables hold."""
     try:
-        from exportd.replay.rebuilder import rebuild
+        from exportd.consumer.replay.rebuilder import rebuild
     except ModuleNotFoundError as error:
         if error.name != "duckdb":
             raise

@@ -11,8 +11,8 @@ app = App(name="role")
 @app.command
 def sql(*, config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Print the SQL that makes the DSN's role, with the rights that it needs and no others, for a DBA."""
+    from exportd.capture.role import role_sql
     from exportd.database.address import Address
-    from exportd.database.role import role_sql
     from exportd.model.errors import SettingsError
 
     settings, catalog = load(config)

@@ -49,8 +49,8 @@ def run(
 
 
 async def _list(as_json: bool, config: ConfigPath) -> None:
-    from exportd.schedules.schedule_operator import ScheduleOperator
-    from exportd.schedules.schedule_table import ScheduleTable
+    from exportd.schedules.firing_table import ScheduleTable
+    from exportd.schedules.operations import ScheduleOperator
 
     async with tables(config) as pool:
         schedules = await ScheduleTable(pool).all()
@@ -92,7 +92,7 @@ async def _list(as_json: bool, config: ConfigPath) -> None:
 
 async def _run(code: str, organization: str | None, config: ConfigPath) -> "JobId":
     from exportd.model.entity import OrganizationId
-    from exportd.schedules.schedule_table import ScheduleTable
+    from exportd.schedules.firing_table import ScheduleTable
 
     async with tables(config) as pool:
         return await ScheduleTable(pool).fire_now(OrganizationId(organization) if organization else None, code)

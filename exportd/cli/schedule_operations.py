@@ -143,8 +143,8 @@ async def _found(code: str, organization: str | None, config: ConfigPath) -> "tu
     from exportd.cli.configuration import tables
     from exportd.model.errors import PermanentError, SettingsError
     from exportd.model.reason import Reason
-    from exportd.schedules.schedule_operator import ScheduleOperator
-    from exportd.schedules.schedule_table import ScheduleTable
+    from exportd.schedules.firing_table import ScheduleTable
+    from exportd.schedules.operations import ScheduleOperator
 
     async with tables(config) as pool:
         found = [each for each in await ScheduleTable(pool).all() if each.declaration.code == code]

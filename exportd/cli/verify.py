@@ -5,11 +5,11 @@ from typing import Any
 from exportd.cli.failures import Exit
 from exportd.cli.output import moment, print_json, print_line, print_table, size
 from exportd.cli.progress import progress_bar
-from exportd.manifests.chain import Chain
+from exportd.consumer.verifier import Verification, verify
+from exportd.manifest.chain import Chain
 from exportd.model.entity import OrganizationId
 from exportd.stores.location import parse_location
 from exportd.stores.opener import open_location
-from exportd.verification.verifier import Verification, verify
 
 _TOLD = 10
 """How many objects without a manifest are named to a person; ``--json`` names all."""

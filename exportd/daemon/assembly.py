@@ -11,46 +11,46 @@ from pathlib import Path
 import anyio
 
 from exportd import __version__
+from exportd.api.job_watcher import JobWatcher
+from exportd.capture.installer import CaptureInstaller, capture_is_intact
+from exportd.capture.listener import Listener
+from exportd.capture.pruner import Pruner
 from exportd.catalog.document import Catalog
-from exportd.changes.installer import CaptureInstaller, capture_is_intact
-from exportd.changes.listener import Listener
-from exportd.changes.pruner import Pruner
-from exportd.cleaner import Cleaner
-from exportd.control.daemon_record import DaemonIdentity
-from exportd.control.daemon_table import DaemonTable
-from exportd.control.destination_refresher import DestinationRefresher
-from exportd.control.destination_table import DestinationTable
-from exportd.control.job_watcher import JobWatcher
 from exportd.daemon.current import Current, State
-from exportd.daemon.declared_destinations import open_declared
-from exportd.daemon.presence_keeper import PresenceKeeper
 from exportd.daemon.service_register import ServiceRegister
 from exportd.database.connector import Connector, Pool
-from exportd.deliverer import Deliverer
-from exportd.destination_opener import DestinationOpener
-from exportd.destinations import Destinations
-from exportd.extractor import Extractor
+from exportd.delivery.byte_limiter import ByteLimiter
+from exportd.delivery.cleaner import Cleaner
+from exportd.delivery.deliverer import Deliverer
+from exportd.delivery.upload_table import UploadTable
+from exportd.destinations.declaration import open_declared
+from exportd.destinations.open_destinations import Destinations
+from exportd.destinations.opener import DestinationOpener
+from exportd.destinations.refresher import DestinationRefresher
+from exportd.destinations.table import DestinationTable
+from exportd.extraction.copier import Reader
+from exportd.extraction.extractor import Extractor
+from exportd.extraction.snapshot_opener import SnapshotOpener
+from exportd.fleet.presence import PresenceKeeper
+from exportd.fleet.record import DaemonIdentity
+from exportd.fleet.table import DaemonTable
 from exportd.jobs.dispatcher import Dispatcher
-from exportd.jobs.job_operator import JobOperator
 from exportd.jobs.job_table import JobTable
-from exportd.jobs.upload_table import UploadTable
+from exportd.jobs.operations import JobOperator
 from exportd.model.clock import Clock, SystemClock
 from exportd.model.entity import EntityCode
 from exportd.model.job import JobId
 from exportd.model.schedule import ScheduleId
-from exportd.parts.spool import Spool
 from exportd.pipeline import Pipeline
-from exportd.retention.policy import SpooledJob
-from exportd.retention.sweeper import RetentionSweeper
-from exportd.schedules.schedule_table import ScheduleTable
+from exportd.schedules.firing_table import ScheduleTable
 from exportd.schedules.ticker import Ticker
 from exportd.settings.schema import Settings
-from exportd.snapshots.opener import SnapshotOpener
-from exportd.snapshots.reader import Reader
+from exportd.spool.policy import SpooledJob
+from exportd.spool.retention import RetentionSweeper
+from exportd.spool.spool import Spool
 from exportd.stores.retrying import RetryBudget
 from exportd.telemetry.attempt_meter import AttemptMeter
 from exportd.telemetry.metrics import Metrics
-from exportd.uploads.byte_limiter import ByteLimiter
 
 _LEASE_S = 30.0
 """How long a dead daemon's job stays untouched. Long enough for a pause of the machine, short enough for people."""

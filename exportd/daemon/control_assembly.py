@@ -8,41 +8,41 @@ import anyio
 import anyio.to_thread
 
 from exportd import __version__
+from exportd.api.application import application, guarded
+from exportd.api.archive import zipped
+from exportd.api.dependencies import Collaborators, LogLevelSwitch, Reload
+from exportd.api.downloads import SpoolDownloads
+from exportd.api.identity.access import Access, group_id, group_ids
+from exportd.api.identity.authenticator import Authenticator
+from exportd.api.identity.client_table import ClientTable
+from exportd.api.identity.signing import Signer
+from exportd.api.identity.signing_key import read_signing_key
+from exportd.api.schemas.status import LocalStatus
+from exportd.api.status_reader import StatusReader
+from exportd.api.transport.certificate import Certificate
+from exportd.api.transport.rate_limit import RateLimit
+from exportd.api.transport.server import ControlServer
 from exportd.catalog.document import Catalog
-from exportd.control.access import Access, group_id, group_ids
-from exportd.control.application import application, guarded
-from exportd.control.archive import zipped
-from exportd.control.auditor import Auditor
-from exportd.control.authenticator import Authenticator
-from exportd.control.certificate import Certificate
-from exportd.control.client_table import ClientTable
-from exportd.control.collaborators import Collaborators, LogLevelSwitch, Reload
-from exportd.control.daemon_table import DaemonTable
-from exportd.control.destination_table import DestinationTable
-from exportd.control.downloads import SpoolDownloads
-from exportd.control.rate_limit import RateLimit
-from exportd.control.schemas.status import LocalStatus
-from exportd.control.server import ControlServer
-from exportd.control.signing import Signer
-from exportd.control.signing_key import read_signing_key
-from exportd.control.status_reader import StatusReader
 from exportd.daemon.assembly import Components
 from exportd.daemon.metrics_assembly import exposition
-from exportd.jobs.job_operator import JobOperator
+from exportd.database.auditor import Auditor
+from exportd.destinations.circuit import CircuitState
+from exportd.destinations.table import DestinationTable
+from exportd.extraction.previewer import Previewer
+from exportd.fleet.table import DaemonTable
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
-from exportd.jobs.owned_job_table import OwnedJobTable
+from exportd.jobs.operations import JobOperator
+from exportd.jobs.requests import OwnedJobTable
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.schedule import DestinationCode
-from exportd.parts.spool import MANIFEST_NAME
-from exportd.previewer import Previewer
+from exportd.schedules.editing import OwnedScheduleTable
 from exportd.schedules.limits import check_rule
-from exportd.schedules.owned_schedule_table import OwnedScheduleTable
-from exportd.schedules.schedule_operator import ScheduleOperator
+from exportd.schedules.operations import ScheduleOperator
 from exportd.settings.addresses import split_listen
 from exportd.settings.schema import ControlSettings, Settings
-from exportd.stores.circuit import CircuitState
+from exportd.spool.spool import MANIFEST_NAME
 from exportd.telemetry import logging
 
 _ORGANIZATION_REQUESTS_A_SECOND = 50

@@ -4,8 +4,8 @@ from math import nan
 
 import anyio.to_thread
 
+from exportd.api.exposition import Exposition
 from exportd.catalog.document import Catalog
-from exportd.control.exposition import Exposition
 from exportd.daemon.assembly import Components
 from exportd.database.metrics_reader import MetricsReader
 from exportd.model.change_log import log_name

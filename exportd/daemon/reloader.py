@@ -14,20 +14,20 @@ import anyio
 import anyio.to_thread
 import structlog
 
+from exportd.api.dependencies import Collaborators
+from exportd.api.transport.certificate import Certificate, certificate_of
 from exportd.catalog import document
 from exportd.catalog.checker import check
 from exportd.catalog.document import Catalog
 from exportd.catalog.resolver import resolve
-from exportd.control.certificate import Certificate, certificate_of
-from exportd.control.collaborators import Collaborators
 from exportd.daemon.assembly import Components
 from exportd.daemon.control_assembly import ControlApi, collaborators_of
 from exportd.daemon.current import State
 from exportd.daemon.garbage import building_what_stays
 from exportd.daemon.systemd_notifier import READY, notify, reloading, status
 from exportd.database.connector import Connector
-from exportd.destination_opener import DestinationOpener
-from exportd.destinations import Destination
+from exportd.destinations.open_destinations import Destination
+from exportd.destinations.opener import DestinationOpener
 from exportd.model.errors import ExportdError, SettingsError, TransientError
 from exportd.model.reason import Reason
 from exportd.schedules.limits import check_rule

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from exportd.control.schemas.status import ServiceState
+from exportd.api.schemas.status import ServiceState
 from exportd.model.clock import Clock
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from exportd.manifests.chain import Chain, check
-from exportd.manifests.document import Manifest, ManifestEntity
+from exportd.manifest.chain import Chain, check
+from exportd.manifest.document import Manifest, ManifestEntity
 from exportd.model.entity import DELETED_FIELD, EntityCode, OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.extraction import Mode

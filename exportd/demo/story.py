@@ -22,7 +22,6 @@ import anyio.to_thread
 from exportd.catalog import document
 from exportd.catalog.document import Catalog
 from exportd.database.connector import Connection, Connector
-from exportd.database.postgres_server import PostgresServer
 from exportd.demo.changer import Changer
 from exportd.demo.generator import fill
 from exportd.demo.installer import create_tables
@@ -35,7 +34,8 @@ from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError, SettingsError, TransientError
 from exportd.model.job import EntityProgress, JobId, JobState
 from exportd.model.reason import Reason
-from exportd.schedules.schedule_table import ScheduleTable
+from exportd.postgres.postgres_server import PostgresServer
+from exportd.schedules.firing_table import ScheduleTable
 
 _MARKER = ".exportd-demo"
 _ORGANIZATIONS = 3

@@ -16,7 +16,7 @@ from exportd.model.errors import PermanentError
 from exportd.model.job import JobId, JobState
 from exportd.model.reason import FullReason, Reason
 from exportd.model.start import BackfillRequest, Beginning, wider
-from exportd.schedules.schedule_table import fire_held
+from exportd.schedules.firing_table import fire_held
 
 if TYPE_CHECKING:
     import asyncpg

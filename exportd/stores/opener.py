@@ -5,7 +5,7 @@ from pathlib import Path
 
 from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.reason import Reason
-from exportd.stores.directory_store import DirectoryStore
+from exportd.stores.directory.store import DirectoryStore
 from exportd.stores.location import Location, Scheme
 from exportd.stores.store import Store
 
@@ -26,17 +26,17 @@ def open_location(location: Location) -> Store:
 
 
 def _s3_store(bucket: str) -> Store:
-    from exportd.stores.s3_access import S3Access
-    from exportd.stores.s3_connector import S3Connector
-    from exportd.stores.s3_store import S3Store
+    from exportd.stores.s3.access import S3Access
+    from exportd.stores.s3.connector import S3Connector
+    from exportd.stores.s3.store import S3Store
 
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
     return S3Store(bucket, S3Access(endpoint=endpoint), S3Connector())
 
 
 def _gcs_store(bucket: str) -> Store:
-    from exportd.stores.gcs_identity import Anonymous, CredentialsFile
-    from exportd.stores.gcs_store import GcsStore
+    from exportd.stores.gcs.identity import Anonymous, CredentialsFile
+    from exportd.stores.gcs.store import GcsStore
 
     emulator = os.environ.get("STORAGE_EMULATOR_HOST", "")
     if emulator:

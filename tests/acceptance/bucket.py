@@ -8,9 +8,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from exportd.manifests import chain
-from exportd.manifests.chain import Chain
-from exportd.manifests.document import Manifest, ManifestEntity
+from exportd.manifest import chain
+from exportd.manifest.chain import Chain
+from exportd.manifest.document import Manifest, ManifestEntity
 from exportd.model.extraction import Mode
 from exportd.model.schedule import ExportFormat
 from tests.acceptance.shop import Contents, Key, Row

@@ -8,10 +8,10 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from exportd.stores.directory_store import DirectoryStore
-from exportd.stores.gcs_identity import Anonymous
-from exportd.stores.gcs_ranges import QUANTUM_BYTES
-from exportd.stores.gcs_store import GcsStore
+from exportd.stores.directory.store import DirectoryStore
+from exportd.stores.gcs.identity import Anonymous
+from exportd.stores.gcs.ranges import QUANTUM_BYTES
+from exportd.stores.gcs.store import GcsStore
 from exportd.stores.store import Store
 from tests.acceptance.bucket import Bucket
 from tests.fixtures.daemon import leftovers

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from exportd.jobs.job_table import JobTable
-from exportd.stores import s3_options
-from exportd.stores.gcs_ranges import QUANTUM_BYTES
-from exportd.stores.gcs_requester import GcsRequester
-from exportd.stores.gcs_store import GcsStore
-from exportd.stores.s3_store import S3Store
+from exportd.stores.gcs.ranges import QUANTUM_BYTES
+from exportd.stores.gcs.requester import GcsRequester
+from exportd.stores.gcs.store import GcsStore
+from exportd.stores.s3 import options
+from exportd.stores.s3.store import S3Store
 from tests.fixtures.forked import live
 from tests.fixtures.swift import SMALL_PIECE_BYTES
 
@@ -49,7 +49,7 @@ def live_until(config: Path, log: Path, folders: tuple[Path, ...], step: int) ->
 
     for name in _QUERIES:
         setattr(JobTable, name, _counted(getattr(JobTable, name), counter))
-    s3_options.piece_bytes_for = _small_pieces
+    options.piece_bytes_for = _small_pieces
     if GcsStore.__init__.__kwdefaults__ is not None:
         GcsStore.__init__.__kwdefaults__["piece_bytes"] = QUANTUM_BYTES
     for owner, name in _REQUESTS:

@@ -5,11 +5,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
-from exportd.changes.pruner import Pruner
+from exportd.capture.pruner import Pruner
 from exportd.database import queries
 from exportd.database.connector import PooledConnection
 from exportd.jobs.job_table import JobTable
-from exportd.manifests.document import Manifest
+from exportd.manifest.document import Manifest
 from exportd.model.clock import SystemClock
 from exportd.model.entity import EntityCode
 from exportd.model.extraction import Extraction
@@ -18,8 +18,8 @@ from exportd.model.reason import FullReason
 from exportd.model.schedule import ScheduleId
 from exportd.model.start import Beginning
 from exportd.schedules.backfiller import Backfill, backfill_held
-from exportd.schedules.schedule_operator import ScheduleOperator
-from exportd.schedules.schedule_table import ScheduleTable
+from exportd.schedules.firing_table import ScheduleTable
+from exportd.schedules.operations import ScheduleOperator
 from tests.acceptance.bucket import Bucket
 from tests.acceptance.shop import ENTITIES, Contents, Shop
 from tests.acceptance.tripwire import Tripwire

@@ -7,17 +7,17 @@ from uuid import UUID, uuid4
 import duckdb
 import pytest
 
+from exportd.extraction.previewer import Previewer
 from exportd.jobs.job_table import JobTable
-from exportd.manifests.document import Manifest
+from exportd.manifest.document import Manifest
 from exportd.model.clock import SystemClock
 from exportd.model.entity import EntityCode
 from exportd.model.extraction import Extraction, Mode
 from exportd.model.job import JobId
 from exportd.model.reason import FullReason
-from exportd.previewer import Previewer
 from exportd.schedules.backfiller import Backfill
-from exportd.schedules.schedule_operator import ScheduleOperator
-from exportd.schedules.schedule_table import ScheduleTable
+from exportd.schedules.firing_table import ScheduleTable
+from exportd.schedules.operations import ScheduleOperator
 from tests.acceptance.bucket import Bucket
 from tests.acceptance.declarations import destination, schedule
 from tests.acceptance.shed import applied, asking, begins, opened

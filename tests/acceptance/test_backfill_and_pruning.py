@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from exportd.changes.pruner import Pruned
+from exportd.capture.pruner import Pruned
 from exportd.database import queries
 from exportd.model.reason import FullReason
 from tests.acceptance.bucket import Bucket

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from exportd.control.server import MOST_CONNECTIONS
+from exportd.api.transport.server import MOST_CONNECTIONS
 from tests.acceptance.declarations import destination, schedule
 from tests.acceptance.shop import CATALOG, Shop
 from tests.fixtures.daemon import Daemon, Site, until

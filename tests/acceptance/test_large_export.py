@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from exportd.stores.s3_options import USUAL_PIECE_BYTES
+from exportd.stores.s3.options import USUAL_PIECE_BYTES
 from tests.acceptance.bucket import Bucket
 from tests.acceptance.declarations import s3_destination, schedule
 from tests.acceptance.lakes import S3Lake

@@ -10,8 +10,8 @@ import anyio.to_thread
 import asyncpg
 import pytest
 
-from exportd.database.postgres_server import PostgresServer
-from exportd.parts.spool import Spool
+from exportd.postgres.postgres_server import PostgresServer
+from exportd.spool.spool import Spool
 from tests.acceptance import gate
 from tests.acceptance.bucket import Bucket
 from tests.acceptance.declarations import destination, schedule

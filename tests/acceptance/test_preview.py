@@ -8,16 +8,16 @@ from uuid import UUID
 
 import pytest
 
+from exportd.extraction.estimate import EntityPreview, Figure
+from exportd.extraction.previewer import Preview, Previewer
 from exportd.jobs.job_table import JobTable
 from exportd.model.clock import SystemClock
 from exportd.model.entity import EntityCode
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.extraction import Extraction
 from exportd.model.reason import Reason
-from exportd.previewer import Preview, Previewer
-from exportd.schedules.schedule_operator import ScheduleOperator
-from exportd.schedules.schedule_table import ScheduleTable
-from exportd.snapshots.preview import EntityPreview, Figure
+from exportd.schedules.firing_table import ScheduleTable
+from exportd.schedules.operations import ScheduleOperator
 from tests.acceptance.declarations import destination, schedule
 from tests.acceptance.shop import CATALOG, Shop
 from tests.acceptance.tripwire import Tripwire

@@ -8,32 +8,32 @@ from pathlib import Path
 
 import anyio
 
+from exportd.capture.installer import CaptureInstaller, capture_is_intact
 from exportd.catalog.document import Catalog, loads
 from exportd.catalog.resolver import resolve
-from exportd.changes.installer import CaptureInstaller, capture_is_intact
-from exportd.cleaner import Cleaner
 from exportd.database.connector import Connection, Connector, Pool
 from exportd.database.migrator import migrate
-from exportd.deliverer import Deliverer
-from exportd.destinations import Destination, Destinations
-from exportd.extractor import Extractor
+from exportd.delivery.byte_limiter import ByteLimiter
+from exportd.delivery.cleaner import Cleaner
+from exportd.delivery.deliverer import Deliverer
+from exportd.delivery.upload_table import UploadTable
+from exportd.destinations.open_destinations import Destination, Destinations
+from exportd.extraction.copier import Reader
+from exportd.extraction.extractor import Extractor
+from exportd.extraction.snapshot_opener import SnapshotOpener
 from exportd.jobs.attempt_runner import AttemptRunner
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
-from exportd.jobs.upload_table import UploadTable
 from exportd.model.clock import SystemClock
 from exportd.model.entity import OrganizationId
 from exportd.model.job import JobId, JobProgress, Lease
 from exportd.model.schedule import DestinationCode, ExportFormat, Interval, ScheduleDeclaration, Unit
-from exportd.parts.spool import Spool
 from exportd.pipeline import Pipeline
-from exportd.schedules.schedule_table import ScheduleTable
-from exportd.snapshots.opener import SnapshotOpener
-from exportd.snapshots.reader import Reader
+from exportd.schedules.firing_table import ScheduleTable
+from exportd.spool.spool import Spool
 from exportd.stores.layout import Layout
 from exportd.stores.retrying import RetryBudget
 from exportd.stores.store import Store
-from exportd.uploads.byte_limiter import ByteLimiter
 from tests.acceptance.lakes import DirectoryLake, Lake
 from tests.acceptance.shop import CATALOG, ORGANIZATION
 from tests.acceptance.tripwire import Trip, Tripwire

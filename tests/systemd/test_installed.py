@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from exportd.database.binaries import find_binaries, is_from_wheel
+from exportd.postgres.binaries import find_binaries, is_from_wheel
 from tests.fixtures.container import Container, container
 from tests.fixtures.install_page import CHECKOUT, steps
 

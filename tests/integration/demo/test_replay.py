@@ -17,7 +17,9 @@ from exportd.database.connector import Connection, Connector
 from exportd.demo.generator import fill
 from exportd.demo.installer import create_tables
 from exportd.demo.replay import Difference, DifferenceKind, compare
-from exportd.manifests.document import (
+from exportd.extraction.projection import column_types, csv_header, select_list
+from exportd.extraction.statement import copy_options
+from exportd.manifest.document import (
     Manifest,
     ManifestEntity,
     ManifestField,
@@ -35,8 +37,6 @@ from exportd.model.extraction import Mode
 from exportd.model.job import JobId
 from exportd.model.reason import FullReason
 from exportd.model.schedule import ExportFormat, ScheduleId
-from exportd.snapshots.projection import column_types, csv_header, select_list
-from exportd.snapshots.statement import copy_options
 from exportd.stores.layout import Layout, ManifestName, build
 from tests.fixtures.postgres import Database
 

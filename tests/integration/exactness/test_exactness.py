@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-import exportd.snapshots.reader
+import exportd.extraction.copier
 from exportd.model.reason import FullReason
 from tests.fixtures.postgres import Database
 from tests.integration.exactness.trial import Trial
@@ -42,7 +42,7 @@ def _enough(counts: Counter[str]) -> bool:
 @pytest.mark.every_postgres
 async def test_every_window_is_exactly_what_changed(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     # So that full runs read each table over two connections that share the snapshot, however small it is.
-    monkeypatch.setattr(exportd.snapshots.reader, "_WORTH_A_CONNECTION_BYTES", 1)
+    monkeypatch.setattr(exportd.extraction.copier, "_WORTH_A_CONNECTION_BYTES", 1)
     seed = int(os.environ.get("EXACTNESS_SEED") or random.SystemRandom().randrange(1_000_000))
     counts = await Trial(database, seed=seed).run(_enough)
     print(f"seed {seed}: {dict(counts)}")  # noqa: T201 - for whoever wonders what was tried

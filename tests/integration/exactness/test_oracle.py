@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from exportd.snapshots.statement import Statements
-from exportd.snapshots.window import SnapshotText, xmax, xmin
+from exportd.extraction.statement import Statements
+from exportd.extraction.window import SnapshotText, xmax, xmin
 from tests.fixtures.postgres import Database
 from tests.integration.exactness.trial import Trial, WrongWindowError
 

@@ -9,8 +9,8 @@ from typing import Any
 import anyio
 import pytest
 
-from exportd.jobs.job_operator import JobOperator
 from exportd.jobs.job_record import Download, download
+from exportd.jobs.operations import JobOperator
 from exportd.jobs.states import Event, after
 from exportd.model.change_log import EVENTS_CHANNEL
 from exportd.model.errors import PermanentError, TransientError

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from exportd.database.connector import Connector
-from exportd.schedules.schedule_table import ScheduleTable
+from exportd.schedules.firing_table import ScheduleTable
 from tests.fixtures.postgres import Database
 from tests.integration.schedules.office import Office
 

@@ -18,7 +18,7 @@ from exportd.model.schedule import (
     ScheduleDeclaration,
     Unit,
 )
-from exportd.schedules.schedule_table import ScheduleTable
+from exportd.schedules.firing_table import ScheduleTable
 
 if TYPE_CHECKING:
     import asyncpg

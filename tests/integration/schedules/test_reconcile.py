@@ -9,7 +9,7 @@ import pytest
 
 from exportd.database.connector import Connector
 from exportd.model.schedule import ExportFormat, Interval, Unit
-from exportd.schedules.schedule_table import ReconcileResult, ScheduleTable
+from exportd.schedules.firing_table import ReconcileResult, ScheduleTable
 from tests.fixtures.postgres import Database
 from tests.integration.schedules.office import ACME, DAILY, HOURLY, NIGHTLY, NOON, Office, declare
 

@@ -2,8 +2,8 @@
 
 from exportd.database.connector import Connector
 from exportd.model.schedule import Cron
-from exportd.schedules.owned_schedule_table import OwnedScheduleTable
-from exportd.schedules.schedule_operator import ScheduleOperator
+from exportd.schedules.editing import OwnedScheduleTable
+from exportd.schedules.operations import ScheduleOperator
 from tests.fixtures.postgres import Database
 from tests.integration.schedules.office import ACME, NOON, Office, declare
 

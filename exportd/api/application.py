@@ -1,0 +1,59 @@
+"""The API as an ASGI application. Everything it works with is handed in."""
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from exportd import __version__
+from exportd.api.dependencies import Collaborators
+from exportd.api.problems import install_handlers
+from exportd.api.routers import (
+    destinations,
+    host,
+    jobs,
+    metrics,
+    operations,
+    previews,
+    reload,
+    schedules,
+    status,
+    tokens,
+)
+from exportd.api.schemas.fields import Problem
+from exportd.api.transport.gate import Gate
+from exportd.api.transport.rate_limit import RateLimit
+
+
+def application(using: Collaborators) -> FastAPI:
+    """The operations, the OpenAPI document and the answers to errors; without the gate before them."""
+    api = FastAPI(
+        title="exportd",
+        version=__version__,
+        summary="Scheduled exports of operational data, as m3ter's API has them, and the daemon's own operations.",
+        docs_url=None,  # would load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    api.state.collaborators = using
+    install_handlers(api)
+    for each in (schedules, destinations, jobs, tokens, status, metrics, operations, previews, host, reload):
+        api.include_router(each.router)
+    _describe(api)
+    return api
+
+
+def guarded(api: FastAPI, using: Collaborators, *, hosts: frozenset[str]) -> ASGIApp:
+    """The application behind its gate. ``hosts`` are the names by which it may be called over TCP."""
+    return Gate(api, hosts=hosts, address_limit=RateLimit(20_000, 300.0), clock=using.clock)
+
+
+def _describe(api: FastAPI) -> None:
+    """Complete the OpenAPI document: invalid requests are answered with 400, and errors have one shape."""
+    document = api.openapi()
+    for path in document["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+    schemas = document["components"]["schemas"]
+    schemas.pop("HTTPValidationError", None)
+    schemas.pop("ValidationError", None)
+    schemas["Problem"] = Problem.model_json_schema()
+    api.openapi_schema = document

@@ -1,0 +1,138 @@
+"""Programs that use the API with credentials, and the key that signs what the API hands out."""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from exportd.api.identity.access import Role
+from exportd.database import queries
+from exportd.database.audit_writer import write_audit
+from exportd.database.translator import translated
+from exportd.model.entity import OrganizationId
+from exportd.model.errors import PermanentError
+from exportd.model.reason import Reason
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from exportd.database.connector import Pool, PooledConnection
+
+_SQL = queries.load("control")
+_INSERT = _SQL["insert_client"]
+_GET = _SQL["client"]
+_ALL = _SQL["clients"]
+_DEACTIVATE = _SQL["deactivate_client"]
+_PROPOSE_KEY = _SQL["propose_key"]
+_KEY = _SQL["key"]
+
+_SECRET_BYTES = 32
+_KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A program; ``id`` is its access key id. Of the secret only a hash is kept."""
+
+    id: UUID
+    organization: OrganizationId
+    name: str
+    role: Role
+    active: bool
+    created_at: datetime
+    created_by: str
+    secret_sha256: bytes = field(repr=False)
+
+    def has_secret(self, secret: str) -> bool:
+        """Whether it is its secret; takes the same time whatever it is."""
+        return hmac.compare_digest(_hash(secret), self.secret_sha256)
+
+
+class ClientTable:
+    """``exportd.api_client`` and ``signing_key``. All methods raise TransientError when the database is away."""
+
+    def __init__(self, pool: "Pool") -> None:
+        self._pool = pool
+
+    async def create(self, organization: OrganizationId, name: str, role: Role, *, actor: str) -> tuple[Client, str]:
+        """A new program, and its secret, which nobody can read again."""
+        secret = secrets.token_urlsafe(_SECRET_BYTES)
+        async with self._connection("creating a client") as connection, connection.transaction():
+            row = await connection.fetchrow(_INSERT, organization, name, role.name.lower(), _hash(secret), actor)
+            client = _client_from_row(_present(row))
+            await _note(connection, "client created", client, actor)
+        return client, secret
+
+    async def get(self, client_id: UUID) -> Client | None:
+        """The program, whether active or not."""
+        async with self._connection("reading a client") as connection:
+            row = await connection.fetchrow(_GET, client_id)
+        return None if row is None else _client_from_row(row)
+
+    async def all(self) -> list[Client]:
+        """Every program, the oldest first."""
+        async with self._connection("reading the clients") as connection:
+            return [_client_from_row(row) for row in await connection.fetch(_ALL)]
+
+    async def deactivate(self, client_id: UUID, *, actor: str) -> Client:
+        """Its secret and its tokens are worth nothing from here on. Raises PermanentError NOT_FOUND."""
+        async with self._connection("deactivating a client") as connection, connection.transaction():
+            row = await connection.fetchrow(_DEACTIVATE, client_id)
+            if row is None:
+                raise PermanentError(
+                    f"There is no client {client_id}. Look at the list of clients.", reason=Reason.NOT_FOUND
+                )
+            client = _client_from_row(row)
+            await _note(connection, "client deactivated", client, actor)
+        return client
+
+    async def signing_key(self) -> bytes:
+        """The key that all daemons of the database share; made when there is none."""
+        async with self._connection("reading the signing key") as connection:
+            await connection.execute(_PROPOSE_KEY, secrets.token_bytes(_KEY_BYTES))
+            return bytes(await connection.fetchval(_KEY))
+
+    @asynccontextmanager
+    async def _connection(self, doing: str) -> "AsyncIterator[PooledConnection]":
+        with translated(doing):
+            async with self._pool.acquire() as connection:
+                yield connection
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode(errors="replace")).digest()
+
+
+def _client_from_row(row: "asyncpg.Record") -> Client:
+    return Client(
+        row["id"],
+        OrganizationId(row["organization"]),
+        row["name"],
+        Role[row["role"].upper()],
+        row["active"],
+        row["created_at"],
+        row["created_by"],
+        bytes(row["secret_sha256"]),
+    )
+
+
+def _present(row: "asyncpg.Record | None") -> "asyncpg.Record":
+    if row is None:
+        raise AssertionError("a row that was inserted is gone")
+    return row
+
+
+async def _note(connection: "PooledConnection", action: str, client: Client, actor: str) -> None:
+    await write_audit(
+        connection,
+        actor=actor,
+        action=action,
+        organization=client.organization,
+        object_id=client.id,
+        details={"name": client.name, "role": client.role.name},
+    )

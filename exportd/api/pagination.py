@@ -1,0 +1,51 @@
+"""Lists in pages, the newest first. Pure.
+
+The token of the next page says behind which object it begins; it is signed, and good only for the same list of the same
+organization. There is never an empty page with a token.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TypeVar
+from uuid import UUID
+
+from exportd.api.identity.signing import Signer
+from exportd.api.problems import Refusal
+from exportd.model.entity import OrganizationId
+
+Place = tuple[datetime, UUID]
+"""When an object was created, and its id."""
+
+DEFAULT_PAGE_SIZE = 100
+
+T = TypeVar("T")
+
+_PURPOSE = "page"
+
+
+class Pages:
+    """The pages of one list of one organization."""
+
+    def __init__(self, signer: Signer, organization: OrganizationId, collection: str) -> None:
+        self._signer = signer
+        self._scope = {"organization": organization, "collection": collection}
+
+    def place(self, token: str | None) -> Place | None:
+        """Behind which object to go on; None for the first page. Raises Refusal for a token that is not ours."""
+        if not token:
+            return None
+        payload = self._signer.verify(_PURPOSE, token)
+        if payload is None or any(payload.get(key) != value for key, value in self._scope.items()):
+            raise Refusal(
+                400, "nextToken: this list has not given such a token. Use the nextToken of the page before, unchanged."
+            )
+        return datetime.fromisoformat(payload["created_at"]), UUID(payload["id"])
+
+    def cut(self, found: Sequence[T], page_size: int, place_of: Callable[[T], Place]) -> tuple[list[T], str | None]:
+        """A page, and the token of the next one if there is one, of up to ``page_size`` + 1 objects found."""
+        page = list(found[:page_size])
+        if len(found) <= page_size:
+            return page, None
+        created_at, last_id = place_of(page[-1])
+        place = {"created_at": created_at.astimezone(UTC).isoformat(), "id": str(last_id)}
+        return page, self._signer.sign(_PURPOSE, {**self._scope, **place})

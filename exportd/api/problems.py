@@ -1,0 +1,114 @@
+"""What goes wrong, as an answer: a status, and one sentence in ``message`` that a person can act on.
+
+The statuses are those that m3ter publishes, with two choices of ours: 409 for a stale version, or for what a state does
+not allow, marked so that clients do not repeat it; and 503 while the database is away, so that they do.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from exportd.api.sentences import sentence_of
+from exportd.model.errors import ExportdError, TransientError
+from exportd.model.reason import Reason
+
+_logger = structlog.get_logger()
+
+_DO_NOT_REPEAT = {"x-should-retry": "false"}
+_STATUSES: Mapping[Reason, int] = {
+    Reason.NOT_FOUND: 404,
+    Reason.DECLARED: 403,
+    Reason.VERSION_STALE: 409,
+    Reason.JOB_UNFINISHED: 409,
+    Reason.JOB_STATE_UNFIT: 409,
+    Reason.STILL_RUNNING: 409,
+    Reason.TABLE_MISSING: 409,
+    Reason.CATALOG_MISMATCH: 409,
+    Reason.PRIVILEGE_MISSING: 409,
+    Reason.CODE_TAKEN: 400,
+    Reason.IN_USE: 400,
+    Reason.DESTINATION_MISSING: 400,
+    Reason.SETTINGS_INVALID: 400,
+}
+_WORDS = {
+    404: "There is nothing at this path. The paths are those of the OpenAPI document at /openapi.json.",
+    405: "This path does not know that method. The OpenAPI document at /openapi.json says which ones it does.",
+}
+
+
+class Refusal(HTTPException):
+    """Ends a request with a status and a sentence."""
+
+    def __init__(self, status: int, message: str, *, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, message, headers)
+
+
+def problem_response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer that says what was wrong."""
+    return JSONResponse({"message": message}, status, headers)
+
+
+def install_handlers(application: FastAPI) -> None:
+    """Make every error of an application one of these answers."""
+    application.add_exception_handler(HTTPException, _refused)
+    application.add_exception_handler(RequestValidationError, _invalid)
+    application.add_exception_handler(ExportdError, _failed)
+    application.add_exception_handler(Exception, _broken)
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    message = error.detail if isinstance(error, Refusal) else _WORDS.get(error.status_code, str(error.detail))
+    return problem_response(error.status_code, message, error.headers)
+
+
+async def _invalid(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    return problem_response(400, sentence_of(error.errors()))
+
+
+async def _failed(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, ExportdError):
+        raise error
+    status = _STATUSES.get(error.reason)
+    if status is not None:
+        return problem_response(status, error.sentence, _DO_NOT_REPEAT if status == 409 else None)
+    if isinstance(error, TransientError):
+        _logger.warning("request failed", reason=error.reason, error=error.sentence)
+        return problem_response(503, error.sentence, {"retry-after": "1"})
+    _logger.error("request failed", reason=error.reason, error=error.sentence)
+    return problem_response(500, error.sentence)
+
+
+async def _broken(_request: Request, _error: Exception) -> Response:
+    return problem_response(500, "exportd has made a mistake here. Its log says more.")
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For the OpenAPI document: the errors that an operation answers with."""
+    body = {"$ref": "#/components/schemas/Problem"}
+    meanings = {
+        400: "The request is wrong",
+        401: "Nobody is known by these credentials",
+        403: "Not allowed",
+        404: "There is no such thing",
+        409: "Not possible in its present state, or somebody else has edited it since",
+    }
+    usual = {
+        413: "The body is too large",
+        429: "Too many requests",
+        500: "A mistake of exportd",
+        503: "The database is away",
+    }
+    return {
+        status: {"description": meaning, "content": {"application/json": {"schema": body}}}
+        for status, meaning in {**{each: meanings[each] for each in statuses}, **usual}.items()
+    }

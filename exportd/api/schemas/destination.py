@@ -1,0 +1,192 @@
+"""Destinations: buckets of S3 and of Google Cloud Storage. Pure."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic.json_schema import WithJsonSchema
+
+from exportd.api.schemas.fields import READ_ONLY, Answer, Code, Moment, RequestBody, check_printable
+from exportd.destinations.record import DestinationDeclaration, DestinationRecord
+from exportd.model.entity import OrganizationId
+from exportd.model.schedule import DestinationCode
+from exportd.settings.codes import LONGEST_NAME, check_prefix
+
+_ROLE_PATTERN = r"^arn:aws:iam::[0-9]+:role/.+$"
+_GCS_FIELDS = {"projectNumber", "poolId", "providerId", "serviceAccountEmail"}
+
+
+def _check_role(text: str) -> str:
+    account, _, role = text.removeprefix("arn:aws:iam::").partition(":role/")
+    if text.startswith("arn:aws:iam::") and account.isascii() and account.isdigit() and role and text.isprintable():
+        return text
+    raise ValueError("should be the ARN of a role, such as arn:aws:iam::123456789012:role/exports")
+
+
+PartitionOrder = Literal["TIME_FIRST", "TYPE_FIRST"]
+RoleArn = Annotated[
+    str, AfterValidator(_check_role), WithJsonSchema({"type": "string", "minLength": 1, "pattern": _ROLE_PATTERN})
+]
+BucketName = Annotated[str, Field(min_length=3, max_length=63), AfterValidator(check_printable)]
+Word = Annotated[str, Field(min_length=1), AfterValidator(check_printable)]
+
+
+class _DestinationBody(RequestBody):
+    name: Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
+    code: Code
+    bucket_name: BucketName
+    prefix: Annotated[
+        Annotated[str, AfterValidator(check_prefix)] | None, Field(description="A folder inside the bucket.")
+    ] = None
+    partition_order: PartitionOrder = "TIME_FIRST"
+
+    def settings(self) -> dict[str, Any]:
+        """The keys of the configuration that mean the same."""
+        return {"bucket": self.bucket_name, "prefix": self.prefix or "", "partition_order": self.partition_order}
+
+
+class _S3Body(_DestinationBody):
+    destination_type: Literal["S3"] = "S3"
+    iam_role_arn: RoleArn
+
+    def settings(self) -> dict[str, Any]:
+        return {"type": "S3", **super().settings(), "role_arn": self.iam_role_arn}
+
+
+class _GcsBody(_DestinationBody):
+    destination_type: Literal["GCS"] = "GCS"
+    project_number: Word
+    pool_id: Word
+    provider_id: Word
+    service_account_email: Word | None = None
+
+    def settings(self) -> dict[str, Any]:
+        given = {
+            "project_number": self.project_number,
+            "pool_id": self.pool_id,
+            "provider_id": self.provider_id,
+            "service_account": self.service_account_email,
+        }
+        return {
+            "type": "GCS",
+            **super().settings(),
+            **{key: value for key, value in given.items() if value is not None},
+        }
+
+
+class S3Creation(_S3Body):
+    """A new destination: a bucket of S3, written in a role that exportd may assume."""
+
+    passed_over: ClassVar[frozenset[str]] = READ_ONLY | {"version"}
+
+
+class GcsCreation(_GcsBody):
+    """A new destination: a bucket of Google Cloud Storage, written through workload identity federation."""
+
+    passed_over: ClassVar[frozenset[str]] = READ_ONLY | {"version"}
+
+
+class S3Update(_S3Body):
+    """What replaces a destination of S3: what is left out is not set any more."""
+
+    version: Annotated[int, Field(description="The version that was read; 409 when there is a newer one.")]
+
+
+class GcsUpdate(_GcsBody):
+    """What replaces a destination of Google Cloud Storage."""
+
+    version: Annotated[int, Field(description="The version that was read; 409 when there is a newer one.")]
+
+
+def _type_of(document: Any) -> str | None:
+    """Which kind is meant; when it is not said, the fields tell."""
+    if not isinstance(document, dict):
+        return str(getattr(document, "destination_type", "")) or None
+    kind = document.get("destinationType")
+    if kind is not None:
+        return kind if isinstance(kind, str) else None
+    given = {key for key, value in document.items() if value is not None}
+    if "iamRoleArn" in given:
+        return "S3"
+    return "GCS" if _GCS_FIELDS & given else None
+
+
+DestinationCreation = Annotated[
+    Annotated[S3Creation, Tag("S3")] | Annotated[GcsCreation, Tag("GCS")], Discriminator(_type_of)
+]
+DestinationUpdate = Annotated[
+    Annotated[S3Update, Tag("S3")] | Annotated[GcsUpdate, Tag("GCS")], Discriminator(_type_of)
+]
+
+
+def declaration_of(
+    body: S3Creation | GcsCreation | S3Update | GcsUpdate, organization: OrganizationId
+) -> DestinationDeclaration:
+    return DestinationDeclaration(organization, DestinationCode(body.code), body.name, body.settings())
+
+
+class ListedDestination(Answer):
+    """A destination as the list shows it. A directory, which only the configuration can declare, has no type here."""
+
+    id: str
+    version: int
+    name: str
+    code: str
+    destination_type: Literal["S3", "GCS"] | None = None
+    dt_created: Moment
+    dt_last_modified: Moment
+    created_by: str
+    last_modified_by: str
+
+
+class Destination(ListedDestination):
+    """A destination."""
+
+    bucket_name: str | None = None
+    prefix: str | None = None
+    partition_order: PartitionOrder = "TIME_FIRST"
+    iam_role_arn: str | None = None
+    project_number: str | None = None
+    pool_id: str | None = None
+    provider_id: str | None = None
+    service_account_email: str | None = None
+
+
+class DestinationPage(Answer):
+    """Some destinations, the newest first."""
+
+    data: list[ListedDestination]
+    next_token: str | None = None
+
+
+def listed_destination(record: DestinationRecord) -> ListedDestination:
+    return ListedDestination.model_validate(_fields(record))
+
+
+def shown_destination(record: DestinationRecord) -> Destination:
+    settings = record.declaration.settings
+    own = {
+        "bucket_name": settings.get("bucket"),
+        "prefix": settings.get("prefix") or None,
+        "partition_order": settings.get("partition_order", "TIME_FIRST"),
+        "iam_role_arn": settings.get("role_arn"),
+        "project_number": settings.get("project_number"),
+        "pool_id": settings.get("pool_id"),
+        "provider_id": settings.get("provider_id"),
+        "service_account_email": settings.get("service_account"),
+    }
+    return Destination.model_validate({**_fields(record), **own})
+
+
+def _fields(record: DestinationRecord) -> dict[str, object]:
+    kind = record.declaration.settings["type"]
+    return {
+        "id": str(record.id),
+        "version": record.version,
+        "name": record.declaration.name,
+        "code": record.declaration.code,
+        "destination_type": kind if kind in {"S3", "GCS"} else None,
+        "dt_created": record.created_at,
+        "dt_last_modified": record.modified_at,
+        "created_by": record.created_by,
+        "last_modified_by": record.modified_by,
+    }

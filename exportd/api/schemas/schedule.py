@@ -1,0 +1,162 @@
+"""Schedules, and exports without one. Pure."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from exportd.api.schemas.fields import READ_ONLY, Answer, Code, Instant, Moment, RequestBody
+from exportd.model.schedule import Cron, ExportFormat, Interval, Rule, Unit
+from exportd.schedules.schedule_record import OwnedSchedule
+
+Format = Literal["CSV", "JSONL"]
+EntityCodes = Annotated[
+    list[str], Field(min_length=1, description="The entities to export, as the catalog calls them.")
+]
+DestinationIds = Annotated[
+    list[str], Field(description="Destinations that receive the files. With none, they are kept for download only.")
+]
+
+
+class _Operational(RequestBody):
+    """What asks for operational data; usage data is another product."""
+
+    source_type: Literal["OPERATIONAL"]
+    operational_data_types: EntityCodes
+    destination_ids: DestinationIds = Field(default_factory=list)
+    export_file_format: Format = "CSV"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_usage(cls, document: Any) -> Any:
+        if isinstance(document, dict) and document.get("sourceType") == "USAGE":
+            raise ValueError("sourceType: USAGE is not exported here; exportd exports OPERATIONAL data only")
+        return document
+
+    @property
+    def format(self) -> ExportFormat:
+        return ExportFormat(self.export_file_format)
+
+
+class _ScheduleBody(_Operational):
+    name: Annotated[str, Field(min_length=1)]
+    code: Code
+    schedule_type: Literal["HOUR", "DAY", "MINUTE"] | None = None
+    period: Annotated[
+        int | None, Field(ge=1, description="Every how many hours, days or minutes: from 15 minutes to 3 days.")
+    ] = None
+    offset: Annotated[
+        int | None, Field(ge=1, description="Minutes into the hour (HOUR) or hours into the day (DAY).")
+    ] = None
+    cron_expression: Annotated[
+        str | None, Field(description="Five fields, in UTC, instead of scheduleType and period.")
+    ] = None
+
+    @property
+    def rule(self) -> Rule:
+        """When it fires. Raises ValueError with a sentence unless there is exactly one way to tell."""
+        parts = {"scheduleType": self.schedule_type, "period": self.period, "offset": self.offset}
+        if self.cron_expression is not None:
+            given = " and ".join(name for name, value in parts.items() if value is not None)
+            if given:
+                raise ValueError(f"give either cronExpression or scheduleType and period; leave out {given}")
+            return Cron(self.cron_expression)
+        if self.schedule_type is None or self.period is None:
+            missing = " and ".join(name for name in ("scheduleType", "period") if parts[name] is None)
+            raise ValueError(
+                f"the schedule does not say when it runs ({missing} missing): give scheduleType and period, or"
+                " cronExpression"
+            )
+        return Interval(Unit(self.schedule_type), self.period, self.offset)
+
+
+class ScheduleCreation(_ScheduleBody):
+    """A new schedule. Its first run is at once."""
+
+    passed_over: ClassVar[frozenset[str]] = READ_ONLY | {"version"}
+
+
+class ScheduleUpdate(_ScheduleBody):
+    """What replaces a schedule: what is left out is not set any more."""
+
+    version: Annotated[int, Field(description="The version that was read; 409 when there is a newer one.")]
+
+
+class AdHocRequest(_Operational):
+    """One complete export, now."""
+
+    passed_over: ClassVar[frozenset[str]] = READ_ONLY | {"version"}
+
+    start_date: Annotated[
+        Instant | None, Field(description="Not supported: an export without a schedule is complete.")
+    ] = None
+
+
+class ListedSchedule(Answer):
+    """A schedule as the list shows it."""
+
+    id: str
+    version: int
+    name: str
+    code: str
+    source_type: Literal["OPERATIONAL"] = "OPERATIONAL"
+    destination_ids: list[str]
+    schedule_type: Literal["HOUR", "DAY", "MINUTE"] | None = None
+    period: int | None = None
+    offset: int | None = None
+    cron_expression: str | None = None
+    export_file_format: Format
+    dt_created: Moment
+    dt_last_modified: Moment
+    created_by: str
+    last_modified_by: str
+
+
+class Schedule(ListedSchedule):
+    """A schedule."""
+
+    operational_data_types: list[str]
+
+
+class SchedulePage(Answer):
+    """Some schedules, the newest first."""
+
+    data: list[ListedSchedule]
+    next_token: str | None = None
+
+
+class AdHocAnswer(Answer):
+    """The job that was queued."""
+
+    job_id: str
+
+
+def listed_schedule(owned: OwnedSchedule) -> ListedSchedule:
+    return ListedSchedule.model_validate(_fields(owned))
+
+
+def shown_schedule(owned: OwnedSchedule) -> Schedule:
+    entities = list(owned.schedule.declaration.entities)
+    return Schedule.model_validate({**_fields(owned), "operational_data_types": entities})
+
+
+def _fields(owned: OwnedSchedule) -> dict[str, object]:
+    schedule, declaration = owned.schedule, owned.schedule.declaration
+    return {
+        "id": str(schedule.id),
+        "version": schedule.version,
+        "name": declaration.name,
+        "code": declaration.code,
+        "destination_ids": [str(each) for each in owned.destination_ids],
+        "export_file_format": declaration.format.value,
+        "dt_created": schedule.created_at,
+        "dt_last_modified": owned.modified_at,
+        "created_by": owned.created_by,
+        "last_modified_by": owned.modified_by,
+        **_rule_fields(declaration.rule),
+    }
+
+
+def _rule_fields(rule: Rule) -> dict[str, object]:
+    if isinstance(rule, Interval):
+        return {"schedule_type": rule.unit.value, "period": rule.period, "offset": rule.offset}
+    return {"cron_expression": rule.expression}

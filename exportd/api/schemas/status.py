@@ -1,0 +1,234 @@
+"""How the daemon is. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from exportd.api.schemas.daemon import DisagreementStatus, KnownDaemon, shown_daemon, shown_disagreement
+from exportd.api.schemas.fields import Answer, Moment
+from exportd.api.status_reader import DestinationCondition, SharedStatus
+from exportd.fleet.disagreement import Disagreement
+from exportd.fleet.record import DaemonRecord
+from exportd.model.entity import EntityCode
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceState:
+    """Whether a part of the daemon runs, and since when (aware UTC) it does or does not."""
+
+    running: bool
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LocalStatus:
+    """What a daemon knows of itself. Times are aware UTC; ``changes_waiting`` has when the first change came.
+
+    ``daemons`` are all of the database, as it last saw them, and ``disagreements`` are with the others.
+    """
+
+    version: str
+    database: str
+    started_at: datetime
+    services: Mapping[str, ServiceState]
+    listening: bool
+    changes_waiting: Mapping[EntityCode, datetime]
+    spool_id: str
+    spool_directory: str
+    spool_used_bytes: int
+    spool_budget_bytes: int
+    daemons: Sequence[DaemonRecord] = ()
+    disagreements: Sequence[Disagreement] = ()
+
+
+class Service(Answer):
+    """A part of the daemon."""
+
+    running: bool
+    since: Moment
+
+
+class ListenerStatus(Answer):
+    """Whether the database can tell this daemon that something happened; without, it looks from time to time."""
+
+    listening: bool
+
+
+class PauseStatus(Answer):
+    """Since when something is paused, and by whom."""
+
+    since: Moment
+    by: str
+
+
+class WheelStatus(Answer):
+    """The schedules. ``nextDue`` is of those that are not paused."""
+
+    schedules: int
+    paused: int
+    next_due: Moment | None = None
+
+
+class QueueStatus(Answer):
+    """The unfinished jobs of all daemons."""
+
+    pending: int
+    running: int
+    oldest_waiting: Moment | None = None
+
+
+class LeaseStatus(Answer):
+    """A job that this daemon runs."""
+
+    job_id: str
+    organization: str
+    schedule: str | None = None
+    phase: Literal["EXTRACTING", "SEALED", "PUBLISHING"]
+    attempt: int
+    started_at: Moment
+    lease_until: Moment
+
+
+class SpoolStatus(Answer):
+    """The folder where files wait."""
+
+    id: str
+    directory: str
+    used_bytes: int
+    budget_bytes: int
+
+
+class EntityStatus(Answer):
+    """``lagSeconds``: how long ago the schedule that is furthest behind read the entity. ``changesSince``: when the
+    first change was heard of that has not been read yet.
+    """
+
+    read_until: Moment | None = None
+    lag_seconds: float | None = None
+    changes_since: Moment | None = None
+
+
+class FailureStatus(Answer):
+    """The newest job that failed because of a destination of its; the message says which."""
+
+    at: Moment
+    reason: str
+    message: str
+
+
+class DestinationStatus(Answer):
+    """A destination. ``condition`` is what this daemon thinks of it at the moment, if anything."""
+
+    id: str
+    organization: str
+    code: str
+    paused: PauseStatus | None = None
+    condition: str | None = None
+    last_success: Moment | None = None
+    last_failure: FailureStatus | None = None
+
+
+class DaemonStatus(Answer):
+    """How the daemon is."""
+
+    version: str
+    database: str
+    started_at: Moment
+    uptime_seconds: float
+    paused: PauseStatus | None = None
+    services: dict[str, Service]
+    listener: ListenerStatus
+    wheel: WheelStatus
+    queue: QueueStatus
+    leases: list[LeaseStatus]
+    spool: SpoolStatus
+    daemons: list[KnownDaemon]
+    disagreements: list[DisagreementStatus]
+    entities: dict[str, EntityStatus]
+    destinations: list[DestinationStatus]
+
+
+def shown_status(
+    local: LocalStatus, shared: SharedStatus, condition: DestinationCondition, *, now: datetime
+) -> DaemonStatus:
+    return DaemonStatus(
+        version=local.version,
+        database=local.database,
+        started_at=local.started_at,
+        uptime_seconds=_seconds(local.started_at, now),
+        paused=None if shared.pause is None else PauseStatus(since=shared.pause.paused_at, by=shared.pause.paused_by),
+        services={name: Service(running=each.running, since=each.since) for name, each in local.services.items()},
+        listener=ListenerStatus(listening=local.listening),
+        wheel=WheelStatus(schedules=shared.wheel.schedules, paused=shared.wheel.paused, next_due=shared.wheel.next_due),
+        queue=QueueStatus(
+            pending=shared.queue.pending, running=shared.queue.running, oldest_waiting=shared.queue.oldest_waiting
+        ),
+        leases=[
+            LeaseStatus(
+                job_id=str(each.id),
+                organization=each.organization,
+                schedule=each.schedule_code,
+                phase=each.phase.value,
+                attempt=each.attempt,
+                started_at=each.started_at,
+                lease_until=each.lease_until,
+            )
+            for each in shared.leases
+        ],
+        spool=SpoolStatus(
+            id=local.spool_id,
+            directory=local.spool_directory,
+            used_bytes=local.spool_used_bytes,
+            budget_bytes=local.spool_budget_bytes,
+        ),
+        daemons=[shown_daemon(each) for each in local.daemons],
+        disagreements=[shown_disagreement(each) for each in local.disagreements],
+        entities=_entities(local, shared, now),
+        destinations=_destinations(shared, condition),
+    )
+
+
+def changes_since(heard: datetime | None, read_until: datetime | None) -> datetime | None:
+    """When the first change was heard of that no run has read yet; None when everything heard of has been read."""
+    if heard is None or (read_until is not None and read_until > heard):
+        return None
+    return heard
+
+
+def _entities(local: LocalStatus, shared: SharedStatus, now: datetime) -> dict[str, EntityStatus]:
+    found: dict[str, EntityStatus] = {}
+    for entity in sorted({*shared.read_until, *local.changes_waiting}):
+        read_until = shared.read_until.get(entity)
+        found[entity] = EntityStatus(
+            read_until=read_until,
+            lag_seconds=None if read_until is None else _seconds(read_until, now),
+            changes_since=changes_since(local.changes_waiting.get(entity), read_until),
+        )
+    return found
+
+
+def _destinations(shared: SharedStatus, condition: DestinationCondition) -> list[DestinationStatus]:
+    return [
+        DestinationStatus(
+            id=str(each.id),
+            organization=each.organization,
+            code=each.code,
+            paused=None if each.paused_at is None else PauseStatus(since=each.paused_at, by=each.paused_by or ""),
+            condition=condition(each.organization, each.code),
+            last_success=each.last_success_at,
+            last_failure=None
+            if each.last_failure_at is None
+            else FailureStatus(
+                at=each.last_failure_at,
+                reason=each.last_failure_reason or "",
+                message=each.last_failure_message or "",
+            ),
+        )
+        for each in shared.destinations
+    ]
+
+
+def _seconds(since: datetime, now: datetime) -> float:
+    """Not below zero, though clocks of two machines differ."""
+    return max(0.0, round((now - since).total_seconds(), 3))

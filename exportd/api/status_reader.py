@@ -1,0 +1,76 @@
+"""Gathers the daemon's status: its own, and the little that the database has to be asked.
+
+However many ask, the database is asked once a second, six short queries. The destinations are cut off at a hundred.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import anyio
+
+from exportd.destinations.record import DestinationHealth
+from exportd.destinations.table import DestinationTable
+from exportd.jobs.operations import JobOperator, QueueState, RunningJob
+from exportd.model.clock import Clock
+from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.pause import Pause
+from exportd.model.schedule import DestinationCode
+from exportd.schedules.operations import ScheduleOperator, WheelState
+
+FRESH_S = 1.0
+MOST_DESTINATIONS = 100
+
+DestinationCondition = Callable[[OrganizationId, DestinationCode], str | None]
+"""What this daemon thinks of a destination at the moment, such as the state of a circuit breaker; None: nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedStatus:
+    """What the database says, for all daemons. ``read_until`` is per entity of the schedule that is furthest behind."""
+
+    pause: Pause | None
+    queue: QueueState
+    leases: tuple[RunningJob, ...]
+    wheel: WheelState
+    read_until: Mapping[EntityCode, datetime]
+    destinations: tuple[DestinationHealth, ...]
+
+
+class StatusReader:
+    """``spool_id`` is this daemon's: by it, it knows its leases."""
+
+    def __init__(
+        self,
+        *,
+        jobs: JobOperator,
+        schedules: ScheduleOperator,
+        destinations: DestinationTable,
+        spool_id: UUID,
+        clock: Clock,
+    ) -> None:
+        self._jobs = jobs
+        self._schedules = schedules
+        self._destinations = destinations
+        self._spool_id = spool_id
+        self._clock = clock
+        self._one_at_a_time = anyio.Lock()
+        self._last: tuple[float, SharedStatus] | None = None
+
+    async def read(self) -> SharedStatus:
+        """At most a second old. Raises TransientError when the database is out of reach."""
+        async with self._one_at_a_time:
+            if self._last is None or self._clock.monotonic() - self._last[0] >= FRESH_S:
+                self._last = self._clock.monotonic(), await self._read()
+            return self._last[1]
+
+    async def _read(self) -> SharedStatus:
+        return SharedStatus(
+            pause=await self._jobs.paused(),
+            queue=await self._jobs.queue_state(),
+            leases=tuple(await self._jobs.leases(self._spool_id)),
+            wheel=await self._schedules.wheel(),
+            read_until=await self._schedules.read_until(),
+            destinations=tuple(await self._destinations.health(limit=MOST_DESTINATIONS)),
+        )

@@ -1,0 +1,122 @@
+"""The certificate that the API shows on TCP. Blocking.
+
+Its files are read again at each reload; connections that are made from then on see the new one.
+"""
+
+import ssl
+from pathlib import Path
+
+from exportd.api.transport.private_file import read_private
+from exportd.model.errors import SettingsError
+from exportd.settings.schema import ControlSettings
+
+_CHAIN_KEY, _KEY_KEY = "control.tls_certificate", "control.tls_key"
+_MOST_TURNS = 10
+"""A handshake with oneself takes three."""
+
+
+class Certificate:
+    """A chain and its key, in PEM. ``context`` is what the server listens with.
+
+    Raises SettingsError when the files cannot be used, and does not look at the dates: an export must not wait for a
+    certificate. ``doubt`` does.
+    """
+
+    def __init__(self, chain: Path, key: Path) -> None:
+        self.chain = chain
+        self.key = key
+        self._newest = _loaded(chain, key)
+        # Connections are made by it while a thread loads another: it stays as it is, and points to the newest.
+        self.context = _loaded(chain, key)
+        self.context.sni_callback = self._show_newest
+
+    def load(self) -> None:
+        """Read the files again. Raises SettingsError, and what was shown before is shown on."""
+        self._newest = _loaded(self.chain, self.key)
+
+    def doubt(self) -> str | None:
+        """Why every client refuses the certificate, whomever it trusts, such as its date; None when it does not."""
+        trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        trusting.check_hostname = False
+        trusting.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+        try:
+            trusting.load_verify_locations(self.chain)
+            _shake_hands(trusting, self._newest)
+        except ssl.SSLCertVerificationError as error:
+            about, _, words = error.verify_message.partition("certificate ")
+            words = f"is refused: {error.verify_message}" if about else words
+        except (OSError, ssl.SSLError) as error:
+            words = f"cannot be shown: {_words(error)}"
+        else:
+            return None
+        return f"{_CHAIN_KEY}: the certificate in {self.chain} {words}; renew it, then `exportd reload`"
+
+    def _show_newest(self, line: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        """Called in each handshake, also when the client names no server."""
+        line.context = self._newest
+
+
+def certificate_of(control: ControlSettings) -> Certificate | None:
+    """The certificate, if one is configured. Raises SettingsError when its files cannot be used."""
+    if control.tls_certificate is None or control.tls_key is None:
+        return None
+    return Certificate(control.tls_certificate, control.tls_key)
+
+
+def _loaded(chain: Path, key: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    read_private(key, where=_KEY_KEY)
+    try:
+        chain.read_bytes()
+    except OSError as error:
+        raise SettingsError.of(
+            f"the file {chain} cannot be read: {error.strerror or error}", where=_CHAIN_KEY
+        ) from error
+    try:
+        context.load_cert_chain(chain, key, password=_no_password)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise SettingsError.of(
+                f"the key in {key} does not belong to the certificate in {chain}", where=_KEY_KEY
+            ) from error
+        raise SettingsError.of(
+            f"{chain} and {key} are not a certificate chain and its key in PEM that can be used: {_words(error)}",
+            where=_CHAIN_KEY,
+        ) from error
+    except _EncryptedError as error:
+        raise SettingsError.of(
+            f"the key in {key} is protected by a password, and nobody is there to give it; store it without one",
+            where=_KEY_KEY,
+        ) from error
+    return context
+
+
+class _EncryptedError(Exception):
+    """OpenSSL asks for a password."""
+
+
+def _no_password() -> str:
+    raise _EncryptedError
+
+
+def _shake_hands(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
+    """A handshake in memory. Raises SSLError when one of the two does not want it."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [
+        client.wrap_bio(to_client, to_server),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    ]
+    for _ in range(_MOST_TURNS):
+        for end in tuple(ends):
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            ends.remove(end)
+        if not ends:
+            return
+
+
+def _words(error: OSError) -> str:
+    reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+    return (reason or str(error)).replace("_", " ").lower()

@@ -1,0 +1,263 @@
+"""Serves the API on its sockets, inside the daemon's task group.
+
+uvicorn does the HTTP. It is told nothing of signals, start-up or addresses: those are the daemon's. Its protocol class
+is extended by what it lacks: who the peer of a Unix socket is, a limit to the number of connections (files are needed
+for exports), and an end to clients that connect and say nothing, or ask and take nothing of the answer. This relies on
+internals of its minor version.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Hashable, Iterator
+from contextlib import ExitStack
+from http import HTTPStatus
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import structlog
+import uvicorn
+from anyio.abc import TaskStatus
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+
+from exportd.api.problems import problem_response
+from exportd.api.transport.certificate import Certificate
+from exportd.api.transport.inherited_socket import inherited_socket
+from exportd.api.transport.peer import peer_of
+from exportd.api.transport.surplus import surplus
+from exportd.api.transport.unix_socket import unix_socket
+from exportd.model.errors import SettingsError
+from exportd.settings.addresses import split_listen
+
+_logger = structlog.get_logger()
+
+MOST_CONNECTIONS = 256
+_PATIENCE_S = 10.0
+"""How long a client may take to send the head of a request."""
+
+_UNREAD_S = 30.0
+"""How long a client may take nothing of what was sent to it."""
+
+_GRACE_S = 3
+"""How long requests may go on when the daemon leaves."""
+
+_LAST_WORDS_S = 1.0
+"""How long those that were not done by then may take to say so."""
+
+_MOST_HEAD_BYTES = 64 * 1024
+
+
+class ControlServer:
+    """Listens on a Unix socket, and on an address if there is one: with TLS, when there is a certificate.
+
+    A Unix socket that systemd hands over is taken; otherwise there is one made at ``socket_path``.
+    """
+
+    def __init__(
+        self,
+        application: ASGIApp,
+        *,
+        socket_path: Path,
+        group_id: int | None,
+        listen: str,
+        certificate: Certificate | None,
+    ) -> None:
+        self._application = application
+        self._socket_path = socket_path
+        self._group_id = group_id
+        self._listen = listen
+        self._certificate = certificate
+        self.address: tuple[str, int] | None = None
+        """Where it listens on TCP, once it does."""
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; requests that run then may end. Raises what opening the sockets raises."""
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # clients that send garbage are no news
+        with ExitStack() as sockets:
+            unix = inherited_socket(self._socket_path, os.environ, process_id=os.getpid())
+            if unix is None:
+                opened = unix_socket(self._socket_path, group_id=self._group_id)
+                unix = await anyio.to_thread.run_sync(sockets.enter_context, opened)
+            else:
+                sockets.enter_context(unix)  # its file is systemd's, and stays
+            servers = [(EmbeddedServer(self._application), unix)]
+            if self._listen:
+                tcp = sockets.enter_context(_tcp_socket(self._listen))
+                self.address = tcp.getsockname()[:2]
+                servers.append((EmbeddedServer(self._application, self._certificate), tcp))
+            await self._serve(servers, task_status)
+
+    async def _serve(
+        self, servers: "list[tuple[EmbeddedServer, socket.socket]]", task_status: TaskStatus[None]
+    ) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(_stop_when_cancelled, [server for server, _ in servers], name="end of the control API")
+            # Cancelled in the middle, uvicorn would leave its connections behind: it ends by itself.
+            with anyio.CancelScope(shield=True):
+                async with anyio.create_task_group() as serving:
+                    for server, listening in servers:
+                        serving.start_soon(server.serve, [listening], name="control API")
+                    for server, _ in servers:
+                        await server.listening.wait()
+                    address = None if self.address is None else f"{self.address[0]}:{self.address[1]}"
+                    _logger.info("control API ready", socket=str(self._socket_path), address=address)
+                    task_status.started()
+
+
+class EmbeddedServer(uvicorn.Server):
+    """A uvicorn that leaves the signals to the daemon."""
+
+    def __init__(self, application: ASGIApp, certificate: Certificate | None = None) -> None:
+        super().__init__(
+            uvicorn.Config(
+                application,
+                http=PeerProtocol,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=_GRACE_S,
+                h11_max_incomplete_event_size=_MOST_HEAD_BYTES,
+                ssl_context_factory=None if certificate is None else lambda _config, _default: certificate.context,
+            )
+        )
+        self.listening = anyio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if cut_off := set(self.server_state.tasks):  # after the grace; the gate tells their clients
+            await asyncio.wait(cut_off, timeout=_LAST_WORDS_S)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
+
+class PeerProtocol(H11Protocol):
+    """One connection. ``request.state.peer`` is the process at its other end."""
+
+    owner: Hashable = None
+    """The process at its other end, or over TCP the address."""
+
+    _idle_since: float = 0.0
+    _silence: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        # So that we hear of anything that the client does not take; and no more than one piece waits for it.
+        # Not 0, at which a transport with TLS would count an empty buffer as a full one.
+        transport.set_write_buffer_limits(high=1, low=0)
+        connection = transport.get_extra_info("socket")
+        peer = None if connection is None else peer_of(connection)
+        self.app_state = {**self.app_state, "peer": peer}
+        self.owner = peer.pid if peer is not None else (self.client or ("",))[0]
+        self._idle_since = self.loop.time()
+        self._make_room()
+        if not transport.is_closing():
+            self._expect_a_request()
+
+    def data_received(self, data: bytes) -> None:
+        self._expect_a_request()
+        super().data_received(data)
+        if self._is_answering:
+            self._stop_expecting()
+
+    def on_response_complete(self) -> None:
+        self._idle_since = self.loop.time()
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_expecting()
+        self._stop_insisting()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        # Closed, the transport would wait for ever until the rest is taken.
+        self._unread = self.loop.call_later(_UNREAD_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_insisting()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP at all. In plain text as uvicorn sends it, it would be the one error of another form."""
+        self._answer_and_close(HTTPStatus.BAD_REQUEST, "This is no HTTP request that can be read.")
+
+    def _answer_and_close(self, status: HTTPStatus, sentence: str) -> None:
+        body = bytes(problem_response(status, sentence).body)
+        head = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\nconnection: close\r\n"
+        self.transport.write(head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body)
+        self.transport.close()
+
+    def _make_room(self) -> None:
+        """Close a connection, this one or another, when there are more than there may be."""
+        present = [
+            each for each in self.connections if isinstance(each, PeerProtocol) and not each.transport.is_closing()
+        ]
+        if len(present) <= MOST_CONNECTIONS:
+            return
+        leaving = surplus(present)
+        if leaving is None or leaving is self:
+            self._answer_and_close(HTTPStatus.SERVICE_UNAVAILABLE, "There are too many connections. Try again later.")
+        else:
+            leaving.transport.abort()  # not waiting for it to take what was sent
+
+    @property
+    def idle_since(self) -> float | None:
+        """On the clock of the event loop; None while a request is being answered."""
+        return None if self._is_answering else self._idle_since
+
+    @property
+    def _is_answering(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first request, whatever uvicorn declares
+        return cycle is not None and not cycle.response_complete
+
+    def _expect_a_request(self) -> None:
+        """Its head has to be complete in time, however slowly it comes."""
+        if self._silence is None and not self._is_answering:
+            self._silence = self.loop.call_later(_PATIENCE_S, self.transport.close)
+
+    def _stop_expecting(self) -> None:
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+
+    def _stop_insisting(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+
+async def _stop_when_cancelled(servers: list[EmbeddedServer]) -> None:
+    try:
+        await anyio.sleep_forever()
+    finally:
+        for server in servers:
+            server.should_exit = True
+
+
+def _tcp_socket(listen: str) -> socket.socket:
+    host, port = split_listen(listen)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise SettingsError.of(
+            f"nothing can listen at {listen}: {error.strerror or error}; name another address",
+            where="control.listen",
+        ) from error
+    listening.setblocking(False)
+    return listening

@@ -1,0 +1,115 @@
+"""What is installed of capture in the database: logs, functions, triggers."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from asyncpg import Connection, Record
+
+from exportd.capture.triggers import Capture
+from exportd.database.queries import load
+from exportd.model.entity import TableName
+
+_QUERIES = load("changes")
+_FUNCTIONS = _QUERIES["installed_functions"]
+_LOGS = _QUERIES["installed_logs"]
+_TRIGGERS = _QUERIES["installed_triggers"]
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledFunction:
+    """A function of a change log; ``arguments`` tells overloads apart. ``settings`` are pairs in lower case.
+
+    ``digest`` is the SHA-256 of its body in hex. ``logs``: it writes into a change log.
+    """
+
+    name: str
+    arguments: str
+    digest: str
+    logs: bool
+    definer: bool
+    settings: frozenset[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledLog:
+    """A change log. ``captures`` is its comment; the rest tells whether what belongs to it is there."""
+
+    captures: str
+    logged: bool = True
+    indexed: bool = True
+    numbered: bool = True
+    stamped: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledTrigger:
+    """A capture trigger somewhere in the database."""
+
+    name: str
+    relation: TableName
+    function: str
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What of capture the database holds; ``logs`` by their bare names."""
+
+    logs: Mapping[str, InstalledLog]
+    functions: Sequence[InstalledFunction]
+    triggers: Sequence[InstalledTrigger]
+
+    def functions_current(self, capture: Capture) -> bool:
+        """Whether every function stands as it should."""
+        trigger_functions = {(each.name, each.digest, each.settings) for each in self.functions if each.definer}
+        passing_functions = Counter((each.name, each.digest) for each in self.functions)
+        return all(
+            (each.name, digest_of(each.body), frozenset(each.settings)) in trigger_functions
+            for each in capture.functions
+        ) and all(passing_functions[each.name, digest_of(each.body)] == 1 for each in capture.passing_functions)
+
+
+async def read_installed(connection: "Connection[Record]", logs: Sequence[str] | None = None) -> Installed:
+    """Read what belongs to the given logs (bare names; None: to any), in three queries.
+
+    It may be a little more: the names of another log's functions may begin alike.
+    """
+    escaped = ["log\\_"] if logs is None else [each.replace("_", "\\_") for each in logs]
+    names = [f"{each}%" for each in escaped]
+    return Installed(
+        logs={
+            row["name"]: InstalledLog(
+                row["captures"] or "",
+                logged=row["logged"],
+                indexed=row["indexed"],
+                numbered=row["numbered"],
+                stamped=row["stamped"],
+            )
+            for row in await connection.fetch(_LOGS, names)
+        },
+        functions=[
+            InstalledFunction(
+                row["name"],
+                row["arguments"],
+                row["digest"],
+                logs=row["logs"],
+                definer=row["definer"],
+                settings=_settings(row["settings"]),
+            )
+            for row in await connection.fetch(_FUNCTIONS, names)
+        ],
+        triggers=[
+            InstalledTrigger(row["name"], TableName(row["schema_name"], row["table_name"]), row["function"])
+            for row in await connection.fetch(_TRIGGERS, names)
+        ],
+    )
+
+
+def digest_of(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest()
+
+
+def _settings(assignments: Iterable[str]) -> frozenset[tuple[str, str]]:
+    pairs = (each.split("=", 1) for each in assignments)
+    return frozenset((name.lower(), value) for name, value in pairs)

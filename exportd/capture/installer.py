@@ -1,0 +1,199 @@
+"""Installs, repairs and removes capture. Never queues behind a long writer: a short lock_timeout, and again."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+import structlog
+from asyncpg import Connection, Record
+
+from exportd.capture.installed import Installed, read_installed
+from exportd.capture.repair import Repair, is_intact, removal_of, repair_of
+from exportd.capture.triggers import capture_of
+from exportd.catalog.shape import Shape
+from exportd.catalog.shape_reader import read_shapes
+from exportd.database.connector import Connector, translated
+from exportd.database.locks import take_locks, translate_lock
+from exportd.database.queries import load
+from exportd.database.quoting import table
+from exportd.database.translator import FOREIGN_ERRORS
+from exportd.model.change_log import SCHEMA, log_name, log_table
+from exportd.model.entity import Entity, EntityCode, TableName
+from exportd.model.errors import PermanentError, TransientError
+from exportd.model.reason import Reason
+
+_QUERIES = load("changes")
+_CLUSTER = _QUERIES["cluster"]
+_RECORD_CLUSTER = _QUERIES["record_cluster"]
+_ROLE = _QUERIES["role"]
+
+_logger = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class EntityCapture:
+    """How an entity's capture stands: ``findings`` is empty when it is whole."""
+
+    entity: EntityCode
+    findings: tuple[str, ...]
+    statements: tuple[str, ...] = ()
+
+
+class CaptureInstaller:
+    """Brings capture to what the catalog says, entity by entity, each in a transaction of its own."""
+
+    def __init__(
+        self,
+        connector: Connector,
+        *,
+        pause: Callable[[float], Awaitable[None]],
+        lock_timeout_s: float = 2.0,
+        attempts: int = 10,
+    ) -> None:
+        self._connector = connector
+        self._pause = pause
+        self._lock_timeout_s = lock_timeout_s
+        self._attempts = attempts
+
+    async def status(self, entities: Sequence[Entity]) -> list[EntityCapture]:
+        """What ``install`` would do for each entity, without doing it. The statements are for any role that may: what
+        they make is given to ours at the end.
+
+        An entity that cannot be captured at all, because its table or its key is not there, has that as its finding.
+        """
+        async with self._looking("capture status") as connection:
+            with translated("looking at what is captured"):
+                shapes = await read_shapes(connection, entities)
+                installed = await read_installed(connection, [log_name(each.code) for each in entities])
+                role = str(await connection.fetchval(_ROLE))
+        found: list[EntityCapture] = []
+        for each in entities:
+            try:
+                shape = _shape_of(each, shapes)
+                repair = _repair(each, shape, installed)
+            except PermanentError as error:
+                found.append(EntityCapture(each.code, (error.sentence,)))
+            else:
+                handed_over = capture_of(each, shape).hand_over(log_table(each.code), role)
+                statements = (repair.lock(), *repair.statements, *handed_over) if repair.needed else ()
+                found.append(EntityCapture(each.code, repair.findings, statements))
+        return found
+
+    async def install(self, entities: Sequence[Entity]) -> list[EntityCapture]:
+        """Make each entity's capture whole; says what was found and put right.
+
+        Raises PermanentError when a table is missing or the role may not create triggers, TransientError when a
+        writer held its lock through all attempts.
+        """
+        async with self._looking("capture install") as connection:
+            with translated("looking at what is captured"):
+                await self._drop_log_rows_of_another_cluster(connection)
+                repairs = await _repairs(connection, entities)
+            for entity in entities:
+                if repairs[entity.code].needed:
+                    repairs[entity.code] = await self._repair(connection, entity, repairs[entity.code])
+        return [EntityCapture(code, each.findings, each.statements) for code, each in repairs.items()]
+
+    async def removals(self, logs: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """What ``uninstall`` would run for each of the given logs that is there, without running it."""
+        async with self._connector.connection("capture status") as connection:
+            with translated("looking at what is captured"):
+                installed = await read_installed(connection)
+        plans = {log: removal_of(log, installed) for log in installed.logs if log in logs}
+        return {log: (*([plan.lock()] if plan.locked else []), *plan.statements) for log, plan in plans.items()}
+
+    async def uninstall(self, logs: Sequence[str] | None = None) -> list[str]:
+        """Remove the given logs (bare names; None: all there are) with their triggers and functions."""
+        async with self._connector.connection("capture uninstall") as connection:
+            with translated("looking at what is captured"):
+                installed = await read_installed(connection)
+            removed = [each for each in installed.logs if logs is None or each in logs]
+            for log in removed:
+
+                async def removal(log: str = log) -> Repair:
+                    return removal_of(log, await read_installed(connection, [log]))
+
+                await self._apply(
+                    connection, removal_of(log, installed), removal, doing=f"removing the capture of {log}"
+                )
+        return removed
+
+    def _looking(self, purpose: str) -> AbstractAsyncContextManager["Connection[Record]"]:
+        """A connection that does not wait long to look at a table which somebody has locked, as a long ALTER does."""
+        return self._connector.connection(purpose, lock_timeout_s=self._lock_timeout_s)
+
+    async def _repair(self, connection: "Connection[Record]", entity: Entity, planned: Repair) -> Repair:
+        async def again() -> Repair:
+            return (await _repairs(connection, [entity]))[entity.code]
+
+        done = await self._apply(connection, planned, again, doing=f"installing capture on {entity.table}")
+        if done.needed:
+            _logger.info("capture repaired", entity=entity.code, findings=done.findings)
+        return done
+
+    async def _apply(
+        self, connection: "Connection[Record]", planned: Repair, again: Callable[[], Awaitable[Repair]], *, doing: str
+    ) -> Repair:
+        """Run a repair under its locks.
+
+        Under them it is planned ``again``, because another daemon may have been quicker, or the application may have
+        changed its tables.
+        """
+        for attempt in range(1, self._attempts + 1):
+            try:
+                async with connection.transaction():
+                    if planned.locked:
+                        await take_locks(connection, planned.lock(), wait_s=self._lock_timeout_s)
+                    locked, planned = planned, await again()
+                    if locked.lock_covers(planned):
+                        for statement in planned.statements:
+                            await connection.execute(statement)
+                        return planned
+            except FOREIGN_ERRORS as error:
+                failure = translate_lock(error, doing=doing)
+                if failure.reason is not Reason.LOCK_NOT_AVAILABLE or attempt == self._attempts:
+                    raise failure from error
+                await self._pause(0.1 * attempt)
+        raise TransientError(
+            f"The tables kept changing while {doing}. It is tried again.", reason=Reason.LOCK_NOT_AVAILABLE
+        )
+
+    async def _drop_log_rows_of_another_cluster(self, connection: "Connection[Record]") -> None:
+        """After a restore, old log rows would look like changes of the future."""
+        row = await connection.fetchrow(_CLUSTER)
+        assert row is not None  # noqa: S101 - a query without FROM has one row
+        here = (row["system_identifier"], row["database_oid"])
+        if (row["recorded_identifier"], row["recorded_oid"]) == here:
+            return
+        async with connection.transaction():
+            if row["recorded_identifier"] is not None:
+                for log in (await read_installed(connection)).logs:
+                    await connection.execute(f"DELETE FROM {table(TableName(SCHEMA, log))}")
+                _logger.warning("change logs of another cluster dropped", recorded=row["recorded_identifier"])
+            await connection.execute(_RECORD_CLUSTER, *here)
+
+
+def capture_is_intact(entity: Entity, shape: Shape) -> bool:
+    """Whether the entity's capture triggers all stand, as far as one snapshot of the catalogs can tell."""
+    return is_intact(capture_of(entity, shape), shape)
+
+
+async def _repairs(connection: "Connection[Record]", entities: Sequence[Entity]) -> dict[EntityCode, Repair]:
+    shapes = await read_shapes(connection, entities)
+    installed = await read_installed(connection, [log_name(each.code) for each in entities])
+    return {each.code: _repair(each, _shape_of(each, shapes), installed) for each in entities}
+
+
+def _shape_of(entity: Entity, shapes: Mapping[EntityCode, Shape]) -> Shape:
+    shape = shapes.get(entity.code)
+    if shape is None:
+        raise PermanentError(
+            f"Entity {entity.code}: {entity.table} does not exist, or is not an ordinary or partitioned table. "
+            "Correct the catalog.",
+            reason=Reason.TABLE_MISSING,
+        )
+    return shape
+
+
+def _repair(entity: Entity, shape: Shape, installed: Installed) -> Repair:
+    return repair_of(entity, capture_of(entity, shape), shape, installed)

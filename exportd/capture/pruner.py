@@ -1,0 +1,115 @@
+"""Deletes what no window will ever look at again from the change logs.
+
+In batches of plain DELETEs: dropping or detaching partitions under an open export would block the application's writes.
+A schedule that has not succeeded for longer than the horizon stops holding the logs back; its next run is full. A job
+that has succeeded holds them for a while, so that it can be back-filled.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from exportd.capture.installed import read_installed
+from exportd.database.connector import Connection, Connector, translated
+from exportd.database.queries import load
+from exportd.database.quoting import table
+from exportd.model.change_log import log_name, log_table
+from exportd.model.clock import Clock
+from exportd.model.entity import EntityCode
+from exportd.model.errors import ExportdError
+
+_QUERIES = load("changes")
+_EXPIRE_POSITIONS = _QUERIES["expire_positions"]
+_EXPIRE_BACKFILL_REQUESTS = _QUERIES["expire_backfill_requests"]
+_LET_GO = _QUERIES["let_go"]
+_PRUNE_BOUNDS = _QUERIES["prune_bounds"]
+
+_BATCH_ROWS = 50_000
+
+_logger = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What one round did: log rows deleted per entity, and how many positions expired, those of back-fills included."""
+
+    rows: dict[EntityCode, int]
+    expired_positions: int
+
+
+class Pruner:
+    """Prunes the logs of the catalog's entities every ``interval_s``. Jobs hold them for ``keep_s`` after success."""
+
+    def __init__(
+        self,
+        connector: Connector,
+        entities: Sequence[EntityCode],
+        *,
+        horizon_s: float,
+        keep_s: float,
+        interval_s: float,
+        clock: Clock,
+    ) -> None:
+        self._connector = connector
+        self._entities = entities
+        self._horizon_s = horizon_s
+        self._keep_s = keep_s
+        self._interval_s = interval_s
+        self._clock = clock
+
+    def adjust(self, entities: Sequence[EntityCode], *, horizon_s: float, keep_s: float, interval_s: float) -> None:
+        """Go by these from the next round on."""
+        self._entities = entities
+        self._horizon_s = horizon_s
+        self._keep_s = keep_s
+        self._interval_s = interval_s
+
+    async def run(self) -> None:
+        """Prune for ever. What goes wrong is no reason to end the exports; the next round comes."""
+        while True:
+            try:
+                await self.run_once()
+            except ExportdError as error:
+                _logger.warning("pruning postponed", reason=error.reason, error=error.sentence)
+            await self._clock.sleep_until(self._clock.monotonic() + self._interval_s)
+
+    async def run_once(self) -> Pruned:
+        """One round over all logs that exist."""
+        async with self._connector.connection("pruner") as connection:
+            with translated("pruning the change logs"):
+                # Each is committed before the bounds are read: whoever locked one of these rows before us to go back to
+                # where its window began has written that down by then, and whoever comes later finds that we let go.
+                expired = await connection.fetch(_EXPIRE_POSITIONS, self._horizon_s)
+                expired += await connection.fetch(_EXPIRE_BACKFILL_REQUESTS, self._horizon_s)
+                await connection.execute(_LET_GO, self._keep_s)
+                for row in expired:
+                    _logger.warning(
+                        "position expired, the next run is full",
+                        organization=row["organization"],
+                        schedule=row["code"],
+                        entity=row["entity"],
+                    )
+                logs = (await read_installed(connection)).logs
+                bounds = await connection.fetch(
+                    _PRUNE_BOUNDS, [each for each in self._entities if log_name(each) in logs]
+                )
+                rows = {
+                    EntityCode(row["entity"]): await _prune(connection, EntityCode(row["entity"]), row["bound"])
+                    for row in bounds
+                }
+        return Pruned(rows, len(expired))
+
+
+async def _prune(connection: Connection, entity: EntityCode, bound: str) -> int:
+    log = table(log_table(entity))
+    statement = (
+        f"DELETE FROM {log} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {log} WHERE xid < $1::text::xid8 LIMIT $2))"
+    )
+    deleted = 0
+    while True:
+        tag = await connection.execute(statement, bound, _BATCH_ROWS)
+        batch = int(tag.split()[-1])
+        deleted += batch
+        if batch < _BATCH_ROWS:
+            return deleted

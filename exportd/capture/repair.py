@@ -1,0 +1,166 @@
+"""What has to be done so that an entity's changes are captured as they should be. Pure."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from exportd.capture.installed import Installed, InstalledFunction, InstalledTrigger
+from exportd.capture.triggers import Capture, Trigger
+from exportd.catalog.shape import Relation, Shape
+from exportd.database.quoting import identifier, literal, table
+from exportd.model.change_log import SCHEMA, log_name, log_table
+from exportd.model.entity import Entity, TableName
+
+_ALWAYS = "A"
+"""pg_trigger.tgenabled of a trigger that fires whatever session_replication_role says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """Statements for one transaction, to be run after the tables in ``locked`` are locked.
+
+    ``findings`` say in words what was wrong. Writers are locked out because a transaction that still runs an older
+    trigger function, or none, must have ended before the next snapshot. ``exclusive``: readers are locked out too,
+    because triggers are dropped. DROP TRIGGER would do it later and then wait for a reader who waits to write: a
+    deadlock.
+    """
+
+    findings: tuple[str, ...]
+    locked: tuple[TableName, ...]
+    statements: tuple[str, ...]
+    exclusive: bool = False
+
+    @property
+    def needed(self) -> bool:
+        return bool(self.statements)
+
+    def lock(self) -> str:
+        mode = "ACCESS EXCLUSIVE" if self.exclusive else "SHARE ROW EXCLUSIVE"
+        return f"LOCK TABLE ONLY {', ONLY '.join(table(each) for each in self.locked)} IN {mode} MODE"
+
+    def lock_covers(self, other: "Repair") -> bool:
+        """Whether the other repair may be run under this one's lock."""
+        return set(other.locked) <= set(self.locked) and (self.exclusive or not other.exclusive)
+
+
+def captures(entity: Entity) -> str:
+    """What a log holds, kept as its comment: a log of another table, key or tenant is of no use."""
+    return f"{entity.table} key {', '.join(entity.key)} tenant {entity.tenant or '-'}"
+
+
+def is_intact(capture: Capture, shape: Shape) -> bool:
+    """Whether every capture trigger is there, enabled always, and calls the right function."""
+    return not _missing_triggers(capture, shape)
+
+
+def repair_of(entity: Entity, capture: Capture, shape: Shape, installed: Installed) -> Repair:
+    """What makes the entity's capture whole; empty when it is."""
+    tree = tuple(each.name for each in shape.relations)
+    if damage := _log_damage(entity, capture, shape, installed):
+        removal = removal_of(log_name(entity.code), installed)
+        new = (
+            capture.log,
+            f"COMMENT ON TABLE {table(log_table(entity.code))} IS {literal(captures(entity))}",
+            capture.log_index,
+            *_create_functions(capture),
+            *(each.create() for each in capture.triggers),
+        )
+        locked = tuple(dict.fromkeys((*tree, *removal.locked)))
+        return Repair((damage,), locked, (*removal.statements, *new), exclusive=removal.exclusive)
+    findings: list[str] = []
+    statements: list[str] = []
+    if not installed.logs[log_name(entity.code)].indexed:
+        findings.append("the change log has lost its index")
+        statements.append(capture.log_index)
+    if not installed.functions_current(capture):
+        findings.append("the trigger functions are missing or of another shape")
+        statements.extend(_create_functions(capture))
+        if _wrote_nothing(capture, installed):
+            statements.append(f"INSERT INTO {table(log_table(entity.code))} (op) VALUES ('T')")
+    if missing := _missing_triggers(capture, shape):
+        names = ", ".join(f"{each.name} on {each.relation}" for each in missing)
+        findings.append(f"triggers missing, disabled, not ENABLE ALWAYS or otherwise changed: {names}")
+        statements.extend(each.create() for each in missing)
+    if stale := _stale_triggers(entity, capture, installed):
+        names = ", ".join(f"{each.name} on {each.relation}" for each in stale)
+        findings.append(f"triggers left on tables that are no longer captured, or no longer so: {names}")
+        statements.extend(_drop_trigger(each) for each in stale)
+    locked = tuple(dict.fromkeys((*tree, *(each.relation for each in stale))))
+    return Repair(tuple(findings), locked, tuple(statements), exclusive=bool(stale))
+
+
+def removal_of(entity_log: str, installed: Installed) -> Repair:
+    """What removes a log with its triggers and functions, leaving nothing behind."""
+    triggers = [each for each in installed.triggers if belongs(each.function, entity_log)]
+    functions = [each for each in installed.functions if belongs(each.name, entity_log)]
+    statements = [
+        *(_drop_trigger(each) for each in triggers),
+        *(_drop_function(each) for each in functions),
+        *([f"DROP TABLE {table(TableName(SCHEMA, entity_log))}"] if entity_log in installed.logs else []),
+    ]
+    locked = tuple(dict.fromkeys(each.relation for each in triggers))
+    return Repair((), locked, tuple(statements), exclusive=bool(triggers))
+
+
+def belongs(function: str, log: str) -> bool:
+    """Whether a function is one of the log's. A partition's own trigger functions end in its oid in hex."""
+    pattern = rf"{re.escape(log)}_(?:(?:insert|update|delete|truncate|row)(?:_[0-9a-f]+)?|tenant|has_tenant|key_\d+)"
+    return re.fullmatch(pattern, function) is not None
+
+
+def _log_damage(entity: Entity, capture: Capture, shape: Shape, installed: Installed) -> str | None:
+    """Why the log has to be made anew."""
+    log = installed.logs.get(log_name(entity.code))
+    if log is None:
+        return "the change log is missing"
+    if log.captures != captures(entity):
+        return f"the change log is of another table, key or tenant ({log.captures or 'unknown'})"
+    if shape.log_columns != capture.log_columns:
+        return "the change log's columns are not those of the key and tenant"
+    if not (log.logged and log.numbered and log.stamped):
+        return "the change log has lost its sequence, the default of its xid, or its crash safety"
+    return None
+
+
+def _create_functions(capture: Capture) -> Sequence[str]:
+    return [
+        *(each.create() for each in capture.passing_functions),
+        *(each.create() for each in capture.functions),
+    ]
+
+
+def _wrote_nothing(capture: Capture, installed: Installed) -> bool:
+    """Whether somebody put functions in the place of ours that do not write into the log: changes are lost then."""
+    names = {each.name for each in capture.functions}
+    return any(each.name in names and not each.logs for each in installed.functions)
+
+
+def _drop_trigger(trigger: InstalledTrigger) -> str:
+    return f"DROP TRIGGER IF EXISTS {identifier(trigger.name)} ON {table(trigger.relation)}"
+
+
+def _drop_function(function: InstalledFunction) -> str:
+    return f"DROP FUNCTION IF EXISTS {table(TableName(SCHEMA, function.name))}({function.arguments})"
+
+
+def _missing_triggers(capture: Capture, shape: Shape) -> Sequence[Trigger]:
+    relations = {each.name: each for each in shape.relations}
+    return [each for each in capture.triggers if not _stands(each, relations[each.relation])]
+
+
+def _stands(trigger: Trigger, relation: Relation) -> bool:
+    return any(
+        (each.name, each.function, each.fires, each.enabled) == (trigger.name, trigger.function, trigger.fires, _ALWAYS)
+        and not each.conditional
+        for each in relation.triggers
+    )
+
+
+def _stale_triggers(entity: Entity, capture: Capture, installed: Installed) -> Sequence[InstalledTrigger]:
+    """Triggers of this log on detached partitions, or of a kind that is no longer wanted there."""
+    wanted = {(each.relation, each.name) for each in capture.triggers}
+    return [
+        each
+        for each in installed.triggers
+        if belongs(each.function, log_name(entity.code)) and (each.relation, each.name) not in wanted
+    ]

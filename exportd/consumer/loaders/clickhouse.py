@@ -1,0 +1,85 @@
+"""ClickHouse. It has no transactions over several statements: should a script break off, run it again."""
+
+from collections.abc import Iterator, Sequence
+
+from exportd.consumer.loaders.dialect import Dialect, fields_of, key_of
+from exportd.consumer.loaders.quoting import backquoted, escaped_literal
+from exportd.manifest.document import ManifestEntity, ManifestField
+from exportd.model.schedule import ExportFormat
+from exportd.stores.location import Location, Scheme
+
+_CSV = "format_csv_null_representation = '', input_format_csv_empty_as_default = 0"
+_JSON = (
+    "input_format_json_read_numbers_as_strings = 1, input_format_json_read_objects_as_strings = 1, "
+    "input_format_json_read_arrays_as_strings = 1, input_format_json_read_bools_as_strings = 1"
+)
+
+
+class ClickHouse(Dialect):
+    text = "Nullable(String)"
+    boolean = "Nullable(Bool)"
+    remarks = (
+        "Run it with clickhouse-client --multiquery. Files of a directory are read below the server's user_files_path.",
+        "From JSONL, a JSON field that holds a mere text loses its quotes: export CSV where that matters.",
+        "Credentials of buckets come from the server's configuration or environment.",
+    )
+
+    def identifier(self, name: str) -> str:
+        return backquoted(name)
+
+    def cast(self, field: ManifestField, column: str) -> str:
+        match field.type, field.format:
+            case "integer", _:
+                return f"toInt256OrNull({column})"
+            case "float", _:
+                return f"toFloat64OrNull({column})"
+            case _, "date":
+                return f"toDate32OrNull({column})"
+            case _, "date-time":
+                return f"parseDateTime64BestEffortOrNull({column}, 6, 'UTC')"
+            case _, "uuid":
+                return f"toUUIDOrNull({column})"
+            case _:
+                return column
+
+    def begin(self) -> Sequence[str]:
+        return ()
+
+    def end(self) -> Sequence[str]:
+        return ()
+
+    def stage(
+        self, entity: ManifestEntity, file_format: ExportFormat, location: Location, keys: Sequence[str]
+    ) -> Iterator[str]:
+        staging = self.staging(entity)
+        yield f"CREATE OR REPLACE TABLE {staging} (\n    {self.definitions(entity.fields)}\n) ENGINE = Log"
+        is_csv = file_format is ExportFormat.CSV
+        name, settings = ("CSVWithNames", _CSV) if is_csv else ("JSONEachRow", _JSON)
+        columns = ", ".join(f"{self.identifier(each.name)} {self.column_type(each)}" for each in entity.fields)
+        for key in keys:
+            source = f"{_function(location, key)}, {escaped_literal(name)}, {escaped_literal(columns)}, 'gzip')"
+            yield f"INSERT INTO {staging} SELECT * FROM {source}\nSETTINGS {settings}"
+
+    def replace(self, entity: ManifestEntity) -> Iterator[str]:
+        columns = self.definitions(fields_of(entity))
+        key = ", ".join(self.identifier(each) for each in key_of(entity))
+        yield (
+            f"CREATE OR REPLACE TABLE {self.table(entity)} (\n    {columns}\n)\n"
+            f"ENGINE = MergeTree ORDER BY ({key}) SETTINGS allow_nullable_key = 1 AS\n"
+            f"SELECT {self.columns(entity)} FROM {self.staging(entity)} WHERE {self._lives()}"
+        )
+
+    def upsert(self, entity: ManifestEntity) -> Iterator[str]:
+        key = ", ".join(self.identifier(each) for each in key_of(entity))
+        yield f"DELETE FROM {self.table(entity)}\nWHERE ({key}) IN (SELECT {key} FROM {self.staging(entity)})"
+        yield self.insert(entity)
+
+
+def _function(location: Location, key: str) -> str:
+    match location.scheme:
+        case Scheme.DIRECTORY:
+            return f"file({escaped_literal(location.root.rstrip('/') + '/' + key)}"
+        case Scheme.S3:
+            return f"s3({escaped_literal(f's3://{location.root}/{key}')}"
+        case Scheme.GCS:
+            return f"gcs({escaped_literal(f'gs://{location.root}/{key}')}"

@@ -1,0 +1,136 @@
+"""What the databases have in common: a run's entity goes to a staging table, and from there into its table. Pure.
+
+``full`` replaces the table, whatever its columns were; ``incremental`` removes the records with the keys of the run and
+adds those that are not deleted. Loading a run again changes nothing.
+
+A table holds every value exactly. Where the database has no type that holds all values of a field's (numbers of any
+precision, times of infinity and BC), the column is text, and the view ``<table>_typed`` casts it: what does not fit is
+NULL there.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+from exportd.database import quoting
+from exportd.manifest.document import ManifestEntity, ManifestField
+from exportd.model.entity import DELETED_FIELD
+from exportd.model.errors import PermanentError
+from exportd.model.extraction import Mode
+from exportd.model.reason import Reason
+from exportd.model.schedule import ExportFormat
+from exportd.stores.location import Location
+
+
+class Dialect(ABC):
+    """How one database wants it."""
+
+    text: ClassVar[str]
+    boolean: ClassVar[str] = "BOOLEAN"
+    remarks: ClassVar[tuple[str, ...]] = ()
+    """What a person has to know or do before the script can run."""
+
+    # What a column holds
+
+    def column_type(self, field: ManifestField) -> str:
+        """A type that holds each value of the field exactly."""
+        return self.boolean if field.type == "boolean" else self.text
+
+    @abstractmethod
+    def cast(self, field: ManifestField, column: str) -> str:
+        """The column as the field's own type, NULL where that cannot hold the value; the column if it has that type."""
+
+    # How a script is written
+
+    def identifier(self, name: str) -> str:
+        return quoting.identifier(name)
+
+    def begin(self) -> Sequence[str]:
+        """What comes before the entities."""
+        return ("BEGIN",)
+
+    def end(self) -> Sequence[str]:
+        return ("COMMIT",)
+
+    @abstractmethod
+    def stage(
+        self, entity: ManifestEntity, file_format: ExportFormat, location: Location, keys: Sequence[str]
+    ) -> Iterator[str]:
+        """Load the objects ``keys`` at ``location`` into the staging table: every field, and ``deleted``."""
+
+    def replace(self, entity: ManifestEntity) -> Iterator[str]:
+        """Make the table anew, from the staging table."""
+        yield (
+            f"CREATE OR REPLACE TABLE {self.table(entity)} AS\n"
+            f"SELECT {self.columns(entity)} FROM {self.staging(entity)} WHERE {self._lives()}"
+        )
+
+    def upsert(self, entity: ManifestEntity) -> Iterator[str]:
+        """Remove the records with the keys of the staging table, and add its living ones."""
+        names = [self.identifier(each) for each in key_of(entity)]
+        same = " AND ".join(f"{self.table(entity)}.{each} = staged.{each}" for each in names)
+        yield f"DELETE FROM {self.table(entity)} USING {self.staging(entity)} AS staged\nWHERE {same}"
+        yield self.insert(entity)
+
+    def insert(self, entity: ManifestEntity, source: str | None = None) -> str:
+        """Add the living records of ``source``, the staging table when there is none."""
+        columns = self.columns(entity)
+        return (
+            f"INSERT INTO {self.table(entity)} ({columns})\n"
+            f"SELECT {columns} FROM {source or self.staging(entity)} WHERE {self._lives()}"
+        )
+
+    def view(self, entity: ManifestEntity) -> Iterator[str]:
+        """The view that casts, where there is something to cast."""
+        values = [(self.cast(each, self.identifier(each.name)), each) for each in fields_of(entity)]
+        if any(value != self.identifier(each.name) for value, each in values):
+            selected = ",\n    ".join(f"{value} AS {self.identifier(each.name)}" for value, each in values)
+            name = self.identifier(f"{entity.code}_typed")
+            yield f"CREATE OR REPLACE VIEW {name} AS\nSELECT\n    {selected}\nFROM {self.table(entity)}"
+
+    def unstage(self, entity: ManifestEntity) -> Iterator[str]:
+        yield f"DROP TABLE {self.staging(entity)}"
+
+    # For the dialects
+
+    def table(self, entity: ManifestEntity) -> str:
+        return self.identifier(entity.code)
+
+    def staging(self, entity: ManifestEntity) -> str:
+        return self.identifier(f"{entity.code}_staging")
+
+    def columns(self, entity: ManifestEntity) -> str:
+        return ", ".join(self.identifier(each.name) for each in fields_of(entity))
+
+    def definitions(self, fields: Sequence[ManifestField], *, text: bool = False) -> str:
+        """Column definitions; with ``text``, everything but a boolean is text."""
+        types = [self.text if text and each.type != "boolean" else self.column_type(each) for each in fields]
+        return ",\n    ".join(
+            f"{self.identifier(field.name)} {type_}" for field, type_ in zip(fields, types, strict=True)
+        )
+
+    def _lives(self) -> str:
+        return f"NOT {self.identifier(DELETED_FIELD)}"
+
+
+def fields_of(entity: ManifestEntity) -> tuple[ManifestField, ...]:
+    """The fields of a record, without ``deleted``."""
+    return tuple(each for each in entity.fields if each.name != DELETED_FIELD)
+
+
+def key_of(entity: ManifestEntity) -> tuple[str, ...]:
+    """The fields by which records are known. Raises PermanentError when one of them is not exported."""
+    names = {each.name for each in entity.fields}
+    missing = [each for each in entity.key if each not in names]
+    if missing or not entity.key:
+        raise PermanentError(
+            f"{entity.code} cannot be merged: its key {missing[0] if missing else ''} is no field of the export. "
+            "Add it to the entity's fields in the catalog; the next run is full then.",
+            reason=Reason.CATALOG_MISMATCH,
+        )
+    return entity.key
+
+
+def merge(dialect: Dialect, entity: ManifestEntity) -> Iterator[str]:
+    """From the staging table into the table, as the entity's mode says."""
+    yield from dialect.replace(entity) if entity.mode is Mode.FULL else dialect.upsert(entity)

@@ -1,0 +1,84 @@
+"""DuckDB. Its types would round numbers and know no time before Christ, so that everything but booleans is text.
+
+JSONL is read by ``exportd replay`` in another way, for DuckDB's own JSON reader rounds numbers of more than 15 digits.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from exportd.consumer.loaders.dialect import Dialect
+from exportd.consumer.loaders.quoting import doubled_literal
+from exportd.manifest.document import ManifestEntity, ManifestField
+from exportd.model.schedule import ExportFormat
+from exportd.stores.location import Location, Scheme
+
+LONGEST_RECORD_BYTES = 64_000_000
+"""DuckDB takes a few buffers of this size, and refuses a longer record; for files with less in them, smaller ones."""
+
+_SHORTEST_RECORD_BYTES = 2_000_000
+
+
+class DuckDb(Dialect):
+    text = "VARCHAR"
+    remarks = (
+        "For s3:// and gs://: INSTALL httpfs; LOAD httpfs; and CREATE SECRET with your credentials.",
+        "DuckDB's JSON reader rounds numbers of more than 15 digits: export CSV where that matters, or use",
+        "`exportd replay`, which does not.",
+    )
+
+    def cast(self, field: ManifestField, column: str) -> str:
+        match field.type, field.format:
+            case "integer", _:
+                return f"TRY_CAST({column} AS HUGEINT)"
+            case "float", _:
+                return f"TRY_CAST({column} AS DOUBLE)"
+            case _, "date":
+                return f"TRY_CAST({column} AS DATE)"
+            case _, "date-time":
+                return f"TRY_CAST({column} AS TIMESTAMPTZ)"
+            case _, "uuid":
+                return f"TRY_CAST({column} AS UUID)"
+            case _:
+                return column
+
+    def stage(
+        self, entity: ManifestEntity, file_format: ExportFormat, location: Location, keys: Sequence[str]
+    ) -> Iterator[str]:
+        files = ", ".join(doubled_literal(_url(location, key)) for key in keys)
+        source = csv_source(entity, files) if file_format is ExportFormat.CSV else _json_source(self, entity, files)
+        yield f"CREATE OR REPLACE TEMP TABLE {self.staging(entity)} AS\nSELECT * FROM {source}"
+
+
+def csv_source(entity: ManifestEntity, files: str) -> str:
+    """The records of CSV files, a list of literals: an empty cell is NULL, ``""`` an empty text."""
+    longest_bytes = _longest_record_bytes(entity)
+    return (
+        f"read_csv([{files}], auto_detect = false, header = true, compression = 'gzip', delim = ',', quote = '\"',\n"
+        "    escape = '\"', new_line = '\\n', nullstr = '', allow_quoted_nulls = false, strict_mode = true,\n"
+        f"    max_line_size = {longest_bytes}, buffer_size = {longest_bytes}, columns = {_struct(DuckDb(), entity)})"
+    )
+
+
+def _json_source(dialect: DuckDb, entity: ManifestEntity, files: str) -> str:
+    return (
+        f"read_json([{files}], auto_detect = false, format = 'newline_delimited', compression = 'gzip',\n"
+        f"    maximum_object_size = {_longest_record_bytes(entity)}, columns = {_struct(dialect, entity)})"
+    )
+
+
+def _longest_record_bytes(entity: ManifestEntity) -> int:
+    # Twice, for a file may have been written anew as CSV, where quotes are doubled.
+    content_bytes = 2 * max(part.content_bytes for part in entity.parts)
+    return min(LONGEST_RECORD_BYTES, max(_SHORTEST_RECORD_BYTES, content_bytes))
+
+
+def _struct(dialect: DuckDb, entity: ManifestEntity) -> str:
+    types = ", ".join(
+        f"{doubled_literal(each.name)}: {doubled_literal(dialect.column_type(each))}" for each in entity.fields
+    )
+    return "{" + types + "}"
+
+
+def _url(location: Location, key: str) -> str:
+    if location.scheme is Scheme.DIRECTORY:
+        return f"{location.root.rstrip('/')}/{key}"
+    return f"{location.scheme}://{location.root}/{key}"

@@ -1,0 +1,68 @@
+"""A run's script: everything that one of the databases needs to load it and merge it into its tables. Pure."""
+
+from collections.abc import Iterator
+
+from exportd.consumer.loaders.bigquery import BigQuery
+from exportd.consumer.loaders.clickhouse import ClickHouse
+from exportd.consumer.loaders.dialect import Dialect, merge
+from exportd.consumer.loaders.duckdb import DuckDb
+from exportd.consumer.loaders.postgresql import PostgreSql
+from exportd.consumer.loaders.redshift import Redshift
+from exportd.consumer.loaders.snowflake import Snowflake
+from exportd.consumer.place import object_key
+from exportd.manifest.document import Manifest
+from exportd.model.dialect_name import DialectName
+from exportd.stores.location import Location
+
+_DIALECTS: dict[DialectName, Dialect] = {
+    DialectName.DUCKDB: DuckDb(),
+    DialectName.POSTGRESQL: PostgreSql(),
+    DialectName.SNOWFLAKE: Snowflake(),
+    DialectName.BIGQUERY: BigQuery(),
+    DialectName.REDSHIFT: Redshift(),
+    DialectName.CLICKHOUSE: ClickHouse(),
+}
+
+
+def statements(manifest: Manifest, dialect: DialectName, location: Location, *, folder: str | None = None) -> str:
+    """The script that loads the manifest's run. The tables are those of one organization and one schedule.
+
+    ``location`` is the root of the store; ``folder`` what keys there have in front of ``orgId=``, with its slash; None:
+    what the manifest says. Raises PermanentError for an increment that cannot be merged by key.
+    """
+    writer = _DIALECTS[dialect]
+    lines = [f"-- {each}" for each in (*_heading(manifest, dialect), *writer.remarks)]
+    return "\n".join([*lines, "", *(_ended(each) for each in _script(writer, manifest, location, folder))]) + "\n"
+
+
+def _heading(manifest: Manifest, dialect: DialectName) -> Iterator[str]:
+    schedule = f"schedule {manifest.schedule.code}" if manifest.schedule else "an ad hoc export"
+    yield _one_line(f"Loads job {manifest.job_id} ({schedule} of {manifest.organization}) into {dialect}.")
+    if manifest.predecessor is not None:
+        yield f"Load job {manifest.predecessor.job_id} before it, unless every entity here is full."
+    yield "Loading it again changes nothing. Each organization and schedule needs tables of its own."
+
+
+def _script(writer: Dialect, manifest: Manifest, location: Location, folder: str | None) -> Iterator[str]:
+    yield from writer.begin()
+    for entity in manifest.entities:
+        listed = [part.key for part in entity.parts]
+        keys = listed if folder is None else [object_key(each, manifest.organization, folder) for each in listed]
+        yield f"-- {_one_line(entity.code)}: {entity.mode}, {entity.rows} records, {entity.deleted_rows} are deletions"
+        yield from writer.stage(entity, manifest.format, location, keys)
+        yield from merge(writer, entity)
+        yield from writer.unstage(entity)
+        yield from writer.view(entity)
+    yield from writer.end()
+
+
+def _ended(statement: str) -> str:
+    """A comment, and a command of psql's own, end with their line."""
+    if statement.startswith("-- "):
+        return f"\n{statement}"
+    return statement if statement.startswith("\\") else f"{statement};"
+
+
+def _one_line(text: str) -> str:
+    """For a comment, which a line break would end."""
+    return " ".join(text.split())

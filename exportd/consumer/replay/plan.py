@@ -1,0 +1,125 @@
+"""What is to be loaded, in which order, for the tables to be as of a job. Pure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from exportd.consumer.findings import ManifestsReport
+from exportd.consumer.place import object_key
+from exportd.manifest.chain import Chain
+from exportd.manifest.chain import FindingKind as ChainFindingKind
+from exportd.manifest.document import Manifest, ManifestEntity, ManifestPart
+from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.errors import PermanentError, SettingsError
+from exportd.model.extraction import Mode
+from exportd.model.job import JobId
+from exportd.model.reason import Reason
+from exportd.stores.layout import ObjectKey
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One run's content of an entity, and the objects that hold it."""
+
+    manifest: Manifest
+    entity: ManifestEntity
+    objects: tuple[tuple[ObjectKey, ManifestPart], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps in their order: of each entity its last full run, and the increments since. ``runs`` counts jobs."""
+
+    organization: OrganizationId
+    schedule: str | None
+    as_of: JobId
+    steps: tuple[Step, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(part.size_bytes for step in self.steps for _, part in step.objects)
+
+
+def plan(reports: Sequence[ManifestsReport], *, schedule: str | None = None, as_of: JobId | None = None) -> Plan:
+    """How to rebuild the tables of one schedule as of a job (its last one, when none is named).
+
+    Raises SettingsError when that is not a single schedule or job of what is here, PermanentError MANIFEST_DAMAGED when
+    something is missing or wrong on the way to it.
+    """
+    report, chain = _choose(reports, schedule, as_of)
+    manifests = chain.manifests
+    if as_of is not None:
+        end = next(number for number, each in enumerate(manifests, start=1) if each.job_id == as_of)
+        manifests = manifests[:end]
+    steps: dict[EntityCode, list[Step]] = {}
+    for manifest in manifests:
+        for entity in manifest.entities:
+            if entity.mode is Mode.FULL:
+                steps[entity.code] = []
+            elif entity.code not in steps:
+                raise _damaged(f"the last complete run of {entity.code} before job {manifest.job_id} is not here")
+            steps[entity.code].append(Step(manifest, entity, tuple(_objects(report, manifest, entity))))
+    used = {step.manifest.job_id for each in steps.values() for step in each}
+    _refuse_broken(report, chain, used)
+    return Plan(
+        organization=report.organization,
+        schedule=_code(chain),
+        as_of=manifests[-1].job_id,
+        steps=tuple(step for each in steps.values() for step in each),
+    )
+
+
+def _choose(
+    reports: Sequence[ManifestsReport], schedule: str | None, as_of: JobId | None
+) -> tuple[ManifestsReport, Chain]:
+    found = [
+        (report, chain)
+        for report in reports
+        for chain in report.chains
+        if (schedule is None or _code(chain) == schedule)
+        and (as_of is None or any(each.job_id == as_of for each in chain.manifests))
+        # An ad hoc export is no schedule's history: it is replayed when somebody names it.
+        and (as_of is not None or chain.schedule is not None)
+    ]
+    lines = {(report.folder, report.organization, chain.schedule) for report, chain in found}
+    if len(lines) == 1:
+        return max(found, key=lambda each: each[1].manifests[-1].created_at)
+    wanted = f"the job {as_of}" if as_of else f"the schedule {schedule}" if schedule else "one schedule"
+    there = sorted({_described(report, chain) for report in reports for chain in report.chains})
+    if not lines:
+        raise SettingsError.of(f"This place does not hold {wanted}. It holds: {'; '.join(there)}.")
+    raise SettingsError.of(
+        f"This place holds more than {wanted}: say which with --organization and --schedule, or name a folder below. "
+        f"It holds: {'; '.join(there)}."
+    )
+
+
+def _refuse_broken(report: ManifestsReport, chain: Chain, used: set[JobId]) -> None:
+    for each in report.findings:
+        # What lies before the complete runs that we begin with does not matter.
+        is_beginning = each.kind is ChainFindingKind.PREDECESSOR_MISSING and each.job == chain.manifests[0].job_id
+        if each.job in used and not is_beginning:
+            raise _damaged(each.sentence.rstrip("."))
+
+
+def _objects(
+    report: ManifestsReport, manifest: Manifest, entity: ManifestEntity
+) -> Iterator[tuple[ObjectKey, ManifestPart]]:
+    for part in entity.parts:
+        yield object_key(part.key, manifest.organization, report.folder), part
+
+
+def _code(chain: Chain) -> str | None:
+    schedule = chain.manifests[-1].schedule
+    return schedule.code if schedule is not None else None
+
+
+def _described(report: ManifestsReport, chain: Chain) -> str:
+    what = _code(chain) or f"an ad hoc export ({chain.manifests[0].job_id})"
+    return f"{what} of {report.organization}" + (f" in {report.folder.rstrip('/')}" if report.folder else "")
+
+
+def _damaged(what: str) -> PermanentError:
+    return PermanentError(
+        f"The tables cannot be rebuilt: {what}. `exportd verify` shows everything that is wrong there.",
+        reason=Reason.MANIFEST_DAMAGED,
+    )

@@ -1,0 +1,127 @@
+"""Writes the DuckDB file. Imports duckdb, which comes with the extra ``replay``.
+
+Part by part: an object is copied beside the file that is made, compared with its SHA-256 on the way, loaded, and
+removed. So what was checked is what is loaded, and neither memory nor disk hold more than a part at a time.
+"""
+
+import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import anyio.to_thread
+import duckdb
+
+from exportd.consumer.delivery_reader import fetch
+from exportd.consumer.loaders.dialect import fields_of
+from exportd.consumer.loaders.duckdb import DuckDb, csv_source
+from exportd.consumer.loaders.quoting import doubled_literal
+from exportd.consumer.progress import Progress
+from exportd.consumer.replay.json_cells import csv_header, csv_record
+from exportd.consumer.replay.plan import Plan, Step
+from exportd.manifest.document import ManifestEntity
+from exportd.model.errors import PermanentError, SettingsError
+from exportd.model.extraction import Mode
+from exportd.model.reason import Reason
+from exportd.model.schedule import ExportFormat
+from exportd.stores.store import Store
+
+_SETTINGS = {
+    "autoinstall_known_extensions": "false",  # nothing is fetched from anywhere
+    "memory_limit": "1GB",  # beyond that it spills beside the file
+    "preserve_insertion_order": "false",
+}
+_DIALECT = DuckDb()
+
+
+async def rebuild(store: Store, plan: Plan, into: Path, progress: Progress | None = None) -> dict[str, int]:
+    """Rebuild the tables in the new file ``into``; how many records each has. It appears when it is complete.
+
+    Raises SettingsError when the file exists, PermanentError when an object is missing, altered or cannot be loaded.
+    """
+    progress = progress or Progress()
+    progress.begin(plan.size_bytes)
+    if await anyio.to_thread.run_sync(into.exists):
+        raise SettingsError.of(f"{into} exists already. Remove it, or choose another name.")
+    with _workplace(into) as folder:
+        unfinished = folder / into.name
+        connection = await anyio.to_thread.run_sync(lambda: duckdb.connect(str(unfinished), config=dict(_SETTINGS)))
+        try:
+            for step in plan.steps:
+                await _apply(connection, store, step, folder, progress)
+            counts = await anyio.to_thread.run_sync(_finish, connection, plan)
+        finally:
+            connection.close()
+        await anyio.to_thread.run_sync(unfinished.rename, into)
+    return counts
+
+
+async def _apply(
+    connection: duckdb.DuckDBPyConnection, store: Store, step: Step, folder: Path, progress: Progress
+) -> None:
+    if step.entity.mode is Mode.FULL:
+        columns = _DIALECT.definitions(fields_of(step.entity))
+        create = f"CREATE OR REPLACE TABLE {_DIALECT.table(step.entity)} (\n    {columns}\n)"
+        await anyio.to_thread.run_sync(connection.execute, create)
+    for key, part in step.objects:
+        file = folder / "part.gz"
+        await fetch(store, key, part, file, progress.advance)
+        try:
+            await anyio.to_thread.run_sync(_load, connection, step, file)
+        except (duckdb.Error, OSError, EOFError, ValueError) as error:
+            raise PermanentError(
+                f"{key} cannot be loaded, though it is what was delivered: {str(error).partition(chr(10))[0]}",
+                reason=Reason.MANIFEST_DAMAGED,
+            ) from error
+
+
+def _load(connection: duckdb.DuckDBPyConnection, step: Step, file: Path) -> None:
+    entity = step.entity
+    if step.manifest.format is ExportFormat.JSONL:
+        file = _as_csv(entity, file)
+    source = csv_source(entity, doubled_literal(str(file)))
+    if entity.mode is Mode.FULL:
+        connection.execute(_DIALECT.insert(entity, source))
+        return
+    connection.execute("BEGIN")
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {_DIALECT.staging(entity)} AS SELECT * FROM {source}")
+    for statement in (*_DIALECT.upsert(entity), *_DIALECT.unstage(entity)):
+        connection.execute(statement)
+    connection.execute("COMMIT")
+
+
+def _as_csv(entity: ManifestEntity, file: Path) -> Path:
+    names = [each.name for each in entity.fields]
+    documents = frozenset(each.name for each in entity.fields if each.type == "json")
+    target = file.with_suffix(".csv.gz")
+    with (
+        gzip.open(file, "rt", encoding="utf-8", newline="\n") as lines,
+        gzip.open(target, "wt", compresslevel=1, encoding="utf-8", newline="\n") as records,
+    ):
+        records.write(csv_header(names))
+        records.writelines(csv_record(line, names, documents) for line in lines)
+    return target
+
+
+def _finish(connection: duckdb.DuckDBPyConnection, plan: Plan) -> dict[str, int]:
+    """Make the views of the last shape of each table, and count."""
+    last = {step.entity.code: step.entity for step in plan.steps}
+    counts: dict[str, int] = {}
+    for entity in last.values():
+        for statement in _DIALECT.view(entity):
+            connection.execute(statement)
+        row = connection.execute(f"SELECT count(*) FROM {_DIALECT.table(entity)}").fetchone()
+        counts[entity.code] = row[0] if row is not None else 0
+    return counts
+
+
+@contextmanager
+def _workplace(into: Path) -> Iterator[Path]:
+    """A folder beside the file, for what is not finished; gone afterwards."""
+    try:
+        folder = TemporaryDirectory(prefix=f".{into.name}.", dir=into.parent, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise SettingsError.of(f"{into} cannot be written: {error.strerror or error}.") from error
+    with folder as path:
+        yield Path(path)

@@ -1,0 +1,247 @@
+"""Keeps destinations clean of what jobs left half-done: nobody ever sees half an export.
+
+A job that failed for good may have made some objects visible at a destination without the manifest that would describe
+them: they are removed. Where the manifest is there, the destination has everything, and only the note of it was lost:
+it is recorded. Both happen soon after the failure, and at the latest before the schedule's next manifest is put there.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import timedelta
+from typing import TypeVar
+
+import anyio
+import structlog
+
+from exportd.delivery.leftovers import remove_objects, sweep_job_uploads, sweep_uploads
+from exportd.delivery.upload_table import UploadTable
+from exportd.destinations.open_destinations import Destination, Destinations
+from exportd.jobs.job_record import JobRecord
+from exportd.jobs.job_table import JobTable
+from exportd.model.clock import Clock, wait_until
+from exportd.model.entity import EntityCode
+from exportd.model.errors import ExportdError, PermanentError
+from exportd.model.job import Job, JobId
+from exportd.model.reason import Reason
+from exportd.model.schedule import DestinationCode, ScheduleId
+from exportd.stores.layout import ManifestName, ObjectKey, ScriptName, build
+from exportd.stores.retrying import RetryBudget
+from exportd.stores.store import Upload
+
+T = TypeVar("T")
+
+_SHORTEST_PAUSE_S = 10.0
+_LONGEST_UPLOAD = timedelta(days=7)
+
+log = structlog.stdlib.get_logger()
+
+
+class Cleaner:
+    """A service, ``run`` until cancelled; and what a job asks for on its way.
+
+    ``type_tokens`` are the catalog's. Uploads of dead jobs are looked for every ``interval_s``, failed jobs also when
+    woken.
+    """
+
+    def __init__(
+        self,
+        destinations: Destinations,
+        jobs: JobTable,
+        uploads: UploadTable,
+        *,
+        type_tokens: Mapping[EntityCode, str],
+        clock: Clock,
+        interval_s: float = 300.0,
+    ) -> None:
+        self._destinations = destinations
+        self._jobs = jobs
+        self._uploads = uploads
+        self._type_tokens: defaultdict[EntityCode, set[str]] = defaultdict(set)
+        self._clock = clock
+        self._interval_s = interval_s
+        self._woken = anyio.Event()
+        self._reported: set[tuple[str, JobId | None, DestinationCode, Reason]] = set()
+        self.adjust(type_tokens=type_tokens)
+
+    def adjust(self, *, type_tokens: Mapping[EntityCode, str]) -> None:
+        """Go by another catalog; objects that have their names from earlier ones are still found."""
+        for code, token in type_tokens.items():
+            self._type_tokens[code].add(token)
+
+    # The service
+
+    def wake(self) -> None:
+        """A job has ended: look whether it left anything."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Clean now and then again and again. What fails is logged and tried again."""
+        sweep_at = self._clock.monotonic()
+        while True:
+            self._woken = anyio.Event()  # before looking, so that no wake-up is missed
+            try:
+                await self.clear_failed_jobs()
+                await self.abort_uploads_of_finished_jobs()
+                if self._clock.monotonic() >= sweep_at:
+                    sweep_at = self._clock.monotonic() + self._interval_s
+                    await self.abort_dead_uploads()
+            except ExportdError as error:
+                log.warning("destinations not cleaned", reason=error.reason.value, error=error.sentence)
+            # Not at once, for the database may be away.
+            again_at = max(sweep_at, self._clock.monotonic() + _SHORTEST_PAUSE_S)
+            await wait_until(self._woken, again_at, clock=self._clock)
+
+    async def clear_failed_jobs(self) -> None:
+        """Clear what failed jobs left at the destinations that can be reached.
+
+        Raises TransientError or PermanentError when the database cannot be asked.
+        """
+        for record in await self._jobs.failed_halfway():
+            cleared = [await self._is_cleared(record, each) for each in _lacking(record)]
+            if all(cleared):
+                await self._jobs.mark_cleared(record.job.id)
+
+    async def abort_uploads_of_finished_jobs(self) -> None:
+        """Abort the uploads that finished jobs had written down and not completed.
+
+        Raises TransientError or PermanentError when the database cannot be asked.
+        """
+        for left in await self._uploads.of_finished_jobs():
+            try:
+                async with self._destinations.using(left.organization, left.destination) as destination:
+                    await destination.store.abort(left.upload)
+            except ExportdError as error:
+                self._report_once("upload not aborted yet", left.job, left.destination, error)
+                if not self._is_old(left.upload):
+                    continue
+            await self._uploads.forget(left.job, left.destination, [left.upload])
+
+    def _is_old(self, upload: Upload) -> bool:
+        """Whether it is nobody's concern any more: Google drops uploads after a week, others list theirs."""
+        return upload.started_at is not None and self._clock.now() - upload.started_at > _LONGEST_UPLOAD
+
+    async def abort_dead_uploads(self) -> None:
+        """Abort the uploads that a destination lists and whose job is finished or unknown."""
+        for each in tuple(self._destinations):
+            try:
+                async with self._destinations.using(each.organization, each.code) as destination:
+                    await sweep_uploads(destination.store, destination.layout, unfinished_jobs=self._jobs.active_ids)
+            except ExportdError as error:
+                self._report_once("uploads not swept", None, each.code, error)
+            else:
+                self._reported = {told for told in self._reported if told[1:3] != (None, each.code)}
+
+    # What a job asks for
+
+    async def abort_uploads(self, job: Job, code: DestinationCode, *, kept: Sequence[Upload] = ()) -> None:
+        """Abort what earlier attempts of a job left at a destination, but for ``kept``.
+
+        A destination that is out of reach is left alone.
+        """
+        spared = {each.id for each in kept}
+        known = [each for each in await self._uploads.of_job(job.id, code) if each.id not in spared]
+        try:
+            async with self._destinations.using(job.organization, code) as destination:
+                await sweep_job_uploads(destination.store, destination.layout, job.id, known=known, kept=kept)
+        except ExportdError as error:
+            self._report_once("uploads not swept", None, code, error)
+        else:
+            await self._uploads.forget(job.id, code, known)
+
+    async def clear_schedule(self, schedule: ScheduleId, destination: Destination, retry: RetryBudget) -> None:
+        """Clear what failed jobs of a schedule left at a destination, before it gets the schedule's next manifest.
+
+        A destination that lets us write and no more keeps it: no manifest describes it. Raises TransientError.
+        """
+        for record in await self._jobs.failed_halfway(schedule):
+            if destination.code not in _lacking(record):
+                continue
+            try:
+                await self._clear(record, destination, retry)
+            except PermanentError as error:
+                self._report_once("objects of a failed job not removed", record.job.id, destination.code, error)
+
+    async def make_way(self, job: Job, destination: Destination, retry: RetryBudget) -> None:
+        """Remove what an earlier attempt of a job published, because it was extracted anew since; the manifest first.
+
+        Raises TransientError or PermanentError.
+        """
+
+        async def remove() -> int:
+            await destination.store.delete(_manifest_key(job, destination))
+            return await _remove_objects(job, destination, self._tokens(job))
+
+        try:
+            removed = await retry.call(remove)
+        except PermanentError as error:
+            # A destination has to let us write and no more. What is published now replaces what was there under the
+            # same names; a further part of then may stay, and no manifest describes it.
+            log.warning("objects of an earlier attempt not removed", destination=destination.code, error=error.sentence)
+            return
+        if removed:
+            log.info("objects of an earlier attempt removed", destination=destination.code, objects=removed)
+
+    async def _is_cleared(self, record: JobRecord, code: DestinationCode) -> bool:
+        try:
+            async with self._destinations.using(record.job.organization, code) as destination:
+                await self._clear(record, destination)
+        except ExportdError as error:
+            self._report_once("objects of a failed job not removed yet", record.job.id, code, error)
+            return False
+        return True
+
+    def _report_once(self, event: str, job: JobId | None, code: DestinationCode, error: ExportdError) -> None:
+        """What is tried again and again is said once, although the sentences differ in a request's id."""
+        told = (event, job, code, error.reason)
+        if told not in self._reported:
+            self._reported.add(told)
+            about = {} if job is None else {"job_id": str(job)}
+            log.warning(event, **about, destination=code, reason=error.reason.value, error=error.sentence)
+
+    async def _clear(self, record: JobRecord, destination: Destination, retry: RetryBudget | None = None) -> None:
+        """With a budget the destination is asked again, without one only once."""
+
+        async def repeated(work: Callable[[], Awaitable[T]]) -> T:
+            return await (work() if retry is None else retry.call(work))
+
+        job = record.job
+        digest = await repeated(lambda: _manifest_digest(job, destination))
+        if digest is not None:
+            await self._jobs.record_found_delivery(job.id, destination.code, digest)
+            log.info("delivery of a failed job found", job_id=str(job.id), destination=destination.code)
+            return
+        used = [each["type_token"] for each in (record.extraction or {}).get("entities", ())]
+        tokens = [*used, *self._tokens(job)]
+        removed = await repeated(lambda: _remove_objects(job, destination, tokens))
+        if removed:
+            log.info(
+                "objects of a failed job removed", job_id=str(job.id), destination=destination.code, objects=removed
+            )
+
+    def _tokens(self, job: Job) -> list[str]:
+        return sorted({token for each in job.entities for token in self._type_tokens.get(each, ())})
+
+
+def _lacking(record: JobRecord) -> list[DestinationCode]:
+    delivered = {each.destination for each in record.deliveries}
+    return [each for each in record.job.destinations if each not in delivered]
+
+
+async def _manifest_digest(job: Job, destination: Destination) -> str | None:
+    """The SHA-256 of a job's manifest at a destination, None if it is not there."""
+    manifest = _manifest_key(job, destination)
+    if await destination.store.head(manifest) is None:
+        return None
+    return hashlib.sha256(b"".join([chunk async for chunk in destination.store.read(manifest)])).hexdigest()
+
+
+def _manifest_key(job: Job, destination: Destination) -> ObjectKey:
+    return build(ManifestName(job.organization, job.id), destination.layout)
+
+
+async def _remove_objects(job: Job, destination: Destination, type_tokens: Collection[str]) -> int:
+    """Remove a job's objects at a destination, and the scripts that load them; how many objects."""
+    for dialect in destination.loader_kit:
+        await destination.store.delete(build(ScriptName(job.organization, job.id, dialect), destination.layout))
+    return await remove_objects(destination.store, destination.layout, job, type_tokens=type_tokens)

@@ -1,0 +1,252 @@
+"""One file on its way to one store: follows it while it grows, withholds the last piece until it is published.
+
+What an earlier attempt has begun goes on as far as the store still has it; an upload that the store has dropped is
+started over, from the spool.
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable, Hashable
+from functools import partial
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from exportd.delivery import plan
+from exportd.delivery.byte_limiter import ByteLimiter
+from exportd.delivery.growing_file import GrowingFile
+from exportd.delivery.plan import ByteRange
+from exportd.model.errors import ExportdError, PermanentError, TransientError
+from exportd.model.part import Part
+from exportd.model.reason import Reason
+from exportd.stores.layout import ObjectKey
+from exportd.stores.retrying import RetryBudget
+from exportd.stores.store import ObjectInfo, Piece, Store, Upload, UploadGoneError
+
+T = TypeVar("T")
+
+log = structlog.stdlib.get_logger()
+
+
+_MOST_STARTS = 3
+"""A store that drops an upload again and again is not worth a fourth."""
+
+
+async def record_nothing(_: Upload) -> None:
+    """For uploads that nobody has to find again."""
+
+
+class FileUpload:
+    """``send`` while the file grows, then ``publish``; ``abort`` if it does not come to that.
+
+    ``owner`` is whose share of the limiter's bytes it takes. ``on_started`` is told of an upload before anything is
+    sent to it.
+    """
+
+    def __init__(
+        self,
+        *,
+        file: GrowingFile,
+        key: ObjectKey,
+        store: Store,
+        limiter: ByteLimiter,
+        retry: RetryBudget,
+        pieces_at_once: int,
+        owner: Hashable = None,
+        on_started: Callable[[Upload], Awaitable[None]] = record_nothing,
+    ) -> None:
+        self.file = file
+        self.key = key
+        self._store = store
+        self._limiter = limiter
+        self._retry = retry
+        self._owner = owner
+        self._on_started = on_started
+        self._slots = anyio.Semaphore(1 if store.limits.pieces_in_order else pieces_at_once)
+        self._upload: Upload | None = None
+        self._found: dict[int, Piece] = {}
+        self._pieces: list[Piece] = []
+        self._sent = False
+        self._published: ObjectInfo | None = None
+
+    async def adopt(self, upload: Upload) -> None:
+        """Go on with what an earlier attempt began, as far as the store still has it; called before ``send``.
+
+        Where looking is not allowed, the file is started over. Raises TransientError.
+        """
+        try:
+            found = await self._retry.call(lambda: self._store.pieces(upload))
+        except UploadGoneError:
+            return
+        except PermanentError as error:
+            log.warning("upload started over", key=self.key, error=error.sentence)
+            await self._give_up(upload)
+            return
+        self._upload = upload
+        self._found = {piece.number: piece for piece in found}
+
+    async def send(self) -> None:
+        """Upload every piece but the last; returns when the file is finished and they are all in.
+
+        Raises TransientError or PermanentError.
+        """
+        await self._again_if_gone(self._send)
+
+    async def publish(self) -> ObjectInfo:
+        """Make the object visible; called after ``send``, when the file is finished. May be called again.
+
+        Raises TransientError or PermanentError.
+        """
+        if self._published is None:
+            self._published = await self._again_if_gone(self._publish)
+        return self._published
+
+    async def find_published(self) -> bool:
+        """Whether an earlier attempt has published this very content; then nothing is sent again.
+
+        The size alone does not tell: the same key may have been extracted anew. Where reading is not
+        allowed, the answer is no, and the object is replaced by an equal one.
+        """
+        part = self._part()
+        try:
+            info = await self._store.head(self.key)
+            if info is None or info.size_bytes != part.size_bytes:
+                return False
+            digest = hashlib.sha256()
+            async for chunk in self._store.read(self.key):
+                await anyio.to_thread.run_sync(digest.update, chunk)
+        except ExportdError:
+            return False
+        if digest.hexdigest() == part.sha256:
+            self._published = info
+        return self._published is not None
+
+    async def abort(self) -> None:
+        """Free what the store holds of an unpublished file. Raises TransientError or PermanentError."""
+        if self._upload is not None:
+            await self._store.abort(self._upload)
+            self._upload = None
+
+    async def _give_up(self, upload: Upload) -> None:
+        """As ``abort``, but what cannot be given up stays: to write is all that a destination has to allow."""
+        try:
+            await self._store.abort(upload)
+        except ExportdError as error:
+            log.warning("upload not aborted", key=self.key, error=error.sentence)
+
+    async def _again_if_gone(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Start over, with a new upload, when the store has dropped the one that was under way."""
+        for _ in range(_MOST_STARTS - 1):
+            try:
+                return await work()
+            except UploadGoneError as error:
+                log.warning("upload started over", key=self.key, error=error.sentence)
+                self._upload, self._sent = None, False
+                self._found.clear()
+        return await work()
+
+    async def _send(self) -> None:
+        failures: list[ExportdError] = []
+        self._pieces.clear()
+
+        async def guard(work: Callable[[], Awaitable[None]]) -> None:
+            # An error that left the task group would come out in an exception group; its sentence is wanted.
+            try:
+                await work()
+            except ExportdError as error:
+                failures.append(error)
+                tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            await guard(lambda: self._follow(lambda piece: tasks.start_soon(guard, piece)))
+        if failures:
+            raise failures[0]
+        self._sent = True
+
+    async def _publish(self) -> ObjectInfo:
+        if not self._sent:
+            await self._send()
+        part = self._part()
+        tail = plan.tail_range(part.size_bytes, self._store.limits)
+        async with self._limiter.hold(tail.length, owner=self._owner):
+            info = await self._hand_over(await self._read(tail))
+        if info.size_bytes != part.size_bytes:
+            raise TransientError(
+                f"{self.key} arrived with {info.size_bytes} bytes instead of {part.size_bytes}.",
+                reason=Reason.DESTINATION_UNAVAILABLE,
+            )
+        self._upload = None
+        return info
+
+    async def _start(self) -> Upload:
+        self._upload = await self._retry.call(lambda: self._store.start(self.key))
+        await self._on_started(self._upload)
+        return self._upload
+
+    async def _follow(self, begin: Callable[[Callable[[], Awaitable[None]]], object]) -> None:
+        """Begin to send each piece as soon as there is more of the file than it."""
+        number = 1
+        while await self.file.grown(plan.piece_range(number, self._store.limits).end):
+            if plan.is_too_many(number, self._store.limits):
+                raise self._too_large()
+            upload = self._upload or await self._start()
+            await self._slots.acquire()
+            begin(partial(self._send_piece, upload, number))
+            number += 1
+
+    async def _send_piece(self, upload: Upload, number: int) -> None:
+        part_range = plan.piece_range(number, self._store.limits)
+        try:
+            async with self._limiter.hold(part_range.length, owner=self._owner):
+                data = await self._read(part_range)
+                piece = await self._recognised(number, data)
+                if piece is None:
+                    piece = await self._retry.call(lambda: self._store.piece(upload, number, data))
+        finally:
+            self._slots.release()
+        self._pieces.append(piece)
+
+    async def _recognised(self, number: int, data: bytes) -> Piece | None:
+        """The piece, if it is in already and is what the file holds."""
+        found = self._found.get(number)
+        if found is None:
+            return None
+        return await anyio.to_thread.run_sync(self._store.recognise, found, data)
+
+    async def _hand_over(self, tail: bytes) -> ObjectInfo:
+        upload = self._upload
+        if upload is None:
+            return await self._retry.call(lambda: self._store.put(self.key, tail))
+        pieces = sorted(self._pieces, key=lambda piece: piece.number)
+        return await self._retry.call(lambda: self._store.complete(upload, pieces, tail))
+
+    async def _read(self, part_range: ByteRange) -> bytes:
+        try:
+            data = await anyio.to_thread.run_sync(_read_range, self.file, part_range)
+        except OSError as error:
+            raise self._damaged(f"cannot be read: {error.strerror or error}") from error
+        if len(data) != part_range.length:
+            raise self._damaged(f"ends before byte {part_range.end}")
+        return data
+
+    def _part(self) -> Part:
+        if self.file.part is None:
+            raise AssertionError(f"{self.key} is published before its file is finished")
+        return self.file.part
+
+    def _too_large(self) -> PermanentError:
+        return PermanentError(
+            f"{self.key} is larger than {self._store.name} takes ({self._store.limits.largest_object_bytes} "
+            "bytes). Lower limits.part_size.",
+            reason=Reason.DESTINATION_REFUSED,
+        )
+
+    def _damaged(self, what: str) -> PermanentError:
+        return PermanentError(f"The spool file of {self.key} {what}. Check the disk.", reason=Reason.SPOOL_DAMAGED)
+
+
+def _read_range(file: GrowingFile, part_range: ByteRange) -> bytes:
+    with file.open() as source:
+        source.seek(part_range.offset)
+        return source.read(part_range.length)

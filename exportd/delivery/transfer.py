@@ -1,0 +1,229 @@
+"""One job's way to one destination.
+
+Files are added as they come into being and go up while they grow. A failure stops this delivery only: it is
+kept, and raised by ``publish``, so that a destination that is away disturbs neither the extraction nor the
+other destinations. What is not published when the block ends is aborted, unless it was to be kept.
+
+    async with Delivery(...) as delivery:
+        delivery.add(part_file)                  # any number, while rows are still being read
+        ...                                      # the job is sealed
+        delivery.keep()                          # what is up now stays for the next attempt, should this one fail
+        await delivery.publish(parts)            # now everything becomes visible, and only now
+"""
+
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from types import TracebackType
+from typing import Self, TypeVarTuple
+
+import anyio
+import structlog
+
+from exportd.delivery.byte_limiter import ByteLimiter
+from exportd.delivery.file_upload import FileUpload, record_nothing
+from exportd.delivery.growing_file import GrowingFile
+from exportd.delivery.spooled_part import SpooledPart
+from exportd.model.entity import EntityCode
+from exportd.model.errors import ExportdError, PermanentError, TransientError
+from exportd.model.part import Part
+from exportd.model.reason import Reason
+from exportd.model.schedule import DestinationCode
+from exportd.stores.layout import ObjectKey
+from exportd.stores.retrying import RetryBudget
+from exportd.stores.store import ObjectInfo, Store, Upload
+
+_ABORT_TIMEOUT_S = 5.0
+_COMPLETIONS_AT_ONCE = 8
+
+Arguments = TypeVarTuple("Arguments")
+
+log = structlog.stdlib.get_logger()
+
+
+class Delivery:
+    """An async context manager; see the module's text.
+
+    ``key_of`` names the object of an entity's part. ``on_published`` is called for each object that became
+    visible.
+    """
+
+    def __init__(
+        self,
+        *,
+        destination: DestinationCode,
+        store: Store,
+        key_of: Callable[[EntityCode, int], ObjectKey],
+        limiter: ByteLimiter,
+        retry: RetryBudget | None = None,
+        pieces_at_once: int = 4,
+        owner: Hashable = None,
+        on_started: Callable[[Upload], Awaitable[None]] = record_nothing,
+        on_published: Callable[[Part], None] = lambda _: None,
+    ) -> None:
+        self.destination = destination
+        self.failure: ExportdError | None = None
+        self.refused = False
+        self._store = store
+        self._key_of = key_of
+        self._limiter = limiter
+        self._retry = retry or RetryBudget()
+        self._pieces_at_once = pieces_at_once
+        self._owner = owner
+        self._on_started = on_started
+        self._on_published = on_published
+        self._kept = False
+        self._uploads: dict[tuple[EntityCode, int], FileUpload] = {}
+        self._tasks = anyio.create_task_group()
+        self._scopes: set[anyio.CancelScope] = set()
+        self._working = 0
+        self._idle = anyio.Event()
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._tasks.cancel_scope.cancel()
+        try:
+            # The block's error is not the task group's business: it would come out in an exception group.
+            await self._tasks.__aexit__(None, None, None)
+        finally:
+            if not self._kept:
+                await self._abort()
+
+    def add(self, file: GrowingFile) -> None:
+        """Upload a file while it grows."""
+        self._begin(self._register(file).send)
+
+    def resume(self, parts: Sequence[SpooledPart], begun: Sequence[Upload] = ()) -> None:
+        """Upload the files of a sealed job. What an earlier attempt has published is left alone, and what it has
+        ``begun`` goes on, the newest upload of a key.
+        """
+        newest = {upload.key: upload for upload in begun}
+        for part in parts:
+            upload = self._register(part)
+            self._begin(_resume, upload, newest.get(upload.key))
+
+    def refuse(self, error: ExportdError) -> None:
+        """Send nothing: ``publish`` will raise this error."""
+        self.refused = True
+        self._fail(error)
+
+    def keep(self) -> None:
+        """Leave what is not published when the block ends in the store: the job is sealed, and goes on from there."""
+        self._kept = True
+
+    async def publish(self, parts: Sequence[Part]) -> tuple[ObjectInfo, ...]:
+        """Make all objects visible; ``parts`` are the sealed job's, and have all been added.
+
+        Raises TransientError or PermanentError with the destination's name: what went wrong now, or earlier.
+        """
+        uploads = [self._uploads.get((part.entity, part.number)) for part in parts]
+        pairs = [
+            (upload, part)
+            for upload, part in zip(uploads, parts, strict=True)
+            if upload is not None and upload.file.part == part
+        ]
+        if not len(pairs) == len(parts) == len(self._uploads):
+            raise AssertionError("the files that were added are not the parts of the job")
+        await self._wait_until_idle()
+        slots = anyio.Semaphore(_COMPLETIONS_AT_ONCE)
+        infos: dict[ObjectKey, ObjectInfo] = {}
+
+        async def publish_one(upload: FileUpload, part: Part) -> None:
+            async with slots:
+                infos[upload.key] = await upload.publish()
+            self._on_published(part)
+
+        for upload, part in pairs:
+            self._begin(publish_one, upload, part)
+        await self._wait_until_idle()
+        if self.failure is not None:
+            raise self.failure
+        return tuple(infos[upload.key] for upload, _ in pairs)
+
+    def _register(self, file: GrowingFile) -> FileUpload:
+        upload = FileUpload(
+            file=file,
+            key=self._key_of(file.entity, file.number),
+            store=self._store,
+            limiter=self._limiter,
+            retry=self._retry,
+            pieces_at_once=self._pieces_at_once,
+            owner=self._owner,
+            on_started=self._on_started,
+        )
+        self._uploads[file.entity, file.number] = upload
+        return upload
+
+    def _begin(self, work: Callable[[*Arguments], Awaitable[None]], *arguments: *Arguments) -> None:
+        """Do something in the background whose failure is this delivery's; nothing once there is one."""
+        if self.failure is None:
+            self._working += 1
+            self._tasks.start_soon(self._guard, lambda: work(*arguments), name=f"delivery to {self.destination}")
+
+    async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
+        with anyio.CancelScope() as scope:
+            self._scopes.add(scope)
+            try:
+                await work()
+            except ExportdError as error:
+                self._fail(error)
+            finally:
+                self._scopes.discard(scope)
+                self._working -= 1
+                self._idle.set()
+
+    def _fail(self, error: ExportdError) -> None:
+        """Keep the first failure and stop what else is under way to this destination."""
+        if self.failure is not None:
+            return
+        self.failure = named(self.destination, error)
+        if error.reason is not Reason.INTERRUPTED:
+            log.warning("delivery failed", destination=self.destination, error=error.sentence)
+        for scope in self._scopes:
+            scope.cancel()
+
+    async def _wait_until_idle(self) -> None:
+        while self._working:
+            self._idle = anyio.Event()
+            await self._idle.wait()
+
+    async def _abort(self) -> None:
+        """Give up what is not published. What cannot be given up now is found by the sweep at the next
+        start.
+        """
+
+        async def abort_one(upload: FileUpload) -> None:
+            try:
+                await upload.abort()
+            except ExportdError as error:
+                log.warning("upload not aborted", destination=self.destination, key=upload.key, error=error.sentence)
+
+        with anyio.move_on_after(_ABORT_TIMEOUT_S, shield=True) as scope:
+            async with anyio.create_task_group() as tasks:
+                for upload in self._uploads.values():
+                    tasks.start_soon(abort_one, upload)
+        if scope.cancelled_caught:
+            log.warning("uploads not aborted", destination=self.destination, timeout_s=_ABORT_TIMEOUT_S)
+
+
+def named(destination: DestinationCode, error: ExportdError) -> ExportdError:
+    """The same error, with the destination's name."""
+    sentence = f"Destination {destination}: {error.sentence}"
+    found: ExportdError
+    if isinstance(error, TransientError):
+        found = TransientError(sentence, reason=error.reason, retry_after_s=error.retry_after_s)
+    else:
+        found = PermanentError(sentence, reason=error.reason)
+    found.__cause__ = error
+    return found
+
+
+async def _resume(upload: FileUpload, begun: Upload | None) -> None:
+    if await upload.find_published():
+        return
+    if begun is not None:
+        await upload.adopt(begun)
+    await upload.send()

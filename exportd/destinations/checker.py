@@ -1,0 +1,139 @@
+"""Checks a destination: probes it, finds settings with which it would work, and says what to grant.
+
+What some stores want differently is found by trying: if an upload is refused, weaker checksums are tried one after the
+other, and the first that works is named. The configuration is not changed.
+"""
+
+import pwd
+from collections.abc import Iterator
+from dataclasses import replace
+from os import geteuid
+from typing import assert_never
+
+from exportd.destinations.checks.directory_commands import directory_grants
+from exportd.destinations.checks.finding import CheckResult, Finding, State
+from exportd.destinations.checks.gcs_bindings import gcs_grants
+from exportd.destinations.checks.grant import Grant
+from exportd.destinations.checks.permission import Permission
+from exportd.destinations.checks.prober import Prober
+from exportd.destinations.checks.s3_policy import s3_grants
+from exportd.destinations.open_destinations import Destination
+from exportd.destinations.opener import DestinationOpener
+from exportd.model.clock import Clock
+from exportd.model.errors import ExportdError
+from exportd.settings.destination_schema import (
+    DestinationSettings,
+    DirectoryDestination,
+    GcsDestination,
+    S3Destination,
+)
+from exportd.stores.layout import organization_folder
+
+_CHECKSUMS = ("FULL_OBJECT", "PIECES", "NONE")
+
+
+class DestinationChecker:
+    """One serves all destinations."""
+
+    def __init__(self, opener: DestinationOpener, clock: Clock) -> None:
+        self._opener = opener
+        self._clock = clock
+
+    async def check(self, declared: DestinationSettings, *, measures: bool = True) -> CheckResult:
+        """Probe a destination; ``measures`` also how fast it is. Raises SettingsError when it cannot be opened."""
+        result = await self._probe(declared, measures=measures)
+        if not _may_want_other_settings(result):
+            return result
+        for setting, variant in _variants(declared):
+            other = await self._probe(variant, measures=measures)
+            if not _has_failed(other):
+                return _joined(result, other, setting)
+        return result
+
+    async def grants(self, declared: DestinationSettings) -> tuple[Grant, ...]:
+        """What to set up on the other side."""
+        match declared:
+            case DirectoryDestination():
+                return directory_grants(directory=str(declared.directory), user=_own_user())
+            case S3Destination():
+                return s3_grants(
+                    bucket=declared.bucket,
+                    folder=_folder(self._opener.open(declared)),
+                    role_arn=declared.role_arn,
+                    external_id=declared.external_id or declared.organization,
+                    kms_key=declared.kms_key,
+                    identity=await self._own_identity(declared),
+                )
+            case GcsDestination():
+                return gcs_grants(
+                    bucket=declared.bucket,
+                    project_number=declared.project_number,
+                    pool_id=declared.pool_id,
+                    service_account=declared.service_account,
+                )
+            case _:
+                assert_never(declared)
+
+    async def _probe(self, declared: DestinationSettings, *, measures: bool) -> CheckResult:
+        destination = self._opener.open(declared)
+        try:
+            prober = Prober(
+                destination.store,
+                _folder(destination),
+                clock=self._clock,
+                # There the right to replace is that to delete.
+                replaces=not isinstance(declared, GcsDestination),
+                measures=measures,
+            )
+            return await prober.probe()
+        finally:
+            await destination.store.aclose()
+
+    async def _own_identity(self, declared: S3Destination) -> str:
+        """Empty where it cannot be told."""
+        try:
+            return await self._opener.own_identity(declared)
+        except ExportdError:
+            return ""
+
+
+def _folder(destination: Destination) -> str:
+    return organization_folder(destination.organization, destination.layout)
+
+
+def _has_failed(result: CheckResult) -> bool:
+    return any(result.state(each) is not State.THERE for each in result.findings if each.is_required)
+
+
+def _joined(declared: CheckResult, other: CheckResult, setting: str) -> CheckResult:
+    """What is required is found as it is declared; the rest could only be seen with the other setting."""
+    required = {
+        each: finding if finding.state is State.THERE else Finding(State.MISSING, finding.sentence)
+        for each, finding in declared.findings.items()
+        if each.is_required
+    }
+    return replace(
+        other,
+        findings={**other.findings, **required},
+        setting=setting,
+        left_over=(*declared.left_over, *other.left_over),
+    )
+
+
+def _may_want_other_settings(result: CheckResult) -> bool:
+    """Not where nobody answers at all. A checksum that a store reckons wrongly looks like damage on the way."""
+    return _has_failed(result) and result.state(Permission.WRITE) is not State.OUT_OF_REACH
+
+
+def _variants(declared: DestinationSettings) -> Iterator[tuple[str, DestinationSettings]]:
+    """Weaker checksums than the one declared, as the lines of the configuration that ask for them."""
+    if isinstance(declared, S3Destination):
+        for checksum in _CHECKSUMS[_CHECKSUMS.index(declared.checksum) + 1 :]:
+            yield f'checksum = "{checksum}"', declared.model_copy(update={"checksum": checksum})
+
+
+def _own_user() -> str:
+    try:
+        return pwd.getpwuid(geteuid()).pw_name
+    except KeyError:
+        return str(geteuid())

@@ -1,0 +1,71 @@
+"""What a check has found. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from exportd.destinations.checks.permission import Permission
+
+
+class State(StrEnum):
+    """Whether a permission is there."""
+
+    THERE = "THERE"
+    MISSING = "MISSING"
+    """It was refused, or did not do what it should."""
+    OUT_OF_REACH = "OUT_OF_REACH"
+    """There was no answer that tells."""
+    NOT_TRIED = "NOT_TRIED"
+    """Something that comes before it did not work."""
+
+
+class Verdict(StrEnum):
+    """What a check comes to."""
+
+    GOOD = "GOOD"
+    """All that is required is there."""
+    LACKING = "LACKING"
+    """Somebody has to grant or change something."""
+    OUT_OF_REACH = "OUT_OF_REACH"
+    """Try again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """``sentence`` is what the store says where it refuses."""
+
+    state: State
+    sentence: str = ""
+
+
+NOT_TRIED = Finding(State.NOT_TRIED)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """``findings`` has every permission that the store knows, in their order.
+
+    ``setting`` is the line of the configuration with which it would work, ``bytes_per_s`` how fast pieces went up one
+    after the other, ``left_over`` what could not be removed again.
+    """
+
+    findings: Mapping[Permission, Finding]
+    setting: str = ""
+    bytes_per_s: float | None = None
+    left_over: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        if any(each.is_required and self.state(each) is State.MISSING for each in self.findings):
+            return Verdict.LACKING
+        if any(self.state(each) is State.OUT_OF_REACH for each in self.findings):
+            return Verdict.OUT_OF_REACH
+        return Verdict.GOOD
+
+    @property
+    def lacking(self) -> tuple[Permission, ...]:
+        """What is missing, required or not."""
+        return tuple(each for each in self.findings if self.state(each) is State.MISSING)
+
+    def state(self, permission: Permission) -> State:
+        return self.findings[permission].state

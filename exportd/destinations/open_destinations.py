@@ -1,0 +1,98 @@
+"""The destinations that the configuration and the API declare, opened: a store and the layout of keys in it."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import anyio
+
+from exportd.destinations.circuit import Circuit
+from exportd.model.dialect_name import DialectName
+from exportd.model.entity import OrganizationId
+from exportd.model.errors import PermanentError
+from exportd.model.reason import Reason
+from exportd.model.schedule import DestinationCode
+from exportd.stores.layout import Layout
+from exportd.stores.location import Location
+from exportd.stores.store import Store
+
+_CLOSING_S = 5.0
+"""How long the connections of one that is gone may take to close; then the process ends them, or nobody does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where files of an organization go, and by which keys; ``circuit`` remembers how it did lately.
+
+    With each run go the statements that load it, for the databases of ``loader_kit``; they name ``location``.
+    """
+
+    organization: OrganizationId
+    code: DestinationCode
+    store: Store
+    layout: Layout
+    location: Location | None = None
+    loader_kit: tuple[DialectName, ...] = ()
+    circuit: Circuit = field(default_factory=Circuit)
+
+
+class Destinations:
+    """Finds a destination by organization and code. One organization never gets another's."""
+
+    def __init__(self, destinations: Iterable[Destination] = ()) -> None:
+        self._destinations = {(each.organization, each.code): each for each in destinations}
+        self._retired: list[Destination] = []
+        self._users: Counter[int] = Counter()
+        """By the identity of a destination, how many work with it."""
+
+    def get(self, organization: OrganizationId, code: DestinationCode) -> Destination:
+        """The destination; PermanentError DESTINATION_MISSING when it is not declared any more."""
+        try:
+            return self._destinations[organization, code]
+        except KeyError:
+            raise PermanentError(
+                f"There is no destination {code} of organization {organization} in the configuration any more. Declare "
+                "it again, or take it out of the schedule.",
+                reason=Reason.DESTINATION_MISSING,
+            ) from None
+
+    @asynccontextmanager
+    async def using(self, organization: OrganizationId, code: DestinationCode) -> AsyncIterator[Destination]:
+        """The destination, open until the block ends, whatever takes its place meanwhile. Raises as ``get``."""
+        found = self.get(organization, code)
+        self._users[id(found)] += 1
+        try:
+            yield found
+        finally:
+            self._users[id(found)] -= 1
+            await self.close_unused()
+
+    async def close_unused(self) -> None:
+        """Give back the connections of those that were replaced or taken out, and that nobody works with any more."""
+        unused = [each for each in self._retired if not self._users[id(each)]]
+        self._retired = [each for each in self._retired if self._users[id(each)]]
+        with anyio.move_on_after(_CLOSING_S, shield=True):
+            for each in unused:
+                del self._users[id(each)]
+                await each.store.aclose()
+
+    def put(self, destination: Destination) -> None:
+        """Add a destination, or replace the one of its organization and code."""
+        self.remove(destination.organization, destination.code)
+        self._retired = [each for each in self._retired if each is not destination]
+        self._destinations[destination.organization, destination.code] = destination
+
+    def remove(self, organization: OrganizationId, code: DestinationCode) -> None:
+        """Take a destination out. Its store stays open as long as somebody works with it."""
+        retired = self._destinations.pop((organization, code), None)
+        if retired is not None:
+            self._retired.append(retired)
+
+    def __iter__(self) -> Iterator[Destination]:
+        return iter(self._destinations.values())
+
+    async def aclose(self) -> None:
+        """Give the stores' connections back."""
+        for each in (*self._destinations.values(), *self._retired):
+            await each.store.aclose()

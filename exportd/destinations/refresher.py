@@ -1,0 +1,116 @@
+"""Keeps the opened destinations those that this daemon's configuration declares, and of the others those that the
+database has: made through the API, or declared by another daemon, whose jobs may come here.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+import anyio
+import structlog
+
+from exportd.destinations.open_destinations import Destination, Destinations
+from exportd.destinations.record import DestinationDeclaration
+from exportd.destinations.table import DestinationTable
+from exportd.model.clock import Clock, wait_until
+from exportd.model.entity import OrganizationId
+from exportd.model.errors import ExportdError
+from exportd.model.schedule import DestinationCode
+
+_logger = structlog.get_logger()
+
+POLL_INTERVAL_S = 30.0
+
+_Key = tuple[OrganizationId, DestinationCode]
+
+
+class DestinationRefresher:
+    """``live`` begins with what the configuration declares.
+
+    ``opener`` makes a destination from what a person declares; it raises SettingsError when that cannot be.
+    """
+
+    def __init__(
+        self,
+        table: DestinationTable,
+        live: Destinations,
+        opener: Callable[[DestinationDeclaration], Destination],
+        clock: Clock,
+    ) -> None:
+        self._table = table
+        self._live = live
+        self._opener = opener
+        self._clock = clock
+        self._declared = {(each.organization, each.code) for each in live}
+        self._known: dict[_Key, Mapping[str, Any]] = {}
+        self._woken = anyio.Event()
+        self._one_at_a_time = anyio.Lock()
+
+    def wake(self) -> None:
+        """Look again soon: a destination was edited."""
+        self._woken.set()
+
+    def declare(
+        self, opened: Iterable[Destination], *, keeping: Collection[tuple[str, str]], reopening: bool = False
+    ) -> tuple[Destination, ...]:
+        """Have these open too, or instead of those of the same code. ``keeping`` are all that are declared now.
+
+        One that is not declared any more stays open until the next refresh, for the database may have it. Returns those
+        that were replaced. With ``reopening`` the next refresh opens the others anew, for what all share has changed.
+        """
+        before = {(each.organization, each.code): each for each in self._live}
+        replaced = []
+        for each in opened:
+            key = (each.organization, each.code)
+            replaced += [before[key]] if key in before else []
+            self._live.put(each)
+        declared = {(OrganizationId(organization), DestinationCode(code)) for organization, code in keeping}
+        self._known.update({gone: {} for gone in self._declared - declared})
+        for key in declared:
+            self._known.pop(key, None)
+        self._declared = declared
+        if reopening:
+            self._known = {key: {} for key in self._known}
+        return tuple(replaced)
+
+    def check(self, declaration: DestinationDeclaration) -> None:
+        """Raises SettingsError when the destination could not be opened."""
+        self._opener(declaration)
+
+    async def run(self) -> None:
+        """Refresh when woken and from time to time, for ever."""
+        while True:
+            try:
+                await self.refresh()
+            except ExportdError as error:
+                _logger.warning("destinations could not be read", reason=error.reason, error=error.sentence)
+            await wait_until(self._woken, self._clock.monotonic() + POLL_INTERVAL_S, clock=self._clock)
+            self._woken = anyio.Event()
+
+    async def refresh(self) -> None:
+        """Open what is new, replace what was edited, take out what is gone; close what nobody uses any more."""
+        async with self._one_at_a_time:
+            wanted = {
+                (each.declaration.organization, each.declaration.code): each.declaration
+                for each in await self._table.all()
+            }
+            for key in self._declared:
+                wanted.pop(key, None)
+            for key in self._known.keys() - wanted.keys():
+                self._live.remove(*key)
+                del self._known[key]
+            for key, declaration in wanted.items():
+                if self._known.get(key) != declaration.settings:
+                    self._open(key, declaration)
+            await self._live.close_unused()
+
+    def _open(self, key: _Key, declaration: DestinationDeclaration) -> None:
+        try:
+            destination = self._opener(declaration)
+        except ExportdError as error:
+            organization, code = key
+            _logger.warning(
+                "destination cannot be opened", organization=organization, destination=code, error=error.sentence
+            )
+            return
+        self._live.put(destination)
+        self._known[key] = declaration.settings

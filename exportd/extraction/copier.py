@@ -1,0 +1,175 @@
+"""Runs the COPY statements of an open snapshot, on one connection or on several that share the snapshot.
+
+COPY's bytes go to the sink untouched. asyncpg hands them over in chunks that end on row boundaries (the protocol sends
+one row per message, and asyncpg joins whole messages), and a test proves it again. asyncpg also drops a chunk when the
+server sends a notice during COPY (its issue 1264), against which there are three guards: notices are off on export
+connections, any message that still arrives fails the run, and the rows that COPY says it sent are compared with the
+rows counted in the stream.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import anyio
+from asyncpg import Connection, PostgresLogMessage, Record
+
+from exportd.database.connector import Connector
+from exportd.database.locks import take_locks, translate_lock
+from exportd.database.queries import load
+from exportd.database.quoting import literal
+from exportd.database.translator import FOREIGN_ERRORS, translate, translated
+from exportd.extraction.pacer import Pacer
+from exportd.extraction.snapshot_opener import OpenSnapshot
+from exportd.extraction.statement import PageRange, copy_options, page_ranges
+from exportd.model.entity import EntityCode
+from exportd.model.errors import PermanentError, TransientError
+from exportd.model.reason import FullReason, Reason
+from exportd.model.schedule import ExportFormat
+
+_EXPORT_SNAPSHOT = load("snapshots")["export_snapshot"]
+
+_PAGE_BYTES = 8192
+_WORTH_A_CONNECTION_BYTES = 16_000_000
+"""Below this much to read in all, another connection costs more than it brings."""
+
+Sink = Callable[[bytes], Awaitable[None]]
+"""Takes whole rows; awaiting it is how a slow consumer slows COPY."""
+
+
+class ImagesUnreadableError(Exception):
+    """A deleted record's image cannot be read back as a row of the table; the entity's run has to be full."""
+
+    def __init__(self, entity: EntityCode) -> None:
+        super().__init__(entity)
+        self.entity = entity
+        self.reason = FullReason.IMAGES_UNREADABLE
+
+
+@dataclass(frozen=True, slots=True)
+class CopyTask:
+    """One COPY: live rows of an entity (or of a range of its pages), or its deletions."""
+
+    entity: EntityCode
+    statement: str
+    deletions: bool
+    size_bytes: int
+
+
+def plan_copies(snapshot: OpenSnapshot, *, streams: int, stream_threshold_bytes: int) -> list[CopyTask]:
+    """What has to be read, the largest first: big tables in as many ranges as there are streams."""
+    tasks: list[CopyTask] = []
+    for code, window in snapshot.windows.items():
+        statements = snapshot.statements[code]
+        size_bytes = snapshot.shapes[code].pages * _PAGE_BYTES
+        if not window.reads_table:
+            continue
+        if window.full_reason is not None:
+            wide = streams > 1 and size_bytes >= stream_threshold_bytes
+            ranges: Sequence[PageRange | None] = page_ranges(snapshot.shapes[code].pages, streams) if wide else (None,)
+            tasks.extend(
+                CopyTask(code, statements.full(each), deletions=False, size_bytes=size_bytes // len(ranges))
+                for each in ranges
+            )
+        elif window.previous is not None:
+            tasks.append(CopyTask(code, statements.changed(window.previous), deletions=False, size_bytes=0))
+        if window.previous is not None:
+            tasks.append(CopyTask(code, statements.deleted(window.previous), deletions=True, size_bytes=0))
+    return sorted(tasks, key=lambda task: task.size_bytes, reverse=True)
+
+
+class Reader:
+    """Reads an open snapshot with up to ``streams`` connections at once."""
+
+    def __init__(self, connector: Connector, *, streams: int, stream_threshold_bytes: int) -> None:
+        self._connector = connector
+        self._streams = streams
+        self._stream_threshold_bytes = stream_threshold_bytes
+        self._pacer = Pacer()
+
+    async def read(
+        self,
+        snapshot: OpenSnapshot,
+        format: ExportFormat,  # noqa: A002 - the word of the field
+        sinks: Callable[[EntityCode], Sink],
+        done: Callable[[CopyTask, int], Awaitable[None]],
+    ) -> None:
+        """Copy everything; ``done`` is told each task with the number of rows that COPY says it sent.
+
+        Raises ImagesUnreadableError, TransientError (connection lost, notice during COPY) or PermanentError, all of
+        them in an exception group.
+        """
+        tasks = plan_copies(snapshot, streams=self._streams, stream_threshold_bytes=self._stream_threshold_bytes)
+        if not tasks:
+            return
+        worth = 1 + sum(task.size_bytes for task in tasks) // _WORTH_A_CONNECTION_BYTES
+        streams = min(self._streams, len(tasks), worth)
+        waiting = iter(tasks)
+
+        async def work(connection: "Connection[Record]") -> None:
+            for task in waiting:
+                await done(task, await self._copy(connection, task, format, sinks(task.entity)))
+
+        async def help_out(snapshot_name: str) -> None:
+            async with self._connector.export_session() as connection:
+                await self._join(connection, snapshot, snapshot_name)
+                await work(connection)
+
+        async with anyio.create_task_group() as running:
+            if streams > 1:
+                with translated("sharing the snapshot with other connections"):
+                    name = await snapshot.connection.fetchval(_EXPORT_SNAPSHOT)
+                for _ in range(streams - 1):
+                    running.start_soon(help_out, name)
+            # The snapshot's own connection does not wait for the others to be there.
+            await work(snapshot.connection)
+
+    async def _join(self, connection: "Connection[Record]", snapshot: OpenSnapshot, name: str) -> None:
+        """Lock first: were an ALTER already waiting behind the snapshot's lock, the COPY would wait behind that
+        for ever. The connection's lock_timeout turns that into an error, and the job tries again.
+        """
+        try:
+            await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            await take_locks(connection, snapshot.locks(), wait_s=self._connector.lock_timeout_s)
+            await connection.execute(f"SET TRANSACTION SNAPSHOT {literal(name)}")
+        except FOREIGN_ERRORS as error:
+            raise translate_lock(error, doing="sharing the snapshot with another connection") from error
+
+    async def _copy(
+        self,
+        connection: "Connection[Record]",
+        task: CopyTask,
+        format: ExportFormat,  # noqa: A002 - the word of the field
+        sink: Sink,
+    ) -> int:
+        options = copy_options(format)
+        messages: list[PostgresLogMessage] = []
+        pace = self._pacer.stream()
+
+        def listen(_: object, message: PostgresLogMessage) -> None:
+            messages.append(message)
+
+        async def paced(chunk: bytes) -> None:
+            await sink(chunk)
+            pace(len(chunk))
+
+        try:
+            connection.add_log_listener(listen)
+            tag = await connection.copy_from_query(
+                task.statement, output=paced, format="csv", delimiter=options.delimiter, quote=options.quote
+            )
+        except FOREIGN_ERRORS as error:
+            failure = translate(error, doing=f"reading entity {task.entity}")
+            # Whatever it is that a value does not fit any more (its type, a domain's check): if the entity cannot be
+            # read at all, the full run will say so.
+            if task.deletions and isinstance(failure, PermanentError):
+                raise ImagesUnreadableError(task.entity) from error
+            raise failure from error
+        finally:
+            connection.remove_log_listener(listen)
+        if messages:
+            raise TransientError(
+                f"The server sent a message while entity {task.entity} was read: {messages[0].message!r}. Rows may "
+                "have been lost to it, so the export was stopped.",
+                reason=Reason.NOTICE_DURING_COPY,
+            )
+        return int(tag.split()[-1])

@@ -1,0 +1,83 @@
+"""Which window each entity gets: full with a reason, or incremental. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from exportd.extraction.guards import Guards, difference
+from exportd.extraction.window import EntityWindow, SnapshotText, parse_snapshot, xmax
+from exportd.model.entity import EntityCode
+from exportd.model.extraction import Mode
+from exportd.model.position import Position
+from exportd.model.reason import FullReason
+from exportd.model.schedule import DestinationCode
+
+
+@dataclass(frozen=True, slots=True)
+class LogContents:
+    """What an entity's log holds for a window: an upper bound of its keys, whether any change is unknown (T), and
+    whether any record was deleted.
+    """
+
+    keys: int
+    unknown: bool
+    deletions: bool
+
+
+def reason_before_reading(
+    position: Position | None,
+    guards: Guards,
+    snapshot: SnapshotText,
+    *,
+    first_run: bool,
+    destinations: Sequence[DestinationCode],
+) -> FullReason | None:
+    """Why the run must be full, as far as that can be told without looking into the log; None when it may not.
+
+    ``first_run``: the schedule has no position at all. A destination that was not there at the last run has no base
+    to apply changes to, so it gets, and with it all others, a full run.
+    """
+    if position is None:
+        return FullReason.FIRST_RUN if first_run else FullReason.ENTITY_ADDED
+    if position.expired:
+        return FullReason.HORIZON_PASSED
+    if reason := difference(Guards.from_json(position.guards), guards):
+        return reason
+    if xmax(parse_snapshot(position.snapshot)) > xmax(snapshot):
+        return FullReason.SNAPSHOT_WENT_BACK
+    if set(destinations) - set(position.destinations):
+        return FullReason.DESTINATION_ADDED
+    return None
+
+
+def window_of(
+    entity: EntityCode,
+    position: Position | None,
+    guards: Guards,
+    contents: LogContents | None,
+    reason: FullReason | None,
+) -> EntityWindow:
+    """The entity's window. ``contents`` is None when the log cannot be read from the position on."""
+    previous = parse_snapshot(position.snapshot) if position and contents else None
+    before = Guards.from_json(position.guards) if position else None
+    same_shape = before is not None and before.row_shape == guards.row_shape
+    if reason is None and contents is not None:
+        if contents.unknown:
+            reason = FullReason.CHANGES_UNKNOWN
+        elif contents.deletions and not same_shape:
+            reason = FullReason.COLUMNS_CHANGED
+        else:
+            return EntityWindow(entity, Mode.INCREMENTAL, None, previous, changed=contents.keys > 0)
+    names_deletions = same_shape and contents is not None and contents.deletions
+    return EntityWindow(entity, Mode.FULL, reason, previous if names_deletions else None, changed=True)
+
+
+def log_is_comparable(reason: FullReason | None) -> bool:
+    """Whether the log still speaks of the position's line of transactions, so that deletions since can be named."""
+    return reason in {
+        None,
+        FullReason.DESTINATION_ADDED,
+        FullReason.CATALOG_CHANGED,
+        FullReason.COLUMNS_CHANGED,
+        FullReason.PARTITIONS_CHANGED,
+        FullReason.CAPTURE_CHANGED,
+    }

@@ -1,0 +1,179 @@
+"""From a job to its parts in the spool: capture made whole, one snapshot, COPY, files. The source is read here only."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import anyio
+
+from exportd.capture.installer import CaptureInstaller
+from exportd.catalog.document import Catalog
+from exportd.extraction.copier import CopyTask, ImagesUnreadableError, Reader
+from exportd.extraction.projection import csv_header
+from exportd.extraction.snapshot_opener import OpenSnapshot, SnapshotOpener
+from exportd.model.entity import DELETED_FIELD, Entity, EntityCode
+from exportd.model.errors import PermanentError, TransientError
+from exportd.model.extraction import EntityExtraction, ExtractedField, Extraction
+from exportd.model.job import Job, JobProgress
+from exportd.model.part import Part
+from exportd.model.position import Position
+from exportd.model.reason import FullReason, Reason
+from exportd.model.schedule import ExportFormat
+from exportd.spool.entity_writer import EntityWriter
+from exportd.spool.part_file import PartFile
+from exportd.spool.spool import Spool
+
+
+class Extractor:
+    """Reads jobs' entities into the spool. One serves all jobs."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        installer: CaptureInstaller,
+        opener: SnapshotOpener,
+        reader: Reader,
+        spool: Spool,
+        part_size_bytes: int,
+    ) -> None:
+        self._catalog = catalog
+        self._installer = installer
+        self._opener = opener
+        self._reader = reader
+        self._spool = spool
+        self._part_size_bytes = part_size_bytes
+
+    async def extract(
+        self,
+        job: Job,
+        positions: Mapping[EntityCode, Position],
+        *,
+        forced: Mapping[EntityCode, FullReason],
+        progress: JobProgress,
+        on_part_started: Callable[[PartFile], None],
+    ) -> tuple[Extraction, tuple[Part, ...]]:
+        """Read what ``job`` has to export since ``positions``; every part is durable when this returns.
+
+        ``forced`` names entities that must be full. Raises TransientError, PermanentError or ImagesUnreadableError
+        (alone, not in a group), and leaves no file then.
+        """
+        entities = [self._entity(code) for code in job.entities]
+        if job.schedule_id is None:
+            forced = dict.fromkeys(job.entities, FullReason.AD_HOC)
+        # Before the snapshot, so that what is put right here is complete from this snapshot on.
+        await self._installer.install(entities)
+        progress.entities.clear()
+        try:
+            return await self._attempt(
+                job, entities, positions, forced=forced, progress=progress, on_part_started=on_part_started
+            )
+        except BaseExceptionGroup as group:
+            unreadable = group.subgroup(ImagesUnreadableError)
+            if unreadable is not None:
+                raise _first(unreadable) from group
+            raise
+
+    def _entity(self, code: EntityCode) -> Entity:
+        entity = self._catalog.entities.get(code)
+        if entity is None:
+            raise PermanentError(
+                f"The catalog has no entity {code} any more. Put it back, or take it out of the schedule.",
+                reason=Reason.CATALOG_MISMATCH,
+            )
+        return entity
+
+    async def _attempt(
+        self,
+        job: Job,
+        entities: Sequence[Entity],
+        positions: Mapping[EntityCode, Position],
+        *,
+        forced: Mapping[EntityCode, FullReason],
+        progress: JobProgress,
+        on_part_started: Callable[[PartFile], None],
+    ) -> tuple[Extraction, tuple[Part, ...]]:
+        await self._spool.begin_job(job.id)
+        writers = {
+            each.code: EntityWriter(
+                spool=self._spool,
+                job=job.id,
+                entity=each.code,
+                type_token=each.type_token,
+                file_format=job.format,
+                header=csv_header(each) if job.format is ExportFormat.CSV else b"",
+                cap_bytes=self._part_size_bytes,
+                progress=progress.of(each.code),
+                on_part_started=on_part_started,
+            )
+            for each in entities
+        }
+        sent: Counter[EntityCode] = Counter()
+
+        async def done(task: CopyTask, rows: int) -> None:
+            sent[task.entity] += rows
+            if task.deletions:
+                progress.of(task.entity).deleted_rows += rows
+
+        try:
+            async with self._opener.open(job, entities, positions, forced=forced) as snapshot:
+                await self._reader.read(snapshot, job.format, lambda code: writers[code].write, done)
+            # The snapshot and its locks are gone already; what is left is to close the files.
+            parts = [part for writer in writers.values() for part in await writer.finish()]
+            _require_all_rows(sent, parts)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                for writer in writers.values():
+                    await writer.abort()
+            raise
+        return _extraction(entities, snapshot, progress), tuple(parts)
+
+
+def _first(group: BaseExceptionGroup[ImagesUnreadableError]) -> ImagesUnreadableError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _require_all_rows(sent: Mapping[EntityCode, int], parts: Sequence[Part]) -> None:
+    """Compare what COPY says it sent with what was counted on its way into the files."""
+    counted: Counter[EntityCode] = Counter()
+    for part in parts:
+        counted[part.entity] += part.rows
+    for entity in counted:
+        if sent.get(entity, 0) != counted[entity]:
+            raise TransientError(
+                f"Entity {entity}: the server sent {sent.get(entity, 0)} rows, {counted[entity]} arrived in the files.",
+                reason=Reason.ROWS_MISCOUNTED,
+            )
+
+
+def _extraction(entities: Sequence[Entity], snapshot: OpenSnapshot, progress: JobProgress) -> Extraction:
+    return Extraction(
+        snapshot=snapshot.snapshot,
+        wal_position=snapshot.wal_position,
+        taken_at=snapshot.taken_at,
+        entities=tuple(
+            EntityExtraction(
+                entity=each.code,
+                type_token=each.type_token,
+                mode=snapshot.windows[each.code].mode,
+                full_reason=snapshot.windows[each.code].full_reason,
+                previous=snapshot.windows[each.code].previous,
+                rows=progress.of(each.code).rows,
+                deleted_rows=progress.of(each.code).deleted_rows,
+                key=_field_names(each, each.key),
+                tenant=_field_names(each, (each.tenant,))[0] if each.tenant else None,
+                fields=(
+                    *(ExtractedField(field.name, field.type, field.format, field.reference) for field in each.fields),
+                    ExtractedField(DELETED_FIELD, "boolean", None, None),
+                ),
+                guards=snapshot.guards[each.code].to_json(),
+            )
+            for each in entities
+        ),
+    )
+
+
+def _field_names(entity: Entity, columns: tuple[str, ...]) -> tuple[str, ...]:
+    """Columns by the names consumers know; one that is not exported keeps its own."""
+    names = {field.column: field.name for field in entity.fields if field.column}
+    return tuple(names.get(column, column) for column in columns)

@@ -1,0 +1,160 @@
+"""What the next run of a schedule would hold, looked up without running it: nothing is installed or repaired.
+
+One read-only transaction under a statement timeout holds the locks of any reader. What the change log holds is counted
+exactly while the time suffices; how much a full run reads is what the planner expects.
+"""
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import anyio
+from asyncpg import PostgresError, QueryCanceledError
+
+from exportd.capture.installer import capture_is_intact
+from exportd.catalog.document import Catalog
+from exportd.catalog.shape_reader import read_shapes
+from exportd.database.connector import Connector
+from exportd.database.translator import translate, translated
+from exportd.extraction.estimate import EntityPreview, WindowCounts, parse_plan, preview_of
+from exportd.extraction.snapshot_opener import OpenSnapshot, SnapshotOpener
+from exportd.extraction.window import EntityWindow
+from exportd.jobs.job_table import JobTable
+from exportd.model.clock import Clock
+from exportd.model.entity import Entity, EntityCode
+from exportd.model.errors import TransientError
+from exportd.model.extraction import Mode
+from exportd.model.job import Job, JobId
+from exportd.model.reason import FullReason
+from exportd.model.schedule import Schedule
+
+STATEMENT_TIMEOUT_S = 5.0
+"""For opening the snapshot, statement by statement."""
+
+COUNTING_S = 5.0
+"""For all counts together; what is left then is estimated."""
+
+_AT_ONCE = 2
+"""So many previews read at the same time; others wait. They are questions, and must not take the exports' place."""
+
+_NO_JOB = JobId(UUID(int=0))
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a run of a schedule that begins at ``taken_at`` (aware UTC) would hold."""
+
+    taken_at: datetime
+    entities: tuple[EntityPreview, ...]
+
+
+class Previewer:
+    """Looks at the windows of schedules. ``counting_s`` is how long counting may take."""
+
+    def __init__(
+        self, catalog: Catalog, connector: Connector, jobs: JobTable, clock: Clock, *, counting_s: float = COUNTING_S
+    ) -> None:
+        self._catalog = catalog
+        self._connector = connector
+        self._opener = SnapshotOpener(
+            connector, is_intact=capture_is_intact, pause=anyio.sleep, statement_timeout_s=STATEMENT_TIMEOUT_S
+        )
+        self._jobs = jobs
+        self._clock = clock
+        self._counting_s = counting_s
+        self._turns = anyio.Semaphore(_AT_ONCE)
+
+    async def preview(self, schedule: Schedule) -> Preview:
+        """What a run that begins now would hold.
+
+        Raises PermanentError for what would fail the run (a missing table, an entity that the catalog does not have),
+        TransientError when a lock cannot be had, or the database is away or too slow.
+        """
+        declaration = schedule.declaration
+        entities = [self._catalog.get(code) for code in declaration.entities]
+        job = Job(
+            _NO_JOB,
+            declaration.organization,
+            schedule.id,
+            declaration.code,
+            self._clock.now(),
+            declaration.entities,
+            declaration.format,
+            declaration.destinations,
+        )
+        async with self._turns:
+            start = await self._jobs.start(schedule.id)
+            uncaptured = await self._uncaptured(entities)
+            async with self._opener.open(
+                job, entities, start.positions, forced=start.forced, uncaptured=uncaptured
+            ) as snapshot:
+                with translated("looking at what the next run would hold"):
+                    found = await self._look(snapshot, job, unknown=uncaptured & start.positions.keys())
+        return Preview(snapshot.taken_at, tuple(found))
+
+    async def _uncaptured(self, entities: Sequence[Entity]) -> set[EntityCode]:
+        """Entities whose capture a run would have to install or repair first. A missing table is for the opener."""
+        async with self._connector.export_session() as connection:
+            with translated("looking at what is captured"):
+                # Somebody who holds a table would be waited for, because its size is asked: for lock_timeout only.
+                await connection.execute(f"SET statement_timeout = {round(STATEMENT_TIMEOUT_S * 1000)}")
+                shapes = await read_shapes(connection, entities)
+        return {
+            each.code
+            for each in entities
+            if (shape := shapes.get(each.code)) and (shape.log_oid is None or not capture_is_intact(each, shape))
+        }
+
+    async def _look(self, snapshot: OpenSnapshot, job: Job, *, unknown: Set[EntityCode]) -> list[EntityPreview]:
+        """``unknown`` are entities whose deletions the run may be able to name, and we are not."""
+        # First what is quick and always succeeds.
+        plans = {
+            code: parse_plan(await snapshot.connection.fetchval(each.plan()))
+            for code, each in snapshot.statements.items()
+        }
+        counted = await self._count_all(snapshot, unknown)
+        return [
+            preview_of(
+                entity, job.format, counted[code][0], plans[code], counted[code][1], keys=snapshot.keys.get(code, 0)
+            )
+            for code, entity in snapshot.entities.items()
+        ]
+
+    async def _count_all(
+        self, snapshot: OpenSnapshot, unknown: Set[EntityCode]
+    ) -> Mapping[EntityCode, tuple[EntityWindow, WindowCounts | None]]:
+        """The windows, counted as far as there is time: those with the fewest keys first."""
+        counted: dict[EntityCode, tuple[EntityWindow, WindowCounts | None]] = {
+            code: (snapshot.windows[code], None) for code in unknown
+        }
+        until = self._clock.monotonic() + self._counting_s
+        for code in sorted(snapshot.windows.keys() - unknown, key=lambda each: (snapshot.keys.get(each, 0), each)):
+            counted[code] = await self._count(snapshot, code, timeout_s=until - self._clock.monotonic())
+        return counted
+
+    async def _count(
+        self, snapshot: OpenSnapshot, code: EntityCode, *, timeout_s: float
+    ) -> tuple[EntityWindow, WindowCounts | None]:
+        """None when it takes longer. Images that cannot be read back make the window full, as they would the run."""
+        window, statements, connection = snapshot.windows[code], snapshot.statements[code], snapshot.connection
+        full = window.full_reason is not None
+        if window.previous is None or not window.reads_table:
+            return window, WindowCounts(None if full else 0, 0)
+        if timeout_s <= 0:
+            return window, None
+        await connection.execute("SAVEPOINT counting")
+        await connection.execute(f"SET LOCAL statement_timeout = {max(1, round(timeout_s * 1000))}")
+        try:
+            deleted = await connection.fetchval(statements.count(statements.deleted(window.previous)))
+            changed = None if full else await connection.fetchval(statements.count(statements.changed(window.previous)))
+        except QueryCanceledError:
+            await connection.execute("ROLLBACK TO SAVEPOINT counting")
+            return window, None
+        except PostgresError as error:
+            if isinstance(translate(error, doing=f"counting the changes of {code}"), TransientError):
+                raise
+            await connection.execute("ROLLBACK TO SAVEPOINT counting")
+            unreadable = EntityWindow(code, Mode.FULL, FullReason.IMAGES_UNREADABLE, None, changed=True)
+            return unreadable, WindowCounts(None, 0)
+        return window, WindowCounts(changed, deleted)

@@ -1,0 +1,276 @@
+"""Opens the one consistent read of a job: locks, snapshot, guards, and from them each entity's window.
+
+Order matters. The locks come before the snapshot, because TRUNCATE and rewriting ALTERs are not MVCC-safe: a snapshot
+older than a committed TRUNCATE would see an empty table. Everything is read inside the snapshot's transaction, so that
+what is compared is what is exported.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from asyncpg import Connection, PostgresError, Record
+
+from exportd.catalog.shape import Shape
+from exportd.catalog.shape_reader import read_shapes
+from exportd.database.connector import Connector
+from exportd.database.locks import take_locks, translate_lock
+from exportd.database.queries import load
+from exportd.database.quoting import table
+from exportd.database.translator import FOREIGN_ERRORS, translate, translated
+from exportd.extraction.decision import LogContents, log_is_comparable, reason_before_reading, window_of
+from exportd.extraction.facts import guards_of
+from exportd.extraction.guards import ClusterFacts, Guards
+from exportd.extraction.projection import ValueType, column_types, expressions
+from exportd.extraction.statement import Statements
+from exportd.extraction.window import EntityWindow, SnapshotText, parse_snapshot
+from exportd.model.change_log import log_table
+from exportd.model.entity import Entity, EntityCode
+from exportd.model.errors import PermanentError, TransientError
+from exportd.model.job import Job
+from exportd.model.position import Position
+from exportd.model.reason import FullReason, Reason
+
+_QUERIES = load("snapshots")
+_POSITION_IN_TIME = _QUERIES["position_in_time"]
+
+_LOCK_ATTEMPTS = 5
+
+IsIntact = Callable[[Entity, Shape], bool]
+"""Whether an entity's capture triggers are all there and enabled."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSnapshot:
+    """One consistent read, open on ``connection``.
+
+    ``snapshot`` and ``wal_position`` say where in the database's history it is, ``taken_at`` (aware UTC) when.
+    """
+
+    connection: "Connection[Record]"
+    snapshot: SnapshotText
+    wal_position: str
+    taken_at: datetime
+    entities: Mapping[EntityCode, Entity]
+    shapes: Mapping[EntityCode, Shape]
+    guards: Mapping[EntityCode, Guards]
+    windows: Mapping[EntityCode, EntityWindow]
+    statements: Mapping[EntityCode, Statements]
+    keys: Mapping[EntityCode, int]
+    """How many keys the log holds for each incremental window, at most."""
+
+    def locks(self) -> str:
+        """The statement that keeps the tables as this snapshot saw them."""
+        return lock_statement(list(self.entities.values()))
+
+
+def lock_statement(entities: Sequence[Entity], *, uncaptured: Collection[EntityCode] = ()) -> str:
+    """Keeps the tables of entities as they are, and their logs, but for those of the ``uncaptured``."""
+    tables = [table(each.table) for each in entities]
+    tables += [table(log_table(each.code)) for each in entities if each.code not in uncaptured]
+    return f"LOCK TABLE {', '.join(dict.fromkeys(tables))} IN ACCESS SHARE MODE"
+
+
+class SnapshotOpener:
+    """Opens snapshots on export connections of ``connector``.
+
+    ``statement_timeout_s`` bounds each statement until the snapshot is open, and what its user runs; 0: nothing does.
+    """
+
+    def __init__(
+        self,
+        connector: Connector,
+        *,
+        is_intact: IsIntact,
+        pause: Callable[[float], Awaitable[None]],
+        statement_timeout_s: float = 0,
+    ) -> None:
+        self._connector = connector
+        self._is_intact = is_intact
+        self._pause = pause
+        self._statement_timeout_s = statement_timeout_s
+
+    @asynccontextmanager
+    async def open(
+        self,
+        job: Job,
+        entities: Sequence[Entity],
+        positions: Mapping[EntityCode, Position],
+        *,
+        forced: Mapping[EntityCode, FullReason],
+        uncaptured: Collection[EntityCode] = (),
+    ) -> AsyncIterator[OpenSnapshot]:
+        """Open a snapshot for ``entities``, whose last positions are ``positions``.
+
+        ``forced`` names entities that must be full whatever the guards say. The capture of the ``uncaptured`` is not
+        whole: they are full, and nobody looks into their logs (an export has none of them). Raises PermanentError for
+        a standby or a missing table, TransientError when a lock cannot be had or the triggers have just been tampered
+        with.
+        """
+        async with self._connector.export_session() as connection:
+            with translated("reading what has changed"):
+                await self._begin(connection, entities, uncaptured)
+                snapshot = await self._read(connection, job, entities, positions, forced, uncaptured=uncaptured)
+            yield snapshot
+
+    async def _begin(
+        self, connection: "Connection[Record]", entities: Sequence[Entity], uncaptured: Collection[EntityCode]
+    ) -> None:
+        lock = lock_statement(entities, uncaptured=uncaptured)
+        for attempt in range(1, _LOCK_ATTEMPTS + 1):
+            await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            try:
+                await take_locks(connection, lock, wait_s=self._connector.lock_timeout_s)
+            except FOREIGN_ERRORS as error:
+                failure = translate_lock(error, doing="locking the exported tables for reading")
+                if not isinstance(error, PostgresError):
+                    raise failure from error
+                await connection.execute("ROLLBACK")
+                if failure.reason is Reason.TABLE_MISSING:
+                    await self._name_what_is_missing(connection, entities, uncaptured)
+                if failure.reason is not Reason.LOCK_NOT_AVAILABLE or attempt == _LOCK_ATTEMPTS:
+                    raise failure from error
+                await self._pause(0.2 * attempt)
+            else:
+                if self._statement_timeout_s:
+                    await connection.execute(f"SET LOCAL statement_timeout = {round(self._statement_timeout_s * 1000)}")
+                return
+
+    async def _name_what_is_missing(
+        self, connection: "Connection[Record]", entities: Sequence[Entity], uncaptured: Collection[EntityCode]
+    ) -> None:
+        shapes = await read_shapes(connection, entities)
+        for entity in entities:
+            self._require_capture(entity, shapes.get(entity.code), uncaptured)
+
+    async def _read(
+        self,
+        connection: "Connection[Record]",
+        job: Job,
+        entities: Sequence[Entity],
+        positions: Mapping[EntityCode, Position],
+        forced: Mapping[EntityCode, FullReason],
+        *,
+        uncaptured: Collection[EntityCode],
+    ) -> OpenSnapshot:
+        now = await connection.fetchrow(_POSITION_IN_TIME)
+        assert now is not None  # noqa: S101 - a query without FROM has one row
+        if now["standby"]:
+            raise PermanentError(
+                "The database is a standby. Its snapshots do not list open transactions, so changes would be missed; "
+                "point the configuration at the primary.",
+                reason=Reason.DATABASE_IS_STANDBY,
+            )
+        snapshot = parse_snapshot(now["snapshot"])
+        cluster = ClusterFacts(now["system_identifier"], now["timeline"], now["database_oid"])
+        shapes = await read_shapes(connection, entities)
+        for entity in entities:
+            self._require_capture(entity, shapes.get(entity.code), uncaptured)
+        guards = {each.code: guards_of(each, shapes[each.code], cluster) for each in entities}
+        statements = {
+            each.code: Statements(
+                each,
+                shapes[each.code],
+                job.format,
+                await _types(connection, each, shapes[each.code]),
+                job.organization,
+            )
+            for each in entities
+        }
+        reasons = {
+            each.code: forced.get(each.code)
+            or reason_before_reading(
+                positions.get(each.code),
+                guards[each.code],
+                snapshot,
+                first_run=not positions,
+                destinations=job.destinations,
+            )
+            or (FullReason.CAPTURE_CHANGED if each.code in uncaptured else None)
+            for each in entities
+        }
+        captured = {code: each for code, each in statements.items() if code not in uncaptured}
+        contents = await _contents(connection, captured, positions, reasons)
+        windows = {
+            code: window_of(code, positions.get(code), guards[code], contents.get(code), reasons[code])
+            for code in statements
+        }
+        return OpenSnapshot(
+            connection=connection,
+            snapshot=snapshot,
+            wal_position=now["wal_position"],
+            taken_at=now["taken_at"],
+            entities={each.code: each for each in entities},
+            shapes=shapes,
+            guards=guards,
+            windows=windows,
+            statements=statements,
+            keys={code: each.keys for code, each in contents.items()},
+        )
+
+    def _require_capture(self, entity: Entity, shape: Shape | None, uncaptured: Collection[EntityCode]) -> None:
+        if shape is None:
+            raise PermanentError(
+                f"Entity {entity.code}: the table {entity.table} does not exist. Correct the catalog, or take the "
+                "entity out of the schedule.",
+                reason=Reason.TABLE_MISSING,
+            )
+        if entity.code in uncaptured:
+            return
+        if shape.log_oid is None:
+            raise PermanentError(
+                f"Entity {entity.code}: changes of {entity.table} are not captured. Run `exportd capture install`.",
+                reason=Reason.CAPTURE_MISSING,
+            )
+        if not self._is_intact(entity, shape):
+            raise TransientError(
+                f"Entity {entity.code}: the capture triggers of {entity.table} were changed while the job started.",
+                reason=Reason.CAPTURE_DAMAGED,
+            )
+
+
+async def _types(connection: "Connection[Record]", entity: Entity, shape: Shape) -> dict[str, ValueType]:
+    types = column_types(shape.root)
+    missing = [each.column for each in entity.fields if each.column is not None and each.column not in types]
+    if missing:
+        raise PermanentError(
+            f"Entity {entity.code}: {entity.table} has no column {', '.join(missing)}. Correct the catalog's fields.",
+            reason=Reason.CATALOG_MISMATCH,
+        )
+    computed = expressions(entity)
+    if not computed:
+        return types
+    listed = ", ".join(f"({each})" for each in computed)
+    try:
+        prepared = await connection.prepare(f"SELECT {listed} FROM {table(entity.table)} AS t")
+    except FOREIGN_ERRORS as error:
+        failure = translate(error, doing=f"preparing the expressions of entity {entity.code}")
+        if isinstance(failure, TransientError):
+            raise failure from error
+        raise PermanentError(
+            f"Entity {entity.code}: an expression of the catalog does not work on {entity.table}: {error}",
+            reason=Reason.CATALOG_MISMATCH,
+        ) from error
+    for expression, attribute in zip(computed, prepared.get_attributes(), strict=True):
+        kind = attribute.type
+        simple = kind.schema == "pg_catalog" and kind.kind in {"scalar", "range"}
+        types[expression] = ValueType(kind.name, may_hold_json=not simple)
+    return types
+
+
+async def _contents(
+    connection: "Connection[Record]",
+    statements: Mapping[EntityCode, Statements],
+    positions: Mapping[EntityCode, Position],
+    reasons: Mapping[EntityCode, FullReason | None],
+) -> dict[EntityCode, LogContents]:
+    queries = [
+        each.contents(parse_snapshot(positions[code].snapshot))
+        for code, each in statements.items()
+        if code in positions and log_is_comparable(reasons[code])
+    ]
+    if not queries:
+        return {}
+    rows = await connection.fetch(" UNION ALL ".join(queries))
+    return {EntityCode(row["entity"]): LogContents(row["keys"], row["unknown"], row["deletions"]) for row in rows}

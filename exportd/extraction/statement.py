@@ -1,0 +1,180 @@
+"""The queries that COPY runs, made from validated names and shapes. Pure; the only place where they are built.
+
+Every query names the table's rows ``t``, live or read back from images, so one projection serves both. The connection's
+search_path is pg_catalog, and operators of other types are qualified.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from exportd.catalog.shape import Column, Shape
+from exportd.database.quoting import identifier, literal, table
+from exportd.extraction.projection import ValueType, select_list
+from exportd.extraction.window import SnapshotText, xmin
+from exportd.model.change_log import TENANT_COLUMN, key_columns, log_table
+from exportd.model.entity import Entity, OrganizationId
+from exportd.model.schedule import ExportFormat
+
+_LINE_QUOTE, _LINE_DELIMITER = "\x01", "\x02"
+"""JSON text holds no raw control characters, so with these CSV's quoting never happens and a record is its own line."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyOptions:
+    """COPY's options for a format, in asyncpg's words."""
+
+    delimiter: str
+    quote: str
+
+
+def copy_options(format: ExportFormat) -> CopyOptions:  # noqa: A002 - the word of the field
+    if format is ExportFormat.CSV:
+        return CopyOptions(delimiter=",", quote='"')
+    return CopyOptions(delimiter=_LINE_DELIMITER, quote=_LINE_QUOTE)
+
+
+@dataclass(frozen=True, slots=True)
+class PageRange:
+    """A range of a table's pages, [first, end); ``end`` None means to the table's end, however it has grown."""
+
+    first: int
+    end: int | None
+
+
+def page_ranges(pages: int, streams: int) -> tuple[PageRange, ...]:
+    """Divide a table into as many ranges as there are streams; together they hold every row exactly once."""
+    bounds = sorted({pages * stream // streams for stream in range(streams)})
+    return tuple(PageRange(first, end) for first, end in zip(bounds, [*bounds[1:], None], strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """The queries of one entity for one organization in one format."""
+
+    entity: Entity
+    shape: Shape
+    format: ExportFormat
+    types: Mapping[str, ValueType]
+    organization: OrganizationId
+
+    def full(self, pages: PageRange | None = None) -> str:
+        """Every live row (of a range of pages)."""
+        conditions = self._tenant_conditions("t", self.entity.tenant)
+        if pages is not None:
+            conditions.append(f"t.ctid >= '({pages.first},0)'::tid")
+            if pages.end is not None:
+                conditions.append(f"t.ctid < '({pages.end},0)'::tid")
+        return self._live(conditions)
+
+    def changed(self, previous: SnapshotText) -> str:
+        """Every live row whose key is in the window."""
+        matches = [
+            f"k.{logged} {self._equals(name)} t.{identifier(name)}"
+            for logged, name in zip(key_columns(self.entity), self.entity.key, strict=True)
+        ]
+        keys = ", ".join(f"unnest(l.{each}) AS {each}" for each in key_columns(self.entity))
+        in_window = (
+            f"EXISTS (SELECT FROM (SELECT {keys} FROM {self._log} AS l WHERE {self._window(previous)}) AS k"
+            f" WHERE {' AND '.join(matches)})"
+        )
+        return self._live([*self._tenant_conditions("t", self.entity.tenant), in_window])
+
+    def deleted(self, previous: SnapshotText) -> str:
+        """The last image of every key that the window saw deleted and that is not there now."""
+        logged = list(zip(key_columns(self.entity), self.entity.key, strict=True))
+        keys = ", ".join(self._as_written(f"l.{each}[1]", name) for each, name in logged)
+        values = ", ".join(f"l.{each}[1] AS {each}" for each, _ in logged)
+        conditions = [f"t.{identifier(name)} {self._equals(name)} last.{each}" for each, name in logged]
+        conditions += [
+            f"{self._as_written(f't.{identifier(name)}', name)} = {self._as_written(f'last.{each}', name)}"
+            for each, name in logged
+            if not self._column(name).equal_means_alike
+        ]
+        still_there = " AND ".join([*conditions, *self._tenant_conditions("t", self.entity.tenant)])
+        # json_to_record reads a string by the input function of the type. A cast would be as fast, but the owner of the
+        # table may define one, and it would run with our rights.
+        return self._as_lines(
+            f"SELECT {self._select_list(deleted=True)} FROM (SELECT (read_back.row).* FROM (\n"
+            f"SELECT DISTINCT ON ({keys}) {values}, l.image FROM {self._log} AS l\n"
+            f"WHERE {self._window(previous)} AND l.op = 'D' ORDER BY {keys}, l.seq DESC) AS last\n"
+            "CROSS JOIN LATERAL json_to_record(json_build_object('row', last.image))\n"
+            f"    AS read_back (row {table(self.entity.table)})\n"
+            f"WHERE NOT EXISTS (SELECT FROM {table(self.entity.table)} AS t WHERE {still_there})) AS t"
+        )
+
+    def contents(self, previous: SnapshotText) -> str:
+        """One row about the window: code, keys (how many, at most), unknown (a T was logged), deletions (any D)."""
+        count = f"cardinality(l.{key_columns(self.entity)[0]})"
+        parts = f"SELECT l.op, {count} AS keys FROM {self._log} AS l WHERE {self._window(previous)}"
+        if self.entity.tenant:
+            # A T concerns every organization; it has no tenant.
+            parts += (
+                f" UNION ALL SELECT l.op, 0 FROM {self._log} AS l"
+                f" WHERE l.{TENANT_COLUMN} IS NULL AND l.op = 'T' AND {self._since(previous)}"
+            )
+        return (
+            f"SELECT {literal(self.entity.code)} AS entity, coalesce(sum(w.keys) FILTER (WHERE w.op <> 'T'), 0)::bigint"
+            " AS keys, coalesce(bool_or(w.op = 'T'), false) AS unknown, coalesce(bool_or(w.op = 'D'), false)"
+            f" AS deletions FROM ({parts}) AS w"
+        )
+
+    def count(self, rows: str) -> str:
+        """How many rows another of these queries has."""
+        return f"SELECT count(*) FROM ({rows}) AS counted"
+
+    def plan(self) -> str:
+        """EXPLAIN of reading every live row in its stored form: how many the planner expects, and how wide they are."""
+        fields = [each.expression or f"t.{identifier(each.column or '')}" for each in self.entity.fields]
+        conditions = self._tenant_conditions("t", self.entity.tenant)
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        listed = ", ".join(f"({each})" for each in fields)
+        return f"EXPLAIN (FORMAT JSON) SELECT {listed} FROM {table(self.entity.table)} AS t{where}"
+
+    # --- fragments ----------------------------------------------------------------------------------------------
+
+    @property
+    def _log(self) -> str:
+        return table(log_table(self.entity.code))
+
+    def _live(self, conditions: list[str]) -> str:
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        return self._as_lines(f"SELECT {self._select_list(deleted=False)} FROM {table(self.entity.table)} AS t{where}")
+
+    def _as_lines(self, query: str) -> str:
+        if self.format is ExportFormat.CSV:
+            return query
+        # With .* it is the row, even if a field is named record.
+        return f"SELECT row_to_json(record.*) FROM ({query}) AS record"
+
+    def _select_list(self, *, deleted: bool) -> str:
+        return select_list(self.entity, self.format, self.types, deleted=deleted)
+
+    def _tenant_conditions(self, alias: str, column: str | None) -> list[str]:
+        if column is None:
+            return []
+        return [f"{alias}.{identifier(column)} {self._equals(column)} {literal(self.organization)}"]
+
+    def _window(self, previous: SnapshotText) -> str:
+        if self.entity.tenant is None:
+            return self._since(previous)
+        return (
+            f"l.{TENANT_COLUMN} {self._equals(self.entity.tenant)} {literal(self.organization)}"
+            f" AND {self._since(previous)}"
+        )
+
+    def _since(self, previous: SnapshotText) -> str:
+        return f"l.xid >= '{xmin(previous)}'::xid8 AND NOT pg_visible_in_snapshot(l.xid, '{previous}'::pg_snapshot)"
+
+    def _as_written(self, value: str, column: str) -> str:
+        """Tells keys apart that their type calls equal (Bob and bob in citext): in a file they are two."""
+        return value if self._column(column).equal_means_alike else f'concat({value}) COLLATE "C"'
+
+    def _equals(self, column: str | None) -> str:
+        shape = self._column(column)
+        return f"OPERATOR({identifier(shape.equality)}.=)"
+
+    def _column(self, name: str | None) -> Column:
+        found = self.shape.root.column(name) if name else None
+        if found is None:
+            raise LookupError(name)
+        return found

@@ -1,0 +1,133 @@
+"""Where the daemons of a database disagree, in a sentence for each other daemon and subject. Pure."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from exportd.fleet.record import DaemonRecord, DeclaredDifference
+
+_MOST_NAMED = 5
+
+_ADVICE = "Give all daemons the same configuration and catalog, and reload them."
+
+
+class Subject(StrEnum):
+    """What it is about."""
+
+    SETTINGS = "SETTINGS"
+    CATALOG = "CATALOG"
+    DESTINATIONS = "DESTINATIONS"
+    SCHEDULES = "SCHEDULES"
+
+
+_SUBJECTS = {"destination": Subject.DESTINATIONS, "schedule": Subject.SCHEDULES}
+"""Of what is declared, by kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """With the daemon of ``spool_id``. ``differing`` is all that differs; the sentence names the first."""
+
+    spool_id: UUID
+    host: str
+    subject: Subject
+    differing: tuple[str, ...]
+    sentence: str
+
+
+def disagreements(
+    spool_id: UUID, daemons: Sequence[DaemonRecord], differences: Iterable[DeclaredDifference]
+) -> tuple[Disagreement, ...]:
+    """Of the daemon ``spool_id`` with each other one that runs; and what one that does not run keeps in effect.
+
+    ``differences`` are between this one and each of the others.
+    """
+    own = next((each for each in daemons if each.spool_id == spool_id), None)
+    if own is None:
+        return ()
+    by_daemon: dict[UUID, list[DeclaredDifference]] = {}
+    for each in differences:
+        by_daemon.setdefault(each.spool_id, []).append(each)
+    return tuple(
+        found
+        for other in daemons
+        if other.spool_id != spool_id and other.declared_at is not None
+        for found in _with(own, other, _name(other, daemons), by_daemon.get(other.spool_id, []))
+    )
+
+
+def _with(
+    own: DaemonRecord, other: DaemonRecord, name: str, differences: Sequence[DeclaredDifference]
+) -> Iterator[Disagreement]:
+    if not other.running:
+        yield from _kept(other, name, differences)
+        return
+    settings = [
+        f"{key} is {other.settings[key]} there and {value} here"
+        for key, value in own.settings.items()
+        if other.settings.get(key, value) != value
+    ]
+    if settings:
+        sentence = f"{name} goes by other settings than this daemon: {', '.join(settings)}. {_ADVICE}"
+        yield Disagreement(other.spool_id, other.host, Subject.SETTINGS, tuple(settings), sentence)
+    only_there, only_here, otherwise = _entities(own.entities, other.entities)
+    if only_there or only_here or otherwise:
+        differing, words = _listed(only_there, only_here, otherwise)
+        sentence = f"{name} has another catalog than this daemon: {words}. {_ADVICE}"
+        yield Disagreement(other.spool_id, other.host, Subject.CATALOG, differing, sentence)
+    for kind, subject in _SUBJECTS.items():
+        found = [each for each in differences if each.kind == kind]
+        if found:
+            differing, words = _listed(
+                [_named(each) for each in found if each.is_there and not each.is_here],
+                [_named(each) for each in found if each.is_here and not each.is_there],
+                [_named(each) for each in found if each.is_here and each.is_there],
+            )
+            sentence = f"{name} declares other {kind}s than this daemon: {words}. {_ADVICE}"
+            yield Disagreement(other.spool_id, other.host, subject, differing, sentence)
+
+
+def _kept(other: DaemonRecord, name: str, differences: Sequence[DeclaredDifference]) -> Iterator[Disagreement]:
+    """What only a daemon declares that does not run."""
+    for kind, subject in _SUBJECTS.items():
+        found = tuple(_named(each) for each in differences if each.kind == kind and not each.is_here)
+        if found:
+            sentence = (
+                f"{name} does not run. The {kind}s that only it declares stay in effect for a day: {_some(found)}."
+                f" If it is not to come back, take them out at once: exportd daemon forget {other.spool_id}"
+            )
+            yield Disagreement(other.spool_id, other.host, subject, found, sentence)
+
+
+def _entities(here: Mapping[str, str], there: Mapping[str, str]) -> tuple[list[str], list[str], list[str]]:
+    """Only there, only here, in both and not the same."""
+    return (
+        [each for each in there if each not in here],
+        [each for each in here if each not in there],
+        [each for each in here if there.get(each, here[each]) != here[each]],
+    )
+
+
+def _listed(
+    only_there: Sequence[str], only_here: Sequence[str], otherwise: Sequence[str]
+) -> tuple[tuple[str, ...], str]:
+    """All of them with what is the matter, and a few of each for a sentence."""
+    groups = {"only there": only_there, "only here": only_here, "not the same": otherwise}
+    differing = tuple(f"{what}: {each}" for what, names in groups.items() for each in names)
+    return differing, "; ".join(f"{what}: {_some(names)}" for what, names in groups.items() if names)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
+
+
+def _named(difference: DeclaredDifference) -> str:
+    return f"{difference.code} of {difference.organization}"
+
+
+def _name(other: DaemonRecord, daemons: Iterable[DaemonRecord]) -> str:
+    """Its host, and its process where several are there."""
+    alone = sum(each.host == other.host for each in daemons) == 1
+    return f"The daemon on {other.host}" if alone else f"The daemon on {other.host} (process {other.pid})"

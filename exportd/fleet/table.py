@@ -1,0 +1,139 @@
+"""The daemons in Postgres: each keeps its own row, and reads those of the others.
+
+A daemon is known by its spool. It runs while it was seen lately; one that does not is still reckoned with for a day,
+for most come back: a host that is rebooted or repaired keeps what it declares. All methods raise TransientError when
+the database is out of reach.
+"""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from exportd.database import queries
+from exportd.database.audit_writer import write_audit
+from exportd.database.translator import translated
+from exportd.fleet.record import (
+    DaemonIdentity,
+    DaemonRecord,
+    DeclaredDifference,
+    daemon_from_row,
+    difference_from_row,
+)
+from exportd.model.errors import PermanentError
+from exportd.model.reason import Reason
+
+if TYPE_CHECKING:
+    from exportd.database.connector import Pool, PooledConnection
+
+_SQL = queries.load("daemons")
+_REGISTER = _SQL["register"]
+_ANNOUNCE = _SQL["announce"]
+_BEAT = _SQL["beat"]
+_STOP = _SQL["stop"]
+_HOLD = _SQL["hold"]
+_FORGET = _SQL["forget"]
+_FORGET_GONE = _SQL["forget_gone"]
+_ALL = _SQL["all"]
+_TELL_CHANGED = _SQL["tell_changed"]
+_DIFFERENCES = queries.load("declarations")["differences"]
+
+HEARTBEAT_S = 15.0
+
+RUNNING_S = 3 * HEARTBEAT_S
+"""A daemon that was not seen for so long does not run."""
+
+COUNTED_S = 24 * 3600.0
+"""So long one that does not run keeps what it declares in effect."""
+
+
+class DaemonTable:
+    """``exportd.daemon``: a daemon writes its own row, and takes away those of the gone."""
+
+    def __init__(self, pool: "Pool") -> None:
+        self._pool = pool
+
+    async def register(self, identity: DaemonIdentity) -> None:
+        """Have a row, as one that begins; whoever it takes the place of is forgotten."""
+        async with self._connection("registering this daemon") as connection:
+            await connection.execute(
+                _REGISTER, identity.spool_id, identity.host, identity.pid, identity.configuration, identity.version
+            )
+            await _forget_gone(connection, identity.spool_id)
+
+    async def announce(self, spool_id: UUID, *, settings: Mapping[str, str], entities: Mapping[str, str]) -> None:
+        """Tell the others that this daemon declares something else from now on."""
+        async with self._transaction("telling the other daemons") as connection:
+            await connection.execute(_ANNOUNCE, spool_id, json.dumps(settings), json.dumps(entities))
+            await connection.execute(_TELL_CHANGED)
+
+    async def beat(self, spool_id: UUID) -> bool:
+        """Be seen, and forget who is gone for good. False when this daemon itself was forgotten: register again."""
+        async with self._connection("keeping this daemon known") as connection:
+            known = await connection.fetchval(_BEAT, spool_id) is not None
+            await _forget_gone(connection, spool_id)
+        return known
+
+    async def stop(self, spool_id: UUID) -> None:
+        """Not run any more; what it declares stays for a while."""
+        async with self._transaction("leaving the other daemons") as connection:
+            await connection.execute(_STOP, spool_id)
+            await connection.execute(_TELL_CHANGED)
+
+    async def forget(self, spool_id: UUID, *, actor: str) -> str:
+        """Reckon no more with a daemon that does not run; its host. Those that run take out what only it declared.
+
+        Raises PermanentError NOT_FOUND, or STILL_RUNNING.
+        """
+        async with self._transaction("forgetting a daemon") as connection:
+            row = await connection.fetchrow(_HOLD, spool_id, RUNNING_S)
+            if row is None:
+                raise PermanentError(
+                    f"There is no daemon {spool_id}. `exportd status` lists them.", reason=Reason.NOT_FOUND
+                )
+            host: str = row["host"]
+            if row["running"]:
+                raise PermanentError(
+                    f"The daemon on {host} runs, or did within the last {RUNNING_S:g} seconds. Stop it first.",
+                    reason=Reason.STILL_RUNNING,
+                )
+            await connection.execute(_FORGET, spool_id)
+            await connection.execute(_TELL_CHANGED)
+            await write_audit(
+                connection,
+                actor=actor,
+                action="daemon forgotten",
+                organization=None,
+                object_id=spool_id,
+                details={"host": host},
+            )
+        return host
+
+    async def all(self) -> list[DaemonRecord]:
+        """Every daemon that is reckoned with, by host."""
+        async with self._connection("reading the daemons") as connection:
+            return [daemon_from_row(row) for row in await connection.fetch(_ALL, RUNNING_S)]
+
+    async def differences(self, spool_id: UUID) -> list[DeclaredDifference]:
+        """Which destinations and schedules a daemon and the others do not declare alike."""
+        async with self._connection("comparing the daemons") as connection:
+            return [difference_from_row(row) for row in await connection.fetch(_DIFFERENCES, spool_id)]
+
+    @asynccontextmanager
+    async def _transaction(self, doing: str) -> "AsyncIterator[PooledConnection]":
+        async with self._connection(doing) as connection, connection.transaction(isolation="read_committed"):
+            yield connection
+
+    @asynccontextmanager
+    async def _connection(self, doing: str) -> "AsyncIterator[PooledConnection]":
+        with translated(doing):
+            async with self._pool.acquire() as connection:
+                yield connection
+
+
+async def _forget_gone(connection: "PooledConnection", spool_id: UUID) -> None:
+    """Not in the transaction of a daemon's own row: after a long silence each of two would wait for the other's."""
+    async with connection.transaction(isolation="read_committed"):
+        if await connection.fetch(_FORGET_GONE, spool_id, RUNNING_S, COUNTED_S):
+            await connection.execute(_TELL_CHANGED)

@@ -1,0 +1,115 @@
+"""Jobs as one organization sees them, and the exports that it asks for without a schedule.
+
+A job of another organization is never found. All methods raise TransientError when the database is out of reach.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from exportd.database import queries
+from exportd.database.audit_writer import write_audit
+from exportd.database.translator import translated
+from exportd.destinations.reference import hold_destinations
+from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.job import JobId, JobState
+from exportd.model.schedule import ExportFormat
+
+if TYPE_CHECKING:
+    import asyncpg
+
+_SQL = queries.load("owned_jobs")
+_PAGE = _SQL["page"]
+_QUEUE = _SQL["queue"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobSummary:
+    """What the control API tells of a job. Times are aware UTC."""
+
+    id: JobId
+    schedule_id: UUID | None
+    state: JobState
+    created_at: datetime
+    started_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs are meant; None means any. ``created_from`` is inclusive, ``created_before`` is not."""
+
+    ids: Sequence[UUID] | None = None
+    schedule_id: UUID | None = None
+    state: JobState | None = None
+    created_from: datetime | None = None
+    created_before: datetime | None = None
+
+
+class OwnedJobTable:
+    """``exportd.job``, by organization and id."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        self._pool = pool
+
+    async def page(
+        self,
+        organization: OrganizationId,
+        wanted: JobFilter,
+        *,
+        after: tuple[datetime, UUID] | None = None,
+        limit: int,
+    ) -> list[JobSummary]:
+        """The newest first, at most ``limit``, behind ``after`` (created at, id)."""
+        with translated("listing the jobs"):
+            async with self._pool.acquire() as connection:
+                rows = await connection.fetch(
+                    _PAGE,
+                    organization,
+                    wanted.ids,
+                    wanted.schedule_id,
+                    wanted.state,
+                    wanted.created_from,
+                    wanted.created_before,
+                    *(after or (None, None)),
+                    limit,
+                )
+        return [
+            JobSummary(
+                JobId(row["id"]), row["schedule_id"], JobState(row["state"]), row["created_at"], row["started_at"]
+            )
+            for row in rows
+        ]
+
+    async def get(self, organization: OrganizationId, job_id: UUID) -> JobSummary | None:
+        """The job; None when the organization has none of this id."""
+        found = await self.page(organization, JobFilter(ids=[job_id]), limit=1)
+        return found[0] if found else None
+
+    async def queue(
+        self,
+        organization: OrganizationId,
+        *,
+        entities: Sequence[EntityCode],
+        file_format: ExportFormat,
+        destination_ids: Sequence[UUID],
+        actor: str,
+    ) -> JobId:
+        """Ask for one complete export, now. It moves no schedule's position.
+
+        Raises PermanentError DESTINATION_MISSING for a destination that the organization does not have.
+        """
+        with translated("queueing an export"):
+            async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
+                codes = await hold_destinations(connection, organization, destination_ids)
+                job_id: UUID = await connection.fetchval(_QUEUE, organization, entities, file_format, codes)
+                await write_audit(
+                    connection,
+                    actor=actor,
+                    action="export requested",
+                    organization=organization,
+                    object_id=job_id,
+                    details={"entities": entities, "format": file_format, "destinations": codes},
+                )
+        return JobId(job_id)

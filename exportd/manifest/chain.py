@@ -1,0 +1,185 @@
+"""Checks that a destination's manifests follow each other without a gap. Pure.
+
+Each schedule of an organization has its own chain: a manifest names the one before it by job and hash.
+Along the chain, an entity is continued from where the last manifest that held it ended, or it is full.
+There are two exceptions, which have to be marked: after a run that did not reach every destination, the next
+one starts from where the run before that one ended, and so delivers some changes to the others again; and
+a back-fill starts from where a run further back did. Both say in ``redelivers`` whose changes come again.
+
+Ad hoc exports stand alone and are full.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from exportd.manifest.document import Manifest, ManifestEntity, parse, sha256_of
+from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.errors import PermanentError
+from exportd.model.extraction import Mode
+from exportd.model.job import JobId
+from exportd.model.schedule import ScheduleId
+
+
+class FindingKind(StrEnum):
+    """What is wrong with a set of manifests."""
+
+    UNREADABLE = "UNREADABLE"
+    CONTRADICTORY = "CONTRADICTORY"
+    PREDECESSOR_MISSING = "PREDECESSOR_MISSING"
+    PREDECESSOR_CHANGED = "PREDECESSOR_CHANGED"
+    FORK = "FORK"
+    GAP = "GAP"
+    OVERLAP_UNMARKED = "OVERLAP_UNMARKED"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong; ``job`` is the manifest's, None where it cannot be read."""
+
+    kind: FindingKind
+    sentence: str
+    job: JobId | None = None
+    entity: EntityCode | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Manifests of one schedule, the oldest first; an ad hoc export's only one has no ``schedule``.
+
+    ``complete`` says that it begins with the schedule's first manifest at this destination.
+    """
+
+    organization: OrganizationId
+    schedule: ScheduleId | None
+    manifests: tuple[Manifest, ...]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChainReport:
+    """The chains that were found, and what is wrong with them."""
+
+    chains: tuple[Chain, ...]
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    manifest: Manifest
+    sha256: str
+
+
+def check(documents: Sequence[bytes]) -> ChainReport:
+    """Check the manifests of one destination, in any order."""
+    findings: list[Finding] = []
+    links: dict[JobId, _Link] = {}
+    for number, document in enumerate(documents, start=1):
+        try:
+            link = _Link(parse(document), sha256_of(document))
+        except PermanentError as error:
+            findings.append(Finding(FindingKind.UNREADABLE, f"Document {number}: {error.sentence}"))
+            continue
+        job = link.manifest.job_id
+        if links.setdefault(job, link).sha256 != link.sha256:
+            findings.append(Finding(FindingKind.CONTRADICTORY, f"There are two manifests of job {job}.", job))
+    findings += _broken_links(links)
+    chains = tuple(_chains(links))
+    for chain in chains:
+        findings += _broken_windows(chain)
+    # The common beginning of a fork is looked at twice.
+    return ChainReport(chains, tuple(dict.fromkeys(findings)))
+
+
+def _broken_links(links: dict[JobId, _Link]) -> Iterator[Finding]:
+    followers: dict[JobId, JobId] = {}
+    for job, link in sorted(links.items(), key=lambda item: (item[1].manifest.created_at, item[0])):
+        named = link.manifest.predecessor
+        if named is None:
+            continue
+        found = links.get(named.job_id)
+        if found is None:
+            yield Finding(
+                FindingKind.PREDECESSOR_MISSING,
+                f"The manifest of job {job} follows that of job {named.job_id}, which is not here.",
+                job,
+            )
+        elif found.sha256 != named.sha256 or _line(found.manifest) != _line(link.manifest):
+            yield Finding(
+                FindingKind.PREDECESSOR_CHANGED,
+                f"The manifest of job {job} follows another one of job {named.job_id} than the one that is here.",
+                job,
+            )
+        first = followers.setdefault(named.job_id, job)
+        if first != job:
+            yield Finding(
+                FindingKind.FORK,
+                f"The manifests of jobs {first} and {job} both follow that of job {named.job_id}.",
+                job,
+            )
+
+
+def _chains(links: dict[JobId, _Link]) -> Iterator[Chain]:
+    """Every way from a first manifest to a last one; a fork makes two chains with the same beginning."""
+    followers: dict[JobId | None, list[Manifest]] = defaultdict(list)
+    for link in links.values():
+        named = link.manifest.predecessor
+        followers[named.job_id if named is not None and named.job_id in links else None].append(link.manifest)
+    beginnings = [[first] for first in _by_time(followers[None])]
+    while beginnings:
+        chain = beginnings.pop(0)
+        while later := followers[chain[-1].job_id]:
+            beginnings += [[*chain, each] for each in _by_time(later)[1:]]
+            chain.append(_by_time(later)[0])
+        first = chain[0]
+        yield Chain(*_line(first), tuple(chain), complete=first.predecessor is None)
+
+
+def _broken_windows(chain: Chain) -> Iterator[Finding]:
+    history: dict[EntityCode, list[tuple[JobId, str]]] = defaultdict(list)
+    for manifest in chain.manifests:
+        for entity in manifest.entities:
+            earlier = history[entity.code]
+            if entity.mode is Mode.INCREMENTAL:
+                yield from _broken_window(manifest, entity, earlier, chain)
+            earlier.append((manifest.job_id, entity.window.snapshot))
+
+
+def _broken_window(
+    manifest: Manifest, entity: ManifestEntity, earlier: Sequence[tuple[JobId, str]], chain: Chain
+) -> Iterator[Finding]:
+    snapshots = [snapshot for _, snapshot in earlier]
+    if entity.window.previous not in snapshots:
+        # The beginning of a chain whose older manifests were removed cannot be judged.
+        if earlier or chain.complete:
+            yield Finding(
+                FindingKind.GAP,
+                f"In the manifest of job {manifest.job_id}, {entity.code} begins at a snapshot at which no earlier "
+                "manifest ends: changes in between may be missing.",
+                manifest.job_id,
+                entity.code,
+            )
+        return
+    last = len(snapshots) - 1 - snapshots[::-1].index(entity.window.previous or "")
+    unmarked = [job for job, _ in earlier[last + 1 :] if job not in manifest.redelivers]
+    if unmarked:
+        yield Finding(
+            FindingKind.OVERLAP_UNMARKED,
+            f"In the manifest of job {manifest.job_id}, {entity.code} repeats changes of {_names(unmarked)} without "
+            "saying so.",
+            manifest.job_id,
+            entity.code,
+        )
+
+
+def _line(manifest: Manifest) -> tuple[OrganizationId, ScheduleId | None]:
+    return manifest.organization, manifest.schedule.id if manifest.schedule is not None else None
+
+
+def _by_time(manifests: Sequence[Manifest]) -> list[Manifest]:
+    return sorted(manifests, key=lambda manifest: (manifest.created_at, manifest.job_id))
+
+
+def _names(jobs: Sequence[JobId]) -> str:
+    return ("job " if len(jobs) == 1 else "jobs ") + ", ".join(map(str, jobs))

@@ -1,0 +1,177 @@
+"""What operators do with schedules, whoever owns them and whosever they are: run, pause, resume, read an entity anew,
+fill in what was lost since a past job.
+
+What is asked is a row in Postgres, so any daemon can be asked. Each is written into the audit log in the same
+transaction.
+All methods raise TransientError when the database is out of reach, and PermanentError NOT_FOUND when there is no such
+schedule.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from exportd.database import queries
+from exportd.database.audit_writer import write_audit
+from exportd.database.translator import translated
+from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.errors import PermanentError
+from exportd.model.job import JobId
+from exportd.model.pause import Pause
+from exportd.model.reason import FullReason, Reason
+from exportd.model.schedule import Schedule, ScheduleId
+from exportd.schedules.backfiller import Backfill, backfill_held
+from exportd.schedules.firing_table import fire_held
+from exportd.schedules.schedule_record import schedule_from_row
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from exportd.database.connector import Pool, PooledConnection
+
+_TELL_CHANGED = queries.load("schedules")["tell_changed"]
+_SQL = queries.load("schedule_operations")
+_HOLD = _SQL["hold"]
+_GET = _SQL["get"]
+_PAUSE = _SQL["pause"]
+_PAUSES = _SQL["pauses"]
+_RESUME = _SQL["resume"]
+_REQUEST_REFRESH = _SQL["request_refresh"]
+_WHEEL = _SQL["wheel"]
+_LAG = _SQL["lag"]
+
+
+@dataclass(frozen=True, slots=True)
+class WheelState:
+    """The schedules of all organizations, and when the next one that is not paused is due (aware UTC)."""
+
+    schedules: int
+    paused: int
+    next_due: datetime | None
+
+
+class ScheduleOperator:
+    """What can be asked of ``exportd.schedule`` besides what its owner edits."""
+
+    def __init__(self, pool: "Pool") -> None:
+        self._pool = pool
+
+    async def get(self, schedule_id: ScheduleId) -> Schedule:
+        """The schedule as it is now."""
+        async with self._connection("looking for a schedule") as connection:
+            row = await connection.fetchrow(_GET, schedule_id)
+        return schedule_from_row(_present(row, schedule_id))
+
+    async def run(self, schedule_id: ScheduleId, *, actor: str, action: str = "schedule run") -> JobId:
+        """Queue one more job, due now, paused or not; when the schedule is due next stays as it is.
+
+        Raises TransientError JOB_UNFINISHED while it has an unfinished job.
+        """
+        async with self._held(schedule_id, "firing a schedule") as (connection, row):
+            job_id = await fire_held(connection, schedule_id, row["code"])
+            await _note(connection, action, actor, row, job=job_id)
+        return job_id
+
+    async def pause(self, schedule_id: ScheduleId, *, actor: str) -> None:
+        """Have it fire no more; a job that is queued already goes on. Of several pauses the first stays."""
+        async with self._held(schedule_id, "pausing a schedule") as (connection, row):
+            await connection.execute(_PAUSE, schedule_id, actor)
+            await _note(connection, "schedule paused", actor, row)
+
+    async def pauses(self, schedule_id: ScheduleId | None = None) -> dict[ScheduleId, Pause]:
+        """The schedules that are paused; only that one, if it is, when one is named."""
+        async with self._connection("looking at pauses") as connection:
+            rows = await connection.fetch(_PAUSES, schedule_id)
+        return {ScheduleId(row["id"]): Pause(row["paused_at"], row["paused_by"]) for row in rows}
+
+    async def resume(self, schedule_id: ScheduleId, *, actor: str) -> None:
+        """Have it fire again; if it was due meanwhile, however often, it fires once now."""
+        async with self._held(schedule_id, "resuming a schedule") as (connection, row):
+            await connection.execute(_RESUME, schedule_id)
+            await _note(connection, "schedule resumed", actor, row)
+
+    async def refresh(self, schedule_id: ScheduleId, entity: EntityCode, *, at_once: bool, actor: str) -> JobId | None:
+        """Have the entity exported completely by the next run that begins after this; ``at_once`` queues that run.
+
+        Raises PermanentError NOT_FOUND when the schedule does not export the entity; TransientError JOB_UNFINISHED when
+        it is to be at once and there is an unfinished job: nothing is asked for then.
+        """
+        async with self._held(schedule_id, "asking for a full export") as (connection, row):
+            if entity not in row["entities"]:
+                raise PermanentError(
+                    f"The schedule {row['code']!r} does not export {entity}. It exports {', '.join(row['entities'])}.",
+                    reason=Reason.NOT_FOUND,
+                )
+            await connection.execute(_REQUEST_REFRESH, schedule_id, entity, actor)
+            job_id = await fire_held(connection, schedule_id, row["code"]) if at_once else None
+            await _note(connection, "refresh requested", actor, row, entity=entity, job=job_id)
+        return job_id
+
+    async def backfill(self, schedule_id: ScheduleId, job_id: JobId, *, actor: str) -> Backfill:
+        """Have everything that has changed since a past job, its own changes included, exported once more, now.
+
+        An unfinished job that has not begun does it. If one runs, the next does: what it moves swallows nothing. Raises
+        PermanentError NOT_FOUND when the schedule has no such job, JOB_STATE_UNFIT when no run of it ended there.
+        """
+        async with self._held(schedule_id, "asking for a back-fill") as (connection, row):
+            backfill = await backfill_held(connection, row, job_id, actor=actor)
+            since = {
+                each.entity: each.begins if isinstance(each.begins, FullReason) else each.begins.taken_at
+                for each in backfill.requests
+            }
+            await _note(
+                connection, "backfill requested", actor, row, since_job=job_id, entities=since, job=backfill.job_id
+            )
+        return backfill
+
+    async def wheel(self) -> WheelState:
+        """How many schedules there are, and when the next is due."""
+        async with self._connection("looking at the schedules") as connection:
+            row = await connection.fetchrow(_WHEEL)
+        if row is None:
+            raise AssertionError("a query of sums has one row")
+        return WheelState(row["schedules"], row["paused"], row["next_due"])
+
+    async def read_until(self) -> dict[EntityCode, datetime]:
+        """Per entity, when the schedule that is furthest behind last read it (aware UTC)."""
+        async with self._connection("looking at the positions") as connection:
+            return {EntityCode(row["entity"]): row["read_until"] for row in await connection.fetch(_LAG)}
+
+    @asynccontextmanager
+    async def _held(
+        self, schedule_id: ScheduleId, doing: str
+    ) -> "AsyncIterator[tuple[PooledConnection, asyncpg.Record]]":
+        """The schedule, locked until the end of the block; then all daemons are told that it has changed."""
+        async with self._connection(doing) as connection, connection.transaction(isolation="read_committed"):
+            row = _present(await connection.fetchrow(_HOLD, schedule_id), schedule_id)
+            yield connection, row
+            await connection.execute(_TELL_CHANGED, schedule_id)
+
+    @asynccontextmanager
+    async def _connection(self, doing: str) -> "AsyncIterator[PooledConnection]":
+        with translated(doing):
+            async with self._pool.acquire() as connection:
+                yield connection
+
+
+def _present(row: "asyncpg.Record | None", schedule_id: ScheduleId) -> "asyncpg.Record":
+    if row is None:
+        raise PermanentError(
+            f"There is no schedule {schedule_id}. Look at the list of schedules for its id.", reason=Reason.NOT_FOUND
+        )
+    return row
+
+
+async def _note(
+    connection: "PooledConnection", action: str, actor: str, schedule: "asyncpg.Record", **details: object
+) -> None:
+    await write_audit(
+        connection,
+        actor=actor,
+        action=action,
+        organization=OrganizationId(schedule["organization"]),
+        object_id=schedule["id"],
+        details={"code": schedule["code"], **details},
+    )

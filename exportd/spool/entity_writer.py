@@ -1,0 +1,209 @@
+"""The sink of one entity: COPY's bytes in, parts in the spool out.
+
+``write`` gathers chunks into blocks of about 2 MiB and hands each to a worker thread. At most two blocks
+exist: one being filled, one in the thread. So while the thread compresses, COPY goes on; when the thread is
+slower than COPY, or the spool is full, ``write`` waits, and with it the connection. Several COPY streams of
+one table may write at the same time; their rows come in one sequence of parts, in no particular order.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+
+from exportd.model.entity import EntityCode
+from exportd.model.errors import ExportdError, TransientError
+from exportd.model.job import EntityProgress, JobId
+from exportd.model.part import Part
+from exportd.model.reason import Reason
+from exportd.model.schedule import ExportFormat
+from exportd.spool.part_file import PartFile
+from exportd.spool.part_sequence import Fed, PartSequence
+from exportd.spool.spool import Spool
+from exportd.spool.spool_errors import translate
+from exportd.stores.layout import file_name
+
+BLOCK_BYTES = 2 << 20
+"""With a quarter of that, two streams of a table take a tenth longer: they wait for the thread more often."""
+
+# What a file's header and trailer, and deflate on data it cannot compress, add to a block; the exact size
+# replaces the estimate as soon as the block is written.
+_OVERHEAD_BYTES = 4096
+
+_ABORT_TIMEOUT_S = 5.0
+
+
+class EntityWriter:
+    """Writes one entity of a job. Call ``write`` until the rows are over, then ``finish``; or ``abort``.
+
+    ``header`` opens every part (a CSV header line with its newline; empty for JSONL). ``progress`` is kept
+    up to date. ``on_part_started`` is called when a file comes into being, before any of it is announced.
+    """
+
+    def __init__(
+        self,
+        *,
+        spool: Spool,
+        job: JobId,
+        entity: EntityCode,
+        type_token: str,
+        file_format: ExportFormat,
+        header: bytes,
+        cap_bytes: int,
+        progress: EntityProgress,
+        on_part_started: Callable[[PartFile], None] = lambda _: None,
+    ) -> None:
+        self._spool = spool
+        self._job = job
+        self._entity = entity
+        self._cap_bytes = cap_bytes
+        self._progress = progress
+        self._on_part_started = on_part_started
+        folder = spool.job_folder(job)
+
+        def path_of(number: int) -> Path:
+            return folder / file_name(job, type_token, number, file_format)
+
+        self._sequence = PartSequence(
+            entity=entity, file_format=file_format, header=header, cap_bytes=cap_bytes, path_of=path_of
+        )
+        self._files: dict[int, PartFile] = {}
+        self._filling: list[bytes] = []
+        self._filling_bytes = 0
+        self._turn = anyio.Lock()
+        self._in_thread: asyncio.Future[Fed] | None = None
+        self._reserved_bytes = 0
+        self._settled_bytes = 0
+        self._failure: ExportdError | None = None
+
+    @property
+    def oversized_parts(self) -> tuple[Part, ...]:
+        """The parts that pass the cap, because one row alone does."""
+        return tuple(part for part in self._sequence.parts if part.size_bytes > self._cap_bytes)
+
+    async def write(self, rows: bytes) -> None:
+        """Take whole rows; returns at once unless a block is full and the one before it is still in the
+        thread.
+
+        Raises TransientError or PermanentError when the spool is full or fails; nothing may be written
+        after that.
+        """
+        self._check()
+        self._filling.append(rows)
+        self._filling_bytes += len(rows)
+        if self._filling_bytes >= BLOCK_BYTES:
+            async with self._turn:
+                # Another stream may have handed over these rows while we waited for our turn.
+                if self._filling_bytes >= BLOCK_BYTES:
+                    await self._hand_over()
+
+    async def finish(self) -> tuple[Part, ...]:
+        """Write what is left; the parts, at least one, all durable in the spool. Raises as ``write`` does."""
+        async with self._turn:
+            if self._filling:
+                await self._hand_over()
+            await self._thread_done()
+            await self._reserve(_OVERHEAD_BYTES)
+            self._start_in_thread(self._sequence.close)
+            await self._thread_done()
+        self._progress.done = True
+        return self._sequence.parts
+
+    async def abort(self) -> None:
+        """Remove everything that was written. Does not raise; harmless after ``finish`` failed or a
+        cancellation.
+        """
+        self._failure = self._failure or self._stopped()
+        with anyio.move_on_after(_ABORT_TIMEOUT_S, shield=True):
+            if self._in_thread is not None:
+                await asyncio.wait({self._in_thread})
+                # Looked at, so that nobody is told it never was: what failed is known, or does not matter
+                # any more.
+                self._in_thread.exception()
+            self._in_thread = None
+            await anyio.to_thread.run_sync(self._sequence.discard)
+            self._give_back()
+        for file in self._files.values():
+            file.abandon()
+
+    async def _hand_over(self) -> None:
+        """Pass the filled block to the thread, once the thread and the spool have room for it."""
+        self._check()
+        await self._thread_done()
+        block, size_bytes = self._filling, self._filling_bytes
+        self._filling, self._filling_bytes = [], 0
+        await self._reserve(size_bytes + size_bytes // 100 + _OVERHEAD_BYTES)
+        self._start_in_thread(lambda: self._sequence.feed(block))
+
+    async def _reserve(self, size_bytes: int) -> None:
+        try:
+            await self._spool.reserve(self._job, size_bytes)
+        except BaseException as error:
+            # The block is gone with this; whoever writes next must not go on without it.
+            self._failure = error if isinstance(error, ExportdError) else self._stopped()
+            raise
+        self._reserved_bytes = size_bytes
+
+    def _start_in_thread(self, work: Callable[[], Fed]) -> None:
+        # A future rather than a task: the next ``write`` waits for it, and so does ``abort``, so it
+        # outlives nothing.
+        self._in_thread = asyncio.get_running_loop().run_in_executor(None, work)
+
+    async def _thread_done(self) -> None:
+        """Wait for the block in the thread and take note of what it did."""
+        done = self._in_thread
+        if done is None:
+            return
+        # ``wait`` leaves the future alone when this task is cancelled: a thread cannot be stopped half-way.
+        await asyncio.wait({done})
+        if self._in_thread is not done:
+            # Aborted while this stream was still waiting.
+            raise self._stopped()
+        self._in_thread = None
+        self._failure = self._stopped()
+        try:
+            fed = done.result()
+        except OSError as error:
+            self._failure = translate(
+                error, directory=self._spool.directory, doing=f"writing {self._entity} of job {self._job}"
+            )
+            raise self._failure from error
+        self._failure = None
+        self._note(fed)
+
+    def _note(self, fed: Fed) -> None:
+        self._spool.settle(
+            self._job,
+            reserved_bytes=self._reserved_bytes,
+            used_bytes=fed.written_bytes,
+            free_bytes=fed.free_bytes,
+        )
+        self._reserved_bytes = 0
+        self._settled_bytes += fed.written_bytes
+        self._progress.rows += fed.rows
+        self._progress.content_bytes += fed.content_bytes
+        self._progress.size_bytes += fed.written_bytes
+        for change in fed.changes:
+            file = self._files.get(change.number)
+            if file is None:
+                file = PartFile(entity=self._entity, number=change.number, path=change.path)
+                self._files[change.number] = file
+                self._progress.files += 1
+                self._on_part_started(file)
+            if change.part is None:
+                file.advance(change.size_bytes)
+            else:
+                file.finish(change.part)
+
+    def _give_back(self) -> None:
+        self._spool.settle(self._job, reserved_bytes=self._reserved_bytes, used_bytes=0)
+        self._spool.release(self._job, self._settled_bytes)
+        self._reserved_bytes = self._settled_bytes = 0
+
+    def _stopped(self) -> ExportdError:
+        return TransientError(f"Writing {self._entity} of job {self._job} was interrupted.", reason=Reason.INTERRUPTED)
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure

@@ -1,0 +1,76 @@
+"""One file of an entity while it grows and after: what an upload follows.
+
+The writer calls ``advance``, ``finish`` and ``abandon``; a follower waits with ``grown`` and reads through
+``open``. Only bytes that are in the file and will not change any more are announced.
+"""
+
+from pathlib import Path
+from typing import BinaryIO
+
+import anyio
+
+from exportd.model.entity import EntityCode
+from exportd.model.errors import TransientError
+from exportd.model.part import Part
+from exportd.model.reason import Reason
+from exportd.spool.folders import partial_path
+
+
+class PartFile:
+    """A part in the making, at ``path`` + ``.partial`` until it is finished and at ``path`` from then on."""
+
+    def __init__(self, *, entity: EntityCode, number: int, path: Path) -> None:
+        self.entity = entity
+        self.number = number
+        self.path = path
+        self.available_bytes = 0
+        self.part: Part | None = None
+        self._abandoned = False
+        self._changed = anyio.Event()
+
+    @property
+    def partial_path(self) -> Path:
+        return partial_path(self.path)
+
+    async def grown(self, beyond: int) -> bool:
+        """Wait for more than ``beyond`` bytes; False when the file is finished and does not have them.
+
+        Raises TransientError when the writer gave the file up.
+        """
+        while True:
+            if self._abandoned:
+                raise TransientError(
+                    f"The file {self.path.name} was given up before it was complete.",
+                    reason=Reason.INTERRUPTED,
+                )
+            if self.available_bytes > beyond:
+                return True
+            if self.part is not None:
+                return False
+            await self._changed.wait()
+
+    def open(self) -> BinaryIO:
+        """Open the file for reading, whatever its name is by now. Blocks: call it in a worker thread."""
+        try:
+            return self.partial_path.open("rb")
+        except FileNotFoundError:
+            # It was given its final name, by a worker thread, perhaps a moment ago.
+            return self.path.open("rb")
+
+    def advance(self, available_bytes: int) -> None:
+        self.available_bytes = available_bytes
+        self._announce()
+
+    def finish(self, part: Part) -> None:
+        self.part = part
+        self.available_bytes = part.size_bytes
+        self._announce()
+
+    def abandon(self) -> None:
+        """The file will not be finished; followers are told by an error."""
+        self._abandoned = True
+        self._announce()
+
+    def _announce(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()

@@ -1,0 +1,225 @@
+"""One entity's files, written one after the other. Blocking: runs in a worker thread, one call at a time.
+
+Rows go in with ``feed``; each call says what became of the files. A file is started when the first row (or
+the end) arrives, gets the header, takes blocks as long as the file with its trailer stays within the cap,
+and is made durable under its final name before the next one is started.
+
+A block is compressed first and written only if the file does not pass the cap with it; if it would, a
+prefix of whole rows is taken that does fit, and the rest opens the next file. So the cap is never passed,
+except by a row that is larger than the cap all by itself: it gets a file of its own.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from exportd.model.entity import EntityCode
+from exportd.model.part import Part
+from exportd.model.schedule import ExportFormat
+from exportd.spool import folders, split
+from exportd.spool.folders import partial_path
+from exportd.spool.gzip_stream import TRAILER_BYTES, GzipStream, compress_block
+
+# Rows compressed in one attempt: at most this many times the room that is left in the file. A file that is
+# nearly full then costs little work that is thrown away, however small the cap.
+_BOLDNESS = 8
+# A prefix is estimated from the block's own ratio, minus a little, because its beginning may compress worse.
+_CAUTION = 0.97
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """A file was started, grew, or was finished (``part`` is then set)."""
+
+    number: int
+    path: Path
+    size_bytes: int
+    part: Part | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fed:
+    """What a call did: per-file changes in order, and totals of this call. ``free_bytes`` is the disk's."""
+
+    changes: tuple[FileChange, ...]
+    rows: int
+    content_bytes: int
+    written_bytes: int
+    free_bytes: int | None
+
+
+@dataclass(slots=True)
+class _OpenFile:
+    number: int
+    path: Path
+    file: BinaryIO
+    stream: GzipStream
+    digest: "hashlib._Hash"
+    rows: int = 0
+    size_bytes: int = 0
+
+
+class PartSequence:
+    """The files of one entity. ``path_of`` gives the final path of the part with a number."""
+
+    def __init__(
+        self,
+        *,
+        entity: EntityCode,
+        file_format: ExportFormat,
+        header: bytes,
+        cap_bytes: int,
+        path_of: Callable[[int], Path],
+    ) -> None:
+        self._entity = entity
+        self._format = file_format
+        self._header = header
+        self._cap_bytes = cap_bytes
+        self._path_of = path_of
+        self._open: _OpenFile | None = None
+        self._parts: list[Part] = []
+        self._changes: list[FileChange] = []
+        self._rows = 0
+        self._content_bytes = 0
+        self._written_bytes = 0
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The finished parts."""
+        return tuple(self._parts)
+
+    def feed(self, chunks: Sequence[bytes]) -> Fed:
+        """Write whole rows. Raises OSError."""
+        data = b"".join(chunks)
+        while data:
+            taken = self._take_rows(data)
+            data = data[taken:] if taken < len(data) else b""
+        return self._report()
+
+    def close(self) -> Fed:
+        """Finish the last file; an entity without rows still gets one. Raises OSError."""
+        if self._open is None and not self._parts:
+            self._start_file()
+        if self._open is not None:
+            self._finish_file(self._open)
+        return self._report()
+
+    def discard(self) -> None:
+        """Remove every file of this sequence. Never raises: it is called when something else failed."""
+        if self._open is not None:
+            _close_quietly(self._open.file)
+            _unlink_quietly(partial_path(self._open.path))
+            # The rename may have happened, and what came after it failed.
+            _unlink_quietly(self._open.path)
+            self._open = None
+        for part in self._parts:
+            _unlink_quietly(self._path_of(part.number))
+        self._parts.clear()
+
+    def _take_rows(self, data: bytes) -> int:
+        """Write the rows at the beginning of ``data`` that fit, or start the next file; bytes written."""
+        file = self._open or self._start_file()
+        room = self._cap_bytes - TRAILER_BYTES - file.size_bytes
+        rows = data[: self._bold_length(data, room)]
+        compressed = compress_block(rows)
+        while len(compressed) > room and (fewer := self._fewer(rows, room, len(compressed))):
+            rows = rows[:fewer]
+            compressed = compress_block(rows)
+        fits = len(compressed) <= room
+        if not fits and file.rows:
+            self._finish_file(file)
+            return 0
+        # A file without rows takes its first row whatever its size.
+        self._write_rows(file, rows, compressed)
+        return len(rows)
+
+    def _bold_length(self, data: bytes, room: int) -> int:
+        limit = room * _BOLDNESS
+        if len(data) <= limit:
+            return len(data)
+        return split.whole_rows(data, limit, self._format) or split.first_row(data, self._format)
+
+    def _fewer(self, rows: bytes, room: int, compressed_bytes: int) -> int:
+        """The length of a shorter prefix of ``rows`` that ought to fit; 0 when ``rows`` is one row."""
+        limit = min(int(len(rows) * max(room, 0) / compressed_bytes * _CAUTION), len(rows) - 1)
+        fewer = split.whole_rows(rows, limit, self._format) or split.first_row(rows, self._format)
+        return fewer if fewer < len(rows) else 0
+
+    def _start_file(self) -> _OpenFile:
+        number = len(self._parts) + 1
+        path = self._path_of(number)
+        opened = _OpenFile(number, path, folders.create(partial_path(path)), GzipStream(), hashlib.sha256())
+        self._open = opened
+        self._write(opened, opened.stream.header())
+        if self._header:
+            self._write(opened, compress_block(self._header))
+            opened.stream.accept(self._header)
+            self._content_bytes += len(self._header)
+        self._note(opened)
+        return opened
+
+    def _write_rows(self, file: _OpenFile, rows: bytes, compressed: bytes) -> None:
+        count = split.count_rows(rows, self._format)
+        self._write(file, compressed)
+        file.stream.accept(rows)
+        file.rows += count
+        self._rows += count
+        self._content_bytes += len(rows)
+        self._note(file)
+
+    def _write(self, file: _OpenFile, data: bytes) -> None:
+        file.digest.update(data)
+        file.size_bytes += len(data)
+        self._written_bytes += len(data)
+        file.file.write(data)
+
+    def _finish_file(self, file: _OpenFile) -> None:
+        self._write(file, file.stream.trailer())
+        folders.finish(file.file, file.path)
+        part = Part(
+            entity=self._entity,
+            number=file.number,
+            file_name=file.path.name,
+            rows=file.rows,
+            content_bytes=file.stream.content_bytes,
+            size_bytes=file.size_bytes,
+            sha256=file.digest.hexdigest(),
+        )
+        self._parts.append(part)
+        self._open = None
+        self._changes.append(FileChange(file.number, file.path, file.size_bytes, part))
+
+    def _note(self, file: _OpenFile) -> None:
+        self._changes.append(FileChange(file.number, file.path, file.size_bytes))
+
+    def _report(self) -> Fed:
+        """Hand out what happened since the last report; announced bytes are in the file by then."""
+        free_bytes = None
+        if self._open is not None:
+            self._open.file.flush()
+            disk = os.fstatvfs(self._open.file.fileno())
+            free_bytes = disk.f_bavail * disk.f_frsize
+        fed = Fed(tuple(self._changes), self._rows, self._content_bytes, self._written_bytes, free_bytes)
+        self._changes.clear()
+        self._rows = self._content_bytes = self._written_bytes = 0
+        return fed
+
+
+def _close_quietly(file: BinaryIO) -> None:
+    try:
+        file.close()
+    except OSError:
+        # Closing writes what is left in the buffer, which fails on a full disk; the descriptor is closed
+        # all the same.
+        return
+
+
+def _unlink_quietly(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        # Left for the sweep at the next start.
+        return

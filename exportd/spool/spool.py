@@ -1,0 +1,263 @@
+"""The spool: the local directory of parts, and the bound on the disk they may take.
+
+    <directory>/spool.id                     names this spool; a sealed job remembers which spool holds its
+    parts <directory>/spool.lock                   held while a process uses the spool <directory>/jobs/<job
+    id>/<file name>    a finished part; `.partial` is appended while it is written <directory>/jobs/<job
+    id>/manifest.json  what the parts are, for a download
+
+Files and folders are for the daemon's user only. A writer reserves bytes before it writes them. When the
+budget or the free-space floor is reached, it waits until other jobs' files are removed, which slows COPY
+down; after the time-out its job fails with a sentence.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from uuid import UUID, uuid4
+
+import anyio
+import anyio.to_thread
+
+from exportd.model.errors import PermanentError, TransientError
+from exportd.model.job import JobId
+from exportd.model.reason import Reason
+from exportd.spool import folders
+from exportd.spool.folders import PARTIAL_SUFFIX
+from exportd.spool.spool_errors import translated
+from exportd.spool.usage import SpoolUsage, Verdict
+
+MANIFEST_NAME = "manifest.json"
+
+# Free space is asked for again when the last figure is older than this; writers bring a new one with each
+# block.
+_FREE_SPACE_AGE_S = 1.0
+
+
+class Spool:
+    """The spool in ``directory``. Use it as an async context manager, or ``open`` and ``close`` it."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        budget_bytes: int,
+        free_space_floor_bytes: int,
+        wait_timeout_s: float = 120.0,
+    ) -> None:
+        self.directory = directory
+        self.usage = SpoolUsage(budget_bytes=budget_bytes, free_space_floor_bytes=free_space_floor_bytes)
+        self._wait_timeout_s = wait_timeout_s
+        self._free_bytes = 0
+        self._free_bytes_known_at = float("-inf")
+        self._room_made = anyio.Event()
+        self._begun: set[JobId] = set()
+        self._id: UUID | None = None
+        self._lock: int | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def id(self) -> UUID:
+        """Which spool this is, wherever it is mounted."""
+        if self._id is None:
+            raise RuntimeError("the spool is not open")
+        return self._id
+
+    async def open(self) -> None:
+        """Create what is missing, take the lock, learn the id and what is stored.
+
+        Raises PermanentError when another process uses the spool, or when it cannot be written.
+        """
+        with translated(directory=self.directory, doing="opening it"):
+            await anyio.to_thread.run_sync(self._open)
+        await self._learn_free_bytes()
+
+    def close(self) -> None:
+        """Give up the lock. The files stay."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def adjust(self, *, budget_bytes: int, free_space_floor_bytes: int) -> None:
+        """Go by other bounds from now on."""
+        self.usage.budget_bytes = budget_bytes
+        self.usage.free_space_floor_bytes = free_space_floor_bytes
+        self._announce_room()
+
+    def job_folder(self, job: JobId) -> Path:
+        return self.directory / "jobs" / str(job)
+
+    async def begin_job(self, job: JobId) -> Path:
+        """An empty folder for a job; what an earlier attempt left there is removed."""
+        await self.remove_job(job)
+        self._begun.add(job)
+        folder = self.job_folder(job)
+        with translated(directory=self.directory, doing=f"making a folder for job {job}"):
+            await anyio.to_thread.run_sync(folders.make, folder)
+        return folder
+
+    async def write_manifest(self, job: JobId, document: bytes) -> None:
+        """Keep a job's manifest beside its parts, durably."""
+        path = self.job_folder(job) / MANIFEST_NAME
+        with translated(directory=self.directory, doing=f"keeping the manifest of job {job}"):
+            await anyio.to_thread.run_sync(folders.write_durably, path, document)
+        self.usage.settle(job, reserved_bytes=0, used_bytes=len(document))
+
+    async def remove_job(self, job: JobId) -> int:
+        """Remove a job's files, the manifest first; bytes freed. Nothing there is fine."""
+        with translated(directory=self.directory, doing=f"removing the files of job {job}"):
+            removed_bytes = await anyio.to_thread.run_sync(folders.remove, self.job_folder(job), MANIFEST_NAME)
+        self.usage.forget(job)
+        self._begun.discard(job)
+        self._announce_room()
+        return removed_bytes
+
+    async def jobs(self) -> tuple[JobId, ...]:
+        """The jobs that have a folder."""
+        with translated(directory=self.directory, doing="listing its jobs"):
+            return await anyio.to_thread.run_sync(self._job_ids)
+
+    async def recover(self) -> int:
+        """Remove the temporary files of jobs not begun since the spool was opened (their writer is dead);
+        how many.
+        """
+        with translated(directory=self.directory, doing="removing temporary files"):
+            removed = await anyio.to_thread.run_sync(self._remove_partial_files)
+        for job, size_bytes in removed:
+            self.usage.release(job, size_bytes)
+        if removed:
+            self._announce_room()
+        return len(removed)
+
+    async def reserve(self, job: JobId, size_bytes: int) -> None:
+        """Wait until ``size_bytes`` more may be written for a job, and reserve them.
+
+        Raises PermanentError when the job alone needs more than the budget, TransientError after the
+        time-out.
+        """
+        deadline = anyio.current_time() + self._wait_timeout_s
+        while True:
+            room_made = self._room_made
+            if anyio.current_time() - self._free_bytes_known_at > _FREE_SPACE_AGE_S:
+                await self._learn_free_bytes()
+            verdict = self.usage.judge(job, size_bytes, free_bytes=self._free_bytes)
+            if verdict is Verdict.NOW:
+                self.usage.reserve(job, size_bytes)
+                return
+            if verdict is Verdict.NEVER:
+                raise PermanentError(
+                    f"The job needs more than the whole budget of the spool {self.directory} "
+                    f"({self.usage.budget_bytes} bytes). Raise spool.budget, or export fewer entities.",
+                    reason=Reason.SPOOL_FULL,
+                )
+            remaining_s = deadline - anyio.current_time()
+            if remaining_s <= 0:
+                raise self._full()
+            with anyio.move_on_after(min(remaining_s, _FREE_SPACE_AGE_S)):
+                await room_made.wait()
+
+    def settle(self, job: JobId, *, reserved_bytes: int, used_bytes: int, free_bytes: int | None = None) -> None:
+        """A reservation was used or given up; ``free_bytes`` is what the disk had left afterwards."""
+        self.usage.settle(job, reserved_bytes=reserved_bytes, used_bytes=used_bytes)
+        if free_bytes is not None:
+            self._note_free_bytes(free_bytes)
+        if used_bytes < reserved_bytes:
+            self._announce_room()
+
+    def release(self, job: JobId, size_bytes: int) -> None:
+        """Files that were settled before have been removed."""
+        self.usage.release(job, size_bytes)
+        self._announce_room()
+
+    def _full(self) -> TransientError:
+        taken = self.usage.used_bytes + self.usage.reserved_bytes
+        return TransientError(
+            f"The spool {self.directory} stayed full for {self._wait_timeout_s:.0f} s: {taken} of "
+            f"{self.usage.budget_bytes} bytes are taken, the disk has {self._free_bytes} bytes free and "
+            f"{self.usage.free_space_floor_bytes} must stay free. Raise spool.budget, shorten "
+            "spool.retention_hours, or give the disk more space.",
+            reason=Reason.SPOOL_FULL,
+        )
+
+    async def free_bytes(self) -> int:
+        """What the file system has left, as of now. Raises PermanentError when it does not say."""
+        await self._learn_free_bytes()
+        return self._free_bytes
+
+    def _announce_room(self) -> None:
+        self._room_made.set()
+        self._room_made = anyio.Event()
+
+    async def _learn_free_bytes(self) -> None:
+        with translated(directory=self.directory, doing="asking for its free space"):
+            disk = await anyio.to_thread.run_sync(os.statvfs, self.directory)
+        self._note_free_bytes(disk.f_bavail * disk.f_frsize)
+
+    def _note_free_bytes(self, free_bytes: int) -> None:
+        self._free_bytes = free_bytes
+        self._free_bytes_known_at = anyio.current_time()
+
+    def _open(self) -> None:
+        folders.make(self.directory)
+        folders.make(self.directory / "jobs")
+        self._take_lock()
+        id_path = self.directory / "spool.id"
+        if not id_path.exists():
+            folders.write_durably(id_path, f"{uuid4()}\n".encode())
+        try:
+            self._id = UUID(id_path.read_text().strip())
+        except ValueError as error:
+            raise PermanentError(
+                f"{id_path} does not hold a spool's id (a UUID). Restore it, or remove it if no unfinished "
+                "job has its files in this spool.",
+                reason=Reason.SPOOL_DAMAGED,
+            ) from error
+        for job in self._job_ids():
+            self.usage.forget(job)
+            stored = sum(path.stat().st_size for path in self.job_folder(job).iterdir())
+            self.usage.settle(job, reserved_bytes=0, used_bytes=stored)
+
+    def _take_lock(self) -> None:
+        if self._lock is not None:
+            return
+        path = self.directory / "spool.lock"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, folders.FILE_MODE)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise PermanentError(
+                f"Another process uses the spool {self.directory}. Give each daemon a spool.directory of its own.",
+                reason=Reason.SPOOL_UNWRITABLE,
+            ) from error
+        self._lock = descriptor
+
+    def _job_ids(self) -> tuple[JobId, ...]:
+        found = []
+        for folder in sorted((self.directory / "jobs").iterdir()):
+            try:
+                found.append(JobId(UUID(folder.name)))
+            except ValueError:
+                # Not ours: nothing is done to it.
+                continue
+        return tuple(found)
+
+    def _remove_partial_files(self) -> list[tuple[JobId, int]]:
+        removed = []
+        for job in self._job_ids():
+            if job in self._begun:
+                continue
+            for path in self.job_folder(job).glob(f"*{PARTIAL_SUFFIX}"):
+                size_bytes = path.stat().st_size
+                path.unlink()
+                removed.append((job, size_bytes))
+        return removed

@@ -1,0 +1,96 @@
+"""Delivers to a directory: a mounted share, or the hand-over point of another program.
+
+Objects are files below the root. What lies where, and what is done about durability and modes, is in
+``directory_files``; here it is moved to worker threads, and its errors are given sentences.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import anyio.to_thread
+
+from exportd.stores.directory.errors import translated
+from exportd.stores.directory.files import DirectoryFiles
+from exportd.stores.layout import ObjectKey
+from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload
+
+_READ_BYTES = 1 << 20
+
+T = TypeVar("T")
+
+
+class DirectoryStore:
+    """``root`` has to exist: a share that is not mounted must not be written to."""
+
+    def __init__(
+        self, root: Path, *, piece_bytes: int = 8 << 20, file_mode: int = 0o640, folder_mode: int = 0o750
+    ) -> None:
+        self._root = root
+        self._limits = StoreLimits(piece_bytes=piece_bytes, most_pieces=1_000_000)
+        self._files = DirectoryFiles(root, name=self.name, file_mode=file_mode, folder_mode=folder_mode)
+
+    @property
+    def name(self) -> str:
+        return f"the directory {self._root}"
+
+    @property
+    def limits(self) -> StoreLimits:
+        return self._limits
+
+    async def start(self, key: ObjectKey) -> Upload:
+        return await self._run(lambda: self._files.start(key), doing=f"starting {key}")
+
+    async def piece(self, upload: Upload, number: int, data: bytes) -> Piece:
+        offset = (number - 1) * self._limits.piece_bytes
+        await self._run(lambda: self._files.write_piece(upload, data, offset), doing=f"writing {upload.key}")
+        return Piece(number, len(data))
+
+    async def pieces(self, upload: Upload) -> Sequence[Piece]:
+        """None: which of an upload's holes are filled a file does not tell, and writing it again is cheap."""
+        await self._run(lambda: self._files.require_upload(upload), doing=f"looking at {upload.key}")
+        return ()
+
+    def recognise(self, piece: Piece, data: bytes) -> Piece | None:
+        """Never needed, for ``pieces`` finds none."""
+        return None
+
+    async def complete(self, upload: Upload, pieces: Sequence[Piece], tail: bytes) -> ObjectInfo:
+        size_bytes = len(pieces) * self._limits.piece_bytes + len(tail)
+        return await self._run(lambda: self._files.complete(upload, tail, size_bytes), doing=f"completing {upload.key}")
+
+    async def abort(self, upload: Upload) -> None:
+        await self._run(lambda: self._files.remove_upload(upload), doing=f"giving up {upload.key}")
+
+    async def put(self, key: ObjectKey, data: bytes) -> ObjectInfo:
+        return await self._run(lambda: self._files.put(key, data), doing=f"writing {key}")
+
+    async def head(self, key: ObjectKey) -> ObjectInfo | None:
+        return await self._run(lambda: self._files.head(key), doing=f"looking at {key}")
+
+    async def read(self, key: ObjectKey) -> AsyncIterator[bytes]:
+        file = await self._run(lambda: self._files.open_object(key), doing=f"reading {key}")
+        try:
+            while chunk := await self._run(lambda: file.read(_READ_BYTES), doing=f"reading {key}"):
+                yield chunk
+        finally:
+            file.close()
+
+    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        for info in await self._run(lambda: self._files.find(prefix), doing="listing objects"):
+            yield info
+
+    async def delete(self, key: ObjectKey) -> None:
+        await self._run(lambda: self._files.delete(key), doing=f"deleting {key}")
+
+    async def list_uploads(self, prefix: str) -> AsyncIterator[Upload]:
+        for upload in await self._run(self._files.uploads, doing="listing uploads"):
+            if upload.key.startswith(prefix):
+                yield upload
+
+    async def aclose(self) -> None:
+        """Nothing is kept open."""
+
+    async def _run(self, work: Callable[[], T], *, doing: str) -> T:
+        with translated(root=self._root, doing=doing):
+            return await anyio.to_thread.run_sync(work)

@@ -1,0 +1,82 @@
+"""Connects to Google Cloud Storage: one session and one token for all requests to a bucket."""
+
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import aiohttp
+import anyio
+import anyio.to_thread
+
+from exportd.model.errors import PermanentError
+from exportd.model.reason import Reason
+from exportd.stores.gcs.identity import Anonymous, GcsIdentity
+
+if TYPE_CHECKING:
+    from gcloud.aio.auth import AioSession
+
+    from exportd.stores.gcs.token_holder import GcsToken
+
+_CONNECT_TIMEOUT_S = 10.0
+
+
+class GcsConnector:
+    """Connects when it is first used, in the event loop that uses it. ``close`` ends everything."""
+
+    def __init__(self, identity: GcsIdentity, *, bucket: str, connections: int) -> None:
+        self.identity = identity
+        self._bucket = bucket
+        self._connections = connections
+        self._connecting = anyio.Lock()
+        self._client: aiohttp.ClientSession | None = None
+        self._session: AioSession | None = None
+        self._token: GcsToken | None = None
+
+    async def session(self) -> "AioSession":
+        """Raises PermanentError when Google's library is not installed."""
+        async with self._connecting:
+            if self._session is None:
+                self._session = await self._connect()
+        return self._session
+
+    async def authorization(self) -> Mapping[str, str]:
+        """The headers that say who we are. Raises TransientError or PermanentError."""
+        await self.session()
+        if self._token is None:
+            return {}
+        return {"Authorization": f"Bearer {await self._token.get()}"}
+
+    def forget_token(self) -> bool:
+        """The token is not accepted; whether there was one, so that another may be."""
+        if self._token is None:
+            return False
+        self._token.forget()
+        return True
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+        self._client = self._session = self._token = None
+
+    async def _connect(self) -> "AioSession":
+        try:
+            # Imported here, because it is not there on every Python; in a thread, because it takes a while.
+            auth = await anyio.to_thread.run_sync(importlib.import_module, "gcloud.aio.auth")
+            holder = await anyio.to_thread.run_sync(importlib.import_module, "exportd.stores.gcs.token_holder")
+        except ImportError as error:
+            raise PermanentError(
+                f"The bucket gs://{self._bucket}: the library for Google Cloud Storage is missing "
+                f"({error.name or error}). It needs Python 3.11.3 or newer: install exportd anew with one.",
+                reason=Reason.DESTINATION_REFUSED,
+            ) from error
+        if not isinstance(self.identity, Anonymous):
+            self._token = holder.GcsToken(self.identity, bucket=self._bucket)
+        self._client = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._connections),
+            # Each request has its own limit, which grows with what it moves.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
+            auto_decompress=False,
+            trust_env=True,
+        )
+        session: AioSession = auth.AioSession(self._client)
+        return session

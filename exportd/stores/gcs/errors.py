@@ -1,0 +1,164 @@
+"""Turns what Google Cloud Storage or the way there say into what a person can act on. Pure.
+
+Reasons are those of the JSON API ("HTTP status and error codes for JSON"). Addresses are never repeated: that of an
+upload grants access.
+"""
+
+import re
+import ssl
+
+import aiohttp
+
+from exportd.model.errors import ExportdError, PermanentError, TransientError
+from exportd.model.reason import Reason
+from exportd.stores.gcs.answers import GcsAnswer
+
+_ROLES = {
+    "storage.objects.create": "roles/storage.objectCreator",
+    "storage.objects.get": "roles/storage.objectViewer",
+    "storage.objects.list": "roles/storage.objectViewer",
+}
+_WRITING_ROLE = "roles/storage.objectUser"
+"""Replaces and deletes too."""
+
+_PASSING_STATUSES = {408, 425, 429}
+_PASSING_REASONS = {"rateLimitExceeded", "userRateLimitExceeded", "backendError", "internalError"}
+
+_KMS = (
+    "The bucket's key in Cloud KMS has to be enabled, and its project's storage service agent needs "
+    "roles/cloudkms.cryptoKeyEncrypterDecrypter for it."
+)
+_PROTECTED = (
+    "A retention policy or a hold protects the object, so it can be neither replaced nor deleted: exportd needs a "
+    "bucket, or a prefix, without."
+)
+_ORGANIZATION_POLICY = "A policy of the bucket's organization forbids it (VPC Service Controls, or a constraint)."
+
+_PERMISSION = re.compile(r"\bstorage\.[A-Za-z]+\.[A-Za-z]+\b")
+_SERVICE_ACCOUNT = re.compile(r"[\w.+-]+@[\w.-]+\.gserviceaccount\.com")
+_LONGEST_MESSAGE = 300
+
+
+def message_of(answer: GcsAnswer) -> str:
+    """What Google says, on one line; empty when it says nothing."""
+    error = answer.document.get("error")
+    text = str(error.get("message", "")) if isinstance(error, dict) else ""
+    printable = "".join(character if character.isprintable() else " " for character in text).strip().rstrip(".")
+    return printable if len(printable) <= _LONGEST_MESSAGE else f"{printable[:_LONGEST_MESSAGE]}…"
+
+
+def is_damage(answer: GcsAnswer) -> bool:
+    """Whether what arrived is not what the checksum says."""
+    return answer.status in {400, 409} and "calculated" in message_of(answer)
+
+
+def is_precondition(answer: GcsAnswer) -> bool:
+    """Whether the object is not the one that ``ifGenerationMatch`` names; policies and keys answer 412 too."""
+    return answer.status == 412 and not _policy_advice(answer, _reasons(answer))
+
+
+def is_missing_bucket(answer: GcsAnswer) -> bool:
+    return answer.status == 404 and "bucket does not exist" in message_of(answer).lower()
+
+
+def translate_answer(answer: GcsAnswer, *, bucket: str, doing: str, permission: str, member: str) -> ExportdError:
+    """The error to raise for an answer that was not hoped for.
+
+    ``permission`` is what the request takes, and ``member`` who would be granted it.
+    """
+    reasons = _reasons(answer)
+    said = f"{message_of(answer) or 'it gave no reason'} ({', '.join(_facts(answer, reasons))})"
+    if (
+        answer.status in _PASSING_STATUSES
+        or answer.status >= 500
+        or reasons & _PASSING_REASONS
+        or is_damage(answer)
+        or answer.status < 400
+    ):
+        return TransientError(
+            f"The bucket gs://{bucket} failed at {doing}: {said}.",
+            reason=Reason.DESTINATION_UNAVAILABLE,
+            retry_after_s=_retry_after_s(answer),
+        )
+    advice = _advice(answer, reasons, bucket=bucket, permission=permission, member=member)
+    return PermanentError(
+        f"The bucket gs://{bucket} refused {doing}: {said}. {advice}".rstrip(), reason=Reason.DESTINATION_REFUSED
+    )
+
+
+def translate_failure(error: Exception, *, bucket: str, doing: str) -> ExportdError:
+    """The error to raise when there was no answer."""
+    place = f"The bucket gs://{bucket}"
+    match error:
+        case aiohttp.ClientSSLError() | ssl.SSLError():
+            return PermanentError(
+                f"{place}: no secure connection for {doing} ({type(error).__name__}). Is something between here and "
+                "Google, with a certificate of its own? Then name its authority in SSL_CERT_FILE.",
+                reason=Reason.DESTINATION_REFUSED,
+            )
+        case TimeoutError():
+            why = "nothing moved for too long"
+        case aiohttp.ClientConnectorError():
+            why = error.os_error.strerror or "no connection"
+        case OSError():
+            why = error.strerror or "the connection broke"
+        case _:
+            why = "the connection broke"
+    return TransientError(f"{place} cannot be reached for {doing}: {why}.", reason=Reason.DESTINATION_UNAVAILABLE)
+
+
+def _advice(answer: GcsAnswer, reasons: set[str], *, bucket: str, permission: str, member: str) -> str:
+    advice = _policy_advice(answer, reasons)
+    if advice:
+        return advice
+    match answer.status:
+        case 401:
+            return f"Google does not accept who exportd says it is: correct the credentials of {member}."
+        case 403:
+            return _grant(message_of(answer), bucket=bucket, permission=permission, member=member)
+        case 404:
+            return "There is no such bucket: create it, or correct `bucket`."
+        case _:
+            return ""
+
+
+def _policy_advice(answer: GcsAnswer, reasons: set[str]) -> str:
+    """What to do about a policy or a key of the bucket's owner that is in the way; empty if none is."""
+    message = message_of(answer).lower()
+    if "kms" in message or "encryption" in message:
+        return _KMS
+    if reasons & {"retentionPolicyNotMet", "objectUnderActiveHold"} or "retention policy" in message:
+        return _PROTECTED
+    if "constraint" in message or "organization's policy" in message:
+        return _ORGANIZATION_POLICY
+    return ""
+
+
+def _grant(message: str, *, bucket: str, permission: str, member: str) -> str:
+    named = _PERMISSION.search(message)
+    permission = named[0] if named else permission
+    account = _SERVICE_ACCOUNT.search(message)
+    member = f"serviceAccount:{account[0]}" if account else member
+    role = _ROLES.get(permission, _WRITING_ROLE)
+    return (
+        f"Grant {permission}: gcloud storage buckets add-iam-policy-binding gs://{bucket} "
+        f"--member='{member}' --role={role}"
+    )
+
+
+def _reasons(answer: GcsAnswer) -> set[str]:
+    error = answer.document.get("error")
+    errors = error.get("errors") if isinstance(error, dict) else None
+    if not isinstance(errors, list):
+        return set()
+    return {str(each["reason"]) for each in errors if isinstance(each, dict) and "reason" in each}
+
+
+def _facts(answer: GcsAnswer, reasons: set[str]) -> list[str]:
+    facts = [*sorted(reasons), f"HTTP {answer.status}"]
+    return [*facts, f"request {answer.request_id}"] if answer.request_id else facts
+
+
+def _retry_after_s(answer: GcsAnswer) -> float | None:
+    said = answer.retry_after
+    return float(said) if said.isascii() and said.isdigit() else None

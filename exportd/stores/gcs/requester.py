@@ -1,0 +1,155 @@
+"""Sends requests to Google Cloud Storage; what fails on the way comes out as TransientError or PermanentError."""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+import anyio
+from aiohttp.abc import AbstractStreamWriter
+
+from exportd.model.errors import ExportdError
+from exportd.stores.gcs.answers import GcsAnswer
+from exportd.stores.gcs.connector import GcsConnector
+from exportd.stores.gcs.errors import translate_answer, translate_failure
+
+_BLOCK_BYTES = 256 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class GcsRequest:
+    """What is asked. ``doing`` is for sentences, ``permission`` is what it takes.
+
+    ``url`` may be an upload's own address (``is_session``), a secret which needs no other proof, and gets none. The
+    ``body`` is sent piece by piece.
+    """
+
+    method: str
+    url: str = field(repr=False)
+    doing: str
+    permission: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Sequence[bytes | memoryview] = field(default=(), repr=False)
+    is_session: bool = False
+
+
+class _Blocks(aiohttp.Payload):
+    """A body in blocks; ``before_block`` is called for each.
+
+    As soon as one is on its way the body counts as used, so that aiohttp does not send it again by itself: what Google
+    keeps of it has to be asked first.
+    """
+
+    def __init__(self, body: Sequence[bytes | memoryview], before_block: Callable[[], None]) -> None:
+        super().__init__(body, content_type="application/octet-stream")
+        self._views = [memoryview(each) for each in body]
+        self._size = sum(len(each) for each in self._views)
+        self._before_block = before_block
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return b"".join(self._views).decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        self._consumed = True
+        for view in self._views:
+            for begin in range(0, len(view), _BLOCK_BYTES):
+                self._before_block()
+                await writer.write(view[begin : begin + _BLOCK_BYTES])
+
+
+class GcsRequester:
+    """``stall_timeout_s`` is for how long nothing may move in a request, either way."""
+
+    def __init__(self, connector: GcsConnector, *, bucket: str, stall_timeout_s: float = 60.0) -> None:
+        self._connector = connector
+        self._bucket = bucket
+        self._stall_timeout_s = stall_timeout_s
+
+    async def send(self, request: GcsRequest) -> GcsAnswer:
+        """The answer, whatever its status. Raises TransientError or PermanentError when there is none."""
+        with self._translated(request):
+            with anyio.fail_after(self._stall_timeout_s) as scope:
+                response = await self._open(request, scope)
+                try:
+                    return await _read(response, request)
+                finally:
+                    response.close()
+
+    async def stream(
+        self, request: GcsRequest, *, chunk_bytes: int, refusal: Callable[[GcsAnswer], ExportdError]
+    ) -> AsyncIterator[bytes]:
+        """The body of the answer, in chunks. Raises what ``refusal`` makes of an answer that is an error."""
+        with self._translated(request):
+            with anyio.fail_after(self._stall_timeout_s) as scope:
+                response = await self._open(request, scope)
+            try:
+                if response.status >= 400:
+                    with anyio.fail_after(self._stall_timeout_s):
+                        answer = await _read(response, request)
+                    raise refusal(answer)
+                while True:
+                    with anyio.fail_after(self._stall_timeout_s):
+                        chunk = await response.content.read(chunk_bytes)
+                    if not chunk:
+                        return
+                    yield chunk
+            finally:
+                response.close()
+
+    def refusal(self, answer: GcsAnswer, request: GcsRequest) -> ExportdError:
+        """The error to raise for an answer that was not hoped for."""
+        return translate_answer(
+            answer,
+            bucket=self._bucket,
+            doing=request.doing,
+            permission=request.permission,
+            member=self._connector.identity.member,
+        )
+
+    async def _open(self, request: GcsRequest, scope: anyio.CancelScope) -> aiohttp.ClientResponse:
+        response = await self._open_once(request, scope)
+        if response.status == 401 and not request.is_session and self._connector.forget_token():
+            # Revoked, or the clocks differ: a new token is worth one attempt.
+            response.close()
+            response = await self._open_once(request, scope)
+        return response
+
+    async def _open_once(self, request: GcsRequest, scope: anyio.CancelScope) -> aiohttp.ClientResponse:
+        session = await self._connector.session()
+        headers = {**request.headers, "Accept-Encoding": "identity"}
+        if not request.is_session:
+            headers.update(await self._connector.authorization())
+        return await session.request(
+            request.method,
+            request.url,
+            headers,
+            auto_raise_for_status=False,
+            data=_Blocks(request.body, self._more_time(scope)) if request.body else None,
+            allow_redirects=False,
+        )
+
+    def _more_time(self, scope: anyio.CancelScope) -> Callable[[], None]:
+        def give() -> None:
+            scope.deadline = anyio.current_time() + self._stall_timeout_s
+
+        return give
+
+    @contextmanager
+    def _translated(self, request: GcsRequest) -> Iterator[None]:
+        try:
+            yield
+        except (aiohttp.ClientError, OSError) as error:
+            # Not as its cause: it may repeat the address.
+            raise translate_failure(error, bucket=self._bucket, doing=request.doing) from None
+
+
+async def _read(response: aiohttp.ClientResponse, request: GcsRequest) -> GcsAnswer:
+    return GcsAnswer(
+        status=response.status,
+        body=await response.read(),
+        range=response.headers.get("Range"),
+        location=response.headers.get("Location"),
+        retry_after=response.headers.get("Retry-After", ""),
+        # That of an upload's requests is the secret part of its address.
+        request_id=None if request.is_session else response.headers.get("X-GUploader-UploadID"),
+    )

@@ -1,0 +1,300 @@
+"""Delivers to a bucket of Google Cloud Storage.
+
+An upload is a resumable upload (``gcs_uploader``): pieces in their order, invisible until the last one brings the
+total. Its id is its own address, which grants access to it. Google compares the CRC-32C of the whole before it makes
+the object, and so do we after: one that differs is removed.
+
+Each object is written with ``ifGenerationMatch``: over nothing, or over that very object which was looked at. So a
+request that arrives late replaces nobody's work. Where looking is not allowed (roles/storage.objectCreator alone),
+objects are created but never replaced.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import google_crc32c
+
+from exportd.model.errors import ExportdError, PermanentError, TransientError
+from exportd.model.reason import Reason
+from exportd.stores.crc_combination import Polynomial, combine
+from exportd.stores.gcs.answers import Content, GcsAnswer, StoredObject
+from exportd.stores.gcs.connector import GcsConnector
+from exportd.stores.gcs.errors import is_missing_bucket, is_precondition
+from exportd.stores.gcs.identity import GcsIdentity
+from exportd.stores.gcs.ranges import QUANTUM_BYTES, whole_pieces
+from exportd.stores.gcs.requester import GcsRequest, GcsRequester
+from exportd.stores.gcs.requests import GOOGLE, LONGEST_KEY_BYTES, GcsAddresses, content_type, metadata, multipart
+from exportd.stores.gcs.uploader import GcsUploader
+from exportd.stores.layout import ObjectKey, check_key
+from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload, UploadGoneError
+
+LARGEST_OBJECT_BYTES = 5 << 40
+_USUAL_PIECE_BYTES = 8 << 20
+_READ_BYTES = 1 << 20
+_CONNECTIONS = 32
+_MOST_OVERTAKEN = 3
+_NOTHING = 0
+"""The generation of an object that is not there."""
+
+
+class GcsStore:
+    """``bucket``, written to as ``identity``. Connects when it is first used.
+
+    ``endpoint`` is that of an emulator, empty for Google. ``piece_bytes`` is a multiple of 256 KiB.
+    ``stall_timeout_s`` is for how long nothing may move in a request.
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        identity: GcsIdentity,
+        *,
+        endpoint: str = "",
+        piece_bytes: int = _USUAL_PIECE_BYTES,
+        stall_timeout_s: float = 60.0,
+    ) -> None:
+        if piece_bytes <= 0 or piece_bytes % QUANTUM_BYTES:
+            raise ValueError(f"pieces of {piece_bytes} bytes are no multiple of {QUANTUM_BYTES}")
+        self._bucket = bucket
+        self._addresses = GcsAddresses(bucket, endpoint.rstrip("/") or GOOGLE)
+        self._limits = StoreLimits(
+            piece_bytes=piece_bytes,
+            most_pieces=LARGEST_OBJECT_BYTES // piece_bytes,
+            pieces_in_order=True,
+            lists_uploads=False,
+        )
+        self._connector = GcsConnector(identity, bucket=bucket, connections=_CONNECTIONS)
+        self._requester = GcsRequester(self._connector, bucket=bucket, stall_timeout_s=stall_timeout_s)
+        self._uploader = GcsUploader(self._requester, name=self.name)
+        self._unanswered: dict[ObjectKey, Content] = {}
+        """What was put last without an answer, by key: it may be there."""
+
+    @property
+    def name(self) -> str:
+        return f"the bucket gs://{self._bucket}"
+
+    @property
+    def limits(self) -> StoreLimits:
+        return self._limits
+
+    async def start(self, key: ObjectKey) -> Upload:
+        self._check(key)
+        generation = _NOTHING
+        for _ in range(_MOST_OVERTAKEN):
+            request = self._creation(
+                f"starting {key}",
+                self._addresses.upload(uploadType="resumable", name=key, ifGenerationMatch=generation),
+                {"Content-Type": "application/json; charset=UTF-8", "X-Upload-Content-Type": content_type(key)},
+                (metadata(key),),
+            )
+            answer = await self._requester.send(request)
+            if is_precondition(answer):
+                generation = await self._generation(key)
+                continue
+            if answer.status not in {200, 201} or not answer.location:
+                raise self._requester.refusal(answer, request)
+            upload = Upload(key, answer.location, datetime.now(UTC))
+            self._uploader.began(upload)
+            return upload
+        raise self._overtaken(key)
+
+    async def piece(self, upload: Upload, number: int, data: bytes) -> Piece:
+        await self._uploader.send(upload, data, begin=(number - 1) * self._limits.piece_bytes)
+        return _piece(number, data)
+
+    async def pieces(self, upload: Upload) -> Sequence[Piece]:
+        state = await self._uploader.state(upload)
+        # A complete one's last piece goes to ``complete``, which finds the object.
+        committed = state.size_bytes - 1 if isinstance(state, StoredObject) else state
+        count = whole_pieces(committed, self._limits.piece_bytes)
+        return [Piece(number, self._limits.piece_bytes) for number in range(1, count + 1)]
+
+    def recognise(self, piece: Piece, data: bytes) -> Piece | None:
+        """Trusts: Google tells how much is in, not what. ``complete`` compares the whole."""
+        return _piece(piece.number, data)
+
+    async def complete(self, upload: Upload, pieces: Sequence[Piece], tail: bytes) -> ObjectInfo:
+        content = _content([*pieces, _piece(len(pieces) + 1, tail)])
+        try:
+            stored = await self._uploader.finish(upload, tail, content)
+        except UploadGoneError:
+            there = await self._look_if_allowed(upload.key)
+            if there is None or not content.is_in(there):
+                raise
+            return there.info
+        if not content.is_in(stored):
+            doing = f"deleting {upload.key}, which was damaged on its way"
+            await self._delete(upload.key, doing=doing, generation=stored.generation)
+            raise UploadGoneError(upload, self.name)
+        return stored.info
+
+    async def abort(self, upload: Upload) -> None:
+        await self._uploader.abort(upload)
+
+    async def put(self, key: ObjectKey, data: bytes) -> ObjectInfo:
+        self._check(key)
+        content = _content([_piece(1, data)])
+        info = await self._put(key, data, content, may_be_there=self._unanswered.get(key) == content)
+        self._unanswered.pop(key, None)
+        return info
+
+    async def head(self, key: ObjectKey) -> ObjectInfo | None:
+        self._check(key)
+        stored = await self._look(key, doing=f"looking at {key}")
+        return None if stored is None else stored.info
+
+    async def read(self, key: ObjectKey) -> AsyncIterator[bytes]:
+        self._check(key)
+        request = GcsRequest(
+            "GET", self._addresses.object(key, alt="media"), doing=f"reading {key}", permission="storage.objects.get"
+        )
+
+        def refusal(answer: GcsAnswer) -> ExportdError:
+            if answer.status == 404 and not is_missing_bucket(answer):
+                return PermanentError(f"There is no object {key} in {self.name}.", reason=Reason.NOT_FOUND)
+            return self._requester.refusal(answer, request)
+
+        async for chunk in self._requester.stream(request, chunk_bytes=_READ_BYTES, refusal=refusal):
+            yield chunk
+
+    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        query = {"prefix": prefix, "fields": "items(name,size,generation,updated),nextPageToken"}
+        while True:
+            request = GcsRequest(
+                "GET", self._addresses.objects(**query), doing="listing objects", permission="storage.objects.list"
+            )
+            answer = await self._requester.send(request)
+            if answer.status != 200:
+                raise self._requester.refusal(answer, request)
+            for item in answer.document.get("items", ()):
+                yield self._stored(item, request).info
+            page = answer.document.get("nextPageToken")
+            if not page:
+                return
+            query["pageToken"] = str(page)
+
+    async def delete(self, key: ObjectKey) -> None:
+        self._check(key)
+        await self._delete(key, doing=f"deleting {key}")
+
+    async def list_uploads(self, prefix: str) -> AsyncIterator[Upload]:
+        """None: Google keeps no list of them, and drops them after a week."""
+        none: tuple[Upload, ...] = ()
+        for each in none:
+            yield each
+
+    async def aclose(self) -> None:
+        await self._connector.close()
+
+    async def _put(self, key: ObjectKey, data: bytes, content: Content, *, may_be_there: bool) -> ObjectInfo:
+        """``may_be_there``: an earlier call has sent the same, and got no answer."""
+        boundary = uuid4().hex
+        body = multipart(metadata(key, content.checksum), data, content_type(key), boundary)
+        headers = {"Content-Type": f"multipart/related; boundary={boundary}"}
+        generation = _NOTHING
+        for _ in range(_MOST_OVERTAKEN):
+            url = self._addresses.upload(uploadType="multipart", name=key, ifGenerationMatch=generation)
+            request = self._creation(f"writing {key}", url, headers, body)
+            self._unanswered[key] = content
+            answer = await self._requester.send(request)
+            if not may_be_there:
+                del self._unanswered[key]
+            if answer.status in {200, 201}:
+                return self._stored(answer.document, request).info
+            if not is_precondition(answer):
+                raise self._requester.refusal(answer, request)
+            try:
+                there = await self._look(key, doing=_doing_in_the_way(key))
+            except PermanentError:
+                if may_be_there:
+                    # Looking is not allowed. Nobody else writes this key, so it is what the earlier call has sent.
+                    return ObjectInfo(key, content.size_bytes)
+                raise
+            if there is not None and content.is_in(there):
+                return there.info
+            generation = _NOTHING if there is None else there.generation
+        raise self._overtaken(key)
+
+    async def _generation(self, key: ObjectKey) -> int:
+        """That of the object which is in the way."""
+        there = await self._look(key, doing=_doing_in_the_way(key))
+        return _NOTHING if there is None else there.generation
+
+    async def _look(self, key: ObjectKey, *, doing: str) -> StoredObject | None:
+        request = GcsRequest("GET", self._addresses.object(key), doing=doing, permission="storage.objects.get")
+        answer = await self._requester.send(request)
+        if answer.status == 404 and not is_missing_bucket(answer):
+            return None
+        if answer.status != 200:
+            raise self._requester.refusal(answer, request)
+        return self._stored(answer.document, request)
+
+    async def _look_if_allowed(self, key: ObjectKey) -> StoredObject | None:
+        try:
+            return await self._look(key, doing=f"looking at {key}")
+        except PermanentError:
+            return None
+
+    async def _delete(self, key: ObjectKey, *, doing: str, generation: int | None = None) -> None:
+        query = {} if generation is None else {"generation": generation}
+        request = GcsRequest(
+            "DELETE",
+            self._addresses.object(key, **query),
+            doing=doing,
+            permission="storage.objects.delete",
+        )
+        answer = await self._requester.send(request)
+        if answer.status >= 300 and (answer.status != 404 or is_missing_bucket(answer)):
+            raise self._requester.refusal(answer, request)
+
+    def _creation(self, doing: str, url: str, headers: Mapping[str, str], body: Sequence[bytes]) -> GcsRequest:
+        return GcsRequest("POST", url, doing=doing, permission="storage.objects.create", headers=headers, body=body)
+
+    def _stored(self, document: Mapping[str, object], request: GcsRequest) -> StoredObject:
+        try:
+            return StoredObject.of(document)
+        except ValueError as error:
+            raise PermanentError(
+                f"{self.name} gave an answer to {request.doing} that is not Google's: {error}. Is something "
+                "in between?",
+                reason=Reason.DESTINATION_REFUSED,
+            ) from error
+
+    def _overtaken(self, key: ObjectKey) -> TransientError:
+        return TransientError(
+            f"Somebody else makes and removes {key} in {self.name} all the time.",
+            reason=Reason.DESTINATION_UNAVAILABLE,
+        )
+
+    def _check(self, key: ObjectKey) -> None:
+        try:
+            check_key(key)
+        except ValueError as error:
+            raise PermanentError(f"{self.name}: {error}.", reason=Reason.DESTINATION_REFUSED) from error
+        size_bytes = len(key.encode())
+        if size_bytes > LONGEST_KEY_BYTES:
+            raise PermanentError(
+                f"{self.name}: the key {key} has {size_bytes} bytes, and {LONGEST_KEY_BYTES} are allowed. Choose a "
+                "shorter `prefix`.",
+                reason=Reason.DESTINATION_REFUSED,
+            )
+
+
+def _piece(number: int, data: bytes) -> Piece:
+    """On the event loop: 16 MiB take 2 ms."""
+    return Piece(number, len(data), checksum=google_crc32c.value(data))
+
+
+def _content(pieces: Sequence[Piece]) -> Content:
+    """What pieces are together."""
+    checksums: list[tuple[int, int]] = []
+    for number, piece in enumerate(sorted(pieces, key=lambda piece: piece.number), start=1):
+        if piece.number != number or piece.checksum is None:
+            raise AssertionError("an upload needs all its pieces, each sent or recognised")
+        checksums.append((piece.checksum, piece.size_bytes))
+    return Content(sum(size_bytes for _, size_bytes in checksums), combine(checksums, Polynomial.CRC32C))
+
+
+def _doing_in_the_way(key: ObjectKey) -> str:
+    return f"looking at {key}, which is there already and would be replaced"

@@ -1,0 +1,148 @@
+"""Google's resumable upload: chunks in their order, to the upload's own address.
+
+Google says after each chunk how much it keeps, which may be less than was sent; the rest is sent again. When an answer
+is missing it is asked before anything more is sent. Nothing is visible before the chunk that brings the total.
+"""
+
+from exportd.model.errors import PermanentError, TransientError
+from exportd.model.reason import Reason
+from exportd.stores.gcs.answers import Content, GcsAnswer, StoredObject, encoded_checksum
+from exportd.stores.gcs.errors import is_damage, is_precondition
+from exportd.stores.gcs.ranges import WHAT_IS_IN, committed_bytes, content_range
+from exportd.stores.gcs.requester import GcsRequest, GcsRequester
+from exportd.stores.store import Upload, UploadGoneError
+
+_GONE = {404, 410, 499}
+_MOST_FRUITLESS = 3
+
+
+class OvertakenError(UploadGoneError):
+    """Meanwhile somebody has made, replaced or removed the object: this upload cannot be completed any more."""
+
+
+class GcsUploader:
+    """``name`` is the store's, for sentences."""
+
+    def __init__(self, requester: GcsRequester, *, name: str) -> None:
+        self._requester = requester
+        self._name = name
+        self._committed: dict[str, int] = {}
+        """What is in of which upload, by its id, while that is certain."""
+        self._given_up: set[str] = set()
+        """The ids of those that a server, an emulator, does not know how to give up."""
+
+    def began(self, upload: Upload) -> None:
+        """The upload was just started: nothing is in."""
+        self._committed[upload.id] = 0
+
+    async def send(self, upload: Upload, data: bytes, *, begin: int) -> None:
+        """Bring the bytes from ``begin`` in, unless they are. Raises UploadGoneError, also when earlier ones lack."""
+        await self._bring(upload, data, begin=begin)
+
+    async def finish(self, upload: Upload, tail: bytes, content: Content) -> StoredObject:
+        """Bring the last bytes in; the object that became visible, by this call or an earlier one.
+
+        It is for the caller to compare it. Raises UploadGoneError.
+        """
+        found = await self._bring(upload, tail, begin=content.size_bytes - len(tail), content=content)
+        if found is None:
+            raise AssertionError("the last chunk makes an object or fails")
+        return found
+
+    async def state(self, upload: Upload) -> int | StoredObject:
+        """How many bytes are in, or the object if it is complete. Raises UploadGoneError."""
+        if upload.id in self._given_up:
+            raise UploadGoneError(upload, self._name)
+        request = self._request(upload, f"asking what is in of {upload.key}", {"Content-Range": WHAT_IS_IN})
+        return self._understood(upload, request, await self._requester.send(request))
+
+    async def abort(self, upload: Upload) -> None:
+        """Give the upload up; one that is gone or complete is fine."""
+        self._committed.pop(upload.id, None)
+        request = self._request(upload, f"giving up {upload.key}", {}, method="DELETE")
+        answer = await self._requester.send(request)
+        if answer.status == 501:
+            self._given_up.add(upload.id)
+        elif answer.status >= 500 or answer.status in {408, 429}:
+            # Google says 499 when it has done so, and other things in the four hundreds when there is nothing to do.
+            raise self._requester.refusal(answer, request)
+
+    async def _bring(
+        self, upload: Upload, data: bytes, *, begin: int, content: Content | None = None
+    ) -> StoredObject | None:
+        """Send what is not in of ``data``; with ``content``, complete the object. The object if it is complete."""
+        end = begin + len(data)
+        # Uncertain until the next answer: an error or a cancellation leaves it so.
+        known = self._committed.pop(upload.id, None)
+        state = await self.state(upload) if known is None else known
+        fruitless = 0
+        while not isinstance(state, StoredObject):
+            if state < begin or (content is not None and state > end):
+                # What was in is not, or it is somebody else's.
+                raise UploadGoneError(upload, self._name)
+            if state >= end and content is None:
+                self._committed[upload.id] = state
+                return None
+            if fruitless > _MOST_FRUITLESS:
+                raise TransientError(
+                    f"{self._name} takes nothing more of {upload.key} after byte {state}.",
+                    reason=Reason.DESTINATION_UNAVAILABLE,
+                )
+            before, state = state, await self._send_chunk(upload, data, begin, state, content)
+            if not isinstance(state, StoredObject):
+                fruitless = 0 if state > before else fruitless + 1
+        return state
+
+    async def _send_chunk(
+        self, upload: Upload, data: bytes, begin: int, offset: int, content: Content | None
+    ) -> int | StoredObject:
+        end = begin + len(data)
+        if content is None:
+            headers = {"Content-Range": content_range(offset, end)}
+        else:
+            # Where the last bytes do not fit the checksum, Google refuses to make the object.
+            checksum = encoded_checksum(content.checksum)
+            headers = {
+                "Content-Range": content_range(offset, end, content.size_bytes),
+                "X-Goog-Hash": f"crc32c={checksum}",
+            }
+        request = self._request(upload, f"uploading {upload.key}", headers, body=memoryview(data)[offset - begin :])
+        return self._understood(upload, request, await self._requester.send(request))
+
+    def _request(
+        self,
+        upload: Upload,
+        doing: str,
+        headers: dict[str, str],
+        *,
+        method: str = "PUT",
+        body: memoryview | None = None,
+    ) -> GcsRequest:
+        return GcsRequest(
+            method,
+            upload.id,
+            doing=doing,
+            permission="storage.objects.create",
+            headers=headers,
+            body=() if body is None else (body,),
+            is_session=True,
+        )
+
+    def _understood(self, upload: Upload, request: GcsRequest, answer: GcsAnswer) -> int | StoredObject:
+        """What an answer says of the upload: how much is in, or which object it has become."""
+        try:
+            if answer.status == 308:
+                return committed_bytes(answer.range)
+            if answer.status in {200, 201}:
+                return StoredObject.of(answer.document)
+        except ValueError as error:
+            raise PermanentError(
+                f"{self._name} gave an answer to {request.doing} that is not Google's: {error}. Is something in "
+                "between?",
+                reason=Reason.DESTINATION_REFUSED,
+            ) from error
+        if answer.status in _GONE or is_damage(answer):
+            raise UploadGoneError(upload, self._name)
+        if is_precondition(answer):
+            raise OvertakenError(upload, self._name)
+        raise self._requester.refusal(answer, request)

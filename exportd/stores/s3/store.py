@@ -1,0 +1,317 @@
+"""Delivers to a bucket of S3, or of a store that speaks S3.
+
+An upload is a multipart upload: pieces in any order, several at a time, invisible until it is completed. Each piece
+carries its CRC-32, which the store compares; completing an upload repeats them and, where the store can, declares the
+CRC-32 of the whole (see ``s3_options``).
+"""
+
+import hashlib
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+import anyio.to_thread
+from botocore.exceptions import ClientError
+
+from exportd.model.errors import PermanentError, TransientError
+from exportd.model.reason import Reason
+from exportd.stores.layout import ObjectKey, check_key
+from exportd.stores.s3.access import S3Access
+from exportd.stores.s3.body import WatchedBody
+from exportd.stores.s3.connector import S3Connector
+from exportd.stores.s3.errors import code_of, speaks_of_credentials, status_of, told, translated
+from exportd.stores.s3.options import LONGEST_KEY_BYTES, MOST_PIECES, USUAL_PIECE_BYTES, S3Options, decoded
+from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload, UploadGoneError
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
+    from types_aiobotocore_s3.type_defs import ListMultipartUploadsOutputTypeDef, ListObjectsV2OutputTypeDef
+
+T = TypeVar("T")
+
+_READ_BYTES = 1 << 20
+_COMPLETION_FACTOR = 5
+"""The store puts thousands of pieces together before it answers: AWS speaks of several minutes."""
+
+
+class S3Store:
+    """``bucket``, reached as ``access`` says. Connects when it is first used.
+
+    A store that neither answers nor takes any more of a request is waited for ``answer_timeout_s``.
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        access: S3Access,
+        connector: S3Connector,
+        *,
+        options: S3Options | None = None,
+        piece_bytes: int = USUAL_PIECE_BYTES,
+        answer_timeout_s: float = 120.0,
+    ) -> None:
+        self._bucket = bucket
+        self._access = access
+        self._connector = connector
+        self._options = options or S3Options()
+        self._limits = StoreLimits(piece_bytes=piece_bytes, most_pieces=MOST_PIECES)
+        self._answer_timeout_s = answer_timeout_s
+        self._stack = AsyncExitStack()
+        self._client: S3Client | None = None
+        self._connecting = anyio.Lock()
+
+    @property
+    def name(self) -> str:
+        at = f" at {self._access.endpoint}" if self._access.endpoint else ""
+        return f"the bucket s3://{self._bucket}{at}"
+
+    @property
+    def limits(self) -> StoreLimits:
+        return self._limits
+
+    async def start(self, key: ObjectKey) -> Upload:
+        self._check(key)
+
+        async def begin(client: "S3Client") -> str:
+            arguments = {**self._options.of_start(), **self._options.of_encryption()}
+            answer = await client.create_multipart_upload(Bucket=self._bucket, Key=key, **arguments)
+            return told(answer, "UploadId")
+
+        # What the store itself dates it comes with the list of uploads.
+        return Upload(key, await self._call(begin, doing=f"starting {key}"))
+
+    async def piece(self, upload: Upload, number: int, data: bytes) -> Piece:
+        checksum = await anyio.to_thread.run_sync(zlib.crc32, data)
+        declared = self._options.of_body(checksum)
+
+        body = WatchedBody(data)
+
+        async def send(client: "S3Client") -> str:
+            answer = await client.upload_part(
+                Bucket=self._bucket,
+                Key=upload.key,
+                UploadId=upload.id,
+                PartNumber=number,
+                Body=body,
+                ContentLength=len(data),
+                **declared,
+            )
+            return told(answer, "ETag")
+
+        tag = await self._call(send, doing=f"uploading {upload.key}", upload=upload, body=body)
+        return Piece(number, len(data), tag, checksum)
+
+    async def pieces(self, upload: Upload) -> Sequence[Piece]:
+        async def listed(client: "S3Client") -> list[Piece]:
+            pages = client.get_paginator("list_parts").paginate(Bucket=self._bucket, Key=upload.key, UploadId=upload.id)
+            return [
+                Piece(part["PartNumber"], part["Size"], part["ETag"], decoded(part.get("ChecksumCRC32")))
+                async for page in pages
+                for part in page.get("Parts", ())
+            ]
+
+        found = await self._call(listed, doing=f"looking at the upload of {upload.key}", upload=upload)
+        return [each for each in found if each.size_bytes == self._limits.piece_bytes]
+
+    def recognise(self, piece: Piece, data: bytes) -> Piece | None:
+        """By the checksum that the store names, else by the ETag, which is the MD5 unless KMS encrypts."""
+        checksum = zlib.crc32(data)
+        if piece.checksum is not None:
+            same = piece.checksum == checksum
+        else:
+            same = piece.tag.strip('"') == hashlib.md5(data, usedforsecurity=False).hexdigest()
+        return Piece(piece.number, piece.size_bytes, piece.tag, checksum) if same else None
+
+    async def complete(self, upload: Upload, pieces: Sequence[Piece], tail: bytes) -> ObjectInfo:
+        size_bytes = sum(each.size_bytes for each in pieces) + len(tail)
+
+        async def complete(client: "S3Client", pieces: Sequence[Piece]) -> None:
+            answer = await client.complete_multipart_upload(
+                Bucket=self._bucket,
+                Key=upload.key,
+                UploadId=upload.id,
+                **self._options.of_completion(pieces),
+            )
+            told(answer, "ETag")
+
+        try:
+            last = await self.piece(upload, len(pieces) + 1, tail)
+            await self._call(
+                lambda client: complete(client, [*pieces, last]),
+                doing=f"completing {upload.key}",
+                upload=upload,
+                timeout_s=self._answer_timeout_s * _COMPLETION_FACTOR,
+            )
+        except UploadGoneError:
+            there = await self._head_if_allowed(upload.key)
+            if not isinstance(there, ObjectInfo) or there.size_bytes != size_bytes:
+                raise
+            return there
+        there = await self._head_if_allowed(upload.key)
+        if there is None:
+            # Some stores answer before they have it, and then do not get it.
+            raise TransientError(
+                f"{self.name} says that {upload.key} is complete, and does not have it.",
+                reason=Reason.DESTINATION_UNAVAILABLE,
+            )
+        return there if isinstance(there, ObjectInfo) else ObjectInfo(upload.key, size_bytes)
+
+    async def abort(self, upload: Upload) -> None:
+        try:
+            await self._call(
+                lambda client: client.abort_multipart_upload(Bucket=self._bucket, Key=upload.key, UploadId=upload.id),
+                doing=f"giving up {upload.key}",
+                upload=upload,
+            )
+        except UploadGoneError:
+            return
+
+    async def put(self, key: ObjectKey, data: bytes) -> ObjectInfo:
+        self._check(key)
+        declared = self._options.of_body(await anyio.to_thread.run_sync(zlib.crc32, data))
+
+        body = WatchedBody(data)
+
+        async def put(client: "S3Client") -> None:
+            answer = await client.put_object(
+                Bucket=self._bucket,
+                Key=key,
+                Body=body,
+                ContentLength=len(data),
+                **declared,
+                **self._options.of_encryption(),
+            )
+            told(answer, "ETag")
+
+        await self._call(put, doing=f"writing {key}", body=body)
+        return ObjectInfo(key, len(data))
+
+    async def head(self, key: ObjectKey) -> ObjectInfo | None:
+        self._check(key)
+        try:
+            answer = await self._call(
+                lambda client: client.head_object(Bucket=self._bucket, Key=key), doing=f"looking at {key}"
+            )
+        except PermanentError as error:
+            if error.reason is Reason.NOT_FOUND:
+                return None
+            raise
+        return ObjectInfo(key, answer["ContentLength"], answer.get("LastModified"))
+
+    async def read(self, key: ObjectKey) -> AsyncIterator[bytes]:
+        self._check(key)
+        try:
+            answer = await self._call(
+                lambda client: client.get_object(Bucket=self._bucket, Key=key), doing=f"reading {key}"
+            )
+        except PermanentError as error:
+            if error.reason is Reason.NOT_FOUND:
+                raise PermanentError(f"There is no object {key} in {self.name}.", reason=Reason.NOT_FOUND) from error
+            raise
+        async with answer["Body"] as body:
+            with translated(self.name, doing=f"reading {key}"):
+                async for chunk in body.iter_chunks(_READ_BYTES):
+                    yield chunk
+
+    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        token: dict[str, Any] = {}
+        while True:
+            ask = partial(_list_objects, Bucket=self._bucket, Prefix=prefix, **token)
+            page = await self._call(ask, doing="listing objects")
+            for each in page.get("Contents", ()):
+                yield ObjectInfo(ObjectKey(each["Key"]), each["Size"], each["LastModified"])
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    async def delete(self, key: ObjectKey) -> None:
+        self._check(key)
+        await self._call(lambda client: client.delete_object(Bucket=self._bucket, Key=key), doing=f"deleting {key}")
+
+    async def list_uploads(self, prefix: str) -> AsyncIterator[Upload]:
+        markers: dict[str, Any] = {}
+        while True:
+            ask = partial(_list_uploads, Bucket=self._bucket, Prefix=prefix, **markers)
+            page = await self._call(ask, doing="listing uploads")
+            for each in page.get("Uploads", ()):
+                # Not every store filters, and AWS's express buckets do not as we do.
+                if each["Key"].startswith(prefix):
+                    yield Upload(ObjectKey(each["Key"]), each["UploadId"], each.get("Initiated"))
+            if not page.get("IsTruncated"):
+                return
+            markers = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+    async def aclose(self) -> None:
+        await self._stack.aclose()
+        self._client = None
+
+    async def _head_if_allowed(self, key: ObjectKey) -> ObjectInfo | PermanentError | None:
+        """The refusal where the permission to look is missing: that to write is all a destination has to give."""
+        try:
+            return await self.head(key)
+        except PermanentError as error:
+            return error
+
+    async def _call(
+        self,
+        work: Callable[["S3Client"], Awaitable[T]],
+        *,
+        doing: str,
+        upload: Upload | None = None,
+        body: WatchedBody | None = None,
+        timeout_s: float | None = None,
+    ) -> T:
+        timeout_s = timeout_s or self._answer_timeout_s
+        with translated(self.name, doing=doing), anyio.fail_after(timeout_s) as scope:
+            if body is not None:
+                body.on_read = partial(_begin_anew, scope, timeout_s)
+            client = await self._connected()
+            try:
+                return await work(client)
+            except ClientError as error:
+                if speaks_of_credentials(error):
+                    await self._disconnect(client)
+                # Some stores say that there is no such key.
+                if upload is not None and status_of(error) == 404 and code_of(error) != "NoSuchBucket":
+                    raise UploadGoneError(upload, self.name) from error
+                raise
+
+    async def _connected(self) -> "S3Client":
+        async with self._connecting:
+            if self._client is None:
+                self._client = await self._connector.client(self._access, stack=self._stack)
+            return self._client
+
+    async def _disconnect(self, client: "S3Client") -> None:
+        """Find the credentials anew before the next request: somebody may have replaced them meanwhile."""
+        if client is self._client:
+            stack, self._stack, self._client = self._stack, AsyncExitStack(), None
+            self._connector.forget(self._access.profile)
+            await stack.aclose()
+
+    def _check(self, key: ObjectKey) -> None:
+        try:
+            check_key(key)
+        except ValueError as error:
+            raise PermanentError(f"{self.name}: {error}.", reason=Reason.DESTINATION_REFUSED) from error
+        if len(key.encode()) > LONGEST_KEY_BYTES:
+            raise PermanentError(
+                f"{self.name}: {key!r} is not a key of S3: it has more than {LONGEST_KEY_BYTES} bytes. Choose a "
+                "shorter `prefix`.",
+                reason=Reason.DESTINATION_REFUSED,
+            )
+
+
+def _begin_anew(scope: anyio.CancelScope, timeout_s: float) -> None:
+    scope.deadline = anyio.current_time() + timeout_s
+
+
+async def _list_objects(client: "S3Client", **arguments: Any) -> "ListObjectsV2OutputTypeDef":
+    return await client.list_objects_v2(**arguments)
+
+
+async def _list_uploads(client: "S3Client", **arguments: Any) -> "ListMultipartUploadsOutputTypeDef":
+    return await client.list_multipart_uploads(**arguments)

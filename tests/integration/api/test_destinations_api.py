@@ -1,0 +1,202 @@
+"""Destinations, with the official client where it can say what is meant."""
+
+from typing import Any
+
+import m3ter
+import pytest
+from m3ter import M3ter
+
+from exportd.destinations.record import DestinationDeclaration
+from exportd.model.entity import OrganizationId
+from exportd.model.errors import PermanentError
+from exportd.model.schedule import DestinationCode
+from tests.integration.api.bodies import ROLE, bucket, gcs_bucket, schedule
+from tests.integration.api.room import ACME, Room, path
+
+
+async def test_the_official_client_leads_destinations_through_their_lives(api: Room) -> None:
+    def live(client: M3ter) -> None:
+        destinations = client.data_exports.destinations
+        s3 = destinations.create(
+            bucket_name="acme-exports",
+            iam_role_arn=ROLE,
+            prefix="m3",
+            partition_order="TYPE_FIRST",
+            destination_type="S3",
+            extra_body={"name": "The lake", "code": "lake"},
+        )
+        assert type(s3).__name__ == "ExportDestinationS3Response"
+        assert (s3.version, s3.prefix, s3.partition_order) == (1, "m3", "TYPE_FIRST")
+        gcs = destinations.create(
+            bucket_name="acme-gcs",
+            pool_id="pool",
+            project_number="1",
+            provider_id="provider",
+            destination_type="GCS",
+            extra_body={"name": "The other", "code": "gcs"},
+        )
+        assert type(gcs).__name__ == "ExportDestinationGoogleCloudStorageResponse"
+        assert destinations.retrieve(gcs.id).to_dict() == gcs.to_dict()
+        updated = destinations.update(
+            s3.id,
+            bucket_name="acme-exports",
+            iam_role_arn=ROLE,
+            destination_type="S3",
+            version=1,
+            extra_body={"name": "Renamed", "code": "lake"},
+        )
+        assert (updated.version, getattr(updated, "prefix", None)) == (2, None)
+        assert [each.code for each in destinations.list(page_size=1)] == ["gcs", "lake"]
+        assert [each.code for each in destinations.list(ids=[s3.id])] == ["lake"]
+        assert destinations.delete(s3.id).version == 2
+        with pytest.raises(m3ter.NotFoundError):
+            destinations.retrieve(s3.id)
+
+    await api.official(live)
+    assert [action for _, action in await api.audit()] == [
+        *["destination created"] * 2,
+        "destination edited",
+        "destination deleted",
+    ]
+
+
+async def test_what_was_made_can_be_delivered_to_at_once(api: Room) -> None:
+    def there() -> bool:
+        try:
+            return api.destinations.get(OrganizationId(ACME), DestinationCode("lake")) is not None
+        except PermanentError:
+            return False
+
+    assert not there()
+    made = (await api.http.post(path(ACME, "destinations"), json=bucket())).json()
+    assert there()
+    await api.http.put(path(ACME, "destinations", made["id"]), json=bucket(bucketName="elsewhere", version=1))
+    assert api.opened[-1].settings["bucket"] == "elsewhere"
+    await api.http.delete(path(ACME, "destinations", made["id"]))
+    assert not there()
+
+
+async def test_the_type_is_told_by_the_fields_when_it_is_left_out(api: Room) -> None:
+    for body, kind in ((bucket(destinationType=None), "S3"), (gcs_bucket(destinationType=None), "GCS")):
+        answer = await api.http.post(path(ACME, "destinations"), json=body)
+        assert (answer.status_code, answer.json()["destinationType"]) == (200, kind)
+
+
+SPOILT: list[tuple[dict[str, Any], str]] = [
+    (bucket(destinationType="FTP"), "destinationType should be S3 or GCS"),
+    (bucket(destinationType=None, iamRoleArn=None), "destinationType should be S3 or GCS"),
+    (bucket(destinationType=7), "destinationType should be S3 or GCS"),
+    (bucket(destinationType="GCS"), "projectNumber: is missing"),
+    (bucket(name=""), "name: should be at least 1"),
+    (bucket(name="x" * 201), "name: should be at most 200"),
+    (bucket(bucketName="ab"), "bucketName: should be at least 3"),
+    (bucket(bucketName="a" * 64), "bucketName: should be at most 63"),
+    (bucket(iamRoleArn="arn:aws:iam::x:role/exports"), "iamRoleArn: should be the ARN of a role"),
+    (bucket(iamRoleArn="arn:aws:iam::123:user/exports"), "iamRoleArn: should be the ARN of a role"),
+    (bucket(prefix="../elsewhere"), "prefix: should be a plain relative path"),
+    (bucket(prefix="/a"), "prefix: should be a plain relative path"),
+    (bucket(partitionOrder="RANDOM"), "partitionOrder: should be one of TIME_FIRST or TYPE_FIRST"),
+    (bucket(poolId="pool"), 'unknown field "poolId"'),
+    (bucket(code="a\nb"), "code: should have no control characters"),
+    (gcs_bucket(projectNumber=123), "projectNumber: should be a text"),
+    (gcs_bucket(poolId=""), "poolId: should be at least 1"),
+    ({}, "destinationType should be S3 or GCS"),
+]
+
+
+async def test_what_cannot_be_a_destination_is_refused_in_a_sentence(api: Room) -> None:
+    for body, words in SPOILT:
+        answer = await api.http.post(path(ACME, "destinations"), json=body)
+        assert (answer.status_code, list(answer.json())) == (400, ["message"]), body
+        assert words in answer.json()["message"], body
+    assert await api.using.destinations.all() == []
+
+
+async def test_one_that_a_schedule_uses_stays(api: Room) -> None:
+    made = (await api.http.post(path(ACME, "destinations"), json=bucket())).json()
+    using = (await api.http.post(path(ACME, "schedules"), json=schedule(destinationIds=[made["id"]]))).json()
+    refused = await api.http.delete(path(ACME, "destinations", made["id"]))
+    assert refused.status_code == 400
+    assert "'nightly'" in refused.json()["message"]
+    await api.http.put(path(ACME, "schedules", using["id"]), json=schedule(version=1))
+    assert (await api.http.delete(path(ACME, "destinations", made["id"]))).status_code == 200
+
+
+async def test_code_and_type_stay(api: Room) -> None:
+    made = (await api.http.post(path(ACME, "destinations"), json=bucket())).json()
+    for body in (bucket("other", version=1), gcs_bucket("lake", version=1)):
+        refused = await api.http.put(path(ACME, "destinations", made["id"]), json=body)
+        assert refused.status_code == 400
+        assert "Create another destination" in refused.json()["message"]
+    stale = await api.http.put(path(ACME, "destinations", made["id"]), json=bucket(version=2))
+    assert (stale.status_code, stale.headers["x-should-retry"]) == (409, "false")
+
+
+async def test_another_place_makes_the_next_run_of_its_schedules_full(api: Room) -> None:
+    made = (await api.http.post(path(ACME, "destinations"), json=bucket())).json()
+    using = (await api.http.post(path(ACME, "schedules"), json=schedule(destinationIds=[made["id"]]))).json()
+
+    async def has_it() -> list[str]:
+        found: list[str] = await api.pool.fetchval("SELECT destinations FROM exportd.position")
+        return found
+
+    await api.pool.execute(
+        """INSERT INTO exportd.position (schedule_id, entity, job_id, snapshot, taken_at, guards, destinations)
+           VALUES ($1, 'ACCOUNTS', gen_random_uuid(), '10:20:', now(), '{}', '{attic,lake}')""",
+        using["id"],
+    )
+    await api.http.put(path(ACME, "destinations", made["id"]), json=bucket(name="Renamed", version=1))
+    assert await has_it() == ["attic", "lake"]
+    await api.http.put(path(ACME, "destinations", made["id"]), json=bucket(prefix="elsewhere", version=2))
+    assert await has_it() == ["attic"]
+
+
+async def test_a_place_is_not_moved_under_a_job(api: Room) -> None:
+    made = (await api.http.post(path(ACME, "destinations"), json=bucket())).json()
+    asked = {"sourceType": "OPERATIONAL", "operationalDataTypes": ["PLANS"], "destinationIds": [made["id"]]}
+    job = (await api.http.post(path(ACME, "adhoc"), json=asked)).json()["jobId"]
+    moved = await api.http.put(path(ACME, "destinations", made["id"]), json=bucket(prefix="elsewhere", version=1))
+    deleted = await api.http.delete(path(ACME, "destinations", made["id"]))
+    for refused in (moved, deleted):
+        assert refused.status_code == 400
+        assert job in refused.json()["message"]
+    await api.pool.execute("UPDATE exportd.job SET state = 'SUCCEEDED'")
+    assert (await api.http.delete(path(ACME, "destinations", made["id"]))).status_code == 200
+
+
+async def test_what_the_configuration_declares_is_shown_and_not_edited(api: Room) -> None:
+    declared = DestinationDeclaration(
+        OrganizationId(ACME),
+        DestinationCode("share"),
+        "Share",
+        {"type": "DIRECTORY", "directory": "/mnt", "prefix": ""},
+    )
+    table = api.using.destinations
+    await table.reconcile([declared], now=api.using.clock.now())
+
+    def read(client: M3ter) -> str:
+        (listed,) = client.data_exports.destinations.list()
+        assert listed.destination_type is None
+        assert client.data_exports.destinations.retrieve(listed.id).code == "share"
+        return listed.id
+
+    found = await api.official(read)
+    assert (await api.http.delete(path(ACME, "destinations", found))).status_code == 403
+    assert (await api.http.put(path(ACME, "destinations", found), json=bucket(version=1))).status_code == 403
+    made = (await api.http.post(path(ACME, "destinations"), json=bucket())).json()
+    await table.reconcile([], now=api.using.clock.now())
+    assert [each["id"] for each in (await api.http.get(path(ACME, "destinations"))).json()["data"]] == [made["id"]]
+
+
+async def test_what_another_daemon_made_is_opened_too(api: Room) -> None:
+    declared = DestinationDeclaration(
+        OrganizationId(ACME), DestinationCode("lake"), "Lake", {"type": "S3", "bucket": "acme-exports"}
+    )
+    await api.using.destinations.create(declared, actor="elsewhere", now=api.using.clock.now())
+    with pytest.raises(PermanentError):
+        api.destinations.get(OrganizationId(ACME), DestinationCode("lake"))
+    await api.using.live_destinations.refresh()
+    assert api.destinations.get(OrganizationId(ACME), DestinationCode("lake")).code == "lake"
+    before = len(api.opened)
+    await api.using.live_destinations.refresh()
+    assert len(api.opened) == before

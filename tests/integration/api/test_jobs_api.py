@@ -1,0 +1,176 @@
+"""Jobs, exports without a schedule, and links to files."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from m3ter import M3ter
+
+from tests.integration.api.bodies import bucket, schedule
+from tests.integration.api.room import ACME, SPOOL, Room, path
+
+ASKED: dict[str, Any] = {"sourceType": "OPERATIONAL", "operationalDataTypes": ["PLANS", "BILLS"]}
+
+
+async def _jobs(api: Room, count: int, *, organization: str = ACME) -> list[str]:
+    """Jobs of one moment and of others, oldest first."""
+    ids = []
+    for number in range(count):
+        job_id = await api.pool.fetchval(
+            """INSERT INTO exportd.job (organization, due_at, entities, format, destinations, created_at)
+               VALUES ($1, now(), '{PLANS}', 'CSV', '{}', $2) RETURNING id""",
+            organization,
+            datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=number // 2),
+        )
+        ids.append(str(job_id))
+    return ids
+
+
+async def test_the_official_client_asks_for_an_export_and_follows_its_job(api: Room) -> None:
+    def live(client: M3ter) -> str:
+        exports = client.data_exports
+        answer = exports.create_adhoc(
+            operational_data_types=["PLANS"], source_type="OPERATIONAL", extra_body={"exportFileFormat": "JSONL"}
+        )
+        assert answer.job_id is not None
+        job = exports.jobs.retrieve(answer.job_id)
+        assert (job.status, job.source_type, job.schedule_id, job.started_at) == ("PENDING", "OPERATIONAL", None, None)
+        assert job.date_created is not None
+        assert [each.id for each in exports.jobs.list(status="PENDING")] == [job.id]
+        assert exports.jobs.list(status="RUNNING").data == []
+        return job.id
+
+    job_id = await api.official(live)
+    row = await api.pool.fetchrow("SELECT * FROM exportd.job")
+    assert row is not None
+    assert (str(row["id"]), row["format"], row["entities"], row["schedule_id"]) == (job_id, "JSONL", ["PLANS"], None)
+    assert await api.audit() == [(f"unix:{_me()}", "export requested")]
+
+
+def _me() -> str:
+    import os
+    import pwd
+
+    return pwd.getpwuid(os.getuid()).pw_name
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "words"),
+    [
+        ({"sourceType": "USAGE"}, "USAGE is not exported"),
+        ({"operationalDataTypes": []}, "at least 1"),
+        ({"startDate": "2026-01-01T00:00:00Z"}, "leave startDate out"),
+        ({"startDate": "yesterday"}, "startDate: should be a date and time"),
+        ({"endDate": "2026-01-01T00:00:00Z"}, 'unknown field "endDate"'),
+        ({"destinationIds": [str(uuid4())]}, "there is no destination"),
+    ],
+)
+async def test_what_cannot_be_exported_is_refused_in_a_sentence(api: Room, spoilt: dict[str, Any], words: str) -> None:
+    answer = await api.http.post(path(ACME, "adhoc"), json={**ASKED, **spoilt})
+    assert answer.status_code == 400
+    assert words in answer.json()["message"]
+    assert await api.pool.fetchval("SELECT count(*) FROM exportd.job") == 0
+
+
+async def test_an_export_goes_to_the_destinations_that_it_names(api: Room) -> None:
+    ids = [(await api.http.post(path(ACME, "destinations"), json=bucket(code))).json()["id"] for code in ("a", "b")]
+    await api.http.post(path(ACME, "adhoc"), json={**ASKED, "destinationIds": ids[::-1], "version": 3})
+    assert await api.pool.fetchval("SELECT destinations FROM exportd.job") == ["b", "a"]
+
+
+async def test_jobs_come_newest_first_in_pages_and_by_filters(api: Room) -> None:
+    ids = await _jobs(api, 7)
+    await _jobs(api, 3, organization="other")
+    expected = [
+        str(row["id"])
+        for row in await api.pool.fetch(
+            "SELECT id FROM exportd.job WHERE organization = $1 ORDER BY created_at DESC, id DESC", ACME
+        )
+    ]
+
+    def read(client: M3ter) -> None:
+        jobs = client.data_exports.jobs
+        assert [each.id for each in jobs.list(page_size=2)] == expected
+        assert {each.id for each in jobs.list(ids=[ids[0], ids[5]])} == {ids[0], ids[5]}
+        window = jobs.list(date_created_start="2026-01-02T00:00:00Z", date_created_end="2026-01-03T00:00:00Z")
+        assert {each.id for each in window} == set(ids[2:4])
+        assert jobs.list(schedule_id=str(uuid4())).data == []
+
+    await api.official(read)
+
+
+async def test_jobs_of_a_schedule_are_found_by_it(api: Room) -> None:
+    made = (await api.http.post(path(ACME, "schedules"), json=schedule())).json()
+    await _jobs(api, 2)
+    job_id = await api.schedules.fire_now(None, "nightly")
+    found = (await api.http.get(path(ACME, "jobs"), params={"scheduleId": made["id"]})).json()["data"]
+    assert [each["id"] for each in found] == [str(job_id)]
+    assert found[0]["scheduleId"] == made["id"]
+    assert (await api.http.get(path(ACME, "jobs"), params={"scheduleId": "nonsense"})).json() == {"data": []}
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"pageSize": "0"}, "pageSize: should be at least 1"),
+        ({"pageSize": "-1"}, "pageSize: should be at least 1"),
+        ({"pageSize": "101"}, "pageSize: should be at most 100"),
+        ({"pageSize": "x"}, "pageSize: should be a whole number"),
+        ({"pageSize": "9" * 40}, "pageSize: should be at most 100"),
+        ({"status": "DONE"}, "status: should be one of PENDING, RUNNING, SUCCEEDED or FAILED"),
+        ({"dateCreatedStart": "2026-01-01"}, "dateCreatedStart: should be a date and time"),
+        ({"dateCreatedEnd": "0001-01-01T00:00:00+14:00"}, "dateCreatedEnd: should be a date and time"),
+        ({"nextToken": "forged"}, "nextToken: this list has not given"),
+        ({"nextToken": "e30.AAAA"}, "nextToken: this list has not given"),
+    ],
+)
+async def test_bad_filters_are_refused_in_a_sentence(api: Room, params: dict[str, str], words: str) -> None:
+    answer = await api.http.get(path(ACME, "jobs"), params=params)
+    assert answer.status_code == 400
+    assert words in answer.json()["message"]
+
+
+async def test_a_page_token_is_good_for_its_list_and_organization_alone(api: Room) -> None:
+    await _jobs(api, 3)
+    token = (await api.http.get(path(ACME, "jobs"), params={"pageSize": 1})).json()["nextToken"]
+    assert (await api.http.get(path(ACME, "jobs"), params={"nextToken": token})).status_code == 200
+    for elsewhere in (path("other", "jobs"), path(ACME, "schedules")):
+        assert (await api.http.get(elsewhere, params={"nextToken": token})).status_code == 400
+    for place in (0, 10, len(token) - 1):
+        bent = token[:place] + ("A" if token[place] != "A" else "B") + token[place + 1 :]
+        assert (await api.http.get(path(ACME, "jobs"), params={"nextToken": bent})).status_code == 400
+
+
+class TestDownloads:
+    @pytest.mark.parametrize(
+        ("change", "status", "words"),
+        [
+            ("state = 'PENDING'", 400, "not finished"),
+            ("state = 'RUNNING'", 400, "not finished"),
+            ("state = 'FAILED'", 400, "failed"),
+            ("state = 'SUCCEEDED', expired_at = now()", 404, "have been removed"),
+            ("state = 'SUCCEEDED', spool_id = gen_random_uuid()", 404, "another daemon"),
+        ],
+    )
+    async def test_what_cannot_be_had_is_refused(self, api: Room, change: str, status: int, words: str) -> None:
+        (job_id,) = await _jobs(api, 1)
+        await api.pool.execute(f"UPDATE exportd.job SET {change}")
+        answer = await api.http.get(path(ACME, "jobs", job_id, "getdownloadurl"))
+        assert answer.status_code == status
+        assert words in answer.json()["message"]
+
+    async def test_a_link_is_good_without_credentials_until_it_expires(self, api: Room) -> None:
+        (job_id,) = await _jobs(api, 1)
+        await api.pool.execute("UPDATE exportd.job SET state = 'SUCCEEDED', spool_id = $1", SPOOL)
+        answer = await api.tcp.get(path(ACME, "jobs", job_id, "getdownloadurl"), headers=await api.bearer())
+        url, expires_at = answer.json()["url"], datetime.fromisoformat(answer.json()["expirationTime"])
+        assert timedelta(minutes=14) < expires_at - datetime.now(UTC) <= timedelta(minutes=15)
+        got = await api.tcp.get(url)
+        assert (got.status_code, got.headers["content-type"]) == (200, "application/zip")
+        assert job_id in got.headers["content-disposition"]
+        late = api.using.signer.sign("download", {"job": job_id, "until": datetime.now(UTC).timestamp() - 1})
+        for forged in (url[:-1] + ("A" if url[-1] != "A" else "B"), f"/downloads/{late}", "/downloads/x"):
+            refused = await api.tcp.get(forged)
+            assert refused.status_code == 403
+            assert "getdownloadurl" in refused.json()["message"]

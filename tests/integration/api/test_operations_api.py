@@ -1,0 +1,436 @@
+"""The daemon's own verbs: pause, run, cancel, retry, refresh; status, live progress, capture and log level."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import anyio
+import httpx
+import pytest
+
+from exportd.api.identity.access import Access, Identity, Role
+from exportd.api.job_watcher import MOST_LISTENERS
+from exportd.jobs.job_table import JobTable
+from exportd.model.entity import EntityCode
+from exportd.model.job import JobProgress, Lease
+from exportd.model.reason import Reason
+from tests.integration.api.bodies import bucket, schedule
+from tests.integration.api.room import ACME, BROKEN, SPOOL, Room, path
+
+VERBS = (
+    ("GET", "/v1/status", "reader"),
+    ("GET", "/v1/pause", "reader"),
+    ("GET", "/v1/schedules/{id}/pause", "reader"),
+    ("GET", "/v1/destinations/{id}/pause", "reader"),
+    ("GET", "/v1/organizations", "reader"),
+    ("GET", "/v1/events", "reader"),
+    ("GET", "/v1/capture", "reader"),
+    ("GET", "/v1/log-level", "reader"),
+    ("GET", "/v1/schedules/{id}/preview", "reader"),
+    ("POST", "/v1/pause", "operator"),
+    ("POST", "/v1/resume", "operator"),
+    ("POST", "/v1/schedules/{id}/pause", "operator"),
+    ("POST", "/v1/schedules/{id}/resume", "operator"),
+    ("POST", "/v1/schedules/{id}/run", "operator"),
+    ("POST", "/v1/schedules/{id}/refresh", "operator"),
+    ("POST", "/v1/schedules/{id}/backfill", "operator"),
+    ("POST", "/v1/destinations/{id}/pause", "operator"),
+    ("POST", "/v1/destinations/{id}/resume", "operator"),
+    ("GET", "/v1/jobs/{id}/events", "reader"),
+    ("POST", "/v1/jobs/{id}/cancel", "operator"),
+    ("POST", "/v1/jobs/{id}/retry", "operator"),
+    ("DELETE", "/v1/daemons/{id}", "operator"),
+    ("POST", "/v1/capture/install", "operator"),
+    ("POST", "/v1/capture/uninstall", "admin"),
+    ("PUT", "/v1/log-level", "admin"),
+    ("POST", "/v1/reload", "admin"),
+)
+BODIES: dict[str, Any] = {
+    "/v1/schedules/{id}/refresh": {"entity": "ACCOUNTS"},
+    "/v1/schedules/{id}/backfill": {"job": str(uuid4())},
+    "/v1/capture/install": {"dryRun": True},
+    "/v1/capture/uninstall": {"dryRun": True},
+    "/v1/log-level": {"level": "info"},
+}
+
+
+async def make_schedule(api: Room, **others: Any) -> str:
+    return str((await api.http.post(path(ACME, "schedules"), json=schedule(**others))).json()["id"])
+
+
+async def claim(api: Room) -> Lease | None:
+    return await JobTable(api.pool).claim(holder="test", lease_s=60, spool_id=SPOOL, attempt_limit=5)
+
+
+async def claimed(api: Room) -> Lease:
+    lease = await claim(api)
+    assert lease is not None
+    return lease
+
+
+class TestWhoMayDoWhat:
+    async def test_the_table_has_every_verb(self, api: Room) -> None:
+        document = (await api.http.get("/openapi.json")).json()
+        found = {
+            (method.upper(), url)
+            for url, operations in document["paths"].items()
+            for method in operations
+            if url.startswith("/v1/") and not url.startswith("/v1/clients")
+        }
+        assert found == {(method, url) for method, url, _ in VERBS}
+
+    async def test_programs_of_an_organization_are_refused_everywhere(self, api: Room) -> None:
+        headers = await api.bearer()
+        for method, url, _ in VERBS:
+            answer = await api.tcp.request(method, url.format(id=uuid4()), json=BODIES.get(url), headers=headers)
+            assert (answer.status_code, "users of its own machine" in answer.json()["message"]) == (403, True), url
+
+    @pytest.mark.parametrize("role", [Role.READER, Role.OPERATOR])
+    async def test_a_role_does_what_is_its_own(self, api: Room, role: Role, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Access, "identity", lambda _access, peer: Identity(f"unix:{peer.uid}", role, None))
+        for method, url, needed in VERBS:
+            if url == "/v1/events":
+                continue  # it does not end
+            answer = await api.http.request(method, url.format(id=uuid4()), json=BODIES.get(url))
+            assert (answer.status_code != 403) == (Role[needed.upper()] <= role), url
+
+
+class TestPreview:
+    """What it says of a schedule is in tests/acceptance/test_preview.py."""
+
+    async def test_what_would_fail_the_run_is_a_conflict(self, api: Room) -> None:
+        answer = await api.http.get(f"/v1/schedules/{await make_schedule(api)}/preview")
+        assert (answer.status_code, "the catalog has no entity ACCOUNTS" in answer.json()["message"]) == (409, True)
+
+    async def test_of_nothing(self, api: Room) -> None:
+        for wrong in (uuid4(), "nightly"):
+            answer = await api.http.get(f"/v1/schedules/{wrong}/preview")
+            assert (answer.status_code, "There is no schedule" in answer.json()["message"]) == (404, True)
+
+
+class TestPause:
+    async def test_of_all_daemons_is_kept_and_shown(self, api: Room) -> None:
+        schedule_id = await make_schedule(api)
+        paused = (await api.http.post("/v1/pause")).json()
+        assert paused["paused"] is True
+        assert (await api.http.get("/v1/pause")).json() == paused
+        assert (await api.http.get("/v1/status")).json()["paused"] == {"since": paused["since"], "by": paused["by"]}
+        await api.http.post(f"/v1/schedules/{schedule_id}/run")
+        assert await claim(api) is None
+        assert (await api.http.post("/v1/resume")).json() == {"paused": False}
+        assert await claim(api) is not None
+        assert [action for _, action in await api.audit()][1:] == ["daemon paused", "schedule run", "daemon resumed"]
+
+    async def test_of_a_schedule_keeps_it_from_firing_but_not_from_being_run(self, api: Room) -> None:
+        schedule_id = await make_schedule(api)
+        assert (await api.http.post(f"/v1/schedules/{schedule_id}/pause")).status_code == 200
+        (found,) = await api.schedules.all()
+        now = api.using.clock.now()
+        assert await api.schedules.fire(found, due_at=now, next_due_at=now + timedelta(days=1), now=now) is None
+        assert (await api.http.get("/v1/status")).json()["wheel"] == {"schedules": 1, "paused": 1}
+        shown = (await api.http.get(f"/v1/schedules/{schedule_id}/pause")).json()
+        assert (shown["paused"], shown["by"][:5]) == (True, "unix:")
+        job = (await api.http.post(f"/v1/schedules/{schedule_id}/run")).json()["jobId"]
+        await JobTable(api.pool).fail(await claimed(api), reason=Reason.SPOOL_FULL, message="Full.")
+        await api.http.post(f"/v1/schedules/{schedule_id}/resume")
+        assert (await api.http.get(f"/v1/schedules/{schedule_id}/pause")).json() == {"paused": False}
+        again = await api.schedules.fire(found, due_at=now, next_due_at=now + timedelta(days=1), now=now)
+        assert again not in {None, UUID(job)}
+
+    async def test_of_a_destination_lets_its_jobs_wait(self, api: Room) -> None:
+        lake = (await api.http.post(path(ACME, "destinations"), json=bucket())).json()["id"]
+        first = await make_schedule(api, destinationIds=[lake])
+        second = await make_schedule(api, code="other")
+        assert (await api.http.get(f"/v1/destinations/{lake}/pause")).json() == {"paused": False}
+        assert (await api.http.post(f"/v1/destinations/{lake}/pause")).status_code == 200
+        shown = (await api.http.get(f"/v1/destinations/{lake}/pause")).json()
+        assert (shown["paused"], shown["by"][:5]) == (True, "unix:")
+        for each in (first, second):
+            assert (await api.http.post(f"/v1/schedules/{each}/run")).status_code == 200
+        assert (await claimed(api)).job.schedule_code == "other"
+        assert await claim(api) is None
+        assert (await api.http.post(f"/v1/destinations/{lake}/resume")).status_code == 200
+        assert (await claimed(api)).job.schedule_code == "nightly"
+
+    async def test_of_what_there_is_not_is_404(self, api: Room) -> None:
+        for kind in ("schedules", "destinations"):
+            for method, verb in (("GET", "pause"), ("POST", "pause"), ("POST", "resume")):
+                for wrong in (str(uuid4()), "nightly"):
+                    answer = await api.http.request(method, f"/v1/{kind}/{wrong}/{verb}")
+                    assert (answer.status_code, wrong in answer.json()["message"]) == (404, True)
+
+
+class TestJobs:
+    async def test_a_second_run_waits_for_the_first(self, api: Room) -> None:
+        schedule_id = await make_schedule(api)
+        job = (await api.http.post(f"/v1/schedules/{schedule_id}/run")).json()["jobId"]
+        answer = await api.http.post(f"/v1/schedules/{schedule_id}/run")
+        assert (answer.status_code, job in answer.json()["message"]) == (409, True)
+        assert answer.headers["x-should-retry"] == "false"
+
+    async def test_cancelled_and_retried(self, api: Room) -> None:
+        schedule_id = await make_schedule(api)
+        job = (await api.http.post(f"/v1/schedules/{schedule_id}/run")).json()["jobId"]
+        assert (await api.http.post(f"/v1/jobs/{job}/retry")).status_code == 409
+        assert (await api.http.post(f"/v1/jobs/{job}/cancel")).json() == {"jobId": job, "status": "FAILED"}
+        assert (await api.http.post(f"/v1/jobs/{job}/cancel")).status_code == 409
+        again = (await api.http.post(f"/v1/jobs/{job}/retry")).json()["jobId"]
+        lease = await claimed(api)
+        assert (str(lease.job.id), str(lease.job.schedule_id)) == (again, schedule_id)
+        assert (await api.http.post(f"/v1/jobs/{again}/cancel")).json()["status"] == "RUNNING"
+        assert [action for _, action in await api.audit()][1:] == [
+            "schedule run",
+            "job cancelled",
+            "job retried",
+            "job cancelled",
+        ]
+
+    async def test_an_export_without_a_schedule_is_retried_as_one(self, api: Room) -> None:
+        body = {"sourceType": "OPERATIONAL", "operationalDataTypes": ["PLANS"]}
+        job = (await api.http.post(path(ACME, "adhoc"), json=body)).json()["jobId"]
+        await api.http.post(f"/v1/jobs/{job}/cancel")
+        again = (await api.http.post(f"/v1/jobs/{job}/retry")).json()["jobId"]
+        lease = await claimed(api)
+        assert (str(lease.job.id), lease.job.schedule_id, lease.job.entities) == (again, None, ("PLANS",))
+
+
+class TestRefresh:
+    async def test_is_kept_for_the_next_run_or_done_at_once(self, api: Room) -> None:
+        schedule_id = await make_schedule(api)
+        url = f"/v1/schedules/{schedule_id}/refresh"
+        assert (await api.http.post(url, json={"entity": "BILLS"})).json() == {"entity": "BILLS"}
+        assert await claim(api) is None
+        at_once = (await api.http.post(url, json={"entity": "ACCOUNTS", "now": True})).json()
+        lease = await claimed(api)
+        assert str(lease.job.id) == at_once["jobId"]
+        assert lease.job.schedule_id is not None
+        assert await JobTable(api.pool).refresh_requests(lease.job.schedule_id) == ("ACCOUNTS", "BILLS")
+
+    async def test_of_what_is_not_exported_is_refused(self, api: Room) -> None:
+        url = f"/v1/schedules/{await make_schedule(api)}/refresh"
+        for entity, status in (("METERS", 404), ("METRES", 400), ("", 400)):
+            answer = await api.http.post(url, json={"entity": entity})
+            assert answer.status_code == status, answer.text
+
+    async def test_that_cannot_be_at_once_asks_for_nothing(self, api: Room) -> None:
+        schedule_id = await make_schedule(api)
+        await api.http.post(f"/v1/schedules/{schedule_id}/run")
+        answer = await api.http.post(f"/v1/schedules/{schedule_id}/refresh", json={"entity": "BILLS", "now": True})
+        assert answer.status_code == 409
+        assert await api.pool.fetch("SELECT * FROM exportd.refresh_request") == []
+
+
+class TestBackfill:
+    """What the run then holds is in tests/acceptance/test_backfill.py."""
+
+    async def add_job(
+        self, api: Room, schedule_id: str | None, state: str = "SUCCEEDED", *, organization: str = ACME, hour: int = 1
+    ) -> str:
+        """A job that read accounts at an hour, since the hour before."""
+        extraction = {
+            "snapshot": f"1{hour}:1{hour}:",
+            "taken_at": f"2026-03-09T0{hour}:00:00+00:00",
+            "entities": [
+                {"entity": "ACCOUNTS", "mode": "incremental", "previous": f"1{hour - 1}:1{hour - 1}:", "guards": {}},
+            ],
+        }
+        return str(
+            await api.pool.fetchval(
+                """INSERT INTO exportd.job (organization, schedule_id, due_at, entities, format, destinations, state,
+                                            started_at, finished_at, extraction, log_hold)
+                   VALUES ($1, $2, $3, '{ACCOUNTS}', 'CSV', '{}', $4::text::exportd.job_state, $3, $3, $5::text::jsonb,
+                           '10')
+                   RETURNING id""",
+                organization,
+                schedule_id,
+                datetime(2026, 3, 9, hour, tzinfo=UTC),
+                state,
+                json.dumps(extraction),
+            )
+        )
+
+    async def test_fires_the_schedule_and_tells_where_it_begins(self, api: Room) -> None:
+        schedule_id = await make_schedule(api)
+        await api.pool.execute(
+            """INSERT INTO exportd.position (schedule_id, entity, job_id, snapshot, taken_at, guards, destinations)
+               VALUES ($1, 'ACCOUNTS', $2, '13:13:', now(), '{}', '{}')""",
+            schedule_id,
+            uuid4(),
+        )
+        first, second, third = [await self.add_job(api, schedule_id, hour=hour) for hour in (1, 2, 3)]
+        url = f"/v1/schedules/{schedule_id}/backfill"
+        answer = (await api.http.post(url, json={"job": third})).json()
+        assert answer["entities"] == [
+            {"entity": "ACCOUNTS", "since": "2026-03-09T02:00:00.000Z"},
+            {"entity": "BILLS", "reason": "ENTITY_ADDED"},
+        ]
+        # The queued job does that too, and what was asked before stays asked for.
+        assert (await api.http.post(url, json={"job": second})).json() == {
+            "entities": [{**answer["entities"][0], "since": "2026-03-09T01:00:00.000Z"}, answer["entities"][1]],
+            "jobId": answer["jobId"],
+        }
+        assert (await claimed(api)).job.id == UUID(answer["jobId"])
+        # Nobody knows where the first began: that job is gone.
+        assert (await api.http.post(url, json={"job": first})).json() == {
+            "entities": [{"entity": "ACCOUNTS", "reason": "LOG_PRUNED"}, answer["entities"][1]],
+            "running": answer["jobId"],
+        }
+        assert [action for _, action in await api.audit()][1:] == ["backfill requested"] * 3
+
+    async def test_from_what_is_no_success_of_the_schedule_is_refused(self, api: Room) -> None:
+        schedule_id, other = await make_schedule(api), await make_schedule(api, code="other")
+        none = "has no job"
+        for job, status, words in (
+            (str(uuid4()), 404, none),
+            ("nightly", 404, "There is no job"),
+            (await self.add_job(api, other), 404, none),
+            (await self.add_job(api, None, organization="globex"), 404, none),
+            (await self.add_job(api, None), 409, "without a schedule"),
+            (await self.add_job(api, schedule_id, "FAILED"), 409, "failed"),
+            (await self.add_job(api, schedule_id, "RUNNING", hour=2), 409, "has not ended yet (RUNNING)"),
+            ("", 400, "job: should be at least 1"),
+        ):
+            answer = await api.http.post(f"/v1/schedules/{schedule_id}/backfill", json={"job": job})
+            assert (answer.status_code, words in answer.json()["message"]) == (status, True), answer.text
+        answer = await api.http.post(f"/v1/schedules/{uuid4()}/backfill", json={"job": str(uuid4())})
+        assert (answer.status_code, "There is no schedule" in answer.json()["message"]) == (404, True)
+        assert await api.pool.fetch("SELECT * FROM exportd.backfill_request") == []
+
+
+async def test_status_shows_what_waits_what_runs_and_how_destinations_are(api: Room) -> None:
+    lake = (await api.http.post(path(ACME, "destinations"), json=bucket(BROKEN))).json()["id"]
+    for code in ("first", "second"):
+        schedule_id = await make_schedule(api, code=code, destinationIds=[lake])
+        await api.http.post(f"/v1/schedules/{schedule_id}/run")
+    failed = await claimed(api)
+    await JobTable(api.pool).fail(failed, reason=Reason.DESTINATION_REFUSED, message="No.")
+    await api.http.post(f"/v1/schedules/{failed.job.schedule_id}/run")
+    running = await claimed(api)
+    status = (await api.http.get("/v1/status")).json()
+    assert {key: status["queue"][key] for key in ("pending", "running")} == {"pending": 1, "running": 1}
+    assert status["queue"]["oldestWaiting"] is not None
+    assert [(each["jobId"], each["phase"], each["attempt"]) for each in status["leases"]] == [
+        (str(running.job.id), "EXTRACTING", 1)
+    ]
+    assert status["wheel"]["nextDue"] is not None
+    (destination,) = status["destinations"]
+    assert (destination["code"], destination["condition"]) == (BROKEN, "open")
+    assert (destination["lastFailure"]["reason"], destination["lastFailure"]["message"]) == (
+        "DESTINATION_REFUSED",
+        "No.",
+    )
+    assert status["services"]["ticker"]["running"] is True
+
+
+class TestLiveProgress:
+    async def test_of_a_job_ends_with_it(self, api: Room) -> None:
+        schedule_id = await make_schedule(api)
+        job = (await api.http.post(f"/v1/schedules/{schedule_id}/run")).json()["jobId"]
+        table, lease = JobTable(api.pool), await claimed(api)
+        progress = JobProgress()
+        progress.of(EntityCode("BILLS")).rows = 7
+        seen = []
+        async with api.http.stream("GET", f"/v1/jobs/{job}/events") as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            async for name, data in events(answer):
+                seen.append(name)
+                assert data["jobId"] == job
+                if seen == ["phase"]:
+                    await table.heartbeat(lease, progress, lease_s=60)
+                elif name == "progress":
+                    assert data["entities"]["BILLS"]["rows"] == 7
+                    await table.fail(lease, reason=Reason.CANCELLED, message="Cancelled.")
+                elif name == "end":
+                    assert (data["state"], data["reason"]) == ("FAILED", "CANCELLED")
+        assert seen == ["phase", "progress", "end"]
+
+    async def test_of_all_jobs_ends_with_the_daemon(self, api: Room) -> None:
+        await api.http.post(f"/v1/schedules/{await make_schedule(api)}/run")
+        await claimed(api)
+        async with api.http.stream("GET", "/v1/events") as answer:
+            found = events(answer)
+            assert (await anext(found))[0] == "phase"
+            api.using.watcher.leave()
+            assert [each async for each in found] == []
+
+    async def test_is_for_so_many_listeners_and_their_places_become_free(self, api: Room) -> None:
+        await api.http.post(f"/v1/schedules/{await make_schedule(api)}/run")
+        await claimed(api)
+        async with AsyncExitStack() as stack:
+            streams = [
+                events(await stack.enter_async_context(api.http.stream("GET", "/v1/events")))
+                for _ in range(MOST_LISTENERS)
+            ]
+            for each in streams:
+                assert (await anext(each))[0] == "phase"
+            refused = await api.http.get("/v1/events")
+            assert (refused.status_code, "Try again later" in refused.json()["message"]) == (503, True)
+
+        with anyio.fail_after(10):
+            while api.using.watcher.is_full:
+                await anyio.wait_all_tasks_blocked()
+
+    async def test_of_an_unknown_job_is_404(self, api: Room) -> None:
+        assert (await api.http.get(f"/v1/jobs/{uuid4()}/events")).status_code == 404
+
+
+async def events(answer: httpx.Response) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    """Names and data of server-sent events."""
+    name = ""
+    async for line in answer.aiter_lines():
+        key, _, value = line.partition(": ")
+        if key == "event":
+            name = value
+        elif key == "data":
+            yield name, json.loads(value)
+
+
+class TestCapture:
+    async def test_is_shown_installed_and_taken_away(self, api: Room) -> None:
+        await api.pool.execute("CREATE TABLE public.things (id integer PRIMARY KEY)")
+
+        async def whole() -> bool:
+            (shown,) = (await api.http.get("/v1/capture")).json()["data"]
+            assert shown["entity"] == "THINGS"
+            return bool(shown["whole"])
+
+        tried = (await api.http.post("/v1/capture/install", json={"dryRun": True})).json()["data"][0]
+        assert (tried["whole"], any(" TRIGGER " in each for each in tried["statements"])) == (False, True)
+        assert not await whole()
+        assert (await api.http.post("/v1/capture/install", json={})).json()["data"][0]["whole"] is True
+        assert await whole()
+        tried = (await api.http.post("/v1/capture/uninstall", json={"dryRun": True})).json()
+        assert (tried["removed"], any("DROP TABLE" in each for each in tried["statements"])) == ([], True)
+        assert await whole()
+        removed = (await api.http.post("/v1/capture/uninstall", json={"entities": ["THINGS"]})).json()
+        assert removed == {"removed": ["log_things"], "statements": tried["statements"]}
+        assert not await whole()
+        assert [action for _, action in await api.audit()] == ["capture installed", "capture uninstalled"]
+
+    async def test_of_a_table_that_is_not_there_is_a_sentence(self, api: Room) -> None:
+        answer = await api.http.post("/v1/capture/install", json={})
+        assert (answer.status_code, "public.things does not exist" in answer.json()["message"]) == (409, True)
+
+    async def test_of_an_unknown_entity_is_refused(self, api: Room) -> None:
+        answer = await api.http.post("/v1/capture/install", json={"entities": ["THING"]})
+        assert (answer.status_code, "did you mean THINGS?" in answer.json()["message"]) == (400, True)
+
+
+@pytest.mark.usefixtures("log_level_kept")
+async def test_the_log_level_is_set_at_run_time(api: Room) -> None:
+    assert (await api.http.put("/v1/log-level", json={"level": "error"})).json() == {"level": "error"}
+    assert (await api.http.get("/v1/log-level")).json() == {"level": "error"}
+    assert (await api.http.put("/v1/log-level", json={"level": "loud"})).status_code == 400
+    assert [action for _, action in await api.audit()] == ["log level set"]
+
+
+async def test_organizations_are_those_that_have_something(api: Room) -> None:
+    assert (await api.http.get("/v1/organizations")).json() == {"data": []}
+    made = await make_schedule(api)
+    await api.http.post(path("zebra", "destinations"), json=bucket())
+    assert (await api.http.get("/v1/organizations")).json() == {"data": [ACME, "zebra"]}
+    await api.http.delete(path(ACME, "schedules", made))
+    assert (await api.http.get("/v1/organizations")).json() == {"data": ["zebra"]}

@@ -1,0 +1,183 @@
+"""The scripts for DuckDB and PostgreSQL, run one after the other: the tables are what a consumer should hold."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from exportd.cli.loader import print_statements
+from exportd.consumer.loaders.kit import statements
+from exportd.model.dialect_name import DialectName
+from exportd.model.errors import PermanentError, SettingsError
+from exportd.model.schedule import ExportFormat
+from exportd.stores.location import Location, Scheme
+from tests.fixtures.deliveries import Change, Held, Lake, Record, Table
+from tests.fixtures.postgres import Database
+
+AWKWARD = "a \"quoted\", 'text'\r\n\\N \\. NULL 🧊"
+WARES = Table(
+    'WARES "x"',
+    (
+        ("region", "string", None),
+        ("number", "integer", None),
+        ("Name's", "string", None),
+        ("price", "float", None),
+        ("in stock", "boolean", None),
+        ("data", "json", None),
+        ("at", "string", "date-time"),
+        ("day", "string", "date"),
+        ("code", "string", "uuid"),
+    ),
+    key_fields=2,
+)
+NOTES = Table("NOTES", (("id", "string", None), ("text", "string", None)))
+WIDER_NOTES = Table("NOTES", (("id", "string", None), ("author", "string", None), ("text", "string", None)))
+CODE = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"
+FIRST: list[Record] = [
+    ("", "1", AWKWARD, "1.10", "true", '{"a": [1.50, null]}', "2026-01-01T00:00:00.5+00:00", "2026-01-31", CODE),
+    ("north", "1", "", "NaN", "false", '"text"', "infinity", "-infinity", None),
+    ("north", "2", None, None, None, None, "0044-03-15T12:00:00+00:00 BC", "0044-03-15 BC", None),
+    (
+        "it's",
+        "12345678901234567890123456789012345",
+        "NULL",
+        "12345678901234567890.12345678901234567890",
+        None,
+        "[]",
+        None,
+        None,
+        None,
+    ),
+]
+SECOND: list[Record] = [("north", "1", "changed", "2", None, None, None, None, None), ("", "2", *[None] * 7)]
+NULL = "\x1e"
+
+
+def lake_of(directory: Path, file_format: ExportFormat) -> Lake:
+    directory.mkdir(exist_ok=True)
+    lake = Lake(directory, prefix="it's/a prefix", format=file_format, part_rows=2)
+    lake.run(Change(WARES, FIRST, full=True), Change(NOTES, [("1", "a"), ("2", None)], full=True))
+    lake.run(Change(WARES, SECOND, deleted=[FIRST[0]]), Change(NOTES))
+    lake.run(Change(WARES, SECOND, deleted=[FIRST[0], FIRST[2]]), Change(WIDER_NOTES, [("3", "", "c")], full=True))
+    lake.run(Change(WARES), Change(WIDER_NOTES, deleted=[("3", None, None)]))
+    return lake
+
+
+def held_by(rows: dict[str, list[Record]]) -> Held:
+    return {table.code: {table.key(each): each for each in rows[table.code]} for table in (WARES, NOTES)}
+
+
+@pytest.mark.parametrize("file_format", list(ExportFormat))
+async def test_duckdb_holds_what_was_delivered(
+    tmp_path: Path, file_format: ExportFormat, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lake = lake_of(tmp_path / "lake's", file_format)
+    with duckdb.connect() as connection:
+        for run, held in zip(lake.runs, lake.held, strict=True):
+            await print_statements(str(lake.directory), str(run.job_id), DialectName.DUCKDB)
+            script = capsys.readouterr().out
+            for _ in range(2):  # again changes nothing
+                connection.execute(script)
+                rows = {
+                    code: connection.execute(f'SELECT COLUMNS(*)::VARCHAR FROM "{name}"').fetchall()
+                    for code, name in ((WARES.code, 'WARES ""x""'), (NOTES.code, "NOTES"))
+                }
+                assert held_by(rows) == (held if file_format is ExportFormat.CSV else rounded(held))
+        ((typed,),) = connection.execute('SELECT typeof(number) FROM "WARES ""x""_typed" LIMIT 1').fetchall()
+        assert typed == "HUGEINT"
+
+
+def rounded(held: Held) -> Held:
+    """What DuckDB's own JSON reader makes of long numbers and of JSON, as the script says."""
+    inexact = {
+        "12345678901234567890.12345678901234567890": "1.2345678901234567e+19",
+        "1.10": "1.1",
+        '{"a": [1.50, null]}': '{"a":[1.5,null]}',
+        '"text"': "text",
+    }
+    spelled = {
+        code: [tuple(inexact.get(cell or "", cell) for cell in record) for record in records.values()]
+        for code, records in held.items()
+    }
+    return held_by(spelled)
+
+
+@pytest.mark.every_postgres
+@pytest.mark.parametrize("file_format", list(ExportFormat))
+async def test_postgresql_holds_what_was_delivered(
+    empty_database: Database, tmp_path: Path, file_format: ExportFormat, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lake = lake_of(tmp_path / "lake's", file_format)
+    connection = await empty_database.connect()
+    await connection.execute("SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'")
+    for run, held in zip(lake.runs, lake.held, strict=True):
+        # By its path, once as a manifest, once as a place.
+        place, job = (
+            (str(lake.manifest_path(run)), None) if run is lake.runs[1] else (str(lake.directory), str(run.job_id))
+        )
+        await print_statements(place, job, DialectName.POSTGRESQL)
+        script = tmp_path / "load.sql"
+        script.write_text(capsys.readouterr().out, encoding="utf-8")
+        for _ in range(2):
+            await psql(empty_database, script)
+            # In each column's own type: equal values are equal, however they are spelled.
+            for table, records in ((WARES, held[WARES.code]), (NOTES, held[NOTES.code])):
+                name = '"' + table.code.replace('"', '""') + '"'
+                columns = await connection.fetch(
+                    "SELECT attname, format_type(atttypid, atttypmod) AS type FROM pg_attribute"
+                    " WHERE attrelid = $1::text::regclass AND attnum > 0 ORDER BY attnum",
+                    name,
+                )
+                values = ", ".join(f"(${number}::text::{each['type']})::text" for number, each in enumerate(columns, 1))
+                expected = [
+                    tuple(await connection.fetchrow(f"SELECT {values}", *each) or ()) for each in records.values()
+                ]
+                stored = await connection.fetch(
+                    f"SELECT {', '.join(f't.{quoted(each[0])}::text' for each in columns)} FROM {name} AS t"
+                )
+                assert sorted(map(str, map(tuple, stored))) == sorted(map(str, expected))
+    assert await connection.fetchval("SELECT count(*) FROM pg_class WHERE relname ~ 'staging|lines'") == 0
+
+
+async def test_a_script_that_fails_changes_nothing(empty_database: Database, tmp_path: Path) -> None:
+    lake = lake_of(tmp_path, ExportFormat.CSV)
+    first, second = (
+        statements(run, DialectName.POSTGRESQL, Location(Scheme.DIRECTORY, str(tmp_path))) for run in lake.runs[:2]
+    )
+    script = tmp_path / "load.sql"
+    script.write_text(first)
+    await psql(empty_database, script)
+    lake.path(lake.runs[1], NOTES.code).write_bytes(b"no gzip")
+    script.write_text(second)
+    with pytest.raises(AssertionError, match="gzip"):
+        await psql(empty_database, script)
+    connection = await empty_database.connect()
+    assert await connection.fetchval('SELECT count(*) FROM "WARES ""x"""') == len(FIRST)
+
+
+def quoted(name: str) -> str:
+    return '"' + name + '"'
+
+
+async def psql(database: Database, script: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        database.server.binaries / "psql", "-X", "-q", "-f", script, database.dsn,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, "PGCLIENTENCODING": "UTF8"},
+    )  # fmt: skip
+    said, _ = await process.communicate()
+    assert process.returncode == 0, said.decode()
+
+
+async def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path, ExportFormat.CSV)
+    with pytest.raises(SettingsError, match="say with --job"):
+        await print_statements(str(tmp_path), None, DialectName.DUCKDB)
+    with pytest.raises(PermanentError, match="it holds those of 4 other jobs"):
+        await print_statements(str(tmp_path), "00000000-0000-0000-0000-000000000000", DialectName.DUCKDB)
+    (tmp_path / "notes.json").write_text("{}")
+    with pytest.raises(PermanentError, match="cannot be read"):
+        await print_statements(str(tmp_path / "notes.json"), None, DialectName.DUCKDB)
+    assert lake.runs

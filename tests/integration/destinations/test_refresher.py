@@ -1,0 +1,59 @@
+"""Which destinations are open: those of this daemon's configuration, and whatever else the database has."""
+
+from datetime import UTC, datetime
+
+from exportd.database.connector import Connector
+from exportd.database.migrator import migrate
+from exportd.destinations.open_destinations import Destination, Destinations
+from exportd.destinations.record import DestinationDeclaration
+from exportd.destinations.refresher import DestinationRefresher
+from exportd.destinations.table import DestinationTable
+from exportd.model.clock import SystemClock
+from exportd.model.entity import OrganizationId
+from exportd.model.schedule import DestinationCode
+from exportd.stores.layout import Layout
+from exportd.stores.memory_store import MemoryStore
+from tests.fixtures.postgres import Database
+
+ACME = OrganizationId("acme")
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def declaration(code: str) -> DestinationDeclaration:
+    return DestinationDeclaration(ACME, DestinationCode(code), code, {"type": "DIRECTORY", "directory": f"/{code}"})
+
+
+def opened(given: DestinationDeclaration) -> Destination:
+    return Destination(given.organization, given.code, MemoryStore(), Layout())
+
+
+def codes(live: Destinations) -> list[str]:
+    return sorted(each.code for each in live)
+
+
+async def test_a_declared_one_is_this_daemons_own_and_the_rest_is_the_databases(empty_database: Database) -> None:
+    connector = Connector(empty_database.dsn)
+    async with connector.connection("test") as connection:
+        await migrate(connection)
+    async with connector.pool(2) as pool:
+        table = DestinationTable(pool)
+        own = opened(declaration("own"))
+        live = Destinations([own])
+        refresher = DestinationRefresher(table, live, opened, SystemClock())
+        await table.create(declaration("made"), actor="test", now=NOON)
+        # Another daemon declares one that this one does not: its jobs may come here.
+        await table.reconcile([declaration("own"), declaration("theirs")], now=NOON)
+        await refresher.refresh()
+        assert codes(live) == ["made", "own", "theirs"]
+        assert live.get(ACME, own.code) is own
+
+        # A reload declares what the API had made, and its own no more.
+        taken = opened(declaration("made"))
+        (replaced,) = refresher.declare([taken], keeping={("acme", "made")})
+        assert replaced.code == "made"
+        assert codes(live) == ["made", "own", "theirs"]
+        await table.reconcile([declaration("made")], now=NOON)
+        await refresher.refresh()
+        assert codes(live) == ["made"]
+        assert live.get(ACME, taken.code) is taken
+        await live.aclose()

@@ -1,0 +1,193 @@
+"""Why a run is full, and what is no reason for it."""
+
+from dataclasses import replace
+
+import pytest
+
+from exportd.extraction.snapshot_opener import OpenSnapshot
+from exportd.model.entity import Field
+from exportd.model.extraction import Mode
+from exportd.model.reason import FullReason
+from exportd.model.schedule import DestinationCode
+from tests.integration.capture.workshop import ACME, Captured, Workshop, a_job
+
+TABLES = """
+CREATE TYPE mood AS ENUM ('good', 'bad');
+CREATE TYPE address AS (street text, city text);
+CREATE TABLE things (id int PRIMARY KEY, organization_id text, note text, mood mood, addresses address[], spare int);
+INSERT INTO things SELECT i, 'acme', 'n' || i, 'good', ARRAY[ROW('a', 'b')]::address[] FROM generate_series(1, 3) AS i
+"""
+
+
+@pytest.fixture
+async def things(shop: Workshop) -> Captured:
+    """Exported once, with one change waiting."""
+    await shop.app.execute(TABLES)
+    fields = ("id", "organization_id", "note", "mood", "addresses")
+    captured = await shop.capture("things", tenant="organization_id", fields=fields)
+    assert (await captured.export()).reason is FullReason.FIRST_RUN
+    await shop.app.execute("UPDATE things SET note = 'x' WHERE id = 1")
+    return captured
+
+
+REASONS = {
+    "the triggers were off for a moment": (
+        "ALTER TABLE things DISABLE TRIGGER ALL; ALTER TABLE things ENABLE TRIGGER ALL",
+        FullReason.CAPTURE_CHANGED,
+    ),
+    "a child table came": ("CREATE TABLE child () INHERITS (things)", FullReason.PARTITIONS_CHANGED),
+    "a column has another type": ("ALTER TABLE things ALTER note TYPE varchar", FullReason.COLUMNS_CHANGED),
+    "a column was rewritten in its own type": (
+        "ALTER TABLE things ALTER note TYPE text USING upper(note)",
+        FullReason.COLUMNS_CHANGED,
+    ),
+    "a column is another of the same name": (
+        "ALTER TABLE things DROP note, ADD note text DEFAULT 'new'",
+        FullReason.COLUMNS_CHANGED,
+    ),
+    "a label was renamed": ("ALTER TYPE mood RENAME VALUE 'good' TO 'great'", FullReason.COLUMNS_CHANGED),
+    "a composite type was changed": ("ALTER TYPE address ADD ATTRIBUTE zip text", FullReason.COLUMNS_CHANGED),
+    "another column came and a row went": (
+        "ALTER TABLE things ADD added int; DELETE FROM things WHERE id = 2",
+        FullReason.COLUMNS_CHANGED,
+    ),
+    "the log says that it does not know": ("INSERT INTO {log} (op) VALUES ('T')", FullReason.CHANGES_UNKNOWN),
+}
+
+
+@pytest.mark.every_postgres
+@pytest.mark.parametrize("event", REASONS)
+async def test_what_makes_a_run_full(things: Captured, event: str) -> None:
+    statement, reason = REASONS[event]
+    await things.workshop.app.execute(statement.format(log=things.log))
+    await things.install()
+    export = await things.export()
+    assert (export.mode, export.reason) == (Mode.FULL, reason)
+    await things.workshop.app.execute("UPDATE things SET mood = 'bad' WHERE id = 1; DELETE FROM things WHERE id = 3")
+    export = await things.export()
+    assert (export.mode, export.keys) == (Mode.INCREMENTAL, ([(1,)], [(3,)]))
+
+
+NO_REASONS = {
+    "statistics": "ANALYZE things",
+    "the table rewritten by maintenance": "VACUUM FULL things",
+    "the catalog rewritten by maintenance": "VACUUM (FULL, FREEZE) pg_attribute; VACUUM (FULL, FREEZE) pg_trigger",
+    "an index": "CREATE INDEX ON things (note)",
+    "a comment and a grant": "COMMENT ON COLUMN things.note IS 'x'; GRANT SELECT ON things TO PUBLIC",
+    "another label": "ALTER TYPE mood ADD VALUE 'so so'",
+    "another column": "ALTER TABLE things ADD added int DEFAULT 7",
+    "a column that is not exported": "ALTER TABLE things ALTER spare TYPE bigint",
+    "a trigger of the application": "CREATE TRIGGER zeros BEFORE UPDATE ON things FOR EACH ROW"
+    " EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+}
+
+
+@pytest.mark.parametrize("event", NO_REASONS)
+async def test_what_makes_no_run_full(things: Captured, event: str) -> None:
+    for statement in NO_REASONS[event].split("; "):
+        await things.workshop.app.execute(statement)
+    assert await things.findings() == ""
+    export = await things.export()
+    assert (export.mode, export.reason, export.keys) == (Mode.INCREMENTAL, None, ([(1,)], []))
+
+
+async def test_an_expired_position_an_edited_one_and_a_forced_run(things: Captured) -> None:
+    position = things.positions()[things.entity.code]
+    cluster = dict(position.guards["cluster"])
+
+    def elsewhere(**facts: object) -> dict[str, object]:
+        return {**position.guards, "cluster": {**cluster, **facts}}
+
+    future = "900000000000:900000000000:"
+    cases = (
+        (replace(position, expired=True), FullReason.HORIZON_PASSED),
+        (replace(position, guards=elsewhere(system_identifier="1")), FullReason.CLUSTER_CHANGED),
+        (replace(position, guards=elsewhere(database_oid=1)), FullReason.CLUSTER_CHANGED),
+        (replace(position, guards=elsewhere(timeline="00000009")), FullReason.TIMELINE_CHANGED),
+        (replace(position, snapshot=future), FullReason.SNAPSHOT_WENT_BACK),
+        (replace(position, guards={"of": "an older version"}), FullReason.CATALOG_CHANGED),
+    )
+    for edited, reason in cases:
+        things.set_position(edited)
+        export = await things.export()
+        assert (export.mode, export.reason, export.deleted) == (Mode.FULL, reason, {})
+    for forced in (FullReason.AD_HOC, FullReason.IMAGES_UNREADABLE):
+        assert (await things.export(forced=forced)).reason is forced
+
+
+async def test_the_catalogs_entry_and_the_destinations_count_too(things: Captured) -> None:
+    entity = things.entity
+    note = next(each for each in entity.fields if each.name == "note")
+    for fields in (
+        entity.fields[::-1],
+        entity.fields[:3],
+        tuple(replace(each, name="remark") if each is note else each for each in entity.fields),
+    ):
+        things = things.with_entity(replace(entity, fields=fields))
+        assert (await things.export()).reason is FullReason.CATALOG_CHANGED
+        assert (await things.export()).reason is None
+    described = replace(entity, fields=(*fields[:-1], replace(fields[-1], type="integer")), label="other words")
+    assert (await things.with_entity(described).export()).reason is None, "a description moves no data"
+    lake, swamp = DestinationCode("lake"), DestinationCode("swamp")
+    added = FullReason.DESTINATION_ADDED
+    for destinations, reason in (((lake,), added), ((lake,), None), ((), None), ((swamp,), added)):
+        snapshot, _ = await things.run(destinations=destinations)
+        assert snapshot.windows[entity.code].full_reason is reason
+
+
+async def test_an_entity_added_to_a_schedule_is_full_and_the_others_are_not(things: Captured) -> None:
+    shop = things.workshop
+    lines = await shop.capture("lines", "id int PRIMARY KEY")
+    entities = [things.entity, lines.entity]
+    job = a_job([each.code for each in entities])
+    async with shop.opener.open(job, entities, things.positions(), forced={}) as snapshot:
+        reasons = {code: each.full_reason for code, each in snapshot.windows.items()}
+    assert reasons == {things.entity.code: None, lines.entity.code: FullReason.ENTITY_ADDED}
+
+
+async def test_an_expression_makes_every_column_count(shop: Workshop) -> None:
+    await shop.app.execute(TABLES)
+    things = await shop.capture("things", fields=("id",))
+    expressive = replace(
+        things.entity, fields=(*things.entity.fields, Field("sum", expression="id + coalesce(spare, 0)"))
+    )
+    things = things.with_entity(expressive)
+    await things.run()
+    await shop.app.execute("ALTER TABLE things ALTER spare TYPE bigint USING 5")
+    snapshot, _ = await things.run()
+    assert snapshot.windows[things.entity.code].full_reason is FullReason.COLUMNS_CHANGED
+
+
+async def test_a_full_run_names_the_deletions_that_the_log_still_holds(things: Captured) -> None:
+    app = things.workshop.app
+    await app.execute("DELETE FROM things WHERE id IN (1, 2)")
+    await app.execute("ALTER TABLE things DISABLE TRIGGER ALL; ALTER TABLE things ENABLE TRIGGER ALL")
+    await things.install()
+    export = await things.export()
+    assert (export.reason, export.keys) == (FullReason.CAPTURE_CHANGED, ([(3,)], [(1,), (2,)]))
+
+
+async def test_a_transaction_open_through_several_runs_is_in_the_one_after_its_end(things: Captured) -> None:
+    session = await things.workshop.session()
+    transaction = session.transaction()
+    await transaction.start()
+    await session.execute("UPDATE things SET note = 'slow' WHERE id = 3")
+    for number in range(3):
+        await things.workshop.app.execute(f"INSERT INTO things VALUES ({10 + number}, 'acme')")
+        assert (await things.export()).keys[0][-1] == (10 + number,)
+    await transaction.commit()
+    assert (await things.export()).keys == ([(3,)], [])
+
+
+async def test_what_is_written_after_the_snapshot_waits_for_the_next_run(things: Captured) -> None:
+    session = await things.workshop.session()
+
+    async def write(_: OpenSnapshot) -> None:
+        await session.execute("DELETE FROM things WHERE id = 1; INSERT INTO things VALUES (4, 'acme')")
+
+    snapshot, content = await things.run(while_open=write)
+    assert snapshot.windows[things.entity.code].mode is Mode.INCREMENTAL
+    assert content.count(b"\n") == 1
+    assert b'"note":"x"' in content
+    export = await things.export(ACME, compare=False)
+    assert export.keys == ([(4,)], [(1,)])

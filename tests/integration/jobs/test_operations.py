@@ -1,0 +1,187 @@
+"""Pausing all daemons, cancelling and repeating jobs."""
+
+from uuid import uuid4
+
+import anyio
+import pytest
+
+from exportd.jobs.dispatcher import Dispatcher
+from exportd.jobs.operations import JobOperator
+from exportd.model.clock import SystemClock
+from exportd.model.errors import PermanentError
+from exportd.model.job import JobId, JobProgress, JobState, Lease, LeaseState
+from exportd.model.reason import Reason
+from tests.integration.jobs.workshop import ACCOUNTS, ATTEMPTS, LEASE_S, NOON, PLANS, SPOOL, Workshop, reached
+
+
+@pytest.fixture
+def operator(workshop: Workshop) -> JobOperator:
+    return JobOperator(workshop.pool)
+
+
+async def add_lake(workshop: Workshop, organization: str) -> None:
+    await workshop.connection.execute(
+        """INSERT INTO exportd.destination (organization, code, name, origin, settings, created_by, modified_by,
+                                            paused_at)
+           VALUES ($1, 'lake', 'Lake', 'API', '{}', 'test', 'test', clock_timestamp())""",
+        organization,
+    )
+
+
+class TestPause:
+    async def test_no_daemon_takes_a_job_until_all_go_on(self, workshop: Workshop, operator: JobOperator) -> None:
+        job_id = await workshop.add_job()
+        assert await operator.paused() is None
+        first = await operator.pause(actor="unix:ann")
+        assert await operator.pause(actor="unix:bob") == first
+        assert first.paused_by == "unix:ann"
+        assert await workshop.claim(holder="alpha") is None
+        assert await workshop.claim(holder="beta") is None
+        await operator.resume(actor="unix:bob")
+        assert (await workshop.claimed()).job.id == job_id
+
+    async def test_whoever_holds_a_lease_keeps_it(self, workshop: Workshop, operator: JobOperator) -> None:
+        await workshop.add_job()
+        lease = await workshop.claimed()
+        await operator.pause(actor="unix:ann")
+        assert await workshop.table.heartbeat(lease, None, lease_s=LEASE_S) is LeaseState.HELD
+        await workshop.seal(lease)
+
+    async def test_jobs_to_a_paused_destination_wait_and_others_go_on(self, workshop: Workshop) -> None:
+        waiting, other = await workshop.add_job(), await workshop.add_job(organization="org-2")
+        await add_lake(workshop, "org-1")
+        assert (await workshop.claimed()).job.id == other
+        assert await workshop.claim() is None
+        await workshop.connection.execute("UPDATE exportd.destination SET paused_at = NULL")
+        assert (await workshop.claimed()).job.id == waiting
+
+
+class TestCancel:
+    async def test_a_job_that_waits_ends_at_once(self, workshop: Workshop, operator: JobOperator) -> None:
+        job_id = await workshop.add_job()
+        assert await operator.cancel(job_id, actor="unix:ann") is JobState.FAILED
+        row = await workshop.row(job_id)
+        assert (row["state"], row["reason"]) == ("FAILED", Reason.CANCELLED)
+        assert await workshop.claim() is None
+        with pytest.raises(PermanentError) as refused:
+            await operator.cancel(job_id, actor="unix:ann")
+        assert refused.value.reason is Reason.JOB_STATE_UNFIT
+
+    async def test_a_job_that_nobody_knows_cannot_be_cancelled(self, operator: JobOperator) -> None:
+        with pytest.raises(PermanentError) as refused:
+            await operator.cancel(JobId(uuid4()), actor="unix:ann")
+        assert refused.value.reason is Reason.NOT_FOUND
+
+    async def test_the_holder_of_a_running_job_stops_and_ends_it(
+        self, workshop: Workshop, operator: JobOperator
+    ) -> None:
+        job_id = await workshop.add_job(schedule_id=await workshop.add_schedule())
+        begun, stopped = anyio.Event(), anyio.Event()
+
+        async def work(_lease: Lease, _progress: JobProgress) -> None:
+            begun.set()
+            try:
+                await anyio.sleep_forever()
+            finally:
+                stopped.set()
+
+        dispatcher = Dispatcher(
+            workshop.table,
+            work,
+            holder="alpha",
+            spool_id=SPOOL,
+            concurrency=1,
+            lease_s=LEASE_S,
+            attempts=ATTEMPTS,
+            poll_interval_s=60.0,
+            clock=SystemClock(),
+        )
+        async with anyio.create_task_group() as group:
+            group.start_soon(dispatcher.run)
+            await begun.wait()
+            assert await operator.cancel(job_id, actor="unix:ann") is JobState.RUNNING
+            dispatcher.look_for_cancellations()
+            await stopped.wait()
+            await dispatcher.drain(SystemClock().monotonic() + 30)
+        row = await workshop.row(job_id)
+        assert (row["state"], row["reason"], row["lease_holder"]) == ("FAILED", Reason.CANCELLED, None)
+        assert await workshop.connection.fetch("SELECT * FROM exportd.position") == []
+
+    async def test_a_job_whose_holder_died_meanwhile_is_ended_by_whoever_looks(
+        self, workshop: Workshop, operator: JobOperator
+    ) -> None:
+        job_id = await workshop.add_job()
+        await workshop.claimed()
+        await operator.cancel(job_id, actor="unix:ann")
+        assert await workshop.table.fail_cancelled() == ()
+        await workshop.end_lease(job_id)
+        assert await workshop.claim(holder="beta") is None
+        assert await workshop.table.fail_cancelled() == (job_id,)
+        assert (await workshop.row(job_id))["reason"] == Reason.CANCELLED
+
+    async def test_a_job_that_is_put_back_meanwhile_is_not_taken_again(
+        self, workshop: Workshop, operator: JobOperator
+    ) -> None:
+        job_id = await workshop.add_job()
+        lease = await workshop.claimed()
+        await operator.cancel(job_id, actor="unix:ann")
+        await workshop.table.put_back(
+            lease, after_s=0, counts_attempt=False, reason=Reason.INTERRUPTED, message="The daemon leaves."
+        )
+        assert await workshop.claim() is None
+        assert await workshop.table.fail_cancelled() == (job_id,)
+
+    async def test_one_that_has_delivered_everything_succeeds_all_the_same(
+        self, workshop: Workshop, operator: JobOperator
+    ) -> None:
+        job_id = await workshop.add_job()
+        lease = await workshop.claimed()
+        await operator.cancel(job_id, actor="unix:ann")
+        await workshop.table.succeed(lease, positions=[])
+        assert (await workshop.row(job_id))["state"] == "SUCCEEDED"
+
+
+class TestRetry:
+    async def test_an_export_without_a_schedule_is_asked_for_anew(
+        self, workshop: Workshop, operator: JobOperator
+    ) -> None:
+        job_id = await workshop.add_job()
+        with pytest.raises(PermanentError) as refused:
+            await operator.failed(job_id)
+        assert refused.value.reason is Reason.JOB_STATE_UNFIT
+        await workshop.table.fail(await workshop.claimed(), reason=Reason.SPOOL_FULL, message="Full.")
+        assert (await operator.failed(job_id)).schedule_id is None
+        again = await workshop.row(await operator.queue_again(job_id, actor="unix:ann"))
+        assert (again["state"], again["entities"], again["destinations"]) == (
+            "PENDING",
+            ["ACCOUNTS", "PLANS"],
+            ["lake"],
+        )
+        assert again["id"] != job_id
+
+
+class TestRefreshRequests:
+    async def test_only_a_full_run_that_began_later_fulfils_them(self, workshop: Workshop) -> None:
+        schedule = await workshop.add_schedule()
+        await workshop.connection.execute(
+            "INSERT INTO exportd.refresh_request SELECT $1, unnest('{ACCOUNTS,PLANS}'::text[]), $2, 'test'",
+            schedule,
+            NOON,
+        )
+        for taken_at, modes, left in (
+            ("2026-03-09T11:00:00+00:00", ("full", "full"), (ACCOUNTS, PLANS)),
+            ("2026-03-09T13:00:00+00:00", ("full", "incremental"), (PLANS,)),
+            ("2026-03-09T14:00:00+00:00", ("incremental", "full"), ()),
+        ):
+            due_at = NOON.replace(hour=int(taken_at[11:13]))
+            job_id = await workshop.add_job(schedule_id=schedule, due_at=due_at)
+            lease = await workshop.claimed()
+            extraction = {
+                "taken_at": taken_at,
+                "entities": [
+                    {"entity": entity, "mode": mode} for entity, mode in zip((ACCOUNTS, PLANS), modes, strict=True)
+                ],
+            }
+            await workshop.table.seal(lease, parts=[], extraction=extraction, spool_id=SPOOL)
+            await workshop.table.succeed(lease, positions=reached(job_id, ACCOUNTS, PLANS))
+            assert await workshop.table.refresh_requests(schedule) == left

@@ -1,0 +1,278 @@
+"""The sink of one entity: parts in the spool, backpressure, progress, and nothing left when it fails."""
+
+import errno
+import gzip
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import BinaryIO
+from uuid import UUID
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from exportd.model.entity import EntityCode
+from exportd.model.errors import PermanentError, TransientError
+from exportd.model.job import EntityProgress, JobId
+from exportd.model.reason import Reason
+from exportd.model.schedule import ExportFormat
+from exportd.spool import entity_writer
+from exportd.spool.entity_writer import EntityWriter
+from exportd.spool.part_file import PartFile
+from exportd.spool.part_sequence import Fed, PartSequence
+from exportd.spool.spool import Spool
+
+JOB = JobId(UUID(int=7))
+HEADER = b"id,value,deleted\n"
+BUDGET_BYTES = 50_000_000
+
+
+@pytest.fixture
+async def spool(tmp_path: Path) -> AsyncIterator[Spool]:
+    async with Spool(
+        tmp_path / "spool", budget_bytes=BUDGET_BYTES, free_space_floor_bytes=0, wait_timeout_s=0.05
+    ) as opened:
+        await opened.begin_job(JOB)
+        yield opened
+
+
+def writer_to(
+    spool: Spool,
+    *,
+    cap_bytes: int = 10**9,
+    progress: EntityProgress | None = None,
+    on_part_started: Callable[[PartFile], None] = lambda _: None,
+) -> EntityWriter:
+    return EntityWriter(
+        spool=spool,
+        job=JOB,
+        entity=EntityCode("ACCOUNTS"),
+        type_token="account",
+        file_format=ExportFormat.CSV,
+        header=HEADER,
+        cap_bytes=cap_bytes,
+        progress=progress or EntityProgress(),
+        on_part_started=on_part_started,
+    )
+
+
+def rows_of(stream: int, count: int) -> list[bytes]:
+    return [b'%d,"row %d\nof stream %d",false\n' % (number, number, stream) for number in range(count)]
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entity_writer, "BLOCK_BYTES", 1000)
+
+
+@pytest.mark.usefixtures("small_blocks")
+async def test_several_streams_write_one_sequence_of_parts(spool: Spool) -> None:
+    progress = EntityProgress()
+    writer = writer_to(spool, cap_bytes=3000, progress=progress)
+
+    async def stream(number: int) -> None:
+        for row in rows_of(number, 400):
+            await writer.write(row)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(3):
+            tasks.start_soon(stream, number)
+    parts = await writer.finish()
+
+    folder = spool.job_folder(JOB)
+    assert [part.file_name for part in parts][:2] == [f"{JOB}_account.csv.gz", f"{JOB}_account.0002.csv.gz"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(part.file_name for part in parts)
+    written: list[bytes] = []
+    for part in parts:
+        assert part.size_bytes <= 3000
+        content = gzip.decompress((folder / part.file_name).read_bytes())
+        assert content.startswith(HEADER)
+        written += [row + b",false\n" for row in content[len(HEADER) :].split(b",false\n")[:-1]]
+    assert sorted(written) == sorted(row for number in range(3) for row in rows_of(number, 400))
+
+    assert progress == EntityProgress(
+        rows=1200,
+        content_bytes=sum(part.content_bytes for part in parts),
+        size_bytes=sum(part.size_bytes for part in parts),
+        files=len(parts),
+        done=True,
+    )
+    assert spool.usage.used_bytes == progress.size_bytes
+    assert spool.usage.reserved_bytes == 0
+
+
+async def test_an_entity_without_rows_gets_one_file(spool: Spool) -> None:
+    started: list[PartFile] = []
+    (part,) = await writer_to(spool, on_part_started=started.append).finish()
+    assert gzip.decompress((spool.job_folder(JOB) / part.file_name).read_bytes()) == HEADER
+    assert [file.part for file in started] == [part]
+
+
+async def test_a_giant_row_is_reported(spool: Spool) -> None:
+    writer = writer_to(spool, cap_bytes=100)
+    await writer.write(b"1," + bytes(range(35, 120)).hex().encode() + b",false\n")
+    (part,) = await writer.finish()
+    assert part.size_bytes > 100
+    assert writer.oversized_parts == (part,)
+
+
+class HeldThread:
+    """Holds the worker thread inside ``feed``, from a block on, until released; notes the blocks that got
+    there."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, from_block: int = 1) -> None:
+        self.entered = threading.Event()
+        self.release = threading.Event()
+        self.blocks: list[int] = []
+        feed = PartSequence.feed
+
+        def held(sequence: PartSequence, chunks: list[bytes]) -> Fed:
+            self.blocks.append(sum(map(len, chunks)))
+            if len(self.blocks) >= from_block:
+                self.entered.set()
+                assert self.release.wait(10)
+            return feed(sequence, chunks)
+
+        monkeypatch.setattr(PartSequence, "feed", held)
+
+
+@pytest.mark.usefixtures("small_blocks")
+async def test_writers_wait_while_one_block_is_in_the_thread_and_one_is_full(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = HeldThread(monkeypatch)
+    writer = writer_to(spool)
+    written_bytes = 0
+
+    async def stream() -> None:
+        nonlocal written_bytes
+        for _ in range(20):
+            await writer.write(b"x" * 99 + b"\n")
+            written_bytes += 100
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(stream)
+        await anyio.to_thread.run_sync(held.entered.wait, 10)
+        await anyio.wait_all_tasks_blocked()
+        # A block is 1000 bytes, and at most one more chunk of each stream, which was on its way when it was
+        # full.
+        assert len(held.blocks) == 1
+        assert held.blocks[0] <= 1200
+        assert written_bytes <= held.blocks[0] + 1200
+        held.release.set()
+    (part,) = await writer.finish()
+    assert part.rows == 40
+
+
+@pytest.mark.usefixtures("small_blocks")
+async def test_a_full_spool_fails_the_writer_and_nothing_is_left(spool: Spool) -> None:
+    spool.settle(JobId(UUID(int=8)), reserved_bytes=0, used_bytes=BUDGET_BYTES - 5500)
+    writer = writer_to(spool)
+    await writer.write(b"x" * 1000 + b"\n")
+    spool.settle(JobId(UUID(int=8)), reserved_bytes=0, used_bytes=4000)
+    with pytest.raises(TransientError, match="stayed full") as caught:
+        await writer.write(b"x" * 1000 + b"\n")
+    assert caught.value.reason is Reason.SPOOL_FULL
+    with pytest.raises(TransientError, match="stayed full"):
+        await writer.write(b"y\n")
+    with pytest.raises(TransientError, match="stayed full"):
+        await writer.finish()
+    await writer.abort()
+    assert list(spool.job_folder(JOB).iterdir()) == []
+    assert spool.usage.used_bytes == BUDGET_BYTES - 1500
+    assert spool.usage.reserved_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "reason"),
+    [
+        (errno.ENOSPC, TransientError, Reason.SPOOL_FULL),
+        (errno.EDQUOT, TransientError, Reason.SPOOL_FULL),
+        (errno.EIO, PermanentError, Reason.SPOOL_UNWRITABLE),
+        (errno.EROFS, PermanentError, Reason.SPOOL_UNWRITABLE),
+    ],
+)
+@pytest.mark.usefixtures("small_blocks")
+async def test_a_disk_that_fails_is_reported_and_the_files_removed(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception], reason: Reason
+) -> None:
+    writer = writer_to(spool)
+    await writer.write(b"x" * 1000 + b"\n")
+
+    def failing(descriptor: int) -> None:
+        raise OSError(number, "it failed")
+
+    monkeypatch.setattr("exportd.spool.folders.os.fsync", failing)
+    with pytest.raises(kind, match=str(spool.directory)) as caught:
+        await writer.finish()
+    assert getattr(caught.value, "reason", None) is reason
+    await writer.abort()
+    assert list(spool.job_folder(JOB).iterdir()) == []
+    assert spool.usage.used_bytes == 0
+
+
+async def test_a_really_full_disk_is_reported_and_leaves_no_file(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def create(path: Path) -> BinaryIO:
+        # Linux's disk without space.
+        return Path("/dev/full").open("wb")
+
+    monkeypatch.setattr("exportd.spool.folders.create", create)
+    writer = writer_to(spool)
+    await writer.write(b"x,y\n" * 300_000)
+    with pytest.raises(TransientError, match="ran out of disk space while writing ACCOUNTS") as caught:
+        await writer.finish()
+    assert caught.value.reason is Reason.SPOOL_FULL
+    await writer.abort()
+    assert list(spool.job_folder(JOB).iterdir()) == []
+
+
+@pytest.mark.usefixtures("small_blocks")
+async def test_a_cancelled_writer_leaves_nothing(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[PartFile] = []
+    held = HeldThread(monkeypatch, from_block=3)
+    writer = writer_to(spool, on_part_started=started.append)
+    await writer.write(b"x" * 1000 + b"\n")
+    await writer.write(b"x" * 1000 + b"\n")
+    with anyio.CancelScope() as scope:
+        await writer.write(b"x" * 1000 + b"\n")
+        await anyio.to_thread.run_sync(held.entered.wait, 10)
+        scope.cancel()
+        await writer.write(b"x" * 1000 + b"\n")
+    assert scope.cancelled_caught
+    held.release.set()
+    await writer.abort()
+    assert list(spool.job_folder(JOB).iterdir()) == []
+    assert (spool.usage.used_bytes, spool.usage.reserved_bytes) == (0, 0)
+    with pytest.raises(TransientError, match="interrupted"):
+        await writer.write(b"late\n")
+    with pytest.raises(TransientError, match="given up"):
+        await started[0].grown(10**6)
+
+
+@pytest.mark.usefixtures("small_blocks")
+async def test_a_follower_reads_the_file_while_it_grows(spool: Spool) -> None:
+    started: list[PartFile] = []
+    writer = writer_to(spool, on_part_started=started.append)
+    await writer.write(b"x" * 1000 + b"\n")
+    await writer.write(b"y" * 1000 + b"\n")
+    (file,) = started
+    copied = b""
+
+    async def follow() -> None:
+        nonlocal copied
+        while await file.grown(len(copied)):
+            with file.open() as source:
+                source.seek(len(copied))
+                copied += source.read(file.available_bytes - len(copied))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(follow)
+        for _ in range(20):
+            await writer.write(b"z" * 500 + b"\n")
+        (part,) = await writer.finish()
+    assert file.part == part
+    assert file.path == spool.job_folder(JOB) / part.file_name
+    assert len(copied) == part.size_bytes
+    assert gzip.decompress(copied).count(b"z\n") == 20

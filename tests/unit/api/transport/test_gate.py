@@ -1,0 +1,96 @@
+"""What the gate turns away before any operation looks at it."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import pytest
+from fastapi import FastAPI, Request
+
+from exportd.api.problems import install_handlers
+from exportd.api.transport.gate import MOST_BODY_BYTES, Gate
+from exportd.api.transport.peer import Peer
+from exportd.api.transport.rate_limit import RateLimit
+from exportd.testing.fake_clock import FakeClock
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+LOCAL = Peer(1, 1000, frozenset())
+
+
+def gate(clock: FakeClock, *, requests: int = 1000, body_time_s: float = 30.0) -> Gate:
+    """Before an application that says how long the body was."""
+    application = FastAPI()
+    install_handlers(application)
+
+    @application.post("/")
+    async def measure(request: Request) -> int:
+        return len(await request.body())
+
+    limit = RateLimit(requests, 300.0)
+    return Gate(application, hosts={"localhost"}, address_limit=limit, clock=clock, body_time_s=body_time_s)
+
+
+async def answered(
+    to: Gate, receive: Receive, *, peer: Peer | None = None, address: str = "192.0.2.1"
+) -> tuple[int, dict[bytes, bytes]]:
+    """Status and headers of the answer to a POST."""
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/",
+        "query_string": b"",
+        "headers": [(b"host", b"localhost")],
+        "client": (address, 5),
+        "state": {"peer": peer},
+    }
+    await to(scope, receive, send)
+    return sent[0]["status"], dict(sent[0]["headers"])
+
+
+def sending(*pieces: bytes, more: bool = False) -> Receive:
+    """A client that sends these pieces and, with ``more``, promises another one that never comes."""
+    waiting = list(pieces)
+
+    async def receive() -> dict[str, Any]:
+        if not waiting:
+            await anyio.sleep_forever()
+        body = waiting.pop(0)
+        return {"type": "http.request", "body": body, "more_body": bool(waiting) or more}
+
+    return receive
+
+
+async def test_a_body_that_does_not_arrive_in_time_is_given_up() -> None:
+    for pieces in ((), (b"the beginning",)):
+        with anyio.fail_after(20):
+            status, headers = await answered(gate(FakeClock(), body_time_s=0.02), sending(*pieces, more=True))
+        assert (status, headers[b"connection"]) == (408, b"close")
+
+
+async def test_a_body_without_a_declared_length_is_measured() -> None:
+    half = b"x" * (MOST_BODY_BYTES // 2)
+    assert (await answered(gate(FakeClock()), sending(half, half)))[0] == 200
+    assert (await answered(gate(FakeClock()), sending(half, half, b"x")))[0] == 413
+
+
+async def test_an_address_may_make_so_many_requests_and_others_are_not_concerned() -> None:
+    clock = FakeClock()
+    narrow = gate(clock, requests=3)
+    assert [(await answered(narrow, sending(b"x")))[0] for _ in range(5)] == [200, 200, 200, 429, 429]
+    status, headers = await answered(narrow, sending(b"x"))
+    assert (status, 1 <= int(headers[b"retry-after"]) <= 300) == (429, True)
+    assert (await answered(narrow, sending(b"x"), address="192.0.2.2"))[0] == 200
+    await clock.advance(301.0)
+    assert (await answered(narrow, sending(b"x")))[0] == 200
+
+
+@pytest.mark.parametrize("requests", [1, 50])
+async def test_users_of_the_machine_are_not_counted(requests: int) -> None:
+    narrow = gate(FakeClock(), requests=1)
+    statuses = {(await answered(narrow, sending(b"x"), peer=LOCAL))[0] for _ in range(requests)}
+    assert statuses == {200}

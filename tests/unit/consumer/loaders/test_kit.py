@@ -1,0 +1,62 @@
+"""What holds for the scripts of every database, run or not."""
+
+import re
+
+import pytest
+
+from exportd.consumer.loaders.kit import statements
+from exportd.consumer.loaders.quoting import backquoted, doubled_literal, escaped_literal
+from exportd.manifest.document import Manifest
+from exportd.model.dialect_name import DialectName
+from exportd.model.errors import PermanentError
+from exportd.stores.location import Location, parse_location
+from tests.unit.manifest.manifest_examples import entity_of, manifest_of
+
+FULL = manifest_of(1, entity_of(1, None), entity_of(1, None, code="BILLS"))
+INCREMENT = manifest_of(2, entity_of(2, 1), after=FULL)
+
+PLACES = {
+    DialectName.DUCKDB: "s3://bucket",
+    DialectName.POSTGRESQL: "s3://bucket",
+    DialectName.SNOWFLAKE: "s3://bucket",
+    DialectName.BIGQUERY: "gs://bucket",
+    DialectName.REDSHIFT: "s3://bucket",
+    DialectName.CLICKHOUSE: "s3://bucket",
+}
+
+
+def place(dialect: DialectName) -> Location:
+    return parse_location(PLACES[dialect])
+
+
+@pytest.mark.parametrize("dialect", list(DialectName))
+@pytest.mark.parametrize("manifest", [FULL, INCREMENT], ids=["full", "increment"])
+def test_each_object_is_loaded_and_each_entity_merged(dialect: DialectName, manifest: Manifest) -> None:
+    script = statements(manifest, dialect, place(dialect))
+    for entity in manifest.entities:
+        for part in entity.parts:
+            assert part.key in script
+        assert re.search(rf'INSERT INTO|CREATE OR REPLACE TABLE ["`]{entity.code}["`] ', script)
+    assert ("DELETE FROM" in script) is (manifest is INCREMENT)
+    assert str(manifest.job_id) in script
+
+
+@pytest.mark.parametrize("dialect", list(DialectName))
+def test_an_increment_without_a_key_is_refused(dialect: DialectName) -> None:
+    (entity,) = INCREMENT.entities
+    hidden = type(entity)(**{each: getattr(entity, each) for each in entity.__slots__} | {"key": ("secretId",)})
+    with pytest.raises(PermanentError, match="its key secretId is no field of the export"):
+        statements(manifest_of(2, hidden, after=FULL), dialect, place(dialect))
+
+
+def test_a_copy_is_loaded_from_where_it_lies() -> None:
+    script = statements(FULL, DialectName.DUCKDB, parse_location("/srv/copy"), folder="eu/")
+    assert "'/srv/copy/eu/ACCOUNTS/1.0002'" in script
+
+
+def test_names_and_texts_cannot_end_their_quotes() -> None:
+    assert backquoted("a`b\\") == "`a\\`b\\\\`"
+    assert escaped_literal("it's\\\n") == "'it\\'s\\\\\\n'"
+    assert doubled_literal("it's\\") == "'it''s\\'"
+    with pytest.raises(ValueError, match="empty"):
+        backquoted("")

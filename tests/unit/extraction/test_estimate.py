@@ -1,0 +1,58 @@
+import json
+
+from exportd.extraction.estimate import EntityPreview, Figure, TablePlan, WindowCounts, parse_plan, preview_of
+from exportd.extraction.window import EntityWindow, SnapshotText
+from exportd.model.extraction import Mode
+from exportd.model.reason import FullReason
+from exportd.model.schedule import ExportFormat
+from tests.unit.extraction.shapes import THINGS
+
+SINCE = SnapshotText("90:95:")
+CHANGED = EntityWindow(THINGS.code, Mode.INCREMENTAL, None, SINCE, changed=True)
+FULL = EntityWindow(THINGS.code, Mode.FULL, FullReason.REQUESTED, None, changed=True)
+
+
+def preview(
+    window: EntityWindow, counts: WindowCounts | None, *, file_format: ExportFormat = ExportFormat.CSV, keys: int = 7
+) -> EntityPreview:
+    return preview_of(THINGS, file_format, window, TablePlan(1000, 20), counts, keys=keys)
+
+
+def test_what_was_counted_is_exact_but_for_its_size() -> None:
+    found = preview(CHANGED, WindowCounts(4, 2))
+    assert (found.mode, found.rows, found.deleted_rows, found.estimated) == (
+        Mode.INCREMENTAL,
+        6,
+        2,
+        (Figure.CONTENT_BYTES,),
+    )
+
+
+def test_nothing_is_known_exactly() -> None:
+    found = preview(CHANGED, WindowCounts(0, 0))
+    assert (found.rows, found.content_bytes, found.estimated) == (0, 0, ())
+
+
+def test_a_full_run_is_what_the_planner_expects_and_the_deletions() -> None:
+    found = preview(FULL, WindowCounts(None, 3))
+    assert (found.full_reason, found.rows, found.deleted_rows) == (FullReason.REQUESTED, 1003, 3)
+    assert found.estimated == (Figure.ROWS, Figure.CONTENT_BYTES)
+
+
+def test_without_counts_everything_is_an_estimate() -> None:
+    assert [preview(each, None).rows for each in (CHANGED, FULL)] == [7, 1000]
+    assert {preview(each, None).estimated for each in (CHANGED, FULL)} == {tuple(Figure)}
+
+
+def test_a_record_of_jsonl_has_the_names_of_its_fields() -> None:
+    counts = WindowCounts(1, 0)
+    csv, jsonl = (preview(CHANGED, counts, file_format=each).content_bytes for each in ExportFormat)
+    # id,note,false and a line feed; {"id":…,"note":…,"deleted":false}
+    assert csv == 20 + len(",,false\n")
+    assert jsonl == 20 + len('{"id":,"note":,"deleted":false}\n')
+
+
+def test_the_plan_of_the_whole_query_is_read() -> None:
+    inner = {"Plan Rows": 1, "Plan Width": 2}
+    text = json.dumps([{"Plan": {"Plan Rows": 1000, "Plan Width": 20, "Plans": [inner]}}])
+    assert parse_plan(text) == TablePlan(1000, 20)

@@ -1,0 +1,133 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exportd.catalog.shape import CaptureTrigger, Shape
+from exportd.extraction.facts import guards_of
+from exportd.extraction.guards import ClusterFacts, Guards, difference, fingerprint
+from exportd.model.entity import Field
+from exportd.model.reason import FullReason
+from tests.unit.extraction.shapes import CLUSTER, COLUMNS, ROOT, SHAPE, THINGS, relation, tree
+
+BEFORE = guards_of(THINGS, SHAPE, CLUSTER)
+
+
+def with_columns(**changes: Any) -> Shape:
+    """The shape with the named columns changed: ``note={"type_oid": 1}``."""
+    columns = tuple(replace(each, **changes.get(each.name, {})) for each in ROOT.columns)
+    return replace(SHAPE, root=replace(ROOT, columns=columns))
+
+
+def reason(shape: Shape = SHAPE, entity: Any = THINGS, cluster: ClusterFacts = CLUSTER) -> FullReason | None:
+    return difference(BEFORE, guards_of(entity, shape, cluster))
+
+
+def test_what_has_not_changed_is_no_reason() -> None:
+    assert reason() is None
+    assert reason(replace(SHAPE, root=replace(ROOT, pages=999))) is None
+
+
+def test_guards_survive_json() -> None:
+    assert Guards.from_json(json.loads(json.dumps(BEFORE.to_json()))) == BEFORE
+
+
+@pytest.mark.parametrize("document", [{}, {"cluster": {}}, {**BEFORE.to_json(), "cluster": {"unknown": 1}}])
+def test_guards_of_another_version_count_as_changed(document: dict[str, Any]) -> None:
+    assert Guards.from_json(document) is None
+    assert difference(None, BEFORE) is FullReason.CATALOG_CHANGED
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"system_identifier": "1"}, FullReason.CLUSTER_CHANGED),
+        ({"database_oid": 1}, FullReason.CLUSTER_CHANGED),
+        ({"timeline": "00000002"}, FullReason.TIMELINE_CHANGED),
+    ],
+)
+def test_another_line_of_transactions(changes: dict[str, Any], expected: FullReason) -> None:
+    assert reason(cluster=replace(CLUSTER, **changes)) is expected
+
+
+@pytest.mark.parametrize(
+    "changes", [{"type_oid": 1}, {"type_modifier": 8}, {"number": 9}, {"version": "77"}, {"name": "remark"}]
+)
+def test_an_exported_column_counts_and_another_does_not(changes: dict[str, Any]) -> None:
+    assert reason(with_columns(note=changes)) is FullReason.COLUMNS_CHANGED
+    assert reason(with_columns(organization_id=changes)) is FullReason.COLUMNS_CHANGED
+    assert reason(with_columns(spare=changes)) is None
+    expressive = replace(THINGS, fields=(*THINGS.fields, Field("sum", expression="spare + 1")))
+    before = guards_of(expressive, SHAPE, CLUSTER)
+    assert difference(before, guards_of(expressive, with_columns(spare=changes), CLUSTER)) is FullReason.COLUMNS_CHANGED
+
+
+def test_any_column_changes_the_shape_in_which_images_are_read() -> None:
+    for changes in ({"type_oid": 1}, {"name": "other"}, {"number": 9}):
+        assert guards_of(THINGS, with_columns(spare=changes), CLUSTER).row_shape != BEFORE.row_shape
+    assert guards_of(THINGS, with_columns(spare={"version": "9"}), CLUSTER).row_shape == BEFORE.row_shape
+
+
+def test_labels_may_be_added_but_not_renamed() -> None:
+    def labels(*parts: tuple[str, str]) -> Guards:
+        return guards_of(THINGS, with_columns(note={"type_parts": parts}), CLUSTER)
+
+    good, bad, great = ("label 1", "good"), ("label 2", "bad"), ("label 1", "great")
+    assert difference(labels(good), labels(good, bad)) is None
+    assert difference(labels(good, bad), labels(great, bad)) is FullReason.COLUMNS_CHANGED
+    assert difference(labels(good, bad), labels(good)) is FullReason.COLUMNS_CHANGED
+    street, zip_ = ("attribute 5.1", "street 25 700"), ("attribute 5.2", "zip 25 701")
+    assert difference(labels(street), labels(street, zip_)) is FullReason.COLUMNS_CHANGED
+    assert labels(street).row_shape != labels(street, zip_).row_shape
+    assert labels(good).row_shape == labels(good, bad).row_shape
+
+
+def test_the_partition_tree_counts() -> None:
+    one, two = relation("one", COLUMNS, oid=101), relation("two", COLUMNS, oid=102)
+    before = guards_of(THINGS, tree(one), CLUSTER)
+    for members in ((one, two), (), (two,), (replace(one, name=two.name),)):
+        now = guards_of(THINGS, tree(*members), CLUSTER)
+        assert difference(before, now) is FullReason.PARTITIONS_CHANGED
+
+
+def test_every_fact_of_a_trigger_counts() -> None:
+    trigger = CaptureTrigger(5, "700", "exportd_things_insert", "A", "log_things_insert", 4)
+
+    def guards(*triggers: CaptureTrigger, log_oid: int = 200) -> Guards:
+        return guards_of(THINGS, replace(SHAPE, root=replace(ROOT, triggers=triggers), log_oid=log_oid), CLUSTER)
+
+    for changed in (replace(trigger, oid=6), replace(trigger, xmin="701"), replace(trigger, enabled="O")):
+        assert difference(guards(trigger), guards(changed)) is FullReason.CAPTURE_CHANGED
+    assert difference(guards(trigger), guards()) is FullReason.CAPTURE_CHANGED
+    assert difference(guards(trigger), guards(trigger, log_oid=201)) is FullReason.CAPTURE_CHANGED
+
+
+CATALOG_CHANGES: dict[str, Callable[[], Any]] = {
+    "order": lambda: replace(THINGS, fields=THINGS.fields[::-1]),
+    "name": lambda: replace(THINGS, fields=(THINGS.fields[0], Field("remark", column="note"))),
+    "source": lambda: replace(THINGS, fields=(THINGS.fields[0], Field("note", expression="upper(note)"))),
+    "key": lambda: replace(THINGS, key=("organization_id", "id")),
+    "tenant": lambda: replace(THINGS, tenant=None),
+}
+
+
+@pytest.mark.parametrize("change", CATALOG_CHANGES)
+def test_what_the_catalog_says_counts(change: str) -> None:
+    assert reason(entity=CATALOG_CHANGES[change]()) is FullReason.CATALOG_CHANGED
+
+
+def test_the_weightiest_reason_comes_first() -> None:
+    cluster = replace(CLUSTER, system_identifier="1", timeline="9")
+    assert reason(with_columns(note={"type_oid": 1}), cluster=cluster) is FullReason.CLUSTER_CHANGED
+
+
+Facts = st.recursive(st.integers() | st.text() | st.none(), lambda inner: st.lists(inner, max_size=3), max_leaves=6)
+
+
+@given(Facts, Facts)
+def test_fingerprints_are_equal_exactly_when_the_facts_are(one: object, other: object) -> None:
+    assert (fingerprint(one) == fingerprint(other)) == (one == other)

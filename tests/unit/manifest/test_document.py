@@ -1,0 +1,195 @@
+"""A manifest survives being written and read, and a wrong one is refused with every reason."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exportd.manifest.document import (
+    Manifest,
+    ManifestEntity,
+    ManifestField,
+    ManifestPart,
+    ManifestSchedule,
+    ManifestWindow,
+    Predecessor,
+    parse,
+    render,
+    sha256_of,
+)
+from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.errors import PermanentError
+from exportd.model.extraction import Mode
+from exportd.model.job import JobId
+from exportd.model.reason import FullReason, Reason
+from exportd.model.schedule import ExportFormat, ScheduleId
+from tests.unit.manifest.manifest_examples import entity_of, manifest_of
+
+FIRST = manifest_of(1, entity_of(1, None), entity_of(1, None, code="METERS"))
+SECOND = manifest_of(2, entity_of(2, 1), after=FIRST)
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+TIMES = st.datetimes(timezones=st.just(UTC), min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1))
+SNAPSHOTS = st.builds("{}:{}:{}".format, st.integers(0), st.integers(0), st.sampled_from(["", "7", "7,8,9"]))
+SHAS = st.binary(min_size=32, max_size=32).map(bytes.hex)
+COUNTS = st.integers(0, 2**70)
+
+
+@st.composite
+def entities(draw: st.DrawFn, number: int) -> ManifestEntity:
+    mode = draw(st.sampled_from(Mode))
+    rows = draw(st.lists(COUNTS, min_size=1, max_size=3))
+    return ManifestEntity(
+        code=EntityCode(f"E{number}"),
+        type=draw(TEXTS),
+        mode=mode,
+        full_reason=draw(st.sampled_from(FullReason)) if mode is Mode.FULL else None,
+        window=ManifestWindow(
+            previous=draw(SNAPSHOTS if mode is Mode.INCREMENTAL else st.none() | SNAPSHOTS),
+            snapshot=draw(SNAPSHOTS),
+            lsn=draw(TEXTS),
+            taken_at=draw(TIMES),
+        ),
+        key=tuple(draw(st.lists(TEXTS, max_size=2))),
+        tenant=draw(st.none() | TEXTS),
+        fields=tuple(
+            ManifestField(name=draw(TEXTS), type=draw(TEXTS), format=draw(st.none() | TEXTS)) for _ in range(2)
+        ),
+        rows=sum(rows),
+        deleted_rows=draw(st.integers(0, sum(rows))),
+        parts=tuple(
+            ManifestPart(
+                key=f"{number}/{part}",
+                rows=count,
+                content_bytes=draw(COUNTS),
+                size_bytes=draw(COUNTS),
+                sha256=draw(SHAS),
+            )
+            for part, count in enumerate(rows)
+        ),
+    )
+
+
+@st.composite
+def manifests(draw: st.DrawFn) -> Manifest:
+    ad_hoc = draw(st.booleans())
+    predecessor = Predecessor(job_id=JobId(draw(st.uuids())), sha256=draw(SHAS))
+    linked = not ad_hoc and draw(st.booleans())
+    return Manifest(
+        job_id=JobId(draw(st.uuids())),
+        organization=OrganizationId(draw(TEXTS)),
+        schedule=None if ad_hoc else ManifestSchedule(id=ScheduleId(draw(st.uuids())), code=draw(TEXTS)),
+        due_at=draw(TIMES),
+        created_at=draw(TIMES),
+        format=draw(st.sampled_from(ExportFormat)),
+        entities=tuple(draw(entities(number)) for number in range(draw(st.integers(0, 3)))),
+        predecessor=predecessor if linked else None,
+        redelivers=tuple(JobId(each) for each in draw(st.lists(st.uuids(), max_size=2))) if linked else (),
+    )
+
+
+@given(manifests())
+def test_a_manifest_is_read_as_it_was_written(manifest: Manifest) -> None:
+    document = render(manifest)
+    assert parse(document) == manifest
+    assert render(parse(document)) == document
+    assert document.count(b"\n") == 1
+
+
+def test_equal_manifests_have_equal_bytes_whatever_the_order_of_their_making() -> None:
+    document = render(SECOND)
+    shuffled = json.dumps(dict(reversed(json.loads(document).items())), indent=2).encode()
+    assert shuffled != document
+    assert render(parse(shuffled)) == document
+    assert sha256_of(document) == sha256_of(render(replace(SECOND)))
+
+
+def test_the_document_is_what_consumers_were_promised() -> None:
+    document = json.loads(render(SECOND))
+    assert document["schema_version"] == 1
+    assert document["schedule"] == {"id": "00000000-0000-0000-0000-0000000001f4", "code": "daily"}
+    assert document["due_at"] == "2026-03-09T06:15:00Z"
+    assert document["predecessor"] == {
+        "job_id": "00000000-0000-0000-0000-000000000001",
+        "sha256": sha256_of(render(FIRST)),
+    }
+    (entity,) = document["entities"]
+    assert entity["mode"] == "incremental"
+    assert entity["full_reason"] is None
+    assert entity["window"] == {
+        "previous": "10:15:11",
+        "snapshot": "20:25:21",
+        "lsn": "0/16B3748",
+        "taken_at": "2026-03-09T06:15:00Z",
+    }
+    assert entity["fields"][1] == {"name": "planId", "type": "string", "format": None, "reference": "PLANS"}
+    assert entity["parts"][1] == {
+        "key": "ACCOUNTS/2.0002",
+        "rows": 2,
+        "content_bytes": 50,
+        "size_bytes": 61,
+        "sha256": "1" * 64,
+    }
+
+
+def changed(path: str, value: Any) -> bytes:
+    """The second manifest with one value replaced; ``path`` is dotted."""
+    document = json.loads(render(SECOND))
+    *parents, last = path.split(".")
+    place = document
+    for each in parents:
+        place = place[int(each)] if isinstance(place, list) else place[each]
+    place[last] = value
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    ("document", "sentence"),
+    [
+        (b"", "Invalid JSON"),
+        (b"[]", "document: Input should be an object"),
+        (b"{}", "job_id: Field required"),
+        (b'{"schema_version": 2}', "written by a newer exportd .* upgrade exportd"),
+        (changed("surprise", 1), "surprise: Unexpected"),
+        (changed("entities.0.surprise", 1), "entities.0.surprise: Unexpected"),
+        (changed("entities.0.rows", "3"), "entities.0.rows: Input should be a valid integer"),
+        (changed("entities.0.rows", -1), "entities.0.rows: .*greater than or equal to 0"),
+        (changed("entities.0.rows", 4), "ACCOUNTS counts 4 rows, but its parts hold others"),
+        (changed("entities.0.deleted_rows", 4), "ACCOUNTS has more deleted rows than rows"),
+        (changed("entities.0.parts", []), "ACCOUNTS has no part"),
+        (changed("entities.0.mode", "partial"), "entities.0.mode"),
+        (changed("entities.0.mode", "full"), "ACCOUNTS must have a reason if and only if it is full"),
+        (changed("entities.0.full_reason", "FIRST_RUN"), "if and only if it is full"),
+        (changed("entities.0.window.previous", None), "incremental but has no previous snapshot"),
+        (changed("entities.0.window.snapshot", "1:2"), "entities.0.window.snapshot"),
+        (changed("entities.0.window.taken_at", "2026-03-09T06:15:00"), "timezone"),
+        (changed("entities.0.parts.0.sha256", "A" * 64), "entities.0.parts.0.sha256"),
+        (changed("entities.0.parts.0.key", "ACCOUNTS/2.0002"), "an object is listed twice"),
+        (changed("job_id", "7"), "job_id"),
+        (changed("schedule", None), "an ad hoc export has no predecessor"),
+    ],
+)
+def test_a_wrong_manifest_is_refused_with_the_reason(document: bytes, sentence: str) -> None:
+    with pytest.raises(PermanentError, match=sentence) as caught:
+        parse(document)
+    assert caught.value.reason is Reason.MANIFEST_DAMAGED
+
+
+def test_everything_wrong_is_said_at_once() -> None:
+    with pytest.raises(PermanentError, match=r"organization: .*; due_at: .*; entities: "):
+        parse(b"{}")
+
+
+def test_a_manifest_that_contradicts_itself_is_not_written() -> None:
+    twice = manifest_of(1, entity_of(1, None), entity_of(1, None))
+    with pytest.raises(ValueError, match="an entity is listed twice; an object is listed twice"):
+        render(twice)
+
+
+def test_a_naive_time_is_not_written() -> None:
+    with pytest.raises(ValueError, match="created_at"):
+        render(replace(FIRST, created_at=datetime(2026, 1, 1)))
