@@ -22,8 +22,8 @@ from exportd.extraction.copier import Reader
 from exportd.extraction.extractor import Extractor
 from exportd.extraction.snapshot_opener import SnapshotOpener
 from exportd.model.job import JobProgress
-from exportd.model.position import Position
 from exportd.model.schedule import ExportFormat
+from exportd.model.start import Position
 from exportd.settings.schema import LimitSettings
 from exportd.spool.spool import Spool
 from exportd.telemetry import logging

@@ -50,6 +50,7 @@ WORLDLY = {
     "delivery/leftovers": "removes what dead jobs left at the stores",
     "destinations/declaration": "opens what the configuration declares",
     "destinations/open_destinations": "holds the open stores",
+    "destinations/reconciliation": "writes declared destinations to the database",
     "destinations/reference": "looks destinations up in the database",
     "jobs/operations": "changes jobs in the database",
     "jobs/requests": "changes jobs in the database",
@@ -70,7 +71,6 @@ WORLDLY = {
     "stores/retrying": "waits between attempts",
     "stores/store": "is the contract of the stores, whose methods are asynchronous",
     "delivery/file_upload": "uploads a file",
-    "delivery/growing_file": "waits for a file to grow",
     "delivery/spooled_part": "reads a part",
 }
 """Modules that touch the world although their names do not say so, each with its reason."""
@@ -83,7 +83,7 @@ CONTRACTS = {"exportd.model.clock", "exportd.stores.store"}
 
 QUOTING = {
     "database/quoting": "the rules of Postgres",
-    "consumer/loaders/quoting": "the rules of other databases, for scripts that we write and they run",
+    "consumer/loaders/dialect": "the rules of other databases, for scripts that we write and they run",
 }
 """The modules that quote."""
 

@@ -6,18 +6,7 @@ from starlette.types import ASGIApp
 from exportd import __version__
 from exportd.api.dependencies import Collaborators
 from exportd.api.problems import install_handlers
-from exportd.api.routers import (
-    destinations,
-    host,
-    jobs,
-    metrics,
-    operations,
-    previews,
-    reload,
-    schedules,
-    status,
-    tokens,
-)
+from exportd.api.routers import destinations, host, jobs, operations, schedules, status, tokens
 from exportd.api.schemas.fields import Problem
 from exportd.api.transport.gate import Gate
 from exportd.api.transport.rate_limit import RateLimit
@@ -35,8 +24,9 @@ def application(using: Collaborators) -> FastAPI:
     )
     api.state.collaborators = using
     install_handlers(api)
-    for each in (schedules, destinations, jobs, tokens, status, metrics, operations, previews, host, reload):
-        api.include_router(each.router)
+    for resource in (schedules, destinations, jobs, tokens, status, operations, host):
+        api.include_router(resource.router)
+    api.include_router(schedules.operations_router)
     _describe(api)
     return api
 

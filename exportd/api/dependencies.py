@@ -23,7 +23,7 @@ from exportd.api.status_reader import DestinationCondition, StatusReader
 from exportd.api.transport.peer import Peer
 from exportd.api.transport.rate_limit import RateLimit
 from exportd.capture.installer import CaptureInstaller
-from exportd.database.auditor import Auditor
+from exportd.database.audit_writer import Auditor
 from exportd.destinations.record import DestinationDeclaration
 from exportd.destinations.table import DestinationTable
 from exportd.extraction.previewer import Previewer
@@ -36,8 +36,8 @@ from exportd.model.schedule import Rule
 from exportd.schedules.editing import OwnedScheduleTable
 from exportd.schedules.operations import ScheduleOperator
 from exportd.settings.closest import did_you_mean
-from exportd.settings.codes import check_organization
 from exportd.settings.difference import Difference
+from exportd.settings.section import check_organization
 
 
 class LiveDestinations(Protocol):

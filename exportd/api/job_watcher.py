@@ -6,9 +6,12 @@ is new to it when it is ready for more: a slow one is told less often, and nothi
 
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from contextlib import aclosing
 
 import anyio
 import structlog
+from starlette.responses import StreamingResponse
+from starlette.types import Send
 
 from exportd.jobs.live_job import JobEvent, LiveJob, events_between
 from exportd.model.clock import Clock
@@ -126,3 +129,18 @@ class JobWatcher:
 
 def _encoded(event: JobEvent) -> bytes:
     return f"event: {event.name}\ndata: {json.dumps(event.data, ensure_ascii=False)}\n\n".encode()
+
+
+# MERGED: An answer that goes on: server-sent events. A client that does not keep up is dropped by the server (server.py).
+
+
+class EventStream(StreamingResponse):
+    """``events`` is closed when the client has gone, whenever that is."""
+
+    def __init__(self, events: AsyncGenerator[bytes]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers={"cache-control": "no-store"})
+        self._events = events
+
+    async def stream_response(self, send: Send) -> None:
+        async with aclosing(self._events):
+            await super().stream_response(send)

@@ -6,11 +6,14 @@ organization. There is never an empty page with a token.
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Annotated, TypeVar
 from uuid import UUID
+
+from fastapi import Path
 
 from exportd.api.identity.signing import Signer
 from exportd.api.problems import Refusal
+from exportd.api.schemas.fields import parse_id
 from exportd.model.entity import OrganizationId
 
 Place = tuple[datetime, UUID]
@@ -49,3 +52,32 @@ class Pages:
         created_at, last_id = place_of(page[-1])
         place = {"created_at": created_at.astimezone(UTC).isoformat(), "id": str(last_id)}
         return page, self._signer.sign(_PURPOSE, {**self._scope, **place})
+
+
+# MERGED: Ids in paths and bodies: what is not an id is answered like an id that nobody has.
+
+
+IdInPath = Annotated[str, Path(alias="id", description="The object's id.")]
+
+
+def id_in_path(text: str, kind: str) -> UUID:
+    """Raises Refusal 404."""
+    found = parse_id(text)
+    if found is None:
+        raise Refusal(404, f"There is no {kind} {text[:80]!r}. Look at the list of {kind}s for its id.")
+    return found
+
+
+def destination_ids(texts: list[str]) -> list[UUID]:
+    """Raises Refusal 400 for what is no id, and for one that is given twice."""
+    found: list[UUID] = []
+    for text in texts:
+        each = parse_id(text)
+        if each is None:
+            raise Refusal(
+                400, f"destinationIds: there is no destination {text[:80]!r}. Take an id from the list of destinations."
+            )
+        if each in found:
+            raise Refusal(400, f"destinationIds: {text} is named twice; leave one out.")
+        found.append(each)
+    return found

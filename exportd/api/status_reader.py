@@ -15,8 +15,7 @@ from exportd.destinations.table import DestinationTable
 from exportd.jobs.operations import JobOperator, QueueState, RunningJob
 from exportd.model.clock import Clock
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.pause import Pause
-from exportd.model.schedule import DestinationCode
+from exportd.model.schedule import DestinationCode, Pause
 from exportd.schedules.operations import ScheduleOperator, WheelState
 
 FRESH_S = 1.0

@@ -10,9 +10,8 @@ from exportd.catalog.expressions import problems_of_expression
 from exportd.catalog.names import LONGEST_ENTITY_CODE, LONGEST_FIELD_NAME_BYTES
 from exportd.catalog.table_names import parse_table_name
 from exportd.model.entity import DELETED_FIELD, TableName
-from exportd.settings.codes import check_name
 from exportd.settings.schema import check_not_empty
-from exportd.settings.section import Section
+from exportd.settings.section import Section, check_name
 
 FieldType = Literal["string", "integer", "float", "boolean", "json"]
 FieldFormat = Literal["uuid", "date", "date-time"]

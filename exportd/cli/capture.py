@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from exportd.catalog.document import Catalog
     from exportd.model.entity import Entity
 
+
 app = App(name="capture")
 
 
@@ -121,3 +122,27 @@ def _chosen(catalog: "Catalog", names: tuple[str, ...]) -> "list[Entity]":
     from exportd.model.entity import EntityCode
 
     return [catalog.get(EntityCode(each)) for each in names] if names else list(catalog.entities.values())
+
+
+# MERGED: ``exportd role``: the daemon's role in Postgres.
+
+
+role_app = App(name="role")
+
+
+@role_app.command
+def sql(*, config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Print the SQL that makes the DSN's role, with the rights that it needs and no others, for a DBA."""
+    from exportd.capture.role import role_sql
+    from exportd.database.connector import Address
+    from exportd.model.errors import SettingsError
+
+    settings, catalog = load(config)
+    address = Address.of(settings.database.dsn)
+    if address.user is None or address.database is None:
+        raise SettingsError.of(
+            "the DSN should name the user and the database, such as postgresql://exportd@db.example.com/product",
+            where="database.dsn",
+        )
+    tables = [each.table for each in catalog.entities.values()]
+    print_line(role_sql(address.user, database=address.database, tables=tables).rstrip("\n"))

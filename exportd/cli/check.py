@@ -9,7 +9,7 @@ import anyio
 import anyio.to_thread
 
 from exportd.api.identity.access import group_ids
-from exportd.api.identity.signing_key import read_signing_key
+from exportd.api.identity.signing import read_signing_key
 from exportd.api.transport.certificate import certificate_of
 from exportd.capture.installer import CaptureInstaller
 from exportd.catalog import checker

@@ -1,8 +1,8 @@
 """``exportd config``: what is in effect, and what can be configured."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
 from exportd.cli.output import AsJson, print_json, print_line
@@ -55,3 +55,13 @@ def _flat(path: str, value: Any) -> list[tuple[str, str]]:
     else:
         return [(path, dumps(value, ensure_ascii=False))]
     return [line for name, each in parts for line in _flat(name, each)]
+
+
+# MERGED: ``exportd completion``: what a shell needs to complete commands and options.
+
+
+def completion(shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(name="SHELL")], /) -> None:
+    """Print the completion of commands for a shell, such as `source <(exportd completion bash)`."""
+    from exportd.cli.main import app
+
+    print_line(app.generate_completion(shell=shell))

@@ -1,11 +1,13 @@
 """``exportd daemon …``: the daemons of a database."""
 
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from exportd.cli.daemon_address import DaemonAddress
-from exportd.cli.output import AsJson, print_answer
+from exportd.cli.output import AsJson, pause_in, pause_words, print_answer, print_json, print_line
 from exportd.model.errors import SettingsError
 
 app = App(name="daemon")
@@ -24,3 +26,70 @@ def forget(daemon_id: str, /, *, json: AsJson = False, at: DaemonAddress = _HERE
         ) from None
     answer = at.client().request("DELETE", f"/v1/daemons/{found}")
     print_answer(answer, answer["message"], as_json=json)
+
+
+# MERGED: ``exportd pause``, ``resume`` and ``log-level``: the daemon as a whole.
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+def pause(*, json: AsJson = False, at: DaemonAddress = _HERE) -> None:
+    """Begin no further job, on all daemons of the database; those that run go on. No change is lost."""
+    _say_paused(at.client().request("POST", "/v1/pause"), as_json=json)
+
+
+def resume(*, json: AsJson = False, at: DaemonAddress = _HERE) -> None:
+    """Go on after a pause."""
+    _say_paused(at.client().request("POST", "/v1/resume"), as_json=json)
+
+
+def log_level(level: LogLevel | None = None, /, *, json: AsJson = False, at: DaemonAddress = _HERE) -> None:
+    """Say how much the daemon logs, or change it until the daemon is started again."""
+    client = at.client()
+    answer = client.request("PUT", "/v1/log-level", body={"level": level}) if level else None
+    answer = answer or client.request("GET", "/v1/log-level")
+    if json:
+        print_json(answer)
+    else:
+        print_line(answer["level"])
+
+
+def _say_paused(answer: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(answer)
+    else:
+        print_line(pause_words(pause_in(answer)) or "not paused")
+
+
+# MERGED: ``exportd reload``: have the daemon put its configuration file into effect.
+
+_TIMEOUT_S = 300.0
+"""Everything is checked anew, and a reload waits for the one before it."""
+
+
+def reload(
+    *,
+    dry_run: Annotated[
+        bool, Parameter(negative="", help="Check the file, say what would change, change nothing.")
+    ] = False,
+    json: AsJson = False,
+    at: DaemonAddress = _HERE,
+) -> None:
+    """Put the configuration file into effect; running jobs end as they began. A bad file changes nothing."""
+    client = at.client(usual_timeout_s=_TIMEOUT_S)
+    answer = client.request("POST", "/v1/reload", query={"dryRun": "true" if dry_run else "false"})
+    if json:
+        print_json(answer)
+    else:
+        _print(answer)
+
+
+def _print(answer: Mapping[str, Any]) -> None:
+    for sentence in answer["sentences"]:
+        print_line(sentence)
+    if not answer["sentences"]:
+        print_line("The file says what the daemon does already.")
+    elif answer["dryRun"]:
+        print_line("Nothing was changed yet.")
+    for sentence in answer["disagreements"]:
+        print_line(sentence)

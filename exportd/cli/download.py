@@ -10,9 +10,8 @@ import anyio.to_thread
 
 from exportd.cli.configuration import ConfigPath, load, tables
 from exportd.cli.job import find
-from exportd.cli.output import print_line, size
-from exportd.cli.progress import progress_bar
-from exportd.consumer.progress import Progress
+from exportd.cli.output import print_line, progress_bar, size
+from exportd.consumer.delivery_reader import Progress
 from exportd.jobs.job_record import Download, download
 from exportd.jobs.job_table import JobTable
 from exportd.model.errors import PermanentError

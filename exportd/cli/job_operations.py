@@ -1,20 +1,78 @@
 """``exportd job watch``, ``cancel`` and ``retry``: asked of the daemon."""
 
+import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 from uuid import UUID
 
 from cyclopts import Parameter
 
 from exportd.cli.daemon_address import DaemonAddress
-from exportd.cli.event_lines import Event, parse_events, told
 from exportd.cli.failures import Exit
-from exportd.cli.output import AsJson, print_json, print_line
+from exportd.cli.output import AsJson, print_json, print_line, size
 from exportd.cli.socket_client import SocketClient
-from exportd.model.errors import TransientError
+from exportd.model.errors import SettingsError, TransientError
+from exportd.model.job import JobId
 from exportd.model.reason import Reason
+
+# MERGED: What the daemon tells of jobs as they run: server-sent events, read line by line, and how a person reads them.
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """``name`` is ``phase``, ``progress`` or ``end``; ``data`` is as docs/api.md has it."""
+
+    name: str
+    data: dict[str, Any]
+
+    @property
+    def succeeded(self) -> bool:
+        return self.name == "end" and self.data.get("state") == "SUCCEEDED"
+
+
+def parse_events(lines: Iterable[bytes]) -> Iterator[Event]:
+    """The events in a stream's lines; comments, unknown fields and an event that is cut off are passed over."""
+    name, data = "", []
+    for line in lines:
+        field, _, value = line.decode("utf-8", "replace").rstrip("\r\n").partition(":")
+        value = value.removeprefix(" ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            data.append(value)
+        elif not field and not value:
+            if data:
+                yield Event(name, json.loads("\n".join(data)))
+            name, data = "", []
+
+
+def told(event: Event) -> str:
+    """An event as one line."""
+    data = event.data
+    if event.name == "phase":
+        phase = "waiting" if data["state"] == "PENDING" else str(data["phase"]).lower()
+        return f"{phase}, attempt {data['attempt']}" if data["attempt"] else phase
+    if event.name == "progress":
+        return figures(data)
+    if event.succeeded:
+        return "succeeded"
+    return f"failed: {data.get('message') or 'no reason was given'} [{data.get('reason')}]"
+
+
+def figures(data: dict[str, Any]) -> str:
+    """How far a job is: ``2 of 3 entities, 1,234 rows, 5.6 MB in 3 files``."""
+    entities = list(data["entities"].values())
+    done = sum(1 for each in entities if each["done"])
+    rows = sum(each["rows"] for each in entities)
+    files = sum(each["files"] for each in entities)
+    total = size(sum(each["sizeBytes"] for each in entities))
+    words = f"{done} of {len(entities)} entities, {rows:,} rows, {total} in {files} files"
+    published = data.get("publishedFiles")
+    return f"{words}, {published} published" if published else words
+
 
 _HERE = DaemonAddress()
 
@@ -89,3 +147,14 @@ def _print_document(event: Event) -> None:
 
     print_line(dumps({"event": event.name, **event.data}, ensure_ascii=False))
     sys.stdout.flush()
+
+
+# MERGED: A job's id, as a person gives it to a command.
+
+
+def parse_job_id(text: str) -> JobId:
+    """Raises SettingsError for what is none."""
+    try:
+        return JobId(UUID(text))
+    except ValueError:
+        raise SettingsError.of(f"{text!r} is no job: it has to be the id of one, as manifests are named.") from None

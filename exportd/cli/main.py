@@ -30,18 +30,18 @@ for _group, _help in {
     "destination": "Make, change and check destinations.",
     "entity": "Look at what can be exported, and how it hangs together.",
     "job": "Look at export jobs, follow, cancel and retry them.",
-    "role": "The daemon's role in Postgres.",
     "schedule": "Make, change, look at and run schedules.",
 }.items():
     app.command(f"exportd.cli.{_group}:app", name=_group, help=_help)
+app.command("exportd.cli.capture:role_app", name="role", help="The daemon's role in Postgres.")
 for _verb, _place, _help in (
-    ("completion", "completion:completion", "Print the completion of commands for a shell."),
+    ("completion", "config:completion", "Print the completion of commands for a shell."),
     ("export", "export:export", "Export entities completely, once, without a schedule; print the job's id."),
-    ("log-level", "operations:log_level", "Say how much the daemon logs, or change it until it is started again."),
-    ("pause", "operations:pause", "Begin no further job, on all daemons of the database; no change is lost."),
+    ("log-level", "daemon:log_level", "Say how much the daemon logs, or change it until it is started again."),
+    ("pause", "daemon:pause", "Begin no further job, on all daemons of the database; no change is lost."),
     ("preview", "preview:preview", "Show what a schedule's run would hold if it began now."),
-    ("reload", "reload:reload", "Put the configuration file into effect; a bad file changes nothing."),
-    ("resume", "operations:resume", "Go on after a pause."),
+    ("reload", "daemon:reload", "Put the configuration file into effect; a bad file changes nothing."),
+    ("resume", "daemon:resume", "Go on after a pause."),
     ("status", "status:status", "Show the daemon: pauses, queue, running jobs, spool, destinations, what is behind."),
 ):
     app.command(f"exportd.cli.{_place}", name=_verb, help=_help)

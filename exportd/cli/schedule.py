@@ -8,8 +8,7 @@ from cyclopts import App
 from exportd.cli import schedule_editing, schedule_operations
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, tables
 from exportd.cli.daemon_address import OrganizationOption
-from exportd.cli.output import AsJson, moment, print_answer, print_json, print_table
-from exportd.cli.pauses import pause_document, pause_words
+from exportd.cli.output import AsJson, moment, pause_document, pause_words, print_answer, print_json, print_table
 
 if TYPE_CHECKING:
     from exportd.model.job import JobId

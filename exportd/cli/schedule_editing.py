@@ -8,8 +8,7 @@ from cyclopts import Parameter
 from exportd.cli.daemon_address import OrganizationAddress
 from exportd.cli.organization_client import OrganizationClient
 from exportd.cli.output import AsJson, print_json
-from exportd.cli.schedule_body import GivenRule, UnitName, edited
-from exportd.cli.schedule_operations import CodeArgument, print_schedule
+from exportd.cli.schedule_operations import CodeArgument, GivenRule, UnitName, edited, print_schedule
 from exportd.model.errors import Problem, SettingsError
 
 _HERE = OrganizationAddress()

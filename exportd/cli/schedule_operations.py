@@ -1,7 +1,10 @@
 """``exportd schedule show``, ``delete``, ``pause``, ``resume``, ``refresh``, ``backfill`` and ``next``."""
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import UUID
 
 from cyclopts import Parameter
@@ -10,21 +13,92 @@ from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
 from exportd.cli.daemon_address import OrganizationAddress, OrganizationOption
 from exportd.cli.output import (
     AsJson,
+    asked_pause,
     instant,
     moment,
+    pause_document,
+    pause_words,
     print_answer,
     print_fields,
     print_json,
     print_line,
     print_table,
 )
-from exportd.cli.pauses import asked_pause, pause_document, pause_words
-from exportd.cli.schedule_body import rule_words, upcoming
+from exportd.model.schedule import Cron, Interval, Rule, Unit
 
 if TYPE_CHECKING:
     from exportd.cli.organization_client import OrganizationClient
-    from exportd.model.pause import Pause
-    from exportd.model.schedule import Schedule
+    from exportd.model.schedule import Pause, Schedule
+
+
+# MERGED: What the options of ``schedule create`` and ``edit`` mean, as documents of the API and as a rule.
+
+
+UnitName = Literal["MINUTE", "HOUR", "DAY"]
+
+_RULE_FIELDS = ("scheduleType", "period", "offset", "cronExpression")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenRule:
+    """When a schedule fires, as far as it was said. An ``offset`` of 0 is none."""
+
+    unit: UnitName | None = None
+    period: int | None = None
+    offset: int | None = None
+    cron: str | None = None
+
+    @property
+    def given(self) -> bool:
+        return self != GivenRule()
+
+    def fields(self) -> dict[str, Any]:
+        """Those of the API that were said."""
+        values = (self.unit, self.period, self.offset or None, self.cron)
+        return {name: value for name, value in zip(_RULE_FIELDS, values, strict=True) if value is not None}
+
+
+def edited(schedule: Mapping[str, Any], changes: Mapping[str, Any], rule: GivenRule) -> dict[str, Any]:
+    """A schedule's document with changes. A cron expression replaces an interval, another unit the offset too."""
+    document = {**schedule, **changes}
+    if not rule.given:
+        return document
+    another_unit = rule.unit is not None and rule.unit != schedule.get("scheduleType")
+    gone = {"cronExpression"} if rule.cron is None else set(_RULE_FIELDS)
+    if another_unit or rule.offset == 0:
+        gone.add("offset")
+    return {**{name: value for name, value in document.items() if name not in gone}, **rule.fields()}
+
+
+def rule_of(document: Mapping[str, Any]) -> Rule:
+    """The rule of a document that has one."""
+    if document.get("cronExpression"):
+        return Cron(document["cronExpression"])
+    return Interval(Unit(document["scheduleType"]), document["period"], document.get("offset"))
+
+
+def rule_words(document: Mapping[str, Any]) -> str:
+    """The rule as a person says it: ``every 2 hours, 15 minutes past``."""
+    rule = rule_of(document)
+    if isinstance(rule, Cron):
+        return f"cron {rule.expression}"
+    unit = rule.unit.lower()
+    words = f"every {unit}" if rule.period == 1 else f"every {rule.period} {unit}s"
+    if rule.offset is None:
+        return words
+    return f"{words}, {rule.offset} minutes past" if rule.unit is Unit.HOUR else f"{words}, at {rule.offset:02}:00"
+
+
+def upcoming(rule: Rule, first: datetime, count: int) -> Iterator[datetime]:
+    """``count`` due times (aware UTC), from ``first`` on."""
+    from exportd.schedules.calendar import next_due
+
+    due = first
+    for number in range(count):
+        if number:
+            due = next_due(rule, last_due=due)
+        yield due
+
 
 _HERE = OrganizationAddress()
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from exportd.cli.failures import DeclinedError
 from exportd.cli.organization_client import OrganizationClient
 from exportd.cli.output import moment
-from exportd.cli.schedule_body import rule_of, rule_words, upcoming
+from exportd.cli.schedule_operations import rule_of, rule_words, upcoming
 from exportd.model.errors import SettingsError
 from exportd.model.schedule import Cron, Interval, Unit
 from exportd.schedules.limits import check_rule

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from exportd.cli.daemon_address import DaemonAddress
-from exportd.cli.event_lines import figures, parse_events
+from exportd.cli.job_operations import figures, parse_events
 from exportd.cli.output import AsJson, print_fields, print_json, print_line, print_table
 from exportd.cli.socket_client import SocketClient
 from exportd.cli.status_screen import disagreements, head, listings

@@ -99,3 +99,16 @@ async def _read_small(store: Store, key: ObjectKey) -> bytes:
         if len(content) > _LARGEST_MANIFEST_BYTES:
             break  # whatever it is, it will not be read as a manifest
     return bytes(content)
+
+
+# MERGED: How a long reading tells how far it is.
+
+
+class Progress:
+    """Told how much there is to read, and of each chunk that was; ignores it unless a subclass shows it."""
+
+    def begin(self, size_bytes: int) -> None:
+        """There are so many bytes to be read."""
+
+    def advance(self, size_bytes: int) -> None:
+        """So many more bytes have been read."""

@@ -7,7 +7,7 @@ import anyio
 import anyio.to_thread
 
 from exportd.consumer.contents import Contents, Examination
-from exportd.consumer.delivery_reader import read_listing
+from exportd.consumer.delivery_reader import Progress, read_listing
 from exportd.consumer.findings import (
     Finding,
     ListedObject,
@@ -17,7 +17,6 @@ from exportd.consumer.findings import (
     examine_object,
 )
 from exportd.consumer.place import by_destination, is_loader_script
-from exportd.consumer.progress import Progress
 from exportd.model.entity import OrganizationId
 from exportd.stores.layout import ObjectKey
 from exportd.stores.location import Location

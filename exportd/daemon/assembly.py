@@ -16,8 +16,7 @@ from exportd.capture.installer import CaptureInstaller, capture_is_intact
 from exportd.capture.listener import Listener
 from exportd.capture.pruner import Pruner
 from exportd.catalog.document import Catalog
-from exportd.daemon.current import Current, State
-from exportd.daemon.service_register import ServiceRegister
+from exportd.daemon.current import Current, ServiceRegister, State
 from exportd.database.connector import Connector, Pool
 from exportd.delivery.byte_limiter import ByteLimiter
 from exportd.delivery.cleaner import Cleaner
@@ -45,8 +44,7 @@ from exportd.pipeline import Pipeline
 from exportd.schedules.firing_table import ScheduleTable
 from exportd.schedules.ticker import Ticker
 from exportd.settings.schema import Settings
-from exportd.spool.policy import SpooledJob
-from exportd.spool.retention import RetentionSweeper
+from exportd.spool.retention import RetentionSweeper, SpooledJob
 from exportd.spool.spool import Spool
 from exportd.stores.retrying import RetryBudget
 from exportd.telemetry.attempt_meter import AttemptMeter

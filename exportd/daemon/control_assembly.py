@@ -3,20 +3,20 @@
 import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from math import nan
 
 import anyio
 import anyio.to_thread
 
 from exportd import __version__
 from exportd.api.application import application, guarded
-from exportd.api.archive import zipped
 from exportd.api.dependencies import Collaborators, LogLevelSwitch, Reload
-from exportd.api.downloads import SpoolDownloads
+from exportd.api.downloads import SpoolDownloads, zipped
+from exportd.api.exposition import Exposition
 from exportd.api.identity.access import Access, group_id, group_ids
 from exportd.api.identity.authenticator import Authenticator
 from exportd.api.identity.client_table import ClientTable
-from exportd.api.identity.signing import Signer
-from exportd.api.identity.signing_key import read_signing_key
+from exportd.api.identity.signing import Signer, read_signing_key
 from exportd.api.schemas.status import LocalStatus
 from exportd.api.status_reader import StatusReader
 from exportd.api.transport.certificate import Certificate
@@ -24,8 +24,8 @@ from exportd.api.transport.rate_limit import RateLimit
 from exportd.api.transport.server import ControlServer
 from exportd.catalog.document import Catalog
 from exportd.daemon.assembly import Components
-from exportd.daemon.metrics_assembly import exposition
-from exportd.database.auditor import Auditor
+from exportd.database.audit_writer import Auditor
+from exportd.database.metrics_reader import MetricsReader
 from exportd.destinations.circuit import CircuitState
 from exportd.destinations.table import DestinationTable
 from exportd.extraction.previewer import Previewer
@@ -34,16 +34,50 @@ from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
 from exportd.jobs.operations import JobOperator
 from exportd.jobs.requests import OwnedJobTable
+from exportd.model.change_log import log_name
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import PermanentError
+from exportd.model.errors import ExportdError, PermanentError
 from exportd.model.schedule import DestinationCode
 from exportd.schedules.editing import OwnedScheduleTable
 from exportd.schedules.limits import check_rule
 from exportd.schedules.operations import ScheduleOperator
-from exportd.settings.addresses import split_listen
 from exportd.settings.schema import ControlSettings, Settings
+from exportd.settings.section import split_listen
 from exportd.spool.spool import MANIFEST_NAME
 from exportd.telemetry import logging
+from exportd.telemetry.metrics import Metrics
+from exportd.telemetry.process_memory import resident_bytes
+
+# MERGED: Joins the metrics with what they look at.
+
+
+def exposition(components: Components, catalog: Catalog) -> Exposition:
+    """The text of the metrics of these components, and of the entities of the catalog."""
+
+    async def look(metrics: Metrics) -> None:
+        listener, spool, presence = components.listener, components.spool, components.presence
+        metrics.listening.set(listener.listening)
+        metrics.daemons.set(sum(each.running for each in presence.daemons))
+        metrics.disagreeing.set(len({each.spool_id for each in presence.disagreements}))
+        metrics.changes_waiting.clear()
+        now = components.clock.now()
+        for entity, since in listener.changes_waiting.items():
+            metrics.changes_waiting.labels(entity).set((now - since).total_seconds())
+        metrics.spool_used.set(spool.usage.used_bytes)
+        metrics.spool_budget.set(spool.usage.budget_bytes)
+        try:
+            metrics.spool_free.set(await spool.free_bytes())
+        except ExportdError:  # its directory is gone; jobs say so
+            metrics.spool_free.set(nan)
+        metrics.resident_memory.set(await anyio.to_thread.run_sync(resident_bytes))
+
+    return Exposition(
+        components.metrics,
+        refresh=MetricsReader(components.control_pool, {each: log_name(each) for each in catalog.entities}).read,
+        look=look,
+        clock=components.clock,
+    )
+
 
 _ORGANIZATION_REQUESTS_A_SECOND = 50
 _TOKENS_A_SECOND = 100

@@ -15,9 +15,8 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from exportd.catalog import document
 from exportd.catalog.document import Catalog
-from exportd.daemon.allocator import return_large_blocks
 from exportd.daemon.assembly import Components, assembled
-from exportd.daemon.garbage import keep_what_is_there
+from exportd.daemon.garbage import keep_what_is_there, return_large_blocks
 from exportd.daemon.reloader import Reloader, check_catalog
 from exportd.daemon.systemd_notifier import READY, STOPPING, notify, status, systemd
 from exportd.database.connector import Connector

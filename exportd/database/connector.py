@@ -11,15 +11,53 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import anyio
 import asyncpg
 
-from exportd.database.address import Address
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
 from exportd.settings.secrets import mask_secrets
+
+if TYPE_CHECKING:
+    import asyncpg
+
+
+# MERGED: Where a DSN points, for people to read: host, database and user, never the password.
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What a DSN says of where to connect, and as whom. None is what it leaves to the driver's defaults."""
+
+    host: str | None
+    database: str | None
+    user: str | None
+
+    @classmethod
+    def of(cls, dsn: str) -> "Address":
+        """Reads a DSN. A malformed one raises nothing: this is for messages, the driver will complain."""
+        try:
+            parts = urlsplit(dsn)
+            options = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+        except ValueError:
+            return cls(None, None, None)
+        # Not parts.port: several hosts may be given, with a port each.
+        hosts = parts.netloc.rpartition("@")[2]
+        return cls(
+            host=unquote(hosts) or options.get("host"),
+            database=unquote(parts.path.removeprefix("/")) or options.get("dbname") or options.get("database"),
+            user=unquote(parts.username or "") or options.get("user"),
+        )
+
+    def __str__(self) -> str:
+        database = f"database {self.database}" if self.database else "the default database"
+        host = f"on {self.host}" if self.host else "on the default host"
+        user = f"as {self.user}" if self.user else "as the default user"
+        return f"{database} {host} {user}"
+
 
 __all__ = ["Connection", "Connector", "Pool", "PooledConnection", "translate", "translated"]
 
@@ -220,3 +258,19 @@ async def _close_pool(pool: Pool) -> None:
             pool.terminate()
     if scope.cancelled_caught:
         pool.terminate()
+
+
+# MERGED: Reads what can be thousands of rows, without holding up what else runs on the event loop.
+
+
+_SLICE_ROWS = 250
+"""So many are decoded, and then looked at by the caller, in a few milliseconds."""
+
+
+async def slices(
+    connection: "PooledConnection", query: str, *arguments: object
+) -> "AsyncIterator[list[asyncpg.Record]]":
+    """What a query finds, also one that writes and returns; in a transaction of the caller's."""
+    cursor = await connection.cursor(query, *arguments)
+    while rows := await cursor.fetch(_SLICE_ROWS):
+        yield rows

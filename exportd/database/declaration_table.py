@@ -8,7 +8,7 @@ from uuid import UUID
 import anyio.to_thread
 
 from exportd.database import queries
-from exportd.database.slice_reader import slices
+from exportd.database.connector import slices
 from exportd.model.declared import Declared, Document, Key
 
 if TYPE_CHECKING:

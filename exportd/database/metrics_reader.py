@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 
 from exportd.database import queries
-from exportd.database.connector import Pool, translated
-from exportd.database.slice_reader import slices
+from exportd.database.connector import Pool, slices, translated
 from exportd.model.entity import EntityCode
 from exportd.telemetry.metrics import Metrics
 

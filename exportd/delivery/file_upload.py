@@ -6,6 +6,7 @@ started over, from the spool.
 
 import hashlib
 from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -13,16 +14,49 @@ import anyio
 import anyio.to_thread
 import structlog
 
-from exportd.delivery import plan
 from exportd.delivery.byte_limiter import ByteLimiter
-from exportd.delivery.growing_file import GrowingFile
-from exportd.delivery.plan import ByteRange
+from exportd.delivery.spooled_part import GrowingFile
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.part import Part
 from exportd.model.reason import Reason
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget
-from exportd.stores.store import ObjectInfo, Piece, Store, Upload, UploadGoneError
+from exportd.stores.store import ObjectInfo, Piece, Store, StoreLimits, Upload, UploadGoneError
+
+# MERGED: Which bytes of a file go up in which piece. Pure.
+# MERGED:
+# MERGED: All pieces are equally large, but for the last, which has at least one byte and is withheld until the file
+# MERGED: may be published. So a piece goes up as soon as the file is known to be longer than the piece's end. A file
+# MERGED: of at most one piece is not uploaded in pieces at all.
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """``length`` bytes from ``offset``."""
+
+    offset: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.length
+
+
+def piece_range(number: int, limits: StoreLimits) -> ByteRange:
+    """The bytes of piece ``number`` (from 1), which is not the last."""
+    return ByteRange((number - 1) * limits.piece_bytes, limits.piece_bytes)
+
+
+def tail_range(size_bytes: int, limits: StoreLimits) -> ByteRange:
+    """The bytes that are handed over when a finished file is published."""
+    offset = max(size_bytes - 1, 0) // limits.piece_bytes * limits.piece_bytes
+    return ByteRange(offset, size_bytes - offset)
+
+
+def is_too_many(number: int, limits: StoreLimits) -> bool:
+    """Whether a piece ``number`` that is not the last leaves no room for the last one."""
+    return number >= limits.most_pieces
+
 
 T = TypeVar("T")
 
@@ -168,7 +202,7 @@ class FileUpload:
         if not self._sent:
             await self._send()
         part = self._part()
-        tail = plan.tail_range(part.size_bytes, self._store.limits)
+        tail = tail_range(part.size_bytes, self._store.limits)
         async with self._limiter.hold(tail.length, owner=self._owner):
             info = await self._hand_over(await self._read(tail))
         if info.size_bytes != part.size_bytes:
@@ -187,8 +221,8 @@ class FileUpload:
     async def _follow(self, begin: Callable[[Callable[[], Awaitable[None]]], object]) -> None:
         """Begin to send each piece as soon as there is more of the file than it."""
         number = 1
-        while await self.file.grown(plan.piece_range(number, self._store.limits).end):
-            if plan.is_too_many(number, self._store.limits):
+        while await self.file.grown(piece_range(number, self._store.limits).end):
+            if is_too_many(number, self._store.limits):
                 raise self._too_large()
             upload = self._upload or await self._start()
             await self._slots.acquire()
@@ -196,7 +230,7 @@ class FileUpload:
             number += 1
 
     async def _send_piece(self, upload: Upload, number: int) -> None:
-        part_range = plan.piece_range(number, self._store.limits)
+        part_range = piece_range(number, self._store.limits)
         try:
             async with self._limiter.hold(part_range.length, owner=self._owner):
                 data = await self._read(part_range)

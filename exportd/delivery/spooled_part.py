@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import anyio.to_thread
 
@@ -69,3 +69,31 @@ def _damaged(path: Path, what: str) -> PermanentError:
         "The schedule's next run will hold this job's changes.",
         reason=Reason.SPOOL_DAMAGED,
     )
+
+
+# MERGED: What an upload needs to know of a file in the spool, finished or still growing.
+
+
+class GrowingFile(Protocol):
+    """A file that only ever gets longer."""
+
+    @property
+    def entity(self) -> EntityCode: ...
+
+    @property
+    def number(self) -> int:
+        """Its place among the entity's files, from 1."""
+        ...
+
+    @property
+    def part(self) -> Part | None:
+        """Set when the file is finished."""
+        ...
+
+    async def grown(self, beyond: int) -> bool:
+        """Wait for more than ``beyond`` bytes; False when the file is finished and does not have them."""
+        ...
+
+    def open(self) -> BinaryIO:
+        """Open it for reading. Blocks, and raises OSError."""
+        ...

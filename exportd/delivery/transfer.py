@@ -20,8 +20,7 @@ import structlog
 
 from exportd.delivery.byte_limiter import ByteLimiter
 from exportd.delivery.file_upload import FileUpload, record_nothing
-from exportd.delivery.growing_file import GrowingFile
-from exportd.delivery.spooled_part import SpooledPart
+from exportd.delivery.spooled_part import GrowingFile, SpooledPart
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.part import Part

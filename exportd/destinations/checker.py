@@ -10,12 +10,11 @@ from dataclasses import replace
 from os import geteuid
 from typing import assert_never
 
-from exportd.destinations.checks.directory_commands import directory_grants
 from exportd.destinations.checks.finding import CheckResult, Finding, State
-from exportd.destinations.checks.gcs_bindings import gcs_grants
-from exportd.destinations.checks.grant import Grant
+from exportd.destinations.checks.gcs_bindings import directory_grants, gcs_grants
 from exportd.destinations.checks.permission import Permission
 from exportd.destinations.checks.prober import Prober
+from exportd.destinations.checks.report import Grant
 from exportd.destinations.checks.s3_policy import s3_grants
 from exportd.destinations.open_destinations import Destination
 from exportd.destinations.opener import DestinationOpener

@@ -8,8 +8,7 @@ from exportd.database.migrator import pending
 from exportd.destinations.declaration import settings_of
 from exportd.destinations.table import DestinationTable
 from exportd.model.errors import ExportdError
-from exportd.model.pause import Pause
-from exportd.model.schedule import Origin
+from exportd.model.schedule import Origin, Pause
 from exportd.settings.destination_schema import DestinationSettings
 from exportd.settings.schema import Settings
 

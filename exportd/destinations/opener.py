@@ -33,7 +33,7 @@ from exportd.stores.gcs.identity import (
 )
 from exportd.stores.layout import Layout, PartitionOrder
 from exportd.stores.location import Location, Scheme
-from exportd.stores.s3.access import S3Access
+from exportd.stores.s3.options import S3Access
 from exportd.stores.store import Store
 
 if TYPE_CHECKING:

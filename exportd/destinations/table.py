@@ -24,8 +24,7 @@ from exportd.database import queries
 from exportd.database.audit_writer import write_audit
 from exportd.database.declaration_table import DESTINATION, read_declared, write_declared
 from exportd.database.translator import translated
-from exportd.destinations.reconciler import put_into_effect
-from exportd.destinations.reconciliation import compare
+from exportd.destinations.reconciliation import compare, put_into_effect
 from exportd.destinations.record import (
     DestinationDeclaration,
     DestinationHealth,
@@ -38,9 +37,8 @@ from exportd.destinations.record import (
 from exportd.model.declared import Document, Key
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
-from exportd.model.pause import Pause
 from exportd.model.reason import Reason
-from exportd.model.schedule import Origin
+from exportd.model.schedule import Origin, Pause
 
 if TYPE_CHECKING:
     import asyncpg

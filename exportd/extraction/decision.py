@@ -7,9 +7,9 @@ from exportd.extraction.guards import Guards, difference
 from exportd.extraction.window import EntityWindow, SnapshotText, parse_snapshot, xmax
 from exportd.model.entity import EntityCode
 from exportd.model.extraction import Mode
-from exportd.model.position import Position
 from exportd.model.reason import FullReason
 from exportd.model.schedule import DestinationCode
+from exportd.model.start import Position
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from exportd.model.errors import PermanentError, TransientError
 from exportd.model.extraction import EntityExtraction, ExtractedField, Extraction
 from exportd.model.job import Job, JobProgress
 from exportd.model.part import Part
-from exportd.model.position import Position
 from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import ExportFormat
+from exportd.model.start import Position
 from exportd.spool.entity_writer import EntityWriter
 from exportd.spool.part_file import PartFile
 from exportd.spool.spool import Spool

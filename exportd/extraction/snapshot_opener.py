@@ -20,8 +20,7 @@ from exportd.database.queries import load
 from exportd.database.quoting import table
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
 from exportd.extraction.decision import LogContents, log_is_comparable, reason_before_reading, window_of
-from exportd.extraction.facts import guards_of
-from exportd.extraction.guards import ClusterFacts, Guards
+from exportd.extraction.guards import ClusterFacts, Guards, guards_of
 from exportd.extraction.projection import ValueType, column_types, expressions
 from exportd.extraction.statement import Statements
 from exportd.extraction.window import EntityWindow, SnapshotText, parse_snapshot
@@ -29,8 +28,8 @@ from exportd.model.change_log import log_table
 from exportd.model.entity import Entity, EntityCode
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.job import Job
-from exportd.model.position import Position
 from exportd.model.reason import FullReason, Reason
+from exportd.model.start import Position
 
 _QUERIES = load("snapshots")
 _POSITION_IN_TIME = _QUERIES["position_in_time"]

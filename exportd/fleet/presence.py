@@ -25,7 +25,7 @@ from exportd.model.clock import Clock, wait_until
 from exportd.model.errors import ExportdError
 from exportd.model.schedule import Schedule
 from exportd.schedules.firing_table import ReconcileResult, ScheduleTable
-from exportd.settings.agreement import agreed
+from exportd.settings.difference import agreed
 from exportd.settings.loader import declarations
 from exportd.settings.schema import Settings
 

@@ -1,5 +1,6 @@
 """A job as a person sees it: everything its row, parts and deliveries say. Pure."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,12 +9,35 @@ from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
 
-from exportd.jobs import progress_document
 from exportd.jobs.states import FINISHED
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.job import Job, JobId, JobPhase, JobProgress, JobState
+from exportd.model.job import EntityProgress, Job, JobId, JobPhase, JobProgress, JobState
 from exportd.model.part import Part
 from exportd.model.schedule import DestinationCode, ExportFormat, ScheduleId
+
+# MERGED: A job's progress as the JSON in its row. Pure.
+
+
+_FIGURES = tuple(each.name for each in dataclasses.fields(EntityProgress))
+
+
+def to_json(progress: JobProgress) -> dict[str, Any]:
+    """A copy of the figures as they are now; later changes of ``progress`` do not show in it."""
+    return {
+        "entities": {code: dataclasses.asdict(figures) for code, figures in progress.entities.items()},
+        "published_files": progress.published_files,
+    }
+
+
+def from_json(document: Mapping[str, Any]) -> JobProgress:
+    """The progress a row holds, without the figures that only another version knows."""
+    return JobProgress(
+        entities={
+            EntityCode(code): EntityProgress(**{name: figures[name] for name in _FIGURES if name in figures})
+            for code, figures in document.get("entities", {}).items()
+        },
+        published_files=document.get("published_files", 0),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +159,7 @@ def record_from_row(row: Row, *, parts: tuple[Part, ...], deliveries: tuple[Deli
         spool_id=row["spool_id"],
         reason=row["reason"],
         message=row["message"],
-        progress=progress_document.from_json(json.loads(row["progress"])),
+        progress=from_json(json.loads(row["progress"])),
         extraction=None if row["extraction"] is None else json.loads(row["extraction"]),
         parts=parts,
         deliveries=deliveries,

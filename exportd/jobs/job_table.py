@@ -16,7 +16,7 @@ from uuid import UUID
 
 from exportd.database import queries
 from exportd.database.translator import translated
-from exportd.jobs import progress_document
+from exportd.jobs import job_record
 from exportd.jobs.job_record import (
     DeliveryRecord,
     JobRecord,
@@ -29,10 +29,9 @@ from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import TransientError
 from exportd.model.job import JobId, JobPhase, JobProgress, JobState, Lease, LeaseState
 from exportd.model.part import Part
-from exportd.model.position import Position
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode, ScheduleId
-from exportd.model.start import BackfillRequest, Start, start_of
+from exportd.model.start import BackfillRequest, Position, Start, start_of
 
 if TYPE_CHECKING:
     import asyncpg
@@ -138,7 +137,7 @@ class JobTable:
 
     async def heartbeat(self, lease: Lease, progress: JobProgress | None, *, lease_s: float) -> LeaseState:
         """Extend the lease to ``lease_s`` seconds from now and write ``progress`` if given."""
-        document = None if progress is None else json.dumps(progress_document.to_json(progress))
+        document = None if progress is None else json.dumps(job_record.to_json(progress))
         async with self._connection("extending a job's lease") as connection:
             row = await connection.fetchrow(_HEARTBEAT, lease.job.id, lease.fence, lease_s, document)
         if row is None:
@@ -151,7 +150,7 @@ class JobTable:
         Progress with nothing in it leaves what the row has.
         """
         empty = progress == JobProgress()
-        document = None if empty else json.dumps(progress_document.to_json(progress))
+        document = None if empty else json.dumps(job_record.to_json(progress))
         async with self._connection("recording a job's progress") as connection:
             row = await connection.fetchrow(_RECORD_PROGRESS, lease.job.id, lease.fence, document)
         return None if row is None else JobState(row["state"])
@@ -253,7 +252,7 @@ class JobTable:
         """The progress in the job's row; empty for an unknown job."""
         async with self._connection("reading a job's progress") as connection:
             document = await connection.fetchval(_PROGRESS, job_id)
-        return progress_document.from_json(json.loads(document or "{}"))
+        return job_record.from_json(json.loads(document or "{}"))
 
     async def parts(self, job_id: JobId) -> tuple[Part, ...]:
         """The parts of a sealed job, by entity and number."""

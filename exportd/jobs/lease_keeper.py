@@ -12,7 +12,7 @@ from typing import Protocol
 import anyio
 import structlog
 
-from exportd.jobs import progress_document
+from exportd.jobs import job_record
 from exportd.model.clock import Clock, wait_until
 from exportd.model.errors import ExportdError
 from exportd.model.job import JobProgress, Lease, LeaseState
@@ -55,7 +55,7 @@ class LeaseKeeper:
         self._lease_s = lease_s
         self._extended_at = claimed_at
         self._clock = clock
-        self._written = progress_document.to_json(progress)
+        self._written = job_record.to_json(progress)
         self._asked = anyio.Event()
 
     def look(self) -> None:
@@ -73,7 +73,7 @@ class LeaseKeeper:
         """Extend the lease if it is time to."""
         asked, self._asked = self._asked.is_set(), anyio.Event()
         now = self._clock.monotonic()
-        figures = progress_document.to_json(self._progress)
+        figures = job_record.to_json(self._progress)
         changed = figures != self._written
         if not changed and not asked and now < self._extended_at + self._lease_s / 3:
             return LeaseState.HELD

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from exportd.jobs import progress_document
+from exportd.jobs import job_record
 from exportd.jobs.job_record import Row
 from exportd.jobs.states import FINISHED
 from exportd.model.job import JobId, JobPhase, JobProgress, JobState
@@ -48,7 +48,7 @@ def live_job_from_row(row: Row) -> LiveJob:
         phase=JobPhase(row["phase"]),
         attempt=row["attempt"],
         holder=row["lease_holder"],
-        progress=progress_document.from_json(json.loads(row["progress"])),
+        progress=job_record.from_json(json.loads(row["progress"])),
         reason=row["reason"],
         message=row["message"],
     )

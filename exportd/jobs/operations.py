@@ -21,9 +21,8 @@ from exportd.jobs.states import Event, after
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.job import JobId, JobPhase, JobState
-from exportd.model.pause import Pause
 from exportd.model.reason import Reason
-from exportd.model.schedule import ScheduleId
+from exportd.model.schedule import Pause, ScheduleId
 
 if TYPE_CHECKING:
     import asyncpg

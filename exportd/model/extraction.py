@@ -8,8 +8,8 @@ from typing import Any
 
 from exportd.model.entity import EntityCode
 from exportd.model.job import Job
-from exportd.model.position import Position
 from exportd.model.reason import FullReason
+from exportd.model.start import Position
 
 
 class Mode(StrEnum):

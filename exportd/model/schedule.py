@@ -91,3 +91,14 @@ class Schedule:
     next_due_at: datetime
     version: int = 1
     origin: Origin = Origin.CONFIGURATION
+
+
+# MERGED: A pause that a person asked for: of all daemons, or of a schedule.
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Since when nothing happens (aware UTC), and by whose wish."""
+
+    paused_at: datetime
+    paused_by: str

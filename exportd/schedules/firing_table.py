@@ -16,8 +16,8 @@ from uuid import UUID
 import anyio.to_thread
 
 from exportd.database import queries
+from exportd.database.connector import slices
 from exportd.database.declaration_table import SCHEDULE, read_declared, write_declared
-from exportd.database.slice_reader import slices
 from exportd.database.translator import translated
 from exportd.model.declared import Document, Key
 from exportd.model.entity import OrganizationId

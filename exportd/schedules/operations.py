@@ -19,9 +19,8 @@ from exportd.database.translator import translated
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.job import JobId
-from exportd.model.pause import Pause
 from exportd.model.reason import FullReason, Reason
-from exportd.model.schedule import Schedule, ScheduleId
+from exportd.model.schedule import Pause, Schedule, ScheduleId
 from exportd.schedules.backfiller import Backfill, backfill_held
 from exportd.schedules.firing_table import fire_held
 from exportd.schedules.schedule_record import schedule_from_row

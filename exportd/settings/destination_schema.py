@@ -6,8 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from exportd.settings.codes import check_prefix
-from exportd.settings.section import Code, FilePath, Name, OptionalFilePath, Organization, Section
+from exportd.settings.section import Code, FilePath, Name, OptionalFilePath, Organization, Section, check_prefix
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]+:role/\S+", re.ASCII)

@@ -15,8 +15,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from exportd.settings.schema import Settings
+from exportd.settings.section import format_size, parse_size
 from exportd.settings.sentences import models_in
-from exportd.settings.sizes import format_size, parse_size
 
 _INTRODUCTION = """\
 # Configuration

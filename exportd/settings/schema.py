@@ -10,11 +10,21 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
 from exportd.model.schedule import Cron, ExportFormat, Interval, Rule, Unit
-from exportd.settings.addresses import check_listen, check_public_url, is_loopback
 from exportd.settings.destination_schema import DestinationSettings, GcsSettings, S3Settings
 from exportd.settings.document import Document
 from exportd.settings.secrets import mask_secrets
-from exportd.settings.section import Code, FilePath, Name, OptionalFilePath, Organization, Section, SizeBytes
+from exportd.settings.section import (
+    Code,
+    FilePath,
+    Name,
+    OptionalFilePath,
+    Organization,
+    Section,
+    SizeBytes,
+    check_listen,
+    check_public_url,
+    is_loopback,
+)
 
 ALL_ENTITIES = "ALL"
 """In a schedule's ``entities``: every entity of the catalog, also those that are added later."""

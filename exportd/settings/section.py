@@ -1,12 +1,121 @@
 """What every table of the configuration is built from: strictness, and the kinds of values. Pure."""
 
+import ipaddress
+import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
-from exportd.settings.codes import check_code, check_name, check_organization
-from exportd.settings.sizes import parse_size
+# MERGED: The names that people give to schedules, destinations and organizations.
+
+
+LONGEST_CODE = 80
+LONGEST_NAME = 200
+
+# No white space or control character at either end; inside, a plain space is allowed as well.
+_CODE = re.compile(r"[^\x00-\x20\x7f](?:[^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?")
+
+
+def check_code(code: str) -> str:
+    """A code as the API accepts it; ValueError otherwise."""
+    if not code:
+        raise ValueError("should not be empty")
+    if len(code) > LONGEST_CODE:
+        raise ValueError(f"should have at most {LONGEST_CODE} characters, but has {len(code)}")
+    if not _CODE.fullmatch(code):
+        raise ValueError("should have no control characters, and no spaces at its ends")
+    return code
+
+
+def check_organization(organization: str) -> str:
+    """An organization's id; it becomes a segment of object keys, so it has no slash."""
+    check_code(organization)
+    if "/" in organization or "\\" in organization:
+        raise ValueError("should have no slash: it becomes one segment of the path of each file")
+    return organization
+
+
+def check_name(name: str) -> str:
+    """A name for people to read; ValueError when empty, too long or not printable."""
+    if not name.strip():
+        raise ValueError("should not be empty; leave it out to use the code")
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"should have at most {LONGEST_NAME} characters, but has {len(name)}")
+    if not name.isprintable():
+        raise ValueError("should have no control characters")
+    return name
+
+
+def check_prefix(prefix: str) -> str:
+    """The folder inside a destination: relative, with no empty, ``.`` or ``..`` segment; empty for the
+    root.
+    """
+    if not prefix:
+        return prefix
+    trimmed = prefix.removesuffix("/")
+    if not trimmed.isprintable() or "\\" in trimmed:
+        raise ValueError("should have no backslash and no control characters")
+    if any(segment in {"", ".", ".."} for segment in trimmed.split("/")):
+        raise ValueError('should be a plain relative path such as "exports/daily", without empty, "." or ".." segments')
+    return trimmed
+
+
+# MERGED: Sizes as people write them: ``"6 GB"`` is 6,000,000,000 bytes, ``"512 MiB"`` is 512 × 2²⁰.
+
+
+_UNITS = {"B": 1}
+_UNITS |= {f"{prefix}B": 1000**power for power, prefix in enumerate("KMGTP", start=1)}
+_UNITS |= {f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGTP", start=1)}
+_BY_LOWER_CASE = {unit.lower(): factor for unit, factor in _UNITS.items()}
+
+_SIZE = re.compile(r"(?P<number>[+-]?[0-9]{1,30}(?:\.[0-9]{1,30})?)\s*(?P<unit>[A-Za-z]*)")
+_EXAMPLE = 'write a number of bytes or a text such as "6 GB" or "512 MiB"'
+
+
+def parse_size(value: object) -> int:
+    """Bytes from an integer or a text; ValueError with a sentence for everything else, zero and less
+    included.
+    """
+    match value:
+        case str():
+            size_bytes = _parse_text(value)
+        case int() if not isinstance(value, bool):
+            size_bytes = value
+        case _:
+            raise ValueError(f"should be a size: {_EXAMPLE}")
+    if size_bytes <= 0:
+        raise ValueError(f"should be more than zero bytes: {_EXAMPLE}")
+    return size_bytes
+
+
+def format_size(size_bytes: int) -> str:
+    """The shortest exact way to write a size, such as ``6 GB``."""
+    for unit, factor in sorted(_UNITS.items(), key=lambda item: -item[1]):
+        if size_bytes >= factor and size_bytes % factor == 0:
+            return f"{size_bytes // factor} {unit}"
+    return f"{size_bytes} B"
+
+
+def _parse_text(text: str) -> int:
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"should be a size: {_EXAMPLE}")
+    unit = match["unit"]
+    if not unit:
+        return _whole(Decimal(match["number"]))
+    factor = _BY_LOWER_CASE.get(unit.lower())
+    if factor is None:
+        raise ValueError(f"has the unknown unit {unit}: use one of {', '.join(_UNITS)}")
+    return _whole(Decimal(match["number"]) * factor)
+
+
+def _whole(size: Decimal) -> int:
+    if size != size.to_integral_value():
+        raise ValueError("should be a whole number of bytes")
+    return int(size)
 
 
 class Section(BaseModel):
@@ -48,3 +157,47 @@ SizeBytes = Annotated[int, BeforeValidator(parse_size)]
 Code = Annotated[str, AfterValidator(check_code)]
 Organization = Annotated[str, AfterValidator(check_organization)]
 Name = Annotated[str, AfterValidator(check_name)]
+
+
+# MERGED: Addresses of the control API. Pure.
+
+
+_HOST_AND_PORT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9.-]+)):(?P<port>[0-9]{1,5})")
+
+
+def check_listen(text: str) -> str:
+    """``host:port`` or empty; ValueError otherwise."""
+    if text:
+        split_listen(text)
+    return text
+
+
+def split_listen(text: str) -> tuple[str, int]:
+    """Host and port of ``127.0.0.1:8443`` or ``[::1]:8443``. Raises ValueError with a sentence."""
+    match = _HOST_AND_PORT.fullmatch(text)
+    if match is None or int(match["port"]) > 65535:
+        raise ValueError('should be an address and a port, such as "127.0.0.1:8443"')
+    return match["v6"] or match["host"], int(match["port"])
+
+
+def is_loopback(text: str) -> bool:
+    """Whether only this machine can reach a ``host:port``."""
+    host, _ = split_listen(text)
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_public_url(text: str) -> str:
+    """A URL without query or fragment, without a slash at its end; or empty. ValueError otherwise."""
+    if not text:
+        return text
+    try:
+        parts = urlsplit(text)
+        known = parts.scheme in {"http", "https"} and parts.hostname and not parts.query and not parts.fragment
+    except ValueError:
+        known = False
+    if not known or not text.isprintable() or " " in text:
+        raise ValueError('should be a URL such as "https://exports.example.com"')
+    return text.rstrip("/")

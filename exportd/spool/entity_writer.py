@@ -18,10 +18,10 @@ from exportd.model.job import EntityProgress, JobId
 from exportd.model.part import Part
 from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
+from exportd.spool.folders import translate
 from exportd.spool.part_file import PartFile
 from exportd.spool.part_sequence import Fed, PartSequence
 from exportd.spool.spool import Spool
-from exportd.spool.spool_errors import translate
 from exportd.stores.layout import file_name
 
 BLOCK_BYTES = 2 << 20

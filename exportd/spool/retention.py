@@ -4,17 +4,76 @@ It is handed what it needs as callables: the spool's jobs, what the job table kn
 job's files (its manifest first) and how to note that it was done.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from enum import Enum
 
 import structlog
 
 from exportd.model.clock import Clock
 from exportd.model.errors import ExportdError
-from exportd.model.job import JobId
-from exportd.spool import policy
-from exportd.spool.policy import SpooledJob, Verdict
+from exportd.model.job import JobId, JobState
+
+# MERGED: Which jobs' files the spool may drop. Pure.
+# MERGED:
+# MERGED: A job's files are kept for a while after it is finished, for downloads, also when they were delivered. Files
+# MERGED: that were not sealed in this spool (the job failed before, or was finished by another daemon) are of no use
+# MERGED: to anybody and go when the job is finished. The files of a job that is not finished are never dropped, nor
+# MERGED: those of a job that nobody knows: it may belong to a database that was restored, or to another one.
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledJob:
+    """What the job table knows of a job that has files in the spool.
+
+    ``sealed_here`` says that the job was sealed and that this spool holds its parts. ``finished_at`` is set when
+    it is finished.
+    """
+
+    id: JobId
+    state: JobState
+    sealed_here: bool
+    finished_at: datetime | None
+
+
+class Verdict(Enum):
+    """What happens to a job's files."""
+
+    KEEP_UNFINISHED = "the job is not finished"
+    KEEP_YOUNG = "they can still be downloaded"
+    KEEP_UNKNOWN = "nobody knows the job"
+    DROP_USELESS = "the job is finished, but not with these files"
+    DROP_OLD = "their time is over"
+
+    @property
+    def drops(self) -> bool:
+        return self in {Verdict.DROP_USELESS, Verdict.DROP_OLD}
+
+
+def judge(job: SpooledJob, *, now: datetime, retention: timedelta) -> Verdict:
+    """What happens to the files of a known job."""
+    if job.state not in {JobState.SUCCEEDED, JobState.FAILED} or job.finished_at is None:
+        return Verdict.KEEP_UNFINISHED
+    if not job.sealed_here:
+        return Verdict.DROP_USELESS
+    return Verdict.DROP_OLD if now - job.finished_at >= retention else Verdict.KEEP_YOUNG
+
+
+def decide(
+    stored: Collection[JobId], known: Iterable[SpooledJob], *, now: datetime, retention: timedelta
+) -> dict[JobId, Verdict]:
+    """A verdict for each job that has files, the longest finished first, so that an interrupted sweep is of
+    use.
+    """
+    jobs = {job.id: job for job in known}
+    verdicts = {
+        job.id: judge(job, now=now, retention=retention)
+        for job in sorted(jobs.values(), key=lambda job: (job.finished_at is None, job.finished_at or now, job.id))
+        if job.id in stored
+    }
+    return verdicts | {job: Verdict.KEEP_UNKNOWN for job in sorted(stored) if job not in jobs}
+
 
 log = structlog.stdlib.get_logger()
 
@@ -76,7 +135,7 @@ class RetentionSweeper:
         # The job table is asked after the spool: a job that begins in between is not judged by what is not
         # known yet.
         known = await self._known(stored)
-        verdicts = policy.decide(stored, known, now=self._clock.now(), retention=self._retention)
+        verdicts = decide(stored, known, now=self._clock.now(), retention=self._retention)
         dropped: list[JobId] = []
         failed: list[JobId] = []
         freed_bytes = 0

@@ -24,8 +24,7 @@ from exportd.model.errors import PermanentError, TransientError
 from exportd.model.job import JobId
 from exportd.model.reason import Reason
 from exportd.spool import folders
-from exportd.spool.folders import PARTIAL_SUFFIX
-from exportd.spool.spool_errors import translated
+from exportd.spool.folders import PARTIAL_SUFFIX, translated
 from exportd.spool.usage import SpoolUsage, Verdict
 
 MANIFEST_NAME = "manifest.json"

@@ -26,8 +26,8 @@ def open_location(location: Location) -> Store:
 
 
 def _s3_store(bucket: str) -> Store:
-    from exportd.stores.s3.access import S3Access
     from exportd.stores.s3.connector import S3Connector
+    from exportd.stores.s3.options import S3Access
     from exportd.stores.s3.store import S3Store
 
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")

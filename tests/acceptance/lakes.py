@@ -10,8 +10,8 @@ from yarl import URL
 
 from exportd.stores.directory.store import DirectoryStore
 from exportd.stores.gcs.identity import Anonymous
-from exportd.stores.gcs.ranges import QUANTUM_BYTES
 from exportd.stores.gcs.store import GcsStore
+from exportd.stores.gcs.uploader import QUANTUM_BYTES
 from exportd.stores.store import Store
 from tests.acceptance.bucket import Bucket
 from tests.fixtures.daemon import leftovers

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from exportd.jobs.job_table import JobTable
-from exportd.stores.gcs.ranges import QUANTUM_BYTES
 from exportd.stores.gcs.requester import GcsRequester
 from exportd.stores.gcs.store import GcsStore
+from exportd.stores.gcs.uploader import QUANTUM_BYTES
 from exportd.stores.s3 import options
 from exportd.stores.s3.store import S3Store
 from tests.fixtures.forked import live

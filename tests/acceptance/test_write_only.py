@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
-from exportd.stores.s3.access import S3Access
 from exportd.stores.s3.connector import S3Connector
+from exportd.stores.s3.options import S3Access
 from exportd.stores.s3.store import S3Store
 from exportd.stores.store import Store
 from tests.acceptance.bucket import Bucket

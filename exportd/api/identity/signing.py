@@ -10,7 +10,11 @@ import hmac
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from exportd.api.transport.private_file import read_private
+from exportd.model.errors import SettingsError
 
 LEAST_KEY_BYTES = 32
 
@@ -48,3 +52,21 @@ class Signer:
 
 def _encode(data: bytes) -> str:
     return urlsafe_b64encode(data).decode("ascii").rstrip("=")
+
+
+# MERGED: The key file that daemons can be given instead of the key in their database. Blocking.
+
+
+_WHERE = "control.signing_key_file"
+
+
+def read_signing_key(path: Path) -> bytes:
+    """Raises SettingsError for a file that cannot be read, that everybody can read, or that is too short."""
+    key = read_private(path, where=_WHERE)
+    if len(key) < LEAST_KEY_BYTES:
+        raise SettingsError.of(
+            f"the file {path} has {len(key)} bytes; a key has at least {LEAST_KEY_BYTES}"
+            f" (umask 077; openssl rand -out {path} {LEAST_KEY_BYTES})",
+            where=_WHERE,
+        )
+    return key

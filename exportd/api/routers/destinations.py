@@ -7,9 +7,8 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 
 from exportd.api.dependencies import Ids, NextToken, Reading, Using, Writing, pages
-from exportd.api.pagination import DEFAULT_PAGE_SIZE
+from exportd.api.pagination import DEFAULT_PAGE_SIZE, IdInPath, id_in_path
 from exportd.api.problems import responses
-from exportd.api.references import IdInPath, id_in_path
 from exportd.api.schemas.destination import (
     Destination,
     DestinationCreation,

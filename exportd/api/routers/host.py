@@ -1,9 +1,12 @@
 """What concerns the application's database and this daemon's process: capture, and how much is logged."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 
 from exportd.api.dependencies import Administering, Collaborators, Looking, Operating, Using
 from exportd.api.problems import Refusal, responses
+from exportd.api.schemas.fields import Answer
 from exportd.api.schemas.operations import (
     CaptureList,
     CaptureRemoval,
@@ -73,3 +76,48 @@ def _chosen(using: Collaborators, names: list[str]) -> list[Entity]:
             hint = did_you_mean(name, known, what="entities of the catalog")
             raise Refusal(400, f"entities: there is no entity {name[:80]!r}; {hint}")
     return [each for each in known.values() if not names or each.code in names]
+
+
+# MERGED: Put the configuration file into effect.
+
+
+class ShownChange(Answer):
+    """One thing that is different: a key, or what it is (``schedule hourly of org-acme``), and what about it."""
+
+    subject: str
+    details: str
+
+
+class ReloadAnswer(Answer):
+    """What a reload has changed, or would change; all of it once more in words. ``disagreements`` are with other
+    daemons of the database, a sentence each, as they are now.
+    """
+
+    dry_run: bool
+    added: list[ShownChange]
+    removed: list[ShownChange]
+    changed: list[ShownChange]
+    needs_restart: list[ShownChange]
+    sentences: list[str]
+    disagreements: list[str]
+
+
+@router.post("/reload", responses=responses(400, 401, 403))
+async def reload(
+    _: Administering,
+    using: Using,
+    dry_run: Annotated[bool, Query(alias="dryRun", description="Only say what would change.")] = False,
+) -> ReloadAnswer:
+    """Check the configuration file, and put it into effect; jobs that run end as they began.
+
+    When anything is wrong with the file, nothing is changed, and ``message`` has every problem, a line each.
+    """
+    difference = await using.reload(dry_run=dry_run)
+    return ReloadAnswer.model_validate(
+        {
+            **difference.to_json(),
+            "dryRun": dry_run,
+            "sentences": [str(each) for each in difference.changes],
+            "disagreements": [each.sentence for each in using.local_status().disagreements],
+        }
+    )

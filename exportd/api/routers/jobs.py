@@ -18,9 +18,8 @@ from exportd.api.dependencies import (
     known_entities,
     pages,
 )
-from exportd.api.pagination import DEFAULT_PAGE_SIZE
+from exportd.api.pagination import DEFAULT_PAGE_SIZE, IdInPath, destination_ids, id_in_path
 from exportd.api.problems import Refusal, responses
-from exportd.api.references import IdInPath, destination_ids, id_in_path
 from exportd.api.schemas.fields import parse_id, parse_ids, parse_instant
 from exportd.api.schemas.job import DownloadLink, Job, JobPage, Status, shown_job
 from exportd.api.schemas.schedule import AdHocAnswer, AdHocRequest

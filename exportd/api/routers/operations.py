@@ -8,8 +8,8 @@ For users of the machine; programs belong to an organization and are refused.
 from fastapi import APIRouter
 
 from exportd.api.dependencies import Looking, Operating, Using
+from exportd.api.pagination import IdInPath, id_in_path
 from exportd.api.problems import Refusal, responses
-from exportd.api.references import IdInPath, id_in_path
 from exportd.api.schemas.operations import (
     Backfilled,
     BackfillRequest,
@@ -24,8 +24,7 @@ from exportd.api.schemas.operations import (
 )
 from exportd.api.transport.request_reader import StrictRoute
 from exportd.model.job import JobId, JobState
-from exportd.model.pause import Pause
-from exportd.model.schedule import ScheduleId
+from exportd.model.schedule import Pause, ScheduleId
 from exportd.settings.closest import did_you_mean
 
 router = APIRouter(prefix="/v1", tags=["operations"], route_class=StrictRoute)

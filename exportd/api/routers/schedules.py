@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from exportd.api.dependencies import (
     Collaborators,
     Ids,
+    Looking,
     NextToken,
     Reading,
     Tenant,
@@ -17,20 +18,21 @@ from exportd.api.dependencies import (
     known_entities,
     pages,
 )
-from exportd.api.pagination import DEFAULT_PAGE_SIZE
+from exportd.api.pagination import DEFAULT_PAGE_SIZE, IdInPath, destination_ids, id_in_path
 from exportd.api.problems import Refusal, responses
-from exportd.api.references import IdInPath, destination_ids, id_in_path
 from exportd.api.schemas.fields import parse_ids
 from exportd.api.schemas.schedule import (
     Schedule,
     ScheduleCreation,
     SchedulePage,
+    SchedulePreview,
     ScheduleUpdate,
     listed_schedule,
+    shown_preview,
     shown_schedule,
 )
 from exportd.api.transport.request_reader import StrictRoute
-from exportd.model.schedule import Rule, ScheduleDeclaration
+from exportd.model.schedule import Rule, ScheduleDeclaration, ScheduleId
 from exportd.schedules.schedule_record import OwnedSchedule
 
 router = APIRouter(
@@ -122,3 +124,21 @@ def _rule(using: Collaborators, body: ScheduleCreation | ScheduleUpdate) -> Rule
 
 def _place(owned: OwnedSchedule) -> tuple[datetime, UUID]:
     return owned.schedule.created_at, owned.schedule.id
+
+
+# MERGED: What a schedule's next run would hold.
+
+
+operations_router = APIRouter(prefix="/v1", tags=["operations"], route_class=StrictRoute)
+
+
+@operations_router.get(
+    "/schedules/{id}/preview", responses=responses(401, 403, 404, 409), response_model_exclude_none=True
+)
+async def preview_schedule(_caller: Looking, using: Using, schedule_id: IdInPath) -> SchedulePreview:
+    """What a run that begins now would hold, entity by entity. Nothing is run, installed or repaired.
+
+    409 for what would fail the run, such as a missing table.
+    """
+    schedule = await using.schedule_operator.get(ScheduleId(id_in_path(schedule_id, "schedule")))
+    return shown_preview(await using.previewer.preview(schedule))

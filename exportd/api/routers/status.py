@@ -1,12 +1,13 @@
 """How the daemon is, how its jobs come along, and the files behind download links."""
 
 from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response, StreamingResponse
 
-from exportd.api.dependencies import Collaborators, Looking, Using
-from exportd.api.event_stream import EventStream
+from exportd.api.dependencies import Caller, Collaborators, Looking, Using
+from exportd.api.job_watcher import EventStream
+from exportd.api.pagination import IdInPath, id_in_path
 from exportd.api.problems import Refusal, responses
-from exportd.api.references import IdInPath, id_in_path
 from exportd.api.schemas.status import DaemonStatus, shown_status
 from exportd.api.transport.request_reader import StrictRoute
 from exportd.model.job import JobId
@@ -53,3 +54,14 @@ def _require_room(using: Collaborators) -> None:
         raise Refusal(
             503, "As many clients as may follow jobs do so already. Try again later.", headers={"retry-after": "5"}
         )
+
+
+# MERGED: What Prometheus reads.
+
+
+@router.get("/metrics", responses=responses(401, 403), response_class=Response)
+async def show_metrics(caller: Caller, using: Using) -> Response:
+    """Metrics in the text format of Prometheus. For those who may see every organization."""
+    if caller.organization is not None:
+        raise Refusal(403, "The daemon's metrics are for users of its own machine.")
+    return Response(await using.exposition.text(), media_type=CONTENT_TYPE_LATEST)

@@ -11,8 +11,8 @@ from fastapi import APIRouter, Request
 from exportd.api.dependencies import Caller, Using, peer_of_request, require_role, too_many
 from exportd.api.identity.access import Role
 from exportd.api.identity.authenticator import TOKEN_LIFETIME_S
+from exportd.api.pagination import IdInPath, id_in_path
 from exportd.api.problems import Refusal, responses
-from exportd.api.references import IdInPath, id_in_path
 from exportd.api.schemas.client import (
     AccessToken,
     ClientCreation,
@@ -23,7 +23,7 @@ from exportd.api.schemas.client import (
 )
 from exportd.api.transport.request_reader import StrictRoute
 from exportd.model.entity import OrganizationId
-from exportd.settings.codes import check_organization
+from exportd.settings.section import check_organization
 
 router = APIRouter(tags=["tokens"], route_class=StrictRoute)
 

@@ -9,7 +9,7 @@ from exportd.api.schemas.fields import READ_ONLY, Answer, Code, Moment, RequestB
 from exportd.destinations.record import DestinationDeclaration, DestinationRecord
 from exportd.model.entity import OrganizationId
 from exportd.model.schedule import DestinationCode
-from exportd.settings.codes import LONGEST_NAME, check_prefix
+from exportd.settings.section import LONGEST_NAME, check_prefix
 
 _ROLE_PATTERN = r"^arn:aws:iam::[0-9]+:role/.+$"
 _GCS_FIELDS = {"projectNumber", "poolId", "providerId", "serviceAccountEmail"}

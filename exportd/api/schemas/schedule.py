@@ -5,6 +5,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from exportd.api.schemas.fields import READ_ONLY, Answer, Code, Instant, Moment, RequestBody
+from exportd.extraction.estimate import EntityPreview, Figure
+from exportd.extraction.previewer import Preview
+from exportd.model.extraction import Mode
+from exportd.model.reason import FullReason
 from exportd.model.schedule import Cron, ExportFormat, Interval, Rule, Unit
 from exportd.schedules.schedule_record import OwnedSchedule
 
@@ -160,3 +164,50 @@ def _rule_fields(rule: Rule) -> dict[str, object]:
     if isinstance(rule, Interval):
         return {"schedule_type": rule.unit.value, "period": rule.period, "offset": rule.offset}
     return {"cron_expression": rule.expression}
+
+
+# MERGED: What a schedule's next run would hold, as an answer. Pure.
+
+
+class ShownEntityPreview(Answer):
+    """One entity. ``reason`` says why it would be full."""
+
+    entity: str
+    mode: Mode
+    reason: FullReason | None = None
+    rows: Annotated[int, Field(ge=0, description="All records, deletions included.")]
+    deleted_rows: Annotated[int, Field(ge=0, description="Those that are deletions.")]
+    content_bytes: Annotated[int, Field(ge=0, description="Before compression.")]
+    estimated: Annotated[list[Figure], Field(description="The figures that are estimates; the others are exact.")]
+
+
+class SchedulePreview(Answer):
+    """What a run that begins at ``takenAt`` would hold, in all and by entity."""
+
+    taken_at: Moment
+    rows: int
+    deleted_rows: int
+    content_bytes: int
+    entities: list[ShownEntityPreview]
+
+
+def shown_preview(preview: Preview) -> SchedulePreview:
+    return SchedulePreview(
+        taken_at=preview.taken_at,
+        rows=sum(each.rows for each in preview.entities),
+        deleted_rows=sum(each.deleted_rows for each in preview.entities),
+        content_bytes=sum(each.content_bytes for each in preview.entities),
+        entities=[_shown(each) for each in preview.entities],
+    )
+
+
+def _shown(preview: EntityPreview) -> ShownEntityPreview:
+    return ShownEntityPreview(
+        entity=preview.entity,
+        mode=preview.mode,
+        reason=preview.full_reason,
+        rows=preview.rows,
+        deleted_rows=preview.deleted_rows,
+        content_bytes=preview.content_bytes,
+        estimated=list(preview.estimated),
+    )

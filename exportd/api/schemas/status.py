@@ -5,12 +5,55 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from exportd.api.schemas.daemon import DisagreementStatus, KnownDaemon, shown_daemon, shown_disagreement
 from exportd.api.schemas.fields import Answer, Moment
 from exportd.api.status_reader import DestinationCondition, SharedStatus
-from exportd.fleet.disagreement import Disagreement
+from exportd.fleet.disagreement import Disagreement, Subject
 from exportd.fleet.record import DaemonRecord
 from exportd.model.entity import EntityCode
+
+# MERGED: The daemons of a database, as one of them sees them. Pure.
+
+
+class KnownDaemon(Answer):
+    """A daemon of the database; ``id`` is its spool's. One that does not run is expected back for a day."""
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    running: bool
+    started_at: Moment
+    seen_at: Moment
+
+
+class DisagreementStatus(Answer):
+    """What this daemon and another do not have in common, and should; the message says what to do."""
+
+    daemon_id: str
+    host: str
+    about: Subject
+    message: str
+
+
+def shown_daemon(daemon: DaemonRecord) -> KnownDaemon:
+    return KnownDaemon(
+        id=str(daemon.spool_id),
+        host=daemon.host,
+        pid=daemon.pid,
+        version=daemon.version,
+        running=daemon.running,
+        started_at=daemon.started_at,
+        seen_at=daemon.seen_at,
+    )
+
+
+def shown_disagreement(disagreement: Disagreement) -> DisagreementStatus:
+    return DisagreementStatus(
+        daemon_id=str(disagreement.spool_id),
+        host=disagreement.host,
+        about=disagreement.subject,
+        message=disagreement.sentence,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,12 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Hashable, Iterator
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterator
 from contextlib import ExitStack
 from http import HTTPStatus
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -28,10 +30,35 @@ from exportd.api.problems import problem_response
 from exportd.api.transport.certificate import Certificate
 from exportd.api.transport.inherited_socket import inherited_socket
 from exportd.api.transport.peer import peer_of
-from exportd.api.transport.surplus import surplus
 from exportd.api.transport.unix_socket import unix_socket
 from exportd.model.errors import SettingsError
-from exportd.settings.addresses import split_listen
+from exportd.settings.section import split_listen
+
+# MERGED: Which connection has to go when there are more than there may be. Pure.
+
+
+class Connection(Protocol):
+    """``owner`` is the process or the address at its other end; ``idle_since`` None while a request is answered."""
+
+    @property
+    def owner(self) -> Hashable: ...
+
+    @property
+    def idle_since(self) -> float | None: ...
+
+
+AnyConnection = TypeVar("AnyConnection", bound=Connection)
+
+
+def surplus(connections: Collection[AnyConnection]) -> AnyConnection | None:
+    """The one that has been idle longest, of the idle ones of whoever has most connections.
+
+    So a client that opens thousands drives out its own, and others are served as always. None when all are busy.
+    """
+    counts = Counter(each.owner for each in connections)
+    idle = [(counts[each.owner], -each.idle_since, each) for each in connections if each.idle_since is not None]
+    return max(idle, key=lambda entry: entry[:2])[2] if idle else None
+
 
 _logger = structlog.get_logger()
 

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from exportd.consumer.loaders.dialect import Dialect, key_of
-from exportd.consumer.loaders.quoting import backquoted, escaped_literal
+from exportd.consumer.loaders.dialect import Dialect, backquoted, escaped_literal, key_of
 from exportd.manifest.document import ManifestEntity, ManifestField
 from exportd.model.entity import DELETED_FIELD
 from exportd.model.schedule import ExportFormat

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from exportd.consumer.loaders.dialect import Dialect, fields_of, key_of
-from exportd.consumer.loaders.quoting import backquoted, escaped_literal
+from exportd.consumer.loaders.dialect import Dialect, backquoted, escaped_literal, fields_of, key_of
 from exportd.manifest.document import ManifestEntity, ManifestField
 from exportd.model.schedule import ExportFormat
 from exportd.stores.location import Location, Scheme

@@ -5,8 +5,7 @@ JSONL is read by ``exportd replay`` in another way, for DuckDB's own JSON reader
 
 from collections.abc import Iterator, Sequence
 
-from exportd.consumer.loaders.dialect import Dialect
-from exportd.consumer.loaders.quoting import doubled_literal
+from exportd.consumer.loaders.dialect import Dialect, doubled_literal
 from exportd.manifest.document import ManifestEntity, ManifestField
 from exportd.model.schedule import ExportFormat
 from exportd.stores.location import Location, Scheme

@@ -6,8 +6,7 @@ from exportd.consumer.loaders.bigquery import BigQuery
 from exportd.consumer.loaders.clickhouse import ClickHouse
 from exportd.consumer.loaders.dialect import Dialect, merge
 from exportd.consumer.loaders.duckdb import DuckDb
-from exportd.consumer.loaders.postgresql import PostgreSql
-from exportd.consumer.loaders.redshift import Redshift
+from exportd.consumer.loaders.postgresql import PostgreSql, Redshift
 from exportd.consumer.loaders.snowflake import Snowflake
 from exportd.consumer.place import object_key
 from exportd.manifest.document import Manifest

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from exportd.consumer.loaders.dialect import Dialect, fields_of
-from exportd.consumer.loaders.quoting import doubled_literal, shell_word
+from exportd.consumer.loaders.dialect import Dialect, doubled_literal, fields_of, shell_word
 from exportd.database import quoting
 from exportd.manifest.document import ManifestEntity, ManifestField
 from exportd.model.schedule import ExportFormat
@@ -78,3 +77,51 @@ def _command(location: Location, key: str) -> str:
     url = shell_word(f"{location.scheme}://{location.root}/{key}")
     to_stdout = " -" if location.scheme is Scheme.S3 else ""
     return doubled_literal(f"{_READ[location.scheme]} {url}{to_stdout} | gzip -dc")
+
+
+# MERGED: Amazon Redshift, which reads from S3. Texts of more than 65,535 bytes do not fit; COPY says so.
+
+
+class Redshift(Dialect):
+    text = "VARCHAR(65535)"
+    remarks = (
+        "Redshift takes its credentials from the role that is its default: otherwise replace IAM_ROLE default.",
+        "Objects that are not in S3 have to be copied there first, under the same keys.",
+        "From CSV, Redshift does not tell an empty text from NULL: export JSONL where that matters.",
+        "SET enable_case_sensitive_identifier TO true keeps names of fields apart that differ by case only.",
+    )
+
+    def cast(self, field: ManifestField, column: str) -> str:
+        match field.type, field.format:
+            case "integer", _:
+                return f"TRY_CAST({column} AS DECIMAL(38, 0))"
+            case "float", _:
+                return f"TRY_CAST({column} AS DOUBLE PRECISION)"
+            case _, "date":
+                return f"TRY_CAST({column} AS DATE)"
+            case _, "date-time":
+                return f"TRY_CAST({column} AS TIMESTAMPTZ)"
+            case _:
+                return column
+
+    def begin(self) -> Sequence[str]:
+        return ("SET enable_case_sensitive_identifier TO true", "BEGIN")
+
+    def stage(
+        self, entity: ManifestEntity, file_format: ExportFormat, location: Location, keys: Sequence[str]
+    ) -> Iterator[str]:
+        staging = self.staging(entity)
+        yield f"CREATE TEMP TABLE {staging} (\n    {self.definitions(entity.fields)}\n)"
+        options = "CSV IGNOREHEADER 1" if file_format is ExportFormat.CSV else "FORMAT JSON 'auto'"
+        for key in keys:
+            url = doubled_literal(f"s3://{location.root}/{key}")
+            yield f"COPY {staging} FROM {url}\nIAM_ROLE default {options} GZIP COMPUPDATE OFF"
+
+    def replace(self, entity: ManifestEntity) -> Iterator[str]:
+        yield f"DROP TABLE IF EXISTS {self.table(entity)}"
+        yield f"CREATE TABLE {self.table(entity)} (\n    {self.definitions(fields_of(entity))}\n)"
+        yield self.insert(entity)
+
+    def view(self, entity: ManifestEntity) -> Iterator[str]:
+        # Not bound to the table: a full run drops that.
+        yield from (f"{each}\nWITH NO SCHEMA BINDING" for each in super().view(entity))

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from exportd.consumer.loaders.dialect import Dialect
-from exportd.consumer.loaders.quoting import escaped_literal
+from exportd.consumer.loaders.dialect import Dialect, escaped_literal
 from exportd.manifest.document import ManifestEntity, ManifestField
 from exportd.model.schedule import ExportFormat
 from exportd.stores.location import Location

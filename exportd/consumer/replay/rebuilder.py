@@ -13,11 +13,9 @@ from tempfile import TemporaryDirectory
 import anyio.to_thread
 import duckdb
 
-from exportd.consumer.delivery_reader import fetch
-from exportd.consumer.loaders.dialect import fields_of
+from exportd.consumer.delivery_reader import Progress, fetch
+from exportd.consumer.loaders.dialect import doubled_literal, fields_of
 from exportd.consumer.loaders.duckdb import DuckDb, csv_source
-from exportd.consumer.loaders.quoting import doubled_literal
-from exportd.consumer.progress import Progress
 from exportd.consumer.replay.json_cells import csv_header, csv_record
 from exportd.consumer.replay.plan import Plan, Step
 from exportd.manifest.document import ManifestEntity

@@ -2,7 +2,7 @@
 
 import shlex
 
-from exportd.destinations.checks.grant import Grant
+from exportd.destinations.checks.report import Grant
 
 ACCOUNT_PLACEHOLDER = "EXPORTD_SERVICE_ACCOUNT"
 """Where a credentials file says who exportd is, which is not read here."""
@@ -39,3 +39,18 @@ def gcs_grants(
             )
         )
     return tuple(grants)
+
+
+# MERGED: The commands that make a directory a destination. Pure.
+
+
+def directory_grants(*, directory: str, user: str) -> tuple[Grant, ...]:
+    """``user`` is whom exportd runs as. Files are readable for the directory's group, which new folders inherit."""
+    path = shlex.quote(directory)
+    return (
+        Grant(
+            f"Owner and mode, with the group of those who read in place of READERS ({user} is the user of this check: "
+            "take the daemon's)",
+            f"mkdir -p {path}\nchown {shlex.quote(user)}:READERS {path}\nchmod 2750 {path}",
+        ),
+    )

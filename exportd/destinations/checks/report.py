@@ -1,11 +1,22 @@
 """What a check says to people, and to programs. Pure."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from exportd.destinations.checks.finding import CheckResult, State
-from exportd.destinations.checks.grant import Grant
 from exportd.destinations.checks.permission import PURPOSES, Kind, Permission, action_of
+
+# MERGED: A text to paste where rights are granted. Pure.
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """``title`` says whose it is and what for; ``text`` is a policy or commands, ready to paste."""
+
+    title: str
+    text: str
+
 
 _WORDS = {
     State.THERE: "ok",

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from exportd.destinations.checks.grant import Grant
+from exportd.destinations.checks.report import Grant
 
 IDENTITY_PLACEHOLDER = "arn:aws:iam::EXPORTD_ACCOUNT:role/EXPORTD_ROLE"
 """Where exportd's own identity is not known."""

@@ -10,8 +10,7 @@ from typing import TypeVar
 
 import anyio.to_thread
 
-from exportd.stores.directory.errors import translated
-from exportd.stores.directory.files import DirectoryFiles
+from exportd.stores.directory.files import DirectoryFiles, translated
 from exportd.stores.layout import ObjectKey
 from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload
 

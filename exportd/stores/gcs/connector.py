@@ -15,7 +15,7 @@ from exportd.stores.gcs.identity import Anonymous, GcsIdentity
 if TYPE_CHECKING:
     from gcloud.aio.auth import AioSession
 
-    from exportd.stores.gcs.token_holder import GcsToken
+    from exportd.stores.gcs.token_fetcher import GcsToken
 
 _CONNECT_TIMEOUT_S = 10.0
 
@@ -62,7 +62,7 @@ class GcsConnector:
         try:
             # Imported here, because it is not there on every Python; in a thread, because it takes a while.
             auth = await anyio.to_thread.run_sync(importlib.import_module, "gcloud.aio.auth")
-            holder = await anyio.to_thread.run_sync(importlib.import_module, "exportd.stores.gcs.token_holder")
+            holder = await anyio.to_thread.run_sync(importlib.import_module, "exportd.stores.gcs.token_fetcher")
         except ImportError as error:
             raise PermanentError(
                 f"The bucket gs://{self._bucket}: the library for Google Cloud Storage is missing "

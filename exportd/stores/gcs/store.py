@@ -18,14 +18,22 @@ import google_crc32c
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.reason import Reason
 from exportd.stores.crc_combination import Polynomial, combine
-from exportd.stores.gcs.answers import Content, GcsAnswer, StoredObject
+from exportd.stores.gcs.answers import (
+    GOOGLE,
+    LONGEST_KEY_BYTES,
+    Content,
+    GcsAddresses,
+    GcsAnswer,
+    StoredObject,
+    content_type,
+    metadata,
+    multipart,
+)
 from exportd.stores.gcs.connector import GcsConnector
 from exportd.stores.gcs.errors import is_missing_bucket, is_precondition
 from exportd.stores.gcs.identity import GcsIdentity
-from exportd.stores.gcs.ranges import QUANTUM_BYTES, whole_pieces
 from exportd.stores.gcs.requester import GcsRequest, GcsRequester
-from exportd.stores.gcs.requests import GOOGLE, LONGEST_KEY_BYTES, GcsAddresses, content_type, metadata, multipart
-from exportd.stores.gcs.uploader import GcsUploader
+from exportd.stores.gcs.uploader import QUANTUM_BYTES, GcsUploader, whole_pieces
 from exportd.stores.layout import ObjectKey, check_key
 from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload, UploadGoneError
 

@@ -4,6 +4,7 @@ google-auth does it, from the credentials' own description (``from_info``): its 
 ask servers in the constructor, and would take whatever identity the environment offers.
 """
 
+import io
 import json
 import os
 import subprocess
@@ -11,12 +12,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import requests
+from gcloud.aio.auth import Token
+from gcloud.aio.auth.token import TokenResponse
 from google.auth import aws, identity_pool, pluggable
 from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import Request
 from google.oauth2 import service_account
 
+from exportd.model.errors import TransientError
+from exportd.stores.gcs.errors import translate
 from exportd.stores.gcs.identity import CredentialsFile, WorkloadIdentity
 
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
@@ -98,3 +105,56 @@ def _kind(source: dict[str, Any]) -> Any:
         os.environ["GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES"] = "1"
         return pluggable.Credentials
     return identity_pool.Credentials
+
+
+# MERGED: Holds an access token and renews it in time.
+
+
+_RENEWED_BEFORE_END_S = 300.0
+_UNSAFE_BEFORE_END_S = 30.0
+
+
+class GcsToken(Token):
+    """gcloud-aio's token, fetched by google-auth, which knows every kind of identity.
+
+    gcloud-aio itself would try five times, up to a minute apart, whatever is wrong, in a task that all callers share:
+    the cancellation of one ends it for all. Here a fetch is one attempt of at most ``timeout_s``, and who comes
+    meanwhile waits behind a lock. Repeating is the business of whoever asked.
+    """
+
+    def __init__(self, identity: WorkloadIdentity | CredentialsFile, *, bucket: str, timeout_s: float = 20.0) -> None:
+        # An empty description keeps it from looking for one in the environment.
+        super().__init__(service_file=io.StringIO("{}"), scopes=[SCOPE])
+        self._identity = identity
+        self._bucket = bucket
+        self._timeout_s = timeout_s
+        self._fetching = anyio.Lock()
+        self._ends_at = 0.0
+
+    async def ensure_token(self) -> None:
+        """Raises TransientError or PermanentError."""
+        async with self._fetching:
+            left_s = self._ends_at - anyio.current_time()
+            if self.access_token is not None and left_s > _RENEWED_BEFORE_END_S:
+                return
+            try:
+                response = await self.refresh(timeout=int(self._timeout_s))
+            except TransientError:
+                if self.access_token is None or left_s < _UNSAFE_BEFORE_END_S:
+                    raise
+            else:
+                self.access_token = response.value
+                self._ends_at = anyio.current_time() + response.expires_in
+
+    async def refresh(self, *, timeout: int) -> TokenResponse:
+        try:
+            with anyio.fail_after(timeout):
+                fetched = await anyio.to_thread.run_sync(fetch_token, self._identity, abandon_on_cancel=True)
+        except (GoogleAuthError, OSError, KeyError, TypeError, ValueError) as error:
+            # Not as its cause: it may repeat the token.
+            raise translate(error, self._identity, bucket=self._bucket) from None
+        return TokenResponse(value=fetched.value, expires_in=int(fetched.lifetime_s))
+
+    def forget(self) -> None:
+        """The token is not accepted any more, whatever it said of its end."""
+        self.access_token = None

@@ -4,13 +4,56 @@ Google says after each chunk how much it keeps, which may be less than was sent;
 is missing it is asked before anything more is sent. Nothing is visible before the chunk that brings the total.
 """
 
+import re
+
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
 from exportd.stores.gcs.answers import Content, GcsAnswer, StoredObject, encoded_checksum
 from exportd.stores.gcs.errors import is_damage, is_precondition
-from exportd.stores.gcs.ranges import WHAT_IS_IN, committed_bytes, content_range
 from exportd.stores.gcs.requester import GcsRequest, GcsRequester
 from exportd.stores.store import Upload, UploadGoneError
+
+# MERGED: Which bytes of a resumable upload are in, and which are sent next. Pure.
+# MERGED:
+# MERGED: Ranges are half open here, ``begin`` to ``end``; the headers count the last byte.
+
+
+QUANTUM_BYTES = 256 << 10
+"""Google keeps multiples of this, but for the last chunk."""
+
+WHAT_IS_IN = "bytes */*"
+"""The Content-Range of a request without a body that asks what is in."""
+
+_RANGE = re.compile(r"bytes=0-([0-9]{1,15})")
+
+
+def content_range(begin: int, end: int, total: int | None = None) -> str:
+    """The Content-Range of a chunk. ``total`` is the size of the whole, which makes it the last; None while unknown.
+
+    The last one may be empty: when everything is in, but not yet complete.
+    """
+    span = f"{begin}-{end - 1}" if end > begin else "*"
+    return f"bytes {span}/{'*' if total is None else total}"
+
+
+def committed_bytes(header: str | None) -> int:
+    """How many bytes are in, by the Range header of an answer 308; there is none while nothing is in.
+
+    Only whole quanta count: what is sent again is ignored there, what were left out would be missing. Raises ValueError
+    for a header that is none of this kind.
+    """
+    if header is None:
+        return 0
+    match = _RANGE.fullmatch(header.strip())
+    if match is None:
+        raise ValueError("it is no range from byte 0")
+    return (int(match[1]) + 1) // QUANTUM_BYTES * QUANTUM_BYTES
+
+
+def whole_pieces(committed: int, piece_bytes: int) -> int:
+    """How many pieces are completely in."""
+    return committed // piece_bytes
+
 
 _GONE = {404, 410, 499}
 _MOST_FRUITLESS = 3

@@ -12,7 +12,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioDeferredRefreshableCredentials
 from aiobotocore.session import AioSession
 
-from exportd.stores.s3.access import S3Access
+from exportd.stores.s3.options import S3Access
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client

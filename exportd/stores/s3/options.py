@@ -5,8 +5,10 @@ repeated when it is completed.
 """
 
 import base64
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from exportd.stores.crc_combination import Polynomial, combine
@@ -14,6 +16,7 @@ from exportd.stores.store import Piece
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
+
 
 SMALLEST_PIECE_BYTES = 5 << 20
 """S3 takes no smaller ones, but for the last."""
@@ -90,3 +93,33 @@ def encoded(checksum: int) -> str:
 def decoded(checksum: str | None) -> int | None:
     """What ``encoded`` made this of; None for None."""
     return None if checksum is None else int.from_bytes(base64.b64decode(checksum), "big")
+
+
+# MERGED: How a bucket of S3 is reached and as whom. Pure.
+
+
+@dataclass(frozen=True, slots=True)
+class S3Access:
+    """Where the store is and whose rights are used there; holds no secret.
+
+    ``endpoint`` is empty for AWS; ``region`` empty for what the environment says. With ``role_arn`` the credentials of
+    ``profile`` (empty: the standard chain) assume that role, and tell its trust policy ``external_id``.
+    """
+
+    region: str = ""
+    endpoint: str = ""
+    sts_endpoint: str = ""
+    profile: str = ""
+    role_arn: str = ""
+    external_id: str = ""
+    ca_file: Path | None = None
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether requests go over TLS."""
+        return not self.endpoint.startswith("http://")
+
+    @property
+    def role_session_name(self) -> str:
+        """What the owner of the role reads in the trail of his account."""
+        return f"exportd-{re.sub(r'[^A-Za-z0-9+=,.@-]', '-', self.external_id)}"[:64]

@@ -6,6 +6,7 @@ CRC-32 of the whole (see ``s3_options``).
 """
 
 import hashlib
+import io
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -19,16 +20,40 @@ from botocore.exceptions import ClientError
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
 from exportd.stores.layout import ObjectKey, check_key
-from exportd.stores.s3.access import S3Access
-from exportd.stores.s3.body import WatchedBody
 from exportd.stores.s3.connector import S3Connector
 from exportd.stores.s3.errors import code_of, speaks_of_credentials, status_of, told, translated
-from exportd.stores.s3.options import LONGEST_KEY_BYTES, MOST_PIECES, USUAL_PIECE_BYTES, S3Options, decoded
+from exportd.stores.s3.options import LONGEST_KEY_BYTES, MOST_PIECES, USUAL_PIECE_BYTES, S3Access, S3Options, decoded
 from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload, UploadGoneError
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.type_defs import ListMultipartUploadsOutputTypeDef, ListObjectsV2OutputTypeDef
+
+
+# MERGED: The body of a request, which tells while it is being taken. Pure.
+
+
+class WatchedBody(io.BytesIO):
+    """``on_read`` is called whenever a bit of it is asked for, which is when the bit before has left.
+
+    The HTTP library's own timeouts begin when all of a body has left: it would wait for ever for a store that stops
+    taking it. It reads what is a BytesIO in the event loop.
+    """
+
+    on_read: Callable[[], None] = staticmethod(lambda: None)
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._data = data
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.on_read()
+        return super().read(size)
+
+    def getbuffer(self) -> memoryview:
+        """A view of the data as they are. The HTTP library looks at their length so; BytesIO would copy them first."""
+        return memoryview(self._data)
+
 
 T = TypeVar("T")
 

@@ -13,9 +13,8 @@ import httpx
 import m3ter
 
 from exportd.api.application import application, guarded
-from exportd.api.archive import zipped
 from exportd.api.dependencies import Collaborators, LogLevelSwitch
-from exportd.api.downloads import SpoolDownloads
+from exportd.api.downloads import SpoolDownloads, zipped
 from exportd.api.exposition import Exposition
 from exportd.api.identity.access import Access, Role
 from exportd.api.identity.authenticator import Authenticator
@@ -28,7 +27,7 @@ from exportd.api.transport.rate_limit import RateLimit
 from exportd.api.transport.server import ControlServer
 from exportd.capture.installer import CaptureInstaller
 from exportd.catalog.document import Catalog, loads
-from exportd.database.auditor import Auditor
+from exportd.database.audit_writer import Auditor
 from exportd.database.connector import Connector, Pool
 from exportd.database.metrics_reader import MetricsReader
 from exportd.destinations.open_destinations import Destination, Destinations

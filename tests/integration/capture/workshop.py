@@ -24,9 +24,9 @@ from exportd.model.change_log import key_columns, log_name, log_table
 from exportd.model.entity import Entity, EntityCode, Field, OrganizationId, TableName
 from exportd.model.extraction import Mode
 from exportd.model.job import Job, JobId
-from exportd.model.position import Position
 from exportd.model.reason import FullReason
 from exportd.model.schedule import DestinationCode, ExportFormat
+from exportd.model.start import Position
 from exportd.postgres.postgres_server import PostgresServer
 from tests.fixtures.postgres import TEMPLATE
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from exportd.extraction.snapshot_opener import OpenSnapshot
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import TransientError
-from exportd.model.position import Position
 from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
+from exportd.model.start import Position
 from tests.fixtures.exporting import Export, Exporter, Schedule
 from tests.fixtures.postgres import Database
 from tests.integration.exactness.oracle import Window

@@ -14,8 +14,8 @@ from exportd.jobs.job_table import JobTable
 from exportd.model.entity import EntityCode
 from exportd.model.job import JobId, Lease
 from exportd.model.part import Part
-from exportd.model.position import Position
 from exportd.model.schedule import DestinationCode, ScheduleId
+from exportd.model.start import Position
 
 SPOOL = UUID(int=0x5B001)
 OTHER_SPOOL = UUID(int=0x5B002)

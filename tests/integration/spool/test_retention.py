@@ -11,8 +11,7 @@ import pytest
 from exportd.model.errors import TransientError
 from exportd.model.job import JobId, JobState
 from exportd.model.reason import Reason
-from exportd.spool.policy import SpooledJob
-from exportd.spool.retention import RetentionSweeper
+from exportd.spool.retention import RetentionSweeper, SpooledJob
 from exportd.spool.spool import Spool
 from exportd.testing.fake_clock import FakeClock
 

@@ -1,6 +1,6 @@
 """The export schema and its relationships, for people and programs."""
 
-from exportd.cli.entity_diagram import Reference, around, document, mermaid, references, type_of
+from exportd.cli.entity import Reference, around, diagram, document, references, type_of
 from exportd.model.entity import Entity, EntityCode, Field, TableName
 
 ACCOUNTS, ORDERS, COUNTRIES = map(EntityCode, ("ACCOUNTS", "ORDERS", "COUNTRIES"))
@@ -40,8 +40,8 @@ def test_a_document_has_fields_and_both_directions() -> None:
     assert shown["fields"][1] == {"name": "openedAt", "type": "string", "format": "date-time", "reference": None}
 
 
-def test_mermaid_draws_each_entity_once() -> None:
-    assert mermaid(ENTITIES, [TO_ACCOUNTS], [ACCOUNTS]).splitlines() == [
+def test_diagram_draws_each_entity_once() -> None:
+    assert diagram(ENTITIES, [TO_ACCOUNTS], [ACCOUNTS]).splitlines() == [
         "erDiagram",
         "    ACCOUNTS {",
         "        integer id PK",
@@ -53,4 +53,4 @@ def test_mermaid_draws_each_entity_once() -> None:
         "    }",
         "    ACCOUNTS ||--o{ ORDERS : accountId",
     ]
-    assert "COUNTRIES {" in mermaid(ENTITIES, [], ENTITIES)
+    assert "COUNTRIES {" in diagram(ENTITIES, [], ENTITIES)

@@ -1,6 +1,6 @@
 """What the daemon tells of jobs, as a client reads it."""
 
-from exportd.cli.event_lines import Event, figures, parse_events, told
+from exportd.cli.job_operations import Event, figures, parse_events, told
 
 STREAM = b"""\
 : still here

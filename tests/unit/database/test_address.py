@@ -1,6 +1,6 @@
 import pytest
 
-from exportd.database.address import Address
+from exportd.database.connector import Address
 
 
 @pytest.mark.parametrize(

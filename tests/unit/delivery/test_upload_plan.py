@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exportd.delivery.plan import ByteRange, is_too_many, piece_range, tail_range
+from exportd.delivery.file_upload import ByteRange, is_too_many, piece_range, tail_range
 from exportd.stores.store import StoreLimits
 
 

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exportd.extraction.decision import LogContents, log_is_comparable, reason_before_reading, window_of
-from exportd.extraction.facts import guards_of
+from exportd.extraction.guards import guards_of
 from exportd.extraction.window import parse_snapshot
 from exportd.model.extraction import Mode
 from exportd.model.job import JobId
-from exportd.model.position import Position
 from exportd.model.reason import FullReason
 from exportd.model.schedule import DestinationCode
+from exportd.model.start import Position
 from tests.unit.extraction.shapes import CLUSTER, ROOT, SHAPE, THINGS
 
 GUARDS = guards_of(THINGS, SHAPE, CLUSTER)

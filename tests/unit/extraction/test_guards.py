@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exportd.catalog.shape import CaptureTrigger, Shape
-from exportd.extraction.facts import guards_of
-from exportd.extraction.guards import ClusterFacts, Guards, difference, fingerprint
+from exportd.extraction.guards import ClusterFacts, Guards, difference, fingerprint, guards_of
 from exportd.model.entity import Field
 from exportd.model.reason import FullReason
 from tests.unit.extraction.shapes import CLUSTER, COLUMNS, ROOT, SHAPE, THINGS, relation, tree

@@ -1,6 +1,6 @@
 """Naps come after small chunks, and one nap serves all streams."""
 
-from exportd.extraction.pacer import Pacer
+from exportd.extraction.copier import Pacer
 
 SMALL, LARGE = 8 * 1024, 128 * 1024
 

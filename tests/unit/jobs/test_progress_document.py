@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exportd.jobs.progress_document import from_json, to_json
+from exportd.jobs.job_record import from_json, to_json
 from exportd.model.entity import EntityCode
 from exportd.model.job import EntityProgress, JobProgress
 

@@ -7,10 +7,9 @@ import pytest
 
 from exportd.model.entity import EntityCode
 from exportd.model.job import JobId
-from exportd.model.position import Position
 from exportd.model.reason import FullReason
 from exportd.model.schedule import DestinationCode
-from exportd.model.start import BackfillRequest, Beginning, Start, start_of, wider
+from exportd.model.start import BackfillRequest, Beginning, Position, Start, start_of, wider
 
 ACCOUNTS, PLANS = EntityCode("ACCOUNTS"), EntityCode("PLANS")
 NOON = datetime(2026, 3, 9, 12, tzinfo=UTC)

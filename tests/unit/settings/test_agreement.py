@@ -1,7 +1,6 @@
 """Which settings all daemons of a database have to agree on."""
 
-from exportd.settings.agreement import OF_THE_DATABASE, OF_THE_HOST, agreed
-from exportd.settings.difference import EFFECTS
+from exportd.settings.difference import EFFECTS, OF_THE_DATABASE, OF_THE_HOST, agreed
 from exportd.settings.schema import Settings
 
 DSN = "postgresql://exportd:secret@db.example.com/product"

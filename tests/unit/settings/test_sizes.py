@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exportd.settings.sizes import format_size, parse_size
+from exportd.settings.section import format_size, parse_size
 
 
 @pytest.mark.parametrize(

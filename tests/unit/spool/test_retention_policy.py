@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exportd.model.job import JobId, JobState
-from exportd.spool.policy import SpooledJob, Verdict, decide, judge
+from exportd.spool.retention import SpooledJob, Verdict, decide, judge
 
 NOW = datetime(2026, 3, 9, 12, tzinfo=UTC)
 DAY = timedelta(hours=24)

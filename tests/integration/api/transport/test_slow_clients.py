@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from exportd.api.event_stream import EventStream
+from exportd.api.job_watcher import EventStream
 from exportd.api.transport import server
 from exportd.api.transport.gate import Gate
 from exportd.api.transport.rate_limit import RateLimit

@@ -9,8 +9,7 @@ import pytest
 
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.reason import Reason
-from exportd.stores.directory.errors import translate
-from exportd.stores.directory.files import UPLOADS_FOLDER
+from exportd.stores.directory.files import UPLOADS_FOLDER, translate
 from exportd.stores.directory.store import DirectoryStore
 from exportd.stores.layout import ObjectKey
 

@@ -10,8 +10,8 @@ from aiohttp import web
 
 from exportd.model.errors import PermanentError, TransientError
 from exportd.stores.gcs.identity import Anonymous
-from exportd.stores.gcs.ranges import QUANTUM_BYTES
 from exportd.stores.gcs.store import GcsStore
+from exportd.stores.gcs.uploader import QUANTUM_BYTES
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget
 from tests.fixtures.fault_proxy import FaultProxy

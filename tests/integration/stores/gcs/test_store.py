@@ -10,8 +10,8 @@ import pytest
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.reason import Reason
 from exportd.stores.gcs.identity import Anonymous
-from exportd.stores.gcs.ranges import QUANTUM_BYTES
 from exportd.stores.gcs.store import GcsStore
+from exportd.stores.gcs.uploader import QUANTUM_BYTES
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget
 from exportd.stores.store import Piece, Upload, UploadGoneError

@@ -13,9 +13,8 @@ import pytest
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.reason import Reason
 from exportd.stores.layout import ObjectKey
-from exportd.stores.s3.access import S3Access
 from exportd.stores.s3.connector import S3Connector
-from exportd.stores.s3.options import S3Options
+from exportd.stores.s3.options import S3Access, S3Options
 from exportd.stores.s3.store import S3Store
 from tests.fixtures.fault_proxy import FaultProxy
 from tests.fixtures.faults import Answer, Rule, clock_skew, s3_error

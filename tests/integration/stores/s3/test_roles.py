@@ -12,8 +12,8 @@ import anyio
 import pytest
 
 from exportd.stores.layout import ObjectKey
-from exportd.stores.s3.access import S3Access
 from exportd.stores.s3.connector import S3Connector
+from exportd.stores.s3.options import S3Access
 from exportd.stores.s3.store import S3Store
 from tests.fixtures.fault_proxy import FaultProxy, Noted
 from tests.fixtures.faults import Answer, Rule, assumed_role, s3_error

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exportd.api.transport.surplus import surplus
+from exportd.api.transport.server import surplus
 
 
 @dataclass(frozen=True)

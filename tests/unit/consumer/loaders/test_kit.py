@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from exportd.consumer.loaders.dialect import backquoted, doubled_literal, escaped_literal
 from exportd.consumer.loaders.kit import statements
-from exportd.consumer.loaders.quoting import backquoted, doubled_literal, escaped_literal
 from exportd.manifest.document import Manifest
 from exportd.model.dialect_name import DialectName
 from exportd.model.errors import PermanentError

@@ -3,8 +3,7 @@ import re
 import shlex
 from pathlib import Path
 
-from exportd.destinations.checks.directory_commands import directory_grants
-from exportd.destinations.checks.gcs_bindings import ACCOUNT_PLACEHOLDER, gcs_grants
+from exportd.destinations.checks.gcs_bindings import ACCOUNT_PLACEHOLDER, directory_grants, gcs_grants
 from exportd.destinations.checks.permission import PURPOSES, Permission, action_of
 from exportd.destinations.checks.s3_policy import IDENTITY_PLACEHOLDER, principal_of, s3_grants
 

@@ -2,8 +2,8 @@ import json
 
 from exportd.destinations.checks import report
 from exportd.destinations.checks.finding import CheckResult, Finding, State, Verdict
-from exportd.destinations.checks.grant import Grant
 from exportd.destinations.checks.permission import Permission
+from exportd.destinations.checks.report import Grant
 
 GRANTS = (Grant("A policy", "{\n}"),)
 ALL = {each: Finding(State.THERE) for each in Permission}

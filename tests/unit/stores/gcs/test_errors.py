@@ -5,8 +5,7 @@ import pytest
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
 from exportd.stores.gcs.answers import GcsAnswer, StoredObject, decoded_checksum, encoded_checksum
-from exportd.stores.gcs.errors import is_missing_bucket, is_precondition, translate_answer, translate_failure
-from exportd.stores.gcs.identity_errors import redacted
+from exportd.stores.gcs.errors import is_missing_bucket, is_precondition, redacted, translate_answer, translate_failure
 
 MEMBER = "principalSet://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/*"
 

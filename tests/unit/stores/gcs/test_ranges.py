@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exportd.stores.gcs.ranges import QUANTUM_BYTES, committed_bytes, content_range, whole_pieces
+from exportd.stores.gcs.uploader import QUANTUM_BYTES, committed_bytes, content_range, whole_pieces
 
 
 def test_a_chunk_is_counted_by_its_last_byte() -> None:

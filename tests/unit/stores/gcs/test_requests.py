@@ -6,7 +6,7 @@ import google_crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exportd.stores.gcs.requests import GcsAddresses, content_type, metadata, multipart
+from exportd.stores.gcs.answers import GcsAddresses, content_type, metadata, multipart
 from exportd.stores.layout import ObjectKey
 
 

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exportd.stores.s3.access import S3Access
-from exportd.stores.s3.options import MOST_PIECES, SMALLEST_PIECE_BYTES, S3Options, piece_bytes_for
+from exportd.stores.s3.options import MOST_PIECES, SMALLEST_PIECE_BYTES, S3Access, S3Options, piece_bytes_for
 
 MIB = 1 << 20
 

@@ -1,6 +1,6 @@
 """Bodies are watched while they are taken, and not copied."""
 
-from exportd.stores.s3.body import WatchedBody
+from exportd.stores.s3.store import WatchedBody
 
 
 def test_it_tells_each_time_that_more_is_asked_for() -> None:
