@@ -17,7 +17,7 @@ from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
 from exportd.model.schedule import ExportFormat
 
-_LONGEST_ANSWER_BYTES = 65_536
+_MAX_ANSWER_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class ExporterProcess:
         order = {"streams": streams, "format": file_format, "since": since, "name": name}
         await self._orders.send(json.dumps(order).encode() + b"\n")
         try:
-            answer = await self._answers.receive_until(b"\n", _LONGEST_ANSWER_BYTES)
+            answer = await self._answers.receive_until(b"\n", _MAX_ANSWER_BYTES)
         except (anyio.EndOfStream, anyio.IncompleteRead):
             raise RuntimeError("the exporter died; what it says about it stands above") from None
         return Export(**json.loads(answer))

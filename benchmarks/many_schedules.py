@@ -56,7 +56,7 @@ def declared(count: int, *, named: str = "schedule") -> list[ScheduleDeclaration
             code=f"{named}-{number}",
             name=f"Number {number}",
             entities=tuple(map(EntityCode, entities[: 1 + number % len(entities)])),
-            format=ExportFormat.CSV,
+            file_format=ExportFormat.CSV,
             destinations=(DestinationCode("lake"),),
             rule=Interval(Unit.HOUR, 1 + number % 72, 1 + number % 59),
         )

@@ -18,7 +18,7 @@ from exportd.model.clock import Clock
 from exportd.model.errors import ExportdError
 from exportd.model.job import JobId
 
-MOST_LISTENERS = 32
+MAX_LISTENERS = 32
 PERIOD_S = 1.0
 HEARTBEAT_S = 15.0
 """After so long without news a comment tells that the line is alive."""
@@ -50,7 +50,7 @@ class JobWatcher:
     @property
     def is_full(self) -> bool:
         """Whether one listener more would be too many."""
-        return len(self._told) >= MOST_LISTENERS
+        return len(self._told) >= MAX_LISTENERS
 
     async def run(self) -> None:
         """Look once a second while somebody listens, until cancelled; then all streams end."""

@@ -19,7 +19,7 @@ from exportd.model.schedule import DestinationCode, Pause
 from exportd.schedules.operations import ScheduleOperator, WheelState
 
 FRESH_S = 1.0
-MOST_DESTINATIONS = 100
+MAX_DESTINATIONS = 100
 
 DestinationCondition = Callable[[OrganizationId, DestinationCode], str | None]
 """What this daemon thinks of a destination at the moment, such as the state of a circuit breaker; None: nothing."""
@@ -71,5 +71,5 @@ class StatusReader:
             leases=tuple(await self._jobs.leases(self._spool_id)),
             wheel=await self._schedules.wheel(),
             read_until=await self._schedules.read_until(),
-            destinations=tuple(await self._destinations.health(limit=MOST_DESTINATIONS)),
+            destinations=tuple(await self._destinations.health(limit=MAX_DESTINATIONS)),
         )

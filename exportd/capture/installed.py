@@ -5,9 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from asyncpg import Connection, Record
-
 from exportd.capture.triggers import Capture
+from exportd.database.connector import Connection
 from exportd.database.queries import load
 from exportd.model.entity import TableName
 
@@ -70,7 +69,7 @@ class Installed:
         ) and all(passing_functions[each.name, digest_of(each.body)] == 1 for each in capture.passing_functions)
 
 
-async def read_installed(connection: "Connection[Record]", logs: Sequence[str] | None = None) -> Installed:
+async def read_installed(connection: "Connection", logs: Sequence[str] | None = None) -> Installed:
     """Read what belongs to the given logs (bare names; None: to any), in three queries.
 
     It may be a little more: the names of another log's functions may begin alike.

@@ -5,18 +5,17 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 import structlog
-from asyncpg import Connection, Record
 
 from exportd.capture.installed import Installed, read_installed
 from exportd.capture.repair import Repair, is_intact, removal_of, repair_of
 from exportd.capture.triggers import capture_of
 from exportd.catalog.shape import Shape
 from exportd.catalog.shape_reader import read_shapes
-from exportd.database.connector import Connector, translated
+from exportd.database.connector import Connection, Connector
 from exportd.database.locks import take_locks, translate_lock
 from exportd.database.queries import load
 from exportd.database.quoting import table
-from exportd.database.translator import FOREIGN_ERRORS
+from exportd.database.translator import FOREIGN_ERRORS, translated
 from exportd.model.change_log import SCHEMA, log_name, log_table
 from exportd.model.entity import Entity, EntityCode, TableName
 from exportd.model.errors import PermanentError, TransientError
@@ -118,11 +117,11 @@ class CaptureInstaller:
                 )
         return removed
 
-    def _looking(self, purpose: str) -> AbstractAsyncContextManager["Connection[Record]"]:
+    def _looking(self, purpose: str) -> AbstractAsyncContextManager["Connection"]:
         """A connection that does not wait long to look at a table which somebody has locked, as a long ALTER does."""
         return self._connector.connection(purpose, lock_timeout_s=self._lock_timeout_s)
 
-    async def _repair(self, connection: "Connection[Record]", entity: Entity, planned: Repair) -> Repair:
+    async def _repair(self, connection: "Connection", entity: Entity, planned: Repair) -> Repair:
         async def again() -> Repair:
             return (await _repairs(connection, [entity]))[entity.code]
 
@@ -132,7 +131,7 @@ class CaptureInstaller:
         return done
 
     async def _apply(
-        self, connection: "Connection[Record]", planned: Repair, again: Callable[[], Awaitable[Repair]], *, doing: str
+        self, connection: "Connection", planned: Repair, again: Callable[[], Awaitable[Repair]], *, doing: str
     ) -> Repair:
         """Run a repair under its locks.
 
@@ -158,10 +157,11 @@ class CaptureInstaller:
             f"The tables kept changing while {doing}. It is tried again.", reason=Reason.LOCK_NOT_AVAILABLE
         )
 
-    async def _drop_log_rows_of_another_cluster(self, connection: "Connection[Record]") -> None:
+    async def _drop_log_rows_of_another_cluster(self, connection: "Connection") -> None:
         """After a restore, old log rows would look like changes of the future."""
         row = await connection.fetchrow(_CLUSTER)
-        assert row is not None  # noqa: S101 - a query without FROM has one row
+        if row is None:
+            raise AssertionError("a query without FROM has one row")
         here = (row["system_identifier"], row["database_oid"])
         if (row["recorded_identifier"], row["recorded_oid"]) == here:
             return
@@ -178,7 +178,7 @@ def capture_is_intact(entity: Entity, shape: Shape) -> bool:
     return is_intact(capture_of(entity, shape), shape)
 
 
-async def _repairs(connection: "Connection[Record]", entities: Sequence[Entity]) -> dict[EntityCode, Repair]:
+async def _repairs(connection: "Connection", entities: Sequence[Entity]) -> dict[EntityCode, Repair]:
     shapes = await read_shapes(connection, entities)
     installed = await read_installed(connection, [log_name(each.code) for each in entities])
     return {each.code: _repair(each, _shape_of(each, shapes), installed) for each in entities}

@@ -19,8 +19,9 @@ import anyio
 import stamina
 import structlog
 
-from exportd.database.connector import Connection, Connector, translated
+from exportd.database.connector import Connection, Connector
 from exportd.database.queries import load
+from exportd.database.translator import translated
 from exportd.model.change_log import DOORBELL_CHANNEL, EVENTS_CHANNEL
 from exportd.model.clock import Clock, wait_until
 from exportd.model.entity import EntityCode

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import structlog
 
 from exportd.capture.installed import read_installed
-from exportd.database.connector import Connection, Connector, translated
+from exportd.database.connector import Connection, Connector
 from exportd.database.queries import load
 from exportd.database.quoting import table
+from exportd.database.translator import translated
 from exportd.model.change_log import log_name, log_table
 from exportd.model.clock import Clock
 from exportd.model.entity import EntityCode

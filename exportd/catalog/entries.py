@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from exportd.catalog.expressions import problems_of_expression
-from exportd.catalog.names import LONGEST_ENTITY_CODE, LONGEST_FIELD_NAME_BYTES
+from exportd.catalog.names import MAX_ENTITY_CODE_LENGTH, MAX_FIELD_NAME_BYTES
 from exportd.catalog.table_names import parse_table_name
 from exportd.model.entity import DELETED_FIELD, TableName
 from exportd.settings.schema import check_not_empty
@@ -16,7 +16,7 @@ from exportd.settings.section import Section, check_name
 FieldType = Literal["string", "integer", "float", "boolean", "json"]
 FieldFormat = Literal["uuid", "date", "date-time"]
 
-_ENTITY_CODE = re.compile(rf"[A-Z][A-Z0-9_]{{0,{LONGEST_ENTITY_CODE - 1}}}")
+_ENTITY_CODE = re.compile(rf"[A-Z][A-Z0-9_]{{0,{MAX_ENTITY_CODE_LENGTH - 1}}}")
 _TYPE_TOKEN = re.compile(r"[a-z0-9]{1,80}")
 
 
@@ -24,7 +24,7 @@ def _check_entity_code(code: str) -> str:
     if not _ENTITY_CODE.fullmatch(code):
         raise ValueError(
             "should be capitals, digits and underscores, such as ORDER_ITEMS, "
-            f"beginning with a letter, at most {LONGEST_ENTITY_CODE} characters"
+            f"beginning with a letter, at most {MAX_ENTITY_CODE_LENGTH} characters"
         )
     if code == "ALL":
         raise ValueError("should be another word: ALL means every entity in a schedule")
@@ -46,8 +46,8 @@ def _check_column(column: str) -> str:
 def _check_field_name(name: str) -> str:
     if not name or any(unicodedata.category(character) == "Cc" for character in name):
         raise ValueError("should be a name without control characters")
-    if len(name.encode(errors="surrogatepass")) > LONGEST_FIELD_NAME_BYTES:
-        raise ValueError(f"should have at most {LONGEST_FIELD_NAME_BYTES} bytes; Postgres cuts longer ones")
+    if len(name.encode(errors="surrogatepass")) > MAX_FIELD_NAME_BYTES:
+        raise ValueError(f"should have at most {MAX_FIELD_NAME_BYTES} bytes; Postgres cuts longer ones")
     if name == DELETED_FIELD:
         raise ValueError(
             f"should be another name: the last field of every record is {DELETED_FIELD}, "

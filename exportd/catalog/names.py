@@ -4,8 +4,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import count
 
-LONGEST_ENTITY_CODE = 40
-LONGEST_FIELD_NAME_BYTES = 63
+MAX_ENTITY_CODE_LENGTH = 40
+MAX_FIELD_NAME_BYTES = 63
 """Postgres cuts a longer name, which would change the keys of JSON records."""
 
 
@@ -60,10 +60,10 @@ def unique_names(names: Sequence[str], *, taken: Iterable[str] = ()) -> list[str
 def entity_code(table: str) -> str:
     """``order_items`` is ORDER_ITEMS; other letters than A to Z lose their accents, or are left out."""
     words = _ascii_words(table)
-    code = "_".join(words).upper()[:LONGEST_ENTITY_CODE].rstrip("_")
+    code = "_".join(words).upper()[:MAX_ENTITY_CODE_LENGTH].rstrip("_")
     if code[:1].isalpha() and code != "ALL":  # which means every entity
         return code
-    return f"T_{code}"[:LONGEST_ENTITY_CODE].rstrip("_")
+    return f"T_{code}"[:MAX_ENTITY_CODE_LENGTH].rstrip("_")
 
 
 def type_token(table: str) -> str:

@@ -3,9 +3,10 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from asyncpg import Connection, Record
+from asyncpg import Record
 
 from exportd.catalog.shape import CaptureTrigger, Column, Kind, Relation, Shape
+from exportd.database.connector import Connection
 from exportd.database.queries import load
 from exportd.model.change_log import log_name
 from exportd.model.entity import Entity, EntityCode, TableName
@@ -17,7 +18,7 @@ _TYPE_PARTS = _QUERIES["type_parts"]
 _TRIGGERS = _QUERIES["triggers"]
 
 
-async def read_shapes(connection: "Connection[Record]", entities: Sequence[Entity]) -> dict[EntityCode, Shape]:
+async def read_shapes(connection: "Connection", entities: Sequence[Entity]) -> dict[EntityCode, Shape]:
     """The shape of each entity's table; an entity whose table does not exist is left out.
 
     The connection's search_path must be pg_catalog, so that type names come out qualified. Inside a snapshot's

@@ -8,7 +8,7 @@ from exportd.cli.output import duration, instant, size
 
 Status = Mapping[str, Any]
 
-_MOST_ENTITIES = 30
+_MAX_ENTITIES = 30
 """So many fit on a screen: those that are furthest behind."""
 
 
@@ -95,10 +95,10 @@ def _entities(status: Status) -> Listing:
             instant(each.get("readUntil")),
             instant(each.get("changesSince")) or "none heard of",
         )
-        for name, each in found[:_MOST_ENTITIES]
+        for name, each in found[:_MAX_ENTITIES]
     )
-    if len(found) > _MOST_ENTITIES:
-        rows = (*rows, (f"… and {len(found) - _MOST_ENTITIES} more", "", "", ""))
+    if len(found) > _MAX_ENTITIES:
+        rows = (*rows, (f"… and {len(found) - _MAX_ENTITIES} more", "", "", ""))
     return Listing(("ENTITY", "BEHIND", "READ UNTIL", "CHANGES WAITING SINCE"), rows)
 
 

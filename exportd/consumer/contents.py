@@ -22,7 +22,7 @@ except ImportError:
 
 _GZIP = 31
 _BLOCK_BYTES = 1 << 20
-_LONGEST_HEADER_BYTES = 1 << 20
+_MAX_HEADER_BYTES = 1 << 20
 
 _DELETED = {ExportFormat.CSV: b",true\n", ExportFormat.JSONL: b'"deleted":true}\n'}
 
@@ -126,8 +126,8 @@ class _Records:
         self.content_bytes += len(block)
         self._last = block[-1:]
         if self._format is ExportFormat.CSV:
-            if len(self._start) < _LONGEST_HEADER_BYTES:
-                self._start += block[: _LONGEST_HEADER_BYTES - len(self._start)]
+            if len(self._start) < _MAX_HEADER_BYTES:
+                self._start += block[: _MAX_HEADER_BYTES - len(self._start)]
             block = self._outside_of_quotes(block)
         self._lines += block.count(b"\n")
         # What ends here may have begun in the block before.

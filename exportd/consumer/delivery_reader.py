@@ -18,7 +18,7 @@ from exportd.stores.layout import ObjectKey
 from exportd.stores.location import Location
 from exportd.stores.store import Store
 
-_LARGEST_MANIFEST_BYTES = 256 << 20
+_MAX_MANIFEST_BYTES = 256 << 20
 """More than any that we write: a larger object is not read into memory."""
 
 
@@ -96,7 +96,7 @@ async def _read_small(store: Store, key: ObjectKey) -> bytes:
     content = bytearray()
     async for chunk in store.read(key):
         content += chunk
-        if len(content) > _LARGEST_MANIFEST_BYTES:
+        if len(content) > _MAX_MANIFEST_BYTES:
             break  # whatever it is, it will not be read as a manifest
     return bytes(content)
 

@@ -37,7 +37,7 @@ from exportd.settings.schema import ControlSettings, Settings
 from exportd.settings.secrets import passwords_in
 from exportd.telemetry import logging
 
-_MOST_NAMED = 20
+_MAX_NAMED = 20
 """So many changes of a kind stand in the log one by one."""
 
 _logger = structlog.get_logger()
@@ -225,5 +225,5 @@ def _report_refusal(error: ExportdError, *, dry_run: bool) -> None:
 
 
 def _named(changes: Sequence[Change]) -> list[str]:
-    names = [f"{each.subject} ({each.details})" if each.details else each.subject for each in changes[:_MOST_NAMED]]
+    names = [f"{each.subject} ({each.details})" if each.details else each.subject for each in changes[:_MAX_NAMED]]
     return [*names, f"and {len(changes) - len(names)} more"] if len(changes) > len(names) else names

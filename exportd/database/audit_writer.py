@@ -10,14 +10,14 @@ from exportd.database.translator import translated
 from exportd.model.entity import OrganizationId
 
 if TYPE_CHECKING:
-    from exportd.database.connector import Pool, PooledConnection
+    from exportd.database.connector import Connection, Pool
 
 
 _WRITE = queries.load("audit")["write"]
 
 
 async def write_audit(
-    connection: "PooledConnection",
+    connection: "Connection",
     *,
     actor: str,
     action: str,

@@ -59,15 +59,12 @@ class Address:
         return f"{database} {host} {user}"
 
 
-__all__ = ["Connection", "Connector", "Pool", "PooledConnection", "translate", "translated"]
-
 if TYPE_CHECKING:
     # The classes are generic for the type checker only.
-    Connection = asyncpg.Connection[asyncpg.Record]
+    Connection = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
     Pool = asyncpg.Pool[asyncpg.Record]
-    PooledConnection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 else:
-    Connection, Pool, PooledConnection = asyncpg.Connection, asyncpg.Pool, asyncpg.pool.PoolConnectionProxy
+    Connection, Pool = asyncpg.Connection, asyncpg.Pool
 
 _CLEAN_UP_S = 5.0
 """How long a connection may take to say goodbye before it is cut."""
@@ -267,9 +264,7 @@ _SLICE_ROWS = 250
 """So many are decoded, and then looked at by the caller, in a few milliseconds."""
 
 
-async def slices(
-    connection: "PooledConnection", query: str, *arguments: object
-) -> "AsyncIterator[list[asyncpg.Record]]":
+async def slices(connection: "Connection", query: str, *arguments: object) -> "AsyncIterator[list[asyncpg.Record]]":
     """What a query finds, also one that writes and returns; in a transaction of the caller's."""
     cursor = await connection.cursor(query, *arguments)
     while rows := await cursor.fetch(_SLICE_ROWS):

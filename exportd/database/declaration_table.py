@@ -12,7 +12,7 @@ from exportd.database.connector import slices
 from exportd.model.declared import Declared, Document, Key
 
 if TYPE_CHECKING:
-    from exportd.database.connector import PooledConnection
+    from exportd.database.connector import Connection
 
 _SQL = queries.load("declarations")
 _ALL = _SQL["all"]
@@ -23,7 +23,7 @@ SCHEDULE = "schedule"
 DESTINATION = "destination"
 
 
-async def read_declared(connection: "PooledConnection", kind: str, daemon: UUID | None) -> Declared:
+async def read_declared(connection: "Connection", kind: str, daemon: UUID | None) -> Declared:
     """What the daemons declare of a kind; ``daemon`` is the spool of the one that asks, if it is one."""
     before: dict[Key, Document] = {}
     elsewhere: dict[Key, list[Document]] = {}
@@ -38,7 +38,7 @@ async def read_declared(connection: "PooledConnection", kind: str, daemon: UUID 
 
 
 async def write_declared(
-    connection: "PooledConnection",
+    connection: "Connection",
     kind: str,
     daemon: UUID,
     *,

@@ -12,15 +12,15 @@ from exportd.database.translator import translate
 from exportd.model.errors import ExportdError, TransientError
 from exportd.model.reason import Reason
 
-LONGEST_LOCK_WAIT_S = 0.8
+MAX_LOCK_WAIT_S = 0.8
 
 
-async def take_locks(connection: Connection, statement: str, *, wait_s: float = LONGEST_LOCK_WAIT_S) -> None:
+async def take_locks(connection: Connection, statement: str, *, wait_s: float = MAX_LOCK_WAIT_S) -> None:
     """Run a LOCK TABLE statement in the open transaction; all its locks together may take ``wait_s``.
 
     What comes later in the transaction waits as long for each of its locks. Raises what ``translate_lock`` gives.
     """
-    wait_ms = max(1, round(min(wait_s, LONGEST_LOCK_WAIT_S) * 1000))
+    wait_ms = max(1, round(min(wait_s, MAX_LOCK_WAIT_S) * 1000))
     # One bounds the wait for each lock, the other for all of them.
     await connection.execute(f"SET LOCAL lock_timeout = {wait_ms}; SET LOCAL statement_timeout = {wait_ms}")
     await connection.execute(statement)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 
 from exportd.database import queries
-from exportd.database.connector import Pool, slices, translated
+from exportd.database.connector import Pool, slices
+from exportd.database.translator import translated
 from exportd.model.entity import EntityCode
 from exportd.telemetry.metrics import Metrics
 

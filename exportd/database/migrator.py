@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-import asyncpg
-
 from exportd.database import queries
+from exportd.database.connector import Connection
 from exportd.database.translator import translated
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
@@ -57,7 +56,7 @@ SCHEMA_VERSION = len(migrations())
 """The number of the last migration: the state of the schema that this code needs."""
 
 
-async def migrate(connection: "asyncpg.Connection[asyncpg.Record]") -> list[str]:
+async def migrate(connection: "Connection") -> list[str]:
     """Applies what is pending and returns the names of what it applied, in order.
 
     Raises PermanentError when the database is newer than the code, or the role may not create the schema.
@@ -76,7 +75,7 @@ async def migrate(connection: "asyncpg.Connection[asyncpg.Record]") -> list[str]
     return done
 
 
-async def pending(connection: "asyncpg.Connection[asyncpg.Record]") -> list[str]:
+async def pending(connection: "Connection") -> list[str]:
     """The names of the migrations that the database still needs, in order; empty when it is up to date.
 
     Raises PermanentError when the database is newer than the code.
@@ -86,7 +85,7 @@ async def pending(connection: "asyncpg.Connection[asyncpg.Record]") -> list[str]
     return [step.name for step in migrations() if step.number > version]
 
 
-async def _version(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
+async def _version(connection: "Connection") -> int:
     if not await connection.fetchval(_FIND_TABLE):
         return 0
     version = int(await connection.fetchval(_APPLIED))
@@ -99,7 +98,7 @@ async def _version(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
     return version
 
 
-async def _create_bookkeeping(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+async def _create_bookkeeping(connection: "Connection") -> None:
     """The schema and the table of applied migrations.
 
     Looked for first, because CREATE … IF NOT EXISTS asks for the right to create even when there is nothing

@@ -31,10 +31,10 @@ from exportd.stores.store import Upload
 
 T = TypeVar("T")
 
-_SHORTEST_PAUSE_S = 10.0
-_LONGEST_UPLOAD = timedelta(days=7)
+_MIN_PAUSE_S = 10.0
+_MAX_UPLOAD = timedelta(days=7)
 
-log = structlog.stdlib.get_logger()
+_logger = structlog.stdlib.get_logger()
 
 
 class Cleaner:
@@ -87,9 +87,9 @@ class Cleaner:
                     sweep_at = self._clock.monotonic() + self._interval_s
                     await self.abort_dead_uploads()
             except ExportdError as error:
-                log.warning("destinations not cleaned", reason=error.reason.value, error=error.sentence)
+                _logger.warning("destinations not cleaned", reason=error.reason, error=error.sentence)
             # Not at once, for the database may be away.
-            again_at = max(sweep_at, self._clock.monotonic() + _SHORTEST_PAUSE_S)
+            again_at = max(sweep_at, self._clock.monotonic() + _MIN_PAUSE_S)
             await wait_until(self._woken, again_at, clock=self._clock)
 
     async def clear_failed_jobs(self) -> None:
@@ -119,7 +119,7 @@ class Cleaner:
 
     def _is_old(self, upload: Upload) -> bool:
         """Whether it is nobody's concern any more: Google drops uploads after a week, others list theirs."""
-        return upload.started_at is not None and self._clock.now() - upload.started_at > _LONGEST_UPLOAD
+        return upload.started_at is not None and self._clock.now() - upload.started_at > _MAX_UPLOAD
 
     async def abort_dead_uploads(self) -> None:
         """Abort the uploads that a destination lists and whose job is finished or unknown."""
@@ -177,10 +177,12 @@ class Cleaner:
         except PermanentError as error:
             # A destination has to let us write and no more. What is published now replaces what was there under the
             # same names; a further part of then may stay, and no manifest describes it.
-            log.warning("objects of an earlier attempt not removed", destination=destination.code, error=error.sentence)
+            _logger.warning(
+                "objects of an earlier attempt not removed", destination=destination.code, error=error.sentence
+            )
             return
         if removed:
-            log.info("objects of an earlier attempt removed", destination=destination.code, objects=removed)
+            _logger.info("objects of an earlier attempt removed", destination=destination.code, objects=removed)
 
     async def _is_cleared(self, record: JobRecord, code: DestinationCode) -> bool:
         try:
@@ -197,7 +199,7 @@ class Cleaner:
         if told not in self._reported:
             self._reported.add(told)
             about = {} if job is None else {"job_id": str(job)}
-            log.warning(event, **about, destination=code, reason=error.reason.value, error=error.sentence)
+            _logger.warning(event, **about, destination=code, reason=error.reason, error=error.sentence)
 
     async def _clear(self, record: JobRecord, destination: Destination, retry: RetryBudget | None = None) -> None:
         """With a budget the destination is asked again, without one only once."""
@@ -209,13 +211,13 @@ class Cleaner:
         digest = await repeated(lambda: _manifest_digest(job, destination))
         if digest is not None:
             await self._jobs.record_found_delivery(job.id, destination.code, digest)
-            log.info("delivery of a failed job found", job_id=str(job.id), destination=destination.code)
+            _logger.info("delivery of a failed job found", job_id=str(job.id), destination=destination.code)
             return
         used = [each["type_token"] for each in (record.extraction or {}).get("entities", ())]
         tokens = [*used, *self._tokens(job)]
         removed = await repeated(lambda: _remove_objects(job, destination, tokens))
         if removed:
-            log.info(
+            _logger.info(
                 "objects of a failed job removed", job_id=str(job.id), destination=destination.code, objects=removed
             )
 

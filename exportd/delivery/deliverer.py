@@ -34,7 +34,7 @@ from exportd.model.schedule import DestinationCode
 from exportd.stores.layout import ObjectKey, ObjectName, ScriptName, build
 from exportd.stores.retrying import RetryBudget
 
-log = structlog.stdlib.get_logger()
+_logger = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ class DestinationDelivery:
             try:
                 script = statements(manifest, dialect, destination.location)
             except PermanentError as error:
-                log.warning("no loader script", destination=destination.code, dialect=dialect, error=error.sentence)
+                _logger.warning("no loader script", destination=destination.code, dialect=dialect, error=error.sentence)
                 continue
             key = build(ScriptName(self.job.organization, self.job.id, dialect), destination.layout)
             await self.retry.call(partial(destination.store.put, key, script.encode()))
@@ -211,7 +211,7 @@ def manifest_of(
         schedule=ManifestSchedule(id=job.schedule_id, code=job.schedule_code or "") if job.schedule_id else None,
         due_at=job.due_at,
         created_at=extraction.taken_at,
-        format=job.format,
+        format=job.file_format,
         entities=tuple(
             ManifestEntity(
                 code=each.entity,
@@ -258,6 +258,6 @@ def _key(job: Job, destination: Destination, type_token: str, number: int) -> Ob
         type_token=type_token,
         job=job.id,
         number=number,
-        file_format=job.format,
+        file_format=job.file_format,
     )
     return build(name, destination.layout)

@@ -60,10 +60,10 @@ def is_too_many(number: int, limits: StoreLimits) -> bool:
 
 T = TypeVar("T")
 
-log = structlog.stdlib.get_logger()
+_logger = structlog.stdlib.get_logger()
 
 
-_MOST_STARTS = 3
+_MAX_STARTS = 3
 """A store that drops an upload again and again is not worth a fourth."""
 
 
@@ -114,7 +114,7 @@ class FileUpload:
         except UploadGoneError:
             return
         except PermanentError as error:
-            log.warning("upload started over", key=self.key, error=error.sentence)
+            _logger.warning("upload started over", key=self.key, error=error.sentence)
             await self._give_up(upload)
             return
         self._upload = upload
@@ -167,15 +167,15 @@ class FileUpload:
         try:
             await self._store.abort(upload)
         except ExportdError as error:
-            log.warning("upload not aborted", key=self.key, error=error.sentence)
+            _logger.warning("upload not aborted", key=self.key, error=error.sentence)
 
     async def _again_if_gone(self, work: Callable[[], Awaitable[T]]) -> T:
         """Start over, with a new upload, when the store has dropped the one that was under way."""
-        for _ in range(_MOST_STARTS - 1):
+        for _ in range(_MAX_STARTS - 1):
             try:
                 return await work()
             except UploadGoneError as error:
-                log.warning("upload started over", key=self.key, error=error.sentence)
+                _logger.warning("upload started over", key=self.key, error=error.sentence)
                 self._upload, self._sent = None, False
                 self._found.clear()
         return await work()

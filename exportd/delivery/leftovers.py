@@ -12,7 +12,7 @@ from exportd.model.job import Job, JobId
 from exportd.stores.layout import Layout, job_prefixes, parse
 from exportd.stores.store import Store, Upload
 
-log = structlog.stdlib.get_logger()
+_logger = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,6 @@ async def _abort(
         name = parse(upload.key, layout)
         if name is not None and is_leftover(name.job):
             await store.abort(upload)
-            log.info("upload of a dead job aborted", store=store.name, key=upload.key)
+            _logger.info("upload of a dead job aborted", store=store.name, key=upload.key)
             aborted += 1
     return SweepResult(aborted=aborted, left=len(found) - aborted)

@@ -35,7 +35,7 @@ _COMPLETIONS_AT_ONCE = 8
 
 Arguments = TypeVarTuple("Arguments")
 
-log = structlog.stdlib.get_logger()
+_logger = structlog.stdlib.get_logger()
 
 
 class Delivery:
@@ -180,7 +180,7 @@ class Delivery:
             return
         self.failure = named(self.destination, error)
         if error.reason is not Reason.INTERRUPTED:
-            log.warning("delivery failed", destination=self.destination, error=error.sentence)
+            _logger.warning("delivery failed", destination=self.destination, error=error.sentence)
         for scope in self._scopes:
             scope.cancel()
 
@@ -198,14 +198,16 @@ class Delivery:
             try:
                 await upload.abort()
             except ExportdError as error:
-                log.warning("upload not aborted", destination=self.destination, key=upload.key, error=error.sentence)
+                _logger.warning(
+                    "upload not aborted", destination=self.destination, key=upload.key, error=error.sentence
+                )
 
         with anyio.move_on_after(_ABORT_TIMEOUT_S, shield=True) as scope:
             async with anyio.create_task_group() as tasks:
                 for upload in self._uploads.values():
                     tasks.start_soon(abort_one, upload)
         if scope.cancelled_caught:
-            log.warning("uploads not aborted", destination=self.destination, timeout_s=_ABORT_TIMEOUT_S)
+            _logger.warning("uploads not aborted", destination=self.destination, timeout_s=_ABORT_TIMEOUT_S)
 
 
 def named(destination: DestinationCode, error: ExportdError) -> ExportdError:

@@ -96,7 +96,7 @@ def _records(run: Delivery) -> Iterator[Cells]:
     for path in run.files:
         try:
             with gzip.open(path, "rt", encoding="utf-8", newline="\n") as lines:
-                yield from _cells(lines, header, run.format)
+                yield from _cells(lines, header, run.file_format)
         except (OSError, EOFError, zlib.error, ValueError) as error:
             raise _damaged(path, f"cannot be read: {error}") from error
 

@@ -19,7 +19,7 @@ class Delivery:
     """What one run delivered of an entity. ``full`` replaces what was there before. ``names`` excludes ``deleted``."""
 
     full: bool
-    format: ExportFormat
+    file_format: ExportFormat
     names: tuple[str, ...]
     files: tuple[Path, ...]
     rows: int
@@ -64,7 +64,7 @@ def _deliveries(manifest: Manifest, directory: Path) -> Iterator[tuple[ManifestE
             entity,
             Delivery(
                 full=entity.mode is Mode.FULL,
-                format=manifest.format,
+                file_format=manifest.format,
                 names=tuple(each.name for each in entity.fields if each.name != DELETED_FIELD),
                 files=tuple(directory / part.key for part in entity.parts),
                 rows=entity.rows,

@@ -99,8 +99,8 @@ async def _compare_entity(
     key = key_positions(entity)
     holding = await anyio.to_thread.run_sync(replay, runs, key)
     types = (await connection.prepare(sample(entity))).get_attributes()
-    spelling = Spelling(entity, runs[-1].format, [each.type.name for each in types])
-    if len({run.format for run in runs}) > 1 and not spelling.same_in_all_formats:
+    spelling = Spelling(entity, runs[-1].file_format, [each.type.name for each in types])
+    if len({run.file_format for run in runs}) > 1 and not spelling.same_in_all_formats:
         raise PermanentError(
             f"{entity.code} was exported in two formats since its last complete run, which cannot be compared",
             reason=Reason.CATALOG_MISMATCH,

@@ -36,7 +36,7 @@ class Spelling:
     """The queries of an entity's records for a format. ``types`` are the base types of its fields, in their order."""
 
     entity: Entity
-    format: ExportFormat
+    file_format: ExportFormat
     types: Sequence[str]
 
     @property
@@ -60,7 +60,7 @@ class Spelling:
 
     @property
     def _cells(self) -> list[str]:
-        spell = _csv if self.format is ExportFormat.CSV else _json
+        spell = _csv if self.file_format is ExportFormat.CSV else _json
         return [spell(value_of(each), kind) for each, kind in zip(self.entity.fields, self.types, strict=True)]
 
     @property

@@ -12,7 +12,7 @@ from exportd.model.declared import ALONE, Declared, Fate
 from exportd.model.schedule import CONFIGURATION, Origin
 
 if TYPE_CHECKING:
-    from exportd.database.connector import PooledConnection
+    from exportd.database.connector import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ _DELETE_ALL = _SQL["delete_all"]
 _FORGET_POSITIONS_ALL = _SQL["forget_positions_all"]
 
 
-async def put_into_effect(connection: "PooledConnection", plan: Reconciliation, *, now: datetime) -> None:
+async def put_into_effect(connection: "Connection", plan: Reconciliation, *, now: datetime) -> None:
     """In a transaction of the caller's, which holds the lock of edits."""
     new = [_document(each) for each in plan.new]
     await connection.execute(_INSERT_ALL, json.dumps(new), Origin.CONFIGURATION, now, CONFIGURATION)

@@ -11,13 +11,13 @@ from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 
 if TYPE_CHECKING:
-    from exportd.database.connector import PooledConnection
+    from exportd.database.connector import Connection
 
 _HOLD_FOR_REFERENCE = queries.load("destinations")["hold_for_reference"]
 
 
 async def hold_destinations(
-    connection: "PooledConnection", organization: OrganizationId, destination_ids: Sequence[UUID]
+    connection: "Connection", organization: OrganizationId, destination_ids: Sequence[UUID]
 ) -> tuple[DestinationCode, ...]:
     """The codes of an organization's destinations, in the given order.
 

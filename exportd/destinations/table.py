@@ -43,7 +43,7 @@ from exportd.model.schedule import Origin, Pause
 if TYPE_CHECKING:
     import asyncpg
 
-    from exportd.database.connector import Pool, PooledConnection
+    from exportd.database.connector import Connection, Pool
 
 _SQL = queries.load("destinations")
 _LOCK_EDITS = _SQL["lock_edits"]
@@ -225,19 +225,19 @@ class DestinationTable:
             )
 
     @asynccontextmanager
-    async def _reading(self) -> "AsyncIterator[PooledConnection]":
+    async def _reading(self) -> "AsyncIterator[Connection]":
         with translated("reading the destinations"):
             async with self._pool.acquire() as connection:
                 yield connection
 
     @asynccontextmanager
-    async def _editing(self, doing: str) -> "AsyncIterator[PooledConnection]":
+    async def _editing(self, doing: str) -> "AsyncIterator[Connection]":
         async with self._holding(doing) as connection:
             yield connection
             await connection.execute(_TELL_CHANGED)
 
     @asynccontextmanager
-    async def _holding(self, doing: str) -> "AsyncIterator[PooledConnection]":
+    async def _holding(self, doing: str) -> "AsyncIterator[Connection]":
         with translated(doing):
             async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
                 await connection.execute(_LOCK_EDITS)
@@ -245,7 +245,7 @@ class DestinationTable:
 
 
 async def _insert(
-    connection: "PooledConnection", declaration: DestinationDeclaration, actor: str, now: datetime
+    connection: "Connection", declaration: DestinationDeclaration, actor: str, now: datetime
 ) -> DestinationRecord:
     row = await connection.fetchrow(
         _INSERT,
@@ -263,7 +263,7 @@ async def _insert(
 
 
 async def _edit(
-    connection: "PooledConnection",
+    connection: "Connection",
     before: DestinationRecord,
     declaration: DestinationDeclaration,
     *,
@@ -278,9 +278,7 @@ async def _edit(
     return _found(row, before.id)
 
 
-async def _hold(
-    connection: "PooledConnection", organization: OrganizationId, destination_id: UUID
-) -> DestinationRecord:
+async def _hold(connection: "Connection", organization: OrganizationId, destination_id: UUID) -> DestinationRecord:
     """The destination, locked, if it may be edited here."""
     found = _found(await connection.fetchrow(_HOLD, organization, destination_id), destination_id)
     if found.origin is Origin.CONFIGURATION:
@@ -311,7 +309,7 @@ def _require_same(before: DestinationRecord, declaration: DestinationDeclaration
         )
 
 
-async def _require_no_job(connection: "PooledConnection", declaration: DestinationDeclaration, edited: str) -> None:
+async def _require_no_job(connection: "Connection", declaration: DestinationDeclaration, edited: str) -> None:
     job_id = await connection.fetchval(_JOB_USING, declaration.organization, declaration.code)
     if job_id is not None:
         raise PermanentError(
@@ -334,7 +332,7 @@ def _missing(destination_id: UUID | None) -> PermanentError:
     )
 
 
-async def _note(connection: "PooledConnection", action: str, subject: DestinationRecord, actor: str) -> None:
+async def _note(connection: "Connection", action: str, subject: DestinationRecord, actor: str) -> None:
     declaration = subject.declaration
     await write_audit(
         connection,

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import anyio
-from asyncpg import Connection, PostgresLogMessage, Record
+from asyncpg import PostgresLogMessage
 
-from exportd.database.connector import Connector
+from exportd.database.connector import Connection, Connector
 from exportd.database.locks import take_locks, translate_lock
 from exportd.database.queries import load
 from exportd.database.quoting import literal
@@ -127,7 +127,7 @@ class Reader:
     async def read(
         self,
         snapshot: OpenSnapshot,
-        format: ExportFormat,  # noqa: A002 - the word of the field
+        file_format: ExportFormat,
         sinks: Callable[[EntityCode], Sink],
         done: Callable[[CopyTask, int], Awaitable[None]],
     ) -> None:
@@ -143,9 +143,9 @@ class Reader:
         streams = min(self._streams, len(tasks), worth)
         waiting = iter(tasks)
 
-        async def work(connection: "Connection[Record]") -> None:
+        async def work(connection: "Connection") -> None:
             for task in waiting:
-                await done(task, await self._copy(connection, task, format, sinks(task.entity)))
+                await done(task, await self._copy(connection, task, file_format, sinks(task.entity)))
 
         async def help_out(snapshot_name: str) -> None:
             async with self._connector.export_session() as connection:
@@ -161,7 +161,7 @@ class Reader:
             # The snapshot's own connection does not wait for the others to be there.
             await work(snapshot.connection)
 
-    async def _join(self, connection: "Connection[Record]", snapshot: OpenSnapshot, name: str) -> None:
+    async def _join(self, connection: "Connection", snapshot: OpenSnapshot, name: str) -> None:
         """Lock first: were an ALTER already waiting behind the snapshot's lock, the COPY would wait behind that
         for ever. The connection's lock_timeout turns that into an error, and the job tries again.
         """
@@ -174,12 +174,12 @@ class Reader:
 
     async def _copy(
         self,
-        connection: "Connection[Record]",
+        connection: "Connection",
         task: CopyTask,
-        format: ExportFormat,  # noqa: A002 - the word of the field
+        file_format: ExportFormat,
         sink: Sink,
     ) -> int:
-        options = copy_options(format)
+        options = copy_options(file_format)
         messages: list[PostgresLogMessage] = []
         pace = self._pacer.stream()
 

@@ -60,7 +60,7 @@ def parse_plan(text: str) -> TablePlan:
 
 def preview_of(
     entity: Entity,
-    format: ExportFormat,  # noqa: A002 - the word of the field
+    file_format: ExportFormat,
     window: EntityWindow,
     plan: TablePlan,
     counts: WindowCounts | None,
@@ -83,14 +83,14 @@ def preview_of(
         window.full_reason,
         rows,
         deleted,
-        rows * _record_bytes(entity, format, plan.row_bytes),
+        rows * _record_bytes(entity, file_format, plan.row_bytes),
         estimated,
     )
 
 
-def _record_bytes(entity: Entity, format: ExportFormat, row_bytes: int) -> int:  # noqa: A002
+def _record_bytes(entity: Entity, file_format: ExportFormat, row_bytes: int) -> int:
     """A record's size in a file: its values, and what stands between them. The last comma is the line feed."""
     names = entity.field_names
-    if format is ExportFormat.CSV:
+    if file_format is ExportFormat.CSV:
         return row_bytes + len(names) + len("false")
     return row_bytes + sum(len(each.encode()) + len('"":,') for each in names) + len("{false}")

@@ -99,8 +99,8 @@ class Extractor:
                 job=job.id,
                 entity=each.code,
                 type_token=each.type_token,
-                file_format=job.format,
-                header=csv_header(each) if job.format is ExportFormat.CSV else b"",
+                file_format=job.file_format,
+                header=csv_header(each) if job.file_format is ExportFormat.CSV else b"",
                 cap_bytes=self._part_size_bytes,
                 progress=progress.of(each.code),
                 on_part_started=on_part_started,
@@ -116,7 +116,7 @@ class Extractor:
 
         try:
             async with self._opener.open(job, entities, positions, forced=forced) as snapshot:
-                await self._reader.read(snapshot, job.format, lambda code: writers[code].write, done)
+                await self._reader.read(snapshot, job.file_format, lambda code: writers[code].write, done)
             # The snapshot and its locks are gone already; what is left is to close the files.
             parts = [part for writer in writers.values() for part in await writer.finish()]
             _require_all_rows(sent, parts)

@@ -80,7 +80,7 @@ class Previewer:
             declaration.code,
             self._clock.now(),
             declaration.entities,
-            declaration.format,
+            declaration.file_format,
             declaration.destinations,
         )
         async with self._turns:
@@ -116,7 +116,12 @@ class Previewer:
         counted = await self._count_all(snapshot, unknown)
         return [
             preview_of(
-                entity, job.format, counted[code][0], plans[code], counted[code][1], keys=snapshot.keys.get(code, 0)
+                entity,
+                job.file_format,
+                counted[code][0],
+                plans[code],
+                counted[code][1],
+                keys=snapshot.keys.get(code, 0),
             )
             for code, entity in snapshot.entities.items()
         ]

@@ -50,14 +50,14 @@ def csv_header(entity: Entity) -> bytes:
 
 def select_list(
     entity: Entity,
-    format: ExportFormat,  # noqa: A002 - the word of the field
+    file_format: ExportFormat,
     types: Mapping[str, ValueType],
     *,
     deleted: bool,
 ) -> str:
     """The select list over ``t``; ``types`` maps columns and expressions to their value types."""
-    fields = [f"{_value(each, format, types)} AS {identifier(each.name)}" for each in entity.fields]
-    marker = f"'{str(deleted).lower()}'" if format is ExportFormat.CSV else str(deleted).lower()
+    fields = [f"{_value(each, file_format, types)} AS {identifier(each.name)}" for each in entity.fields]
+    marker = f"'{str(deleted).lower()}'" if file_format is ExportFormat.CSV else str(deleted).lower()
     return ", ".join([*fields, f"{marker} AS {identifier(DELETED_FIELD)}"])
 
 
@@ -66,13 +66,14 @@ def expressions(entity: Entity) -> Sequence[str]:
     return [each.expression for each in entity.fields if each.expression is not None]
 
 
-def _value(field: Field, format: ExportFormat, types: Mapping[str, ValueType]) -> str:  # noqa: A002
+def _value(field: Field, file_format: ExportFormat, types: Mapping[str, ValueType]) -> str:
     if field.expression is not None:
         value, kind = f"({field.expression})", types[field.expression]
     else:
-        assert field.column is not None  # noqa: S101 - Field's invariant
+        if field.column is None:
+            raise AssertionError("a field has a column or an expression")
         value, kind = f"t.{identifier(field.column)}", types[field.column]
-    return _csv(value, kind) if format is ExportFormat.CSV else _json(value, kind)
+    return _csv(value, kind) if file_format is ExportFormat.CSV else _json(value, kind)
 
 
 def _csv(value: str, kind: ValueType) -> str:

@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from asyncpg import Connection, PostgresError, Record
+from asyncpg import PostgresError
 
 from exportd.catalog.shape import Shape
 from exportd.catalog.shape_reader import read_shapes
-from exportd.database.connector import Connector
+from exportd.database.connector import Connection, Connector
 from exportd.database.locks import take_locks, translate_lock
 from exportd.database.queries import load
 from exportd.database.quoting import table
@@ -47,7 +47,7 @@ class OpenSnapshot:
     ``snapshot`` and ``wal_position`` say where in the database's history it is, ``taken_at`` (aware UTC) when.
     """
 
-    connection: "Connection[Record]"
+    connection: "Connection"
     snapshot: SnapshotText
     wal_position: str
     taken_at: datetime
@@ -114,7 +114,7 @@ class SnapshotOpener:
             yield snapshot
 
     async def _begin(
-        self, connection: "Connection[Record]", entities: Sequence[Entity], uncaptured: Collection[EntityCode]
+        self, connection: "Connection", entities: Sequence[Entity], uncaptured: Collection[EntityCode]
     ) -> None:
         lock = lock_statement(entities, uncaptured=uncaptured)
         for attempt in range(1, _LOCK_ATTEMPTS + 1):
@@ -137,7 +137,7 @@ class SnapshotOpener:
                 return
 
     async def _name_what_is_missing(
-        self, connection: "Connection[Record]", entities: Sequence[Entity], uncaptured: Collection[EntityCode]
+        self, connection: "Connection", entities: Sequence[Entity], uncaptured: Collection[EntityCode]
     ) -> None:
         shapes = await read_shapes(connection, entities)
         for entity in entities:
@@ -145,7 +145,7 @@ class SnapshotOpener:
 
     async def _read(
         self,
-        connection: "Connection[Record]",
+        connection: "Connection",
         job: Job,
         entities: Sequence[Entity],
         positions: Mapping[EntityCode, Position],
@@ -154,7 +154,8 @@ class SnapshotOpener:
         uncaptured: Collection[EntityCode],
     ) -> OpenSnapshot:
         now = await connection.fetchrow(_POSITION_IN_TIME)
-        assert now is not None  # noqa: S101 - a query without FROM has one row
+        if now is None:
+            raise AssertionError("a query without FROM has one row")
         if now["standby"]:
             raise PermanentError(
                 "The database is a standby. Its snapshots do not list open transactions, so changes would be missed; "
@@ -171,7 +172,7 @@ class SnapshotOpener:
             each.code: Statements(
                 each,
                 shapes[each.code],
-                job.format,
+                job.file_format,
                 await _types(connection, each, shapes[each.code]),
                 job.organization,
             )
@@ -229,7 +230,7 @@ class SnapshotOpener:
             )
 
 
-async def _types(connection: "Connection[Record]", entity: Entity, shape: Shape) -> dict[str, ValueType]:
+async def _types(connection: "Connection", entity: Entity, shape: Shape) -> dict[str, ValueType]:
     types = column_types(shape.root)
     missing = [each.column for each in entity.fields if each.column is not None and each.column not in types]
     if missing:
@@ -259,7 +260,7 @@ async def _types(connection: "Connection[Record]", entity: Entity, shape: Shape)
 
 
 async def _contents(
-    connection: "Connection[Record]",
+    connection: "Connection",
     statements: Mapping[EntityCode, Statements],
     positions: Mapping[EntityCode, Position],
     reasons: Mapping[EntityCode, FullReason | None],

@@ -27,8 +27,8 @@ class CopyOptions:
     quote: str
 
 
-def copy_options(format: ExportFormat) -> CopyOptions:  # noqa: A002 - the word of the field
-    if format is ExportFormat.CSV:
+def copy_options(file_format: ExportFormat) -> CopyOptions:
+    if file_format is ExportFormat.CSV:
         return CopyOptions(delimiter=",", quote='"')
     return CopyOptions(delimiter=_LINE_DELIMITER, quote=_LINE_QUOTE)
 
@@ -53,7 +53,7 @@ class Statements:
 
     entity: Entity
     shape: Shape
-    format: ExportFormat
+    file_format: ExportFormat
     types: Mapping[str, ValueType]
     organization: OrganizationId
 
@@ -141,13 +141,13 @@ class Statements:
         return self._as_lines(f"SELECT {self._select_list(deleted=False)} FROM {table(self.entity.table)} AS t{where}")
 
     def _as_lines(self, query: str) -> str:
-        if self.format is ExportFormat.CSV:
+        if self.file_format is ExportFormat.CSV:
             return query
         # With .* it is the row, even if a field is named record.
         return f"SELECT row_to_json(record.*) FROM ({query}) AS record"
 
     def _select_list(self, *, deleted: bool) -> str:
-        return select_list(self.entity, self.format, self.types, deleted=deleted)
+        return select_list(self.entity, self.file_format, self.types, deleted=deleted)
 
     def _tenant_conditions(self, alias: str, column: str | None) -> list[str]:
         if column is None:

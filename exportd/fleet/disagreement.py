@@ -7,7 +7,7 @@ from uuid import UUID
 
 from exportd.fleet.record import DaemonRecord, DeclaredDifference
 
-_MOST_NAMED = 5
+_MAX_NAMED = 5
 
 _ADVICE = "Give all daemons the same configuration and catalog, and reload them."
 
@@ -119,8 +119,8 @@ def _listed(
 
 
 def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return ", ".join(names[:_MAX_NAMED]) + more
 
 
 def _named(difference: DeclaredDifference) -> str:

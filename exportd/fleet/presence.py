@@ -32,7 +32,7 @@ from exportd.settings.schema import Settings
 _GOODBYE_S = 2.0
 """How long a daemon that leaves waits to say so. Silence says the same, a little later."""
 
-_MOST_NAMED = 20
+_MAX_NAMED = 20
 """So many schedules stand in the log one by one."""
 
 _logger = structlog.get_logger()
@@ -149,14 +149,14 @@ class PresenceKeeper:
 
 def _report_deleted(schedules: Sequence[Schedule]) -> None:
     """Nobody has asked this daemon for it, so nobody would know."""
-    for each in schedules[:_MOST_NAMED]:
+    for each in schedules[:_MAX_NAMED]:
         _logger.info(
             "schedule deleted, no daemon declares it any more",
             organization=each.declaration.organization,
             schedule=each.declaration.code,
         )
-    if len(schedules) > _MOST_NAMED:
-        _logger.info("schedules deleted, no daemon declares them any more", more=len(schedules) - _MOST_NAMED)
+    if len(schedules) > _MAX_NAMED:
+        _logger.info("schedules deleted, no daemon declares them any more", more=len(schedules) - _MAX_NAMED)
 
 
 def _report(before: Sequence[Disagreement], now: Sequence[Disagreement]) -> None:

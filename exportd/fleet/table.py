@@ -25,7 +25,7 @@ from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
 
 if TYPE_CHECKING:
-    from exportd.database.connector import Pool, PooledConnection
+    from exportd.database.connector import Connection, Pool
 
 _SQL = queries.load("daemons")
 _REGISTER = _SQL["register"]
@@ -121,18 +121,18 @@ class DaemonTable:
             return [difference_from_row(row) for row in await connection.fetch(_DIFFERENCES, spool_id)]
 
     @asynccontextmanager
-    async def _transaction(self, doing: str) -> "AsyncIterator[PooledConnection]":
+    async def _transaction(self, doing: str) -> "AsyncIterator[Connection]":
         async with self._connection(doing) as connection, connection.transaction(isolation="read_committed"):
             yield connection
 
     @asynccontextmanager
-    async def _connection(self, doing: str) -> "AsyncIterator[PooledConnection]":
+    async def _connection(self, doing: str) -> "AsyncIterator[Connection]":
         with translated(doing):
             async with self._pool.acquire() as connection:
                 yield connection
 
 
-async def _forget_gone(connection: "PooledConnection", spool_id: UUID) -> None:
+async def _forget_gone(connection: "Connection", spool_id: UUID) -> None:
     """Not in the transaction of a daemon's own row: after a long silence each of two would wait for the other's."""
     async with connection.transaction(isolation="read_committed"):
         if await connection.fetch(_FORGET_GONE, spool_id, RUNNING_S, COUNTED_S):

@@ -27,7 +27,7 @@ RECORDING_TIMEOUT_S = 5.0
 RunJob = Callable[[Lease, JobProgress], Awaitable[None]]
 """Does a job from its lease's phase to the table's ``succeed``, keeping the progress up to date."""
 
-log = structlog.stdlib.get_logger()
+_logger = structlog.stdlib.get_logger()
 
 
 class _Stop(Enum):
@@ -83,7 +83,7 @@ class AttemptRunner:
             organization=job.organization,
             attempt=self._lease.attempt,
         ):
-            log.info("job started", phase=self._lease.phase.value, fence=self._lease.fence)
+            _logger.info("job started", phase=self._lease.phase.value, fence=self._lease.fence)
             error: Exception | None = None
             try:
                 error = await self._work()
@@ -110,7 +110,7 @@ class AttemptRunner:
                 group.cancel_scope.cancel()
         except Exception as error:  # whatever it is, it is this job's and no other's
             if holds_bug(error):
-                log.exception("job met a bug")
+                _logger.exception("job met a bug")
             return error
         return None
 
@@ -135,25 +135,25 @@ class AttemptRunner:
                     with attempt:
                         await self._record_once(error)
             except TransientError:
-                log.warning("lease lost", fence=self._lease.fence)
+                _logger.warning("lease lost", fence=self._lease.fence)
             except Exception:  # not even this may reach the other jobs; the lease's end is the net
-                log.exception("end of job not recorded")
+                _logger.exception("end of job not recorded")
         if scope.cancelled_caught:
-            log.error("end of job not recorded", timeout_s=RECORDING_TIMEOUT_S)
+            _logger.error("end of job not recorded", timeout_s=RECORDING_TIMEOUT_S)
 
     async def _record_once(self, error: Exception | None) -> None:
         state = await self._table.record_progress(self._lease, self._progress)
         if state is None:
-            log.warning("lease lost", fence=self._lease.fence)
+            _logger.warning("lease lost", fence=self._lease.fence)
         elif state is not JobState.RUNNING:
-            log.info("job ended", state=state.value)
+            _logger.info("job ended", state=state.value)
         else:
             await self._give_up(self._decide(error))
 
     async def _give_up(self, decision: Retry | Fail) -> None:
         if isinstance(decision, Fail):
             await self._table.fail(self._lease, reason=decision.reason, message=decision.message)
-            log.error("job failed", reason=decision.reason.value, error=decision.message)
+            _logger.error("job failed", reason=decision.reason.value, error=decision.message)
         else:
             await self._table.put_back(
                 self._lease,
@@ -162,7 +162,7 @@ class AttemptRunner:
                 reason=decision.reason,
                 message=decision.message,
             )
-            log.warning(
+            _logger.warning(
                 "job put back",
                 reason=decision.reason.value,
                 error=decision.message,

@@ -27,7 +27,7 @@ from exportd.model.reason import Reason
 CLAIM_TIMEOUT_S = 10.0
 """A claim is not cut off by a shutdown, lest a job be left to its lease's end; it is bounded instead."""
 
-log = structlog.stdlib.get_logger()
+_logger = structlog.stdlib.get_logger()
 _random = SystemRandom().random
 
 
@@ -139,9 +139,9 @@ class Dispatcher:
                 self._start(group, lease, claimed_at)
                 started += 1
         except ExportdError as error:
-            log.warning("claiming failed", reason=error.reason.value, error=error.sentence)
+            _logger.warning("claiming failed", reason=error.reason, error=error.sentence)
         except TimeoutError:
-            log.warning("claiming failed", error="The database did not answer in time.")
+            _logger.warning("claiming failed", error="The database did not answer in time.")
         return started
 
     async def _seconds_to_next_look(self) -> float:
@@ -159,9 +159,9 @@ class Dispatcher:
             cancelled = await self._table.fail_cancelled()
             interrupted = await self._table.fail_interrupted(attempt_limit=self._attempts)
         for job_id in cancelled:
-            log.warning("job failed", job_id=str(job_id), reason=Reason.CANCELLED.value)
+            _logger.warning("job failed", job_id=str(job_id), reason=Reason.CANCELLED.value)
         for job_id in interrupted:
-            log.error("job failed", job_id=str(job_id), reason=Reason.INTERRUPTED.value)
+            _logger.error("job failed", job_id=str(job_id), reason=Reason.INTERRUPTED.value)
 
     async def _claim(self) -> Lease | None:
         with anyio.fail_after(CLAIM_TIMEOUT_S, shield=True):
@@ -196,7 +196,7 @@ class Dispatcher:
             self.wake()
 
     def _hand_back(self) -> None:
-        log.warning("jobs put back at the deadline", jobs=len(self._active))
+        _logger.warning("jobs put back at the deadline", jobs=len(self._active))
         self._handing_back = True
         for runner in tuple(self._active):
             runner.hand_back()

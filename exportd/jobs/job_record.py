@@ -121,7 +121,7 @@ def job_from_row(row: Row) -> Job:
         schedule_code=row["schedule_code"],
         due_at=row["due_at"],
         entities=tuple(EntityCode(each) for each in row["entities"]),
-        format=ExportFormat(row["format"]),
+        file_format=ExportFormat(row["format"]),
         destinations=tuple(DestinationCode(each) for each in row["destinations"]),
     )
 

@@ -36,7 +36,7 @@ from exportd.model.start import BackfillRequest, Position, Start, start_of
 if TYPE_CHECKING:
     import asyncpg
 
-    from exportd.database.connector import Pool, PooledConnection
+    from exportd.database.connector import Connection, Pool
 
 _SQL = queries.load("jobs")
 _CLAIM = _SQL["claim"]
@@ -371,7 +371,7 @@ class JobTable:
             return {JobId(row["id"]) for row in await connection.fetch(query, *arguments)}
 
     @asynccontextmanager
-    async def _connection(self, doing: str) -> "AsyncIterator[PooledConnection]":
+    async def _connection(self, doing: str) -> "AsyncIterator[Connection]":
         with translated(doing):
             async with self._pool.acquire() as connection:
                 yield connection
@@ -387,7 +387,7 @@ def _held(lease: Lease, row: object | None) -> None:
         )
 
 
-async def _records(connection: "PooledConnection", rows: "Sequence[asyncpg.Record]") -> tuple[JobRecord, ...]:
+async def _records(connection: "Connection", rows: "Sequence[asyncpg.Record]") -> tuple[JobRecord, ...]:
     """Rows of exportd.job with their parts and deliveries."""
     ids = [row["id"] for row in rows]
     parts: dict[UUID, list[Part]] = defaultdict(list)

@@ -17,13 +17,13 @@ from exportd.model.clock import Clock, wait_until
 from exportd.model.errors import ExportdError
 from exportd.model.job import JobProgress, Lease, LeaseState
 
-LONGEST_PAUSE_S = 1.0
+MAX_PAUSE_S = 1.0
 """How fresh the progress in the job's row is."""
 
 TRUSTED_SHARE = 0.75
 """The share of the lease after which a holder that could not extend it stops."""
 
-log = structlog.stdlib.get_logger()
+_logger = structlog.stdlib.get_logger()
 
 
 class LeaseExtender(Protocol):
@@ -64,7 +64,7 @@ class LeaseKeeper:
 
     async def run(self) -> LeaseState:
         """Keep the lease; returns when the job must stop: CANCELLED, or LOST also when it can no longer be trusted."""
-        pause_s = min(LONGEST_PAUSE_S, self._lease_s / 6)
+        pause_s = min(MAX_PAUSE_S, self._lease_s / 6)
         while (state := await self.run_once()) is LeaseState.HELD:
             await wait_until(self._asked, self._clock.monotonic() + pause_s, clock=self._clock)
         return state
@@ -79,7 +79,7 @@ class LeaseKeeper:
             return LeaseState.HELD
         trusted_s = self._extended_at + self._lease_s * TRUSTED_SHARE - now
         if trusted_s <= 0:
-            log.warning("lease not extended in time", fence=self._lease.fence)
+            _logger.warning("lease not extended in time", fence=self._lease.fence)
             return LeaseState.LOST
         try:
             with anyio.fail_after(trusted_s):
@@ -87,13 +87,13 @@ class LeaseKeeper:
                     self._lease, self._progress if changed else None, lease_s=self._lease_s
                 )
         except ExportdError as error:
-            log.warning("heartbeat failed", reason=error.reason, error=error.sentence)
+            _logger.warning("heartbeat failed", reason=error.reason, error=error.sentence)
             return LeaseState.HELD
         except TimeoutError:
-            log.warning("lease not extended in time", fence=self._lease.fence)
+            _logger.warning("lease not extended in time", fence=self._lease.fence)
             return LeaseState.LOST
         if state is LeaseState.LOST:
-            log.warning("lease lost", fence=self._lease.fence)
+            _logger.warning("lease lost", fence=self._lease.fence)
             return state
         self._extended_at = now
         self._written = figures

@@ -27,7 +27,7 @@ from exportd.model.schedule import Pause, ScheduleId
 if TYPE_CHECKING:
     import asyncpg
 
-    from exportd.database.connector import Pool, PooledConnection
+    from exportd.database.connector import Connection, Pool
 
 _FAIL_CANCELLED = queries.load("jobs")["fail_cancelled"]
 _SQL = queries.load("job_operations")
@@ -169,25 +169,25 @@ class JobOperator:
         ]
 
     @asynccontextmanager
-    async def _transaction(self, doing: str) -> "AsyncIterator[PooledConnection]":
+    async def _transaction(self, doing: str) -> "AsyncIterator[Connection]":
         async with self._connection(doing) as connection, connection.transaction(isolation="read_committed"):
             yield connection
 
     @asynccontextmanager
-    async def _connection(self, doing: str) -> "AsyncIterator[PooledConnection]":
+    async def _connection(self, doing: str) -> "AsyncIterator[Connection]":
         with translated(doing):
             async with self._pool.acquire() as connection:
                 yield connection
 
 
-async def _held(connection: "PooledConnection", job_id: JobId) -> "asyncpg.Record":
+async def _held(connection: "Connection", job_id: JobId) -> "asyncpg.Record":
     row = await connection.fetchrow(_HOLD, job_id)
     if row is None:
         raise PermanentError(f"There is no job {job_id}. Look at the list of jobs for its id.", reason=Reason.NOT_FOUND)
     return row
 
 
-async def _held_failed(connection: "PooledConnection", job_id: JobId) -> "asyncpg.Record":
+async def _held_failed(connection: "Connection", job_id: JobId) -> "asyncpg.Record":
     row = await _held(connection, job_id)
     if row["state"] != JobState.FAILED:
         raise PermanentError(
@@ -198,7 +198,7 @@ async def _held_failed(connection: "PooledConnection", job_id: JobId) -> "asyncp
 
 
 async def _note(
-    connection: "PooledConnection", action: str, actor: str, job: "asyncpg.Record | None" = None, **details: object
+    connection: "Connection", action: str, actor: str, job: "asyncpg.Record | None" = None, **details: object
 ) -> None:
     await write_audit(
         connection,

@@ -17,7 +17,7 @@ from exportd.model.reason import Reason
 
 FIRST_DELAY_S = 10.0
 DELAY_FACTOR = 4.0
-LONGEST_DELAY_S = 900.0
+MAX_DELAY_S = 900.0
 """No longer than the shortest gap between two firings."""
 
 
@@ -45,7 +45,7 @@ def delay_s(attempt: int, random: float) -> float:
     together.
     """
     exponent = min(attempt - 1, 16)  # far beyond the cap; keeps the power finite for any attempt
-    return min(FIRST_DELAY_S * DELAY_FACTOR**exponent, LONGEST_DELAY_S) * (1 - random / 2)
+    return min(FIRST_DELAY_S * DELAY_FACTOR**exponent, MAX_DELAY_S) * (1 - random / 2)
 
 
 def decide(error: BaseException, *, attempt: int, limit: int, random: float) -> Retry | Fail:
@@ -65,7 +65,7 @@ def decide(error: BaseException, *, attempt: int, limit: int, random: float) -> 
     if attempt >= limit:
         tries = "the only attempt" if limit == 1 else f"{attempt} attempts"
         return Fail(leading.reason, f"{_closed(leading.sentence)} Gave up after {tries}.")
-    after_s = max(delay_s(attempt, random), min(leading.retry_after_s or 0.0, LONGEST_DELAY_S))
+    after_s = max(delay_s(attempt, random), min(leading.retry_after_s or 0.0, MAX_DELAY_S))
     return Retry(after_s, leading.reason, leading.sentence)
 
 

@@ -43,7 +43,7 @@ class Job:
     schedule_code: str | None
     due_at: datetime
     entities: tuple[EntityCode, ...]
-    format: ExportFormat
+    file_format: ExportFormat
     destinations: tuple[DestinationCode, ...]
 
 

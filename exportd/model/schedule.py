@@ -71,7 +71,7 @@ class ScheduleDeclaration:
     code: str
     name: str
     entities: tuple[EntityCode, ...]
-    format: ExportFormat
+    file_format: ExportFormat
     destinations: tuple[DestinationCode, ...]
     rule: Rule
 

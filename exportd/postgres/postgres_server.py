@@ -31,7 +31,7 @@ __all__ = ["PostgresServer", "find_binaries"]
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 20.0
 _PORT = 5432  # names the socket only; nothing listens on the network
-_LONGEST_SOCKET_BYTES = 107
+_MAX_SOCKET_BYTES = 107
 
 _T = TypeVar("_T")
 
@@ -265,7 +265,7 @@ def _started(value: _T | None) -> _T:
 def _make_temporary_folder() -> Path:
     """A new folder whose name is short enough for a socket in it, wherever TMPDIR points."""
     folder = tempfile.mkdtemp(prefix="exportd-pg-")
-    if len(os.fsencode(f"{folder}/.s.PGSQL.{_PORT}.lock")) > _LONGEST_SOCKET_BYTES:
+    if len(os.fsencode(f"{folder}/.s.PGSQL.{_PORT}.lock")) > _MAX_SOCKET_BYTES:
         Path(folder).rmdir()
         folder = tempfile.mkdtemp(prefix="exportd-pg-", dir="/tmp")
     return Path(folder)

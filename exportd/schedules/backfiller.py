@@ -21,7 +21,7 @@ from exportd.schedules.firing_table import fire_held
 if TYPE_CHECKING:
     import asyncpg
 
-    from exportd.database.connector import PooledConnection
+    from exportd.database.connector import Connection
 
 _BACKFILL_REQUESTS = queries.load("jobs")["backfill_requests"]
 _SQL = queries.load("schedule_operations")
@@ -43,9 +43,7 @@ class Backfill:
     running: JobId | None = None
 
 
-async def backfill_held(
-    connection: "PooledConnection", schedule: "asyncpg.Record", job_id: JobId, *, actor: str
-) -> Backfill:
+async def backfill_held(connection: "Connection", schedule: "asyncpg.Record", job_id: JobId, *, actor: str) -> Backfill:
     """Have a locked schedule go back to where a job of its began, and fire it unless a job is unfinished.
 
     What was asked before and is not done yet stays asked for. Raises PermanentError NOT_FOUND when the schedule has no
@@ -104,7 +102,7 @@ def _begins(row: "asyncpg.Record") -> Beginning | FullReason:
     return Beginning(row["snapshot"], row["taken_at"], json.loads(row["guards"]))
 
 
-async def _run(connection: "PooledConnection", schedule_id: UUID, code: str) -> tuple[JobId | None, JobId | None]:
+async def _run(connection: "Connection", schedule_id: UUID, code: str) -> tuple[JobId | None, JobId | None]:
     """The job that begins next, fired now if there is none; else None, and the one that runs."""
     unfinished = await connection.fetchrow(_HOLD_UNFINISHED_JOB, schedule_id)
     if unfinished is None:

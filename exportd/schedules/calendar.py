@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from exportd.model.schedule import Interval, Rule, Unit
 from exportd.schedules import cron
-from exportd.schedules.limits import LONGEST_GAP, SHORTEST_GAP, UNIT_LENGTHS
+from exportd.schedules.limits import MAX_GAP, MIN_GAP, UNIT_LENGTHS
 
 _RESOLUTION = timedelta(microseconds=1)
 
@@ -29,8 +29,8 @@ def next_due(rule: Rule, *, last_due: datetime) -> datetime:
     if isinstance(rule, Interval):
         return _next_of_interval(rule, last_due)
     expression = cron.parse(rule.expression)
-    due = expression.next_after(last_due + SHORTEST_GAP - _RESOLUTION)
-    return due if due - last_due <= LONGEST_GAP else expression.next_after(last_due)
+    due = expression.next_after(last_due + MIN_GAP - _RESOLUTION)
+    return due if due - last_due <= MAX_GAP else expression.next_after(last_due)
 
 
 def latest_due(rule: Rule, *, due: datetime, now: datetime) -> datetime:
@@ -53,9 +53,9 @@ def is_out_of_reach(rule: Rule, *, due: datetime, now: datetime) -> bool:
     So it is when the clock was ahead as it was planned and has been set right since; the schedule would sleep
     until then. The 15 minutes of patience are for clocks of several hosts that differ.
     """
-    if due - now <= LONGEST_GAP + SHORTEST_GAP:
+    if due - now <= MAX_GAP + MIN_GAP:
         return False
-    return due > next_due(rule, last_due=now) + SHORTEST_GAP
+    return due > next_due(rule, last_due=now) + MIN_GAP
 
 
 def _next_of_interval(rule: Interval, last_due: datetime) -> datetime:
@@ -65,7 +65,7 @@ def _next_of_interval(rule: Interval, last_due: datetime) -> datetime:
         return due
     due = _aligned(due, rule.unit, rule.offset)
     # Only with a period of 1 is the boundary so near: the gap exceeds the period by less than 15 minutes.
-    return due if due - last_due >= SHORTEST_GAP else due + period
+    return due if due - last_due >= MIN_GAP else due + period
 
 
 def _aligned(instant: datetime, unit: Unit, offset: int) -> datetime:

@@ -18,7 +18,7 @@ from exportd.schedules import cron_fields, cron_gaps
 from exportd.schedules.cron_gaps import GapExtremes
 
 _FIVE_FIELDS = re.compile(r"[!-~]+(?: [!-~]+){4}")
-_LONGEST_MONTHS = {1: 31, 2: 29, 3: 31, 4: 30, 5: 31, 6: 30, 7: 31, 8: 31, 9: 30, 10: 31, 11: 30, 12: 31}
+_MAX_MONTHS = {1: 31, 2: 29, 3: 31, 4: 30, 5: 31, 6: 30, 7: 31, 8: 31, 9: 30, 10: 31, 11: 30, 12: 31}
 _MINUTE = timedelta(minutes=1)
 
 
@@ -94,7 +94,7 @@ def parse(text: str) -> CronExpression:
         weekdays=frozenset(value % 7 for value in cron_fields.values(cron_fields.WEEKDAY, weekday)),
         either_day=either_day,
     )
-    if not either_day and min(expression.days) > max(_LONGEST_MONTHS[each] for each in expression.months):
+    if not either_day and min(expression.days) > max(_MAX_MONTHS[each] for each in expression.months):
         raise ValueError(f"{text!r} would never fire: no month {month!r} has a day {day!r}")
     return expression
 

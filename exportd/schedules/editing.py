@@ -30,7 +30,7 @@ from exportd.schedules import firing_table, reconciliation
 from exportd.schedules.schedule_record import OwnedSchedule, owned_schedule_from_row
 
 if TYPE_CHECKING:
-    from exportd.database.connector import Pool, PooledConnection
+    from exportd.database.connector import Connection, Pool
 
 _SHARED = queries.load("schedules")
 _LOCK_EDITS = _SHARED["lock_reconciling"]
@@ -129,14 +129,14 @@ class OwnedScheduleTable:
         return before
 
     @asynccontextmanager
-    async def _editing(self, doing: str) -> "AsyncIterator[PooledConnection]":
+    async def _editing(self, doing: str) -> "AsyncIterator[Connection]":
         with translated(doing):
             async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
                 await connection.execute(_LOCK_EDITS)
                 yield connection
 
 
-async def _get(connection: "PooledConnection", organization: OrganizationId, schedule_id: UUID) -> OwnedSchedule:
+async def _get(connection: "Connection", organization: OrganizationId, schedule_id: UUID) -> OwnedSchedule:
     row = await connection.fetchrow(_PAGE, organization, [schedule_id], None, None, 1)
     if row is None:
         raise PermanentError(
@@ -145,7 +145,7 @@ async def _get(connection: "PooledConnection", organization: OrganizationId, sch
     return owned_schedule_from_row(row)
 
 
-async def _hold(connection: "PooledConnection", organization: OrganizationId, schedule_id: UUID) -> OwnedSchedule:
+async def _hold(connection: "Connection", organization: OrganizationId, schedule_id: UUID) -> OwnedSchedule:
     """The schedule, locked, if it may be edited here."""
     await connection.execute(_HOLD, organization, schedule_id)
     found = await _get(connection, organization, schedule_id)
@@ -158,7 +158,7 @@ async def _hold(connection: "PooledConnection", organization: OrganizationId, sc
 
 
 async def _require_free_code(
-    connection: "PooledConnection", declaration: ScheduleDeclaration, schedule_id: UUID | None
+    connection: "Connection", declaration: ScheduleDeclaration, schedule_id: UUID | None
 ) -> None:
     if await connection.fetchval(_CODE_IS_TAKEN, declaration.organization, declaration.code, schedule_id):
         raise PermanentError(
@@ -167,7 +167,7 @@ async def _require_free_code(
         )
 
 
-async def _note(connection: "PooledConnection", action: str, subject: OwnedSchedule, actor: str) -> None:
+async def _note(connection: "Connection", action: str, subject: OwnedSchedule, actor: str) -> None:
     declaration = subject.schedule.declaration
     await write_audit(
         connection,

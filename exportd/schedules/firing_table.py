@@ -31,7 +31,7 @@ from exportd.schedules.schedule_record import declaration_to_json, rule_to_json,
 if TYPE_CHECKING:
     import asyncpg
 
-    from exportd.database.connector import Pool, PooledConnection
+    from exportd.database.connector import Connection, Pool
 
 _SQL = queries.load("schedules")
 _LOCK_RECONCILING = _SQL["lock_reconciling"]
@@ -147,23 +147,23 @@ class ScheduleTable:
             return await fire_held(connection, schedule_id, code)
 
     @asynccontextmanager
-    async def _transaction(self, doing: str) -> "AsyncIterator[PooledConnection]":
+    async def _transaction(self, doing: str) -> "AsyncIterator[Connection]":
         async with self._connection(doing) as connection, connection.transaction(isolation="read_committed"):
             yield connection
 
     @asynccontextmanager
-    async def _connection(self, doing: str) -> "AsyncIterator[PooledConnection]":
+    async def _connection(self, doing: str) -> "AsyncIterator[Connection]":
         with translated(doing):
             async with self._pool.acquire() as connection:
                 yield connection
 
 
-async def _read(connection: "PooledConnection", query: str, *arguments: object) -> list[Schedule]:
+async def _read(connection: "Connection", query: str, *arguments: object) -> list[Schedule]:
     """What a query finds. In a transaction of the caller's."""
     return [schedule_from_row(row) async for rows in slices(connection, query, *arguments) for row in rows]
 
 
-async def fire_held(connection: "PooledConnection", schedule_id: UUID, code: str) -> JobId:
+async def fire_held(connection: "Connection", schedule_id: UUID, code: str) -> JobId:
     """One more job of a locked schedule, due now. Raises TransientError JOB_UNFINISHED while one is unfinished."""
     while True:
         job_id = await _queue_job(connection, schedule_id, due_at=None, now=None)
@@ -180,7 +180,7 @@ async def fire_held(connection: "PooledConnection", schedule_id: UUID, code: str
 
 
 async def insert(
-    connection: "PooledConnection",
+    connection: "Connection",
     declaration: ScheduleDeclaration,
     now: datetime,
     *,
@@ -202,7 +202,7 @@ async def insert(
 
 
 async def edit(
-    connection: "PooledConnection",
+    connection: "Connection",
     plan: reconciliation.Edit,
     now: datetime,
     *,
@@ -217,7 +217,7 @@ async def edit(
     return schedule_from_row(_present(row))
 
 
-async def delete(connection: "PooledConnection", schedule_id: UUID, now: datetime) -> None:
+async def delete(connection: "Connection", schedule_id: UUID, now: datetime) -> None:
     """Take a locked schedule away. Its jobs stay, and one that runs goes on."""
     await connection.execute(_DELETE, schedule_id, now)
     await connection.execute(_DROP_POSITIONS, schedule_id, [])
@@ -228,7 +228,7 @@ def _columns(declaration: ScheduleDeclaration) -> tuple[object, ...]:
     return (
         declaration.name,
         declaration.entities,
-        declaration.format,
+        declaration.file_format,
         declaration.destinations,
         rule_to_json(declaration.rule),
     )
@@ -284,7 +284,7 @@ def _present(row: "asyncpg.Record | None") -> "asyncpg.Record":
 
 
 async def _queue_job(
-    connection: "PooledConnection", schedule_id: UUID, *, due_at: datetime | None, now: datetime | None
+    connection: "Connection", schedule_id: UUID, *, due_at: datetime | None, now: datetime | None
 ) -> JobId | None:
     row = await connection.fetchrow(_QUEUE_JOB, schedule_id, due_at, now)
     return None if row is None else JobId(row["id"])

@@ -10,8 +10,8 @@ from exportd.model.schedule import Cron, Interval, Rule, Unit
 from exportd.schedules import cron
 from exportd.schedules.cron_gaps import Gap
 
-SHORTEST_GAP = timedelta(minutes=15)
-LONGEST_GAP = timedelta(days=3)
+MIN_GAP = timedelta(minutes=15)
+MAX_GAP = timedelta(days=3)
 
 UNIT_LENGTHS = {
     Unit.MINUTE: timedelta(minutes=1),
@@ -61,9 +61,9 @@ def _check_cron(rule: Cron) -> list[str]:
     except ValueError as error:
         return [f"the cron expression cannot be used: {error}"]
     sentences = []
-    if shortest.end - shortest.start < SHORTEST_GAP:
+    if shortest.end - shortest.start < MIN_GAP:
         sentences.append(_too("soon", rule, shortest, "at least 15 minutes"))
-    if longest.end - longest.start > LONGEST_GAP:
+    if longest.end - longest.start > MAX_GAP:
         sentences.append(_too("late", rule, longest, "at most 3 days"))
     return sentences
 

@@ -28,7 +28,7 @@ from exportd.schedules.schedule_record import schedule_from_row
 if TYPE_CHECKING:
     import asyncpg
 
-    from exportd.database.connector import Pool, PooledConnection
+    from exportd.database.connector import Connection, Pool
 
 _TELL_CHANGED = queries.load("schedules")["tell_changed"]
 _SQL = queries.load("schedule_operations")
@@ -139,9 +139,7 @@ class ScheduleOperator:
             return {EntityCode(row["entity"]): row["read_until"] for row in await connection.fetch(_LAG)}
 
     @asynccontextmanager
-    async def _held(
-        self, schedule_id: ScheduleId, doing: str
-    ) -> "AsyncIterator[tuple[PooledConnection, asyncpg.Record]]":
+    async def _held(self, schedule_id: ScheduleId, doing: str) -> "AsyncIterator[tuple[Connection, asyncpg.Record]]":
         """The schedule, locked until the end of the block; then all daemons are told that it has changed."""
         async with self._connection(doing) as connection, connection.transaction(isolation="read_committed"):
             row = _present(await connection.fetchrow(_HOLD, schedule_id), schedule_id)
@@ -149,7 +147,7 @@ class ScheduleOperator:
             await connection.execute(_TELL_CHANGED, schedule_id)
 
     @asynccontextmanager
-    async def _connection(self, doing: str) -> "AsyncIterator[PooledConnection]":
+    async def _connection(self, doing: str) -> "AsyncIterator[Connection]":
         with translated(doing):
             async with self._pool.acquire() as connection:
                 yield connection
@@ -164,7 +162,7 @@ def _present(row: "asyncpg.Record | None", schedule_id: ScheduleId) -> "asyncpg.
 
 
 async def _note(
-    connection: "PooledConnection", action: str, actor: str, schedule: "asyncpg.Record", **details: object
+    connection: "Connection", action: str, actor: str, schedule: "asyncpg.Record", **details: object
 ) -> None:
     await write_audit(
         connection,

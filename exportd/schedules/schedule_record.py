@@ -44,7 +44,7 @@ def declaration_to_json(declaration: ScheduleDeclaration) -> dict[str, Any]:
     return {
         "name": declaration.name,
         "entities": list(declaration.entities),
-        "format": declaration.format.value,
+        "format": declaration.file_format.value,
         "destinations": list(declaration.destinations),
         "rule": _rule_document(declaration.rule),
     }
@@ -65,7 +65,7 @@ def schedule_from_row(row: Row) -> Schedule:
             code=row["code"],
             name=row["name"],
             entities=tuple(EntityCode(each) for each in row["entities"]),
-            format=ExportFormat(row["format"]),
+            file_format=ExportFormat(row["format"]),
             destinations=tuple(DestinationCode(each) for each in row["destinations"]),
             rule=rule_from_json(row["rule"]),
         ),

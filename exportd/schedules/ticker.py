@@ -28,7 +28,7 @@ from exportd.model.schedule import Schedule, ScheduleId
 from exportd.schedules import calendar
 from exportd.schedules.wheel import Timer, TimerWheel
 
-log = structlog.stdlib.get_logger()
+_logger = structlog.stdlib.get_logger()
 
 POLL_INTERVAL_S = 30.0
 FIRST_DELAY_S = 1.0
@@ -127,7 +127,7 @@ class Ticker:
         step_s, self._lead_s = lead_s - self._lead_s, lead_s
         if abs(step_s) <= NOTICED_STEP_S:
             return False
-        log.warning("the wall clock was set or the machine was suspended", seconds=round(step_s, 3))
+        _logger.warning("the wall clock was set or the machine was suspended", seconds=round(step_s, 3))
         return True
 
     def _until_next_tick_s(self) -> float:
@@ -193,9 +193,9 @@ class Ticker:
             _log_failure("a schedule could not be fired", error, **names)
             return False
         if job_id is None:
-            log.debug("a schedule waits for its job, or was fired elsewhere", due_at=due_at, **names)
+            _logger.debug("a schedule waits for its job, or was fired elsewhere", due_at=due_at, **names)
             return False
-        log.info("schedule fired", job_id=job_id, due_at=due_at, next_due_at=next_due_at, **names)
+        _logger.info("schedule fired", job_id=job_id, due_at=due_at, next_due_at=next_due_at, **names)
         self._arm(replace(schedule, last_due_at=due_at, next_due_at=next_due_at), now)
         return True
 
@@ -205,7 +205,7 @@ def _is_out_of_reach(schedule: Schedule, now: datetime) -> bool:
 
 
 def _log_failure(event: str, error: ExportdError, **values: object) -> None:
-    write = log.error if isinstance(error, PermanentError) else log.warning
+    write = _logger.error if isinstance(error, PermanentError) else _logger.warning
     write(event, reason=error.reason, error=error.sentence, **values)
 
 

@@ -130,7 +130,7 @@ def declarations(settings: Settings, catalog: KnownEntities) -> tuple[ScheduleDe
             code=schedule.code,
             name=schedule.name or schedule.code,
             entities=_entities(schedule, catalog),
-            format=schedule.format,
+            file_format=schedule.format,
             destinations=tuple(DestinationCode(code) for code in schedule.destinations),
             rule=schedule.rule,
         )

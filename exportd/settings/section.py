@@ -12,8 +12,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Val
 # MERGED: The names that people give to schedules, destinations and organizations.
 
 
-LONGEST_CODE = 80
-LONGEST_NAME = 200
+MAX_CODE_LENGTH = 80
+MAX_NAME_LENGTH = 200
 
 # No white space or control character at either end; inside, a plain space is allowed as well.
 _CODE = re.compile(r"[^\x00-\x20\x7f](?:[^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?")
@@ -23,8 +23,8 @@ def check_code(code: str) -> str:
     """A code as the API accepts it; ValueError otherwise."""
     if not code:
         raise ValueError("should not be empty")
-    if len(code) > LONGEST_CODE:
-        raise ValueError(f"should have at most {LONGEST_CODE} characters, but has {len(code)}")
+    if len(code) > MAX_CODE_LENGTH:
+        raise ValueError(f"should have at most {MAX_CODE_LENGTH} characters, but has {len(code)}")
     if not _CODE.fullmatch(code):
         raise ValueError("should have no control characters, and no spaces at its ends")
     return code
@@ -42,8 +42,8 @@ def check_name(name: str) -> str:
     """A name for people to read; ValueError when empty, too long or not printable."""
     if not name.strip():
         raise ValueError("should not be empty; leave it out to use the code")
-    if len(name) > LONGEST_NAME:
-        raise ValueError(f"should have at most {LONGEST_NAME} characters, but has {len(name)}")
+    if len(name) > MAX_NAME_LENGTH:
+        raise ValueError(f"should have at most {MAX_NAME_LENGTH} characters, but has {len(name)}")
     if not name.isprintable():
         raise ValueError("should have no control characters")
     return name

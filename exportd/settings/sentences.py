@@ -18,7 +18,7 @@ from exportd.settings.document import Document, format_path, sorted_by_line
 from exportd.settings.lines import KeyPath
 from exportd.settings.secrets import names_a_secret
 
-_LONGEST_VALUE = 60
+_MAX_VALUE_LENGTH = 60
 
 _EXPECTED = {
     "string_type": "a text in quotes",
@@ -67,7 +67,7 @@ def describe(value: object, *, key: str = "") -> str:
             shown = "a list"
         case _:
             shown = "something else"
-    return shown if len(shown) <= _LONGEST_VALUE else f"{shown[:_LONGEST_VALUE]}…"
+    return shown if len(shown) <= _MAX_VALUE_LENGTH else f"{shown[:_MAX_VALUE_LENGTH]}…"
 
 
 def _printable(text: str) -> str:

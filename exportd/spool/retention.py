@@ -75,7 +75,7 @@ def decide(
     return verdicts | {job: Verdict.KEEP_UNKNOWN for job in sorted(stored) if job not in jobs}
 
 
-log = structlog.stdlib.get_logger()
+_logger = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class RetentionSweeper:
             try:
                 await self.run_once()
             except ExportdError as error:
-                log.warning("spool not swept", error=error.sentence)
+                _logger.warning("spool not swept", error=error.sentence)
             await self._clock.sleep_until(self._clock.monotonic() + self._interval_s)
 
     async def run_once(self) -> SweepResult:
@@ -145,7 +145,7 @@ class RetentionSweeper:
                     freed_bytes += await self._drop(job, verdict)
                     dropped.append(job)
                 except ExportdError as error:
-                    log.warning("files not dropped", job_id=str(job), error=error.sentence)
+                    _logger.warning("files not dropped", job_id=str(job), error=error.sentence)
                     failed.append(job)
         unknown = tuple(job for job, verdict in verdicts.items() if verdict is Verdict.KEEP_UNKNOWN)
         self._report_unknown(unknown)
@@ -156,11 +156,11 @@ class RetentionSweeper:
             # First, so that no download is promised while the files are half gone.
             await self._mark_expired(job)
         freed_bytes = await self._remove(job)
-        log.info("files dropped", job_id=str(job), why=verdict.value, size_bytes=freed_bytes)
+        _logger.info("files dropped", job_id=str(job), why=verdict.value, size_bytes=freed_bytes)
         return freed_bytes
 
     def _report_unknown(self, unknown: tuple[JobId, ...]) -> None:
         for job in unknown:
             if job not in self._unknown_before:
-                log.warning("files of an unknown job are kept", job_id=str(job))
+                _logger.warning("files of an unknown job are kept", job_id=str(job))
         self._unknown_before = frozenset(unknown)

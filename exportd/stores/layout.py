@@ -45,7 +45,7 @@ class ObjectName:
     type_token: str
     job: JobId
     number: int
-    format: ExportFormat
+    file_format: ExportFormat
 
     @classmethod
     def of(
@@ -129,7 +129,9 @@ def build(name: AnyName, layout: Layout) -> ObjectKey:
     time = f"date={name.day.isoformat()}/hour={name.hour:02d}"
     kind = f"type={name.type_token}"
     partitions = (time, kind) if layout.order is PartitionOrder.TIME_FIRST else (kind, time)
-    return ObjectKey(f"{folder}{'/'.join(partitions)}/{file_name(name.job, name.type_token, name.number, name.format)}")
+    return ObjectKey(
+        f"{folder}{'/'.join(partitions)}/{file_name(name.job, name.type_token, name.number, name.file_format)}"
+    )
 
 
 def job_prefixes(
@@ -199,5 +201,5 @@ def _name(match: re.Match[str]) -> AnyName | None:
         type_token=match["token"],
         job=JobId(UUID(match["job"])),
         number=int(match["number"] or 1),
-        format=ExportFormat(match["format"].upper()),
+        file_format=ExportFormat(match["format"].upper()),
     )

@@ -15,7 +15,7 @@ from structlog.typing import EventDict, WrappedLogger
 
 from exportd.settings.secrets import MASK, mask_secrets, names_a_secret
 
-_SHORTEST_SECRET = 4
+_MIN_SECRET_LENGTH = 4
 """A shorter one is masked where its place gives it away (in a DSN, say); to replace it everywhere would spoil
 every text."""
 
@@ -32,7 +32,7 @@ class SecretMask:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         # The longest first: one secret may be a part of another.
-        self._secrets = sorted({each for each in secrets if len(each) >= _SHORTEST_SECRET}, key=len, reverse=True)
+        self._secrets = sorted({each for each in secrets if len(each) >= _MIN_SECRET_LENGTH}, key=len, reverse=True)
 
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
         """The event without secrets."""

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from exportd.capture.pruner import Pruner
 from exportd.database import queries
-from exportd.database.connector import PooledConnection
+from exportd.database.connector import Connection
 from exportd.jobs.job_table import JobTable
 from exportd.manifest.document import Manifest
 from exportd.model.clock import SystemClock
@@ -134,7 +134,7 @@ async def asking(shed: Shed, job: JobId) -> AsyncIterator[Backfill]:
         yield await _asked(connection, shed.schedule, job)
 
 
-async def _asked(connection: PooledConnection, schedule: UUID, job: JobId) -> Backfill:
+async def _asked(connection: Connection, schedule: UUID, job: JobId) -> Backfill:
     row = await connection.fetchrow(_HOLD_SCHEDULE, schedule)
     assert row is not None
     return await backfill_held(connection, row, job, actor="test")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from exportd.api.transport.server import MOST_CONNECTIONS
+from exportd.api.transport.server import MAX_CONNECTIONS
 from tests.acceptance.declarations import destination, schedule
 from tests.acceptance.shop import CATALOG, Shop
 from tests.fixtures.daemon import Daemon, Site, until
@@ -73,10 +73,10 @@ async def test_a_crowd_of_ten_thousand_keeps_nobody_from_being_served(site: Site
     site.configure(CATALOG, {"schedule": [schedule()], "destination": [destination("lake", lake)]})
     daemon = await site.start()
     await site.succeeded(shop.connection, await site.first_job(shop.connection))
-    most_files = files_of(daemon) + MOST_CONNECTIONS + _COMING_AND_GOING
+    most_files = files_of(daemon) + MAX_CONNECTIONS + _COMING_AND_GOING
     with room_for_files(CROWD + _OTHER_FILES) as files, ExitStack() as crowd:
         size = min(CROWD, files - _OTHER_FILES)
-        assert size > 10 * MOST_CONNECTIONS, "this machine allows too few open files to tell anything"
+        assert size > 10 * MAX_CONNECTIONS, "this machine allows too few open files to tell anything"
         lines: list[socket.socket] = []
 
         def gather() -> None:
@@ -96,7 +96,7 @@ async def test_a_crowd_of_ten_thousand_keeps_nobody_from_being_served(site: Site
 
         async def surplus_is_gone() -> bool:
             assert files_of(daemon) <= most_files
-            return sum(not is_closed(line) for line in lines) <= MOST_CONNECTIONS
+            return sum(not is_closed(line) for line in lines) <= MAX_CONNECTIONS
 
         await until(surplus_is_gone, what="the end of the surplus")
         answer = await site.quickly("job", "list")

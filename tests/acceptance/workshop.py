@@ -185,7 +185,7 @@ async def workshop(
             code=_SCHEDULE,
             name=_SCHEDULE,
             entities=tuple(catalog.entities),
-            format=ExportFormat.CSV,
+            file_format=ExportFormat.CSV,
             destinations=tuple(DestinationCode(each) for each in lakes),
             rule=Interval(Unit.DAY, 1),
         )

@@ -11,7 +11,7 @@ from exportd.settings.schema import ControlSettings, LimitSettings
 
 SYSTEMD = Path(__file__).parents[2] / "systemd"
 PROGRAM = "/opt/exportd/bin/exportd"
-MOST_EXPOSURE = 15
+MAX_EXPOSURE = 15
 """In tenths, as systemd-analyze counts: 1.5 of 10."""
 
 
@@ -55,7 +55,7 @@ def test_systemd_would_complain(units: list[Path]) -> None:
 
 @pytest.mark.systemd_tools
 def test_the_service_exposes_little(units: list[Path]) -> None:
-    found = analyzed("security", "--offline=true", "--no-pager", f"--threshold={MOST_EXPOSURE}", units[0])
+    found = analyzed("security", "--offline=true", "--no-pager", f"--threshold={MAX_EXPOSURE}", units[0])
     assert found.returncode == 0, found.stdout
 
 

@@ -21,7 +21,7 @@ from exportd.model.reason import Reason
 if TYPE_CHECKING:
     import asyncpg
 
-    from exportd.database.connector import Pool, PooledConnection
+    from exportd.database.connector import Connection, Pool
 
 _SQL = queries.load("control")
 _INSERT = _SQL["insert_client"]
@@ -98,7 +98,7 @@ class ClientTable:
             return bytes(await connection.fetchval(_KEY))
 
     @asynccontextmanager
-    async def _connection(self, doing: str) -> "AsyncIterator[PooledConnection]":
+    async def _connection(self, doing: str) -> "AsyncIterator[Connection]":
         with translated(doing):
             async with self._pool.acquire() as connection:
                 yield connection
@@ -127,7 +127,7 @@ def _present(row: "asyncpg.Record | None") -> "asyncpg.Record":
     return row
 
 
-async def _note(connection: "PooledConnection", action: str, client: Client, actor: str) -> None:
+async def _note(connection: "Connection", action: str, client: Client, actor: str) -> None:
     await write_audit(
         connection,
         actor=actor,

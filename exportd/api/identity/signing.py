@@ -16,15 +16,15 @@ from typing import Any
 from exportd.api.transport.private_file import read_private
 from exportd.model.errors import SettingsError
 
-LEAST_KEY_BYTES = 32
+MIN_KEY_BYTES = 32
 
 
 class Signer:
     """Signs and checks with a key of at least so many bytes."""
 
     def __init__(self, key: bytes) -> None:
-        if len(key) < LEAST_KEY_BYTES:
-            raise ValueError(f"a signing key has at least {LEAST_KEY_BYTES} bytes, not {len(key)}")
+        if len(key) < MIN_KEY_BYTES:
+            raise ValueError(f"a signing key has at least {MIN_KEY_BYTES} bytes, not {len(key)}")
         self._key = key
 
     def key_for(self, purpose: str) -> bytes:
@@ -63,10 +63,10 @@ _WHERE = "control.signing_key_file"
 def read_signing_key(path: Path) -> bytes:
     """Raises SettingsError for a file that cannot be read, that everybody can read, or that is too short."""
     key = read_private(path, where=_WHERE)
-    if len(key) < LEAST_KEY_BYTES:
+    if len(key) < MIN_KEY_BYTES:
         raise SettingsError.of(
-            f"the file {path} has {len(key)} bytes; a key has at least {LEAST_KEY_BYTES}"
-            f" (umask 077; openssl rand -out {path} {LEAST_KEY_BYTES})",
+            f"the file {path} has {len(key)} bytes; a key has at least {MIN_KEY_BYTES}"
+            f" (umask 077; openssl rand -out {path} {MIN_KEY_BYTES})",
             where=_WHERE,
         )
     return key

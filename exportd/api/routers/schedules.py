@@ -105,7 +105,7 @@ def _declaration(using: Collaborators, tenant: Tenant, body: ScheduleCreation | 
         code=body.code,
         name=body.name,
         entities=known_entities(using, body.operational_data_types),
-        format=body.format,
+        file_format=body.format,
         destinations=(),
         rule=_rule(using, body),
     )

@@ -9,7 +9,7 @@ from exportd.api.schemas.fields import READ_ONLY, Answer, Code, Moment, RequestB
 from exportd.destinations.record import DestinationDeclaration, DestinationRecord
 from exportd.model.entity import OrganizationId
 from exportd.model.schedule import DestinationCode
-from exportd.settings.section import LONGEST_NAME, check_prefix
+from exportd.settings.section import MAX_NAME_LENGTH, check_prefix
 
 _ROLE_PATTERN = r"^arn:aws:iam::[0-9]+:role/.+$"
 _GCS_FIELDS = {"projectNumber", "poolId", "providerId", "serviceAccountEmail"}
@@ -31,7 +31,7 @@ Word = Annotated[str, Field(min_length=1), AfterValidator(check_printable)]
 
 
 class _DestinationBody(RequestBody):
-    name: Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
+    name: Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH)]
     code: Code
     bucket_name: BucketName
     prefix: Annotated[

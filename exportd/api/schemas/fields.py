@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import WithJsonSchema
 
-from exportd.settings.section import LONGEST_CODE, check_code
+from exportd.settings.section import MAX_CODE_LENGTH, check_code
 
 _CODE_PATTERN = r"^[^\x00-\x20\x7f](?:[^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?$"
 
@@ -42,7 +42,7 @@ Code = Annotated[
     str,
     AfterValidator(check_code),
     Field(description="A short name, unique within the organization.", examples=["nightly"]),
-    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": LONGEST_CODE, "pattern": _CODE_PATTERN}),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_CODE_LENGTH, "pattern": _CODE_PATTERN}),
 ]
 Instant = Annotated[
     datetime,

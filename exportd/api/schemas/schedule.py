@@ -151,7 +151,7 @@ def _fields(owned: OwnedSchedule) -> dict[str, object]:
         "name": declaration.name,
         "code": declaration.code,
         "destination_ids": [str(each) for each in owned.destination_ids],
-        "export_file_format": declaration.format.value,
+        "export_file_format": declaration.file_format.value,
         "dt_created": schedule.created_at,
         "dt_last_modified": owned.modified_at,
         "created_by": owned.created_by,

@@ -11,7 +11,7 @@ from exportd.model.errors import SettingsError
 from exportd.settings.schema import ControlSettings
 
 _CHAIN_KEY, _KEY_KEY = "control.tls_certificate", "control.tls_key"
-_MOST_TURNS = 10
+_MAX_TURNS = 10
 """A handshake with oneself takes three."""
 
 
@@ -106,7 +106,7 @@ def _shake_hands(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
         client.wrap_bio(to_client, to_server),
         server.wrap_bio(to_server, to_client, server_side=True),
     ]
-    for _ in range(_MOST_TURNS):
+    for _ in range(_MAX_TURNS):
         for end in tuple(ends):
             try:
                 end.do_handshake()

@@ -19,9 +19,9 @@ from exportd.model.clock import Clock
 _logger = structlog.get_logger()
 
 BODY_TIME_S = 30.0
-MOST_BODY_BYTES = 1_000_000
+MAX_BODY_BYTES = 1_000_000
 
-_MOST_UNHEARD_BYTES = 32_000_000
+_MAX_UNHEARD_BYTES = 32_000_000
 _UNHEARD_TIME_S = 5.0
 """What is taken of a body that is too large, and thrown away: most clients send everything before they read, and one
 whose connection is closed meanwhile never sees why.
@@ -97,13 +97,13 @@ def _too_large() -> Refusal:
 
 def _refuse_size(headers: Mapping[bytes, str]) -> Refusal | None:
     length = headers.get(b"content-length", "")
-    return _too_large() if length.isdecimal() and int(length) > MOST_BODY_BYTES else None
+    return _too_large() if length.isdecimal() and int(length) > MAX_BODY_BYTES else None
 
 
 async def _hear_out(receive: Receive) -> None:
     size_bytes = 0
     with anyio.move_on_after(_UNHEARD_TIME_S):
-        while size_bytes < _MOST_UNHEARD_BYTES:
+        while size_bytes < _MAX_UNHEARD_BYTES:
             message = await receive()
             size_bytes += len(message.get("body", b""))
             if not message.get("more_body", False):  # its end, or that of the connection
@@ -133,9 +133,9 @@ class _Measured:
             message = await self._receive()
             self._complete = not message.get("more_body", False)
             self._size_bytes += len(message.get("body", b""))
-            if self._size_bytes <= MOST_BODY_BYTES:
+            if self._size_bytes <= MAX_BODY_BYTES:
                 return message
-        if self._size_bytes > MOST_BODY_BYTES:
+        if self._size_bytes > MAX_BODY_BYTES:
             if not self._complete:
                 await _hear_out(self._receive)
             raise _too_large()

@@ -9,7 +9,7 @@ _SO_PEERGROUPS = 59
 """Not in Python's socket module; the same number on every architecture that matters here."""
 
 _CREDENTIALS = struct.Struct("3i")
-_MOST_GROUPS = 65536
+_MAX_GROUPS = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def peer_of(connection: socket.socket) -> Peer | None:
 
 def _supplementary(connection: socket.socket) -> tuple[int, ...]:
     room = 64
-    while room <= _MOST_GROUPS:
+    while room <= _MAX_GROUPS:
         try:
             found = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, room * 4)
         except OSError:  # no room, or a kernel that does not know

@@ -7,7 +7,7 @@ has left the window: the limit is never exceeded, and at most one slice too stri
 from collections import OrderedDict, deque
 
 _SLICES = 10
-_MOST_KEYS = 10_000
+_MAX_KEYS = 10_000
 """Of more than these, those that were quiet longest are forgotten."""
 
 
@@ -33,6 +33,6 @@ class RateLimit:
             counts[-1] = (number, counts[-1][1] + 1)
         else:
             counts.append((number, 1))
-        while len(self._counts) > _MOST_KEYS:
+        while len(self._counts) > _MAX_KEYS:
             self._counts.popitem(last=False)
         return 0.0

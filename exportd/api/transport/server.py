@@ -62,7 +62,7 @@ def surplus(connections: Collection[AnyConnection]) -> AnyConnection | None:
 
 _logger = structlog.get_logger()
 
-MOST_CONNECTIONS = 256
+MAX_CONNECTIONS = 256
 _PATIENCE_S = 10.0
 """How long a client may take to send the head of a request."""
 
@@ -75,7 +75,7 @@ _GRACE_S = 3
 _LAST_WORDS_S = 1.0
 """How long those that were not done by then may take to say so."""
 
-_MOST_HEAD_BYTES = 64 * 1024
+_MAX_HEAD_BYTES = 64 * 1024
 
 
 class ControlServer:
@@ -149,7 +149,7 @@ class EmbeddedServer(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=_GRACE_S,
-                h11_max_incomplete_event_size=_MOST_HEAD_BYTES,
+                h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
                 ssl_context_factory=None if certificate is None else lambda _config, _default: certificate.context,
             )
         )
@@ -234,7 +234,7 @@ class PeerProtocol(H11Protocol):
         present = [
             each for each in self.connections if isinstance(each, PeerProtocol) and not each.transport.is_closing()
         ]
-        if len(present) <= MOST_CONNECTIONS:
+        if len(present) <= MAX_CONNECTIONS:
             return
         leaving = surplus(present)
         if leaving is None or leaving is self:

@@ -10,10 +10,10 @@ from exportd.manifest.document import ManifestEntity, ManifestField
 from exportd.model.schedule import ExportFormat
 from exportd.stores.location import Location, Scheme
 
-LONGEST_RECORD_BYTES = 64_000_000
+MAX_RECORD_BYTES = 64_000_000
 """DuckDB takes a few buffers of this size, and refuses a longer record; for files with less in them, smaller ones."""
 
-_SHORTEST_RECORD_BYTES = 2_000_000
+_MIN_RECORD_BYTES = 2_000_000
 
 
 class DuckDb(Dialect):
@@ -67,7 +67,7 @@ def _json_source(dialect: DuckDb, entity: ManifestEntity, files: str) -> str:
 def _longest_record_bytes(entity: ManifestEntity) -> int:
     # Twice, for a file may have been written anew as CSV, where quotes are doubled.
     content_bytes = 2 * max(part.content_bytes for part in entity.parts)
-    return min(LONGEST_RECORD_BYTES, max(_SHORTEST_RECORD_BYTES, content_bytes))
+    return min(MAX_RECORD_BYTES, max(_MIN_RECORD_BYTES, content_bytes))
 
 
 def _struct(dialect: DuckDb, entity: ManifestEntity) -> str:

@@ -20,8 +20,8 @@ from exportd.stores.retrying import RetryBudget
 from exportd.stores.store import Piece, Store, Upload
 
 _CONTENT = b"exportd was here\n"
-_MOST_PIECES = 4
-_LONGEST_MEASUREMENT_S = 5.0
+_MAX_PIECES = 4
+_MAX_MEASUREMENT_S = 5.0
 _TIDYING_S = 60.0
 _RETRY = RetryBudget(timeout_s=5.0)
 
@@ -50,7 +50,7 @@ class Prober:
         self._store = store
         self._clock = clock
         self._replaces = replaces
-        self._most_pieces = _MOST_PIECES if measures else 1
+        self._most_pieces = _MAX_PIECES if measures else 1
         self._retry = retry
         self._folder = f"{folder}_probe/"
         self._key = ObjectKey(f"{self._folder}{uuid4()}")
@@ -101,7 +101,7 @@ class Prober:
         if upload is None:
             return
         begun_at, number = self._clock.monotonic(), 0
-        while number < self._most_pieces and self._clock.monotonic() - begun_at < _LONGEST_MEASUREMENT_S:
+        while number < self._most_pieces and self._clock.monotonic() - begun_at < _MAX_MEASUREMENT_S:
             number += 1
             if not await self._may(Permission.UPLOAD, partial(self._store.piece, upload, number, piece)):
                 break

@@ -27,7 +27,7 @@ from exportd.stores.store import ObjectInfo, Upload, UploadGoneError
 
 UPLOADS_FOLDER = ".exportd-uploads"
 
-_LONGEST_START = timedelta(hours=1)
+_MAX_START_LENGTH = timedelta(hours=1)
 
 
 class DirectoryFiles:
@@ -147,7 +147,7 @@ class DirectoryFiles:
             upload = Upload(key, folder.name, started_at)
             if key:
                 found.append(upload)
-            elif datetime.now(UTC) - started_at > _LONGEST_START:
+            elif datetime.now(UTC) - started_at > _MAX_START_LENGTH:
                 self.remove_upload(upload)
         return found
 

@@ -95,7 +95,7 @@ def decoded_checksum(text: str) -> int:
 
 
 GOOGLE = "https://storage.googleapis.com"
-LONGEST_KEY_BYTES = 1024
+MAX_KEY_BYTES = 1024
 
 _CONTENT_TYPES = {"gz": "application/gzip", "json": "application/json"}
 

@@ -38,7 +38,7 @@ _ORGANIZATION_POLICY = "A policy of the bucket's organization forbids it (VPC Se
 
 _PERMISSION = re.compile(r"\bstorage\.[A-Za-z]+\.[A-Za-z]+\b")
 _SERVICE_ACCOUNT = re.compile(r"[\w.+-]+@[\w.-]+\.gserviceaccount\.com")
-_LONGEST_MESSAGE = 300
+_MAX_MESSAGE_LENGTH = 300
 
 
 def message_of(answer: GcsAnswer) -> str:
@@ -46,7 +46,7 @@ def message_of(answer: GcsAnswer) -> str:
     error = answer.document.get("error")
     text = str(error.get("message", "")) if isinstance(error, dict) else ""
     printable = "".join(character if character.isprintable() else " " for character in text).strip().rstrip(".")
-    return printable if len(printable) <= _LONGEST_MESSAGE else f"{printable[:_LONGEST_MESSAGE]}…"
+    return printable if len(printable) <= _MAX_MESSAGE_LENGTH else f"{printable[:_MAX_MESSAGE_LENGTH]}…"
 
 
 def is_damage(answer: GcsAnswer) -> bool:
@@ -196,7 +196,7 @@ def redacted(text: str) -> str:
     text = _OUTPUT.sub(r"\1", text)
     text = _TOKEN_LIKE.sub("…", _ADDRESS.sub("…", text))
     printable = " ".join("".join(each if each.isprintable() else " " for each in text).split()).rstrip(".")
-    return printable if len(printable) <= _LONGEST_MESSAGE else f"{printable[:_LONGEST_MESSAGE]}…"
+    return printable if len(printable) <= _MAX_MESSAGE_LENGTH else f"{printable[:_MAX_MESSAGE_LENGTH]}…"
 
 
 def _is_passing(error: Exception) -> bool:

@@ -20,7 +20,7 @@ from exportd.model.reason import Reason
 from exportd.stores.crc_combination import Polynomial, combine
 from exportd.stores.gcs.answers import (
     GOOGLE,
-    LONGEST_KEY_BYTES,
+    MAX_KEY_BYTES,
     Content,
     GcsAddresses,
     GcsAnswer,
@@ -37,11 +37,11 @@ from exportd.stores.gcs.uploader import QUANTUM_BYTES, GcsUploader, whole_pieces
 from exportd.stores.layout import ObjectKey, check_key
 from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload, UploadGoneError
 
-LARGEST_OBJECT_BYTES = 5 << 40
+MAX_OBJECT_BYTES = 5 << 40
 _USUAL_PIECE_BYTES = 8 << 20
 _READ_BYTES = 1 << 20
 _CONNECTIONS = 32
-_MOST_OVERTAKEN = 3
+_MAX_OVERTAKEN = 3
 _NOTHING = 0
 """The generation of an object that is not there."""
 
@@ -68,7 +68,7 @@ class GcsStore:
         self._addresses = GcsAddresses(bucket, endpoint.rstrip("/") or GOOGLE)
         self._limits = StoreLimits(
             piece_bytes=piece_bytes,
-            most_pieces=LARGEST_OBJECT_BYTES // piece_bytes,
+            most_pieces=MAX_OBJECT_BYTES // piece_bytes,
             pieces_in_order=True,
             lists_uploads=False,
         )
@@ -89,7 +89,7 @@ class GcsStore:
     async def start(self, key: ObjectKey) -> Upload:
         self._check(key)
         generation = _NOTHING
-        for _ in range(_MOST_OVERTAKEN):
+        for _ in range(_MAX_OVERTAKEN):
             request = self._creation(
                 f"starting {key}",
                 self._addresses.upload(uploadType="resumable", name=key, ifGenerationMatch=generation),
@@ -201,7 +201,7 @@ class GcsStore:
         body = multipart(metadata(key, content.checksum), data, content_type(key), boundary)
         headers = {"Content-Type": f"multipart/related; boundary={boundary}"}
         generation = _NOTHING
-        for _ in range(_MOST_OVERTAKEN):
+        for _ in range(_MAX_OVERTAKEN):
             url = self._addresses.upload(uploadType="multipart", name=key, ifGenerationMatch=generation)
             request = self._creation(f"writing {key}", url, headers, body)
             self._unanswered[key] = content
@@ -281,9 +281,9 @@ class GcsStore:
         except ValueError as error:
             raise PermanentError(f"{self.name}: {error}.", reason=Reason.DESTINATION_REFUSED) from error
         size_bytes = len(key.encode())
-        if size_bytes > LONGEST_KEY_BYTES:
+        if size_bytes > MAX_KEY_BYTES:
             raise PermanentError(
-                f"{self.name}: the key {key} has {size_bytes} bytes, and {LONGEST_KEY_BYTES} are allowed. Choose a "
+                f"{self.name}: the key {key} has {size_bytes} bytes, and {MAX_KEY_BYTES} are allowed. Choose a "
                 "shorter `prefix`.",
                 reason=Reason.DESTINATION_REFUSED,
             )

@@ -56,7 +56,7 @@ def whole_pieces(committed: int, piece_bytes: int) -> int:
 
 
 _GONE = {404, 410, 499}
-_MOST_FRUITLESS = 3
+_MAX_FRUITLESS = 3
 
 
 class OvertakenError(UploadGoneError):
@@ -126,7 +126,7 @@ class GcsUploader:
             if state >= end and content is None:
                 self._committed[upload.id] = state
                 return None
-            if fruitless > _MOST_FRUITLESS:
+            if fruitless > _MAX_FRUITLESS:
                 raise TransientError(
                     f"{self._name} takes nothing more of {upload.key} after byte {state}.",
                     reason=Reason.DESTINATION_UNAVAILABLE,

@@ -72,7 +72,7 @@ _ROLE_REFUSED = (
     "The role's trust policy has to allow sts:AssumeRole to exportd's own identity, with the organization's id as "
     "sts:ExternalId, and exportd's identity needs sts:AssumeRole for the role: grant it, or correct role_arn."
 )
-_LONGEST_MESSAGE = 300
+_MAX_MESSAGE_LENGTH = 300
 
 
 class ForeignAnswerError(BotoCoreError):
@@ -182,7 +182,7 @@ def _advice(error: ClientError, code: str) -> str:
 def _message(error: ClientError) -> str:
     text = str(error.response.get("Error", {}).get("Message", "")) or "it gave no reason"
     printable = "".join(character if character.isprintable() else " " for character in text).strip().rstrip(".")
-    return printable if len(printable) <= _LONGEST_MESSAGE else f"{printable[:_LONGEST_MESSAGE]}…"
+    return printable if len(printable) <= _MAX_MESSAGE_LENGTH else f"{printable[:_MAX_MESSAGE_LENGTH]}…"
 
 
 def _headers(error: ClientError) -> dict[str, Any]:

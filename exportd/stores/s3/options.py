@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
 
 
-SMALLEST_PIECE_BYTES = 5 << 20
+MIN_PIECE_BYTES = 5 << 20
 """S3 takes no smaller ones, but for the last."""
-MOST_PIECES = 10_000
-LONGEST_KEY_BYTES = 1024
+MAX_PIECES = 10_000
+MAX_KEY_BYTES = 1024
 USUAL_PIECE_BYTES = 8 << 20
 """Several are in flight for each file; as many of twice the size would not be faster, and take twice the memory."""
 _MIB = 1 << 20
@@ -29,7 +29,7 @@ _MIB = 1 << 20
 
 def piece_bytes_for(largest_file_bytes: int) -> int:
     """The size of pieces with which a file of that size still goes up in 10,000: 8 MiB, or as many MiB as it takes."""
-    needed = -(-largest_file_bytes // MOST_PIECES)
+    needed = -(-largest_file_bytes // MAX_PIECES)
     return max(USUAL_PIECE_BYTES, -(-needed // _MIB) * _MIB)
 
 

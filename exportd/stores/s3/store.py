@@ -22,7 +22,7 @@ from exportd.model.reason import Reason
 from exportd.stores.layout import ObjectKey, check_key
 from exportd.stores.s3.connector import S3Connector
 from exportd.stores.s3.errors import code_of, speaks_of_credentials, status_of, told, translated
-from exportd.stores.s3.options import LONGEST_KEY_BYTES, MOST_PIECES, USUAL_PIECE_BYTES, S3Access, S3Options, decoded
+from exportd.stores.s3.options import MAX_KEY_BYTES, MAX_PIECES, USUAL_PIECE_BYTES, S3Access, S3Options, decoded
 from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload, UploadGoneError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class S3Store:
         self._access = access
         self._connector = connector
         self._options = options or S3Options()
-        self._limits = StoreLimits(piece_bytes=piece_bytes, most_pieces=MOST_PIECES)
+        self._limits = StoreLimits(piece_bytes=piece_bytes, most_pieces=MAX_PIECES)
         self._answer_timeout_s = answer_timeout_s
         self._stack = AsyncExitStack()
         self._client: S3Client | None = None
@@ -322,9 +322,9 @@ class S3Store:
             check_key(key)
         except ValueError as error:
             raise PermanentError(f"{self.name}: {error}.", reason=Reason.DESTINATION_REFUSED) from error
-        if len(key.encode()) > LONGEST_KEY_BYTES:
+        if len(key.encode()) > MAX_KEY_BYTES:
             raise PermanentError(
-                f"{self.name}: {key!r} is not a key of S3: it has more than {LONGEST_KEY_BYTES} bytes. Choose a "
+                f"{self.name}: {key!r} is not a key of S3: it has more than {MAX_KEY_BYTES} bytes. Choose a "
                 "shorter `prefix`.",
                 reason=Reason.DESTINATION_REFUSED,
             )

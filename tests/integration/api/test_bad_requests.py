@@ -185,7 +185,7 @@ async def test_clients_that_say_nothing_are_cut_off(api: Room, monkeypatch: pyte
 
 
 async def test_more_connections_than_files_to_spare_are_turned_away(api: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "MOST_CONNECTIONS", 20)
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 20)
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as lines:
         idle = []
@@ -203,7 +203,7 @@ async def test_more_connections_than_files_to_spare_are_turned_away(api: Room, m
 async def test_when_all_connections_are_busy_one_more_is_told_to_come_later(
     api: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "MOST_CONNECTIONS", 1)
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 1)
     async with api.http.stream("GET", "/v1/events") as events:
         assert events.status_code == 200
         async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(api.socket))) as other:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from exportd.api.identity.access import Access, Identity, Role
-from exportd.api.job_watcher import MOST_LISTENERS
+from exportd.api.job_watcher import MAX_LISTENERS
 from exportd.jobs.job_table import JobTable
 from exportd.model.entity import EntityCode
 from exportd.model.job import JobProgress, Lease
@@ -362,7 +362,7 @@ class TestLiveProgress:
         async with AsyncExitStack() as stack:
             streams = [
                 events(await stack.enter_async_context(api.http.stream("GET", "/v1/events")))
-                for _ in range(MOST_LISTENERS)
+                for _ in range(MAX_LISTENERS)
             ]
             for each in streams:
                 assert (await anext(each))[0] == "phase"

@@ -30,7 +30,7 @@ BILLS = Table("BILLS", (("id", "string", "uuid"), ("total", "float", None)))
 def lake_of(directory: Path, *, prefix: str = "", file_format: ExportFormat = ExportFormat.CSV) -> Lake:
     """Four runs: complete, two increments of which the second holds the first again, and one without changes."""
     directory.mkdir(parents=True, exist_ok=True)
-    lake = Lake(directory, prefix=prefix, format=file_format, part_rows=2)
+    lake = Lake(directory, prefix=prefix, file_format=file_format, part_rows=2)
     accounts = [("1", "a"), ("2", None), ("3", ""), ("4", 'say "x",\n'), ("5", "true")]
     lake.run(Change(ACCOUNTS, accounts, full=True), Change(BILLS, [("b1", "1.50")], full=True))
     lake.run(Change(ACCOUNTS, [("6", "f")], deleted=[("1", "a")]), Change(BILLS))

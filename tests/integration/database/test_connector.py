@@ -7,7 +7,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from exportd.database.connector import Connector, translated
+from exportd.database.connector import Connector
+from exportd.database.translator import translated
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.reason import Reason
 from tests.fixtures.postgres import Database

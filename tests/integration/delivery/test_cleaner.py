@@ -28,7 +28,7 @@ def key(of: Job, layout: Layout, kind: str = "account", part: int = 1) -> Object
         type_token=kind,
         job=of.id,
         number=part,
-        file_format=of.format,
+        file_format=of.file_format,
     )
     return build(name, layout)
 

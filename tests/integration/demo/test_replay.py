@@ -52,7 +52,7 @@ class Warehouse:
     connection: Connection
     catalog: Catalog
     directory: Path
-    format: ExportFormat = ExportFormat.CSV
+    file_format: ExportFormat = ExportFormat.CSV
     schedule: ManifestSchedule = field(default_factory=lambda: ManifestSchedule(id=ScheduleId(uuid4()), code="nightly"))
     _predecessor: Predecessor | None = None
     _snapshot: str | None = None
@@ -71,7 +71,7 @@ class Warehouse:
             entity = self.catalog.get(EntityCode(code))
             lines = (await self.copied(code, changed)) + deletions.splitlines(keepends=True)
             cut = [len(lines) * number // parts for number in range(parts + 1)]
-            header = csv_header(entity) if self.format is ExportFormat.CSV else b""
+            header = csv_header(entity) if self.file_format is ExportFormat.CSV else b""
             files = []
             for number in range(parts):
                 rows = lines[cut[number] : cut[number + 1]]
@@ -103,7 +103,7 @@ class Warehouse:
             schedule=self.schedule,
             due_at=at,
             created_at=at,
-            format=self.format,
+            format=self.file_format,
             entities=tuple(entities),
             predecessor=self._predecessor,
         )
@@ -117,12 +117,12 @@ class Warehouse:
         """Records as the exporter spells them, one a line (so none with a line break in it)."""
         entity = self.catalog.get(EntityCode(code))
         shape = (await read_shapes(self.connection, [entity]))[entity.code]
-        values = select_list(entity, self.format, column_types(shape.root), deleted=deleted)
+        values = select_list(entity, self.file_format, column_types(shape.root), deleted=deleted)
         where = f"t.{entity.tenant} = '{ACME}'" if entity.tenant else "true"
         query = f"SELECT {values} FROM {entity.table} AS t WHERE {where} AND ({condition or 'true'})"
-        if self.format is ExportFormat.JSONL:
+        if self.file_format is ExportFormat.JSONL:
             query = f"SELECT row_to_json(record) FROM ({query}) AS record"
-        content, options = BytesIO(), copy_options(self.format)
+        content, options = BytesIO(), copy_options(self.file_format)
         await self.connection.copy_from_query(
             query, output=content, format="csv", delimiter=options.delimiter, quote=options.quote
         )

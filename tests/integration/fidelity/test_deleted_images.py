@@ -104,7 +104,7 @@ async def _set(connection: Connection, settings: dict[str, str]) -> None:
 def _records(exported: Exported, *, deleted: bool) -> list[str]:
     """The records that are (not) deletions, as they are spelled, without their marker; sorted."""
     marker = str(deleted).lower()
-    if exported.format is ExportFormat.CSV:
+    if exported.file_format is ExportFormat.CSV:
         texts, end = csv_texts(exported.content), f",{marker}\n"
     else:
         texts, end = [f"{line}\n" for line in exported.content.decode().split("\n")[:-1]], f',"deleted":{marker}}}\n'

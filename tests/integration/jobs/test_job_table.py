@@ -105,7 +105,7 @@ class TestClaiming:
             "nightly",
             NOON,
         )
-        assert (job.entities, job.format, job.destinations) == ((ACCOUNTS, PLANS), "CSV", (LAKE,))
+        assert (job.entities, job.file_format, job.destinations) == ((ACCOUNTS, PLANS), "CSV", (LAKE,))
 
     async def test_leases_by_the_servers_clock(self, workshop: Workshop) -> None:
         job_id = await workshop.add_job()

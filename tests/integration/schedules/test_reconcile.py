@@ -51,7 +51,7 @@ class TestAnUnchangedSchedule:
 class TestAnEditedSchedule:
     async def test_keeps_its_due_time_unless_the_rule_changed(self, office: Office) -> None:
         (before,) = await office.declared(declare())
-        edited = replace(declare(), name="Other", format=ExportFormat.CSV, destinations=())
+        edited = replace(declare(), name="Other", file_format=ExportFormat.CSV, destinations=())
         result = await office.table.reconcile([edited], now=LATER)
         (after,) = await office.table.all()
         assert after == replace(before, declaration=edited, version=2)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from exportd.jobs.retry import (
     FIRST_DELAY_S,
-    LONGEST_DELAY_S,
+    MAX_DELAY_S,
     Fail,
     Retry,
     decide,
@@ -27,7 +27,7 @@ randoms = st.floats(min_value=0, max_value=1, exclude_max=True)
 
 @given(attempts, randoms)
 def test_the_delay_stays_between_half_the_first_and_the_longest(attempt: int, random: float) -> None:
-    assert FIRST_DELAY_S / 2 < delay_s(attempt, random) <= LONGEST_DELAY_S
+    assert FIRST_DELAY_S / 2 < delay_s(attempt, random) <= MAX_DELAY_S
 
 
 @given(attempts, randoms)

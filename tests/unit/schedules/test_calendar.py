@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from exportd.model.schedule import Cron, Interval, Rule, Unit
 from exportd.schedules.calendar import first_due, is_out_of_reach, latest_due, next_due
-from exportd.schedules.limits import LONGEST_GAP, SHORTEST_GAP, check_rule
+from exportd.schedules.limits import MAX_GAP, MIN_GAP, check_rule
 
 MICROSECOND = timedelta(microseconds=1)
 
@@ -142,10 +142,10 @@ def test_gaps_are_within_the_limits_for_ever_after(rule: Rule, created_at: datet
     assert check_rule(rule) == []
     dues = due_times(rule, created_at, 8)
     gaps = [b - a for a, b in pairwise(dues)]
-    assert all(timedelta(0) < gap <= LONGEST_GAP for gap in gaps)
-    assert all(gap >= SHORTEST_GAP for gap in gaps[1:])
+    assert all(timedelta(0) < gap <= MAX_GAP for gap in gaps)
+    assert all(gap >= MIN_GAP for gap in gaps[1:])
     if isinstance(rule, Interval):
-        assert gaps[0] >= SHORTEST_GAP
+        assert gaps[0] >= MIN_GAP
         length = {Unit.MINUTE: timedelta(minutes=1), Unit.HOUR: timedelta(hours=1), Unit.DAY: timedelta(days=1)}
         assert set(gaps[1:]) == {rule.period * length[rule.unit]}
 

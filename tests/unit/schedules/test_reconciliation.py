@@ -46,7 +46,7 @@ def test_a_schedule_is_known_by_organization_and_code() -> None:
 def test_an_edit_of_anything_but_the_rule_leaves_the_due_time_alone() -> None:
     for edited in (
         replace(FIRED.declaration, name="Other"),
-        replace(FIRED.declaration, format=ExportFormat.JSONL),
+        replace(FIRED.declaration, file_format=ExportFormat.JSONL),
         declaration("nightly", HOURLY, entities=("PLANS",)),
     ):
         (edit,) = compare([edited], [FIRED]).edits

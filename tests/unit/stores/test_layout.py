@@ -93,7 +93,7 @@ OBJECTS = st.builds(
     type_token=st.from_regex(r"[a-z0-9]+", fullmatch=True),
     job=JOBS,
     number=st.integers(1, 20_000),
-    format=st.sampled_from(ExportFormat),
+    file_format=st.sampled_from(ExportFormat),
 )
 NAMES = st.one_of(OBJECTS, st.builds(ManifestName, organization=ORGANIZATIONS, job=JOBS))
 PREFIXES = st.lists(

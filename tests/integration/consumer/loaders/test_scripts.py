@@ -57,7 +57,7 @@ NULL = "\x1e"
 
 def lake_of(directory: Path, file_format: ExportFormat) -> Lake:
     directory.mkdir(exist_ok=True)
-    lake = Lake(directory, prefix="it's/a prefix", format=file_format, part_rows=2)
+    lake = Lake(directory, prefix="it's/a prefix", file_format=file_format, part_rows=2)
     lake.run(Change(WARES, FIRST, full=True), Change(NOTES, [("1", "a"), ("2", None)], full=True))
     lake.run(Change(WARES, SECOND, deleted=[FIRST[0]]), Change(NOTES))
     lake.run(Change(WARES, SECOND, deleted=[FIRST[0], FIRST[2]]), Change(WIDER_NOTES, [("3", "", "c")], full=True))

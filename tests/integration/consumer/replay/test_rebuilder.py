@@ -71,7 +71,7 @@ def tables_of(connection: duckdb.DuckDBPyConnection) -> Held:
 @given(st.data(), st.sampled_from(ExportFormat), st.integers(1, 4))
 def test_the_tables_are_as_of_each_job(data: st.DataObject, file_format: ExportFormat, part_rows: int) -> None:
     with TemporaryDirectory() as folder:
-        lake = Lake(Path(folder), prefix="p", format=file_format, part_rows=part_rows)
+        lake = Lake(Path(folder), prefix="p", file_format=file_format, part_rows=part_rows)
         for number in range(data.draw(st.integers(1, 4))):
             drawn = (
                 data.draw(changes(ACCOUNTS, _ACCOUNT, first=number == 0)),
@@ -105,7 +105,7 @@ EXACT_RECORDS: list[Record] = [
 
 @pytest.mark.parametrize("file_format", list(ExportFormat))
 def test_values_that_no_type_holds_are_kept_and_cast_by_the_view(tmp_path: Path, file_format: ExportFormat) -> None:
-    lake = Lake(tmp_path, format=file_format)
+    lake = Lake(tmp_path, file_format=file_format)
     lake.run(Change(EXACT, EXACT_RECORDS, full=True))
     into = tmp_path / "t.duckdb"
     anyio.run(lambda: replay_place(str(tmp_path), into, as_of=None, organization=None, schedule=None, as_json=False))
@@ -123,7 +123,7 @@ def test_values_that_no_type_holds_are_kept_and_cast_by_the_view(tmp_path: Path,
 
 @pytest.mark.parametrize("file_format", list(ExportFormat))
 def test_a_record_may_be_large(tmp_path: Path, file_format: ExportFormat) -> None:
-    lake = Lake(tmp_path, format=file_format)
+    lake = Lake(tmp_path, file_format=file_format)
     lake.run(Change(ACCOUNTS, [("1", 'x"\n,' * 4_000_000, None), ("2", "", None)], full=True))
     assert rebuilt(tmp_path) == lake.held[-1]
 

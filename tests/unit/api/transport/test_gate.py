@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI, Request
 
 from exportd.api.problems import install_handlers
-from exportd.api.transport.gate import MOST_BODY_BYTES, Gate
+from exportd.api.transport.gate import MAX_BODY_BYTES, Gate
 from exportd.api.transport.peer import Peer
 from exportd.api.transport.rate_limit import RateLimit
 from exportd.testing.fake_clock import FakeClock
@@ -73,7 +73,7 @@ async def test_a_body_that_does_not_arrive_in_time_is_given_up() -> None:
 
 
 async def test_a_body_without_a_declared_length_is_measured() -> None:
-    half = b"x" * (MOST_BODY_BYTES // 2)
+    half = b"x" * (MAX_BODY_BYTES // 2)
     assert (await answered(gate(FakeClock()), sending(half, half)))[0] == 200
     assert (await answered(gate(FakeClock()), sending(half, half, b"x")))[0] == 413
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exportd.stores.s3.options import MOST_PIECES, SMALLEST_PIECE_BYTES, S3Access, S3Options, piece_bytes_for
+from exportd.stores.s3.options import MAX_PIECES, MIN_PIECE_BYTES, S3Access, S3Options, piece_bytes_for
 
 MIB = 1 << 20
 
@@ -14,8 +14,8 @@ MIB = 1 << 20
     [
         (1, 8 * MIB),
         (6 * 1000**3, 8 * MIB),
-        (8 * MIB * MOST_PIECES, 8 * MIB),
-        (8 * MIB * MOST_PIECES + 1, 9 * MIB),
+        (8 * MIB * MAX_PIECES, 8 * MIB),
+        (8 * MIB * MAX_PIECES + 1, 9 * MIB),
         (5 * 1024**4, 525 * MIB),
     ],
 )
@@ -26,8 +26,8 @@ def test_pieces_grow_with_the_largest_file(largest_file_bytes: int, piece_bytes:
 @given(st.integers(min_value=1, max_value=5 * 1024**4))
 def test_ten_thousand_are_always_enough(largest_file_bytes: int) -> None:
     piece_bytes = piece_bytes_for(largest_file_bytes)
-    assert piece_bytes * MOST_PIECES >= largest_file_bytes
-    assert SMALLEST_PIECE_BYTES <= piece_bytes <= 5 * 1024**3
+    assert piece_bytes * MAX_PIECES >= largest_file_bytes
+    assert MIN_PIECE_BYTES <= piece_bytes <= 5 * 1024**3
 
 
 @given(st.text(max_size=200))
