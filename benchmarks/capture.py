@@ -147,7 +147,7 @@ async def _round(server: PostgresServer, workload: Workload, options: Options, *
             await _rate(server, databases[template], workload)
         for template in in_turns(list(rates), 1 if options.quick else SLICES, seed=seed):
             rates[template].append(await _rate(server, databases[template], workload))
-    return {template: statistics.mean(each) for template, each in rates.items()}
+    return {template: statistics.mean(rate) for template, rate in rates.items()}
 
 
 @asynccontextmanager

@@ -200,8 +200,8 @@ async def _with_many_schedules(server: PostgresServer, folder: Path, options: Op
         for turn in range(repeats):
             # A tenth of them has another name each time, and a hundredth goes and comes again.
             edited = [
-                replace(each, name=f"{each.name}, edition {turn}") if number % 10 == 0 else each
-                for number, each in enumerate(schedules)
+                replace(schedule, name=f"{schedule.name}, edition {turn}") if number % 10 == 0 else schedule
+                for number, schedule in enumerate(schedules)
                 if turn % 2 or number % 100 != 1
             ]
             await write_configuration(folder, configured(edited, dsn, folder))

@@ -66,7 +66,7 @@ class DaemonProcess:
                 organization,
                 entities=[entity],
                 file_format=ExportFormat.CSV,
-                destination_ids=[ids[each] for each in destinations],
+                destination_ids=[ids[destination] for destination in destinations],
                 actor="benchmark",
             )
         return await self._end_of(job)

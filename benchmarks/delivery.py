@@ -131,7 +131,7 @@ def _judged(
     peaks: Mapping[int, int],
     uploaders: Mapping[str, str],
 ) -> list[Measurement]:
-    medians = {name: statistics.median(each) for name, each in seconds.items()}
+    medians = {name: statistics.median(second) for name, second in seconds.items()}
     rate = results["S3"].size_bytes / medians["S3"] / 1e6
     fastest = min(uploaders, key=lambda name: medians[name])
     memory = ", ".join(f"{count}: {peak / 1e6:.0f} MB" for count, peak in peaks.items())

@@ -114,7 +114,7 @@ async def _one_job(components: Components, catalog: Catalog, *, jobs: int, say: 
                 seconds.append(stages.finish())
     parts = ", ".join(f"{stage} {1000 * statistics.median(stages.seconds[stage]):.1f}" for stage in _STAGES)
     entities = len(catalog.entities)
-    detail = f"{spread((1000 * each for each in seconds), 0)} ms for {entities} entities, to one directory: {parts}"
+    detail = f"{spread((1000 * second for second in seconds), 0)} ms for {entities} entities, to one directory: {parts}"
     milliseconds = 1000 * statistics.median(seconds) / entities
     return Measurement("empty job: milliseconds an entity", milliseconds, None, "lower", detail)
 

@@ -79,9 +79,9 @@ async def measure(options: Options, say: Say) -> list[Measurement]:
     def entry(name: str, exports: list[Export], limit: float) -> Measurement:
         median_s = statistics.median(each.seconds for each in exports)
         detail = (
-            f"{spread((each.seconds for each in exports), 3)} s for {exports[0].rows:,} records "
+            f"{spread((export.seconds for export in exports), 3)} s for {exports[0].rows:,} records "
             f"({exports[0].deleted_rows:,} deleted), {rows:,} rows in full "
-            f"{spread(each.seconds for each in trial.fulls)} s"
+            f"{spread(full.seconds for full in trial.fulls)} s"
         )
         return Measurement(name, median_s / whole_s, limit, "lower", detail)
 
@@ -122,9 +122,9 @@ class _Trial:
                 await self._connection.execute(_DELETE_BATCH, *bounds)
         self._say(f"exporting {count:,} changed rows")
         exports = [await self._exporter.export(since="base", name="after") for _ in range(self._rounds)]
-        for each in exports:
-            if each.mode != Mode.INCREMENTAL or each.rows != count:
-                found = f"{each.mode} export ({each.full_reason}) of {each.rows} rows"
+        for export in exports:
+            if export.mode != Mode.INCREMENTAL or export.rows != count:
+                found = f"{export.mode} export ({export.full_reason}) of {export.rows} rows"
                 raise AssertionError(f"{found} where {count} were changed")
         # The position that was reached last is where the next changes begin.
         await self._exporter.export(since="base", name="base")

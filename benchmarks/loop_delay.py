@@ -19,7 +19,9 @@ class LoopDelay:
     def of(cls, metrics: str) -> "LoopDelay":
         """What an answer of ``/metrics`` says."""
         family = next(each for each in text_string_to_metric_families(metrics) if each.name == _NAME)
-        return cls({float(each.labels["le"]): each.value for each in family.samples if each.name == f"{_NAME}_bucket"})
+        return cls(
+            {float(sample.labels["le"]): sample.value for sample in family.samples if sample.name == f"{_NAME}_bucket"}
+        )
 
     def since(self, before: "LoopDelay") -> "LoopDelay":
         """Only the samples that came later."""

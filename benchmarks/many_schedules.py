@@ -77,7 +77,7 @@ def configured(declarations: Sequence[ScheduleDeclaration], dsn: str, folder: Pa
             {"code": "lake", "organization": organization, "directory": str(lake)}
             for organization in dict.fromkeys(each.organization for each in declarations)
         ],
-        "schedule": [_table(each) for each in declarations],
+        "schedule": [_table(declaration) for declaration in declarations],
     }
 
 

@@ -72,7 +72,7 @@ def _positive(text: str) -> int:
 
 
 def _write(measurements: list[Measurement]) -> None:
-    entries = [{**asdict(each), "ratio": round(each.ratio, 4)} for each in measurements]
+    entries = [{**asdict(measurement), "ratio": round(measurement.ratio, 4)} for measurement in measurements]
     RESULTS.write_text(json.dumps(entries, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -80,11 +80,11 @@ def _table(measurements: list[Measurement], *, judged: bool) -> Table:
     """For people. Ratios of small sizes are not ``judged``: they mean little."""
     table = Table("what", "ratio", "limit", "", "detail", header_style="bold")
     table.columns[1].justify = table.columns[2].justify = "right"
-    for each in measurements:
-        sign = "≤" if each.better == "lower" else "≥"
-        verdict = "[green]ok" if each.within_limit else "[red]MISSED"
-        if each.limit is None or not judged:
+    for measurement in measurements:
+        sign = "≤" if measurement.better == "lower" else "≥"
+        verdict = "[green]ok" if measurement.within_limit else "[red]MISSED"
+        if measurement.limit is None or not judged:
             verdict = ""
-        limit = "" if each.limit is None else f"{sign} {each.limit:.4g}"
-        table.add_row(each.name, f"{each.ratio:.3g}", limit, verdict, each.detail)
+        limit = "" if measurement.limit is None else f"{sign} {measurement.limit:.4g}"
+        table.add_row(measurement.name, f"{measurement.ratio:.3g}", limit, verdict, measurement.detail)
     return table

@@ -78,7 +78,7 @@ async def measure(options: Options, say: Say) -> list[Measurement]:
     memory = {side: _bytes_a_timer(make(), due_times) for side, make in SIDES.items()}
 
     def microseconds(works: tuple[str, ...], divisor: int) -> dict[str, float]:
-        return {side: 1e6 * sum(each[work] for work in works) / divisor for side, each in medians.items()}
+        return {side: 1e6 * sum(median[work] for work in works) / divisor for side, median in medians.items()}
 
     def measurement(work: str, unit: str, figures: dict[str, float], *, limit: float) -> Measurement:
         wheel, heap = figures["wheel"], figures["heapq"]

@@ -83,8 +83,8 @@ class Pipeline:
                 extraction, parts = await self._extract_and_seal(lease, progress, forced, deliveries)
             else:
                 extraction, parts = sealed, await self._resume(lease, deliveries)
-            for each in deliveries:
-                each.uploads.keep()
+            for delivery in deliveries:
+                delivery.uploads.keep()
             await self._jobs.publishing(lease)
             await self._publish(lease, extraction, parts, deliveries)
         await self._spool.write_manifest(lease.job.id, spool_manifest(lease.job, extraction, parts))
@@ -101,8 +101,8 @@ class Pipeline:
         start = Start() if job.schedule_id is None else await self._jobs.start(job.schedule_id)
 
         def upload_everywhere(file: PartFile) -> None:
-            for each in deliveries:
-                each.uploads.add(file)
+            for delivery in deliveries:
+                delivery.uploads.add(file)
 
         extraction, parts = await self._extractor.extract(
             job,
@@ -126,10 +126,10 @@ class Pipeline:
         job = lease.job
         parts = await self._jobs.parts(job.id)
         spooled = await verify(self._spool.job_folder(job.id), parts)
-        for each in deliveries:
-            begun = await self._uploads.of_job(job.id, each.destination.code)
-            await self._cleaner.abort_uploads(job, each.destination.code, kept=begun)
-            each.uploads.resume(spooled, begun)
+        for delivery in deliveries:
+            begun = await self._uploads.of_job(job.id, delivery.destination.code)
+            await self._cleaner.abort_uploads(job, delivery.destination.code, kept=begun)
+            delivery.uploads.resume(spooled, begun)
         return parts
 
     @asynccontextmanager
@@ -138,7 +138,7 @@ class Pipeline:
     ) -> AsyncIterator[list[DestinationDelivery]]:
         """A delivery to each destination that does not have everything yet; aborted unless published."""
         job = lease.job
-        delivered = {each.destination for each in await self._jobs.deliveries(job.id)}
+        delivered = {delivery.destination for delivery in await self._jobs.deliveries(job.id)}
         lacking = [code for code in job.destinations if code not in delivered]
         if _had_attempts(lease) and sealed is None:
             for code in lacking:
@@ -200,7 +200,7 @@ def _had_attempts(lease: Lease) -> bool:
 def _joined(failures: Sequence[ExportdError]) -> ExportdError:
     """One error for all destinations: worth another attempt when one of them may come back."""
     sentence = " ".join(each.sentence for each in failures)
-    transient = [each for each in failures if isinstance(each, TransientError)]
+    transient = [failure for failure in failures if isinstance(failure, TransientError)]
     if transient:
         waits = [each.retry_after_s for each in transient if each.retry_after_s is not None]
         return TransientError(sentence, reason=transient[0].reason, retry_after_s=max(waits, default=None))

@@ -60,7 +60,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     ]
     if deselected:
         config.hook.pytest_deselected(items=deselected)
-        items[:] = [each for each in items if each not in deselected]
+        items[:] = [item for item in items if item not in deselected]
 
 
 def _is_about_google(item: pytest.Item) -> bool:

@@ -273,7 +273,7 @@ def test_a_module_named_as_a_thing_is_pure(module: Module) -> None:
 
 @pytest.mark.parametrize("path", WORLDLY)
 def test_an_exception_from_purity_is_still_needed(path: str) -> None:
-    modules = [each for each in MODULES if each.path == path]
+    modules = [module for module in MODULES if module.path == path]
     assert modules, "it is gone: take it from WORLDLY"
     assert impurities(modules[0]), "it is pure now: take it from WORLDLY"
 

@@ -23,7 +23,7 @@ _MOST = 5
 
 def sentence_of(errors: Iterable[Mapping[str, Any]]) -> str:
     """All faults in one line: ``period: should be at least 1, but is the number 0; code: is missing``."""
-    sentences = list(dict.fromkeys(_sentence(each) for each in errors))
+    sentences = list(dict.fromkeys(_sentence(error) for error in errors))
     further = len(sentences) - _MOST
     return "; ".join(sentences[:_MOST]) + (f"; and {further} more" if further > 0 else "")
 

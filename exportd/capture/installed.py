@@ -64,9 +64,12 @@ class Installed:
         trigger_functions = {(each.name, each.digest, each.settings) for each in self.functions if each.definer}
         passing_functions = Counter((each.name, each.digest) for each in self.functions)
         return all(
-            (each.name, digest_of(each.body), frozenset(each.settings)) in trigger_functions
-            for each in capture.functions
-        ) and all(passing_functions[each.name, digest_of(each.body)] == 1 for each in capture.passing_functions)
+            (function.name, digest_of(function.body), frozenset(function.settings)) in trigger_functions
+            for function in capture.functions
+        ) and all(
+            passing_functions[passing_function.name, digest_of(passing_function.body)] == 1
+            for passing_function in capture.passing_functions
+        )
 
 
 async def read_installed(connection: "Connection", logs: Sequence[str] | None = None) -> Installed:
@@ -74,7 +77,7 @@ async def read_installed(connection: "Connection", logs: Sequence[str] | None = 
 
     It may be a little more: the names of another log's functions may begin alike.
     """
-    escaped = ["log\\_"] if logs is None else [each.replace("_", "\\_") for each in logs]
+    escaped = ["log\\_"] if logs is None else [log.replace("_", "\\_") for log in logs]
     names = [f"{each}%" for each in escaped]
     return Installed(
         logs={
@@ -110,5 +113,5 @@ def digest_of(body: str) -> str:
 
 
 def _settings(assignments: Iterable[str]) -> frozenset[tuple[str, str]]:
-    pairs = (each.split("=", 1) for each in assignments)
+    pairs = (assignment.split("=", 1) for assignment in assignments)
     return frozenset((name.lower(), value) for name, value in pairs)

@@ -66,16 +66,16 @@ class CaptureInstaller:
                 installed = await read_installed(connection, [log_name(each.code) for each in entities])
                 role = str(await connection.fetchval(_ROLE))
         found: list[EntityCapture] = []
-        for each in entities:
+        for entity in entities:
             try:
-                shape = _shape_of(each, shapes)
-                repair = _repair(each, shape, installed)
+                shape = _shape_of(entity, shapes)
+                repair = _repair(entity, shape, installed)
             except PermanentError as error:
-                found.append(EntityCapture(each.code, (error.sentence,)))
+                found.append(EntityCapture(entity.code, (error.sentence,)))
             else:
-                handed_over = capture_of(each, shape).hand_over(log_table(each.code), role)
+                handed_over = capture_of(entity, shape).hand_over(log_table(entity.code), role)
                 statements = (repair.lock(), *repair.statements, *handed_over) if repair.needed else ()
-                found.append(EntityCapture(each.code, repair.findings, statements))
+                found.append(EntityCapture(entity.code, repair.findings, statements))
         return found
 
     async def install(self, entities: Sequence[Entity]) -> list[EntityCapture]:
@@ -91,7 +91,7 @@ class CaptureInstaller:
             for entity in entities:
                 if repairs[entity.code].needed:
                     repairs[entity.code] = await self._repair(connection, entity, repairs[entity.code])
-        return [EntityCapture(code, each.findings, each.statements) for code, each in repairs.items()]
+        return [EntityCapture(code, repair.findings, repair.statements) for code, repair in repairs.items()]
 
     async def removals(self, logs: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """What ``uninstall`` would run for each of the given logs that is there, without running it."""
@@ -181,7 +181,7 @@ def capture_is_intact(entity: Entity, shape: Shape) -> bool:
 async def _repairs(connection: "Connection", entities: Sequence[Entity]) -> dict[EntityCode, Repair]:
     shapes = await read_shapes(connection, entities)
     installed = await read_installed(connection, [log_name(each.code) for each in entities])
-    return {each.code: _repair(each, _shape_of(each, shapes), installed) for each in entities}
+    return {entity.code: _repair(entity, _shape_of(entity, shapes), installed) for entity in entities}
 
 
 def _shape_of(entity: Entity, shapes: Mapping[EntityCode, Shape]) -> Shape:

@@ -93,7 +93,7 @@ class Pruner:
                     )
                 logs = (await read_installed(connection)).logs
                 bounds = await connection.fetch(
-                    _PRUNE_BOUNDS, [each for each in self._entities if log_name(each) in logs]
+                    _PRUNE_BOUNDS, [entity for entity in self._entities if log_name(entity) in logs]
                 )
                 rows = {
                     EntityCode(row["entity"]): await _prune(connection, EntityCode(row["entity"]), row["bound"])

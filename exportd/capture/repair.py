@@ -55,7 +55,7 @@ def is_intact(capture: Capture, shape: Shape) -> bool:
 
 def repair_of(entity: Entity, capture: Capture, shape: Shape, installed: Installed) -> Repair:
     """What makes the entity's capture whole; empty when it is."""
-    tree = tuple(each.name for each in shape.relations)
+    tree = tuple(relation.name for relation in shape.relations)
     if damage := _log_damage(entity, capture, shape, installed):
         removal = removal_of(log_name(entity.code), installed)
         new = (
@@ -63,7 +63,7 @@ def repair_of(entity: Entity, capture: Capture, shape: Shape, installed: Install
             f"COMMENT ON TABLE {table(log_table(entity.code))} IS {literal(captures(entity))}",
             capture.log_index,
             *_create_functions(capture),
-            *(each.create() for each in capture.triggers),
+            *(trigger.create() for trigger in capture.triggers),
         )
         locked = tuple(dict.fromkeys((*tree, *removal.locked)))
         return Repair((damage,), locked, (*removal.statements, *new), exclusive=removal.exclusive)
@@ -95,10 +95,10 @@ def removal_of(entity_log: str, installed: Installed) -> Repair:
     functions = [each for each in installed.functions if belongs(each.name, entity_log)]
     statements = [
         *(_drop_trigger(each) for each in triggers),
-        *(_drop_function(each) for each in functions),
+        *(_drop_function(function) for function in functions),
         *([f"DROP TABLE {table(TableName(SCHEMA, entity_log))}"] if entity_log in installed.logs else []),
     ]
-    locked = tuple(dict.fromkeys(each.relation for each in triggers))
+    locked = tuple(dict.fromkeys(trigger.relation for trigger in triggers))
     return Repair((), locked, tuple(statements), exclusive=bool(triggers))
 
 
@@ -124,15 +124,15 @@ def _log_damage(entity: Entity, capture: Capture, shape: Shape, installed: Insta
 
 def _create_functions(capture: Capture) -> Sequence[str]:
     return [
-        *(each.create() for each in capture.passing_functions),
-        *(each.create() for each in capture.functions),
+        *(passing_function.create() for passing_function in capture.passing_functions),
+        *(function.create() for function in capture.functions),
     ]
 
 
 def _wrote_nothing(capture: Capture, installed: Installed) -> bool:
     """Whether somebody put functions in the place of ours that do not write into the log: changes are lost then."""
     names = {each.name for each in capture.functions}
-    return any(each.name in names and not each.logs for each in installed.functions)
+    return any(function.name in names and not function.logs for function in installed.functions)
 
 
 def _drop_trigger(trigger: InstalledTrigger) -> str:
@@ -144,8 +144,8 @@ def _drop_function(function: InstalledFunction) -> str:
 
 
 def _missing_triggers(capture: Capture, shape: Shape) -> Sequence[Trigger]:
-    relations = {each.name: each for each in shape.relations}
-    return [each for each in capture.triggers if not _stands(each, relations[each.relation])]
+    relations = {relation.name: relation for relation in shape.relations}
+    return [trigger for trigger in capture.triggers if not _stands(trigger, relations[trigger.relation])]
 
 
 def _stands(trigger: Trigger, relation: Relation) -> bool:
@@ -160,7 +160,7 @@ def _stale_triggers(entity: Entity, capture: Capture, installed: Installed) -> S
     """Triggers of this log on detached partitions, or of a kind that is no longer wanted there."""
     wanted = {(each.relation, each.name) for each in capture.triggers}
     return [
-        each
-        for each in installed.triggers
-        if belongs(each.function, log_name(entity.code)) and (each.relation, each.name) not in wanted
+        trigger
+        for trigger in installed.triggers
+        if belongs(trigger.function, log_name(entity.code)) and (trigger.relation, trigger.name) not in wanted
     ]

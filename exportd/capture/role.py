@@ -22,7 +22,7 @@ END $$""",
         *(f"GRANT USAGE ON SCHEMA {identifier(each)} TO {name}" for each in sorted({each.schema for each in wanted})),
         *(f"GRANT SELECT ON TABLE {table(each)} TO {name}" for each in wanted),
     ]
-    script = "".join(f"{each};\n" for each in statements)
+    script = "".join(f"{statement};\n" for statement in statements)
     return (
         f"-- The role of exportd in the database {identifier(database)}. It reads the tables of the catalog and owns\n"
         f"-- the schema {SCHEMA}; it writes no table of the application. May be run again, such as for a new entity.\n"

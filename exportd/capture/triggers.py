@@ -135,8 +135,11 @@ class Capture:
         """
         owner = f"OWNER TO {identifier(role)}"
         functions = [f"{table(TableName(SCHEMA, each.name))}()" for each in self.functions]
-        functions += [f"{table(TableName(SCHEMA, each.name))}({each.arguments})" for each in self.passing_functions]
-        return (f"ALTER TABLE {table(log)} {owner}", *(f"ALTER FUNCTION {each} {owner}" for each in functions))
+        functions += [
+            f"{table(TableName(SCHEMA, passing_function.name))}({passing_function.arguments})"
+            for passing_function in self.passing_functions
+        ]
+        return (f"ALTER TABLE {table(log)} {owner}", *(f"ALTER FUNCTION {function} {owner}" for function in functions))
 
 
 def capture_of(entity: Entity, shape: Shape) -> Capture:
@@ -251,7 +254,7 @@ class _Writer:
             fetched.append(f"{self._passed('has_tenant', self._entity.tenant)} AS has_tenant")
             known.append("fetched.has_tenant")
         if reordered:
-            values = ("NULL" if each.is_virtual else identifier(each.name) for each in self._shape.root.columns)
+            values = ("NULL" if column.is_virtual else identifier(column.name) for column in self._shape.root.columns)
             fetched.append(f"ROW({', '.join(values)}) AS reordered")
         # Without the cast, .* would be all columns. It does not make a table's row anonymous.
         row = "fetched.reordered" if reordered else "(written.*)::pg_catalog.record"

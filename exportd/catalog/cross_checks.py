@@ -26,7 +26,7 @@ def check_entries(document: Document) -> Iterator[Problem]:
         yield from _duplicates(document, fields, "name", what="a field")
         for place, each in fields:
             yield from _field_problems(document, place, each, codes)
-        yield from _key_problems(document, path, entry, [each for _, each in fields])
+        yield from _key_problems(document, path, entry, [field for _, field in fields])
 
 
 def _field_problems(
@@ -51,7 +51,7 @@ def _key_problems(
     for index, column in enumerate(key):
         if column in key[:index]:
             yield document.problem((*path, "key", index), f"{column} is named twice; remove one")
-        elif fields and not any(_shows(each, column) for each in fields):
+        elif fields and not any(_shows(field, column) for field in fields):
             sentence = f'the key column {column} is in no field; add {{ name = "…", column = "{column}" }}'
             yield document.problem((*path, "fields"), sentence)
 

@@ -47,7 +47,7 @@ def render(tables: Sequence[LiveTable], references: Sequence[Reference], *, tena
     codes = {entity.table: entity.code for entity, _ in kept}
     blocks = [_INTRODUCTION]
     for entity, live in kept:
-        own = [each for each in references if each.table == entity.table]
+        own = [reference for reference in references if reference.table == entity.table]
         blocks.append(_block(_with_references(entity, own, codes), live))
     blocks += [_left_out_block(left_out)] if left_out else []
     return "\n".join(blocks)
@@ -91,10 +91,10 @@ def _named_apart(kept: Sequence[tuple[Entity, LiveTable]]) -> list[tuple[Entity,
 def _with_references(entity: Entity, references: Sequence[Reference], codes: Mapping[TableName, EntityCode]) -> Entity:
     """Foreign keys of one column, the tenant aside, become references of that column's field."""
     by_column: dict[str, EntityCode] = {}
-    for each in references:
-        pointing = [column for column in each.columns if column != entity.tenant]
-        if len(pointing) == 1 and each.other_table in codes:
-            by_column.setdefault(pointing[0], codes[each.other_table])
+    for reference in references:
+        pointing = [column for column in reference.columns if column != entity.tenant]
+        if len(pointing) == 1 and reference.other_table in codes:
+            by_column.setdefault(pointing[0], codes[reference.other_table])
     fields = tuple(replace(field, reference=by_column.get(field.column or "")) for field in entity.fields)
     return replace(entity, fields=fields)
 

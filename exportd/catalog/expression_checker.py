@@ -67,7 +67,7 @@ async def volatile_functions(connection: "Connection", expressions: Iterable[str
 
 async def _prepare(connection: "Connection", table: TableName, expressions: Sequence[str]) -> list[ValueType]:
     columns = ", ".join(f"({each}) AS c{number}" for number, each in enumerate(expressions))
-    condition = " OR ".join(f"({each}) IS NULL" for each in expressions)
+    condition = " OR ".join(f"({expression}) IS NULL" for expression in expressions)
     source = f"{quoting.table(table)} AS {_ALIAS}"
     async with connection.transaction():  # a savepoint: a refusal must not end the transaction around it
         statement = await connection.prepare(f"SELECT {columns} FROM {source} WHERE {condition}")

@@ -84,7 +84,7 @@ class Relation:
     triggers: tuple[CaptureTrigger, ...]
 
     def column(self, name: str) -> Column | None:
-        return next((each for each in self.columns if each.name == name), None)
+        return next((column for column in self.columns if column.name == name), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +108,10 @@ class Shape:
     @property
     def pages(self) -> int:
         """The size of the largest table of the tree in pages of 8 KiB: the range of ctid."""
-        return max(each.pages for each in self.relations)
+        return max(relation.pages for relation in self.relations)
 
     def same_layout(self, member: Relation) -> bool:
         """Whether the member's rows have the same text form as the root's."""
         return [(each.name, each.type_oid) for each in member.columns] == [
-            (each.name, each.type_oid) for each in self.root.columns
+            (column.name, column.type_oid) for column in self.root.columns
         ]

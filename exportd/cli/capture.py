@@ -100,7 +100,7 @@ async def _uninstall(names: tuple[str, ...], drop_schema: bool, as_json: bool, c
     settings, _ = load(config)
     database = connector(settings)
     installer = CaptureInstaller(database, pause=anyio.sleep, lock_timeout_s=settings.database.lock_timeout_s)
-    logs = [log_name(EntityCode(each)) for each in names] or None
+    logs = [log_name(EntityCode(name)) for name in names] or None
     removed = await installer.uninstall(logs)
     if drop_schema:
         async with database.connection("uninstall") as connection:
@@ -121,7 +121,7 @@ def _document(capture: "EntityCapture") -> dict[str, Any]:
 def _chosen(catalog: "Catalog", names: tuple[str, ...]) -> "list[Entity]":
     from exportd.model.entity import EntityCode
 
-    return [catalog.get(EntityCode(each)) for each in names] if names else list(catalog.entities.values())
+    return [catalog.get(EntityCode(name)) for name in names] if names else list(catalog.entities.values())
 
 
 # MERGED: ``exportd role``: the daemon's role in Postgres.
@@ -144,5 +144,5 @@ def sql(*, config: ConfigPath = DEFAULT_CONFIG) -> None:
             "the DSN should name the user and the database, such as postgresql://exportd@db.example.com/product",
             where="database.dsn",
         )
-    tables = [each.table for each in catalog.entities.values()]
+    tables = [entity.table for entity in catalog.entities.values()]
     print_line(role_sql(address.user, database=address.database, tables=tables).rstrip("\n"))

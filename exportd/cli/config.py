@@ -54,7 +54,7 @@ def _flat(path: str, value: Any) -> list[tuple[str, str]]:
         parts = [(f"{path}[{number}]", each) for number, each in enumerate(value)]
     else:
         return [(path, dumps(value, ensure_ascii=False))]
-    return [line for name, each in parts for line in _flat(name, each)]
+    return [line for name, part in parts for line in _flat(name, part)]
 
 
 # MERGED: ``exportd completion``: what a shell needs to complete commands and options.

@@ -45,7 +45,7 @@ async def download_job(job_id: str, to: Path, config: ConfigPath, *, as_json: bo
     folder = spool / "jobs" / str(record.job.id)
     with progress_bar("copying") as progress:
         await anyio.to_thread.run_sync(_copy, folder, to, record.parts, progress)
-    files, size_bytes = len(record.parts), sum(each.size_bytes for each in record.parts)
+    files, size_bytes = len(record.parts), sum(part.size_bytes for part in record.parts)
     if as_json:
         print_line(dumps({"directory": str(to), "files": files, "sizeBytes": size_bytes}))
     else:

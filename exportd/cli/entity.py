@@ -32,7 +32,9 @@ def list_entities(*, mermaid: AsMermaid = False, json: AsJson = False, config: C
         incoming = {code: [each for each in found if each.target == code] for code in catalog.entities}
         print_json([document(each, incoming[each.code]) for each in catalog.entities.values()])
     else:
-        rows = [(each.code, each.label, each.table, len(each.field_names)) for each in catalog.entities.values()]
+        rows = [
+            (entity.code, entity.label, entity.table, len(entity.field_names)) for entity in catalog.entities.values()
+        ]
         print_table(["ENTITY", "LABEL", "TABLE", "FIELDS"], rows, numbers=["FIELDS"])
         if found:
             print_line()
@@ -64,7 +66,7 @@ def show(
         return
     print_fields({"entity": entity.code, "label": entity.label, "table": entity.table, "key": ", ".join(entity.key)})
     print_line()
-    rows = [(each.name, type_of(entity, each.name), each.reference) for each in entity.fields]
+    rows = [(field.name, type_of(entity, field.name), field.reference) for field in entity.fields]
     print_table(["FIELD", "TYPE", "REFERS TO"], [*rows, (DELETED_FIELD, "boolean", None)])
     if incoming:
         print_line()
@@ -99,9 +101,9 @@ class Reference:
 def references(entities: Iterable[Entity]) -> list[Reference]:
     """All of them, in the catalog's order."""
     return [
-        Reference(each.code, field.name, field.reference)
-        for each in entities
-        for field in each.fields
+        Reference(entity.code, field.name, field.reference)
+        for entity in entities
+        for field in entity.fields
         if field.reference is not None
     ]
 
@@ -126,8 +128,8 @@ def document(entity: Entity, incoming: Iterable[Reference]) -> dict[str, Any]:
         "table": str(entity.table),
         "key": list(entity.key),
         "fields": [
-            {"name": each.name, "type": each.type, "format": each.format, "reference": each.reference}
-            for each in entity.fields
+            {"name": field.name, "type": field.type, "format": field.format, "reference": field.reference}
+            for field in entity.fields
         ],
         "referenced_by": [{"entity": each.source, "field": each.field} for each in incoming],
     }

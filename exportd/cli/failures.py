@@ -34,7 +34,7 @@ def exit_code(error: BaseException) -> Exit:
     """The exit code of the weightiest error in ``error``, which may be a group."""
     match error:
         case BaseExceptionGroup():
-            codes = {exit_code(each) for each in error.exceptions}
+            codes = {exit_code(exception) for exception in error.exceptions}
             return next(code for code in (Exit.BUG, Exit.USAGE, Exit.FAILED, Exit.TRY_AGAIN) if code in codes)
         case SettingsError():
             return Exit.USAGE
@@ -71,8 +71,8 @@ def reported() -> Iterator[None]:
 def _sentences(error: BaseException) -> Iterator[str]:
     match error:
         case BaseExceptionGroup():
-            for each in error.exceptions:
-                yield from _sentences(each)
+            for exception in error.exceptions:
+                yield from _sentences(exception)
         case SettingsError():
             yield from (str(problem) for problem in error.problems)
         case ExportdError():

@@ -58,18 +58,18 @@ async def _list(
         ["JOB", "SCHEDULE", "ORGANIZATION", "DUE", "STATE", "ROWS", "DELETED", "FILES", "SIZE", "REASON"],
         [
             (
-                each.job.id,
-                each.job.schedule_code or "(ad hoc)",
-                each.job.organization,
-                moment(each.job.due_at),
-                each.state,
-                sum(entity.rows for entity in each.progress.entities.values()),
-                sum(entity.deleted_rows for entity in each.progress.entities.values()),
-                sum(entity.files for entity in each.progress.entities.values()),
-                size(sum(entity.size_bytes for entity in each.progress.entities.values())),
-                each.reason,
+                record.job.id,
+                record.job.schedule_code or "(ad hoc)",
+                record.job.organization,
+                moment(record.job.due_at),
+                record.state,
+                sum(entity.rows for entity in record.progress.entities.values()),
+                sum(entity.deleted_rows for entity in record.progress.entities.values()),
+                sum(entity.files for entity in record.progress.entities.values()),
+                size(sum(entity.size_bytes for entity in record.progress.entities.values())),
+                record.reason,
             )
-            for each in records
+            for record in records
         ],
         numbers=["ROWS", "DELETED", "FILES", "SIZE"],
     )
@@ -91,7 +91,7 @@ async def _show(job_id: str, as_json: bool, config: ConfigPath) -> None:
     print_line(f"due           {moment(record.job.due_at)}")
     print_line(f"started       {moment(record.started_at)}")
     print_line(f"finished      {moment(record.finished_at)}")
-    print_line(f"delivered to  {', '.join(each.destination for each in record.deliveries) or '(nowhere yet)'}")
+    print_line(f"delivered to  {', '.join(delivery.destination for delivery in record.deliveries) or '(nowhere yet)'}")
     modes = {each["entity"]: each for each in (record.extraction or {}).get("entities", ())}
     print_line()
     print_table(
@@ -143,14 +143,14 @@ def document(record: "JobRecord") -> dict[str, Any]:
         "message": record.message,
         "entities": {
             code: {
-                "rows": each.rows,
-                "deleted_rows": each.deleted_rows,
-                "content_bytes": each.content_bytes,
-                "size_bytes": each.size_bytes,
-                "files": each.files,
-                "done": each.done,
+                "rows": entity.rows,
+                "deleted_rows": entity.deleted_rows,
+                "content_bytes": entity.content_bytes,
+                "size_bytes": entity.size_bytes,
+                "files": entity.files,
+                "done": entity.done,
             }
-            for code, each in record.progress.entities.items()
+            for code, entity in record.progress.entities.items()
         },
         "parts": [
             {
@@ -162,5 +162,5 @@ def document(record: "JobRecord") -> dict[str, Any]:
             }
             for part in record.parts
         ],
-        "delivered_to": [each.destination for each in record.deliveries],
+        "delivered_to": [delivery.destination for delivery in record.deliveries],
     }

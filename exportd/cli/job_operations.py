@@ -68,7 +68,7 @@ def figures(data: dict[str, Any]) -> str:
     done = sum(1 for each in entities if each["done"])
     rows = sum(each["rows"] for each in entities)
     files = sum(each["files"] for each in entities)
-    total = size(sum(each["sizeBytes"] for each in entities))
+    total = size(sum(entity["sizeBytes"] for entity in entities))
     words = f"{done} of {len(entities)} entities, {rows:,} rows, {total} in {files} files"
     published = data.get("publishedFiles")
     return f"{words}, {published} published" if published else words

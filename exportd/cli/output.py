@@ -67,7 +67,7 @@ def duration(seconds: float) -> str:
         count, rest = divmod(rest, length)
         if count or words:
             words.append(f"{count} {unit}")
-    return " ".join(each for each in words[:2] if not each.startswith("0 ")) or "0 s"
+    return " ".join(word for word in words[:2] if not word.startswith("0 ")) or "0 s"
 
 
 def print_answer(answer: Any, sentence: str, *, as_json: bool) -> None:

@@ -74,16 +74,16 @@ async def _list(as_json: bool, config: ConfigPath) -> None:
         ["ORGANIZATION", "CODE", "ENTITIES", "FORMAT", "DESTINATIONS", "LAST DUE", "NEXT DUE", "STATE"],
         [
             (
-                each.declaration.organization,
-                each.declaration.code,
-                len(each.declaration.entities),
-                each.declaration.file_format,
-                ", ".join(each.declaration.destinations) or "(download)",
-                moment(each.last_due_at),
-                moment(each.next_due_at),
-                pause_words(pauses.get(each.id)),
+                schedule.declaration.organization,
+                schedule.declaration.code,
+                len(schedule.declaration.entities),
+                schedule.declaration.file_format,
+                ", ".join(schedule.declaration.destinations) or "(download)",
+                moment(schedule.last_due_at),
+                moment(schedule.next_due_at),
+                pause_words(pauses.get(schedule.id)),
             )
-            for each in schedules
+            for schedule in schedules
         ],
         numbers=["ENTITIES"],
     )

@@ -86,8 +86,8 @@ def _rule() -> Document:
             problems = check_rule(Interval(Unit(unit), fields["period"], fields.get("offset")))
         if not problems:
             return fields
-        for each in problems:
-            _say(each)
+        for problem in problems:
+            _say(problem)
 
 
 def _confirm(body: Document) -> None:
@@ -114,7 +114,7 @@ def _number(question: str, default: int) -> int:
 
 
 def _choice(question: str, options: Sequence[str]) -> str:
-    spelled = {each.lower(): each for each in options}
+    spelled = {option.lower(): option for option in options}
     words = f"one of {', '.join(options)}"
     answer = _asked(
         f"{question} ({', '.join(options)}) [{options[0]}]", lambda text: not text or text.lower() in spelled, words

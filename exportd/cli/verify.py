@@ -49,21 +49,21 @@ def document(place: str, found: Verification) -> dict[str, Any]:
                 "schedule": _schedule(chain),
                 "complete": chain.complete,
                 "jobs": [each.job_id for each in chain.manifests],
-                "redelivered": [job for each in chain.manifests for job in each.redelivers],
+                "redelivered": [job for manifest in chain.manifests for job in manifest.redelivers],
             }
             for report in found.destinations
             for chain in report.chains
         ],
         "findings": [
             {
-                "kind": each.kind,
-                "job": each.job,
-                "entity": each.entity,
-                "key": each.key,
-                "sentence": each.sentence,
-                "remedy": each.remedy,
+                "kind": finding.kind,
+                "job": finding.job,
+                "entity": finding.entity,
+                "key": finding.key,
+                "sentence": finding.sentence,
+                "remedy": finding.remedy,
             }
-            for each in found.findings
+            for finding in found.findings
         ],
         "unlisted": list(found.unlisted),
     }
@@ -79,15 +79,15 @@ def _print(found: Verification) -> None:
                 len(chain.manifests),
                 moment(chain.manifests[0].created_at),
                 moment(chain.manifests[-1].created_at),
-                sum(len(each.redelivers) for each in chain.manifests) or None,
+                sum(len(manifest.redelivers) for manifest in chain.manifests) or None,
             )
             for report in found.destinations
             for chain in report.chains
         ],
         numbers=["RUNS", "AGAIN"],
     )
-    for each in found.findings:
-        print_line(f"\n{each.kind}: {each.sentence}\n  {each.remedy}")
+    for finding in found.findings:
+        print_line(f"\n{finding.kind}: {finding.sentence}\n  {finding.remedy}")
     if found.unlisted:
         print_line(
             f"\n{len(found.unlisted)} objects stand in no manifest: they belong to no export, to one that is being "

@@ -163,7 +163,7 @@ def _miscount(listed: ListedObject, contents: Contents) -> str | None:
     """What the manifest says wrongly of an object that is as it was delivered."""
     if contents.problem is not None:
         return contents.problem
-    if contents.header is not None and contents.header != tuple(each.name for each in listed.entity.fields):
+    if contents.header is not None and contents.header != tuple(field.name for field in listed.entity.fields):
         return "has another header line than the fields of its manifest"
     for what, holds, told in (
         ("bytes when decompressed", contents.content_bytes, listed.part.content_bytes),
@@ -198,21 +198,21 @@ def _broken_documents(found: Sequence[FoundManifest]) -> Iterator[Finding]:
 
 
 def _broken_chains(report: ChainReport) -> Iterator[Finding]:
-    for each in report.findings:
+    for finding in report.findings:
         # Unreadable documents have been named already, by their keys.
-        if each.kind is not chain.FindingKind.UNREADABLE:
-            yield Finding(each.kind, each.sentence, each.job, each.entity)
+        if finding.kind is not chain.FindingKind.UNREADABLE:
+            yield Finding(finding.kind, finding.sentence, finding.job, finding.entity)
 
 
 def _shared(objects: Sequence[ListedObject]) -> Iterator[Finding]:
     owners: dict[ObjectKey, JobId] = {}
-    for each in objects:
-        job = each.manifest.job_id
-        if owners.setdefault(each.key, job) != job:
+    for object_ in objects:
+        job = object_.manifest.job_id
+        if owners.setdefault(object_.key, job) != job:
             yield Finding(
                 FindingKind.OBJECT_SHARED,
-                f"{each.key} is listed by the manifests of two jobs, {owners[each.key]} and {job}.",
+                f"{object_.key} is listed by the manifests of two jobs, {owners[object_.key]} and {job}.",
                 job,
-                each.entity.code,
-                each.key,
+                object_.entity.code,
+                object_.key,
             )

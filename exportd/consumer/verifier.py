@@ -51,7 +51,7 @@ async def verify(
     reports = tuple(
         examine_manifests(folder, owner, found) for (folder, owner), found in by_destination(listing.manifests).items()
     )
-    listed = [each for report in reports for each in report.objects]
+    listed = [object_ for report in reports for object_ in report.objects]
     # An object that is listed twice is a finding; it is read once.
     here = {each.key: each for each in listed if each.key in listing.objects}
     size_bytes = sum(listing.objects[key] for key in here)

@@ -248,7 +248,7 @@ def _components(
 
 
 def _type_tokens(catalog: Catalog) -> dict[EntityCode, str]:
-    return {code: each.type_token for code, each in catalog.entities.items()}
+    return {code: entity.type_token for code, entity in catalog.entities.items()}
 
 
 def _retention(jobs: JobTable, spool: Spool, *, retention_hours: float, clock: Clock) -> RetentionSweeper:

@@ -57,8 +57,8 @@ def exposition(components: Components, catalog: Catalog) -> Exposition:
     async def look(metrics: Metrics) -> None:
         listener, spool, presence = components.listener, components.spool, components.presence
         metrics.listening.set(listener.listening)
-        metrics.daemons.set(sum(each.running for each in presence.daemons))
-        metrics.disagreeing.set(len({each.spool_id for each in presence.disagreements}))
+        metrics.daemons.set(sum(daemon.running for daemon in presence.daemons))
+        metrics.disagreeing.set(len({disagreement.spool_id for disagreement in presence.disagreements}))
         metrics.changes_waiting.clear()
         now = components.clock.now()
         for entity, since in listener.changes_waiting.items():

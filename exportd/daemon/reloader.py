@@ -217,7 +217,7 @@ def _report(difference: Difference, *, dry_run: bool) -> None:
 
 
 def _report_refusal(error: ExportdError, *, dry_run: bool) -> None:
-    problems = [str(each) for each in error.problems] if isinstance(error, SettingsError) else [error.sentence]
+    problems = [str(problem) for problem in error.problems] if isinstance(error, SettingsError) else [error.sentence]
     _logger.error("reload refused", reason=error.reason, problems=problems, dry_run=dry_run)
     if not dry_run:
         more = f" (and {len(problems) - 1} more in the log)" if len(problems) > 1 else ""
@@ -225,5 +225,7 @@ def _report_refusal(error: ExportdError, *, dry_run: bool) -> None:
 
 
 def _named(changes: Sequence[Change]) -> list[str]:
-    names = [f"{each.subject} ({each.details})" if each.details else each.subject for each in changes[:_MAX_NAMED]]
+    names = [
+        f"{change.subject} ({change.details})" if change.details else change.subject for change in changes[:_MAX_NAMED]
+    ]
     return [*names, f"and {len(changes) - len(names)} more"] if len(changes) > len(names) else names

@@ -126,9 +126,9 @@ class Connector:
         self.lock_timeout_s = lock_timeout_s
         if dsn != self.dsn:
             self.dsn = dsn
-            for each in self._pools:
-                each.set_connect_args(dsn, **self._pool_arguments())
-                await each.expire_connections()
+            for pool in self._pools:
+                pool.set_connect_args(dsn, **self._pool_arguments())
+                await pool.expire_connections()
 
     async def connect(self, *, purpose: str, lock_timeout_s: float | None = None) -> Connection:
         """A new connection, to be closed by the caller. ``purpose`` ("listener") is seen in pg_stat_activity.

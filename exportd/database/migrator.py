@@ -43,7 +43,7 @@ def migrations() -> tuple[Migration, ...]:
     """All steps in order. Raises ValueError for a misnamed file and for a hole in the numbers."""
     folder = resources.files(__package__) / "migrations"
     steps: list[Migration] = []
-    for name in sorted(each.name for each in folder.iterdir() if each.name.endswith(".sql")):
+    for name in sorted(path.name for path in folder.iterdir() if path.name.endswith(".sql")):
         match = _FILE_NAME.fullmatch(name)
         if not match or int(match["number"]) != len(steps) + 1:
             raise ValueError(f"migrations must be named NNNN_what.sql without holes; {name} is not")

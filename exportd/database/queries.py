@@ -27,7 +27,7 @@ def load(station: str) -> Queries:
 
 def stations() -> tuple[str, ...]:
     """The stations that have queries, in alphabetical order."""
-    names = (each.name for each in (resources.files(__package__) / "queries").iterdir())
+    names = (path.name for path in (resources.files(__package__) / "queries").iterdir())
     return tuple(sorted(name.removesuffix(".sql") for name in names if name.endswith(".sql")))
 
 

@@ -222,12 +222,12 @@ class Cleaner:
             )
 
     def _tokens(self, job: Job) -> list[str]:
-        return sorted({token for each in job.entities for token in self._type_tokens.get(each, ())})
+        return sorted({token for entity in job.entities for token in self._type_tokens.get(entity, ())})
 
 
 def _lacking(record: JobRecord) -> list[DestinationCode]:
-    delivered = {each.destination for each in record.deliveries}
-    return [each for each in record.job.destinations if each not in delivered]
+    delivered = {delivery.destination for delivery in record.deliveries}
+    return [destination for destination in record.job.destinations if destination not in delivered]
 
 
 async def _manifest_digest(job: Job, destination: Destination) -> str | None:

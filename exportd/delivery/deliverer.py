@@ -214,37 +214,37 @@ def manifest_of(
         format=job.file_format,
         entities=tuple(
             ManifestEntity(
-                code=each.entity,
-                type=each.type_token,
-                mode=each.mode,
-                full_reason=each.full_reason,
+                code=entity.entity,
+                type=entity.type_token,
+                mode=entity.mode,
+                full_reason=entity.full_reason,
                 window=ManifestWindow(
-                    previous=each.previous,
+                    previous=entity.previous,
                     snapshot=extraction.snapshot,
                     lsn=extraction.wal_position,
                     taken_at=extraction.taken_at,
                 ),
-                key=each.key,
-                tenant=each.tenant,
+                key=entity.key,
+                tenant=entity.tenant,
                 fields=tuple(
                     ManifestField(name=field.name, type=field.type, format=field.format, reference=field.reference)
-                    for field in each.fields
+                    for field in entity.fields
                 ),
-                rows=each.rows,
-                deleted_rows=each.deleted_rows,
+                rows=entity.rows,
+                deleted_rows=entity.deleted_rows,
                 parts=tuple(
                     ManifestPart(
-                        key=key_of(each, part),
+                        key=key_of(entity, part),
                         rows=part.rows,
                         content_bytes=part.content_bytes,
                         size_bytes=part.size_bytes,
                         sha256=part.sha256,
                     )
                     for part in parts
-                    if part.entity == each.entity
+                    if part.entity == entity.entity
                 ),
             )
-            for each in extraction.entities
+            for entity in extraction.entities
         ),
         predecessor=history.predecessor,
         redelivers=history.redelivers,

@@ -70,4 +70,4 @@ class UploadTable:
         """Strike out uploads that are completed or aborted."""
         if uploads:
             with translated("striking out uploads"):
-                await self._pool.execute(_FORGET, job, destination, [each.id for each in uploads])
+                await self._pool.execute(_FORGET, job, destination, [upload.id for upload in uploads])

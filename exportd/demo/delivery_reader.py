@@ -48,7 +48,9 @@ def read_deliveries(
 
 
 def _choose(chains: tuple[Chain, ...], schedule: str | None, folder: Path) -> Chain:
-    scheduled = {each.manifests[-1].schedule.code: each for each in chains if each.manifests[-1].schedule is not None}
+    scheduled = {
+        chain.manifests[-1].schedule.code: chain for chain in chains if chain.manifests[-1].schedule is not None
+    }
     if schedule is None and len(scheduled) == 1:
         return next(iter(scheduled.values()))
     if schedule is not None and schedule in scheduled:
@@ -65,7 +67,7 @@ def _deliveries(manifest: Manifest, directory: Path) -> Iterator[tuple[ManifestE
             Delivery(
                 full=entity.mode is Mode.FULL,
                 file_format=manifest.format,
-                names=tuple(each.name for each in entity.fields if each.name != DELETED_FIELD),
+                names=tuple(field.name for field in entity.fields if field.name != DELETED_FIELD),
                 files=tuple(directory / part.key for part in entity.parts),
                 rows=entity.rows,
                 deleted_rows=entity.deleted_rows,

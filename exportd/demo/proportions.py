@@ -66,7 +66,7 @@ def counts(*, rows: int, organizations: int) -> dict[OrganizationId, dict[Entity
     ids = organization_ids(organizations)
     weights = {each: 1 / place for place, each in enumerate(ids, start=1)}
     extra = _apportion(rows - least, weights)
-    return {each: _records(extra[each]) for each in ids}
+    return {id_: _records(extra[id_]) for id_ in ids}
 
 
 def _records(extra: int) -> dict[EntityCode, int]:

@@ -90,7 +90,7 @@ async def compare(
 async def _compare_entity(
     connection: Connection, entity: Entity, runs: Sequence[Delivery], organization: OrganizationId
 ) -> list[Difference]:
-    names = tuple(each.name for each in entity.fields)
+    names = tuple(field.name for field in entity.fields)
     if any(run.names != names for run in runs):
         raise PermanentError(
             f"{entity.code} was exported with other fields than the catalog has now; export it again first",
@@ -99,7 +99,7 @@ async def _compare_entity(
     key = key_positions(entity)
     holding = await anyio.to_thread.run_sync(replay, runs, key)
     types = (await connection.prepare(sample(entity))).get_attributes()
-    spelling = Spelling(entity, runs[-1].file_format, [each.type.name for each in types])
+    spelling = Spelling(entity, runs[-1].file_format, [type_.type.name for type_ in types])
     if len({run.file_format for run in runs}) > 1 and not spelling.same_in_all_formats:
         raise PermanentError(
             f"{entity.code} was exported in two formats since its last complete run, which cannot be compared",

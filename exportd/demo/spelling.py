@@ -72,13 +72,13 @@ class Spelling:
 
 def sample(entity: Entity) -> str:
     """A query whose columns are the entity's fields, to learn their types."""
-    values = ", ".join(value_of(each) for each in entity.fields)
+    values = ", ".join(value_of(field) for field in entity.fields)
     return f"SELECT {values} FROM {table(entity.table)} AS t LIMIT 0"
 
 
 def key_positions(entity: Entity) -> list[int]:
     """Which fields are the key. Raises PermanentError when a key column is not exported as it is."""
-    columns = [each.column for each in entity.fields]
+    columns = [field.column for field in entity.fields]
     missing = [each for each in entity.key if each not in columns]
     if missing:
         raise PermanentError(

@@ -152,7 +152,7 @@ async def _make_data(stage: _Stage, rows: int, screen: Screen) -> list[Organizat
         await connection.execute("ANALYZE")
     largest = sorted(made.items(), key=lambda each: -each[1])[:4]
     screen.line(", ".join(f"{count:,} {entity}" for entity, count in largest) + ", …")
-    return [OrganizationId(each) for each in _ORGANIZATION_NAMES[:_ORGANIZATIONS]]
+    return [OrganizationId(organization_name) for organization_name in _ORGANIZATION_NAMES[:_ORGANIZATIONS]]
 
 
 @asynccontextmanager
@@ -199,7 +199,7 @@ class _Run:
 
     async def finished(self) -> bool:
         _require_running(self._process, self._stage)
-        self.records = [record for each in self._ids if (record := await self._jobs.get(each)) is not None]
+        self.records = [record for id_ in self._ids if (record := await self._jobs.get(id_)) is not None]
         return all(each.finished for each in self.records)
 
     async def figures(self) -> Mapping[EntityCode, EntityProgress]:
@@ -234,7 +234,7 @@ async def _wait(
             )
     rows = sum(each.rows for each in totals(run.records).values())
     deleted = sum(each.deleted_rows for each in totals(run.records).values())
-    files = sum(each.files for each in totals(run.records).values())
+    files = sum(total.files for total in totals(run.records).values())
     seconds = max(
         (each.finished_at - each.started_at).total_seconds()
         for each in run.records
@@ -251,7 +251,7 @@ def _require_running(process: subprocess.Popen[bytes], stage: _Stage) -> None:
 
 
 async def _fire(schedules: ScheduleTable, organizations: Sequence[OrganizationId]) -> list[JobId]:
-    return [await schedules.fire_now(each, _SCHEDULE) for each in organizations]
+    return [await schedules.fire_now(organization, _SCHEDULE) for organization in organizations]
 
 
 async def _change(connection: Connection, stage: _Stage, number: int, screen: Screen) -> OpenTransaction:
@@ -313,8 +313,8 @@ async def _prove(stage: _Stage, catalog: Catalog, organizations: Sequence[Organi
             found = await compare(connection, catalog, stage.exports, organization)
             differences += found
             screen.line(f"  {organization}: {'equal' if not found else f'{len(found)} differences'}")
-    for each in differences[:10]:
-        screen.line(f"  {each}")
+    for difference in differences[:10]:
+        screen.line(f"  {difference}")
     screen.line("EQUAL: replaying the exports gives the tables." if not differences else "NOT EQUAL")
     return not differences
 

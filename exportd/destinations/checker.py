@@ -101,7 +101,7 @@ def _folder(destination: Destination) -> str:
 
 
 def _has_failed(result: CheckResult) -> bool:
-    return any(result.state(each) is not State.THERE for each in result.findings if each.is_required)
+    return any(result.state(finding) is not State.THERE for finding in result.findings if finding.is_required)
 
 
 def _joined(declared: CheckResult, other: CheckResult, setting: str) -> CheckResult:

@@ -23,9 +23,12 @@ def declared(settings: Iterable[DestinationSettings]) -> tuple[DestinationDeclar
     """The destinations of the configuration."""
     return tuple(
         DestinationDeclaration(
-            OrganizationId(each.organization), DestinationCode(each.code), each.name or each.code, _settings(each)
+            OrganizationId(setting.organization),
+            DestinationCode(setting.code),
+            setting.name or setting.code,
+            _settings(setting),
         )
-        for each in settings
+        for setting in settings
     )
 
 

@@ -45,13 +45,13 @@ async def find_destinations(settings: Settings, database: Connector) -> KnownDes
     except ExportdError as error:
         return KnownDestinations(found, [f"Destinations made through the API are not known: {error.sentence}"])
     found = [replace(each, pause=pauses.get((each.settings.organization, each.settings.code))) for each in found]
-    for each in records:
-        declaration = each.declaration
-        if each.origin is Origin.CONFIGURATION or (declaration.organization, declaration.code) in declared:
+    for record in records:
+        declaration = record.declaration
+        if record.origin is Origin.CONFIGURATION or (declaration.organization, declaration.code) in declared:
             continue
         try:
             pause = pauses.get((declaration.organization, declaration.code))
-            found.append(KnownDestination(settings_of(declaration), each.origin, pause))
+            found.append(KnownDestination(settings_of(declaration), record.origin, pause))
         except ExportdError as error:
             problems.append(f"destination {declaration.code} of {declaration.organization}: {error.sentence}")
     return KnownDestinations(found, problems)

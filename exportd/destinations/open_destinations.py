@@ -41,7 +41,7 @@ class Destinations:
     """Finds a destination by organization and code. One organization never gets another's."""
 
     def __init__(self, destinations: Iterable[Destination] = ()) -> None:
-        self._destinations = {(each.organization, each.code): each for each in destinations}
+        self._destinations = {(destination.organization, destination.code): destination for destination in destinations}
         self._retired: list[Destination] = []
         self._users: Counter[int] = Counter()
         """By the identity of a destination, how many work with it."""
@@ -94,5 +94,5 @@ class Destinations:
 
     async def aclose(self) -> None:
         """Give the stores' connections back."""
-        for each in (*self._destinations.values(), *self._retired):
-            await each.store.aclose()
+        for destination in (*self._destinations.values(), *self._retired):
+            await destination.store.aclose()

@@ -77,9 +77,9 @@ async def put_into_effect(connection: "Connection", plan: Reconciliation, *, now
     edits = [{**_document(each.declaration), "id": str(each.destination.id)} for each in plan.edits]
     await connection.execute(_EDIT_ALL, json.dumps(edits), Origin.CONFIGURATION, now, CONFIGURATION)
     moved = [
-        _document(each.declaration)
-        for each in plan.edits
-        if place(each.destination.declaration) != place(each.declaration)
+        _document(edit.declaration)
+        for edit in plan.edits
+        if place(edit.destination.declaration) != place(edit.declaration)
     ]
     await connection.execute(_FORGET_POSITIONS_ALL, json.dumps(moved))
     await connection.execute(_DELETE_ALL, [each.id for each in plan.gone], now)

@@ -31,4 +31,4 @@ async def hold_destinations(
                 f"destinationIds: there is no destination {each}. Take an id from the list of destinations.",
                 reason=Reason.DESTINATION_MISSING,
             )
-    return tuple(codes[each] for each in destination_ids)
+    return tuple(codes[destination_id] for destination_id in destination_ids)

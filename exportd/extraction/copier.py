@@ -105,8 +105,8 @@ def plan_copies(snapshot: OpenSnapshot, *, streams: int, stream_threshold_bytes:
             wide = streams > 1 and size_bytes >= stream_threshold_bytes
             ranges: Sequence[PageRange | None] = page_ranges(snapshot.shapes[code].pages, streams) if wide else (None,)
             tasks.extend(
-                CopyTask(code, statements.full(each), deletions=False, size_bytes=size_bytes // len(ranges))
-                for each in ranges
+                CopyTask(code, statements.full(range_), deletions=False, size_bytes=size_bytes // len(ranges))
+                for range_ in ranges
             )
         elif window.previous is not None:
             tasks.append(CopyTask(code, statements.changed(window.previous), deletions=False, size_bytes=0))

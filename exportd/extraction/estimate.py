@@ -93,4 +93,4 @@ def _record_bytes(entity: Entity, file_format: ExportFormat, row_bytes: int) -> 
     names = entity.field_names
     if file_format is ExportFormat.CSV:
         return row_bytes + len(names) + len("false")
-    return row_bytes + sum(len(each.encode()) + len('"":,') for each in names) + len("{false}")
+    return row_bytes + sum(len(name.encode()) + len('"":,') for name in names) + len("{false}")

@@ -94,18 +94,18 @@ class Extractor:
     ) -> tuple[Extraction, tuple[Part, ...]]:
         await self._spool.begin_job(job.id)
         writers = {
-            each.code: EntityWriter(
+            entity.code: EntityWriter(
                 spool=self._spool,
                 job=job.id,
-                entity=each.code,
-                type_token=each.type_token,
+                entity=entity.code,
+                type_token=entity.type_token,
                 file_format=job.file_format,
-                header=csv_header(each) if job.file_format is ExportFormat.CSV else b"",
+                header=csv_header(entity) if job.file_format is ExportFormat.CSV else b"",
                 cap_bytes=self._part_size_bytes,
-                progress=progress.of(each.code),
+                progress=progress.of(entity.code),
                 on_part_started=on_part_started,
             )
-            for each in entities
+            for entity in entities
         }
         sent: Counter[EntityCode] = Counter()
 
@@ -153,22 +153,22 @@ def _extraction(entities: Sequence[Entity], snapshot: OpenSnapshot, progress: Jo
         taken_at=snapshot.taken_at,
         entities=tuple(
             EntityExtraction(
-                entity=each.code,
-                type_token=each.type_token,
-                mode=snapshot.windows[each.code].mode,
-                full_reason=snapshot.windows[each.code].full_reason,
-                previous=snapshot.windows[each.code].previous,
-                rows=progress.of(each.code).rows,
-                deleted_rows=progress.of(each.code).deleted_rows,
-                key=_field_names(each, each.key),
-                tenant=_field_names(each, (each.tenant,))[0] if each.tenant else None,
+                entity=entity.code,
+                type_token=entity.type_token,
+                mode=snapshot.windows[entity.code].mode,
+                full_reason=snapshot.windows[entity.code].full_reason,
+                previous=snapshot.windows[entity.code].previous,
+                rows=progress.of(entity.code).rows,
+                deleted_rows=progress.of(entity.code).deleted_rows,
+                key=_field_names(entity, entity.key),
+                tenant=_field_names(entity, (entity.tenant,))[0] if entity.tenant else None,
                 fields=(
-                    *(ExtractedField(field.name, field.type, field.format, field.reference) for field in each.fields),
+                    *(ExtractedField(field.name, field.type, field.format, field.reference) for field in entity.fields),
                     ExtractedField(DELETED_FIELD, "boolean", None, None),
                 ),
-                guards=snapshot.guards[each.code].to_json(),
+                guards=snapshot.guards[entity.code].to_json(),
             )
-            for each in entities
+            for entity in entities
         ),
     )
 

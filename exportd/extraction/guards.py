@@ -52,7 +52,7 @@ class Guards:
         try:
             return cls(
                 cluster=ClusterFacts(**document["cluster"]),
-                **{each.name: document[each.name] for each in dataclasses.fields(cls) if each.name != "cluster"},
+                **{field.name: document[field.name] for field in dataclasses.fields(cls) if field.name != "cluster"},
             )
         except (KeyError, TypeError):
             return None
@@ -69,7 +69,7 @@ def definition_fingerprint(entity: Entity) -> str:
         str(entity.table),
         entity.key,
         entity.tenant,
-        [(each.name, each.column, each.expression) for each in entity.fields],
+        [(field.name, field.column, field.expression) for field in entity.fields],
     )
 
 
@@ -113,13 +113,13 @@ def guards_of(entity: Entity, shape: Shape, cluster: ClusterFacts) -> Guards:
         cluster=cluster,
         triggers=fingerprint(
             shape.log_oid,
-            [(each.oid, [(t.oid, t.xmin, t.enabled) for t in each.triggers]) for each in shape.relations],
+            [(relation.oid, [(t.oid, t.xmin, t.enabled) for t in relation.triggers]) for relation in shape.relations],
         ),
         partitions=fingerprint([(each.oid, str(each.name)) for each in shape.members]),
         columns=fingerprint([column for column in columns if used is None or column[0] in used]),
         row_shape=fingerprint(
             [(each.number, each.name, each.type_oid, each.type_modifier) for each in shape.root.columns],
-            [[(c.number, c.name, c.type_oid) for c in each.columns] for each in shape.members],
+            [[(c.number, c.name, c.type_oid) for c in member.columns] for member in shape.members],
             [[part for part in each.type_parts if part[0].startswith("attribute ")] for each in shape.root.columns],
         ),
         definition=definition_fingerprint(entity),
@@ -139,5 +139,5 @@ def _used_columns(entity: Entity) -> set[str] | None:
     return {
         *entity.key,
         *([entity.tenant] if entity.tenant else []),
-        *(each.column for each in entity.fields if each.column),
+        *(field.column for field in entity.fields if field.column),
     }

@@ -101,17 +101,17 @@ class Previewer:
                 await connection.execute(f"SET statement_timeout = {round(STATEMENT_TIMEOUT_S * 1000)}")
                 shapes = await read_shapes(connection, entities)
         return {
-            each.code
-            for each in entities
-            if (shape := shapes.get(each.code)) and (shape.log_oid is None or not capture_is_intact(each, shape))
+            entity.code
+            for entity in entities
+            if (shape := shapes.get(entity.code)) and (shape.log_oid is None or not capture_is_intact(entity, shape))
         }
 
     async def _look(self, snapshot: OpenSnapshot, job: Job, *, unknown: Set[EntityCode]) -> list[EntityPreview]:
         """``unknown`` are entities whose deletions the run may be able to name, and we are not."""
         # First what is quick and always succeeds.
         plans = {
-            code: parse_plan(await snapshot.connection.fetchval(each.plan()))
-            for code, each in snapshot.statements.items()
+            code: parse_plan(await snapshot.connection.fetchval(statement.plan()))
+            for code, statement in snapshot.statements.items()
         }
         counted = await self._count_all(snapshot, unknown)
         return [

@@ -32,14 +32,14 @@ class ValueType:
 def column_types(root: Relation) -> dict[str, ValueType]:
     """The value type of each column of a table."""
     return {
-        each.name: ValueType(
-            each.base_type,
-            may_hold_json=each.base_kind == "c"
-            or each.element_kind in {"c", "d"}
-            or each.element_type == _JSON
-            or ("." in each.base_type and each.base_kind == "b"),
+        column.name: ValueType(
+            column.base_type,
+            may_hold_json=column.base_kind == "c"
+            or column.element_kind in {"c", "d"}
+            or column.element_type == _JSON
+            or ("." in column.base_type and column.base_kind == "b"),
         )
-        for each in root.columns
+        for column in root.columns
     }
 
 
@@ -56,14 +56,14 @@ def select_list(
     deleted: bool,
 ) -> str:
     """The select list over ``t``; ``types`` maps columns and expressions to their value types."""
-    fields = [f"{_value(each, file_format, types)} AS {identifier(each.name)}" for each in entity.fields]
+    fields = [f"{_value(field, file_format, types)} AS {identifier(field.name)}" for field in entity.fields]
     marker = f"'{str(deleted).lower()}'" if file_format is ExportFormat.CSV else str(deleted).lower()
     return ", ".join([*fields, f"{marker} AS {identifier(DELETED_FIELD)}"])
 
 
 def expressions(entity: Entity) -> Sequence[str]:
     """The catalog's expressions, whose types only the server knows."""
-    return [each.expression for each in entity.fields if each.expression is not None]
+    return [field.expression for field in entity.fields if field.expression is not None]
 
 
 def _value(field: Field, file_format: ExportFormat, types: Mapping[str, ValueType]) -> str:

@@ -67,7 +67,7 @@ class OpenSnapshot:
 def lock_statement(entities: Sequence[Entity], *, uncaptured: Collection[EntityCode] = ()) -> str:
     """Keeps the tables of entities as they are, and their logs, but for those of the ``uncaptured``."""
     tables = [table(each.table) for each in entities]
-    tables += [table(log_table(each.code)) for each in entities if each.code not in uncaptured]
+    tables += [table(log_table(entity.code)) for entity in entities if entity.code not in uncaptured]
     return f"LOCK TABLE {', '.join(dict.fromkeys(tables))} IN ACCESS SHARE MODE"
 
 
@@ -190,7 +190,7 @@ class SnapshotOpener:
             or (FullReason.CAPTURE_CHANGED if each.code in uncaptured else None)
             for each in entities
         }
-        captured = {code: each for code, each in statements.items() if code not in uncaptured}
+        captured = {code: statement for code, statement in statements.items() if code not in uncaptured}
         contents = await _contents(connection, captured, positions, reasons)
         windows = {
             code: window_of(code, positions.get(code), guards[code], contents.get(code), reasons[code])
@@ -206,7 +206,7 @@ class SnapshotOpener:
             guards=guards,
             windows=windows,
             statements=statements,
-            keys={code: each.keys for code, each in contents.items()},
+            keys={code: content.keys for code, content in contents.items()},
         )
 
     def _require_capture(self, entity: Entity, shape: Shape | None, uncaptured: Collection[EntityCode]) -> None:
@@ -232,7 +232,7 @@ class SnapshotOpener:
 
 async def _types(connection: "Connection", entity: Entity, shape: Shape) -> dict[str, ValueType]:
     types = column_types(shape.root)
-    missing = [each.column for each in entity.fields if each.column is not None and each.column not in types]
+    missing = [field.column for field in entity.fields if field.column is not None and field.column not in types]
     if missing:
         raise PermanentError(
             f"Entity {entity.code}: {entity.table} has no column {', '.join(missing)}. Correct the catalog's fields.",
@@ -266,8 +266,8 @@ async def _contents(
     reasons: Mapping[EntityCode, FullReason | None],
 ) -> dict[EntityCode, LogContents]:
     queries = [
-        each.contents(parse_snapshot(positions[code].snapshot))
-        for code, each in statements.items()
+        statement.contents(parse_snapshot(positions[code].snapshot))
+        for code, statement in statements.items()
         if code in positions and log_is_comparable(reasons[code])
     ]
     if not queries:

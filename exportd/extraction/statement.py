@@ -72,7 +72,7 @@ class Statements:
             f"k.{logged} {self._equals(name)} t.{identifier(name)}"
             for logged, name in zip(key_columns(self.entity), self.entity.key, strict=True)
         ]
-        keys = ", ".join(f"unnest(l.{each}) AS {each}" for each in key_columns(self.entity))
+        keys = ", ".join(f"unnest(l.{key_column}) AS {key_column}" for key_column in key_columns(self.entity))
         in_window = (
             f"EXISTS (SELECT FROM (SELECT {keys} FROM {self._log} AS l WHERE {self._window(previous)}) AS k"
             f" WHERE {' AND '.join(matches)})"
@@ -127,7 +127,7 @@ class Statements:
         fields = [each.expression or f"t.{identifier(each.column or '')}" for each in self.entity.fields]
         conditions = self._tenant_conditions("t", self.entity.tenant)
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        listed = ", ".join(f"({each})" for each in fields)
+        listed = ", ".join(f"({field})" for field in fields)
         return f"EXPLAIN (FORMAT JSON) SELECT {listed} FROM {table(self.entity.table)} AS t{where}"
 
     # --- fragments ----------------------------------------------------------------------------------------------

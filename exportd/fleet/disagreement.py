@@ -43,12 +43,12 @@ def disagreements(
 
     ``differences`` are between this one and each of the others.
     """
-    own = next((each for each in daemons if each.spool_id == spool_id), None)
+    own = next((daemon for daemon in daemons if daemon.spool_id == spool_id), None)
     if own is None:
         return ()
     by_daemon: dict[UUID, list[DeclaredDifference]] = {}
-    for each in differences:
-        by_daemon.setdefault(each.spool_id, []).append(each)
+    for difference in differences:
+        by_daemon.setdefault(difference.spool_id, []).append(difference)
     return tuple(
         found
         for other in daemons
@@ -77,7 +77,7 @@ def _with(
         sentence = f"{name} has another catalog than this daemon: {words}. {_ADVICE}"
         yield Disagreement(other.spool_id, other.host, Subject.CATALOG, differing, sentence)
     for kind, subject in _SUBJECTS.items():
-        found = [each for each in differences if each.kind == kind]
+        found = [difference for difference in differences if difference.kind == kind]
         if found:
             differing, words = _listed(
                 [_named(each) for each in found if each.is_there and not each.is_here],
@@ -91,7 +91,9 @@ def _with(
 def _kept(other: DaemonRecord, name: str, differences: Sequence[DeclaredDifference]) -> Iterator[Disagreement]:
     """What only a daemon declares that does not run."""
     for kind, subject in _SUBJECTS.items():
-        found = tuple(_named(each) for each in differences if each.kind == kind and not each.is_here)
+        found = tuple(
+            _named(difference) for difference in differences if difference.kind == kind and not difference.is_here
+        )
         if found:
             sentence = (
                 f"{name} does not run. The {kind}s that only it declares stay in effect for a day: {_some(found)}."
@@ -114,7 +116,7 @@ def _listed(
 ) -> tuple[tuple[str, ...], str]:
     """All of them with what is the matter, and a few of each for a sentence."""
     groups = {"only there": only_there, "only here": only_here, "not the same": otherwise}
-    differing = tuple(f"{what}: {each}" for what, names in groups.items() for each in names)
+    differing = tuple(f"{what}: {name}" for what, names in groups.items() for name in names)
     return differing, "; ".join(f"{what}: {_some(names)}" for what, names in groups.items() if names)
 
 
@@ -129,5 +131,5 @@ def _named(difference: DeclaredDifference) -> str:
 
 def _name(other: DaemonRecord, daemons: Iterable[DaemonRecord]) -> str:
     """Its host, and its process where several are there."""
-    alone = sum(each.host == other.host for each in daemons) == 1
+    alone = sum(daemon.host == other.host for daemon in daemons) == 1
     return f"The daemon on {other.host}" if alone else f"The daemon on {other.host} (process {other.pid})"

@@ -118,7 +118,7 @@ class PresenceKeeper:
         await self._table.announce(
             self._identity.spool_id,
             settings=agreed(settings),
-            entities={code: fingerprint(dataclasses.asdict(each)) for code, each in catalog.entities.items()},
+            entities={code: fingerprint(dataclasses.asdict(entity)) for code, entity in catalog.entities.items()},
         )
         await self._compare()
         self._seen = seen
@@ -141,19 +141,19 @@ class PresenceKeeper:
     def _others(self) -> frozenset[tuple[UUID, datetime | None, bool]]:
         """What has to be the same of the others for nothing to have changed."""
         return frozenset(
-            (each.spool_id, each.declared_at, each.running)
-            for each in self.daemons
-            if each.spool_id != self._identity.spool_id
+            (daemon.spool_id, daemon.declared_at, daemon.running)
+            for daemon in self.daemons
+            if daemon.spool_id != self._identity.spool_id
         )
 
 
 def _report_deleted(schedules: Sequence[Schedule]) -> None:
     """Nobody has asked this daemon for it, so nobody would know."""
-    for each in schedules[:_MAX_NAMED]:
+    for schedule in schedules[:_MAX_NAMED]:
         _logger.info(
             "schedule deleted, no daemon declares it any more",
-            organization=each.declaration.organization,
-            schedule=each.declaration.code,
+            organization=schedule.declaration.organization,
+            schedule=schedule.declaration.code,
         )
     if len(schedules) > _MAX_NAMED:
         _logger.info("schedules deleted, no daemon declares them any more", more=len(schedules) - _MAX_NAMED)

@@ -195,7 +195,7 @@ class JobTable:
         An ad hoc job moves none, nor does one whose schedule was deleted; entities that are no longer in the
         schedule are left out.
         """
-        reached = json.dumps([_position_document(each) for each in positions])
+        reached = json.dumps([_position_document(position) for position in positions])
         async with self._connection("finishing a job") as connection, connection.transaction():
             await connection.fetchrow(_LOCK_SCHEDULE, lease.job.id)
             _held(lease, await connection.fetchrow(_SUCCEED, lease.job.id, lease.fence))

@@ -87,8 +87,8 @@ def holds_bug(error: BaseException) -> bool:
 def leaves(error: BaseException) -> Iterator[BaseException]:
     """The single errors of a group, in order; an error that is no group is its own only leaf."""
     if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:
-            yield from leaves(each)
+        for exception in error.exceptions:
+            yield from leaves(exception)
     else:
         yield error
 

@@ -64,22 +64,22 @@ class Extraction:
         """Where the job's schedule stands once it has succeeded."""
         return tuple(
             Position(
-                entity=each.entity,
+                entity=entity.entity,
                 job_id=job.id,
                 snapshot=self.snapshot,
                 taken_at=self.taken_at,
-                guards=each.guards,
+                guards=entity.guards,
                 destinations=job.destinations,
             )
-            for each in self.entities
+            for entity in self.entities
         )
 
     def windows(self) -> dict[EntityCode, str]:
         """The snapshots at which the windows of the incremental entities begin."""
         return {
-            each.entity: each.previous
-            for each in self.entities
-            if each.mode is Mode.INCREMENTAL and each.previous is not None
+            entity.entity: entity.previous
+            for entity in self.entities
+            if entity.mode is Mode.INCREMENTAL and entity.previous is not None
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -90,19 +90,19 @@ class Extraction:
             "taken_at": self.taken_at.isoformat(),
             "entities": [
                 {
-                    "entity": each.entity,
-                    "type_token": each.type_token,
-                    "mode": each.mode,
-                    "full_reason": each.full_reason,
-                    "previous": each.previous,
-                    "rows": each.rows,
-                    "deleted_rows": each.deleted_rows,
-                    "key": list(each.key),
-                    "tenant": each.tenant,
-                    "fields": [[field.name, field.type, field.format, field.reference] for field in each.fields],
-                    "guards": dict(each.guards),
+                    "entity": entity.entity,
+                    "type_token": entity.type_token,
+                    "mode": entity.mode,
+                    "full_reason": entity.full_reason,
+                    "previous": entity.previous,
+                    "rows": entity.rows,
+                    "deleted_rows": entity.deleted_rows,
+                    "key": list(entity.key),
+                    "tenant": entity.tenant,
+                    "fields": [[field.name, field.type, field.format, field.reference] for field in entity.fields],
+                    "guards": dict(entity.guards),
                 }
-                for each in self.entities
+                for entity in self.entities
             ],
         }
 

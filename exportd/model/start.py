@@ -101,11 +101,11 @@ def start_of(
     An entity without a position is full anyway, and by a reason of its own.
     """
     moved, forced = dict(positions), dict.fromkeys(refreshed, FullReason.REQUESTED)
-    for each in backfills:
-        if isinstance(each.begins, FullReason):
-            forced.setdefault(each.entity, each.begins)
-        elif each.entity in positions:
-            moved[each.entity] = _back_to(each.begins, positions[each.entity])
+    for backfill in backfills:
+        if isinstance(backfill.begins, FullReason):
+            forced.setdefault(backfill.entity, backfill.begins)
+        elif backfill.entity in positions:
+            moved[backfill.entity] = _back_to(backfill.begins, positions[backfill.entity])
     return Start(moved, {code: reason for code, reason in forced.items() if code in positions})
 
 

@@ -119,4 +119,4 @@ def _length(span: _Span) -> int:
 
 def _instants(minutes: _Span) -> Gap:
     cycle_start = datetime(_FIRST_YEAR, 1, 1, tzinfo=UTC)
-    return Gap(*(cycle_start + timedelta(minutes=each) for each in minutes))
+    return Gap(*(cycle_start + timedelta(minutes=minute) for minute in minutes))

@@ -235,7 +235,9 @@ def _columns(declaration: ScheduleDeclaration) -> tuple[object, ...]:
 
 
 def _declared(declarations: Iterable[ScheduleDeclaration]) -> dict[Key, Document]:
-    return {(each.organization, each.code): declaration_to_json(each) for each in declarations}
+    return {
+        (declaration.organization, declaration.code): declaration_to_json(declaration) for declaration in declarations
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,8 +117,8 @@ class ScheduleOperator:
         async with self._held(schedule_id, "asking for a back-fill") as (connection, row):
             backfill = await backfill_held(connection, row, job_id, actor=actor)
             since = {
-                each.entity: each.begins if isinstance(each.begins, FullReason) else each.begins.taken_at
-                for each in backfill.requests
+                request.entity: request.begins if isinstance(request.begins, FullReason) else request.begins.taken_at
+                for request in backfill.requests
             }
             await _note(
                 connection, "backfill requested", actor, row, since_job=job_id, entities=since, job=backfill.job_id

@@ -74,7 +74,7 @@ def edit(schedule: Schedule, declaration: ScheduleDeclaration) -> Edit:
         schedule,
         declaration,
         _next_due(schedule, declaration),
-        tuple(each for each in declaration.entities if each in schedule.declaration.entities),
+        tuple(entity for entity in declaration.entities if entity in schedule.declaration.entities),
     )
 
 

@@ -108,7 +108,7 @@ class Difference:
     changes: tuple[Change, ...] = ()
 
     def of(self, kind: Kind) -> tuple[Change, ...]:
-        return tuple(each for each in self.changes if each.kind is kind)
+        return tuple(change for change in self.changes if change.kind is kind)
 
     def to_json(self) -> dict[str, list[dict[str, str]]]:
         """By kind: ``{"added": [{"subject": …, "details": …}], …}``."""
@@ -180,7 +180,7 @@ def _place(dsn: str) -> Hashable:
 
 
 def _by_code(things: Iterable[Any]) -> dict[str, Any]:
-    return {f"{each.code} of {each.organization}": each for each in things}
+    return {f"{thing.code} of {thing.organization}": thing for thing in things}
 
 
 def _things(noun: str, old: Mapping[Any, Any], new: Mapping[Any, Any]) -> Iterator[Change]:

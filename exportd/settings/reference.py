@@ -68,7 +68,7 @@ def _value(field: FieldInfo) -> str:
     if _is_size(field):
         return "size"
     if get_origin(kind) is Literal:
-        return " or ".join(f"`{_toml(each)}`" for each in get_args(kind))
+        return " or ".join(f"`{_toml(get_argument)}`" for get_argument in get_args(kind))
     if get_origin(kind) is tuple:
         return "list"
     if isinstance(kind, type) and issubclass(kind, StrEnum):
@@ -89,7 +89,7 @@ def _kind(annotation: Any) -> Any:
     if get_origin(annotation) is Annotated:
         return _kind(get_args(annotation)[0])
     if NoneType in get_args(annotation):
-        return _kind(next(each for each in get_args(annotation) if each is not NoneType))
+        return _kind(next(get_argument for get_argument in get_args(annotation) if get_argument is not NoneType))
     return annotation
 
 

@@ -173,7 +173,7 @@ def _variant(annotation: Any, tag: object) -> type[BaseModel] | None:
     arguments = get_args(annotation)
     if get_origin(annotation) is Annotated and any(isinstance(each, Tag) and each.tag == tag for each in arguments):
         return models_in(arguments[0])[0]
-    found = (_variant(each, tag) for each in arguments)
+    found = (_variant(argument, tag) for argument in arguments)
     return next((each for each in found if each is not None), None)
 
 

@@ -146,7 +146,7 @@ def job_prefixes(
     time = f"date={due.date().isoformat()}/hour={due.hour:02d}/"
     if layout.order is PartitionOrder.TIME_FIRST:
         return (f"{folder}{time}",)
-    return tuple(f"{folder}type={each}/{time}" for each in sorted(set(type_tokens)))
+    return tuple(f"{folder}type={type_token}/{time}" for type_token in sorted(set(type_tokens)))
 
 
 def parse(key: str, layout: Layout) -> AnyName | None:

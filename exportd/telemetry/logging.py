@@ -71,7 +71,7 @@ def configure(*, level: Level, line_format: Format, stream: TextIO | None = None
 def level() -> Level:
     """How much is said at the moment."""
     name = logging.getLevelName(logging.getLogger().level).lower()
-    return next((each for each in get_args(Level) if each == name), "info")
+    return next((get_argument for get_argument in get_args(Level) if get_argument == name), "info")
 
 
 def set_level(wanted: Level) -> None:

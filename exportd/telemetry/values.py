@@ -32,7 +32,9 @@ class SecretMask:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         # The longest first: one secret may be a part of another.
-        self._secrets = sorted({each for each in secrets if len(each) >= _MIN_SECRET_LENGTH}, key=len, reverse=True)
+        self._secrets = sorted(
+            {secret for secret in secrets if len(secret) >= _MIN_SECRET_LENGTH}, key=len, reverse=True
+        )
 
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
         """The event without secrets."""

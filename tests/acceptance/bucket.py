@@ -76,7 +76,7 @@ class Bucket:
 
     def records(self, manifest: Manifest, entity: ManifestEntity) -> list[Row]:
         """The records of an entity in one run, values as text, ``deleted`` last."""
-        names = [each.name for each in entity.fields]
+        names = [field.name for field in entity.fields]
         found: list[Row] = []
         for part in entity.parts:
             content = gzip.decompress(self.objects[part.key])

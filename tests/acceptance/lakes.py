@@ -49,7 +49,7 @@ class DirectoryLake:
         return Bucket.of(self.path)
 
     async def leftovers(self) -> set[str]:
-        return {str(each) for each in leftovers(self.path, self.path)}
+        return {str(leftover) for leftover in leftovers(self.path, self.path)}
 
 
 @dataclass(frozen=True)

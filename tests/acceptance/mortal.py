@@ -35,7 +35,7 @@ def live_until(config: Path, log: Path, folders: tuple[Path, ...], step: int) ->
     """Run the daemon; after the signal, die at step ``step`` (from 1) that concerns ``folders`` or the job's row."""
     counter = _Counter(step)
     signal.signal(COUNT_FROM_NOW, lambda *_: counter.start())
-    roots = tuple(f"{each}/" for each in folders)
+    roots = tuple(f"{folder}/" for folder in folders)
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         if event not in _CHANGES:
@@ -43,7 +43,7 @@ def live_until(config: Path, log: Path, folders: tuple[Path, ...], step: int) ->
         if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
             return
         # A renaming has two paths; a file that is already open comes as a number.
-        named = [each for each in arguments[:2] if isinstance(each, str | bytes | os.PathLike)]
+        named = [argument for argument in arguments[:2] if isinstance(argument, str | bytes | os.PathLike)]
         if any(os.fsdecode(each).startswith(roots) for each in named):
             counter.step()
 

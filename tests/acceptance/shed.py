@@ -55,7 +55,9 @@ class Shed:
 
     async def windows(self, job: JobId) -> dict[str, str | FullReason | None]:
         """Where the entities' windows begin; or why they are full."""
-        return {each.entity: each.full_reason or each.previous for each in (await self.extraction(job)).entities}
+        return {
+            entity.entity: entity.full_reason or entity.previous for entity in (await self.extraction(job)).entities
+        }
 
     async def since(self, job: JobId) -> dict[str, str]:
         """Windows of all entities that begin where the job ended."""
@@ -65,8 +67,8 @@ class Shed:
         """What is asked for and not done yet: where windows are to begin, or why they are full."""
         requests = await JobTable(self.place.pool).backfill_requests(self.schedule)
         return {
-            each.entity: each.begins if isinstance(each.begins, FullReason) else each.begins.snapshot
-            for each in requests
+            request.entity: request.begins if isinstance(request.begins, FullReason) else request.begins.snapshot
+            for request in requests
         }
 
     def pruner(self, *, keep_s: float, horizon_s: float = _WEEK_S) -> Pruner:
@@ -122,8 +124,8 @@ def applied(bucket: Bucket, *manifests: Manifest) -> Contents:
 
 def begins(backfill: Backfill) -> Mapping[str, str | FullReason]:
     return {
-        each.entity: each.begins.snapshot if isinstance(each.begins, Beginning) else each.begins
-        for each in backfill.requests
+        request.entity: request.begins.snapshot if isinstance(request.begins, Beginning) else request.begins
+        for request in backfill.requests
     }
 
 

@@ -42,7 +42,7 @@ async def test_a_schedule_is_asked_for_step_by_step(site: Site, lake: Path) -> N
     shown = screen.screen
     runs = shown[shown.index("Its next runs:") : shown.index("Save it")].splitlines()[1:]
     assert len([each for each in runs if each.strip()]) == 5
-    assert all(each.endswith("03:00:00Z") for each in runs[1:5])
+    assert all(run.endswith("03:00:00Z") for run in runs[1:5])
     made = json.loads((await site.quickly("schedule", "show", "nightly", "--json")).stdout)
     assert made["operationalDataTypes"] == ["ACCOUNTS", "ORDERS"]
     assert (made["scheduleType"], made["period"], made["offset"]) == ("DAY", 1, 3)
@@ -60,7 +60,7 @@ async def test_what_is_not_to_be_saved_is_not(site: Site, lake: Path) -> None:
         await screen.answer("Save it", "no")
         await screen.shows("Nothing was saved.")
         assert await screen.ended() == 1
-    codes = [each["code"] for each in json.loads((await site.quickly("schedule", "list", "--json")).stdout)]
+    codes = [load["code"] for load in json.loads((await site.quickly("schedule", "list", "--json")).stdout)]
     assert sorted(codes) == ["nightly", "often"]
 
 

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 
 def lost(bucket: Bucket, jobs: Sequence[JobId], contents: Contents) -> dict[str, dict[Key, Row]]:
     """What these jobs' files told, by key, as it is now: the table's row, or the last that was told of a deletion."""
-    manifests = {each.job_id: each for chain in bucket.chains for each in chain.manifests}
+    manifests = {manifest.job_id: manifest for chain in bucket.chains for manifest in chain.manifests}
     told: dict[str, dict[Key, Row]] = {}
     for job in jobs:
         for entity in manifests[job].entities:
@@ -78,10 +78,13 @@ async def test_the_next_run_holds_exactly_what_has_changed_since(site: Site, sho
             expected = lost(bucket, lost_jobs, contents)
             assert held(bucket, done) == {code: records for code, records in expected.items() if records}
             assert {each.rows for each in done.entities} != {0}
-            for each in done.entities:
-                assert (preview[each.code].mode, preview[each.code].rows) == (Mode.INCREMENTAL, each.rows)
+            for entity in done.entities:
+                assert (preview[entity.code].mode, preview[entity.code].rows) == (Mode.INCREMENTAL, entity.rows)
             # Who has what was before, and nothing since, is level with the table.
-            before = bucket.run(0), *(each for each in bucket.chains[0].manifests if each.job_id == shed.past)
+            before = (
+                bucket.run(0),
+                *(manifest for manifest in bucket.chains[0].manifests if manifest.job_id == shed.past),
+            )
             assert applied(bucket, *(before if past == shed.later else before[:1]), done) == contents
             assert bucket.replayed() == contents
             assert await shed.waiting() == {}
@@ -311,7 +314,7 @@ async def test_the_real_daemon_is_asked_dies_and_does_it(site: Site, shop: Shop)
     (began,) = await connection.fetch(
         "SELECT extraction ->> 'snapshot' AS snapshot FROM exportd.job WHERE id = $1", first
     )
-    assert {each.previous for each in done.entities} == {began["snapshot"]}
+    assert {entity.previous for entity in done.entities} == {began["snapshot"]}
 
     refused = await site.quickly("schedule", "backfill", "often", "--from", str(uuid4()))
     assert (refused.returncode, "has no job" in refused.stderr) == (1, True)

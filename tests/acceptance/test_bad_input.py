@@ -99,7 +99,7 @@ async def test_a_database_that_refuses_says_why(site: Site, shop: Shop) -> None:
             site.dsn = dsn
             site.configure(CATALOG, sections(site))
             (sentence,) = await refused(site, "run", code=FAILED)
-            assert all(each in sentence for each in words), sentence
+            assert all(word in sentence for word in words), sentence
     finally:
         await shop.connection.execute("DROP ROLE test_locked_out")
 
@@ -153,7 +153,7 @@ async def test_check_says_what_to_fix(site: Site, shop: Shop) -> None:
     fixes = [line.removeprefix("fix").strip() for line in outcome.stdout.splitlines() if line.startswith("fix")]
     assert any(re.match(rf"{re.escape(str(site.catalog))}:\d+: .*paid", each) for each in fixes), fixes
     assert any(str(lake) in each and "does not exist" in each for each in fixes), fixes
-    assert any(str(site.spool) in each and "not a directory" in each for each in fixes), fixes
+    assert any(str(site.spool) in fix and "not a directory" in fix for fix in fixes), fixes
     assert outcome.stderr == ""
 
     (sentence,) = await refused(site, "run", code=USAGE)
@@ -225,5 +225,5 @@ async def test_check_finds_a_group_that_is_not_there(site: Site, shop: Shop) -> 
     assert outcome.returncode == FAILED
     lines = json.loads(outcome.stdout)
     assert [each["kind"] for each in lines[:2]] == ["ok", "ok"]
-    fixes = [each["sentence"] for each in lines if each["kind"] == "fix"]
-    assert any(each.startswith("control: this machine has no group 'no-such-group'") for each in fixes)
+    fixes = [line["sentence"] for line in lines if line["kind"] == "fix"]
+    assert any(fix.startswith("control: this machine has no group 'no-such-group'") for fix in fixes)

@@ -48,7 +48,7 @@ async def test_a_journey_to_buckets(site: Site, shop: Shop, swift: SwiftServer, 
         bucket.assert_whole()
         assert bucket.replayed() == await shop.contents()
         assert {each.full_reason for each in bucket.run(0).entities} == {FullReason.FIRST_RUN}
-        assert {each.mode for run in (1, 2) for each in bucket.run(run).entities} == {Mode.INCREMENTAL}
+        assert {entity.mode for run in (1, 2) for entity in bucket.run(run).entities} == {Mode.INCREMENTAL}
         assert await lake.leftovers() == set()
     expected = (
         (s3_lake, rf"product/orgId={ORGANIZATION}/date=[\d-]+/hour=\d\d/type=(account|order|country)/\S+\.csv\.gz"),
@@ -182,7 +182,7 @@ async def test_credentials_stay_where_they_were_put(
     rows = await connection.fetch("SELECT row_to_json(j)::text AS row FROM exportd.job AS j")
     outputs += [row["row"] for row in rows] + [daemon.text]
     lake = await S3Lake(moto, bucket).bucket()
-    outputs += [each.decode() for each in lake.manifests.values()]
+    outputs += [manifest.decode() for manifest in lake.manifests.values()]
     outputs += [each.read_bytes().decode(errors="replace") for each in files_in(site.spool)]
     assert len(lake.manifests) == 1
     assert len(outputs) > 10

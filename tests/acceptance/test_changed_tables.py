@@ -106,7 +106,7 @@ async def test_an_entity_taken_out_of_the_catalog_fails_the_jobs_that_still_want
     await site.succeeded(connection, await site.fire())
     bucket = Bucket.of(lake)
     bucket.assert_whole()
-    assert [each.code for each in bucket.run(-1).entities] == ["ACCOUNTS", "ORDERS"]
+    assert [entity.code for entity in bucket.run(-1).entities] == ["ACCOUNTS", "ORDERS"]
     assert bucket.replayed() == {**await shop.contents(), "COUNTRIES": bucket.replayed()["COUNTRIES"]}
     assert await daemon.stop() == 0
     await site.assert_clean(lake)
@@ -147,4 +147,4 @@ async def test_a_message_from_the_server_during_copy_fails_the_export(site: Site
 def _modes(lake: Path) -> dict[str, tuple[Mode, FullReason | None]]:
     """How the last run exported each entity."""
     run = Bucket.of(lake).run(-1)
-    return {each.code: (each.mode, each.full_reason) for each in run.entities}
+    return {entity.code: (entity.mode, entity.full_reason) for entity in run.entities}

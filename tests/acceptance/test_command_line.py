@@ -40,7 +40,7 @@ async def shown_in_status(site: Site, *words: str) -> None:
 
     async def look() -> bool:
         screen = await said(site, "status")
-        return all(each in screen for each in words)
+        return all(word in screen for word in words)
 
     await until(look, what=f"{words} in the status")
 
@@ -160,7 +160,7 @@ async def test_a_bucket_of_google_is_made_edited_and_delivered_to(site: Site, sh
     await said(site, "export", "ACCOUNTS", "--destinations", "sea", "--wait")
     keys = list((await gcs_lake.bucket()).objects)
     assert keys
-    assert all(each.startswith(f"deeper/orgId={ORGANIZATION}/") for each in keys)
+    assert all(key.startswith(f"deeper/orgId={ORGANIZATION}/") for key in keys)
     assert await daemon.stop() == 0
     await site.assert_clean()
 
@@ -172,7 +172,7 @@ async def test_an_export_is_waited_for_and_copied(open_site: Site, shop: Shop) -
     job, *_, succeeded, copied = outcome.splitlines()
     assert succeeded == "succeeded"
     assert copied.startswith("1 files")
-    assert sorted(each.name for each in to.iterdir()) == [f"{job}_account.jsonl.gz", "manifest.json"]
+    assert sorted(path.name for path in to.iterdir()) == [f"{job}_account.jsonl.gz", "manifest.json"]
     events = [json.loads(line) for line in (await said(site, "job", "watch", job, "--json")).splitlines()]
     assert events[-1]["event"] == "end"
     assert events[-1]["state"] == "SUCCEEDED"
@@ -218,7 +218,7 @@ async def test_the_daemon_itself(open_site: Site) -> None:
 async def test_what_can_be_exported_and_what_is_configured(open_site: Site) -> None:
     site = open_site
     accounts = await document(site, "entity", "show", "ACCOUNTS")
-    assert [each["name"] for each in accounts["fields"]] == ["id", "name", "balance", "note"]
+    assert [account["name"] for account in accounts["fields"]] == ["id", "name", "balance", "note"]
     assert "balance" in await said(site, "entity", "show", "ACCOUNTS")
     assert (await said(site, "entity", "list", "--mermaid")).startswith("erDiagram\n    ACCOUNTS {")
     assert "no entity ACCOUNT;" in await refused(site, "entity", "show", "ACCOUNT", code=1)

@@ -31,8 +31,8 @@ async def test_the_loader_kit_comes_with_each_run_and_loads_it(site: Site, shop:
     await _deliver_verify_and_rebuild(site, shop, declared, str(lake), "CSV")
     scripts = sorted(lake.rglob("*.duckdb.sql"), key=lambda path: path.stat().st_mtime_ns)
     with duckdb.connect(site.folder / "loaded.duckdb") as connection:
-        for each in scripts:
-            connection.execute(each.read_text())
+        for script in scripts:
+            connection.execute(script.read_text())
     assert contents_of(site.folder / "loaded.duckdb") == await shop.contents()
     assert len(list(lake.rglob("*.postgresql.sql"))) == len(scripts) == 4
 
@@ -86,8 +86,8 @@ async def _deliver_verify_and_rebuild(
     assert found["unlisted"] == []
     (chain,) = found["chains"]
     assert chain["jobs"] == list(contents)
-    for each, expected in contents.items():
-        into = site.folder / f"{each}.duckdb"
-        replayed = await site.without_configuration("replay", place, "--into", str(into), "--as-of", each)
+    for content, expected in contents.items():
+        into = site.folder / f"{content}.duckdb"
+        replayed = await site.without_configuration("replay", place, "--into", str(into), "--as-of", content)
         assert replayed.returncode == 0, replayed.stderr
         assert contents_of(into) == expected

@@ -26,7 +26,7 @@ def twin(site: Site, tmp_path: Path) -> Iterator[Site]:
 
 
 def declare(at: Site, lake: Path, *codes: str, **sections: Any) -> None:
-    everything = {"destination": [destination("lake", lake)], "schedule": [schedule(each) for each in codes]}
+    everything = {"destination": [destination("lake", lake)], "schedule": [schedule(code) for code in codes]}
     at.configure(CATALOG, {**everything, **sections})
 
 
@@ -40,7 +40,7 @@ async def full_runs(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[st
     rows = await connection.fetch("SELECT schedule_code, extraction FROM exportd.job WHERE state = 'SUCCEEDED'")
     found: dict[str, int] = {}
     for row in rows:
-        modes = {each["mode"] for each in json.loads(row["extraction"])["entities"]}
+        modes = {load["mode"] for load in json.loads(row["extraction"])["entities"]}
         found[row["schedule_code"]] = found.get(row["schedule_code"], 0) + ("full" in modes)
     return found
 

@@ -142,7 +142,7 @@ async def test_a_role_without_rights_gets_its_policies_ready_to_paste(
     assert states(document, "MISSING") >= {"LOOK", "READ", "LIST", "DELETE"}
     # The role may not even give its own uploads up.
     *uploads, left = document["left_over"]
-    assert all(each.startswith("an unfinished upload of ") for each in uploads)
+    assert all(upload.startswith("an unfinished upload of ") for upload in uploads)
     assert left.startswith(f"the object m3/orgId={ORGANIZATION}/_probe/")
     policy, trust, _ = [json.loads(each["text"]) for each in document["grants"]]
     assert policy["Statement"][0]["Resource"] == f"arn:aws:s3:::{bucket}/m3/orgId={ORGANIZATION}/*"

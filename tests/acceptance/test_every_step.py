@@ -159,7 +159,7 @@ async def _stop_at_every_step(
             await shed.finish(await shed.fire(), quiet)
             await change()
             await shed.finish(await shed.fire(), counting := Tripwire.none())
-            (kind,) = {type(each).__name__ for each in shed.stores.values()}
+            (kind,) = {type(store).__name__ for store in shed.stores.values()}
             steps = {"JobTable.seal", "UploadTable.record", f"{kind}.piece", f"{kind}.put", "Spool.write_manifest"}
             assert steps <= set(counting.calls)
             for name, calls in counting.calls.items():

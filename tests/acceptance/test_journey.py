@@ -113,9 +113,9 @@ async def _forget(site: Site, shop: Shop, jobs: Sequence[UUID]) -> None:
     """When their time is over the files go, and a download says so."""
     site.configure(CATALOG, {"schedule": [schedule("kept", destinations=[])], "spool": {"retention_hours": 0}})
     daemon = await site.restart()
-    for each in jobs:
-        await daemon.said("files dropped", job_id=str(each))
-        assert await shop.connection.fetchval("SELECT expired_at FROM exportd.job WHERE id = $1", each) is not None
+    for job in jobs:
+        await daemon.said("files dropped", job_id=str(job))
+        assert await shop.connection.fetchval("SELECT expired_at FROM exportd.job WHERE id = $1", job) is not None
     assert files_in(site.spool / "jobs") == set()
     refused = await site.quickly("download", str(jobs[0]), "--to", str(site.folder / "late"))
     assert refused.returncode == 1
@@ -130,7 +130,7 @@ def _records(folder: Path) -> dict[str, int]:
     files = {each["code"]: [part["key"] for part in each["parts"]] for each in manifest["entities"]}
     assert {path.name for path in folder.iterdir()} == {
         "manifest.json",
-        *(name for each in files.values() for name in each),
+        *(name for file in files.values() for name in file),
     }
     return {
         code: sum(len(csv_rows(gzip.decompress((folder / name).read_bytes()))) - 1 for name in names)

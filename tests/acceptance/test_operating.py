@@ -86,7 +86,7 @@ def _request(site: Site, method: str, url: str, body: object = None) -> httpx.Re
 
 def _modes(extraction: str) -> dict[str, tuple[str, str | None]]:
     entities = json.loads(extraction)["entities"]
-    return {each["entity"]: (each["mode"], each["full_reason"]) for each in entities}
+    return {entity["entity"]: (entity["mode"], entity["full_reason"]) for entity in entities}
 
 
 async def _positions(shop: Shop) -> list[tuple[str, str]]:

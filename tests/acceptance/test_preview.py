@@ -41,7 +41,7 @@ async def previewed(place: Workshop, *, counting_s: float = 60) -> Preview:
 
 
 async def by_entity(place: Workshop, *, counting_s: float = 60) -> Mapping[EntityCode, EntityPreview]:
-    return {each.entity: each for each in (await previewed(place, counting_s=counting_s)).entities}
+    return {entity.entity: entity for entity in (await previewed(place, counting_s=counting_s)).entities}
 
 
 async def run(place: Workshop) -> Extraction:
@@ -55,13 +55,13 @@ async def run(place: Workshop) -> Extraction:
 async def assert_told(place: Workshop) -> Mapping[EntityCode, EntityPreview]:
     """Preview, run, compare; what is not said to be an estimate is as it was told."""
     told = await by_entity(place)
-    for each in (await run(place)).entities:
-        preview = told[each.entity]
-        assert (preview.mode, preview.full_reason) == (each.mode, each.full_reason)
+    for entity in (await run(place)).entities:
+        preview = told[entity.entity]
+        assert (preview.mode, preview.full_reason) == (entity.mode, entity.full_reason)
         if Figure.ROWS not in preview.estimated:
-            assert preview.rows == each.rows
+            assert preview.rows == entity.rows
         if Figure.DELETED_ROWS not in preview.estimated:
-            assert preview.deleted_rows == each.deleted_rows
+            assert preview.deleted_rows == entity.deleted_rows
     return told
 
 

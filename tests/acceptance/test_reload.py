@@ -63,7 +63,7 @@ async def test_what_is_new_holds_and_what_runs_ends_as_it_began(site: Site, shop
     assert list(row["entities"]) == ["ACCOUNTS", "ORDERS", "COUNTRIES"]
     names = {each[0] for each in json.loads(row["extraction"])["entities"][0]["fields"]}
     assert names >= {"balance", "note"}
-    assert {each[0] for each in json.loads(other["extraction"])["entities"][0]["fields"]} == {
+    assert {load[0] for load in json.loads(other["extraction"])["entities"][0]["fields"]} == {
         "id",
         "name",
         "deleted",
@@ -171,7 +171,7 @@ async def test_reloads_come_one_after_the_other_and_none_when_the_daemon_leaves(
     await connection.execute(gate.INSTALL)
 
     def write(*codes: str) -> None:
-        schedules = [schedule(), *(schedule(each, entities=["COUNTRIES"]) for each in codes)]
+        schedules = [schedule(), *(schedule(code, entities=["COUNTRIES"]) for code in codes)]
         site.configure(GATED_CATALOG, {"destination": [destination("lake", lake)], "schedule": schedules})
 
     write()
@@ -299,7 +299,7 @@ async def test_buckets_that_are_replaced_again_and_again_leave_no_connection_beh
 
     def open_sockets() -> int:
         links = Path(f"/proc/{daemon.process.pid}/fd").iterdir()
-        return sum(each.is_symlink() and str(each.readlink()).startswith("socket:") for each in links)
+        return sum(link.is_symlink() and str(link.readlink()).startswith("socket:") for link in links)
 
     write(0)
     daemon = await site.restart()

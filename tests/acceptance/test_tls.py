@@ -35,7 +35,7 @@ def authority() -> trustme.CA:
 def issue(authority: trustme.CA, folder: Path, *, until: datetime | None = None) -> None:
     """A certificate for the loopback in a site's folder, in place of the one before; its key is private."""
     issued = authority.issue_cert("127.0.0.1", not_before=PAST, not_after=until)
-    (folder / "chain.pem").write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
+    (folder / "chain.pem").write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
     write_key(folder / "key.pem", issued.private_key_pem.bytes())
 
 

@@ -35,7 +35,7 @@ async def started(daemon: Daemon, jobs: list[UUID]) -> str:
 
     async def look() -> str | None:
         ids = [str(each["job_id"]) for each in daemon.heard("job started")]
-        return next((each for each in ids if UUID(each) in jobs), None)
+        return next((id_ for id_ in ids if UUID(id_) in jobs), None)
 
     return await until(look, what=f"a job of\n{daemon.text}")
 
@@ -70,7 +70,7 @@ async def test_both_work_and_when_one_is_killed_the_other_finishes(
         await connection.execute("UPDATE public.accounts SET name = 'at the gate' WHERE id = 7")
         async with gate.closed(keeper) as closed:
             jobs = [await site.fire(code) for code in CODES]
-            held = [await started(each, jobs) for each in daemons]
+            held = [await started(daemon, jobs) for daemon in daemons]
             await closed.reached()
             await daemons[killed].kill()
         survivor, pid = daemons[1 - killed], daemons[killed].process.pid
@@ -150,8 +150,8 @@ async def test_whenever_one_is_killed_the_other_finishes(site: Site, shop: Shop,
         bucket = Bucket.of(lake)
         bucket.assert_whole()
         assert bucket.replayed() == await shop.contents()
-        for each in daemons:
-            assert await each.stop() == 0
+        for daemon in daemons:
+            assert await daemon.stop() == 0
         assert leftovers(twin.spool) == set()
     finally:
         twin.close()
@@ -195,8 +195,8 @@ async def test_killed_anywhere(site: Site, shop: Shop, tmp_path: Path) -> None:
         bucket = Bucket.of(lake)
         bucket.assert_whole()
         assert bucket.replayed() == await shop.contents()
-        for each in daemons:
-            assert await each.stop() == 0
+        for daemon in daemons:
+            assert await daemon.stop() == 0
         assert leftovers(twin.spool) == set()
     finally:
         twin.close()
@@ -223,7 +223,7 @@ async def test_files_are_with_the_daemon_that_ran_the_job_and_the_other_says_whi
             answer = await asyncio.to_thread(http.get, url)
         assert answer.status_code == 404
         assert f"ask {spool}" in answer.json()["message"]
-        (found,) = [each for each in (await twin.quickly("status")).stdout.splitlines() if str(spool) in each]
+        (found,) = [line for line in (await twin.quickly("status")).stdout.splitlines() if str(spool) in line]
         assert gethostname() in found
         assert (await site.quickly("download", str(job), "--to", str(tmp_path / "copied"))).returncode == 0
 
@@ -266,4 +266,4 @@ async def test_two_daemons_at_one_socket_are_refused(site: Site, shop: Shop, tmp
 async def holder_of(job: UUID, shop: Shop, daemons: Sequence[Daemon]) -> int | None:
     """Which of the daemons runs a job, if one does."""
     holder = await shop.connection.fetchval("SELECT lease_holder FROM exportd.job WHERE id = $1", job)
-    return None if holder is None else [each.process.pid for each in daemons].index(int(holder.rpartition(":")[2]))
+    return None if holder is None else [daemon.process.pid for daemon in daemons].index(int(holder.rpartition(":")[2]))

@@ -113,7 +113,7 @@ async def test_what_a_failed_job_left_does_not_stop_the_next(site: Site, shop: S
     left = set(bucket.objects) - described
     assert left
     assert all(str(failed) in each for each in left)
-    said = [each["event"] for each in logs if "s3:GetObject" in each.get("error", "")]
+    said = [log["event"] for log in logs if "s3:GetObject" in log.get("error", "")]
     assert said.count("objects of a failed job not removed yet") == 1
 
 

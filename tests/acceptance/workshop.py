@@ -107,7 +107,7 @@ class Workshop:
             self._destinations(wire),
             wire.guard(JobTable(self.pool)),
             wire.guard(UploadTable(self.pool)),
-            type_tokens={code: each.type_token for code, each in self.catalog.entities.items()},
+            type_tokens={code: entity.type_token for code, entity in self.catalog.entities.items()},
             clock=SystemClock(),
         )
 
@@ -190,9 +190,9 @@ async def workshop(
             rule=Interval(Unit.DAY, 1),
         )
         await ScheduleTable(pool).reconcile([declaration], now=SystemClock().now())
-        stores = {code: each.open() for code, each in lakes.items()}
-        for each in stores.values():
-            stack.push_async_callback(each.aclose)
+        stores = {code: lake.open() for code, lake in lakes.items()}
+        for store in stores.values():
+            stack.push_async_callback(store.aclose)
         yield Workshop(lakes, stores, spool, pool, connector, catalog, part_bytes)
 
 
@@ -200,4 +200,4 @@ def directories(folder: Path, *codes: str) -> dict[str, Lake]:
     """An empty directory for each code."""
     for each in codes:
         (folder / each).mkdir()
-    return {each: DirectoryLake(folder / each) for each in codes}
+    return {code: DirectoryLake(folder / code) for code in codes}

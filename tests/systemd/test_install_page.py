@@ -28,7 +28,7 @@ def test_files_that_are_installed_are_there() -> None:
         "systemd/tmpfiles.d/exportd.conf",
     }
     assert ours <= set(re.findall(r"(?<= )systemd/\S+", ALL))
-    assert all((CHECKOUT / each).is_file() for each in ours)
+    assert all((CHECKOUT / our).is_file() for our in ours)
 
 
 def test_commands_of_exportd_are_there() -> None:

@@ -56,7 +56,7 @@ AS_EXPORTD = next(
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Container]:
     """A machine with a Postgres, after all commands of the page."""
-    binaries = next(each for each in find_binaries() if not is_from_wheel(each))
+    binaries = next(find_binary for find_binary in find_binaries() if not is_from_wheel(find_binary))
     with container() as booted:
         booted.shell(SERVER.format(binaries=binaries))
         booted.shell(

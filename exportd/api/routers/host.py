@@ -50,7 +50,7 @@ async def install_capture(caller: Operating, using: Using, body: CaptureRequest)
     entities = _chosen(using, body.entities)
     if body.dry_run:
         return CaptureList(data=[shown_capture(each) for each in await using.capture.status(entities)])
-    await using.auditor.write("capture installed", actor=caller.name, entities=[each.code for each in entities])
+    await using.auditor.write("capture installed", actor=caller.name, entities=[entity.code for entity in entities])
     return CaptureList(data=[shown_capture(each, repaired=True) for each in await using.capture.install(entities)])
 
 
@@ -64,7 +64,7 @@ async def uninstall_capture(caller: Administering, using: Using, body: CaptureRe
         await using.capture.uninstall(list(removals))
     return CaptureRemoval(
         removed=[] if body.dry_run else list(removals),
-        statements=[each for statements in removals.values() for each in statements],
+        statements=[statement for statements in removals.values() for statement in statements],
     )
 
 
@@ -117,7 +117,7 @@ async def reload(
         {
             **difference.to_json(),
             "dryRun": dry_run,
-            "sentences": [str(each) for each in difference.changes],
-            "disagreements": [each.sentence for each in using.local_status().disagreements],
+            "sentences": [str(change) for change in difference.changes],
+            "disagreements": [disagreement.sentence for disagreement in using.local_status().disagreements],
         }
     )

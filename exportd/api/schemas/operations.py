@@ -125,10 +125,10 @@ class CaptureRemoval(Answer):
 def shown_backfill(backfill: Backfill) -> Backfilled:
     return Backfilled(
         entities=[
-            BackfilledEntity(entity=each.entity, reason=each.begins)
-            if isinstance(each.begins, FullReason)
-            else BackfilledEntity(entity=each.entity, since=each.begins.taken_at)
-            for each in backfill.requests
+            BackfilledEntity(entity=request.entity, reason=request.begins)
+            if isinstance(request.begins, FullReason)
+            else BackfilledEntity(entity=request.entity, since=request.begins.taken_at)
+            for request in backfill.requests
         ],
         job_id=None if backfill.job_id is None else str(backfill.job_id),
         running=None if backfill.running is None else str(backfill.running),

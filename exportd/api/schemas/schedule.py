@@ -150,7 +150,7 @@ def _fields(owned: OwnedSchedule) -> dict[str, object]:
         "version": schedule.version,
         "name": declaration.name,
         "code": declaration.code,
-        "destination_ids": [str(each) for each in owned.destination_ids],
+        "destination_ids": [str(destination_id) for destination_id in owned.destination_ids],
         "export_file_format": declaration.file_format.value,
         "dt_created": schedule.created_at,
         "dt_last_modified": owned.modified_at,
@@ -197,7 +197,7 @@ def shown_preview(preview: Preview) -> SchedulePreview:
         rows=sum(each.rows for each in preview.entities),
         deleted_rows=sum(each.deleted_rows for each in preview.entities),
         content_bytes=sum(each.content_bytes for each in preview.entities),
-        entities=[_shown(each) for each in preview.entities],
+        entities=[_shown(entity) for entity in preview.entities],
     )
 
 

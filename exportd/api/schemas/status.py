@@ -201,7 +201,9 @@ def shown_status(
         started_at=local.started_at,
         uptime_seconds=_seconds(local.started_at, now),
         paused=None if shared.pause is None else PauseStatus(since=shared.pause.paused_at, by=shared.pause.paused_by),
-        services={name: Service(running=each.running, since=each.since) for name, each in local.services.items()},
+        services={
+            name: Service(running=service.running, since=service.since) for name, service in local.services.items()
+        },
         listener=ListenerStatus(listening=local.listening),
         wheel=WheelStatus(schedules=shared.wheel.schedules, paused=shared.wheel.paused, next_due=shared.wheel.next_due),
         queue=QueueStatus(
@@ -209,15 +211,15 @@ def shown_status(
         ),
         leases=[
             LeaseStatus(
-                job_id=str(each.id),
-                organization=each.organization,
-                schedule=each.schedule_code,
-                phase=each.phase.value,
-                attempt=each.attempt,
-                started_at=each.started_at,
-                lease_until=each.lease_until,
+                job_id=str(lease.id),
+                organization=lease.organization,
+                schedule=lease.schedule_code,
+                phase=lease.phase.value,
+                attempt=lease.attempt,
+                started_at=lease.started_at,
+                lease_until=lease.lease_until,
             )
-            for each in shared.leases
+            for lease in shared.leases
         ],
         spool=SpoolStatus(
             id=local.spool_id,
@@ -225,8 +227,8 @@ def shown_status(
             used_bytes=local.spool_used_bytes,
             budget_bytes=local.spool_budget_bytes,
         ),
-        daemons=[shown_daemon(each) for each in local.daemons],
-        disagreements=[shown_disagreement(each) for each in local.disagreements],
+        daemons=[shown_daemon(daemon) for daemon in local.daemons],
+        disagreements=[shown_disagreement(disagreement) for disagreement in local.disagreements],
         entities=_entities(local, shared, now),
         destinations=_destinations(shared, condition),
     )
@@ -254,21 +256,23 @@ def _entities(local: LocalStatus, shared: SharedStatus, now: datetime) -> dict[s
 def _destinations(shared: SharedStatus, condition: DestinationCondition) -> list[DestinationStatus]:
     return [
         DestinationStatus(
-            id=str(each.id),
-            organization=each.organization,
-            code=each.code,
-            paused=None if each.paused_at is None else PauseStatus(since=each.paused_at, by=each.paused_by or ""),
-            condition=condition(each.organization, each.code),
-            last_success=each.last_success_at,
+            id=str(destination.id),
+            organization=destination.organization,
+            code=destination.code,
+            paused=None
+            if destination.paused_at is None
+            else PauseStatus(since=destination.paused_at, by=destination.paused_by or ""),
+            condition=condition(destination.organization, destination.code),
+            last_success=destination.last_success_at,
             last_failure=None
-            if each.last_failure_at is None
+            if destination.last_failure_at is None
             else FailureStatus(
-                at=each.last_failure_at,
-                reason=each.last_failure_reason or "",
-                message=each.last_failure_message or "",
+                at=destination.last_failure_at,
+                reason=destination.last_failure_reason or "",
+                message=destination.last_failure_message or "",
             ),
         )
-        for each in shared.destinations
+        for destination in shared.destinations
     ]
 
 

@@ -56,7 +56,11 @@ def surplus(connections: Collection[AnyConnection]) -> AnyConnection | None:
     So a client that opens thousands drives out its own, and others are served as always. None when all are busy.
     """
     counts = Counter(each.owner for each in connections)
-    idle = [(counts[each.owner], -each.idle_since, each) for each in connections if each.idle_since is not None]
+    idle = [
+        (counts[connection.owner], -connection.idle_since, connection)
+        for connection in connections
+        if connection.idle_since is not None
+    ]
     return max(idle, key=lambda entry: entry[:2])[2] if idle else None
 
 
@@ -232,7 +236,9 @@ class PeerProtocol(H11Protocol):
     def _make_room(self) -> None:
         """Close a connection, this one or another, when there are more than there may be."""
         present = [
-            each for each in self.connections if isinstance(each, PeerProtocol) and not each.transport.is_closing()
+            connection
+            for connection in self.connections
+            if isinstance(connection, PeerProtocol) and not connection.transport.is_closing()
         ]
         if len(present) <= MAX_CONNECTIONS:
             return

@@ -45,7 +45,7 @@ class BigQuery(Dialect):
     def stage(
         self, entity: ManifestEntity, file_format: ExportFormat, location: Location, keys: Sequence[str]
     ) -> Iterator[str]:
-        uris = ", ".join(escaped_literal(f"gs://{location.root}/{each}") for each in keys)
+        uris = ", ".join(escaped_literal(f"gs://{location.root}/{key}") for key in keys)
         staging = self.staging(entity)
         if file_format is ExportFormat.CSV:
             yield (
@@ -59,13 +59,13 @@ class BigQuery(Dialect):
             f"LOAD DATA OVERWRITE {lines} (line STRING)\n"
             f"FROM FILES (format = 'CSV', uris = [{uris}], field_delimiter = '\\x02', quote = '')"
         )
-        values = ",\n    ".join(f"{self._value(each)} AS {self.identifier(each.name)}" for each in entity.fields)
+        values = ",\n    ".join(f"{self._value(field)} AS {self.identifier(field.name)}" for field in entity.fields)
         yield f"CREATE OR REPLACE TABLE {staging} AS\nSELECT\n    {values}\nFROM {lines}"
         yield f"DROP TABLE {lines}"
 
     def upsert(self, entity: ManifestEntity) -> Iterator[str]:
         names = [self.identifier(each) for each in key_of(entity)]
-        same = " AND ".join(f"held.{each} = staged.{each}" for each in names)
+        same = " AND ".join(f"held.{name} = staged.{name}" for name in names)
         yield "BEGIN TRANSACTION"
         yield (
             f"DELETE FROM {self.table(entity)} AS held\n"

@@ -54,7 +54,7 @@ class ClickHouse(Dialect):
         yield f"CREATE OR REPLACE TABLE {staging} (\n    {self.definitions(entity.fields)}\n) ENGINE = Log"
         is_csv = file_format is ExportFormat.CSV
         name, settings = ("CSVWithNames", _CSV) if is_csv else ("JSONEachRow", _JSON)
-        columns = ", ".join(f"{self.identifier(each.name)} {self.column_type(each)}" for each in entity.fields)
+        columns = ", ".join(f"{self.identifier(field.name)} {self.column_type(field)}" for field in entity.fields)
         for key in keys:
             source = f"{_function(location, key)}, {escaped_literal(name)}, {escaped_literal(columns)}, 'gzip')"
             yield f"INSERT INTO {staging} SELECT * FROM {source}\nSETTINGS {settings}"

@@ -69,7 +69,7 @@ class Dialect(ABC):
     def upsert(self, entity: ManifestEntity) -> Iterator[str]:
         """Remove the records with the keys of the staging table, and add its living ones."""
         names = [self.identifier(each) for each in key_of(entity)]
-        same = " AND ".join(f"{self.table(entity)}.{each} = staged.{each}" for each in names)
+        same = " AND ".join(f"{self.table(entity)}.{name} = staged.{name}" for name in names)
         yield f"DELETE FROM {self.table(entity)} USING {self.staging(entity)} AS staged\nWHERE {same}"
         yield self.insert(entity)
 
@@ -116,12 +116,12 @@ class Dialect(ABC):
 
 def fields_of(entity: ManifestEntity) -> tuple[ManifestField, ...]:
     """The fields of a record, without ``deleted``."""
-    return tuple(each for each in entity.fields if each.name != DELETED_FIELD)
+    return tuple(field for field in entity.fields if field.name != DELETED_FIELD)
 
 
 def key_of(entity: ManifestEntity) -> tuple[str, ...]:
     """The fields by which records are known. Raises PermanentError when one of them is not exported."""
-    names = {each.name for each in entity.fields}
+    names = {field.name for field in entity.fields}
     missing = [each for each in entity.key if each not in names]
     if missing or not entity.key:
         raise PermanentError(

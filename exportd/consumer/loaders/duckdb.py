@@ -72,7 +72,7 @@ def _longest_record_bytes(entity: ManifestEntity) -> int:
 
 def _struct(dialect: DuckDb, entity: ManifestEntity) -> str:
     types = ", ".join(
-        f"{doubled_literal(each.name)}: {doubled_literal(dialect.column_type(each))}" for each in entity.fields
+        f"{doubled_literal(field.name)}: {doubled_literal(dialect.column_type(field))}" for field in entity.fields
     )
     return "{" + types + "}"
 

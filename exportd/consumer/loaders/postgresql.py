@@ -49,7 +49,8 @@ class PostgreSql(Dialect):
                 "WITH (FORMAT csv, DELIMITER E'\\x02', QUOTE E'\\x01')"
             )
         values = ",\n    ".join(
-            f"{_json_value(each)}::{self.column_type(each)} AS {self.identifier(each.name)}" for each in entity.fields
+            f"{_json_value(field)}::{self.column_type(field)} AS {self.identifier(field.name)}"
+            for field in entity.fields
         )
         yield f"CREATE TEMP TABLE {staging} AS\nSELECT\n    {values}\nFROM {lines}"
         yield f"DROP TABLE {lines}"
@@ -58,7 +59,7 @@ class PostgreSql(Dialect):
         yield f"DROP TABLE IF EXISTS {self.table(entity)}"
         yield f"CREATE TABLE {self.table(entity)} (\n    {self.definitions(fields_of(entity))}\n)"
         yield self.insert(entity)
-        if set(entity.key) <= {each.name for each in entity.fields} and entity.key:
+        if set(entity.key) <= {field.name for field in entity.fields} and entity.key:
             key = ", ".join(self.identifier(each) for each in entity.key)
             yield f"ALTER TABLE {self.table(entity)} ADD PRIMARY KEY ({key})"
 

@@ -55,11 +55,11 @@ class Snowflake(Dialect):
         staging = self.staging(entity)
         columns = self.definitions(entity.fields)
         yield f"CREATE OR REPLACE TEMPORARY TABLE {staging} (\n    {columns}\n)"
-        files = ", ".join(escaped_literal(each) for each in keys)
+        files = ", ".join(escaped_literal(key) for key in keys)
         source, options = "@exportd", _CSV
         if file_format is ExportFormat.JSONL:
             options = _LINES
-            values = ", ".join(self._value(each) for each in entity.fields)
+            values = ", ".join(self._value(field) for field in entity.fields)
             source = f"(SELECT {values} FROM @exportd)"
         yield (
             f"COPY INTO {staging} FROM {source}\nFILES = ({files})\nFILE_FORMAT = ({options})\n"

@@ -42,7 +42,7 @@ def csv_record(line: str, names: Sequence[str], documents: Collection[str] = ())
 
 def csv_header(names: Sequence[str]) -> str:
     """The header line of such a file."""
-    return ",".join(_quoted(each) for each in names) + "\n"
+    return ",".join(_quoted(name) for name in names) + "\n"
 
 
 def _end_of_value(line: str, start: int) -> int:

@@ -76,7 +76,7 @@ def _choose(
         for report in reports
         for chain in report.chains
         if (schedule is None or _code(chain) == schedule)
-        and (as_of is None or any(each.job_id == as_of for each in chain.manifests))
+        and (as_of is None or any(manifest.job_id == as_of for manifest in chain.manifests))
         # An ad hoc export is no schedule's history: it is replayed when somebody names it.
         and (as_of is not None or chain.schedule is not None)
     ]
@@ -94,11 +94,11 @@ def _choose(
 
 
 def _refuse_broken(report: ManifestsReport, chain: Chain, used: set[JobId]) -> None:
-    for each in report.findings:
+    for finding in report.findings:
         # What lies before the complete runs that we begin with does not matter.
-        is_beginning = each.kind is ChainFindingKind.PREDECESSOR_MISSING and each.job == chain.manifests[0].job_id
-        if each.job in used and not is_beginning:
-            raise _damaged(each.sentence.rstrip("."))
+        is_beginning = finding.kind is ChainFindingKind.PREDECESSOR_MISSING and finding.job == chain.manifests[0].job_id
+        if finding.job in used and not is_beginning:
+            raise _damaged(finding.sentence.rstrip("."))
 
 
 def _objects(

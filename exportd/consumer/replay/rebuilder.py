@@ -91,7 +91,7 @@ def _load(connection: duckdb.DuckDBPyConnection, step: Step, file: Path) -> None
 
 def _as_csv(entity: ManifestEntity, file: Path) -> Path:
     names = [each.name for each in entity.fields]
-    documents = frozenset(each.name for each in entity.fields if each.type == "json")
+    documents = frozenset(field.name for field in entity.fields if field.type == "json")
     target = file.with_suffix(".csv.gz")
     with (
         gzip.open(file, "rt", encoding="utf-8", newline="\n") as lines,

@@ -58,14 +58,14 @@ class CheckResult:
     def verdict(self) -> Verdict:
         if any(each.is_required and self.state(each) is State.MISSING for each in self.findings):
             return Verdict.LACKING
-        if any(self.state(each) is State.OUT_OF_REACH for each in self.findings):
+        if any(self.state(finding) is State.OUT_OF_REACH for finding in self.findings):
             return Verdict.OUT_OF_REACH
         return Verdict.GOOD
 
     @property
     def lacking(self) -> tuple[Permission, ...]:
         """What is missing, required or not."""
-        return tuple(each for each in self.findings if self.state(each) is State.MISSING)
+        return tuple(finding for finding in self.findings if self.state(finding) is State.MISSING)
 
     def state(self, permission: Permission) -> State:
         return self.findings[permission].state

@@ -168,7 +168,7 @@ class Prober:
             raise self._strange("it says that an object is there that nobody wrote")
 
     async def _find_upload(self, upload: Upload) -> None:
-        if upload.id not in [each.id async for each in self._store.list_uploads(self._folder)]:
+        if upload.id not in [list_upload.id async for list_upload in self._store.list_uploads(self._folder)]:
             raise self._strange("it does not list an upload in progress")
 
     async def _delete(self) -> bool:
@@ -203,9 +203,9 @@ class Prober:
     async def _tidy_up(self) -> tuple[str, ...]:
         """What could not be removed."""
         left = [
-            f"an unfinished upload of {each.key} in {self._store.name}"
-            for each in await self._open_uploads()
-            if not await self._is_done(partial(self._store.abort, each))
+            f"an unfinished upload of {open_upload.key} in {self._store.name}"
+            for open_upload in await self._open_uploads()
+            if not await self._is_done(partial(self._store.abort, open_upload))
         ]
         if self._may_be_visible and not await self._is_done(partial(self._store.delete, self._key)):
             perhaps = "" if self._visible is not None else "perhaps "
@@ -216,11 +216,11 @@ class Prober:
         """Also those of which nobody was told: the answer was lost."""
         found = dict(self._uploads)
         with suppress(ExportdError):
-            found |= {each.id: each async for each in self._store.list_uploads(self._key)}
+            found |= {list_upload.id: list_upload async for list_upload in self._store.list_uploads(self._key)}
         return list(found.values())
 
     async def _is_done(self, work: Callable[[], Awaitable[object]]) -> bool:
-        is_away = any(each.state is State.OUT_OF_REACH for each in self._findings.values())
+        is_away = any(finding.state is State.OUT_OF_REACH for finding in self._findings.values())
         try:
             # Who stayed away for a whole budget is asked once more, and not for another one.
             await (work() if is_away else self._retry.call(work))

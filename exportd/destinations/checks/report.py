@@ -78,7 +78,7 @@ def document(result: CheckResult, grants: Sequence[Grant], *, kind: Kind) -> dic
         "setting": result.setting or None,
         "megabytes_per_s": None if result.bytes_per_s is None else round(result.bytes_per_s / 1e6, 3),
         "left_over": list(result.left_over),
-        "grants": [{"title": each.title, "text": each.text} for each in grants],
+        "grants": [{"title": grant.title, "text": grant.text} for grant in grants],
     }
 
 

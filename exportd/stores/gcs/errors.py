@@ -220,4 +220,4 @@ def _last_words(error: Exception) -> str:
         case KeyError():
             return f"{error} is missing"
         case _:
-            return ": ".join(str(each) for each in error.args) or type(error).__name__
+            return ": ".join(str(argument) for argument in error.args) or type(error).__name__

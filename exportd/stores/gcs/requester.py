@@ -43,7 +43,7 @@ class _Blocks(aiohttp.Payload):
     def __init__(self, body: Sequence[bytes | memoryview], before_block: Callable[[], None]) -> None:
         super().__init__(body, content_type="application/octet-stream")
         self._views = [memoryview(each) for each in body]
-        self._size = sum(len(each) for each in self._views)
+        self._size = sum(len(view) for view in self._views)
         self._before_block = before_block
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:

@@ -75,7 +75,7 @@ class S3Options:
             checksums = [(each.checksum, each.size_bytes) for each in pieces if each.checksum is not None]
             arguments["ChecksumCRC32"] = encoded(combine(checksums, Polynomial.CRC32))
             arguments["ChecksumType"] = "FULL_OBJECT"
-            arguments["MpuObjectSize"] = sum(each.size_bytes for each in pieces)
+            arguments["MpuObjectSize"] = sum(piece.size_bytes for piece in pieces)
         return arguments
 
     def _part(self, piece: Piece) -> "CompletedPartTypeDef":

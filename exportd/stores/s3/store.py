@@ -151,7 +151,7 @@ class S3Store:
         return Piece(piece.number, piece.size_bytes, piece.tag, checksum) if same else None
 
     async def complete(self, upload: Upload, pieces: Sequence[Piece], tail: bytes) -> ObjectInfo:
-        size_bytes = sum(each.size_bytes for each in pieces) + len(tail)
+        size_bytes = sum(piece.size_bytes for piece in pieces) + len(tail)
 
         async def complete(client: "S3Client", pieces: Sequence[Piece]) -> None:
             answer = await client.complete_multipart_upload(

@@ -182,7 +182,9 @@ async def room(database: Database, folder: Path, access: Access) -> AsyncIterato
             auditor=Auditor(pool),
             exposition=Exposition(
                 metrics,
-                refresh=MetricsReader(pool, {EntityCode(each): log_name(EntityCode(each)) for each in ENTITIES}).read,
+                refresh=MetricsReader(
+                    pool, {EntityCode(entity): log_name(EntityCode(entity)) for entity in ENTITIES}
+                ).read,
                 look=nothing,
                 clock=clock,
             ),

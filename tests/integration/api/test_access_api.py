@@ -198,7 +198,7 @@ class TestLimits:
         answers = await asyncio.gather(*(api.tcp.get(path(ACME, "jobs"), headers=headers) for _ in range(400)))
         statuses = [each.status_code for each in answers]
         assert set(statuses) == {200, 429}
-        refused = next(each for each in answers if each.status_code == 429)
+        refused = next(answer for answer in answers if answer.status_code == 429)
         assert int(refused.headers["retry-after"]) >= 1
         assert "50 requests a second" in refused.json()["message"]
 
@@ -210,12 +210,12 @@ class TestLimits:
         answers = await asyncio.gather(*(api.tcp.post("/oauth/token", auth=wrong, json=GRANT) for _ in range(100)))
         statuses = [each.status_code for each in answers]
         assert set(statuses) == {401, 429}
-        refused = next(each for each in answers if each.status_code == 429)
+        refused = next(answer for answer in answers if answer.status_code == 429)
         assert "tokens a second" in refused.json()["message"]
 
     async def test_users_of_the_machine_are_not_limited(self, api: Room) -> None:
         answers = await asyncio.gather(*(api.http.get(path(ACME, "jobs")) for _ in range(200)))
-        assert {each.status_code for each in answers} == {200}
+        assert {answer.status_code for answer in answers} == {200}
 
 
 async def test_the_audit_log_cannot_be_rewritten(api: Room) -> None:

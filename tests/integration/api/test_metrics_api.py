@@ -33,12 +33,12 @@ _POSITION = """
 async def families(api: Room) -> dict[str, Metric]:
     answer = (await api.http.get("/metrics")).raise_for_status()
     assert answer.headers["content-type"].startswith("text/plain")
-    return {each.name: each for each in text_string_to_metric_families(answer.text)}
+    return {family.name: family for family in text_string_to_metric_families(answer.text)}
 
 
 def values(family: Metric) -> dict[tuple[str, ...], float]:
     """By the values of the labels, which are sorted by name."""
-    return {tuple(each.labels.values()): each.value for each in family.samples}
+    return {tuple(sample.labels.values()): sample.value for sample in family.samples}
 
 
 async def test_only_users_of_the_machine_are_told(api: Room) -> None:

@@ -364,8 +364,8 @@ class TestLiveProgress:
                 events(await stack.enter_async_context(api.http.stream("GET", "/v1/events")))
                 for _ in range(MAX_LISTENERS)
             ]
-            for each in streams:
-                assert (await anext(each))[0] == "phase"
+            for stream in streams:
+                assert (await anext(stream))[0] == "phase"
             refused = await api.http.get("/v1/events")
             assert (refused.status_code, "Try again later" in refused.json()["message"]) == (503, True)
 

@@ -121,7 +121,7 @@ class TestVersions:
                 for number in range(6)
             )
         )
-        assert sorted(each.status_code for each in answers) == [200, *[409] * 5]
+        assert sorted(answer.status_code for answer in answers) == [200, *[409] * 5]
 
     async def test_one_is_needed_to_edit(self, api: Room) -> None:
         created = (await api.http.post(path(ACME, "schedules"), json=schedule())).json()
@@ -257,7 +257,7 @@ async def test_a_code_is_unique_within_an_organization_alone(api: Room) -> None:
 
 async def test_of_several_who_take_a_code_one_gets_it(api: Room) -> None:
     answers = await asyncio.gather(*(api.http.post(path(ACME, "schedules"), json=schedule()) for _ in range(6)))
-    assert sorted(each.status_code for each in answers) == [200, *[400] * 5]
+    assert sorted(answer.status_code for answer in answers) == [200, *[400] * 5]
 
 
 async def test_destinations_are_shown_in_their_order(api: Room) -> None:

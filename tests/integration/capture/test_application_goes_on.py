@@ -170,9 +170,9 @@ async def follow(things: Captured, words: dict[str, str], *, dropped: str) -> Ca
     schema, _, name = words["table"].rpartition(".")
     renamed = {entity.key[0]: words["key"], str(entity.tenant): words["tenant"]}
     fields = tuple(
-        replace(each, name=renamed.get(each.name, each.name), column=renamed.get(each.name, each.name))
-        for each in entity.fields
-        if each.name != dropped
+        replace(field, name=renamed.get(field.name, field.name), column=renamed.get(field.name, field.name))
+        for field in entity.fields
+        if field.name != dropped
     )
     changed = replace(
         entity,

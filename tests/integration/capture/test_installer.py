@@ -209,7 +209,7 @@ async def test_the_printed_statements_run_by_psql_give_a_whole_capture(shop: Wor
         ALTER TABLE "odd ""name""; $exportd$" ATTACH PARTITION leaf DEFAULT""")
     things = Captured(shop, await shop.entity(name, tenant="an ' $exportd$ org"))
     (planned,) = await shop.installer.status([things.entity])
-    script = "BEGIN;\n" + "".join(f"{each};\n" for each in planned.statements) + "COMMIT;\n"
+    script = "BEGIN;\n" + "".join(f"{statement};\n" for statement in planned.statements) + "COMMIT;\n"
     command = [str(shop.server.binaries / "psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", shop.dsn]
     outcome = await anyio.run_process(command, input=script.encode(), check=False)
     assert outcome.stderr.decode() == ""

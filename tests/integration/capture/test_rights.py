@@ -104,7 +104,7 @@ async def test_nothing_in_the_writers_path_runs_with_our_rights(shop: Workshop) 
         await attacker.execute(trap)
     await attacker.execute(f"SET search_path = {shop.schema}, pg_temp, pg_catalog")
     ids = [f"00000000-0000-0000-0000-00000000000{n}" for n in range(7)]
-    values = ", ".join(f"('{each}'::pg_catalog.uuid, 'acme'::pg_catalog.text)" for each in ids[1:5])
+    values = ", ".join(f"('{id_}'::pg_catalog.uuid, 'acme'::pg_catalog.text)" for id_ in ids[1:5])
     await shop.app.execute("SELECT setval('exportd.doorbell', extract(epoch FROM now())::bigint + 3600)")
     try:
         for statement in (

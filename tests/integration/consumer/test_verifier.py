@@ -53,7 +53,7 @@ async def test_a_whole_delivery_is_found_whole(tmp_path: Path, prefix: str, file
     assert (found.findings, found.unlisted) == ((), ())
     (report,) = found.destinations
     assert [(len(chain.manifests), chain.complete) for chain in report.chains] == [(4, True)]
-    assert found.objects == sum(len(each.parts) for run in report.chains[0].manifests for each in run.entities)
+    assert found.objects == sum(len(entity.parts) for run in report.chains[0].manifests for entity in run.entities)
     assert found.size_bytes == sum(path.stat().st_size for path in files_in(tmp_path) if path.suffix == ".gz")
 
 
@@ -204,7 +204,7 @@ async def test_both_of_two_swapped_files_are_named(tmp_path: Path) -> None:
     swap_parts(lake)
     found = await verified(tmp_path)
     keys = [part.key for part in lake.runs[0].entities[0].parts[:2]]
-    assert [(each.key, each.job, each.entity) for each in found.findings] == [
+    assert [(finding.key, finding.job, finding.entity) for finding in found.findings] == [
         (key, lake.runs[0].job_id, "ACCOUNTS") for key in keys
     ]
 
@@ -216,7 +216,7 @@ async def test_objects_of_a_removed_last_manifest_are_told_and_no_error(tmp_path
     (tmp_path / "notes.txt").write_text("somebody else's")
     found = await verified(tmp_path)
     assert found.findings == ()
-    expected = [part.key for each in lake.runs[3].entities for part in each.parts]
+    expected = [part.key for entity in lake.runs[3].entities for part in entity.parts]
     assert set(found.unlisted) == {*expected, "notes.txt"}
     assert document("here", found)["ok"] is True
 
@@ -257,5 +257,5 @@ async def test_a_place_without_manifests_is_no_success(tmp_path: Path, monkeypat
 
 
 def test_the_example_is_what_it_says(tmp_path: Path) -> None:
-    modes = [{each.mode for each in run.entities} for run in lake_of(tmp_path).runs]
+    modes = [{entity.mode for entity in run.entities} for run in lake_of(tmp_path).runs]
     assert modes == [{Mode.FULL}, *[{Mode.INCREMENTAL}] * 3]

@@ -45,8 +45,8 @@ async def test_all_parts_of_a_job_are_removed_and_nothing_else(order: PartitionO
         build(ManifestName(ORGANIZATION, failed.id), layout),
         ObjectKey(parts[0] + ".bak"),
     ]
-    for each in [*parts, *kept]:
-        await store.put(each, b"x")
+    for part in [*parts, *kept]:
+        await store.put(part, b"x")
     assert await remove_objects(store, layout, failed, type_tokens=["account", "order", "account"]) == len(parts)
     assert store.objects.keys() == set(kept)
     assert await remove_objects(store, layout, failed, type_tokens=["account", "order"]) == 0

@@ -264,7 +264,7 @@ async def test_after_the_seal_an_upload_goes_on_where_it_was(tmp_path: Path, in_
         delivery.keep()
         with pytest.raises(TransientError):
             await delivery.publish([part])
-    assert [upload.id for upload in begun] == [each.id async for each in store.list_uploads("")]
+    assert [upload.id for upload in begun] == [list_upload.id async for list_upload in store.list_uploads("")]
     if not in_order:
         await inner.piece(begun[0], 2, b"x" * PIECE_BYTES)
     store.faults.clear()

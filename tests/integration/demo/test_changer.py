@@ -68,8 +68,8 @@ async def test_the_same_seed_does_the_same(empty_database: Database) -> None:
 async def test_references_still_lead_somewhere_afterwards(empty_database: Database) -> None:
     connection = await filled(empty_database)
     await Changer(connection, seed=5).burst(size=3 * ROUND)
-    for each in await connection.fetch(FOREIGN_KEYS):
-        child, parent, column = each["child"], each["parent"], each["column"]
+    for row in await connection.fetch(FOREIGN_KEYS):
+        child, parent, column = row["child"], row["parent"], row["column"]
         lost = f"SELECT count(*) FROM {child} AS c LEFT JOIN {parent} AS p ON p.id = c.{column}"
         assert await connection.fetchval(f"{lost} WHERE c.{column} IS NOT NULL AND p.id IS NULL") == 0, (
             f"{child}.{column}"

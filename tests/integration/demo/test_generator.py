@@ -74,7 +74,7 @@ async def test_the_same_seed_makes_the_same_bytes_on_every_postgres(servers: Ser
         finally:
             await connection.close()
             await server.drop_database("same_bytes")
-    assert all(each == contents[0] for each in contents)
+    assert all(content == contents[0] for content in contents)
 
 
 async def test_another_seed_makes_other_records_of_the_same_number(empty_database: Database) -> None:
@@ -96,9 +96,9 @@ async def test_keys_and_indexes_are_as_before_and_every_reference_leads_somewher
     assert await connection.fetch(DEFINITIONS) == before
     keys = await connection.fetch(FOREIGN_KEYS)
     assert len(keys) == 60
-    for each in keys:
-        assert each["convalidated"]
-        child, parent, column = each["child"], each["parent"], each["column"]
+    for key in keys:
+        assert key["convalidated"]
+        child, parent, column = key["child"], key["parent"], key["column"]
         lost = await connection.fetchval(
             f"SELECT count(*) FROM {child} AS c WHERE {column} IS NOT NULL"
             f" AND NOT EXISTS (SELECT FROM {parent} AS p WHERE p.id = c.{column}"
@@ -112,9 +112,9 @@ async def test_every_column_holds_a_value_somewhere(empty_database: Database) ->
     await fill(connection, rows=4 * ROWS)
     never = set()
     for entity in CATALOG.entities.values():
-        columns = [each.column for each in entity.fields]
+        columns = [field.column for field in entity.fields]
         filled = await connection.fetchrow(
-            "SELECT " + ", ".join(f'count("{each}") AS "{each}"' for each in columns) + f" FROM {entity.table}"
+            "SELECT " + ", ".join(f'count("{column}") AS "{column}"' for column in columns) + f" FROM {entity.table}"
         )
         assert filled is not None
         never |= {f"{entity.table.name}.{name}" for name, number in filled.items() if not number}
@@ -139,7 +139,7 @@ async def test_line_items_add_up_to_their_bill(empty_database: Database) -> None
     for each in bills:
         assert each["total"] == each["bill_total"]
         assert each["numbers"] == list(range(1, len(each["numbers"]) + 1))
-    assert len({len(each["numbers"]) for each in bills}) > 5
+    assert len({len(bill["numbers"]) for bill in bills}) > 5
 
 
 async def test_texts_hold_what_files_find_hard(empty_database: Database) -> None:

@@ -91,7 +91,7 @@ class Warehouse:
                     ),
                     key=entity.key,
                     tenant=entity.tenant,
-                    fields=tuple(ManifestField(name=each, type="string") for each in entity.field_names),
+                    fields=tuple(ManifestField(name=field_name, type="string") for field_name in entity.field_names),
                     rows=len(lines),
                     deleted_rows=len(deletions.splitlines()),
                     parts=tuple(files),
@@ -219,7 +219,7 @@ def rewrite_manifest(file: Path, directory: Path, *, deleted_rows: int) -> None:
     """Makes the last manifest say another number of deletions."""
     path = directory / build(ManifestName(ACME, JobId(UUID(file.name[:36]))), Layout())
     manifest = parse(path.read_bytes())
-    entities = tuple(replace(each, deleted_rows=deleted_rows) for each in manifest.entities)
+    entities = tuple(replace(entity, deleted_rows=deleted_rows) for entity in manifest.entities)
     path.write_bytes(render(replace(manifest, entities=entities)))
 
 

@@ -56,7 +56,7 @@ class Window:
     def _judge_live(self, live: Mapping[Key, Row]) -> list[str]:
         changed = {key for key, row in self.now.items() if self.before.get(key) != row}
         # A record may be written and be as before in the end: its parent's key changed, and back.
-        touched = {each.key for each in self.touches}
+        touched = {touch.key for touch in self.touches}
         self.counts["changed"] += len(changed)
         return [
             *_each("changes missed", changed - live.keys()),
@@ -68,7 +68,7 @@ class Window:
             # A TRUNCATE at a higher isolation level logs images as of its own, older snapshot; that is why this run is
             # full. Then a deletion may be known already, or its image be out of date, but it cannot be untrue.
             return _each("deletions of what is there", deleted.keys() & self.now.keys())
-        last = {each.key: each.stamp for each in self.touches}
+        last = {touch.key: touch.stamp for touch in self.touches}
         expected = (self.before.keys() | last.keys()) - self.now.keys()
         born_and_gone = expected - self.before.keys()
         self.counts["born and gone"] += len(born_and_gone & deleted.keys())

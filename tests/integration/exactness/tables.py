@@ -97,7 +97,7 @@ def key_of(entity: Entity, row: Row) -> Key:
 
 async def read_whole(connection: Connection, entity: Entity, organization: OrganizationId | None) -> dict[Key, Row]:
     """Every record that the organization has now."""
-    listed = ", ".join(f"({each.expression or each.column})::text" for each in entity.fields)
+    listed = ", ".join(f"({field.expression or field.column})::text" for field in entity.fields)
     query = f"SELECT {listed} FROM public.{entity.table.name}"
     rows = await (
         connection.fetch(f"{query} WHERE org = $1", organization) if entity.tenant else connection.fetch(query)

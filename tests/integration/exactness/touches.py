@@ -10,7 +10,7 @@ from asyncpg import Record
 from exportd.database.connector import Connection
 from tests.integration.exactness.tables import ENTITIES
 
-_KEYS: dict[str, tuple[str, ...]] = {each.code: each.key for each in ENTITIES}
+_KEYS: dict[str, tuple[str, ...]] = {entity.code: entity.key for entity in ENTITIES}
 _RECORD = """
 INSERT INTO public.touch (number, entity, org, key, stamp)
 SELECT n.number, $2, n.org, string_to_array(n.key, E'\\x1f'), n.stamp

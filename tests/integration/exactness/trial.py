@@ -86,7 +86,7 @@ class Trial:
         self._random = random.Random(f"{seed}/exporter")
         self._exporter = Exporter(database.dsn, ENTITIES)
         self._book = TouchBook()
-        self._subscribers = [Subscriber(each, Schedule(each)) for each in ORGANIZATIONS]
+        self._subscribers = [Subscriber(organization, Schedule(organization)) for organization in ORGANIZATIONS]
         self.counts: Counter[str] = Counter()
 
     async def run(self, enough: Enough) -> Counter[str]:
@@ -125,8 +125,8 @@ class Trial:
         touches: dict[str, list[Touch]] = {}
 
         async def look(snapshot: OpenSnapshot) -> None:
-            for each in ENTITIES:
-                now[each.code] = await read_whole(snapshot.connection, each, subscriber.organization)
+            for entity in ENTITIES:
+                now[entity.code] = await read_whole(snapshot.connection, entity, subscriber.organization)
             touches.update(await read_touches(snapshot.connection, subscriber.organization, subscriber.standing.floor))
 
         chosen = list(ExportFormat)[subscriber.runs % 2]
@@ -135,7 +135,7 @@ class Trial:
             export = await self._exporter.run(subscriber.schedule, chosen, look=look)
         except* TransientError as group:
             # A TRUNCATE was waiting for our lock. The job's next attempt finds it gone.
-            if any(each.reason is not Reason.LOCK_NOT_AVAILABLE for each in _leaves(group)):
+            if any(leaf.reason is not Reason.LOCK_NOT_AVAILABLE for leaf in _leaves(group)):
                 raise
         if export is None:
             self.counts["runs put back"] += 1
@@ -163,40 +163,40 @@ class Trial:
         touches: dict[str, list[Touch]],
     ) -> list[str]:
         faults: list[str] = []
-        for each in ENTITIES:
-            exported = export[each.code]
+        for entity in ENTITIES:
+            exported = export[entity.code]
             reason = exported.window.full_reason
             live: list[Row] = []
             deleted: list[Row] = []
-            for record in exported.records(each):
+            for record in exported.records(entity):
                 *values, marker = record.values()
                 row = tuple(None if value is None else str(value) for value in values)
                 {"true": deleted, "false": live}[str(marker).lower()].append(row)
             window = Window(
-                each,
+                entity,
                 full=reason is not None,
-                before=subscriber.standing.before.get(each.code, {}),
-                now=now[each.code],
-                touches=[touch for touch in touches[each.code] if touch.number not in subscriber.standing.seen],
+                before=subscriber.standing.before.get(entity.code, {}),
+                now=now[entity.code],
+                touches=[touch for touch in touches[entity.code] if touch.number not in subscriber.standing.seen],
                 live=live,
                 deleted=deleted,
                 counts=self.counts,
             )
             self.counts[f"windows {reason or 'incremental'}"] += 1
-            self.counts["rows there"] += len(now[each.code])
+            self.counts["rows there"] += len(now[entity.code])
             found = window.faults()
             if len(deleted) != exported.deletions:
                 found.append(f"{len(deleted)} deletions, COPY said {exported.deletions}")
-            replica = window.replayed(subscriber.replica.get(each.code, {}))
-            if replica != now[each.code]:
+            replica = window.replayed(subscriber.replica.get(entity.code, {}))
+            if replica != now[entity.code]:
                 found.append("the replayed exports differ from the table")
-            subscriber.replica[each.code] = replica
-            faults += [f"{each.code} ({reason or 'incremental'}): {fault}" for fault in found]
+            subscriber.replica[entity.code] = replica
+            faults += [f"{entity.code} ({reason or 'incremental'}): {fault}" for fault in found]
         return faults
 
 
 def _leaves(group: BaseExceptionGroup[TransientError]) -> list[TransientError]:
     found: list[TransientError] = []
-    for each in group.exceptions:
-        found += _leaves(each) if isinstance(each, BaseExceptionGroup) else [each]
+    for exception in group.exceptions:
+        found += _leaves(exception) if isinstance(exception, BaseExceptionGroup) else [exception]
     return found

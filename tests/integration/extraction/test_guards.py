@@ -121,7 +121,7 @@ async def test_the_catalogs_entry_and_the_destinations_count_too(things: Capture
     for fields in (
         entity.fields[::-1],
         entity.fields[:3],
-        tuple(replace(each, name="remark") if each is note else each for each in entity.fields),
+        tuple(replace(field, name="remark") if field is note else field for field in entity.fields),
     ):
         things = things.with_entity(replace(entity, fields=fields))
         assert (await things.export()).reason is FullReason.CATALOG_CHANGED
@@ -139,9 +139,9 @@ async def test_an_entity_added_to_a_schedule_is_full_and_the_others_are_not(thin
     shop = things.workshop
     lines = await shop.capture("lines", "id int PRIMARY KEY")
     entities = [things.entity, lines.entity]
-    job = a_job([each.code for each in entities])
+    job = a_job([entity.code for entity in entities])
     async with shop.opener.open(job, entities, things.positions(), forced={}) as snapshot:
-        reasons = {code: each.full_reason for code, each in snapshot.windows.items()}
+        reasons = {code: window.full_reason for code, window in snapshot.windows.items()}
     assert reasons == {things.entity.code: None, lines.entity.code: FullReason.ENTITY_ADDED}
 
 

@@ -120,12 +120,12 @@ async def test_settings_of_the_database_do_not_reach_the_files(awkward: Awkward)
     }
     await awkward.judge.execute(_HOSTILE_SCHEMA)
     for name, value in {**_HOSTILE, "search_path": "hostile, public"}.items():
-        values = ", ".join(f"'{each}'" for each in value.split(", "))
+        values = ", ".join(f"'{part}'" for part in value.split(", "))
         await awkward.judge.execute(f"ALTER DATABASE {awkward.database.name} SET {name} = {values}")
     for chosen in ExportFormat:
         again = (await awkward.exporter.run(awkward.schedule(), chosen))["AWKWARD"]
         assert _records(again, deleted=False) == before[chosen]
     await awkward.judge.execute("DELETE FROM public.awkward")
-    for chosen, each in schedules.items():
-        exported = (await awkward.exporter.run(each, chosen))["AWKWARD"]
+    for chosen, schedule in schedules.items():
+        exported = (await awkward.exporter.run(schedule, chosen))["AWKWARD"]
         assert _records(exported, deleted=True) == before[chosen]

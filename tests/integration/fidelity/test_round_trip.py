@@ -23,7 +23,7 @@ async def test_every_value_comes_back_from_csv(awkward: Awkward) -> None:
     for column in (*awkward.columns, Column("computed", "text", ()), Column("id", "int", ())):
         cells = [each[column.name] for each in records]
         assert await _wrong(awkward, column, ids, cells) == [], column
-    assert all(each["deleted"] == "false" for each in records)
+    assert all(record["deleted"] == "false" for record in records)
     null_row = records[ids.index(ROWS)]
     assert set(null_row.values()) == {str(ROWS), None, "false"}
 
@@ -38,12 +38,12 @@ async def test_every_value_comes_back_from_jsonl(awkward: Awkward) -> None:
     for column in (*awkward.columns, Column("computed", "text", ()), Column("id", "int", ())):
         values = [each[column.name] for each in objects]
         if column.form is JsonForm.SCALAR:
-            assert await _wrong(awkward, column, ids, [_text(each) for each in values]) == [], column
+            assert await _wrong(awkward, column, ids, [_text(value) for value in values]) == [], column
         elif column.form is JsonForm.ARRAY:
             assert await _wrong_arrays(awkward, column, dict(zip(ids, values, strict=True))) == [], column
         else:
             assert await _wrong_json(awkward, column, dict(zip(ids, values, strict=True))) == [], column
-    assert {_spelled(each["deleted"]) for each in objects} == {"False"}
+    assert {_spelled(object_["deleted"]) for object_ in objects} == {"False"}
 
 
 async def test_expressions_are_spelled_like_columns(awkward: Awkward) -> None:
@@ -126,7 +126,7 @@ def _flat(value: tuple[str, Any]) -> tuple[list[int], list[Cell]]:
         return [], [_text(value)]
     if not items:
         return [], []
-    inner = [_flat(each) for each in items]
+    inner = [_flat(item) for item in items]
     lengths = inner[0][0]
     assert all(each[0] == lengths for each in inner)
     return [len(items), *lengths], [leaf for each in inner for leaf in each[1]]
@@ -134,5 +134,5 @@ def _flat(value: tuple[str, Any]) -> tuple[list[int], list[Cell]]:
 
 def _lengths(dimensions: str | None) -> list[int]:
     """The lengths in ``[0:1][1:2]``."""
-    bounds = [each.split(":") for each in (dimensions or "").strip("[]").split("][") if each]
+    bounds = [part.split(":") for part in (dimensions or "").strip("[]").split("][") if part]
     return [int(upper) - int(lower) + 1 for lower, upper in bounds]

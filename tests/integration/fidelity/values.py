@@ -213,7 +213,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("day", "date", (*_DATES, "4713-01-01 BC", "5874897-12-31")),
     Column("stamp", "timestamp", _TIMES),
     Column("stamp_0", "timestamp(0)", _TIMES[:6]),
-    Column("instant", "timestamptz", [_there(each) for each in _TIMES]),
+    Column("instant", "timestamptz", [_there(time_) for time_ in _TIMES]),
     Column("clock", "time", ("00:00:00", "24:00:00", "23:59:59.999999")),
     Column("clock_there", "timetz", ("24:00:00+15:59", "00:00:00.000001-12:34:56", "12:00:00Z")),
     Column(
@@ -344,7 +344,7 @@ async def available_columns(connection: Connection) -> tuple[Column, ...]:
 
 async def create_table(connection: Connection, columns: Sequence[Column], *, partitioned: bool) -> None:
     """Create ``public.awkward``; its only partition has the columns in the reverse order, and had one more."""
-    definitions = [f"{each.name} {each.type}" for each in columns]
+    definitions = [f"{column.name} {column.type}" for column in columns]
     definitions += ["id integer NOT NULL", "organization text NOT NULL", f"computed text {_GENERATED_AS}"]
     if partitioned:
         await connection.execute(
@@ -375,7 +375,7 @@ def awkward_entity(columns: Sequence[Column]) -> Entity:
         tenant="organization",
         fields=[
             "id",
-            *(each.name for each in columns),
+            *(column.name for column in columns),
             "computed",
             # Expressions have types that only the server knows.
             Field("document_again", expression="document"),
@@ -389,7 +389,7 @@ def awkward_entity(columns: Sequence[Column]) -> Entity:
 def _insertions(columns: Sequence[Column], *, big: bool) -> Iterator[str]:
     names = ", ".join(each.name for each in columns)
     for row in range(ROWS):
-        values = ",\n".join(each.value(row, big=big) for each in columns)
+        values = ",\n".join(column.value(row, big=big) for column in columns)
         yield f"INSERT INTO public.awkward (id, organization, {names}) VALUES ({row}, 'o', {values})"
     yield f"INSERT INTO public.awkward (id, organization) VALUES ({NULL_ROW}, 'o')"
 

@@ -72,8 +72,8 @@ class Host:
         """Give the daemon a file with these schedules, and reload it."""
         everything: dict[str, Any] = {
             "database": {"dsn": "postgresql://exportd@db.example.com/product"},
-            "schedule": [schedule(each) for each in codes],
-            "destination": [destination(each) for each in lakes],
+            "schedule": [schedule(code) for code in codes],
+            "destination": [destination(lake) for lake in lakes],
             **sections,
         }
         self._configured = Settings.model_validate(everything), loads(catalog, name="entities.toml")
@@ -87,7 +87,7 @@ class Host:
 
     @property
     def sentences(self) -> list[str]:
-        return [each.sentence for each in self.daemon.disagreements]
+        return [disagreement.sentence for disagreement in self.daemon.disagreements]
 
 
 @dataclass
@@ -140,7 +140,7 @@ class TestOneAlone:
         await hosts.north.restart()
         await hosts.north.configure("nightly")
         assert set(await hosts.schedules()) == {"nightly"}
-        assert [each.spool_id for each in hosts.north.daemon.daemons] == [hosts.north.spool_id]
+        assert [daemon.spool_id for daemon in hosts.north.daemon.daemons] == [hosts.north.spool_id]
 
     async def test_that_died_with_its_spool_takes_its_own_place_when_it_is_surely_dead(self, hosts: Hosts) -> None:
         await hosts.north.configure("nightly", "old")
@@ -166,7 +166,10 @@ class TestTwo:
             await hosts.north.daemon.look()
         assert [each.disagreements for each in (hosts.north.daemon, hosts.south.daemon)] == [(), ()]
         assert logs == []
-        assert [(each.host, each.running) for each in hosts.north.daemon.daemons] == [("north", True), ("south", True)]
+        assert [(daemon.host, daemon.running) for daemon in hosts.north.daemon.daemons] == [
+            ("north", True),
+            ("south", True),
+        ]
 
     async def test_do_not_take_away_what_only_the_other_declares(self, hosts: Hosts) -> None:
         await hosts.north.configure("both", "northern", lakes=("lake", "north-lake"))
@@ -224,7 +227,7 @@ class TestTwo:
         with capture_logs() as logs:
             await hosts.south.configure("nightly")
             await hosts.north.daemon.look()
-        assert [(each["event"], each["log_level"], each["host"]) for each in logs] == [
+        assert [(log["event"], log["log_level"], log["host"]) for log in logs] == [
             ("disagreement ended", "info", "north"),
             ("disagreement ended", "info", "south"),
         ]
@@ -313,7 +316,7 @@ class TestOneThatIsAway:
         else:
             await hosts.time_passes(hosts.south, RUNNING_S + 1)
         await hosts.north.daemon.look()
-        assert {each.host: each.running for each in hosts.north.daemon.daemons} == {"north": True, "south": False}
+        assert {daemon.host: daemon.running for daemon in hosts.north.daemon.daemons} == {"north": True, "south": False}
 
     async def test_does_not_count_after_a_day(self, hosts: Hosts) -> None:
         await hosts.north.configure("both")
@@ -324,11 +327,11 @@ class TestOneThatIsAway:
         await hosts.time_passes(hosts.south, 61)
         with capture_logs() as logs:
             await hosts.north.daemon.look()
-        assert [(each["event"], each.get("schedule")) for each in logs] == [
+        assert [(log["event"], log.get("schedule")) for log in logs] == [
             ("schedule deleted, no daemon declares it any more", "southern"),
             ("disagreement ended", None),
         ]
-        assert [each.host for each in hosts.north.daemon.daemons] == ["north"]
+        assert [daemon.host for daemon in hosts.north.daemon.daemons] == ["north"]
         assert set(await hosts.schedules()) == {"both"}
         assert hosts.north.sentences == []
 

@@ -171,8 +171,8 @@ class TestTheEndOfAnAttempt:
         assert record.message is not None
         assert "ZeroDivisionError" in record.message
         assert "secret" not in record.message
-        bugs = [each for each in logs if each["event"] == "job met a bug"]
-        assert [(each["job_id"], each["schedule"], each["organization"]) for each in bugs] == [
+        bugs = [log for log in logs if log["event"] == "job met a bug"]
+        assert [(bug["job_id"], bug["schedule"], bug["organization"]) for bug in bugs] == [
             (str(record.job.id), "nightly", "org-1")
         ]
         assert bugs[0]["exc_info"]
@@ -260,7 +260,7 @@ class TestRecordingTheEnd:
         with capture_logs() as logs:
             async with floor.running(dispatcher):
                 await started.wait()
-        assert "end of job not recorded" in [each["event"] for each in logs]
+        assert "end of job not recorded" in [log["event"] for log in logs]
         assert (await floor.record(job_id)).state is JobState.RUNNING
         await floor.workshop.end_lease(job_id)
         assert (await floor.workshop.claimed()).attempt == 2

@@ -368,7 +368,7 @@ class TestTheSeal:
         assert (lease.phase, lease.attempt) == (phase, 2)
         assert await workshop.table.parts(job_id) == PARTS
         assert await workshop.table.extraction(job_id) == {"rows": 15}
-        assert [each.destination for each in await workshop.table.deliveries(job_id)] == [LAKE]
+        assert [delivery.destination for delivery in await workshop.table.deliveries(job_id)] == [LAKE]
         assert (await workshop.table.progress(job_id)).of(ACCOUNTS).rows == 15
 
     @pytest.mark.parametrize("put_back", [True, False])
@@ -521,7 +521,7 @@ class TestDeliveries:
         lease = await workshop.claimed()
         await workshop.table.record_delivery(lease, LAKE, "one")
         await workshop.table.record_delivery(lease, LAKE, "two")
-        assert [each.manifest_sha256 for each in await workshop.table.deliveries(job_id)] == ["two"]
+        assert [delivery.manifest_sha256 for delivery in await workshop.table.deliveries(job_id)] == ["two"]
 
 
 class TestReading:

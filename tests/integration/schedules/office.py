@@ -41,7 +41,7 @@ def declare(
         OrganizationId(organization),
         code,
         f"The {code} one",
-        tuple(EntityCode(each) for each in entities),
+        tuple(EntityCode(entity) for entity in entities),
         ExportFormat.JSONL,
         (DestinationCode("lake"), DestinationCode("attic")),
         rule,

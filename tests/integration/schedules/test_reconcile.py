@@ -24,9 +24,10 @@ class TestANewSchedule:
         result = await office.table.reconcile(declarations, now=NOON)
         schedules = await office.table.all()
         assert [each.declaration for each in schedules] == sorted(declarations, key=lambda each: each.code)
-        assert {(each.created_at, each.next_due_at, each.last_due_at, each.version) for each in schedules} == {
-            (NOON, NOON, None, 1)
-        }
+        assert {
+            (schedule.created_at, schedule.next_due_at, schedule.last_due_at, schedule.version)
+            for schedule in schedules
+        } == {(NOON, NOON, None, 1)}
         assert sorted(result.created, key=lambda each: each.declaration.code) == schedules
         assert await office.table.get(ACME, "a") == schedules[0]
 
@@ -36,7 +37,7 @@ class TestANewSchedule:
 
     async def test_of_two_organizations_may_have_the_same_code(self, office: Office) -> None:
         schedules = await office.declared(declare(), declare(organization="other"))
-        assert len({each.id for each in schedules}) == 2
+        assert len({schedule.id for schedule in schedules}) == 2
 
 
 class TestAnUnchangedSchedule:
@@ -120,7 +121,7 @@ class TestSeveralDaemons:
         async with anyio.create_task_group() as group:
             for _ in range(6):
                 group.start_soon(start_daemon)
-        assert sorted((len(each.created), len(each.unchanged)) for each in results) == [(0, 5)] * 5 + [(5, 0)]
+        assert sorted((len(result.created), len(result.unchanged)) for result in results) == [(0, 5)] * 5 + [(5, 0)]
         assert await connection.fetchval("SELECT count(*) FROM exportd.schedule") == 5
 
     async def test_may_edit_fire_and_delete_at_once(self, office: Office) -> None:

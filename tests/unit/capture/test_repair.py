@@ -28,12 +28,19 @@ def standing(entity: Entity, shape: Shape) -> tuple[Shape, Installed]:
     )
     functions = [
         *(
-            InstalledFunction(each.name, "", digest_of(each.body), True, True, frozenset(each.settings))
-            for each in capture.functions
+            InstalledFunction(function.name, "", digest_of(function.body), True, True, frozenset(function.settings))
+            for function in capture.functions
         ),
         *(
-            InstalledFunction(each.name, each.arguments, digest_of(each.body), False, False, frozenset())
-            for each in capture.passing_functions
+            InstalledFunction(
+                passing_function.name,
+                passing_function.arguments,
+                digest_of(passing_function.body),
+                False,
+                False,
+                frozenset(),
+            )
+            for passing_function in capture.passing_functions
         ),
     ]
     triggers = [InstalledTrigger(each.name, each.relation, each.function) for each in capture.triggers]
@@ -60,7 +67,7 @@ def test_what_is_whole_needs_nothing() -> None:
 def test_the_first_installation_makes_everything_and_drops_nothing() -> None:
     made = repair(tree(LEAF), Installed({}, [], []))
     assert made.findings == ("the change log is missing",)
-    assert not [each for each in made.statements if each.startswith("DROP")]
+    assert not [statement for statement in made.statements if statement.startswith("DROP")]
     assert not made.exclusive, "readers go on"
     assert made.lock() == 'LOCK TABLE ONLY "public"."things", ONLY "public"."leaf" IN SHARE ROW EXCLUSIVE MODE'
 
@@ -74,7 +81,7 @@ def test_a_log_that_is_of_no_use_is_made_again_with_all_that_belongs_to_it() -> 
         assert 'DROP TABLE "exportd"."log_things"' in again.statements
         assert sum(each.startswith("DROP TRIGGER") for each in again.statements) == 7
         assert again.exclusive
-        drops = [number for number, each in enumerate(again.statements) if each.startswith("DROP")]
+        drops = [number for number, statement in enumerate(again.statements) if statement.startswith("DROP")]
         assert drops == list(range(len(drops))), "first everything goes, then everything comes"
 
 
@@ -96,7 +103,11 @@ def test_a_missing_or_changed_function_is_seen() -> None:
     ):
         again = repair(installed=replace(INSTALLED, functions=changed))
         assert again.findings == ("the trigger functions are missing or of another shape",)
-        assert all("CREATE OR REPLACE FUNCTION" in each for each in again.statements if not each.startswith("INSERT"))
+        assert all(
+            "CREATE OR REPLACE FUNCTION" in statement
+            for statement in again.statements
+            if not statement.startswith("INSERT")
+        )
 
 
 def test_a_function_that_wrote_nothing_makes_the_next_run_full() -> None:
@@ -132,7 +143,7 @@ def test_triggers_on_a_table_that_has_left_the_tree_are_dropped_under_its_lock()
     assert "no longer captured" in again.findings[0]
     assert TableName("public", "leaf") in again.locked
     assert again.exclusive
-    assert all(each.startswith("DROP TRIGGER") and "leaf" in each for each in again.statements)
+    assert all(statement.startswith("DROP TRIGGER") and "leaf" in statement for statement in again.statements)
 
 
 def test_another_entitys_capture_is_never_touched() -> None:
@@ -140,7 +151,7 @@ def test_another_entitys_capture_is_never_touched() -> None:
     theirs = InstalledFunction("log_things_too_insert", "", "0", True, True, frozenset())
     both = replace(INSTALLED, triggers=[*INSTALLED.triggers, other], functions=[*INSTALLED.functions, theirs])
     assert not repair(installed=both).needed
-    assert not [each for each in removal_of("log_things", both).statements if "too" in each]
+    assert not [statement for statement in removal_of("log_things", both).statements if "too" in statement]
 
 
 def test_a_lock_covers_what_it_locks_in_the_same_or_a_weaker_mode() -> None:

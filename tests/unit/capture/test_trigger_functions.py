@@ -18,13 +18,13 @@ SAME = relation("same", COLUMNS, oid=0xABD)
 
 
 def events(capture: Capture) -> set[tuple[str, str]]:
-    return {(each.relation.name, each.function.removeprefix("log_things_")) for each in capture.triggers}
+    return {(trigger.relation.name, trigger.function.removeprefix("log_things_")) for trigger in capture.triggers}
 
 
 def test_a_plain_table_has_one_trigger_for_each_event() -> None:
     capture = capture_of(THINGS, SHAPE)
     assert events(capture) == {("things", event) for event in ("insert", "update", "delete", "truncate")}
-    assert {each.level for each in capture.triggers} == {"STATEMENT"}
+    assert {trigger.level for trigger in capture.triggers} == {"STATEMENT"}
 
 
 def test_every_table_of_a_tree_has_triggers_and_only_storage_is_truncated() -> None:
@@ -45,17 +45,17 @@ def test_where_a_subscription_writes_row_triggers_see_it() -> None:
     shape = replace(tree(SAME), subscribed=True)
     capture = capture_of(THINGS, shape)
     assert events(capture) == {("same", "row"), ("same", "truncate")}, "the root's would be cloned to the partitions"
-    assert next(each for each in capture.triggers if each.function.endswith("_row")).level == "ROW"
+    assert next(trigger for trigger in capture.triggers if trigger.function.endswith("_row")).level == "ROW"
 
 
 def test_every_trigger_fires_whatever_the_replication_role() -> None:
-    assert all("ENABLE ALWAYS TRIGGER" in each.create() for each in capture_of(THINGS, tree(SAME)).triggers)
+    assert all("ENABLE ALWAYS TRIGGER" in trigger.create() for trigger in capture_of(THINGS, tree(SAME)).triggers)
 
 
 def test_the_functions_run_with_our_rights_and_nobody_else_may_use_them() -> None:
-    for each in capture_of(THINGS, SHAPE).functions:
-        assert "SECURITY DEFINER" in each.create()
-        assert "REVOKE ALL ON FUNCTION" in each.create()
+    for function in capture_of(THINGS, SHAPE).functions:
+        assert "SECURITY DEFINER" in function.create()
+        assert "REVOKE ALL ON FUNCTION" in function.create()
 
 
 def test_the_log_has_the_types_of_key_and_tenant() -> None:
@@ -71,7 +71,7 @@ def test_collations_are_taken_over() -> None:
     columns = (column("id", collation='"public"."nocase"', deterministic=False), *COLUMNS[1:])
     capture = capture_of(THINGS, replace(SHAPE, root=relation("things", columns, oid=1)))
     assert 'key_1 text[] COLLATE "public"."nocase"' in capture.log
-    body = next(each.body for each in capture.functions if each.name == "log_things_update")
+    body = next(function.body for function in capture.functions if function.name == "log_things_update")
     assert 'pg_catalog.concat(o.key_1) COLLATE pg_catalog."C"' in body
 
 
@@ -130,8 +130,8 @@ def test_every_name_is_short_enough_for_postgres(code: str) -> None:
     leaf = relation("leaf", COLUMNS[::-1], oid=2**32 - 1)
     for shape in (tree(leaf), replace(tree(leaf), subscribed=True)):
         capture = capture_of(entity, shape)
-        made = [each.name for each in capture.functions] + [each.name for each in capture.triggers]
-        made += [each.name for each in capture.passing_functions]
+        made = [function.name for function in capture.functions] + [trigger.name for trigger in capture.triggers]
+        made += [passing_function.name for passing_function in capture.passing_functions]
         assert all(len(name) <= 63 for name in made)
 
 
@@ -142,6 +142,9 @@ def test_a_function_belongs_to_one_log(one: str, other: str) -> None:
     leaf = relation("leaf", COLUMNS[::-1], oid=0xFACE)
     for subscribed in (False, True):
         capture = capture_of(replace(THINGS, code=EntityCode(one)), replace(tree(leaf, SAME), subscribed=subscribed))
-        for name in [*(each.name for each in capture.functions), *(each.name for each in capture.passing_functions)]:
+        for name in [
+            *(function.name for function in capture.functions),
+            *(passing_function.name for passing_function in capture.passing_functions),
+        ]:
             assert belongs(name, f"log_{one.lower()}")
             assert not belongs(name, f"log_{other.lower()}")

@@ -22,7 +22,7 @@ data: {"jobId"""
 
 def test_events_are_parsed() -> None:
     events = list(parse_events(STREAM.splitlines(keepends=True)))
-    assert [each.name for each in events] == ["phase", "progress", "end"]
+    assert [event.name for event in events] == ["phase", "progress", "end"]
     assert events[0].data["attempt"] == 2
     assert events[1].data == {"jobId": "1", "entities": {}}
     assert events[2].succeeded

@@ -15,7 +15,7 @@ def looking_at_all_again() -> Iterator[None]:
 
 
 def is_looked_at(thing: object) -> bool:
-    return any(each is thing for each in gc.get_objects())
+    return any(get_object is thing for get_object in gc.get_objects())
 
 
 def test_what_is_kept_is_not_looked_at_again() -> None:

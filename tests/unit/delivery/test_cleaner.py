@@ -68,4 +68,4 @@ async def test_while_the_database_is_away_it_says_so_now_and_then() -> None:
             await clock.advance(0)
             assert table.looks == 5
             group.cancel_scope.cancel()
-    assert [each["event"] for each in logs] == ["destinations not cleaned"] * 4
+    assert [log["event"] for log in logs] == ["destinations not cleaned"] * 4

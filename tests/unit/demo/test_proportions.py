@@ -19,8 +19,8 @@ def test_the_records_of_all_entities_are_as_many_as_asked_for(organizations: int
 
 
 def test_line_items_are_the_most_then_bills_then_what_happens_to_balances() -> None:
-    for each in counts(rows=1_000_000, organizations=3).values():
-        assert sorted(each, key=each.__getitem__, reverse=True)[:4] == [
+    for count in counts(rows=1_000_000, organizations=3).values():
+        assert sorted(count, key=count.__getitem__, reverse=True)[:4] == [
             "BILL_LINE_ITEMS",
             "BILLS",
             "BALANCE_TRANSACTIONS",
@@ -29,7 +29,7 @@ def test_line_items_are_the_most_then_bills_then_what_happens_to_balances() -> N
 
 
 def test_the_first_organization_is_the_largest() -> None:
-    sizes = [sum(each.values()) for each in counts(rows=10_000, organizations=3).values()]
+    sizes = [sum(count.values()) for count in counts(rows=10_000, organizations=3).values()]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] > 2 * sizes[2]
 

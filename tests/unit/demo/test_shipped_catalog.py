@@ -167,20 +167,20 @@ def spelled(field: Field) -> str:
 
 
 def test_the_catalog_has_the_entities_of_the_service_in_its_order() -> None:
-    assert [(each.code, each.label, each.type_token) for each in CATALOG.entities.values()] == list(FACTS)
+    assert [(entity.code, entity.label, entity.type_token) for entity in CATALOG.entities.values()] == list(FACTS)
 
 
 @pytest.mark.parametrize(("code", "facts"), [(names[0], facts) for names, facts in FACTS.items()])
 def test_an_entity_has_the_fields_of_the_service_in_its_order(code: str, facts: str) -> None:
-    assert [spelled(each) for each in CATALOG.entities[EntityCode(code)].fields] == facts.split()
+    assert [spelled(field) for field in CATALOG.entities[EntityCode(code)].fields] == facts.split()
 
 
 def test_there_are_422_fields_with_the_deleted_field_of_each_entity() -> None:
     assert len(CATALOG.entities) == 20
     assert sum(len(each.field_names) for each in CATALOG.entities.values()) == 422
-    assert {each.field_names[-1] for each in CATALOG.entities.values()} == {"deleted"}
+    assert {entity.field_names[-1] for entity in CATALOG.entities.values()} == {"deleted"}
 
 
 def test_every_type_is_told_and_every_entity_has_an_organization() -> None:
     assert not CATALOG.open_types
-    assert {(each.key, each.tenant) for each in CATALOG.entities.values()} == {(("id",), "organization_id")}
+    assert {(entity.key, entity.tenant) for entity in CATALOG.entities.values()} == {(("id",), "organization_id")}

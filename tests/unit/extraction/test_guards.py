@@ -18,7 +18,7 @@ BEFORE = guards_of(THINGS, SHAPE, CLUSTER)
 
 def with_columns(**changes: Any) -> Shape:
     """The shape with the named columns changed: ``note={"type_oid": 1}``."""
-    columns = tuple(replace(each, **changes.get(each.name, {})) for each in ROOT.columns)
+    columns = tuple(replace(column, **changes.get(column.name, {})) for column in ROOT.columns)
     return replace(SHAPE, root=replace(ROOT, columns=columns))
 
 

@@ -29,12 +29,15 @@ def test_page_ranges_tile_the_table_and_have_no_end(pages: int, streams: int) ->
     assert ranges[0].first == 0
     assert ranges[-1].end is None, "a table that grows meanwhile is read to its end"
     assert [each.end for each in ranges[:-1]] == [each.first for each in ranges[1:]]
-    assert all(each.end is None or each.first < each.end for each in ranges)
+    assert all(range_.end is None or range_.first < range_.end for range_ in ranges)
 
 
 @given(st.integers(1, 10_000), st.integers(1, 40))
 def test_page_ranges_are_of_equal_size(pages: int, streams: int) -> None:
-    sizes = [(each.end if each.end is not None else pages) - each.first for each in page_ranges(pages, streams)]
+    sizes = [
+        (page_range.end if page_range.end is not None else pages) - page_range.first
+        for page_range in page_ranges(pages, streams)
+    ]
     assert max(sizes) - min(sizes) <= 1
 
 

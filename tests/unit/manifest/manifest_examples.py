@@ -79,5 +79,5 @@ def manifest_of(
         format=ExportFormat.CSV,
         entities=entities,
         predecessor=None if after is None else Predecessor(job_id=after.job_id, sha256=sha256_of(render(after))),
-        redelivers=tuple(job_id(each) for each in redelivers),
+        redelivers=tuple(job_id(redeliver) for redeliver in redelivers),
     )

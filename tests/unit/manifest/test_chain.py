@@ -13,7 +13,7 @@ from tests.unit.manifest.manifest_examples import entity_of, job_id, manifest_of
 
 
 def report_on(*manifests: Manifest) -> ChainReport:
-    return check([render(each) for each in manifests])
+    return check([render(manifest) for manifest in manifests])
 
 
 def kinds(report: ChainReport) -> list[FindingKind]:
@@ -32,7 +32,7 @@ def unbroken(length: int) -> list[Manifest]:
 @given(st.integers(1, 6), st.randoms(use_true_random=False))
 def test_an_unbroken_chain_is_found_in_any_order(length: int, order: random.Random) -> None:
     manifests = unbroken(length)
-    documents = [render(each) for each in manifests]
+    documents = [render(manifest) for manifest in manifests]
     order.shuffle(documents)
     report = check(documents)
     assert report.findings == ()
@@ -126,7 +126,7 @@ def test_a_fork_is_noticed() -> None:
     first, second = unbroken(2)
     report = report_on(first, second, manifest_of(3, entity_of(3, 1), after=first))
     assert kinds(report) == [FindingKind.FORK]
-    assert [[each.job_id for each in chain.manifests] for chain in report.chains] == [
+    assert [[manifest.job_id for manifest in chain.manifests] for chain in report.chains] == [
         [job_id(1), job_id(2)],
         [job_id(1), job_id(3)],
     ]

@@ -141,8 +141,8 @@ def changed(path: str, value: Any) -> bytes:
     document = json.loads(render(SECOND))
     *parents, last = path.split(".")
     place = document
-    for each in parents:
-        place = place[int(each)] if isinstance(place, list) else place[each]
+    for parent in parents:
+        place = place[int(parent)] if isinstance(place, list) else place[parent]
     place[last] = value
     return json.dumps(document).encode()
 

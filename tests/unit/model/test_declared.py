@@ -69,12 +69,12 @@ class Database:
         self._settle()
 
     def _settle(self) -> None:
-        for each in sorted(self.declarations):
-            self._reconcile(each, self.declarations[each])
+        for declaration in sorted(self.declarations):
+            self._reconcile(declaration, self.declarations[declaration])
 
     def _reconcile(self, daemon: str, now: Configuration) -> None:
-        others = [each for name, each in self.declarations.items() if name != daemon]
-        elsewhere = {key: [each[key] for each in others if key in each] for each in others for key in each}
+        others = [declaration for name, declaration in self.declarations.items() if name != daemon]
+        elsewhere = {key: [other[key] for other in others if key in other] for each in others for key in each}
         standing = Declared(self.declarations.get(daemon, {}), elsewhere)
         for key in {*self.rows, *now}:
             match standing.fate(key, present=self.rows.get(key), own=True, now=now.get(key)):
@@ -116,7 +116,7 @@ def test_what_is_there_is_what_somebody_declares_as_one_of_them_does(
     declared_by_any = {key for each in database.declarations.values() for key in each}
     assert set(database.rows) == declared_by_any
     for key, row in database.rows.items():
-        assert row in [each[key] for each in database.declarations.values() if key in each]
+        assert row in [declaration[key] for declaration in database.declarations.values() if key in declaration]
 
 
 @given(steps, st.lists(st.sampled_from(["north", "south", "east"]), max_size=6))
@@ -132,8 +132,8 @@ def test_restarts_change_nothing(taken: list[Step], restarted: list[str]) -> Non
 @given(steps, configurations)
 def test_a_configuration_that_all_are_given_is_what_there_is(taken: list[Step], last: Configuration) -> None:
     database = history(taken)
-    for each in [*database.declarations] or ["north"]:
-        database.declare(each, last)
+    for declaration in [*database.declarations] or ["north"]:
+        database.declare(declaration, last)
     assert database.rows == last
 
 

@@ -16,7 +16,7 @@ def declaration(code: str, rule: Rule, *, entities: tuple[str, ...] = ("ACCOUNTS
         OrganizationId("acme"),
         code,
         code.title(),
-        tuple(EntityCode(each) for each in entities),
+        tuple(EntityCode(entity) for entity in entities),
         ExportFormat.CSV,
         (),
         rule,
@@ -54,7 +54,7 @@ class MemoryTable:
     async def some(self, schedule_ids: Collection[ScheduleId]) -> list[Schedule]:
         self.looks += 1
         self._fail()
-        return [self.schedules[each] for each in schedule_ids if each in self.schedules]
+        return [self.schedules[schedule_id] for schedule_id in schedule_ids if schedule_id in self.schedules]
 
     async def fire(self, schedule: Schedule, *, due_at: datetime, next_due_at: datetime, now: datetime) -> JobId | None:
         assert due_at <= now < next_due_at

@@ -81,8 +81,8 @@ REFUSED_INTERVALS = {
 @pytest.mark.parametrize(("rule", "words"), REFUSED_INTERVALS.items(), ids=str)
 def test_an_interval_beyond_the_limits_is_refused(rule: Interval, words: list[str]) -> None:
     (sentence,) = check_rule(rule)
-    for each in words:
-        assert each in sentence
+    for word in words:
+        assert word in sentence
 
 
 def test_all_that_is_wrong_with_an_interval_is_said_at_once() -> None:

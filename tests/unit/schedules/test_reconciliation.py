@@ -33,7 +33,7 @@ def test_what_the_api_made_is_none_of_the_configurations_business() -> None:
 def test_what_the_api_made_and_is_declared_now_belongs_to_the_configuration() -> None:
     made = replace(FIRED, origin=Origin.API)
     plan = compare([FIRED.declaration], [made])
-    assert [(each.schedule, each.declaration) for each in plan.edits] == [(made, FIRED.declaration)]
+    assert [(edit.schedule, edit.declaration) for edit in plan.edits] == [(made, FIRED.declaration)]
     assert (plan.new, plan.gone, plan.unchanged) == ((), (), ())
 
 
@@ -97,7 +97,7 @@ def test_every_declaration_and_every_schedule_has_exactly_one_fate(
     )
     assert {each.code for each in plan.new} == declared - present
     assert {each.declaration.code for each in plan.gone} == present - declared
-    assert {each.declaration.code for each in plan.edits} == declared & present & edited
+    assert {edit.declaration.code for edit in plan.edits} == declared & present & edited
     assert {each.declaration.code for each in plan.unchanged} == declared & present - edited
     assert len(plan.new) + len(plan.gone) + len(plan.edits) + len(plan.unchanged) == len(declared | present)
 

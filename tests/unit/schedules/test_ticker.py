@@ -229,7 +229,7 @@ class TestClockSteps:
             with capture_logs() as logs:
                 await clock.advance(POLL_S)
             assert table.fired == [("hourly", at(1)), ("hourly", at(1, 8))]
-            assert [each["seconds"] for each in logs if "wall clock" in each["event"]] == [30_000]
+            assert [log["seconds"] for log in logs if "wall clock" in log["event"]] == [30_000]
 
     async def test_back_fires_nothing_twice_and_goes_on_when_time_has_caught_up(
         self, ticker: Ticker, table: MemoryTable, clock: FakeClock
@@ -274,7 +274,7 @@ class TestClockSteps:
             clock.step(-1.5)
             with capture_logs() as logs:
                 await clock.advance(timedelta(hours=2))
-            assert not [each for each in logs if "wall clock" in each["event"]]
+            assert not [log for log in logs if "wall clock" in log["event"]]
             assert table.fired == [("hourly", at(1)), ("hourly", at(1, 1))]
 
 
@@ -291,7 +291,7 @@ class TestFailures:
                 await clock.advance(timedelta(minutes=3))
         pauses = [each["retry_in_s"] for each in logs if each["log_level"] == "warning"]
         assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
-        assert {each["reason"] for each in logs if each["log_level"] == "warning"} == {LOST.reason}
+        assert {log["reason"] for log in logs if log["log_level"] == "warning"} == {LOST.reason}
         assert table.fired == [("hourly", at(1))]
 
     async def test_between_two_schedules_lose_neither(
@@ -313,7 +313,7 @@ class TestFailures:
         with capture_logs() as logs:
             assert await ticker.run_once(at(1)) == 1
         assert table.fired == [("good", at(1))]
-        (entry,) = [each for each in logs if each["log_level"] == "error"]
+        (entry,) = [log for log in logs if log["log_level"] == "error"]
         assert (entry["schedule"], entry["reason"]) == ("bad", REFUSED.reason)
         table.refused.clear()
         assert await ticker.run_once(at(1)) == 1

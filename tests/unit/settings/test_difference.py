@@ -133,7 +133,7 @@ def test_the_catalogs_entities_are_compared() -> None:
         old_entities={before.code: before, EntityCode("PLANS"): entity("PLANS")},
         new_entities={after.code: after, EntityCode("USERS"): entity("USERS")},
     )
-    assert [str(each) for each in difference.changes] == [
+    assert [str(change) for change in difference.changes] == [
         "entity BILLS: changed (table)",
         "entity USERS: added",
         "entity PLANS: removed",
@@ -148,7 +148,7 @@ def test_a_difference_tells_itself_as_json() -> None:
         "changed": [],
         "needsRestart": [{"subject": "control.listen", "details": '"" → 127.0.0.1:80'}],
     }
-    assert [str(each) for each in difference.changes] == [
+    assert [str(change) for change in difference.changes] == [
         'control.listen: changed, but needs a restart ("" → 127.0.0.1:80)'
     ]
 

@@ -493,4 +493,4 @@ def test_nothing_but_the_environment_and_the_named_files_is_read(config: Path) -
     before = dict(os.environ)
     loaded(config, MINIMAL)
     assert dict(os.environ) == before
-    assert [each.name for each in config.parent.iterdir()] == ["exportd.toml"]
+    assert [path.name for path in config.parent.iterdir()] == ["exportd.toml"]

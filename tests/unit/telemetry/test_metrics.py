@@ -52,12 +52,16 @@ def documented() -> list[MetricDescription]:
 def series() -> dict[str, set[str]]:
     """Every series that can be asked for, with its labels."""
     found = dict(_PROMETHEUS_OWN)
-    for each in Metrics().descriptions:
-        labels = {*each.labels, "instance", "job"}
-        if each.kind == "histogram":
-            found |= {f"{each.name}_bucket": labels | {"le"}, f"{each.name}_sum": labels, f"{each.name}_count": labels}
+    for description in Metrics().descriptions:
+        labels = {*description.labels, "instance", "job"}
+        if description.kind == "histogram":
+            found |= {
+                f"{description.name}_bucket": labels | {"le"},
+                f"{description.name}_sum": labels,
+                f"{description.name}_count": labels,
+            }
         else:
-            found[each.name] = labels
+            found[description.name] = labels
     return found
 
 
@@ -67,7 +71,10 @@ def test_the_documentation_lists_the_metrics_and_no_others() -> None:
 
 def test_the_descriptions_are_what_the_registry_has() -> None:
     metrics = Metrics()
-    described = {each.name.removesuffix("_total"): (each.kind, each.meaning) for each in metrics.descriptions}
+    described = {
+        description.name.removesuffix("_total"): (description.kind, description.meaning)
+        for description in metrics.descriptions
+    }
     assert {each.name: (each.type, each.documentation) for each in metrics.registry.collect()} == described
 
 
@@ -95,7 +102,7 @@ def test_the_runbook_says_what_to_do_about_an_alert(alert: Alert) -> None:
 
 
 def test_the_runbook_knows_no_alert_that_is_gone() -> None:
-    assert set(re.findall(r"^\| `(Exportd\w+)` \|", RUNBOOK, re.MULTILINE)) == {each.name for each in alerts()}
+    assert set(re.findall(r"^\| `(Exportd\w+)` \|", RUNBOOK, re.MULTILINE)) == {alert.name for alert in alerts()}
 
 
 def test_what_is_not_known_any_more_is_not_told() -> None:
@@ -108,7 +115,7 @@ def test_what_is_not_known_any_more_is_not_told() -> None:
     assert "exportd_database_up 0.0" in lines
     assert "exportd_oldest_transaction_seconds NaN" in lines
     assert "acme" not in lines
-    assert {each.name for each in text_string_to_metric_families(lines)} >= {"exportd_database_up", "exportd_jobs"}
+    assert {family.name for family in text_string_to_metric_families(lines)} >= {"exportd_database_up", "exportd_jobs"}
 
 
 async def test_a_late_event_loop_shows() -> None:

@@ -27,9 +27,9 @@ def hand_over() -> Iterator[HandOver]:
         return {"LISTEN_PID": str(pid), "LISTEN_FDS": str(len(sockets)), "LISTEN_FDNAMES": name, "HOME": "/"}
 
     yield place
-    for each in descriptors:
+    for descriptor in descriptors:
         try:
-            os.close(each)
+            os.close(descriptor)
         except OSError:
             continue  # it was taken, and closed
 

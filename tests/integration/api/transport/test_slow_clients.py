@@ -38,7 +38,7 @@ class Served:
 
     @property
     def unsent_bytes(self) -> int:
-        return sum(each.transport.get_write_buffer_size() for each in self.server.server_state.connections)
+        return sum(connection.transport.get_write_buffer_size() for connection in self.server.server_state.connections)
 
     @asynccontextmanager
     async def asking(self, target: str) -> AsyncIterator[socket.socket]:

@@ -66,7 +66,7 @@ def lake_of(directory: Path, file_format: ExportFormat) -> Lake:
 
 
 def held_by(rows: dict[str, list[Record]]) -> Held:
-    return {table.code: {table.key(each): each for each in rows[table.code]} for table in (WARES, NOTES)}
+    return {table.code: {table.key(row): row for row in rows[table.code]} for table in (WARES, NOTES)}
 
 
 @pytest.mark.parametrize("file_format", list(ExportFormat))
@@ -132,10 +132,10 @@ async def test_postgresql_holds_what_was_delivered(
                 )
                 values = ", ".join(f"(${number}::text::{each['type']})::text" for number, each in enumerate(columns, 1))
                 expected = [
-                    tuple(await connection.fetchrow(f"SELECT {values}", *each) or ()) for each in records.values()
+                    tuple(await connection.fetchrow(f"SELECT {values}", *record) or ()) for record in records.values()
                 ]
                 stored = await connection.fetch(
-                    f"SELECT {', '.join(f't.{quoted(each[0])}::text' for each in columns)} FROM {name} AS t"
+                    f"SELECT {', '.join(f't.{quoted(column[0])}::text' for column in columns)} FROM {name} AS t"
                 )
                 assert sorted(map(str, map(tuple, stored))) == sorted(map(str, expected))
     assert await connection.fetchval("SELECT count(*) FROM pg_class WHERE relname ~ 'staging|lines'") == 0

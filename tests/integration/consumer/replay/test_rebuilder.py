@@ -34,7 +34,7 @@ _ORDER = st.tuples(
 
 def unique(records: list[Record], table: Table) -> list[Record]:
     """A run holds a key once."""
-    return list({table.key(each): each for each in records}.values())
+    return list({table.key(record): record for record in records}.values())
 
 
 @st.composite
@@ -118,7 +118,7 @@ def test_values_that_no_type_holds_are_kept_and_cast_by_the_view(tmp_path: Path,
     assert typed[0] == (1, 1.1, "2026-02-01 00:29:59.999999+00", "2026-02-01")
     assert typed[1][2:] == (None, None)  # before Christ
     assert typed[-1][0] is None  # more than 38 digits
-    assert [each for (each,) in types] == ["HUGEINT", "DOUBLE", "TIMESTAMP WITH TIME ZONE", "DATE", "UUID"]
+    assert [type_ for (type_,) in types] == ["HUGEINT", "DOUBLE", "TIMESTAMP WITH TIME ZONE", "DATE", "UUID"]
 
 
 @pytest.mark.parametrize("file_format", list(ExportFormat))

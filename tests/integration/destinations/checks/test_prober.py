@@ -40,7 +40,7 @@ async def probed(store: Store, *, replaces: bool = True, retry: RetryBudget = AT
 
 
 async def uploads_in(store: Store) -> list[str]:
-    return [each.key async for each in store.list_uploads("")]
+    return [list_upload.key async for list_upload in store.list_uploads("")]
 
 
 async def test_a_good_store_has_everything_and_keeps_nothing(store: Store) -> None:

@@ -10,7 +10,7 @@ from exportd.stores.store import Upload
 
 
 async def listed(store: DirectoryStore) -> list[Upload]:
-    return [each async for each in store.list_uploads("")]
+    return [list_upload async for list_upload in store.list_uploads("")]
 
 
 async def test_an_upload_that_was_being_started_is_listed_and_can_be_aborted(tmp_path: Path) -> None:

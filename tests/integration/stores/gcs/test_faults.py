@@ -68,7 +68,7 @@ async def test_every_creation_goes_out_under_a_precondition(proxy: FaultProxy, s
     await store.put(ObjectKey("manifest.json"), b"{}")
     creations = proxy.noted("POST")
     assert [each.query["uploadType"] for each in creations] == ["resumable", "multipart"]
-    assert [each.query["ifGenerationMatch"] for each in creations] == ["0", "0"]
+    assert [creation.query["ifGenerationMatch"] for creation in creations] == ["0", "0"]
 
 
 @pytest.mark.parametrize("fault", FAULTS)

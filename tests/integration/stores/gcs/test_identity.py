@@ -130,7 +130,7 @@ async def put_in_vain(server: StrictGcs, identity: GcsIdentity) -> ExportdError:
     with pytest.raises(ExportdError) as caught:
         await put(server, identity)
     told = "".join(traceback.format_exception(caught.value))
-    assert not [each for each in SECRETS if each in told]
+    assert not [secret for secret in SECRETS if secret in told]
     assert server.objects == {}
     return caught.value
 
@@ -271,7 +271,7 @@ async def test_what_the_token_service_refuses_is_said_without_the_token(
     assert "provider cluster of the workload identity pool projects/123/" in error.sentence
     assert "docs/destinations.md" in error.sentence
     told = caplog.text + repr(logs)
-    assert not [each for each in SECRETS if each in told]
+    assert not [secret for secret in SECRETS if secret in told]
 
 
 async def test_a_token_service_that_is_away_is_transient(

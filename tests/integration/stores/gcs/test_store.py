@@ -66,7 +66,7 @@ async def test_every_object_is_made_under_a_precondition(server: StrictGcs, stor
     await store.put(ObjectKey("manifest.json"), b"{}")
     creations = [each.target for each in server.seen if each.method == "POST"]
     assert len(creations) == 2
-    assert all("ifGenerationMatch=0" in each for each in creations)
+    assert all("ifGenerationMatch=0" in creation for creation in creations)
     # Nothing is asked that is known.
     assert chunks(server) == [
         f"bytes 0-{PIECE_BYTES - 1}/*",

@@ -151,7 +151,7 @@ async def test_a_large_file_arrives_once_whatever_happens_to_a_request(
     assert await way.objects() == {KEY: LARGE}
     assert len(way.proxy.noted(**request_kind)) >= 3
     # An upload whose beginning was not heard of is one that nobody knows, until it is looked for.
-    unheard = [each async for each in store.list_uploads("orgId=org-1/")]
+    unheard = [list_upload async for list_upload in store.list_uploads("orgId=org-1/")]
     assert len(unheard) == (2 if (request_kind, fault) == (START, DropResponse()) else 0)
     for each in unheard:
         await store.abort(each)
@@ -310,9 +310,9 @@ async def test_a_store_that_wants_no_checksums_hears_of_none(way: Way) -> None:
     await way.deliver(store, LARGE)
     await store.put(KEY, SMALL)
     assert len(way.proxy.requests) > 5
-    for each in way.proxy.requests:
-        assert not [name for name in each.headers if "checksum" in name.lower() or name == "x-amz-mp-object-size"]
-        assert b"Checksum" not in each.body
+    for request in way.proxy.requests:
+        assert not [name for name in request.headers if "checksum" in name.lower() or name == "x-amz-mp-object-size"]
+        assert b"Checksum" not in request.body
 
 
 @pytest.mark.parametrize(

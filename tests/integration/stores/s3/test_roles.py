@@ -91,7 +91,7 @@ async def test_a_role_is_assumed_once_for_many_requests(account: Account) -> Non
     assert assumed["DurationSeconds"] == "3600"
     requests = account.proxy.noted("PUT")
     assert len(requests) == 20
-    assert len({each.headers["x-amz-security-token"] for each in requests}) == 1
+    assert len({request.headers["x-amz-security-token"] for request in requests}) == 1
     assert "AKIAEXAMPLE" not in account.keys_of("bucket-one")
 
 

@@ -31,7 +31,7 @@ def test_an_id_is_read_in_its_usual_form_alone(found: UUID) -> None:
 
 @given(st.lists(st.uuids(), min_size=1, max_size=5))
 def test_ids_come_repeated_or_with_commas(ids: list[UUID]) -> None:
-    texts = [str(each) for each in ids]
+    texts = [str(id_) for id_ in ids]
     assert parse_ids(texts) == parse_ids([",".join(texts)]) == parse_ids([", ".join([*texts, "x"])]) == ids
 
 

@@ -31,12 +31,12 @@ def test_another_has_to_go_where_the_owner_of_most_is_busy() -> None:
 @given(lines)
 def test_none_that_is_being_answered(connections: list[Line]) -> None:
     leaving = surplus(connections)
-    idle = [each for each in connections if each.idle_since is not None]
+    idle = [connection for connection in connections if connection.idle_since is not None]
     assert (leaving in idle) if idle else (leaving is None)
 
 
 @given(lines, st.integers(2, 30))
 def test_who_has_one_connection_is_safe_from_who_has_several(connections: list[Line], several: int) -> None:
     crowd = [Line(0, float(second)) for second in range(several)]
-    leaving = surplus([*{each.owner: each for each in connections}.values(), *crowd])
+    leaving = surplus([*{connection.owner: connection for connection in connections}.values(), *crowd])
     assert leaving == crowd[0]

@@ -19,7 +19,7 @@ def test_the_policy_grants_each_action_that_is_tried_for_exactly_the_folder() ->
     assert {action for each in statements for action in each["Action"]} == {
         action_of(each, "S3") for each in Permission
     }
-    resources = {each["Sid"]: each["Resource"] for each in statements}
+    resources = {statement["Sid"]: statement["Resource"] for statement in statements}
     assert resources == {
         "ExportdWrites": "arn:aws:s3:::lake/m3/orgId=org-1/*",
         "ExportdTidiesUp": "arn:aws:s3:::lake/m3/orgId=org-1/*",

@@ -46,7 +46,7 @@ def test_sending_the_rest_brings_every_byte_in_once(quanta: int, kept: list[int]
         if in_it == end:
             break
         span = content_range(in_it, end).removeprefix("bytes ").removesuffix("/*")
-        first, last = (int(each) for each in span.split("-"))
+        first, last = (int(part) for part in span.split("-"))
         assert first == in_it
         received = min(in_it + size_bytes, last + 1)
         in_it = committed_bytes(f"bytes=0-{received - 1}" if received else None)
