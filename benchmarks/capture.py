@@ -138,7 +138,7 @@ async def _round(server: PostgresServer, workload: Workload, options: Options, *
     """Transactions a second, by template."""
     rates: dict[str, list[float]] = {_BARE: [], workload.captured: []}
     async with AsyncExitStack() as stack:
-        databases = {each: await stack.enter_async_context(_copy(server, each)) for each in rates}
+        databases = {rate: await stack.enter_async_context(_copy(server, rate)) for rate in rates}
         await stack.enter_async_context(_listening(databases[workload.captured]))
         async with connection_to(databases[_BARE]) as connection:
             await connection.execute("CHECKPOINT")

@@ -74,10 +74,10 @@ async def measure(options: Options, say: Say) -> list[Measurement]:
             many_one_by_one = await trial.changed("one by one", many)
             batches = await trial.changed("in batches", many)
             await trial.full()
-    whole_s = statistics.median(each.seconds for each in trial.fulls)
+    whole_s = statistics.median(full.seconds for full in trial.fulls)
 
     def entry(name: str, exports: list[Export], limit: float) -> Measurement:
-        median_s = statistics.median(each.seconds for each in exports)
+        median_s = statistics.median(export.seconds for export in exports)
         detail = (
             f"{spread((export.seconds for export in exports), 3)} s for {exports[0].rows:,} records "
             f"({exports[0].deleted_rows:,} deleted), {rows:,} rows in full "

@@ -75,7 +75,7 @@ def configured(declarations: Sequence[ScheduleDeclaration], dsn: str, folder: Pa
         "control": {"socket": str(folder / "control.sock")},
         "destination": [
             {"code": "lake", "organization": organization, "directory": str(lake)}
-            for organization in dict.fromkeys(each.organization for each in declarations)
+            for organization in dict.fromkeys(declaration.organization for declaration in declarations)
         ],
         "schedule": [_table(declaration) for declaration in declarations],
     }

@@ -199,7 +199,7 @@ def _had_attempts(lease: Lease) -> bool:
 
 def _joined(failures: Sequence[ExportdError]) -> ExportdError:
     """One error for all destinations: worth another attempt when one of them may come back."""
-    sentence = " ".join(each.sentence for each in failures)
+    sentence = " ".join(failure.sentence for failure in failures)
     transient = [failure for failure in failures if isinstance(failure, TransientError)]
     if transient:
         waits = [each.retry_after_s for each in transient if each.retry_after_s is not None]

@@ -54,9 +54,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out.add("systemd_boot")
     without_google = not (os.environ.get("CI") or _HAS_GOOGLE)
     deselected = [
-        each
-        for each in items
-        if any(map(each.get_closest_marker, left_out)) or (without_google and _is_about_google(each))
+        item
+        for item in items
+        if any(map(item.get_closest_marker, left_out)) or (without_google and _is_about_google(item))
     ]
     if deselected:
         config.hook.pytest_deselected(items=deselected)

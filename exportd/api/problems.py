@@ -110,5 +110,5 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
     return {
         status: {"description": meaning, "content": {"application/json": {"schema": body}}}
-        for status, meaning in {**{each: meanings[each] for each in statuses}, **usual}.items()
+        for status, meaning in {**{status: meanings[status] for status in statuses}, **usual}.items()
     }

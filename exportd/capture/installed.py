@@ -61,8 +61,10 @@ class Installed:
 
     def functions_current(self, capture: Capture) -> bool:
         """Whether every function stands as it should."""
-        trigger_functions = {(each.name, each.digest, each.settings) for each in self.functions if each.definer}
-        passing_functions = Counter((each.name, each.digest) for each in self.functions)
+        trigger_functions = {
+            (function.name, function.digest, function.settings) for function in self.functions if function.definer
+        }
+        passing_functions = Counter((function.name, function.digest) for function in self.functions)
         return all(
             (function.name, digest_of(function.body), frozenset(function.settings)) in trigger_functions
             for function in capture.functions

@@ -63,7 +63,7 @@ class CaptureInstaller:
         async with self._looking("capture status") as connection:
             with translated("looking at what is captured"):
                 shapes = await read_shapes(connection, entities)
-                installed = await read_installed(connection, [log_name(each.code) for each in entities])
+                installed = await read_installed(connection, [log_name(entity.code) for entity in entities])
                 role = str(await connection.fetchval(_ROLE))
         found: list[EntityCapture] = []
         for entity in entities:
@@ -180,7 +180,7 @@ def capture_is_intact(entity: Entity, shape: Shape) -> bool:
 
 async def _repairs(connection: "Connection", entities: Sequence[Entity]) -> dict[EntityCode, Repair]:
     shapes = await read_shapes(connection, entities)
-    installed = await read_installed(connection, [log_name(each.code) for each in entities])
+    installed = await read_installed(connection, [log_name(entity.code) for entity in entities])
     return {entity.code: _repair(entity, _shape_of(entity, shapes), installed) for entity in entities}
 
 

@@ -91,10 +91,10 @@ def repair_of(entity: Entity, capture: Capture, shape: Shape, installed: Install
 
 def removal_of(entity_log: str, installed: Installed) -> Repair:
     """What removes a log with its triggers and functions, leaving nothing behind."""
-    triggers = [each for each in installed.triggers if belongs(each.function, entity_log)]
-    functions = [each for each in installed.functions if belongs(each.name, entity_log)]
+    triggers = [trigger for trigger in installed.triggers if belongs(trigger.function, entity_log)]
+    functions = [function for function in installed.functions if belongs(function.name, entity_log)]
     statements = [
-        *(_drop_trigger(each) for each in triggers),
+        *(_drop_trigger(trigger) for trigger in triggers),
         *(_drop_function(function) for function in functions),
         *([f"DROP TABLE {table(TableName(SCHEMA, entity_log))}"] if entity_log in installed.logs else []),
     ]
@@ -131,7 +131,7 @@ def _create_functions(capture: Capture) -> Sequence[str]:
 
 def _wrote_nothing(capture: Capture, installed: Installed) -> bool:
     """Whether somebody put functions in the place of ours that do not write into the log: changes are lost then."""
-    names = {each.name for each in capture.functions}
+    names = {function.name for function in capture.functions}
     return any(function.name in names and not function.logs for function in installed.functions)
 
 
@@ -158,7 +158,7 @@ def _stands(trigger: Trigger, relation: Relation) -> bool:
 
 def _stale_triggers(entity: Entity, capture: Capture, installed: Installed) -> Sequence[InstalledTrigger]:
     """Triggers of this log on detached partitions, or of a kind that is no longer wanted there."""
-    wanted = {(each.relation, each.name) for each in capture.triggers}
+    wanted = {(trigger.relation, trigger.name) for trigger in capture.triggers}
     return [
         trigger
         for trigger in installed.triggers

@@ -134,7 +134,7 @@ class Capture:
         rights.
         """
         owner = f"OWNER TO {identifier(role)}"
-        functions = [f"{table(TableName(SCHEMA, each.name))}()" for each in self.functions]
+        functions = [f"{table(TableName(SCHEMA, function.name))}()" for function in self.functions]
         functions += [
             f"{table(TableName(SCHEMA, passing_function.name))}({passing_function.arguments})"
             for passing_function in self.passing_functions
@@ -243,7 +243,7 @@ class _Writer:
         same, but the server refuses to read a virtual generated column in a transition table.
         """
         own = [*self._entity.key, *([self._entity.tenant] if self._entity.tenant else [])]
-        columns = [each.name for each in self._shape.root.columns if not each.is_virtual] if reordered else []
+        columns = [column.name for column in self._shape.root.columns if not column.is_virtual] if reordered else []
         absent = ", ".join(f"NULL::exportd.absent AS {identifier(name)}" for name in dict.fromkeys([*own, *columns]))
         fetched = [
             f"{self._passed(key, name)} AS {key}" for key, name in zip(self._keys, self._entity.key, strict=True)

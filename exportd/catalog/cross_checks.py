@@ -24,8 +24,8 @@ def check_entries(document: Document) -> Iterator[Problem]:
     for path, entry in entries:
         fields = list(_fields(entry.get("fields"), (*path, "fields")))
         yield from _duplicates(document, fields, "name", what="a field")
-        for place, each in fields:
-            yield from _field_problems(document, place, each, codes)
+        for place, field in fields:
+            yield from _field_problems(document, place, field, codes)
         yield from _key_problems(document, path, entry, [field for _, field in fields])
 
 

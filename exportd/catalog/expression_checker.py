@@ -50,8 +50,8 @@ async def judge(connection: "Connection", table: TableName, expressions: Sequenc
         if len(expressions) == 1:
             return {expressions[0]: Verdict(sentence=_sentence(error))}
         verdicts: dict[str, Verdict] = {}
-        for each in expressions:
-            verdicts |= await judge(connection, table, [each])
+        for expression in expressions:
+            verdicts |= await judge(connection, table, [expression])
         return verdicts
     return {expression: Verdict(type=type_) for expression, type_ in zip(expressions, types, strict=True)}
 
@@ -66,7 +66,7 @@ async def volatile_functions(connection: "Connection", expressions: Iterable[str
 
 
 async def _prepare(connection: "Connection", table: TableName, expressions: Sequence[str]) -> list[ValueType]:
-    columns = ", ".join(f"({each}) AS c{number}" for number, each in enumerate(expressions))
+    columns = ", ".join(f"({expression}) AS c{number}" for number, expression in enumerate(expressions))
     condition = " OR ".join(f"({expression}) IS NULL" for expression in expressions)
     source = f"{quoting.table(table)} AS {_ALIAS}"
     async with connection.transaction():  # a savepoint: a refusal must not end the transaction around it

@@ -82,8 +82,8 @@ class LiveTable:
         """Reads what the query ``describe_tables`` answers."""
         given: dict[str, Any] = json.loads(text)
         given["name"] = TableName(*given["name"])
-        given["columns"] = tuple(_column(each) for each in given["columns"])
-        given["indexes"] = tuple(_index(each) for each in given["indexes"])
+        given["columns"] = tuple(_column(column) for column in given["columns"])
+        given["indexes"] = tuple(_index(index) for index in given["indexes"])
         root = given["partition_root"]
         given["partition_root"] = None if root is None else TableName(*root)
         for key in ("parents", "foreign_members", "unlogged_members", "shared_members"):

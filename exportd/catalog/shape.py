@@ -112,6 +112,6 @@ class Shape:
 
     def same_layout(self, member: Relation) -> bool:
         """Whether the member's rows have the same text form as the root's."""
-        return [(each.name, each.type_oid) for each in member.columns] == [
+        return [(column.name, column.type_oid) for column in member.columns] == [
             (column.name, column.type_oid) for column in self.root.columns
         ]

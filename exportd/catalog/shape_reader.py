@@ -26,9 +26,9 @@ async def read_shapes(connection: "Connection", entities: Sequence[Entity]) -> d
     """
     found = await connection.fetch(
         _RELATIONS,
-        [each.table.schema for each in entities],
-        [each.table.name for each in entities],
-        [log_name(each.code) for each in entities],
+        [entity.table.schema for entity in entities],
+        [entity.table.name for entity in entities],
+        [log_name(entity.code) for entity in entities],
     )
     oids = sorted({row["oid"] for row in found} | {row["log_oid"] for row in found if row["log_oid"] is not None})
     parts: dict[int, list[tuple[str, str]]] = defaultdict(list)

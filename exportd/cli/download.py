@@ -63,7 +63,7 @@ def _spool_id(spool: Path) -> UUID:
 
 
 def _copy(folder: Path, to: Path, parts: tuple[Part, ...], progress: Progress) -> None:
-    progress.begin(sum(each.size_bytes for each in parts))
+    progress.begin(sum(part.size_bytes for part in parts))
     try:
         to.mkdir(parents=True, exist_ok=True)
         for part in parts:

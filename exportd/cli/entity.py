@@ -30,7 +30,7 @@ def list_entities(*, mermaid: AsMermaid = False, json: AsJson = False, config: C
         print_line(diagram(catalog.entities, found, catalog.entities))
     elif json:
         incoming = {code: [each for each in found if each.target == code] for code in catalog.entities}
-        print_json([document(each, incoming[each.code]) for each in catalog.entities.values()])
+        print_json([document(entity, incoming[entity.code]) for entity in catalog.entities.values()])
     else:
         rows = [
             (entity.code, entity.label, entity.table, len(entity.field_names)) for entity in catalog.entities.values()
@@ -139,7 +139,7 @@ def diagram(entities: Mapping[EntityCode, Entity], shown: Iterable[Reference], a
     """An entity relationship diagram; ``alone`` are drawn also without a reference."""
     listed = list(shown)
     codes = dict.fromkeys([*alone, *(code for each in listed for code in (each.source, each.target))])
-    return "\n".join(["erDiagram", *_boxes([entities[each] for each in codes if each in entities]), *_arrows(listed)])
+    return "\n".join(["erDiagram", *_boxes([entities[code] for code in codes if code in entities]), *_arrows(listed)])
 
 
 def _boxes(entities: Iterable[Entity]) -> Iterator[str]:

@@ -52,7 +52,7 @@ async def _list(
             organization=OrganizationId(organization) if organization else None, schedule_code=schedule, limit=limit
         )
     if as_json:
-        print_json([document(each) for each in records])
+        print_json([document(record) for record in records])
         return
     print_table(
         ["JOB", "SCHEDULE", "ORGANIZATION", "DUE", "STATE", "ROWS", "DELETED", "FILES", "SIZE", "REASON"],
@@ -92,7 +92,7 @@ async def _show(job_id: str, as_json: bool, config: ConfigPath) -> None:
     print_line(f"started       {moment(record.started_at)}")
     print_line(f"finished      {moment(record.finished_at)}")
     print_line(f"delivered to  {', '.join(delivery.destination for delivery in record.deliveries) or '(nowhere yet)'}")
-    modes = {each["entity"]: each for each in (record.extraction or {}).get("entities", ())}
+    modes = {entity["entity"]: entity for entity in (record.extraction or {}).get("entities", ())}
     print_line()
     print_table(
         ["ENTITY", "MODE", "ROWS", "DELETED", "FILES", "SIZE"],

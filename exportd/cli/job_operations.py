@@ -65,9 +65,9 @@ def told(event: Event) -> str:
 def figures(data: dict[str, Any]) -> str:
     """How far a job is: ``2 of 3 entities, 1,234 rows, 5.6 MB in 3 files``."""
     entities = list(data["entities"].values())
-    done = sum(1 for each in entities if each["done"])
-    rows = sum(each["rows"] for each in entities)
-    files = sum(each["files"] for each in entities)
+    done = sum(1 for entity in entities if entity["done"])
+    rows = sum(entity["rows"] for entity in entities)
+    files = sum(entity["files"] for entity in entities)
     total = size(sum(entity["sizeBytes"] for entity in entities))
     words = f"{done} of {len(entities)} entities, {rows:,} rows, {total} in {files} files"
     published = data.get("publishedFiles")

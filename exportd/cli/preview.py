@@ -33,14 +33,14 @@ def _print(answer: Mapping[str, Any]) -> None:
         ["ENTITY", "MODE", "REASON", "ROWS", "DELETED", "SIZE"],
         [
             (
-                each["entity"],
-                each["mode"],
-                each.get("reason"),
-                _figure(f"{each['rows']:,}", each, "rows"),
-                _figure(f"{each['deletedRows']:,}", each, "deletedRows"),
-                _figure(size(each["contentBytes"]), each, "contentBytes"),
+                entity["entity"],
+                entity["mode"],
+                entity.get("reason"),
+                _figure(f"{entity['rows']:,}", entity, "rows"),
+                _figure(f"{entity['deletedRows']:,}", entity, "deletedRows"),
+                _figure(size(entity["contentBytes"]), entity, "contentBytes"),
             )
-            for each in answer["entities"]
+            for entity in answer["entities"]
         ],
         numbers=["ROWS", "DELETED", "SIZE"],
     )

@@ -56,16 +56,16 @@ async def _list(as_json: bool, config: ConfigPath) -> None:
         pauses = await ScheduleOperator(pool).pauses()
     rows = [
         {
-            "organization": each.declaration.organization,
-            "code": each.declaration.code,
-            "entities": list(each.declaration.entities),
-            "format": each.declaration.file_format,
-            "destinations": list(each.declaration.destinations),
-            "last_due_at": each.last_due_at and each.last_due_at.isoformat(),
-            "next_due_at": each.next_due_at.isoformat(),
-            "paused": pause_document(pauses.get(each.id)),
+            "organization": schedule.declaration.organization,
+            "code": schedule.declaration.code,
+            "entities": list(schedule.declaration.entities),
+            "format": schedule.declaration.file_format,
+            "destinations": list(schedule.declaration.destinations),
+            "last_due_at": schedule.last_due_at and schedule.last_due_at.isoformat(),
+            "next_due_at": schedule.next_due_at.isoformat(),
+            "paused": pause_document(pauses.get(schedule.id)),
         }
-        for each in schedules
+        for schedule in schedules
     ]
     if as_json:
         print_json(rows)

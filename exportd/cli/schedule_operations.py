@@ -165,7 +165,8 @@ def backfill(
         return
     print_line(answer.get("jobId") or f"the next run of {code} does it: the job {answer['running']} runs")
     rows = [
-        (each["entity"], instant(each.get("since")) or "everything", each.get("reason")) for each in answer["entities"]
+        (entity["entity"], instant(entity.get("since")) or "everything", entity.get("reason"))
+        for entity in answer["entities"]
     ]
     print_table(("ENTITY", "SINCE", "REASON"), rows)
 
@@ -205,7 +206,10 @@ def print_schedule(client: "OrganizationClient", schedule: dict[str, Any], *, st
             "state": state,
             "entities": ", ".join(schedule["operationalDataTypes"]),
             "format": schedule["exportFileFormat"],
-            "destinations": ", ".join(codes.get(each, each) for each in schedule["destinationIds"]) or "(download)",
+            "destinations": ", ".join(
+                codes.get(destinationid, destinationid) for destinationid in schedule["destinationIds"]
+            )
+            or "(download)",
             "created": f"{instant(schedule['dtCreated'])} by {schedule['createdBy']}",
             "last edited": f"{instant(schedule['dtLastModified'])} by {schedule['lastModifiedBy']}",
             "version": schedule["version"],

@@ -50,7 +50,7 @@ def status(
 
 def _add_progress(document: dict[str, Any], client: SocketClient) -> None:
     """Give each running job its ``progress``, as far as the daemon tells of it in the first moments."""
-    silent = {each["jobId"]: each for each in document["leases"]}
+    silent = {lease["jobId"]: lease for lease in document["leases"]}
     if not silent:
         return
     # A stream that is quiet, or has no place left, costs the figures and nothing else.

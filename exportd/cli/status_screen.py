@@ -22,7 +22,7 @@ class Listing:
 
 def head(status: Status) -> dict[str, object]:
     """What is said once, by name."""
-    stopped = [name for name, each in status["services"].items() if not each["running"]]
+    stopped = [name for name, service in status["services"].items() if not service["running"]]
     wheel, queue, spool, pause = status["wheel"], status["queue"], status["spool"], status.get("paused")
     waiting = f", waiting since {instant(queue['oldestWaiting'])}" if queue.get("oldestWaiting") else ""
     next_due = f", next due {instant(wheel['nextDue'])}" if wheel.get("nextDue") else ""
@@ -46,7 +46,7 @@ def listings(status: Status) -> Iterator[Listing]:
 
 def disagreements(status: Status) -> list[str]:
     """Where this daemon and others disagree, a sentence each."""
-    return [each["message"] for each in status.get("disagreements", ())]
+    return [disagreement["message"] for disagreement in status.get("disagreements", ())]
 
 
 def _daemons(status: Status) -> Listing:
@@ -66,8 +66,8 @@ def _daemons(status: Status) -> Listing:
 
 def _leases(status: Status) -> Listing:
     rows = tuple(
-        (each["jobId"], f"{each.get('schedule') or '(ad hoc)'} of {each['organization']}", _doing(each))
-        for each in status["leases"]
+        (lease["jobId"], f"{lease.get('schedule') or '(ad hoc)'} of {lease['organization']}", _doing(lease))
+        for lease in status["leases"]
     )
     return Listing(("RUNNING JOB", "SCHEDULE", "DOING"), rows)
 
@@ -80,8 +80,14 @@ def _doing(lease: Mapping[str, Any]) -> str:
 
 def _destinations(status: Status) -> Listing:
     rows = tuple(
-        (each["code"], each["organization"], _health(each), instant(each.get("lastSuccess")), _failure(each))
-        for each in status["destinations"]
+        (
+            destination["code"],
+            destination["organization"],
+            _health(destination),
+            instant(destination.get("lastSuccess")),
+            _failure(destination),
+        )
+        for destination in status["destinations"]
     )
     return Listing(("DESTINATION", "ORGANIZATION", "HEALTH", "LAST SUCCESS", "LAST FAILURE"), rows)
 

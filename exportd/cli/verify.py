@@ -48,7 +48,7 @@ def document(place: str, found: Verification) -> dict[str, Any]:
                 "organization": report.organization,
                 "schedule": _schedule(chain),
                 "complete": chain.complete,
-                "jobs": [each.job_id for each in chain.manifests],
+                "jobs": [manifest.job_id for manifest in chain.manifests],
                 "redelivered": [job for manifest in chain.manifests for job in manifest.redelivers],
             }
             for report in found.destinations

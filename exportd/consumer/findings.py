@@ -102,7 +102,7 @@ def examine_manifests(folder: str, organization: OrganizationId, found: Sequence
     """Check the manifests of one destination, and tell which objects they list."""
     report = chain.check([each.document for each in found])
     findings = [*_broken_documents(found), *_broken_chains(report)]
-    manifests = {each.job_id: each for line in report.chains for each in line.manifests}
+    manifests = {manifest.job_id: manifest for line in report.chains for manifest in line.manifests}
     objects = tuple(
         ListedObject(object_key(part.key, organization, folder), part, entity, manifest)
         for manifest in manifests.values()

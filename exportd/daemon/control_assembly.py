@@ -73,7 +73,7 @@ def exposition(components: Components, catalog: Catalog) -> Exposition:
 
     return Exposition(
         components.metrics,
-        refresh=MetricsReader(components.control_pool, {each: log_name(each) for each in catalog.entities}).read,
+        refresh=MetricsReader(components.control_pool, {entity: log_name(entity) for entity in catalog.entities}).read,
         look=look,
         clock=components.clock,
     )

@@ -213,7 +213,7 @@ class Cleaner:
             await self._jobs.record_found_delivery(job.id, destination.code, digest)
             _logger.info("delivery of a failed job found", job_id=str(job.id), destination=destination.code)
             return
-        used = [each["type_token"] for each in (record.extraction or {}).get("entities", ())]
+        used = [entity["type_token"] for entity in (record.extraction or {}).get("entities", ())]
         tokens = [*used, *self._tokens(job)]
         removed = await repeated(lambda: _remove_objects(job, destination, tokens))
         if removed:

@@ -64,7 +64,7 @@ def counts(*, rows: int, organizations: int) -> dict[OrganizationId, dict[Entity
     if organizations < 1 or rows < least:
         raise ValueError(f"{organizations} organizations need {max(least, len(SHARES))} rows or more, not {rows}")
     ids = organization_ids(organizations)
-    weights = {each: 1 / place for place, each in enumerate(ids, start=1)}
+    weights = {id_: 1 / place for place, id_ in enumerate(ids, start=1)}
     extra = _apportion(rows - least, weights)
     return {id_: _records(extra[id_]) for id_ in ids}
 

@@ -79,9 +79,11 @@ def _figures(figures: Mapping[EntityCode, EntityProgress], elapsed_s: float) -> 
     table.add_column("ENTITY")
     for column in ("ROWS", "DELETED", "FILES", "COMPRESSED"):
         table.add_column(column, justify="right")
-    for entity, each in figures.items():
-        table.add_row(entity, f"{each.rows:,}", f"{each.deleted_rows:,}", str(each.files), f"{each.size_bytes:,}")
-    rows = sum(each.rows for each in figures.values())
+    for entity, figure in figures.items():
+        table.add_row(
+            entity, f"{figure.rows:,}", f"{figure.deleted_rows:,}", str(figure.files), f"{figure.size_bytes:,}"
+        )
+    rows = sum(figure.rows for figure in figures.values())
     content_bytes = sum(figure.content_bytes for figure in figures.values())
     rate = content_bytes / 1e6 / max(elapsed_s, 0.001)
     table.add_row("[bold]all[/bold]", f"[bold]{rows:,}[/bold]", "", "", f"{rate:.0f} MB/s")

@@ -232,13 +232,13 @@ async def _wait(
                 f"The export of {record.job.organization} failed: {record.message}. The daemon's log is {stage.log}.",
                 reason=Reason(record.reason) if record.reason else Reason.BUG,
             )
-    rows = sum(each.rows for each in totals(run.records).values())
-    deleted = sum(each.deleted_rows for each in totals(run.records).values())
+    rows = sum(total.rows for total in totals(run.records).values())
+    deleted = sum(total.deleted_rows for total in totals(run.records).values())
     files = sum(total.files for total in totals(run.records).values())
     seconds = max(
-        (each.finished_at - each.started_at).total_seconds()
-        for each in run.records
-        if each.finished_at and each.started_at
+        (record.finished_at - record.started_at).total_seconds()
+        for record in run.records
+        if record.finished_at and record.started_at
     )
     screen.line(f"{len(ids)} jobs: {rows:,} records ({deleted:,} deleted) in {files} files, {seconds:.1f} s")
     return run.records

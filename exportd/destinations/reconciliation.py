@@ -74,7 +74,7 @@ async def put_into_effect(connection: "Connection", plan: Reconciliation, *, now
     """In a transaction of the caller's, which holds the lock of edits."""
     new = [_document(each) for each in plan.new]
     await connection.execute(_INSERT_ALL, json.dumps(new), Origin.CONFIGURATION, now, CONFIGURATION)
-    edits = [{**_document(each.declaration), "id": str(each.destination.id)} for each in plan.edits]
+    edits = [{**_document(edit.declaration), "id": str(edit.destination.id)} for edit in plan.edits]
     await connection.execute(_EDIT_ALL, json.dumps(edits), Origin.CONFIGURATION, now, CONFIGURATION)
     moved = [
         _document(edit.declaration)

@@ -25,10 +25,10 @@ async def hold_destinations(
     """
     rows = await connection.fetch(_HOLD_FOR_REFERENCE, organization, destination_ids)
     codes = {row["id"]: DestinationCode(row["code"]) for row in rows}
-    for each in destination_ids:
-        if each not in codes:
+    for destination_id in destination_ids:
+        if destination_id not in codes:
             raise PermanentError(
-                f"destinationIds: there is no destination {each}. Take an id from the list of destinations.",
+                f"destinationIds: there is no destination {destination_id}. Take an id from the list of destinations.",
                 reason=Reason.DESTINATION_MISSING,
             )
     return tuple(codes[destination_id] for destination_id in destination_ids)

@@ -107,7 +107,10 @@ def _known(parts: Mapping[str, str], before: Mapping[str, str]) -> Mapping[str, 
 def guards_of(entity: Entity, shape: Shape, cluster: ClusterFacts) -> Guards:
     """The entity's guards at the snapshot in which ``shape`` was read."""
     # Number and version: a column that was dropped and added again, or rewritten by ALTER … USING, holds other values.
-    columns = [(each.name, each.number, each.type_oid, each.type_modifier, each.version) for each in shape.root.columns]
+    columns = [
+        (column.name, column.number, column.type_oid, column.type_modifier, column.version)
+        for column in shape.root.columns
+    ]
     used = _used_columns(entity)
     return Guards(
         cluster=cluster,
@@ -115,12 +118,12 @@ def guards_of(entity: Entity, shape: Shape, cluster: ClusterFacts) -> Guards:
             shape.log_oid,
             [(relation.oid, [(t.oid, t.xmin, t.enabled) for t in relation.triggers]) for relation in shape.relations],
         ),
-        partitions=fingerprint([(each.oid, str(each.name)) for each in shape.members]),
+        partitions=fingerprint([(member.oid, str(member.name)) for member in shape.members]),
         columns=fingerprint([column for column in columns if used is None or column[0] in used]),
         row_shape=fingerprint(
-            [(each.number, each.name, each.type_oid, each.type_modifier) for each in shape.root.columns],
+            [(column.number, column.name, column.type_oid, column.type_modifier) for column in shape.root.columns],
             [[(c.number, c.name, c.type_oid) for c in member.columns] for member in shape.members],
-            [[part for part in each.type_parts if part[0].startswith("attribute ")] for each in shape.root.columns],
+            [[part for part in column.type_parts if part[0].startswith("attribute ")] for column in shape.root.columns],
         ),
         definition=definition_fingerprint(entity),
         type_parts={
@@ -134,7 +137,7 @@ def guards_of(entity: Entity, shape: Shape, cluster: ClusterFacts) -> Guards:
 
 def _used_columns(entity: Entity) -> set[str] | None:
     """The exported, key and tenant columns; None for all of them, because an expression may use any."""
-    if any(each.expression for each in entity.fields):
+    if any(field.expression for field in entity.fields):
         return None
     return {
         *entity.key,

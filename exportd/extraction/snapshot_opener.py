@@ -66,7 +66,7 @@ class OpenSnapshot:
 
 def lock_statement(entities: Sequence[Entity], *, uncaptured: Collection[EntityCode] = ()) -> str:
     """Keeps the tables of entities as they are, and their logs, but for those of the ``uncaptured``."""
-    tables = [table(each.table) for each in entities]
+    tables = [table(entity.table) for entity in entities]
     tables += [table(log_table(entity.code)) for entity in entities if entity.code not in uncaptured]
     return f"LOCK TABLE {', '.join(dict.fromkeys(tables))} IN ACCESS SHARE MODE"
 
@@ -167,28 +167,28 @@ class SnapshotOpener:
         shapes = await read_shapes(connection, entities)
         for entity in entities:
             self._require_capture(entity, shapes.get(entity.code), uncaptured)
-        guards = {each.code: guards_of(each, shapes[each.code], cluster) for each in entities}
+        guards = {entity.code: guards_of(entity, shapes[entity.code], cluster) for entity in entities}
         statements = {
-            each.code: Statements(
-                each,
-                shapes[each.code],
+            entity.code: Statements(
+                entity,
+                shapes[entity.code],
                 job.file_format,
-                await _types(connection, each, shapes[each.code]),
+                await _types(connection, entity, shapes[entity.code]),
                 job.organization,
             )
-            for each in entities
+            for entity in entities
         }
         reasons = {
-            each.code: forced.get(each.code)
+            entity.code: forced.get(entity.code)
             or reason_before_reading(
-                positions.get(each.code),
-                guards[each.code],
+                positions.get(entity.code),
+                guards[entity.code],
                 snapshot,
                 first_run=not positions,
                 destinations=job.destinations,
             )
-            or (FullReason.CAPTURE_CHANGED if each.code in uncaptured else None)
-            for each in entities
+            or (FullReason.CAPTURE_CHANGED if entity.code in uncaptured else None)
+            for entity in entities
         }
         captured = {code: statement for code, statement in statements.items() if code not in uncaptured}
         contents = await _contents(connection, captured, positions, reasons)
@@ -201,7 +201,7 @@ class SnapshotOpener:
             snapshot=snapshot,
             wal_position=now["wal_position"],
             taken_at=now["taken_at"],
-            entities={each.code: each for each in entities},
+            entities={entity.code: entity for entity in entities},
             shapes=shapes,
             guards=guards,
             windows=windows,

@@ -124,7 +124,7 @@ class Statements:
 
     def plan(self) -> str:
         """EXPLAIN of reading every live row in its stored form: how many the planner expects, and how wide they are."""
-        fields = [each.expression or f"t.{identifier(each.column or '')}" for each in self.entity.fields]
+        fields = [field.expression or f"t.{identifier(field.column or '')}" for field in self.entity.fields]
         conditions = self._tenant_conditions("t", self.entity.tenant)
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         listed = ", ".join(f"({field})" for field in fields)

@@ -120,9 +120,9 @@ def job_from_row(row: Row) -> Job:
         schedule_id=None if row["schedule_id"] is None else ScheduleId(row["schedule_id"]),
         schedule_code=row["schedule_code"],
         due_at=row["due_at"],
-        entities=tuple(EntityCode(each) for each in row["entities"]),
+        entities=tuple(EntityCode(entity) for entity in row["entities"]),
         file_format=ExportFormat(row["format"]),
-        destinations=tuple(DestinationCode(each) for each in row["destinations"]),
+        destinations=tuple(DestinationCode(destination) for destination in row["destinations"]),
     )
 
 

@@ -418,6 +418,6 @@ def _position_from_row(row: "asyncpg.Record") -> Position:
         snapshot=row["snapshot"],
         taken_at=row["taken_at"],
         guards=json.loads(row["guards"]),
-        destinations=tuple(DestinationCode(each) for each in row["destinations"]),
+        destinations=tuple(DestinationCode(destination) for destination in row["destinations"]),
         expired=row["expired"],
     )

@@ -114,18 +114,18 @@ class Extraction:
             taken_at=datetime.fromisoformat(document["taken_at"]),
             entities=tuple(
                 EntityExtraction(
-                    entity=EntityCode(each["entity"]),
-                    type_token=each["type_token"],
-                    mode=Mode(each["mode"]),
-                    full_reason=FullReason(each["full_reason"]) if each["full_reason"] else None,
-                    previous=each["previous"],
-                    rows=each["rows"],
-                    deleted_rows=each["deleted_rows"],
-                    key=tuple(each["key"]),
-                    tenant=each["tenant"],
-                    fields=tuple(ExtractedField(*field) for field in each["fields"]),
-                    guards=each["guards"],
+                    entity=EntityCode(entity["entity"]),
+                    type_token=entity["type_token"],
+                    mode=Mode(entity["mode"]),
+                    full_reason=FullReason(entity["full_reason"]) if entity["full_reason"] else None,
+                    previous=entity["previous"],
+                    rows=entity["rows"],
+                    deleted_rows=entity["deleted_rows"],
+                    key=tuple(entity["key"]),
+                    tenant=entity["tenant"],
+                    fields=tuple(ExtractedField(*field) for field in entity["fields"]),
+                    guards=entity["guards"],
                 )
-                for each in document["entities"]
+                for entity in document["entities"]
             ),
         )

@@ -56,7 +56,7 @@ async def backfill_held(connection: "Connection", schedule: "asyncpg.Record", jo
         BackfillRequest(EntityCode(row["entity"]), job_id, _begins(row))
         for row in await connection.fetch(_PAST_WINDOWS, schedule["id"], job_id)
     ]
-    requests = [wider(asked.get(each.entity, each), each) for each in requests]
+    requests = [wider(asked.get(request.entity, request), request) for request in requests]
     document = json.dumps([request.to_json() for request in requests])
     await connection.execute(_REQUEST_BACKFILL, schedule["id"], document, actor)
     return Backfill(tuple(requests), *await _run(connection, schedule["id"], schedule["code"]))

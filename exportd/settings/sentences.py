@@ -171,7 +171,9 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
 def _variant(annotation: Any, tag: object) -> type[BaseModel] | None:
     """The variant of a union that has this tag."""
     arguments = get_args(annotation)
-    if get_origin(annotation) is Annotated and any(isinstance(each, Tag) and each.tag == tag for each in arguments):
+    if get_origin(annotation) is Annotated and any(
+        isinstance(argument, Tag) and argument.tag == tag for argument in arguments
+    ):
         return models_in(arguments[0])[0]
     found = (_variant(argument, tag) for argument in arguments)
     return next((each for each in found if each is not None), None)

@@ -66,15 +66,15 @@ class S3Lake:
         objects = {}
         async with self.account.client() as client:
             async for page in client.get_paginator("list_objects_v2").paginate(Bucket=self.name):
-                for each in page.get("Contents", ()):
-                    answer = await client.get_object(Bucket=self.name, Key=each["Key"])
-                    objects[each["Key"]] = await answer["Body"].read()
+                for content in page.get("Contents", ()):
+                    answer = await client.get_object(Bucket=self.name, Key=content["Key"])
+                    objects[content["Key"]] = await answer["Body"].read()
         return Bucket(objects)
 
     async def leftovers(self) -> set[str]:
         async with self.account.client() as client:
             page = await client.list_multipart_uploads(Bucket=self.name)
-        return {each["Key"] for each in page.get("Uploads", ())}
+        return {upload["Key"] for upload in page.get("Uploads", ())}
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,10 @@ class GcsLake:
         async with aiohttp.ClientSession(self.server.endpoint) as http:
             async with http.get(f"/storage/v1/b/{self.name}/o") as answer:
                 listed = await answer.json()
-            for each in listed.get("items", ()):
-                path = f"/download/storage/v1/b/{self.name}/o/{quote(each['name'], safe='')}?alt=media"
+            for item in listed.get("items", ()):
+                path = f"/download/storage/v1/b/{self.name}/o/{quote(item['name'], safe='')}?alt=media"
                 async with http.get(URL(path, encoded=True)) as answer:
-                    objects[each["name"]] = await answer.read()
+                    objects[item["name"]] = await answer.read()
         return Bucket(objects)
 
     async def leftovers(self) -> set[str]:

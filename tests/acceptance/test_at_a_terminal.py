@@ -41,7 +41,7 @@ async def test_a_schedule_is_asked_for_step_by_step(site: Site, lake: Path) -> N
         assert await screen.ended() == 0
     shown = screen.screen
     runs = shown[shown.index("Its next runs:") : shown.index("Save it")].splitlines()[1:]
-    assert len([each for each in runs if each.strip()]) == 5
+    assert len([run for run in runs if run.strip()]) == 5
     assert all(run.endswith("03:00:00Z") for run in runs[1:5])
     made = json.loads((await site.quickly("schedule", "show", "nightly", "--json")).stdout)
     assert made["operationalDataTypes"] == ["ACCOUNTS", "ORDERS"]

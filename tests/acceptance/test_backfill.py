@@ -65,7 +65,7 @@ async def test_the_next_run_holds_exactly_what_has_changed_since(site: Site, sho
             contents = await shop.contents()
             backfill = await shed.ask(past)
             (often,) = await ScheduleTable(shed.place.pool).all()
-            preview = {each.entity: each for each in (await told.preview(often)).entities}
+            preview = {entity.entity: entity for entity in (await told.preview(often)).entities}
             assert backfill.job_id is not None
             filled = backfill.job_id
             assert await shed.place.finish(filled, Tripwire.none()) == "SUCCEEDED"
@@ -77,7 +77,7 @@ async def test_the_next_run_holds_exactly_what_has_changed_since(site: Site, sho
             assert done.redelivers[: len(lost_jobs)] == lost_jobs
             expected = lost(bucket, lost_jobs, contents)
             assert held(bucket, done) == {code: records for code, records in expected.items() if records}
-            assert {each.rows for each in done.entities} != {0}
+            assert {entity.rows for entity in done.entities} != {0}
             for entity in done.entities:
                 assert (preview[entity.code].mode, preview[entity.code].rows) == (Mode.INCREMENTAL, entity.rows)
             # Who has what was before, and nothing since, is level with the table.
@@ -301,7 +301,9 @@ async def test_the_real_daemon_is_asked_dies_and_does_it(site: Site, shop: Shop)
     asked = await site.quickly("schedule", "backfill", "often", "--from", str(jobs[0]), "--json")
     assert asked.returncode == 0, asked.stderr
     answer = json.loads(asked.stdout)
-    assert [(each["entity"], "since" in each) for each in answer["entities"]] == [(each, True) for each in ENTITIES]
+    assert [(entity["entity"], "since" in entity) for entity in answer["entities"]] == [
+        (entity, True) for entity in ENTITIES
+    ]
     again = await site.quickly("schedule", "backfill", "often", "--from", str(jobs[1]))
     job, head, *entities = again.stdout.splitlines()
     assert (job, head.split()) == (answer["jobId"], ["ENTITY", "SINCE", "REASON"])

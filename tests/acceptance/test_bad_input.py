@@ -151,8 +151,8 @@ async def test_check_says_what_to_fix(site: Site, shop: Shop) -> None:
     outcome = await site.quickly("check")
     assert outcome.returncode == FAILED, outcome.stderr
     fixes = [line.removeprefix("fix").strip() for line in outcome.stdout.splitlines() if line.startswith("fix")]
-    assert any(re.match(rf"{re.escape(str(site.catalog))}:\d+: .*paid", each) for each in fixes), fixes
-    assert any(str(lake) in each and "does not exist" in each for each in fixes), fixes
+    assert any(re.match(rf"{re.escape(str(site.catalog))}:\d+: .*paid", fix) for fix in fixes), fixes
+    assert any(str(lake) in fix and "does not exist" in fix for fix in fixes), fixes
     assert any(str(site.spool) in fix and "not a directory" in fix for fix in fixes), fixes
     assert outcome.stderr == ""
 
@@ -224,6 +224,6 @@ async def test_check_finds_a_group_that_is_not_there(site: Site, shop: Shop) -> 
     outcome = await site.quickly("check", "--json")
     assert outcome.returncode == FAILED
     lines = json.loads(outcome.stdout)
-    assert [each["kind"] for each in lines[:2]] == ["ok", "ok"]
+    assert [line["kind"] for line in lines[:2]] == ["ok", "ok"]
     fixes = [line["sentence"] for line in lines if line["kind"] == "fix"]
     assert any(fix.startswith("control: this machine has no group 'no-such-group'") for fix in fixes)

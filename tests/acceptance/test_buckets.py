@@ -47,7 +47,7 @@ async def test_a_journey_to_buckets(site: Site, shop: Shop, swift: SwiftServer, 
         bucket = await lake.bucket()
         bucket.assert_whole()
         assert bucket.replayed() == await shop.contents()
-        assert {each.full_reason for each in bucket.run(0).entities} == {FullReason.FIRST_RUN}
+        assert {entity.full_reason for entity in bucket.run(0).entities} == {FullReason.FIRST_RUN}
         assert {entity.mode for run in (1, 2) for entity in bucket.run(run).entities} == {Mode.INCREMENTAL}
         assert await lake.leftovers() == set()
     expected = (

@@ -47,7 +47,7 @@ async def test_the_official_client_leads_schedules_jobs_and_downloads_through_th
             exports = client.data_exports
             status = http.get("/v1/status").raise_for_status().json()
             assert status["listener"]["listening"] is True
-            assert all(each["running"] for each in status["services"].values())
+            assert all(service["running"] for service in status["services"].values())
             assert status["queue"] == {"pending": 0, "running": 0}
             assert status["destinations"][0]["lastSuccess"] is not None
             assert status["spool"]["usedBytes"] > 0

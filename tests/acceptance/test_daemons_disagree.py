@@ -75,9 +75,9 @@ async def test_neither_takes_away_what_the_other_declares_and_both_say_so_once(
     await warned(north, "capture.horizon_hours is 24.0 there and 168.0 here")
     assert len(north.heard("daemons disagree")) == len(south.heard("daemons disagree")) == 2
     status = json.loads((await site.quickly("status", "--json")).stdout)
-    assert [each["running"] for each in status["daemons"]] == [True, True]
-    assert {each["pid"] for each in status["daemons"]} == {north.process.pid, south.process.pid}
-    assert {each["about"] for each in status["disagreements"]} == {"SETTINGS", "SCHEDULES"}
+    assert [daemon["running"] for daemon in status["daemons"]] == [True, True]
+    assert {daemon["pid"] for daemon in status["daemons"]} == {north.process.pid, south.process.pid}
+    assert {disagreement["about"] for disagreement in status["disagreements"]} == {"SETTINGS", "SCHEDULES"}
     screen = (await site.quickly("status")).stdout
     assert f"(process {south.process.pid}) declares other schedules than this daemon" in screen
     assert "this one" in screen

@@ -35,7 +35,7 @@ async def checked(site: Site, *arguments: str, code: int) -> dict[str, Any]:
 
 
 def states(document: dict[str, Any], state: str) -> set[str]:
-    return {each["permission"] for each in document["permissions"] if each["state"] == state}
+    return {permission["permission"] for permission in document["permissions"] if permission["state"] == state}
 
 
 async def test_a_directory_is_checked_and_left_as_it_was(site: Site, shop: Shop) -> None:
@@ -121,7 +121,7 @@ async def test_a_bucket_that_is_not_there_is_named(site: Site, shop: Shop, s3_la
     site.configure(CATALOG, {"destination": [s3_destination("lake", S3Lake(s3_lake.account, "nobodys"))]})
     document = await checked(site, "lake", code=FAILED)
     assert states(document, "MISSING") == {"WRITE", "UPLOAD"}
-    assert all("create it, or correct `bucket`" in each["sentence"] for each in document["permissions"][:2])
+    assert all("create it, or correct `bucket`" in permission["sentence"] for permission in document["permissions"][:2])
 
 
 async def test_a_role_without_rights_gets_its_policies_ready_to_paste(
@@ -144,7 +144,7 @@ async def test_a_role_without_rights_gets_its_policies_ready_to_paste(
     *uploads, left = document["left_over"]
     assert all(upload.startswith("an unfinished upload of ") for upload in uploads)
     assert left.startswith(f"the object m3/orgId={ORGANIZATION}/_probe/")
-    policy, trust, _ = [json.loads(each["text"]) for each in document["grants"]]
+    policy, trust, _ = [json.loads(grant["text"]) for grant in document["grants"]]
     assert policy["Statement"][0]["Resource"] == f"arn:aws:s3:::{bucket}/m3/orgId={ORGANIZATION}/*"
     (allowed,) = trust["Statement"]
     assert allowed["Condition"] == {"StringEquals": {"sts:ExternalId": ORGANIZATION}}

@@ -56,7 +56,7 @@ async def test_a_first_run_is_complete_and_later_ones_hold_what_changed(site: Si
         accounts = {row["id"]: row for row in bucket.records(run, run.entities[0])}
         assert accounts["1"]["deleted"] == "true"
         assert (accounts["2"]["note"], accounts["2"]["deleted"]) == ("told", "false")
-        countries = next(each for each in run.entities if each.code == "COUNTRIES")
+        countries = next(entity for entity in run.entities if entity.code == "COUNTRIES")
         assert bucket.records(run, countries) == [{"code": "AQ", "label": None, "deleted": "false"}]
 
     # Nothing changed: the files are there all the same.
@@ -67,7 +67,7 @@ async def test_a_first_run_is_complete_and_later_ones_hold_what_changed(site: Si
         bucket.assert_whole()
         assert bucket.replayed() == await shop.contents()
         run = bucket.run(2)
-        assert [(each.rows, len(each.parts)) for each in run.entities] == [(0, 1)] * len(ENTITIES)
+        assert [(entity.rows, len(entity.parts)) for entity in run.entities] == [(0, 1)] * len(ENTITIES)
         assert gzip.decompress(bucket.objects[run.entities[0].parts[0].key]) == content
     assert all(key.startswith(f"product/orgId={ORGANIZATION}/date=") for key in Bucket.of(lake).objects)
     assert all(key.startswith(f"orgId={ORGANIZATION}/type=") for key in Bucket.of(lines).objects)
@@ -106,7 +106,7 @@ async def test_a_schedule_without_destinations_is_run_and_fetched_from_the_comma
 
     assert await daemon.stop() == 0
     await site.assert_clean()
-    await _forget(site, shop, [UUID(each["id"]) for each in jobs])
+    await _forget(site, shop, [UUID(job["id"]) for job in jobs])
 
 
 async def _forget(site: Site, shop: Shop, jobs: Sequence[UUID]) -> None:
@@ -127,7 +127,7 @@ async def _forget(site: Site, shop: Shop, jobs: Sequence[UUID]) -> None:
 def _records(folder: Path) -> dict[str, int]:
     """How many records were downloaded of each entity; the manifest beside the files lists exactly those."""
     manifest = json.loads((folder / "manifest.json").read_text())
-    files = {each["code"]: [part["key"] for part in each["parts"]] for each in manifest["entities"]}
+    files = {entity["code"]: [part["key"] for part in entity["parts"]] for entity in manifest["entities"]}
     assert {path.name for path in folder.iterdir()} == {
         "manifest.json",
         *(name for file in files.values() for name in file),

@@ -41,11 +41,11 @@ async def export_noise(site: Site, shop: Shop, lake: S3Lake, *, size_bytes: int,
     tags, manifest = {}, {}
     async with lake.account.client() as client:
         async for page in client.get_paginator("list_objects_v2").paginate(Bucket=lake.name):
-            for each in page.get("Contents", ()):
-                tags[each["Key"], each["Size"]] = each["ETag"]
-                if "_manifests" in each["Key"]:
-                    answer = await client.get_object(Bucket=lake.name, Key=each["Key"])
-                    manifest[each["Key"]] = await answer["Body"].read()
+            for content in page.get("Contents", ()):
+                tags[content["Key"], content["Size"]] = content["ETag"]
+                if "_manifests" in content["Key"]:
+                    answer = await client.get_object(Bucket=lake.name, Key=content["Key"])
+                    manifest[content["Key"]] = await answer["Body"].read()
     [accounts] = Bucket(manifest).run(0).entities
     sizes = [part.size_bytes for part in accounts.parts]
     assert sum(sizes) == pytest.approx(size_bytes, rel=0.1)

@@ -50,7 +50,7 @@ async def test_a_role_that_only_reads_exports_everything(site: Site, shop: Shop)
 
     async with Connector(site.dsn).connection("test") as daemons:
         for statement in (
-            *(f"DELETE FROM {each}" for each in TABLES),
+            *(f"DELETE FROM {table}" for table in TABLES),
             *(f"TRUNCATE {table}" for table in TABLES),
             "UPDATE public.accounts SET note = 'x'",
             "INSERT INTO public.countries VALUES ('XX', 'x')",

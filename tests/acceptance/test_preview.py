@@ -180,7 +180,7 @@ async def test_the_daemon_is_asked_for_a_preview(site: Site, shop: Shop) -> None
         "DELETE FROM public.countries WHERE code = 'CH'"
     )
     document = json.loads((await site.exportd("preview", "often", "--organization", "org-1", "--json")).stdout)
-    countries = next(each for each in document["entities"] if each["entity"] == "COUNTRIES")
+    countries = next(entity for entity in document["entities"] if entity["entity"] == "COUNTRIES")
     assert (countries["mode"], countries["rows"], countries["deletedRows"]) == ("incremental", 3, 1)
     assert countries["estimated"] == ["contentBytes"]
     assert (document["rows"], document["deletedRows"]) == (3, 1)

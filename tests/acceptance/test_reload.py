@@ -61,7 +61,7 @@ async def test_what_is_new_holds_and_what_runs_ends_as_it_began(site: Site, shop
     assert other["destinations"] == ["fresh"]
     row = await site.succeeded(connection, running)
     assert list(row["entities"]) == ["ACCOUNTS", "ORDERS", "COUNTRIES"]
-    names = {each[0] for each in json.loads(row["extraction"])["entities"][0]["fields"]}
+    names = {load[0] for load in json.loads(row["extraction"])["entities"][0]["fields"]}
     assert names >= {"balance", "note"}
     assert {load[0] for load in json.loads(other["extraction"])["entities"][0]["fields"]} == {
         "id",
@@ -188,7 +188,7 @@ async def test_reloads_come_one_after_the_other_and_none_when_the_daemon_leaves(
         write(*(f"extra-{each}" for each in range(number + 1)))
         assert await asyncio.gather(*(asyncio.to_thread(ask) for _ in range(4))) == [200] * 4
     codes = await connection.fetch("SELECT code FROM exportd.schedule WHERE deleted_at IS NULL ORDER BY code")
-    assert [row["code"] for row in codes] == [*(f"extra-{each}" for each in range(rounds)), "often"]
+    assert [row["code"] for row in codes] == [*(f"extra-{number}" for number in range(rounds)), "often"]
     assert sum(len(each["added"]) for each in daemon.heard("reloaded")) == rounds
     for number in range(rounds):
         await site.succeeded(connection, await site.first_job(connection, f"extra-{number}"))

@@ -49,7 +49,7 @@ async def test_both_work_and_when_one_is_killed_the_other_finishes(
         GATED_CATALOG,
         {
             "destination": [destination("lake", lake)],
-            "schedule": [schedule(each) for each in CODES],
+            "schedule": [schedule(code) for code in CODES],
             "limits": {"jobs": 1},
         },
     )
@@ -59,12 +59,12 @@ async def test_both_work_and_when_one_is_killed_the_other_finishes(
     try:
         # They start at the same moment: each schedule fires once for all that.
         daemons = [site.fork(), twin.fork()]
-        for each in daemons:
-            await each.said("daemon ready")
+        for daemon in daemons:
+            await daemon.said("daemon ready")
         for code in CODES:
             await site.succeeded(connection, await site.first_job(connection, code))
         assert await connection.fetchval("SELECT count(*) FROM exportd.job") == len(CODES)
-        assert sum(len(each.heard("schedule fired")) for each in daemons) == len(CODES)
+        assert sum(len(daemon.heard("schedule fired")) for daemon in daemons) == len(CODES)
 
         await shop.change()
         await connection.execute("UPDATE public.accounts SET name = 'at the gate' WHERE id = 7")
@@ -106,8 +106,8 @@ async def test_whenever_one_is_killed_the_other_finishes(site: Site, shop: Shop,
     await connection.execute(gate.INSTALL)
     try:
         sites, daemons = (site, twin), [site.fork(), twin.fork()]
-        for each in daemons:
-            await each.said("daemon ready")
+        for daemon in daemons:
+            await daemon.said("daemon ready")
         await site.succeeded(connection, await site.first_job(connection))
         for where, phase in (
             (None, "EXTRACTING"),
@@ -170,8 +170,8 @@ async def test_killed_anywhere(site: Site, shop: Shop, tmp_path: Path) -> None:
     connection = shop.connection
     try:
         sites, daemons = (site, twin), [site.fork(), twin.fork()]
-        for each in daemons:
-            await each.said("daemon ready")
+        for daemon in daemons:
+            await daemon.said("daemon ready")
         await site.succeeded(connection, await site.first_job(connection))
         for _ in range(4):
             await shop.change()

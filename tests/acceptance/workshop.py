@@ -186,7 +186,7 @@ async def workshop(
             name=_SCHEDULE,
             entities=tuple(catalog.entities),
             file_format=ExportFormat.CSV,
-            destinations=tuple(DestinationCode(each) for each in lakes),
+            destinations=tuple(DestinationCode(lake) for lake in lakes),
             rule=Interval(Unit.DAY, 1),
         )
         await ScheduleTable(pool).reconcile([declaration], now=SystemClock().now())
@@ -198,6 +198,6 @@ async def workshop(
 
 def directories(folder: Path, *codes: str) -> dict[str, Lake]:
     """An empty directory for each code."""
-    for each in codes:
-        (folder / each).mkdir()
+    for code in codes:
+        (folder / code).mkdir()
     return {code: DirectoryLake(folder / code) for code in codes}

@@ -194,9 +194,9 @@ class SchedulePreview(Answer):
 def shown_preview(preview: Preview) -> SchedulePreview:
     return SchedulePreview(
         taken_at=preview.taken_at,
-        rows=sum(each.rows for each in preview.entities),
-        deleted_rows=sum(each.deleted_rows for each in preview.entities),
-        content_bytes=sum(each.content_bytes for each in preview.entities),
+        rows=sum(entity.rows for entity in preview.entities),
+        deleted_rows=sum(entity.deleted_rows for entity in preview.entities),
+        content_bytes=sum(entity.content_bytes for entity in preview.entities),
         entities=[_shown(entity) for entity in preview.entities],
     )
 

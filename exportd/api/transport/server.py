@@ -55,7 +55,7 @@ def surplus(connections: Collection[AnyConnection]) -> AnyConnection | None:
 
     So a client that opens thousands drives out its own, and others are served as always. None when all are busy.
     """
-    counts = Counter(each.owner for each in connections)
+    counts = Counter(connection.owner for connection in connections)
     idle = [
         (counts[connection.owner], -connection.idle_since, connection)
         for connection in connections

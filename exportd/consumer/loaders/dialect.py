@@ -105,7 +105,7 @@ class Dialect(ABC):
 
     def definitions(self, fields: Sequence[ManifestField], *, text: bool = False) -> str:
         """Column definitions; with ``text``, everything but a boolean is text."""
-        types = [self.text if text and each.type != "boolean" else self.column_type(each) for each in fields]
+        types = [self.text if text and field.type != "boolean" else self.column_type(field) for field in fields]
         return ",\n    ".join(
             f"{self.identifier(field.name)} {type_}" for field, type_ in zip(fields, types, strict=True)
         )

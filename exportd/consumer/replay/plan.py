@@ -48,7 +48,7 @@ def plan(reports: Sequence[ManifestsReport], *, schedule: str | None = None, as_
     report, chain = _choose(reports, schedule, as_of)
     manifests = chain.manifests
     if as_of is not None:
-        end = next(number for number, each in enumerate(manifests, start=1) if each.job_id == as_of)
+        end = next(number for number, manifest in enumerate(manifests, start=1) if manifest.job_id == as_of)
         manifests = manifests[:end]
     steps: dict[EntityCode, list[Step]] = {}
     for manifest in manifests:

@@ -90,7 +90,7 @@ def _load(connection: duckdb.DuckDBPyConnection, step: Step, file: Path) -> None
 
 
 def _as_csv(entity: ManifestEntity, file: Path) -> Path:
-    names = [each.name for each in entity.fields]
+    names = [field.name for field in entity.fields]
     documents = frozenset(field.name for field in entity.fields if field.type == "json")
     target = file.with_suffix(".csv.gz")
     with (

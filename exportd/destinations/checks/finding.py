@@ -56,7 +56,7 @@ class CheckResult:
 
     @property
     def verdict(self) -> Verdict:
-        if any(each.is_required and self.state(each) is State.MISSING for each in self.findings):
+        if any(finding.is_required and self.state(finding) is State.MISSING for finding in self.findings):
             return Verdict.LACKING
         if any(self.state(finding) is State.OUT_OF_REACH for finding in self.findings):
             return Verdict.OUT_OF_REACH

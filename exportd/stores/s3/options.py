@@ -70,9 +70,9 @@ class S3Options:
         return {"ChecksumAlgorithm": "CRC32", "ChecksumCRC32": encoded(checksum)}
 
     def of_completion(self, pieces: Sequence[Piece]) -> dict[str, Any]:
-        arguments: dict[str, Any] = {"MultipartUpload": {"Parts": [self._part(each) for each in pieces]}}
+        arguments: dict[str, Any] = {"MultipartUpload": {"Parts": [self._part(piece) for piece in pieces]}}
         if self.checksum == "FULL_OBJECT":
-            checksums = [(each.checksum, each.size_bytes) for each in pieces if each.checksum is not None]
+            checksums = [(piece.checksum, piece.size_bytes) for piece in pieces if piece.checksum is not None]
             arguments["ChecksumCRC32"] = encoded(combine(checksums, Polynomial.CRC32))
             arguments["ChecksumType"] = "FULL_OBJECT"
             arguments["MpuObjectSize"] = sum(piece.size_bytes for piece in pieces)

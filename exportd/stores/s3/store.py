@@ -246,8 +246,8 @@ class S3Store:
         while True:
             ask = partial(_list_objects, Bucket=self._bucket, Prefix=prefix, **token)
             page = await self._call(ask, doing="listing objects")
-            for each in page.get("Contents", ()):
-                yield ObjectInfo(ObjectKey(each["Key"]), each["Size"], each["LastModified"])
+            for content in page.get("Contents", ()):
+                yield ObjectInfo(ObjectKey(content["Key"]), content["Size"], content["LastModified"])
             if not page.get("IsTruncated"):
                 return
             token = {"ContinuationToken": page["NextContinuationToken"]}
@@ -261,10 +261,10 @@ class S3Store:
         while True:
             ask = partial(_list_uploads, Bucket=self._bucket, Prefix=prefix, **markers)
             page = await self._call(ask, doing="listing uploads")
-            for each in page.get("Uploads", ()):
+            for upload in page.get("Uploads", ()):
                 # Not every store filters, and AWS's express buckets do not as we do.
-                if each["Key"].startswith(prefix):
-                    yield Upload(ObjectKey(each["Key"]), each["UploadId"], each.get("Initiated"))
+                if upload["Key"].startswith(prefix):
+                    yield Upload(ObjectKey(upload["Key"]), upload["UploadId"], upload.get("Initiated"))
             if not page.get("IsTruncated"):
                 return
             markers = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}

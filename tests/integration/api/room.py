@@ -159,7 +159,7 @@ async def room(database: Database, folder: Path, access: Access) -> AsyncIterato
             daemons=DaemonTable(pool),
             authenticator=Authenticator(clients, access, signer, clock),
             signer=signer,
-            entities=tuple(EntityCode(each) for each in ENTITIES),
+            entities=tuple(EntityCode(entity) for entity in ENTITIES),
             check_rule=check_rule,
             live_destinations=DestinationRefresher(table, destinations, opener, clock),
             downloads=SpoolDownloads(

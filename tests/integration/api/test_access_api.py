@@ -196,7 +196,7 @@ class TestLimits:
         monkeypatch.setattr(api.using.organization_limit, "_limit", 50)
         headers = await api.bearer()
         answers = await asyncio.gather(*(api.tcp.get(path(ACME, "jobs"), headers=headers) for _ in range(400)))
-        statuses = [each.status_code for each in answers]
+        statuses = [answer.status_code for answer in answers]
         assert set(statuses) == {200, 429}
         refused = next(answer for answer in answers if answer.status_code == 429)
         assert int(refused.headers["retry-after"]) >= 1
@@ -208,7 +208,7 @@ class TestLimits:
         monkeypatch.setattr(api.using.token_limit, "_limit", 5)
         wrong = ("00000000-0000-4000-8000-000000000000", "guess")
         answers = await asyncio.gather(*(api.tcp.post("/oauth/token", auth=wrong, json=GRANT) for _ in range(100)))
-        statuses = [each.status_code for each in answers]
+        statuses = [answer.status_code for answer in answers]
         assert set(statuses) == {401, 429}
         refused = next(answer for answer in answers if answer.status_code == 429)
         assert "tokens a second" in refused.json()["message"]

@@ -312,7 +312,7 @@ async def test_status_shows_what_waits_what_runs_and_how_destinations_are(api: R
     status = (await api.http.get("/v1/status")).json()
     assert {key: status["queue"][key] for key in ("pending", "running")} == {"pending": 1, "running": 1}
     assert status["queue"]["oldestWaiting"] is not None
-    assert [(each["jobId"], each["phase"], each["attempt"]) for each in status["leases"]] == [
+    assert [(lease["jobId"], lease["phase"], lease["attempt"]) for lease in status["leases"]] == [
         (str(running.job.id), "EXTRACTING", 1)
     ]
     assert status["wheel"]["nextDue"] is not None
@@ -398,12 +398,12 @@ class TestCapture:
             return bool(shown["whole"])
 
         tried = (await api.http.post("/v1/capture/install", json={"dryRun": True})).json()["data"][0]
-        assert (tried["whole"], any(" TRIGGER " in each for each in tried["statements"])) == (False, True)
+        assert (tried["whole"], any(" TRIGGER " in statement for statement in tried["statements"])) == (False, True)
         assert not await whole()
         assert (await api.http.post("/v1/capture/install", json={})).json()["data"][0]["whole"] is True
         assert await whole()
         tried = (await api.http.post("/v1/capture/uninstall", json={"dryRun": True})).json()
-        assert (tried["removed"], any("DROP TABLE" in each for each in tried["statements"])) == ([], True)
+        assert (tried["removed"], any("DROP TABLE" in statement for statement in tried["statements"])) == ([], True)
         assert await whole()
         removed = (await api.http.post("/v1/capture/uninstall", json={"entities": ["THINGS"]})).json()
         assert removed == {"removed": ["log_things"], "statements": tried["statements"]}

@@ -194,9 +194,9 @@ async def test_damage_is_found_and_named(
     assert await verify_place(str(tmp_path), None, as_json=True) is Exit.FAILED
     told = json.loads(capsys.readouterr().out)
     assert told["ok"] is False
-    assert {each["kind"] for each in told["findings"]} == kinds
-    assert any(words in each["sentence"] for each in told["findings"])
-    assert all(each["remedy"] for each in told["findings"])
+    assert {finding["kind"] for finding in told["findings"]} == kinds
+    assert any(words in finding["sentence"] for finding in told["findings"])
+    assert all(finding["remedy"] for finding in told["findings"])
 
 
 async def test_both_of_two_swapped_files_are_named(tmp_path: Path) -> None:

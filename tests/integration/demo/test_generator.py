@@ -136,9 +136,9 @@ async def test_line_items_add_up_to_their_bill(empty_database: Database) -> None
         " FROM public.bills AS b JOIN public.bill_line_items ON bill_id = b.id GROUP BY b.id"
     )
     assert len(bills) > 100
-    for each in bills:
-        assert each["total"] == each["bill_total"]
-        assert each["numbers"] == list(range(1, len(each["numbers"]) + 1))
+    for bill in bills:
+        assert bill["total"] == bill["bill_total"]
+        assert bill["numbers"] == list(range(1, len(bill["numbers"]) + 1))
     assert len({len(bill["numbers"]) for bill in bills}) > 5
 
 

@@ -117,7 +117,7 @@ async def test_an_expired_position_an_edited_one_and_a_forced_run(things: Captur
 
 async def test_the_catalogs_entry_and_the_destinations_count_too(things: Captured) -> None:
     entity = things.entity
-    note = next(each for each in entity.fields if each.name == "note")
+    note = next(field for field in entity.fields if field.name == "note")
     for fields in (
         entity.fields[::-1],
         entity.fields[:3],

@@ -115,8 +115,8 @@ async def test_settings_of_the_database_do_not_reach_the_files(awkward: Awkward)
     """They would change what is written, or how a deleted record's image is read back."""
     schedules = {chosen: awkward.schedule() for chosen in ExportFormat}
     before = {
-        chosen: _records((await awkward.exporter.run(each, chosen))["AWKWARD"], deleted=False)
-        for chosen, each in schedules.items()
+        chosen: _records((await awkward.exporter.run(schedule, chosen))["AWKWARD"], deleted=False)
+        for chosen, schedule in schedules.items()
     }
     await awkward.judge.execute(_HOSTILE_SCHEMA)
     for name, value in {**_HOSTILE, "search_path": "hostile, public"}.items():

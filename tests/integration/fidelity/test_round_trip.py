@@ -19,9 +19,9 @@ async def test_every_value_comes_back_from_csv(awkward: Awkward) -> None:
     export = await awkward.exporter.run(awkward.schedule(), ExportFormat.CSV)
     records = export["AWKWARD"].records(awkward.entity)
     assert len(records) == ROWS + 1
-    ids = [int(each["id"]) for each in records]
+    ids = [int(record["id"]) for record in records]
     for column in (*awkward.columns, Column("computed", "text", ()), Column("id", "int", ())):
-        cells = [each[column.name] for each in records]
+        cells = [record[column.name] for record in records]
         assert await _wrong(awkward, column, ids, cells) == [], column
     assert all(record["deleted"] == "false" for record in records)
     null_row = records[ids.index(ROWS)]
@@ -33,10 +33,10 @@ async def test_every_value_comes_back_from_jsonl(awkward: Awkward) -> None:
     lines = export["AWKWARD"].content.decode().split("\n")[:-1]
     objects = [dict(json_value(line)[1]) for line in lines]
     assert len(objects) == ROWS + 1
-    assert all(list(each) == list(awkward.entity.field_names) for each in objects)
-    ids = [int(each["id"][1]) for each in objects]
+    assert all(list(object_) == list(awkward.entity.field_names) for object_ in objects)
+    ids = [int(object_["id"][1]) for object_ in objects]
     for column in (*awkward.columns, Column("computed", "text", ()), Column("id", "int", ())):
-        values = [each[column.name] for each in objects]
+        values = [object_[column.name] for object_ in objects]
         if column.form is JsonForm.SCALAR:
             assert await _wrong(awkward, column, ids, [_text(value) for value in values]) == [], column
         elif column.form is JsonForm.ARRAY:

@@ -205,7 +205,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column("flag", "boolean", ("true", "false")),
     Column("words", "text", _TEXTS),
-    Column("short", "varchar(20)", [each for each in _TEXTS if len(each) <= 20]),
+    Column("short", "varchar(20)", [text for text in _TEXTS if len(text) <= 20]),
     Column("padded", "char(5)", ("ab", "", "a b", "\n", '"', "ünïcö")),
     Column("letter", '"char"', ("a", "", '"', ",")),
     Column("label", "name", ("pg_catalog", 'a"b', "")),
@@ -319,7 +319,7 @@ MARKUP = Column("markup", "xml", ("<a>x &amp; y</a>", "several <b/> words", "<a\
 ENDLESS_SPAN = Column("endless_span", "interval", ("infinity", "-infinity"))
 """From Postgres 17 on."""
 
-ROWS = max(len(each.values) for each in COLUMNS)
+ROWS = max(len(column.values) for column in COLUMNS)
 NULL_ROW = ROWS
 """A row in which everything is NULL."""
 
@@ -387,7 +387,7 @@ def awkward_entity(columns: Sequence[Column]) -> Entity:
 
 
 def _insertions(columns: Sequence[Column], *, big: bool) -> Iterator[str]:
-    names = ", ".join(each.name for each in columns)
+    names = ", ".join(column.name for column in columns)
     for row in range(ROWS):
         values = ",\n".join(column.value(row, big=big) for column in columns)
         yield f"INSERT INTO public.awkward (id, organization, {names}) VALUES ({row}, 'o', {values})"

@@ -214,15 +214,15 @@ class TestTwo:
             for _ in range(3):
                 await hosts.north.daemon.look()
                 await hosts.south.daemon.look()
-        assert [each["log_level"] for each in logs] == ["warning", "warning"]
-        assert [(each["host"], each["about"]) for each in logs] == [("north", "SCHEDULES"), ("south", "SCHEDULES")]
+        assert [log["log_level"] for log in logs] == ["warning", "warning"]
+        assert [(log["host"], log["about"]) for log in logs] == [("north", "SCHEDULES"), ("south", "SCHEDULES")]
         assert "only here: weekly of acme" in logs[0]["sentence"]
         assert "only there: weekly of acme" in logs[1]["sentence"]
 
         with capture_logs() as logs:
             await hosts.south.configure("nightly", "monthly")
             await hosts.north.daemon.look()
-        assert [("monthly" in each["sentence"], each["host"]) for each in logs] == [(True, "north"), (True, "south")]
+        assert [("monthly" in log["sentence"], log["host"]) for log in logs] == [(True, "north"), (True, "south")]
 
         with capture_logs() as logs:
             await hosts.south.configure("nightly")
@@ -282,7 +282,7 @@ async def test_many_that_change_at_the_same_time_end_with_what_is_declared(datab
                 lives.start_soon(live, host, each)
         for host in hosts:
             await host.daemon.look()
-        declared = {code for each in files for code in each[-1]}
+        declared = {code for file in files for code in file[-1]}
         assert declared < set(codes)
         found = Hosts(pool, *hosts[:2])
         before = await found.schedules()

@@ -23,7 +23,7 @@ class TestANewSchedule:
         declarations = [declare("b", rule=DAILY), declare("a", rule=NIGHTLY), declare("c", rule=HOURLY)]
         result = await office.table.reconcile(declarations, now=NOON)
         schedules = await office.table.all()
-        assert [each.declaration for each in schedules] == sorted(declarations, key=lambda each: each.code)
+        assert [schedule.declaration for schedule in schedules] == sorted(declarations, key=lambda each: each.code)
         assert {
             (schedule.created_at, schedule.next_due_at, schedule.last_due_at, schedule.version)
             for schedule in schedules

@@ -43,7 +43,7 @@ def standing(entity: Entity, shape: Shape) -> tuple[Shape, Installed]:
             for passing_function in capture.passing_functions
         ),
     ]
-    triggers = [InstalledTrigger(each.name, each.relation, each.function) for each in capture.triggers]
+    triggers = [InstalledTrigger(trigger.name, trigger.relation, trigger.function) for trigger in capture.triggers]
     return whole, Installed({"log_things": InstalledLog(captures(entity))}, functions, triggers)
 
 
@@ -79,7 +79,7 @@ def test_a_log_that_is_of_no_use_is_made_again_with_all_that_belongs_to_it() -> 
         again = repair(installed=with_log(damaged))
         assert len(again.findings) == 1
         assert 'DROP TABLE "exportd"."log_things"' in again.statements
-        assert sum(each.startswith("DROP TRIGGER") for each in again.statements) == 7
+        assert sum(statement.startswith("DROP TRIGGER") for statement in again.statements) == 7
         assert again.exclusive
         drops = [number for number, statement in enumerate(again.statements) if statement.startswith("DROP")]
         assert drops == list(range(len(drops))), "first everything goes, then everything comes"

@@ -37,7 +37,7 @@ def test_a_table_with_another_layout_has_functions_that_put_its_columns_in_order
     capture = capture_of(THINGS, tree(SAME, REORDERED))
     own = {function for name, function in events(capture) if name == "reordered"}
     assert own == {"insert", "update_abc", "delete_abc", "truncate_abc"}
-    body = next(each.body for each in capture.functions if each.name == "log_things_delete_abc")
+    body = next(function.body for function in capture.functions if function.name == "log_things_delete_abc")
     assert 'ROW("id", "organization_id", "note", "spare")' in body
 
 

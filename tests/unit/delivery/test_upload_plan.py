@@ -16,8 +16,8 @@ def test_pieces_and_tail_tile_the_file(size_bytes: int, piece_bytes: int) -> Non
         ranges.append(piece_range(len(ranges) + 1, limits))
     tail = tail_range(size_bytes, limits)
     assert 1 <= tail.length <= piece_bytes
-    assert [each.length for each in ranges] == [piece_bytes] * len(ranges)
-    assert [each.offset for each in [*ranges, tail]] == [0, *(range_.end for range_ in ranges)]
+    assert [range_.length for range_ in ranges] == [piece_bytes] * len(ranges)
+    assert [range_.offset for range_ in [*ranges, tail]] == [0, *(range_.end for range_ in ranges)]
     assert tail.end == size_bytes
 
 

@@ -177,7 +177,7 @@ def test_an_entity_has_the_fields_of_the_service_in_its_order(code: str, facts: 
 
 def test_there_are_422_fields_with_the_deleted_field_of_each_entity() -> None:
     assert len(CATALOG.entities) == 20
-    assert sum(len(each.field_names) for each in CATALOG.entities.values()) == 422
+    assert sum(len(entity.field_names) for entity in CATALOG.entities.values()) == 422
     assert {entity.field_names[-1] for entity in CATALOG.entities.values()} == {"deleted"}
 
 

@@ -28,7 +28,7 @@ def test_page_ranges_tile_the_table_and_have_no_end(pages: int, streams: int) ->
     assert 1 <= len(ranges) <= streams
     assert ranges[0].first == 0
     assert ranges[-1].end is None, "a table that grows meanwhile is read to its end"
-    assert [each.end for each in ranges[:-1]] == [each.first for each in ranges[1:]]
+    assert [range_.end for range_ in ranges[:-1]] == [range_.first for range_ in ranges[1:]]
     assert all(range_.end is None or range_.first < range_.end for range_ in ranges)
 
 

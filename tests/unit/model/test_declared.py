@@ -113,7 +113,7 @@ def test_what_is_there_is_what_somebody_declares_as_one_of_them_does(
     database = history(taken)
     if not database.declarations:
         return  # nobody is there to take anything out
-    declared_by_any = {key for each in database.declarations.values() for key in each}
+    declared_by_any = {key for declaration in database.declarations.values() for key in declaration}
     assert set(database.rows) == declared_by_any
     for key, row in database.rows.items():
         assert row in [declaration[key] for declaration in database.declarations.values() if key in declaration]

@@ -289,7 +289,7 @@ class TestFailures:
         with capture_logs() as logs:
             async with running(ticker):
                 await clock.advance(timedelta(minutes=3))
-        pauses = [each["retry_in_s"] for each in logs if each["log_level"] == "warning"]
+        pauses = [log["retry_in_s"] for log in logs if log["log_level"] == "warning"]
         assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
         assert {log["reason"] for log in logs if log["log_level"] == "warning"} == {LOST.reason}
         assert table.fired == [("hourly", at(1))]

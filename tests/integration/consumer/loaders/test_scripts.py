@@ -130,7 +130,9 @@ async def test_postgresql_holds_what_was_delivered(
                     " WHERE attrelid = $1::text::regclass AND attnum > 0 ORDER BY attnum",
                     name,
                 )
-                values = ", ".join(f"(${number}::text::{each['type']})::text" for number, each in enumerate(columns, 1))
+                values = ", ".join(
+                    f"(${number}::text::{column['type']})::text" for number, column in enumerate(columns, 1)
+                )
                 expected = [
                     tuple(await connection.fetchrow(f"SELECT {values}", *record) or ()) for record in records.values()
                 ]

@@ -144,7 +144,7 @@ async def test_a_crash_after_the_rename_is_repaired_by_completing_again(
         broken.setattr("exportd.stores.directory.files.DirectoryFiles.remove_upload", lost)
         with pytest.raises(TransientError):
             await store.complete(upload, [piece], b"rest")
-    assert [each.id async for each in store.list_uploads("")] == [upload.id]
+    assert [list_upload.id async for list_upload in store.list_uploads("")] == [upload.id]
     assert (await store.complete(upload, [piece], b"rest")).size_bytes == 14
     assert [list_upload.id async for list_upload in store.list_uploads("")] == []
     assert (root / KEY).read_bytes() == b"0123456789rest"

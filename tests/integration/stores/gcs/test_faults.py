@@ -67,7 +67,7 @@ async def test_every_creation_goes_out_under_a_precondition(proxy: FaultProxy, s
     await deliver(store)
     await store.put(ObjectKey("manifest.json"), b"{}")
     creations = proxy.noted("POST")
-    assert [each.query["uploadType"] for each in creations] == ["resumable", "multipart"]
+    assert [creation.query["uploadType"] for creation in creations] == ["resumable", "multipart"]
     assert [creation.query["ifGenerationMatch"] for creation in creations] == ["0", "0"]
 
 

@@ -189,7 +189,7 @@ async def test_a_role_of_aws_is_exchanged(
     (exchange,) = tokens.exchanges
     request = json.loads(unquote(exchange["subject_token"]))
     assert request["url"].startswith("https://sts.eu-west-1.amazonaws.com?Action=GetCallerIdentity")
-    signed = {each["key"]: each["value"] for each in request["headers"]}
+    signed = {header["key"]: header["value"] for header in request["headers"]}
     assert signed["x-goog-cloud-target-resource"] == AUDIENCE
     assert "AKIAEXAMPLE" in signed["Authorization"]
     assert "the secret of the role" not in exchange["subject_token"]

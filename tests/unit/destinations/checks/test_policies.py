@@ -16,7 +16,7 @@ def test_the_policy_grants_each_action_that_is_tried_for_exactly_the_folder() ->
     (policy,) = s3_grants(bucket="lake", folder=FOLDER)
     statements = json.loads(policy.text)["Statement"]
     assert statements[0]["Action"] == ["s3:PutObject"]
-    assert {action for each in statements for action in each["Action"]} == {
+    assert {action for statement in statements for action in statement["Action"]} == {
         action_of(each, "S3") for each in Permission
     }
     resources = {statement["Sid"]: statement["Resource"] for statement in statements}

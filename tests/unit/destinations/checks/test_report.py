@@ -46,7 +46,7 @@ def test_the_document_has_everything() -> None:
     result = CheckResult({**ALL, Permission.LIST: Finding(State.MISSING, "no.")}, bytes_per_s=2e6, left_over=("x",))
     document = json.loads(json.dumps(report.document(result, GRANTS, kind="S3")))
     assert document["verdict"] == "GOOD"
-    by_name = {each["permission"]: each for each in document["permissions"]}
+    by_name = {permission["permission"]: permission for permission in document["permissions"]}
     assert set(by_name) == set(Permission)
     listing = by_name["LIST"]
     assert (listing["action"], listing["required"], listing["state"]) == ("s3:ListBucket", False, "MISSING")
