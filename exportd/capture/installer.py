@@ -93,12 +93,12 @@ class CaptureInstaller:
                     repairs[entity.code] = await self._repair(connection, entity, repairs[entity.code])
         return [EntityCapture(code, repair.findings, repair.statements) for code, repair in repairs.items()]
 
-    async def removals(self, logs: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """What ``uninstall`` would run for each of the given logs that is there, without running it."""
+    async def removals(self, logs: Sequence[str] | None = None) -> dict[str, tuple[str, ...]]:
+        """What ``uninstall`` would run for each of the given logs (None: all) that is there, without running it."""
         async with self._connector.connection("capture status") as connection:
             with translated("looking at what is captured"):
                 installed = await read_installed(connection)
-        plans = {log: removal_of(log, installed) for log in installed.logs if log in logs}
+        plans = {log: removal_of(log, installed) for log in installed.logs if logs is None or log in logs}
         return {log: (*([plan.lock()] if plan.locked else []), *plan.statements) for log, plan in plans.items()}
 
     async def uninstall(self, logs: Sequence[str] | None = None) -> list[str]:

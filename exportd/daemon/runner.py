@@ -147,6 +147,6 @@ async def _stop_on_signals(
 
             leaving.start_soon(hurry, name="second signal")
             await components.dispatcher.drain(components.clock.monotonic() + grace_s)
-            await components.watcher.take_leave()
+            await components.watcher.drain()
             leaving.cancel_scope.cancel()
     services.cancel_scope.cancel()

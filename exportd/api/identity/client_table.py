@@ -60,7 +60,7 @@ class ClientTable:
         self._pool = pool
 
     async def create(self, organization: OrganizationId, name: str, role: Role, *, actor: str) -> tuple[Client, str]:
-        """A new program, and its secret, which nobody can read again."""
+        """A new program, and its secret, of which only a hash is kept."""
         secret = secrets.token_urlsafe(_SECRET_BYTES)
         async with self._connection("creating a client") as connection, connection.transaction():
             row = await connection.fetchrow(_INSERT, organization, name, role.name.lower(), _hash(secret), actor)

@@ -1,7 +1,7 @@
-"""The way in: what every request passes before anything looks at it, and what no exception passes on its way out.
+"""The outermost layer of the API: limits on what comes in, and an answer whatever goes wrong inside.
 
-Over TCP, the client has to call us by a name of ours (a page of a browser that was sent here by a foreign name is
-turned away), and may make so many requests. A body has to arrive in time.
+Over TCP, the Host header has to name this server (which refuses web pages that reach it under a foreign name), and the
+number of requests is limited. A body has to arrive in time.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ _logger = structlog.get_logger()
 BODY_TIME_S = 30.0
 MAX_BODY_BYTES = 1_000_000
 
-_MAX_UNHEARD_BYTES = 32_000_000
-_UNHEARD_TIME_S = 5.0
-"""What is taken of a body that is too large, and thrown away: most clients send everything before they read, and one
-whose connection is closed meanwhile never sees why.
+_MAX_DRAINED_BYTES = 32_000_000
+_DRAIN_TIMEOUT_S = 5.0
+"""How much of a body that is too large is read and dropped: most clients send everything before they read the answer,
+and never see it when the connection is closed meanwhile.
 """
 
 
@@ -52,7 +52,7 @@ class Gate:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         refusal = _refuse_size(headers)
         if refusal is not None and b"expect" not in headers:
-            await _hear_out(receive)
+            await _drain(receive)
         if refusal is None and scope.get("state", {}).get("peer") is None:
             refusal = self._refuse_stranger(scope, headers)
         if refusal is not None:
@@ -68,17 +68,17 @@ class Gate:
         try:
             await self._application(scope, _Measured(receive, self._body_time_s), answer)
         except asyncio.CancelledError:
-            # Nobody but the server cancels a request: the daemon leaves, and it has been waited for long enough.
+            # Only the server cancels requests: the daemon stops, and the grace period is over.
             _logger.warning("request cut off", method=scope["method"], path=scope["path"])
             if not begun:
-                sentence = "The daemon is leaving. What was asked for may still be done; look before you repeat it."
+                sentence = "The daemon is stopping. What was asked for may still be done; look before you repeat it."
                 await problem_response(503, sentence)(scope, receive, send)
         except Exception:
-            # Answered already; what is left is to say why.
+            # Answered already, with 500; the log says why.
             _logger.exception("request failed", method=scope["method"], path=scope["path"])
 
     def _refuse_stranger(self, scope: Scope, headers: Mapping[bytes, str]) -> Refusal | None:
-        """What speaks against a request that came over TCP."""
+        """Why a request over TCP is refused; None when it is not."""
         if _name_in(f"//{headers.get(b'host', '')}") not in self._hosts:
             return Refusal(400, "The Host header does not name this server: control.hosts lists the names it goes by.")
         if b"origin" in headers and _name_in(headers[b"origin"]) not in self._hosts:
@@ -100,10 +100,10 @@ def _refuse_size(headers: Mapping[bytes, str]) -> Refusal | None:
     return _too_large() if length.isdecimal() and int(length) > MAX_BODY_BYTES else None
 
 
-async def _hear_out(receive: Receive) -> None:
+async def _drain(receive: Receive) -> None:
     size_bytes = 0
-    with anyio.move_on_after(_UNHEARD_TIME_S):
-        while size_bytes < _MAX_UNHEARD_BYTES:
+    with anyio.move_on_after(_DRAIN_TIMEOUT_S):
+        while size_bytes < _MAX_DRAINED_BYTES:
             message = await receive()
             size_bytes += len(message.get("body", b""))
             if not message.get("more_body", False):  # its end, or that of the connection
@@ -137,6 +137,6 @@ class _Measured:
                 return message
         if self._size_bytes > MAX_BODY_BYTES:
             if not self._complete:
-                await _hear_out(self._receive)
+                await _drain(self._receive)
             raise _too_large()
         raise Refusal(408, "The request's body did not arrive in time.", headers={"connection": "close"})

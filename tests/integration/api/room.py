@@ -13,8 +13,18 @@ import httpx
 import m3ter
 
 from exportd.api.application import application, guarded
-from exportd.api.dependencies import Collaborators, LogLevelSwitch
-from exportd.api.downloads import SpoolDownloads, zipped
+from exportd.api.collaborators import (
+    AccessCollaborators,
+    Collaborators,
+    DestinationCollaborators,
+    HostCollaborators,
+    JobCollaborators,
+    LogLevelSwitch,
+    RequestLimits,
+    ScheduleCollaborators,
+    StatusCollaborators,
+)
+from exportd.api.downloads import SpoolDownloads
 from exportd.api.exposition import Exposition
 from exportd.api.identity.access import Access, Role
 from exportd.api.identity.authenticator import Authenticator
@@ -110,7 +120,9 @@ class Room:
 
     async def bearer(self, organization: str = ACME, role: Role = Role.OPERATOR) -> dict[str, str]:
         """The headers of a new program."""
-        client, secret = await self.using.clients.create(OrganizationId(organization), "test", role, actor="test")
+        client, secret = await self.using.access.clients.create(
+            OrganizationId(organization), "test", role, actor="test"
+        )
         answer = await self.tcp.post(
             "/oauth/token", auth=(str(client.id), secret), json={"grant_type": "client_credentials"}
         )
@@ -152,47 +164,49 @@ async def room(database: Database, folder: Path, access: Access) -> AsyncIterato
         watcher = JobWatcher(jobs.watched, clock)
         signer = Signer(await clients.signing_key())
         using = Collaborators(
-            schedules=OwnedScheduleTable(pool),
-            destinations=table,
-            jobs=OwnedJobTable(pool),
-            clients=clients,
-            daemons=DaemonTable(pool),
-            authenticator=Authenticator(clients, access, signer, clock),
+            schedules=ScheduleCollaborators(
+                table=OwnedScheduleTable(pool),
+                operator=schedules,
+                previewer=Previewer(Catalog({THINGS.code: THINGS}), Connector(database.dsn), JobTable(pool), clock),
+                entities=tuple(EntityCode(entity) for entity in ENTITIES),
+                check_rule=check_rule,
+            ),
+            destinations=DestinationCollaborators(table, DestinationRefresher(table, destinations, opener, clock)),
+            jobs=JobCollaborators(
+                owned=OwnedJobTable(pool),
+                table=JobTable(pool),
+                operator=jobs,
+                watcher=watcher,
+                downloads=SpoolDownloads(
+                    JobTable(pool), signer, lambda job_id: folder / str(job_id), spool_id=SPOOL, clock=clock
+                ),
+                public_url="",
+            ),
+            access=AccessCollaborators(Authenticator(clients, access, signer, clock), clients),
+            status=StatusCollaborators(
+                local=local_status,
+                shared=StatusReader(jobs=jobs, schedules=schedules, destinations=table, spool_id=SPOOL, clock=clock),
+                condition=lambda _, code: "open" if code == BROKEN else None,
+                exposition=Exposition(
+                    metrics,
+                    refresh=MetricsReader(
+                        pool, {EntityCode(entity): log_name(EntityCode(entity)) for entity in ENTITIES}
+                    ).read,
+                    look=nothing,
+                    clock=clock,
+                ),
+            ),
+            host=HostCollaborators(
+                capture=CaptureInstaller(Connector(database.dsn), pause=anyio.sleep),
+                entities={THINGS.code: THINGS},
+                daemons=DaemonTable(pool),
+                log_level=LogLevelSwitch(logging.level, logging.set_level),
+                auditor=Auditor(pool),
+                reload=no_reload,
+            ),
+            limits=RequestLimits(organization=RateLimit(10_000, 1.0), token=RateLimit(10_000, 1.0)),
             signer=signer,
-            entities=tuple(EntityCode(entity) for entity in ENTITIES),
-            check_rule=check_rule,
-            live_destinations=DestinationRefresher(table, destinations, opener, clock),
-            downloads=SpoolDownloads(
-                JobTable(pool),
-                signer,
-                lambda record: zipped(folder / str(record.job.id), ()),
-                spool_id=SPOOL,
-                clock=clock,
-            ),
-            local_status=local_status,
-            shared_status=StatusReader(jobs=jobs, schedules=schedules, destinations=table, spool_id=SPOOL, clock=clock),
-            destination_condition=lambda _, code: "open" if code == BROKEN else None,
-            schedule_operator=schedules,
-            job_operator=jobs,
-            previewer=Previewer(Catalog({THINGS.code: THINGS}), Connector(database.dsn), JobTable(pool), clock),
-            watcher=watcher,
-            capture=CaptureInstaller(Connector(database.dsn), pause=anyio.sleep),
-            captured={THINGS.code: THINGS},
-            log_level=LogLevelSwitch(logging.level, logging.set_level),
-            auditor=Auditor(pool),
-            exposition=Exposition(
-                metrics,
-                refresh=MetricsReader(
-                    pool, {EntityCode(entity): log_name(EntityCode(entity)) for entity in ENTITIES}
-                ).read,
-                look=nothing,
-                clock=clock,
-            ),
-            public_url="",
             clock=clock,
-            organization_limit=RateLimit(10_000, 1.0),
-            token_limit=RateLimit(10_000, 1.0),
-            reload=no_reload,
         )
         server = ControlServer(
             guarded(application(using), using, hosts=frozenset({"localhost", "127.0.0.1"})),

@@ -33,7 +33,9 @@ def test_groups_decide_on_the_role_of_a_user() -> None:
 
 class TestTokens:
     async def test_the_official_client_uses_credentials_of_an_organization(self, api: Room) -> None:
-        client, secret = await api.using.clients.create(OrganizationId(ACME), "billing", Role.OPERATOR, actor="test")
+        client, secret = await api.using.access.clients.create(
+            OrganizationId(ACME), "billing", Role.OPERATOR, actor="test"
+        )
 
         def live(official: M3ter) -> str | None:
             official.data_exports.create_adhoc(operational_data_types=["PLANS"], source_type="OPERATIONAL")
@@ -45,7 +47,9 @@ class TestTokens:
         assert (str(client.id), "export requested") in await api.audit()
 
     async def test_wrong_credentials_are_told_apart_from_nothing_else(self, api: Room) -> None:
-        client, secret = await api.using.clients.create(OrganizationId(ACME), "billing", Role.READER, actor="test")
+        client, secret = await api.using.access.clients.create(
+            OrganizationId(ACME), "billing", Role.READER, actor="test"
+        )
         messages = set()
         for key, given in (
             (str(client.id), "wrong"),
@@ -193,7 +197,7 @@ class TestLimits:
     async def test_an_organization_may_make_so_many_requests_a_second(
         self, api: Room, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(api.using.organization_limit, "_limit", 50)
+        monkeypatch.setattr(api.using.limits.organization, "_limit", 50)
         headers = await api.bearer()
         answers = await asyncio.gather(*(api.tcp.get(path(ACME, "jobs"), headers=headers) for _ in range(400)))
         statuses = [answer.status_code for answer in answers]
@@ -205,7 +209,7 @@ class TestLimits:
     async def test_an_address_may_ask_for_so_many_tokens_a_second(
         self, api: Room, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(api.using.token_limit, "_limit", 5)
+        monkeypatch.setattr(api.using.limits.token, "_limit", 5)
         wrong = ("00000000-0000-4000-8000-000000000000", "guess")
         answers = await asyncio.gather(*(api.tcp.post("/oauth/token", auth=wrong, json=GRANT) for _ in range(100)))
         statuses = [answer.status_code for answer in answers]

@@ -174,7 +174,7 @@ async def test_what_is_no_http_is_answered_and_cut_off(api: Room) -> None:
 
 
 async def test_clients_that_say_nothing_are_cut_off(api: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(server, "_HEADER_TIMEOUT_S", 0.05)
     for said in (b"", b"GET / HTTP/1.1\r\nHost: x\r\n", b"GET /v1/status HTTP/1.1\r\nhost: localhost\r\n\r\nGET"):
         async with await anyio.connect_unix(str(api.socket)) as stream:
             if said:

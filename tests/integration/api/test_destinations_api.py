@@ -109,7 +109,7 @@ async def test_what_cannot_be_a_destination_is_refused_in_a_sentence(api: Room) 
         answer = await api.http.post(path(ACME, "destinations"), json=body)
         assert (answer.status_code, list(answer.json())) == (400, ["message"]), body
         assert words in answer.json()["message"], body
-    assert await api.using.destinations.all() == []
+    assert await api.using.destinations.table.all() == []
 
 
 async def test_one_that_a_schedule_uses_stays(api: Room) -> None:
@@ -171,7 +171,7 @@ async def test_what_the_configuration_declares_is_shown_and_not_edited(api: Room
         "Share",
         {"type": "DIRECTORY", "directory": "/mnt", "prefix": ""},
     )
-    table = api.using.destinations
+    table = api.using.destinations.table
     await table.reconcile([declared], now=api.using.clock.now())
 
     def read(client: M3ter) -> str:
@@ -192,11 +192,11 @@ async def test_what_another_daemon_made_is_opened_too(api: Room) -> None:
     declared = DestinationDeclaration(
         OrganizationId(ACME), DestinationCode("lake"), "Lake", {"type": "S3", "bucket": "acme-exports"}
     )
-    await api.using.destinations.create(declared, actor="elsewhere", now=api.using.clock.now())
+    await api.using.destinations.table.create(declared, actor="elsewhere", now=api.using.clock.now())
     with pytest.raises(PermanentError):
         api.destinations.get(OrganizationId(ACME), DestinationCode("lake"))
-    await api.using.live_destinations.refresh()
+    await api.using.destinations.live.refresh()
     assert api.destinations.get(OrganizationId(ACME), DestinationCode("lake")).code == "lake"
     before = len(api.opened)
-    await api.using.live_destinations.refresh()
+    await api.using.destinations.live.refresh()
     assert len(api.opened) == before

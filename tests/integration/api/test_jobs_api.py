@@ -1,8 +1,10 @@
 """Jobs, exports without a schedule, and links to files."""
 
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from typing import Any
 from uuid import uuid4
+from zipfile import ZipFile
 
 import pytest
 from m3ter import M3ter
@@ -163,12 +165,16 @@ class TestDownloads:
     async def test_a_link_is_good_without_credentials_until_it_expires(self, api: Room) -> None:
         (job_id,) = await _jobs(api, 1)
         await api.pool.execute("UPDATE exportd.job SET state = 'SUCCEEDED', spool_id = $1", SPOOL)
+        (api.folder / job_id).mkdir()
+        (api.folder / job_id / "manifest.json").write_bytes(b"{}")
         answer = await api.tcp.get(path(ACME, "jobs", job_id, "getdownloadurl"), headers=await api.bearer())
         url, expires_at = answer.json()["url"], datetime.fromisoformat(answer.json()["expirationTime"])
         assert timedelta(minutes=14) < expires_at - datetime.now(UTC) <= timedelta(minutes=15)
         got = await api.tcp.get(url)
         assert (got.status_code, got.headers["content-type"]) == (200, "application/zip")
         assert job_id in got.headers["content-disposition"]
+        with ZipFile(BytesIO(got.content)) as archive:
+            assert archive.read("manifest.json") == b"{}"
         late = api.using.signer.sign("download", {"job": job_id, "until": datetime.now(UTC).timestamp() - 1})
         for forged in (url[:-1] + ("A" if url[-1] != "A" else "B"), f"/downloads/{late}", "/downloads/x"):
             refused = await api.tcp.get(forged)

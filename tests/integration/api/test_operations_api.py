@@ -29,7 +29,15 @@ VERBS = (
     ("GET", "/v1/events", "reader"),
     ("GET", "/v1/capture", "reader"),
     ("GET", "/v1/log-level", "reader"),
+    ("GET", "/v1/jobs", "reader"),
+    ("GET", "/v1/jobs/{id}", "reader"),
+    ("GET", "/v1/jobs/{id}/files/{name}", "reader"),
+    ("GET", "/v1/schedules", "reader"),
+    ("GET", "/v1/schedules/{id}", "reader"),
     ("GET", "/v1/schedules/{id}/preview", "reader"),
+    ("GET", "/v1/destinations", "reader"),
+    ("GET", "/v1/destinations/{id}", "reader"),
+    ("GET", "/v1/entities", "reader"),
     ("POST", "/v1/pause", "operator"),
     ("POST", "/v1/resume", "operator"),
     ("POST", "/v1/schedules/{id}/pause", "operator"),
@@ -85,7 +93,9 @@ class TestWhoMayDoWhat:
     async def test_programs_of_an_organization_are_refused_everywhere(self, api: Room) -> None:
         headers = await api.bearer()
         for method, url, _ in VERBS:
-            answer = await api.tcp.request(method, url.format(id=uuid4()), json=BODIES.get(url), headers=headers)
+            answer = await api.tcp.request(
+                method, url.format(id=uuid4(), name="x"), json=BODIES.get(url), headers=headers
+            )
             assert (answer.status_code, "users of its own machine" in answer.json()["message"]) == (403, True), url
 
     @pytest.mark.parametrize("role", [Role.READER, Role.OPERATOR])
@@ -94,7 +104,7 @@ class TestWhoMayDoWhat:
         for method, url, needed in VERBS:
             if url == "/v1/events":
                 continue  # it does not end
-            answer = await api.http.request(method, url.format(id=uuid4()), json=BODIES.get(url))
+            answer = await api.http.request(method, url.format(id=uuid4(), name="x"), json=BODIES.get(url))
             assert (answer.status_code != 403) == (Role[needed.upper()] <= role), url
 
 
@@ -353,7 +363,7 @@ class TestLiveProgress:
         async with api.http.stream("GET", "/v1/events") as answer:
             found = events(answer)
             assert (await anext(found))[0] == "phase"
-            api.using.watcher.leave()
+            api.using.jobs.watcher.close()
             assert [each async for each in found] == []
 
     async def test_is_for_so_many_listeners_and_their_places_become_free(self, api: Room) -> None:
@@ -370,7 +380,7 @@ class TestLiveProgress:
             assert (refused.status_code, "Try again later" in refused.json()["message"]) == (503, True)
 
         with anyio.fail_after(10):
-            while api.using.watcher.is_full:
+            while api.using.jobs.watcher.is_full:
                 await anyio.wait_all_tasks_blocked()
 
     async def test_of_an_unknown_job_is_404(self, api: Room) -> None:

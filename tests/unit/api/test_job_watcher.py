@@ -92,7 +92,7 @@ async def test_who_leaves_tells_of_what_has_ended_meanwhile(last: LiveJob | None
             listeners.start_soon(watched.listen, heard)
             await watched.until(lambda: len(heard) == 1)
             watched.job = last
-            await watched.watcher.take_leave()
+            await watched.watcher.drain()
         assert [each.splitlines()[0] for each in heard] == words
         await watched.listen(late := list[bytes]())
         assert late == []
