@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from exportd.cli.daemon_address import OrganizationAddress
+from exportd.cli.daemon_client import OrganizationAddress
 from exportd.cli.output import AsJson, print_json, print_line, print_table, size
 
 _HERE = OrganizationAddress()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from exportd.cli.job_operations import parse_job_id
+from exportd.cli.job import parse_job_id
 from exportd.cli.output import print_json, print_line, print_table, progress_bar
 from exportd.consumer.delivery_reader import read_listing
 from exportd.consumer.findings import examine_manifests
@@ -41,7 +41,7 @@ async def replay_place(
                 "file": into,
                 "organization": chosen.organization,
                 "schedule": chosen.schedule,
-                "as_of": chosen.as_of,
+                "asOf": chosen.as_of,
                 "tables": counts,
             }
         )

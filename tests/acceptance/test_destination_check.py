@@ -176,7 +176,7 @@ async def test_what_the_api_made_is_listed_and_checked_too(site: Site, shop: Sho
     await asyncio.to_thread(make)
     assert await daemon.stop() == 0
     listed = json.loads((await site.quickly("destination", "list", "--json")).stdout)
-    assert [(each["code"], each["type"], each["origin"]) for each in listed] == [
+    assert [(found["code"], found["destinationType"], found["origin"]) for found in listed] == [
         ("lake", "DIRECTORY", "CONFIGURATION"),
         ("bucket", "S3", "API"),
     ]

@@ -66,8 +66,8 @@ async def test_a_job_that_ends_while_the_daemon_leaves_is_followed_to_its_end(ga
             vanishing.kill()
             await leaving(daemon)
             await keeper.execute("SELECT pg_advisory_unlock_all()")
-            for each in (watch, other):
-                code, output, errors = await outcome(each)
+            for process in (watch, other):
+                code, output, errors = await outcome(process)
                 assert (code, output.splitlines()[-1], errors) == (0, "succeeded", "")
     assert await daemon.ended() == 0
     await site.assert_clean(site.destination())
@@ -83,7 +83,7 @@ async def test_a_job_that_is_put_back_goes_on_and_who_followed_it_is_told(gated_
             daemon.signal(signal.SIGTERM)
             code, _, errors = await outcome(watch)
         assert code == 3
-        assert errors.startswith("exportd: The daemon ended the conversation; the job")
+        assert errors.startswith("exportd: The daemon ended the stream; the job")
         assert len(errors.splitlines()) == 1
         assert await daemon.ended() == 0
         assert not daemon.heard("request cut off")

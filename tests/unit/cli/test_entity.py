@@ -1,6 +1,7 @@
 """The export schema and its relationships, for people and programs."""
 
-from exportd.cli.entity import Reference, around, diagram, document, references, type_of
+from exportd.api.schemas.entity import entity_documents
+from exportd.cli.entity import EntityReference, diagram, references, type_of
 from exportd.model.entity import Entity, EntityCode, Field, TableName
 
 ACCOUNTS, ORDERS, COUNTRIES = map(EntityCode, ("ACCOUNTS", "ORDERS", "COUNTRIES"))
@@ -13,35 +14,49 @@ def entity(code: EntityCode, *fields: Field) -> Entity:
     )
 
 
-ENTITIES = {
-    ACCOUNTS: entity(ACCOUNTS, Field("openedAt", "opened_at", format="date-time")),
-    ORDERS: entity(ORDERS, Field("accountId", "account_id", type="integer", reference=ACCOUNTS)),
-    COUNTRIES: entity(COUNTRIES),
-}
-TO_ACCOUNTS = Reference(ORDERS, "accountId", ACCOUNTS)
+ENTITIES = [
+    document.model_dump(mode="json", by_alias=True, exclude_none=True)
+    for document in entity_documents(
+        [
+            entity(ACCOUNTS, Field("openedAt", "opened_at", format="date-time")),
+            entity(ORDERS, Field("accountId", "account_id", type="integer", reference=ACCOUNTS)),
+            entity(COUNTRIES),
+        ]
+    )
+]
+TO_ACCOUNTS = EntityReference(ORDERS, "accountId", ACCOUNTS)
 
 
-def test_references_are_found_from_both_ends() -> None:
-    found = references(ENTITIES.values())
-    assert found == [TO_ACCOUNTS]
+def test_references_are_found() -> None:
+    assert references(ENTITIES) == [TO_ACCOUNTS]
     assert str(TO_ACCOUNTS) == "ORDERS.accountId ──▶ ACCOUNTS"
-    assert around(ACCOUNTS, found) == around(ORDERS, found) == [TO_ACCOUNTS]
-    assert around(COUNTRIES, found) == []
 
 
 def test_a_type_has_its_format() -> None:
-    assert type_of(ENTITIES[ACCOUNTS], "openedAt") == "string (date-time)"
-    assert type_of(ENTITIES[ORDERS], "accountId") == "integer"
+    assert type_of(ENTITIES[0]["fields"][1]) == "string (date-time)"
+    assert type_of(ENTITIES[1]["fields"][1]) == "integer"
 
 
 def test_a_document_has_fields_and_both_directions() -> None:
-    shown = document(ENTITIES[ACCOUNTS], [TO_ACCOUNTS])
-    assert shown["referenced_by"] == [{"entity": "ORDERS", "field": "accountId"}]
-    assert shown["fields"][1] == {"name": "openedAt", "type": "string", "format": "date-time", "reference": None}
+    accounts, orders, countries = ENTITIES
+    assert accounts == {
+        "entity": "ACCOUNTS",
+        "label": "accounts",
+        "typeToken": "accounts",
+        "table": "public.accounts",
+        "key": ["id"],
+        "fields": [
+            {"name": "id", "type": "integer", "column": "id"},
+            {"name": "openedAt", "type": "string", "format": "date-time", "column": "opened_at"},
+        ],
+        "referencedBy": [{"entity": "ORDERS", "field": "accountId"}],
+    }
+    assert orders["fields"][1]["reference"] == "ACCOUNTS"
+    assert orders["referencedBy"] == countries["referencedBy"] == []
 
 
 def test_diagram_draws_each_entity_once() -> None:
-    assert diagram(ENTITIES, [TO_ACCOUNTS], [ACCOUNTS]).splitlines() == [
+    assert diagram(ENTITIES[:2], [TO_ACCOUNTS]).splitlines() == [
         "erDiagram",
         "    ACCOUNTS {",
         "        integer id PK",
@@ -53,4 +68,4 @@ def test_diagram_draws_each_entity_once() -> None:
         "    }",
         "    ACCOUNTS ||--o{ ORDERS : accountId",
     ]
-    assert "COUNTRIES {" in diagram(ENTITIES, [], ENTITIES)
+    assert "COUNTRIES {" in diagram(ENTITIES, [])
