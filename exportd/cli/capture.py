@@ -82,7 +82,10 @@ def uninstall(
     if drop_schema:
         import anyio
 
-        # The database itself: no daemon can take away the schema that it works with.
+        from exportd.telemetry.logging import leave_it_to_the_command
+
+        leave_it_to_the_command()
+        # The database itself: a daemon cannot drop the schema that it works with.
         removal = anyio.run(_uninstall_all, at.config, entities)
     else:
 

@@ -135,6 +135,9 @@ class DaemonAddress:
         except NoDaemonError as missing:
             import anyio
 
+            from exportd.telemetry.logging import leave_it_to_the_command
+
+            leave_it_to_the_command()
             found = anyio.run(read, self.config)
             sys.stderr.write(f"exportd: no daemon listens at {missing.path}: the database was used directly\n")
             return found

@@ -2,18 +2,11 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from cyclopts import Parameter
-
-from exportd.consumer.delivery_reader import Progress
-
-if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
-
 
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON instead of a table.")]
 
@@ -96,30 +89,3 @@ def size(size_bytes: int) -> str:
 def pause_words(pause: Mapping[str, str] | None) -> str:
     """A pause as the API shows it, for people; empty when there is none."""
     return "" if pause is None else f"paused since {instant(pause['since'])} by {pause['by']}"
-
-
-@contextmanager
-def progress_bar(doing: str) -> Iterator[Progress]:
-    """A bar of bytes on a terminal; nothing anywhere else. It is drawn on standard error."""
-    if not sys.stderr.isatty():
-        yield Progress()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bars
-
-    columns = (TextColumn(doing), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        yield _ShownProgress(bars)
-
-
-class _ShownProgress(Progress):
-    def __init__(self, bar: "Bar") -> None:
-        self._bar = bar
-        self._task = bar.add_task("", total=None)
-
-    def begin(self, size_bytes: int) -> None:
-        self._bar.update(self._task, total=size_bytes)
-
-    def advance(self, size_bytes: int) -> None:
-        self._bar.advance(self._task, size_bytes)

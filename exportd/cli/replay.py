@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from exportd.cli.job import parse_job_id
-from exportd.cli.output import print_json, print_line, print_table, progress_bar
+from exportd.cli.output import print_json, print_line, print_table
+from exportd.cli.progress_bar import progress_bar
 from exportd.consumer.delivery_reader import read_listing
 from exportd.consumer.findings import examine_manifests
 from exportd.consumer.place import by_destination

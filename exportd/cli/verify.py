@@ -3,7 +3,8 @@
 from typing import Any
 
 from exportd.cli.failures import Exit
-from exportd.cli.output import moment, print_json, print_line, print_table, progress_bar, size
+from exportd.cli.output import moment, print_json, print_line, print_table, size
+from exportd.cli.progress_bar import progress_bar
 from exportd.consumer.verifier import Verification, verify
 from exportd.manifest.chain import Chain
 from exportd.model.entity import OrganizationId

@@ -91,8 +91,12 @@ def _set_thresholds(threshold: int) -> None:
 
 
 def leave_it_to_the_command() -> None:
-    """For a command, which tells people itself what went wrong and what it tries again."""
+    """For a command, which says itself what it does and what went wrong: standard output is for its answer alone."""
     _hush()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     stamina.instrumentation.set_on_retry_hooks(())
 
 

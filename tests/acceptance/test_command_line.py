@@ -220,6 +220,82 @@ async def test_the_daemon_itself(open_site: Site) -> None:
         assert "No daemon listens at" in await refused(site, *command, code=3)
 
 
+async def test_a_user_of_the_socket_needs_neither_the_configuration_nor_the_database(
+    open_site: Site, shop: Shop
+) -> None:
+    site = open_site
+    site.config.write_text('[control]\nsocket = "control.sock"\n', encoding="utf-8")  # the rest cannot be read
+    job = (await said(site, "schedule", "run", "often")).strip()
+    assert (await said(site, "job", "watch", job)).splitlines()[-1] == "succeeded"
+    listed = await document(site, "job", "list", "--schedule", "often")
+    assert (listed[0]["id"], listed[0]["status"], listed[0]["deliveredTo"]) == (job, "SUCCEEDED", ["lake"])
+    assert await document(site, "job", "show", job) == listed[0]
+    assert re.search(rf"^job +{job}$", await said(site, "job", "show", job), re.MULTILINE)
+    assert [schedule["code"] for schedule in await document(site, "schedule", "list")] == ["often"]
+    assert len(await document(site, "schedule", "next", "often")) == 5
+    assert [destination["code"] for destination in await document(site, "destination", "list")] == ["lake"]
+    assert len(await document(site, "entity", "list")) == 3
+    assert all(capture["whole"] for capture in await document(site, "capture", "status"))
+    assert "ACCOUNTS: whole\n" in await said(site, "capture", "install")
+    downloaded = await document(site, "download", job, "--to", str(site.folder / "downloaded"))
+    assert (downloaded["files"], len(list((site.folder / "downloaded").iterdir()))) == (3, 4)
+    assert "1 files" in await said(site, "export", "ACCOUNTS", "--to", str(site.folder / "exported"))
+
+    # While a job is unfinished, another try is worth it, as it is through the other door.
+    await said(site, "pause")
+    waiting = (await said(site, "schedule", "run", "often")).strip()
+    assert "JOB_UNFINISHED" in await refused(site, "schedule", "run", "often", code=3)
+    assert "not finished yet" in await refused(site, "download", waiting, "--to", str(site.folder / "early"), code=1)
+    assert not (site.folder / "early").exists()
+
+
+async def test_without_a_daemon_the_database_gives_the_same_documents(open_site: Site, shop: Shop) -> None:
+    site = open_site
+    job = (await document(site, "job", "list"))[0]["id"]
+    await said(site, "schedule", "pause", "often")
+    reading = (
+        *(("job", "list"), ("job", "show", job), ("schedule", "list"), ("schedule", "next", "often")),
+        *(("destination", "list"), ("entity", "list"), ("entity", "show", "ORDERS"), ("capture", "status")),
+    )
+    answers = [await document(site, *command) for command in reading]
+    assert await site.daemons[-1].stop() == 0
+    for command, answer in zip(reading, answers, strict=True):
+        outcome = await site.quickly(*command, "--json")
+        assert (outcome.returncode, json.loads(outcome.stdout)) == (0, answer), command
+        assert outcome.stderr == (
+            f"exportd: no daemon listens at {site.folder / 'control.sock'}: the database was used directly\n"
+        )
+    assert "3 files" in await said(site, "download", job, "--to", str(site.folder / "downloaded"))
+    await said(site, "schedule", "run", "often")
+    assert "JOB_UNFINISHED" in await refused(site, "schedule", "run", "often", code=3)
+    assert (await document(site, "capture", "uninstall", "ORDERS"))["removed"] == ["log_orders"]
+    assert [capture["whole"] for capture in await document(site, "capture", "install", "ORDERS")] == [True]
+
+
+async def test_a_deed_leaves_the_same_row_in_the_audit_log_through_either_door(open_site: Site, shop: Shop) -> None:
+    site = open_site
+
+    async def deeds() -> list[tuple[str, str, str | None, str]]:
+        """What is done, once, and what the audit log says of it."""
+        last = await shop.connection.fetchval("SELECT coalesce(max(id), 0) FROM exportd.audit")
+        job = (await said(site, "schedule", "run", "often")).strip()
+        await said(site, "capture", "install", "ORDERS")
+        await said(site, "capture", "uninstall", "ORDERS")
+        rows = await shop.connection.fetch("SELECT * FROM exportd.audit WHERE id > $1 ORDER BY id", last)
+        return [
+            (row["actor"], row["action"], row["organization"], row["details"].replace(job, "the job")) for row in rows
+        ]
+
+    through_the_daemon = await deeds()
+    job = (await document(site, "job", "list"))[0]["id"]
+    await site.succeeded(shop.connection, job)
+    assert await site.daemons[-1].stop() == 0
+    assert await deeds() == through_the_daemon
+    assert [action for _, action, *_ in through_the_daemon] == [
+        *("schedule run", "capture installed", "capture uninstalled"),
+    ]
+
+
 async def test_what_can_be_exported_and_what_is_configured(open_site: Site) -> None:
     site = open_site
     accounts = await document(site, "entity", "show", "ACCOUNTS")
