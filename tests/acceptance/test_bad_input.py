@@ -58,8 +58,8 @@ async def test_a_mistake_in_the_configuration_is_named_with_its_line(
     said = await refused(site, "check", code=USAGE)
     place = re.compile(rf"{re.escape(str(site.config))}:(\d+): ")
     lines = site.config.read_text().splitlines()
-    assert all(place.match(each) for each in said)
-    matching = [each for each in said if re.search(sentence, each)]
+    assert all(place.match(line) for line in said)
+    matching = [line for line in said if re.search(sentence, line)]
     assert matching, said
     line = place.match(matching[0])
     assert line is not None
@@ -72,8 +72,8 @@ async def test_all_mistakes_of_configuration_and_catalog_come_at_once(site: Site
         sections(site, schedule=[changed(period=4), changed(code="other", entities=["NOTHING"])]),
     )
     said = await refused(site, "run", code=USAGE)
-    assert any(each.startswith(f"{site.catalog}:") and "key" in each for each in said)
-    assert any(each.startswith(f"{site.config}:") and "3 days" in each for each in said)
+    assert any(line.startswith(f"{site.catalog}:") and "key" in line for line in said)
+    assert any(line.startswith(f"{site.config}:") and "3 days" in line for line in said)
 
 
 @pytest.mark.parametrize("command", ["run", "check"])
@@ -118,10 +118,10 @@ async def test_missing_privileges_are_named_one_after_the_other(site: Site, shop
 
         await connection.execute(f"GRANT CREATE ON DATABASE {name} TO test_exporter")
         said = await refused(site, "run", code=USAGE)
-        assert {re.sub(r":\d+", "", each.split(": ")[0]) for each in said} == {str(site.catalog)}
+        assert {re.sub(r":\d+", "", line.split(": ")[0]) for line in said} == {str(site.catalog)}
         assert len(said) == 3
-        for each in said:
-            await connection.execute(each[each.index("GRANT SELECT ON ") :])
+        for line in said:
+            await connection.execute(line[line.index("GRANT SELECT ON ") :])
 
         daemon = site.fork()
         await daemon.said("daemon ready")

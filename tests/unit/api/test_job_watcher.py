@@ -93,7 +93,7 @@ async def test_who_leaves_tells_of_what_has_ended_meanwhile(last: LiveJob | None
             await watched.until(lambda: len(heard) == 1)
             watched.job = last
             await watched.watcher.drain()
-        assert [each.splitlines()[0] for each in heard] == words
+        assert [event.splitlines()[0] for event in heard] == words
         await watched.listen(late := list[bytes]())
         assert late == []
         group.cancel_scope.cancel()

@@ -109,7 +109,7 @@ async def served(folder: Path) -> AsyncIterator[Served]:
 
 
 @pytest.mark.parametrize("target", ["/events", "/download"])
-async def test_who_takes_nothing_is_dropped_and_holds_up_nobody(
+async def test_who_takes_nothing_is_dropped_and_holds_up_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
     monkeypatch.setattr(server, "_WRITE_STALL_TIMEOUT_S", 0.5)

@@ -96,7 +96,7 @@ def local_status() -> LocalStatus:
 
 
 @dataclass(frozen=True)
-class Room:
+class ServedApi:
     """``http`` speaks to the Unix socket, ``tcp`` to the address, without credentials of its own."""
 
     pool: Pool
@@ -145,7 +145,7 @@ def path(organization: str, *rest: object) -> str:
 
 
 @asynccontextmanager
-async def room(database: Database, folder: Path, access: Access) -> AsyncIterator[Room]:
+async def serving(database: Database, folder: Path, access: Access) -> AsyncIterator[ServedApi]:
     """An API that is listening."""
     clock = SystemClock()
     socket = folder / "control.sock"
@@ -226,5 +226,5 @@ async def room(database: Database, folder: Path, access: Access) -> AsyncIterato
                 ) as http,
                 httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as tcp,
             ):
-                yield Room(pool, folder, socket, http, tcp, using, destinations, ScheduleTable(pool), opened)
+                yield ServedApi(pool, folder, socket, http, tcp, using, destinations, ScheduleTable(pool), opened)
             services.cancel_scope.cancel()
