@@ -1,4 +1,4 @@
-"""Metrics: to whom they are told, and what they say of schedules, jobs and change logs."""
+"""Metrics: who may read them, and what they say of schedules, jobs and change logs."""
 
 import asyncio
 

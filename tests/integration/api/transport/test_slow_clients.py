@@ -145,7 +145,9 @@ async def test_who_vanishes_is_not_spoken_to_any_more(tmp_path: Path) -> None:
         await until(lambda: not found.streams and not found.server.server_state.connections)
 
 
-async def test_a_request_that_outlasts_the_daemon_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_that_outlasts_the_daemon_gets_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(server, "_GRACE_S", 0.1)
     async with served(tmp_path) as found, found.asking("/endless") as client, found.asking("/events"):
         await until(lambda: len(found.server.server_state.tasks) == 2 and found.unsent_bytes > 0)
@@ -157,4 +159,4 @@ async def test_a_request_that_outlasts_the_daemon_is_told_so(tmp_path: Path, mon
             answer += piece
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 503 ")
-    assert json.loads(body)["message"].startswith("The daemon is leaving.")
+    assert json.loads(body)["message"].startswith("The daemon is stopping.")
