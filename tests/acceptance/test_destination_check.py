@@ -63,8 +63,8 @@ async def test_a_bucket_has_all_that_is_wanted_and_keeps_nothing(site: Site, sho
     site.configure(CATALOG, {"destination": [s3_destination("lake", s3_lake)]})
     document = await checked(site, "lake", code=DONE)
     assert states(document, "THERE") == EVERYTHING
-    assert (document["verdict"], document["left_over"], document["setting"]) == ("GOOD", [], None)
-    assert document["megabytes_per_s"] > 0
+    assert (document["verdict"], document["leftOver"], document["setting"]) == ("GOOD", [], None)
+    assert document["megabytesPerSecond"] > 0
     assert (await s3_lake.bucket()).objects == {}
     assert await s3_lake.leftovers() == set()
     everything = await site.quickly("check")
@@ -79,12 +79,12 @@ async def test_a_bucket_of_google_that_only_lets_create_keeps_one_probe(
         site.configure(CATALOG, {"destination": [declared], "gcs": {"endpoint": proxy.endpoint}})
         document = await checked(site, "lake", code=DONE)
         assert states(document, "THERE") == EVERYTHING - {"LIST_UPLOADS"}
-        assert (document["left_over"], (await gcs_lake.bucket()).objects) == ([], {})
+        assert (document["leftOver"], (await gcs_lake.bucket()).objects) == ([], {})
         refusal = Answer(403, b'{"error": {"code": 403, "message": "denied"}}', {"Content-Type": "application/json"})
         proxy.add(*(Rule(refusal, method, r"/b/[^/]+/o(/|\?|$)", times=None) for method in ("GET", "DELETE")))
         document = await checked(site, "lake", code=DONE)
     assert states(document, "MISSING") == {"LOOK", "READ", "LIST", "DELETE"}
-    (left,), (key,) = document["left_over"], (await gcs_lake.bucket()).objects
+    (left,), (key,) = document["leftOver"], (await gcs_lake.bucket()).objects
     assert left.startswith(f"the object {key} in ")
     assert "--role=roles/storage.objectUser" in document["grants"][0]["text"]
 
@@ -114,7 +114,7 @@ async def test_a_bucket_that_nobody_answers_for_is_out_of_reach(site: Site, shop
     document = await checked(site, "lake", code=TRY_AGAIN)
     assert states(document, "OUT_OF_REACH") == {"WRITE"}
     assert states(document, "NOT_TRIED") == EVERYTHING - {"WRITE"}
-    assert [each.startswith("perhaps the object ") for each in document["left_over"]] == [True]
+    assert [each.startswith("perhaps the object ") for each in document["leftOver"]] == [True]
 
 
 async def test_a_bucket_that_is_not_there_is_named(site: Site, shop: Shop, s3_lake: S3Lake) -> None:
@@ -141,7 +141,7 @@ async def test_a_role_without_rights_gets_its_policies_ready_to_paste(
     assert states(document, "THERE") >= {"WRITE", "UPLOAD"}
     assert states(document, "MISSING") >= {"LOOK", "READ", "LIST", "DELETE"}
     # The role may not even give its own uploads up.
-    *uploads, left = document["left_over"]
+    *uploads, left = document["leftOver"]
     assert all(upload.startswith("an unfinished upload of ") for upload in uploads)
     assert left.startswith(f"the object m3/orgId={ORGANIZATION}/_probe/")
     policy, trust, _ = [json.loads(grant["text"]) for grant in document["grants"]]
