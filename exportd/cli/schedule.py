@@ -1,10 +1,13 @@
-"""``exportd schedule``: when what is exported. ``list``, ``run`` and ``next`` work without a daemon too."""
+"""``exportd schedule``: when what is exported; and ``exportd preview``, what a schedule's next run would hold.
+
+``list``, ``run`` and ``next`` work without a daemon too.
+"""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from cyclopts import App, Parameter, validators
@@ -17,7 +20,17 @@ from exportd.cli.daemon_client import (
     OrganizationOption,
     pages,
 )
-from exportd.cli.output import AsJson, instant, moment, pause_words, print_answer, print_json, print_line, print_table
+from exportd.cli.output import (
+    AsJson,
+    instant,
+    moment,
+    pause_words,
+    print_answer,
+    print_json,
+    print_line,
+    print_table,
+    size,
+)
 from exportd.cli.schedule_editing import CodeArgument, print_schedule
 from exportd.cli.schedule_rule import rule_of, upcoming
 from exportd.cli.socket_client import SocketClient
@@ -170,6 +183,50 @@ def show_next(
         sys.stderr.write(f"exportd: {pause_words(schedule['paused'])}: it does not fire\n")
     for due in due_times:
         print_line(moment(due))
+
+
+def preview(
+    schedule: Annotated[str, Parameter(name="SCHEDULE", help="The schedule's code, or its id.")],
+    /,
+    *,
+    json: AsJson = False,
+    at: OrganizationAddress = _HERE,
+) -> None:
+    """Show what a run of a schedule would hold if it began now: full or not and why, rows, sizes. Runs nothing."""
+    organization = at.organization_client()
+    schedule_id = organization.id_of("schedules", schedule)
+    answer = organization.client.request("GET", f"/v1/schedules/{schedule_id}/preview")
+    if json:
+        print_json(answer)
+    else:
+        _print_preview(answer)
+
+
+def _print_preview(answer: Mapping[str, Any]) -> None:
+    print_table(
+        ["ENTITY", "MODE", "REASON", "ROWS", "DELETED", "SIZE"],
+        [
+            (
+                entity["entity"],
+                entity["mode"],
+                entity.get("reason"),
+                _figure(f"{entity['rows']:,}", entity, "rows"),
+                _figure(f"{entity['deletedRows']:,}", entity, "deletedRows"),
+                _figure(size(entity["contentBytes"]), entity, "contentBytes"),
+            )
+            for entity in answer["entities"]
+        ],
+        numbers=["ROWS", "DELETED", "SIZE"],
+    )
+    print_line()
+    print_line(
+        f"In all {answer['rows']:,} rows ({answer['deletedRows']:,} deleted), {size(answer['contentBytes'])} before"
+        " compression. ~ marks estimates."
+    )
+
+
+def _figure(text: str, entity: Mapping[str, Any], name: str) -> str:
+    return f"~{text}" if name in entity["estimated"] else text
 
 
 def _all(client: SocketClient, organization: str | None = None) -> list[Document]:
