@@ -31,7 +31,7 @@ from exportd.destinations.opener import DestinationOpener
 from exportd.model.errors import ExportdError, SettingsError, TransientError
 from exportd.model.reason import Reason
 from exportd.schedules.limits import check_rule
-from exportd.settings.difference import Change, Difference, Kind, compare, effective
+from exportd.settings.difference import Change, ChangeKind, Difference, compare, effective
 from exportd.settings.loader import load_all
 from exportd.settings.schema import ControlSettings, Settings
 from exportd.settings.secrets import passwords_in
@@ -210,8 +210,8 @@ def _checked_certificate(control: ControlSettings) -> Certificate | None:
 def _report(difference: Difference, *, dry_run: bool) -> None:
     if dry_run:
         return
-    _logger.info("reloaded", **{kind.name.lower(): _named(difference.of(kind)) for kind in Kind})
-    waiting = difference.of(Kind.NEEDS_RESTART)
+    _logger.info("reloaded", **{kind.name.lower(): _named(difference.of(kind)) for kind in ChangeKind})
+    waiting = difference.of(ChangeKind.NEEDS_RESTART)
     words = f", {len(waiting)} of them after a restart: {', '.join(each.subject for each in waiting)}"
     notify(status(f"reloaded; changes: {len(difference.changes)}{words if waiting else ''}"))
 
