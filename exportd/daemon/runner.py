@@ -59,8 +59,8 @@ async def serve(config: Path, settings: Settings, catalog: Catalog) -> None:
 
 async def _live(config: Path, components: Components) -> None:
     """From the first look at the database to the end of the last service."""
-    state = components.current.state
-    await components.presence.declare(state.settings, state.catalog)
+    configuration = components.current.configuration
+    await components.presence.declare(configuration.settings, configuration.catalog)
     await components.refresher.refresh()
     await _recover(components)
     reloader = await Reloader.open(config, components)
@@ -70,7 +70,7 @@ async def _live(config: Path, components: Components) -> None:
         await services.start(_stop_on_signals, components, services, name="signals")
         services.start_soon(_reload_on_signals, reloader, name="reload")
         await services.start(reloader.control.server.run, name="control")
-        declared = len(state.settings.schedule)
+        declared = len(configuration.settings.schedule)
         _logger.info(
             "daemon ready",
             database=str(components.connector.address),
@@ -135,7 +135,7 @@ async def _stop_on_signals(
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         task_status.started()
         received = await anext(signals)
-        grace_s = components.current.state.settings.limits.shutdown_grace_s
+        grace_s = components.current.settings().limits.shutdown_grace_s
         _logger.info("stopping", signal=signal.Signals(received).name, grace_s=grace_s)
         notify(f"{STOPPING}\n{status(f'waiting up to {grace_s:g} s for running jobs')}")
         async with anyio.create_task_group() as leaving:

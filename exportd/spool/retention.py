@@ -14,6 +14,7 @@ import structlog
 from exportd.model.clock import Clock
 from exportd.model.errors import ExportdError
 from exportd.model.job import JobId, JobState
+from exportd.settings.schema import LiveSettings
 
 # MERGED: Which jobs' files the spool may drop. Pure.
 # MERGED:
@@ -98,7 +99,7 @@ class RetentionSweeper:
         known: Callable[[Collection[JobId]], Awaitable[Sequence[SpooledJob]]],
         remove: Callable[[JobId], Awaitable[int]],
         mark_expired: Callable[[JobId], Awaitable[object]],
-        retention: timedelta,
+        settings: LiveSettings,
         clock: Clock,
         interval_s: float = 300.0,
     ) -> None:
@@ -106,14 +107,10 @@ class RetentionSweeper:
         self._known = known
         self._remove = remove
         self._mark_expired = mark_expired
-        self._retention = retention
+        self._settings = settings
         self._interval_s = interval_s
         self._clock = clock
         self._unknown_before: frozenset[JobId] = frozenset()
-
-    def adjust(self, *, retention: timedelta) -> None:
-        """Keep files for so long, from the next sweep on."""
-        self._retention = retention
 
     async def run(self) -> None:
         """Sweep now and then again and again. What fails is logged and tried again with the next sweep."""
@@ -135,7 +132,8 @@ class RetentionSweeper:
         # The job table is asked after the spool: a job that begins in between is not judged by what is not
         # known yet.
         known = await self._known(stored)
-        verdicts = decide(stored, known, now=self._clock.now(), retention=self._retention)
+        retention = timedelta(hours=self._settings().spool.retention_hours)
+        verdicts = decide(stored, known, now=self._clock.now(), retention=retention)
         dropped: list[JobId] = []
         failed: list[JobId] = []
         freed_bytes = 0

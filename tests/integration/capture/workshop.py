@@ -28,6 +28,7 @@ from exportd.model.reason import FullReason
 from exportd.model.schedule import DestinationCode, ExportFormat
 from exportd.model.start import Position
 from exportd.postgres.postgres_server import PostgresServer
+from exportd.settings.schema import LimitSettings
 from tests.fixtures.postgres import TEMPLATE
 
 ACME = OrganizationId("acme")
@@ -265,7 +266,7 @@ async def open_workshop(server: PostgresServer, dsn: str | None = None) -> Async
             connector,
             CaptureInstaller(connector, pause=anyio.sleep),
             SnapshotOpener(connector, is_intact=capture_is_intact, pause=anyio.sleep),
-            Reader(connector, streams=1, stream_threshold_bytes=1_000_000_000),
+            Reader(connector, LimitSettings(streams=1, stream_threshold=1_000_000_000)),
             exit_stack,
         )
 

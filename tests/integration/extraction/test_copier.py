@@ -15,6 +15,7 @@ from exportd.model.entity import Field
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import ExportFormat
+from exportd.settings.schema import LimitSettings
 from tests.integration.capture.workshop import ACME, Captured, Workshop, a_job
 
 
@@ -90,7 +91,7 @@ async def test_json_text_with_line_breaks_stays_in_its_line(shop: Workshop) -> N
 async def test_streams_hold_every_row_once_while_the_table_grows(shop: Workshop, streams: int) -> None:
     things = await shop.capture("things", "id int PRIMARY KEY, note text", tenant=None)
     await shop.app.execute("INSERT INTO things SELECT i, repeat('x', 500) FROM generate_series(1, 3000) AS i")
-    reader = Reader(shop.connector, streams=streams, stream_threshold_bytes=1)
+    reader = Reader(shop.connector, LimitSettings(streams=streams, stream_threshold=1))
     writer = await shop.session()
     seen: list[int] = []
 
@@ -116,7 +117,7 @@ async def test_streams_share_one_snapshot_over_partitions_of_different_sizes(sho
         CREATE TABLE large PARTITION OF things FOR VALUES FROM (100) TO (100000);
         INSERT INTO things SELECT i, repeat('x', 300) FROM generate_series(1, 5000) AS i""")
     things = await shop.capture("things")
-    reader = Reader(shop.connector, streams=3, stream_threshold_bytes=1)
+    reader = Reader(shop.connector, LimitSettings(streams=3, stream_threshold=1))
     chunks = await chunks_of(things, ExportFormat.JSONL, reader)
     ids = [json.loads(line)["id"] for chunk in chunks for line in chunk.splitlines()]
     assert sorted(ids) == list(range(1, 5001))
@@ -147,7 +148,7 @@ async def connections_used(things: Captured, *, stream_threshold_bytes: int) -> 
             counts.append(await shop.app.fetchval(query))
 
     one_at_a_time = anyio.Lock()
-    reader = Reader(shop.connector, streams=3, stream_threshold_bytes=stream_threshold_bytes)
+    reader = Reader(shop.connector, LimitSettings(streams=3, stream_threshold=stream_threshold_bytes))
     async with shop.opener.open(a_job([things.entity.code]), [things.entity], {}, forced={}) as snapshot:
         await reader.read(snapshot, ExportFormat.JSONL, lambda _: sink, done)
     return max(counts)
@@ -193,7 +194,7 @@ async def test_an_alter_that_waits_does_not_hang_the_read(shop: Workshop) -> Non
     """It waits for our lock, and our second connection would wait for it: for ever, if it were not bounded."""
     things = await shop.capture("things", "id int PRIMARY KEY, note text")
     await shop.app.execute("INSERT INTO things SELECT i, repeat('x', 500) FROM generate_series(1, 40000) AS i")
-    reader = Reader(shop.connector, streams=2, stream_threshold_bytes=1)
+    reader = Reader(shop.connector, LimitSettings(streams=2, stream_threshold=1))
     deployment = await shop.session()
     job = a_job([things.entity.code])
 

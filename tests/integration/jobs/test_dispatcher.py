@@ -21,6 +21,7 @@ from exportd.model.errors import PermanentError, TransientError
 from exportd.model.job import EntityProgress, JobId, JobPhase, JobProgress, JobState, Lease, LeaseState
 from exportd.model.reason import Reason
 from exportd.testing.fake_clock import FakeClock
+from tests.fixtures.settings import live_settings
 from tests.integration.jobs.workshop import ACCOUNTS, ATTEMPTS, LEASE_S, OTHER_SPOOL, PARTS, SPOOL, Workshop
 
 AWAY = TransientError("The lake is away.", reason=Reason.DESTINATION_UNAVAILABLE)
@@ -50,10 +51,10 @@ class Floor:
             run_job,
             holder=holder,
             spool_id=spool_id,
-            concurrency=concurrency,
+            settings=live_settings(
+                limits={"jobs": concurrency, "job_attempts": attempts}, capture={"poll_interval_s": POLL_S}
+            ),
             lease_s=LEASE_S,
-            attempts=attempts,
-            poll_interval_s=POLL_S,
             clock=self.clock,
             random=lambda: 0.5,
         )
