@@ -21,7 +21,11 @@ from tests.fixtures.daemon import Daemon, Site
 
 
 def subjects(event: dict[str, Any], kind: str) -> list[str]:
-    return [each.partition(" (")[0] for each in event[kind]]
+    return [change.partition(" (")[0] for change in event[kind]]
+
+
+def files_of(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 async def refused(site: Site, daemon: Daemon, text: str, *, times: int = 1) -> list[str]:
@@ -205,6 +209,49 @@ async def test_reloads_come_one_after_the_other_and_none_when_the_daemon_leaves(
     await site.succeeded(connection, job)
     assert await daemon.ended() == 0
     await site.assert_clean(lake)
+
+
+async def test_a_reload_that_the_database_refuses_is_undone_as_a_whole(site: Site, shop: Shop) -> None:
+    lake, elsewhere, connection = site.destination(), site.destination("elsewhere"), shop.connection
+    site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
+    daemon = await site.restart()
+    await site.succeeded(connection, await site.first_job(connection))
+    await connection.execute("""
+        CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'not this one'; END$$;
+        CREATE TRIGGER refuse BEFORE INSERT ON exportd.schedule
+        FOR EACH ROW WHEN (new.code = 'refused') EXECUTE FUNCTION public.refuse()""")
+
+    def status() -> dict[str, Any]:
+        with bare(site.folder / "control.sock") as http:
+            found: dict[str, Any] = http.get("/v1/status").json()
+            return found
+
+    # Everything else of it is in effect already when the database says no to the schedule.
+    site.configure(
+        CATALOG.partition('[[entity]]\ncode = "COUNTRIES"')[0],
+        {
+            "destination": [destination("lake", elsewhere)],
+            "schedule": [schedule(), schedule("refused")],
+            "spool": {"budget": "2 GB"},
+        },
+    )
+    daemon.signal(signal.SIGHUP)
+    (problem,) = (await daemon.said("reload refused"))["problems"]
+    assert "not this one" in problem
+    assert status()["spool"]["budgetBytes"] == 10**9
+    row = await site.succeeded(connection, await site.fire())
+    assert list(row["entities"]) == ["ACCOUNTS", "ORDERS", "COUNTRIES"]
+    assert files_of(elsewhere) == []
+
+    await connection.execute("DROP TRIGGER refuse ON exportd.schedule")
+    daemon.signal(signal.SIGHUP)
+    event = await daemon.said("reloaded", added=["schedule refused of org-1"])
+    assert subjects(event, "removed") == ["entity COUNTRIES"]
+    assert status()["spool"]["budgetBytes"] == 2 * 10**9
+    await site.succeeded(connection, await site.first_job(connection, "refused"))
+    assert files_of(elsewhere)
+    assert await daemon.stop() == 0
+    await site.assert_clean(lake, elsewhere)
 
 
 async def test_another_password_of_the_same_database(site: Site, shop: Shop) -> None:

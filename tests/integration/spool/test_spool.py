@@ -15,7 +15,7 @@ from exportd.model.job import JobId
 from exportd.model.reason import Reason
 from exportd.spool import spool as spool_module
 from exportd.spool.spool import MANIFEST_NAME, Spool
-from tests.fixtures.settings import live_settings
+from tests.fixtures.settings import live_settings, settings_with
 
 A, B = JobId(UUID(int=1)), JobId(UUID(int=2))
 
@@ -152,6 +152,19 @@ async def test_a_full_budget_makes_writers_wait_until_room_is_made(spool: Spool)
         order.append("removing")
         await spool.remove_job(A)
     assert order == ["removing", "reserved"]
+
+
+async def test_a_budget_that_is_raised_meanwhile_lets_a_waiting_writer_go_on(tmp_path: Path) -> None:
+    bounds = {"directory": tmp_path, "budget": 1000, "free_space_floor": 0}
+    async with Spool(lambda: settings_with(spool=bounds), wait_timeout_s=60) as spool:
+        spool.settle(A, reserved_bytes=0, used_bytes=900)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(spool.reserve, B, 200)
+            await anyio.wait_all_tasks_blocked()
+            assert spool.usage.reserved_bytes == 0
+            bounds["budget"] = 2000
+        assert spool.usage.reserved_bytes == 200
+        assert spool.usage.budget_bytes == 2000
 
 
 async def test_waiting_ends_with_a_sentence(tmp_path: Path) -> None:
