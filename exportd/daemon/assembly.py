@@ -48,7 +48,7 @@ from exportd.settings.schema import LiveSettings, Settings
 from exportd.spool.retention import RetentionSweeper, SpooledJob
 from exportd.spool.spool import Spool
 from exportd.stores.retrying import RetryBudget
-from exportd.telemetry.attempt_meter import AttemptMeter
+from exportd.telemetry.meters import AttemptMeter
 from exportd.telemetry.metrics import Metrics
 
 _LEASE_S = 30.0

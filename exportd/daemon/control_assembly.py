@@ -46,8 +46,8 @@ from exportd.settings.schema import ControlSettings
 from exportd.settings.section import split_listen
 from exportd.spool.spool import MANIFEST_NAME
 from exportd.telemetry import logging
+from exportd.telemetry.meters import resident_bytes
 from exportd.telemetry.metrics import Metrics
-from exportd.telemetry.process_memory import resident_bytes
 
 _ORGANIZATION_REQUESTS_A_SECOND = 50
 _TOKENS_A_SECOND = 100

@@ -24,7 +24,7 @@ from exportd.catalog.resolver import resolve
 from exportd.daemon.assembly import Components, type_tokens
 from exportd.daemon.control_assembly import ControlApi, collaborators_of
 from exportd.daemon.current import Configuration
-from exportd.daemon.garbage import building_what_stays
+from exportd.daemon.garbage import freezing
 from exportd.daemon.systemd_notifier import READY, notify, reloading, status
 from exportd.database.connector import Connector
 from exportd.destinations.open_destinations import Destination
@@ -63,10 +63,10 @@ async def check_catalog(catalog: Catalog, connector: Connector) -> Catalog:
 
 
 class Reloader:
-    """Reloads the configuration file ``config``; one reload after the other."""
+    """Reloads the configuration file ``config``, one reload at a time."""
 
     control: ControlApi
-    """The API, through which a reload can be asked for, and which changes with it."""
+    """The API: it can ask for a reload, and a reload gives it other collaborators."""
 
     def __init__(self, config: Path, components: Components) -> None:
         self._config = config
@@ -86,14 +86,14 @@ class Reloader:
     async def reload(self, *, dry_run: bool = False) -> Difference:
         """Put the file into effect, unless ``dry_run``; returns what it changes.
 
-        Raises SettingsError with every problem of the file, PermanentError or TransientError when it cannot be checked
-        or put into effect (now), or when the daemon is leaving. The daemon then goes on as before.
+        Raises SettingsError with every problem of the file; PermanentError or TransientError when it cannot be checked
+        or put into effect, or when the daemon is stopping. The daemon then goes on as before.
         """
         async with self._one_at_a_time:
             if not dry_run:
                 notify(reloading())
             try:
-                with building_what_stays():
+                with freezing():
                     difference = await self._reload(dry_run=dry_run)
             except ExportdError as error:
                 _report_refusal(error, dry_run=dry_run)
@@ -107,7 +107,7 @@ class Reloader:
     async def _reload(self, *, dry_run: bool) -> Difference:
         if self._components.dispatcher.stopping:
             raise TransientError(
-                "The daemon is leaving, and reloads nothing. Its next start reads the configuration.",
+                "The daemon is stopping, and reloads nothing. Its next start reads the configuration.",
                 reason=Reason.INTERRUPTED,
             )
         before = self._components.current.configuration

@@ -205,7 +205,7 @@ async def test_reloads_come_one_after_the_other_and_none_when_the_daemon_leaves(
         await daemon.said("stopping")
         late = await site.quickly("reload")
         assert late.returncode == 3
-        assert "The daemon is leaving" in late.stderr
+        assert "The daemon is stopping" in late.stderr
     await site.succeeded(connection, job)
     assert await daemon.ended() == 0
     await site.assert_clean(lake)
