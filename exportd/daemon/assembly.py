@@ -81,7 +81,6 @@ class Components:
     watcher: JobWatcher
     presence: PresenceKeeper
     services: ServiceRegister
-    capture: CaptureInstaller
     metrics: Metrics
     clock: Clock
 
@@ -185,7 +184,6 @@ def _components(
         watcher=JobWatcher(JobOperator(control_pool).watched, clock),
         presence=presence,
         services=services,
-        capture=CaptureInstaller(connector, pause=anyio.sleep, lock_timeout_s=settings.database.lock_timeout_s),
         metrics=metrics,
         clock=clock,
     )
@@ -211,9 +209,7 @@ def _job_function(
         return Pipeline(
             extractor=Extractor(
                 catalog=catalog,
-                installer=CaptureInstaller(
-                    connector, pause=anyio.sleep, lock_timeout_s=settings.database.lock_timeout_s
-                ),
+                installer=capture_installer(configuration, connector),
                 opener=SnapshotOpener(connector, is_intact=capture_is_intact, pause=anyio.sleep),
                 reader=Reader(connector, settings.limits),
                 spool=spool,
@@ -236,6 +232,12 @@ def _job_function(
         await pipeline(current.configuration).run(lease, progress)
 
     return run_job
+
+
+def capture_installer(configuration: Configuration, connector: Connector) -> CaptureInstaller:
+    """Installs capture, waiting for locks as long as this configuration allows."""
+    lock_timeout_s = configuration.settings.database.lock_timeout_s
+    return CaptureInstaller(connector, pause=anyio.sleep, lock_timeout_s=lock_timeout_s)
 
 
 def type_tokens(catalog: Catalog) -> dict[EntityCode, str]:

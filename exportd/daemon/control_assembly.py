@@ -23,7 +23,7 @@ from exportd.api.transport.certificate import Certificate
 from exportd.api.transport.rate_limit import RateLimit
 from exportd.api.transport.server import ControlServer
 from exportd.catalog.document import Catalog
-from exportd.daemon.assembly import Components
+from exportd.daemon.assembly import Components, capture_installer
 from exportd.daemon.current import Configuration
 from exportd.database.audit_writer import Auditor
 from exportd.database.metrics_reader import MetricsReader
@@ -122,7 +122,7 @@ async def collaborators_of(configuration: Configuration, components: Components,
         job_operator=job_operator,
         previewer=Previewer(catalog, components.connector, JobTable(components.control_pool), clock),
         watcher=components.watcher,
-        capture=components.capture,
+        capture=capture_installer(configuration, components.connector),
         captured=catalog.entities,
         log_level=LogLevelSwitch(logging.level, logging.set_level),
         auditor=Auditor(components.control_pool),

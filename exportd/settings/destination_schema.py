@@ -124,8 +124,8 @@ class _Destination(Section):
     """Whether paths read `…/date=…/hour=…/type=…/` or `…/type=…/date=…/hour=…/`."""
 
     loader_kit: Annotated[tuple[Dialect, ...], Field(strict=False)] = ()
-    """The databases for which each run comes with statements that load it, beside its manifest: `duckdb`,
-    `postgresql`, `snowflake`, `bigquery`, `redshift`, `clickhouse`."""
+    """The databases for which each run comes with statements that load it, beside its manifest: `duckdb`, `postgresql`,
+    `snowflake`, `bigquery`, `redshift`, `clickhouse`."""
 
 
 class DirectoryDestination(_Destination):
@@ -135,8 +135,7 @@ class DirectoryDestination(_Destination):
     """The kind of destination."""
 
     directory: FilePath
-    """The directory that receives the files. It has to be there: beside a share that is not mounted nothing is
-    written."""
+    """The directory that receives the files. It has to exist: nothing is written beside a share that is not mounted."""
 
 
 class S3Destination(_Destination):

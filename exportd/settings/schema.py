@@ -58,22 +58,20 @@ class DatabaseSettings(Section):
     """The database whose tables are exported. The daemon's own tables live in it too, in the schema `exportd`."""
 
     dsn: Annotated[str, Setting(Effect.LOGIN_AT_ONCE, Scope.HOST), AfterValidator(check_dsn), Field(repr=False)]
-    """How to connect: `postgresql://user:password@host:port/database`. Give either this or `dsn_file`; the
-    environment variable `EXPORTD_DATABASE_DSN` goes before both. Connect directly, not through a transaction
-    pooler."""
+    """How to connect: `postgresql://user:password@host:port/database`. Give either this or `dsn_file`; the environment
+    variable `EXPORTD_DATABASE_DSN` goes before both. Connect directly, not through a transaction pooler."""
 
     dsn_file: Annotated[FilePath | None, Setting(Effect.AT_ONCE, Scope.HOST)] = None
     """A file that holds nothing but the DSN, such as a systemd credential, so that the password stands in no
     configuration file."""
 
     lock_timeout_s: Annotated[float, Setting(Effect.AT_ONCE, Scope.HOST), Field(gt=0, le=60)] = 2.0
-    """How long to wait for a lock on a table, in seconds, before giving way to the application and trying
-    again later. Short, because the application's writes queue behind a waiting lock. More than 0.8 counts as 0.8:
-    longer than that, Postgres would look for deadlocks, and end what the application does."""
+    """How long to wait for a lock on a table, in seconds, before giving way to the application and trying again later.
+    Short, because the application's writes queue behind a waiting lock. More than 0.8 counts as 0.8: longer than that,
+    Postgres would look for deadlocks, and end what the application does."""
 
     pool_size: Annotated[int, Setting(Effect.RESTART, Scope.HOST), Field(ge=1, le=100)] = 4
-    """How many connections the daemon keeps for its own tables. COPY streams have connections of their
-    own."""
+    """How many connections the daemon keeps for its own tables. COPY streams have connections of their own."""
 
 
 class CatalogSettings(Section):
@@ -91,15 +89,13 @@ class SpoolSettings(Section):
     """Where the files go. It belongs to one daemon alone and should be on a disk that survives a restart."""
 
     budget: Annotated[SizeBytes, Setting(Effect.AT_ONCE, Scope.HOST)] = 50 * 1000**3
-    """How much the spool may hold. A full spool slows the reading down, then fails the job; it never fills
-    the disk."""
+    """How much the spool may hold. A full spool slows the reading down, then fails the job; it never fills the disk."""
 
     free_space_floor: Annotated[SizeBytes, Setting(Effect.AT_ONCE, Scope.HOST)] = 1000**3
     """How much of the file system stays free in any case, for everything else that lives there."""
 
     retention_hours: Annotated[float, Setting(Effect.AT_ONCE, Scope.DATABASE), Field(ge=0, le=24 * 366)] = 24
-    """How long the files of a finished job stay for download, in hours. 0 removes them as soon as it is
-    finished."""
+    """How long the files of a finished job stay for download, in hours. 0 removes them as soon as it is finished."""
 
 
 class LimitSettings(Section):
@@ -109,40 +105,36 @@ class LimitSettings(Section):
     """How many jobs run at the same time."""
 
     streams: Annotated[int, Setting(Effect.NEXT_JOB, Scope.HOST), Field(ge=1, le=64)] = 2
-    """How many COPY streams, each with its connection, one job reads with. Each costs the database up to one
-    core."""
+    """How many COPY streams, each with its connection, one job reads with. Each costs the database up to one core."""
 
     stream_threshold: Annotated[SizeBytes, Setting(Effect.NEXT_JOB, Scope.HOST)] = 256 * 1000**2
-    """From which table size on several streams share one table. Small tables are not worth the
-    connections."""
+    """From which table size on several streams share one table. Small tables are not worth the connections."""
 
     part_size: Annotated[SizeBytes, Setting(Effect.NEXT_JOB, Scope.DATABASE)] = 6 * 1000**3
     """The largest file, as delivered (compressed). Only a single row that is larger by itself exceeds it."""
 
     bytes_in_flight: Annotated[SizeBytes, Setting(Effect.RESTART, Scope.HOST)] = 64 * 1024**2
-    """How much memory the uploads of all jobs together may hold. Constant, whatever the size of the
-    tables."""
+    """How much memory the uploads of all jobs together may hold. Constant, whatever the size of the tables."""
 
     job_attempts: Annotated[int, Setting(Effect.NEXT_JOB, Scope.DATABASE), Field(ge=1, le=100)] = 5
-    """How often a job is tried when the cause may pass (database away, destination away) before it has
-    failed."""
+    """How often a job is tried when the cause may pass (database away, destination away) before it has failed."""
 
     delivery_timeout_s: Annotated[float, Setting(Effect.NEXT_JOB, Scope.HOST), Field(gt=0, le=3600)] = 120.0
     """How long each request to a destination that fails or throttles is repeated before the job's attempt ends, in
-    seconds. After that the destination is left alone for a quarter of it, then for longer and longer, up to five times
-    it."""
+    seconds. After that the destination gets no requests for a quarter of that time, then for longer and longer, up to
+    five times as long."""
 
     shutdown_grace_s: Annotated[float, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=0, le=3600)] = 30.0
-    """How long running jobs may go on after a stop was asked for, in seconds. What is not finished by then
-    goes back to the queue. Keep it below systemd's `TimeoutStopSec`."""
+    """How long running jobs may go on after a stop was asked for, in seconds. What is not finished by then goes back to
+    the queue. Keep it below systemd's `TimeoutStopSec`."""
 
 
 class CaptureSettings(Section):
     """The change log that the triggers write."""
 
     doorbell: Annotated[bool, Setting(Effect.AT_ONCE, Scope.DATABASE)] = True
-    """Whether a trigger may send one NOTIFY after a quiet time, so that waiting changes show at once.
-    Switched off by itself where prepared transactions are allowed, for NOTIFY would make them fail."""
+    """Whether a trigger may send one NOTIFY after a quiet time, so that waiting changes show at once. Switched off by
+    itself where prepared transactions are allowed, for NOTIFY would make them fail."""
 
     poll_interval_s: Annotated[float, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=1, le=3600)] = 30.0
     """How often to look for waiting changes and due work when no notification arrives, in seconds."""
@@ -151,12 +143,12 @@ class CaptureSettings(Section):
     """How often rows of the change log that no schedule needs any more are deleted, in seconds."""
 
     horizon_hours: Annotated[float, Setting(Effect.AT_ONCE, Scope.DATABASE), Field(ge=1, le=24 * 366)] = 168
-    """How long a schedule that does not succeed may hold the change log back, in hours. After that its next
-    run is full. Long enough for a week-end and a holiday."""
+    """How long a schedule that does not succeed may hold the change log back, in hours. After that its next run is
+    full. Long enough for a week-end and a holiday."""
 
     keep_hours: Annotated[float, Setting(Effect.AT_ONCE, Scope.DATABASE), Field(ge=0, le=24 * 366)] = 24
-    """How long the change log keeps what a run held after the run has succeeded, in hours. So long, a back-fill
-    from that run holds the changes since, and not everything."""
+    """How long the change log keeps what a run held after the run has succeeded, in hours. So long, a back-fill from
+    that run holds the changes since, and not everything."""
 
 
 class ControlSettings(Section):
@@ -179,27 +171,26 @@ class ControlSettings(Section):
     """Groups whose members may do everything, such as handing out credentials."""
 
     listen: Annotated[str, Setting(Effect.RESTART, Scope.HOST), AfterValidator(check_listen)] = ""
-    """An address for TCP, such as `"127.0.0.1:8443"`; none when empty. Anything but a loopback address needs
-    TLS."""
+    """An address for TCP, such as `"127.0.0.1:8443"`; none when empty. Anything but a loopback address needs TLS."""
 
     hosts: Annotated[tuple[str, ...], Setting(Effect.RESTART, Scope.HOST), Field(strict=False)] = ()
-    """The names by which clients may call the TCP address, without the port; `localhost` and the address itself
-    need not be named."""
+    """The names by which clients may call the TCP address, without the port; `localhost` and the address itself need
+    not be named."""
 
     tls_certificate: Annotated[OptionalFilePath, Setting(Effect.RESTART, Scope.HOST)] = None
-    """The certificate chain of the TCP address, in PEM. A reload reads both files again, so a renewed certificate
-    needs no restart."""
+    """The certificate chain of the TCP address, in PEM. A reload reads both files again, so a renewed certificate needs
+    no restart."""
 
     tls_key: Annotated[OptionalFilePath, Setting(Effect.RESTART, Scope.HOST)] = None
     """Its private key, in PEM, without a password; users of the machine at large must not be able to read it."""
 
     public_url: Annotated[str, Setting(Effect.AT_ONCE, Scope.HOST), AfterValidator(check_public_url)] = ""
-    """What download links begin with, such as `"https://exports.example.com"`; the address that the client has
-    called when empty."""
+    """What download links begin with, such as `"https://exports.example.com"`; the address that the client has called
+    when empty."""
 
     signing_key_file: Annotated[OptionalFilePath, Setting(Effect.AT_ONCE, Scope.HOST)] = None
-    """A file with at least 32 random bytes that sign tokens and download links; users of the machine at large must
-    not be able to read it. Without it the daemons of a database share a key that is kept there."""
+    """A file with at least 32 random bytes that sign tokens and download links; users of the machine at large must not
+    be able to read it. Without it the daemons of a database share a key that is kept there."""
 
     @model_validator(mode="after")
     def _check_tls(self) -> "ControlSettings":
@@ -227,8 +218,7 @@ class ScheduleSettings(Section):
     """What is exported when. Give `unit` and `period` (and perhaps `offset`), or `cron`. All times are UTC."""
 
     code: Code
-    """The name of the schedule; unique within the organization. Another code is another schedule, with a full
-    first run."""
+    """The name of the schedule; unique within the organization. Another code is another schedule: its first run is full."""
 
     organization: Organization
     """Whose rows are exported: the `orgId` of paths and the value of the tenant columns."""
@@ -254,12 +244,12 @@ class ScheduleSettings(Section):
     """Every how many units: from 15 minutes to 3 days. The first run is at once."""
 
     offset: int | None = None
-    """Where in the hour (minutes, with `HOUR`) or in the day (hours, with `DAY`) the regular runs begin.
-    Without it they are counted from the schedule's creation."""
+    """Where in the hour (minutes, with `HOUR`) or in the day (hours, with `DAY`) the regular runs begin. Without it
+    they are counted from the schedule's creation."""
 
     cron: str | None = None
-    """Five fields: minute, hour, day of month, month, day of week. No two runs closer than 15 minutes or
-    further apart than 3 days."""
+    """Five fields: minute, hour, day of month, month, day of week. No two runs closer than 15 minutes or further apart
+    than 3 days."""
 
     @property
     def rule(self) -> Rule:
