@@ -218,7 +218,7 @@ class ScheduleSettings(Section):
     """What is exported when. Give `unit` and `period` (and perhaps `offset`), or `cron`. All times are UTC."""
 
     code: Code
-    """The name of the schedule; unique within the organization. Another code is another schedule: its first run is full."""
+    """The name of the schedule, unique within the organization. A new code is a new schedule, with a full first run."""
 
     organization: Organization
     """Whose rows are exported: the `orgId` of paths and the value of the tenant columns."""
