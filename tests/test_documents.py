@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -11,6 +12,7 @@ from exportd.cli.main import app
 from exportd.jobs import states
 from exportd.model.reason import FullReason, Reason
 from tests.test_architecture import LAYERS
+from tests.tools.draw_run import draw
 from tests.tools.write_documents import GENERATED
 
 ROOT = Path(__file__).parent.parent
@@ -116,6 +118,27 @@ def test_runbook_says_what_to_do_about_each_reason(reason: Reason) -> None:
 @pytest.mark.parametrize("reason", list(FullReason))
 def test_runbook_explains_each_full_run(reason: FullReason) -> None:
     assert re.search(rf"^\|[^|]*`{reason}`", read("docs/runbook.md"), re.MULTILINE)
+
+
+# --- the picture of a run -------------------------------------------------------------------------------------------
+
+OUTPUT = "\nA chapter\n  a & b <c>\n" + "\n".join(f"line {number}" for number in range(9)) + "\n\nThe end\nEQUAL\n"
+
+
+def texts(picture: str) -> list[str]:
+    """The lines that a picture shows. Raises ParseError when it is no SVG."""
+    elements = ElementTree.fromstring(picture)  # noqa: S314 - drawn by us
+    return ["".join(element.itertext()) for element in elements if element.tag.endswith("text")]
+
+
+def test_a_picture_shows_lines_as_they_were_printed_and_marks_what_it_leaves_out() -> None:
+    shown = ["$ make demo", "A chapter", "  a & b <c>", "line 0", "line 1", "  …", "line 8", "The end", "EQUAL"]
+    assert texts(draw("make demo", OUTPUT)) == shown
+
+
+def test_the_picture_of_the_readme_can_be_drawn() -> None:
+    assert texts(read("docs/run.svg"))[0] == "$ make demo"
+    assert "(docs/run.svg)" in read("README.md")
 
 
 # --- what pages point at --------------------------------------------------------------------------------------------

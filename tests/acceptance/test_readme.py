@@ -173,6 +173,7 @@ MISTAKES = [
 """What goes wrong, what is typed then, how it ends, and what it says."""
 
 
+@pytest.mark.slow
 async def test_a_mistake_is_named_in_a_sentence(newcomer: Newcomer) -> None:
     await newcomer.follow(until_command="exportd capture install")
     for number, (mistake, command, code, words) in enumerate(MISTAKES):
