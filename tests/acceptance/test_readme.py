@@ -174,6 +174,7 @@ MISTAKES = [
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # two dozen programs, one after the other, on a machine that may be busy
 async def test_a_mistake_is_named_in_a_sentence(newcomer: Newcomer) -> None:
     await newcomer.follow(until_command="exportd capture install")
     for number, (mistake, command, code, words) in enumerate(MISTAKES):
