@@ -1,8 +1,7 @@
-"""Fills in what the catalog leaves to the database: the fields of entities without any, and types not
-declared.
+"""Fills in what the catalog leaves to the database: the fields of entities without any, and types not declared.
 
-A catalog that leaves nothing open costs no query; another costs one, and a prepared statement for each entity
-with expressions of unknown type.
+A catalog that leaves nothing open costs no query; another costs one, and a prepared statement for each entity with
+expressions of unknown type.
 """
 
 from collections.abc import Mapping
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 async def resolve(catalog: Catalog, connection: "Connection") -> Catalog:
     """The catalog with every field and every type known.
 
-    Raises SettingsError when a table, a column or an expression that is needed for it is not there.
+    Raises SettingsError when a table, a column or an expression that is needed for it does not exist.
     """
     open_entities = [
         entity for entity in catalog.entities.values() if not entity.fields or catalog.open_fields(entity.code)
@@ -57,7 +56,7 @@ async def resolve(catalog: Catalog, connection: "Connection") -> Catalog:
 async def _types(
     catalog: Catalog, entity: Entity, live: LiveTable, connection: "Connection"
 ) -> tuple[Mapping[str, ValueType], list[Problem]]:
-    """The types of the entity's open fields, by name, and what stands against knowing them."""
+    """The types of the entity's open fields, by name, and the problems of those that have none."""
     open_fields = catalog.open_fields(entity.code)
     asked = [field for field in entity.fields if field.name in open_fields]
     verdicts = await judge(connection, entity.table, expressions_in(asked))

@@ -1,4 +1,4 @@
-"""Looks at tables, in one query whatever their number; reads no row of them."""
+"""Reads what tables are like, in one query whatever their number; no row of them is read."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager

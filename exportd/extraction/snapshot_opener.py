@@ -21,7 +21,7 @@ from exportd.database.quoting import table
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
 from exportd.extraction.decision import LogContents, log_is_comparable, reason_before_reading, window_of
 from exportd.extraction.guards import ClusterFacts, Guards, guards_of
-from exportd.extraction.projection import ValueType, column_types, expressions
+from exportd.extraction.projection import ProjectedType, column_types, expressions
 from exportd.extraction.statement import Statements
 from exportd.extraction.window import EntityWindow, SnapshotText, parse_snapshot
 from exportd.model.change_log import log_table
@@ -60,12 +60,12 @@ class OpenSnapshot:
     """How many keys the log holds for each incremental window, at most."""
 
     def locks(self) -> str:
-        """The statement that keeps the tables as this snapshot saw them."""
+        """The statement by which another connection locks the same tables."""
         return lock_statement(list(self.entities.values()))
 
 
 def lock_statement(entities: Sequence[Entity], *, uncaptured: Collection[EntityCode] = ()) -> str:
-    """Keeps the tables of entities as they are, and their logs, but for those of the ``uncaptured``."""
+    """The statement that locks the tables of entities, and their logs except those of the ``uncaptured``."""
     tables = [table(entity.table) for entity in entities]
     tables += [table(log_table(entity.code)) for entity in entities if entity.code not in uncaptured]
     return f"LOCK TABLE {', '.join(dict.fromkeys(tables))} IN ACCESS SHARE MODE"
@@ -74,7 +74,7 @@ def lock_statement(entities: Sequence[Entity], *, uncaptured: Collection[EntityC
 class SnapshotOpener:
     """Opens snapshots on export connections of ``connector``.
 
-    ``statement_timeout_s`` bounds each statement until the snapshot is open, and what its user runs; 0: nothing does.
+    ``statement_timeout_s`` limits each statement until the snapshot is open and each one run in it; 0: no limit.
     """
 
     def __init__(
@@ -102,10 +102,10 @@ class SnapshotOpener:
     ) -> AsyncIterator[OpenSnapshot]:
         """Open a snapshot for ``entities``, whose last positions are ``positions``.
 
-        ``forced`` names entities that must be full whatever the guards say. The capture of the ``uncaptured`` is not
-        whole: they are full, and nobody looks into their logs (an export has none of them). Raises PermanentError for
-        a standby or a missing table, TransientError when a lock cannot be had or the triggers have just been tampered
-        with.
+        ``forced`` names entities that must be full whatever the guards say. ``uncaptured`` are entities without
+        complete capture: they are exported in full, and their logs are not read. Only a preview has such entities.
+        Raises PermanentError for a standby or a missing table, TransientError when a lock cannot be had or the triggers
+        have just been changed.
         """
         async with self._connector.export_session() as connection:
             with translated("reading what has changed"):
@@ -230,7 +230,7 @@ class SnapshotOpener:
             )
 
 
-async def _types(connection: "Connection", entity: Entity, shape: Shape) -> dict[str, ValueType]:
+async def _types(connection: "Connection", entity: Entity, shape: Shape) -> dict[str, ProjectedType]:
     types = column_types(shape.root)
     missing = [field.column for field in entity.fields if field.column is not None and field.column not in types]
     if missing:
@@ -241,7 +241,7 @@ async def _types(connection: "Connection", entity: Entity, shape: Shape) -> dict
     computed = expressions(entity)
     if not computed:
         return types
-    listed = ", ".join(f"({each})" for each in computed)
+    listed = ", ".join(f"({expression})" for expression in computed)
     try:
         prepared = await connection.prepare(f"SELECT {listed} FROM {table(entity.table)} AS t")
     except FOREIGN_ERRORS as error:
@@ -255,7 +255,7 @@ async def _types(connection: "Connection", entity: Entity, shape: Shape) -> dict
     for expression, attribute in zip(computed, prepared.get_attributes(), strict=True):
         kind = attribute.type
         simple = kind.schema == "pg_catalog" and kind.kind in {"scalar", "range"}
-        types[expression] = ValueType(kind.name, may_hold_json=not simple)
+        types[expression] = ProjectedType(kind.name, may_hold_json=not simple)
     return types
 
 

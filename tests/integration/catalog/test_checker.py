@@ -1,8 +1,9 @@
 import asyncpg
 import pytest
 
-from exportd.catalog.checker import check, resolve
+from exportd.catalog.checker import check
 from exportd.catalog.document import Catalog, loads
+from exportd.catalog.resolver import resolve
 from exportd.model.entity import EntityCode, Field
 from exportd.model.errors import ExportdError, SettingsError
 from tests.fixtures.postgres import Database
