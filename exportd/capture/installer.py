@@ -63,8 +63,8 @@ class CaptureInstaller:
         The statements can be run by any role with the rights; the last ones give what was created to the daemon's role.
         An entity that cannot be captured, because its table or its key does not exist, has that as its finding.
         """
-        async with self._looking("capture status") as connection:
-            with translated("looking at what is captured"):
+        async with self._connection("capture status") as connection:
+            with translated("reading what is captured"):
                 shapes = await read_shapes(connection, entities)
                 installed = await read_installed(connection, [log_name(entity.code) for entity in entities])
                 role = str(await connection.fetchval(_ROLE))
@@ -87,8 +87,8 @@ class CaptureInstaller:
         Raises PermanentError when a table is missing or the role may not create triggers, TransientError when a
         writer held its lock through all attempts.
         """
-        async with self._looking("capture install") as connection:
-            with translated("looking at what is captured"):
+        async with self._connection("capture install") as connection:
+            with translated("reading what is captured"):
                 await self._drop_log_rows_of_another_cluster(connection)
                 repairs = await _repairs(connection, entities)
             for entity in entities:
@@ -99,7 +99,7 @@ class CaptureInstaller:
     async def removals(self, logs: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """What ``uninstall`` would run for each of the given logs that is there, without running it."""
         async with self._connector.connection("capture status") as connection:
-            with translated("looking at what is captured"):
+            with translated("reading what is captured"):
                 installed = await read_installed(connection)
         plans = {log: removal_of(log, installed) for log in installed.logs if log in logs}
         return {log: (*([plan.lock()] if plan.locked else []), *plan.statements) for log, plan in plans.items()}
@@ -107,7 +107,7 @@ class CaptureInstaller:
     async def uninstall(self, logs: Sequence[str] | None = None) -> list[str]:
         """Remove the given logs (bare names; None: all there are) with their triggers and functions."""
         async with self._connector.connection("capture uninstall") as connection:
-            with translated("looking at what is captured"):
+            with translated("reading what is captured"):
                 installed = await read_installed(connection)
             removed = [log for log in installed.logs if logs is None or log in logs]
             for log in removed:
@@ -120,7 +120,7 @@ class CaptureInstaller:
                 )
         return removed
 
-    def _looking(self, purpose: str) -> AbstractAsyncContextManager["Connection"]:
+    def _connection(self, purpose: str) -> AbstractAsyncContextManager["Connection"]:
         """A connection that does not wait long for a table that is locked, as a long ALTER locks it."""
         return self._connector.connection(purpose, lock_timeout_s=self._lock_timeout_s)
 

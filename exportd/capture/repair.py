@@ -21,8 +21,7 @@ class Repair:
 
     ``findings`` say in words what was wrong. The lock excludes writers, because a transaction that still runs an older
     trigger function, or none, must have ended before the next snapshot. ``exclusive``: it excludes readers too, because
-    triggers are dropped. DROP TRIGGER would take that lock later, and then wait for a reader that waits to write: a
-    deadlock.
+    triggers are dropped. DROP TRIGGER would take that lock later and deadlock with a reader that waits to write.
     """
 
     findings: tuple[str, ...]

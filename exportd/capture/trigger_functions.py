@@ -2,8 +2,8 @@
 
 What the functions promise, and how:
 
-**The application's write never fails because of us.** ``written_rows`` reads the rows in a way that no ALTER TABLE can
-break.
+**The application's write never fails because of us.** ``written_rows`` reads the rows so that no ALTER TABLE can break
+the function.
 
 **Nothing in the writer's search_path is believed.** The functions run with our rights (SECURITY DEFINER); setting
 search_path on them would cost 6% of the writer's throughput, so instead every name and operator is qualified. Rows

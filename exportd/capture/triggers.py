@@ -85,9 +85,9 @@ class Capture:
 def capture_of(entity: Entity, shape: Shape) -> Capture:
     """What must stand in the database so that the entity's changes are captured.
 
-    Statement triggers fire for the table that a statement names, so a tree needs them on every table of it, all
-    writing to the one log. Row triggers only where a logical replication subscription writes: its worker fires no
-    others.
+    Statement triggers fire for the table that a statement names, so a tree needs them on every table of it, all writing
+    to the one log. Row triggers are needed only where a logical replication subscription writes, whose worker fires no
+    other triggers.
     """
     log = LogDefinition(entity, shape)
     writer = TriggerFunctions(log, shape)

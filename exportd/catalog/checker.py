@@ -11,7 +11,7 @@ from exportd.catalog.column_types import accepts, accepts_format, field_type
 from exportd.catalog.document import Catalog
 from exportd.catalog.expression_checker import ExpressionVerdict, expressions_in, judge, volatile_functions
 from exportd.catalog.expressions import functions_of
-from exportd.catalog.table_reader import list_tables, looking, read_tables
+from exportd.catalog.table_reader import list_tables, read_tables, reading
 from exportd.catalog.table_rules import Finding, findings, missing_table
 from exportd.model.entity import Entity, Field
 from exportd.model.errors import Problem
@@ -28,7 +28,7 @@ async def check(catalog: Catalog, connection: "Connection") -> list[Problem]:
     """
     entities = list(catalog.entities.values())
     problems: list[Problem] = []
-    async with looking(connection, doing="checking the catalog"):
+    async with reading(connection, doing="checking the catalog"):
         tables = await read_tables(connection, [entity.table for entity in entities])
         is_complete = all(entity.table in tables for entity in entities)
         others = [] if is_complete else await list_tables(connection)

@@ -1,6 +1,6 @@
 """The catalog file: reads ``[[entity]]`` tables into entities, strictly, every problem with its line.
 
-Fields and types that the file leaves open stay open in the ``Catalog``; ``resolver.resolve`` takes them from the
+Fields and types that the file leaves open stay open in the ``Catalog``; ``resolver.resolve`` reads them from the live
 database.
 """
 

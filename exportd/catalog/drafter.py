@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from exportd.catalog.draft import ForeignKey, render
-from exportd.catalog.table_reader import list_tables, looking, read_tables
+from exportd.catalog.table_reader import list_tables, read_tables, reading
 from exportd.database.queries import load
 from exportd.model.entity import TableName
 
@@ -21,7 +21,7 @@ async def draft(
 
     Raises TransientError or PermanentError when the database cannot be read.
     """
-    async with looking(connection, doing="drafting a catalog"):
+    async with reading(connection, doing="drafting a catalog"):
         names = await list_tables(connection, schemas)
         tables = await read_tables(connection, names)
         rows = await connection.fetch(_LIST_REFERENCES, None if schemas is None else list(schemas))

@@ -19,7 +19,7 @@ _LIST_TABLES = _QUERIES["list_tables"]
 
 
 @asynccontextmanager
-async def looking(connection: "Connection", *, doing: str) -> AsyncIterator[None]:
+async def reading(connection: "Connection", *, doing: str) -> AsyncIterator[None]:
     """A read-only transaction in which unqualified names mean pg_catalog, as in exports.
 
     Raises TransientError or PermanentError for what goes wrong with the database meanwhile.

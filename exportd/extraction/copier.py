@@ -164,7 +164,7 @@ class Copier:
     async def _join(self, connection: "Connection", snapshot: OpenSnapshot, name: str) -> None:
         """Let another connection read the same snapshot."""
         # Locks first: were an ALTER already waiting behind the snapshot's lock, the COPY would wait behind the ALTER
-        # for ever. The connection's lock_timeout turns that into an error, and the job tries again.
+        # without end. The connection's lock_timeout turns that into an error, and the job tries again.
         try:
             await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             await take_locks(connection, snapshot.locks(), wait_s=self._connector.lock_timeout_s)

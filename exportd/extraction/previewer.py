@@ -89,7 +89,7 @@ class Previewer:
             async with self._opener.open(
                 job, entities, start.positions, forced=start.forced, uncaptured=uncaptured
             ) as snapshot:
-                with translated("looking at what the next run would hold"):
+                with translated("estimating the next run"):
                     found = await self._look(snapshot, job, unknown=uncaptured & start.positions.keys())
         return Preview(snapshot.taken_at, tuple(found))
 
@@ -99,7 +99,7 @@ class Previewer:
         An entity whose table is missing is left out: the snapshot opener reports it.
         """
         async with self._connector.export_session() as connection:
-            with translated("looking at what is captured"):
+            with translated("reading what is captured"):
                 # Asking for a table's size waits for a session that has it locked; lock_timeout limits that wait.
                 await connection.execute(f"SET statement_timeout = {round(STATEMENT_TIMEOUT_S * 1000)}")
                 shapes = await read_shapes(connection, entities)

@@ -1,4 +1,4 @@
-"""CapturedTable tables, and a consumer who replays what is exported of them and compares it with the tables.
+"""Captured tables, and a consumer that replays what is exported of them and compares it with the tables.
 
 All tests of a server share one database; each has a schema and entity codes of its own, and leaves them behind.
 """
@@ -121,7 +121,7 @@ class CapturedTable:
     async def export(
         self, organization: OrganizationId = ACME, *, forced: FullReason | None = None, compare: bool = True
     ) -> Export:
-        """One run in JSONL, given to the consumer, whose copy must then equal the table (unless told otherwise)."""
+        """One run in JSONL, given to the consumer, whose copy must then equal the table (if ``compare``)."""
         snapshot, content = await self.run(organization, forced=forced)
         window = snapshot.windows[self.entity.code]
         records = [json.loads(line) for line in content.decode().splitlines()]
@@ -154,7 +154,9 @@ class CapturedTable:
         return tuple(record[name] for name in self.entity.key)
 
     async def _truth(self, organization: OrganizationId) -> list[dict[str, Any]]:
-        columns = ", ".join(f"{identifier(str(each.column))} AS {identifier(each.name)}" for each in self.entity.fields)
+        columns = ", ".join(
+            f"{identifier(str(field.column))} AS {identifier(field.name)}" for field in self.entity.fields
+        )
         tenant = self.entity.tenant
         where = f" WHERE {identifier(tenant)}::text = $1" if tenant else " WHERE $1::text IS NOT NULL"
         rows = f"SELECT {columns}, false AS deleted FROM {table(self.entity.table)}{where}"
@@ -165,7 +167,7 @@ class CapturedTable:
 
 @dataclass
 class SourceDatabase:
-    """One test's place in the shared database. ``app`` is a session of the application, its schema in its path."""
+    """One test's schema in the shared database. ``app`` is a session of the application, that schema in its path."""
 
     server: PostgresServer
     dsn: str
@@ -207,7 +209,7 @@ class SourceDatabase:
             table(TableName(self.schema, name)),
         )
         names = fields or [row["attname"] for row in found]
-        columns = tuple(Field(each, column=each) for each in names)
+        columns = tuple(Field(column, column=column) for column in names)
         code = code or f"E{next(_numbers)}"
         return Entity(EntityCode(code), name, "t", TableName(self.schema, name), tuple(key), tenant, columns)
 
@@ -249,7 +251,7 @@ def position_of(
 
 @asynccontextmanager
 async def open_source_database(server: PostgresServer, dsn: str | None = None) -> AsyncIterator[SourceDatabase]:
-    """A source in the shared database, or in the one of ``dsn``."""
+    """A schema of its own in the shared database, or in the one of ``dsn``."""
     dsn = dsn or await _shared_database(server)
     schema = f"test_{next(_numbers)}"
     async with AsyncExitStack() as exit_stack:

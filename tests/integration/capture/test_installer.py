@@ -99,7 +99,7 @@ async def test_each_damage_is_said_in_words_and_repaired(things: CapturedTable, 
     assert (await things.export()).keys == ([], [])
 
 
-async def test_a_table_that_nobody_captures_is_said_to_have_no_log(source: SourceDatabase) -> None:
+async def test_an_uncaptured_table_is_reported_to_have_no_log(source: SourceDatabase) -> None:
     await source.app.execute(f"CREATE TABLE things ({COLUMNS}); CREATE VIEW seen AS SELECT * FROM things")
     assert await CapturedTable(source, await source.entity("things")).findings() == "the change log is missing"
     for name in ("seen", "nothing"):
@@ -304,7 +304,7 @@ async def waiting_for_lock(source: SourceDatabase, command: str) -> None:
     """Until some session waits for a lock with the given command."""
     query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1"
     with anyio.fail_after(20):
-        while not await source.app.fetchval(query, command + "%"):  # noqa: ASYNC110 - the server tells nobody
+        while not await source.app.fetchval(query, command + "%"):  # noqa: ASYNC110 - the server does not notify
             await anyio.sleep(0.005)
 
 
@@ -320,9 +320,7 @@ async def test_a_reader_who_goes_on_to_write_does_not_lose_a_deadlock_against_a_
     assert await things.findings() == "the change log is missing"
 
 
-async def test_a_table_that_somebody_has_locked_for_long_is_not_waited_for(
-    things: CapturedTable, source: SourceDatabase
-) -> None:
+async def test_a_table_that_is_locked_for_long_is_not_waited_for(things: CapturedTable, source: SourceDatabase) -> None:
     installer = CaptureInstaller(source.connector, pause=anyio.sleep, lock_timeout_s=0.05)
     async with source.app.transaction():
         await source.app.execute("LOCK TABLE things IN ACCESS EXCLUSIVE MODE")

@@ -63,7 +63,7 @@ async def test_a_key_may_have_any_type(source: SourceDatabase, key_type: str) ->
     assert await source.app.fetchval(f"SELECT count(*) FROM {things.log} WHERE op = 'T'") == 0
 
 
-async def test_keys_that_their_type_calls_equal_are_two_to_whoever_reads_text(source: SourceDatabase) -> None:
+async def test_keys_that_their_type_calls_equal_are_two_to_readers_of_text(source: SourceDatabase) -> None:
     for key_type in ("citext", "text COLLATE nocase", "folded") if await create_types(source) else ("citext",):
         await source.app.execute("DROP TABLE IF EXISTS people")
         people = await source.capture("people", f"name {key_type} PRIMARY KEY, note text", key=("name",))
@@ -169,12 +169,12 @@ async def test_an_entity_code_may_end_like_a_part_of_another_entitys_capture(sou
     ends = ("", "_SEQ", "_INSERT", "_DELETE_1F")
     captured = [await source.capture("one" if end else "two", code=stem + end) for end in ends]
     await source.app.execute("INSERT INTO one VALUES (1); INSERT INTO two VALUES (2)")
-    for each in captured:
-        assert await each.findings() == ""
-        assert len(await each.ops()) == 1
+    for captured_table in captured:
+        assert await captured_table.findings() == ""
+        assert len(await captured_table.ops()) == 1
     await source.installer.uninstall([f"log_{stem.lower()}"])
-    for each in captured[1:]:
-        assert await each.findings() == ""
+    for captured_table in captured[1:]:
+        assert await captured_table.findings() == ""
 
 
 async def test_an_array_as_key_is_refused_with_a_sentence(source: SourceDatabase) -> None:

@@ -1,4 +1,4 @@
-"""Whose rights count: the application needs none of ours, and nobody gets ours."""
+"""Whose rights count: the application needs none of ours, and no other role gets ours."""
 
 import anyio
 import pytest
@@ -122,7 +122,7 @@ async def test_nothing_in_the_writers_path_runs_with_our_rights(source: SourceDa
         assert export.keys == ([(ids[0],), (ids[2],), (ids[5],), (ids[6],)], [(ids[1],), (ids[3],), (ids[4],)])
         await attacker.execute("TRUNCATE things")
         assert len((await things.export()).deleted) == 4
-        # What cannot be told takes other ways through the functions.
+        # Records whose key or tenant is unknown take other ways through the functions.
         await attacker.execute("ALTER TABLE things ALTER id TYPE pg_catalog.text, ALTER organization_id TYPE varchar")
         await attacker.execute(
             "INSERT INTO things VALUES ('a', 'acme'), ('b', 'acme');"
@@ -140,7 +140,7 @@ async def test_nothing_in_the_writers_path_runs_with_our_rights(source: SourceDa
 
 
 async def test_our_trigger_functions_cannot_be_used_for_a_table_of_ones_own(source: SourceDatabase) -> None:
-    """Not even by somebody who may look into our schema."""
+    """Not even by a role that has USAGE of our schema."""
     things = await source.capture("things", "id int PRIMARY KEY")
     role = await role_of(source)
     await source.app.execute(f"GRANT USAGE ON SCHEMA exportd TO {role}")

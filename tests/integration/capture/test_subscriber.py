@@ -24,7 +24,7 @@ TABLES = """
 
 @pytest.fixture
 async def publisher(source: SourceDatabase, empty_database: Database) -> AsyncIterator[Connection]:
-    """Another database of the same server, whose tables the source's database subscribes to."""
+    """Another database of the same server, to whose tables the source database subscribes."""
     publisher = await empty_database.connect()
     schema = f"CREATE SCHEMA {source.schema}; SET search_path = {source.schema};"
     await publisher.execute(schema + TABLES)
@@ -48,7 +48,7 @@ async def publisher(source: SourceDatabase, empty_database: Database) -> AsyncIt
         await source.app.execute(f"DROP SUBSCRIPTION {slot}")
         active = "SELECT active FROM pg_replication_slots WHERE slot_name = $1"
         with anyio.fail_after(20):
-            while await publisher.fetchval(active, slot):  # noqa: ASYNC110 - the server tells nobody
+            while await publisher.fetchval(active, slot):  # noqa: ASYNC110 - the server does not notify
                 await anyio.sleep(0.02)
         await publisher.fetch("SELECT pg_drop_replication_slot($1::text::name)", slot)
 
@@ -59,7 +59,7 @@ async def applied(source: SourceDatabase, publisher: Connection) -> None:
                          (SELECT json_agg(s ORDER BY id) FROM sales AS s)::text"""
     wanted = await publisher.fetchrow(contents)
     with anyio.fail_after(30):
-        while await source.app.fetchrow(contents) != wanted:  # noqa: ASYNC110 - replication tells nobody
+        while await source.app.fetchrow(contents) != wanted:  # noqa: ASYNC110 - replication does not notify
             await anyio.sleep(0.02)
 
 

@@ -149,7 +149,7 @@ async def test_a_row_that_changes_its_tenant_leaves_the_one_and_enters_the_other
     assert theirs.keys == ([(1,)], [(2,)])
 
 
-async def test_rows_without_a_tenant_are_in_nobodys_file(source: SourceDatabase) -> None:
+async def test_rows_without_a_tenant_are_in_no_file(source: SourceDatabase) -> None:
     items = await source.capture(
         "items", "id int PRIMARY KEY, organization_id text, note text", tenant="organization_id"
     )

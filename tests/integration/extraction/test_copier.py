@@ -19,21 +19,21 @@ from tests.integration.capture.source_database import ACME, CapturedTable, Sourc
 
 
 async def chunks_of(things: CapturedTable, file_format: ExportFormat, copier: Copier | None = None) -> list[bytes]:
-    """The chunks of a full run, as the sink gets them; the row counts that COPY told must fit."""
+    """The chunks of a full run, as the sink gets them; the row counts that COPY reports must match."""
     chunks: list[bytes] = []
-    told: list[int] = []
+    reported: list[int] = []
 
     async def sink(chunk: bytes) -> None:
         chunks.append(chunk)
 
     async def done(_: CopyTask, rows: int) -> None:
-        told.append(rows)
+        reported.append(rows)
 
     source = things.source
     job = a_job([things.entity.code], file_format=file_format)
     async with source.opener.open(job, [things.entity], {}, forced={}) as snapshot:
         await (copier or source.copier).copy(snapshot, file_format, lambda _: sink, done)
-    assert sum(told) == sum(len(rows_of(chunk, file_format)) for chunk in chunks)
+    assert sum(reported) == sum(len(rows_of(chunk, file_format)) for chunk in chunks)
     return chunks
 
 
@@ -219,7 +219,7 @@ async def test_an_alter_that_waits_does_not_hang_the_read(source: SourceDatabase
 
 async def until_waiting(source: SourceDatabase, statement: str) -> None:
     query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1"
-    while not await source.app.fetchval(query, statement + "%"):  # noqa: ASYNC110 - the server tells nobody
+    while not await source.app.fetchval(query, statement + "%"):  # noqa: ASYNC110 - the server does not notify
         await anyio.sleep(0.005)
 
 

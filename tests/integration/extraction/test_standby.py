@@ -46,7 +46,7 @@ async def test_a_standby_is_refused_and_after_its_promotion_the_run_is_full(
     async with there.connection("look") as connection:
         replayed = "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn"
         with anyio.fail_after(20):
-            while not await connection.fetchval(replayed, written):  # noqa: ASYNC110 - it tells nobody
+            while not await connection.fetchval(replayed, written):  # noqa: ASYNC110 - it does not notify
                 await anyio.sleep(0.01)
         for opener_or_copier in (source.opener, source.copier):
             opener_or_copier._connector = there
@@ -55,6 +55,6 @@ async def test_a_standby_is_refused_and_after_its_promotion_the_run_is_full(
         assert caught.value.reason is Reason.DATABASE_IS_STANDBY
         await connection.fetch("SELECT pg_promote()")
         with anyio.fail_after(20):
-            while await connection.fetchval("SELECT pg_is_in_recovery()"):  # noqa: ASYNC110 - it tells nobody
+            while await connection.fetchval("SELECT pg_is_in_recovery()"):  # noqa: ASYNC110 - it does not notify
                 await anyio.sleep(0.01)
     assert (await things.export()).reason is FullReason.TIMELINE_CHANGED

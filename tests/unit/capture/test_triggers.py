@@ -52,7 +52,7 @@ def test_every_trigger_fires_whatever_the_replication_role() -> None:
     assert all("ENABLE ALWAYS TRIGGER" in trigger.create() for trigger in capture_of(THINGS, tree(SAME)).triggers)
 
 
-def test_the_functions_run_with_our_rights_and_nobody_else_may_use_them() -> None:
+def test_the_functions_run_with_our_rights_and_no_other_role_may_use_them() -> None:
     for function in capture_of(THINGS, SHAPE).functions:
         assert "SECURITY DEFINER" in function.create()
         assert "REVOKE ALL ON FUNCTION" in function.create()
@@ -96,7 +96,7 @@ names = texts | st.sampled_from(["$exportd$", "x$exportd", "{relation}", "%s", "
 
 @given(names, names)
 def test_names_stay_names_in_every_statement(key: str, other: str) -> None:
-    """Whoever names a column must not be able to leave the constant that a function's body is."""
+    """The name of a column must not be able to end the constant that a function's body is."""
     if key == other:
         other += "2"
     columns = (column(key, "uuid"), column(other))

@@ -47,7 +47,7 @@ def relation(
     kind: RelationKind = RelationKind.TABLE,
     triggers: Sequence[CaptureTrigger] = (),
 ) -> Relation:
-    numbered = tuple(replace(each, number=number) for number, each in enumerate(columns, start=1))
+    numbered = tuple(replace(given, number=number) for number, given in enumerate(columns, start=1))
     return Relation(oid, TableName("public", name), kind, 10, numbered, tuple(triggers))
 
 

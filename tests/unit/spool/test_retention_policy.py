@@ -37,7 +37,7 @@ def test_verdicts(job: SpooledJob, verdict: RetentionVerdict) -> None:
     assert judge(job, now=NOW, retention=DAY) is verdict
 
 
-def test_a_job_that_nobody_knows_is_kept() -> None:
+def test_an_unknown_job_is_kept() -> None:
     unknown = JobId(UUID(int=9))
     assert decide({unknown}, [], now=NOW, retention=DAY) == {unknown: RetentionVerdict.KEEP_UNKNOWN}
 
