@@ -34,7 +34,7 @@ _CLAUSES = {
 class Trigger:
     """A trigger on one relation.
 
-    ``clause`` is what stands before FOR EACH, ``level`` STATEMENT or ROW, ``fires`` both as pg_trigger.tgtype has it.
+    ``clause`` is what comes before FOR EACH, ``level`` STATEMENT or ROW, ``fires`` both as pg_trigger.tgtype has it.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Capture:
 
 
 def capture_of(entity: Entity, shape: Shape) -> Capture:
-    """What must stand in the database so that the entity's changes are captured.
+    """What must be in the database so that the entity's changes are captured.
 
     Statement triggers fire for the table that a statement names, so a tree needs them on every table of it, all writing
     to the one log. Row triggers are needed only where a logical replication subscription writes, whose worker fires no

@@ -21,12 +21,11 @@ _ROOM_FOR_A_NUMBER = 3
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """A foreign key: ``columns`` of ``table`` point at ``other_columns`` of ``other_table``."""
+    """A foreign key: ``columns`` of ``table`` refer to ``other_table``."""
 
     table: TableName
     columns: tuple[str, ...]
     other_table: TableName
-    other_columns: tuple[str, ...]
 
 
 def render(tables: Sequence[LiveTable], references: Sequence[ForeignKey], *, tenant_column: str | None) -> str:

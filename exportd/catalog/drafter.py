@@ -30,7 +30,6 @@ async def draft(
             table=TableName(row["schema_name"], row["table_name"]),
             columns=tuple(row["columns"]),
             other_table=TableName(row["other_schema_name"], row["other_table_name"]),
-            other_columns=tuple(row["other_columns"]),
         )
         for row in rows
     ]

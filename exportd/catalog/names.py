@@ -149,5 +149,5 @@ def _capitalized(word: str) -> str:
 
 
 def _lower(text: str) -> str:
-    """In small letters, but for the few capitals (İ) whose small letter is two characters."""
+    """In small letters, except the few capitals (İ) whose small letter is two characters."""
     return "".join(small if len(small := character.lower()) == 1 else character for character in text)

@@ -92,7 +92,7 @@ def preview_of(
 
 
 def _record_bytes(entity: Entity, file_format: ExportFormat, row_bytes: int) -> int:
-    """A record's size in a file: its values, and what stands between them. The last comma is the line feed."""
+    """A record's size in a file: its values, and what separates them. The last comma is the line feed."""
     names = entity.field_names
     if file_format is ExportFormat.CSV:
         return row_bytes + len(names) + len("false")

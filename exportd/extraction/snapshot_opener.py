@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from asyncpg import PostgresError
+from asyncpg import PostgresError, Record
 
 from exportd.catalog.shape import Shape
 from exportd.catalog.shape_reader import read_shapes
@@ -127,7 +127,8 @@ class SnapshotOpener:
                     raise failure from error
                 await connection.execute("ROLLBACK")
                 if failure.reason is Reason.TABLE_MISSING:
-                    await self._name_what_is_missing(connection, entities, uncaptured)
+                    # Raises the error that names the missing table.
+                    await self._captured_shapes(connection, entities, uncaptured)
                 if failure.reason is not Reason.LOCK_NOT_AVAILABLE or attempt == _LOCK_ATTEMPTS:
                     raise failure from error
                 await self._pause(0.2 * attempt)
@@ -135,13 +136,6 @@ class SnapshotOpener:
                 if self._statement_timeout_s:
                     await connection.execute(f"SET LOCAL statement_timeout = {round(self._statement_timeout_s * 1000)}")
                 return
-
-    async def _name_what_is_missing(
-        self, connection: "Connection", entities: Sequence[Entity], uncaptured: Collection[EntityCode]
-    ) -> None:
-        shapes = await read_shapes(connection, entities)
-        for entity in entities:
-            self._require_capture(entity, shapes.get(entity.code), uncaptured)
 
     async def _read(
         self,
@@ -153,30 +147,13 @@ class SnapshotOpener:
         *,
         uncaptured: Collection[EntityCode],
     ) -> OpenSnapshot:
-        now = await connection.fetchrow(_POSITION_IN_TIME)
-        if now is None:
-            raise AssertionError("a query without FROM has one row")
-        if now["standby"]:
-            raise PermanentError(
-                "The database is a standby. Its snapshots do not list open transactions, so changes would be missed; "
-                "point the configuration at the primary.",
-                reason=Reason.DATABASE_IS_STANDBY,
-            )
+        now = await _position_in_time(connection)
         snapshot = parse_snapshot(now["snapshot"])
         cluster = ClusterFacts(now["system_identifier"], now["timeline"], now["database_oid"])
-        shapes = await read_shapes(connection, entities)
-        for entity in entities:
-            self._require_capture(entity, shapes.get(entity.code), uncaptured)
+        shapes = await self._captured_shapes(connection, entities, uncaptured)
         guards = {entity.code: guards_of(entity, shapes[entity.code], cluster) for entity in entities}
         statements = {
-            entity.code: Statements(
-                entity,
-                shapes[entity.code],
-                job.file_format,
-                await _types(connection, entity, shapes[entity.code]),
-                job.organization,
-            )
-            for entity in entities
+            entity.code: await _statements(connection, job, entity, shapes[entity.code]) for entity in entities
         }
         reasons = {
             entity.code: forced.get(entity.code)
@@ -209,6 +186,14 @@ class SnapshotOpener:
             keys={code: content.keys for code, content in contents.items()},
         )
 
+    async def _captured_shapes(
+        self, connection: "Connection", entities: Sequence[Entity], uncaptured: Collection[EntityCode]
+    ) -> dict[EntityCode, Shape]:
+        shapes = await read_shapes(connection, entities)
+        for entity in entities:
+            self._require_capture(entity, shapes.get(entity.code), uncaptured)
+        return shapes
+
     def _require_capture(self, entity: Entity, shape: Shape | None, uncaptured: Collection[EntityCode]) -> None:
         if shape is None:
             raise PermanentError(
@@ -228,6 +213,24 @@ class SnapshotOpener:
                 f"Entity {entity.code}: the capture triggers of {entity.table} were changed while the job started.",
                 reason=Reason.CAPTURE_DAMAGED,
             )
+
+
+async def _position_in_time(connection: "Connection") -> Record:
+    """Where in the database's history the transaction's snapshot is."""
+    now = await connection.fetchrow(_POSITION_IN_TIME)
+    if now is None:
+        raise AssertionError("a query without FROM has one row")
+    if now["standby"]:
+        raise PermanentError(
+            "The database is a standby. Its snapshots do not list open transactions, so changes would be missed; "
+            "point the configuration at the primary.",
+            reason=Reason.DATABASE_IS_STANDBY,
+        )
+    return now
+
+
+async def _statements(connection: "Connection", job: Job, entity: Entity, shape: Shape) -> Statements:
+    return Statements(entity, shape, job.file_format, await _types(connection, entity, shape), job.organization)
 
 
 async def _types(connection: "Connection", entity: Entity, shape: Shape) -> dict[str, ProjectedType]:
