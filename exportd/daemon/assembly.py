@@ -27,7 +27,7 @@ from exportd.destinations.open_destinations import Destinations
 from exportd.destinations.opener import DestinationOpener
 from exportd.destinations.refresher import DestinationRefresher
 from exportd.destinations.table import DestinationTable
-from exportd.extraction.copier import Reader
+from exportd.extraction.copier import Copier
 from exportd.extraction.extractor import Extractor
 from exportd.extraction.snapshot_opener import SnapshotOpener
 from exportd.fleet.presence import PresenceKeeper
@@ -211,7 +211,7 @@ def _job_function(
                 catalog=catalog,
                 installer=capture_installer(configuration, connector),
                 opener=SnapshotOpener(connector, is_intact=capture_is_intact, pause=anyio.sleep),
-                reader=Reader(connector, settings.limits),
+                copier=Copier(connector, settings.limits),
                 spool=spool,
                 limits=settings.limits,
             ),

@@ -18,7 +18,7 @@ from exportd.delivery.cleaner import Cleaner
 from exportd.delivery.deliverer import Deliverer
 from exportd.delivery.upload_table import UploadTable
 from exportd.destinations.open_destinations import Destination, Destinations
-from exportd.extraction.copier import Reader
+from exportd.extraction.copier import Copier
 from exportd.extraction.extractor import Extractor
 from exportd.extraction.snapshot_opener import SnapshotOpener
 from exportd.jobs.attempt_runner import AttemptRunner
@@ -133,7 +133,7 @@ class Workshop:
             catalog=self.catalog,
             installer=CaptureInstaller(self.connector, pause=anyio.sleep),
             opener=SnapshotOpener(self.connector, is_intact=capture_is_intact, pause=anyio.sleep),
-            reader=Reader(self.connector, LimitSettings(streams=1, stream_threshold=1 << 30)),
+            copier=Copier(self.connector, LimitSettings(streams=1, stream_threshold=1 << 30)),
             spool=self.spool,
             limits=LimitSettings(part_size=self.part_bytes),
         )

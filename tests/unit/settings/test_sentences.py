@@ -155,7 +155,7 @@ def test_no_sentence_about_a_section_speaks_the_librarys_language(section: str, 
         ),
         (
             "[[schedule]]\n",
-            "exportd.toml:1: schedule[0].code: is missing: The name of the schedule; unique within ",
+            "exportd.toml:1: schedule[0].code: is missing: The name of the schedule, unique within ",
         ),
     ],
 )
