@@ -13,7 +13,6 @@ import tarfile
 from pathlib import Path
 
 _LEFT_OUT = ("exportd/demo/", "exportd/testing/")
-_PRESET = 9
 
 
 def archive(checkout: Path, commit: str, target: Path) -> None:
@@ -21,7 +20,7 @@ def archive(checkout: Path, commit: str, target: Path) -> None:
     packed = subprocess.run(
         ["git", "archive", "--format=tar", commit, "exportd"], cwd=checkout, check=True, capture_output=True
     ).stdout
-    with tarfile.open(fileobj=io.BytesIO(packed)) as source, tarfile.open(target, "w:xz", preset=_PRESET) as result:
+    with tarfile.open(fileobj=io.BytesIO(packed)) as source, tarfile.open(target, mode="w:xz", preset=9) as result:
         for member in sorted(source.getmembers(), key=lambda member: member.name):
             content = source.extractfile(member) if member.isfile() else None
             if content is not None and not member.name.startswith(_LEFT_OUT):

@@ -273,9 +273,9 @@ async def test_a_slow_link_is_slow_and_no_error(way: Way) -> None:
 
 @pytest.mark.slow
 async def test_a_body_may_take_longer_than_an_answer_is_waited_for(way: Way) -> None:
-    way.proxy.add(Rule(Slow(bytes_per_s=16 << 20), **PUT))
-    store = way.open(answer_timeout_s=2)
-    content = bytes(48 << 20)
+    way.proxy.add(Rule(Slow(bytes_per_s=4 << 20), **PUT))
+    store = way.open(answer_timeout_s=6)
+    content = bytes(28 << 20)
     assert (await store.put(KEY, content)).size_bytes == len(content)
     assert (await store.head(KEY) or pytest.fail()).size_bytes == len(content)
 
