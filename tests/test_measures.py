@@ -3,10 +3,11 @@
 The tests at the end show each measure a small sample.
 """
 
-from statistics import median
+from statistics import median, median_low
 
 import pytest
 
+from tests.tools.count_journeys import files_naming_gcs, files_naming_limits, on_path
 from tests.tools.measure_tree import (
     CHECKOUT,
     LONG_FUNCTION_LINES,
@@ -37,6 +38,8 @@ MAX_LOOPS_OVER_EACH = 200
 MAX_LOOPS_OVER_EACH_IN_TESTS = 223
 MAX_SUPERLATIVE_CONSTANTS = 0
 MAX_VAGUE_SUBJECTS = 174
+MAX_FILES_OF_A_KIND_OF_DESTINATION = 14
+MAX_FILES_OF_A_LIMIT = 3
 """What the tree has reached. A limit is only ever made stricter."""
 
 CODE = read_sources(CHECKOUT, "exportd")
@@ -85,6 +88,15 @@ def test_a_limit_is_called_max_or_min() -> None:
 def test_a_sentence_says_who_does_it() -> None:
     found = vague_subjects(read_prose(CHECKOUT))
     assert len(found) <= MAX_VAGUE_SUBJECTS, found
+
+
+def test_a_new_kind_of_destination_is_told_to_few_files() -> None:
+    assert len(files_naming_gcs(CODE)) <= MAX_FILES_OF_A_KIND_OF_DESTINATION, files_naming_gcs(CODE)
+
+
+def test_a_new_limit_is_written_in_few_files() -> None:
+    found = files_naming_limits(CODE)
+    assert median_low(map(len, found.values())) <= MAX_FILES_OF_A_LIMIT, found
 
 
 def test_what_is_measured_is_there() -> None:
@@ -185,3 +197,33 @@ def test_a_module_at_the_root_is_seen() -> None:
     paths = ["exportd/pipeline.py", "exportd/__init__.py", "exportd/__main__.py", "exportd/jobs/queue.py"]
     assert not loose_modules(_source("", path) for path in paths)
     assert loose_modules([_source("", "exportd/cleaner.py")]) == ["exportd/cleaner.py"]
+
+
+def test_a_journey_is_counted_by_the_files_that_do_something() -> None:
+    calls = {
+        "jobs/queue.py": {"Queue.__init__", "Queue.take"},
+        "jobs/built.py": {"Built.__init__"},
+        "jobs/clock.py": {"tick"},
+        "model/job.py": {"Job.ended"},
+        "pipeline.py": {"Pipeline.run"},
+    }
+    idle = {"jobs/clock.py": {"tick"}, "jobs/queue.py": {"Queue.wait"}}
+    assert on_path(calls, idle) == {"jobs/queue.py": {"Queue.take"}, "pipeline.py": {"Pipeline.run"}}
+
+
+def test_the_files_that_name_a_limit_are_found() -> None:
+    schema = "class LimitSettings(Section):\n    jobs: int = 2\n    part_size: int = 1\n    apart_size: int = 2"
+    sources = [
+        _source(schema, "exportd/settings/schema.py"),
+        _source("limits.part_size", "exportd/spool/split.py"),
+        _source("part_sizes = 1"),
+    ]
+    assert files_naming_limits(sources) == {
+        "part_size": ["exportd/settings/schema.py", "exportd/spool/split.py"],
+        "apart_size": ["exportd/settings/schema.py"],
+    }
+
+
+def test_the_files_that_know_of_google_are_found() -> None:
+    paths = ["exportd/stores/gcs/store.py", "exportd/stores/opener.py"]
+    assert files_naming_gcs([_source("Gcs", path) for path in paths]) == ["exportd/stores/opener.py"]

@@ -21,7 +21,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median_low
@@ -30,7 +30,7 @@ import asyncpg
 
 from exportd.postgres.postgres_server import PostgresServer
 from tests.acceptance.shop import CATALOG, ORGANIZATION, Shop
-from tests.tools.measure_tree import CHECKOUT, read_sources
+from tests.tools.measure_tree import CHECKOUT, Source, read_sources
 
 GROUND = frozenset({"model", "telemetry", "database"})
 """Rooms that are not counted."""
@@ -218,18 +218,13 @@ async def _make(site: TracedSite, connection: "asyncpg.Connection[asyncpg.Record
     }
 
 
-def naming_gcs(checkout: Path) -> list[str]:
+def files_naming_gcs(sources: Iterable[Source]) -> list[str]:
     """The files outside of its own room that know that there is Google Cloud Storage."""
-    return [
-        source.path
-        for source in read_sources(checkout, "exportd")
-        if "gcs" in source.text.lower() and "stores/gcs" not in source.path
-    ]
+    return [source.path for source in sources if "gcs" in source.text.lower() and "stores/gcs" not in source.path]
 
 
-def naming_limits(checkout: Path) -> dict[str, list[str]]:
+def files_naming_limits(sources: Sequence[Source]) -> dict[str, list[str]]:
     """The files that name each number of ``[limits]``; names of one word say other things too, and are left out."""
-    sources = read_sources(checkout, "exportd")
     (section,) = [
         node
         for source in sources
@@ -258,8 +253,9 @@ def main() -> None:
         sys.stdout.write(f"{name:38}{len(calls):4}\n")
         if chosen.files:
             sys.stdout.write("".join(f"    {path}: {', '.join(sorted(calls[path]))}\n" for path in sorted(calls)))
-    limits = naming_limits(checkout)
-    sys.stdout.write(f"{'a new kind of destination':38}{len(naming_gcs(checkout)):4}\n")
+    sources = read_sources(checkout, "exportd")
+    limits = files_naming_limits(sources)
+    sys.stdout.write(f"{'a new kind of destination':38}{len(files_naming_gcs(sources)):4}\n")
     sys.stdout.write(f"{'a new number in [limits]':38}{median_low(map(len, limits.values())):4}\n")
     if chosen.files:
         sys.stdout.write("".join(f"    {name}: {', '.join(paths)}\n" for name, paths in limits.items()))
