@@ -228,7 +228,7 @@ def files_naming_limits(sources: Sequence[Source]) -> dict[str, list[str]]:
     (section,) = [
         node
         for source in sources
-        for node in ast.walk(source.tree)
+        for node in source.nodes
         if isinstance(node, ast.ClassDef) and re.fullmatch(r"Limits?(Settings|Section)?", node.name)
         if "settings/" in source.path
     ]

@@ -18,7 +18,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from statistics import median
 
@@ -65,6 +65,11 @@ class Source:
     def tree(self) -> ast.Module:
         return ast.parse(self.text)
 
+    @cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """Every node of the tree."""
+        return tuple(ast.walk(self.tree))
+
     @property
     def length(self) -> int:
         """Its number of lines."""
@@ -76,13 +81,13 @@ class Source:
         return self.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
-def read_sources(checkout: Path, *folders: str) -> list[Source]:
-    """The Python files below the folders of a checkout, sorted; their paths begin at the checkout."""
-    return [
+@cache
+def read_sources(checkout: Path, folder: str) -> tuple[Source, ...]:
+    """The Python files below a folder of a checkout, sorted, read once; their paths begin at the checkout."""
+    return tuple(
         Source(path.relative_to(checkout).as_posix(), path.read_text(encoding="utf-8"))
-        for folder in folders
         for path in sorted((checkout / folder).rglob("*.py"))
-    ]
+    )
 
 
 def read_prose(checkout: Path) -> dict[str, str]:
@@ -124,7 +129,7 @@ def imports(sources: Sequence[Source]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for source in sources:
         wanted: set[str] = set()
-        for node in ast.walk(source.tree):
+        for node in source.nodes:
             if isinstance(node, ast.Import):
                 wanted.update(alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module is not None and not node.level:
@@ -180,7 +185,7 @@ def loop_variables(sources: Iterable[Source]) -> list[tuple[str, set[str]]]:
             {name.id for name in ast.walk(node.target) if isinstance(name, ast.Name)},
         )
         for source in sources
-        for node in ast.walk(source.tree)
+        for node in source.nodes
         if isinstance(node, ast.For | ast.AsyncFor | ast.comprehension)
     ]
 
@@ -195,7 +200,7 @@ def superlative_constants(sources: Iterable[Source]) -> list[str]:
     return [
         f"{source.path}:{node.lineno} {node.id}"
         for source in sources
-        for node in ast.walk(source.tree)
+        for node in source.nodes
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and _SUPERLATIVE.fullmatch(node.id)
     ]
 
