@@ -16,7 +16,7 @@ import pytest
 
 from tests.acceptance.declarations import schedule
 from tests.acceptance.shop import CATALOG, Shop
-from tests.fixtures.daemon import Site, run
+from tests.fixtures.daemon import UNMEASURED, Site, run
 
 NOBODY = 65534
 BECOMES_OTHERS = os.geteuid() == 0 and shutil.which("setpriv") is not None
@@ -33,7 +33,7 @@ def open_folder() -> Iterator[Path]:
 def status_as(path: Path, *identity: str) -> "CompletedProcess[str]":
     """``exportd status`` of another user, who only needs to reach the socket."""
     command = [sys.executable, "-m", "exportd", "status", "--json", "--socket", str(path)]
-    return run(["setpriv", *identity, "--", *command])
+    return run([*UNMEASURED, "setpriv", *identity, "--", *command])
 
 
 async def test_a_socket_that_a_killed_daemon_left_is_taken_over(site: Site, shop: Shop) -> None:
