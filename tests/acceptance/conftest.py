@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.lakes import GcsLake, S3Lake
-from tests.acceptance.shop import Shop
+from tests.acceptance.destinations import GcsLake, S3Lake
+from tests.acceptance.sample_application import Shop
 from tests.fixtures.daemon import Site
 from tests.fixtures.gcs_server import GcsServer
 from tests.fixtures.stores import give_credentials

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tests.acceptance.lakes import GcsLake, S3Lake
-from tests.acceptance.shop import ORGANIZATION
+from tests.acceptance.destinations import GcsLake, S3Lake
+from tests.acceptance.sample_application import ORGANIZATION
 from tests.fixtures.stores import PROFILE
 
 

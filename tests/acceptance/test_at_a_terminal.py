@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, Shop
+from tests.acceptance.sample_application import CATALOG, Shop
 from tests.fixtures.daemon import Site
 from tests.fixtures.terminal import terminal
 

@@ -18,13 +18,13 @@ from exportd.model.reason import FullReason
 from exportd.schedules.backfiller import Backfill
 from exportd.schedules.firing_table import ScheduleTable
 from exportd.schedules.operations import ScheduleOperator
-from tests.acceptance.bucket import Bucket
+from tests.acceptance.call_interrupter import Tripwire
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shed import applied, asking, begins, opened
-from tests.acceptance.shop import CATALOG, ENTITIES, Contents, Key, Row, Shop
-from tests.acceptance.tripwire import Tripwire
-from tests.acceptance.warehouse import contents_of
-from tests.acceptance.workshop import Stop
+from tests.acceptance.delivered_files import Bucket
+from tests.acceptance.duckdb_contents import contents_of
+from tests.acceptance.in_process_pipeline import Stop
+from tests.acceptance.sample_application import CATALOG, ENTITIES, Contents, Key, Row, Shop
+from tests.acceptance.schedule_history import applied, asking, begins, opened
 from tests.fixtures.daemon import Site
 
 pytestmark = pytest.mark.slow

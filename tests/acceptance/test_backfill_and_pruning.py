@@ -7,10 +7,10 @@ import pytest
 from exportd.capture.pruner import Pruned
 from exportd.database import queries
 from exportd.model.reason import FullReason
-from tests.acceptance.bucket import Bucket
-from tests.acceptance.shed import applied, asking, begins, blocked, opened
-from tests.acceptance.shop import ENTITIES, Shop
-from tests.acceptance.tripwire import Tripwire
+from tests.acceptance.call_interrupter import Tripwire
+from tests.acceptance.delivered_files import Bucket
+from tests.acceptance.sample_application import ENTITIES, Shop
+from tests.acceptance.schedule_history import applied, asking, begins, blocked, opened
 from tests.fixtures.daemon import Site
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, Shop
+from tests.acceptance.sample_application import CATALOG, Shop
 from tests.fixtures.daemon import Section, Site
 
 DONE, FAILED, USAGE, TRY_AGAIN = 0, 1, 2, 3

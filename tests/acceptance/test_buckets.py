@@ -7,10 +7,10 @@ import pytest
 
 from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
-from tests.acceptance.bucket import Bucket
 from tests.acceptance.declarations import destination, s3_destination, schedule
-from tests.acceptance.lakes import S3Lake
-from tests.acceptance.shop import CATALOG, ORGANIZATION, Shop
+from tests.acceptance.delivered_files import Bucket
+from tests.acceptance.destinations import S3Lake
+from tests.acceptance.sample_application import CATALOG, ORGANIZATION, Shop
 from tests.acceptance.test_secrets import seen_of_process
 from tests.fixtures.daemon import Site, files_in, until
 from tests.fixtures.fault_proxy import FaultProxy

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.acceptance.bucket import Bucket
 from tests.acceptance.declarations import destination, s3_destination, schedule
-from tests.acceptance.lakes import S3Lake
-from tests.acceptance.shop import CATALOG, Shop
+from tests.acceptance.delivered_files import Bucket
+from tests.acceptance.destinations import S3Lake
+from tests.acceptance.sample_application import CATALOG, Shop
 from tests.fixtures.daemon import Site, until
 from tests.fixtures.fault_proxy import FaultProxy
 from tests.fixtures.faults import Rule, Stall

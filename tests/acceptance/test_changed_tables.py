@@ -6,9 +6,9 @@ import pytest
 
 from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
-from tests.acceptance.bucket import Bucket
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, ORGANIZATION, Shop
+from tests.acceptance.delivered_files import Bucket
+from tests.acceptance.sample_application import CATALOG, ORGANIZATION, Shop
 from tests.fixtures.daemon import Site
 
 TALKING = CATALOG.replace('"name", "balance"', '{ name = "name", expression = "public.talking(name)" }, "balance"')

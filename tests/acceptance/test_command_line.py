@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance import gate
+from tests.acceptance import statement_blocker
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.lakes import GcsLake
-from tests.acceptance.shop import CATALOG, ORGANIZATION, Shop
+from tests.acceptance.destinations import GcsLake
+from tests.acceptance.sample_application import CATALOG, ORGANIZATION, Shop
 from tests.fixtures.daemon import Site, until
 
 S3_BUCKET = (
@@ -195,8 +195,8 @@ async def test_a_waiting_job_is_cancelled_followed_and_retried(open_site: Site, 
 async def test_a_running_job_is_seen_with_its_progress(open_site: Site, shop: Shop) -> None:
     site = open_site
     keeper = await site.database.connect()
-    await keeper.execute(gate.INSTALL)
-    async with gate.closed(keeper, gate.DELIVERING) as closed:
+    await keeper.execute(statement_blocker.INSTALL)
+    async with statement_blocker.closed(keeper, statement_blocker.DELIVERING) as closed:
         job = str(await site.fire())
         await closed.reached()
         await shown_in_status(

@@ -7,9 +7,9 @@ import duckdb
 import pytest
 
 from tests.acceptance.declarations import destination, gcs_destination, s3_destination, schedule
-from tests.acceptance.lakes import GcsLake, S3Lake
-from tests.acceptance.shop import CATALOG, Contents, Shop
-from tests.acceptance.warehouse import contents_of
+from tests.acceptance.destinations import GcsLake, S3Lake
+from tests.acceptance.duckdb_contents import contents_of
+from tests.acceptance.sample_application import CATALOG, Contents, Shop
 from tests.fixtures.daemon import Section, Site, Table
 from tests.fixtures.stores import PROFILE
 

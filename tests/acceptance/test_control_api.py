@@ -10,8 +10,8 @@ import m3ter
 import pytest
 
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, ORGANIZATION, Shop
-from tests.fixtures.control import bare, official
+from tests.acceptance.sample_application import CATALOG, ORGANIZATION, Shop
+from tests.fixtures.control_clients import bare, official
 from tests.fixtures.daemon import Site
 
 HOURLY = {"name": "Hourly", "code": "hourly", "scheduleType": "HOUR", "period": 1, "offset": 15}

@@ -15,7 +15,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from tests.acceptance.declarations import schedule
-from tests.acceptance.shop import CATALOG, Shop
+from tests.acceptance.sample_application import CATALOG, Shop
 from tests.fixtures.daemon import Site, run
 
 NOBODY = 65534

@@ -10,8 +10,8 @@ import asyncpg
 import pytest
 
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, Shop
-from tests.fixtures.control import bare
+from tests.acceptance.sample_application import CATALOG, Shop
+from tests.fixtures.control_clients import bare
 from tests.fixtures.daemon import Daemon, Site, until
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.acceptance.declarations import destination, gcs_destination, s3_destination
-from tests.acceptance.lakes import GcsLake, S3Lake
-from tests.acceptance.shop import CATALOG, ORGANIZATION, Shop
-from tests.fixtures.control import official
+from tests.acceptance.destinations import GcsLake, S3Lake
+from tests.acceptance.sample_application import CATALOG, ORGANIZATION, Shop
+from tests.fixtures.control_clients import official
 from tests.fixtures.daemon import Site, files_in
 from tests.fixtures.fault_proxy import FaultProxy
 from tests.fixtures.faults import Answer, Rule, s3_error

@@ -9,13 +9,13 @@ from structlog.testing import capture_logs
 
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
-from tests.acceptance.bucket import Bucket
+from tests.acceptance.call_interrupter import Trip, Tripwire
 from tests.acceptance.declarations import destination, gcs_destination, s3_destination, schedule
-from tests.acceptance.lakes import DirectoryLake, GcsLake, Lake, S3Lake
-from tests.acceptance.mortal import COUNT_FROM_NOW, live_until
-from tests.acceptance.shop import CATALOG, Shop
-from tests.acceptance.tripwire import Trip, Tripwire
-from tests.acceptance.workshop import Stop, Workshop, directories, workshop
+from tests.acceptance.delivered_files import Bucket
+from tests.acceptance.destinations import DirectoryLake, GcsLake, Lake, S3Lake
+from tests.acceptance.in_process_pipeline import Stop, Workshop, directories, workshop
+from tests.acceptance.killable_daemon import COUNT_FROM_NOW, live_until
+from tests.acceptance.sample_application import CATALOG, Shop
 from tests.fixtures.daemon import Daemon, Section, Site, leftovers, until
 
 

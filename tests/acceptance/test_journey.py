@@ -10,11 +10,11 @@ import pytest
 
 from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
-from tests.acceptance.bucket import Bucket
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, ENTITIES, ORGANIZATION, Shop
+from tests.acceptance.delivered_files import Bucket
+from tests.acceptance.sample_application import CATALOG, ENTITIES, ORGANIZATION, Shop
 from tests.fixtures.daemon import Site, files_in
-from tests.fixtures.parsing import csv_rows
+from tests.fixtures.file_parsers import csv_rows
 
 
 @pytest.mark.slow

@@ -6,12 +6,12 @@ from random import Random
 
 import pytest
 
-from tests.acceptance import gate
-from tests.acceptance.bucket import Bucket
+from tests.acceptance import statement_blocker
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.mortal import COUNT_FROM_NOW, live_until
-from tests.acceptance.shop import CATALOG, GATED_CATALOG, Shop
-from tests.acceptance.sightings import until_seen
+from tests.acceptance.delivered_files import Bucket
+from tests.acceptance.job_observations import until_seen
+from tests.acceptance.killable_daemon import COUNT_FROM_NOW, live_until
+from tests.acceptance.sample_application import CATALOG, GATED_CATALOG, Shop
 from tests.fixtures.daemon import Site, files_in, leftovers
 
 
@@ -32,7 +32,7 @@ async def test_a_killed_export_goes_on_at_once_with_the_next_daemon(site: Site, 
     lake = site.destination()
     configure(site, lake)
     connection, keeper = shop.connection, await site.database.connect()
-    await connection.execute(gate.INSTALL)
+    await connection.execute(statement_blocker.INSTALL)
     daemon = await site.start()
     await site.succeeded(connection, await site.first_job(connection))
 
@@ -40,14 +40,14 @@ async def test_a_killed_export_goes_on_at_once_with_the_next_daemon(site: Site, 
     await connection.execute("UPDATE public.accounts SET name = 'at the gate' WHERE id = 7")
     for where, phase, seen in (
         (None, "EXTRACTING", False),
-        (gate.SEALING, "EXTRACTING", False),
-        (gate.PUBLISHING, "SEALED", False),
-        (gate.DELIVERING, "PUBLISHING", True),
-        (gate.SUCCEEDING, "PUBLISHING", True),
+        (statement_blocker.SEALING, "EXTRACTING", False),
+        (statement_blocker.PUBLISHING, "SEALED", False),
+        (statement_blocker.DELIVERING, "PUBLISHING", True),
+        (statement_blocker.SUCCEEDING, "PUBLISHING", True),
     ):
         await shop.change()
         before = Bucket.of(lake)
-        async with gate.closed(keeper, where) as closed:
+        async with statement_blocker.closed(keeper, where) as closed:
             job = await site.fire()
             await closed.reached()
             await daemon.kill()

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from exportd.stores.s3.options import USUAL_PIECE_BYTES
-from tests.acceptance.bucket import Bucket
 from tests.acceptance.declarations import s3_destination, schedule
-from tests.acceptance.lakes import S3Lake
-from tests.acceptance.shop import CATALOG, ORGANIZATION, Shop
+from tests.acceptance.delivered_files import Bucket
+from tests.acceptance.destinations import S3Lake
+from tests.acceptance.sample_application import CATALOG, ORGANIZATION, Shop
 from tests.fixtures.daemon import Site
 
 _ROW_BYTES = 1500

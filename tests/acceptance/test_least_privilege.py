@@ -5,9 +5,9 @@ import pytest
 
 from exportd.database.connector import Connector
 from exportd.model.extraction import Mode
-from tests.acceptance.bucket import Bucket
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, Shop
+from tests.acceptance.delivered_files import Bucket
+from tests.acceptance.sample_application import CATALOG, Shop
 from tests.fixtures.daemon import Site
 
 TABLES = ("public.accounts", "public.orders", "public.countries")

@@ -6,9 +6,9 @@ from uuid import UUID
 
 import pytest
 
-from tests.acceptance.lakes import S3Lake
-from tests.acceptance.shop import CATALOG, ORGANIZATION, Shop
-from tests.fixtures.control import official
+from tests.acceptance.destinations import S3Lake
+from tests.acceptance.sample_application import CATALOG, ORGANIZATION, Shop
+from tests.fixtures.control_clients import official
 from tests.fixtures.daemon import Site
 from tests.fixtures.moto import MotoServer
 from tests.fixtures.stores import PROFILE, give_credentials

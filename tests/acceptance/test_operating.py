@@ -6,11 +6,11 @@ import json
 import httpx
 import pytest
 
-from tests.acceptance import gate
-from tests.acceptance.bucket import Bucket
+from tests.acceptance import statement_blocker
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import GATED_CATALOG, Shop
-from tests.fixtures.control import bare
+from tests.acceptance.delivered_files import Bucket
+from tests.acceptance.sample_application import GATED_CATALOG, Shop
+from tests.fixtures.control_clients import bare
 from tests.fixtures.daemon import Daemon, Site
 
 
@@ -19,14 +19,14 @@ async def test_a_running_job_is_cancelled_and_a_pause_survives_a_restart(site: S
     lake = site.destination()
     site.configure(GATED_CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
     connection, keeper = shop.connection, await site.database.connect()
-    await connection.execute(gate.INSTALL)
+    await connection.execute(statement_blocker.INSTALL)
     daemon = await site.start()
     first = await site.succeeded(connection, await site.first_job(connection))
     before = await _positions(shop)
 
     # Cancelled while it reads: nothing of it is to be seen, and the position stays.
     await connection.execute("UPDATE public.accounts SET name = 'at the gate' WHERE id = 7")
-    async with gate.closed(keeper) as closed:
+    async with statement_blocker.closed(keeper) as closed:
         job = await site.fire()
         await closed.reached()
         assert (await _post(site, f"/v1/jobs/{job}/cancel")).json() == {"jobId": str(job), "status": "RUNNING"}

@@ -12,12 +12,12 @@ import pytest
 
 from exportd.postgres.postgres_server import PostgresServer
 from exportd.spool.spool import Spool
-from tests.acceptance import gate
-from tests.acceptance.bucket import Bucket
+from tests.acceptance import statement_blocker
+from tests.acceptance.call_interrupter import Tripwire
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, GATED_CATALOG, Shop
-from tests.acceptance.tripwire import Tripwire
-from tests.acceptance.workshop import directories, workshop
+from tests.acceptance.delivered_files import Bucket
+from tests.acceptance.in_process_pipeline import directories, workshop
+from tests.acceptance.sample_application import CATALOG, GATED_CATALOG, Shop
 from tests.fixtures.daemon import Section, Site, files_in, until
 from tests.fixtures.postgres import Database
 
@@ -53,12 +53,12 @@ async def test_the_database_goes_away_in_the_middle(frail_site: Site) -> None:
     )
     shop = Shop(await asyncpg.connect(site.dsn))
     await shop.open()
-    await shop.connection.execute(gate.INSTALL)
+    await shop.connection.execute(statement_blocker.INSTALL)
     daemon = await site.start()
     await site.succeeded(shop.connection, await site.first_job(shop.connection))
     await shop.connection.execute("UPDATE public.accounts SET name = 'at the gate' WHERE id = 7")
     await shop.change()
-    async with gate.closed(shop.connection) as closed:
+    async with statement_blocker.closed(shop.connection) as closed:
         job = await site.fire()
         await closed.reached()
         await site.database.server.kill()

@@ -18,11 +18,11 @@ from exportd.model.extraction import Extraction
 from exportd.model.reason import Reason
 from exportd.schedules.firing_table import ScheduleTable
 from exportd.schedules.operations import ScheduleOperator
+from tests.acceptance.call_interrupter import Tripwire
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, Shop
-from tests.acceptance.tripwire import Tripwire
-from tests.acceptance.workshop import Workshop, directories, workshop
-from tests.fixtures.control import bare
+from tests.acceptance.in_process_pipeline import Workshop, directories, workshop
+from tests.acceptance.sample_application import CATALOG, Shop
+from tests.fixtures.control_clients import bare
 from tests.fixtures.daemon import Site
 
 ACCOUNTS, ORDERS, COUNTRIES = map(EntityCode, ("ACCOUNTS", "ORDERS", "COUNTRIES"))

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from exportd.settings.secrets import mask_secrets
-from tests.acceptance import gate
-from tests.acceptance.bucket import Bucket
+from tests.acceptance import statement_blocker
 from tests.acceptance.declarations import destination, gcs_destination, s3_destination, schedule
-from tests.acceptance.lakes import GcsLake, S3Lake
-from tests.acceptance.shop import CATALOG, GATED_CATALOG, Shop
-from tests.fixtures.control import bare
+from tests.acceptance.delivered_files import Bucket
+from tests.acceptance.destinations import GcsLake, S3Lake
+from tests.acceptance.sample_application import CATALOG, GATED_CATALOG, Shop
+from tests.fixtures.control_clients import bare
 from tests.fixtures.daemon import Daemon, Site
 
 
@@ -35,12 +35,12 @@ async def refused(site: Site, daemon: Daemon, text: str, *, times: int = 1) -> l
 async def test_what_is_new_holds_and_what_runs_ends_as_it_began(site: Site, shop: Shop) -> None:
     old, new = site.destination("old"), site.destination("new")
     connection, keeper = shop.connection, await site.database.connect()
-    await connection.execute(gate.INSTALL)
+    await connection.execute(statement_blocker.INSTALL)
     site.configure(GATED_CATALOG, {"destination": [destination("lake", old)], "schedule": [schedule()]})
     daemon = await site.start()
     await site.succeeded(connection, await site.first_job(connection))
     await connection.execute("UPDATE public.accounts SET name = 'at the gate' WHERE id = 7")
-    async with gate.closed(keeper) as closed:
+    async with statement_blocker.closed(keeper) as closed:
         running = await site.fire()
         await closed.reached()
         # Its schedule, its destination, an entity and the fields of another are gone; the job that runs ends with them.
@@ -168,7 +168,7 @@ async def test_the_command_says_what_changes_and_its_exit_code_says_whether_it_d
 async def test_reloads_come_one_after_the_other_and_none_when_the_daemon_leaves(site: Site, shop: Shop) -> None:
     lake = site.destination()
     connection, keeper = shop.connection, await site.database.connect()
-    await connection.execute(gate.INSTALL)
+    await connection.execute(statement_blocker.INSTALL)
 
     def write(*codes: str) -> None:
         schedules = [schedule(), *(schedule(code, entities=["COUNTRIES"]) for code in codes)]
@@ -194,7 +194,7 @@ async def test_reloads_come_one_after_the_other_and_none_when_the_daemon_leaves(
         await site.succeeded(connection, await site.first_job(connection, f"extra-{number}"))
 
     await connection.execute("UPDATE public.accounts SET name = 'at the gate' WHERE id = 7")
-    async with gate.closed(keeper) as closed:
+    async with statement_blocker.closed(keeper) as closed:
         job = await site.fire()
         await closed.reached()
         daemon.signal(signal.SIGTERM)

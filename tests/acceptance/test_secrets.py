@@ -9,7 +9,7 @@ import anyio.to_thread
 import pytest
 
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, Shop
+from tests.acceptance.sample_application import CATALOG, Shop
 from tests.fixtures.daemon import Site, files_in
 
 PASSWORD = "s3cr3t-pässw0rd/€"

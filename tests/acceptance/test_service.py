@@ -2,8 +2,8 @@
 
 import asyncio
 
-from tests.acceptance.shop import CATALOG, Shop
-from tests.fixtures.control import bare
+from tests.acceptance.sample_application import CATALOG, Shop
+from tests.fixtures.control_clients import bare
 from tests.fixtures.daemon import Site
 from tests.fixtures.service_manager import handing_over, service_manager
 

@@ -18,9 +18,9 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from tests.acceptance.declarations import schedule
-from tests.acceptance.shop import CATALOG, ORGANIZATION, Shop
+from tests.acceptance.sample_application import CATALOG, ORGANIZATION, Shop
 from tests.acceptance.test_two_daemons import twin_of
-from tests.fixtures.control import bare
+from tests.fixtures.control_clients import bare
 from tests.fixtures.daemon import Daemon, Site
 
 PAST = datetime(2020, 1, 1, tzinfo=UTC)

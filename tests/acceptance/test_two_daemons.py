@@ -11,12 +11,12 @@ from uuid import UUID
 import pytest
 
 from exportd.jobs.job_table import SPOOL_GRACE_S
-from tests.acceptance import gate
-from tests.acceptance.bucket import Bucket
+from tests.acceptance import statement_blocker
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, GATED_CATALOG, ORGANIZATION, Shop
-from tests.acceptance.sightings import until_seen
-from tests.fixtures.control import bare
+from tests.acceptance.delivered_files import Bucket
+from tests.acceptance.job_observations import until_seen
+from tests.acceptance.sample_application import CATALOG, GATED_CATALOG, ORGANIZATION, Shop
+from tests.fixtures.control_clients import bare
 from tests.fixtures.daemon import Daemon, Site, leftovers, until
 
 CODES = ("often", "second", "third", "fourth")
@@ -55,7 +55,7 @@ async def test_both_work_and_when_one_is_killed_the_other_finishes(
     )
     twin = twin_of(site, tmp_path / "twin")
     connection, keeper = shop.connection, await site.database.connect()
-    await connection.execute(gate.INSTALL)
+    await connection.execute(statement_blocker.INSTALL)
     try:
         # They start at the same moment: each schedule fires once for all that.
         daemons = [site.fork(), twin.fork()]
@@ -68,7 +68,7 @@ async def test_both_work_and_when_one_is_killed_the_other_finishes(
 
         await shop.change()
         await connection.execute("UPDATE public.accounts SET name = 'at the gate' WHERE id = 7")
-        async with gate.closed(keeper) as closed:
+        async with statement_blocker.closed(keeper) as closed:
             jobs = [await site.fire(code) for code in CODES]
             held = [await started(daemon, jobs) for daemon in daemons]
             await closed.reached()
@@ -103,7 +103,7 @@ async def test_whenever_one_is_killed_the_other_finishes(site: Site, shop: Shop,
     )
     twin = twin_of(site, tmp_path / "twin")
     connection, keeper = shop.connection, await site.database.connect()
-    await connection.execute(gate.INSTALL)
+    await connection.execute(statement_blocker.INSTALL)
     try:
         sites, daemons = (site, twin), [site.fork(), twin.fork()]
         for daemon in daemons:
@@ -111,17 +111,17 @@ async def test_whenever_one_is_killed_the_other_finishes(site: Site, shop: Shop,
         await site.succeeded(connection, await site.first_job(connection))
         for where, phase in (
             (None, "EXTRACTING"),
-            (gate.SEALING, "EXTRACTING"),
-            (gate.PUBLISHING, "SEALED"),
-            (gate.DELIVERING, "PUBLISHING"),
-            (gate.SUCCEEDING, "PUBLISHING"),
+            (statement_blocker.SEALING, "EXTRACTING"),
+            (statement_blocker.PUBLISHING, "SEALED"),
+            (statement_blocker.DELIVERING, "PUBLISHING"),
+            (statement_blocker.SUCCEEDING, "PUBLISHING"),
         ):
             await shop.change()
             if where is None:
                 await connection.execute(
                     "UPDATE public.accounts SET name = 'at the gate' WHERE id = (SELECT max(id) FROM public.accounts)"
                 )
-            async with gate.closed(keeper, where) as closed:
+            async with statement_blocker.closed(keeper, where) as closed:
                 job = await site.fire()
                 await closed.reached()
                 dead = await holder_of(job, shop, daemons)

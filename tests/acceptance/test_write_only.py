@@ -13,11 +13,11 @@ from exportd.stores.s3.connector import S3Connector
 from exportd.stores.s3.options import S3Access
 from exportd.stores.s3.store import S3Store
 from exportd.stores.store import Store
-from tests.acceptance.bucket import Bucket
-from tests.acceptance.lakes import S3Lake
-from tests.acceptance.shop import Shop
-from tests.acceptance.tripwire import Trip, Tripwire
-from tests.acceptance.workshop import Stop, workshop
+from tests.acceptance.call_interrupter import Trip, Tripwire
+from tests.acceptance.delivered_files import Bucket
+from tests.acceptance.destinations import S3Lake
+from tests.acceptance.in_process_pipeline import Stop, workshop
+from tests.acceptance.sample_application import Shop
 from tests.fixtures.daemon import Site
 from tests.fixtures.fault_proxy import FaultProxy
 from tests.fixtures.faults import Rule, s3_error

@@ -18,7 +18,7 @@ from exportd.model.entity import TableName
 from exportd.model.errors import PermanentError
 from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason, Reason
-from tests.integration.capture.workshop import Captured, Workshop
+from tests.integration.capture.captured_tables import Captured, Workshop
 
 pytestmark = pytest.mark.every_postgres
 

@@ -12,7 +12,7 @@ from exportd.model.errors import PermanentError, TransientError
 from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason, Reason
 from tests.fixtures.postgres import Database
-from tests.integration.capture.workshop import Captured, Workshop, bare_log, open_workshop
+from tests.integration.capture.captured_tables import Captured, Workshop, bare_log, open_workshop
 
 COLUMNS = "id int PRIMARY KEY, organization_id text, note text"
 

@@ -5,7 +5,7 @@ import pytest
 
 from exportd.database.quoting import identifier
 from exportd.model.errors import PermanentError
-from tests.integration.capture.workshop import Captured, Workshop
+from tests.integration.capture.captured_tables import Captured, Workshop
 
 pytestmark = pytest.mark.every_postgres
 

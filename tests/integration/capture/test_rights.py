@@ -11,7 +11,7 @@ from exportd.model.entity import Entity, EntityCode, Field, TableName
 from exportd.model.errors import PermanentError
 from exportd.model.reason import FullReason, Reason
 from tests.fixtures.postgres import Database
-from tests.integration.capture.workshop import Workshop
+from tests.integration.capture.captured_tables import Workshop
 
 pytestmark = pytest.mark.every_postgres
 

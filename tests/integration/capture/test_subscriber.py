@@ -9,7 +9,7 @@ from exportd.database.connector import Connection
 from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
 from tests.fixtures.postgres import Database
-from tests.integration.capture.workshop import Workshop
+from tests.integration.capture.captured_tables import Workshop
 
 pytestmark = pytest.mark.every_postgres
 

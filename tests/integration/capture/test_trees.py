@@ -4,7 +4,7 @@ import pytest
 
 from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
-from tests.integration.capture.workshop import Captured, Workshop
+from tests.integration.capture.captured_tables import Captured, Workshop
 
 pytestmark = pytest.mark.every_postgres
 

@@ -5,7 +5,7 @@ import pytest
 
 from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
-from tests.integration.capture.workshop import ACME, OTHER, Captured, Workshop
+from tests.integration.capture.captured_tables import ACME, OTHER, Captured, Workshop
 
 pytestmark = pytest.mark.every_postgres
 

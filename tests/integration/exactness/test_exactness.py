@@ -9,7 +9,7 @@ import pytest
 import exportd.extraction.copier
 from exportd.model.reason import FullReason
 from tests.fixtures.postgres import Database
-from tests.integration.exactness.trial import Trial
+from tests.integration.exactness.concurrent_exports import Trial
 from tests.integration.exactness.writer import STEPS
 
 _AT_LEAST = {

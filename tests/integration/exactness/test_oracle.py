@@ -9,7 +9,7 @@ import pytest
 from exportd.extraction.statement import Statements
 from exportd.extraction.window import SnapshotText, xmax, xmin
 from tests.fixtures.postgres import Database
-from tests.integration.exactness.trial import Trial, WrongWindowError
+from tests.integration.exactness.concurrent_exports import Trial, WrongWindowError
 
 _RUNS = 400
 """By then the oracle must have noticed; it takes a few runs."""

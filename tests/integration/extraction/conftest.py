@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from exportd.postgres.postgres_server import PostgresServer
-from tests.integration.capture.workshop import Workshop, open_workshop
+from tests.integration.capture.captured_tables import Workshop, open_workshop
 
 
 @pytest.fixture

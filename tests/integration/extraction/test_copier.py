@@ -15,7 +15,7 @@ from exportd.model.entity import Field
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import ExportFormat
-from tests.integration.capture.workshop import ACME, Captured, Workshop, a_job
+from tests.integration.capture.captured_tables import ACME, Captured, Workshop, a_job
 
 
 async def chunks_of(things: Captured, file_format: ExportFormat, reader: Reader | None = None) -> list[bytes]:

@@ -9,7 +9,7 @@ from exportd.model.entity import Field
 from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
 from exportd.model.schedule import DestinationCode
-from tests.integration.capture.workshop import ACME, Captured, Workshop, a_job
+from tests.integration.capture.captured_tables import ACME, Captured, Workshop, a_job
 
 TABLES = """
 CREATE TYPE mood AS ENUM ('good', 'bad');

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from exportd.extraction.snapshot_opener import OpenSnapshot
-from tests.integration.capture.workshop import Captured, Workshop
+from tests.integration.capture.captured_tables import Captured, Workshop
 
 pytestmark = pytest.mark.every_postgres
 

@@ -13,7 +13,7 @@ from exportd.model.errors import PermanentError
 from exportd.model.reason import FullReason, Reason
 from exportd.postgres.postgres_server import PostgresServer
 from exportd.postgres.unprivileged import Account
-from tests.integration.capture.workshop import Workshop
+from tests.integration.capture.captured_tables import Workshop
 
 STANDBY = {"fsync": "off", "max_connections": "60", "max_prepared_transactions": "20", "wal_level": "logical"}
 

@@ -11,7 +11,7 @@ from exportd.model.clock import SystemClock
 from exportd.model.errors import PermanentError
 from exportd.model.job import JobId, JobProgress, JobState, Lease, LeaseState
 from exportd.model.reason import Reason
-from tests.integration.jobs.workshop import ACCOUNTS, ATTEMPTS, LEASE_S, NOON, PLANS, SPOOL, Workshop, reached
+from tests.integration.jobs.postgres_jobs import ACCOUNTS, ATTEMPTS, LEASE_S, NOON, PLANS, SPOOL, Workshop, reached
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from exportd.stores.retrying import RetryBudget
 from exportd.stores.s3.options import S3Options
 from exportd.stores.s3.store import S3Store
 from exportd.stores.store import Store
-from tests.acceptance.lakes import S3Lake
+from tests.acceptance.destinations import S3Lake
 from tests.fixtures.fault_proxy import FaultProxy, Noted
 from tests.fixtures.faults import Answer, Damage, DropResponse, Fault, Reset, Rule, Slow, Stall, s3_error, slow_down
 from tests.fixtures.stores import give_credentials, s3_store

@@ -13,7 +13,7 @@ from exportd.stores.gcs.identity import Anonymous
 from exportd.stores.gcs.store import GcsStore
 from exportd.stores.gcs.uploader import QUANTUM_BYTES
 from exportd.stores.store import Store
-from tests.acceptance.bucket import Bucket
+from tests.acceptance.delivered_files import Bucket
 from tests.fixtures.daemon import leftovers
 from tests.fixtures.gcs_server import GcsServer
 from tests.fixtures.s3 import S3Account

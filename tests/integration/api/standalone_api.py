@@ -51,7 +51,7 @@ from exportd.stores.layout import Layout
 from exportd.stores.memory_store import MemoryStore
 from exportd.telemetry import logging
 from exportd.telemetry.metrics import Metrics
-from tests.fixtures.control import official
+from tests.fixtures.control_clients import official
 from tests.fixtures.postgres import Database
 
 ACME = "acme"

@@ -10,9 +10,9 @@ from uuid import UUID
 
 import pytest
 
-from tests.acceptance import gate
+from tests.acceptance import statement_blocker
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, Shop
+from tests.acceptance.sample_application import CATALOG, Shop
 from tests.fixtures.daemon import Daemon, Site, environment
 
 
@@ -20,7 +20,7 @@ from tests.fixtures.daemon import Daemon, Site, environment
 async def gated_site(site: Site, shop: Shop) -> Site:
     """A daemon that has run its schedule once, and a gate to be closed."""
     site.configure(CATALOG, {"destination": [destination("lake", site.destination())], "schedule": [schedule()]})
-    await shop.connection.execute(gate.INSTALL)
+    await shop.connection.execute(statement_blocker.INSTALL)
     await site.start()
     await site.succeeded(shop.connection, await site.first_job(shop.connection))
     return site
@@ -59,7 +59,7 @@ async def leaving(daemon: Daemon) -> None:
 async def test_a_job_that_ends_while_the_daemon_leaves_is_followed_to_its_end(gated_site: Site) -> None:
     site, daemon = gated_site, gated_site.daemons[-1]
     keeper = await site.database.connect()
-    async with gate.closed(keeper, gate.DELIVERING) as closed:
+    async with statement_blocker.closed(keeper, statement_blocker.DELIVERING) as closed:
         job = await site.fire()
         await closed.reached()
         async with watching(site, job) as watch, watching(site, job) as other, watching(site, job) as vanishing:
@@ -75,7 +75,7 @@ async def test_a_job_that_ends_while_the_daemon_leaves_is_followed_to_its_end(ga
 
 async def test_a_job_that_is_put_back_goes_on_and_who_followed_it_is_told(gated_site: Site) -> None:
     site, daemon = gated_site, gated_site.daemons[-1]
-    async with gate.closed(await site.database.connect(), gate.DELIVERING) as closed:
+    async with statement_blocker.closed(await site.database.connect(), statement_blocker.DELIVERING) as closed:
         job = await site.fire()
         await closed.reached()
         async with watching(site, job) as watch:

@@ -34,9 +34,9 @@ from exportd.spool.spool import Spool
 from exportd.stores.layout import Layout
 from exportd.stores.retrying import RetryBudget
 from exportd.stores.store import Store
-from tests.acceptance.lakes import DirectoryLake, Lake
-from tests.acceptance.shop import CATALOG, ORGANIZATION
-from tests.acceptance.tripwire import Trip, Tripwire
+from tests.acceptance.call_interrupter import Trip, Tripwire
+from tests.acceptance.destinations import DirectoryLake, Lake
+from tests.acceptance.sample_application import CATALOG, ORGANIZATION
 
 _ONCE = RetryBudget(timeout_s=0.001, first_wait_s=0.0001, longest_wait_s=0.0001, jitter_s=0)
 _SCHEDULE = "often"

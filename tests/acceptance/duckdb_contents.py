@@ -4,7 +4,7 @@ from pathlib import Path
 
 import duckdb
 
-from tests.acceptance.shop import Contents
+from tests.acceptance.sample_application import Contents
 
 
 def contents_of(path: Path) -> Contents:

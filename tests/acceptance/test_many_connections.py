@@ -11,7 +11,7 @@ import pytest
 
 from exportd.api.transport.server import MAX_CONNECTIONS
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, Shop
+from tests.acceptance.sample_application import CATALOG, Shop
 from tests.fixtures.daemon import Daemon, Site, until
 
 CROWD = 10_000

@@ -4,10 +4,10 @@ import signal
 
 import pytest
 
-from tests.acceptance import gate
-from tests.acceptance.bucket import Bucket
+from tests.acceptance import statement_blocker
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import GATED_CATALOG, Shop
+from tests.acceptance.delivered_files import Bucket
+from tests.acceptance.sample_application import GATED_CATALOG, Shop
 from tests.fixtures.daemon import Site
 
 
@@ -18,14 +18,14 @@ async def test_the_first_signal_lets_jobs_end_and_the_second_puts_them_back(site
         GATED_CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule(), schedule("other")]}
     )
     connection, keeper = shop.connection, await site.database.connect()
-    await connection.execute(gate.INSTALL)
+    await connection.execute(statement_blocker.INSTALL)
     daemon = await site.start()
     for code in ("often", "other"):
         await site.succeeded(connection, await site.first_job(connection, code))
     await connection.execute("UPDATE public.accounts SET name = 'at the gate' WHERE id = 7")
 
     # Once: the job is let through and ends; no other is begun.
-    async with gate.closed(keeper) as closed:
+    async with statement_blocker.closed(keeper) as closed:
         job = await site.fire()
         await closed.reached()
         daemon.signal(signal.SIGTERM)
@@ -37,7 +37,7 @@ async def test_the_first_signal_lets_jobs_end_and_the_second_puts_them_back(site
     await site.assert_clean(lake)
 
     # Twice: it is put back at once, as if it had not been attempted.
-    async with gate.closed(keeper) as closed:
+    async with statement_blocker.closed(keeper) as closed:
         daemon = await site.restart()
         await closed.reached()
         daemon.signal(signal.SIGTERM)
@@ -61,7 +61,7 @@ async def test_the_first_signal_lets_jobs_end_and_the_second_puts_them_back(site
 @pytest.mark.slow
 async def test_a_spool_belongs_to_one_daemon(site: Site, shop: Shop) -> None:
     site.configure(GATED_CATALOG, {"schedule": [schedule(destinations=[])]})
-    await shop.connection.execute(gate.INSTALL)
+    await shop.connection.execute(statement_blocker.INSTALL)
     first = await site.start()
     second = site.fork()
     assert await second.ended() == 1

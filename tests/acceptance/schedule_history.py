@@ -20,10 +20,10 @@ from exportd.model.start import Beginning
 from exportd.schedules.backfiller import Backfill, backfill_held
 from exportd.schedules.firing_table import ScheduleTable
 from exportd.schedules.operations import ScheduleOperator
-from tests.acceptance.bucket import Bucket
-from tests.acceptance.shop import ENTITIES, Contents, Shop
-from tests.acceptance.tripwire import Tripwire
-from tests.acceptance.workshop import Workshop, directories, workshop
+from tests.acceptance.call_interrupter import Tripwire
+from tests.acceptance.delivered_files import Bucket
+from tests.acceptance.in_process_pipeline import Workshop, directories, workshop
+from tests.acceptance.sample_application import ENTITIES, Contents, Shop
 from tests.fixtures.daemon import Site, until
 
 _HOLD_SCHEDULE = queries.load("schedule_operations")["hold"]

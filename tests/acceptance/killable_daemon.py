@@ -20,7 +20,7 @@ from exportd.stores.gcs.store import GcsStore
 from exportd.stores.gcs.uploader import QUANTUM_BYTES
 from exportd.stores.s3 import options
 from exportd.stores.s3.store import S3Store
-from tests.fixtures.forked import live
+from tests.fixtures.forked_process import live
 from tests.fixtures.swift import SMALL_PIECE_BYTES
 
 COUNT_FROM_NOW = signal.SIGUSR1

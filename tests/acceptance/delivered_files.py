@@ -13,8 +13,8 @@ from exportd.manifest.chain import Chain
 from exportd.manifest.document import Manifest, ManifestEntity
 from exportd.model.extraction import Mode
 from exportd.model.schedule import ExportFormat
-from tests.acceptance.shop import Contents, Key, Row
-from tests.fixtures.parsing import csv_rows, jsonl_rows
+from tests.acceptance.sample_application import Contents, Key, Row
+from tests.fixtures.file_parsers import csv_rows, jsonl_rows
 
 
 class Bucket:
