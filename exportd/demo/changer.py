@@ -10,12 +10,11 @@ from random import Random
 from typing import Literal
 
 import asyncpg
+from asyncpg.transaction import Transaction
 
 from exportd.database.connector import Connection
 from exportd.demo.editor import Editor
-from exportd.demo.row_counter import count_rows
-from exportd.demo.summary import Action, ChangeSummary, RowCounts, added, difference
-from exportd.demo.transaction_holder import OpenTransaction
+from exportd.demo.summary import Action, ChangeSummary, RowCounts, added, count_rows, difference
 from exportd.model.entity import EntityCode
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
@@ -59,6 +58,36 @@ _CONFLICTS = (
 
 class _TakenBackError(Exception):
     """Rolls a transaction back from within."""
+
+
+class OpenTransaction:
+    """A changer's transaction that stays open until the caller calls ``commit`` or ``rollback``, once.
+
+    A careless export loses such changes: their transaction is older than rows that an earlier run exported.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        transaction: Transaction,
+        before: dict[EntityCode, RowCounts],
+        actions: Counter[Action],
+    ) -> None:
+        self._connection = connection
+        self._transaction = transaction
+        self._before = before
+        self._actions = actions
+
+    async def commit(self) -> ChangeSummary:
+        """Commits the changes and returns what they were."""
+        rows = difference(await count_rows(self._connection), self._before)
+        await self._transaction.commit()
+        return ChangeSummary(rows=rows, actions=self._actions, committed=1)
+
+    async def rollback(self) -> ChangeSummary:
+        """Rolls the changes back; they count as actions only."""
+        await self._transaction.rollback()
+        return ChangeSummary(actions=self._actions, rolled_back=1)
 
 
 class Changer:

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from exportd.database import queries
 from exportd.database.connector import Connection
-from exportd.demo.named_parameters import Value, bind
+from exportd.demo.generator import Value, bind
 from exportd.demo.summary import Action
 
 _CHANGES = queries.parse(

@@ -2,7 +2,7 @@ from uuid import UUID
 
 import pytest
 
-from exportd.demo.named_parameters import bind
+from exportd.demo.generator import bind
 
 
 def test_names_become_numbers_in_the_order_of_their_first_use() -> None:
