@@ -18,7 +18,7 @@ from exportd.database.connector import Connection
 from exportd.demo.proportions import SHARES, counts
 from exportd.model.entity import EntityCode, OrganizationId
 
-Progress = Callable[[str, int], None]
+FillProgress = Callable[[str, int], None]
 """Called with the table that is filled next and the number of rows in all tables so far."""
 
 Value = int | str | UUID | datetime | Sequence[UUID] | Sequence[str]
@@ -88,7 +88,7 @@ async def fill(
     rows: int,
     organizations: int = 3,
     seed: int = 1,
-    progress: Progress | None = None,
+    progress: FillProgress | None = None,
 ) -> dict[EntityCode, int]:
     """Adds ``rows`` records to the tables, in one transaction, and returns how many of each entity.
 
@@ -105,7 +105,7 @@ async def fill_bills(
     rows: int,
     organizations: int = 1,
     seed: int = 1,
-    progress: Progress | None = None,
+    progress: FillProgress | None = None,
 ) -> dict[EntityCode, int]:
     """Adds ``rows`` bills and the accounts that they need (one for every 24), for benchmarks.
 
@@ -140,7 +140,7 @@ async def _insert(
     plan: Mapping[OrganizationId, Mapping[EntityCode, int]],
     *,
     seed: str,
-    progress: Progress | None,
+    progress: FillProgress | None,
 ) -> dict[EntityCode, int]:
     done: dict[EntityCode, int] = {}
     parameters = {organization: _parameters(organization, sizes, seed=seed) for organization, sizes in plan.items()}

@@ -47,7 +47,7 @@ Record = tuple[str | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class RecordDifference:
     """A record that the exports and the table do not have in common."""
 
     entity: EntityCode
@@ -66,7 +66,7 @@ async def verify_exports(directory: Path) -> Verification:
 
 async def compare(
     connection: Connection, catalog: Catalog, directory: Path, organization: OrganizationId, *, into: Path
-) -> list[Difference]:
+) -> list[RecordDifference]:
     """Rebuild an organization's tables in the new file ``into``, and compare each record; none when they are equal.
 
     The tables are read in one snapshot; what changed after the last export is a difference. Raises PermanentError for
@@ -76,7 +76,7 @@ async def compare(
         listing = await read_listing(store, location, organization)
         reports = [examine_manifests(*owner, found) for owner, found in by_destination(listing.manifests).items()]
         counts = await rebuild(store, plan(reports), into)
-    differences: list[Difference] = []
+    differences: list[RecordDifference] = []
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         for name, value in _SETTINGS.items():
             await connection.execute("SELECT set_config($1, $2, true)", name, value)
@@ -85,7 +85,7 @@ async def compare(
                 if entity.code in counts:
                     differences += await _compare_entity(connection, rebuilt, entity, organization)
                 else:
-                    differences.append(Difference(entity.code, (), "was not exported"))
+                    differences.append(RecordDifference(entity.code, (), "was not exported"))
     return differences
 
 
@@ -101,7 +101,7 @@ async def _opened(directory: Path) -> AsyncIterator[tuple[Store, Location]]:
 
 async def _compare_entity(
     connection: Connection, rebuilt: duckdb.DuckDBPyConnection, entity: Entity, organization: OrganizationId
-) -> list[Difference]:
+) -> list[RecordDifference]:
     key = _key_positions(entity)
     differences = []
     last_key: Record | None = None
@@ -110,13 +110,13 @@ async def _compare_entity(
     ):
         record_key = _cells(exported or stored or (), key)
         if exported is None:
-            differences.append(Difference(entity.code, record_key, "is in the table but was not exported"))
+            differences.append(RecordDifference(entity.code, record_key, "is in the table but was not exported"))
         elif stored is None:
             repeated = record_key == last_key
             what = "was exported more than once" if repeated else "was exported but is not in the table"
-            differences.append(Difference(entity.code, record_key, what))
+            differences.append(RecordDifference(entity.code, record_key, what))
         elif exported != stored:
-            differences.append(Difference(entity.code, record_key, _unequal_fields(entity, exported, stored)))
+            differences.append(RecordDifference(entity.code, record_key, _unequal_fields(entity, exported, stored)))
         last_key = record_key
     return differences
 

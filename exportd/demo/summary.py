@@ -11,7 +11,7 @@ from exportd.model.entity import EntityCode
 
 _ENTITIES = {code.lower(): code for code in SHARES}
 
-# Only a difference within one transaction means something: the counts of earlier ones may still be in it.
+# Only differences within one transaction mean something: the counts may include earlier transactions.
 _COUNTS = """
 SELECT relname, pg_stat_get_xact_tuples_inserted(oid) AS inserted, pg_stat_get_xact_tuples_updated(oid) AS updated,
        pg_stat_get_xact_tuples_deleted(oid) AS deleted
@@ -86,7 +86,7 @@ class ChangeSummary:
         total = self.total
         ends = [f"{self.committed} transactions committed", f"{self.rolled_back} rolled back"]
         if self.conflicts:
-            ends.append(f"{self.conflicts} given up for another's sake")
+            ends.append(f"{self.conflicts} given up because of a conflict")
         return (
             f"{total.inserted:,} rows inserted, {total.updated:,} updated, {total.deleted:,} deleted"
             f" in {len(self.rows)} entities; {', '.join(ends)}"

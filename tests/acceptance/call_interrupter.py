@@ -1,4 +1,4 @@
-"""Stops an export at its n-th call of anything that touches the world: with an error, or because the daemon leaves."""
+"""Stops an export at its n-th call to a database, store or spool: with an error, or because the daemon shuts down."""
 
 import functools
 import inspect
@@ -6,50 +6,50 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-Trip = Callable[[], Awaitable[None]]
+Interruption = Callable[[], Awaitable[None]]
 
 
-class Tripwire:
-    """Counts the calls of everything behind ``guard``, and trips at the n-th call of a name, before it or after it.
+class CallInterrupter:
+    """Counts the calls of everything behind ``guard``, and interrupts the n-th call of a name, before or after it.
 
-    A name is such as ``JobTable.seal``; the number None means every call.
+    A name is one like ``JobTable.seal``; the number None means every call.
     """
 
-    def __init__(self, name: str, number: int | None, trip: Trip, *, after: bool = False) -> None:
+    def __init__(self, name: str, number: int | None, interruption: Interruption, *, after: bool = False) -> None:
         self.calls: Counter[str] = Counter()
-        self.tripped = False
+        self.interrupted = False
         self._at = (name, number)
-        self._trip = trip
+        self._interruption = interruption
         self._after = after
 
     @classmethod
-    def none(cls) -> "Tripwire":
-        """Never trips."""
+    def none(cls) -> "CallInterrupter":
+        """Interrupts nothing."""
         return cls("", 0, _never)
 
     def guard(self, inner: Any) -> Any:
         return _Guarded(inner, self)
 
     async def before(self, name: str) -> bool:
-        """Count a call; whether it is to trip afterwards."""
+        """Count a call; whether it is to be interrupted afterwards."""
         self.calls[name] += 1
         if self._at not in {(name, None), (name, self.calls[name])}:
             return False
-        self.tripped = True
+        self.interrupted = True
         if not self._after:
-            await self._trip()
+            await self._interruption()
         return self._after
 
-    async def trip(self) -> None:
-        await self._trip()
+    async def interrupt(self) -> None:
+        await self._interruption()
 
 
 class _Guarded:
     """``inner``, whose coroutine methods are counted."""
 
-    def __init__(self, inner: Any, wire: Tripwire) -> None:
+    def __init__(self, inner: Any, interrupter: CallInterrupter) -> None:
         self._inner = inner
-        self._wire = wire
+        self._interrupter = interrupter
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._inner, name)
@@ -61,20 +61,20 @@ class _Guarded:
         return found
 
     async def _call(self, method: Callable[..., Awaitable[Any]], place: str, *arguments: Any, **named: Any) -> Any:
-        trips = await self._wire.before(place)
+        interrupts = await self._interrupter.before(place)
         result = await method(*arguments, **named)
-        if trips:
-            await self._wire.trip()
+        if interrupts:
+            await self._interrupter.interrupt()
         return result
 
     async def _iterate(
         self, method: Callable[..., AsyncIterator[Any]], place: str, *arguments: Any, **named: Any
     ) -> AsyncIterator[Any]:
-        trips = await self._wire.before(place)
-        async for each in method(*arguments, **named):
-            yield each
-        if trips:
-            await self._wire.trip()
+        interrupts = await self._interrupter.before(place)
+        async for item in method(*arguments, **named):
+            yield item
+        if interrupts:
+            await self._interrupter.interrupt()
 
 
 async def _never() -> None:

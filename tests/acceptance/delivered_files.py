@@ -1,5 +1,6 @@
-"""A destination as its consumer sees it: objects and manifests, checked and replayed with none of the exporter's code
-but the manifest's own (document and chain).
+"""A destination as its consumer sees it: objects and manifests, checked and replayed.
+
+Of the exporter's code it uses only what reads manifests (document and chain).
 """
 
 import gzip
@@ -17,8 +18,8 @@ from tests.acceptance.sample_application import Contents, Key, Row
 from tests.fixtures.file_parsers import csv_rows, jsonl_rows
 
 
-class Bucket:
-    """What lies in a directory, read once."""
+class DeliveredFiles:
+    """The objects and manifests at a destination, read once."""
 
     def __init__(self, objects: dict[str, bytes]) -> None:
         self.manifests = {key: data for key, data in objects.items() if "/_manifests/" in f"/{key}"}
@@ -26,7 +27,7 @@ class Bucket:
         self._report = chain.check(list(self.manifests.values()))
 
     @classmethod
-    def of(cls, directory: Path) -> "Bucket":
+    def of(cls, directory: Path) -> "DeliveredFiles":
         return cls(
             {
                 path.relative_to(directory).as_posix(): path.read_bytes()

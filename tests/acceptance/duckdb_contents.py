@@ -1,4 +1,4 @@
-"""A consumer's DuckDB file, as the shop's contents are."""
+"""The tables of a consumer's DuckDB file, in the form of the sample application's contents."""
 
 from pathlib import Path
 
@@ -13,6 +13,6 @@ def contents_of(path: Path) -> Contents:
     with duckdb.connect(str(path), read_only=True) as connection:
         for (entity,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall():
             rows = connection.execute(f'SELECT COLUMNS(*)::VARCHAR FROM "{entity}"')
-            names = [each[0] for each in rows.description or ()]
+            names = [column[0] for column in rows.description or ()]
             found[entity] = {(row[0],): dict(zip(names, row, strict=True)) for row in rows.fetchall()}
     return found

@@ -1,4 +1,4 @@
-"""The pipeline with everything real around it, but in this process, and with a tripwire."""
+"""The pipeline with real collaborators, but in this process, with calls that can be interrupted."""
 
 import random
 from collections.abc import AsyncIterator, Mapping
@@ -34,8 +34,8 @@ from exportd.spool.spool import Spool
 from exportd.stores.layout import Layout
 from exportd.stores.retrying import RetryBudget
 from exportd.stores.store import Store
-from tests.acceptance.call_interrupter import Trip, Tripwire
-from tests.acceptance.destinations import DirectoryLake, Lake
+from tests.acceptance.call_interrupter import CallInterrupter, Interruption
+from tests.acceptance.destinations import AnyDestination, LocalDirectory
 from tests.acceptance.sample_application import CATALOG, ORGANIZATION
 
 _ONCE = RetryBudget(timeout_s=0.001, first_wait_s=0.0001, longest_wait_s=0.0001, jitter_s=0)
@@ -43,25 +43,25 @@ _SCHEDULE = "often"
 
 
 class Stop:
-    """Raises what it is given, or makes the daemon leave."""
+    """Raises what ``interruption`` raises, or makes the daemon hand the job back."""
 
-    def __init__(self, trip: Trip | None) -> None:
-        self._trip = trip
+    def __init__(self, interruption: Interruption | None) -> None:
+        self._interruption = interruption
         self.runner: AttemptRunner | None = None
 
     async def __call__(self) -> None:
-        if self._trip is not None:
-            await self._trip()
+        if self._interruption is not None:
+            await self._interruption()
         elif self.runner is not None:
             self.runner.hand_back()
             await anyio.lowlevel.checkpoint()
 
 
 @dataclass(frozen=True)
-class Workshop:
+class InProcessPipeline:
     """A schedule of everything to the destinations ``lakes``. Jobs are fired and attempted by hand."""
 
-    lakes: Mapping[str, Lake]
+    lakes: Mapping[str, AnyDestination]
     stores: Mapping[str, Store]
     spool: Spool
     pool: Pool
@@ -70,7 +70,7 @@ class Workshop:
     part_bytes: int = 1 << 20
 
     @asynccontextmanager
-    async def elsewhere(self, directory: Path) -> AsyncIterator["Workshop"]:
+    async def elsewhere(self, directory: Path) -> AsyncIterator["InProcessPipeline"]:
         """The same on a host with another spool."""
         async with Spool(directory, budget_bytes=1 << 30, free_space_floor_bytes=1) as spool:
             yield replace(self, spool=spool)
@@ -78,19 +78,21 @@ class Workshop:
     async def fire(self) -> JobId:
         return await ScheduleTable(self.pool).fire_now(OrganizationId(ORGANIZATION), _SCHEDULE)
 
-    async def attempt(self, wire: Tripwire, attempts: int = 10) -> AttemptRunner | None:
+    async def attempt(self, interrupter: CallInterrupter, attempts: int = 10) -> AttemptRunner | None:
         """Claim the job, make its next attempt ready; None when there is none to claim."""
         async with self.pool.acquire() as connection:
             await connection.execute("UPDATE exportd.job SET not_before = clock_timestamp() WHERE state = 'PENDING'")
         lease = await JobTable(self.pool, spool_grace_s=-1).claim(
-            holder="workshop", lease_s=60, spool_id=self.spool.id, attempt_limit=attempts
+            holder="test", lease_s=60, spool_id=self.spool.id, attempt_limit=attempts
         )
-        return None if lease is None else self._runner(lease, wire, attempts)
+        return None if lease is None else self._runner(lease, interrupter, attempts)
 
-    async def finish(self, job: JobId, wire: Tripwire, stop: Stop | None = None, *, attempts: int = 10) -> str:
+    async def finish(
+        self, job: JobId, interrupter: CallInterrupter, stop: Stop | None = None, *, attempts: int = 10
+    ) -> str:
         """Attempt a job until it has ended; its state."""
         while not (record := await self.record(job)).finished:
-            runner = await self.attempt(wire, attempts)
+            runner = await self.attempt(interrupter, attempts)
             assert runner is not None
             if stop is not None:
                 stop.runner = runner
@@ -102,27 +104,27 @@ class Workshop:
         assert record is not None
         return record
 
-    def cleaner(self, wire: Tripwire) -> Cleaner:
+    def cleaner(self, interrupter: CallInterrupter) -> Cleaner:
         return Cleaner(
-            self._destinations(wire),
-            wire.guard(JobTable(self.pool)),
-            wire.guard(UploadTable(self.pool)),
+            self._destinations(interrupter),
+            interrupter.guard(JobTable(self.pool)),
+            interrupter.guard(UploadTable(self.pool)),
             type_tokens={code: entity.type_token for code, entity in self.catalog.entities.items()},
             clock=SystemClock(),
         )
 
-    def _destinations(self, wire: Tripwire) -> Destinations:
+    def _destinations(self, interrupter: CallInterrupter) -> Destinations:
         return Destinations(
             Destination(
                 OrganizationId(ORGANIZATION),
                 DestinationCode(code),
-                wire.guard(store),
+                interrupter.guard(store),
                 Layout(),
             )
             for code, store in self.stores.items()
         )
 
-    def _runner(self, lease: Lease, wire: Tripwire, attempts: int) -> AttemptRunner:
+    def _runner(self, lease: Lease, interrupter: CallInterrupter, attempts: int) -> AttemptRunner:
         extractor = Extractor(
             catalog=self.catalog,
             installer=CaptureInstaller(self.connector, pause=anyio.sleep),
@@ -132,18 +134,18 @@ class Workshop:
             part_size_bytes=self.part_bytes,
         )
         pipeline = Pipeline(
-            extractor=wire.guard(extractor),
+            extractor=interrupter.guard(extractor),
             deliverer=Deliverer(
-                self._destinations(wire),
-                uploads=wire.guard(UploadTable(self.pool)),
+                self._destinations(interrupter),
+                uploads=interrupter.guard(UploadTable(self.pool)),
                 limiter=ByteLimiter(1 << 20),
                 type_token=lambda entity: self.catalog.get(entity).type_token,
                 retry=_ONCE,
             ),
-            cleaner=self.cleaner(wire),
-            jobs=wire.guard(JobTable(self.pool)),
-            uploads=wire.guard(UploadTable(self.pool)),
-            spool=wire.guard(self.spool),
+            cleaner=self.cleaner(interrupter),
+            jobs=interrupter.guard(JobTable(self.pool)),
+            uploads=interrupter.guard(UploadTable(self.pool)),
+            spool=interrupter.guard(self.spool),
         )
 
         async def run(lease: Lease, progress: JobProgress) -> None:
@@ -162,16 +164,16 @@ class Workshop:
 
 
 @asynccontextmanager
-async def workshop(
+async def in_process_pipeline(
     dsn: str,
     folder: Path,
     connection: Connection,
-    lakes: Mapping[str, Lake],
+    lakes: Mapping[str, AnyDestination],
     *,
     part_bytes: int = 1 << 20,
     spool: Spool | None = None,
-) -> AsyncIterator[Workshop]:
-    """A workshop over the shop's tables, with an empty destination for each code; ``spool`` is open, if given."""
+) -> AsyncIterator[InProcessPipeline]:
+    """A pipeline for the application's tables with empty destinations by their codes; ``spool`` is open, if given."""
     await migrate(connection)
     catalog = await resolve(loads(CATALOG, name="entities.toml"), connection)
     connector = Connector(dsn)
@@ -193,11 +195,11 @@ async def workshop(
         stores = {code: lake.open() for code, lake in lakes.items()}
         for store in stores.values():
             stack.push_async_callback(store.aclose)
-        yield Workshop(lakes, stores, spool, pool, connector, catalog, part_bytes)
+        yield InProcessPipeline(lakes, stores, spool, pool, connector, catalog, part_bytes)
 
 
-def directories(folder: Path, *codes: str) -> dict[str, Lake]:
+def directories(folder: Path, *codes: str) -> dict[str, AnyDestination]:
     """An empty directory for each code."""
     for code in codes:
         (folder / code).mkdir()
-    return {code: DirectoryLake(folder / code) for code in codes}
+    return {code: LocalDirectory(folder / code) for code in codes}

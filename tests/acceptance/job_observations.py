@@ -1,4 +1,4 @@
-"""A moment in the life of a job, told by what can be seen of it from outside: files that came, states, progress."""
+"""Waits for a moment of a job by what can be observed from outside: files that appeared, states, progress."""
 
 from pathlib import Path
 from uuid import UUID

@@ -1,8 +1,8 @@
 """A daemon that is killed at a given step of its work: before the n-th change of a file, or around a job's query or a
 request to a bucket.
 
-The steps are counted from a signal on. What it does is what ``exportd run`` does; only the end is chosen. Python tells
-of every opening, renaming and removing through audit hooks, so the code under test knows nothing of it.
+The steps are counted from a signal on. Otherwise it does what ``exportd run`` does. Python's audit hooks report every
+file that is opened, renamed or removed, so the code under test knows nothing of the counting.
 """
 
 import functools
@@ -20,7 +20,7 @@ from exportd.stores.gcs.store import GcsStore
 from exportd.stores.gcs.uploader import QUANTUM_BYTES
 from exportd.stores.s3 import options
 from exportd.stores.s3.store import S3Store
-from tests.fixtures.forked_process import live
+from tests.fixtures.forked_process import run_logged_daemon
 from tests.fixtures.swift import SMALL_PIECE_BYTES
 
 COUNT_FROM_NOW = signal.SIGUSR1
@@ -31,7 +31,7 @@ _QUERIES = ("seal", "publishing", "record_delivery", "succeed", "put_back", "fai
 _REQUESTS: tuple[tuple[type, str], ...] = ((S3Store, "_call"), (GcsRequester, "send"))
 
 
-def live_until(config: Path, log: Path, folders: tuple[Path, ...], step: int) -> None:
+def run_until_step(config: Path, log: Path, folders: tuple[Path, ...], step: int) -> None:
     """Run the daemon; after the signal, die at step ``step`` (from 1) that concerns ``folders`` or the job's row."""
     counter = _Counter(step)
     signal.signal(COUNT_FROM_NOW, lambda *_: counter.start())
@@ -43,8 +43,8 @@ def live_until(config: Path, log: Path, folders: tuple[Path, ...], step: int) ->
         if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
             return
         # A renaming has two paths; a file that is already open comes as a number.
-        named = [argument for argument in arguments[:2] if isinstance(argument, str | bytes | os.PathLike)]
-        if any(os.fsdecode(each).startswith(roots) for each in named):
+        paths = [argument for argument in arguments[:2] if isinstance(argument, str | bytes | os.PathLike)]
+        if any(os.fsdecode(path).startswith(roots) for path in paths):
             counter.step()
 
     for name in _QUERIES:
@@ -55,11 +55,11 @@ def live_until(config: Path, log: Path, folders: tuple[Path, ...], step: int) ->
     for owner, name in _REQUESTS:
         setattr(owner, name, _counted(getattr(owner, name), counter))
     sys.addaudithook(watch)
-    live(config, log)
+    run_logged_daemon(config, log)
 
 
 def _small_pieces(largest_file_bytes: int) -> int:
-    """Few bytes are many pieces then."""
+    """Small pieces, so that few bytes make many of them."""
     return SMALL_PIECE_BYTES
 
 

@@ -1,4 +1,4 @@
-"""The application whose tables are exported: three of them, changed by a random hand."""
+"""The application whose tables are exported: three tables, and random changes to them."""
 
 from random import Random
 
@@ -53,8 +53,10 @@ tenant = false
 fields = ["code", "label"]
 """
 
-GATED_CATALOG = CATALOG.replace('"id", "name"', '"id", { name = "name", expression = "public.pass_the_gate(name)" }')
-"""The same, but reading a record stops where ``gate`` says."""
+BLOCKABLE_CATALOG = CATALOG.replace(
+    '"id", "name"', '"id", { name = "name", expression = "public.wait_while_blocked(name)" }'
+)
+"""The same, but reading a record waits while ``statement_blocker`` blocks it."""
 
 ENTITIES = ("ACCOUNTS", "ORDERS", "COUNTRIES")
 
@@ -83,7 +85,7 @@ _AWKWARD = (
 )
 
 
-class Shop:
+class Application:
     """Changes the tables through a connection; the same seed makes the same changes."""
 
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]", seed: int = 1) -> None:
@@ -99,7 +101,7 @@ class Shop:
             for _ in range(accounts):
                 await self.add_account()
             await self.connection.execute(
-                "INSERT INTO public.accounts SELECT -n, 'org-2', 'somebody else''s ' || n FROM generate_series(1, 9) n"
+                "INSERT INTO public.accounts SELECT -n, 'org-2', 'another''s ' || n FROM generate_series(1, 9) n"
             )
 
     async def fill(self, accounts: int, *, note_bytes: int = 400) -> None:
@@ -126,11 +128,11 @@ class Shop:
             str(self._random.randrange(10**6) / 100),
             self._random.choice(_AWKWARD),
         )
-        for each in range(self._random.randrange(3)):
+        for index in range(self._random.randrange(3)):
             await self.connection.execute(
                 """INSERT INTO public.orders
                    VALUES ($1, $2, $3, DATE '2026-01-01' + $4::integer, $5)""",
-                f"{number}-{each}",
+                f"{number}-{index}",
                 ORGANIZATION,
                 number,
                 self._random.randrange(365),

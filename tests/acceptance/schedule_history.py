@@ -1,4 +1,4 @@
-"""A schedule with a few runs behind it, and the hands to ask for back-fills."""
+"""A schedule that has run a few times, and the means to ask for back-fills."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -20,10 +20,10 @@ from exportd.model.start import Beginning
 from exportd.schedules.backfiller import Backfill, backfill_held
 from exportd.schedules.firing_table import ScheduleTable
 from exportd.schedules.operations import ScheduleOperator
-from tests.acceptance.call_interrupter import Tripwire
-from tests.acceptance.delivered_files import Bucket
-from tests.acceptance.in_process_pipeline import Workshop, directories, workshop
-from tests.acceptance.sample_application import ENTITIES, Contents, Shop
+from tests.acceptance.call_interrupter import CallInterrupter
+from tests.acceptance.delivered_files import DeliveredFiles
+from tests.acceptance.in_process_pipeline import InProcessPipeline, directories, in_process_pipeline
+from tests.acceptance.sample_application import ENTITIES, Application, Contents
 from tests.fixtures.daemon import Site, until
 
 _HOLD_SCHEDULE = queries.load("schedule_operations")["hold"]
@@ -31,11 +31,11 @@ _WEEK_S = 7 * 86_400.0
 
 
 @dataclass(frozen=True)
-class Shed:
-    """A workshop whose only schedule has run: completely at first, then ``past``, ``later`` and ``last``."""
+class ScheduleHistory:
+    """A pipeline whose only schedule has run: completely at first, then ``past``, ``later`` and ``last``."""
 
-    place: Workshop
-    shop: Shop
+    pipeline: InProcessPipeline
+    application: Application
     schedule: ScheduleId
     first: JobId
     past: JobId
@@ -43,13 +43,13 @@ class Shed:
     last: JobId
 
     async def ask(self, job: JobId) -> Backfill:
-        return await ScheduleOperator(self.place.pool).backfill(self.schedule, job, actor="test")
+        return await ScheduleOperator(self.pipeline.pool).backfill(self.schedule, job, actor="test")
 
     async def run(self) -> JobId:
-        return await run(self.place, self.shop)
+        return await run(self.pipeline, self.application)
 
     async def extraction(self, job: JobId) -> Extraction:
-        document = await JobTable(self.place.pool).extraction(job)
+        document = await JobTable(self.pipeline.pool).extraction(job)
         assert document is not None
         return Extraction.from_json(document)
 
@@ -65,7 +65,7 @@ class Shed:
 
     async def waiting(self) -> dict[str, str | FullReason]:
         """What is asked for and not done yet: where windows are to begin, or why they are full."""
-        requests = await JobTable(self.place.pool).backfill_requests(self.schedule)
+        requests = await JobTable(self.pipeline.pool).backfill_requests(self.schedule)
         return {
             request.entity: request.begins if isinstance(request.begins, FullReason) else request.begins.snapshot
             for request in requests
@@ -73,8 +73,8 @@ class Shed:
 
     def pruner(self, *, keep_s: float, horizon_s: float = _WEEK_S) -> Pruner:
         return Pruner(
-            self.place.connector,
-            tuple(self.place.catalog.entities),
+            self.pipeline.connector,
+            tuple(self.pipeline.catalog.entities),
             horizon_s=horizon_s,
             keep_s=keep_s,
             interval_s=1,
@@ -86,28 +86,28 @@ class Shed:
         return (await self.pruner(keep_s=keep_s).run_once()).rows[EntityCode("ACCOUNTS")]
 
     async def log_rows(self) -> int:
-        count: int = await self.shop.connection.fetchval("SELECT count(*) FROM exportd.log_accounts")
+        count: int = await self.application.connection.fetchval("SELECT count(*) FROM exportd.log_accounts")
         return count
 
 
 @asynccontextmanager
-async def opened(site: Site, shop: Shop, *codes: str) -> AsyncIterator[Shed]:
+async def schedule_with_history(site: Site, application: Application, *codes: str) -> AsyncIterator[ScheduleHistory]:
     lakes = directories(site.folder, *(codes or ("lake",)))
-    async with workshop(site.dsn, site.folder, shop.connection, lakes) as place:
-        jobs = [await run(place, shop) for _ in range(4)]
-        (often,) = await ScheduleTable(place.pool).all()
-        yield Shed(place, shop, often.id, *jobs)
+    async with in_process_pipeline(site.dsn, site.folder, application.connection, lakes) as pipeline:
+        jobs = [await run(pipeline, application) for _ in range(4)]
+        (often,) = await ScheduleTable(pipeline.pool).all()
+        yield ScheduleHistory(pipeline, application, often.id, *jobs)
 
 
-async def run(place: Workshop, shop: Shop) -> JobId:
+async def run(pipeline: InProcessPipeline, application: Application) -> JobId:
     """Change something, and export it."""
-    await shop.change()
-    job = await place.fire()
-    assert await place.finish(job, Tripwire.none()) == "SUCCEEDED"
+    await application.change()
+    job = await pipeline.fire()
+    assert await pipeline.finish(job, CallInterrupter.none()) == "SUCCEEDED"
     return job
 
 
-def applied(bucket: Bucket, *manifests: Manifest) -> Contents:
+def applied(bucket: DeliveredFiles, *manifests: Manifest) -> Contents:
     """What a consumer has who loaded these runs only, of which the first is complete."""
     tables: Contents = {}
     for manifest in manifests:
@@ -130,10 +130,10 @@ def begins(backfill: Backfill) -> Mapping[str, str | FullReason]:
 
 
 @asynccontextmanager
-async def asking(shed: Shed, job: JobId) -> AsyncIterator[Backfill]:
+async def asking(history: ScheduleHistory, job: JobId) -> AsyncIterator[Backfill]:
     """Asked for, and not committed before the block ends."""
-    async with shed.place.pool.acquire() as connection, connection.transaction(isolation="read_committed"):
-        yield await _asked(connection, shed.schedule, job)
+    async with history.pipeline.pool.acquire() as connection, connection.transaction(isolation="read_committed"):
+        yield await _asked(connection, history.schedule, job)
 
 
 async def _asked(connection: Connection, schedule: UUID, job: JobId) -> Backfill:
@@ -142,16 +142,16 @@ async def _asked(connection: Connection, schedule: UUID, job: JobId) -> Backfill
     return await backfill_held(connection, row, job, actor="test")
 
 
-async def blocked(shop: Shop, application: str) -> None:
+async def blocked(application: Application, application_name: str) -> None:
     """Wait until a session of that name waits for a lock."""
 
     async def look() -> bool:
         return bool(
-            await shop.connection.fetchval(
+            await application.connection.fetchval(
                 "SELECT count(*) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND application_name = $1 AND wait_event_type = 'Lock'",
-                application,
+                application_name,
             )
         )
 
-    await until(look, what=f"{application} to wait")
+    await until(look, what=f"{application_name} to wait")

@@ -1,6 +1,6 @@
-"""Stops the daemon at an exact point: whatever statement meets a closed gate waits in the database until it opens.
+"""Stops the daemon at an exact point: a statement that needs a blocked advisory lock waits in the database for it.
 
-A gate is an advisory lock that a trigger (or a function in the catalog) asks for. So nothing in the daemon knows.
+A trigger, or a function in the catalog, asks for the lock. So the daemon's code knows nothing of it.
 """
 
 from collections.abc import AsyncIterator
@@ -13,15 +13,15 @@ from tests.fixtures.daemon import until
 _LOCK = 4711
 
 INSTALL = f"""
-    CREATE FUNCTION public.pass_the_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE FUNCTION public.wait_while_blocked() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         PERFORM pg_advisory_xact_lock_shared({_LOCK});
         RETURN NEW;
     END $$;
-    -- It says that it is immutable, or the catalog would not have it.
-    CREATE FUNCTION public.pass_the_gate(value text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+    -- Declared immutable, or the catalog would refuse it.
+    CREATE FUNCTION public.wait_while_blocked(value text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
     BEGIN
-        IF value = 'at the gate' THEN
+        IF value = 'blocked' THEN
             PERFORM pg_advisory_xact_lock_shared({_LOCK});
         END IF;
         RETURN value;
@@ -34,26 +34,26 @@ DELIVERING = "BEFORE INSERT ON exportd.delivery FOR EACH ROW"
 SUCCEEDING = "BEFORE UPDATE ON exportd.job FOR EACH ROW WHEN (NEW.state = 'SUCCEEDED' AND OLD.state = 'RUNNING')"
 
 
-class Gate:
-    """A closed gate. ``keeper`` is a connection that holds it and does nothing else meanwhile."""
+class StatementBlocker:
+    """A held lock. ``connection`` holds it and does nothing else meanwhile."""
 
-    def __init__(self, keeper: "asyncpg.Connection[asyncpg.Record]") -> None:
-        self._keeper = keeper
+    def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        self._connection = connection
 
-    async def reached(self) -> int:
-        """Wait until somebody stands before it; the process id of their backend."""
+    async def blocked_backend(self) -> int:
+        """Wait until a session waits for the lock; the process id of its backend."""
 
         async def look() -> int | None:
-            pid: int | None = await self._keeper.fetchval(
+            pid: int | None = await self._connection.fetchval(
                 "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND NOT granted LIMIT 1", _LOCK
             )
             return pid
 
-        return await until(look, what="somebody at the gate")
+        return await until(look, what="a blocked statement")
 
-    async def turn_away(self) -> None:
-        """End the sessions that wait, so that what they asked for never happens."""
-        await self._keeper.execute(
+    async def terminate_blocked(self) -> None:
+        """Terminate the sessions that wait, so that their statements never run."""
+        await self._connection.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks"
             " WHERE locktype = 'advisory' AND objid = $1 AND NOT granted",
             _LOCK,
@@ -61,16 +61,18 @@ class Gate:
 
 
 @asynccontextmanager
-async def closed(keeper: "asyncpg.Connection[asyncpg.Record]", where: str | None = None) -> AsyncIterator[Gate]:
-    """Close the gate for the block; ``where`` is one of the triggers above (None: only the catalog's function)."""
-    await keeper.execute("SELECT pg_advisory_lock($1)", _LOCK)
+async def blocking(
+    connection: "asyncpg.Connection[asyncpg.Record]", where: str | None = None
+) -> AsyncIterator[StatementBlocker]:
+    """Hold the lock during the block; ``where`` is one of the triggers above (None: only the catalog's function)."""
+    await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
     try:
         if where is not None:
-            await keeper.execute(f"CREATE TRIGGER gate {where} EXECUTE FUNCTION public.pass_the_gate()")
-        yield Gate(keeper)
+            await connection.execute(f"CREATE TRIGGER blocker {where} EXECUTE FUNCTION public.wait_while_blocked()")
+        yield StatementBlocker(connection)
     finally:
-        if not keeper.is_closed():  # else the lock went with its session
-            await keeper.execute("SELECT pg_advisory_unlock($1)", _LOCK)
+        if not connection.is_closed():  # else the lock went with its session
+            await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
             if where is not None:
                 table = "exportd.delivery" if where is DELIVERING else "exportd.job"
-                await keeper.execute(f"DROP TRIGGER gate ON {table}")
+                await connection.execute(f"DROP TRIGGER blocker ON {table}")

@@ -12,23 +12,23 @@ import pytest
 
 from tests.acceptance import statement_blocker
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.sample_application import CATALOG, Shop
+from tests.acceptance.sample_application import CATALOG, Application
 from tests.fixtures.daemon import Daemon, Site, environment
 
 
 @pytest.fixture
-async def gated_site(site: Site, shop: Shop) -> Site:
+async def gated_site(site: Site, application: Application) -> Site:
     """A daemon that has run its schedule once, and a gate to be closed."""
     site.configure(CATALOG, {"destination": [destination("lake", site.destination())], "schedule": [schedule()]})
-    await shop.connection.execute(statement_blocker.INSTALL)
+    await application.connection.execute(statement_blocker.INSTALL)
     await site.start()
-    await site.succeeded(shop.connection, await site.first_job(shop.connection))
+    await site.succeeded(application.connection, await site.first_job(application.connection))
     return site
 
 
 @asynccontextmanager
 async def watching(site: Site, job: UUID) -> AsyncIterator[Process]:
-    """``exportd job watch``, which has heard of the job."""
+    """``exportd job watch``, which has received the job's state."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "exportd", "job", "watch", str(job), "--config", str(site.config)),
         stdout=PIPE,
@@ -53,21 +53,21 @@ async def outcome(process: Process) -> tuple[int | None, str, str]:
 
 async def leaving(daemon: Daemon) -> None:
     daemon.signal(signal.SIGTERM)
-    await daemon.said("stopping")
+    await daemon.wait_for_event("stopping")
 
 
 async def test_a_job_that_ends_while_the_daemon_leaves_is_followed_to_its_end(gated_site: Site) -> None:
     site, daemon = gated_site, gated_site.daemons[-1]
     keeper = await site.database.connect()
-    async with statement_blocker.closed(keeper, statement_blocker.DELIVERING) as closed:
+    async with statement_blocker.blocking(keeper, statement_blocker.DELIVERING) as closed:
         job = await site.fire()
-        await closed.reached()
+        await closed.blocked_backend()
         async with watching(site, job) as watch, watching(site, job) as other, watching(site, job) as vanishing:
             vanishing.kill()
             await leaving(daemon)
             await keeper.execute("SELECT pg_advisory_unlock_all()")
-            for each in (watch, other):
-                code, output, errors = await outcome(each)
+            for process in (watch, other):
+                code, output, errors = await outcome(process)
                 assert (code, output.splitlines()[-1], errors) == (0, "succeeded", "")
     assert await daemon.ended() == 0
     await site.assert_clean(site.destination())
@@ -75,9 +75,9 @@ async def test_a_job_that_ends_while_the_daemon_leaves_is_followed_to_its_end(ga
 
 async def test_a_job_that_is_put_back_goes_on_and_who_followed_it_is_told(gated_site: Site) -> None:
     site, daemon = gated_site, gated_site.daemons[-1]
-    async with statement_blocker.closed(await site.database.connect(), statement_blocker.DELIVERING) as closed:
+    async with statement_blocker.blocking(await site.database.connect(), statement_blocker.DELIVERING) as closed:
         job = await site.fire()
-        await closed.reached()
+        await closed.blocked_backend()
         async with watching(site, job) as watch:
             await leaving(daemon)
             daemon.signal(signal.SIGTERM)
@@ -86,6 +86,6 @@ async def test_a_job_that_is_put_back_goes_on_and_who_followed_it_is_told(gated_
         assert errors.startswith("exportd: The daemon ended the conversation; the job")
         assert len(errors.splitlines()) == 1
         assert await daemon.ended() == 0
-        assert not daemon.heard("request cut off")
-        await closed.turn_away()
+        assert not daemon.events_named("request cut off")
+        await closed.terminate_blocked()
     await site.assert_clean(site.destination())

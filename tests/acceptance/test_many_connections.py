@@ -11,7 +11,7 @@ import pytest
 
 from exportd.api.transport.server import MAX_CONNECTIONS
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.sample_application import CATALOG, Shop
+from tests.acceptance.sample_application import CATALOG, Application
 from tests.fixtures.daemon import Daemon, Site, until
 
 CROWD = 10_000
@@ -68,11 +68,13 @@ def files_of(daemon: Daemon) -> int:
 
 
 @pytest.mark.slow
-async def test_a_crowd_of_ten_thousand_keeps_nobody_from_being_served(site: Site, shop: Shop) -> None:
+async def test_ten_thousand_connections_do_not_keep_others_from_being_served(
+    site: Site, application: Application
+) -> None:
     lake = site.destination()
     site.configure(CATALOG, {"schedule": [schedule()], "destination": [destination("lake", lake)]})
     daemon = await site.start()
-    await site.succeeded(shop.connection, await site.first_job(shop.connection))
+    await site.succeeded(application.connection, await site.first_job(application.connection))
     most_files = files_of(daemon) + MAX_CONNECTIONS + _COMING_AND_GOING
     with room_for_files(CROWD + _OTHER_FILES) as files, ExitStack() as crowd:
         size = min(CROWD, files - _OTHER_FILES)
@@ -92,16 +94,16 @@ async def test_a_crowd_of_ten_thousand_keeps_nobody_from_being_served(site: Site
             assert files_of(daemon) <= most_files
             served += 1
         await gathering
-        await site.succeeded(shop.connection, job)
+        await site.succeeded(application.connection, job)
 
-        async def surplus_is_gone() -> bool:
+        async def excess_is_gone() -> bool:
             assert files_of(daemon) <= most_files
             return sum(not is_closed(line) for line in lines) <= MAX_CONNECTIONS
 
-        await until(surplus_is_gone, what="the end of the surplus")
+        await until(excess_is_gone, what="the end of the excess connections")
         answer = await site.quickly("job", "list")
         assert answer.returncode == 0, answer.stderr
-    assert not daemon.heard("request failed")
+    assert not daemon.events_named("request failed")
     assert "Traceback" not in daemon.text
     assert await daemon.stop() == 0
     await site.assert_clean(lake)

@@ -9,7 +9,7 @@ import pytest
 from exportd.catalog import document
 from exportd.catalog.document import Catalog
 from exportd.database.connector import Connector
-from exportd.demo.proof import Difference, compare, verify_exports
+from exportd.demo.proof import RecordDifference, compare, verify_exports
 from exportd.model.entity import EntityCode
 from exportd.model.errors import PermanentError
 from exportd.model.schedule import ExportFormat
@@ -35,7 +35,7 @@ def exports(tmp_path: Path) -> Path:
     return folder
 
 
-async def differences(runs: DeliveredRuns, rebuilt: Path) -> list[Difference]:
+async def differences(runs: DeliveredRuns, rebuilt: Path) -> list[RecordDifference]:
     """What the proof finds; the independent comparer has to find the same records."""
     into = rebuilt / f"{uuid4()}.duckdb"
     found = await compare(runs.connection, runs.catalog, runs.directory, ACME, into=into)
