@@ -23,7 +23,7 @@ from exportd.demo.screen import Screen
 from exportd.demo.stage import SCHEDULE, DaemonProcess, Stage, clear, running_daemon
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
-from exportd.model.entity import EntityCode
+from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError, SettingsError, TransientError
 from exportd.model.job import EntityProgress, JobId, JobState
 from exportd.model.reason import Reason
@@ -223,20 +223,26 @@ def _show_one_file(stage: Stage, record: JobRecord, screen: Screen) -> None:
 
 
 async def _prove(stage: Stage, catalog: Catalog, screen: Screen) -> bool:
-    from exportd.demo.proof import compare, verify_exports  # noqa: PLC0415 - DuckDB takes a while to import
+    from exportd.demo.proof import RecordDifference, compare, verify_exports  # noqa: PLC0415 - DuckDB takes a while to import
 
     screen.chapter("The proof: what was delivered is verified, replayed, and compared with the tables")
     verification = await verify_exports(stage.exports)
     problems = [finding.sentence for finding in verification.findings]
     screen.line(f"  verify: {verification.objects} files, {'whole' if not problems else f'{len(problems)} findings'}")
-    async with Connector(stage.dsn).connection("demo proof") as connection:
+    differences: dict[OrganizationId, list[RecordDifference]] = {}
+
+    async def replay(organization: OrganizationId) -> None:
+        async with Connector(stage.dsn).connection("demo proof") as connection:
+            into = stage.rebuilt(organization)
+            differences[organization] = await compare(connection, catalog, stage.exports, organization, into=into)
+
+    async with anyio.create_task_group() as replays:
         for organization in _ORGANIZATIONS:
-            differences = await compare(
-                connection, catalog, stage.exports, organization, into=stage.rebuilt(organization)
-            )
-            outcome = "equal" if not differences else f"{len(differences)} differences"
-            screen.line(f"  replay of {organization}: {outcome}")
-            problems += map(str, differences)
+            replays.start_soon(replay, organization, name=f"replay {organization}")
+    for organization in _ORGANIZATIONS:
+        found = differences[organization]
+        screen.line(f"  replay of {organization}: {'equal' if not found else f'{len(found)} differences'}")
+        problems += map(str, found)
     for problem in problems[:_MAX_DIFFERENCES_SHOWN]:
         screen.line(f"  {problem}")
     screen.line("EQUAL: replaying the exports gives the tables." if not problems else "NOT EQUAL")
