@@ -1,4 +1,4 @@
-"""Those who follow jobs of the real daemon, when it leaves and when they do."""
+"""Clients that follow jobs of the real daemon, when it shuts down and when they disconnect."""
 
 import asyncio
 import signal

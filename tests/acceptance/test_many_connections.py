@@ -1,4 +1,4 @@
-"""Ten thousand connections at once on the socket of the real daemon, from a client that means no good."""
+"""Ten thousand connections at once on the socket of the real daemon, from a hostile client."""
 
 import asyncio
 import resource
@@ -52,7 +52,7 @@ def arrive(path: Path, number: int) -> socket.socket:
 
 
 def is_closed(line: socket.socket) -> bool:
-    """Whether the daemon has taken leave; what it said before is read."""
+    """Whether the daemon has closed the connection; what it sent before is read."""
     try:
         while line.recv(1 << 20):
             pass

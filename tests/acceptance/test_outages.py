@@ -202,7 +202,7 @@ async def test_a_destination_that_cannot_be_written_misses_nothing_once_it_is_re
 
 @contextmanager
 def small_disk(directory: Path) -> Iterator[Callable[[], object] | None]:
-    """A disk of half a megabyte at ``directory``, and what makes it larger; None for who may not mount one."""
+    """A disk of half a megabyte at ``directory``, and what makes it larger; None where mounting is not allowed."""
     directory.mkdir()
 
     def mount(options: str) -> bool:

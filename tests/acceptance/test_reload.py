@@ -25,7 +25,7 @@ def subjects(event: dict[str, Any], kind: str) -> list[str]:
 
 
 async def refused(site: Site, daemon: Daemon, text: str, *, times: int = 1) -> list[str]:
-    """The problems that the log tells after SIGHUP with such a file."""
+    """The problems in the log after SIGHUP with such a file."""
     site.config.write_text(text, encoding="utf-8")
     daemon.signal(signal.SIGHUP)
     problems: list[str] = (await daemon.wait_for_event("reload refused", times=times))["problems"]

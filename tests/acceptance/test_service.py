@@ -1,4 +1,4 @@
-"""The real daemon as a service: what it tells its service manager, and the socket that it is given."""
+"""The real daemon as a service: what it notifies its service manager of, and the socket that it is passed."""
 
 import asyncio
 
@@ -8,7 +8,9 @@ from tests.fixtures.daemon import Site
 from tests.fixtures.service_manager import handing_over, service_manager
 
 
-async def test_the_service_manager_hears_of_readiness_life_and_leaving(site: Site, application: Application) -> None:
+async def test_the_service_manager_is_notified_of_readiness_life_and_shutdown(
+    site: Site, application: Application
+) -> None:
     site.configure(CATALOG, {})
     with service_manager(site.folder) as manager:
         daemon = await site.start(wrapper=manager.telling(WATCHDOG_USEC=200_000))

@@ -1,4 +1,4 @@
-"""The daemon leaves when it is asked to; what it was doing is ended, by itself or by the next one."""
+"""SIGTERM shuts the daemon down; its jobs are finished, by itself or by the next daemon."""
 
 import signal
 
