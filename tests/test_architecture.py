@@ -89,7 +89,6 @@ QUOTING = {
 
 OTHER_SYNTAX = {
     "catalog/draft": "writes TOML",
-    "demo/csv_records": "reads CSV",
     "consumer/replay/json_cells": "reads JSON and writes CSV",
     "catalog/names": "writes names as the catalog file has them",
     "settings/document": "writes TOML keys",

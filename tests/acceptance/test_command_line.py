@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance import gate
+from tests.acceptance import statement_blocker
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.lakes import GcsLake
-from tests.acceptance.shop import CATALOG, ORGANIZATION, Shop
+from tests.acceptance.destinations import GcsBucket
+from tests.acceptance.sample_application import CATALOG, ORGANIZATION, Application
 from tests.fixtures.daemon import Site, until
 
 S3_BUCKET = (
@@ -20,12 +20,12 @@ S3_BUCKET = (
 
 
 @pytest.fixture
-async def open_site(site: Site, shop: Shop) -> Site:
+async def open_site(site: Site, application: Application) -> Site:
     """A daemon with a schedule and a destination, both declared, whose first run has succeeded."""
     lake = site.destination()
     site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
     await site.start()
-    await site.succeeded(shop.connection, await site.first_job(shop.connection))
+    await site.succeeded(application.connection, await site.first_job(application.connection))
     return site
 
 
@@ -56,7 +56,7 @@ async def refused(site: Site, *arguments: str, code: int) -> str:
     return outcome.stderr
 
 
-async def test_the_life_of_a_schedule(open_site: Site, shop: Shop) -> None:
+async def test_the_life_of_a_schedule(open_site: Site, application: Application) -> None:
     site = open_site
     every_two_hours = ("--unit", "HOUR", "--period", "2", "--offset", "15")
     shown = await said(
@@ -68,7 +68,7 @@ async def test_the_life_of_a_schedule(open_site: Site, shop: Shop) -> None:
     assert "every 2 hours, 15 minutes past" in shown
     assert "ACCOUNTS, ORDERS" in shown
     assert "unix:" in shown
-    await site.succeeded(shop.connection, await site.first_job(shop.connection, "billing"))
+    await site.succeeded(application.connection, await site.first_job(application.connection, "billing"))
 
     # What is not said stays; a cron expression takes the interval's place, and back.
     edited = await document(site, "schedule", "edit", "billing", "--cron", "5 */3 * * *", "--format", "JSONL")
@@ -77,7 +77,7 @@ async def test_the_life_of_a_schedule(open_site: Site, shop: Shop) -> None:
     assert (edited["operationalDataTypes"], edited["exportFileFormat"]) == (["ACCOUNTS", "ORDERS"], "JSONL")
     due = (await said(site, "schedule", "next", "billing", "-n", "3")).splitlines()
     assert len(due) == 3
-    assert all(each.endswith(":05:00Z") for each in due[1:])
+    assert all(instant.endswith(":05:00Z") for instant in due[1:])
     edited = await document(site, "schedule", "edit", "billing", *every_two_hours)
     assert (edited["scheduleType"], edited["offset"], edited.get("cronExpression")) == ("HOUR", 15, None)
     assert (await document(site, "schedule", "show", "billing"))["version"] == 3
@@ -86,7 +86,9 @@ async def test_the_life_of_a_schedule(open_site: Site, shop: Shop) -> None:
     await shown_in_status(site, "2, 1 paused")
     assert "paused since 20" in await said(site, "schedule", "show", "billing")
     assert (await document(site, "schedule", "show", "billing"))["paused"]["by"].startswith("unix:")
-    listed = {each["code"]: each["paused"] for each in await document(site, "schedule", "list")}
+    listed = {
+        shown_schedule["code"]: shown_schedule["paused"] for shown_schedule in await document(site, "schedule", "list")
+    }
     assert (listed["often"], listed["billing"]["by"][:5]) == (None, "unix:")
     assert (await said(site, "schedule", "list")).count("paused since 20") == 1
     warned = (await site.quickly("schedule", "next", "billing")).stderr
@@ -111,31 +113,54 @@ async def test_the_life_of_a_destination(open_site: Site) -> None:
     await shown_in_status(site, f"bucket       {ORGANIZATION}         paused since")
     assert "paused since 20" in await said(site, "destination", "show", "bucket")
     assert (await document(site, "destination", "show", "bucket"))["paused"]["by"].startswith("unix:")
-    listed = {each["code"]: each["paused"] for each in await document(site, "destination", "list")}
+    listed = {
+        shown_destination["code"]: shown_destination["paused"]
+        for shown_destination in await document(site, "destination", "list")
+    }
     assert [code for code, paused in listed.items() if paused] == ["bucket"]
     assert (await said(site, "destination", "list")).count("paused since 20") == 1
     await said(site, "destination", "resume", "bucket")
     await said(site, "destination", "pause", "lake")  # of the configuration
-    listed = {each["code"]: each["paused"] for each in await document(site, "destination", "list")}
+    listed = {
+        shown_destination["code"]: shown_destination["paused"]
+        for shown_destination in await document(site, "destination", "list")
+    }
     assert (listed["lake"]["by"][:5], listed["bucket"]) == ("unix:", None)
     assert "arn:aws:iam::123456789012:role/exports" in await said(site, "destination", "show", "bucket")
     await said(site, "destination", "delete", "bucket")
     await refused(site, "destination", "show", "bucket", code=1)
 
 
-async def test_a_bucket_of_google_is_made_edited_and_delivered_to(site: Site, shop: Shop, gcs_lake: GcsLake) -> None:
-    site.configure(CATALOG, {"gcs": {"endpoint": gcs_lake.server.endpoint}, "schedule": [schedule(destinations=[])]})
+async def test_a_bucket_of_google_is_made_edited_and_delivered_to(
+    site: Site, application: Application, empty_gcs_bucket: GcsBucket
+) -> None:
+    site.configure(
+        CATALOG, {"gcs": {"endpoint": empty_gcs_bucket.server.endpoint}, "schedule": [schedule(destinations=[])]}
+    )
     daemon = await site.start()
     pool = ("--project-number", "123", "--pool-id", "exports", "--provider-id", "cluster")
-    missing = await refused(site, "destination", "create", "sea", "--type", "GCS", "--bucket", gcs_lake.name, code=2)
+    missing = await refused(
+        site, "destination", "create", "sea", "--type", "GCS", "--bucket", empty_gcs_bucket.name, code=2
+    )
     assert "projectNumber: is missing" in missing
     made = await document(
         site,
-        *("destination", "create", "sea", "--type", "GCS", "--bucket", gcs_lake.name, "--prefix", "deep", *pool),
+        *(
+            "destination",
+            "create",
+            "sea",
+            "--type",
+            "GCS",
+            "--bucket",
+            empty_gcs_bucket.name,
+            "--prefix",
+            "deep",
+            *pool,
+        ),
         *("--service-account", "exports@acme.iam.gserviceaccount.com", "--name", "The sea"),
     )
     given = {
-        "bucketName": gcs_lake.name,
+        "bucketName": empty_gcs_bucket.name,
         "prefix": "deep",
         "projectNumber": "123",
         "poolId": "exports",
@@ -153,19 +178,24 @@ async def test_a_bucket_of_google_is_made_edited_and_delivered_to(site: Site, sh
         *("456", "more", "other", "deeper"),
     ]
     shown = await said(site, "destination", "show", "sea")
-    for name, value in (("provider", "other"), ("pool", "more"), ("project number", "456"), ("bucket", gcs_lake.name)):
+    for name, value in (
+        ("provider", "other"),
+        ("pool", "more"),
+        ("project number", "456"),
+        ("bucket", empty_gcs_bucket.name),
+    ):
         assert re.search(rf"^{name} +{value}$", shown, re.MULTILINE), shown
     assert "role" not in shown
 
     await said(site, "export", "ACCOUNTS", "--destinations", "sea", "--wait")
-    keys = list((await gcs_lake.bucket()).objects)
+    keys = list((await empty_gcs_bucket.delivered()).objects)
     assert keys
     assert all(key.startswith(f"deeper/orgId={ORGANIZATION}/") for key in keys)
     assert await daemon.stop() == 0
     await site.assert_clean()
 
 
-async def test_an_export_is_waited_for_and_copied(open_site: Site, shop: Shop) -> None:
+async def test_an_export_is_waited_for_and_copied(open_site: Site, application: Application) -> None:
     site = open_site
     to = site.folder / "copied"
     outcome = await said(site, "export", "ACCOUNTS", "--format", "JSONL", "--to", str(to))
@@ -179,7 +209,7 @@ async def test_an_export_is_waited_for_and_copied(open_site: Site, shop: Shop) -
     assert "ACCOUNT" in await refused(site, "export", "ACCOUNT", code=2)
 
 
-async def test_a_waiting_job_is_cancelled_followed_and_retried(open_site: Site, shop: Shop) -> None:
+async def test_a_waiting_job_is_cancelled_followed_and_retried(open_site: Site, application: Application) -> None:
     site = open_site
     assert (await said(site, "pause")).startswith("paused since ")
     job = str(await site.fire())
@@ -192,13 +222,13 @@ async def test_a_waiting_job_is_cancelled_followed_and_retried(open_site: Site, 
     await refused(site, "job", "retry", retried, code=1)
 
 
-async def test_a_running_job_is_seen_with_its_progress(open_site: Site, shop: Shop) -> None:
+async def test_a_running_job_is_seen_with_its_progress(open_site: Site, application: Application) -> None:
     site = open_site
     keeper = await site.database.connect()
-    await keeper.execute(gate.INSTALL)
-    async with gate.closed(keeper, gate.DELIVERING) as closed:
+    await keeper.execute(statement_blocker.INSTALL)
+    async with statement_blocker.blocking(keeper, statement_blocker.DELIVERING) as closed:
         job = str(await site.fire())
-        await closed.reached()
+        await closed.blocked_backend()
         await shown_in_status(
             site, "1 running, 0 waiting", f"{job}  often of {ORGANIZATION}  publishing since ", ": 3 of 3 entities, "
         )

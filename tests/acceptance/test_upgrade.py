@@ -16,12 +16,12 @@ import asyncpg
 import pytest
 
 from exportd.model.extraction import Mode
-from tests.acceptance import gate
-from tests.acceptance.bucket import Bucket
+from tests.acceptance import statement_blocker
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.lakes import S3Lake
-from tests.acceptance.shop import CATALOG, ENTITIES, ORGANIZATION, Shop
-from tests.fixtures.control import official
+from tests.acceptance.delivered_files import DeliveredFiles
+from tests.acceptance.destinations import S3Bucket
+from tests.acceptance.sample_application import CATALOG, ENTITIES, ORGANIZATION, Application
+from tests.fixtures.control_clients import official
 from tests.fixtures.daemon import Site
 from tests.fixtures.moto import MotoServer
 from tests.fixtures.old_release import OldRelease
@@ -48,12 +48,12 @@ _KEPT = {
 
 @pytest.mark.slow
 async def test_what_the_release_before_left_is_taken_over_and_no_run_becomes_full(
-    site: Site, shop: Shop, moto: MotoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: Site, application: Application, moto: MotoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = OldRelease.unpacked("exportd-0007.tar.xz", tmp_path / "old")
     assert await old.imported() == old.folder / "exportd" / "__init__.py"
-    lake, connection, keeper = site.destination(), shop.connection, await site.database.connect()
-    made_lake = S3Lake(moto, moto.create_bucket("made"))
+    lake, connection, keeper = site.destination(), application.connection, await site.database.connect()
+    made_lake = S3Bucket(moto, moto.create_bucket("made"))
     role = await moto.create_role("exports", {"Effect": "Allow", "Action": "s3:*", "Resource": "*"})
     give_credentials(moto, tmp_path, monkeypatch)
     site.configure(
@@ -69,7 +69,7 @@ async def test_what_the_release_before_left_is_taken_over_and_no_run_becomes_ful
             },
         },
     )
-    await connection.execute(gate.INSTALL)
+    await connection.execute(statement_blocker.INSTALL)
     daemon = await site.start(wrapper=old.wrapper)
     await site.succeeded(connection, await site.first_job(connection))
     await asyncio.to_thread(_declare, site.folder / "control.sock", made_lake.name, role)
@@ -77,18 +77,18 @@ async def test_what_the_release_before_left_is_taken_over_and_no_run_becomes_ful
     assert await _newest_migration(connection) == 7
 
     for code in _CODES:
-        await shop.change()
+        await application.change()
         await site.succeeded(connection, await _fired(old, site, code))
-    await shop.change()
-    async with gate.closed(keeper, gate.PUBLISHING) as closed:
+    await application.change()
+    async with statement_blocker.blocking(keeper, statement_blocker.PUBLISHING) as closed:
         sealed = await _fired(old, site, "often")
-        await closed.reached()
+        await closed.blocked_backend()
         # The second signal puts the job back, sealed as it is.
         daemon.signal(signal.SIGTERM)
-        await daemon.said("stopping", signal="SIGTERM")
+        await daemon.wait_for_event("stopping", signal="SIGTERM")
         daemon.signal(signal.SIGINT)
         assert await daemon.ended() == 0
-        await closed.turn_away()
+        await closed.terminate_blocked()
     assert "Traceback" not in daemon.text
     row = await connection.fetchrow("SELECT state::text, phase::text, attempt FROM exportd.job WHERE id = $1", sealed)
     assert row is not None
@@ -96,7 +96,7 @@ async def test_what_the_release_before_left_is_taken_over_and_no_run_becomes_ful
     sealed_files = await connection.fetch("SELECT * FROM exportd.part WHERE job_id = $1", sealed)
     assert len(sealed_files) == len(ENTITIES)
     # Written while no daemon runs: the triggers of the release before wrote it down.
-    await shop.change()
+    await application.change()
     before = await _kept(connection)
 
     daemon = await site.start()
@@ -105,7 +105,7 @@ async def test_what_the_release_before_left_is_taken_over_and_no_run_becomes_ful
     after = await _kept(connection)
     for what in before:
         assert after[what][: len(before[what])] == before[what], what
-    run = Bucket.of(lake).run(-1)
+    run = DeliveredFiles.of(lake).run(-1)
     assert run.job_id == sealed
     assert {part.sha256 for entity in run.entities for part in entity.parts} == {
         file["sha256"] for file in sealed_files
@@ -114,12 +114,12 @@ async def test_what_the_release_before_left_is_taken_over_and_no_run_becomes_ful
     for _ in range(2):
         for code in _CODES:
             await site.succeeded(connection, await site.fire(code))
-        await shop.change()
+        await application.change()
     for code in _CODES:
         await site.succeeded(connection, await site.fire(code))
-    for bucket, runs in ((Bucket.of(lake), 6), (await made_lake.bucket(), 5)):
+    for bucket, runs in ((DeliveredFiles.of(lake), 6), (await made_lake.delivered(), 5)):
         bucket.assert_whole()
-        assert bucket.replayed() == await shop.contents()
+        assert bucket.replayed() == await application.contents()
         (chain,) = bucket.chains
         modes = [{entity.mode for entity in manifest.entities} for manifest in chain.manifests]
         assert modes == [{Mode.FULL}, *[{Mode.INCREMENTAL}] * (runs - 1)]

@@ -29,7 +29,7 @@ from statistics import median_low
 import asyncpg
 
 from exportd.postgres.postgres_server import PostgresServer
-from tests.acceptance.shop import CATALOG, ORGANIZATION, Shop
+from tests.acceptance.sample_application import CATALOG, ORGANIZATION, Application
 from tests.tools.measure_tree import CHECKOUT, Source, read_sources
 
 GROUND = frozenset({"model", "telemetry", "database"})
@@ -167,10 +167,10 @@ async def made_journeys(checkout: Path) -> dict[str, Calls]:
     """Make each journey once; the files that it leads through."""
     with tempfile.TemporaryDirectory() as folder:
         async with PostgresServer(settings={"fsync": "off"}) as server:
-            site = TracedSite(checkout, Path(folder), await server.create_database("shop"))
+            site = TracedSite(checkout, Path(folder), await server.create_database("application"))
             connection = await asyncpg.connect(site.dsn)
             try:
-                await Shop(connection).open()
+                await Application(connection).open()
                 site.configure(jobs=2)
                 await site.start()
                 return await _make(site, connection)

@@ -11,7 +11,7 @@ import structlog
 from exportd.api.identity.access import Access
 from exportd.telemetry import logging
 from tests.fixtures.postgres import Database
-from tests.integration.api.room import Room, room
+from tests.integration.api.standalone_api import Room, room
 
 
 @pytest.fixture

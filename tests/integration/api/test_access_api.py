@@ -12,8 +12,8 @@ from m3ter import M3ter
 from exportd.api.identity.access import Access, Role
 from exportd.api.transport.peer import Peer
 from exportd.model.entity import OrganizationId
-from tests.integration.api.bodies import bucket, schedule
-from tests.integration.api.room import ACME, Room, path
+from tests.integration.api.request_bodies import bucket, schedule
+from tests.integration.api.standalone_api import ACME, Room, path
 
 GRANT = {"grant_type": "client_credentials"}
 

@@ -14,9 +14,9 @@ import pytest
 from exportd.api.transport import gate, server
 from exportd.cli.socket_client import SocketClient
 from exportd.model.errors import SettingsError
-from tests.fixtures.control import bare
-from tests.integration.api.bodies import schedule
-from tests.integration.api.room import ACME, Room, path
+from tests.fixtures.control_clients import bare
+from tests.integration.api.request_bodies import schedule
+from tests.integration.api.standalone_api import ACME, Room, path
 
 JSON = {"content-type": "application/json"}
 GOOD = json.dumps(schedule()).encode()

@@ -10,8 +10,8 @@ from exportd.destinations.record import DestinationDeclaration
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.schedule import DestinationCode
-from tests.integration.api.bodies import ROLE, bucket, gcs_bucket, schedule
-from tests.integration.api.room import ACME, Room, path
+from tests.integration.api.request_bodies import ROLE, bucket, gcs_bucket, schedule
+from tests.integration.api.standalone_api import ACME, Room, path
 
 
 async def test_the_official_client_leads_destinations_through_their_lives(api: Room) -> None:

@@ -7,8 +7,8 @@ from uuid import uuid4
 import pytest
 from m3ter import M3ter
 
-from tests.integration.api.bodies import bucket, schedule
-from tests.integration.api.room import ACME, SPOOL, Room, path
+from tests.integration.api.request_bodies import bucket, schedule
+from tests.integration.api.standalone_api import ACME, SPOOL, Room, path
 
 ASKED: dict[str, Any] = {"sourceType": "OPERATIONAL", "operationalDataTypes": ["PLANS", "BILLS"]}
 

@@ -12,7 +12,7 @@ from exportd.model.entity import EntityCode
 from exportd.telemetry.metrics import Metrics
 from exportd.testing.fake_clock import FakeClock
 from tests.fixtures.daemon import until
-from tests.integration.api.room import Room
+from tests.integration.api.standalone_api import Room
 
 METERS, BILLS = EntityCode("METERS"), EntityCode("BILLS")
 _SCHEDULE = """

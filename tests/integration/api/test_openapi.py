@@ -23,9 +23,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.fixtures.control import bare
-from tests.integration.api.bodies import bucket, schedule
-from tests.integration.api.room import ACME, Room, path
+from tests.fixtures.control_clients import bare
+from tests.integration.api.request_bodies import bucket, schedule
+from tests.integration.api.standalone_api import ACME, Room, path
 
 _CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 _EXAMPLES = 15

@@ -17,8 +17,8 @@ from exportd.jobs.job_table import JobTable
 from exportd.model.entity import EntityCode
 from exportd.model.job import JobProgress, Lease
 from exportd.model.reason import Reason
-from tests.integration.api.bodies import bucket, schedule
-from tests.integration.api.room import ACME, BROKEN, SPOOL, Room, path
+from tests.integration.api.request_bodies import bucket, schedule
+from tests.integration.api.standalone_api import ACME, BROKEN, SPOOL, Room, path
 
 VERBS = (
     ("GET", "/v1/status", "reader"),

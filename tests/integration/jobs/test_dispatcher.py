@@ -23,7 +23,7 @@ from exportd.model.reason import Reason
 from exportd.settings.schema import LiveSettings
 from exportd.testing.fake_clock import FakeClock
 from tests.fixtures.settings import live_settings, settings_with
-from tests.integration.jobs.workshop import ACCOUNTS, ATTEMPTS, LEASE_S, OTHER_SPOOL, PARTS, SPOOL, Workshop
+from tests.integration.jobs.postgres_jobs import ACCOUNTS, ATTEMPTS, LEASE_S, OTHER_SPOOL, PARTS, SPOOL, Workshop
 
 AWAY = TransientError("The lake is away.", reason=Reason.DESTINATION_UNAVAILABLE)
 REFUSED = PermanentError("Allow exportd to write into the lake.", reason=Reason.DESTINATION_REFUSED)

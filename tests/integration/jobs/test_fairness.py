@@ -8,15 +8,15 @@ import pytest
 
 from exportd.model.job import JobId, Lease
 from exportd.model.reason import Reason
-from tests.integration.jobs.workshop import NOON, Workshop
+from tests.integration.jobs.postgres_jobs import NOON, Workshop
 
 ORGANIZATIONS = ("acme", "globex", "initech", "umbrella")
 STEPS = 90
 
 
 class Queue:
-    """What the test knows of the queue, and the rule: an organization that has work and no running job waits for at most
-    one job of each other organization.
+    """What the test knows of the queue, and the rule: an organization that has work and no running job waits for at
+    most one job of each other organization.
     """
 
     def __init__(self) -> None:

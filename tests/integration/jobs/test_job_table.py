@@ -16,7 +16,7 @@ from exportd.model.change_log import EVENTS_CHANNEL
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.job import EntityProgress, JobId, JobPhase, JobProgress, JobState, Lease, LeaseState
 from exportd.model.reason import Reason
-from tests.integration.jobs.workshop import (
+from tests.integration.jobs.postgres_jobs import (
     ACCOUNTS,
     ATTEMPTS,
     LAKE,

@@ -12,7 +12,7 @@ from exportd.model.errors import PermanentError
 from exportd.model.job import JobId, JobProgress, JobState, Lease, LeaseState
 from exportd.model.reason import Reason
 from tests.fixtures.settings import live_settings
-from tests.integration.jobs.workshop import ACCOUNTS, ATTEMPTS, LEASE_S, NOON, PLANS, SPOOL, Workshop, reached
+from tests.integration.jobs.postgres_jobs import ACCOUNTS, ATTEMPTS, LEASE_S, NOON, PLANS, SPOOL, Workshop, reached
 
 
 @pytest.fixture
