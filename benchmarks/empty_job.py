@@ -17,10 +17,9 @@ from exportd.catalog.document import Catalog
 from exportd.daemon.assembly import Components, assembled
 from exportd.database.connector import Connection, Connector
 from exportd.database.migrator import migrate
-from exportd.demo.generator import fill
-from exportd.demo.installer import create_tables
+from exportd.demo.generator import create_tables, fill
 from exportd.demo.proportions import organization_ids
-from exportd.extraction.copier import Reader
+from exportd.extraction.copier import Copier
 from exportd.extraction.extractor import Extractor
 from exportd.extraction.snapshot_opener import SnapshotOpener
 from exportd.jobs.job_table import JobTable
@@ -44,7 +43,7 @@ _STAGES: dict[str, tuple[type, str]] = {
     "claim": (JobTable, "claim"),
     "capture check": (CaptureInstaller, "install"),
     "open snapshot": (SnapshotOpener, "open"),
-    "read": (Reader, "read"),
+    "read": (Copier, "copy"),
     "files": (Extractor, "extract"),
     "seal": (JobTable, "seal"),
     "publish": (Spool, "write_manifest"),
@@ -108,7 +107,7 @@ async def _one_job(components: Components, catalog: Catalog, *, jobs: int, say: 
             )
             if lease is None:
                 raise AssertionError("the job that was fired is not there")
-            await components.current.run_job(lease, JobProgress())
+            await components.run_job(lease, JobProgress())
             await _require_empty(components, lease.job.id, first=number == 0)
             if number:
                 seconds.append(stages.finish())

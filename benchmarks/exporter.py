@@ -18,13 +18,13 @@ from benchmarks.bills import BILLS, CATALOG, job_of_bills
 from exportd.capture.installer import CaptureInstaller, capture_is_intact
 from exportd.catalog import document
 from exportd.database.connector import Connector
-from exportd.extraction.copier import Reader
+from exportd.extraction.copier import Copier
 from exportd.extraction.extractor import Extractor
 from exportd.extraction.snapshot_opener import SnapshotOpener
 from exportd.model.job import JobProgress
 from exportd.model.schedule import ExportFormat
 from exportd.model.start import Position
-from exportd.settings.schema import LimitSettings
+from exportd.settings.schema import LimitSettings, Settings
 from exportd.spool.spool import Spool
 from exportd.telemetry import logging
 
@@ -32,7 +32,7 @@ _SPOOL_BUDGET_BYTES = 50 * 1000**3
 
 
 class Exporter:
-    """Exports the bills of a database as often as it is asked, and remembers where it was."""
+    """Exports the bills of a database on request, and remembers its position."""
 
     def __init__(self, dsn: str, spool: Spool) -> None:
         self._connector = Connector(dsn)
@@ -76,9 +76,9 @@ class Exporter:
             catalog=self._catalog,
             installer=CaptureInstaller(self._connector, pause=anyio.sleep),
             opener=SnapshotOpener(self._connector, is_intact=capture_is_intact, pause=anyio.sleep),
-            reader=Reader(self._connector, streams=streams, stream_threshold_bytes=1),
+            copier=Copier(self._connector, LimitSettings(streams=streams, stream_threshold=1)),
             spool=self._spool,
-            part_size_bytes=LimitSettings().part_size,
+            limits=LimitSettings(),
         )
 
 
@@ -88,12 +88,12 @@ def _cpu_s() -> float:
 
 
 def _peak_bytes() -> int:
-    """The most memory that this process ever had (VmHWM)."""
+    """The peak memory of this process (VmHWM)."""
     status = Path("/proc/self/status")
     if not status.exists():
         # Not Linux; there the figure of getrusage may also count what the parent had before it became this program.
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    line = next(each for each in status.read_text().splitlines() if each.startswith("VmHWM"))
+    line = next(entry for entry in status.read_text().splitlines() if entry.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
 
 
@@ -102,10 +102,16 @@ def _orders() -> Iterator[str]:
 
 
 async def serve(dsn: str, directory: Path) -> None:
-    """Obey until standard input ends."""
+    """Carry out orders until standard input ends."""
     logging.configure(level="warning", line_format="auto")
     orders = _orders()
-    async with Spool(directory, budget_bytes=_SPOOL_BUDGET_BYTES, free_space_floor_bytes=0) as spool:
+    settings = Settings.model_validate(
+        {
+            "database": {"dsn": dsn},
+            "spool": {"directory": directory, "budget": _SPOOL_BUDGET_BYTES, "free_space_floor": 1},
+        }
+    )
+    async with Spool(lambda: settings) as spool:
         exporter = Exporter(dsn, spool)
         while order := await anyio.to_thread.run_sync(next, orders, ""):
             print(json.dumps(await exporter.obey(json.loads(order))), flush=True)

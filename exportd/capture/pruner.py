@@ -1,16 +1,17 @@
-"""Deletes what no window will ever look at again from the change logs.
+"""Deletes from the change logs what no window will read again.
 
-In batches of plain DELETEs: dropping or detaching partitions under an open export would block the application's writes.
-A schedule that has not succeeded for longer than the horizon stops holding the logs back; its next run is full. A job
-that has succeeded holds them for a while, so that it can be back-filled.
+It uses batches of plain DELETEs: dropping or detaching partitions under an open export would block the application's
+writes. A schedule that has not succeeded for longer than the horizon stops holding the logs back; its next run is full.
+A job that has succeeded holds them for a while, so that it can be back-filled.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
 
 from exportd.capture.installed import read_installed
+from exportd.catalog.document import Catalog
 from exportd.database.connector import Connection, Connector
 from exportd.database.queries import load
 from exportd.database.quoting import table
@@ -19,6 +20,7 @@ from exportd.model.change_log import log_name, log_table
 from exportd.model.clock import Clock
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError
+from exportd.settings.schema import LiveSettings
 
 _QUERIES = load("changes")
 _EXPIRE_POSITIONS = _QUERIES["expire_positions"]
@@ -40,50 +42,43 @@ class Pruned:
 
 
 class Pruner:
-    """Prunes the logs of the catalog's entities every ``interval_s``. Jobs hold them for ``keep_s`` after success."""
+    """Prunes the logs of the catalog's entities; interval, horizon and keeping are those of the settings in effect."""
 
     def __init__(
         self,
         connector: Connector,
-        entities: Sequence[EntityCode],
         *,
-        horizon_s: float,
-        keep_s: float,
-        interval_s: float,
+        settings: LiveSettings,
+        catalog: Callable[[], Catalog],
         clock: Clock,
     ) -> None:
         self._connector = connector
-        self._entities = entities
-        self._horizon_s = horizon_s
-        self._keep_s = keep_s
-        self._interval_s = interval_s
+        self._settings = settings
+        self._catalog = catalog
         self._clock = clock
 
-    def adjust(self, entities: Sequence[EntityCode], *, horizon_s: float, keep_s: float, interval_s: float) -> None:
-        """Go by these from the next round on."""
-        self._entities = entities
-        self._horizon_s = horizon_s
-        self._keep_s = keep_s
-        self._interval_s = interval_s
-
     async def run(self) -> None:
-        """Prune for ever. What goes wrong is no reason to end the exports; the next round comes."""
+        """Prune until cancelled. An error is logged and does not end the exports; the next round tries again."""
         while True:
             try:
                 await self.run_once()
             except ExportdError as error:
                 _logger.warning("pruning postponed", reason=error.reason, error=error.sentence)
-            await self._clock.sleep_until(self._clock.monotonic() + self._interval_s)
+            interval_s = self._settings().capture.prune_interval_s
+            await self._clock.sleep_until(self._clock.monotonic() + interval_s)
 
     async def run_once(self) -> Pruned:
         """One round over all logs that exist."""
+        capture, entities = self._settings().capture, tuple(self._catalog().entities)
+        horizon_s, keep_s = capture.horizon_hours * 3600, capture.keep_hours * 3600
         async with self._connector.connection("pruner") as connection:
             with translated("pruning the change logs"):
-                # Each is committed before the bounds are read: whoever locked one of these rows before us to go back to
-                # where its window began has written that down by then, and whoever comes later finds that we let go.
-                expired = await connection.fetch(_EXPIRE_POSITIONS, self._horizon_s)
-                expired += await connection.fetch(_EXPIRE_BACKFILL_REQUESTS, self._horizon_s)
-                await connection.execute(_LET_GO, self._keep_s)
+                # Each statement is committed before the bounds are read. A back-fill that locked one of these rows
+                # before us has stored by then where its window begins, so the bounds include it; a later one finds that
+                # the row holds the log no longer.
+                expired = await connection.fetch(_EXPIRE_POSITIONS, horizon_s)
+                expired += await connection.fetch(_EXPIRE_BACKFILL_REQUESTS, horizon_s)
+                await connection.execute(_LET_GO, keep_s)
                 for row in expired:
                     _logger.warning(
                         "position expired, the next run is full",
@@ -93,7 +88,7 @@ class Pruner:
                     )
                 logs = (await read_installed(connection)).logs
                 bounds = await connection.fetch(
-                    _PRUNE_BOUNDS, [entity for entity in self._entities if log_name(entity) in logs]
+                    _PRUNE_BOUNDS, [entity for entity in entities if log_name(entity) in logs]
                 )
                 rows = {
                     EntityCode(row["entity"]): await _prune(connection, EntityCode(row["entity"]), row["bound"])

@@ -79,6 +79,7 @@ def _figures(progress: JobProgress) -> dict[str, Any]:
                 "contentBytes": each.content_bytes,
                 "sizeBytes": each.size_bytes,
                 "files": each.files,
+                "oversizedParts": each.oversized_parts,
                 "done": each.done,
             }
             for entity, each in progress.entities.items()

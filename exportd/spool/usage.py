@@ -1,21 +1,22 @@
 """How much of the spool is taken, and whether more may be taken. Pure.
 
-Bytes are *reserved* before they are written and *used* afterwards, so that several writers together stay
-within the budget. The figures are kept, not measured: the spool is scanned once, when it is opened.
+Bytes are *reserved* before they are written and *used* afterwards, so that several writers together stay within the
+budget. The figures are kept, not measured: the spool is scanned once, when it is opened.
 """
 
 from dataclasses import dataclass
 from enum import Enum
 
 from exportd.model.job import JobId
+from exportd.settings.schema import LiveSettings
 
 
-class Verdict(Enum):
+class ReservationVerdict(Enum):
     """Whether a reservation may be made."""
 
     NOW = "now"
     LATER = "later"
-    """Others have to give room back first."""
+    """Other jobs have to give up space first."""
     NEVER = "never"
     """Not even an otherwise empty spool could hold this job."""
 
@@ -27,12 +28,19 @@ class _Share:
 
 
 class SpoolUsage:
-    """The shares of the jobs in the spool, within a budget and above a floor of free disk space."""
+    """The shares of the jobs in the spool, within the budget and above the floor of free disk space of the settings."""
 
-    def __init__(self, *, budget_bytes: int, free_space_floor_bytes: int) -> None:
-        self.budget_bytes = budget_bytes
-        self.free_space_floor_bytes = free_space_floor_bytes
+    def __init__(self, settings: LiveSettings) -> None:
+        self._settings = settings
         self._shares: dict[JobId, _Share] = {}
+
+    @property
+    def budget_bytes(self) -> int:
+        return self._settings().spool.budget
+
+    @property
+    def free_space_floor_bytes(self) -> int:
+        return self._settings().spool.free_space_floor
 
     @property
     def used_bytes(self) -> int:
@@ -42,23 +50,23 @@ class SpoolUsage:
     def reserved_bytes(self) -> int:
         return sum(share.reserved_bytes for share in self._shares.values())
 
-    def judge(self, job: JobId, size_bytes: int, *, free_bytes: int) -> Verdict:
+    def judge(self, job: JobId, size_bytes: int, *, free_bytes: int) -> ReservationVerdict:
         """Whether ``size_bytes`` more may be written for a job while the disk has ``free_bytes`` free."""
         share = self._shares.get(job, _Share())
         if share.used_bytes + size_bytes > self.budget_bytes:
-            return Verdict.NEVER
+            return ReservationVerdict.NEVER
         if self.used_bytes + self.reserved_bytes + size_bytes > self.budget_bytes:
-            return Verdict.LATER
+            return ReservationVerdict.LATER
         # What is reserved is not written yet, so the disk still calls it free.
         if free_bytes - self.reserved_bytes - size_bytes < self.free_space_floor_bytes:
-            return Verdict.LATER
-        return Verdict.NOW
+            return ReservationVerdict.LATER
+        return ReservationVerdict.NOW
 
     def reserve(self, job: JobId, size_bytes: int) -> None:
         self._shares.setdefault(job, _Share()).reserved_bytes += size_bytes
 
     def settle(self, job: JobId, *, reserved_bytes: int, used_bytes: int) -> None:
-        """A reservation was written (``used_bytes`` of it, which may also be more) or given up (0)."""
+        """A reservation was written (``used_bytes``, which may be less or more than it) or given up (0)."""
         share = self._shares.setdefault(job, _Share())
         share.reserved_bytes = max(share.reserved_bytes - reserved_bytes, 0)
         share.used_bytes += used_bytes

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, Shop
+from tests.acceptance.sample_application import CATALOG, Application
 from tests.fixtures.daemon import Section, Site
 
 DONE, FAILED, USAGE, TRY_AGAIN = 0, 1, 2, 3
@@ -58,8 +58,8 @@ async def test_a_mistake_in_the_configuration_is_named_with_its_line(
     said = await refused(site, "check", code=USAGE)
     place = re.compile(rf"{re.escape(str(site.config))}:(\d+): ")
     lines = site.config.read_text().splitlines()
-    assert all(place.match(line) for line in said)
-    matching = [line for line in said if re.search(sentence, line)]
+    assert all(place.match(problem) for problem in said)
+    matching = [problem for problem in said if re.search(sentence, problem)]
     assert matching, said
     line = place.match(matching[0])
     assert line is not None
@@ -72,8 +72,8 @@ async def test_all_mistakes_of_configuration_and_catalog_come_at_once(site: Site
         sections(site, schedule=[changed(period=4), changed(code="other", entities=["NOTHING"])]),
     )
     said = await refused(site, "run", code=USAGE)
-    assert any(line.startswith(f"{site.catalog}:") and "key" in line for line in said)
-    assert any(line.startswith(f"{site.config}:") and "3 days" in line for line in said)
+    assert any(sentence.startswith(f"{site.catalog}:") and "key" in sentence for sentence in said)
+    assert any(sentence.startswith(f"{site.config}:") and "3 days" in sentence for sentence in said)
 
 
 @pytest.mark.parametrize("command", ["run", "check"])
@@ -86,27 +86,27 @@ async def test_a_database_that_does_not_answer_is_worth_another_try(site: Site, 
     assert "hunter2" not in sentence
 
 
-async def test_a_database_that_refuses_says_why(site: Site, shop: Shop) -> None:
-    await shop.connection.execute("DROP ROLE IF EXISTS test_locked_out")
-    await shop.connection.execute("CREATE ROLE test_locked_out NOLOGIN")
+async def test_a_database_that_refuses_says_why(site: Site, application: Application) -> None:
+    await application.connection.execute("DROP ROLE IF EXISTS test_locked_out")
+    await application.connection.execute("CREATE ROLE test_locked_out NOLOGIN")
     server = site.database.server
     try:
         for dsn, words in (
             (server.dsn("nothing_here"), ("nothing_here", "does not exist")),
             (server.dsn(site.database.name, user="test_locked_out"), ("test_locked_out", "log in")),
-            (server.dsn(site.database.name, user="nobody_at_all"), ("nobody_at_all", "does not exist")),
+            (server.dsn(site.database.name, user="no_such_role"), ("no_such_role", "does not exist")),
         ):
             site.dsn = dsn
             site.configure(CATALOG, sections(site))
             (sentence,) = await refused(site, "run", code=FAILED)
             assert all(word in sentence for word in words), sentence
     finally:
-        await shop.connection.execute("DROP ROLE test_locked_out")
+        await application.connection.execute("DROP ROLE test_locked_out")
 
 
-async def test_missing_privileges_are_named_one_after_the_other(site: Site, shop: Shop) -> None:
+async def test_missing_privileges_are_named_one_after_the_other(site: Site, application: Application) -> None:
     """From no right at all to just enough: each refusal says what to grant next."""
-    connection, name = shop.connection, site.database.name
+    connection, name = application.connection, site.database.name
     await connection.execute("DROP ROLE IF EXISTS test_exporter")
     await connection.execute("CREATE ROLE test_exporter LOGIN")
     site.dsn = site.database.server.dsn(name, user="test_exporter")
@@ -118,13 +118,13 @@ async def test_missing_privileges_are_named_one_after_the_other(site: Site, shop
 
         await connection.execute(f"GRANT CREATE ON DATABASE {name} TO test_exporter")
         said = await refused(site, "run", code=USAGE)
-        assert {re.sub(r":\d+", "", line.split(": ")[0]) for line in said} == {str(site.catalog)}
+        assert {re.sub(r":\d+", "", problem.split(": ")[0]) for problem in said} == {str(site.catalog)}
         assert len(said) == 3
-        for line in said:
-            await connection.execute(line[line.index("GRANT SELECT ON ") :])
+        for problem in said:
+            await connection.execute(problem[problem.index("GRANT SELECT ON ") :])
 
         daemon = site.fork()
-        await daemon.said("daemon ready")
+        await daemon.wait_for_event("daemon ready")
         row = await site.finished(connection, await site.first_job(connection))
         assert (row["state"], row["reason"]) == ("FAILED", "PRIVILEGE_MISSING")
         assert "accounts" in row["message"]
@@ -142,11 +142,11 @@ async def test_missing_privileges_are_named_one_after_the_other(site: Site, shop
         await connection.execute("DROP ROLE test_exporter")
 
 
-async def test_check_says_what_to_fix(site: Site, shop: Shop) -> None:
+async def test_check_says_what_to_fix(site: Site, application: Application) -> None:
     lake = site.destination()
     lake.rmdir()
     (site.folder / "spool").touch()
-    await shop.connection.execute("ALTER TABLE public.orders DROP COLUMN paid")
+    await application.connection.execute("ALTER TABLE public.orders DROP COLUMN paid")
     site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
     outcome = await site.quickly("check")
     assert outcome.returncode == FAILED, outcome.stderr
@@ -160,7 +160,7 @@ async def test_check_says_what_to_fix(site: Site, shop: Shop) -> None:
     assert "paid" in sentence
 
 
-async def test_a_spool_that_cannot_be_is_refused(site: Site, shop: Shop) -> None:
+async def test_a_spool_that_cannot_be_is_refused(site: Site, application: Application) -> None:
     site.spool.touch()
     site.configure(CATALOG, sections(site))
     (sentence,) = await refused(site, "run", code=FAILED)
@@ -168,12 +168,14 @@ async def test_a_spool_that_cannot_be_is_refused(site: Site, shop: Shop) -> None
 
 
 @pytest.mark.parametrize("arguments", [("job", "show", "nonsense"), ("schedule", "run", "nothing")], ids=str)
-async def test_what_is_not_there_cannot_be_shown(site: Site, shop: Shop, arguments: tuple[str, ...]) -> None:
+async def test_what_is_not_there_cannot_be_shown(
+    site: Site, application: Application, arguments: tuple[str, ...]
+) -> None:
     site.configure(CATALOG, sections(site))
     (sentence,) = await refused(site, *arguments, code=FAILED)
     assert "exportd run" in sentence, "there are no tables yet"
     daemon = site.fork()
-    await daemon.said("daemon ready")
+    await daemon.wait_for_event("daemon ready")
     (sentence,) = await refused(site, *arguments, code=FAILED)
     assert "NOT_FOUND" in sentence
     assert await daemon.stop() == 0
@@ -205,7 +207,7 @@ async def test_a_configuration_that_is_not_there_is_named(site: Site) -> None:
     ids=["no key", "short key", "group", "no socket", "long path"],
 )
 async def test_a_control_section_that_cannot_be_kept_ends_the_daemon_with_a_sentence(
-    site: Site, shop: Shop, control: Mapping[str, object], sentence: str
+    site: Site, application: Application, control: Mapping[str, object], sentence: str
 ) -> None:
     (site.folder / "short.key").write_bytes(b"12345")
     (site.folder / "short.key").chmod(0o600)
@@ -216,7 +218,7 @@ async def test_a_control_section_that_cannot_be_kept_ends_the_daemon_with_a_sent
     assert (site.folder / "a-file").is_file()
 
 
-async def test_check_finds_a_group_that_is_not_there(site: Site, shop: Shop) -> None:
+async def test_check_finds_a_group_that_is_not_there(site: Site, application: Application) -> None:
     site.configure(CATALOG, sections(site, control={"socket": "control.sock", "admins": ["no-such-group"]}))
     outcome = await site.quickly("check")
     assert outcome.returncode == FAILED

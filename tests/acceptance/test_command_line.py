@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance import gate
+from tests.acceptance import statement_blocker
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.lakes import GcsLake
-from tests.acceptance.shop import CATALOG, ORGANIZATION, Shop
+from tests.acceptance.destinations import GcsBucket
+from tests.acceptance.sample_application import CATALOG, ORGANIZATION, Application
 from tests.fixtures.daemon import Site, until
 
 S3_BUCKET = (
@@ -20,12 +20,12 @@ S3_BUCKET = (
 
 
 @pytest.fixture
-async def open_site(site: Site, shop: Shop) -> Site:
+async def open_site(site: Site, application: Application) -> Site:
     """A daemon with a schedule and a destination, both declared, whose first run has succeeded."""
     lake = site.destination()
     site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
     await site.start()
-    await site.succeeded(shop.connection, await site.first_job(shop.connection))
+    await site.succeeded(application.connection, await site.first_job(application.connection))
     return site
 
 
@@ -61,7 +61,7 @@ async def refused(site: Site, *arguments: str, code: int) -> str:
     return outcome.stderr
 
 
-async def test_the_life_of_a_schedule(open_site: Site, shop: Shop) -> None:
+async def test_the_life_of_a_schedule(open_site: Site, application: Application) -> None:
     site = open_site
     every_two_hours = ("--unit", "HOUR", "--period", "2", "--offset", "15")
     shown = await said(
@@ -73,7 +73,7 @@ async def test_the_life_of_a_schedule(open_site: Site, shop: Shop) -> None:
     assert "every 2 hours, 15 minutes past" in shown
     assert "ACCOUNTS, ORDERS" in shown
     assert "unix:" in shown
-    await site.succeeded(shop.connection, await site.first_job(shop.connection, "billing"))
+    await site.succeeded(application.connection, await site.first_job(application.connection, "billing"))
 
     # What is not said stays; a cron expression takes the interval's place, and back.
     edited = await document(site, "schedule", "edit", "billing", "--cron", "5 */3 * * *", "--format", "JSONL")
@@ -82,7 +82,7 @@ async def test_the_life_of_a_schedule(open_site: Site, shop: Shop) -> None:
     assert (edited["operationalDataTypes"], edited["exportFileFormat"]) == (["ACCOUNTS", "ORDERS"], "JSONL")
     due = (await said(site, "schedule", "next", "billing", "-n", "3")).splitlines()
     assert len(due) == 3
-    assert all(line.endswith(":05:00Z") for line in due[1:])
+    assert all(instant.endswith(":05:00Z") for instant in due[1:])
     edited = await document(site, "schedule", "edit", "billing", *every_two_hours)
     assert (edited["scheduleType"], edited["offset"], edited.get("cronExpression")) == ("HOUR", 15, None)
     assert (await document(site, "schedule", "show", "billing"))["version"] == 3
@@ -128,19 +128,36 @@ async def test_the_life_of_a_destination(open_site: Site) -> None:
     await refused(site, "destination", "show", "bucket", code=1)
 
 
-async def test_a_bucket_of_google_is_made_edited_and_delivered_to(site: Site, shop: Shop, gcs_lake: GcsLake) -> None:
-    site.configure(CATALOG, {"gcs": {"endpoint": gcs_lake.server.endpoint}, "schedule": [schedule(destinations=[])]})
+async def test_a_bucket_of_google_is_made_edited_and_delivered_to(
+    site: Site, application: Application, empty_gcs_bucket: GcsBucket
+) -> None:
+    site.configure(
+        CATALOG, {"gcs": {"endpoint": empty_gcs_bucket.server.endpoint}, "schedule": [schedule(destinations=[])]}
+    )
     daemon = await site.start()
     pool = ("--project-number", "123", "--pool-id", "exports", "--provider-id", "cluster")
-    missing = await refused(site, "destination", "create", "sea", "--type", "GCS", "--bucket", gcs_lake.name, code=2)
+    missing = await refused(
+        site, "destination", "create", "sea", "--type", "GCS", "--bucket", empty_gcs_bucket.name, code=2
+    )
     assert "projectNumber: is missing" in missing
     made = await document(
         site,
-        *("destination", "create", "sea", "--type", "GCS", "--bucket", gcs_lake.name, "--prefix", "deep", *pool),
+        *(
+            "destination",
+            "create",
+            "sea",
+            "--type",
+            "GCS",
+            "--bucket",
+            empty_gcs_bucket.name,
+            "--prefix",
+            "deep",
+            *pool,
+        ),
         *("--service-account", "exports@acme.iam.gserviceaccount.com", "--name", "The sea"),
     )
     given = {
-        "bucketName": gcs_lake.name,
+        "bucketName": empty_gcs_bucket.name,
         "prefix": "deep",
         "projectNumber": "123",
         "poolId": "exports",
@@ -158,19 +175,24 @@ async def test_a_bucket_of_google_is_made_edited_and_delivered_to(site: Site, sh
         *("456", "more", "other", "deeper"),
     ]
     shown = await said(site, "destination", "show", "sea")
-    for name, value in (("provider", "other"), ("pool", "more"), ("project number", "456"), ("bucket", gcs_lake.name)):
+    for name, value in (
+        ("provider", "other"),
+        ("pool", "more"),
+        ("project number", "456"),
+        ("bucket", empty_gcs_bucket.name),
+    ):
         assert re.search(rf"^{name} +{value}$", shown, re.MULTILINE), shown
     assert "role" not in shown
 
     await said(site, "export", "ACCOUNTS", "--destinations", "sea", "--wait")
-    keys = list((await gcs_lake.bucket()).objects)
+    keys = list((await empty_gcs_bucket.delivered()).objects)
     assert keys
     assert all(key.startswith(f"deeper/orgId={ORGANIZATION}/") for key in keys)
     assert await daemon.stop() == 0
     await site.assert_clean()
 
 
-async def test_an_export_is_waited_for_and_copied(open_site: Site, shop: Shop) -> None:
+async def test_an_export_is_waited_for_and_copied(open_site: Site, application: Application) -> None:
     site = open_site
     to = site.folder / "copied"
     outcome = await said(site, "export", "ACCOUNTS", "--format", "JSONL", "--to", str(to))
@@ -184,7 +206,7 @@ async def test_an_export_is_waited_for_and_copied(open_site: Site, shop: Shop) -
     assert "ACCOUNT" in await refused(site, "export", "ACCOUNT", code=2)
 
 
-async def test_a_waiting_job_is_cancelled_followed_and_retried(open_site: Site, shop: Shop) -> None:
+async def test_a_waiting_job_is_cancelled_followed_and_retried(open_site: Site, application: Application) -> None:
     site = open_site
     assert (await said(site, "pause")).startswith("paused since ")
     job = str(await site.fire())
@@ -197,13 +219,13 @@ async def test_a_waiting_job_is_cancelled_followed_and_retried(open_site: Site, 
     await refused(site, "job", "retry", retried, code=1)
 
 
-async def test_a_running_job_is_seen_with_its_progress(open_site: Site, shop: Shop) -> None:
+async def test_a_running_job_is_seen_with_its_progress(open_site: Site, application: Application) -> None:
     site = open_site
     keeper = await site.database.connect()
-    await keeper.execute(gate.INSTALL)
-    async with gate.closed(keeper, gate.DELIVERING) as closed:
+    await keeper.execute(statement_blocker.INSTALL)
+    async with statement_blocker.blocking(keeper, statement_blocker.DELIVERING) as closed:
         job = str(await site.fire())
-        await closed.reached()
+        await closed.blocked_backend()
         await shown_in_status(
             site, "1 running, 0 waiting", f"{job}  often of {ORGANIZATION}  publishing since ", ": 3 of 3 entities, "
         )
@@ -221,7 +243,7 @@ async def test_the_daemon_itself(open_site: Site) -> None:
 
 
 async def test_a_user_of_the_socket_needs_neither_the_configuration_nor_the_database(
-    open_site: Site, shop: Shop
+    open_site: Site, application: Application
 ) -> None:
     site = open_site
     site.config.write_text('[control]\nsocket = "control.sock"\n', encoding="utf-8")  # the rest cannot be read
@@ -249,7 +271,9 @@ async def test_a_user_of_the_socket_needs_neither_the_configuration_nor_the_data
     assert not (site.folder / "early").exists()
 
 
-async def test_without_a_daemon_the_database_gives_the_same_documents(open_site: Site, shop: Shop) -> None:
+async def test_without_a_daemon_the_database_gives_the_same_documents(
+    open_site: Site, application: Application
+) -> None:
     site = open_site
     job = (await document(site, "job", "list"))[0]["id"]
     await said(site, "schedule", "pause", "often")
@@ -272,23 +296,25 @@ async def test_without_a_daemon_the_database_gives_the_same_documents(open_site:
     assert [capture["whole"] for capture in await document(site, "capture", "install", "ORDERS")] == [True]
 
 
-async def test_a_deed_leaves_the_same_row_in_the_audit_log_through_either_door(open_site: Site, shop: Shop) -> None:
+async def test_a_deed_leaves_the_same_row_in_the_audit_log_through_either_door(
+    open_site: Site, application: Application
+) -> None:
     site = open_site
 
     async def deeds() -> list[tuple[str, str, str | None, str]]:
         """What is done, once, and what the audit log says of it."""
-        last = await shop.connection.fetchval("SELECT coalesce(max(id), 0) FROM exportd.audit")
+        last = await application.connection.fetchval("SELECT coalesce(max(id), 0) FROM exportd.audit")
         job = (await said(site, "schedule", "run", "often")).strip()
         await said(site, "capture", "install", "ORDERS")
         await said(site, "capture", "uninstall", "ORDERS")
-        rows = await shop.connection.fetch("SELECT * FROM exportd.audit WHERE id > $1 ORDER BY id", last)
+        rows = await application.connection.fetch("SELECT * FROM exportd.audit WHERE id > $1 ORDER BY id", last)
         return [
             (row["actor"], row["action"], row["organization"], row["details"].replace(job, "the job")) for row in rows
         ]
 
     through_the_daemon = await deeds()
     job = (await document(site, "job", "list"))[0]["id"]
-    await site.succeeded(shop.connection, job)
+    await site.succeeded(application.connection, job)
     assert await site.daemons[-1].stop() == 0
     assert await deeds() == through_the_daemon
     assert [action for _, action, *_ in through_the_daemon] == [

@@ -42,6 +42,7 @@ class JobEntity(Answer):
     content_bytes: int
     size_bytes: int
     files: int
+    oversized_parts: int
     done: bool
 
 
@@ -142,6 +143,7 @@ def _entities(record: JobRecord) -> dict[str, JobEntity]:
             content_bytes=figures.content_bytes,
             size_bytes=figures.size_bytes,
             files=figures.files,
+            oversized_parts=figures.oversized_parts,
             done=figures.done,
         )
     return found

@@ -11,13 +11,13 @@ import structlog
 from exportd.api.identity.access import Access
 from exportd.telemetry import logging
 from tests.fixtures.postgres import Database
-from tests.integration.api.served_api import ServedApi, serving
+from tests.integration.api.standalone_api import ApiServer, serving
 
 
 @pytest.fixture
-async def api(database: Database, tmp_path: Path) -> AsyncIterator[ServedApi]:
+async def api(database: Database, tmp_path: Path) -> AsyncIterator[ApiServer]:
     """The user who runs the tests is an administrator."""
-    opened: asyncio.Future[ServedApi] = asyncio.get_running_loop().create_future()
+    opened: asyncio.Future[ApiServer] = asyncio.get_running_loop().create_future()
     over = asyncio.Event()
 
     async def host() -> None:

@@ -10,12 +10,12 @@ import pytest
 from m3ter import M3ter
 
 from tests.integration.api.request_bodies import bucket, schedule
-from tests.integration.api.served_api import ACME, SPOOL, ServedApi, path
+from tests.integration.api.standalone_api import ACME, SPOOL, ApiServer, path
 
 ASKED: dict[str, Any] = {"sourceType": "OPERATIONAL", "operationalDataTypes": ["PLANS", "BILLS"]}
 
 
-async def _jobs(api: ServedApi, count: int, *, organization: str = ACME) -> list[str]:
+async def _jobs(api: ApiServer, count: int, *, organization: str = ACME) -> list[str]:
     """Jobs of one moment and of others, oldest first."""
     ids = []
     for number in range(count):
@@ -29,7 +29,7 @@ async def _jobs(api: ServedApi, count: int, *, organization: str = ACME) -> list
     return ids
 
 
-async def test_the_official_client_asks_for_an_export_and_follows_its_job(api: ServedApi) -> None:
+async def test_the_official_client_asks_for_an_export_and_follows_its_job(api: ApiServer) -> None:
     def live(client: M3ter) -> str:
         exports = client.data_exports
         answer = exports.create_adhoc(
@@ -69,7 +69,7 @@ def _me() -> str:
     ],
 )
 async def test_what_cannot_be_exported_is_refused_in_a_sentence(
-    api: ServedApi, spoilt: dict[str, Any], words: str
+    api: ApiServer, spoilt: dict[str, Any], words: str
 ) -> None:
     answer = await api.http.post(path(ACME, "adhoc"), json={**ASKED, **spoilt})
     assert answer.status_code == 400
@@ -77,13 +77,13 @@ async def test_what_cannot_be_exported_is_refused_in_a_sentence(
     assert await api.pool.fetchval("SELECT count(*) FROM exportd.job") == 0
 
 
-async def test_an_export_goes_to_the_destinations_that_it_names(api: ServedApi) -> None:
+async def test_an_export_goes_to_the_destinations_that_it_names(api: ApiServer) -> None:
     ids = [(await api.http.post(path(ACME, "destinations"), json=bucket(code))).json()["id"] for code in ("a", "b")]
     await api.http.post(path(ACME, "adhoc"), json={**ASKED, "destinationIds": ids[::-1], "version": 3})
     assert await api.pool.fetchval("SELECT destinations FROM exportd.job") == ["b", "a"]
 
 
-async def test_jobs_come_newest_first_in_pages_and_by_filters(api: ServedApi) -> None:
+async def test_jobs_come_newest_first_in_pages_and_by_filters(api: ApiServer) -> None:
     ids = await _jobs(api, 7)
     await _jobs(api, 3, organization="other")
     expected = [
@@ -104,7 +104,7 @@ async def test_jobs_come_newest_first_in_pages_and_by_filters(api: ServedApi) ->
     await api.official(read)
 
 
-async def test_jobs_of_a_schedule_are_found_by_it(api: ServedApi) -> None:
+async def test_jobs_of_a_schedule_are_found_by_it(api: ApiServer) -> None:
     made = (await api.http.post(path(ACME, "schedules"), json=schedule())).json()
     await _jobs(api, 2)
     job_id = await api.schedules.fire_now(None, "nightly")
@@ -129,13 +129,13 @@ async def test_jobs_of_a_schedule_are_found_by_it(api: ServedApi) -> None:
         ({"nextToken": "e30.AAAA"}, "nextToken: this list has not given"),
     ],
 )
-async def test_bad_filters_are_refused_in_a_sentence(api: ServedApi, params: dict[str, str], words: str) -> None:
+async def test_bad_filters_are_refused_in_a_sentence(api: ApiServer, params: dict[str, str], words: str) -> None:
     answer = await api.http.get(path(ACME, "jobs"), params=params)
     assert answer.status_code == 400
     assert words in answer.json()["message"]
 
 
-async def test_a_page_token_is_good_for_its_list_and_organization_alone(api: ServedApi) -> None:
+async def test_a_page_token_is_good_for_its_list_and_organization_alone(api: ApiServer) -> None:
     await _jobs(api, 3)
     token = (await api.http.get(path(ACME, "jobs"), params={"pageSize": 1})).json()["nextToken"]
     assert (await api.http.get(path(ACME, "jobs"), params={"nextToken": token})).status_code == 200
@@ -157,14 +157,14 @@ class TestDownloads:
             ("state = 'SUCCEEDED', spool_id = gen_random_uuid()", 404, "another daemon"),
         ],
     )
-    async def test_what_cannot_be_had_is_refused(self, api: ServedApi, change: str, status: int, words: str) -> None:
+    async def test_what_cannot_be_had_is_refused(self, api: ApiServer, change: str, status: int, words: str) -> None:
         (job_id,) = await _jobs(api, 1)
         await api.pool.execute(f"UPDATE exportd.job SET {change}")
         answer = await api.http.get(path(ACME, "jobs", job_id, "getdownloadurl"))
         assert answer.status_code == status
         assert words in answer.json()["message"]
 
-    async def test_a_link_is_good_without_credentials_until_it_expires(self, api: ServedApi) -> None:
+    async def test_a_link_is_good_without_credentials_until_it_expires(self, api: ApiServer) -> None:
         (job_id,) = await _jobs(api, 1)
         await api.pool.execute("UPDATE exportd.job SET state = 'SUCCEEDED', spool_id = $1", SPOOL)
         (api.folder / job_id).mkdir()

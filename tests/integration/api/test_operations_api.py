@@ -18,7 +18,7 @@ from exportd.model.entity import EntityCode
 from exportd.model.job import JobProgress, Lease
 from exportd.model.reason import Reason
 from tests.integration.api.request_bodies import bucket, schedule
-from tests.integration.api.served_api import ACME, BROKEN, SPOOL, ServedApi, path
+from tests.integration.api.standalone_api import ACME, BROKEN, SPOOL, ApiServer, path
 
 VERBS = (
     ("GET", "/v1/status", "reader"),
@@ -65,22 +65,22 @@ BODIES: dict[str, Any] = {
 }
 
 
-async def make_schedule(api: ServedApi, **others: Any) -> str:
+async def make_schedule(api: ApiServer, **others: Any) -> str:
     return str((await api.http.post(path(ACME, "schedules"), json=schedule(**others))).json()["id"])
 
 
-async def claim(api: ServedApi) -> Lease | None:
+async def claim(api: ApiServer) -> Lease | None:
     return await JobTable(api.pool).claim(holder="test", lease_s=60, spool_id=SPOOL, attempt_limit=5)
 
 
-async def claimed(api: ServedApi) -> Lease:
+async def claimed(api: ApiServer) -> Lease:
     lease = await claim(api)
     assert lease is not None
     return lease
 
 
 class TestWhoMayDoWhat:
-    async def test_the_table_has_every_verb(self, api: ServedApi) -> None:
+    async def test_the_table_has_every_verb(self, api: ApiServer) -> None:
         document = (await api.http.get("/openapi.json")).json()
         found = {
             (method.upper(), url)
@@ -90,7 +90,7 @@ class TestWhoMayDoWhat:
         }
         assert found == {(method, url) for method, url, _ in VERBS}
 
-    async def test_programs_of_an_organization_are_refused_everywhere(self, api: ServedApi) -> None:
+    async def test_programs_of_an_organization_are_refused_everywhere(self, api: ApiServer) -> None:
         headers = await api.bearer()
         for method, url, _ in VERBS:
             answer = await api.tcp.request(
@@ -100,7 +100,7 @@ class TestWhoMayDoWhat:
 
     @pytest.mark.parametrize("role", [Role.READER, Role.OPERATOR])
     async def test_a_role_does_what_is_its_own(
-        self, api: ServedApi, role: Role, monkeypatch: pytest.MonkeyPatch
+        self, api: ApiServer, role: Role, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(Access, "identity", lambda _access, peer: Identity(f"unix:{peer.uid}", role, None))
         for method, url, needed in VERBS:
@@ -113,18 +113,18 @@ class TestWhoMayDoWhat:
 class TestPreview:
     """What it says of a schedule is in tests/acceptance/test_preview.py."""
 
-    async def test_what_would_fail_the_run_is_a_conflict(self, api: ServedApi) -> None:
+    async def test_what_would_fail_the_run_is_a_conflict(self, api: ApiServer) -> None:
         answer = await api.http.get(f"/v1/schedules/{await make_schedule(api)}/preview")
         assert (answer.status_code, "the catalog has no entity ACCOUNTS" in answer.json()["message"]) == (409, True)
 
-    async def test_of_nothing(self, api: ServedApi) -> None:
+    async def test_of_nothing(self, api: ApiServer) -> None:
         for wrong in (uuid4(), "nightly"):
             answer = await api.http.get(f"/v1/schedules/{wrong}/preview")
             assert (answer.status_code, "There is no schedule" in answer.json()["message"]) == (404, True)
 
 
 class TestPause:
-    async def test_of_all_daemons_is_kept_and_shown(self, api: ServedApi) -> None:
+    async def test_of_all_daemons_is_kept_and_shown(self, api: ApiServer) -> None:
         schedule_id = await make_schedule(api)
         paused = (await api.http.post("/v1/pause")).json()
         assert paused["paused"] is True
@@ -136,7 +136,7 @@ class TestPause:
         assert await claim(api) is not None
         assert [action for _, action in await api.audit()][1:] == ["daemon paused", "schedule run", "daemon resumed"]
 
-    async def test_of_a_schedule_keeps_it_from_firing_but_not_from_being_run(self, api: ServedApi) -> None:
+    async def test_of_a_schedule_keeps_it_from_firing_but_not_from_being_run(self, api: ApiServer) -> None:
         schedule_id = await make_schedule(api)
         assert (await api.http.post(f"/v1/schedules/{schedule_id}/pause")).status_code == 200
         (found,) = await api.schedules.all()
@@ -152,7 +152,7 @@ class TestPause:
         again = await api.schedules.fire(found, due_at=now, next_due_at=now + timedelta(days=1), now=now)
         assert again not in {None, UUID(job)}
 
-    async def test_of_a_destination_lets_its_jobs_wait(self, api: ServedApi) -> None:
+    async def test_of_a_destination_lets_its_jobs_wait(self, api: ApiServer) -> None:
         lake = (await api.http.post(path(ACME, "destinations"), json=bucket())).json()["id"]
         first = await make_schedule(api, destinationIds=[lake])
         second = await make_schedule(api, code="other")
@@ -167,7 +167,7 @@ class TestPause:
         assert (await api.http.post(f"/v1/destinations/{lake}/resume")).status_code == 200
         assert (await claimed(api)).job.schedule_code == "nightly"
 
-    async def test_of_what_there_is_not_is_404(self, api: ServedApi) -> None:
+    async def test_of_what_there_is_not_is_404(self, api: ApiServer) -> None:
         for kind in ("schedules", "destinations"):
             for method, verb in (("GET", "pause"), ("POST", "pause"), ("POST", "resume")):
                 for wrong in (str(uuid4()), "nightly"):
@@ -176,14 +176,14 @@ class TestPause:
 
 
 class TestJobs:
-    async def test_a_second_run_waits_for_the_first(self, api: ServedApi) -> None:
+    async def test_a_second_run_waits_for_the_first(self, api: ApiServer) -> None:
         schedule_id = await make_schedule(api)
         job = (await api.http.post(f"/v1/schedules/{schedule_id}/run")).json()["jobId"]
         answer = await api.http.post(f"/v1/schedules/{schedule_id}/run")
         assert (answer.status_code, job in answer.json()["message"]) == (409, True)
         assert answer.headers["x-should-retry"] == "false"
 
-    async def test_cancelled_and_retried(self, api: ServedApi) -> None:
+    async def test_cancelled_and_retried(self, api: ApiServer) -> None:
         schedule_id = await make_schedule(api)
         job = (await api.http.post(f"/v1/schedules/{schedule_id}/run")).json()["jobId"]
         assert (await api.http.post(f"/v1/jobs/{job}/retry")).status_code == 409
@@ -200,7 +200,7 @@ class TestJobs:
             "job cancelled",
         ]
 
-    async def test_an_export_without_a_schedule_is_retried_as_one(self, api: ServedApi) -> None:
+    async def test_an_export_without_a_schedule_is_retried_as_one(self, api: ApiServer) -> None:
         body = {"sourceType": "OPERATIONAL", "operationalDataTypes": ["PLANS"]}
         job = (await api.http.post(path(ACME, "adhoc"), json=body)).json()["jobId"]
         await api.http.post(f"/v1/jobs/{job}/cancel")
@@ -210,7 +210,7 @@ class TestJobs:
 
 
 class TestRefresh:
-    async def test_is_kept_for_the_next_run_or_done_at_once(self, api: ServedApi) -> None:
+    async def test_is_kept_for_the_next_run_or_done_at_once(self, api: ApiServer) -> None:
         schedule_id = await make_schedule(api)
         url = f"/v1/schedules/{schedule_id}/refresh"
         assert (await api.http.post(url, json={"entity": "BILLS"})).json() == {"entity": "BILLS"}
@@ -221,13 +221,13 @@ class TestRefresh:
         assert lease.job.schedule_id is not None
         assert await JobTable(api.pool).refresh_requests(lease.job.schedule_id) == ("ACCOUNTS", "BILLS")
 
-    async def test_of_what_is_not_exported_is_refused(self, api: ServedApi) -> None:
+    async def test_of_what_is_not_exported_is_refused(self, api: ApiServer) -> None:
         url = f"/v1/schedules/{await make_schedule(api)}/refresh"
         for entity, status in (("METERS", 404), ("METRES", 400), ("", 400)):
             answer = await api.http.post(url, json={"entity": entity})
             assert answer.status_code == status, answer.text
 
-    async def test_that_cannot_be_at_once_asks_for_nothing(self, api: ServedApi) -> None:
+    async def test_that_cannot_be_at_once_asks_for_nothing(self, api: ApiServer) -> None:
         schedule_id = await make_schedule(api)
         await api.http.post(f"/v1/schedules/{schedule_id}/run")
         answer = await api.http.post(f"/v1/schedules/{schedule_id}/refresh", json={"entity": "BILLS", "now": True})
@@ -240,7 +240,7 @@ class TestBackfill:
 
     async def add_job(
         self,
-        api: ServedApi,
+        api: ApiServer,
         schedule_id: str | None,
         state: str = "SUCCEEDED",
         *,
@@ -270,7 +270,7 @@ class TestBackfill:
             )
         )
 
-    async def test_fires_the_schedule_and_tells_where_it_begins(self, api: ServedApi) -> None:
+    async def test_fires_the_schedule_and_tells_where_it_begins(self, api: ApiServer) -> None:
         schedule_id = await make_schedule(api)
         await api.pool.execute(
             """INSERT INTO exportd.position (schedule_id, entity, job_id, snapshot, taken_at, guards, destinations)
@@ -298,7 +298,7 @@ class TestBackfill:
         }
         assert [action for _, action in await api.audit()][1:] == ["backfill requested"] * 3
 
-    async def test_from_what_is_no_success_of_the_schedule_is_refused(self, api: ServedApi) -> None:
+    async def test_from_what_is_no_success_of_the_schedule_is_refused(self, api: ApiServer) -> None:
         schedule_id, other = await make_schedule(api), await make_schedule(api, code="other")
         none = "has no job"
         for job, status, words in (
@@ -318,7 +318,7 @@ class TestBackfill:
         assert await api.pool.fetch("SELECT * FROM exportd.backfill_request") == []
 
 
-async def test_status_shows_what_waits_what_runs_and_how_destinations_are(api: ServedApi) -> None:
+async def test_status_shows_what_waits_what_runs_and_how_destinations_are(api: ApiServer) -> None:
     lake = (await api.http.post(path(ACME, "destinations"), json=bucket(BROKEN))).json()["id"]
     for code in ("first", "second"):
         schedule_id = await make_schedule(api, code=code, destinationIds=[lake])
@@ -344,7 +344,7 @@ async def test_status_shows_what_waits_what_runs_and_how_destinations_are(api: S
 
 
 class TestLiveProgress:
-    async def test_of_a_job_ends_with_it(self, api: ServedApi) -> None:
+    async def test_of_a_job_ends_with_it(self, api: ApiServer) -> None:
         schedule_id = await make_schedule(api)
         job = (await api.http.post(f"/v1/schedules/{schedule_id}/run")).json()["jobId"]
         table, lease = JobTable(api.pool), await claimed(api)
@@ -365,7 +365,7 @@ class TestLiveProgress:
                     assert (data["state"], data["reason"]) == ("FAILED", "CANCELLED")
         assert seen == ["phase", "progress", "end"]
 
-    async def test_of_all_jobs_ends_with_the_daemon(self, api: ServedApi) -> None:
+    async def test_of_all_jobs_ends_with_the_daemon(self, api: ApiServer) -> None:
         await api.http.post(f"/v1/schedules/{await make_schedule(api)}/run")
         await claimed(api)
         async with api.http.stream("GET", "/v1/events") as answer:
@@ -374,7 +374,7 @@ class TestLiveProgress:
             api.using.jobs.watcher.close()
             assert [event async for event in found] == []
 
-    async def test_is_for_so_many_listeners_and_their_places_become_free(self, api: ServedApi) -> None:
+    async def test_is_for_so_many_listeners_and_their_places_become_free(self, api: ApiServer) -> None:
         await api.http.post(f"/v1/schedules/{await make_schedule(api)}/run")
         await claimed(api)
         async with AsyncExitStack() as stack:
@@ -391,7 +391,7 @@ class TestLiveProgress:
             while api.using.jobs.watcher.is_full:
                 await anyio.wait_all_tasks_blocked()
 
-    async def test_of_an_unknown_job_is_404(self, api: ServedApi) -> None:
+    async def test_of_an_unknown_job_is_404(self, api: ApiServer) -> None:
         assert (await api.http.get(f"/v1/jobs/{uuid4()}/events")).status_code == 404
 
 
@@ -407,7 +407,7 @@ async def events(answer: httpx.Response) -> AsyncIterator[tuple[str, dict[str, A
 
 
 class TestCapture:
-    async def test_is_shown_installed_and_taken_away(self, api: ServedApi) -> None:
+    async def test_is_shown_installed_and_taken_away(self, api: ApiServer) -> None:
         await api.pool.execute("CREATE TABLE public.things (id integer PRIMARY KEY)")
 
         async def whole() -> bool:
@@ -428,24 +428,24 @@ class TestCapture:
         assert not await whole()
         assert [action for _, action in await api.audit()] == ["capture installed", "capture uninstalled"]
 
-    async def test_of_a_table_that_is_not_there_is_a_sentence(self, api: ServedApi) -> None:
+    async def test_of_a_table_that_is_not_there_is_a_sentence(self, api: ApiServer) -> None:
         answer = await api.http.post("/v1/capture/install", json={})
         assert (answer.status_code, "public.things does not exist" in answer.json()["message"]) == (409, True)
 
-    async def test_of_an_unknown_entity_is_refused(self, api: ServedApi) -> None:
+    async def test_of_an_unknown_entity_is_refused(self, api: ApiServer) -> None:
         answer = await api.http.post("/v1/capture/install", json={"entities": ["THING"]})
         assert (answer.status_code, "did you mean THINGS?" in answer.json()["message"]) == (400, True)
 
 
 @pytest.mark.usefixtures("log_level_kept")
-async def test_the_log_level_is_set_at_run_time(api: ServedApi) -> None:
+async def test_the_log_level_is_set_at_run_time(api: ApiServer) -> None:
     assert (await api.http.put("/v1/log-level", json={"level": "error"})).json() == {"level": "error"}
     assert (await api.http.get("/v1/log-level")).json() == {"level": "error"}
     assert (await api.http.put("/v1/log-level", json={"level": "loud"})).status_code == 400
     assert [action for _, action in await api.audit()] == ["log level set"]
 
 
-async def test_organizations_are_those_that_have_something(api: ServedApi) -> None:
+async def test_organizations_are_those_that_have_something(api: ApiServer) -> None:
     assert (await api.http.get("/v1/organizations")).json() == {"data": []}
     made = await make_schedule(api)
     await api.http.post(path("zebra", "destinations"), json=bucket())

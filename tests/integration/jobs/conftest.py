@@ -9,7 +9,7 @@ from exportd.database.connector import Connector
 from exportd.jobs.job_table import JobTable
 from exportd.model.job import JobId
 from tests.fixtures.postgres import Database
-from tests.integration.jobs.workshop import Workshop
+from tests.integration.jobs.postgres_jobs import Workshop
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from exportd.model.job import JobId, JobPhase, Lease
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
-from tests.integration.jobs.workshop import LAKE, OTHER_SPOOL, SPOOL, Workshop, reached
+from tests.integration.jobs.postgres_jobs import LAKE, OTHER_SPOOL, SPOOL, Workshop, reached
 
 SHORE = DestinationCode("shore")
 

@@ -20,8 +20,10 @@ from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.job import EntityProgress, JobId, JobPhase, JobProgress, JobState, Lease, LeaseState
 from exportd.model.reason import Reason
+from exportd.settings.schema import LiveSettings
 from exportd.testing.fake_clock import FakeClock
-from tests.integration.jobs.workshop import ACCOUNTS, ATTEMPTS, LEASE_S, OTHER_SPOOL, PARTS, SPOOL, Workshop
+from tests.fixtures.settings import live_settings, settings_with
+from tests.integration.jobs.postgres_jobs import ACCOUNTS, ATTEMPTS, LEASE_S, OTHER_SPOOL, PARTS, SPOOL, Workshop
 
 AWAY = TransientError("The lake is away.", reason=Reason.DESTINATION_UNAVAILABLE)
 REFUSED = PermanentError("Allow exportd to write into the lake.", reason=Reason.DESTINATION_REFUSED)
@@ -44,16 +46,18 @@ class Floor:
         spool_id: UUID = SPOOL,
         concurrency: int = 2,
         attempts: int = ATTEMPTS,
+        settings: LiveSettings | None = None,
     ) -> Dispatcher:
         return Dispatcher(
             table or self.workshop.table,
             run_job,
             holder=holder,
             spool_id=spool_id,
-            concurrency=concurrency,
+            settings=settings
+            or live_settings(
+                limits={"jobs": concurrency, "job_attempts": attempts}, capture={"poll_interval_s": POLL_S}
+            ),
             lease_s=LEASE_S,
-            attempts=attempts,
-            poll_interval_s=POLL_S,
             clock=self.clock,
             random=lambda: 0.5,
         )
@@ -347,6 +351,30 @@ class TestTakingWork:
         async with floor.running(floor.dispatcher(run_job, concurrency=2)):
             await all_ended.wait()
         assert most == 2
+
+    async def test_takes_as_many_as_the_settings_in_effect_allow(self, floor: Floor) -> None:
+        """A reload swaps the settings and wakes the dispatcher; it does not stop what runs."""
+        limits = {"jobs": 1}
+        for _ in range(3):
+            await floor.workshop.add_job()
+        running, begun, may_end = 0, [anyio.Event() for _ in range(3)], anyio.Event()
+
+        async def run_job(_lease: Lease, _progress: JobProgress) -> None:
+            nonlocal running
+            begun[running].set()
+            running += 1
+            await may_end.wait()
+
+        dispatcher = floor.dispatcher(run_job, settings=lambda: settings_with(limits=limits))
+        async with floor.running(dispatcher):
+            await begun[0].wait()
+            for number in (1, 2):
+                assert not begun[number].is_set()
+                limits["jobs"] += 1
+                dispatcher.wake()
+                await begun[number].wait()
+            assert running == 3
+            may_end.set()
 
     async def test_waits_for_a_wake_up(self, floor: Floor, errand: Errand) -> None:
         dispatcher = floor.dispatcher(errand(floor.workshop.table))

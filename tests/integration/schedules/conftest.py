@@ -7,7 +7,7 @@ import pytest
 from exportd.database.connector import Connector
 from exportd.schedules.firing_table import ScheduleTable
 from tests.fixtures.postgres import Database
-from tests.integration.schedules.office import Office
+from tests.integration.schedules.schedule_database import Office
 
 
 @pytest.fixture

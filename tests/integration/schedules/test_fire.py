@@ -14,7 +14,7 @@ from exportd.schedules.firing_table import ScheduleTable
 from exportd.schedules.ticker import Ticker
 from exportd.testing.fake_clock import FakeClock
 from tests.fixtures.postgres import Database
-from tests.integration.schedules.office import ACME, DAILY, NOON, Office, declare
+from tests.integration.schedules.schedule_database import ACME, DAILY, NOON, Office, declare
 
 pytestmark = pytest.mark.every_postgres
 

@@ -11,7 +11,7 @@ from exportd.database.connector import Connector
 from exportd.model.schedule import ExportFormat, Interval, Unit
 from exportd.schedules.firing_table import ReconcileResult, ScheduleTable
 from tests.fixtures.postgres import Database
-from tests.integration.schedules.office import ACME, DAILY, HOURLY, NIGHTLY, NOON, Office, declare
+from tests.integration.schedules.schedule_database import ACME, DAILY, HOURLY, NIGHTLY, NOON, Office, declare
 
 pytestmark = pytest.mark.every_postgres
 

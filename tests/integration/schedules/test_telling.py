@@ -5,7 +5,7 @@ from exportd.model.schedule import Cron
 from exportd.schedules.editing import OwnedScheduleTable
 from exportd.schedules.operations import ScheduleOperator
 from tests.fixtures.postgres import Database
-from tests.integration.schedules.office import ACME, NOON, Office, declare
+from tests.integration.schedules.schedule_database import ACME, NOON, Office, declare
 
 
 async def test_what_its_owner_and_operators_do_is_told_of_the_schedule(office: Office, database: Database) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from exportd.consumer.contents import Contents, Examination
 from exportd.model.schedule import ExportFormat
-from tests.fixtures.parsing import csv_rows
+from tests.fixtures.file_parsers import csv_rows
 
 CELLS = st.one_of(
     st.just(""), st.just('""'), st.text('a",\n', max_size=6).map(lambda text: f'"{text.replace(chr(34), chr(34) * 2)}"')

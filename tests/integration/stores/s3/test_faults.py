@@ -26,7 +26,7 @@ from exportd.stores.retrying import RetryBudget
 from exportd.stores.s3.options import S3Options
 from exportd.stores.s3.store import S3Store
 from exportd.stores.store import Store
-from tests.acceptance.lakes import S3Lake
+from tests.acceptance.destinations import S3Bucket
 from tests.fixtures.fault_proxy import FaultProxy, Noted
 from tests.fixtures.faults import Answer, Damage, DropResponse, Fault, Reset, Rule, Slow, Stall, s3_error, slow_down
 from tests.fixtures.stores import give_credentials, s3_store
@@ -57,7 +57,7 @@ ABORT = _Request(method="DELETE", pattern=r"uploadId=")
 class Way:
     """The way to a bucket: what happens there is up to ``proxy``, and ``lake`` is what lies at its end."""
 
-    def __init__(self, proxy: FaultProxy, lake: S3Lake, folder: Path, stack: AsyncExitStack) -> None:
+    def __init__(self, proxy: FaultProxy, lake: S3Bucket, folder: Path, stack: AsyncExitStack) -> None:
         self.proxy = proxy
         self.lake = lake
         self._folder = folder
@@ -96,7 +96,7 @@ class Way:
             await delivery.publish([file.part])
 
     async def objects(self) -> dict[str, bytes]:
-        return (await self.lake.bucket()).objects
+        return (await self.lake.delivered()).objects
 
     async def _spooled(self, content: bytes) -> SpooledPart:
         part = Part(
@@ -119,7 +119,7 @@ async def way(
 ) -> AsyncIterator[Way]:
     give_credentials(swift, tmp_path, monkeypatch)
     async with FaultProxy(swift.endpoint) as proxy, AsyncExitStack() as stack:
-        yield Way(proxy, S3Lake(swift, swift_bucket), tmp_path, stack)
+        yield Way(proxy, S3Bucket(swift, swift_bucket), tmp_path, stack)
 
 
 @pytest.mark.parametrize(
@@ -273,9 +273,9 @@ async def test_a_slow_link_is_slow_and_no_error(way: Way) -> None:
 
 @pytest.mark.slow
 async def test_a_body_may_take_longer_than_an_answer_is_waited_for(way: Way) -> None:
-    way.proxy.add(Rule(Slow(bytes_per_s=16 << 20), **PUT))
-    store = way.open(answer_timeout_s=2)
-    content = bytes(48 << 20)
+    way.proxy.add(Rule(Slow(bytes_per_s=4 << 20), **PUT))
+    store = way.open(answer_timeout_s=6)
+    content = bytes(28 << 20)
     assert (await store.put(KEY, content)).size_bytes == len(content)
     assert (await store.head(KEY) or pytest.fail()).size_bytes == len(content)
 

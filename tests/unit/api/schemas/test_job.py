@@ -72,6 +72,7 @@ def test_a_job_has_its_figures_files_and_deliveries() -> None:
                 "contentBytes": 300,
                 "sizeBytes": 100,
                 "files": 1,
+                "oversizedParts": 0,
                 "done": True,
             },
             "ORDERS": {
@@ -82,6 +83,7 @@ def test_a_job_has_its_figures_files_and_deliveries() -> None:
                 "contentBytes": 0,
                 "sizeBytes": 0,
                 "files": 0,
+                "oversizedParts": 0,
                 "done": False,
             },
         },

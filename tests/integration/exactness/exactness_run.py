@@ -1,0 +1,202 @@
+"""Writers and exporters side by side, some of which go back now and then, and a judge that was in every snapshot."""
+
+import asyncio
+import random
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from exportd.extraction.snapshot_opener import OpenSnapshot
+from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.errors import TransientError
+from exportd.model.reason import Reason
+from exportd.model.schedule import ExportFormat
+from exportd.model.start import Position
+from tests.fixtures.postgres import Database
+from tests.fixtures.snapshot_exports import Export, Exporter, Schedule
+from tests.integration.exactness.oracle import Window
+from tests.integration.exactness.tables import (
+    ENTITIES,
+    ORGANIZATIONS,
+    SCHEMA,
+    Key,
+    Row,
+    Touch,
+    read_touches,
+    read_whole,
+)
+from tests.integration.exactness.write_journal import TouchBook
+from tests.integration.exactness.writer import Writer
+
+_WRITERS = 8
+_REMEMBERED_RUNS = 5
+_CHANCE_OF_A_BACKFILL = 0.1
+
+
+class WrongWindowError(AssertionError):
+    """A run that did not export exactly what changed."""
+
+
+Enough = Callable[[Counter[str]], bool]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a schedule stood after a run: its positions, what was in the tables then, and which touches it had seen, of
+    those from ``floor`` on.
+    """
+
+    positions: dict[EntityCode, Position] = field(default_factory=dict)
+    before: dict[str, dict[Key, Row]] = field(default_factory=dict)
+    seen: frozenset[int] = frozenset()
+    floor: int = 1
+
+
+@dataclass
+class Subscriber:
+    """An organization's schedule, where it stands and stood, and what a consumer has made of its files."""
+
+    organization: OrganizationId
+    schedule: Schedule
+    runs: int = 0
+    standing: Standing = field(default_factory=Standing)
+    past: deque[Standing] = field(default_factory=lambda: deque(maxlen=_REMEMBERED_RUNS))
+    replica: dict[str, dict[Key, Row]] = field(default_factory=dict)
+
+    def arrive(self, standing: Standing) -> None:
+        self.past.append(self.standing)
+        self.standing = standing
+
+    def go_back(self, standing: Standing) -> None:
+        """What a back-fill does: the consumer keeps what it has, and is given everything since once more."""
+        self.standing = standing
+        self.schedule.positions = dict(standing.positions)
+
+
+class ExactnessRun:
+    """Runs writers and, between their transactions, exports, until ``enough`` was seen or something is wrong.
+
+    Up to ``max_pause_s`` pass between two exports: the longer, the more happens to a record within one window.
+    """
+
+    def __init__(self, database: Database, *, seed: int, max_pause_s: float = 0.05) -> None:
+        self._database = database
+        self._seed = seed
+        self._pauses_s = (0.0, 0.0, max_pause_s / 5, max_pause_s)
+        self._random = random.Random(f"{seed}/exporter")
+        self._exporter = Exporter(database.dsn, ENTITIES)
+        self._book = TouchBook()
+        self._subscribers = [Subscriber(organization, Schedule(organization)) for organization in ORGANIZATIONS]
+        self.counts: Counter[str] = Counter()
+
+    async def run(self, enough: Enough) -> Counter[str]:
+        """Raises WrongWindowError with the seed and every fault of the first run that has one."""
+        connection = await self._database.connect()
+        await connection.execute(SCHEMA)
+        await self._exporter.install()
+        writers = [Writer(number, await self._database.connect(), self._seed, self._book) for number in range(_WRITERS)]
+        stop = asyncio.Event()
+        faults: list[str] = []
+        async with asyncio.TaskGroup() as tasks:
+            for writer in writers:
+                tasks.create_task(writer.run(stop))
+            try:
+                while not faults and not enough(self._so_far(writers)):
+                    faults = await self._export(self._random.choice(self._subscribers))
+                    await asyncio.sleep(self._random.choice(self._pauses_s))
+            finally:
+                stop.set()
+        for subscriber in self._subscribers:
+            # The writers have ended: this window must bring every consumer up to date.
+            faults = faults or await self._export(subscriber)
+        if faults:
+            raise WrongWindowError("\n".join(faults))
+        return self._so_far(writers)
+
+    def _so_far(self, writers: list[Writer]) -> Counter[str]:
+        return sum((writer.counts for writer in writers), self.counts.copy())
+
+    async def _export(self, subscriber: Subscriber) -> list[str]:
+        if subscriber.past and self._random.random() < _CHANCE_OF_A_BACKFILL:
+            subscriber.go_back(self._random.choice(subscriber.past))
+            self.counts["back-fills"] += 1
+        floor = self._book.floor
+        now: dict[str, dict[Key, Row]] = {}
+        touches: dict[str, list[Touch]] = {}
+
+        async def look(snapshot: OpenSnapshot) -> None:
+            for entity in ENTITIES:
+                now[entity.code] = await read_whole(snapshot.connection, entity, subscriber.organization)
+            touches.update(await read_touches(snapshot.connection, subscriber.organization, subscriber.standing.floor))
+
+        chosen = list(ExportFormat)[subscriber.runs % 2]
+        export: Export | None = None
+        try:
+            export = await self._exporter.run(subscriber.schedule, chosen, look=look)
+        except* TransientError as group:
+            # A TRUNCATE was waiting for our lock. The job's next attempt finds it gone.
+            if any(leaf.reason is not Reason.LOCK_NOT_AVAILABLE for leaf in _leaves(group)):
+                raise
+        if export is None:
+            self.counts["runs put back"] += 1
+            return []
+        self._count(export)
+        faults = self._judge(subscriber, export, now, touches)
+        if faults:
+            where = f"run {subscriber.runs} of {subscriber.organization} as {chosen}, snapshot {export.snapshot}"
+            faults.insert(0, f"EXACTNESS_SEED={self._seed}, {where}, after {dict(self.counts)}:")
+        subscriber.runs += 1
+        seen = frozenset(touch.number for found in touches.values() for touch in found if touch.number >= floor)
+        subscriber.arrive(Standing(dict(subscriber.schedule.positions), now, seen, floor))
+        return faults
+
+    def _count(self, export: Export) -> None:
+        self.counts["runs"] += 1
+        if not export.snapshot.endswith(":"):
+            self.counts["runs with transactions in flight"] += 1
+
+    def _judge(
+        self,
+        subscriber: Subscriber,
+        export: Export,
+        now: dict[str, dict[Key, Row]],
+        touches: dict[str, list[Touch]],
+    ) -> list[str]:
+        faults: list[str] = []
+        for entity in ENTITIES:
+            exported = export[entity.code]
+            reason = exported.window.full_reason
+            live: list[Row] = []
+            deleted: list[Row] = []
+            for record in exported.records(entity):
+                *values, marker = record.values()
+                row = tuple(None if value is None else str(value) for value in values)
+                {"true": deleted, "false": live}[str(marker).lower()].append(row)
+            window = Window(
+                entity,
+                full=reason is not None,
+                before=subscriber.standing.before.get(entity.code, {}),
+                now=now[entity.code],
+                touches=[touch for touch in touches[entity.code] if touch.number not in subscriber.standing.seen],
+                live=live,
+                deleted=deleted,
+                counts=self.counts,
+            )
+            self.counts[f"windows {reason or 'incremental'}"] += 1
+            self.counts["rows there"] += len(now[entity.code])
+            found = window.faults()
+            if len(deleted) != exported.deletions:
+                found.append(f"{len(deleted)} deletions, COPY said {exported.deletions}")
+            replica = window.replayed(subscriber.replica.get(entity.code, {}))
+            if replica != now[entity.code]:
+                found.append("the replayed exports differ from the table")
+            subscriber.replica[entity.code] = replica
+            faults += [f"{entity.code} ({reason or 'incremental'}): {fault}" for fault in found]
+        return faults
+
+
+def _leaves(group: BaseExceptionGroup[TransientError]) -> list[TransientError]:
+    found: list[TransientError] = []
+    for exception in group.exceptions:
+        found += _leaves(exception) if isinstance(exception, BaseExceptionGroup) else [exception]
+    return found
