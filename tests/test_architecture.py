@@ -71,6 +71,7 @@ WORLDLY = {
     "stores/retrying": "waits between attempts",
     "stores/store": "is the contract of the stores, whose methods are asynchronous",
     "delivery/file_upload": "uploads a file",
+    "delivery/job_delivery": "delivers a job",
     "delivery/spooled_part": "reads a part",
 }
 """Modules that touch the world although their names do not say so, each with its reason."""

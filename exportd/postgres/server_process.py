@@ -1,9 +1,9 @@
 """A server process that never outlives its program.
 
-It stands in its own session, so that Ctrl-C does not reach it before the program has finished with it. A small
-shell beside it stops it, and removes its temporary folder, when the program dies in any way at all: the shell
-reads a pipe that ends with the program. (The kernel's parent-death signal follows the thread that started the
-process, and a worker thread's end is no death of the program.)
+It has a session of its own, so that Ctrl-C does not reach it before the program has finished with it. A small shell
+beside it stops it, and removes its temporary folder, however the program ends: the shell reads a pipe that closes with
+the program. (The kernel's parent-death signal follows the thread that started the process, and a worker thread may end
+before the program.)
 """
 
 import os
@@ -18,7 +18,7 @@ from exportd.postgres.unprivileged import Account
 _STOP_TIMEOUT_S = 20.0
 
 # $1 is the folder to remove, the rest the server's command. A line on standard input is the signal to send; the
-# end of it means that the program died, and then nobody else will stop the server.
+# end of it means that the program died, and then only the shell can stop the server.
 _GUARD = """
 leftover=$1; shift
 exec 3<&0 </dev/null
@@ -65,10 +65,10 @@ class ServerProcess:
 
     def end(self, signal_name: Literal["INT", "QUIT"]) -> None:
         """Sends the signal and waits until the server is gone."""
-        orders = self._process.stdin
-        if orders is not None:
-            with suppress(BrokenPipeError), orders:  # broken: it ended by itself
-                orders.write(f"{signal_name}\n".encode())
+        commands = self._process.stdin
+        if commands is not None:
+            with suppress(BrokenPipeError), commands:  # broken: it ended by itself
+                commands.write(f"{signal_name}\n".encode())
         try:
             self._process.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:

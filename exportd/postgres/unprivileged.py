@@ -1,7 +1,7 @@
-"""Whom a Postgres server of our own runs as: ourselves, or ``nobody`` when we are root.
+"""The account that a Postgres server of our own runs as: our own, or an unprivileged one when we are root.
 
-Postgres refuses to run as root. The other user must be able to execute the server's binaries; where it cannot,
-because the wheel stands in a root-only home, they are copied. Nobody's folders are loosened.
+Postgres refuses to run as root. The unprivileged account must be able to execute the server's binaries; where it
+cannot, because the wheel is in a root-only home, they are copied. No folder's permissions are changed.
 """
 
 import os
@@ -20,7 +20,7 @@ _ANSWER_TIMEOUT_S = 10
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A user of this machine; without an id: ourselves."""
+    """A user of this machine; our own without an id."""
 
     user_id: int | None = None
     group_id: int | None = None
@@ -33,7 +33,7 @@ class Account:
         return cls(entry.pw_uid, entry.pw_gid)
 
     def popen_arguments(self) -> dict[str, Any]:
-        """What makes ``subprocess`` start a program as this user, with no group of ours left."""
+        """The arguments with which ``subprocess`` starts a program as this user, without our groups."""
         if self.user_id is None:
             return {}
         return {"user": self.user_id, "group": self.group_id, "extra_groups": []}
