@@ -25,7 +25,7 @@ _ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]+:role/\S+", re.ASCII)
 
 
 class Scheme(StrEnum):
-    """How the URL of each kind of destination begins."""
+    """How the URL of each kind of destination begins; its names are the kinds, as the configuration calls them."""
 
     DIRECTORY = "file"
     S3 = "s3"
