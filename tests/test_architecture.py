@@ -60,7 +60,6 @@ WORLDLY = {
     "database/locks": "takes locks",
     "postgres/binaries": "looks for programs on this machine",
     "database/queries": "reads the shipped SQL files, once",
-    "postgres/unprivileged": "asks the machine who we are",
     "model/clock": "is the clock",
     "spool/folders": "makes and removes folders",
     "spool/part_file": "writes a part",

@@ -49,8 +49,8 @@ async def verify(
 ) -> Verification:
     """Read every manifest and every object that they list.
 
-    Raises PermanentError NOT_FOUND when there is no manifest, TransientError or PermanentError when the store cannot be
-    read.
+    Raises PermanentError NOT_FOUND when there is no manifest, and the store's TransientError or PermanentError when it
+    cannot be read.
     """
     progress = progress or ReadProgress()
     inventory = await read_inventory(store, location, organization)

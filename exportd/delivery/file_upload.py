@@ -69,8 +69,8 @@ async def record_nothing(_: Upload) -> None:
 class FileUpload:
     """``send`` while the file grows, then ``publish``; ``abort`` if it does not come to that.
 
-    ``owner`` is whose share of the limiter's bytes it takes. ``on_started`` gets an upload before anything is sent to
-    it.
+    ``owner`` is whose share of the limiter's bytes it takes. ``on_started`` gets an upload before anything is
+    sent to it.
     """
 
     def __init__(

@@ -1,6 +1,4 @@
-"""Publishes what describes a delivery, when all its objects are there: the loader kit, then the manifest, the last of
-all.
-"""
+"""Publishes what describes a delivery, when all its objects are there: the loader kit, and last the manifest."""
 
 from functools import partial
 
@@ -20,8 +18,8 @@ _logger = structlog.stdlib.get_logger()
 async def publish_manifest(manifest: Manifest, destination: Destination, retry: RetryBudget) -> str:
     """Write the manifest to a destination; its SHA-256, which the next one names.
 
-    May be repeated: equal manifests are equal bytes. Raises TransientError or PermanentError with the destination's
-    name.
+    May be repeated: equal manifests are equal bytes. Raises TransientError or PermanentError that names the
+    destination.
     """
     document = render(manifest)
     key = build(ManifestName(manifest.organization, manifest.job_id), destination.layout)

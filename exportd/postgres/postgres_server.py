@@ -1,7 +1,7 @@
 """A Postgres server of our own, for the demo and the tests: one folder, one socket, no network.
 
-When we are root, the server runs as another account (see ``unprivileged``). It ends with the program that started it,
-however that ends (see ``server_process``).
+It ends with the program that started it, however that ends, and runs as an unprivileged account when we are root (see
+``server_process``).
 """
 
 import os
@@ -22,9 +22,8 @@ import asyncpg
 
 from exportd.database import quoting
 from exportd.model.errors import SettingsError
-from exportd.postgres.binaries import find_binaries, major_version
-from exportd.postgres.server_process import ServerProcess, environment
-from exportd.postgres.unprivileged import Account, usable_binaries
+from exportd.postgres.binaries import find_binaries, major_version, usable_binaries
+from exportd.postgres.server_process import Account, ServerProcess, environment
 
 __all__ = ["PostgresServer", "find_binaries"]
 

@@ -56,8 +56,8 @@ class StoreOpener:
         """The store at a location, whose keys of interest begin with ``location.prefix``.
 
         Buckets are read with the credentials, and at the address, that the clouds' own tools would take from the
-        environment. Raises PermanentError NOT_FOUND for a directory that is not there, SettingsError without
-        credentials.
+        environment. Raises PermanentError NOT_FOUND for a directory that is not there, SettingsError where credentials
+        are missing.
         """
         match location.scheme:
             case Scheme.DIRECTORY:

@@ -40,9 +40,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def cast(self, field: ManifestField, column: str) -> str:
-        """The column cast to the field's own type, NULL where that cannot hold the value; the column if it has that
-        type.
-        """
+        """The column as the field's own type: cast, or NULL where that type cannot hold the value."""
 
     def identifier(self, name: str) -> str:
         return quoting.identifier(name)

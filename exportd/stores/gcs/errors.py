@@ -1,5 +1,4 @@
-"""Translates errors of Google Cloud Storage, of the connection and of the identity into sentences that a person can act
-on. Pure.
+"""Translates errors of Google Cloud Storage, of the connection and of the identity into sentences for people. Pure.
 
 Reasons are those of the JSON API ("HTTP status and error codes for JSON"). Addresses are never repeated: that of an
 upload grants access. Google, and the daemon's own identity provider, may repeat the token in their errors: whatever
@@ -122,20 +121,19 @@ def translate_failure(error: Exception, *, bucket: str, doing: str) -> ExportdEr
 
 def translate_identity_failure(error: Exception, identity: GcsIdentity, *, bucket: str) -> ExportdError:
     """The error to raise for ``error``, met while fetching a token for ``identity``, to write to ``bucket``."""
-    said = redacted(_cause(error))
+    cause = redacted(_cause(error))
     place = f"The bucket gs://{bucket}: Google gave no token to {identity}"
     if _is_transient_identity_failure(error):
-        return TransientError(f"{place}: {said}.", reason=Reason.DESTINATION_UNAVAILABLE)
-    return PermanentError(f"{place}: {said}. {_IDENTITY_ADVICE}", reason=Reason.DESTINATION_REFUSED)
+        return TransientError(f"{place}: {cause}.", reason=Reason.DESTINATION_UNAVAILABLE)
+    return PermanentError(f"{place}: {cause}. {_IDENTITY_ADVICE}", reason=Reason.DESTINATION_REFUSED)
 
 
 def redacted(text: str) -> str:
     """``text`` on one line, without addresses, outputs of programs and anything that looks like a token."""
     text = _OUTPUT.sub(r"\1", text)
     text = _TOKEN_LIKE.sub("…", _ADDRESS.sub("…", text))
-    printable = " ".join("".join(character if character.isprintable() else " " for character in text).split()).rstrip(
-        "."
-    )
+    printable = "".join(character if character.isprintable() else " " for character in text)
+    printable = " ".join(printable.split()).rstrip(".")
     return printable if len(printable) <= _MAX_MESSAGE_LENGTH else f"{printable[:_MAX_MESSAGE_LENGTH]}…"
 
 

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
 _ROLE_DURATION_S = 3600
-"""An hour. With 15 minutes, each call would try to renew the credentials: the library begins 15 minutes before the end.
-"""
+"""An hour. With 15 minutes, each call would renew the credentials: the library begins 15 minutes before the end."""
 
 _DEFAULT_REGION = "us-east-1"
 _CONNECTIONS = 20
