@@ -32,6 +32,7 @@ from exportd.stores.retrying import RetryBudget
 from exportd.stores.store import Store, Upload
 from exportd.testing.fake_clock import FakeClock
 from exportd.testing.faulty_store import Fault, FaultyStore, refused, unavailable
+from tests.fixtures.settings import live_settings
 
 ORGANIZATION = OrganizationId("org-1")
 ONCE = RetryBudget(timeout_s=0.001, first_wait_s=0.0001, max_wait_s=0.0001, jitter_s=0)
@@ -101,7 +102,7 @@ async def resumed(
 ) -> AsyncIterator[JobDelivery]:
     """The delivery of a sealed job, whose part is in the spool, to a destination for each store."""
     lease = lease_for(*stores)
-    spool = Spool(folder, budget_bytes=1 << 20, free_space_floor_bytes=0)
+    spool = Spool(live_settings(spool={"directory": folder, "budget": 10**6, "free_space_floor": 0}))
     spool.job_folder(lease.job.id).mkdir(parents=True)
     (spool.job_folder(lease.job.id) / PART.file_name).write_bytes(CONTENT)
     destinations = Destinations(

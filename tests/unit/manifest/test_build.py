@@ -39,6 +39,7 @@ def entity(code: str, *, previous: int | None, rows: int) -> EntityExtraction:
         previous=None if previous is None else snapshot(previous),
         rows=rows,
         deleted_rows=1,
+        oversized_parts=1 if previous is None else 0,
         key=("id",),
         tenant="orgId",
         fields=(
@@ -83,6 +84,7 @@ def test_it_says_what_was_read_and_what_came_before() -> None:
     assert {(window.snapshot, window.lsn, window.taken_at) for window in (accounts.window, bills.window)} == {
         (snapshot(2), "0/16B3748", EXTRACTION.taken_at)
     }
+    assert (accounts.oversized_parts, bills.oversized_parts) == (0, 1)
     assert [(field.name, field.format, field.reference) for field in accounts.fields] == [
         ("id", "uuid", None),
         ("plan", None, "PLANS"),
