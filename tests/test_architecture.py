@@ -60,7 +60,6 @@ WORLDLY = {
     "database/locks": "takes locks",
     "postgres/binaries": "looks for programs on this machine",
     "database/queries": "reads the shipped SQL files, once",
-    "postgres/unprivileged": "asks the machine who we are",
     "model/clock": "is the clock",
     "spool/folders": "makes and removes folders",
     "spool/part_file": "writes a part",
@@ -71,6 +70,7 @@ WORLDLY = {
     "stores/retrying": "waits between attempts",
     "stores/store": "is the contract of the stores, whose methods are asynchronous",
     "delivery/file_upload": "uploads a file",
+    "delivery/job_delivery": "delivers a job",
     "delivery/spooled_part": "reads a part",
 }
 """Modules that touch the world although their names do not say so, each with its reason."""

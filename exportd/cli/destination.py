@@ -303,6 +303,6 @@ def _named(known: "Sequence[KnownDestination]", code: str, organization: str | N
 
 def _place(declared: "DestinationSettings") -> str:
     """Where it is, without what is secret there."""
-    scheme = {"DIRECTORY": "", "S3": "s3://", "GCS": "gs://"}[declared.type]
-    root = str(declared.directory) if declared.type == "DIRECTORY" else declared.bucket
-    return f"{scheme}{root}/{declared.prefix}" if declared.prefix else f"{scheme}{root}"
+    from exportd.stores.location import location_of
+
+    return str(location_of(declared))

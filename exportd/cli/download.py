@@ -11,7 +11,7 @@ import anyio.to_thread
 from exportd.cli.configuration import ConfigPath, load, tables
 from exportd.cli.job import find
 from exportd.cli.output import print_line, progress_bar, size
-from exportd.consumer.delivery_reader import Progress
+from exportd.consumer.inventory_reader import ReadProgress
 from exportd.jobs.job_record import Download, download
 from exportd.jobs.job_table import JobTable
 from exportd.model.errors import PermanentError
@@ -62,7 +62,7 @@ def _spool_id(spool: Path) -> UUID:
         ) from error
 
 
-def _copy(folder: Path, to: Path, parts: tuple[Part, ...], progress: Progress) -> None:
+def _copy(folder: Path, to: Path, parts: tuple[Part, ...], progress: ReadProgress) -> None:
     progress.begin(sum(part.size_bytes for part in parts))
     try:
         to.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def _copy(folder: Path, to: Path, parts: tuple[Part, ...], progress: Progress) -
         ) from error
 
 
-def _copy_file(source: Path, target: Path, progress: Progress) -> str:
+def _copy_file(source: Path, target: Path, progress: ReadProgress) -> str:
     """Copy piece by piece; the SHA-256 of what the target holds then."""
     with source.open("rb") as reading, target.open("wb") as writing:
         while piece := reading.read(_PIECE_BYTES):

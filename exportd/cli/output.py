@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from exportd.cli.organization_client import OrganizationClient
-from exportd.consumer.delivery_reader import Progress
+from exportd.consumer.inventory_reader import ReadProgress
 from exportd.model.schedule import Pause
 
 if TYPE_CHECKING:
@@ -100,10 +100,10 @@ def size(size_bytes: int) -> str:
 
 
 @contextmanager
-def progress_bar(doing: str) -> Iterator[Progress]:
+def progress_bar(doing: str) -> Iterator[ReadProgress]:
     """A bar of bytes on a terminal; nothing anywhere else. It is drawn on standard error."""
     if not sys.stderr.isatty():
-        yield Progress()
+        yield ReadProgress()
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -114,7 +114,7 @@ def progress_bar(doing: str) -> Iterator[Progress]:
         yield _Shown(bars)
 
 
-class _Shown(Progress):
+class _Shown(ReadProgress):
     def __init__(self, bar: "Bar") -> None:
         self._bar = bar
         self._task = bar.add_task("", total=None)

@@ -95,7 +95,7 @@ async def test_a_store_that_goes_away_is_out_of_reach_and_keeps_nothing(method: 
 
 async def test_a_moment_of_weakness_is_no_finding() -> None:
     faults = [Fault(method, error=unavailable()) for method in PERMISSIONS]
-    quickly = RetryBudget(timeout_s=10, first_wait_s=0.001, longest_wait_s=0.001, jitter_s=0.001)
+    quickly = RetryBudget(timeout_s=10, first_wait_s=0.001, max_wait_s=0.001, jitter_s=0.001)
     result = await probed(FaultyStore(MemoryStore(), faults), retry=quickly)
     assert (result.verdict, result.lacking) == (Verdict.GOOD, ())
 
