@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import structlog
 
 from exportd.capture.installed import read_installed
+from exportd.database import queries
 from exportd.database.connector import Connection, Connector
-from exportd.database.queries import load
 from exportd.database.quoting import table
 from exportd.database.translator import translated
 from exportd.model.change_log import log_name, log_table
@@ -20,11 +20,7 @@ from exportd.model.clock import Clock
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError
 
-_QUERIES = load("changes")
-_EXPIRE_POSITIONS = _QUERIES["expire_positions"]
-_EXPIRE_BACKFILL_REQUESTS = _QUERIES["expire_backfill_requests"]
-_LET_GO = _QUERIES["let_go"]
-_PRUNE_BOUNDS = _QUERIES["prune_bounds"]
+_SQL = queries.load("changes")
 
 _BATCH_ROWS = 50_000
 
@@ -81,9 +77,9 @@ class Pruner:
             with translated("pruning the change logs"):
                 # Each is committed before the bounds are read: whoever locked one of these rows before us to go back to
                 # where its window began has written that down by then, and whoever comes later finds that we let go.
-                expired = await connection.fetch(_EXPIRE_POSITIONS, self._horizon_s)
-                expired += await connection.fetch(_EXPIRE_BACKFILL_REQUESTS, self._horizon_s)
-                await connection.execute(_LET_GO, self._keep_s)
+                expired = await connection.fetch(_SQL["expire_positions"], self._horizon_s)
+                expired += await connection.fetch(_SQL["expire_backfill_requests"], self._horizon_s)
+                await connection.execute(_SQL["let_go"], self._keep_s)
                 for row in expired:
                     _logger.warning(
                         "position expired, the next run is full",
@@ -93,7 +89,7 @@ class Pruner:
                     )
                 logs = (await read_installed(connection)).logs
                 bounds = await connection.fetch(
-                    _PRUNE_BOUNDS, [entity for entity in self._entities if log_name(entity) in logs]
+                    _SQL["prune_bounds"], [entity for entity in self._entities if log_name(entity) in logs]
                 )
                 rows = {
                     EntityCode(row["entity"]): await _prune(connection, EntityCode(row["entity"]), row["bound"])
