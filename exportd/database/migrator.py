@@ -18,13 +18,6 @@ from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
 
 _SQL = queries.load("migrator")
-_FIND_SCHEMA = _SQL["find_schema"]
-_CREATE_SCHEMA = _SQL["create_schema"]
-_CREATE_TABLE = _SQL["create_table"]
-_FIND_TABLE = _SQL["find_table"]
-_LOCK = _SQL["lock"]
-_APPLIED = _SQL["applied"]
-_RECORD = _SQL["record"]
 
 _FILE_NAME = re.compile(r"(?P<number>[0-9]{4})_[a-z0-9_]+\.sql")
 
@@ -65,12 +58,12 @@ async def migrate(connection: "Connection") -> list[str]:
     with translated("migrating the schema exportd"):
         for step in migrations():
             async with connection.transaction(isolation="read_committed"):
-                await connection.execute(_LOCK)
+                await connection.execute(_SQL["lock"])
                 if await _version(connection) >= step.number:
                     continue
                 await _create_bookkeeping(connection)
                 await connection.execute(step.statements)
-                await connection.execute(_RECORD, step.number, step.name)
+                await connection.execute(_SQL["record"], step.number, step.name)
                 done.append(step.name)
     return done
 
@@ -86,9 +79,9 @@ async def pending(connection: "Connection") -> list[str]:
 
 
 async def _version(connection: "Connection") -> int:
-    if not await connection.fetchval(_FIND_TABLE):
+    if not await connection.fetchval(_SQL["find_table"]):
         return 0
-    version = int(await connection.fetchval(_APPLIED))
+    version = int(await connection.fetchval(_SQL["applied"]))
     if version > SCHEMA_VERSION:
         raise PermanentError(
             f"The schema exportd is at version {version}, but this exportd knows only {SCHEMA_VERSION}: "
@@ -104,7 +97,7 @@ async def _create_bookkeeping(connection: "Connection") -> None:
     Looked for first, because CREATE … IF NOT EXISTS asks for the right to create even when there is nothing
     to create, and a DBA may have made the schema for a role that has no such right.
     """
-    if not await connection.fetchval(_FIND_SCHEMA):
-        await connection.execute(_CREATE_SCHEMA)
-    if not await connection.fetchval(_FIND_TABLE):
-        await connection.execute(_CREATE_TABLE)
+    if not await connection.fetchval(_SQL["find_schema"]):
+        await connection.execute(_SQL["create_schema"])
+    if not await connection.fetchval(_SQL["find_table"]):
+        await connection.execute(_SQL["create_table"])

@@ -80,11 +80,6 @@ class Dispatcher:
         """Whether it takes no more jobs."""
         return self._stopping
 
-    @property
-    def active(self) -> int:
-        """How many jobs are running here."""
-        return len(self._active)
-
     def wake(self) -> None:
         """Look for jobs now: one was queued, or a slot is free."""
         self._woken.set()

@@ -11,10 +11,6 @@ DELETE FROM exportd.pause;
 -- name: paused
 SELECT paused_at, paused_by FROM exportd.pause;
 
--- name: tell_resumed
--- Jobs that waited may be taken now.
-SELECT pg_notify('exportd_events', json_build_object('kind', 'job_queued')::text);
-
 -- name: hold
 -- Lock a job: whoever would claim or end it waits until the end of the transaction.
 -- $1 job

@@ -474,21 +474,6 @@ LIMIT $4;
 -- name: active_ids
 SELECT id FROM exportd.job WHERE state IN ('PENDING', 'RUNNING');
 
--- name: kept_ids
--- Jobs whose files in a spool are still wanted: unfinished, or sealed there and not yet expired.
--- $1 spool
-SELECT id FROM exportd.job WHERE state IN ('PENDING', 'RUNNING')
-UNION
-SELECT id FROM exportd.job WHERE spool_id = $1 AND expired_at IS NULL;
-
--- name: expired
--- Finished jobs whose files the spool may drop, oldest first.
--- $1 finished before, $2 spool
-SELECT id
-FROM exportd.job
-WHERE spool_id = $2 AND expired_at IS NULL AND finished_at < $1
-ORDER BY finished_at;
-
 -- name: mark_expired
 -- $1 job
 UPDATE exportd.job

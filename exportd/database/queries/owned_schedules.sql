@@ -31,9 +31,3 @@ SELECT EXISTS (
     SELECT FROM exportd.schedule
     WHERE organization = $1 AND code = $2 AND deleted_at IS NULL AND id IS DISTINCT FROM $3::uuid
 );
-
--- name: rename
--- $1 schedule, $2 code
-UPDATE exportd.schedule
-SET code = $2
-WHERE id = $1;

@@ -352,8 +352,8 @@ class TestTakingWork:
         dispatcher = floor.dispatcher(errand(floor.workshop.table))
         async with floor.running(dispatcher):
             await looked_for_work(floor)
-            await floor.workshop.add_job()
-            assert dispatcher.active == 0
+            job_id = await floor.workshop.add_job()
+            assert (await floor.workshop.row(job_id))["state"] == "PENDING"
             dispatcher.wake()
             await errand.started.wait()
             errand.may_end.set()

@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exportd.jobs.job_record import from_json, to_json
+from exportd.jobs.job_record import progress_from_json, progress_to_json
 from exportd.model.entity import EntityCode
 from exportd.model.job import EntityProgress, JobProgress
 
@@ -25,19 +25,19 @@ progresses = st.builds(JobProgress, entities=entities, published_files=counts)
 
 @given(progresses)
 def test_what_is_read_back_is_what_was_written(progress: JobProgress) -> None:
-    assert from_json(json.loads(json.dumps(to_json(progress)))) == progress
+    assert progress_from_json(json.loads(json.dumps(progress_to_json(progress)))) == progress
 
 
 def test_a_document_does_not_follow_later_changes() -> None:
     progress = JobProgress()
     progress.of(EntityCode("ACCOUNTS")).rows = 1
-    before = to_json(progress)
+    before = progress_to_json(progress)
     progress.of(EntityCode("ACCOUNTS")).rows = 2
     assert before["entities"]["ACCOUNTS"]["rows"] == 1
-    assert to_json(progress) != before
+    assert progress_to_json(progress) != before
 
 
 def test_documents_of_other_versions_are_read() -> None:
-    assert from_json({}) == JobProgress()
-    read = from_json({"entities": {"PLANS": {"rows": 3, "invented_later": 1}}})
+    assert progress_from_json({}) == JobProgress()
+    read = progress_from_json({"entities": {"PLANS": {"rows": 3, "invented_later": 1}}})
     assert read.entities == {"PLANS": EntityProgress(rows=3)}
