@@ -48,7 +48,6 @@ WORLDLY = {
     "capture/installed": "reads which triggers are installed",
     "capture/repair": "compares with the triggers that are installed",
     "delivery/leftovers": "removes what dead jobs left at the stores",
-    "destinations/declaration": "opens what the configuration declares",
     "destinations/open_destinations": "holds the open stores",
     "destinations/operations": "changes destinations in the database",
     "jobs/operations": "changes jobs in the database",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _SQL = queries.load("metrics")
 
 _TIMEOUT_MS = 2000
-"""How long a query may take: metrics are read every few seconds, and are never worth a burden."""
+"""How long a query may take: metrics are read every few seconds and must never burden the database."""
 
 
 class MetricsReader:

@@ -1,9 +1,8 @@
 """Brings the schema ``exportd`` to the state that this version of the code needs.
 
-Migrations are ``migrations/NNNN_what.sql``, numbered from 0001 without holes. Each runs in one transaction
-together with its row in ``exportd.migration``, under a lock that makes a second daemon wait and then find
-nothing to do. A database newer than the code is refused: an older daemon would write what the newer one
-cannot read.
+Migrations are ``migrations/NNNN_what.sql``, numbered from 0001 without holes. Each runs in one transaction together
+with its row in ``exportd.migration``, under a lock: a second daemon waits and then finds nothing to do. A database
+newer than the code is refused, for an older daemon would write what the newer one cannot read.
 """
 
 import re
@@ -49,7 +48,7 @@ SCHEMA_VERSION = len(migrations())
 """The number of the last migration: the state of the schema that this code needs."""
 
 
-async def migrate(connection: "Connection") -> list[str]:
+async def migrate(connection: Connection) -> list[str]:
     """Applies what is pending and returns the names of what it applied, in order.
 
     Raises PermanentError when the database is newer than the code, or the role may not create the schema.
@@ -68,7 +67,7 @@ async def migrate(connection: "Connection") -> list[str]:
     return done
 
 
-async def pending(connection: "Connection") -> list[str]:
+async def pending(connection: Connection) -> list[str]:
     """The names of the migrations that the database still needs, in order; empty when it is up to date.
 
     Raises PermanentError when the database is newer than the code.
@@ -78,7 +77,7 @@ async def pending(connection: "Connection") -> list[str]:
     return [step.name for step in migrations() if step.number > version]
 
 
-async def _version(connection: "Connection") -> int:
+async def _version(connection: Connection) -> int:
     if not await connection.fetchval(_SQL["find_table"]):
         return 0
     version = int(await connection.fetchval(_SQL["applied"]))
@@ -91,11 +90,11 @@ async def _version(connection: "Connection") -> int:
     return version
 
 
-async def _create_bookkeeping(connection: "Connection") -> None:
+async def _create_bookkeeping(connection: Connection) -> None:
     """The schema and the table of applied migrations.
 
-    Looked for first, because CREATE … IF NOT EXISTS asks for the right to create even when there is nothing
-    to create, and a DBA may have made the schema for a role that has no such right.
+    Looked for first, because CREATE … IF NOT EXISTS needs the right to create even when there is nothing to create,
+    and a DBA may have made the schema for a role that has no such right.
     """
     if not await connection.fetchval(_SQL["find_schema"]):
         await connection.execute(_SQL["create_schema"])

@@ -51,7 +51,7 @@ async def write_audit(
     object_id: UUID | None = None,
     details: Mapping[str, object],
 ) -> None:
-    """Say in the audit log who did what, in the transaction that does it.
+    """Add to the audit log who did what, in the transaction that does it.
 
     ``action`` is a short fixed phrase ("schedule created"); ``details`` hold no secret.
     """
@@ -67,7 +67,7 @@ async def notify(connection: "Connection", kind: str, **about: object) -> None:
 class Auditor:
     """Writes into the audit log what operators do that changes no row: to capture, to this daemon's log level.
 
-    Write before the deed: what cannot be written down is not done.
+    Write before the change: what cannot be written down is not done.
     """
 
     def __init__(self, pool: "Pool") -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SQL = queries.load("destinations")
 
 LOCK = "exportd destinations"
-"""Held by whoever reconciles or edits: two would both insert a new destination, or take a free code."""
+"""Reconciling and editing hold it: two at once would both insert a new destination, or take a free code."""
 
 
 async def insert(

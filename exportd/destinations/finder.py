@@ -1,11 +1,11 @@
-"""Finds the destinations there are: those of the configuration, and those that were made through the API."""
+"""Finds all destinations: those of the configuration, and those that were made through the API."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from exportd.database.connector import Connector
 from exportd.database.migrator import pending
-from exportd.destinations.declaration import settings_of
+from exportd.destinations.opener import settings_of
 from exportd.destinations.operations import DestinationOperator
 from exportd.destinations.table import DestinationTable
 from exportd.model.declared import Key, key_of

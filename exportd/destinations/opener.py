@@ -1,12 +1,16 @@
-"""Opens what is declared as a destination: makes its store, in the cloud that it is in.
+"""Opens destinations: makes the store of what is declared, in the configuration or in the database.
 
-The clouds' libraries take a second to import, so only who opens a bucket does.
+The clouds' libraries take a second to import, so they are imported where a bucket of that cloud is opened.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from exportd.destinations.circuit import circuit_for
 from exportd.destinations.open_destinations import Destination, Destinations
+from exportd.destinations.record import DestinationDeclaration
 from exportd.model.dialect_name import DialectName
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import SettingsError
@@ -39,16 +43,21 @@ from exportd.stores.store import Store
 if TYPE_CHECKING:
     from exportd.stores.s3.connector import S3Connector
 
+_KEPT_ELSEWHERE = {"code", "organization", "name"}
+"""Settings that are columns of their own. The others say where a destination is and by which right; no secret."""
+
+_ADAPTER: TypeAdapter[Any] = TypeAdapter(DestinationSettings)
+
 
 class DestinationOpener:
-    """Makes destinations. One serves the daemon, for what buckets of a cloud share is expensive to make."""
+    """Makes destinations. One serves the whole daemon, for what buckets of a cloud share is expensive to make."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._s3_connector: S3Connector | None = None
 
     def adopt(self, settings: Settings) -> bool:
-        """Open what is opened from now on by other settings; whether they are other ones for the destinations too."""
+        """Use other settings from now on; returns whether they open the same destinations in another way."""
         before, self._settings = self._settings, settings
         return _shared(before) != _shared(settings)
 
@@ -58,7 +67,7 @@ class DestinationOpener:
 
     def open_all(self) -> Destinations:
         """What the configuration declares. Nothing is touched yet. Raises SettingsError when one cannot be."""
-        return Destinations(self.open(each) for each in self._settings.destination)
+        return Destinations(self.open(declared) for declared in self._settings.destination)
 
     def open(self, declared: DestinationSettings) -> Destination:
         """One destination. Nothing is touched yet. Raises SettingsError when it cannot be."""
@@ -68,7 +77,7 @@ class DestinationOpener:
             store=self._store(declared),
             layout=Layout(declared.prefix, PartitionOrder(declared.partition_order)),
             location=_location(declared),
-            loader_kit=tuple(DialectName(each) for each in declared.loader_kit),
+            loader_kit=tuple(DialectName(name) for name in declared.loader_kit),
             circuit=circuit_for(self._settings.limits.delivery_timeout_s),
         )
 
@@ -80,7 +89,9 @@ class DestinationOpener:
         from exportd.stores.s3.errors import translated
 
         access = self._s3_access(declared)
-        with translated(f"STS at {access.sts_endpoint}" if access.sts_endpoint else "STS", doing="asking who we are"):
+        with translated(
+            f"STS at {access.sts_endpoint}" if access.sts_endpoint else "STS", doing="asking for our own identity"
+        ):
             return await self._s3().own_identity(access)
 
     def _store(self, declared: DestinationSettings) -> Store:
@@ -131,6 +142,40 @@ class DestinationOpener:
         )
 
 
+def declared(settings: Iterable[DestinationSettings]) -> tuple[DestinationDeclaration, ...]:
+    """The destinations of the configuration, as the database keeps them."""
+    return tuple(
+        DestinationDeclaration(
+            OrganizationId(setting.organization),
+            DestinationCode(setting.code),
+            setting.name or setting.code,
+            _settings(setting),
+        )
+        for setting in settings
+    )
+
+
+def settings_of(declaration: DestinationDeclaration) -> DestinationSettings:
+    """The settings that the configuration would have for it. Raises SettingsError when there are none."""
+    document = {**declaration.settings, "organization": declaration.organization, "code": declaration.code}
+    try:
+        settings: DestinationSettings = _ADAPTER.validate_python(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join(str(step) for step in first["loc"])
+        raise SettingsError.of(first["msg"], where=place) from error
+    return settings
+
+
+def open_declared(declaration: DestinationDeclaration, opener: DestinationOpener) -> Destination:
+    """Open a destination of the database. Nothing is touched yet. Raises SettingsError when it cannot be opened."""
+    return opener.open(settings_of(declaration))
+
+
+def _settings(settings: DestinationSettings) -> Mapping[str, Any]:
+    return settings.model_dump(mode="json", exclude_defaults=True, exclude=_KEPT_ELSEWHERE) | {"type": settings.type}
+
+
 def _shared(settings: Settings) -> tuple[object, ...]:
     """What all destinations depend on."""
     return settings.s3, settings.gcs, settings.limits.part_size, settings.limits.delivery_timeout_s
@@ -147,7 +192,7 @@ def _location(declared: DestinationSettings) -> Location:
 
 
 def _gcs_identity(declared: GcsDestination, shared: GcsSettings) -> GcsIdentity:
-    """Who writes there. Raises SettingsError when that cannot be told."""
+    """The identity that writes there. Raises SettingsError when the settings name none."""
     if shared.endpoint:
         return Anonymous()
     if declared.credentials_file is not None:

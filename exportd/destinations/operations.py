@@ -1,7 +1,7 @@
 """What operators do with destinations of any organization and origin: pause, resume, see how they are.
 
 All methods raise TransientError when the database is out of reach. A pause and its end are written into the audit log
-in the same transaction, and all daemons are told.
+in the same transaction, and all daemons get an event.
 """
 
 from typing import TYPE_CHECKING

@@ -4,7 +4,7 @@ Schedules, jobs and deliveries know a destination by its code, which therefore i
 code becomes another one (it was edited, or deleted and made anew), the schedules that use it forget what it has: their
 next run is full.
 
-All methods raise TransientError when the database is out of reach; an edit raises PermanentError:
+All methods raise TransientError when the database is out of reach; an edit raises a PermanentError:
 
     NOT_FOUND      there is no such destination (of this organization)
     DECLARED       it stands in the configuration
@@ -221,7 +221,7 @@ def missing(destination_id: UUID) -> PermanentError:
 
 
 async def _record(connection: "Connection", action: str, subject: DestinationRecord, actor: str) -> None:
-    """Write the audit log, and tell all daemons that a destination has changed."""
+    """Add to the audit log, and send all daemons an event."""
     declaration = subject.declaration
     await write_audit(
         connection,

@@ -1,12 +1,12 @@
-"""Gives jobs that are due to the function that runs them, a bounded number at a time.
+"""Claims jobs that are due and runs them, a bounded number at a time.
 
-    run            claim while there is room; wait for a wake-up, the end of a job, the time of one that was put back or
-                   the next poll; again
-    stop_claiming  take no more; ``run`` ends with the last job
+    run            claim while there is room; then wait for a wake-up, the end of a job, the time of one that was put
+                   back or the next poll
+    stop_claiming  claim no more; ``run`` ends with the last job
     drain          the same, but jobs that are not done at the deadline are stopped and put back
 
-One job's failure never ends the dispatcher: see attempt_runner for what becomes of it. A failing claim is
-logged and tried again at the next poll.
+One job's failure never ends the dispatcher; see ``attempt_runner``. A failing claim is logged and tried again at the
+next poll.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from exportd.model.job import Lease
 from exportd.model.reason import Reason
 
 CLAIM_TIMEOUT_S = 10.0
-"""A claim is not cut off by a shutdown, lest a job be left to its lease's end; it is bounded instead."""
+"""A shutdown does not interrupt a claim, which could leave a job to the end of its lease; this bounds it instead."""
 
 _logger = structlog.stdlib.get_logger()
 _random = SystemRandom().random
@@ -34,8 +34,7 @@ _random = SystemRandom().random
 class Dispatcher:
     """Runs up to ``concurrency`` jobs at a time, each at most ``attempts`` times.
 
-    ``holder`` names this daemon in the jobs' rows; ``spool_id`` is the spool where its sealed jobs have their
-    parts.
+    ``holder`` names this daemon in the jobs' rows; ``spool_id`` is the spool that holds the parts of its sealed jobs.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class Dispatcher:
         self._handing_back = False
 
     def adjust(self, *, concurrency: int, attempts: int, poll_interval_s: float) -> None:
-        """Go by other limits from now on; jobs that run stay."""
+        """Use other limits from now on; running jobs go on."""
         self._concurrency = concurrency
         self._attempts = attempts
         self._poll_interval_s = poll_interval_s
@@ -77,7 +76,7 @@ class Dispatcher:
 
     @property
     def stopping(self) -> bool:
-        """Whether it takes no more jobs."""
+        """Whether it claims no more jobs."""
         return self._stopping
 
     def wake(self) -> None:
@@ -85,13 +84,13 @@ class Dispatcher:
         self._woken.set()
 
     def look_for_cancellations(self) -> None:
-        """Find out now which of the running jobs somebody wants to end."""
+        """Find out now which of the running jobs are to be cancelled."""
         for runner in self._active:
             runner.look_for_cancellation()
         self.wake()
 
     def stop_claiming(self) -> None:
-        """Take no more jobs; ``run`` ends with the last one that is running."""
+        """Claim no more jobs; ``run`` ends with the last one that is running."""
         self._stopping = True
         self.wake()
 
@@ -145,7 +144,7 @@ class Dispatcher:
             with anyio.fail_after(CLAIM_TIMEOUT_S):
                 seconds = await self._table.seconds_to_next_due()
         except (ExportdError, TimeoutError):
-            # Claiming has the same trouble, and says so.
+            # Claiming fails in the same way, and logs it.
             return self._poll_interval_s
         return self._poll_interval_s if seconds is None else min(seconds, self._poll_interval_s)
 

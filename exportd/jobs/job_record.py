@@ -1,4 +1,4 @@
-"""A job as a person sees it: everything its row, parts and deliveries say. Pure."""
+"""A job as a person sees it: its row, parts and deliveries; and its progress as the JSON in its row. Pure."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ _FIGURES = tuple(figure.name for figure in dataclasses.fields(EntityProgress))
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRecord:
-    """One destination has everything of a job: its manifest was written at ``published_at``."""
+    """A destination has everything of a job: its manifest was written at ``published_at``."""
 
     destination: DestinationCode
     manifest_sha256: str
@@ -34,10 +34,9 @@ class DeliveryRecord:
 class JobRecord:
     """A job at one moment. Times are aware UTC and come from the database server's clock.
 
-    ``attempt`` is the number of attempts so far, the running one included. ``not_before`` is when a PENDING
-    job may be claimed. ``reason`` and ``message`` say why it failed, or why its last attempt did.
-    ``spool_id`` is the spool that holds the parts once sealed; ``expired_at`` is when that spool dropped
-    them.
+    ``attempt`` is the number of attempts so far, the running one included. ``not_before`` is when a PENDING job may be
+    claimed. ``reason`` and ``message`` say why it failed, or why its last attempt did. ``spool_id`` is the spool that
+    holds the parts once sealed; ``expired_at`` is when that spool removed them.
     """
 
     job: Job
@@ -66,19 +65,19 @@ class JobRecord:
 
 
 class Download(StrEnum):
-    """Whether a job's files can be handed out."""
+    """Whether a job's files can be downloaded."""
 
     READY = "ready"
     NOT_FINISHED = "not finished"
     FAILED = "failed"
     GONE = "gone"
-    """The retention has dropped the files."""
+    """The retention has removed the files."""
     ELSEWHERE = "elsewhere"
     """The files are in the spool of another daemon."""
 
 
 def download(record: JobRecord, *, spool_id: UUID) -> Download:
-    """Whether the files of a job can be handed out from the spool ``spool_id``."""
+    """Whether the files of a job can be downloaded from the spool ``spool_id``."""
     if not record.finished:
         return Download.NOT_FINISHED
     if record.state is JobState.FAILED:

@@ -16,7 +16,7 @@ from exportd.database.queries import only_row
 from exportd.database.unit_of_work import notify, statements, transaction, write_audit
 from exportd.jobs.job_table import CANCELLED_SENTENCE
 from exportd.jobs.live_job import LiveJob, live_job_from_row
-from exportd.jobs.states import Event, after
+from exportd.jobs.states import Transition, after
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.job import JobId, JobPhase, JobState
@@ -98,7 +98,7 @@ class JobOperator:
         async with transaction(self._pool, "cancelling a job") as connection:
             row = await _held(connection, job_id)
             state = JobState(row["state"])
-            if after(state, Event.CANCEL) is None:
+            if after(state, Transition.CANCEL) is None:
                 raise PermanentError(
                     f"The job {job_id} has ended already ({state}): there is nothing to cancel.",
                     reason=Reason.JOB_STATE_UNFIT,

@@ -1,7 +1,7 @@
 """Schedules as one organization sees and edits them.
 
-An edit locks, changes, writes the audit log and announces the change, all or nothing. A schedule of another
-organization is never found. All methods raise TransientError when the database is out of reach; an edit raises
+An edit changes the schedule, adds to the audit log and tells the daemons, all or nothing. A schedule of another
+organization is never found. All methods raise TransientError when the database is out of reach. An edit raises a
 PermanentError:
 
     NOT_FOUND            there is no such schedule (of this organization)
@@ -84,8 +84,9 @@ class OwnedScheduleTable:
         actor: str,
         now: datetime,
     ) -> OwnedSchedule:
-        """Replace what a schedule says. It keeps the positions of the entities that it had and has; a new rule
-        counts from the last due time.
+        """Replace what a schedule says.
+
+        It keeps the positions of the entities that it had and has; a new rule counts from the last due time.
         """
         organization = declaration.organization
         async with transaction(self._pool, "editing a schedule", lock=schedule_writer.LOCK) as connection:
@@ -147,7 +148,7 @@ async def _require_free_code(
 
 
 async def _record(connection: "Connection", action: str, subject: OwnedSchedule, actor: str) -> None:
-    """Write the audit log, and tell all daemons that the schedule has changed."""
+    """Add to the audit log, and send all daemons an event."""
     schedule, declaration = subject.schedule, subject.schedule.declaration
     await write_audit(
         connection,

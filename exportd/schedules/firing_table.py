@@ -1,7 +1,7 @@
 """The schedules in Postgres: kept equal to their declarations, and fired.
 
 A firing moves the schedule's next due time and queues a job, both or neither. Of two daemons that fire the same
-schedule, the second finds it moved. Every change is announced as an event. All methods raise TransientError when the
+schedule, the second finds it moved. Every change sends an event. All methods raise TransientError when the
 database is out of reach and PermanentError when it refuses.
 """
 
@@ -67,7 +67,7 @@ class ScheduleTable:
             changed = await schedule_writer.edit(connection, edits, now=now)
             await schedule_writer.delete(connection, (schedule.id for schedule in plan.gone), now=now)
             if plan:
-                await notify(connection, "schedule_changed")
+                await notify(connection, "schedule_changed", schedule=None)
         return ReconcileResult(tuple(created), tuple(changed), plan.gone, plan.unchanged)
 
     async def all(self) -> list[Schedule]:
@@ -89,9 +89,8 @@ class ScheduleTable:
     async def fire(self, schedule: Schedule, *, due_at: datetime, next_due_at: datetime, now: datetime) -> JobId | None:
         """Queue a job due at ``due_at`` and let the schedule be due at ``next_due_at``, both or neither.
 
-        The job gets what the schedule says, for good. None when nothing was queued: the schedule has an
-        unfinished job, and stays due until that has ended; or it was fired, edited or deleted since it was
-        read. Read it again to know.
+        The job keeps what the schedule says now. None when nothing was queued: the schedule has an unfinished job,
+        and stays due until that has ended; or it was fired, edited or deleted since it was read.
         """
         async with transaction(self._pool, "firing a schedule") as connection:
             if await connection.fetchrow(_SQL["hold"], schedule.id, schedule.version, schedule.next_due_at) is None:

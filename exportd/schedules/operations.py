@@ -1,7 +1,7 @@
 """What operators do with schedules of any organization and origin: run, pause, resume, refresh an entity, back-fill.
 
 A request is a row in Postgres, so any daemon can be asked. It is written into the audit log in the same transaction.
-All methods raise TransientError when the database is out of reach, and PermanentError NOT_FOUND when there is no such
+All methods raise TransientError when the database is out of reach, and PermanentError NOT_FOUND for an unknown
 schedule.
 """
 
@@ -100,8 +100,9 @@ class ScheduleOperator:
     async def backfill(self, schedule_id: ScheduleId, job_id: JobId, *, actor: str) -> Backfill:
         """Have everything that has changed since a past job, its own changes included, exported once more, now.
 
-        An unfinished job that has not begun does it. If one runs, the next does: what it moves swallows nothing. Raises
-        PermanentError NOT_FOUND when the schedule has no such job, JOB_STATE_UNFIT when no run of it ended there.
+        An unfinished job that has not begun does it. If one runs, the next does, for the request outlasts that one.
+        Raises PermanentError NOT_FOUND when the schedule has no such job, JOB_STATE_UNFIT when no run of it ended
+        there.
         """
         async with self._held(schedule_id, "asking for a back-fill") as (connection, row):
             backfill = await backfill_held(connection, row, job_id, actor=actor)
@@ -127,7 +128,7 @@ class ScheduleOperator:
 
     @asynccontextmanager
     async def _held(self, schedule_id: ScheduleId, doing: str) -> "AsyncIterator[tuple[Connection, asyncpg.Record]]":
-        """The schedule, locked until the end of the block; then all daemons are told that it has changed."""
+        """The schedule, locked until the end of the block; then all daemons get an event."""
         async with transaction(self._pool, doing) as connection:
             row = _present(await connection.fetchrow(_SQL["hold"], schedule_id), schedule_id)
             yield connection, row

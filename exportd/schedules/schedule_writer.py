@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _SQL = queries.load("schedules")
 
 LOCK = "exportd schedules"
-"""Held by whoever reconciles or edits: two would both insert a new schedule, or take a free code."""
+"""Reconciling and editing hold it: two at once would both insert a new schedule, or take a free code."""
 
 
 async def read(connection: "Connection", query: str, *arguments: object) -> list[Schedule]:

@@ -1,7 +1,7 @@
 -- What the catalog's checker and drafter ask: only the system catalogs, never a row of a table.
 
 -- name: look_from_pg_catalog
--- Names without a schema mean what they will mean in exports, and types and expressions are told with theirs.
+-- Names without a schema mean what they will mean in exports, and types and expressions are printed with theirs.
 SET LOCAL search_path TO pg_catalog
 
 -- name: describe_tables

@@ -1,7 +1,7 @@
 -- What operators do with destinations of any organization and origin.
 
 -- name: hold
--- Lock a destination, whoever owns it.
+-- Lock a destination of any organization and origin.
 -- $1 destination
 SELECT id, organization, code, paused_at, paused_by
 FROM exportd.destination
