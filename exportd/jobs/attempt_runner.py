@@ -1,9 +1,8 @@
 """Runs one attempt at one job, and records how it ended.
 
-The job's function runs in its own cancel scope beside the lease's keeper. It returns, raises, or is stopped because the
-lease is lost, a person cancels it or the daemon stops: in each case the end is recorded in the job's row, shielded from
-further cancellation and bounded in time. If even that fails, the lease expires and another daemon (or this one) goes
-on.
+The job's function runs in its own cancel scope beside the lease's keeper. It returns, raises, or is stopped: the lease
+is lost, a person cancels the job, or the daemon stops. In each case the end is recorded in the job's row, shielded from
+further cancellation and bounded in time. If even that fails, the lease expires, and a daemon takes the job over.
 """
 
 from collections.abc import Awaitable, Callable

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _SQL = queries.load("jobs")
 
 SPOOL_GRACE_S = 300.0
-"""How long a sealed job waits for a holder that has its spool before another may extract it anew."""
+"""How long a sealed job waits for a holder that has its spool before another may extract it again."""
 
 CANCELLED_SENTENCE = "The job was cancelled; the audit log says by whom. A schedule's next run holds the same changes."
 
@@ -57,8 +57,8 @@ class JobTable:
     async def claim(self, *, holder: str, lease_s: float, spool_id: UUID, attempt_limit: int) -> Lease | None:
         """Take the next job for ``lease_s`` seconds, or None when none is due.
 
-        ``phase`` SEALED or PUBLISHING means that the spool ``spool_id`` holds the parts. A job that was
-        sealed in a spool which did not come back comes as EXTRACTING, without its old parts and deliveries.
+        ``phase`` SEALED or PUBLISHING means that the spool ``spool_id`` holds the parts. A job that was sealed in a
+        spool that did not come back is EXTRACTING again, without its old parts and deliveries.
         """
         async with statements(self._pool, "claiming a job") as connection:
             row = await connection.fetchrow(
@@ -109,10 +109,9 @@ class JobTable:
     async def record_progress(self, lease: Lease, progress: JobProgress) -> JobState | None:
         """Write an attempt's last progress; returns the job's state, None when the lease is lost.
 
-        Progress with nothing in it leaves what the row has.
+        Empty progress leaves what the row has.
         """
-        empty = progress == JobProgress()
-        document = None if empty else json.dumps(progress_to_json(progress))
+        document = None if progress == JobProgress() else json.dumps(progress_to_json(progress))
         async with statements(self._pool, "recording a job's progress") as connection:
             row = await connection.fetchrow(_SQL["record_progress"], lease.job.id, lease.fence, document)
         return None if row is None else JobState(row["state"])
@@ -132,37 +131,29 @@ class JobTable:
             [part.sha256 for part in parts],
         )
         async with transaction(self._pool, "sealing a job") as connection:
-            _held(
-                lease,
-                await connection.fetchrow(_SQL["seal"], lease.job.id, lease.fence, spool_id, json.dumps(extraction)),
-            )
+            await _write(connection, lease, _SQL["seal"], spool_id, json.dumps(extraction))
             await connection.execute(_SQL["insert_parts"], lease.job.id, *columns)
 
     async def publishing(self, lease: Lease) -> None:
         """Record that objects may be visible from now on."""
         async with statements(self._pool, "recording that a job is publishing") as connection:
-            _held(lease, await connection.fetchrow(_SQL["publishing"], lease.job.id, lease.fence))
+            await _write(connection, lease, _SQL["publishing"])
 
     async def record_delivery(self, lease: Lease, destination: DestinationCode, manifest_sha256: str) -> None:
         """Record that a destination has everything, its manifest included."""
         async with statements(self._pool, "recording a delivery") as connection:
-            _held(
-                lease,
-                await connection.fetchrow(
-                    _SQL["record_delivery"], lease.job.id, lease.fence, destination, manifest_sha256
-                ),
-            )
+            await _write(connection, lease, _SQL["record_delivery"], destination, manifest_sha256)
 
     async def succeed(self, lease: Lease, *, positions: Iterable[Position]) -> None:
         """End the job and move its schedule's positions, both or neither.
 
-        An ad hoc job moves none, nor does one whose schedule was deleted; entities that are no longer in the
-        schedule are left out.
+        An ad hoc job moves none, nor does one whose schedule was deleted; entities that are no longer in the schedule
+        are left out.
         """
         reached = json.dumps([_position_document(position) for position in positions])
         async with transaction(self._pool, "finishing a job") as connection:
             await connection.fetchrow(_SQL["lock_schedule"], lease.job.id)
-            _held(lease, await connection.fetchrow(_SQL["succeed"], lease.job.id, lease.fence))
+            await _write(connection, lease, _SQL["succeed"])
             await connection.execute(_SQL["move_positions"], lease.job.id, reached)
             await connection.execute(_SQL["fulfil_refresh_requests"], lease.job.id)
             await connection.execute(_SQL["fulfil_backfill_requests"], lease.job.id)
@@ -171,19 +162,14 @@ class JobTable:
     async def fail(self, lease: Lease, *, reason: Reason, message: str) -> None:
         """End the job without success. Its schedule's positions stay: the next run holds the same changes."""
         async with statements(self._pool, "recording a job's failure") as connection:
-            _held(lease, await connection.fetchrow(_SQL["fail"], lease.job.id, lease.fence, reason, message))
+            await _write(connection, lease, _SQL["fail"], reason, message)
 
     async def put_back(
         self, lease: Lease, *, after_s: float, counts_attempt: bool, reason: Reason, message: str
     ) -> None:
         """Give the job back, for any daemon to claim after ``after_s`` seconds. A sealed one keeps its phase."""
         async with statements(self._pool, "putting a job back") as connection:
-            _held(
-                lease,
-                await connection.fetchrow(
-                    _SQL["put_back"], lease.job.id, lease.fence, after_s, counts_attempt, reason, message
-                ),
-            )
+            await _write(connection, lease, _SQL["put_back"], after_s, counts_attempt, reason, message)
 
     # Reading
 
@@ -194,7 +180,7 @@ class JobTable:
         return records[0] if records else None
 
     async def known(self, job_ids: Iterable[JobId]) -> tuple[JobRecord, ...]:
-        """Those of the jobs that there are, in no particular order."""
+        """Those of the jobs that exist, in no particular order."""
         async with statements(self._pool, "reading jobs") as connection:
             rows = await connection.fetch(_SQL["of_ids"], [*job_ids])
             return await _records(connection, rows)
@@ -231,7 +217,7 @@ class JobTable:
         return None if document is None else dict(json.loads(document))
 
     async def start(self, schedule_id: ScheduleId) -> Start:
-        """Where the schedule's next run starts: its positions, and what people want besides."""
+        """Where the schedule's next run starts: its positions, and what people have asked for."""
         return start_of(
             await self.positions(schedule_id),
             await self.refresh_requests(schedule_id),
@@ -246,13 +232,13 @@ class JobTable:
 
     async def refresh_requests(self, schedule_id: ScheduleId) -> tuple[EntityCode, ...]:
         """The entities that a person wants to have completely in the schedule's next run."""
-        async with statements(self._pool, "reading what has to be read anew") as connection:
+        async with statements(self._pool, "reading which entities are to be full") as connection:
             rows = await connection.fetch(_SQL["refresh_requests"], schedule_id)
         return tuple(EntityCode(row["entity"]) for row in rows)
 
     async def backfill_requests(self, schedule_id: ScheduleId) -> tuple[BackfillRequest, ...]:
         """Where a person wants the schedule's next run to begin, earlier than at its positions."""
-        async with statements(self._pool, "reading what has to be filled in") as connection:
+        async with statements(self._pool, "reading the back-fills asked for") as connection:
             rows = await connection.fetch(_SQL["backfill_requests"], schedule_id)
         return tuple(BackfillRequest.from_json(json.loads(row["document"])) for row in rows)
 
@@ -317,14 +303,14 @@ class JobTable:
             return {JobId(row["id"]) for row in await connection.fetch(_SQL["active_ids"])}
 
     async def mark_expired(self, job_id: JobId) -> bool:
-        """Record that the spool dropped a finished job's files; False when there was nothing to record."""
+        """Record that the spool removed a finished job's files; False when there was nothing to record."""
         async with statements(self._pool, "marking a job as expired") as connection:
             return await connection.fetchrow(_SQL["mark_expired"], job_id) is not None
 
 
-def _held(lease: Lease, row: object | None) -> None:
-    """Raise unless a fenced write found its row."""
-    if row is None:
+async def _write(connection: "Connection", lease: Lease, statement: str, *arguments: object) -> None:
+    """Execute a statement that carries the lease's fence. Raises TransientError LEASE_LOST when it finds no row."""
+    if await connection.fetchrow(statement, lease.job.id, lease.fence, *arguments) is None:
         raise TransientError(
             f"The lease of job {lease.job.id} is lost: it expired and another daemon took the job,"
             " or the job has ended.",

@@ -1,8 +1,8 @@
 """Schedules as one organization sees and edits them.
 
 An edit changes the schedule, adds to the audit log and tells the daemons, all or nothing. A schedule of another
-organization is never found. All methods raise TransientError when the database is out of reach. An edit raises a
-PermanentError:
+organization is never found. All methods raise TransientError when the database is out of reach, and an edit raises a
+PermanentError with one of these reasons:
 
     NOT_FOUND            there is no such schedule (of this organization)
     DECLARED             it stands in the configuration

@@ -1,8 +1,7 @@
 """What operators do with schedules of any organization and origin: run, pause, resume, refresh an entity, back-fill.
 
 A request is a row in Postgres, so any daemon can be asked. It is written into the audit log in the same transaction.
-All methods raise TransientError when the database is out of reach, and PermanentError NOT_FOUND for an unknown
-schedule.
+All methods raise TransientError when the database is out of reach, PermanentError NOT_FOUND for an unknown schedule.
 """
 
 from collections.abc import AsyncIterator

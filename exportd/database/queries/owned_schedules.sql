@@ -1,4 +1,4 @@
--- Schedules as their organization reads and edits them. Editing holds the lock of reconciling (schedules.sql).
+-- Schedules as their organization reads and edits them. Editing holds the same lock as reconciling.
 
 -- name: page
 -- The newest first, those that come after ($3, $4).
