@@ -10,6 +10,7 @@ from uuid import UUID
 
 from exportd.api.identity.access import Role
 from exportd.database import queries
+from exportd.database.queries import only_row
 from exportd.database.unit_of_work import statements, transaction, write_audit
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
@@ -57,7 +58,7 @@ class ClientTable:
             row = await connection.fetchrow(
                 _SQL["insert_client"], organization, name, role.name.lower(), _hash(secret), actor
             )
-            client = _client_from_row(_present(row))
+            client = _client_from_row(only_row(row))
             await _note(connection, "client created", client, actor)
         return client, secret
 
@@ -106,12 +107,6 @@ def _client_from_row(row: "asyncpg.Record") -> Client:
         row["created_by"],
         bytes(row["secret_sha256"]),
     )
-
-
-def _present(row: "asyncpg.Record | None") -> "asyncpg.Record":
-    if row is None:
-        raise AssertionError("a row that was inserted is gone")
-    return row
 
 
 async def _note(connection: "Connection", action: str, client: Client, actor: str) -> None:
