@@ -46,6 +46,11 @@ fmt: $(READY) ## Format the code and mend what the linter can mend
 	$(BIN)/ruff check --fix-only $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
+.PHONY: docs
+docs: $(READY) ## Write the pages of docs/ that are made from the code
+	$(BIN)/python -m tests.tools.write_documents
+	EXPORTD_WRITE_DOCUMENTS=1 $(BIN)/python -m pytest -q tests/acceptance/test_capture_sample.py
+
 .PHONY: bench
 bench: $(READY) ## Run the benchmarks; figures go to benchmarks/results.json
 	$(BIN)/python -m benchmarks

@@ -20,7 +20,7 @@ from exportd.database.migrator import migrate
 from exportd.demo.generator import fill
 from exportd.demo.installer import create_tables
 from exportd.demo.proportions import organization_ids
-from exportd.extraction.copier import Reader
+from exportd.extraction.copier import Copier
 from exportd.extraction.extractor import Extractor
 from exportd.extraction.snapshot_opener import SnapshotOpener
 from exportd.jobs.job_table import JobTable
@@ -44,7 +44,7 @@ _STAGES: dict[str, tuple[type, str]] = {
     "claim": (JobTable, "claim"),
     "capture check": (CaptureInstaller, "install"),
     "open snapshot": (SnapshotOpener, "open"),
-    "read": (Reader, "read"),
+    "read": (Copier, "copy"),
     "files": (Extractor, "extract"),
     "seal": (JobTable, "seal"),
     "publish": (Spool, "write_manifest"),

@@ -18,7 +18,7 @@ from benchmarks.bills import BILLS, CATALOG, job_of_bills
 from exportd.capture.installer import CaptureInstaller, capture_is_intact
 from exportd.catalog import document
 from exportd.database.connector import Connector
-from exportd.extraction.copier import Reader
+from exportd.extraction.copier import Copier
 from exportd.extraction.extractor import Extractor
 from exportd.extraction.snapshot_opener import SnapshotOpener
 from exportd.model.job import JobProgress
@@ -76,7 +76,7 @@ class Exporter:
             catalog=self._catalog,
             installer=CaptureInstaller(self._connector, pause=anyio.sleep),
             opener=SnapshotOpener(self._connector, is_intact=capture_is_intact, pause=anyio.sleep),
-            reader=Reader(self._connector, streams=streams, stream_threshold_bytes=1),
+            copier=Copier(self._connector, streams=streams, stream_threshold_bytes=1),
             spool=self._spool,
             part_size_bytes=LimitSettings().part_size,
         )

@@ -90,7 +90,7 @@ OTHER_SYNTAX = {
     "catalog/draft": "writes TOML",
     "demo/csv_records": "reads CSV",
     "consumer/replay/json_cells": "reads JSON and writes CSV",
-    "catalog/table_names": "writes names as the catalog file has them",
+    "catalog/names": "writes names as the catalog file has them",
     "settings/document": "writes TOML keys",
     "extraction/projection": "writes a CSV header",
 }

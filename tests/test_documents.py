@@ -1,17 +1,34 @@
-"""The documents name what the code has: commands, exit codes, reason codes, make targets."""
+"""The documents name what the code has, and what they point at is there."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from exportd.cli.failures import Exit
 from exportd.cli.main import app
+from exportd.jobs import states
 from exportd.model.reason import FullReason, Reason
+from tests.test_architecture import LAYERS
+from tests.tools.draw_run import draw
+from tests.tools.write_documents import GENERATED
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-RUNBOOK = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")) if path.is_file()
+)
+DECISIONS = [page for page in PAGES if re.fullmatch(r"docs/decisions/\d{4}-.*\.md", page)]
+
+FORBIDDEN = re.compile(r"\b(nobody|somebody|whoever|anybody)\b", re.IGNORECASE)
+"""They hide who acts: a sentence says it."""
+
+GLOSSARY = (
+    *("window", "position", "guard", "seal", "spool", "part", "piece", "doorbell", "image", "marker", "redelivery"),
+    *("entity", "catalog", "organization", "destination", "job", "lease", "fence", "manifest", "chain", "change log"),
+    *("snapshot", "circuit", "horizon", "back-fill"),
+)
 
 # Said by other means than a job's row: the command line prints them, and no job carries them.
 _NOT_ON_CALL = {
@@ -33,15 +50,37 @@ _NOT_ON_CALL = {
 }
 
 
+def read(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def prose(page: str) -> str:
+    """The page without its blocks of code."""
+    return re.sub(r"^ *```.*?^ *```", "", read(page), flags=re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The page's blocks of code in a language."""
+    return re.findall(rf"^```{language}\n(.*?)\n```$", read(page), re.MULTILINE | re.DOTALL)
+
+
 def commands() -> list[str]:
     """Every command with its group, such as ``job list``."""
     found: list[str] = []
     for name in app:
         if name.startswith("-"):
             continue
-        group = [each for each in app[name] if not each.startswith("-")]
-        found.extend(f"{name} {each}" for each in group) if group else found.append(name)
+        group = [verb for verb in app[name] if not verb.startswith("-")]
+        found.extend(f"{name} {verb}" for verb in group) if group else found.append(name)
     return found
+
+
+# --- pages that are made from the code ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", GENERATED)
+def test_a_generated_page_is_what_the_code_makes(page: str) -> None:
+    assert read(page) == GENERATED[page](), "run: make docs"
 
 
 def test_there_are_commands_to_compare_with() -> None:
@@ -49,33 +88,167 @@ def test_there_are_commands_to_compare_with() -> None:
 
 
 @pytest.mark.parametrize("command", commands())
-def test_readme_names_each_command(command: str) -> None:
-    *group, verb = command.split()
-    pattern = (
-        rf"`exportd {group[0]} [^|]*`(?:{group[0]} )?{verb}\b|`exportd {command}\b" if group else rf"`exportd {verb}\b"
-    )
-    assert re.search(pattern, README), f"README.md does not name `exportd {command}`"
+def test_the_page_of_commands_has_each_command(command: str) -> None:
+    assert f"\n## `exportd {command}`\n" in read("docs/commands.md")
 
 
 @pytest.mark.parametrize("code", list(Exit))
-def test_readme_names_each_exit_code(code: Exit) -> None:
-    sentence = re.search(r"Exit\s+codes:(.*?)\.\n", README, re.DOTALL)
-    assert sentence
-    assert re.search(rf"\b{code.value}\b", sentence[1])
+def test_the_page_of_commands_has_each_exit_code(code: Exit) -> None:
+    assert re.search(rf"^\| {code.value} \| \w", read("docs/commands.md"), re.MULTILINE)
 
 
-@pytest.mark.parametrize("reason", [each for each in Reason if each not in _NOT_ON_CALL])
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in GENERATED])
+def test_a_command_that_a_page_names_is_there(page: str) -> None:
+    groups = {command.partition(" ")[0] for command in commands()}
+    spans = re.findall(r"`([^`\n]+)`", prose(page))
+    named = [found for span in spans if (found := re.match(r"exportd ([a-z][a-z-]+)(?: ([a-z][a-z-]+))?", span))]
+    for command, verb in (found.groups(default="") for found in named):
+        assert command in groups, f"exportd {command}"
+        assert command in commands() or f"{command} {verb}" in commands() or not verb, f"exportd {command} {verb}"
+
+
+# --- the runbook ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if reason not in _NOT_ON_CALL])
 def test_runbook_says_what_to_do_about_each_reason(reason: Reason) -> None:
-    assert re.search(rf"^\|[^|]*`{reason}`", RUNBOOK, re.MULTILINE)
+    assert re.search(rf"^\|[^|]*`{reason}`", read("docs/runbook.md"), re.MULTILINE)
 
 
 @pytest.mark.parametrize("reason", list(FullReason))
 def test_runbook_explains_each_full_run(reason: FullReason) -> None:
-    assert re.search(rf"^\|[^|]*`{reason}`", RUNBOOK, re.MULTILINE)
+    assert re.search(rf"^\|[^|]*`{reason}`", read("docs/runbook.md"), re.MULTILINE)
+
+
+# --- the picture of a run -------------------------------------------------------------------------------------------
+
+OUTPUT = "\nA chapter\n  a & b <c>\n" + "\n".join(f"line {number}" for number in range(9)) + "\n\nThe end\nEQUAL\n"
+
+
+def texts(picture: str) -> list[str]:
+    """The lines that a picture shows. Raises ParseError when it is no SVG."""
+    elements = ElementTree.fromstring(picture)  # noqa: S314 - drawn by us
+    return ["".join(element.itertext()) for element in elements if element.tag.endswith("text")]
+
+
+def test_a_picture_shows_lines_as_they_were_printed_and_marks_what_it_leaves_out() -> None:
+    shown = ["$ make demo", "A chapter", "  a & b <c>", "line 0", "line 1", "  …", "line 8", "The end", "EQUAL"]
+    assert texts(draw("make demo", OUTPUT)) == shown
+
+
+def test_the_picture_of_the_readme_can_be_drawn() -> None:
+    assert texts(read("docs/run.svg"))[0] == "$ make demo"
+    assert "(docs/run.svg)" in read("README.md")
+
+
+# --- what pages point at --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("target", ["demo", "test", "bench", "help"])
 def test_make_targets_of_the_readme_exist(target: str) -> None:
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert f"make {target}" in README
-    assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+    assert f"make {target}" in read("README.md")
+    assert re.search(rf"^{target}:", read("Makefile"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("target", ["check", "fmt", "test", "docs", "bench", "systemd-test", "help", "lock"])
+def test_make_targets_of_the_page_for_contributors_exist(target: str) -> None:
+    assert f"make {target}" in read("CONTRIBUTING.md")
+    assert re.search(rf"^{target}:", read("Makefile"), re.MULTILINE)
+
+
+def paths_named(page: str) -> Iterator[str]:
+    """Paths of this repository between backquotes; those with a placeholder are none."""
+    for words in re.findall(r"`([^`\n]+)`", prose(page)):
+        path = words.split("::")[0]
+        if re.fullmatch(r"(exportd|tests|docs|config|systemd|benchmarks|\.ci|\.github)/[\w./-]*", path):
+            yield path
+
+
+# The changelog also names what is gone.
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])
+def test_every_path_that_a_page_names_exists(page: str) -> None:
+    assert [path for path in paths_named(page) if not (ROOT / path).exists()] == []
+
+
+def anchors(page: str) -> set[str]:
+    """The anchors that a forge gives to the page's headings."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        target, _, anchor = link.partition("#")
+        found = ((ROOT / page).parent / target).resolve() if target else ROOT / page
+        assert found.exists(), link
+        if anchor:
+            assert anchor in anchors(found.relative_to(ROOT).as_posix()), link
+
+
+def test_every_page_is_found_from_the_readme() -> None:
+    seen, waiting = set[Path](), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        seen.add(page)
+        if page.suffix == ".md":
+            links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+            waiting += [found for link in links if (found := (page.parent / link).resolve()) not in seen]
+    assert {(ROOT / page) for page in PAGES} <= seen
+
+
+@pytest.mark.parametrize("path", ["README.md", "exportd", "docs", "tests/unit", "benchmarks", "config", "Makefile"])
+def test_the_page_of_design_notes_is_gone_and_not_missed(path: str) -> None:
+    files = [ROOT / path] if (ROOT / path).is_file() else (ROOT / path).rglob("*")
+    texts = [file for file in files if file.suffix in {".md", ".py", ".sql", ".toml", ".yml", ""} and file.is_file()]
+    assert [file for file in texts if "design.md" in file.read_text(encoding="utf-8")] == []
+
+
+# --- words ----------------------------------------------------------------------------------------------------------
+
+
+# The sentences of generated pages are the code's, and are judged there.
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in GENERATED])
+def test_sentences_say_who_acts(page: str) -> None:
+    assert [line for line in read(page).splitlines() if FORBIDDEN.search(line)] == []
+
+
+# --- the architecture -----------------------------------------------------------------------------------------------
+
+
+def test_the_states_of_a_job_are_those_of_the_code() -> None:
+    assert states.diagram() in blocks("docs/architecture.md", "mermaid")
+
+
+def test_the_layers_are_those_of_the_architecture_test() -> None:
+    assert "\n".join(" ".join(units) for units in LAYERS) in blocks("docs/architecture.md", "")
+
+
+def test_pictures_are_of_kinds_that_forges_draw() -> None:
+    pictures = blocks("docs/architecture.md", "mermaid")
+    kinds = [picture.split()[0] for picture in pictures]
+    assert kinds == ["flowchart", "sequenceDiagram", "sequenceDiagram", "stateDiagram-v2"]
+
+
+@pytest.mark.parametrize("word", GLOSSARY)
+def test_the_glossary_has_the_word(word: str) -> None:
+    assert re.search(rf"^\| {word} \| \w", read("docs/architecture.md"), re.MULTILINE)
+
+
+# --- decisions ------------------------------------------------------------------------------------------------------
+
+
+def test_decisions_are_numbered_without_a_gap() -> None:
+    numbers = [int(Path(page).name[:4]) for page in DECISIONS]
+    assert numbers == list(range(1, len(DECISIONS) + 1))
+
+
+@pytest.mark.parametrize("page", DECISIONS)
+def test_a_decision_has_its_sections_and_stands_in_the_index(page: str) -> None:
+    number, name = int(Path(page).name[:4]), Path(page).name
+    title = re.match(rf"# {number}\. (.+)\n", read(page))
+    assert title
+    assert f"- [{number:04}]({name}) {title[1]}\n" in read("docs/decisions/README.md")
+    assert re.findall(r"^## (.*)$", read(page), re.MULTILINE) == ["Context", "Decision", "Evidence", "Consequences"]

@@ -15,7 +15,7 @@ _SQL = queries.load("changes")
 
 @dataclass(frozen=True, slots=True)
 class InstalledFunction:
-    """A function of a change log; ``arguments`` tells overloads apart. ``settings`` are pairs in lower case.
+    """A function of a change log; ``arguments`` distinguishes overloads. ``settings`` are pairs in lower case.
 
     ``digest`` is the SHA-256 of its body in hex. ``logs``: it writes into a change log.
     """
@@ -30,7 +30,11 @@ class InstalledFunction:
 
 @dataclass(frozen=True, slots=True)
 class InstalledLog:
-    """A change log. ``captures`` is its comment; the rest tells whether what belongs to it is there."""
+    """A change log. ``captures`` is its comment.
+
+    The flags say whether it survives a crash (``logged``), and whether its index, its sequence and the default of its
+    xid are there.
+    """
 
     captures: str
     logged: bool = True
@@ -57,7 +61,7 @@ class Installed:
     triggers: Sequence[InstalledTrigger]
 
     def functions_current(self, capture: Capture) -> bool:
-        """Whether every function stands as it should."""
+        """Whether every function is installed as ``capture`` has it."""
         trigger_functions = {
             (function.name, function.digest, function.settings) for function in self.functions if function.definer
         }
@@ -71,13 +75,13 @@ class Installed:
         )
 
 
-async def read_installed(connection: "Connection", logs: Sequence[str] | None = None) -> Installed:
+async def read_installed(connection: Connection, logs: Sequence[str] | None = None) -> Installed:
     """Read what belongs to the given logs (bare names; None: to any), in three queries.
 
     It may be a little more: the names of another log's functions may begin alike.
     """
     escaped = ["log\\_"] if logs is None else [log.replace("_", "\\_") for log in logs]
-    names = [f"{each}%" for each in escaped]
+    names = [f"{prefix}%" for prefix in escaped]
     return Installed(
         logs={
             row["name"]: InstalledLog(
@@ -108,6 +112,7 @@ async def read_installed(connection: "Connection", logs: Sequence[str] | None = 
 
 
 def digest_of(body: str) -> str:
+    """The SHA-256 of a function's body in hex."""
     return hashlib.sha256(body.encode()).hexdigest()
 
 

@@ -1,4 +1,7 @@
-"""Installs, repairs and removes capture. Never queues behind a long writer: a short lock_timeout, and again."""
+"""Installs, repairs and removes capture.
+
+It never queues behind a long writer: a lock is waited for briefly (lock_timeout), and asked for again after a pause.
+"""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -28,7 +31,7 @@ _logger = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class EntityCapture:
-    """How an entity's capture stands: ``findings`` is empty when it is whole."""
+    """The state of an entity's capture: ``findings`` is empty when it is complete."""
 
     entity: EntityCode
     findings: tuple[str, ...]
@@ -52,13 +55,13 @@ class CaptureInstaller:
         self._attempts = attempts
 
     async def status(self, entities: Sequence[Entity]) -> list[EntityCapture]:
-        """What ``install`` would do for each entity, without doing it. The statements are for any role that may: what
-        they make is given to ours at the end.
+        """What ``install`` would do for each entity, without doing it.
 
-        An entity that cannot be captured at all, because its table or its key is not there, has that as its finding.
+        The statements can be run by any role with the rights; the last ones give what was created to the daemon's role.
+        An entity that cannot be captured, because its table or its key does not exist, has that as its finding.
         """
-        async with self._looking("capture status") as connection:
-            with translated("looking at what is captured"):
+        async with self._connection("capture status") as connection:
+            with translated("reading what is captured"):
                 shapes = await read_shapes(connection, entities)
                 installed = await read_installed(connection, [log_name(entity.code) for entity in entities])
                 role = str(await connection.fetchval(_SQL["role"]))
@@ -76,13 +79,13 @@ class CaptureInstaller:
         return found
 
     async def install(self, entities: Sequence[Entity]) -> list[EntityCapture]:
-        """Make each entity's capture whole; says what was found and put right.
+        """Complete each entity's capture; what was found and repaired.
 
         Raises PermanentError when a table is missing or the role may not create triggers, TransientError when a
         writer held its lock through all attempts.
         """
-        async with self._looking("capture install") as connection:
-            with translated("looking at what is captured"):
+        async with self._connection("capture install") as connection:
+            with translated("reading what is captured"):
                 await self._drop_log_rows_of_another_cluster(connection)
                 repairs = await _repairs(connection, entities)
             for entity in entities:
@@ -93,7 +96,7 @@ class CaptureInstaller:
     async def removals(self, logs: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """What ``uninstall`` would run for each of the given logs that is there, without running it."""
         async with self._connector.connection("capture status") as connection:
-            with translated("looking at what is captured"):
+            with translated("reading what is captured"):
                 installed = await read_installed(connection)
         plans = {log: removal_of(log, installed) for log in installed.logs if log in logs}
         return {log: (*([plan.lock()] if plan.locked else []), *plan.statements) for log, plan in plans.items()}
@@ -101,9 +104,9 @@ class CaptureInstaller:
     async def uninstall(self, logs: Sequence[str] | None = None) -> list[str]:
         """Remove the given logs (bare names; None: all there are) with their triggers and functions."""
         async with self._connector.connection("capture uninstall") as connection:
-            with translated("looking at what is captured"):
+            with translated("reading what is captured"):
                 installed = await read_installed(connection)
-            removed = [each for each in installed.logs if logs is None or each in logs]
+            removed = [log for log in installed.logs if logs is None or log in logs]
             for log in removed:
 
                 async def removal(log: str = log) -> Repair:
@@ -114,8 +117,8 @@ class CaptureInstaller:
                 )
         return removed
 
-    def _looking(self, purpose: str) -> AbstractAsyncContextManager["Connection"]:
-        """A connection that does not wait long to look at a table which somebody has locked, as a long ALTER does."""
+    def _connection(self, purpose: str) -> AbstractAsyncContextManager["Connection"]:
+        """A connection that does not wait long for a table that is locked, as a long ALTER locks it."""
         return self._connector.connection(purpose, lock_timeout_s=self._lock_timeout_s)
 
     async def _repair(self, connection: "Connection", entity: Entity, planned: Repair) -> Repair:
@@ -132,7 +135,7 @@ class CaptureInstaller:
     ) -> Repair:
         """Run a repair under its locks.
 
-        Under them it is planned ``again``, because another daemon may have been quicker, or the application may have
+        It is planned ``again`` under them, because another daemon may have been quicker, or the application may have
         changed its tables.
         """
         for attempt in range(1, self._attempts + 1):
@@ -171,7 +174,7 @@ class CaptureInstaller:
 
 
 def capture_is_intact(entity: Entity, shape: Shape) -> bool:
-    """Whether the entity's capture triggers all stand, as far as one snapshot of the catalogs can tell."""
+    """Whether all of the entity's capture triggers are installed and enabled, in the catalogs' current snapshot."""
     return is_intact(capture_of(entity, shape), shape)
 
 

@@ -1,13 +1,13 @@
 """Listens to the database: the daemon's own events, and the doorbell of the capture triggers.
 
-Notifications are hints. Whoever is told something reads the tables; what was missed while the line was down is read
-when it is up again, and a slow poll elsewhere is the net. The order after a lost connection: back off, LISTEN again,
-then tell everybody to read, then trust notifications.
+Notifications are hints: the receiver of one reads the tables. After a lost connection the listener backs off, LISTENs
+again and reports ``reconnected``, so that the receivers read what they have missed; from then on notifications are
+relied on again. A slow poll elsewhere finds what no notification announced.
 
-The doorbell is armed while nobody waits for it: triggers ring only then, because NOTIFY takes a global lock at commit
-(half of the throughput at 8 writers). At the first ring it is disarmed, and armed again after a pause. Arming ends by
-itself, so a daemon that dies leaves no ringing behind. It is off where prepared transactions are allowed: PREPARE
-TRANSACTION fails after a NOTIFY.
+Triggers ring the doorbell only while it is armed, because NOTIFY takes a global lock at commit (half of the throughput
+at 8 writers). At the first ring it is disarmed, and armed again after a pause. Arming expires by itself, so after a
+daemon's death triggers stop ringing. It is off where prepared transactions are allowed: PREPARE TRANSACTION fails after
+a NOTIFY.
 """
 
 import json
@@ -37,13 +37,14 @@ _PROBE_S = 10.0
 _logger = structlog.get_logger()
 
 OnEvent = Callable[[str, ScheduleId | None], None]
-"""Told the kind of an event (``job_queued``, ``schedule_changed``, …), or ``reconnected`` when some were missed; and
-which schedule it names.
+"""Called with the kind of an event (``job_queued``, ``schedule_changed``, …) and the schedule that it names.
+
+The kind ``reconnected`` means that events may have been missed.
 """
 
 
 class Listener:
-    """Keeps one connection listening, for ever."""
+    """A service: keeps one connection listening."""
 
     def __init__(self, connector: Connector, *, on_event: OnEvent, doorbell: bool, clock: Clock) -> None:
         self._connector = connector
@@ -54,10 +55,10 @@ class Listener:
         self._lost = anyio.Event()
         self.listening = False
         self.changes_waiting: dict[EntityCode, datetime] = {}
-        """Entities whose doorbell rang, and when it did first; whoever exports one takes it out."""
+        """Entities whose doorbell rang, and when it did first; the export of an entity removes it."""
 
     def adjust(self, *, doorbell: bool) -> None:
-        """Arm the doorbell from now on, or let it end by itself."""
+        """Arm the doorbell from now on, or let its arming expire."""
         self._doorbell = doorbell
 
     async def run(self) -> None:
@@ -70,7 +71,7 @@ class Listener:
                     await self._listen()
 
     async def _listen(self) -> None:
-        """One connection's life; returns when it was lost after having listened."""
+        """Listen on one connection; returns when it is lost. Raises TransientError when none can be had."""
         async with self._connector.connection("listener") as connection:
             self._lost = anyio.Event()
             connection.add_termination_listener(self._take_loss)
@@ -96,7 +97,7 @@ class Listener:
             if armable and self._doorbell:
                 await connection.execute(_SQL["arm_doorbell"], _ARMED_S)
             else:
-                await connection.execute("SELECT")  # whether the line is alive
+                await connection.execute("SELECT")  # fails when the connection is lost
             with anyio.move_on_after(_PROBE_S):
                 await self._rung.wait()
             if self._rung.is_set() and not self._lost.is_set():

@@ -1,8 +1,8 @@
-"""Deletes what no window will ever look at again from the change logs.
+"""Deletes from the change logs what no window will read again.
 
-In batches of plain DELETEs: dropping or detaching partitions under an open export would block the application's writes.
-A schedule that has not succeeded for longer than the horizon stops holding the logs back; its next run is full. A job
-that has succeeded holds them for a while, so that it can be back-filled.
+It uses batches of plain DELETEs: dropping or detaching partitions under an open export would block the application's
+writes. A schedule that has not succeeded for longer than the horizon stops holding the logs back; its next run is full.
+A job that has succeeded holds them for a while, so that it can be back-filled.
 """
 
 from collections.abc import Sequence
@@ -56,14 +56,14 @@ class Pruner:
         self._clock = clock
 
     def adjust(self, entities: Sequence[EntityCode], *, horizon_s: float, keep_s: float, interval_s: float) -> None:
-        """Go by these from the next round on."""
+        """Use these settings from the next round on."""
         self._entities = entities
         self._horizon_s = horizon_s
         self._keep_s = keep_s
         self._interval_s = interval_s
 
     async def run(self) -> None:
-        """Prune for ever. What goes wrong is no reason to end the exports; the next round comes."""
+        """Prune until cancelled. An error is logged and does not end the exports; the next round tries again."""
         while True:
             try:
                 await self.run_once()
@@ -75,8 +75,9 @@ class Pruner:
         """One round over all logs that exist."""
         async with self._connector.connection("pruner") as connection:
             with translated("pruning the change logs"):
-                # Each is committed before the bounds are read: whoever locked one of these rows before us to go back to
-                # where its window began has written that down by then, and whoever comes later finds that we let go.
+                # Each statement is committed before the bounds are read. A back-fill that locked one of these rows
+                # before us has stored by then where its window begins, so the bounds include it; a later one finds that
+                # the row holds the log no longer.
                 expired = await connection.fetch(_SQL["expire_positions"], self._horizon_s)
                 expired += await connection.fetch(_SQL["expire_backfill_requests"], self._horizon_s)
                 await connection.execute(_SQL["let_go"], self._keep_s)

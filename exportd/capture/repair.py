@@ -1,4 +1,4 @@
-"""What has to be done so that an entity's changes are captured as they should be. Pure."""
+"""Decides what has to be done so that an entity's changes are captured completely. Pure."""
 
 import re
 from collections.abc import Sequence
@@ -19,10 +19,9 @@ _ALWAYS = "A"
 class Repair:
     """Statements for one transaction, to be run after the tables in ``locked`` are locked.
 
-    ``findings`` say in words what was wrong. Writers are locked out because a transaction that still runs an older
-    trigger function, or none, must have ended before the next snapshot. ``exclusive``: readers are locked out too,
-    because triggers are dropped. DROP TRIGGER would do it later and then wait for a reader who waits to write: a
-    deadlock.
+    ``findings`` say in words what was wrong. The lock excludes writers, because a transaction that still runs an older
+    trigger function, or none, must have ended before the next snapshot. ``exclusive``: it excludes readers too, because
+    triggers are dropped. DROP TRIGGER would take that lock later and deadlock with a reader that waits to write.
     """
 
     findings: tuple[str, ...]
@@ -35,8 +34,9 @@ class Repair:
         return bool(self.statements)
 
     def lock(self) -> str:
+        """The statement that locks the tables."""
         mode = "ACCESS EXCLUSIVE" if self.exclusive else "SHARE ROW EXCLUSIVE"
-        return f"LOCK TABLE ONLY {', ONLY '.join(table(each) for each in self.locked)} IN {mode} MODE"
+        return f"LOCK TABLE ONLY {', ONLY '.join(table(name) for name in self.locked)} IN {mode} MODE"
 
     def lock_covers(self, other: "Repair") -> bool:
         """Whether the other repair may be run under this one's lock."""
@@ -44,7 +44,7 @@ class Repair:
 
 
 def captures(entity: Entity) -> str:
-    """What a log holds, kept as its comment: a log of another table, key or tenant is of no use."""
+    """What a log holds, kept as its comment: a log of another table, key or tenant has to be created again."""
     return f"{entity.table} key {', '.join(entity.key)} tenant {entity.tenant or '-'}"
 
 
@@ -54,7 +54,7 @@ def is_intact(capture: Capture, shape: Shape) -> bool:
 
 
 def repair_of(entity: Entity, capture: Capture, shape: Shape, installed: Installed) -> Repair:
-    """What makes the entity's capture whole; empty when it is."""
+    """What completes the entity's capture; empty when it is complete."""
     tree = tuple(relation.name for relation in shape.relations)
     if damage := _log_damage(entity, capture, shape, installed):
         removal = removal_of(log_name(entity.code), installed)
@@ -78,14 +78,12 @@ def repair_of(entity: Entity, capture: Capture, shape: Shape, installed: Install
         if _wrote_nothing(capture, installed):
             statements.append(f"INSERT INTO {table(log_table(entity.code))} (op) VALUES ('T')")
     if missing := _missing_triggers(capture, shape):
-        names = ", ".join(f"{each.name} on {each.relation}" for each in missing)
-        findings.append(f"triggers missing, disabled, not ENABLE ALWAYS or otherwise changed: {names}")
-        statements.extend(each.create() for each in missing)
+        findings.append(f"triggers missing, disabled, not ENABLE ALWAYS or otherwise changed: {_names(missing)}")
+        statements.extend(trigger.create() for trigger in missing)
     if stale := _stale_triggers(entity, capture, installed):
-        names = ", ".join(f"{each.name} on {each.relation}" for each in stale)
-        findings.append(f"triggers left on tables that are no longer captured, or no longer so: {names}")
-        statements.extend(_drop_trigger(each) for each in stale)
-    locked = tuple(dict.fromkeys((*tree, *(each.relation for each in stale))))
+        findings.append(f"triggers left on tables that are no longer captured, or no longer so: {_names(stale)}")
+        statements.extend(_drop_trigger(trigger) for trigger in stale)
+    locked = tuple(dict.fromkeys((*tree, *(trigger.relation for trigger in stale))))
     return Repair(tuple(findings), locked, tuple(statements), exclusive=bool(stale))
 
 
@@ -109,7 +107,7 @@ def belongs(function: str, log: str) -> bool:
 
 
 def _log_damage(entity: Entity, capture: Capture, shape: Shape, installed: Installed) -> str | None:
-    """Why the log has to be made anew."""
+    """Why the log has to be created again; None when it is sound."""
     log = installed.logs.get(log_name(entity.code))
     if log is None:
         return "the change log is missing"
@@ -130,7 +128,7 @@ def _create_functions(capture: Capture) -> Sequence[str]:
 
 
 def _wrote_nothing(capture: Capture, installed: Installed) -> bool:
-    """Whether somebody put functions in the place of ours that do not write into the log: changes are lost then."""
+    """Whether functions that do not write into the log have replaced ours: changes are lost then."""
     names = {function.name for function in capture.functions}
     return any(function.name in names and not function.logs for function in installed.functions)
 
@@ -149,11 +147,15 @@ def _missing_triggers(capture: Capture, shape: Shape) -> Sequence[Trigger]:
 
 
 def _stands(trigger: Trigger, relation: Relation) -> bool:
+    wanted = (trigger.name, trigger.function, trigger.fires, _ALWAYS)
     return any(
-        (each.name, each.function, each.fires, each.enabled) == (trigger.name, trigger.function, trigger.fires, _ALWAYS)
-        and not each.conditional
-        for each in relation.triggers
+        (found.name, found.function, found.fires, found.enabled) == wanted and not found.conditional
+        for found in relation.triggers
     )
+
+
+def _names(triggers: Sequence[Trigger | InstalledTrigger]) -> str:
+    return ", ".join(f"{trigger.name} on {trigger.relation}" for trigger in triggers)
 
 
 def _stale_triggers(entity: Entity, capture: Capture, installed: Installed) -> Sequence[InstalledTrigger]:

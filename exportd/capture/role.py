@@ -9,7 +9,8 @@ from exportd.model.entity import TableName
 
 def role_sql(role: str, *, database: str, tables: Iterable[TableName]) -> str:
     """A script that makes the role, or gives it what it lacks; to be run by a superuser in ``database``."""
-    wanted = sorted(set(tables), key=lambda each: (each.schema, each.name))
+    wanted = sorted(set(tables), key=lambda relation: (relation.schema, relation.name))
+    schemas = sorted({relation.schema for relation in wanted})
     name, schema = identifier(role), identifier(SCHEMA)
     statements = [
         f"""DO $$ BEGIN
@@ -19,8 +20,8 @@ def role_sql(role: str, *, database: str, tables: Iterable[TableName]) -> str:
 END $$""",
         f"GRANT CONNECT ON DATABASE {identifier(database)} TO {name}",
         f"CREATE SCHEMA IF NOT EXISTS {schema} AUTHORIZATION {name}",
-        *(f"GRANT USAGE ON SCHEMA {identifier(each)} TO {name}" for each in sorted({each.schema for each in wanted})),
-        *(f"GRANT SELECT ON TABLE {table(each)} TO {name}" for each in wanted),
+        *(f"GRANT USAGE ON SCHEMA {identifier(used_schema)} TO {name}" for used_schema in schemas),
+        *(f"GRANT SELECT ON TABLE {table(relation)} TO {name}" for relation in wanted),
     ]
     script = "".join(f"{statement};\n" for statement in statements)
     return (

@@ -1,8 +1,7 @@
 """Compares the catalog with the live database.
 
-What arrives: a catalog and a connection as the role that will export. What leaves: problems, each with the
-catalog's line and what to do. Two queries for all entities, and one prepared statement for each entity with
-expressions.
+It takes a catalog and a connection as the role that will export, and gives problems, each with the catalog's line and
+what to do. It costs two queries for all entities, and one prepared statement for each entity with expressions.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,10 +9,9 @@ from typing import TYPE_CHECKING
 
 from exportd.catalog.column_types import accepts, accepts_format, field_type
 from exportd.catalog.document import Catalog
-from exportd.catalog.expression_checker import Verdict, expressions_in, judge, volatile_functions
+from exportd.catalog.expression_checker import ExpressionVerdict, expressions_in, judge, volatile_functions
 from exportd.catalog.expressions import functions_of
-from exportd.catalog.resolver import resolve
-from exportd.catalog.table_reader import list_tables, looking, read_tables
+from exportd.catalog.table_reader import list_tables, read_tables, reading
 from exportd.catalog.table_rules import Finding, findings, missing_table
 from exportd.model.entity import Entity, Field
 from exportd.model.errors import Problem
@@ -22,17 +20,15 @@ from exportd.settings.document import sorted_by_line
 if TYPE_CHECKING:
     from exportd.database.connector import Connection
 
-__all__ = ["check", "resolve"]
-
 
 async def check(catalog: Catalog, connection: "Connection") -> list[Problem]:
-    """Everything in the database that stands against exporting the entities; empty when all is good.
+    """Everything in the database that prevents the export of the entities; empty when nothing does.
 
-    Raises TransientError or PermanentError when the database cannot be asked.
+    Raises TransientError or PermanentError when the database cannot be read.
     """
     entities = list(catalog.entities.values())
     problems: list[Problem] = []
-    async with looking(connection, doing="checking the catalog"):
+    async with reading(connection, doing="checking the catalog"):
         tables = await read_tables(connection, [entity.table for entity in entities])
         is_complete = all(entity.table in tables for entity in entities)
         others = [] if is_complete else await list_tables(connection)
@@ -54,7 +50,7 @@ async def check(catalog: Catalog, connection: "Connection") -> list[Problem]:
 
 
 def _expression_findings(
-    entity: Entity, verdicts: Mapping[str, Verdict], volatile: frozenset[str], *, open_types: frozenset[str]
+    entity: Entity, verdicts: Mapping[str, ExpressionVerdict], volatile: frozenset[str], *, open_types: frozenset[str]
 ) -> Iterator[Finding]:
     for index, field in enumerate(entity.fields):
         if field.expression is None:
@@ -70,7 +66,7 @@ def _expression_findings(
             yield ("fields", index, key), f"{field.name}: {sentence}"
 
 
-def _verdict_findings(field: Field, verdict: Verdict, *, is_open: bool) -> Iterator[tuple[str, str]]:
+def _verdict_findings(field: Field, verdict: ExpressionVerdict, *, is_open: bool) -> Iterator[tuple[str, str]]:
     if verdict.type is None:
         yield "expression", verdict.sentence or "the database refuses it"
         return

@@ -1,4 +1,4 @@
-"""What the values of a column are for those who receive them, and whether the catalog says so. Pure."""
+"""Which type and format a column's values have for the consumer, and whether the catalog declares them so. Pure."""
 
 from dataclasses import dataclass
 

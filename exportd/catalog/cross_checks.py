@@ -1,7 +1,6 @@
-"""What no single key of the catalog can tell: names used twice, unknown references, a key that is not
-exported.
+"""Checks what no single key of the catalog shows: names used twice, unknown references, a key that is not exported.
 
-Like the settings' checks, they look at the raw data and pass over what has the wrong type.
+Like the settings' checks, they read the raw data and ignore what has the wrong type.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -46,7 +45,7 @@ def _field_problems(
 def _key_problems(
     document: Document, path: KeyPath, entry: Mapping[str, Any], fields: Collection[Mapping[str, Any]]
 ) -> Iterator[Problem]:
-    """A record whose key is not in the file cannot be updated or deleted by those who receive it."""
+    """A consumer cannot update or delete a record whose key is not in the file."""
     key = [column for column in _list(entry.get("key")) if isinstance(column, str)]
     for index, column in enumerate(key):
         if column in key[:index]:

@@ -1,7 +1,7 @@
 """The catalog file: reads ``[[entity]]`` tables into entities, strictly, every problem with its line.
 
-Fields and types that the file leaves open stay open in the ``Catalog``; ``checker.resolve`` takes them from
-the database.
+Fields and types that the file leaves open stay open in the ``Catalog``; ``resolver.resolve`` reads them from the live
+database.
 """
 
 from dataclasses import dataclass, field
@@ -26,8 +26,8 @@ from exportd.settings.sentences import problems_of
 class Catalog:
     """What can be exported. ``entities`` is in the file's order.
 
-    ``open_types`` are the fields whose type the file does not tell. An entity without fields exports every
-    column. ``document`` is the file it was read from.
+    ``open_types`` are the fields whose type the file does not declare. An entity without fields exports every column.
+    ``document`` is the file it was read from.
     """
 
     entities: dict[EntityCode, Entity]
@@ -35,7 +35,7 @@ class Catalog:
     document: Document = field(default=Document("", {}), repr=False)
 
     def get(self, code: EntityCode) -> Entity:
-        """The entity; PermanentError when the catalog has none of this name."""
+        """The entity. Raises PermanentError when the catalog has none of this code."""
         entity = self.entities.get(code)
         if entity is None:
             hint = did_you_mean(code, self.entities, what="entities of the catalog")
@@ -43,7 +43,7 @@ class Catalog:
         return entity
 
     def open_fields(self, code: EntityCode) -> frozenset[str]:
-        """The fields of an entity whose type the file does not tell."""
+        """The fields of an entity whose type the file does not declare."""
         return frozenset(name for entity, name in self.open_types if entity == code)
 
     def problem(self, code: EntityCode, sentence: str, *, about: KeyPath = ()) -> Problem:
@@ -55,14 +55,12 @@ class Catalog:
 
 
 def load(path: Path) -> Catalog:
-    """The catalog of a file; SettingsError with every problem."""
+    """The catalog of a file. Raises SettingsError with every problem."""
     return loads(read_text(path), name=str(path))
 
 
 def loads(text: str, *, name: str) -> Catalog:
-    """The catalog of a TOML text; SettingsError with every problem. ``name`` is what problems call the
-    text.
-    """
+    """The catalog of a TOML text, which problems call ``name``. Raises SettingsError with every problem."""
     document = parse(text, name=name)
     problems = list(check_entries(document))
     try:
@@ -79,10 +77,10 @@ def _catalog(file: FileEntry, document: Document) -> Catalog:
     return Catalog(
         entities={EntityCode(entry.code): _entity(entry) for entry in file.entity},
         open_types=frozenset(
-            (EntityCode(entry.code), each.name)
+            (EntityCode(entry.code), field_entry.name)
             for entry in file.entity
-            for each in entry.fields or ()
-            if each.type is None
+            for field_entry in entry.fields or ()
+            if field_entry.type is None
         ),
         document=document,
     )
@@ -96,7 +94,7 @@ def _entity(entry: CatalogEntry) -> Entity:
         table=entry.table,
         key=entry.key,
         tenant=entry.tenant,
-        fields=tuple(_field(each) for each in entry.fields or ()),
+        fields=tuple(_field(field_entry) for field_entry in entry.fields or ()),
     )
 
 

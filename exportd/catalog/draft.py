@@ -1,14 +1,13 @@
 """Writes a catalog that proposes an entity for each table that can be exported. Pure: tables in, TOML out.
 
-What it leaves out is named at the end with the reason, and what it writes passes the checks as it is.
+A table that it leaves out is named at the end with the reason; what it writes passes the checks as it is.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from exportd.catalog.live_table import LiveTable
-from exportd.catalog.names import camel_case, entity_code, label, type_token, unique_names
-from exportd.catalog.table_names import format_table_name
+from exportd.catalog.names import camel_case, entity_code, format_table_name, label, type_token, unique_names
 from exportd.catalog.table_rules import fields_of, findings
 from exportd.model.entity import Entity, EntityCode, Field, TableName
 
@@ -21,18 +20,18 @@ _ROOM_FOR_A_NUMBER = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
-    """A foreign key: ``columns`` of ``table`` point at ``other_columns`` of ``other_table``."""
+class ForeignKey:
+    """A foreign key: ``columns`` of ``table`` refer to ``other_table``."""
 
     table: TableName
     columns: tuple[str, ...]
     other_table: TableName
-    other_columns: tuple[str, ...]
 
 
-def render(tables: Sequence[LiveTable], references: Sequence[Reference], *, tenant_column: str | None) -> str:
-    """The catalog as TOML. With a ``tenant_column``, tables that lack it are left out; without, every entity
-    says ``tenant = false``.
+def render(tables: Sequence[LiveTable], references: Sequence[ForeignKey], *, tenant_column: str | None) -> str:
+    """The catalog as TOML.
+
+    With a ``tenant_column``, tables that lack it are left out; without one, every entity has ``tenant = false``.
     """
     kept: list[tuple[Entity, LiveTable]] = []
     left_out: list[tuple[TableName, str]] = []
@@ -88,7 +87,7 @@ def _named_apart(kept: Sequence[tuple[Entity, LiveTable]]) -> list[tuple[Entity,
     ]
 
 
-def _with_references(entity: Entity, references: Sequence[Reference], codes: Mapping[TableName, EntityCode]) -> Entity:
+def _with_references(entity: Entity, references: Sequence[ForeignKey], codes: Mapping[TableName, EntityCode]) -> Entity:
     """Foreign keys of one column, the tenant aside, become references of that column's field."""
     by_column: dict[str, EntityCode] = {}
     for reference in references:
@@ -119,10 +118,10 @@ def _block(entity: Entity, live: LiveTable) -> str:
 
 def _remarks(entity: Entity, live: LiveTable) -> Iterator[str]:
     if entity.code != entity_code(live.name.name):
-        yield "# The code was shortened or numbered, for another table has the same name."
+        yield "# The code was shortened or numbered, because another table has the same name."
     tenant = live.column(entity.tenant) if entity.tenant is not None else None
     if tenant is not None and tenant.is_nullable:
-        yield f"# Rows whose {_comment(tenant.name)} is null belong to no organization and are in nobody's file."
+        yield f"# Rows whose {_comment(tenant.name)} is null belong to no organization and are in no file."
     for field, column in zip(entity.fields, live.columns, strict=True):
         name = _comment(column.name)
         if column.generation is not None:

@@ -1,4 +1,4 @@
-"""What the catalog file may hold. The texts under the keys are part of the sentences about missing ones."""
+"""What the catalog file may contain. The text below a key is shown where the key is missing, and in docs/catalog.md."""
 
 import re
 import unicodedata
@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from exportd.catalog.expressions import problems_of_expression
-from exportd.catalog.names import MAX_ENTITY_CODE_LENGTH, MAX_FIELD_NAME_BYTES
-from exportd.catalog.table_names import parse_table_name
+from exportd.catalog.names import MAX_ENTITY_CODE_LENGTH, MAX_FIELD_NAME_BYTES, parse_table_name
 from exportd.model.entity import DELETED_FIELD, TableName
 from exportd.settings.schema import check_not_empty
 from exportd.settings.section import Section, check_name

@@ -25,8 +25,8 @@ _ALIAS = "exportd_row"
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the server said of one expression: its type, or a sentence that says why not."""
+class ExpressionVerdict:
+    """The server's answer about one expression: its type, or a sentence that says why it has none."""
 
     type: ValueType | None = None
     sentence: str | None = None
@@ -37,26 +37,26 @@ def expressions_in(fields: Iterable[Field]) -> list[str]:
     return list(dict.fromkeys(field.expression for field in fields if field.expression is not None))
 
 
-async def judge(connection: "Connection", table: TableName, expressions: Sequence[str]) -> Mapping[str, Verdict]:
-    """A verdict on each expression, by one prepared statement when all are good. Must run in a
-    transaction.
-    """
+async def judge(
+    connection: "Connection", table: TableName, expressions: Sequence[str]
+) -> Mapping[str, ExpressionVerdict]:
+    """A verdict on each expression, by one prepared statement when all are good. Must run in a transaction."""
     if not expressions:
         return {}
     try:
         types = await _prepare(connection, table, expressions)
     except asyncpg.PostgresError as error:
         if len(expressions) == 1:
-            return {expressions[0]: Verdict(sentence=_sentence(error))}
-        verdicts: dict[str, Verdict] = {}
+            return {expressions[0]: ExpressionVerdict(sentence=_sentence(error))}
+        verdicts: dict[str, ExpressionVerdict] = {}
         for expression in expressions:
             verdicts |= await judge(connection, table, [expression])
         return verdicts
-    return {expression: Verdict(type=type_) for expression, type_ in zip(expressions, types, strict=True)}
+    return {expression: ExpressionVerdict(type=type_) for expression, type_ in zip(expressions, types, strict=True)}
 
 
 async def volatile_functions(connection: "Connection", expressions: Iterable[str]) -> frozenset[str]:
-    """Those functions in the expressions whose value is another each time, such as ``random``."""
+    """The functions in the expressions whose value changes from call to call, such as ``random``."""
     used = sorted({function for expression in expressions for function in functions_of(expression)})
     if not used:
         return frozenset()

@@ -1,7 +1,7 @@
-"""What can be told about a field's SQL expression without asking the server.
+"""Checks a field's SQL expression as far as that is possible without the server. Pure.
 
-An expression is put in parentheses into the statements that read a table, for rows that are there and for
-images of deleted ones. So it must be one expression, complete in itself, over the columns of its row.
+An expression is put in parentheses into the statements that read a table, for live rows and for images of deleted ones.
+So it must be one expression, complete in itself, over the columns of its row.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""A table as the database has it, with what can stand against exporting it. Pure values."""
+"""A table as the database has it, with what can prevent its export. Pure values."""
 
 import json
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class LiveIndex:
 
     @property
     def weakness(self) -> str | None:
-        """Why it does not identify every row at every moment; None when it does."""
+        """Why it does not identify every row at any time; None when it does."""
         if None in self.columns:
             return "is on an expression"
         if self.is_partial:
@@ -49,10 +49,10 @@ class LiveIndex:
 class LiveTable:
     """A table, view or foreign table. ``kind`` is pg_class.relkind, ``persistence`` pg_class.relpersistence.
 
-    ``partition_root`` is set for a partition, ``parents`` for an inheritance child. The three tuples of
-    members are what stands against the tree below it. ``role`` is the role that looked, whose rights are
-    meant by ``is_readable`` (SELECT on the table), ``is_reachable`` (USAGE of the schema) and ``is_filtered``
-    (row level security hides rows from it).
+    ``partition_root`` is set for a partition, ``parents`` for an inheritance child. The three tuples of members are the
+    tables below it that cannot be captured. ``role`` is the role that read this, and whose rights are meant by
+    ``is_readable`` (SELECT on the table), ``is_reachable`` (USAGE of the schema) and ``is_filtered`` (row level
+    security hides rows from it).
     """
 
     name: TableName
@@ -79,7 +79,7 @@ class LiveTable:
 
     @classmethod
     def from_json(cls, text: str) -> "LiveTable":
-        """Reads what the query ``describe_tables`` answers."""
+        """The table that a row of the query ``describe_tables`` describes."""
         given: dict[str, Any] = json.loads(text)
         given["name"] = TableName(*given["name"])
         given["columns"] = tuple(_column(column) for column in given["columns"])

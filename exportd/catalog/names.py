@@ -1,18 +1,27 @@
-"""The names of fields and entities, made from those of columns and tables."""
+"""Names in the catalog: of fields and entities, made from those of columns and tables, and of tables as it writes them.
 
+A table is written ``public.accounts``, or ``"My Schema"."orders.old"`` in quotes.
+"""
+
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import count
+
+from exportd.model.entity import TableName
 
 MAX_ENTITY_CODE_LENGTH = 40
 MAX_FIELD_NAME_BYTES = 63
 """Postgres cuts a longer name, which would change the keys of JSON records."""
 
+_TABLE_NAME_PART = re.compile(r'"(?P<quoted>(?:[^"\x00]|"")+)"|(?P<bare>[^".\s\x00]+)')
+_BARE_TABLE_NAME = re.compile(r'[^".\s\x00]+')
+
 
 def camel_case(name: str) -> str:
     """``dt_created`` is dtCreated, ``_id`` id, ``URL_path`` urlPath; a name in camelCase stays as it is.
 
-    A name of nothing but separators stays as it is too, but for what cannot be printed.
+    A name of nothing but separators stays as it is too, without what cannot be printed.
     """
     words = _words(name)
     if not words:
@@ -22,9 +31,7 @@ def camel_case(name: str) -> str:
 
 
 def snake_case(name: str) -> str:
-    """``dtCreated`` is dt_created, ``userID`` user_id, ``URLPath`` url_path; a name in snake_case stays as it
-    is.
-    """
+    """``dtCreated`` is dt_created, ``userID`` user_id, ``URLPath`` url_path; a name in snake_case stays as it is."""
     result = ""
     for index, character in enumerate(name):
         before = name[index - 1] if index else ""
@@ -39,8 +46,8 @@ def snake_case(name: str) -> str:
 def unique_names(names: Sequence[str], *, taken: Iterable[str] = ()) -> list[str]:
     """The same names, with a number (from 2) behind each that is used already, by itself or by ``taken``.
 
-    Names that differ in upper and lower case only count as the same, for many warehouses see it so. A number
-    never makes a name that another one has.
+    Names that differ in upper and lower case only count as the same, because they do in many warehouses. A number never
+    makes a name that another one has.
     """
     used = {name.casefold() for name in taken}
     reserved = used | {name.casefold() for name in names}
@@ -88,6 +95,35 @@ def singular(word: str) -> str:
     return word[:-1]
 
 
+def parse_table_name(text: str) -> TableName:
+    """Both parts are taken as they are written, also without quotes (there is no folding to lower case).
+
+    ValueError with a sentence when the schema is missing or the text is no name.
+    """
+    parts = []
+    position = 0
+    while match := _TABLE_NAME_PART.match(text, position):
+        quoted = match["quoted"]
+        parts.append(match["bare"] if quoted is None else quoted.replace('""', '"'))
+        position = match.end()
+        if text[position : position + 1] != ".":
+            break
+        position += 1
+    if position != len(text) or not parts or len(parts) > 2 or text.endswith("."):
+        raise ValueError('should be a schema and a table such as "public.accounts"')
+    if len(parts) == 1:
+        raise ValueError(f'should name the schema too, such as "public.{text}"')
+    return TableName(*parts)
+
+
+def format_table_name(table: TableName) -> str:
+    """The inverse of ``parse_table_name``."""
+    return ".".join(
+        part if _BARE_TABLE_NAME.fullmatch(part) else '"' + part.replace('"', '""') + '"'
+        for part in (table.schema, table.name)
+    )
+
+
 def _words(name: str) -> list[str]:
     """The parts between underscores, hyphens, spaces, dots and the like."""
     return "".join(character if character.isalnum() else " " for character in name).split()
@@ -113,5 +149,5 @@ def _capitalized(word: str) -> str:
 
 
 def _lower(text: str) -> str:
-    """In small letters, but for the few capitals (İ) whose small letter is two characters."""
+    """In small letters, except the few capitals (İ) whose small letter is two characters."""
     return "".join(small if len(small := character.lower()) == 1 else character for character in text)

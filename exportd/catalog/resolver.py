@@ -1,8 +1,7 @@
-"""Fills in what the catalog leaves to the database: the fields of entities without any, and types not
-declared.
+"""Fills in what the catalog leaves to the database: the fields of entities without any, and types not declared.
 
-A catalog that leaves nothing open costs no query; another costs one, and a prepared statement for each entity
-with expressions of unknown type.
+A catalog that leaves nothing open costs no query; another costs one, and a prepared statement for each entity with
+expressions of unknown type.
 """
 
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from exportd.catalog.column_types import ValueType, field_type
 from exportd.catalog.document import Catalog
 from exportd.catalog.expression_checker import expressions_in, judge
 from exportd.catalog.live_table import LiveTable
-from exportd.catalog.table_reader import list_tables, looking, read_tables
+from exportd.catalog.table_reader import list_tables, read_tables, reading
 from exportd.catalog.table_rules import fields_of, missing_table, no_column
 from exportd.model.entity import Entity, Field
 from exportd.model.errors import Problem, SettingsError
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 async def resolve(catalog: Catalog, connection: "Connection") -> Catalog:
     """The catalog with every field and every type known.
 
-    Raises SettingsError when a table, a column or an expression that is needed for it is not there.
+    Raises SettingsError when a table, a column or an expression that is needed for it does not exist.
     """
     open_entities = [
         entity for entity in catalog.entities.values() if not entity.fields or catalog.open_fields(entity.code)
@@ -35,7 +34,7 @@ async def resolve(catalog: Catalog, connection: "Connection") -> Catalog:
         return catalog
     problems: list[Problem] = []
     entities = dict(catalog.entities)
-    async with looking(connection, doing="reading the tables of the catalog"):
+    async with reading(connection, doing="reading the tables of the catalog"):
         tables = await read_tables(connection, [entity.table for entity in open_entities])
         for entity in open_entities:
             live = tables.get(entity.table)
@@ -57,13 +56,13 @@ async def resolve(catalog: Catalog, connection: "Connection") -> Catalog:
 async def _types(
     catalog: Catalog, entity: Entity, live: LiveTable, connection: "Connection"
 ) -> tuple[Mapping[str, ValueType], list[Problem]]:
-    """The types of the entity's open fields, by name, and what stands against knowing them."""
+    """The types of the entity's open fields, by name, and the problems of those that have none."""
     open_fields = catalog.open_fields(entity.code)
-    asked = [field for field in entity.fields if field.name in open_fields]
-    verdicts = await judge(connection, entity.table, expressions_in(asked))
+    unknown = [field for field in entity.fields if field.name in open_fields]
+    verdicts = await judge(connection, entity.table, expressions_in(unknown))
     types: dict[str, ValueType] = {}
     problems = []
-    for field in asked:
+    for field in unknown:
         if field.expression is not None:
             type_, sentence = verdicts[field.expression].type, verdicts[field.expression].sentence
         else:

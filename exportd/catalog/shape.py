@@ -9,7 +9,7 @@ _NO_MODIFIER = -1
 """pg_attribute.atttypmod of a numeric column whose values each have a scale of their own."""
 
 
-class Kind(StrEnum):
+class RelationKind(StrEnum):
     """pg_class.relkind, as far as it can be captured."""
 
     TABLE = "r"
@@ -49,7 +49,7 @@ class Column:
 
     @property
     def equal_means_alike(self) -> bool:
-        """Whether equal values are written alike, as far as consumers of text care: not in citext, and 1 = 1.0."""
+        """Whether equal values have equal texts, as a consumer sees them. They do not in citext, and 1 = 1.0."""
         if self.base_type == "numeric":
             return self.type_modifier != _NO_MODIFIER
         return self.deterministic and (self.base_kind != "b" or "." not in self.base_type)
@@ -60,7 +60,7 @@ class CaptureTrigger:
     """A trigger that calls a function of ours.
 
     ``enabled`` is pg_trigger.tgenabled, ``xmin`` the row's version, ``fires`` its tgtype: when and at what level.
-    ``conditional``: somebody gave it a WHEN or a list of columns.
+    ``conditional``: it has a WHEN or a list of columns, so it does not fire for every change.
     """
 
     oid: int
@@ -78,7 +78,7 @@ class Relation:
 
     oid: int
     name: TableName
-    kind: Kind
+    kind: RelationKind
     pages: int
     columns: tuple[Column, ...]
     triggers: tuple[CaptureTrigger, ...]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from asyncpg import Record
 
-from exportd.catalog.shape import CaptureTrigger, Column, Kind, Relation, Shape
+from exportd.catalog.shape import CaptureTrigger, Column, Relation, RelationKind, Shape
 from exportd.database import queries
 from exportd.database.connector import Connection
 from exportd.model.change_log import log_name
@@ -45,7 +45,7 @@ async def read_shapes(connection: "Connection", entities: Sequence[Entity]) -> d
 
 
 def _capturable(tree: Iterable[Record]) -> bool:
-    return all(row["kind"] in set(Kind) for row in tree)
+    return all(row["kind"] in set(RelationKind) for row in tree)
 
 
 def _grouped(rows: Iterable[Record]) -> Mapping[int, list[Record]]:
@@ -60,20 +60,20 @@ def _shape(tree: Sequence[Record], columns: Mapping[int, list[Column]], triggers
         Relation(
             oid=row["oid"],
             name=TableName(row["schema_name"], row["table_name"]),
-            kind=Kind(row["kind"]),
+            kind=RelationKind(row["kind"]),
             pages=row["pages"],
             columns=tuple(columns.get(row["oid"], ())),
             triggers=tuple(
                 CaptureTrigger(
-                    oid=each["oid"],
-                    xmin=each["xmin"],
-                    name=each["name"],
-                    enabled=each["enabled"],
-                    function=each["function"],
-                    fires=each["fires"],
-                    conditional=each["conditional"],
+                    oid=trigger["oid"],
+                    xmin=trigger["xmin"],
+                    name=trigger["name"],
+                    enabled=trigger["enabled"],
+                    function=trigger["function"],
+                    fires=trigger["fires"],
+                    conditional=trigger["conditional"],
                 )
-                for each in triggers.get(row["oid"], ())
+                for trigger in triggers.get(row["oid"], ())
             ),
         )
         for row in tree
@@ -84,7 +84,7 @@ def _shape(tree: Sequence[Record], columns: Mapping[int, list[Column]], triggers
         members=tuple(members),
         subscribed=any(row["subscribed"] for row in tree),
         log_oid=log_oid,
-        log_columns=tuple((each.name, each.type_name) for each in columns.get(log_oid or 0, ())),
+        log_columns=tuple((column.name, column.type_name) for column in columns.get(log_oid or 0, ())),
     )
 
 

@@ -1,4 +1,4 @@
-"""Looks at tables, in one query whatever their number; reads no row of them."""
+"""Reads what tables are like, in one query whatever their number; no row of them is read."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -16,7 +16,7 @@ _SQL = queries.load("catalog")
 
 
 @asynccontextmanager
-async def looking(connection: "Connection", *, doing: str) -> AsyncIterator[None]:
+async def reading(connection: "Connection", *, doing: str) -> AsyncIterator[None]:
     """A read-only transaction in which unqualified names mean pg_catalog, as in exports.
 
     Raises TransientError or PermanentError for what goes wrong with the database meanwhile.

@@ -1,8 +1,7 @@
-"""What must be true of a table, its key, its tenant and its fields so that changes can be captured and
-exported.
+"""What must be true of a table, its key, its tenant and its fields so that changes can be captured and exported. Pure.
 
-Pure: compares an entity with its table as the database has it. Each problem is one sentence that says what to
-do, with the key of the catalog that it is about.
+It compares an entity with its table as the database has it. Each problem is one sentence that says what to do, with the
+key of the catalog that it is about.
 """
 
 from collections.abc import Iterator, Sequence

@@ -11,7 +11,7 @@ from exportd.model.errors import ExportdError, PermanentError, SettingsError, Tr
 
 
 class Exit(IntEnum):
-    """Exit codes, documented in the README and stable."""
+    """Exit codes, documented in docs/commands.md and stable."""
 
     DONE = 0
     FAILED = 1

@@ -148,6 +148,7 @@ def document(record: "JobRecord") -> dict[str, Any]:
                 "content_bytes": entity.content_bytes,
                 "size_bytes": entity.size_bytes,
                 "files": entity.files,
+                "oversized_parts": entity.oversized_parts,
                 "done": entity.done,
             }
             for code, entity in record.progress.entities.items()

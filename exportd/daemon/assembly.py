@@ -26,7 +26,7 @@ from exportd.destinations.open_destinations import Destinations
 from exportd.destinations.opener import DestinationOpener, open_declared
 from exportd.destinations.refresher import DestinationRefresher
 from exportd.destinations.table import DestinationTable
-from exportd.extraction.copier import Reader
+from exportd.extraction.copier import Copier
 from exportd.extraction.extractor import Extractor
 from exportd.extraction.snapshot_opener import SnapshotOpener
 from exportd.fleet.presence import PresenceKeeper
@@ -152,7 +152,7 @@ def _components(
                     connector, pause=anyio.sleep, lock_timeout_s=settings.database.lock_timeout_s
                 ),
                 opener=SnapshotOpener(connector, is_intact=capture_is_intact, pause=anyio.sleep),
-                reader=Reader(
+                copier=Copier(
                     connector,
                     streams=settings.limits.streams,
                     stream_threshold_bytes=settings.limits.stream_threshold,

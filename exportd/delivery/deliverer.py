@@ -243,6 +243,7 @@ def manifest_of(
                     for part in parts
                     if part.entity == entity.entity
                 ),
+                oversized_parts=entity.oversized_parts,
             )
             for entity in extraction.entities
         ),

@@ -1,0 +1,8 @@
+"""Reads what a job has to export from the source database, in one snapshot.
+
+Read it in this order. ``extractor.Extractor`` takes a job to its parts in the spool. ``snapshot_opener`` locks the
+tables and opens the snapshot. There each entity gets its ``window``: its ``guards`` are compared with those of the last
+run, and ``decision`` chooses a full or an incremental run. ``statement`` builds the queries of the window,
+``projection`` the form of their fields. ``copier`` runs them as COPY and passes the bytes on. Beside that,
+``previewer`` shows what the next run would hold, with the figures of ``estimate``.
+"""

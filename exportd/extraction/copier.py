@@ -2,7 +2,7 @@
 
 COPY's bytes go to the sink untouched. asyncpg hands them over in chunks that end on row boundaries (the protocol sends
 one row per message, and asyncpg joins whole messages), and a test proves it again. asyncpg also drops a chunk when the
-server sends a notice during COPY (its issue 1264), against which there are three guards: notices are off on export
+server sends a notice during COPY (its issue 1264). There are three guards against that: notices are off on export
 connections, any message that still arrives fails the run, and the rows that COPY says it sent are compared with the
 rows counted in the stream.
 """
@@ -26,49 +26,13 @@ from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import ExportFormat
 
-# MERGED: Lets a socket's buffer fill before it is read again.
-# MERGED:
-# MERGED: The server flushes 8 KB at a time, and a fast reader wakes up for each: three times the client's CPU, taken from the
-# MERGED: compression beside it. So after a small chunk the reader naps. How long matters: a Unix socket holds about 190 KB, which
-# MERGED: COPY fills in 1.4 ms, and whenever it is full the server stands still. An event loop's own timers count in whole
-# MERGED: milliseconds (uvloop's ``sleep(0.001)`` takes up to two, ``sleep(0.0004)`` none), which cost a tenth of the throughput;
-# MERGED: so this blocks the loop, for less time than one compressed block would keep the interpreter busy.
-
+_SQL = queries.load("snapshots")
 
 _SMALL_CHUNK_BYTES = 64 * 1024
 _NAP_S = 0.0008
-
-
-class Pacer:
-    """One for all streams that share an event loop: a nap fills the buffers of all of them, so however many there are,
-    there is at most one nap for each time that all have been read.
-    """
-
-    def __init__(self, nap: Callable[[float], None] = time.sleep) -> None:
-        self._nap = nap
-        self._naps = 0
-
-    def stream(self) -> Callable[[int], None]:
-        """What a stream calls with each chunk's size in bytes: it naps after a small one, unless another stream has
-        done so since this one's chunk before.
-        """
-        naps_seen = self._naps
-
-        def pace(chunk_bytes: int) -> None:
-            nonlocal naps_seen
-            if chunk_bytes < _SMALL_CHUNK_BYTES and naps_seen == self._naps:
-                self._nap(_NAP_S)
-                self._naps += 1
-            naps_seen = self._naps
-
-        return pace
-
-
-_SQL = queries.load("snapshots")
-
 _PAGE_BYTES = 8192
 _WORTH_A_CONNECTION_BYTES = 16_000_000
-"""Below this much to read in all, another connection costs more than it brings."""
+"""Another connection pays for itself from this many bytes on."""
 
 Sink = Callable[[bytes], Awaitable[None]]
 """Takes whole rows; awaiting it is how a slow consumer slows COPY."""
@@ -94,7 +58,7 @@ class CopyTask:
 
 
 def plan_copies(snapshot: OpenSnapshot, *, streams: int, stream_threshold_bytes: int) -> list[CopyTask]:
-    """What has to be read, the largest first: big tables in as many ranges as there are streams."""
+    """What has to be read, the largest first: a big table in as many ranges as there are streams."""
     tasks: list[CopyTask] = []
     for code, window in snapshot.windows.items():
         statements = snapshot.statements[code]
@@ -115,8 +79,44 @@ def plan_copies(snapshot: OpenSnapshot, *, streams: int, stream_threshold_bytes:
     return sorted(tasks, key=lambda task: task.size_bytes, reverse=True)
 
 
-class Reader:
-    """Reads an open snapshot with up to ``streams`` connections at once."""
+class Pacer:
+    """Lets a socket's buffer fill before it is read again. One for all streams that share an event loop.
+
+    The server flushes 8 KB at a time, and a fast client wakes up for each: three times the client's CPU, taken from the
+    compression beside it. So after a small chunk the client naps. The length matters: a Unix socket holds about 190 KB,
+    which COPY fills in 1.4 ms, and whenever it is full the server stands still. An event loop's own timers count in
+    whole milliseconds (uvloop's ``sleep(0.001)`` takes up to two, ``sleep(0.0004)`` none), which cost a tenth of the
+    throughput. So a nap blocks the loop, for less time than one compressed block would keep the interpreter busy.
+
+    A nap fills the buffers of all streams, so there is at most one for each time that all of them have been read.
+    """
+
+    def __init__(self, nap: Callable[[float], None] = time.sleep) -> None:
+        self._nap = nap
+        self._naps = 0
+
+    def stream(self) -> Callable[[int], None]:
+        """What one stream calls with the size in bytes of each chunk.
+
+        It naps after a small chunk, unless another stream has done so since this stream's previous chunk.
+        """
+        naps_seen = self._naps
+
+        def pace(chunk_bytes: int) -> None:
+            nonlocal naps_seen
+            if chunk_bytes < _SMALL_CHUNK_BYTES and naps_seen == self._naps:
+                self._nap(_NAP_S)
+                self._naps += 1
+            naps_seen = self._naps
+
+        return pace
+
+
+class Copier:
+    """Copies an open snapshot with up to ``streams`` connections at once.
+
+    A table of ``stream_threshold_bytes`` or more is read by several of them, each a range of its pages.
+    """
 
     def __init__(self, connector: Connector, *, streams: int, stream_threshold_bytes: int) -> None:
         self._connector = connector
@@ -124,14 +124,14 @@ class Reader:
         self._stream_threshold_bytes = stream_threshold_bytes
         self._pacer = Pacer()
 
-    async def read(
+    async def copy(
         self,
         snapshot: OpenSnapshot,
         file_format: ExportFormat,
         sinks: Callable[[EntityCode], Sink],
         done: Callable[[CopyTask, int], Awaitable[None]],
     ) -> None:
-        """Copy everything; ``done`` is told each task with the number of rows that COPY says it sent.
+        """Copy everything; ``done`` is called after each task with the number of rows that COPY says it sent.
 
         Raises ImagesUnreadableError, TransientError (connection lost, notice during COPY) or PermanentError, all of
         them in an exception group.
@@ -162,9 +162,9 @@ class Reader:
             await work(snapshot.connection)
 
     async def _join(self, connection: "Connection", snapshot: OpenSnapshot, name: str) -> None:
-        """Lock first: were an ALTER already waiting behind the snapshot's lock, the COPY would wait behind that
-        for ever. The connection's lock_timeout turns that into an error, and the job tries again.
-        """
+        """Let another connection read the same snapshot."""
+        # Locks first: were an ALTER already waiting behind the snapshot's lock, the COPY would wait behind the ALTER
+        # without end. The connection's lock_timeout turns that into an error, and the job tries again.
         try:
             await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             await take_locks(connection, snapshot.locks(), wait_s=self._connector.lock_timeout_s)
@@ -197,8 +197,8 @@ class Reader:
             )
         except FOREIGN_ERRORS as error:
             failure = translate(error, doing=f"reading entity {task.entity}")
-            # Whatever it is that a value does not fit any more (its type, a domain's check): if the entity cannot be
-            # read at all, the full run will say so.
+            # The values of an image no longer fit the table (a type, a domain's check). If the entity cannot be read at
+            # all, the full run reports that.
             if task.deletions and isinstance(failure, PermanentError):
                 raise ImagesUnreadableError(task.entity) from error
             raise failure from error

@@ -31,10 +31,10 @@ def reason_before_reading(
     first_run: bool,
     destinations: Sequence[DestinationCode],
 ) -> FullReason | None:
-    """Why the run must be full, as far as that can be told without looking into the log; None when it may not.
+    """Why the run must be full, as far as is known without reading the log; None when it may be incremental.
 
-    ``first_run``: the schedule has no position at all. A destination that was not there at the last run has no base
-    to apply changes to, so it gets, and with it all others, a full run.
+    ``first_run``: the schedule has no position at all. A destination that was added since the last run has no base to
+    apply changes to, so it gets a full run, and with it all others.
     """
     if position is None:
         return FullReason.FIRST_RUN if first_run else FullReason.ENTITY_ADDED

@@ -1,4 +1,4 @@
-"""What a run would hold, made of its windows, of counts and of the planner's estimates. Pure."""
+"""Estimates what a run would hold from its windows, from counts and from the planner's estimates. Pure."""
 
 import json
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class TablePlan:
 
 @dataclass(frozen=True, slots=True)
 class WindowCounts:
-    """Records of a window: live ones whose key is in it (None in a full run), and deletions."""
+    """Records of a window: live ones whose key is in it (``changed``; None in a full run), and deletions."""
 
     changed: int | None
     deleted: int
@@ -67,10 +67,13 @@ def preview_of(
     *,
     keys: int,
 ) -> EntityPreview:
-    """Combine what is known. ``counts`` is None when counting took too long; the log holds ``keys`` keys, at most."""
+    """The preview of one entity.
+
+    ``counts`` is None when counting took too long; ``keys`` is how many keys the log holds for the window, at most.
+    """
     full = window.mode is Mode.FULL
     if counts is None:
-        # Which of the keys are gone would have had to be counted.
+        # Only the count says which of the keys were deleted.
         rows, deleted, estimated = plan.rows if full else keys, 0, tuple(Figure)
     elif counts.changed is None:
         rows, deleted, estimated = plan.rows + counts.deleted, counts.deleted, (Figure.ROWS, Figure.CONTENT_BYTES)
@@ -89,7 +92,7 @@ def preview_of(
 
 
 def _record_bytes(entity: Entity, file_format: ExportFormat, row_bytes: int) -> int:
-    """A record's size in a file: its values, and what stands between them. The last comma is the line feed."""
+    """A record's size in a file: its values, and what separates them. The last comma is the line feed."""
     names = entity.field_names
     if file_format is ExportFormat.CSV:
         return row_bytes + len(names) + len("false")

@@ -7,7 +7,7 @@ import anyio
 
 from exportd.capture.installer import CaptureInstaller
 from exportd.catalog.document import Catalog
-from exportd.extraction.copier import CopyTask, ImagesUnreadableError, Reader
+from exportd.extraction.copier import Copier, CopyTask, ImagesUnreadableError
 from exportd.extraction.projection import csv_header
 from exportd.extraction.snapshot_opener import OpenSnapshot, SnapshotOpener
 from exportd.model.entity import DELETED_FIELD, Entity, EntityCode
@@ -32,14 +32,14 @@ class Extractor:
         catalog: Catalog,
         installer: CaptureInstaller,
         opener: SnapshotOpener,
-        reader: Reader,
+        copier: Copier,
         spool: Spool,
         part_size_bytes: int,
     ) -> None:
         self._catalog = catalog
         self._installer = installer
         self._opener = opener
-        self._reader = reader
+        self._copier = copier
         self._spool = spool
         self._part_size_bytes = part_size_bytes
 
@@ -116,7 +116,7 @@ class Extractor:
 
         try:
             async with self._opener.open(job, entities, positions, forced=forced) as snapshot:
-                await self._reader.read(snapshot, job.file_format, lambda code: writers[code].write, done)
+                await self._copier.copy(snapshot, job.file_format, lambda code: writers[code].write, done)
             # The snapshot and its locks are gone already; what is left is to close the files.
             parts = [part for writer in writers.values() for part in await writer.finish()]
             _require_all_rows(sent, parts)
@@ -167,6 +167,7 @@ def _extraction(entities: Sequence[Entity], snapshot: OpenSnapshot, progress: Jo
                     ExtractedField(DELETED_FIELD, "boolean", None, None),
                 ),
                 guards=snapshot.guards[entity.code].to_json(),
+                oversized_parts=progress.of(entity.code).oversized_parts,
             )
             for entity in entities
         ),

@@ -1,7 +1,8 @@
 """What must not have changed since the previous run for an incremental one to be exact. Pure.
 
-Each fact is stored with the position and compared at the next run. A difference makes that entity's run full, with a
-reason code; never silently incremental, never silently full.
+``guards_of`` makes the guards from what the database says of a table. They are stored with the position, and
+``difference`` compares them at the next run. A difference makes that entity's run full, with a reason code: a run is
+never silently incremental, and never silently full.
 """
 
 import dataclasses
@@ -44,6 +45,7 @@ class Guards:
     type_parts: Mapping[str, str]
 
     def to_json(self) -> dict[str, Any]:
+        """The document that ``from_json`` reads."""
         return dataclasses.asdict(self)
 
     @classmethod
@@ -58,18 +60,34 @@ class Guards:
             return None
 
 
-def fingerprint(*facts: object) -> str:
-    """A digest that is equal exactly when the facts are."""
-    return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:32]
-
-
-def definition_fingerprint(entity: Entity) -> str:
-    """Changes when the catalog exports something else: fields, their order or source, key, tenant, table."""
-    return fingerprint(
-        str(entity.table),
-        entity.key,
-        entity.tenant,
-        [(field.name, field.column, field.expression) for field in entity.fields],
+def guards_of(entity: Entity, shape: Shape, cluster: ClusterFacts) -> Guards:
+    """The entity's guards at the snapshot in which ``shape`` was read."""
+    # Number and version: a column that was dropped and added again, or rewritten by ALTER … USING, holds other values.
+    columns = [
+        (column.name, column.number, column.type_oid, column.type_modifier, column.version)
+        for column in shape.root.columns
+    ]
+    used = _used_columns(entity)
+    return Guards(
+        cluster=cluster,
+        triggers=fingerprint(
+            shape.log_oid,
+            [(relation.oid, [(t.oid, t.xmin, t.enabled) for t in relation.triggers]) for relation in shape.relations],
+        ),
+        partitions=fingerprint([(member.oid, str(member.name)) for member in shape.members]),
+        columns=fingerprint([column for column in columns if used is None or column[0] in used]),
+        row_shape=fingerprint(
+            [(column.number, column.name, column.type_oid, column.type_modifier) for column in shape.root.columns],
+            [[(c.number, c.name, c.type_oid) for c in member.columns] for member in shape.members],
+            [[part for part in column.type_parts if part[0].startswith("attribute ")] for column in shape.root.columns],
+        ),
+        definition=_definition_fingerprint(entity),
+        type_parts={
+            part: value
+            for column in shape.root.columns
+            if used is None or column.name in used
+            for part, value in column.type_parts
+        },
     )
 
 
@@ -96,43 +114,14 @@ def difference(before: Guards | None, now: Guards) -> FullReason | None:
     return next((reason for same, reason in checks if not same), None)
 
 
+def fingerprint(*facts: object) -> str:
+    """A digest that is equal exactly when the facts are."""
+    return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:32]
+
+
 def _known(parts: Mapping[str, str], before: Mapping[str, str]) -> Mapping[str, str]:
     """The parts without the labels that have been added since: no row had them."""
     return {part: value for part, value in parts.items() if part in before or not part.startswith("label ")}
-
-
-# MERGED: From what the database says to the guards of an entity. Pure.
-
-
-def guards_of(entity: Entity, shape: Shape, cluster: ClusterFacts) -> Guards:
-    """The entity's guards at the snapshot in which ``shape`` was read."""
-    # Number and version: a column that was dropped and added again, or rewritten by ALTER … USING, holds other values.
-    columns = [
-        (column.name, column.number, column.type_oid, column.type_modifier, column.version)
-        for column in shape.root.columns
-    ]
-    used = _used_columns(entity)
-    return Guards(
-        cluster=cluster,
-        triggers=fingerprint(
-            shape.log_oid,
-            [(relation.oid, [(t.oid, t.xmin, t.enabled) for t in relation.triggers]) for relation in shape.relations],
-        ),
-        partitions=fingerprint([(member.oid, str(member.name)) for member in shape.members]),
-        columns=fingerprint([column for column in columns if used is None or column[0] in used]),
-        row_shape=fingerprint(
-            [(column.number, column.name, column.type_oid, column.type_modifier) for column in shape.root.columns],
-            [[(c.number, c.name, c.type_oid) for c in member.columns] for member in shape.members],
-            [[part for part in column.type_parts if part[0].startswith("attribute ")] for column in shape.root.columns],
-        ),
-        definition=definition_fingerprint(entity),
-        type_parts={
-            part: value
-            for column in shape.root.columns
-            if used is None or column.name in used
-            for part, value in column.type_parts
-        },
-    )
 
 
 def _used_columns(entity: Entity) -> set[str] | None:
@@ -144,3 +133,13 @@ def _used_columns(entity: Entity) -> set[str] | None:
         *([entity.tenant] if entity.tenant else []),
         *(field.column for field in entity.fields if field.column),
     }
+
+
+def _definition_fingerprint(entity: Entity) -> str:
+    """Changes when the catalog exports something else: fields, their order or source, key, tenant, table."""
+    return fingerprint(
+        str(entity.table),
+        entity.key,
+        entity.tenant,
+        [(field.name, field.column, field.expression) for field in entity.fields],
+    )

@@ -1,7 +1,7 @@
-"""What the next run of a schedule would hold, looked up without running it: nothing is installed or repaired.
+"""Previews what the next run of a schedule would hold, without running it: nothing is installed or repaired.
 
 One read-only transaction under a statement timeout holds the locks of any reader. What the change log holds is counted
-exactly while the time suffices; how much a full run reads is what the planner expects.
+exactly as long as the time allows; for what a full run reads, the planner's estimate is taken.
 """
 
 from collections.abc import Mapping, Sequence, Set
@@ -30,13 +30,13 @@ from exportd.model.reason import FullReason
 from exportd.model.schedule import Schedule
 
 STATEMENT_TIMEOUT_S = 5.0
-"""For opening the snapshot, statement by statement."""
+"""The limit of each statement that opens the snapshot."""
 
 COUNTING_S = 5.0
-"""For all counts together; what is left then is estimated."""
+"""The limit of all counts together; what has not been counted by then is estimated."""
 
-_AT_ONCE = 2
-"""So many previews read at the same time; others wait. They are questions, and must not take the exports' place."""
+_MAX_PREVIEWS_AT_ONCE = 2
+"""Others wait, so that previews do not take the exports' connections."""
 
 _NO_JOB = JobId(UUID(int=0))
 
@@ -50,7 +50,7 @@ class Preview:
 
 
 class Previewer:
-    """Looks at the windows of schedules. ``counting_s`` is how long counting may take."""
+    """Previews schedules. ``counting_s`` is how long counting may take."""
 
     def __init__(
         self, catalog: Catalog, connector: Connector, jobs: JobTable, clock: Clock, *, counting_s: float = COUNTING_S
@@ -63,7 +63,7 @@ class Previewer:
         self._jobs = jobs
         self._clock = clock
         self._counting_s = counting_s
-        self._turns = anyio.Semaphore(_AT_ONCE)
+        self._turns = anyio.Semaphore(_MAX_PREVIEWS_AT_ONCE)
 
     async def preview(self, schedule: Schedule) -> Preview:
         """What a run that begins now would hold.
@@ -89,15 +89,18 @@ class Previewer:
             async with self._opener.open(
                 job, entities, start.positions, forced=start.forced, uncaptured=uncaptured
             ) as snapshot:
-                with translated("looking at what the next run would hold"):
+                with translated("estimating the next run"):
                     found = await self._look(snapshot, job, unknown=uncaptured & start.positions.keys())
         return Preview(snapshot.taken_at, tuple(found))
 
     async def _uncaptured(self, entities: Sequence[Entity]) -> set[EntityCode]:
-        """Entities whose capture a run would have to install or repair first. A missing table is for the opener."""
+        """Entities whose capture a run would have to install or repair first.
+
+        An entity whose table is missing is left out: the snapshot opener reports it.
+        """
         async with self._connector.export_session() as connection:
-            with translated("looking at what is captured"):
-                # Somebody who holds a table would be waited for, because its size is asked: for lock_timeout only.
+            with translated("reading what is captured"):
+                # Asking for a table's size waits for a session that has it locked; lock_timeout limits that wait.
                 await connection.execute(f"SET statement_timeout = {round(STATEMENT_TIMEOUT_S * 1000)}")
                 shapes = await read_shapes(connection, entities)
         return {
@@ -107,8 +110,8 @@ class Previewer:
         }
 
     async def _look(self, snapshot: OpenSnapshot, job: Job, *, unknown: Set[EntityCode]) -> list[EntityPreview]:
-        """``unknown`` are entities whose deletions the run may be able to name, and we are not."""
-        # First what is quick and always succeeds.
+        """``unknown`` are entities whose deletions the run may be able to name, but a preview cannot."""
+        # The plans come first: they are quick and always succeed.
         plans = {
             code: parse_plan(await snapshot.connection.fetchval(statement.plan()))
             for code, statement in snapshot.statements.items()
@@ -129,19 +132,22 @@ class Previewer:
     async def _count_all(
         self, snapshot: OpenSnapshot, unknown: Set[EntityCode]
     ) -> Mapping[EntityCode, tuple[EntityWindow, WindowCounts | None]]:
-        """The windows, counted as far as there is time: those with the fewest keys first."""
+        """The windows with their counts as far as the time allows, those with the fewest keys first."""
         counted: dict[EntityCode, tuple[EntityWindow, WindowCounts | None]] = {
             code: (snapshot.windows[code], None) for code in unknown
         }
         until = self._clock.monotonic() + self._counting_s
-        for code in sorted(snapshot.windows.keys() - unknown, key=lambda each: (snapshot.keys.get(each, 0), each)):
+        for code in sorted(snapshot.windows.keys() - unknown, key=lambda code: (snapshot.keys.get(code, 0), code)):
             counted[code] = await self._count(snapshot, code, timeout_s=until - self._clock.monotonic())
         return counted
 
     async def _count(
         self, snapshot: OpenSnapshot, code: EntityCode, *, timeout_s: float
     ) -> tuple[EntityWindow, WindowCounts | None]:
-        """None when it takes longer. Images that cannot be read back make the window full, as they would the run."""
+        """The counts of one window; None when they take longer.
+
+        Images that cannot be read back make the window full, as they would make the run.
+        """
         window, statements, connection = snapshot.windows[code], snapshot.statements[code], snapshot.connection
         full = window.full_reason is not None
         if window.previous is None or not window.reads_table:

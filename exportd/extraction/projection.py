@@ -2,7 +2,7 @@
 
 CSV: Postgres's own text, except that timestamps are ISO 8601 (``2026-01-31T12:00:00+00:00``; BC and infinity survive)
 and booleans are ``true``/``false``. ``split_part(to_json(x)::text, '"', 2)`` is the cheapest exact ISO form: a seventh
-of a microsecond a value; btrim takes 1.6 times as long, for it measures each character, and ``to_json(x) #>> '{}'``
+of a microsecond a value; btrim takes 1.6 times as long, because it measures each character, and ``to_json(x) #>> '{}'``
 still more; to_char would lose infinity and BC.
 
 JSONL: row_to_json writes everything right by itself, except that it copies ``json`` text raw. A line break in JSON text
@@ -22,17 +22,17 @@ _JSON = "json"
 
 
 @dataclass(frozen=True, slots=True)
-class ValueType:
-    """What a projection must know of a value: its type below domains, and whether JSON text may hide inside."""
+class ProjectedType:
+    """What the projection of a value depends on: its type below domains, and whether it may contain ``json`` text."""
 
     base_type: str
     may_hold_json: bool
 
 
-def column_types(root: Relation) -> dict[str, ValueType]:
+def column_types(root: Relation) -> dict[str, ProjectedType]:
     """The value type of each column of a table."""
     return {
-        column.name: ValueType(
+        column.name: ProjectedType(
             column.base_type,
             may_hold_json=column.base_kind == "c"
             or column.element_kind in {"c", "d"}
@@ -51,7 +51,7 @@ def csv_header(entity: Entity) -> bytes:
 def select_list(
     entity: Entity,
     file_format: ExportFormat,
-    types: Mapping[str, ValueType],
+    types: Mapping[str, ProjectedType],
     *,
     deleted: bool,
 ) -> str:
@@ -66,7 +66,7 @@ def expressions(entity: Entity) -> Sequence[str]:
     return [field.expression for field in entity.fields if field.expression is not None]
 
 
-def _value(field: Field, file_format: ExportFormat, types: Mapping[str, ValueType]) -> str:
+def _value(field: Field, file_format: ExportFormat, types: Mapping[str, ProjectedType]) -> str:
     if field.expression is not None:
         value, kind = f"({field.expression})", types[field.expression]
     else:
@@ -76,7 +76,7 @@ def _value(field: Field, file_format: ExportFormat, types: Mapping[str, ValueTyp
     return _csv(value, kind) if file_format is ExportFormat.CSV else _json(value, kind)
 
 
-def _csv(value: str, kind: ValueType) -> str:
+def _csv(value: str, kind: ProjectedType) -> str:
     if kind.base_type in _TIMESTAMPS:
         return f"split_part(to_json({value})::text, '\"', 2)"
     if kind.base_type == "bool":
@@ -84,7 +84,7 @@ def _csv(value: str, kind: ValueType) -> str:
     return value
 
 
-def _json(value: str, kind: ValueType) -> str:
+def _json(value: str, kind: ProjectedType) -> str:
     if kind.base_type == _JSON:
         return f"translate({value}::text, E'\\n\\r', '  ')::json"
     if kind.may_hold_json:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from asyncpg import PostgresError
+from asyncpg import PostgresError, Record
 
 from exportd.catalog.shape import Shape
 from exportd.catalog.shape_reader import read_shapes
@@ -21,7 +21,7 @@ from exportd.database.quoting import table
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
 from exportd.extraction.decision import LogContents, log_is_comparable, reason_before_reading, window_of
 from exportd.extraction.guards import ClusterFacts, Guards, guards_of
-from exportd.extraction.projection import ValueType, column_types, expressions
+from exportd.extraction.projection import ProjectedType, column_types, expressions
 from exportd.extraction.statement import Statements
 from exportd.extraction.window import EntityWindow, SnapshotText, parse_snapshot
 from exportd.model.change_log import log_table
@@ -59,12 +59,12 @@ class OpenSnapshot:
     """How many keys the log holds for each incremental window, at most."""
 
     def locks(self) -> str:
-        """The statement that keeps the tables as this snapshot saw them."""
+        """The statement by which another connection locks the same tables."""
         return lock_statement(list(self.entities.values()))
 
 
 def lock_statement(entities: Sequence[Entity], *, uncaptured: Collection[EntityCode] = ()) -> str:
-    """Keeps the tables of entities as they are, and their logs, but for those of the ``uncaptured``."""
+    """The statement that locks the tables of entities, and their logs except those of the ``uncaptured``."""
     tables = [table(entity.table) for entity in entities]
     tables += [table(log_table(entity.code)) for entity in entities if entity.code not in uncaptured]
     return f"LOCK TABLE {', '.join(dict.fromkeys(tables))} IN ACCESS SHARE MODE"
@@ -73,7 +73,7 @@ def lock_statement(entities: Sequence[Entity], *, uncaptured: Collection[EntityC
 class SnapshotOpener:
     """Opens snapshots on export connections of ``connector``.
 
-    ``statement_timeout_s`` bounds each statement until the snapshot is open, and what its user runs; 0: nothing does.
+    ``statement_timeout_s`` limits each statement until the snapshot is open and each one run in it; 0: no limit.
     """
 
     def __init__(
@@ -101,10 +101,10 @@ class SnapshotOpener:
     ) -> AsyncIterator[OpenSnapshot]:
         """Open a snapshot for ``entities``, whose last positions are ``positions``.
 
-        ``forced`` names entities that must be full whatever the guards say. The capture of the ``uncaptured`` is not
-        whole: they are full, and nobody looks into their logs (an export has none of them). Raises PermanentError for
-        a standby or a missing table, TransientError when a lock cannot be had or the triggers have just been tampered
-        with.
+        ``forced`` names entities that must be full whatever the guards say. ``uncaptured`` are entities without
+        complete capture: they are exported in full, and their logs are not read. Only a preview has such entities.
+        Raises PermanentError for a standby or a missing table, TransientError when a lock cannot be had or the triggers
+        have just been changed.
         """
         async with self._connector.export_session() as connection:
             with translated("reading what has changed"):
@@ -126,7 +126,8 @@ class SnapshotOpener:
                     raise failure from error
                 await connection.execute("ROLLBACK")
                 if failure.reason is Reason.TABLE_MISSING:
-                    await self._name_what_is_missing(connection, entities, uncaptured)
+                    # Raises the error that names the missing table.
+                    await self._captured_shapes(connection, entities, uncaptured)
                 if failure.reason is not Reason.LOCK_NOT_AVAILABLE or attempt == _LOCK_ATTEMPTS:
                     raise failure from error
                 await self._pause(0.2 * attempt)
@@ -134,13 +135,6 @@ class SnapshotOpener:
                 if self._statement_timeout_s:
                     await connection.execute(f"SET LOCAL statement_timeout = {round(self._statement_timeout_s * 1000)}")
                 return
-
-    async def _name_what_is_missing(
-        self, connection: "Connection", entities: Sequence[Entity], uncaptured: Collection[EntityCode]
-    ) -> None:
-        shapes = await read_shapes(connection, entities)
-        for entity in entities:
-            self._require_capture(entity, shapes.get(entity.code), uncaptured)
 
     async def _read(
         self,
@@ -152,30 +146,13 @@ class SnapshotOpener:
         *,
         uncaptured: Collection[EntityCode],
     ) -> OpenSnapshot:
-        now = await connection.fetchrow(_SQL["position_in_time"])
-        if now is None:
-            raise AssertionError("a query without FROM has one row")
-        if now["standby"]:
-            raise PermanentError(
-                "The database is a standby. Its snapshots do not list open transactions, so changes would be missed; "
-                "point the configuration at the primary.",
-                reason=Reason.DATABASE_IS_STANDBY,
-            )
+        now = await _position_in_time(connection)
         snapshot = parse_snapshot(now["snapshot"])
         cluster = ClusterFacts(now["system_identifier"], now["timeline"], now["database_oid"])
-        shapes = await read_shapes(connection, entities)
-        for entity in entities:
-            self._require_capture(entity, shapes.get(entity.code), uncaptured)
+        shapes = await self._captured_shapes(connection, entities, uncaptured)
         guards = {entity.code: guards_of(entity, shapes[entity.code], cluster) for entity in entities}
         statements = {
-            entity.code: Statements(
-                entity,
-                shapes[entity.code],
-                job.file_format,
-                await _types(connection, entity, shapes[entity.code]),
-                job.organization,
-            )
-            for entity in entities
+            entity.code: await _statements(connection, job, entity, shapes[entity.code]) for entity in entities
         }
         reasons = {
             entity.code: forced.get(entity.code)
@@ -208,6 +185,14 @@ class SnapshotOpener:
             keys={code: content.keys for code, content in contents.items()},
         )
 
+    async def _captured_shapes(
+        self, connection: "Connection", entities: Sequence[Entity], uncaptured: Collection[EntityCode]
+    ) -> dict[EntityCode, Shape]:
+        shapes = await read_shapes(connection, entities)
+        for entity in entities:
+            self._require_capture(entity, shapes.get(entity.code), uncaptured)
+        return shapes
+
     def _require_capture(self, entity: Entity, shape: Shape | None, uncaptured: Collection[EntityCode]) -> None:
         if shape is None:
             raise PermanentError(
@@ -229,7 +214,25 @@ class SnapshotOpener:
             )
 
 
-async def _types(connection: "Connection", entity: Entity, shape: Shape) -> dict[str, ValueType]:
+async def _position_in_time(connection: "Connection") -> Record:
+    """Where in the database's history the transaction's snapshot is."""
+    now = await connection.fetchrow(_SQL["position_in_time"])
+    if now is None:
+        raise AssertionError("a query without FROM has one row")
+    if now["standby"]:
+        raise PermanentError(
+            "The database is a standby. Its snapshots do not list open transactions, so changes would be missed; "
+            "point the configuration at the primary.",
+            reason=Reason.DATABASE_IS_STANDBY,
+        )
+    return now
+
+
+async def _statements(connection: "Connection", job: Job, entity: Entity, shape: Shape) -> Statements:
+    return Statements(entity, shape, job.file_format, await _types(connection, entity, shape), job.organization)
+
+
+async def _types(connection: "Connection", entity: Entity, shape: Shape) -> dict[str, ProjectedType]:
     types = column_types(shape.root)
     missing = [field.column for field in entity.fields if field.column is not None and field.column not in types]
     if missing:
@@ -240,7 +243,7 @@ async def _types(connection: "Connection", entity: Entity, shape: Shape) -> dict
     computed = expressions(entity)
     if not computed:
         return types
-    listed = ", ".join(f"({each})" for each in computed)
+    listed = ", ".join(f"({expression})" for expression in computed)
     try:
         prepared = await connection.prepare(f"SELECT {listed} FROM {table(entity.table)} AS t")
     except FOREIGN_ERRORS as error:
@@ -254,7 +257,7 @@ async def _types(connection: "Connection", entity: Entity, shape: Shape) -> dict
     for expression, attribute in zip(computed, prepared.get_attributes(), strict=True):
         kind = attribute.type
         simple = kind.schema == "pg_catalog" and kind.kind in {"scalar", "range"}
-        types[expression] = ValueType(kind.name, may_hold_json=not simple)
+        types[expression] = ProjectedType(kind.name, may_hold_json=not simple)
     return types
 
 

@@ -1,4 +1,4 @@
-"""The queries that COPY runs, made from validated names and shapes. Pure; the only place where they are built.
+"""Builds the queries that COPY runs from validated names and shapes. Pure; no other module builds them.
 
 Every query names the table's rows ``t``, live or read back from images, so one projection serves both. The connection's
 search_path is pg_catalog, and operators of other types are qualified.
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from exportd.catalog.shape import Column, Shape
 from exportd.database.quoting import identifier, literal, table
-from exportd.extraction.projection import ValueType, select_list
+from exportd.extraction.projection import ProjectedType, select_list
 from exportd.extraction.window import SnapshotText, xmin
 from exportd.model.change_log import TENANT_COLUMN, key_columns, log_table
 from exportd.model.entity import Entity, OrganizationId
@@ -21,13 +21,14 @@ _LINE_QUOTE, _LINE_DELIMITER = "\x01", "\x02"
 
 @dataclass(frozen=True, slots=True)
 class CopyOptions:
-    """COPY's options for a format, in asyncpg's words."""
+    """COPY's options for a format, as asyncpg takes them."""
 
     delimiter: str
     quote: str
 
 
 def copy_options(file_format: ExportFormat) -> CopyOptions:
+    """The options with which COPY writes the format's rows."""
     if file_format is ExportFormat.CSV:
         return CopyOptions(delimiter=",", quote='"')
     return CopyOptions(delimiter=_LINE_DELIMITER, quote=_LINE_QUOTE)
@@ -54,7 +55,7 @@ class Statements:
     entity: Entity
     shape: Shape
     file_format: ExportFormat
-    types: Mapping[str, ValueType]
+    types: Mapping[str, ProjectedType]
     organization: OrganizationId
 
     def full(self, pages: PageRange | None = None) -> str:
@@ -80,14 +81,14 @@ class Statements:
         return self._live([*self._tenant_conditions("t", self.entity.tenant), in_window])
 
     def deleted(self, previous: SnapshotText) -> str:
-        """The last image of every key that the window saw deleted and that is not there now."""
+        """The last image of every key that was deleted in the window and does not exist now."""
         logged = list(zip(key_columns(self.entity), self.entity.key, strict=True))
-        keys = ", ".join(self._as_written(f"l.{each}[1]", name) for each, name in logged)
-        values = ", ".join(f"l.{each}[1] AS {each}" for each, _ in logged)
-        conditions = [f"t.{identifier(name)} {self._equals(name)} last.{each}" for each, name in logged]
+        keys = ", ".join(self._as_written(f"l.{key}[1]", name) for key, name in logged)
+        values = ", ".join(f"l.{key}[1] AS {key}" for key, _ in logged)
+        conditions = [f"t.{identifier(name)} {self._equals(name)} last.{key}" for key, name in logged]
         conditions += [
-            f"{self._as_written(f't.{identifier(name)}', name)} = {self._as_written(f'last.{each}', name)}"
-            for each, name in logged
+            f"{self._as_written(f't.{identifier(name)}', name)} = {self._as_written(f'last.{key}', name)}"
+            for key, name in logged
             if not self._column(name).equal_means_alike
         ]
         still_there = " AND ".join([*conditions, *self._tenant_conditions("t", self.entity.tenant)])
@@ -123,7 +124,7 @@ class Statements:
         return f"SELECT count(*) FROM ({rows}) AS counted"
 
     def plan(self) -> str:
-        """EXPLAIN of reading every live row in its stored form: how many the planner expects, and how wide they are."""
+        """EXPLAIN of reading every live row in its stored form: how many rows the planner expects, and their width."""
         fields = [field.expression or f"t.{identifier(field.column or '')}" for field in self.entity.fields]
         conditions = self._tenant_conditions("t", self.entity.tenant)
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
@@ -166,7 +167,7 @@ class Statements:
         return f"l.xid >= '{xmin(previous)}'::xid8 AND NOT pg_visible_in_snapshot(l.xid, '{previous}'::pg_snapshot)"
 
     def _as_written(self, value: str, column: str) -> str:
-        """Tells keys apart that their type calls equal (Bob and bob in citext): in a file they are two."""
+        """The value such that equal means written alike: Bob and bob, equal in citext, are two keys in a file."""
         return value if self._column(column).equal_means_alike else f'concat({value}) COLLATE "C"'
 
     def _equals(self, column: str | None) -> str:

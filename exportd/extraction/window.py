@@ -58,5 +58,5 @@ class EntityWindow:
 
     @property
     def reads_table(self) -> bool:
-        """Whether any query has to be made at all."""
+        """Whether the table is read at all: an incremental run without changes does not read it."""
         return self.mode is Mode.FULL or self.changed

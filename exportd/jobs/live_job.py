@@ -81,6 +81,7 @@ def _figures(progress: JobProgress) -> dict[str, Any]:
                 "contentBytes": figures.content_bytes,
                 "sizeBytes": figures.size_bytes,
                 "files": figures.files,
+                "oversizedParts": figures.oversized_parts,
                 "done": figures.done,
             }
             for entity, figures in progress.entities.items()

@@ -104,7 +104,8 @@ class ManifestEntity:
 
     ``key`` names the fields that identify a record, ``tenant`` the field that holds the organization, if
     there is one. ``rows`` counts all records, ``deleted_rows`` those of them with ``deleted`` = true.
-    ``full_reason`` says why an entity is full, and is set for those only.
+    ``full_reason`` says why an entity is full, and is set for those only. ``oversized_parts`` of the parts hold a
+    single row that is larger than the size cap of files; a manifest without such parts leaves the field out.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -120,6 +121,7 @@ class ManifestEntity:
     rows: Count
     deleted_rows: Count
     parts: tuple[ManifestPart, ...]
+    oversized_parts: Count = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +153,11 @@ _ADAPTER = TypeAdapter(Manifest)
 def render(manifest: Manifest) -> bytes:
     """The manifest's canonical bytes. Raises ValueError for one that ``parse`` would refuse."""
     document = _ADAPTER.dump_python(manifest, mode="json")
+    for entity in document["entities"]:
+        # Left out when it says nothing: the manifest then has the bytes, and so the hash, that it had before the field
+        # existed, and earlier versions, which refuse unknown fields, can read it.
+        if not entity["oversized_parts"]:
+            del entity["oversized_parts"]
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     data = text.encode() + b"\n"
     # Types do not promise everything that is checked on the way in (aware times, hashes, counts that add up).
@@ -222,6 +229,8 @@ def _entity_contradictions(entity: ManifestEntity) -> list[str]:
         found.append(f"{entity.code} has no part")
     if sum(part.rows for part in entity.parts) != entity.rows:
         found.append(f"{entity.code} counts {entity.rows} rows, but its parts hold others")
+    if entity.oversized_parts > len(entity.parts):
+        found.append(f"{entity.code} has more oversized parts than parts")
     if entity.deleted_rows > entity.rows:
         found.append(f"{entity.code} has more deleted rows than rows")
     return found

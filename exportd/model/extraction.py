@@ -35,7 +35,8 @@ class EntityExtraction:
 
     ``previous`` is the snapshot at which the window begins (None: the entity's first content). ``rows`` counts all
     records, ``deleted_rows`` those that are deletions. ``key`` and ``tenant`` are names of fields, or of columns that
-    are not exported. ``guards`` go into the position as they are.
+    are not exported. ``guards`` go into the position as they are. ``oversized_parts`` of the parts hold a single row
+    that is larger than the size cap.
     """
 
     entity: EntityCode
@@ -49,6 +50,7 @@ class EntityExtraction:
     tenant: str | None
     fields: tuple[ExtractedField, ...]
     guards: Mapping[str, Any]
+    oversized_parts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ class Extraction:
                     "tenant": entity.tenant,
                     "fields": [[field.name, field.type, field.format, field.reference] for field in entity.fields],
                     "guards": dict(entity.guards),
+                    "oversized_parts": entity.oversized_parts,
                 }
                 for entity in self.entities
             ],
@@ -125,6 +128,8 @@ class Extraction:
                     tenant=entity["tenant"],
                     fields=tuple(ExtractedField(*field) for field in entity["fields"]),
                     guards=entity["guards"],
+                    # A job that an earlier version sealed does not have it.
+                    oversized_parts=entity.get("oversized_parts", 0),
                 )
                 for entity in document["entities"]
             ),

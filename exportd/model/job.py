@@ -71,13 +71,18 @@ class LeaseState(StrEnum):
 
 @dataclass(slots=True)
 class EntityProgress:
-    """What was read so far of one entity. ``size_bytes`` is what is in the spool (compressed)."""
+    """What was read so far of one entity.
+
+    ``size_bytes`` is what is in the spool (compressed). ``oversized_parts`` of the ``files`` are larger than the size
+    cap, each because of one row that is larger than the cap by itself.
+    """
 
     rows: int = 0
     deleted_rows: int = 0
     content_bytes: int = 0
     size_bytes: int = 0
     files: int = 0
+    oversized_parts: int = 0
     done: bool = False
 
 

@@ -1,9 +1,9 @@
 """The sink of one entity: COPY's bytes in, parts in the spool out.
 
-``write`` gathers chunks into blocks of about 2 MiB and hands each to a worker thread. At most two blocks
-exist: one being filled, one in the thread. So while the thread compresses, COPY goes on; when the thread is
-slower than COPY, or the spool is full, ``write`` waits, and with it the connection. Several COPY streams of
-one table may write at the same time; their rows come in one sequence of parts, in no particular order.
+``write`` gathers chunks into blocks of about 2 MiB and hands each to a worker thread. At most two blocks exist: one
+being filled, one in the thread. So while the thread compresses, COPY goes on; when the thread is slower than COPY, or
+the spool is full, ``write`` waits, and with it the connection. Several COPY streams of one table may write at the same
+time; their rows come in one sequence of parts, in no particular order.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anyio
+import structlog
 
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, TransientError
@@ -27,18 +28,21 @@ from exportd.stores.layout import file_name
 BLOCK_BYTES = 2 << 20
 """With a quarter of that, two streams of a table take a tenth longer: they wait for the thread more often."""
 
-# What a file's header and trailer, and deflate on data it cannot compress, add to a block; the exact size
-# replaces the estimate as soon as the block is written.
+# What a file's header and trailer, and deflate on data that it cannot compress, add to a block. The exact size replaces
+# the estimate as soon as the block is written.
 _OVERHEAD_BYTES = 4096
 
 _ABORT_TIMEOUT_S = 5.0
+
+_logger = structlog.get_logger()
 
 
 class EntityWriter:
     """Writes one entity of a job. Call ``write`` until the rows are over, then ``finish``; or ``abort``.
 
-    ``header`` opens every part (a CSV header line with its newline; empty for JSONL). ``progress`` is kept
-    up to date. ``on_part_started`` is called when a file comes into being, before any of it is announced.
+    ``header`` opens every part (a CSV header line with its newline; empty for JSONL). ``progress`` is kept up to date.
+    ``on_part_started`` is called when a file is created, before any of its bytes are announced. A part that exceeds
+    ``cap_bytes``, because a row does by itself, is counted in ``progress`` and logged.
     """
 
     def __init__(
@@ -77,17 +81,10 @@ class EntityWriter:
         self._settled_bytes = 0
         self._failure: ExportdError | None = None
 
-    @property
-    def oversized_parts(self) -> tuple[Part, ...]:
-        """The parts that pass the cap, because one row alone does."""
-        return tuple(part for part in self._sequence.parts if part.size_bytes > self._cap_bytes)
-
     async def write(self, rows: bytes) -> None:
-        """Take whole rows; returns at once unless a block is full and the one before it is still in the
-        thread.
+        """Take whole rows; returns at once unless a block is full and the previous one is still in the thread.
 
-        Raises TransientError or PermanentError when the spool is full or fails; nothing may be written
-        after that.
+        Raises TransientError or PermanentError when the spool is full or fails; nothing may be written after that.
         """
         self._check()
         self._filling.append(rows)
@@ -111,15 +108,12 @@ class EntityWriter:
         return self._sequence.parts
 
     async def abort(self) -> None:
-        """Remove everything that was written. Does not raise; harmless after ``finish`` failed or a
-        cancellation.
-        """
+        """Remove everything that was written. Does not raise; harmless after ``finish`` failed or a cancellation."""
         self._failure = self._failure or self._stopped()
         with anyio.move_on_after(_ABORT_TIMEOUT_S, shield=True):
             if self._in_thread is not None:
                 await asyncio.wait({self._in_thread})
-                # Looked at, so that nobody is told it never was: what failed is known, or does not matter
-                # any more.
+                # Retrieved, or asyncio logs that it never was. The failure is known already, or no longer matters.
                 self._in_thread.exception()
             self._in_thread = None
             await anyio.to_thread.run_sync(self._sequence.discard)
@@ -140,18 +134,18 @@ class EntityWriter:
         try:
             await self._spool.reserve(self._job, size_bytes)
         except BaseException as error:
-            # The block is gone with this; whoever writes next must not go on without it.
+            # The block is lost with this, so another stream must not write what comes after it.
             self._failure = error if isinstance(error, ExportdError) else self._stopped()
             raise
         self._reserved_bytes = size_bytes
 
     def _start_in_thread(self, work: Callable[[], Fed]) -> None:
-        # A future rather than a task: the next ``write`` waits for it, and so does ``abort``, so it
-        # outlives nothing.
+        # A future rather than a task: the next ``write`` waits for it, and so does ``abort``, so it does not outlive
+        # the writer.
         self._in_thread = asyncio.get_running_loop().run_in_executor(None, work)
 
     async def _thread_done(self) -> None:
-        """Wait for the block in the thread and take note of what it did."""
+        """Wait for the block in the thread and record what it did."""
         done = self._in_thread
         if done is None:
             return
@@ -195,6 +189,18 @@ class EntityWriter:
                 file.advance(change.size_bytes)
             else:
                 file.finish(change.part)
+                if change.part.size_bytes > self._cap_bytes:
+                    self._report_oversized(change.part)
+
+    def _report_oversized(self, part: Part) -> None:
+        self._progress.oversized_parts += 1
+        _logger.warning(
+            "part larger than the size cap",
+            entity=self._entity,
+            file=part.file_name,
+            size_bytes=part.size_bytes,
+            cap_bytes=self._cap_bytes,
+        )
 
     def _give_back(self) -> None:
         self._spool.settle(self._job, reserved_bytes=self._reserved_bytes, used_bytes=0)

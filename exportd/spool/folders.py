@@ -1,5 +1,6 @@
-"""Files and folders of the spool: private, durable, complete under their final names. Blocking; raises
-OSError.
+"""Files and folders of the spool: private, durable, complete under their final names. Blocking; raises OSError.
+
+``translated`` turns such an OSError into an error whose sentence says what to do.
 """
 
 import errno
@@ -17,6 +18,8 @@ FILE_MODE = 0o600
 
 PARTIAL_SUFFIX = ".partial"
 
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
 
 def partial_path(path: Path) -> Path:
     """Where a file is written until it is complete and durable."""
@@ -30,9 +33,7 @@ def create(path: Path) -> BinaryIO:
 
 
 def finish(file: BinaryIO, path: Path) -> None:
-    """Close a file written at ``partial_path(path)`` and give it its final name, so that both survive a
-    crash.
-    """
+    """Close a file written at ``partial_path(path)`` and give it its final name, so that both survive a crash."""
     file.flush()
     os.fsync(file.fileno())
     file.close()
@@ -77,24 +78,18 @@ def remove(folder: Path, first: str) -> int:
     return removed_bytes
 
 
-# MERGED: Turns what the operating system says about the spool into what a person can act on.
-
-
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-
-
 def translate(error: OSError, *, directory: Path, doing: str) -> ExportdError:
-    """The error to raise for ``error``, met in the spool in ``directory`` while ``doing`` something."""
+    """The error to raise for ``error``, which occurred in the spool in ``directory`` while ``doing`` something."""
     what = error.strerror or str(error)
     if error.errno in _FULL:
         return TransientError(
-            f"The spool {directory} ran out of disk space while {doing}. Free space on its file system, "
-            "lower spool.budget so that exportd stops earlier, or move the spool.",
+            f"The spool {directory} ran out of disk space while {doing}. Free space on its file system, lower "
+            "spool.budget so that exportd stops earlier, or move the spool.",
             reason=Reason.SPOOL_FULL,
         )
     return PermanentError(
-        f"The spool {directory} failed while {doing}: {what}. Check the directory's owner, its mode, that it "
-        "is not mounted read-only, and the health of the disk.",
+        f"The spool {directory} failed while {doing}: {what}. Check the directory's owner, its mode, that it is not "
+        "mounted read-only, and the health of the disk.",
         reason=Reason.SPOOL_UNWRITABLE,
     )
 

@@ -1,14 +1,12 @@
-"""A gzip file made of blocks whose compressed size is known before they are accepted. Pure (computation
-only).
+"""A gzip file made of blocks whose compressed size is known before they are accepted. Pure.
 
-Each block is compressed by a compressor of its own and ends at a byte boundary, so that a block can be
-compressed, looked at, and dropped again when the file would become too large: the size cap holds by
-measuring, not by trusting a bound on how far deflate may expand. The blocks together are one ordinary
-deflate stream in one gzip member, which every gzip reader accepts. Giving up the history between blocks
-costs 0.02% of size at blocks of 1 MiB, and no time.
+Each block is compressed by a compressor of its own and ends at a byte boundary, so that a block can be compressed,
+measured, and dropped again when the file would become too large: the size cap holds by measuring, not by trusting a
+limit on how far deflate may expand. The blocks together are one ordinary deflate stream in one gzip member, which every
+gzip reader accepts. Giving up the history between blocks costs 0.02% of size at blocks of 1 MiB, and no time.
 
-isal compresses CSV at four to five times the speed of zlib at its fastest level, and to a smaller size;
-zlib takes over where isal has no wheel.
+isal compresses CSV at four to five times the speed of zlib at its fastest level, and to a smaller size; zlib is used
+where isal has no wheel.
 """
 
 import zlib
@@ -35,9 +33,7 @@ TRAILER_BYTES = len(_LAST_BLOCK) + 8
 
 
 def compress_block(content: bytes) -> bytes:
-    """``content`` as a sequence of deflate blocks that depends on nothing before it and ends at a byte
-    boundary.
-    """
+    """``content`` as a sequence of deflate blocks that depends on nothing before it and ends at a byte boundary."""
     compressor = codec.compressobj(_LEVEL, codec.DEFLATED, _RAW_DEFLATE)
     return b"".join((compressor.compress(content), compressor.flush(codec.Z_SYNC_FLUSH)))
 

@@ -1,7 +1,7 @@
-"""One file of an entity while it grows and after: what an upload follows.
+"""One file of an entity, while it grows and afterwards: what an upload follows.
 
-The writer calls ``advance``, ``finish`` and ``abandon``; a follower waits with ``grown`` and reads through
-``open``. Only bytes that are in the file and will not change any more are announced.
+The writer calls ``advance``, ``finish`` and ``abandon``; a follower waits with ``grown`` and reads through ``open``. A
+byte is announced only when it is in the file and will not change any more.
 """
 
 from pathlib import Path
@@ -58,16 +58,18 @@ class PartFile:
             return self.path.open("rb")
 
     def advance(self, available_bytes: int) -> None:
+        """Announce that the file's first ``available_bytes`` can be read."""
         self.available_bytes = available_bytes
         self._announce()
 
     def finish(self, part: Part) -> None:
+        """Announce that the file is complete."""
         self.part = part
         self.available_bytes = part.size_bytes
         self._announce()
 
     def abandon(self) -> None:
-        """The file will not be finished; followers are told by an error."""
+        """Announce that the file will not be finished: ``grown`` raises for its followers."""
         self._abandoned = True
         self._announce()
 

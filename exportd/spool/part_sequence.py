@@ -1,12 +1,12 @@
 """One entity's files, written one after the other. Blocking: runs in a worker thread, one call at a time.
 
-Rows go in with ``feed``; each call says what became of the files. A file is started when the first row (or
-the end) arrives, gets the header, takes blocks as long as the file with its trailer stays within the cap,
-and is made durable under its final name before the next one is started.
+Rows go in with ``feed``; each call reports what happened to the files. A file is started when the first row (or the
+end) arrives, gets the header, takes blocks as long as the file with its trailer stays within the cap, and is made
+durable under its final name before the next one is started.
 
-A block is compressed first and written only if the file does not pass the cap with it; if it would, a
-prefix of whole rows is taken that does fit, and the rest opens the next file. So the cap is never passed,
-except by a row that is larger than the cap all by itself: it gets a file of its own.
+A block is compressed first and written only if the file does not exceed the cap with it; if it would, a prefix of whole
+rows is taken that does fit, and the rest opens the next file. So the cap is never exceeded, except by a row that is
+larger than the cap by itself: it gets a file of its own.
 """
 
 import hashlib
@@ -23,8 +23,8 @@ from exportd.spool import folders, split
 from exportd.spool.folders import partial_path
 from exportd.spool.gzip_stream import TRAILER_BYTES, GzipStream, compress_block
 
-# Rows compressed in one attempt: at most this many times the room that is left in the file. A file that is
-# nearly full then costs little work that is thrown away, however small the cap.
+# Rows compressed in one attempt: at most this many times the room that is left in the file. A file that is nearly full
+# then costs little work in vain, however small the cap.
 _BOLDNESS = 8
 # A prefix is estimated from the block's own ratio, minus a little, because its beginning may compress worse.
 _CAUTION = 0.97
@@ -42,7 +42,10 @@ class FileChange:
 
 @dataclass(frozen=True, slots=True)
 class Fed:
-    """What a call did: per-file changes in order, and totals of this call. ``free_bytes`` is the disk's."""
+    """What a call did: per-file changes in order, and totals of this call.
+
+    ``free_bytes`` is what the disk has left; None when no file is open.
+    """
 
     changes: tuple[FileChange, ...]
     rows: int
@@ -212,8 +215,7 @@ def _close_quietly(file: BinaryIO) -> None:
     try:
         file.close()
     except OSError:
-        # Closing writes what is left in the buffer, which fails on a full disk; the descriptor is closed
-        # all the same.
+        # Closing writes what is left in the buffer, which fails on a full disk; the descriptor is closed all the same.
         return
 
 

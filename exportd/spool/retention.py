@@ -1,7 +1,12 @@
-"""Drops the files of jobs whose time is over, from time to time.
+"""Decides which jobs' files the spool may drop, and drops them.
 
-It is handed what it needs as callables: the spool's jobs, what the job table knows of them, how to drop a
-job's files (its manifest first) and how to note that it was done.
+A job's files are kept for a while after it is finished, for downloads, also when they were delivered. Files that were
+not sealed in this spool (the job failed before, or another daemon finished it) are useless and go when the job is
+finished. The files of an unfinished job are never dropped, nor those of a job that is not in the job table: it may
+belong to a database that was restored, or to another one.
+
+The sweeper gets what it needs as callables: the spool's jobs, what the job table knows of them, what removes a job's
+files (its manifest first) and what records that they were removed.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
@@ -15,12 +20,7 @@ from exportd.model.clock import Clock
 from exportd.model.errors import ExportdError
 from exportd.model.job import JobId, JobState
 
-# MERGED: Which jobs' files the spool may drop. Pure.
-# MERGED:
-# MERGED: A job's files are kept for a while after it is finished, for downloads, also when they were delivered. Files
-# MERGED: that were not sealed in this spool (the job failed before, or was finished by another daemon) are of no use
-# MERGED: to anybody and go when the job is finished. The files of a job that is not finished are never dropped, nor
-# MERGED: those of a job that nobody knows: it may belong to a database that was restored, or to another one.
+_logger = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,34 +37,35 @@ class SpooledJob:
     finished_at: datetime | None
 
 
-class Verdict(Enum):
+class RetentionVerdict(Enum):
     """What happens to a job's files."""
 
     KEEP_UNFINISHED = "the job is not finished"
     KEEP_YOUNG = "they can still be downloaded"
-    KEEP_UNKNOWN = "nobody knows the job"
+    KEEP_UNKNOWN = "the job is not in the job table"
     DROP_USELESS = "the job is finished, but not with these files"
     DROP_OLD = "their time is over"
 
     @property
     def drops(self) -> bool:
-        return self in {Verdict.DROP_USELESS, Verdict.DROP_OLD}
+        return self in {RetentionVerdict.DROP_USELESS, RetentionVerdict.DROP_OLD}
 
 
-def judge(job: SpooledJob, *, now: datetime, retention: timedelta) -> Verdict:
+def judge(job: SpooledJob, *, now: datetime, retention: timedelta) -> RetentionVerdict:
     """What happens to the files of a known job."""
     if job.state not in {JobState.SUCCEEDED, JobState.FAILED} or job.finished_at is None:
-        return Verdict.KEEP_UNFINISHED
+        return RetentionVerdict.KEEP_UNFINISHED
     if not job.sealed_here:
-        return Verdict.DROP_USELESS
-    return Verdict.DROP_OLD if now - job.finished_at >= retention else Verdict.KEEP_YOUNG
+        return RetentionVerdict.DROP_USELESS
+    return RetentionVerdict.DROP_OLD if now - job.finished_at >= retention else RetentionVerdict.KEEP_YOUNG
 
 
 def decide(
     stored: Collection[JobId], known: Iterable[SpooledJob], *, now: datetime, retention: timedelta
-) -> dict[JobId, Verdict]:
-    """A verdict for each job that has files, the longest finished first, so that an interrupted sweep is of
-    use.
+) -> dict[JobId, RetentionVerdict]:
+    """A verdict for each job that has files.
+
+    The longest finished come first, so that an interrupted sweep has dropped the oldest files.
     """
     jobs = {job.id: job for job in known}
     verdicts = {
@@ -72,14 +73,11 @@ def decide(
         for job in sorted(jobs.values(), key=lambda job: (job.finished_at is None, job.finished_at or now, job.id))
         if job.id in stored
     }
-    return verdicts | {job: Verdict.KEEP_UNKNOWN for job in sorted(stored) if job not in jobs}
-
-
-_logger = structlog.stdlib.get_logger()
+    return verdicts | {job: RetentionVerdict.KEEP_UNKNOWN for job in sorted(stored) if job not in jobs}
 
 
 @dataclass(frozen=True, slots=True)
-class SweepResult:
+class RetentionResult:
     """What one sweep did. ``unknown`` are jobs with files that the job table does not know."""
 
     dropped: tuple[JobId, ...]
@@ -112,11 +110,11 @@ class RetentionSweeper:
         self._unknown_before: frozenset[JobId] = frozenset()
 
     def adjust(self, *, retention: timedelta) -> None:
-        """Keep files for so long, from the next sweep on."""
+        """Keep files for ``retention`` from the next sweep on."""
         self._retention = retention
 
     async def run(self) -> None:
-        """Sweep now and then again and again. What fails is logged and tried again with the next sweep."""
+        """Sweep now and every ``interval_s``. A failure is logged and tried again with the next sweep."""
         while True:
             try:
                 await self.run_once()
@@ -124,16 +122,15 @@ class RetentionSweeper:
                 _logger.warning("spool not swept", error=error.sentence)
             await self._clock.sleep_until(self._clock.monotonic() + self._interval_s)
 
-    async def run_once(self) -> SweepResult:
+    async def run_once(self) -> RetentionResult:
         """One sweep. A job whose files cannot be dropped does not keep the others from being dropped.
 
-        Raises TransientError or PermanentError when it cannot be known what there is.
+        Raises TransientError or PermanentError when the spool or the job table cannot be read.
         """
         stored = await self._stored()
         if not stored:
-            return SweepResult((), 0, (), ())
-        # The job table is asked after the spool: a job that begins in between is not judged by what is not
-        # known yet.
+            return RetentionResult((), 0, (), ())
+        # The job table is read after the spool: a job that begins in between is not judged before the table has it.
         known = await self._known(stored)
         verdicts = decide(stored, known, now=self._clock.now(), retention=self._retention)
         dropped: list[JobId] = []
@@ -147,12 +144,12 @@ class RetentionSweeper:
                 except ExportdError as error:
                     _logger.warning("files not dropped", job_id=str(job), error=error.sentence)
                     failed.append(job)
-        unknown = tuple(job for job, verdict in verdicts.items() if verdict is Verdict.KEEP_UNKNOWN)
+        unknown = tuple(job for job, verdict in verdicts.items() if verdict is RetentionVerdict.KEEP_UNKNOWN)
         self._report_unknown(unknown)
-        return SweepResult(tuple(dropped), freed_bytes, tuple(failed), unknown)
+        return RetentionResult(tuple(dropped), freed_bytes, tuple(failed), unknown)
 
-    async def _drop(self, job: JobId, verdict: Verdict) -> int:
-        if verdict is Verdict.DROP_OLD:
+    async def _drop(self, job: JobId, verdict: RetentionVerdict) -> int:
+        if verdict is RetentionVerdict.DROP_OLD:
             # First, so that no download is promised while the files are half gone.
             await self._mark_expired(job)
         freed_bytes = await self._remove(job)

@@ -1,8 +1,8 @@
 """Where rows end in COPY's output. Pure.
 
-The data handed to these functions starts at the beginning of a row and ends at the end of one: COPY
-delivers whole rows. A CSV row ends at a newline outside quotes; COPY doubles a quote inside a quoted value,
-so "outside" means that an even number of quotes precedes the newline. A JSONL row ends at any newline.
+The data given to these functions starts at the beginning of a row and ends at the end of one: COPY delivers whole
+rows. A CSV row ends at a newline outside quotes; COPY doubles a quote inside a quoted value, so "outside" means that an
+even number of quotes precedes the newline. A JSONL row ends at any newline.
 """
 
 from exportd.model.schedule import ExportFormat
@@ -16,17 +16,14 @@ def count_rows(data: bytes, file_format: ExportFormat) -> int:
     """How many rows ``data`` holds."""
     if file_format is ExportFormat.JSONL or _QUOTE not in data:
         return data.count(_NEWLINE)
-    # A quoted value without newlines leaves two adjacent quotes. Without those pairs little remains, and
-    # whether the number of quotes before a newline is even stays the same. (Three times as fast as
-    # splitting the data itself.)
+    # A quoted value without newlines leaves two adjacent quotes. Without those pairs little remains, and whether the
+    # number of quotes before a newline is even stays the same. (Three times as fast as splitting the data itself.)
     marks = data.translate(None, _ALL_BUT_QUOTES_AND_NEWLINES).replace(_QUOTE * 2, b"")
     return sum(outside.count(_NEWLINE) for outside in marks.split(_QUOTE)[::2])
 
 
 def whole_rows(data: bytes, limit: int, file_format: ExportFormat) -> int:
-    """The length of the longest prefix of whole rows that has at most ``limit`` bytes; 0 when not even one
-    fits.
-    """
+    """The length of the longest prefix of whole rows that has at most ``limit`` bytes; 0 when not even one fits."""
     end = data.rfind(_NEWLINE, 0, max(limit, 0))
     if file_format is ExportFormat.JSONL or end < 0:
         return end + 1

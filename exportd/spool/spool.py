@@ -1,13 +1,13 @@
-"""The spool: the local directory of parts, and the bound on the disk they may take.
+"""The spool: the local directory of parts, and the limit of the disk space they may take.
 
-    <directory>/spool.id                     names this spool; a sealed job remembers which spool holds its
-    parts <directory>/spool.lock                   held while a process uses the spool <directory>/jobs/<job
-    id>/<file name>    a finished part; `.partial` is appended while it is written <directory>/jobs/<job
-    id>/manifest.json  what the parts are, for a download
+    <directory>/spool.id                      the name of this spool; a sealed job remembers which spool holds its parts
+    <directory>/spool.lock                    locked while a process uses the spool
+    <directory>/jobs/<job id>/<file name>     a finished part; `.partial` is appended while it is written
+    <directory>/jobs/<job id>/manifest.json   what the parts are, for a download
 
-Files and folders are for the daemon's user only. A writer reserves bytes before it writes them. When the
-budget or the free-space floor is reached, it waits until other jobs' files are removed, which slows COPY
-down; after the time-out its job fails with a sentence.
+Files and folders are accessible to the daemon's user only. A writer reserves bytes before it writes them. When the
+budget or the free-space floor is reached, it waits until other jobs' files are removed, which slows COPY down; after
+the timeout its job fails with a sentence.
 """
 
 import fcntl
@@ -25,12 +25,11 @@ from exportd.model.job import JobId
 from exportd.model.reason import Reason
 from exportd.spool import folders
 from exportd.spool.folders import PARTIAL_SUFFIX, translated
-from exportd.spool.usage import SpoolUsage, Verdict
+from exportd.spool.usage import ReservationVerdict, SpoolUsage
 
 MANIFEST_NAME = "manifest.json"
 
-# Free space is asked for again when the last figure is older than this; writers bring a new one with each
-# block.
+# Free space is measured again when the last figure is older than this; writers bring a new one with each block.
 _FREE_SPACE_AGE_S = 1.0
 
 
@@ -72,7 +71,7 @@ class Spool:
         return self._id
 
     async def open(self) -> None:
-        """Create what is missing, take the lock, learn the id and what is stored.
+        """Create what is missing, take the lock, read the id and measure what is stored.
 
         Raises PermanentError when another process uses the spool, or when it cannot be written.
         """
@@ -81,13 +80,13 @@ class Spool:
         await self._learn_free_bytes()
 
     def close(self) -> None:
-        """Give up the lock. The files stay."""
+        """Release the lock. The files stay."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def adjust(self, *, budget_bytes: int, free_space_floor_bytes: int) -> None:
-        """Go by other bounds from now on."""
+        """Use other limits from now on."""
         self.usage.budget_bytes = budget_bytes
         self.usage.free_space_floor_bytes = free_space_floor_bytes
         self._announce_room()
@@ -112,7 +111,7 @@ class Spool:
         self.usage.settle(job, reserved_bytes=0, used_bytes=len(document))
 
     async def remove_job(self, job: JobId) -> int:
-        """Remove a job's files, the manifest first; bytes freed. Nothing there is fine."""
+        """Remove a job's files, the manifest first; bytes freed, 0 when there is nothing."""
         with translated(directory=self.directory, doing=f"removing the files of job {job}"):
             removed_bytes = await anyio.to_thread.run_sync(folders.remove, self.job_folder(job), MANIFEST_NAME)
         self.usage.forget(job)
@@ -126,9 +125,7 @@ class Spool:
             return await anyio.to_thread.run_sync(self._job_ids)
 
     async def recover(self) -> int:
-        """Remove the temporary files of jobs not begun since the spool was opened (their writer is dead);
-        how many.
-        """
+        """Remove the temporary files of jobs not begun since the spool was opened: their writer is dead. How many."""
         with translated(directory=self.directory, doing="removing temporary files"):
             removed = await anyio.to_thread.run_sync(self._remove_partial_files)
         for job, size_bytes in removed:
@@ -140,8 +137,7 @@ class Spool:
     async def reserve(self, job: JobId, size_bytes: int) -> None:
         """Wait until ``size_bytes`` more may be written for a job, and reserve them.
 
-        Raises PermanentError when the job alone needs more than the budget, TransientError after the
-        time-out.
+        Raises PermanentError when the job alone needs more than the budget, TransientError after the timeout.
         """
         deadline = anyio.current_time() + self._wait_timeout_s
         while True:
@@ -149,10 +145,10 @@ class Spool:
             if anyio.current_time() - self._free_bytes_known_at > _FREE_SPACE_AGE_S:
                 await self._learn_free_bytes()
             verdict = self.usage.judge(job, size_bytes, free_bytes=self._free_bytes)
-            if verdict is Verdict.NOW:
+            if verdict is ReservationVerdict.NOW:
                 self.usage.reserve(job, size_bytes)
                 return
-            if verdict is Verdict.NEVER:
+            if verdict is ReservationVerdict.NEVER:
                 raise PermanentError(
                     f"The job needs more than the whole budget of the spool {self.directory} "
                     f"({self.usage.budget_bytes} bytes). Raise spool.budget, or export fewer entities.",
@@ -165,7 +161,7 @@ class Spool:
                 await room_made.wait()
 
     def settle(self, job: JobId, *, reserved_bytes: int, used_bytes: int, free_bytes: int | None = None) -> None:
-        """A reservation was used or given up; ``free_bytes`` is what the disk had left afterwards."""
+        """Note that a reservation was used or given up; ``free_bytes`` is what the disk had left afterwards."""
         self.usage.settle(job, reserved_bytes=reserved_bytes, used_bytes=used_bytes)
         if free_bytes is not None:
             self._note_free_bytes(free_bytes)
@@ -173,7 +169,7 @@ class Spool:
             self._announce_room()
 
     def release(self, job: JobId, size_bytes: int) -> None:
-        """Files that were settled before have been removed."""
+        """Note that files whose bytes were settled have been removed."""
         self.usage.release(job, size_bytes)
         self._announce_room()
 
@@ -188,7 +184,7 @@ class Spool:
         )
 
     async def free_bytes(self) -> int:
-        """What the file system has left, as of now. Raises PermanentError when it does not say."""
+        """What the file system has left now. Raises PermanentError when it cannot be measured."""
         await self._learn_free_bytes()
         return self._free_bytes
 
@@ -197,7 +193,7 @@ class Spool:
         self._room_made = anyio.Event()
 
     async def _learn_free_bytes(self) -> None:
-        with translated(directory=self.directory, doing="asking for its free space"):
+        with translated(directory=self.directory, doing="measuring its free space"):
             disk = await anyio.to_thread.run_sync(os.statvfs, self.directory)
         self._note_free_bytes(disk.f_bavail * disk.f_frsize)
 
@@ -216,8 +212,8 @@ class Spool:
             self._id = UUID(id_path.read_text().strip())
         except ValueError as error:
             raise PermanentError(
-                f"{id_path} does not hold a spool's id (a UUID). Restore it, or remove it if no unfinished "
-                "job has its files in this spool.",
+                f"{id_path} does not hold a spool's id (a UUID). Restore it, or remove it if no unfinished job has its "
+                "files in this spool.",
                 reason=Reason.SPOOL_DAMAGED,
             ) from error
         for job in self._job_ids():
@@ -246,7 +242,7 @@ class Spool:
             try:
                 found.append(JobId(UUID(folder.name)))
             except ValueError:
-                # Not ours: nothing is done to it.
+                # Not a job's folder: it is left alone.
                 continue
         return tuple(found)
 

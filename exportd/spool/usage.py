@@ -1,7 +1,7 @@
 """How much of the spool is taken, and whether more may be taken. Pure.
 
-Bytes are *reserved* before they are written and *used* afterwards, so that several writers together stay
-within the budget. The figures are kept, not measured: the spool is scanned once, when it is opened.
+Bytes are *reserved* before they are written and *used* afterwards, so that several writers together stay within the
+budget. The figures are kept, not measured: the spool is scanned once, when it is opened.
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from enum import Enum
 from exportd.model.job import JobId
 
 
-class Verdict(Enum):
+class ReservationVerdict(Enum):
     """Whether a reservation may be made."""
 
     NOW = "now"
     LATER = "later"
-    """Others have to give room back first."""
+    """Other jobs have to give up space first."""
     NEVER = "never"
     """Not even an otherwise empty spool could hold this job."""
 
@@ -42,23 +42,23 @@ class SpoolUsage:
     def reserved_bytes(self) -> int:
         return sum(share.reserved_bytes for share in self._shares.values())
 
-    def judge(self, job: JobId, size_bytes: int, *, free_bytes: int) -> Verdict:
+    def judge(self, job: JobId, size_bytes: int, *, free_bytes: int) -> ReservationVerdict:
         """Whether ``size_bytes`` more may be written for a job while the disk has ``free_bytes`` free."""
         share = self._shares.get(job, _Share())
         if share.used_bytes + size_bytes > self.budget_bytes:
-            return Verdict.NEVER
+            return ReservationVerdict.NEVER
         if self.used_bytes + self.reserved_bytes + size_bytes > self.budget_bytes:
-            return Verdict.LATER
+            return ReservationVerdict.LATER
         # What is reserved is not written yet, so the disk still calls it free.
         if free_bytes - self.reserved_bytes - size_bytes < self.free_space_floor_bytes:
-            return Verdict.LATER
-        return Verdict.NOW
+            return ReservationVerdict.LATER
+        return ReservationVerdict.NOW
 
     def reserve(self, job: JobId, size_bytes: int) -> None:
         self._shares.setdefault(job, _Share()).reserved_bytes += size_bytes
 
     def settle(self, job: JobId, *, reserved_bytes: int, used_bytes: int) -> None:
-        """A reservation was written (``used_bytes`` of it, which may also be more) or given up (0)."""
+        """A reservation was written (``used_bytes``, which may be less or more than it) or given up (0)."""
         share = self._shares.setdefault(job, _Share())
         share.reserved_bytes = max(share.reserved_bytes - reserved_bytes, 0)
         share.used_bytes += used_bytes

@@ -18,7 +18,7 @@ from exportd.delivery.cleaner import Cleaner
 from exportd.delivery.deliverer import Deliverer
 from exportd.delivery.upload_table import UploadTable
 from exportd.destinations.open_destinations import Destination, Destinations
-from exportd.extraction.copier import Reader
+from exportd.extraction.copier import Copier
 from exportd.extraction.extractor import Extractor
 from exportd.extraction.snapshot_opener import SnapshotOpener
 from exportd.jobs.attempt_runner import AttemptRunner
@@ -127,7 +127,7 @@ class Workshop:
             catalog=self.catalog,
             installer=CaptureInstaller(self.connector, pause=anyio.sleep),
             opener=SnapshotOpener(self.connector, is_intact=capture_is_intact, pause=anyio.sleep),
-            reader=Reader(self.connector, streams=1, stream_threshold_bytes=1 << 30),
+            copier=Copier(self.connector, streams=1, stream_threshold_bytes=1 << 30),
             spool=self.spool,
             part_size_bytes=self.part_bytes,
         )

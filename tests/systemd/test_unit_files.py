@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from exportd.api.transport.server import MAX_CONNECTIONS
 from exportd.settings.schema import ControlSettings, LimitSettings
 
 SYSTEMD = Path(__file__).parents[2] / "systemd"
@@ -62,6 +63,15 @@ def test_the_service_exposes_little(units: list[Path]) -> None:
 def test_a_stop_takes_no_longer_than_systemd_waits() -> None:
     (timeout,) = values("exportd.service", "Service", "TimeoutStopSec")
     assert int(timeout) >= LimitSettings().shutdown_grace_s + 10
+
+
+def test_the_service_has_room_for_what_it_holds_and_no_more() -> None:
+    (files,) = values("exportd.service", "Service", "LimitNOFILE")
+    assert 8 * MAX_CONNECTIONS <= int(files) <= 65_536
+    (memory,) = values("exportd.service", "Service", "MemoryMax")
+    assert memory == "2G"
+    (tasks,) = values("exportd.service", "Service", "TasksMax")
+    assert 100 < int(tasks) <= 512
 
 
 def test_the_socket_is_where_clients_look() -> None:

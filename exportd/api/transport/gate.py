@@ -1,18 +1,18 @@
 """The way in: what every request passes before anything looks at it, and what no exception passes on its way out.
 
-Over TCP, the client has to call us by a name of ours (a page of a browser that was sent here by a foreign name is
-turned away), and may make so many requests. A body has to arrive in time.
+A request has to name this server, and a web page of another site causes none (see origin). Over TCP, an address may
+make so many requests. A body has to arrive in time.
 """
 
 import asyncio
 from collections.abc import Collection, Mapping
-from urllib.parse import urlsplit
 
 import anyio
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from exportd.api.problems import Refusal, problem_response
+from exportd.api.transport.origin import refuse_page
 from exportd.api.transport.rate_limit import RateLimit
 from exportd.model.clock import Clock
 
@@ -51,10 +51,11 @@ class Gate:
             return
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         refusal = _refuse_size(headers)
-        if refusal is not None and b"expect" not in headers:
+        if refusal is not None and refusal.status_code == 413 and b"expect" not in headers:
             await _hear_out(receive)
+        refusal = refusal or refuse_page(scope["method"], scope["headers"], hosts=self._hosts)
         if refusal is None and scope.get("state", {}).get("peer") is None:
-            refusal = self._refuse_stranger(scope, headers)
+            refusal = self._refuse_stranger(scope)
         if refusal is not None:
             await problem_response(refusal.status_code, refusal.detail, refusal.headers)(scope, receive, send)
             return
@@ -63,6 +64,9 @@ class Gate:
         async def answer(message: Message) -> None:
             nonlocal begun
             begun = True
+            if message["type"] == "http.response.start":
+                # No page of another site may embed what is answered here.
+                message["headers"] = [*message["headers"], (b"cross-origin-resource-policy", b"same-origin")]
             await send(message)
 
         try:
@@ -77,12 +81,8 @@ class Gate:
             # Answered already; what is left is to say why.
             _logger.exception("request failed", method=scope["method"], path=scope["path"])
 
-    def _refuse_stranger(self, scope: Scope, headers: Mapping[bytes, str]) -> Refusal | None:
+    def _refuse_stranger(self, scope: Scope) -> Refusal | None:
         """What speaks against a request that came over TCP."""
-        if _name_in(f"//{headers.get(b'host', '')}") not in self._hosts:
-            return Refusal(400, "The Host header does not name this server: control.hosts lists the names it goes by.")
-        if b"origin" in headers and _name_in(headers[b"origin"]) not in self._hosts:
-            return Refusal(403, "A page of another site may not call this server.")
         client = scope.get("client")
         wait_s = self._address_limit.wait_s(client[0] if client else "", self._clock.monotonic())
         if not wait_s:
@@ -97,6 +97,10 @@ def _too_large() -> Refusal:
 
 def _refuse_size(headers: Mapping[bytes, str]) -> Refusal | None:
     length = headers.get(b"content-length", "")
+    if length and b"transfer-encoding" in headers:
+        # A proxy in front may believe the other of the two, and take the rest of the body for the next request.
+        sentence = "A request may have a Content-Length or a Transfer-Encoding, not both."
+        return Refusal(400, sentence, headers={"connection": "close"})
     return _too_large() if length.isdecimal() and int(length) > MAX_BODY_BYTES else None
 
 
@@ -108,13 +112,6 @@ async def _hear_out(receive: Receive) -> None:
             size_bytes += len(message.get("body", b""))
             if not message.get("more_body", False):  # its end, or that of the connection
                 return
-
-
-def _name_in(url: str) -> str | None:
-    try:
-        return urlsplit(url).hostname
-    except ValueError:
-        return None
 
 
 class _Measured:

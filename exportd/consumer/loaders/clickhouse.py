@@ -7,7 +7,10 @@ from exportd.manifest.document import ManifestEntity, ManifestField
 from exportd.model.schedule import ExportFormat
 from exportd.stores.location import Location, Scheme
 
-_CSV = "format_csv_null_representation = '', input_format_csv_empty_as_default = 0"
+# Without the third, blanks around a text that has no quotes are dropped, and a text of blanks becomes NULL.
+_CSV = (
+    "format_csv_null_representation = '', input_format_csv_empty_as_default = 0, input_format_csv_trim_whitespaces = 0"
+)
 _JSON = (
     "input_format_json_read_numbers_as_strings = 1, input_format_json_read_objects_as_strings = 1, "
     "input_format_json_read_arrays_as_strings = 1, input_format_json_read_bools_as_strings = 1"

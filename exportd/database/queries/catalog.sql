@@ -1,7 +1,7 @@
 -- What the catalog's checker and drafter ask: only the system catalogs, never a row of a table.
 
 -- name: look_from_pg_catalog
--- Names without a schema mean what they will mean in exports, and types and expressions are printed with theirs.
+-- Names without a schema mean what they will mean in exports; types and expressions are given with theirs.
 SET LOCAL search_path TO pg_catalog
 
 -- name: describe_tables
@@ -186,12 +186,7 @@ SELECT
         SELECT array_agg(a.attname::text ORDER BY part.position)
         FROM unnest(k.conkey) WITH ORDINALITY AS part (attnum, position)
         JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = part.attnum
-    ) AS columns,
-    (
-        SELECT array_agg(a.attname::text ORDER BY part.position)
-        FROM unnest(k.confkey) WITH ORDINALITY AS part (attnum, position)
-        JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = part.attnum
-    ) AS other_columns
+    ) AS columns
 FROM pg_constraint k
 JOIN pg_class c ON c.oid = k.conrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace

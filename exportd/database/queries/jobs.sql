@@ -4,11 +4,13 @@
 -- writes carries its fence; no row updated means that the lease is no longer its own. JSON passes as text.
 
 -- name: claim
--- Take the job that has been due longest, of those that are due or whose holder let the lease expire. Each job of an
--- organization that is running already counts as 15 minutes less of waiting, so that one organization's flood delays
--- others by no more than that for each place it holds. Nothing is taken during a pause, nor a job that delivers to a paused
--- destination, nor one that was cancelled. A sealed job's parts are in one spool: with another spool it is
--- taken only after a grace, and starts over (what was delivered is forgotten too, for the new parts differ).
+-- Take a job that is due, or whose holder let the lease expire. The organization with the fewest running jobs comes first;
+-- of several, the one whose last turn is longest ago; of its jobs, the one that has been due longest. So an organization
+-- without a running job waits for at most one job of each other organization, however long their backlogs are. Two
+-- daemons that claim in the same moment may both take a job of one organization: they do not see each other's turn.
+-- Nothing is taken during a pause, nor a job that delivers to a paused destination, nor one that was cancelled. A sealed
+-- job's parts are in one spool: with another spool it is taken only after a grace, and starts over (what was
+-- delivered is forgotten too, for the new parts differ).
 -- $1 holder, $2 lease in seconds, $3 the holder's spool, $4 limit of attempts, $5 grace in seconds
 WITH moment AS MATERIALIZED (
     SELECT clock_timestamp() AS now
@@ -18,9 +20,13 @@ WITH moment AS MATERIALIZED (
     WHERE state = 'RUNNING' AND lease_until >= (SELECT now FROM moment)
     GROUP BY organization
 ), candidate AS MATERIALIZED (
-    SELECT job.id, job.phase = 'EXTRACTING' OR job.spool_id IS DISTINCT FROM $3::uuid AS starts_over
+    SELECT
+        job.id,
+        job.organization,
+        job.phase = 'EXTRACTING' OR job.spool_id IS DISTINCT FROM $3::uuid AS starts_over
     FROM exportd.job
     LEFT JOIN busy USING (organization)
+    LEFT JOIN exportd.turn USING (organization)
     WHERE CASE job.state
               WHEN 'PENDING' THEN job.not_before <= (SELECT now FROM moment)
               -- one that used up its attempts is fail_interrupted's
@@ -38,9 +44,13 @@ WITH moment AS MATERIALIZED (
              OR job.spool_id = $3::uuid
              OR coalesce(job.lease_until, job.not_before) + make_interval(secs => $5::float8)
                 < (SELECT now FROM moment))
-    ORDER BY job.due_at + coalesce(busy.jobs, 0) * interval '15 minutes', job.id
+    ORDER BY coalesce(busy.jobs, 0), turn.number NULLS FIRST, job.due_at, job.id
     LIMIT 1
     FOR UPDATE OF job SKIP LOCKED
+), taken_turn AS (
+    INSERT INTO exportd.turn (organization, number)
+    SELECT organization, nextval('exportd.turn_number') FROM candidate
+    ON CONFLICT (organization) DO UPDATE SET number = excluded.number
 ), dropped_parts AS (
     DELETE FROM exportd.part USING candidate WHERE part.job_id = candidate.id AND candidate.starts_over
 ), dropped_deliveries AS (

@@ -18,7 +18,7 @@ from exportd.model.entity import TableName
 from exportd.model.errors import PermanentError
 from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason, Reason
-from tests.integration.capture.workshop import Captured, Workshop
+from tests.integration.capture.source_database import CapturedTable, SourceDatabase
 
 pytestmark = pytest.mark.every_postgres
 
@@ -96,11 +96,11 @@ class Application:
 
 
 @asynccontextmanager
-async def writing(shop: Workshop) -> AsyncIterator[Application]:
+async def writing(source: SourceDatabase) -> AsyncIterator[Application]:
     application = Application()
     async with anyio.create_task_group() as writers:
         for turn in application._turns:
-            writers.start_soon(application.write, await shop.session(), turn)
+            writers.start_soon(application.write, await source.session(), turn)
         await application.rounds()
         yield application
         await application.rounds()
@@ -139,17 +139,17 @@ CHANGES = (
 
 
 @pytest.mark.parametrize("layout", [PLAIN, PARTITIONED, SUBSCRIBED], ids=["plain", "partitioned", "subscribed"])
-async def test_the_application_goes_on_while_its_table_changes(shop: Workshop, layout: str) -> None:
-    await shop.app.execute(layout)
-    things = await shop.capture("things", tenant="organization_id")
-    deployment = await shop.session()
-    async with writing(shop) as application:
+async def test_the_application_goes_on_while_its_table_changes(source: SourceDatabase, layout: str) -> None:
+    await source.app.execute(layout)
+    things = await source.capture("things", tenant="organization_id")
+    deployment = await source.session()
+    async with writing(source) as application:
         async with application.stopped():
             assert (await things.export()).present
         for change in CHANGES:
             # The deployment and the application are not in step: that is the point.
-            await deployment.execute(change.statement.format(**application.words, schema=shop.schema))
-            application.words |= {name: word.format(schema=shop.schema) for name, word in change.words}
+            await deployment.execute(change.statement.format(**application.words, schema=source.schema))
+            application.words |= {name: word.format(schema=source.schema) for name, word in change.words}
             await application.rounds()
             async with application.stopped():
                 things = await follow(things, application.words, dropped=change.dropped)
@@ -164,7 +164,7 @@ async def test_the_application_goes_on_while_its_table_changes(shop: Workshop, l
                 assert export.present
 
 
-async def follow(things: Captured, words: dict[str, str], *, dropped: str) -> Captured:
+async def follow(things: CapturedTable, words: dict[str, str], *, dropped: str) -> CapturedTable:
     """The catalog after the change: what a person would write into it."""
     entity = things.entity
     schema, _, name = words["table"].rpartition(".")
@@ -176,7 +176,7 @@ async def follow(things: Captured, words: dict[str, str], *, dropped: str) -> Ca
     )
     changed = replace(
         entity,
-        table=TableName(schema or things.workshop.schema, name),
+        table=TableName(schema or things.source.schema, name),
         key=(words["key"],),
         tenant=words["tenant"],
         fields=fields,
@@ -186,18 +186,18 @@ async def follow(things: Captured, words: dict[str, str], *, dropped: str) -> Ca
     return things.with_entity(changed)
 
 
-async def test_while_the_key_cannot_be_told_the_next_run_is_full(shop: Workshop) -> None:
-    things = await shop.capture(
+async def test_while_the_key_cannot_be_told_the_next_run_is_full(source: SourceDatabase) -> None:
+    things = await source.capture(
         "things", "id int PRIMARY KEY, organization_id text, note text", tenant="organization_id"
     )
-    await shop.app.execute("INSERT INTO things SELECT i, 'acme', 'x' FROM generate_series(1, 3) AS i")
+    await source.app.execute("INSERT INTO things SELECT i, 'acme', 'x' FROM generate_series(1, 3) AS i")
     await things.export()
-    await shop.app.execute("ALTER TABLE things RENAME id TO code; UPDATE things SET note = 'y' WHERE code = 1")
-    await shop.app.execute("ALTER TABLE things RENAME code TO id; DELETE FROM things WHERE id = 2")
+    await source.app.execute("ALTER TABLE things RENAME id TO code; UPDATE things SET note = 'y' WHERE code = 1")
+    await source.app.execute("ALTER TABLE things RENAME code TO id; DELETE FROM things WHERE id = 2")
     assert [op for op in await things.ops() if op[0] != "I"] == [("D", (2,)), ("T", ())]
     # Two renames leave the column as it was, but for its version.
     assert (await things.export()).reason is FullReason.COLUMNS_CHANGED
-    await shop.app.execute("INSERT INTO " + things.log + " (op) VALUES ('T')")
+    await source.app.execute("INSERT INTO " + things.log + " (op) VALUES ('T')")
     export = await things.export()
     assert (export.mode, export.reason) == (Mode.FULL, FullReason.CHANGES_UNKNOWN)
 
@@ -209,55 +209,55 @@ TYPES = (
 )  # fmt: skip
 
 
-async def test_a_key_may_become_any_other_type(shop: Workshop) -> None:
+async def test_a_key_may_become_any_other_type(source: SourceDatabase) -> None:
     """Also one with an implicit cast to the old one, for which two functions would do."""
-    session = await shop.session()
+    session = await source.session()
     for old in ("bigint", "numeric", "varchar(40)", "citext", "timestamp", "uuid"):
-        await shop.app.execute(f"CREATE TABLE things (id {old}, organization_id {old}, note text)")
-        things = await shop.capture("things", tenant="organization_id")
+        await source.app.execute(f"CREATE TABLE things (id {old}, organization_id {old}, note text)")
+        things = await source.capture("things", tenant="organization_id")
         for new in TYPES:
-            await shop.app.execute(f"""
+            await source.app.execute(f"""
                 ALTER TABLE things DROP id, DROP organization_id, ADD id {new}, ADD organization_id {new};
                 INSERT INTO things (note) VALUES ('a'), ('b')""")
             await session.execute(
                 "UPDATE things SET note = 'x'; INSERT INTO things (note) VALUES ('c'); DELETE FROM things"
             )
-        await shop.app.execute("DROP TABLE things")
+        await source.app.execute("DROP TABLE things")
         assert ("T", ()) in await things.ops()
 
 
-async def test_a_dropped_table_does_not_stop_the_others(shop: Workshop) -> None:
-    things = await shop.capture("things", "id int PRIMARY KEY")
-    await shop.app.execute("INSERT INTO things VALUES (1), (2)")
+async def test_a_dropped_table_does_not_stop_the_others(source: SourceDatabase) -> None:
+    things = await source.capture("things", "id int PRIMARY KEY")
+    await source.app.execute("INSERT INTO things VALUES (1), (2)")
     await things.export()
-    await shop.app.execute("DROP TABLE things")
+    await source.app.execute("DROP TABLE things")
     assert "does not exist" in await things.findings()
     with pytest.raises(PermanentError, match="does not exist") as caught:
         await things.install()
     assert caught.value.reason is Reason.TABLE_MISSING
-    await shop.app.execute("CREATE TABLE things (id int PRIMARY KEY); INSERT INTO things VALUES (2), (3)")
+    await source.app.execute("CREATE TABLE things (id int PRIMARY KEY); INSERT INTO things VALUES (2), (3)")
     assert "triggers missing" in await things.findings()
     await things.install()
     export = await things.export()
     assert (export.reason, export.keys) == (FullReason.COLUMNS_CHANGED, ([(2,), (3,)], []))
-    await shop.app.execute("DELETE FROM things WHERE id = 2")
+    await source.app.execute("DELETE FROM things WHERE id = 2")
     assert (await things.export()).keys == ([], [(2,)])
 
 
-async def test_an_extension_may_move_to_another_schema(shop: Workshop) -> None:
-    await shop.app.execute("CREATE SCHEMA extensions_elsewhere; GRANT USAGE ON SCHEMA extensions_elsewhere TO PUBLIC")
-    things = await shop.capture(
+async def test_an_extension_may_move_to_another_schema(source: SourceDatabase) -> None:
+    await source.app.execute("CREATE SCHEMA extensions_elsewhere; GRANT USAGE ON SCHEMA extensions_elsewhere TO PUBLIC")
+    things = await source.capture(
         "things", "id citext PRIMARY KEY, organization_id citext, note text", tenant="organization_id"
     )
-    await shop.app.execute("INSERT INTO things VALUES ('a', 'acme', 'x'), ('b', 'acme', 'x')")
+    await source.app.execute("INSERT INTO things VALUES ('a', 'acme', 'x'), ('b', 'acme', 'x')")
     await things.export()
     try:
-        await shop.app.execute("ALTER EXTENSION citext SET SCHEMA extensions_elsewhere")
-        session = await shop.session()
+        await source.app.execute("ALTER EXTENSION citext SET SCHEMA extensions_elsewhere")
+        session = await source.session()
         await session.execute(
             "UPDATE things SET note = 'y'; UPDATE things SET id = 'c' WHERE note = 'y' AND ctid > '(0,3)'"
         )
         await things.install()
         assert (await things.export()).keys == ([("a",), ("c",)], [("b",)])
     finally:
-        await shop.app.execute("ALTER EXTENSION citext SET SCHEMA public; DROP SCHEMA extensions_elsewhere")
+        await source.app.execute("ALTER EXTENSION citext SET SCHEMA public; DROP SCHEMA extensions_elsewhere")

@@ -1,4 +1,4 @@
-"""Whose rights count: the application needs none of ours, and nobody gets ours."""
+"""Whose rights count: the application needs none of ours, and no other role gets ours."""
 
 import anyio
 import pytest
@@ -11,24 +11,24 @@ from exportd.model.entity import Entity, EntityCode, Field, TableName
 from exportd.model.errors import PermanentError
 from exportd.model.reason import FullReason, Reason
 from tests.fixtures.postgres import Database
-from tests.integration.capture.workshop import Workshop
+from tests.integration.capture.source_database import SourceDatabase
 
 pytestmark = pytest.mark.every_postgres
 
 
-async def role_of(shop: Workshop, *grants: str) -> str:
-    role = f"role_of_{shop.schema}"
-    await shop.app.execute(f"CREATE ROLE {role} LOGIN; GRANT USAGE, CREATE ON SCHEMA {shop.schema} TO {role}")
+async def role_of(source: SourceDatabase, *grants: str) -> str:
+    role = f"role_of_{source.schema}"
+    await source.app.execute(f"CREATE ROLE {role} LOGIN; GRANT USAGE, CREATE ON SCHEMA {source.schema} TO {role}")
     for grant in grants:
-        await shop.app.execute(f"GRANT {grant} TO {role}")
+        await source.app.execute(f"GRANT {grant} TO {role}")
     return role
 
 
-async def test_the_application_needs_no_right_on_our_schema(shop: Workshop) -> None:
-    things = await shop.capture("things", "id int PRIMARY KEY, organization_id text", tenant="organization_id")
-    role = await role_of(shop, "INSERT, SELECT, UPDATE, DELETE, TRUNCATE ON things")
-    assert not await shop.app.fetchval("SELECT has_schema_privilege($1, 'exportd', 'USAGE')", role)
-    session = await shop.session(user=role)
+async def test_the_application_needs_no_right_on_our_schema(source: SourceDatabase) -> None:
+    things = await source.capture("things", "id int PRIMARY KEY, organization_id text", tenant="organization_id")
+    role = await role_of(source, "INSERT, SELECT, UPDATE, DELETE, TRUNCATE ON things")
+    assert not await source.app.fetchval("SELECT has_schema_privilege($1, 'exportd', 'USAGE')", role)
+    session = await source.session(user=role)
     await session.execute("""
         INSERT INTO things VALUES (1, 'acme'); INSERT INTO things SELECT i, 'acme' FROM generate_series(2, 5) AS i;
         UPDATE things SET id = 10 WHERE id = 1; UPDATE things SET organization_id = 'acme';
@@ -93,22 +93,22 @@ CREATE CAST (pg_catalog.text AS {schema}.things) WITH FUNCTION from_text(pg_cata
 """
 
 
-async def test_nothing_in_the_writers_path_runs_with_our_rights(shop: Workshop) -> None:
+async def test_nothing_in_the_writers_path_runs_with_our_rights(source: SourceDatabase) -> None:
     """The attacker owns the table, and every name that could be looked up elsewhere leads to a trap."""
-    role = await role_of(shop)
-    attacker = await shop.session(user=role)
+    role = await role_of(source)
+    attacker = await source.session(user=role)
     await attacker.execute("CREATE TABLE things (id uuid PRIMARY KEY, organization_id text, note text)")
-    things = await shop.capture("things", tenant="organization_id")
+    things = await source.capture("things", tenant="organization_id")
     await things.export()
-    for trap in TRAPS.format(schema=shop.schema).removesuffix(";\n").split(";\n"):
+    for trap in TRAPS.format(schema=source.schema).removesuffix(";\n").split(";\n"):
         await attacker.execute(trap)
-    await attacker.execute(f"SET search_path = {shop.schema}, pg_temp, pg_catalog")
+    await attacker.execute(f"SET search_path = {source.schema}, pg_temp, pg_catalog")
     ids = [f"00000000-0000-0000-0000-00000000000{n}" for n in range(7)]
     values = ", ".join(f"('{id_}'::pg_catalog.uuid, 'acme'::pg_catalog.text)" for id_ in ids[1:5])
-    await shop.app.execute("SELECT setval('exportd.doorbell', extract(epoch FROM now())::bigint + 3600)")
+    await source.app.execute("SELECT setval('exportd.doorbell', extract(epoch FROM now())::bigint + 3600)")
     try:
         for statement in (
-            f"INSERT INTO {shop.schema}.things VALUES {values}",
+            f"INSERT INTO {source.schema}.things VALUES {values}",
             f"UPDATE things SET id = '{ids[6]}' WHERE id OPERATOR(pg_catalog.=) '{ids[1]}'",
             "UPDATE things SET note = 'x'",
             f"UPDATE things SET id = '{ids[5]}', note = 'y' WHERE id OPERATOR(pg_catalog.=) '{ids[2]}'",
@@ -122,7 +122,7 @@ async def test_nothing_in_the_writers_path_runs_with_our_rights(shop: Workshop) 
         assert export.keys == ([(ids[0],), (ids[2],), (ids[5],), (ids[6],)], [(ids[1],), (ids[3],), (ids[4],)])
         await attacker.execute("TRUNCATE things")
         assert len((await things.export()).deleted) == 4
-        # What cannot be told takes other ways through the functions.
+        # Records whose key or tenant is unknown take other ways through the functions.
         await attacker.execute("ALTER TABLE things ALTER id TYPE pg_catalog.text, ALTER organization_id TYPE varchar")
         await attacker.execute(
             "INSERT INTO things VALUES ('a', 'acme'), ('b', 'acme');"
@@ -130,19 +130,21 @@ async def test_nothing_in_the_writers_path_runs_with_our_rights(shop: Workshop) 
         )
         await attacker.execute("ALTER TABLE things RENAME id TO code; DELETE FROM things; TRUNCATE things")
     finally:
-        await shop.app.execute("SELECT setval('exportd.doorbell', 0)")
-    caught = await shop.app.fetch(f"SELECT DISTINCT who, what FROM {shop.schema}.caught")
+        await source.app.execute("SELECT setval('exportd.doorbell', 0)")
+    caught = await source.app.fetch(f"SELECT DISTINCT who, what FROM {source.schema}.caught")
     assert {row["what"] for row in caught if row["who"] != role} == set()
     assert await attacker.fetchval("SELECT as_text(t) FROM (SELECT NULL::things AS t) AS x") is not None
-    assert await shop.app.fetchval(f"SELECT count(*) FROM {shop.schema}.caught WHERE who = '{role}'"), "the traps work"
+    assert await source.app.fetchval(f"SELECT count(*) FROM {source.schema}.caught WHERE who = '{role}'"), (
+        "the traps work"
+    )
 
 
-async def test_our_trigger_functions_cannot_be_used_for_a_table_of_ones_own(shop: Workshop) -> None:
-    """Not even by somebody who may look into our schema."""
-    things = await shop.capture("things", "id int PRIMARY KEY")
-    role = await role_of(shop)
-    await shop.app.execute(f"GRANT USAGE ON SCHEMA exportd TO {role}")
-    names = await shop.app.fetch(
+async def test_our_trigger_functions_cannot_be_used_for_a_table_of_ones_own(source: SourceDatabase) -> None:
+    """Not even by a role that has USAGE of our schema."""
+    things = await source.capture("things", "id int PRIMARY KEY")
+    role = await role_of(source)
+    await source.app.execute(f"GRANT USAGE ON SCHEMA exportd TO {role}")
+    names = await source.app.fetch(
         "SELECT proname, has_function_privilege($1, oid, 'EXECUTE') AS may FROM pg_proc"
         " WHERE pronamespace = 'exportd'::regnamespace AND prosecdef AND proname LIKE $2",
         role,
@@ -203,9 +205,9 @@ async def test_a_truncate_goes_through_when_our_right_to_read_was_taken_away(
     assert await admin.fetchval(ops) == ["T"], "a policy may have hidden rows from us"
 
 
-async def test_a_t_marker_without_tenant_concerns_every_organization(shop: Workshop) -> None:
-    things = await shop.capture("things", "id int PRIMARY KEY, organization_id text", tenant="organization_id")
+async def test_a_t_marker_without_tenant_concerns_every_organization(source: SourceDatabase) -> None:
+    things = await source.capture("things", "id int PRIMARY KEY, organization_id text", tenant="organization_id")
     await things.export()
-    await shop.app.execute(f"INSERT INTO {things.log} (op) VALUES ('T')")
+    await source.app.execute(f"INSERT INTO {things.log} (op) VALUES ('T')")
     assert (await things.export()).reason is FullReason.CHANGES_UNKNOWN
     assert (await things.export()).reason is None

@@ -9,7 +9,7 @@ from exportd.database.connector import Connection
 from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
 from tests.fixtures.postgres import Database
-from tests.integration.capture.workshop import Workshop
+from tests.integration.capture.source_database import SourceDatabase
 
 pytestmark = pytest.mark.every_postgres
 
@@ -23,50 +23,50 @@ TABLES = """
 
 
 @pytest.fixture
-async def publisher(shop: Workshop, empty_database: Database) -> AsyncIterator[Connection]:
-    """Another database of the same server, whose tables the workshop's database subscribes to."""
+async def publisher(source: SourceDatabase, empty_database: Database) -> AsyncIterator[Connection]:
+    """Another database of the same server, to whose tables the source database subscribes."""
     publisher = await empty_database.connect()
-    schema = f"CREATE SCHEMA {shop.schema}; SET search_path = {shop.schema};"
+    schema = f"CREATE SCHEMA {source.schema}; SET search_path = {source.schema};"
     await publisher.execute(schema + TABLES)
     await publisher.execute("CREATE PUBLICATION everything FOR ALL TABLES WITH (publish_via_partition_root = true)")
     await publisher.execute("""
         INSERT INTO items SELECT i, 'acme', 'old' FROM generate_series(1, 3) AS i;
         INSERT INTO sales VALUES (1), (101)""")
-    slot = f"slot_{shop.schema}"
+    slot = f"slot_{source.schema}"
     # CREATE SUBSCRIPTION would wait for itself if it had to make the slot on its own server.
     await publisher.execute(f"SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')")
-    await shop.app.execute(TABLES)
-    socket = await shop.app.fetchval("SELECT current_setting('unix_socket_directories')")
-    await shop.app.execute(
+    await source.app.execute(TABLES)
+    socket = await source.app.fetchval("SELECT current_setting('unix_socket_directories')")
+    await source.app.execute(
         f"CREATE SUBSCRIPTION {slot} CONNECTION 'host={socket} dbname={empty_database.name} user=postgres'"
         f" PUBLICATION everything WITH (create_slot = false, slot_name = '{slot}')"
     )
     try:
         yield publisher
     finally:
-        await shop.app.execute(f"ALTER SUBSCRIPTION {slot} DISABLE; ALTER SUBSCRIPTION {slot} SET (slot_name = NONE)")
-        await shop.app.execute(f"DROP SUBSCRIPTION {slot}")
+        await source.app.execute(f"ALTER SUBSCRIPTION {slot} DISABLE; ALTER SUBSCRIPTION {slot} SET (slot_name = NONE)")
+        await source.app.execute(f"DROP SUBSCRIPTION {slot}")
         active = "SELECT active FROM pg_replication_slots WHERE slot_name = $1"
         with anyio.fail_after(20):
-            while await publisher.fetchval(active, slot):  # noqa: ASYNC110 - the server tells nobody
+            while await publisher.fetchval(active, slot):  # noqa: ASYNC110 - the server does not notify
                 await anyio.sleep(0.02)
         await publisher.fetch("SELECT pg_drop_replication_slot($1::text::name)", slot)
 
 
-async def applied(shop: Workshop, publisher: Connection) -> None:
+async def applied(source: SourceDatabase, publisher: Connection) -> None:
     """Until the subscriber has everything that the publisher has written."""
     contents = """SELECT (SELECT json_agg(i ORDER BY id) FROM items AS i)::text,
                          (SELECT json_agg(s ORDER BY id) FROM sales AS s)::text"""
     wanted = await publisher.fetchrow(contents)
     with anyio.fail_after(30):
-        while await shop.app.fetchrow(contents) != wanted:  # noqa: ASYNC110 - replication tells nobody
+        while await source.app.fetchrow(contents) != wanted:  # noqa: ASYNC110 - replication does not notify
             await anyio.sleep(0.02)
 
 
-async def test_what_replication_applies_is_captured(shop: Workshop, publisher: Connection) -> None:
-    items = await shop.capture("items", tenant="organization_id")
-    sales = await shop.capture("sales")
-    await applied(shop, publisher)
+async def test_what_replication_applies_is_captured(source: SourceDatabase, publisher: Connection) -> None:
+    items = await source.capture("items", tenant="organization_id")
+    sales = await source.capture("sales")
+    await applied(source, publisher)
     assert len((await items.export()).present) == 3
     assert len((await sales.export()).present) == 2
     await publisher.execute("""
@@ -74,39 +74,39 @@ async def test_what_replication_applies_is_captured(shop: Workshop, publisher: C
         UPDATE items SET id = 10 WHERE id = 1; UPDATE items SET note = 'x' WHERE id = 2;
         UPDATE items SET organization_id = 'other' WHERE id = 3; DELETE FROM items WHERE id = 5;
         INSERT INTO sales VALUES (2); UPDATE sales SET id = 102 WHERE id = 1; DELETE FROM sales WHERE id = 101""")
-    await applied(shop, publisher)
+    await applied(source, publisher)
     export = await items.export()
     assert export.keys == ([(2,), (4,), (10,)], [(1,), (3,), (5,)])
     assert export.deleted[(1,)]["note"] == "old"
     assert (await sales.export()).keys == ([(2,), (102,)], [(1,), (101,)])
     # The application may write there too.
-    await shop.app.execute("UPDATE items SET note = 'here'; DELETE FROM items WHERE id = 4; DELETE FROM high")
+    await source.app.execute("UPDATE items SET note = 'here'; DELETE FROM items WHERE id = 4; DELETE FROM high")
     assert (await items.export()).keys == ([(2,), (10,)], [(4,)])
     assert (await sales.export()).keys == ([], [(102,)])
     await publisher.execute("TRUNCATE items")
-    await shop.app.execute("TRUNCATE sales")  # it has rows here that the publisher has not
+    await source.app.execute("TRUNCATE sales")  # it has rows here that the publisher has not
     await publisher.execute("TRUNCATE sales")
-    await applied(shop, publisher)
+    await applied(source, publisher)
     assert (await items.export()).keys == ([], [(2,), (10,)])
 
 
-async def test_a_subscription_made_later_is_seen_and_its_end_too(shop: Workshop) -> None:
+async def test_a_subscription_made_later_is_seen_and_its_end_too(source: SourceDatabase) -> None:
     """A new subscription needs other triggers; until they are there, the table counts as damaged."""
-    things = await shop.capture("things", "id int PRIMARY KEY, note text")
+    things = await source.capture("things", "id int PRIMARY KEY, note text")
     await things.export()
-    oid = await shop.app.fetchval("SELECT 'things'::regclass::oid")
-    await shop.app.execute("SET allow_system_table_mods = on")
-    await shop.app.execute(f"INSERT INTO pg_subscription_rel VALUES (1, {oid}, 'r', NULL)")
+    oid = await source.app.fetchval("SELECT 'things'::regclass::oid")
+    await source.app.execute("SET allow_system_table_mods = on")
+    await source.app.execute(f"INSERT INTO pg_subscription_rel VALUES (1, {oid}, 'r', NULL)")
     assert "triggers missing" in await things.findings()
     assert "triggers left" in await things.findings()
     await things.install()
     export = await things.export()
     assert (export.mode, export.reason) == (Mode.FULL, FullReason.CAPTURE_CHANGED)
-    await shop.app.execute("INSERT INTO things VALUES (1), (2); UPDATE things SET note = 'x'")
-    await shop.app.execute("UPDATE things SET id = 3 WHERE id = 1")
+    await source.app.execute("INSERT INTO things VALUES (1), (2); UPDATE things SET note = 'x'")
+    await source.app.execute("UPDATE things SET id = 3 WHERE id = 1")
     assert (await things.export()).keys == ([(2,), (3,)], [(1,)])
-    await shop.app.execute(f"DELETE FROM pg_subscription_rel WHERE srrelid = {oid}; RESET allow_system_table_mods")
+    await source.app.execute(f"DELETE FROM pg_subscription_rel WHERE srrelid = {oid}; RESET allow_system_table_mods")
     await things.install()
     assert (await things.export()).reason is FullReason.CAPTURE_CHANGED
-    await shop.app.execute("DELETE FROM things")
+    await source.app.execute("DELETE FROM things")
     assert (await things.export()).keys == ([], [(2,), (3,)])

@@ -4,7 +4,7 @@ import pytest
 
 from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
-from tests.integration.capture.workshop import Captured, Workshop
+from tests.integration.capture.source_database import CapturedTable, SourceDatabase
 
 pytestmark = pytest.mark.every_postgres
 
@@ -25,23 +25,23 @@ ROWS = "INSERT INTO sales SELECT i, 'acme', 'n' || i, i FROM unnest(ARRAY[1, 2, 
 
 
 @pytest.fixture
-async def sales(shop: Workshop) -> Captured:
-    await shop.app.execute(TREE)
-    captured = await shop.capture("sales", tenant="organization_id")
-    await shop.app.execute(ROWS)
+async def sales(source: SourceDatabase) -> CapturedTable:
+    await source.app.execute(TREE)
+    captured = await source.capture("sales", tenant="organization_id")
+    await source.app.execute(ROWS)
     assert len((await captured.export()).present) == 8
     await captured.forget_log()
     return captured
 
 
-async def keys_after(captured: Captured, statements: str) -> tuple[list[int], list[int]]:
-    await captured.workshop.app.execute(statements)
+async def keys_after(captured: CapturedTable, statements: str) -> tuple[list[int], list[int]]:
+    await captured.source.app.execute(statements)
     export = await captured.export()
     assert export.mode is Mode.INCREMENTAL, export.reason
     return [key[0] for key in export.keys[0]], [key[0] for key in export.keys[1]]
 
 
-async def test_writes_through_the_root_are_seen_once(sales: Captured) -> None:
+async def test_writes_through_the_root_are_seen_once(sales: CapturedTable) -> None:
     statements = "UPDATE sales SET note = 'x' WHERE id IN (1, 101, 201); DELETE FROM sales WHERE id IN (2, 102, 202);"
     assert await keys_after(
         sales, statements + "INSERT INTO sales VALUES (5, 'acme'), (105, 'acme'), (205, 'acme')"
@@ -53,7 +53,7 @@ async def test_writes_through_the_root_are_seen_once(sales: Captured) -> None:
     assert len(ops) == len(set(ops)) == 9
 
 
-async def test_writes_straight_into_partitions_are_seen(sales: Captured) -> None:
+async def test_writes_straight_into_partitions_are_seen(sales: CapturedTable) -> None:
     statements = """
         INSERT INTO low VALUES (6, 'acme', 'n', 1); INSERT INTO high (id, organization_id) VALUES (106, 'acme');
         UPDATE high SET note = 'x' WHERE id = 101; DELETE FROM low WHERE id = 1; DELETE FROM high WHERE id = 102;
@@ -62,8 +62,8 @@ async def test_writes_straight_into_partitions_are_seen(sales: Captured) -> None
     assert await keys_after(sales, statements) == ([6, 101, 106, 200, 201, 207], [1, 102, 202])
 
 
-async def test_the_image_of_a_partition_with_another_layout_reads_like_the_roots(sales: Captured) -> None:
-    await sales.workshop.app.execute(
+async def test_the_image_of_a_partition_with_another_layout_reads_like_the_roots(sales: CapturedTable) -> None:
+    await sales.source.app.execute(
         "DELETE FROM high WHERE id = 101; DELETE FROM wide_even WHERE id = 200; DELETE FROM wide WHERE id = 202"
     )
     export = await sales.export()
@@ -72,22 +72,22 @@ async def test_the_image_of_a_partition_with_another_layout_reads_like_the_roots
     ]
 
 
-async def test_a_row_may_move_between_partitions(sales: Captured) -> None:
+async def test_a_row_may_move_between_partitions(sales: CapturedTable) -> None:
     statements = "UPDATE sales SET id = id + 150 WHERE id IN (1, 2); UPDATE sales SET id = 4 WHERE id = 202;"
     moved = await keys_after(sales, statements + "UPDATE wide SET id = 202 WHERE id = 201")
     assert moved == ([4, 151, 152, 202], [1, 2, 201])
 
 
-async def test_truncate_of_the_root_leaves_every_image_once(sales: Captured) -> None:
+async def test_truncate_of_the_root_leaves_every_image_once(sales: CapturedTable) -> None:
     assert await keys_after(sales, "TRUNCATE sales") == ([], [1, 2, 3, 101, 102, 200, 201, 202])
     assert len(await sales.ops()) == 8
 
 
-async def test_truncate_of_partitions_is_seen(sales: Captured) -> None:
+async def test_truncate_of_partitions_is_seen(sales: CapturedTable) -> None:
     assert await keys_after(sales, "TRUNCATE high; TRUNCATE wide") == ([], [101, 102, 200, 201, 202])
 
 
-async def test_merge_and_on_conflict_work_through_the_root(sales: Captured) -> None:
+async def test_merge_and_on_conflict_work_through_the_root(sales: CapturedTable) -> None:
     statements = """
         INSERT INTO sales VALUES (1, 'acme'), (150, 'acme') ON CONFLICT (id) DO UPDATE SET note = 'again';
         MERGE INTO sales AS t USING (VALUES (2), (101), (250)) AS s (id) ON t.id = s.id
@@ -97,18 +97,18 @@ async def test_merge_and_on_conflict_work_through_the_root(sales: Captured) -> N
     assert await keys_after(sales, statements) == ([1, 101, 150, 250], [2])
 
 
-async def test_foreign_keys_act_on_partitioned_tables(shop: Workshop) -> None:
-    await shop.app.execute(
+async def test_foreign_keys_act_on_partitioned_tables(source: SourceDatabase) -> None:
+    await source.app.execute(
         "CREATE TABLE parents (id int PRIMARY KEY); INSERT INTO parents SELECT generate_series(1, 4)"
     )
-    await shop.app.execute(
+    await source.app.execute(
         """CREATE TABLE children (id int PRIMARY KEY, parent int REFERENCES parents ON DELETE CASCADE ON UPDATE CASCADE)
                PARTITION BY RANGE (id);
            CREATE TABLE children_low PARTITION OF children FOR VALUES FROM (0) TO (10);
            CREATE TABLE children_high PARTITION OF children FOR VALUES FROM (10) TO (20);
            INSERT INTO children VALUES (1, 1), (2, 2), (11, 1), (12, 2), (13, 3)"""
     )
-    children = await shop.capture("children")
+    children = await source.capture("children")
     await children.export()
     assert await keys_after(children, "DELETE FROM parents WHERE id = 1; UPDATE parents SET id = 9 WHERE id = 2") == (
         [2, 12],
@@ -116,19 +116,19 @@ async def test_foreign_keys_act_on_partitioned_tables(shop: Workshop) -> None:
     )
 
 
-async def test_a_new_partition_forces_a_full_run_and_is_captured_from_then_on(sales: Captured) -> None:
-    app = sales.workshop.app
+async def test_a_new_partition_forces_a_full_run_and_is_captured_from_then_on(sales: CapturedTable) -> None:
+    app = sales.source.app
     await app.execute("CREATE TABLE later (LIKE low); INSERT INTO later VALUES (301, 'acme'), (302, 'acme')")
     await app.execute("ALTER TABLE sales ATTACH PARTITION later FOR VALUES FROM (300) TO (400)")
-    assert "on " + sales.workshop.schema + ".later" in await sales.findings()
+    assert "on " + sales.source.schema + ".later" in await sales.findings()
     await sales.install()
     export = await sales.export()
     assert (export.mode, export.reason) == (Mode.FULL, FullReason.PARTITIONS_CHANGED)
     assert await keys_after(sales, "DELETE FROM later WHERE id = 301; UPDATE later SET note = 'x'") == ([302], [301])
 
 
-async def test_a_detached_partition_forces_a_full_run_and_loses_its_triggers(sales: Captured) -> None:
-    app = sales.workshop.app
+async def test_a_detached_partition_forces_a_full_run_and_loses_its_triggers(sales: CapturedTable) -> None:
+    app = sales.source.app
     await app.execute("ALTER TABLE sales DETACH PARTITION high; DELETE FROM high WHERE id = 101")
     assert "no longer captured" in await sales.findings()
     await sales.install()
@@ -140,21 +140,21 @@ async def test_a_detached_partition_forces_a_full_run_and_loses_its_triggers(sal
     assert await sales.ops() == []
 
 
-async def test_a_partition_dropped_and_made_again_forces_a_full_run(sales: Captured) -> None:
-    await sales.workshop.app.execute("DROP TABLE low; CREATE TABLE low PARTITION OF sales FOR VALUES FROM (0) TO (100)")
+async def test_a_partition_dropped_and_made_again_forces_a_full_run(sales: CapturedTable) -> None:
+    await sales.source.app.execute("DROP TABLE low; CREATE TABLE low PARTITION OF sales FOR VALUES FROM (0) TO (100)")
     await sales.install()
     assert (await sales.export()).reason is FullReason.PARTITIONS_CHANGED
 
 
-async def test_children_of_an_inheritance_tree_are_captured_with_their_own_columns(shop: Workshop) -> None:
-    await shop.app.execute("""
+async def test_children_of_an_inheritance_tree_are_captured_with_their_own_columns(source: SourceDatabase) -> None:
+    await source.app.execute("""
         CREATE TABLE animals (id int PRIMARY KEY, organization_id text, name text);
         CREATE TABLE cats (lives int, PRIMARY KEY (id)) INHERITS (animals);
         CREATE TABLE kittens (age int, PRIMARY KEY (id)) INHERITS (cats);
         INSERT INTO animals VALUES (1, 'acme', 'a'), (2, 'acme', 'b');
         INSERT INTO cats VALUES (11, 'acme', 'c', 9), (12, 'acme', 'd', 8);
         INSERT INTO kittens VALUES (21, 'acme', 'e', 9, 1), (22, 'acme', 'f', 9, 2)""")
-    animals = await shop.capture("animals", tenant="organization_id")
+    animals = await source.capture("animals", tenant="organization_id")
     assert len((await animals.export()).present) == 6
     statements = "UPDATE animals SET name = 'x' WHERE id IN (1, 11, 21); DELETE FROM cats WHERE id IN (12, 22);"
     assert await keys_after(animals, statements + "INSERT INTO kittens VALUES (23, 'acme', 'k', 9, 0)") == (

@@ -5,7 +5,7 @@ import pytest
 
 from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
-from tests.integration.capture.workshop import ACME, OTHER, Captured, Workshop
+from tests.integration.capture.source_database import ACME, OTHER, CapturedTable, SourceDatabase
 
 pytestmark = pytest.mark.every_postgres
 
@@ -13,35 +13,35 @@ COLUMNS = "id int PRIMARY KEY, organization_id text NOT NULL, note text"
 
 
 @pytest.fixture
-async def items(shop: Workshop) -> Captured:
+async def items(source: SourceDatabase) -> CapturedTable:
     """Items 1 to 5 of acme, exported already, and an empty log."""
-    captured = await shop.capture("items", COLUMNS, tenant="organization_id")
-    await shop.app.execute("INSERT INTO items SELECT i, 'acme', 'n' || i FROM generate_series(1, 5) i")
+    captured = await source.capture("items", COLUMNS, tenant="organization_id")
+    await source.app.execute("INSERT INTO items SELECT i, 'acme', 'n' || i FROM generate_series(1, 5) i")
     export = await captured.export()
     assert (export.mode, export.reason) == (Mode.FULL, FullReason.FIRST_RUN)
     await captured.forget_log()
     return captured
 
 
-async def write(items: Captured, *statements: str) -> tuple[list[tuple[str, int]], list[int], list[int]]:
+async def write(items: CapturedTable, *statements: str) -> tuple[list[tuple[str, int]], list[int], list[int]]:
     """Run the statements; the log's ops with their keys, the exported keys, and those exported as deleted."""
     for statement in statements:
-        await items.workshop.app.execute(statement)
+        await items.source.app.execute(statement)
     ops = [(op, key[0]) if key else (op, 0) for op, key in await items.ops()]
     export = await items.export()
     assert export.mode is Mode.INCREMENTAL, export.reason
     return ops, [key[0] for key in export.keys[0]], [key[0] for key in export.keys[1]]
 
 
-async def test_plain_writes_leave_what_they_did(items: Captured) -> None:
+async def test_plain_writes_leave_what_they_did(items: CapturedTable) -> None:
     statement = "INSERT INTO items VALUES (6, 'acme', 'new'); UPDATE items SET note = 'x' WHERE id IN (1, 2);"
     ops, present, deleted = await write(items, statement + "DELETE FROM items WHERE id IN (3, 4)")
     assert ops == [("D", 3), ("D", 4), ("I", 6), ("U", 1), ("U", 2)]
     assert (present, deleted) == ([1, 2, 6], [3, 4])
 
 
-async def test_a_deleted_row_is_exported_with_its_last_values(items: Captured) -> None:
-    await items.workshop.app.execute(
+async def test_a_deleted_row_is_exported_with_its_last_values(items: CapturedTable) -> None:
+    await items.source.app.execute(
         "UPDATE items SET note = E'q\"u,o\\nte' WHERE id = 1; DELETE FROM items WHERE id = 1"
     )
     export = await items.export()
@@ -50,15 +50,15 @@ async def test_a_deleted_row_is_exported_with_its_last_values(items: Captured) -
     }
 
 
-async def test_nothing_written_exports_nothing(items: Captured) -> None:
+async def test_nothing_written_exports_nothing(items: CapturedTable) -> None:
     writes = "UPDATE items SET note = '' WHERE id = 99; DELETE FROM items WHERE id = 99; "
     writes += "INSERT INTO items SELECT 1, '', '' WHERE false"
     assert await write(items, writes) == ([], [], [])
 
 
-async def test_copy_from_is_an_insert(items: Captured) -> None:
-    await items.workshop.app.copy_records_to_table(
-        "items", schema_name=items.workshop.schema, records=[(7, "acme", "a"), (8, "other", "b"), (9, "acme", None)]
+async def test_copy_from_is_an_insert(items: CapturedTable) -> None:
+    await items.source.app.copy_records_to_table(
+        "items", schema_name=items.source.schema, records=[(7, "acme", "a"), (8, "other", "b"), (9, "acme", None)]
     )
     ops, present, deleted = await write(items)
     assert ops == [("I", 7), ("I", 8), ("I", 9)]
@@ -66,7 +66,7 @@ async def test_copy_from_is_an_insert(items: Captured) -> None:
     assert (await items.export(OTHER)).keys == ([(8,)], [])
 
 
-async def test_on_conflict_logs_what_it_inserted_and_what_it_updated(items: Captured) -> None:
+async def test_on_conflict_logs_what_it_inserted_and_what_it_updated(items: CapturedTable) -> None:
     upsert = "INSERT INTO items VALUES (1, 'acme', 'n'), (7, 'acme', 'n') ON CONFLICT (id) DO UPDATE SET note = 'again'"
     nothing = "INSERT INTO items VALUES (2, 'acme', 'n'), (8, 'acme', 'n') ON CONFLICT DO NOTHING"
     ops, present, deleted = await write(items, upsert, nothing)
@@ -74,7 +74,7 @@ async def test_on_conflict_logs_what_it_inserted_and_what_it_updated(items: Capt
     assert (present, deleted) == ([1, 7, 8], [])
 
 
-async def test_merge_logs_each_of_its_actions(items: Captured) -> None:
+async def test_merge_logs_each_of_its_actions(items: CapturedTable) -> None:
     merge = """MERGE INTO items AS t USING (VALUES (1, 'u'), (2, 'd'), (9, 'i'), (3, 'n')) AS s (id, what)
         ON t.id = s.id
         WHEN MATCHED AND s.what = 'u' THEN UPDATE SET note = 'merged'
@@ -84,25 +84,25 @@ async def test_merge_logs_each_of_its_actions(items: Captured) -> None:
     assert await write(items, merge) == ([("D", 2), ("I", 9), ("U", 1)], [1, 9], [2])
 
 
-async def test_a_data_modifying_cte_is_seen(items: Captured) -> None:
+async def test_a_data_modifying_cte_is_seen(items: CapturedTable) -> None:
     statement = """WITH gone AS (DELETE FROM items WHERE id = 1 RETURNING *),
         made AS (INSERT INTO items SELECT id + 100, organization_id, note FROM gone RETURNING *)
         UPDATE items SET note = 'cte' WHERE id = 2"""
     assert await write(items, statement) == ([("D", 1), ("I", 101), ("U", 2)], [2, 101], [1])
 
 
-async def test_an_updatable_view_is_seen(items: Captured) -> None:
-    await items.workshop.app.execute("CREATE VIEW seen AS SELECT id, organization_id, note AS remark FROM items")
+async def test_an_updatable_view_is_seen(items: CapturedTable) -> None:
+    await items.source.app.execute("CREATE VIEW seen AS SELECT id, organization_id, note AS remark FROM items")
     statements = "UPDATE seen SET remark = 'v' WHERE id = 1; DELETE FROM seen WHERE id = 2; "
     statements += "INSERT INTO seen VALUES (6, 'acme', 'v')"
     assert await write(items, statements) == ([("D", 2), ("I", 6), ("U", 1)], [1, 6], [2])
 
 
-async def test_an_update_that_changes_nothing_is_exported_again(items: Captured) -> None:
+async def test_an_update_that_changes_nothing_is_exported_again(items: CapturedTable) -> None:
     assert await write(items, "UPDATE items SET note = note WHERE id = 1") == ([("U", 1)], [1], [])
 
 
-async def test_many_changes_of_a_key_are_one_row(items: Captured) -> None:
+async def test_many_changes_of_a_key_are_one_row(items: CapturedTable) -> None:
     statements = ["UPDATE items SET note = 'a' WHERE id = 1"] * 3
     _, present, deleted = await write(
         items, *statements, "DELETE FROM items WHERE id = 2", "INSERT INTO items VALUES (2, 'acme', 'back')"
@@ -110,84 +110,86 @@ async def test_many_changes_of_a_key_are_one_row(items: Captured) -> None:
     assert (present, deleted) == ([1, 2], [])
 
 
-async def test_created_and_deleted_inside_one_window_is_deleted_once(items: Captured) -> None:
+async def test_created_and_deleted_inside_one_window_is_deleted_once(items: CapturedTable) -> None:
     cycle = "INSERT INTO items VALUES (6, 'acme', '{}'); DELETE FROM items WHERE id = 6"
     for note in "first", "last":
-        await items.workshop.app.execute(cycle.format(note))
+        await items.source.app.execute(cycle.format(note))
     export = await items.export()
     assert export.keys == ([], [(6,)])
     assert export.deleted[(6,)]["note"] == "last"
 
 
-async def test_a_changed_key_is_a_deletion_and_a_creation(items: Captured) -> None:
+async def test_a_changed_key_is_a_deletion_and_a_creation(items: CapturedTable) -> None:
     ops, present, deleted = await write(items, "UPDATE items SET id = 10, note = 'moved' WHERE id = 1")
     assert ops == [("D", 1), ("U", 10)]
     assert (present, deleted) == ([10], [1])
 
 
-async def test_an_overlapping_shift_of_all_keys_deletes_only_the_first(items: Captured) -> None:
-    shop = items.workshop
-    await shop.app.execute("ALTER TABLE items DROP CONSTRAINT items_pkey, ADD PRIMARY KEY (id) DEFERRABLE")
+async def test_an_overlapping_shift_of_all_keys_deletes_only_the_first(items: CapturedTable) -> None:
+    source = items.source
+    await source.app.execute("ALTER TABLE items DROP CONSTRAINT items_pkey, ADD PRIMARY KEY (id) DEFERRABLE")
     ops, present, deleted = await write(items, "UPDATE items SET id = id + 1")
     assert ops == [("D", 1), ("U", 2), ("U", 3), ("U", 4), ("U", 5), ("U", 6)]
     assert (present, deleted) == ([2, 3, 4, 5, 6], [1])
 
 
-async def test_two_rows_may_exchange_their_keys(items: Captured) -> None:
-    await items.workshop.app.execute("ALTER TABLE items DROP CONSTRAINT items_pkey, ADD PRIMARY KEY (id) DEFERRABLE")
+async def test_two_rows_may_exchange_their_keys(items: CapturedTable) -> None:
+    await items.source.app.execute("ALTER TABLE items DROP CONSTRAINT items_pkey, ADD PRIMARY KEY (id) DEFERRABLE")
     _, present, deleted = await write(items, "UPDATE items SET id = 3 - id WHERE id IN (1, 2)")
     assert (present, deleted) == ([1, 2], [])
 
 
-async def test_a_row_that_changes_its_tenant_leaves_the_one_and_enters_the_other(items: Captured) -> None:
+async def test_a_row_that_changes_its_tenant_leaves_the_one_and_enters_the_other(items: CapturedTable) -> None:
     await items.export(OTHER)
-    await items.workshop.app.execute("UPDATE items SET organization_id = 'other', note = 'left' WHERE id IN (1, 2)")
-    await items.workshop.app.execute("UPDATE items SET organization_id = 'acme' WHERE id = 2")
+    await items.source.app.execute("UPDATE items SET organization_id = 'other', note = 'left' WHERE id IN (1, 2)")
+    await items.source.app.execute("UPDATE items SET organization_id = 'acme' WHERE id = 2")
     mine, theirs = await items.export(ACME), await items.export(OTHER)
     assert mine.keys == ([(2,)], [(1,)])
     assert mine.deleted[(1,)]["note"] == "n1", "the image is of the row as it was in this tenant"
     assert theirs.keys == ([(1,)], [(2,)])
 
 
-async def test_rows_without_a_tenant_are_in_nobodys_file(shop: Workshop) -> None:
-    items = await shop.capture("items", "id int PRIMARY KEY, organization_id text, note text", tenant="organization_id")
-    await shop.app.execute(
+async def test_rows_without_a_tenant_are_in_no_file(source: SourceDatabase) -> None:
+    items = await source.capture(
+        "items", "id int PRIMARY KEY, organization_id text, note text", tenant="organization_id"
+    )
+    await source.app.execute(
         "INSERT INTO items VALUES (1, NULL, 'a'), (2, 'acme', 'b'), (3, NULL, 'c'), (4, 'acme', 'd')"
     )
     assert (await items.export()).keys == ([(2,), (4,)], [])
-    await shop.app.execute("UPDATE items SET note = 'x'; DELETE FROM items WHERE id = 3")
+    await source.app.execute("UPDATE items SET note = 'x'; DELETE FROM items WHERE id = 3")
     assert (await items.export()).keys == ([(2,), (4,)], [])
-    await shop.app.execute(
+    await source.app.execute(
         "UPDATE items SET organization_id = 'acme' WHERE id = 1; UPDATE items SET organization_id = NULL WHERE id >= 2"
     )
     assert (await items.export()).keys == ([(1,)], [(2,), (4,)])
     assert not [op for op in await items.ops() if op[0] == "T"]
 
 
-async def test_truncate_leaves_the_image_of_every_row(items: Captured) -> None:
-    await items.workshop.app.execute("INSERT INTO items VALUES (6, 'other', '')")
+async def test_truncate_leaves_the_image_of_every_row(items: CapturedTable) -> None:
+    await items.source.app.execute("INSERT INTO items VALUES (6, 'other', '')")
     ops, present, deleted = await write(items, "TRUNCATE items")
     assert ops == [*(("D", id_) for id_ in range(1, 7)), ("I", 6)]
     assert (present, deleted) == ([], [1, 2, 3, 4, 5])
 
 
-async def test_truncate_cascade_is_seen_in_the_tables_it_reaches(items: Captured) -> None:
-    shop = items.workshop
-    lines = await shop.capture(
+async def test_truncate_cascade_is_seen_in_the_tables_it_reaches(items: CapturedTable) -> None:
+    source = items.source
+    lines = await source.capture(
         "lines", "id int PRIMARY KEY, item int REFERENCES items, organization_id text", tenant="organization_id"
     )
-    await shop.app.execute("INSERT INTO lines VALUES (1, 1, 'acme'), (2, 2, 'acme')")
+    await source.app.execute("INSERT INTO lines VALUES (1, 1, 'acme'), (2, 2, 'acme')")
     await lines.export()
-    await shop.app.execute("TRUNCATE items CASCADE")
+    await source.app.execute("TRUNCATE items CASCADE")
     assert (await items.export()).keys == ([], [(id_,) for id_ in range(1, 6)])
     assert (await lines.export()).keys == ([], [(1,), (2,)])
 
 
-async def test_a_truncate_that_does_not_see_all_it_removes_makes_the_next_run_full(items: Captured) -> None:
-    app = items.workshop.app
+async def test_a_truncate_that_does_not_see_all_it_removes_makes_the_next_run_full(items: CapturedTable) -> None:
+    app = items.source.app
     async with app.transaction(isolation="repeatable_read"):
         await app.fetch("SELECT FROM items")
-        await (await items.workshop.session()).execute("INSERT INTO items VALUES (6, 'acme', 'unseen')")
+        await (await items.source.session()).execute("INSERT INTO items VALUES (6, 'acme', 'unseen')")
         await app.execute("TRUNCATE items")
     assert ("T", ()) in await items.ops()
     export = await items.export()
@@ -196,41 +198,41 @@ async def test_a_truncate_that_does_not_see_all_it_removes_makes_the_next_run_fu
     assert (await items.export()).mode is Mode.INCREMENTAL
 
 
-async def test_foreign_keys_act_through_the_log(shop: Workshop) -> None:
-    await shop.app.execute("CREATE TABLE parents (id int PRIMARY KEY)")
+async def test_foreign_keys_act_through_the_log(source: SourceDatabase) -> None:
+    await source.app.execute("CREATE TABLE parents (id int PRIMARY KEY)")
     columns = """id int PRIMARY KEY, organization_id text,
         cascading int REFERENCES parents ON DELETE CASCADE ON UPDATE CASCADE,
         nulled int REFERENCES parents ON DELETE SET NULL,
         defaulted int DEFAULT 9 REFERENCES parents ON DELETE SET DEFAULT"""
-    children = await shop.capture("children", columns, tenant="organization_id")
-    await shop.app.execute("""INSERT INTO parents SELECT generate_series(1, 9);
+    children = await source.capture("children", columns, tenant="organization_id")
+    await source.app.execute("""INSERT INTO parents SELECT generate_series(1, 9);
         INSERT INTO children VALUES (1, 'acme', 1), (2, 'acme', 1), (3, 'acme', 2), (4, 'acme', 3);
         INSERT INTO children VALUES (5, 'acme', NULL, 4, 9), (6, 'acme', NULL, NULL, 5)""")
     await children.export()
-    await shop.app.execute("DELETE FROM parents WHERE id IN (1, 4, 5); UPDATE parents SET id = 20 WHERE id = 2")
+    await source.app.execute("DELETE FROM parents WHERE id IN (1, 4, 5); UPDATE parents SET id = 20 WHERE id = 2")
     assert (await children.export()).keys == ([(3,), (5,), (6,)], [(1,), (2,)])
 
 
-async def test_a_cascade_may_change_the_key_itself(shop: Workshop) -> None:
-    await shop.app.execute("CREATE TABLE parents (id int PRIMARY KEY); INSERT INTO parents VALUES (1), (2)")
-    children = await shop.capture(
+async def test_a_cascade_may_change_the_key_itself(source: SourceDatabase) -> None:
+    await source.app.execute("CREATE TABLE parents (id int PRIMARY KEY); INSERT INTO parents VALUES (1), (2)")
+    children = await source.capture(
         "children",
         "parent int REFERENCES parents ON UPDATE CASCADE, n int, PRIMARY KEY (parent, n)",
         key=("parent", "n"),
     )
-    await shop.app.execute("INSERT INTO children SELECT 1, generate_series(1, 3)")
+    await source.app.execute("INSERT INTO children SELECT 1, generate_series(1, 3)")
     await children.export()
-    await shop.app.execute("UPDATE parents SET id = 7 WHERE id = 1")
+    await source.app.execute("UPDATE parents SET id = 7 WHERE id = 1")
     assert (await children.export()).keys == ([(7, 1), (7, 2), (7, 3)], [(1, 1), (1, 2), (1, 3)])
 
 
-async def test_writes_in_replica_mode_are_seen(items: Captured) -> None:
-    await items.workshop.app.execute("SET session_replication_role = replica")
+async def test_writes_in_replica_mode_are_seen(items: CapturedTable) -> None:
+    await items.source.app.execute("SET session_replication_role = replica")
     assert await write(items, "DELETE FROM items WHERE id = 1") == ([("D", 1)], [], [1])
 
 
-async def test_statements_of_more_than_ten_thousand_rows_fill_several_log_rows(items: Captured) -> None:
-    app = items.workshop.app
+async def test_statements_of_more_than_ten_thousand_rows_fill_several_log_rows(items: CapturedTable) -> None:
+    app = items.source.app
     await app.execute(
         "INSERT INTO items SELECT i, CASE i % 2 WHEN 0 THEN 'acme' ELSE 'other' END FROM generate_series(100, 12099) i"
     )
@@ -249,8 +251,8 @@ async def test_statements_of_more_than_ten_thousand_rows_fill_several_log_rows(i
     assert len((await items.export()).deleted) == 5_998
 
 
-async def test_disabled_triggers_are_put_right_before_a_full_run(items: Captured) -> None:
-    app = items.workshop.app
+async def test_disabled_triggers_are_put_right_before_a_full_run(items: CapturedTable) -> None:
+    app = items.source.app
     await app.execute(
         "ALTER TABLE items DISABLE TRIGGER ALL; DELETE FROM items WHERE id = 1; ALTER TABLE items ENABLE TRIGGER ALL"
     )
@@ -263,8 +265,8 @@ async def test_disabled_triggers_are_put_right_before_a_full_run(items: Captured
     assert (await items.export()).keys == ([(2,)], [])
 
 
-async def test_a_write_that_fails_or_is_rolled_back_leaves_nothing(items: Captured) -> None:
-    app = items.workshop.app
+async def test_a_write_that_fails_or_is_rolled_back_leaves_nothing(items: CapturedTable) -> None:
+    app = items.source.app
     with pytest.raises(asyncpg.UniqueViolationError):
         await app.execute("INSERT INTO items VALUES (8, 'acme', ''), (1, 'acme', '')")
     async with app.transaction():
@@ -275,8 +277,8 @@ async def test_a_write_that_fails_or_is_rolled_back_leaves_nothing(items: Captur
     assert await write(items) == ([("D", 3), ("U", 1)], [1], [3])
 
 
-async def test_the_log_has_the_top_level_transaction_even_inside_savepoints(items: Captured) -> None:
-    app = items.workshop.app
+async def test_the_log_has_the_top_level_transaction_even_inside_savepoints(items: CapturedTable) -> None:
+    app = items.source.app
     async with app.transaction():
         top = await app.fetchval("SELECT pg_current_xact_id()::text")
         async with app.transaction():
@@ -286,9 +288,9 @@ async def test_the_log_has_the_top_level_transaction_even_inside_savepoints(item
     assert await app.fetchval("SELECT xmin::text FROM items WHERE id = 1") != top
 
 
-async def test_a_prepared_transaction_is_exported_when_it_is_committed(items: Captured) -> None:
-    app = items.workshop.app
-    name = items.workshop.schema
+async def test_a_prepared_transaction_is_exported_when_it_is_committed(items: CapturedTable) -> None:
+    app = items.source.app
+    name = items.source.schema
     async with app.transaction():
         await app.execute("DELETE FROM items WHERE id = 1; UPDATE items SET note = 'p' WHERE id = 2")
         await app.execute(f"PREPARE TRANSACTION '{name}'")
@@ -300,22 +302,22 @@ async def test_a_prepared_transaction_is_exported_when_it_is_committed(items: Ca
     assert (await items.export()).keys == ([(2,)], [(1,)])
 
 
-async def test_a_transaction_open_during_a_run_is_in_the_next(items: Captured) -> None:
-    slow = await items.workshop.session()
+async def test_a_transaction_open_during_a_run_is_in_the_next(items: CapturedTable) -> None:
+    slow = await items.source.session()
     transaction = slow.transaction()
     await transaction.start()
     await slow.execute("DELETE FROM items WHERE id = 1")
-    await items.workshop.app.execute("DELETE FROM items WHERE id = 2")
+    await items.source.app.execute("DELETE FROM items WHERE id = 2")
     assert (await items.export()).keys == ([], [(2,)])
     await transaction.commit()
     assert (await items.export()).keys == ([], [(1,)])
     assert (await items.export()).keys == ([], [])
 
 
-async def test_the_doorbell_rings_only_while_it_is_armed(items: Captured) -> None:
-    app = items.workshop.app
+async def test_the_doorbell_rings_only_while_it_is_armed(items: CapturedTable) -> None:
+    app = items.source.app
     rings: list[object] = []
-    listener = await items.workshop.session()
+    listener = await items.source.session()
     await listener.add_listener("exportd_doorbell", lambda *arguments: rings.append(arguments[3]))
     await app.execute("UPDATE items SET note = 'silent' WHERE id = 1")
     await listener.execute("SELECT")

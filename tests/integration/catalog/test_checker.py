@@ -1,8 +1,9 @@
 import asyncpg
 import pytest
 
-from exportd.catalog.checker import check, resolve
+from exportd.catalog.checker import check
 from exportd.catalog.document import Catalog, loads
+from exportd.catalog.resolver import resolve
 from exportd.model.entity import EntityCode, Field
 from exportd.model.errors import ExportdError, SettingsError
 from tests.fixtures.postgres import Database
@@ -200,7 +201,7 @@ async def test_what_is_no_table_of_records(
     connection: "Connection[asyncpg.Record]", sql: str, table: str, said: str
 ) -> None:
     await connection.execute(sql)
-    assert any(said in each for each in await sentences(entity(table), connection))
+    assert any(said in sentence for sentence in await sentences(entity(table), connection))
 
 
 @pytest.mark.parametrize(
@@ -252,7 +253,7 @@ async def test_tables_and_keys_that_are_good(connection: "Connection[asyncpg.Rec
 async def test_keys_that_do_not_identify(connection: "Connection[asyncpg.Record]", sql: str, said: str) -> None:
     await connection.execute(sql)
     found = await sentences(entity("public.x"), connection)
-    assert any(said in each for each in found), found
+    assert any(said in sentence for sentence in found), found
 
 
 async def test_an_index_that_failed_to_build_is_no_key(connection: "Connection[asyncpg.Record]") -> None:

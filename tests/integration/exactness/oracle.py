@@ -31,11 +31,11 @@ class Window:
         live = {key_of(self.entity, row): row for row in self.live}
         deleted = {key_of(self.entity, row): row for row in self.deleted}
         faults = [
-            *_each("keys twice in one window", self._repeated()),
-            *_each("live rows that are not the table's", (k for k, row in live.items() if self.now.get(k) != row)),
+            *_fault("keys twice in one window", self._repeated()),
+            *_fault("live rows that are not the table's", (k for k, row in live.items() if self.now.get(k) != row)),
         ]
         if self.full:
-            faults += _each("missing in a full run", self.now.keys() - live.keys())
+            faults += _fault("missing in a full run", self.now.keys() - live.keys())
         else:
             faults += self._judge_live(live)
         faults += self._judge_deleted(deleted)
@@ -59,22 +59,22 @@ class Window:
         touched = {touch.key for touch in self.touches}
         self.counts["changed"] += len(changed)
         return [
-            *_each("changes missed", changed - live.keys()),
-            *_each("live rows that nobody changed", live.keys() - changed - touched),
+            *_fault("changes missed", changed - live.keys()),
+            *_fault("live rows without a change", live.keys() - changed - touched),
         ]
 
     def _judge_deleted(self, deleted: Mapping[Key, Row]) -> list[str]:
         if self.full:
             # A TRUNCATE at a higher isolation level logs images as of its own, older snapshot; that is why this run is
             # full. Then a deletion may be known already, or its image be out of date, but it cannot be untrue.
-            return _each("deletions of what is there", deleted.keys() & self.now.keys())
+            return _fault("deletions of what is there", deleted.keys() & self.now.keys())
         last = {touch.key: touch.stamp for touch in self.touches}
         expected = (self.before.keys() | last.keys()) - self.now.keys()
         born_and_gone = expected - self.before.keys()
         self.counts["born and gone"] += len(born_and_gone & deleted.keys())
         faults = [
-            *_each("deletions of what is not gone or never was", deleted.keys() - expected),
-            *_each("deletions missed", expected - deleted.keys()),
+            *_fault("deletions of what is not gone or never was", deleted.keys() - expected),
+            *_fault("deletions missed", expected - deleted.keys()),
         ]
         stamp = self.entity.field_names.index("stamp")
         for key in deleted.keys() & expected:
@@ -92,6 +92,6 @@ class Window:
         return tuple(value for name, value in zip(self.entity.field_names, row, strict=False) if name != "related")
 
 
-def _each(words: str, keys: Iterable[Key]) -> list[str]:
+def _fault(words: str, keys: Iterable[Key]) -> list[str]:
     found = sorted(keys, key=str)
     return [f"{len(found)} {words}: {found[:5]}"] if found else []

@@ -1,5 +1,4 @@
-"""The application of the trial: four tables that are written in every way there is, and the whole reads that are the
-truth.
+"""The application of the exactness run: four tables that are written in every way there is, and the reads of them.
 
 ``plain`` has a tenant that may be NULL; ``pair`` has none, a composite key whose uniqueness is checked at the end of a
 statement, and a foreign key that is set to NULL; ``split`` is partitioned, two levels deep, with partitions whose
@@ -92,7 +91,7 @@ class Touch:
 
 def key_of(entity: Entity, row: Row) -> Key:
     names = entity.field_names
-    return tuple(row[names.index(each)] for each in entity.key)
+    return tuple(row[names.index(column)] for column in entity.key)
 
 
 async def read_whole(connection: Connection, entity: Entity, organization: OrganizationId | None) -> dict[Key, Row]:
@@ -118,6 +117,6 @@ async def read_touches(connection: Connection, organization: OrganizationId, flo
         )
     ]
     return {
-        each.code: [Touch(number, tuple(key), stamp) for number, code, key, stamp in rows if code == each.code]
-        for each in ENTITIES
+        touched.code: [Touch(number, tuple(key), stamp) for number, code, key, stamp in rows if code == touched.code]
+        for touched in ENTITIES
     }

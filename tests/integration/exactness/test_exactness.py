@@ -9,7 +9,7 @@ import pytest
 import exportd.extraction.copier
 from exportd.model.reason import FullReason
 from tests.fixtures.postgres import Database
-from tests.integration.exactness.trial import Trial
+from tests.integration.exactness.exactness_run import ExactnessRun
 from tests.integration.exactness.writer import STEPS
 
 _AT_LEAST = {
@@ -30,7 +30,7 @@ _AT_LEAST = {
     "conflicts": 10,
     **dict.fromkeys(STEPS, 3),
 }
-"""What has to have happened (and been committed), or the trial would say little."""
+"""What has to have happened (and been committed), or the run would prove little."""
 
 
 def _enough(counts: Counter[str]) -> bool:
@@ -44,5 +44,5 @@ async def test_every_window_is_exactly_what_changed(database: Database, monkeypa
     # So that full runs read each table over two connections that share the snapshot, however small it is.
     monkeypatch.setattr(exportd.extraction.copier, "_WORTH_A_CONNECTION_BYTES", 1)
     seed = int(os.environ.get("EXACTNESS_SEED") or random.SystemRandom().randrange(1_000_000))
-    counts = await Trial(database, seed=seed).run(_enough)
-    print(f"seed {seed}: {dict(counts)}")  # noqa: T201 - for whoever wonders what was tried
+    counts = await ExactnessRun(database, seed=seed).run(_enough)
+    print(f"seed {seed}: {dict(counts)}")  # noqa: T201 - shows what was tried

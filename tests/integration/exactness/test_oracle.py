@@ -9,7 +9,7 @@ import pytest
 from exportd.extraction.statement import Statements
 from exportd.extraction.window import SnapshotText, xmax, xmin
 from tests.fixtures.postgres import Database
-from tests.integration.exactness.trial import Trial, WrongWindowError
+from tests.integration.exactness.exactness_run import ExactnessRun, WrongWindowError
 
 _RUNS = 400
 """By then the oracle must have noticed; it takes a few runs."""
@@ -50,7 +50,7 @@ def _one_key_of_each_statement(statements: Statements, previous: SnapshotText) -
     ("method", "wrong", "words"),
     [
         ("_since", _only_transactions_that_began_later, "missed"),
-        ("_since", _everything_from_the_oldest_open_transaction_on, "nobody changed|never was"),
+        ("_since", _everything_from_the_oldest_open_transaction_on, "without a change|never was"),
         ("deleted", _deletions_of_records_that_are_there, "not gone|keys twice"),
         ("deleted", _the_first_image, "not the last image"),
         ("changed", _changes_of_every_organization, "not the table's"),
@@ -67,7 +67,7 @@ async def test_a_wrong_window_is_noticed(
     monkeypatch.setattr(Statements, method, wrong)
     with pytest.raises(WrongWindowError, match=words):
         # Windows in which a record is deleted, comes back and is deleted again have to be long.
-        await Trial(database, seed=1, longest_pause_s=0.5).run(_many)
+        await ExactnessRun(database, seed=1, max_pause_s=0.5).run(_many)
 
 
 def _many(counts: Counter[str]) -> bool:

@@ -75,7 +75,7 @@ class Writer:
         self.counts: Counter[str] = Counter()
 
     async def run(self, until: asyncio.Event) -> None:
-        """Write until told to stop; then nothing is left open."""
+        """Write until the event is set; then nothing is left open."""
         # Prepared transactions hold locks where the server cannot see a deadlock.
         await self._connection.execute(f"SET lock_timeout = '{_LOCK_TIMEOUT}'")
         while not until.is_set():
@@ -183,7 +183,7 @@ class Writer:
 
     async def _truncate(self, level: str) -> None:
         target = self._random.choice(("plain", "pair", "child", "split", "split_1", "split_2", "split_2_o1"))
-        # Everybody is in its way; with less patience it would hardly ever succeed.
+        # Every other writer is in its way; with a shorter timeout it would hardly ever succeed.
         await self._connection.execute("SET LOCAL lock_timeout = '1s'")
         await self._connection.execute(f"TRUNCATE public.{target} CASCADE")
         await self._connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
@@ -202,8 +202,8 @@ class Writer:
     async def _copy_plain(self) -> None:
         stamp = self._new_stamp()
         known = {row["id"] for row in await self._connection.fetch("SELECT id FROM public.plain")}
-        fresh = [each for each in self._some(_PLAIN_KEYS) if each not in known]
-        records = [(each, self._organization(), stamp) for each in fresh]
+        fresh = [key for key in self._some(_PLAIN_KEYS) if key not in known]
+        records = [(key, self._organization(), stamp) for key in fresh]
         await self._connection.copy_records_to_table(
             "plain", schema_name="public", records=records, columns=["id", "org", "stamp"]
         )
@@ -227,7 +227,7 @@ class Writer:
             self._random.randrange(_PLAIN_KEYS),
             self._random.randrange(_PLAIN_KEYS),
         )
-        # Nobody else can have given the moved record a child yet.
+        # No other writer can have given the moved record a child yet.
         children = await self._connection.fetch(
             "SELECT * FROM public.child WHERE parent_id = ANY ($1::int[])", [row["id"] for row in rows]
         )

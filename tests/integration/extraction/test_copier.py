@@ -9,31 +9,31 @@ from dataclasses import replace
 import anyio
 import pytest
 
-from exportd.extraction.copier import CopyTask, ImagesUnreadableError, Reader
+from exportd.extraction.copier import Copier, CopyTask, ImagesUnreadableError
 from exportd.extraction.snapshot_opener import OpenSnapshot
 from exportd.model.entity import Field
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import ExportFormat
-from tests.integration.capture.workshop import ACME, Captured, Workshop, a_job
+from tests.integration.capture.source_database import ACME, CapturedTable, SourceDatabase, a_job
 
 
-async def chunks_of(things: Captured, file_format: ExportFormat, reader: Reader | None = None) -> list[bytes]:
-    """The chunks of a full run, as the sink gets them; the row counts that COPY told must fit."""
+async def chunks_of(things: CapturedTable, file_format: ExportFormat, copier: Copier | None = None) -> list[bytes]:
+    """The chunks of a full run, as the sink gets them; the row counts that COPY reports must match."""
     chunks: list[bytes] = []
-    told: list[int] = []
+    reported: list[int] = []
 
     async def sink(chunk: bytes) -> None:
         chunks.append(chunk)
 
     async def done(_: CopyTask, rows: int) -> None:
-        told.append(rows)
+        reported.append(rows)
 
-    shop = things.workshop
+    source = things.source
     job = a_job([things.entity.code], file_format=file_format)
-    async with shop.opener.open(job, [things.entity], {}, forced={}) as snapshot:
-        await (reader or shop.reader).read(snapshot, file_format, lambda _: sink, done)
-    assert sum(told) == sum(len(rows_of(chunk, file_format)) for chunk in chunks)
+    async with source.opener.open(job, [things.entity], {}, forced={}) as snapshot:
+        await (copier or source.copier).copy(snapshot, file_format, lambda _: sink, done)
+    assert sum(reported) == sum(len(rows_of(chunk, file_format)) for chunk in chunks)
     return chunks
 
 
@@ -50,10 +50,10 @@ def rows_of(chunk: bytes, file_format: ExportFormat) -> Sequence[Sequence[object
 
 
 @pytest.mark.parametrize("file_format", ExportFormat)
-async def test_every_chunk_is_whole_rows(shop: Workshop, file_format: ExportFormat) -> None:
+async def test_every_chunk_is_whole_rows(source: SourceDatabase, file_format: ExportFormat) -> None:
     """asyncpg promises it nowhere. Narrow rows and rows of 3 MB, with all that could be taken for a row's end."""
-    things = await shop.capture("things", "id int PRIMARY KEY, note text, meta json")
-    await shop.app.execute(r"""
+    things = await source.capture("things", "id int PRIMARY KEY, note text, meta json")
+    await source.app.execute(r"""
         INSERT INTO things SELECT i, NULL, NULL FROM generate_series(1, 20000) AS i;
         INSERT INTO things SELECT 20000 + i, repeat(E'"a",b\r\nc\n\x01\x02\t\\.\n' || i, i % 40),
                ('{' || E'\n\r "k" : "v\\n",\n' || '"n":' || i || '}')::json FROM generate_series(1, 8000) AS i;
@@ -65,11 +65,11 @@ async def test_every_chunk_is_whole_rows(shop: Workshop, file_format: ExportForm
     assert max((str(row[1]) for row in rows), key=len) == 'wide "x"\r\n' * 300_000
 
 
-async def test_json_text_with_line_breaks_stays_in_its_line(shop: Workshop) -> None:
+async def test_json_text_with_line_breaks_stays_in_its_line(source: SourceDatabase) -> None:
     """row_to_json copies json raw, wherever it hides."""
-    await shop.app.execute("CREATE TYPE pair AS (a int, j json); CREATE DOMAIN doc AS json")
-    things = await shop.capture("things", "id int PRIMARY KEY, j json, js json[], p pair, ps pair[], d doc, ds doc[]")
-    await shop.app.execute(r"""
+    await source.app.execute("CREATE TYPE pair AS (a int, j json); CREATE DOMAIN doc AS json")
+    things = await source.capture("things", "id int PRIMARY KEY, j json, js json[], p pair, ps pair[], d doc, ds doc[]")
+    await source.app.execute(r"""
         INSERT INTO things SELECT 1, j, ARRAY[j], ROW(1, j)::pair, ARRAY[ROW(1, j)::pair], j, ARRAY[j::doc]
         FROM (SELECT json E'{"a":\r\n[1,\n"x\\ny"]}' AS j) AS x""")
     things = with_expression(things, "json_build_object('j', j)")
@@ -87,11 +87,11 @@ async def test_json_text_with_line_breaks_stays_in_its_line(shop: Workshop) -> N
 
 
 @pytest.mark.parametrize("streams", [1, 2, 5])
-async def test_streams_hold_every_row_once_while_the_table_grows(shop: Workshop, streams: int) -> None:
-    things = await shop.capture("things", "id int PRIMARY KEY, note text", tenant=None)
-    await shop.app.execute("INSERT INTO things SELECT i, repeat('x', 500) FROM generate_series(1, 3000) AS i")
-    reader = Reader(shop.connector, streams=streams, stream_threshold_bytes=1)
-    writer = await shop.session()
+async def test_streams_hold_every_row_once_while_the_table_grows(source: SourceDatabase, streams: int) -> None:
+    things = await source.capture("things", "id int PRIMARY KEY, note text", tenant=None)
+    await source.app.execute("INSERT INTO things SELECT i, repeat('x', 500) FROM generate_series(1, 3000) AS i")
+    copier = Copier(source.connector, streams=streams, stream_threshold_bytes=1)
+    writer = await source.session()
     seen: list[int] = []
 
     async def sink(chunk: bytes) -> None:
@@ -101,39 +101,39 @@ async def test_streams_hold_every_row_once_while_the_table_grows(shop: Workshop,
         await writer.execute("UPDATE things SET note = 'moved' WHERE id % 3 = 0")
 
     job = a_job([things.entity.code], file_format=ExportFormat.CSV)
-    async with shop.opener.open(job, [things.entity], {}, forced={}) as snapshot:
+    async with source.opener.open(job, [things.entity], {}, forced={}) as snapshot:
         await writer.execute("INSERT INTO things SELECT 10000 + i, repeat('y', 500) FROM generate_series(1, 3000) AS i")
         await writer.execute("UPDATE things SET note = repeat('z', 600); DELETE FROM things WHERE id % 5 = 0")
-        await reader.read(snapshot, ExportFormat.CSV, lambda _: sink, done)
+        await copier.copy(snapshot, ExportFormat.CSV, lambda _: sink, done)
     assert sorted(seen) == list(range(1, 3001))
 
 
-async def test_streams_share_one_snapshot_over_partitions_of_different_sizes(shop: Workshop) -> None:
-    await shop.app.execute("""
+async def test_streams_share_one_snapshot_over_partitions_of_different_sizes(source: SourceDatabase) -> None:
+    await source.app.execute("""
         CREATE TABLE things (id int PRIMARY KEY, note text) PARTITION BY RANGE (id);
         CREATE TABLE empty PARTITION OF things FOR VALUES FROM (0) TO (1);
         CREATE TABLE small PARTITION OF things FOR VALUES FROM (1) TO (100);
         CREATE TABLE large PARTITION OF things FOR VALUES FROM (100) TO (100000);
         INSERT INTO things SELECT i, repeat('x', 300) FROM generate_series(1, 5000) AS i""")
-    things = await shop.capture("things")
-    reader = Reader(shop.connector, streams=3, stream_threshold_bytes=1)
-    chunks = await chunks_of(things, ExportFormat.JSONL, reader)
+    things = await source.capture("things")
+    copier = Copier(source.connector, streams=3, stream_threshold_bytes=1)
+    chunks = await chunks_of(things, ExportFormat.JSONL, copier)
     ids = [json.loads(line)["id"] for chunk in chunks for line in chunk.splitlines()]
     assert sorted(ids) == list(range(1, 5001))
 
 
-async def test_several_connections_are_opened_only_when_they_are_worth_it(shop: Workshop) -> None:
-    things = await shop.capture("things", "id int PRIMARY KEY, note text")
-    await shop.app.execute("ALTER TABLE things ALTER note SET STORAGE PLAIN")
-    await shop.app.execute("INSERT INTO things SELECT i, repeat('x', 5000) FROM generate_series(1, 4500) AS i")
+async def test_several_connections_are_opened_only_when_they_are_worth_it(source: SourceDatabase) -> None:
+    things = await source.capture("things", "id int PRIMARY KEY, note text")
+    await source.app.execute("ALTER TABLE things ALTER note SET STORAGE PLAIN")
+    await source.app.execute("INSERT INTO things SELECT i, repeat('x', 5000) FROM generate_series(1, 4500) AS i")
     assert await connections_used(things, stream_threshold_bytes=1) == 3
     assert await connections_used(things, stream_threshold_bytes=10**12) == 1
-    await shop.app.execute("TRUNCATE things")
+    await source.app.execute("TRUNCATE things")
     assert await connections_used(things, stream_threshold_bytes=1) == 1
 
 
-async def connections_used(things: Captured, *, stream_threshold_bytes: int) -> int:
-    shop = things.workshop
+async def connections_used(things: CapturedTable, *, stream_threshold_bytes: int) -> int:
+    source = things.source
     query = (
         "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE '% export' AND datname = current_database()"
     )
@@ -144,19 +144,19 @@ async def connections_used(things: Captured, *, stream_threshold_bytes: int) -> 
 
     async def done(_: CopyTask, __: int) -> None:
         async with one_at_a_time:
-            counts.append(await shop.app.fetchval(query))
+            counts.append(await source.app.fetchval(query))
 
     one_at_a_time = anyio.Lock()
-    reader = Reader(shop.connector, streams=3, stream_threshold_bytes=stream_threshold_bytes)
-    async with shop.opener.open(a_job([things.entity.code]), [things.entity], {}, forced={}) as snapshot:
-        await reader.read(snapshot, ExportFormat.JSONL, lambda _: sink, done)
+    copier = Copier(source.connector, streams=3, stream_threshold_bytes=stream_threshold_bytes)
+    async with source.opener.open(a_job([things.entity.code]), [things.entity], {}, forced={}) as snapshot:
+        await copier.copy(snapshot, ExportFormat.JSONL, lambda _: sink, done)
     return max(counts)
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------
 
 
-async def failure_of(things: Captured, **options: object) -> ExportdError | ImagesUnreadableError:
+async def failure_of(things: CapturedTable, **options: object) -> ExportdError | ImagesUnreadableError:
     """The one error of a run."""
     with pytest.raises((ExportdError, ExceptionGroup)) as caught:
         await things.run(ACME, **options)  # type: ignore[arg-type]
@@ -167,34 +167,34 @@ async def failure_of(things: Captured, **options: object) -> ExportdError | Imag
     return error
 
 
-async def test_a_message_of_the_server_during_copy_fails_the_run(shop: Workshop) -> None:
+async def test_a_message_of_the_server_during_copy_fails_the_run(source: SourceDatabase) -> None:
     """asyncpg would silently drop rows. INFO is sent whatever client_min_messages says."""
-    await shop.app.execute("""
+    await source.app.execute("""
         CREATE FUNCTION chatty(id int) RETURNS text LANGUAGE plpgsql AS
             $$ BEGIN IF id = 2500 THEN RAISE INFO 'look at %', id; END IF; RETURN 'x'; END $$;
         CREATE FUNCTION quiet(id int) RETURNS text LANGUAGE plpgsql AS
             $$ BEGIN RAISE WARNING 'look at %', id; RETURN 'x'; END $$""")
-    things = await shop.capture("things", "id int PRIMARY KEY")
-    await shop.app.execute("INSERT INTO things SELECT generate_series(1, 5000)")
-    error = await failure_of(with_expression(things, f"{shop.schema}.chatty(id)"))
+    things = await source.capture("things", "id int PRIMARY KEY")
+    await source.app.execute("INSERT INTO things SELECT generate_series(1, 5000)")
+    error = await failure_of(with_expression(things, f"{source.schema}.chatty(id)"))
     assert isinstance(error, TransientError)
     assert error.reason is Reason.NOTICE_DURING_COPY
     assert "look at 2500" in error.sentence
-    _, content = await with_expression(things, f"{shop.schema}.quiet(id)").run()
+    _, content = await with_expression(things, f"{source.schema}.quiet(id)").run()
     assert content.count(b"\n") == 5000
 
 
-def with_expression(things: Captured, expression: str) -> Captured:
+def with_expression(things: CapturedTable, expression: str) -> CapturedTable:
     fields = (*things.entity.fields, Field("computed", expression=expression))
     return things.with_entity(replace(things.entity, fields=fields))
 
 
-async def test_an_alter_that_waits_does_not_hang_the_read(shop: Workshop) -> None:
+async def test_an_alter_that_waits_does_not_hang_the_read(source: SourceDatabase) -> None:
     """It waits for our lock, and our second connection would wait for it: for ever, if it were not bounded."""
-    things = await shop.capture("things", "id int PRIMARY KEY, note text")
-    await shop.app.execute("INSERT INTO things SELECT i, repeat('x', 500) FROM generate_series(1, 40000) AS i")
-    reader = Reader(shop.connector, streams=2, stream_threshold_bytes=1)
-    deployment = await shop.session()
+    things = await source.capture("things", "id int PRIMARY KEY, note text")
+    await source.app.execute("INSERT INTO things SELECT i, repeat('x', 500) FROM generate_series(1, 40000) AS i")
+    copier = Copier(source.connector, streams=2, stream_threshold_bytes=1)
+    deployment = await source.session()
     job = a_job([things.entity.code])
 
     async def sink(_: bytes) -> None:
@@ -206,62 +206,64 @@ async def test_an_alter_that_waits_does_not_hang_the_read(shop: Workshop) -> Non
     with anyio.fail_after(20):
         async with (
             anyio.create_task_group() as tasks,
-            shop.opener.open(job, [things.entity], {}, forced={}) as snapshot,
+            source.opener.open(job, [things.entity], {}, forced={}) as snapshot,
         ):
             tasks.start_soon(deployment.execute, "ALTER TABLE things ADD added int")
-            await until_waiting(shop, "ALTER TABLE things")
+            await until_waiting(source, "ALTER TABLE things")
             with pytest.RaisesGroup(
                 pytest.RaisesExc(TransientError, check=lambda error: error.reason is Reason.LOCK_NOT_AVAILABLE)
             ):
-                await reader.read(snapshot, ExportFormat.JSONL, lambda _: sink, done)
-    assert await shop.app.fetchval("SELECT count(added) FROM things") == 0, "the ALTER went through"
+                await copier.copy(snapshot, ExportFormat.JSONL, lambda _: sink, done)
+    assert await source.app.fetchval("SELECT count(added) FROM things") == 0, "the ALTER went through"
 
 
-async def until_waiting(shop: Workshop, statement: str) -> None:
+async def until_waiting(source: SourceDatabase, statement: str) -> None:
     query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1"
-    while not await shop.app.fetchval(query, statement + "%"):  # noqa: ASYNC110 - the server tells nobody
+    while not await source.app.fetchval(query, statement + "%"):  # noqa: ASYNC110 - the server does not notify
         await anyio.sleep(0.005)
 
 
 @pytest.mark.every_postgres
-async def test_images_that_cannot_be_read_back_are_told_apart_from_other_errors(shop: Workshop) -> None:
-    await shop.app.execute("CREATE TYPE mood AS ENUM ('good', 'bad'); CREATE DOMAIN positive AS int CHECK (VALUE > 0)")
-    things = await shop.capture("things", "id int PRIMARY KEY, mood mood, n positive, spare mood", fields=("id", "n"))
-    await shop.app.execute("INSERT INTO things VALUES (1, 'good', 1), (2, 'good', 5), (3, 'bad', 7)")
+async def test_images_that_cannot_be_read_back_are_told_apart_from_other_errors(source: SourceDatabase) -> None:
+    await source.app.execute(
+        "CREATE TYPE mood AS ENUM ('good', 'bad'); CREATE DOMAIN positive AS int CHECK (VALUE > 0)"
+    )
+    things = await source.capture("things", "id int PRIMARY KEY, mood mood, n positive, spare mood", fields=("id", "n"))
+    await source.app.execute("INSERT INTO things VALUES (1, 'good', 1), (2, 'good', 5), (3, 'bad', 7)")
     await things.export()
-    await shop.app.execute("DELETE FROM things WHERE id = 1; ALTER TYPE mood RENAME VALUE 'good' TO 'great'")
+    await source.app.execute("DELETE FROM things WHERE id = 1; ALTER TYPE mood RENAME VALUE 'good' TO 'great'")
     error = await failure_of(things)
     assert isinstance(error, ImagesUnreadableError)
     assert (error.entity, error.reason) == (things.entity.code, FullReason.IMAGES_UNREADABLE)
     assert (await things.export(forced=FullReason.IMAGES_UNREADABLE)).keys == ([(2,), (3,)], [])
-    await shop.app.execute("""
+    await source.app.execute("""
         DELETE FROM things WHERE id = 2;
         ALTER DOMAIN positive DROP CONSTRAINT positive_check; ALTER DOMAIN positive ADD CHECK (VALUE > 6)""")
     assert isinstance(await failure_of(things), ImagesUnreadableError)
 
 
-async def test_row_level_security_is_an_error_and_never_missing_rows(shop: Workshop) -> None:
-    things = await shop.capture("things", "id int PRIMARY KEY")
-    role = f"role_of_{shop.schema}"
-    await shop.app.execute(f"""
-        CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA {shop.schema}, exportd TO {role};
+async def test_row_level_security_is_an_error_and_never_missing_rows(source: SourceDatabase) -> None:
+    things = await source.capture("things", "id int PRIMARY KEY")
+    role = f"role_of_{source.schema}"
+    await source.app.execute(f"""
+        CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA {source.schema}, exportd TO {role};
         GRANT SELECT ON ALL TABLES IN SCHEMA exportd TO {role}; GRANT SELECT ON things TO {role};
         INSERT INTO things VALUES (1); ALTER TABLE things ENABLE ROW LEVEL SECURITY""")
-    connector = replace(shop.connector, dsn=shop.dsn.replace("postgres@", f"{role}@", 1))
-    shop.opener._connector = connector
-    shop.reader._connector = connector
+    connector = replace(source.connector, dsn=source.dsn.replace("postgres@", f"{role}@", 1))
+    source.opener._connector = connector
+    source.copier._connector = connector
     error = await failure_of(things)
     assert isinstance(error, PermanentError)
     assert error.reason is Reason.PRIVILEGE_MISSING
     assert "row-level security" in error.sentence
-    await shop.app.execute(f"ALTER TABLE things DISABLE ROW LEVEL SECURITY; REVOKE SELECT ON things FROM {role}")
+    await source.app.execute(f"ALTER TABLE things DISABLE ROW LEVEL SECURITY; REVOKE SELECT ON things FROM {role}")
     error = await failure_of(things)
     assert isinstance(error, PermanentError)
     assert (error.reason, "things" in error.sentence) == (Reason.PRIVILEGE_MISSING, True)
 
 
-async def test_what_is_missing_is_named(shop: Workshop) -> None:
-    things = await shop.capture("things", "id int PRIMARY KEY, note text")
+async def test_what_is_missing_is_named(source: SourceDatabase) -> None:
+    things = await source.capture("things", "id int PRIMARY KEY, note text")
     code = things.entity.code.lower()
 
     async def reason() -> tuple[Reason, str]:
@@ -269,42 +271,42 @@ async def test_what_is_missing_is_named(shop: Workshop) -> None:
         assert isinstance(error, ExportdError)
         return error.reason, error.sentence
 
-    await shop.app.execute("ALTER TABLE things DROP note")
+    await source.app.execute("ALTER TABLE things DROP note")
     assert (await reason())[0] is Reason.CATALOG_MISMATCH
-    await shop.app.execute(f"DROP TRIGGER exportd_{code}_insert ON things")
+    await source.app.execute(f"DROP TRIGGER exportd_{code}_insert ON things")
     assert (await reason())[0] is Reason.CAPTURE_DAMAGED
-    await shop.installer.uninstall([f"log_{code}"])
+    await source.installer.uninstall([f"log_{code}"])
     found, sentence = await reason()
     assert (found, "exportd capture install" in sentence) == (Reason.CAPTURE_MISSING, True)
-    await shop.app.execute("DROP TABLE things")
+    await source.app.execute("DROP TABLE things")
     found, sentence = await reason()
     assert (found, "things does not exist" in sentence) == (Reason.TABLE_MISSING, True)
 
 
-async def test_an_expression_that_does_not_work_is_named(shop: Workshop) -> None:
-    things = await shop.capture("things", "id int PRIMARY KEY")
+async def test_an_expression_that_does_not_work_is_named(source: SourceDatabase) -> None:
+    things = await source.capture("things", "id int PRIMARY KEY")
     error = await failure_of(with_expression(things, "nothing + 1"))
     assert isinstance(error, PermanentError)
     assert error.reason is Reason.CATALOG_MISMATCH
     assert '"nothing" does not exist' in error.sentence
 
 
-async def test_a_lost_connection_is_worth_another_attempt(shop: Workshop) -> None:
-    things = await shop.capture("things", "id int PRIMARY KEY")
+async def test_a_lost_connection_is_worth_another_attempt(source: SourceDatabase) -> None:
+    things = await source.capture("things", "id int PRIMARY KEY")
 
     async def cut(snapshot: OpenSnapshot) -> None:
-        await shop.app.fetch("SELECT pg_terminate_backend($1)", snapshot.connection.get_server_pid())
+        await source.app.fetch("SELECT pg_terminate_backend($1)", snapshot.connection.get_server_pid())
 
     error = await failure_of(things, while_open=cut)
     assert isinstance(error, TransientError)
     assert error.reason is Reason.DATABASE_CONNECTION_LOST
 
 
-async def test_a_table_locked_for_long_is_tried_again_and_then_given_back(shop: Workshop) -> None:
-    things = await shop.capture("things", "id int PRIMARY KEY")
+async def test_a_table_locked_for_long_is_tried_again_and_then_given_back(source: SourceDatabase) -> None:
+    things = await source.capture("things", "id int PRIMARY KEY")
     pauses: list[float] = []
-    shop.opener._connector = replace(shop.connector, lock_timeout_s=0.05)
-    session = await shop.session()
+    source.opener._connector = replace(source.connector, lock_timeout_s=0.05)
+    session = await source.session()
     transaction = session.transaction()
     await transaction.start()
     await session.execute("LOCK TABLE things")
@@ -314,17 +316,17 @@ async def test_a_table_locked_for_long_is_tried_again_and_then_given_back(shop: 
         if len(pauses) == 2:
             await transaction.rollback()
 
-    shop.opener._pause = pause
+    source.opener._pause = pause
     assert (await things.export()).reason is FullReason.FIRST_RUN
     assert len(pauses) == 2
 
 
-async def test_a_truncate_that_was_waited_for_is_seen_whole(shop: Workshop) -> None:
+async def test_a_truncate_that_was_waited_for_is_seen_whole(source: SourceDatabase) -> None:
     """A snapshot taken before the lock would find the old rows gone and not see the new ones."""
-    things = await shop.capture("things", "id int PRIMARY KEY")
-    await shop.app.execute("INSERT INTO things VALUES (1), (2)")
+    things = await source.capture("things", "id int PRIMARY KEY")
+    await source.app.execute("INSERT INTO things VALUES (1), (2)")
     await things.export()
-    session = await shop.session()
+    session = await source.session()
     async with anyio.create_task_group() as tasks, session.transaction():
         await session.execute("TRUNCATE things; INSERT INTO things VALUES (2), (3)")
         found: list[object] = []
@@ -333,5 +335,5 @@ async def test_a_truncate_that_was_waited_for_is_seen_whole(shop: Workshop) -> N
             found.append((await things.export()).keys)
 
         tasks.start_soon(run)
-        await until_waiting(shop, "LOCK TABLE")
+        await until_waiting(source, "LOCK TABLE")
     assert found == [([(2,), (3,)], [(1,)])]

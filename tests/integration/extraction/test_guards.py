@@ -9,7 +9,7 @@ from exportd.model.entity import Field
 from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
 from exportd.model.schedule import DestinationCode
-from tests.integration.capture.workshop import ACME, Captured, Workshop, a_job
+from tests.integration.capture.source_database import ACME, CapturedTable, SourceDatabase, a_job
 
 TABLES = """
 CREATE TYPE mood AS ENUM ('good', 'bad');
@@ -20,13 +20,13 @@ INSERT INTO things SELECT i, 'acme', 'n' || i, 'good', ARRAY[ROW('a', 'b')]::add
 
 
 @pytest.fixture
-async def things(shop: Workshop) -> Captured:
+async def things(source: SourceDatabase) -> CapturedTable:
     """Exported once, with one change waiting."""
-    await shop.app.execute(TABLES)
+    await source.app.execute(TABLES)
     fields = ("id", "organization_id", "note", "mood", "addresses")
-    captured = await shop.capture("things", tenant="organization_id", fields=fields)
+    captured = await source.capture("things", tenant="organization_id", fields=fields)
     assert (await captured.export()).reason is FullReason.FIRST_RUN
-    await shop.app.execute("UPDATE things SET note = 'x' WHERE id = 1")
+    await source.app.execute("UPDATE things SET note = 'x' WHERE id = 1")
     return captured
 
 
@@ -57,13 +57,13 @@ REASONS = {
 
 @pytest.mark.every_postgres
 @pytest.mark.parametrize("event", REASONS)
-async def test_what_makes_a_run_full(things: Captured, event: str) -> None:
+async def test_what_makes_a_run_full(things: CapturedTable, event: str) -> None:
     statement, reason = REASONS[event]
-    await things.workshop.app.execute(statement.format(log=things.log))
+    await things.source.app.execute(statement.format(log=things.log))
     await things.install()
     export = await things.export()
     assert (export.mode, export.reason) == (Mode.FULL, reason)
-    await things.workshop.app.execute("UPDATE things SET mood = 'bad' WHERE id = 1; DELETE FROM things WHERE id = 3")
+    await things.source.app.execute("UPDATE things SET mood = 'bad' WHERE id = 1; DELETE FROM things WHERE id = 3")
     export = await things.export()
     assert (export.mode, export.keys) == (Mode.INCREMENTAL, ([(1,)], [(3,)]))
 
@@ -83,15 +83,15 @@ NO_REASONS = {
 
 
 @pytest.mark.parametrize("event", NO_REASONS)
-async def test_what_makes_no_run_full(things: Captured, event: str) -> None:
+async def test_what_makes_no_run_full(things: CapturedTable, event: str) -> None:
     for statement in NO_REASONS[event].split("; "):
-        await things.workshop.app.execute(statement)
+        await things.source.app.execute(statement)
     assert await things.findings() == ""
     export = await things.export()
     assert (export.mode, export.reason, export.keys) == (Mode.INCREMENTAL, None, ([(1,)], []))
 
 
-async def test_an_expired_position_an_edited_one_and_a_forced_run(things: Captured) -> None:
+async def test_an_expired_position_an_edited_one_and_a_forced_run(things: CapturedTable) -> None:
     position = things.positions()[things.entity.code]
     cluster = dict(position.guards["cluster"])
 
@@ -115,7 +115,7 @@ async def test_an_expired_position_an_edited_one_and_a_forced_run(things: Captur
         assert (await things.export(forced=forced)).reason is forced
 
 
-async def test_the_catalogs_entry_and_the_destinations_count_too(things: Captured) -> None:
+async def test_the_catalogs_entry_and_the_destinations_count_too(things: CapturedTable) -> None:
     entity = things.entity
     note = next(field for field in entity.fields if field.name == "note")
     for fields in (
@@ -135,31 +135,31 @@ async def test_the_catalogs_entry_and_the_destinations_count_too(things: Capture
         assert snapshot.windows[entity.code].full_reason is reason
 
 
-async def test_an_entity_added_to_a_schedule_is_full_and_the_others_are_not(things: Captured) -> None:
-    shop = things.workshop
-    lines = await shop.capture("lines", "id int PRIMARY KEY")
+async def test_an_entity_added_to_a_schedule_is_full_and_the_others_are_not(things: CapturedTable) -> None:
+    source = things.source
+    lines = await source.capture("lines", "id int PRIMARY KEY")
     entities = [things.entity, lines.entity]
     job = a_job([entity.code for entity in entities])
-    async with shop.opener.open(job, entities, things.positions(), forced={}) as snapshot:
+    async with source.opener.open(job, entities, things.positions(), forced={}) as snapshot:
         reasons = {code: window.full_reason for code, window in snapshot.windows.items()}
     assert reasons == {things.entity.code: None, lines.entity.code: FullReason.ENTITY_ADDED}
 
 
-async def test_an_expression_makes_every_column_count(shop: Workshop) -> None:
-    await shop.app.execute(TABLES)
-    things = await shop.capture("things", fields=("id",))
+async def test_an_expression_makes_every_column_count(source: SourceDatabase) -> None:
+    await source.app.execute(TABLES)
+    things = await source.capture("things", fields=("id",))
     expressive = replace(
         things.entity, fields=(*things.entity.fields, Field("sum", expression="id + coalesce(spare, 0)"))
     )
     things = things.with_entity(expressive)
     await things.run()
-    await shop.app.execute("ALTER TABLE things ALTER spare TYPE bigint USING 5")
+    await source.app.execute("ALTER TABLE things ALTER spare TYPE bigint USING 5")
     snapshot, _ = await things.run()
     assert snapshot.windows[things.entity.code].full_reason is FullReason.COLUMNS_CHANGED
 
 
-async def test_a_full_run_names_the_deletions_that_the_log_still_holds(things: Captured) -> None:
-    app = things.workshop.app
+async def test_a_full_run_names_the_deletions_that_the_log_still_holds(things: CapturedTable) -> None:
+    app = things.source.app
     await app.execute("DELETE FROM things WHERE id IN (1, 2)")
     await app.execute("ALTER TABLE things DISABLE TRIGGER ALL; ALTER TABLE things ENABLE TRIGGER ALL")
     await things.install()
@@ -167,20 +167,20 @@ async def test_a_full_run_names_the_deletions_that_the_log_still_holds(things: C
     assert (export.reason, export.keys) == (FullReason.CAPTURE_CHANGED, ([(3,)], [(1,), (2,)]))
 
 
-async def test_a_transaction_open_through_several_runs_is_in_the_one_after_its_end(things: Captured) -> None:
-    session = await things.workshop.session()
+async def test_a_transaction_open_through_several_runs_is_in_the_one_after_its_end(things: CapturedTable) -> None:
+    session = await things.source.session()
     transaction = session.transaction()
     await transaction.start()
     await session.execute("UPDATE things SET note = 'slow' WHERE id = 3")
     for number in range(3):
-        await things.workshop.app.execute(f"INSERT INTO things VALUES ({10 + number}, 'acme')")
+        await things.source.app.execute(f"INSERT INTO things VALUES ({10 + number}, 'acme')")
         assert (await things.export()).keys[0][-1] == (10 + number,)
     await transaction.commit()
     assert (await things.export()).keys == ([(3,)], [])
 
 
-async def test_what_is_written_after_the_snapshot_waits_for_the_next_run(things: Captured) -> None:
-    session = await things.workshop.session()
+async def test_what_is_written_after_the_snapshot_waits_for_the_next_run(things: CapturedTable) -> None:
+    session = await things.source.session()
 
     async def write(_: OpenSnapshot) -> None:
         await session.execute("DELETE FROM things WHERE id = 1; INSERT INTO things VALUES (4, 'acme')")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from exportd.extraction.snapshot_opener import OpenSnapshot
-from tests.integration.capture.workshop import Captured, Workshop
+from tests.integration.capture.source_database import CapturedTable, SourceDatabase
 
 pytestmark = pytest.mark.every_postgres
 
@@ -18,7 +18,7 @@ def nodes_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from nodes_of(child)
 
 
-async def plans_of(things: Captured) -> tuple[dict[str, Any], dict[str, Any]]:
+async def plans_of(things: CapturedTable) -> tuple[dict[str, Any], dict[str, Any]]:
     """The plans of what a run would read: the changed rows and the deleted ones."""
     plans: list[dict[str, Any]] = []
 
@@ -37,22 +37,24 @@ async def plans_of(things: Captured) -> tuple[dict[str, Any], dict[str, Any]]:
 @pytest.mark.parametrize("analyzed", [False, True], ids=["no statistics", "statistics"])
 @pytest.mark.parametrize("tenant", ["organization_id", None])
 async def test_few_changes_in_a_large_table_are_found_by_index(
-    shop: Workshop, tenant: str | None, analyzed: bool
+    source: SourceDatabase, tenant: str | None, analyzed: bool
 ) -> None:
-    things = await shop.capture("things", "id uuid PRIMARY KEY, organization_id text, n int, note text", tenant=tenant)
-    await shop.app.execute("""
+    things = await source.capture(
+        "things", "id uuid PRIMARY KEY, organization_id text, n int, note text", tenant=tenant
+    )
+    await source.app.execute("""
         INSERT INTO things SELECT md5(i::text)::uuid, 'acme', i, repeat('x', 100) FROM generate_series(1, 50000) AS i;
         CREATE INDEX ON things (n)""")
     # A log with a history: what is old must not be read again.
-    await shop.app.execute(
+    await source.app.execute(
         "DO $$ BEGIN FOR i IN 1..3000 LOOP UPDATE things SET note = 'y' WHERE n = i; END LOOP; END $$"
     )
     await things.run()
     for number in range(20):
-        await shop.app.execute(f"UPDATE things SET note = 'z' WHERE n = {1000 + number}")
-    await shop.app.execute("DELETE FROM things WHERE n BETWEEN 2001 AND 2005")
+        await source.app.execute(f"UPDATE things SET note = 'z' WHERE n = {1000 + number}")
+    await source.app.execute("DELETE FROM things WHERE n BETWEEN 2001 AND 2005")
     if analyzed:
-        await shop.app.execute(f"ANALYZE things; ANALYZE {things.log}")
+        await source.app.execute(f"ANALYZE things; ANALYZE {things.log}")
     for plan in await plans_of(things):
         nodes = list(nodes_of(plan))
         assert not [node for node in nodes if node["Node Type"] == "Seq Scan"]

@@ -13,7 +13,7 @@ from exportd.model.errors import PermanentError
 from exportd.model.reason import FullReason, Reason
 from exportd.postgres.postgres_server import PostgresServer
 from exportd.postgres.unprivileged import Account
-from tests.integration.capture.workshop import Workshop
+from tests.integration.capture.source_database import SourceDatabase
 
 STANDBY = {"fsync": "off", "max_connections": "60", "max_prepared_transactions": "20", "wal_level": "logical"}
 
@@ -36,25 +36,25 @@ async def standby(server: PostgresServer) -> AsyncIterator[PostgresServer]:
 
 
 async def test_a_standby_is_refused_and_after_its_promotion_the_run_is_full(
-    shop: Workshop, standby: PostgresServer
+    source: SourceDatabase, standby: PostgresServer
 ) -> None:
-    things = await shop.capture("things", "id int PRIMARY KEY")
+    things = await source.capture("things", "id int PRIMARY KEY")
     await things.export()
-    await shop.app.execute("SET synchronous_commit = on; INSERT INTO things VALUES (1)")
-    name, written = await shop.app.fetchrow("SELECT current_database(), pg_current_wal_lsn()::text") or ("", "")
-    there = replace(shop.connector, dsn=standby.dsn(name))
+    await source.app.execute("SET synchronous_commit = on; INSERT INTO things VALUES (1)")
+    name, written = await source.app.fetchrow("SELECT current_database(), pg_current_wal_lsn()::text") or ("", "")
+    there = replace(source.connector, dsn=standby.dsn(name))
     async with there.connection("look") as connection:
         replayed = "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn"
         with anyio.fail_after(20):
-            while not await connection.fetchval(replayed, written):  # noqa: ASYNC110 - it tells nobody
+            while not await connection.fetchval(replayed, written):  # noqa: ASYNC110 - it does not notify
                 await anyio.sleep(0.01)
-        for reader in (shop.opener, shop.reader):
-            reader._connector = there
+        for opener_or_copier in (source.opener, source.copier):
+            opener_or_copier._connector = there
         with pytest.raises(PermanentError, match=r"standby.*point the configuration at the primary") as caught:
             await things.run()
         assert caught.value.reason is Reason.DATABASE_IS_STANDBY
         await connection.fetch("SELECT pg_promote()")
         with anyio.fail_after(20):
-            while await connection.fetchval("SELECT pg_is_in_recovery()"):  # noqa: ASYNC110 - it tells nobody
+            while await connection.fetchval("SELECT pg_is_in_recovery()"):  # noqa: ASYNC110 - it does not notify
                 await anyio.sleep(0.01)
     assert (await things.export()).reason is FullReason.TIMELINE_CHANGED

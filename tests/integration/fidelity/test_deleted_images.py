@@ -1,4 +1,4 @@
-"""A deleted record reads like the live one did, byte for byte, whoever deleted it and however."""
+"""A deleted record reads like the live one did, byte for byte, by whichever role and statement it was deleted."""
 
 import pytest
 
@@ -62,8 +62,8 @@ REMOVALS = {
     "moved to another organization": ["UPDATE public.awkward SET organization = 'other'"],
     "truncated": ["TRUNCATE public.awkward"],
     "in a cursor": [
-        """DO $$DECLARE each record; rows CURSOR FOR SELECT id FROM public.awkward FOR UPDATE; BEGIN
-        FOR each IN rows LOOP DELETE FROM public.awkward WHERE CURRENT OF rows; END LOOP; END$$"""
+        """DO $$DECLARE found record; rows CURSOR FOR SELECT id FROM public.awkward FOR UPDATE; BEGIN
+        FOR found IN rows LOOP DELETE FROM public.awkward WHERE CURRENT OF rows; END LOOP; END$$"""
     ],
     "merged away": ["MERGE INTO public.awkward AS t USING (SELECT) AS s ON true WHEN MATCHED THEN DELETE"],
 }

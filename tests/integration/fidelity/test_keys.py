@@ -1,4 +1,4 @@
-"""Keys that their type calls equal, but that are spelled differently, are two keys to whoever reads the files."""
+"""Keys that their type calls equal, but that are spelled differently, are two keys to readers of the files."""
 
 from exportd.model.entity import OrganizationId
 from tests.fixtures.exporting import Exporter, Schedule, entity

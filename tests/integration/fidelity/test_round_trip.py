@@ -1,6 +1,6 @@
 """What stands in a file is what stood in the table: read with independent parsers, cast back and compared there.
 
-Two things cannot be told apart in JSONL by its nature: JSON null and SQL NULL, and the lower bounds of an array.
+Two things cannot be distinguished in JSONL by its nature: JSON null and SQL NULL, and the lower bounds of an array.
 """
 
 from typing import Any
@@ -83,7 +83,7 @@ async def _wrong_arrays(awkward: Awkward, column: Column, values: dict[int, Any]
     element = column.type.removesuffix("[]")
     rows = await awkward.judge.fetch(
         f"""SELECT id, {column.name} IS NULL AS is_null, array_dims({column.name}) AS dimensions,
-        ARRAY(SELECT each::text FROM unnest({column.name}) AS each) AS elements FROM public.awkward"""
+        ARRAY(SELECT element::text FROM unnest({column.name}) AS element) AS elements FROM public.awkward"""
     )
     wrong: list[object] = []
     for row in rows:
@@ -93,7 +93,7 @@ async def _wrong_arrays(awkward: Awkward, column: Column, values: dict[int, Any]
         else:
             lengths, leaves = _flat(value)
             cast_back = await awkward.judge.fetchval(
-                f"SELECT ARRAY(SELECT (each::{element})::text FROM unnest($1::text[]) AS each)", leaves
+                f"SELECT ARRAY(SELECT (leaf::{element})::text FROM unnest($1::text[]) AS leaf)", leaves
             )
             found, right = (lengths, cast_back), (_lengths(row["dimensions"]), row["elements"])
         if found != right:
@@ -106,7 +106,7 @@ async def _wrong_json(awkward: Awkward, column: Column, values: dict[int, Any]) 
         await awkward.judge.execute("SET LOCAL timezone = 'UTC'")
         rows = await awkward.judge.fetch(f"SELECT id, to_json({column.name})::text AS value FROM public.awkward")
     expected = {row["id"]: json_value(row["value"] or "null") for row in rows}
-    return [(each, values[each], expected[each]) for each in expected if values[each] != expected[each]]
+    return [(row_id, values[row_id], value) for row_id, value in expected.items() if values[row_id] != value]
 
 
 def _spelled(value: tuple[str, Any]) -> str:
@@ -128,8 +128,8 @@ def _flat(value: tuple[str, Any]) -> tuple[list[int], list[Cell]]:
         return [], []
     inner = [_flat(item) for item in items]
     lengths = inner[0][0]
-    assert all(each[0] == lengths for each in inner)
-    return [len(items), *lengths], [leaf for each in inner for leaf in each[1]]
+    assert all(inner_lengths == lengths for inner_lengths, _ in inner)
+    return [len(items), *lengths], [leaf for _, leaves in inner for leaf in leaves]
 
 
 def _lengths(dimensions: str | None) -> list[int]:

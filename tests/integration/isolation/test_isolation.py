@@ -39,7 +39,7 @@ _NAMES: dict[str, Sequence[str]] = {
     "varchar(40)": ["%", "o'brien", "a\tb\nc"],
     "integer": ["1", "11", "-1", "0"],
     "bigint": ["1", "9223372036854775807"],
-    "uuid": [f"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a{each}" for each in ("11", "12", "13")],
+    "uuid": [f"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a{ending}" for ending in ("11", "12", "13")],
     "public.flavour": ["sweet", "so'ur", "%"],
     "public.code": ["x'", "x%", "x\\"],
 }
@@ -172,9 +172,9 @@ async def _move(connection: Connection, chance: random.Random, one: int, _: int)
 
 async def _there_and_back(connection: Connection, chance: random.Random, one: int, other: int) -> None:
     state = chance.getstate()
-    for each in (one, other, one):
+    for organization in (one, other, one):
         chance.setstate(state)
-        await _move(connection, chance, each, each)
+        await _move(connection, chance, organization, organization)
 
 
 async def _swap(connection: Connection, _chance: random.Random, one: int, other: int) -> None:

@@ -11,6 +11,7 @@ from uuid import UUID
 import anyio
 import anyio.to_thread
 import pytest
+from structlog.testing import capture_logs
 
 from exportd.model.entity import EntityCode
 from exportd.model.errors import PermanentError, TransientError
@@ -109,12 +110,38 @@ async def test_an_entity_without_rows_gets_one_file(spool: Spool) -> None:
     assert [file.part for file in started] == [part]
 
 
-async def test_a_giant_row_is_reported(spool: Spool) -> None:
-    writer = writer_to(spool, cap_bytes=100)
-    await writer.write(b"1," + bytes(range(35, 120)).hex().encode() + b",false\n")
-    (part,) = await writer.finish()
-    assert part.size_bytes > 100
-    assert writer.oversized_parts == (part,)
+async def test_rows_larger_than_the_cap_are_counted_and_logged_once_for_each_part(spool: Spool) -> None:
+    progress = EntityProgress()
+    writer = writer_to(spool, cap_bytes=150, progress=progress)
+    giant = bytes(range(35, 120)).hex().encode()
+    with capture_logs() as entries:
+        await writer.write(b"1,small,false\n2,%s,false\n3,small,false\n4,%s,false\n" % (giant, giant))
+        parts = await writer.finish()
+    oversized = [part for part in parts if part.size_bytes > 150]
+    assert [part.rows for part in parts] == [1, 1, 1, 1]
+    assert [part.number for part in oversized] == [2, 4]
+    assert progress.oversized_parts == 2
+    assert entries == [
+        {
+            "event": "part larger than the size cap",
+            "log_level": "warning",
+            "entity": "ACCOUNTS",
+            "file": part.file_name,
+            "size_bytes": part.size_bytes,
+            "cap_bytes": 150,
+        }
+        for part in oversized
+    ]
+
+
+async def test_parts_within_the_cap_are_not_reported(spool: Spool) -> None:
+    progress = EntityProgress()
+    writer = writer_to(spool, cap_bytes=150, progress=progress)
+    with capture_logs() as entries:
+        await writer.write(b"1,small,false\n")
+        await writer.finish()
+    assert progress.oversized_parts == 0
+    assert entries == []
 
 
 class HeldThread:

@@ -92,7 +92,7 @@ async def test_a_sweep_drops_what_is_old_or_useless_and_nothing_else(
 async def test_a_job_that_cannot_be_dropped_does_not_keep_the_others(
     sweeper: RetentionSweeper, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stray = spool.job_folder(OLD) / "somebody put a folder here"
+    stray = spool.job_folder(OLD) / "a foreign folder"
     stray.mkdir()
     result = await sweeper.run_once()
     assert result.failed == (OLD,)

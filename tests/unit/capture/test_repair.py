@@ -16,9 +16,9 @@ def standing(entity: Entity, shape: Shape) -> tuple[Shape, Installed]:
     """The shape and what is installed, as they are after an installation."""
     capture = capture_of(entity, shape)
 
-    def with_triggers(each: Relation) -> Relation:
-        own = [trigger for trigger in capture.triggers if trigger.relation == each.name]
-        return replace(each, triggers=tuple(CaptureTrigger(1, "7", t.name, "A", t.function, t.fires) for t in own))
+    def with_triggers(relation: Relation) -> Relation:
+        own = [trigger for trigger in capture.triggers if trigger.relation == relation.name]
+        return replace(relation, triggers=tuple(CaptureTrigger(1, "7", t.name, "A", t.function, t.fires) for t in own))
 
     whole = replace(
         shape,

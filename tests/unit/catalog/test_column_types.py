@@ -41,7 +41,7 @@ def test_what_to_declare_for_a_column_is_accepted_for_it(type_: ValueType, decla
         ("string", of("color")),
     ],
 )
-def test_looser_declarations_that_mislead_nobody_are_accepted(declared: str, type_: ValueType) -> None:
+def test_looser_declarations_that_do_not_mislead_are_accepted(declared: str, type_: ValueType) -> None:
     assert accepts(declared, type_)
 
 

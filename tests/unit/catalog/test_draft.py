@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from exportd.catalog.column_types import ValueType
 from exportd.catalog.document import loads
-from exportd.catalog.draft import Reference, render
+from exportd.catalog.draft import ForeignKey, render
 from exportd.catalog.live_table import LiveColumn, LiveIndex, LiveTable
 from exportd.catalog.table_rules import findings
 from exportd.model.entity import EntityCode, TableName
@@ -77,7 +77,7 @@ def test_tables_that_cannot_be_exported_are_left_out_with_the_reason() -> None:
 def test_a_tenant_that_may_be_null_is_remarked() -> None:
     nullable = replace(ACCOUNTS, columns=(ID, column("organization_id", is_nullable=True)))
     text = render([nullable], [], tenant_column="organization_id")
-    assert "# Rows whose organization_id is null belong to no organization and are in nobody's file." in text
+    assert "# Rows whose organization_id is null belong to no organization and are in no file." in text
 
 
 def test_a_virtual_generated_column_becomes_its_expression() -> None:
@@ -106,10 +106,10 @@ def test_foreign_keys_become_references() -> None:
     bills = live("public", "bills", ID, TENANT, column("account_id"), column("a"), column("b"), column("c"))
     others = TableName("public", "others")
     references = [
-        Reference(bills.name, ("account_id",), ACCOUNTS.name, ("id",)),
-        Reference(bills.name, ("organization_id", "a"), ACCOUNTS.name, ("organization_id", "id")),
-        Reference(bills.name, ("b", "c"), ACCOUNTS.name, ("id", "dt_created")),
-        Reference(bills.name, ("c",), others, ("id",)),
+        ForeignKey(bills.name, ("account_id",), ACCOUNTS.name),
+        ForeignKey(bills.name, ("organization_id", "a"), ACCOUNTS.name),
+        ForeignKey(bills.name, ("b", "c"), ACCOUNTS.name),
+        ForeignKey(bills.name, ("c",), others),
     ]
     catalog = loads(render([ACCOUNTS, bills], references, tenant_column="organization_id"), name="draft.toml")
     fields = {field.name: field.reference for field in catalog.get(EntityCode("BILLS")).fields}

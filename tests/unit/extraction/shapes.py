@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from exportd.catalog.shape import CaptureTrigger, Column, Kind, Relation, Shape
+from exportd.catalog.shape import CaptureTrigger, Column, Relation, RelationKind, Shape
 from exportd.extraction.guards import ClusterFacts
 from exportd.model.entity import Entity, EntityCode, Field, TableName
 
@@ -40,9 +40,14 @@ def column(name: str, type_name: str = "text", **options: Any) -> Column:
 
 
 def relation(
-    name: str, columns: Sequence[Column], *, oid: int, kind: Kind = Kind.TABLE, triggers: Sequence[CaptureTrigger] = ()
+    name: str,
+    columns: Sequence[Column],
+    *,
+    oid: int,
+    kind: RelationKind = RelationKind.TABLE,
+    triggers: Sequence[CaptureTrigger] = (),
 ) -> Relation:
-    numbered = tuple(replace(each, number=number) for number, each in enumerate(columns, start=1))
+    numbered = tuple(replace(given, number=number) for number, given in enumerate(columns, start=1))
     return Relation(oid, TableName("public", name), kind, 10, numbered, tuple(triggers))
 
 
@@ -52,4 +57,4 @@ SHAPE = Shape(ROOT, (), subscribed=False, log_oid=200, log_columns=())
 
 
 def tree(*members: Relation) -> Shape:
-    return replace(SHAPE, root=replace(ROOT, kind=Kind.PARTITIONED), members=members)
+    return replace(SHAPE, root=replace(ROOT, kind=RelationKind.PARTITIONED), members=members)

@@ -105,5 +105,5 @@ def test_deletions_are_named_only_while_the_log_speaks_of_the_same_transactions(
         FullReason.LOG_PRUNED,  # likewise
         FullReason.CHANGES_UNKNOWN,  # decided from the log, never before it
     }
-    comparable = {each for each in itertools.chain(FullReason, [None]) if log_is_comparable(each)}
+    comparable = {reason for reason in itertools.chain(FullReason, [None]) if log_is_comparable(reason)}
     assert comparable == {*FullReason, None} - unspeakable

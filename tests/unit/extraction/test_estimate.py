@@ -40,13 +40,13 @@ def test_a_full_run_is_what_the_planner_expects_and_the_deletions() -> None:
 
 
 def test_without_counts_everything_is_an_estimate() -> None:
-    assert [preview(each, None).rows for each in (CHANGED, FULL)] == [7, 1000]
-    assert {preview(each, None).estimated for each in (CHANGED, FULL)} == {tuple(Figure)}
+    assert [preview(window, None).rows for window in (CHANGED, FULL)] == [7, 1000]
+    assert {preview(window, None).estimated for window in (CHANGED, FULL)} == {tuple(Figure)}
 
 
 def test_a_record_of_jsonl_has_the_names_of_its_fields() -> None:
     counts = WindowCounts(1, 0)
-    csv, jsonl = (preview(CHANGED, counts, file_format=each).content_bytes for each in ExportFormat)
+    csv, jsonl = (preview(CHANGED, counts, file_format=file_format).content_bytes for file_format in ExportFormat)
     # id,note,false and a line feed; {"id":…,"note":…,"deleted":false}
     assert csv == 20 + len(",,false\n")
     assert jsonl == 20 + len('{"id":,"note":,"deleted":false}\n')

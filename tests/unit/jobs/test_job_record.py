@@ -67,6 +67,7 @@ figures = st.builds(
     content_bytes=counts,
     size_bytes=counts,
     files=counts,
+    oversized_parts=counts,
     done=st.booleans(),
 )
 entities = st.dictionaries(st.text(min_size=1).map(EntityCode), figures, max_size=4)

@@ -35,6 +35,7 @@ def test_progress_has_the_figures_of_each_entity() -> None:
         "contentBytes": 0,
         "sizeBytes": 70,
         "files": 1,
+        "oversizedParts": 0,
         "done": False,
     }
 

@@ -71,6 +71,7 @@ def entities(draw: st.DrawFn, number: int) -> ManifestEntity:
             )
             for part, count in enumerate(rows)
         ),
+        oversized_parts=draw(st.integers(0, len(rows))),
     )
 
 
@@ -136,6 +137,15 @@ def test_the_document_is_what_consumers_were_promised() -> None:
     }
 
 
+def test_parts_with_a_row_larger_than_the_cap_are_counted_and_left_out_when_there_are_none() -> None:
+    (entity,) = SECOND.entities
+    assert b"oversized_parts" not in render(SECOND)
+    document = render(replace(SECOND, entities=(replace(entity, oversized_parts=1),)))
+    assert json.loads(document)["entities"][0]["oversized_parts"] == 1
+    assert parse(document).entities[0].oversized_parts == 1
+    assert parse(render(SECOND)).entities[0].oversized_parts == 0
+
+
 def changed(path: str, value: Any) -> bytes:
     """The second manifest with one value replaced; ``path`` is dotted."""
     document = json.loads(render(SECOND))
@@ -160,6 +170,7 @@ def changed(path: str, value: Any) -> bytes:
         (changed("entities.0.rows", -1), "entities.0.rows: .*greater than or equal to 0"),
         (changed("entities.0.rows", 4), "ACCOUNTS counts 4 rows, but its parts hold others"),
         (changed("entities.0.deleted_rows", 4), "ACCOUNTS has more deleted rows than rows"),
+        (changed("entities.0.oversized_parts", 3), "ACCOUNTS has more oversized parts than parts"),
         (changed("entities.0.parts", []), "ACCOUNTS has no part"),
         (changed("entities.0.mode", "partial"), "entities.0.mode"),
         (changed("entities.0.mode", "full"), "ACCOUNTS must have a reason if and only if it is full"),

@@ -75,10 +75,10 @@ def test_no_byte_is_lost_no_row_cut_and_the_cap_is_kept(blocks: list[list[bytes]
             reached += len(body)
             assert reached in ends
             assert part.rows <= 1 or part.size_bytes <= cap_bytes
-        assert sum(part.rows for part in parts) == len(rows) == sum(each.rows for each in fed)
-        assert sum(each.written_bytes for each in fed) == sum(part.size_bytes for part in parts)
-        assert sum(each.content_bytes for each in fed) == sum(part.content_bytes for part in parts)
-        finished = [change.part for each in fed for change in each.changes if change.part is not None]
+        assert sum(part.rows for part in parts) == len(rows) == sum(call.rows for call in fed)
+        assert sum(call.written_bytes for call in fed) == sum(part.size_bytes for part in parts)
+        assert sum(call.content_bytes for call in fed) == sum(part.content_bytes for part in parts)
+        finished = [change.part for call in fed for change in call.changes if change.part is not None]
         assert tuple(finished) == parts
 
 

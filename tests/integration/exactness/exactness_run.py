@@ -1,4 +1,4 @@
-"""Writers and exporters side by side, some of whom go back now and then, and a judge who was in every snapshot."""
+"""Writers and exporters side by side, some of which go back now and then, and a judge that was in every snapshot."""
 
 import asyncio
 import random
@@ -73,16 +73,16 @@ class Subscriber:
         self.schedule.positions = dict(standing.positions)
 
 
-class Trial:
+class ExactnessRun:
     """Runs writers and, between their transactions, exports, until ``enough`` was seen or something is wrong.
 
-    Up to ``longest_pause_s`` pass between two exports: the longer, the more happens to a record within one window.
+    Up to ``max_pause_s`` pass between two exports: the longer, the more happens to a record within one window.
     """
 
-    def __init__(self, database: Database, *, seed: int, longest_pause_s: float = 0.05) -> None:
+    def __init__(self, database: Database, *, seed: int, max_pause_s: float = 0.05) -> None:
         self._database = database
         self._seed = seed
-        self._pauses_s = (0.0, 0.0, longest_pause_s / 5, longest_pause_s)
+        self._pauses_s = (0.0, 0.0, max_pause_s / 5, max_pause_s)
         self._random = random.Random(f"{seed}/exporter")
         self._exporter = Exporter(database.dsn, ENTITIES)
         self._book = TouchBook()
@@ -107,7 +107,7 @@ class Trial:
             finally:
                 stop.set()
         for subscriber in self._subscribers:
-            # Nobody writes any more: this window must bring everybody level.
+            # The writers have ended: this window must bring every consumer up to date.
             faults = faults or await self._export(subscriber)
         if faults:
             raise WrongWindowError("\n".join(faults))
@@ -146,7 +146,7 @@ class Trial:
             where = f"run {subscriber.runs} of {subscriber.organization} as {chosen}, snapshot {export.snapshot}"
             faults.insert(0, f"EXACTNESS_SEED={self._seed}, {where}, after {dict(self.counts)}:")
         subscriber.runs += 1
-        seen = frozenset(each.number for found in touches.values() for each in found if each.number >= floor)
+        seen = frozenset(touch.number for found in touches.values() for touch in found if touch.number >= floor)
         subscriber.arrive(Standing(dict(subscriber.schedule.positions), now, seen, floor))
         return faults
 

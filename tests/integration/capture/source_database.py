@@ -1,4 +1,4 @@
-"""Captured tables, and a consumer who replays what is exported of them and compares it with the tables.
+"""Captured tables, and a consumer that replays what is exported of them and compares it with the tables.
 
 All tests of a server share one database; each has a schema and entity codes of its own, and leaves them behind.
 """
@@ -18,7 +18,7 @@ import asyncpg
 from exportd.capture.installer import CaptureInstaller, EntityCapture, capture_is_intact
 from exportd.database.connector import Connection, Connector
 from exportd.database.quoting import identifier, table
-from exportd.extraction.copier import CopyTask, Reader
+from exportd.extraction.copier import Copier, CopyTask
 from exportd.extraction.snapshot_opener import OpenSnapshot, SnapshotOpener
 from exportd.model.change_log import key_columns, log_name, log_table
 from exportd.model.entity import Entity, EntityCode, Field, OrganizationId, TableName
@@ -54,11 +54,11 @@ class Export:
         return sorted(self.present), sorted(self.deleted)
 
 
-class Captured:
+class CapturedTable:
     """A captured table with one consumer per organization."""
 
-    def __init__(self, workshop: "Workshop", entity: Entity) -> None:
-        self.workshop = workshop
+    def __init__(self, source: "SourceDatabase", entity: Entity) -> None:
+        self.source = source
         self.entity = entity
         self._positions: dict[OrganizationId, Position] = {}
         self._consumers: dict[OrganizationId, dict[Key, Mapping[str, Any]]] = {}
@@ -68,25 +68,25 @@ class Captured:
         return table(log_table(self.entity.code))
 
     async def install(self) -> EntityCapture:
-        (outcome,) = await self.workshop.installer.install([self.entity])
+        (outcome,) = await self.source.installer.install([self.entity])
         return outcome
 
     async def findings(self) -> str:
-        (outcome,) = await self.workshop.installer.status([self.entity])
+        (outcome,) = await self.source.installer.status([self.entity])
         return "; ".join(outcome.findings)
 
     async def ops(self) -> list[tuple[str, Key]]:
         """The log's content: op and key, in order; T without its keys."""
         names = key_columns(self.entity)
         columns = ", ".join(f"l.{name}" for name in names)
-        rows = await self.workshop.app.fetch(
+        rows = await self.source.app.fetch(
             f"SELECT l.op::text AS op, k.* FROM {self.log} AS l LEFT JOIN LATERAL unnest({columns})"
             f" AS k ({', '.join(names)}) ON l.op <> 'T'"
         )
         return sorted((row["op"], tuple(row[name] for name in names) if row["op"] != "T" else ()) for row in rows)
 
     async def forget_log(self) -> None:
-        await self.workshop.app.execute(f"DELETE FROM {self.log}")
+        await self.source.app.execute(f"DELETE FROM {self.log}")
 
     async def run(
         self,
@@ -111,17 +111,17 @@ class Captured:
         known = self._positions.get(organization)
         positions = {code: known} if known else {}
         reasons = {code: forced} if forced else {}
-        async with self.workshop.opener.open(job, [self.entity], positions, forced=reasons) as snapshot:
+        async with self.source.opener.open(job, [self.entity], positions, forced=reasons) as snapshot:
             if while_open is not None:
                 await while_open(snapshot)
-            await self.workshop.reader.read(snapshot, file_format, lambda _: sink, done)
+            await self.source.copier.copy(snapshot, file_format, lambda _: sink, done)
         self._positions[organization] = position_of(snapshot, code, job.id, destinations)
         return snapshot, b"".join(chunks)
 
     async def export(
         self, organization: OrganizationId = ACME, *, forced: FullReason | None = None, compare: bool = True
     ) -> Export:
-        """One run in JSONL, given to the consumer, whose copy must then equal the table (unless told otherwise)."""
+        """One run in JSONL, given to the consumer, whose copy must then equal the table (if ``compare``)."""
         snapshot, content = await self.run(organization, forced=forced)
         window = snapshot.windows[self.entity.code]
         records = [json.loads(line) for line in content.decode().splitlines()]
@@ -144,9 +144,9 @@ class Captured:
     def set_position(self, position: Position, organization: OrganizationId = ACME) -> None:
         self._positions[organization] = position
 
-    def with_entity(self, entity: Entity) -> "Captured":
+    def with_entity(self, entity: Entity) -> "CapturedTable":
         """The same consumers after the catalog was changed."""
-        other = Captured(self.workshop, entity)
+        other = CapturedTable(self.source, entity)
         other._positions, other._consumers = self._positions, self._consumers
         return other
 
@@ -154,18 +154,20 @@ class Captured:
         return tuple(record[name] for name in self.entity.key)
 
     async def _truth(self, organization: OrganizationId) -> list[dict[str, Any]]:
-        columns = ", ".join(f"{identifier(str(each.column))} AS {identifier(each.name)}" for each in self.entity.fields)
+        columns = ", ".join(
+            f"{identifier(str(field.column))} AS {identifier(field.name)}" for field in self.entity.fields
+        )
         tenant = self.entity.tenant
         where = f" WHERE {identifier(tenant)}::text = $1" if tenant else " WHERE $1::text IS NOT NULL"
         rows = f"SELECT {columns}, false AS deleted FROM {table(self.entity.table)}{where}"
-        connection = await self.workshop.looking_glass()
+        connection = await self.source.reading_session()
         found = await connection.fetch(f"SELECT row_to_json(r.*) FROM ({rows}) AS r", organization)
         return [json.loads(row[0]) for row in found]
 
 
 @dataclass
-class Workshop:
-    """One test's place in the shared database. ``app`` is a session of the application, its schema in its path."""
+class SourceDatabase:
+    """One test's schema in the shared database. ``app`` is a session of the application, that schema in its path."""
 
     server: PostgresServer
     dsn: str
@@ -174,15 +176,15 @@ class Workshop:
     connector: Connector
     installer: CaptureInstaller
     opener: SnapshotOpener
-    reader: Reader
+    copier: Copier
     _exit_stack: AsyncExitStack = field(repr=False)
-    _looking_glass: Connection | None = None
+    _reading_session: Connection | None = None
 
-    async def looking_glass(self) -> Connection:
+    async def reading_session(self) -> Connection:
         """A connection that writes values as exports do, to compare with."""
-        if self._looking_glass is None:
-            self._looking_glass = await self._exit_stack.enter_async_context(self.connector.export_session())
-        return self._looking_glass
+        if self._reading_session is None:
+            self._reading_session = await self._exit_stack.enter_async_context(self.connector.export_session())
+        return self._reading_session
 
     async def session(self, *, user: str = "postgres") -> Connection:
         """Another session of the application, closed at the end of the test."""
@@ -207,15 +209,15 @@ class Workshop:
             table(TableName(self.schema, name)),
         )
         names = fields or [row["attname"] for row in found]
-        columns = tuple(Field(each, column=each) for each in names)
+        columns = tuple(Field(column, column=column) for column in names)
         code = code or f"E{next(_numbers)}"
         return Entity(EntityCode(code), name, "t", TableName(self.schema, name), tuple(key), tenant, columns)
 
-    async def capture(self, name: str, columns: str = "", **options: Any) -> Captured:
+    async def capture(self, name: str, columns: str = "", **options: Any) -> CapturedTable:
         """Create a table (unless ``columns`` is empty: then it is there) and capture it."""
         if columns:
             await self.app.execute(f"CREATE TABLE {identifier(name)} ({columns})")
-        captured = Captured(self, await self.entity(name, **options))
+        captured = CapturedTable(self, await self.entity(name, **options))
         await captured.install()
         return captured
 
@@ -248,8 +250,8 @@ def position_of(
 
 
 @asynccontextmanager
-async def open_workshop(server: PostgresServer, dsn: str | None = None) -> AsyncIterator[Workshop]:
-    """A workshop in the shared database, or in the one of ``dsn``."""
+async def open_source_database(server: PostgresServer, dsn: str | None = None) -> AsyncIterator[SourceDatabase]:
+    """A schema of its own in the shared database, or in the one of ``dsn``."""
     dsn = dsn or await _shared_database(server)
     schema = f"test_{next(_numbers)}"
     async with AsyncExitStack() as exit_stack:
@@ -257,7 +259,7 @@ async def open_workshop(server: PostgresServer, dsn: str | None = None) -> Async
         exit_stack.push_async_callback(app.close, timeout=5)
         await app.execute(f"CREATE SCHEMA {schema}; SET search_path = {schema}, public")
         connector = Connector(dsn)
-        yield Workshop(
+        yield SourceDatabase(
             server,
             dsn,
             schema,
@@ -265,7 +267,7 @@ async def open_workshop(server: PostgresServer, dsn: str | None = None) -> Async
             connector,
             CaptureInstaller(connector, pause=anyio.sleep),
             SnapshotOpener(connector, is_intact=capture_is_intact, pause=anyio.sleep),
-            Reader(connector, streams=1, stream_threshold_bytes=1_000_000_000),
+            Copier(connector, streams=1, stream_threshold_bytes=1_000_000_000),
             exit_stack,
         )
 
@@ -284,5 +286,5 @@ async def _shared_database(server: PostgresServer) -> str:
     return dsn
 
 
-def bare_log(captured: Captured) -> str:
+def bare_log(captured: CapturedTable) -> str:
     return log_name(captured.entity.code)

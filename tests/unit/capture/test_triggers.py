@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from exportd.capture.repair import belongs
 from exportd.capture.triggers import Capture, capture_of
-from exportd.catalog.shape import Kind, Shape
+from exportd.catalog.shape import RelationKind, Shape
 from exportd.database.quoting import dollar_quoted
 from exportd.model.entity import EntityCode
 from exportd.model.errors import PermanentError
@@ -28,7 +28,7 @@ def test_a_plain_table_has_one_trigger_for_each_event() -> None:
 
 
 def test_every_table_of_a_tree_has_triggers_and_only_storage_is_truncated() -> None:
-    capture = capture_of(THINGS, tree(SAME, replace(SAME, name=REORDERED.name, oid=3, kind=Kind.PARTITIONED)))
+    capture = capture_of(THINGS, tree(SAME, replace(SAME, name=REORDERED.name, oid=3, kind=RelationKind.PARTITIONED)))
     assert {name for name, event in events(capture) if event == "truncate"} == {"same"}
     assert len(capture.functions) == 4, "tables with the root's layout share its functions"
 
@@ -52,7 +52,7 @@ def test_every_trigger_fires_whatever_the_replication_role() -> None:
     assert all("ENABLE ALWAYS TRIGGER" in trigger.create() for trigger in capture_of(THINGS, tree(SAME)).triggers)
 
 
-def test_the_functions_run_with_our_rights_and_nobody_else_may_use_them() -> None:
+def test_the_functions_run_with_our_rights_and_no_other_role_may_use_them() -> None:
     for function in capture_of(THINGS, SHAPE).functions:
         assert "SECURITY DEFINER" in function.create()
         assert "REVOKE ALL ON FUNCTION" in function.create()
@@ -96,12 +96,12 @@ names = texts | st.sampled_from(["$exportd$", "x$exportd", "{relation}", "%s", "
 
 @given(names, names)
 def test_names_stay_names_in_every_statement(key: str, other: str) -> None:
-    """Whoever names a column must not be able to leave the constant that a function's body is."""
+    """The name of a column must not be able to end the constant that a function's body is."""
     if key == other:
         other += "2"
     columns = (column(key, "uuid"), column(other))
     entity: Any = replace(THINGS, key=(key,), tenant=other)
-    root = relation(key, columns, oid=1, kind=Kind.PARTITIONED)
+    root = relation(key, columns, oid=1, kind=RelationKind.PARTITIONED)
     shape = replace(tree(relation("leaf", columns[::-1], oid=5)), root=root)
     capture = capture_of(entity, shape)
     for function in capture.functions:

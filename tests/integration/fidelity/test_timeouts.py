@@ -7,7 +7,7 @@ from tests.fixtures.postgres import Database
 
 
 @pytest.mark.every_postgres
-async def test_no_time_out_of_the_database_reaches_an_export(database: Database) -> None:
+async def test_no_timeout_of_the_database_reaches_an_export(database: Database) -> None:
     names = ["statement_timeout", "idle_in_transaction_session_timeout"]
     if database.server.version >= 17:
         names.append("transaction_timeout")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exportd.model.job import JobId, JobState
-from exportd.spool.retention import SpooledJob, Verdict, decide, judge
+from exportd.spool.retention import RetentionVerdict, SpooledJob, decide, judge
 
 NOW = datetime(2026, 3, 9, 12, tzinfo=UTC)
 DAY = timedelta(hours=24)
@@ -22,24 +22,24 @@ def job_of(state: JobState, *, hours_ago: float | None = None, sealed_here: bool
 @pytest.mark.parametrize(
     ("job", "verdict"),
     [
-        (job_of(JobState.SUCCEEDED, hours_ago=24), Verdict.DROP_OLD),
-        (job_of(JobState.SUCCEEDED, hours_ago=23.9), Verdict.KEEP_YOUNG),
-        (job_of(JobState.FAILED, hours_ago=30), Verdict.DROP_OLD),
-        (job_of(JobState.FAILED, hours_ago=1), Verdict.KEEP_YOUNG),
-        (job_of(JobState.FAILED, hours_ago=0, sealed_here=False), Verdict.DROP_USELESS),
-        (job_of(JobState.SUCCEEDED, hours_ago=0, sealed_here=False), Verdict.DROP_USELESS),
-        (job_of(JobState.RUNNING), Verdict.KEEP_UNFINISHED),
-        (job_of(JobState.RUNNING, sealed_here=False), Verdict.KEEP_UNFINISHED),
-        (job_of(JobState.PENDING, hours_ago=100), Verdict.KEEP_UNFINISHED),
+        (job_of(JobState.SUCCEEDED, hours_ago=24), RetentionVerdict.DROP_OLD),
+        (job_of(JobState.SUCCEEDED, hours_ago=23.9), RetentionVerdict.KEEP_YOUNG),
+        (job_of(JobState.FAILED, hours_ago=30), RetentionVerdict.DROP_OLD),
+        (job_of(JobState.FAILED, hours_ago=1), RetentionVerdict.KEEP_YOUNG),
+        (job_of(JobState.FAILED, hours_ago=0, sealed_here=False), RetentionVerdict.DROP_USELESS),
+        (job_of(JobState.SUCCEEDED, hours_ago=0, sealed_here=False), RetentionVerdict.DROP_USELESS),
+        (job_of(JobState.RUNNING), RetentionVerdict.KEEP_UNFINISHED),
+        (job_of(JobState.RUNNING, sealed_here=False), RetentionVerdict.KEEP_UNFINISHED),
+        (job_of(JobState.PENDING, hours_ago=100), RetentionVerdict.KEEP_UNFINISHED),
     ],
 )
-def test_verdicts(job: SpooledJob, verdict: Verdict) -> None:
+def test_verdicts(job: SpooledJob, verdict: RetentionVerdict) -> None:
     assert judge(job, now=NOW, retention=DAY) is verdict
 
 
-def test_a_job_that_nobody_knows_is_kept() -> None:
+def test_an_unknown_job_is_kept() -> None:
     unknown = JobId(UUID(int=9))
-    assert decide({unknown}, [], now=NOW, retention=DAY) == {unknown: Verdict.KEEP_UNKNOWN}
+    assert decide({unknown}, [], now=NOW, retention=DAY) == {unknown: RetentionVerdict.KEEP_UNKNOWN}
 
 
 def test_only_jobs_with_files_are_judged_the_longest_finished_first() -> None:

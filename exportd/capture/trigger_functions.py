@@ -1,0 +1,290 @@
+"""The SQL of one entity's trigger functions: what writes its changes into the log. Pure: names and shapes in, SQL out.
+
+What the functions promise, and how:
+
+**The application's write never fails because of us.** ``written_rows`` reads the rows so that no ALTER TABLE can break
+the function.
+
+**Nothing in the writer's search_path is believed.** The functions run with our rights (SECURITY DEFINER); setting
+search_path on them would cost 6% of the writer's throughput, so instead every name and operator is qualified. Rows
+become text as anonymous records, for which no role can define a cast.
+
+**One log row per statement and tenant**, not per record: the keys are arrays. A thousand-row UPDATE then costs the
+writer a quarter more instead of twice as much. A statement that changed one record, the commonest by far, has a path of
+its own with the cheapest plan there is.
+
+**An update that changes key or tenant** is a D of the old record with its image, beside the U of the new one. The two
+transition tables list the records in the same order, so comparing the two arrays of keys decides whether any moved;
+only then are they joined. (Were the order ever another, the arrays would differ and the join would decide.)
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from exportd.capture.log_definition import LogDefinition
+from exportd.capture.written_rows import written_rows
+from exportd.catalog.shape import Column, Relation, RelationKind, Shape
+from exportd.database.quoting import dollar_quoted, literal, table
+from exportd.model.change_log import DOORBELL_CHANNEL, SCHEMA, TENANT_COLUMN
+from exportd.model.entity import TableName
+
+# Arrays hold at most this many keys: beyond it a statement's keys are spread over several log rows, so that no array
+# of a huge statement reaches Postgres's limit of 1 GB.
+_KEYS_PER_ROW = 10_000
+
+# A column named found or new must not be taken for plpgsql's variable of that name.
+_USE_COLUMN = "\n#variable_conflict use_column"
+
+# Stands for the truncated table until the trigger runs. No name can hold a NUL.
+_TRUNCATED = "\0"
+
+# Under these a row's text does not depend on the writer's session.
+_IMAGE_SETTINGS = (
+    ("search_path", "pg_catalog, pg_temp"),
+    ("datestyle", "ISO, YMD"),
+    ("intervalstyle", "postgres"),
+    ("timezone", "UTC"),
+    ("extra_float_digits", "1"),
+    ("bytea_output", "hex"),
+    ("lc_monetary", "C"),
+    ("xmlbinary", "base64"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerFunction:
+    """A trigger function: everything CREATE FUNCTION needs, so that it can be compared with what is installed."""
+
+    name: str
+    body: str
+    settings: tuple[tuple[str, str], ...] = ()
+
+    def create(self) -> str:
+        """The statements that create it, or replace it, and let no other role call it."""
+        function = f"{table(TableName(SCHEMA, self.name))}()"
+        settings = "".join(
+            f"SET {name} = {value if name == 'search_path' else literal(value)}\n" for name, value in self.settings
+        )
+        return (
+            f"CREATE OR REPLACE FUNCTION {function} RETURNS trigger\n"
+            f"LANGUAGE plpgsql SECURITY DEFINER\n{settings}AS {dollar_quoted(self.body)};\n"
+            f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC"
+        )
+
+
+class TriggerFunctions:
+    """Writes the trigger functions of an entity whose log is ``log`` and whose table is ``shape``."""
+
+    def __init__(self, log: LogDefinition, shape: Shape) -> None:
+        self._log = log
+        self._shape = shape
+        self._entity = log.entity
+
+    def functions_for(self, member: Relation) -> Iterator[TriggerFunction]:
+        """The functions that the triggers of one relation of the tree call."""
+        # A partition may have its columns in another order; its images must read like the root's rows.
+        reordered = not self._shape.same_layout(member)
+        suffix = f"_{member.oid:x}" if reordered else ""
+        if self._shape.subscribed:
+            # A row trigger of a partitioned table would be cloned to the partitions, which have their own.
+            if member.kind is not RelationKind.PARTITIONED:
+                row = self._row_body(reordered=reordered)
+                yield TriggerFunction(f"{self._log.name}_row{suffix}", row, _IMAGE_SETTINGS)
+        else:
+            yield TriggerFunction(f"{self._log.name}_insert", self._insert_body())
+            yield TriggerFunction(f"{self._log.name}_update{suffix}", self._update_body(reordered=reordered))
+            delete = self._delete_body(reordered=reordered)
+            yield TriggerFunction(f"{self._log.name}_delete{suffix}", delete, _IMAGE_SETTINGS)
+        if member.kind is not RelationKind.PARTITIONED:
+            truncate = self._truncate_body(reordered=reordered)
+            yield TriggerFunction(f"{self._log.name}_truncate{suffix}", truncate, _IMAGE_SETTINGS)
+
+    def _insert_body(self) -> str:
+        return f"""{_USE_COLUMN}
+BEGIN
+  INSERT INTO {self._log.table} (op, {self._logged()})
+  SELECT 'I', {self._one("n")}
+  FROM {self._rows("new_rows", "n")}
+  WHERE n.known AND NOT EXISTS (SELECT FROM new_rows OFFSET 1);
+  IF NOT FOUND THEN
+    {self._log_arrays("I")}
+  END IF;
+  {self._ring()}
+  RETURN NULL;
+END
+"""
+
+    def _update_body(self, *, reordered: bool) -> str:
+        unmatched = f"""
+    WHERE o.known AND NOT EXISTS (SELECT FROM {self._rows("new_rows", "n")}
+                                  WHERE {self._same("o", "n")})"""
+        return f"""{_USE_COLUMN}
+BEGIN
+  INSERT INTO {self._log.table} (op, {self._logged()})
+  SELECT 'U', {self._one("n")}
+  FROM {self._rows("new_rows", "n")},
+       {self._rows("old_rows", "o")}
+  WHERE {self._same("o", "n")}
+    AND n.known AND NOT EXISTS (SELECT FROM new_rows OFFSET 1);
+  IF NOT FOUND THEN
+    {self._log_arrays("U")}
+    IF NOT ({self._none_moved()}) THEN
+    {self._log_images("old_rows", "exportd.row_image(o.row)", reordered=reordered, where=unmatched)}
+    END IF;
+  END IF;
+  {self._ring()}
+  RETURN NULL;
+END
+"""
+
+    def _delete_body(self, *, reordered: bool) -> str:
+        return f"""{_USE_COLUMN}
+BEGIN
+  {self._log_images("old_rows", "o.row::pg_catalog.text", reordered=reordered)}
+  {self._ring()}
+  RETURN NULL;
+END
+"""
+
+    def _truncate_body(self, *, reordered: bool) -> str:
+        # The table is named at run time, so that it may be renamed. T when images may be missing: at REPEATABLE READ
+        # the transaction does not see rows committed after its snapshot, though TRUNCATE removes them; and our own
+        # rights or a row security policy may hide rows.
+        images = self._log_images(f"(SELECT * FROM ONLY {_TRUNCATED})", "o.row::pg_catalog.text", reordered=reordered)
+        before, after = images.removesuffix(";").split(_TRUNCATED)
+        return f"""{_USE_COLUMN}
+DECLARE
+  readable pg_catalog.bool := pg_catalog.has_schema_privilege(TG_TABLE_SCHEMA, 'USAGE')
+    AND pg_catalog.has_table_privilege(TG_RELID, 'SELECT');
+BEGIN
+  IF readable THEN
+    EXECUTE {literal(before)} || TG_RELID::pg_catalog.regclass::pg_catalog.text || {literal(after)};
+  END IF;
+  IF NOT readable OR pg_catalog.row_security_active(TG_RELID)
+     OR pg_catalog.current_setting('transaction_isolation') <> 'read committed' THEN
+    INSERT INTO {self._log.table} (op) VALUES ('T');
+  END IF;
+  {self._ring()}
+  RETURN NULL;
+END
+"""
+
+    def _row_body(self, *, reordered: bool) -> str:
+        """For each row, where a subscription's worker writes.
+
+        The statements are planned anew each time: a plan that expands a row variable does not notice ALTER TABLE.
+        """
+        moved = f"""
+    WHERE NOT EXISTS (SELECT FROM {self._rows("(SELECT ($2).*)", "n")}
+                      WHERE {self._same("o", "n")})"""
+        tenant = f", CASE WHEN n.known THEN n.{TENANT_COLUMN} END" if self._entity.tenant else ""
+        keys = ", ".join(f"ARRAY[n.{key}]" for key in self._log.keys)
+        image = "o.row::pg_catalog.text"
+        written = f"""INSERT INTO {self._log.table} (op, {self._logged()})
+    SELECT CASE WHEN n.known THEN 'U' ELSE 'T' END::pg_catalog."char", {keys}{tenant}
+    FROM {self._rows("(SELECT ($1).*)", "n")}"""
+        moved_away = self._log_images("(SELECT ($1).*)", image, reordered=reordered, where=moved)
+        gone = self._log_images("(SELECT ($1).*)", image, reordered=reordered)
+        return f"""{_USE_COLUMN}
+BEGIN
+  IF TG_OP = 'DELETE' THEN
+    EXECUTE {literal(gone)} USING OLD;
+  ELSE
+    EXECUTE {literal(written)} USING NEW;
+    IF TG_OP = 'UPDATE' THEN
+      EXECUTE {literal(moved_away)} USING OLD, NEW;
+    END IF;
+  END IF;
+  {self._ring()}
+  RETURN NULL;
+END
+"""
+
+    # --- fragments of the functions --------------------------------------------------------------------------------
+
+    def _rows(self, source: str, alias: str, *, reordered: bool = False) -> str:
+        return written_rows(self._log, self._shape, source, alias, reordered=reordered)
+
+    def _logged(self, *others: str) -> str:
+        """The log's columns for one record or statement: its keys and tenant, and ``others``."""
+        return ", ".join([*self._log.keys, *([TENANT_COLUMN] if self._entity.tenant else []), *others])
+
+    def _one(self, alias: str) -> str:
+        """One record's keys and tenant, as the log holds them."""
+        keys = [f"ARRAY[{alias}.{key}]" for key in self._log.keys]
+        return ", ".join([*keys, f"{alias}.{TENANT_COLUMN}"] if self._entity.tenant else keys)
+
+    def _same(self, one: str, other: str) -> str:
+        """Whether two records have the same key and tenant. Hashable on the key."""
+        conditions = [
+            f"{_comparable(f'{one}.{key}', column)} OPERATOR(pg_catalog.=) {_comparable(f'{other}.{key}', column)}"
+            for key, column in zip(self._log.keys, self._log.key_shapes, strict=True)
+        ]
+        if self._log.tenant_shape:
+            left, right = f"{one}.{TENANT_COLUMN}", f"{other}.{TENANT_COLUMN}"
+            equal = (
+                f"{_comparable(left, self._log.tenant_shape)} OPERATOR(pg_catalog.=) "
+                f"{_comparable(right, self._log.tenant_shape)} AND {left} IS NOT NULL AND {right} IS NOT NULL"
+            )
+            conditions.append(f"({equal} OR {left} IS NULL AND {right} IS NULL)")
+        return " AND ".join(conditions)
+
+    def _ring(self) -> str:
+        # Expressions, which plpgsql evaluates without a query. NULL before the doorbell is armed for the first time.
+        return f"""IF pg_catalog.pg_sequence_last_value('exportd.doorbell'::pg_catalog.regclass)::pg_catalog.float8
+     OPERATOR(pg_catalog.>) pg_catalog.date_part('epoch', pg_catalog.now()) THEN
+    PERFORM pg_catalog.pg_notify({literal(DOORBELL_CHANNEL)}, {literal(self._entity.code)});
+  END IF;"""
+
+    def _log_arrays(self, op: str) -> str:
+        """Log all of new_rows, their keys gathered into arrays: a log row per tenant (and 10,000 keys)."""
+        arrays = [f"pg_catalog.array_agg(n.{key})" for key in self._log.keys]
+        groups = ["n.known", f"n.position OPERATOR(pg_catalog./) {_KEYS_PER_ROW}"]
+        if self._entity.tenant:
+            arrays.append(f"CASE WHEN n.known THEN n.{TENANT_COLUMN} END")
+            groups.append(f"n.{TENANT_COLUMN}")
+        return f"""INSERT INTO {self._log.table} (op, {self._logged()})
+    SELECT CASE WHEN n.known THEN {literal(op)} ELSE 'T' END::pg_catalog."char", {", ".join(arrays)}
+    FROM (SELECT n.*, pg_catalog.row_number() OVER () AS position
+          FROM {self._rows("new_rows", "n")}) AS n
+    GROUP BY {", ".join(groups)};"""
+
+    def _none_moved(self) -> str:
+        """Few rows, and the same keys and tenants in both transition tables."""
+        compared = [
+            (key, _comparable(f"r.{key}", shape))
+            for key, shape in zip(self._log.keys, self._log.key_shapes, strict=True)
+        ]
+        if self._log.tenant_shape:
+            compared.append((TENANT_COLUMN, _comparable(f"r.{TENANT_COLUMN}", self._log.tenant_shape)))
+            if not self._log.tenant_shape.equal_means_alike:
+                compared.append(("no_tenant", f"r.{TENANT_COLUMN} IS NULL"))
+
+        def arrays(source: str, alias: str) -> str:
+            gathered = ", ".join(f"pg_catalog.array_agg({value}) AS {name}" for name, value in compared)
+            return f"(SELECT {gathered} FROM {self._rows(source, 'r')}) AS {alias}"
+
+        equal = " AND ".join(f"n.{name} OPERATOR(pg_catalog.=) o.{name}" for name, _ in compared)
+        return f"""NOT EXISTS (SELECT FROM new_rows OFFSET {_KEYS_PER_ROW})
+       AND EXISTS (SELECT FROM {arrays("new_rows", "n")},
+                   {arrays("old_rows", "o")}
+                   WHERE {equal})"""
+
+    def _log_images(self, source: str, image: str, *, reordered: bool, where: str = "") -> str:
+        """Log rows as gone, each with its image; rows whose key or tenant is unknown as T."""
+        tenant = f", CASE WHEN o.known THEN o.{TENANT_COLUMN} END" if self._entity.tenant else ""
+        keys = ", ".join(f"ARRAY[o.{key}]" for key in self._log.keys)
+        return f"""INSERT INTO {self._log.table} (seq, op, {self._logged("image")})
+    SELECT pg_catalog.nextval({literal(self._log.sequence)}::pg_catalog.regclass),
+           CASE WHEN o.known THEN 'D' ELSE 'T' END::pg_catalog."char", {keys}{tenant}, {image}
+    FROM {self._rows(source, "o", reordered=reordered)}{where};"""
+
+
+def _comparable(value: str, column: Column) -> str:
+    """The value, such that equal means written alike.
+
+    To the consumer of a file, Bob and bob are two keys, whatever the column's type or collation thinks.
+    """
+    if column.equal_means_alike:
+        return value
+    return f'pg_catalog.concat({value}) COLLATE pg_catalog."C"'

@@ -1,0 +1,27 @@
+"""Writes the pages of docs/ that are made from the code, for ``make docs``. Tests compare the pages with it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import exportd.catalog.reference
+import exportd.cli.reference
+import exportd.settings.reference
+
+ROOT = Path(__file__).parents[2]
+
+GENERATED: Mapping[str, Callable[[], str]] = {
+    "docs/catalog.md": exportd.catalog.reference.render,
+    "docs/commands.md": exportd.cli.reference.render,
+    "docs/configuration.md": exportd.settings.reference.render,
+}
+"""The pages, and what makes them."""
+
+
+def main() -> None:
+    """Write all of them."""
+    for page, render in GENERATED.items():
+        (ROOT / page).write_text(render(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
