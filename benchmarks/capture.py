@@ -26,6 +26,7 @@ from exportd.database.migrator import migrate
 from exportd.model.clock import SystemClock
 from exportd.model.entity import Entity, EntityCode, Field, TableName
 from exportd.postgres.postgres_server import PostgresServer
+from exportd.settings.schema import Settings
 
 ROWS = 200_000
 ROUNDS, ROUNDS_FOR_INFORMATION = 5, 3
@@ -165,7 +166,10 @@ async def _copy(server: PostgresServer, template: str) -> AsyncIterator[str]:
 async def _listening(dsn: str) -> AsyncIterator[None]:
     """A daemon's listener, which arms the doorbell, and must be rung."""
     connected = anyio.Event()
-    listener = Listener(Connector(dsn), on_event=lambda *_: connected.set(), doorbell=True, clock=SystemClock())
+    settings = Settings.model_validate({"database": {"dsn": dsn}, "capture": {"doorbell": True}})
+    listener = Listener(
+        Connector(dsn), on_event=lambda *_: connected.set(), settings=lambda: settings, clock=SystemClock()
+    )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(listener.run)
         await connected.wait()

@@ -108,7 +108,7 @@ async def _one_job(components: Components, catalog: Catalog, *, jobs: int, say: 
             )
             if lease is None:
                 raise AssertionError("the job that was fired is not there")
-            await components.current.run_job(lease, JobProgress())
+            await components.run_job(lease, JobProgress())
             await _require_empty(components, lease.job.id, first=number == 0)
             if number:
                 seconds.append(stages.finish())

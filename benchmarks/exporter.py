@@ -24,7 +24,7 @@ from exportd.extraction.snapshot_opener import SnapshotOpener
 from exportd.model.job import JobProgress
 from exportd.model.schedule import ExportFormat
 from exportd.model.start import Position
-from exportd.settings.schema import LimitSettings
+from exportd.settings.schema import LimitSettings, Settings
 from exportd.spool.spool import Spool
 from exportd.telemetry import logging
 
@@ -76,9 +76,9 @@ class Exporter:
             catalog=self._catalog,
             installer=CaptureInstaller(self._connector, pause=anyio.sleep),
             opener=SnapshotOpener(self._connector, is_intact=capture_is_intact, pause=anyio.sleep),
-            copier=Copier(self._connector, streams=streams, stream_threshold_bytes=1),
+            copier=Copier(self._connector, LimitSettings(streams=streams, stream_threshold=1)),
             spool=self._spool,
-            part_size_bytes=LimitSettings().part_size,
+            limits=LimitSettings(),
         )
 
 
@@ -105,7 +105,13 @@ async def serve(dsn: str, directory: Path) -> None:
     """Obey until standard input ends."""
     logging.configure(level="warning", line_format="auto")
     orders = _orders()
-    async with Spool(directory, budget_bytes=_SPOOL_BUDGET_BYTES, free_space_floor_bytes=0) as spool:
+    settings = Settings.model_validate(
+        {
+            "database": {"dsn": dsn},
+            "spool": {"directory": directory, "budget": _SPOOL_BUDGET_BYTES, "free_space_floor": 1},
+        }
+    )
+    async with Spool(lambda: settings) as spool:
         exporter = Exporter(dsn, spool)
         while order := await anyio.to_thread.run_sync(next, orders, ""):
             print(json.dumps(await exporter.obey(json.loads(order))), flush=True)

@@ -27,6 +27,7 @@ from exportd.model.clock import Clock, wait_until
 from exportd.model.entity import EntityCode
 from exportd.model.errors import TransientError
 from exportd.model.schedule import ScheduleId
+from exportd.settings.schema import LiveSettings
 
 _SQL = queries.load("changes")
 
@@ -44,22 +45,18 @@ The kind ``reconnected`` means that events may have been missed.
 
 
 class Listener:
-    """A service: keeps one connection listening."""
+    """A service: keeps one connection listening. The doorbell is armed while ``capture.doorbell`` is set."""
 
-    def __init__(self, connector: Connector, *, on_event: OnEvent, doorbell: bool, clock: Clock) -> None:
+    def __init__(self, connector: Connector, *, on_event: OnEvent, settings: LiveSettings, clock: Clock) -> None:
         self._connector = connector
         self._on_event = on_event
-        self._doorbell = doorbell
+        self._settings = settings
         self._clock = clock
         self._rung = anyio.Event()
         self._lost = anyio.Event()
         self.listening = False
         self.changes_waiting: dict[EntityCode, datetime] = {}
         """Entities whose doorbell rang, and when it did first; the export of an entity removes it."""
-
-    def adjust(self, *, doorbell: bool) -> None:
-        """Arm the doorbell from now on, or let its arming expire."""
-        self._doorbell = doorbell
 
     async def run(self) -> None:
         """Listen until cancelled, reconnecting with back-off and jitter."""
@@ -94,7 +91,7 @@ class Listener:
     async def _serve(self, connection: Connection, *, armable: bool) -> None:
         while not self._lost.is_set():
             self._rung = anyio.Event()
-            if armable and self._doorbell:
+            if armable and self._settings().capture.doorbell:
                 await connection.execute(_SQL["arm_doorbell"], _ARMED_S)
             else:
                 await connection.execute("SELECT")  # fails when the connection is lost

@@ -5,12 +5,13 @@ writes. A schedule that has not succeeded for longer than the horizon stops hold
 A job that has succeeded holds them for a while, so that it can be back-filled.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
 
 from exportd.capture.installed import read_installed
+from exportd.catalog.document import Catalog
 from exportd.database import queries
 from exportd.database.connector import Connection, Connector
 from exportd.database.quoting import table
@@ -19,6 +20,7 @@ from exportd.model.change_log import log_name, log_table
 from exportd.model.clock import Clock
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError
+from exportd.settings.schema import LiveSettings
 
 _SQL = queries.load("changes")
 
@@ -36,31 +38,20 @@ class Pruned:
 
 
 class Pruner:
-    """Prunes the logs of the catalog's entities every ``interval_s``. Jobs hold them for ``keep_s`` after success."""
+    """Prunes the logs of the catalog's entities; interval, horizon and keeping are those of the settings in effect."""
 
     def __init__(
         self,
         connector: Connector,
-        entities: Sequence[EntityCode],
         *,
-        horizon_s: float,
-        keep_s: float,
-        interval_s: float,
+        settings: LiveSettings,
+        catalog: Callable[[], Catalog],
         clock: Clock,
     ) -> None:
         self._connector = connector
-        self._entities = entities
-        self._horizon_s = horizon_s
-        self._keep_s = keep_s
-        self._interval_s = interval_s
+        self._settings = settings
+        self._catalog = catalog
         self._clock = clock
-
-    def adjust(self, entities: Sequence[EntityCode], *, horizon_s: float, keep_s: float, interval_s: float) -> None:
-        """Use these settings from the next round on."""
-        self._entities = entities
-        self._horizon_s = horizon_s
-        self._keep_s = keep_s
-        self._interval_s = interval_s
 
     async def run(self) -> None:
         """Prune until cancelled. An error is logged and does not end the exports; the next round tries again."""
@@ -69,18 +60,21 @@ class Pruner:
                 await self.run_once()
             except ExportdError as error:
                 _logger.warning("pruning postponed", reason=error.reason, error=error.sentence)
-            await self._clock.sleep_until(self._clock.monotonic() + self._interval_s)
+            interval_s = self._settings().capture.prune_interval_s
+            await self._clock.sleep_until(self._clock.monotonic() + interval_s)
 
     async def run_once(self) -> Pruned:
         """One round over all logs that exist."""
+        capture, entities = self._settings().capture, tuple(self._catalog().entities)
+        horizon_s, keep_s = capture.horizon_hours * 3600, capture.keep_hours * 3600
         async with self._connector.connection("pruner") as connection:
             with translated("pruning the change logs"):
                 # Each statement is committed before the bounds are read. A back-fill that locked one of these rows
                 # before us has stored by then where its window begins, so the bounds include it; a later one finds that
                 # the row holds the log no longer.
-                expired = await connection.fetch(_SQL["expire_positions"], self._horizon_s)
-                expired += await connection.fetch(_SQL["expire_backfill_requests"], self._horizon_s)
-                await connection.execute(_SQL["let_go"], self._keep_s)
+                expired = await connection.fetch(_SQL["expire_positions"], horizon_s)
+                expired += await connection.fetch(_SQL["expire_backfill_requests"], horizon_s)
+                await connection.execute(_SQL["let_go"], keep_s)
                 for row in expired:
                     _logger.warning(
                         "position expired, the next run is full",
@@ -90,7 +84,7 @@ class Pruner:
                     )
                 logs = (await read_installed(connection)).logs
                 bounds = await connection.fetch(
-                    _SQL["prune_bounds"], [entity for entity in self._entities if log_name(entity) in logs]
+                    _SQL["prune_bounds"], [entity for entity in entities if log_name(entity) in logs]
                 )
                 rows = {
                     EntityCode(row["entity"]): await _prune(connection, EntityCode(row["entity"]), row["bound"])

@@ -18,7 +18,7 @@ from exportd.model.reason import Reason
 from exportd.settings.closest import did_you_mean
 from exportd.settings.document import Document, parse, sorted_by_line
 from exportd.settings.lines import KeyPath
-from exportd.settings.reader import read_text
+from exportd.settings.loader import read_text
 from exportd.settings.sentences import problems_of
 
 

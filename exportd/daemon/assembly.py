@@ -2,10 +2,10 @@
 
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 
 import anyio
@@ -16,7 +16,7 @@ from exportd.capture.installer import CaptureInstaller, capture_is_intact
 from exportd.capture.listener import Listener
 from exportd.capture.pruner import Pruner
 from exportd.catalog.document import Catalog
-from exportd.daemon.current import Current, ServiceRegister, State
+from exportd.daemon.current import Configuration, Current, ServiceRegister
 from exportd.database.connector import Connector, Pool
 from exportd.delivery.byte_limiter import ByteLimiter
 from exportd.delivery.cleaner import Cleaner
@@ -32,21 +32,22 @@ from exportd.extraction.snapshot_opener import SnapshotOpener
 from exportd.fleet.presence import PresenceKeeper
 from exportd.fleet.record import DaemonIdentity
 from exportd.fleet.table import DaemonTable
+from exportd.jobs.attempt_runner import RunJob
 from exportd.jobs.dispatcher import Dispatcher
 from exportd.jobs.job_table import JobTable
 from exportd.jobs.operations import JobOperator
 from exportd.model.clock import Clock, SystemClock
 from exportd.model.entity import EntityCode
-from exportd.model.job import JobId
+from exportd.model.job import JobId, JobProgress, Lease
 from exportd.model.schedule import ScheduleId
 from exportd.pipeline import Pipeline
 from exportd.schedules.firing_table import ScheduleTable
 from exportd.schedules.ticker import Ticker
-from exportd.settings.schema import Settings
+from exportd.settings.schema import LiveSettings, Settings
 from exportd.spool.retention import RetentionSweeper, SpooledJob
 from exportd.spool.spool import Spool
 from exportd.stores.retrying import RetryBudget
-from exportd.telemetry.attempt_meter import AttemptMeter
+from exportd.telemetry.meters import AttemptMeter
 from exportd.telemetry.metrics import Metrics
 
 _LEASE_S = 30.0
@@ -69,7 +70,7 @@ class Components:
     opener: DestinationOpener
     refresher: DestinationRefresher
     current: Current
-    build_pipeline: Callable[[Settings, Catalog], Pipeline]
+    run_job: RunJob
     dispatcher: Dispatcher
     ticker: Ticker
     listener: Listener
@@ -79,58 +80,37 @@ class Components:
     watcher: JobWatcher
     presence: PresenceKeeper
     services: ServiceRegister
-    capture: CaptureInstaller
     metrics: Metrics
     clock: Clock
-
-    def adjust_services(self, settings: Settings, catalog: Catalog) -> None:
-        """Have the services that run go by other settings."""
-        self.listener.adjust(doorbell=settings.capture.doorbell)
-        self.cleaner.adjust(type_tokens=_type_tokens(catalog))
-        self.retention.adjust(retention=timedelta(hours=settings.spool.retention_hours))
-        self.pruner.adjust(
-            tuple(catalog.entities),
-            horizon_s=settings.capture.horizon_hours * 3600,
-            keep_s=settings.capture.keep_hours * 3600,
-            interval_s=settings.capture.prune_interval_s,
-        )
 
 
 @asynccontextmanager
 async def assembled(settings: Settings, catalog: Catalog, connector: Connector) -> AsyncIterator[Components]:
     """Everything, with the spool and the connections open until the block ends."""
-    clock = SystemClock()
+    current = Current(Configuration(settings, catalog))
     opener = DestinationOpener(settings)
     destinations = opener.open_all()
-    spool = Spool(
-        settings.spool.directory,
-        budget_bytes=settings.spool.budget,
-        free_space_floor_bytes=settings.spool.free_space_floor,
-    )
     async with (
-        spool,
+        Spool(current.settings) as spool,
         connector.pool(max(settings.database.pool_size, settings.limits.jobs + 2)) as pool,
         connector.pool(_CONTROL_CONNECTIONS) as control_pool,
     ):
         try:
             yield _components(
-                settings,
-                catalog,
+                current,
                 connector,
                 pool=pool,
                 control_pool=control_pool,
                 spool=spool,
                 destinations=destinations,
                 opener=opener,
-                clock=clock,
             )
         finally:
             await destinations.aclose()
 
 
 def _components(
-    settings: Settings,
-    catalog: Catalog,
+    current: Current,
     connector: Connector,
     *,
     pool: Pool,
@@ -138,55 +118,25 @@ def _components(
     spool: Spool,
     destinations: Destinations,
     opener: DestinationOpener,
-    clock: Clock,
 ) -> Components:
+    """What reads a setting gets ``current.settings``; what a new value replaces as a whole is made by the reloader."""
+    settings, catalog, clock = current.settings(), current.catalog(), SystemClock()
     jobs, schedules, uploads = JobTable(pool), ScheduleTable(pool), UploadTable(pool)
-    cleaner = Cleaner(destinations, jobs, uploads, type_tokens=_type_tokens(catalog), clock=clock)
-    limiter = ByteLimiter(settings.limits.bytes_in_flight)
-
-    def build_pipeline(settings: Settings, catalog: Catalog) -> Pipeline:
-        return Pipeline(
-            extractor=Extractor(
-                catalog=catalog,
-                installer=CaptureInstaller(
-                    connector, pause=anyio.sleep, lock_timeout_s=settings.database.lock_timeout_s
-                ),
-                opener=SnapshotOpener(connector, is_intact=capture_is_intact, pause=anyio.sleep),
-                copier=Copier(
-                    connector,
-                    streams=settings.limits.streams,
-                    stream_threshold_bytes=settings.limits.stream_threshold,
-                ),
-                spool=spool,
-                part_size_bytes=settings.limits.part_size,
-            ),
-            deliverer=Deliverer(
-                destinations,
-                uploads=uploads,
-                limiter=limiter,
-                type_token=lambda entity: catalog.get(entity).type_token,
-                retry=RetryBudget(timeout_s=settings.limits.delivery_timeout_s),
-            ),
-            cleaner=cleaner,
-            jobs=jobs,
-            uploads=uploads,
-            spool=spool,
-        )
-
-    current = Current(State(settings, catalog, build_pipeline(settings, catalog)))
-    metrics = Metrics()
+    metrics, services = Metrics(), ServiceRegister(clock)
+    cleaner = Cleaner(destinations, jobs, uploads, type_tokens=type_tokens(catalog), clock=clock)
+    run_job = _job_function(
+        current, connector, cleaner=cleaner, destinations=destinations, jobs=jobs, uploads=uploads, spool=spool
+    )
     identity = DaemonIdentity(
         spool.id, socket.gethostname(), os.getpid(), str(Path(settings.document.name).absolute()), __version__
     )
     dispatcher = Dispatcher(
         jobs,
-        AttemptMeter(current.run_job, metrics, clock).run,
+        AttemptMeter(run_job, metrics, clock).run,
         holder=f"{identity.host}:{identity.pid}",
         spool_id=spool.id,
-        concurrency=settings.limits.jobs,
+        settings=current.settings,
         lease_s=_LEASE_S,
-        attempts=settings.limits.job_attempts,
-        poll_interval_s=settings.capture.poll_interval_s,
         clock=clock,
     )
     ticker = Ticker(schedules, clock)
@@ -197,7 +147,7 @@ def _components(
     presence = PresenceKeeper(DaemonTable(control_pool), identity, destination_table, schedules, clock)
 
     def on_event(kind: str, schedule: ScheduleId | None) -> None:
-        """An event says who has to look again; ``reconnected`` means that anything may have happened."""
+        """An event says which service has to look again; after ``reconnected`` all have to: events may be lost."""
         if kind in {"job_queued", "reconnected"}:
             dispatcher.wake()
         if kind in {"cancel_requested", "reconnected"}:
@@ -223,38 +173,82 @@ def _components(
         opener=opener,
         refresher=refresher,
         current=current,
-        build_pipeline=build_pipeline,
+        run_job=run_job,
         dispatcher=dispatcher,
         ticker=ticker,
-        listener=Listener(connector, on_event=on_event, doorbell=settings.capture.doorbell, clock=clock),
-        pruner=Pruner(
-            connector,
-            tuple(catalog.entities),
-            horizon_s=settings.capture.horizon_hours * 3600,
-            keep_s=settings.capture.keep_hours * 3600,
-            interval_s=settings.capture.prune_interval_s,
-            clock=clock,
-        ),
+        listener=Listener(connector, on_event=on_event, settings=current.settings, clock=clock),
+        pruner=Pruner(connector, settings=current.settings, catalog=current.catalog, clock=clock),
         cleaner=cleaner,
-        retention=_retention(jobs, spool, retention_hours=settings.spool.retention_hours, clock=clock),
+        retention=_retention(jobs, spool, settings=current.settings, clock=clock),
         watcher=JobWatcher(JobOperator(control_pool).watched, clock),
         presence=presence,
-        services=ServiceRegister(clock),
-        capture=CaptureInstaller(connector, pause=anyio.sleep, lock_timeout_s=settings.database.lock_timeout_s),
+        services=services,
         metrics=metrics,
         clock=clock,
     )
 
 
-def _type_tokens(catalog: Catalog) -> dict[EntityCode, str]:
+def _job_function(
+    current: Current,
+    connector: Connector,
+    *,
+    cleaner: Cleaner,
+    destinations: Destinations,
+    jobs: JobTable,
+    uploads: UploadTable,
+    spool: Spool,
+) -> RunJob:
+    """Runs each job to its end on the configuration in effect when it begins."""
+    limiter = ByteLimiter(current.settings().limits.bytes_in_flight)
+
+    # One for all jobs of a configuration, because its streams share a pacer.
+    @lru_cache(maxsize=1)
+    def pipeline(configuration: Configuration) -> Pipeline:
+        settings, catalog = configuration.settings, configuration.catalog
+        return Pipeline(
+            extractor=Extractor(
+                catalog=catalog,
+                installer=capture_installer(configuration, connector),
+                opener=SnapshotOpener(connector, is_intact=capture_is_intact, pause=anyio.sleep),
+                copier=Copier(connector, settings.limits),
+                spool=spool,
+                limits=settings.limits,
+            ),
+            deliverer=Deliverer(
+                destinations,
+                uploads=uploads,
+                limiter=limiter,
+                type_token=lambda entity: catalog.get(entity).type_token,
+                retry=RetryBudget(timeout_s=settings.limits.delivery_timeout_s),
+            ),
+            cleaner=cleaner,
+            jobs=jobs,
+            uploads=uploads,
+            spool=spool,
+        )
+
+    async def run_job(lease: Lease, progress: JobProgress) -> None:
+        await pipeline(current.configuration).run(lease, progress)
+
+    return run_job
+
+
+def capture_installer(configuration: Configuration, connector: Connector) -> CaptureInstaller:
+    """Installs capture, waiting for locks as long as this configuration allows."""
+    lock_timeout_s = configuration.settings.database.lock_timeout_s
+    return CaptureInstaller(connector, pause=anyio.sleep, lock_timeout_s=lock_timeout_s)
+
+
+def type_tokens(catalog: Catalog) -> dict[EntityCode, str]:
+    """How the files of each entity are named."""
     return {code: entity.type_token for code, entity in catalog.entities.items()}
 
 
-def _retention(jobs: JobTable, spool: Spool, *, retention_hours: float, clock: Clock) -> RetentionSweeper:
+def _retention(jobs: JobTable, spool: Spool, *, settings: LiveSettings, clock: Clock) -> RetentionSweeper:
     async def known(stored: Collection[JobId]) -> list[SpooledJob]:
         return [
-            SpooledJob(each.job.id, each.state, each.spool_id == spool.id, each.finished_at)
-            for each in await jobs.known(stored)
+            SpooledJob(record.job.id, record.state, record.spool_id == spool.id, record.finished_at)
+            for record in await jobs.known(stored)
         ]
 
     return RetentionSweeper(
@@ -262,6 +256,6 @@ def _retention(jobs: JobTable, spool: Spool, *, retention_hours: float, clock: C
         known=known,
         remove=spool.remove_job,
         mark_expired=jobs.mark_expired,
-        retention=timedelta(hours=retention_hours),
+        settings=settings,
         clock=clock,
     )

@@ -23,7 +23,8 @@ from exportd.api.transport.certificate import Certificate
 from exportd.api.transport.rate_limit import RateLimit
 from exportd.api.transport.server import ControlServer
 from exportd.catalog.document import Catalog
-from exportd.daemon.assembly import Components
+from exportd.daemon.assembly import Components, capture_installer
+from exportd.daemon.current import Configuration
 from exportd.database.metrics_reader import MetricsReader
 from exportd.database.unit_of_work import Auditor
 from exportd.destinations.circuit import CircuitState
@@ -42,50 +43,19 @@ from exportd.model.schedule import DestinationCode
 from exportd.schedules.editing import OwnedScheduleTable
 from exportd.schedules.limits import check_rule
 from exportd.schedules.operations import ScheduleOperator
-from exportd.settings.schema import ControlSettings, Settings
+from exportd.settings.schema import ControlSettings
 from exportd.settings.section import split_listen
 from exportd.spool.spool import MANIFEST_NAME
 from exportd.telemetry import logging
+from exportd.telemetry.meters import resident_bytes
 from exportd.telemetry.metrics import Metrics
-from exportd.telemetry.process_memory import resident_bytes
-
-# MERGED: Joins the metrics with what they look at.
-
-
-def exposition(components: Components, catalog: Catalog) -> Exposition:
-    """The text of the metrics of these components, and of the entities of the catalog."""
-
-    async def look(metrics: Metrics) -> None:
-        listener, spool, presence = components.listener, components.spool, components.presence
-        metrics.listening.set(listener.listening)
-        metrics.daemons.set(sum(daemon.running for daemon in presence.daemons))
-        metrics.disagreeing.set(len({disagreement.spool_id for disagreement in presence.disagreements}))
-        metrics.changes_waiting.clear()
-        now = components.clock.now()
-        for entity, since in listener.changes_waiting.items():
-            metrics.changes_waiting.labels(entity).set((now - since).total_seconds())
-        metrics.spool_used.set(spool.usage.used_bytes)
-        metrics.spool_budget.set(spool.usage.budget_bytes)
-        try:
-            metrics.spool_free.set(await spool.free_bytes())
-        except ExportdError:  # its directory is gone; jobs say so
-            metrics.spool_free.set(nan)
-        metrics.resident_memory.set(await anyio.to_thread.run_sync(resident_bytes))
-
-    return Exposition(
-        components.metrics,
-        refresh=MetricsReader(components.control_pool, {entity: log_name(entity) for entity in catalog.entities}).read,
-        look=look,
-        clock=components.clock,
-    )
-
 
 _ORGANIZATION_REQUESTS_A_SECOND = 50
 _TOKENS_A_SECOND = 100
 
 
 class ControlApi:
-    """The API's application; each request is answered with the collaborators that it finds when it comes."""
+    """The API's application. A request is answered with the collaborators that are there when it arrives."""
 
     def __init__(self, using: Collaborators, control: ControlSettings, certificate: Certificate | None) -> None:
         self._api = application(using)
@@ -104,20 +74,19 @@ class ControlApi:
         return found
 
     def adopt(self, using: Collaborators) -> None:
-        """Answer requests with others from now on. What callers have used of their limits stays used."""
+        """Answer later requests with other collaborators. What callers have used of their rate limits stays used."""
         before = self.collaborators
         self._api.state.collaborators = replace(
             using, organization_limit=before.organization_limit, token_limit=before.token_limit
         )
 
 
-async def collaborators_of(
-    settings: Settings, catalog: Catalog, components: Components, *, reload: Reload
-) -> Collaborators:
-    """What the API works with. Raises SettingsError for a group that this machine does not have, or a key file that
-    cannot be used.
+async def collaborators_of(configuration: Configuration, components: Components, *, reload: Reload) -> Collaborators:
+    """What the API works with.
+
+    Raises SettingsError for a group that this machine does not have, and for a key file that cannot be used.
     """
-    control, clock = settings.control, components.clock
+    control, catalog, clock = configuration.settings.control, configuration.catalog, components.clock
     clients = ClientTable(components.control_pool)
     signer = Signer(await _signing_key(control, clients))
     access = Access(os.getuid(), group_ids(control.operators), group_ids(control.admins))
@@ -155,16 +124,44 @@ async def collaborators_of(
         destination_operator=destination_operator,
         previewer=Previewer(catalog, components.connector, JobTable(components.control_pool), clock),
         watcher=components.watcher,
-        capture=components.capture,
+        capture=capture_installer(configuration, components.connector),
         captured=catalog.entities,
         log_level=LogLevelSwitch(logging.level, logging.set_level),
         auditor=Auditor(components.control_pool),
-        exposition=exposition(components, catalog),
+        exposition=_exposition(components, catalog),
         public_url=control.public_url,
         clock=clock,
         organization_limit=RateLimit(_ORGANIZATION_REQUESTS_A_SECOND, 1.0),
         token_limit=RateLimit(_TOKENS_A_SECOND, 1.0),
         reload=reload,
+    )
+
+
+def _exposition(components: Components, catalog: Catalog) -> Exposition:
+    """The metrics of these components and of the catalog's entities, joined with what they measure."""
+
+    async def look(metrics: Metrics) -> None:
+        listener, spool, presence = components.listener, components.spool, components.presence
+        metrics.listening.set(listener.listening)
+        metrics.daemons.set(sum(daemon.running for daemon in presence.daemons))
+        metrics.disagreeing.set(len({disagreement.spool_id for disagreement in presence.disagreements}))
+        metrics.changes_waiting.clear()
+        now = components.clock.now()
+        for entity, since in listener.changes_waiting.items():
+            metrics.changes_waiting.labels(entity).set((now - since).total_seconds())
+        metrics.spool_used.set(spool.usage.used_bytes)
+        metrics.spool_budget.set(spool.usage.budget_bytes)
+        try:
+            metrics.spool_free.set(await spool.free_bytes())
+        except ExportdError:  # its directory is gone; jobs report it
+            metrics.spool_free.set(nan)
+        metrics.resident_memory.set(await anyio.to_thread.run_sync(resident_bytes))
+
+    return Exposition(
+        components.metrics,
+        refresh=MetricsReader(components.control_pool, {entity: log_name(entity) for entity in catalog.entities}).read,
+        look=look,
+        clock=components.clock,
     )
 
 
@@ -176,11 +173,11 @@ async def _signing_key(control: ControlSettings, clients: ClientTable) -> bytes:
 
 def _hosts(control: ControlSettings) -> frozenset[str]:
     own = {split_listen(control.listen)[0]} if control.listen else set()
-    return frozenset(each.lower() for each in {"localhost", "127.0.0.1", "::1", *own, *control.hosts})
+    return frozenset(name.lower() for name in {"localhost", "127.0.0.1", "::1", *own, *control.hosts})
 
 
 def _condition(components: Components, organization: OrganizationId, code: DestinationCode) -> str | None:
-    """What this daemon has met at a destination lately, if that keeps it from delivering there."""
+    """The state of a destination's circuit, None while it is closed; None too for an unknown destination."""
     try:
         circuit = components.destinations.get(organization, code).circuit
     except PermanentError:

@@ -1,4 +1,4 @@
-"""What a reload replaces as a whole. Whoever begins something looks here; what has begun keeps what it was given."""
+"""What the daemon works with at the moment: the configuration in effect, and the services that run."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -6,36 +6,41 @@ from dataclasses import dataclass
 from exportd.api.schemas.status import ServiceState
 from exportd.catalog.document import Catalog
 from exportd.model.clock import Clock
-from exportd.model.job import JobProgress, Lease
-from exportd.pipeline import Pipeline
 from exportd.settings.schema import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class State:
-    """The settings as far as they hold (what waits for a restart is not in them), and what was made from them."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Configuration:
+    """Settings as far as they are in effect (what waits for a restart is not in them), and their catalog.
+
+    Two configurations are never equal: each reload makes another one.
+    """
 
     settings: Settings
     catalog: Catalog
-    pipeline: Pipeline
 
 
 class Current:
-    """The state of now."""
+    """The configuration in effect. A reload swaps it by one assignment.
 
-    def __init__(self, state: State) -> None:
-        self.state = state
+    A service asks for ``settings`` or ``catalog`` whenever it needs a value. A job keeps the configuration with which
+    it began.
+    """
 
-    async def run_job(self, lease: Lease, progress: JobProgress) -> None:
-        """Run a job, to its end, on the state that it finds when it begins."""
-        await self.state.pipeline.run(lease, progress)
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
 
+    def settings(self) -> Settings:
+        """The settings in effect."""
+        return self.configuration.settings
 
-# MERGED: Knows which services of the daemon run, and since when.
+    def catalog(self) -> Catalog:
+        """The catalog in effect."""
+        return self.configuration.catalog
 
 
 class ServiceRegister:
-    """One per daemon; a service is run through it."""
+    """Which services of the daemon run, and since when. Each service is run through the daemon's one register."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -48,7 +53,7 @@ class ServiceRegister:
         return self._states
 
     async def run(self, name: str, service: Callable[[], Awaitable[None]]) -> None:
-        """Run a service to its end. What it raises leaves."""
+        """Run a service to its end. Raises what the service raises."""
         self._states[name] = ServiceState(running=True, since=self._clock.now())
         try:
             await service()

@@ -1,7 +1,7 @@
-"""Keeps the garbage collector from looking at what stays.
+"""Keeps garbage collection and memory allocation from slowing the daemon down.
 
-A full collection looks at every object, and everything else waits: a tenth of a second with 10,000 schedules, again and
-again. Most of what there is goes without it, when nothing refers to it any more.
+A full collection traverses every object while everything else waits: a tenth of a second with 10,000 schedules, again
+and again. Frozen objects are not traversed; they are still freed when the last reference to them goes.
 """
 
 import ctypes
@@ -11,18 +11,21 @@ from contextlib import contextmanager
 
 _NEVER = 1 << 30
 
+_M_MMAP_THRESHOLD = -3
+_LARGE_BYTES = 1 << 20
 
-def keep_what_is_there() -> None:
-    """What there is now, of a daemon that has just started, is not looked at again."""
+
+def freeze() -> None:
+    """Collect once, then freeze every object that there is: what a daemon has built at its start stays."""
     gc.collect()
     gc.freeze()
 
 
 @contextmanager
-def building_what_stays() -> Iterator[None]:
-    """What there is at the end of the block, which throws little away, is not looked at: neither in it nor later.
+def freezing() -> Iterator[None]:
+    """Disables full collections during the block, then freezes what it built; freezes nothing after an error.
 
-    Unless it ends by an error.
+    For a block that builds much and discards little.
     """
     gc.collect()
     young, middle, old = gc.get_threshold()
@@ -34,18 +37,11 @@ def building_what_stays() -> Iterator[None]:
     gc.freeze()
 
 
-# MERGED: Tells the C library's allocator how the daemon uses memory.
-
-
-_M_MMAP_THRESHOLD = -3
-_LARGE_BYTES = 1 << 20
-
-
 def return_large_blocks() -> None:
-    """From now on every block of a megabyte or more goes back to the system when it is freed.
+    """Have the C library return every freed block of a megabyte or more to the system. Does nothing without glibc.
 
-    By itself glibc raises the size from which that is so to that of the largest block freed: each worker thread then
-    keeps the pieces of uploads that it has read. Without glibc nothing is done.
+    By itself glibc raises that threshold to the size of the largest block freed: each worker thread then keeps the
+    buffers of the uploads that it has read.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -1,8 +1,9 @@
 """Puts another configuration into effect while the daemon runs.
 
-The whole new state is built and checked first: the file, the catalog against the database, destinations, groups, keys.
-Whatever is wrong with it is reported to the caller, the log and systemd, and changes nothing. Then it is swapped in
-one step. Jobs that run end on the state that they began with. What needs a restart is said, and stays as it was.
+The new configuration is built and checked as a whole first: the file, the catalog against the database, destinations,
+groups, keys. A problem is reported to the caller, the log and systemd, and changes nothing. Then everything is swapped
+in one step, which is undone when the database refuses it. Running jobs keep the configuration with which they began.
+What needs a restart is reported, and stays as it was.
 """
 
 from collections.abc import Sequence
@@ -20,10 +21,10 @@ from exportd.catalog import document
 from exportd.catalog.checker import check
 from exportd.catalog.document import Catalog
 from exportd.catalog.resolver import resolve
-from exportd.daemon.assembly import Components
+from exportd.daemon.assembly import Components, type_tokens
 from exportd.daemon.control_assembly import ControlApi, collaborators_of
-from exportd.daemon.current import State
-from exportd.daemon.garbage import building_what_stays
+from exportd.daemon.current import Configuration
+from exportd.daemon.garbage import freezing
 from exportd.daemon.systemd_notifier import READY, notify, reloading, status
 from exportd.database.connector import Connector
 from exportd.destinations.open_destinations import Destination
@@ -31,23 +32,23 @@ from exportd.destinations.opener import DestinationOpener
 from exportd.model.errors import ExportdError, SettingsError, TransientError
 from exportd.model.reason import Reason
 from exportd.schedules.limits import check_rule
-from exportd.settings.difference import Change, Difference, Kind, compare, effective
+from exportd.settings.difference import Change, ChangeKind, Difference, compare, effective
 from exportd.settings.loader import load_all
 from exportd.settings.schema import ControlSettings, Settings
 from exportd.settings.secrets import passwords_in
 from exportd.telemetry import logging
 
 _MAX_NAMED = 20
-"""So many changes of a kind stand in the log one by one."""
+"""How many changes of a kind the log names."""
 
 _logger = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A state, checked, and what goes with it. ``opened`` are the destinations that are new or other than before."""
+    """A configuration, checked, and what is made of it. ``opened`` are its destinations that are new or changed."""
 
-    state: State
+    configuration: Configuration
     collaborators: Collaborators
     opened: tuple[Destination, ...] = ()
 
@@ -62,10 +63,10 @@ async def check_catalog(catalog: Catalog, connector: Connector) -> Catalog:
 
 
 class Reloader:
-    """Reloads the configuration file ``config``; one reload after the other."""
+    """Reloads the configuration file ``config``, one reload at a time."""
 
     control: ControlApi
-    """The API, through which a reload can be asked for, and which changes with it."""
+    """The API: it can ask for a reload, and a reload gives it other collaborators."""
 
     def __init__(self, config: Path, components: Components) -> None:
         self._config = config
@@ -74,26 +75,25 @@ class Reloader:
 
     @classmethod
     async def open(cls, config: Path, components: Components) -> "Reloader":
-        """With the API of the components. Raises SettingsError for what ``collaborators_of`` cannot use, and for a
-        certificate.
-        """
-        reloader, state = cls(config, components), components.current.state
-        using = await collaborators_of(state.settings, state.catalog, components, reload=reloader.reload)
-        certificate = await anyio.to_thread.run_sync(_checked_certificate, state.settings.control)
-        reloader.control = ControlApi(using, state.settings.control, certificate)
+        """With the API of the components. Raises SettingsError as ``collaborators_of``, or for a bad certificate."""
+        reloader, configuration = cls(config, components), components.current.configuration
+        control = configuration.settings.control
+        using = await collaborators_of(configuration, components, reload=reloader.reload)
+        certificate = await anyio.to_thread.run_sync(_checked_certificate, control)
+        reloader.control = ControlApi(using, control, certificate)
         return reloader
 
     async def reload(self, *, dry_run: bool = False) -> Difference:
         """Put the file into effect, unless ``dry_run``; returns what it changes.
 
-        Raises SettingsError with every problem of the file, PermanentError or TransientError when it cannot be checked
-        or put into effect (now), or when the daemon is leaving. The daemon then goes on as before.
+        Raises SettingsError with every problem of the file; PermanentError or TransientError when it cannot be checked
+        or put into effect, or when the daemon is stopping. The daemon then goes on as before.
         """
         async with self._one_at_a_time:
             if not dry_run:
                 notify(reloading())
             try:
-                with building_what_stays():
+                with freezing():
                     difference = await self._reload(dry_run=dry_run)
             except ExportdError as error:
                 _report_refusal(error, dry_run=dry_run)
@@ -107,10 +107,10 @@ class Reloader:
     async def _reload(self, *, dry_run: bool) -> Difference:
         if self._components.dispatcher.stopping:
             raise TransientError(
-                "The daemon is leaving, and reloads nothing. Its next start reads the configuration.",
+                "The daemon is stopping, and reloads nothing. Its next start reads the configuration.",
                 reason=Reason.INTERRUPTED,
             )
-        before = self._components.current.state
+        before = self._components.current.configuration
         settings, catalog = await anyio.to_thread.run_sync(self._load)
         prepared = await self._prepare(effective(before.settings, settings), catalog)
         difference = await anyio.to_thread.run_sync(
@@ -118,12 +118,12 @@ class Reloader:
                 before.settings,
                 settings,
                 old_entities=before.catalog.entities,
-                new_entities=prepared.state.catalog.entities,
+                new_entities=prepared.configuration.catalog.entities,
             )
         )
         if dry_run:
-            for each in prepared.opened:
-                await each.store.aclose()
+            for destination in prepared.opened:
+                await destination.store.aclose()
         else:
             await self._adopt(prepared)
         return difference
@@ -134,75 +134,70 @@ class Reloader:
 
     async def _prepare(self, settings: Settings, catalog: Catalog) -> _Prepared:
         """Build and check everything, and change nothing."""
-        before = self._components.current.state.settings
         connector = Connector(settings.database.dsn, lock_timeout_s=settings.database.lock_timeout_s)
-        catalog = await check_catalog(catalog, connector)
+        configuration = Configuration(settings, await check_catalog(catalog, connector))
         await anyio.to_thread.run_sync(_checked_certificate, settings.control)
-        state = State(settings, catalog, self._components.build_pipeline(settings, catalog))
         return _Prepared(
-            state,
-            await collaborators_of(settings, catalog, self._components, reload=self.reload),
-            self._open(before, settings),
+            configuration,
+            await collaborators_of(configuration, self._components, reload=self.reload),
+            self._open(settings),
         )
 
-    def _open(self, before: Settings, settings: Settings) -> tuple[Destination, ...]:
-        """The destinations that are new, or other ones than before."""
-        opener = DestinationOpener(settings)
-        all_are_other = self._components.opener.differs(settings)
-        known = {(each.organization, each.code): each for each in before.destination}
+    def _open(self, settings: Settings) -> tuple[Destination, ...]:
+        """The destinations that are new, or that are to be opened in another way than before."""
+        opener, before = DestinationOpener(settings), self._components.current.settings()
+        all_differ = self._components.opener.differs(settings)
+        known = {(declared.organization, declared.code): declared for declared in before.destination}
         return tuple(
-            opener.open(each)
-            for each in settings.destination
-            if all_are_other or each != known.get((each.organization, each.code))
+            opener.open(declared)
+            for declared in settings.destination
+            if all_differ or declared != known.get((declared.organization, declared.code))
         )
 
     async def _adopt(self, prepared: _Prepared) -> None:
-        """Swap, then tell the database. New schedules meet a daemon that knows their destinations and entities."""
-        components, settings = self._components, prepared.state.settings
-        before = _Prepared(components.current.state, self.control.collaborators)
-        closed = self._swap(prepared)
+        """Swap, then tell the database: new schedules find a daemon that knows their destinations and entities."""
+        components, configuration = self._components, prepared.configuration
+        before = _Prepared(components.current.configuration, self.control.collaborators)
+        replaced = self._swap(prepared)
         try:
-            await components.connector.adjust(settings.database.dsn, lock_timeout_s=settings.database.lock_timeout_s)
-            await components.presence.declare(settings, prepared.state.catalog)
+            await self._connect_by(configuration.settings)
+            await components.presence.declare(configuration.settings, configuration.catalog)
         except BaseException:
-            self._swap(replace(before, opened=closed))
-            database = before.state.settings.database
+            self._swap(replace(before, opened=replaced))
             with anyio.CancelScope(shield=True):
-                await components.connector.adjust(database.dsn, lock_timeout_s=database.lock_timeout_s)
+                await self._connect_by(before.configuration.settings)
             raise
         if (certificate := self.control.certificate) is not None:
             with suppress(SettingsError):  # it was good a moment ago
                 await anyio.to_thread.run_sync(certificate.load)
-        with suppress(ExportdError):  # the next one is not far away
+        with suppress(ExportdError):  # the service refreshes again soon
             await components.refresher.refresh()
 
+    async def _connect_by(self, settings: Settings) -> None:
+        database = settings.database
+        await self._components.connector.use(database.dsn, lock_timeout_s=database.lock_timeout_s)
+
     def _swap(self, to: _Prepared) -> tuple[Destination, ...]:
-        """Nothing can happen in the middle of this. Returns the destinations that were replaced or taken out."""
-        components, state = self._components, to.state
-        settings, catalog = state.settings, state.catalog
-        passwords = passwords_in(components.current.state.settings.database.dsn) | passwords_in(settings.database.dsn)
+        """Put another configuration into effect. Returns the destinations that were replaced or taken out.
+
+        Without an await, so that no service ever sees a part of it.
+        """
+        components, settings = self._components, to.configuration.settings
+        passwords = passwords_in(components.current.settings().database.dsn) | passwords_in(settings.database.dsn)
         logging.configure(level=settings.log.level, line_format=settings.log.format, secrets=passwords)
-        components.current.state = state
+        components.current.configuration = to.configuration
         self.control.adopt(to.collaborators)
-        components.dispatcher.adjust(
-            concurrency=settings.limits.jobs,
-            attempts=settings.limits.job_attempts,
-            poll_interval_s=settings.capture.poll_interval_s,
-        )
-        components.spool.adjust(
-            budget_bytes=settings.spool.budget, free_space_floor_bytes=settings.spool.free_space_floor
-        )
-        components.adjust_services(settings, catalog)
+        components.cleaner.remember(type_tokens(to.configuration.catalog))
+        components.dispatcher.wake()
         reopening = components.opener.adopt(settings)
-        return components.refresher.declare(
-            to.opened, reopening=reopening, keeping={(each.organization, each.code) for each in settings.destination}
-        )
+        declared = {(destination.organization, destination.code) for destination in settings.destination}
+        return components.refresher.declare(to.opened, reopening=reopening, keeping=declared)
 
 
 def _checked_certificate(control: ControlSettings) -> Certificate | None:
     certificate = certificate_of(control)
     if certificate is not None and (doubt := certificate.doubt()) is not None:
-        # Exports do not need it, so they go on.
+        # Only a warning, because exports do not need the certificate.
         _logger.warning("clients will refuse the certificate", error=doubt)
     return certificate
 
@@ -210,9 +205,9 @@ def _checked_certificate(control: ControlSettings) -> Certificate | None:
 def _report(difference: Difference, *, dry_run: bool) -> None:
     if dry_run:
         return
-    _logger.info("reloaded", **{kind.name.lower(): _named(difference.of(kind)) for kind in Kind})
-    waiting = difference.of(Kind.NEEDS_RESTART)
-    words = f", {len(waiting)} of them after a restart: {', '.join(each.subject for each in waiting)}"
+    _logger.info("reloaded", **{kind.name.lower(): _named(difference.of(kind)) for kind in ChangeKind})
+    waiting = difference.of(ChangeKind.NEEDS_RESTART)
+    words = f", {len(waiting)} of them after a restart: {', '.join(change.subject for change in waiting)}"
     notify(status(f"reloaded; changes: {len(difference.changes)}{words if waiting else ''}"))
 
 

@@ -1,8 +1,8 @@
-"""The daemon: reads its configuration, makes the database ready, runs its services in one task group, leaves politely.
+"""The daemon: reads its configuration, migrates the database, runs its services in one task group, drains, ends.
 
 SIGTERM or SIGINT: no new jobs; running ones may finish until the grace period ends, then they are put back without
-counting an attempt. A second signal ends the grace period at once. A service that ends uninvited ends the daemon,
-loudly; systemd starts it again.
+counting an attempt. A second signal ends the grace period at once. A service that fails ends the daemon with an error;
+systemd starts it again.
 """
 
 import signal
@@ -16,7 +16,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from exportd.catalog import document
 from exportd.catalog.document import Catalog
 from exportd.daemon.assembly import Components, assembled
-from exportd.daemon.garbage import keep_what_is_there, return_large_blocks
+from exportd.daemon.garbage import freeze, return_large_blocks
 from exportd.daemon.reloader import Reloader, check_catalog
 from exportd.daemon.systemd_notifier import READY, STOPPING, notify, status, systemd
 from exportd.database.connector import Connector
@@ -27,20 +27,20 @@ from exportd.settings.loader import load_all
 from exportd.settings.schema import Settings
 from exportd.settings.secrets import passwords_in
 from exportd.telemetry import logging
-from exportd.telemetry.loop_delay_sampler import LoopDelaySampler
+from exportd.telemetry.meters import LoopDelaySampler
 
 _logger = structlog.get_logger()
 
 
 def run_daemon(config: Path) -> None:
-    """Run until told to stop. Raises SettingsError, PermanentError or TransientError when it cannot start."""
+    """Run until a signal stops it. Raises SettingsError, PermanentError or TransientError when it cannot start."""
     settings, catalog = load_all(config, check_rule=check_rule, load_catalog=document.load)
     settings = settings.without_document()
     return_large_blocks()
     logging.configure(
         level=settings.log.level, line_format=settings.log.format, secrets=passwords_in(settings.database.dsn)
     )
-    # Somebody who is too early with it asks for what is just being read.
+    # Until the reloader is there: the configuration is being read anyway.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     anyio.run(serve, config, settings, catalog, backend_options={"use_uvloop": True})
 
@@ -51,26 +51,26 @@ async def serve(config: Path, settings: Settings, catalog: Catalog) -> None:
     catalog = await _ready(connector, catalog)
     async with assembled(settings, catalog, connector) as components:
         try:
-            await _live(config, components)
+            await _run_services(config, components)
         finally:
-            await components.presence.leave()
+            await components.presence.deregister()
     _logger.info("daemon stopped")
 
 
-async def _live(config: Path, components: Components) -> None:
-    """From the first look at the database to the end of the last service."""
-    state = components.current.state
-    await components.presence.declare(state.settings, state.catalog)
+async def _run_services(config: Path, components: Components) -> None:
+    """Run everything, from declaring this daemon in the database to the end of the last service."""
+    configuration = components.current.configuration
+    await components.presence.declare(configuration.settings, configuration.catalog)
     await components.refresher.refresh()
     await _recover(components)
     reloader = await Reloader.open(config, components)
-    keep_what_is_there()
+    freeze()
     async with anyio.create_task_group() as services:
-        # First: whoever hears that the daemon is ready may send it away.
+        # First: a program that learns that the daemon is ready may stop it at once.
         await services.start(_stop_on_signals, components, services, name="signals")
         services.start_soon(_reload_on_signals, reloader, name="reload")
         await services.start(reloader.control.server.run, name="control")
-        declared = len(state.settings.schedule)
+        declared = len(configuration.settings.schedule)
         _logger.info(
             "daemon ready",
             database=str(components.connector.address),
@@ -78,7 +78,7 @@ async def _live(config: Path, components: Components) -> None:
             spool=str(components.spool.id),
         )
         notify(f"{READY}\n{status(f'{declared} schedules declared')}")
-        services.start_soon(systemd().run, name="watchdog")  # ends at once where nobody watches
+        services.start_soon(systemd().run, name="watchdog")  # ends at once without a watchdog
         for name, service in _services(components).items():
             services.start_soon(components.services.run, name, service, name=name)
 
@@ -108,7 +108,7 @@ async def _ready(connector: Connector, catalog: Catalog) -> Catalog:
 
 
 async def _recover(components: Components) -> None:
-    """Take over from an earlier life: its jobs go on at once, and what they left half-done is removed."""
+    """Take over from an earlier process of this daemon: its jobs are due at once, its temporary files are removed."""
     for job in await components.jobs.end_leases_of_spool(components.spool.id):
         _logger.info("job of a dead daemon taken over", job_id=str(job))
     removed = await components.spool.recover()
@@ -117,36 +117,36 @@ async def _recover(components: Components) -> None:
 
 
 async def _reload_on_signals(reloader: Reloader) -> None:
-    """Reload at each SIGHUP. Whatever goes wrong, the daemon goes on."""
+    """Reload at each SIGHUP. A failure never ends the daemon."""
     with anyio.open_signal_receiver(signal.SIGHUP) as signals:
         async for _ in signals:
             try:
                 await reloader.reload()
             except ExportdError:
                 pass  # reported already
-            except Exception:
-                _logger.exception("reload met a bug")
+            except Exception:  # a bug in the reload must not end the exports
+                _logger.exception("unexpected error in reload")
 
 
 async def _stop_on_signals(
     components: Components, services: TaskGroup, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
 ) -> None:
-    """Wait for a signal, leave in two steps, then end the other services."""
+    """Wait for a signal, drain until the grace period or a second signal ends it, then end the other services."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         task_status.started()
         received = await anext(signals)
-        grace_s = components.current.state.settings.limits.shutdown_grace_s
+        grace_s = components.current.settings().limits.shutdown_grace_s
         _logger.info("stopping", signal=signal.Signals(received).name, grace_s=grace_s)
         notify(f"{STOPPING}\n{status(f'waiting up to {grace_s:g} s for running jobs')}")
-        async with anyio.create_task_group() as leaving:
+        async with anyio.create_task_group() as draining:
 
-            async def hurry() -> None:
+            async def stop_at_once() -> None:
                 async for received in signals:
                     _logger.warning("stopping at once", signal=signal.Signals(received).name)
                     await components.dispatcher.drain(components.clock.monotonic())
 
-            leaving.start_soon(hurry, name="second signal")
+            draining.start_soon(stop_at_once, name="second signal")
             await components.dispatcher.drain(components.clock.monotonic() + grace_s)
             await components.watcher.take_leave()
-            leaving.cancel_scope.cancel()
+            draining.cancel_scope.cancel()
     services.cancel_scope.cancel()

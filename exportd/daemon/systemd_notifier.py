@@ -1,7 +1,7 @@
-"""What the daemon tells systemd: that it is ready, reloads or leaves, how it is, and that its event loop still turns.
+"""Notifies systemd: the daemon is ready, reloads or stops, its status, and that its event loop runs (the watchdog).
 
-The protocol of sd_notify(3): datagrams of ``NAME=value`` lines to the socket in ``NOTIFY_SOCKET``. Without one, nobody
-is told anything.
+The protocol of sd_notify(3): datagrams of ``NAME=value`` lines to the socket in ``NOTIFY_SOCKET``. Without that
+variable, nothing is sent.
 """
 
 import os
@@ -18,18 +18,19 @@ _ALIVE = "WATCHDOG=1"
 
 
 class SystemdNotifier:
-    """The way to the service manager that started us."""
+    """Sends messages to the service manager that started this process."""
 
     def __init__(self, address: str, *, watchdog_s: float | None) -> None:
-        """``address`` is that of a datagram socket, empty for none; within each ``watchdog_s`` a sign of life is
-        expected.
+        """``address`` is that of a datagram socket, empty for none; the watchdog expects a message per ``watchdog_s``.
+
+        Without a watchdog ``watchdog_s`` is None.
         """
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self.watchdog_s = watchdog_s
 
     @classmethod
     def taken_from(cls, environment: MutableMapping[str, str], *, process_id: int) -> "SystemdNotifier":
-        """What systemd has put there for the process; taken away, for children have no business with it."""
+        """Reads what systemd put into the environment, and removes it, so that child processes do not inherit it."""
         address, duration, wanted = (
             environment.pop(name, "") for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
         )
@@ -37,12 +38,12 @@ class SystemdNotifier:
         return cls(address, watchdog_s=int(duration) / 1e6 if expected else None)
 
     def notify(self, message: str) -> bool:
-        """Send the lines of ``message``; whether somebody got them. Never raises: the work goes on without."""
+        """Send the lines of ``message``; whether they were received. Never raises: the work goes on without."""
         if not self._address:
             return False
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sending:
-                # The event loop waits for nobody; systemd's queue has room for hundreds.
+                # The event loop must not wait here; systemd's queue has room for hundreds.
                 sending.setblocking(False)
                 sending.sendto(message.encode(), self._address)
         except OSError:
@@ -50,9 +51,9 @@ class SystemdNotifier:
         return True
 
     async def run(self) -> None:
-        """Say twice in each of the watchdog's periods that the event loop turns; forever.
+        """Report twice per period of the watchdog that the event loop runs; forever.
 
-        It runs beside the work, in the same loop: a loop that hangs is not heard of, and systemd starts us again.
+        It runs in the loop of the services: when the loop hangs, no message is sent, and systemd restarts the daemon.
         """
         if self.watchdog_s is None:
             await anyio.sleep_forever()
@@ -69,12 +70,12 @@ def systemd() -> SystemdNotifier:
 
 
 def notify(message: str) -> bool:
-    """Tell the service manager of this process; whether there is one that listens."""
+    """Send a message to the service manager of this process; whether it was received."""
     return systemd().notify(message)
 
 
 def reloading() -> str:
-    """The message that a reload begins; READY ends it."""
+    """The message that a reload begins; ``READY`` ends it."""
     return f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}"
 
 

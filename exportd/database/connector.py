@@ -116,8 +116,8 @@ class Connector:
         """Host, database and user, for people to read; never the password."""
         return Address.of(self.dsn)
 
-    async def adjust(self, dsn: str, *, lock_timeout_s: float) -> None:
-        """Use another DSN for new connections, pools included. Open ones are replaced when they are given back."""
+    async def use(self, dsn: str, *, lock_timeout_s: float) -> None:
+        """Use another DSN for new connections, pools included. Open ones are used until they are given back."""
         self.lock_timeout_s = lock_timeout_s
         if dsn != self.dsn:
             self.dsn = dsn

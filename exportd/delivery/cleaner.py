@@ -62,10 +62,10 @@ class Cleaner:
         self._interval_s = interval_s
         self._woken = anyio.Event()
         self._reported: set[tuple[str, JobId | None, DestinationCode, Reason]] = set()
-        self.adjust(type_tokens=type_tokens)
+        self.remember(type_tokens)
 
-    def adjust(self, *, type_tokens: Mapping[EntityCode, str]) -> None:
-        """Go by another catalog; objects that have their names from earlier ones are still found."""
+    def remember(self, type_tokens: Mapping[EntityCode, str]) -> None:
+        """Find objects that are named by these too; those named by earlier catalogs are still found."""
         for code, token in type_tokens.items():
             self._type_tokens[code].add(token)
 

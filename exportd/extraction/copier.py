@@ -25,6 +25,7 @@ from exportd.model.entity import EntityCode
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import ExportFormat
+from exportd.settings.schema import LimitSettings
 
 _SQL = queries.load("snapshots")
 
@@ -113,15 +114,14 @@ class Pacer:
 
 
 class Copier:
-    """Copies an open snapshot with up to ``streams`` connections at once.
+    """Copies an open snapshot with up to ``limits.streams`` connections at once.
 
-    A table of ``stream_threshold_bytes`` or more is read by several of them, each a range of its pages.
+    A table of ``limits.stream_threshold`` or more is read by several of them, each a range of its pages.
     """
 
-    def __init__(self, connector: Connector, *, streams: int, stream_threshold_bytes: int) -> None:
+    def __init__(self, connector: Connector, limits: LimitSettings) -> None:
         self._connector = connector
-        self._streams = streams
-        self._stream_threshold_bytes = stream_threshold_bytes
+        self._limits = limits
         self._pacer = Pacer()
 
     async def copy(
@@ -136,11 +136,13 @@ class Copier:
         Raises ImagesUnreadableError, TransientError (connection lost, notice during COPY) or PermanentError, all of
         them in an exception group.
         """
-        tasks = plan_copies(snapshot, streams=self._streams, stream_threshold_bytes=self._stream_threshold_bytes)
+        tasks = plan_copies(
+            snapshot, streams=self._limits.streams, stream_threshold_bytes=self._limits.stream_threshold
+        )
         if not tasks:
             return
         worth = 1 + sum(task.size_bytes for task in tasks) // _WORTH_A_CONNECTION_BYTES
-        streams = min(self._streams, len(tasks), worth)
+        streams = min(self._limits.streams, len(tasks), worth)
         waiting = iter(tasks)
 
         async def work(connection: "Connection") -> None:

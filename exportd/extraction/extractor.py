@@ -18,6 +18,7 @@ from exportd.model.part import Part
 from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import ExportFormat
 from exportd.model.start import Position
+from exportd.settings.schema import LimitSettings
 from exportd.spool.entity_writer import EntityWriter
 from exportd.spool.part_file import PartFile
 from exportd.spool.spool import Spool
@@ -34,14 +35,14 @@ class Extractor:
         opener: SnapshotOpener,
         copier: Copier,
         spool: Spool,
-        part_size_bytes: int,
+        limits: LimitSettings,
     ) -> None:
         self._catalog = catalog
         self._installer = installer
         self._opener = opener
         self._copier = copier
         self._spool = spool
-        self._part_size_bytes = part_size_bytes
+        self._limits = limits
 
     async def extract(
         self,
@@ -101,7 +102,7 @@ class Extractor:
                 type_token=entity.type_token,
                 file_format=job.file_format,
                 header=csv_header(entity) if job.file_format is ExportFormat.CSV else b"",
-                cap_bytes=self._part_size_bytes,
+                cap_bytes=self._limits.part_size,
                 progress=progress.of(entity.code),
                 on_part_started=on_part_started,
             )

@@ -1,4 +1,4 @@
-"""Where the daemons of a database disagree, in a sentence for each other daemon and subject. Pure."""
+"""Compares what the daemons of a database declare: one sentence per other daemon and subject that differs. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,12 +8,13 @@ from uuid import UUID
 from exportd.fleet.record import DaemonRecord, DeclaredDifference
 
 _MAX_NAMED = 5
+"""How many differing things a sentence names."""
 
 _ADVICE = "Give all daemons the same configuration and catalog, and reload them."
 
 
 class Subject(StrEnum):
-    """What it is about."""
+    """What two daemons disagree about."""
 
     SETTINGS = "SETTINGS"
     CATALOG = "CATALOG"
@@ -22,12 +23,12 @@ class Subject(StrEnum):
 
 
 _SUBJECTS = {"destination": Subject.DESTINATIONS, "schedule": Subject.SCHEDULES}
-"""Of what is declared, by kind."""
+"""The subject of each kind of declared thing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """With the daemon of ``spool_id``. ``differing`` is all that differs; the sentence names the first."""
+    """With the daemon of ``spool_id``. ``differing`` is everything that differs; the sentence names the first few."""
 
     spool_id: UUID
     host: str
@@ -39,9 +40,9 @@ class Disagreement:
 def disagreements(
     spool_id: UUID, daemons: Sequence[DaemonRecord], differences: Iterable[DeclaredDifference]
 ) -> tuple[Disagreement, ...]:
-    """Of the daemon ``spool_id`` with each other one that runs; and what one that does not run keeps in effect.
+    """How the daemon ``spool_id`` differs from every other running one, and what stopped ones keep in effect.
 
-    ``differences`` are between this one and each of the others.
+    ``differences`` are those between this daemon and the others.
     """
     own = next((daemon for daemon in daemons if daemon.spool_id == spool_id), None)
     if own is None:
@@ -69,7 +70,7 @@ def _with(
         if other.settings.get(key, value) != value
     ]
     if settings:
-        sentence = f"{name} goes by other settings than this daemon: {', '.join(settings)}. {_ADVICE}"
+        sentence = f"{name} has other settings than this daemon: {', '.join(settings)}. {_ADVICE}"
         yield Disagreement(other.spool_id, other.host, Subject.SETTINGS, tuple(settings), sentence)
     only_there, only_here, otherwise = _entities(own.entities, other.entities)
     if only_there or only_here or otherwise:
@@ -80,16 +81,16 @@ def _with(
         found = [difference for difference in differences if difference.kind == kind]
         if found:
             differing, words = _listed(
-                [_named(each) for each in found if each.is_there and not each.is_here],
-                [_named(each) for each in found if each.is_here and not each.is_there],
-                [_named(each) for each in found if each.is_here and each.is_there],
+                [_named(difference) for difference in found if difference.is_there and not difference.is_here],
+                [_named(difference) for difference in found if difference.is_here and not difference.is_there],
+                [_named(difference) for difference in found if difference.is_here and difference.is_there],
             )
             sentence = f"{name} declares other {kind}s than this daemon: {words}. {_ADVICE}"
             yield Disagreement(other.spool_id, other.host, subject, differing, sentence)
 
 
 def _kept(other: DaemonRecord, name: str, differences: Sequence[DeclaredDifference]) -> Iterator[Disagreement]:
-    """What only a daemon declares that does not run."""
+    """What is declared only by a daemon that does not run."""
     for kind, subject in _SUBJECTS.items():
         found = tuple(
             _named(difference) for difference in differences if difference.kind == kind and not difference.is_here
@@ -97,7 +98,7 @@ def _kept(other: DaemonRecord, name: str, differences: Sequence[DeclaredDifferen
         if found:
             sentence = (
                 f"{name} does not run. The {kind}s that only it declares stay in effect for a day: {_some(found)}."
-                f" If it is not to come back, take them out at once: exportd daemon forget {other.spool_id}"
+                f" If it is not to come back, remove them at once: exportd daemon forget {other.spool_id}"
             )
             yield Disagreement(other.spool_id, other.host, subject, found, sentence)
 
@@ -105,16 +106,16 @@ def _kept(other: DaemonRecord, name: str, differences: Sequence[DeclaredDifferen
 def _entities(here: Mapping[str, str], there: Mapping[str, str]) -> tuple[list[str], list[str], list[str]]:
     """Only there, only here, in both and not the same."""
     return (
-        [each for each in there if each not in here],
-        [each for each in here if each not in there],
-        [each for each in here if there.get(each, here[each]) != here[each]],
+        [code for code in there if code not in here],
+        [code for code in here if code not in there],
+        [code for code in here if there.get(code, here[code]) != here[code]],
     )
 
 
 def _listed(
     only_there: Sequence[str], only_here: Sequence[str], otherwise: Sequence[str]
 ) -> tuple[tuple[str, ...], str]:
-    """All of them with what is the matter, and a few of each for a sentence."""
+    """All names, each with how it differs; and the words for a sentence, which name a few of every group."""
     groups = {"only there": only_there, "only here": only_here, "not the same": otherwise}
     differing = tuple(f"{what}: {name}" for what, names in groups.items() for name in names)
     return differing, "; ".join(f"{what}: {_some(names)}" for what, names in groups.items() if names)
@@ -130,6 +131,6 @@ def _named(difference: DeclaredDifference) -> str:
 
 
 def _name(other: DaemonRecord, daemons: Iterable[DaemonRecord]) -> str:
-    """Its host, and its process where several are there."""
+    """Its host; its process too where several daemons run on that host."""
     alone = sum(daemon.host == other.host for daemon in daemons) == 1
     return f"The daemon on {other.host}" if alone else f"The daemon on {other.host} (process {other.pid})"

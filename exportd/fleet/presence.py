@@ -1,8 +1,8 @@
-"""Keeps this daemon known to the others of its database, and itself informed of them.
+"""Keeps this daemon registered with the others of its database, and reads what they declare.
 
-What the configuration declares is put into effect here, at the start and by a reload; and again whenever another daemon
-comes, declares something else, or is gone for good, for then other things may stay or go. Where daemons disagree, each
-says so: once, and again when something about it has changed.
+What the configuration declares is written to the database here: at the start, by a reload, and again when another
+daemon registers, declares something else or is gone for good, because what may stay depends on all of them. Each daemon
+logs a disagreement once, and again when it changes.
 """
 
 import dataclasses
@@ -29,17 +29,17 @@ from exportd.settings.difference import agreed
 from exportd.settings.loader import declarations
 from exportd.settings.schema import Settings
 
-_GOODBYE_S = 2.0
-"""How long a daemon that leaves waits to say so. Silence says the same, a little later."""
+_DEREGISTER_TIMEOUT_S = 2.0
+"""How long a daemon that ends tries to deregister. If it fails, the others notice later, by missed heartbeats."""
 
 _MAX_NAMED = 20
-"""So many schedules stand in the log one by one."""
+"""How many deleted schedules the log names."""
 
 _logger = structlog.get_logger()
 
 
 class PresenceKeeper:
-    """A service: ``run`` until cancelled. ``daemons`` are all that are reckoned with, this one too, as last seen."""
+    """A service: ``run`` until cancelled. ``daemons`` are all registered ones, this one too, as last read."""
 
     def __init__(
         self,
@@ -62,13 +62,13 @@ class PresenceKeeper:
         self.disagreements: Sequence[Disagreement] = ()
 
     def wake(self) -> None:
-        """Look soon: another daemon has changed."""
+        """Look now: another daemon has changed."""
         self._woken.set()
 
     async def declare(self, settings: Settings, catalog: Catalog) -> None:
-        """Make the rows of destinations and schedules those that a configuration declares, and tell the others.
+        """Make the rows of destinations and schedules those that a configuration declares, and notify the others.
 
-        When it fails, what was declared before counts: the next look puts it into effect again, as far as need be.
+        When this fails, the configuration declared before stays in force: the next look writes it again.
         """
         async with self._one_at_a_time:
             self._seen = None
@@ -76,17 +76,17 @@ class PresenceKeeper:
             self._configuration = settings, catalog
 
     async def run(self) -> None:
-        """Look when woken, and often enough to be known, for ever."""
+        """Look when woken, and often enough to count as running, for ever."""
         while True:
             try:
                 await self.look()
             except ExportdError as error:
-                _logger.warning("other daemons not looked for", reason=error.reason, error=error.sentence)
+                _logger.warning("other daemons not read", reason=error.reason, error=error.sentence)
             await wait_until(self._woken, self._clock.monotonic() + HEARTBEAT_S, clock=self._clock)
             self._woken = anyio.Event()
 
     async def look(self) -> None:
-        """Be seen, see the others, and go by what they declare. Before the first ``declare`` there is nothing to do."""
+        """Send a heartbeat, read the others, and reconcile when they have changed. Nothing before ``declare``."""
         async with self._one_at_a_time:
             if self._configuration is None:
                 return
@@ -100,18 +100,18 @@ class PresenceKeeper:
                 await self._compare()
                 self._seen = seen
 
-    async def leave(self) -> None:
-        """Say that this daemon goes. What it declares stays for when it comes back."""
-        with anyio.move_on_after(_GOODBYE_S, shield=True):
+    async def deregister(self) -> None:
+        """Record that this daemon does not run any more. What it declares stays in effect for when it comes back."""
+        with anyio.move_on_after(_DEREGISTER_TIMEOUT_S, shield=True):
             try:
                 await self._table.stop(self._identity.spool_id)
             except ExportdError as error:
-                _logger.info("left without a word to the other daemons", error=error.sentence)
+                _logger.info("terminated without deregistering", error=error.sentence)
 
     async def _declare(self, settings: Settings, catalog: Catalog) -> None:
         if self._configuration is None or not await self._table.beat(self._identity.spool_id):
             await self._table.register(self._identity)
-        # Before: one that declares something meanwhile has to be looked at again.
+        # Read first: a daemon that declares something meanwhile counts as changed at the next look.
         self.daemons = await self._table.all()
         seen = self._others()
         await self._reconcile(settings, catalog)
@@ -125,7 +125,7 @@ class PresenceKeeper:
 
     async def _reconcile(self, settings: Settings, catalog: Catalog) -> ReconcileResult:
         now, spool_id = self._clock.now(), self._identity.spool_id
-        # In threads: there may be thousands.
+        # In threads, because there may be thousands.
         destinations = await anyio.to_thread.run_sync(declared, settings.destination)
         schedules = await anyio.to_thread.run_sync(declarations, settings, catalog)
         await self._destinations.reconcile(destinations, now=now, daemon=spool_id)
@@ -139,7 +139,7 @@ class PresenceKeeper:
         self.disagreements = found
 
     def _others(self) -> frozenset[tuple[UUID, datetime | None, bool]]:
-        """What has to be the same of the others for nothing to have changed."""
+        """What of the other daemons decides whether they have changed."""
         return frozenset(
             (daemon.spool_id, daemon.declared_at, daemon.running)
             for daemon in self.daemons
@@ -148,7 +148,7 @@ class PresenceKeeper:
 
 
 def _report_deleted(schedules: Sequence[Schedule]) -> None:
-    """Nobody has asked this daemon for it, so nobody would know."""
+    """Log the names: this happens without any request, so the log is the only place that tells."""
     for schedule in schedules[:_MAX_NAMED]:
         _logger.info(
             "schedule deleted, no daemon declares it any more",
@@ -160,10 +160,10 @@ def _report_deleted(schedules: Sequence[Schedule]) -> None:
 
 
 def _report(before: Sequence[Disagreement], now: Sequence[Disagreement]) -> None:
-    for each in now:
-        if each not in before:
-            _logger.warning("daemons disagree", host=each.host, about=each.subject.value, sentence=each.sentence)
-    lasting = {(each.spool_id, each.subject) for each in now}
-    for each in before:
-        if (each.spool_id, each.subject) not in lasting:
-            _logger.info("disagreement ended", host=each.host, about=each.subject.value)
+    for found in now:
+        if found not in before:
+            _logger.warning("daemons disagree", host=found.host, about=found.subject.value, sentence=found.sentence)
+    lasting = {(found.spool_id, found.subject) for found in now}
+    for ended in before:
+        if (ended.spool_id, ended.subject) not in lasting:
+            _logger.info("disagreement ended", host=ended.host, about=ended.subject.value)

@@ -1,4 +1,4 @@
-"""A daemon as the others know it. Pure."""
+"""A daemon as the database has it. Pure."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DaemonIdentity:
-    """Which daemon it is: it keeps its spool's id, wherever that is. ``configuration`` is the path of its file."""
+    """Which daemon it is. A daemon is identified by its spool; ``configuration`` is the path of its file."""
 
     spool_id: UUID
     host: str
@@ -26,9 +26,9 @@ class DaemonIdentity:
 class DaemonRecord:
     """A daemon as the database keeps it. Times are aware UTC, by the server's clock.
 
-    ``running``: it was seen a moment ago, and has not left. ``declared_at`` is when it last put a configuration into
-    effect (None: not yet); ``settings`` are the values of that which all should agree on, by key, ``entities``
-    fingerprints of its catalog's, by code.
+    ``running``: its last heartbeat is recent, and it has not deregistered. ``declared_at`` is when it last put a
+    configuration into effect (None: not yet). ``settings`` are the values of the keys that all daemons should agree on,
+    ``entities`` the fingerprints of its catalog's entities by code.
     """
 
     spool_id: UUID
@@ -45,8 +45,9 @@ class DaemonRecord:
 
 @dataclass(frozen=True, slots=True)
 class DeclaredDifference:
-    """A destination or schedule (``kind``) that this daemon and the one of ``spool_id`` do not declare alike: only one
-    of them does, or both in another way.
+    """A destination or schedule (``kind``) that this daemon and the one of ``spool_id`` declare differently.
+
+    Only one of them declares it, or both do with different content.
     """
 
     spool_id: UUID

@@ -1,8 +1,8 @@
-"""The daemons in Postgres: each keeps its own row, and reads those of the others.
+"""The daemons in Postgres: a daemon writes its own row, and reads those of the others.
 
-A daemon is known by its spool. It runs while it was seen lately; one that does not is still reckoned with for a day,
-for most come back: a host that is rebooted or repaired keeps what it declares. All methods raise TransientError when
-the database is out of reach.
+A daemon is identified by its spool. It counts as running while its last heartbeat is recent. One that stopped stays
+registered for a day, so that a host that is rebooted or repaired keeps what it declares. All methods raise
+TransientError when the database is out of reach.
 """
 
 import json
@@ -31,20 +31,20 @@ _DECLARATIONS_SQL = queries.load("declarations")
 HEARTBEAT_S = 15.0
 
 RUNNING_S = 3 * HEARTBEAT_S
-"""A daemon that was not seen for so long does not run."""
+"""A daemon whose last heartbeat is older does not run."""
 
 COUNTED_S = 24 * 3600.0
-"""So long one that does not run keeps what it declares in effect."""
+"""How long a daemon that does not run keeps in effect what it declares."""
 
 
 class DaemonTable:
-    """``exportd.daemon``: a daemon writes its own row, and takes away those of the gone."""
+    """``exportd.daemon``: a daemon writes its own row, and evicts the stale ones."""
 
     def __init__(self, pool: "Pool") -> None:
         self._pool = pool
 
     async def register(self, identity: DaemonIdentity) -> None:
-        """Have a row, as one that begins; whoever it takes the place of is forgotten."""
+        """Insert or renew the daemon's row, and evict the daemon whose place it takes."""
         async with statements(self._pool, "registering this daemon") as connection:
             await connection.execute(
                 _SQL["register"],
@@ -57,26 +57,26 @@ class DaemonTable:
             await _forget_gone(connection, identity.spool_id)
 
     async def announce(self, spool_id: UUID, *, settings: Mapping[str, str], entities: Mapping[str, str]) -> None:
-        """Tell the others that this daemon declares something else from now on."""
+        """Record what this daemon declares now, and notify the others."""
         async with transaction(self._pool, "telling the other daemons") as connection:
             await connection.execute(_SQL["announce"], spool_id, json.dumps(settings), json.dumps(entities))
             await notify(connection, "daemons_changed")
 
     async def beat(self, spool_id: UUID) -> bool:
-        """Be seen, and forget who is gone for good. False when this daemon itself was forgotten: register again."""
+        """Record a heartbeat, and evict stale daemons. False when this daemon itself was evicted: register again."""
         async with statements(self._pool, "keeping this daemon known") as connection:
             known = await connection.fetchval(_SQL["beat"], spool_id) is not None
             await _forget_gone(connection, spool_id)
         return known
 
     async def stop(self, spool_id: UUID) -> None:
-        """Not run any more; what it declares stays for a while."""
+        """Record that the daemon does not run any more. What it declares stays in effect for a while."""
         async with transaction(self._pool, "leaving the other daemons") as connection:
             await connection.execute(_SQL["stop"], spool_id)
             await notify(connection, "daemons_changed")
 
     async def forget(self, spool_id: UUID, *, actor: str) -> str:
-        """Reckon no more with a daemon that does not run; its host. Those that run take out what only it declared.
+        """Remove a daemon that does not run; returns its host. The running ones remove what only it declared.
 
         Raises PermanentError NOT_FOUND, or STILL_RUNNING.
         """
@@ -98,19 +98,18 @@ class DaemonTable:
                 connection,
                 "daemon forgotten",
                 actor=actor,
-                organization=None,
                 object_id=spool_id,
                 details={"host": host},
             )
         return host
 
     async def all(self) -> list[DaemonRecord]:
-        """Every daemon that is reckoned with, by host."""
+        """Every registered daemon, by host."""
         async with statements(self._pool, "reading the daemons") as connection:
             return [daemon_from_row(row) for row in await connection.fetch(_SQL["all"], RUNNING_S)]
 
     async def differences(self, spool_id: UUID) -> list[DeclaredDifference]:
-        """Which destinations and schedules a daemon and the others do not declare alike."""
+        """The destinations and schedules that a daemon and the others declare differently."""
         async with statements(self._pool, "comparing the daemons") as connection:
             return [
                 difference_from_row(row) for row in await connection.fetch(_DECLARATIONS_SQL["differences"], spool_id)
@@ -118,7 +117,10 @@ class DaemonTable:
 
 
 async def _forget_gone(connection: "Connection", spool_id: UUID) -> None:
-    """Not in the transaction of a daemon's own row: after a long silence each of two would wait for the other's."""
+    """Evict stale daemons, in a transaction apart from the daemon's own row.
+
+    Two daemons that both come back after a long silence would otherwise wait for each other's row.
+    """
     async with connection.transaction(isolation="read_committed"):
         if await connection.fetch(_SQL["forget_gone"], spool_id, RUNNING_S, COUNTED_S):
             await notify(connection, "daemons_changed")

@@ -23,6 +23,7 @@ from exportd.model.clock import Clock, wait_until
 from exportd.model.errors import ExportdError
 from exportd.model.job import Lease
 from exportd.model.reason import Reason
+from exportd.settings.schema import LiveSettings
 
 CLAIM_TIMEOUT_S = 10.0
 """A shutdown does not interrupt a claim, which could leave a job to the end of its lease; this bounds it instead."""
@@ -32,9 +33,10 @@ _random = SystemRandom().random
 
 
 class Dispatcher:
-    """Runs up to ``concurrency`` jobs at a time, each at most ``attempts`` times.
+    """Runs up to ``limits.jobs`` jobs at a time, each at most ``limits.job_attempts`` times.
 
-    ``holder`` names this daemon in the jobs' rows; ``spool_id`` is the spool that holds the parts of its sealed jobs.
+    ``settings`` are read at each look; a running job keeps the limit of attempts with which it began. ``holder`` names
+    this daemon in the jobs' rows; ``spool_id`` is the spool that holds the parts of its sealed jobs.
     """
 
     def __init__(
@@ -44,10 +46,8 @@ class Dispatcher:
         *,
         holder: str,
         spool_id: UUID,
-        concurrency: int,
+        settings: LiveSettings,
         lease_s: float,
-        attempts: int,
-        poll_interval_s: float,
         clock: Clock,
         random: Callable[[], float] = _random,
     ) -> None:
@@ -55,10 +55,8 @@ class Dispatcher:
         self._run_job = run_job
         self._holder = holder
         self._spool_id = spool_id
-        self._concurrency = concurrency
+        self._settings = settings
         self._lease_s = lease_s
-        self._attempts = attempts
-        self._poll_interval_s = poll_interval_s
         self._clock = clock
         self._random = random
         self._active: set[AttemptRunner] = set()
@@ -67,20 +65,13 @@ class Dispatcher:
         self._stopping = False
         self._handing_back = False
 
-    def adjust(self, *, concurrency: int, attempts: int, poll_interval_s: float) -> None:
-        """Use other limits from now on; running jobs go on."""
-        self._concurrency = concurrency
-        self._attempts = attempts
-        self._poll_interval_s = poll_interval_s
-        self.wake()
-
     @property
     def stopping(self) -> bool:
         """Whether it claims no more jobs."""
         return self._stopping
 
     def wake(self) -> None:
-        """Look for jobs now: one was queued, or a slot is free."""
+        """Look for jobs now: one was queued, a slot is free, or the settings are others."""
         self._woken.set()
 
     def look_for_cancellations(self) -> None:
@@ -125,7 +116,7 @@ class Dispatcher:
         started = 0
         try:
             await self._end_interrupted()
-            while len(self._active) < self._concurrency and not self._stopping:
+            while len(self._active) < self._settings().limits.jobs and not self._stopping:
                 claimed_at = self._clock.monotonic()
                 lease = await self._claim()
                 if lease is None:
@@ -145,13 +136,14 @@ class Dispatcher:
                 seconds = await self._table.seconds_to_next_due()
         except (ExportdError, TimeoutError):
             # Claiming fails in the same way, and logs it.
-            return self._poll_interval_s
-        return self._poll_interval_s if seconds is None else min(seconds, self._poll_interval_s)
+            seconds = None
+        poll_interval_s = self._settings().capture.poll_interval_s
+        return poll_interval_s if seconds is None else min(seconds, poll_interval_s)
 
     async def _end_interrupted(self) -> None:
         with anyio.fail_after(CLAIM_TIMEOUT_S):
             cancelled = await self._table.fail_cancelled()
-            interrupted = await self._table.fail_interrupted(attempt_limit=self._attempts)
+            interrupted = await self._table.fail_interrupted(attempt_limit=self._settings().limits.job_attempts)
         for job_id in cancelled:
             _logger.warning("job failed", job_id=str(job_id), reason=Reason.CANCELLED.value)
         for job_id in interrupted:
@@ -163,7 +155,7 @@ class Dispatcher:
                 holder=self._holder,
                 lease_s=self._lease_s,
                 spool_id=self._spool_id,
-                attempt_limit=self._attempts,
+                attempt_limit=self._settings().limits.job_attempts,
             )
 
     def _start(self, group: TaskGroup, lease: Lease, claimed_at: float) -> None:
@@ -173,7 +165,7 @@ class Dispatcher:
             lease,
             claimed_at=claimed_at,
             lease_s=self._lease_s,
-            attempt_limit=self._attempts,
+            attempt_limit=self._settings().limits.job_attempts,
             clock=self._clock,
             random=self._random(),
         )

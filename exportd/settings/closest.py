@@ -5,9 +5,7 @@ from difflib import get_close_matches
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
-    """The most similar of the known names, upper and lower case being the same; None when nothing is
-    similar.
-    """
+    """The most similar of the known names, upper and lower case being the same; None when nothing is similar."""
     by_lower_case = {name.lower(): name for name in known}
     matches = get_close_matches(word.lower(), by_lower_case, n=1, cutoff=0.6)
     return by_lower_case[matches[0]] if matches else None

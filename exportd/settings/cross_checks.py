@@ -1,8 +1,7 @@
-"""What no single key can tell: rules, duplicate codes, references between destinations, schedules and
-entities.
+"""What no single key can tell: rules, duplicate codes, references between destinations, schedules and entities.
 
-The checks look at the raw data and pass over whatever has the wrong type (its own problem is reported beside
-theirs), so that a person sees every problem at once.
+The checks look at the raw data and ignore values of the wrong type, whose own problem is reported too: a person sees
+every problem at once.
 """
 
 from collections import defaultdict

@@ -6,7 +6,18 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from exportd.settings.section import Code, FilePath, Name, OptionalFilePath, Organization, Section, check_prefix
+from exportd.settings.section import (
+    Code,
+    Effect,
+    FilePath,
+    Name,
+    OptionalFilePath,
+    Organization,
+    Scope,
+    Section,
+    Setting,
+    check_prefix,
+)
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]+:role/\S+", re.ASCII)
@@ -48,21 +59,21 @@ Endpoint = Annotated[str, AfterValidator(check_endpoint)]
 class S3Settings(Section):
     """What all S3 destinations share, also those that are made through the API, which cannot choose it."""
 
-    region: str = ""
+    region: Annotated[str, Setting(Effect.NEXT_JOB, Scope.DATABASE)] = ""
     """The region of buckets that name none; that of the environment or of the profile when left out."""
 
-    endpoint: Endpoint = ""
+    endpoint: Annotated[Endpoint, Setting(Effect.NEXT_JOB, Scope.DATABASE)] = ""
     """The address of a store that speaks S3, such as `"https://s3.example.com:9000"`; AWS when left out. Buckets are
     then named in the path."""
 
-    sts_endpoint: Endpoint = ""
+    sts_endpoint: Annotated[Endpoint, Setting(Effect.NEXT_JOB, Scope.HOST)] = ""
     """The address at which roles are assumed; the region's own of AWS when left out."""
 
-    profile: str = ""
+    profile: Annotated[str, Setting(Effect.NEXT_JOB, Scope.HOST)] = ""
     """The profile of the AWS configuration whose credentials are used, directly or to assume the destinations' roles;
     the standard chain (environment, web identity, container, instance) when left out."""
 
-    ca_file: OptionalFilePath = None
+    ca_file: Annotated[OptionalFilePath, Setting(Effect.NEXT_JOB, Scope.HOST)] = None
     """The certificate authority of `endpoint`, in PEM; the machine's own when left out."""
 
 
@@ -73,25 +84,25 @@ class GcsSettings(Section):
     Google's. Where that token comes from is said here, once: give one of the four sources.
     """
 
-    endpoint: Endpoint = ""
-    """The address of an emulator, for tests; there nobody has to prove anything."""
+    endpoint: Annotated[Endpoint, Setting(Effect.NEXT_JOB, Scope.DATABASE)] = ""
+    """The address of an emulator, for tests; requests to it carry no credentials."""
 
-    token_file: OptionalFilePath = None
-    """A file with the token, kept fresh by somebody else, such as a projected Kubernetes service account token."""
+    token_file: Annotated[OptionalFilePath, Setting(Effect.NEXT_JOB, Scope.HOST)] = None
+    """A file with the token that another program renews, such as a projected Kubernetes service account token."""
 
-    token_url: str = ""
+    token_url: Annotated[str, Setting(Effect.NEXT_JOB, Scope.HOST)] = ""
     """An address that answers with the token, such as that of a metadata server."""
 
-    token_command: str = ""
+    token_command: Annotated[str, Setting(Effect.NEXT_JOB, Scope.HOST)] = ""
     """A program that prints the token as Google's executable credential source demands."""
 
-    aws: bool = False
+    aws: Annotated[bool, Setting(Effect.NEXT_JOB, Scope.HOST)] = False
     """The daemon runs on AWS, and its role there is its identity."""
 
     @model_validator(mode="after")
     def _check_sources(self) -> "GcsSettings":
-        given = [bool(each) for each in (self.token_file, self.token_url, self.token_command, self.aws)]
-        if sum(given) > 1:
+        sources = (self.token_file, self.token_url, self.token_command, self.aws)
+        if sum(bool(source) for source in sources) > 1:
             raise ValueError("give only one of token_file, token_url, token_command and aws")
         return self
 
@@ -113,8 +124,8 @@ class _Destination(Section):
     """Whether paths read `…/date=…/hour=…/type=…/` or `…/type=…/date=…/hour=…/`."""
 
     loader_kit: Annotated[tuple[Dialect, ...], Field(strict=False)] = ()
-    """The databases for which each run comes with statements that load it, beside its manifest: `duckdb`,
-    `postgresql`, `snowflake`, `bigquery`, `redshift`, `clickhouse`."""
+    """The databases for which each run comes with statements that load it, beside its manifest: `duckdb`, `postgresql`,
+    `snowflake`, `bigquery`, `redshift`, `clickhouse`."""
 
 
 class DirectoryDestination(_Destination):
@@ -124,8 +135,7 @@ class DirectoryDestination(_Destination):
     """The kind of destination."""
 
     directory: FilePath
-    """The directory that receives the files. It has to be there: beside a share that is not mounted nothing is
-    written."""
+    """The directory that receives the files. It has to exist: nothing is written beside a share that is not mounted."""
 
 
 class S3Destination(_Destination):
@@ -141,7 +151,7 @@ class S3Destination(_Destination):
     """The role to assume, in the bucket owner's account; the daemon's own credentials write when left out."""
 
     external_id: str = ""
-    """What the role's trust policy wants to hear (`sts:ExternalId`); the organization when left out."""
+    """The external id that the role's trust policy asks for (`sts:ExternalId`); the organization when left out."""
 
     region: str = ""
     """The bucket's region; that of `[s3]` when left out."""

@@ -1,6 +1,6 @@
 """Tries whether the directories of the settings can be written: spool, control socket, directory destinations.
 
-Apart from loading, for only the daemon and ``exportd check`` need to be able to write there.
+Apart from loading, because only the daemon and ``exportd check`` need to write there.
 """
 
 import tempfile

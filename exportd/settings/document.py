@@ -18,8 +18,7 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 class Document:
     """``name`` is the file as the person named it, ``data`` what ``tomllib`` read from its ``text``.
 
-    Documents compare equal whatever they hold: settings that say the same are the same, wherever they were
-    written.
+    Documents compare equal whatever they hold, so that equal settings from different files are equal.
     """
 
     name: str = field(compare=False)
@@ -28,7 +27,7 @@ class Document:
 
     @cached_property
     def lines(self) -> Lines:
-        """Looked for when the first problem is told: that takes longer than the reading, and most files have none."""
+        """Found with the first problem: that takes longer than reading the file, and most files have no problem."""
         return locate(self.text)
 
     def where(self, path: KeyPath) -> str:
@@ -37,9 +36,7 @@ class Document:
         return self.name if line is None else f"{self.name}:{line}"
 
     def problem(self, path: KeyPath, sentence: str, *, about: KeyPath | None = None) -> Problem:
-        """A problem at the line of ``path``; the sentence speaks about ``about`` where that is something
-        else.
-        """
+        """A problem at the line of ``path``, whose sentence names ``about`` instead when that is given."""
         subject = path if about is None else about
         return Problem(self.where(path), f"{format_path(subject)}: {sentence}" if subject else sentence)
 

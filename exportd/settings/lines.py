@@ -1,8 +1,7 @@
 """Where each key of a TOML text stands, so that a problem can name its line.
 
-``tomllib`` tells the line of a syntax error only. This scanner walks a text that ``tomllib`` has accepted and
-notes the line of every key, table and array item; it understands no more of the values than is needed to find
-their ends.
+``tomllib`` tells the line of a syntax error only. This scanner walks a text that ``tomllib`` has accepted and notes the
+line of every key, table and array item; of the values it understands only where they end.
 """
 
 import tomllib
@@ -38,9 +37,7 @@ class Lines:
 
 
 def locate(text: str) -> Lines:
-    """Finds the lines of a text that ``tomllib.loads`` accepts (of another text: ValueError, or some
-    lines).
-    """
+    """Finds the lines of a text that ``tomllib.loads`` accepts; ValueError, or some lines, for another text."""
     scanner = _Scanner(text)
     scanner.scan_document()
     return Lines(scanner.lines)

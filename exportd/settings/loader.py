@@ -1,8 +1,8 @@
 """Reads the configuration file into ``Settings``, or says everything that is wrong with it.
 
-What arrives: the path of a TOML file, and the environment (``EXPORTD_DATABASE_DSN`` alone is looked at). What
-leaves: immutable settings whose paths are absolute and whose DSN is filled in. What can go wrong:
-SettingsError, which lists all problems with file and line.
+In: the path of a TOML file, and the environment (only ``EXPORTD_DATABASE_DSN`` is read). Out: immutable settings whose
+paths are absolute and whose DSN is filled in: from the environment, from the file, or from the file that ``dsn_file``
+names. On failure: SettingsError, which lists all problems with file and line.
 """
 
 import os
@@ -16,61 +16,15 @@ from exportd.model.entity import Entity, EntityCode, OrganizationId
 from exportd.model.errors import Problem, SettingsError
 from exportd.model.schedule import DestinationCode, ScheduleDeclaration
 from exportd.settings.cross_checks import CheckRule, check_entities, check_schedules_and_destinations
-from exportd.settings.document import Document, sorted_by_line
-from exportd.settings.reader import read_document, read_text
-from exportd.settings.schema import ALL_ENTITIES, CatalogSettings, ScheduleSettings, Settings, check_dsn
-from exportd.settings.section import Section
+from exportd.settings.document import Document, parse, sorted_by_line
+from exportd.settings.schema import ALL_ENTITIES, TABLES, CatalogSettings, ScheduleSettings, Settings, check_dsn
 from exportd.settings.sentences import problems_of
-
-# MERGED: Finds the database's DSN: in the environment, in the configuration file, or in the file that it names.
-
 
 DSN_VARIABLE = "EXPORTD_DATABASE_DSN"
 """The only environment variable that changes a setting."""
 
 _UNUSED_DSN = "postgresql:///"
 """Stands in for a DSN whose problem is reported already."""
-
-
-def fill_in_dsn(document: Document, *, folder: Path, environment: Mapping[str, str]) -> tuple[Any, list[Problem]]:
-    """The ``database`` table with its DSN, from the environment, the file itself or ``dsn_file``."""
-    section = document.data.get("database", {})
-    if not isinstance(section, dict):
-        return section, []
-    problems = []
-    if "dsn" in section and "dsn_file" in section:
-        sentence = "give either dsn or dsn_file; remove one of them"
-        problems.append(document.problem(("database", "dsn_file"), sentence, about=("database",)))
-    dsn: str | None = environment.get(DSN_VARIABLE)
-    if dsn:
-        problems += _dsn_problems(dsn, where=f"environment variable {DSN_VARIABLE}")
-    elif "dsn" not in section and isinstance(section.get("dsn_file"), str):
-        dsn, found = _read_dsn(document, folder / section["dsn_file"])
-        problems += found
-    if not dsn:
-        return section, problems
-    return {**section, "dsn": dsn if not problems else _UNUSED_DSN}, problems
-
-
-def _read_dsn(document: Document, path: Path) -> tuple[str, list[Problem]]:
-    place = ("database", "dsn_file")
-    try:
-        dsn = read_text(path).strip()
-    except SettingsError as error:
-        return _UNUSED_DSN, [document.problem(place, str(problem)) for problem in error.problems]
-    if not dsn:
-        return _UNUSED_DSN, [document.problem(place, f"{path} is empty; write the DSN into it")]
-    if "\n" in dsn:
-        return _UNUSED_DSN, [document.problem(place, f"{path} should hold nothing but the DSN, in one line")]
-    return dsn, _dsn_problems(dsn, where=str(path))
-
-
-def _dsn_problems(dsn: str, *, where: str) -> list[Problem]:
-    try:
-        check_dsn(dsn)
-    except ValueError as error:
-        return [Problem(where, str(error))]
-    return []
 
 
 class KnownEntities(Protocol):
@@ -84,9 +38,7 @@ AnyCatalog = TypeVar("AnyCatalog", bound=KnownEntities)
 
 
 def load(path: Path, *, check_rule: CheckRule, environment: Mapping[str, str] | None = None) -> Settings:
-    """The settings of one file; SettingsError with every problem. The catalog is not read: see
-    ``load_all``.
-    """
+    """The settings of one file; SettingsError with every problem. The catalog is not read: see ``load_all``."""
     settings, _, problems = _load(read_document(path), path, check_rule, environment)
     return _settled(settings, problems)
 
@@ -98,9 +50,7 @@ def load_all(
     load_catalog: Callable[[Path], AnyCatalog],
     environment: Mapping[str, str] | None = None,
 ) -> tuple[Settings, AnyCatalog]:
-    """The settings and the catalog that they name; SettingsError with every problem of both and between
-    them.
-    """
+    """The settings and the catalog that they name; SettingsError with every problem of both and between them."""
     document = read_document(path)
     settings, catalog_file, problems = _load(document, path, check_rule, environment)
     catalog: AnyCatalog | None = None
@@ -144,14 +94,81 @@ def _entities(schedule: ScheduleSettings, catalog: KnownEntities) -> tuple[Entit
     return tuple(EntityCode(code) for code in schedule.entities)
 
 
+def read_document(path: Path) -> Document:
+    """The parsed file; SettingsError when it cannot be read or is not TOML."""
+    return parse(read_text(path), name=str(path))
+
+
+def read_text(path: Path) -> str:
+    """The text of a file; SettingsError when it is not there, not readable or not UTF-8."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise SettingsError.of("there is no such file; check the path", where=str(path)) from error
+    except IsADirectoryError as error:
+        raise SettingsError.of("is a directory; name the file in it", where=str(path)) from error
+    except PermissionError as error:
+        raise SettingsError.of("may not be read by this user; check owner and mode", where=str(path)) from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise SettingsError.of(f"cannot be read: {error}", where=str(path)) from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise SettingsError.of(
+            f"is not UTF-8 text (byte 0x{content[error.start]:02x}); save it as UTF-8", where=f"{path}:{line}"
+        ) from error
+
+
+def _fill_in_dsn(document: Document, *, folder: Path, environment: Mapping[str, str]) -> tuple[Any, list[Problem]]:
+    """The ``database`` table with its DSN, from the environment, the file itself or ``dsn_file``."""
+    section = document.data.get("database", {})
+    if not isinstance(section, dict):
+        return section, []
+    problems = []
+    if "dsn" in section and "dsn_file" in section:
+        sentence = "give either dsn or dsn_file; remove one of them"
+        problems.append(document.problem(("database", "dsn_file"), sentence, about=("database",)))
+    dsn: str | None = environment.get(DSN_VARIABLE)
+    if dsn:
+        problems += _dsn_problems(dsn, where=f"environment variable {DSN_VARIABLE}")
+    elif "dsn" not in section and isinstance(section.get("dsn_file"), str):
+        dsn, found = _read_dsn(document, folder / section["dsn_file"])
+        problems += found
+    if not dsn:
+        return section, problems
+    return {**section, "dsn": dsn if not problems else _UNUSED_DSN}, problems
+
+
+def _read_dsn(document: Document, path: Path) -> tuple[str, list[Problem]]:
+    place = ("database", "dsn_file")
+    try:
+        dsn = read_text(path).strip()
+    except SettingsError as error:
+        return _UNUSED_DSN, [document.problem(place, str(problem)) for problem in error.problems]
+    if not dsn:
+        return _UNUSED_DSN, [document.problem(place, f"{path} is empty; write the DSN into it")]
+    if "\n" in dsn:
+        return _UNUSED_DSN, [document.problem(place, f"{path} should hold nothing but the DSN, in one line")]
+    return dsn, _dsn_problems(dsn, where=str(path))
+
+
+def _dsn_problems(dsn: str, *, where: str) -> list[Problem]:
+    try:
+        check_dsn(dsn)
+    except ValueError as error:
+        return [Problem(where, str(error))]
+    return []
+
+
 def _load(
     document: Document, path: Path, check_rule: CheckRule, environment: Mapping[str, str] | None
 ) -> tuple[Settings | None, Path | None, list[Problem]]:
     """The settings (None when a key is wrong), the catalog's file as far as it is known, and the problems."""
     folder = path.absolute().parent
-    data = {**{name: {} for name in _SECTIONS}, **document.data}
+    data = {**{name: {} for name in TABLES}, **document.data}
     environment = os.environ if environment is None else environment
-    database, problems = fill_in_dsn(document, folder=folder, environment=environment)
+    database, problems = _fill_in_dsn(document, folder=folder, environment=environment)
     data["database"] = database
     settings = None
     try:
@@ -160,13 +177,6 @@ def _load(
         problems += problems_of(error, document=document, model=Settings)
     problems += check_schedules_and_destinations(document, check_rule=check_rule)
     return settings, _catalog_file(data, folder), problems
-
-
-_SECTIONS = tuple(
-    name
-    for name, field in Settings.model_fields.items()
-    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
-)
 
 
 def _settled(settings: Settings | None, problems: list[Problem]) -> Settings:

@@ -1,5 +1,4 @@
-"""The configuration reference, made from the schema: ``python -m exportd.settings.reference >
-docs/configuration.md``.
+"""Makes the configuration reference from the schema: ``python -m exportd.settings.reference > docs/configuration.md``.
 
 A test compares the file in the repository with what this makes.
 """
@@ -15,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from exportd.settings.schema import Settings
-from exportd.settings.section import format_size, parse_size
+from exportd.settings.section import Setting, format_size, parse_size
 from exportd.settings.sentences import models_in
 
 _INTRODUCTION = """\
@@ -30,6 +29,10 @@ has a problem; a reload with one changes nothing.
 - The environment changes one thing only: `EXPORTD_DATABASE_DSN` goes before `database.dsn` and
   `database.dsn_file`.
 - A commented example is [`config/exportd.toml`](../config/exportd.toml).
+- *Takes effect* says when a value that a reload brings is used: at once, by the next job (a job that runs ends with the
+  value with which it began), or after a restart. Destinations and schedules change at once.
+- *Set for* says whose a setting is. The daemons of one database may differ in a setting for the host; they must have
+  the same value of a setting for the database, and report it when they do not.
 
 This page is made from the schema by `python -m exportd.settings.reference`; do not edit it by hand.
 """
@@ -41,12 +44,20 @@ def render() -> str:
 
 
 def key_table(model: type[BaseModel]) -> str:
-    """The keys of one table of a TOML file, as a Markdown table."""
-    rows = [
-        f"| `{key}` | {_value(field)} | {_default(field)} | {_one_line(field.description)} |"
-        for key, field in model.model_fields.items()
-    ]
-    return "\n".join(["| key | value | default | meaning |", "| --- | --- | --- | --- |", *rows]) + "\n"
+    """The keys of one table of a TOML file, as a Markdown table; with effect and scope where the keys declare them."""
+    fields = model.model_fields
+    columns: dict[str, list[str]] = {
+        "key": [f"`{key}`" for key in fields],
+        "value": [_value(field) for field in fields.values()],
+        "default": [_default(field) for field in fields.values()],
+    }
+    settings = [item for field in fields.values() for item in field.metadata if isinstance(item, Setting)]
+    if settings:
+        columns["takes effect"] = [setting.effect.value for setting in settings]
+        columns["set for"] = [setting.scope.value for setting in settings]
+    columns["meaning"] = [_one_line(field.description) for field in fields.values()]
+    rows = [tuple(columns), ("---",) * len(columns), *zip(*columns.values(), strict=True)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def _sections() -> Iterator[str]:
@@ -68,11 +79,11 @@ def _value(field: FieldInfo) -> str:
     if _is_size(field):
         return "size"
     if get_origin(kind) is Literal:
-        return " or ".join(f"`{_toml(get_argument)}`" for get_argument in get_args(kind))
+        return " or ".join(f"`{_toml(choice)}`" for choice in get_args(kind))
     if get_origin(kind) is tuple:
         return "list"
     if isinstance(kind, type) and issubclass(kind, StrEnum):
-        return " or ".join(f"`{_toml(each.value)}`" for each in kind)
+        return " or ".join(f"`{_toml(member.value)}`" for member in kind)
     return f"{_KINDS.get(kind, 'text')}{_bounds(field)}"
 
 
@@ -89,20 +100,20 @@ def _kind(annotation: Any) -> Any:
     if get_origin(annotation) is Annotated:
         return _kind(get_args(annotation)[0])
     if NoneType in get_args(annotation):
-        return _kind(next(get_argument for get_argument in get_args(annotation) if get_argument is not NoneType))
+        return _kind(next(argument for argument in get_args(annotation) if argument is not NoneType))
     return annotation
 
 
 def _is_size(field: FieldInfo) -> bool:
-    return any(getattr(each, "func", None) is parse_size for each in field.metadata)
+    return any(getattr(item, "func", None) is parse_size for item in field.metadata)
 
 
 def _bounds(field: FieldInfo) -> str:
     bounds = []
-    for each in field.metadata:
+    for limit in field.metadata:
         for name, word in (("ge", "from"), ("gt", "above"), ("le", "to")):
-            if hasattr(each, name):
-                bounds.append(f"{word} {getattr(each, name)}")
+            if hasattr(limit, name):
+                bounds.append(f"{word} {getattr(limit, name)}")
     return f", {' '.join(bounds)}" if bounds else ""
 
 

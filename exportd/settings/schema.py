@@ -1,25 +1,29 @@
-"""Everything that can be configured. Under each key: what it means, its unit, why this default.
+"""Everything that can be configured. A key is declared once: its type, its limits, its effect, its scope.
 
-The texts under the keys are the configuration reference (``docs/configuration.md`` is made from them) and
-part of the sentences about missing keys.
+The text under a key says what it means, its unit and why this default. The texts are the configuration reference
+(``docs/configuration.md`` is made from this module) and part of the sentences about missing keys.
 """
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic.fields import FieldInfo
 
 from exportd.model.schedule import ExportFormat, Rule, Unit, rule_from
 from exportd.settings.destination_schema import DestinationSettings, GcsSettings, S3Settings
 from exportd.settings.document import Document
-from exportd.settings.secrets import mask_secrets
 from exportd.settings.section import (
     Code,
+    Effect,
     FilePath,
     Name,
     OptionalFilePath,
     Organization,
+    Scope,
     Section,
+    Setting,
     SizeBytes,
     check_listen,
     check_public_url,
@@ -29,14 +33,11 @@ from exportd.settings.section import (
 ALL_ENTITIES = "ALL"
 """In a schedule's ``entities``: every entity of the catalog, also those that are added later."""
 
-
 Item = TypeVar("Item")
 
 
 def check_dsn(dsn: str) -> str:
-    """A DSN that the driver takes; the sentence of the ValueError does not repeat it, for it may hold a
-    password.
-    """
+    """A DSN that the driver takes; ValueError otherwise, whose sentence does not repeat it: it may hold a password."""
     if not dsn.startswith(("postgresql://", "postgres://")):
         raise ValueError('should be a URL such as "postgresql://exportd@db.example.com:5432/product"')
     return dsn
@@ -54,157 +55,142 @@ def _as_list(value: object) -> object:
 
 
 class DatabaseSettings(Section):
-    """The database whose tables are exported. The daemon's own tables live in it too, in the schema
-    `exportd`.
-    """
+    """The database whose tables are exported. The daemon's own tables live in it too, in the schema `exportd`."""
 
-    dsn: Annotated[str, AfterValidator(check_dsn)] = Field(repr=False)
-    """How to connect: `postgresql://user:password@host:port/database`. Give either this or `dsn_file`; the
-    environment variable `EXPORTD_DATABASE_DSN` goes before both. Connect directly, not through a transaction
-    pooler."""
+    dsn: Annotated[str, Setting(Effect.LOGIN_AT_ONCE, Scope.HOST), AfterValidator(check_dsn), Field(repr=False)]
+    """How to connect: `postgresql://user:password@host:port/database`. Give either this or `dsn_file`; the environment
+    variable `EXPORTD_DATABASE_DSN` goes before both. Connect directly, not through a transaction pooler."""
 
-    dsn_file: FilePath | None = None
+    dsn_file: Annotated[FilePath | None, Setting(Effect.AT_ONCE, Scope.HOST)] = None
     """A file that holds nothing but the DSN, such as a systemd credential, so that the password stands in no
     configuration file."""
 
-    lock_timeout_s: float = Field(default=2.0, gt=0, le=60)
-    """How long to wait for a lock on a table, in seconds, before giving way to the application and trying
-    again later. Short, because the application's writes queue behind a waiting lock. More than 0.8 counts as 0.8:
-    longer than that, Postgres would look for deadlocks, and end what the application does."""
+    lock_timeout_s: Annotated[float, Setting(Effect.AT_ONCE, Scope.HOST), Field(gt=0, le=60)] = 2.0
+    """How long to wait for a lock on a table, in seconds, before giving way to the application and trying again later.
+    Short, because the application's writes queue behind a waiting lock. More than 0.8 counts as 0.8: longer than that,
+    Postgres would look for deadlocks, and end what the application does."""
 
-    pool_size: int = Field(default=4, ge=1, le=100)
-    """How many connections the daemon keeps for its own tables. COPY streams have connections of their
-    own."""
-
-    @property
-    def masked_dsn(self) -> str:
-        """The DSN without its password, for people to read."""
-        return mask_secrets(self.dsn)
+    pool_size: Annotated[int, Setting(Effect.RESTART, Scope.HOST), Field(ge=1, le=100)] = 4
+    """How many connections the daemon keeps for its own tables. COPY streams have connections of their own."""
 
 
 class CatalogSettings(Section):
     """What can be exported."""
 
-    file: FilePath = Path("entities.toml")
+    # The path belongs to the host; the daemons compare the content entity by entity.
+    file: Annotated[FilePath, Setting(Effect.NEXT_JOB, Scope.HOST)] = Path("entities.toml")
     """The catalog: which entity is which table, with which fields. `exportd catalog draft` proposes one."""
 
 
 class SpoolSettings(Section):
     """The local directory of finished files: uploads read from it, and downloads too."""
 
-    directory: FilePath = Path("/var/lib/exportd/spool")
+    directory: Annotated[FilePath, Setting(Effect.RESTART, Scope.HOST)] = Path("/var/lib/exportd/spool")
     """Where the files go. It belongs to one daemon alone and should be on a disk that survives a restart."""
 
-    budget: SizeBytes = 50 * 1000**3
-    """How much the spool may hold. A full spool slows the reading down, then fails the job; it never fills
-    the disk."""
+    budget: Annotated[SizeBytes, Setting(Effect.AT_ONCE, Scope.HOST)] = 50 * 1000**3
+    """How much the spool may hold. A full spool slows the reading down, then fails the job; it never fills the disk."""
 
-    free_space_floor: SizeBytes = 1000**3
+    free_space_floor: Annotated[SizeBytes, Setting(Effect.AT_ONCE, Scope.HOST)] = 1000**3
     """How much of the file system stays free in any case, for everything else that lives there."""
 
-    retention_hours: float = Field(default=24, ge=0, le=24 * 366)
-    """How long the files of a finished job stay for download, in hours. 0 removes them as soon as it is
-    finished."""
+    retention_hours: Annotated[float, Setting(Effect.AT_ONCE, Scope.DATABASE), Field(ge=0, le=24 * 366)] = 24
+    """How long the files of a finished job stay for download, in hours. 0 removes them as soon as it is finished."""
 
 
 class LimitSettings(Section):
     """How much is done at once, and how long to keep trying."""
 
-    jobs: int = Field(default=2, ge=1, le=64)
+    jobs: Annotated[int, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=1, le=64)] = 2
     """How many jobs run at the same time."""
 
-    streams: int = Field(default=2, ge=1, le=64)
-    """How many COPY streams, each with its connection, one job reads with. Each costs the database up to one
-    core."""
+    streams: Annotated[int, Setting(Effect.NEXT_JOB, Scope.HOST), Field(ge=1, le=64)] = 2
+    """How many COPY streams, each with its connection, one job reads with. Each costs the database up to one core."""
 
-    stream_threshold: SizeBytes = 256 * 1000**2
-    """From which table size on several streams share one table. Small tables are not worth the
-    connections."""
+    stream_threshold: Annotated[SizeBytes, Setting(Effect.NEXT_JOB, Scope.HOST)] = 256 * 1000**2
+    """From which table size on several streams share one table. Small tables are not worth the connections."""
 
-    part_size: SizeBytes = 6 * 1000**3
+    part_size: Annotated[SizeBytes, Setting(Effect.NEXT_JOB, Scope.DATABASE)] = 6 * 1000**3
     """The largest file, as delivered (compressed). Only a single row that is larger by itself exceeds it."""
 
-    bytes_in_flight: SizeBytes = 64 * 1024**2
-    """How much memory the uploads of all jobs together may hold. Constant, whatever the size of the
-    tables."""
+    bytes_in_flight: Annotated[SizeBytes, Setting(Effect.RESTART, Scope.HOST)] = 64 * 1024**2
+    """How much memory the uploads of all jobs together may hold. Constant, whatever the size of the tables."""
 
-    job_attempts: int = Field(default=5, ge=1, le=100)
-    """How often a job is tried when the cause may pass (database away, destination away) before it has
-    failed."""
+    job_attempts: Annotated[int, Setting(Effect.NEXT_JOB, Scope.DATABASE), Field(ge=1, le=100)] = 5
+    """How often a job is tried when the cause may pass (database away, destination away) before it has failed."""
 
-    delivery_timeout_s: float = Field(default=120.0, gt=0, le=3600)
+    delivery_timeout_s: Annotated[float, Setting(Effect.NEXT_JOB, Scope.HOST), Field(gt=0, le=3600)] = 120.0
     """How long each request to a destination that fails or throttles is repeated before the job's attempt ends, in
-    seconds. After that the destination is left alone for a quarter of it, then for longer and longer, up to five times
-    it."""
+    seconds. After that the destination gets no requests for a quarter of that time, then for longer and longer, up to
+    five times as long."""
 
-    shutdown_grace_s: float = Field(default=30.0, ge=0, le=3600)
-    """How long running jobs may go on after a stop was asked for, in seconds. What is not finished by then
-    goes back to the queue. Keep it below systemd's `TimeoutStopSec`."""
+    shutdown_grace_s: Annotated[float, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=0, le=3600)] = 30.0
+    """How long running jobs may go on after a stop was asked for, in seconds. What is not finished by then goes back to
+    the queue. Keep it below systemd's `TimeoutStopSec`."""
 
 
 class CaptureSettings(Section):
     """The change log that the triggers write."""
 
-    doorbell: bool = True
-    """Whether a trigger may send one NOTIFY after a quiet time, so that waiting changes show at once.
-    Switched off by itself where prepared transactions are allowed, for NOTIFY would make them fail."""
+    doorbell: Annotated[bool, Setting(Effect.AT_ONCE, Scope.DATABASE)] = True
+    """Whether a trigger may send one NOTIFY after a quiet time, so that waiting changes show at once. Switched off by
+    itself where prepared transactions are allowed, for NOTIFY would make them fail."""
 
-    poll_interval_s: float = Field(default=30.0, ge=1, le=3600)
-    """How often to look for waiting changes and due work without having been told, in seconds."""
+    poll_interval_s: Annotated[float, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=1, le=3600)] = 30.0
+    """How often to look for waiting changes and due work when no notification arrives, in seconds."""
 
-    prune_interval_s: float = Field(default=300.0, ge=1, le=86400)
+    prune_interval_s: Annotated[float, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=1, le=86400)] = 300.0
     """How often rows of the change log that no schedule needs any more are deleted, in seconds."""
 
-    horizon_hours: float = Field(default=168, ge=1, le=24 * 366)
-    """How long a schedule that does not succeed may hold the change log back, in hours. After that its next
-    run is full. Long enough for a week-end and a holiday."""
+    horizon_hours: Annotated[float, Setting(Effect.AT_ONCE, Scope.DATABASE), Field(ge=1, le=24 * 366)] = 168
+    """How long a schedule that does not succeed may hold the change log back, in hours. After that its next run is
+    full. Long enough for a week-end and a holiday."""
 
-    keep_hours: float = Field(default=24, ge=0, le=24 * 366)
-    """How long the change log keeps what a run held after the run has succeeded, in hours. So long, a back-fill
-    from that run holds the changes since, and not everything."""
+    keep_hours: Annotated[float, Setting(Effect.AT_ONCE, Scope.DATABASE), Field(ge=0, le=24 * 366)] = 24
+    """How long the change log keeps what a run held after the run has succeeded, in hours. So long, a back-fill from
+    that run holds the changes since, and not everything."""
 
 
 class ControlSettings(Section):
     """The HTTP API: on a Unix socket, and on TCP if you wish.
 
-    On the socket, users are known by their Unix ids. root and the daemon's own user are administrators;
-    whoever else may open the socket reads. On TCP, programs have credentials that belong to one organization.
+    On the socket, users are known by their Unix ids. root and the daemon's own user are administrators; other users
+    who may open the socket are readers. On TCP, programs have credentials that belong to one organization.
     """
 
-    socket: FilePath = Path("/run/exportd/control.sock")
+    socket: Annotated[FilePath, Setting(Effect.RESTART, Scope.HOST)] = Path("/run/exportd/control.sock")
     """The Unix socket. Its folder is made if it is not there."""
 
-    group: str = ""
+    group: Annotated[str, Setting(Effect.RESTART, Scope.HOST)] = ""
     """The group that may open the socket (it has mode 0660); the daemon's own when left out."""
 
-    operators: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    operators: Annotated[tuple[str, ...], Setting(Effect.AT_ONCE, Scope.HOST), Field(strict=False)] = ()
     """Groups whose members may also create, edit and delete schedules and destinations, and ask for exports."""
 
-    admins: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    admins: Annotated[tuple[str, ...], Setting(Effect.AT_ONCE, Scope.HOST), Field(strict=False)] = ()
     """Groups whose members may do everything, such as handing out credentials."""
 
-    listen: Annotated[str, AfterValidator(check_listen)] = ""
-    """An address for TCP, such as `"127.0.0.1:8443"`; none when empty. Anything but a loopback address needs
-    TLS."""
+    listen: Annotated[str, Setting(Effect.RESTART, Scope.HOST), AfterValidator(check_listen)] = ""
+    """An address for TCP, such as `"127.0.0.1:8443"`; none when empty. Anything but a loopback address needs TLS."""
 
-    hosts: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """The names by which clients may call the TCP address, without the port; `localhost` and the address itself
-    need not be named."""
+    hosts: Annotated[tuple[str, ...], Setting(Effect.RESTART, Scope.HOST), Field(strict=False)] = ()
+    """The names by which clients may call the TCP address, without the port; `localhost` and the address itself need
+    not be named."""
 
-    tls_certificate: OptionalFilePath = None
-    """The certificate chain of the TCP address, in PEM. A reload reads both files again, so a renewed certificate
-    needs no restart."""
+    tls_certificate: Annotated[OptionalFilePath, Setting(Effect.RESTART, Scope.HOST)] = None
+    """The certificate chain of the TCP address, in PEM. A reload reads both files again, so a renewed certificate needs
+    no restart."""
 
-    tls_key: OptionalFilePath = None
+    tls_key: Annotated[OptionalFilePath, Setting(Effect.RESTART, Scope.HOST)] = None
     """Its private key, in PEM, without a password; users of the machine at large must not be able to read it."""
 
-    public_url: Annotated[str, AfterValidator(check_public_url)] = ""
-    """What download links begin with, such as `"https://exports.example.com"`; the address that the client has
-    called when empty."""
+    public_url: Annotated[str, Setting(Effect.AT_ONCE, Scope.HOST), AfterValidator(check_public_url)] = ""
+    """What download links begin with, such as `"https://exports.example.com"`; the address that the client has called
+    when empty."""
 
-    signing_key_file: OptionalFilePath = None
-    """A file with at least 32 random bytes that sign tokens and download links; users of the machine at large must
-    not be able to read it. Without it the daemons of a database share a key that is kept there."""
+    signing_key_file: Annotated[OptionalFilePath, Setting(Effect.AT_ONCE, Scope.HOST)] = None
+    """A file with at least 32 random bytes that sign tokens and download links; users of the machine at large must not
+    be able to read it. Without it the daemons of a database share a key that is kept there."""
 
     @model_validator(mode="after")
     def _check_tls(self) -> "ControlSettings":
@@ -221,21 +207,18 @@ class ControlSettings(Section):
 class LogSettings(Section):
     """What the daemon says, on standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: Annotated[Literal["debug", "info", "warning", "error"], Setting(Effect.AT_ONCE, Scope.HOST)] = "info"
     """The least important messages that are shown."""
 
-    format: Literal["auto", "console", "json"] = "auto"
+    format: Annotated[Literal["auto", "console", "json"], Setting(Effect.AT_ONCE, Scope.HOST)] = "auto"
     """`console` for people, `json` (one object a line) for programs; `auto` is `console` on a terminal."""
 
 
 class ScheduleSettings(Section):
-    """What is exported when. Give `unit` and `period` (and perhaps `offset`), or `cron`. All times are
-    UTC.
-    """
+    """What is exported when. Give `unit` and `period` (and perhaps `offset`), or `cron`. All times are UTC."""
 
     code: Code
-    """The name of the schedule; unique within the organization. Another code is another schedule, with a full
-    first run."""
+    """The name of the schedule, unique within the organization. A new code is a new schedule, with a full first run."""
 
     organization: Organization
     """Whose rows are exported: the `orgId` of paths and the value of the tenant columns."""
@@ -261,12 +244,12 @@ class ScheduleSettings(Section):
     """Every how many units: from 15 minutes to 3 days. The first run is at once."""
 
     offset: int | None = None
-    """Where in the hour (minutes, with `HOUR`) or in the day (hours, with `DAY`) the regular runs begin.
-    Without it they are counted from the schedule's creation."""
+    """Where in the hour (minutes, with `HOUR`) or in the day (hours, with `DAY`) the regular runs begin. Without it
+    they are counted from the schedule's creation."""
 
     cron: str | None = None
-    """Five fields: minute, hour, day of month, month, day of week. No two runs closer than 15 minutes or
-    further apart than 3 days."""
+    """Five fields: minute, hour, day of month, month, day of week. No two runs closer than 15 minutes or further apart
+    than 3 days."""
 
     @property
     def rule(self) -> Rule:
@@ -325,9 +308,38 @@ class Settings(Section):
         return self._document or Document("", self.model_dump())
 
     def without_document(self) -> "Settings":
-        """The same without what stands in the file, which takes as much memory again; only its name is kept. For who
-        says nothing more about it.
+        """The same without the text of the file, which takes as much memory again; only its name is kept.
+
+        Problems that are reported later have no line then.
         """
         settings = self.model_copy()
         settings._document = Document(self.document.name, {})
         return settings
+
+
+TABLES: Mapping[str, type[Section]] = {
+    name: field.annotation
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+}
+"""The tables of the file, by name; without the lists ``destination`` and ``schedule``, whose items change at once."""
+
+
+def setting_of(path: str, field: FieldInfo) -> Setting:
+    """The effect and the scope that a key declares; TypeError when it declares none."""
+    settings = [item for item in field.metadata if isinstance(item, Setting)]
+    if len(settings) != 1:
+        raise TypeError(f"{path} needs one Setting(effect, scope) in its annotation, but has {len(settings)}")
+    return settings[0]
+
+
+KEYS: Mapping[str, Setting] = {
+    path: setting_of(path, field)
+    for table, section in TABLES.items()
+    for key, field in section.model_fields.items()
+    for path in [f"{table}.{key}"]
+}
+"""The effect and the scope of each key of a table, such as ``limits.jobs``."""
+
+LiveSettings = Callable[[], Settings]
+"""Returns the settings in effect, which a reload swaps: a service asks for them whenever it needs a value."""

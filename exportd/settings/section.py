@@ -1,22 +1,81 @@
-"""What every table of the configuration is built from: strictness, and the kinds of values. Pure."""
+"""What every table of the configuration is built from: strictness, the kinds of values, what a setting says of itself.
+
+Pure. Sizes are written as people write them: ``"6 GB"`` is 6,000,000,000 bytes, ``"512 MiB"`` is 512 × 2²⁰.
+"""
 
 import ipaddress
 import re
+from dataclasses import dataclass
 from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
-# MERGED: The names that people give to schedules, destinations and organizations.
-
-
 MAX_CODE_LENGTH = 80
 MAX_NAME_LENGTH = 200
 
 # No white space or control character at either end; inside, a plain space is allowed as well.
 _CODE = re.compile(r"[^\x00-\x20\x7f](?:[^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?")
+
+_UNITS = {"B": 1}
+_UNITS |= {f"{prefix}B": 1000**power for power, prefix in enumerate("KMGTP", start=1)}
+_UNITS |= {f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGTP", start=1)}
+_BY_LOWER_CASE = {unit.lower(): factor for unit, factor in _UNITS.items()}
+
+_SIZE = re.compile(r"(?P<number>[+-]?[0-9]{1,30}(?:\.[0-9]{1,30})?)\s*(?P<unit>[A-Za-z]*)")
+_EXAMPLE = 'write a number of bytes or a text such as "6 GB" or "512 MiB"'
+
+_HOST_AND_PORT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9.-]+)):(?P<port>[0-9]{1,5})")
+
+
+class Section(BaseModel):
+    """A table of the configuration: unknown keys are errors, and a text is never taken for a number."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+        validate_default=True,
+    )
+
+
+class Effect(StrEnum):
+    """When a value that a reload brings is used."""
+
+    AT_ONCE = "at once"
+    NEXT_JOB = "next job"
+    """A job that runs ends with the value with which it began."""
+    RESTART = "restart"
+    """The daemon keeps the old value until it is started again."""
+    LOGIN_AT_ONCE = "at once; restart for another database"
+    """Of a DSN: another user or password is used at once, another server or database after a restart."""
+
+
+class Scope(StrEnum):
+    """Whose a setting is: whether the daemons of one database may differ in it.
+
+    Any daemon may run any job, by its own settings. So what decides the content of exports, how long things are kept
+    and what the triggers do has to be the same for all of them.
+    """
+
+    HOST = "host"
+    """May differ: how much a host can do, where its files are, who may log in there."""
+    DATABASE = "database"
+    """Has to be the same for all daemons of the database; they report it when it is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a key of a table says of itself, as metadata of its annotation. Each key has exactly one."""
+
+    effect: Effect
+    scope: Scope
 
 
 def check_code(code: str) -> str:
@@ -50,9 +109,7 @@ def check_name(name: str) -> str:
 
 
 def check_prefix(prefix: str) -> str:
-    """The folder inside a destination: relative, with no empty, ``.`` or ``..`` segment; empty for the
-    root.
-    """
+    """The folder inside a destination: relative, with no empty, ``.`` or ``..`` segment; empty for the root."""
     if not prefix:
         return prefix
     trimmed = prefix.removesuffix("/")
@@ -63,22 +120,46 @@ def check_prefix(prefix: str) -> str:
     return trimmed
 
 
-# MERGED: Sizes as people write them: ``"6 GB"`` is 6,000,000,000 bytes, ``"512 MiB"`` is 512 × 2²⁰.
+def check_listen(text: str) -> str:
+    """``host:port`` or empty; ValueError otherwise."""
+    if text:
+        split_listen(text)
+    return text
 
 
-_UNITS = {"B": 1}
-_UNITS |= {f"{prefix}B": 1000**power for power, prefix in enumerate("KMGTP", start=1)}
-_UNITS |= {f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGTP", start=1)}
-_BY_LOWER_CASE = {unit.lower(): factor for unit, factor in _UNITS.items()}
+def split_listen(text: str) -> tuple[str, int]:
+    """Host and port of ``127.0.0.1:8443`` or ``[::1]:8443``. Raises ValueError with a sentence."""
+    match = _HOST_AND_PORT.fullmatch(text)
+    if match is None or int(match["port"]) > 65535:
+        raise ValueError('should be an address and a port, such as "127.0.0.1:8443"')
+    return match["v6"] or match["host"], int(match["port"])
 
-_SIZE = re.compile(r"(?P<number>[+-]?[0-9]{1,30}(?:\.[0-9]{1,30})?)\s*(?P<unit>[A-Za-z]*)")
-_EXAMPLE = 'write a number of bytes or a text such as "6 GB" or "512 MiB"'
+
+def is_loopback(text: str) -> bool:
+    """Whether only this machine can reach a ``host:port``."""
+    host, _ = split_listen(text)
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_public_url(text: str) -> str:
+    """A URL without query or fragment, without a slash at its end; or empty. ValueError otherwise."""
+    if not text:
+        return text
+    try:
+        parts = urlsplit(text)
+        known = parts.scheme in {"http", "https"} and parts.hostname and not parts.query and not parts.fragment
+    except ValueError:
+        known = False
+    if not known or not text.isprintable() or " " in text:
+        raise ValueError('should be a URL such as "https://exports.example.com"')
+    return text.rstrip("/")
 
 
 def parse_size(value: object) -> int:
-    """Bytes from an integer or a text; ValueError with a sentence for everything else, zero and less
-    included.
-    """
+    """Bytes from an integer or a text; ValueError with a sentence for everything else, zero and less included."""
     match value:
         case str():
             size_bytes = _parse_text(value)
@@ -118,20 +199,6 @@ def _whole(size: Decimal) -> int:
     return int(size)
 
 
-class Section(BaseModel):
-    """A table of the configuration: unknown keys are errors, and a text is never taken for a number."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        use_attribute_docstrings=True,
-        allow_inf_nan=False,
-        hide_input_in_errors=True,
-        validate_default=True,
-    )
-
-
 def _absolute(value: object, info: ValidationInfo) -> object:
     """Paths are relative to the configuration file's folder, which the loader hands in as the context."""
     match value:
@@ -157,47 +224,3 @@ SizeBytes = Annotated[int, BeforeValidator(parse_size)]
 Code = Annotated[str, AfterValidator(check_code)]
 Organization = Annotated[str, AfterValidator(check_organization)]
 Name = Annotated[str, AfterValidator(check_name)]
-
-
-# MERGED: Addresses of the control API. Pure.
-
-
-_HOST_AND_PORT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9.-]+)):(?P<port>[0-9]{1,5})")
-
-
-def check_listen(text: str) -> str:
-    """``host:port`` or empty; ValueError otherwise."""
-    if text:
-        split_listen(text)
-    return text
-
-
-def split_listen(text: str) -> tuple[str, int]:
-    """Host and port of ``127.0.0.1:8443`` or ``[::1]:8443``. Raises ValueError with a sentence."""
-    match = _HOST_AND_PORT.fullmatch(text)
-    if match is None or int(match["port"]) > 65535:
-        raise ValueError('should be an address and a port, such as "127.0.0.1:8443"')
-    return match["v6"] or match["host"], int(match["port"])
-
-
-def is_loopback(text: str) -> bool:
-    """Whether only this machine can reach a ``host:port``."""
-    host, _ = split_listen(text)
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def check_public_url(text: str) -> str:
-    """A URL without query or fragment, without a slash at its end; or empty. ValueError otherwise."""
-    if not text:
-        return text
-    try:
-        parts = urlsplit(text)
-        known = parts.scheme in {"http", "https"} and parts.hostname and not parts.query and not parts.fragment
-    except ValueError:
-        known = False
-    if not known or not text.isprintable() or " " in text:
-        raise ValueError('should be a URL such as "https://exports.example.com"')
-    return text.rstrip("/")

@@ -1,7 +1,7 @@
 """What pydantic found, said in plain sentences with file, line and key.
 
-Every kind of error that our schemas can raise has its sentence here; a test feeds each key every kind of
-value and looks for words of the library.
+Every kind of error that our schemas can raise has its sentence here; a test feeds every kind of value to each key and
+looks for words of the library.
 """
 
 from collections.abc import Iterator
@@ -176,7 +176,7 @@ def _variant(annotation: Any, tag: object) -> type[BaseModel] | None:
     ):
         return models_in(arguments[0])[0]
     found = (_variant(argument, tag) for argument in arguments)
-    return next((each for each in found if each is not None), None)
+    return next((variant for variant in found if variant is not None), None)
 
 
 def _locate(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[KeyPath, type[BaseModel] | None]:

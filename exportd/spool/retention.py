@@ -19,6 +19,7 @@ import structlog
 from exportd.model.clock import Clock
 from exportd.model.errors import ExportdError
 from exportd.model.job import JobId, JobState
+from exportd.settings.schema import LiveSettings
 
 _logger = structlog.get_logger()
 
@@ -96,7 +97,7 @@ class RetentionSweeper:
         known: Callable[[Collection[JobId]], Awaitable[Sequence[SpooledJob]]],
         remove: Callable[[JobId], Awaitable[int]],
         mark_expired: Callable[[JobId], Awaitable[object]],
-        retention: timedelta,
+        settings: LiveSettings,
         clock: Clock,
         interval_s: float = 300.0,
     ) -> None:
@@ -104,14 +105,10 @@ class RetentionSweeper:
         self._known = known
         self._remove = remove
         self._mark_expired = mark_expired
-        self._retention = retention
+        self._settings = settings
         self._interval_s = interval_s
         self._clock = clock
         self._unknown_before: frozenset[JobId] = frozenset()
-
-    def adjust(self, *, retention: timedelta) -> None:
-        """Keep files for ``retention`` from the next sweep on."""
-        self._retention = retention
 
     async def run(self) -> None:
         """Sweep now and every ``interval_s``. A failure is logged and tried again with the next sweep."""
@@ -132,7 +129,8 @@ class RetentionSweeper:
             return RetentionResult((), 0, (), ())
         # The job table is read after the spool: a job that begins in between is not judged before the table has it.
         known = await self._known(stored)
-        verdicts = decide(stored, known, now=self._clock.now(), retention=self._retention)
+        retention = timedelta(hours=self._settings().spool.retention_hours)
+        verdicts = decide(stored, known, now=self._clock.now(), retention=retention)
         dropped: list[JobId] = []
         failed: list[JobId] = []
         freed_bytes = 0

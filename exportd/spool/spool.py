@@ -23,6 +23,7 @@ import anyio.to_thread
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.job import JobId
 from exportd.model.reason import Reason
+from exportd.settings.schema import LiveSettings
 from exportd.spool import folders
 from exportd.spool.folders import PARTIAL_SUFFIX, translated
 from exportd.spool.usage import ReservationVerdict, SpoolUsage
@@ -34,18 +35,11 @@ _FREE_SPACE_AGE_S = 1.0
 
 
 class Spool:
-    """The spool in ``directory``. Use it as an async context manager, or ``open`` and ``close`` it."""
+    """The spool in ``spool.directory``. Use it as an async context manager, or ``open`` and ``close`` it."""
 
-    def __init__(
-        self,
-        directory: Path,
-        *,
-        budget_bytes: int,
-        free_space_floor_bytes: int,
-        wait_timeout_s: float = 120.0,
-    ) -> None:
-        self.directory = directory
-        self.usage = SpoolUsage(budget_bytes=budget_bytes, free_space_floor_bytes=free_space_floor_bytes)
+    def __init__(self, settings: LiveSettings, *, wait_timeout_s: float = 120.0) -> None:
+        self.directory = settings().spool.directory
+        self.usage = SpoolUsage(settings)
         self._wait_timeout_s = wait_timeout_s
         self._free_bytes = 0
         self._free_bytes_known_at = float("-inf")
@@ -84,12 +78,6 @@ class Spool:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-    def adjust(self, *, budget_bytes: int, free_space_floor_bytes: int) -> None:
-        """Use other limits from now on."""
-        self.usage.budget_bytes = budget_bytes
-        self.usage.free_space_floor_bytes = free_space_floor_bytes
-        self._announce_room()
 
     def job_folder(self, job: JobId) -> Path:
         return self.directory / "jobs" / str(job)

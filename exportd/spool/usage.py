@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from exportd.model.job import JobId
+from exportd.settings.schema import LiveSettings
 
 
 class ReservationVerdict(Enum):
@@ -27,12 +28,19 @@ class _Share:
 
 
 class SpoolUsage:
-    """The shares of the jobs in the spool, within a budget and above a floor of free disk space."""
+    """The shares of the jobs in the spool, within the budget and above the floor of free disk space of the settings."""
 
-    def __init__(self, *, budget_bytes: int, free_space_floor_bytes: int) -> None:
-        self.budget_bytes = budget_bytes
-        self.free_space_floor_bytes = free_space_floor_bytes
+    def __init__(self, settings: LiveSettings) -> None:
+        self._settings = settings
         self._shares: dict[JobId, _Share] = {}
+
+    @property
+    def budget_bytes(self) -> int:
+        return self._settings().spool.budget
+
+    @property
+    def free_space_floor_bytes(self) -> int:
+        return self._settings().spool.free_space_floor
 
     @property
     def used_bytes(self) -> int:

@@ -1,1 +1,1 @@
-"""What the daemon tells about itself."""
+"""The daemon's log and its metrics."""

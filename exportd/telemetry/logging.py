@@ -1,21 +1,21 @@
-"""What the daemon says: structlog events as lines for people or JSON for programs, never with a secret.
+"""The daemon's log: structlog events as lines for people or JSON for programs, never with a secret.
 
-Events are short fixed phrases (``job finished``); everything that varies is a key. What a piece of work is
-about is bound once with ``bound(...)`` and then stands in every event of that task and its children, also in
-those that libraries send through the standard ``logging`` module.
+Events are short fixed phrases (``job finished``); everything that varies is a key. What a piece of work is about is
+bound once with ``bound(...)``. Then it stands in every event of that task and its children, also in those that
+libraries send through the standard ``logging`` module.
 """
 
 import logging
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Literal, TextIO, cast, get_args
+from typing import Literal, TextIO, get_args
 from uuid import UUID
 
 import stamina
 import structlog
 from stamina.instrumentation import RetryDetails
-from structlog.typing import FilteringBoundLogger, Processor
+from structlog.typing import Processor
 
 from exportd.telemetry.values import SecretMask, plain_values
 
@@ -25,15 +25,15 @@ Format = Literal["auto", "console", "json"]
 _CHATTY_LIBRARIES = ("asyncio", "asyncpg", "botocore", "aiobotocore", "aiohttp", "google", "gcloud", "urllib3")
 """Their messages below a warning are of no use to an operator, and some of them hold credentials."""
 
-_SAID_BETTER = ("asyncpg.pool", "botocore.credentials", "aiobotocore.credentials")
-"""They say again and again, with a traceback, what our own sentences tell: a database or a role that is away."""
+_SILENCED = ("asyncpg.pool", "botocore.credentials", "aiobotocore.credentials")
+"""They log a traceback at each retry when a database or a role is away, which our own events report."""
 
 
 def configure(*, level: Level, line_format: Format, stream: TextIO | None = None, secrets: Iterable[str] = ()) -> None:
     """Sets up logging for the whole process, structlog's and the standard library's alike.
 
-    ``stream`` is standard error unless told otherwise; ``auto`` means ``console`` when it is a terminal.
-    ``secrets`` (the database's password, say) are masked wherever they turn up.
+    ``stream`` is standard error by default; ``auto`` means ``console`` when it is a terminal. ``secrets``, such as the
+    database's password, are masked wherever they occur.
     """
     out = sys.stderr if stream is None else stream
     threshold = logging.getLevelNamesMapping()[level.upper()]
@@ -69,13 +69,13 @@ def configure(*, level: Level, line_format: Format, stream: TextIO | None = None
 
 
 def level() -> Level:
-    """How much is said at the moment."""
+    """The least important level that is logged now."""
     name = logging.getLevelName(logging.getLogger().level).lower()
-    return next((get_argument for get_argument in get_args(Level) if get_argument == name), "info")
+    return next((known for known in get_args(Level) if known == name), "info")
 
 
 def set_level(wanted: Level) -> None:
-    """Say more or less from now on, ours and the libraries' alike."""
+    """Log from another level on, our events and the libraries' alike."""
     threshold = logging.getLevelNamesMapping()[wanted.upper()]
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(threshold))
     _set_thresholds(threshold)
@@ -85,27 +85,20 @@ def _set_thresholds(threshold: int) -> None:
     logging.getLogger().setLevel(threshold)
     for library in _CHATTY_LIBRARIES:
         logging.getLogger(library).setLevel(max(threshold, logging.WARNING))
-    _hush()
+    _silence()
     # Not the hooks that stamina finds by itself: one of them keeps its figures in a global registry.
-    stamina.instrumentation.set_on_retry_hooks([_say_that_it_is_tried_again])
+    stamina.instrumentation.set_on_retry_hooks([_log_retry])
 
 
 def leave_it_to_the_command() -> None:
-    """For a command, which tells people itself what went wrong and what it tries again."""
-    _hush()
+    """Log neither retries nor what libraries report: a command prints its own sentences."""
+    _silence()
     stamina.instrumentation.set_on_retry_hooks(())
 
 
-def _hush() -> None:
-    for library in _SAID_BETTER:
+def _silence() -> None:
+    for library in _SILENCED:
         logging.getLogger(library).setLevel(logging.CRITICAL)
-
-
-def logger(station: str) -> FilteringBoundLogger:
-    """The logger of one station (``jobs``, ``uploads``, …); made at import, before ``configure`` was
-    called.
-    """
-    return cast(FilteringBoundLogger, structlog.get_logger(station=station))
 
 
 @contextmanager
@@ -119,7 +112,7 @@ def bound(
     part: int | None = None,
     destination: str | None = None,
 ) -> Iterator[None]:
-    """Puts what the work is about into every event inside. These are the names that dashboards know."""
+    """Puts what the work is about into every event inside the block. These are the names that dashboards use."""
     given = {
         "organization": organization,
         "schedule": schedule,
@@ -133,7 +126,7 @@ def bound(
         yield
 
 
-def _say_that_it_is_tried_again(details: RetryDetails) -> None:
+def _log_retry(details: RetryDetails) -> None:
     structlog.get_logger().debug("trying again", error=str(details.caused_by), after_s=round(details.wait_for, 2))
 
 

@@ -1,7 +1,7 @@
 """Every metric that exportd has, in a registry of its own. ``docs/metrics.md`` lists them.
 
-Counters and histograms are this process's; gauges about schedules, jobs and logs say what the database says, and are
-the same whichever daemon is asked. Organizations and schedules are labels: whoever may read this sees all of them.
+Counters and histograms are this process's. Gauges about schedules, jobs and logs are read from the database, and are
+the same in every daemon. Organizations and schedules are labels: a client that may read the metrics sees all of them.
 """
 
 from collections.abc import Sequence
@@ -69,17 +69,17 @@ class Metrics:
     def _declare_process_metrics(self) -> None:
         info = self._gauge("exportd_build_info", "Always 1; the version is the label.", ["version"])
         info.labels(__version__).set(1)
-        self.listening = self._gauge("exportd_listening", "1 while the daemon hears the database's notifications.")
+        self.listening = self._gauge("exportd_listening", "1 while the daemon receives the database's notifications.")
         self.daemons = self._gauge(
-            "exportd_daemons", "Daemons of the database that run, this one too, as this one last saw them."
+            "exportd_daemons", "Daemons of the database that run, this one too, as this one last read them."
         )
         self.disagreeing = self._gauge(
             "exportd_daemons_disagreeing",
-            "Other daemons that declare something else, or go by other settings or another catalog.",
+            "Other daemons that declare something else, or have other settings or another catalog.",
         )
         self.changes_waiting = self._gauge(
             "exportd_changes_waiting_seconds",
-            "How long the entity's oldest change that the doorbell told of has been waiting to be exported.",
+            "How long the entity's oldest change that the doorbell reported has been waiting to be exported.",
             ["entity"],
         )
         self.spool_used = self._gauge("exportd_spool_used_bytes", "What the files in the spool take.")
@@ -106,12 +106,12 @@ class Metrics:
         )
 
     def forget_database(self) -> None:
-        """What was read of the database is no longer known to be so."""
+        """Drop what was read from the database, because it may not be true any more."""
         self.database_up.set(0)
-        for each in self._labelled:
-            each.clear()
-        for each in self._plain:
-            each.set(float("nan"))
+        for gauge in self._labelled:
+            gauge.clear()
+        for gauge in self._plain:
+            gauge.set(float("nan"))
 
     def text(self) -> bytes:
         """Everything, in the text format of Prometheus."""

@@ -16,8 +16,8 @@ from structlog.typing import EventDict, WrappedLogger
 from exportd.settings.secrets import MASK, mask_secrets, names_a_secret
 
 _MIN_SECRET_LENGTH = 4
-"""A shorter one is masked where its place gives it away (in a DSN, say); to replace it everywhere would spoil
-every text."""
+"""A shorter one is masked only where its place marks it as a secret (in a DSN, say): replacing it everywhere would
+garble every text."""
 
 
 def plain_values(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
@@ -26,9 +26,7 @@ def plain_values(logger: WrappedLogger, method: str, event: EventDict) -> EventD
 
 
 class SecretMask:
-    """A structlog processor: masks passwords in DSNs, values of keys like ``password``, and the secrets
-    given.
-    """
+    """A structlog processor: masks passwords in DSNs, values of keys like ``password``, and the given secrets."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         # The longest first: one secret may be a part of another.
@@ -47,9 +45,9 @@ class SecretMask:
             case str():
                 return self._masked_text(value)
             case list():
-                return [self._masked("", each) for each in value]
+                return [self._masked("", item) for item in value]
             case dict():
-                return {self._masked_text(name): self._masked(name, each) for name, each in value.items()}
+                return {self._masked_text(name): self._masked(name, item) for name, item in value.items()}
             case _:
                 return value
 
@@ -111,16 +109,16 @@ def _plain_bytes(value: bytes | bytearray) -> Any:
 
 @_plain.register(Mapping)
 def _plain_mapping(value: Mapping[object, object]) -> Any:
-    return {str(_plain(name)): _plain(each) for name, each in value.items()}
+    return {str(_plain(name)): _plain(item) for name, item in value.items()}
 
 
 @_plain.register(list)
 @_plain.register(tuple)
 def _plain_list(value: list[object] | tuple[object, ...]) -> Any:
-    return [_plain(each) for each in value]
+    return [_plain(item) for item in value]
 
 
 @_plain.register(set)
 @_plain.register(frozenset)
 def _plain_set(value: AbstractSet[object]) -> Any:
-    return sorted((_plain(each) for each in value), key=str)
+    return sorted((_plain(item) for item in value), key=str)

@@ -25,6 +25,7 @@ from tests.acceptance.shop import ENTITIES, Contents, Shop
 from tests.acceptance.tripwire import Tripwire
 from tests.acceptance.workshop import Workshop, directories, workshop
 from tests.fixtures.daemon import Site, until
+from tests.fixtures.settings import live_settings
 
 _HOLD_SCHEDULE = queries.load("schedule_operations")["hold"]
 _WEEK_S = 7 * 86_400.0
@@ -74,10 +75,10 @@ class Shed:
     def pruner(self, *, keep_s: float, horizon_s: float = _WEEK_S) -> Pruner:
         return Pruner(
             self.place.connector,
-            tuple(self.place.catalog.entities),
-            horizon_s=horizon_s,
-            keep_s=keep_s,
-            interval_s=1,
+            settings=live_settings(
+                capture={"horizon_hours": horizon_s / 3600, "keep_hours": keep_s / 3600, "prune_interval_s": 1}
+            ),
+            catalog=lambda: self.place.catalog,
             clock=SystemClock(),
         )
 

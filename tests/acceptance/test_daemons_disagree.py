@@ -53,7 +53,7 @@ async def gauge(at: Site, name: str) -> float:
 
 async def warned(daemon: Daemon, words: str) -> None:
     async def look() -> bool:
-        return any(words in each["sentence"] for each in daemon.heard("daemons disagree", level="warning"))
+        return any(words in event["sentence"] for event in daemon.heard("daemons disagree", level="warning"))
 
     await until(look, what=f"{words!r} in\n{daemon.text}")
 
@@ -103,9 +103,9 @@ async def test_neither_takes_away_what_the_other_declares_and_both_say_so_once(
     assert set(await schedules(shop)) == {"both", "southern"}
     declare(twin, lake, "both")
     assert (await twin.quickly("reload")).returncode == 0
-    for each in (north, south):
-        await each.said("disagreement ended", about="SCHEDULES")
-        await each.said("disagreement ended", about="SETTINGS")
+    for daemon in (north, south):
+        await daemon.said("disagreement ended", about="SCHEDULES")
+        await daemon.said("disagreement ended", about="SETTINGS")
     assert await schedules(shop) == {"both": before["both"]}
     assert await north.stop() == 0
     assert await south.stop() == 0
@@ -121,7 +121,7 @@ async def test_what_a_daemon_declares_outlasts_its_reboot_and_ends_when_it_is_fo
     north, south = await site.start(), await twin.restart()
     for code in ("both", "southern"):
         await site.succeeded(shop.connection, await site.first_job(shop.connection, code))
-    (running,) = (each for each in await known(site) if each["pid"] == south.process.pid)
+    (running,) = (daemon for daemon in await known(site) if daemon["pid"] == south.process.pid)
     refused = await site.quickly("daemon", "forget", running["id"])
     assert refused.returncode == 1
     assert "Stop it first." in refused.stderr

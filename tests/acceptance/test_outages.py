@@ -20,6 +20,7 @@ from tests.acceptance.tripwire import Tripwire
 from tests.acceptance.workshop import directories, workshop
 from tests.fixtures.daemon import Section, Site, files_in, until
 from tests.fixtures.postgres import Database
+from tests.fixtures.settings import settings_with
 
 # Root may write anywhere; without these two capabilities it is a user like others.
 _DROP = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--")
@@ -118,7 +119,8 @@ async def test_a_full_disk_fails_the_job_and_the_next_run_has_everything(site: S
     with small_disk(site.folder / "disk") as grow:
         # Below the floor nothing is even tried; with none the disk itself says that it is full.
         floor_bytes = -(1 << 40) if grow else 1 << 60
-        spool = Spool(site.folder / "disk", budget_bytes=1 << 40, free_space_floor_bytes=floor_bytes, wait_timeout_s=0)
+        bounds = {"directory": site.folder / "disk", "budget": 1 << 40, "free_space_floor": floor_bytes}
+        spool = Spool(lambda: settings_with(spool=bounds), wait_timeout_s=0)
         lakes = directories(site.folder, "lake")
         async with spool, workshop(site.dsn, site.folder, shop.connection, lakes, spool=spool) as shed:
             await shop.fill(3000)
@@ -132,7 +134,7 @@ async def test_a_full_disk_fails_the_job_and_the_next_run_has_everything(site: S
             if grow:
                 grow()
             else:
-                spool.usage.free_space_floor_bytes = 1
+                bounds["free_space_floor"] = 1
             await shop.change()
             assert await shed.finish(await shed.fire(), quiet, attempts=1) == "SUCCEEDED"
             bucket = Bucket.of(site.folder / "lake")

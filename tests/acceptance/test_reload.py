@@ -21,7 +21,11 @@ from tests.fixtures.daemon import Daemon, Site
 
 
 def subjects(event: dict[str, Any], kind: str) -> list[str]:
-    return [each.partition(" (")[0] for each in event[kind]]
+    return [change.partition(" (")[0] for change in event[kind]]
+
+
+def files_of(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 async def refused(site: Site, daemon: Daemon, text: str, *, times: int = 1) -> list[str]:
@@ -71,12 +75,12 @@ async def test_what_is_new_holds_and_what_runs_ends_as_it_began(site: Site, shop
     assert await connection.fetchval("SELECT count(*) FROM exportd.delivery WHERE job_id = $1", running) == 1
     assert await daemon.stop() == 0
     assert not daemon.heard("reloaded")
-    for each in (old, new):
-        Bucket.of(each).assert_whole()
+    for folder in (old, new):
+        Bucket.of(folder).assert_whole()
     await site.assert_clean(old, new)
 
 
-async def test_a_bad_file_changes_nothing_and_every_problem_is_told_with_its_line(site: Site, shop: Shop) -> None:
+async def test_a_bad_file_changes_nothing_and_every_problem_is_reported_with_its_line(site: Site, shop: Shop) -> None:
     lake = site.destination()
     site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
     good = site.config.read_text(encoding="utf-8")
@@ -88,7 +92,7 @@ async def test_a_bad_file_changes_nothing_and_every_problem_is_told_with_its_lin
     lines = bad.splitlines()
     for key, words in (("poll_intervall_s", "poll_interval_s"), ("horizon_hours", "number"), ("destinations", "lake")):
         line = next(number for number, text in enumerate(lines, start=1) if text.startswith(key))
-        assert any(each.startswith(f"{site.config}:{line}: ") and words in each for each in problems), problems
+        assert any(problem.startswith(f"{site.config}:{line}: ") and words in problem for problem in problems), problems
     assert len(problems) == 3
 
     # An editor that is saving in place.
@@ -120,9 +124,9 @@ async def test_the_command_says_what_changes_and_its_exit_code_says_whether_it_d
     lake = site.destination()
     sections: dict[str, Any] = {"destination": [destination("lake", lake)], "schedule": [schedule()]}
     site.configure(CATALOG, sections)
-    nobody = await site.quickly("reload")
-    assert nobody.returncode == 3
-    assert f"No daemon listens at {site.folder / 'control.sock'}" in nobody.stderr
+    without_daemon = await site.quickly("reload")
+    assert without_daemon.returncode == 3
+    assert f"No daemon listens at {site.folder / 'control.sock'}" in without_daemon.stderr
 
     daemon = await site.start()
     await site.succeeded(shop.connection, await site.first_job(shop.connection))
@@ -141,9 +145,9 @@ async def test_the_command_says_what_changes_and_its_exit_code_says_whether_it_d
     assert dry.returncode == 0, dry.stderr
     answer = json.loads(dry.stdout)
     assert answer["dryRun"] is True
-    assert [each["subject"] for each in answer["added"]] == ["schedule more of org-1"]
-    assert [each["subject"] for each in answer["changed"]] == ["spool.retention_hours"]
-    assert [each["subject"] for each in answer["needsRestart"]] == ["spool.directory"]
+    assert [change["subject"] for change in answer["added"]] == ["schedule more of org-1"]
+    assert [change["subject"] for change in answer["changed"]] == ["spool.retention_hours"]
+    assert [change["subject"] for change in answer["needsRestart"]] == ["spool.directory"]
     assert await shop.connection.fetchval("SELECT count(*) FROM exportd.schedule") == 1
     done = await site.exportd("reload")
     assert done.returncode == 0, done.stderr
@@ -157,10 +161,10 @@ async def test_the_command_says_what_changes_and_its_exit_code_says_whether_it_d
     site.config.write_text("[limits]\njobs = 0\n[limitz]\n", encoding="utf-8")
     bad = await site.quickly("reload", "--socket", str(socket))
     assert bad.returncode == 2
-    told = [line.removeprefix("exportd: ") for line in bad.stderr.splitlines()]
+    printed = [line.removeprefix("exportd: ") for line in bad.stderr.splitlines()]
     # The example of a DSN in a sentence has its password masked in the log.
-    assert [mask_secrets(each) for each in told] == (await daemon.said("reload refused"))["problems"]
-    assert len(told) == 3  # also: where is the database?
+    assert [mask_secrets(problem) for problem in printed] == (await daemon.said("reload refused"))["problems"]
+    assert len(printed) == 3  # also: where is the database?
     assert await daemon.stop() == 0
     await site.assert_clean(lake)
 
@@ -185,11 +189,11 @@ async def test_reloads_come_one_after_the_other_and_none_when_the_daemon_leaves(
     rounds = 3
     for number in range(rounds):
         # The file is replaced while reloads read it: each reads it whole, once.
-        write(*(f"extra-{each}" for each in range(number + 1)))
+        write(*(f"extra-{count}" for count in range(number + 1)))
         assert await asyncio.gather(*(asyncio.to_thread(ask) for _ in range(4))) == [200] * 4
     codes = await connection.fetch("SELECT code FROM exportd.schedule WHERE deleted_at IS NULL ORDER BY code")
     assert [row["code"] for row in codes] == [*(f"extra-{number}" for number in range(rounds)), "often"]
-    assert sum(len(each["added"]) for each in daemon.heard("reloaded")) == rounds
+    assert sum(len(event["added"]) for event in daemon.heard("reloaded")) == rounds
     for number in range(rounds):
         await site.succeeded(connection, await site.first_job(connection, f"extra-{number}"))
 
@@ -201,10 +205,53 @@ async def test_reloads_come_one_after_the_other_and_none_when_the_daemon_leaves(
         await daemon.said("stopping")
         late = await site.quickly("reload")
         assert late.returncode == 3
-        assert "The daemon is leaving" in late.stderr
+        assert "The daemon is stopping" in late.stderr
     await site.succeeded(connection, job)
     assert await daemon.ended() == 0
     await site.assert_clean(lake)
+
+
+async def test_a_reload_that_the_database_refuses_is_undone_as_a_whole(site: Site, shop: Shop) -> None:
+    lake, elsewhere, connection = site.destination(), site.destination("elsewhere"), shop.connection
+    site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
+    daemon = await site.restart()
+    await site.succeeded(connection, await site.first_job(connection))
+    await connection.execute("""
+        CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'not this one'; END$$;
+        CREATE TRIGGER refuse BEFORE INSERT ON exportd.schedule
+        FOR EACH ROW WHEN (new.code = 'refused') EXECUTE FUNCTION public.refuse()""")
+
+    def status() -> dict[str, Any]:
+        with bare(site.folder / "control.sock") as http:
+            found: dict[str, Any] = http.get("/v1/status").json()
+            return found
+
+    # Everything else of it is in effect already when the database says no to the schedule.
+    site.configure(
+        CATALOG.partition('[[entity]]\ncode = "COUNTRIES"')[0],
+        {
+            "destination": [destination("lake", elsewhere)],
+            "schedule": [schedule(), schedule("refused")],
+            "spool": {"budget": "2 GB"},
+        },
+    )
+    daemon.signal(signal.SIGHUP)
+    (problem,) = (await daemon.said("reload refused"))["problems"]
+    assert "not this one" in problem
+    assert status()["spool"]["budgetBytes"] == 10**9
+    row = await site.succeeded(connection, await site.fire())
+    assert list(row["entities"]) == ["ACCOUNTS", "ORDERS", "COUNTRIES"]
+    assert files_of(elsewhere) == []
+
+    await connection.execute("DROP TRIGGER refuse ON exportd.schedule")
+    daemon.signal(signal.SIGHUP)
+    event = await daemon.said("reloaded", added=["schedule refused of org-1"])
+    assert subjects(event, "removed") == ["entity COUNTRIES"]
+    assert status()["spool"]["budgetBytes"] == 2 * 10**9
+    await site.succeeded(connection, await site.first_job(connection, "refused"))
+    assert files_of(elsewhere)
+    assert await daemon.stop() == 0
+    await site.assert_clean(lake, elsewhere)
 
 
 async def test_another_password_of_the_same_database(site: Site, shop: Shop) -> None:
@@ -232,7 +279,7 @@ async def test_another_password_of_the_same_database(site: Site, shop: Shop) -> 
     await shop.connection.execute("DROP ROLE deputy")
 
 
-async def test_half_written_files_under_load_change_nothing_and_disturb_nobody(site: Site, shop: Shop) -> None:
+async def test_half_written_files_under_load_change_nothing_and_disturb_nothing(site: Site, shop: Shop) -> None:
     """While exports run and the API is asked, an editor saves in place: each signal finds another part of the file."""
     lake, connection = site.destination(), shop.connection
     site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
@@ -250,7 +297,7 @@ async def test_half_written_files_under_load_change_nothing_and_disturb_nobody(s
 
     asking = [asyncio.create_task(asyncio.to_thread(ask)) for _ in range(2)]
     # Each ends in the middle of a key.
-    parts = [good[: each.start() + 2] for each in re.finditer(r"^\w+ = ", good, re.MULTILINE)]
+    parts = [good[: key.start() + 2] for key in re.finditer(r"^\w+ = ", good, re.MULTILINE)]
     for number, part in enumerate(parts, start=1):
         job = await site.fire()
         site.config.write_text(part, encoding="utf-8")
@@ -259,7 +306,7 @@ async def test_half_written_files_under_load_change_nothing_and_disturb_nobody(s
         assert problem.startswith(f"{site.config}:{part.count(chr(10)) + 1}: is not valid TOML")
         await site.succeeded(connection, job)
     over.set()
-    assert [await each for each in asking] == [{200}, {200}]
+    assert [await answers for answers in asking] == [{200}, {200}]
 
     site.config.write_text(good, encoding="utf-8")
     daemon.signal(signal.SIGHUP)

@@ -1,4 +1,4 @@
-"""The database's password is nowhere but where somebody put it."""
+"""The database's password is nowhere but where an administrator put it."""
 
 import json
 import re
@@ -62,7 +62,7 @@ async def test_the_password_stays_where_it_was_put(site: Site, shop: Shop) -> No
     for command in (("check",), ("job", "list", "--json"), ("capture", "status"), ("schedule", "list")):
         outcome = await site.quickly(*command)
         outputs += [outcome.stdout, outcome.stderr]
-    outputs += [seen_of_process(daemon.process.pid, each) for each in ("cmdline", "environ")]
+    outputs += [seen_of_process(daemon.process.pid, file) for file in ("cmdline", "environ")]
     rows = await connection.fetch("SELECT row_to_json(j)::text AS row FROM exportd.job AS j")
     activity = await connection.fetch("SELECT row_to_json(a)::text AS row FROM pg_stat_activity AS a")
     outputs += [row["row"] for row in (*rows, *activity)]

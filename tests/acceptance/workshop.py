@@ -30,6 +30,7 @@ from exportd.model.job import JobId, JobProgress, Lease
 from exportd.model.schedule import DestinationCode, ExportFormat, Interval, ScheduleDeclaration, Unit
 from exportd.pipeline import Pipeline
 from exportd.schedules.firing_table import ScheduleTable
+from exportd.settings.schema import LimitSettings, LiveSettings
 from exportd.spool.spool import Spool
 from exportd.stores.layout import Layout
 from exportd.stores.retrying import RetryBudget
@@ -37,6 +38,7 @@ from exportd.stores.store import Store
 from tests.acceptance.lakes import DirectoryLake, Lake
 from tests.acceptance.shop import CATALOG, ORGANIZATION
 from tests.acceptance.tripwire import Trip, Tripwire
+from tests.fixtures.settings import live_settings
 
 _ONCE = RetryBudget(timeout_s=0.001, first_wait_s=0.0001, longest_wait_s=0.0001, jitter_s=0)
 _SCHEDULE = "often"
@@ -57,6 +59,10 @@ class Stop:
             await anyio.lowlevel.checkpoint()
 
 
+def _spool_settings(directory: Path) -> LiveSettings:
+    return live_settings(spool={"directory": directory, "budget": 1 << 30, "free_space_floor": 1})
+
+
 @dataclass(frozen=True)
 class Workshop:
     """A schedule of everything to the destinations ``lakes``. Jobs are fired and attempted by hand."""
@@ -72,7 +78,7 @@ class Workshop:
     @asynccontextmanager
     async def elsewhere(self, directory: Path) -> AsyncIterator["Workshop"]:
         """The same on a host with another spool."""
-        async with Spool(directory, budget_bytes=1 << 30, free_space_floor_bytes=1) as spool:
+        async with Spool(_spool_settings(directory)) as spool:
             yield replace(self, spool=spool)
 
     async def fire(self) -> JobId:
@@ -127,9 +133,9 @@ class Workshop:
             catalog=self.catalog,
             installer=CaptureInstaller(self.connector, pause=anyio.sleep),
             opener=SnapshotOpener(self.connector, is_intact=capture_is_intact, pause=anyio.sleep),
-            copier=Copier(self.connector, streams=1, stream_threshold_bytes=1 << 30),
+            copier=Copier(self.connector, LimitSettings(streams=1, stream_threshold=1 << 30)),
             spool=self.spool,
-            part_size_bytes=self.part_bytes,
+            limits=LimitSettings(part_size=self.part_bytes),
         )
         pipeline = Pipeline(
             extractor=wire.guard(extractor),
@@ -177,7 +183,7 @@ async def workshop(
     connector = Connector(dsn)
     async with AsyncExitStack() as stack:
         if spool is None:
-            usual = Spool(folder / "spool", budget_bytes=1 << 30, free_space_floor_bytes=1)
+            usual = Spool(_spool_settings(folder / "spool"))
             spool = await stack.enter_async_context(usual)
         pool = await stack.enter_async_context(connector.pool(6))
         declaration = ScheduleDeclaration(

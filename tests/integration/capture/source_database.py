@@ -28,6 +28,7 @@ from exportd.model.reason import FullReason
 from exportd.model.schedule import DestinationCode, ExportFormat
 from exportd.model.start import Position
 from exportd.postgres.postgres_server import PostgresServer
+from exportd.settings.schema import LimitSettings
 from tests.fixtures.postgres import TEMPLATE
 
 ACME = OrganizationId("acme")
@@ -267,7 +268,7 @@ async def open_source_database(server: PostgresServer, dsn: str | None = None) -
             connector,
             CaptureInstaller(connector, pause=anyio.sleep),
             SnapshotOpener(connector, is_intact=capture_is_intact, pause=anyio.sleep),
-            Copier(connector, streams=1, stream_threshold_bytes=1_000_000_000),
+            Copier(connector, LimitSettings(streams=1, stream_threshold=1_000_000_000)),
             exit_stack,
         )
 

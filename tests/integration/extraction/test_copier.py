@@ -15,6 +15,7 @@ from exportd.model.entity import Field
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import ExportFormat
+from exportd.settings.schema import LimitSettings
 from tests.integration.capture.source_database import ACME, CapturedTable, SourceDatabase, a_job
 
 
@@ -90,7 +91,7 @@ async def test_json_text_with_line_breaks_stays_in_its_line(source: SourceDataba
 async def test_streams_hold_every_row_once_while_the_table_grows(source: SourceDatabase, streams: int) -> None:
     things = await source.capture("things", "id int PRIMARY KEY, note text", tenant=None)
     await source.app.execute("INSERT INTO things SELECT i, repeat('x', 500) FROM generate_series(1, 3000) AS i")
-    copier = Copier(source.connector, streams=streams, stream_threshold_bytes=1)
+    copier = Copier(source.connector, LimitSettings(streams=streams, stream_threshold=1))
     writer = await source.session()
     seen: list[int] = []
 
@@ -116,7 +117,7 @@ async def test_streams_share_one_snapshot_over_partitions_of_different_sizes(sou
         CREATE TABLE large PARTITION OF things FOR VALUES FROM (100) TO (100000);
         INSERT INTO things SELECT i, repeat('x', 300) FROM generate_series(1, 5000) AS i""")
     things = await source.capture("things")
-    copier = Copier(source.connector, streams=3, stream_threshold_bytes=1)
+    copier = Copier(source.connector, LimitSettings(streams=3, stream_threshold=1))
     chunks = await chunks_of(things, ExportFormat.JSONL, copier)
     ids = [json.loads(line)["id"] for chunk in chunks for line in chunk.splitlines()]
     assert sorted(ids) == list(range(1, 5001))
@@ -147,7 +148,7 @@ async def connections_used(things: CapturedTable, *, stream_threshold_bytes: int
             counts.append(await source.app.fetchval(query))
 
     one_at_a_time = anyio.Lock()
-    copier = Copier(source.connector, streams=3, stream_threshold_bytes=stream_threshold_bytes)
+    copier = Copier(source.connector, LimitSettings(streams=3, stream_threshold=stream_threshold_bytes))
     async with source.opener.open(a_job([things.entity.code]), [things.entity], {}, forced={}) as snapshot:
         await copier.copy(snapshot, ExportFormat.JSONL, lambda _: sink, done)
     return max(counts)
@@ -193,7 +194,7 @@ async def test_an_alter_that_waits_does_not_hang_the_read(source: SourceDatabase
     """It waits for our lock, and our second connection would wait for it: for ever, if it were not bounded."""
     things = await source.capture("things", "id int PRIMARY KEY, note text")
     await source.app.execute("INSERT INTO things SELECT i, repeat('x', 500) FROM generate_series(1, 40000) AS i")
-    copier = Copier(source.connector, streams=2, stream_threshold_bytes=1)
+    copier = Copier(source.connector, LimitSettings(streams=2, stream_threshold=1))
     deployment = await source.session()
     job = a_job([things.entity.code])
 

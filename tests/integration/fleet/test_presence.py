@@ -1,4 +1,4 @@
-"""Several daemons of one database: who is there, what stays, what is taken out, and what they say of each other."""
+"""Several daemons of one database: which run, what stays, what is removed, and what they report of each other."""
 
 import json
 from collections.abc import AsyncIterator
@@ -80,7 +80,7 @@ class Host:
         await self.daemon.declare(*self._configured)
 
     async def restart(self) -> None:
-        """With the file that is there, after an end without a word."""
+        """With the same file, after a process that ended without deregistering."""
         assert self._configured is not None
         self.daemon = self._begun()
         await self.daemon.declare(*self._configured)
@@ -99,13 +99,14 @@ class Hosts:
     south: Host
 
     async def schedules(self) -> dict[str, UUID]:
-        return {each.declaration.code: each.id for each in await ScheduleTable(self.pool).all()}
+        return {schedule.declaration.code: schedule.id for schedule in await ScheduleTable(self.pool).all()}
 
     async def names(self) -> dict[str, str]:
-        return {each.declaration.code: each.declaration.name for each in await ScheduleTable(self.pool).all()}
+        declarations = [schedule.declaration for schedule in await ScheduleTable(self.pool).all()]
+        return {declaration.code: declaration.name for declaration in declarations}
 
     async def lakes(self) -> set[str]:
-        return {each.declaration.code for each in await DestinationTable(self.pool).all()}
+        return {destination.declaration.code for destination in await DestinationTable(self.pool).all()}
 
     async def time_passes(self, host: Host, seconds: float) -> None:
         """A host is not seen for so long."""
@@ -135,7 +136,7 @@ class TestOneAlone:
 
     async def test_with_a_new_spool_takes_its_own_place(self, hosts: Hosts) -> None:
         await hosts.north.configure("nightly", "old")
-        await hosts.north.daemon.leave()
+        await hosts.north.daemon.deregister()
         hosts.north.spool_id = uuid4()
         await hosts.north.restart()
         await hosts.north.configure("nightly")
@@ -161,10 +162,10 @@ class TestOneAlone:
 class TestTwo:
     async def test_with_the_same_configuration_have_nothing_to_say(self, hosts: Hosts) -> None:
         with capture_logs() as logs:
-            for each in (hosts.north, hosts.south):
-                await each.configure("nightly", lakes=("lake",))
+            for host in (hosts.north, hosts.south):
+                await host.configure("nightly", lakes=("lake",))
             await hosts.north.daemon.look()
-        assert [each.disagreements for each in (hosts.north.daemon, hosts.south.daemon)] == [(), ()]
+        assert [daemon.disagreements for daemon in (hosts.north.daemon, hosts.south.daemon)] == [(), ()]
         assert logs == []
         assert [(daemon.host, daemon.running) for daemon in hosts.north.daemon.daemons] == [
             ("north", True),
@@ -176,14 +177,14 @@ class TestTwo:
         await hosts.south.configure("both", "southern", lakes=("lake", "south-lake"))
         before = await hosts.schedules()
         assert set(before) == {"both", "northern", "southern"}
-        for each in (hosts.north, hosts.south, hosts.south, hosts.north):
-            await each.restart()
+        for host in (hosts.north, hosts.south, hosts.south, hosts.north):
+            await host.restart()
         assert await hosts.schedules() == before
         assert await hosts.lakes() == {"lake", "north-lake", "south-lake"}
 
     async def test_take_out_what_none_declares_any_more(self, hosts: Hosts) -> None:
-        for each in (hosts.north, hosts.south):
-            await each.configure("nightly", "old", lakes=("lake",))
+        for host in (hosts.north, hosts.south):
+            await host.configure("nightly", "old", lakes=("lake",))
         await hosts.north.configure("nightly")
         assert set(await hosts.schedules()) == {"nightly", "old"}
         assert await hosts.lakes() == {"lake"}
@@ -191,9 +192,9 @@ class TestTwo:
         assert set(await hosts.schedules()) == {"nightly"}
         assert await hosts.lakes() == set()
 
-    async def test_what_was_written_last_is_in_effect_whoever_starts_again(self, hosts: Hosts) -> None:
-        for each in (hosts.north, hosts.south):
-            await each.configure(schedule=[schedule("nightly", name="first")])
+    async def test_what_was_written_last_is_in_effect_whichever_starts_again(self, hosts: Hosts) -> None:
+        for host in (hosts.north, hosts.south):
+            await host.configure(schedule=[schedule("nightly", name="first")])
         await hosts.north.configure(schedule=[schedule("nightly", name="second")])
         await hosts.south.daemon.look()
         await hosts.south.restart()
@@ -240,32 +241,32 @@ class TestTwo:
         assert "limits" not in settings
         assert "not the same: THINGS" in catalog
 
-    async def test_hear_of_each_other_at_once(self, hosts: Hosts) -> None:
+    async def test_notify_each_other_at_once(self, hosts: Hosts) -> None:
         async with anyio.create_task_group() as services:
-            heard = anyio.Event()
+            notified = anyio.Event()
             connection = await hosts.pool.acquire()
 
-            def hear(_connection: object, _pid: int, _channel: str, payload: object) -> None:
+            def take(_connection: object, _pid: int, _channel: str, payload: object) -> None:
                 if json.loads(str(payload))["kind"] == "daemons_changed":
                     hosts.north.daemon.wake()
-                    heard.set()
+                    notified.set()
 
-            await connection.add_listener("exportd_events", hear)
+            await connection.add_listener("exportd_events", take)
             await hosts.north.configure("nightly")
             services.start_soon(hosts.north.daemon.run)
             await hosts.south.configure("nightly", "weekly")
             with anyio.fail_after(20):
-                await heard.wait()
+                await notified.wait()
                 while not hosts.north.sentences:
                     await anyio.lowlevel.checkpoint()
-            await connection.remove_listener("exportd_events", hear)
+            await connection.remove_listener("exportd_events", take)
             await hosts.pool.release(connection)
             services.cancel_scope.cancel()
         assert hosts.north.clock.monotonic() == 0.0
 
 
 async def test_many_that_change_at_the_same_time_end_with_what_is_declared(database: Database) -> None:
-    """Whatever the order, nothing fails and nobody waits for ever; what is there is what somebody declares."""
+    """Whatever the order, nothing fails or waits for ever; what is there is what at least one daemon declares."""
     random = Random(2026)
     codes = ("a", "b", "c", "d", "e")
     async with Connector(database.dsn).pool(12) as pool:
@@ -278,8 +279,8 @@ async def test_many_that_change_at_the_same_time_end_with_what_is_declared(datab
 
         files = [[random.sample(codes, random.randrange(1, 3)) for _ in range(4)] for _ in hosts]
         async with anyio.create_task_group() as lives:
-            for host, each in zip(hosts, files, strict=True):
-                lives.start_soon(live, host, each)
+            for host, own_files in zip(hosts, files, strict=True):
+                lives.start_soon(live, host, own_files)
         for host in hosts:
             await host.daemon.look()
         declared = {code for file in files for code in file[-1]}
@@ -297,7 +298,7 @@ class TestOneThatIsAway:
         await hosts.north.configure("both")
         await hosts.south.configure("both", "southern")
         before = await hosts.schedules()
-        await hosts.south.daemon.leave()
+        await hosts.south.daemon.deregister()
         await hosts.time_passes(hosts.south, 600)
         await hosts.north.restart()
         assert await hosts.schedules() == before
@@ -309,10 +310,10 @@ class TestOneThatIsAway:
 
     @pytest.mark.parametrize("politely", [True, False])
     async def test_is_seen_to_be_away(self, hosts: Hosts, politely: bool) -> None:
-        for each in (hosts.north, hosts.south):
-            await each.configure("both")
+        for host in (hosts.north, hosts.south):
+            await host.configure("both")
         if politely:
-            await hosts.south.daemon.leave()
+            await hosts.south.daemon.deregister()
         else:
             await hosts.time_passes(hosts.south, RUNNING_S + 1)
         await hosts.north.daemon.look()
@@ -352,7 +353,7 @@ class TestOneThatIsAway:
         with pytest.raises(PermanentError, match="The daemon on south runs") as raised:
             await table.forget(hosts.south.spool_id, actor="unix:ann")
         assert raised.value.reason is Reason.STILL_RUNNING
-        await hosts.south.daemon.leave()
+        await hosts.south.daemon.deregister()
         await hosts.north.daemon.look()
         assert await table.forget(hosts.south.spool_id, actor="unix:ann") == "south"
         await hosts.north.daemon.look()
@@ -380,7 +381,9 @@ async def test_a_daemon_that_runs_is_seen_all_the_time(hosts: Hosts) -> None:
         services.cancel_scope.cancel()
 
 
-async def test_a_reload_that_could_not_be_told_is_taken_back(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reload_that_could_not_be_announced_is_taken_back(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The destinations were written, the schedules were not."""
     await hosts.north.configure("nightly", lakes=("lake",))
 

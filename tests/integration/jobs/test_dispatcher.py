@@ -20,7 +20,9 @@ from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.job import EntityProgress, JobId, JobPhase, JobProgress, JobState, Lease, LeaseState
 from exportd.model.reason import Reason
+from exportd.settings.schema import LiveSettings
 from exportd.testing.fake_clock import FakeClock
+from tests.fixtures.settings import live_settings, settings_with
 from tests.integration.jobs.postgres_jobs import ACCOUNTS, ATTEMPTS, LEASE_S, OTHER_SPOOL, PARTS, SPOOL, PostgresJobs
 
 AWAY = TransientError("The lake is away.", reason=Reason.DESTINATION_UNAVAILABLE)
@@ -44,16 +46,18 @@ class Dispatchers:
         spool_id: UUID = SPOOL,
         concurrency: int = 2,
         attempts: int = ATTEMPTS,
+        settings: LiveSettings | None = None,
     ) -> Dispatcher:
         return Dispatcher(
             table or self.jobs.table,
             run_job,
             holder=holder,
             spool_id=spool_id,
-            concurrency=concurrency,
+            settings=settings
+            or live_settings(
+                limits={"jobs": concurrency, "job_attempts": attempts}, capture={"poll_interval_s": POLL_S}
+            ),
             lease_s=LEASE_S,
-            attempts=attempts,
-            poll_interval_s=POLL_S,
             clock=self.clock,
             random=lambda: 0.5,
         )
@@ -351,6 +355,30 @@ class TestTakingWork:
         async with dispatchers.running(dispatchers.dispatcher(run_job, concurrency=2)):
             await all_ended.wait()
         assert most == 2
+
+    async def test_takes_as_many_as_the_settings_in_effect_allow(self, dispatchers: Dispatchers) -> None:
+        """A reload swaps the settings and wakes the dispatcher; it does not stop what runs."""
+        limits = {"jobs": 1}
+        for _ in range(3):
+            await dispatchers.jobs.add_job()
+        running, begun, may_end = 0, [anyio.Event() for _ in range(3)], anyio.Event()
+
+        async def run_job(_lease: Lease, _progress: JobProgress) -> None:
+            nonlocal running
+            begun[running].set()
+            running += 1
+            await may_end.wait()
+
+        dispatcher = dispatchers.dispatcher(run_job, settings=lambda: settings_with(limits=limits))
+        async with dispatchers.running(dispatcher):
+            await begun[0].wait()
+            for number in (1, 2):
+                assert not begun[number].is_set()
+                limits["jobs"] += 1
+                dispatcher.wake()
+                await begun[number].wait()
+            assert running == 3
+            may_end.set()
 
     async def test_waits_for_a_wake_up(self, dispatchers: Dispatchers, held_job: HeldJob) -> None:
         dispatcher = dispatchers.dispatcher(held_job(dispatchers.jobs.table))

@@ -11,6 +11,7 @@ from exportd.model.clock import SystemClock
 from exportd.model.errors import PermanentError
 from exportd.model.job import JobId, JobProgress, JobState, Lease, LeaseState
 from exportd.model.reason import Reason
+from tests.fixtures.settings import live_settings
 from tests.integration.jobs.postgres_jobs import ACCOUNTS, ATTEMPTS, LEASE_S, NOON, PLANS, SPOOL, PostgresJobs, reached
 
 
@@ -90,10 +91,8 @@ class TestCancel:
             work,
             holder="alpha",
             spool_id=SPOOL,
-            concurrency=1,
+            settings=live_settings(limits={"jobs": 1, "job_attempts": ATTEMPTS}, capture={"poll_interval_s": 60.0}),
             lease_s=LEASE_S,
-            attempts=ATTEMPTS,
-            poll_interval_s=60.0,
             clock=SystemClock(),
         )
         async with anyio.create_task_group() as group:

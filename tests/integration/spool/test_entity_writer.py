@@ -23,6 +23,7 @@ from exportd.spool.entity_writer import EntityWriter
 from exportd.spool.part_file import PartFile
 from exportd.spool.part_sequence import Fed, PartSequence
 from exportd.spool.spool import Spool
+from tests.fixtures.settings import live_settings
 
 JOB = JobId(UUID(int=7))
 HEADER = b"id,value,deleted\n"
@@ -31,9 +32,8 @@ BUDGET_BYTES = 50_000_000
 
 @pytest.fixture
 async def spool(tmp_path: Path) -> AsyncIterator[Spool]:
-    async with Spool(
-        tmp_path / "spool", budget_bytes=BUDGET_BYTES, free_space_floor_bytes=0, wait_timeout_s=0.05
-    ) as opened:
+    settings = live_settings(spool={"directory": tmp_path / "spool", "budget": BUDGET_BYTES, "free_space_floor": 0})
+    async with Spool(settings, wait_timeout_s=0.05) as opened:
         await opened.begin_job(JOB)
         yield opened
 

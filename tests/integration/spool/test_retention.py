@@ -14,6 +14,7 @@ from exportd.model.reason import Reason
 from exportd.spool.retention import RetentionSweeper, SpooledJob
 from exportd.spool.spool import Spool
 from exportd.testing.fake_clock import FakeClock
+from tests.fixtures.settings import live_settings, settings_with
 
 OLD, YOUNG, RUNNING, UNKNOWN, USELESS = (JobId(UUID(int=number)) for number in range(1, 6))
 
@@ -54,7 +55,7 @@ def table(clock: FakeClock) -> Table:
 
 @pytest.fixture
 async def spool(tmp_path: Path) -> AsyncIterator[Spool]:
-    async with Spool(tmp_path, budget_bytes=10**6, free_space_floor_bytes=0) as opened:
+    async with Spool(live_settings(spool={"directory": tmp_path, "budget": 10**6, "free_space_floor": 0})) as opened:
         for job in (OLD, YOUNG, RUNNING, UNKNOWN, USELESS):
             folder = await opened.begin_job(job)
             folder.joinpath("part.gz").write_bytes(bytes(100))
@@ -69,7 +70,7 @@ def sweeper(spool: Spool, table: Table, clock: FakeClock) -> RetentionSweeper:
         known=table.known,
         remove=spool.remove_job,
         mark_expired=table.mark_expired,
-        retention=timedelta(hours=24),
+        settings=live_settings(spool={"retention_hours": 24.0}),
         clock=clock,
         interval_s=60,
     )
@@ -87,6 +88,21 @@ async def test_a_sweep_drops_what_is_old_or_useless_and_nothing_else(
     # What was never complete here may be complete in another spool.
     assert table.expired == [OLD]
     assert (await sweeper.run_once()).dropped == ()
+
+
+async def test_each_sweep_goes_by_the_settings_in_effect(spool: Spool, table: Table, clock: FakeClock) -> None:
+    keys = {"retention_hours": 24.0}
+    sweeper = RetentionSweeper(
+        stored=spool.jobs,
+        known=table.known,
+        remove=spool.remove_job,
+        mark_expired=table.mark_expired,
+        settings=lambda: settings_with(spool=keys),
+        clock=clock,
+    )
+    assert YOUNG not in (await sweeper.run_once()).dropped
+    keys["retention_hours"] = 0.5
+    assert (await sweeper.run_once()).dropped == (YOUNG,)
 
 
 async def test_a_job_that_cannot_be_dropped_does_not_keep_the_others(

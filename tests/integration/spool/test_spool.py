@@ -15,6 +15,7 @@ from exportd.model.job import JobId
 from exportd.model.reason import Reason
 from exportd.spool import spool as spool_module
 from exportd.spool.spool import MANIFEST_NAME, Spool
+from tests.fixtures.settings import live_settings, settings_with
 
 A, B = JobId(UUID(int=1)), JobId(UUID(int=2))
 
@@ -23,9 +24,9 @@ def spool_in(
     directory: Path, *, budget_bytes: int = 1000, free_space_floor_bytes: int = 0, wait_timeout_s: float = 10
 ) -> Spool:
     return Spool(
-        directory,
-        budget_bytes=budget_bytes,
-        free_space_floor_bytes=free_space_floor_bytes,
+        live_settings(
+            spool={"directory": directory, "budget": budget_bytes, "free_space_floor": free_space_floor_bytes}
+        ),
         wait_timeout_s=wait_timeout_s,
     )
 
@@ -65,10 +66,12 @@ async def test_a_damaged_id_is_not_replaced_silently(tmp_path: Path) -> None:
 
 async def test_a_second_process_is_refused(spool: Spool) -> None:
     attempt = (
-        "import anyio, pathlib, sys\n"
+        "import anyio, sys\n"
+        "from exportd.settings.schema import Settings\n"
         "from exportd.spool.spool import Spool\n"
-        "spool = Spool(pathlib.Path(sys.argv[1]), budget_bytes=1, free_space_floor_bytes=0)\n"
-        "anyio.run(spool.open)\n"
+        "settings = Settings.model_validate("
+        "{'database': {'dsn': 'postgresql://'}, 'spool': {'directory': sys.argv[1]}})\n"
+        "anyio.run(Spool(lambda: settings).open)\n"
     )
     run = await anyio.run_process(
         [sys.executable, "-c", attempt, str(spool.directory)], check=False, stderr=subprocess.PIPE
@@ -149,6 +152,19 @@ async def test_a_full_budget_makes_writers_wait_until_room_is_made(spool: Spool)
         order.append("removing")
         await spool.remove_job(A)
     assert order == ["removing", "reserved"]
+
+
+async def test_a_budget_that_is_raised_meanwhile_lets_a_waiting_writer_go_on(tmp_path: Path) -> None:
+    bounds = {"directory": tmp_path, "budget": 1000, "free_space_floor": 0}
+    async with Spool(lambda: settings_with(spool=bounds), wait_timeout_s=60) as spool:
+        spool.settle(A, reserved_bytes=0, used_bytes=900)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(spool.reserve, B, 200)
+            await anyio.wait_all_tasks_blocked()
+            assert spool.usage.reserved_bytes == 0
+            bounds["budget"] = 2000
+        assert spool.usage.reserved_bytes == 200
+        assert spool.usage.budget_bytes == 2000
 
 
 async def test_waiting_ends_with_a_sentence(tmp_path: Path) -> None:

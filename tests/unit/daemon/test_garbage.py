@@ -1,43 +1,43 @@
-"""The garbage collector is told what stays."""
+"""What stays is frozen, so that the garbage collector does not traverse it again."""
 
 import gc
 from collections.abc import Iterator
 
 import pytest
 
-from exportd.daemon.garbage import building_what_stays, keep_what_is_there
+from exportd.daemon.garbage import freeze, freezing
 
 
 @pytest.fixture(autouse=True)
-def looking_at_all_again() -> Iterator[None]:
+def unfrozen() -> Iterator[None]:
     yield
     gc.unfreeze()
 
 
-def is_looked_at(thing: object) -> bool:
-    return any(get_object is thing for get_object in gc.get_objects())
+def is_traversed(thing: object) -> bool:
+    return any(traversed is thing for traversed in gc.get_objects())
 
 
-def test_what_is_kept_is_not_looked_at_again() -> None:
+def test_what_is_frozen_is_not_traversed_again() -> None:
     kept = {"this": ["stays"]}
-    assert is_looked_at(kept)
-    keep_what_is_there()
-    assert not is_looked_at(kept)
+    assert is_traversed(kept)
+    freeze()
+    assert not is_traversed(kept)
 
 
-def test_nor_what_was_built() -> None:
+def test_what_the_block_built_is_frozen_at_its_end() -> None:
     before = gc.get_threshold()
-    with building_what_stays():
+    with freezing():
         assert gc.get_threshold()[:2] == before[:2]
         assert gc.get_threshold()[2] > 1_000_000
         built = {"this": ["stays"]}
-    assert not is_looked_at(built)
+    assert not is_traversed(built)
     assert gc.get_threshold() == before
 
 
-def test_what_ends_by_an_error_leaves_everything_as_it_was() -> None:
+def test_a_block_that_fails_freezes_nothing() -> None:
     before, built = gc.get_threshold(), {"this": ["goes"]}
-    with pytest.raises(ZeroDivisionError), building_what_stays():
+    with pytest.raises(ZeroDivisionError), freezing():
         raise ZeroDivisionError
-    assert is_looked_at(built)
+    assert is_traversed(built)
     assert gc.get_threshold() == before

@@ -1,4 +1,4 @@
-"""The notifier speaks to a real datagram socket, or to nobody without a fuss."""
+"""The notifier sends to a real datagram socket, and does nothing without one."""
 
 import os
 import socket
@@ -38,11 +38,11 @@ def test_a_reload_says_when_it_began() -> None:
     assert before <= int(second.removeprefix("MONOTONIC_USEC=")) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
 
 
-def test_without_systemd_nobody_is_told(tmp_path: Path) -> None:
+def test_without_systemd_nothing_is_sent(tmp_path: Path) -> None:
     assert not taken().notify(READY)
     assert not taken(NOTIFY_SOCKET=str(tmp_path / "gone")).notify(READY)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as nobody:
-        nobody.bind(str(tmp_path / "dead"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as dead:
+        dead.bind(str(tmp_path / "dead"))
     assert not taken(NOTIFY_SOCKET=str(tmp_path / "dead")).notify(READY)
 
 
@@ -64,14 +64,14 @@ def test_children_do_not_inherit_what_is_for_us() -> None:
         ({}, None),
     ],
 )
-def test_signs_of_life_are_given_to_whom_they_are_expected_of(
+def test_the_watchdog_is_served_when_it_is_meant_for_this_process(
     environment: dict[str, str], watchdog_s: float | None
 ) -> None:
     assert SystemdNotifier.taken_from(dict(environment), process_id=7).watchdog_s == watchdog_s
 
 
-async def test_a_loop_that_hangs_is_not_heard_of(tmp_path: Path) -> None:
-    """The signs come from the loop itself: none while it is blocked, and again when it turns."""
+async def test_a_loop_that_hangs_sends_nothing(tmp_path: Path) -> None:
+    """The messages come from the loop itself: none while it is blocked, and again when it runs."""
     with service_manager(tmp_path) as manager:
         notifier = taken(NOTIFY_SOCKET=str(manager.path), WATCHDOG_USEC="20000")
         async with anyio.create_task_group() as services:
@@ -92,7 +92,7 @@ async def test_a_loop_that_hangs_is_not_heard_of(tmp_path: Path) -> None:
             services.cancel_scope.cancel()
 
 
-async def test_without_a_watchdog_nothing_is_said(tmp_path: Path) -> None:
+async def test_without_a_watchdog_nothing_is_sent(tmp_path: Path) -> None:
     with service_manager(tmp_path) as manager:
         async with anyio.create_task_group() as services:
             services.start_soon(taken(NOTIFY_SOCKET=str(manager.path)).run)

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from exportd.model.entity import Entity, EntityCode, TableName
-from exportd.settings.difference import EFFECTS, Change, Effect, Kind, compare, effective
+from exportd.settings.difference import Change, ChangeKind, agreed, compare, effective
 from exportd.settings.schema import Settings
-from exportd.settings.section import Section
 
 DSN = "postgresql://exportd:first@db.example.com/product"
 
@@ -17,9 +16,9 @@ def settings(**sections: Any) -> Settings:
     return Settings.model_validate({"database": {"dsn": DSN}, **sections})
 
 
-def changes(old: Settings, new: Settings) -> list[tuple[Kind, str]]:
+def changes(old: Settings, new: Settings) -> list[tuple[ChangeKind, str]]:
     found = compare(old, new, old_entities={}, new_entities={}).changes
-    return [(each.kind, each.subject) for each in found]
+    return [(change.kind, change.subject) for change in found]
 
 
 def destination(code: str, **others: str) -> dict[str, str]:
@@ -34,24 +33,6 @@ def entity(code: str, table: str = "bills") -> Entity:
     return Entity(EntityCode(code), code, code.lower(), TableName("public", table), ("id",), None, ())
 
 
-def keys_of_the_schema() -> set[str]:
-    found = set()
-    for name, field in Settings.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            found |= {f"{name}.{key}" for key in field.annotation.model_fields}
-    return found
-
-
-def test_every_key_of_the_schema_has_an_effect() -> None:
-    """Somebody who adds a key has to say whether a reload is enough for it."""
-    assert set(EFFECTS) == keys_of_the_schema()
-
-
-def test_what_is_no_table_is_a_list_of_things_that_change_at_once() -> None:
-    tables = {path.partition(".")[0] for path in EFFECTS}
-    assert set(Settings.model_fields) - tables == {"destination", "schedule"}
-
-
 def test_the_same_settings_differ_in_nothing() -> None:
     one = settings(destination=[destination("lake")], schedule=[schedule("daily")])
     assert changes(one, one.model_copy(deep=True)) == []
@@ -61,9 +42,9 @@ def test_a_value_holds_at_once_or_after_a_restart() -> None:
     old = settings()
     new = settings(limits={"jobs": 7}, spool={"directory": Path("/elsewhere"), "budget": "1 GB"})
     assert changes(old, new) == [
-        (Kind.NEEDS_RESTART, "spool.directory"),
-        (Kind.CHANGED, "spool.budget"),
-        (Kind.CHANGED, "limits.jobs"),
+        (ChangeKind.NEEDS_RESTART, "spool.directory"),
+        (ChangeKind.CHANGED, "spool.budget"),
+        (ChangeKind.CHANGED, "limits.jobs"),
     ]
     held = effective(old, new)
     assert held.spool.directory == old.spool.directory
@@ -75,7 +56,7 @@ def test_a_restart_is_asked_for_until_it_happens() -> None:
     old, new = settings(), settings(control={"socket": "/elsewhere.sock"})
     held = effective(old, new)
     assert held == old
-    assert changes(held, new) == [(Kind.NEEDS_RESTART, "control.socket")]
+    assert changes(held, new) == [(ChangeKind.NEEDS_RESTART, "control.socket")]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +64,7 @@ def test_a_restart_is_asked_for_until_it_happens() -> None:
 )
 def test_other_credentials_hold_at_once(dsn: str) -> None:
     new = settings(database={"dsn": dsn})
-    assert changes(settings(), new) == [(Kind.CHANGED, "database.dsn")]
+    assert changes(settings(), new) == [(ChangeKind.CHANGED, "database.dsn")]
     assert effective(settings(), new).database.dsn == dsn
 
 
@@ -93,17 +74,17 @@ def test_other_credentials_hold_at_once(dsn: str) -> None:
 )
 def test_another_database_waits_for_a_restart(dsn: str) -> None:
     new = settings(database={"dsn": dsn})
-    assert changes(settings(), new) == [(Kind.NEEDS_RESTART, "database.dsn")]
+    assert changes(settings(), new) == [(ChangeKind.NEEDS_RESTART, "database.dsn")]
     assert effective(settings(), new).database.dsn == DSN
 
 
-def test_no_password_is_told() -> None:
+def test_a_difference_holds_no_password() -> None:
     new = settings(database={"dsn": DSN.replace("first", "second")})
     difference = compare(settings(), new, old_entities={}, new_entities={})
-    told = f"{difference.to_json()} {difference}"
-    assert "first" not in told
-    assert "second" not in told
-    assert "***" in told
+    text = f"{difference.to_json()} {difference}"
+    assert "first" not in text
+    assert "second" not in text
+    assert "***" in text
 
 
 def test_things_are_known_by_organization_and_code() -> None:
@@ -116,11 +97,11 @@ def test_things_are_known_by_organization_and_code() -> None:
     )
     found = compare(old, new, old_entities={}, new_entities={}).changes
     assert found == (
-        Change(Kind.CHANGED, "destination lake of acme", "prefix"),
-        Change(Kind.ADDED, "destination shed of acme"),
-        Change(Kind.REMOVED, "destination attic of acme"),
-        Change(Kind.CHANGED, "schedule daily of acme", "period"),
-        Change(Kind.ADDED, "schedule daily of other"),
+        Change(ChangeKind.CHANGED, "destination lake of acme", "prefix"),
+        Change(ChangeKind.ADDED, "destination shed of acme"),
+        Change(ChangeKind.REMOVED, "destination attic of acme"),
+        Change(ChangeKind.CHANGED, "schedule daily of acme", "period"),
+        Change(ChangeKind.ADDED, "schedule daily of other"),
     )
 
 
@@ -153,5 +134,10 @@ def test_a_difference_tells_itself_as_json() -> None:
     ]
 
 
-def test_only_a_dsn_is_judged_by_its_place() -> None:
-    assert [path for path, effect in EFFECTS.items() if effect is Effect.BY_PLACE] == ["database.dsn"]
+def test_values_are_compared_as_they_hold_whether_written_down_or_not() -> None:
+    usual = settings()
+    same = settings(capture={"horizon_hours": 168.0}, limits={"jobs": 9})
+    other = settings(s3={"endpoint": "https://s3.example.com"})
+    assert agreed(usual) == agreed(same)
+    assert agreed(usual)["spool.retention_hours"] == "24.0"
+    assert {key for key, value in agreed(other).items() if agreed(usual)[key] != value} == {"s3.endpoint"}

@@ -155,7 +155,7 @@ def test_no_sentence_about_a_section_speaks_the_librarys_language(section: str, 
         ),
         (
             "[[schedule]]\n",
-            "exportd.toml:1: schedule[0].code: is missing: The name of the schedule; unique within ",
+            "exportd.toml:1: schedule[0].code: is missing: The name of the schedule, unique within ",
         ),
     ],
 )
@@ -165,7 +165,7 @@ def test_says(text: str, said: str) -> None:
 
 def test_a_dsn_is_not_repeated() -> None:
     found = problems('[database]\ndsn = "mysql://app:hunter2@db/x"\n')
-    assert [str(each) for each in found] == [
+    assert [str(problem) for problem in found] == [
         'exportd.toml:2: database.dsn: should be a URL such as "postgresql://exportd@db.example.com:5432/product"'
     ]
     assert "hunter2" not in str(problems("[database]\ndsn = ['hunter2']\n"))
@@ -173,7 +173,7 @@ def test_a_dsn_is_not_repeated() -> None:
 
 def test_problems_come_in_the_order_of_the_lines() -> None:
     found = problems('[log]\nlevel = 1\nx = 1\n[limits]\njobs = "a"\n[database]\npool_size = "b"\ndsn = 1\n')
-    lines = [int(each.where.rpartition(":")[2]) for each in found]
+    lines = [int(problem.where.rpartition(":")[2]) for problem in found]
     assert lines == sorted(lines)
     assert len(lines) == 5
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from exportd.model.job import JobId
 from exportd.spool.usage import ReservationVerdict, SpoolUsage
+from tests.fixtures.settings import live_settings
 
 A, B = JobId(UUID(int=1)), JobId(UUID(int=2))
 PLENTY = 10**12
@@ -15,7 +16,7 @@ PLENTY = 10**12
 
 @pytest.fixture
 def usage() -> SpoolUsage:
-    return SpoolUsage(budget_bytes=100, free_space_floor_bytes=10)
+    return SpoolUsage(live_settings(spool={"budget": 100, "free_space_floor": 10}))
 
 
 def test_reserved_bytes_count_against_the_budget(usage: SpoolUsage) -> None:
@@ -56,7 +57,7 @@ def test_a_forgotten_job_keeps_only_what_it_has_reserved(usage: SpoolUsage) -> N
 
 @given(st.lists(st.tuples(st.sampled_from([A, B]), st.integers(1, 50)), max_size=30))
 def test_what_is_granted_never_passes_the_budget(requests: list[tuple[JobId, int]]) -> None:
-    usage = SpoolUsage(budget_bytes=100, free_space_floor_bytes=0)
+    usage = SpoolUsage(live_settings(spool={"budget": 100, "free_space_floor": 0}))
     for job, size_bytes in requests:
         if usage.judge(job, size_bytes, free_bytes=PLENTY) is ReservationVerdict.NOW:
             usage.reserve(job, size_bytes)

@@ -15,12 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exportd.model.job import JobState
-from exportd.telemetry.logging import Format, Level, bound, configure, logger
+from exportd.telemetry.logging import Format, Level, bound, configure
 from exportd.telemetry.values import SecretMask, plain_values
 
 PASSWORD = "hunter2-is-secret"
 DSN = f"postgresql://exportd:{PASSWORD}@db/product"
 JOB = UUID("01234567-89ab-cdef-0123-456789abcdef")
+
+_logger = structlog.get_logger()
 
 
 class Terminal(io.StringIO):
@@ -56,16 +58,15 @@ def events(out: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.getvalue().splitlines()]
 
 
-def test_json_has_one_object_a_line_with_time_level_station_and_keys() -> None:
+def test_json_has_one_object_a_line_with_time_level_and_keys() -> None:
     out = stream()
-    logger("jobs").info("job finished", job_id=JOB, rows=3, state=JobState.SUCCEEDED)
-    logger("jobs").warning("spool nearly full", directory=Path("/srv/spool"))
+    _logger.info("job finished", job_id=JOB, rows=3, state=JobState.SUCCEEDED)
+    _logger.warning("spool nearly full", directory=Path("/srv/spool"))
     first, second = events(out)
     assert datetime.fromisoformat(first.pop("timestamp")).tzinfo is not None
     assert first == {
         "event": "job finished",
         "level": "info",
-        "station": "jobs",
         "job_id": str(JOB),
         "rows": 3,
         "state": "SUCCEEDED",
@@ -76,7 +77,7 @@ def test_json_has_one_object_a_line_with_time_level_station_and_keys() -> None:
 
 def test_console_lines_are_for_people_and_without_colours_in_a_file() -> None:
     out = stream(line_format="console")
-    logger("jobs").info("job finished", rows=3)
+    _logger.info("job finished", rows=3)
     assert "job finished" in out.getvalue()
     assert "rows=3" in out.getvalue()
     assert "\x1b" not in out.getvalue()
@@ -85,15 +86,15 @@ def test_console_lines_are_for_people_and_without_colours_in_a_file() -> None:
 def test_auto_means_console_on_a_terminal_and_json_elsewhere() -> None:
     terminal = Terminal()
     configure(level="info", line_format="auto", stream=terminal)
-    logger("jobs").info("job finished")
+    _logger.info("job finished")
     assert not terminal.getvalue().startswith("{")
     out = stream(line_format="auto")
-    logger("jobs").info("job finished")
+    _logger.info("job finished")
     assert events(out)[0]["event"] == "job finished"
 
 
 @pytest.mark.parametrize(
-    ("level", "heard"),
+    ("level", "logged"),
     [
         ("debug", ["debug", "info", "warning", "error"]),
         ("info", ["info", "warning", "error"]),
@@ -101,22 +102,22 @@ def test_auto_means_console_on_a_terminal_and_json_elsewhere() -> None:
         ("error", ["error"]),
     ],
 )
-def test_what_is_below_the_level_is_not_said(level: Level, heard: list[str]) -> None:
+def test_what_is_below_the_level_is_not_logged(level: Level, logged: list[str]) -> None:
     out = stream(level)
     for name in ("debug", "info", "warning", "error"):
-        getattr(logger("jobs"), name)("something happened")
+        getattr(_logger, name)("something happened")
         getattr(logging.getLogger("some.library"), name)("something happened")
-    assert [event["level"] for event in events(out)] == [name for name in heard for _ in range(2)]
+    assert [event["level"] for event in events(out)] == [name for name in logged for _ in range(2)]
 
 
 def test_a_logger_made_before_the_configuration_follows_it() -> None:
-    early = logger("jobs")
+    early = structlog.get_logger(source="early")
     out = stream()
     early.info("job finished")
-    assert events(out)[0]["station"] == "jobs"
+    assert events(out)[0]["source"] == "early"
 
 
-def test_libraries_speak_the_same_way_with_the_same_keys() -> None:
+def test_events_of_libraries_have_the_same_form_and_keys() -> None:
     out = stream()
     with bound(job_id=JOB):
         logging.getLogger("some.library").warning("lost %s of %d", "one", 2)
@@ -126,7 +127,7 @@ def test_libraries_speak_the_same_way_with_the_same_keys() -> None:
     assert event["job_id"] == str(JOB)
 
 
-def test_chatty_libraries_are_heard_from_a_warning_on() -> None:
+def test_chatty_libraries_are_logged_from_a_warning_on() -> None:
     out = stream("debug")
     logging.getLogger("asyncio").debug("using selector")
     logging.getLogger("asyncio").warning("took long")
@@ -144,12 +145,11 @@ def test_a_python_warning_is_a_line_too() -> None:
 
 def test_what_is_bound_stands_in_every_event_inside_and_in_none_after() -> None:
     out = stream()
-    log = logger("jobs")
     with bound(job_id=JOB, attempt=1):
         with bound(entity="ACCOUNTS", part=2):
-            log.info("part finished")
-        log.info("entity finished")
-    log.info("idle")
+            _logger.info("part finished")
+        _logger.info("entity finished")
+    _logger.info("idle")
     inner, outer, after = events(out)
     assert (inner["job_id"], inner["attempt"], inner["entity"], inner["part"]) == (str(JOB), 1, "ACCOUNTS", 2)
     assert "entity" not in outer
@@ -162,7 +162,7 @@ async def test_tasks_do_not_see_what_their_siblings_bind() -> None:
 
     async def work(entity: str) -> None:
         with bound(entity=entity):
-            logger("parts").info("part finished", name=entity)
+            _logger.info("part finished", name=entity)
 
     with bound(job_id=JOB):
         async with create_task_group() as tasks:
@@ -177,16 +177,15 @@ async def test_tasks_do_not_see_what_their_siblings_bind() -> None:
 @pytest.mark.parametrize("line_format", ["json", "console"])
 def test_no_secret_is_written_wherever_it_hides(line_format: Format) -> None:
     out = stream(line_format=line_format, secrets=[PASSWORD])
-    log = logger("database")
-    log.info(f"connecting to {DSN}")
-    log.info("connecting", dsn=DSN, password=PASSWORD, options={"inner": [DSN], "secret": PASSWORD, PASSWORD: 1})
-    log.info("connecting", note=f"it is {PASSWORD}", error=ValueError(DSN), where=(DSN, {PASSWORD}))
+    _logger.info(f"connecting to {DSN}")
+    _logger.info("connecting", dsn=DSN, password=PASSWORD, options={"inner": [DSN], "secret": PASSWORD, PASSWORD: 1})
+    _logger.info("connecting", note=f"it is {PASSWORD}", error=ValueError(DSN), where=(DSN, {PASSWORD}))
     with bound(destination=DSN):
-        log.info("bound")
+        _logger.info("bound")
     try:
         fail(RuntimeError(f"cannot reach {DSN}"))
     except RuntimeError:
-        log.exception("connection lost")
+        _logger.exception("connection lost")
         logging.getLogger("some.library").exception("failed with %s", DSN)
     logging.getLogger("some.library").warning("password=%s", PASSWORD)
     assert PASSWORD not in out.getvalue()
@@ -194,9 +193,9 @@ def test_no_secret_is_written_wherever_it_hides(line_format: Format) -> None:
     assert "cannot reach postgresql://exportd:***@db/product" in out.getvalue()
 
 
-def test_the_password_of_a_dsn_is_masked_without_being_told() -> None:
+def test_the_password_of_a_dsn_is_masked_without_being_given() -> None:
     out = stream()
-    logger("database").info("connecting", dsn=DSN)
+    _logger.info("connecting", dsn=DSN)
     assert events(out)[0]["dsn"] == "postgresql://exportd:***@db/product"
 
 
@@ -205,14 +204,14 @@ def test_an_exception_has_its_traceback() -> None:
     try:
         fail(ValueError("it broke"))
     except ValueError:
-        logger("jobs").exception("job failed")
+        _logger.exception("job failed")
     assert "Traceback" in events(out)[0]["exception"]
     assert "ValueError: it broke" in events(out)[0]["exception"]
 
 
 def test_values_become_what_json_knows() -> None:
     out = stream()
-    logger("jobs").info(
+    _logger.info(
         "odd values",
         at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         ids={JOB},

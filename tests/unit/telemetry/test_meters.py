@@ -1,9 +1,10 @@
-"""What is counted of an attempt, however it ends."""
+"""What is counted of an attempt, however it ends; how late the event loop is, and the memory of the process."""
 
 from datetime import UTC, datetime
 from uuid import UUID
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from exportd.model.clock import SystemClock
@@ -12,7 +13,7 @@ from exportd.model.errors import TransientError
 from exportd.model.job import Job, JobId, JobPhase, JobProgress, Lease
 from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
-from exportd.telemetry.attempt_meter import AttemptMeter
+from exportd.telemetry.meters import AttemptMeter, LoopDelaySampler, resident_bytes
 from exportd.telemetry.metrics import Metrics
 
 BILLS = EntityCode("BILLS")
@@ -76,3 +77,25 @@ async def test_a_stop_from_outside_is_no_failure() -> None:
         scope.cancel()
         await AttemptMeter(work, metrics, SystemClock()).run(lease(), JobProgress())
     assert ended(metrics, "stopped") == 1
+
+
+async def test_a_late_event_loop_shows() -> None:
+    metrics = Metrics()
+    async with anyio.create_task_group() as services:
+        services.start_soon(LoopDelaySampler(metrics.loop_delay).run)
+        await anyio.wait_all_tasks_blocked()
+        until = anyio.current_time() + 0.5
+        while anyio.current_time() < until:
+            pass
+        while not metrics.registry.get_sample_value("exportd_event_loop_delay_seconds_count"):
+            await anyio.lowlevel.checkpoint()
+        services.cancel_scope.cancel()
+    sample = metrics.registry.get_sample_value
+    in_time = sample("exportd_event_loop_delay_seconds_bucket", {"le": "0.05"})
+    late = (sample("exportd_event_loop_delay_seconds_count") or 0) - (in_time or 0)
+    assert late >= 4, "every sleeper that was due in that half second was late"
+    assert 0.4 < (sample("exportd_event_loop_delay_seconds_sum") or 0) < 50
+
+
+def test_the_process_has_some_memory() -> None:
+    assert 10_000_000 < resident_bytes() < 10_000_000_000
