@@ -23,7 +23,8 @@ from exportd.api.status_reader import DestinationCondition, StatusReader
 from exportd.api.transport.peer import Peer
 from exportd.api.transport.rate_limit import RateLimit
 from exportd.capture.installer import CaptureInstaller
-from exportd.database.audit_writer import Auditor
+from exportd.database.unit_of_work import Auditor
+from exportd.destinations.operations import DestinationOperator
 from exportd.destinations.record import DestinationDeclaration
 from exportd.destinations.table import DestinationTable
 from exportd.extraction.previewer import Previewer
@@ -103,6 +104,7 @@ class Collaborators:
     destination_condition: DestinationCondition
     schedule_operator: ScheduleOperator
     job_operator: JobOperator
+    destination_operator: DestinationOperator
     previewer: Previewer
     watcher: JobWatcher
     capture: CaptureInstaller

@@ -26,7 +26,7 @@ from exportd.cli.output import (
 from exportd.model.errors import SettingsError
 
 if TYPE_CHECKING:
-    from exportd.destinations.checks.finding import Verdict
+    from exportd.destinations.checks.finding import CheckVerdict
     from exportd.destinations.finder import KnownDestination, KnownDestinations
     from exportd.settings.destination_schema import DestinationSettings
     from exportd.settings.schema import Settings
@@ -265,11 +265,13 @@ async def _check(code: str, organization: str | None, as_json: bool, config: Con
     return _exit_of(result.verdict)
 
 
-def _exit_of(verdict: "Verdict") -> Exit:
+def _exit_of(verdict: "CheckVerdict") -> Exit:
     """The exit code of a check."""
-    from exportd.destinations.checks.finding import Verdict
+    from exportd.destinations.checks.finding import CheckVerdict
 
-    return {Verdict.GOOD: Exit.DONE, Verdict.LACKING: Exit.FAILED, Verdict.OUT_OF_REACH: Exit.TRY_AGAIN}[verdict]
+    return {CheckVerdict.GOOD: Exit.DONE, CheckVerdict.LACKING: Exit.FAILED, CheckVerdict.OUT_OF_REACH: Exit.TRY_AGAIN}[
+        verdict
+    ]
 
 
 async def _known(config: ConfigPath) -> "tuple[Settings, KnownDestinations]":

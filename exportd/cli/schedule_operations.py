@@ -24,7 +24,7 @@ from exportd.cli.output import (
     print_line,
     print_table,
 )
-from exportd.model.schedule import Cron, Interval, Rule, Unit
+from exportd.model.schedule import API_RULE, Cron, Rule, Unit, rule_from
 
 if TYPE_CHECKING:
     from exportd.cli.organization_client import OrganizationClient
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 UnitName = Literal["MINUTE", "HOUR", "DAY"]
 
-_RULE_FIELDS = ("scheduleType", "period", "offset", "cronExpression")
+_RULE_FIELDS = API_RULE[:4]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +72,7 @@ def edited(schedule: Mapping[str, Any], changes: Mapping[str, Any], rule: GivenR
 
 def rule_of(document: Mapping[str, Any]) -> Rule:
     """The rule of a document that has one."""
-    if document.get("cronExpression"):
-        return Cron(document["cronExpression"])
-    return Interval(Unit(document["scheduleType"]), document["period"], document.get("offset"))
+    return rule_from(document, API_RULE)
 
 
 def rule_words(document: Mapping[str, Any]) -> str:

@@ -23,9 +23,8 @@ from exportd.delivery.cleaner import Cleaner
 from exportd.delivery.deliverer import Deliverer
 from exportd.delivery.job_delivery import JobDeliverer
 from exportd.delivery.upload_table import UploadTable
-from exportd.destinations.declaration import open_declared
 from exportd.destinations.open_destinations import Destinations
-from exportd.destinations.opener import DestinationOpener
+from exportd.destinations.opener import DestinationOpener, open_declared
 from exportd.destinations.refresher import DestinationRefresher
 from exportd.destinations.table import DestinationTable
 from exportd.extraction.copier import Copier

@@ -25,9 +25,10 @@ from exportd.api.transport.server import ControlServer
 from exportd.catalog.document import Catalog
 from exportd.daemon.assembly import Components, capture_installer
 from exportd.daemon.current import Configuration
-from exportd.database.audit_writer import Auditor
 from exportd.database.metrics_reader import MetricsReader
+from exportd.database.unit_of_work import Auditor
 from exportd.destinations.circuit import CircuitState
+from exportd.destinations.operations import DestinationOperator
 from exportd.destinations.table import DestinationTable
 from exportd.extraction.previewer import Previewer
 from exportd.fleet.table import DaemonTable
@@ -90,10 +91,10 @@ async def collaborators_of(configuration: Configuration, components: Components,
     signer = Signer(await _signing_key(control, clients))
     access = Access(os.getuid(), group_ids(control.operators), group_ids(control.admins))
     job_operator, schedule_operator = JobOperator(components.control_pool), ScheduleOperator(components.control_pool)
-    destinations = DestinationTable(components.control_pool)
+    destination_operator = DestinationOperator(components.control_pool)
     return Collaborators(
         schedules=OwnedScheduleTable(components.control_pool),
-        destinations=destinations,
+        destinations=DestinationTable(components.control_pool),
         jobs=OwnedJobTable(components.control_pool),
         clients=clients,
         daemons=DaemonTable(components.control_pool),
@@ -113,13 +114,14 @@ async def collaborators_of(configuration: Configuration, components: Components,
         shared_status=StatusReader(
             jobs=job_operator,
             schedules=schedule_operator,
-            destinations=destinations,
+            destinations=destination_operator,
             spool_id=components.spool.id,
             clock=clock,
         ),
         destination_condition=lambda organization, code: _condition(components, organization, code),
         schedule_operator=schedule_operator,
         job_operator=job_operator,
+        destination_operator=destination_operator,
         previewer=Previewer(catalog, components.connector, JobTable(components.control_pool), clock),
         watcher=components.watcher,
         capture=capture_installer(configuration, components.connector),

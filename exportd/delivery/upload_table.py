@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exportd.database import queries
-from exportd.database.translator import translated
+from exportd.database.unit_of_work import statements
 from exportd.model.entity import OrganizationId
 from exportd.model.job import JobId
 from exportd.model.schedule import DestinationCode
@@ -39,19 +39,19 @@ class UploadTable:
 
     async def record(self, job: JobId, destination: DestinationCode, upload: Upload) -> None:
         """Remember an upload that was begun."""
-        with translated("recording an upload"):
-            await self._pool.execute(_SQL["record"], job, destination, upload.key, upload.id)
+        async with statements(self._pool, "recording an upload") as connection:
+            await connection.execute(_SQL["record"], job, destination, upload.key, upload.id)
 
     async def of_job(self, job: JobId, destination: DestinationCode) -> Sequence[Upload]:
         """What a job has begun to upload to a destination, the oldest first."""
-        with translated("reading a job's uploads"):
-            rows = await self._pool.fetch(_SQL["of_job"], job, destination)
+        async with statements(self._pool, "reading a job's uploads") as connection:
+            rows = await connection.fetch(_SQL["of_job"], job, destination)
         return [Upload(ObjectKey(row["key"]), row["upload_id"], row["started_at"]) for row in rows]
 
     async def of_finished_jobs(self) -> Sequence[LeftUpload]:
         """What finished jobs have left behind, at all destinations."""
-        with translated("reading the uploads of finished jobs"):
-            rows = await self._pool.fetch(_SQL["of_finished_jobs"])
+        async with statements(self._pool, "reading the uploads of finished jobs") as connection:
+            rows = await connection.fetch(_SQL["of_finished_jobs"])
         return [
             LeftUpload(
                 OrganizationId(row["organization"]),
@@ -65,5 +65,5 @@ class UploadTable:
     async def forget(self, job: JobId, destination: DestinationCode, uploads: Collection[Upload]) -> None:
         """Remove uploads that are completed or aborted."""
         if uploads:
-            with translated("removing uploads"):
-                await self._pool.execute(_SQL["forget"], job, destination, [upload.id for upload in uploads])
+            async with statements(self._pool, "removing uploads") as connection:
+                await connection.execute(_SQL["forget"], job, destination, [upload.id for upload in uploads])

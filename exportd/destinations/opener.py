@@ -1,15 +1,27 @@
 """Opens what is declared as a destination: its store, the layout of its keys, its circuit."""
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
 from exportd.destinations.circuit import circuit_for
 from exportd.destinations.open_destinations import Destination, Destinations
+from exportd.destinations.record import DestinationDeclaration
 from exportd.model.dialect_name import DialectName
 from exportd.model.entity import OrganizationId
+from exportd.model.errors import SettingsError
 from exportd.model.schedule import DestinationCode
 from exportd.settings.destination_schema import DestinationSettings, S3Destination
 from exportd.settings.schema import Settings
 from exportd.stores.layout import Layout, PartitionOrder
 from exportd.stores.location import location_of
 from exportd.stores.opener import StoreOpener
+
+_KEPT_ELSEWHERE = {"code", "organization", "name"}
+"""Settings that are columns of their own. The others say where a destination is and by which right; no secret."""
+
+_ADAPTER: TypeAdapter[Any] = TypeAdapter(DestinationSettings)
 
 
 class DestinationOpener:
@@ -50,6 +62,40 @@ class DestinationOpener:
         Raises TransientError or PermanentError.
         """
         return await self._stores.own_identity(declared, self._settings)
+
+
+def declared(settings: Iterable[DestinationSettings]) -> tuple[DestinationDeclaration, ...]:
+    """The destinations of the configuration, as the database keeps them."""
+    return tuple(
+        DestinationDeclaration(
+            OrganizationId(setting.organization),
+            DestinationCode(setting.code),
+            setting.name or setting.code,
+            _settings(setting),
+        )
+        for setting in settings
+    )
+
+
+def settings_of(declaration: DestinationDeclaration) -> DestinationSettings:
+    """The settings that the configuration would have for it. Raises SettingsError when there are none."""
+    document = {**declaration.settings, "organization": declaration.organization, "code": declaration.code}
+    try:
+        settings: DestinationSettings = _ADAPTER.validate_python(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join(str(step) for step in first["loc"])
+        raise SettingsError.of(first["msg"], where=place) from error
+    return settings
+
+
+def open_declared(declaration: DestinationDeclaration, opener: DestinationOpener) -> Destination:
+    """Open a destination of the database. Nothing is touched yet. Raises SettingsError when it cannot be opened."""
+    return opener.open(settings_of(declaration))
+
+
+def _settings(settings: DestinationSettings) -> Mapping[str, Any]:
+    return settings.model_dump(mode="json", exclude_defaults=True, exclude=_KEPT_ELSEWHERE) | {"type": settings.type}
 
 
 def _shared(settings: Settings) -> tuple[object, ...]:

@@ -33,7 +33,7 @@ router = APIRouter(prefix="/v1", tags=["operations"], route_class=StrictRoute)
 @router.get("/organizations", responses=responses(401, 403))
 async def list_organizations(_caller: Looking, using: Using) -> OrganizationList:
     """Whose exports these are."""
-    return OrganizationList(data=list(await using.destinations.organizations()))
+    return OrganizationList(data=list(await using.destination_operator.organizations()))
 
 
 @router.get("/pause", responses=responses(401, 403), response_model_exclude_none=True)
@@ -110,20 +110,20 @@ async def backfill_schedule(
 @router.get("/destinations/{id}/pause", responses=responses(401, 403, 404), response_model_exclude_none=True)
 async def show_pause_of_destination(_caller: Looking, using: Using, destination_id: IdInPath) -> Paused:
     """Whether jobs that deliver there wait."""
-    return _paused(await using.destinations.pause_of(id_in_path(destination_id, "destination")))
+    return _paused(await using.destination_operator.pause_of(id_in_path(destination_id, "destination")))
 
 
 @router.post("/destinations/{id}/pause", responses=responses(401, 403, 404))
 async def pause_destination(caller: Operating, using: Using, destination_id: IdInPath) -> Done:
     """Jobs that deliver there wait, also for their other destinations. One that runs goes on."""
-    await using.destinations.pause(id_in_path(destination_id, "destination"), actor=caller.name)
+    await using.destination_operator.pause(id_in_path(destination_id, "destination"), actor=caller.name)
     return Done(message="The destination is paused. Jobs that deliver there wait; the others go on.")
 
 
 @router.post("/destinations/{id}/resume", responses=responses(401, 403, 404))
 async def resume_destination(caller: Operating, using: Using, destination_id: IdInPath) -> Done:
     """The jobs that waited go on."""
-    await using.destinations.resume(id_in_path(destination_id, "destination"), actor=caller.name)
+    await using.destination_operator.resume(id_in_path(destination_id, "destination"), actor=caller.name)
     return Done(message="Jobs deliver to the destination again.")
 
 

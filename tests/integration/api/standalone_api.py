@@ -27,10 +27,11 @@ from exportd.api.transport.rate_limit import RateLimit
 from exportd.api.transport.server import ControlServer
 from exportd.capture.installer import CaptureInstaller
 from exportd.catalog.document import Catalog, loads
-from exportd.database.audit_writer import Auditor
 from exportd.database.connector import Connector, Pool
 from exportd.database.metrics_reader import MetricsReader
+from exportd.database.unit_of_work import Auditor
 from exportd.destinations.open_destinations import Destination, Destinations
+from exportd.destinations.operations import DestinationOperator
 from exportd.destinations.record import DestinationDeclaration
 from exportd.destinations.refresher import DestinationRefresher
 from exportd.destinations.table import DestinationTable
@@ -148,7 +149,7 @@ async def room(database: Database, folder: Path, access: Access) -> AsyncIterato
     metrics = Metrics()
     async with Connector(database.dsn).pool(8) as pool:
         destinations, table, clients = Destinations([]), DestinationTable(pool), ClientTable(pool)
-        jobs, schedules = JobOperator(pool), ScheduleOperator(pool)
+        jobs, schedules, operator = JobOperator(pool), ScheduleOperator(pool), DestinationOperator(pool)
         watcher = JobWatcher(jobs.watched, clock)
         signer = Signer(await clients.signing_key())
         using = Collaborators(
@@ -170,10 +171,13 @@ async def room(database: Database, folder: Path, access: Access) -> AsyncIterato
                 clock=clock,
             ),
             local_status=local_status,
-            shared_status=StatusReader(jobs=jobs, schedules=schedules, destinations=table, spool_id=SPOOL, clock=clock),
+            shared_status=StatusReader(
+                jobs=jobs, schedules=schedules, destinations=operator, spool_id=SPOOL, clock=clock
+            ),
             destination_condition=lambda _, code: "open" if code == BROKEN else None,
             schedule_operator=schedules,
             job_operator=jobs,
+            destination_operator=operator,
             previewer=Previewer(Catalog({THINGS.code: THINGS}), Connector(database.dsn), JobTable(pool), clock),
             watcher=watcher,
             capture=CaptureInstaller(Connector(database.dsn), pause=anyio.sleep),
