@@ -74,7 +74,7 @@ def _is_about_google(item: pytest.Item) -> bool:
     fixtures = set(getattr(item, "fixturenames", ()))
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     return (
-        item.path.name in {"test_gcs_store.py", "test_gcs_faults.py", "test_gcs_identity.py"}
+        item.path.parts[-4:-1] == ("integration", "stores", "gcs")
         or bool(fixtures & {"gcs", "gcs_bucket", "gcs_lake"})
         or "gcs" in parameters.values()
     )

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 from exportd.api.schemas.operations import CaptureAnswer, CaptureRemoval, capture_answer
 from exportd.capture.installer import CaptureInstaller
-from exportd.database.audit_writer import Auditor
+from exportd.database.unit_of_work import Auditor
 from exportd.model.change_log import log_name
 from exportd.model.entity import Entity, EntityCode
 from exportd.model.errors import SettingsError

@@ -18,7 +18,8 @@ from exportd.api.schemas.status import LocalStatus
 from exportd.api.status_reader import DestinationCondition, StatusReader
 from exportd.api.transport.rate_limit import RateLimit
 from exportd.capture.installer import CaptureInstaller
-from exportd.database.audit_writer import Auditor
+from exportd.database.unit_of_work import Auditor
+from exportd.destinations.operations import DestinationOperator
 from exportd.destinations.record import DestinationDeclaration
 from exportd.destinations.table import DestinationTable
 from exportd.extraction.previewer import Previewer
@@ -89,9 +90,10 @@ class ScheduleCollaborators:
 
 @dataclass(frozen=True, slots=True)
 class DestinationCollaborators:
-    """The destinations of the database, and those that this daemon has open."""
+    """The destinations of the database, and those that this daemon has open (``live``)."""
 
     table: DestinationTable
+    operator: DestinationOperator
     live: LiveDestinations
 
 

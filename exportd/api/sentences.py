@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from exportd.settings.destination_schema import Scheme
 from exportd.settings.sentences import describe
 
 _EXPECTED = {
@@ -18,6 +19,7 @@ _EXPECTED = {
     "dict_type": "a JSON object",
 }
 _PLACES = {"body", "query", "path", "header"}
+_BUCKETS = {kind.name: kind for kind in Scheme if kind is not Scheme.DIRECTORY}
 _MAX_SENTENCES = 5
 
 
@@ -47,7 +49,7 @@ def _sentence(error: Mapping[str, Any]) -> str:
         case "value_error":
             words = str(context["error"])
         case "union_tag_not_found" | "union_tag_invalid":
-            words = "destinationType should be S3 or GCS"
+            words = f"destinationType should be {' or '.join(_BUCKETS)}"
         case _:
             expected = _EXPECTED.get(kind) or _expected(kind, context)
             words = f"should be {expected}, but is {shown(value)}" if expected else str(error.get("msg"))
@@ -79,6 +81,6 @@ def _place(location: Iterable[int | str]) -> str:
     for step in location:
         if isinstance(step, int):
             text += f"[{step}]"
-        elif not (text == "" and step in _PLACES | {"S3", "GCS"}):
+        elif not (text == "" and step in _PLACES | _BUCKETS.keys()):
             text += f".{step}" if text else step
     return text

@@ -10,8 +10,8 @@ from uuid import UUID
 
 import anyio
 
+from exportd.destinations.operations import DestinationOperator
 from exportd.destinations.record import DestinationHealth
-from exportd.destinations.table import DestinationTable
 from exportd.jobs.operations import JobOperator, QueueState, RunningJob
 from exportd.model.clock import Clock
 from exportd.model.entity import EntityCode, OrganizationId
@@ -45,7 +45,7 @@ class StatusReader:
         *,
         jobs: JobOperator,
         schedules: ScheduleOperator,
-        destinations: DestinationTable,
+        destinations: DestinationOperator,
         spool_id: UUID,
         clock: Clock,
     ) -> None:

@@ -19,8 +19,8 @@ import anyio
 import stamina
 import structlog
 
+from exportd.database import queries
 from exportd.database.connector import Connection, Connector
-from exportd.database.queries import load
 from exportd.database.translator import translated
 from exportd.model.change_log import DOORBELL_CHANNEL, EVENTS_CHANNEL
 from exportd.model.clock import Clock, wait_until
@@ -29,10 +29,7 @@ from exportd.model.errors import TransientError
 from exportd.model.schedule import ScheduleId
 from exportd.settings.schema import LiveSettings
 
-_QUERIES = load("changes")
-_ARM = _QUERIES["arm_doorbell"]
-_DISARM = _QUERIES["disarm_doorbell"]
-_TWO_PHASE_ALLOWED = _QUERIES["two_phase_allowed"]
+_SQL = queries.load("changes")
 
 _ARMED_S = 30.0
 _PAUSE_AFTER_RING_S = 5.0
@@ -78,7 +75,7 @@ class Listener:
             with translated("listening to the database"):
                 await connection.add_listener(EVENTS_CHANNEL, self._take_event)
                 await connection.add_listener(DOORBELL_CHANNEL, self._take_ring)
-                armable = not await connection.fetchval(_TWO_PHASE_ALLOWED)
+                armable = not await connection.fetchval(_SQL["two_phase_allowed"])
             self.listening = True
             _logger.info("listening")
             self._on_event("reconnected", None)
@@ -95,13 +92,13 @@ class Listener:
         while not self._lost.is_set():
             self._rung = anyio.Event()
             if armable and self._settings().capture.doorbell:
-                await connection.execute(_ARM, _ARMED_S)
+                await connection.execute(_SQL["arm_doorbell"], _ARMED_S)
             else:
                 await connection.execute("SELECT")  # fails when the connection is lost
             with anyio.move_on_after(_PROBE_S):
                 await self._rung.wait()
             if self._rung.is_set() and not self._lost.is_set():
-                await connection.execute(_DISARM)
+                await connection.execute(_SQL["disarm_doorbell"])
                 await wait_until(self._lost, self._clock.monotonic() + _PAUSE_AFTER_RING_S, clock=self._clock)
 
     def _take_event(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:

@@ -21,7 +21,7 @@ from exportd.model.reason import Reason
 if TYPE_CHECKING:
     from exportd.capture.installer import CaptureInstaller
     from exportd.catalog.document import Catalog
-    from exportd.database.audit_writer import Auditor
+    from exportd.database.unit_of_work import Auditor
 
 app = App(name="capture")
 role_app = App(name="role")
@@ -203,7 +203,7 @@ def _installer(config: Path) -> "tuple[CaptureInstaller, Catalog]":
 @asynccontextmanager
 async def _auditor(config: Path) -> "AsyncIterator[Auditor]":
     from exportd.cli.configuration import tables
-    from exportd.database.audit_writer import Auditor
+    from exportd.database.unit_of_work import Auditor
 
     async with tables(config) as pool:
         yield Auditor(pool)

@@ -20,7 +20,7 @@ from exportd.cli.output import print_json, print_line
 from exportd.database.connector import Connection, Connector
 from exportd.database.migrator import pending
 from exportd.destinations.checker import DestinationChecker
-from exportd.destinations.checks.finding import Verdict
+from exportd.destinations.checks.finding import CheckVerdict
 from exportd.destinations.checks.permission import PURPOSES
 from exportd.destinations.checks.report import summary
 from exportd.destinations.finder import find_destinations
@@ -117,7 +117,7 @@ async def _destinations(settings: Settings, database: Connector) -> AsyncIterato
         except ExportdError as error:
             yield _Line(_Kind.FIX, f"{name}: {error.sentence}")
             continue
-        if result.verdict is Verdict.GOOD:
+        if result.verdict is CheckVerdict.GOOD:
             wanting = ", ".join(PURPOSES[permission].what for permission in result.lacking)
             yield _Line(_Kind.OK, f"{name}{f'; exportd may not: {wanting}' if wanting else ''}")
         for sentence in summary(result, kind=declared.type):

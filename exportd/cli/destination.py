@@ -28,7 +28,7 @@ from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.reason import Reason
 
 if TYPE_CHECKING:
-    from exportd.destinations.checks.finding import Verdict
+    from exportd.destinations.checks.finding import CheckVerdict
     from exportd.destinations.finder import KnownDestination, KnownDestinations
     from exportd.settings.destination_schema import DestinationSettings
     from exportd.settings.schema import Settings
@@ -205,8 +205,7 @@ async def _check(code: str, organization: str | None, as_json: bool, config: Con
     from exportd.api.schemas.destination import place_of
     from exportd.destinations.checker import DestinationChecker
     from exportd.destinations.checks import report
-    from exportd.destinations.declaration import declared
-    from exportd.destinations.opener import DestinationOpener
+    from exportd.destinations.opener import DestinationOpener, declared
     from exportd.model.clock import SystemClock
     from exportd.telemetry.logging import leave_it_to_the_command
 
@@ -228,11 +227,16 @@ async def _check(code: str, organization: str | None, as_json: bool, config: Con
     return _exit_of(result.verdict)
 
 
-def _exit_of(verdict: "Verdict") -> Exit:
+def _exit_of(verdict: "CheckVerdict") -> Exit:
     """The exit code of a check."""
-    from exportd.destinations.checks.finding import Verdict
+    from exportd.destinations.checks.finding import CheckVerdict
 
-    return {Verdict.GOOD: Exit.DONE, Verdict.LACKING: Exit.FAILED, Verdict.OUT_OF_REACH: Exit.TRY_AGAIN}[verdict]
+    codes = {
+        CheckVerdict.GOOD: Exit.DONE,
+        CheckVerdict.LACKING: Exit.FAILED,
+        CheckVerdict.OUT_OF_REACH: Exit.TRY_AGAIN,
+    }
+    return codes[verdict]
 
 
 async def _known(config: ConfigPath) -> "tuple[Settings, KnownDestinations]":

@@ -5,17 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from exportd.consumer.delivery_reader import Progress
+from exportd.consumer.inventory_reader import ReadProgress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 
 @contextmanager
-def progress_bar(doing: str) -> Iterator[Progress]:
+def progress_bar(doing: str) -> Iterator[ReadProgress]:
     """A bar of bytes on a terminal; nothing anywhere else. It is drawn on standard error."""
     if not sys.stderr.isatty():
-        yield Progress()
+        yield ReadProgress()
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -26,7 +26,7 @@ def progress_bar(doing: str) -> Iterator[Progress]:
         yield _ShownProgress(bars)
 
 
-class _ShownProgress(Progress):
+class _ShownProgress(ReadProgress):
     def __init__(self, bar: "Bar") -> None:
         self._bar = bar
         self._task = bar.add_task("", total=None)

@@ -11,7 +11,6 @@ from exportd.cli.failures import DeclinedError
 from exportd.cli.output import moment
 from exportd.cli.schedule_rule import rule_of, rule_words, upcoming
 from exportd.model.errors import SettingsError
-from exportd.model.schedule import Cron, Interval, Unit
 from exportd.schedules.limits import check_rule
 
 _RUNS_SHOWN = 5
@@ -74,13 +73,12 @@ def _rule() -> Document:
         unit = _choice("How often: every some …, or by a cron expression", ("MINUTE", "HOUR", "DAY", "CRON"))
         if unit == "CRON":
             fields: Document = {"cronExpression": _answer("Cron expression, five fields, in UTC")}
-            problems = check_rule(Cron(fields["cronExpression"]))
         else:
             fields = {"scheduleType": unit, "period": _number(f"Every how many {unit.lower()}s", 1)}
             words = {"HOUR": "Minutes into the hour, 0 for none", "DAY": "Hours into the day, 0 for none"}
             if unit in words and (offset := _number(words[unit], 0)):
                 fields["offset"] = offset
-            problems = check_rule(Interval(Unit(unit), fields["period"], fields.get("offset")))
+        problems = check_rule(rule_of(fields))
         if not problems:
             return fields
         for problem in problems:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from exportd.model.schedule import Cron, Interval, Rule, Unit
+from exportd.model.schedule import API_RULE, Cron, Rule, Unit, rule_from
 
 UnitName = Literal["MINUTE", "HOUR", "DAY"]
 
-_RULE_FIELDS = ("scheduleType", "period", "offset", "cronExpression")
+_RULE_FIELDS = API_RULE[:4]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +48,7 @@ def edited(schedule: Mapping[str, Any], changes: Mapping[str, Any], rule: GivenR
 
 def rule_of(document: Mapping[str, Any]) -> Rule:
     """The rule of a document that has one."""
-    if document.get("cronExpression"):
-        return Cron(document["cronExpression"])
-    return Interval(Unit(document["scheduleType"]), document["period"], document.get("offset"))
+    return rule_from(document, API_RULE)
 
 
 def rule_words(document: Mapping[str, Any]) -> str:

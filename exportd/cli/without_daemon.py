@@ -15,9 +15,11 @@ from exportd.api.schemas.schedule import schedule_details
 from exportd.api.transport.peer import Peer
 from exportd.catalog.resolver import resolve
 from exportd.cli.configuration import connector, load, tables
-from exportd.destinations.declaration import declared
+from exportd.destinations.opener import declared
+from exportd.destinations.operations import DestinationOperator
 from exportd.destinations.table import DestinationTable
 from exportd.jobs.job_table import JobTable
+from exportd.model.declared import key_of
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import ExportdError, PermanentError
 from exportd.model.job import JobId
@@ -97,7 +99,7 @@ async def read_destinations(config: Path) -> list[Document]:
     records, pauses = await _stored_destinations(config)
     found = []
     for declaration in declared(settings.destination):
-        key = declaration.organization, declaration.code
+        key = key_of(declaration)
         record = records.pop(key, None)
         if record is None:
             found.append(declared_destination(declaration, pauses.get(key)))
@@ -105,23 +107,19 @@ async def read_destinations(config: Path) -> list[Document]:
             in_file = replace(record, declaration=declaration, origin=Origin.CONFIGURATION)
             found.append(destination_details(in_file, pauses.get(key)))
     made = [record for record in records.values() if record.origin is Origin.API]
-    found += [
-        destination_details(record, pauses.get((record.declaration.organization, record.declaration.code)))
-        for record in made
-    ]
+    found += [destination_details(record, pauses.get(key_of(record.declaration))) for record in made]
     return [document(details) for details in found]
 
 
 async def _stored_destinations(config: Path) -> "tuple[dict[Key, DestinationRecord], dict[Key, Pause]]":
     try:
         async with tables(config) as pool:
-            table = DestinationTable(pool)
-            records, pauses = await table.all(), await table.pauses()
+            records, pauses = await DestinationTable(pool).all(), await DestinationOperator(pool).pauses()
     except ExportdError as error:
         if error.reason is not Reason.DATABASE_NOT_MIGRATED:
             sys.stderr.write(f"exportd: Destinations made through the API are not known: {error.sentence}\n")
         return {}, {}
-    return {(record.declaration.organization, record.declaration.code): record for record in records}, pauses
+    return {key_of(record.declaration): record for record in records}, pauses
 
 
 async def read_entities(config: Path) -> list[Document]:

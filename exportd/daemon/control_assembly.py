@@ -35,9 +35,10 @@ from exportd.api.transport.server import ControlServer
 from exportd.catalog.document import Catalog
 from exportd.daemon.assembly import Components, capture_installer
 from exportd.daemon.current import Configuration
-from exportd.database.audit_writer import Auditor
 from exportd.database.metrics_reader import MetricsReader
+from exportd.database.unit_of_work import Auditor
 from exportd.destinations.circuit import CircuitState
+from exportd.destinations.operations import DestinationOperator
 from exportd.destinations.table import DestinationTable
 from exportd.extraction.previewer import Previewer
 from exportd.fleet.table import DaemonTable
@@ -95,7 +96,7 @@ async def collaborators_of(configuration: Configuration, components: Components,
     signer = Signer(await _signing_key(control, clients))
     access = Access(os.getuid(), group_ids(control.operators), group_ids(control.admins))
     pool = components.control_pool
-    jobs, schedules, destinations = JobOperator(pool), ScheduleOperator(pool), DestinationTable(pool)
+    jobs, schedules, destinations = JobOperator(pool), ScheduleOperator(pool), DestinationOperator(pool)
     return Collaborators(
         schedules=ScheduleCollaborators(
             table=OwnedScheduleTable(pool),
@@ -104,7 +105,7 @@ async def collaborators_of(configuration: Configuration, components: Components,
             entities=tuple(catalog.entities),
             check_rule=check_rule,
         ),
-        destinations=DestinationCollaborators(destinations, components.refresher),
+        destinations=DestinationCollaborators(DestinationTable(pool), destinations, components.refresher),
         jobs=JobCollaborators(
             owned=OwnedJobTable(pool),
             table=JobTable(pool),

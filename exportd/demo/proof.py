@@ -17,9 +17,9 @@ import anyio.to_thread
 import duckdb
 
 from exportd.catalog.document import Catalog
-from exportd.consumer.delivery_reader import read_listing
 from exportd.consumer.findings import examine_manifests
-from exportd.consumer.place import by_destination
+from exportd.consumer.inventory import by_destination
+from exportd.consumer.inventory_reader import read_inventory
 from exportd.consumer.replay.plan import plan
 from exportd.consumer.replay.rebuilder import rebuild
 from exportd.consumer.verifier import Verification, verify
@@ -28,7 +28,8 @@ from exportd.database.quoting import identifier, table
 from exportd.model.entity import Entity, EntityCode, Field, OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
-from exportd.stores.location import Location, Scheme
+from exportd.settings.destination_schema import Scheme
+from exportd.stores.location import Location
 from exportd.stores.opener import open_location
 from exportd.stores.store import Store
 
@@ -73,8 +74,8 @@ async def compare(
     files that cannot be replayed, and for a table with a type that cannot be compared exactly.
     """
     async with _opened(directory) as (store, location):
-        listing = await read_listing(store, location, organization)
-        reports = [examine_manifests(*owner, found) for owner, found in by_destination(listing.manifests).items()]
+        inventory = await read_inventory(store, location, organization)
+        reports = [examine_manifests(*owner, found) for owner, found in by_destination(inventory.manifests).items()]
         counts = await rebuild(store, plan(reports), into)
     differences: list[RecordDifference] = []
     async with connection.transaction(isolation="repeatable_read", readonly=True):

@@ -14,9 +14,9 @@ from asyncpg import PostgresError, Record
 
 from exportd.catalog.shape import Shape
 from exportd.catalog.shape_reader import read_shapes
+from exportd.database import queries
 from exportd.database.connector import Connection, Connector
 from exportd.database.locks import take_locks, translate_lock
-from exportd.database.queries import load
 from exportd.database.quoting import table
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
 from exportd.extraction.decision import LogContents, log_is_comparable, reason_before_reading, window_of
@@ -31,8 +31,7 @@ from exportd.model.job import Job
 from exportd.model.reason import FullReason, Reason
 from exportd.model.start import Position
 
-_QUERIES = load("snapshots")
-_POSITION_IN_TIME = _QUERIES["position_in_time"]
+_SQL = queries.load("snapshots")
 
 _LOCK_ATTEMPTS = 5
 
@@ -217,7 +216,7 @@ class SnapshotOpener:
 
 async def _position_in_time(connection: "Connection") -> Record:
     """Where in the database's history the transaction's snapshot is."""
-    now = await connection.fetchrow(_POSITION_IN_TIME)
+    now = await connection.fetchrow(_SQL["position_in_time"])
     if now is None:
         raise AssertionError("a query without FROM has one row")
     if now["standby"]:

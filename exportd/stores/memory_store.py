@@ -1,4 +1,4 @@
-"""A store that keeps everything in memory: for tests and for trying things out."""
+"""Keeps everything in memory: for tests and for trying things out."""
 
 import itertools
 import zlib

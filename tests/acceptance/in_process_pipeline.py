@@ -16,6 +16,7 @@ from exportd.database.migrator import migrate
 from exportd.delivery.byte_limiter import ByteLimiter
 from exportd.delivery.cleaner import Cleaner
 from exportd.delivery.deliverer import Deliverer
+from exportd.delivery.job_delivery import JobDeliverer
 from exportd.delivery.upload_table import UploadTable
 from exportd.destinations.open_destinations import Destination, Destinations
 from exportd.extraction.copier import Copier
@@ -40,7 +41,7 @@ from tests.acceptance.destinations import AnyDestination, LocalDirectory
 from tests.acceptance.sample_application import CATALOG, ORGANIZATION
 from tests.fixtures.settings import live_settings
 
-_ONCE = RetryBudget(timeout_s=0.001, first_wait_s=0.0001, longest_wait_s=0.0001, jitter_s=0)
+_ONCE = RetryBudget(timeout_s=0.001, first_wait_s=0.0001, max_wait_s=0.0001, jitter_s=0)
 _SCHEDULE = "often"
 
 
@@ -141,16 +142,20 @@ class InProcessPipeline:
         )
         pipeline = Pipeline(
             extractor=interrupter.guard(extractor),
-            deliverer=Deliverer(
-                self._destinations(interrupter),
+            deliverer=JobDeliverer(
+                Deliverer(
+                    self._destinations(interrupter),
+                    uploads=interrupter.guard(UploadTable(self.pool)),
+                    limiter=ByteLimiter(1 << 20),
+                    type_token=lambda entity: self.catalog.get(entity).type_token,
+                    retry=_ONCE,
+                ),
+                self.cleaner(interrupter),
+                jobs=interrupter.guard(JobTable(self.pool)),
                 uploads=interrupter.guard(UploadTable(self.pool)),
-                limiter=ByteLimiter(1 << 20),
-                type_token=lambda entity: self.catalog.get(entity).type_token,
-                retry=_ONCE,
+                spool=interrupter.guard(self.spool),
             ),
-            cleaner=self.cleaner(interrupter),
             jobs=interrupter.guard(JobTable(self.pool)),
-            uploads=interrupter.guard(UploadTable(self.pool)),
             spool=interrupter.guard(self.spool),
         )
 

@@ -31,7 +31,7 @@ router = APIRouter(prefix="/v1", tags=["operations"], route_class=StrictRoute)
 @router.get("/organizations", responses=responses(401, 403))
 async def list_organizations(_caller: Looking, destinations: Destinations) -> OrganizationList:
     """The organizations that have a destination or a schedule."""
-    return OrganizationList(data=list(await destinations.table.organizations()))
+    return OrganizationList(data=list(await destinations.operator.organizations()))
 
 
 @router.get("/pause", responses=responses(401, 403), response_model_exclude_none=True)
@@ -109,20 +109,20 @@ async def show_pause_of_destination(
     _caller: Looking, destinations: Destinations, destination_id: IdInPath
 ) -> PauseAnswer:
     """Whether jobs that deliver there wait."""
-    return _paused(await destinations.table.pause_of(id_in_path(destination_id, "destination")))
+    return _paused(await destinations.operator.pause_of(id_in_path(destination_id, "destination")))
 
 
 @router.post("/destinations/{id}/pause", responses=responses(401, 403, 404))
 async def pause_destination(caller: Operating, destinations: Destinations, destination_id: IdInPath) -> Done:
     """Jobs that deliver there wait, also for their other destinations. One that runs goes on."""
-    await destinations.table.pause(id_in_path(destination_id, "destination"), actor=caller.name)
+    await destinations.operator.pause(id_in_path(destination_id, "destination"), actor=caller.name)
     return Done(message="The destination is paused. Jobs that deliver there wait; the others go on.")
 
 
 @router.post("/destinations/{id}/resume", responses=responses(401, 403, 404))
 async def resume_destination(caller: Operating, destinations: Destinations, destination_id: IdInPath) -> Done:
     """The jobs that waited go on."""
-    await destinations.table.resume(id_in_path(destination_id, "destination"), actor=caller.name)
+    await destinations.operator.resume(id_in_path(destination_id, "destination"), actor=caller.name)
     return Done(message="Jobs deliver to the destination again.")
 
 

@@ -22,6 +22,7 @@ from exportd.api.schemas.schedule import (
 )
 from exportd.api.transport.request_reader import StrictRoute
 from exportd.destinations.record import DestinationRecord
+from exportd.model.declared import key_of
 from exportd.model.entity import OrganizationId
 from exportd.model.job import JobId
 from exportd.model.schedule import ScheduleId
@@ -125,13 +126,10 @@ async def list_all_destinations(
     owner = None if organization is None else OrganizationId(organization)
     paging = Pages(signer, owner or _EVERY_ORGANIZATION, "all destinations")
     found = await destinations.table.page(owner, after=paging.place(next_token), limit=page_size + 1)
-    pauses = await destinations.table.pauses()
+    pauses = await destinations.operator.pauses()
     page, token = paging.cut(found, page_size, _place_of_destination)
     return DestinationDetailsPage(
-        data=[
-            destination_details(record, pauses.get((record.declaration.organization, record.declaration.code)))
-            for record in page
-        ],
+        data=[destination_details(record, pauses.get(key_of(record.declaration))) for record in page],
         next_token=token,
     )
 
@@ -142,7 +140,7 @@ async def show_any_destination(
 ) -> DestinationDetails:
     """One destination with its place and its pause."""
     wanted = id_in_path(destination_id, "destination")
-    pause = await destinations.table.pause_of(wanted)
+    pause = await destinations.operator.pause_of(wanted)
     found = await destinations.table.page(None, ids=[wanted], limit=1)
     if not found:  # deleted between the two queries
         raise Refusal(404, f"There is no destination {destination_id!r}. Look at the list of destinations for its id.")

@@ -18,7 +18,9 @@ from exportd.api.schemas.fields import (
 from exportd.destinations.record import DestinationDeclaration, DestinationRecord
 from exportd.model.entity import OrganizationId
 from exportd.model.schedule import DestinationCode, Origin, Pause
+from exportd.settings.destination_schema import Scheme
 from exportd.settings.section import MAX_NAME_LENGTH, check_prefix
+from exportd.stores.location import Location
 
 _ROLE_PATTERN = r"^arn:aws:iam::[0-9]+:role/.+$"
 _GCS_FIELDS = {"projectNumber", "poolId", "providerId", "serviceAccountEmail"}
@@ -173,13 +175,13 @@ class DestinationPage(Answer):
 
 
 class DestinationDetails(_DestinationPlace, _NamedDestination):
-    """The same destination as operators see it. ``place`` is its address.
+    """The same destination as operators see it. ``place`` is its address; ``destinationType`` may be ``DIRECTORY``.
 
     What the database knows of it (``id``, ``version``, …) is left out where the database could not be asked.
     """
 
     organization: str
-    destination_type: Literal["S3", "GCS", "DIRECTORY"]
+    destination_type: str
     origin: Literal["CONFIGURATION", "API"]
     place: str
     paused: PauseStatus | None = None
@@ -220,11 +222,10 @@ def declared_destination(declaration: DestinationDeclaration, pause: Pause | Non
 
 
 def place_of(declaration: DestinationDeclaration) -> str:
-    """Its address, which holds no secret: ``s3://bucket/prefix``, ``gs://bucket/prefix`` or a directory."""
+    """Its address, which holds no secret: ``s3://bucket/prefix`` or a directory, say."""
     settings = declaration.settings
-    scheme = {"DIRECTORY": "", "S3": "s3://", "GCS": "gs://"}[settings["type"]]
-    root = settings["directory"] if settings["type"] == "DIRECTORY" else settings["bucket"]
-    return f"{scheme}{root}/{settings['prefix']}" if settings.get("prefix") else f"{scheme}{root}"
+    root = settings.get("directory") or settings["bucket"]
+    return str(Location(Scheme[settings["type"]], root, (settings.get("prefix") or "").strip("/")))
 
 
 def _details(declaration: DestinationDeclaration, origin: Origin) -> dict[str, object]:

@@ -9,7 +9,7 @@ from exportd.extraction.estimate import EntityPreview, Figure
 from exportd.extraction.previewer import Preview
 from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
-from exportd.model.schedule import Cron, ExportFormat, Interval, Pause, Rule, Unit
+from exportd.model.schedule import API_RULE, ExportFormat, Pause, Rule, rule_document, rule_from
 from exportd.schedules.schedule_record import OwnedSchedule
 
 Format = Literal["CSV", "JSONL"]
@@ -58,19 +58,7 @@ class _ScheduleBody(_Operational):
     @property
     def rule(self) -> Rule:
         """When it fires. Raises ValueError with a sentence unless exactly one of the two ways is given."""
-        parts = {"scheduleType": self.schedule_type, "period": self.period, "offset": self.offset}
-        if self.cron_expression is not None:
-            given = " and ".join(name for name, value in parts.items() if value is not None)
-            if given:
-                raise ValueError(f"give either cronExpression or scheduleType and period; leave out {given}")
-            return Cron(self.cron_expression)
-        if self.schedule_type is None or self.period is None:
-            missing = " and ".join(name for name in ("scheduleType", "period") if parts[name] is None)
-            raise ValueError(
-                f"the schedule does not say when it runs ({missing} missing): give scheduleType and period, or"
-                " cronExpression"
-            )
-        return Interval(Unit(self.schedule_type), self.period, self.offset)
+        return rule_from(self.model_dump(by_alias=True), API_RULE)
 
 
 class ScheduleCreation(_ScheduleBody):
@@ -224,14 +212,8 @@ def _fields(owned: OwnedSchedule) -> dict[str, object]:
         "dt_last_modified": owned.modified_at,
         "created_by": owned.created_by,
         "last_modified_by": owned.modified_by,
-        **_rule_fields(declaration.rule),
+        **rule_document(declaration.rule, API_RULE),
     }
-
-
-def _rule_fields(rule: Rule) -> dict[str, object]:
-    if isinstance(rule, Interval):
-        return {"schedule_type": rule.unit.value, "period": rule.period, "offset": rule.offset}
-    return {"cron_expression": rule.expression}
 
 
 def _entity_preview(preview: EntityPreview) -> ShownEntityPreview:

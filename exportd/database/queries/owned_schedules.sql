@@ -1,4 +1,4 @@
--- Schedules as their organization reads and edits them. Editing holds the lock of reconciling (schedules.sql).
+-- Schedules as their organization reads and edits them. Editing holds the same lock as reconciling.
 
 -- name: page
 -- The newest first, those that come after ($3, $4).
@@ -31,9 +31,3 @@ SELECT EXISTS (
     SELECT FROM exportd.schedule
     WHERE organization = $1 AND code = $2 AND deleted_at IS NULL AND id IS DISTINCT FROM $3::uuid
 );
-
--- name: rename
--- $1 schedule, $2 code
-UPDATE exportd.schedule
-SET code = $2
-WHERE id = $1;

@@ -37,10 +37,11 @@ from exportd.api.transport.rate_limit import RateLimit
 from exportd.api.transport.server import ControlServer
 from exportd.capture.installer import CaptureInstaller
 from exportd.catalog.document import Catalog, loads
-from exportd.database.audit_writer import Auditor
 from exportd.database.connector import Connector, Pool
 from exportd.database.metrics_reader import MetricsReader
+from exportd.database.unit_of_work import Auditor
 from exportd.destinations.open_destinations import Destination, Destinations
+from exportd.destinations.operations import DestinationOperator
 from exportd.destinations.record import DestinationDeclaration
 from exportd.destinations.refresher import DestinationRefresher
 from exportd.destinations.table import DestinationTable
@@ -160,7 +161,7 @@ async def serving(database: Database, folder: Path, access: Access) -> AsyncIter
     metrics = Metrics()
     async with Connector(database.dsn).pool(8) as pool:
         destinations, table, clients = Destinations([]), DestinationTable(pool), ClientTable(pool)
-        jobs, schedules = JobOperator(pool), ScheduleOperator(pool)
+        jobs, schedules, operator = JobOperator(pool), ScheduleOperator(pool), DestinationOperator(pool)
         watcher = JobWatcher(jobs.watched, clock)
         signer = Signer(await clients.signing_key())
         using = Collaborators(
@@ -171,7 +172,9 @@ async def serving(database: Database, folder: Path, access: Access) -> AsyncIter
                 entities=tuple(EntityCode(entity) for entity in ENTITIES),
                 check_rule=check_rule,
             ),
-            destinations=DestinationCollaborators(table, DestinationRefresher(table, destinations, opener, clock)),
+            destinations=DestinationCollaborators(
+                table, operator, DestinationRefresher(table, destinations, opener, clock)
+            ),
             jobs=JobCollaborators(
                 owned=OwnedJobTable(pool),
                 table=JobTable(pool),
@@ -185,7 +188,7 @@ async def serving(database: Database, folder: Path, access: Access) -> AsyncIter
             access=AccessCollaborators(Authenticator(clients, access, signer, clock), clients),
             status=StatusCollaborators(
                 local=local_status,
-                shared=StatusReader(jobs=jobs, schedules=schedules, destinations=table, spool_id=SPOOL, clock=clock),
+                shared=StatusReader(jobs=jobs, schedules=schedules, destinations=operator, spool_id=SPOOL, clock=clock),
                 condition=lambda _, code: "open" if code == BROKEN else None,
                 exposition=Exposition(
                     metrics,

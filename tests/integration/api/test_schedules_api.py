@@ -11,7 +11,7 @@ from m3ter import AsyncM3ter, M3ter
 from exportd.model.schedule import Origin
 from tests.integration.api.request_bodies import bucket, schedule
 from tests.integration.api.standalone_api import ACME, ApiServer, path
-from tests.integration.schedules.schedule_database import declare
+from tests.integration.schedules.postgres_schedules import declare
 
 
 def extra(body: dict[str, Any]) -> dict[str, Any]:

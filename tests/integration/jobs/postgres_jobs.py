@@ -1,4 +1,4 @@
-"""Jobs in a database of their own, and the hands to move them about without waiting."""
+"""Jobs in a database of their own, and ways to move them on without waiting."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -34,8 +34,8 @@ PARTS = (
 
 
 @dataclass(frozen=True)
-class Workshop:
-    """The table under test, and a connection of one's own beside it."""
+class PostgresJobs:
+    """The table under test, and a connection beside it."""
 
     table: JobTable
     pool: Pool
@@ -90,7 +90,7 @@ class Workshop:
         await self.table.seal(lease, parts=PARTS, extraction={"rows": 15}, spool_id=spool_id)
 
     async def end_lease(self, job_id: JobId) -> None:
-        """Let the job's lease end in the past, as if its holder had been silent."""
+        """Let the job's lease end in the past, as if its holder had stopped."""
         await self.connection.execute(
             "UPDATE exportd.job SET lease_until = clock_timestamp() - interval '1 ms' WHERE id = $1", job_id
         )
@@ -127,5 +127,5 @@ def reached(
     ]
 
 
-Write = Callable[[Workshop, Lease], Awaitable[object]]
+Write = Callable[[PostgresJobs, Lease], Awaitable[object]]
 """One of the writes that a holder makes under its lease."""

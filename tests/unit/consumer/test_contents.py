@@ -1,4 +1,4 @@
-"""What is inside of an object: the counts hold however the bytes are cut, and damage is told."""
+"""What is inside of an object: the counts hold however the bytes are cut, and damage is reported."""
 
 import gzip
 import hashlib
@@ -84,7 +84,7 @@ WHOLE = gzip.compress(b"id,deleted\n" + b"".join(b"%d,false\n" % n for n in rang
         (gzip.compress(b"id,deleted\n1,false"), "ends inside of a record"),
     ],
 )
-def test_damage_is_told(data: bytes, words: str) -> None:
+def test_damage_is_reported(data: bytes, words: str) -> None:
     problem = examined(data).problem
     assert problem is not None
     assert words in problem

@@ -37,7 +37,7 @@ RECORD = JobRecord(
     spool_id=UUID(int=2),
     reason=None,
     message=None,
-    progress=JobProgress({ACCOUNTS: EntityProgress(3, 1, 300, 100, 1, True)}),
+    progress=JobProgress({ACCOUNTS: EntityProgress(3, 1, 300, 100, 1, done=True)}),
     extraction={
         "entities": [
             {"entity": "ACCOUNTS", "mode": "incremental", "full_reason": None},

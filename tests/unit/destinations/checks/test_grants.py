@@ -3,9 +3,15 @@ import re
 import shlex
 from pathlib import Path
 
-from exportd.destinations.checks.gcs_bindings import ACCOUNT_PLACEHOLDER, directory_grants, gcs_grants
+from exportd.destinations.checks.grants import (
+    ACCOUNT_PLACEHOLDER,
+    IDENTITY_PLACEHOLDER,
+    directory_grants,
+    gcs_grants,
+    principal_of,
+    s3_grants,
+)
 from exportd.destinations.checks.permission import PURPOSES, Permission, action_of
-from exportd.destinations.checks.s3_policy import IDENTITY_PLACEHOLDER, principal_of, s3_grants
 
 ROOT = Path(__file__).parents[4]
 ROLE = "arn:aws-cn:iam::111122223333:role/exports"
@@ -17,7 +23,7 @@ def test_the_policy_grants_each_action_that_is_tried_for_exactly_the_folder() ->
     statements = json.loads(policy.text)["Statement"]
     assert statements[0]["Action"] == ["s3:PutObject"]
     assert {action for statement in statements for action in statement["Action"]} == {
-        action_of(each, "S3") for each in Permission
+        action_of(permission, "S3") for permission in Permission
     }
     resources = {statement["Sid"]: statement["Resource"] for statement in statements}
     assert resources == {
@@ -31,7 +37,7 @@ def test_the_policy_grants_each_action_that_is_tried_for_exactly_the_folder() ->
 
 def test_the_document_shows_what_the_check_prints() -> None:
     text = (ROOT / "docs" / "destinations.md").read_text(encoding="utf-8")
-    shown = [json.loads(each) for each in re.findall(r"```json\n(.*?)```", text, re.DOTALL)]
+    shown = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL)]
     policy, trust, _ = s3_grants(
         bucket="acme-exports",
         folder="m3/orgId=org-acme/",
@@ -111,4 +117,4 @@ def test_commands_for_a_directory_survive_any_path() -> None:
 
 def test_each_permission_has_its_purpose() -> None:
     assert set(PURPOSES) == set(Permission)
-    assert {each for each in Permission if each.is_required} == {Permission.WRITE, Permission.UPLOAD}
+    assert {permission for permission in Permission if permission.is_required} == {Permission.WRITE, Permission.UPLOAD}

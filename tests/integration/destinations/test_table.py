@@ -34,13 +34,13 @@ async def test_many_are_made_edited_and_deleted_at_once(database: Database) -> N
         table = DestinationTable(pool)
         first = [declare(f"lake-{n}", directory=f"/{n}") for n in range(20)]
         await table.reconcile(first, now=NOON)
-        before = {str(each.declaration.code): each for each in await table.all()}
-        assert [each.declaration for each in before.values()] == sorted(first, key=lambda each: each.code)
-        assert {(each.origin, each.version, each.created_by) for each in before.values()} == {
+        before = {str(record.declaration.code): record for record in await table.all()}
+        assert [record.declaration for record in before.values()] == sorted(first, key=lambda record: record.code)
+        assert {(record.origin, record.version, record.created_by) for record in before.values()} == {
             (Origin.CONFIGURATION, 1, "configuration")
         }
         await table.reconcile([*first[:5], declare("lake-5", name="Other", directory="/5"), declare("new")], now=NOON)
-        after = {str(each.declaration.code): each for each in await table.all()}
+        after = {str(record.declaration.code): record for record in await table.all()}
         assert set(after) == {*(f"lake-{n}" for n in range(6)), "new"}
         assert [after[f"lake-{n}"] == before[f"lake-{n}"] for n in range(6)] == [True] * 5 + [False]
         assert (after["lake-5"].id, after["lake-5"].version) == (before["lake-5"].id, 2)
@@ -68,5 +68,7 @@ async def test_what_was_delivered_to_another_place_is_forgotten_and_nothing_else
         assert await held() == {"acme": places, "other": places}
         renamed = declare("lake", name="Lake", directory="/")
         moved = [declare("moved", directory="/elsewhere"), declare("away", directory="/", prefix="in")]
-        await table.reconcile([renamed, *moved, *(each for each in both if each.organization == "other")], now=NOON)
+        await table.reconcile(
+            [renamed, *moved, *(declaration for declaration in both if declaration.organization == "other")], now=NOON
+        )
         assert await held() == {"acme": ["lake"], "other": places}

@@ -1,14 +1,13 @@
-"""Reads what lies at a place: its manifests, and objects, checked on the way."""
+"""Reads what was delivered to a location: its manifests, and its objects, checked on the way."""
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
-from exportd.consumer.place import FoundManifest, manifest_name
+from exportd.consumer.inventory import FoundManifest, Inventory, manifest_name
 from exportd.manifest.document import ManifestPart
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
@@ -19,19 +18,21 @@ from exportd.stores.location import Location
 from exportd.stores.store import Store
 
 _MAX_MANIFEST_BYTES = 256 << 20
-"""More than any that we write: a larger object is not read into memory."""
+"""More than exportd writes: a larger object is not read into memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """What a place holds: the manifests, and the size in bytes of each object that is none."""
+class ReadProgress:
+    """Counts the bytes of a long reading; does nothing unless a subclass shows them."""
 
-    manifests: tuple[FoundManifest, ...]
-    objects: dict[ObjectKey, int]
+    def begin(self, size_bytes: int) -> None:
+        """There are so many bytes to be read."""
+
+    def advance(self, size_bytes: int) -> None:
+        """So many more bytes have been read."""
 
 
-async def read_listing(store: Store, location: Location, organization: OrganizationId | None = None) -> Listing:
-    """Everything below the location's prefix; only what belongs to ``organization``, when there is one.
+async def read_inventory(store: Store, location: Location, organization: OrganizationId | None = None) -> Inventory:
+    """Everything below the location's prefix; only the manifests of ``organization``, when there is one.
 
     Raises PermanentError NOT_FOUND when no manifest is there.
     """
@@ -50,7 +51,7 @@ async def read_listing(store: Store, location: Location, organization: Organizat
             f"There are no manifests{whose} in {location}. Name the place that holds the folders orgId=….",
             reason=Reason.NOT_FOUND,
         )
-    return Listing(tuple(manifests), objects)
+    return Inventory(tuple(manifests), objects)
 
 
 async def find_manifest(store: Store, location: Location, job: JobId) -> FoundManifest:
@@ -99,16 +100,3 @@ async def _read_small(store: Store, key: ObjectKey) -> bytes:
         if len(content) > _MAX_MANIFEST_BYTES:
             break  # whatever it is, it will not be read as a manifest
     return bytes(content)
-
-
-# MERGED: How a long reading tells how far it is.
-
-
-class Progress:
-    """Told how much there is to read, and of each chunk that was; ignores it unless a subclass shows it."""
-
-    def begin(self, size_bytes: int) -> None:
-        """There are so many bytes to be read."""
-
-    def advance(self, size_bytes: int) -> None:
-        """So many more bytes have been read."""

@@ -1,4 +1,4 @@
-"""What the tests of schedules share: a table, a connection beside it, and the events it tells."""
+"""Schedules in a database of their own, a connection beside them, and the events that are sent."""
 
 import json
 from dataclasses import dataclass, field
@@ -49,29 +49,29 @@ def declare(
 
 
 @dataclass
-class Office:
-    """``events`` are the payloads told so far, as far as they have arrived: ``heard`` waits for them."""
+class PostgresSchedules:
+    """``events`` are the payloads that have arrived so far; ``new_events`` waits for them."""
 
     table: ScheduleTable
     connection: "asyncpg.Connection[asyncpg.Record]"
     events: list[dict[str, Any]] = field(default_factory=list)
 
     async def listen(self) -> None:
-        def hear(_connection: object, _pid: int, _channel: str, payload: object) -> None:
+        def note(_connection: object, _pid: int, _channel: str, payload: object) -> None:
             self.events.append(json.loads(str(payload)))
 
-        await self.connection.add_listener(EVENTS_CHANNEL, hear)
+        await self.connection.add_listener(EVENTS_CHANNEL, note)
 
-    async def heard(self) -> list[dict[str, Any]]:
+    async def new_events(self) -> list[dict[str, Any]]:
         """The events of everything that was committed before this call."""
         await self.connection.fetchval("SELECT 1")  # notifications come before the answer
         events, self.events = self.events, []
         return events
 
     async def declared(self, *declarations: ScheduleDeclaration, now: datetime = NOON) -> list[Schedule]:
-        """The schedules after reconciling with these, and nothing left to hear."""
+        """The schedules after reconciling with these, and no event left."""
         await self.table.reconcile(declarations or [declare()], now=now)
-        await self.heard()
+        await self.new_events()
         return await self.table.all()
 
     async def jobs(self) -> "list[asyncpg.Record]":

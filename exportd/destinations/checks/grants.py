@@ -1,18 +1,34 @@
-"""The policies of AWS with which exportd can deliver to a bucket, for exactly its folder there. Pure."""
+"""What to paste where rights are granted, so that exportd can deliver: to a bucket of AWS or Google, to a directory.
+
+A policy of AWS is for exactly the folder of a destination in its bucket. Pure.
+"""
 
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from exportd.destinations.checks.report import Grant
-
 IDENTITY_PLACEHOLDER = "arn:aws:iam::EXPORTD_ACCOUNT:role/EXPORTD_ROLE"
-"""Where exportd's own identity is not known."""
+"""Stands for exportd's own identity where that is not known."""
+
+ACCOUNT_PLACEHOLDER = "EXPORTD_SERVICE_ACCOUNT"
+"""Stands for the account of a credentials file, which is not read here."""
+
+_RECOMMENDED_ROLE, _MINIMAL_ROLE = "roles/storage.objectUser", "roles/storage.objectCreator"
 
 _REQUIRED = ("s3:PutObject",)
 _RECOMMENDED = ("s3:AbortMultipartUpload", "s3:ListMultipartUploadParts", "s3:GetObject", "s3:DeleteObject")
 _ASSUMED_ROLE = re.compile(r"arn:(?P<partition>[^:]+):sts::(?P<account>\d+):assumed-role/(?P<role>[^/]+)/.*")
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """``title`` says whose it is and what for; ``text`` is a policy or commands, ready to paste."""
+
+    title: str
+    text: str
 
 
 def s3_grants(
@@ -43,10 +59,53 @@ def s3_grants(
     )
 
 
-def principal_of(identity: str) -> str:
-    """Whom a trust policy names: the role of a session, which itself is gone tomorrow.
+def gcs_grants(
+    *, bucket: str, project_number: str = "", pool_id: str = "", service_account: str = ""
+) -> tuple[Grant, ...]:
+    """What the owner of the bucket, and that of the service account, have to set up."""
+    pool = f"principalSet://iam.googleapis.com/projects/{project_number}/locations/global/workloadIdentityPools/{pool_id}/*"
+    if service_account:
+        member = f"serviceAccount:{service_account}"
+    elif pool_id:
+        member = pool
+    else:
+        member = f"serviceAccount:{ACCOUNT_PLACEHOLDER}"
+    unknown = "" if service_account or pool_id else f"; {ACCOUNT_PLACEHOLDER} is a placeholder: see credentials_file"
+    binding = ("gcloud", "storage", "buckets", "add-iam-policy-binding", f"gs://{bucket}", f"--member={member}")
+    grants = [
+        Grant(f"Role on the bucket, recommended{unknown}", shlex.join([*binding, f"--role={_RECOMMENDED_ROLE}"])),
+        Grant(
+            "Or the least that works: nothing can be looked at, replaced or removed",
+            shlex.join([*binding, f"--role={_MINIMAL_ROLE}"]),
+        ),
+    ]
+    if service_account and pool_id:
+        words = ("gcloud", "iam", "service-accounts", "add-iam-policy-binding", service_account, f"--member={pool}")
+        grants.append(
+            Grant(
+                "So that the pool's principal may act as the service account",
+                shlex.join([*words, "--role=roles/iam.workloadIdentityUser"]),
+            )
+        )
+    return tuple(grants)
 
-    A session does not tell the path of its role, if that has one.
+
+def directory_grants(*, directory: str, user: str) -> tuple[Grant, ...]:
+    """``user`` is the one exportd runs as. The directory's group, which new folders inherit, may read the files."""
+    path = shlex.quote(directory)
+    return (
+        Grant(
+            f"Owner and mode, with the group of those who read in place of READERS ({user} is the user of this check: "
+            "take the daemon's)",
+            f"mkdir -p {path}\nchown {shlex.quote(user)}:READERS {path}\nchmod 2750 {path}",
+        ),
+    )
+
+
+def principal_of(identity: str) -> str:
+    """What a trust policy names: the role of a session, for the session itself is temporary.
+
+    The ARN of a session does not hold the path of its role, if that has one.
     """
     session = _ASSUMED_ROLE.fullmatch(identity)
     return (
@@ -85,7 +144,7 @@ def _statements(bucket_arn: str, folder: str, kms_key: str) -> list[Mapping[str,
 
 
 def _literally(folder: str) -> str:
-    """As policies write characters that would be wildcards or variables there."""
+    """With the characters escaped that are wildcards or variables in a policy."""
     return re.sub(r"[*?$]", lambda match: "${" + match[0] + "}", folder)
 
 

@@ -64,7 +64,7 @@ async def test_each_sleeper_of_the_fake_clock_wakes_at_its_own_moment() -> None:
     assert woken == [2, 4, 6]
 
 
-async def test_stepping_the_fake_wall_clock_wakes_nobody() -> None:
+async def test_stepping_the_fake_wall_clock_wakes_no_sleeper() -> None:
     clock = FakeClock()
     async with anyio.create_task_group() as group:
         group.start_soon(clock.sleep_until, 60.0)

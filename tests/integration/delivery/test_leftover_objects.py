@@ -1,4 +1,4 @@
-"""A job's parts are found wherever they can be, and removed; nobody else's are touched."""
+"""A job's parts are found wherever they can be, and removed; those of other jobs are not touched."""
 
 from datetime import UTC, datetime
 from uuid import UUID

@@ -26,10 +26,10 @@ def test_an_empty_file_has_an_empty_tail() -> None:
 
 
 @given(st.integers(1, 50), st.integers(1, 50))
-def test_the_largest_object_is_made_of_the_most_pieces(piece_bytes: int, most_pieces: int) -> None:
-    limits = StoreLimits(piece_bytes=piece_bytes, most_pieces=most_pieces)
+def test_the_largest_object_is_made_of_the_most_pieces(piece_bytes: int, max_pieces: int) -> None:
+    limits = StoreLimits(piece_bytes=piece_bytes, max_pieces=max_pieces)
     number = 1
-    while limits.largest_object_bytes > piece_range(number, limits).end:
+    while limits.max_object_bytes > piece_range(number, limits).end:
         assert not is_too_many(number, limits)
         number += 1
     assert is_too_many(number, limits)

@@ -1,8 +1,8 @@
-"""The manifests that lie at a place, and where the objects are that they list. Pure.
+"""What a location holds: manifests, and the objects that they list. Pure.
 
-A place may hold several destinations, by their prefixes; and it may be a copy of a destination, or a folder of one, so
-that keys begin with less or more than in the manifest. An object is looked for beside the manifest that lists it: what
-follows ``orgId=`` is the same everywhere.
+A location may hold several destinations, by their prefixes. It may also be a copy of a destination, or a folder of one,
+so that keys begin with less or more than in the manifest. An object is looked for beside the manifest that lists it:
+what follows ``orgId=`` is the same everywhere.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ _SCRIPTS = "/_loaders/"
 
 @dataclass(frozen=True, slots=True)
 class FoundManifest:
-    """A manifest's bytes, under the key where they lie. ``name`` is what the key says, not what the bytes say."""
+    """A manifest's bytes and their key. ``name`` is what the key says, not what the bytes say."""
 
     key: ObjectKey
     name: ManifestName
@@ -25,8 +25,16 @@ class FoundManifest:
 
     @property
     def folder(self) -> str:
-        """What the keys of its destination begin with here: empty, or ending in a slash."""
+        """The beginning of its destination's keys here: empty, or ending in a slash."""
         return folder_of(self.key, self.name.organization)
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What a location holds: the manifests, and the size in bytes of each object that is none."""
+
+    manifests: tuple[FoundManifest, ...]
+    objects: dict[ObjectKey, int]
 
 
 def manifest_name(key: str) -> ManifestName | None:
@@ -40,13 +48,6 @@ def is_loader_script(key: str) -> bool:
     return isinstance(_name(key, _SCRIPTS), ScriptName)
 
 
-def _name(key: str, folder: str) -> AnyName | None:
-    start = key.rfind("orgId=", 0, key.rfind(folder) + 1)
-    if start < 0 or (start > 0 and key[start - 1] != "/"):
-        return None
-    return parse(key[start:], Layout())
-
-
 def folder_of(key: str, organization: OrganizationId) -> str:
     """What precedes an organization's folder in a key; empty where the key does not name it."""
     start = f"/{key}".rfind(f"/{organization_folder(organization, Layout())}")
@@ -54,13 +55,20 @@ def folder_of(key: str, organization: OrganizationId) -> str:
 
 
 def object_key(listed: str, organization: OrganizationId, folder: str) -> ObjectKey:
-    """Where an object is whose key is ``listed`` in a manifest that lies in ``folder``."""
+    """The key of an object that a manifest in ``folder`` lists under ``listed``."""
     return ObjectKey(folder + listed.removeprefix(folder_of(listed, organization)))
 
 
 def by_destination(found: Iterable[FoundManifest]) -> Mapping[tuple[str, OrganizationId], Sequence[FoundManifest]]:
     """The manifests by folder and organization: those of one destination."""
     groups: dict[tuple[str, OrganizationId], list[FoundManifest]] = {}
-    for each in found:
-        groups.setdefault((each.folder, each.name.organization), []).append(each)
+    for manifest in found:
+        groups.setdefault((manifest.folder, manifest.name.organization), []).append(manifest)
     return groups
+
+
+def _name(key: str, folder: str) -> AnyName | None:
+    start = key.rfind("orgId=", 0, key.rfind(folder) + 1)
+    if start < 0 or (start > 0 and key[start - 1] != "/"):
+        return None
+    return parse(key[start:], Layout())
