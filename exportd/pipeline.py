@@ -2,6 +2,7 @@
 
     extract   one snapshot of the source, COPY, parts in the spool; uploads begin while files still grow
     seal      every part is durable and counted: Postgres remembers them, the source is not read again
+    record    what will be published is remembered outside the database too, so that one that was put back shows
     publish   the objects become visible at each destination, then its manifest, the last of all
     succeed   the schedule's positions move; until then the next run holds the same changes again
 
@@ -59,11 +60,13 @@ class Pipeline:
         sealed = None if lease.phase is JobPhase.EXTRACTING else await self._sealed(lease)
         async with self._deliverer.delivery(lease, progress, sealed) as delivery:
             if sealed is None:
+                forced = {**delivery.testimony.forced, **forced}
                 extraction, parts = await self._extract(lease, progress, forced, delivery)
                 await self._jobs.seal(lease, parts=parts, extraction=extraction.to_json(), spool_id=self._spool.id)
             else:
                 extraction, parts = sealed, await delivery.resume()
             delivery.keep()
+            await delivery.record(extraction)
             await self._jobs.publishing(lease)
             await delivery.publish(extraction, parts)
         await self._spool.write_manifest(job.id, build_spool_manifest(job, extraction, parts))

@@ -9,10 +9,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from exportd.model.entity import OrganizationId
-from exportd.stores.layout import AnyName, Layout, ManifestName, ObjectKey, ScriptName, organization_folder, parse
+from exportd.stores.layout import (
+    AnyName,
+    Layout,
+    ManifestName,
+    ObjectKey,
+    PublicationName,
+    ScriptName,
+    organization_folder,
+    parse,
+)
 
 _MANIFESTS = "/_manifests/"
 _SCRIPTS = "/_loaders/"
+_NOTES = "/_published/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,11 @@ def manifest_name(key: str) -> ManifestName | None:
 def is_loader_script(key: str) -> bool:
     """Whether it is the key of statements that load a run, below whatever prefix."""
     return isinstance(_name(key, _SCRIPTS), ScriptName)
+
+
+def is_note(key: str) -> bool:
+    """Whether it is the key of exportd's own note of what it published last, below whatever prefix."""
+    return isinstance(_name(key, _NOTES), PublicationName)
 
 
 def folder_of(key: str, organization: OrganizationId) -> str:

@@ -15,7 +15,7 @@ from exportd.consumer.findings import (
     examine_manifests,
     examine_object,
 )
-from exportd.consumer.inventory import by_destination, is_loader_script
+from exportd.consumer.inventory import by_destination, is_loader_script, is_note
 from exportd.consumer.inventory_reader import ReadProgress, read_inventory
 from exportd.model.entity import OrganizationId
 from exportd.stores.layout import ObjectKey
@@ -75,7 +75,9 @@ async def verify(
             whole.append((expected, found_contents))
     findings += examine_deletions(whole)
     known = {expected.key for expected in listed}
-    unlisted = [key for key in inventory.objects if key not in known and not is_loader_script(key)]
+    unlisted = [
+        key for key in inventory.objects if key not in known and not is_loader_script(key) and not is_note(key)
+    ]
     return Verification(
         destinations=reports,
         findings=tuple(findings),

@@ -22,6 +22,8 @@ from exportd.delivery.byte_limiter import ByteLimiter
 from exportd.delivery.cleaner import Cleaner
 from exportd.delivery.deliverer import Deliverer
 from exportd.delivery.job_delivery import JobDeliverer
+from exportd.delivery.publication_keeper import PublicationKeeper
+from exportd.delivery.publication_table import PublicationTable
 from exportd.delivery.upload_table import UploadTable
 from exportd.destinations.open_destinations import Destinations
 from exportd.destinations.opener import DestinationOpener, open_declared
@@ -126,7 +128,14 @@ def _components(
     metrics, services = Metrics(), ServiceRegister(clock)
     cleaner = Cleaner(destinations, jobs, uploads, type_tokens=type_tokens(catalog), clock=clock)
     run_job = _job_function(
-        current, connector, cleaner=cleaner, destinations=destinations, jobs=jobs, uploads=uploads, spool=spool
+        current,
+        connector,
+        cleaner=cleaner,
+        destinations=destinations,
+        jobs=jobs,
+        uploads=uploads,
+        publications=PublicationKeeper(PublicationTable(pool), spool, on_put_back=metrics.put_back.inc),
+        spool=spool,
     )
     identity = DaemonIdentity(
         spool.id, socket.gethostname(), os.getpid(), str(Path(settings.document.name).absolute()), __version__
@@ -197,6 +206,7 @@ def _job_function(
     destinations: Destinations,
     jobs: JobTable,
     uploads: UploadTable,
+    publications: PublicationKeeper,
     spool: Spool,
 ) -> RunJob:
     """Runs each job to its end on the configuration in effect when it begins."""
@@ -226,6 +236,7 @@ def _job_function(
                 cleaner,
                 jobs=jobs,
                 uploads=uploads,
+                publications=publications,
                 spool=spool,
             ),
             jobs=jobs,

@@ -140,7 +140,14 @@ class Cleaner:
         known = [upload for upload in await self._uploads.of_job(job.id, code) if upload.id not in kept_ids]
         try:
             async with self._destinations.using(job.organization, code) as destination:
-                await sweep_job_uploads(destination.store, destination.layout, job.id, known=known, kept=kept)
+                await sweep_job_uploads(
+                    destination.store,
+                    destination.layout,
+                    job.id,
+                    schedule=job.schedule_id,
+                    known=known,
+                    kept=kept,
+                )
         except ExportdError as error:
             self._report_once("uploads not swept", None, code, error)
         else:

@@ -14,6 +14,7 @@ import structlog
 
 from exportd.delivery.cleaner import Cleaner
 from exportd.delivery.deliverer import Deliverer, DestinationDelivery
+from exportd.delivery.publication_keeper import PublicationKeeper, Testimony
 from exportd.delivery.spooled_part import GrowingFile, verify
 from exportd.delivery.upload_table import UploadTable
 from exportd.destinations.open_destinations import Destination
@@ -24,7 +25,6 @@ from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.extraction import Extraction
 from exportd.model.job import JobPhase, JobProgress, Lease
 from exportd.model.part import Part
-from exportd.model.schedule import DestinationCode
 from exportd.spool.spool import Spool
 from exportd.stores.retrying import RetryBudget
 
@@ -35,11 +35,19 @@ class JobDeliverer:
     """Opens the delivery of a job to all its destinations. One serves all jobs."""
 
     def __init__(
-        self, deliverer: Deliverer, cleaner: Cleaner, *, jobs: JobTable, uploads: UploadTable, spool: Spool
+        self,
+        deliverer: Deliverer,
+        cleaner: Cleaner,
+        *,
+        jobs: JobTable,
+        uploads: UploadTable,
+        publications: PublicationKeeper,
+        spool: Spool,
     ) -> None:
         self.cleaner = cleaner
         self.jobs = jobs
         self.uploads = uploads
+        self.publications = publications
         self.spool = spool
         self._deliverer = deliverer
 
@@ -62,16 +70,21 @@ class JobDeliverer:
                 await stack.enter_async_context(self._deliverer.delivery(job, code, progress, sealed))
                 for code in lacking
             ]
-            yield JobDelivery(lease, self, deliveries)
+            asked = [delivery.destination for delivery in deliveries if not delivery.transfer.refused]
+            yield JobDelivery(lease, self, deliveries, await self.publications.hear(job, asked))
 
 
 @dataclass(frozen=True, slots=True)
 class JobDelivery:
-    """The delivery of one job: ``add`` its files or ``resume`` with them, ``keep`` once sealed, then ``publish``."""
+    """The delivery of one job: ``add`` its files or ``resume`` with them, ``keep`` once sealed, ``record``, ``publish``.
+
+    ``testimony`` is what spool and destinations remember of the schedule.
+    """
 
     lease: Lease
     deliverer: JobDeliverer
     deliveries: Sequence[DestinationDelivery]
+    testimony: Testimony
 
     def add(self, file: GrowingFile) -> None:
         """Upload a file to each destination while it grows."""
@@ -97,6 +110,11 @@ class JobDelivery:
         for delivery in self.deliveries:
             delivery.transfer.keep()
 
+    async def record(self, extraction: Extraction) -> None:
+        """Let Postgres and the spool know what will be visible. Raises TransientError LEASE_LOST."""
+        destinations = [delivery.destination for delivery in self.deliveries]
+        await self.deliverer.publications.record(self.lease, extraction, self.testimony, destinations)
+
     async def publish(self, extraction: Extraction, parts: Sequence[Part]) -> None:
         """Publish everywhere at once, and record each destination that has everything.
 
@@ -108,7 +126,7 @@ class JobDelivery:
             code = delivery.destination.code
             try:
                 await delivery.prepare(partial(self._clear, delivery.destination))
-                digest = await delivery.publish(extraction, parts, await self._history(code, extraction))
+                digest = await delivery.publish(extraction, parts, await self._history(delivery, extraction))
                 await self.deliverer.jobs.record_delivery(self.lease, code, digest)
             except ExportdError as error:
                 failures.append(error)
@@ -129,17 +147,22 @@ class JobDelivery:
         if _had_attempts(self.lease) and self.lease.phase is JobPhase.EXTRACTING:
             await self.deliverer.cleaner.make_way(job, destination, retry)
 
-    async def _history(self, destination: DestinationCode, extraction: Extraction) -> History:
-        schedule, job = self.lease.job.schedule_id, self.lease.job.id
+    async def _history(self, delivery: DestinationDelivery, extraction: Extraction) -> History:
+        """What the destination received before; it has a note of this job when this returns."""
+        schedule, job, destination = self.lease.job.schedule_id, self.lease.job, delivery.destination
         if schedule is None:
             return History()
         jobs = self.deliverer.jobs
-        last = await jobs.last_delivery(schedule, destination, other_than=job)
-        if last is None:
+        last = await jobs.last_delivery(schedule, destination.code, other_than=job.id)
+        known = None if last is None else Predecessor(job_id=last[0], sha256=last[1])
+        predecessor = await self.deliverer.publications.tell(
+            job, destination, extraction, self.testimony, last=known, retry=delivery.retry
+        )
+        if predecessor is None:
             return History()
         return History(
-            Predecessor(job_id=last[0], sha256=last[1]),
-            await jobs.redelivered(schedule, destination, extraction.windows(), other_than=job),
+            predecessor,
+            await jobs.redelivered(schedule, destination.code, extraction.windows(), other_than=job.id),
         )
 
 

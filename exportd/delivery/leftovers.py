@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import structlog
 
 from exportd.model.job import Job, JobId
-from exportd.stores.layout import Layout, job_prefixes, parse
+from exportd.model.schedule import ScheduleId
+from exportd.stores.layout import AnyName, Layout, ObjectName, PublicationName, job_prefixes, parse
 from exportd.stores.store import Store, Upload
 
 _logger = structlog.stdlib.get_logger()
@@ -35,20 +36,36 @@ async def sweep_uploads(
         return UploadSweep(aborted=0, left=0)
     # Asked after the listing: an upload whose job began later cannot be in the list.
     unfinished = await unfinished_jobs()
-    return await _abort(store, layout, found, lambda job: job not in unfinished)
+
+    def is_leftover(name: AnyName) -> bool:
+        # A note does not say by whose job it was begun.
+        return not unfinished if isinstance(name, PublicationName) else name.job not in unfinished
+
+    return await _abort(store, layout, found, is_leftover)
 
 
 async def sweep_job_uploads(
-    store: Store, layout: Layout, job: JobId, *, known: Sequence[Upload] = (), kept: Sequence[Upload] = ()
+    store: Store,
+    layout: Layout,
+    job: JobId,
+    *,
+    schedule: ScheduleId | None = None,
+    known: Sequence[Upload] = (),
+    kept: Sequence[Upload] = (),
 ) -> UploadSweep:
-    """Abort what an earlier attempt of a job left, but for ``kept``. Only the holder of the job's lease may do this.
+    """Abort what an earlier attempt of a job of ``schedule`` left, but for ``kept``.
 
+    Only the holder of the job's lease may do this: a schedule has one running job, and its note is that job's too.
     Raises TransientError or PermanentError.
     """
     listed = [upload async for upload in store.list_uploads(layout.folder)]
     kept_ids = {upload.id for upload in kept}
     found = {upload.id: upload for upload in (*known, *listed) if upload.id not in kept_ids}
-    return await _abort(store, layout, found.values(), lambda other: other == job)
+
+    def is_leftover(name: AnyName) -> bool:
+        return name.schedule == schedule if isinstance(name, PublicationName) else name.job == job
+
+    return await _abort(store, layout, found.values(), is_leftover)
 
 
 async def remove_objects(store: Store, layout: Layout, job: Job, *, type_tokens: Collection[str]) -> int:
@@ -60,7 +77,7 @@ async def remove_objects(store: Store, layout: Layout, job: Job, *, type_tokens:
         info.key
         for prefix in job_prefixes(job.organization, job.due_at, type_tokens, layout)
         async for info in store.list(prefix)
-        if (name := parse(info.key, layout)) is not None and name.job == job.id
+        if isinstance(name := parse(info.key, layout), ObjectName) and name.job == job.id
     ]
     for key in found:
         await store.delete(key)
@@ -68,12 +85,12 @@ async def remove_objects(store: Store, layout: Layout, job: Job, *, type_tokens:
 
 
 async def _abort(
-    store: Store, layout: Layout, found: Collection[Upload], is_leftover: Callable[[JobId], bool]
+    store: Store, layout: Layout, found: Collection[Upload], is_leftover: Callable[[AnyName], bool]
 ) -> UploadSweep:
     aborted = 0
     for upload in found:
         name = parse(upload.key, layout)
-        if name is not None and is_leftover(name.job):
+        if name is not None and is_leftover(name):
             await store.abort(upload)
             _logger.info("upload of a dead job aborted", store=store.name, key=upload.key)
             aborted += 1

@@ -49,6 +49,16 @@ def reason_before_reading(
     return None
 
 
+def full_reason(forced: FullReason | None, found: FullReason | None) -> FullReason | None:
+    """The reason that says most: what was asked for, unless the guards know how the database came to be put back."""
+    if forced is FullReason.DATABASE_PUT_BACK and found in _OTHER_HISTORY:
+        return found
+    return forced or found
+
+
+_OTHER_HISTORY = {FullReason.FIRST_RUN, FullReason.CLUSTER_CHANGED, FullReason.TIMELINE_CHANGED}
+
+
 def window_of(
     entity: EntityCode,
     position: Position | None,

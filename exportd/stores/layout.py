@@ -5,6 +5,7 @@
     further parts                                                         <job id>_account.0002.csv.gz
     script      <prefix>/orgId=<org>/_loaders/<job id>.duckdb.sql
     manifest    <prefix>/orgId=<org>/_manifests/<job id>.json
+    last one    <prefix>/orgId=<org>/_published/<schedule id>.json
 
 ``date`` and ``hour`` are those of the due time in UTC. Organization ids are percent-encoded (readers of such
 partitioned paths decode them), so that no id reaches another organization's folder. A key that ``build`` made is parsed
@@ -22,7 +23,7 @@ from uuid import UUID
 
 from exportd.model.entity import OrganizationId
 from exportd.model.job import JobId
-from exportd.model.schedule import ExportFormat
+from exportd.model.schedule import ExportFormat, ScheduleId
 
 ObjectKey = NewType("ObjectKey", str)
 """The name of an object in a store: segments joined by ``/``, relative to the bucket or directory."""
@@ -81,6 +82,14 @@ class ScriptName:
 
 
 @dataclass(frozen=True, slots=True)
+class PublicationName:
+    """What was published last of a schedule: exportd's own note, of no use to a consumer."""
+
+    organization: OrganizationId
+    schedule: ScheduleId
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
     """The shape of a destination's keys. ``prefix`` is normalised: no slash at either end, empty for the root.
 
@@ -102,7 +111,7 @@ class Layout:
         return f"{self.prefix}/" if self.prefix else ""
 
 
-AnyName = ObjectName | ManifestName | ScriptName
+AnyName = ObjectName | ManifestName | ScriptName | PublicationName
 
 
 def file_name(job: JobId, type_token: str, number: int, file_format: ExportFormat) -> str:
@@ -125,6 +134,8 @@ def build(name: AnyName, layout: Layout) -> ObjectKey:
         return ObjectKey(f"{folder}_manifests/{name.job}.json")
     if isinstance(name, ScriptName):
         return ObjectKey(f"{folder}_loaders/{name.job}.{name.dialect}.sql")
+    if isinstance(name, PublicationName):
+        return ObjectKey(f"{folder}_published/{name.schedule}.json")
     time = f"date={name.day.isoformat()}/hour={name.hour:02d}"
     kind = f"type={name.type_token}"
     partitions = (time, kind) if layout.order is PartitionOrder.TIME_FIRST else (kind, time)
@@ -177,7 +188,8 @@ _FILE = rf"(?P<job>{_JOB})_(?P<token>[^/.]+)(?:\.(?P<number>\d{{4,}}))?\.(?P<for
 _PARTITIONS = f"(?:{_TIME.format(1)}/{_TYPE.format(1)}|{_TYPE.format(2)}/{_TIME.format(2)})"
 _MANIFEST = rf"_manifests/(?P<manifest>{_JOB})\.json"
 _SCRIPT = rf"_loaders/(?P<script>{_JOB})\.(?P<dialect>[a-z]+)\.sql"
-_KEY = re.compile(rf"{_ORGANIZATION}/(?:{_MANIFEST}|{_SCRIPT}|{_PARTITIONS}/{_FILE})", re.ASCII)
+_PUBLICATION = rf"_published/(?P<publication>{_JOB})\.json"
+_KEY = re.compile(rf"{_ORGANIZATION}/(?:{_MANIFEST}|{_SCRIPT}|{_PUBLICATION}|{_PARTITIONS}/{_FILE})", re.ASCII)
 
 
 def _name(match: re.Match[str]) -> AnyName | None:
@@ -186,6 +198,8 @@ def _name(match: re.Match[str]) -> AnyName | None:
         return ManifestName(organization, JobId(UUID(match["manifest"])))
     if match["script"]:
         return ScriptName(organization, JobId(UUID(match["script"])), match["dialect"])
+    if match["publication"]:
+        return PublicationName(organization, ScheduleId(UUID(match["publication"])))
     hour = int(match["hour1"] or match["hour2"])
     try:
         day = date.fromisoformat(match["day1"] or match["day2"])

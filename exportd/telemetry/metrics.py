@@ -100,6 +100,9 @@ class Metrics:
             ["outcome", "reason"],
         )
         self.retries = self._counter("exportd_job_retries_total", "Attempts at jobs that were not their first.")
+        self.put_back = self._counter(
+            "exportd_database_put_back_total", "Times the database was found to be older than what was published."
+        )
         self.rows = self._counter("exportd_exported_rows_total", "Rows of jobs that succeeded.", ["entity"])
         self.bytes = self._counter(
             "exportd_exported_bytes_total", "Bytes of their files, compressed, each counted once.", ["entity"]

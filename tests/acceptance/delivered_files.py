@@ -23,7 +23,10 @@ class DeliveredFiles:
 
     def __init__(self, objects: dict[str, bytes]) -> None:
         self.manifests = {key: data for key, data in objects.items() if "/_manifests/" in f"/{key}"}
-        self.objects = {key: data for key, data in objects.items() if key not in self.manifests}
+        self.notes = {key: data for key, data in objects.items() if "/_published/" in f"/{key}"}
+        self.objects = {
+            key: data for key, data in objects.items() if key not in self.manifests and key not in self.notes
+        }
         self._report = chain.check(list(self.manifests.values()))
 
     @classmethod

@@ -17,6 +17,8 @@ from exportd.delivery.byte_limiter import ByteLimiter
 from exportd.delivery.cleaner import Cleaner
 from exportd.delivery.deliverer import Deliverer
 from exportd.delivery.job_delivery import JobDeliverer
+from exportd.delivery.publication_keeper import PublicationKeeper
+from exportd.delivery.publication_table import PublicationTable
 from exportd.delivery.upload_table import UploadTable
 from exportd.destinations.open_destinations import Destination, Destinations
 from exportd.extraction.copier import Copier
@@ -153,6 +155,7 @@ class InProcessPipeline:
                 self.cleaner(interrupter),
                 jobs=interrupter.guard(JobTable(self.pool)),
                 uploads=interrupter.guard(UploadTable(self.pool)),
+                publications=PublicationKeeper(interrupter.guard(PublicationTable(self.pool)), self.spool),
                 spool=interrupter.guard(self.spool),
             ),
             jobs=interrupter.guard(JobTable(self.pool)),

@@ -100,7 +100,7 @@ async def test_what_a_failed_job_left_does_not_stop_the_next(
         async with in_process_pipeline(site.dsn, site.folder, application.connection, {"lake": lake}) as history:
             stop = Stop(_permanent)
             failed = await history.fire()
-            assert await history.finish(failed, CallInterrupter("S3Store.put", 1, stop, after=True), stop) == "FAILED"
+            assert await history.finish(failed, CallInterrupter("S3Store.put", 2, stop, after=True), stop) == "FAILED"
             assert len((await lake.delivered()).objects) > 0
             cleaner = history.cleaner(CallInterrupter.none())
             for _ in range(2):

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exportd.extraction.decision import LogContents, log_is_comparable, reason_before_reading, window_of
+from exportd.extraction.decision import LogContents, full_reason, log_is_comparable, reason_before_reading, window_of
 from exportd.extraction.guards import guards_of
 from exportd.extraction.window import parse_snapshot
 from exportd.model.extraction import Mode
@@ -99,6 +99,8 @@ def test_deletions_are_named_only_while_the_log_speaks_of_the_same_transactions(
         FullReason.CLUSTER_CHANGED,
         FullReason.TIMELINE_CHANGED,
         FullReason.SNAPSHOT_WENT_BACK,
+        FullReason.DATABASE_PUT_BACK,
+        FullReason.TABLE_UNLOGGED,
         FullReason.HORIZON_PASSED,
         FullReason.IMAGES_UNREADABLE,
         FullReason.REQUESTED,  # asked for before anything is compared
@@ -107,3 +109,12 @@ def test_deletions_are_named_only_while_the_log_speaks_of_the_same_transactions(
     }
     comparable = {reason for reason in itertools.chain(FullReason, [None]) if log_is_comparable(reason)}
     assert comparable == {*FullReason, None} - unspeakable
+
+
+def test_the_database_was_put_back_unless_the_guards_know_how() -> None:
+    put_back = FullReason.DATABASE_PUT_BACK
+    assert full_reason(put_back, None) is put_back
+    assert full_reason(put_back, FullReason.COLUMNS_CHANGED) is put_back
+    assert full_reason(put_back, FullReason.TIMELINE_CHANGED) is FullReason.TIMELINE_CHANGED
+    assert full_reason(FullReason.REQUESTED, FullReason.TIMELINE_CHANGED) is FullReason.REQUESTED
+    assert full_reason(None, FullReason.COLUMNS_CHANGED) is FullReason.COLUMNS_CHANGED

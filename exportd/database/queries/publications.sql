@@ -1,0 +1,59 @@
+-- What was published last of a schedule, by place, and whether a place remembers more than the database does.
+
+-- name: unknown
+-- The places whose memory is not part of this database's history. A place that has been silent for longer than rows are
+-- kept here is compared by time only.
+-- $1 schedule, then one array a column: $2 place, $3 job, $4 token, $5 time of its snapshot as text
+SELECT held.place
+FROM unnest($2::text[], $3::uuid[], $4::text[], $5::text[]) AS held (place, job_id, token, taken_at)
+WHERE NOT EXISTS (
+        SELECT FROM exportd.publication AS known
+        WHERE known.schedule_id = $1 AND held.token IN (known.token, known.found)
+    )
+    AND NOT EXISTS (
+        SELECT FROM exportd.job
+        WHERE job.id = held.job_id AND job.extraction ->> 'taken_at' = held.taken_at
+    )
+    AND (
+        held.taken_at::timestamptz > clock_timestamp() - interval '90 days'
+        OR held.taken_at::timestamptz > (SELECT max(taken_at) FROM exportd.position WHERE schedule_id = $1)
+    )
+
+-- name: record
+-- Before a place is told of a seal. $1 job, $2 fence, $3 token, then one array a column: $4 place, $5 what it held
+-- (null: it could not be read)
+WITH held AS (
+    SELECT id, schedule_id
+    FROM exportd.job
+    WHERE id = $1 AND fence = $2 AND state = 'RUNNING'
+    FOR NO KEY UPDATE
+), forgotten AS (
+    DELETE FROM exportd.publication AS old
+    USING held
+    WHERE old.schedule_id = held.schedule_id
+        AND old.place <> ALL ($4::text[])
+        AND old.recorded_at < clock_timestamp() - interval '100 days'
+)
+INSERT INTO exportd.publication AS known (schedule_id, place, token, found)
+SELECT held.schedule_id, place.name, $3::text, place.found
+FROM held
+CROSS JOIN unnest($4::text[], $5::text[]) AS place (name, found)
+ON CONFLICT (schedule_id, place) DO UPDATE
+SET token = excluded.token,
+    found = coalesce(excluded.found, nullif(known.token, excluded.token), known.found),
+    recorded_at = clock_timestamp()
+RETURNING place
+
+-- name: note_put_back
+-- $1 schedule
+UPDATE exportd.position
+SET put_back_at = clock_timestamp()
+WHERE schedule_id = $1 AND (put_back_at IS NULL OR put_back_at <= taken_at)
+
+-- name: put_back
+-- The entities that have not been exported since the database was found to have been put back. $1 schedule
+SELECT entity FROM exportd.position WHERE schedule_id = $1 AND put_back_at > taken_at ORDER BY entity
+
+-- name: is_older
+-- Whether a job was created before a time. $1 job, $2 time
+SELECT created_at <= $2::timestamptz FROM exportd.job WHERE id = $1

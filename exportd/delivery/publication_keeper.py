@@ -1,0 +1,273 @@
+"""Remembers outside the database what was published last, and notices when the database is older than that.
+
+A data directory that is put back to an older snapshot of its volume, or a copy of one that is started, has the system
+identifier and the timeline that it had; its positions are as old as its tables, so each next run would look right and
+leave what was undone at the consumer. But the spool and each destination remember what they were given last. What they
+remember is part of the database's history, or the database was put back: then every entity of the schedule is full.
+
+The order makes a crash harmless. Before anything becomes visible, Postgres writes down what each place will be told,
+and what it held; then the spool is told; then each destination, before its first object. So a place holds what Postgres
+says that it holds, or what it held before; anything else comes from a future that was undone. Other daemons write into
+the same table, so what they have published is known too.
+
+A destination may refuse to be read: then the spool alone decides.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import anyio
+import structlog
+
+from exportd.delivery.publication_table import PublicationTable
+from exportd.destinations.open_destinations import Destination
+from exportd.manifest.document import Manifest, Predecessor, parse, sha256_of
+from exportd.model.entity import EntityCode
+from exportd.model.errors import ExportdError, PermanentError, TransientError
+from exportd.model.extraction import Extraction, Mode
+from exportd.model.job import Job, JobId, Lease
+from exportd.model.publication import Publication
+from exportd.model.reason import FullReason, Reason
+from exportd.model.schedule import ScheduleId
+from exportd.spool.publication_store import read_publication, write_publication
+from exportd.spool.spool import Spool
+from exportd.stores.layout import ManifestName, ObjectKey, PublicationName, build
+from exportd.stores.retrying import RetryBudget
+from exportd.stores.store import Store
+
+_MAX_NOTE_BYTES = 65_536
+_MAX_MANIFEST_BYTES = 64 << 20
+_LOOK_S = 10.0
+"""How long a destination may take to answer before the run begins; one that is away is asked again before it gets
+anything."""
+
+_logger = structlog.stdlib.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Testimony:
+    """What the places remember of a schedule: by place what was read, None where nothing is remembered.
+
+    A place that could not be read is not in ``held``. ``put_back`` are the entities that have to be full.
+    """
+
+    held: Mapping[str, Publication | None] = field(default_factory=dict)
+    put_back: tuple[EntityCode, ...] = ()
+
+    @property
+    def forced(self) -> dict[EntityCode, FullReason]:
+        return dict.fromkeys(self.put_back, FullReason.DATABASE_PUT_BACK)
+
+
+def place_of(destination: Destination) -> str:
+    """How a destination is called in ``exportd.publication``: another location is another place."""
+    where = f"{destination.store.name}\n{destination.layout.folder}"
+    return f"{destination.code} {hashlib.sha256(where.encode()).hexdigest()[:32]}"
+
+
+class PublicationKeeper:
+    """Asks the places before a run, and tells them before anything of it can be seen. One serves all jobs.
+
+    ``on_put_back`` is called when the database is found to be older than what a place remembers.
+    """
+
+    def __init__(
+        self, publications: PublicationTable, spool: Spool, *, on_put_back: Callable[[], None] = lambda: None
+    ) -> None:
+        self._publications = publications
+        self._spool = spool
+        self._on_put_back = on_put_back
+        self._mute: set[str] = set()
+
+    async def hear(self, job: Job, destinations: Sequence[Destination]) -> Testimony:
+        """What the spool and the destinations that answer remember, compared with the database.
+
+        Raises PermanentError DATABASE_PUT_BACK when the job itself was created in what was undone: some of it may have
+        been published by the same name.
+        """
+        if job.schedule_id is None:
+            return Testimony()
+        held: dict[str, Publication | None] = {
+            self._own_place: await read_publication(self._spool.directory, job.schedule_id)
+        }
+
+        async def ask(destination: Destination) -> None:
+            with anyio.move_on_after(_LOOK_S):
+                try:
+                    held[place_of(destination)] = await _read_note(destination, job)
+                except ExportdError as error:
+                    self._say_once(destination, error)
+
+        async with anyio.create_task_group() as asking:
+            for destination in destinations:
+                asking.start_soon(ask, destination, name=f"ask {destination.code} what it holds")
+        await self._compare(job, job.schedule_id, held)
+        return Testimony(held, await self._publications.put_back(job.schedule_id))
+
+    async def record(
+        self, lease: Lease, extraction: Extraction, testimony: Testimony, destinations: Sequence[Destination]
+    ) -> None:
+        """Before anything becomes visible: let Postgres and the spool know what will have been published.
+
+        Raises TransientError LEASE_LOST when the lease is over.
+        """
+        schedule = lease.job.schedule_id
+        if schedule is None:
+            return
+        publication = _publication(lease.job, extraction)
+        places = [self._own_place, *map(place_of, destinations)]
+        held = {place: found.token if (found := testimony.held.get(place)) else None for place in places}
+        await self._publications.record(lease, publication.token, held)
+        await write_publication(self._spool.directory, schedule, publication)
+
+    async def tell(
+        self,
+        job: Job,
+        destination: Destination,
+        extraction: Extraction,
+        testimony: Testimony,
+        *,
+        last: Predecessor | None,
+        retry: RetryBudget,
+    ) -> Predecessor | None:
+        """Leave a note of the job at a destination, before its first object; the manifest to name as predecessor.
+
+        ``last`` is the one that Postgres knows. Raises PermanentError DATABASE_PUT_BACK when the destination could not
+        be asked before, and turns out to hold what was undone; TransientError when it is away.
+        """
+        if job.schedule_id is None:
+            return None
+        place = place_of(destination)
+        held = testimony.held
+        if place not in held:
+            try:
+                found = await retry.call(lambda: _read_note(destination, job))
+            except PermanentError as error:
+                self._say_once(destination, error)
+            else:
+                held = {place: found}
+                if await self._compare(job, job.schedule_id, held) and _is_incremental(extraction):
+                    raise _put_back(job)
+        predecessor = last
+        if place in held and not _is_incremental(extraction):
+            predecessor = await _what_lies_there(destination, job, held[place], last)
+        note = _publication(job, extraction, predecessor.job_id if predecessor else None)
+        key = _note_key(destination, job)
+        try:
+            await retry.call(lambda: destination.store.put(key, json.dumps(note.to_json()).encode()))
+        except PermanentError as error:
+            self._say_once(destination, error)
+        return predecessor
+
+    @property
+    def _own_place(self) -> str:
+        return f"spool {self._spool.id}"
+
+    async def _compare(self, job: Job, schedule: ScheduleId, held: Mapping[str, Publication | None]) -> bool:
+        """Whether the database is older than what is remembered; then it is marked as put back."""
+        remembered = {place: publication for place, publication in held.items() if publication is not None}
+        unknown = await self._publications.unknown(schedule, remembered)
+        if not unknown:
+            return False
+        newest = max((remembered[place] for place in unknown), key=lambda publication: publication.taken_at)
+        _logger.warning(
+            "database put back",
+            reason=FullReason.DATABASE_PUT_BACK.value,
+            published_job=str(newest.job_id),
+            published_lsn=newest.wal_position,
+            published_at=newest.taken_at.isoformat(),
+            places=sorted(place.split()[0] for place in unknown),
+        )
+        self._on_put_back()
+        await self._publications.note_put_back(schedule)
+        if await self._publications.is_older(job.id, newest.taken_at):
+            raise _put_back(job)
+        return True
+
+    def _say_once(self, destination: Destination, error: ExportdError) -> None:
+        """A destination that may not be read is no fault; the spool decides."""
+        if isinstance(error, TransientError):
+            return
+        place = place_of(destination)
+        if place not in self._mute:
+            self._mute.add(place)
+            _logger.info("destination keeps no note", destination=destination.code, error=error.sentence)
+
+
+def _publication(job: Job, extraction: Extraction, predecessor: JobId | None = None) -> Publication:
+    return Publication(job.id, extraction.snapshot, extraction.wal_position, extraction.taken_at, predecessor)
+
+
+def _is_incremental(extraction: Extraction) -> bool:
+    return any(entity.mode is Mode.INCREMENTAL for entity in extraction.entities)
+
+
+def _put_back(job: Job) -> PermanentError:
+    return PermanentError(
+        "The database is older than what was published: its data directory was put back, or it is a copy. Job "
+        f"{job.id} began before that was noticed and is not published. The schedule's next run is complete; to have it "
+        "now, use `exportd schedule run`.",
+        reason=Reason.DATABASE_PUT_BACK,
+    )
+
+
+def _note_key(destination: Destination, job: Job) -> ObjectKey:
+    if job.schedule_id is None:
+        raise AssertionError("an ad hoc export leaves no note")
+    return build(PublicationName(job.organization, job.schedule_id), destination.layout)
+
+
+async def _read_note(destination: Destination, job: Job) -> Publication | None:
+    """What a destination remembers of the job's schedule; a note that is not ours counts as none."""
+    data = await _read(destination.store, _note_key(destination, job), max_bytes=_MAX_NOTE_BYTES)
+    if data is None:
+        return None
+    try:
+        return Publication.from_json(json.loads(data))
+    except (KeyError, TypeError, ValueError, RecursionError):
+        _logger.warning("note at destination unreadable", destination=destination.code)
+        return None
+
+
+async def _what_lies_there(
+    destination: Destination, job: Job, note: Publication | None, last: Predecessor | None
+) -> Predecessor | None:
+    """The newest manifest of the schedule that a destination really has: a complete run can follow any, or none."""
+    if last is not None and note is not None and note.job_id == last.job_id:
+        return last
+    named = [note.job_id, note.predecessor] if note is not None else []
+    candidates = [*named, last.job_id if last is not None else None]
+    for candidate in dict.fromkeys(candidates):
+        if candidate is None or candidate == job.id:
+            continue
+        try:
+            key = build(ManifestName(job.organization, candidate), destination.layout)
+            data = await _read(destination.store, key, max_bytes=_MAX_MANIFEST_BYTES)
+            manifest = parse(data) if data is not None else None
+        except PermanentError:
+            return last
+        if data is not None and manifest is not None and _is_of(manifest, candidate, job):
+            return Predecessor(job_id=candidate, sha256=sha256_of(data))
+    return None
+
+
+def _is_of(manifest: Manifest, candidate: JobId, job: Job) -> bool:
+    schedule = manifest.schedule
+    return manifest.job_id == candidate and schedule is not None and schedule.id == job.schedule_id
+
+
+async def _read(store: Store, key: ObjectKey, *, max_bytes: int) -> bytes | None:
+    """A small object, or None when there is none."""
+    content = bytearray()
+    try:
+        async for chunk in store.read(key):
+            content += chunk
+            if len(content) > max_bytes:
+                break
+    except PermanentError as error:
+        if error.reason is Reason.NOT_FOUND:
+            return None
+        raise
+    return bytes(content)

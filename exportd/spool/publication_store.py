@@ -1,0 +1,65 @@
+"""What the spool remembers of each schedule outside the database: the publication this daemon made last.
+
+    <directory>/published/<schedule id>.json
+
+Blocking work is done in worker threads. OSErrors leave as TransientError or PermanentError.
+"""
+
+import json
+from pathlib import Path
+
+import anyio.to_thread
+
+from exportd.model.errors import PermanentError
+from exportd.model.publication import Publication
+from exportd.model.reason import Reason
+from exportd.model.schedule import ScheduleId
+from exportd.spool import folders
+from exportd.spool.folders import translated
+
+_MAX_BYTES = 65_536
+
+
+def publication_path(directory: Path, schedule: ScheduleId) -> Path:
+    """Where the spool in ``directory`` keeps it."""
+    return directory / "published" / f"{schedule}.json"
+
+
+async def read_publication(directory: Path, schedule: ScheduleId) -> Publication | None:
+    """What the spool in ``directory`` remembers; None when it has published nothing of the schedule.
+
+    Raises PermanentError SPOOL_DAMAGED for a file that is not one of ours.
+    """
+    path = publication_path(directory, schedule)
+    with translated(directory=directory, doing=f"reading what was published of schedule {schedule}"):
+        data = await anyio.to_thread.run_sync(_read, path)
+    if data is None:
+        return None
+    try:
+        return Publication.from_json(json.loads(data))
+    except (KeyError, TypeError, ValueError) as error:
+        raise PermanentError(
+            f"{path} does not say what was published last. Ask for a complete run of the schedule's entities with "
+            "`exportd schedule refresh`, and remove the file.",
+            reason=Reason.SPOOL_DAMAGED,
+        ) from error
+
+
+async def write_publication(directory: Path, schedule: ScheduleId, publication: Publication) -> None:
+    """Remember a publication; it survives a crash from when this returns."""
+    data = json.dumps(publication.to_json()).encode()
+    with translated(directory=directory, doing=f"remembering what is published of schedule {schedule}"):
+        await anyio.to_thread.run_sync(_write, publication_path(directory, schedule), data)
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAX_BYTES)
+    except FileNotFoundError:
+        return None
+
+
+def _write(path: Path, data: bytes) -> None:
+    folders.make(path.parent)
+    folders.write_durably(path, data)
