@@ -92,7 +92,8 @@ class TriggerFunctions:
                 yield TriggerFunction(f"{self._log.name}_row{suffix}", row, _IMAGE_SETTINGS)
         else:
             yield TriggerFunction(f"{self._log.name}_insert", self._insert_body())
-            yield TriggerFunction(f"{self._log.name}_update{suffix}", self._update_body(reordered=reordered))
+            update = self._update_body(reordered=reordered)
+            yield TriggerFunction(f"{self._log.name}_update{suffix}", update, self._update_settings())
             delete = self._delete_body(reordered=reordered)
             yield TriggerFunction(f"{self._log.name}_delete{suffix}", delete, _IMAGE_SETTINGS)
         if member.kind is not RelationKind.PARTITIONED:
@@ -199,6 +200,11 @@ BEGIN
   RETURN NULL;
 END
 """
+
+    def _update_settings(self) -> tuple[tuple[str, str], ...]:
+        """Those of images where keys are compared by a spelling that depends on the session. They cost a little."""
+        compared = [*self._log.key_shapes, *([self._log.tenant_shape] if self._log.tenant_shape else [])]
+        return _IMAGE_SETTINGS if any(column.spelling_depends_on_session for column in compared) else ()
 
     # --- fragments of the functions --------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """Compares the catalog with the live database.
 
 It takes a catalog and a connection as the role that will export, and gives problems, each with the catalog's line and
-what to do. It costs two queries for all entities, and one prepared statement for each entity with expressions.
+what to do. It costs two queries for all entities, one prepared statement for each entity with expressions, and one
+reading of each table that has inheritance children.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from exportd.catalog.column_types import accepts, accepts_format, field_type
 from exportd.catalog.document import Catalog
+from exportd.catalog.duplicate_keys import duplicates_query, duplicates_sentence
 from exportd.catalog.expression_checker import ExpressionVerdict, expressions_in, judge, volatile_functions
 from exportd.catalog.expressions import functions_of
 from exportd.catalog.table_reader import list_tables, read_tables, reading
@@ -45,6 +47,8 @@ async def check(catalog: Catalog, connection: "Connection") -> list[Problem]:
                     *findings(entity, live, open_types=open_fields),
                     *_expression_findings(entity, verdicts, volatile, open_types=open_fields),
                 ]
+                if not found and live.has_children and await connection.fetch(duplicates_query(entity)):
+                    found = [(("key",), duplicates_sentence(entity))]
             problems += [catalog.problem(entity.code, sentence, about=path) for path, sentence in found]
     return sorted_by_line(problems)
 

@@ -50,9 +50,10 @@ class LiveTable:
     """A table, view or foreign table. ``kind`` is pg_class.relkind, ``persistence`` pg_class.relpersistence.
 
     ``partition_root`` is set for a partition, ``parents`` for an inheritance child. The three tuples of members are the
-    tables below it that cannot be captured. ``role`` is the role that read this, and whose rights are meant by
-    ``is_readable`` (SELECT on the table), ``is_reachable`` (USAGE of the schema) and ``is_filtered`` (row level
-    security hides rows from it).
+    tables below it that cannot be captured; ``has_children`` says that tables inherit from it which are no partitions,
+    so that its unique indexes do not hold for all rows. ``role`` is the role that read this, and whose rights are
+    meant by ``is_readable`` (SELECT on the table), ``is_reachable`` (USAGE of the schema) and ``is_filtered`` (row
+    level security hides rows from it).
     """
 
     name: TableName
@@ -66,6 +67,7 @@ class LiveTable:
     foreign_members: tuple[TableName, ...] = ()
     unlogged_members: tuple[TableName, ...] = ()
     shared_members: tuple[TableName, ...] = ()
+    has_children: bool = False
     is_readable: bool = True
     is_reachable: bool = True
     is_filtered: bool = False

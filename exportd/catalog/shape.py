@@ -1,12 +1,32 @@
 """The shape of a table as the database has it now: columns, key types, partitions, capture triggers. Pure values."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
 from exportd.model.entity import TableName
 
 _NO_MODIFIER = -1
-"""pg_attribute.atttypmod of a numeric column whose values each have a scale of their own."""
+"""pg_attribute.atttypmod of a column of the type itself: numeric whose values each have a scale of their own."""
+
+_ALIKE_TYPES = frozenset(
+    {
+        *("bool", "char", "int2", "int4", "int8", "oid", "money", "uuid", "name", "text", "varchar", "bytea"),
+        *("date", "time", "timetz", "timestamp", "timestamptz"),
+        *("bit", "varbit", "inet", "cidr", "macaddr", "macaddr8", "pg_lsn", "xid8"),
+        *("int4range", "int8range", "daterange", "tsrange", "tstzrange"),
+    }
+)
+"""Types of pg_catalog whose equal values are spelled alike. All others have values that are equal and look different:
+float8 0 and -0, interval 1 day and 24:00:00, jsonb 1 and 1.0, whatever holds numbers, and what we do not know."""
+
+_MODIFIED_ALIKE_TYPES = frozenset({"numeric", "bpchar"})
+"""Those that are spelled alike when the column says how: numeric(10,2), char(3)."""
+
+_ENUM = "e"
+_FLOATS = frozenset({"float4", "float8", "interval"})
+_HOLDING_KINDS = frozenset({"c", "r", "m"})
+"""Composite types, ranges and multiranges, which may hold floats."""
 
 
 class RelationKind(StrEnum):
@@ -26,8 +46,8 @@ class Column:
     array's element or "". ``collation`` is a quoted name, or None for the base type's default; ``deterministic`` is
     False when it calls different texts equal. ``equality`` is the schema of the type's default ``=`` operator.
     ``version`` is pg_attribute's xmin: it changes with every ALTER of the column, also with one that rewrites its
-    values and leaves its type. ``type_parts`` are the labels and attributes that enums and composite types in it
-    have. ``is_virtual``: generated when read (Postgres 18), and not there in triggers.
+    values and leaves its type, and with others that touch no value. ``type_parts`` are the labels and attributes that
+    enums and composite types in it have. ``is_virtual``: generated when read (Postgres 18), and not there in triggers.
     """
 
     number: int
@@ -48,11 +68,18 @@ class Column:
     type_parts: tuple[tuple[str, str], ...] = ()
 
     @property
+    def spelling_depends_on_session(self) -> bool:
+        """Whether two values that differ may be spelled alike in a session with unusual settings: floats cut short."""
+        return not self.equal_means_alike and (
+            self.base_type in _FLOATS or self.base_kind in _HOLDING_KINDS or self.element_type != ""
+        )
+
+    @property
     def equal_means_alike(self) -> bool:
         """Whether equal values have equal texts, as a consumer sees them. They do not in citext, and 1 = 1.0."""
-        if self.base_type == "numeric":
+        if self.base_type in _MODIFIED_ALIKE_TYPES:
             return self.type_modifier != _NO_MODIFIER
-        return self.deterministic and (self.base_kind != "b" or "." not in self.base_type)
+        return self.deterministic and (self.base_type in _ALIKE_TYPES or self.base_kind == _ENUM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +101,11 @@ class CaptureTrigger:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """One table of a tree: the root itself, a partition, or an inheritance child."""
+    """One table of a tree: the root itself, a partition, or an inheritance child.
+
+    ``is_logged`` is False for a table that is empty after a crash. ``file`` is pg_class.relfilenode: another one when
+    the table was rewritten. ``unique_keys`` are the columns of its unique indexes.
+    """
 
     oid: int
     name: TableName
@@ -82,6 +113,9 @@ class Relation:
     pages: int
     columns: tuple[Column, ...]
     triggers: tuple[CaptureTrigger, ...]
+    is_logged: bool = True
+    file: int = 0
+    unique_keys: tuple[frozenset[str], ...] = ()
 
     def column(self, name: str) -> Column | None:
         return next((column for column in self.columns if column.name == name), None)
@@ -109,6 +143,17 @@ class Shape:
     def pages(self) -> int:
         """The size of the largest table of the tree in pages of 8 KiB: the range of ctid."""
         return max(relation.pages for relation in self.relations)
+
+    @property
+    def is_logged(self) -> bool:
+        """Whether all rows survive a crash of the server."""
+        return all(relation.is_logged for relation in self.relations)
+
+    def ensures_unique(self, key: Collection[str]) -> bool:
+        """Whether the database lets no two rows of the whole tree have the same key."""
+        if self.root.kind is not RelationKind.PARTITIONED and self.members:
+            return False  # an inheritance child has indexes of its own, which know nothing of its parent's rows
+        return any(columns <= set(key) for columns in self.root.unique_keys)
 
     def same_layout(self, member: Relation) -> bool:
         """Whether the member's rows have the same text form as the root's."""

@@ -1,4 +1,4 @@
-"""Reads the shape of entities' tables from the database, in five queries whatever their number."""
+"""Reads the shape of entities' tables from the database, in six queries whatever their number."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,11 +34,12 @@ async def read_shapes(connection: "Connection", entities: Sequence[Entity]) -> d
     for row in await connection.fetch(_SQL["columns"], oids):
         columns[row["table_oid"]].append(_column(row, tuple(parts.get(row["type_oid"], ()))))
     triggers = _grouped(await connection.fetch(_SQL["triggers"], oids))
+    unique_keys = _grouped(await connection.fetch(_SQL["unique_keys"], oids))
     trees: dict[int, list[Record]] = defaultdict(list)
     for row in found:
         trees[row["position"]].append(row)
     return {
-        entity.code: _shape(trees[position], columns, triggers)
+        entity.code: _shape(trees[position], columns, triggers, unique_keys)
         for position, entity in enumerate(entities, start=1)
         if position in trees and _capturable(trees[position])
     }
@@ -55,7 +56,12 @@ def _grouped(rows: Iterable[Record]) -> Mapping[int, list[Record]]:
     return by_table
 
 
-def _shape(tree: Sequence[Record], columns: Mapping[int, list[Column]], triggers: Mapping[int, list[Record]]) -> Shape:
+def _shape(
+    tree: Sequence[Record],
+    columns: Mapping[int, list[Column]],
+    triggers: Mapping[int, list[Record]],
+    unique_keys: Mapping[int, list[Record]],
+) -> Shape:
     root, *members = (
         Relation(
             oid=row["oid"],
@@ -75,6 +81,9 @@ def _shape(tree: Sequence[Record], columns: Mapping[int, list[Column]], triggers
                 )
                 for trigger in triggers.get(row["oid"], ())
             ),
+            is_logged=row["persistence"] == "p",
+            file=row["file"],
+            unique_keys=tuple(frozenset(index["columns"] or ()) for index in unique_keys.get(row["oid"], ())),
         )
         for row in tree
     )

@@ -75,9 +75,7 @@ async def verify(
             whole.append((expected, found_contents))
     findings += examine_deletions(whole)
     known = {expected.key for expected in listed}
-    unlisted = [
-        key for key in inventory.objects if key not in known and not is_loader_script(key) and not is_note(key)
-    ]
+    unlisted = [key for key in inventory.objects if key not in known and not is_loader_script(key) and not is_note(key)]
     return Verification(
         destinations=reports,
         findings=tuple(findings),

@@ -76,7 +76,7 @@ class JobDeliverer:
 
 @dataclass(frozen=True, slots=True)
 class JobDelivery:
-    """The delivery of one job: ``add`` its files or ``resume`` with them, ``keep`` once sealed, ``record``, ``publish``.
+    """The delivery of one job: ``add`` its files or ``resume``, ``keep`` once sealed, ``record``, then ``publish``.
 
     ``testimony`` is what spool and destinations remember of the schedule.
     """

@@ -16,6 +16,8 @@ from exportd.catalog.shape import Shape
 from exportd.model.entity import Entity
 from exportd.model.reason import FullReason
 
+_ATTRIBUTE = "attribute "
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterFacts:
@@ -31,9 +33,15 @@ class Guards:
     """The facts of one entity at one snapshot. Fingerprints are hex digests.
 
     ``triggers`` covers pg_trigger's oid, xmin and tgenabled of every capture trigger and the log table's oid;
-    ``partitions`` the tree below the table; ``columns`` the columns that are exported, key or tenant; ``row_shape``
-    every column, which is what makes an image readable; ``definition`` the catalog's entry. ``type_parts`` are labels
-    and attributes of enums and composite types in the exported columns: renaming one changes what rows look like.
+    ``partitions`` the tree below the table with its names, ``members`` without them; ``columns`` the columns that are
+    exported, key or tenant, each with the version of its description; ``row_shape`` every column, which is what makes
+    an image readable; ``definition`` the catalog's entry. ``type_parts`` are labels and attributes of enums and
+    composite types in the exported columns: renaming one changes what rows look like. ``logged``: every table survives
+    a crash.
+
+    A column's description has a new version also after a GRANT or SET STATISTICS, which change no value. ``layout`` are
+    the same columns without versions, and ``files`` the tables' files: an ALTER that leaves both has left the values.
+    Positions of earlier versions have no ``layout``, ``files`` and ``members``.
     """
 
     cluster: ClusterFacts
@@ -43,6 +51,10 @@ class Guards:
     row_shape: str
     definition: str
     type_parts: Mapping[str, str]
+    layout: str | None = None
+    files: str | None = None
+    members: str | None = None
+    logged: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """The document that ``from_json`` reads."""
@@ -54,7 +66,11 @@ class Guards:
         try:
             return cls(
                 cluster=ClusterFacts(**document["cluster"]),
-                **{field.name: document[field.name] for field in dataclasses.fields(cls) if field.name != "cluster"},
+                **{
+                    field.name: document[field.name]
+                    for field in dataclasses.fields(cls)
+                    if field.name != "cluster" and (field.name in document or field.default is dataclasses.MISSING)
+                },
             )
         except (KeyError, TypeError):
             return None
@@ -68,6 +84,7 @@ def guards_of(entity: Entity, shape: Shape, cluster: ClusterFacts) -> Guards:
         for column in shape.root.columns
     ]
     used = _used_columns(entity)
+    exported = [column for column in shape.root.columns if used is None or column.name in used]
     return Guards(
         cluster=cluster,
         triggers=fingerprint(
@@ -79,7 +96,10 @@ def guards_of(entity: Entity, shape: Shape, cluster: ClusterFacts) -> Guards:
         row_shape=fingerprint(
             [(column.number, column.name, column.type_oid, column.type_modifier) for column in shape.root.columns],
             [[(c.number, c.name, c.type_oid) for c in member.columns] for member in shape.members],
-            [[part for part in column.type_parts if part[0].startswith("attribute ")] for column in shape.root.columns],
+            [
+                [(part, _without_version(value)) for part, value in column.type_parts if part.startswith(_ATTRIBUTE)]
+                for column in shape.root.columns
+            ],
         ),
         definition=_definition_fingerprint(entity),
         type_parts={
@@ -88,6 +108,22 @@ def guards_of(entity: Entity, shape: Shape, cluster: ClusterFacts) -> Guards:
             if used is None or column.name in used
             for part, value in column.type_parts
         },
+        layout=fingerprint(
+            [
+                # Nothing is rewritten when a column that is generated on reading gets another expression.
+                (
+                    column.name,
+                    column.number,
+                    column.type_oid,
+                    column.type_modifier,
+                    column.is_virtual and column.version,
+                )
+                for column in exported
+            ]
+        ),
+        files=fingerprint([(relation.oid, relation.file) for relation in shape.relations]),
+        members=fingerprint([member.oid for member in shape.members]),
+        logged=shape.is_logged,
     )
 
 
@@ -106,9 +142,13 @@ def difference(before: Guards | None, now: Guards) -> FullReason | None:
         ),
         (old.timeline == new.timeline, FullReason.TIMELINE_CHANGED),
         (before.definition == now.definition, FullReason.CATALOG_CHANGED),
-        (before.columns == now.columns, FullReason.COLUMNS_CHANGED),
-        (before.type_parts == _known(now.type_parts, before.type_parts), FullReason.COLUMNS_CHANGED),
-        (before.partitions == now.partitions, FullReason.PARTITIONS_CHANGED),
+        (before.logged and now.logged, FullReason.TABLE_UNLOGGED),
+        (_same_values(before, now), FullReason.COLUMNS_CHANGED),
+        (
+            _comparable(before.type_parts) == _comparable(_known(now.type_parts, before.type_parts)),
+            FullReason.COLUMNS_CHANGED,
+        ),
+        (before.partitions == now.partitions or before.members == now.members, FullReason.PARTITIONS_CHANGED),
         (before.triggers == now.triggers, FullReason.CAPTURE_CHANGED),
     )
     return next((reason for same, reason in checks if not same), None)
@@ -117,6 +157,20 @@ def difference(before: Guards | None, now: Guards) -> FullReason | None:
 def fingerprint(*facts: object) -> str:
     """A digest that is equal exactly when the facts are."""
     return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:32]
+
+
+def _same_values(before: Guards, now: Guards) -> bool:
+    """Whether no ALTER of an exported column can have changed values that no trigger has seen."""
+    return before.columns == now.columns or (before.layout == now.layout and before.files == now.files)
+
+
+def _comparable(parts: Mapping[str, str]) -> Mapping[str, str]:
+    return {part: _without_version(value) if part.startswith(_ATTRIBUTE) else value for part, value in parts.items()}
+
+
+def _without_version(attribute: str) -> str:
+    """An attribute's name and type. Its type cannot change while a table uses it; all else moves no value."""
+    return attribute.rpartition(" ")[0]
 
 
 def _known(parts: Mapping[str, str], before: Mapping[str, str]) -> Mapping[str, str]:

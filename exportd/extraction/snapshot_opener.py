@@ -12,6 +12,7 @@ from datetime import datetime
 
 from asyncpg import PostgresError, Record
 
+from exportd.catalog.duplicate_keys import duplicates_sentence
 from exportd.catalog.shape import Shape
 from exportd.catalog.shape_reader import read_shapes
 from exportd.database import queries
@@ -19,7 +20,7 @@ from exportd.database.connector import Connection, Connector
 from exportd.database.locks import take_locks, translate_lock
 from exportd.database.quoting import table
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
-from exportd.extraction.decision import LogContents, log_is_comparable, reason_before_reading, window_of
+from exportd.extraction.decision import LogContents, full_reason, log_is_comparable, reason_before_reading, window_of
 from exportd.extraction.guards import ClusterFacts, Guards, guards_of
 from exportd.extraction.projection import ProjectedType, column_types, expressions
 from exportd.extraction.statement import Statements
@@ -155,13 +156,15 @@ class SnapshotOpener:
             entity.code: await _statements(connection, job, entity, shapes[entity.code]) for entity in entities
         }
         reasons = {
-            entity.code: forced.get(entity.code)
-            or reason_before_reading(
-                positions.get(entity.code),
-                guards[entity.code],
-                snapshot,
-                first_run=not positions,
-                destinations=job.destinations,
+            entity.code: full_reason(
+                forced.get(entity.code),
+                reason_before_reading(
+                    positions.get(entity.code),
+                    guards[entity.code],
+                    snapshot,
+                    first_run=not positions,
+                    destinations=job.destinations,
+                ),
             )
             or (FullReason.CAPTURE_CHANGED if entity.code in uncaptured else None)
             for entity in entities
@@ -172,6 +175,8 @@ class SnapshotOpener:
             code: window_of(code, positions.get(code), guards[code], contents.get(code), reasons[code])
             for code in statements
         }
+        if not self._statement_timeout_s:
+            await _require_unique_keys(connection, windows, statements)
         return OpenSnapshot(
             connection=connection,
             snapshot=snapshot,
@@ -259,6 +264,21 @@ async def _types(connection: "Connection", entity: Entity, shape: Shape) -> dict
         simple = kind.schema == "pg_catalog" and kind.kind in {"scalar", "range"}
         types[expression] = ProjectedType(kind.name, may_hold_json=not simple)
     return types
+
+
+async def _require_unique_keys(
+    connection: "Connection", windows: Mapping[EntityCode, EntityWindow], statements: Mapping[EntityCode, Statements]
+) -> None:
+    """Raise when a key is exported twice. Only where no index of the database rules that out is looked."""
+    for code, window in windows.items():
+        statement = statements[code]
+        if not window.reads_table or statement.shape.ensures_unique(statement.entity.key):
+            continue
+        previous = None if window.full_reason is not None else window.previous
+        if await connection.fetch(statement.duplicates(previous)):
+            raise PermanentError(
+                f"Entity {code}: {duplicates_sentence(statement.entity)}", reason=Reason.KEY_NOT_UNIQUE
+            )
 
 
 async def _contents(

@@ -7,6 +7,7 @@ search_path is pg_catalog, and operators of other types are qualified.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from exportd.catalog.duplicate_keys import duplicates_query
 from exportd.catalog.shape import Column, Shape
 from exportd.database.quoting import identifier, literal, table
 from exportd.extraction.projection import ProjectedType, select_list
@@ -69,16 +70,25 @@ class Statements:
 
     def changed(self, previous: SnapshotText) -> str:
         """Every live row whose key is in the window."""
+        return self._live([*self._tenant_conditions("t", self.entity.tenant), self._in_window(previous)])
+
+    def duplicates(self, previous: SnapshotText | None) -> str:
+        """One row when a key is there twice, of the whole table or of the window that begins at ``previous``."""
+        conditions = self._tenant_conditions("t", self.entity.tenant)
+        if previous is not None:
+            conditions.append(self._in_window(previous))
+        return duplicates_query(self.entity, conditions)
+
+    def _in_window(self, previous: SnapshotText) -> str:
         matches = [
             f"k.{logged} {self._equals(name)} t.{identifier(name)}"
             for logged, name in zip(key_columns(self.entity), self.entity.key, strict=True)
         ]
         keys = ", ".join(f"unnest(l.{key_column}) AS {key_column}" for key_column in key_columns(self.entity))
-        in_window = (
+        return (
             f"EXISTS (SELECT FROM (SELECT {keys} FROM {self._log} AS l WHERE {self._window(previous)}) AS k"
             f" WHERE {' AND '.join(matches)})"
         )
-        return self._live([*self._tenant_conditions("t", self.entity.tenant), in_window])
 
     def deleted(self, previous: SnapshotText) -> str:
         """The last image of every key that was deleted in the window and does not exist now."""

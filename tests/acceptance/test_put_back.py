@@ -15,10 +15,10 @@ from anyio import run_process
 from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
 from exportd.postgres.postgres_server import PostgresServer
-from exportd.postgres.unprivileged import Account
-from tests.acceptance.bucket import Bucket
+from exportd.postgres.server_process import Account
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, Contents, Shop
+from tests.acceptance.delivered_files import DeliveredFiles
+from tests.acceptance.sample_application import CATALOG, Application, Contents
 from tests.acceptance.test_two_daemons import twin_of
 from tests.fixtures.daemon import Site
 from tests.fixtures.postgres import Database, installed
@@ -28,12 +28,12 @@ SETTINGS = {"fsync": "off", "max_connections": "60", "max_prepared_transactions"
 
 @dataclass
 class Volume:
-    """A server whose data directory can be copied and put back, and the shop in its database."""
+    """A server whose data directory can be copied and put back, and the application in its database."""
 
     server: PostgresServer
     home: Path
     site: Site
-    shop: Shop
+    application: Application
     stack: AsyncExitStack
 
     async def keep(self, name: str) -> None:
@@ -49,16 +49,16 @@ class Volume:
         await self.start()
 
     async def stop(self) -> None:
-        await self.shop.connection.close()
+        await self.application.connection.close()
         await self.server.stop()
 
     async def start(self) -> None:
         await self.server.start()
-        self.shop.connection = await self.site.database.connect()
+        self.application.connection = await self.site.database.connect()
 
     async def run(self, code: str = "often") -> None:
         """One run, by whichever daemon takes it."""
-        await self.site.succeeded(self.shop.connection, await self.site.fire(code))
+        await self.site.succeeded(self.application.connection, await self.site.fire(code))
 
 
 @pytest.fixture(params=sorted({min(installed()), max(installed())}))
@@ -73,10 +73,10 @@ async def volume(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         await server.create_database("shop")
         database = Database(server, "shop", stack)
         site = Site(tmp_path, database, database.dsn)
-        shop = Shop(await database.connect())
-        await shop.open()
+        application = Application(await database.connect())
+        await application.open()
         try:
-            yield Volume(server, home, site, shop, stack)
+            yield Volume(server, home, site, application, stack)
         finally:
             site.close()
     shutil.rmtree(home)
@@ -84,12 +84,13 @@ async def volume(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 def modes(lake: Path) -> dict[str, tuple[Mode, FullReason | None]]:
     """How the newest run at a destination came."""
-    newest = max((manifest for one in Bucket.of(lake).chains for manifest in one.manifests), key=lambda m: m.created_at)
+    manifests = [manifest for chain in DeliveredFiles.of(lake).chains for manifest in chain.manifests]
+    newest = max(manifests, key=lambda manifest: manifest.created_at)
     return {entity.code: (entity.mode, entity.full_reason) for entity in newest.entities}
 
 
 def assert_holds(lake: Path, contents: Contents) -> None:
-    bucket = Bucket.of(lake)
+    bucket = DeliveredFiles.of(lake)
     bucket.assert_whole()
     assert bucket.replayed() == contents
 
@@ -103,7 +104,7 @@ GOES_ON = {(Mode.INCREMENTAL, None)}
 async def test_after_a_volume_of_any_age_was_put_back_the_consumer_has_what_the_tables_have(
     volume: Volume, seed: int
 ) -> None:
-    random, site, shop = Random(seed), volume.site, volume.shop
+    random, site, application = Random(seed), volume.site, volume.application
     lakes = [site.destination("lake"), site.destination("pond")]
     site.configure(
         CATALOG,
@@ -113,58 +114,58 @@ async def test_after_a_volume_of_any_age_was_put_back_the_consumer_has_what_the_
         },
     )
     daemon = await site.start()
-    await site.succeeded(shop.connection, await site.first_job(shop.connection))
+    await site.succeeded(application.connection, await site.first_job(application.connection))
     kept: list[str] = []
     for round_number in range(6):
-        await shop.change()
+        await application.change()
         await volume.run()
         assert set(modes(lakes[0]).values()) == GOES_ON
         if random.random() < 0.6 or round_number == 0:
             # The daemon may well be running meanwhile: it waits for its database.
             kept.append(f"copy-{round_number}")
             await volume.keep(kept[-1])
-            await shop.change(3)
+            await application.change(3)
             await volume.run()
         if round_number % 2:
             away = random.random() < 0.5
             if away:
                 assert await daemon.stop() == 0
             await volume.put_back(random.choice(kept))
-            await shop.change(random.randrange(0, 30))
+            await application.change(random.randrange(0, 30))
             if away:
                 daemon = await site.restart()
             await volume.run()
             for lake in lakes:
                 assert set(modes(lake).values()) == PUT_BACK
-                assert_holds(lake, await shop.contents())
+                assert_holds(lake, await application.contents())
             kept = []
             await volume.keep("copy-after")
             kept.append("copy-after")
-    assert daemon.heard("database put back") or len(site.daemons) > 1
+    assert daemon.events_named("database put back") or len(site.daemons) > 1
     for lake in lakes:
-        assert_holds(lake, await shop.contents())
+        assert_holds(lake, await application.contents())
     verified = await site.without_configuration("verify", str(lakes[0]))
     assert verified.returncode == 0, verified.stdout
 
 
 @pytest.mark.slow
 async def test_a_copy_that_a_daemon_with_an_empty_spool_finds_shows_by_the_destination(volume: Volume) -> None:
-    site, shop = volume.site, volume.shop
+    site, application = volume.site, volume.application
     lake = site.destination("lake")
     site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
     daemon = await site.start()
-    await site.succeeded(shop.connection, await site.first_job(shop.connection))
+    await site.succeeded(application.connection, await site.first_job(application.connection))
     await volume.keep("copy")
-    await shop.change()
+    await application.change()
     await volume.run()
     assert await daemon.stop() == 0
     await volume.put_back("copy")
     shutil.rmtree(site.spool)
-    await shop.change()
+    await application.change()
     await site.restart()
     await volume.run()
     assert set(modes(lake).values()) == PUT_BACK
-    assert_holds(lake, await shop.contents())
+    assert_holds(lake, await application.contents())
     await volume.run()
     assert set(modes(lake).values()) == GOES_ON
 
@@ -173,21 +174,21 @@ async def test_a_copy_that_a_daemon_with_an_empty_spool_finds_shows_by_the_desti
 async def test_what_another_daemon_has_published_is_no_false_alarm_and_what_was_undone_shows_to_both(
     volume: Volume, tmp_path: Path
 ) -> None:
-    site, shop = volume.site, volume.shop
+    site, application = volume.site, volume.application
     lake = site.destination("lake")
     site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
     twin = twin_of(site, tmp_path / "twin")
     try:
         one = await site.start()
-        await site.succeeded(shop.connection, await site.first_job(shop.connection))
+        await site.succeeded(application.connection, await site.first_job(application.connection))
         for host in (twin, site, twin, twin, site):
             assert await one.stop() == 0
             one = await host.restart()
-            await shop.change(4)
+            await application.change(4)
             await volume.run()
             assert set(modes(lake).values()) == GOES_ON
         await volume.keep("copy")
-        await shop.change()
+        await application.change()
         await volume.run()
         assert await one.stop() == 0
         await volume.put_back("copy")
@@ -195,15 +196,15 @@ async def test_what_another_daemon_has_published_is_no_false_alarm_and_what_was_
         for note in lake.rglob("_published/*"):
             note.unlink()
         one = await twin.restart()
-        await shop.change(3)
+        await application.change(3)
         await volume.run()
         assert set(modes(lake).values()) == GOES_ON
         assert await one.stop() == 0
         one = await site.restart()
         await volume.run()
         assert set(modes(lake).values()) == PUT_BACK
-        assert Bucket.of(lake).chains[-1].manifests
-        await shop.change(3)
+        assert DeliveredFiles.of(lake).chains[-1].manifests
+        await application.change(3)
         await volume.run()
         assert set(modes(lake).values()) == GOES_ON
         assert await one.stop() == 0
@@ -213,49 +214,49 @@ async def test_what_another_daemon_has_published_is_no_false_alarm_and_what_was_
 
 @pytest.mark.slow
 async def test_a_job_that_was_running_when_the_copy_was_made_is_not_run_again_by_its_name(volume: Volume) -> None:
-    site, shop = volume.site, volume.shop
+    site, application = volume.site, volume.application
     lake = site.destination("lake")
     site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
     daemon = await site.start()
-    await site.succeeded(shop.connection, await site.first_job(shop.connection))
+    await site.succeeded(application.connection, await site.first_job(application.connection))
     assert await daemon.stop() == 0
-    await shop.change()
+    await application.change()
     waiting = await site.fire()
     await volume.keep("copy")
     await site.restart()
-    await site.succeeded(shop.connection, waiting)
+    await site.succeeded(application.connection, waiting)
     await volume.run()
     before = {path: path.read_bytes() for path in lake.rglob("*.gz")}
     await volume.put_back("copy")
-    await shop.change()
-    row = await site.finished(shop.connection, waiting)
+    await application.change()
+    row = await site.finished(application.connection, waiting)
     assert (row["state"], row["reason"]) == ("FAILED", "DATABASE_PUT_BACK")
     assert {path: path.read_bytes() for path in lake.rglob("*.gz")} == before
     await volume.run()
     assert set(modes(lake).values()) == PUT_BACK
-    assert_holds(lake, await shop.contents())
+    assert_holds(lake, await application.contents())
 
 
 @pytest.mark.slow
 async def test_a_daemon_that_dies_between_its_notes_raises_no_false_alarm(volume: Volume) -> None:
     """Postgres was told of a publication that neither spool nor destination heard of; and the other way round."""
-    site, shop = volume.site, volume.shop
+    site, application = volume.site, volume.application
     lake = site.destination("lake")
     site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
     daemon = await site.start()
-    await site.succeeded(shop.connection, await site.first_job(shop.connection))
+    await site.succeeded(application.connection, await site.first_job(application.connection))
     (note,) = lake.rglob("_published/*.json")
     (memory,) = site.spool.glob("published/*.json")
     assert json.loads(note.read_text())["job_id"] == json.loads(memory.read_text())["job_id"]
     before = note.read_bytes(), memory.read_bytes()
-    await shop.change()
+    await application.change()
     await volume.run()
     note.write_bytes(before[0])
     memory.write_bytes(before[1])
     # The jobs are forgotten after a while: then what stands beside the token decides.
-    await shop.connection.execute("UPDATE exportd.job SET extraction = extraction - 'taken_at'")
-    await shop.change()
+    await application.connection.execute("UPDATE exportd.job SET extraction = extraction - 'taken_at'")
+    await application.change()
     await volume.run()
     assert set(modes(lake).values()) == GOES_ON
-    assert not daemon.heard("database put back")
-    assert_holds(lake, await shop.contents())
+    assert not daemon.events_named("database put back")
+    assert_holds(lake, await application.contents())

@@ -147,6 +147,7 @@ SELECT json_build_object(
     'foreign_members', coalesce(tree.foreign_members, '[]'),
     'unlogged_members', coalesce(tree.unlogged_members, '[]'),
     'shared_members', coalesce(tree.shared_members, '[]'),
+    'has_children', f.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = f.oid),
     'is_readable', has_table_privilege(f.oid, 'SELECT'),
     'is_reachable', has_schema_privilege(f.relnamespace, 'USAGE'),
     'is_filtered', row_security_active(f.oid)

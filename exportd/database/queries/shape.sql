@@ -18,6 +18,8 @@ SELECT t.position,
        n.nspname AS schema_name,
        c.relname AS table_name,
        c.relkind::text AS kind,
+       c.relpersistence::text AS persistence,
+       c.relfilenode AS file,
        CASE WHEN c.relkind = 'r' THEN pg_catalog.pg_relation_size(c.oid) / 8192 ELSE 0 END AS pages,
        EXISTS (SELECT FROM pg_catalog.pg_subscription_rel AS s WHERE s.srrelid = t.oid) AS subscribed,
        l.oid AS log_oid
@@ -113,6 +115,18 @@ FROM parts AS p
 JOIN pg_catalog.pg_type AS t ON t.oid = p.oid AND t.typtype = 'c'
 JOIN pg_catalog.pg_attribute AS a ON a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY type_oid, part
+
+-- name: unique_keys
+-- The columns of every index by which no two rows of a table are equal, whether at once or at the end of a transaction.
+-- $1 oid[]: tables
+SELECT i.indrelid AS table_oid,
+       (SELECT pg_catalog.array_agg(a.attname::text ORDER BY part.position)
+        FROM pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS part (attnum, position)
+        JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = part.attnum
+        WHERE part.position <= i.indnkeyatts) AS columns
+FROM pg_catalog.pg_index AS i
+WHERE i.indrelid = ANY ($1::oid[]) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+ORDER BY i.indrelid, i.indexrelid
 
 -- name: triggers
 -- The capture triggers on the given tables: those that call a function of the schema exportd.

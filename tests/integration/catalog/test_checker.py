@@ -470,3 +470,20 @@ async def test_a_database_that_goes_away_is_an_error_of_its_own(connection: "Con
     await connection.close()
     with pytest.raises(ExportdError, match="checking the catalog"):
         await check(entity("public.accounts"), connection)
+
+
+async def test_a_child_with_a_key_of_its_parent(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    await connection.execute(
+        "CREATE TABLE parent (id int PRIMARY KEY, organization_id text NOT NULL);"
+        " CREATE TABLE child () INHERITS (parent);"
+        " INSERT INTO parent VALUES (1, 'a'), (2, 'a'); INSERT INTO child VALUES (3, 'a'), (1, 'b')"
+    )
+    alone, tenants = entity("public.parent"), entity("public.parent", tenant='"organization_id"')
+    (problem,) = await check(alone, connection)
+    assert "several rows with the same key" in problem.sentence
+    assert await check(tenants, connection) == []
+    await connection.execute("INSERT INTO child VALUES (2, 'a')")
+    (problem,) = await check(tenants, connection)
+    assert "several rows with the same key" in problem.sentence
+    await connection.execute("DELETE FROM child WHERE id < 3")
+    assert await check(alone, connection) == []

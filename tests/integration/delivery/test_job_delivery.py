@@ -13,6 +13,8 @@ from exportd.delivery.byte_limiter import ByteLimiter
 from exportd.delivery.cleaner import Cleaner
 from exportd.delivery.deliverer import Deliverer
 from exportd.delivery.job_delivery import JobDeliverer, JobDelivery
+from exportd.delivery.publication_keeper import PublicationKeeper
+from exportd.delivery.publication_table import PublicationTable
 from exportd.delivery.upload_table import UploadTable
 from exportd.destinations.open_destinations import Destination, Destinations
 from exportd.jobs.job_record import DeliveryRecord, JobRecord
@@ -89,6 +91,12 @@ class Uploads(UploadTable):
         return ()
 
 
+class Publications(PublicationTable):
+    """A table that is not asked: the jobs have no schedule."""
+
+    def __init__(self) -> None: ...
+
+
 def lease_for(*codes: str) -> Lease:
     destinations = tuple(DestinationCode(code) for code in codes)
     due_at = datetime(2026, 3, 9, 4, 15, tzinfo=UTC)
@@ -119,6 +127,7 @@ async def resumed(
         Cleaner(destinations, jobs, Uploads(), type_tokens={}, clock=FakeClock()),
         jobs=jobs,
         uploads=Uploads(),
+        publications=PublicationKeeper(Publications(), spool),
         spool=spool,
     )
     async with deliverer.delivery(lease, progress or JobProgress(), EXTRACTION) as delivery:

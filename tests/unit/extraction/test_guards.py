@@ -53,9 +53,7 @@ def test_another_line_of_transactions(changes: dict[str, Any], expected: FullRea
     assert reason(cluster=replace(CLUSTER, **changes)) is expected
 
 
-@pytest.mark.parametrize(
-    "changes", [{"type_oid": 1}, {"type_modifier": 8}, {"number": 9}, {"version": "77"}, {"name": "remark"}]
-)
+@pytest.mark.parametrize("changes", [{"type_oid": 1}, {"type_modifier": 8}, {"number": 9}, {"name": "remark"}])
 def test_an_exported_column_counts_and_another_does_not(changes: dict[str, Any]) -> None:
     assert reason(with_columns(note=changes)) is FullReason.COLUMNS_CHANGED
     assert reason(with_columns(organization_id=changes)) is FullReason.COLUMNS_CHANGED
@@ -88,9 +86,30 @@ def test_labels_may_be_added_but_not_renamed() -> None:
 def test_the_partition_tree_counts() -> None:
     one, two = relation("one", COLUMNS, oid=101), relation("two", COLUMNS, oid=102)
     before = guards_of(THINGS, tree(one), CLUSTER)
-    for members in ((one, two), (), (two,), (replace(one, name=two.name),)):
+    for members in ((one, two), (), (two,)):
         now = guards_of(THINGS, tree(*members), CLUSTER)
         assert difference(before, now) is FullReason.PARTITIONS_CHANGED
+    renamed = guards_of(THINGS, tree(replace(one, name=two.name)), CLUSTER)
+    assert difference(before, renamed) is None
+    assert difference(replace(before, members=None), renamed) is FullReason.PARTITIONS_CHANGED
+
+
+def test_an_altered_column_counts_when_the_table_was_rewritten() -> None:
+    altered = with_columns(note={"version": "77"})
+    rewritten = replace(ROOT, file=7)
+    assert reason(altered) is None
+    assert reason(replace(SHAPE, root=rewritten)) is None
+    assert reason(replace(altered, root=replace(altered.root, file=7))) is FullReason.COLUMNS_CHANGED
+    assert reason(with_columns(spare={"version": "77"})) is None
+    earlier = replace(BEFORE, layout=None, files=None)
+    assert difference(earlier, guards_of(THINGS, altered, CLUSTER)) is FullReason.COLUMNS_CHANGED
+
+
+def test_an_unlogged_table_counts_now_and_then() -> None:
+    unlogged = guards_of(THINGS, replace(SHAPE, root=replace(ROOT, is_logged=False)), CLUSTER)
+    assert difference(BEFORE, unlogged) is FullReason.TABLE_UNLOGGED
+    assert difference(unlogged, unlogged) is FullReason.TABLE_UNLOGGED
+    assert difference(unlogged, BEFORE) is FullReason.TABLE_UNLOGGED
 
 
 def test_every_fact_of_a_trigger_counts() -> None:
