@@ -5,7 +5,7 @@ from pathlib import Path
 from exportd.cli.job import parse_job_id
 from exportd.cli.output import print_json, print_line, print_table
 from exportd.cli.progress_bar import progress_bar
-from exportd.consumer.findings import examine_manifests
+from exportd.consumer.findings import examine_manifests, restart_sentence
 from exportd.consumer.inventory import by_destination
 from exportd.consumer.inventory_reader import read_inventory
 from exportd.consumer.replay.plan import plan
@@ -44,8 +44,14 @@ async def replay_place(
                 "schedule": chosen.schedule,
                 "asOf": chosen.as_of,
                 "tables": counts,
+                "restarts": [
+                    {"job": restart.job, "reason": restart.reason, "undone": list(restart.undone)}
+                    for restart in chosen.restarts
+                ],
             }
         )
         return
     print_table(["TABLE", "RECORDS"], [(table, f"{rows:,}") for table, rows in counts.items()], numbers=["RECORDS"])
     print_line(f"\n{into}: {chosen.organization} as of job {chosen.as_of}")
+    for restart in chosen.restarts:
+        print_line(restart_sentence(restart))

@@ -5,6 +5,7 @@ from typing import Any
 from exportd.cli.failures import Exit
 from exportd.cli.output import moment, print_json, print_line, print_table, size
 from exportd.cli.progress_bar import progress_bar
+from exportd.consumer.findings import restart_sentence
 from exportd.consumer.verifier import Verification, verify
 from exportd.manifest.chain import Chain
 from exportd.model.entity import OrganizationId
@@ -55,6 +56,11 @@ def document(place: str, found: Verification) -> dict[str, Any]:
             for report in found.destinations
             for chain in report.chains
         ],
+        "restarts": [
+            {"job": restart.job, "reason": restart.reason, "undone": list(restart.undone)}
+            for report in found.destinations
+            for restart in report.restarts
+        ],
         "findings": [
             {
                 "kind": finding.kind,
@@ -87,6 +93,9 @@ def _print(found: Verification) -> None:
         ],
         numbers=["RUNS", "AGAIN"],
     )
+    for report in found.destinations:
+        for restart in report.restarts:
+            print_line(f"\n{restart_sentence(restart)}")
     for finding in found.findings:
         print_line(f"\n{finding.kind}: {finding.sentence}\n  {finding.remedy}")
     if found.unlisted:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from exportd.consumer.contents import Contents
 from exportd.consumer.inventory import FoundManifest, object_key
 from exportd.manifest import chain
-from exportd.manifest.chain import Chain, ChainFindingKind, ChainReport
+from exportd.manifest.chain import Chain, ChainFindingKind, ChainReport, Restart
 from exportd.manifest.document import Manifest, ManifestEntity, ManifestPart, parse, render
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError
@@ -96,6 +96,16 @@ class ManifestsReport:
     chains: tuple[Chain, ...]
     objects: tuple[ListedObject, ...]
     findings: tuple[VerificationFinding, ...]
+    restarts: tuple[Restart, ...] = ()
+
+
+def restart_sentence(restart: Restart) -> str:
+    """What a reader has to know of a run with which another history of the database begins."""
+    sentence = f"With job {restart.job} another history of the database begins ({restart.reason}); it is complete."
+    if not restart.undone:
+        return sentence
+    jobs = ("job " if len(restart.undone) == 1 else "jobs ") + ", ".join(map(str, restart.undone))
+    return f"{sentence} The database no longer had all that {jobs} told of: look again at what was done because of it."
 
 
 def examine_manifests(folder: str, organization: OrganizationId, found: Sequence[FoundManifest]) -> ManifestsReport:
@@ -110,7 +120,7 @@ def examine_manifests(folder: str, organization: OrganizationId, found: Sequence
         for part in entity.parts
     )
     findings += _shared(objects)
-    return ManifestsReport(folder, organization, report.chains, objects, tuple(findings))
+    return ManifestsReport(folder, organization, report.chains, objects, tuple(findings), report.restarts)
 
 
 def examine_object(listed: ListedObject, contents: Contents | None) -> VerificationFinding | None:

@@ -24,7 +24,7 @@ import structlog
 from exportd.delivery.publication_table import PublicationTable
 from exportd.destinations.open_destinations import Destination
 from exportd.manifest.document import Manifest, Predecessor, parse, sha256_of
-from exportd.model.entity import EntityCode
+from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.extraction import Extraction, Mode
 from exportd.model.job import Job, JobId, Lease
@@ -87,24 +87,23 @@ class PublicationKeeper:
         Raises PermanentError DATABASE_PUT_BACK when the job itself was created in what was undone: some of it may have
         been published by the same name.
         """
-        if job.schedule_id is None:
+        schedule = job.schedule_id
+        if schedule is None:
             return Testimony()
-        held: dict[str, Publication | None] = {
-            self._own_place: await read_publication(self._spool.directory, job.schedule_id)
-        }
+        held: dict[str, Publication | None] = {self._own_place: await read_publication(self._spool.directory, schedule)}
 
         async def ask(destination: Destination) -> None:
             with anyio.move_on_after(_LOOK_S):
                 try:
-                    held[place_of(destination)] = await _read_note(destination, job)
+                    held[place_of(destination)] = await _read_note(destination, job.organization, schedule)
                 except ExportdError as error:
                     self._say_once(destination, error)
 
         async with anyio.create_task_group() as asking:
             for destination in destinations:
                 asking.start_soon(ask, destination, name=f"ask {destination.code} what it holds")
-        await self._compare(job, job.schedule_id, held)
-        return Testimony(held, await self._publications.put_back(job.schedule_id))
+        await self._compare(job, schedule, held)
+        return Testimony(held, await self._publications.put_back(schedule))
 
     async def record(
         self, lease: Lease, extraction: Extraction, testimony: Testimony, destinations: Sequence[Destination]
@@ -137,24 +136,25 @@ class PublicationKeeper:
         ``last`` is the one that Postgres knows. Raises PermanentError DATABASE_PUT_BACK when the destination could not
         be asked before, and turns out to hold what was undone; TransientError when it is away.
         """
-        if job.schedule_id is None:
+        schedule = job.schedule_id
+        if schedule is None:
             return None
         place = place_of(destination)
         held = testimony.held
         if place not in held:
             try:
-                found = await retry.call(lambda: _read_note(destination, job))
+                found = await retry.call(lambda: _read_note(destination, job.organization, schedule))
             except PermanentError as error:
                 self._say_once(destination, error)
             else:
                 held = {place: found}
-                if await self._compare(job, job.schedule_id, held) and _is_incremental(extraction):
+                if await self._compare(job, schedule, held) and _is_incremental(extraction):
                     raise _put_back(job)
         predecessor = last
         if place in held and not _is_incremental(extraction):
             predecessor = await _what_lies_there(destination, job, held[place], last)
         note = _publication(job, extraction, predecessor.job_id if predecessor else None)
-        key = _note_key(destination, job)
+        key = _note_key(destination, job.organization, schedule)
         try:
             await retry.call(lambda: destination.store.put(key, json.dumps(note.to_json()).encode()))
         except PermanentError as error:
@@ -213,15 +213,16 @@ def _put_back(job: Job) -> PermanentError:
     )
 
 
-def _note_key(destination: Destination, job: Job) -> ObjectKey:
-    if job.schedule_id is None:
-        raise AssertionError("an ad hoc export leaves no note")
-    return build(PublicationName(job.organization, job.schedule_id), destination.layout)
+def _note_key(destination: Destination, organization: OrganizationId, schedule: ScheduleId) -> ObjectKey:
+    return build(PublicationName(organization, schedule), destination.layout)
 
 
-async def _read_note(destination: Destination, job: Job) -> Publication | None:
-    """What a destination remembers of the job's schedule; a note that is not ours counts as none."""
-    data = await _read(destination.store, _note_key(destination, job), max_bytes=_MAX_NOTE_BYTES)
+async def _read_note(
+    destination: Destination, organization: OrganizationId, schedule: ScheduleId
+) -> Publication | None:
+    """What a destination remembers of a schedule; a note that is not ours counts as none."""
+    key = _note_key(destination, organization, schedule)
+    data = await _read(destination.store, key, max_bytes=_MAX_NOTE_BYTES)
     if data is None:
         return None
     try:

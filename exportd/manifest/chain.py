@@ -6,9 +6,13 @@ have to be marked. After a run that did not reach every destination, the next on
 one ended, and so delivers some changes to the others again. A back-fill starts from where a run further back did. Both
 say in ``redelivers`` whose changes come again.
 
+A run in which all entities are full because the database was put back, restored or failed over, or because
+the destination is another place, begins anew: it may follow what is not here, or what another run follows too.
+
 Ad hoc exports stand alone and are full.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +23,18 @@ from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.extraction import Mode
 from exportd.model.job import JobId
+from exportd.model.reason import FullReason
 from exportd.model.schedule import ScheduleId
+
+_LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
+
+_OTHER_DATABASE = {
+    FullReason.DATABASE_PUT_BACK,
+    FullReason.CLUSTER_CHANGED,
+    FullReason.TIMELINE_CHANGED,
+    FullReason.SNAPSHOT_WENT_BACK,
+}
+_OTHER_PLACE = {FullReason.DESTINATION_ADDED}
 
 
 class ChainFindingKind(StrEnum):
@@ -58,11 +73,24 @@ class Chain:
 
 
 @dataclass(frozen=True, slots=True)
+class Restart:
+    """A complete run with which another history of the database begins: nothing before it counts any more.
+
+    ``undone`` are earlier jobs that told of changes which the database no longer had then, as far as can be seen.
+    """
+
+    job: JobId
+    reason: FullReason
+    undone: tuple[JobId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ChainReport:
-    """The chains that were found, and what is wrong with them."""
+    """The chains that were found, what is wrong with them, and where another history begins."""
 
     chains: tuple[Chain, ...]
     findings: tuple[ChainFinding, ...]
+    restarts: tuple[Restart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +117,7 @@ def check(documents: Sequence[bytes]) -> ChainReport:
     for chain in chains:
         findings += _broken_windows(chain)
     # The common beginning of a fork is checked twice.
-    return ChainReport(chains, tuple(dict.fromkeys(findings)))
+    return ChainReport(chains, tuple(dict.fromkeys(findings)), tuple(_restarts(links)))
 
 
 def _broken_links(links: dict[JobId, _Link]) -> Iterator[ChainFinding]:
@@ -99,6 +127,8 @@ def _broken_links(links: dict[JobId, _Link]) -> Iterator[ChainFinding]:
         if predecessor is None:
             continue
         found = links.get(predecessor.job_id)
+        if found is None and begins_another_history(link.manifest):
+            continue  # what it says it follows was undone, or is at another place; it replaces that
         if found is None:
             yield ChainFinding(
                 ChainFindingKind.PREDECESSOR_MISSING,
@@ -112,12 +142,53 @@ def _broken_links(links: dict[JobId, _Link]) -> Iterator[ChainFinding]:
                 job,
             )
         first = followers.setdefault(predecessor.job_id, job)
-        if first != job:
+        if first != job and not begins_another_history(link.manifest):
             yield ChainFinding(
                 ChainFindingKind.FORK,
                 f"The manifests of jobs {first} and {job} both follow that of job {predecessor.job_id}.",
                 job,
             )
+
+
+def begins_another_history(manifest: Manifest) -> bool:
+    """Whether a run is complete because the database, or the place, is not the one of the run before."""
+    return _restart_reason(manifest) is not None
+
+
+def _restart_reason(manifest: Manifest) -> FullReason | None:
+    reasons = [entity.full_reason for entity in manifest.entities]
+    if not all(reasons):
+        return None
+    return next((reason for reason in reasons if reason in _OTHER_DATABASE or reason in _OTHER_PLACE), None)
+
+
+def _restarts(links: dict[JobId, _Link]) -> Iterator[Restart]:
+    for job, link in sorted(links.items(), key=lambda item: (item[1].manifest.created_at, item[0])):
+        reason = _restart_reason(link.manifest)
+        if reason in _OTHER_DATABASE:
+            yield Restart(job, reason, tuple(_undone(link.manifest, links)))
+
+
+def _undone(restart: Manifest, links: dict[JobId, _Link]) -> Iterator[JobId]:
+    """Earlier jobs of the line that the restart does not follow, or that were read further on in the same log."""
+    followed: set[JobId] = set()
+    predecessor = restart.predecessor
+    while predecessor is not None and predecessor.job_id not in followed:
+        followed.add(predecessor.job_id)
+        found = links.get(predecessor.job_id)
+        predecessor = found.manifest.predecessor if found is not None else None
+    same_log = _restart_reason(restart) is not FullReason.CLUSTER_CHANGED
+    for manifest in _by_time([link.manifest for link in links.values()]):
+        if _line(manifest) != _line(restart) or manifest.created_at >= restart.created_at:
+            continue
+        if manifest.job_id not in followed or (same_log and _log_position(manifest) > _log_position(restart)):
+            yield manifest.job_id
+
+
+def _log_position(manifest: Manifest) -> int:
+    """The server's LSN as a number; 0 where the manifest names none."""
+    match = _LSN.fullmatch(manifest.entities[0].window.lsn) if manifest.entities else None
+    return (int(match[1], 16) << 32) + int(match[2], 16) if match else 0
 
 
 def _chains(links: dict[JobId, _Link]) -> Iterator[Chain]:

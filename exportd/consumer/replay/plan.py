@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from exportd.consumer.findings import ManifestsReport
 from exportd.consumer.inventory import object_key
-from exportd.manifest.chain import Chain, ChainFindingKind
+from exportd.manifest.chain import Chain, ChainFindingKind, Restart
 from exportd.manifest.document import Manifest, ManifestEntity, ManifestPart
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError, SettingsError
@@ -26,12 +26,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The steps in their order: of each entity its last full run, and the increments since. ``runs`` counts jobs."""
+    """The steps in their order: of each entity its last full run, and the increments since."""
 
     organization: OrganizationId
     schedule: str | None
     as_of: JobId
     steps: tuple[Step, ...]
+    restarts: tuple[Restart, ...] = ()
 
     @property
     def size_bytes(self) -> int:
@@ -64,6 +65,7 @@ def plan(reports: Sequence[ManifestsReport], *, schedule: str | None = None, as_
         schedule=_code(chain),
         as_of=manifests[-1].job_id,
         steps=tuple(step for entity_steps in steps.values() for step in entity_steps),
+        restarts=tuple(restart for restart in report.restarts if restart.job in used),
     )
 
 

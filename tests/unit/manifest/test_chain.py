@@ -6,9 +6,10 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exportd.manifest.chain import ChainFindingKind, ChainReport, check
+from exportd.manifest.chain import ChainFindingKind, ChainReport, Restart, check
 from exportd.manifest.document import Manifest, ManifestEntity, Predecessor, render
 from exportd.model.entity import OrganizationId
+from exportd.model.reason import FullReason
 from tests.unit.manifest.manifest_examples import entity_of, job_id, manifest_of
 
 
@@ -180,3 +181,36 @@ def test_runs_that_fail_elsewhere_never_leave_a_gap(succeeds: list[bool]) -> Non
         manifests.append(manifest_of(number, entity, after=after, redelivers=since))
         position, since = (number, ()) if success else (position, (*since, number))
     assert report_on(*manifests).findings == ()
+
+
+def anew(job: int, reason: FullReason, *, lsn: str = "FFFF/0") -> ManifestEntity:
+    entity = entity_of(job, None)
+    return replace(entity, full_reason=reason, window=replace(entity.window, lsn=lsn))
+
+
+def test_a_complete_run_of_another_history_may_follow_what_others_follow_and_says_what_was_undone() -> None:
+    first, second = unbroken(2)
+    reason = FullReason.DATABASE_PUT_BACK
+    third = manifest_of(3, anew(3, reason), after=first)
+    fourth = manifest_of(4, entity_of(4, 3), after=third)
+    report = report_on(first, second, third, fourth)
+    assert report.findings == ()
+    assert report.restarts == (Restart(job_id(3), reason, (job_id(2),)),)
+    # In a manifest that follows the newest one, the position in the log shows what was undone.
+    further = replace(second, entities=tuple(replace(e, window=replace(e.window, lsn="1/0")) for e in second.entities))
+    third = manifest_of(3, anew(3, reason, lsn="0/FFFFFFFF"), after=further)
+    assert report_on(first, further, third).restarts == (Restart(job_id(3), reason, (job_id(2),)),)
+    elsewhere = manifest_of(3, anew(3, FullReason.CLUSTER_CHANGED, lsn="0/FFFFFFFF"), after=further)
+    assert report_on(first, further, elsewhere).restarts == (Restart(job_id(3), FullReason.CLUSTER_CHANGED, ()),)
+
+
+def test_a_complete_run_at_another_place_follows_what_is_not_there() -> None:
+    first, second = unbroken(2)
+    third = manifest_of(3, anew(3, FullReason.DESTINATION_ADDED), after=second)
+    fourth = manifest_of(4, entity_of(4, 3), after=third)
+    report = report_on(third, fourth)
+    assert (report.findings, report.restarts) == ((), ())
+    requested = manifest_of(3, anew(3, FullReason.REQUESTED), after=second)
+    assert kinds(report_on(first, requested)) == [ChainFindingKind.PREDECESSOR_MISSING]
+    halfway = manifest_of(3, anew(3, FullReason.DATABASE_PUT_BACK), entity_of(3, 1, code="METERS"), after=first)
+    assert ChainFindingKind.FORK in kinds(report_on(first, second, halfway))
