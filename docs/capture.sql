@@ -172,11 +172,9 @@ SET lc_monetary = 'C'
 SET xmlbinary = 'base64'
 AS $exportd$
 #variable_conflict use_column
-DECLARE
-  readable pg_catalog.bool := pg_catalog.has_schema_privilege(TG_TABLE_SCHEMA, 'USAGE')
-    AND pg_catalog.has_table_privilege(TG_RELID, 'SELECT');
 BEGIN
-  IF readable THEN
+  IF pg_catalog.has_schema_privilege(TG_TABLE_SCHEMA, 'USAGE') AND pg_catalog.has_table_privilege(TG_RELID, 'SELECT')
+     AND exportd.runs_no_foreign_code(TG_RELID) THEN
     EXECUTE 'INSERT INTO "exportd"."log_accounts" (seq, op, key_1, tenant, image)
     SELECT pg_catalog.nextval(''"exportd"."seq_accounts"''::pg_catalog.regclass),
            CASE WHEN o.known THEN ''D'' ELSE ''T'' END::pg_catalog."char", ARRAY[o.key_1], CASE WHEN o.known THEN o.tenant END, o.row::pg_catalog.text
@@ -184,9 +182,7 @@ BEGIN
           FROM (SELECT NULL::exportd.absent AS "id", NULL::exportd.absent AS "organization_id") AS absent
           CROSS JOIN (SELECT * FROM ONLY ' || TG_RELID::pg_catalog.regclass::pg_catalog.text || ') AS written
           CROSS JOIN LATERAL (SELECT "exportd"."log_accounts_key_1"("id", "id", 1) AS key_1, "exportd"."log_accounts_tenant"("organization_id", "organization_id", 1) AS tenant, "exportd"."log_accounts_has_tenant"("organization_id", "organization_id", 1) AS has_tenant FROM (SELECT written.*) AS present) AS fetched) AS o';
-  END IF;
-  IF NOT readable OR pg_catalog.row_security_active(TG_RELID)
-     OR pg_catalog.current_setting('transaction_isolation') <> 'read committed' THEN
+  ELSE
     INSERT INTO "exportd"."log_accounts" (op) VALUES ('T');
   END IF;
   IF pg_catalog.pg_sequence_last_value('exportd.doorbell'::pg_catalog.regclass)::pg_catalog.float8

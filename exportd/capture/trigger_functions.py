@@ -147,21 +147,17 @@ END
 """
 
     def _truncate_body(self, *, reordered: bool) -> str:
-        # The table is named at run time, so that it may be renamed. T when images may be missing: at REPEATABLE READ
-        # the transaction does not see rows committed after its snapshot, though TRUNCATE removes them; and our own
-        # rights or a row security policy may hide rows.
+        # The table is named at run time, so that it may be renamed. It is read only when that runs none of its owner's
+        # code, which would have our rights; runs_no_foreign_code says when. Nor at REPEATABLE READ, where the
+        # transaction's snapshot may hold rows that have changed since, and lack some that TRUNCATE removes.
         images = self._log_images(f"(SELECT * FROM ONLY {_TRUNCATED})", "o.row::pg_catalog.text", reordered=reordered)
         before, after = images.removesuffix(";").split(_TRUNCATED)
         return f"""{_USE_COLUMN}
-DECLARE
-  readable pg_catalog.bool := pg_catalog.has_schema_privilege(TG_TABLE_SCHEMA, 'USAGE')
-    AND pg_catalog.has_table_privilege(TG_RELID, 'SELECT');
 BEGIN
-  IF readable THEN
+  IF pg_catalog.has_schema_privilege(TG_TABLE_SCHEMA, 'USAGE') AND pg_catalog.has_table_privilege(TG_RELID, 'SELECT')
+     AND exportd.runs_no_foreign_code(TG_RELID) THEN
     EXECUTE {literal(before)} || TG_RELID::pg_catalog.regclass::pg_catalog.text || {literal(after)};
-  END IF;
-  IF NOT readable OR pg_catalog.row_security_active(TG_RELID)
-     OR pg_catalog.current_setting('transaction_isolation') <> 'read committed' THEN
+  ELSE
     INSERT INTO {self._log.table} (op) VALUES ('T');
   END IF;
   {self._ring()}
