@@ -165,7 +165,13 @@ async def _copy(server: PostgresServer, template: str) -> AsyncIterator[str]:
 async def _listening(dsn: str) -> AsyncIterator[None]:
     """A daemon's listener, which arms the doorbell, and must be rung."""
     connected = anyio.Event()
-    listener = Listener(Connector(dsn), on_event=lambda *_: connected.set(), doorbell=True, clock=SystemClock())
+    listener = Listener(
+        Connector(dsn),
+        [EntityCode("ACCOUNTS")],
+        on_event=lambda *_: connected.set(),
+        doorbell=True,
+        clock=SystemClock(),
+    )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(listener.run)
         await connected.wait()

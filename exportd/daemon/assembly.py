@@ -86,7 +86,7 @@ class Components:
 
     def adjust_services(self, settings: Settings, catalog: Catalog) -> None:
         """Have the services that run go by other settings."""
-        self.listener.adjust(doorbell=settings.capture.doorbell)
+        self.listener.adjust(tuple(catalog.entities), doorbell=settings.capture.doorbell)
         self.cleaner.adjust(type_tokens=_type_tokens(catalog))
         self.retention.adjust(retention=timedelta(hours=settings.spool.retention_hours))
         self.pruner.adjust(
@@ -227,7 +227,13 @@ def _components(
         build_pipeline=build_pipeline,
         dispatcher=dispatcher,
         ticker=ticker,
-        listener=Listener(connector, on_event=on_event, doorbell=settings.capture.doorbell, clock=clock),
+        listener=Listener(
+            connector,
+            tuple(catalog.entities),
+            on_event=on_event,
+            doorbell=settings.capture.doorbell,
+            clock=clock,
+        ),
         pruner=Pruner(
             connector,
             tuple(catalog.entities),
