@@ -48,6 +48,11 @@ class Column:
     type_parts: tuple[tuple[str, str], ...] = ()
 
     @property
+    def is_user_defined(self) -> bool:
+        """Whether its type below domains is not one of Postgres itself: an extension's, or the application's."""
+        return "." in self.base_type
+
+    @property
     def equal_means_alike(self) -> bool:
         """Whether equal values have equal texts, as a consumer sees them. They do not in citext, and 1 = 1.0."""
         if self.base_type == "numeric":
