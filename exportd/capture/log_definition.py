@@ -4,8 +4,8 @@ The log has one row for each statement and tenant: ``op`` is I, U or D, or T whe
 entity's next run is full then). ``key_1``… are arrays, one element for each changed record. A D has one record only and
 its ``image``, the deleted row as text; ``seq`` orders the images of a key.
 
-Keys and tenants have their own types, except those that are not Postgres's own: these are logged as text. Nothing of
-ours may depend on a type of the application, which would no longer be able to drop it.
+Keys and tenants have their own types, except those that are not Postgres's own, and arrays: these are logged as text.
+Nothing of ours may depend on a type of the application, which would no longer be able to drop it.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ class LogDefinition:
 
     ``name`` is bare, ``table`` and ``sequence`` are quoted for SQL. ``keys`` are the log's key columns; ``key_shapes``
     and ``tenant_shape`` the columns of the entity's table that they are made from. Raises PermanentError when the table
-    does not have them, or they are arrays.
+    does not have them, or the tenant is an array.
     """
 
     def __init__(self, entity: Entity, shape: Shape) -> None:
@@ -34,6 +34,12 @@ class LogDefinition:
         self.keys = key_columns(entity)
         self.key_shapes = [_present(shape.root, name) for name in entity.key]
         self.tenant_shape = _present(shape.root, entity.tenant) if entity.tenant else None
+        if self.tenant_shape and self.tenant_shape.element_type:
+            raise PermanentError(
+                f"The column {entity.tenant} of {shape.root.name} is an array, which holds no single organization. "
+                "Correct the catalog.",
+                reason=Reason.CATALOG_MISMATCH,
+            )
 
     def columns(self) -> Iterator[tuple[str, str]]:
         """The columns by name and type, as an installed log is compared with them."""
@@ -83,7 +89,7 @@ class LogDefinition:
 
 def logged_type(column: Column) -> str:
     """The type of the column's values in the log."""
-    return "text" if column.is_user_defined else column.type_name
+    return "text" if column.is_logged_as_text else column.type_name
 
 
 def _sequence_of(log: str) -> TableName:
@@ -98,13 +104,8 @@ def _present(root: Relation, name: str) -> Column:
             f"{root.name} has no column {name}, which the catalog names as key or tenant column.",
             reason=Reason.CATALOG_MISMATCH,
         )
-    if column.element_type:
-        raise PermanentError(
-            f"The column {name} of {root.name} is an array, which can be neither key nor tenant. Correct the catalog.",
-            reason=Reason.CATALOG_MISMATCH,
-        )
     return column
 
 
 def _collate(column: Column) -> str:
-    return f" COLLATE {column.collation}" if column.collation and not column.is_user_defined else ""
+    return f" COLLATE {column.collation}" if column.collation and not column.is_logged_as_text else ""

@@ -226,7 +226,7 @@ END
         """Whether a key or tenant is logged as a text that the writer's session might spell otherwise."""
         shapes = [*self._log.key_shapes, *([self._log.tenant_shape] if self._log.tenant_shape else [])]
         return any(
-            column.is_user_defined and column.base_kind != "e" and not column.base_type.endswith(".citext")
+            column.is_logged_as_text and column.base_kind != "e" and not column.base_type.endswith(".citext")
             for column in shapes
         )
 
@@ -340,7 +340,7 @@ END
 
 
 def _is_comparable(column: Column) -> bool:
-    return column.is_user_defined or column.equal_means_alike
+    return column.is_logged_as_text or column.equal_means_alike
 
 
 def _comparable(value: str, column: Column) -> str:

@@ -153,12 +153,12 @@ def _passed(log: LogDefinition, function: str, column: str) -> str:
 def _logged(column: Column) -> str:
     # IS NULL is true of a composite value of NULLs, too.
     text = "CASE WHEN pg_catalog.num_nulls($1) OPERATOR(pg_catalog.=) 0 THEN pg_catalog.concat($1) END"
-    return text if column.is_user_defined else "$1"
+    return text if column.is_logged_as_text else "$1"
 
 
 def _overloads(name: str, column: Column, result: str, *, known: str, other: str) -> Iterator[PassingFunction]:
     volatility = "STABLE" if "concat" in known else "IMMUTABLE"
-    if column.is_user_defined:
+    if column.is_logged_as_text:
         yield PassingFunction(name, "exportd.absent, exportd.absent, bigint", result, f"SELECT {other}")
         yield PassingFunction(name, "anyelement, anyelement, integer", result, f"SELECT {known}", volatility)
     else:

@@ -184,7 +184,7 @@ class Statements:
     def _as_written(self, logged: str, name: str) -> str:
         """A value of the log such that equal means written alike: Bob and bob, equal in citext, are two keys."""
         column = self._column(name)
-        if column.is_user_defined:
+        if column.is_logged_as_text:
             return f'{logged} COLLATE "C"'
         return logged if column.equal_means_alike else _as_text(logged)
 
@@ -200,8 +200,8 @@ class Statements:
 
 
 def _is_compared_as_text(column: Column) -> bool:
-    """Whether the key is compared as it is written: an enum, a composite or a range of the application's."""
-    return column.is_user_defined and column.base_kind != "b"
+    """Whether the key is compared as it is written: an array, or an enum, composite or range of the application's."""
+    return bool(column.element_type) or (column.is_user_defined and column.base_kind != "b")
 
 
 def _as_text(value: str) -> str:
