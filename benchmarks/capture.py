@@ -168,7 +168,11 @@ async def _listening(dsn: str) -> AsyncIterator[None]:
     connected = anyio.Event()
     settings = Settings.model_validate({"database": {"dsn": dsn}, "capture": {"doorbell": True}})
     listener = Listener(
-        Connector(dsn), on_event=lambda *_: connected.set(), settings=lambda: settings, clock=SystemClock()
+        Connector(dsn),
+        on_event=lambda *_: connected.set(),
+        settings=lambda: settings,
+        entities=lambda: (EntityCode("ACCOUNTS"),),
+        clock=SystemClock(),
     )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(listener.run)

@@ -40,7 +40,7 @@ COMMENT ON TABLE "exportd"."log_accounts" IS 'public.accounts key id tenant orga
 CREATE INDEX ON "exportd"."log_accounts" (tenant, xid);
 CREATE OR REPLACE FUNCTION "exportd"."log_accounts_key_1"(uuid, uuid, bigint) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT $1';
 CREATE OR REPLACE FUNCTION "exportd"."log_accounts_key_1"(anyelement, anyelement, integer) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT ((NULL::"exportd"."log_accounts").key_1)[1]';
-CREATE OR REPLACE FUNCTION "exportd"."log_accounts_tenant"(text, text, bigint) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT $1';
+CREATE OR REPLACE FUNCTION "exportd"."log_accounts_tenant"(text, text, bigint) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT CASE WHEN pg_catalog.octet_length($1) OPERATOR(pg_catalog.<=) 1000 THEN $1 END';
 CREATE OR REPLACE FUNCTION "exportd"."log_accounts_tenant"(anyelement, anyelement, integer) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT (NULL::"exportd"."log_accounts").tenant';
 CREATE OR REPLACE FUNCTION "exportd"."log_accounts_has_tenant"(text, text, bigint) RETURNS pg_catalog.bool LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT true';
 CREATE OR REPLACE FUNCTION "exportd"."log_accounts_has_tenant"(anyelement, anyelement, integer) RETURNS pg_catalog.bool LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT false';
@@ -67,7 +67,8 @@ BEGIN
     GROUP BY n.known, n.position OPERATOR(pg_catalog./) 10000, n.tenant;
   END IF;
   IF pg_catalog.pg_sequence_last_value('exportd.doorbell'::pg_catalog.regclass)::pg_catalog.float8
-     OPERATOR(pg_catalog.>) pg_catalog.date_part('epoch', pg_catalog.now()) THEN
+     OPERATOR(pg_catalog.>) pg_catalog.date_part('epoch', pg_catalog.now())
+     AND pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.1::pg_catalog.float8 THEN
     PERFORM pg_catalog.pg_notify('exportd_doorbell', 'ACCOUNTS');
   END IF;
   RETURN NULL;
@@ -112,20 +113,22 @@ BEGIN
                    WHERE n.key_1 OPERATOR(pg_catalog.=) o.key_1 AND n.tenant OPERATOR(pg_catalog.=) o.tenant)) THEN
     INSERT INTO "exportd"."log_accounts" (seq, op, key_1, tenant, image)
     SELECT pg_catalog.nextval('"exportd"."seq_accounts"'::pg_catalog.regclass),
-           CASE WHEN o.known THEN 'D' ELSE 'T' END::pg_catalog."char", ARRAY[o.key_1], CASE WHEN o.known THEN o.tenant END, exportd.row_image(o.row)
-    FROM (SELECT fetched.*, fetched.key_1 IS NOT NULL AND fetched.has_tenant AS known, (written.*)::pg_catalog.record AS row
-          FROM (SELECT NULL::exportd.absent AS "id", NULL::exportd.absent AS "organization_id") AS absent
+           CASE WHEN o.known AND (o.image IS NOT NULL OR o.tenant IS NULL) THEN 'D' ELSE 'T' END::pg_catalog."char", ARRAY[o.key_1], CASE WHEN o.known THEN o.tenant END, o.image
+    FROM (SELECT o.key_1, o.tenant, o.known, CASE WHEN o.known THEN CASE WHEN o.may_be_large THEN CASE WHEN o.can_be_tried THEN exportd.large_row_image(o.row) END ELSE exportd.row_image(o.row) END END AS image
+    FROM (SELECT fetched.*, fetched.key_1 IS NOT NULL AND fetched.has_tenant AS known, fetched.reordered AS row
+          FROM (SELECT NULL::exportd.absent AS "id", NULL::exportd.absent AS "organization_id", NULL::exportd.absent AS "name", NULL::exportd.absent AS "created_at") AS absent
           CROSS JOIN old_rows AS written
-          CROSS JOIN LATERAL (SELECT "exportd"."log_accounts_key_1"("id", "id", 1) AS key_1, "exportd"."log_accounts_tenant"("organization_id", "organization_id", 1) AS tenant, "exportd"."log_accounts_has_tenant"("organization_id", "organization_id", 1) AS has_tenant FROM (SELECT written.*) AS present) AS fetched) AS o
+          CROSS JOIN LATERAL (SELECT "exportd"."log_accounts_key_1"("id", "id", 1) AS key_1, "exportd"."log_accounts_tenant"("organization_id", "organization_id", 1) AS tenant, "exportd"."log_accounts_has_tenant"("organization_id", "organization_id", 1) AS has_tenant, ROW("id", "organization_id", "name", "created_at") AS reordered, (coalesce(pg_catalog.pg_column_size("organization_id"), 0)::pg_catalog.int8 OPERATOR(pg_catalog.+) coalesce(pg_catalog.pg_column_size("name"), 0)::pg_catalog.int8) OPERATOR(pg_catalog.>) 256000 AS may_be_large, (coalesce(pg_catalog.pg_column_size("organization_id"), 0)::pg_catalog.int8 OPERATOR(pg_catalog.+) coalesce(pg_catalog.pg_column_size("name"), 0)::pg_catalog.int8) OPERATOR(pg_catalog.<=) 160000000 AS can_be_tried FROM (SELECT written.*) AS present) AS fetched) AS o
     WHERE o.known AND NOT EXISTS (SELECT FROM (SELECT fetched.*, fetched.key_1 IS NOT NULL AND fetched.has_tenant AS known, (written.*)::pg_catalog.record AS row
           FROM (SELECT NULL::exportd.absent AS "id", NULL::exportd.absent AS "organization_id") AS absent
           CROSS JOIN new_rows AS written
           CROSS JOIN LATERAL (SELECT "exportd"."log_accounts_key_1"("id", "id", 1) AS key_1, "exportd"."log_accounts_tenant"("organization_id", "organization_id", 1) AS tenant, "exportd"."log_accounts_has_tenant"("organization_id", "organization_id", 1) AS has_tenant FROM (SELECT written.*) AS present) AS fetched) AS n
-                                  WHERE o.key_1 OPERATOR(pg_catalog.=) n.key_1 AND (o.tenant OPERATOR(pg_catalog.=) n.tenant AND o.tenant IS NOT NULL AND n.tenant IS NOT NULL OR o.tenant IS NULL AND n.tenant IS NULL));
+                                  WHERE o.key_1 OPERATOR(pg_catalog.=) n.key_1 AND (o.tenant OPERATOR(pg_catalog.=) n.tenant AND o.tenant IS NOT NULL AND n.tenant IS NOT NULL OR o.tenant IS NULL AND n.tenant IS NULL)) OFFSET 0) AS o;
     END IF;
   END IF;
   IF pg_catalog.pg_sequence_last_value('exportd.doorbell'::pg_catalog.regclass)::pg_catalog.float8
-     OPERATOR(pg_catalog.>) pg_catalog.date_part('epoch', pg_catalog.now()) THEN
+     OPERATOR(pg_catalog.>) pg_catalog.date_part('epoch', pg_catalog.now())
+     AND pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.1::pg_catalog.float8 THEN
     PERFORM pg_catalog.pg_notify('exportd_doorbell', 'ACCOUNTS');
   END IF;
   RETURN NULL;
@@ -147,13 +150,15 @@ AS $exportd$
 BEGIN
   INSERT INTO "exportd"."log_accounts" (seq, op, key_1, tenant, image)
     SELECT pg_catalog.nextval('"exportd"."seq_accounts"'::pg_catalog.regclass),
-           CASE WHEN o.known THEN 'D' ELSE 'T' END::pg_catalog."char", ARRAY[o.key_1], CASE WHEN o.known THEN o.tenant END, o.row::pg_catalog.text
+           CASE WHEN o.known AND (o.image IS NOT NULL OR o.tenant IS NULL) THEN 'D' ELSE 'T' END::pg_catalog."char", ARRAY[o.key_1], CASE WHEN o.known THEN o.tenant END, o.image
+    FROM (SELECT o.key_1, o.tenant, o.known, CASE WHEN o.known THEN CASE WHEN o.may_be_large THEN CASE WHEN o.can_be_tried THEN exportd.large_row_image(o.row) END ELSE o.row::pg_catalog.text END END AS image
     FROM (SELECT fetched.*, fetched.key_1 IS NOT NULL AND fetched.has_tenant AS known, (written.*)::pg_catalog.record AS row
-          FROM (SELECT NULL::exportd.absent AS "id", NULL::exportd.absent AS "organization_id") AS absent
+          FROM (SELECT NULL::exportd.absent AS "id", NULL::exportd.absent AS "organization_id", NULL::exportd.absent AS "name") AS absent
           CROSS JOIN old_rows AS written
-          CROSS JOIN LATERAL (SELECT "exportd"."log_accounts_key_1"("id", "id", 1) AS key_1, "exportd"."log_accounts_tenant"("organization_id", "organization_id", 1) AS tenant, "exportd"."log_accounts_has_tenant"("organization_id", "organization_id", 1) AS has_tenant FROM (SELECT written.*) AS present) AS fetched) AS o;
+          CROSS JOIN LATERAL (SELECT "exportd"."log_accounts_key_1"("id", "id", 1) AS key_1, "exportd"."log_accounts_tenant"("organization_id", "organization_id", 1) AS tenant, "exportd"."log_accounts_has_tenant"("organization_id", "organization_id", 1) AS has_tenant, (coalesce(pg_catalog.pg_column_size("organization_id"), 0)::pg_catalog.int8 OPERATOR(pg_catalog.+) coalesce(pg_catalog.pg_column_size("name"), 0)::pg_catalog.int8) OPERATOR(pg_catalog.>) 256000 AS may_be_large, (coalesce(pg_catalog.pg_column_size("organization_id"), 0)::pg_catalog.int8 OPERATOR(pg_catalog.+) coalesce(pg_catalog.pg_column_size("name"), 0)::pg_catalog.int8) OPERATOR(pg_catalog.<=) 160000000 AS can_be_tried FROM (SELECT written.*) AS present) AS fetched) AS o OFFSET 0) AS o;
   IF pg_catalog.pg_sequence_last_value('exportd.doorbell'::pg_catalog.regclass)::pg_catalog.float8
-     OPERATOR(pg_catalog.>) pg_catalog.date_part('epoch', pg_catalog.now()) THEN
+     OPERATOR(pg_catalog.>) pg_catalog.date_part('epoch', pg_catalog.now())
+     AND pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.1::pg_catalog.float8 THEN
     PERFORM pg_catalog.pg_notify('exportd_doorbell', 'ACCOUNTS');
   END IF;
   RETURN NULL;
@@ -172,25 +177,23 @@ SET lc_monetary = 'C'
 SET xmlbinary = 'base64'
 AS $exportd$
 #variable_conflict use_column
-DECLARE
-  readable pg_catalog.bool := pg_catalog.has_schema_privilege(TG_TABLE_SCHEMA, 'USAGE')
-    AND pg_catalog.has_table_privilege(TG_RELID, 'SELECT');
 BEGIN
-  IF readable THEN
+  IF pg_catalog.has_schema_privilege(TG_TABLE_SCHEMA, 'USAGE') AND pg_catalog.has_table_privilege(TG_RELID, 'SELECT')
+     AND exportd.runs_no_foreign_code(TG_RELID) THEN
     EXECUTE 'INSERT INTO "exportd"."log_accounts" (seq, op, key_1, tenant, image)
     SELECT pg_catalog.nextval(''"exportd"."seq_accounts"''::pg_catalog.regclass),
-           CASE WHEN o.known THEN ''D'' ELSE ''T'' END::pg_catalog."char", ARRAY[o.key_1], CASE WHEN o.known THEN o.tenant END, o.row::pg_catalog.text
+           CASE WHEN o.known AND (o.image IS NOT NULL OR o.tenant IS NULL) THEN ''D'' ELSE ''T'' END::pg_catalog."char", ARRAY[o.key_1], CASE WHEN o.known THEN o.tenant END, o.image
+    FROM (SELECT o.key_1, o.tenant, o.known, CASE WHEN o.known THEN CASE WHEN o.may_be_large THEN CASE WHEN o.can_be_tried THEN exportd.large_row_image(o.row) END ELSE o.row::pg_catalog.text END END AS image
     FROM (SELECT fetched.*, fetched.key_1 IS NOT NULL AND fetched.has_tenant AS known, (written.*)::pg_catalog.record AS row
-          FROM (SELECT NULL::exportd.absent AS "id", NULL::exportd.absent AS "organization_id") AS absent
+          FROM (SELECT NULL::exportd.absent AS "id", NULL::exportd.absent AS "organization_id", NULL::exportd.absent AS "name") AS absent
           CROSS JOIN (SELECT * FROM ONLY ' || TG_RELID::pg_catalog.regclass::pg_catalog.text || ') AS written
-          CROSS JOIN LATERAL (SELECT "exportd"."log_accounts_key_1"("id", "id", 1) AS key_1, "exportd"."log_accounts_tenant"("organization_id", "organization_id", 1) AS tenant, "exportd"."log_accounts_has_tenant"("organization_id", "organization_id", 1) AS has_tenant FROM (SELECT written.*) AS present) AS fetched) AS o';
-  END IF;
-  IF NOT readable OR pg_catalog.row_security_active(TG_RELID)
-     OR pg_catalog.current_setting('transaction_isolation') <> 'read committed' THEN
+          CROSS JOIN LATERAL (SELECT "exportd"."log_accounts_key_1"("id", "id", 1) AS key_1, "exportd"."log_accounts_tenant"("organization_id", "organization_id", 1) AS tenant, "exportd"."log_accounts_has_tenant"("organization_id", "organization_id", 1) AS has_tenant, (coalesce(pg_catalog.pg_column_size("organization_id"), 0)::pg_catalog.int8 OPERATOR(pg_catalog.+) coalesce(pg_catalog.pg_column_size("name"), 0)::pg_catalog.int8) OPERATOR(pg_catalog.>) 256000 AS may_be_large, (coalesce(pg_catalog.pg_column_size("organization_id"), 0)::pg_catalog.int8 OPERATOR(pg_catalog.+) coalesce(pg_catalog.pg_column_size("name"), 0)::pg_catalog.int8) OPERATOR(pg_catalog.<=) 160000000 AS can_be_tried FROM (SELECT written.*) AS present) AS fetched) AS o OFFSET 0) AS o';
+  ELSE
     INSERT INTO "exportd"."log_accounts" (op) VALUES ('T');
   END IF;
   IF pg_catalog.pg_sequence_last_value('exportd.doorbell'::pg_catalog.regclass)::pg_catalog.float8
-     OPERATOR(pg_catalog.>) pg_catalog.date_part('epoch', pg_catalog.now()) THEN
+     OPERATOR(pg_catalog.>) pg_catalog.date_part('epoch', pg_catalog.now())
+     AND pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.1::pg_catalog.float8 THEN
     PERFORM pg_catalog.pg_notify('exportd_doorbell', 'ACCOUNTS');
   END IF;
   RETURN NULL;

@@ -7,11 +7,12 @@ relied on again. A slow poll elsewhere finds what no notification announced.
 Triggers ring the doorbell only while it is armed, because NOTIFY takes a global lock at commit (half of the throughput
 at 8 writers). At the first ring it is disarmed, and armed again after a pause. Arming expires by itself, so after a
 daemon's death triggers stop ringing. It is off where prepared transactions are allowed: PREPARE TRANSACTION fails after
-a NOTIFY.
+a NOTIFY. It is off, too, while the server's queue of notifications fills up because another session listens and never
+reads: a transaction that rings when the queue is full cannot commit. The triggers look at the queue as well.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from uuid import UUID
 
@@ -19,10 +20,11 @@ import anyio
 import stamina
 import structlog
 
+from exportd.capture.waiting_changes import WaitingChanges
 from exportd.database import queries
 from exportd.database.connector import Connection, Connector
 from exportd.database.translator import translated
-from exportd.model.change_log import DOORBELL_CHANNEL, EVENTS_CHANNEL
+from exportd.model.change_log import DOORBELL_CHANNEL, EVENTS_CHANNEL, MAX_QUEUE_SHARE
 from exportd.model.clock import Clock, wait_until
 from exportd.model.entity import EntityCode
 from exportd.model.errors import TransientError
@@ -34,6 +36,8 @@ _SQL = queries.load("changes")
 _ARMED_S = 30.0
 _PAUSE_AFTER_RING_S = 5.0
 _PROBE_S = 10.0
+_PROBE_ARMED_S = 2.0
+_LOG_PAUSE_S = 60.0
 
 _logger = structlog.get_logger()
 
@@ -47,16 +51,31 @@ The kind ``reconnected`` means that events may have been missed.
 class Listener:
     """A service: keeps one connection listening. The doorbell is armed while ``capture.doorbell`` is set."""
 
-    def __init__(self, connector: Connector, *, on_event: OnEvent, settings: LiveSettings, clock: Clock) -> None:
+    def __init__(
+        self,
+        connector: Connector,
+        *,
+        on_event: OnEvent,
+        settings: LiveSettings,
+        entities: Callable[[], Collection[EntityCode]],
+        clock: Clock,
+    ) -> None:
         self._connector = connector
         self._on_event = on_event
         self._settings = settings
+        self._entities = entities
         self._clock = clock
         self._rung = anyio.Event()
         self._lost = anyio.Event()
+        self._waiting = WaitingChanges(entities())
+        self._not_understood = 0
+        self._next_log: dict[str, float] = {}
         self.listening = False
-        self.changes_waiting: dict[EntityCode, datetime] = {}
-        """Entities whose doorbell rang, and when it did first; the export of an entity removes it."""
+
+    @property
+    def changes_waiting(self) -> dict[EntityCode, datetime]:
+        """Entities with changes that no run has read yet, and when the first of them was heard of (UTC)."""
+        return self._waiting.since
 
     async def run(self) -> None:
         """Listen until cancelled, reconnecting with back-off and jitter."""
@@ -91,15 +110,40 @@ class Listener:
     async def _serve(self, connection: Connection, *, armable: bool) -> None:
         while not self._lost.is_set():
             self._rung = anyio.Event()
-            if armable and self._settings().capture.doorbell:
-                await connection.execute(_SQL["arm_doorbell"], _ARMED_S)
-            else:
-                await connection.execute("SELECT")  # fails when the connection is lost
-            with anyio.move_on_after(_PROBE_S):
+            wanted = armable and self._settings().capture.doorbell
+            armed = wanted and await connection.fetchval(_SQL["arm_doorbell"], _ARMED_S, MAX_QUEUE_SHARE)
+            if wanted and not armed and self._may_log("queue"):
+                _logger.warning(
+                    "the doorbell is off: the queue of notifications fills up",
+                    hint="a session listens and does not read; look for an old transaction in pg_stat_activity",
+                )
+            await self._forget_read(connection)
+            with anyio.move_on_after(_PROBE_ARMED_S if armed else _PROBE_S):
                 await self._rung.wait()
             if self._rung.is_set() and not self._lost.is_set():
                 await connection.execute(_SQL["disarm_doorbell"])
                 await wait_until(self._lost, self._clock.monotonic() + _PAUSE_AFTER_RING_S, clock=self._clock)
+
+    async def _forget_read(self, connection: Connection) -> None:
+        """Forget the changes that have been read, by any daemon. Fails when the connection is lost."""
+        self._waiting.adjust(self._entities())
+        rows = await connection.fetch(_SQL["read_until"], list(self._waiting.since))
+        self._waiting.forget_read({EntityCode(row["entity"]): row["read_until"] for row in rows})
+
+    def _may_log(self, subject: str) -> bool:
+        """Whether a minute has passed since the last line about the subject; then the next one may be written."""
+        now = self._clock.monotonic()
+        if now < self._next_log.get(subject, now):
+            return False
+        self._next_log[subject] = now + _LOG_PAUSE_S
+        return True
+
+    def _ignore(self, payload: object) -> None:
+        """Count a notification that says nothing to us. Any role may send as many as it likes."""
+        self._not_understood += 1
+        if self._may_log("not understood"):
+            _logger.warning("notification not understood", payload=str(payload)[:200], count=self._not_understood)
+            self._not_understood = 0
 
     def _take_event(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         try:
@@ -107,7 +151,7 @@ class Listener:
             kind, named = str(event["kind"]), event.get("schedule")
             schedule = None if named is None else ScheduleId(UUID(named))
         except (ValueError, KeyError, TypeError, AttributeError):
-            _logger.warning("event not understood", payload=str(payload)[:200])
+            self._ignore(payload)
             return
         self._on_event(kind, schedule)
 
@@ -116,5 +160,8 @@ class Listener:
         self._rung.set()
 
     def _take_ring(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
-        self.changes_waiting.setdefault(EntityCode(str(payload)), self._clock.now())
-        self._rung.set()
+        self._waiting.adjust(self._entities())
+        if self._waiting.hear(str(payload), self._clock.now()):
+            self._rung.set()
+        else:
+            self._ignore(payload)

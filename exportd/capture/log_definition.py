@@ -3,6 +3,9 @@
 The log has one row for each statement and tenant: ``op`` is I, U or D, or T where the changed records are unknown (the
 entity's next run is full then). ``key_1``… are arrays, one element for each changed record. A D has one record only and
 its ``image``, the deleted row as text; ``seq`` orders the images of a key.
+
+Keys and tenants have their own types, except those that are not Postgres's own, and arrays: these are logged as text.
+Nothing of ours may depend on a type of the application, which would no longer be able to drop it.
 """
 
 from collections.abc import Iterator
@@ -20,7 +23,7 @@ class LogDefinition:
 
     ``name`` is bare, ``table`` and ``sequence`` are quoted for SQL. ``keys`` are the log's key columns; ``key_shapes``
     and ``tenant_shape`` the columns of the entity's table that they are made from. Raises PermanentError when the table
-    does not have them, or they are arrays.
+    does not have them, or the tenant is an array.
     """
 
     def __init__(self, entity: Entity, shape: Shape) -> None:
@@ -31,6 +34,12 @@ class LogDefinition:
         self.keys = key_columns(entity)
         self.key_shapes = [_present(shape.root, name) for name in entity.key]
         self.tenant_shape = _present(shape.root, entity.tenant) if entity.tenant else None
+        if self.tenant_shape and self.tenant_shape.element_type:
+            raise PermanentError(
+                f"The column {entity.tenant} of {shape.root.name} is an array, which holds no single organization. "
+                "Correct the catalog.",
+                reason=Reason.CATALOG_MISMATCH,
+            )
 
     def columns(self) -> Iterator[tuple[str, str]]:
         """The columns by name and type, as an installed log is compared with them."""
@@ -38,9 +47,9 @@ class LogDefinition:
         yield "xid", "xid8"
         yield "op", '"char"'
         for name, column in zip(self.keys, self.key_shapes, strict=True):
-            yield name, f"{column.type_name}[]"
+            yield name, f"{logged_type(column)}[]"
         if self.tenant_shape:
-            yield TENANT_COLUMN, self.tenant_shape.type_name
+            yield TENANT_COLUMN, logged_type(self.tenant_shape)
         yield "image", "text"
 
     def create(self) -> str:
@@ -51,12 +60,12 @@ class LogDefinition:
             "xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id()",
             'op pg_catalog."char" NOT NULL',
             *(
-                f"{name} {column.type_name}[]{_collate(column)}"
+                f"{name} {logged_type(column)}[]{_collate(column)}"
                 for name, column in zip(self.keys, self.key_shapes, strict=True)
             ),
         ]
         if self.tenant_shape:
-            columns.append(f"{TENANT_COLUMN} {self.tenant_shape.type_name}{_collate(self.tenant_shape)}")
+            columns.append(f"{TENANT_COLUMN} {logged_type(self.tenant_shape)}{_collate(self.tenant_shape)}")
         columns.append("image text")
         # Long arrays go out of line uncompressed: compressing keys costs the writer time for nothing.
         storage = "".join(f"ALTER TABLE {self.table} ALTER {name} SET STORAGE EXTERNAL;\n" for name in self.keys)
@@ -71,8 +80,16 @@ class LogDefinition:
 
     def create_index(self) -> str:
         """The statement that creates the index by which windows find their rows."""
-        indexed = f"{TENANT_COLUMN}, xid" if self.tenant_shape else "xid"
+        # A tenant of an extension's type, such as citext, is compared as that type: an index on text is of no use.
+        tenant = self.tenant_shape
+        by_tenant = tenant is not None and not (tenant.is_user_defined and tenant.base_kind == "b")
+        indexed = f"{TENANT_COLUMN}, xid" if by_tenant else "xid"
         return f"CREATE INDEX ON {self.table} ({indexed})"
+
+
+def logged_type(column: Column) -> str:
+    """The type of the column's values in the log."""
+    return "text" if column.is_logged_as_text else column.type_name
 
 
 def _sequence_of(log: str) -> TableName:
@@ -87,13 +104,8 @@ def _present(root: Relation, name: str) -> Column:
             f"{root.name} has no column {name}, which the catalog names as key or tenant column.",
             reason=Reason.CATALOG_MISMATCH,
         )
-    if column.element_type:
-        raise PermanentError(
-            f"The column {name} of {root.name} is an array, which can be neither key nor tenant. Correct the catalog.",
-            reason=Reason.CATALOG_MISMATCH,
-        )
     return column
 
 
 def _collate(column: Column) -> str:
-    return f" COLLATE {column.collation}" if column.collation else ""
+    return f" COLLATE {column.collation}" if column.collation and not column.is_logged_as_text else ""

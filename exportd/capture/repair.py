@@ -74,6 +74,7 @@ def repair_of(entity: Entity, capture: Capture, shape: Shape, installed: Install
         statements.append(capture.log_index)
     if not installed.functions_current(capture):
         findings.append("the trigger functions are missing or of another shape")
+        statements.extend(_drop_function(function) for function in _stale_functions(entity, capture, installed))
         statements.extend(_create_functions(capture))
         if _wrote_nothing(capture, installed):
             statements.append(f"INSERT INTO {table(log_table(entity.code))} (op) VALUES ('T')")
@@ -124,6 +125,18 @@ def _create_functions(capture: Capture) -> Sequence[str]:
     return [
         *(passing_function.create() for passing_function in capture.passing_functions),
         *(function.create() for function in capture.functions),
+    ]
+
+
+def _stale_functions(entity: Entity, capture: Capture, installed: Installed) -> Sequence[InstalledFunction]:
+    """Passing functions for a type that the key or tenant had before; they would be there beside those for the new."""
+    wanted = {(function.name, function.arguments) for function in capture.passing_functions}
+    return [
+        function
+        for function in installed.functions
+        if belongs(function.name, log_name(entity.code))
+        and function.arguments  # trigger functions have none
+        and (function.name, function.arguments) not in wanted
     ]
 
 

@@ -13,6 +13,9 @@ become text as anonymous records, for which no role can define a cast.
 writer a quarter more instead of twice as much. A statement that changed one record, the commonest by far, has a path of
 its own with the cheapest plan there is.
 
+**A row or key that is too large for one value** is logged as T. ``row_size`` measures before anything is fetched or
+put together; only a row whose text may be too long is tried in a block that catches the error.
+
 **An update that changes key or tenant** is a D of the old record with its image, beside the U of the new one. The two
 transition tables list the records in the same order, so comparing the two arrays of keys decides whether any moved;
 only then are they joined. (Were the order ever another, the arrays would differ and the join would decide.)
@@ -22,18 +25,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from exportd.capture.log_definition import LogDefinition
-from exportd.capture.written_rows import written_rows
+from exportd.capture.row_size import record_can_be_tried
+from exportd.capture.written_rows import is_long_key, is_too_long_key, keys_may_be_long, large_columns, written_rows
 from exportd.catalog.shape import Column, Relation, RelationKind, Shape
 from exportd.database.quoting import dollar_quoted, literal, table
-from exportd.model.change_log import DOORBELL_CHANNEL, SCHEMA, TENANT_COLUMN
+from exportd.model.change_log import DOORBELL_CHANNEL, MAX_QUEUE_SHARE, SCHEMA, TENANT_COLUMN
 from exportd.model.entity import TableName
 
-# Arrays hold at most this many keys: beyond it a statement's keys are spread over several log rows, so that no array
-# of a huge statement reaches Postgres's limit of 1 GB.
+# Arrays hold at most this many keys, and a long key stands alone: a statement's keys are spread over several log rows,
+# so that no array of a huge statement reaches Postgres's limit of 1 GB.
 _KEYS_PER_ROW = 10_000
 
 # A column named found or new must not be taken for plpgsql's variable of that name.
 _USE_COLUMN = "\n#variable_conflict use_column"
+
+# A row's text in a function that has _IMAGE_SETTINGS.
+_TEXT = "{row}::pg_catalog.text"
 
 # Stands for the truncated table until the trigger runs. No name can hold a NUL.
 _TRUNCATED = "\0"
@@ -91,9 +98,10 @@ class TriggerFunctions:
                 row = self._row_body(reordered=reordered)
                 yield TriggerFunction(f"{self._log.name}_row{suffix}", row, _IMAGE_SETTINGS)
         else:
-            yield TriggerFunction(f"{self._log.name}_insert", self._insert_body())
+            keys = _IMAGE_SETTINGS if self._keys_depend_on_settings() else ()
+            yield TriggerFunction(f"{self._log.name}_insert", self._insert_body(), keys)
             update = self._update_body(reordered=reordered)
-            yield TriggerFunction(f"{self._log.name}_update{suffix}", update, self._update_settings())
+            yield TriggerFunction(f"{self._log.name}_update{suffix}", update, keys or self._update_settings())
             delete = self._delete_body(reordered=reordered)
             yield TriggerFunction(f"{self._log.name}_delete{suffix}", delete, _IMAGE_SETTINGS)
         if member.kind is not RelationKind.PARTITIONED:
@@ -116,9 +124,13 @@ END
 """
 
     def _update_body(self, *, reordered: bool) -> str:
+        # A key that was too long to be known may be short now; if the columns are missing, the new rows say so.
+        lost = f"{is_too_long_key('o')} OR " if keys_may_be_long(self._log) else ""
         unmatched = f"""
-    WHERE o.known AND NOT EXISTS (SELECT FROM {self._rows("new_rows", "n")}
+    WHERE {lost}o.known AND NOT EXISTS (SELECT FROM {self._rows("new_rows", "n")}
                                   WHERE {self._same("o", "n")})"""
+        # A whole row would be put together before it is joined, however large it is; its columns are after.
+        in_columns = reordered or bool(large_columns(self._shape))
         return f"""{_USE_COLUMN}
 BEGIN
   INSERT INTO {self._log.table} (op, {self._logged()})
@@ -130,7 +142,7 @@ BEGIN
   IF NOT FOUND THEN
     {self._log_arrays("U")}
     IF NOT ({self._none_moved()}) THEN
-    {self._log_images("old_rows", "exportd.row_image(o.row)", reordered=reordered, where=unmatched)}
+    {self._log_images("old_rows", "exportd.row_image({row})", reordered=in_columns, where=unmatched)}
     END IF;
   END IF;
   {self._ring()}
@@ -141,28 +153,24 @@ END
     def _delete_body(self, *, reordered: bool) -> str:
         return f"""{_USE_COLUMN}
 BEGIN
-  {self._log_images("old_rows", "o.row::pg_catalog.text", reordered=reordered)}
+  {self._log_images("old_rows", _TEXT, reordered=reordered)}
   {self._ring()}
   RETURN NULL;
 END
 """
 
     def _truncate_body(self, *, reordered: bool) -> str:
-        # The table is named at run time, so that it may be renamed. T when images may be missing: at REPEATABLE READ
-        # the transaction does not see rows committed after its snapshot, though TRUNCATE removes them; and our own
-        # rights or a row security policy may hide rows.
-        images = self._log_images(f"(SELECT * FROM ONLY {_TRUNCATED})", "o.row::pg_catalog.text", reordered=reordered)
+        # The table is named at run time, so that it may be renamed. It is read only when that runs none of its owner's
+        # code, which would have our rights; runs_no_foreign_code says when. Nor at REPEATABLE READ, where the
+        # transaction's snapshot may hold rows that have changed since, and lack some that TRUNCATE removes.
+        images = self._log_images(f"(SELECT * FROM ONLY {_TRUNCATED})", _TEXT, reordered=reordered)
         before, after = images.removesuffix(";").split(_TRUNCATED)
         return f"""{_USE_COLUMN}
-DECLARE
-  readable pg_catalog.bool := pg_catalog.has_schema_privilege(TG_TABLE_SCHEMA, 'USAGE')
-    AND pg_catalog.has_table_privilege(TG_RELID, 'SELECT');
 BEGIN
-  IF readable THEN
+  IF pg_catalog.has_schema_privilege(TG_TABLE_SCHEMA, 'USAGE') AND pg_catalog.has_table_privilege(TG_RELID, 'SELECT')
+     AND exportd.runs_no_foreign_code(TG_RELID) THEN
     EXECUTE {literal(before)} || TG_RELID::pg_catalog.regclass::pg_catalog.text || {literal(after)};
-  END IF;
-  IF NOT readable OR pg_catalog.row_security_active(TG_RELID)
-     OR pg_catalog.current_setting('transaction_isolation') <> 'read committed' THEN
+  ELSE
     INSERT INTO {self._log.table} (op) VALUES ('T');
   END IF;
   {self._ring()}
@@ -179,16 +187,14 @@ END
     WHERE NOT EXISTS (SELECT FROM {self._rows("(SELECT ($2).*)", "n")}
                       WHERE {self._same("o", "n")})"""
         tenant = f", CASE WHEN n.known THEN n.{TENANT_COLUMN} END" if self._entity.tenant else ""
-        keys = ", ".join(f"ARRAY[n.{key}]" for key in self._log.keys)
-        image = "o.row::pg_catalog.text"
         written = f"""INSERT INTO {self._log.table} (op, {self._logged()})
-    SELECT CASE WHEN n.known THEN 'U' ELSE 'T' END::pg_catalog."char", {keys}{tenant}
+    SELECT CASE WHEN n.known THEN 'U' ELSE 'T' END::pg_catalog."char", {self._known_keys("n")}{tenant}
     FROM {self._rows("(SELECT ($1).*)", "n")}"""
-        moved_away = self._log_images("(SELECT ($1).*)", image, reordered=reordered, where=moved)
-        gone = self._log_images("(SELECT ($1).*)", image, reordered=reordered)
+        moved_away = self._log_images("(SELECT ($1).*)", _TEXT, reordered=reordered, where=moved)
+        gone = self._log_images("(SELECT ($1).*)", _TEXT, reordered=reordered)
         return f"""{_USE_COLUMN}
 BEGIN
-  IF TG_OP = 'DELETE' THEN
+  {self._unless_too_large()} TG_OP = 'DELETE' THEN
     EXECUTE {literal(gone)} USING OLD;
   ELSE
     EXECUTE {literal(written)} USING NEW;
@@ -206,10 +212,29 @@ END
         compared = [*self._log.key_shapes, *([self._log.tenant_shape] if self._log.tenant_shape else [])]
         return _IMAGE_SETTINGS if any(column.spelling_depends_on_session for column in compared) else ()
 
+    def _unless_too_large(self) -> str:
+        """The IF of a row trigger: a record that is too large to be passed on is logged as T.
+
+        OLD and NEW are NULL, and so are their sizes, in triggers of INSERT and DELETE.
+        """
+        if not large_columns(self._shape):
+            return "IF"
+        return f"""IF NOT ({record_can_be_tried("OLD")} AND {record_can_be_tried("NEW")}) THEN
+    INSERT INTO {self._log.table} (op) VALUES ('T');
+  ELSIF"""
+
     # --- fragments of the functions --------------------------------------------------------------------------------
 
-    def _rows(self, source: str, alias: str, *, reordered: bool = False) -> str:
-        return written_rows(self._log, self._shape, source, alias, reordered=reordered)
+    def _rows(self, source: str, alias: str, *, reordered: bool = False, measured: bool = False) -> str:
+        return written_rows(self._log, self._shape, source, alias, reordered=reordered, measured=measured)
+
+    def _keys_depend_on_settings(self) -> bool:
+        """Whether a key or tenant is logged as a text that the writer's session might spell otherwise."""
+        shapes = [*self._log.key_shapes, *([self._log.tenant_shape] if self._log.tenant_shape else [])]
+        return any(
+            column.is_logged_as_text and column.base_kind != "e" and not column.base_type.endswith(".citext")
+            for column in shapes
+        )
 
     def _logged(self, *others: str) -> str:
         """The log's columns for one record or statement: its keys and tenant, and ``others``."""
@@ -237,15 +262,20 @@ END
 
     def _ring(self) -> str:
         # Expressions, which plpgsql evaluates without a query. NULL before the doorbell is armed for the first time.
+        # The queue is looked at only while the doorbell is armed.
         return f"""IF pg_catalog.pg_sequence_last_value('exportd.doorbell'::pg_catalog.regclass)::pg_catalog.float8
-     OPERATOR(pg_catalog.>) pg_catalog.date_part('epoch', pg_catalog.now()) THEN
+     OPERATOR(pg_catalog.>) pg_catalog.date_part('epoch', pg_catalog.now())
+     AND pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) {MAX_QUEUE_SHARE}::pg_catalog.float8 THEN
     PERFORM pg_catalog.pg_notify({literal(DOORBELL_CHANNEL)}, {literal(self._entity.code)});
   END IF;"""
 
     def _log_arrays(self, op: str) -> str:
         """Log all of new_rows, their keys gathered into arrays: a log row per tenant (and 10,000 keys)."""
-        arrays = [f"pg_catalog.array_agg(n.{key})" for key in self._log.keys]
-        groups = ["n.known", f"n.position OPERATOR(pg_catalog./) {_KEYS_PER_ROW}"]
+        arrays = [f"pg_catalog.array_agg({self._known_key('n', key)})" for key in self._log.keys]
+        part = f"n.position OPERATOR(pg_catalog./) {_KEYS_PER_ROW}"
+        if keys_may_be_long(self._log):
+            part = f"CASE WHEN {is_long_key('n')} THEN OPERATOR(pg_catalog.-) n.position ELSE {part} END"
+        groups = ["n.known", part]
         if self._entity.tenant:
             arrays.append(f"CASE WHEN n.known THEN n.{TENANT_COLUMN} END")
             groups.append(f"n.{TENANT_COLUMN}")
@@ -263,7 +293,7 @@ END
         ]
         if self._log.tenant_shape:
             compared.append((TENANT_COLUMN, _comparable(f"r.{TENANT_COLUMN}", self._log.tenant_shape)))
-            if not self._log.tenant_shape.equal_means_alike:
+            if not _is_comparable(self._log.tenant_shape):
                 compared.append(("no_tenant", f"r.{TENANT_COLUMN} IS NULL"))
 
         def arrays(source: str, alias: str) -> str:
@@ -271,26 +301,59 @@ END
             return f"(SELECT {gathered} FROM {self._rows(source, 'r')}) AS {alias}"
 
         equal = " AND ".join(f"n.{name} OPERATOR(pg_catalog.=) o.{name}" for name, _ in compared)
-        return f"""NOT EXISTS (SELECT FROM new_rows OFFSET {_KEYS_PER_ROW})
+        short = ""
+        if keys_may_be_long(self._log):
+            short = "".join(
+                f"\n       AND NOT EXISTS (SELECT FROM {self._rows(source, 'r')} WHERE {is_long_key('r')})"
+                for source in ("new_rows", "old_rows")
+            )
+        return f"""NOT EXISTS (SELECT FROM new_rows OFFSET {_KEYS_PER_ROW}){short}
        AND EXISTS (SELECT FROM {arrays("new_rows", "n")},
                    {arrays("old_rows", "o")}
                    WHERE {equal})"""
 
     def _log_images(self, source: str, image: str, *, reordered: bool, where: str = "") -> str:
-        """Log rows as gone, each with its image; rows whose key or tenant is unknown as T."""
+        """Log rows as gone, each with its image; as T where key or tenant is unknown, or the image too long.
+
+        ``image`` is how ``{row}`` becomes text.
+        """
         tenant = f", CASE WHEN o.known THEN o.{TENANT_COLUMN} END" if self._entity.tenant else ""
-        keys = ", ".join(f"ARRAY[o.{key}]" for key in self._log.keys)
+        told, text = "o.known", image.format(row="o.row")
+        rows = f"{self._rows(source, 'o', reordered=reordered, measured=bool(large_columns(self._shape)))}{where}"
+        if large_columns(self._shape):
+            # Each image is made once. OFFSET 0 keeps it from being made again for each of its uses.
+            columns = ", ".join(f"o.{column}" for column in (*self._logged().split(", "), "known"))
+            careful = "CASE WHEN o.can_be_tried THEN exportd.large_row_image(o.row) END"
+            made = f"CASE WHEN o.known THEN CASE WHEN o.may_be_large THEN {careful} ELSE {text} END END"
+            rows = f"(SELECT {columns}, {made} AS image\n    FROM {rows} OFFSET 0) AS o"
+            told, text = f"o.known AND {self._has_image()}", "o.image"
         return f"""INSERT INTO {self._log.table} (seq, op, {self._logged("image")})
     SELECT pg_catalog.nextval({literal(self._log.sequence)}::pg_catalog.regclass),
-           CASE WHEN o.known THEN 'D' ELSE 'T' END::pg_catalog."char", {keys}{tenant}, {image}
-    FROM {self._rows(source, "o", reordered=reordered)}{where};"""
+           CASE WHEN {told} THEN 'D' ELSE 'T' END::pg_catalog."char", {self._known_keys("o")}{tenant}, {text}
+    FROM {rows};"""
+
+    def _has_image(self) -> str:
+        """A record without a tenant is in no file; a T without a tenant would concern every organization."""
+        return f"(o.image IS NOT NULL OR o.{TENANT_COLUMN} IS NULL)" if self._entity.tenant else "o.image IS NOT NULL"
+
+    def _known_keys(self, alias: str) -> str:
+        return ", ".join(f"ARRAY[{self._known_key(alias, key)}]" for key in self._log.keys)
+
+    def _known_key(self, alias: str, key: str) -> str:
+        """The key, or NULL where it is unknown: it may be too long for the log."""
+        long = keys_may_be_long(self._log)
+        return f"CASE WHEN {alias}.known THEN {alias}.{key} END" if long else f"{alias}.{key}"
+
+
+def _is_comparable(column: Column) -> bool:
+    return column.is_logged_as_text or column.equal_means_alike
 
 
 def _comparable(value: str, column: Column) -> str:
-    """The value, such that equal means written alike.
+    """The value, such that equal means written alike. Types that are not Postgres's own are logged as they are written.
 
     To the consumer of a file, Bob and bob are two keys, whatever the column's type or collation thinks.
     """
-    if column.equal_means_alike:
+    if _is_comparable(column):
         return value
     return f'pg_catalog.concat({value}) COLLATE pg_catalog."C"'

@@ -12,13 +12,25 @@ run full.
 Each of the two functions takes the value twice, and a constant whose type decides for the second unless the first fits
 exactly. Otherwise a column whose new type has an implicit cast to the old, as text has to varchar, would fit both, and
 the write would fail.
+
+A type that is not Postgres's own is named nowhere, so that the application can drop it: the first function takes the
+missing column, the second turns any value into text.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from exportd.capture.log_definition import LogDefinition
-from exportd.catalog.shape import Shape
+from exportd.capture.log_definition import LogDefinition, logged_type
+from exportd.capture.row_size import (
+    MAX_KEY_BYTES,
+    MAX_LONG_KEY_BYTES,
+    MAX_TENANT_BYTES,
+    image_may_be_large,
+    is_short,
+    row_can_be_tried,
+    weight,
+)
+from exportd.catalog.shape import Column, Shape
 from exportd.database.quoting import identifier, literal, table
 from exportd.model.change_log import SCHEMA, TENANT_COLUMN
 from exportd.model.entity import TableName
@@ -26,46 +38,60 @@ from exportd.model.entity import TableName
 
 @dataclass(frozen=True, slots=True)
 class PassingFunction:
-    """One of the two functions that fetch a column: for its own type, or for every other."""
+    """One of the two functions that fetch a column: for its own type, or for every other.
+
+    A function is STABLE when it turns values into text, or it would not be inlined.
+    """
 
     name: str
     arguments: str
     result: str
     body: str
+    volatility: str = "IMMUTABLE"
 
     def create(self) -> str:
         """The statement that creates it, or replaces it."""
         return (
             f"CREATE OR REPLACE FUNCTION {table(TableName(SCHEMA, self.name))}({self.arguments}) "
-            f"RETURNS {self.result} LANGUAGE sql IMMUTABLE PARALLEL SAFE AS {literal(self.body)}"
+            f"RETURNS {self.result} LANGUAGE sql {self.volatility} PARALLEL SAFE AS {literal(self.body)}"
         )
 
 
 def passing_functions(log: LogDefinition) -> Iterator[PassingFunction]:
     """The functions through which an entity's key and tenant are fetched."""
-    # The NULL has its type from the log. Naming the type would trust the writer's search_path, and break when an
-    # extension moves to another schema.
+    # The NULL has its type from the log. Naming the type would trust the writer's search_path.
     for name, column in zip(log.keys, log.key_shapes, strict=True):
         null = f"((NULL::{log.table}).{name})[1]"
-        yield from _overloads(f"{log.name}_{name}", column.type_name, column.type_name, "$1", null)
+        yield from _overloads(f"{log.name}_{name}", column, logged_type(column), known=_logged(column), other=null)
     if log.tenant_shape:
-        argument = log.tenant_shape.type_name
+        column = log.tenant_shape
         null = f"(NULL::{log.table}).{TENANT_COLUMN}"
-        yield from _overloads(f"{log.name}_{TENANT_COLUMN}", argument, argument, "$1", null)
-        yield from _overloads(f"{log.name}_has_tenant", argument, "pg_catalog.bool", "true", "false")
+        value = _logged(column)
+        if not is_short(column):
+            text = value if column.base_type in {"text", "varchar"} else f"pg_catalog.concat({value})"
+            length = f"pg_catalog.octet_length({text})"
+            value = f"CASE WHEN {length} OPERATOR(pg_catalog.<=) {MAX_TENANT_BYTES} THEN {value} END"
+        yield from _overloads(f"{log.name}_{TENANT_COLUMN}", column, logged_type(column), known=value, other=null)
+        yield from _overloads(f"{log.name}_has_tenant", column, "pg_catalog.bool", known="true", other="false")
 
 
-def written_rows(log: LogDefinition, shape: Shape, source: str, alias: str, *, reordered: bool = False) -> str:
+def written_rows(
+    log: LogDefinition, shape: Shape, source: str, alias: str, *, reordered: bool = False, measured: bool = False
+) -> str:
     """Rows of ``source`` as (key_1…, tenant, known, row), by the fetch that always parses.
 
     ``row`` is the whole row as an anonymous record, which the rows of transition tables and subqueries are (those of a
     table are not); with ``reordered``, its columns in the root table's order. ROW(written.*) would be the same, but the
-    server refuses to read a virtual generated column in a transition table.
+    server refuses to read a virtual generated column in a transition table. Where keys may be long there is
+    ``key_bytes``, and a row whose key is too long for the log is not known. With ``measured`` there are
+    ``may_be_large`` (the row's text may be) and ``can_be_tried`` (it may be made, to see).
     """
     entity = log.entity
-    own = [*entity.key, *([entity.tenant] if entity.tenant else [])]
-    columns = [column.name for column in shape.root.columns if not column.is_virtual] if reordered else []
-    absent = ", ".join(f"NULL::exportd.absent AS {identifier(name)}" for name in dict.fromkeys([*own, *columns]))
+    stored = [column for column in shape.root.columns if not column.is_virtual]
+    weighed = large_columns(shape) if measured else []
+    names = [*entity.key, *([entity.tenant] if entity.tenant else [])]
+    names += [column.name for column in (stored if reordered else weighed)]
+    absent = ", ".join(f"NULL::exportd.absent AS {identifier(name)}" for name in dict.fromkeys(names))
     fetched = [f"{_passed(log, key, name)} AS {key}" for key, name in zip(log.keys, entity.key, strict=True)]
     known = [f"fetched.{key} IS NOT NULL" for key in log.keys]
     if entity.tenant:
@@ -75,10 +101,19 @@ def written_rows(log: LogDefinition, shape: Shape, source: str, alias: str, *, r
     if reordered:
         values = ("NULL" if column.is_virtual else identifier(column.name) for column in shape.root.columns)
         fetched.append(f"ROW({', '.join(values)}) AS reordered")
+    if measured:
+        listed = [(column, identifier(column.name)) for column in weighed]
+        fetched.append(f"{image_may_be_large(listed)} AS may_be_large")
+        fetched.append(f"{row_can_be_tried(value for _, value in listed)} AS can_be_tried")
+    others = ""
+    if long_keys := _long_keys(log):
+        key_bytes = weight(f"fetched.{key}" for key in long_keys)
+        known.append(f"{key_bytes} OPERATOR(pg_catalog.<=) {MAX_KEY_BYTES}")
+        others = f", {key_bytes} AS key_bytes"
     # Without the cast, .* would be all columns. It does not make a table's row anonymous.
     row = "fetched.reordered" if reordered else "(written.*)::pg_catalog.record"
     return (
-        f"(SELECT fetched.*, {' AND '.join(known)} AS known, {row} AS row\n"
+        f"(SELECT fetched.*, {' AND '.join(known)} AS known{others}, {row} AS row\n"
         f"          FROM (SELECT {absent}) AS absent\n"
         f"          CROSS JOIN {source} AS written\n"
         f"          CROSS JOIN LATERAL (SELECT {', '.join(fetched)} FROM (SELECT written.*) AS present) AS fetched"
@@ -86,11 +121,47 @@ def written_rows(log: LogDefinition, shape: Shape, source: str, alias: str, *, r
     )
 
 
+def large_columns(shape: Shape) -> list[Column]:
+    """The columns of a table that may make a row too large."""
+    return [column for column in shape.root.columns if not column.is_virtual and not is_short(column)]
+
+
+def keys_may_be_long(log: LogDefinition) -> bool:
+    """Whether ``written_rows`` has ``key_bytes``."""
+    return bool(_long_keys(log))
+
+
+def is_long_key(alias: str) -> str:
+    """SQL: whether the row's key has a row of the log for itself."""
+    return f"{alias}.key_bytes OPERATOR(pg_catalog.>) {MAX_LONG_KEY_BYTES}"
+
+
+def is_too_long_key(alias: str) -> str:
+    """SQL: whether the row is unknown because its key is too long."""
+    return f"{alias}.key_bytes OPERATOR(pg_catalog.>) {MAX_KEY_BYTES}"
+
+
+def _long_keys(log: LogDefinition) -> list[str]:
+    return [key for key, column in zip(log.keys, log.key_shapes, strict=True) if not is_short(column)]
+
+
 def _passed(log: LogDefinition, function: str, column: str) -> str:
     value = identifier(column)
     return f"{table(TableName(SCHEMA, f'{log.name}_{function}'))}({value}, {value}, 1)"
 
 
-def _overloads(name: str, argument: str, result: str, known: str, other: str) -> Iterator[PassingFunction]:
-    yield PassingFunction(name, f"{argument}, {argument}, bigint", result, f"SELECT {known}")
-    yield PassingFunction(name, "anyelement, anyelement, integer", result, f"SELECT {other}")
+def _logged(column: Column) -> str:
+    # IS NULL is true of a composite value of NULLs, too.
+    text = "CASE WHEN pg_catalog.num_nulls($1) OPERATOR(pg_catalog.=) 0 THEN pg_catalog.concat($1) END"
+    return text if column.is_logged_as_text else "$1"
+
+
+def _overloads(name: str, column: Column, result: str, *, known: str, other: str) -> Iterator[PassingFunction]:
+    volatility = "STABLE" if "concat" in known else "IMMUTABLE"
+    if column.is_logged_as_text:
+        yield PassingFunction(name, "exportd.absent, exportd.absent, bigint", result, f"SELECT {other}")
+        yield PassingFunction(name, "anyelement, anyelement, integer", result, f"SELECT {known}", volatility)
+    else:
+        argument = column.type_name
+        yield PassingFunction(name, f"{argument}, {argument}, bigint", result, f"SELECT {known}", volatility)
+        yield PassingFunction(name, "anyelement, anyelement, integer", result, f"SELECT {other}")

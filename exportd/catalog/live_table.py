@@ -13,6 +13,7 @@ class LiveColumn:
     """A column. ``generation`` is the expression of a virtual generated column, None for all others.
 
     ``is_ordered``: its type has a default btree operator class, so that values can be compared and indexed.
+    ``is_array``: its type is an array below domains.
     """
 
     name: str
@@ -20,6 +21,7 @@ class LiveColumn:
     is_nullable: bool
     is_ordered: bool
     generation: str | None = None
+    is_array: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +33,17 @@ class LiveIndex:
     is_primary: bool = False
     is_valid: bool = True
     is_partial: bool = False
-    is_deferrable: bool = False
 
     @property
     def weakness(self) -> str | None:
-        """Why it does not identify every row at any time; None when it does."""
+        """Why it does not identify every row at the end of each transaction; None when it does.
+
+        One that is deferrable does: exports see what was committed.
+        """
         if None in self.columns:
             return "is on an expression"
         if self.is_partial:
             return "covers a part of the rows only"
-        if self.is_deferrable:
-            return "is deferrable"
         return None if self.is_valid else "is not valid (its CREATE INDEX CONCURRENTLY failed)"
 
 

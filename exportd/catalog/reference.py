@@ -60,8 +60,8 @@ naming it.
 
 - The table is an ordinary one, a partitioned one, or the top of an inheritance tree: no view, no foreign, temporary or
   unlogged table, no single partition, no table of the system.
-- The key's columns are `NOT NULL`, and a primary key or a valid, not deferrable, not partial unique index is on exactly
-  these columns. The types of key and tenant can be compared (they have a btree operator class).
+- The key's columns are `NOT NULL`, and a primary key or a valid, not partial unique index is on exactly
+  these columns. The types of key and tenant can be compared (they have a btree operator class); the tenant is no array.
 - The role of the DSN has `USAGE` of the schema and `SELECT` on the table, and row level security hides nothing from it.
 - An expression uses nothing but the columns of its row: no sub-select, no aggregate, no function like `random()`.
   Functions outside `pg_catalog` are named with their schema.

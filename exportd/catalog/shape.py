@@ -75,6 +75,19 @@ class Column:
         )
 
     @property
+    def is_user_defined(self) -> bool:
+        """Whether its type below domains is not one of Postgres itself: an extension's, or the application's."""
+        return "." in self.base_type
+
+    @property
+    def is_logged_as_text(self) -> bool:
+        """Whether the change log holds its values as text.
+
+        Nothing of ours may depend on a type that can be dropped, and an array of arrays is no array of keys.
+        """
+        return self.is_user_defined or bool(self.element_type)
+
+    @property
     def equal_means_alike(self) -> bool:
         """Whether equal values have equal texts, as a consumer sees them. They do not in citext, and 1 = 1.0."""
         if self.base_type in _MODIFIED_ALIKE_TYPES:

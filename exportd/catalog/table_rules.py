@@ -157,6 +157,8 @@ def _tenant_findings(entity: Entity, live: LiveTable) -> Iterator[Finding]:
         yield ("tenant",), f"{no_column(entity.tenant, live)} (or tenant = false: all organizations read all rows)"
     elif column.generation is not None:
         yield ("tenant",), f"{column.name} is a virtual generated column, which deleted rows do not have"
+    elif column.is_array:
+        yield ("tenant",), f"{column.name} is an array ({column.type.name}), which holds no single organization"
     elif not column.is_ordered:
         yield ("tenant",), f"{column.name} has the type {column.type.name}, which cannot be compared"
 

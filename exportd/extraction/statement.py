@@ -81,7 +81,7 @@ class Statements:
 
     def _in_window(self, previous: SnapshotText) -> str:
         matches = [
-            f"k.{logged} {self._equals(name)} t.{identifier(name)}"
+            self._matches(f"k.{logged}", name)
             for logged, name in zip(key_columns(self.entity), self.entity.key, strict=True)
         ]
         keys = ", ".join(f"unnest(l.{key_column}) AS {key_column}" for key_column in key_columns(self.entity))
@@ -95,9 +95,9 @@ class Statements:
         logged = list(zip(key_columns(self.entity), self.entity.key, strict=True))
         keys = ", ".join(self._as_written(f"l.{key}[1]", name) for key, name in logged)
         values = ", ".join(f"l.{key}[1] AS {key}" for key, _ in logged)
-        conditions = [f"t.{identifier(name)} {self._equals(name)} last.{key}" for key, name in logged]
+        conditions = [self._matches(f"last.{key}", name) for key, name in logged]
         conditions += [
-            f"{self._as_written(f't.{identifier(name)}', name)} = {self._as_written(f'last.{key}', name)}"
+            f"{_as_text(f't.{identifier(name)}')} = {self._as_written(f'last.{key}', name)}"
             for key, name in logged
             if not self._column(name).equal_means_alike
         ]
@@ -168,17 +168,35 @@ class Statements:
     def _window(self, previous: SnapshotText) -> str:
         if self.entity.tenant is None:
             return self._since(previous)
-        return (
-            f"l.{TENANT_COLUMN} {self._equals(self.entity.tenant)} {literal(self.organization)}"
-            f" AND {self._since(previous)}"
-        )
+        tenant = self._read_back(f"l.{TENANT_COLUMN}", self._column(self.entity.tenant))
+        return f"{tenant} {self._equals(self.entity.tenant)} {literal(self.organization)} AND {self._since(previous)}"
 
     def _since(self, previous: SnapshotText) -> str:
         return f"l.xid >= '{xmin(previous)}'::xid8 AND NOT pg_visible_in_snapshot(l.xid, '{previous}'::pg_snapshot)"
 
-    def _as_written(self, value: str, column: str) -> str:
-        """The value such that equal means written alike: Bob and bob, equal in citext, are two keys in a file."""
-        return value if self._column(column).equal_means_alike else f'concat({value}) COLLATE "C"'
+    def _matches(self, logged: str, name: str) -> str:
+        """Whether a key of the log is the row's, in the form for which the table's index serves, if there is one."""
+        column, live = self._column(name), f"t.{identifier(name)}"
+        if _is_compared_as_text(column):
+            return f"{_as_text(live)} = {logged}"
+        return f"{self._read_back(logged, column)} {self._equals(name)} {live}"
+
+    def _read_back(self, logged: str, column: Column) -> str:
+        """A value of the log as the type it had.
+
+        Only a superuser can make a base type, and a cast from text to it. The application's own types have casts of
+        their owners, and a label or attribute may have been renamed since, so they are compared as text.
+        """
+        if column.is_user_defined and not _is_compared_as_text(column):
+            return f"{logged}::{column.type_name}"
+        return logged
+
+    def _as_written(self, logged: str, name: str) -> str:
+        """A value of the log such that equal means written alike: Bob and bob, equal in citext, are two keys."""
+        column = self._column(name)
+        if column.is_logged_as_text:
+            return f'{logged} COLLATE "C"'
+        return logged if column.equal_means_alike else _as_text(logged)
 
     def _equals(self, column: str | None) -> str:
         shape = self._column(column)
@@ -189,3 +207,12 @@ class Statements:
         if found is None:
             raise LookupError(name)
         return found
+
+
+def _is_compared_as_text(column: Column) -> bool:
+    """Whether the key is compared as it is written: an array, or an enum, composite or range of the application's."""
+    return bool(column.element_type) or (column.is_user_defined and column.base_kind != "b")
+
+
+def _as_text(value: str) -> str:
+    return f'concat({value}) COLLATE "C"'

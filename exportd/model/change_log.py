@@ -24,6 +24,9 @@ EVENTS_CHANNEL = "exportd_events"
 DOORBELL_CHANNEL = "exportd_doorbell"
 """Carries no data but the code of an entity that has changes waiting; silent unless armed."""
 
+MAX_QUEUE_SHARE = 0.1
+"""The doorbell is silent while the server's queue of notifications is fuller than this share of it."""
+
 
 def log_name(entity: EntityCode) -> str:
     """The bare name of the entity's log table; also the stem of its trigger functions."""

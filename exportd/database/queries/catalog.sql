@@ -41,6 +41,7 @@ live_column AS (
                 'type', format_type(a.atttypid, a.atttypmod),
                 'base', t.typname,
                 'is_nested', t.typcategory = 'A' OR t.typtype = 'c',
+                'is_array', t.typcategory = 'A',
                 'is_nullable', NOT a.attnotnull OR EXISTS (
                     -- Postgres 18: NOT NULL that was not validated for the rows that were there
                     SELECT FROM pg_constraint k
@@ -97,8 +98,7 @@ live_index AS (
                 ),
                 'is_primary', i.indisprimary,
                 'is_valid', i.indisvalid AND i.indisready AND i.indislive,
-                'is_partial', i.indpred IS NOT NULL,
-                'is_deferrable', NOT i.indimmediate
+                'is_partial', i.indpred IS NOT NULL
             )
             ORDER BY NOT i.indisprimary, c.relname
         ) AS described

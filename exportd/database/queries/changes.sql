@@ -59,11 +59,21 @@ INSERT INTO exportd.cluster (system_identifier, database_oid) VALUES ($1, $2)
 ON CONFLICT (only_row) DO UPDATE SET system_identifier = excluded.system_identifier, database_oid = excluded.database_oid
 
 -- name: arm_doorbell
--- Triggers ring until the given number of seconds is over. $1 float8: seconds
-SELECT pg_catalog.setval('exportd.doorbell', (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) + $1::float8)::bigint)
+-- Triggers ring until the given number of seconds is over, unless the queue of notifications is fuller than the given
+-- share of it: once it is full, the transaction that rings fails. Whether they ring. $1 float8: seconds; $2 float8: share
+SELECT pg_catalog.setval('exportd.doorbell', CASE WHEN pg_catalog.pg_notification_queue_usage() <= $2::float8
+    THEN (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) + $1::float8)::bigint ELSE 0 END) > 0
 
 -- name: disarm_doorbell
 SELECT pg_catalog.setval('exportd.doorbell', 0)
+
+-- name: read_until
+-- Per entity, when the schedule that is furthest behind last read it. $1 text[]: entities
+SELECT p.entity, min(p.taken_at) AS read_until
+FROM exportd.position AS p
+JOIN exportd.schedule AS s ON s.id = p.schedule_id AND s.deleted_at IS NULL
+WHERE p.entity = ANY ($1::text[])
+GROUP BY p.entity
 
 -- name: two_phase_allowed
 -- PREPARE TRANSACTION fails in a transaction that has executed NOTIFY.

@@ -152,7 +152,9 @@ class CapturedTable:
         return other
 
     def _key(self, record: Mapping[str, Any]) -> Key:
-        return tuple(record[name] for name in self.entity.key)
+        """The key's values; one that is nested, as JSON."""
+        values = (record[name] for name in self.entity.key)
+        return tuple(json.dumps(value) if isinstance(value, list | dict) else value for value in values)
 
     async def _truth(self, organization: OrganizationId) -> list[dict[str, Any]]:
         columns = ", ".join(

@@ -5,6 +5,7 @@ import pytest
 
 from exportd.database.quoting import identifier
 from exportd.model.errors import PermanentError
+from exportd.model.extraction import Mode
 from tests.integration.capture.source_database import CapturedTable, SourceDatabase
 
 pytestmark = pytest.mark.every_postgres
@@ -177,6 +178,39 @@ async def test_an_entity_code_may_end_like_a_part_of_another_entitys_capture(sou
         assert await captured_table.findings() == ""
 
 
-async def test_an_array_as_key_is_refused_with_a_sentence(source: SourceDatabase) -> None:
-    with pytest.raises(PermanentError, match="array"):
-        await source.capture("things", "id int[] PRIMARY KEY")
+async def test_an_array_as_tenant_is_refused_with_a_sentence(source: SourceDatabase) -> None:
+    with pytest.raises(PermanentError, match="is an array, which holds no single organization"):
+        await source.capture("things", "id int PRIMARY KEY, tenants text[]", tenant="tenants")
+
+
+@pytest.mark.parametrize("key_type", ["int[]", "mood[]", "timestamptz[]"])
+async def test_a_key_may_be_an_array(source: SourceDatabase, key_type: str) -> None:
+    await create_types(source)
+    values = {
+        "int[]": ("{1,2}", "{1}", "{}", "{{1},{2}}"),
+        "mood[]": ("{happy,happy}", '{"so so"}', "{}", '{"\\"sad\\""}'),
+        "timestamptz[]": ("{2020-02-03 04:05:06+00,infinity}", "{2021-01-01 00:00+00}", "{}", "{NULL}"),
+    }[key_type]
+    await source.app.execute("SET datestyle = 'German'; SET timezone = 'America/New_York'")
+    things = await source.capture("things", f"id {key_type} PRIMARY KEY, name text, note text")
+    for name, value in zip("abcd", values, strict=True):
+        await source.app.execute(f"INSERT INTO things VALUES ($1::text::{key_type}, $2, 'x')", value, name)
+    assert len((await things.export()).present) == 4
+    await source.app.execute("""UPDATE things SET note = 'y' WHERE name = 'a'; DELETE FROM things WHERE name = 'b';
+        UPDATE things SET id = id || id WHERE name = 'd'""")
+    export = await things.export()
+    assert (export.mode, len(export.present), len(export.deleted)) == (Mode.INCREMENTAL, 2, 2)
+    assert {record["name"] for record in export.deleted.values()} == {"b", "d"}
+
+
+async def test_a_deferrable_key_is_exact_once_committed(source: SourceDatabase) -> None:
+    things = await source.capture("things", "id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, note text")
+    await source.app.execute("INSERT INTO things VALUES (1, 'a'), (2, 'b'), (3, 'c'), (4, 'd')")
+    await things.export()
+    async with source.app.transaction():
+        await source.app.execute("UPDATE things SET id = 2 WHERE note = 'a'")  # twins, until the next statement
+        await source.app.execute("UPDATE things SET id = 1 WHERE note = 'b'")
+        await source.app.execute("INSERT INTO things VALUES (3, 'e')")
+        await source.app.execute("DELETE FROM things WHERE note = 'c'; UPDATE things SET id = id + 10 WHERE note = 'd'")
+    export = await things.export()
+    assert export.keys == ([(1,), (2,), (3,), (14,)], [(4,)])

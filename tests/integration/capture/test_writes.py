@@ -194,7 +194,7 @@ async def test_a_truncate_that_does_not_see_all_it_removes_makes_the_next_run_fu
     assert ("T", ()) in await items.ops()
     export = await items.export()
     assert (export.mode, export.reason) == (Mode.FULL, FullReason.CHANGES_UNKNOWN)
-    assert export.keys == ([], [(id_,) for id_ in range(1, 6)]), "the deletions that are known are named"
+    assert export.keys == ([], []), "a row that its snapshot shows may have changed, or been told as deleted, since"
     assert (await items.export()).mode is Mode.INCREMENTAL
 
 

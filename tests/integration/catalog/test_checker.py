@@ -215,6 +215,8 @@ async def test_what_is_no_table_of_records(
         "CREATE TABLE x (id int NOT NULL); CREATE UNIQUE INDEX ON x (id) INCLUDE (id)",
         "CREATE TABLE x (id int4range PRIMARY KEY)",
         "CREATE TABLE x (id int[] PRIMARY KEY)",
+        "CREATE TABLE x (id int PRIMARY KEY DEFERRABLE)",
+        "CREATE TABLE x (id int NOT NULL UNIQUE DEFERRABLE INITIALLY DEFERRED)",
         "CREATE TABLE x (id color PRIMARY KEY)",
         "CREATE TABLE x (id shorter PRIMARY KEY)",
         "CREATE TABLE x (id varchar(5) PRIMARY KEY)",
@@ -234,7 +236,6 @@ async def test_tables_and_keys_that_are_good(connection: "Connection[asyncpg.Rec
         ("CREATE TABLE x (id int NOT NULL)", "nothing makes id unique; ALTER TABLE"),
         ("CREATE TABLE x (id int NOT NULL); CREATE INDEX ON x (id)", "nothing makes id unique"),
         ("CREATE TABLE x (id int NOT NULL, b int NOT NULL, UNIQUE (id, b))", "x_id_b_key is unique on id, b"),
-        ("CREATE TABLE x (id int PRIMARY KEY DEFERRABLE)", "the unique index x_pkey on id is deferrable"),
         (
             "CREATE TABLE x (id int NOT NULL); CREATE UNIQUE INDEX part ON x (id) WHERE id > 0",
             "the unique index part on id covers a part of the rows only",

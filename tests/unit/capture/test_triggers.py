@@ -75,14 +75,14 @@ def test_collations_are_taken_over() -> None:
     assert 'pg_catalog.concat(o.key_1) COLLATE pg_catalog."C"' in body
 
 
-ARRAY_KEY = relation("things", (column("id", "uuid[]", element_type="uuid"), *COLUMNS[1:]), oid=1)
+ARRAY_TENANT = relation("things", (COLUMNS[0], column("organization_id", "uuid[]", element_type="uuid")), oid=1)
 
 
 @pytest.mark.parametrize(
     ("shape", "words"),
     [
         (replace(SHAPE, root=replace(ROOT, columns=ROOT.columns[1:])), "has no column id"),
-        (replace(SHAPE, root=ARRAY_KEY), "is an array"),
+        (replace(SHAPE, root=ARRAY_TENANT), "is an array"),
     ],
 )
 def test_a_key_that_cannot_be_captured_is_refused_with_a_sentence(shape: Shape, words: str) -> None:

@@ -120,8 +120,6 @@ def test_a_key_column_that_identifies_nothing(live: LiveTable, said: str) -> Non
         ),
         ((LiveIndex("u", ("id", "name")),), "nothing makes id unique; u is unique on id, name"),
         ((LiveIndex("u", ("id",), is_partial=True),), "the unique index u on id covers a part of the rows only; ALTER"),
-        ((LiveIndex("u", ("id",), is_deferrable=True),), "the unique index u on id is deferrable; ALTER"),
-        ((LiveIndex("u", ("id",), is_primary=True, is_deferrable=True),), "on id is deferrable; ALTER"),
         ((LiveIndex("u", ("id",), is_valid=False),), "the unique index u on id is not valid (its CREATE INDEX"),
         ((LiveIndex("u", (None,)),), "nothing makes id unique; ALTER"),
         ((LiveIndex("u", ("id", None)),), "nothing makes id unique; ALTER"),
