@@ -130,6 +130,11 @@ class Connector:
                 pool.set_connect_args(dsn, **self._pool_arguments())
                 await pool.expire_connections()
 
+    async def expire(self) -> None:
+        """Open every connection of the pools anew when it is used next: an old one may keep what the server refused."""
+        for pool in self._pools:
+            await pool.expire_connections()
+
     async def connect(self, *, purpose: str, lock_timeout_s: float | None = None) -> Connection:
         """A new connection, to be closed by the caller. ``purpose`` ("listener") is seen in pg_stat_activity.
 
@@ -169,12 +174,14 @@ class Connector:
             await close(connection)
 
     @asynccontextmanager
-    async def pool(self, size: int) -> AsyncIterator[Pool]:
-        """At most ``size`` connections for the daemon's own tables; the first is opened at once."""
+    async def pool(self, size: int, *, lazily: bool = False) -> AsyncIterator[Pool]:
+        """At most ``size`` connections for the daemon's own tables; the first is opened at once, unless ``lazily``."""
         pool: Pool | None = None
         try:
             with _translated_connecting(self.address):
-                pool = await asyncpg.create_pool(self.dsn, min_size=1, max_size=size, **self._pool_arguments())
+                pool = await asyncpg.create_pool(
+                    self.dsn, min_size=0 if lazily else 1, max_size=size, **self._pool_arguments()
+                )
             self._pools.append(pool)
             yield pool
         finally:

@@ -70,6 +70,16 @@ class Metrics:
         info = self._gauge("exportd_build_info", "Always 1; the version is the label.", ["version"])
         info.labels(__version__).set(1)
         self.listening = self._gauge("exportd_listening", "1 while the daemon receives the database's notifications.")
+        self.trouble = self._gauge(
+            "exportd_database_trouble",
+            "1 while the daemon cannot listen to its database, with the reason code; absent otherwise.",
+            ["reason"],
+        )
+        self.out_of_order = self._gauge(
+            "exportd_entity_out_of_order",
+            "1 for an entity that does not fit its table at the moment: its jobs fail, all others run.",
+            ["entity"],
+        )
         self.daemons = self._gauge(
             "exportd_daemons", "Daemons of the database that run, this one too, as this one last read them."
         )
