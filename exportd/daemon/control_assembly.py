@@ -141,6 +141,7 @@ def _exposition(components: Components, catalog: Catalog) -> Exposition:
     async def look(metrics: Metrics) -> None:
         listener, spool, presence = components.listener, components.spool, components.presence
         metrics.listening.set(listener.listening)
+        metrics.count_dropped_lines(logging.dropped_lines())
         metrics.trouble.clear()
         if listener.trouble is not None:
             metrics.trouble.labels(listener.trouble.reason).set(1)

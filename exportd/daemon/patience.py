@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import anyio
 import anyio.to_thread
+import asyncpg
 import structlog
 
 from exportd.daemon.current import Configuration, Current
@@ -48,6 +49,9 @@ class Patience:
         except SettingsError:
             raise
         except ExportdError as error:
+            if isinstance(error.__cause__, asyncpg.DataError):
+                # Such as a character that the database's encoding does not have: it stands in the file.
+                raise SettingsError.of(error.sentence, where="configuration") from error
             _logger.warning(
                 "waiting for the database", reason=error.reason, error=error.sentence, retry_in_s=self._pause_s
             )

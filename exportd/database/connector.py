@@ -6,6 +6,7 @@ connection.
 """
 
 import asyncio
+import codecs
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -262,6 +263,16 @@ async def _close_pool(pool: Pool) -> None:
             pool.terminate()
     if scope.cancelled_caught:
         pool.terminate()
+
+
+def storable(text: str, connection: Connection) -> str:
+    """A text for people as the database's encoding can hold it: other characters as escapes."""
+    encoding = connection.get_settings().server_encoding
+    try:
+        codec = codecs.lookup(encoding).name
+    except LookupError:
+        codec = "ascii"  # a part of each encoding that a database can have
+    return text.encode(codec, "backslashreplace").decode(codec)
 
 
 # MERGED: Reads what can be thousands of rows, without holding up what else runs on the event loop.

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from exportd.database import queries
 from exportd.database.audit_writer import write_audit
+from exportd.database.connector import storable
 from exportd.database.translator import translated
 from exportd.fleet.record import (
     DaemonIdentity,
@@ -58,7 +59,12 @@ class DaemonTable:
         """Insert or renew the daemon's row, and evict the daemon whose place it takes."""
         async with self._connection("registering this daemon") as connection:
             await connection.execute(
-                _REGISTER, identity.spool_id, identity.host, identity.pid, identity.configuration, identity.version
+                _REGISTER,
+                identity.spool_id,
+                storable(identity.host, connection),
+                identity.pid,
+                storable(identity.configuration, connection),
+                identity.version,
             )
             await _forget_gone(connection, identity.spool_id)
 

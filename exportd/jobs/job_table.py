@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from exportd.database import queries
+from exportd.database.connector import storable
 from exportd.database.translator import translated
 from exportd.jobs import job_record
 from exportd.jobs.job_record import (
@@ -207,7 +208,10 @@ class JobTable:
     async def fail(self, lease: Lease, *, reason: Reason, message: str) -> None:
         """End the job without success. Its schedule's positions stay: the next run holds the same changes."""
         async with self._connection("recording a job's failure") as connection:
-            _held(lease, await connection.fetchrow(_FAIL, lease.job.id, lease.fence, reason, message))
+            _held(
+                lease,
+                await connection.fetchrow(_FAIL, lease.job.id, lease.fence, reason, storable(message, connection)),
+            )
 
     async def put_back(
         self, lease: Lease, *, after_s: float, counts_attempt: bool, reason: Reason, message: str
@@ -217,7 +221,13 @@ class JobTable:
             _held(
                 lease,
                 await connection.fetchrow(
-                    _PUT_BACK, lease.job.id, lease.fence, after_s, counts_attempt, reason, message
+                    _PUT_BACK,
+                    lease.job.id,
+                    lease.fence,
+                    after_s,
+                    counts_attempt,
+                    reason,
+                    storable(message, connection),
                 ),
             )
 

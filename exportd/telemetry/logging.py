@@ -6,10 +6,11 @@ libraries send through the standard ``logging`` module.
 """
 
 import logging
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Literal, TextIO, get_args
+from typing import Literal, TextIO, cast, get_args
 from uuid import UUID
 
 import stamina
@@ -17,6 +18,7 @@ import structlog
 from stamina.instrumentation import RetryDetails
 from structlog.typing import Processor
 
+from exportd.telemetry.log_stream import JournalPrefix, LogStream, is_journal
 from exportd.telemetry.values import SecretMask, plain_values
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -24,6 +26,9 @@ Format = Literal["auto", "console", "json"]
 
 _CHATTY_LIBRARIES = ("asyncio", "asyncpg", "botocore", "aiobotocore", "aiohttp", "google", "gcloud", "urllib3")
 """Their messages below a warning are of no use to an operator, and some of them hold credentials."""
+
+_streams: list[LogStream] = []
+"""Those that this process has logged to; the last is in use."""
 
 _SILENCED = ("asyncpg.pool", "botocore.credentials", "aiobotocore.credentials")
 """They log a traceback at each retry when a database or a role is away, which our own events report."""
@@ -33,9 +38,11 @@ def configure(*, level: Level, line_format: Format, stream: TextIO | None = None
     """Sets up logging for the whole process, structlog's and the standard library's alike.
 
     ``stream`` is standard error by default; ``auto`` means ``console`` when it is a terminal. ``secrets``, such as the
-    database's password, are masked wherever they occur.
+    database's password, are masked wherever they occur. Lines for journald begin with their priority.
     """
-    out = sys.stderr if stream is None else stream
+    target = sys.stderr if stream is None else stream
+    out = LogStream(target)
+    _streams.append(out)
     threshold = logging.getLevelNamesMapping()[level.upper()]
     for_people = line_format == "console" or (line_format == "auto" and out.isatty())
     enrich: list[Processor] = [
@@ -50,13 +57,15 @@ def configure(*, level: Level, line_format: Format, stream: TextIO | None = None
         SecretMask(secrets),
         _line_for_people(colors=out.isatty()) if for_people else structlog.processors.JSONRenderer(ensure_ascii=False),
     ]
+    if is_journal(target, os.environ):
+        render.append(JournalPrefix())
     structlog.configure(
         processors=[*enrich, *render],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, out)),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(out)
+    handler = logging.StreamHandler(cast(TextIO, out))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*enrich, structlog.stdlib.add_logger_name],
@@ -66,6 +75,11 @@ def configure(*, level: Level, line_format: Format, stream: TextIO | None = None
     logging.basicConfig(handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     _set_thresholds(threshold)
+
+
+def dropped_lines() -> int:
+    """How many lines this process could not write."""
+    return sum(stream.dropped for stream in _streams)
 
 
 def level() -> Level:

@@ -96,6 +96,10 @@ class Metrics:
         self.spool_budget = self._gauge("exportd_spool_budget_bytes", "What they may take (spool.budget).")
         self.spool_free = self._gauge("exportd_spool_free_bytes", "What the spool's file system has left.")
         self.resident_memory = self._gauge("exportd_resident_memory_bytes", "Memory of the daemon's process.")
+        self._log_lines_dropped = self._counter(
+            "exportd_log_lines_dropped_total", "Lines of the log that could not be written: no reader, a full disk."
+        )
+        self._known_dropped = 0
         self.loop_delay = self._histogram(
             "exportd_event_loop_delay_seconds",
             "How much later than asked for the event loop wakes a sleeper; sampled.",
@@ -114,6 +118,11 @@ class Metrics:
         self.bytes = self._counter(
             "exportd_exported_bytes_total", "Bytes of their files, compressed, each counted once.", ["entity"]
         )
+
+    def count_dropped_lines(self, so_far: int) -> None:
+        """Take over how many lines of the log this process has dropped ``so_far``."""
+        self._log_lines_dropped.inc(max(0, so_far - self._known_dropped))
+        self._known_dropped = so_far
 
     def forget_database(self) -> None:
         """Drop what was read from the database, because it may not be true any more."""
