@@ -21,9 +21,29 @@ help: ## Show this list
 demo: $(READY) ## Export from a temporary Postgres into demo-run/
 	$(BIN)/exportd demo --dir demo-run --once
 
+# Two processes share the tests between them; each has servers of its own. A process that has nothing left to do takes
+# over half of what the other still has.
+JOBS := 2
+PYTEST := -m pytest --numprocesses=$(JOBS) --dist=worksteal
+JOURNEY := tests/acceptance/test_journey.py::test_a_first_run_is_complete_and_later_ones_hold_what_changed
+
 .PHONY: test
 test: $(READY) ## Run every test (needs no Postgres of yours; a quarter of an hour)
-	$(BIN)/python -m pytest
+	$(BIN)/python $(PYTEST)
+
+.PHONY: quick
+quick: $(READY) ## Run the unit tests, the architecture's and a row's journey on a real Postgres (a minute)
+	$(BIN)/python $(PYTEST) tests/unit $(sort $(wildcard tests/test_*.py)) $(JOURNEY)
+
+# The processes that the tests start are measured too. What CI runs in place of "make test"; fails below the floor that
+# pyproject.toml names (fail_under).
+.PHONY: coverage
+coverage: $(READY) ## Run every test and measure the branches they reach; htmlcov shows the others
+	$(BIN)/coverage erase
+	$(BIN)/coverage run $(PYTEST)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage html --quiet
+	$(BIN)/coverage report --skip-covered --sort=cover
 
 .PHONY: unit
 unit: $(READY) ## Run the tests that need no database (seconds)
@@ -64,7 +84,7 @@ lock: $(READY) ## Write requirements.lock anew from pyproject.toml (UPGRADE=--up
 
 .PHONY: clean
 clean: ## Remove everything that was made here
-	rm -rf $(VENV) demo-run dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo-run dist htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # Touched last, so that an installation that was interrupted is done again. The project itself is installed without
 # build isolation: its build tool comes from the lock file too.

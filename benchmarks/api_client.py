@@ -1,4 +1,4 @@
-"""A client of the control API in a process of its own: asks one thing after the other, and says how long each took.
+"""A client of the control API in a process of its own: sends requests one by one and reports how long each took.
 
     python -m benchmarks.api_client SOCKET SECONDS kept|new PATH…
 

@@ -1,4 +1,4 @@
-"""What capture costs those who write: pgbench with and without it, beside each other.
+"""What capture costs writers: pgbench with and without it, beside each other.
 
 A round takes two fresh copies of the same small table, one captured and one not, each in a database of its own (so
 that none pays for the other's dead rows or growing indexes), warms both up after the CHECKPOINT, and then goes back and

@@ -27,11 +27,11 @@ from exportd.postgres.postgres_server import PostgresServer
 
 ROWS = 1_000_000
 ASKING_S = 30.0
-"""How long the API is asked, each way, while exports run."""
+"""How long each kind of client sends requests while exports run."""
 STARTS = 15
 RELOADS = 5
 METRICS_PAUSE_S = 5.2
-"""The text of the metrics is made anew after five seconds."""
+"""The text of the metrics is built again after five seconds."""
 
 _START_MS = 150.0
 _DELAY_S = 0.05
@@ -128,7 +128,7 @@ async def _exporting(daemon: DaemonProcess) -> AsyncIterator[list[float]]:
 
 @dataclass(frozen=True, slots=True)
 class _Answers:
-    """How fast a client that asks one thing after the other is answered."""
+    """How fast a client that sends one request after the other is answered."""
 
     a_second: float
     p50_ms: float
@@ -292,7 +292,7 @@ async def _seconds(fetch: Callable[[], bytes]) -> float:
 
 
 async def _loop_delay(folder: Path) -> LoopDelay:
-    """As it is now: the metrics are made anew for it."""
+    """As it is now: the metrics are built for it."""
     await anyio.sleep(METRICS_PAUSE_S)
     return LoopDelay.of((await _get(folder, "/metrics")).decode())
 

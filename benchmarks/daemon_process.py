@@ -1,4 +1,4 @@
-"""A real daemon for a benchmark: started with a configuration, given exports to do, and looked at from outside."""
+"""A real daemon for a benchmark: started with a configuration, given exports, and observed from outside."""
 
 import json
 import os
@@ -55,7 +55,7 @@ class DaemonProcess:
     def peak_bytes(self) -> int:
         """The most memory that it ever had (VmHWM)."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
-        line = next(each for each in status.splitlines() if each.startswith("VmHWM"))
+        line = next(entry for entry in status.splitlines() if entry.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
 
     async def export(self, organization: OrganizationId, entity: EntityCode, destinations: Sequence[str]) -> Delivered:

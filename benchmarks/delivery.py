@@ -1,4 +1,4 @@
-"""Delivery to S3: beside a directory, beside what everybody does by hand, and when one of several buckets is slow.
+"""Delivery to S3: beside a directory, beside the usual commands by hand, and when one of several buckets is slow.
 
 The S3 is OpenStack Swift on the loopback, on the same cores as everything else.
 """
@@ -202,7 +202,7 @@ def _configuration(scene: _Scene, dsn: str, *, slow: str = "") -> dict[str, Any]
         "s3": {"region": scene.swift.region, "profile": PROFILE},
         "destination": [
             {"code": "lake", "organization": ORGANIZATION, "directory": str(lake)},
-            *(bucket(each, scene.swift.endpoint) for each in _BUCKETS),
+            *(bucket(name, scene.swift.endpoint) for name in _BUCKETS),
             *([bucket("slow", slow)] if slow else []),
         ],
     }

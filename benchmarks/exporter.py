@@ -32,7 +32,7 @@ _SPOOL_BUDGET_BYTES = 50 * 1000**3
 
 
 class Exporter:
-    """Exports the bills of a database as often as it is asked, and remembers where it was."""
+    """Exports the bills of a database on request, and remembers its position."""
 
     def __init__(self, dsn: str, spool: Spool) -> None:
         self._connector = Connector(dsn)
@@ -88,12 +88,12 @@ def _cpu_s() -> float:
 
 
 def _peak_bytes() -> int:
-    """The most memory that this process ever had (VmHWM)."""
+    """The peak memory of this process (VmHWM)."""
     status = Path("/proc/self/status")
     if not status.exists():
         # Not Linux; there the figure of getrusage may also count what the parent had before it became this program.
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    line = next(each for each in status.read_text().splitlines() if each.startswith("VmHWM"))
+    line = next(entry for entry in status.read_text().splitlines() if entry.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
 
 
@@ -102,7 +102,7 @@ def _orders() -> Iterator[str]:
 
 
 async def serve(dsn: str, directory: Path) -> None:
-    """Obey until standard input ends."""
+    """Carry out orders until standard input ends."""
     logging.configure(level="warning", line_format="auto")
     orders = _orders()
     settings = Settings.model_validate(

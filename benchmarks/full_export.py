@@ -1,4 +1,4 @@
-"""A full export of one table, beside psql: to nowhere, and through gzip into a file as everybody does it by hand."""
+"""A full export of one table, beside psql: to nowhere, and through gzip into a file, the usual way by hand."""
 
 import os
 import shlex

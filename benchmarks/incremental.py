@@ -93,7 +93,7 @@ async def measure(options: Options, say: Say) -> list[Measurement]:
 
 
 class _Trial:
-    """Changes rows that nobody has changed yet, and exports them."""
+    """Changes rows that have not been changed yet, and exports them."""
 
     def __init__(self, connection: Connection, exporter: ExporterProcess, rounds: int, say: Say) -> None:
         self._connection = connection

@@ -18,7 +18,7 @@ class LoopDelay:
     @classmethod
     def of(cls, metrics: str) -> "LoopDelay":
         """What an answer of ``/metrics`` says."""
-        family = next(each for each in text_string_to_metric_families(metrics) if each.name == _NAME)
+        family = next(candidate for candidate in text_string_to_metric_families(metrics) if candidate.name == _NAME)
         return cls(
             {float(sample.labels["le"]): sample.value for sample in family.samples if sample.name == f"{_NAME}_bucket"}
         )

@@ -13,7 +13,7 @@ from exportd.capture.installer import CaptureInstaller
 from exportd.catalog import document
 from exportd.database.connector import Connector
 from exportd.database.migrator import migrate
-from exportd.demo.installer import create_tables
+from exportd.demo.generator import create_tables
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.schedule import DestinationCode, ExportFormat, Interval, ScheduleDeclaration, Unit
 from exportd.postgres.postgres_server import PostgresServer

@@ -1,7 +1,7 @@
-"""What a benchmark is told and what it says. Pure.
+"""A benchmark's options and results. Pure.
 
-A machine is never twice as fast as it was: other programs run, caches are warm or not. So a benchmark compares two
-ways of doing a thing, in turns, each several times, and says the ratio of the two medians.
+A machine's speed varies: other programs run, caches are warm or not. So a benchmark measures two ways of doing the
+same work in turns, several times, and reports the ratio of the medians.
 """
 
 import random
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 Say = Callable[[str], None]
-"""Shows a person what is being done."""
+"""Shows what the benchmark is doing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line says.
+    """The command line's options.
 
     ``major`` is the Postgres to take (None: the newest), ``rounds`` how often to repeat (None: as the benchmark
     thinks best), ``quick`` asks for small sizes, whose ratios mean little.
@@ -55,14 +55,14 @@ class Measurement:
 
 
 def in_turns(names: Sequence[str], rounds: int, *, seed: int = 1) -> Iterator[str]:
-    """Every name once a round, in another order each time, so that none always comes after the same other."""
+    """Every name once a round, in a new random order each round, so that none always follows the same other."""
     chance = random.Random(seed)
     for _ in range(rounds):
         yield from chance.sample(names, len(names))
 
 
 def spread(figures: Iterable[float], digits: int = 2) -> str:
-    """Median, and the least and greatest figure: ``5.26 (5.10-5.40)``."""
+    """Median, and the smallest and largest figure: ``5.26 (5.10-5.40)``."""
     known = sorted(figures)
     median = f"{statistics.median(known):.{digits}f}"
     return f"{median} ({known[0]:.{digits}f}-{known[-1]:.{digits}f})" if len(known) > 1 else median

@@ -47,7 +47,7 @@ async def connection_to(dsn: str) -> AsyncIterator[Connection]:
 
 
 async def run(command: list[str]) -> str:
-    """What a program prints; its end with an error, or a word of complaint, ends the benchmark."""
+    """What a program prints. Raises RuntimeError with its errors when it fails."""
     outcome = await anyio.run_process(
         command, check=False, stderr=subprocess.PIPE, env={**os.environ, "PGOPTIONS": _CLIENT_SETTINGS}
     )

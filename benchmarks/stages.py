@@ -1,4 +1,4 @@
-"""Tells where a job's time goes, from outside: each stage ends when a method of the real code has returned."""
+"""Measures where a job's time goes, from outside: each stage ends when a method of the real code has returned."""
 
 import functools
 import time

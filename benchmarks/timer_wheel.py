@@ -71,7 +71,7 @@ async def measure(options: Options, say: Say) -> list[Measurement]:
         say(f"{count:,} timers in a {side}")
         rounds[side].append(_round(SIDES[side](), due_times))
     medians = {
-        side: {work: statistics.median(each[work] for each in measured) for work in measured[0]}
+        side: {work: statistics.median(round_times[work] for round_times in measured) for work in measured[0]}
         for side, measured in rounds.items()
     }
     say("memory")

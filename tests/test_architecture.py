@@ -7,7 +7,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import pytest
@@ -48,19 +48,17 @@ WORLDLY = {
     "capture/installed": "reads which triggers are installed",
     "capture/repair": "compares with the triggers that are installed",
     "delivery/leftovers": "removes what dead jobs left at the stores",
-    "destinations/declaration": "opens what the configuration declares",
     "destinations/open_destinations": "holds the open stores",
-    "destinations/reconciliation": "writes declared destinations to the database",
-    "destinations/reference": "looks destinations up in the database",
+    "destinations/operations": "changes destinations in the database",
     "jobs/operations": "changes jobs in the database",
     "jobs/requests": "changes jobs in the database",
     "schedules/editing": "changes schedules in the database",
     "schedules/operations": "changes schedules in the database",
     "spool/retention": "removes what has been kept long enough",
     "database/locks": "takes locks",
+    "database/unit_of_work": "is the way to the daemon's tables",
     "postgres/binaries": "looks for programs on this machine",
     "database/queries": "reads the shipped SQL files, once",
-    "postgres/unprivileged": "asks the machine who we are",
     "model/clock": "is the clock",
     "spool/folders": "makes and removes folders",
     "spool/part_file": "writes a part",
@@ -71,6 +69,7 @@ WORLDLY = {
     "stores/retrying": "waits between attempts",
     "stores/store": "is the contract of the stores, whose methods are asynchronous",
     "delivery/file_upload": "uploads a file",
+    "delivery/job_delivery": "delivers a job",
     "delivery/spooled_part": "reads a part",
 }
 """Modules that touch the world although their names do not say so, each with its reason."""
@@ -89,7 +88,6 @@ QUOTING = {
 
 OTHER_SYNTAX = {
     "catalog/draft": "writes TOML",
-    "demo/csv_records": "reads CSV",
     "consumer/replay/json_cells": "reads JSON and writes CSV",
     "catalog/names": "writes names as the catalog file has them",
     "settings/document": "writes TOML keys",
@@ -194,6 +192,7 @@ def impurities(module: Module) -> list[str]:
     return problems
 
 
+@cache
 def _worldly_names() -> set[str]:
     names = {"exportd." + module.path.replace("/", ".") for module in MODULES if not module.is_pure}
     return names - CONTRACTS
@@ -257,6 +256,60 @@ def vague_names(module: Module) -> list[str]:
     return sorted(words & VAGUE_WORDS)
 
 
+CONNECTION_TYPES = "database/connector"
+"""The module that says what a connection and a pool are; the others import its names."""
+
+_SPELLED_OUT = re.compile(r"\basyncpg\.(Connection|Pool|pool\.\w+)\b|\bPoolConnectionProxy\b")
+
+
+def odd_idioms(module: Module) -> list[str]:
+    """Where it does in its own way what the rest of the tree does in another one."""
+    problems = []
+    for node in ast.walk(module.tree):
+        line = f"line {getattr(node, 'lineno', 0)}"
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            called = ast.unparse(node.value.func)
+            if called.rpartition(".")[2] in {"get_logger", "getLogger"} and ast.unparse(node.targets[0]) != "_logger":
+                problems.append(f"{line}: a module's logger is called _logger")
+        if isinstance(node, ast.Assert) or (isinstance(node, ast.Name) and node.id == "AssertionError"):
+            problems.append(f"{line}: what cannot happen raises InvariantError, which stays under python -O")
+        if isinstance(node, ast.arg) and node.arg == "format" and module.unit != "cli":
+            problems.append(f"{line}: the parameter is called file_format")
+        if module.path != CONNECTION_TYPES and _spells_out_a_connection(node):
+            problems.append(f"{line}: name the type as {CONNECTION_TYPES}.py does")
+    return problems
+
+
+def _spells_out_a_connection(node: ast.AST) -> bool:
+    written = ast.unparse(node) if isinstance(node, ast.Attribute) else _text(node) or ""
+    return _SPELLED_OUT.fullmatch(written.partition("[")[0]) is not None
+
+
+def borrowed_names(module: Module) -> list[str]:
+    """What it imports from a module of exportd that does not define it: there is one way to each name."""
+    return [
+        f"line {node.lineno}: {node.module} does not define {alias.name}"
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "") in _DEFINED
+        for alias in node.names
+        if alias.name not in _DEFINED[node.module or ""] and f"{node.module}.{alias.name}" not in _DEFINED
+    ]
+
+
+def _defined(module: Module) -> set[str]:
+    return {
+        node.id if isinstance(node, ast.Name) else node.name
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        or (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
+    }
+
+
+_DEFINED = {
+    f"exportd.{module.path}".replace("/", ".").removesuffix(".__init__"): _defined(module) for module in MODULES
+}
+
+
 def _id(module: Module) -> str:
     return module.path
 
@@ -286,6 +339,16 @@ def test_only_the_quoting_module_quotes(module: Module) -> None:
 @pytest.mark.parametrize("module", MODULES, ids=_id)
 def test_nothing_has_a_name_that_says_nothing(module: Module) -> None:
     assert not vague_names(module)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=_id)
+def test_one_thing_is_done_in_one_way(module: Module) -> None:
+    assert not odd_idioms(module)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=_id)
+def test_a_name_is_imported_from_where_it_is_defined(module: Module) -> None:
+    assert not borrowed_names(module)
 
 
 @pytest.mark.parametrize(
@@ -375,3 +438,50 @@ def test_the_rule_of_names_sees() -> None:
     assert vague_names(Module("jobs/job_helpers", ""))
     assert vague_names(Module("jobs/lease", "class LeaseManager: ..."))
     assert not vague_names(Module("jobs/lease", "class Leasing: ..."))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "log = structlog.stdlib.get_logger()",
+        "logger = get_logger()",
+        "_log = logging.getLogger(__name__)",
+        "assert row is not None",
+        "raise AssertionError('one row')",
+        "error = AssertionError('one row')",
+        "def write(format: ExportFormat): ...",
+        "def write(*, format='CSV'): ...",
+        "def read(connection: asyncpg.Connection[Record]): ...",
+        "def read(connection: 'asyncpg.Connection[asyncpg.Record]'): ...",
+        "def read(pool: asyncpg.Pool): ...",
+        "def read(connection: asyncpg.pool.PoolConnectionProxy[asyncpg.Record]): ...",
+    ],
+)
+def test_the_rule_of_idioms_sees(text: str) -> None:
+    assert odd_idioms(Module("jobs/job_table", text))
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("jobs/job_table", "_logger = structlog.stdlib.get_logger()"),
+        ("jobs/job_table", "logging.getLogger().setLevel(level)"),
+        ("jobs/job_table", "raise InvariantError('one row')"),
+        ("jobs/job_table", "def write(file_format: ExportFormat): ..."),
+        ("jobs/job_table", "text = value.format(name)"),
+        ("cli/job", "def list_jobs(*, format: str): ..."),
+        ("jobs/job_table", "connection = await asyncpg.connect(dsn)"),
+        ("database/connector", "Connection = asyncpg.Connection[asyncpg.Record]"),
+        ("telemetry/logging", "LIBRARIES = ('asyncpg.pool', 'botocore')"),
+    ],
+)
+def test_the_rule_of_idioms_lets_pass(path: str, text: str) -> None:
+    assert not odd_idioms(Module(path, text))
+
+
+def test_the_rule_of_one_way_to_a_name_sees() -> None:
+    assert borrowed_names(Module("jobs/job_table", "from exportd.database.connector import asyncpg"))
+    assert borrowed_names(Module("jobs/job_table", "def late():\n    from exportd.pipeline import JobRecord"))
+    assert not borrowed_names(Module("jobs/job_table", "from exportd.database import connector"))
+    assert not borrowed_names(Module("jobs/job_table", "from exportd.database.connector import Connector as C"))
+    assert not borrowed_names(Module("jobs/job_table", "from exportd import __version__"))

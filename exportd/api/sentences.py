@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from exportd.settings.destination_schema import Scheme
 from exportd.settings.sentences import describe
 
 _EXPECTED = {
@@ -18,14 +19,15 @@ _EXPECTED = {
     "dict_type": "a JSON object",
 }
 _PLACES = {"body", "query", "path", "header"}
-_MOST = 5
+_BUCKETS = {kind.name: kind for kind in Scheme if kind is not Scheme.DIRECTORY}
+_MAX_SENTENCES = 5
 
 
 def sentence_of(errors: Iterable[Mapping[str, Any]]) -> str:
     """All faults in one line: ``period: should be at least 1, but is the number 0; code: is missing``."""
     sentences = list(dict.fromkeys(_sentence(error) for error in errors))
-    further = len(sentences) - _MOST
-    return "; ".join(sentences[:_MOST]) + (f"; and {further} more" if further > 0 else "")
+    further = len(sentences) - _MAX_SENTENCES
+    return "; ".join(sentences[:_MAX_SENTENCES]) + (f"; and {further} more" if further > 0 else "")
 
 
 def shown(value: object) -> str:
@@ -47,7 +49,7 @@ def _sentence(error: Mapping[str, Any]) -> str:
         case "value_error":
             words = str(context["error"])
         case "union_tag_not_found" | "union_tag_invalid":
-            words = "destinationType should be S3 or GCS"
+            words = f"destinationType should be {' or '.join(_BUCKETS)}"
         case _:
             expected = _EXPECTED.get(kind) or _expected(kind, context)
             words = f"should be {expected}, but is {shown(value)}" if expected else str(error.get("msg"))
@@ -79,6 +81,6 @@ def _place(location: Iterable[int | str]) -> str:
     for step in location:
         if isinstance(step, int):
             text += f"[{step}]"
-        elif not (text == "" and step in _PLACES | {"S3", "GCS"}):
+        elif not (text == "" and step in _PLACES | _BUCKETS.keys()):
             text += f".{step}" if text else step
     return text

@@ -1,6 +1,6 @@
 """Gathers the daemon's status: its own, and the little that the database has to be asked.
 
-However many ask, the database is asked once a second, six short queries. The destinations are cut off at a hundred.
+However many clients ask, six short queries are made at most once a second. At most a hundred destinations are read.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,8 +10,8 @@ from uuid import UUID
 
 import anyio
 
+from exportd.destinations.operations import DestinationOperator
 from exportd.destinations.record import DestinationHealth
-from exportd.destinations.table import DestinationTable
 from exportd.jobs.operations import JobOperator, QueueState, RunningJob
 from exportd.model.clock import Clock
 from exportd.model.entity import EntityCode, OrganizationId
@@ -45,7 +45,7 @@ class StatusReader:
         *,
         jobs: JobOperator,
         schedules: ScheduleOperator,
-        destinations: DestinationTable,
+        destinations: DestinationOperator,
         spool_id: UUID,
         clock: Clock,
     ) -> None:

@@ -6,14 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from exportd.capture.triggers import Capture
+from exportd.database import queries
 from exportd.database.connector import Connection
-from exportd.database.queries import load
 from exportd.model.entity import TableName
 
-_QUERIES = load("changes")
-_FUNCTIONS = _QUERIES["installed_functions"]
-_LOGS = _QUERIES["installed_logs"]
-_TRIGGERS = _QUERIES["installed_triggers"]
+_SQL = queries.load("changes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +91,7 @@ async def read_installed(connection: Connection, logs: Sequence[str] | None = No
                 numbered=row["numbered"],
                 stamped=row["stamped"],
             )
-            for row in await connection.fetch(_LOGS, names)
+            for row in await connection.fetch(_SQL["installed_logs"], names)
         },
         functions=[
             InstalledFunction(
@@ -105,11 +102,11 @@ async def read_installed(connection: Connection, logs: Sequence[str] | None = No
                 definer=row["definer"],
                 settings=_settings(row["settings"]),
             )
-            for row in await connection.fetch(_FUNCTIONS, names)
+            for row in await connection.fetch(_SQL["installed_functions"], names)
         ],
         triggers=[
             InstalledTrigger(row["name"], TableName(row["schema_name"], row["table_name"]), row["function"])
-            for row in await connection.fetch(_TRIGGERS, names)
+            for row in await connection.fetch(_SQL["installed_triggers"], names)
         ],
     )
 

@@ -14,20 +14,17 @@ from exportd.capture.repair import Repair, is_intact, removal_of, repair_of
 from exportd.capture.triggers import capture_of
 from exportd.catalog.shape import Shape
 from exportd.catalog.shape_reader import read_shapes
+from exportd.database import queries
 from exportd.database.connector import Connection, Connector
 from exportd.database.locks import take_locks, translate_lock
-from exportd.database.queries import load
 from exportd.database.quoting import table
 from exportd.database.translator import FOREIGN_ERRORS, translated
 from exportd.model.change_log import SCHEMA, log_name, log_table
 from exportd.model.entity import Entity, EntityCode, TableName
-from exportd.model.errors import PermanentError, TransientError
+from exportd.model.errors import InvariantError, PermanentError, TransientError
 from exportd.model.reason import Reason
 
-_QUERIES = load("changes")
-_CLUSTER = _QUERIES["cluster"]
-_RECORD_CLUSTER = _QUERIES["record_cluster"]
-_ROLE = _QUERIES["role"]
+_SQL = queries.load("changes")
 
 _logger = structlog.get_logger()
 
@@ -67,7 +64,7 @@ class CaptureInstaller:
             with translated("reading what is captured"):
                 shapes = await read_shapes(connection, entities)
                 installed = await read_installed(connection, [log_name(entity.code) for entity in entities])
-                role = str(await connection.fetchval(_ROLE))
+                role = str(await connection.fetchval(_SQL["role"]))
         found: list[EntityCapture] = []
         for entity in entities:
             try:
@@ -96,12 +93,12 @@ class CaptureInstaller:
                     repairs[entity.code] = await self._repair(connection, entity, repairs[entity.code])
         return [EntityCapture(code, repair.findings, repair.statements) for code, repair in repairs.items()]
 
-    async def removals(self, logs: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """What ``uninstall`` would run for each of the given logs that is there, without running it."""
+    async def removals(self, logs: Sequence[str] | None = None) -> dict[str, tuple[str, ...]]:
+        """What ``uninstall`` would run for each of the given logs (None: all) that is there, without running it."""
         async with self._connector.connection("capture status") as connection:
             with translated("reading what is captured"):
                 installed = await read_installed(connection)
-        plans = {log: removal_of(log, installed) for log in installed.logs if log in logs}
+        plans = {log: removal_of(log, installed) for log in installed.logs if logs is None or log in logs}
         return {log: (*([plan.lock()] if plan.locked else []), *plan.statements) for log, plan in plans.items()}
 
     async def uninstall(self, logs: Sequence[str] | None = None) -> list[str]:
@@ -162,9 +159,9 @@ class CaptureInstaller:
 
     async def _drop_log_rows_of_another_cluster(self, connection: "Connection") -> None:
         """After a restore, old log rows would look like changes of the future."""
-        row = await connection.fetchrow(_CLUSTER)
+        row = await connection.fetchrow(_SQL["cluster"])
         if row is None:
-            raise AssertionError("a query without FROM has one row")
+            raise InvariantError("a query without FROM has one row")
         here = (row["system_identifier"], row["database_oid"])
         if (row["recorded_identifier"], row["recorded_oid"]) == here:
             return
@@ -173,7 +170,7 @@ class CaptureInstaller:
                 for log in (await read_installed(connection)).logs:
                     await connection.execute(f"DELETE FROM {table(TableName(SCHEMA, log))}")
                 _logger.warning("change logs of another cluster dropped", recorded=row["recorded_identifier"])
-            await connection.execute(_RECORD_CLUSTER, *here)
+            await connection.execute(_SQL["record_cluster"], *here)
 
 
 def capture_is_intact(entity: Entity, shape: Shape) -> bool:

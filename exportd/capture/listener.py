@@ -22,8 +22,8 @@ import anyio
 import stamina
 import structlog
 
+from exportd.database import queries
 from exportd.database.connector import Connection, Connector
-from exportd.database.queries import load
 from exportd.database.translator import translated
 from exportd.model.change_log import DOORBELL_CHANNEL, EVENTS_CHANNEL
 from exportd.model.clock import Clock, wait_until
@@ -33,11 +33,7 @@ from exportd.model.reason import Reason
 from exportd.model.schedule import ScheduleId
 from exportd.settings.schema import LiveSettings
 
-_QUERIES = load("changes")
-_ARM = _QUERIES["arm_doorbell"]
-_DISARM = _QUERIES["disarm_doorbell"]
-_ACCEPTS_CHANGES = _QUERIES["accepts_changes"]
-_TWO_PHASE_ALLOWED = _QUERIES["two_phase_allowed"]
+_SQL = queries.load("changes")
 
 _ARMED_S = 30.0
 _PAUSE_AFTER_RING_S = 5.0
@@ -117,7 +113,7 @@ class Listener:
             with translated("listening to the database"):
                 await connection.add_listener(EVENTS_CHANNEL, self._take_event)
                 await connection.add_listener(DOORBELL_CHANNEL, self._take_ring)
-                armable = not await connection.fetchval(_TWO_PHASE_ALLOWED)
+                armable = not await connection.fetchval(_SQL["two_phase_allowed"])
                 await _require_changes(connection)
             if self.trouble is not None:
                 await self.on_trouble(None)
@@ -143,11 +139,11 @@ class Listener:
             self._rung = anyio.Event()
             await _require_changes(connection)
             if armable and self._settings().capture.doorbell:
-                await connection.execute(_ARM, _ARMED_S)
+                await connection.execute(_SQL["arm_doorbell"], _ARMED_S)
             with anyio.move_on_after(_PROBE_S):
                 await self._rung.wait()
             if self._rung.is_set() and not self._lost.is_set():
-                await connection.execute(_DISARM)
+                await connection.execute(_SQL["disarm_doorbell"])
                 await wait_until(self._lost, self._clock.monotonic() + _PAUSE_AFTER_RING_S, clock=self._clock)
 
     def _take_event(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
@@ -171,7 +167,7 @@ class Listener:
 
 async def _require_changes(connection: Connection) -> None:
     """Raises TransientError while the session may not write; what asyncpg raises for a connection that is lost."""
-    if not await connection.fetchval(_ACCEPTS_CHANGES):
+    if not await connection.fetchval(_SQL["accepts_changes"]):
         raise TransientError(
             "The database accepts no changes at the moment (transaction_read_only is on). It is tried again.",
             reason=Reason.DATABASE_READ_ONLY,

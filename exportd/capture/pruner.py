@@ -12,8 +12,8 @@ import structlog
 
 from exportd.capture.installed import read_installed
 from exportd.catalog.document import Catalog
+from exportd.database import queries
 from exportd.database.connector import Connection, Connector
-from exportd.database.queries import load
 from exportd.database.quoting import table
 from exportd.database.translator import translated
 from exportd.model.change_log import log_name, log_table
@@ -22,11 +22,7 @@ from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError
 from exportd.settings.schema import LiveSettings
 
-_QUERIES = load("changes")
-_EXPIRE_POSITIONS = _QUERIES["expire_positions"]
-_EXPIRE_BACKFILL_REQUESTS = _QUERIES["expire_backfill_requests"]
-_LET_GO = _QUERIES["let_go"]
-_PRUNE_BOUNDS = _QUERIES["prune_bounds"]
+_SQL = queries.load("changes")
 
 _BATCH_ROWS = 50_000
 
@@ -76,9 +72,9 @@ class Pruner:
                 # Each statement is committed before the bounds are read. A back-fill that locked one of these rows
                 # before us has stored by then where its window begins, so the bounds include it; a later one finds that
                 # the row holds the log no longer.
-                expired = await connection.fetch(_EXPIRE_POSITIONS, horizon_s)
-                expired += await connection.fetch(_EXPIRE_BACKFILL_REQUESTS, horizon_s)
-                await connection.execute(_LET_GO, keep_s)
+                expired = await connection.fetch(_SQL["expire_positions"], horizon_s)
+                expired += await connection.fetch(_SQL["expire_backfill_requests"], horizon_s)
+                await connection.execute(_SQL["let_go"], keep_s)
                 for row in expired:
                     _logger.warning(
                         "position expired, the next run is full",
@@ -88,7 +84,7 @@ class Pruner:
                     )
                 logs = (await read_installed(connection)).logs
                 bounds = await connection.fetch(
-                    _PRUNE_BOUNDS, [entity for entity in entities if log_name(entity) in logs]
+                    _SQL["prune_bounds"], [entity for entity in entities if log_name(entity) in logs]
                 )
                 rows = {
                     EntityCode(row["entity"]): await _prune(connection, EntityCode(row["entity"]), row["bound"])

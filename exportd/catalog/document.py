@@ -29,7 +29,7 @@ class Catalog:
 
     ``open_types`` are the fields whose type the file does not declare. An entity without fields exports every column.
     ``out_of_order`` are the entities that do not fit the database at the moment, with what is wrong; it is empty until
-    ``examiner.examine`` has looked. ``document`` is the file it was read from.
+    ``resolver.examine`` has looked. ``document`` is the file it was read from.
     """
 
     entities: dict[EntityCode, Entity]

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 from exportd.catalog.draft import ForeignKey, render
 from exportd.catalog.table_reader import list_tables, read_tables, reading
-from exportd.database.queries import load
+from exportd.database import queries
 from exportd.model.entity import TableName
 
 if TYPE_CHECKING:
     from exportd.database.connector import Connection
 
-_LIST_REFERENCES = load("catalog")["list_references"]
+_SQL = queries.load("catalog")
 
 
 async def draft(
@@ -24,7 +24,7 @@ async def draft(
     async with reading(connection, doing="drafting a catalog"):
         names = await list_tables(connection, schemas)
         tables = await read_tables(connection, names)
-        rows = await connection.fetch(_LIST_REFERENCES, None if schemas is None else list(schemas))
+        rows = await connection.fetch(_SQL["list_references"], None if schemas is None else list(schemas))
     references = [
         ForeignKey(
             table=TableName(row["schema_name"], row["table_name"]),

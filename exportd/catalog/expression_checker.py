@@ -13,14 +13,13 @@ import asyncpg
 
 from exportd.catalog.column_types import ValueType
 from exportd.catalog.expressions import functions_of
-from exportd.database import quoting
-from exportd.database.queries import load
+from exportd.database import queries, quoting
 from exportd.model.entity import Field, TableName
 
 if TYPE_CHECKING:
     from exportd.database.connector import Connection
 
-_LIST_VOLATILE_FUNCTIONS = load("catalog")["list_volatile_functions"]
+_SQL = queries.load("catalog")
 
 _ALIAS = "exportd_row"
 
@@ -61,7 +60,7 @@ async def volatile_functions(connection: "Connection", expressions: Iterable[str
     used = sorted({function for expression in expressions for function in functions_of(expression)})
     if not used:
         return frozenset()
-    rows = await connection.fetch(_LIST_VOLATILE_FUNCTIONS, used)
+    rows = await connection.fetch(_SQL["list_volatile_functions"], used)
     return frozenset(row["function_name"] for row in rows)
 
 

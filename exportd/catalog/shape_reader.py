@@ -6,16 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from asyncpg import Record
 
 from exportd.catalog.shape import CaptureTrigger, Column, Relation, RelationKind, Shape
+from exportd.database import queries
 from exportd.database.connector import Connection
-from exportd.database.queries import load
 from exportd.model.change_log import log_name
 from exportd.model.entity import Entity, EntityCode, TableName
 
-_QUERIES = load("shape")
-_RELATIONS = _QUERIES["relations"]
-_COLUMNS = _QUERIES["columns"]
-_TYPE_PARTS = _QUERIES["type_parts"]
-_TRIGGERS = _QUERIES["triggers"]
+_SQL = queries.load("shape")
 
 
 async def read_shapes(connection: "Connection", entities: Sequence[Entity]) -> dict[EntityCode, Shape]:
@@ -25,19 +21,19 @@ async def read_shapes(connection: "Connection", entities: Sequence[Entity]) -> d
     transaction the answer is that snapshot's.
     """
     found = await connection.fetch(
-        _RELATIONS,
+        _SQL["relations"],
         [entity.table.schema for entity in entities],
         [entity.table.name for entity in entities],
         [log_name(entity.code) for entity in entities],
     )
     oids = sorted({row["oid"] for row in found} | {row["log_oid"] for row in found if row["log_oid"] is not None})
     parts: dict[int, list[tuple[str, str]]] = defaultdict(list)
-    for row in await connection.fetch(_TYPE_PARTS, oids):
+    for row in await connection.fetch(_SQL["type_parts"], oids):
         parts[row["type_oid"]].append((row["part"], row["value"]))
     columns: dict[int, list[Column]] = defaultdict(list)
-    for row in await connection.fetch(_COLUMNS, oids):
+    for row in await connection.fetch(_SQL["columns"], oids):
         columns[row["table_oid"]].append(_column(row, tuple(parts.get(row["type_oid"], ()))))
-    triggers = _grouped(await connection.fetch(_TRIGGERS, oids))
+    triggers = _grouped(await connection.fetch(_SQL["triggers"], oids))
     trees: dict[int, list[Record]] = defaultdict(list)
     for row in found:
         trees[row["position"]].append(row)

@@ -5,17 +5,14 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from exportd.catalog.live_table import LiveTable
-from exportd.database.queries import load
+from exportd.database import queries
 from exportd.database.translator import translated
 from exportd.model.entity import TableName
 
 if TYPE_CHECKING:
     from exportd.database.connector import Connection
 
-_QUERIES = load("catalog")
-_LOOK_FROM_PG_CATALOG = _QUERIES["look_from_pg_catalog"]
-_DESCRIBE_TABLES = _QUERIES["describe_tables"]
-_LIST_TABLES = _QUERIES["list_tables"]
+_SQL = queries.load("catalog")
 
 
 @asynccontextmanager
@@ -26,19 +23,21 @@ async def reading(connection: "Connection", *, doing: str) -> AsyncIterator[None
     """
     with translated(doing):
         async with connection.transaction(readonly=True):
-            await connection.execute(_LOOK_FROM_PG_CATALOG)
+            await connection.execute(_SQL["look_from_pg_catalog"])
             yield
 
 
 async def read_tables(connection: "Connection", names: Collection[TableName]) -> dict[TableName, LiveTable]:
     """The tables of these names; those that do not exist are left out."""
     wanted = list(dict.fromkeys(names))
-    rows = await connection.fetch(_DESCRIBE_TABLES, [name.schema for name in wanted], [name.name for name in wanted])
+    rows = await connection.fetch(
+        _SQL["describe_tables"], [name.schema for name in wanted], [name.name for name in wanted]
+    )
     tables = (LiveTable.from_json(row["described"]) for row in rows)
     return {table.name: table for table in tables}
 
 
 async def list_tables(connection: "Connection", schemas: Sequence[str] | None = None) -> list[TableName]:
     """The application's tables, in these schemas or all, sorted by name; without partitions and children."""
-    rows = await connection.fetch(_LIST_TABLES, None if schemas is None else list(schemas))
+    rows = await connection.fetch(_SQL["list_tables"], None if schemas is None else list(schemas))
     return [TableName(row["schema_name"], row["table_name"]) for row in rows]

@@ -4,15 +4,16 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from exportd.cli.job_operations import parse_job_id
+from exportd.cli.job import parse_job_id
 from exportd.cli.output import print_line
-from exportd.consumer.delivery_reader import find_manifest
+from exportd.consumer.inventory import manifest_name
+from exportd.consumer.inventory_reader import find_manifest
 from exportd.consumer.loaders.kit import statements
-from exportd.consumer.place import manifest_name
 from exportd.manifest.document import parse
 from exportd.model.dialect_name import DialectName
 from exportd.model.errors import SettingsError
-from exportd.stores.location import Location, Scheme, parse_location
+from exportd.settings.destination_schema import Scheme
+from exportd.stores.location import Location, parse_location
 from exportd.stores.opener import open_location
 
 

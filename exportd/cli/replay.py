@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from exportd.cli.job_operations import parse_job_id
-from exportd.cli.output import print_json, print_line, print_table, progress_bar
-from exportd.consumer.delivery_reader import read_listing
+from exportd.cli.job import parse_job_id
+from exportd.cli.output import print_json, print_line, print_table
+from exportd.cli.progress_bar import progress_bar
 from exportd.consumer.findings import examine_manifests
-from exportd.consumer.place import by_destination
+from exportd.consumer.inventory import by_destination
+from exportd.consumer.inventory_reader import read_inventory
 from exportd.consumer.replay.plan import plan
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import SettingsError
@@ -28,7 +29,7 @@ async def replay_place(
     job = parse_job_id(as_of) if as_of else None
     store = open_location(location)
     try:
-        listing = await read_listing(store, location, OrganizationId(organization) if organization else None)
+        listing = await read_inventory(store, location, OrganizationId(organization) if organization else None)
         reports = [examine_manifests(*owner, found) for owner, found in by_destination(listing.manifests).items()]
         chosen = plan(reports, schedule=schedule, as_of=job)
         with progress_bar("replaying") as progress:
@@ -41,7 +42,7 @@ async def replay_place(
                 "file": into,
                 "organization": chosen.organization,
                 "schedule": chosen.schedule,
-                "as_of": chosen.as_of,
+                "asOf": chosen.as_of,
                 "tables": counts,
             }
         )

@@ -1,4 +1,5 @@
-"""What lies at a destination, as its consumers find it: manifests and objects, without the database.
+"""What is done with files that arrived, without the database: verifying, replaying, loading.
 
-``place`` is what was found, ``reader`` finds it. ``verification``, ``loaders`` and ``replay`` stand on it.
+``inventory`` is what a location holds, ``inventory_reader`` reads it. On them stand ``verifier`` with its ``findings``,
+``replay`` and the ``loaders``.
 """

@@ -1,4 +1,4 @@
-"""What is inside of an object, told chunk by chunk: memory does not grow with the file. Pure (computation only).
+"""Examines the content of an object chunk by chunk: memory does not grow with the file. Pure (computation only).
 
 A record of CSV ends at a newline outside quotes; ``deleted``, the last cell, is never quoted. JSONL ends ``deleted``
 and the record with ``"deleted":true}`` and a newline, which no text inside of a record can hold.
@@ -29,7 +29,7 @@ _DELETED = {ExportFormat.CSV: b",true\n", ExportFormat.JSONL: b'"deleted":true}\
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What an object is. ``problem`` says why the rest of it could not be read; the counts are then of what could."""
+    """What an object holds. ``problem`` says why the rest could not be read; the counts are then of what could."""
 
     size_bytes: int
     sha256: str
@@ -42,7 +42,7 @@ class Contents:
 
 
 class Examination:
-    """Takes an object's bytes as they come, and says in the end what it was."""
+    """Takes an object's bytes as they come: ``feed`` them, then ask for the ``contents``."""
 
     def __init__(self, file_format: ExportFormat) -> None:
         self._digest = hashlib.sha256()
@@ -82,7 +82,7 @@ class Examination:
             if self._gzip.eof:
                 # Several gzip members one after the other are one file.
                 self._gzip = codec.decompressobj(_GZIP)
-            # In blocks: a file made to explode must not take the memory with it.
+            # In blocks: a decompression bomb must not exhaust the memory.
             self._records.feed(self._gzip.decompress(data, _BLOCK_BYTES))
             data = self._gzip.unused_data if self._gzip.eof else self._gzip.unconsumed_tail
             if not data and not self._gzip.eof:

@@ -1,4 +1,4 @@
-"""What is wrong with what lies at a place, and what to do about it. Pure."""
+"""What is wrong at a location with delivered objects, and what to do about it. Pure."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from exportd.consumer.contents import Contents
-from exportd.consumer.place import FoundManifest, object_key
+from exportd.consumer.inventory import FoundManifest, object_key
 from exportd.manifest import chain
-from exportd.manifest.chain import Chain, ChainReport
+from exportd.manifest.chain import Chain, ChainFindingKind, ChainReport
 from exportd.manifest.document import Manifest, ManifestEntity, ManifestPart, parse, render
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError
@@ -18,7 +18,7 @@ from exportd.stores.layout import ObjectKey
 
 
 class FindingKind(StrEnum):
-    """What is wrong, of a manifest (see also ``manifests.chain``) or of an object. Stable: programs match on them."""
+    """What is wrong with a manifest (see also ``manifest.chain``) or an object. Stable: programs match on them."""
 
     MANIFEST_ALTERED = "MANIFEST_ALTERED"
     MANIFEST_MISPLACED = "MANIFEST_MISPLACED"
@@ -39,15 +39,15 @@ _RESTORE_OBJECT = (
 _RELOAD = "Load nothing of this schedule after that job, until the next run in which each entity is full; report it."
 
 _REMEDIES: Mapping[str, str] = {
-    chain.FindingKind.UNREADABLE: _RESTORE_MANIFEST,
-    chain.FindingKind.CONTRADICTORY: _RESTORE_MANIFEST,
-    chain.FindingKind.PREDECESSOR_MISSING: _RESTORE_MANIFEST,
-    chain.FindingKind.PREDECESSOR_CHANGED: _RESTORE_MANIFEST,
-    chain.FindingKind.FORK: "Two daemons with different databases deliver here: give each a prefix of its own.",
-    chain.FindingKind.GAP: _RELOAD,
-    chain.FindingKind.OVERLAP_UNMARKED: _RELOAD,
+    ChainFindingKind.UNREADABLE: _RESTORE_MANIFEST,
+    ChainFindingKind.CONTRADICTORY: _RESTORE_MANIFEST,
+    ChainFindingKind.PREDECESSOR_MISSING: _RESTORE_MANIFEST,
+    ChainFindingKind.PREDECESSOR_CHANGED: _RESTORE_MANIFEST,
+    ChainFindingKind.FORK: "Two daemons with different databases deliver here: give each a prefix of its own.",
+    ChainFindingKind.GAP: _RELOAD,
+    ChainFindingKind.OVERLAP_UNMARKED: _RELOAD,
     FindingKind.MANIFEST_ALTERED: _RESTORE_MANIFEST,
-    FindingKind.MANIFEST_MISPLACED: "Somebody moved or renamed manifests: put each back under its own name.",
+    FindingKind.MANIFEST_MISPLACED: "Manifests were moved or renamed: put each back under its own name.",
     FindingKind.OBJECT_MISSING: _RESTORE_OBJECT,
     FindingKind.OBJECT_ALTERED: _RESTORE_OBJECT,
     FindingKind.OBJECT_MISCOUNTED: "The manifest was edited, or exportd is wrong: "
@@ -58,10 +58,10 @@ _REMEDIES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong. ``key`` is that of the manifest or object; ``job`` None where that cannot be told."""
+class VerificationFinding:
+    """One thing that is wrong. ``key`` is that of the manifest or object; ``job`` None where it is unknown."""
 
-    kind: chain.FindingKind | FindingKind
+    kind: ChainFindingKind | FindingKind
     sentence: str
     job: JobId | None = None
     entity: EntityCode | None = None
@@ -75,7 +75,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class ListedObject:
-    """An object as a manifest lists it, and the key under which it has to be here."""
+    """An object as a manifest lists it, and its key at the location."""
 
     key: ObjectKey
     part: ManifestPart
@@ -83,7 +83,7 @@ class ListedObject:
     manifest: Manifest
 
     @property
-    def format(self) -> ExportFormat:
+    def file_format(self) -> ExportFormat:
         return self.manifest.format
 
 
@@ -95,12 +95,12 @@ class ManifestsReport:
     organization: OrganizationId
     chains: tuple[Chain, ...]
     objects: tuple[ListedObject, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[VerificationFinding, ...]
 
 
 def examine_manifests(folder: str, organization: OrganizationId, found: Sequence[FoundManifest]) -> ManifestsReport:
-    """Check the manifests of one destination, and tell which objects they list."""
-    report = chain.check([each.document for each in found])
+    """Check the manifests of one destination, and list their objects."""
+    report = chain.check([manifest.document for manifest in found])
     findings = [*_broken_documents(found), *_broken_chains(report)]
     manifests = {manifest.job_id: manifest for line in report.chains for manifest in line.manifests}
     objects = tuple(
@@ -113,7 +113,7 @@ def examine_manifests(folder: str, organization: OrganizationId, found: Sequence
     return ManifestsReport(folder, organization, report.chains, objects, tuple(findings))
 
 
-def examine_object(listed: ListedObject, contents: Contents | None) -> Finding | None:
+def examine_object(listed: ListedObject, contents: Contents | None) -> VerificationFinding | None:
     """What is wrong with an object; ``contents`` is None when there is none. The first cause only: others follow."""
     altered = _alteration(listed.part, contents)
     if altered is not None:
@@ -124,7 +124,7 @@ def examine_object(listed: ListedObject, contents: Contents | None) -> Finding |
     return None if miscounted is None else _of_object(FindingKind.OBJECT_MISCOUNTED, listed, miscounted)
 
 
-def examine_deletions(whole: Sequence[tuple[ListedObject, Contents]]) -> Iterator[Finding]:
+def examine_deletions(whole: Sequence[tuple[ListedObject, Contents]]) -> Iterator[VerificationFinding]:
     """Whether each entity, whose files are all ``whole``, holds as many deletions as its manifest says."""
     deleted_rows: dict[tuple[JobId, EntityCode], list[int]] = defaultdict(list)
     entities: dict[tuple[JobId, EntityCode], ManifestEntity] = {}
@@ -135,7 +135,7 @@ def examine_deletions(whole: Sequence[tuple[ListedObject, Contents]]) -> Iterato
     for (job, code), entity in entities.items():
         counts = deleted_rows[job, code]
         if len(counts) == len(entity.parts) and sum(counts) != entity.deleted_rows:
-            yield Finding(
+            yield VerificationFinding(
                 FindingKind.OBJECT_MISCOUNTED,
                 f"The files of {code} in job {job} hold {sum(counts)} deletions; the manifest says "
                 f"{entity.deleted_rows}.",
@@ -144,9 +144,9 @@ def examine_deletions(whole: Sequence[tuple[ListedObject, Contents]]) -> Iterato
             )
 
 
-def _of_object(kind: FindingKind, listed: ListedObject, what: str) -> Finding:
+def _of_object(kind: FindingKind, listed: ListedObject, what: str) -> VerificationFinding:
     job = listed.manifest.job_id
-    return Finding(kind, f"{listed.key}, a file of job {job}, {what}.", job, listed.entity.code, listed.key)
+    return VerificationFinding(kind, f"{listed.key}, a file of job {job}, {what}.", job, listed.entity.code, listed.key)
 
 
 def _alteration(part: ManifestPart, contents: Contents | None) -> str | None:
@@ -165,54 +165,55 @@ def _miscount(listed: ListedObject, contents: Contents) -> str | None:
         return contents.problem
     if contents.header is not None and contents.header != tuple(field.name for field in listed.entity.fields):
         return "has another header line than the fields of its manifest"
-    for what, holds, told in (
+    for what, holds, listed_count in (
         ("bytes when decompressed", contents.content_bytes, listed.part.content_bytes),
         ("records", contents.rows, listed.part.rows),
     ):
-        if holds != told:
-            return f"holds {holds} {what}; the manifest says {told}"
+        if holds != listed_count:
+            return f"holds {holds} {what}; the manifest says {listed_count}"
     return None
 
 
-def _broken_documents(found: Sequence[FoundManifest]) -> Iterator[Finding]:
-    for each in found:
+def _broken_documents(found: Sequence[FoundManifest]) -> Iterator[VerificationFinding]:
+    for document in found:
+        key, name = document.key, document.name
         try:
-            manifest = parse(each.document)
+            manifest = parse(document.document)
         except PermanentError as error:
-            yield Finding(chain.FindingKind.UNREADABLE, f"{each.key}: {error.sentence}", each.name.job, key=each.key)
+            yield VerificationFinding(ChainFindingKind.UNREADABLE, f"{key}: {error.sentence}", name.job, key=key)
             continue
-        if (manifest.job_id, manifest.organization) != (each.name.job, each.name.organization):
-            yield Finding(
+        if (manifest.job_id, manifest.organization) != (name.job, name.organization):
+            yield VerificationFinding(
                 FindingKind.MANIFEST_MISPLACED,
-                f"{each.key} is the manifest of job {manifest.job_id} of {manifest.organization}, under a wrong name.",
-                each.name.job,
-                key=each.key,
+                f"{key} is the manifest of job {manifest.job_id} of {manifest.organization}, under a wrong name.",
+                name.job,
+                key=key,
             )
-        if render(manifest) != each.document:
-            yield Finding(
+        if render(manifest) != document.document:
+            yield VerificationFinding(
                 FindingKind.MANIFEST_ALTERED,
-                f"{each.key} is not written as exportd writes manifests: somebody has edited it.",
-                each.name.job,
-                key=each.key,
+                f"{key} is not written as exportd writes manifests: it was edited.",
+                name.job,
+                key=key,
             )
 
 
-def _broken_chains(report: ChainReport) -> Iterator[Finding]:
+def _broken_chains(report: ChainReport) -> Iterator[VerificationFinding]:
     for finding in report.findings:
         # Unreadable documents have been named already, by their keys.
-        if finding.kind is not chain.FindingKind.UNREADABLE:
-            yield Finding(finding.kind, finding.sentence, finding.job, finding.entity)
+        if finding.kind is not ChainFindingKind.UNREADABLE:
+            yield VerificationFinding(finding.kind, finding.sentence, finding.job, finding.entity)
 
 
-def _shared(objects: Sequence[ListedObject]) -> Iterator[Finding]:
+def _shared(objects: Sequence[ListedObject]) -> Iterator[VerificationFinding]:
     owners: dict[ObjectKey, JobId] = {}
-    for object_ in objects:
-        job = object_.manifest.job_id
-        if owners.setdefault(object_.key, job) != job:
-            yield Finding(
+    for listed in objects:
+        job = listed.manifest.job_id
+        if owners.setdefault(listed.key, job) != job:
+            yield VerificationFinding(
                 FindingKind.OBJECT_SHARED,
-                f"{object_.key} is listed by the manifests of two jobs, {owners[object_.key]} and {job}.",
+                f"{listed.key} is listed by the manifests of two jobs, {owners[listed.key]} and {job}.",
                 job,
-                object_.entity.code,
-                object_.key,
+                listed.entity.code,
+                listed.key,
             )

@@ -1,4 +1,4 @@
-"""Walks through everything that lies at a place, and compares it with the manifests."""
+"""Verifies delivered objects: reads all of them at a location, and compares them with the manifests."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ import anyio
 import anyio.to_thread
 
 from exportd.consumer.contents import Contents, Examination
-from exportd.consumer.delivery_reader import Progress, read_listing
 from exportd.consumer.findings import (
-    Finding,
     ListedObject,
     ManifestsReport,
+    VerificationFinding,
     examine_deletions,
     examine_manifests,
     examine_object,
 )
-from exportd.consumer.place import by_destination, is_loader_script
+from exportd.consumer.inventory import by_destination, is_loader_script
+from exportd.consumer.inventory_reader import ReadProgress, read_inventory
 from exportd.model.entity import OrganizationId
 from exportd.stores.layout import ObjectKey
 from exportd.stores.location import Location
@@ -28,47 +28,54 @@ _AT_ONCE = 4
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was found at a place. ``unlisted`` are objects that no manifest lists: an export that is being published
-    or failed, whose end the daemon cleans up; or one whose manifest, the last of its schedule, was removed.
+    """What was found at a location. ``unlisted`` are objects that no manifest lists: those of an export that is being
+    published, or that failed and will be cleaned up by the daemon; or those whose manifest, the last of its schedule,
+    was removed.
     """
 
     destinations: tuple[ManifestsReport, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[VerificationFinding, ...]
     objects: int
     size_bytes: int
     unlisted: tuple[ObjectKey, ...]
 
 
 async def verify(
-    store: Store, location: Location, *, organization: OrganizationId | None = None, progress: Progress | None = None
+    store: Store,
+    location: Location,
+    *,
+    organization: OrganizationId | None = None,
+    progress: ReadProgress | None = None,
 ) -> Verification:
     """Read every manifest and every object that they list.
 
-    Raises PermanentError NOT_FOUND when there is no manifest, and what the store says when it cannot be read.
+    Raises PermanentError NOT_FOUND when there is no manifest, and the store's TransientError or PermanentError when it
+    cannot be read.
     """
-    progress = progress or Progress()
-    listing = await read_listing(store, location, organization)
+    progress = progress or ReadProgress()
+    inventory = await read_inventory(store, location, organization)
     reports = tuple(
-        examine_manifests(folder, owner, found) for (folder, owner), found in by_destination(listing.manifests).items()
+        examine_manifests(folder, owner, found)
+        for (folder, owner), found in by_destination(inventory.manifests).items()
     )
-    listed = [object_ for report in reports for object_ in report.objects]
+    listed = [expected for report in reports for expected in report.objects]
     # An object that is listed twice is a finding; it is read once.
-    here = {each.key: each for each in listed if each.key in listing.objects}
-    size_bytes = sum(listing.objects[key] for key in here)
+    here = {expected.key: expected for expected in listed if expected.key in inventory.objects}
+    size_bytes = sum(inventory.objects[key] for key in here)
     progress.begin(size_bytes)
     contents = await _examine_all(store, here.values(), progress.advance)
     findings = [finding for report in reports for finding in report.findings]
     whole: list[tuple[ListedObject, Contents]] = []
-    for each in listed:
-        found = contents.get(each.key)
-        finding = examine_object(each, found)
+    for expected in listed:
+        found_contents = contents.get(expected.key)
+        finding = examine_object(expected, found_contents)
         if finding is not None:
             findings.append(finding)
-        elif found is not None:
-            whole.append((each, found))
+        elif found_contents is not None:
+            whole.append((expected, found_contents))
     findings += examine_deletions(whole)
-    known = {each.key for each in listed}
-    unlisted = [key for key in listing.objects if key not in known and not is_loader_script(key)]
+    known = {expected.key for expected in listed}
+    unlisted = [key for key in inventory.objects if key not in known and not is_loader_script(key)]
     return Verification(
         destinations=reports,
         findings=tuple(findings),
@@ -85,8 +92,8 @@ async def _examine_all(
     waiting = iter(listed)
 
     async def work() -> None:
-        for each in waiting:
-            contents[each.key] = await _examine(store, each, on_bytes)
+        for expected in waiting:
+            contents[expected.key] = await _examine(store, expected, on_bytes)
 
     async with anyio.create_task_group() as reading:
         for number in range(_AT_ONCE):
@@ -95,7 +102,7 @@ async def _examine_all(
 
 
 async def _examine(store: Store, listed: ListedObject, on_bytes: Callable[[int], None]) -> Contents:
-    examination = Examination(listed.format)
+    examination = Examination(listed.file_format)
     async for chunk in store.read(listed.key):
         await anyio.to_thread.run_sync(examination.feed, chunk)
         on_bytes(len(chunk))

@@ -22,10 +22,10 @@ from exportd.database.connector import Connector, Pool
 from exportd.delivery.byte_limiter import ByteLimiter
 from exportd.delivery.cleaner import Cleaner
 from exportd.delivery.deliverer import Deliverer
+from exportd.delivery.job_delivery import JobDeliverer
 from exportd.delivery.upload_table import UploadTable
-from exportd.destinations.declaration import open_declared
 from exportd.destinations.open_destinations import Destinations
-from exportd.destinations.opener import DestinationOpener
+from exportd.destinations.opener import DestinationOpener, open_declared
 from exportd.destinations.refresher import DestinationRefresher
 from exportd.destinations.table import DestinationTable
 from exportd.extraction.copier import Copier
@@ -227,16 +227,20 @@ def _job_function(
                 spool=spool,
                 limits=settings.limits,
             ),
-            deliverer=Deliverer(
-                destinations,
+            deliverer=JobDeliverer(
+                Deliverer(
+                    destinations,
+                    uploads=uploads,
+                    limiter=limiter,
+                    type_token=lambda entity: catalog.get(entity).type_token,
+                    retry=RetryBudget(timeout_s=settings.limits.delivery_timeout_s),
+                ),
+                cleaner,
+                jobs=jobs,
                 uploads=uploads,
-                limiter=limiter,
-                type_token=lambda entity: catalog.get(entity).type_token,
-                retry=RetryBudget(timeout_s=settings.limits.delivery_timeout_s),
+                spool=spool,
             ),
-            cleaner=cleaner,
             jobs=jobs,
-            uploads=uploads,
             spool=spool,
         )
 

@@ -10,7 +10,7 @@ import anyio
 import structlog
 
 from exportd.catalog.document import Catalog
-from exportd.catalog.examiner import reexamine
+from exportd.catalog.resolver import reexamine
 from exportd.daemon.current import Configuration, Current
 from exportd.database.connector import Connector
 from exportd.model.clock import Clock, wait_until

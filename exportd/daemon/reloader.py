@@ -15,11 +15,11 @@ import anyio
 import anyio.to_thread
 import structlog
 
-from exportd.api.dependencies import Collaborators
+from exportd.api.collaborators import Collaborators
 from exportd.api.transport.certificate import Certificate, certificate_of
 from exportd.catalog import document
 from exportd.catalog.document import Catalog
-from exportd.catalog.examiner import examine
+from exportd.catalog.resolver import examine
 from exportd.daemon.assembly import Components, type_tokens
 from exportd.daemon.control_assembly import ControlApi, collaborators_of
 from exportd.daemon.current import Configuration

@@ -1,4 +1,1 @@
-"""The way to Postgres: quoting, named queries, connections, migrations.
-
-And a server of our own, for the demo and the tests.
-"""
+"""How to talk to Postgres: connections, units of work, named queries, quoting, migrations."""

@@ -1,8 +1,7 @@
 """Opens connections to the database: for the daemon's own tables, for its events, and for exports.
 
-Whatever goes wrong leaves as a TransientError or PermanentError whose sentence names host, database and
-user, and never the password. ``translate`` and ``translated`` do the same for what happens later on a
-connection.
+Errors leave as a TransientError or PermanentError whose sentence names host, database and user, and never the
+password. ``translate`` and ``translated`` do the same for later errors on a connection.
 """
 
 import asyncio
@@ -23,44 +22,6 @@ from exportd.model.reason import Reason
 from exportd.settings.secrets import mask_secrets
 
 if TYPE_CHECKING:
-    import asyncpg
-
-
-# MERGED: Where a DSN points, for people to read: host, database and user, never the password.
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """What a DSN says of where to connect, and as whom. None is what it leaves to the driver's defaults."""
-
-    host: str | None
-    database: str | None
-    user: str | None
-
-    @classmethod
-    def of(cls, dsn: str) -> "Address":
-        """Reads a DSN. A malformed one raises nothing: this is for messages, the driver will complain."""
-        try:
-            parts = urlsplit(dsn)
-            options = {key: values[-1] for key, values in parse_qs(parts.query).items()}
-        except ValueError:
-            return cls(None, None, None)
-        # Not parts.port: several hosts may be given, with a port each.
-        hosts = parts.netloc.rpartition("@")[2]
-        return cls(
-            host=unquote(hosts) or options.get("host"),
-            database=unquote(parts.path.removeprefix("/")) or options.get("dbname") or options.get("database"),
-            user=unquote(parts.username or "") or options.get("user"),
-        )
-
-    def __str__(self) -> str:
-        database = f"database {self.database}" if self.database else "the default database"
-        host = f"on {self.host}" if self.host else "on the default host"
-        user = f"as {self.user}" if self.user else "as the default user"
-        return f"{database} {host} {user}"
-
-
-if TYPE_CHECKING:
     # The classes are generic for the type checker only.
     Connection = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
     Pool = asyncpg.Pool[asyncpg.Record]
@@ -68,13 +29,16 @@ else:
     Connection, Pool = asyncpg.Connection, asyncpg.Pool
 
 _CLEAN_UP_S = 5.0
-"""How long a connection may take to say goodbye before it is cut."""
+"""How long a connection may take to close before it is terminated."""
 
 _OWN_QUERY_TIMEOUT_S = 60.0
 """Queries on the daemon's own tables are short; one that takes longer waits for a server that is gone."""
 
-# As libpq does, but sooner: a COPY from a server that vanished without a word would wait for ever.
+# As libpq does, but sooner: a COPY from a server that vanished would wait for ever.
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+
+_SLICE_ROWS = 250
+"""So many are decoded, and then handled by the caller, in a few milliseconds."""
 
 # Files must be the same whatever the server, the database or the role sets; and COPY must not be interrupted
 # by notices (asyncpg loses data then) or by time-outs meant for applications.
@@ -104,9 +68,40 @@ _EXPORT_SETTINGS: Mapping[str, str] = {
 _TRANSACTION_TIMEOUT_SINCE = 17
 
 
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a DSN points, for people to read: never the password. None is left to the driver's defaults."""
+
+    host: str | None
+    database: str | None
+    user: str | None
+
+    @classmethod
+    def of(cls, dsn: str) -> "Address":
+        """Reads a DSN. A malformed one raises nothing: this is for messages, the driver will complain."""
+        try:
+            parts = urlsplit(dsn)
+            options = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+        except ValueError:
+            return cls(None, None, None)
+        # Not parts.port: several hosts may be given, with a port each.
+        hosts = parts.netloc.rpartition("@")[2]
+        return cls(
+            host=unquote(hosts) or options.get("host"),
+            database=unquote(parts.path.removeprefix("/")) or options.get("dbname") or options.get("database"),
+            user=unquote(parts.username or "") or options.get("user"),
+        )
+
+    def __str__(self) -> str:
+        database = f"database {self.database}" if self.database else "the default database"
+        host = f"on {self.host}" if self.host else "on the default host"
+        user = f"as {self.user}" if self.user else "as the default user"
+        return f"{database} {host} {user}"
+
+
 @dataclass(slots=True)
 class Connector:
-    """Where the database is and how to introduce oneself.
+    """Connects to the database of a DSN.
 
     ``lock_timeout_s`` holds for exports: a waiting lock makes the application's writes queue behind it.
     """
@@ -139,8 +134,8 @@ class Connector:
     async def connect(self, *, purpose: str, lock_timeout_s: float | None = None) -> Connection:
         """A new connection, to be closed by the caller. ``purpose`` ("listener") is seen in pg_stat_activity.
 
-        Raises TransientError DATABASE_UNREACHABLE when nobody answers (now), PermanentError DATABASE_REFUSED
-        when somebody says no: wrong password, no such database, no right to connect.
+        Raises TransientError DATABASE_UNREACHABLE when no server answers, PermanentError DATABASE_REFUSED when it
+        refuses: wrong password, no such database, no right to connect.
         """
         return await self._connect({**self._server_settings(purpose), **_lock_timeout(lock_timeout_s)})
 
@@ -152,8 +147,9 @@ class Connector:
 
     @asynccontextmanager
     async def connection(self, purpose: str, *, lock_timeout_s: float | None = None) -> AsyncIterator[Connection]:
-        """A connection that is closed at the end of the block, whatever happens. Locks are waited for no longer than
-        ``lock_timeout_s``, if it is given.
+        """A connection that is closed at the end of the block, whatever happens.
+
+        Locks are waited for no longer than ``lock_timeout_s``, if it is given.
         """
         connection = await self.connect(purpose=purpose, lock_timeout_s=lock_timeout_s)
         try:
@@ -167,7 +163,7 @@ class Connector:
         connection = await self.export_connection()
         try:
             if connection.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
-                # Not when connecting: an older server refuses to be told of it.
+                # Not when connecting: an older server refuses a setting that it does not know.
                 with translated("preparing to read"):
                     await connection.execute("SET transaction_timeout = 0")
             yield connection
@@ -187,7 +183,7 @@ class Connector:
             yield pool
         finally:
             if pool is not None:
-                self._pools = [each for each in self._pools if each is not pool]
+                self._pools.remove(pool)
                 await _close_pool(pool)
 
     def _pool_arguments(self) -> dict[str, Any]:
@@ -208,8 +204,7 @@ class Connector:
         return connection
 
     def _server_settings(self, purpose: str) -> dict[str, str]:
-        # Every name in our SQL is qualified; with nothing else in the path, the server also prints names
-        # qualified.
+        # Every name in our SQL is qualified; with nothing else in the path, so is every name that the server prints.
         return {"application_name": f"{self.application_name} {purpose}", "search_path": "pg_catalog"}
 
 
@@ -218,7 +213,7 @@ def _lock_timeout(lock_timeout_s: float | None) -> dict[str, str]:
 
 
 async def close(connection: Connection) -> None:
-    """Closes politely, and cuts the line when that takes too long. Safe during cancellation."""
+    """Closes a connection, or terminates it when that takes too long. Safe during cancellation."""
     with anyio.move_on_after(_CLEAN_UP_S, shield=True):
         with suppress(*FOREIGN_ERRORS):
             await connection.close()
@@ -227,7 +222,7 @@ async def close(connection: Connection) -> None:
 
 
 def _keep_alive(connection: Connection) -> None:
-    """Makes the kernel notice a server that is gone. Only for TCP, with the options that the system has."""
+    """Has the kernel notice a server that is gone. Only for TCP, with the options that the system has."""
     transport: asyncio.BaseTransport | None = getattr(connection, "_transport", None)
     line = transport.get_extra_info("socket") if transport is not None else None
     if line is None or line.family not in {socket.AF_INET, socket.AF_INET6}:
@@ -251,7 +246,7 @@ def _translated_connecting(address: Address) -> Iterator[None]:
     except FOREIGN_ERRORS as error:
         words = mask_secrets(str(error)) or "no answer in time"
         raise TransientError(
-            f"Nobody answered while connecting to {address}: {words}", reason=Reason.DATABASE_UNREACHABLE
+            f"The database did not answer while connecting to {address}: {words}", reason=Reason.DATABASE_UNREACHABLE
         ) from error
 
 
@@ -275,15 +270,11 @@ def storable(text: str, connection: Connection) -> str:
     return text.encode(codec, "backslashreplace").decode(codec)
 
 
-# MERGED: Reads what can be thousands of rows, without holding up what else runs on the event loop.
+async def slices(connection: Connection, query: str, *arguments: object) -> "AsyncIterator[list[asyncpg.Record]]":
+    """The rows of a query that may find thousands, without holding up the event loop; also of one that writes.
 
-
-_SLICE_ROWS = 250
-"""So many are decoded, and then looked at by the caller, in a few milliseconds."""
-
-
-async def slices(connection: "Connection", query: str, *arguments: object) -> "AsyncIterator[list[asyncpg.Record]]":
-    """What a query finds, also one that writes and returns; in a transaction of the caller's."""
+    In a transaction of the caller's.
+    """
     cursor = await connection.cursor(query, *arguments)
     while rows := await cursor.fetch(_SLICE_ROWS):
         yield rows

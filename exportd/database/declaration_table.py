@@ -1,35 +1,72 @@
-"""Keeps what each daemon's configuration declares, in the transaction that makes it so."""
+"""What each daemon's configuration declares, in Postgres: decides what must change, and keeps what was declared.
+
+All of it is part of a transaction that makes it so, under the lock of that kind.
+"""
 
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 import anyio.to_thread
 
 from exportd.database import queries
 from exportd.database.connector import slices
-from exportd.model.declared import Declared, Document, Key
+from exportd.model.declared import (
+    Declarable,
+    Declaration,
+    Declared,
+    Document,
+    Key,
+    Reconciliation,
+    documents,
+    reconcile,
+)
 
 if TYPE_CHECKING:
     from exportd.database.connector import Connection
 
 _SQL = queries.load("declarations")
-_ALL = _SQL["all"]
-_WRITE = _SQL["write"]
-_WITHDRAW = _SQL["withdraw"]
 
 SCHEDULE = "schedule"
 DESTINATION = "destination"
 
+_DeclarationT = TypeVar("_DeclarationT", bound=Declaration)
+_RowT = TypeVar("_RowT", bound=Declarable[Any])
 
-async def read_declared(connection: "Connection", kind: str, daemon: UUID | None) -> Declared:
-    """What the daemons declare of a kind; ``daemon`` is the spool of the one that asks, if it is one."""
+
+async def declare(
+    connection: "Connection",
+    kind: str,
+    declarations: Sequence[_DeclarationT],
+    rows: Sequence[_RowT],
+    *,
+    daemon: UUID | None,
+) -> Reconciliation[_DeclarationT, _RowT]:
+    """What must change so that the ``rows`` are those that are declared; see ``model.declared``.
+
+    ``daemon`` is the spool of the daemon that declares them, which has a row; what it declares is kept, in place of
+    what it declared before. None keeps nothing.
+    """
+    others = await _read(connection, kind, daemon)
+    # In threads: there may be thousands, and this is long work.
+    plan = await anyio.to_thread.run_sync(reconcile, declarations, rows, others)
+    if daemon is not None:
+        written, withdrawn = await anyio.to_thread.run_sync(_difference, others.before, declarations)
+        if written is not None:
+            await connection.execute(_SQL["write"], kind, daemon, written)
+        if withdrawn is not None:
+            await connection.execute(_SQL["withdraw"], kind, daemon, withdrawn)
+    return plan
+
+
+async def _read(connection: "Connection", kind: str, daemon: UUID | None) -> Declared:
+    """What the daemons declare of a kind so far."""
     before: dict[Key, Document] = {}
     elsewhere: dict[Key, list[Document]] = {}
-    async for rows in slices(connection, _ALL, kind, daemon):
+    async for rows in slices(connection, _SQL["all"], kind, daemon):
         for row in rows:
-            key, document = (row["organization"], row["code"]), json.loads(row["content"])
+            key, document = Key(row["organization"], row["code"]), json.loads(row["content"])
             if row["own"]:
                 before[key] = document
             else:
@@ -37,28 +74,13 @@ async def read_declared(connection: "Connection", kind: str, daemon: UUID | None
     return Declared(before, elsewhere)
 
 
-async def write_declared(
-    connection: "Connection",
-    kind: str,
-    daemon: UUID,
-    *,
-    before: Mapping[Key, Document],
-    now: Mapping[Key, Document],
-) -> None:
-    """Have a daemon declare these, where it declared others ``before``."""
-    written, withdrawn = await anyio.to_thread.run_sync(_difference, before, now)
-    if written is not None:
-        await connection.execute(_WRITE, kind, daemon, written)
-    if withdrawn is not None:
-        await connection.execute(_WITHDRAW, kind, daemon, withdrawn)
-
-
-def _difference(before: Mapping[Key, Document], now: Mapping[Key, Document]) -> tuple[str | None, str | None]:
+def _difference(before: Mapping[Key, Document], declarations: Sequence[Declaration]) -> tuple[str | None, str | None]:
     """What has to be written and what withdrawn, as JSON; None where there is nothing."""
+    now = documents(declarations)
     written = [
-        {"organization": key[0], "code": key[1], "content": document}
+        {"organization": key.organization, "code": key.code, "content": document}
         for key, document in now.items()
         if before.get(key) != document
     ]
-    withdrawn = [{"organization": key[0], "code": key[1]} for key in before if key not in now]
+    withdrawn = [{"organization": key.organization, "code": key.code} for key in before if key not in now]
     return json.dumps(written) if written else None, json.dumps(withdrawn) if withdrawn else None

@@ -1,8 +1,8 @@
-"""Locks tables without ever being in the way of the application for long.
+"""Locks tables without blocking the application for long.
 
-Whoever waits for a lock makes later ones wait behind it, so waiting is short, and tried again by the caller. It is also
-shorter than Postgres's deadlock_timeout of a second: whoever has waited for us that long looks for a deadlock and, if
-there is one, is the one that fails. We must have given up before.
+A session that waits for a lock makes later ones wait behind it, so each wait is short, and the caller tries again. It
+is also shorter than Postgres's deadlock_timeout of a second: a session that has waited for us that long looks for a
+deadlock and, if there is one, fails. We must have given up before.
 """
 
 import asyncpg
@@ -28,10 +28,10 @@ async def take_locks(connection: Connection, statement: str, *, wait_s: float = 
 
 
 def translate_lock(error: BaseException, *, doing: str) -> ExportdError:
-    """Like ``translate``, with LOCK_NOT_AVAILABLE for every way in which somebody else was in the way."""
+    """Like ``translate``, with LOCK_NOT_AVAILABLE for everything that another session's lock can cause."""
     busy = (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError, asyncpg.DeadlockDetectedError)
     if isinstance(error, busy):
         return TransientError(
-            f"Somebody else held a lock while {doing}: {error}. It is tried again.", reason=Reason.LOCK_NOT_AVAILABLE
+            f"Another session held a lock while {doing}: {error}. It is tried again.", reason=Reason.LOCK_NOT_AVAILABLE
         )
     return translate(error, doing=doing)

@@ -16,14 +16,9 @@ if TYPE_CHECKING:
     import asyncpg
 
 _SQL = queries.load("metrics")
-_FRESHNESS = _SQL["freshness"]
-_FAILED_SCHEDULES = _SQL["failed_schedules"]
-_JOBS = _SQL["jobs"]
-_CHANGE_LOGS = _SQL["change_logs"]
-_OLDEST_TRANSACTION = _SQL["oldest_transaction"]
 
 _TIMEOUT_MS = 2000
-"""How long a query may take: metrics are read every few seconds, and are never worth a burden."""
+"""How long a query may take: metrics are read every few seconds and must never burden the database."""
 
 
 class MetricsReader:
@@ -41,13 +36,13 @@ class MetricsReader:
                 connection.transaction(readonly=True),
             ):
                 await connection.execute(f"SET LOCAL statement_timeout = {_TIMEOUT_MS}")
-                freshness = [row async for rows in slices(connection, _FRESHNESS) for row in rows]
+                freshness = [row async for rows in slices(connection, _SQL["freshness"]) for row in rows]
                 found = _Found(
                     freshness,
-                    failed=await connection.fetch(_FAILED_SCHEDULES),
-                    jobs=await connection.fetch(_JOBS),
-                    logs=await connection.fetch(_CHANGE_LOGS, [*self._logs], [*self._logs.values()]),
-                    oldest_transaction_s=await connection.fetchval(_OLDEST_TRANSACTION),
+                    failed=await connection.fetch(_SQL["failed_schedules"]),
+                    jobs=await connection.fetch(_SQL["jobs"]),
+                    logs=await connection.fetch(_SQL["change_logs"], [*self._logs], [*self._logs.values()]),
+                    oldest_transaction_s=await connection.fetchval(_SQL["oldest_transaction"]),
                 )
         # With thousands of schedules, this takes a while.
         await anyio.to_thread.run_sync(_fill, metrics, found)

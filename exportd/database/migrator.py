@@ -1,9 +1,8 @@
 """Brings the schema ``exportd`` to the state that this version of the code needs.
 
-Migrations are ``migrations/NNNN_what.sql``, numbered from 0001 without holes. Each runs in one transaction
-together with its row in ``exportd.migration``, under a lock that makes a second daemon wait and then find
-nothing to do. A database newer than the code is refused: an older daemon would write what the newer one
-cannot read.
+Migrations are ``migrations/NNNN_what.sql``, numbered from 0001 without holes. Each runs in one transaction together
+with its row in ``exportd.migration``, under a lock: a second daemon waits and then finds nothing to do. A database
+newer than the code is refused, for an older daemon would write what the newer one cannot read.
 """
 
 import re
@@ -18,13 +17,6 @@ from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
 
 _SQL = queries.load("migrator")
-_FIND_SCHEMA = _SQL["find_schema"]
-_CREATE_SCHEMA = _SQL["create_schema"]
-_CREATE_TABLE = _SQL["create_table"]
-_FIND_TABLE = _SQL["find_table"]
-_LOCK = _SQL["lock"]
-_APPLIED = _SQL["applied"]
-_RECORD = _SQL["record"]
 
 _FILE_NAME = re.compile(r"(?P<number>[0-9]{4})_[a-z0-9_]+\.sql")
 
@@ -56,7 +48,7 @@ SCHEMA_VERSION = len(migrations())
 """The number of the last migration: the state of the schema that this code needs."""
 
 
-async def migrate(connection: "Connection") -> list[str]:
+async def migrate(connection: Connection) -> list[str]:
     """Applies what is pending and returns the names of what it applied, in order.
 
     Raises PermanentError when the database is newer than the code, or the role may not create the schema.
@@ -65,17 +57,17 @@ async def migrate(connection: "Connection") -> list[str]:
     with translated("migrating the schema exportd"):
         for step in migrations():
             async with connection.transaction(isolation="read_committed"):
-                await connection.execute(_LOCK)
+                await connection.execute(_SQL["lock"])
                 if await _version(connection) >= step.number:
                     continue
                 await _create_bookkeeping(connection)
                 await connection.execute(step.statements)
-                await connection.execute(_RECORD, step.number, step.name)
+                await connection.execute(_SQL["record"], step.number, step.name)
                 done.append(step.name)
     return done
 
 
-async def pending(connection: "Connection") -> list[str]:
+async def pending(connection: Connection) -> list[str]:
     """The names of the migrations that the database still needs, in order; empty when it is up to date.
 
     Raises PermanentError when the database is newer than the code.
@@ -85,10 +77,10 @@ async def pending(connection: "Connection") -> list[str]:
     return [step.name for step in migrations() if step.number > version]
 
 
-async def _version(connection: "Connection") -> int:
-    if not await connection.fetchval(_FIND_TABLE):
+async def _version(connection: Connection) -> int:
+    if not await connection.fetchval(_SQL["find_table"]):
         return 0
-    version = int(await connection.fetchval(_APPLIED))
+    version = int(await connection.fetchval(_SQL["applied"]))
     if version > SCHEMA_VERSION:
         raise PermanentError(
             f"The schema exportd is at version {version}, but this exportd knows only {SCHEMA_VERSION}: "
@@ -98,13 +90,13 @@ async def _version(connection: "Connection") -> int:
     return version
 
 
-async def _create_bookkeeping(connection: "Connection") -> None:
+async def _create_bookkeeping(connection: Connection) -> None:
     """The schema and the table of applied migrations.
 
-    Looked for first, because CREATE … IF NOT EXISTS asks for the right to create even when there is nothing
-    to create, and a DBA may have made the schema for a role that has no such right.
+    Looked for first, because CREATE … IF NOT EXISTS needs the right to create even when there is nothing to create,
+    and a DBA may have made the schema for a role that has no such right.
     """
-    if not await connection.fetchval(_FIND_SCHEMA):
-        await connection.execute(_CREATE_SCHEMA)
-    if not await connection.fetchval(_FIND_TABLE):
-        await connection.execute(_CREATE_TABLE)
+    if not await connection.fetchval(_SQL["find_schema"]):
+        await connection.execute(_SQL["create_schema"])
+    if not await connection.fetchval(_SQL["find_table"]):
+        await connection.execute(_SQL["create_table"])

@@ -1,8 +1,9 @@
-"""Loads the named queries of a station from ``queries/<station>.sql``.
+"""Loads the named queries of ``queries/<file>.sql``, and what is common to their rows.
 
-A block begins with ``-- name: fire_schedule``, goes on with comment lines (what it does, its parameters) and
-the statement, and ends at the next ``-- name:``. What stands before the first block is a comment on the
-file. Stations assign the queries to module constants, so that an unknown name fails at import.
+A block begins with ``-- name: fire_schedule``, goes on with comment lines (what it does, its parameters) and the
+statement, and ends at the next ``-- name:``. What stands before the first block is a comment on the file. A module
+keeps the queries of a file in a constant and names them where it uses them (``_SQL["fire_schedule"]``); a test checks
+that every name exists and that every query is used.
 """
 
 import re
@@ -10,25 +11,37 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from types import MappingProxyType
+from typing import Any, Protocol, TypeVar
+
+from exportd.model.errors import InvariantError
 
 Queries = Mapping[str, str]
-"""The statements of one station, by name."""
+"""The statements of one file, by name."""
+
+_RowT = TypeVar("_RowT")
 
 _NAME_LINE = re.compile(r"^--[ \t]*name:(?P<name>.*)$", re.MULTILINE)
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
+class Row(Protocol):
+    """A row of a query, by column: an asyncpg.Record or a mapping."""
+
+    def __getitem__(self, column: str, /) -> Any: ...
+
+
+def only_row(row: _RowT | None) -> _RowT:
+    """The row of a statement that always returns one: a sum, or what was just inserted or locked."""
+    if row is None:
+        raise InvariantError("a statement that always returns a row returned none")
+    return row
+
+
 @cache
-def load(station: str) -> Queries:
-    """The named queries of a station. Raises ValueError when its file is malformed."""
-    path = resources.files(__package__) / "queries" / f"{station}.sql"
-    return parse(path.read_text(encoding="utf-8"), source=f"{station}.sql")
-
-
-def stations() -> tuple[str, ...]:
-    """The stations that have queries, in alphabetical order."""
-    names = (path.name for path in (resources.files(__package__) / "queries").iterdir())
-    return tuple(sorted(name.removesuffix(".sql") for name in names if name.endswith(".sql")))
+def load(file: str) -> Queries:
+    """The named queries of ``queries/<file>.sql``. Raises ValueError when it is malformed."""
+    path = resources.files(__package__) / "queries" / f"{file}.sql"
+    return parse(path.read_text(encoding="utf-8"), source=path.name)
 
 
 def parse(text: str, *, source: str) -> Queries:

@@ -1,7 +1,7 @@
 """Quotes identifiers and literals: the only place that does.
 
-What cannot be a parameter (a table in COPY, a name in CREATE TRIGGER) passes through here, always quoted, so
-that a name with a quote, a capital or a keyword in it is that name and nothing else.
+What cannot be a parameter (a table in COPY, a name in CREATE TRIGGER) passes through here, always quoted, so that a
+name with a quote, a capital or a keyword in it is that name and nothing else.
 """
 
 from exportd.model.entity import TableName

@@ -1,8 +1,7 @@
 """Translates what asyncpg and the operating system raise into the errors of ``exportd.model.errors``.
 
-The decision is by SQLSTATE: worth trying again (the server went away, a lock was busy) or not (a table is
-missing, a right is missing, the query is wrong). The sentence holds the server's own message, which names
-the object.
+The SQLSTATE decides whether to try again (the server went away, a lock was busy) or not (a table or a right is
+missing, the query is wrong). The sentence holds the server's own message, which names the object.
 """
 
 from collections.abc import Iterator

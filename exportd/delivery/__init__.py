@@ -1,7 +1,8 @@
-"""The station that takes parts to a destination.
+"""Takes a job's parts to its destinations.
 
-``uploader.Delivery`` is one job's way to one destination: its files go up while they grow (``file_upload``,
-in the pieces that ``plan`` says), nothing is visible until ``publish``. After a crash it goes on from the
-spool (``spooled_part``). ``byte_limiter`` bounds what all deliveries hold in memory; ``sweeper`` aborts
-what the dead left.
+``job_delivery`` delivers a job to all its destinations, ``deliverer`` to one of them. There, a ``transfer`` brings the
+files up while they grow, each as a ``file_upload``; nothing is visible until it is published, and
+``manifest_publisher`` comes last. After a crash the transfer goes on from the spool (``spooled_part``) and from the
+uploads that ``upload_table`` remembers. ``byte_limiter`` bounds what all transfers hold in memory; the ``cleaner``
+removes the ``leftovers`` of jobs that ended halfway.
 """

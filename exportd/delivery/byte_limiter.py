@@ -1,8 +1,8 @@
 """Bounds the bytes that all uploads of the daemon hold in memory at the same time.
 
-Each destination is an owner. Whoever holds nothing gets what is free; whoever holds something gets more only while as
-much as it then holds stays free for the others. So one that is slow can never take all, and one that is alone has half:
-the rest waits for those who come.
+Each destination is an owner. An owner that holds nothing gets what is free. An owner that holds something gets more
+only while as much as it then holds stays free for the others. So a slow destination never takes all, and one that is
+alone takes half: the rest stays free for others.
 """
 
 from collections import Counter, deque
@@ -22,9 +22,9 @@ class _Waiter:
 
 class ByteLimiter:
     """Grants bytes in the order in which they were asked for, so that large pieces are not starved by small ones; only
-    who has its share already is overtaken.
+    an owner that has its share already is overtaken.
 
-    Whoever asks for more than there is altogether gets its turn alone.
+    A request for more than ``total_bytes`` is granted when nothing else is held.
     """
 
     def __init__(self, total_bytes: int) -> None:
@@ -34,18 +34,18 @@ class ByteLimiter:
 
     @property
     def held_bytes(self) -> int:
-        """What is granted at the moment."""
+        """The bytes that are granted at the moment."""
         return self._held.total()
 
     @asynccontextmanager
     async def hold(self, size_bytes: int, *, owner: Hashable) -> AsyncIterator[None]:
-        """Hold ``size_bytes`` for the duration of the block."""
+        """Hold ``size_bytes`` until the block ends; waits for them."""
         size_bytes = min(size_bytes, self.total_bytes)
         await self._acquire(_Waiter(owner, size_bytes, anyio.Event()))
         try:
             yield
         finally:
-            self._give_back(owner, size_bytes)
+            self._release(owner, size_bytes)
 
     async def _acquire(self, waiter: _Waiter) -> None:
         self._waiters.append(waiter)
@@ -55,13 +55,13 @@ class ByteLimiter:
         except BaseException:
             if waiter.event.is_set():
                 # Granted in the very moment in which the wait was cancelled.
-                self._give_back(waiter.owner, waiter.size_bytes)
+                self._release(waiter.owner, waiter.size_bytes)
             else:
                 self._waiters.remove(waiter)
                 self._grant()
             raise
 
-    def _give_back(self, owner: Hashable, size_bytes: int) -> None:
+    def _release(self, owner: Hashable, size_bytes: int) -> None:
         self._held[owner] -= size_bytes
         if not self._held[owner]:
             del self._held[owner]

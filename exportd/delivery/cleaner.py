@@ -1,8 +1,9 @@
-"""Keeps destinations clean of what jobs left half-done: nobody ever sees half an export.
+"""Removes from destinations what jobs left half-done, so that consumers never find half an export.
 
 A job that failed for good may have made some objects visible at a destination without the manifest that would describe
-them: they are removed. Where the manifest is there, the destination has everything, and only the note of it was lost:
-it is recorded. Both happen soon after the failure, and at the latest before the schedule's next manifest is put there.
+them: the cleaner removes them. Where the manifest is there, the destination has everything, and only the record of the
+delivery was lost: the cleaner records it. Both happen soon after the failure, and at the latest before the schedule's
+next manifest is published there.
 """
 
 import hashlib
@@ -32,16 +33,17 @@ from exportd.stores.store import Upload
 T = TypeVar("T")
 
 _MIN_PAUSE_S = 10.0
-_MAX_UPLOAD = timedelta(days=7)
+_MAX_UPLOAD_AGE = timedelta(days=7)
+"""Google drops uploads after a week; other stores list theirs, so that they need not be remembered."""
 
 _logger = structlog.stdlib.get_logger()
 
 
 class Cleaner:
-    """A service, ``run`` until cancelled; and what a job asks for on its way.
+    """A service, ``run`` until cancelled; and what a job's delivery asks for.
 
-    ``type_tokens`` are the catalog's. Uploads of dead jobs are looked for every ``interval_s``, failed jobs also when
-    woken.
+    ``type_tokens`` are the catalog's. Every ``interval_s`` seconds it looks for uploads of ended jobs; when woken, for
+    failed jobs.
     """
 
     def __init__(
@@ -69,14 +71,12 @@ class Cleaner:
         for code, token in type_tokens.items():
             self._type_tokens[code].add(token)
 
-    # The service
-
     def wake(self) -> None:
-        """A job has ended: look whether it left anything."""
+        """Look now: a job has ended and may have left something."""
         self._woken.set()
 
     async def run(self) -> None:
-        """Clean now and then again and again. What fails is logged and tried again."""
+        """Clean at once, then regularly. What fails is logged and tried again."""
         sweep_at = self._clock.monotonic()
         while True:
             self._woken = anyio.Event()  # before looking, so that no wake-up is missed
@@ -88,7 +88,7 @@ class Cleaner:
                     await self.abort_dead_uploads()
             except ExportdError as error:
                 _logger.warning("destinations not cleaned", reason=error.reason, error=error.sentence)
-            # Not at once, for the database may be away.
+            # A pause, because the database may be away.
             again_at = max(sweep_at, self._clock.monotonic() + _MIN_PAUSE_S)
             await wait_until(self._woken, again_at, clock=self._clock)
 
@@ -98,12 +98,12 @@ class Cleaner:
         Raises TransientError or PermanentError when the database cannot be asked.
         """
         for record in await self._jobs.failed_halfway():
-            cleared = [await self._is_cleared(record, each) for each in _lacking(record)]
+            cleared = [await self._is_cleared(record, code) for code in _lacking(record)]
             if all(cleared):
                 await self._jobs.mark_cleared(record.job.id)
 
     async def abort_uploads_of_finished_jobs(self) -> None:
-        """Abort the uploads that finished jobs had written down and not completed.
+        """Abort the remembered uploads that finished jobs did not complete.
 
         Raises TransientError or PermanentError when the database cannot be asked.
         """
@@ -118,29 +118,26 @@ class Cleaner:
             await self._uploads.forget(left.job, left.destination, [left.upload])
 
     def _is_old(self, upload: Upload) -> bool:
-        """Whether it is nobody's concern any more: Google drops uploads after a week, others list theirs."""
-        return upload.started_at is not None and self._clock.now() - upload.started_at > _MAX_UPLOAD
+        return upload.started_at is not None and self._clock.now() - upload.started_at > _MAX_UPLOAD_AGE
 
     async def abort_dead_uploads(self) -> None:
         """Abort the uploads that a destination lists and whose job is finished or unknown."""
-        for each in tuple(self._destinations):
+        for known in tuple(self._destinations):
             try:
-                async with self._destinations.using(each.organization, each.code) as destination:
+                async with self._destinations.using(known.organization, known.code) as destination:
                     await sweep_uploads(destination.store, destination.layout, unfinished_jobs=self._jobs.active_ids)
             except ExportdError as error:
-                self._report_once("uploads not swept", None, each.code, error)
+                self._report_once("uploads not swept", None, known.code, error)
             else:
-                self._reported = {told for told in self._reported if told[1:3] != (None, each.code)}
-
-    # What a job asks for
+                self._reported = {report for report in self._reported if report[1:3] != (None, known.code)}
 
     async def abort_uploads(self, job: Job, code: DestinationCode, *, kept: Sequence[Upload] = ()) -> None:
         """Abort what earlier attempts of a job left at a destination, but for ``kept``.
 
         A destination that is out of reach is left alone.
         """
-        spared = {each.id for each in kept}
-        known = [each for each in await self._uploads.of_job(job.id, code) if each.id not in spared]
+        kept_ids = {upload.id for upload in kept}
+        known = [upload for upload in await self._uploads.of_job(job.id, code) if upload.id not in kept_ids]
         try:
             async with self._destinations.using(job.organization, code) as destination:
                 await sweep_job_uploads(destination.store, destination.layout, job.id, known=known, kept=kept)
@@ -152,7 +149,7 @@ class Cleaner:
     async def clear_schedule(self, schedule: ScheduleId, destination: Destination, retry: RetryBudget) -> None:
         """Clear what failed jobs of a schedule left at a destination, before it gets the schedule's next manifest.
 
-        A destination that lets us write and no more keeps it: no manifest describes it. Raises TransientError.
+        A destination that allows writing only keeps it: no manifest describes it. Raises TransientError.
         """
         for record in await self._jobs.failed_halfway(schedule):
             if destination.code not in _lacking(record):
@@ -175,8 +172,8 @@ class Cleaner:
         try:
             removed = await retry.call(remove)
         except PermanentError as error:
-            # A destination has to let us write and no more. What is published now replaces what was there under the
-            # same names; a further part of then may stay, and no manifest describes it.
+            # A destination need only allow writing. What is published now replaces objects of the same names; a further
+            # part of the earlier attempt may stay, and no manifest describes it.
             _logger.warning(
                 "objects of an earlier attempt not removed", destination=destination.code, error=error.sentence
             )
@@ -194,15 +191,15 @@ class Cleaner:
         return True
 
     def _report_once(self, event: str, job: JobId | None, code: DestinationCode, error: ExportdError) -> None:
-        """What is tried again and again is said once, although the sentences differ in a request's id."""
-        told = (event, job, code, error.reason)
-        if told not in self._reported:
-            self._reported.add(told)
+        """Log a failure that recurs once, by its reason: sentences differ in a request's id."""
+        report = (event, job, code, error.reason)
+        if report not in self._reported:
+            self._reported.add(report)
             about = {} if job is None else {"job_id": str(job)}
             _logger.warning(event, **about, destination=code, reason=error.reason, error=error.sentence)
 
     async def _clear(self, record: JobRecord, destination: Destination, retry: RetryBudget | None = None) -> None:
-        """With a budget the destination is asked again, without one only once."""
+        """Each call to the store is repeated within the budget, if there is one."""
 
         async def repeated(work: Callable[[], Awaitable[T]]) -> T:
             return await (work() if retry is None else retry.call(work))

@@ -1,4 +1,7 @@
-"""One file on its way to one store: follows it while it grows, withholds the last piece until it is published.
+"""Uploads one file to one store: follows it while it grows, withholds the last piece until it is published.
+
+All pieces are equally large, but for the last, which has at least one byte. So a piece goes up as soon as the file is
+known to be longer than the piece's end. A file of at most one piece is not uploaded in pieces at all.
 
 What an earlier attempt has begun goes on as far as the store still has it; an upload that the store has dropped is
 started over, from the spool.
@@ -16,18 +19,19 @@ import structlog
 
 from exportd.delivery.byte_limiter import ByteLimiter
 from exportd.delivery.spooled_part import GrowingFile
-from exportd.model.errors import ExportdError, PermanentError, TransientError
+from exportd.model.errors import ExportdError, InvariantError, PermanentError, TransientError
 from exportd.model.part import Part
 from exportd.model.reason import Reason
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget
 from exportd.stores.store import ObjectInfo, Piece, Store, StoreLimits, Upload, UploadGoneError
 
-# MERGED: Which bytes of a file go up in which piece. Pure.
-# MERGED:
-# MERGED: All pieces are equally large, but for the last, which has at least one byte and is withheld until the file
-# MERGED: may be published. So a piece goes up as soon as the file is known to be longer than the piece's end. A file
-# MERGED: of at most one piece is not uploaded in pieces at all.
+T = TypeVar("T")
+
+_MAX_STARTS = 3
+"""A store that drops an upload again and again is not worth a fourth."""
+
+_logger = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,26 +59,17 @@ def tail_range(size_bytes: int, limits: StoreLimits) -> ByteRange:
 
 def is_too_many(number: int, limits: StoreLimits) -> bool:
     """Whether a piece ``number`` that is not the last leaves no room for the last one."""
-    return number >= limits.most_pieces
-
-
-T = TypeVar("T")
-
-_logger = structlog.stdlib.get_logger()
-
-
-_MAX_STARTS = 3
-"""A store that drops an upload again and again is not worth a fourth."""
+    return number >= limits.max_pieces
 
 
 async def record_nothing(_: Upload) -> None:
-    """For uploads that nobody has to find again."""
+    """For uploads that need not be found again after a crash."""
 
 
 class FileUpload:
     """``send`` while the file grows, then ``publish``; ``abort`` if it does not come to that.
 
-    ``owner`` is whose share of the limiter's bytes it takes. ``on_started`` is told of an upload before anything is
+    ``owner`` is whose share of the limiter's bytes it takes. ``on_started`` gets an upload before anything is
     sent to it.
     """
 
@@ -115,7 +110,7 @@ class FileUpload:
             return
         except PermanentError as error:
             _logger.warning("upload started over", key=self.key, error=error.sentence)
-            await self._give_up(upload)
+            await self._try_abort(upload)
             return
         self._upload = upload
         self._found = {piece.number: piece for piece in found}
@@ -125,7 +120,7 @@ class FileUpload:
 
         Raises TransientError or PermanentError.
         """
-        await self._again_if_gone(self._send)
+        await self._restart_if_gone(self._send)
 
     async def publish(self) -> ObjectInfo:
         """Make the object visible; called after ``send``, when the file is finished. May be called again.
@@ -133,14 +128,14 @@ class FileUpload:
         Raises TransientError or PermanentError.
         """
         if self._published is None:
-            self._published = await self._again_if_gone(self._publish)
+            self._published = await self._restart_if_gone(self._publish)
         return self._published
 
     async def find_published(self) -> bool:
         """Whether an earlier attempt has published this very content; then nothing is sent again.
 
-        The size alone does not tell: the same key may have been extracted anew. Where reading is not
-        allowed, the answer is no, and the object is replaced by an equal one.
+        The size alone is no proof: the same key may have been extracted anew. Where reading is not allowed, the answer
+        is no, and the object is replaced by an equal one.
         """
         part = self._part()
         try:
@@ -162,14 +157,14 @@ class FileUpload:
             await self._store.abort(self._upload)
             self._upload = None
 
-    async def _give_up(self, upload: Upload) -> None:
-        """As ``abort``, but what cannot be given up stays: to write is all that a destination has to allow."""
+    async def _try_abort(self, upload: Upload) -> None:
+        """As ``abort``, but an upload that cannot be aborted stays: a destination need only allow writing."""
         try:
             await self._store.abort(upload)
         except ExportdError as error:
             _logger.warning("upload not aborted", key=self.key, error=error.sentence)
 
-    async def _again_if_gone(self, work: Callable[[], Awaitable[T]]) -> T:
+    async def _restart_if_gone(self, work: Callable[[], Awaitable[T]]) -> T:
         """Start over, with a new upload, when the store has dropped the one that was under way."""
         for _ in range(_MAX_STARTS - 1):
             try:
@@ -204,7 +199,7 @@ class FileUpload:
         part = self._part()
         tail = tail_range(part.size_bytes, self._store.limits)
         async with self._limiter.hold(tail.length, owner=self._owner):
-            info = await self._hand_over(await self._read(tail))
+            info = await self._complete(await self._read(tail))
         if info.size_bytes != part.size_bytes:
             raise TransientError(
                 f"{self.key} arrived with {info.size_bytes} bytes instead of {part.size_bytes}.",
@@ -248,7 +243,7 @@ class FileUpload:
             return None
         return await anyio.to_thread.run_sync(self._store.recognise, found, data)
 
-    async def _hand_over(self, tail: bytes) -> ObjectInfo:
+    async def _complete(self, tail: bytes) -> ObjectInfo:
         upload = self._upload
         if upload is None:
             return await self._retry.call(lambda: self._store.put(self.key, tail))
@@ -266,12 +261,12 @@ class FileUpload:
 
     def _part(self) -> Part:
         if self.file.part is None:
-            raise AssertionError(f"{self.key} is published before its file is finished")
+            raise InvariantError(f"{self.key} is published before its file is finished")
         return self.file.part
 
     def _too_large(self) -> PermanentError:
         return PermanentError(
-            f"{self.key} is larger than {self._store.name} takes ({self._store.limits.largest_object_bytes} "
+            f"{self.key} is larger than {self._store.name} takes ({self._store.limits.max_object_bytes} "
             "bytes). Lower limits.part_size.",
             reason=Reason.DESTINATION_REFUSED,
         )

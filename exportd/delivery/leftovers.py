@@ -1,6 +1,6 @@
-"""Removes what dead jobs left behind in a store: uploads, and objects that no manifest describes.
+"""Removes what ended jobs left behind in a store: uploads, and objects that no manifest describes.
 
-Where a store cannot list uploads, those that were written down (``known``) are all that can be found.
+Where a store cannot list uploads, those that Postgres remembers (``known``) are all that can be found.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -16,10 +16,8 @@ _logger = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class SweepResult:
-    """How many uploads were aborted, and how many were left: those of live jobs, and those that are not
-    ours.
-    """
+class UploadSweep:
+    """How many uploads were aborted, and how many were left: those of live jobs, and those of other programs."""
 
     aborted: int
     left: int
@@ -27,29 +25,29 @@ class SweepResult:
 
 async def sweep_uploads(
     store: Store, layout: Layout, *, unfinished_jobs: Callable[[], Awaitable[Collection[JobId]]]
-) -> SweepResult:
-    """Abort the uploads under our prefix whose job is finished or unknown. Called at the daemon's start.
+) -> UploadSweep:
+    """Abort the uploads under the layout's prefix whose job is finished or unknown; the cleaner does so regularly.
 
-    ``unfinished_jobs`` is asked after the listing: an upload whose job began later cannot be in the list.
     Raises TransientError or PermanentError.
     """
     found = [upload async for upload in store.list_uploads(layout.folder)]
     if not found:
-        return SweepResult(aborted=0, left=0)
+        return UploadSweep(aborted=0, left=0)
+    # Asked after the listing: an upload whose job began later cannot be in the list.
     unfinished = await unfinished_jobs()
     return await _abort(store, layout, found, lambda job: job not in unfinished)
 
 
 async def sweep_job_uploads(
     store: Store, layout: Layout, job: JobId, *, known: Sequence[Upload] = (), kept: Sequence[Upload] = ()
-) -> SweepResult:
+) -> UploadSweep:
     """Abort what an earlier attempt of a job left, but for ``kept``. Only the holder of the job's lease may do this.
 
     Raises TransientError or PermanentError.
     """
     listed = [upload async for upload in store.list_uploads(layout.folder)]
-    spared = {each.id for each in kept}
-    found = {each.id: each for each in (*known, *listed) if each.id not in spared}
+    kept_ids = {upload.id for upload in kept}
+    found = {upload.id: upload for upload in (*known, *listed) if upload.id not in kept_ids}
     return await _abort(store, layout, found.values(), lambda other: other == job)
 
 
@@ -71,7 +69,7 @@ async def remove_objects(store: Store, layout: Layout, job: Job, *, type_tokens:
 
 async def _abort(
     store: Store, layout: Layout, found: Collection[Upload], is_leftover: Callable[[JobId], bool]
-) -> SweepResult:
+) -> UploadSweep:
     aborted = 0
     for upload in found:
         name = parse(upload.key, layout)
@@ -79,4 +77,4 @@ async def _abort(
             await store.abort(upload)
             _logger.info("upload of a dead job aborted", store=store.name, key=upload.key)
             aborted += 1
-    return SweepResult(aborted=aborted, left=len(found) - aborted)
+    return UploadSweep(aborted=aborted, left=len(found) - aborted)

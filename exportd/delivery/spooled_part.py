@@ -1,4 +1,7 @@
-"""Finished files of the spool, as an upload takes them after a crash: only if they are what the seal says."""
+"""Files of the spool as an upload takes them: while they still grow, or finished, after a crash.
+
+A finished file is taken only when it is what the seal says.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,6 +15,31 @@ from exportd.model.entity import EntityCode
 from exportd.model.errors import PermanentError
 from exportd.model.part import Part
 from exportd.model.reason import Reason
+
+
+class GrowingFile(Protocol):
+    """A file in the spool that only ever gets longer, until it is finished."""
+
+    @property
+    def entity(self) -> EntityCode: ...
+
+    @property
+    def number(self) -> int:
+        """Its place among the entity's files, from 1."""
+        ...
+
+    @property
+    def part(self) -> Part | None:
+        """Set when the file is finished."""
+        ...
+
+    async def grown(self, beyond: int) -> bool:
+        """Wait for more than ``beyond`` bytes; False when the file is finished and does not have them."""
+        ...
+
+    def open(self) -> BinaryIO:
+        """Open it for reading. Blocks, and raises OSError."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +58,7 @@ class SpooledPart:
         return self.part.number
 
     async def grown(self, beyond: int) -> bool:
-        """It does not grow any more."""
+        """Whether it has more than ``beyond`` bytes: it does not grow any more."""
         return self.part.size_bytes > beyond
 
     def open(self) -> BinaryIO:
@@ -69,31 +97,3 @@ def _damaged(path: Path, what: str) -> PermanentError:
         "The schedule's next run will hold this job's changes.",
         reason=Reason.SPOOL_DAMAGED,
     )
-
-
-# MERGED: What an upload needs to know of a file in the spool, finished or still growing.
-
-
-class GrowingFile(Protocol):
-    """A file that only ever gets longer."""
-
-    @property
-    def entity(self) -> EntityCode: ...
-
-    @property
-    def number(self) -> int:
-        """Its place among the entity's files, from 1."""
-        ...
-
-    @property
-    def part(self) -> Part | None:
-        """Set when the file is finished."""
-        ...
-
-    async def grown(self, beyond: int) -> bool:
-        """Wait for more than ``beyond`` bytes; False when the file is finished and does not have them."""
-        ...
-
-    def open(self) -> BinaryIO:
-        """Open it for reading. Blocks, and raises OSError."""
-        ...

@@ -1,14 +1,14 @@
-"""One job's way to one destination.
+"""Transfers one job's files to one destination.
 
-Files are added as they come into being and go up while they grow. A failure stops this delivery only: it is
-kept, and raised by ``publish``, so that a destination that is away disturbs neither the extraction nor the
-other destinations. What is not published when the block ends is aborted, unless it was to be kept.
+Files are added as they come into being and go up while they grow. A failure stops this transfer only: it is kept, and
+raised by ``publish``, so that a destination that is away disturbs neither the extraction nor the other destinations.
+What is not published when the block ends is aborted, unless it was to be kept.
 
-    async with Delivery(...) as delivery:
-        delivery.add(part_file)                  # any number, while rows are still being read
+    async with Transfer(...) as transfer:
+        transfer.add(part_file)                  # any number, while rows are still being read
         ...                                      # the job is sealed
-        delivery.keep()                          # what is up now stays for the next attempt, should this one fail
-        await delivery.publish(parts)            # now everything becomes visible, and only now
+        transfer.keep()                          # what is up now stays for the next attempt, should this one fail
+        await transfer.publish(parts)            # now everything becomes visible, and only now
 """
 
 from collections.abc import Awaitable, Callable, Hashable, Sequence
@@ -22,7 +22,7 @@ from exportd.delivery.byte_limiter import ByteLimiter
 from exportd.delivery.file_upload import FileUpload, record_nothing
 from exportd.delivery.spooled_part import GrowingFile, SpooledPart
 from exportd.model.entity import EntityCode
-from exportd.model.errors import ExportdError, PermanentError, TransientError
+from exportd.model.errors import ExportdError, InvariantError, PermanentError, TransientError
 from exportd.model.part import Part
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
@@ -38,11 +38,12 @@ Arguments = TypeVarTuple("Arguments")
 _logger = structlog.stdlib.get_logger()
 
 
-class Delivery:
+class Transfer:
     """An async context manager; see the module's text.
 
-    ``key_of`` names the object of an entity's part. ``on_published`` is called for each object that became
-    visible.
+    ``key_of`` names the object of an entity's part. ``owner`` is whose share of the limiter's bytes it takes.
+    ``on_started`` gets each upload before anything is sent to it, ``on_published`` the part of each object that became
+    visible. ``failure`` is what stopped the transfer, None while nothing has.
     """
 
     def __init__(
@@ -125,7 +126,7 @@ class Delivery:
             if upload is not None and upload.file.part == part
         ]
         if not len(pairs) == len(parts) == len(self._uploads):
-            raise AssertionError("the files that were added are not the parts of the job")
+            raise InvariantError("the files that were added are not the parts of the job")
         await self._wait_until_idle()
         slots = anyio.Semaphore(_COMPLETIONS_AT_ONCE)
         infos: dict[ObjectKey, ObjectInfo] = {}
@@ -157,10 +158,10 @@ class Delivery:
         return upload
 
     def _begin(self, work: Callable[[*Arguments], Awaitable[None]], *arguments: *Arguments) -> None:
-        """Do something in the background whose failure is this delivery's; nothing once there is one."""
+        """Do something in the background whose failure is this transfer's; nothing once there is one."""
         if self.failure is None:
             self._working += 1
-            self._tasks.start_soon(self._guard, lambda: work(*arguments), name=f"delivery to {self.destination}")
+            self._tasks.start_soon(self._guard, lambda: work(*arguments), name=f"transfer to {self.destination}")
 
     async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
         with anyio.CancelScope() as scope:
@@ -190,9 +191,7 @@ class Delivery:
             await self._idle.wait()
 
     async def _abort(self) -> None:
-        """Give up what is not published. What cannot be given up now is found by the sweep at the next
-        start.
-        """
+        """Abort what is not published. The cleaner finds later what cannot be aborted now."""
 
         async def abort_one(upload: FileUpload) -> None:
             try:

@@ -1,4 +1,4 @@
-"""The uploads that jobs have under way, in Postgres: what a store is asked for after a crash.
+"""The uploads that jobs have under way, in Postgres: what a transfer goes on with after a crash.
 
 All methods raise TransientError when the database is out of reach.
 """
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exportd.database import queries
-from exportd.database.translator import translated
+from exportd.database.unit_of_work import statements
 from exportd.model.entity import OrganizationId
 from exportd.model.job import JobId
 from exportd.model.schedule import DestinationCode
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from exportd.database.connector import Pool
 
 _SQL = queries.load("uploads")
-_RECORD = _SQL["record"]
-_OF_JOB = _SQL["of_job"]
-_OF_FINISHED_JOBS = _SQL["of_finished_jobs"]
-_FORGET = _SQL["forget"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,26 +32,26 @@ class LeftUpload:
 
 
 class UploadTable:
-    """``exportd.upload``: nobody else writes it."""
+    """``exportd.upload``: this alone writes it."""
 
     def __init__(self, pool: "Pool") -> None:
         self._pool = pool
 
     async def record(self, job: JobId, destination: DestinationCode, upload: Upload) -> None:
-        """Write down an upload that was begun."""
-        with translated("recording an upload"):
-            await self._pool.execute(_RECORD, job, destination, upload.key, upload.id)
+        """Remember an upload that was begun."""
+        async with statements(self._pool, "recording an upload") as connection:
+            await connection.execute(_SQL["record"], job, destination, upload.key, upload.id)
 
     async def of_job(self, job: JobId, destination: DestinationCode) -> Sequence[Upload]:
         """What a job has begun to upload to a destination, the oldest first."""
-        with translated("reading a job's uploads"):
-            rows = await self._pool.fetch(_OF_JOB, job, destination)
+        async with statements(self._pool, "reading a job's uploads") as connection:
+            rows = await connection.fetch(_SQL["of_job"], job, destination)
         return [Upload(ObjectKey(row["key"]), row["upload_id"], row["started_at"]) for row in rows]
 
     async def of_finished_jobs(self) -> Sequence[LeftUpload]:
         """What finished jobs have left behind, at all destinations."""
-        with translated("reading the uploads of finished jobs"):
-            rows = await self._pool.fetch(_OF_FINISHED_JOBS)
+        async with statements(self._pool, "reading the uploads of finished jobs") as connection:
+            rows = await connection.fetch(_SQL["of_finished_jobs"])
         return [
             LeftUpload(
                 OrganizationId(row["organization"]),
@@ -67,7 +63,7 @@ class UploadTable:
         ]
 
     async def forget(self, job: JobId, destination: DestinationCode, uploads: Collection[Upload]) -> None:
-        """Strike out uploads that are completed or aborted."""
+        """Remove uploads that are completed or aborted."""
         if uploads:
-            with translated("striking out uploads"):
-                await self._pool.execute(_FORGET, job, destination, [upload.id for upload in uploads])
+            async with statements(self._pool, "removing uploads") as connection:
+                await connection.execute(_SQL["forget"], job, destination, [upload.id for upload in uploads])

@@ -1,7 +1,7 @@
 """Changes the demo's records in every way that an application might, in believable transactions.
 
-Several changers may work at the same time, each with a connection of its own. One that finds a record locked for long,
-or gone, rolls its transaction back and goes on.
+Several changers may work at the same time, each with a connection of its own. A changer that waits too long for a
+locked record, or finds it gone, rolls its transaction back and goes on.
 """
 
 from collections import Counter
@@ -10,12 +10,11 @@ from random import Random
 from typing import Literal
 
 import asyncpg
+from asyncpg.transaction import Transaction
 
 from exportd.database.connector import Connection
 from exportd.demo.editor import Editor
-from exportd.demo.row_counter import count_rows
-from exportd.demo.summary import Action, ChangeSummary, RowCounts, added, difference
-from exportd.demo.transaction_holder import OpenTransaction
+from exportd.demo.summary import Action, ChangeSummary, RowCounts, added, count_rows, difference
 from exportd.model.entity import EntityCode
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
@@ -42,7 +41,7 @@ _DECK: Mapping[Action, int] = {
 """How often each action comes in a round; each comes at least once."""
 
 ROUND = sum(_DECK.values())
-"""The least size of a burst that holds every kind of change."""
+"""The smallest size of a burst that holds every kind of change."""
 
 _ACTIONS_PER_TRANSACTION = 2
 _UNDONE_SAVEPOINTS = 0.7
@@ -57,15 +56,45 @@ _CONFLICTS = (
 )
 
 
-class _TakenBackError(Exception):
-    """Rolls a transaction back from within."""
+class _RollbackError(Exception):
+    """Leaves a transaction's block, so that it is rolled back."""
+
+
+class OpenTransaction:
+    """A changer's transaction that stays open until the caller calls ``commit`` or ``rollback``, once.
+
+    A careless export loses such changes: their transaction is older than rows that an earlier run exported.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        transaction: Transaction,
+        before: dict[EntityCode, RowCounts],
+        actions: Counter[Action],
+    ) -> None:
+        self._connection = connection
+        self._transaction = transaction
+        self._before = before
+        self._actions = actions
+
+    async def commit(self) -> ChangeSummary:
+        """Commits the changes and returns what they were."""
+        rows = difference(await count_rows(self._connection), self._before)
+        await self._transaction.commit()
+        return ChangeSummary(rows=rows, actions=self._actions, committed=1)
+
+    async def rollback(self) -> ChangeSummary:
+        """Rolls the changes back; they count as actions only."""
+        await self._transaction.rollback()
+        return ChangeSummary(actions=self._actions, rolled_back=1)
 
 
 class Changer:
-    """Makes changes through a connection of its own; the same seed does the same to the same tables.
+    """Makes changes through a connection of its own; the same seed makes the same changes to the same tables.
 
-    ``lock_timeout_s``: how long to wait for a record that another transaction has locked. ``isolations`` are those that
-    transactions choose from.
+    ``lock_timeout_s`` is how long to wait for a record that another transaction has locked. Each transaction has one
+    of ``isolations``.
     """
 
     def __init__(
@@ -93,8 +122,8 @@ class Changer:
     async def open(self, *, size: int = 5) -> OpenTransaction:
         """Makes ``size`` changes in a transaction that stays open until the caller ends it.
 
-        The changer must not be used for anything else meanwhile; another one may work on. Other transactions that
-        come across the same records wait for this one, or give up.
+        Meanwhile the changer must not be used for anything else; other changers may work. Other transactions that
+        need the same records wait for this one, or give up.
         """
         editor = await self._ready()
         transaction = self._connection.transaction()
@@ -111,7 +140,7 @@ class Changer:
         return OpenTransaction(self._connection, transaction, before, taken)
 
     def _transactions(self, size: int) -> Iterator[list[Action]]:
-        """The next actions of the deck, so many in all, a few for each transaction; a rollback has its own."""
+        """The next ``size`` actions of the deck, a few for each transaction; a rollback has its own."""
         actions: list[Action] = []
         for _ in range(size):
             if not self._deck:
@@ -136,18 +165,18 @@ class Changer:
             async with self._connection.transaction(isolation=isolation):
                 timeout = f"{round(self._lock_timeout_s * 1000)}ms"
                 await self._connection.execute("SELECT set_config('lock_timeout', $1, true)", timeout)
-                rows = await self._take(actions, editor, taken)
-                _take_back_if(Action.ROLLBACK in actions)
-        except _TakenBackError:
+                rows = await self._perform(actions, editor, taken)
+                _roll_back_if(Action.ROLLBACK in actions)
+        except _RollbackError:
             return ChangeSummary(actions=taken, rolled_back=1)
         except _CONFLICTS:
             return ChangeSummary(conflicts=1)
         return ChangeSummary(rows=rows, actions=taken, committed=1)
 
-    async def _take(
+    async def _perform(
         self, actions: Sequence[Action], editor: Editor, taken: Counter[Action]
     ) -> dict[EntityCode, RowCounts]:
-        """Takes the actions, and says what became of them (as if it were not rolled back)."""
+        """Performs the actions; the rows they changed, as if the transaction were not rolled back."""
         before = await count_rows(self._connection)
         undone: dict[EntityCode, RowCounts] = {}
         for action in actions:
@@ -164,28 +193,28 @@ class Changer:
         return difference(difference(await count_rows(self._connection), before), undone)
 
     async def _below_savepoint(self, editor: Editor) -> dict[EntityCode, RowCounts]:
-        """A plain change below a savepoint; what was undone."""
+        """Makes a change below a savepoint; the rows that a rollback to it restored."""
         before = await count_rows(self._connection)
         try:
             async with self._connection.transaction():
                 await editor.perform(self._random.choice(_PLAIN))
-                _take_back_if(self._random.random() < _UNDONE_SAVEPOINTS)
-        except _TakenBackError:
+                _roll_back_if(self._random.random() < _UNDONE_SAVEPOINTS)
+        except _RollbackError:
             return difference(await count_rows(self._connection), before)
         return {}
 
     async def _ready(self) -> Editor:
-        """The editor, which must know what organizations there are before its first change."""
+        """The editor, which needs the organizations before its first change."""
         if self._editor is None:
             found = await self._connection.fetch(
                 "SELECT DISTINCT organization_id FROM public.products ORDER BY organization_id"
             )
             if not found:
-                raise PermanentError("the demo's tables are empty; fill them first", reason=Reason.NOT_FOUND)
+                raise PermanentError("The demo's tables are empty; fill them first.", reason=Reason.NOT_FOUND)
             self._editor = Editor(self._connection, self._random, [row[0] for row in found])
         return self._editor
 
 
-def _take_back_if(condition: bool) -> None:
+def _roll_back_if(condition: bool) -> None:
     if condition:
-        raise _TakenBackError
+        raise _RollbackError

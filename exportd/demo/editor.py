@@ -1,8 +1,8 @@
 """Makes one change of a given kind on the demo's tables, inside the caller's transaction.
 
-Everything that could be different each time (which record, which key, which text, what time it is) comes from the
-``Random`` that is handed in, so that the same seed does the same to the same tables. Records are picked by a random
-place in the order of their keys, and those that another transaction has locked are passed over.
+Everything that varies (the record, its new key and text, the time) comes from the caller's ``Random``, so that the same
+seed makes the same changes to the same tables. Records are picked from a random position in the order of their keys;
+those that another transaction has locked are skipped.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from uuid import UUID
 
 from exportd.database import queries
 from exportd.database.connector import Connection
-from exportd.demo.named_parameters import Value, bind
+from exportd.demo.generator import Value, bind
 from exportd.demo.summary import Action
 
 _CHANGES = queries.parse(
@@ -61,7 +61,7 @@ _START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Editor:
-    """Changes the demo's records through a connection. ``organizations`` are those that it works for."""
+    """Changes the demo's records of ``organizations`` through a connection."""
 
     def __init__(self, connection: Connection, random: Random, organizations: Sequence[str]) -> None:
         self._connection = connection
@@ -86,7 +86,7 @@ class Editor:
         """Makes a change of this kind; False when no record was found for it in a few tables."""
         make = self._changes.get(action)
         if make is None:
-            raise ValueError(f"{action} is about transactions, which are the changer's")
+            raise ValueError(f"{action} controls transactions, which only the changer does")
         for _ in range(_TRIES):
             if await make():
                 return True
@@ -192,7 +192,7 @@ class Editor:
         return done
 
     async def _pick(self, table: str, limit: int) -> list[UUID]:
-        """The keys of at most so many neighbours in the order of keys, now locked."""
+        """The keys of at most ``limit`` records that follow each other in the order of keys; they are locked now."""
         statement = f"SELECT id FROM public.{table} WHERE id >= $1 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED"
         near = self._key()
         found = await self._connection.fetch(statement, near, limit)

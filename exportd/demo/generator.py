@@ -1,24 +1,30 @@
-"""Fills the demo's tables with believable records of any number, the same for the same seed.
+"""Creates the demo's tables and fills them with any number of believable records, the same for the same seed.
 
-The records are made by the server, from their numbers (``data.sql``); nothing travels but a few hundred keys. Foreign
-keys and indexes are put aside meanwhile and made again at the end, which checks them at once instead of row by row.
+The server makes the records from their numbers (``data.sql``); only a few hundred keys are sent to it. Foreign keys
+and indexes are dropped while the tables are filled and created again at the end, which checks all rows at once instead
+of one by one.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
 from importlib import resources
 from uuid import UUID
 
 from exportd.database import queries
 from exportd.database.connector import Connection
-from exportd.demo.key_keeper import unguarded
-from exportd.demo.named_parameters import Value, bind
 from exportd.demo.proportions import SHARES, counts
 from exportd.model.entity import EntityCode, OrganizationId
 
-Progress = Callable[[str, int], None]
-"""Told which table is being filled and how many rows all tables have so far."""
+FillProgress = Callable[[str, int], None]
+"""Called with the table that is filled next and the number of rows in all tables so far."""
 
+Value = int | str | UUID | datetime | Sequence[UUID] | Sequence[str]
+"""A value of a statement's parameter."""
+
+_SCHEMA = (resources.files(__package__) / "schema.sql").read_text(encoding="utf-8")
 _DATA = queries.parse((resources.files(__package__) / "data.sql").read_text(encoding="utf-8"), source="data.sql")
 _FUNCTIONS = _DATA["functions"]
 _STATEMENTS = {code: _DATA[code.lower()] for code in SHARES}
@@ -35,7 +41,7 @@ _NUMBERED = (
     "PLAN_GROUPS",
     "PRICING",
 )
-"""The small entities that others refer to: their keys are handed over as arrays, by number."""
+"""The small entities that others refer to: their keys are passed as arrays, by number."""
 
 _PRODUCTS = tuple(
     first + second
@@ -45,6 +51,36 @@ _PRODUCTS = tuple(
 _USERS = 12
 _BILLS_PER_ACCOUNT = 24
 
+_PARAMETER = re.compile(r"(?<![:\w]):([a-z]\w*)")
+
+# Foreign keys first: they depend on the keys that they refer to.
+_CONSTRAINTS = """
+SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname) AS drop,
+       format('ALTER TABLE %s ADD CONSTRAINT %I %s', conrelid::regclass, conname, pg_get_constraintdef(oid)) AS make
+FROM pg_constraint
+WHERE contype IN ('f', 'p', 'u')
+  AND ($1::text[]::regclass[] @> ARRAY[conrelid::regclass] OR $1::text[]::regclass[] @> ARRAY[confrelid::regclass])
+ORDER BY contype, conrelid, conname
+"""
+
+_INDEXES = """
+SELECT format('DROP INDEX %s', indexrelid::regclass) AS drop, pg_get_indexdef(indexrelid) AS make
+FROM pg_index
+WHERE indrelid = ANY ($1::text[]::regclass[])
+  AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid AND conrelid = indrelid)
+ORDER BY indexrelid
+"""
+
+
+async def create_tables(connection: Connection) -> None:
+    """Creates the 20 tables of ``schema.sql``, all or none; fails when one of them exists."""
+    async with connection.transaction():
+        path = await connection.fetchval("SELECT current_setting('search_path')")
+        await connection.execute("SET LOCAL search_path = public")
+        await connection.execute(_SCHEMA)
+        # The caller may be inside a transaction of its own.
+        await connection.execute("SELECT set_config('search_path', $1, true)", path)
+
 
 async def fill(
     connection: Connection,
@@ -52,7 +88,7 @@ async def fill(
     rows: int,
     organizations: int = 3,
     seed: int = 1,
-    progress: Progress | None = None,
+    progress: FillProgress | None = None,
 ) -> dict[EntityCode, int]:
     """Adds ``rows`` records to the tables, in one transaction, and returns how many of each entity.
 
@@ -69,7 +105,7 @@ async def fill_bills(
     rows: int,
     organizations: int = 1,
     seed: int = 1,
-    progress: Progress | None = None,
+    progress: FillProgress | None = None,
 ) -> dict[EntityCode, int]:
     """Adds ``rows`` bills and the accounts that they need (one for every 24), for benchmarks.
 
@@ -83,20 +119,36 @@ async def fill_bills(
     return await _insert(connection, plan, seed=f"bills-{seed}", progress=progress)
 
 
+def bind(statement: str, values: Mapping[str, Value]) -> tuple[str, list[Value]]:
+    """The statement with ``$1::bigint`` instead of ``:bills``, and the values in their order; unused ones are left out.
+
+    Raises KeyError for a parameter without a value. A colon inside a literal must not precede a lower-case letter.
+    """
+    order: dict[str, int] = {}
+
+    def numbered(match: re.Match[str]) -> str:
+        name = match[1]
+        number = order.setdefault(name, len(order) + 1)
+        return f"${number}::{_type(values[name])}"
+
+    text = _PARAMETER.sub(numbered, statement)
+    return text, [values[name] for name in order]
+
+
 async def _insert(
     connection: Connection,
     plan: Mapping[OrganizationId, Mapping[EntityCode, int]],
     *,
     seed: str,
-    progress: Progress | None,
+    progress: FillProgress | None,
 ) -> dict[EntityCode, int]:
     done: dict[EntityCode, int] = {}
-    parameters = {each: _parameters(each, plan[each], seed=seed) for each in plan}
-    codes = [code for code in SHARES if any(code in each for each in plan.values())]
+    parameters = {organization: _parameters(organization, sizes, seed=seed) for organization, sizes in plan.items()}
+    codes = [code for code in SHARES if any(code in sizes for sizes in plan.values())]
     async with connection.transaction():
         await connection.execute("SELECT set_config('TimeZone', 'UTC', true)")
         await connection.execute(_FUNCTIONS)
-        async with unguarded(connection, [f"public.{code.lower()}" for code in codes]):
+        async with _without_keys(connection, [f"public.{code.lower()}" for code in codes]):
             for code in codes:
                 if progress is not None:
                     progress(code.lower(), sum(done.values()))
@@ -106,6 +158,22 @@ async def _insert(
                     await connection.execute(statement, *arguments)
                     done[code] = done.get(code, 0) + plan[organization][code]
     return done
+
+
+@asynccontextmanager
+async def _without_keys(connection: Connection, tables: Sequence[str]) -> AsyncIterator[None]:
+    """Drops the tables' keys, the foreign keys to and from them, and their indexes, and creates them again at the end.
+
+    That checks all rows. To be used inside a transaction: if something fails, its rollback restores them.
+    """
+    await connection.execute("SELECT set_config('search_path', 'pg_catalog', true)")
+    dropped = [*await connection.fetch(_CONSTRAINTS, tables), *await connection.fetch(_INDEXES, tables)]
+    for definition in dropped:
+        await connection.execute(definition["drop"])
+    yield
+    await connection.execute("SELECT set_config('maintenance_work_mem', '256MB', true)")
+    for definition in reversed(dropped):
+        await connection.execute(definition["make"])
 
 
 def _parameters(organization: OrganizationId, sizes: Mapping[EntityCode, int], *, seed: str) -> dict[str, Value]:
@@ -132,3 +200,19 @@ def _key(text: str) -> UUID:
 def _number(*parts: str) -> int:
     """A number of 48 bits that depends on all parts."""
     return int.from_bytes(hashlib.blake2b("/".join(parts).encode(), digest_size=6).digest())
+
+
+def _type(value: Value) -> str:
+    match value:
+        case int():
+            return "bigint"
+        case str():
+            return "text"
+        case UUID():
+            return "uuid"
+        case datetime():
+            return "timestamptz"
+        case [UUID(), *_]:
+            return "uuid[]"
+        case _:
+            return "text[]"

@@ -17,8 +17,8 @@ from exportd.model.job import EntityProgress
 _REFRESH_S = 0.15
 
 
-class Progress(Protocol):
-    """Something that is going on: a sentence, and figures per entity."""
+class RunningWork(Protocol):
+    """Work that goes on: figures by entity until it is finished."""
 
     async def figures(self) -> Mapping[EntityCode, EntityProgress]: ...
 
@@ -26,7 +26,7 @@ class Progress(Protocol):
 
 
 class Screen:
-    """Tells the story; all output of the demo goes through it."""
+    """Prints the demo's output, all of it."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(file=sys.stdout, highlight=False)
@@ -51,18 +51,18 @@ class Screen:
         for number, column in enumerate(columns):
             table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
         for row in rows:
-            table.add_row(*(f"{each:,}" if isinstance(each, int) else str(each) for each in row))
+            table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row))
         self._console.print(table, soft_wrap=not self.live)
 
-    async def follow(self, progress: Progress) -> None:
-        """Show the figures live until it is finished; without a terminal, one line at the end is enough."""
+    async def follow(self, work: RunningWork) -> None:
+        """Show the figures live until the work is finished; without a terminal, wait only."""
         with self._drawing() as draw:
-            while not await progress.finished():
+            while not await work.finished():
                 if draw is not None:
-                    draw(await progress.figures())
+                    draw(await work.figures())
                 await anyio.sleep(_REFRESH_S)
             if draw is not None:
-                draw(await progress.figures())
+                draw(await work.figures())
 
     @contextmanager
     def _drawing(self) -> Iterator[Callable[[Mapping[EntityCode, EntityProgress]], None] | None]:

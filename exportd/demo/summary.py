@@ -1,11 +1,22 @@
-"""What a changer did. Pure."""
+"""What a changer did, and how many rows its transactions changed."""
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from exportd.database.connector import Connection
+from exportd.demo.proportions import SHARES
 from exportd.model.entity import EntityCode
+
+_ENTITIES = {code.lower(): code for code in SHARES}
+
+# Only differences within one transaction mean something: the counts may include earlier transactions.
+_COUNTS = """
+SELECT relname, pg_stat_get_xact_tuples_inserted(oid) AS inserted, pg_stat_get_xact_tuples_updated(oid) AS updated,
+       pg_stat_get_xact_tuples_deleted(oid) AS deleted
+FROM pg_catalog.pg_class WHERE relnamespace = 'public'::regnamespace AND relname = ANY ($1)
+"""
 
 
 class Action(StrEnum):
@@ -75,7 +86,7 @@ class ChangeSummary:
         total = self.total
         ends = [f"{self.committed} transactions committed", f"{self.rolled_back} rolled back"]
         if self.conflicts:
-            ends.append(f"{self.conflicts} given up for another's sake")
+            ends.append(f"{self.conflicts} given up because of a conflict")
         return (
             f"{total.inserted:,} rows inserted, {total.updated:,} updated, {total.deleted:,} deleted"
             f" in {len(self.rows)} entities; {', '.join(ends)}"
@@ -101,3 +112,14 @@ def difference(
 ) -> dict[EntityCode, RowCounts]:
     """What came between, without the entities where nothing happened."""
     return added(after, {code: RowCounts() - counts for code, counts in before.items()})
+
+
+async def count_rows(connection: Connection) -> dict[EntityCode, RowCounts]:
+    """The rows that the current transaction has changed so far, by statements, cascades and triggers.
+
+    What a rollback to a savepoint undid stays in the counts.
+    """
+    return {
+        _ENTITIES[row["relname"]]: RowCounts(row["inserted"], row["updated"], row["deleted"])
+        for row in await connection.fetch(_COUNTS, list(_ENTITIES))
+    }

@@ -1,7 +1,7 @@
 """Checks a destination: probes it, finds settings with which it would work, and says what to grant.
 
-What some stores want differently is found by trying: if an upload is refused, weaker checksums are tried one after the
-other, and the first that works is named. The configuration is not changed.
+If an upload is refused, weaker checksums are tried one after the other, for some stores want another one, and the first
+that works is reported. The configuration is not changed.
 """
 
 import pwd
@@ -10,12 +10,10 @@ from dataclasses import replace
 from os import geteuid
 from typing import assert_never
 
-from exportd.destinations.checks.finding import CheckResult, Finding, State
-from exportd.destinations.checks.gcs_bindings import directory_grants, gcs_grants
+from exportd.destinations.checks.finding import CheckResult, PermissionFinding, PermissionState
+from exportd.destinations.checks.grants import Grant, directory_grants, gcs_grants, s3_grants
 from exportd.destinations.checks.permission import Permission
 from exportd.destinations.checks.prober import Prober
-from exportd.destinations.checks.report import Grant
-from exportd.destinations.checks.s3_policy import s3_grants
 from exportd.destinations.open_destinations import Destination
 from exportd.destinations.opener import DestinationOpener
 from exportd.model.clock import Clock
@@ -39,7 +37,7 @@ class DestinationChecker:
         self._clock = clock
 
     async def check(self, declared: DestinationSettings, *, measures: bool = True) -> CheckResult:
-        """Probe a destination; ``measures`` also how fast it is. Raises SettingsError when it cannot be opened."""
+        """Probe a destination, and its speed if ``measures``. Raises SettingsError when it cannot be opened."""
         result = await self._probe(declared, measures=measures)
         if not _may_want_other_settings(result):
             return result
@@ -89,7 +87,7 @@ class DestinationChecker:
             await destination.store.aclose()
 
     async def _own_identity(self, declared: S3Destination) -> str:
-        """Empty where it cannot be told."""
+        """Empty where it cannot be found out."""
         try:
             return await self._opener.own_identity(declared)
         except ExportdError:
@@ -101,15 +99,17 @@ def _folder(destination: Destination) -> str:
 
 
 def _has_failed(result: CheckResult) -> bool:
-    return any(result.state(finding) is not State.THERE for finding in result.findings if finding.is_required)
+    return any(result.state(finding) is not PermissionState.THERE for finding in result.findings if finding.is_required)
 
 
 def _joined(declared: CheckResult, other: CheckResult, setting: str) -> CheckResult:
     """What is required is found as it is declared; the rest could only be seen with the other setting."""
     required = {
-        each: finding if finding.state is State.THERE else Finding(State.MISSING, finding.sentence)
-        for each, finding in declared.findings.items()
-        if each.is_required
+        permission: finding
+        if finding.state is PermissionState.THERE
+        else PermissionFinding(PermissionState.MISSING, finding.sentence)
+        for permission, finding in declared.findings.items()
+        if permission.is_required
     }
     return replace(
         other,
@@ -120,8 +120,8 @@ def _joined(declared: CheckResult, other: CheckResult, setting: str) -> CheckRes
 
 
 def _may_want_other_settings(result: CheckResult) -> bool:
-    """Not where nobody answers at all. A checksum that a store reckons wrongly looks like damage on the way."""
-    return _has_failed(result) and result.state(Permission.WRITE) is not State.OUT_OF_REACH
+    """Not where no store answers. A checksum that a store computes otherwise looks like damage on the way."""
+    return _has_failed(result) and result.state(Permission.WRITE) is not PermissionState.OUT_OF_REACH
 
 
 def _variants(declared: DestinationSettings) -> Iterator[tuple[str, DestinationSettings]]:

@@ -1,8 +1,8 @@
-"""A circuit breaker: whether a place that stayed away is worth a delivery now. Pure; time is handed in.
+"""A circuit breaker: whether to try a destination that did not answer lately. Pure; time is handed in.
 
-    CLOSED      all is well
-    OPEN        it stayed away for a whole retry budget: nobody waits for it, until the pause is over
-    HALF_OPEN   one delivery is let through: it closes the circuit, or opens it for twice the pause
+    CLOSED      deliveries are admitted
+    OPEN        it did not answer for a whole retry budget: no delivery is admitted until the pause is over
+    HALF_OPEN   one delivery is admitted: it closes the circuit, or opens it for twice the pause
 
 So a dead bucket costs the workers one retry budget, and after that next to nothing until it is back.
 """
@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class CircuitState(StrEnum):
-    """See the module's text."""
+    """See the module's docstring."""
 
     CLOSED = "CLOSED"
     OPEN = "OPEN"
@@ -34,7 +34,7 @@ class Circuit:
         return CircuitState.OPEN if now < self._open_until else CircuitState.HALF_OPEN
 
     def admits(self, now: float) -> bool:
-        """Whether to deliver. Who is admitted reports how it went: ``succeeded``, ``failed`` or ``given_up``."""
+        """Whether to deliver. An admitted delivery reports its end: ``succeeded``, ``failed`` or ``given_up``."""
         match self.state(now):
             case CircuitState.CLOSED:
                 return True
@@ -45,7 +45,7 @@ class Circuit:
                 return admitted
 
     def closes_in_s(self, now: float) -> float:
-        """How long nobody is admitted yet, in seconds; who comes while another tries waits for the shortest pause."""
+        """Seconds until a delivery may be admitted; while another one is being tried, the first pause."""
         return max(self._open_until - now, self._first_pause_s if self._trying else 0.0)
 
     def succeeded(self) -> None:
@@ -53,7 +53,7 @@ class Circuit:
         self._trying = False
 
     def failed(self, now: float) -> None:
-        """It stayed away for a whole retry budget."""
+        """It did not answer for a whole retry budget."""
         self._trying = False
         if self.state(now) is CircuitState.OPEN:
             return  # one of several that were under way when it opened
@@ -62,12 +62,10 @@ class Circuit:
         self._open_until = now + pause_s
 
     def given_up(self) -> None:
-        """The delivery ended before it could tell: it was cancelled, or failed for another reason."""
+        """The delivery ended for a reason that says nothing of the destination, such as its cancellation."""
         self._trying = False
 
 
 def circuit_for(delivery_timeout_s: float) -> Circuit:
-    """For a destination whose failing costs that much time: it is left alone for a quarter of it, later for up to five
-    times it.
-    """
+    """For a destination with that retry budget: it pauses for a quarter of it, and later for up to five times it."""
     return Circuit(first_pause_s=delivery_timeout_s / 4, longest_pause_s=5 * delivery_timeout_s)

@@ -1,4 +1,4 @@
-"""The destinations that the configuration and the API declare, opened: a store and the layout of keys in it."""
+"""The destinations of the configuration and the API, opened: a store and the layout of keys in it."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -18,14 +18,14 @@ from exportd.stores.location import Location
 from exportd.stores.store import Store
 
 _CLOSING_S = 5.0
-"""How long the connections of one that is gone may take to close; then the process ends them, or nobody does."""
+"""How long the connections of a destination that is gone may take to close; then they are left to the process's end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where files of an organization go, and by which keys; ``circuit`` remembers how it did lately.
+    """Where files of an organization go, and by which keys; ``circuit`` remembers its last failures.
 
-    With each run go the statements that load it, for the databases of ``loader_kit``; they name ``location``.
+    Each run comes with the statements that load it into the databases of ``loader_kit``; they name ``location``.
     """
 
     organization: OrganizationId
@@ -44,7 +44,7 @@ class Destinations:
         self._destinations = {(destination.organization, destination.code): destination for destination in destinations}
         self._retired: list[Destination] = []
         self._users: Counter[int] = Counter()
-        """By the identity of a destination, how many work with it."""
+        """By the identity of a destination, how many use it."""
 
     def get(self, organization: OrganizationId, code: DestinationCode) -> Destination:
         """The destination; PermanentError DESTINATION_MISSING when it is not declared any more."""
@@ -59,7 +59,7 @@ class Destinations:
 
     @asynccontextmanager
     async def using(self, organization: OrganizationId, code: DestinationCode) -> AsyncIterator[Destination]:
-        """The destination, open until the block ends, whatever takes its place meanwhile. Raises as ``get``."""
+        """The destination, open until the block ends, even if it is replaced meanwhile. Raises as ``get``."""
         found = self.get(organization, code)
         self._users[id(found)] += 1
         try:
@@ -69,22 +69,22 @@ class Destinations:
             await self.close_unused()
 
     async def close_unused(self) -> None:
-        """Give back the connections of those that were replaced or taken out, and that nobody works with any more."""
-        unused = [each for each in self._retired if not self._users[id(each)]]
-        self._retired = [each for each in self._retired if self._users[id(each)]]
+        """Close the stores of those that were replaced or taken out, and that are no longer used."""
+        unused = [destination for destination in self._retired if not self._users[id(destination)]]
+        self._retired = [destination for destination in self._retired if self._users[id(destination)]]
         with anyio.move_on_after(_CLOSING_S, shield=True):
-            for each in unused:
-                del self._users[id(each)]
-                await each.store.aclose()
+            for destination in unused:
+                del self._users[id(destination)]
+                await destination.store.aclose()
 
     def put(self, destination: Destination) -> None:
         """Add a destination, or replace the one of its organization and code."""
         self.remove(destination.organization, destination.code)
-        self._retired = [each for each in self._retired if each is not destination]
+        self._retired = [retired for retired in self._retired if retired is not destination]
         self._destinations[destination.organization, destination.code] = destination
 
     def remove(self, organization: OrganizationId, code: DestinationCode) -> None:
-        """Take a destination out. Its store stays open as long as somebody works with it."""
+        """Take a destination out. Its store stays open as long as it is used."""
         retired = self._destinations.pop((organization, code), None)
         if retired is not None:
             self._retired.append(retired)
@@ -93,6 +93,6 @@ class Destinations:
         return iter(self._destinations.values())
 
     async def aclose(self) -> None:
-        """Give the stores' connections back."""
+        """Close all stores."""
         for destination in (*self._destinations.values(), *self._retired):
             await destination.store.aclose()

@@ -1,37 +1,17 @@
-"""A destination as a row: what the API tells of it, and what opens it. Pure."""
+"""A destination as a person declares it, and as a row of ``exportd.destination``. Pure."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from exportd.model.entity import OrganizationId
 from exportd.model.schedule import DestinationCode, Origin
 
-
-@dataclass(frozen=True, slots=True)
-class DestinationHealth:
-    """How a destination is. ``last_failure_*`` is of the newest job that delivers here and failed for good because of a
-    destination; its message names the one. Times are aware UTC.
-    """
-
-    id: UUID
-    organization: OrganizationId
-    code: DestinationCode
-    paused_at: datetime | None
-    paused_by: str | None
-    last_success_at: datetime | None
-    last_failure_at: datetime | None
-    last_failure_reason: str | None
-    last_failure_message: str | None
-
-
-class Row(Protocol):
-    """A row of a query, by column: an asyncpg.Record or a mapping."""
-
-    def __getitem__(self, column: str, /) -> Any: ...
+if TYPE_CHECKING:
+    from exportd.database.queries import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +27,14 @@ class DestinationDeclaration:
     name: str
     settings: Mapping[str, Any]
 
+    def to_json(self) -> dict[str, Any]:
+        """What it says besides its organization and code, by the names of the database's columns."""
+        return {"name": self.name, "settings": dict(self.settings)}
 
-def declaration_to_json(declaration: DestinationDeclaration) -> dict[str, Any]:
-    """What a declaration says besides who it is."""
-    return {"name": declaration.name, "settings": dict(declaration.settings)}
+    @property
+    def place(self) -> dict[str, object]:
+        """Where files are: the settings that do not only say how they are named and by which right they are written."""
+        return {key: self.settings.get(key) or "" for key in ("type", "directory", "bucket", "endpoint", "prefix")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +51,26 @@ class DestinationRecord:
     modified_by: str
 
 
-def destination_from_row(row: Row) -> DestinationRecord:
+@dataclass(frozen=True, slots=True)
+class DestinationHealth:
+    """How a destination is. Times are aware UTC.
+
+    ``last_failure_*`` is of the newest job that delivers here and failed for good because of a destination, which its
+    message names.
+    """
+
+    id: UUID
+    organization: OrganizationId
+    code: DestinationCode
+    paused_at: datetime | None
+    paused_by: str | None
+    last_success_at: datetime | None
+    last_failure_at: datetime | None
+    last_failure_reason: str | None
+    last_failure_message: str | None
+
+
+def destination_from_row(row: "Row") -> DestinationRecord:
     return DestinationRecord(
         id=row["id"],
         declaration=DestinationDeclaration(
@@ -85,12 +88,7 @@ def destination_from_row(row: Row) -> DestinationRecord:
     )
 
 
-def place(declaration: DestinationDeclaration) -> dict[str, object]:
-    """What of the settings says where files are; the rest says how they are called and by which right they come."""
-    return {key: declaration.settings.get(key) or "" for key in ("type", "directory", "bucket", "endpoint", "prefix")}
-
-
-def health_from_row(row: Row) -> DestinationHealth:
+def health_from_row(row: "Row") -> DestinationHealth:
     return DestinationHealth(
         id=row["id"],
         organization=OrganizationId(row["organization"]),

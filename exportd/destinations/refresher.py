@@ -1,5 +1,6 @@
-"""Keeps the opened destinations those that this daemon's configuration declares, and of the others those that the
-database has: made through the API, or declared by another daemon, whose jobs may come here.
+"""Keeps open the destinations that this daemon's configuration declares, and those of the database.
+
+Those were made through the API, or are declared by another daemon, whose jobs may be claimed here.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -40,29 +41,29 @@ class DestinationRefresher:
         self._live = live
         self._opener = opener
         self._clock = clock
-        self._declared = {(each.organization, each.code) for each in live}
+        self._declared = {(destination.organization, destination.code) for destination in live}
         self._known: dict[_Key, Mapping[str, Any]] = {}
         self._woken = anyio.Event()
         self._one_at_a_time = anyio.Lock()
 
     def wake(self) -> None:
-        """Look again soon: a destination was edited."""
+        """Refresh soon: a destination was edited."""
         self._woken.set()
 
     def declare(
         self, opened: Iterable[Destination], *, keeping: Collection[tuple[str, str]], reopening: bool = False
     ) -> tuple[Destination, ...]:
-        """Have these open too, or instead of those of the same code. ``keeping`` are all that are declared now.
+        """Add these, or put them in place of those of the same code. ``keeping`` are all that are declared now.
 
         One that is not declared any more stays open until the next refresh, for the database may have it. Returns those
-        that were replaced. With ``reopening`` the next refresh opens the others anew, for what all share has changed.
+        that were replaced. With ``reopening`` the next refresh reopens the others, for a setting of all has changed.
         """
-        before = {(each.organization, each.code): each for each in self._live}
+        before = {(destination.organization, destination.code): destination for destination in self._live}
         replaced = []
-        for each in opened:
-            key = (each.organization, each.code)
+        for destination in opened:
+            key = (destination.organization, destination.code)
             replaced += [before[key]] if key in before else []
-            self._live.put(each)
+            self._live.put(destination)
         declared = {(OrganizationId(organization), DestinationCode(code)) for organization, code in keeping}
         self._known.update({gone: {} for gone in self._declared - declared})
         for key in declared:
@@ -77,7 +78,7 @@ class DestinationRefresher:
         self._opener(declaration)
 
     async def run(self) -> None:
-        """Refresh when woken and from time to time, for ever."""
+        """Refresh when woken and at each poll, until cancelled."""
         while True:
             try:
                 await self.refresh()
@@ -87,12 +88,10 @@ class DestinationRefresher:
             self._woken = anyio.Event()
 
     async def refresh(self) -> None:
-        """Open what is new, replace what was edited, take out what is gone; close what nobody uses any more."""
+        """Open what is new, replace what was edited, take out what is gone; close what is no longer used."""
         async with self._one_at_a_time:
-            wanted = {
-                (each.declaration.organization, each.declaration.code): each.declaration
-                for each in await self._table.all()
-            }
+            declarations = [record.declaration for record in await self._table.all()]
+            wanted = {(declaration.organization, declaration.code): declaration for declaration in declarations}
             for key in self._declared:
                 wanted.pop(key, None)
             for key in self._known.keys() - wanted.keys():

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import anyio
 from asyncpg import PostgresLogMessage
 
+from exportd.database import queries
 from exportd.database.connector import Connection, Connector
 from exportd.database.locks import take_locks, translate_lock
-from exportd.database.queries import load
 from exportd.database.quoting import literal
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
 from exportd.extraction.snapshot_opener import OpenSnapshot
@@ -27,7 +27,7 @@ from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import ExportFormat
 from exportd.settings.schema import LimitSettings
 
-_EXPORT_SNAPSHOT = load("snapshots")["export_snapshot"]
+_SQL = queries.load("snapshots")
 
 _SMALL_CHUNK_BYTES = 64 * 1024
 _NAP_S = 0.0008
@@ -157,7 +157,7 @@ class Copier:
         async with anyio.create_task_group() as running:
             if streams > 1:
                 with translated("sharing the snapshot with other connections"):
-                    name = await snapshot.connection.fetchval(_EXPORT_SNAPSHOT)
+                    name = await snapshot.connection.fetchval(_SQL["export_snapshot"])
                 for _ in range(streams - 1):
                     running.start_soon(help_out, name)
             # The snapshot's own connection does not wait for the others to be there.

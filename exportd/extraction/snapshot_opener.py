@@ -14,9 +14,9 @@ from asyncpg import PostgresError, Record
 
 from exportd.catalog.shape import Shape
 from exportd.catalog.shape_reader import read_shapes
+from exportd.database import queries
 from exportd.database.connector import Connection, Connector
 from exportd.database.locks import take_locks, translate_lock
-from exportd.database.queries import load
 from exportd.database.quoting import table
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
 from exportd.extraction.decision import LogContents, log_is_comparable, reason_before_reading, window_of
@@ -26,13 +26,12 @@ from exportd.extraction.statement import Statements
 from exportd.extraction.window import EntityWindow, SnapshotText, parse_snapshot
 from exportd.model.change_log import log_table
 from exportd.model.entity import Entity, EntityCode
-from exportd.model.errors import PermanentError, TransientError
+from exportd.model.errors import InvariantError, PermanentError, TransientError
 from exportd.model.job import Job
 from exportd.model.reason import FullReason, Reason
 from exportd.model.start import Position
 
-_QUERIES = load("snapshots")
-_POSITION_IN_TIME = _QUERIES["position_in_time"]
+_SQL = queries.load("snapshots")
 
 _LOCK_ATTEMPTS = 5
 
@@ -217,9 +216,9 @@ class SnapshotOpener:
 
 async def _position_in_time(connection: "Connection") -> Record:
     """Where in the database's history the transaction's snapshot is."""
-    now = await connection.fetchrow(_POSITION_IN_TIME)
+    now = await connection.fetchrow(_SQL["position_in_time"])
     if now is None:
-        raise AssertionError("a query without FROM has one row")
+        raise InvariantError("a query without FROM has one row")
     if now["standby"]:
         raise PermanentError(
             "The database is a standby. Its snapshots do not list open transactions, so changes would be missed; "

@@ -15,7 +15,7 @@ import anyio.to_thread
 import structlog
 
 from exportd.catalog.document import Catalog
-from exportd.destinations.declaration import declared
+from exportd.destinations.opener import declared
 from exportd.destinations.table import DestinationTable
 from exportd.extraction.guards import fingerprint
 from exportd.fleet.disagreement import UNKNOWN, Disagreement, disagreements

@@ -4,14 +4,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-
-class Row(Protocol):
-    """A row of a query, by column: an asyncpg.Record or a mapping."""
-
-    def __getitem__(self, column: str, /) -> Any: ...
+if TYPE_CHECKING:
+    from exportd.database.queries import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +58,7 @@ class DeclaredDifference:
     is_there: bool
 
 
-def daemon_from_row(row: Row) -> DaemonRecord:
+def daemon_from_row(row: "Row") -> DaemonRecord:
     return DaemonRecord(
         spool_id=row["spool_id"],
         host=row["host"],
@@ -76,7 +73,7 @@ def daemon_from_row(row: Row) -> DaemonRecord:
     )
 
 
-def difference_from_row(row: Row) -> DeclaredDifference:
+def difference_from_row(row: "Row") -> DeclaredDifference:
     return DeclaredDifference(
         row["spool_id"], row["kind"], row["organization"], row["code"], row["is_here"], row["is_there"]
     )

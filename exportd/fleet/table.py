@@ -6,15 +6,13 @@ TransientError when the database is out of reach.
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from exportd.database import queries
-from exportd.database.audit_writer import write_audit
 from exportd.database.connector import storable
-from exportd.database.translator import translated
+from exportd.database.unit_of_work import notify, statements, transaction, write_audit
 from exportd.fleet.record import (
     DaemonIdentity,
     DaemonRecord,
@@ -29,16 +27,7 @@ if TYPE_CHECKING:
     from exportd.database.connector import Connection, Pool
 
 _SQL = queries.load("daemons")
-_REGISTER = _SQL["register"]
-_ANNOUNCE = _SQL["announce"]
-_BEAT = _SQL["beat"]
-_STOP = _SQL["stop"]
-_HOLD = _SQL["hold"]
-_FORGET = _SQL["forget"]
-_FORGET_GONE = _SQL["forget_gone"]
-_ALL = _SQL["all"]
-_TELL_CHANGED = _SQL["tell_changed"]
-_DIFFERENCES = queries.load("declarations")["differences"]
+_DECLARATIONS_SQL = queries.load("declarations")
 
 HEARTBEAT_S = 15.0
 
@@ -57,9 +46,9 @@ class DaemonTable:
 
     async def register(self, identity: DaemonIdentity) -> None:
         """Insert or renew the daemon's row, and evict the daemon whose place it takes."""
-        async with self._connection("registering this daemon") as connection:
+        async with statements(self._pool, "registering this daemon") as connection:
             await connection.execute(
-                _REGISTER,
+                _SQL["register"],
                 identity.spool_id,
                 storable(identity.host, connection),
                 identity.pid,
@@ -70,30 +59,30 @@ class DaemonTable:
 
     async def announce(self, spool_id: UUID, *, settings: Mapping[str, str], entities: Mapping[str, str]) -> None:
         """Record what this daemon declares now, and notify the others."""
-        async with self._transaction("telling the other daemons") as connection:
-            await connection.execute(_ANNOUNCE, spool_id, json.dumps(settings), json.dumps(entities))
-            await connection.execute(_TELL_CHANGED)
+        async with transaction(self._pool, "telling the other daemons") as connection:
+            await connection.execute(_SQL["announce"], spool_id, json.dumps(settings), json.dumps(entities))
+            await notify(connection, "daemons_changed")
 
     async def beat(self, spool_id: UUID) -> bool:
         """Record a heartbeat, and evict stale daemons. False when this daemon itself was evicted: register again."""
-        async with self._connection("keeping this daemon known") as connection:
-            known = await connection.fetchval(_BEAT, spool_id) is not None
+        async with statements(self._pool, "keeping this daemon known") as connection:
+            known = await connection.fetchval(_SQL["beat"], spool_id) is not None
             await _forget_gone(connection, spool_id)
         return known
 
     async def stop(self, spool_id: UUID) -> None:
         """Record that the daemon does not run any more. What it declares stays in effect for a while."""
-        async with self._transaction("leaving the other daemons") as connection:
-            await connection.execute(_STOP, spool_id)
-            await connection.execute(_TELL_CHANGED)
+        async with transaction(self._pool, "leaving the other daemons") as connection:
+            await connection.execute(_SQL["stop"], spool_id)
+            await notify(connection, "daemons_changed")
 
     async def forget(self, spool_id: UUID, *, actor: str) -> str:
         """Remove a daemon that does not run; returns its host. The running ones remove what only it declared.
 
         Raises PermanentError NOT_FOUND, or STILL_RUNNING.
         """
-        async with self._transaction("forgetting a daemon") as connection:
-            row = await connection.fetchrow(_HOLD, spool_id, RUNNING_S)
+        async with transaction(self._pool, "forgetting a daemon") as connection:
+            row = await connection.fetchrow(_SQL["hold"], spool_id, RUNNING_S)
             if row is None:
                 raise PermanentError(
                     f"There is no daemon {spool_id}. `exportd status` lists them.", reason=Reason.NOT_FOUND
@@ -104,13 +93,12 @@ class DaemonTable:
                     f"The daemon on {host} runs, or did within the last {RUNNING_S:g} seconds. Stop it first.",
                     reason=Reason.STILL_RUNNING,
                 )
-            await connection.execute(_FORGET, spool_id)
-            await connection.execute(_TELL_CHANGED)
+            await connection.execute(_SQL["forget"], spool_id)
+            await notify(connection, "daemons_changed")
             await write_audit(
                 connection,
+                "daemon forgotten",
                 actor=actor,
-                action="daemon forgotten",
-                organization=None,
                 object_id=spool_id,
                 details={"host": host},
             )
@@ -118,24 +106,15 @@ class DaemonTable:
 
     async def all(self) -> list[DaemonRecord]:
         """Every registered daemon, by host."""
-        async with self._connection("reading the daemons") as connection:
-            return [daemon_from_row(row) for row in await connection.fetch(_ALL, RUNNING_S)]
+        async with statements(self._pool, "reading the daemons") as connection:
+            return [daemon_from_row(row) for row in await connection.fetch(_SQL["all"], RUNNING_S)]
 
     async def differences(self, spool_id: UUID) -> list[DeclaredDifference]:
         """The destinations and schedules that a daemon and the others declare differently."""
-        async with self._connection("comparing the daemons") as connection:
-            return [difference_from_row(row) for row in await connection.fetch(_DIFFERENCES, spool_id)]
-
-    @asynccontextmanager
-    async def _transaction(self, doing: str) -> "AsyncIterator[Connection]":
-        async with self._connection(doing) as connection, connection.transaction(isolation="read_committed"):
-            yield connection
-
-    @asynccontextmanager
-    async def _connection(self, doing: str) -> "AsyncIterator[Connection]":
-        with translated(doing):
-            async with self._pool.acquire() as connection:
-                yield connection
+        async with statements(self._pool, "comparing the daemons") as connection:
+            return [
+                difference_from_row(row) for row in await connection.fetch(_DECLARATIONS_SQL["differences"], spool_id)
+            ]
 
 
 async def _forget_gone(connection: "Connection", spool_id: UUID) -> None:
@@ -144,5 +123,5 @@ async def _forget_gone(connection: "Connection", spool_id: UUID) -> None:
     Two daemons that both come back after a long silence would otherwise wait for each other's row.
     """
     async with connection.transaction(isolation="read_committed"):
-        if await connection.fetch(_FORGET_GONE, spool_id, RUNNING_S, COUNTED_S):
-            await connection.execute(_TELL_CHANGED)
+        if await connection.fetch(_SQL["forget_gone"], spool_id, RUNNING_S, COUNTED_S):
+            await notify(connection, "daemons_changed")

@@ -1,9 +1,8 @@
 """Runs one attempt at one job, and records how it ended.
 
-The job's function runs in its own cancel scope beside the lease's keeper. Whatever comes of it — it returns,
-raises, is stopped because the lease is lost, a person cancels it or the daemon leaves — the end is recorded in the
-job's row, shielded from further cancellation and bounded in time. If even that fails, the lease runs out and another
-daemon (or this one) goes on.
+The job's function runs in its own cancel scope beside the lease's keeper. It returns, raises, or is stopped: the lease
+is lost, a person cancels the job, or the daemon stops. In each case the end is recorded in the job's row, shielded from
+further cancellation and bounded in time. If even that fails, the lease expires, and a daemon takes the job over.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,7 +16,7 @@ from exportd.jobs.job_table import CANCELLED_SENTENCE, JobTable
 from exportd.jobs.lease_keeper import LeaseKeeper
 from exportd.jobs.retry import Fail, Retry, decide, holds_bug
 from exportd.model.clock import Clock
-from exportd.model.errors import ExportdError, TransientError
+from exportd.model.errors import ExportdError, InvariantError, TransientError
 from exportd.model.job import JobPhase, JobProgress, JobState, Lease, LeaseState
 from exportd.model.reason import Reason
 
@@ -71,7 +70,7 @@ class AttemptRunner:
         self._stop(_Stop.SHUTDOWN)
 
     def look_for_cancellation(self) -> None:
-        """Find out now whether somebody wants the job to end."""
+        """Find out now whether the job is to be cancelled."""
         self._keeper.look()
 
     async def run(self) -> None:
@@ -88,7 +87,7 @@ class AttemptRunner:
             try:
                 error = await self._work()
             except BaseException:
-                # The dispatcher itself is cancelled: the daemon goes down without asking first.
+                # The dispatcher itself is cancelled: the daemon stops without draining.
                 self._stop(_Stop.SHUTDOWN)
                 raise
             finally:
@@ -108,9 +107,9 @@ class AttemptRunner:
                     await self._load_progress()
                     await self._run_job(self._lease, self._progress)
                 group.cancel_scope.cancel()
-        except Exception as error:  # whatever it is, it is this job's and no other's
+        except Exception as error:  # it must end this job only, and no other
             if holds_bug(error):
-                _logger.exception("job met a bug")
+                _logger.exception("unexpected error in job")
             return error
         return None
 
@@ -119,7 +118,7 @@ class AttemptRunner:
         self._stop(_Stop.CANCELLED if state is LeaseState.CANCELLED else _Stop.LEASE_LOST)
 
     async def _load_progress(self) -> None:
-        """A job that goes on from its seal shows what was read before."""
+        """A job that goes on from its seal keeps the figures of what was read before."""
         if self._lease.phase is not JobPhase.EXTRACTING:
             before = await self._table.progress(self._lease.job.id)
             self._progress.entities.update(before.entities)
@@ -136,7 +135,7 @@ class AttemptRunner:
                         await self._record_once(error)
             except ExportdError:  # no other leaves the retries
                 _logger.warning("lease lost", fence=self._lease.fence)
-            except Exception:  # not even this may reach the other jobs; the lease's end is the net
+            except Exception:  # it must not reach the other jobs; the lease expires
                 _logger.exception("end of job not recorded")
         if scope.cancelled_caught:
             _logger.error("end of job not recorded", timeout_s=RECORDING_TIMEOUT_S)
@@ -181,7 +180,7 @@ class AttemptRunner:
                 reason=Reason.LEASE_LOST,
             )
         if error is None:
-            error = AssertionError("the job's function returned without ending the job")
+            error = InvariantError("the job's function returned without ending the job")
         return decide(error, attempt=self._lease.attempt, limit=self._attempt_limit, random=self._random)
 
 

@@ -1,12 +1,12 @@
-"""Gives jobs that are due to the function that runs them, a bounded number at a time.
+"""Claims jobs that are due and runs them, a bounded number at a time.
 
-    run            claim while there is room; wait for a wake-up, the end of a job, the time of one that was put back or
-                   the next poll; again
-    stop_claiming  take no more; ``run`` ends with the last job
+    run            claim while there is room; then wait for a wake-up, the end of a job, the time of one that was put
+                   back or the next poll
+    stop_claiming  claim no more; ``run`` ends with the last job
     drain          the same, but jobs that are not done at the deadline are stopped and put back
 
-One job's failure never ends the dispatcher: see attempt_runner for what becomes of it. A failing claim is
-logged and tried again at the next poll.
+One job's failure never ends the dispatcher; see ``attempt_runner``. A failing claim is logged and tried again at the
+next poll.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from exportd.model.reason import Reason
 from exportd.settings.schema import LiveSettings
 
 CLAIM_TIMEOUT_S = 10.0
-"""A claim is not cut off by a shutdown, lest a job be left to its lease's end; it is bounded instead."""
+"""A shutdown does not interrupt a claim, which could leave a job to the end of its lease; this bounds it instead."""
 
 _logger = structlog.stdlib.get_logger()
 _random = SystemRandom().random
@@ -36,7 +36,7 @@ class Dispatcher:
     """Runs up to ``limits.jobs`` jobs at a time, each at most ``limits.job_attempts`` times.
 
     ``settings`` are read at each look; a running job keeps the limit of attempts with which it began. ``holder`` names
-    this daemon in the jobs' rows; ``spool_id`` is the spool where its sealed jobs have their parts.
+    this daemon in the jobs' rows; ``spool_id`` is the spool that holds the parts of its sealed jobs.
     """
 
     def __init__(
@@ -67,26 +67,21 @@ class Dispatcher:
 
     @property
     def stopping(self) -> bool:
-        """Whether it takes no more jobs."""
+        """Whether it claims no more jobs."""
         return self._stopping
-
-    @property
-    def active(self) -> int:
-        """How many jobs are running here."""
-        return len(self._active)
 
     def wake(self) -> None:
         """Look for jobs now: one was queued, a slot is free, or the settings are others."""
         self._woken.set()
 
     def look_for_cancellations(self) -> None:
-        """Find out now which of the running jobs somebody wants to end."""
+        """Find out now which of the running jobs are to be cancelled."""
         for runner in self._active:
             runner.look_for_cancellation()
         self.wake()
 
     def stop_claiming(self) -> None:
-        """Take no more jobs; ``run`` ends with the last one that is running."""
+        """Claim no more jobs; ``run`` ends with the last one that is running."""
         self._stopping = True
         self.wake()
 
@@ -140,7 +135,7 @@ class Dispatcher:
             with anyio.fail_after(CLAIM_TIMEOUT_S):
                 seconds = await self._table.seconds_to_next_due()
         except (ExportdError, TimeoutError):
-            # Claiming has the same trouble, and says so.
+            # Claiming fails in the same way, and logs it.
             seconds = None
         poll_interval_s = self._settings().capture.poll_interval_s
         return poll_interval_s if seconds is None else min(seconds, poll_interval_s)

@@ -1,4 +1,4 @@
-"""A job as a person sees it: everything its row, parts and deliveries say. Pure."""
+"""A job as a person sees it: its row, parts and deliveries; and its progress as the JSON in its row. Pure."""
 
 import dataclasses
 import json
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from exportd.jobs.states import FINISHED
@@ -15,34 +15,15 @@ from exportd.model.job import EntityProgress, Job, JobId, JobPhase, JobProgress,
 from exportd.model.part import Part
 from exportd.model.schedule import DestinationCode, ExportFormat, ScheduleId
 
-# MERGED: A job's progress as the JSON in its row. Pure.
+if TYPE_CHECKING:
+    from exportd.database.queries import Row
 
-
-_FIGURES = tuple(each.name for each in dataclasses.fields(EntityProgress))
-
-
-def to_json(progress: JobProgress) -> dict[str, Any]:
-    """A copy of the figures as they are now; later changes of ``progress`` do not show in it."""
-    return {
-        "entities": {code: dataclasses.asdict(figures) for code, figures in progress.entities.items()},
-        "published_files": progress.published_files,
-    }
-
-
-def from_json(document: Mapping[str, Any]) -> JobProgress:
-    """The progress a row holds, without the figures that only another version knows."""
-    return JobProgress(
-        entities={
-            EntityCode(code): EntityProgress(**{name: figures[name] for name in _FIGURES if name in figures})
-            for code, figures in document.get("entities", {}).items()
-        },
-        published_files=document.get("published_files", 0),
-    )
+_FIGURES = tuple(figure.name for figure in dataclasses.fields(EntityProgress))
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRecord:
-    """One destination has everything of a job: its manifest was written at ``published_at``."""
+    """A destination has everything of a job: its manifest was written at ``published_at``."""
 
     destination: DestinationCode
     manifest_sha256: str
@@ -53,10 +34,9 @@ class DeliveryRecord:
 class JobRecord:
     """A job at one moment. Times are aware UTC and come from the database server's clock.
 
-    ``attempt`` is the number of attempts so far, the running one included. ``not_before`` is when a PENDING
-    job may be claimed. ``reason`` and ``message`` say why it failed, or why its last attempt did.
-    ``spool_id`` is the spool that holds the parts once sealed; ``expired_at`` is when that spool dropped
-    them.
+    ``attempt`` is the number of attempts so far, the running one included. ``not_before`` is when a PENDING job may be
+    claimed. ``reason`` and ``message`` say why it failed, or why its last attempt did. ``spool_id`` is the spool that
+    holds the parts once sealed; ``expired_at`` is when that spool removed them.
     """
 
     job: Job
@@ -85,19 +65,19 @@ class JobRecord:
 
 
 class Download(StrEnum):
-    """Whether a job's files can be handed out."""
+    """Whether a job's files can be downloaded."""
 
     READY = "ready"
     NOT_FINISHED = "not finished"
     FAILED = "failed"
     GONE = "gone"
-    """The retention has dropped the files."""
+    """The retention has removed the files."""
     ELSEWHERE = "elsewhere"
     """The files are in the spool of another daemon."""
 
 
 def download(record: JobRecord, *, spool_id: UUID) -> Download:
-    """Whether the files of a job can be handed out from the spool ``spool_id``."""
+    """Whether the files of a job can be downloaded from the spool ``spool_id``."""
     if not record.finished:
         return Download.NOT_FINISHED
     if record.state is JobState.FAILED:
@@ -107,13 +87,7 @@ def download(record: JobRecord, *, spool_id: UUID) -> Download:
     return Download.READY if record.spool_id == spool_id else Download.ELSEWHERE
 
 
-class Row(Protocol):
-    """A row of a query, by column: an asyncpg.Record or a mapping."""
-
-    def __getitem__(self, column: str, /) -> Any: ...
-
-
-def job_from_row(row: Row) -> Job:
+def job_from_row(row: "Row") -> Job:
     return Job(
         id=JobId(row["id"]),
         organization=OrganizationId(row["organization"]),
@@ -126,7 +100,7 @@ def job_from_row(row: Row) -> Job:
     )
 
 
-def part_from_row(row: Row) -> Part:
+def part_from_row(row: "Row") -> Part:
     return Part(
         entity=EntityCode(row["entity"]),
         number=row["number"],
@@ -138,11 +112,11 @@ def part_from_row(row: Row) -> Part:
     )
 
 
-def delivery_from_row(row: Row) -> DeliveryRecord:
+def delivery_from_row(row: "Row") -> DeliveryRecord:
     return DeliveryRecord(DestinationCode(row["destination"]), row["manifest_sha256"], row["published_at"])
 
 
-def record_from_row(row: Row, *, parts: tuple[Part, ...], deliveries: tuple[DeliveryRecord, ...]) -> JobRecord:
+def record_from_row(row: "Row", *, parts: tuple[Part, ...], deliveries: tuple[DeliveryRecord, ...]) -> JobRecord:
     return JobRecord(
         job=job_from_row(row),
         state=JobState(row["state"]),
@@ -159,8 +133,27 @@ def record_from_row(row: Row, *, parts: tuple[Part, ...], deliveries: tuple[Deli
         spool_id=row["spool_id"],
         reason=row["reason"],
         message=row["message"],
-        progress=from_json(json.loads(row["progress"])),
+        progress=progress_from_json(json.loads(row["progress"])),
         extraction=None if row["extraction"] is None else json.loads(row["extraction"]),
         parts=parts,
         deliveries=deliveries,
+    )
+
+
+def progress_to_json(progress: JobProgress) -> dict[str, Any]:
+    """A copy of the figures as they are now; later changes of ``progress`` do not show in it."""
+    return {
+        "entities": {code: dataclasses.asdict(figures) for code, figures in progress.entities.items()},
+        "published_files": progress.published_files,
+    }
+
+
+def progress_from_json(document: Mapping[str, Any]) -> JobProgress:
+    """The progress that a row holds, without the figures that only another version knows."""
+    return JobProgress(
+        entities={
+            EntityCode(code): EntityProgress(**{name: figures[name] for name in _FIGURES if name in figures})
+            for code, figures in document.get("entities", {}).items()
+        },
+        published_files=document.get("published_files", 0),
     )

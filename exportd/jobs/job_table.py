@@ -1,29 +1,28 @@
 """The jobs in Postgres: claimed with a lease, moved along under its fence, read for people.
 
-A holder's every write carries the fence of its lease. When the lease expired and another holder took the job,
-the fence has grown, the write finds no row, and the old holder learns it by TransientError LEASE_LOST. All
-methods raise TransientError when the database is out of reach and PermanentError when it refuses.
+A holder's every write carries the fence of its lease. When the lease has expired and another holder took the job, the
+fence has grown, the write finds no row, and the old holder gets TransientError LEASE_LOST. All methods raise
+TransientError when the database is out of reach and PermanentError when it refuses.
 """
 
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from exportd.database import queries
 from exportd.database.connector import storable
-from exportd.database.translator import translated
-from exportd.jobs import job_record
+from exportd.database.unit_of_work import statements, transaction
 from exportd.jobs.job_record import (
     DeliveryRecord,
     JobRecord,
     delivery_from_row,
     job_from_row,
     part_from_row,
+    progress_from_json,
+    progress_to_json,
     record_from_row,
 )
 from exportd.model.entity import EntityCode, OrganizationId
@@ -40,48 +39,9 @@ if TYPE_CHECKING:
     from exportd.database.connector import Connection, Pool
 
 _SQL = queries.load("jobs")
-_CLAIM = _SQL["claim"]
-_SECONDS_TO_NEXT_DUE = _SQL["seconds_to_next_due"]
-_FAIL_INTERRUPTED = _SQL["fail_interrupted"]
-_FAIL_CANCELLED = _SQL["fail_cancelled"]
-_END_LEASES_OF_SPOOL = _SQL["end_leases_of_spool"]
-_HEARTBEAT = _SQL["heartbeat"]
-_RECORD_PROGRESS = _SQL["record_progress"]
-_PROGRESS = _SQL["progress"]
-_SEAL = _SQL["seal"]
-_INSERT_PARTS = _SQL["insert_parts"]
-_PUBLISHING = _SQL["publishing"]
-_LOCK_SCHEDULE = _SQL["lock_schedule"]
-_SUCCEED = _SQL["succeed"]
-_MOVE_POSITIONS = _SQL["move_positions"]
-_FULFIL_REFRESH_REQUESTS = _SQL["fulfil_refresh_requests"]
-_REFRESH_REQUESTS = _SQL["refresh_requests"]
-_FULFIL_BACKFILL_REQUESTS = _SQL["fulfil_backfill_requests"]
-_WIDEN_BACKFILL_REQUESTS = _SQL["widen_backfill_requests"]
-_BACKFILL_REQUESTS = _SQL["backfill_requests"]
-_POSITIONS = _SQL["positions"]
-_FAIL = _SQL["fail"]
-_PUT_BACK = _SQL["put_back"]
-_RECORD_DELIVERY = _SQL["record_delivery"]
-_LAST_DELIVERY = _SQL["last_delivery"]
-_REDELIVERED = _SQL["redelivered"]
-_FAILED_HALFWAY = _SQL["failed_halfway"]
-_RECORD_FOUND_DELIVERY = _SQL["record_found_delivery"]
-_MARK_CLEARED = _SQL["mark_cleared"]
-_DELIVERIES = _SQL["deliveries"]
-_PARTS = _SQL["parts"]
-_EXTRACTION = _SQL["extraction"]
-_GET = _SQL["get"]
-_OF_IDS = _SQL["of_ids"]
-_NEWEST = _SQL["newest"]
-_ACTIVE_IDS = _SQL["active_ids"]
-_KEPT_IDS = _SQL["kept_ids"]
-_EXPIRED = _SQL["expired"]
-_MARK_EXPIRED = _SQL["mark_expired"]
 
 SPOOL_GRACE_S = 300.0
-"""How long a sealed job waits for a holder that has its spool before another may extract it anew."""
-
+"""How long a sealed job waits for a holder that has its spool before another may extract it again."""
 
 CANCELLED_SENTENCE = "The job was cancelled; the audit log says by whom. A schedule's next run holds the same changes."
 
@@ -98,49 +58,51 @@ class JobTable:
     async def claim(self, *, holder: str, lease_s: float, spool_id: UUID, attempt_limit: int) -> Lease | None:
         """Take the next job for ``lease_s`` seconds, or None when none is due.
 
-        ``phase`` SEALED or PUBLISHING means that the spool ``spool_id`` holds the parts. A job that was
-        sealed in a spool which did not come back comes as EXTRACTING, without its old parts and deliveries.
+        ``phase`` SEALED or PUBLISHING means that the spool ``spool_id`` holds the parts. A job that was sealed in a
+        spool that did not come back is EXTRACTING again, without its old parts and deliveries.
         """
-        async with self._connection("claiming a job") as connection:
-            row = await connection.fetchrow(_CLAIM, holder, lease_s, spool_id, attempt_limit, self._spool_grace_s)
+        async with statements(self._pool, "claiming a job") as connection:
+            row = await connection.fetchrow(
+                _SQL["claim"], holder, lease_s, spool_id, attempt_limit, self._spool_grace_s
+            )
         if row is None:
             return None
         return Lease(job_from_row(row), row["fence"], row["attempt"], JobPhase(row["phase"]))
 
     async def seconds_to_next_due(self) -> float | None:
         """How long until the next job that was put back is due; None when none was."""
-        async with self._connection("looking for the next job") as connection:
-            seconds: float | None = await connection.fetchval(_SECONDS_TO_NEXT_DUE)
+        async with statements(self._pool, "looking for the next job") as connection:
+            seconds: float | None = await connection.fetchval(_SQL["seconds_to_next_due"])
         return seconds
 
     async def fail_interrupted(self, *, attempt_limit: int) -> tuple[JobId, ...]:
         """End the jobs whose holders disappeared during their last attempt; returns them."""
-        async with self._connection("looking for interrupted jobs") as connection:
-            rows = await connection.fetch(_FAIL_INTERRUPTED, attempt_limit)
+        async with statements(self._pool, "looking for interrupted jobs") as connection:
+            rows = await connection.fetch(_SQL["fail_interrupted"], attempt_limit)
         return tuple(JobId(row["id"]) for row in rows)
 
     async def fail_cancelled(self) -> tuple[JobId, ...]:
-        """End the jobs that were to be cancelled and that nobody holds any more; returns them."""
-        async with self._connection("looking for cancelled jobs") as connection:
-            rows = await connection.fetch(_FAIL_CANCELLED, CANCELLED_SENTENCE)
+        """End the cancelled jobs whose lease has ended; returns them."""
+        async with statements(self._pool, "looking for cancelled jobs") as connection:
+            rows = await connection.fetch(_SQL["fail_cancelled"], CANCELLED_SENTENCE)
         return tuple(JobId(row["id"]) for row in rows)
 
     async def end_leases_of_spool(self, spool_id: UUID) -> tuple[JobId, ...]:
         """End the leases of dead holders that used this spool; returns their jobs, which can be claimed at once.
 
-        Only whoever has just locked the spool may call this.
+        Only a daemon that has just locked the spool may call this.
         """
-        async with self._connection("ending the leases of a dead daemon") as connection:
-            rows = await connection.fetch(_END_LEASES_OF_SPOOL, spool_id)
+        async with statements(self._pool, "ending the leases of a dead daemon") as connection:
+            rows = await connection.fetch(_SQL["end_leases_of_spool"], spool_id)
         return tuple(JobId(row["id"]) for row in rows)
 
     # Under a lease
 
     async def heartbeat(self, lease: Lease, progress: JobProgress | None, *, lease_s: float) -> LeaseState:
         """Extend the lease to ``lease_s`` seconds from now and write ``progress`` if given."""
-        document = None if progress is None else json.dumps(job_record.to_json(progress))
-        async with self._connection("extending a job's lease") as connection:
-            row = await connection.fetchrow(_HEARTBEAT, lease.job.id, lease.fence, lease_s, document)
+        document = None if progress is None else json.dumps(progress_to_json(progress))
+        async with statements(self._pool, "extending a job's lease") as connection:
+            row = await connection.fetchrow(_SQL["heartbeat"], lease.job.id, lease.fence, lease_s, document)
         if row is None:
             return LeaseState.LOST
         return LeaseState.CANCELLED if row["cancelled"] else LeaseState.HELD
@@ -148,12 +110,11 @@ class JobTable:
     async def record_progress(self, lease: Lease, progress: JobProgress) -> JobState | None:
         """Write an attempt's last progress; returns the job's state, None when the lease is lost.
 
-        Progress with nothing in it leaves what the row has.
+        Empty progress leaves what the row has.
         """
-        empty = progress == JobProgress()
-        document = None if empty else json.dumps(job_record.to_json(progress))
-        async with self._connection("recording a job's progress") as connection:
-            row = await connection.fetchrow(_RECORD_PROGRESS, lease.job.id, lease.fence, document)
+        document = None if progress == JobProgress() else json.dumps(progress_to_json(progress))
+        async with statements(self._pool, "recording a job's progress") as connection:
+            row = await connection.fetchrow(_SQL["record_progress"], lease.job.id, lease.fence, document)
         return None if row is None else JobState(row["state"])
 
     async def seal(self, lease: Lease, *, parts: Sequence[Part], extraction: Mapping[str, Any], spool_id: UUID) -> None:
@@ -170,79 +131,60 @@ class JobTable:
             [part.size_bytes for part in parts],
             [part.sha256 for part in parts],
         )
-        async with self._connection("sealing a job") as connection, connection.transaction():
-            _held(
-                lease,
-                await connection.fetchrow(_SEAL, lease.job.id, lease.fence, spool_id, json.dumps(extraction)),
-            )
-            await connection.execute(_INSERT_PARTS, lease.job.id, *columns)
+        async with transaction(self._pool, "sealing a job") as connection:
+            await _write(connection, lease, _SQL["seal"], spool_id, json.dumps(extraction))
+            await connection.execute(_SQL["insert_parts"], lease.job.id, *columns)
 
     async def publishing(self, lease: Lease) -> None:
         """Record that objects may be visible from now on."""
-        async with self._connection("recording that a job is publishing") as connection:
-            _held(lease, await connection.fetchrow(_PUBLISHING, lease.job.id, lease.fence))
+        async with statements(self._pool, "recording that a job is publishing") as connection:
+            await _write(connection, lease, _SQL["publishing"])
 
     async def record_delivery(self, lease: Lease, destination: DestinationCode, manifest_sha256: str) -> None:
         """Record that a destination has everything, its manifest included."""
-        async with self._connection("recording a delivery") as connection:
-            _held(
-                lease,
-                await connection.fetchrow(_RECORD_DELIVERY, lease.job.id, lease.fence, destination, manifest_sha256),
-            )
+        async with statements(self._pool, "recording a delivery") as connection:
+            await _write(connection, lease, _SQL["record_delivery"], destination, manifest_sha256)
 
     async def succeed(self, lease: Lease, *, positions: Iterable[Position]) -> None:
         """End the job and move its schedule's positions, both or neither.
 
-        An ad hoc job moves none, nor does one whose schedule was deleted; entities that are no longer in the
-        schedule are left out.
+        An ad hoc job moves none, nor does one whose schedule was deleted; entities that are no longer in the schedule
+        are left out.
         """
         reached = json.dumps([_position_document(position) for position in positions])
-        async with self._connection("finishing a job") as connection, connection.transaction():
-            await connection.fetchrow(_LOCK_SCHEDULE, lease.job.id)
-            _held(lease, await connection.fetchrow(_SUCCEED, lease.job.id, lease.fence))
-            await connection.execute(_MOVE_POSITIONS, lease.job.id, reached)
-            await connection.execute(_FULFIL_REFRESH_REQUESTS, lease.job.id)
-            await connection.execute(_FULFIL_BACKFILL_REQUESTS, lease.job.id)
-            await connection.execute(_WIDEN_BACKFILL_REQUESTS, lease.job.id)
+        async with transaction(self._pool, "finishing a job") as connection:
+            await connection.fetchrow(_SQL["lock_schedule"], lease.job.id)
+            await _write(connection, lease, _SQL["succeed"])
+            await connection.execute(_SQL["move_positions"], lease.job.id, reached)
+            await connection.execute(_SQL["fulfil_refresh_requests"], lease.job.id)
+            await connection.execute(_SQL["fulfil_backfill_requests"], lease.job.id)
+            await connection.execute(_SQL["widen_backfill_requests"], lease.job.id)
 
     async def fail(self, lease: Lease, *, reason: Reason, message: str) -> None:
         """End the job without success. Its schedule's positions stay: the next run holds the same changes."""
-        async with self._connection("recording a job's failure") as connection:
-            _held(
-                lease,
-                await connection.fetchrow(_FAIL, lease.job.id, lease.fence, reason, storable(message, connection)),
-            )
+        async with statements(self._pool, "recording a job's failure") as connection:
+            await _write(connection, lease, _SQL["fail"], reason, storable(message, connection))
 
     async def put_back(
         self, lease: Lease, *, after_s: float, counts_attempt: bool, reason: Reason, message: str
     ) -> None:
-        """Give the job back, for anyone to claim after ``after_s`` seconds. A sealed one keeps its phase."""
-        async with self._connection("putting a job back") as connection:
-            _held(
-                lease,
-                await connection.fetchrow(
-                    _PUT_BACK,
-                    lease.job.id,
-                    lease.fence,
-                    after_s,
-                    counts_attempt,
-                    reason,
-                    storable(message, connection),
-                ),
-            )
+        """Give the job back, for any daemon to claim after ``after_s`` seconds. A sealed one keeps its phase."""
+        async with statements(self._pool, "putting a job back") as connection:
+            told = storable(message, connection)
+            await _write(connection, lease, _SQL["put_back"], after_s, counts_attempt, reason, told)
 
     # Reading
 
     async def get(self, job_id: JobId) -> JobRecord | None:
-        async with self._connection("reading a job") as connection:
-            rows = await connection.fetch(_GET, job_id)
+        async with statements(self._pool, "reading a job") as connection:
+            rows = await connection.fetch(_SQL["get"], job_id)
             records = await _records(connection, rows)
         return records[0] if records else None
 
     async def known(self, job_ids: Iterable[JobId]) -> tuple[JobRecord, ...]:
-        """Those of the jobs that there are, in no particular order."""
-        async with self._connection("reading jobs") as connection:
-            rows = await connection.fetch(_OF_IDS, [*job_ids])
+        """Those of the jobs that exist, in no particular order."""
+        async with statements(self._pool, "reading jobs") as connection:
+            rows = await connection.fetch(_SQL["of_ids"], [*job_ids])
             return await _records(connection, rows)
 
     async def list(
@@ -254,30 +196,30 @@ class JobTable:
         limit: int = 100,
     ) -> tuple[JobRecord, ...]:
         """The newest jobs first, at most ``limit``."""
-        async with self._connection("listing the jobs") as connection:
-            rows = await connection.fetch(_NEWEST, organization, schedule_code, state, limit)
+        async with statements(self._pool, "listing the jobs") as connection:
+            rows = await connection.fetch(_SQL["newest"], organization, schedule_code, state, limit)
             return await _records(connection, rows)
 
     async def progress(self, job_id: JobId) -> JobProgress:
         """The progress in the job's row; empty for an unknown job."""
-        async with self._connection("reading a job's progress") as connection:
-            document = await connection.fetchval(_PROGRESS, job_id)
-        return job_record.from_json(json.loads(document or "{}"))
+        async with statements(self._pool, "reading a job's progress") as connection:
+            document = await connection.fetchval(_SQL["progress"], job_id)
+        return progress_from_json(json.loads(document or "{}"))
 
     async def parts(self, job_id: JobId) -> tuple[Part, ...]:
         """The parts of a sealed job, by entity and number."""
-        async with self._connection("reading a job's parts") as connection:
-            rows = await connection.fetch(_PARTS, [job_id])
+        async with statements(self._pool, "reading a job's parts") as connection:
+            rows = await connection.fetch(_SQL["parts"], [job_id])
         return tuple(part_from_row(row) for row in rows)
 
     async def extraction(self, job_id: JobId) -> dict[str, Any] | None:
         """What was given to ``seal``; None when the job is not sealed."""
-        async with self._connection("reading what a job extracted") as connection:
-            document = await connection.fetchval(_EXTRACTION, job_id)
+        async with statements(self._pool, "reading what a job extracted") as connection:
+            document = await connection.fetchval(_SQL["extraction"], job_id)
         return None if document is None else dict(json.loads(document))
 
     async def start(self, schedule_id: ScheduleId) -> Start:
-        """Where the schedule's next run starts: its positions, and what people want besides."""
+        """Where the schedule's next run starts: its positions, and what people have asked for."""
         return start_of(
             await self.positions(schedule_id),
             await self.refresh_requests(schedule_id),
@@ -286,26 +228,26 @@ class JobTable:
 
     async def positions(self, schedule_id: ScheduleId) -> dict[EntityCode, Position]:
         """How far a schedule has come, for each entity that it exported before."""
-        async with self._connection("reading a schedule's positions") as connection:
-            rows = await connection.fetch(_POSITIONS, schedule_id)
+        async with statements(self._pool, "reading a schedule's positions") as connection:
+            rows = await connection.fetch(_SQL["positions"], schedule_id)
         return {position.entity: position for position in map(_position_from_row, rows)}
 
     async def refresh_requests(self, schedule_id: ScheduleId) -> tuple[EntityCode, ...]:
         """The entities that a person wants to have completely in the schedule's next run."""
-        async with self._connection("reading what has to be read anew") as connection:
-            rows = await connection.fetch(_REFRESH_REQUESTS, schedule_id)
+        async with statements(self._pool, "reading which entities are to be full") as connection:
+            rows = await connection.fetch(_SQL["refresh_requests"], schedule_id)
         return tuple(EntityCode(row["entity"]) for row in rows)
 
     async def backfill_requests(self, schedule_id: ScheduleId) -> tuple[BackfillRequest, ...]:
         """Where a person wants the schedule's next run to begin, earlier than at its positions."""
-        async with self._connection("reading what has to be filled in") as connection:
-            rows = await connection.fetch(_BACKFILL_REQUESTS, schedule_id)
+        async with statements(self._pool, "reading the back-fills asked for") as connection:
+            rows = await connection.fetch(_SQL["backfill_requests"], schedule_id)
         return tuple(BackfillRequest.from_json(json.loads(row["document"])) for row in rows)
 
     async def deliveries(self, job_id: JobId) -> tuple[DeliveryRecord, ...]:
         """The destinations that have everything of a job."""
-        async with self._connection("reading a job's deliveries") as connection:
-            rows = await connection.fetch(_DELIVERIES, [job_id])
+        async with statements(self._pool, "reading a job's deliveries") as connection:
+            rows = await connection.fetch(_SQL["deliveries"], [job_id])
         return tuple(delivery_from_row(row) for row in rows)
 
     async def last_delivery(
@@ -315,8 +257,8 @@ class JobTable:
 
         A job that looks for its predecessor leaves itself out by ``other_than``.
         """
-        async with self._connection("reading the last delivery") as connection:
-            row = await connection.fetchrow(_LAST_DELIVERY, schedule_id, destination, other_than)
+        async with statements(self._pool, "reading the last delivery") as connection:
+            row = await connection.fetchrow(_SQL["last_delivery"], schedule_id, destination, other_than)
         return None if row is None else (JobId(row["job_id"]), row["manifest_sha256"])
 
     async def redelivered(
@@ -333,63 +275,44 @@ class JobTable:
         begin: the snapshots by entity, of the job ``other_than`` and incremental.
         """
         began = json.dumps([{"entity": entity, "previous": previous} for entity, previous in windows.items()])
-        async with self._connection("reading what is delivered again") as connection:
-            rows = await connection.fetch(_REDELIVERED, schedule_id, destination, other_than, began)
+        async with statements(self._pool, "reading what is delivered again") as connection:
+            rows = await connection.fetch(_SQL["redelivered"], schedule_id, destination, other_than, began)
         return tuple(JobId(row["id"]) for row in rows)
 
     # What failed jobs left at destinations
 
     async def failed_halfway(self, schedule_id: ScheduleId | None = None) -> tuple[JobRecord, ...]:
         """Failed jobs (of a schedule, or all) that may have left objects at destinations without a delivery."""
-        async with self._connection("listing the jobs that failed half-way") as connection:
-            rows = await connection.fetch(_FAILED_HALFWAY, schedule_id)
+        async with statements(self._pool, "listing the jobs that failed half-way") as connection:
+            rows = await connection.fetch(_SQL["failed_halfway"], schedule_id)
             return await _records(connection, rows)
 
     async def record_found_delivery(self, job_id: JobId, destination: DestinationCode, manifest_sha256: str) -> None:
         """Record that a destination has everything of a failed job: its manifest was found there."""
-        async with self._connection("recording a delivery that was found") as connection:
-            await connection.execute(_RECORD_FOUND_DELIVERY, job_id, destination, manifest_sha256)
+        async with statements(self._pool, "recording a delivery that was found") as connection:
+            await connection.execute(_SQL["record_found_delivery"], job_id, destination, manifest_sha256)
 
     async def mark_cleared(self, job_id: JobId) -> None:
         """Record that a failed job has left nothing behind that no manifest describes."""
-        async with self._connection("recording that a failed job is cleared") as connection:
-            await connection.execute(_MARK_CLEARED, job_id)
+        async with statements(self._pool, "recording that a failed job is cleared") as connection:
+            await connection.execute(_SQL["mark_cleared"], job_id)
 
     # Retention
 
     async def active_ids(self) -> set[JobId]:
         """The jobs that are not finished."""
-        return await self._ids("listing the unfinished jobs", _ACTIVE_IDS)
-
-    async def kept_ids(self, spool_id: UUID) -> set[JobId]:
-        """The jobs whose files in a spool must stay: not finished, or sealed there and not expired."""
-        return await self._ids("listing the jobs whose files are kept", _KEPT_IDS, spool_id)
-
-    async def expired(self, before: datetime, *, spool_id: UUID) -> tuple[JobId, ...]:
-        """The jobs finished before ``before`` whose files the spool still holds, oldest first."""
-        async with self._connection("listing the expired jobs") as connection:
-            rows = await connection.fetch(_EXPIRED, before, spool_id)
-        return tuple(JobId(row["id"]) for row in rows)
+        async with statements(self._pool, "listing the unfinished jobs") as connection:
+            return {JobId(row["id"]) for row in await connection.fetch(_SQL["active_ids"])}
 
     async def mark_expired(self, job_id: JobId) -> bool:
-        """Record that the spool dropped a finished job's files; False when there was nothing to record."""
-        async with self._connection("marking a job as expired") as connection:
-            return await connection.fetchrow(_MARK_EXPIRED, job_id) is not None
-
-    async def _ids(self, doing: str, query: str, *arguments: object) -> set[JobId]:
-        async with self._connection(doing) as connection:
-            return {JobId(row["id"]) for row in await connection.fetch(query, *arguments)}
-
-    @asynccontextmanager
-    async def _connection(self, doing: str) -> "AsyncIterator[Connection]":
-        with translated(doing):
-            async with self._pool.acquire() as connection:
-                yield connection
+        """Record that the spool removed a finished job's files; False when there was nothing to record."""
+        async with statements(self._pool, "marking a job as expired") as connection:
+            return await connection.fetchrow(_SQL["mark_expired"], job_id) is not None
 
 
-def _held(lease: Lease, row: object | None) -> None:
-    """Raise unless a fenced write found its row."""
-    if row is None:
+async def _write(connection: "Connection", lease: Lease, statement: str, *arguments: object) -> None:
+    """Execute a statement that carries the lease's fence. Raises TransientError LEASE_LOST when it finds no row."""
+    if await connection.fetchrow(statement, lease.job.id, lease.fence, *arguments) is None:
         raise TransientError(
             f"The lease of job {lease.job.id} is lost: it expired and another daemon took the job,"
             " or the job has ended.",
@@ -401,10 +324,10 @@ async def _records(connection: "Connection", rows: "Sequence[asyncpg.Record]") -
     """Rows of exportd.job with their parts and deliveries."""
     ids = [row["id"] for row in rows]
     parts: dict[UUID, list[Part]] = defaultdict(list)
-    for row in await connection.fetch(_PARTS, ids):
+    for row in await connection.fetch(_SQL["parts"], ids):
         parts[row["job_id"]].append(part_from_row(row))
     deliveries: dict[UUID, list[DeliveryRecord]] = defaultdict(list)
-    for row in await connection.fetch(_DELIVERIES, ids):
+    for row in await connection.fetch(_SQL["deliveries"], ids):
         deliveries[row["job_id"]].append(delivery_from_row(row))
     return tuple(
         record_from_row(row, parts=tuple(parts[row["id"]]), deliveries=tuple(deliveries[row["id"]])) for row in rows

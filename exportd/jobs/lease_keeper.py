@@ -1,10 +1,9 @@
 """Keeps a job's lease alive while the job runs, and notices when it cannot.
 
-Whoever cancels the job leaves word in its row, which the keeper finds when it extends the lease: at once when it is
-told to ``look``.
+A request to cancel the job stands in its row. The keeper finds it when it extends the lease, at once after ``look``.
 
-Trust ends before the lease does: while the database is out of reach the keeper tries again and again, but
-gives up with a quarter of the lease left, so that the job can be stopped before another daemon may take it.
+While the database is out of reach the keeper tries again and again, but gives up with a quarter of the lease left, so
+that the job is stopped before another daemon may take it.
 """
 
 from typing import Protocol
@@ -12,7 +11,7 @@ from typing import Protocol
 import anyio
 import structlog
 
-from exportd.jobs import job_record
+from exportd.jobs.job_record import progress_to_json
 from exportd.model.clock import Clock, wait_until
 from exportd.model.errors import ExportdError
 from exportd.model.job import JobProgress, Lease, LeaseState
@@ -35,8 +34,7 @@ class LeaseExtender(Protocol):
 class LeaseKeeper:
     """Extends one lease every third of its length, or as soon as the progress has changed.
 
-    ``claimed_at`` is the monotonic time before the claim was sent: the lease ends ``lease_s`` after that or
-    later.
+    ``claimed_at`` is the monotonic time before the claim was sent: the lease ends ``lease_s`` after that or later.
     """
 
     def __init__(
@@ -55,27 +53,27 @@ class LeaseKeeper:
         self._lease_s = lease_s
         self._extended_at = claimed_at
         self._clock = clock
-        self._written = job_record.to_json(progress)
-        self._asked = anyio.Event()
+        self._written = progress_to_json(progress)
+        self._woken = anyio.Event()
 
     def look(self) -> None:
-        """Extend the lease now: somebody may have cancelled the job."""
-        self._asked.set()
+        """Extend the lease now: the job may have been cancelled."""
+        self._woken.set()
 
     async def run(self) -> LeaseState:
         """Keep the lease; returns when the job must stop: CANCELLED, or LOST also when it can no longer be trusted."""
         pause_s = min(MAX_PAUSE_S, self._lease_s / 6)
         while (state := await self.run_once()) is LeaseState.HELD:
-            await wait_until(self._asked, self._clock.monotonic() + pause_s, clock=self._clock)
+            await wait_until(self._woken, self._clock.monotonic() + pause_s, clock=self._clock)
         return state
 
     async def run_once(self) -> LeaseState:
         """Extend the lease if it is time to."""
-        asked, self._asked = self._asked.is_set(), anyio.Event()
+        woken, self._woken = self._woken.is_set(), anyio.Event()
         now = self._clock.monotonic()
-        figures = job_record.to_json(self._progress)
+        figures = progress_to_json(self._progress)
         changed = figures != self._written
-        if not changed and not asked and now < self._extended_at + self._lease_s / 3:
+        if not changed and not woken and now < self._extended_at + self._lease_s / 3:
             return LeaseState.HELD
         trusted_s = self._extended_at + self._lease_s * TRUSTED_SHARE - now
         if trusted_s <= 0:

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from exportd.jobs import job_record
-from exportd.jobs.job_record import Row
+from exportd.jobs.job_record import progress_from_json
 from exportd.jobs.states import FINISHED
 from exportd.model.job import JobId, JobPhase, JobProgress, JobState
+
+if TYPE_CHECKING:
+    from exportd.database.queries import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +35,13 @@ class LiveJob:
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
-    """One thing that a listener is told: ``phase`` (state, phase or attempt are others), ``progress``, ``end``."""
+    """What a listener gets: ``phase`` (the state, phase, attempt or holder is another), ``progress`` or ``end``."""
 
     name: str
     data: Mapping[str, Any]
 
 
-def live_job_from_row(row: Row) -> LiveJob:
+def live_job_from_row(row: "Row") -> LiveJob:
     return LiveJob(
         id=JobId(row["id"]),
         organization=row["organization"],
@@ -48,14 +50,14 @@ def live_job_from_row(row: Row) -> LiveJob:
         phase=JobPhase(row["phase"]),
         attempt=row["attempt"],
         holder=row["lease_holder"],
-        progress=job_record.from_json(json.loads(row["progress"])),
+        progress=progress_from_json(json.loads(row["progress"])),
         reason=row["reason"],
         message=row["message"],
     )
 
 
 def events_between(before: LiveJob | None, now: LiveJob) -> Iterator[JobEvent]:
-    """What to tell somebody who was told of ``before`` (None: of nothing yet). Whatever came between is left out."""
+    """What a listener gets that knows ``before`` (None: nothing yet). What came in between is left out."""
     about = {"jobId": str(now.id), "organization": now.organization, "schedule": now.schedule_code}
     if not now.finished and (before is None or _stage(before) != _stage(now)):
         stage = {"state": now.state, "phase": now.phase, "attempt": now.attempt, "holder": now.holder}
@@ -74,15 +76,15 @@ def _figures(progress: JobProgress) -> dict[str, Any]:
     return {
         "entities": {
             entity: {
-                "rows": each.rows,
-                "deletedRows": each.deleted_rows,
-                "contentBytes": each.content_bytes,
-                "sizeBytes": each.size_bytes,
-                "files": each.files,
-                "oversizedParts": each.oversized_parts,
-                "done": each.done,
+                "rows": figures.rows,
+                "deletedRows": figures.deleted_rows,
+                "contentBytes": figures.content_bytes,
+                "sizeBytes": figures.size_bytes,
+                "files": figures.files,
+                "oversizedParts": figures.oversized_parts,
+                "done": figures.done,
             }
-            for entity, each in progress.entities.items()
+            for entity, figures in progress.entities.items()
         },
         "publishedFiles": progress.published_files,
     }

@@ -1,23 +1,22 @@
-"""What operators do with jobs, whosever they are: pause all daemons, cancel a job, repeat one without a schedule.
+"""What operators do with jobs of any organization: pause all daemons, cancel a job, repeat one without a schedule.
 
-What is asked is a row in Postgres, so any daemon can be asked, and whichever it concerns does it. Each is written into
-the audit log in the same transaction. All methods raise TransientError when the database is out of reach;
+A request is a row in Postgres, so any daemon can be asked, and the daemon that it concerns finds it there. It is
+written into the audit log in the same transaction. All methods raise TransientError when the database is out of reach;
 PermanentError NOT_FOUND when there is no such job, JOB_STATE_UNFIT when its state does not allow it.
 """
 
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from exportd.database import queries
-from exportd.database.audit_writer import write_audit
-from exportd.database.translator import translated
+from exportd.database.queries import only_row
+from exportd.database.unit_of_work import notify, statements, transaction, write_audit
 from exportd.jobs.job_table import CANCELLED_SENTENCE
 from exportd.jobs.live_job import LiveJob, live_job_from_row
-from exportd.jobs.states import Event, after
+from exportd.jobs.states import Transition, after
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.job import JobId, JobPhase, JobState
@@ -29,18 +28,8 @@ if TYPE_CHECKING:
 
     from exportd.database.connector import Connection, Pool
 
-_FAIL_CANCELLED = queries.load("jobs")["fail_cancelled"]
 _SQL = queries.load("job_operations")
-_PAUSE = _SQL["pause"]
-_RESUME = _SQL["resume"]
-_PAUSED = _SQL["paused"]
-_TELL_RESUMED = _SQL["tell_resumed"]
-_HOLD = _SQL["hold"]
-_REQUEST_CANCEL = _SQL["request_cancel"]
-_QUEUE_AGAIN = _SQL["queue_again"]
-_WATCHED = _SQL["watched"]
-_QUEUE_STATE = _SQL["queue_state"]
-_LEASES = _SQL["leases"]
+_JOBS_SQL = queries.load("jobs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,25 +70,23 @@ class JobOperator:
 
     async def pause(self, *, actor: str) -> Pause:
         """Have no daemon take a job any more; those that run go on. Of several pauses the first stays."""
-        async with self._transaction("pausing") as connection:
-            await connection.execute(_PAUSE, actor)
+        async with transaction(self._pool, "pausing") as connection:
+            await connection.execute(_SQL["pause"], actor)
             await _note(connection, "daemon paused", actor)
-            row = await connection.fetchrow(_PAUSED)
-            if row is None:
-                raise AssertionError("a row that was inserted is gone")
+            row = only_row(await connection.fetchrow(_SQL["paused"]))
             return Pause(row["paused_at"], row["paused_by"])
 
     async def resume(self, *, actor: str) -> None:
         """Have jobs taken again."""
-        async with self._transaction("resuming") as connection:
-            await connection.execute(_RESUME)
+        async with transaction(self._pool, "resuming") as connection:
+            await connection.execute(_SQL["resume"])
             await _note(connection, "daemon resumed", actor)
-            await connection.execute(_TELL_RESUMED)
+            await notify(connection, "job_queued")
 
     async def paused(self) -> Pause | None:
         """The pause, if there is one."""
-        async with self._connection("looking for a pause") as connection:
-            row = await connection.fetchrow(_PAUSED)
+        async with statements(self._pool, "looking for a pause") as connection:
+            row = await connection.fetchrow(_SQL["paused"])
         return None if row is None else Pause(row["paused_at"], row["paused_by"])
 
     async def cancel(self, job_id: JobId, *, actor: str) -> JobState:
@@ -108,53 +95,51 @@ class JobOperator:
         Whatever it has made visible without a manifest is removed; its schedule's positions stay. One that has
         delivered everything before its holder notices has succeeded all the same.
         """
-        async with self._transaction("cancelling a job") as connection:
+        async with transaction(self._pool, "cancelling a job") as connection:
             row = await _held(connection, job_id)
             state = JobState(row["state"])
-            if after(state, Event.CANCEL) is None:
+            if after(state, Transition.CANCEL) is None:
                 raise PermanentError(
                     f"The job {job_id} has ended already ({state}): there is nothing to cancel.",
                     reason=Reason.JOB_STATE_UNFIT,
                 )
-            await connection.execute(_REQUEST_CANCEL, job_id)
+            await connection.execute(_SQL["request_cancel"], job_id)
             if state is JobState.PENDING:
-                await connection.execute(_FAIL_CANCELLED, CANCELLED_SENTENCE)
+                await connection.execute(_JOBS_SQL["fail_cancelled"], CANCELLED_SENTENCE)
                 state = JobState.FAILED
             await _note(connection, "job cancelled", actor, row)
         return state
 
     async def failed(self, job_id: JobId) -> FailedJob:
         """A job that can be retried: by its schedule, if it has one, else by ``queue_again``."""
-        async with self._transaction("looking for a failed job") as connection:
+        async with transaction(self._pool, "looking for a failed job") as connection:
             row = await _held_failed(connection, job_id)
         schedule_id = row["schedule_id"]
         return FailedJob(job_id, None if schedule_id is None else ScheduleId(schedule_id))
 
     async def queue_again(self, job_id: JobId, *, actor: str) -> JobId:
         """One more job like a failed one that had no schedule."""
-        async with self._transaction("repeating an export") as connection:
+        async with transaction(self._pool, "repeating an export") as connection:
             row = await _held_failed(connection, job_id)
-            queued: UUID = await connection.fetchval(_QUEUE_AGAIN, job_id)
+            queued: UUID = await connection.fetchval(_SQL["queue_again"], job_id)
             await _note(connection, "job retried", actor, row, retried_as=queued)
         return JobId(queued)
 
     async def watched(self, others: Collection[JobId]) -> list[LiveJob]:
         """The jobs that run, anywhere, and ``others`` in whatever state they are."""
-        async with self._connection("looking at running jobs") as connection:
-            return [live_job_from_row(row) for row in await connection.fetch(_WATCHED, list(others))]
+        async with statements(self._pool, "looking at running jobs") as connection:
+            return [live_job_from_row(row) for row in await connection.fetch(_SQL["watched"], list(others))]
 
     async def queue_state(self) -> QueueState:
         """How many jobs wait and run."""
-        async with self._connection("looking at the queue") as connection:
-            row = await connection.fetchrow(_QUEUE_STATE)
-        if row is None:
-            raise AssertionError("a query of sums has one row")
+        async with statements(self._pool, "looking at the queue") as connection:
+            row = only_row(await connection.fetchrow(_SQL["queue_state"]))
         return QueueState(row["pending"], row["running"], row["oldest_waiting"])
 
     async def leases(self, spool_id: UUID) -> list[RunningJob]:
         """The jobs that the daemon with this spool runs."""
-        async with self._connection("looking at the leases") as connection:
-            rows = await connection.fetch(_LEASES, spool_id)
+        async with statements(self._pool, "looking at the leases") as connection:
+            rows = await connection.fetch(_SQL["leases"], spool_id)
         return [
             RunningJob(
                 JobId(row["id"]),
@@ -168,20 +153,9 @@ class JobOperator:
             for row in rows
         ]
 
-    @asynccontextmanager
-    async def _transaction(self, doing: str) -> "AsyncIterator[Connection]":
-        async with self._connection(doing) as connection, connection.transaction(isolation="read_committed"):
-            yield connection
-
-    @asynccontextmanager
-    async def _connection(self, doing: str) -> "AsyncIterator[Connection]":
-        with translated(doing):
-            async with self._pool.acquire() as connection:
-                yield connection
-
 
 async def _held(connection: "Connection", job_id: JobId) -> "asyncpg.Record":
-    row = await connection.fetchrow(_HOLD, job_id)
+    row = await connection.fetchrow(_SQL["hold"], job_id)
     if row is None:
         raise PermanentError(f"There is no job {job_id}. Look at the list of jobs for its id.", reason=Reason.NOT_FOUND)
     return row
@@ -202,8 +176,8 @@ async def _note(
 ) -> None:
     await write_audit(
         connection,
+        action,
         actor=actor,
-        action=action,
         organization=None if job is None else OrganizationId(job["organization"]),
         object_id=None if job is None else job["id"],
         details=details if job is None else {"schedule": job["schedule_code"], **details},

@@ -10,24 +10,21 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from exportd.database import queries
-from exportd.database.audit_writer import write_audit
-from exportd.database.translator import translated
-from exportd.destinations.reference import hold_destinations
+from exportd.database.unit_of_work import statements, transaction, write_audit
+from exportd.destinations.table import hold_destinations
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.job import JobId, JobState
 from exportd.model.schedule import ExportFormat
 
 if TYPE_CHECKING:
-    import asyncpg
+    from exportd.database.connector import Pool
 
 _SQL = queries.load("owned_jobs")
-_PAGE = _SQL["page"]
-_QUEUE = _SQL["queue"]
 
 
 @dataclass(frozen=True, slots=True)
 class JobSummary:
-    """What the control API tells of a job. Times are aware UTC."""
+    """A job as the API lists it. Times are aware UTC."""
 
     id: JobId
     schedule_id: UUID | None
@@ -50,7 +47,7 @@ class JobFilter:
 class OwnedJobTable:
     """``exportd.job``, by organization and id."""
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    def __init__(self, pool: "Pool") -> None:
         self._pool = pool
 
     async def page(
@@ -62,19 +59,18 @@ class OwnedJobTable:
         limit: int,
     ) -> list[JobSummary]:
         """The newest first, at most ``limit``, behind ``after`` (created at, id)."""
-        with translated("listing the jobs"):
-            async with self._pool.acquire() as connection:
-                rows = await connection.fetch(
-                    _PAGE,
-                    organization,
-                    wanted.ids,
-                    wanted.schedule_id,
-                    wanted.state,
-                    wanted.created_from,
-                    wanted.created_before,
-                    *(after or (None, None)),
-                    limit,
-                )
+        async with statements(self._pool, "listing the jobs") as connection:
+            rows = await connection.fetch(
+                _SQL["page"],
+                organization,
+                wanted.ids,
+                wanted.schedule_id,
+                wanted.state,
+                wanted.created_from,
+                wanted.created_before,
+                *(after or (None, None)),
+                limit,
+            )
         return [
             JobSummary(
                 JobId(row["id"]), row["schedule_id"], JobState(row["state"]), row["created_at"], row["started_at"]
@@ -100,16 +96,15 @@ class OwnedJobTable:
 
         Raises PermanentError DESTINATION_MISSING for a destination that the organization does not have.
         """
-        with translated("queueing an export"):
-            async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
-                codes = await hold_destinations(connection, organization, destination_ids)
-                job_id: UUID = await connection.fetchval(_QUEUE, organization, entities, file_format, codes)
-                await write_audit(
-                    connection,
-                    actor=actor,
-                    action="export requested",
-                    organization=organization,
-                    object_id=job_id,
-                    details={"entities": entities, "format": file_format, "destinations": codes},
-                )
+        async with transaction(self._pool, "queueing an export") as connection:
+            codes = await hold_destinations(connection, organization, destination_ids)
+            job_id: UUID = await connection.fetchval(_SQL["queue"], organization, entities, file_format, codes)
+            await write_audit(
+                connection,
+                "export requested",
+                actor=actor,
+                organization=organization,
+                object_id=job_id,
+                details={"entities": entities, "format": file_format, "destinations": codes},
+            )
         return JobId(job_id)

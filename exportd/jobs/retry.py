@@ -41,8 +41,7 @@ class Fail:
 def delay_s(attempt: int, random: float) -> float:
     """Seconds to wait after the failure of ``attempt`` (from 1): growing fourfold, capped.
 
-    ``random`` in [0, 1) takes away up to half of it, so that jobs which failed together do not come back
-    together.
+    ``random`` in [0, 1) takes away up to half of it, so that jobs that failed together are not retried together.
     """
     exponent = min(attempt - 1, 16)  # far beyond the cap; keeps the power finite for any attempt
     return min(FIRST_DELAY_S * DELAY_FACTOR**exponent, MAX_DELAY_S) * (1 - random / 2)
@@ -51,7 +50,7 @@ def delay_s(attempt: int, random: float) -> float:
 def decide(error: BaseException, *, attempt: int, limit: int, random: float) -> Retry | Fail:
     """What to do with a job whose attempt number ``attempt`` of at most ``limit`` ended with ``error``.
 
-    Messages are sentences for a person and never hold the text of a foreign error, which may quote a secret.
+    Messages are sentences for a person and never hold the text of an unknown error, which may quote a secret.
     """
     leading = leading_error(error)
     if not isinstance(leading, ExportdError):
@@ -72,9 +71,8 @@ def decide(error: BaseException, *, attempt: int, limit: int, random: float) -> 
 def leading_error(error: BaseException) -> BaseException:
     """The error that decides, out of a group of them (or ``error`` itself when it is none).
 
-    A permanent error leads: with it, another attempt is useless. Then a transient one: what a bug raises
-    beside a lost connection is most likely its consequence, and if it is not, the next attempt shows it
-    alone. Of equals, the first.
+    A permanent error leads: with it, another attempt is useless. Then a transient one: what a bug raises beside a lost
+    connection is most likely its consequence, and if it is not, the next attempt shows it alone. Of equals, the first.
     """
     return min(leaves(error), key=_rank)
 

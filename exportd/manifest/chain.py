@@ -1,10 +1,10 @@
 """Checks that a destination's manifests follow each other without a gap. Pure.
 
-Each schedule of an organization has its own chain: a manifest names the one before it by job and hash.
-Along the chain, an entity is continued from where the last manifest that held it ended, or it is full.
-There are two exceptions, which have to be marked: after a run that did not reach every destination, the next
-one starts from where the run before that one ended, and so delivers some changes to the others again; and
-a back-fill starts from where a run further back did. Both say in ``redelivers`` whose changes come again.
+Each schedule of an organization has its own chain: a manifest names the one before it by job and hash. Along the chain,
+an entity is continued from where the last manifest that held it ended, or it is full. There are two exceptions, which
+have to be marked. After a run that did not reach every destination, the next one starts from where the run before that
+one ended, and so delivers some changes to the others again. A back-fill starts from where a run further back did. Both
+say in ``redelivers`` whose changes come again.
 
 Ad hoc exports stand alone and are full.
 """
@@ -22,7 +22,7 @@ from exportd.model.job import JobId
 from exportd.model.schedule import ScheduleId
 
 
-class FindingKind(StrEnum):
+class ChainFindingKind(StrEnum):
     """What is wrong with a set of manifests."""
 
     UNREADABLE = "UNREADABLE"
@@ -35,10 +35,10 @@ class FindingKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ChainFinding:
     """One thing that is wrong; ``job`` is the manifest's, None where it cannot be read."""
 
-    kind: FindingKind
+    kind: ChainFindingKind
     sentence: str
     job: JobId | None = None
     entity: EntityCode | None = None
@@ -62,7 +62,7 @@ class ChainReport:
     """The chains that were found, and what is wrong with them."""
 
     chains: tuple[Chain, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[ChainFinding, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,49 +73,49 @@ class _Link:
 
 def check(documents: Sequence[bytes]) -> ChainReport:
     """Check the manifests of one destination, in any order."""
-    findings: list[Finding] = []
+    findings: list[ChainFinding] = []
     links: dict[JobId, _Link] = {}
     for number, document in enumerate(documents, start=1):
         try:
             link = _Link(parse(document), sha256_of(document))
         except PermanentError as error:
-            findings.append(Finding(FindingKind.UNREADABLE, f"Document {number}: {error.sentence}"))
+            findings.append(ChainFinding(ChainFindingKind.UNREADABLE, f"Document {number}: {error.sentence}"))
             continue
         job = link.manifest.job_id
         if links.setdefault(job, link).sha256 != link.sha256:
-            findings.append(Finding(FindingKind.CONTRADICTORY, f"There are two manifests of job {job}.", job))
+            findings.append(ChainFinding(ChainFindingKind.CONTRADICTORY, f"There are two manifests of job {job}.", job))
     findings += _broken_links(links)
     chains = tuple(_chains(links))
     for chain in chains:
         findings += _broken_windows(chain)
-    # The common beginning of a fork is looked at twice.
+    # The common beginning of a fork is checked twice.
     return ChainReport(chains, tuple(dict.fromkeys(findings)))
 
 
-def _broken_links(links: dict[JobId, _Link]) -> Iterator[Finding]:
+def _broken_links(links: dict[JobId, _Link]) -> Iterator[ChainFinding]:
     followers: dict[JobId, JobId] = {}
     for job, link in sorted(links.items(), key=lambda item: (item[1].manifest.created_at, item[0])):
-        named = link.manifest.predecessor
-        if named is None:
+        predecessor = link.manifest.predecessor
+        if predecessor is None:
             continue
-        found = links.get(named.job_id)
+        found = links.get(predecessor.job_id)
         if found is None:
-            yield Finding(
-                FindingKind.PREDECESSOR_MISSING,
-                f"The manifest of job {job} follows that of job {named.job_id}, which is not here.",
+            yield ChainFinding(
+                ChainFindingKind.PREDECESSOR_MISSING,
+                f"The manifest of job {job} follows that of job {predecessor.job_id}, which is not here.",
                 job,
             )
-        elif found.sha256 != named.sha256 or _line(found.manifest) != _line(link.manifest):
-            yield Finding(
-                FindingKind.PREDECESSOR_CHANGED,
-                f"The manifest of job {job} follows another one of job {named.job_id} than the one that is here.",
+        elif found.sha256 != predecessor.sha256 or _line(found.manifest) != _line(link.manifest):
+            yield ChainFinding(
+                ChainFindingKind.PREDECESSOR_CHANGED,
+                f"The manifest of job {job} follows another one of job {predecessor.job_id} than the one that is here.",
                 job,
             )
-        first = followers.setdefault(named.job_id, job)
+        first = followers.setdefault(predecessor.job_id, job)
         if first != job:
-            yield Finding(
-                FindingKind.FORK,
-                f"The manifests of jobs {first} and {job} both follow that of job {named.job_id}.",
+            yield ChainFinding(
+                ChainFindingKind.FORK,
+                f"The manifests of jobs {first} and {job} both follow that of job {predecessor.job_id}.",
                 job,
             )
 
@@ -124,19 +124,19 @@ def _chains(links: dict[JobId, _Link]) -> Iterator[Chain]:
     """Every way from a first manifest to a last one; a fork makes two chains with the same beginning."""
     followers: dict[JobId | None, list[Manifest]] = defaultdict(list)
     for link in links.values():
-        named = link.manifest.predecessor
-        followers[named.job_id if named is not None and named.job_id in links else None].append(link.manifest)
+        predecessor = link.manifest.predecessor
+        followers[predecessor.job_id if predecessor and predecessor.job_id in links else None].append(link.manifest)
     beginnings = [[first] for first in _by_time(followers[None])]
     while beginnings:
         chain = beginnings.pop(0)
         while later := followers[chain[-1].job_id]:
-            beginnings += [[*chain, each] for each in _by_time(later)[1:]]
-            chain.append(_by_time(later)[0])
-        first = chain[0]
-        yield Chain(*_line(first), tuple(chain), complete=first.predecessor is None)
+            first, *others = _by_time(later)
+            beginnings += [[*chain, other] for other in others]
+            chain.append(first)
+        yield Chain(*_line(chain[0]), tuple(chain), complete=chain[0].predecessor is None)
 
 
-def _broken_windows(chain: Chain) -> Iterator[Finding]:
+def _broken_windows(chain: Chain) -> Iterator[ChainFinding]:
     history: dict[EntityCode, list[tuple[JobId, str]]] = defaultdict(list)
     for manifest in chain.manifests:
         for entity in manifest.entities:
@@ -148,13 +148,13 @@ def _broken_windows(chain: Chain) -> Iterator[Finding]:
 
 def _broken_window(
     manifest: Manifest, entity: ManifestEntity, earlier: Sequence[tuple[JobId, str]], chain: Chain
-) -> Iterator[Finding]:
+) -> Iterator[ChainFinding]:
     snapshots = [snapshot for _, snapshot in earlier]
     if entity.window.previous not in snapshots:
         # The beginning of a chain whose older manifests were removed cannot be judged.
         if earlier or chain.complete:
-            yield Finding(
-                FindingKind.GAP,
+            yield ChainFinding(
+                ChainFindingKind.GAP,
                 f"In the manifest of job {manifest.job_id}, {entity.code} begins at a snapshot at which no earlier "
                 "manifest ends: changes in between may be missing.",
                 manifest.job_id,
@@ -164,8 +164,8 @@ def _broken_window(
     last = len(snapshots) - 1 - snapshots[::-1].index(entity.window.previous or "")
     unmarked = [job for job, _ in earlier[last + 1 :] if job not in manifest.redelivers]
     if unmarked:
-        yield Finding(
-            FindingKind.OVERLAP_UNMARKED,
+        yield ChainFinding(
+            ChainFindingKind.OVERLAP_UNMARKED,
             f"In the manifest of job {manifest.job_id}, {entity.code} repeats changes of {_names(unmarked)} without "
             "saying so.",
             manifest.job_id,

@@ -1,17 +1,16 @@
 """The manifest: what one job delivered to one destination. Pure.
 
-A manifest says, per entity, which window it covers, what a record looks like and which files hold it; and
-which manifest came before, by its hash. So a consumer (and ``exportd verify``) can tell from the documents
-alone that nothing is missing: an incremental entity begins at the snapshot where the manifest before it
-ended.
+A manifest says, per entity, which window it covers, what a record looks like and which files hold it; and which
+manifest came before, by its hash. So a consumer (and ``exportd verify``) can tell from the documents alone that nothing
+is missing: an incremental entity begins at the snapshot where the manifest before it ended.
 
-How a consumer applies it, entity by entity: ``full`` replaces everything it holds of the entity (of this
-organization), ``incremental`` upserts by ``key``; in both, a record with ``deleted`` = true is removed.
-``redelivers`` names earlier manifests of the same destination whose changes this one holds again, because
-that run had not reached every destination, or because a back-fill was asked for; upserting makes them harmless.
+How a consumer applies it, entity by entity: ``full`` replaces everything it holds of the entity (of this organization),
+``incremental`` upserts by ``key``; in both, a record with ``deleted`` = true is removed. ``redelivers`` names earlier
+manifests of the same destination whose changes this one holds again, because that run had not reached every
+destination, or because a back-fill was asked for; upserting makes them harmless.
 
-The bytes are canonical (sorted names, no white space, UTF-8, one newline at the end), so that equal
-manifests have equal hashes and publishing again changes nothing.
+The bytes are canonical (sorted names, no white space, UTF-8, one newline at the end), so that equal manifests have
+equal hashes and publishing again changes nothing.
 """
 
 import hashlib
@@ -59,9 +58,7 @@ class Predecessor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestWindow:
-    """From one snapshot (``pg_snapshot`` text; None: the beginning) to another, taken at ``taken_at`` and
-    ``lsn``.
-    """
+    """From one snapshot (``pg_snapshot`` text; None: the beginning) to another, taken at ``taken_at`` and ``lsn``."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
@@ -85,9 +82,7 @@ class ManifestField:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestPart:
-    """A file. ``size_bytes`` and ``sha256`` are those of the object, ``content_bytes`` of what is inside
-    it.
-    """
+    """A file. ``size_bytes`` and ``sha256`` are those of the object, ``content_bytes`` of what is inside."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
@@ -102,10 +97,10 @@ class ManifestPart:
 class ManifestEntity:
     """What the run holds of an entity.
 
-    ``key`` names the fields that identify a record, ``tenant`` the field that holds the organization, if
-    there is one. ``rows`` counts all records, ``deleted_rows`` those of them with ``deleted`` = true.
-    ``full_reason`` says why an entity is full, and is set for those only. ``oversized_parts`` of the parts hold a
-    single row that is larger than the size cap of files; a manifest without such parts leaves the field out.
+    ``key`` names the fields that identify a record, ``tenant`` the field that holds the organization, if there is one.
+    ``rows`` counts all records, ``deleted_rows`` those of them with ``deleted`` = true. ``full_reason`` says why an
+    entity is full, and is set for those only. ``oversized_parts`` of the parts hold a single row that is larger than
+    the size cap of files; a manifest without such parts leaves the field out.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -126,11 +121,9 @@ class ManifestEntity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """See the module's text. ``created_at`` is when the job was sealed, so that it stays when it is
-    published again.
+    """See the module's text. ``created_at`` is when the job was read, so that publishing again does not change it.
 
-    ``schedule`` is None for an ad hoc export, ``predecessor`` for the first manifest of a schedule at a
-    destination.
+    ``schedule`` is None for an ad hoc export, ``predecessor`` for the first manifest of a schedule at a destination.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -178,7 +171,9 @@ def parse(document: bytes) -> Manifest:
                 f"it was written by a newer exportd (schema version {version}, this one reads up to "
                 f"{SCHEMA_VERSION}); upgrade exportd"
             ) from error
-        problems = [f"{'.'.join(map(str, each['loc'])) or 'document'}: {each['msg']}" for each in error.errors()]
+        problems = [
+            f"{'.'.join(map(str, problem['loc'])) or 'document'}: {problem['msg']}" for problem in error.errors()
+        ]
         raise _damaged("; ".join(problems)) from error
     contradictions = _contradictions(manifest)
     if contradictions:

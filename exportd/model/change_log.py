@@ -5,7 +5,7 @@ One table per captured entity, ``exportd.log_<entity code in lower case>``:
     seq     bigint identity   orders the changes of a key
     xid     xid8              the writing transaction (top level)
     op      "char"            I, U: the row is now there; D: it is gone, ``image`` is its last state; T: something
-                              happened that the log cannot tell (the entity's next run must be full)
+                              happened that the log cannot hold (the entity's next run must be full)
     key_1…  the key columns' own types
     tenant  the tenant column's own type, only when the entity has one
     image   text              the row's text form under pinned settings, for D only

@@ -1,8 +1,7 @@
-"""Time is handed in: whoever waits or notes a time takes a ``Clock``, and a test hands in one that it moves.
+"""Time is handed in: what waits or reads the time takes a ``Clock``, and a test hands in one that it moves.
 
-Two readings that must not be mixed: ``now`` is for records and due times and may step in either direction
-(NTP, a person, a suspended machine); ``monotonic`` is for waiting, only grows, and stands still while Linux is
-suspended.
+Two readings that must not be mixed: ``now`` is for records and due times and may step in either direction (NTP, a
+person, a suspended machine); ``monotonic`` is for waiting, only grows, and stops while Linux is suspended.
 """
 
 import time

@@ -1,20 +1,58 @@
-"""What becomes of a schedule or destination when one of several daemons says what its configuration declares. Pure.
+"""What becomes of schedules and destinations when a daemon says what its configuration declares. Pure.
 
-Daemons of one database should declare the same. Where they do not, none takes away what another declares, and of two
-ways to declare the same thing the one that was written last is in effect: a daemon that merely starts again with what
-it has always said does not undo what has been written elsewhere since.
+Daemons of one database should declare the same. Where they do not, no daemon takes away what another declares, and of
+two ways to declare the same thing the one that was written last is in effect: a daemon that merely starts again with
+what it has always declared does not undo what has been written elsewhere since.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-Key = tuple[str, str]
-"""Organization and code."""
+from exportd.model.entity import OrganizationId
+from exportd.model.schedule import Origin
 
 Document = Mapping[str, Any]
-"""What a declaration says, as JSON, besides who it is."""
+"""What a declaration says, as JSON, besides its organization and code."""
+
+
+class Key(NamedTuple):
+    """What a declared thing is known by."""
+
+    organization: str
+    code: str
+
+
+class Declaration(Protocol):
+    """What a person declares: a schedule or a destination."""
+
+    @property
+    def organization(self) -> OrganizationId: ...
+
+    @property
+    def code(self) -> str: ...
+
+    def to_json(self) -> dict[str, Any]:
+        """What it says, as a ``Document``."""
+        ...
+
+
+DeclarationT = TypeVar("DeclarationT", bound=Declaration)
+DeclarationT_co = TypeVar("DeclarationT_co", bound=Declaration, covariant=True)
+
+
+class Declarable(Protocol[DeclarationT_co]):
+    """A row of the database, and what it was declared as."""
+
+    @property
+    def declaration(self) -> DeclarationT_co: ...
+
+    @property
+    def origin(self) -> Origin: ...
+
+
+RowT = TypeVar("RowT", bound=Declarable[Any])
 
 
 class Fate(StrEnum):
@@ -50,4 +88,56 @@ class Declared:
 
 
 ALONE = Declared()
-"""Nobody has declared anything yet."""
+"""No daemon has declared anything yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation(Generic[DeclarationT, RowT]):
+    """What must change so that the rows are those that are declared. Each declaration and row is in one of these."""
+
+    new: tuple[DeclarationT, ...]
+    edits: tuple[tuple[RowT, DeclarationT], ...]
+    gone: tuple[RowT, ...]
+    unchanged: tuple[RowT, ...]
+    """As declared; or declared by another daemon; or made through the API and not declared."""
+
+    def __bool__(self) -> bool:
+        return bool(self.new or self.edits or self.gone)
+
+
+def key_of(declaration: Declaration) -> Key:
+    return Key(declaration.organization, declaration.code)
+
+
+def documents(declarations: Iterable[Declaration]) -> dict[Key, Document]:
+    """What each of them says."""
+    return {key_of(declaration): declaration.to_json() for declaration in declarations}
+
+
+def reconcile(
+    declarations: Iterable[DeclarationT], rows: Iterable[RowT], others: Declared = ALONE
+) -> Reconciliation[DeclarationT, RowT]:
+    """Rows and declarations with the same organization and code are the same thing.
+
+    One that was made through the API and is declared now belongs to the configuration from here on. ``others`` is what
+    was declared before, by this daemon and elsewhere.
+    """
+    declared = {key_of(declaration): declaration for declaration in declarations}
+    edits: list[tuple[RowT, DeclarationT]] = []
+    gone: list[RowT] = []
+    unchanged: list[RowT] = []
+    for row in rows:
+        key = key_of(row.declaration)
+        declaration = declared.pop(key, None)
+        own = row.origin is Origin.CONFIGURATION
+        # The usual fate of thousands: no need to make documents of them.
+        if own and declaration == row.declaration:
+            unchanged.append(row)
+            continue
+        now = None if declaration is None else declaration.to_json()
+        fate = others.fate(key, present=row.declaration.to_json(), own=own, now=now)
+        if fate is Fate.EDITED and declaration is not None:
+            edits.append((row, declaration))
+        else:
+            (gone if fate is Fate.GONE else unchanged).append(row)
+    return Reconciliation(tuple(declared.values()), tuple(edits), tuple(gone), tuple(unchanged))

@@ -1,10 +1,10 @@
-"""The databases that scripts can be written for. Apart, for the command line knows them at its start. Pure."""
+"""The databases that loading scripts are written for; here, so that the command line imports no script. Pure."""
 
 from enum import StrEnum
 
 
 class DialectName(StrEnum):
-    """The databases that scripts can be written for."""
+    """The databases that loading scripts are written for."""
 
     DUCKDB = "duckdb"
     POSTGRESQL = "postgresql"

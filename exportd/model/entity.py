@@ -61,4 +61,4 @@ class Entity:
     @property
     def field_names(self) -> tuple[str, ...]:
         """The header of its files, ``deleted`` last."""
-        return (*(each.name for each in self.fields), DELETED_FIELD)
+        return (*(exported.name for exported in self.fields), DELETED_FIELD)

@@ -5,8 +5,9 @@
     ├── PermanentError   trying again is useless: fail the job and tell the person what to change
     └── SettingsError    what the person wrote is wrong: say where, change nothing, exit
 
-Everything else that escapes is a bug. Stations translate foreign exceptions (asyncpg, OSError, …) into these at their
-edge and keep the cause with ``raise … from``.
+Any other exception that escapes is a bug; InvariantError is one that was expected to be impossible. A package
+translates the exceptions of its libraries (asyncpg, OSError, …) into these where it calls them, and keeps the cause
+with ``raise … from``.
 """
 
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class ExportdError(Exception):
 
 
 class TransientError(ExportdError):
-    """Trying again later may help; after ``retry_after_s`` seconds, if whoever failed has said so."""
+    """Trying again later may help; not before ``retry_after_s`` seconds, if the other side has said so."""
 
     def __init__(self, sentence: str, *, reason: Reason, retry_after_s: float | None = None) -> None:
         super().__init__(sentence, reason=reason)
@@ -62,3 +63,7 @@ class SettingsError(ExportdError):
     @classmethod
     def of(cls, sentence: str, *, where: str = "") -> "SettingsError":
         return cls((Problem(where, sentence),))
+
+
+class InvariantError(Exception):
+    """What cannot happen has happened: a bug of ours. Unlike an ``assert``, it stays under ``python -O``."""

@@ -61,12 +61,12 @@ class Lease:
 
 
 class LeaseState(StrEnum):
-    """What a holder learns when it extends its lease."""
+    """What a holder gets when it extends its lease."""
 
     HELD = "held"
     LOST = "lost"
     CANCELLED = "cancelled"
-    """It is held, but somebody wants the job to end."""
+    """It is held, but the job is to be cancelled."""
 
 
 @dataclass(slots=True)

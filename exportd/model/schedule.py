@@ -1,9 +1,10 @@
 """A schedule: which entities of which organization are exported when, in which format, to which destinations."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType
+from typing import Any, NamedTuple, NewType
 from uuid import UUID
 
 from exportd.model.entity import EntityCode, OrganizationId
@@ -20,7 +21,7 @@ class Origin(StrEnum):
 
 
 CONFIGURATION = "configuration"
-"""Who made what the configuration declares, where else a user or a program is named."""
+"""Stands for who made it, in place of a user's or a program's name."""
 
 
 class ExportFormat(StrEnum):
@@ -63,6 +64,55 @@ Rule = Interval | Cron
 """When a schedule fires."""
 
 
+class RuleKeys(NamedTuple):
+    """How a kind of document names the parts of a rule; ``example`` says what to write where there is none."""
+
+    unit: str = "unit"
+    period: str = "period"
+    offset: str = "offset"
+    cron: str = "cron"
+    example: str = 'write unit = "HOUR" and period = 6, say, or cron = "0 2 * * *"'
+
+
+CONFIGURATION_RULE = RuleKeys()
+"""In the configuration file, and in the database."""
+
+API_RULE = RuleKeys(
+    "scheduleType", "period", "offset", "cronExpression", "give scheduleType and period, or cronExpression"
+)
+
+
+def rule_from(document: Mapping[str, Any], keys: RuleKeys = CONFIGURATION_RULE) -> Rule:
+    """The rule of a document; a part that is null counts as left out. Its limits are not looked at.
+
+    Raises ValueError with a sentence unless there is exactly one way to tell when it fires, TypeError when a part has
+    the wrong type or the unit is unknown.
+    """
+    unit, period, offset, cron = (document.get(key) for key in keys[:4])
+    if cron is not None:
+        given = " and ".join(key for key in keys[:3] if document.get(key) is not None)
+        if given:
+            raise ValueError(f"give either {keys.cron} or {keys.unit} and {keys.period}; remove {keys.cron} or {given}")
+        if not isinstance(cron, str):
+            raise TypeError(f"{keys.cron} is not a text")
+        return Cron(cron)
+    missing = " and ".join(key for key in keys[:2] if document.get(key) is None)
+    if missing:
+        raise ValueError(f"no rule says when it fires ({missing} missing): {keys.example}")
+    # Not isinstance: true and false are integers to Python.
+    if type(period) is not int or type(offset) not in {int, type(None)} or unit not in set(Unit):
+        raise TypeError(f"{keys.unit}, {keys.period} or {keys.offset} has the wrong type")
+    return Interval(Unit(unit), period, offset)
+
+
+def rule_document(rule: Rule, keys: RuleKeys = CONFIGURATION_RULE) -> dict[str, Any]:
+    """What ``rule_from`` makes the same rule of."""
+    if isinstance(rule, Cron):
+        return {keys.cron: rule.expression}
+    offset = {} if rule.offset is None else {keys.offset: rule.offset}
+    return {keys.unit: rule.unit.value, keys.period: rule.period, **offset}
+
+
 @dataclass(frozen=True, slots=True)
 class ScheduleDeclaration:
     """A schedule as a person declares it; identified by organization and ``code``."""
@@ -74,6 +124,16 @@ class ScheduleDeclaration:
     file_format: ExportFormat
     destinations: tuple[DestinationCode, ...]
     rule: Rule
+
+    def to_json(self) -> dict[str, Any]:
+        """What it says besides its organization and code, by the names of the database's columns."""
+        return {
+            "name": self.name,
+            "entities": list(self.entities),
+            "format": self.file_format.value,
+            "destinations": list(self.destinations),
+            "rule": rule_document(self.rule),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +153,9 @@ class Schedule:
     origin: Origin = Origin.CONFIGURATION
 
 
-# MERGED: A pause that a person asked for: of all daemons, or of a schedule.
-
-
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Since when nothing happens (aware UTC), and by whose wish."""
+    """A pause that a person asked for, of all daemons, a schedule or a destination. ``paused_at`` is aware UTC."""
 
     paused_at: datetime
     paused_by: str

@@ -1,4 +1,7 @@
-"""Where a schedule's next run starts: at its positions, unless somebody has asked for more. Pure."""
+"""Where a schedule's next run starts: at its positions, unless a person has asked for more. Pure.
+
+A position says how far a schedule has exported an entity, and holds what lets the next run go on from there.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,16 +14,14 @@ from exportd.model.job import JobId
 from exportd.model.reason import FullReason
 from exportd.model.schedule import DestinationCode
 
-# MERGED: A position: how far a schedule has exported an entity, and what lets the next run go on from there.
-
 
 @dataclass(frozen=True, slots=True)
 class Position:
     """The snapshot of the last job of a schedule that succeeded with this entity.
 
-    ``snapshot`` is the text of a ``pg_snapshot``, ``taken_at`` its time (aware UTC). ``guards`` is the JSON
-    form of ``snapshots.guards.Guards``. ``destinations`` have received everything up to here. ``expired``:
-    the change log no longer reaches back to the snapshot, so the next run is full.
+    ``snapshot`` is the text of a ``pg_snapshot``, ``taken_at`` its time (aware UTC). ``guards`` is the JSON form of
+    ``extraction.guards.Guards``. ``destinations`` have received everything up to here. ``expired``: the change log no
+    longer reaches back to the snapshot, so the next run is full.
     """
 
     entity: EntityCode
@@ -43,7 +44,7 @@ class Beginning:
 
 @dataclass(frozen=True, slots=True)
 class BackfillRequest:
-    """That an entity's changes since the past job ``job_id``, and its own, are to come again.
+    """An entity's changes since the past job ``job_id``, its own included, are to be exported again.
 
     ``begins`` is where that job's window began; or why there is no way back to it, and the run is full.
     """
@@ -83,7 +84,7 @@ class Start:
 
 
 def wider(one: BackfillRequest, other: BackfillRequest) -> BackfillRequest:
-    """Of two requests for an entity, the one that holds what either wants."""
+    """Of two requests for an entity, the one that covers both."""
     if isinstance(one.begins, FullReason):
         return one
     if isinstance(other.begins, FullReason) or other.begins.taken_at < one.begins.taken_at:
@@ -96,9 +97,9 @@ def start_of(
     refreshed: Iterable[EntityCode],
     backfills: Iterable[BackfillRequest],
 ) -> Start:
-    """Combine positions with what was asked for: entities to be read anew, and back-fills.
+    """Combine positions with requests: entities to be read in full, and back-fills.
 
-    An entity without a position is full anyway, and by a reason of its own.
+    An entity without a position is full anyway, for a reason of its own.
     """
     moved, forced = dict(positions), dict.fromkeys(refreshed, FullReason.REQUESTED)
     for backfill in backfills:

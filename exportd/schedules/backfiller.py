@@ -1,8 +1,8 @@
 """Has a schedule export once more what has changed since a past job: the work inside one transaction.
 
-A job that has succeeded holds the change log for a while from where its windows began. Going back means to write down
-that place, from then on a hold of its own, while the job's row is locked: the pruner, which lets go of the same row
-before it looks for what it may delete, comes before or after, never in between.
+A job that has succeeded holds the change log for a while from where its windows began. Going back writes down that
+place, which then holds the log by itself, while the job's row is locked: the pruner releases the same row before it
+looks for what it may delete, so it comes before or after, never in between.
 """
 
 import json
@@ -23,12 +23,8 @@ if TYPE_CHECKING:
 
     from exportd.database.connector import Connection
 
-_BACKFILL_REQUESTS = queries.load("jobs")["backfill_requests"]
 _SQL = queries.load("schedule_operations")
-_HOLD_JOB = _SQL["hold_job"]
-_PAST_WINDOWS = _SQL["past_windows"]
-_REQUEST_BACKFILL = _SQL["request_backfill"]
-_HOLD_UNFINISHED_JOB = _SQL["hold_unfinished_job"]
+_JOBS_SQL = queries.load("jobs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +40,22 @@ class Backfill:
 
 
 async def backfill_held(connection: "Connection", schedule: "asyncpg.Record", job_id: JobId, *, actor: str) -> Backfill:
-    """Have a locked schedule go back to where a job of its began, and fire it unless a job is unfinished.
+    """Have a locked schedule go back to where one of its jobs began, and fire it unless a job is unfinished.
 
-    What was asked before and is not done yet stays asked for. Raises PermanentError NOT_FOUND when the schedule has no
+    An earlier request that is not done yet stays. Raises PermanentError NOT_FOUND when the schedule has no
     such job, JOB_STATE_UNFIT for one that has not succeeded or has no schedule.
     """
-    _require_success(await connection.fetchrow(_HOLD_JOB, job_id), schedule, job_id)
-    rows = await connection.fetch(_BACKFILL_REQUESTS, schedule["id"])
-    asked = {each.entity: each for each in (BackfillRequest.from_json(json.loads(row["document"])) for row in rows)}
+    _require_success(await connection.fetchrow(_SQL["hold_job"], job_id), schedule, job_id)
+    rows = await connection.fetch(_JOBS_SQL["backfill_requests"], schedule["id"])
+    asked = [BackfillRequest.from_json(json.loads(row["document"])) for row in rows]
+    asked_by_entity = {request.entity: request for request in asked}
     requests = [
         BackfillRequest(EntityCode(row["entity"]), job_id, _begins(row))
-        for row in await connection.fetch(_PAST_WINDOWS, schedule["id"], job_id)
+        for row in await connection.fetch(_SQL["past_windows"], schedule["id"], job_id)
     ]
-    requests = [wider(asked.get(request.entity, request), request) for request in requests]
+    requests = [wider(asked_by_entity.get(request.entity, request), request) for request in requests]
     document = json.dumps([request.to_json() for request in requests])
-    await connection.execute(_REQUEST_BACKFILL, schedule["id"], document, actor)
+    await connection.execute(_SQL["request_backfill"], schedule["id"], document, actor)
     return Backfill(tuple(requests), *await _run(connection, schedule["id"], schedule["code"]))
 
 
@@ -94,8 +91,8 @@ def _begins(row: "asyncpg.Record") -> Beginning | FullReason:
     if not row["positioned"]:
         return FullReason.ENTITY_ADDED
     if not row["incremental"]:
-        # The job, or a later one, held everything, perhaps for a reason of which the log knows nothing; or it did
-        # not hold the entity yet, which has come with everything since.
+        # The job, or a later one, was full, perhaps for a reason that is not in the log; or it did not hold the
+        # entity yet, which has been exported in full since.
         return FullReason.REQUESTED
     if not row["logged"] or row["taken_at"] is None:
         return FullReason.LOG_PRUNED
@@ -104,7 +101,7 @@ def _begins(row: "asyncpg.Record") -> Beginning | FullReason:
 
 async def _run(connection: "Connection", schedule_id: UUID, code: str) -> tuple[JobId | None, JobId | None]:
     """The job that begins next, fired now if there is none; else None, and the one that runs."""
-    unfinished = await connection.fetchrow(_HOLD_UNFINISHED_JOB, schedule_id)
+    unfinished = await connection.fetchrow(_SQL["hold_unfinished_job"], schedule_id)
     if unfinished is None:
         return await fire_held(connection, schedule_id, code), None
     job_id = JobId(unfinished["id"])

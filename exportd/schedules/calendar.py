@@ -1,8 +1,8 @@
 """When a schedule is due. Pure: the rule and instants (aware UTC) in, instants out.
 
-A rule counts from the last due time alone, and a due time is where the rule says, however late the run was.
-So the due time that the database keeps carries the whole rhythm: there is no anchor besides it, and an edit is
-simply the new rule counted from the last due time.
+A rule counts from the last due time alone, and a due time is where the rule says, however late the run was. So the due
+time in the database carries the whole rhythm: there is no other anchor, and an edit is the new rule counted from the
+last due time.
 """
 
 from datetime import datetime, timedelta
@@ -50,8 +50,8 @@ def latest_due(rule: Rule, *, due: datetime, now: datetime) -> datetime:
 def is_out_of_reach(rule: Rule, *, due: datetime, now: datetime) -> bool:
     """Whether a planned due time is later than any that the rule can give at ``now``.
 
-    So it is when the clock was ahead as it was planned and has been set right since; the schedule would sleep
-    until then. The 15 minutes of patience are for clocks of several hosts that differ.
+    So it is when the clock was ahead as it was planned and has been set right since; the schedule would sleep until
+    then. The tolerance of 15 minutes is for hosts whose clocks differ.
     """
     if due - now <= MAX_GAP + MIN_GAP:
         return False

@@ -1,11 +1,10 @@
 """Cron expressions: which instants they mean. Pure, and in UTC, so that no daylight saving question arises.
 
-The instants come from croniter (this is the only module that knows it), behind our own grammar, which lets
-through only what means the same to every cron.
+The instants come from croniter (only this module uses it), behind our own grammar, which accepts only what means the
+same to every cron.
 
-When both days are restricted, either may match (``0 0 13 * 5``: each 13th and each Friday), as in Vixie cron.
-Where one of them holds a ``*`` with a step, crons disagree whether both must match (``0 0 */2 * 1``): that is
-refused.
+When both days are restricted, either may match (``0 0 13 * 5``: each 13th and each Friday), as in Vixie cron. Where one
+of them holds a ``*`` with a step, crons disagree whether both must match (``0 0 */2 * 1``): that is refused.
 """
 
 import re
@@ -18,7 +17,7 @@ from exportd.schedules import cron_fields, cron_gaps
 from exportd.schedules.cron_gaps import GapExtremes
 
 _FIVE_FIELDS = re.compile(r"[!-~]+(?: [!-~]+){4}")
-_MAX_MONTHS = {1: 31, 2: 29, 3: 31, 4: 30, 5: 31, 6: 30, 7: 31, 8: 31, 9: 30, 10: 31, 11: 30, 12: 31}
+_MAX_DAYS = {1: 31, 2: 29, 3: 31, 4: 30, 5: 31, 6: 30, 7: 31, 8: 31, 9: 30, 10: 31, 11: 30, 12: 31}
 _MINUTE = timedelta(minutes=1)
 
 
@@ -88,13 +87,13 @@ def parse(text: str) -> CronExpression:
     minutes = sorted(cron_fields.values(cron_fields.MINUTE, minute))
     expression = CronExpression(
         text=text,
-        minutes=tuple(60 * each_hour + each_minute for each_hour in hours for each_minute in minutes),
+        minutes=tuple(60 * whole_hour + past for whole_hour in hours for past in minutes),
         days=cron_fields.values(cron_fields.DAY, day),
         months=cron_fields.values(cron_fields.MONTH, month),
         weekdays=frozenset(value % 7 for value in cron_fields.values(cron_fields.WEEKDAY, weekday)),
         either_day=either_day,
     )
-    if not either_day and min(expression.days) > max(_MAX_MONTHS[each] for each in expression.months):
+    if not either_day and min(expression.days) > max(_MAX_DAYS[number] for number in expression.months):
         raise ValueError(f"{text!r} would never fire: no month {month!r} has a day {day!r}")
     return expression
 

@@ -1,45 +1,36 @@
 """Schedules as one organization sees and edits them.
 
-Whatever is edited is locked, changed, written into the audit log and told, all or nothing. A schedule of another
-organization is never found. All methods raise TransientError when the database is out of reach; an edit raises
-PermanentError:
+An edit changes the schedule, adds to the audit log and tells the daemons, all or nothing. A schedule of another
+organization is never found. All methods raise TransientError when the database is out of reach, and an edit raises a
+PermanentError with one of these reasons:
 
     NOT_FOUND            there is no such schedule (of this organization)
     DECLARED             it stands in the configuration
-    VERSION_STALE        somebody else has edited it since it was read
+    VERSION_STALE        it was edited since it was read
     CODE_TAKEN           another schedule of the organization has the code
     DESTINATION_MISSING  one of the destinations does not exist (in this organization)
 """
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from exportd.database import queries
-from exportd.database.audit_writer import write_audit
-from exportd.database.translator import translated
-from exportd.destinations.reference import hold_destinations
+from exportd.database.unit_of_work import notify, statements, transaction, write_audit
+from exportd.destinations.table import hold_destinations
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
 from exportd.model.schedule import Origin, ScheduleDeclaration
-from exportd.schedules import firing_table, reconciliation
-from exportd.schedules.schedule_record import OwnedSchedule, owned_schedule_from_row
+from exportd.schedules import schedule_writer
+from exportd.schedules.schedule_record import OwnedSchedule, ScheduleEdit, owned_schedule_from_row
 
 if TYPE_CHECKING:
     from exportd.database.connector import Connection, Pool
 
-_SHARED = queries.load("schedules")
-_LOCK_EDITS = _SHARED["lock_reconciling"]
-_TELL_CHANGED = _SHARED["tell_changed"]
 _SQL = queries.load("owned_schedules")
-_PAGE = _SQL["page"]
-_HOLD = _SQL["hold"]
-_CODE_IS_TAKEN = _SQL["code_is_taken"]
-_RENAME = _SQL["rename"]
 
 
 class OwnedScheduleTable:
@@ -50,39 +41,39 @@ class OwnedScheduleTable:
 
     async def page(
         self,
-        organization: OrganizationId,
+        organization: OrganizationId | None,
         *,
         ids: Sequence[UUID] | None = None,
         after: tuple[datetime, UUID] | None = None,
         limit: int,
     ) -> list[OwnedSchedule]:
-        """The newest first, at most ``limit``: of those ids, if given, and behind ``after`` (created at, id)."""
+        """Of an organization (None: of all) the newest first, at most ``limit``: of those ids, if given, and behind
+        ``after`` (created at, id).
+        """
         created_at, schedule_id = after or (None, None)
-        with translated("reading the schedules"):
-            async with self._pool.acquire() as connection:
-                rows = await connection.fetch(_PAGE, organization, ids, created_at, schedule_id, limit)
+        async with statements(self._pool, "reading the schedules") as connection:
+            rows = await connection.fetch(_SQL["page"], organization, ids, created_at, schedule_id, limit)
         return [owned_schedule_from_row(row) for row in rows]
 
     async def get(self, organization: OrganizationId, schedule_id: UUID) -> OwnedSchedule:
         """Raises PermanentError NOT_FOUND."""
-        with translated("reading a schedule"):
-            async with self._pool.acquire() as connection:
-                return await _get(connection, organization, schedule_id)
+        async with statements(self._pool, "reading a schedule") as connection:
+            return await _get(connection, organization, schedule_id)
 
     async def create(
         self, declaration: ScheduleDeclaration, *, destination_ids: Sequence[UUID], actor: str, now: datetime
     ) -> OwnedSchedule:
         """A new schedule, due at once. The destinations are those of the ids, whatever the declaration says."""
         organization = declaration.organization
-        async with self._editing("creating a schedule") as connection:
+        async with transaction(self._pool, "creating a schedule", lock=schedule_writer.LOCK) as connection:
             await _require_free_code(connection, declaration, None)
             codes = await hold_destinations(connection, organization, destination_ids)
-            schedule = await firing_table.insert(
-                connection, replace(declaration, destinations=codes), now, origin=Origin.API, actor=actor
+            declaration = replace(declaration, destinations=codes)
+            (schedule,) = await schedule_writer.insert(
+                connection, [declaration], now=now, origin=Origin.API, actor=actor
             )
             created = await _get(connection, organization, schedule.id)
-            await _note(connection, "schedule created", created, actor)
-            await connection.execute(_TELL_CHANGED, schedule.id)
+            await _record(connection, "schedule created", created, actor)
         return created
 
     async def update(
@@ -95,49 +86,40 @@ class OwnedScheduleTable:
         actor: str,
         now: datetime,
     ) -> OwnedSchedule:
-        """Replace what a schedule says. It keeps the positions of the entities that it had and has; a new rule
-        counts from the last due time.
+        """Replace what a schedule says.
+
+        It keeps the positions of the entities that it had and has; a new rule counts from the last due time.
         """
         organization = declaration.organization
-        async with self._editing("editing a schedule") as connection:
+        async with transaction(self._pool, "editing a schedule", lock=schedule_writer.LOCK) as connection:
             before = await _hold(connection, organization, schedule_id)
             if before.schedule.version != version:
                 raise PermanentError(
-                    f"version: the schedule is at version {before.schedule.version}, not {version}: somebody has edited"
-                    " it since. Read it again and repeat the edit.",
+                    f"version: the schedule is at version {before.schedule.version}, not {version}: it was edited"
+                    " since. Read it again and repeat the edit.",
                     reason=Reason.VERSION_STALE,
                 )
             await _require_free_code(connection, declaration, schedule_id)
             codes = await hold_destinations(connection, organization, destination_ids)
-            plan = reconciliation.edit(before.schedule, replace(declaration, destinations=codes))
-            await connection.execute(_RENAME, schedule_id, declaration.code)
-            await firing_table.edit(connection, plan, now, origin=Origin.API, actor=actor)
+            edit = ScheduleEdit.of(before.schedule, replace(declaration, destinations=codes))
+            await schedule_writer.edit(connection, [edit], now=now, origin=Origin.API, actor=actor)
             after = await _get(connection, organization, schedule_id)
-            await _note(connection, "schedule edited", after, actor)
-            await connection.execute(_TELL_CHANGED, schedule_id)
+            await _record(connection, "schedule edited", after, actor)
         return after
 
     async def delete(
         self, organization: OrganizationId, schedule_id: UUID, *, actor: str, now: datetime
     ) -> OwnedSchedule:
         """Take a schedule away; returns it as it last was. A job of it that runs goes on."""
-        async with self._editing("deleting a schedule") as connection:
+        async with transaction(self._pool, "deleting a schedule", lock=schedule_writer.LOCK) as connection:
             before = await _hold(connection, organization, schedule_id)
-            await firing_table.delete(connection, schedule_id, now)
-            await _note(connection, "schedule deleted", before, actor)
-            await connection.execute(_TELL_CHANGED, schedule_id)
+            await schedule_writer.delete(connection, [before.schedule.id], now=now)
+            await _record(connection, "schedule deleted", before, actor)
         return before
-
-    @asynccontextmanager
-    async def _editing(self, doing: str) -> "AsyncIterator[Connection]":
-        with translated(doing):
-            async with self._pool.acquire() as connection, connection.transaction(isolation="read_committed"):
-                await connection.execute(_LOCK_EDITS)
-                yield connection
 
 
 async def _get(connection: "Connection", organization: OrganizationId, schedule_id: UUID) -> OwnedSchedule:
-    row = await connection.fetchrow(_PAGE, organization, [schedule_id], None, None, 1)
+    row = await connection.fetchrow(_SQL["page"], organization, [schedule_id], None, None, 1)
     if row is None:
         raise PermanentError(
             f"There is no schedule {schedule_id}. Look at the list of schedules for its id.", reason=Reason.NOT_FOUND
@@ -147,7 +129,7 @@ async def _get(connection: "Connection", organization: OrganizationId, schedule_
 
 async def _hold(connection: "Connection", organization: OrganizationId, schedule_id: UUID) -> OwnedSchedule:
     """The schedule, locked, if it may be edited here."""
-    await connection.execute(_HOLD, organization, schedule_id)
+    await connection.execute(_SQL["hold"], organization, schedule_id)
     found = await _get(connection, organization, schedule_id)
     if found.schedule.origin is Origin.CONFIGURATION:
         raise PermanentError(
@@ -160,20 +142,22 @@ async def _hold(connection: "Connection", organization: OrganizationId, schedule
 async def _require_free_code(
     connection: "Connection", declaration: ScheduleDeclaration, schedule_id: UUID | None
 ) -> None:
-    if await connection.fetchval(_CODE_IS_TAKEN, declaration.organization, declaration.code, schedule_id):
+    if await connection.fetchval(_SQL["code_is_taken"], declaration.organization, declaration.code, schedule_id):
         raise PermanentError(
             f"code: the organization has a schedule {declaration.code!r} already. Choose another code.",
             reason=Reason.CODE_TAKEN,
         )
 
 
-async def _note(connection: "Connection", action: str, subject: OwnedSchedule, actor: str) -> None:
-    declaration = subject.schedule.declaration
+async def _record(connection: "Connection", action: str, subject: OwnedSchedule, actor: str) -> None:
+    """Add to the audit log, and send all daemons an event."""
+    schedule, declaration = subject.schedule, subject.schedule.declaration
     await write_audit(
         connection,
+        action,
         actor=actor,
-        action=action,
         organization=declaration.organization,
-        object_id=subject.schedule.id,
-        details={"version": subject.schedule.version, **asdict(declaration)},
+        object_id=schedule.id,
+        details={"version": schedule.version, "code": declaration.code, **declaration.to_json()},
     )
+    await notify(connection, "schedule_changed", schedule=schedule.id)

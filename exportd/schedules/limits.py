@@ -1,7 +1,7 @@
 """How often a schedule may fire: not within 15 minutes, and at least every 3 days. Pure.
 
-Nothing else in the daemon relaxes these limits; a demo or a person that wants a run now asks for one
-(``ScheduleTable.fire_now``).
+Nothing in the daemon relaxes these limits; a demo or a person that wants a run now asks for one
+with ``ScheduleTable.fire_now``.
 """
 
 from datetime import datetime, timedelta

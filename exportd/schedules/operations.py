@@ -1,10 +1,7 @@
-"""What operators do with schedules, whoever owns them and whosever they are: run, pause, resume, read an entity anew,
-fill in what was lost since a past job.
+"""What operators do with schedules of any organization and origin: run, pause, resume, refresh an entity, back-fill.
 
-What is asked is a row in Postgres, so any daemon can be asked. Each is written into the audit log in the same
-transaction.
-All methods raise TransientError when the database is out of reach, and PermanentError NOT_FOUND when there is no such
-schedule.
+A request is a row in Postgres, so any daemon can be asked. It is written into the audit log in the same transaction.
+All methods raise TransientError when the database is out of reach, PermanentError NOT_FOUND for an unknown schedule.
 """
 
 from collections.abc import AsyncIterator
@@ -14,8 +11,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from exportd.database import queries
-from exportd.database.audit_writer import write_audit
-from exportd.database.translator import translated
+from exportd.database.queries import only_row
+from exportd.database.unit_of_work import notify, statements, transaction, write_audit
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.job import JobId
@@ -30,16 +27,7 @@ if TYPE_CHECKING:
 
     from exportd.database.connector import Connection, Pool
 
-_TELL_CHANGED = queries.load("schedules")["tell_changed"]
 _SQL = queries.load("schedule_operations")
-_HOLD = _SQL["hold"]
-_GET = _SQL["get"]
-_PAUSE = _SQL["pause"]
-_PAUSES = _SQL["pauses"]
-_RESUME = _SQL["resume"]
-_REQUEST_REFRESH = _SQL["request_refresh"]
-_WHEEL = _SQL["wheel"]
-_LAG = _SQL["lag"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +47,8 @@ class ScheduleOperator:
 
     async def get(self, schedule_id: ScheduleId) -> Schedule:
         """The schedule as it is now."""
-        async with self._connection("looking for a schedule") as connection:
-            row = await connection.fetchrow(_GET, schedule_id)
+        async with statements(self._pool, "looking for a schedule") as connection:
+            row = await connection.fetchrow(_SQL["get"], schedule_id)
         return schedule_from_row(_present(row, schedule_id))
 
     async def run(self, schedule_id: ScheduleId, *, actor: str, action: str = "schedule run") -> JobId:
@@ -76,19 +64,19 @@ class ScheduleOperator:
     async def pause(self, schedule_id: ScheduleId, *, actor: str) -> None:
         """Have it fire no more; a job that is queued already goes on. Of several pauses the first stays."""
         async with self._held(schedule_id, "pausing a schedule") as (connection, row):
-            await connection.execute(_PAUSE, schedule_id, actor)
+            await connection.execute(_SQL["pause"], schedule_id, actor)
             await _note(connection, "schedule paused", actor, row)
 
     async def pauses(self, schedule_id: ScheduleId | None = None) -> dict[ScheduleId, Pause]:
         """The schedules that are paused; only that one, if it is, when one is named."""
-        async with self._connection("looking at pauses") as connection:
-            rows = await connection.fetch(_PAUSES, schedule_id)
+        async with statements(self._pool, "looking at pauses") as connection:
+            rows = await connection.fetch(_SQL["pauses"], schedule_id)
         return {ScheduleId(row["id"]): Pause(row["paused_at"], row["paused_by"]) for row in rows}
 
     async def resume(self, schedule_id: ScheduleId, *, actor: str) -> None:
         """Have it fire again; if it was due meanwhile, however often, it fires once now."""
         async with self._held(schedule_id, "resuming a schedule") as (connection, row):
-            await connection.execute(_RESUME, schedule_id)
+            await connection.execute(_SQL["resume"], schedule_id)
             await _note(connection, "schedule resumed", actor, row)
 
     async def refresh(self, schedule_id: ScheduleId, entity: EntityCode, *, at_once: bool, actor: str) -> JobId | None:
@@ -103,7 +91,7 @@ class ScheduleOperator:
                     f"The schedule {row['code']!r} does not export {entity}. It exports {', '.join(row['entities'])}.",
                     reason=Reason.NOT_FOUND,
                 )
-            await connection.execute(_REQUEST_REFRESH, schedule_id, entity, actor)
+            await connection.execute(_SQL["request_refresh"], schedule_id, entity, actor)
             job_id = await fire_held(connection, schedule_id, row["code"]) if at_once else None
             await _note(connection, "refresh requested", actor, row, entity=entity, job=job_id)
         return job_id
@@ -111,8 +99,9 @@ class ScheduleOperator:
     async def backfill(self, schedule_id: ScheduleId, job_id: JobId, *, actor: str) -> Backfill:
         """Have everything that has changed since a past job, its own changes included, exported once more, now.
 
-        An unfinished job that has not begun does it. If one runs, the next does: what it moves swallows nothing. Raises
-        PermanentError NOT_FOUND when the schedule has no such job, JOB_STATE_UNFIT when no run of it ended there.
+        An unfinished job that has not begun does it. If one runs, the next does, for the request outlasts that one.
+        Raises PermanentError NOT_FOUND when the schedule has no such job, JOB_STATE_UNFIT when no run of it ended
+        there.
         """
         async with self._held(schedule_id, "asking for a back-fill") as (connection, row):
             backfill = await backfill_held(connection, row, job_id, actor=actor)
@@ -127,30 +116,22 @@ class ScheduleOperator:
 
     async def wheel(self) -> WheelState:
         """How many schedules there are, and when the next is due."""
-        async with self._connection("looking at the schedules") as connection:
-            row = await connection.fetchrow(_WHEEL)
-        if row is None:
-            raise AssertionError("a query of sums has one row")
+        async with statements(self._pool, "looking at the schedules") as connection:
+            row = only_row(await connection.fetchrow(_SQL["wheel"]))
         return WheelState(row["schedules"], row["paused"], row["next_due"])
 
     async def read_until(self) -> dict[EntityCode, datetime]:
         """Per entity, when the schedule that is furthest behind last read it (aware UTC)."""
-        async with self._connection("looking at the positions") as connection:
-            return {EntityCode(row["entity"]): row["read_until"] for row in await connection.fetch(_LAG)}
+        async with statements(self._pool, "looking at the positions") as connection:
+            return {EntityCode(row["entity"]): row["read_until"] for row in await connection.fetch(_SQL["lag"])}
 
     @asynccontextmanager
     async def _held(self, schedule_id: ScheduleId, doing: str) -> "AsyncIterator[tuple[Connection, asyncpg.Record]]":
-        """The schedule, locked until the end of the block; then all daemons are told that it has changed."""
-        async with self._connection(doing) as connection, connection.transaction(isolation="read_committed"):
-            row = _present(await connection.fetchrow(_HOLD, schedule_id), schedule_id)
+        """The schedule, locked until the end of the block; then all daemons get an event."""
+        async with transaction(self._pool, doing) as connection:
+            row = _present(await connection.fetchrow(_SQL["hold"], schedule_id), schedule_id)
             yield connection, row
-            await connection.execute(_TELL_CHANGED, schedule_id)
-
-    @asynccontextmanager
-    async def _connection(self, doing: str) -> "AsyncIterator[Connection]":
-        with translated(doing):
-            async with self._pool.acquire() as connection:
-                yield connection
+            await notify(connection, "schedule_changed", schedule=schedule_id)
 
 
 def _present(row: "asyncpg.Record | None", schedule_id: ScheduleId) -> "asyncpg.Record":
@@ -166,8 +147,8 @@ async def _note(
 ) -> None:
     await write_audit(
         connection,
+        action,
         actor=actor,
-        action=action,
         organization=OrganizationId(schedule["organization"]),
         object_id=schedule["id"],
         details={"code": schedule["code"], **details},

@@ -1,14 +1,14 @@
 """Fires schedules when they are due.
 
-The due times sit in a timer wheel. The ticker sleeps until the wheel's next tick and is woken when something may be
-due earlier: a schedule was changed, a job ended. It then reads that schedule again (``look_at``), or all of them
-(``wake``), as it does from time to time anyway, for a wake-up may have been lost.
+The due times are in a timer wheel. The ticker sleeps until the wheel's next tick and is woken when something may be due
+earlier: a schedule was changed, a job ended. It then reads that schedule again (``look_at``), or all of them
+(``wake``). It also polls all of them, for a wake-up may have been lost.
 
-Sleeping follows the monotonic clock, being due the wall clock. When the two have moved apart (NTP, a person, a
-suspended machine), which is noticed at the next reading at the latest, everything is looked at anew. What was missed
-becomes one run; nothing is fired twice, for the database keeps the due times.
+Sleeping follows the monotonic clock, due times the wall clock. When the two have moved apart (NTP, a person, a
+suspended machine), the next poll at the latest notices it, and all schedules are read again. What was missed becomes
+one run; nothing is fired twice, for the due times are in the database.
 
-A schedule that is due but has an unfinished job is tried again whenever it is read; the end of its job has it read.
+A schedule that is due but has an unfinished job is tried again when that job ends, and at each poll.
 """
 
 from collections.abc import Collection, Iterable
@@ -83,7 +83,7 @@ class Ticker:
         self._woken.set()
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Tick until cancelled. Whatever the database raises is logged, and tried again later."""
+        """Tick until cancelled. An error of the database is logged, and tried again later."""
         pause_s = await self._tick_or_log()
         task_status.started()
         while True:

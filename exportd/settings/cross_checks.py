@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from exportd.model.errors import Problem
-from exportd.model.schedule import Cron, Interval, Rule, Unit
+from exportd.model.schedule import Cron, Interval, Rule, rule_from
 from exportd.settings.closest import did_you_mean
 from exportd.settings.document import Document
 from exportd.settings.lines import KeyPath
@@ -18,8 +18,6 @@ from exportd.settings.schema import ALL_ENTITIES
 
 CheckRule = Callable[[Rule], list[str]]
 """Says what is wrong with a rule, one sentence each; empty when it is good."""
-
-_INTERVAL_KEYS = ("unit", "period", "offset")
 
 
 class _Destinations:
@@ -68,14 +66,14 @@ def check_entities(document: Document, entities: Collection[str]) -> list[Proble
 def _rule_problems(
     document: Document, path: KeyPath, schedule: Mapping[str, Any], check_rule: CheckRule
 ) -> Iterator[Problem]:
-    confusion = _confusion(schedule)
-    if confusion is not None:
+    try:
+        rule = rule_from(schedule)
+    except ValueError as error:
         place = next(((*path, key) for key in ("cron", "period", "unit", "offset") if key in schedule), path)
-        yield document.problem(place, confusion, about=path)
+        yield document.problem(place, str(error), about=path)
         return
-    rule = _rule(schedule)
-    if rule is None:
-        return
+    except TypeError:
+        return  # the schema says so
     without_offset = check_rule(replace(rule, offset=None) if isinstance(rule, Interval) else rule)
     for sentence in without_offset:
         yield document.problem((*path, "cron" if isinstance(rule, Cron) else "period"), sentence)
@@ -83,33 +81,6 @@ def _rule_problems(
         for sentence in check_rule(rule):
             if sentence not in without_offset:
                 yield document.problem((*path, "offset"), sentence)
-
-
-def _confusion(schedule: Mapping[str, Any]) -> str | None:
-    """What is wrong when there is not exactly one way to tell when it fires."""
-    if "cron" in schedule:
-        given = " and ".join(key for key in _INTERVAL_KEYS if key in schedule)
-        return f"give either cron or unit and period; remove cron or {given}" if given else None
-    missing = " and ".join(key for key in ("unit", "period") if key not in schedule)
-    if not missing:
-        return None
-    return (
-        f"does not say when it fires ({missing} missing): "
-        'write unit = "HOUR" and period = 6, say, or cron = "0 2 * * *"'
-    )
-
-
-def _rule(schedule: Mapping[str, Any]) -> Rule | None:
-    """The rule, unless one of its keys has the wrong type."""
-    match schedule:
-        case {"cron": str(expression)}:
-            return Cron(expression)
-        case {"unit": str(unit), "period": int(period)} if unit in set(Unit) and not isinstance(period, bool):
-            offset = schedule.get("offset")
-            if offset is not None and (isinstance(offset, bool) or not isinstance(offset, int)):
-                return None
-            return Interval(Unit(unit), period, offset)
-    return None
 
 
 def _destination_problems(

@@ -1,7 +1,8 @@
 """Where files can be delivered: the kinds of destinations, and what all buckets of a cloud share. Pure."""
 
 import re
-from typing import Annotated, Any, Literal
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
@@ -21,6 +22,14 @@ from exportd.settings.section import (
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]+:role/\S+", re.ASCII)
+
+
+class Scheme(StrEnum):
+    """How the URL of each kind of destination begins; its names are the kinds, as the configuration calls them."""
+
+    DIRECTORY = "file"
+    S3 = "s3"
+    GCS = "gs"
 
 
 def check_bucket(name: str) -> str:
@@ -137,6 +146,13 @@ class DirectoryDestination(_Destination):
     directory: FilePath
     """The directory that receives the files. It has to exist: nothing is written beside a share that is not mounted."""
 
+    scheme: ClassVar[Scheme] = Scheme.DIRECTORY
+
+    @property
+    def root(self) -> str:
+        """The directory's path."""
+        return str(self.directory)
+
 
 class S3Destination(_Destination):
     """A bucket of S3, or of a store that speaks S3."""
@@ -172,6 +188,13 @@ class S3Destination(_Destination):
     kms_key: str = ""
     """The key of KMS, by its ARN; the account's own for S3 when left out."""
 
+    scheme: ClassVar[Scheme] = Scheme.S3
+
+    @property
+    def root(self) -> str:
+        """The bucket's name."""
+        return self.bucket
+
     @model_validator(mode="after")
     def _check_key(self) -> "S3Destination":
         if self.kms_key and self.encryption != "KMS":
@@ -203,6 +226,13 @@ class GcsDestination(_Destination):
     credentials_file: OptionalFilePath = None
     """A key of a service account, or a credential configuration of workload identity federation, as Google's tools
     write it. In the configuration only: it names files and addresses that are read."""
+
+    scheme: ClassVar[Scheme] = Scheme.GCS
+
+    @property
+    def root(self) -> str:
+        """The bucket's name."""
+        return self.bucket
 
     @model_validator(mode="after")
     def _check_identity(self) -> "GcsDestination":

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 from pydantic.fields import FieldInfo
 
-from exportd.model.schedule import Cron, ExportFormat, Interval, Rule, Unit
+from exportd.model.schedule import ExportFormat, Rule, Unit, rule_from
 from exportd.settings.destination_schema import DestinationSettings, GcsSettings, S3Settings
 from exportd.settings.document import Document
 from exportd.settings.section import (
@@ -254,11 +254,7 @@ class ScheduleSettings(Section):
     @property
     def rule(self) -> Rule:
         """When it fires. The loader has made sure that there is exactly one way."""
-        if self.cron is not None:
-            return Cron(self.cron)
-        if self.unit is None or self.period is None:
-            raise ValueError(f"schedule {self.code} has neither unit and period nor cron")
-        return Interval(self.unit, self.period, self.offset)
+        return rule_from(self.model_dump(include={"unit", "period", "offset", "cron"}))
 
 
 class Settings(Section):

@@ -1,5 +1,6 @@
 """Where exports are delivered: one small contract (``store``), and its implementations.
 
-``layout`` decides what objects are called. ``directory_store`` delivers to a directory; ``memory_store``
-keeps everything in memory, for tests and the demo. Every store passes the same conformance suite.
+``s3``, ``gcs`` and ``directory`` are the kinds of destinations; ``opener`` builds a store from its description.
+``memory_store`` keeps everything in memory, for tests. Every store passes the same conformance suite. ``layout`` names
+objects, ``location`` is the place that a person names.
 """

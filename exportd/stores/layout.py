@@ -6,9 +6,9 @@
     script      <prefix>/orgId=<org>/_loaders/<job id>.duckdb.sql
     manifest    <prefix>/orgId=<org>/_manifests/<job id>.json
 
-``date`` and ``hour`` are those of the due time in UTC. Organization ids are percent-encoded (readers of
-such partitioned paths decode them), so that no id reaches another organization's folder. A key that
-``build`` made is parsed back to the same name; any other key is parsed to None.
+``date`` and ``hour`` are those of the due time in UTC. Organization ids are percent-encoded (readers of such
+partitioned paths decode them), so that no id reaches another organization's folder. A key that ``build`` made is parsed
+back to the same name; any other key is parsed to None.
 """
 
 import re
@@ -82,8 +82,7 @@ class ScriptName:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The shape of a destination's keys. ``prefix`` is normalised: no slash at either end, empty for the
-    root.
+    """The shape of a destination's keys. ``prefix`` is normalised: no slash at either end, empty for the root.
 
     Raises ValueError, with a sentence, for a prefix that is not a plain relative path.
     """
@@ -99,7 +98,7 @@ class Layout:
 
     @property
     def folder(self) -> str:
-        """What every key begins with: the prefix and a slash, or nothing."""
+        """The beginning of every key: the prefix and a slash, or nothing."""
         return f"{self.prefix}/" if self.prefix else ""
 
 
@@ -113,7 +112,7 @@ def file_name(job: JobId, type_token: str, number: int, file_format: ExportForma
 
 
 def organization_folder(organization: OrganizationId, layout: Layout) -> str:
-    """What the keys of an organization begin with, slash included. Raises ValueError for an empty id."""
+    """The beginning of an organization's keys, slash included. Raises ValueError for an empty id."""
     if not organization:
         raise ValueError("an organization's id must not be empty")
     return f"{layout.folder}orgId={quote(organization, safe='')}/"
@@ -137,7 +136,7 @@ def build(name: AnyName, layout: Layout) -> ObjectKey:
 def job_prefixes(
     organization: OrganizationId, due_at: datetime, type_tokens: Collection[str], layout: Layout
 ) -> tuple[str, ...]:
-    """What the keys of a job's parts begin with, as narrow as can be: list these, and parse, to find them all.
+    """The prefixes of the keys of a job's parts, as narrow as possible: list these, and parse, to find all parts.
 
     ``due_at`` is aware.
     """

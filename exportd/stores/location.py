@@ -1,4 +1,4 @@
-"""A place as a person writes it on a command line. Pure.
+"""Where delivered objects are, as a person writes it on a command line. Pure.
 
 /srv/exports, exports/lake    a directory
 file:///srv/exports           the same
@@ -7,20 +7,12 @@ gs://bucket/prefix            a bucket of Google Cloud Storage
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from exportd.model.errors import SettingsError
+from exportd.settings.destination_schema import DestinationSettings, Scheme
 from exportd.stores.layout import check_key
-
-
-class Scheme(StrEnum):
-    """What kind of place it is, by how its URL begins."""
-
-    DIRECTORY = "file"
-    S3 = "s3"
-    GCS = "gs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +31,25 @@ class Location:
         return Path(self.root)
 
     def __str__(self) -> str:
-        if self.scheme is Scheme.DIRECTORY:
-            return self.root
-        return f"{self.scheme}://{self.root}" + (f"/{self.prefix}" if self.prefix else "")
+        root = self.root if self.scheme is Scheme.DIRECTORY else f"{self.scheme}://{self.root}"
+        return f"{root}/{self.prefix}" if self.prefix else root
+
+
+def location_of(declared: DestinationSettings) -> Location:
+    """Where a destination's objects are."""
+    return Location(declared.scheme, declared.root, declared.prefix.strip("/"))
 
 
 def parse_location(text: str) -> Location:
-    """The place that ``text`` names. Raises SettingsError for one that cannot be."""
+    """The place that ``text`` names. Raises SettingsError when it names none."""
     scheme, separator, rest = text.partition("://")
     if not separator:
         return _directory(text, text)
     try:
         kind = Scheme(scheme.lower())
     except ValueError:
-        raise _refused(text, f"{scheme}:// is unknown; it can be a directory, file://, s3:// or gs://") from None
+        buckets = " or ".join(f"{known}://" for known in Scheme if known is not Scheme.DIRECTORY)
+        raise _refused(text, f"{scheme}:// is unknown; it can be a directory, file://, {buckets}") from None
     if kind is Scheme.DIRECTORY:
         parts = urlsplit(text)
         if parts.netloc not in {"", "localhost"}:

@@ -1,52 +1,119 @@
-"""Opens a place that a person has named. The clouds' libraries are imported for those who need them."""
+"""Builds a store from its description: a destination's settings, or a location that a person has named.
+
+The one place that knows what each kind needs. The clouds' libraries take a second to import, so only opening a bucket
+imports them.
+"""
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.reason import Reason
+from exportd.settings.destination_schema import (
+    DestinationSettings,
+    DirectoryDestination,
+    GcsDestination,
+    S3Destination,
+    Scheme,
+)
+from exportd.settings.schema import Settings
 from exportd.stores.directory.store import DirectoryStore
-from exportd.stores.location import Location, Scheme
+from exportd.stores.gcs.identity import Anonymous, CredentialsFile, GcsIdentity, identity_of
+from exportd.stores.location import Location
+from exportd.stores.s3.options import S3Access, S3Options, access_of, piece_bytes_for
 from exportd.stores.store import Store
+
+if TYPE_CHECKING:
+    from exportd.stores.s3.connector import S3Connector
+
+
+class StoreOpener:
+    """Opens stores; touches nothing yet. One serves the daemon: what the buckets of a cloud share is expensive to make.
+
+    The caller closes the stores.
+    """
+
+    def __init__(self) -> None:
+        self._s3_connector: S3Connector | None = None
+
+    def open(self, declared: DestinationSettings, settings: Settings) -> Store:
+        """The store of a destination. Raises SettingsError when its settings do not suffice."""
+        match declared:
+            case DirectoryDestination():
+                return DirectoryStore(declared.directory)
+            case S3Destination():
+                return self._s3_store(
+                    declared.bucket,
+                    access_of(declared, settings.s3),
+                    S3Options(declared.checksum, declared.encryption, declared.kms_key),
+                    largest_file_bytes=settings.limits.part_size,
+                )
+            case GcsDestination():
+                return _gcs_store(declared.bucket, identity_of(declared, settings.gcs), settings.gcs.endpoint)
+
+    def open_location(self, location: Location) -> Store:
+        """The store at a location, whose keys of interest begin with ``location.prefix``.
+
+        Buckets are read with the credentials, and at the address, that the clouds' own tools would take from the
+        environment. Raises PermanentError NOT_FOUND for a directory that is not there, SettingsError where credentials
+        are missing.
+        """
+        match location.scheme:
+            case Scheme.DIRECTORY:
+                return DirectoryStore(_existing(location.path))
+            case Scheme.S3:
+                endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
+                return self._s3_store(location.root, S3Access(endpoint=endpoint))
+            case Scheme.GCS:
+                emulator = os.environ.get("STORAGE_EMULATOR_HOST", "")
+                identity = Anonymous() if emulator else _google_credentials(location)
+                return _gcs_store(location.root, identity, emulator)
+
+    async def own_identity(self, declared: S3Destination, settings: Settings) -> str:
+        """The ARN that the daemon's own credentials have, which a role's trust policy names.
+
+        Raises TransientError or PermanentError.
+        """
+        from exportd.stores.s3.errors import translated
+
+        access = access_of(declared, settings.s3)
+        with translated(f"STS at {access.sts_endpoint}" if access.sts_endpoint else "STS", doing="asking who we are"):
+            return await self._s3().own_identity(access)
+
+    def _s3_store(
+        self, bucket: str, access: S3Access, options: S3Options | None = None, *, largest_file_bytes: int = 0
+    ) -> Store:
+        from exportd.stores.s3.store import S3Store
+
+        return S3Store(bucket, access, self._s3(), options=options, piece_bytes=piece_bytes_for(largest_file_bytes))
+
+    def _s3(self) -> "S3Connector":
+        from exportd.stores.s3.connector import S3Connector
+
+        if self._s3_connector is None:
+            self._s3_connector = S3Connector()
+        return self._s3_connector
 
 
 def open_location(location: Location) -> Store:
-    """The store at ``location``; its keys of interest begin with ``location.prefix``. To be closed by the caller.
-
-    Buckets are read with the credentials, and at the address, that the clouds' own tools would take from the
-    environment. Raises PermanentError NOT_FOUND for a directory that is not there.
-    """
-    match location.scheme:
-        case Scheme.DIRECTORY:
-            return DirectoryStore(_existing(location.path))
-        case Scheme.S3:
-            return _s3_store(location.root)
-        case Scheme.GCS:
-            return _gcs_store(location.root)
+    """The store at a location; see ``StoreOpener.open_location``."""
+    return StoreOpener().open_location(location)
 
 
-def _s3_store(bucket: str) -> Store:
-    from exportd.stores.s3.connector import S3Connector
-    from exportd.stores.s3.options import S3Access
-    from exportd.stores.s3.store import S3Store
-
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
-    return S3Store(bucket, S3Access(endpoint=endpoint), S3Connector())
-
-
-def _gcs_store(bucket: str) -> Store:
-    from exportd.stores.gcs.identity import Anonymous, CredentialsFile
+def _gcs_store(bucket: str, identity: GcsIdentity, endpoint: str) -> Store:
     from exportd.stores.gcs.store import GcsStore
 
-    emulator = os.environ.get("STORAGE_EMULATOR_HOST", "")
-    if emulator:
-        return GcsStore(bucket, Anonymous(), endpoint=emulator)
+    return GcsStore(bucket, identity, endpoint=endpoint)
+
+
+def _google_credentials(location: Location) -> CredentialsFile:
     file = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
     if not file:
         raise SettingsError.of(
-            f"There are no credentials for gs://{bucket}: name their file in GOOGLE_APPLICATION_CREDENTIALS."
+            f"There are no credentials for gs://{location.root}: name their file in GOOGLE_APPLICATION_CREDENTIALS."
         )
-    return GcsStore(bucket, CredentialsFile(Path(file)))
+    return CredentialsFile(Path(file))
 
 
 def _existing(path: Path) -> Path:

@@ -1,9 +1,8 @@
 """Repeats a call to a store while trying again may help.
 
-Every method of a store may be repeated (see ``store``), so one rule does for all: back off exponentially
-with jitter until the budget is spent, then raise the last error. A permanent error, or an upload that is
-gone, is raised at once. Who says when to come again (``Retry-After``) is asked again then, if that is within the
-budget.
+Every method of a store may be repeated (see ``store``), so one rule serves all: back off exponentially with jitter
+until the budget is spent, then raise the last error. A permanent error, or an upload that is gone, is raised at once. A
+Retry-After within the budget is honoured; one beyond it ends the attempts.
 """
 
 from collections.abc import Awaitable, Callable
@@ -12,7 +11,7 @@ from typing import TypeVar
 
 import stamina
 
-from exportd.model.errors import TransientError
+from exportd.model.errors import InvariantError, TransientError
 from exportd.stores.store import UploadGoneError
 
 T = TypeVar("T")
@@ -20,11 +19,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RetryBudget:
-    """How long a call is repeated, in seconds, and how the waits in between grow."""
+    """For how many seconds a call is repeated, and how the waits in between grow."""
 
     timeout_s: float = 120.0
     first_wait_s: float = 0.2
-    longest_wait_s: float = 15.0
+    max_wait_s: float = 15.0
     jitter_s: float = 1.0
 
     async def call(self, work: Callable[[], Awaitable[T]]) -> T:
@@ -34,12 +33,12 @@ class RetryBudget:
             attempts=None,
             timeout=self.timeout_s,
             wait_initial=self.first_wait_s,
-            wait_max=self.longest_wait_s,
+            wait_max=self.max_wait_s,
             wait_jitter=self.jitter_s,
         ):
             with attempt:
                 return await work()
-        raise AssertionError("the loop returns or raises")
+        raise InvariantError("the loop returns or raises")
 
     def _wait_s(self, error: Exception) -> bool | float:
         """Whether to repeat; how many seconds later, if the error says so."""

@@ -1,11 +1,10 @@
 """The contract of a store: where objects are delivered, whole or not at all.
 
-How it is used. A file of at most one piece is ``put``. A larger one is started while it still grows; full
-pieces go up, several at a time unless the store wants them in order; the rest, which is never empty, is
-handed to ``complete``. Nothing can be seen under the key before ``put`` or ``complete`` returns, and then
-all of it can.
+How it is used. A file of at most one piece is ``put``. A larger one is started while it still grows; full pieces go up,
+several at a time unless the store wants them in order; the rest, which is never empty, is handed to ``complete``.
+Nothing is visible under the key before ``put`` or ``complete`` returns, and then all of it is.
 
-What every implementation owes its callers (the conformance suite checks it):
+What every implementation guarantees (the conformance suite checks it):
 
 - Each method may be called again with the same arguments after it failed, also when it is unknown whether it took
   effect: the second call succeeds if the first one did.
@@ -13,8 +12,8 @@ What every implementation owes its callers (the conformance suite checks it):
   something), with a sentence that names the place; nothing else.
 - Methods may be called at the same time, except that a store with ``pieces_in_order`` gets the pieces of one upload
   one after the other.
-- A cancelled call leaves nothing behind that ``list_uploads`` and ``abort`` could not clean up; where a store cannot
-  list uploads, the caller has to remember them.
+- What a cancelled call leaves behind can be cleaned up by ``list_uploads`` and ``abort``; where a store cannot list
+  uploads, the caller has to remember them.
 
 After a crash an upload goes on: ``pieces`` says what is in, and ``recognise`` whether that is what the file holds.
 """
@@ -34,26 +33,25 @@ class StoreLimits:
     """What a store wants and allows.
 
     ``piece_bytes`` is the size of every piece but an upload's last, which has 1 to ``piece_bytes`` bytes.
-    ``most_pieces`` counts the last one too. ``pieces_in_order``: the next piece starts when the one before
-    is in.
+    ``max_pieces`` counts the last one too. ``pieces_in_order``: the next piece starts when the one before is in.
     """
 
     piece_bytes: int
-    most_pieces: int = 10_000
+    max_pieces: int = 10_000
     pieces_in_order: bool = False
     lists_uploads: bool = True
 
     @property
-    def largest_object_bytes(self) -> int:
+    def max_object_bytes(self) -> int:
         """The largest object that can be uploaded in pieces."""
-        return self.piece_bytes * self.most_pieces
+        return self.piece_bytes * self.max_pieces
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
     """An upload in progress: plain data, so that it can be written down and continued elsewhere.
 
-    ``id`` is the store's own word for it and may grant access: it stays out of logs.
+    ``id`` is the store's own name for it and may grant access: it stays out of logs.
     """
 
     key: ObjectKey
@@ -76,8 +74,8 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece that is in. ``number`` counts from 1; ``tag`` is what the store wants to hear again at the end, and
-    ``checksum`` the CRC of its bytes that the store reckons with, if it does.
+    """A piece that is in. ``number`` counts from 1; ``tag`` is what the store wants back in ``complete``, ``checksum``
+    the CRC of its bytes where the store uses one.
     """
 
     number: int
@@ -88,7 +86,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """An object that can be seen."""
+    """A visible object."""
 
     key: ObjectKey
     size_bytes: int
@@ -96,19 +94,17 @@ class ObjectInfo:
 
 
 class UploadGoneError(TransientError):
-    """The upload was aborted by somebody, or dropped by the store: the object has to be started over."""
+    """The upload was aborted, or dropped by the store: the object has to be started over."""
 
     def __init__(self, upload: Upload, store_name: str) -> None:
         super().__init__(
-            f"The upload of {upload.key} to {store_name} is gone: somebody aborted it, or it was too old.",
+            f"The upload of {upload.key} to {store_name} is gone: it was aborted, or it was too old.",
             reason=Reason.DESTINATION_UNAVAILABLE,
         )
 
 
 class Store(Protocol):
-    """See the module's text. ``name`` says which place this is, for sentences and logs; it holds no
-    secret.
-    """
+    """See the module's text. ``name`` says which place this is, for sentences and logs; it holds no secret."""
 
     @property
     def name(self) -> str: ...
@@ -137,20 +133,20 @@ class Store(Protocol):
     def recognise(self, piece: Piece, data: bytes) -> Piece | None:
         """What ``piece`` would return for ``data``, if that is what the piece found by ``pieces`` holds; else None.
 
-        A store that cannot tell one content from another until the end trusts, and refuses in ``complete``.
+        A store that cannot compare contents before the end always returns it, and refuses in ``complete``.
         """
         ...
 
     async def complete(self, upload: Upload, pieces: Sequence[Piece], tail: bytes) -> ObjectInfo:
         """Add the last piece and make the object visible, replacing one of the same name.
 
-        ``pieces`` are all the others. When the upload is gone but an object of the right size is there, an
-        earlier call has succeeded; otherwise UploadGoneError is raised.
+        ``pieces`` are all the others. When the upload is gone but an object of the right size is there, an earlier call
+        has succeeded; otherwise UploadGoneError is raised.
         """
         ...
 
     async def abort(self, upload: Upload) -> None:
-        """Give an upload up and free what it holds; one that is gone is fine. Completed objects stay."""
+        """Abort an upload and free what it holds; one that is gone is fine. Completed objects stay."""
         ...
 
     async def put(self, key: ObjectKey, data: bytes) -> ObjectInfo:
@@ -158,7 +154,7 @@ class Store(Protocol):
         ...
 
     async def head(self, key: ObjectKey) -> ObjectInfo | None:
-        """What is visible under a key, None if nothing is."""
+        """The visible object of a key, None if there is none."""
         ...
 
     def read(self, key: ObjectKey) -> AsyncIterator[bytes]:
@@ -174,9 +170,7 @@ class Store(Protocol):
         ...
 
     def list_uploads(self, prefix: str) -> AsyncIterator[Upload]:
-        """The uploads in progress, anybody's, whose keys begin with ``prefix``; none where a store cannot
-        tell.
-        """
+        """The uploads in progress, of any program, whose keys begin with ``prefix``; none where a store lists none."""
         ...
 
     async def aclose(self) -> None:

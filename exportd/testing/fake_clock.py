@@ -9,11 +9,11 @@ import anyio
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 _TURNS = 12
-"""Turns of the event loop within which tasks that only compute come to rest."""
+"""Turns of the event loop after which tasks that only compute have finished or wait."""
 
 
 class FakeClock:
-    """A ``model.clock.Clock``. Wall clock and monotonic clock can be moved apart, as they are in life."""
+    """A ``model.clock.Clock`` whose wall clock and monotonic clock can be moved apart, as on a real machine."""
 
     def __init__(self, now: datetime = START) -> None:
         self._now = now
@@ -59,7 +59,7 @@ class FakeClock:
     def step(self, duration: timedelta | float) -> None:
         """Set the wall clock forward, or back when negative.
 
-        The monotonic clock does not notice: so it is with NTP, and with a machine that was suspended.
+        The monotonic clock stays, as when NTP corrects the time or a machine was suspended.
         """
         self._now += timedelta(seconds=_seconds(duration))
 

@@ -1,4 +1,4 @@
-"""A store that fails when it is told to: wraps any other and follows a script.
+"""A store that fails by a script: wraps any other store.
 
     store = FaultyStore(MemoryStore(), [Fault("piece", call=2, error=unavailable())])
 
@@ -38,17 +38,17 @@ class Fault:
 
 
 def unavailable(sentence: str = "The store answered 503.") -> TransientError:
-    """What a store says that is away for a moment."""
+    """The error of a store that is unavailable for a moment."""
     return TransientError(sentence, reason=Reason.DESTINATION_UNAVAILABLE)
 
 
 def refused(sentence: str = "The store answered 403.") -> PermanentError:
-    """What a store says that will not have us."""
+    """The error of a store that refuses access."""
     return PermanentError(sentence, reason=Reason.DESTINATION_REFUSED)
 
 
 class FaultyStore:
-    """``inner``, but for the faults."""
+    """Does what ``inner`` does, but for the faults."""
 
     def __init__(self, inner: Store, faults: Sequence[Fault] = ()) -> None:
         self.inner = inner
@@ -116,7 +116,7 @@ class FaultyStore:
         self.calls.append((method, what))
         count = self.count(method)
         fault = next(
-            (each for each in self.faults if each.method == method and 0 <= count - each.call < each.times),
+            (fault for fault in self.faults if fault.method == method and 0 <= count - fault.call < fault.times),
             None,
         )
         if fault is None:

@@ -1,11 +1,11 @@
-"""A shop and a site for each test."""
+"""The sample application and empty destinations, for each test."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.lakes import GcsLake, S3Lake
-from tests.acceptance.shop import Shop
+from tests.acceptance.destinations import GcsBucket, S3Bucket
+from tests.acceptance.sample_application import Application
 from tests.fixtures.daemon import Site
 from tests.fixtures.gcs_server import GcsServer
 from tests.fixtures.stores import give_credentials
@@ -13,21 +13,21 @@ from tests.fixtures.swift import SwiftServer
 
 
 @pytest.fixture
-async def shop(site: Site) -> Shop:
+async def application(site: Site) -> Application:
     """The application's database, opened and not yet captured."""
-    shop = Shop(await site.database.connect())
-    await shop.open()
-    return shop
+    application = Application(await site.database.connect())
+    await application.open()
+    return application
 
 
 @pytest.fixture
-def s3_lake(swift: SwiftServer, swift_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S3Lake:
+def empty_s3_bucket(swift: SwiftServer, swift_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S3Bucket:
     """An empty bucket; the environment, also a daemon's, has the credentials for it."""
     give_credentials(swift, tmp_path, monkeypatch)
-    return S3Lake(swift, swift_bucket)
+    return S3Bucket(swift, swift_bucket)
 
 
 @pytest.fixture
-def gcs_lake(gcs: GcsServer, gcs_bucket: str) -> GcsLake:
+def empty_gcs_bucket(gcs: GcsServer, gcs_bucket: str) -> GcsBucket:
     """An empty bucket of Google Cloud Storage."""
-    return GcsLake(gcs, gcs_bucket)
+    return GcsBucket(gcs, gcs_bucket)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tests.acceptance.lakes import GcsLake, S3Lake
-from tests.acceptance.shop import ORGANIZATION
+from tests.acceptance.destinations import GcsBucket, S3Bucket
+from tests.acceptance.sample_application import ORGANIZATION
 from tests.fixtures.stores import PROFILE
 
 
@@ -24,7 +24,7 @@ def destination(code: str, directory: Path, **others: object) -> dict[str, objec
     return {"code": code, "organization": ORGANIZATION, "directory": str(directory), **others}
 
 
-def s3_destination(code: str, lake: S3Lake, **others: object) -> dict[str, object]:
+def s3_destination(code: str, lake: S3Bucket, **others: object) -> dict[str, object]:
     return {
         "code": code,
         "organization": ORGANIZATION,
@@ -37,6 +37,6 @@ def s3_destination(code: str, lake: S3Lake, **others: object) -> dict[str, objec
     }
 
 
-def gcs_destination(code: str, lake: GcsLake, **others: object) -> dict[str, object]:
+def gcs_destination(code: str, lake: GcsBucket, **others: object) -> dict[str, object]:
     """Its server is named in the configuration's table ``gcs``: ``{"endpoint": lake.server.endpoint}``."""
     return {"code": code, "organization": ORGANIZATION, "type": "GCS", "bucket": lake.name, **others}

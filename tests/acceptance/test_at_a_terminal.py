@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, Shop
+from tests.acceptance.sample_application import CATALOG, Application
 from tests.fixtures.daemon import Site
 from tests.fixtures.terminal import terminal
 
 
 @pytest.fixture
-async def lake(site: Site, shop: Shop) -> Path:
+async def lake(site: Site, application: Application) -> Path:
     """A directory to which a daemon delivers; its first run has succeeded."""
     lake = site.destination()
     site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
     await site.restart()
-    await site.succeeded(shop.connection, await site.first_job(shop.connection))
+    await site.succeeded(application.connection, await site.first_job(application.connection))
     return lake
 
 

@@ -18,37 +18,37 @@ from exportd.model.reason import FullReason
 from exportd.schedules.backfiller import Backfill
 from exportd.schedules.firing_table import ScheduleTable
 from exportd.schedules.operations import ScheduleOperator
-from tests.acceptance.bucket import Bucket
+from tests.acceptance.call_interrupter import CallInterrupter
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shed import applied, asking, begins, opened
-from tests.acceptance.shop import CATALOG, ENTITIES, Contents, Key, Row, Shop
-from tests.acceptance.tripwire import Tripwire
-from tests.acceptance.warehouse import contents_of
-from tests.acceptance.workshop import Stop
+from tests.acceptance.delivered_files import DeliveredFiles
+from tests.acceptance.duckdb_contents import contents_of
+from tests.acceptance.in_process_pipeline import Stop
+from tests.acceptance.sample_application import CATALOG, ENTITIES, Application, Contents, Key, Row
+from tests.acceptance.schedule_history import applied, asking, begins, schedule_with_history
 from tests.fixtures.daemon import Site
 
 pytestmark = pytest.mark.slow
 
 
-def lost(bucket: Bucket, jobs: Sequence[JobId], contents: Contents) -> dict[str, dict[Key, Row]]:
+def lost(bucket: DeliveredFiles, jobs: Sequence[JobId], contents: Contents) -> dict[str, dict[Key, Row]]:
     """What these jobs' files told, by key, as it is now: the table's row, or the last that was told of a deletion."""
     manifests = {manifest.job_id: manifest for chain in bucket.chains for manifest in chain.manifests}
-    told: dict[str, dict[Key, Row]] = {}
+    reported: dict[str, dict[Key, Row]] = {}
     for job in jobs:
         for entity in manifests[job].entities:
             for record in bucket.records(manifests[job], entity):
                 key = tuple(str(record[name]) for name in entity.key)
-                told.setdefault(entity.code, {})[key] = record
+                reported.setdefault(entity.code, {})[key] = record
     return {
         code: {
             key: {**contents[code][key], "deleted": "false"} if key in contents[code] else record
             for key, record in records.items()
         }
-        for code, records in told.items()
+        for code, records in reported.items()
     }
 
 
-def held(bucket: Bucket, manifest: Manifest) -> dict[str, dict[Key, Row]]:
+def held(bucket: DeliveredFiles, manifest: Manifest) -> dict[str, dict[Key, Row]]:
     """The records of a run by key."""
     found: dict[str, dict[Key, Row]] = {}
     for entity in manifest.entities:
@@ -57,20 +57,25 @@ def held(bucket: Bucket, manifest: Manifest) -> dict[str, dict[Key, Row]]:
     return found
 
 
-async def test_the_next_run_holds_exactly_what_has_changed_since(site: Site, shop: Shop) -> None:
-    async with opened(site, shop) as shed:
-        told = Previewer(shed.place.catalog, shed.place.connector, JobTable(shed.place.pool), SystemClock())
-        filled = shed.last
-        for past, lost_jobs in ((shed.later, (shed.later, shed.last)), (shed.past, (shed.past, shed.later, shed.last))):
-            contents = await shop.contents()
-            backfill = await shed.ask(past)
-            (often,) = await ScheduleTable(shed.place.pool).all()
-            preview = {entity.entity: entity for entity in (await told.preview(often)).entities}
+async def test_the_next_run_holds_exactly_what_has_changed_since(site: Site, application: Application) -> None:
+    async with schedule_with_history(site, application) as history:
+        reported = Previewer(
+            history.pipeline.catalog, history.pipeline.connector, JobTable(history.pipeline.pool), SystemClock()
+        )
+        filled = history.last
+        for past, lost_jobs in (
+            (history.later, (history.later, history.last)),
+            (history.past, (history.past, history.later, history.last)),
+        ):
+            contents = await application.contents()
+            backfill = await history.ask(past)
+            (often,) = await ScheduleTable(history.pipeline.pool).all()
+            preview = {entity.entity: entity for entity in (await reported.preview(often)).entities}
             assert backfill.job_id is not None
             filled = backfill.job_id
-            assert await shed.place.finish(filled, Tripwire.none()) == "SUCCEEDED"
+            assert await history.pipeline.finish(filled, CallInterrupter.none()) == "SUCCEEDED"
 
-            bucket = Bucket.of(site.folder / "lake")
+            bucket = DeliveredFiles.of(site.folder / "lake")
             bucket.assert_whole()
             done = bucket.run(-1)
             assert done.job_id == filled
@@ -83,73 +88,75 @@ async def test_the_next_run_holds_exactly_what_has_changed_since(site: Site, sho
             # Who has what was before, and nothing since, is level with the table.
             before = (
                 bucket.run(0),
-                *(manifest for manifest in bucket.chains[0].manifests if manifest.job_id == shed.past),
+                *(manifest for manifest in bucket.chains[0].manifests if manifest.job_id == history.past),
             )
-            assert applied(bucket, *(before if past == shed.later else before[:1]), done) == contents
+            assert applied(bucket, *(before if past == history.later else before[:1]), done) == contents
             assert bucket.replayed() == contents
-            assert await shed.waiting() == {}
+            assert await history.waiting() == {}
 
         # From here on it goes on as ever, and the back-fill can be filled in like any other run.
-        job = await shed.run()
-        assert await shed.windows(job) == await shed.since(filled)
-        assert Bucket.of(site.folder / "lake").run(-1).redelivers == ()
-        again = await shed.ask(filled)
+        job = await history.run()
+        assert await history.windows(job) == await history.since(filled)
+        assert DeliveredFiles.of(site.folder / "lake").run(-1).redelivers == ()
+        again = await history.ask(filled)
         assert again.job_id is not None
-        await shed.place.finish(again.job_id, Tripwire.none())
-        assert await shed.windows(again.job_id) == await shed.since(shed.first)
-        Bucket.of(site.folder / "lake").assert_whole()
+        await history.pipeline.finish(again.job_id, CallInterrupter.none())
+        assert await history.windows(again.job_id) == await history.since(history.first)
+        DeliveredFiles.of(site.folder / "lake").assert_whole()
 
 
 @pytest.mark.parametrize(("step", "after"), [("JobTable.start", True), ("JobTable.seal", False)])
-async def test_a_job_that_has_begun_does_not_swallow_it(site: Site, shop: Shop, step: str, after: bool) -> None:
+async def test_a_job_that_has_begun_does_not_swallow_it(
+    site: Site, application: Application, step: str, after: bool
+) -> None:
     """It has looked already where to begin, or read everything too: the next run does what was asked meanwhile."""
-    async with opened(site, shop) as shed:
+    async with schedule_with_history(site, application) as history:
         asked: list[Backfill] = []
 
         async def ask() -> None:
-            asked.append(await shed.ask(shed.past))
+            asked.append(await history.ask(history.past))
 
-        await shop.change()
-        job = await shed.place.fire()
-        assert await shed.place.finish(job, Tripwire(step, 1, ask, after=after)) == "SUCCEEDED"
+        await application.change()
+        job = await history.pipeline.fire()
+        assert await history.pipeline.finish(job, CallInterrupter(step, 1, ask, after=after)) == "SUCCEEDED"
         assert (asked[0].job_id, asked[0].running) == (None, job)
-        assert await shed.windows(job) == await shed.since(shed.last)
-        assert await shed.waiting() == await shed.since(shed.first)
-        following = await shed.run()
-        assert await shed.windows(following) == await shed.since(shed.first)
-        assert await shed.waiting() == {}
-        bucket = Bucket.of(site.folder / "lake")
+        assert await history.windows(job) == await history.since(history.last)
+        assert await history.waiting() == await history.since(history.first)
+        following = await history.run()
+        assert await history.windows(following) == await history.since(history.first)
+        assert await history.waiting() == {}
+        bucket = DeliveredFiles.of(site.folder / "lake")
         bucket.assert_whole()
-        assert bucket.run(-1).redelivers == (shed.past, shed.later, shed.last, job)
-        assert bucket.replayed() == await shop.contents()
+        assert bucket.run(-1).redelivers == (history.past, history.later, history.last, job)
+        assert bucket.replayed() == await application.contents()
 
 
-async def test_a_job_that_has_not_begun_does_it(site: Site, shop: Shop) -> None:
-    async with opened(site, shop) as shed:
+async def test_a_job_that_has_not_begun_does_it(site: Site, application: Application) -> None:
+    async with schedule_with_history(site, application) as history:
         asked: list[Backfill] = []
 
         async def ask() -> None:
-            asked.append(await shed.ask(shed.past))
+            asked.append(await history.ask(history.past))
 
         # It runs, but has not looked yet where to begin.
-        await shop.change()
-        job = await shed.place.fire()
-        assert await shed.place.finish(job, Tripwire("JobTable.start", 1, ask)) == "SUCCEEDED"
+        await application.change()
+        job = await history.pipeline.fire()
+        assert await history.pipeline.finish(job, CallInterrupter("JobTable.start", 1, ask)) == "SUCCEEDED"
         assert asked[0].running == job
-        assert await shed.windows(job) == await shed.since(shed.first)
-        assert await shed.waiting() == {}
+        assert await history.windows(job) == await history.since(history.first)
+        assert await history.waiting() == {}
 
-        # It waits, and nobody takes it before it is told.
-        job = await shed.place.fire()
-        async with asking(shed, shed.past) as backfill:
+        # It waits, and is not claimed before it is allowed to run.
+        job = await history.pipeline.fire()
+        async with asking(history, history.past) as backfill:
             assert backfill.job_id == job
-            jobs, spool = JobTable(shed.place.pool), shed.place.spool.id
+            jobs, spool = JobTable(history.pipeline.pool), history.pipeline.spool.id
             assert await jobs.claim(holder="test", lease_s=60, spool_id=spool, attempt_limit=5) is None
-        assert await shed.place.finish(job, Tripwire.none()) == "SUCCEEDED"
-        assert await shed.windows(job) == await shed.since(shed.first)
-        bucket = Bucket.of(site.folder / "lake")
+        assert await history.pipeline.finish(job, CallInterrupter.none()) == "SUCCEEDED"
+        assert await history.windows(job) == await history.since(history.first)
+        bucket = DeliveredFiles.of(site.folder / "lake")
         bucket.assert_whole()
-        assert bucket.replayed() == await shop.contents()
+        assert bucket.replayed() == await application.contents()
 
 
 @pytest.mark.parametrize(
@@ -164,128 +171,130 @@ async def test_a_job_that_has_not_begun_does_it(site: Site, shop: Shop) -> None:
         ("JobTable.succeed", True),
     ],
 )
-async def test_a_daemon_that_leaves_on_the_way_loses_nothing(site: Site, shop: Shop, step: str, after: bool) -> None:
-    async with opened(site, shop, "lake", "shore") as shed:
-        backfill = await shed.ask(shed.past)
+async def test_a_daemon_that_leaves_on_the_way_loses_nothing(
+    site: Site, application: Application, step: str, after: bool
+) -> None:
+    async with schedule_with_history(site, application, "lake", "shore") as history:
+        backfill = await history.ask(history.past)
         assert backfill.job_id is not None
-        await shop.change()
+        await application.change()
         stop = Stop(None)
-        wire = Tripwire(step, 1, stop, after=after)
-        assert await shed.place.finish(backfill.job_id, wire, stop) == "SUCCEEDED"
-        assert wire.tripped
-        assert await shed.windows(backfill.job_id) == await shed.since(shed.first)
-        assert await shed.waiting() == {}
-        following = await shed.run()
-        assert await shed.windows(following) == await shed.since(backfill.job_id)
-        for each in ("lake", "shore"):
-            bucket = Bucket.of(site.folder / each)
+        interrupter = CallInterrupter(step, 1, stop, after=after)
+        assert await history.pipeline.finish(backfill.job_id, interrupter, stop) == "SUCCEEDED"
+        assert interrupter.interrupted
+        assert await history.windows(backfill.job_id) == await history.since(history.first)
+        assert await history.waiting() == {}
+        following = await history.run()
+        assert await history.windows(following) == await history.since(backfill.job_id)
+        for code in ("lake", "shore"):
+            bucket = DeliveredFiles.of(site.folder / code)
             bucket.assert_whole()
-            assert bucket.run(-2).redelivers == (shed.past, shed.later, shed.last)
-            assert bucket.replayed() == await shop.contents()
+            assert bucket.run(-2).redelivers == (history.past, history.later, history.last)
+            assert bucket.replayed() == await application.contents()
 
 
-async def test_a_run_that_fails_leaves_it_to_the_next(site: Site, shop: Shop) -> None:
-    async with opened(site, shop) as shed:
-        backfill = await shed.ask(shed.past)
+async def test_a_run_that_fails_leaves_it_to_the_next(site: Site, application: Application) -> None:
+    async with schedule_with_history(site, application) as history:
+        backfill = await history.ask(history.past)
         assert backfill.job_id is not None
-        await shop.connection.execute("ALTER TABLE public.countries RENAME TO lands")
-        assert await shed.place.finish(backfill.job_id, Tripwire.none(), attempts=1) == "FAILED"
-        await shop.connection.execute("ALTER TABLE public.lands RENAME TO countries")
-        assert await shed.waiting() == await shed.since(shed.first)
-        assert await shed.windows(await shed.run()) == await shed.since(shed.first)
+        await application.connection.execute("ALTER TABLE public.countries RENAME TO lands")
+        assert await history.pipeline.finish(backfill.job_id, CallInterrupter.none(), attempts=1) == "FAILED"
+        await application.connection.execute("ALTER TABLE public.lands RENAME TO countries")
+        assert await history.waiting() == await history.since(history.first)
+        assert await history.windows(await history.run()) == await history.since(history.first)
 
 
-async def test_a_run_that_does_not_reach_everybody_is_marked_where_it_came(site: Site, shop: Shop) -> None:
-    async with opened(site, shop, "lake", "shore") as shed:
-        lake, shore, away = (site.folder / each for each in ("lake", "shore", "away"))
-        backfill = await shed.ask(shed.past)
+async def test_a_run_that_does_not_reach_all_is_marked_where_it_came(site: Site, application: Application) -> None:
+    async with schedule_with_history(site, application, "lake", "shore") as history:
+        lake, shore, away = (site.folder / name for name in ("lake", "shore", "away"))
+        backfill = await history.ask(history.past)
         assert backfill.job_id is not None
         shore.rename(away)
-        assert await shed.place.finish(backfill.job_id, Tripwire.none(), attempts=1) == "FAILED"
+        assert await history.pipeline.finish(backfill.job_id, CallInterrupter.none(), attempts=1) == "FAILED"
         away.rename(shore)
-        assert await shed.windows(await shed.run()) == await shed.since(shed.first)
-        lost_jobs = (shed.past, shed.later, shed.last)
-        for place, redelivered in ((lake, (*lost_jobs, backfill.job_id)), (shore, lost_jobs)):
-            bucket = Bucket.of(place)
+        assert await history.windows(await history.run()) == await history.since(history.first)
+        lost_jobs = (history.past, history.later, history.last)
+        for pipeline, redelivered in ((lake, (*lost_jobs, backfill.job_id)), (shore, lost_jobs)):
+            bucket = DeliveredFiles.of(pipeline)
             bucket.assert_whole()
             assert bucket.run(-1).redelivers == redelivered
-            assert bucket.replayed() == await shop.contents()
+            assert bucket.replayed() == await application.contents()
 
 
-async def test_of_several_wishes_the_widest_is_done(site: Site, shop: Shop) -> None:
-    async with opened(site, shop) as shed:
-        asked = [await shed.ask(each) for each in (shed.later, shed.past, shed.last)]
-        assert len({each.job_id for each in asked}) == 1
-        assert await shed.waiting() == await shed.since(shed.first)
+async def test_of_several_wishes_the_widest_is_done(site: Site, application: Application) -> None:
+    async with schedule_with_history(site, application) as history:
+        asked = [await history.ask(run) for run in (history.later, history.past, history.last)]
+        assert len({request.job_id for request in asked}) == 1
+        assert await history.waiting() == await history.since(history.first)
         (queued, *_) = asked
         assert queued.job_id is not None
-        await shed.place.finish(queued.job_id, Tripwire.none())
-        assert await shed.windows(queued.job_id) == await shed.since(shed.first)
+        await history.pipeline.finish(queued.job_id, CallInterrupter.none())
+        assert await history.windows(queued.job_id) == await history.since(history.first)
 
 
-async def test_an_entity_with_a_full_run_since_is_full_again(site: Site, shop: Shop) -> None:
-    async with opened(site, shop) as shed:
+async def test_an_entity_with_a_full_run_since_is_full_again(site: Site, application: Application) -> None:
+    async with schedule_with_history(site, application) as history:
         orders, countries = EntityCode("ORDERS"), EntityCode("COUNTRIES")
-        operator = ScheduleOperator(shed.place.pool)
-        refreshed = await operator.refresh(shed.schedule, orders, at_once=True, actor="test")
+        operator = ScheduleOperator(history.pipeline.pool)
+        refreshed = await operator.refresh(history.schedule, orders, at_once=True, actor="test")
         assert refreshed is not None
-        await shed.place.finish(refreshed, Tripwire.none())
-        await shop.connection.execute("DELETE FROM exportd.position WHERE entity = $1", countries)
-        told = {
-            "ACCOUNTS": (await shed.extraction(shed.first)).snapshot,
+        await history.pipeline.finish(refreshed, CallInterrupter.none())
+        await application.connection.execute("DELETE FROM exportd.position WHERE entity = $1", countries)
+        reported = {
+            "ACCOUNTS": (await history.extraction(history.first)).snapshot,
             "ORDERS": FullReason.REQUESTED,
             "COUNTRIES": FullReason.ENTITY_ADDED,
         }
-        backfill = await shed.ask(shed.past)
-        assert begins(backfill) == told
+        backfill = await history.ask(history.past)
+        assert begins(backfill) == reported
         assert backfill.job_id is not None
-        await shed.place.finish(backfill.job_id, Tripwire.none())
-        assert await shed.windows(backfill.job_id) == told
-        assert await shed.waiting() == {}
-        everything = await shed.ask(shed.first)
+        await history.pipeline.finish(backfill.job_id, CallInterrupter.none())
+        assert await history.windows(backfill.job_id) == reported
+        assert await history.waiting() == {}
+        everything = await history.ask(history.first)
         assert begins(everything) == dict.fromkeys(ENTITIES, FullReason.REQUESTED)
-        bucket = Bucket.of(site.folder / "lake")
+        bucket = DeliveredFiles.of(site.folder / "lake")
         bucket.assert_whole()
-        assert bucket.replayed() == await shop.contents()
+        assert bucket.replayed() == await application.contents()
 
 
-async def test_an_entity_that_is_full_meanwhile_is_full_once_more(site: Site, shop: Shop) -> None:
+async def test_an_entity_that_is_full_meanwhile_is_full_once_more(site: Site, application: Application) -> None:
     """The running job, which knows nothing of the request yet, may tell of something that no log knows."""
-    async with opened(site, shop) as shed:
-        refreshed = await ScheduleOperator(shed.place.pool).refresh(
-            shed.schedule, EntityCode("ORDERS"), at_once=True, actor="test"
+    async with schedule_with_history(site, application) as history:
+        refreshed = await ScheduleOperator(history.pipeline.pool).refresh(
+            history.schedule, EntityCode("ORDERS"), at_once=True, actor="test"
         )
         assert refreshed is not None
 
         async def ask() -> None:
-            await shed.ask(shed.past)
+            await history.ask(history.past)
 
-        await shed.place.finish(refreshed, Tripwire("JobTable.seal", 1, ask))
-        assert await shed.windows(refreshed) == {**await shed.since(shed.last), "ORDERS": FullReason.REQUESTED}
-        expected = {**await shed.since(shed.first), "ORDERS": FullReason.REQUESTED}
-        assert await shed.waiting() == expected
-        assert await shed.windows(await shed.run()) == expected
-        assert await shed.waiting() == {}
+        await history.pipeline.finish(refreshed, CallInterrupter("JobTable.seal", 1, ask))
+        assert await history.windows(refreshed) == {**await history.since(history.last), "ORDERS": FullReason.REQUESTED}
+        expected = {**await history.since(history.first), "ORDERS": FullReason.REQUESTED}
+        assert await history.waiting() == expected
+        assert await history.windows(await history.run()) == expected
+        assert await history.waiting() == {}
 
 
-async def test_triggers_that_were_replaced_since_make_it_full(site: Site, shop: Shop) -> None:
+async def test_triggers_that_were_replaced_since_make_it_full(site: Site, application: Application) -> None:
     """The guards of then are compared: what the log did not see cannot be filled in."""
-    async with opened(site, shop) as shed:
-        await shop.connection.execute(
+    async with schedule_with_history(site, application) as history:
+        await application.connection.execute(
             "ALTER TABLE public.accounts DISABLE TRIGGER ALL; DELETE FROM public.accounts WHERE id % 7 = 3"
         )
-        backfill = await shed.ask(shed.past)
+        backfill = await history.ask(history.past)
         assert backfill.job_id is not None
-        await shed.place.finish(backfill.job_id, Tripwire.none())
-        began = await shed.since(shed.first)
-        assert await shed.windows(backfill.job_id) == {**began, "ACCOUNTS": FullReason.CAPTURE_CHANGED}
-        assert await shed.waiting() == {}
-        assert Bucket.of(site.folder / "lake").replayed() == await shop.contents()
+        await history.pipeline.finish(backfill.job_id, CallInterrupter.none())
+        began = await history.since(history.first)
+        assert await history.windows(backfill.job_id) == {**began, "ACCOUNTS": FullReason.CAPTURE_CHANGED}
+        assert await history.waiting() == {}
+        assert DeliveredFiles.of(site.folder / "lake").replayed() == await application.contents()
 
 
-async def test_the_real_daemon_is_asked_dies_and_does_it(site: Site, shop: Shop) -> None:
+async def test_the_real_daemon_is_asked_dies_and_does_it(site: Site, application: Application) -> None:
     """By the real command line; what arrives is verified, replayed and loaded by it too."""
-    lake, connection = site.destination(), shop.connection
+    lake, connection = site.destination(), application.connection
     declared = destination("lake", lake, loader_kit=["duckdb"])
     site.configure(CATALOG, {"destination": [declared], "schedule": [schedule()]})
     daemon = await site.restart()
@@ -293,7 +302,7 @@ async def test_the_real_daemon_is_asked_dies_and_does_it(site: Site, shop: Shop)
     await site.succeeded(connection, first)
     jobs = []
     for _ in range(3):
-        await shop.change()
+        await application.change()
         jobs.append(await site.fire())
         await site.succeeded(connection, jobs[-1])
 
@@ -325,12 +334,12 @@ async def test_the_real_daemon_is_asked_dies_and_does_it(site: Site, shop: Shop)
     verified = await site.without_configuration("verify", str(lake), "--json")
     assert verified.returncode == 0, verified.stdout
     (chain,) = json.loads(verified.stdout)["chains"]
-    assert chain["redelivered"] == [str(each) for each in jobs]
+    assert chain["redelivered"] == [str(id_) for id_ in jobs]
     replayed, loaded = site.folder / "replayed.duckdb", site.folder / "loaded.duckdb"
     outcome = await site.without_configuration("replay", str(lake), "--into", str(replayed))
     assert outcome.returncode == 0, outcome.stderr
     with duckdb.connect(loaded) as warehouse:
-        for each in (first, job):
-            (script,) = lake.rglob(f"{each}.duckdb.sql")
+        for id_ in (first, job):
+            (script,) = lake.rglob(f"{id_}.duckdb.sql")
             warehouse.execute(script.read_text())
-    assert contents_of(replayed) == contents_of(loaded) == await shop.contents()
+    assert contents_of(replayed) == contents_of(loaded) == await application.contents()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, Shop
+from tests.acceptance.sample_application import CATALOG, Application
 from tests.fixtures.daemon import Section, Site
 
 DONE, FAILED, USAGE, TRY_AGAIN = 0, 1, 2, 3
@@ -58,8 +58,8 @@ async def test_a_mistake_in_the_configuration_is_named_with_its_line(
     said = await refused(site, "check", code=USAGE)
     place = re.compile(rf"{re.escape(str(site.config))}:(\d+): ")
     lines = site.config.read_text().splitlines()
-    assert all(place.match(each) for each in said)
-    matching = [each for each in said if re.search(sentence, each)]
+    assert all(place.match(problem) for problem in said)
+    matching = [problem for problem in said if re.search(sentence, problem)]
     assert matching, said
     line = place.match(matching[0])
     assert line is not None
@@ -72,8 +72,8 @@ async def test_all_mistakes_of_configuration_and_catalog_come_at_once(site: Site
         sections(site, schedule=[changed(period=4), changed(code="other", entities=["NOTHING"])]),
     )
     said = await refused(site, "run", code=USAGE)
-    assert any(each.startswith(f"{site.catalog}:") and "key" in each for each in said)
-    assert any(each.startswith(f"{site.config}:") and "3 days" in each for each in said)
+    assert any(sentence.startswith(f"{site.catalog}:") and "key" in sentence for sentence in said)
+    assert any(sentence.startswith(f"{site.config}:") and "3 days" in sentence for sentence in said)
 
 
 async def test_a_database_that_does_not_answer_is_worth_another_try(site: Site) -> None:
@@ -88,26 +88,26 @@ async def test_a_database_that_does_not_answer_is_worth_another_try(site: Site) 
 async def waits(site: Site) -> str:
     """Why a daemon waits for its database when it starts. It goes on waiting, until the test ends it."""
     daemon = site.fork()
-    event = await daemon.said("waiting for the database", times=2)
+    event = await daemon.wait_for_event("waiting for the database", times=2)
     assert daemon.process.poll() is None
     assert "hunter2" not in daemon.text
     daemon.end_at_once()
     return f"{event['error']} [{event['reason']}]"
 
 
-async def test_a_start_waits_for_a_database_that_does_not_answer(site: Site, shop: Shop) -> None:
+async def test_a_start_waits_for_a_database_that_does_not_answer(site: Site, application: Application) -> None:
     nowhere, dsn = site.folder / "no-server", site.dsn
     site.dsn = f"postgresql://postgres:hunter2@/shop?host={nowhere}"
     site.configure(CATALOG, sections(site))
     daemon = site.fork()
-    event = await daemon.said("waiting for the database")
+    event = await daemon.wait_for_event("waiting for the database")
     assert str(nowhere) in event["error"]
     assert event["reason"] == "DATABASE_UNREACHABLE"
     # The file is read again before each attempt, as another start would.
     site.dsn = dsn
     site.configure(CATALOG, sections(site))
-    await daemon.said("daemon ready")
-    await site.succeeded(shop.connection, await site.first_job(shop.connection))
+    await daemon.wait_for_event("daemon ready")
+    await site.succeeded(application.connection, await site.first_job(application.connection))
     assert "hunter2" not in daemon.text
     assert await daemon.stop() == 0
 
@@ -116,20 +116,20 @@ async def test_a_start_that_waits_ends_when_the_file_becomes_wrong(site: Site) -
     site.dsn = f"postgresql:///shop?host={site.folder / 'no-server'}"
     site.configure(CATALOG, sections(site))
     daemon = site.fork()
-    await daemon.said("waiting for the database")
+    await daemon.wait_for_event("waiting for the database")
     site.configure(CATALOG, sections(site, limits={"job": 3}))
     assert await daemon.ended() == USAGE
 
 
-async def test_a_database_that_refuses_says_why(site: Site, shop: Shop) -> None:
-    await shop.connection.execute("DROP ROLE IF EXISTS test_locked_out")
-    await shop.connection.execute("CREATE ROLE test_locked_out NOLOGIN")
+async def test_a_database_that_refuses_says_why(site: Site, application: Application) -> None:
+    await application.connection.execute("DROP ROLE IF EXISTS test_locked_out")
+    await application.connection.execute("CREATE ROLE test_locked_out NOLOGIN")
     server = site.database.server
     try:
         for dsn, words in (
             (server.dsn("nothing_here"), ("nothing_here", "does not exist")),
             (server.dsn(site.database.name, user="test_locked_out"), ("test_locked_out", "log in")),
-            (server.dsn(site.database.name, user="nobody_at_all"), ("nobody_at_all", "does not exist")),
+            (server.dsn(site.database.name, user="no_such_role"), ("no_such_role", "does not exist")),
         ):
             site.dsn = dsn
             site.configure(CATALOG, sections(site))
@@ -139,31 +139,31 @@ async def test_a_database_that_refuses_says_why(site: Site, shop: Shop) -> None:
             assert all(word in sentence for word in words), sentence
             assert sentence.endswith("[DATABASE_REFUSED]")
     finally:
-        await shop.connection.execute("DROP ROLE test_locked_out")
+        await application.connection.execute("DROP ROLE test_locked_out")
 
 
-async def test_missing_privileges_are_named_one_after_the_other(site: Site, shop: Shop) -> None:
+async def test_missing_privileges_are_named_one_after_the_other(site: Site, application: Application) -> None:
     """From no right at all to just enough: each refusal says what to grant next."""
-    connection, name = shop.connection, site.database.name
+    connection, name = application.connection, site.database.name
     await connection.execute("DROP ROLE IF EXISTS test_exporter")
     await connection.execute("CREATE ROLE test_exporter LOGIN")
     site.dsn = site.database.server.dsn(name, user="test_exporter")
     site.configure(CATALOG, sections(site))
     try:
         daemon = site.fork()
-        event = await daemon.said("waiting for the database")
+        event = await daemon.wait_for_event("waiting for the database")
         assert "permission denied for database" in event["error"]
         assert event["reason"] == "PRIVILEGE_MISSING"
 
         await connection.execute(f"GRANT CREATE ON DATABASE {name} TO test_exporter")
-        await daemon.said("daemon ready")
+        await daemon.wait_for_event("daemon ready")
         row = await site.finished(connection, await site.first_job(connection))
         assert (row["state"], row["reason"]) == ("FAILED", "ENTITY_OUT_OF_ORDER")
-        said = [event["error"] for event in daemon.heard("entity out of order")]
-        assert {re.sub(r":\d+", "", each.split(": ")[0]) for each in said} == {str(site.catalog)}
+        said = [event["error"] for event in daemon.events_named("entity out of order")]
+        assert {re.sub(r":\d+", "", problem.split(": ")[0]) for problem in said} == {str(site.catalog)}
         assert len(said) == 3
-        for each in said:
-            await connection.execute(each[each.index("GRANT SELECT ON ") :])
+        for problem in said:
+            await connection.execute(problem[problem.index("GRANT SELECT ON ") :])
 
         row = await site.finished(connection, await site.fire())
         assert (row["state"], row["reason"]) == ("FAILED", "PRIVILEGE_MISSING")
@@ -182,11 +182,11 @@ async def test_missing_privileges_are_named_one_after_the_other(site: Site, shop
         await connection.execute("DROP ROLE test_exporter")
 
 
-async def test_check_says_what_to_fix(site: Site, shop: Shop) -> None:
+async def test_check_says_what_to_fix(site: Site, application: Application) -> None:
     lake = site.destination()
     lake.rmdir()
     (site.folder / "spool").touch()
-    await shop.connection.execute("ALTER TABLE public.orders DROP COLUMN paid")
+    await application.connection.execute("ALTER TABLE public.orders DROP COLUMN paid")
     site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
     outcome = await site.quickly("check")
     assert outcome.returncode == FAILED, outcome.stderr
@@ -198,13 +198,13 @@ async def test_check_says_what_to_fix(site: Site, shop: Shop) -> None:
 
     (site.folder / "spool").unlink()
     daemon = site.fork()
-    event = await daemon.said("entity out of order", entity="ORDERS")
+    event = await daemon.wait_for_event("entity out of order", entity="ORDERS")
     assert "paid" in event["error"]
-    await daemon.said("daemon ready")
+    await daemon.wait_for_event("daemon ready")
     assert await daemon.stop() == 0
 
 
-async def test_a_spool_that_cannot_be_is_refused(site: Site, shop: Shop) -> None:
+async def test_a_spool_that_cannot_be_is_refused(site: Site, application: Application) -> None:
     site.spool.touch()
     site.configure(CATALOG, sections(site))
     (sentence,) = await refused(site, "run", code=FAILED)
@@ -212,12 +212,14 @@ async def test_a_spool_that_cannot_be_is_refused(site: Site, shop: Shop) -> None
 
 
 @pytest.mark.parametrize("arguments", [("job", "show", "nonsense"), ("schedule", "run", "nothing")], ids=str)
-async def test_what_is_not_there_cannot_be_shown(site: Site, shop: Shop, arguments: tuple[str, ...]) -> None:
+async def test_what_is_not_there_cannot_be_shown(
+    site: Site, application: Application, arguments: tuple[str, ...]
+) -> None:
     site.configure(CATALOG, sections(site))
     (sentence,) = await refused(site, *arguments, code=FAILED)
     assert "exportd run" in sentence, "there are no tables yet"
     daemon = site.fork()
-    await daemon.said("daemon ready")
+    await daemon.wait_for_event("daemon ready")
     (sentence,) = await refused(site, *arguments, code=FAILED)
     assert "NOT_FOUND" in sentence
     assert await daemon.stop() == 0
@@ -249,7 +251,7 @@ async def test_a_configuration_that_is_not_there_is_named(site: Site) -> None:
     ids=["no key", "short key", "group", "no socket", "long path"],
 )
 async def test_a_control_section_that_cannot_be_kept_ends_the_daemon_with_a_sentence(
-    site: Site, shop: Shop, control: Mapping[str, object], sentence: str
+    site: Site, application: Application, control: Mapping[str, object], sentence: str
 ) -> None:
     (site.folder / "short.key").write_bytes(b"12345")
     (site.folder / "short.key").chmod(0o600)
@@ -260,7 +262,7 @@ async def test_a_control_section_that_cannot_be_kept_ends_the_daemon_with_a_sent
     assert (site.folder / "a-file").is_file()
 
 
-async def test_check_finds_a_group_that_is_not_there(site: Site, shop: Shop) -> None:
+async def test_check_finds_a_group_that_is_not_there(site: Site, application: Application) -> None:
     site.configure(CATALOG, sections(site, control={"socket": "control.sock", "admins": ["no-such-group"]}))
     outcome = await site.quickly("check")
     assert outcome.returncode == FAILED

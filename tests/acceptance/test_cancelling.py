@@ -1,18 +1,18 @@
-"""A job is cancelled while it publishes: nobody sees half of it, and the next run holds everything."""
+"""A job is cancelled while it publishes: consumers never see half of it, and the next run holds everything."""
 
 import pytest
 
-from tests.acceptance.bucket import Bucket
 from tests.acceptance.declarations import destination, s3_destination, schedule
-from tests.acceptance.lakes import S3Lake
-from tests.acceptance.shop import CATALOG, Shop
+from tests.acceptance.delivered_files import DeliveredFiles
+from tests.acceptance.destinations import S3Bucket
+from tests.acceptance.sample_application import CATALOG, Application
 from tests.fixtures.daemon import Site, until
 from tests.fixtures.fault_proxy import FaultProxy
 from tests.fixtures.faults import Rule, Stall
 
 
-async def positions(shop: Shop) -> list[tuple[str, str]]:
-    rows = await shop.connection.fetch("SELECT entity, snapshot::text FROM exportd.position ORDER BY entity")
+async def positions(application: Application) -> list[tuple[str, str]]:
+    rows = await application.connection.fetch("SELECT entity, snapshot::text FROM exportd.position ORDER BY entity")
     return [(row["entity"], row["snapshot"]) for row in rows]
 
 
@@ -22,16 +22,16 @@ async def positions(shop: Shop) -> list[tuple[str, str]]:
     ids=["among its objects", "behind its manifest"],
 )
 async def test_one_destination_has_everything_and_the_other_is_in_the_middle(
-    site: Site, shop: Shop, s3_lake: S3Lake, stalled: Rule, runs: int
+    site: Site, application: Application, empty_s3_bucket: S3Bucket, stalled: Rule, runs: int
 ) -> None:
     """``runs`` is how many the other has in the end: one whose manifest is out stays, whole."""
-    connection, shore = shop.connection, site.destination("shore")
-    async with FaultProxy(s3_lake.account.endpoint) as proxy:
+    connection, shore = application.connection, site.destination("shore")
+    async with FaultProxy(empty_s3_bucket.account.endpoint) as proxy:
         site.configure(
             CATALOG,
             {
                 "destination": [
-                    s3_destination("lake", s3_lake, endpoint=proxy.endpoint),
+                    s3_destination("lake", empty_s3_bucket, endpoint=proxy.endpoint),
                     destination("shore", shore),
                 ],
                 "schedule": [schedule(destinations=["lake", "shore"])],
@@ -39,8 +39,8 @@ async def test_one_destination_has_everything_and_the_other_is_in_the_middle(
         )
         daemon = await site.restart()
         await site.succeeded(connection, await site.first_job(connection))
-        before = await positions(shop)
-        await shop.change()
+        before = await positions(application)
+        await application.change()
 
         proxy.add(stalled)
         job = await site.fire()
@@ -62,15 +62,15 @@ async def test_one_destination_has_everything_and_the_other_is_in_the_middle(
         stalled.fault.release.set()
 
         # What is out stays and is whole; of the rest there is nothing; and the next run begins where this one did.
-        assert await positions(shop) == before
-        await shop.change()
+        assert await positions(application) == before
+        await application.change()
         await site.succeeded(connection, await site.fire())
         assert await daemon.stop() == 0
-    for bucket, count in ((Bucket.of(shore), 3), (await s3_lake.bucket(), runs)):
+    for bucket, count in ((DeliveredFiles.of(shore), 3), (await empty_s3_bucket.delivered(), runs)):
         bucket.assert_whole()
-        assert bucket.replayed() == await shop.contents()
+        assert bucket.replayed() == await application.contents()
         (chain,) = bucket.chains
         assert len(chain.manifests) == count
-    assert await s3_lake.leftovers() == set()
+    assert await empty_s3_bucket.leftovers() == set()
     assert (await site.without_configuration("verify", str(shore))).returncode == 0
     await site.assert_clean(shore)

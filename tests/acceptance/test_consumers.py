@@ -7,55 +7,65 @@ import duckdb
 import pytest
 
 from tests.acceptance.declarations import destination, gcs_destination, s3_destination, schedule
-from tests.acceptance.lakes import GcsLake, S3Lake
-from tests.acceptance.shop import CATALOG, Contents, Shop
-from tests.acceptance.warehouse import contents_of
+from tests.acceptance.destinations import GcsBucket, S3Bucket
+from tests.acceptance.duckdb_contents import contents_of
+from tests.acceptance.sample_application import CATALOG, Application, Contents
 from tests.fixtures.daemon import Section, Site, Table
 from tests.fixtures.stores import PROFILE
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file_format", ["CSV", "JSONL"])
-async def test_deliveries_are_verified_and_rebuilt_as_of_each_job(site: Site, shop: Shop, file_format: str) -> None:
+async def test_deliveries_are_verified_and_rebuilt_as_of_each_job(
+    site: Site, application: Application, file_format: str
+) -> None:
     lake = site.destination("lake")
-    await _deliver_verify_and_rebuild(site, shop, destination("lake", lake, prefix="product"), str(lake), file_format)
+    await _deliver_verify_and_rebuild(
+        site, application, destination("lake", lake, prefix="product"), str(lake), file_format
+    )
     (file, *_) = sorted(lake.rglob("*_order.*"))
     file.unlink()
     assert (await site.without_configuration("verify", str(lake))).returncode == 1
 
 
 @pytest.mark.slow
-async def test_the_loader_kit_comes_with_each_run_and_loads_it(site: Site, shop: Shop) -> None:
+async def test_the_loader_kit_comes_with_each_run_and_loads_it(site: Site, application: Application) -> None:
     lake = site.destination("lake")
     declared = destination("lake", lake, loader_kit=["duckdb", "postgresql"])
-    await _deliver_verify_and_rebuild(site, shop, declared, str(lake), "CSV")
+    await _deliver_verify_and_rebuild(site, application, declared, str(lake), "CSV")
     scripts = sorted(lake.rglob("*.duckdb.sql"), key=lambda path: path.stat().st_mtime_ns)
     with duckdb.connect(site.folder / "loaded.duckdb") as connection:
         for script in scripts:
             connection.execute(script.read_text())
-    assert contents_of(site.folder / "loaded.duckdb") == await shop.contents()
+    assert contents_of(site.folder / "loaded.duckdb") == await application.contents()
     assert len(list(lake.rglob("*.postgresql.sql"))) == len(scripts) == 4
 
 
 @pytest.mark.slow
-async def test_from_s3_too(site: Site, shop: Shop, s3_lake: S3Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_from_s3_too(
+    site: Site, application: Application, empty_s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_PROFILE", PROFILE)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_lake.account.endpoint)
-    declared = s3_destination("lake", s3_lake, prefix="product")
-    await _deliver_verify_and_rebuild(site, shop, declared, f"s3://{s3_lake.name}/product", "CSV")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", empty_s3_bucket.account.endpoint)
+    declared = s3_destination("lake", empty_s3_bucket, prefix="product")
+    await _deliver_verify_and_rebuild(site, application, declared, f"s3://{empty_s3_bucket.name}/product", "CSV")
 
 
 @pytest.mark.slow
-async def test_from_google_too(site: Site, shop: Shop, gcs_lake: GcsLake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_lake.server.endpoint)
-    sections = {"gcs": {"endpoint": gcs_lake.server.endpoint}}
-    declared = gcs_destination("lake", gcs_lake)
-    await _deliver_verify_and_rebuild(site, shop, declared, f"gs://{gcs_lake.name}", "JSONL", sections=sections)
+async def test_from_google_too(
+    site: Site, application: Application, empty_gcs_bucket: GcsBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", empty_gcs_bucket.server.endpoint)
+    sections = {"gcs": {"endpoint": empty_gcs_bucket.server.endpoint}}
+    declared = gcs_destination("lake", empty_gcs_bucket)
+    await _deliver_verify_and_rebuild(
+        site, application, declared, f"gs://{empty_gcs_bucket.name}", "JSONL", sections=sections
+    )
 
 
 async def _deliver_verify_and_rebuild(
     site: Site,
-    shop: Shop,
+    application: Application,
     declared: Table,
     place: str,
     file_format: str,
@@ -69,15 +79,15 @@ async def _deliver_verify_and_rebuild(
     }
     site.configure(CATALOG, {**declarations, **(sections or {})})
     daemon = await site.restart()
-    job = await site.first_job(shop.connection)
+    job = await site.first_job(application.connection)
     contents: dict[str, Contents] = {}
     for _ in range(3):
-        await site.succeeded(shop.connection, job)
-        contents[str(job)] = await shop.contents()
-        await shop.change()
+        await site.succeeded(application.connection, job)
+        contents[str(job)] = await application.contents()
+        await application.change()
         job = await site.fire()
-    await site.succeeded(shop.connection, job)
-    contents[str(job)] = await shop.contents()
+    await site.succeeded(application.connection, job)
+    contents[str(job)] = await application.contents()
 
     assert await daemon.stop() == 0
     verified = await site.without_configuration("verify", place, "--json")

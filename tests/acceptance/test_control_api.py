@@ -10,20 +10,20 @@ import m3ter
 import pytest
 
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, ORGANIZATION, Shop
-from tests.fixtures.control import bare, official
+from tests.acceptance.sample_application import CATALOG, ORGANIZATION, Application
+from tests.fixtures.control_clients import bare, official
 from tests.fixtures.daemon import Site
 
 HOURLY = {"name": "Hourly", "code": "hourly", "scheduleType": "HOUR", "period": 1, "offset": 15}
 
 
 async def test_the_official_client_leads_schedules_jobs_and_downloads_through_their_lives(
-    site: Site, shop: Shop
+    site: Site, application: Application
 ) -> None:
     lake = site.destination("lake")
     site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule("often")]})
     daemon = await site.start()
-    await site.succeeded(shop.connection, await site.first_job(shop.connection, "often"))
+    await site.succeeded(application.connection, await site.first_job(application.connection, "often"))
     socket = site.folder / "control.sock"
 
     def live() -> dict[str, Any]:
@@ -39,8 +39,8 @@ async def test_the_official_client_leads_schedules_jobs_and_downloads_through_th
             return {"schedule": created.id, "adhoc": adhoc.job_id}
 
     made = await asyncio.to_thread(live)
-    await site.succeeded(shop.connection, await site.first_job(shop.connection, "hourly"))
-    await site.succeeded(shop.connection, UUID(made["adhoc"]))
+    await site.succeeded(application.connection, await site.first_job(application.connection, "hourly"))
+    await site.succeeded(application.connection, UUID(made["adhoc"]))
 
     def look() -> None:
         with official(socket, ORGANIZATION) as client, bare(socket) as http:

@@ -15,16 +15,16 @@ from subprocess import CompletedProcess
 import pytest
 
 from tests.acceptance.declarations import schedule
-from tests.acceptance.shop import CATALOG, Shop
-from tests.fixtures.daemon import Site, run
+from tests.acceptance.sample_application import CATALOG, Application
+from tests.fixtures.daemon import UNMEASURED, Site, run
 
-NOBODY = 65534
+UNPRIVILEGED_ID = 65534
 BECOMES_OTHERS = os.geteuid() == 0 and shutil.which("setpriv") is not None
 
 
 @contextmanager
 def open_folder() -> Iterator[Path]:
-    """Anybody may go through it; a site is its owner's alone."""
+    """Every user may enter it; a site is its owner's alone."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o711)
         yield Path(folder)
@@ -33,23 +33,23 @@ def open_folder() -> Iterator[Path]:
 def status_as(path: Path, *identity: str) -> "CompletedProcess[str]":
     """``exportd status`` of another user, who only needs to reach the socket."""
     command = [sys.executable, "-m", "exportd", "status", "--json", "--socket", str(path)]
-    return run(["setpriv", *identity, "--", *command])
+    return run([*UNMEASURED, "setpriv", *identity, "--", *command])
 
 
-async def test_a_socket_that_a_killed_daemon_left_is_taken_over(site: Site, shop: Shop) -> None:
+async def test_a_socket_that_a_killed_daemon_left_is_taken_over(site: Site, application: Application) -> None:
     site.configure(CATALOG, {"schedule": [schedule(destinations=[])]})
     path = site.folder / "control.sock"
     daemon = await site.start()
-    await site.succeeded(shop.connection, await site.first_job(shop.connection))
+    await site.succeeded(application.connection, await site.first_job(application.connection))
     await daemon.kill()
     left = path.stat()
-    nobody = await site.quickly("status")
-    assert (nobody.returncode, "No daemon listens at" in nobody.stderr) == (3, True)
+    outcome = await site.quickly("status")
+    assert (outcome.returncode, "No daemon listens at" in outcome.stderr) == (3, True)
 
     daemon = await site.restart()
     assert path.stat().st_ino != left.st_ino or path.stat().st_ctime_ns != left.st_ctime_ns
     assert (await site.quickly("status")).returncode == 0
-    # What is no socket is nobody's to take away.
+    # A file that is no socket is not removed.
     assert await daemon.stop() == 0
     assert not path.exists()
     path.write_text("precious")
@@ -60,7 +60,7 @@ async def test_a_socket_that_a_killed_daemon_left_is_taken_over(site: Site, shop
     await site.assert_clean()
 
 
-async def test_only_its_group_may_open_it(site: Site, shop: Shop) -> None:
+async def test_only_its_group_may_open_it(site: Site, application: Application) -> None:
     with open_folder() as folder:
         path = folder / "control.sock"
         site.configure(CATALOG, {"control": {"socket": str(path), "group": grp.getgrgid(os.getgid()).gr_name}})
@@ -69,11 +69,11 @@ async def test_only_its_group_may_open_it(site: Site, shop: Shop) -> None:
         assert stat.S_IMODE(found.st_mode) == 0o660
         assert (found.st_uid, found.st_gid) == (os.geteuid(), os.getgid())
         if BECOMES_OTHERS:
-            stranger = status_as(path, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+            stranger = status_as(path, f"--reuid={UNPRIVILEGED_ID}", f"--regid={UNPRIVILEGED_ID}", "--clear-groups")
             assert stranger.returncode == 3
             assert "This user may not open" in stranger.stderr
             assert "Traceback" not in stranger.stderr
-            member = status_as(path, f"--reuid={NOBODY}", f"--regid={found.st_gid}", "--clear-groups")
+            member = status_as(path, f"--reuid={UNPRIVILEGED_ID}", f"--regid={found.st_gid}", "--clear-groups")
             assert member.returncode == 0, member.stderr
         assert await daemon.stop() == 0
     await site.assert_clean()
@@ -81,7 +81,7 @@ async def test_only_its_group_may_open_it(site: Site, shop: Shop) -> None:
 
 @pytest.mark.parametrize("command", [["status"], ["reload"], ["schedule", "show", "often", "--organization", "org-1"]])
 def test_a_command_waits_no_longer_than_it_is_told(tmp_path: Path, command: list[str]) -> None:
-    """Somebody listens, and never answers: so it is where systemd holds the socket of a daemon that hangs."""
+    """The socket is listened on and never answers, as where systemd holds the socket of a daemon that hangs."""
     path = tmp_path / "control.sock"
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))

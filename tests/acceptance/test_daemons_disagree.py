@@ -10,8 +10,8 @@ import asyncpg
 import pytest
 
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, Shop
-from tests.fixtures.control import bare
+from tests.acceptance.sample_application import CATALOG, Application
+from tests.fixtures.control_clients import bare
 from tests.fixtures.daemon import Daemon, Site, until
 
 
@@ -30,8 +30,8 @@ def declare(at: Site, lake: Path, *codes: str, **sections: Any) -> None:
     at.configure(CATALOG, {**everything, **sections})
 
 
-async def schedules(shop: Shop) -> dict[str, UUID]:
-    rows = await shop.connection.fetch("SELECT code, id FROM exportd.schedule WHERE deleted_at IS NULL")
+async def schedules(application: Application) -> dict[str, UUID]:
+    rows = await application.connection.fetch("SELECT code, id FROM exportd.schedule WHERE deleted_at IS NULL")
     return {row["code"]: row["id"] for row in rows}
 
 
@@ -53,27 +53,27 @@ async def gauge(at: Site, name: str) -> float:
 
 async def warned(daemon: Daemon, words: str) -> None:
     async def look() -> bool:
-        return any(words in event["sentence"] for event in daemon.heard("daemons disagree", level="warning"))
+        return any(words in event["sentence"] for event in daemon.events_named("daemons disagree", level="warning"))
 
     await until(look, what=f"{words!r} in\n{daemon.text}")
 
 
 async def test_neither_takes_away_what_the_other_declares_and_both_say_so_once(
-    site: Site, twin: Site, shop: Shop
+    site: Site, twin: Site, application: Application
 ) -> None:
     lake = site.destination()
     declare(site, lake, "both", "northern")
     declare(twin, lake, "both", "southern", capture={"poll_interval_s": 1, "horizon_hours": 24})
     north, south = await site.start(), await twin.restart()
     for code in ("both", "northern", "southern"):
-        await site.succeeded(shop.connection, await site.first_job(shop.connection, code))
-    before = await schedules(shop)
+        await site.succeeded(application.connection, await site.first_job(application.connection, code))
+    before = await schedules(application)
     assert set(before) == {"both", "northern", "southern"}
 
     # Each says it, once for each subject.
     await warned(north, "only there: southern of org-1; only here: northern of org-1")
     await warned(north, "capture.horizon_hours is 24.0 there and 168.0 here")
-    assert len(north.heard("daemons disagree")) == len(south.heard("daemons disagree")) == 2
+    assert len(north.events_named("daemons disagree")) == len(south.events_named("daemons disagree")) == 2
     status = json.loads((await site.quickly("status", "--json")).stdout)
     assert [daemon["running"] for daemon in status["daemons"]] == [True, True]
     assert {daemon["pid"] for daemon in status["daemons"]} == {north.process.pid, south.process.pid}
@@ -92,36 +92,36 @@ async def test_neither_takes_away_what_the_other_declares_and_both_say_so_once(
     south = await twin.restart()
     reloaded = await twin.quickly("reload")
     assert "only there: northern of org-1; only here: southern of org-1" in reloaded.stdout
-    assert await schedules(shop) == before
+    assert await schedules(application) == before
     for code in before:
-        await site.succeeded(shop.connection, await site.fire(code))
-    assert await full_runs(shop.connection) == {"both": 1, "northern": 1, "southern": 1}
+        await site.succeeded(application.connection, await site.fire(code))
+    assert await full_runs(application.connection) == {"both": 1, "northern": 1, "southern": 1}
 
     # Both are given the same: what none declares goes, what was said is over.
     declare(site, lake, "both")
     assert (await site.quickly("reload")).returncode == 0
-    assert set(await schedules(shop)) == {"both", "southern"}
+    assert set(await schedules(application)) == {"both", "southern"}
     declare(twin, lake, "both")
     assert (await twin.quickly("reload")).returncode == 0
     for daemon in (north, south):
-        await daemon.said("disagreement ended", about="SCHEDULES")
-        await daemon.said("disagreement ended", about="SETTINGS")
-    assert await schedules(shop) == {"both": before["both"]}
+        await daemon.wait_for_event("disagreement ended", about="SCHEDULES")
+        await daemon.wait_for_event("disagreement ended", about="SETTINGS")
+    assert await schedules(application) == {"both": before["both"]}
     assert await north.stop() == 0
     assert await south.stop() == 0
     await site.assert_clean(lake)
 
 
 async def test_what_a_daemon_declares_outlasts_its_reboot_and_ends_when_it_is_forgotten(
-    site: Site, twin: Site, shop: Shop
+    site: Site, twin: Site, application: Application
 ) -> None:
     lake = site.destination()
     declare(site, lake, "both")
     declare(twin, lake, "both", "southern")
     north, south = await site.start(), await twin.restart()
     for code in ("both", "southern"):
-        await site.succeeded(shop.connection, await site.first_job(shop.connection, code))
-    (running,) = (daemon for daemon in await known(site) if daemon["pid"] == south.process.pid)
+        await site.succeeded(application.connection, await site.first_job(application.connection, code))
+    (running,) = (record for record in await known(site) if record["pid"] == south.process.pid)
     refused = await site.quickly("daemon", "forget", running["id"])
     assert refused.returncode == 1
     assert "Stop it first." in refused.stderr
@@ -130,14 +130,14 @@ async def test_what_a_daemon_declares_outlasts_its_reboot_and_ends_when_it_is_fo
     await warned(north, f"exportd daemon forget {running['id']}")
     assert (await site.quickly("reload")).returncode == 0
     # Its schedule is due as always, and the one that runs does its jobs.
-    await site.succeeded(shop.connection, await site.fire("southern"))
-    assert await full_runs(shop.connection) == {"both": 1, "southern": 1}
+    await site.succeeded(application.connection, await site.fire("southern"))
+    assert await full_runs(application.connection) == {"both": 1, "southern": 1}
 
     done = await site.quickly("daemon", "forget", running["id"])
     assert (done.returncode, done.stderr) == (0, "")
     assert "is forgotten" in done.stdout
-    await north.said("disagreement ended", about="SCHEDULES")
-    assert set(await schedules(shop)) == {"both"}
+    await north.wait_for_event("disagreement ended", about="SCHEDULES")
+    assert set(await schedules(application)) == {"both"}
     assert len(await known(site)) == 1
     for wrong, exit_code in ((running["id"], 1), ("southern", 2)):
         assert (await site.quickly("daemon", "forget", wrong)).returncode == exit_code

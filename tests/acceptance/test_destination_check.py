@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.acceptance.declarations import destination, gcs_destination, s3_destination
-from tests.acceptance.lakes import GcsLake, S3Lake
-from tests.acceptance.shop import CATALOG, ORGANIZATION, Shop
-from tests.fixtures.control import official
+from tests.acceptance.destinations import GcsBucket, S3Bucket
+from tests.acceptance.sample_application import CATALOG, ORGANIZATION, Application
+from tests.fixtures.control_clients import official
 from tests.fixtures.daemon import Site, files_in
 from tests.fixtures.fault_proxy import FaultProxy
 from tests.fixtures.faults import Answer, Rule, s3_error
@@ -38,7 +38,7 @@ def states(document: dict[str, Any], state: str) -> set[str]:
     return {permission["permission"] for permission in document["permissions"] if permission["state"] == state}
 
 
-async def test_a_directory_is_checked_and_left_as_it_was(site: Site, shop: Shop) -> None:
+async def test_a_directory_is_checked_and_left_as_it_was(site: Site, application: Application) -> None:
     lake = site.destination()
     site.configure(CATALOG, {"destination": [destination("lake", lake, prefix="m3")]})
     outcome = await site.quickly("destination", "check", "lake")
@@ -49,7 +49,9 @@ async def test_a_directory_is_checked_and_left_as_it_was(site: Site, shop: Shop)
     assert files_in(lake) == set()
 
 
-async def test_a_directory_that_is_not_there_comes_with_the_commands_that_make_it(site: Site, shop: Shop) -> None:
+async def test_a_directory_that_is_not_there_comes_with_the_commands_that_make_it(
+    site: Site, application: Application
+) -> None:
     lake = site.folder / "not mounted"
     site.configure(CATALOG, {"destination": [destination("lake", lake)]})
     outcome = await site.quickly("destination", "check", "lake")
@@ -59,32 +61,34 @@ async def test_a_directory_that_is_not_there_comes_with_the_commands_that_make_i
     assert not lake.exists()
 
 
-async def test_a_bucket_has_all_that_is_wanted_and_keeps_nothing(site: Site, shop: Shop, s3_lake: S3Lake) -> None:
-    site.configure(CATALOG, {"destination": [s3_destination("lake", s3_lake)]})
+async def test_a_bucket_has_all_that_is_wanted_and_keeps_nothing(
+    site: Site, application: Application, empty_s3_bucket: S3Bucket
+) -> None:
+    site.configure(CATALOG, {"destination": [s3_destination("lake", empty_s3_bucket)]})
     document = await checked(site, "lake", code=DONE)
     assert states(document, "THERE") == EVERYTHING
-    assert (document["verdict"], document["left_over"], document["setting"]) == ("GOOD", [], None)
-    assert document["megabytes_per_s"] > 0
-    assert (await s3_lake.bucket()).objects == {}
-    assert await s3_lake.leftovers() == set()
+    assert (document["verdict"], document["leftOver"], document["setting"]) == ("GOOD", [], None)
+    assert document["megabytesPerSecond"] > 0
+    assert (await empty_s3_bucket.delivered()).objects == {}
+    assert await empty_s3_bucket.leftovers() == set()
     everything = await site.quickly("check")
     assert f"ok     destination lake of {ORGANIZATION}\n" in everything.stdout
 
 
 async def test_a_bucket_of_google_that_only_lets_create_keeps_one_probe(
-    site: Site, shop: Shop, gcs_lake: GcsLake
+    site: Site, application: Application, empty_gcs_bucket: GcsBucket
 ) -> None:
-    async with FaultProxy(gcs_lake.server.endpoint) as proxy:
-        declared = gcs_destination("lake", gcs_lake, prefix="m3")
+    async with FaultProxy(empty_gcs_bucket.server.endpoint) as proxy:
+        declared = gcs_destination("lake", empty_gcs_bucket, prefix="m3")
         site.configure(CATALOG, {"destination": [declared], "gcs": {"endpoint": proxy.endpoint}})
         document = await checked(site, "lake", code=DONE)
         assert states(document, "THERE") == EVERYTHING - {"LIST_UPLOADS"}
-        assert (document["left_over"], (await gcs_lake.bucket()).objects) == ([], {})
+        assert (document["leftOver"], (await empty_gcs_bucket.delivered()).objects) == ([], {})
         refusal = Answer(403, b'{"error": {"code": 403, "message": "denied"}}', {"Content-Type": "application/json"})
         proxy.add(*(Rule(refusal, method, r"/b/[^/]+/o(/|\?|$)", times=None) for method in ("GET", "DELETE")))
         document = await checked(site, "lake", code=DONE)
     assert states(document, "MISSING") == {"LOOK", "READ", "LIST", "DELETE"}
-    (left,), (key,) = document["left_over"], (await gcs_lake.bucket()).objects
+    (left,), (key,) = document["leftOver"], (await empty_gcs_bucket.delivered()).objects
     assert left.startswith(f"the object {key} in ")
     assert "--role=roles/storage.objectUser" in document["grants"][0]["text"]
 
@@ -93,10 +97,10 @@ async def test_a_bucket_of_google_that_only_lets_create_keeps_one_probe(
     ("refused", "setting"), [(1, 'checksum = "PIECES"'), (2, 'checksum = "NONE"'), (3, None)], ids=str
 )
 async def test_a_checksum_that_the_store_does_not_take_is_named(
-    site: Site, shop: Shop, s3_lake: S3Lake, refused: int, setting: str | None
+    site: Site, application: Application, empty_s3_bucket: S3Bucket, refused: int, setting: str | None
 ) -> None:
-    async with FaultProxy(s3_lake.account.endpoint) as proxy:
-        declared = s3_destination("lake", s3_lake, endpoint=proxy.endpoint)
+    async with FaultProxy(empty_s3_bucket.account.endpoint) as proxy:
+        declared = s3_destination("lake", empty_s3_bucket, endpoint=proxy.endpoint)
         site.configure(CATALOG, {"destination": [declared]})
         refusal = s3_error(400, "InvalidRequest", "Unknown checksum type.")
         # The first that is completed is so as it is declared, then come the weaker checksums.
@@ -105,27 +109,31 @@ async def test_a_checksum_that_the_store_does_not_take_is_named(
     assert document["setting"] == setting
     assert states(document, "MISSING") == {"UPLOAD"}
     assert states(document, "THERE") == EVERYTHING - {"UPLOAD"}
-    assert (await s3_lake.bucket()).objects == {}
-    assert await s3_lake.leftovers() == set()
+    assert (await empty_s3_bucket.delivered()).objects == {}
+    assert await empty_s3_bucket.leftovers() == set()
 
 
-async def test_a_bucket_that_nobody_answers_for_is_out_of_reach(site: Site, shop: Shop, s3_lake: S3Lake) -> None:
-    site.configure(CATALOG, {"destination": [s3_destination("lake", s3_lake, endpoint="http://127.0.0.1:9")]})
+async def test_a_bucket_that_does_not_answer_is_out_of_reach(
+    site: Site, application: Application, empty_s3_bucket: S3Bucket
+) -> None:
+    site.configure(CATALOG, {"destination": [s3_destination("lake", empty_s3_bucket, endpoint="http://127.0.0.1:9")]})
     document = await checked(site, "lake", code=TRY_AGAIN)
     assert states(document, "OUT_OF_REACH") == {"WRITE"}
     assert states(document, "NOT_TRIED") == EVERYTHING - {"WRITE"}
-    assert [each.startswith("perhaps the object ") for each in document["left_over"]] == [True]
+    assert [sentence.startswith("perhaps the object ") for sentence in document["leftOver"]] == [True]
 
 
-async def test_a_bucket_that_is_not_there_is_named(site: Site, shop: Shop, s3_lake: S3Lake) -> None:
-    site.configure(CATALOG, {"destination": [s3_destination("lake", S3Lake(s3_lake.account, "nobodys"))]})
+async def test_a_bucket_that_is_not_there_is_named(
+    site: Site, application: Application, empty_s3_bucket: S3Bucket
+) -> None:
+    site.configure(CATALOG, {"destination": [s3_destination("lake", S3Bucket(empty_s3_bucket.account, "missing"))]})
     document = await checked(site, "lake", code=FAILED)
     assert states(document, "MISSING") == {"WRITE", "UPLOAD"}
     assert all("create it, or correct `bucket`" in permission["sentence"] for permission in document["permissions"][:2])
 
 
 async def test_a_role_without_rights_gets_its_policies_ready_to_paste(
-    site: Site, shop: Shop, moto: MotoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: Site, application: Application, moto: MotoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on AWS: an own identity that may only assume roles, and a role that may only write."""
     bucket = moto.create_bucket("acme-exports")
@@ -135,13 +143,13 @@ async def test_a_role_without_rights_gets_its_policies_ready_to_paste(
     await moto.enforce_policies()
     for name, value in aws_environment(user, tmp_path).items():
         monkeypatch.setenv(name, value)
-    declared = s3_destination("lake", S3Lake(moto, bucket), role_arn=role, prefix="m3", checksum="NONE")
+    declared = s3_destination("lake", S3Bucket(moto, bucket), role_arn=role, prefix="m3", checksum="NONE")
     site.configure(CATALOG, {"destination": [declared], "s3": {"sts_endpoint": moto.endpoint, "profile": PROFILE}})
     document = await checked(site, "lake", code=DONE)
     assert states(document, "THERE") >= {"WRITE", "UPLOAD"}
     assert states(document, "MISSING") >= {"LOOK", "READ", "LIST", "DELETE"}
     # The role may not even give its own uploads up.
-    *uploads, left = document["left_over"]
+    *uploads, left = document["leftOver"]
     assert all(upload.startswith("an unfinished upload of ") for upload in uploads)
     assert left.startswith(f"the object m3/orgId={ORGANIZATION}/_probe/")
     policy, trust, _ = [json.loads(grant["text"]) for grant in document["grants"]]
@@ -151,8 +159,10 @@ async def test_a_role_without_rights_gets_its_policies_ready_to_paste(
     assert allowed["Principal"]["AWS"].endswith(":user/exportd")
 
 
-async def test_what_the_api_made_is_listed_and_checked_too(site: Site, shop: Shop, s3_lake: S3Lake) -> None:
-    account = s3_lake.account
+async def test_what_the_api_made_is_listed_and_checked_too(
+    site: Site, application: Application, empty_s3_bucket: S3Bucket
+) -> None:
+    account = empty_s3_bucket.account
     site.configure(
         CATALOG,
         {
@@ -168,7 +178,7 @@ async def test_what_the_api_made_is_listed_and_checked_too(site: Site, shop: Sho
     def make() -> None:
         with official(site.folder / "control.sock", ORGANIZATION) as client:
             client.data_exports.destinations.create(
-                bucket_name=s3_lake.name,
+                bucket_name=empty_s3_bucket.name,
                 iam_role_arn="arn:aws:iam::111122223333:role/exports",
                 extra_body={"name": "Bucket", "code": "bucket"},
             )
@@ -176,23 +186,23 @@ async def test_what_the_api_made_is_listed_and_checked_too(site: Site, shop: Sho
     await asyncio.to_thread(make)
     assert await daemon.stop() == 0
     listed = json.loads((await site.quickly("destination", "list", "--json")).stdout)
-    assert [(each["code"], each["type"], each["origin"]) for each in listed] == [
+    assert [(found["code"], found["destinationType"], found["origin"]) for found in listed] == [
         ("lake", "DIRECTORY", "CONFIGURATION"),
         ("bucket", "S3", "API"),
     ]
     document = await checked(site, "bucket", "--organization", ORGANIZATION, code=TRY_AGAIN)
-    assert document["place"] == f"s3://{s3_lake.name}"
-    assert "placeholder" in document["grants"][1]["title"], "nobody answers who we are"
+    assert document["place"] == f"s3://{empty_s3_bucket.name}"
+    assert "placeholder" in document["grants"][1]["title"], "the identity is unknown"
     everything = await site.quickly("check")
     assert everything.returncode == FAILED
     assert f"fix    destination bucket of {ORGANIZATION}: write an object (s3:PutObject): " in everything.stdout
 
 
-async def test_a_destination_is_checked_without_the_database_too(site: Site, shop: Shop) -> None:
+async def test_a_destination_is_checked_without_the_database_too(site: Site, application: Application) -> None:
     site.configure(
         CATALOG,
         {
-            "database": {"dsn": "postgresql://nobody@127.0.0.1:9/nothing"},
+            "database": {"dsn": "postgresql://unknown@127.0.0.1:9/nothing"},
             "destination": [destination("lake", site.destination())],
         },
     )
@@ -201,7 +211,7 @@ async def test_a_destination_is_checked_without_the_database_too(site: Site, sho
     assert outcome.stderr.startswith("exportd: Destinations made through the API are not known: ")
 
 
-async def test_a_code_that_several_have_or_nobody_has_is_refused(site: Site, shop: Shop) -> None:
+async def test_a_code_that_several_or_none_have_is_refused(site: Site, application: Application) -> None:
     lakes = [
         destination("lake", site.destination("one")),
         destination("lake", site.destination("two"), organization="other"),

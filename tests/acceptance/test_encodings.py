@@ -6,8 +6,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.acceptance.bucket import Bucket
 from tests.acceptance.declarations import destination, schedule
+from tests.acceptance.delivered_files import DeliveredFiles
 from tests.fixtures.daemon import Site
 from tests.fixtures.postgres import Database
 
@@ -71,7 +71,7 @@ async def test_a_database_of_another_encoding_is_exported(site: Site, encoding: 
         await connection.execute("ALTER TABLE public.words RENAME TO gone")
         row = await site.finished(connection, await site.fire())
         assert row["state"] == "FAILED"
-        await daemon.said("entity out of order")
+        await daemon.wait_for_event("entity out of order")
         row = await site.finished(connection, await site.fire())
         assert row["reason"] == "ENTITY_OUT_OF_ORDER"
         assert "\\u2603" in row["message"]
@@ -84,7 +84,7 @@ async def test_a_database_of_another_encoding_is_exported(site: Site, encoding: 
 
 
 def _held(lake: Path) -> dict[str, str | None]:
-    bucket = Bucket.of(lake)
+    bucket = DeliveredFiles.of(lake)
     bucket.assert_whole()
     return {key[0]: row["text"] for key, row in bucket.replayed()["WORDS"].items()}
 

@@ -10,16 +10,16 @@ import pytest
 
 from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
-from tests.acceptance.bucket import Bucket
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, ENTITIES, ORGANIZATION, Shop
+from tests.acceptance.delivered_files import DeliveredFiles
+from tests.acceptance.sample_application import CATALOG, ENTITIES, ORGANIZATION, Application
 from tests.fixtures.daemon import Site, files_in
-from tests.fixtures.parsing import csv_rows
+from tests.fixtures.file_parsers import csv_rows
 
 
 @pytest.mark.slow
 @pytest.mark.every_postgres
-async def test_a_first_run_is_complete_and_later_ones_hold_what_changed(site: Site, shop: Shop) -> None:
+async def test_a_first_run_is_complete_and_later_ones_hold_what_changed(site: Site, application: Application) -> None:
     lake, lines = site.destination("lake"), site.destination("lines")
     site.configure(
         CATALOG,
@@ -31,26 +31,26 @@ async def test_a_first_run_is_complete_and_later_ones_hold_what_changed(site: Si
             "schedule": [schedule("often"), schedule("lines", format="JSONL", destinations=["lines"])],
         },
     )
-    connection = shop.connection
+    connection = application.connection
     daemon = await site.start()
     for code in ("often", "lines"):
         await site.succeeded(connection, await site.first_job(connection, code))
     for directory in (lake, lines):
-        bucket = Bucket.of(directory)
+        bucket = DeliveredFiles.of(directory)
         bucket.assert_whole()
-        assert bucket.replayed() == await shop.contents()
+        assert bucket.replayed() == await application.contents()
         assert {entity.full_reason for entity in bucket.run(0).entities} == {FullReason.FIRST_RUN}
 
-    await shop.change()
+    await application.change()
     await connection.execute("DELETE FROM public.accounts WHERE id = 1")
     await connection.execute("UPDATE public.accounts SET note = 'told' WHERE id = 2")
     await connection.execute("INSERT INTO public.countries VALUES ('AQ', NULL)")
     for code in ("often", "lines"):
         await site.succeeded(connection, await site.fire(code))
     for directory in (lake, lines):
-        bucket = Bucket.of(directory)
+        bucket = DeliveredFiles.of(directory)
         bucket.assert_whole()
-        assert bucket.replayed() == await shop.contents()
+        assert bucket.replayed() == await application.contents()
         run = bucket.run(1)
         assert {entity.mode for entity in run.entities} == {Mode.INCREMENTAL}
         accounts = {row["id"]: row for row in bucket.records(run, run.entities[0])}
@@ -63,28 +63,30 @@ async def test_a_first_run_is_complete_and_later_ones_hold_what_changed(site: Si
     for code in ("often", "lines"):
         await site.succeeded(connection, await site.fire(code))
     for directory, content in ((lake, b"id,name,balance,note,deleted\n"), (lines, b"")):
-        bucket = Bucket.of(directory)
+        bucket = DeliveredFiles.of(directory)
         bucket.assert_whole()
-        assert bucket.replayed() == await shop.contents()
+        assert bucket.replayed() == await application.contents()
         run = bucket.run(2)
         assert [(entity.rows, len(entity.parts)) for entity in run.entities] == [(0, 1)] * len(ENTITIES)
         assert gzip.decompress(bucket.objects[run.entities[0].parts[0].key]) == content
-    assert all(key.startswith(f"product/orgId={ORGANIZATION}/date=") for key in Bucket.of(lake).objects)
-    assert all(key.startswith(f"orgId={ORGANIZATION}/type=") for key in Bucket.of(lines).objects)
+    assert all(key.startswith(f"product/orgId={ORGANIZATION}/date=") for key in DeliveredFiles.of(lake).objects)
+    assert all(key.startswith(f"orgId={ORGANIZATION}/type=") for key in DeliveredFiles.of(lines).objects)
 
     assert await daemon.stop() == 0
-    assert daemon.heard("daemon stopped")
+    assert daemon.events_named("daemon stopped")
     assert "Traceback" not in daemon.text
     await site.assert_clean(lake, lines)
 
 
 @pytest.mark.slow
-async def test_a_schedule_without_destinations_is_run_and_fetched_from_the_command_line(site: Site, shop: Shop) -> None:
+async def test_a_schedule_without_destinations_is_run_and_fetched_from_the_command_line(
+    site: Site, application: Application
+) -> None:
     site.configure(CATALOG, {"schedule": [schedule("kept", destinations=[])]})
-    connection = shop.connection
+    connection = application.connection
     daemon = await site.start()
     await site.succeeded(connection, await site.first_job(connection, "kept"))
-    first = {code: len(rows) for code, rows in (await shop.contents()).items()}
+    first = {code: len(rows) for code, rows in (await application.contents()).items()}
     await connection.execute("DELETE FROM public.accounts WHERE id IN (1, 2, 3)")
 
     fired = await site.exportd("schedule", "run", "kept")
@@ -93,29 +95,31 @@ async def test_a_schedule_without_destinations_is_run_and_fetched_from_the_comma
     await site.succeeded(connection, later)
 
     jobs = json.loads((await site.quickly("job", "list", "--schedule", "kept", "--json")).stdout)
-    assert [(job["id"], job["state"]) for job in jobs][:1] == [(str(later), "SUCCEEDED")]
+    assert [(job["id"], job["status"]) for job in jobs][:1] == [(str(later), "SUCCEEDED")]
     downloaded = await site.exportd("download", jobs[1]["id"], "--to", str(site.folder / "fetched"))
     assert downloaded.returncode == 0, downloaded.stderr
     assert _records(site.folder / "fetched") == first
     shown = (await site.quickly("job", "show", str(later))).stdout
     assert "incremental" in shown
     assert "SUCCEEDED" in shown
-    assert jobs[0]["entities"]["ACCOUNTS"]["deleted_rows"] == 3
+    assert jobs[0]["entities"]["ACCOUNTS"]["deletedRows"] == 3
     checked = await site.quickly("check")
     assert (checked.returncode, "fix" in checked.stdout) == (0, False), checked.stdout
 
     assert await daemon.stop() == 0
     await site.assert_clean()
-    await _forget(site, shop, [UUID(job["id"]) for job in jobs])
+    await _forget(site, application, [UUID(job["id"]) for job in jobs])
 
 
-async def _forget(site: Site, shop: Shop, jobs: Sequence[UUID]) -> None:
+async def _forget(site: Site, application: Application, jobs: Sequence[UUID]) -> None:
     """When their time is over the files go, and a download says so."""
     site.configure(CATALOG, {"schedule": [schedule("kept", destinations=[])], "spool": {"retention_hours": 0}})
     daemon = await site.restart()
     for job in jobs:
-        await daemon.said("files dropped", job_id=str(job))
-        assert await shop.connection.fetchval("SELECT expired_at FROM exportd.job WHERE id = $1", job) is not None
+        await daemon.wait_for_event("files dropped", job_id=str(job))
+        assert (
+            await application.connection.fetchval("SELECT expired_at FROM exportd.job WHERE id = $1", job) is not None
+        )
     assert files_in(site.spool / "jobs") == set()
     refused = await site.quickly("download", str(jobs[0]), "--to", str(site.folder / "late"))
     assert refused.returncode == 1

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from exportd.stores.s3.options import USUAL_PIECE_BYTES
-from tests.acceptance.bucket import Bucket
 from tests.acceptance.declarations import s3_destination, schedule
-from tests.acceptance.lakes import S3Lake
-from tests.acceptance.shop import CATALOG, ORGANIZATION, Shop
+from tests.acceptance.delivered_files import DeliveredFiles
+from tests.acceptance.destinations import S3Bucket
+from tests.acceptance.sample_application import CATALOG, ORGANIZATION, Application
 from tests.fixtures.daemon import Site
 
 _ROW_BYTES = 1500
@@ -18,13 +18,17 @@ _ROW_BYTES = 1500
 
 
 @pytest.mark.slow
-async def test_a_large_export_arrives_in_parts_and_takes_little_memory(site: Site, shop: Shop, s3_lake: S3Lake) -> None:
-    await export_noise(site, shop, s3_lake, size_bytes=300 * 1000**2, cap_bytes=30 * 1000**2)
+async def test_a_large_export_arrives_in_parts_and_takes_little_memory(
+    site: Site, application: Application, empty_s3_bucket: S3Bucket
+) -> None:
+    await export_noise(site, application, empty_s3_bucket, size_bytes=300 * 1000**2, cap_bytes=30 * 1000**2)
 
 
-async def export_noise(site: Site, shop: Shop, lake: S3Lake, *, size_bytes: int, cap_bytes: int) -> None:
+async def export_noise(
+    site: Site, application: Application, lake: S3Bucket, *, size_bytes: int, cap_bytes: int
+) -> None:
     """Export about that much, compressed; check what arrives and what it took."""
-    await _fill_with_noise(shop, size_bytes // _ROW_BYTES)
+    await _fill_with_noise(application, size_bytes // _ROW_BYTES)
     site.configure(
         CATALOG,
         {
@@ -35,7 +39,7 @@ async def export_noise(site: Site, shop: Shop, lake: S3Lake, *, size_bytes: int,
         },
     )
     daemon = await site.start()
-    await site.succeeded(shop.connection, await site.first_job(shop.connection))
+    await site.succeeded(application.connection, await site.first_job(application.connection))
     peak_bytes = _peak_memory_bytes(daemon.process.pid)
     assert await daemon.stop() == 0
     tags, manifest = {}, {}
@@ -46,12 +50,12 @@ async def export_noise(site: Site, shop: Shop, lake: S3Lake, *, size_bytes: int,
                 if "_manifests" in content["Key"]:
                     answer = await client.get_object(Bucket=lake.name, Key=content["Key"])
                     manifest[content["Key"]] = await answer["Body"].read()
-    [accounts] = Bucket(manifest).run(0).entities
+    [accounts] = DeliveredFiles(manifest).run(0).entities
     sizes = [part.size_bytes for part in accounts.parts]
     assert sum(sizes) == pytest.approx(size_bytes, rel=0.1)
     assert max(sizes) <= cap_bytes
     assert len(sizes) == -(-sum(sizes) // cap_bytes), "no more parts than it takes"
-    assert accounts.rows == await shop.connection.fetchval(
+    assert accounts.rows == await application.connection.fetchval(
         "SELECT count(*) FROM public.accounts WHERE organization_id = $1", ORGANIZATION
     )
     pieces = {(part.key, part.size_bytes): -(-part.size_bytes // USUAL_PIECE_BYTES) for part in accounts.parts}
@@ -63,10 +67,10 @@ async def export_noise(site: Site, shop: Shop, lake: S3Lake, *, size_bytes: int,
     await site.assert_clean()
 
 
-async def _fill_with_noise(shop: Shop, rows: int) -> None:
+async def _fill_with_noise(application: Application, rows: int) -> None:
     """Any two rows share bytes, but so far apart that gzip does not see it."""
-    await shop.connection.execute("ALTER TABLE public.accounts ALTER COLUMN note SET STORAGE EXTERNAL")
-    await shop.connection.execute(
+    await application.connection.execute("ALTER TABLE public.accounts ALTER COLUMN note SET STORAGE EXTERNAL")
+    await application.connection.execute(
         """INSERT INTO public.accounts
            SELECT n, $1, 'noise', n, encode(substr($2::bytea, 1 + (n * 7919 % 900000)::integer, $4), 'base64')
            FROM generate_series(1000000::bigint, 999999 + $3) n""",

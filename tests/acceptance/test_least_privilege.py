@@ -5,27 +5,27 @@ import pytest
 
 from exportd.database.connector import Connector
 from exportd.model.extraction import Mode
-from tests.acceptance.bucket import Bucket
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, Shop
+from tests.acceptance.delivered_files import DeliveredFiles
+from tests.acceptance.sample_application import CATALOG, Application
 from tests.fixtures.daemon import Site
 
 TABLES = ("public.accounts", "public.orders", "public.countries")
 
 
 @pytest.mark.every_postgres
-async def test_a_role_that_only_reads_exports_everything(site: Site, shop: Shop) -> None:
-    """The DBA runs what is printed; nobody gives the daemon more."""
+async def test_a_role_that_only_reads_exports_everything(site: Site, application: Application) -> None:
+    """The DBA runs what is printed; the daemon gets no other rights."""
     role, database = f"exportd_{site.database.name}", site.database
     lake = site.destination("lake")
     site.dsn = database.server.dsn(database.name, user=role)
     site.configure(CATALOG, {"destination": [destination("lake", lake)]})
-    await shop.connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    await application.connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
 
     for _ in range(2):  # may be run again
         printed = await site.exportd("role", "sql")
         assert printed.returncode == 0, printed.stderr
-        await shop.connection.execute(printed.stdout)
+        await application.connection.execute(printed.stdout)
     daemon = await site.start()  # makes its own tables
     assert await daemon.stop() == 0
     refused = await site.exportd("capture", "install")
@@ -33,19 +33,19 @@ async def test_a_role_that_only_reads_exports_everything(site: Site, shop: Shop)
     assert "permission denied" in refused.stderr
     printed = await site.exportd("capture", "install", "--dry-run")
     assert printed.returncode == 0, printed.stderr
-    await shop.connection.execute(printed.stdout)
+    await application.connection.execute(printed.stdout)
     checked = await site.exportd("check")
     assert checked.returncode == 0, checked.stdout
 
     site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule("often")]})
     await site.restart()
-    await site.succeeded(shop.connection, await site.first_job(shop.connection))
-    await shop.change()
-    await shop.connection.execute("TRUNCATE public.countries")
-    await site.succeeded(shop.connection, await site.fire())
-    bucket = Bucket.of(lake)
+    await site.succeeded(application.connection, await site.first_job(application.connection))
+    await application.change()
+    await application.connection.execute("TRUNCATE public.countries")
+    await site.succeeded(application.connection, await site.fire())
+    bucket = DeliveredFiles.of(lake)
     bucket.assert_whole()
-    assert bucket.replayed() == await shop.contents()
+    assert bucket.replayed() == await application.contents()
     assert {entity.mode for entity in bucket.run(1).entities} == {Mode.INCREMENTAL}
 
     async with Connector(site.dsn).connection("test") as daemons:
@@ -61,7 +61,7 @@ async def test_a_role_that_only_reads_exports_everything(site: Site, shop: Shop)
         ):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await daemons.execute(statement)
-    owners = await shop.connection.fetch(
+    owners = await application.connection.fetch(
         "SELECT pg_get_userbyid(relowner) AS owner FROM pg_class WHERE relnamespace = 'exportd'::regnamespace UNION"
         " SELECT pg_get_userbyid(proowner) FROM pg_proc WHERE pronamespace = 'exportd'::regnamespace"
     )

@@ -6,9 +6,9 @@ from uuid import UUID
 
 import pytest
 
-from tests.acceptance.lakes import S3Lake
-from tests.acceptance.shop import CATALOG, ORGANIZATION, Shop
-from tests.fixtures.control import official
+from tests.acceptance.destinations import S3Bucket
+from tests.acceptance.sample_application import CATALOG, ORGANIZATION, Application
+from tests.fixtures.control_clients import official
 from tests.fixtures.daemon import Site
 from tests.fixtures.moto import MotoServer
 from tests.fixtures.stores import PROFILE, give_credentials
@@ -17,7 +17,7 @@ BUCKET = "acme-exports"
 
 
 async def test_the_official_client_declares_a_bucket_and_receives_exports_there(
-    site: Site, shop: Shop, moto: MotoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: Site, application: Application, moto: MotoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The daemon itself may do nothing but assume the role, and the role nothing but write."""
     moto.create_bucket(BUCKET)
@@ -65,15 +65,15 @@ async def test_the_official_client_declares_a_bucket_and_receives_exports_there(
             )
 
     await asyncio.to_thread(declare)
-    first = await site.first_job(shop.connection)
-    await site.succeeded(shop.connection, first)
-    await shop.change()
+    first = await site.first_job(application.connection)
+    await site.succeeded(application.connection, first)
+    await application.change()
     second: UUID = await site.fire()
-    await site.succeeded(shop.connection, second)
+    await site.succeeded(application.connection, second)
     assert await daemon.stop() == 0
 
     await moto.allow_everything()
-    bucket = await S3Lake(moto, BUCKET).bucket()
+    bucket = await S3Bucket(moto, BUCKET).delivered()
     bucket.assert_whole()
-    assert bucket.replayed() == await shop.contents()
+    assert bucket.replayed() == await application.contents()
     assert all(key.startswith(f"m3/orgId={ORGANIZATION}/") for key in bucket.objects)

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.bucket import Bucket
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, Shop
+from tests.acceptance.delivered_files import DeliveredFiles
+from tests.acceptance.sample_application import CATALOG, Application
 from tests.fixtures.daemon import Daemon, Site, until
 
 OTHERS = ["COUNTRIES"]
@@ -33,9 +33,9 @@ async def status(site: Site) -> dict[str, Any]:
     return found
 
 
-async def assert_out_of_order(site: Site, shop: Shop, word: str) -> None:
+async def assert_out_of_order(site: Site, application: Application, word: str) -> None:
     """The accounts fail with their own reason and say why; the others succeed."""
-    connection = shop.connection
+    connection = application.connection
     row = await site.finished(connection, await site.fire("accounts"))
     assert (row["state"], row["reason"]) == ("FAILED", "ENTITY_OUT_OF_ORDER"), row["message"]
     assert word in row["message"]
@@ -80,16 +80,18 @@ DAMAGES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("catalog", [CATALOG, OPEN_CATALOG], ids=["declared fields", "open fields"])
-async def test_a_table_that_does_not_fit_stops_its_own_schedules_only(site: Site, shop: Shop, catalog: str) -> None:
-    connection = shop.connection
+async def test_a_table_that_does_not_fit_stops_its_own_schedules_only(
+    site: Site, application: Application, catalog: str
+) -> None:
+    connection = application.connection
     configure(site, catalog)
     for name, (damage, repair, word) in DAMAGES.items():
         await connection.execute(damage)
         daemon = await site.restart()
-        assert daemon.heard("entity out of order", entity="ACCOUNTS"), name
+        assert daemon.events_named("entity out of order", entity="ACCOUNTS"), name
         for code in ("accounts", "others"):
             await site.finished(connection, await site.first_job(connection, code))
-        await assert_out_of_order(site, shop, word)
+        await assert_out_of_order(site, application, word)
         shown = await site.quickly("status")
         assert "ACCOUNTS is out of order" in shown.stdout
         checked = await site.quickly("check")
@@ -99,34 +101,34 @@ async def test_a_table_that_does_not_fit_stops_its_own_schedules_only(site: Site
         # A reload of other things is not refused for it.
         outcome = await site.quickly("reload")
         assert outcome.returncode == 0, (name, outcome.stderr)
-        await assert_out_of_order(site, shop, word)
+        await assert_out_of_order(site, application, word)
 
         await connection.execute(repair)
         await site.succeeded(connection, await site.fire("accounts"))
-        await daemon.said("entity in order again", entity="ACCOUNTS")
+        await daemon.wait_for_event("entity in order again", entity="ACCOUNTS")
         found = await status(site)
         assert "outOfOrder" not in found["entities"]["ACCOUNTS"], name
         assert found["disagreements"] == []
         assert "Traceback" not in daemon.text
         assert await daemon.stop() == 0
-    Bucket.of(site.destination()).assert_whole()
+    DeliveredFiles.of(site.destination()).assert_whole()
     await site.assert_clean(site.destination())
 
 
 async def test_a_running_daemon_notices_by_itself_and_follows_when_the_table_has_other_columns(
-    site: Site, shop: Shop
+    site: Site, application: Application
 ) -> None:
-    connection = shop.connection
+    connection = application.connection
     configure(site, OPEN_CATALOG)
     daemon = await site.restart()
     await site.succeeded(connection, await site.first_job(connection, "accounts"))
     await connection.execute("ALTER TABLE public.accounts DROP CONSTRAINT accounts_pkey CASCADE")
     await site.succeeded(connection, await site.first_job(connection, "others"))
-    event = await daemon.said("entity out of order", entity="ACCOUNTS")
+    event = await daemon.wait_for_event("entity out of order", entity="ACCOUNTS")
     assert "nothing makes id unique" in event["error"]
-    await assert_out_of_order(site, shop, "id")
+    await assert_out_of_order(site, application, "id")
     await connection.execute("ALTER TABLE public.accounts ADD PRIMARY KEY (id)")
-    await daemon.said("entity in order again", entity="ACCOUNTS")
+    await daemon.wait_for_event("entity in order again", entity="ACCOUNTS")
 
     # An entity that leaves its fields open follows a column that is gone.
     await connection.execute("ALTER TABLE public.accounts DROP COLUMN note")
@@ -139,7 +141,7 @@ async def test_a_running_daemon_notices_by_itself_and_follows_when_the_table_has
     assert await daemon.stop() == 0
 
 
-async def test_a_mistake_in_the_new_file_is_still_refused(site: Site, shop: Shop) -> None:
+async def test_a_mistake_in_the_new_file_is_still_refused(site: Site, application: Application) -> None:
     configure(site, CATALOG)
     daemon: Daemon = await site.restart()
     configure(site, CATALOG.replace("public.orders", "public.ordres"))

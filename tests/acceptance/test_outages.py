@@ -12,12 +12,12 @@ import pytest
 
 from exportd.postgres.postgres_server import PostgresServer
 from exportd.spool.spool import Spool
-from tests.acceptance import gate
-from tests.acceptance.bucket import Bucket
+from tests.acceptance import statement_blocker
+from tests.acceptance.call_interrupter import CallInterrupter
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, GATED_CATALOG, Shop
-from tests.acceptance.tripwire import Tripwire
-from tests.acceptance.workshop import directories, workshop
+from tests.acceptance.delivered_files import DeliveredFiles
+from tests.acceptance.in_process_pipeline import directories, in_process_pipeline
+from tests.acceptance.sample_application import BLOCKABLE_CATALOG, CATALOG, Application
 from tests.fixtures.daemon import Section, Site, files_in, until
 from tests.fixtures.postgres import Database
 from tests.fixtures.settings import settings_with
@@ -45,54 +45,54 @@ async def test_the_database_goes_away_in_the_middle(frail_site: Site) -> None:
     site, lake = frail_site, frail_site.destination()
     # It polls so seldom that whatever happens here happens because it listens.
     site.configure(
-        GATED_CATALOG,
+        BLOCKABLE_CATALOG,
         {
             "destination": [destination("lake", lake)],
             "schedule": [schedule()],
             "capture": {"poll_interval_s": 3600, "prune_interval_s": 1},
         },
     )
-    shop = Shop(await asyncpg.connect(site.dsn))
-    await shop.open()
-    await shop.connection.execute(gate.INSTALL)
+    application = Application(await asyncpg.connect(site.dsn))
+    await application.open()
+    await application.connection.execute(statement_blocker.INSTALL)
     daemon = await site.start()
-    await site.succeeded(shop.connection, await site.first_job(shop.connection))
-    await shop.connection.execute("UPDATE public.accounts SET name = 'at the gate' WHERE id = 7")
-    await shop.change()
-    async with gate.closed(shop.connection) as closed:
+    await site.succeeded(application.connection, await site.first_job(application.connection))
+    await application.connection.execute("UPDATE public.accounts SET name = 'blocked' WHERE id = 7")
+    await application.change()
+    async with statement_blocker.blocking(application.connection) as closed:
         job = await site.fire()
-        await closed.reached()
+        await closed.blocked_backend()
         await site.database.server.kill()
-        await daemon.said("listener lost its connection")
+        await daemon.wait_for_event("listener lost its connection")
         await site.database.server.start()
-        shop.connection = await asyncpg.connect(site.dsn)
-    await daemon.said("job put back", job_id=str(job), reason="DATABASE_CONNECTION_LOST")
-    await shop.change()
-    await daemon.said("listening", times=2)
-    await shop.connection.execute("UPDATE exportd.job SET not_before = clock_timestamp()")
-    await shop.connection.execute("""SELECT pg_notify('exportd_events', '{"kind": "job_queued"}')""")
-    row = await site.succeeded(shop.connection, job)
+        application.connection = await asyncpg.connect(site.dsn)
+    await daemon.wait_for_event("job put back", job_id=str(job), reason="DATABASE_CONNECTION_LOST")
+    await application.change()
+    await daemon.wait_for_event("listening", times=2)
+    await application.connection.execute("UPDATE exportd.job SET not_before = clock_timestamp()")
+    await application.connection.execute("""SELECT pg_notify('exportd_events', '{"kind": "job_queued"}')""")
+    row = await site.succeeded(application.connection, job)
     assert row["attempt"] == 2
-    await site.succeeded(shop.connection, await site.fire())
-    bucket = Bucket.of(lake)
+    await site.succeeded(application.connection, await site.fire())
+    bucket = DeliveredFiles.of(lake)
     bucket.assert_whole()
-    assert bucket.replayed() == await shop.contents()
+    assert bucket.replayed() == await application.contents()
     assert daemon.process.poll() is None
     assert "Traceback" not in daemon.text
     assert await daemon.stop() == 0
-    await shop.connection.close()
+    await application.connection.close()
     await site.assert_clean(lake)
 
 
 @pytest.mark.slow
-async def test_a_full_spool_fails_the_job_and_the_next_run_has_everything(site: Site, shop: Shop) -> None:
+async def test_a_full_spool_fails_the_job_and_the_next_run_has_everything(site: Site, application: Application) -> None:
     lake = site.destination()
-    connection = shop.connection
+    connection = application.connection
     sections: dict[str, Section] = {"destination": [destination("lake", lake)], "schedule": [schedule()]}
     site.configure(CATALOG, {**sections, "spool": {"budget": "500 kB"}, "limits": {"part_size": "200 kB"}})
     daemon = await site.start()
     await site.succeeded(connection, await site.first_job(connection))
-    await shop.fill(6000)
+    await application.fill(6000)
     job = await site.fire()
     row = await site.finished(connection, job)
     assert (row["state"], row["reason"]) == ("FAILED", "SPOOL_FULL")
@@ -102,31 +102,34 @@ async def test_a_full_spool_fails_the_job_and_the_next_run_has_everything(site: 
     await site.assert_clean(lake)
 
     site.configure(CATALOG, sections)
-    await shop.change()
+    await application.change()
     daemon = await site.restart()
     await site.succeeded(connection, await site.fire())
-    bucket = Bucket.of(lake)
+    bucket = DeliveredFiles.of(lake)
     bucket.assert_whole()
-    assert bucket.replayed() == await shop.contents()
+    assert bucket.replayed() == await application.contents()
     assert bucket.run(-1).redelivers == ()
     assert await daemon.stop() == 0
     await site.assert_clean(lake)
 
 
-async def test_a_full_disk_fails_the_job_and_the_next_run_has_everything(site: Site, shop: Shop) -> None:
+async def test_a_full_disk_fails_the_job_and_the_next_run_has_everything(site: Site, application: Application) -> None:
     """A real one where the test may mount one; elsewhere the floor of free space is reached."""
-    quiet = Tripwire.none()
+    quiet = CallInterrupter.none()
     with small_disk(site.folder / "disk") as grow:
         # Below the floor nothing is even tried; with none the disk itself says that it is full.
         floor_bytes = -(1 << 40) if grow else 1 << 60
         bounds = {"directory": site.folder / "disk", "budget": 1 << 40, "free_space_floor": floor_bytes}
         spool = Spool(lambda: settings_with(spool=bounds), wait_timeout_s=0)
         lakes = directories(site.folder, "lake")
-        async with spool, workshop(site.dsn, site.folder, shop.connection, lakes, spool=spool) as shed:
-            await shop.fill(3000)
-            job = await shed.fire()
-            assert await shed.finish(job, quiet, attempts=1) == "FAILED"
-            record = await shed.record(job)
+        async with (
+            spool,
+            in_process_pipeline(site.dsn, site.folder, application.connection, lakes, spool=spool) as pipeline,
+        ):
+            await application.fill(3000)
+            job = await pipeline.fire()
+            assert await pipeline.finish(job, quiet, attempts=1) == "FAILED"
+            record = await pipeline.record(job)
             assert record.reason == "SPOOL_FULL"
             assert "space" in (record.message or "")
             assert await anyio.to_thread.run_sync(files_in, spool.directory / "jobs") == set()
@@ -135,15 +138,17 @@ async def test_a_full_disk_fails_the_job_and_the_next_run_has_everything(site: S
                 grow()
             else:
                 bounds["free_space_floor"] = 1
-            await shop.change()
-            assert await shed.finish(await shed.fire(), quiet, attempts=1) == "SUCCEEDED"
-            bucket = Bucket.of(site.folder / "lake")
+            await application.change()
+            assert await pipeline.finish(await pipeline.fire(), quiet, attempts=1) == "SUCCEEDED"
+            bucket = DeliveredFiles.of(site.folder / "lake")
             bucket.assert_whole()
-            assert bucket.replayed() == await shop.contents()
+            assert bucket.replayed() == await application.contents()
 
 
 @pytest.mark.slow
-async def test_a_destination_that_cannot_be_written_misses_nothing_once_it_is_repaired(site: Site, shop: Shop) -> None:
+async def test_a_destination_that_cannot_be_written_misses_nothing_once_it_is_repaired(
+    site: Site, application: Application
+) -> None:
     """In turn: one object cannot be written though others can, nothing can, the directory is not there."""
     lake, shore = site.destination("lake"), site.destination("shore")
     site.configure(
@@ -153,7 +158,7 @@ async def test_a_destination_that_cannot_be_written_misses_nothing_once_it_is_re
             "schedule": [schedule(destinations=["lake", "shore"])],
         },
     )
-    connection = shop.connection
+    connection = application.connection
     # The ordinary user must reach the server's socket.
     site.database.server.log.parent.chmod(0o711)
     daemon = await site.start(wrapper=ORDINARY)
@@ -169,8 +174,8 @@ async def test_a_destination_that_cannot_be_written_misses_nothing_once_it_is_re
         ),
         ("does not exist", lambda: shore.rename(away), lambda: away.rename(shore)),
     ):
-        await shop.change()
-        before = Bucket.of(shore).objects.keys()
+        await application.change()
+        before = DeliveredFiles.of(shore).objects.keys()
         spoil()
         job = await site.fire()
         row = await site.finished(connection, job)
@@ -183,15 +188,15 @@ async def test_a_destination_that_cannot_be_written_misses_nothing_once_it_is_re
 
         if what == "a file stands":
             # What could be written is of no use without the rest, and does not stay.
-            await daemon.said("objects of a failed job removed", job_id=str(job), destination="shore")
-        assert Bucket.of(shore).objects.keys() == before, what
-        await shop.change()
+            await daemon.wait_for_event("objects of a failed job removed", job_id=str(job), destination="shore")
+        assert DeliveredFiles.of(shore).objects.keys() == before, what
+        await application.change()
         await site.succeeded(connection, await site.fire())
         await until(cleared, what="the end of what the failed job left")
         for directory, redelivered in ((lake, (job,)), (shore, ())):
-            bucket = Bucket.of(directory)
+            bucket = DeliveredFiles.of(directory)
             bucket.assert_whole()
-            assert bucket.replayed() == await shop.contents(), what
+            assert bucket.replayed() == await application.contents(), what
             assert bucket.run(-1).redelivers == redelivered, what
     assert await daemon.stop() == 0
     await site.assert_clean(lake, shore)
@@ -199,7 +204,7 @@ async def test_a_destination_that_cannot_be_written_misses_nothing_once_it_is_re
 
 @contextmanager
 def small_disk(directory: Path) -> Iterator[Callable[[], object] | None]:
-    """A disk of half a megabyte at ``directory``, and what makes it larger; None for who may not mount one."""
+    """A disk of half a megabyte at ``directory``, and what makes it larger; None where mounting is not allowed."""
     directory.mkdir()
 
     def mount(options: str) -> bool:

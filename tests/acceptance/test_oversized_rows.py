@@ -6,9 +6,9 @@ import json
 import asyncpg
 
 from exportd.manifest.document import Manifest, ManifestEntity, parse
-from tests.acceptance.bucket import Bucket
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, ORGANIZATION, Shop
+from tests.acceptance.delivered_files import DeliveredFiles
+from tests.acceptance.sample_application import CATALOG, ORGANIZATION, Application
 from tests.fixtures.daemon import Site
 
 CAP_BYTES = 10_000
@@ -23,7 +23,7 @@ ADD_GIANTS = """
 OVERSIZED_IN_JOB = "SELECT (progress->'entities'->$2->>'oversized_parts')::integer FROM exportd.job WHERE id = $1"
 
 
-async def test_rows_larger_than_the_cap_are_reported(site: Site, shop: Shop) -> None:
+async def test_rows_larger_than_the_cap_are_reported(site: Site, application: Application) -> None:
     lake = site.destination()
     site.configure(
         CATALOG,
@@ -33,21 +33,21 @@ async def test_rows_larger_than_the_cap_are_reported(site: Site, shop: Shop) -> 
             "limits": {"part_size": f"{CAP_BYTES} B"},
         },
     )
-    connection: asyncpg.Connection[asyncpg.Record] = shop.connection
+    connection: asyncpg.Connection[asyncpg.Record] = application.connection
     daemon = await site.start()
     first = await site.first_job(connection)
     await site.succeeded(connection, first)
-    await daemon.said("job ended", job_id=str(first))
+    await daemon.wait_for_event("job ended", job_id=str(first))
     assert await connection.fetchval(OVERSIZED_IN_JOB, first, "ACCOUNTS") == 0
-    assert not daemon.heard("part larger than the size cap")
+    assert not daemon.events_named("part larger than the size cap")
 
     await connection.execute(ADD_GIANTS, ORGANIZATION)
-    await shop.add_account()
+    await application.add_account()
     job = await site.fire()
     await site.succeeded(connection, job)
-    await daemon.said("job ended", job_id=str(job))
+    await daemon.wait_for_event("job ended", job_id=str(job))
 
-    bucket = Bucket.of(lake)
+    bucket = DeliveredFiles.of(lake)
     bucket.assert_whole()
     accounts = entity_of(bucket.run(1), "ACCOUNTS")
     oversized = [part for part in accounts.parts if part.size_bytes > CAP_BYTES]
@@ -56,7 +56,7 @@ async def test_rows_larger_than_the_cap_are_reported(site: Site, shop: Shop) -> 
     assert accounts.oversized_parts == 2
     assert [entity.oversized_parts for entity in bucket.run(1).entities if entity.code != "ACCOUNTS"] == [0, 0]
 
-    warnings = daemon.heard("part larger than the size cap", job_id=str(job), entity="ACCOUNTS")
+    warnings = daemon.events_named("part larger than the size cap", job_id=str(job), entity="ACCOUNTS")
     assert [warning["level"] for warning in warnings] == ["warning", "warning"]
     assert {warning["file"] for warning in warnings} == {part.key.rpartition("/")[2] for part in oversized}
     assert {warning["size_bytes"] for warning in warnings} == {part.size_bytes for part in oversized}
@@ -70,7 +70,7 @@ async def test_rows_larger_than_the_cap_are_reported(site: Site, shop: Shop) -> 
 
     spooled = parse((site.spool / "jobs" / str(job) / "manifest.json").read_bytes())
     assert entity_of(spooled, "ACCOUNTS").oversized_parts == 2
-    assert bucket.replayed()["ACCOUNTS"] == (await shop.contents())["ACCOUNTS"]
+    assert bucket.replayed()["ACCOUNTS"] == (await application.contents())["ACCOUNTS"]
 
 
 def entity_of(manifest: Manifest, code: str) -> ManifestEntity:

@@ -18,11 +18,11 @@ from exportd.model.extraction import Extraction
 from exportd.model.reason import Reason
 from exportd.schedules.firing_table import ScheduleTable
 from exportd.schedules.operations import ScheduleOperator
+from tests.acceptance.call_interrupter import CallInterrupter
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, Shop
-from tests.acceptance.tripwire import Tripwire
-from tests.acceptance.workshop import Workshop, directories, workshop
-from tests.fixtures.control import bare
+from tests.acceptance.in_process_pipeline import InProcessPipeline, directories, in_process_pipeline
+from tests.acceptance.sample_application import CATALOG, Application
+from tests.fixtures.control_clients import bare
 from tests.fixtures.daemon import Site
 
 ACCOUNTS, ORDERS, COUNTRIES = map(EntityCode, ("ACCOUNTS", "ORDERS", "COUNTRIES"))
@@ -34,148 +34,168 @@ CAPTURE = """
 """
 
 
-async def previewed(place: Workshop, *, counting_s: float = 60) -> Preview:
-    (found,) = await ScheduleTable(place.pool).all()
-    previewer = Previewer(place.catalog, place.connector, JobTable(place.pool), SystemClock(), counting_s=counting_s)
+async def previewed(pipeline: InProcessPipeline, *, counting_s: float = 60) -> Preview:
+    (found,) = await ScheduleTable(pipeline.pool).all()
+    previewer = Previewer(
+        pipeline.catalog, pipeline.connector, JobTable(pipeline.pool), SystemClock(), counting_s=counting_s
+    )
     return await previewer.preview(found)
 
 
-async def by_entity(place: Workshop, *, counting_s: float = 60) -> Mapping[EntityCode, EntityPreview]:
-    return {entity.entity: entity for entity in (await previewed(place, counting_s=counting_s)).entities}
+async def by_entity(pipeline: InProcessPipeline, *, counting_s: float = 60) -> Mapping[EntityCode, EntityPreview]:
+    return {entity.entity: entity for entity in (await previewed(pipeline, counting_s=counting_s)).entities}
 
 
-async def run(place: Workshop) -> Extraction:
-    job = await place.fire()
-    assert await place.finish(job, Tripwire.none()) == "SUCCEEDED"
-    document = await JobTable(place.pool).extraction(job)
+async def run(pipeline: InProcessPipeline) -> Extraction:
+    job = await pipeline.fire()
+    assert await pipeline.finish(job, CallInterrupter.none()) == "SUCCEEDED"
+    document = await JobTable(pipeline.pool).extraction(job)
     assert document is not None
     return Extraction.from_json(document)
 
 
-async def assert_told(place: Workshop) -> Mapping[EntityCode, EntityPreview]:
+async def assert_reported(pipeline: InProcessPipeline) -> Mapping[EntityCode, EntityPreview]:
     """Preview, run, compare; what is not said to be an estimate is as it was told."""
-    told = await by_entity(place)
-    for entity in (await run(place)).entities:
-        preview = told[entity.entity]
+    reported = await by_entity(pipeline)
+    for entity in (await run(pipeline)).entities:
+        preview = reported[entity.entity]
         assert (preview.mode, preview.full_reason) == (entity.mode, entity.full_reason)
         if Figure.ROWS not in preview.estimated:
             assert preview.rows == entity.rows
         if Figure.DELETED_ROWS not in preview.estimated:
             assert preview.deleted_rows == entity.deleted_rows
-    return told
+    return reported
 
 
 @pytest.mark.slow
 @pytest.mark.every_postgres
-async def test_what_is_told_is_what_the_run_holds(site: Site, shop: Shop, tmp_path: Path) -> None:
-    async with workshop(site.database.dsn, tmp_path, shop.connection, directories(tmp_path, "lake")) as place:
+async def test_what_is_told_is_what_the_run_holds(site: Site, application: Application, tmp_path: Path) -> None:
+    async with in_process_pipeline(
+        site.database.dsn, tmp_path, application.connection, directories(tmp_path, "lake")
+    ) as pipeline:
         # Before the first run nothing is captured; afterwards neither.
-        before = await shop.connection.fetchrow(CAPTURE)
-        told = await by_entity(place)
-        assert await shop.connection.fetchrow(CAPTURE) == before
-        assert {each.full_reason for each in told.values()} == {"FIRST_RUN"}
-        await shop.connection.execute("ANALYZE public.accounts, public.orders, public.countries")
-        told = await assert_told(place)
-        assert told[ACCOUNTS].rows == 40
-        assert told[ACCOUNTS].content_bytes > 40 * 10
+        before = await application.connection.fetchrow(CAPTURE)
+        reported = await by_entity(pipeline)
+        assert await application.connection.fetchrow(CAPTURE) == before
+        assert {preview.full_reason for preview in reported.values()} == {"FIRST_RUN"}
+        await application.connection.execute("ANALYZE public.accounts, public.orders, public.countries")
+        reported = await assert_reported(pipeline)
+        assert reported[ACCOUNTS].rows == 40
+        assert reported[ACCOUNTS].content_bytes > 40 * 10
         for _ in range(6):
-            await shop.change(8)
-            told = await assert_told(place)
-            assert all(each.full_reason is None and Figure.ROWS not in each.estimated for each in told.values())
-        (quiet, *_) = (await assert_told(place)).values()
+            await application.change(8)
+            reported = await assert_reported(pipeline)
+            assert all(
+                preview.full_reason is None and Figure.ROWS not in preview.estimated for preview in reported.values()
+            )
+        (quiet, *_) = (await assert_reported(pipeline)).values()
         assert (quiet.rows, quiet.content_bytes, quiet.estimated) == (0, 0, ())
 
 
 @pytest.mark.slow
-async def test_why_a_run_would_be_full_is_told_and_nothing_is_repaired(site: Site, shop: Shop, tmp_path: Path) -> None:
-    async with workshop(site.database.dsn, tmp_path, shop.connection, directories(tmp_path, "lake")) as place:
-        await run(place)
-        await shop.connection.execute(
+async def test_why_a_run_would_be_full_is_told_and_nothing_is_repaired(
+    site: Site, application: Application, tmp_path: Path
+) -> None:
+    async with in_process_pipeline(
+        site.database.dsn, tmp_path, application.connection, directories(tmp_path, "lake")
+    ) as pipeline:
+        await run(pipeline)
+        await application.connection.execute(
             "ALTER TABLE public.accounts DISABLE TRIGGER ALL; CREATE TABLE public.isles () INHERITS (public.countries)"
         )
-        (often,) = await ScheduleTable(place.pool).all()
-        await ScheduleOperator(place.pool).refresh(often.id, ORDERS, at_once=False, actor="test")
-        before = await shop.connection.fetchrow(CAPTURE)
-        told = await by_entity(place)
-        assert {code: each.full_reason for code, each in told.items()} == {
+        (often,) = await ScheduleTable(pipeline.pool).all()
+        await ScheduleOperator(pipeline.pool).refresh(often.id, ORDERS, at_once=False, actor="test")
+        before = await application.connection.fetchrow(CAPTURE)
+        reported = await by_entity(pipeline)
+        assert {code: preview.full_reason for code, preview in reported.items()} == {
             ACCOUNTS: "CAPTURE_CHANGED",
             ORDERS: "REQUESTED",
             COUNTRIES: "PARTITIONS_CHANGED",
         }
-        assert Figure.DELETED_ROWS in told[ACCOUNTS].estimated, "the run may name them"
-        assert Figure.DELETED_ROWS not in told[ORDERS].estimated
-        assert await shop.connection.fetchrow(CAPTURE) == before
-        await assert_told(place)
+        assert Figure.DELETED_ROWS in reported[ACCOUNTS].estimated, "the run may name them"
+        assert Figure.DELETED_ROWS not in reported[ORDERS].estimated
+        assert await application.connection.fetchrow(CAPTURE) == before
+        await assert_reported(pipeline)
 
 
 @pytest.mark.slow
 async def test_a_deleted_record_that_cannot_be_read_back_makes_the_preview_full_too(
-    site: Site, shop: Shop, tmp_path: Path
+    site: Site, application: Application, tmp_path: Path
 ) -> None:
-    await shop.connection.execute(
+    await application.connection.execute(
         "CREATE DOMAIN public.short AS text; ALTER TABLE public.countries ALTER label TYPE public.short"
     )
-    async with workshop(site.database.dsn, tmp_path, shop.connection, directories(tmp_path, "lake")) as place:
-        await run(place)
-        await shop.connection.execute(
+    async with in_process_pipeline(
+        site.database.dsn, tmp_path, application.connection, directories(tmp_path, "lake")
+    ) as pipeline:
+        await run(pipeline)
+        await application.connection.execute(
             "DELETE FROM public.countries WHERE code = 'CH';ALTER DOMAIN public.short ADD CHECK (length(value) < 3)"
         )
-        await shop.connection.execute("UPDATE public.orders SET paid = NOT paid")
-        told = await assert_told(place)
-        assert told[COUNTRIES].full_reason == "IMAGES_UNREADABLE"
-        assert told[ORDERS].full_reason is None
+        await application.connection.execute("UPDATE public.orders SET paid = NOT paid")
+        reported = await assert_reported(pipeline)
+        assert reported[COUNTRIES].full_reason == "IMAGES_UNREADABLE"
+        assert reported[ORDERS].full_reason is None
 
 
 @pytest.mark.slow
-async def test_what_cannot_be_counted_in_time_is_estimated(site: Site, shop: Shop, tmp_path: Path) -> None:
-    async with workshop(site.database.dsn, tmp_path, shop.connection, directories(tmp_path, "lake")) as place:
-        await run(place)
-        await shop.connection.execute("UPDATE public.accounts SET note = 'n' WHERE organization_id = 'org-1'")
-        told = await by_entity(place, counting_s=0)
-        assert told[ACCOUNTS].estimated == tuple(Figure)
-        assert told[ACCOUNTS].rows == await shop.connection.fetchval(
+async def test_what_cannot_be_counted_in_time_is_estimated(
+    site: Site, application: Application, tmp_path: Path
+) -> None:
+    async with in_process_pipeline(
+        site.database.dsn, tmp_path, application.connection, directories(tmp_path, "lake")
+    ) as pipeline:
+        await run(pipeline)
+        await application.connection.execute("UPDATE public.accounts SET note = 'n' WHERE organization_id = 'org-1'")
+        reported = await by_entity(pipeline, counting_s=0)
+        assert reported[ACCOUNTS].estimated == tuple(Figure)
+        assert reported[ACCOUNTS].rows == await application.connection.fetchval(
             "SELECT count(*) FROM public.accounts WHERE organization_id = 'org-1'"
         )
-        assert (told[COUNTRIES].rows, told[COUNTRIES].estimated) == (0, ())
+        assert (reported[COUNTRIES].rows, reported[COUNTRIES].estimated) == (0, ())
 
 
 @pytest.mark.slow
 async def test_a_count_that_is_too_slow_is_given_up_and_the_others_are_made(
-    site: Site, shop: Shop, tmp_path: Path
+    site: Site, application: Application, tmp_path: Path
 ) -> None:
     """Sixty thousand keys take longer than a few milliseconds; that nothing happened elsewhere is told all the same."""
-    async with workshop(site.database.dsn, tmp_path, shop.connection, directories(tmp_path, "lake")) as place:
-        await run(place)
-        await shop.fill(60_000, note_bytes=0)
-        told = await by_entity(place, counting_s=0.004)
-        assert told[ACCOUNTS].estimated == tuple(Figure)
-        assert told[ACCOUNTS].rows == 60_000
-        assert (told[COUNTRIES].rows, told[COUNTRIES].estimated) == (0, ())
+    async with in_process_pipeline(
+        site.database.dsn, tmp_path, application.connection, directories(tmp_path, "lake")
+    ) as pipeline:
+        await run(pipeline)
+        await application.fill(60_000, note_bytes=0)
+        reported = await by_entity(pipeline, counting_s=0.004)
+        assert reported[ACCOUNTS].estimated == tuple(Figure)
+        assert reported[ACCOUNTS].rows == 60_000
+        assert (reported[COUNTRIES].rows, reported[COUNTRIES].estimated) == (0, ())
 
 
 @pytest.mark.slow
 async def test_who_holds_a_table_is_not_waited_for_long_and_what_is_missing_is_named(
-    site: Site, shop: Shop, tmp_path: Path
+    site: Site, application: Application, tmp_path: Path
 ) -> None:
-    async with workshop(site.database.dsn, tmp_path, shop.connection, directories(tmp_path, "lake")) as place:
-        async with shop.connection.transaction():
-            await shop.connection.execute("LOCK TABLE public.accounts IN ACCESS EXCLUSIVE MODE")
+    async with in_process_pipeline(
+        site.database.dsn, tmp_path, application.connection, directories(tmp_path, "lake")
+    ) as pipeline:
+        async with application.connection.transaction():
+            await application.connection.execute("LOCK TABLE public.accounts IN ACCESS EXCLUSIVE MODE")
             with pytest.raises(TransientError) as busy:
-                await previewed(place)
+                await previewed(pipeline)
         assert busy.value.reason is Reason.LOCK_NOT_AVAILABLE
-        await shop.connection.execute("ALTER TABLE public.orders RENAME TO gone")
+        await application.connection.execute("ALTER TABLE public.orders RENAME TO gone")
         with pytest.raises(PermanentError, match=r"public\.orders does not exist") as missing:
-            await previewed(place)
+            await previewed(pipeline)
         assert missing.value.reason is Reason.TABLE_MISSING
 
 
 @pytest.mark.slow
-async def test_the_daemon_is_asked_for_a_preview(site: Site, shop: Shop) -> None:
+async def test_the_daemon_is_asked_for_a_preview(site: Site, application: Application) -> None:
     lake = site.destination()
     site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
     daemon = await site.start()
-    await site.succeeded(shop.connection, await site.first_job(shop.connection))
-    await shop.connection.execute(
+    await site.succeeded(application.connection, await site.first_job(application.connection))
+    await application.connection.execute(
         "INSERT INTO public.countries VALUES ('AT', 'Österreich'), ('IT', NULL);"
         "DELETE FROM public.countries WHERE code = 'CH'"
     )
@@ -185,7 +205,7 @@ async def test_the_daemon_is_asked_for_a_preview(site: Site, shop: Shop) -> None
     assert countries["estimated"] == ["contentBytes"]
     assert (document["rows"], document["deletedRows"]) == (3, 1)
 
-    (row,) = await shop.connection.fetch("SELECT id FROM exportd.schedule")
+    (row,) = await application.connection.fetch("SELECT id FROM exportd.schedule")
     assert (await _asked(site, row["id"]))["entities"] == document["entities"]
     table = (await site.exportd("preview", str(row["id"]))).stdout
     assert "In all 3 rows (1 deleted)" in table

@@ -12,10 +12,10 @@ import asyncpg
 import pytest
 
 from exportd.postgres.postgres_server import PostgresServer
-from tests.acceptance.bucket import Bucket
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, Shop
-from tests.fixtures.control import bare
+from tests.acceptance.delivered_files import DeliveredFiles
+from tests.acceptance.sample_application import CATALOG, Application
+from tests.fixtures.control_clients import bare
 from tests.fixtures.daemon import Site, until
 from tests.fixtures.postgres import Database
 
@@ -64,14 +64,14 @@ CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN (
 
 
 @pytest.fixture
-async def refusing(tmp_path: Path) -> AsyncIterator[tuple[Site, Shop]]:
+async def refusing(tmp_path: Path) -> AsyncIterator[tuple[Site, Application]]:
     """A site with a server of its own, which asks the daemon's role for a password; the shop has another role."""
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(PostgresServer(settings={"fsync": "off"}))
         dsn = await server.create_database("shop")
         connection = await asyncpg.connect(dsn)
-        shop = Shop(connection)
-        await shop.open()
+        application = Application(connection)
+        await application.open()
         await connection.execute(f"""
             CREATE ROLE exporter LOGIN PASSWORD '{PASSWORD}';
             GRANT CREATE ON DATABASE shop TO exporter;
@@ -86,39 +86,42 @@ async def refusing(tmp_path: Path) -> AsyncIterator[tuple[Site, Shop]]:
         site = Site(tmp_path, Database(server, "shop", stack), dsn.replace("postgres@", f"exporter:{PASSWORD}@"))
         stack.callback(site.close)
         site.configure(CATALOG, {"destination": [destination("lake", site.destination())], "schedule": [schedule()]})
-        yield site, shop
-        await shop.connection.close()
+        yield site, application
+        await application.connection.close()
 
 
 @pytest.mark.slow
-async def test_no_refusal_ends_the_daemon_and_it_works_afterwards(refusing: tuple[Site, Shop]) -> None:
-    site, shop = refusing
-    administrator = shop.connection
+async def test_no_refusal_ends_the_daemon_and_it_works_afterwards(refusing: tuple[Site, Application]) -> None:
+    site, application = refusing
+    administrator = application.connection
     daemon = await site.restart()
     await site.succeeded(administrator, await site.first_job(administrator))
     for name, cause in CAUSES.items():
-        seen = len(daemon.heard(TROUBLE, reason=cause.reason))
+        seen = len(daemon.events_named(TROUBLE, reason=cause.reason))
         await administrator.execute(cause.damage)
         await administrator.execute(CUT)
-        await daemon.said(TROUBLE, reason=cause.reason, times=seen + 1)
+        await daemon.wait_for_event(TROUBLE, reason=cause.reason, times=seen + 1)
         line = f'exportd_database_trouble{{reason="{cause.reason}"}} 1.0'
         await until(partial(_metrics_say, site, line), what=f"the metric for {name}")
-        listened = len(daemon.heard("listening"))
+        listened = len(daemon.events_named("listening"))
         await administrator.execute(cause.repair)
-        await daemon.said("listening", times=listened + 1)
-        await shop.change()
+        await daemon.wait_for_event("listening", times=listened + 1)
+        await application.change()
         await site.succeeded(administrator, await site.fire())
     # The server itself goes and comes, by order and by accident.
     for stop in (site.database.server.stop, site.database.server.kill):
         await administrator.close()
-        seen, listened = len(daemon.heard(TROUBLE, reason="DATABASE_UNREACHABLE")), len(daemon.heard("listening"))
+        seen, listened = (
+            len(daemon.events_named(TROUBLE, reason="DATABASE_UNREACHABLE")),
+            len(daemon.events_named("listening")),
+        )
         await stop()
-        await daemon.said(TROUBLE, reason="DATABASE_UNREACHABLE", times=seen + 1)
+        await daemon.wait_for_event(TROUBLE, reason="DATABASE_UNREACHABLE", times=seen + 1)
         await site.database.server.start()
-        await daemon.said("listening", times=listened + 1)
+        await daemon.wait_for_event("listening", times=listened + 1)
         administrator = await asyncpg.connect(site.database.dsn)
-        shop.connection = administrator
-        await shop.change()
+        application.connection = administrator
+        await application.change()
         await site.succeeded(administrator, await site.fire())
 
     services = json.loads((await site.quickly("status", "--json")).stdout)["services"]
@@ -126,28 +129,28 @@ async def test_no_refusal_ends_the_daemon_and_it_works_afterwards(refusing: tupl
     await until(partial(_metrics_are_without, site, "exportd_database_trouble{"), what="the end of the trouble")
     assert "Traceback" not in daemon.text
     assert PASSWORD not in daemon.text
-    bucket = Bucket.of(site.destination())
+    bucket = DeliveredFiles.of(site.destination())
     bucket.assert_whole()
-    assert bucket.replayed() == await shop.contents()
+    assert bucket.replayed() == await application.contents()
     assert await daemon.stop() == 0
 
 
 @pytest.mark.slow
 async def test_a_password_that_is_rotated_in_the_database_first_is_taken_from_the_file(
-    refusing: tuple[Site, Shop],
+    refusing: tuple[Site, Application],
 ) -> None:
     """Nobody asks for a reload, and what else the file says by then is not put into effect."""
-    site, shop = refusing
-    administrator = shop.connection
+    site, application = refusing
+    administrator = application.connection
     daemon = await site.restart()
     await site.succeeded(administrator, await site.first_job(administrator))
     await administrator.execute("ALTER ROLE exporter PASSWORD 'second-secret'")
     await administrator.execute(CUT)
-    await daemon.said(TROUBLE, reason="DATABASE_REFUSED")
+    await daemon.wait_for_event(TROUBLE, reason="DATABASE_REFUSED")
     text = site.config.read_text(encoding="utf-8").replace(PASSWORD, "second-secret")
     site.config.write_text(text.replace('format = "json"', 'format = "json"\nlevel = "error"'), encoding="utf-8")
-    await daemon.said("login renewed from the configuration")
-    await daemon.said("listening", times=2)
+    await daemon.wait_for_event("login renewed from the configuration")
+    await daemon.wait_for_event("listening", times=2)
     await site.succeeded(administrator, await site.fire())
     assert "secret" not in daemon.text
     assert await daemon.stop() == 0
@@ -155,18 +158,18 @@ async def test_a_password_that_is_rotated_in_the_database_first_is_taken_from_th
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CAUSES)
-async def test_a_start_waits_until_the_database_lets_it_in(refusing: tuple[Site, Shop], name: str) -> None:
-    (site, shop), cause = refusing, CAUSES[name]
-    administrator = shop.connection
+async def test_a_start_waits_until_the_database_lets_it_in(refusing: tuple[Site, Application], name: str) -> None:
+    (site, application), cause = refusing, CAUSES[name]
+    administrator = application.connection
     if "SCHEMA exportd" in cause.damage:
         daemon = await site.restart()
         assert await daemon.stop() == 0
     await administrator.execute(cause.damage)
     daemon = site.fork()
     if name != "schema away":  # otherwise it makes another one
-        await daemon.said("waiting for the database", reason=cause.reason)
+        await daemon.wait_for_event("waiting for the database", reason=cause.reason)
         await administrator.execute(cause.repair)
-    await daemon.said("daemon ready")
+    await daemon.wait_for_event("daemon ready")
     await site.succeeded(administrator, await site.first_job(administrator))
     assert await daemon.stop() == 0
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from exportd.settings.secrets import mask_secrets
-from tests.acceptance import gate
-from tests.acceptance.bucket import Bucket
+from tests.acceptance import statement_blocker
 from tests.acceptance.declarations import destination, gcs_destination, s3_destination, schedule
-from tests.acceptance.lakes import GcsLake, S3Lake
-from tests.acceptance.shop import CATALOG, GATED_CATALOG, Shop
-from tests.fixtures.control import bare
+from tests.acceptance.delivered_files import DeliveredFiles
+from tests.acceptance.destinations import GcsBucket, S3Bucket
+from tests.acceptance.sample_application import BLOCKABLE_CATALOG, CATALOG, Application
+from tests.fixtures.control_clients import bare
 from tests.fixtures.daemon import Daemon, Site
 
 
@@ -29,24 +29,24 @@ def files_of(folder: Path) -> list[Path]:
 
 
 async def refused(site: Site, daemon: Daemon, text: str, *, times: int = 1) -> list[str]:
-    """The problems that the log tells after SIGHUP with such a file."""
+    """The problems in the log after SIGHUP with such a file."""
     site.config.write_text(text, encoding="utf-8")
     daemon.signal(signal.SIGHUP)
-    problems: list[str] = (await daemon.said("reload refused", times=times))["problems"]
+    problems: list[str] = (await daemon.wait_for_event("reload refused", times=times))["problems"]
     return problems
 
 
-async def test_what_is_new_holds_and_what_runs_ends_as_it_began(site: Site, shop: Shop) -> None:
+async def test_what_is_new_holds_and_what_runs_ends_as_it_began(site: Site, application: Application) -> None:
     old, new = site.destination("old"), site.destination("new")
-    connection, keeper = shop.connection, await site.database.connect()
-    await connection.execute(gate.INSTALL)
-    site.configure(GATED_CATALOG, {"destination": [destination("lake", old)], "schedule": [schedule()]})
+    connection, keeper = application.connection, await site.database.connect()
+    await connection.execute(statement_blocker.INSTALL)
+    site.configure(BLOCKABLE_CATALOG, {"destination": [destination("lake", old)], "schedule": [schedule()]})
     daemon = await site.start()
     await site.succeeded(connection, await site.first_job(connection))
-    await connection.execute("UPDATE public.accounts SET name = 'at the gate' WHERE id = 7")
-    async with gate.closed(keeper) as closed:
+    await connection.execute("UPDATE public.accounts SET name = 'blocked' WHERE id = 7")
+    async with statement_blocker.blocking(keeper) as closed:
         running = await site.fire()
-        await closed.reached()
+        await closed.blocked_backend()
         # Its schedule, its destination, an entity and the fields of another are gone; the job that runs ends with them.
         site.configure(
             CATALOG.replace('"name", "balance", "note"', '"name"').partition('[[entity]]\ncode = "COUNTRIES"')[0],
@@ -74,18 +74,20 @@ async def test_what_is_new_holds_and_what_runs_ends_as_it_began(site: Site, shop
     }
     assert await connection.fetchval("SELECT count(*) FROM exportd.delivery WHERE job_id = $1", running) == 1
     assert await daemon.stop() == 0
-    assert not daemon.heard("reloaded")
+    assert not daemon.events_named("reloaded")
     for folder in (old, new):
-        Bucket.of(folder).assert_whole()
+        DeliveredFiles.of(folder).assert_whole()
     await site.assert_clean(old, new)
 
 
-async def test_a_bad_file_changes_nothing_and_every_problem_is_reported_with_its_line(site: Site, shop: Shop) -> None:
+async def test_a_bad_file_changes_nothing_and_every_problem_is_reported_with_its_line(
+    site: Site, application: Application
+) -> None:
     lake = site.destination()
     site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
     good = site.config.read_text(encoding="utf-8")
     daemon = await site.start()
-    await site.succeeded(shop.connection, await site.first_job(shop.connection))
+    await site.succeeded(application.connection, await site.first_job(application.connection))
 
     bad = good.replace("poll_interval_s = 1\n", 'poll_intervall_s = 1\nhorizon_hours = "long"\n')
     problems = await refused(site, daemon, bad.replace('destinations = ["lake"]', 'destinations = ["laek"]'))
@@ -111,16 +113,18 @@ async def test_a_bad_file_changes_nothing_and_every_problem_is_reported_with_its
     assert "no-such-group" in problem
 
     # It goes on, with what it had.
-    await site.succeeded(shop.connection, await site.fire())
+    await site.succeeded(application.connection, await site.fire())
     site.config.write_text(good, encoding="utf-8")
     daemon.signal(signal.SIGHUP)
-    event = await daemon.said("reloaded")
+    event = await daemon.wait_for_event("reloaded")
     assert [event[kind] for kind in ("added", "removed", "changed", "needs_restart")] == [[], [], [], []]
     assert await daemon.stop() == 0
     await site.assert_clean(lake)
 
 
-async def test_the_command_says_what_changes_and_its_exit_code_says_whether_it_did(site: Site, shop: Shop) -> None:
+async def test_the_command_says_what_changes_and_its_exit_code_says_whether_it_did(
+    site: Site, application: Application
+) -> None:
     lake = site.destination()
     sections: dict[str, Any] = {"destination": [destination("lake", lake)], "schedule": [schedule()]}
     site.configure(CATALOG, sections)
@@ -129,7 +133,7 @@ async def test_the_command_says_what_changes_and_its_exit_code_says_whether_it_d
     assert f"No daemon listens at {site.folder / 'control.sock'}" in without_daemon.stderr
 
     daemon = await site.start()
-    await site.succeeded(shop.connection, await site.first_job(shop.connection))
+    await site.succeeded(application.connection, await site.first_job(application.connection))
     same = await site.quickly("reload")
     assert (same.returncode, same.stdout) == (0, "The file says what the daemon does already.\n")
 
@@ -148,13 +152,13 @@ async def test_the_command_says_what_changes_and_its_exit_code_says_whether_it_d
     assert [change["subject"] for change in answer["added"]] == ["schedule more of org-1"]
     assert [change["subject"] for change in answer["changed"]] == ["spool.retention_hours"]
     assert [change["subject"] for change in answer["needsRestart"]] == ["spool.directory"]
-    assert await shop.connection.fetchval("SELECT count(*) FROM exportd.schedule") == 1
+    assert await application.connection.fetchval("SELECT count(*) FROM exportd.schedule") == 1
     done = await site.exportd("reload")
     assert done.returncode == 0, done.stderr
     assert "spool.directory: changed, but needs a restart" in done.stdout
-    event = await daemon.said("reloaded", added=["schedule more of org-1"])
+    event = await daemon.wait_for_event("reloaded", added=["schedule more of org-1"])
     assert subjects(event, "needs_restart") == ["spool.directory"]
-    await site.succeeded(shop.connection, await site.first_job(shop.connection, "more"))
+    await site.succeeded(application.connection, await site.first_job(application.connection, "more"))
     assert not (site.folder / "other").exists()
 
     socket = site.folder / "control.sock"
@@ -163,20 +167,22 @@ async def test_the_command_says_what_changes_and_its_exit_code_says_whether_it_d
     assert bad.returncode == 2
     printed = [line.removeprefix("exportd: ") for line in bad.stderr.splitlines()]
     # The example of a DSN in a sentence has its password masked in the log.
-    assert [mask_secrets(problem) for problem in printed] == (await daemon.said("reload refused"))["problems"]
+    assert [mask_secrets(problem) for problem in printed] == (await daemon.wait_for_event("reload refused"))["problems"]
     assert len(printed) == 3  # also: where is the database?
     assert await daemon.stop() == 0
     await site.assert_clean(lake)
 
 
-async def test_reloads_come_one_after_the_other_and_none_when_the_daemon_leaves(site: Site, shop: Shop) -> None:
+async def test_reloads_come_one_after_the_other_and_none_when_the_daemon_leaves(
+    site: Site, application: Application
+) -> None:
     lake = site.destination()
-    connection, keeper = shop.connection, await site.database.connect()
-    await connection.execute(gate.INSTALL)
+    connection, keeper = application.connection, await site.database.connect()
+    await connection.execute(statement_blocker.INSTALL)
 
     def write(*codes: str) -> None:
         schedules = [schedule(), *(schedule(code, entities=["COUNTRIES"]) for code in codes)]
-        site.configure(GATED_CATALOG, {"destination": [destination("lake", lake)], "schedule": schedules})
+        site.configure(BLOCKABLE_CATALOG, {"destination": [destination("lake", lake)], "schedule": schedules})
 
     write()
     daemon = await site.start()
@@ -193,16 +199,16 @@ async def test_reloads_come_one_after_the_other_and_none_when_the_daemon_leaves(
         assert await asyncio.gather(*(asyncio.to_thread(ask) for _ in range(4))) == [200] * 4
     codes = await connection.fetch("SELECT code FROM exportd.schedule WHERE deleted_at IS NULL ORDER BY code")
     assert [row["code"] for row in codes] == [*(f"extra-{number}" for number in range(rounds)), "often"]
-    assert sum(len(event["added"]) for event in daemon.heard("reloaded")) == rounds
+    assert sum(len(event["added"]) for event in daemon.events_named("reloaded")) == rounds
     for number in range(rounds):
         await site.succeeded(connection, await site.first_job(connection, f"extra-{number}"))
 
-    await connection.execute("UPDATE public.accounts SET name = 'at the gate' WHERE id = 7")
-    async with gate.closed(keeper) as closed:
+    await connection.execute("UPDATE public.accounts SET name = 'blocked' WHERE id = 7")
+    async with statement_blocker.blocking(keeper) as closed:
         job = await site.fire()
-        await closed.reached()
+        await closed.blocked_backend()
         daemon.signal(signal.SIGTERM)
-        await daemon.said("stopping")
+        await daemon.wait_for_event("stopping")
         late = await site.quickly("reload")
         assert late.returncode == 3
         assert "The daemon is stopping" in late.stderr
@@ -211,8 +217,8 @@ async def test_reloads_come_one_after_the_other_and_none_when_the_daemon_leaves(
     await site.assert_clean(lake)
 
 
-async def test_a_reload_that_the_database_refuses_is_undone_as_a_whole(site: Site, shop: Shop) -> None:
-    lake, elsewhere, connection = site.destination(), site.destination("elsewhere"), shop.connection
+async def test_a_reload_that_the_database_refuses_is_undone_as_a_whole(site: Site, application: Application) -> None:
+    lake, elsewhere, connection = site.destination(), site.destination("elsewhere"), application.connection
     site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
     daemon = await site.restart()
     await site.succeeded(connection, await site.first_job(connection))
@@ -236,7 +242,7 @@ async def test_a_reload_that_the_database_refuses_is_undone_as_a_whole(site: Sit
         },
     )
     daemon.signal(signal.SIGHUP)
-    (problem,) = (await daemon.said("reload refused"))["problems"]
+    (problem,) = (await daemon.wait_for_event("reload refused"))["problems"]
     assert "not this one" in problem
     assert status()["spool"]["budgetBytes"] == 10**9
     row = await site.succeeded(connection, await site.fire())
@@ -245,7 +251,7 @@ async def test_a_reload_that_the_database_refuses_is_undone_as_a_whole(site: Sit
 
     await connection.execute("DROP TRIGGER refuse ON exportd.schedule")
     daemon.signal(signal.SIGHUP)
-    event = await daemon.said("reloaded", added=["schedule refused of org-1"])
+    event = await daemon.wait_for_event("reloaded", added=["schedule refused of org-1"])
     assert subjects(event, "removed") == ["entity COUNTRIES"]
     assert status()["spool"]["budgetBytes"] == 2 * 10**9
     await site.succeeded(connection, await site.first_job(connection, "refused"))
@@ -254,12 +260,12 @@ async def test_a_reload_that_the_database_refuses_is_undone_as_a_whole(site: Sit
     await site.assert_clean(lake, elsewhere)
 
 
-async def test_another_password_of_the_same_database(site: Site, shop: Shop) -> None:
+async def test_another_password_of_the_same_database(site: Site, application: Application) -> None:
     """The role's password changes; connections that are made from the reload on have the new one."""
     site.configure(CATALOG, {"schedule": [schedule(destinations=[])]})
     daemon = await site.start()
-    await site.succeeded(shop.connection, await site.first_job(shop.connection))
-    await shop.connection.execute("CREATE ROLE deputy LOGIN SUPERUSER PASSWORD 'second'")
+    await site.succeeded(application.connection, await site.first_job(application.connection))
+    await application.connection.execute("CREATE ROLE deputy LOGIN SUPERUSER PASSWORD 'second'")
     text = site.config.read_text(encoding="utf-8")
     dsn = site.dsn
     scheme, _, rest = dsn.partition("://")
@@ -268,20 +274,22 @@ async def test_another_password_of_the_same_database(site: Site, shop: Shop) -> 
         encoding="utf-8",
     )
     daemon.signal(signal.SIGHUP)
-    event = await daemon.said("reloaded")
+    event = await daemon.wait_for_event("reloaded")
     assert subjects(event, "changed") == ["database.dsn"]
-    await site.succeeded(shop.connection, await site.fire())
-    assert await shop.connection.fetchval(
+    await site.succeeded(application.connection, await site.fire())
+    assert await application.connection.fetchval(
         "SELECT count(*) FROM pg_stat_activity WHERE usename = 'deputy' AND application_name LIKE 'exportd%'"
     )
     assert "second" not in daemon.text
     assert await daemon.stop() == 0
-    await shop.connection.execute("DROP ROLE deputy")
+    await application.connection.execute("DROP ROLE deputy")
 
 
-async def test_half_written_files_under_load_change_nothing_and_disturb_nothing(site: Site, shop: Shop) -> None:
+async def test_half_written_files_under_load_change_nothing_and_disturb_nothing(
+    site: Site, application: Application
+) -> None:
     """While exports run and the API is asked, an editor saves in place: each signal finds another part of the file."""
-    lake, connection = site.destination(), shop.connection
+    lake, connection = site.destination(), application.connection
     site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
     good = site.config.read_text(encoding="utf-8")
     daemon = await site.restart()
@@ -302,7 +310,7 @@ async def test_half_written_files_under_load_change_nothing_and_disturb_nothing(
         job = await site.fire()
         site.config.write_text(part, encoding="utf-8")
         daemon.signal(signal.SIGHUP)
-        (problem,) = (await daemon.said("reload refused", times=number))["problems"]
+        (problem,) = (await daemon.wait_for_event("reload refused", times=number))["problems"]
         assert problem.startswith(f"{site.config}:{part.count(chr(10)) + 1}: is not valid TOML")
         await site.succeeded(connection, job)
     over.set()
@@ -310,31 +318,31 @@ async def test_half_written_files_under_load_change_nothing_and_disturb_nothing(
 
     site.config.write_text(good, encoding="utf-8")
     daemon.signal(signal.SIGHUP)
-    await daemon.said("reloaded")
+    await daemon.wait_for_event("reloaded")
     assert len(parts) > 10
     await site.succeeded(connection, await site.fire())
     assert await daemon.stop() == 0
     assert "Traceback" not in daemon.text
-    bucket = Bucket.of(lake)
+    bucket = DeliveredFiles.of(lake)
     bucket.assert_whole()
-    assert bucket.replayed() == await shop.contents()
+    assert bucket.replayed() == await application.contents()
     await site.assert_clean(lake)
 
 
 @pytest.mark.slow
 async def test_buckets_that_are_replaced_again_and_again_leave_no_connection_behind(
-    site: Site, shop: Shop, s3_lake: S3Lake, gcs_lake: GcsLake
+    site: Site, application: Application, empty_s3_bucket: S3Bucket, empty_gcs_bucket: GcsBucket
 ) -> None:
-    connection = shop.connection
+    connection = application.connection
 
     def write(number: int) -> None:
         site.configure(
             CATALOG,
             {
-                "gcs": {"endpoint": gcs_lake.server.endpoint},
+                "gcs": {"endpoint": empty_gcs_bucket.server.endpoint},
                 "destination": [
-                    s3_destination("lake", s3_lake, prefix=f"place-{number}"),
-                    gcs_destination("sea", gcs_lake, prefix=f"place-{number}"),
+                    s3_destination("lake", empty_s3_bucket, prefix=f"place-{number}"),
+                    gcs_destination("sea", empty_gcs_bucket, prefix=f"place-{number}"),
                 ],
                 "schedule": [schedule(entities=["COUNTRIES"], destinations=["lake", "sea"])],
             },

@@ -9,7 +9,7 @@ import anyio.to_thread
 import pytest
 
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, Shop
+from tests.acceptance.sample_application import CATALOG, Application
 from tests.fixtures.daemon import Site, files_in
 
 PASSWORD = "s3cr3t-pässw0rd/€"
@@ -18,9 +18,9 @@ ROLE = "test_with_password"
 
 
 @pytest.fixture
-async def password_is_asked_for(shop: Shop) -> AsyncIterator[None]:
+async def password_is_asked_for(application: Application) -> AsyncIterator[None]:
     """A role of the session's server, for whom its other authentication does not hold."""
-    connection = shop.connection
+    connection = application.connection
     rules = Path(await connection.fetchval("SHOW hba_file"))
     before = await anyio.to_thread.run_sync(rules.read_text)
     await connection.execute(f"CREATE ROLE {ROLE} SUPERUSER LOGIN PASSWORD '{PASSWORD}'")
@@ -38,9 +38,9 @@ async def password_is_asked_for(shop: Shop) -> AsyncIterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("password_is_asked_for")
-async def test_the_password_stays_where_it_was_put(site: Site, shop: Shop) -> None:
+async def test_the_password_stays_where_it_was_put(site: Site, application: Application) -> None:
     """A success, a failure and a refusal, all looked through."""
-    connection, lake = shop.connection, site.destination()
+    connection, lake = application.connection, site.destination()
     dsn_file = site.folder / "dsn"
     dsn = site.database.dsn.replace("postgres@", f"{ROLE}:{WRITTEN}@")
     site.configure(

@@ -1,23 +1,25 @@
-"""The real daemon as a service: what it tells its service manager, and the socket that it is given."""
+"""The real daemon as a service: what it notifies its service manager of, and the socket that it is passed."""
 
 import asyncio
 
-from tests.acceptance.shop import CATALOG, Shop
-from tests.fixtures.control import bare
+from tests.acceptance.sample_application import CATALOG, Application
+from tests.fixtures.control_clients import bare
 from tests.fixtures.daemon import Site
 from tests.fixtures.service_manager import handing_over, service_manager
 
 
-async def test_the_service_manager_hears_of_readiness_life_and_leaving(site: Site, shop: Shop) -> None:
+async def test_the_service_manager_is_notified_of_readiness_life_and_shutdown(
+    site: Site, application: Application
+) -> None:
     site.configure(CATALOG, {})
     with service_manager(site.folder) as manager:
         daemon = await site.start(wrapper=manager.telling(WATCHDOG_USEC=200_000))
-        ready = await manager.heard_of("READY")
+        ready = await manager.message_with("READY")
         assert ready["STATUS"] == "0 schedules declared"
         for _ in range(3):
-            assert "WATCHDOG" in await manager.heard_of("WATCHDOG")
+            assert "WATCHDOG" in await manager.message_with("WATCHDOG")
         assert await daemon.stop() == 0
-        stopping = await manager.heard_of("STOPPING")
+        stopping = await manager.message_with("STOPPING")
         assert stopping["STATUS"] == "waiting up to 30 s for running jobs"
     await site.assert_clean()
 
@@ -29,10 +31,12 @@ async def test_a_daemon_that_cannot_start_is_never_ready(site: Site) -> None:
         daemon = site.launch(wrapper=manager.telling())
         assert await daemon.ended() == 2
         manager.receiving.close()
-    assert not daemon.heard("daemon ready")
+    assert not daemon.events_named("daemon ready")
 
 
-async def test_a_socket_that_was_handed_over_is_served_and_outlives_the_daemon(site: Site, shop: Shop) -> None:
+async def test_a_socket_that_was_handed_over_is_served_and_outlives_the_daemon(
+    site: Site, application: Application
+) -> None:
     path = site.folder / "control.sock"
     site.configure(CATALOG, {})
     daemon = await site.start(wrapper=handing_over(path))
@@ -48,7 +52,7 @@ async def test_a_socket_that_was_handed_over_is_served_and_outlives_the_daemon(s
     await site.assert_clean()
 
 
-async def test_a_socket_where_no_client_looks_is_refused(site: Site, shop: Shop) -> None:
+async def test_a_socket_where_no_client_looks_is_refused(site: Site, application: Application) -> None:
     site.configure(CATALOG, {})
     daemon = site.launch(wrapper=handing_over(site.folder / "elsewhere.sock"))
     assert await daemon.ended() == 2

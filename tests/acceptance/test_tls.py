@@ -18,9 +18,9 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from tests.acceptance.declarations import schedule
-from tests.acceptance.shop import CATALOG, ORGANIZATION, Shop
+from tests.acceptance.sample_application import CATALOG, ORGANIZATION, Application
 from tests.acceptance.test_two_daemons import twin_of
-from tests.fixtures.control import bare
+from tests.fixtures.control_clients import bare
 from tests.fixtures.daemon import Daemon, Site
 
 PAST = datetime(2020, 1, 1, tzinfo=UTC)
@@ -58,7 +58,7 @@ def serial_seen(port: int, authority: trustme.CA) -> object:
 
 
 def port_of(daemon: Daemon) -> int:
-    return int(daemon.heard("control API ready")[-1]["address"].rpartition(":")[2])
+    return int(daemon.events_named("control API ready")[-1]["address"].rpartition(":")[2])
 
 
 @contextmanager
@@ -82,18 +82,18 @@ def program(site: Site, port: int, authority: trustme.CA) -> Iterator[m3ter.M3te
 
 
 async def test_the_official_client_over_tls_and_a_certificate_that_is_renewed(
-    site: Site, shop: Shop, authority: trustme.CA
+    site: Site, application: Application, authority: trustme.CA
 ) -> None:
     issue(authority, site.folder)
     site.configure(CATALOG, {"schedule": [schedule(destinations=[])], "control": {"socket": "control.sock", **TLS}})
     daemon = await site.start()
-    job = await site.first_job(shop.connection)
-    await site.succeeded(shop.connection, job)
+    job = await site.first_job(application.connection)
+    await site.succeeded(application.connection, job)
     port = port_of(daemon)
 
     def look() -> None:
         with program(site, port, authority) as client:
-            assert [each.code for each in client.data_exports.schedules.list().data] == ["often"]
+            assert [found.code for found in client.data_exports.schedules.list().data] == ["often"]
             link = client.data_exports.jobs.get_download_url(str(job))
             assert link.url is not None
             assert link.url.startswith(f"https://127.0.0.1:{port}/downloads/")
@@ -110,7 +110,7 @@ async def test_the_official_client_over_tls_and_a_certificate_that_is_renewed(
     issue(authority, site.folder)
     assert await asyncio.to_thread(serial_seen, port, authority) == first
     daemon.signal(signal.SIGHUP)
-    await daemon.said("reloaded")
+    await daemon.wait_for_event("reloaded")
     second = await asyncio.to_thread(serial_seen, port, authority)
     assert second != first
 
@@ -127,7 +127,7 @@ async def test_the_official_client_over_tls_and_a_certificate_that_is_renewed(
     # One that is out of date is no reason to stop exporting; it is said.
     issue(authority, site.folder, until=PAST + timedelta(days=1))
     assert (await site.quickly("reload")).returncode == 0
-    assert "has expired; renew it" in (await daemon.said("clients will refuse the certificate"))["error"]
+    assert "has expired; renew it" in (await daemon.wait_for_event("clients will refuse the certificate"))["error"]
     checked = await site.quickly("check")
     assert checked.returncode == 1
     assert "fix    control.tls_certificate: the certificate in " in checked.stdout
@@ -169,7 +169,7 @@ def encrypted(folder: Path) -> None:
     ids=["no chain", "no key", "no PEM", "open key", "another key", "encrypted key"],
 )
 async def test_files_that_cannot_be_used_are_named_by_check_and_run(
-    site: Site, shop: Shop, authority: trustme.CA, spoil: Callable[[Path], object], sentence: str
+    site: Site, application: Application, authority: trustme.CA, spoil: Callable[[Path], object], sentence: str
 ) -> None:
     issue(authority, site.folder)
     spoil(site.folder)
@@ -183,7 +183,7 @@ async def test_files_that_cannot_be_used_are_named_by_check_and_run(
 
 
 async def test_a_signing_key_of_ones_own_outlives_the_daemon_and_is_shared(
-    site: Site, shop: Shop, tmp_path: Path
+    site: Site, application: Application, tmp_path: Path
 ) -> None:
     key = site.folder / "signing.key"
     write_key(key, os.urandom(32))
@@ -195,8 +195,8 @@ async def test_a_signing_key_of_ones_own_outlives_the_daemon_and_is_shared(
         },
     )
     daemon = await site.start()
-    job = await site.first_job(shop.connection)
-    await site.succeeded(shop.connection, job)
+    job = await site.first_job(application.connection)
+    await site.succeeded(application.connection, job)
 
     def link() -> str:
         with bare(site.folder / "control.sock") as http:
@@ -226,7 +226,7 @@ async def test_a_signing_key_of_ones_own_outlives_the_daemon_and_is_shared(
 
     write_key(key, os.urandom(32))
     daemon.signal(signal.SIGHUP)
-    await daemon.said("reloaded")
+    await daemon.wait_for_event("reloaded")
     assert (await asyncio.to_thread(follow, site, path))[0] == 403
 
     for content, mode, words in ((b"12345", 0o600, "has 5 bytes"), (os.urandom(32), 0o604, "open to every user")):

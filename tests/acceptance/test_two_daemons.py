@@ -11,12 +11,12 @@ from uuid import UUID
 import pytest
 
 from exportd.jobs.job_table import SPOOL_GRACE_S
-from tests.acceptance import gate
-from tests.acceptance.bucket import Bucket
+from tests.acceptance import statement_blocker
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, GATED_CATALOG, ORGANIZATION, Shop
-from tests.acceptance.sightings import until_seen
-from tests.fixtures.control import bare
+from tests.acceptance.delivered_files import DeliveredFiles
+from tests.acceptance.job_observations import until_seen
+from tests.acceptance.sample_application import BLOCKABLE_CATALOG, CATALOG, ORGANIZATION, Application
+from tests.fixtures.control_clients import bare
 from tests.fixtures.daemon import Daemon, Site, leftovers, until
 
 CODES = ("often", "second", "third", "fourth")
@@ -25,8 +25,8 @@ CODES = ("often", "second", "third", "fourth")
 def twin_of(site: Site, folder: Path) -> Site:
     """Another daemon's site with the same configuration: its spool and its socket are its own."""
     folder.mkdir()
-    for each in (site.config, site.catalog):
-        shutil.copy(each, folder / each.name)
+    for path in (site.config, site.catalog):
+        shutil.copy(path, folder / path.name)
     return Site(folder, site.database, site.dsn)
 
 
@@ -34,7 +34,7 @@ async def started(daemon: Daemon, jobs: list[UUID]) -> str:
     """Wait until a daemon has begun one of the jobs; which one."""
 
     async def look() -> str | None:
-        ids = [str(each["job_id"]) for each in daemon.heard("job started")]
+        ids = [str(event["job_id"]) for event in daemon.events_named("job started")]
         return next((id_ for id_ in ids if UUID(id_) in jobs), None)
 
     return await until(look, what=f"a job of\n{daemon.text}")
@@ -42,11 +42,11 @@ async def started(daemon: Daemon, jobs: list[UUID]) -> str:
 
 @pytest.mark.parametrize("killed", [0, 1])
 async def test_both_work_and_when_one_is_killed_the_other_finishes(
-    site: Site, shop: Shop, tmp_path: Path, killed: int
+    site: Site, application: Application, tmp_path: Path, killed: int
 ) -> None:
     lake = site.destination()
     site.configure(
-        GATED_CATALOG,
+        BLOCKABLE_CATALOG,
         {
             "destination": [destination("lake", lake)],
             "schedule": [schedule(code) for code in CODES],
@@ -54,24 +54,24 @@ async def test_both_work_and_when_one_is_killed_the_other_finishes(
         },
     )
     twin = twin_of(site, tmp_path / "twin")
-    connection, keeper = shop.connection, await site.database.connect()
-    await connection.execute(gate.INSTALL)
+    connection, keeper = application.connection, await site.database.connect()
+    await connection.execute(statement_blocker.INSTALL)
     try:
         # They start at the same moment: each schedule fires once for all that.
         daemons = [site.fork(), twin.fork()]
         for daemon in daemons:
-            await daemon.said("daemon ready")
+            await daemon.wait_for_event("daemon ready")
         for code in CODES:
             await site.succeeded(connection, await site.first_job(connection, code))
         assert await connection.fetchval("SELECT count(*) FROM exportd.job") == len(CODES)
-        assert sum(len(daemon.heard("schedule fired")) for daemon in daemons) == len(CODES)
+        assert sum(len(daemon.events_named("schedule fired")) for daemon in daemons) == len(CODES)
 
-        await shop.change()
-        await connection.execute("UPDATE public.accounts SET name = 'at the gate' WHERE id = 7")
-        async with gate.closed(keeper) as closed:
+        await application.change()
+        await connection.execute("UPDATE public.accounts SET name = 'blocked' WHERE id = 7")
+        async with statement_blocker.blocking(keeper) as closed:
             jobs = [await site.fire(code) for code in CODES]
             held = [await started(daemon, jobs) for daemon in daemons]
-            await closed.reached()
+            await closed.blocked_backend()
             await daemons[killed].kill()
         survivor, pid = daemons[1 - killed], daemons[killed].process.pid
         # The end of the dead one's lease, which is not waited for here.
@@ -83,10 +83,10 @@ async def test_both_work_and_when_one_is_killed_the_other_finishes(
         assert ended == "UPDATE 1"
         for job in jobs:
             await site.succeeded(connection, job)
-        assert survivor.heard("job started", job_id=held[killed])
+        assert survivor.events_named("job started", job_id=held[killed])
         delivered = await connection.fetch("SELECT job_id FROM exportd.delivery")
         assert len({row["job_id"] for row in delivered}) == len(delivered) == 2 * len(CODES)
-        Bucket.of(lake).assert_whole()
+        DeliveredFiles.of(lake).assert_whole()
         assert await survivor.stop() == 0
     finally:
         twin.close()
@@ -94,43 +94,43 @@ async def test_both_work_and_when_one_is_killed_the_other_finishes(
 
 
 @pytest.mark.slow
-async def test_whenever_one_is_killed_the_other_finishes(site: Site, shop: Shop, tmp_path: Path) -> None:
+async def test_whenever_one_is_killed_the_other_finishes(site: Site, application: Application, tmp_path: Path) -> None:
     """At each point of a job, and between two jobs. The dead one comes back; no row is lost or comes twice."""
     lake = site.destination()
     site.configure(
-        GATED_CATALOG,
+        BLOCKABLE_CATALOG,
         {"destination": [destination("lake", lake)], "schedule": [schedule()], "limits": {"jobs": 1}},
     )
     twin = twin_of(site, tmp_path / "twin")
-    connection, keeper = shop.connection, await site.database.connect()
-    await connection.execute(gate.INSTALL)
+    connection, keeper = application.connection, await site.database.connect()
+    await connection.execute(statement_blocker.INSTALL)
     try:
         sites, daemons = (site, twin), [site.fork(), twin.fork()]
         for daemon in daemons:
-            await daemon.said("daemon ready")
+            await daemon.wait_for_event("daemon ready")
         await site.succeeded(connection, await site.first_job(connection))
         for where, phase in (
             (None, "EXTRACTING"),
-            (gate.SEALING, "EXTRACTING"),
-            (gate.PUBLISHING, "SEALED"),
-            (gate.DELIVERING, "PUBLISHING"),
-            (gate.SUCCEEDING, "PUBLISHING"),
+            (statement_blocker.SEALING, "EXTRACTING"),
+            (statement_blocker.PUBLISHING, "SEALED"),
+            (statement_blocker.DELIVERING, "PUBLISHING"),
+            (statement_blocker.SUCCEEDING, "PUBLISHING"),
         ):
-            await shop.change()
+            await application.change()
             if where is None:
                 await connection.execute(
-                    "UPDATE public.accounts SET name = 'at the gate' WHERE id = (SELECT max(id) FROM public.accounts)"
+                    "UPDATE public.accounts SET name = 'blocked' WHERE id = (SELECT max(id) FROM public.accounts)"
                 )
-            async with gate.closed(keeper, where) as closed:
+            async with statement_blocker.blocking(keeper, where) as closed:
                 job = await site.fire()
-                await closed.reached()
-                dead = await holder_of(job, shop, daemons)
+                await closed.blocked_backend()
+                dead = await holder_of(job, application, daemons)
                 assert dead is not None
                 await daemons[dead].kill()
-                await closed.turn_away()
+                await closed.terminate_blocked()
             state = await connection.fetchval("SELECT state || ' ' || phase FROM exportd.job WHERE id = $1", job)
             assert state == f"RUNNING {phase}"
-            await shop.change()
+            await application.change()
             # The end of the lease, and of the time that a sealed job waits for its spool to come back.
             await connection.execute(
                 "UPDATE exportd.job SET lease_until = clock_timestamp() - make_interval(secs => $2) WHERE id = $1",
@@ -139,17 +139,17 @@ async def test_whenever_one_is_killed_the_other_finishes(site: Site, shop: Shop,
             )
             row = await site.succeeded(connection, job)
             assert row["attempt"] == 2
-            assert daemons[1 - dead].heard("job started", job_id=str(job), phase="EXTRACTING")
-            Bucket.of(lake).assert_whole()
+            assert daemons[1 - dead].events_named("job started", job_id=str(job), phase="EXTRACTING")
+            DeliveredFiles.of(lake).assert_whole()
             daemons[dead] = await sites[dead].restart()
         for idle in (0, 1):
             await daemons[idle].kill()
-            await shop.change()
+            await application.change()
             await site.succeeded(connection, await site.fire())
             daemons[idle] = await sites[idle].restart()
-        bucket = Bucket.of(lake)
+        bucket = DeliveredFiles.of(lake)
         bucket.assert_whole()
-        assert bucket.replayed() == await shop.contents()
+        assert bucket.replayed() == await application.contents()
         for daemon in daemons:
             assert await daemon.stop() == 0
         assert leftovers(twin.spool) == set()
@@ -159,29 +159,29 @@ async def test_whenever_one_is_killed_the_other_finishes(site: Site, shop: Shop,
 
 
 @pytest.mark.slow
-async def test_killed_anywhere(site: Site, shop: Shop, tmp_path: Path) -> None:
-    """At moments that nobody has chosen, with tables large enough for several streams and many parts."""
+async def test_killed_anywhere(site: Site, application: Application, tmp_path: Path) -> None:
+    """At random moments, with tables large enough for several streams and many parts."""
     random = Random(2026)
     lake = site.destination()
     limits = {"jobs": 1, "part_size": "300 kB", "stream_threshold": "100 kB"}
     site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()], "limits": limits})
     twin = twin_of(site, tmp_path / "twin")
-    await shop.fill(2000)
-    connection = shop.connection
+    await application.fill(2000)
+    connection = application.connection
     try:
         sites, daemons = (site, twin), [site.fork(), twin.fork()]
         for daemon in daemons:
-            await daemon.said("daemon ready")
+            await daemon.wait_for_event("daemon ready")
         await site.succeeded(connection, await site.first_job(connection))
         for _ in range(4):
-            await shop.change()
+            await application.change()
             await connection.execute("UPDATE public.accounts SET balance = balance - 1 WHERE name LIKE 'bulk%'")
             job = await site.fire()
             await until_seen(random.randrange(1, 40), connection, job, site.spool, twin.spool, lake)
-            holder = await holder_of(job, shop, daemons)
+            holder = await holder_of(job, application, daemons)
             dead = random.randrange(2) if holder is None else holder
             await daemons[dead].kill()
-            await shop.change()
+            await application.change()
             await connection.execute(
                 "UPDATE exportd.job SET lease_until = clock_timestamp() - make_interval(secs => $2)"
                 " WHERE id = $1 AND state = 'RUNNING'",
@@ -189,12 +189,12 @@ async def test_killed_anywhere(site: Site, shop: Shop, tmp_path: Path) -> None:
                 SPOOL_GRACE_S + 1,
             )
             await site.succeeded(connection, job)
-            Bucket.of(lake).assert_whole()
+            DeliveredFiles.of(lake).assert_whole()
             daemons[dead] = await sites[dead].restart()
         await site.succeeded(connection, await site.fire())
-        bucket = Bucket.of(lake)
+        bucket = DeliveredFiles.of(lake)
         bucket.assert_whole()
-        assert bucket.replayed() == await shop.contents()
+        assert bucket.replayed() == await application.contents()
         for daemon in daemons:
             assert await daemon.stop() == 0
         assert leftovers(twin.spool) == set()
@@ -204,12 +204,12 @@ async def test_killed_anywhere(site: Site, shop: Shop, tmp_path: Path) -> None:
 
 
 async def test_files_are_with_the_daemon_that_ran_the_job_and_the_other_says_which(
-    site: Site, shop: Shop, tmp_path: Path
+    site: Site, application: Application, tmp_path: Path
 ) -> None:
     site.configure(CATALOG, {"schedule": [schedule(destinations=[])]})
     first = await site.start()
-    job = await site.first_job(shop.connection)
-    spool = (await site.succeeded(shop.connection, job))["spool_id"]
+    job = await site.first_job(application.connection)
+    spool = (await site.succeeded(application.connection, job))["spool_id"]
     twin = twin_of(site, tmp_path / "twin")
     try:
         second = await twin.restart()
@@ -222,14 +222,14 @@ async def test_files_are_with_the_daemon_that_ran_the_job_and_the_other_says_whi
             url = f"/organizations/{ORGANIZATION}/dataexports/jobs/{job}/getdownloadurl"
             answer = await asyncio.to_thread(http.get, url)
         assert answer.status_code == 404
-        assert f"ask {spool}" in answer.json()["message"]
+        assert f"its files are with {spool}: ask that daemon" in answer.json()["message"]
         (found,) = [line for line in (await twin.quickly("status")).stdout.splitlines() if str(spool) in line]
         assert gethostname() in found
         assert (await site.quickly("download", str(job), "--to", str(tmp_path / "copied"))).returncode == 0
 
         # Whichever of them takes it: the files are copied, or it is said where they are.
         wanted = await twin.quickly("export", "ACCOUNTS", "--to", str(tmp_path / "wanted"))
-        (made,) = await shop.connection.fetch("SELECT spool_id FROM exportd.job WHERE schedule_id IS NULL")
+        (made,) = await application.connection.fetch("SELECT spool_id FROM exportd.job WHERE schedule_id IS NULL")
         if made["spool_id"] == spool:
             assert (wanted.returncode, f"with {spool}" in wanted.stderr) == (1, True)
         else:
@@ -241,7 +241,7 @@ async def test_files_are_with_the_daemon_that_ran_the_job_and_the_other_says_whi
     await site.assert_clean()
 
 
-async def test_two_daemons_at_one_socket_are_refused(site: Site, shop: Shop, tmp_path: Path) -> None:
+async def test_two_daemons_at_one_socket_are_refused(site: Site, application: Application, tmp_path: Path) -> None:
     site.configure(CATALOG, {"schedule": [schedule(destinations=[])]})
     first = await site.start()
     twin = twin_of(site, tmp_path / "twin")
@@ -254,16 +254,16 @@ async def test_two_daemons_at_one_socket_are_refused(site: Site, shop: Shop, tmp
         assert len(sentences) == 1
         assert sentences[0].startswith(f"exportd: Another daemon listens at {site.folder / 'control.sock'}.")
         # It said goodbye to the others all the same.
-        rows = await shop.connection.fetch("SELECT pid FROM exportd.daemon WHERE stopped_at IS NOT NULL")
+        rows = await application.connection.fetch("SELECT pid FROM exportd.daemon WHERE stopped_at IS NOT NULL")
         assert [row["pid"] for row in rows] == [second.process.pid]
     finally:
         twin.close()
-    await site.succeeded(shop.connection, await site.first_job(shop.connection))
+    await site.succeeded(application.connection, await site.first_job(application.connection))
     assert await first.stop() == 0
     await site.assert_clean()
 
 
-async def holder_of(job: UUID, shop: Shop, daemons: Sequence[Daemon]) -> int | None:
+async def holder_of(job: UUID, application: Application, daemons: Sequence[Daemon]) -> int | None:
     """Which of the daemons runs a job, if one does."""
-    holder = await shop.connection.fetchval("SELECT lease_holder FROM exportd.job WHERE id = $1", job)
+    holder = await application.connection.fetchval("SELECT lease_holder FROM exportd.job WHERE id = $1", job)
     return None if holder is None else [daemon.process.pid for daemon in daemons].index(int(holder.rpartition(":")[2]))

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.bucket import Bucket
 from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.shop import CATALOG, Shop
-from tests.fixtures.control import bare
+from tests.acceptance.delivered_files import DeliveredFiles
+from tests.acceptance.sample_application import CATALOG, Application
+from tests.fixtures.control_clients import bare
 from tests.fixtures.daemon import Daemon, Site, environment, until
 
 
@@ -39,11 +39,11 @@ def full_disk() -> Iterator[int]:
 
 @pytest.mark.parametrize("log", [broken_pipe, full_disk], ids=["no reader", "no room"])
 async def test_exports_go_on_without_a_log(
-    site: Site, shop: Shop, log: Callable[[], AbstractContextManager[int]]
+    site: Site, application: Application, log: Callable[[], AbstractContextManager[int]]
 ) -> None:
     lake = site.destination()
     site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
-    connection = shop.connection
+    connection = application.connection
     with log() as descriptor:
         daemon = _launched(site, descriptor)
 
@@ -52,12 +52,12 @@ async def test_exports_go_on_without_a_log(
 
     await until(installed, what="the daemon's tables")
     await site.succeeded(connection, await site.first_job(connection))
-    await shop.change()
+    await application.change()
     await site.succeeded(connection, await site.fire())
     assert daemon.process.poll() is None
     assert await asyncio.to_thread(_dropped, site) > 0
     assert await daemon.stop() == 0
-    assert Bucket.of(lake).replayed() == await shop.contents()
+    assert DeliveredFiles.of(lake).replayed() == await application.contents()
     await site.assert_clean(lake)
 
 

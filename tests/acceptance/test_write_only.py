@@ -13,11 +13,11 @@ from exportd.stores.s3.connector import S3Connector
 from exportd.stores.s3.options import S3Access
 from exportd.stores.s3.store import S3Store
 from exportd.stores.store import Store
-from tests.acceptance.bucket import Bucket
-from tests.acceptance.lakes import S3Lake
-from tests.acceptance.shop import Shop
-from tests.acceptance.tripwire import Trip, Tripwire
-from tests.acceptance.workshop import Stop, workshop
+from tests.acceptance.call_interrupter import CallInterrupter, Interruption
+from tests.acceptance.delivered_files import DeliveredFiles
+from tests.acceptance.destinations import S3Bucket
+from tests.acceptance.in_process_pipeline import Stop, in_process_pipeline
+from tests.acceptance.sample_application import Application
 from tests.fixtures.daemon import Site
 from tests.fixtures.fault_proxy import FaultProxy
 from tests.fixtures.faults import Rule, s3_error
@@ -29,7 +29,7 @@ from tests.fixtures.stores import PROFILE, give_credentials, s3_store
 class WriteOnlyLake:
     """A bucket that its owner may look into, and exportd may not: ``proxy`` refuses it everything but writing."""
 
-    owned: S3Lake
+    owned: S3Bucket
     proxy: FaultProxy
     refusals: list[Rule] = field(
         default_factory=lambda: [
@@ -42,17 +42,17 @@ class WriteOnlyLake:
         self.proxy.add(*self.refusals)
         return s3_store(self.owned.account, self.owned.name, endpoint=self.proxy.endpoint)
 
-    async def bucket(self) -> Bucket:
-        return await self.owned.bucket()
+    async def delivered(self) -> DeliveredFiles:
+        return await self.owned.delivered()
 
     async def leftovers(self) -> set[str]:
         return await self.owned.leftovers()
 
 
 @pytest.fixture
-async def lake(s3_lake: S3Lake) -> AsyncIterator[WriteOnlyLake]:
-    async with FaultProxy(s3_lake.account.endpoint) as proxy:
-        yield WriteOnlyLake(s3_lake, proxy)
+async def lake(empty_s3_bucket: S3Bucket) -> AsyncIterator[WriteOnlyLake]:
+    async with FaultProxy(empty_s3_bucket.account.endpoint) as proxy:
+        yield WriteOnlyLake(empty_s3_bucket, proxy)
 
 
 async def _transient() -> None:
@@ -64,7 +64,7 @@ async def _permanent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "trip"),
+    ("name", "interruption"),
     [
         pytest.param("S3Store.piece", _transient, id="a piece was sent"),
         pytest.param("Extractor.extract", _transient, id="everything was extracted"),
@@ -75,50 +75,52 @@ async def _permanent() -> None:
     ],
 )
 async def test_a_second_attempt_ends_what_the_first_began(
-    site: Site, shop: Shop, lake: WriteOnlyLake, name: str, trip: Trip | None
+    site: Site, application: Application, lake: WriteOnlyLake, name: str, interruption: Interruption | None
 ) -> None:
-    await shop.fill(400)
+    await application.fill(400)
     with capture_logs():
-        async with workshop(site.dsn, site.folder, shop.connection, {"lake": lake}) as shed:
-            stop = Stop(trip)
-            wire = Tripwire(name, 1, stop, after=True)
-            assert await shed.finish(await shed.fire(), wire, stop) == "SUCCEEDED"
-            assert wire.tripped
-            (await lake.bucket()).assert_whole()
-            await shop.change()
-            assert await shed.finish(await shed.fire(), Tripwire.none()) == "SUCCEEDED"
-    bucket = await lake.bucket()
+        async with in_process_pipeline(site.dsn, site.folder, application.connection, {"lake": lake}) as history:
+            stop = Stop(interruption)
+            interrupter = CallInterrupter(name, 1, stop, after=True)
+            assert await history.finish(await history.fire(), interrupter, stop) == "SUCCEEDED"
+            assert interrupter.interrupted
+            (await lake.delivered()).assert_whole()
+            await application.change()
+            assert await history.finish(await history.fire(), CallInterrupter.none()) == "SUCCEEDED"
+    bucket = await lake.delivered()
     bucket.assert_whole()
-    assert bucket.replayed() == await shop.contents()
+    assert bucket.replayed() == await application.contents()
 
 
-async def test_what_a_failed_job_left_does_not_stop_the_next(site: Site, shop: Shop, lake: WriteOnlyLake) -> None:
+async def test_what_a_failed_job_left_does_not_stop_the_next(
+    site: Site, application: Application, lake: WriteOnlyLake
+) -> None:
     """It cannot be removed, and no manifest describes it. That is said once."""
     with capture_logs() as logs:
-        async with workshop(site.dsn, site.folder, shop.connection, {"lake": lake}) as shed:
+        async with in_process_pipeline(site.dsn, site.folder, application.connection, {"lake": lake}) as history:
             stop = Stop(_permanent)
-            failed = await shed.fire()
-            assert await shed.finish(failed, Tripwire("S3Store.put", 1, stop, after=True), stop) == "FAILED"
-            assert len((await lake.bucket()).objects) > 0
-            cleaner = shed.cleaner(Tripwire.none())
+            failed = await history.fire()
+            assert await history.finish(failed, CallInterrupter("S3Store.put", 1, stop, after=True), stop) == "FAILED"
+            assert len((await lake.delivered()).objects) > 0
+            cleaner = history.cleaner(CallInterrupter.none())
             for _ in range(2):
                 await cleaner.clear_failed_jobs()
                 await cleaner.abort_dead_uploads()
             for _ in range(2):
-                await shop.change()
-                assert await shed.finish(await shed.fire(), Tripwire.none()) == "SUCCEEDED"
-    bucket = await lake.bucket()
-    assert bucket.replayed() == await shop.contents()
+                await application.change()
+                assert await history.finish(await history.fire(), CallInterrupter.none()) == "SUCCEEDED"
+    bucket = await lake.delivered()
+    assert bucket.replayed() == await application.contents()
     described = {part.key for run in bucket.chains[0].manifests for entity in run.entities for part in entity.parts}
     left = set(bucket.objects) - described
     assert left
-    assert all(str(failed) in each for each in left)
+    assert all(str(failed) in leftover for leftover in left)
     said = [log["event"] for log in logs if "s3:GetObject" in log.get("error", "")]
     assert said.count("objects of a failed job not removed yet") == 1
 
 
 async def test_a_role_that_may_put_and_nothing_else(
-    site: Site, shop: Shop, moto: MotoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: Site, application: Application, moto: MotoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moto.create_bucket("theirs")
     owner = await moto.create_user("owner", _allowed("s3:*"))
@@ -135,21 +137,21 @@ async def test_a_role_that_may_put_and_nothing_else(
         external_id="org-1",
     )
 
-    class RoleLake(S3Lake):
+    class RoleLake(S3Bucket):
         def open(self) -> Store:
             return S3Store(self.name, access, S3Connector())
 
     lake = RoleLake(owner, "theirs")
     with capture_logs():
-        async with workshop(site.dsn, site.folder, shop.connection, {"lake": lake}) as shed:
+        async with in_process_pipeline(site.dsn, site.folder, application.connection, {"lake": lake}) as history:
             for name in ("S3Store.put", "JobTable.record_delivery"):
                 stop = Stop(_transient)
-                assert await shed.finish(await shed.fire(), Tripwire(name, 1, stop), stop) == "SUCCEEDED"
-                await shop.change()
-            assert await shed.finish(await shed.fire(), Tripwire.none()) == "SUCCEEDED"
-    bucket = await lake.bucket()
+                assert await history.finish(await history.fire(), CallInterrupter(name, 1, stop), stop) == "SUCCEEDED"
+                await application.change()
+            assert await history.finish(await history.fire(), CallInterrupter.none()) == "SUCCEEDED"
+    bucket = await lake.delivered()
     bucket.assert_whole()
-    assert bucket.replayed() == await shop.contents()
+    assert bucket.replayed() == await application.contents()
 
 
 def _allowed(*actions: str) -> dict[str, object]:

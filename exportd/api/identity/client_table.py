@@ -3,8 +3,6 @@
 import hashlib
 import hmac
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -12,8 +10,8 @@ from uuid import UUID
 
 from exportd.api.identity.access import Role
 from exportd.database import queries
-from exportd.database.audit_writer import write_audit
-from exportd.database.translator import translated
+from exportd.database.queries import only_row
+from exportd.database.unit_of_work import statements, transaction, write_audit
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
@@ -24,12 +22,6 @@ if TYPE_CHECKING:
     from exportd.database.connector import Connection, Pool
 
 _SQL = queries.load("control")
-_INSERT = _SQL["insert_client"]
-_GET = _SQL["client"]
-_ALL = _SQL["clients"]
-_DEACTIVATE = _SQL["deactivate_client"]
-_PROPOSE_KEY = _SQL["propose_key"]
-_KEY = _SQL["key"]
 
 _SECRET_BYTES = 32
 _KEY_BYTES = 32
@@ -60,29 +52,31 @@ class ClientTable:
         self._pool = pool
 
     async def create(self, organization: OrganizationId, name: str, role: Role, *, actor: str) -> tuple[Client, str]:
-        """A new program, and its secret, which nobody can read again."""
+        """A new program, and its secret, of which only a hash is kept."""
         secret = secrets.token_urlsafe(_SECRET_BYTES)
-        async with self._connection("creating a client") as connection, connection.transaction():
-            row = await connection.fetchrow(_INSERT, organization, name, role.name.lower(), _hash(secret), actor)
-            client = _client_from_row(_present(row))
+        async with transaction(self._pool, "creating a client") as connection:
+            row = await connection.fetchrow(
+                _SQL["insert_client"], organization, name, role.name.lower(), _hash(secret), actor
+            )
+            client = _client_from_row(only_row(row))
             await _note(connection, "client created", client, actor)
         return client, secret
 
     async def get(self, client_id: UUID) -> Client | None:
         """The program, whether active or not."""
-        async with self._connection("reading a client") as connection:
-            row = await connection.fetchrow(_GET, client_id)
+        async with statements(self._pool, "reading a client") as connection:
+            row = await connection.fetchrow(_SQL["client"], client_id)
         return None if row is None else _client_from_row(row)
 
     async def all(self) -> list[Client]:
         """Every program, the oldest first."""
-        async with self._connection("reading the clients") as connection:
-            return [_client_from_row(row) for row in await connection.fetch(_ALL)]
+        async with statements(self._pool, "reading the clients") as connection:
+            return [_client_from_row(row) for row in await connection.fetch(_SQL["clients"])]
 
     async def deactivate(self, client_id: UUID, *, actor: str) -> Client:
         """Its secret and its tokens are worth nothing from here on. Raises PermanentError NOT_FOUND."""
-        async with self._connection("deactivating a client") as connection, connection.transaction():
-            row = await connection.fetchrow(_DEACTIVATE, client_id)
+        async with transaction(self._pool, "deactivating a client") as connection:
+            row = await connection.fetchrow(_SQL["deactivate_client"], client_id)
             if row is None:
                 raise PermanentError(
                     f"There is no client {client_id}. Look at the list of clients.", reason=Reason.NOT_FOUND
@@ -93,15 +87,9 @@ class ClientTable:
 
     async def signing_key(self) -> bytes:
         """The key that all daemons of the database share; made when there is none."""
-        async with self._connection("reading the signing key") as connection:
-            await connection.execute(_PROPOSE_KEY, secrets.token_bytes(_KEY_BYTES))
-            return bytes(await connection.fetchval(_KEY))
-
-    @asynccontextmanager
-    async def _connection(self, doing: str) -> "AsyncIterator[Connection]":
-        with translated(doing):
-            async with self._pool.acquire() as connection:
-                yield connection
+        async with statements(self._pool, "reading the signing key") as connection:
+            await connection.execute(_SQL["propose_key"], secrets.token_bytes(_KEY_BYTES))
+            return bytes(await connection.fetchval(_SQL["key"]))
 
 
 def _hash(secret: str) -> bytes:
@@ -121,17 +109,11 @@ def _client_from_row(row: "asyncpg.Record") -> Client:
     )
 
 
-def _present(row: "asyncpg.Record | None") -> "asyncpg.Record":
-    if row is None:
-        raise AssertionError("a row that was inserted is gone")
-    return row
-
-
 async def _note(connection: "Connection", action: str, client: Client, actor: str) -> None:
     await write_audit(
         connection,
+        action,
         actor=actor,
-        action=action,
         organization=client.organization,
         object_id=client.id,
         details={"name": client.name, "role": client.role.name},

@@ -64,7 +64,7 @@ class BigQuery(Dialect):
         yield f"DROP TABLE {lines}"
 
     def upsert(self, entity: ManifestEntity) -> Iterator[str]:
-        names = [self.identifier(each) for each in key_of(entity)]
+        names = [self.identifier(name) for name in key_of(entity)]
         same = " AND ".join(f"held.{name} = staged.{name}" for name in names)
         yield "BEGIN TRANSACTION"
         yield (

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
-from exportd.consumer.loaders.dialect import Dialect, backquoted, escaped_literal, fields_of, key_of
+from exportd.consumer.loaders.dialect import Dialect, backquoted, escaped_literal, fields_of, key_of, reader_of
 from exportd.manifest.document import ManifestEntity, ManifestField
 from exportd.model.schedule import ExportFormat
-from exportd.stores.location import Location, Scheme
+from exportd.settings.destination_schema import Scheme
+from exportd.stores.location import Location
 
+_FUNCTIONS = {Scheme.S3: "s3", Scheme.GCS: "gcs"}
 # Without the third, blanks around a text that has no quotes are dropped, and a text of blanks becomes NULL.
 _CSV = (
     "format_csv_null_representation = '', input_format_csv_empty_as_default = 0, input_format_csv_trim_whitespaces = 0"
@@ -64,7 +66,7 @@ class ClickHouse(Dialect):
 
     def replace(self, entity: ManifestEntity) -> Iterator[str]:
         columns = self.definitions(fields_of(entity))
-        key = ", ".join(self.identifier(each) for each in key_of(entity))
+        key = ", ".join(self.identifier(name) for name in key_of(entity))
         yield (
             f"CREATE OR REPLACE TABLE {self.table(entity)} (\n    {columns}\n)\n"
             f"ENGINE = MergeTree ORDER BY ({key}) SETTINGS allow_nullable_key = 1 AS\n"
@@ -72,16 +74,13 @@ class ClickHouse(Dialect):
         )
 
     def upsert(self, entity: ManifestEntity) -> Iterator[str]:
-        key = ", ".join(self.identifier(each) for each in key_of(entity))
+        key = ", ".join(self.identifier(name) for name in key_of(entity))
         yield f"DELETE FROM {self.table(entity)}\nWHERE ({key}) IN (SELECT {key} FROM {self.staging(entity)})"
         yield self.insert(entity)
 
 
 def _function(location: Location, key: str) -> str:
-    match location.scheme:
-        case Scheme.DIRECTORY:
-            return f"file({escaped_literal(location.root.rstrip('/') + '/' + key)}"
-        case Scheme.S3:
-            return f"s3({escaped_literal(f's3://{location.root}/{key}')}"
-        case Scheme.GCS:
-            return f"gcs({escaped_literal(f'gs://{location.root}/{key}')}"
+    if location.scheme is Scheme.DIRECTORY:
+        return f"file({escaped_literal(location.root.rstrip('/') + '/' + key)}"
+    function = reader_of(_FUNCTIONS, location, "ClickHouse")
+    return f"{function}({escaped_literal(f'{location.scheme}://{location.root}/{key}')}"

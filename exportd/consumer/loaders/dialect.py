@@ -6,11 +6,13 @@ adds those that are not deleted. Loading a run again changes nothing.
 A table holds every value exactly. Where the database has no type that holds all values of a field's (numbers of any
 precision, times of infinity and BC), the column is text, and the view ``<table>_typed`` casts it: what does not fit is
 NULL there.
+
+This is also the only module that quotes identifiers and literals by other rules than those of Postgres.
 """
 
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from exportd.database import quoting
@@ -20,18 +22,17 @@ from exportd.model.errors import PermanentError
 from exportd.model.extraction import Mode
 from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
+from exportd.settings.destination_schema import Scheme
 from exportd.stores.location import Location
 
 
 class Dialect(ABC):
-    """How one database wants it."""
+    """How one database loads files and merges them: the statements, and the types of columns."""
 
     text: ClassVar[str]
     boolean: ClassVar[str] = "BOOLEAN"
     remarks: ClassVar[tuple[str, ...]] = ()
     """What a person has to know or do before the script can run."""
-
-    # What a column holds
 
     def column_type(self, field: ManifestField) -> str:
         """A type that holds each value of the field exactly."""
@@ -39,9 +40,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def cast(self, field: ManifestField, column: str) -> str:
-        """The column as the field's own type, NULL where that cannot hold the value; the column if it has that type."""
-
-    # How a script is written
+        """The column as the field's own type: cast, or NULL where that type cannot hold the value."""
 
     def identifier(self, name: str) -> str:
         return quoting.identifier(name)
@@ -68,7 +67,7 @@ class Dialect(ABC):
 
     def upsert(self, entity: ManifestEntity) -> Iterator[str]:
         """Remove the records with the keys of the staging table, and add its living ones."""
-        names = [self.identifier(each) for each in key_of(entity)]
+        names = [self.identifier(name) for name in key_of(entity)]
         same = " AND ".join(f"{self.table(entity)}.{name} = staged.{name}" for name in names)
         yield f"DELETE FROM {self.table(entity)} USING {self.staging(entity)} AS staged\nWHERE {same}"
         yield self.insert(entity)
@@ -83,16 +82,14 @@ class Dialect(ABC):
 
     def view(self, entity: ManifestEntity) -> Iterator[str]:
         """The view that casts, where there is something to cast."""
-        values = [(self.cast(each, self.identifier(each.name)), each) for each in fields_of(entity)]
-        if any(value != self.identifier(each.name) for value, each in values):
-            selected = ",\n    ".join(f"{value} AS {self.identifier(each.name)}" for value, each in values)
+        values = [(self.cast(field, self.identifier(field.name)), field) for field in fields_of(entity)]
+        if any(value != self.identifier(field.name) for value, field in values):
+            selected = ",\n    ".join(f"{value} AS {self.identifier(field.name)}" for value, field in values)
             name = self.identifier(f"{entity.code}_typed")
             yield f"CREATE OR REPLACE VIEW {name} AS\nSELECT\n    {selected}\nFROM {self.table(entity)}"
 
     def unstage(self, entity: ManifestEntity) -> Iterator[str]:
         yield f"DROP TABLE {self.staging(entity)}"
-
-    # For the dialects
 
     def table(self, entity: ManifestEntity) -> str:
         return self.identifier(entity.code)
@@ -101,7 +98,7 @@ class Dialect(ABC):
         return self.identifier(f"{entity.code}_staging")
 
     def columns(self, entity: ManifestEntity) -> str:
-        return ", ".join(self.identifier(each.name) for each in fields_of(entity))
+        return ", ".join(self.identifier(field.name) for field in fields_of(entity))
 
     def definitions(self, fields: Sequence[ManifestField], *, text: bool = False) -> str:
         """Column definitions; with ``text``, everything but a boolean is text."""
@@ -122,7 +119,7 @@ def fields_of(entity: ManifestEntity) -> tuple[ManifestField, ...]:
 def key_of(entity: ManifestEntity) -> tuple[str, ...]:
     """The fields by which records are known. Raises PermanentError when one of them is not exported."""
     names = {field.name for field in entity.fields}
-    missing = [each for each in entity.key if each not in names]
+    missing = [name for name in entity.key if name not in names]
     if missing or not entity.key:
         raise PermanentError(
             f"{entity.code} cannot be merged: its key {missing[0] if missing else ''} is no field of the export. "
@@ -132,12 +129,21 @@ def key_of(entity: ManifestEntity) -> tuple[str, ...]:
     return entity.key
 
 
+def reader_of(readers: Mapping[Scheme, str], location: Location, database: str) -> str:
+    """What in a database reads from such a location. Raises PermanentError where nothing does."""
+    reader = readers.get(location.scheme)
+    if reader is None:
+        raise PermanentError(
+            f"{database} cannot read from {location.scheme}:// by itself: copy the objects to a directory, and run "
+            "`exportd loader` there.",
+            reason=Reason.CATALOG_MISMATCH,
+        )
+    return reader
+
+
 def merge(dialect: Dialect, entity: ManifestEntity) -> Iterator[str]:
     """From the staging table into the table, as the entity's mode says."""
     yield from dialect.replace(entity) if entity.mode is Mode.FULL else dialect.upsert(entity)
-
-
-# MERGED: Quotes identifiers and literals for databases that have other rules than Postgres. The only place that does. Pure.
 
 
 def backquoted(name: str) -> str:

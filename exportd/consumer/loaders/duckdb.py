@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from exportd.consumer.loaders.dialect import Dialect, doubled_literal
 from exportd.manifest.document import ManifestEntity, ManifestField
 from exportd.model.schedule import ExportFormat
-from exportd.stores.location import Location, Scheme
+from exportd.settings.destination_schema import Scheme
+from exportd.stores.location import Location
 
 MAX_RECORD_BYTES = 64_000_000
-"""DuckDB takes a few buffers of this size, and refuses a longer record; for files with less in them, smaller ones."""
+"""DuckDB allocates a few buffers of this size, and refuses a longer record; for smaller files, smaller buffers do."""
 
 _MIN_RECORD_BYTES = 2_000_000
 
@@ -49,23 +50,23 @@ class DuckDb(Dialect):
 
 def csv_source(entity: ManifestEntity, files: str) -> str:
     """The records of CSV files, a list of literals: an empty cell is NULL, ``""`` an empty text."""
-    longest_bytes = _longest_record_bytes(entity)
+    max_bytes = _record_bytes(entity)
     return (
         f"read_csv([{files}], auto_detect = false, header = true, compression = 'gzip', delim = ',', quote = '\"',\n"
         "    escape = '\"', new_line = '\\n', nullstr = '', allow_quoted_nulls = false, strict_mode = true,\n"
-        f"    max_line_size = {longest_bytes}, buffer_size = {longest_bytes}, columns = {_struct(DuckDb(), entity)})"
+        f"    max_line_size = {max_bytes}, buffer_size = {max_bytes}, columns = {_struct(DuckDb(), entity)})"
     )
 
 
 def _json_source(dialect: DuckDb, entity: ManifestEntity, files: str) -> str:
     return (
         f"read_json([{files}], auto_detect = false, format = 'newline_delimited', compression = 'gzip',\n"
-        f"    maximum_object_size = {_longest_record_bytes(entity)}, columns = {_struct(dialect, entity)})"
+        f"    maximum_object_size = {_record_bytes(entity)}, columns = {_struct(dialect, entity)})"
     )
 
 
-def _longest_record_bytes(entity: ManifestEntity) -> int:
-    # Twice, for a file may have been written anew as CSV, where quotes are doubled.
+def _record_bytes(entity: ManifestEntity) -> int:
+    # Twice the content, because a file may have been rewritten as CSV, where quotes are doubled.
     content_bytes = 2 * max(part.content_bytes for part in entity.parts)
     return min(MAX_RECORD_BYTES, max(_MIN_RECORD_BYTES, content_bytes))
 

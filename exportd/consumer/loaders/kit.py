@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
+from exportd.consumer.inventory import object_key
 from exportd.consumer.loaders.bigquery import BigQuery
 from exportd.consumer.loaders.clickhouse import ClickHouse
 from exportd.consumer.loaders.dialect import Dialect, merge
 from exportd.consumer.loaders.duckdb import DuckDb
 from exportd.consumer.loaders.postgresql import PostgreSql, Redshift
 from exportd.consumer.loaders.snowflake import Snowflake
-from exportd.consumer.place import object_key
 from exportd.manifest.document import Manifest
 from exportd.model.dialect_name import DialectName
 from exportd.stores.location import Location
@@ -26,12 +26,16 @@ _DIALECTS: dict[DialectName, Dialect] = {
 def statements(manifest: Manifest, dialect: DialectName, location: Location, *, folder: str | None = None) -> str:
     """The script that loads the manifest's run. The tables are those of one organization and one schedule.
 
-    ``location`` is the root of the store; ``folder`` what keys there have in front of ``orgId=``, with its slash; None:
-    what the manifest says. Raises PermanentError for an increment that cannot be merged by key.
+    ``location`` is the root of the store; ``folder`` is what precedes ``orgId=`` in keys there, with its slash; None:
+    as in the manifest. Raises PermanentError for an increment that cannot be merged by key, and where the database
+    cannot read from the location.
     """
     writer = _DIALECTS[dialect]
-    lines = [f"-- {each}" for each in (*_heading(manifest, dialect), *writer.remarks)]
-    return "\n".join([*lines, "", *(_ended(each) for each in _script(writer, manifest, location, folder))]) + "\n"
+    lines = [f"-- {remark}" for remark in (*_heading(manifest, dialect), *writer.remarks)]
+    return (
+        "\n".join([*lines, "", *(_ended(statement) for statement in _script(writer, manifest, location, folder))])
+        + "\n"
+    )
 
 
 def _heading(manifest: Manifest, dialect: DialectName) -> Iterator[str]:
@@ -46,7 +50,7 @@ def _script(writer: Dialect, manifest: Manifest, location: Location, folder: str
     yield from writer.begin()
     for entity in manifest.entities:
         listed = [part.key for part in entity.parts]
-        keys = listed if folder is None else [object_key(each, manifest.organization, folder) for each in listed]
+        keys = listed if folder is None else [object_key(key, manifest.organization, folder) for key in listed]
         yield f"-- {_one_line(entity.code)}: {entity.mode}, {entity.rows} records, {entity.deleted_rows} are deletions"
         yield from writer.stage(entity, manifest.format, location, keys)
         yield from merge(writer, entity)

@@ -1,12 +1,13 @@
-"""PostgreSQL, through psql: its types hold everything that they exported. Files are read where psql runs."""
+"""PostgreSQL, and Amazon Redshift, which descends from it."""
 
 from collections.abc import Iterator, Sequence
 
-from exportd.consumer.loaders.dialect import Dialect, doubled_literal, fields_of, shell_word
+from exportd.consumer.loaders.dialect import Dialect, doubled_literal, fields_of, reader_of, shell_word
 from exportd.database import quoting
 from exportd.manifest.document import ManifestEntity, ManifestField
 from exportd.model.schedule import ExportFormat
-from exportd.stores.location import Location, Scheme
+from exportd.settings.destination_schema import Scheme
+from exportd.stores.location import Location
 
 _TYPES = {"boolean": "boolean", "integer": "numeric", "float": "numeric", "json": "json"}
 _FORMATS = {"uuid": "uuid", "date": "date", "date-time": "timestamptz"}
@@ -14,6 +15,8 @@ _READ = {Scheme.S3: "aws s3 cp --only-show-errors", Scheme.GCS: "gcloud storage 
 
 
 class PostgreSql(Dialect):
+    """Through psql: the types hold everything that was exported from them. Files are read where psql runs."""
+
     text = "text"
     boolean = "boolean"
     remarks = (
@@ -43,7 +46,7 @@ class PostgreSql(Dialect):
         lines = self.identifier(f"{entity.code}_lines")
         yield f"CREATE TEMP TABLE {lines} (line json)"
         for key in keys:
-            # Characters that JSON cannot hold, so that each line is one cell.
+            # Delimiter and quote are characters that JSON cannot hold, so that each line is one cell.
             yield (
                 f"\\copy {lines} FROM PROGRAM {_command(location, key)} "
                 "WITH (FORMAT csv, DELIMITER E'\\x02', QUOTE E'\\x01')"
@@ -60,7 +63,7 @@ class PostgreSql(Dialect):
         yield f"CREATE TABLE {self.table(entity)} (\n    {self.definitions(fields_of(entity))}\n)"
         yield self.insert(entity)
         if set(entity.key) <= {field.name for field in entity.fields} and entity.key:
-            key = ", ".join(self.identifier(each) for each in entity.key)
+            key = ", ".join(self.identifier(name) for name in entity.key)
             yield f"ALTER TABLE {self.table(entity)} ADD PRIMARY KEY ({key})"
 
 
@@ -72,18 +75,17 @@ def _json_value(field: ManifestField) -> str:
 
 
 def _command(location: Location, key: str) -> str:
-    """A shell's command that writes an object's content, as psql wants it: a literal on one line."""
+    """A shell command that writes an object's content to standard output, as a literal of psql."""
     if location.scheme is Scheme.DIRECTORY:
         return doubled_literal(f"gzip -dc < {shell_word(location.root.rstrip('/') + '/' + key)}")
     url = shell_word(f"{location.scheme}://{location.root}/{key}")
     to_stdout = " -" if location.scheme is Scheme.S3 else ""
-    return doubled_literal(f"{_READ[location.scheme]} {url}{to_stdout} | gzip -dc")
-
-
-# MERGED: Amazon Redshift, which reads from S3. Texts of more than 65,535 bytes do not fit; COPY says so.
+    return doubled_literal(f"{reader_of(_READ, location, 'psql')} {url}{to_stdout} | gzip -dc")
 
 
 class Redshift(Dialect):
+    """Reads from S3. Texts of more than 65,535 bytes do not fit; COPY says so."""
+
     text = "VARCHAR(65535)"
     remarks = (
         "Redshift takes its credentials from the role that is its default: otherwise replace IAM_ROLE default.",
@@ -125,4 +127,4 @@ class Redshift(Dialect):
 
     def view(self, entity: ManifestEntity) -> Iterator[str]:
         # Not bound to the table: a full run drops that.
-        yield from (f"{each}\nWITH NO SCHEMA BINDING" for each in super().view(entity))
+        yield from (f"{statement}\nWITH NO SCHEMA BINDING" for statement in super().view(entity))

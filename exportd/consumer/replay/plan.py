@@ -4,9 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from exportd.consumer.findings import ManifestsReport
-from exportd.consumer.place import object_key
-from exportd.manifest.chain import Chain
-from exportd.manifest.chain import FindingKind as ChainFindingKind
+from exportd.consumer.inventory import object_key
+from exportd.manifest.chain import Chain, ChainFindingKind
 from exportd.manifest.document import Manifest, ManifestEntity, ManifestPart
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError, SettingsError
@@ -58,13 +57,13 @@ def plan(reports: Sequence[ManifestsReport], *, schedule: str | None = None, as_
             elif entity.code not in steps:
                 raise _damaged(f"the last complete run of {entity.code} before job {manifest.job_id} is not here")
             steps[entity.code].append(Step(manifest, entity, tuple(_objects(report, manifest, entity))))
-    used = {step.manifest.job_id for each in steps.values() for step in each}
+    used = {step.manifest.job_id for entity_steps in steps.values() for step in entity_steps}
     _refuse_broken(report, chain, used)
     return Plan(
         organization=report.organization,
         schedule=_code(chain),
         as_of=manifests[-1].job_id,
-        steps=tuple(step for each in steps.values() for step in each),
+        steps=tuple(step for entity_steps in steps.values() for step in entity_steps),
     )
 
 
@@ -77,25 +76,25 @@ def _choose(
         for chain in report.chains
         if (schedule is None or _code(chain) == schedule)
         and (as_of is None or any(manifest.job_id == as_of for manifest in chain.manifests))
-        # An ad hoc export is no schedule's history: it is replayed when somebody names it.
+        # An ad hoc export is no schedule's history: it is replayed only when its job is named.
         and (as_of is not None or chain.schedule is not None)
     ]
     lines = {(report.folder, report.organization, chain.schedule) for report, chain in found}
     if len(lines) == 1:
-        return max(found, key=lambda each: each[1].manifests[-1].created_at)
+        return max(found, key=lambda line: line[1].manifests[-1].created_at)
     wanted = f"the job {as_of}" if as_of else f"the schedule {schedule}" if schedule else "one schedule"
     there = sorted({_described(report, chain) for report in reports for chain in report.chains})
     if not lines:
-        raise SettingsError.of(f"This place does not hold {wanted}. It holds: {'; '.join(there)}.")
+        raise SettingsError.of(f"This location does not hold {wanted}. It holds: {'; '.join(there)}.")
     raise SettingsError.of(
-        f"This place holds more than {wanted}: say which with --organization and --schedule, or name a folder below. "
-        f"It holds: {'; '.join(there)}."
+        f"This location holds more than {wanted}: say which with --organization and --schedule, or name a folder below "
+        f"it. It holds: {'; '.join(there)}."
     )
 
 
 def _refuse_broken(report: ManifestsReport, chain: Chain, used: set[JobId]) -> None:
     for finding in report.findings:
-        # What lies before the complete runs that we begin with does not matter.
+        # What precedes the full runs that the plan begins with does not matter.
         is_beginning = finding.kind is ChainFindingKind.PREDECESSOR_MISSING and finding.job == chain.manifests[0].job_id
         if finding.job in used and not is_beginning:
             raise _damaged(finding.sentence.rstrip("."))

@@ -1,7 +1,7 @@
 """Writes the DuckDB file. Imports duckdb, which comes with the extra ``replay``.
 
 Part by part: an object is copied beside the file that is made, compared with its SHA-256 on the way, loaded, and
-removed. So what was checked is what is loaded, and neither memory nor disk hold more than a part at a time.
+removed. So what was checked is what is loaded, and neither memory nor disk holds more than a part at a time.
 """
 
 import gzip
@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import anyio.to_thread
 import duckdb
 
-from exportd.consumer.delivery_reader import Progress, fetch
+from exportd.consumer.inventory_reader import ReadProgress, fetch
 from exportd.consumer.loaders.dialect import doubled_literal, fields_of
 from exportd.consumer.loaders.duckdb import DuckDb, csv_source
 from exportd.consumer.replay.json_cells import csv_header, csv_record
@@ -33,16 +33,16 @@ _SETTINGS = {
 _DIALECT = DuckDb()
 
 
-async def rebuild(store: Store, plan: Plan, into: Path, progress: Progress | None = None) -> dict[str, int]:
+async def rebuild(store: Store, plan: Plan, into: Path, progress: ReadProgress | None = None) -> dict[str, int]:
     """Rebuild the tables in the new file ``into``; how many records each has. It appears when it is complete.
 
     Raises SettingsError when the file exists, PermanentError when an object is missing, altered or cannot be loaded.
     """
-    progress = progress or Progress()
+    progress = progress or ReadProgress()
     progress.begin(plan.size_bytes)
     if await anyio.to_thread.run_sync(into.exists):
         raise SettingsError.of(f"{into} exists already. Remove it, or choose another name.")
-    with _workplace(into) as folder:
+    with _unfinished_folder(into) as folder:
         unfinished = folder / into.name
         connection = await anyio.to_thread.run_sync(lambda: duckdb.connect(str(unfinished), config=dict(_SETTINGS)))
         try:
@@ -56,7 +56,7 @@ async def rebuild(store: Store, plan: Plan, into: Path, progress: Progress | Non
 
 
 async def _apply(
-    connection: duckdb.DuckDBPyConnection, store: Store, step: Step, folder: Path, progress: Progress
+    connection: duckdb.DuckDBPyConnection, store: Store, step: Step, folder: Path, progress: ReadProgress
 ) -> None:
     if step.entity.mode is Mode.FULL:
         columns = _DIALECT.definitions(fields_of(step.entity))
@@ -115,7 +115,7 @@ def _finish(connection: duckdb.DuckDBPyConnection, plan: Plan) -> dict[str, int]
 
 
 @contextmanager
-def _workplace(into: Path) -> Iterator[Path]:
+def _unfinished_folder(into: Path) -> Iterator[Path]:
     """A folder beside the file, for what is not finished; gone afterwards."""
     try:
         folder = TemporaryDirectory(prefix=f".{into.name}.", dir=into.parent, ignore_cleanup_errors=True)

@@ -62,6 +62,3 @@ SELECT spool_id, host, pid, version, started_at, seen_at, declared_at, settings:
        stopped_at IS NULL AND seen_at >= clock_timestamp() - make_interval(secs => $1::float8) AS running
 FROM exportd.daemon
 ORDER BY host, started_at, spool_id;
-
--- name: tell_changed
-SELECT pg_notify('exportd_events', json_build_object('kind', 'daemons_changed')::text);

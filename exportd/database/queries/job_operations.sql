@@ -11,12 +11,8 @@ DELETE FROM exportd.pause;
 -- name: paused
 SELECT paused_at, paused_by FROM exportd.pause;
 
--- name: tell_resumed
--- Jobs that waited may be taken now.
-SELECT pg_notify('exportd_events', json_build_object('kind', 'job_queued')::text);
-
 -- name: hold
--- Lock a job: whoever would claim or end it waits until the end of the transaction.
+-- Lock a job: claiming and ending it wait until the end of the transaction.
 -- $1 job
 SELECT id, organization, schedule_id, schedule_code, state::text
 FROM exportd.job
@@ -24,7 +20,7 @@ WHERE id = $1
 FOR NO KEY UPDATE;
 
 -- name: request_cancel
--- Its holder finds it with the next extension of the lease; the event makes that soon.
+-- The holder finds it when it next extends the lease; the event makes that soon.
 -- $1 job
 WITH asked AS (
     UPDATE exportd.job
@@ -49,7 +45,7 @@ SELECT id, pg_notify('exportd_events', json_build_object('kind', 'job_queued', '
 FROM queued;
 
 -- name: watched
--- What a listener is told of a job, in one line a job: those that run, and some others.
+-- What listeners follow of a job, one row a job: those that run, and some others.
 -- $1 jobs
 SELECT id, organization, schedule_code, state::text, phase::text, attempt, lease_holder, progress::text, reason, message
 FROM exportd.job

@@ -108,7 +108,7 @@ WITH failed AS (
         finished_at = clock_timestamp(),
         reason = 'INTERRUPTED',
         message = format(
-            'The daemon %s stopped without a word during attempt %s, the last one allowed: it was killed or cut off'
+            'The daemon %s terminated unexpectedly during attempt %s, the last one allowed: it was killed or cut off'
             ' from the database. Look at its log and at the memory of its host. The schedule''s next run holds the'
             ' same changes.',
             lease_holder, attempt),
@@ -124,7 +124,7 @@ SELECT id, pg_notify('exportd_events', json_build_object(
 FROM failed;
 
 -- name: fail_cancelled
--- End the jobs that somebody cancelled, if nobody holds them (any more).
+-- End the cancelled jobs that no daemon holds (any more).
 -- $1 message
 WITH failed AS (
     UPDATE exportd.job
@@ -145,7 +145,7 @@ SELECT id, pg_notify('exportd_events', json_build_object(
 FROM failed;
 
 -- name: end_leases_of_spool
--- Let the leases end whose holders used a spool: whoever has its lock now knows that they are dead, and need not wait.
+-- End the leases of the holders that used a spool: the daemon that has locked it knows that they are dead.
 -- $1 spool
 UPDATE exportd.job
 SET lease_until = clock_timestamp()
@@ -277,7 +277,7 @@ WHERE job.id = $1
     AND backfill_request.requested_at < (job.extraction ->> 'taken_at')::timestamptz;
 
 -- name: widen_backfill_requests
--- What is left to be filled in of an entity that was just full: everything, for that run may have told what no log knows.
+-- What is left to be filled in of an entity that was just full: everything, for that run may have held what is in no log.
 -- So whatever begins in the past has seen nothing but incremental runs since, and the guards of then are those of now.
 -- $1 job
 UPDATE exportd.backfill_request
@@ -419,7 +419,7 @@ WHERE state = 'FAILED' AND objects_visible AND ($1::uuid IS NULL OR schedule_id 
 ORDER BY finished_at, id;
 
 -- name: record_found_delivery
--- A failed job's manifest was found at a destination: it has everything, though nobody lived to write that down. As of
+-- A failed job's manifest was found at a destination: it has everything, but the daemon died before recording it. As of
 -- the job's end, so that what it received since stays the newest.
 -- $1 job, $2 destination, $3 SHA-256 of the manifest
 INSERT INTO exportd.delivery (job_id, destination, schedule_id, manifest_sha256, published_at)
@@ -483,21 +483,6 @@ LIMIT $4;
 
 -- name: active_ids
 SELECT id FROM exportd.job WHERE state IN ('PENDING', 'RUNNING');
-
--- name: kept_ids
--- Jobs whose files in a spool are still wanted: unfinished, or sealed there and not yet expired.
--- $1 spool
-SELECT id FROM exportd.job WHERE state IN ('PENDING', 'RUNNING')
-UNION
-SELECT id FROM exportd.job WHERE spool_id = $1 AND expired_at IS NULL;
-
--- name: expired
--- Finished jobs whose files the spool may drop, oldest first.
--- $1 finished before, $2 spool
-SELECT id
-FROM exportd.job
-WHERE spool_id = $2 AND expired_at IS NULL AND finished_at < $1
-ORDER BY finished_at;
 
 -- name: mark_expired
 -- $1 job

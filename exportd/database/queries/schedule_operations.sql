@@ -1,5 +1,5 @@
--- What operators do with schedules, whoever owns them. All transactions are READ COMMITTED: a statement after a lock
--- must see what the lock waited for.
+-- What operators do with schedules of any organization and origin. All transactions are READ COMMITTED: a statement
+-- after a lock must see what the lock waited for.
 
 -- name: hold
 -- Lock a schedule: firings, edits, and the positions of a finishing job, wait until the end of the transaction.
@@ -113,7 +113,7 @@ SET job_id = excluded.job_id,
     requested_by = excluded.requested_by;
 
 -- name: hold_unfinished_job
--- Lock a schedule's unfinished job: nobody takes it until the end of the transaction. ``begins`` if it has yet to.
+-- Lock a schedule's unfinished job: no daemon claims it until the end of the transaction. ``begins`` if it has yet to.
 -- $1 schedule
 SELECT id, state = 'PENDING' AND phase = 'EXTRACTING' AS begins
 FROM exportd.job

@@ -1,11 +1,7 @@
--- Schedules: kept equal to their declarations, and fired.
+-- Schedules: kept equal to their declarations, edited, and fired.
 --
 -- All transactions are READ COMMITTED: a statement after a lock must see what the lock waited for. Rules pass as
 -- text. Times are the daemon's, handed in, but for a run that a person asks for.
-
--- name: lock_reconciling
--- One daemon reconciles at a time, until the end of its transaction: two would both insert a new schedule.
-SELECT pg_advisory_xact_lock(hashtextextended('exportd schedules', 0));
 
 -- name: all
 SELECT id, organization, code, name, entities, format, destinations, rule::text, version,
@@ -37,86 +33,57 @@ SELECT id, organization, code, name, entities, format, destinations, rule::text,
 FROM exportd.schedule
 WHERE organization = $1 AND code = $2 AND deleted_at IS NULL;
 
--- name: insert_all
--- $1 declarations: a JSON array with what `insert` takes, by column; $2 first due time, $3 now
+-- name: insert
+-- $1 declarations: a JSON array, by column; $2 first due time, $3 now, $4 origin, $5 actor
 INSERT INTO exportd.schedule
-    (organization, code, name, entities, format, destinations, rule, next_due_at, created_at, modified_at)
-SELECT organization, code, name, entities, format, destinations, rule, $2, $3, $3
+    (organization, code, name, entities, format, destinations, rule, next_due_at, created_at, modified_at, origin,
+     created_by, modified_by)
+SELECT organization, code, name, entities, format, destinations, rule, $2, $3, $3, $4::text::exportd.origin, $5, $5
 FROM jsonb_to_recordset($1::text::jsonb)
     AS declared (organization text, code text, name text, entities text[], format text, destinations text[], rule jsonb)
 RETURNING id, organization, code, name, entities, format, destinations, rule::text, version,
           created_at, last_due_at, next_due_at, origin::text;
 
--- name: edit_all
--- $1 edits: a JSON array with what `edit` takes, by column; $2 now, $3 actor
+-- name: edit
+-- $1 edits: a JSON array of the declarations with id and next_due_at, by column; $2 now, $3 origin, $4 actor
 UPDATE exportd.schedule
-SET name = edit.name,
+SET code = edit.code,
+    name = edit.name,
     entities = edit.entities,
     format = edit.format,
     destinations = edit.destinations,
     rule = edit.rule,
     next_due_at = edit.next_due_at,
     modified_at = $2,
-    origin = 'CONFIGURATION',
-    modified_by = $3,
+    origin = $3::text::exportd.origin,
+    modified_by = $4,
     version = version + 1
 FROM jsonb_to_recordset($1::text::jsonb)
-    AS edit (id uuid, name text, entities text[], format text, destinations text[], rule jsonb, next_due_at timestamptz)
+    AS edit (id uuid, code text, name text, entities text[], format text, destinations text[], rule jsonb,
+             next_due_at timestamptz)
 WHERE schedule.id = edit.id
-RETURNING schedule.id, organization, code, schedule.name, schedule.entities, schedule.format, schedule.destinations,
-          schedule.rule::text, version, created_at, last_due_at, schedule.next_due_at, origin::text;
+RETURNING schedule.id, organization, schedule.code, schedule.name, schedule.entities, schedule.format,
+          schedule.destinations, schedule.rule::text, version, created_at, last_due_at, schedule.next_due_at,
+          origin::text;
 
--- name: drop_positions_all
+-- name: drop_positions
+-- Entities without a position start with their full content.
 -- $1 edits: a JSON array of schedules (id) and the entities that keep their positions (keeping)
 DELETE FROM exportd.position
 USING jsonb_to_recordset($1::text::jsonb) AS edit (id uuid, keeping text[])
 WHERE position.schedule_id = edit.id AND position.entity <> ALL (edit.keeping);
 
--- name: delete_all
--- $1 schedules, $2 now
-UPDATE exportd.schedule
-SET deleted_at = $2
-WHERE id = ANY ($1::uuid[]);
-
--- name: insert
--- $1 organization, $2 code, $3 name, $4 entities, $5 format, $6 destinations, $7 rule, $8 first due time, $9 now,
--- $10 origin, $11 actor
-INSERT INTO exportd.schedule
-    (organization, code, name, entities, format, destinations, rule, next_due_at, created_at, modified_at, origin,
-     created_by, modified_by)
-VALUES ($1, $2, $3, $4::text[], $5, $6::text[], $7::text::jsonb, $8, $9, $9, $10::text::exportd.origin, $11, $11)
-RETURNING id, organization, code, name, entities, format, destinations, rule::text, version,
-          created_at, last_due_at, next_due_at, origin::text;
-
--- name: edit
--- $1 schedule, $2 name, $3 entities, $4 format, $5 destinations, $6 rule, $7 next due time, $8 now, $9 origin,
--- $10 actor
-UPDATE exportd.schedule
-SET name = $2,
-    entities = $3::text[],
-    format = $4,
-    destinations = $5::text[],
-    rule = $6::text::jsonb,
-    next_due_at = $7,
-    modified_at = $8,
-    origin = $9::text::exportd.origin,
-    modified_by = $10,
-    version = version + 1
-WHERE id = $1
-RETURNING id, organization, code, name, entities, format, destinations, rule::text, version,
-          created_at, last_due_at, next_due_at, origin::text;
-
 -- name: delete
--- $1 schedule, $2 now
-UPDATE exportd.schedule
-SET deleted_at = $2
-WHERE id = $1;
-
--- name: drop_positions
--- Entities without a position start with their full content.
--- $1 schedule, $2 entities that keep theirs
+-- With the positions. $1 schedules, $2 now
+WITH deleted AS (
+    UPDATE exportd.schedule
+    SET deleted_at = $2
+    WHERE id = ANY ($1::uuid[])
+    RETURNING id
+)
 DELETE FROM exportd.position
-WHERE schedule_id = $1 AND entity <> ALL ($2::text[]);
+USING deleted
+WHERE position.schedule_id = deleted.id;
 
 -- name: hold
 -- Lock a schedule for firing, if it is still as it was read: neither fired, nor edited, nor deleted since; and not paused.
@@ -166,7 +133,3 @@ WHERE id = $1;
 SELECT id, state::text
 FROM exportd.job
 WHERE schedule_id = $1 AND state IN ('PENDING', 'RUNNING');
-
--- name: tell_changed
--- $1 schedule (null: any)
-SELECT pg_notify('exportd_events', json_build_object('kind', 'schedule_changed', 'schedule', $1::uuid)::text);

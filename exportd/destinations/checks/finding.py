@@ -7,38 +7,38 @@ from enum import StrEnum
 from exportd.destinations.checks.permission import Permission
 
 
-class State(StrEnum):
+class PermissionState(StrEnum):
     """Whether a permission is there."""
 
     THERE = "THERE"
     MISSING = "MISSING"
     """It was refused, or did not do what it should."""
     OUT_OF_REACH = "OUT_OF_REACH"
-    """There was no answer that tells."""
+    """There was no answer, or none that decides."""
     NOT_TRIED = "NOT_TRIED"
-    """Something that comes before it did not work."""
+    """Something that is needed for it did not work."""
 
 
-class Verdict(StrEnum):
-    """What a check comes to."""
+class CheckVerdict(StrEnum):
+    """The result of a check."""
 
     GOOD = "GOOD"
     """All that is required is there."""
     LACKING = "LACKING"
-    """Somebody has to grant or change something."""
+    """A person has to grant or change something."""
     OUT_OF_REACH = "OUT_OF_REACH"
     """Try again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class PermissionFinding:
     """``sentence`` is what the store says where it refuses."""
 
-    state: State
+    state: PermissionState
     sentence: str = ""
 
 
-NOT_TRIED = Finding(State.NOT_TRIED)
+NOT_TRIED = PermissionFinding(PermissionState.NOT_TRIED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +49,23 @@ class CheckResult:
     after the other, ``left_over`` what could not be removed again.
     """
 
-    findings: Mapping[Permission, Finding]
+    findings: Mapping[Permission, PermissionFinding]
     setting: str = ""
     bytes_per_s: float | None = None
     left_over: tuple[str, ...] = ()
 
     @property
-    def verdict(self) -> Verdict:
-        if any(finding.is_required and self.state(finding) is State.MISSING for finding in self.findings):
-            return Verdict.LACKING
-        if any(self.state(finding) is State.OUT_OF_REACH for finding in self.findings):
-            return Verdict.OUT_OF_REACH
-        return Verdict.GOOD
+    def verdict(self) -> CheckVerdict:
+        if any(finding.is_required and self.state(finding) is PermissionState.MISSING for finding in self.findings):
+            return CheckVerdict.LACKING
+        if any(self.state(finding) is PermissionState.OUT_OF_REACH for finding in self.findings):
+            return CheckVerdict.OUT_OF_REACH
+        return CheckVerdict.GOOD
 
     @property
     def lacking(self) -> tuple[Permission, ...]:
         """What is missing, required or not."""
-        return tuple(finding for finding in self.findings if self.state(finding) is State.MISSING)
+        return tuple(finding for finding in self.findings if self.state(finding) is PermissionState.MISSING)
 
-    def state(self, permission: Permission) -> State:
+    def state(self, permission: Permission) -> PermissionState:
         return self.findings[permission].state

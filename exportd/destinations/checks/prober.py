@@ -1,4 +1,4 @@
-"""Does at a store, for once and in small, all that exportd may ever want to do there, and removes it again."""
+"""Does once, with small objects, all that exportd may need to do at a store, and removes them again."""
 
 import hashlib
 import secrets
@@ -10,7 +10,7 @@ from uuid import uuid4
 import anyio
 import anyio.to_thread
 
-from exportd.destinations.checks.finding import NOT_TRIED, CheckResult, Finding, State
+from exportd.destinations.checks.finding import NOT_TRIED, CheckResult, PermissionFinding, PermissionState
 from exportd.destinations.checks.permission import Permission
 from exportd.model.clock import Clock
 from exportd.model.errors import ExportdError, PermanentError, TransientError
@@ -27,14 +27,14 @@ _RETRY = RetryBudget(timeout_s=5.0)
 
 
 class _OutOfReachError(Exception):
-    """There is no use in going on. It is written down already."""
+    """The store does not answer: the probing ends. The finding has been recorded."""
 
 
 class Prober:
     """One probing of ``store``, below ``folder`` (empty, or with a slash at its end).
 
-    ``replaces``: whether who may write may also write over what is there. ``measures``: whether to send some pieces
-    more than it takes, for the rate.
+    ``replaces``: whether the right to write includes the right to overwrite. ``measures``: whether to send more pieces
+    than necessary, for the rate.
     """
 
     def __init__(
@@ -50,18 +50,18 @@ class Prober:
         self._store = store
         self._clock = clock
         self._replaces = replaces
-        self._most_pieces = _MAX_PIECES if measures else 1
+        self._max_pieces = _MAX_PIECES if measures else 1
         self._retry = retry
         self._folder = f"{folder}_probe/"
         self._key = ObjectKey(f"{self._folder}{uuid4()}")
-        self._findings: dict[Permission, Finding] = {}
+        self._findings: dict[Permission, PermissionFinding] = {}
         self._bytes_per_s: float | None = None
         self._visible: bytes | None = None
         self._may_be_visible = False
         self._uploads: dict[str, Upload] = {}
 
     async def probe(self) -> CheckResult:
-        """Never raises what a store says: that is what is found."""
+        """Try everything. An error of the store is a finding, and is not raised."""
         left_over: tuple[str, ...] = ()
         try:
             await self._probe()
@@ -70,8 +70,11 @@ class Prober:
         finally:
             with anyio.move_on_after(_TIDYING_S, shield=True):
                 left_over = await self._tidy_up()
-        known = [each for each in Permission if each is not Permission.LIST_UPLOADS or self._store.limits.lists_uploads]
-        findings = {each: self._findings.get(each, NOT_TRIED) for each in known}
+        findings = {
+            permission: self._findings.get(permission, NOT_TRIED)
+            for permission in Permission
+            if permission is not Permission.LIST_UPLOADS or self._store.limits.lists_uploads
+        }
         return CheckResult(findings, bytes_per_s=self._bytes_per_s, left_over=left_over)
 
     async def _probe(self) -> None:
@@ -101,7 +104,7 @@ class Prober:
         if upload is None:
             return
         begun_at, number = self._clock.monotonic(), 0
-        while number < self._most_pieces and self._clock.monotonic() - begun_at < _MAX_MEASUREMENT_S:
+        while number < self._max_pieces and self._clock.monotonic() - begun_at < _MAX_MEASUREMENT_S:
             number += 1
             if not await self._may(Permission.UPLOAD, partial(self._store.piece, upload, number, piece)):
                 break
@@ -114,7 +117,7 @@ class Prober:
             del self._uploads[upload.id]
 
     async def _upload(self, piece: bytes) -> None:
-        """Of two pieces, so that what a store reckons of the whole is put together of what it has of each."""
+        """Of two pieces, so that the store has to combine the checksums of the pieces into that of the whole."""
         if self._is_refused(Permission.UPLOAD):
             return
         upload = await self._start()
@@ -145,7 +148,7 @@ class Prober:
 
         before = set(self._uploads)
         await self._may(Permission.UPLOAD, start)
-        return next((each for name, each in self._uploads.items() if name not in before), None)
+        return next((upload for name, upload in self._uploads.items() if name not in before), None)
 
     async def _look(self) -> None:
         if await self._store.head(self._key) is None:
@@ -159,13 +162,13 @@ class Prober:
             raise self._strange("what is read back is not what was written")
 
     async def _find(self) -> None:
-        if self._key not in [each.key async for each in self._store.list(self._folder)]:
+        if self._key not in [listed.key async for listed in self._store.list(self._folder)]:
             raise self._strange("it does not list the object written just now")
         if self._is_refused(Permission.LOOK):
             return
-        # Clouds tell only those who may list that an object is not there; others are refused.
-        if await self._store.head(ObjectKey(f"{self._key}-of-nobody")) is not None:
-            raise self._strange("it says that an object is there that nobody wrote")
+        # Clouds answer that an object is not there only to those who may list; they refuse others.
+        if await self._store.head(ObjectKey(f"{self._key}-never-written")) is not None:
+            raise self._strange("it says that an object is there that was never written")
 
     async def _find_upload(self, upload: Upload) -> None:
         if upload.id not in [list_upload.id async for list_upload in self._store.list_uploads(self._folder)]:
@@ -178,22 +181,22 @@ class Prober:
         return True
 
     async def _may(self, permission: Permission, work: Callable[[], Awaitable[object]]) -> bool:
-        """Whether it works. What was refused once stays so."""
+        """Whether it works. What was refused once is not tried again."""
         if self._is_refused(permission):
             return False
         try:
             await self._retry.call(work)
         except PermanentError as error:
-            self._findings[permission] = Finding(State.MISSING, error.sentence)
+            self._findings[permission] = PermissionFinding(PermissionState.MISSING, error.sentence)
             return False
         except TransientError as error:
-            self._findings[permission] = Finding(State.OUT_OF_REACH, error.sentence)
+            self._findings[permission] = PermissionFinding(PermissionState.OUT_OF_REACH, error.sentence)
             raise _OutOfReachError from error
-        self._findings[permission] = Finding(State.THERE)
+        self._findings[permission] = PermissionFinding(PermissionState.THERE)
         return True
 
     def _is_refused(self, permission: Permission) -> bool:
-        return self._findings.get(permission, NOT_TRIED).state is State.MISSING
+        return self._findings.get(permission, NOT_TRIED).state is PermissionState.MISSING
 
     def _strange(self, what: str) -> PermanentError:
         return PermanentError(f"{self._store.name}: {what}.", reason=Reason.DESTINATION_REFUSED)
@@ -213,16 +216,16 @@ class Prober:
         return tuple(left)
 
     async def _open_uploads(self) -> list[Upload]:
-        """Also those of which nobody was told: the answer was lost."""
+        """Also those whose answer was lost."""
         found = dict(self._uploads)
         with suppress(ExportdError):
             found |= {list_upload.id: list_upload async for list_upload in self._store.list_uploads(self._key)}
         return list(found.values())
 
     async def _is_done(self, work: Callable[[], Awaitable[object]]) -> bool:
-        is_away = any(finding.state is State.OUT_OF_REACH for finding in self._findings.values())
+        is_away = any(finding.state is PermissionState.OUT_OF_REACH for finding in self._findings.values())
         try:
-            # Who stayed away for a whole budget is asked once more, and not for another one.
+            # A store that did not answer for a whole retry budget is asked once more, and not for another budget.
             await (work() if is_away else self._retry.call(work))
         except ExportdError:
             return False

@@ -1,28 +1,17 @@
 """What a check says to people, and to programs. Pure."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from exportd.destinations.checks.finding import CheckResult, State
+from exportd.destinations.checks.finding import CheckResult, PermissionState
+from exportd.destinations.checks.grants import Grant
 from exportd.destinations.checks.permission import PURPOSES, Kind, Permission, action_of
 
-# MERGED: A text to paste where rights are granted. Pure.
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """``title`` says whose it is and what for; ``text`` is a policy or commands, ready to paste."""
-
-    title: str
-    text: str
-
-
 _WORDS = {
-    State.THERE: "ok",
-    State.MISSING: "missing",
-    State.OUT_OF_REACH: "away",
-    State.NOT_TRIED: "not tried",
+    PermissionState.THERE: "ok",
+    PermissionState.MISSING: "missing",
+    PermissionState.OUT_OF_REACH: "away",
+    PermissionState.NOT_TRIED: "not tried",
 }
 
 
@@ -33,13 +22,13 @@ def lines(result: CheckResult, grants: Sequence[Grant], *, kind: Kind) -> Iterat
         yield f"  {_WORDS[finding.state]:<10} {_title(permission, kind)}, {need}"
         if finding.sentence:
             yield f"{'':<13}{finding.sentence}"
-        if finding.state is State.MISSING:
+        if finding.state is PermissionState.MISSING:
             yield f"{'':<13}Without it: {PURPOSES[permission].lost}"
     if result.bytes_per_s is not None:
         yield f"  {'rate':<10} {result.bytes_per_s / 1e6:.1f} MB/s, one piece after the other"
     if result.setting:
         yield f"  {'set':<10} {result.setting}: with that it works"
-    yield from (f"  {'left over':<10} {each}; remove it by hand" for each in result.left_over)
+    yield from (f"  {'left over':<10} {left}; remove it by hand" for left in result.left_over)
     if result.lacking:
         for grant in grants:
             yield ""
@@ -48,12 +37,12 @@ def lines(result: CheckResult, grants: Sequence[Grant], *, kind: Kind) -> Iterat
 
 
 def summary(result: CheckResult, *, kind: Kind) -> Iterator[str]:
-    """A sentence for each thing to change, for whoever checks many things at once."""
+    """A sentence for each thing to change, for a check of many things at once."""
     for permission in result.lacking:
         if permission.is_required:
             yield result.findings[permission].sentence
     for permission, finding in result.findings.items():
-        if finding.state is State.OUT_OF_REACH:
+        if finding.state is PermissionState.OUT_OF_REACH:
             yield f"{_title(permission, kind)}: {finding.sentence}"
     if result.setting:
         yield f"set {result.setting}"
@@ -71,13 +60,13 @@ def document(result: CheckResult, grants: Sequence[Grant], *, kind: Kind) -> dic
                 "state": finding.state,
                 "sentence": finding.sentence,
                 "purpose": PURPOSES[permission].what,
-                "lost_without": PURPOSES[permission].lost,
+                "lostWithout": PURPOSES[permission].lost,
             }
             for permission, finding in result.findings.items()
         ],
         "setting": result.setting or None,
-        "megabytes_per_s": None if result.bytes_per_s is None else round(result.bytes_per_s / 1e6, 3),
-        "left_over": list(result.left_over),
+        "megabytesPerSecond": None if result.bytes_per_s is None else round(result.bytes_per_s / 1e6, 3),
+        "leftOver": list(result.left_over),
         "grants": [{"title": grant.title, "text": grant.text} for grant in grants],
     }
 

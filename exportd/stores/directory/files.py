@@ -1,13 +1,14 @@
-"""The files of a directory destination. Blocking; raises OSError, and errors of its own for bad keys.
+"""The files of a directory destination, and what the operating system's errors about them mean.
+
+Methods block; they raise OSError, which ``translated`` turns into a sentence, and PermanentError for bad keys.
 
     <root>/<key>                           an object
     <root>/.exportd-uploads/<id>/key       an upload in progress: the key it will get,
     <root>/.exportd-uploads/<id>/data      and what has arrived of it
 
-Uploads live on the same file system as the objects and become visible by a rename, after everything is on
-disk. Consumers never see them: the folder is for exportd's user only, and not part of any listing. Objects
-and folders get fixed modes (readable for the group), whatever the daemon's umask; a root with the
-set-group-id bit passes its group on.
+Uploads live on the same file system as the objects and become visible by a rename, after everything is on disk.
+Consumers never see them: the folder is for exportd's user only, and not part of any listing. Objects and folders get
+fixed modes (readable for the group), whatever the daemon's umask; a root with the set-group-id bit passes its group on.
 """
 
 import errno
@@ -27,11 +28,24 @@ from exportd.stores.store import ObjectInfo, Upload, UploadGoneError
 
 UPLOADS_FOLDER = ".exportd-uploads"
 
-_MAX_START_LENGTH = timedelta(hours=1)
+_MAX_START_AGE = timedelta(hours=1)
+
+_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_REFUSED = {
+    errno.EACCES: "exportd's user may not write there",
+    errno.EPERM: "exportd's user may not do that there",
+    errno.EROFS: "it is mounted read-only",
+    errno.ENOENT: "it does not exist",
+    errno.ENOTDIR: "something on the way is not a directory",
+    errno.EEXIST: "a file stands where a directory has to be",
+    errno.EISDIR: "a directory stands where a file has to be",
+    errno.ENAMETOOLONG: "a name is too long for its file system",
+    errno.ELOOP: "its symbolic links go in circles",
+}
 
 
 class DirectoryFiles:
-    """What a directory destination does, one blocking call each. ``name`` is for sentences."""
+    """What a store does, in the directory ``root``, as blocking calls. ``name`` is for sentences."""
 
     def __init__(self, root: Path, *, name: str, file_mode: int, folder_mode: int) -> None:
         self._root = root
@@ -59,11 +73,11 @@ class DirectoryFiles:
             uploads.mkdir(mode=0o700)
         # Complete under another name first, so that an upload that is listed always knows its key.
         folder = uploads / uuid4().hex
-        unborn = folder.with_suffix(".new")
-        unborn.mkdir(mode=0o700)
-        (unborn / "key").write_text(key, encoding="utf-8")
-        (unborn / "data").touch(mode=0o600)
-        unborn.rename(folder)
+        unlisted = folder.with_suffix(".new")
+        unlisted.mkdir(mode=0o700)
+        (unlisted / "key").write_text(key, encoding="utf-8")
+        (unlisted / "data").touch(mode=0o600)
+        unlisted.rename(folder)
         return Upload(key, folder.name, datetime.now(UTC))
 
     def open_object(self, key: ObjectKey) -> BinaryIO:
@@ -132,9 +146,7 @@ class DirectoryFiles:
             folder.rmdir()
 
     def uploads(self) -> Sequence[Upload]:
-        """Also those that were just being started when exportd was killed; of those without a key only an empty folder
-        is left, which is removed after a while.
-        """
+        """The uploads in progress. A folder without a key, left by a killed ``start``, is removed after an hour."""
         found = []
         for folder in sorted((self._root / UPLOADS_FOLDER).glob("*/")):
             started_at = datetime.now(UTC)
@@ -142,12 +154,12 @@ class DirectoryFiles:
                 started_at = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
                 key = ObjectKey((folder / "key").read_text(encoding="utf-8"))
             except FileNotFoundError:
-                # It begins, or ended just now.
+                # It has just begun or ended.
                 key = ObjectKey("")
             upload = Upload(key, folder.name, started_at)
             if key:
                 found.append(upload)
-            elif datetime.now(UTC) - started_at > _MAX_START_LENGTH:
+            elif datetime.now(UTC) - started_at > _MAX_START_AGE:
                 self.remove_upload(upload)
         return found
 
@@ -164,7 +176,7 @@ class DirectoryFiles:
             for file in files:
                 path = Path(folder) / file
                 key = ObjectKey(path.relative_to(self._root).as_posix())
-                # A name that is not UTF-8 is somebody else's file: no key can name it.
+                # A file whose name is not UTF-8 belongs to another program: no key can name it.
                 if not key.startswith(prefix) or not _is_unicode(key):
                     continue
                 if (info := _info(key, path)) is not None:
@@ -191,17 +203,46 @@ class DirectoryFiles:
                 f"{self._name}: {folder} leads out of the destination directory. Remove that link.",
                 reason=Reason.DESTINATION_REFUSED,
             )
-        for each in reversed(missing):
+        for folder in reversed(missing):
             try:
-                each.mkdir()
+                folder.mkdir()
             except FileExistsError:
-                if each.is_dir():
+                if folder.is_dir():
                     continue
                 raise
             # The set-group-id bit came from its parent and has to stay.
-            inherited = each.stat().st_mode & stat.S_ISGID
-            each.chmod(self._folder_mode | inherited)
-            _sync_folder(each.parent)
+            inherited = folder.stat().st_mode & stat.S_ISGID
+            folder.chmod(self._folder_mode | inherited)
+            _sync_folder(folder.parent)
+
+
+def translate(error: OSError, *, root: Path, doing: str) -> ExportdError:
+    """The error to raise for ``error``, met in the destination ``root`` while ``doing`` something."""
+    if error.errno in _SPACE:
+        return TransientError(
+            f"The destination directory {root} has no space left while {doing}. Free space on its file system.",
+            reason=Reason.DESTINATION_UNAVAILABLE,
+        )
+    why = _REFUSED.get(error.errno or 0)
+    if why is not None:
+        return PermanentError(
+            f"The destination directory {root} refused {doing}: {why} ({error.filename or root}). Create the "
+            "directory or mount it, and make it writable for the user exportd runs as.",
+            reason=Reason.DESTINATION_REFUSED,
+        )
+    return TransientError(
+        f"The destination directory {root} failed while {doing}: {error.strerror or error}.",
+        reason=Reason.DESTINATION_UNAVAILABLE,
+    )
+
+
+@contextmanager
+def translated(*, root: Path, doing: str) -> Iterator[None]:
+    """Raise OSErrors of the block as TransientError or PermanentError."""
+    try:
+        yield
+    except OSError as error:
+        raise translate(error, root=root, doing=doing) from error
 
 
 def _info(key: ObjectKey, path: Path) -> ObjectInfo | None:
@@ -240,49 +281,3 @@ def _sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-# MERGED: Turns what the operating system says about a destination directory into what a person can act on.
-
-
-_SPACE = {errno.ENOSPC, errno.EDQUOT}
-_REFUSED = {
-    errno.EACCES: "exportd's user may not write there",
-    errno.EPERM: "exportd's user may not do that there",
-    errno.EROFS: "it is mounted read-only",
-    errno.ENOENT: "it does not exist",
-    errno.ENOTDIR: "something on the way is not a directory",
-    errno.EEXIST: "a file stands where a directory has to be",
-    errno.EISDIR: "a directory stands where a file has to be",
-    errno.ENAMETOOLONG: "a name is too long for its file system",
-    errno.ELOOP: "its symbolic links go in circles",
-}
-
-
-def translate(error: OSError, *, root: Path, doing: str) -> ExportdError:
-    """The error to raise for ``error``, met in the destination ``root`` while ``doing`` something."""
-    if error.errno in _SPACE:
-        return TransientError(
-            f"The destination directory {root} has no space left while {doing}. Free space on its file system.",
-            reason=Reason.DESTINATION_UNAVAILABLE,
-        )
-    why = _REFUSED.get(error.errno or 0)
-    if why is not None:
-        return PermanentError(
-            f"The destination directory {root} refused {doing}: {why} ({error.filename or root}). Create the "
-            "directory or mount it, and make it writable for the user exportd runs as.",
-            reason=Reason.DESTINATION_REFUSED,
-        )
-    return TransientError(
-        f"The destination directory {root} failed while {doing}: {error.strerror or error}.",
-        reason=Reason.DESTINATION_UNAVAILABLE,
-    )
-
-
-@contextmanager
-def translated(*, root: Path, doing: str) -> Iterator[None]:
-    """Raise OSErrors of the block as TransientError or PermanentError."""
-    try:
-        yield
-    except OSError as error:
-        raise translate(error, root=root, doing=doing) from error

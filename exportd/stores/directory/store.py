@@ -1,7 +1,7 @@
 """Delivers to a directory: a mounted share, or the hand-over point of another program.
 
-Objects are files below the root. What lies where, and what is done about durability and modes, is in
-``directory_files``; here it is moved to worker threads, and its errors are given sentences.
+Objects are files below the root. ``files`` says what lies where and cares for durability and modes; this module runs it
+in worker threads and translates its errors.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -26,7 +26,7 @@ class DirectoryStore:
         self, root: Path, *, piece_bytes: int = 8 << 20, file_mode: int = 0o640, folder_mode: int = 0o750
     ) -> None:
         self._root = root
-        self._limits = StoreLimits(piece_bytes=piece_bytes, most_pieces=1_000_000)
+        self._limits = StoreLimits(piece_bytes=piece_bytes, max_pieces=1_000_000)
         self._files = DirectoryFiles(root, name=self.name, file_mode=file_mode, folder_mode=folder_mode)
 
     @property
@@ -46,12 +46,12 @@ class DirectoryStore:
         return Piece(number, len(data))
 
     async def pieces(self, upload: Upload) -> Sequence[Piece]:
-        """None: which of an upload's holes are filled a file does not tell, and writing it again is cheap."""
+        """None: a file does not tell which of its pieces have been written, and writing them again is cheap."""
         await self._run(lambda: self._files.require_upload(upload), doing=f"looking at {upload.key}")
         return ()
 
     def recognise(self, piece: Piece, data: bytes) -> Piece | None:
-        """Never needed, for ``pieces`` finds none."""
+        """Never needed, because ``pieces`` finds none."""
         return None
 
     async def complete(self, upload: Upload, pieces: Sequence[Piece], tail: bytes) -> ObjectInfo:
@@ -59,7 +59,7 @@ class DirectoryStore:
         return await self._run(lambda: self._files.complete(upload, tail, size_bytes), doing=f"completing {upload.key}")
 
     async def abort(self, upload: Upload) -> None:
-        await self._run(lambda: self._files.remove_upload(upload), doing=f"giving up {upload.key}")
+        await self._run(lambda: self._files.remove_upload(upload), doing=f"aborting {upload.key}")
 
     async def put(self, key: ObjectKey, data: bytes) -> ObjectInfo:
         return await self._run(lambda: self._files.put(key, data), doing=f"writing {key}")

@@ -1,4 +1,6 @@
-"""What Google Cloud Storage answers, and the objects it tells of. Pure."""
+"""The JSON API of Google Cloud Storage: its answers, the objects they describe, and the addresses and bodies of
+requests. Pure.
+"""
 
 import base64
 import json
@@ -11,10 +13,15 @@ from urllib.parse import quote, urlencode
 from exportd.stores.layout import ObjectKey
 from exportd.stores.store import ObjectInfo
 
+GOOGLE = "https://storage.googleapis.com"
+MAX_KEY_BYTES = 1024
+
+_CONTENT_TYPES = {"gz": "application/gzip", "json": "application/json"}
+
 
 @dataclass(frozen=True, slots=True)
 class GcsAnswer:
-    """An answer that was read to its end; of its headers, those that anybody looks at.
+    """An answer that was read to its end, with the headers that are used.
 
     ``location`` is an upload's own address, a secret. ``request_id`` is for Google's support.
     """
@@ -74,7 +81,7 @@ class Content:
     size_bytes: int
     checksum: int
 
-    def is_in(self, stored: StoredObject) -> bool:
+    def matches(self, stored: StoredObject) -> bool:
         return (stored.size_bytes, stored.checksum) == (self.size_bytes, self.checksum)
 
 
@@ -89,15 +96,6 @@ def decoded_checksum(text: str) -> int:
     if len(checksum) != 4:
         raise ValueError("a CRC-32C has four bytes")
     return int.from_bytes(checksum, "big")
-
-
-# MERGED: The addresses and bodies of requests to the JSON API of Google Cloud Storage. Pure.
-
-
-GOOGLE = "https://storage.googleapis.com"
-MAX_KEY_BYTES = 1024
-
-_CONTENT_TYPES = {"gz": "application/gzip", "json": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +124,7 @@ def content_type(key: ObjectKey) -> str:
 
 
 def metadata(key: ObjectKey, checksum: int | None = None) -> bytes:
-    """What an object is called and holds, as the JSON API takes it. With a checksum Google refuses other content."""
+    """An object's name and content type, as the JSON API takes them. A checksum makes Google refuse other content."""
     document = {"name": key, "contentType": content_type(key)}
     if checksum is not None:
         document["crc32c"] = encoded_checksum(checksum)

@@ -40,14 +40,14 @@ class GcsConnector:
         return self._session
 
     async def authorization(self) -> Mapping[str, str]:
-        """The headers that say who we are. Raises TransientError or PermanentError."""
+        """The headers that authorize a request. Raises TransientError or PermanentError."""
         await self.session()
         if self._token is None:
             return {}
         return {"Authorization": f"Bearer {await self._token.get()}"}
 
     def forget_token(self) -> bool:
-        """The token is not accepted; whether there was one, so that another may be."""
+        """Drop a token that is not accepted; whether there was one, so that another one may be."""
         if self._token is None:
             return False
         self._token.forget()
@@ -60,9 +60,9 @@ class GcsConnector:
 
     async def _connect(self) -> "AioSession":
         try:
-            # Imported here, because it is not there on every Python; in a thread, because it takes a while.
+            # Imported here, because not every Python has it; in a thread, because it takes a while.
             auth = await anyio.to_thread.run_sync(importlib.import_module, "gcloud.aio.auth")
-            holder = await anyio.to_thread.run_sync(importlib.import_module, "exportd.stores.gcs.token_fetcher")
+            tokens = await anyio.to_thread.run_sync(importlib.import_module, "exportd.stores.gcs.token_fetcher")
         except ImportError as error:
             raise PermanentError(
                 f"The bucket gs://{self._bucket}: the library for Google Cloud Storage is missing "
@@ -70,7 +70,7 @@ class GcsConnector:
                 reason=Reason.DESTINATION_REFUSED,
             ) from error
         if not isinstance(self.identity, Anonymous):
-            self._token = holder.GcsToken(self.identity, bucket=self._bucket)
+            self._token = tokens.GcsToken(self.identity, bucket=self._bucket)
         self._client = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._connections),
             # Each request has its own limit, which grows with what it moves.

@@ -1,7 +1,8 @@
-"""Turns what Google Cloud Storage or the way there say into what a person can act on. Pure.
+"""Translates errors of Google Cloud Storage, of the connection and of the identity into sentences for people. Pure.
 
 Reasons are those of the JSON API ("HTTP status and error codes for JSON"). Addresses are never repeated: that of an
-upload grants access.
+upload grants access. Google, and the daemon's own identity provider, may repeat the token in their errors: whatever
+could be one is left out.
 """
 
 import re
@@ -21,10 +22,10 @@ _ROLES = {
     "storage.objects.list": "roles/storage.objectViewer",
 }
 _WRITING_ROLE = "roles/storage.objectUser"
-"""Replaces and deletes too."""
+"""It may replace and delete too."""
 
-_PASSING_STATUSES = {408, 425, 429}
-_PASSING_REASONS = {"rateLimitExceeded", "userRateLimitExceeded", "backendError", "internalError"}
+_TRANSIENT_STATUSES = {408, 425, 429}
+_TRANSIENT_REASONS = {"rateLimitExceeded", "userRateLimitExceeded", "backendError", "internalError"}
 
 _KMS = (
     "The bucket's key in Cloud KMS has to be enabled, and its project's storage service agent needs "
@@ -40,6 +41,15 @@ _PERMISSION = re.compile(r"\bstorage\.[A-Za-z]+\.[A-Za-z]+\b")
 _SERVICE_ACCOUNT = re.compile(r"[\w.+-]+@[\w.-]+\.gserviceaccount\.com")
 _MAX_MESSAGE_LENGTH = 300
 
+_TOKEN_LIKE = re.compile(r"[A-Za-z0-9_.+=~%-]{32,}")
+_ADDRESS = re.compile(r"\bwith url: \S+|\bhttps?://\S+")
+_OUTPUT = re.compile(r"(?<=non-zero return code )(\d+)\..*", re.DOTALL)
+
+_IDENTITY_ADVICE = (
+    "The pool, its provider and the source of the token have to fit each other, and the service account has to grant "
+    "roles/iam.workloadIdentityUser to the pool's principal: docs/destinations.md says how."
+)
+
 
 def message_of(answer: GcsAnswer) -> str:
     """What Google says, on one line; empty when it says nothing."""
@@ -50,7 +60,7 @@ def message_of(answer: GcsAnswer) -> str:
 
 
 def is_damage(answer: GcsAnswer) -> bool:
-    """Whether what arrived is not what the checksum says."""
+    """Whether the content that arrived does not match the checksum."""
     return answer.status in {400, 409} and "calculated" in message_of(answer)
 
 
@@ -64,27 +74,27 @@ def is_missing_bucket(answer: GcsAnswer) -> bool:
 
 
 def translate_answer(answer: GcsAnswer, *, bucket: str, doing: str, permission: str, member: str) -> ExportdError:
-    """The error to raise for an answer that was not hoped for.
+    """The error to raise for an answer that is a failure.
 
-    ``permission`` is what the request takes, and ``member`` who would be granted it.
+    ``permission`` is what the request needs, and ``member`` who would be granted it.
     """
     reasons = _reasons(answer)
-    said = f"{message_of(answer) or 'it gave no reason'} ({', '.join(_facts(answer, reasons))})"
+    facts = f"{message_of(answer) or 'it gave no reason'} ({', '.join(_facts(answer, reasons))})"
     if (
-        answer.status in _PASSING_STATUSES
+        answer.status in _TRANSIENT_STATUSES
         or answer.status >= 500
-        or reasons & _PASSING_REASONS
+        or reasons & _TRANSIENT_REASONS
         or is_damage(answer)
         or answer.status < 400
     ):
         return TransientError(
-            f"The bucket gs://{bucket} failed at {doing}: {said}.",
+            f"The bucket gs://{bucket} failed at {doing}: {facts}.",
             reason=Reason.DESTINATION_UNAVAILABLE,
             retry_after_s=_retry_after_s(answer),
         )
     advice = _advice(answer, reasons, bucket=bucket, permission=permission, member=member)
     return PermanentError(
-        f"The bucket gs://{bucket} refused {doing}: {said}. {advice}".rstrip(), reason=Reason.DESTINATION_REFUSED
+        f"The bucket gs://{bucket} refused {doing}: {facts}. {advice}".rstrip(), reason=Reason.DESTINATION_REFUSED
     )
 
 
@@ -107,6 +117,24 @@ def translate_failure(error: Exception, *, bucket: str, doing: str) -> ExportdEr
         case _:
             why = "the connection broke"
     return TransientError(f"{place} cannot be reached for {doing}: {why}.", reason=Reason.DESTINATION_UNAVAILABLE)
+
+
+def translate_identity_failure(error: Exception, identity: GcsIdentity, *, bucket: str) -> ExportdError:
+    """The error to raise for ``error``, met while fetching a token for ``identity``, to write to ``bucket``."""
+    cause = redacted(_cause(error))
+    place = f"The bucket gs://{bucket}: Google gave no token to {identity}"
+    if _is_transient_identity_failure(error):
+        return TransientError(f"{place}: {cause}.", reason=Reason.DESTINATION_UNAVAILABLE)
+    return PermanentError(f"{place}: {cause}. {_IDENTITY_ADVICE}", reason=Reason.DESTINATION_REFUSED)
+
+
+def redacted(text: str) -> str:
+    """``text`` on one line, without addresses, outputs of programs and anything that looks like a token."""
+    text = _OUTPUT.sub(r"\1", text)
+    text = _TOKEN_LIKE.sub("…", _ADDRESS.sub("…", text))
+    printable = "".join(character if character.isprintable() else " " for character in text)
+    printable = " ".join(printable.split()).rstrip(".")
+    return printable if len(printable) <= _MAX_MESSAGE_LENGTH else f"{printable[:_MAX_MESSAGE_LENGTH]}…"
 
 
 def _advice(answer: GcsAnswer, reasons: set[str], *, bucket: str, permission: str, member: str) -> str:
@@ -153,7 +181,7 @@ def _reasons(answer: GcsAnswer) -> set[str]:
     errors = error.get("errors") if isinstance(error, dict) else None
     if not isinstance(errors, list):
         return set()
-    return {str(each["reason"]) for each in errors if isinstance(each, dict) and "reason" in each}
+    return {str(entry["reason"]) for entry in errors if isinstance(entry, dict) and "reason" in entry}
 
 
 def _facts(answer: GcsAnswer, reasons: set[str]) -> list[str]:
@@ -166,40 +194,7 @@ def _retry_after_s(answer: GcsAnswer) -> float | None:
     return float(said) if said.isascii() and said.isdigit() else None
 
 
-# MERGED: Turns what goes wrong while exportd proves to Google who it is into what a person can act on. Pure.
-# MERGED:
-# MERGED: Google, and the daemon's own identity provider, may repeat the token in what they say: whatever could be one is left
-# MERGED: out.
-
-
-_TOKEN_LIKE = re.compile(r"[A-Za-z0-9_.+=~%-]{32,}")
-_ADDRESS = re.compile(r"\bwith url: \S+|\bhttps?://\S+")
-_OUTPUT = re.compile(r"(?<=non-zero return code )(\d+)\..*", re.DOTALL)
-
-_ADVICE = (
-    "The pool, its provider and the source of the token have to fit each other, and the service account has to grant "
-    "roles/iam.workloadIdentityUser to the pool's principal: docs/destinations.md says how."
-)
-
-
-def translate(error: Exception, identity: GcsIdentity, *, bucket: str) -> ExportdError:
-    """The error to raise for ``error``, met while ``identity`` was proven, to write to ``bucket``."""
-    said = redacted(_last_words(error))
-    place = f"The bucket gs://{bucket}: Google gave no token to {identity}"
-    if _is_passing(error):
-        return TransientError(f"{place}: {said}.", reason=Reason.DESTINATION_UNAVAILABLE)
-    return PermanentError(f"{place}: {said}. {_ADVICE}", reason=Reason.DESTINATION_REFUSED)
-
-
-def redacted(text: str) -> str:
-    """``text`` on one line, without addresses, outputs of programs and anything that looks like a token."""
-    text = _OUTPUT.sub(r"\1", text)
-    text = _TOKEN_LIKE.sub("…", _ADDRESS.sub("…", text))
-    printable = " ".join("".join(each if each.isprintable() else " " for each in text).split()).rstrip(".")
-    return printable if len(printable) <= _MAX_MESSAGE_LENGTH else f"{printable[:_MAX_MESSAGE_LENGTH]}…"
-
-
-def _is_passing(error: Exception) -> bool:
+def _is_transient_identity_failure(error: Exception) -> bool:
     match error:
         case TransportError():
             return "CERTIFICATE_VERIFY_FAILED" not in str(error)
@@ -211,7 +206,7 @@ def _is_passing(error: Exception) -> bool:
             return False
 
 
-def _last_words(error: Exception) -> str:
+def _cause(error: Exception) -> str:
     match error:
         case TimeoutError():
             return str(error) or "there was no answer in time"

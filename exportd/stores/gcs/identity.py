@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from exportd.model.errors import SettingsError
+from exportd.settings.destination_schema import GcsDestination, GcsSettings
+
 _JWT = "urn:ietf:params:oauth:token-type:jwt"
 _AWS_REQUEST = "urn:ietf:params:aws:token-type:aws4_request"
 _AWS_METADATA = "http://169.254.169.254/latest"
@@ -14,7 +17,7 @@ _AWS_METADATA = "http://169.254.169.254/latest"
 
 @dataclass(frozen=True, slots=True)
 class TokenFile:
-    """The subject token lies in a file that somebody keeps fresh."""
+    """The subject token lies in a file that another program keeps fresh."""
 
     path: Path
 
@@ -73,7 +76,7 @@ class WorkloadIdentity:
 
     @property
     def member(self) -> str:
-        """Who is granted a role: the service account, or everybody of the pool."""
+        """Who is granted a role: the service account, or every principal of the pool."""
         if self.service_account:
             return f"serviceAccount:{self.service_account}"
         return f"principalSet://iam.googleapis.com/{self.pool}/*"
@@ -114,17 +117,49 @@ class CredentialsFile:
 
 @dataclass(frozen=True, slots=True)
 class Anonymous:
-    """Nobody: what an emulator expects."""
+    """No identity: what an emulator expects."""
 
     @property
     def member(self) -> str:
         return "allUsers"
 
     def __str__(self) -> str:
-        return "nobody"
+        return "an anonymous caller"
 
 
 GcsIdentity = WorkloadIdentity | CredentialsFile | Anonymous
+
+
+def identity_of(declared: GcsDestination, shared: GcsSettings) -> GcsIdentity:
+    """Who writes to a destination. Raises SettingsError when its settings and ``[gcs]`` do not say so."""
+    if shared.endpoint:
+        return Anonymous()
+    if declared.credentials_file is not None:
+        return CredentialsFile(declared.credentials_file)
+    if not declared.pool_id:
+        raise SettingsError.of(
+            f"The destination {declared.code} does not say who writes there: give project_number, pool_id and "
+            "provider_id, or a credentials_file."
+        )
+    source = _token_source(shared)
+    if source is None:
+        raise SettingsError.of(
+            f"The destination {declared.code} has a workload identity pool, but [gcs] does not say where exportd's own "
+            "token comes from: give token_file, token_url, token_command or aws."
+        )
+    return WorkloadIdentity(
+        declared.project_number, declared.pool_id, declared.provider_id, source, declared.service_account
+    )
+
+
+def _token_source(shared: GcsSettings) -> SubjectTokenSource | None:
+    if shared.token_file is not None:
+        return TokenFile(shared.token_file)
+    if shared.token_url:
+        return TokenUrl(shared.token_url)
+    if shared.token_command:
+        return TokenCommand(shared.token_command)
+    return AwsRole() if shared.aws else None
 
 
 def _credential_source(source: SubjectTokenSource) -> dict[str, Any]:

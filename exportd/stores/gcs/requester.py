@@ -18,7 +18,7 @@ _BLOCK_BYTES = 256 << 10
 
 @dataclass(frozen=True, slots=True)
 class GcsRequest:
-    """What is asked. ``doing`` is for sentences, ``permission`` is what it takes.
+    """A request. ``doing`` is for sentences, ``permission`` is what it needs.
 
     ``url`` may be an upload's own address (``is_session``), a secret which needs no other proof, and gets none. The
     ``body`` is sent piece by piece.
@@ -42,7 +42,7 @@ class _Blocks(aiohttp.Payload):
 
     def __init__(self, body: Sequence[bytes | memoryview], before_block: Callable[[], None]) -> None:
         super().__init__(body, content_type="application/octet-stream")
-        self._views = [memoryview(each) for each in body]
+        self._views = [memoryview(data) for data in body]
         self._size = sum(len(view) for view in self._views)
         self._before_block = before_block
 
@@ -58,7 +58,7 @@ class _Blocks(aiohttp.Payload):
 
 
 class GcsRequester:
-    """``stall_timeout_s`` is for how long nothing may move in a request, either way."""
+    """A request fails when nothing moves in it, either way, for ``stall_timeout_s``."""
 
     def __init__(self, connector: GcsConnector, *, bucket: str, stall_timeout_s: float = 60.0) -> None:
         self._connector = connector
@@ -97,7 +97,7 @@ class GcsRequester:
                 response.close()
 
     def refusal(self, answer: GcsAnswer, request: GcsRequest) -> ExportdError:
-        """The error to raise for an answer that was not hoped for."""
+        """The error to raise for an answer that is a failure."""
         return translate_answer(
             answer,
             bucket=self._bucket,
@@ -109,7 +109,7 @@ class GcsRequester:
     async def _open(self, request: GcsRequest, scope: anyio.CancelScope) -> aiohttp.ClientResponse:
         response = await self._open_once(request, scope)
         if response.status == 401 and not request.is_session and self._connector.forget_token():
-            # Revoked, or the clocks differ: a new token is worth one attempt.
+            # The token was revoked, or the clocks differ: one attempt with a new one.
             response.close()
             response = await self._open_once(request, scope)
         return response
@@ -124,22 +124,22 @@ class GcsRequester:
             request.url,
             headers,
             auto_raise_for_status=False,
-            data=_Blocks(request.body, self._more_time(scope)) if request.body else None,
+            data=_Blocks(request.body, self._extend_deadline(scope)) if request.body else None,
             allow_redirects=False,
         )
 
-    def _more_time(self, scope: anyio.CancelScope) -> Callable[[], None]:
-        def give() -> None:
+    def _extend_deadline(self, scope: anyio.CancelScope) -> Callable[[], None]:
+        def extend() -> None:
             scope.deadline = anyio.current_time() + self._stall_timeout_s
 
-        return give
+        return extend
 
     @contextmanager
     def _translated(self, request: GcsRequest) -> Iterator[None]:
         try:
             yield
         except (aiohttp.ClientError, OSError) as error:
-            # Not as its cause: it may repeat the address.
+            # Not as its cause: its text may repeat the address.
             raise translate_failure(error, bucket=self._bucket, doing=request.doing) from None
 
 

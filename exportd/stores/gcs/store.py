@@ -1,12 +1,12 @@
 """Delivers to a bucket of Google Cloud Storage.
 
-An upload is a resumable upload (``gcs_uploader``): pieces in their order, invisible until the last one brings the
-total. Its id is its own address, which grants access to it. Google compares the CRC-32C of the whole before it makes
-the object, and so do we after: one that differs is removed.
+An upload is a resumable upload (``uploader``): pieces in their order, invisible until the last one completes the total.
+Its id is its own address, which grants access to it. Google compares the CRC-32C of the whole before it makes the
+object, and so do we afterwards: one that differs is removed.
 
-Each object is written with ``ifGenerationMatch``: over nothing, or over that very object which was looked at. So a
-request that arrives late replaces nobody's work. Where looking is not allowed (roles/storage.objectCreator alone),
-objects are created but never replaced.
+Each object is written with ``ifGenerationMatch``: over nothing, or over the very object that was looked at. So a
+request that arrives late does not replace another writer's object. Where looking is not allowed
+(roles/storage.objectCreator alone), objects are created but never replaced.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import google_crc32c
 
-from exportd.model.errors import ExportdError, PermanentError, TransientError
+from exportd.model.errors import ExportdError, InvariantError, PermanentError, TransientError
 from exportd.model.reason import Reason
 from exportd.stores.crc_combination import Polynomial, combine
 from exportd.stores.gcs.answers import (
@@ -49,8 +49,8 @@ _NOTHING = 0
 class GcsStore:
     """``bucket``, written to as ``identity``. Connects when it is first used.
 
-    ``endpoint`` is that of an emulator, empty for Google. ``piece_bytes`` is a multiple of 256 KiB.
-    ``stall_timeout_s`` is for how long nothing may move in a request.
+    ``endpoint`` is that of an emulator, empty for Google. ``piece_bytes`` is a multiple of 256 KiB. A request fails
+    when nothing moves in it for ``stall_timeout_s``.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class GcsStore:
         self._addresses = GcsAddresses(bucket, endpoint.rstrip("/") or GOOGLE)
         self._limits = StoreLimits(
             piece_bytes=piece_bytes,
-            most_pieces=MAX_OBJECT_BYTES // piece_bytes,
+            max_pieces=MAX_OBJECT_BYTES // piece_bytes,
             pieces_in_order=True,
             lists_uploads=False,
         )
@@ -76,7 +76,7 @@ class GcsStore:
         self._requester = GcsRequester(self._connector, bucket=bucket, stall_timeout_s=stall_timeout_s)
         self._uploader = GcsUploader(self._requester, name=self.name)
         self._unanswered: dict[ObjectKey, Content] = {}
-        """What was put last without an answer, by key: it may be there."""
+        """The last content that was put without an answer, by key: it may be there."""
 
     @property
     def name(self) -> str:
@@ -119,7 +119,7 @@ class GcsStore:
         return [Piece(number, self._limits.piece_bytes) for number in range(1, count + 1)]
 
     def recognise(self, piece: Piece, data: bytes) -> Piece | None:
-        """Trusts: Google tells how much is in, not what. ``complete`` compares the whole."""
+        """Always: Google tells how much is in, not what. ``complete`` compares the whole."""
         return _piece(piece.number, data)
 
     async def complete(self, upload: Upload, pieces: Sequence[Piece], tail: bytes) -> ObjectInfo:
@@ -128,10 +128,10 @@ class GcsStore:
             stored = await self._uploader.finish(upload, tail, content)
         except UploadGoneError:
             there = await self._look_if_allowed(upload.key)
-            if there is None or not content.is_in(there):
+            if there is None or not content.matches(there):
                 raise
             return there.info
-        if not content.is_in(stored):
+        if not content.matches(stored):
             doing = f"deleting {upload.key}, which was damaged on its way"
             await self._delete(upload.key, doing=doing, generation=stored.generation)
             raise UploadGoneError(upload, self.name)
@@ -189,8 +189,8 @@ class GcsStore:
     async def list_uploads(self, prefix: str) -> AsyncIterator[Upload]:
         """None: Google keeps no list of them, and drops them after a week."""
         none: tuple[Upload, ...] = ()
-        for each in none:
-            yield each
+        for upload in none:
+            yield upload
 
     async def aclose(self) -> None:
         await self._connector.close()
@@ -216,10 +216,10 @@ class GcsStore:
                 there = await self._look(key, doing=_doing_in_the_way(key))
             except PermanentError:
                 if may_be_there:
-                    # Looking is not allowed. Nobody else writes this key, so it is what the earlier call has sent.
+                    # Looking is not allowed. No other writer uses this key, so it is what the earlier call has sent.
                     return ObjectInfo(key, content.size_bytes)
                 raise
-            if there is not None and content.is_in(there):
+            if there is not None and content.matches(there):
                 return there.info
             generation = _NOTHING if there is None else there.generation
         raise self._overtaken(key)
@@ -271,7 +271,7 @@ class GcsStore:
 
     def _overtaken(self, key: ObjectKey) -> TransientError:
         return TransientError(
-            f"Somebody else makes and removes {key} in {self.name} all the time.",
+            f"Another program makes and removes {key} in {self.name} all the time: find it, and keep it from this key.",
             reason=Reason.DESTINATION_UNAVAILABLE,
         )
 
@@ -299,7 +299,7 @@ def _content(pieces: Sequence[Piece]) -> Content:
     checksums: list[tuple[int, int]] = []
     for number, piece in enumerate(sorted(pieces, key=lambda piece: piece.number), start=1):
         if piece.number != number or piece.checksum is None:
-            raise AssertionError("an upload needs all its pieces, each sent or recognised")
+            raise InvariantError("an upload needs all its pieces, each sent or recognised")
         checksums.append((piece.checksum, piece.size_bytes))
     return Content(sum(size_bytes for _, size_bytes in checksums), combine(checksums, Polynomial.CRC32C))
 

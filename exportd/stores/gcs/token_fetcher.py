@@ -23,11 +23,13 @@ from google.auth.transport.requests import Request
 from google.oauth2 import service_account
 
 from exportd.model.errors import TransientError
-from exportd.stores.gcs.errors import translate
+from exportd.stores.gcs.errors import translate_identity_failure
 from exportd.stores.gcs.identity import CredentialsFile, WorkloadIdentity
 
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 _REQUEST_TIMEOUT_S = 10.0
+_RENEWED_BEFORE_END_S = 300.0
+_UNSAFE_BEFORE_END_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -38,7 +40,7 @@ class FetchedToken:
     lifetime_s: float
 
 
-class _Asking:
+class _TokenRequests:
     """Sends google-auth's requests, with a timeout (it would wait for two minutes), and keeps the last status."""
 
     def __init__(self, session: requests.Session) -> None:
@@ -46,8 +48,8 @@ class _Asking:
         self.status = 0
 
     @property
-    def is_passing(self) -> bool:
-        """Whether the last answer was that the server could not answer now."""
+    def is_transient(self) -> bool:
+        """Whether the last answer was a failure that may pass."""
         return self.status >= 500 or self.status in {408, 429}
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
@@ -60,16 +62,16 @@ class _Asking:
 def fetch_token(identity: WorkloadIdentity | CredentialsFile) -> FetchedToken:
     """A new token. The file, the program or the metadata behind the identity are read anew.
 
-    Raises GoogleAuthError, OSError, KeyError, TypeError or ValueError; ``gcs_identity_errors`` translates them.
+    Raises GoogleAuthError, OSError, KeyError, TypeError or ValueError; ``translate_identity_failure`` translates them.
     """
     credentials = _credentials(_description(identity))
     with requests.Session() as session:
-        asking = _Asking(session)
+        requests_ = _TokenRequests(session)
         try:
-            credentials.refresh(asking)
+            credentials.refresh(requests_)
         except GoogleAuthError as error:
-            if asking.is_passing:
-                raise ConnectionError(f"the token service answers HTTP {asking.status}") from error
+            if requests_.is_transient:
+                raise ConnectionError(f"the token service answers HTTP {requests_.status}") from error
             raise
         except subprocess.TimeoutExpired as error:
             raise TimeoutError(f"the token's program did not end within {error.timeout:g} s") from None
@@ -101,29 +103,22 @@ def _kind(source: dict[str, Any]) -> Any:
     if str(source.get("environment_id", "")).startswith("aws"):
         return aws.Credentials
     if "executable" in source:
-        # Google's library wants to hear that running programs is meant: the configuration has said so.
+        # Google's library runs programs only with this consent, which the configuration has given.
         os.environ["GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES"] = "1"
         return pluggable.Credentials
     return identity_pool.Credentials
 
 
-# MERGED: Holds an access token and renews it in time.
-
-
-_RENEWED_BEFORE_END_S = 300.0
-_UNSAFE_BEFORE_END_S = 30.0
-
-
 class GcsToken(Token):
     """gcloud-aio's token, fetched by google-auth, which knows every kind of identity.
 
-    gcloud-aio itself would try five times, up to a minute apart, whatever is wrong, in a task that all callers share:
-    the cancellation of one ends it for all. Here a fetch is one attempt of at most ``timeout_s``, and who comes
-    meanwhile waits behind a lock. Repeating is the business of whoever asked.
+    It is renewed five minutes before its end. gcloud-aio itself would try five times, up to a minute apart, whatever is
+    wrong, in a task that all callers share: the cancellation of one ends it for all. Here a fetch is one attempt of at
+    most ``timeout_s``, other callers wait for it behind a lock, and each caller repeats by its own retry budget.
     """
 
     def __init__(self, identity: WorkloadIdentity | CredentialsFile, *, bucket: str, timeout_s: float = 20.0) -> None:
-        # An empty description keeps it from looking for one in the environment.
+        # An empty description keeps the library from looking for one in the environment.
         super().__init__(service_file=io.StringIO("{}"), scopes=[SCOPE])
         self._identity = identity
         self._bucket = bucket
@@ -152,9 +147,9 @@ class GcsToken(Token):
                 fetched = await anyio.to_thread.run_sync(fetch_token, self._identity, abandon_on_cancel=True)
         except (GoogleAuthError, OSError, KeyError, TypeError, ValueError) as error:
             # Not as its cause: it may repeat the token.
-            raise translate(error, self._identity, bucket=self._bucket) from None
+            raise translate_identity_failure(error, self._identity, bucket=self._bucket) from None
         return TokenResponse(value=fetched.value, expires_in=int(fetched.lifetime_s))
 
     def forget(self) -> None:
-        """The token is not accepted any more, whatever it said of its end."""
+        """Fetch another token at the next request: this one is not accepted any more, whatever its lifetime."""
         self.access_token = None

@@ -1,22 +1,19 @@
 """Google's resumable upload: chunks in their order, to the upload's own address.
 
-Google says after each chunk how much it keeps, which may be less than was sent; the rest is sent again. When an answer
-is missing it is asked before anything more is sent. Nothing is visible before the chunk that brings the total.
+After each chunk Google says how much it keeps, which may be less than was sent; the rest is sent again. When an answer
+is lost, Google is asked before anything more is sent. Nothing is visible before the chunk that completes the total.
+
+Ranges of bytes are half open here, ``begin`` to ``end``; in the headers they include the last byte.
 """
 
 import re
 
-from exportd.model.errors import PermanentError, TransientError
+from exportd.model.errors import InvariantError, PermanentError, TransientError
 from exportd.model.reason import Reason
 from exportd.stores.gcs.answers import Content, GcsAnswer, StoredObject, encoded_checksum
 from exportd.stores.gcs.errors import is_damage, is_precondition
 from exportd.stores.gcs.requester import GcsRequest, GcsRequester
 from exportd.stores.store import Upload, UploadGoneError
-
-# MERGED: Which bytes of a resumable upload are in, and which are sent next. Pure.
-# MERGED:
-# MERGED: Ranges are half open here, ``begin`` to ``end``; the headers count the last byte.
-
 
 QUANTUM_BYTES = 256 << 10
 """Google keeps multiples of this, but for the last chunk."""
@@ -25,42 +22,12 @@ WHAT_IS_IN = "bytes */*"
 """The Content-Range of a request without a body that asks what is in."""
 
 _RANGE = re.compile(r"bytes=0-([0-9]{1,15})")
-
-
-def content_range(begin: int, end: int, total: int | None = None) -> str:
-    """The Content-Range of a chunk. ``total`` is the size of the whole, which makes it the last; None while unknown.
-
-    The last one may be empty: when everything is in, but not yet complete.
-    """
-    span = f"{begin}-{end - 1}" if end > begin else "*"
-    return f"bytes {span}/{'*' if total is None else total}"
-
-
-def committed_bytes(header: str | None) -> int:
-    """How many bytes are in, by the Range header of an answer 308; there is none while nothing is in.
-
-    Only whole quanta count: what is sent again is ignored there, what were left out would be missing. Raises ValueError
-    for a header that is none of this kind.
-    """
-    if header is None:
-        return 0
-    match = _RANGE.fullmatch(header.strip())
-    if match is None:
-        raise ValueError("it is no range from byte 0")
-    return (int(match[1]) + 1) // QUANTUM_BYTES * QUANTUM_BYTES
-
-
-def whole_pieces(committed: int, piece_bytes: int) -> int:
-    """How many pieces are completely in."""
-    return committed // piece_bytes
-
-
 _GONE = {404, 410, 499}
 _MAX_FRUITLESS = 3
 
 
 class OvertakenError(UploadGoneError):
-    """Meanwhile somebody has made, replaced or removed the object: this upload cannot be completed any more."""
+    """Meanwhile another writer has made, replaced or removed the object: this upload cannot be completed any more."""
 
 
 class GcsUploader:
@@ -70,47 +37,47 @@ class GcsUploader:
         self._requester = requester
         self._name = name
         self._committed: dict[str, int] = {}
-        """What is in of which upload, by its id, while that is certain."""
-        self._given_up: set[str] = set()
-        """The ids of those that a server, an emulator, does not know how to give up."""
+        """How many bytes of an upload are in, by its id, while that is certain."""
+        self._aborted: set[str] = set()
+        """The ids of aborted uploads that the server, an emulator, cannot abort."""
 
     def began(self, upload: Upload) -> None:
         """The upload was just started: nothing is in."""
         self._committed[upload.id] = 0
 
     async def send(self, upload: Upload, data: bytes, *, begin: int) -> None:
-        """Bring the bytes from ``begin`` in, unless they are. Raises UploadGoneError, also when earlier ones lack."""
-        await self._bring(upload, data, begin=begin)
+        """Upload the bytes from ``begin`` on, unless they are in. Raises UploadGoneError, also for a gap before."""
+        await self._transmit(upload, data, begin=begin)
 
     async def finish(self, upload: Upload, tail: bytes, content: Content) -> StoredObject:
-        """Bring the last bytes in; the object that became visible, by this call or an earlier one.
+        """Upload the last bytes; the object that became visible, by this call or an earlier one.
 
-        It is for the caller to compare it. Raises UploadGoneError.
+        The caller compares it with what it should be. Raises UploadGoneError.
         """
-        found = await self._bring(upload, tail, begin=content.size_bytes - len(tail), content=content)
+        found = await self._transmit(upload, tail, begin=content.size_bytes - len(tail), content=content)
         if found is None:
-            raise AssertionError("the last chunk makes an object or fails")
+            raise InvariantError("the last chunk makes an object or fails")
         return found
 
     async def state(self, upload: Upload) -> int | StoredObject:
         """How many bytes are in, or the object if it is complete. Raises UploadGoneError."""
-        if upload.id in self._given_up:
+        if upload.id in self._aborted:
             raise UploadGoneError(upload, self._name)
         request = self._request(upload, f"asking what is in of {upload.key}", {"Content-Range": WHAT_IS_IN})
         return self._understood(upload, request, await self._requester.send(request))
 
     async def abort(self, upload: Upload) -> None:
-        """Give the upload up; one that is gone or complete is fine."""
+        """Abort the upload; one that is gone or complete is fine."""
         self._committed.pop(upload.id, None)
-        request = self._request(upload, f"giving up {upload.key}", {}, method="DELETE")
+        request = self._request(upload, f"aborting {upload.key}", {}, method="DELETE")
         answer = await self._requester.send(request)
         if answer.status == 501:
-            self._given_up.add(upload.id)
+            self._aborted.add(upload.id)
         elif answer.status >= 500 or answer.status in {408, 429}:
             # Google says 499 when it has done so, and other things in the four hundreds when there is nothing to do.
             raise self._requester.refusal(answer, request)
 
-    async def _bring(
+    async def _transmit(
         self, upload: Upload, data: bytes, *, begin: int, content: Content | None = None
     ) -> StoredObject | None:
         """Send what is not in of ``data``; with ``content``, complete the object. The object if it is complete."""
@@ -121,7 +88,7 @@ class GcsUploader:
         fruitless = 0
         while not isinstance(state, StoredObject):
             if state < begin or (content is not None and state > end):
-                # What was in is not, or it is somebody else's.
+                # The server has lost bytes that were in, or the upload is another writer's.
                 raise UploadGoneError(upload, self._name)
             if state >= end and content is None:
                 self._committed[upload.id] = state
@@ -189,3 +156,31 @@ class GcsUploader:
         if is_precondition(answer):
             raise OvertakenError(upload, self._name)
         raise self._requester.refusal(answer, request)
+
+
+def content_range(begin: int, end: int, total: int | None = None) -> str:
+    """The Content-Range of a chunk. ``total`` is the size of the whole, which makes it the last; None while unknown.
+
+    The last one may be empty: when everything is in, but not yet complete.
+    """
+    span = f"{begin}-{end - 1}" if end > begin else "*"
+    return f"bytes {span}/{'*' if total is None else total}"
+
+
+def committed_bytes(header: str | None) -> int:
+    """How many bytes are in, by the Range header of an answer 308; there is none while nothing is in.
+
+    Only whole quanta count: what is sent again is ignored there, what were left out would be missing. Raises ValueError
+    for a header that is none of this kind.
+    """
+    if header is None:
+        return 0
+    match = _RANGE.fullmatch(header.strip())
+    if match is None:
+        raise ValueError("it is no range from byte 0")
+    return (int(match[1]) + 1) // QUANTUM_BYTES * QUANTUM_BYTES
+
+
+def whole_pieces(committed: int, piece_bytes: int) -> int:
+    """How many pieces are completely in."""
+    return committed // piece_bytes

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
 _ROLE_DURATION_S = 3600
-"""An hour. Of 15 minutes, all would be within the time in which each call tries to renew the credentials."""
+"""An hour. With 15 minutes, each call would renew the credentials: the library begins 15 minutes before the end."""
 
 _DEFAULT_REGION = "us-east-1"
 _CONNECTIONS = 20
@@ -42,7 +42,7 @@ class S3Connector:
         return client
 
     async def own_identity(self, access: S3Access) -> str:
-        """The ARN of whoever assumes the roles. Raises what the library does."""
+        """The ARN of the identity that assumes the roles. Raises what the library does."""
         async with AsyncExitStack() as stack:
             session = self._own_session(access.profile)
             client = await _open(session, "sts", access, endpoint=access.sts_endpoint, stack=stack)
@@ -50,13 +50,13 @@ class S3Connector:
         return arn
 
     def _own_session(self, profile: str) -> AioSession:
-        """With the credentials of a profile, or of the standard chain."""
+        """A session with the credentials of a profile, or of the standard chain."""
         if profile not in self._own_sessions:
             self._own_sessions[profile] = self._session(profile)
         return self._own_sessions[profile]
 
     def forget(self, profile: str) -> None:
-        """Find a profile's credentials anew for the next client: the library reads them once for each session."""
+        """Load a profile's credentials anew for the next client: the library reads them once for each session."""
         self._own_sessions.pop(profile, None)
 
     def _role_session(self, access: S3Access) -> AioSession:
@@ -72,7 +72,7 @@ class S3Connector:
         return session
 
     async def _assume_role(self, access: S3Access) -> dict[str, Any]:
-        """What the library's renewal wants to be given."""
+        """The credentials of the role, as the library's renewal takes them."""
         async with AsyncExitStack() as stack:
             session = self._own_session(access.profile)
             client = await _open(session, "sts", access, endpoint=access.sts_endpoint, stack=stack)
@@ -115,27 +115,27 @@ async def _open(session: AioSession, service: str, access: S3Access, *, endpoint
 
 
 def _redirect_no_further(params: dict[str, Any], **_: object) -> None:
-    """The library asks for a bucket's region when it is sent elsewhere; sent elsewhere with that too, it would ask for
-    ever.
+    """Keep the library from asking for a bucket's region for ever: it asks when it is redirected, and that request may
+    be redirected too.
     """
     params["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _config(access: S3Access) -> AioConfig:
     return AioConfig(
-        # Tried once here: what is worth repeating is decided in one place, by the uploads' budget.
+        # One attempt here: one place decides what is repeated, the retry budget of the transfers.
         retries={"mode": "standard", "total_max_attempts": 1},
         max_pool_connections=_CONNECTIONS,
         connect_timeout=10,
         read_timeout=120,
         tcp_keepalive=True,
-        # Off AWS the trailing checksums that are the default are widely not understood; we send our own.
+        # Many stores other than AWS do not understand the default, trailing checksums; we send our own.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         warm_up_loader_caches=True,
         s3={
             "addressing_style": "path" if access.endpoint else "auto",
-            # TLS and the checksum protect the body; hashing it once more would only hold the event loop up.
+            # TLS and the checksum protect the body; hashing it once more would only block the event loop.
             "payload_signing_enabled": False if access.is_encrypted else None,
         },
     )

@@ -1,7 +1,7 @@
-"""Turns what S3, STS or the way there say into what a person can act on. Pure.
+"""Translates errors of S3, of STS and of the connection into sentences that a person can act on. Pure.
 
-Codes are those of the S3 API ("Error responses"); stores that only speak S3 use a part of them, and HEAD requests none
-at all, for their answers have no body: there the HTTP status stands for the code.
+Codes are those of the S3 API ("Error responses"). Stores that only speak S3 use a part of them. Answers to HEAD
+requests have none, because they have no body: there the HTTP status stands for the code.
 """
 
 import ssl
@@ -41,7 +41,7 @@ _PERMISSIONS = {
     "AssumeRole": "sts:AssumeRole",
 }
 
-_PASSING = {
+_TRANSIENT = {
     *("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "OperationAborted", "Busy"),
     *("Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests", "TooManyRequestsException"),
     # Damaged on its way: what arrived is not what was sent.
@@ -76,13 +76,13 @@ _MAX_MESSAGE_LENGTH = 300
 
 
 class ForeignAnswerError(BotoCoreError):
-    """Somebody else answered, such as a gateway that wants a login, or a store that does not speak S3 well."""
+    """The answer is not one of S3, such as that of a gateway that wants a login, or of a store that speaks S3 badly."""
 
     fmt = "what was answered is not an answer of S3, for it has no {name}"
 
 
-def told(answer: Mapping[str, Any], name: str) -> str:
-    """What an answer says under a name that S3 never leaves out. Raises ForeignAnswerError when it does."""
+def required(answer: Mapping[str, Any], name: str) -> str:
+    """A field of an answer that S3 never leaves out. Raises ForeignAnswerError when it is missing."""
     if name not in answer:
         raise ForeignAnswerError(name=name)
     return str(answer[name])
@@ -97,8 +97,8 @@ def status_of(error: ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
-def speaks_of_credentials(error: ClientError) -> bool:
-    """Whether the store does not take the credentials, which others may have replaced."""
+def is_about_credentials(error: ClientError) -> bool:
+    """Whether the store refuses the credentials, which may have been replaced meanwhile."""
     return _ADVICE.get(code_of(error)) in {_CREDENTIALS, _EXPIRED}
 
 
@@ -114,19 +114,19 @@ def translate(error: Exception, place: str, *, doing: str) -> ExportdError:
                 reason=Reason.DESTINATION_REFUSED,
             )
         case CredentialRetrievalError():
-            # Without its words, which are a foreign program's.
+            # Without its text, which comes from another program.
             return TransientError(
                 f"{place}: AWS credentials for {doing} cannot be fetched where the environment or profile says.",
                 reason=Reason.DESTINATION_UNAVAILABLE,
             )
         case SSLError() | ssl.SSLError() | aiohttp.ClientSSLError() if advice := _tls_advice(error):
             return PermanentError(
-                f"{place}: no secure connection for {doing}: {_last_words(error)}. {advice}",
+                f"{place}: no secure connection for {doing}: {_cause(error)}. {advice}",
                 reason=Reason.DESTINATION_REFUSED,
             )
         case _:
             return TransientError(
-                f"{place} cannot be reached for {doing}: {_last_words(error)}.", reason=Reason.DESTINATION_UNAVAILABLE
+                f"{place} cannot be reached for {doing}: {_cause(error)}.", reason=Reason.DESTINATION_UNAVAILABLE
             )
 
 
@@ -141,17 +141,17 @@ def translated(place: str, *, doing: str) -> Iterator[None]:
 
 def _answered(error: ClientError, place: str, doing: str) -> ExportdError:
     code, status = code_of(error), status_of(error)
-    said = f"{code or 'no code'}, HTTP {status}, request {_request_id(error)}"
+    facts = f"{code or 'no code'}, HTTP {status}, request {_request_id(error)}"
     if code in {"NoSuchKey", "404"}:
-        return PermanentError(f"There is no object at {place} for {doing} ({said}).", reason=Reason.NOT_FOUND)
-    if code in _PASSING or status in {408, 425, 429} or (status >= 500 and code not in _ADVICE):
+        return PermanentError(f"There is no object at {place} for {doing} ({facts}).", reason=Reason.NOT_FOUND)
+    if code in _TRANSIENT or status in {408, 425, 429} or (status >= 500 and code not in _ADVICE):
         return TransientError(
-            f"{place} failed at {doing}: {_message(error)} ({said}).",
+            f"{place} failed at {doing}: {_message(error)} ({facts}).",
             reason=Reason.DESTINATION_UNAVAILABLE,
             retry_after_s=_retry_after_s(error),
         )
     return PermanentError(
-        f"{place} refused {doing}: {_message(error)} ({said}). {_advice(error, code)}".rstrip(),
+        f"{place} refused {doing}: {_message(error)} ({facts}). {_advice(error, code)}".rstrip(),
         reason=Reason.DESTINATION_REFUSED,
     )
 
@@ -200,8 +200,8 @@ def _retry_after_s(error: ClientError) -> float | None:
 
 
 def _tls_advice(error: BaseException) -> str:
-    """What to change so that connections become secure; nothing where they have only been cut."""
-    said = _last_words(error).lower()
+    """What to change so that connections become secure; empty where they have only been cut."""
+    said = _cause(error).lower()
     if "wrong version number" in said or "record layer failure" in said:
         return "The store speaks no TLS there: correct `endpoint`."
     if "certificate" in said:
@@ -209,11 +209,11 @@ def _tls_advice(error: BaseException) -> str:
     return ""
 
 
-def _last_words(error: BaseException) -> str:
-    """What the innermost cause says: the outer ones only say where it passed."""
+def _cause(error: BaseException) -> str:
+    """The sentence of the innermost cause: the outer ones only say where it passed."""
     if isinstance(error, TimeoutError | ConnectTimeoutError | ReadTimeoutError):
         return "it did not answer in time"
     cause = error.__cause__ or error.__context__
     if cause is not None:
-        return _last_words(cause)
+        return _cause(cause)
     return str(error).rstrip(".") or type(error).__name__

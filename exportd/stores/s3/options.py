@@ -1,4 +1,4 @@
-"""How an object is asked for at S3: pieces, checksums, encryption. Pure.
+"""How a bucket of S3 is reached and as whom; how objects are written: pieces, checksums, encryption. Pure.
 
 AWS demands that an upload is created with the algorithm of the checksums that its parts bring, and that these are
 repeated when it is completed.
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from exportd.settings.destination_schema import S3Destination, S3Settings
 from exportd.stores.crc_combination import Polynomial, combine
 from exportd.stores.store import Piece
 
@@ -19,24 +20,65 @@ if TYPE_CHECKING:
 
 
 MIN_PIECE_BYTES = 5 << 20
-"""S3 takes no smaller ones, but for the last."""
+"""S3 accepts no smaller pieces, but for the last."""
 MAX_PIECES = 10_000
 MAX_KEY_BYTES = 1024
 USUAL_PIECE_BYTES = 8 << 20
-"""Several are in flight for each file; as many of twice the size would not be faster, and take twice the memory."""
+"""Several are in flight for each file; twice the size would not be faster, and take twice the memory."""
 _MIB = 1 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class S3Access:
+    """Where the store is and whose rights are used there; holds no secret.
+
+    ``endpoint`` is empty for AWS; ``region`` empty for what the environment says. With ``role_arn`` the credentials of
+    ``profile`` (empty: the standard chain) assume that role, and tell its trust policy ``external_id``.
+    """
+
+    region: str = ""
+    endpoint: str = ""
+    sts_endpoint: str = ""
+    profile: str = ""
+    role_arn: str = ""
+    external_id: str = ""
+    ca_file: Path | None = None
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether requests go over TLS."""
+        return not self.endpoint.startswith("http://")
+
+    @property
+    def role_session_name(self) -> str:
+        """What the owner of the role reads in the audit trail of the account."""
+        return f"exportd-{re.sub(r'[^A-Za-z0-9+=,.@-]', '-', self.external_id)}"[:64]
+
+
+def access_of(declared: S3Destination, shared: S3Settings) -> S3Access:
+    """How the bucket of a destination is reached."""
+    return S3Access(
+        region=declared.region or shared.region,
+        endpoint=declared.endpoint or shared.endpoint,
+        sts_endpoint=shared.sts_endpoint,
+        profile=declared.profile or shared.profile,
+        role_arn=declared.role_arn,
+        external_id=declared.external_id or declared.organization,
+        ca_file=shared.ca_file,
+    )
+
+
 def piece_bytes_for(largest_file_bytes: int) -> int:
-    """The size of pieces with which a file of that size still goes up in 10,000: 8 MiB, or as many MiB as it takes."""
+    """The size of pieces of which 10,000 hold a file of that size: 8 MiB, or as many MiB as it takes."""
     needed = -(-largest_file_bytes // MAX_PIECES)
     return max(USUAL_PIECE_BYTES, -(-needed // _MIB) * _MIB)
 
 
 @dataclass(frozen=True, slots=True)
 class S3Options:
-    """What differs between stores: ``checksum`` and ``encryption`` as in the configuration. Its methods give arguments
-    of requests.
+    """What differs between stores: ``checksum`` and ``encryption`` as in the configuration.
+
+    Its methods return arguments of requests.
     """
 
     checksum: Literal["FULL_OBJECT", "PIECES", "NONE"] = "FULL_OBJECT"
@@ -66,7 +108,7 @@ class S3Options:
         """For a body with this CRC-32."""
         if self.checksum == "NONE":
             return {}
-        # Naming the algorithm too is what a bucket with object lock insists on.
+        # A bucket with object lock demands the algorithm's name too.
         return {"ChecksumAlgorithm": "CRC32", "ChecksumCRC32": encoded(checksum)}
 
     def of_completion(self, pieces: Sequence[Piece]) -> dict[str, Any]:
@@ -93,33 +135,3 @@ def encoded(checksum: int) -> str:
 def decoded(checksum: str | None) -> int | None:
     """What ``encoded`` made this of; None for None."""
     return None if checksum is None else int.from_bytes(base64.b64decode(checksum), "big")
-
-
-# MERGED: How a bucket of S3 is reached and as whom. Pure.
-
-
-@dataclass(frozen=True, slots=True)
-class S3Access:
-    """Where the store is and whose rights are used there; holds no secret.
-
-    ``endpoint`` is empty for AWS; ``region`` empty for what the environment says. With ``role_arn`` the credentials of
-    ``profile`` (empty: the standard chain) assume that role, and tell its trust policy ``external_id``.
-    """
-
-    region: str = ""
-    endpoint: str = ""
-    sts_endpoint: str = ""
-    profile: str = ""
-    role_arn: str = ""
-    external_id: str = ""
-    ca_file: Path | None = None
-
-    @property
-    def is_encrypted(self) -> bool:
-        """Whether requests go over TLS."""
-        return not self.endpoint.startswith("http://")
-
-    @property
-    def role_session_name(self) -> str:
-        """What the owner of the role reads in the trail of his account."""
-        return f"exportd-{re.sub(r'[^A-Za-z0-9+=,.@-]', '-', self.external_id)}"[:64]

@@ -2,7 +2,7 @@
 
 An upload is a multipart upload: pieces in any order, several at a time, invisible until it is completed. Each piece
 carries its CRC-32, which the store compares; completing an upload repeats them and, where the store can, declares the
-CRC-32 of the whole (see ``s3_options``).
+CRC-32 of the whole (see ``options``).
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
 from exportd.stores.layout import ObjectKey, check_key
 from exportd.stores.s3.connector import S3Connector
-from exportd.stores.s3.errors import code_of, speaks_of_credentials, status_of, told, translated
+from exportd.stores.s3.errors import code_of, is_about_credentials, required, status_of, translated
 from exportd.stores.s3.options import MAX_KEY_BYTES, MAX_PIECES, USUAL_PIECE_BYTES, S3Access, S3Options, decoded
 from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload, UploadGoneError
 
@@ -30,14 +30,18 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3.type_defs import ListMultipartUploadsOutputTypeDef, ListObjectsV2OutputTypeDef
 
 
-# MERGED: The body of a request, which tells while it is being taken. Pure.
+T = TypeVar("T")
+
+_READ_BYTES = 1 << 20
+_COMPLETION_FACTOR = 5
+"""The store joins thousands of pieces before it answers: AWS speaks of several minutes."""
 
 
 class WatchedBody(io.BytesIO):
-    """``on_read`` is called whenever a bit of it is asked for, which is when the bit before has left.
+    """The body of a request. ``on_read`` is called whenever more of it is read: what was read before has been sent.
 
-    The HTTP library's own timeouts begin when all of a body has left: it would wait for ever for a store that stops
-    taking it. It reads what is a BytesIO in the event loop.
+    The HTTP library's own timeouts begin when all of a body has been sent: it would wait for ever for a store that
+    stops taking it. It reads a BytesIO in the event loop.
     """
 
     on_read: Callable[[], None] = staticmethod(lambda: None)
@@ -51,21 +55,14 @@ class WatchedBody(io.BytesIO):
         return super().read(size)
 
     def getbuffer(self) -> memoryview:
-        """A view of the data as they are. The HTTP library looks at their length so; BytesIO would copy them first."""
+        """A view of the data, of which the HTTP library asks the length; BytesIO would copy the data first."""
         return memoryview(self._data)
-
-
-T = TypeVar("T")
-
-_READ_BYTES = 1 << 20
-_COMPLETION_FACTOR = 5
-"""The store puts thousands of pieces together before it answers: AWS speaks of several minutes."""
 
 
 class S3Store:
     """``bucket``, reached as ``access`` says. Connects when it is first used.
 
-    A store that neither answers nor takes any more of a request is waited for ``answer_timeout_s``.
+    A request fails when the store neither answers nor takes more of it for ``answer_timeout_s``.
     """
 
     def __init__(
@@ -82,7 +79,7 @@ class S3Store:
         self._access = access
         self._connector = connector
         self._options = options or S3Options()
-        self._limits = StoreLimits(piece_bytes=piece_bytes, most_pieces=MAX_PIECES)
+        self._limits = StoreLimits(piece_bytes=piece_bytes, max_pieces=MAX_PIECES)
         self._answer_timeout_s = answer_timeout_s
         self._stack = AsyncExitStack()
         self._client: S3Client | None = None
@@ -103,9 +100,9 @@ class S3Store:
         async def begin(client: "S3Client") -> str:
             arguments = {**self._options.of_start(), **self._options.of_encryption()}
             answer = await client.create_multipart_upload(Bucket=self._bucket, Key=key, **arguments)
-            return told(answer, "UploadId")
+            return required(answer, "UploadId")
 
-        # What the store itself dates it comes with the list of uploads.
+        # The store's own date of it comes with the list of uploads.
         return Upload(key, await self._call(begin, doing=f"starting {key}"))
 
     async def piece(self, upload: Upload, number: int, data: bytes) -> Piece:
@@ -124,7 +121,7 @@ class S3Store:
                 ContentLength=len(data),
                 **declared,
             )
-            return told(answer, "ETag")
+            return required(answer, "ETag")
 
         tag = await self._call(send, doing=f"uploading {upload.key}", upload=upload, body=body)
         return Piece(number, len(data), tag, checksum)
@@ -139,10 +136,10 @@ class S3Store:
             ]
 
         found = await self._call(listed, doing=f"looking at the upload of {upload.key}", upload=upload)
-        return [each for each in found if each.size_bytes == self._limits.piece_bytes]
+        return [piece for piece in found if piece.size_bytes == self._limits.piece_bytes]
 
     def recognise(self, piece: Piece, data: bytes) -> Piece | None:
-        """By the checksum that the store names, else by the ETag, which is the MD5 unless KMS encrypts."""
+        """By the checksum that the store returned, else by the ETag, which is the MD5 unless KMS encrypts."""
         checksum = zlib.crc32(data)
         if piece.checksum is not None:
             same = piece.checksum == checksum
@@ -160,7 +157,7 @@ class S3Store:
                 UploadId=upload.id,
                 **self._options.of_completion(pieces),
             )
-            told(answer, "ETag")
+            required(answer, "ETag")
 
         try:
             last = await self.piece(upload, len(pieces) + 1, tail)
@@ -177,7 +174,7 @@ class S3Store:
             return there
         there = await self._head_if_allowed(upload.key)
         if there is None:
-            # Some stores answer before they have it, and then do not get it.
+            # Some stores answer before they have the object, and then lose it.
             raise TransientError(
                 f"{self.name} says that {upload.key} is complete, and does not have it.",
                 reason=Reason.DESTINATION_UNAVAILABLE,
@@ -188,7 +185,7 @@ class S3Store:
         try:
             await self._call(
                 lambda client: client.abort_multipart_upload(Bucket=self._bucket, Key=upload.key, UploadId=upload.id),
-                doing=f"giving up {upload.key}",
+                doing=f"aborting {upload.key}",
                 upload=upload,
             )
         except UploadGoneError:
@@ -209,7 +206,7 @@ class S3Store:
                 **declared,
                 **self._options.of_encryption(),
             )
-            told(answer, "ETag")
+            required(answer, "ETag")
 
         await self._call(put, doing=f"writing {key}", body=body)
         return ObjectInfo(key, len(data))
@@ -262,7 +259,7 @@ class S3Store:
             ask = partial(_list_uploads, Bucket=self._bucket, Prefix=prefix, **markers)
             page = await self._call(ask, doing="listing uploads")
             for upload in page.get("Uploads", ()):
-                # Not every store filters, and AWS's express buckets do not as we do.
+                # Not every store filters by prefix, and AWS's express buckets filter by folders.
                 if upload["Key"].startswith(prefix):
                     yield Upload(ObjectKey(upload["Key"]), upload["UploadId"], upload.get("Initiated"))
             if not page.get("IsTruncated"):
@@ -274,7 +271,7 @@ class S3Store:
         self._client = None
 
     async def _head_if_allowed(self, key: ObjectKey) -> ObjectInfo | PermanentError | None:
-        """The refusal where the permission to look is missing: that to write is all a destination has to give."""
+        """The refusal where looking is not allowed: a destination need only allow writing."""
         try:
             return await self.head(key)
         except PermanentError as error:
@@ -292,12 +289,12 @@ class S3Store:
         timeout_s = timeout_s or self._answer_timeout_s
         with translated(self.name, doing=doing), anyio.fail_after(timeout_s) as scope:
             if body is not None:
-                body.on_read = partial(_begin_anew, scope, timeout_s)
+                body.on_read = partial(_restart, scope, timeout_s)
             client = await self._connected()
             try:
                 return await work(client)
             except ClientError as error:
-                if speaks_of_credentials(error):
+                if is_about_credentials(error):
                     await self._disconnect(client)
                 # Some stores say that there is no such key.
                 if upload is not None and status_of(error) == 404 and code_of(error) != "NoSuchBucket":
@@ -311,7 +308,7 @@ class S3Store:
             return self._client
 
     async def _disconnect(self, client: "S3Client") -> None:
-        """Find the credentials anew before the next request: somebody may have replaced them meanwhile."""
+        """Load the credentials anew before the next request: they may have been replaced meanwhile."""
         if client is self._client:
             stack, self._stack, self._client = self._stack, AsyncExitStack(), None
             self._connector.forget(self._access.profile)
@@ -330,7 +327,7 @@ class S3Store:
             )
 
 
-def _begin_anew(scope: anyio.CancelScope, timeout_s: float) -> None:
+def _restart(scope: anyio.CancelScope, timeout_s: float) -> None:
     scope.deadline = anyio.current_time() + timeout_s
 
 

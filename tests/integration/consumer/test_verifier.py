@@ -1,4 +1,4 @@
-"""A delivered directory, damaged in every way that somebody might: each is found, named, and has a remedy."""
+"""A delivered directory, damaged in every way that may happen: each damage is found, named, and has a remedy."""
 
 import gzip
 import json
@@ -13,7 +13,7 @@ from exportd.cli.failures import Exit
 from exportd.cli.verify import document, verify_place
 from exportd.consumer.findings import FindingKind
 from exportd.consumer.verifier import Verification, verify
-from exportd.manifest.chain import FindingKind as ChainFindingKind
+from exportd.manifest.chain import ChainFindingKind
 from exportd.manifest.document import Manifest, parse, render
 from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.extraction import Mode
@@ -168,7 +168,7 @@ DAMAGES = [
     (remove_manifest(0), {ChainFindingKind.PREDECESSOR_MISSING, ChainFindingKind.GAP}, "which is not here"),
     (remove_manifest(1), {ChainFindingKind.PREDECESSOR_MISSING}, "which is not here"),
     (garble, {ChainFindingKind.UNREADABLE, ChainFindingKind.PREDECESSOR_MISSING}, "cannot be read"),
-    (reformat, {FindingKind.MANIFEST_ALTERED}, "somebody has edited it"),
+    (reformat, {FindingKind.MANIFEST_ALTERED}, "it was edited"),
     (swap_manifests, {FindingKind.MANIFEST_MISPLACED}, "under a wrong name"),
     (
         edit(1, forget_deletion),
@@ -192,11 +192,11 @@ async def test_damage_is_found_and_named(
 ) -> None:
     damage(lake_of(tmp_path))
     assert await verify_place(str(tmp_path), None, as_json=True) is Exit.FAILED
-    told = json.loads(capsys.readouterr().out)
-    assert told["ok"] is False
-    assert {finding["kind"] for finding in told["findings"]} == kinds
-    assert any(words in finding["sentence"] for finding in told["findings"])
-    assert all(finding["remedy"] for finding in told["findings"])
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"] is False
+    assert {finding["kind"] for finding in report["findings"]} == kinds
+    assert any(words in finding["sentence"] for finding in report["findings"])
+    assert all(finding["remedy"] for finding in report["findings"])
 
 
 async def test_both_of_two_swapped_files_are_named(tmp_path: Path) -> None:
@@ -209,11 +209,11 @@ async def test_both_of_two_swapped_files_are_named(tmp_path: Path) -> None:
     ]
 
 
-async def test_objects_of_a_removed_last_manifest_are_told_and_no_error(tmp_path: Path) -> None:
+async def test_objects_of_a_removed_last_manifest_are_reported_and_no_error(tmp_path: Path) -> None:
     """It may be the run that is being published now."""
     lake = lake_of(tmp_path)
     remove_manifest(3)(lake)
-    (tmp_path / "notes.txt").write_text("somebody else's")
+    (tmp_path / "notes.txt").write_text("another program's")
     found = await verified(tmp_path)
     assert found.findings == ()
     expected = [part.key for entity in lake.runs[3].entities for part in entity.parts]
@@ -221,13 +221,13 @@ async def test_objects_of_a_removed_last_manifest_are_told_and_no_error(tmp_path
     assert document("here", found)["ok"] is True
 
 
-async def test_a_person_is_told_what_was_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_person_reads_what_was_verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lake = lake_of(tmp_path)
     assert await verify_place(str(tmp_path), "org-1", as_json=False) is Exit.DONE
-    told = capsys.readouterr()
-    assert "nothing is missing, nothing was altered" in told.out
-    assert "2026-03-09 05:16:00Z" in told.out
-    assert told.err == ""
+    printed = capsys.readouterr()
+    assert "nothing is missing, nothing was altered" in printed.out
+    assert "2026-03-09 05:16:00Z" in printed.out
+    assert printed.err == ""
     remove_part(lake)
     assert await verify_place(f"file://{tmp_path}", None, as_json=False) is Exit.FAILED
     said = capsys.readouterr().out

@@ -85,7 +85,7 @@ async def test_the_pool_forgets_what_its_users_set(database: Database) -> None:
         assert await pool.fetchval("SHOW application_name") == "exportd tables"
 
 
-async def test_nobody_there_is_worth_another_try() -> None:
+async def test_no_server_there_is_worth_another_try() -> None:
     connector = Connector("postgresql://ann:hunter2@/app?host=/nowhere/at/all")
     error = await _refusal(connector)
     assert isinstance(error, TransientError)
@@ -108,7 +108,7 @@ async def test_a_server_that_never_answers_is_worth_another_try() -> None:
     ("user", "database_name", "reason"),
     [
         ("postgres", "no_such_database", Reason.DATABASE_REFUSED),
-        ("nobody_at_all", None, Reason.DATABASE_REFUSED),
+        ("no_such_user", None, Reason.DATABASE_REFUSED),
         ("pg_monitor", None, Reason.DATABASE_REFUSED),  # a role that may not log in
     ],
 )

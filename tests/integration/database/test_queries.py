@@ -1,14 +1,16 @@
 """Every named query is understood by Postgres: no misspelt column reaches a person."""
 
+from pathlib import Path
+
 import pytest
 
 from exportd.database import queries
 from tests.fixtures.postgres import Database
 
 _QUERIES = {
-    f"{station}.sql: {name}": statement
-    for station in queries.stations()
-    for name, statement in queries.load(station).items()
+    f"{file.name}: {name}": statement
+    for file in (Path(queries.__file__).parent / "queries").glob("*.sql")
+    for name, statement in queries.load(file.stem).items()
 }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from uuid import UUID
 
-from exportd.delivery.leftovers import SweepResult, sweep_job_uploads, sweep_uploads
+from exportd.delivery.leftovers import UploadSweep, sweep_job_uploads, sweep_uploads
 from exportd.model.entity import OrganizationId
 from exportd.model.job import JobId
 from exportd.model.schedule import ExportFormat
@@ -35,14 +35,14 @@ async def left(store: MemoryStore) -> set[str]:
 
 async def test_only_uploads_of_dead_jobs_are_aborted() -> None:
     store = MemoryStore()
-    kept = {part_key(ALIVE), part_key(DEAD, Layout("other")), ObjectKey("exports/somebody/elses")}
+    kept = {part_key(ALIVE), part_key(DEAD, Layout("other")), ObjectKey("exports/other/program")}
     for key in [*kept, part_key(DEAD), build(ManifestName(ORGANIZATION, DEAD), LAYOUT)]:
         await store.start(key)
 
     async def unfinished() -> Collection[JobId]:
         return {ALIVE}
 
-    assert await sweep_uploads(store, LAYOUT, unfinished_jobs=unfinished) == SweepResult(aborted=2, left=2)
+    assert await sweep_uploads(store, LAYOUT, unfinished_jobs=unfinished) == UploadSweep(aborted=2, left=2)
     assert await left(store) == kept
 
 
@@ -63,5 +63,5 @@ async def test_the_earlier_attempts_of_a_job_can_be_swept_alone() -> None:
     store = MemoryStore()
     for key in (part_key(ALIVE), part_key(ALIVE), part_key(DEAD)):
         await store.start(key)
-    assert await sweep_job_uploads(store, LAYOUT, ALIVE) == SweepResult(aborted=2, left=1)
+    assert await sweep_job_uploads(store, LAYOUT, ALIVE) == UploadSweep(aborted=2, left=1)
     assert await left(store) == {part_key(DEAD)}

@@ -12,9 +12,9 @@ import pytest
 from exportd.delivery.byte_limiter import ByteLimiter
 from exportd.delivery.file_upload import record_nothing
 from exportd.delivery.spooled_part import SpooledPart, verify
-from exportd.delivery.transfer import Delivery
+from exportd.delivery.transfer import Transfer
 from exportd.model.entity import EntityCode
-from exportd.model.errors import PermanentError, TransientError
+from exportd.model.errors import InvariantError, PermanentError, TransientError
 from exportd.model.part import Part
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
@@ -26,13 +26,13 @@ from exportd.stores.store import Store, StoreLimits, Upload
 from exportd.testing.faulty_store import Fault, FaultyStore, Method, refused, unavailable
 
 PIECE_BYTES = 100
-QUICK = RetryBudget(timeout_s=20, first_wait_s=0.0001, longest_wait_s=0.0001, jitter_s=0)
-ONCE = RetryBudget(timeout_s=0.001, first_wait_s=0.0001, longest_wait_s=0.0001, jitter_s=0)
+QUICK = RetryBudget(timeout_s=20, first_wait_s=0.0001, max_wait_s=0.0001, jitter_s=0)
+ONCE = RetryBudget(timeout_s=0.001, first_wait_s=0.0001, max_wait_s=0.0001, jitter_s=0)
 BOTH_KINDS = pytest.mark.parametrize("in_order", [False, True], ids=["any order", "in order"])
 
 
-def memory_store(*, in_order: bool = False, most_pieces: int = 1000) -> MemoryStore:
-    return MemoryStore(limits=StoreLimits(piece_bytes=PIECE_BYTES, pieces_in_order=in_order, most_pieces=most_pieces))
+def memory_store(*, in_order: bool = False, max_pieces: int = 1000) -> MemoryStore:
+    return MemoryStore(limits=StoreLimits(piece_bytes=PIECE_BYTES, pieces_in_order=in_order, max_pieces=max_pieces))
 
 
 def key_of(entity: EntityCode, number: int) -> ObjectKey:
@@ -70,15 +70,15 @@ class Spooled:
         return self.part
 
 
-def delivery_to(
+def transfer_to(
     store: Store,
     *,
     retry: RetryBudget = QUICK,
     limiter: ByteLimiter | None = None,
     on_started: Callable[[Upload], Awaitable[None]] = record_nothing,
     on_published: Callable[[Part], None] = lambda _: None,
-) -> Delivery:
-    return Delivery(
+) -> Transfer:
+    return Transfer(
         destination=DestinationCode("LAKE"),
         store=store,
         key_of=key_of,
@@ -104,14 +104,14 @@ async def test_a_file_goes_up_while_it_grows_and_shows_when_published(
 ) -> None:
     store = FaultyStore(inner := memory_store(in_order=in_order))
     spooled = Spooled(tmp_path, "ACCOUNTS", size_bytes)
-    async with delivery_to(store) as delivery:
-        delivery.add(spooled.file)
+    async with transfer_to(store) as transfer:
+        transfer.add(spooled.file)
         for to_bytes in range(0, size_bytes, 70):
             spooled.grow(to_bytes)
             await anyio.wait_all_tasks_blocked()
         part = spooled.finish()
         assert inner.objects == {}
-        (info,) = await delivery.publish([part])
+        (info,) = await transfer.publish([part])
     assert inner.objects == objects([spooled])
     assert (info.key, info.size_bytes) == (spooled.key, size_bytes)
     assert store.count("piece") == (size_bytes - 1) // PIECE_BYTES
@@ -122,23 +122,23 @@ async def test_a_file_goes_up_while_it_grows_and_shows_when_published(
 async def test_pieces_go_up_before_the_file_is_finished(tmp_path: Path) -> None:
     store = FaultyStore(memory_store())
     spooled = Spooled(tmp_path, "ACCOUNTS", 500)
-    async with delivery_to(store) as delivery:
-        delivery.add(spooled.file)
+    async with transfer_to(store) as transfer:
+        transfer.add(spooled.file)
         spooled.grow(350)
         while store.count("piece") < 3:
             await anyio.lowlevel.checkpoint()
-        await delivery.publish([spooled.finish()])
+        await transfer.publish([spooled.finish()])
 
 
 async def test_nothing_shows_until_everything_is_sent(tmp_path: Path) -> None:
     hold = anyio.Event()
     store = FaultyStore(inner := memory_store(), [Fault("piece", hold=hold)])
     files = [Spooled(tmp_path, "ACCOUNTS", 500), Spooled(tmp_path, "METERS", 50)]
-    async with delivery_to(store) as delivery, anyio.create_task_group() as tasks:
+    async with transfer_to(store) as transfer, anyio.create_task_group() as tasks:
         for spooled in files:
-            delivery.add(spooled.file)
+            transfer.add(spooled.file)
         parts = [spooled.finish() for spooled in files]
-        tasks.start_soon(delivery.publish, parts)
+        tasks.start_soon(transfer.publish, parts)
         await anyio.wait_all_tasks_blocked()
         assert inner.objects == {}
         hold.set()
@@ -150,11 +150,11 @@ async def test_many_files_with_few_bytes_in_flight(tmp_path: Path, in_order: boo
     store = memory_store(in_order=in_order)
     files = [Spooled(tmp_path, f"E{number}", number * 97 + 1) for number in range(20)]
     published: list[Part] = []
-    async with delivery_to(store, limiter=ByteLimiter(150), on_published=published.append) as delivery:
+    async with transfer_to(store, limiter=ByteLimiter(150), on_published=published.append) as transfer:
         for spooled in files:
-            delivery.add(spooled.file)
+            transfer.add(spooled.file)
         parts = [spooled.finish() for spooled in files]
-        infos = await delivery.publish(parts)
+        infos = await transfer.publish(parts)
     assert store.objects == objects(files)
     assert [info.key for info in infos] == [spooled.key for spooled in files]
     assert sorted(part.entity for part in published) == sorted(part.entity for part in parts)
@@ -166,10 +166,10 @@ async def test_a_moment_of_absence_is_ridden_out(tmp_path: Path, method: Method,
     fault = Fault(method, times=3, error=unavailable(), after=after)
     store = FaultyStore(inner := memory_store(), [fault])
     files = [Spooled(tmp_path, "ACCOUNTS", 250), Spooled(tmp_path, "METERS", 10)]
-    async with delivery_to(store) as delivery:
+    async with transfer_to(store) as transfer:
         for spooled in files:
-            delivery.add(spooled.file)
-        await delivery.publish([spooled.finish() for spooled in files])
+            transfer.add(spooled.file)
+        await transfer.publish([spooled.finish() for spooled in files])
     assert inner.objects == objects(files)
 
 
@@ -178,12 +178,12 @@ async def test_a_refusal_is_reported_by_publish_and_leaves_nothing_else(tmp_path
     fault = Fault(method, times=100, error=refused())
     store = FaultyStore(inner := memory_store(), [fault])
     files = [Spooled(tmp_path, "ACCOUNTS", 250), Spooled(tmp_path, "METERS", 10)]
-    async with delivery_to(store) as delivery:
+    async with transfer_to(store) as transfer:
         for spooled in files:
-            delivery.add(spooled.file)
+            transfer.add(spooled.file)
         parts = [spooled.finish() for spooled in files]
         with pytest.raises(PermanentError, match="Destination LAKE: The store answered 403") as caught:
-            await delivery.publish(parts)
+            await transfer.publish(parts)
     assert caught.value.reason is Reason.DESTINATION_REFUSED
     # Pieces that were under way beside the first one may have been refused too; none is repeated.
     assert store.count(method) <= 2
@@ -193,25 +193,25 @@ async def test_a_refusal_is_reported_by_publish_and_leaves_nothing_else(tmp_path
 async def test_a_spent_budget_is_a_transient_failure(tmp_path: Path) -> None:
     store = FaultyStore(memory_store(), [Fault("piece", times=10**6, error=unavailable())])
     spooled = Spooled(tmp_path, "ACCOUNTS", 250)
-    async with delivery_to(store, retry=ONCE) as delivery:
-        delivery.add(spooled.file)
+    async with transfer_to(store, retry=ONCE) as transfer:
+        transfer.add(spooled.file)
         with pytest.raises(TransientError, match="Destination LAKE: The store answered 503"):
-            await delivery.publish([spooled.finish()])
+            await transfer.publish([spooled.finish()])
     assert await leftovers(store.inner) == []
 
 
 @BOTH_KINDS
-async def test_an_upload_that_was_aborted_by_somebody_is_started_over(tmp_path: Path, in_order: bool) -> None:
+async def test_an_upload_that_was_aborted_from_outside_is_started_over(tmp_path: Path, in_order: bool) -> None:
     store = FaultyStore(inner := memory_store(in_order=in_order))
     spooled = Spooled(tmp_path, "ACCOUNTS", 450)
-    async with delivery_to(store) as delivery:
-        delivery.add(spooled.file)
+    async with transfer_to(store) as transfer:
+        transfer.add(spooled.file)
         spooled.grow(150)
         while store.count("piece") < 1:
             await anyio.lowlevel.checkpoint()
         async for upload in store.list_uploads(""):
             await store.abort(upload)
-        await delivery.publish([spooled.finish()])
+        await transfer.publish([spooled.finish()])
     assert inner.objects == objects([spooled])
     assert store.count("start") == 2
     assert await leftovers(store) == []
@@ -220,19 +220,19 @@ async def test_an_upload_that_was_aborted_by_somebody_is_started_over(tmp_path: 
 async def test_one_that_is_gone_when_it_is_completed_is_started_over_too(tmp_path: Path) -> None:
     store = FaultyStore(inner := memory_store())
     spooled = Spooled(tmp_path, "ACCOUNTS", 450)
-    async with delivery_to(store) as delivery:
-        delivery.add(spooled.file)
+    async with transfer_to(store) as transfer:
+        transfer.add(spooled.file)
         part = spooled.finish()
         while store.count("piece") < 4:
             await anyio.lowlevel.checkpoint()
         await anyio.wait_all_tasks_blocked()
         async for upload in store.list_uploads(""):
             await store.abort(upload)
-        await delivery.publish([part])
+        await transfer.publish([part])
     assert inner.objects == objects([spooled])
 
 
-async def test_a_store_that_drops_every_upload_fails_the_delivery(tmp_path: Path) -> None:
+async def test_a_store_that_drops_every_upload_fails_the_transfer(tmp_path: Path) -> None:
     class Forgetful(MemoryStore):
         async def start(self, key: ObjectKey) -> Upload:
             upload = await super().start(key)
@@ -241,10 +241,10 @@ async def test_a_store_that_drops_every_upload_fails_the_delivery(tmp_path: Path
 
     store = FaultyStore(Forgetful(limits=StoreLimits(piece_bytes=PIECE_BYTES)))
     spooled = Spooled(tmp_path, "ACCOUNTS", 450)
-    async with delivery_to(store) as delivery:
-        delivery.add(spooled.file)
+    async with transfer_to(store) as transfer:
+        transfer.add(spooled.file)
         with pytest.raises(TransientError, match="is gone"):
-            await delivery.publish([spooled.finish()])
+            await transfer.publish([spooled.finish()])
     assert store.count("start") == 3
 
 
@@ -259,19 +259,19 @@ async def test_after_the_seal_an_upload_goes_on_where_it_was(tmp_path: Path, in_
         begun.append(upload)
 
     part = spooled.finish()
-    async with delivery_to(store, retry=ONCE, on_started=write_down) as delivery:
-        delivery.add(spooled.file)
-        delivery.keep()
+    async with transfer_to(store, retry=ONCE, on_started=write_down) as transfer:
+        transfer.add(spooled.file)
+        transfer.keep()
         with pytest.raises(TransientError):
-            await delivery.publish([part])
+            await transfer.publish([part])
     assert [upload.id for upload in begun] == [list_upload.id async for list_upload in store.list_uploads("")]
     if not in_order:
         await inner.piece(begun[0], 2, b"x" * PIECE_BYTES)
     store.faults.clear()
     store.calls.clear()
-    async with delivery_to(store) as delivery:
-        delivery.resume(await verify(tmp_path, [part]), begun)
-        await delivery.publish([part])
+    async with transfer_to(store) as transfer:
+        transfer.resume(await verify(tmp_path, [part]), begun)
+        await transfer.publish([part])
     assert inner.objects == objects([spooled])
     assert (store.count("start"), store.count("piece")) == (0, 0 if in_order else 1)
     assert await leftovers(store) == []
@@ -283,20 +283,20 @@ async def test_an_upload_that_the_store_dropped_meanwhile_is_begun_anew(tmp_path
     part = spooled.finish()
     gone = await inner.start(spooled.key)
     await inner.abort(gone)
-    async with delivery_to(store) as delivery:
-        delivery.resume(await verify(tmp_path, [part]), [gone])
-        await delivery.publish([part])
+    async with transfer_to(store) as transfer:
+        transfer.resume(await verify(tmp_path, [part]), [gone])
+        await transfer.publish([part])
     assert inner.objects == objects([spooled])
 
 
 async def test_a_destination_that_is_left_alone_gets_nothing(tmp_path: Path) -> None:
     store = FaultyStore(inner := memory_store())
     spooled = Spooled(tmp_path, "ACCOUNTS", 450)
-    async with delivery_to(store) as delivery:
-        delivery.refuse(TransientError("It was away.", reason=Reason.DESTINATION_UNAVAILABLE, retry_after_s=30))
-        delivery.add(spooled.file)
+    async with transfer_to(store) as transfer:
+        transfer.refuse(TransientError("It was away.", reason=Reason.DESTINATION_UNAVAILABLE, retry_after_s=30))
+        transfer.add(spooled.file)
         with pytest.raises(TransientError, match=r"Destination LAKE: It was away\.") as caught:
-            await delivery.publish([spooled.finish()])
+            await transfer.publish([spooled.finish()])
     assert caught.value.retry_after_s == 30
     assert inner.objects == {}
     assert store.calls == []
@@ -307,7 +307,7 @@ async def test_one_failing_destination_does_not_disturb_another(tmp_path: Path) 
     good = memory_store()
     limiter = ByteLimiter(3 * PIECE_BYTES)
     spooled = Spooled(tmp_path, "ACCOUNTS", 1000)
-    async with delivery_to(bad, limiter=limiter) as failing, delivery_to(good, limiter=limiter) as working:
+    async with transfer_to(bad, limiter=limiter) as failing, transfer_to(good, limiter=limiter) as working:
         failing.add(spooled.file)
         working.add(spooled.file)
         spooled.grow(600)
@@ -327,8 +327,8 @@ async def test_a_job_that_fails_leaves_no_upload(tmp_path: Path) -> None:
     store = memory_store()
     spooled = Spooled(tmp_path, "ACCOUNTS", 500)
     with pytest.raises(TransientError, match="the database went away"):
-        async with delivery_to(store) as delivery:
-            delivery.add(spooled.file)
+        async with transfer_to(store) as transfer:
+            transfer.add(spooled.file)
             spooled.grow(300)
             await anyio.wait_all_tasks_blocked()
             raise TransientError("the database went away", reason=Reason.DATABASE_CONNECTION_LOST)
@@ -341,8 +341,8 @@ async def test_a_cancelled_job_leaves_no_upload(tmp_path: Path) -> None:
     store = FaultyStore(memory_store(), [Fault("piece", call=2, hold=hold)])
     spooled = Spooled(tmp_path, "ACCOUNTS", 500)
     with anyio.CancelScope() as scope:
-        async with delivery_to(store) as delivery:
-            delivery.add(spooled.file)
+        async with transfer_to(store) as transfer:
+            transfer.add(spooled.file)
             spooled.grow(300)
             while store.count("piece") < 2:
                 await anyio.lowlevel.checkpoint()
@@ -356,8 +356,8 @@ async def test_clean_up_is_bounded_when_the_store_hangs(tmp_path: Path, monkeypa
     monkeypatch.setattr("exportd.delivery.transfer._ABORT_TIMEOUT_S", 0.01)
     store = FaultyStore(memory_store(), [Fault("abort", hold=anyio.Event())])
     spooled = Spooled(tmp_path, "ACCOUNTS", 500)
-    async with delivery_to(store) as delivery:
-        delivery.add(spooled.file)
+    async with transfer_to(store) as transfer:
+        transfer.add(spooled.file)
         spooled.grow(300)
         while store.count("piece") < 2:
             await anyio.lowlevel.checkpoint()
@@ -367,27 +367,27 @@ async def test_clean_up_is_bounded_when_the_store_hangs(tmp_path: Path, monkeypa
 async def test_an_abandoned_file_stops_its_upload(tmp_path: Path) -> None:
     store = memory_store()
     spooled = Spooled(tmp_path, "ACCOUNTS", 500)
-    async with delivery_to(store) as delivery:
-        delivery.add(spooled.file)
+    async with transfer_to(store) as transfer:
+        transfer.add(spooled.file)
         spooled.grow(300)
         await anyio.wait_all_tasks_blocked()
         spooled.file.abandon()
         await anyio.wait_all_tasks_blocked()
-        assert delivery.failure is not None
-        assert delivery.failure.reason is Reason.INTERRUPTED
+        assert transfer.failure is not None
+        assert transfer.failure.reason is Reason.INTERRUPTED
     assert await leftovers(store) == []
 
 
 async def test_a_file_too_large_for_the_store_is_refused(tmp_path: Path) -> None:
-    store = memory_store(most_pieces=3)
+    store = memory_store(max_pieces=3)
     fits, too_large = Spooled(tmp_path, "A", 300), Spooled(tmp_path, "B", 301)
-    async with delivery_to(store) as delivery:
-        delivery.add(fits.file)
-        await delivery.publish([fits.finish()])
-    async with delivery_to(store) as delivery:
-        delivery.add(too_large.file)
+    async with transfer_to(store) as transfer:
+        transfer.add(fits.file)
+        await transfer.publish([fits.finish()])
+    async with transfer_to(store) as transfer:
+        transfer.add(too_large.file)
         with pytest.raises(PermanentError, match=r"is larger than memory takes \(300 bytes\)"):
-            await delivery.publish([too_large.finish()])
+            await transfer.publish([too_large.finish()])
     assert await leftovers(store) == []
 
 
@@ -396,20 +396,20 @@ async def test_a_spool_file_cut_short_is_noticed(tmp_path: Path) -> None:
     spooled = Spooled(tmp_path, "ACCOUNTS", 250)
     part = spooled.finish()
     spooled.file.path.write_bytes(spooled.content[:120])
-    async with delivery_to(store) as delivery:
-        delivery.add(spooled.file)
+    async with transfer_to(store) as transfer:
+        transfer.add(spooled.file)
         with pytest.raises(PermanentError, match="ends before byte 200") as caught:
-            await delivery.publish([part])
+            await transfer.publish([part])
     assert caught.value.reason is Reason.SPOOL_DAMAGED
 
 
 async def test_publishing_other_parts_than_were_added_is_a_bug(tmp_path: Path) -> None:
     files = [Spooled(tmp_path, "ACCOUNTS", 10), Spooled(tmp_path, "METERS", 10)]
     parts = [spooled.finish() for spooled in files]
-    async with delivery_to(memory_store()) as delivery:
-        delivery.add(files[0].file)
-        with pytest.raises(AssertionError, match="not the parts of the job"):
-            await delivery.publish(parts)
+    async with transfer_to(memory_store()) as transfer:
+        transfer.add(files[0].file)
+        with pytest.raises(InvariantError, match="not the parts of the job"):
+            await transfer.publish(parts)
 
 
 # After a crash.
@@ -417,9 +417,9 @@ async def test_publishing_other_parts_than_were_added_is_a_bug(tmp_path: Path) -
 
 async def resumed(store: Store, folder: Path, files: Sequence[Spooled]) -> None:
     spooled = await verify(folder, [file.part for file in files])
-    async with delivery_to(store) as delivery:
-        delivery.resume(spooled)
-        await delivery.publish([file.part for file in files])
+    async with transfer_to(store) as transfer:
+        transfer.resume(spooled)
+        await transfer.publish([file.part for file in files])
 
 
 async def test_a_sealed_job_is_delivered_from_the_spool(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def opened(given: DestinationDeclaration) -> Destination:
 
 
 def codes(live: Destinations) -> list[str]:
-    return sorted(each.code for each in live)
+    return sorted(destination.code for destination in live)
 
 
 async def test_a_declared_one_is_this_daemons_own_and_the_rest_is_the_databases(empty_database: Database) -> None:

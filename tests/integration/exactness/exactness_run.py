@@ -12,8 +12,8 @@ from exportd.model.errors import TransientError
 from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
 from exportd.model.start import Position
-from tests.fixtures.exporting import Export, Exporter, Schedule
 from tests.fixtures.postgres import Database
+from tests.fixtures.snapshot_exports import Export, Exporter, Schedule
 from tests.integration.exactness.oracle import Window
 from tests.integration.exactness.tables import (
     ENTITIES,
@@ -25,7 +25,7 @@ from tests.integration.exactness.tables import (
     read_touches,
     read_whole,
 )
-from tests.integration.exactness.touches import TouchBook
+from tests.integration.exactness.write_journal import TouchBook
 from tests.integration.exactness.writer import Writer
 
 _WRITERS = 8

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from exportd.database.connector import Connection
 from exportd.model.entity import Entity, Field, OrganizationId
-from tests.fixtures.exporting import entity
-from tests.fixtures.parsing import Cell
+from tests.fixtures.file_parsers import Cell
+from tests.fixtures.snapshot_exports import entity
 
 SCHEMA = """
 CREATE TABLE public.plain (

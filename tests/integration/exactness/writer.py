@@ -14,7 +14,7 @@ from asyncpg import Record
 
 from exportd.database.connector import Connection
 from tests.integration.exactness.tables import RELATIONS
-from tests.integration.exactness.touches import TouchBook
+from tests.integration.exactness.write_journal import TouchBook
 
 _LEVELS = ("READ COMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 _ORGANIZATIONS = ("o1", "o2", "o3", "o4")

@@ -12,7 +12,7 @@ import pytest
 from exportd.model.errors import PermanentError
 from exportd.model.reason import FullReason, Reason
 from exportd.postgres.postgres_server import PostgresServer
-from exportd.postgres.unprivileged import Account
+from exportd.postgres.server_process import Account
 from tests.integration.capture.source_database import SourceDatabase
 
 STANDBY = {"fsync": "off", "max_connections": "60", "max_prepared_transactions": "20", "wal_level": "logical"}

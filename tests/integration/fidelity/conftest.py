@@ -7,8 +7,8 @@ import pytest
 
 from exportd.database.connector import Connection
 from exportd.model.entity import Entity, OrganizationId
-from tests.fixtures.exporting import Exporter, Schedule
 from tests.fixtures.postgres import Database
+from tests.fixtures.snapshot_exports import Exporter, Schedule
 from tests.integration.fidelity.values import (
     Column,
     available_columns,

@@ -4,8 +4,8 @@ import pytest
 
 from exportd.database.connector import Connection
 from exportd.model.schedule import ExportFormat
-from tests.fixtures.exporting import Exported
-from tests.fixtures.parsing import csv_texts
+from tests.fixtures.file_parsers import csv_texts
+from tests.fixtures.snapshot_exports import Exported
 from tests.integration.fidelity.conftest import Awkward
 from tests.integration.fidelity.values import ROWS
 

@@ -1,8 +1,8 @@
 """Keys that their type calls equal, but that are spelled differently, are two keys to readers of the files."""
 
 from exportd.model.entity import OrganizationId
-from tests.fixtures.exporting import Exporter, Schedule, entity
 from tests.fixtures.postgres import Database
+from tests.fixtures.snapshot_exports import Exporter, Schedule, entity
 
 
 async def test_a_number_may_be_spelled_anew(database: Database) -> None:

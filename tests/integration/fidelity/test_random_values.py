@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from exportd.database.connector import Connection, Connector
 from exportd.model.entity import OrganizationId
 from exportd.model.schedule import ExportFormat
-from tests.fixtures.exporting import Exporter, Schedule, entity
-from tests.fixtures.parsing import csv_rows, json_value
+from tests.fixtures.file_parsers import csv_rows, json_value
 from tests.fixtures.postgres import Database
+from tests.fixtures.snapshot_exports import Exporter, Schedule, entity
 
 # What Postgres cannot hold is left out: NUL and lone surrogates.
 _CHARACTERS = st.characters(exclude_characters="\0", exclude_categories=["Cs"])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from exportd.model.schedule import ExportFormat
-from tests.fixtures.parsing import Cell, Number, csv_rows, json_value
+from tests.fixtures.file_parsers import Cell, Number, csv_rows, json_value
 from tests.integration.fidelity.conftest import Awkward
 from tests.integration.fidelity.values import ROWS, Column, JsonForm
 

@@ -3,8 +3,8 @@
 import pytest
 
 from exportd.model.entity import Field, OrganizationId
-from tests.fixtures.exporting import Exporter, Schedule, entity
 from tests.fixtures.postgres import Database
+from tests.fixtures.snapshot_exports import Exporter, Schedule, entity
 
 _PLAIN = """
 CREATE TABLE public.sale (

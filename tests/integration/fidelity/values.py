@@ -9,7 +9,7 @@ import asyncpg
 
 from exportd.database.connector import Connection
 from exportd.model.entity import Entity, Field
-from tests.fixtures.exporting import entity
+from tests.fixtures.snapshot_exports import entity
 
 
 class JsonForm(Enum):

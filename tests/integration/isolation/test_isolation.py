@@ -12,8 +12,8 @@ from exportd.database.connector import Connection
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.schedule import ExportFormat
-from tests.fixtures.exporting import Exporter, Schedule, entity
 from tests.fixtures.postgres import Database
+from tests.fixtures.snapshot_exports import Exporter, Schedule, entity
 
 pytestmark = pytest.mark.every_postgres
 

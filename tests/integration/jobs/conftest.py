@@ -1,4 +1,4 @@
-"""A workshop for each test."""
+"""Jobs in a database of their own, for each test."""
 
 from collections.abc import AsyncIterator
 from uuid import uuid4
@@ -9,13 +9,13 @@ from exportd.database.connector import Connector
 from exportd.jobs.job_table import JobTable
 from exportd.model.job import JobId
 from tests.fixtures.postgres import Database
-from tests.integration.jobs.workshop import Workshop
+from tests.integration.jobs.postgres_jobs import PostgresJobs
 
 
 @pytest.fixture
-async def workshop(database: Database) -> AsyncIterator[Workshop]:
+async def jobs(database: Database) -> AsyncIterator[PostgresJobs]:
     async with Connector(database.dsn).pool(8) as pool:
-        yield Workshop(JobTable(pool), pool, await database.connect())
+        yield PostgresJobs(JobTable(pool), pool, await database.connect())
 
 
 @pytest.fixture

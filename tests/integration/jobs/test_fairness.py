@@ -8,15 +8,15 @@ import pytest
 
 from exportd.model.job import JobId, Lease
 from exportd.model.reason import Reason
-from tests.integration.jobs.workshop import NOON, Workshop
+from tests.integration.jobs.postgres_jobs import NOON, PostgresJobs
 
 ORGANIZATIONS = ("acme", "globex", "initech", "umbrella")
 STEPS = 90
 
 
 class Queue:
-    """What the test knows of the queue, and the rule: an organization that has work and no running job waits for at most
-    one job of each other organization.
+    """What the test knows of the queue, and the rule: an organization that has work and no running job waits for at
+    most one job of each other organization.
     """
 
     def __init__(self) -> None:
@@ -45,15 +45,15 @@ class Queue:
 
     def _begin_to_wait(self) -> None:
         busy = {lease.job.organization for lease in self.running.values()}
-        for organization, jobs in self.waiting.items():
-            if jobs and organization not in busy:
+        for organization, waiting in self.waiting.items():
+            if waiting and organization not in busy:
                 self._overtaken.setdefault(organization, Counter())
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3])
 @pytest.mark.parametrize("seed", range(8))
 async def test_no_organization_waits_for_more_than_one_job_of_each_other(
-    workshop: Workshop, seed: int, slots: int
+    jobs: PostgresJobs, seed: int, slots: int
 ) -> None:
     random = Random(seed)
     queue, served = Queue(), Counter[str]()
@@ -63,25 +63,25 @@ async def test_no_organization_waits_for_more_than_one_job_of_each_other(
             # Backlogs of very different ages, and one organization that floods the queue.
             organization = "acme" if random.random() < 0.6 else random.choice(ORGANIZATIONS)
             due_at = NOON + timedelta(minutes=random.randrange(-10_000, 10_000))
-            await workshop.add_job(organization=organization, due_at=due_at)
+            await jobs.add_job(organization=organization, due_at=due_at)
             queue.arrive(organization)
         elif step < 0.8 and len(queue.running) < slots:
-            lease = await workshop.claim()
+            lease = await jobs.claim()
             assert (lease is not None) == bool(queue.waiting.total())
             if lease is not None:
                 queue.claim(lease)
                 served[lease.job.organization] += 1
         elif queue.running:
             lease = random.choice(list(queue.running.values()))
-            await workshop.table.fail(lease, reason=Reason.CANCELLED, message="ended by the test")
+            await jobs.table.fail(lease, reason=Reason.CANCELLED, message="ended by the test")
             queue.end(lease)
     assert len(served) > 1
 
 
-async def test_an_organization_with_running_jobs_leaves_the_next_slot_to_others(workshop: Workshop) -> None:
+async def test_an_organization_with_running_jobs_leaves_the_next_slot_to_others(jobs: PostgresJobs) -> None:
     for _ in range(3):
-        await workshop.add_job(organization="acme", due_at=NOON - timedelta(days=1))
-    first = await workshop.claimed()
-    await workshop.add_job(organization="globex")
-    second, third = await workshop.claimed(), await workshop.claimed()
+        await jobs.add_job(organization="acme", due_at=NOON - timedelta(days=1))
+    first = await jobs.claimed()
+    await jobs.add_job(organization="globex")
+    second, third = await jobs.claimed(), await jobs.claimed()
     assert [lease.job.organization for lease in (first, second, third)] == ["acme", "globex", "acme"]

@@ -12,16 +12,16 @@ from exportd.model.errors import PermanentError
 from exportd.model.job import JobId, JobProgress, JobState, Lease, LeaseState
 from exportd.model.reason import Reason
 from tests.fixtures.settings import live_settings
-from tests.integration.jobs.workshop import ACCOUNTS, ATTEMPTS, LEASE_S, NOON, PLANS, SPOOL, Workshop, reached
+from tests.integration.jobs.postgres_jobs import ACCOUNTS, ATTEMPTS, LEASE_S, NOON, PLANS, SPOOL, PostgresJobs, reached
 
 
 @pytest.fixture
-def operator(workshop: Workshop) -> JobOperator:
-    return JobOperator(workshop.pool)
+def operator(jobs: PostgresJobs) -> JobOperator:
+    return JobOperator(jobs.pool)
 
 
-async def add_lake(workshop: Workshop, organization: str) -> None:
-    await workshop.connection.execute(
+async def add_lake(jobs: PostgresJobs, organization: str) -> None:
+    await jobs.connection.execute(
         """INSERT INTO exportd.destination (organization, code, name, origin, settings, created_by, modified_by,
                                             paused_at)
            VALUES ($1, 'lake', 'Lake', 'API', '{}', 'test', 'test', clock_timestamp())""",
@@ -30,53 +30,53 @@ async def add_lake(workshop: Workshop, organization: str) -> None:
 
 
 class TestPause:
-    async def test_no_daemon_takes_a_job_until_all_go_on(self, workshop: Workshop, operator: JobOperator) -> None:
-        job_id = await workshop.add_job()
+    async def test_no_daemon_takes_a_job_until_all_go_on(self, jobs: PostgresJobs, operator: JobOperator) -> None:
+        job_id = await jobs.add_job()
         assert await operator.paused() is None
         first = await operator.pause(actor="unix:ann")
         assert await operator.pause(actor="unix:bob") == first
         assert first.paused_by == "unix:ann"
-        assert await workshop.claim(holder="alpha") is None
-        assert await workshop.claim(holder="beta") is None
+        assert await jobs.claim(holder="alpha") is None
+        assert await jobs.claim(holder="beta") is None
         await operator.resume(actor="unix:bob")
-        assert (await workshop.claimed()).job.id == job_id
+        assert (await jobs.claimed()).job.id == job_id
 
-    async def test_whoever_holds_a_lease_keeps_it(self, workshop: Workshop, operator: JobOperator) -> None:
-        await workshop.add_job()
-        lease = await workshop.claimed()
+    async def test_a_holder_keeps_its_lease(self, jobs: PostgresJobs, operator: JobOperator) -> None:
+        await jobs.add_job()
+        lease = await jobs.claimed()
         await operator.pause(actor="unix:ann")
-        assert await workshop.table.heartbeat(lease, None, lease_s=LEASE_S) is LeaseState.HELD
-        await workshop.seal(lease)
+        assert await jobs.table.heartbeat(lease, None, lease_s=LEASE_S) is LeaseState.HELD
+        await jobs.seal(lease)
 
-    async def test_jobs_to_a_paused_destination_wait_and_others_go_on(self, workshop: Workshop) -> None:
-        waiting, other = await workshop.add_job(), await workshop.add_job(organization="org-2")
-        await add_lake(workshop, "org-1")
-        assert (await workshop.claimed()).job.id == other
-        assert await workshop.claim() is None
-        await workshop.connection.execute("UPDATE exportd.destination SET paused_at = NULL")
-        assert (await workshop.claimed()).job.id == waiting
+    async def test_jobs_to_a_paused_destination_wait_and_others_go_on(self, jobs: PostgresJobs) -> None:
+        waiting, other = await jobs.add_job(), await jobs.add_job(organization="org-2")
+        await add_lake(jobs, "org-1")
+        assert (await jobs.claimed()).job.id == other
+        assert await jobs.claim() is None
+        await jobs.connection.execute("UPDATE exportd.destination SET paused_at = NULL")
+        assert (await jobs.claimed()).job.id == waiting
 
 
 class TestCancel:
-    async def test_a_job_that_waits_ends_at_once(self, workshop: Workshop, operator: JobOperator) -> None:
-        job_id = await workshop.add_job()
+    async def test_a_job_that_waits_ends_at_once(self, jobs: PostgresJobs, operator: JobOperator) -> None:
+        job_id = await jobs.add_job()
         assert await operator.cancel(job_id, actor="unix:ann") is JobState.FAILED
-        row = await workshop.row(job_id)
+        row = await jobs.row(job_id)
         assert (row["state"], row["reason"]) == ("FAILED", Reason.CANCELLED)
-        assert await workshop.claim() is None
+        assert await jobs.claim() is None
         with pytest.raises(PermanentError) as refused:
             await operator.cancel(job_id, actor="unix:ann")
         assert refused.value.reason is Reason.JOB_STATE_UNFIT
 
-    async def test_a_job_that_nobody_knows_cannot_be_cancelled(self, operator: JobOperator) -> None:
+    async def test_an_unknown_job_cannot_be_cancelled(self, operator: JobOperator) -> None:
         with pytest.raises(PermanentError) as refused:
             await operator.cancel(JobId(uuid4()), actor="unix:ann")
         assert refused.value.reason is Reason.NOT_FOUND
 
     async def test_the_holder_of_a_running_job_stops_and_ends_it(
-        self, workshop: Workshop, operator: JobOperator
+        self, jobs: PostgresJobs, operator: JobOperator
     ) -> None:
-        job_id = await workshop.add_job(schedule_id=await workshop.add_schedule())
+        job_id = await jobs.add_job(schedule_id=await jobs.add_schedule())
         begun, stopped = anyio.Event(), anyio.Event()
 
         async def work(_lease: Lease, _progress: JobProgress) -> None:
@@ -87,7 +87,7 @@ class TestCancel:
                 stopped.set()
 
         dispatcher = Dispatcher(
-            workshop.table,
+            jobs.table,
             work,
             holder="alpha",
             spool_id=SPOOL,
@@ -102,55 +102,55 @@ class TestCancel:
             dispatcher.look_for_cancellations()
             await stopped.wait()
             await dispatcher.drain(SystemClock().monotonic() + 30)
-        row = await workshop.row(job_id)
+        row = await jobs.row(job_id)
         assert (row["state"], row["reason"], row["lease_holder"]) == ("FAILED", Reason.CANCELLED, None)
-        assert await workshop.connection.fetch("SELECT * FROM exportd.position") == []
+        assert await jobs.connection.fetch("SELECT * FROM exportd.position") == []
 
-    async def test_a_job_whose_holder_died_meanwhile_is_ended_by_whoever_looks(
-        self, workshop: Workshop, operator: JobOperator
+    async def test_a_job_whose_holder_died_meanwhile_is_ended_by_any_daemon(
+        self, jobs: PostgresJobs, operator: JobOperator
     ) -> None:
-        job_id = await workshop.add_job()
-        await workshop.claimed()
+        job_id = await jobs.add_job()
+        await jobs.claimed()
         await operator.cancel(job_id, actor="unix:ann")
-        assert await workshop.table.fail_cancelled() == ()
-        await workshop.end_lease(job_id)
-        assert await workshop.claim(holder="beta") is None
-        assert await workshop.table.fail_cancelled() == (job_id,)
-        assert (await workshop.row(job_id))["reason"] == Reason.CANCELLED
+        assert await jobs.table.fail_cancelled() == ()
+        await jobs.end_lease(job_id)
+        assert await jobs.claim(holder="beta") is None
+        assert await jobs.table.fail_cancelled() == (job_id,)
+        assert (await jobs.row(job_id))["reason"] == Reason.CANCELLED
 
     async def test_a_job_that_is_put_back_meanwhile_is_not_taken_again(
-        self, workshop: Workshop, operator: JobOperator
+        self, jobs: PostgresJobs, operator: JobOperator
     ) -> None:
-        job_id = await workshop.add_job()
-        lease = await workshop.claimed()
+        job_id = await jobs.add_job()
+        lease = await jobs.claimed()
         await operator.cancel(job_id, actor="unix:ann")
-        await workshop.table.put_back(
+        await jobs.table.put_back(
             lease, after_s=0, counts_attempt=False, reason=Reason.INTERRUPTED, message="The daemon leaves."
         )
-        assert await workshop.claim() is None
-        assert await workshop.table.fail_cancelled() == (job_id,)
+        assert await jobs.claim() is None
+        assert await jobs.table.fail_cancelled() == (job_id,)
 
     async def test_one_that_has_delivered_everything_succeeds_all_the_same(
-        self, workshop: Workshop, operator: JobOperator
+        self, jobs: PostgresJobs, operator: JobOperator
     ) -> None:
-        job_id = await workshop.add_job()
-        lease = await workshop.claimed()
+        job_id = await jobs.add_job()
+        lease = await jobs.claimed()
         await operator.cancel(job_id, actor="unix:ann")
-        await workshop.table.succeed(lease, positions=[])
-        assert (await workshop.row(job_id))["state"] == "SUCCEEDED"
+        await jobs.table.succeed(lease, positions=[])
+        assert (await jobs.row(job_id))["state"] == "SUCCEEDED"
 
 
 class TestRetry:
     async def test_an_export_without_a_schedule_is_asked_for_anew(
-        self, workshop: Workshop, operator: JobOperator
+        self, jobs: PostgresJobs, operator: JobOperator
     ) -> None:
-        job_id = await workshop.add_job()
+        job_id = await jobs.add_job()
         with pytest.raises(PermanentError) as refused:
             await operator.failed(job_id)
         assert refused.value.reason is Reason.JOB_STATE_UNFIT
-        await workshop.table.fail(await workshop.claimed(), reason=Reason.SPOOL_FULL, message="Full.")
+        await jobs.table.fail(await jobs.claimed(), reason=Reason.SPOOL_FULL, message="Full.")
         assert (await operator.failed(job_id)).schedule_id is None
-        again = await workshop.row(await operator.queue_again(job_id, actor="unix:ann"))
+        again = await jobs.row(await operator.queue_again(job_id, actor="unix:ann"))
         assert (again["state"], again["entities"], again["destinations"]) == (
             "PENDING",
             ["ACCOUNTS", "PLANS"],
@@ -160,9 +160,9 @@ class TestRetry:
 
 
 class TestRefreshRequests:
-    async def test_only_a_full_run_that_began_later_fulfils_them(self, workshop: Workshop) -> None:
-        schedule = await workshop.add_schedule()
-        await workshop.connection.execute(
+    async def test_only_a_full_run_that_began_later_fulfils_them(self, jobs: PostgresJobs) -> None:
+        schedule = await jobs.add_schedule()
+        await jobs.connection.execute(
             "INSERT INTO exportd.refresh_request SELECT $1, unnest('{ACCOUNTS,PLANS}'::text[]), $2, 'test'",
             schedule,
             NOON,
@@ -173,14 +173,14 @@ class TestRefreshRequests:
             ("2026-03-09T14:00:00+00:00", ("incremental", "full"), ()),
         ):
             due_at = NOON.replace(hour=int(taken_at[11:13]))
-            job_id = await workshop.add_job(schedule_id=schedule, due_at=due_at)
-            lease = await workshop.claimed()
+            job_id = await jobs.add_job(schedule_id=schedule, due_at=due_at)
+            lease = await jobs.claimed()
             extraction = {
                 "taken_at": taken_at,
                 "entities": [
                     {"entity": entity, "mode": mode} for entity, mode in zip((ACCOUNTS, PLANS), modes, strict=True)
                 ],
             }
-            await workshop.table.seal(lease, parts=[], extraction=extraction, spool_id=SPOOL)
-            await workshop.table.succeed(lease, positions=reached(job_id, ACCOUNTS, PLANS))
-            assert await workshop.table.refresh_requests(schedule) == left
+            await jobs.table.seal(lease, parts=[], extraction=extraction, spool_id=SPOOL)
+            await jobs.table.succeed(lease, positions=reached(job_id, ACCOUNTS, PLANS))
+            assert await jobs.table.refresh_requests(schedule) == left

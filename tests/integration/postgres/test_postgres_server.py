@@ -43,7 +43,7 @@ async def test_a_server_leaves_nothing_behind(server: PostgresServer) -> None:
         assert connection.get_server_version().major == own.version == server.version
         assert await connection.fetchval("SHOW listen_addresses") == "", "nothing listens on the network"
         await connection.close()
-        assert folder.stat().st_mode & 0o077 == 0, "nobody else may read it"
+        assert folder.stat().st_mode & 0o077 == 0, "no other account may read it"
     assert not folder.exists()
     assert not own.running
 

@@ -7,12 +7,12 @@ import pytest
 from exportd.database.connector import Connector
 from exportd.schedules.firing_table import ScheduleTable
 from tests.fixtures.postgres import Database
-from tests.integration.schedules.office import Office
+from tests.integration.schedules.postgres_schedules import PostgresSchedules
 
 
 @pytest.fixture
-async def office(database: Database) -> AsyncIterator[Office]:
+async def stored(database: Database) -> AsyncIterator[PostgresSchedules]:
     async with Connector(database.dsn).pool(8) as pool:
-        office = Office(ScheduleTable(pool), await database.connect())
-        await office.listen()
-        yield office
+        stored = PostgresSchedules(ScheduleTable(pool), await database.connect())
+        await stored.listen()
+        yield stored

@@ -14,7 +14,7 @@ from exportd.schedules.firing_table import ScheduleTable
 from exportd.schedules.ticker import Ticker
 from exportd.testing.fake_clock import FakeClock
 from tests.fixtures.postgres import Database
-from tests.integration.schedules.office import ACME, DAILY, NOON, Office, declare
+from tests.integration.schedules.postgres_schedules import ACME, DAILY, NOON, PostgresSchedules, declare
 
 pytestmark = pytest.mark.every_postgres
 
@@ -22,106 +22,106 @@ HOUR = timedelta(hours=1)
 
 
 class TestFiring:
-    async def test_queues_a_job_with_what_the_schedule_says_and_moves_on(self, office: Office) -> None:
-        (schedule,) = await office.declared(declare())
-        job_id = await office.table.fire(schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON + HOUR / 2)
-        (job,) = await office.jobs()
+    async def test_queues_a_job_with_what_the_schedule_says_and_moves_on(self, stored: PostgresSchedules) -> None:
+        (schedule,) = await stored.declared(declare())
+        job_id = await stored.table.fire(schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON + HOUR / 2)
+        (job,) = await stored.jobs()
         assert job["id"] == job_id
         assert (job["organization"], job["schedule_id"], job["schedule_code"]) == (ACME, schedule.id, "nightly")
         assert (job["entities"], job["format"]) == (["ACCOUNTS", "PLANS"], "JSONL")
         assert job["destinations"] == ["lake", "attic"]
         assert (job["state"], job["phase"], job["attempt"]) == ("PENDING", "EXTRACTING", 0)
         assert (job["due_at"], job["created_at"]) == (NOON, NOON + HOUR / 2)
-        (moved,) = await office.table.all()
+        (moved,) = await stored.table.all()
         assert (moved.last_due_at, moved.next_due_at, moved.version) == (NOON, NOON + HOUR, 1)
 
-    async def test_tells_of_the_job(self, office: Office) -> None:
-        (schedule,) = await office.declared(declare())
-        job_id = await office.table.fire(schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON)
-        assert await office.heard() == [{"kind": "job_queued", "id": str(job_id), "state": "PENDING"}]
+    async def test_tells_of_the_job(self, stored: PostgresSchedules) -> None:
+        (schedule,) = await stored.declared(declare())
+        job_id = await stored.table.fire(schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON)
+        assert await stored.new_events() == [{"kind": "job_queued", "id": str(job_id), "state": "PENDING"}]
 
-    async def test_is_refused_to_who_comes_second(self, office: Office) -> None:
-        (schedule,) = await office.declared(declare())
-        fire = partial(office.table.fire, schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON)
+    async def test_is_refused_to_who_comes_second(self, stored: PostgresSchedules) -> None:
+        (schedule,) = await stored.declared(declare())
+        fire = partial(stored.table.fire, schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON)
         assert await fire() is not None
-        await office.finish_jobs()
+        await stored.finish_jobs()
         assert await fire() is None
-        assert len(await office.jobs()) == 1
+        assert len(await stored.jobs()) == 1
 
-    async def test_happens_once_however_many_try_at_the_same_time(self, office: Office) -> None:
-        (schedule,) = await office.declared(declare())
+    async def test_happens_once_however_many_try_at_the_same_time(self, stored: PostgresSchedules) -> None:
+        (schedule,) = await stored.declared(declare())
         fired: list[JobId | None] = []
 
         async def fire() -> None:
-            fired.append(await office.table.fire(schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON))
+            fired.append(await stored.table.fire(schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON))
 
         async with anyio.create_task_group() as group:
             for _ in range(8):
                 group.start_soon(fire)
-        (job,) = await office.jobs()
-        assert [each for each in fired if each is not None] == [job["id"]]
+        (job,) = await stored.jobs()
+        assert [job_id for job_id in fired if job_id is not None] == [job["id"]]
 
-    async def test_waits_for_an_unfinished_job(self, office: Office) -> None:
-        (schedule,) = await office.declared(declare())
-        await office.table.fire(schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON)
-        (schedule,) = await office.table.all()
-        fire = partial(office.table.fire, schedule, due_at=NOON + HOUR, next_due_at=NOON + 2 * HOUR, now=NOON + HOUR)
+    async def test_waits_for_an_unfinished_job(self, stored: PostgresSchedules) -> None:
+        (schedule,) = await stored.declared(declare())
+        await stored.table.fire(schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON)
+        (schedule,) = await stored.table.all()
+        fire = partial(stored.table.fire, schedule, due_at=NOON + HOUR, next_due_at=NOON + 2 * HOUR, now=NOON + HOUR)
         for state in ("PENDING", "RUNNING"):
-            await office.connection.execute(f"UPDATE exportd.job SET state = '{state}'")
+            await stored.connection.execute(f"UPDATE exportd.job SET state = '{state}'")
             assert await fire() is None
-            assert await office.table.all() == [schedule]
-        await office.connection.execute("UPDATE exportd.job SET state = 'FAILED'")
+            assert await stored.table.all() == [schedule]
+        await stored.connection.execute("UPDATE exportd.job SET state = 'FAILED'")
         assert await fire() is not None
 
-    async def test_is_refused_after_an_edit_or_a_deletion(self, office: Office) -> None:
-        (schedule,) = await office.declared(declare())
-        fire = partial(office.table.fire, schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON)
-        (edited,) = await office.declared(declare(rule=DAILY))
+    async def test_is_refused_after_an_edit_or_a_deletion(self, stored: PostgresSchedules) -> None:
+        (schedule,) = await stored.declared(declare())
+        fire = partial(stored.table.fire, schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON)
+        (edited,) = await stored.declared(declare(rule=DAILY))
         assert edited.next_due_at == schedule.next_due_at
         assert await fire() is None
-        await office.table.reconcile([], now=NOON)
+        await stored.table.reconcile([], now=NOON)
         assert await fire() is None
-        assert await office.jobs() == []
+        assert await stored.jobs() == []
 
-    async def test_moves_on_when_a_run_of_that_due_time_was_asked_for(self, office: Office) -> None:
-        (schedule,) = await office.declared(declare())
-        await office.table.fire_now(ACME, "nightly")
-        await office.connection.execute("UPDATE exportd.job SET due_at = $1", NOON)
-        fire = partial(office.table.fire, schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON)
+    async def test_moves_on_when_a_run_of_that_due_time_was_asked_for(self, stored: PostgresSchedules) -> None:
+        (schedule,) = await stored.declared(declare())
+        await stored.table.fire_now(ACME, "nightly")
+        await stored.connection.execute("UPDATE exportd.job SET due_at = $1", NOON)
+        fire = partial(stored.table.fire, schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON)
         assert await fire() is None
-        (moved,) = await office.table.all()
+        (moved,) = await stored.table.all()
         assert (moved.last_due_at, moved.next_due_at) == (NOON, NOON + HOUR)
-        assert len(await office.jobs()) == 1
+        assert len(await stored.jobs()) == 1
 
 
 class TestFiringNow:
-    async def test_queues_a_job_due_now_and_leaves_the_schedule_alone(self, office: Office) -> None:
-        schedules = await office.declared(declare(), declare("other"))
+    async def test_queues_a_job_due_now_and_leaves_the_schedule_alone(self, stored: PostgresSchedules) -> None:
+        schedules = await stored.declared(declare(), declare("other"))
         before = datetime.now(UTC) - timedelta(minutes=1)
-        job_id = await office.table.fire_now(None, "nightly")
-        (job,) = await office.jobs()
+        job_id = await stored.table.fire_now(None, "nightly")
+        (job,) = await stored.jobs()
         assert (job["id"], job["schedule_code"], job["entities"]) == (job_id, "nightly", ["ACCOUNTS", "PLANS"])
         assert before < job["due_at"] < before + timedelta(minutes=2)
-        assert await office.table.all() == schedules
-        assert await office.heard() == [{"kind": "job_queued", "id": str(job_id), "state": "PENDING"}]
+        assert await stored.table.all() == schedules
+        assert await stored.new_events() == [{"kind": "job_queued", "id": str(job_id), "state": "PENDING"}]
 
-    async def test_may_be_asked_for_at_any_time_but_not_twice_at_once(self, office: Office) -> None:
-        await office.declared(declare())
-        first = await office.table.fire_now(ACME, "nightly")
+    async def test_may_be_asked_for_at_any_time_but_not_twice_at_once(self, stored: PostgresSchedules) -> None:
+        await stored.declared(declare())
+        first = await stored.table.fire_now(ACME, "nightly")
         with pytest.raises(TransientError) as raised:
-            await office.table.fire_now(ACME, "nightly")
+            await stored.table.fire_now(ACME, "nightly")
         assert raised.value.reason is Reason.JOB_UNFINISHED
         assert f"'nightly' has an unfinished job, {first} (PENDING)" in raised.value.sentence
-        await office.finish_jobs()
-        assert await office.table.fire_now(ACME, "nightly") != first
+        await stored.finish_jobs()
+        assert await stored.table.fire_now(ACME, "nightly") != first
 
-    async def test_queues_one_job_however_many_ask_at_the_same_time(self, office: Office) -> None:
-        await office.declared(declare())
+    async def test_queues_one_job_however_many_ask_at_the_same_time(self, stored: PostgresSchedules) -> None:
+        await stored.declared(declare())
         outcomes: list[JobId | Reason] = []
 
         async def ask() -> None:
             try:
-                outcomes.append(await office.table.fire_now(ACME, "nightly"))
+                outcomes.append(await stored.table.fire_now(ACME, "nightly"))
             except ExportdError as error:
                 outcomes.append(error.reason)
 
@@ -129,51 +129,53 @@ class TestFiringNow:
             for _ in range(6):
                 group.start_soon(ask)
         assert outcomes.count(Reason.JOB_UNFINISHED) == 5
-        assert len(await office.jobs()) == 1
+        assert len(await stored.jobs()) == 1
 
     @pytest.mark.parametrize("organization", [None, ACME])
-    async def test_of_an_unknown_or_deleted_schedule_is_refused(self, office: Office, organization: str | None) -> None:
-        await office.declared(declare("gone"), declare(organization="other"))
-        await office.table.reconcile([declare("there", organization="other")], now=NOON)
+    async def test_of_an_unknown_or_deleted_schedule_is_refused(
+        self, stored: PostgresSchedules, organization: str | None
+    ) -> None:
+        await stored.declared(declare("gone"), declare(organization="other"))
+        await stored.table.reconcile([declare("there", organization="other")], now=NOON)
         with pytest.raises(PermanentError, match="There is no schedule 'gone'") as raised:
-            await office.table.fire_now(ACME if organization else None, "gone")
+            await stored.table.fire_now(ACME if organization else None, "gone")
         assert raised.value.reason is Reason.NOT_FOUND
 
-    async def test_needs_the_organization_when_several_have_the_code(self, office: Office) -> None:
-        await office.declared(declare(), declare(organization="zeta"))
+    async def test_needs_the_organization_when_several_have_the_code(self, stored: PostgresSchedules) -> None:
+        await stored.declared(declare(), declare(organization="zeta"))
         with pytest.raises(PermanentError, match=r"say which one \(acme, zeta\)") as raised:
-            await office.table.fire_now(None, "nightly")
+            await stored.table.fire_now(None, "nightly")
         assert raised.value.reason is Reason.NOT_FOUND
-        await office.table.fire_now(ACME, "nightly")
-        assert [job["organization"] for job in await office.jobs()] == [ACME]
+        await stored.table.fire_now(ACME, "nightly")
+        assert [job["organization"] for job in await stored.jobs()] == [ACME]
 
 
 class TestTheTicker:
     """Over a real table."""
 
-    async def test_fires_what_is_due_and_coalesces_what_was_missed(self, office: Office) -> None:
-        await office.declared(declare())
-        ticker = Ticker(office.table, FakeClock(NOON))
+    async def test_fires_what_is_due_and_coalesces_what_was_missed(self, stored: PostgresSchedules) -> None:
+        await stored.declared(declare())
+        ticker = Ticker(stored.table, FakeClock(NOON))
         assert await ticker.run_once(NOON) == 1
         assert await ticker.run_once(NOON + 2 * HOUR) == 0
-        await office.finish_jobs()
+        await stored.finish_jobs()
         assert await ticker.run_once(NOON + 3.5 * HOUR) == 1
-        assert [job["due_at"] for job in await office.jobs()] == [NOON, NOON + 3 * HOUR]
-        (schedule,) = await office.table.all()
+        assert [job["due_at"] for job in await stored.jobs()] == [NOON, NOON + 3 * HOUR]
+        (schedule,) = await stored.table.all()
         assert schedule.next_due_at == NOON + 4 * HOUR
 
-    async def test_of_two_daemons_fires_each_schedule_once(self, office: Office) -> None:
-        await office.declared(*(declare(f"s{number}") for number in range(10)))
+    async def test_of_two_daemons_fires_each_schedule_once(self, stored: PostgresSchedules) -> None:
+        await stored.declared(*(declare(f"s{number}") for number in range(10)))
         fired: list[int] = []
 
         async def tick() -> None:
-            fired.append(await Ticker(office.table, FakeClock(NOON)).run_once(NOON + HOUR / 2))
+            fired.append(await Ticker(stored.table, FakeClock(NOON)).run_once(NOON + HOUR / 2))
 
         async with anyio.create_task_group() as group:
             for _ in range(4):
                 group.start_soon(tick)
         assert sum(fired) == 10
-        assert len(await office.jobs()) == 10
+        assert len(await stored.jobs()) == 10
 
     async def test_goes_on_after_a_connection_was_lost_on_the_way(self, database: Database) -> None:
         connection, observer = await database.connect(), await database.connect()

@@ -11,7 +11,15 @@ from exportd.database.connector import Connector
 from exportd.model.schedule import ExportFormat, Interval, Unit
 from exportd.schedules.firing_table import ReconcileResult, ScheduleTable
 from tests.fixtures.postgres import Database
-from tests.integration.schedules.office import ACME, DAILY, HOURLY, NIGHTLY, NOON, Office, declare
+from tests.integration.schedules.postgres_schedules import (
+    ACME,
+    DAILY,
+    HOURLY,
+    NIGHTLY,
+    NOON,
+    PostgresSchedules,
+    declare,
+)
 
 pytestmark = pytest.mark.every_postgres
 
@@ -19,87 +27,89 @@ LATER = NOON + timedelta(hours=5)
 
 
 class TestANewSchedule:
-    async def test_is_due_at_once_and_reads_back_as_declared(self, office: Office) -> None:
+    async def test_is_due_at_once_and_reads_back_as_declared(self, stored: PostgresSchedules) -> None:
         declarations = [declare("b", rule=DAILY), declare("a", rule=NIGHTLY), declare("c", rule=HOURLY)]
-        result = await office.table.reconcile(declarations, now=NOON)
-        schedules = await office.table.all()
-        assert [schedule.declaration for schedule in schedules] == sorted(declarations, key=lambda each: each.code)
+        result = await stored.table.reconcile(declarations, now=NOON)
+        schedules = await stored.table.all()
+        assert [schedule.declaration for schedule in schedules] == sorted(
+            declarations, key=lambda declaration: declaration.code
+        )
         assert {
             (schedule.created_at, schedule.next_due_at, schedule.last_due_at, schedule.version)
             for schedule in schedules
         } == {(NOON, NOON, None, 1)}
-        assert sorted(result.created, key=lambda each: each.declaration.code) == schedules
-        assert await office.table.get(ACME, "a") == schedules[0]
+        assert sorted(result.created, key=lambda schedule: schedule.declaration.code) == schedules
+        assert await stored.table.get(ACME, "a") == schedules[0]
 
-    async def test_is_told_once(self, office: Office) -> None:
-        await office.table.reconcile([declare("a"), declare("b")], now=NOON)
-        assert await office.heard() == [{"kind": "schedule_changed", "schedule": None}]
+    async def test_is_told_once(self, stored: PostgresSchedules) -> None:
+        await stored.table.reconcile([declare("a"), declare("b")], now=NOON)
+        assert await stored.new_events() == [{"kind": "schedule_changed", "schedule": None}]
 
-    async def test_of_two_organizations_may_have_the_same_code(self, office: Office) -> None:
-        schedules = await office.declared(declare(), declare(organization="other"))
+    async def test_of_two_organizations_may_have_the_same_code(self, stored: PostgresSchedules) -> None:
+        schedules = await stored.declared(declare(), declare(organization="other"))
         assert len({schedule.id for schedule in schedules}) == 2
 
 
 class TestAnUnchangedSchedule:
-    async def test_is_neither_touched_nor_told(self, office: Office) -> None:
-        before = await office.declared(declare())
-        result = await office.table.reconcile([declare()], now=LATER)
+    async def test_is_neither_touched_nor_told(self, stored: PostgresSchedules) -> None:
+        before = await stored.declared(declare())
+        result = await stored.table.reconcile([declare()], now=LATER)
         assert result == ReconcileResult((), (), (), tuple(before))
-        assert await office.table.all() == before
-        assert await office.heard() == []
+        assert await stored.table.all() == before
+        assert await stored.new_events() == []
 
 
 class TestAnEditedSchedule:
-    async def test_keeps_its_due_time_unless_the_rule_changed(self, office: Office) -> None:
-        (before,) = await office.declared(declare())
+    async def test_keeps_its_due_time_unless_the_rule_changed(self, stored: PostgresSchedules) -> None:
+        (before,) = await stored.declared(declare())
         edited = replace(declare(), name="Other", file_format=ExportFormat.CSV, destinations=())
-        result = await office.table.reconcile([edited], now=LATER)
-        (after,) = await office.table.all()
+        result = await stored.table.reconcile([edited], now=LATER)
+        (after,) = await stored.table.all()
         assert after == replace(before, declaration=edited, version=2)
         assert result.changed == (after,)
-        assert await office.heard() == [{"kind": "schedule_changed", "schedule": None}]
+        assert await stored.new_events() == [{"kind": "schedule_changed", "schedule": None}]
 
-    async def test_counts_a_new_rule_from_the_last_due_time(self, office: Office) -> None:
-        (before,) = await office.declared(declare())
-        await office.table.fire(before, due_at=NOON, next_due_at=NOON + timedelta(hours=1), now=NOON)
-        await office.table.reconcile([declare(rule=Interval(Unit.HOUR, 3))], now=LATER)
-        (after,) = await office.table.all()
+    async def test_counts_a_new_rule_from_the_last_due_time(self, stored: PostgresSchedules) -> None:
+        (before,) = await stored.declared(declare())
+        await stored.table.fire(before, due_at=NOON, next_due_at=NOON + timedelta(hours=1), now=NOON)
+        await stored.table.reconcile([declare(rule=Interval(Unit.HOUR, 3))], now=LATER)
+        (after,) = await stored.table.all()
         assert (after.last_due_at, after.next_due_at) == (NOON, NOON + timedelta(hours=3))
         assert after.created_at == NOON
 
-    async def test_keeps_the_positions_of_entities_it_had_and_has(self, office: Office) -> None:
-        (schedule,) = await office.declared(declare(entities=("ACCOUNTS", "PLANS", "BILLS")))
-        await office.add_positions(schedule, "ACCOUNTS", "PLANS", "BILLS")
-        await office.declared(declare(entities=("BILLS", "PLANS"), rule=DAILY))
-        assert await office.positions(schedule.id) == {"BILLS", "PLANS"}
+    async def test_keeps_the_positions_of_entities_it_had_and_has(self, stored: PostgresSchedules) -> None:
+        (schedule,) = await stored.declared(declare(entities=("ACCOUNTS", "PLANS", "BILLS")))
+        await stored.add_positions(schedule, "ACCOUNTS", "PLANS", "BILLS")
+        await stored.declared(declare(entities=("BILLS", "PLANS"), rule=DAILY))
+        assert await stored.positions(schedule.id) == {"BILLS", "PLANS"}
 
-    async def test_exports_an_entity_that_comes_back_from_the_start(self, office: Office) -> None:
-        (schedule,) = await office.declared(declare(entities=("ACCOUNTS", "PLANS")))
-        await office.declared(declare(entities=("PLANS",)))
-        await office.add_positions(schedule, "ACCOUNTS", "PLANS")  # left behind by whatever ran across the edit
-        await office.declared(declare(entities=("ACCOUNTS", "PLANS")))
-        assert await office.positions(schedule.id) == {"PLANS"}
+    async def test_exports_an_entity_that_comes_back_from_the_start(self, stored: PostgresSchedules) -> None:
+        (schedule,) = await stored.declared(declare(entities=("ACCOUNTS", "PLANS")))
+        await stored.declared(declare(entities=("PLANS",)))
+        await stored.add_positions(schedule, "ACCOUNTS", "PLANS")  # left behind by whatever ran across the edit
+        await stored.declared(declare(entities=("ACCOUNTS", "PLANS")))
+        assert await stored.positions(schedule.id) == {"PLANS"}
 
 
 class TestADeletedSchedule:
-    async def test_is_gone_for_everyone_but_its_jobs(self, office: Office) -> None:
-        (schedule,) = await office.declared(declare())
-        await office.table.fire(schedule, due_at=NOON, next_due_at=LATER, now=NOON)
-        await office.add_positions(schedule, "ACCOUNTS")
-        await office.heard()
-        result = await office.table.reconcile([], now=LATER)
-        assert [each.id for each in result.deleted] == [schedule.id]
-        assert await office.heard() == [{"kind": "schedule_changed", "schedule": None}]
-        assert await office.table.all() == []
-        assert await office.table.get(ACME, "nightly") is None
-        assert await office.positions(schedule.id) == set()
-        assert [job["schedule_id"] for job in await office.jobs()] == [schedule.id]
-        assert await office.connection.fetchval("SELECT deleted_at FROM exportd.schedule") == LATER
+    async def test_is_gone_for_everyone_but_its_jobs(self, stored: PostgresSchedules) -> None:
+        (schedule,) = await stored.declared(declare())
+        await stored.table.fire(schedule, due_at=NOON, next_due_at=LATER, now=NOON)
+        await stored.add_positions(schedule, "ACCOUNTS")
+        await stored.new_events()
+        result = await stored.table.reconcile([], now=LATER)
+        assert [deleted.id for deleted in result.deleted] == [schedule.id]
+        assert await stored.new_events() == [{"kind": "schedule_changed", "schedule": None}]
+        assert await stored.table.all() == []
+        assert await stored.table.get(ACME, "nightly") is None
+        assert await stored.positions(schedule.id) == set()
+        assert [job["schedule_id"] for job in await stored.jobs()] == [schedule.id]
+        assert await stored.connection.fetchval("SELECT deleted_at FROM exportd.schedule") == LATER
 
-    async def test_is_a_new_one_when_declared_again(self, office: Office) -> None:
-        (before,) = await office.declared(declare())
-        await office.table.reconcile([], now=NOON)
-        (after,) = await office.declared(declare(), now=LATER)
+    async def test_is_a_new_one_when_declared_again(self, stored: PostgresSchedules) -> None:
+        (before,) = await stored.declared(declare())
+        await stored.table.reconcile([], now=NOON)
+        (after,) = await stored.declared(declare(), now=LATER)
         assert after.id != before.id
         assert (after.created_at, after.next_due_at, after.version) == (LATER, LATER, 1)
 
@@ -124,18 +134,18 @@ class TestSeveralDaemons:
         assert sorted((len(result.created), len(result.unchanged)) for result in results) == [(0, 5)] * 5 + [(5, 0)]
         assert await connection.fetchval("SELECT count(*) FROM exportd.schedule") == 5
 
-    async def test_may_edit_fire_and_delete_at_once(self, office: Office) -> None:
+    async def test_may_edit_fire_and_delete_at_once(self, stored: PostgresSchedules) -> None:
         """Nothing fails, and no firing is half done."""
         for _ in range(5):
-            (schedule,) = await office.declared(declare())
-            fire = partial(office.table.fire, schedule, due_at=NOON, next_due_at=LATER, now=NOON)
+            (schedule,) = await stored.declared(declare())
+            fire = partial(stored.table.fire, schedule, due_at=NOON, next_due_at=LATER, now=NOON)
             async with anyio.create_task_group() as group:
                 group.start_soon(fire)
-                group.start_soon(partial(office.table.reconcile, [declare(rule=DAILY)], now=NOON))
-                group.start_soon(partial(office.table.reconcile, [], now=NOON))
+                group.start_soon(partial(stored.table.reconcile, [declare(rule=DAILY)], now=NOON))
+                group.start_soon(partial(stored.table.reconcile, [], now=NOON))
                 group.start_soon(fire)
-            await office.table.reconcile([], now=NOON)
-        halves = await office.connection.fetch(
+            await stored.table.reconcile([], now=NOON)
+        halves = await stored.connection.fetch(
             """SELECT FROM exportd.schedule LEFT JOIN exportd.job ON job.schedule_id = schedule.id
                WHERE job.due_at IS DISTINCT FROM schedule.last_due_at"""
         )

@@ -200,7 +200,7 @@ async def test_pieces_that_are_in_are_found_again_and_recognised(store: Store) -
     found = await store.pieces(Upload.from_json(upload.as_json()))
     # A store may have forgotten some, but never tells of others.
     assert [piece.number for piece in found] == [1, 2][: len(found)]
-    recognised = [store.recognise(each, content[(each.number - 1) * size_bytes :][:size_bytes]) for each in found]
+    recognised = [store.recognise(piece, content[(piece.number - 1) * size_bytes :][:size_bytes]) for piece in found]
     assert recognised == sent[: len(found)]
     assert await store.pieces(await store.start(OTHER_KEY)) == type(found)()
     again = [await store.piece(upload, number, content[(number - 1) * size_bytes :][:size_bytes]) for number in (1, 2)]
@@ -215,10 +215,10 @@ async def test_another_content_is_not_delivered_for_this_one(store: Store) -> No
     upload = await store.start(KEY)
     await send_pieces(store, upload, old)
     found = await store.pieces(upload)
-    recognised = [store.recognise(each, new[:size_bytes]) for each in found]
+    recognised = [store.recognise(piece, new[:size_bytes]) for piece in found]
     if None in recognised or not found:
         return
-    pieces = [each for each in recognised if each is not None]
+    pieces = [piece for piece in recognised if piece is not None]
     with pytest.raises(UploadGoneError):
         await store.complete(upload, pieces, new[size_bytes:])
     assert await store.head(KEY) is None

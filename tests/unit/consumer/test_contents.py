@@ -1,4 +1,4 @@
-"""What is inside of an object: the counts hold however the bytes are cut, and damage is told."""
+"""What is inside of an object: the counts hold however the bytes are cut, and damage is reported."""
 
 import gzip
 import hashlib
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from exportd.consumer.contents import Contents, Examination
 from exportd.model.schedule import ExportFormat
-from tests.fixtures.parsing import csv_rows
+from tests.fixtures.file_parsers import csv_rows
 
 CELLS = st.one_of(
     st.just(""), st.just('""'), st.text('a",\n', max_size=6).map(lambda text: f'"{text.replace(chr(34), chr(34) * 2)}"')
@@ -84,7 +84,7 @@ WHOLE = gzip.compress(b"id,deleted\n" + b"".join(b"%d,false\n" % n for n in rang
         (gzip.compress(b"id,deleted\n1,false"), "ends inside of a record"),
     ],
 )
-def test_damage_is_told(data: bytes, words: str) -> None:
+def test_damage_is_reported(data: bytes, words: str) -> None:
     problem = examined(data).problem
     assert problem is not None
     assert words in problem

@@ -20,7 +20,7 @@ async def test_a_message_arrives_as_it_is(tmp_path: Path) -> None:
     with service_manager(tmp_path) as manager:
         said = status("two  schedules\nand – more")
         assert taken(NOTIFY_SOCKET=str(manager.path)).notify(f"{READY}\n{said}")
-        assert await manager.heard() == {"READY": "1", "STATUS": "two schedules and – more"}
+        assert await manager.next_message() == {"READY": "1", "STATUS": "two schedules and – more"}
 
 
 def test_an_abstract_address_is_understood() -> None:
@@ -77,7 +77,7 @@ async def test_a_loop_that_hangs_sends_nothing(tmp_path: Path) -> None:
         async with anyio.create_task_group() as services:
             services.start_soon(notifier.run)
             for _ in range(3):
-                assert await manager.heard() == {"WATCHDOG": "1"}
+                assert await manager.next_message() == {"WATCHDOG": "1"}
             while True:  # what was sent before
                 try:
                     manager.receiving.recv(100)
@@ -88,7 +88,7 @@ async def test_a_loop_that_hangs_sends_nothing(tmp_path: Path) -> None:
                 pass
             with pytest.raises(BlockingIOError):
                 manager.receiving.recv(100)
-            assert await manager.heard() == {"WATCHDOG": "1"}
+            assert await manager.next_message() == {"WATCHDOG": "1"}
             services.cancel_scope.cancel()
 
 

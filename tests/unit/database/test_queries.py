@@ -1,3 +1,8 @@
+"""Named queries: how a file of them is read, and that the code and the files name the same ones."""
+
+import ast
+from pathlib import Path
+
 import pytest
 
 from exportd.database import queries
@@ -47,7 +52,49 @@ def test_a_malformed_file_says_what_is_wrong(text: str, complaint: str) -> None:
     assert str(raised.value).startswith("schedules.sql:")
 
 
-def test_every_file_of_queries_can_be_loaded() -> None:
-    assert "migrator" in queries.stations()
-    for station in queries.stations():
-        assert queries.load(station)
+def test_queries_are_found_where_they_are_used() -> None:
+    assert _used("_SQL = queries.load('jobs')\nrun(_SQL['claim'])") == {("jobs", "claim")}
+    assert _used("run(queries.load('jobs')['claim'])") == {("jobs", "claim")}
+    for text in ("_SQL = queries.load('jobs')\nrun(_SQL[name])", "run(queries.load(file)['claim'])"):
+        with pytest.raises(AssertionError):
+            _used(text)
+
+
+def test_every_query_that_is_named_exists_and_every_query_is_used() -> None:
+    there = {(file.stem, name) for file in _FOLDER.glob("*.sql") for name in queries.load(file.stem)}
+    used = {query for module in _PACKAGE.rglob("*.py") for query in _used(module.read_text(encoding="utf-8"))}
+    assert len(there) > 100
+    assert used == there
+
+
+_PACKAGE = Path(queries.__file__).parents[1]
+_FOLDER = Path(queries.__file__).parent / "queries"
+
+
+def _used(text: str) -> set[tuple[str, str]]:
+    """The queries that a module names: ``_SQL["claim"]`` where ``_SQL = queries.load("jobs")``; by file and name."""
+    tree = ast.parse(text)
+    files = {
+        ast.unparse(node.targets[0]): _file(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and _loads(node.value)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Subscript):
+            continue
+        file = _file(node.value) if _loads(node.value) else files.get(ast.unparse(node.value))
+        if file is not None:
+            assert isinstance(node.slice, ast.Constant), f"{ast.unparse(node)}: name the query where it is used"
+            found.add((file, str(node.slice.value)))
+    return found
+
+
+def _loads(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "queries.load"
+
+
+def _file(node: ast.AST) -> str:
+    assert isinstance(node, ast.Call)
+    assert isinstance(node.args[0], ast.Constant), f"{ast.unparse(node)}: name the file"
+    return str(node.args[0].value)

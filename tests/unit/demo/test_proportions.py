@@ -10,12 +10,12 @@ def test_the_records_of_all_entities_are_as_many_as_asked_for(organizations: int
     rows = 20 * organizations + extra
     plan = counts(rows=rows, organizations=organizations)
     assert tuple(plan) == organization_ids(organizations)
-    assert sum(sum(each.values()) for each in plan.values()) == rows
-    for each in plan.values():
-        assert list(each) == list(SHARES)
-        assert min(each.values()) >= 1
+    assert sum(sum(sizes.values()) for sizes in plan.values()) == rows
+    for sizes in plan.values():
+        assert list(sizes) == list(SHARES)
+        assert min(sizes.values()) >= 1
         for code, share in SHARES.items():
-            assert share.ceiling is None or each[code] <= share.ceiling
+            assert share.ceiling is None or sizes[code] <= share.ceiling
 
 
 def test_line_items_are_the_most_then_bills_then_what_happens_to_balances() -> None:

@@ -1,4 +1,4 @@
-"""Destinations that are replaced while somebody works with them."""
+"""Destinations that are replaced while they are used."""
 
 import pytest
 
@@ -46,7 +46,7 @@ async def test_one_that_is_replaced_is_closed_when_the_last_who_uses_it_is_done(
     assert store.closed == 1
 
 
-async def test_one_that_nobody_uses_is_closed_at_the_next_look() -> None:
+async def test_an_unused_one_is_closed_at_the_next_look() -> None:
     (old, store), (new, other) = lake(), lake()
     live = Destinations([old])
     live.put(new)

@@ -20,7 +20,7 @@ AWAY = TransientError("The database is away.", reason=Reason.DATABASE_UNREACHABL
 
 
 class Extender:
-    """Notes when it was asked to extend, and with how many rows of progress; answers what it is told to."""
+    """Notes when the lease was extended, and with how many rows of progress; answers what the test sets."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock

@@ -1,4 +1,4 @@
-"""What a listener is told between two looks at a job."""
+"""What a listener gets between two readings of a job."""
 
 from dataclasses import replace
 from uuid import uuid4
@@ -14,15 +14,15 @@ READ = JobProgress({EntityCode("ACCOUNTS"): EntityProgress(rows=7, size_bytes=70
 
 
 def names(before: LiveJob | None, now: LiveJob) -> list[str]:
-    return [each.name for each in events_between(before, now)]
+    return [event.name for event in events_between(before, now)]
 
 
-def test_a_new_listener_is_told_where_the_job_is() -> None:
+def test_a_new_listener_is_events_where_the_job_is() -> None:
     assert names(None, RUNNING) == ["phase"]
     assert names(None, replace(RUNNING, progress=READ)) == ["phase", "progress"]
 
 
-def test_nothing_new_is_nothing_told() -> None:
+def test_nothing_new_is_nothing_events() -> None:
     assert names(RUNNING, RUNNING) == []
 
 
@@ -40,16 +40,16 @@ def test_progress_has_the_figures_of_each_entity() -> None:
     }
 
 
-def test_a_new_phase_or_attempt_is_told() -> None:
+def test_a_new_phase_or_attempt_is_events() -> None:
     assert names(RUNNING, replace(RUNNING, phase=JobPhase.SEALED)) == ["phase"]
     assert names(RUNNING, replace(RUNNING, attempt=2)) == ["phase"]
     assert names(RUNNING, replace(RUNNING, state=JobState.PENDING)) == ["phase"]
 
 
-def test_the_end_is_told_once_with_the_last_figures_before_it() -> None:
+def test_the_end_is_events_once_with_the_last_figures_before_it() -> None:
     ended = replace(RUNNING, state=JobState.FAILED, progress=READ, reason="CANCELLED", message="It was cancelled.")
-    told = list(events_between(RUNNING, ended))
-    assert [each.name for each in told] == ["progress", "end"]
-    assert told[-1].data["reason"] == "CANCELLED"
+    events = list(events_between(RUNNING, ended))
+    assert [event.name for event in events] == ["progress", "end"]
+    assert events[-1].data["reason"] == "CANCELLED"
     assert names(ended, ended) == []
     assert names(None, ended) == ["progress", "end"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from exportd.jobs.states import FINISHED, TRANSITIONS, UNFINISHED, Event, after, diagram
+from exportd.jobs.states import FINISHED, TRANSITIONS, UNFINISHED, Transition, after, diagram
 from exportd.model.job import JobState
 
 
@@ -13,7 +13,7 @@ def test_every_state_but_the_first_is_reached_and_every_state_but_the_finished_i
 
 
 def test_every_event_happens_somewhere() -> None:
-    assert {event for _, event in TRANSITIONS} == set(Event)
+    assert {event for _, event in TRANSITIONS} == set(Transition)
 
 
 def test_every_unfinished_state_can_still_end() -> None:
@@ -28,8 +28,8 @@ def test_every_unfinished_state_can_still_end() -> None:
 
 
 @pytest.mark.parametrize("state", sorted(FINISHED))
-@pytest.mark.parametrize("event", list(Event))
-def test_nothing_happens_to_a_finished_job(state: JobState, event: Event) -> None:
+@pytest.mark.parametrize("event", list(Transition))
+def test_nothing_happens_to_a_finished_job(state: JobState, event: Transition) -> None:
     assert after(state, event) is None
 
 

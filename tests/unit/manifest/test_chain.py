@@ -1,4 +1,4 @@
-"""From the documents alone it can be told that nothing is missing."""
+"""The documents alone show whether anything is missing."""
 
 import random
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exportd.manifest.chain import ChainReport, FindingKind, check
+from exportd.manifest.chain import ChainFindingKind, ChainReport, check
 from exportd.manifest.document import Manifest, ManifestEntity, Predecessor, render
 from exportd.model.entity import OrganizationId
 from tests.unit.manifest.manifest_examples import entity_of, job_id, manifest_of
@@ -16,7 +16,7 @@ def report_on(*manifests: Manifest) -> ChainReport:
     return check([render(manifest) for manifest in manifests])
 
 
-def kinds(report: ChainReport) -> list[FindingKind]:
+def kinds(report: ChainReport) -> list[ChainFindingKind]:
     return [finding.kind for finding in report.findings]
 
 
@@ -45,7 +45,7 @@ def test_an_unbroken_chain_is_found_in_any_order(length: int, order: random.Rand
 def test_a_manifest_missing_in_the_middle_is_noticed(length: int, data: st.DataObject) -> None:
     manifests = unbroken(length)
     del manifests[data.draw(st.integers(1, length - 2))]
-    assert kinds(report_on(*manifests)) == [FindingKind.PREDECESSOR_MISSING]
+    assert kinds(report_on(*manifests)) == [ChainFindingKind.PREDECESSOR_MISSING]
 
 
 def test_nothing_is_nothing() -> None:
@@ -55,25 +55,25 @@ def test_nothing_is_nothing() -> None:
 def test_a_changed_manifest_is_noticed() -> None:
     first, second = unbroken(2)
     forged = replace(first, entities=(entity_of(1, None),))
-    assert kinds(report_on(forged, second)) == [FindingKind.PREDECESSOR_CHANGED, FindingKind.GAP]
+    assert kinds(report_on(forged, second)) == [ChainFindingKind.PREDECESSOR_CHANGED, ChainFindingKind.GAP]
 
 
 def test_a_chain_may_begin_late_but_says_so() -> None:
     report = report_on(*unbroken(4)[1:])
-    assert kinds(report) == [FindingKind.PREDECESSOR_MISSING]
+    assert kinds(report) == [ChainFindingKind.PREDECESSOR_MISSING]
     assert not report.chains[0].complete
 
 
 def test_a_first_manifest_must_be_full() -> None:
     report = report_on(manifest_of(2, entity_of(2, 1)))
-    assert kinds(report) == [FindingKind.GAP]
+    assert kinds(report) == [ChainFindingKind.GAP]
     assert "ACCOUNTS begins at a snapshot at which no earlier manifest ends" in report.findings[0].sentence
 
 
 def test_a_window_that_begins_too_late_is_a_gap() -> None:
     first = manifest_of(1, entity_of(1, None))
     report = report_on(first, manifest_of(3, entity_of(3, 2), after=first))
-    assert kinds(report) == [FindingKind.GAP]
+    assert kinds(report) == [ChainFindingKind.GAP]
     assert (report.findings[0].job, report.findings[0].entity) == (job_id(3), "ACCOUNTS")
 
 
@@ -88,7 +88,7 @@ def test_an_entity_may_pause_and_come_back() -> None:
     third = manifest_of(3, entity_of(3, 2), entity_of(3, 1, code="METERS"), after=second)
     assert report_on(first, second, third).findings == ()
     lost = manifest_of(3, entity_of(3, 2), entity_of(3, 2, code="METERS"), after=second)
-    assert kinds(report_on(first, second, lost)) == [FindingKind.GAP]
+    assert kinds(report_on(first, second, lost)) == [ChainFindingKind.GAP]
 
 
 def test_an_entity_may_be_added_later() -> None:
@@ -111,7 +111,7 @@ def test_an_overlap_that_is_marked_is_allowed() -> None:
 
 def test_an_overlap_that_is_not_marked_is_reported() -> None:
     report = report_on(*redelivery((2,)))
-    assert kinds(report) == [FindingKind.OVERLAP_UNMARKED]
+    assert kinds(report) == [ChainFindingKind.OVERLAP_UNMARKED]
     assert str(job_id(3)) in report.findings[0].sentence
 
 
@@ -119,13 +119,13 @@ def test_marking_does_not_hide_a_gap() -> None:
     first = manifest_of(1, entity_of(1, None))
     second = manifest_of(2, entity_of(2, 1), after=first)
     late = manifest_of(4, entity_of(4, 3), after=second, redelivers=(1, 2))
-    assert kinds(report_on(first, second, late)) == [FindingKind.GAP]
+    assert kinds(report_on(first, second, late)) == [ChainFindingKind.GAP]
 
 
 def test_a_fork_is_noticed() -> None:
     first, second = unbroken(2)
     report = report_on(first, second, manifest_of(3, entity_of(3, 1), after=first))
-    assert kinds(report) == [FindingKind.FORK]
+    assert kinds(report) == [ChainFindingKind.FORK]
     assert [[manifest.job_id for manifest in chain.manifests] for chain in report.chains] == [
         [job_id(1), job_id(2)],
         [job_id(1), job_id(3)],
@@ -136,12 +136,12 @@ def test_two_manifests_of_one_job_contradict_each_other() -> None:
     first = manifest_of(1, entity_of(1, None))
     assert report_on(first, first).findings == ()
     other = replace(first, organization=OrganizationId("org-2"))
-    assert kinds(report_on(first, other)) == [FindingKind.CONTRADICTORY]
+    assert kinds(report_on(first, other)) == [ChainFindingKind.CONTRADICTORY]
 
 
 def test_an_unreadable_manifest_does_not_hide_the_others() -> None:
-    report = check([b"{", *(render(each) for each in unbroken(2))])
-    assert kinds(report) == [FindingKind.UNREADABLE]
+    report = check([b"{", *(render(manifest) for manifest in unbroken(2))])
+    assert kinds(report) == [ChainFindingKind.UNREADABLE]
     assert len(report.chains[0].manifests) == 2
 
 
@@ -150,7 +150,7 @@ def test_schedules_and_organizations_have_chains_of_their_own() -> None:
     elsewhere = replace(manifest_of(2, entity_of(2, None)), organization=OrganizationId("org-2"))
     crossed = replace(manifest_of(3, entity_of(3, 1), after=first), organization=OrganizationId("org-2"))
     assert len(report_on(first, elsewhere).chains) == 2
-    assert FindingKind.PREDECESSOR_CHANGED in kinds(report_on(first, crossed))
+    assert ChainFindingKind.PREDECESSOR_CHANGED in kinds(report_on(first, crossed))
 
 
 def test_an_ad_hoc_export_stands_alone_and_is_full() -> None:
@@ -158,13 +158,13 @@ def test_an_ad_hoc_export_stands_alone_and_is_full() -> None:
     report = report_on(ad_hoc, *unbroken(2))
     assert report.findings == ()
     assert {chain.schedule is None for chain in report.chains} == {True, False}
-    assert kinds(report_on(manifest_of(9, entity_of(9, 8), schedule=None))) == [FindingKind.GAP]
+    assert kinds(report_on(manifest_of(9, entity_of(9, 8), schedule=None))) == [ChainFindingKind.GAP]
 
 
 def test_a_forged_circle_is_no_chain() -> None:
     one, other = unbroken(2)
     circular = replace(one, predecessor=Predecessor(job_id=other.job_id, sha256="0" * 64))
-    assert kinds(report_on(circular, other)) == [FindingKind.PREDECESSOR_CHANGED] * 2
+    assert kinds(report_on(circular, other)) == [ChainFindingKind.PREDECESSOR_CHANGED] * 2
     assert report_on(circular, other).chains == ()
 
 

@@ -89,7 +89,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         format=draw(st.sampled_from(ExportFormat)),
         entities=tuple(draw(entities(number)) for number in range(draw(st.integers(0, 3)))),
         predecessor=predecessor if linked else None,
-        redelivers=tuple(JobId(each) for each in draw(st.lists(st.uuids(), max_size=2))) if linked else (),
+        redelivers=tuple(JobId(job) for job in draw(st.lists(st.uuids(), max_size=2))) if linked else (),
     )
 
 

@@ -1,5 +1,6 @@
-"""What becomes of the things that several daemons declare, whoever starts, reloads or is forgotten in which order."""
+"""What becomes of what several daemons declare, in whatever order they start, reload and are forgotten."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from exportd.model.declared import ALONE, Declared, Document, Fate, Key
 
-KEY = ("acme", "nightly")
+KEY = Key("acme", "nightly")
 ONE, OTHER = {"name": "one"}, {"name": "other"}
 
 
@@ -44,7 +45,7 @@ def test_what_is_newly_written_is_put_into_effect() -> None:
     assert declared(None, OTHER).fate(KEY, present=OTHER, own=True, now=ONE) is Fate.EDITED
 
 
-def test_what_nobody_declares_any_more_is_corrected_by_who_declares_it_otherwise() -> None:
+def test_what_no_daemon_declares_any_more_is_corrected_by_one_that_declares_it_otherwise() -> None:
     assert declared(ONE, ONE).fate(KEY, present=OTHER, own=True, now=ONE) is Fate.EDITED
 
 
@@ -60,7 +61,7 @@ class Database:
     declarations: dict[str, Configuration] = field(default_factory=dict)
 
     def declare(self, daemon: str, now: Configuration) -> None:
-        """It starts or reloads, and the others, who hear of it, look again."""
+        """It starts or reloads, and the others, which get the event, look again."""
         self._reconcile(daemon, now)
         self._settle()
 
@@ -74,7 +75,7 @@ class Database:
 
     def _reconcile(self, daemon: str, now: Configuration) -> None:
         others = [declaration for name, declaration in self.declarations.items() if name != daemon]
-        elsewhere = {key: [other[key] for other in others if key in other] for each in others for key in each}
+        elsewhere = {key: [other[key] for other in others if key in other] for key in {*itertools.chain(*others)}}
         standing = Declared(self.declarations.get(daemon, {}), elsewhere)
         for key in {*self.rows, *now}:
             match standing.fate(key, present=self.rows.get(key), own=True, now=now.get(key)):
@@ -88,7 +89,7 @@ class Database:
 
 
 configurations = st.dictionaries(
-    st.tuples(st.just("acme"), st.sampled_from("abc")), st.sampled_from([{"name": "x"}, {"name": "y"}])
+    st.builds(Key, st.just("acme"), st.sampled_from("abc")), st.sampled_from([{"name": "x"}, {"name": "y"}])
 )
 steps = st.lists(
     st.tuples(st.sampled_from(["declare", "forget"]), st.sampled_from(["north", "south", "east"]), configurations),
@@ -107,12 +108,12 @@ def history(taken: list[Step]) -> Database:
 
 
 @given(steps)
-def test_what_is_there_is_what_somebody_declares_as_one_of_them_does(
+def test_what_is_there_is_what_some_daemon_declares_as_one_of_them_does(
     taken: list[Step],
 ) -> None:
     database = history(taken)
     if not database.declarations:
-        return  # nobody is there to take anything out
+        return  # no daemon is there to take anything out
     declared_by_any = {key for declaration in database.declarations.values() for key in declaration}
     assert set(database.rows) == declared_by_any
     for key, row in database.rows.items():
@@ -123,9 +124,9 @@ def test_what_is_there_is_what_somebody_declares_as_one_of_them_does(
 def test_restarts_change_nothing(taken: list[Step], restarted: list[str]) -> None:
     database = history(taken)
     before = dict(database.rows)
-    for each in restarted:
-        if each in database.declarations:
-            database.declare(each, database.declarations[each])
+    for daemon in restarted:
+        if daemon in database.declarations:
+            database.declare(daemon, database.declarations[daemon])
     assert database.rows == before
 
 

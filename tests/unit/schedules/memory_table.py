@@ -43,8 +43,8 @@ class MemoryTable:
     looks: int = 0
 
     def put(self, *schedules: Schedule) -> None:
-        for each in schedules:
-            self.schedules[each.id] = each
+        for schedule in schedules:
+            self.schedules[schedule.id] = schedule
 
     async def all(self) -> list[Schedule]:
         self.readings += 1

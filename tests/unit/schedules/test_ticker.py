@@ -95,7 +95,7 @@ class TestTicking:
             await clock.advance(0)
             assert table.fired == [("new", at(1, 0, 0, 1))]
 
-    async def test_finds_at_the_next_poll_what_nobody_woke_it_for(
+    async def test_finds_at_the_next_poll_what_no_event_named(
         self, ticker: Ticker, table: MemoryTable, clock: FakeClock
     ) -> None:
         async with running(ticker):
@@ -160,8 +160,8 @@ class TestLookingAtOne:
                 replace(sooner, next_due_at=at(1, 0, 0, 5)), replace(later, next_due_at=at(1, 0, 0, 15), version=2), new
             )
             del table.schedules[gone.id]
-            for each in (sooner, later, gone, new):
-                ticker.look_at(each.id)
+            for changed in (sooner, later, gone, new):
+                ticker.look_at(changed.id)
             await clock.advance(20)
             assert table.fired == [
                 ("sooner", at(1, 0, 0, 5)),

@@ -281,10 +281,10 @@ def test_a_rule_is_checked_by_the_function_handed_in(config: Path) -> None:
 @pytest.mark.parametrize(
     ("rule", "said"),
     [
-        ("", "3: schedule[0]: does not say when it fires (unit and period missing): write unit ="),
-        ('unit = "HOUR"', "7: schedule[0]: does not say when it fires (period missing)"),
-        ("period = 2", "7: schedule[0]: does not say when it fires (unit missing)"),
-        ("offset = 2", "7: schedule[0]: does not say when it fires (unit and period missing)"),
+        ("", "3: schedule[0]: no rule says when it fires (unit and period missing): write unit ="),
+        ('unit = "HOUR"', "7: schedule[0]: no rule says when it fires (period missing)"),
+        ("period = 2", "7: schedule[0]: no rule says when it fires (unit missing)"),
+        ("offset = 2", "7: schedule[0]: no rule says when it fires (unit and period missing)"),
         (
             'cron = "0 2 * * *"\nunit = "HOUR"\nperiod = 2',
             "7: schedule[0]: give either cron or unit and period; remove cron or unit and period",

@@ -3,7 +3,8 @@
 import pytest
 
 from exportd.model.errors import SettingsError
-from exportd.stores.location import Location, Scheme, parse_location
+from exportd.settings.destination_schema import Scheme
+from exportd.stores.location import Location, parse_location
 
 
 @pytest.mark.parametrize(

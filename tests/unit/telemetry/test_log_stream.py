@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from exportd.telemetry.log_stream import JournalPrefix, LogStream, is_journal
+from exportd.telemetry.logging import JournalPrefix, LogStream, is_journal
 from exportd.telemetry.metrics import Metrics
 
 

@@ -10,7 +10,8 @@ import pytest
 from exportd.consumer.loaders.kit import statements
 from exportd.model.dialect_name import DialectName
 from exportd.model.schedule import ExportFormat
-from exportd.stores.location import Location, Scheme
+from exportd.settings.destination_schema import Scheme
+from exportd.stores.location import Location
 from tests.fixtures.deliveries import Change, Lake, Record, Table
 from tests.integration.consumer.loaders import clickhouse_process
 

@@ -12,7 +12,8 @@ from exportd.consumer.loaders.kit import statements
 from exportd.model.dialect_name import DialectName
 from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.schedule import ExportFormat
-from exportd.stores.location import Location, Scheme
+from exportd.settings.destination_schema import Scheme
+from exportd.stores.location import Location
 from tests.fixtures.deliveries import Change, Held, Lake, Record, Table
 from tests.fixtures.postgres import Database
 

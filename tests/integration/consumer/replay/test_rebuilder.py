@@ -168,7 +168,7 @@ def test_what_is_damaged_is_not_loaded(tmp_path: Path, damage: str) -> None:
     else:
         manifest = lake.manifest_path(lake.runs[1])
         manifest.write_text(json.dumps(json.loads(manifest.read_bytes()), indent=1))
-        words = "somebody has edited it"
+        words = "it was edited"
     with pytest.raises(PermanentError, match=words):
         rebuilt(tmp_path)
     # What lies before is still good.

@@ -6,7 +6,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from exportd.destinations.checks.finding import CheckResult, State, Verdict
+from exportd.destinations.checks.finding import CheckResult, CheckVerdict, PermissionState
 from exportd.destinations.checks.permission import Permission
 from exportd.destinations.checks.prober import Prober
 from exportd.model.clock import SystemClock
@@ -45,12 +45,16 @@ async def uploads_in(store: Store) -> list[str]:
 
 async def test_a_good_store_has_everything_and_keeps_nothing(store: Store) -> None:
     result = await probed(store)
-    assert {each: finding for each, finding in result.findings.items() if finding.state is not State.THERE} == {}
+    assert {
+        permission: finding
+        for permission, finding in result.findings.items()
+        if finding.state is not PermissionState.THERE
+    } == {}
     assert set(Permission) - set(result.findings) <= {Permission.LIST_UPLOADS}
-    assert (result.verdict, result.left_over) == (Verdict.GOOD, ())
+    assert (result.verdict, result.left_over) == (CheckVerdict.GOOD, ())
     assert result.bytes_per_s is not None
     assert result.bytes_per_s > 0
-    assert [each.key async for each in store.list("")] == []
+    assert [listed.key async for listed in store.list("")] == []
     assert await uploads_in(store) == []
 
 
@@ -61,15 +65,15 @@ async def test_what_is_refused_is_found(method: Method) -> None:
     permission = PERMISSIONS[method]
     assert result.lacking == (permission,)
     assert result.findings[permission].sentence == f"no {method}."
-    assert result.verdict is (Verdict.LACKING if permission.is_required else Verdict.GOOD)
+    assert result.verdict is (CheckVerdict.LACKING if permission.is_required else CheckVerdict.GOOD)
     left = set(store.inner.objects) if isinstance(store.inner, MemoryStore) else set()
     if method == "delete":
         (key,) = left
         assert key.startswith(f"{FOLDER}_probe/")
-        assert [key in each for each in result.left_over] == [True]
+        assert [key in left for left in result.left_over] == [True]
     elif method == "abort":
         assert not left
-        assert all("unfinished upload" in each for each in result.left_over)
+        assert all("unfinished upload" in left for left in result.left_over)
         assert len(result.left_over) == len(await uploads_in(store.inner)) > 0
     else:
         assert (left, result.left_over, await uploads_in(store.inner)) == (set(), (), [])
@@ -88,24 +92,26 @@ async def test_what_is_refused_once_is_a_finding_and_leaves_nothing(method: Meth
 async def test_a_store_that_goes_away_is_out_of_reach_and_keeps_nothing(method: Method, after: bool) -> None:
     inner = MemoryStore()
     result = await probed(FaultyStore(inner, [Fault(method, error=unavailable(), after=after)]))
-    assert result.verdict is Verdict.OUT_OF_REACH
-    assert result.findings[PERMISSIONS[method]].state is State.OUT_OF_REACH
+    assert result.verdict is CheckVerdict.OUT_OF_REACH
+    assert result.findings[PERMISSIONS[method]].state is PermissionState.OUT_OF_REACH
     assert (inner.objects, await uploads_in(inner), result.left_over) == ({}, [], ())
 
 
 async def test_a_moment_of_weakness_is_no_finding() -> None:
     faults = [Fault(method, error=unavailable()) for method in PERMISSIONS]
-    quickly = RetryBudget(timeout_s=10, first_wait_s=0.001, longest_wait_s=0.001, jitter_s=0.001)
+    quickly = RetryBudget(timeout_s=10, first_wait_s=0.001, max_wait_s=0.001, jitter_s=0.001)
     result = await probed(FaultyStore(MemoryStore(), faults), retry=quickly)
-    assert (result.verdict, result.lacking) == (Verdict.GOOD, ())
+    assert (result.verdict, result.lacking) == (CheckVerdict.GOOD, ())
 
 
 async def test_nothing_is_tried_at_a_store_that_refuses_everything() -> None:
-    store = FaultyStore(MemoryStore(), [Fault(each, times=FOREVER, error=refused()) for each in ("put", "start")])
+    store = FaultyStore(
+        MemoryStore(), [Fault(operation, times=FOREVER, error=refused()) for operation in ("put", "start")]
+    )
     result = await probed(store)
     assert result.lacking == (Permission.WRITE, Permission.UPLOAD)
-    others = [finding.state for each, finding in result.findings.items() if not each.is_required]
-    assert set(others) == {State.NOT_TRIED}
+    others = [finding.state for permission, finding in result.findings.items() if not permission.is_required]
+    assert set(others) == {PermissionState.NOT_TRIED}
     assert result.left_over == ()
 
 

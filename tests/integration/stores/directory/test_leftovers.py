@@ -24,12 +24,12 @@ async def test_an_upload_that_was_being_started_is_listed_and_can_be_aborted(tmp
     assert not unborn.exists()
 
 
-async def test_one_without_a_key_is_removed_when_it_is_surely_nobodys(tmp_path: Path) -> None:
+async def test_one_without_a_key_is_removed_when_it_is_old(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path)
     young, old = (tmp_path / UPLOADS_FOLDER / f"{name}.new" for name in ("young", "old"))
-    for each in (young, old):
-        each.mkdir(parents=True)
-        (each / "key").touch()
+    for folder in (young, old):
+        folder.mkdir(parents=True)
+        (folder / "key").touch()
     yesterday = (datetime.now(UTC) - timedelta(days=1)).timestamp()
     os.utime(old, (yesterday, yesterday))
     assert await listed(store) == []

@@ -20,7 +20,7 @@ from tests.fixtures.gcs_server import GcsServer
 
 KEY = ObjectKey("m3/orgId=a/part.csv.gz")
 CONTENT = bytes(range(256)) * (2 * QUANTUM_BYTES // 256) + b"the tail"
-RETRY = RetryBudget(timeout_s=20, first_wait_s=0.01, longest_wait_s=0.05, jitter_s=0.01)
+RETRY = RetryBudget(timeout_s=20, first_wait_s=0.01, max_wait_s=0.05, jitter_s=0.01)
 
 FAULTS: dict[str, Fault] = {
     "busy": Answer(503, b"", {"Retry-After": "0"}),
@@ -113,7 +113,7 @@ async def test_where_nothing_moves_a_request_ends(proxy: FaultProxy, gcs_bucket:
     await store.aclose()
 
 
-async def test_a_certificate_of_nobody_known_is_for_a_person() -> None:
+async def test_an_unknown_certificate_is_a_permanent_error() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("localhost").configure_cert(context)
 

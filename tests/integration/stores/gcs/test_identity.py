@@ -129,8 +129,8 @@ async def put_in_vain(server: StrictGcs, identity: GcsIdentity) -> ExportdError:
     """The error; nothing of a token is in it."""
     with pytest.raises(ExportdError) as caught:
         await put(server, identity)
-    told = "".join(traceback.format_exception(caught.value))
-    assert not [secret for secret in SECRETS if secret in told]
+    output = "".join(traceback.format_exception(caught.value))
+    assert not [secret for secret in SECRETS if secret in output]
     assert server.objects == {}
     return caught.value
 
@@ -255,7 +255,7 @@ async def test_an_upload_needs_no_token_and_gets_none(server: StrictGcs, tokens:
     store = GcsStore(BUCKET, workload(tokens, token_file(tmp_path)), endpoint=server.endpoint)
     upload = await store.start(KEY)
     await store.complete(upload, [], b"rows")
-    assert [("Authorization" in each.headers) for each in server.seen] == [True, False]
+    assert [("Authorization" in request.headers) for request in server.seen] == [True, False]
     await store.aclose()
 
 
@@ -270,8 +270,8 @@ async def test_what_the_token_service_refuses_is_said_without_the_token(
     assert "invalid_grant" in error.sentence
     assert "provider cluster of the workload identity pool projects/123/" in error.sentence
     assert "docs/destinations.md" in error.sentence
-    told = caplog.text + repr(logs)
-    assert not [secret for secret in SECRETS if secret in told]
+    output = caplog.text + repr(logs)
+    assert not [secret for secret in SECRETS if secret in output]
 
 
 async def test_a_token_service_that_is_away_is_transient(

@@ -21,7 +21,7 @@ KEY = ObjectKey("m3/orgId=org%2F1/date=2026-03-09/hour=04/type=account/part é+1
 PIECE_BYTES = 4 * QUANTUM_BYTES
 CONTENT = random.Random(7).randbytes(2 * PIECE_BYTES + 1000)
 TAIL = CONTENT[2 * PIECE_BYTES :]
-RETRY = RetryBudget(timeout_s=20, first_wait_s=0.01, longest_wait_s=0.05, jitter_s=0.01)
+RETRY = RetryBudget(timeout_s=20, first_wait_s=0.01, max_wait_s=0.05, jitter_s=0.01)
 
 
 @pytest.fixture
@@ -58,13 +58,13 @@ async def deliver(store: GcsStore) -> None:
 
 
 def chunks(server: StrictGcs) -> list[str]:
-    return [each.headers["Content-Range"] for each in server.seen if "Content-Range" in each.headers]
+    return [request.headers["Content-Range"] for request in server.seen if "Content-Range" in request.headers]
 
 
 async def test_every_object_is_made_under_a_precondition(server: StrictGcs, store: GcsStore) -> None:
     await deliver(store)
     await store.put(ObjectKey("manifest.json"), b"{}")
-    creations = [each.target for each in server.seen if each.method == "POST"]
+    creations = [request.target for request in server.seen if request.method == "POST"]
     assert len(creations) == 2
     assert all("ifGenerationMatch=0" in creation for creation in creations)
     # Nothing is asked that is known.
@@ -125,7 +125,7 @@ async def test_a_small_object_is_put_once_whatever_fails(server: StrictGcs, stor
     assert head is not None
 
     async def listed() -> list[str]:
-        return [each.key async for each in store.list("")]
+        return [info.key async for info in store.list("")]
 
     assert await RETRY.call(listed) == [KEY]
     await RETRY.call(lambda: store.delete(KEY))
@@ -144,16 +144,16 @@ async def test_an_object_of_that_name_is_replaced_as_the_very_one_it_is(server: 
     server.put(KEY, b"of an earlier attempt")
     await deliver(store)
     assert server.objects[KEY].content == CONTENT
-    assert "ifGenerationMatch=1" in [each.target for each in server.seen if each.method == "POST"][-1]
+    assert "ifGenerationMatch=1" in [request.target for request in server.seen if request.method == "POST"][-1]
 
 
 async def test_an_object_made_meanwhile_is_not_overwritten(server: StrictGcs, store: GcsStore) -> None:
     upload = await store.start(KEY)
     pieces = await send(store, upload)
-    server.put(KEY, b"somebody else's")
+    server.put(KEY, b"another writer's")
     with pytest.raises(UploadGoneError):
         await store.complete(upload, pieces, TAIL)
-    assert server.objects[KEY].content == b"somebody else's"
+    assert server.objects[KEY].content == b"another writer's"
 
 
 async def test_an_equal_object_made_meanwhile_counts(server: StrictGcs, store: GcsStore) -> None:
@@ -235,7 +235,7 @@ async def test_damage_on_the_way_never_stays_visible(server: StrictGcs, store: G
     assert server.objects[KEY].content == CONTENT
 
 
-async def test_damage_that_may_not_be_removed_is_told(server: StrictGcs, store: GcsStore) -> None:
+async def test_damage_that_may_not_be_removed_is_reported(server: StrictGcs, store: GcsStore) -> None:
     server.damages = server.ignores_hash = True
     server.denied = {"get", "list", "delete"}
     upload = await store.start(KEY)
@@ -253,7 +253,7 @@ async def test_who_may_only_create_delivers_through_failures(server: StrictGcs, 
     assert {key: held.content for key, held in server.objects.items()} == {KEY: CONTENT, "manifest.json": b"{}"}
 
 
-async def test_who_may_only_create_is_told_what_replacing_takes(server: StrictGcs, store: GcsStore) -> None:
+async def test_a_refusal_to_replace_names_the_permission(server: StrictGcs, store: GcsStore) -> None:
     server.denied = {"get", "list", "delete"}
     server.put(KEY, b"of an earlier attempt")
     with pytest.raises(PermanentError, match="is there already") as caught:
@@ -274,7 +274,7 @@ async def test_a_list_has_pages(server: StrictGcs, store: GcsStore) -> None:
     for number in range(5):
         server.put(f"a/{number}", b"")
     server.put("b", b"")
-    assert [each.key async for each in store.list("a/")] == [f"a/{number}" for number in range(5)]
+    assert [info.key async for info in store.list("a/")] == [f"a/{number}" for number in range(5)]
 
 
 async def test_the_address_of_an_upload_is_in_no_error(server: StrictGcs, store: GcsStore) -> None:
@@ -288,8 +288,8 @@ async def test_the_address_of_an_upload_is_in_no_error(server: StrictGcs, store:
     server.sessions.clear()
     with pytest.raises(UploadGoneError) as gone:
         await store.pieces(upload)
-    for each in [*caught, gone.value]:
-        assert "secret-session" not in "".join(traceback.format_exception(each))
+    for failure in [*caught, gone.value]:
+        assert "secret-session" not in "".join(traceback.format_exception(failure))
 
 
 async def test_a_key_that_is_too_long_is_refused(store: GcsStore) -> None:

@@ -47,7 +47,7 @@ class Opener:
 
 @pytest.fixture
 async def open_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Opener]:
-    # Whoever runs the tests may have credentials; and nobody is asked for them over the network.
+    # The machine may have credentials of its own; and none are asked for over the network.
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -82,10 +82,10 @@ def _allowed(*actions: str) -> dict[str, object]:
 
 async def test_a_bucket_that_is_not_there(swift: SwiftServer, open_store: Opener) -> None:
     open_store.as_user(swift)
-    store = open_store("nobodys-bucket", endpoint=swift.endpoint)
+    store = open_store("missing-bucket", endpoint=swift.endpoint)
     for attempt in (store.put(KEY, b"rows"), store.start(KEY)):
         sentence = await refused(attempt)
-        assert "s3://nobodys-bucket" in sentence
+        assert "s3://missing-bucket" in sentence
         assert "NoSuchBucket, HTTP 404, request tx" in sentence
         assert "There is no such bucket: create it, or correct `bucket`." in sentence
 
@@ -97,7 +97,7 @@ async def test_a_region_that_is_not_the_buckets_is_found_out(
     open_store.as_user(swift)
     store = open_store(swift_bucket, endpoint=swift.endpoint, region="eu-west-1")
     await store.put(KEY, b"rows")
-    assert [each.size_bytes async for each in store.list("")] == [4]
+    assert [info.size_bytes async for info in store.list("")] == [4]
 
 
 async def test_a_secret_that_is_wrong(swift: SwiftServer, swift_bucket: str, open_store: Opener) -> None:
@@ -153,7 +153,7 @@ async def test_tls_where_there_is_none(swift: SwiftServer, swift_bucket: str, op
     assert "speaks no TLS" in sentence
 
 
-async def test_nobody_listens(swift: SwiftServer, swift_bucket: str, open_store: Opener) -> None:
+async def test_no_server_listens(swift: SwiftServer, swift_bucket: str, open_store: Opener) -> None:
     open_store.as_user(swift)
     store = open_store(swift_bucket, endpoint="http://127.0.0.1:1")
     with pytest.raises(TransientError, match="cannot be reached for writing") as caught:
@@ -322,8 +322,8 @@ async def test_a_bucket_elsewhere(moto: MotoServer, open_store: Opener) -> None:
         sentence = await refused(open_store("mine", endpoint=proxy.endpoint).start(KEY))
         assert "PermanentRedirect, HTTP 301, request FAULT). The bucket lies in another region, or" in sentence
         proxy.clear()
-        told = s3_error(400, "IllegalLocationConstraintException", "no", **{"x-amz-bucket-region": "eu-west-3"})
-        proxy.add(Rule(told, times=None))
+        answer = s3_error(400, "IllegalLocationConstraintException", "no", **{"x-amz-bucket-region": "eu-west-3"})
+        proxy.add(Rule(answer, times=None))
         sentence = await refused(open_store("mine", endpoint=proxy.endpoint).start(KEY))
         assert 'set `region` = "eu-west-3"' in sentence
 

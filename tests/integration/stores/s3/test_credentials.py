@@ -1,4 +1,4 @@
-"""Credentials that somebody replaces are used without a restart."""
+"""Credentials that are replaced are used without a restart."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -15,7 +15,7 @@ import pytest
 
 from exportd.delivery.byte_limiter import ByteLimiter
 from exportd.delivery.spooled_part import SpooledPart, verify
-from exportd.delivery.transfer import Delivery
+from exportd.delivery.transfer import Transfer
 from exportd.model.entity import EntityCode
 from exportd.model.errors import TransientError
 from exportd.model.part import Part
@@ -26,13 +26,13 @@ from exportd.stores.retrying import RetryBudget
 from exportd.stores.s3.options import S3Options
 from exportd.stores.s3.store import S3Store
 from exportd.stores.store import Store
-from tests.acceptance.lakes import S3Lake
+from tests.acceptance.destinations import S3Bucket
 from tests.fixtures.fault_proxy import FaultProxy, Noted
 from tests.fixtures.faults import Answer, Damage, DropResponse, Fault, Reset, Rule, Slow, Stall, s3_error, slow_down
 from tests.fixtures.stores import give_credentials, s3_store
 from tests.fixtures.swift import SMALL_PIECE_BYTES, SwiftServer
 
-QUICK = RetryBudget(timeout_s=20, first_wait_s=0.0001, longest_wait_s=0.0001, jitter_s=0)
+QUICK = RetryBudget(timeout_s=20, first_wait_s=0.0001, max_wait_s=0.0001, jitter_s=0)
 KEY = ObjectKey("orgId=org-1/type=account/file.csv.gz")
 LARGE = random.Random(1).randbytes(3 * SMALL_PIECE_BYTES + 1000)
 SMALL = b"a small file"
@@ -57,7 +57,7 @@ ABORT = _Request(method="DELETE", pattern=r"uploadId=")
 class Way:
     """The way to a bucket: what happens there is up to ``proxy``, and ``lake`` is what lies at its end."""
 
-    def __init__(self, proxy: FaultProxy, lake: S3Lake, folder: Path, stack: AsyncExitStack) -> None:
+    def __init__(self, proxy: FaultProxy, lake: S3Bucket, folder: Path, stack: AsyncExitStack) -> None:
         self.proxy = proxy
         self.lake = lake
         self._folder = folder
@@ -84,19 +84,19 @@ class Way:
     async def deliver(self, store: Store, content: bytes, *, pieces_at_once: int = 4) -> None:
         """Deliver a file as the daemon does."""
         file = await self._spooled(content)
-        async with Delivery(
+        async with Transfer(
             destination=DestinationCode("lake"),
             store=store,
             key_of=lambda *_: KEY,
             limiter=ByteLimiter(1 << 26),
             retry=QUICK,
             pieces_at_once=pieces_at_once,
-        ) as delivery:
-            delivery.add(file)
-            await delivery.publish([file.part])
+        ) as transfer:
+            transfer.add(file)
+            await transfer.publish([file.part])
 
     async def objects(self) -> dict[str, bytes]:
-        return (await self.lake.bucket()).objects
+        return (await self.lake.delivered()).objects
 
     async def _spooled(self, content: bytes) -> SpooledPart:
         part = Part(
@@ -119,7 +119,7 @@ async def way(
 ) -> AsyncIterator[Way]:
     give_credentials(swift, tmp_path, monkeypatch)
     async with FaultProxy(swift.endpoint) as proxy, AsyncExitStack() as stack:
-        yield Way(proxy, S3Lake(swift, swift_bucket), tmp_path, stack)
+        yield Way(proxy, S3Bucket(swift, swift_bucket), tmp_path, stack)
 
 
 @pytest.mark.parametrize(
@@ -127,11 +127,13 @@ async def way(
     [
         pytest.param(slow_down(), id="throttled"),
         pytest.param(Answer(502, b"<html>Bad Gateway</html>"), id="the gateway's error"),
-        pytest.param(Answer(200, b"<html><body>Please log in.</html>"), id="somebody else's answer"),
-        pytest.param(Answer(200, b"<html><body>Please log in.</body></html>"), id="somebody else's proper answer"),
+        pytest.param(Answer(200, b"<html><body>Please log in.</html>"), id="an answer of another server"),
+        pytest.param(
+            Answer(200, b"<html><body>Please log in.</body></html>"), id="a well-formed answer of another server"
+        ),
         pytest.param(Reset(), id="reset"),
         pytest.param(Reset(after_bytes=1000), id="reset in the body"),
-        pytest.param(DropResponse(), id="done, but not heard"),
+        pytest.param(DropResponse(), id="done, but the answer is lost"),
     ],
 )
 @pytest.mark.parametrize(
@@ -150,15 +152,15 @@ async def test_a_large_file_arrives_once_whatever_happens_to_a_request(
     await way.deliver(store, LARGE)
     assert await way.objects() == {KEY: LARGE}
     assert len(way.proxy.noted(**request_kind)) >= 3
-    # An upload whose beginning was not heard of is one that nobody knows, until it is looked for.
-    unheard = [list_upload async for list_upload in store.list_uploads("orgId=org-1/")]
-    assert len(unheard) == (2 if (request_kind, fault) == (START, DropResponse()) else 0)
-    for each in unheard:
-        await store.abort(each)
+    # When the answer to its start is lost, an upload is unknown until the uploads are listed.
+    unknown = [list_upload async for list_upload in store.list_uploads("orgId=org-1/")]
+    assert len(unknown) == (2 if (request_kind, fault) == (START, DropResponse()) else 0)
+    for upload in unknown:
+        await store.abort(upload)
     assert await way.lake.leftovers() == set()
 
 
-@pytest.mark.parametrize("fault", [slow_down(), Reset(), Reset(after_bytes=5), DropResponse()], ids=lambda each: each)
+@pytest.mark.parametrize("fault", [slow_down(), Reset(), Reset(after_bytes=5), DropResponse()], ids=lambda fault: fault)
 async def test_a_small_file_arrives_whatever_happens_to_its_request(way: Way, fault: Fault) -> None:
     way.proxy.add(Rule(fault, **PUT, times=2))
     store = way.open()
@@ -167,7 +169,7 @@ async def test_a_small_file_arrives_whatever_happens_to_its_request(way: Way, fa
     assert len(way.proxy.noted(**PUT)) >= 3
 
 
-@pytest.mark.parametrize("fault", [slow_down(), Reset(), DropResponse()], ids=lambda each: each)
+@pytest.mark.parametrize("fault", [slow_down(), Reset(), DropResponse()], ids=lambda fault: fault)
 async def test_giving_up_and_removing_are_repeated(way: Way, fault: Fault) -> None:
     way.proxy.add(Rule(fault, **ABORT), Rule(fault, **DELETE))
     store = way.open()
@@ -215,7 +217,7 @@ async def test_what_is_damaged_on_its_way_is_sent_again(way: Way, fault: Fault, 
     store = way.open()
     await way.deliver(store, LARGE)
     assert await way.objects() == {KEY: LARGE}
-    assert [each.status for each in way.proxy.noted(**kind)] == [400, 200]
+    assert [request.status for request in way.proxy.noted(**kind)] == [400, 200]
 
 
 async def test_a_damaged_small_file_is_sent_again(way: Way) -> None:
@@ -223,7 +225,7 @@ async def test_a_damaged_small_file_is_sent_again(way: Way) -> None:
     store = way.open()
     await way.deliver(store, SMALL)
     assert await way.objects() == {KEY: SMALL}
-    assert [each.status for each in way.proxy.noted(**PUT)] == [400, 200]
+    assert [request.status for request in way.proxy.noted(**PUT)] == [400, 200]
 
 
 @pytest.mark.parametrize("applied", [False, True], ids=["before it is done", "after it was done"])
@@ -273,9 +275,9 @@ async def test_a_slow_link_is_slow_and_no_error(way: Way) -> None:
 
 @pytest.mark.slow
 async def test_a_body_may_take_longer_than_an_answer_is_waited_for(way: Way) -> None:
-    way.proxy.add(Rule(Slow(bytes_per_s=16 << 20), **PUT))
-    store = way.open(answer_timeout_s=2)
-    content = bytes(48 << 20)
+    way.proxy.add(Rule(Slow(bytes_per_s=4 << 20), **PUT))
+    store = way.open(answer_timeout_s=6)
+    content = bytes(28 << 20)
     assert (await store.put(KEY, content)).size_bytes == len(content)
     assert (await store.head(KEY) or pytest.fail()).size_bytes == len(content)
 
@@ -287,15 +289,15 @@ async def test_checksums_are_declared_and_compared(way: Way, kind: Literal["FULL
     assert start.headers["x-amz-checksum-algorithm"] == "CRC32"
     assert start.headers.get("x-amz-checksum-type") == ("FULL_OBJECT" if kind == "FULL_OBJECT" else None)
     sent = way.proxy.noted("PUT", "partNumber=")
-    found = {int(each.query["partNumber"]): each.headers["x-amz-checksum-crc32"] for each in sent}
+    found = {int(request.query["partNumber"]): request.headers["x-amz-checksum-crc32"] for request in sent}
     assert found == {number: crc32(content) for number, content in enumerate(_PIECES, start=1)}
-    assert all("x-amz-trailer" not in each.headers and "content-encoding" not in each.headers for each in sent)
+    assert all("x-amz-trailer" not in request.headers and "content-encoding" not in request.headers for request in sent)
     [complete] = way.proxy.noted(**COMPLETE)
     declared = re.findall(rb"<ChecksumCRC32>(.*?)</ChecksumCRC32>", complete.body)
-    assert [each.decode() for each in declared] == [crc32(content) for content in _PIECES]
+    assert [checksum.decode() for checksum in declared] == [crc32(content) for content in _PIECES]
     whole = ("x-amz-checksum-crc32", "x-amz-checksum-type", "x-amz-mp-object-size")
     expected = (crc32(LARGE), "FULL_OBJECT", str(len(LARGE))) if kind == "FULL_OBJECT" else (None, None, None)
-    assert tuple(complete.headers.get(each) for each in whole) == expected
+    assert tuple(complete.headers.get(header) for header in whole) == expected
 
 
 async def test_a_small_file_declares_its_checksum(way: Way) -> None:

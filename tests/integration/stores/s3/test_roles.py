@@ -49,13 +49,13 @@ class Account:
     def assumed(self) -> list[dict[str, str]]:
         """What STS was asked."""
         return [
-            {name: value for name, [value] in parse_qs(each.body.decode()).items()}
-            for each in self.proxy.noted("POST", "^/$")
+            {name: value for name, [value] in parse_qs(request.body.decode()).items()}
+            for request in self.proxy.noted("POST", "^/$")
         ]
 
     def keys_of(self, bucket: str) -> set[str]:
         """The access keys that requests to a bucket were signed with."""
-        return {_access_key(each) for each in self.proxy.noted(pattern=f"^/{bucket}/")}
+        return {_access_key(request) for request in self.proxy.noted(pattern=f"^/{bucket}/")}
 
 
 def _access_key(noted: Noted) -> str:
@@ -67,8 +67,8 @@ def _access_key(noted: Noted) -> str:
 @pytest.fixture
 async def account(moto: MotoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Account]:
     give_credentials(moto, tmp_path, monkeypatch)
-    for each in ("one", "two"):
-        moto.create_bucket(f"bucket-{each}")
+    for name in ("one", "two"):
+        moto.create_bucket(f"bucket-{name}")
     async with FaultProxy(moto.endpoint) as proxy, AsyncExitStack() as stack:
         yield Account(proxy, stack)
 
@@ -121,9 +121,9 @@ async def test_two_destinations_keep_their_own_credentials(account: Account) -> 
     one = account.open("bucket-one", f"{ROLE}-one", "org-1")
     two = account.open("bucket-two", f"{ROLE}-two", "org-2")
     async with anyio.create_task_group() as tasks:
-        for each in (one, two, one, two):
-            tasks.start_soon(many_requests, each, 5)
-    assert Counter((each["RoleArn"], each["ExternalId"]) for each in account.assumed) == {
+        for store in (one, two, one, two):
+            tasks.start_soon(many_requests, store, 5)
+    assert Counter((role["RoleArn"], role["ExternalId"]) for role in account.assumed) == {
         (f"{ROLE}-one", "org-1"): 1,
         (f"{ROLE}-two", "org-2"): 1,
     }

@@ -44,7 +44,7 @@ def test_each_object_is_loaded_and_each_entity_merged(dialect: DialectName, mani
 @pytest.mark.parametrize("dialect", list(DialectName))
 def test_an_increment_without_a_key_is_refused(dialect: DialectName) -> None:
     (entity,) = INCREMENT.entities
-    hidden = type(entity)(**{each: getattr(entity, each) for each in entity.__slots__} | {"key": ("secretId",)})
+    hidden = type(entity)(**{slot: getattr(entity, slot) for slot in entity.__slots__} | {"key": ("secretId",)})
     with pytest.raises(PermanentError, match="its key secretId is no field of the export"):
         statements(manifest_of(2, hidden, after=FULL), dialect, place(dialect))
 

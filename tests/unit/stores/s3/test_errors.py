@@ -19,7 +19,7 @@ from botocore.exceptions import (
 
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.reason import Reason
-from exportd.stores.s3.errors import ForeignAnswerError, told, translate, translated
+from exportd.stores.s3.errors import ForeignAnswerError, required, translate, translated
 
 PLACE = "the bucket s3://mine"
 REFUSED, UNAVAILABLE, NOT_FOUND = Reason.DESTINATION_REFUSED, Reason.DESTINATION_UNAVAILABLE, Reason.NOT_FOUND
@@ -122,9 +122,9 @@ def test_a_refusal_names_the_permission_that_is_missing(operation: str, permissi
         (aiohttp.ServerDisconnectedError(), TransientError, "Server disconnected"),
         (ConnectionResetError(104, "Connection reset by peer"), TransientError, "Connection reset by peer"),
     ],
-    ids=lambda each: type(each).__name__ if isinstance(each, Exception) else None,
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
-def test_what_becomes_of_what_nobody_answered(error: Exception, kind: type[ExportdError], says: str) -> None:
+def test_errors_without_an_answer(error: Exception, kind: type[ExportdError], says: str) -> None:
     found = met(error)
     assert type(found) is kind
     assert says in found.sentence
@@ -154,12 +154,12 @@ def test_the_words_of_a_store_are_short_and_printable() -> None:
 
 
 def test_an_answer_without_what_s3_always_says_is_not_one_of_s3() -> None:
-    assert told({"ETag": "t"}, "ETag") == "t"
+    assert required({"ETag": "t"}, "ETag") == "t"
     with (
         pytest.raises(TransientError, match="is not an answer of S3, for it has no ETag"),
         translated(PLACE, doing="x"),
     ):
-        told({}, "ETag")
+        required({}, "ETag")
     assert issubclass(ForeignAnswerError, BotoCoreError)
 
 

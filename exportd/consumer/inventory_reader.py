@@ -1,0 +1,102 @@
+"""Reads what was delivered to a location: its manifests, and its objects, checked on the way."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from exportd.consumer.inventory import FoundManifest, Inventory, manifest_name
+from exportd.manifest.document import ManifestPart
+from exportd.model.entity import OrganizationId
+from exportd.model.errors import PermanentError
+from exportd.model.job import JobId
+from exportd.model.reason import Reason
+from exportd.stores.layout import ObjectKey
+from exportd.stores.location import Location
+from exportd.stores.store import Store
+
+_MAX_MANIFEST_BYTES = 256 << 20
+"""More than exportd writes: a larger object is not read into memory."""
+
+
+class ReadProgress:
+    """Counts the bytes of a long reading; does nothing unless a subclass shows them."""
+
+    def begin(self, size_bytes: int) -> None:
+        """There are so many bytes to be read."""
+
+    def advance(self, size_bytes: int) -> None:
+        """So many more bytes have been read."""
+
+
+async def read_inventory(store: Store, location: Location, organization: OrganizationId | None = None) -> Inventory:
+    """Everything below the location's prefix; only the manifests of ``organization``, when there is one.
+
+    Raises PermanentError NOT_FOUND when no manifest is there.
+    """
+    prefix = f"{location.prefix}/" if location.prefix else ""
+    manifests: list[FoundManifest] = []
+    objects: dict[ObjectKey, int] = {}
+    async for info in store.list(prefix):
+        name = manifest_name(info.key)
+        if name is None:
+            objects[info.key] = info.size_bytes
+        elif organization in {None, name.organization}:
+            manifests.append(FoundManifest(info.key, name, await _read_small(store, info.key)))
+    if not manifests:
+        whose = f" of the organization {organization}" if organization else ""
+        raise PermanentError(
+            f"There are no manifests{whose} in {location}. Name the place that holds the folders orgId=….",
+            reason=Reason.NOT_FOUND,
+        )
+    return Inventory(tuple(manifests), objects)
+
+
+async def find_manifest(store: Store, location: Location, job: JobId) -> FoundManifest:
+    """The manifest of a job. Raises PermanentError NOT_FOUND when there is none, or one in each of several folders."""
+    prefix = f"{location.prefix}/" if location.prefix else ""
+    names = [(info.key, name) async for info in store.list(prefix) if (name := manifest_name(info.key)) is not None]
+    found = [(key, name) for key, name in names if name.job == job]
+    if len(found) != 1:
+        keys = ", ".join(key for key, _ in found)
+        raise PermanentError(
+            f"There are several manifests of job {job}: {keys}. Name one of these folders."
+            if found
+            else f"There is no manifest of job {job} in {location}; it holds those of {len(names)} other jobs.",
+            reason=Reason.NOT_FOUND,
+        )
+    key, name = found[0]
+    return FoundManifest(key, name, await _read_small(store, key))
+
+
+async def fetch(
+    store: Store, key: ObjectKey, part: ManifestPart, to: Path, on_bytes: Callable[[int], None] | None = None
+) -> None:
+    """Copy an object into the file ``to``, and compare it with what its manifest says.
+
+    Raises PermanentError: NOT_FOUND when it is not there, MANIFEST_DAMAGED when it is another.
+    """
+    digest = hashlib.sha256()
+    async with await anyio.open_file(to, "wb") as file:
+        async for chunk in store.read(key):
+            await anyio.to_thread.run_sync(digest.update, chunk)
+            await file.write(chunk)
+            if on_bytes is not None:
+                on_bytes(len(chunk))
+    if digest.hexdigest() != part.sha256:
+        raise PermanentError(
+            f"{key} is not what was delivered: its SHA-256 differs from the manifest's. `exportd verify` shows "
+            "everything that is wrong there.",
+            reason=Reason.MANIFEST_DAMAGED,
+        )
+
+
+async def _read_small(store: Store, key: ObjectKey) -> bytes:
+    content = bytearray()
+    async for chunk in store.read(key):
+        content += chunk
+        if len(content) > _MAX_MANIFEST_BYTES:
+            break  # whatever it is, it will not be read as a manifest
+    return bytes(content)

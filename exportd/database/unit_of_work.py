@@ -1,0 +1,79 @@
+"""The one way to the daemon's own tables: single statements, or a transaction with its lock, audit rows and events.
+
+What a transaction changes, what it writes into the audit log and the events that it sends take effect together
+or not at all. ``doing`` ("reading a schedule") stands in the sentences of errors. Everything here raises
+TransientError when the database is out of reach and PermanentError when it refuses.
+"""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from exportd.database import queries
+from exportd.database.translator import translated
+from exportd.model.entity import OrganizationId
+
+if TYPE_CHECKING:
+    from exportd.database.connector import Connection, Pool
+
+_SQL = queries.load("unit_of_work")
+
+
+@asynccontextmanager
+async def statements(pool: "Pool", doing: str) -> "AsyncIterator[Connection]":
+    """A connection of the pool. Each statement takes effect by itself."""
+    with translated(doing):
+        async with pool.acquire() as connection:
+            yield connection
+
+
+@asynccontextmanager
+async def transaction(pool: "Pool", doing: str, *, lock: str | None = None) -> "AsyncIterator[Connection]":
+    """The same in one transaction.
+
+    With ``lock``, the blocks of that name run one after the other, whichever daemon they are of.
+    """
+    # READ COMMITTED: a statement after a lock must see what the lock waited for.
+    async with statements(pool, doing) as connection, connection.transaction(isolation="read_committed"):
+        if lock is not None:
+            await connection.execute(_SQL["lock"], lock)
+        yield connection
+
+
+async def write_audit(
+    connection: "Connection",
+    action: str,
+    *,
+    actor: str,
+    organization: OrganizationId | None = None,
+    object_id: UUID | None = None,
+    details: Mapping[str, object],
+) -> None:
+    """Add to the audit log who did what, in the transaction that does it.
+
+    ``action`` is a short fixed phrase ("schedule created"); ``details`` hold no secret.
+    """
+    document = json.dumps(details, default=str)
+    await connection.execute(_SQL["write_audit"], actor, organization, action, object_id, document)
+
+
+async def notify(connection: "Connection", kind: str, **about: object) -> None:
+    """Send all daemons an event ("schedule_changed") when the transaction commits."""
+    await connection.execute(_SQL["notify"], json.dumps({"kind": kind, **about}, default=str))
+
+
+class Auditor:
+    """Writes into the audit log what operators do that changes no row: to capture, to this daemon's log level.
+
+    Write before the change: what cannot be written down is not done.
+    """
+
+    def __init__(self, pool: "Pool") -> None:
+        self._pool = pool
+
+    async def write(self, action: str, *, actor: str, **details: object) -> None:
+        """Add an entry; see ``write_audit``."""
+        async with statements(self._pool, "writing the audit log") as connection:
+            await write_audit(connection, action, actor=actor, details=details)

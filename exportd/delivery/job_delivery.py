@@ -1,0 +1,158 @@
+"""Delivers a job to its destinations: takes its files while they grow, goes on after a crash, publishes everywhere.
+
+Destinations are independent of each other: one that fails does not keep the others from their delivery. One that has
+its manifest already is not touched again.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import anyio
+import structlog
+
+from exportd.delivery.cleaner import Cleaner
+from exportd.delivery.deliverer import Deliverer, DestinationDelivery
+from exportd.delivery.spooled_part import GrowingFile, verify
+from exportd.delivery.upload_table import UploadTable
+from exportd.destinations.open_destinations import Destination
+from exportd.jobs.job_table import JobTable
+from exportd.manifest.build import History
+from exportd.manifest.document import Predecessor
+from exportd.model.errors import ExportdError, PermanentError, TransientError
+from exportd.model.extraction import Extraction
+from exportd.model.job import JobPhase, JobProgress, Lease
+from exportd.model.part import Part
+from exportd.model.schedule import DestinationCode
+from exportd.spool.spool import Spool
+from exportd.stores.retrying import RetryBudget
+
+_logger = structlog.stdlib.get_logger()
+
+
+class JobDeliverer:
+    """Opens the delivery of a job to all its destinations. One serves all jobs."""
+
+    def __init__(
+        self, deliverer: Deliverer, cleaner: Cleaner, *, jobs: JobTable, uploads: UploadTable, spool: Spool
+    ) -> None:
+        self.cleaner = cleaner
+        self.jobs = jobs
+        self.uploads = uploads
+        self.spool = spool
+        self._deliverer = deliverer
+
+    @asynccontextmanager
+    async def delivery(
+        self, lease: Lease, progress: JobProgress, sealed: Extraction | None
+    ) -> AsyncIterator["JobDelivery"]:
+        """The delivery of a job to each destination that does not have everything yet; aborted unless published.
+
+        ``sealed`` is what was read, once the job is sealed. Raises TransientError or PermanentError.
+        """
+        job = lease.job
+        delivered = {delivery.destination for delivery in await self.jobs.deliveries(job.id)}
+        lacking = [code for code in job.destinations if code not in delivered]
+        if _had_attempts(lease) and sealed is None:
+            for code in lacking:
+                await self.cleaner.abort_uploads(job, code)
+        async with AsyncExitStack() as stack:
+            deliveries = [
+                await stack.enter_async_context(self._deliverer.delivery(job, code, progress, sealed))
+                for code in lacking
+            ]
+            yield JobDelivery(lease, self, deliveries)
+
+
+@dataclass(frozen=True, slots=True)
+class JobDelivery:
+    """The delivery of one job: ``add`` its files or ``resume`` with them, ``keep`` once sealed, then ``publish``."""
+
+    lease: Lease
+    deliverer: JobDeliverer
+    deliveries: Sequence[DestinationDelivery]
+
+    def add(self, file: GrowingFile) -> None:
+        """Upload a file to each destination while it grows."""
+        for delivery in self.deliveries:
+            delivery.transfer.add(file)
+
+    async def resume(self) -> tuple[Part, ...]:
+        """Go on from the seal, with what the spool and Postgres remember; the job's parts.
+
+        Raises TransientError, or PermanentError SPOOL_DAMAGED.
+        """
+        job = self.lease.job
+        parts = await self.deliverer.jobs.parts(job.id)
+        spooled = await verify(self.deliverer.spool.job_folder(job.id), parts)
+        for delivery in self.deliveries:
+            begun = await self.deliverer.uploads.of_job(job.id, delivery.destination.code)
+            await self.deliverer.cleaner.abort_uploads(job, delivery.destination.code, kept=begun)
+            delivery.transfer.resume(spooled, begun)
+        return parts
+
+    def keep(self) -> None:
+        """Leave unpublished uploads in the stores from now on: the job is sealed, and its next attempt resumes them."""
+        for delivery in self.deliveries:
+            delivery.transfer.keep()
+
+    async def publish(self, extraction: Extraction, parts: Sequence[Part]) -> None:
+        """Publish everywhere at once, and record each destination that has everything.
+
+        Raises one TransientError or PermanentError for all destinations that failed.
+        """
+        failures: list[ExportdError] = []
+
+        async def publish(delivery: DestinationDelivery) -> None:
+            code = delivery.destination.code
+            try:
+                await delivery.prepare(partial(self._clear, delivery.destination))
+                digest = await delivery.publish(extraction, parts, await self._history(code, extraction))
+                await self.deliverer.jobs.record_delivery(self.lease, code, digest)
+            except ExportdError as error:
+                failures.append(error)
+            else:
+                _logger.info("delivered", destination=code, files=len(parts))
+
+        async with anyio.create_task_group() as publishing:
+            for delivery in self.deliveries:
+                publishing.start_soon(publish, delivery, name=f"publish to {delivery.destination.code}")
+        if failures:
+            raise _joined(failures)
+
+    async def _clear(self, destination: Destination, retry: RetryBudget) -> None:
+        """Remove what earlier jobs and attempts left half-done, before anything is published beside it."""
+        job = self.lease.job
+        if job.schedule_id is not None:
+            await self.deliverer.cleaner.clear_schedule(job.schedule_id, destination, retry)
+        if _had_attempts(self.lease) and self.lease.phase is JobPhase.EXTRACTING:
+            await self.deliverer.cleaner.make_way(job, destination, retry)
+
+    async def _history(self, destination: DestinationCode, extraction: Extraction) -> History:
+        schedule, job = self.lease.job.schedule_id, self.lease.job.id
+        if schedule is None:
+            return History()
+        jobs = self.deliverer.jobs
+        last = await jobs.last_delivery(schedule, destination, other_than=job)
+        if last is None:
+            return History()
+        return History(
+            Predecessor(job_id=last[0], sha256=last[1]),
+            await jobs.redelivered(schedule, destination, extraction.windows(), other_than=job),
+        )
+
+
+def _had_attempts(lease: Lease) -> bool:
+    """Whether the job had a lease before: that attempt may have left something behind."""
+    return lease.fence > 1
+
+
+def _joined(failures: Sequence[ExportdError]) -> ExportdError:
+    """One error for all destinations: worth another attempt when one of them may come back."""
+    sentence = " ".join(failure.sentence for failure in failures)
+    transient = [failure for failure in failures if isinstance(failure, TransientError)]
+    if transient:
+        waits = [failure.retry_after_s for failure in transient if failure.retry_after_s is not None]
+        return TransientError(sentence, reason=transient[0].reason, retry_after_s=max(waits, default=None))
+    return PermanentError(sentence, reason=failures[0].reason)

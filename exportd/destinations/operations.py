@@ -1,0 +1,79 @@
+"""What operators do with destinations of any organization and origin: pause, resume, see how they are.
+
+All methods raise TransientError when the database is out of reach. A pause and its end are written into the audit log
+in the same transaction, and all daemons get an event.
+"""
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from exportd.database import queries
+from exportd.database.unit_of_work import notify, statements, transaction, write_audit
+from exportd.destinations.destination_writer import LOCK
+from exportd.destinations.record import DestinationHealth, health_from_row
+from exportd.destinations.table import missing
+from exportd.model.declared import Key
+from exportd.model.entity import OrganizationId
+from exportd.model.schedule import Pause
+
+if TYPE_CHECKING:
+    from exportd.database.connector import Pool
+
+_SQL = queries.load("destination_operations")
+
+
+class DestinationOperator:
+    """What can be asked of ``exportd.destination`` besides what its owner edits."""
+
+    def __init__(self, pool: "Pool") -> None:
+        self._pool = pool
+
+    async def pause(self, destination_id: UUID, *, actor: str) -> None:
+        """Have the jobs that deliver there wait; one that runs goes on. Raises PermanentError NOT_FOUND."""
+        await self._change(destination_id, "destination paused", _SQL["pause"], destination_id, actor, actor=actor)
+
+    async def resume(self, destination_id: UUID, *, actor: str) -> None:
+        """Let the jobs that waited go on. Raises PermanentError NOT_FOUND."""
+        await self._change(destination_id, "destination resumed", _SQL["resume"], destination_id, actor=actor)
+
+    async def pause_of(self, destination_id: UUID) -> Pause | None:
+        """The pause of a destination, if it is paused. Raises PermanentError NOT_FOUND."""
+        async with statements(self._pool, "reading the destinations") as connection:
+            row = await connection.fetchrow(_SQL["pause_of"], destination_id)
+        if row is None:
+            raise missing(destination_id)
+        return None if row["paused_at"] is None else Pause(row["paused_at"], row["paused_by"])
+
+    async def pauses(self) -> dict[Key, Pause]:
+        """The destinations of all organizations that are paused."""
+        async with statements(self._pool, "reading the destinations") as connection:
+            rows = await connection.fetch(_SQL["pauses"])
+        return {Key(row["organization"], row["code"]): Pause(row["paused_at"], row["paused_by"]) for row in rows}
+
+    async def health(self, *, limit: int) -> list[DestinationHealth]:
+        """How the destinations of all organizations are, the paused ones first, at most ``limit``."""
+        async with statements(self._pool, "reading the destinations") as connection:
+            return [health_from_row(row) for row in await connection.fetch(_SQL["health"], limit)]
+
+    async def organizations(self) -> list[OrganizationId]:
+        """The organizations that have a destination or a schedule, in the order of their names."""
+        async with statements(self._pool, "reading the destinations") as connection:
+            return [OrganizationId(row["organization"]) for row in await connection.fetch(_SQL["organizations"])]
+
+    async def _change(self, destination_id: UUID, action: str, statement: str, *arguments: object, actor: str) -> None:
+        async with transaction(self._pool, "pausing or resuming a destination", lock=LOCK) as connection:
+            row = await connection.fetchrow(_SQL["hold"], destination_id)
+            if row is None:
+                raise missing(destination_id)
+            await connection.execute(statement, *arguments)
+            await write_audit(
+                connection,
+                action,
+                actor=actor,
+                organization=OrganizationId(row["organization"]),
+                object_id=destination_id,
+                details={"code": row["code"]},
+            )
+            # Jobs that waited for the destination may be taken now.
+            await notify(connection, "job_queued")
+            await notify(connection, "destination_changed")

@@ -1,0 +1,94 @@
+"""Builds the manifest of a job from what was read and the parts that hold it. Pure."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from exportd.manifest.document import (
+    Manifest,
+    ManifestEntity,
+    ManifestField,
+    ManifestPart,
+    ManifestSchedule,
+    ManifestWindow,
+    Predecessor,
+    render,
+)
+from exportd.model.extraction import EntityExtraction, Extraction
+from exportd.model.job import Job, JobId
+from exportd.model.part import Part
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a destination has received of a schedule so far: its newest manifest, and the jobs whose changes come again,
+    because they had not reached every destination or a back-fill was asked for.
+    """
+
+    predecessor: Predecessor | None = None
+    redelivers: tuple[JobId, ...] = ()
+
+
+def build_manifest(
+    job: Job,
+    extraction: Extraction,
+    parts: Sequence[Part],
+    key_of: Callable[[EntityExtraction, Part], str],
+    history: History,
+) -> Manifest:
+    """The manifest of a job at one destination, where ``key_of`` names the object of an entity's part."""
+    return Manifest(
+        job_id=job.id,
+        organization=job.organization,
+        schedule=ManifestSchedule(id=job.schedule_id, code=job.schedule_code or "") if job.schedule_id else None,
+        due_at=job.due_at,
+        created_at=extraction.taken_at,
+        format=job.file_format,
+        entities=tuple(_entity(extraction, entity, parts, key_of) for entity in extraction.entities),
+        predecessor=history.predecessor,
+        redelivers=history.redelivers,
+    )
+
+
+def build_spool_manifest(job: Job, extraction: Extraction, parts: Sequence[Part]) -> bytes:
+    """The manifest that lies beside the parts in the spool, for downloads: its keys are file names."""
+    return render(build_manifest(job, extraction, parts, lambda _, part: part.file_name, History()))
+
+
+def _entity(
+    extraction: Extraction,
+    entity: EntityExtraction,
+    parts: Sequence[Part],
+    key_of: Callable[[EntityExtraction, Part], str],
+) -> ManifestEntity:
+    return ManifestEntity(
+        code=entity.entity,
+        type=entity.type_token,
+        mode=entity.mode,
+        full_reason=entity.full_reason,
+        window=ManifestWindow(
+            previous=entity.previous,
+            snapshot=extraction.snapshot,
+            lsn=extraction.wal_position,
+            taken_at=extraction.taken_at,
+        ),
+        key=entity.key,
+        tenant=entity.tenant,
+        fields=tuple(
+            ManifestField(name=field.name, type=field.type, format=field.format, reference=field.reference)
+            for field in entity.fields
+        ),
+        rows=entity.rows,
+        deleted_rows=entity.deleted_rows,
+        parts=tuple(
+            ManifestPart(
+                key=key_of(entity, part),
+                rows=part.rows,
+                content_bytes=part.content_bytes,
+                size_bytes=part.size_bytes,
+                sha256=part.sha256,
+            )
+            for part in parts
+            if part.entity == entity.entity
+        ),
+        oversized_parts=entity.oversized_parts,
+    )

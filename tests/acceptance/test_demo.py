@@ -1,0 +1,59 @@
+"""``exportd demo`` as a person runs it."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from tests.fixtures.daemon import run
+
+EQUAL = "EQUAL: replaying the exports gives the tables."
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that the account of the demo's Postgres may enter, also where the tests run as root."""
+    with TemporaryDirectory() as path:
+        Path(path).chmod(0o711)
+        yield Path(path) / "demo"
+
+
+def demo(folder: Path, *arguments: str) -> tuple[int, str, str]:
+    outcome = run([sys.executable, "-m", "exportd", "demo", "--dir", str(folder), *arguments])
+    return outcome.returncode, outcome.stdout, outcome.stderr
+
+
+@pytest.mark.slow
+def test_the_demo_ends_with_equal_tables_and_can_be_run_again(folder: Path) -> None:
+    for _ in range(2):
+        code, output, errors = demo(folder, "--rows", "1000", "--once")
+        assert (code, errors) == (0, "")
+        assert EQUAL in output.splitlines()
+        assert {path.name for path in (folder / "rebuilt").iterdir()} == {
+            "org-acme.duckdb",
+            "org-globex.duckdb",
+            "org-initech.duckdb",
+        }
+
+
+def test_a_directory_with_other_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("x")
+    code, output, errors = demo(tmp_path, "--once")
+    assert code != 0
+    assert output == ""
+    assert "not of an earlier demo; give another --dir" in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_without_duckdb_the_demo_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "duckdb.py").write_text("raise ModuleNotFoundError(\"No module named 'duckdb'\", name='duckdb')")
+    folder = tmp_path / "demo"
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['exportd', 'demo', '--dir', {str(folder)!r}]"
+    )
+    outcome = run([sys.executable, "-c", f"{code}; from exportd.cli.main import main; main()"])
+    assert outcome.returncode != 0
+    assert "pip install 'exportd[replay]'" in outcome.stderr
+    assert not folder.exists()

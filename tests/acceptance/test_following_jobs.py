@@ -1,0 +1,91 @@
+"""Clients that follow jobs of the real daemon, when it shuts down and when they disconnect."""
+
+import asyncio
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import pytest
+
+from tests.acceptance import statement_blocker
+from tests.acceptance.declarations import destination, schedule
+from tests.acceptance.sample_application import CATALOG, Application
+from tests.fixtures.daemon import Daemon, Site, environment
+
+
+@pytest.fixture
+async def gated_site(site: Site, application: Application) -> Site:
+    """A daemon that has run its schedule once, and a gate to be closed."""
+    site.configure(CATALOG, {"destination": [destination("lake", site.destination())], "schedule": [schedule()]})
+    await application.connection.execute(statement_blocker.INSTALL)
+    await site.start()
+    await site.succeeded(application.connection, await site.first_job(application.connection))
+    return site
+
+
+@asynccontextmanager
+async def watching(site: Site, job: UUID) -> AsyncIterator[Process]:
+    """``exportd job watch``, which has received the job's state."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "exportd", "job", "watch", str(job), "--config", str(site.config)),
+        stdout=PIPE,
+        stderr=PIPE,
+        env=environment(),
+    )
+    try:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"publishing, attempt 1\n"
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def outcome(process: Process) -> tuple[int | None, str, str]:
+    """Exit code, and what was said since the first line."""
+    output, errors = await process.communicate()
+    return process.returncode, output.decode(), errors.decode()
+
+
+async def leaving(daemon: Daemon) -> None:
+    daemon.signal(signal.SIGTERM)
+    await daemon.wait_for_event("stopping")
+
+
+async def test_a_job_that_ends_while_the_daemon_leaves_is_followed_to_its_end(gated_site: Site) -> None:
+    site, daemon = gated_site, gated_site.daemons[-1]
+    keeper = await site.database.connect()
+    async with statement_blocker.blocking(keeper, statement_blocker.DELIVERING) as closed:
+        job = await site.fire()
+        await closed.blocked_backend()
+        async with watching(site, job) as watch, watching(site, job) as other, watching(site, job) as vanishing:
+            vanishing.kill()
+            await leaving(daemon)
+            await keeper.execute("SELECT pg_advisory_unlock_all()")
+            for process in (watch, other):
+                code, output, errors = await outcome(process)
+                assert (code, output.splitlines()[-1], errors) == (0, "succeeded", "")
+    assert await daemon.ended() == 0
+    await site.assert_clean(site.destination())
+
+
+async def test_a_job_that_is_put_back_goes_on_and_who_followed_it_is_told(gated_site: Site) -> None:
+    site, daemon = gated_site, gated_site.daemons[-1]
+    async with statement_blocker.blocking(await site.database.connect(), statement_blocker.DELIVERING) as closed:
+        job = await site.fire()
+        await closed.blocked_backend()
+        async with watching(site, job) as watch:
+            await leaving(daemon)
+            daemon.signal(signal.SIGTERM)
+            code, _, errors = await outcome(watch)
+        assert code == 3
+        assert errors.startswith("exportd: The daemon ended the stream; the job")
+        assert len(errors.splitlines()) == 1
+        assert await daemon.ended() == 0
+        assert not daemon.events_named("request cut off")
+        await closed.terminate_blocked()
+    await site.assert_clean(site.destination())

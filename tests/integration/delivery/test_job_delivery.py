@@ -1,0 +1,178 @@
+"""A job goes to all its destinations; one that fails keeps no other from getting everything."""
+
+import hashlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from exportd.delivery.byte_limiter import ByteLimiter
+from exportd.delivery.cleaner import Cleaner
+from exportd.delivery.deliverer import Deliverer
+from exportd.delivery.job_delivery import JobDeliverer, JobDelivery
+from exportd.delivery.upload_table import UploadTable
+from exportd.destinations.open_destinations import Destination, Destinations
+from exportd.jobs.job_record import DeliveryRecord, JobRecord
+from exportd.jobs.job_table import JobTable
+from exportd.manifest.document import parse
+from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.errors import PermanentError, TransientError
+from exportd.model.extraction import EntityExtraction, ExtractedField, Extraction, Mode
+from exportd.model.job import Job, JobId, JobPhase, JobProgress, Lease
+from exportd.model.part import Part
+from exportd.model.reason import FullReason, Reason
+from exportd.model.schedule import DestinationCode, ExportFormat, ScheduleId
+from exportd.spool.spool import Spool
+from exportd.stores.layout import Layout, ManifestName, build
+from exportd.stores.memory_store import MemoryStore
+from exportd.stores.retrying import RetryBudget
+from exportd.stores.store import Store, Upload
+from exportd.testing.fake_clock import FakeClock
+from exportd.testing.faulty_store import Fault, FaultyStore, refused, unavailable
+from tests.fixtures.settings import live_settings
+
+ORGANIZATION = OrganizationId("org-1")
+ONCE = RetryBudget(timeout_s=0.001, first_wait_s=0.0001, max_wait_s=0.0001, jitter_s=0)
+CONTENT = b"what was exported"
+PART = Part(EntityCode("ACCOUNTS"), 1, "accounts.csv.gz", 1, 40, len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+EXTRACTION = Extraction(
+    snapshot="10:15:11",
+    wal_position="0/16B3748",
+    taken_at=datetime(2026, 3, 9, 4, 16, tzinfo=UTC),
+    entities=(
+        EntityExtraction(
+            entity=PART.entity,
+            type_token="account",
+            mode=Mode.FULL,
+            full_reason=FullReason.FIRST_RUN,
+            previous=None,
+            rows=1,
+            deleted_rows=0,
+            key=("id",),
+            tenant=None,
+            fields=(ExtractedField("id", "string", None, None),),
+            guards={},
+        ),
+    ),
+)
+
+
+class Jobs(JobTable):
+    """A table in memory that knows one sealed job."""
+
+    def __init__(self, delivered: Sequence[str] = ()) -> None:
+        self.recorded: dict[DestinationCode, str] = {}
+        self._delivered = delivered
+
+    async def deliveries(self, job_id: JobId) -> tuple[DeliveryRecord, ...]:
+        return tuple(DeliveryRecord(DestinationCode(code), "", EXTRACTION.taken_at) for code in self._delivered)
+
+    async def parts(self, job_id: JobId) -> tuple[Part, ...]:
+        return (PART,)
+
+    async def record_delivery(self, lease: Lease, destination: DestinationCode, manifest_sha256: str) -> None:
+        self.recorded[destination] = manifest_sha256
+
+    async def failed_halfway(self, schedule_id: ScheduleId | None = None) -> tuple[JobRecord, ...]:
+        return ()
+
+
+class Uploads(UploadTable):
+    """A table without uploads."""
+
+    def __init__(self) -> None: ...
+
+    async def of_job(self, job: JobId, destination: DestinationCode) -> Sequence[Upload]:
+        return ()
+
+
+def lease_for(*codes: str) -> Lease:
+    destinations = tuple(DestinationCode(code) for code in codes)
+    due_at = datetime(2026, 3, 9, 4, 15, tzinfo=UTC)
+    job = Job(JobId(UUID(int=1)), ORGANIZATION, None, None, due_at, (PART.entity,), ExportFormat.CSV, destinations)
+    return Lease(job, fence=1, attempt=1, phase=JobPhase.SEALED)
+
+
+@asynccontextmanager
+async def resumed(
+    folder: Path, stores: Mapping[str, Store], jobs: Jobs, progress: JobProgress | None = None
+) -> AsyncIterator[JobDelivery]:
+    """The delivery of a sealed job, whose part is in the spool, to a destination for each store."""
+    lease = lease_for(*stores)
+    spool = Spool(live_settings(spool={"directory": folder, "budget": 10**6, "free_space_floor": 0}))
+    spool.job_folder(lease.job.id).mkdir(parents=True)
+    (spool.job_folder(lease.job.id) / PART.file_name).write_bytes(CONTENT)
+    destinations = Destinations(
+        Destination(ORGANIZATION, DestinationCode(code), store, Layout()) for code, store in stores.items()
+    )
+    deliverer = JobDeliverer(
+        Deliverer(
+            destinations,
+            uploads=Uploads(),
+            limiter=ByteLimiter(1 << 20),
+            type_token=lambda _: "another token",
+            retry=ONCE,
+        ),
+        Cleaner(destinations, jobs, Uploads(), type_tokens={}, clock=FakeClock()),
+        jobs=jobs,
+        uploads=Uploads(),
+        spool=spool,
+    )
+    async with deliverer.delivery(lease, progress or JobProgress(), EXTRACTION) as delivery:
+        assert await delivery.resume() == (PART,)
+        delivery.keep()
+        yield delivery
+
+
+async def test_every_destination_gets_the_objects_and_the_manifest(tmp_path: Path) -> None:
+    stores = {"LAKE": MemoryStore(), "SEA": MemoryStore()}
+    jobs, progress = Jobs(), JobProgress()
+    async with resumed(tmp_path, stores, jobs, progress) as delivery:
+        await delivery.publish(EXTRACTION, (PART,))
+    manifest_key = build(ManifestName(ORGANIZATION, lease_for().job.id), Layout())
+    for code, store in stores.items():
+        document = store.objects[manifest_key]
+        assert jobs.recorded[DestinationCode(code)] == hashlib.sha256(document).hexdigest()
+        (listed,) = parse(document).entities[0].parts
+        assert {key: data for key, data in store.objects.items() if key != manifest_key} == {listed.key: CONTENT}
+        assert "type=account/" in listed.key, "the token of the seal, not the catalog's of today"
+    assert progress.published_files == 2
+
+
+async def test_a_destination_that_has_everything_is_not_touched_again(tmp_path: Path) -> None:
+    lake, sea = FaultyStore(MemoryStore()), FaultyStore(MemoryStore())
+    jobs = Jobs(delivered=["LAKE"])
+    async with resumed(tmp_path, {"LAKE": lake, "SEA": sea}, jobs) as delivery:
+        await delivery.publish(EXTRACTION, (PART,))
+    assert lake.calls == []
+    assert jobs.recorded.keys() == {"SEA"}
+
+
+async def test_one_that_refuses_keeps_no_other_from_its_delivery(tmp_path: Path) -> None:
+    sea = MemoryStore()
+    jobs = Jobs()
+    lake = FaultyStore(MemoryStore(), [Fault("put", times=1000, error=refused())])
+    async with resumed(tmp_path, {"LAKE": lake, "SEA": sea}, jobs) as delivery:
+        with pytest.raises(PermanentError, match=r"^Destination LAKE: The store answered 403\.$") as failure:
+            await delivery.publish(EXTRACTION, (PART,))
+    assert failure.value.reason is Reason.DESTINATION_REFUSED
+    assert jobs.recorded.keys() == {"SEA"}
+    assert len(sea.objects) == 2
+
+
+async def test_a_failure_that_may_pass_is_worth_another_attempt_for_all(tmp_path: Path) -> None:
+    away = unavailable()
+    away.retry_after_s = 30.0
+    stores = {
+        "LAKE": FaultyStore(MemoryStore(), [Fault("put", times=1000, error=refused())]),
+        "SEA": FaultyStore(MemoryStore(), [Fault("put", times=1000, error=away)]),
+    }
+    async with resumed(tmp_path, stores, Jobs()) as delivery:
+        with pytest.raises(TransientError) as failure:
+            await delivery.publish(EXTRACTION, (PART,))
+    assert (failure.value.reason, failure.value.retry_after_s) == (Reason.DESTINATION_UNAVAILABLE, 30.0)
+    assert "Destination LAKE: " in failure.value.sentence
+    assert "Destination SEA: " in failure.value.sentence

@@ -1,0 +1,71 @@
+"""Runs a command of exportd and writes down which of its functions are called: ``python traced_daemon.py WORDS…``.
+
+The environment names the file for it (TRACE_FILE). With TRACE_ALL it begins at once and writes at the end of the
+process; otherwise it begins at SIGUSR1, and writes at SIGUSR2 what has been called since. Nothing of the tests is
+imported here, for the package that is measured may be another checkout's.
+"""
+
+import atexit
+import inspect
+import json
+import os
+import runpy
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+_PACKAGE = f"{os.sep}exportd{os.sep}"
+
+
+class Trace:
+    """The functions that were called, by file below the package."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._running = False
+        self._called: dict[str, set[str]] = {}
+
+    def begin(self, *_: object) -> None:
+        """Forget what was called before."""
+        self._called = {}
+        self._running = True
+
+    def write(self, *_: object) -> None:
+        """End, and write the file in one piece."""
+        self._running = False
+        draft = self._target.with_suffix(".draft")
+        draft.write_text(json.dumps({path: sorted(names) for path, names in self._called.items()}))
+        draft.rename(self._target)
+
+    def profile(self, frame: FrameType, event: str, _argument: object) -> None:
+        """For ``sys.setprofile``."""
+        if not self._running or event != "call":
+            return
+        code = frame.f_code
+        # The bodies of classes and modules are not optimized; they run when something is imported.
+        if code.co_flags & inspect.CO_OPTIMIZED:
+            _, package, path = code.co_filename.rpartition(_PACKAGE)
+            if package:
+                self._called.setdefault(path, set()).add(code.co_qualname)
+
+
+def main() -> None:
+    """Run the command."""
+    trace = Trace(Path(os.environ["TRACE_FILE"]))
+    profile: Callable[[FrameType, str, object], None] = trace.profile
+    threading.setprofile(profile)
+    sys.setprofile(profile)
+    if os.environ.get("TRACE_ALL"):
+        trace.begin()
+        atexit.register(trace.write)
+    else:
+        signal.signal(signal.SIGUSR1, trace.begin)
+        signal.signal(signal.SIGUSR2, trace.write)
+    runpy.run_module("exportd", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
