@@ -15,6 +15,7 @@ from exportd.capture.installer import CaptureInstaller
 from exportd.catalog import document
 from exportd.catalog.document import Catalog
 from exportd.daemon.assembly import Components, assembled
+from exportd.daemon.current import Configuration
 from exportd.database.connector import Connection, Connector
 from exportd.database.migrator import migrate
 from exportd.demo.generator import create_tables, fill
@@ -75,7 +76,8 @@ async def measure(options: Options, say: Say) -> list[Measurement]:
             catalog = document.load(CATALOG)
             with tempfile.TemporaryDirectory(prefix="exportd-bench-") as folder:
                 await anyio.Path(folder, _LAKE).mkdir()
-                async with assembled(_settings(dsn, Path(folder)), catalog, Connector(dsn)) as components:
+                configuration = Configuration(_settings(dsn, Path(folder)), catalog, catalog)
+                async with assembled(configuration, Connector(dsn)) as components:
                     one = await _one_job(components, catalog, jobs=5 if options.quick else JOBS, say=say)
                     many = await _many_schedules(components, connection, catalog, options=options, say=say)
     return [one, many]

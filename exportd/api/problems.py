@@ -21,7 +21,7 @@ from exportd.model.reason import Reason
 _logger = structlog.get_logger()
 
 _REASON_HEADER = "x-exportd-reason"
-_DO_NOT_REPEAT = {"x-should-retry": "false"}
+_HEADERS: Mapping[int, Mapping[str, str]] = {409: {"x-should-retry": "false"}, 503: {"retry-after": "1"}}
 _STATUSES: Mapping[Reason, int] = {
     Reason.NOT_FOUND: 404,
     Reason.DECLARED: 403,
@@ -36,6 +36,8 @@ _STATUSES: Mapping[Reason, int] = {
     Reason.IN_USE: 400,
     Reason.DESTINATION_MISSING: 400,
     Reason.SETTINGS_INVALID: 400,
+    Reason.ENTITY_OUT_OF_ORDER: 409,
+    Reason.DATABASE_REFUSED: 503,
 }
 _WORDS = {
     404: "There is nothing at this path. The paths are those of the OpenAPI document at /openapi.json.",
@@ -82,7 +84,7 @@ async def _failed(_request: Request, error: Exception) -> Response:
     status = _STATUSES.get(error.reason)
     reason = {_REASON_HEADER: error.reason.value}
     if status is not None:
-        return problem_response(status, error.sentence, reason | (_DO_NOT_REPEAT if status == 409 else {}))
+        return problem_response(status, error.sentence, {**reason, **_HEADERS.get(status, {})})
     if isinstance(error, TransientError):
         _logger.warning("request failed", reason=error.reason, error=error.sentence)
         return problem_response(503, error.sentence, reason | {"retry-after": "1"})

@@ -4,6 +4,9 @@ Notifications are hints: the receiver of one reads the tables. After a lost conn
 again and reports ``reconnected``, so that the receivers read what they have missed; from then on notifications are
 relied on again. A slow poll elsewhere finds what no notification announced.
 
+Whatever the database refuses is waited for too: a wrong password, too many connections, a database that accepts no
+changes. The listener is the one service that always has a connection, so it is the one that tells of the trouble.
+
 Triggers ring the doorbell only while it is armed, because NOTIFY takes a global lock at commit (half of the throughput
 at 8 writers). At the first ring it is disarmed, and armed again after a pause. Arming expires by itself, so after a
 daemon's death triggers stop ringing. It is off where prepared transactions are allowed: PREPARE TRANSACTION fails after
@@ -12,7 +15,7 @@ reads: a transaction that rings when the queue is full cannot commit. The trigge
 """
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 from uuid import UUID
 
@@ -27,7 +30,8 @@ from exportd.database.translator import translated
 from exportd.model.change_log import DOORBELL_CHANNEL, EVENTS_CHANNEL, MAX_QUEUE_SHARE
 from exportd.model.clock import Clock, wait_until
 from exportd.model.entity import EntityCode
-from exportd.model.errors import TransientError
+from exportd.model.errors import ExportdError, TransientError
+from exportd.model.reason import Reason
 from exportd.model.schedule import ScheduleId
 from exportd.settings.schema import LiveSettings
 
@@ -38,6 +42,8 @@ _PAUSE_AFTER_RING_S = 5.0
 _PROBE_S = 10.0
 _PROBE_ARMED_S = 2.0
 _LOG_PAUSE_S = 60.0
+_STEADY_S = 10.0
+"""A connection that is lost sooner counts as a failed attempt: the next one waits longer."""
 
 _logger = structlog.get_logger()
 
@@ -48,8 +54,19 @@ The kind ``reconnected`` means that events may have been missed.
 """
 
 
+OnTrouble = Callable[[ExportdError | None], Awaitable[None]]
+"""Called with each error for which the database cannot be listened to, and with None when it can be again."""
+
+
+async def _report_nothing(_error: ExportdError | None) -> None:
+    """What a listener does until its owner wants to be told of trouble."""
+
+
 class Listener:
-    """A service: keeps one connection listening. The doorbell is armed while ``capture.doorbell`` is set."""
+    """A service: keeps one connection listening. The doorbell is armed while ``capture.doorbell`` is set.
+
+    ``trouble`` is why it cannot listen at the moment, None while it does or has not tried.
+    """
 
     def __init__(
         self,
@@ -62,6 +79,7 @@ class Listener:
     ) -> None:
         self._connector = connector
         self._on_event = on_event
+        self.on_trouble: OnTrouble = _report_nothing
         self._settings = settings
         self._entities = entities
         self._clock = clock
@@ -71,6 +89,7 @@ class Listener:
         self._not_understood = 0
         self._next_log: dict[str, float] = {}
         self.listening = False
+        self.trouble: ExportdError | None = None
 
     @property
     def changes_waiting(self) -> dict[EntityCode, datetime]:
@@ -78,16 +97,28 @@ class Listener:
         return self._waiting.since
 
     async def run(self) -> None:
-        """Listen until cancelled, reconnecting with back-off and jitter."""
+        """Listen until cancelled, reconnecting with back-off and jitter, whatever the database refuses."""
         while True:
             async for attempt in stamina.retry_context(
-                on=TransientError, attempts=None, timeout=None, wait_initial=0.2, wait_max=15.0
+                on=ExportdError, attempts=None, timeout=None, wait_initial=0.2, wait_max=15.0
             ):
                 with attempt:
-                    await self._listen()
+                    await self._try_to_listen()
+
+    async def _try_to_listen(self) -> None:
+        try:
+            await self._listen()
+        except ExportdError as error:
+            if self.trouble is None or self.trouble.reason is not error.reason:
+                _logger.warning("database cannot be listened to", reason=error.reason, error=error.sentence)
+            self.trouble = error
+            await self.on_trouble(error)
+            raise
 
     async def _listen(self) -> None:
-        """Listen on one connection; returns when it is lost. Raises TransientError when none can be had."""
+        """Listen on one connection; returns when it is lost after a while. Raises TransientError or PermanentError when
+        none can be had, or it is of no use.
+        """
         async with self._connector.connection("listener") as connection:
             self._lost = anyio.Event()
             connection.add_termination_listener(self._take_loss)
@@ -95,21 +126,30 @@ class Listener:
                 await connection.add_listener(EVENTS_CHANNEL, self._take_event)
                 await connection.add_listener(DOORBELL_CHANNEL, self._take_ring)
                 armable = not await connection.fetchval(_SQL["two_phase_allowed"])
+                await _require_changes(connection)
+            if self.trouble is not None:
+                await self.on_trouble(None)
+            self.trouble = None
             self.listening = True
+            since = self._clock.monotonic()
             _logger.info("listening")
             self._on_event("reconnected", None)
             try:
                 with translated("listening to the database"):
                     await self._serve(connection, armable=armable)
                 _logger.warning("listener lost its connection")
-            except TransientError as error:
+            except ExportdError as error:
                 _logger.warning("listener lost its connection", reason=error.reason, error=error.sentence)
+                lost = error.reason is Reason.DATABASE_CONNECTION_LOST
+                if not lost or self._clock.monotonic() - since < _STEADY_S:
+                    raise
             finally:
                 self.listening = False
 
     async def _serve(self, connection: Connection, *, armable: bool) -> None:
         while not self._lost.is_set():
             self._rung = anyio.Event()
+            await _require_changes(connection)
             wanted = armable and self._settings().capture.doorbell
             armed = wanted and await connection.fetchval(_SQL["arm_doorbell"], _ARMED_S, MAX_QUEUE_SHARE)
             if wanted and not armed and self._may_log("queue"):
@@ -165,3 +205,12 @@ class Listener:
             self._rung.set()
         else:
             self._ignore(payload)
+
+
+async def _require_changes(connection: Connection) -> None:
+    """Raises TransientError while the session may not write; what asyncpg raises for a connection that is lost."""
+    if not await connection.fetchval(_SQL["accepts_changes"]):
+        raise TransientError(
+            "The database accepts no changes at the moment (transaction_read_only is on). It is tried again.",
+            reason=Reason.DATABASE_READ_ONLY,
+        )

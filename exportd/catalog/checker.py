@@ -15,7 +15,7 @@ from exportd.catalog.expression_checker import ExpressionVerdict, expressions_in
 from exportd.catalog.expressions import functions_of
 from exportd.catalog.table_reader import list_tables, read_tables, reading
 from exportd.catalog.table_rules import Finding, findings, missing_table
-from exportd.model.entity import Entity, Field
+from exportd.model.entity import Entity, EntityCode, Field
 from exportd.model.errors import Problem
 from exportd.settings.document import sorted_by_line
 
@@ -28,8 +28,14 @@ async def check(catalog: Catalog, connection: "Connection") -> list[Problem]:
 
     Raises TransientError or PermanentError when the database cannot be read.
     """
+    found = await problems_by_entity(catalog, connection)
+    return sorted_by_line([problem for problems in found.values() for problem in problems])
+
+
+async def problems_by_entity(catalog: Catalog, connection: "Connection") -> dict[EntityCode, list[Problem]]:
+    """The same for each entity that cannot be exported; the others are left out."""
     entities = list(catalog.entities.values())
-    problems: list[Problem] = []
+    problems: dict[EntityCode, list[Problem]] = {}
     async with reading(connection, doing="checking the catalog"):
         tables = await read_tables(connection, [entity.table for entity in entities])
         is_complete = all(entity.table in tables for entity in entities)
@@ -49,8 +55,9 @@ async def check(catalog: Catalog, connection: "Connection") -> list[Problem]:
                 ]
                 if not found and live.has_children and await connection.fetch(duplicates_query(entity)):
                     found = [(("key",), duplicates_sentence(entity))]
-            problems += [catalog.problem(entity.code, sentence, about=path) for path, sentence in found]
-    return sorted_by_line(problems)
+            if found:
+                problems[entity.code] = [catalog.problem(entity.code, text, about=path) for path, text in found]
+    return problems
 
 
 def _expression_findings(

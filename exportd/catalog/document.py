@@ -4,6 +4,7 @@ Fields and types that the file leaves open stay open in the ``Catalog``; ``resol
 database.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,11 +28,13 @@ class Catalog:
     """What can be exported. ``entities`` is in the file's order.
 
     ``open_types`` are the fields whose type the file does not declare. An entity without fields exports every column.
-    ``document`` is the file it was read from.
+    ``out_of_order`` are the entities that do not fit the database at the moment, with what is wrong; it is empty until
+    ``resolver.examine`` has looked. ``document`` is the file it was read from.
     """
 
     entities: dict[EntityCode, Entity]
     open_types: frozenset[tuple[EntityCode, str]] = frozenset()
+    out_of_order: Mapping[EntityCode, tuple[Problem, ...]] = field(default_factory=dict)
     document: Document = field(default=Document("", {}), repr=False)
 
     def get(self, code: EntityCode) -> Entity:
@@ -46,11 +49,22 @@ class Catalog:
         """The fields of an entity whose type the file does not declare."""
         return frozenset(name for entity, name in self.open_types if entity == code)
 
+    def is_open(self, code: EntityCode) -> bool:
+        """Whether an entity of the catalog leaves fields or types to the database."""
+        return not self.entities[code].fields or bool(self.open_fields(code))
+
+    def trouble(self, code: EntityCode) -> str | None:
+        """What is wrong with an entity that is out of order, in one line; None for one that is in order."""
+        problems = self.out_of_order.get(code)
+        return None if problems is None else "; ".join(map(str, problems))
+
     def problem(self, code: EntityCode, sentence: str, *, about: KeyPath = ()) -> Problem:
         """A problem of an entity, at the line of one of its keys."""
         if code not in self.entities or not self.document.name:
             return Problem(code, sentence)
-        path = ("entity", list(self.entities).index(code), *about)
+        # By the file: ``entities`` may be a part of it.
+        written = [entity.get("code") for entity in self.document.data["entity"]]
+        path = ("entity", written.index(code), *about)
         return Problem(self.document.where(path), f"{code}: {sentence}")
 
 

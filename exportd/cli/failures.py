@@ -59,13 +59,22 @@ def reported() -> Iterator[None]:
         sys.exit(Exit.DONE)
     except Exception as error:
         code = exit_code(error)
+        _say(error, code)
+        sys.exit(code)
+
+
+def _say(error: Exception, code: Exit) -> None:
+    """Say it on standard error; without a reader there, the exit code says enough."""
+    try:
         if code is Exit.BUG:
             traceback.print_exc()
             sys.stderr.write("exportd: this is a bug; please report it with the lines above\n")
         else:
             for sentence in dict.fromkeys(_sentences(error)):
                 sys.stderr.write(f"exportd: {sentence}\n")
-        sys.exit(code)
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # or the interpreter fails at exit
 
 
 def _sentences(error: BaseException) -> Iterator[str]:

@@ -11,7 +11,7 @@ from exportd.cli.daemon_client import DaemonAddress
 from exportd.cli.job_events import figures, parse_events
 from exportd.cli.output import AsJson, print_fields, print_json, print_line, print_table
 from exportd.cli.socket_client import SocketClient
-from exportd.cli.status_screen import disagreements, head, tables
+from exportd.cli.status_screen import head, tables, warnings
 from exportd.model.errors import TransientError
 
 _HERE = DaemonAddress()
@@ -66,7 +66,7 @@ def _add_progress(document: dict[str, Any], client: SocketClient) -> None:
 
 def _show(document: dict[str, Any]) -> None:
     print_fields(head(document))
-    for sentence in disagreements(document):
+    for sentence in warnings(document):
         print_line(f"\n{sentence}")
     for table in tables(document):
         print_line()

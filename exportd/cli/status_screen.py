@@ -44,9 +44,15 @@ def tables(status: Status) -> Iterator[StatusTable]:
             yield table
 
 
-def disagreements(status: Status) -> list[str]:
-    """Where this daemon and others disagree, a sentence each."""
-    return [disagreement["message"] for disagreement in status.get("disagreements", ())]
+def warnings(status: Status) -> list[str]:
+    """What a person should see first, a sentence each: no database, entities out of order, daemons that disagree."""
+    trouble = status["listener"].get("trouble")
+    broken = {name: entity["outOfOrder"] for name, entity in status["entities"].items() if "outOfOrder" in entity}
+    return [
+        *([f"The database: {trouble}"] if trouble else []),
+        *(f"{name} is out of order, its jobs fail: {sentence}" for name, sentence in broken.items()),
+        *(disagreement["message"] for disagreement in status.get("disagreements", ())),
+    ]
 
 
 def _daemons(status: Status) -> StatusTable:

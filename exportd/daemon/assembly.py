@@ -17,6 +17,7 @@ from exportd.capture.listener import Listener
 from exportd.capture.pruner import Pruner
 from exportd.catalog.document import Catalog
 from exportd.daemon.current import Configuration, Current, ServiceRegister
+from exportd.daemon.entity_keeper import EntityKeeper
 from exportd.database.connector import Connector, Pool
 from exportd.delivery.byte_limiter import ByteLimiter
 from exportd.delivery.cleaner import Cleaner
@@ -41,12 +42,12 @@ from exportd.jobs.job_table import JobTable
 from exportd.jobs.operations import JobOperator
 from exportd.model.clock import Clock, SystemClock
 from exportd.model.entity import EntityCode
-from exportd.model.job import JobId, JobProgress, Lease
+from exportd.model.job import JobId, JobPhase, JobProgress, Lease
 from exportd.model.schedule import ScheduleId
 from exportd.pipeline import Pipeline
 from exportd.schedules.firing_table import ScheduleTable
 from exportd.schedules.ticker import Ticker
-from exportd.settings.schema import LiveSettings, Settings
+from exportd.settings.schema import LiveSettings
 from exportd.spool.retention import RetentionSweeper, SpooledJob
 from exportd.spool.spool import Spool
 from exportd.stores.retrying import RetryBudget
@@ -82,21 +83,22 @@ class Components:
     retention: RetentionSweeper
     watcher: JobWatcher
     presence: PresenceKeeper
+    entities: EntityKeeper
     services: ServiceRegister
     metrics: Metrics
     clock: Clock
 
 
 @asynccontextmanager
-async def assembled(settings: Settings, catalog: Catalog, connector: Connector) -> AsyncIterator[Components]:
+async def assembled(configuration: Configuration, connector: Connector) -> AsyncIterator[Components]:
     """Everything, with the spool and the connections open until the block ends."""
-    current = Current(Configuration(settings, catalog))
+    current, settings = Current(configuration), configuration.settings
     opener = DestinationOpener(settings)
     destinations = opener.open_all()
     async with (
         Spool(current.settings) as spool,
-        connector.pool(max(settings.database.pool_size, settings.limits.jobs + 2)) as pool,
-        connector.pool(_CONTROL_CONNECTIONS) as control_pool,
+        connector.pool(max(settings.database.pool_size, settings.limits.jobs + 2), lazily=True) as pool,
+        connector.pool(_CONTROL_CONNECTIONS, lazily=True) as control_pool,
     ):
         try:
             yield _components(
@@ -127,9 +129,11 @@ def _components(
     jobs, schedules, uploads = JobTable(pool), ScheduleTable(pool), UploadTable(pool)
     metrics, services = Metrics(), ServiceRegister(clock)
     cleaner = Cleaner(destinations, jobs, uploads, type_tokens=type_tokens(catalog), clock=clock)
+    entities = EntityKeeper(connector, current, clock)
     run_job = _job_function(
         current,
         connector,
+        entities=entities,
         cleaner=cleaner,
         destinations=destinations,
         jobs=jobs,
@@ -198,6 +202,7 @@ def _components(
         retention=_retention(jobs, spool, settings=current.settings, clock=clock),
         watcher=JobWatcher(JobOperator(control_pool).watched, clock),
         presence=presence,
+        entities=entities,
         services=services,
         metrics=metrics,
         clock=clock,
@@ -208,6 +213,7 @@ def _job_function(
     current: Current,
     connector: Connector,
     *,
+    entities: EntityKeeper,
     cleaner: Cleaner,
     destinations: Destinations,
     jobs: JobTable,
@@ -250,7 +256,13 @@ def _job_function(
         )
 
     async def run_job(lease: Lease, progress: JobProgress) -> None:
-        await pipeline(current.configuration).run(lease, progress)
+        if lease.phase is JobPhase.EXTRACTING:
+            await entities.look_for(lease.job)
+        try:
+            await pipeline(current.configuration).run(lease, progress)
+        except Exception:
+            entities.wake()  # its table may have changed, and status says so before the next job
+            raise
 
     return run_job
 

@@ -147,6 +147,13 @@ def _exposition(components: Components, catalog: Catalog) -> Exposition:
     async def look(metrics: Metrics) -> None:
         listener, spool, presence = components.listener, components.spool, components.presence
         metrics.listening.set(listener.listening)
+        metrics.count_dropped_lines(logging.dropped_lines())
+        metrics.trouble.clear()
+        if listener.trouble is not None:
+            metrics.trouble.labels(listener.trouble.reason).set(1)
+        metrics.out_of_order.clear()
+        for entity in components.current.catalog().out_of_order:
+            metrics.out_of_order.labels(entity).set(1)
         metrics.daemons.set(sum(daemon.running for daemon in presence.daemons))
         metrics.disagreeing.set(len({disagreement.spool_id for disagreement in presence.disagreements}))
         metrics.changes_waiting.clear()
@@ -192,12 +199,15 @@ def _condition(components: Components, organization: OrganizationId, code: Desti
 
 def _local_status(components: Components) -> LocalStatus:
     listener, spool, services = components.listener, components.spool, components.services
+    catalog = components.current.catalog()
     return LocalStatus(
         version=__version__,
         database=str(components.connector.address),
         started_at=services.started_at,
         services=services.states,
         listening=listener.listening,
+        trouble=None if listener.trouble is None else listener.trouble.sentence,
+        out_of_order={code: catalog.trouble(code) or "" for code in catalog.out_of_order},
         changes_waiting=listener.changes_waiting,
         spool_id=str(spool.id),
         spool_directory=str(spool.directory),

@@ -13,11 +13,13 @@ from exportd.settings.schema import Settings
 class Configuration:
     """Settings as far as they are in effect (what waits for a restart is not in them), and their catalog.
 
-    Two configurations are never equal: each reload makes another one.
+    ``catalog`` is as it was examined in the database, ``written`` as the file has it. Two configurations are never
+    equal: each reload makes another one.
     """
 
     settings: Settings
     catalog: Catalog
+    written: Catalog
 
 
 class Current:

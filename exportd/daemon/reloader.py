@@ -18,21 +18,22 @@ import structlog
 from exportd.api.collaborators import Collaborators
 from exportd.api.transport.certificate import Certificate, certificate_of
 from exportd.catalog import document
-from exportd.catalog.checker import check
 from exportd.catalog.document import Catalog
-from exportd.catalog.resolver import resolve
+from exportd.catalog.resolver import examine
 from exportd.daemon.assembly import Components, type_tokens
 from exportd.daemon.control_assembly import ControlApi, collaborators_of
 from exportd.daemon.current import Configuration
+from exportd.daemon.entity_keeper import report
 from exportd.daemon.garbage import freezing
 from exportd.daemon.systemd_notifier import READY, notify, reloading, status
 from exportd.database.connector import Connector
 from exportd.destinations.open_destinations import Destination
 from exportd.destinations.opener import DestinationOpener
-from exportd.model.errors import ExportdError, SettingsError, TransientError
+from exportd.model.errors import ExportdError, Problem, SettingsError, TransientError
 from exportd.model.reason import Reason
 from exportd.schedules.limits import check_rule
 from exportd.settings.difference import Change, ChangeKind, Difference, compare, effective
+from exportd.settings.document import sorted_by_line
 from exportd.settings.loader import load_all
 from exportd.settings.schema import ControlSettings, Settings
 from exportd.settings.secrets import passwords_in
@@ -53,13 +54,27 @@ class _Prepared:
     opened: tuple[Destination, ...] = ()
 
 
-async def check_catalog(catalog: Catalog, connector: Connector) -> Catalog:
-    """The catalog with what only the database knows. Raises SettingsError with everything that does not fit."""
+async def examined(catalog: Catalog, connector: Connector) -> Catalog:
+    """The catalog with what only the database knows; what does not fit is out of order.
+
+    Raises TransientError or PermanentError when the database cannot be read.
+    """
     async with connector.connection("catalog") as connection:
-        problems = await check(catalog, connection)
-        if problems:
-            raise SettingsError(problems)
-        return await resolve(catalog, connection)
+        return await examine(catalog, connection)
+
+
+def misfits(now: Catalog, *, written: Catalog, before: Catalog) -> list[Problem]:
+    """What a person has just written that does not fit the database. Pure.
+
+    ``written`` and ``before`` are the catalogs of the new and of the old file. An entity that the file has as before is
+    no mistake in the file: its table has changed, and the other changes need not wait for it.
+    """
+    return [
+        problem
+        for code, problems in now.out_of_order.items()
+        if written.entities[code] != before.entities.get(code) or written.open_fields(code) != before.open_fields(code)
+        for problem in problems
+    ]
 
 
 class Reloader:
@@ -81,6 +96,7 @@ class Reloader:
         using = await collaborators_of(configuration, components, reload=reloader.reload)
         certificate = await anyio.to_thread.run_sync(_checked_certificate, control)
         reloader.control = ControlApi(using, control, certificate)
+        components.entities.adopt = reloader.adopt_catalog
         return reloader
 
     async def reload(self, *, dry_run: bool = False) -> Difference:
@@ -103,6 +119,26 @@ class Reloader:
                     notify(READY)
             _report(difference, dry_run=dry_run)
             return difference
+
+    async def adopt_catalog(self, before: Configuration, catalog: Catalog) -> bool:
+        """Put a catalog that was examined anew into effect, with the settings as they are.
+
+        False when ``before`` is not in effect any more. Raises TransientError or PermanentError when the database does
+        not take it; everything is then as before.
+        """
+        async with self._one_at_a_time:
+            if self._components.current.configuration is not before:
+                return False
+            configuration = Configuration(before.settings, catalog, before.written)
+            if catalog.entities == before.catalog.entities:
+                self._components.current.configuration = configuration
+                return True
+            # Tables are back, and their fields are known now: the API and the other daemons have to know them too.
+            using = await collaborators_of(configuration, self._components, reload=self.reload)
+            await self._components.presence.declare(configuration.settings, catalog)
+            self._components.current.configuration = configuration
+            self.control.adopt(using)
+            return True
 
     async def _reload(self, *, dry_run: bool) -> Difference:
         if self._components.dispatcher.stopping:
@@ -135,7 +171,10 @@ class Reloader:
     async def _prepare(self, settings: Settings, catalog: Catalog) -> _Prepared:
         """Build and check everything, and change nothing."""
         connector = Connector(settings.database.dsn, lock_timeout_s=settings.database.lock_timeout_s)
-        configuration = Configuration(settings, await check_catalog(catalog, connector))
+        fitting = await examined(catalog, connector)
+        if problems := misfits(fitting, written=catalog, before=self._components.current.configuration.written):
+            raise SettingsError(sorted_by_line(problems))
+        configuration = Configuration(settings, fitting, catalog)
         await anyio.to_thread.run_sync(_checked_certificate, settings.control)
         return _Prepared(
             configuration,
@@ -160,6 +199,7 @@ class Reloader:
         before = _Prepared(components.current.configuration, self.control.collaborators)
         replaced = self._swap(prepared)
         try:
+            report(before.configuration.catalog, configuration.catalog)
             await self._connect_by(configuration.settings)
             await components.presence.declare(configuration.settings, configuration.catalog)
         except BaseException:

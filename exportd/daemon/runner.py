@@ -1,23 +1,28 @@
 """The daemon: reads its configuration, migrates the database, runs its services in one task group, drains, ends.
 
 SIGTERM or SIGINT: no new jobs; running ones may finish until the grace period ends, then they are put back without
-counting an attempt. A second signal ends the grace period at once. A service that fails ends the daemon with an error;
-systemd starts it again.
+counting an attempt. A second signal ends the grace period at once. No refusal of the database ends the daemon: services
+try again, and a start waits. A service that fails by a bug ends it with an error; systemd starts it again.
 """
 
 import signal
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
 from exportd.catalog import document
 from exportd.catalog.document import Catalog
 from exportd.daemon.assembly import Components, assembled
+from exportd.daemon.current import Configuration
+from exportd.daemon.entity_keeper import report
 from exportd.daemon.garbage import freeze, return_large_blocks
-from exportd.daemon.reloader import Reloader, check_catalog
+from exportd.daemon.patience import LoginRenewer, Patience, TroubleTeller
+from exportd.daemon.reloader import Reloader, examined
 from exportd.daemon.systemd_notifier import READY, STOPPING, notify, status, systemd
 from exportd.database.connector import Connector
 from exportd.database.migrator import migrate
@@ -33,23 +38,36 @@ _logger = structlog.get_logger()
 
 
 def run_daemon(config: Path) -> None:
-    """Run until a signal stops it. Raises SettingsError, PermanentError or TransientError when it cannot start."""
-    settings, catalog = load_all(config, check_rule=check_rule, load_catalog=document.load)
-    settings = settings.without_document()
+    """Run until a signal stops it. Raises SettingsError, or PermanentError for a spool that cannot be used."""
+    settings, catalog = _loaded(config)
     return_large_blocks()
-    logging.configure(
-        level=settings.log.level, line_format=settings.log.format, secrets=passwords_in(settings.database.dsn)
-    )
     # Until the reloader is there: the configuration is being read anyway.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     anyio.run(serve, config, settings, catalog, backend_options={"use_uvloop": True})
 
 
+def _loaded(config: Path) -> tuple[Settings, Catalog]:
+    settings, catalog = load_all(config, check_rule=check_rule, load_catalog=document.load)
+    logging.configure(
+        level=settings.log.level, line_format=settings.log.format, secrets=passwords_in(settings.database.dsn)
+    )
+    return settings.without_document(), catalog
+
+
 async def serve(config: Path, settings: Settings, catalog: Catalog) -> None:
-    """Run the daemon's services until SIGTERM or SIGINT; SIGHUP reloads the file ``config``."""
-    connector = Connector(settings.database.dsn, lock_timeout_s=settings.database.lock_timeout_s)
-    catalog = await _ready(connector, catalog)
-    async with assembled(settings, catalog, connector) as components:
+    """Run the daemon's services until SIGTERM or SIGINT; SIGHUP reloads the file ``config``.
+
+    A database that is away or refuses is waited for. Meanwhile the file is read again before each attempt, as it would
+    be by another start.
+    """
+    patience = Patience()
+    while True:
+        connector = Connector(settings.database.dsn, lock_timeout_s=settings.database.lock_timeout_s)
+        if (fitting := await patience.attempt(partial(_ready, connector, catalog))) is not None:
+            break
+        settings, catalog = await anyio.to_thread.run_sync(_loaded, config)
+    report(None, fitting)
+    async with assembled(Configuration(settings, fitting, catalog), connector) as components:
         try:
             await _run_services(config, components)
         finally:
@@ -60,10 +78,14 @@ async def serve(config: Path, settings: Settings, catalog: Catalog) -> None:
 async def _run_services(config: Path, components: Components) -> None:
     """Run everything, from declaring this daemon in the database to the end of the last service."""
     configuration = components.current.configuration
-    await components.presence.declare(configuration.settings, configuration.catalog)
-    await components.refresher.refresh()
-    await _recover(components)
-    reloader = await Reloader.open(config, components)
+    renewer = LoginRenewer(config, components.current, components.connector)
+    patience = Patience(before_retry=renewer.renew)
+    await patience.insist(lambda: components.presence.declare(configuration.settings, configuration.catalog))
+    await patience.insist(components.refresher.refresh)
+    await patience.insist(lambda: _take_over_jobs(components))
+    await _remove_temporary_files(components)
+    reloader = await patience.insist(lambda: Reloader.open(config, components))
+    components.listener.on_trouble = TroubleTeller(renewer, components.connector).tell
     freeze()
     async with anyio.create_task_group() as services:
         # First: a program that learns that the daemon is ready may stop it at once.
@@ -89,6 +111,7 @@ def _services(components: Components) -> Mapping[str, Callable[[], Awaitable[Non
         "watcher": components.watcher.run,
         "destinations": components.refresher.run,
         "presence": components.presence.run,
+        "entities": components.entities.run,
         "listener": components.listener.run,
         "ticker": components.ticker.run,
         "pruner": components.pruner.run,
@@ -104,13 +127,16 @@ async def _ready(connector: Connector, catalog: Catalog) -> Catalog:
     async with connector.connection("start") as connection:
         for name in await migrate(connection):
             _logger.info("migration applied", migration=name)
-    return await check_catalog(catalog, connector)
+    return await examined(catalog, connector)
 
 
-async def _recover(components: Components) -> None:
-    """Take over from an earlier process of this daemon: its jobs are due at once, its temporary files are removed."""
+async def _take_over_jobs(components: Components) -> None:
+    """The jobs of an earlier process of this daemon are due at once."""
     for job in await components.jobs.end_leases_of_spool(components.spool.id):
         _logger.info("job of a dead daemon taken over", job_id=str(job))
+
+
+async def _remove_temporary_files(components: Components) -> None:
     removed = await components.spool.recover()
     if removed:
         _logger.info("temporary files of dead jobs removed", files=removed)

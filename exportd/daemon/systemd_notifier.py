@@ -15,6 +15,8 @@ import anyio
 READY = "READY=1"
 STOPPING = "STOPPING=1"
 _ALIVE = "WATCHDOG=1"
+_PATIENCE_OF_SYSTEMD_S = 60.0
+"""For an attempt to connect and to migrate, in seconds."""
 
 
 class SystemdNotifier:
@@ -77,6 +79,11 @@ def notify(message: str) -> bool:
 def reloading() -> str:
     """The message that a reload begins; ``READY`` ends it."""
     return f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}"
+
+
+def still_starting(pause_s: float) -> str:
+    """The message that the start goes on, with a pause of ``pause_s`` seconds: its timeout begins anew."""
+    return f"EXTEND_TIMEOUT_USEC={round((pause_s + _PATIENCE_OF_SYSTEMD_S) * 1e6)}"
 
 
 def status(sentence: str) -> str:

@@ -5,6 +5,7 @@ password. ``translate`` and ``translated`` do the same for later errors on a con
 """
 
 import asyncio
+import codecs
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -125,6 +126,11 @@ class Connector:
                 pool.set_connect_args(dsn, **self._pool_arguments())
                 await pool.expire_connections()
 
+    async def expire(self) -> None:
+        """Open every connection of the pools anew when it is used next: an old one may keep what the server refused."""
+        for pool in self._pools:
+            await pool.expire_connections()
+
     async def connect(self, *, purpose: str, lock_timeout_s: float | None = None) -> Connection:
         """A new connection, to be closed by the caller. ``purpose`` ("listener") is seen in pg_stat_activity.
 
@@ -165,12 +171,14 @@ class Connector:
             await close(connection)
 
     @asynccontextmanager
-    async def pool(self, size: int) -> AsyncIterator[Pool]:
-        """At most ``size`` connections for the daemon's own tables; the first is opened at once."""
+    async def pool(self, size: int, *, lazily: bool = False) -> AsyncIterator[Pool]:
+        """At most ``size`` connections for the daemon's own tables; the first is opened at once, unless ``lazily``."""
         pool: Pool | None = None
         try:
             with _translated_connecting(self.address):
-                pool = await asyncpg.create_pool(self.dsn, min_size=1, max_size=size, **self._pool_arguments())
+                pool = await asyncpg.create_pool(
+                    self.dsn, min_size=0 if lazily else 1, max_size=size, **self._pool_arguments()
+                )
             self._pools.append(pool)
             yield pool
         finally:
@@ -250,6 +258,16 @@ async def _close_pool(pool: Pool) -> None:
             pool.terminate()
     if scope.cancelled_caught:
         pool.terminate()
+
+
+def storable(text: str, connection: Connection) -> str:
+    """A text for people as the database's encoding can hold it: other characters as escapes."""
+    encoding = connection.get_settings().server_encoding
+    try:
+        codec = codecs.lookup(encoding).name
+    except LookupError:
+        codec = "ascii"  # a part of each encoding that a database can have
+    return text.encode(codec, "backslashreplace").decode(codec)
 
 
 async def slices(connection: Connection, query: str, *arguments: object) -> "AsyncIterator[list[asyncpg.Record]]":

@@ -26,6 +26,7 @@ FOREIGN_ERRORS = (
 # By SQLSTATE, or by its class (the first two characters) where the whole class means the same.
 _TRANSIENT = {
     "08": Reason.DATABASE_CONNECTION_LOST,
+    "25006": Reason.DATABASE_READ_ONLY,  # default_transaction_read_only, a server that is being switched over
     "25P03": Reason.DATABASE_CONNECTION_LOST,  # idle_in_transaction_session_timeout
     "40": Reason.QUERY_FAILED,  # serialization failure, deadlock
     "53": Reason.QUERY_FAILED,  # disk full, out of memory: the server may have room again later

@@ -1,10 +1,10 @@
 -- How each demo record follows from its number: nothing is random, so that the same numbers give the same bytes on every
--- server. `pg_temp.dice` is a hash of the number, and each column has a die of its own (`:salt + 1`, `+ 2`, …).
+-- server. `pg_temp.dice` is a hash of the number, and each column has a die of its own (`:salt + 1`, `+ 2`, ...).
 --
 -- OFFSET 0 keeps the planner from computing the same number once for every column.
 --
 -- Parameters, by name: :organization; :salt of the seed and organization; :prefix of its keys; how many records of an
--- entity it has (:bills, :accounts, …); and the keys of the small entities, by number (:product_keys, …). The keys of
+-- entity it has (:bills, :accounts, ...); and the keys of the small entities, by number (:product_keys, ...). The keys of
 -- the big ones are computed by `pg_temp.key`. A record that belongs to another one finds it by arithmetic: bill n is of
 -- the account (n - 1) % :accounts + 1.
 
@@ -43,7 +43,7 @@ AS $$ SELECT (ARRAY['USD', 'EUR', 'USD', 'GBP', 'EUR', 'JPY', 'USD', 'CHF'])[1 +
 
 CREATE OR REPLACE FUNCTION pg_temp.person(n bigint, salt bigint) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-AS $$ SELECT pg_temp.pick(n, salt, 'amara', 'björn', 'chloe', 'dmitri', 'elif', 'farah', 'goran', 'hana', 'ines', 'jonas')
+AS $$ SELECT pg_temp.pick(n, salt, 'amara', U&'bj\00F6rn', 'chloe', 'dmitri', 'elif', 'farah', 'goran', 'hana', 'ines', 'jonas')
              || '.' || pg_temp.pick(n, salt + 1, 'okafor', 'lindqvist', 'dubois', 'ivanov', 'yilmaz', 'haddad', 'novak') $$;
 
 -- The amount of a bill in hundredths; its line items add up to it.
@@ -72,16 +72,16 @@ FROM generate_series(1::bigint, :transaction_types) AS n;
 -- name: accounts
 INSERT INTO public.accounts
 SELECT pg_temp.key(:prefix || 'account/', n), :organization, 1 + pg_temp.dice(n, :salt, 9),
-       pg_temp.pick(n, :salt + 1, 'Nordlicht', 'O''Neill', 'Café Central', 'Blue Heron', 'Åkerlund', 'Summit', '日本橋',
+       pg_temp.pick(n, :salt + 1, 'Nordlicht', 'O''Neill', U&'Caf\00E9 Central', 'Blue Heron', U&'\00C5kerlund', 'Summit', U&'\65E5\672C\6A4B',
                     'Granite & Sons', 'Pampa', 'Harbour', 'Kestrel', 'Zephyr')
            || pg_temp.pick(n, :salt + 2, ' Logistics', ' Retail', ' Foods, Inc.', ' Medical', ' "Digital"', ' Energy')
            || pg_temp.pick(n, :salt + 3, ' GmbH', ' Ltd', ' S.A.', ' LLC', ' AB', ''),
        pg_temp.number(:account_code, n),
        CASE WHEN n % 9 > 0 THEN
            ('{"addressLine1": "' || (1 + pg_temp.dice(n, :salt + 4, 240)) || ' '
-            || pg_temp.pick(n, :salt + 5, 'High Street', 'Rue de l''Église', 'Hauptstraße', 'Market Square', 'Via Roma')
+            || pg_temp.pick(n, :salt + 5, 'High Street', U&'Rue de l''\00C9glise', U&'Hauptstra\00DFe', 'Market Square', 'Via Roma')
             || '", "locality": "'
-            || pg_temp.pick(n, :salt + 6, 'London', 'Lyon', 'Köln', 'Austin', 'Torino', 'Malmö', 'Osaka')
+            || pg_temp.pick(n, :salt + 6, 'London', 'Lyon', U&'K\00F6ln', 'Austin', 'Torino', U&'Malm\00F6', 'Osaka')
             || '", "region": null, "postCode": "' || (10000 + pg_temp.dice(n, :salt + 7, 89999))
             || '", "country": "' || pg_temp.pick(n, :salt + 6, 'GB', 'FR', 'DE', 'US', 'IT', 'SE', 'JP') || '"}')::jsonb
        END,

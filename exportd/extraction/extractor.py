@@ -81,6 +81,11 @@ class Extractor:
                 f"The catalog has no entity {code} any more. Put it back, or take it out of the schedule.",
                 reason=Reason.CATALOG_MISMATCH,
             )
+        if (trouble := self._catalog.trouble(code)) is not None:
+            raise PermanentError(
+                f"Entity {code} is out of order: {trouble}. Other schedules go on; put the table or the catalog right.",
+                reason=Reason.ENTITY_OUT_OF_ORDER,
+            )
         return entity
 
     async def _attempt(

@@ -10,6 +10,9 @@ from exportd.fleet.record import DaemonRecord, DeclaredDifference
 _MAX_NAMED = 5
 """How many differing things a sentence names."""
 
+UNKNOWN = ""
+"""Stands for an entity whose fields a daemon does not know, because its table is out of order."""
+
 _ADVICE = "Give all daemons the same configuration and catalog, and reload them."
 
 
@@ -104,11 +107,15 @@ def _kept(other: DaemonRecord, name: str, differences: Sequence[DeclaredDifferen
 
 
 def _entities(here: Mapping[str, str], there: Mapping[str, str]) -> tuple[list[str], list[str], list[str]]:
-    """Only there, only here, in both and not the same."""
+    """Only there, only here, in both and not the same. An entity that is unknown to one of them is no difference."""
     return (
         [code for code in there if code not in here],
         [code for code in here if code not in there],
-        [code for code in here if there.get(code, here[code]) != here[code]],
+        [
+            code
+            for code, declared in here.items()
+            if UNKNOWN not in {declared, there.get(code)} and there.get(code, declared) != declared
+        ],
     )
 
 

@@ -18,7 +18,7 @@ from exportd.catalog.document import Catalog
 from exportd.destinations.opener import declared
 from exportd.destinations.table import DestinationTable
 from exportd.extraction.guards import fingerprint
-from exportd.fleet.disagreement import Disagreement, disagreements
+from exportd.fleet.disagreement import UNKNOWN, Disagreement, disagreements
 from exportd.fleet.record import DaemonIdentity, DaemonRecord
 from exportd.fleet.table import HEARTBEAT_S, DaemonTable
 from exportd.model.clock import Clock, wait_until
@@ -118,7 +118,12 @@ class PresenceKeeper:
         await self._table.announce(
             self._identity.spool_id,
             settings=agreed(settings),
-            entities={code: fingerprint(dataclasses.asdict(entity)) for code, entity in catalog.entities.items()},
+            entities={
+                code: UNKNOWN
+                if code in catalog.out_of_order and catalog.is_open(code)
+                else fingerprint(dataclasses.asdict(entity))
+                for code, entity in catalog.entities.items()
+            },
         )
         await self._compare()
         self._seen = seen

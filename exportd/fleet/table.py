@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from exportd.database import queries
+from exportd.database.connector import storable
 from exportd.database.unit_of_work import notify, statements, transaction, write_audit
 from exportd.fleet.record import (
     DaemonIdentity,
@@ -49,9 +50,9 @@ class DaemonTable:
             await connection.execute(
                 _SQL["register"],
                 identity.spool_id,
-                identity.host,
+                storable(identity.host, connection),
                 identity.pid,
-                identity.configuration,
+                storable(identity.configuration, connection),
                 identity.version,
             )
             await _forget_gone(connection, identity.spool_id)

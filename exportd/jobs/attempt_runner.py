@@ -16,7 +16,7 @@ from exportd.jobs.job_table import CANCELLED_SENTENCE, JobTable
 from exportd.jobs.lease_keeper import LeaseKeeper
 from exportd.jobs.retry import Fail, Retry, decide, holds_bug
 from exportd.model.clock import Clock
-from exportd.model.errors import InvariantError, TransientError
+from exportd.model.errors import ExportdError, InvariantError, TransientError
 from exportd.model.job import JobPhase, JobProgress, JobState, Lease, LeaseState
 from exportd.model.reason import Reason
 
@@ -125,7 +125,7 @@ class AttemptRunner:
             self._progress.published_files = before.published_files
 
     async def _record(self, error: Exception | None) -> None:
-        """Record the end, trying again while the database is away, for a bounded time."""
+        """Record the end, trying again while the database is away or refuses, for a bounded time."""
         with anyio.move_on_after(RECORDING_TIMEOUT_S, shield=True) as scope:
             try:
                 async for attempt in stamina.retry_context(
@@ -133,7 +133,7 @@ class AttemptRunner:
                 ):
                     with attempt:
                         await self._record_once(error)
-            except TransientError:
+            except ExportdError:  # no other leaves the retries
                 _logger.warning("lease lost", fence=self._lease.fence)
             except Exception:  # it must not reach the other jobs; the lease expires
                 _logger.exception("end of job not recorded")
@@ -185,4 +185,4 @@ class AttemptRunner:
 
 
 def _worth_repeating(error: Exception) -> bool:
-    return isinstance(error, TransientError) and error.reason is not Reason.LEASE_LOST
+    return isinstance(error, ExportdError) and error.reason is not Reason.LEASE_LOST

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from exportd.database import queries
+from exportd.database.connector import storable
 from exportd.database.unit_of_work import statements, transaction
 from exportd.jobs.job_record import (
     DeliveryRecord,
@@ -162,14 +163,15 @@ class JobTable:
     async def fail(self, lease: Lease, *, reason: Reason, message: str) -> None:
         """End the job without success. Its schedule's positions stay: the next run holds the same changes."""
         async with statements(self._pool, "recording a job's failure") as connection:
-            await _write(connection, lease, _SQL["fail"], reason, message)
+            await _write(connection, lease, _SQL["fail"], reason, storable(message, connection))
 
     async def put_back(
         self, lease: Lease, *, after_s: float, counts_attempt: bool, reason: Reason, message: str
     ) -> None:
         """Give the job back, for any daemon to claim after ``after_s`` seconds. A sealed one keeps its phase."""
         async with statements(self._pool, "putting a job back") as connection:
-            await _write(connection, lease, _SQL["put_back"], after_s, counts_attempt, reason, message)
+            told = storable(message, connection)
+            await _write(connection, lease, _SQL["put_back"], after_s, counts_attempt, reason, told)
 
     # Reading
 

@@ -6,10 +6,11 @@ libraries send through the standard ``logging`` module.
 """
 
 import logging
+import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Literal, TextIO, get_args
+from collections.abc import Iterable, Iterator, MutableMapping
+from contextlib import contextmanager, suppress
+from typing import Any, Literal, TextIO, cast, get_args
 from uuid import UUID
 
 import stamina
@@ -25,6 +26,12 @@ Format = Literal["auto", "console", "json"]
 _CHATTY_LIBRARIES = ("asyncio", "asyncpg", "botocore", "aiobotocore", "aiohttp", "google", "gcloud", "urllib3")
 """Their messages below a warning are of no use to an operator, and some of them hold credentials."""
 
+_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "warn": 4, "error": 3, "exception": 3, "critical": 2, "fatal": 2}
+"""Syslog's numbers for the levels, as journald reads them at the beginning of a line."""
+
+_streams: "list[LogStream]" = []
+"""Those that this process has logged to; the last is in use."""
+
 _SILENCED = ("asyncpg.pool", "botocore.credentials", "aiobotocore.credentials")
 """They log a traceback at each retry when a database or a role is away, which our own events report."""
 
@@ -33,9 +40,11 @@ def configure(*, level: Level, line_format: Format, stream: TextIO | None = None
     """Sets up logging for the whole process, structlog's and the standard library's alike.
 
     ``stream`` is standard error by default; ``auto`` means ``console`` when it is a terminal. ``secrets``, such as the
-    database's password, are masked wherever they occur.
+    database's password, are masked wherever they occur. Lines for journald begin with their priority.
     """
-    out = sys.stderr if stream is None else stream
+    target = sys.stderr if stream is None else stream
+    out = LogStream(target)
+    _streams.append(out)
     threshold = logging.getLevelNamesMapping()[level.upper()]
     for_people = line_format == "console" or (line_format == "auto" and out.isatty())
     enrich: list[Processor] = [
@@ -50,13 +59,15 @@ def configure(*, level: Level, line_format: Format, stream: TextIO | None = None
         SecretMask(secrets),
         _line_for_people(colors=out.isatty()) if for_people else structlog.processors.JSONRenderer(ensure_ascii=False),
     ]
+    if is_journal(target, os.environ):
+        render.append(JournalPrefix())
     structlog.configure(
         processors=[*enrich, *render],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, out)),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(out)
+    handler = logging.StreamHandler(cast(TextIO, out))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*enrich, structlog.stdlib.add_logger_name],
@@ -66,6 +77,11 @@ def configure(*, level: Level, line_format: Format, stream: TextIO | None = None
     logging.basicConfig(handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     _set_thresholds(threshold)
+
+
+def dropped_lines() -> int:
+    """How many lines this process could not write."""
+    return sum(stream.dropped for stream in _streams)
 
 
 def level() -> Level:
@@ -141,3 +157,73 @@ def _line_for_people(*, colors: bool) -> Processor:
     return structlog.dev.ConsoleRenderer(
         colors=colors, exception_formatter=structlog.dev.plain_traceback, sort_keys=False
     )
+
+
+class LogStream:
+    """Writes lines to ``stream`` and never raises. ``dropped`` is how many could not be written.
+
+    The reader of a pipe may go away, and the disk of a file may be full. Each line is one write, past Python's own
+    buffer, which would keep what it could not write and fail again with every later line.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._descriptor = _descriptor(stream)
+        self.dropped = 0
+
+    def isatty(self) -> bool:
+        """Whether a person reads it at a terminal."""
+        try:
+            return self._stream.isatty()
+        except (OSError, ValueError):
+            return False
+
+    def write(self, text: str) -> int:
+        """Write whole lines, or count them as dropped; returns the number of characters that were given."""
+        try:
+            if self._descriptor is None:
+                self._stream.write(text)
+            else:
+                _write_all(self._descriptor, text.encode("utf-8", "backslashreplace"))
+        except (OSError, ValueError):  # ValueError: the stream is closed
+            self.dropped += 1
+        return len(text)
+
+    def flush(self) -> None:
+        """Have the lines written that a stream without a descriptor holds back."""
+        if self._descriptor is None:
+            with suppress(OSError, ValueError):
+                self._stream.flush()
+
+
+class JournalPrefix:
+    """A structlog processor, after the one that makes the line: says the line's priority as journald reads it."""
+
+    def __call__(self, logger: Any, method: str, line: Any) -> str:
+        """The line with ``<4>`` before it for a warning, and before each line of a traceback too."""
+        prefix = f"<{_PRIORITIES.get(method, 6)}>"
+        return prefix + str(line).replace("\n", f"\n{prefix}")
+
+
+def is_journal(stream: TextIO, environment: MutableMapping[str, str]) -> bool:
+    """Whether a stream leads to journald: systemd writes its device and inode into ``JOURNAL_STREAM``."""
+    descriptor = _descriptor(stream)
+    if descriptor is None or not (wanted := environment.get("JOURNAL_STREAM")):
+        return False
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return False
+    return wanted == f"{status.st_dev}:{status.st_ino}"
+
+
+def _descriptor(stream: TextIO) -> int | None:
+    try:
+        return stream.fileno()
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]

@@ -70,6 +70,16 @@ class Metrics:
         info = self._gauge("exportd_build_info", "Always 1; the version is the label.", ["version"])
         info.labels(__version__).set(1)
         self.listening = self._gauge("exportd_listening", "1 while the daemon receives the database's notifications.")
+        self.trouble = self._gauge(
+            "exportd_database_trouble",
+            "1 while the daemon cannot listen to its database, with the reason code; absent otherwise.",
+            ["reason"],
+        )
+        self.out_of_order = self._gauge(
+            "exportd_entity_out_of_order",
+            "1 for an entity that does not fit its table at the moment: its jobs fail, all others run.",
+            ["entity"],
+        )
         self.daemons = self._gauge(
             "exportd_daemons", "Daemons of the database that run, this one too, as this one last read them."
         )
@@ -86,6 +96,10 @@ class Metrics:
         self.spool_budget = self._gauge("exportd_spool_budget_bytes", "What they may take (spool.budget).")
         self.spool_free = self._gauge("exportd_spool_free_bytes", "What the spool's file system has left.")
         self.resident_memory = self._gauge("exportd_resident_memory_bytes", "Memory of the daemon's process.")
+        self._log_lines_dropped = self._counter(
+            "exportd_log_lines_dropped_total", "Lines of the log that could not be written: no reader, a full disk."
+        )
+        self._known_dropped = 0
         self.loop_delay = self._histogram(
             "exportd_event_loop_delay_seconds",
             "How much later than asked for the event loop wakes a sleeper; sampled.",
@@ -107,6 +121,11 @@ class Metrics:
         self.bytes = self._counter(
             "exportd_exported_bytes_total", "Bytes of their files, compressed, each counted once.", ["entity"]
         )
+
+    def count_dropped_lines(self, so_far: int) -> None:
+        """Take over how many lines of the log this process has dropped ``so_far``."""
+        self._log_lines_dropped.inc(max(0, so_far - self._known_dropped))
+        self._known_dropped = so_far
 
     def forget_database(self) -> None:
         """Drop what was read from the database, because it may not be true any more."""

@@ -76,14 +76,49 @@ async def test_all_mistakes_of_configuration_and_catalog_come_at_once(site: Site
     assert any(sentence.startswith(f"{site.config}:") and "3 days" in sentence for sentence in said)
 
 
-@pytest.mark.parametrize("command", ["run", "check"])
-async def test_a_database_that_does_not_answer_is_worth_another_try(site: Site, command: str) -> None:
+async def test_a_database_that_does_not_answer_is_worth_another_try(site: Site) -> None:
     nowhere = site.folder / "no-server"
     site.dsn = f"postgresql://postgres:hunter2@/shop?host={nowhere}"
     site.configure(CATALOG, sections(site))
-    (sentence,) = await refused(site, command, code=TRY_AGAIN)
+    (sentence,) = await refused(site, "check", code=TRY_AGAIN)
     assert str(nowhere) in sentence
     assert "hunter2" not in sentence
+
+
+async def waits(site: Site) -> str:
+    """Why a daemon waits for its database when it starts. It goes on waiting, until the test ends it."""
+    daemon = site.fork()
+    event = await daemon.wait_for_event("waiting for the database", times=2)
+    assert daemon.process.poll() is None
+    assert "hunter2" not in daemon.text
+    daemon.end_at_once()
+    return f"{event['error']} [{event['reason']}]"
+
+
+async def test_a_start_waits_for_a_database_that_does_not_answer(site: Site, application: Application) -> None:
+    nowhere, dsn = site.folder / "no-server", site.dsn
+    site.dsn = f"postgresql://postgres:hunter2@/shop?host={nowhere}"
+    site.configure(CATALOG, sections(site))
+    daemon = site.fork()
+    event = await daemon.wait_for_event("waiting for the database")
+    assert str(nowhere) in event["error"]
+    assert event["reason"] == "DATABASE_UNREACHABLE"
+    # The file is read again before each attempt, as another start would.
+    site.dsn = dsn
+    site.configure(CATALOG, sections(site))
+    await daemon.wait_for_event("daemon ready")
+    await site.succeeded(application.connection, await site.first_job(application.connection))
+    assert "hunter2" not in daemon.text
+    assert await daemon.stop() == 0
+
+
+async def test_a_start_that_waits_ends_when_the_file_becomes_wrong(site: Site) -> None:
+    site.dsn = f"postgresql:///shop?host={site.folder / 'no-server'}"
+    site.configure(CATALOG, sections(site))
+    daemon = site.fork()
+    await daemon.wait_for_event("waiting for the database")
+    site.configure(CATALOG, sections(site, limits={"job": 3}))
+    assert await daemon.ended() == USAGE
 
 
 async def test_a_database_that_refuses_says_why(site: Site, application: Application) -> None:
@@ -98,8 +133,11 @@ async def test_a_database_that_refuses_says_why(site: Site, application: Applica
         ):
             site.dsn = dsn
             site.configure(CATALOG, sections(site))
-            (sentence,) = await refused(site, "run", code=FAILED)
+            (sentence,) = await refused(site, "check", code=FAILED)
             assert all(word in sentence for word in words), sentence
+            sentence = await waits(site)
+            assert all(word in sentence for word in words), sentence
+            assert sentence.endswith("[DATABASE_REFUSED]")
     finally:
         await application.connection.execute("DROP ROLE test_locked_out")
 
@@ -112,20 +150,22 @@ async def test_missing_privileges_are_named_one_after_the_other(site: Site, appl
     site.dsn = site.database.server.dsn(name, user="test_exporter")
     site.configure(CATALOG, sections(site))
     try:
-        (sentence,) = await refused(site, "run", code=FAILED)
-        assert "permission denied for database" in sentence
-        assert "PRIVILEGE_MISSING" in sentence
+        daemon = site.fork()
+        event = await daemon.wait_for_event("waiting for the database")
+        assert "permission denied for database" in event["error"]
+        assert event["reason"] == "PRIVILEGE_MISSING"
 
         await connection.execute(f"GRANT CREATE ON DATABASE {name} TO test_exporter")
-        said = await refused(site, "run", code=USAGE)
+        await daemon.wait_for_event("daemon ready")
+        row = await site.finished(connection, await site.first_job(connection))
+        assert (row["state"], row["reason"]) == ("FAILED", "ENTITY_OUT_OF_ORDER")
+        said = [event["error"] for event in daemon.events_named("entity out of order")]
         assert {re.sub(r":\d+", "", problem.split(": ")[0]) for problem in said} == {str(site.catalog)}
         assert len(said) == 3
         for problem in said:
             await connection.execute(problem[problem.index("GRANT SELECT ON ") :])
 
-        daemon = site.fork()
-        await daemon.wait_for_event("daemon ready")
-        row = await site.finished(connection, await site.first_job(connection))
+        row = await site.finished(connection, await site.fire())
         assert (row["state"], row["reason"]) == ("FAILED", "PRIVILEGE_MISSING")
         assert "accounts" in row["message"]
 
@@ -156,8 +196,12 @@ async def test_check_says_what_to_fix(site: Site, application: Application) -> N
     assert any(str(site.spool) in fix and "not a directory" in fix for fix in fixes), fixes
     assert outcome.stderr == ""
 
-    (sentence,) = await refused(site, "run", code=USAGE)
-    assert "paid" in sentence
+    (site.folder / "spool").unlink()
+    daemon = site.fork()
+    event = await daemon.wait_for_event("entity out of order", entity="ORDERS")
+    assert "paid" in event["error"]
+    await daemon.wait_for_event("daemon ready")
+    assert await daemon.stop() == 0
 
 
 async def test_a_spool_that_cannot_be_is_refused(site: Site, application: Application) -> None:

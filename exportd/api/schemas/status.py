@@ -1,7 +1,7 @@
 """How the daemon is. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -24,7 +24,8 @@ class ServiceState:
 class LocalStatus:
     """What a daemon knows of itself. Times are aware UTC; ``changes_waiting`` has when the first change came.
 
-    ``daemons`` are all of the database, as it last saw them, and ``disagreements`` are with the others.
+    ``daemons`` are all of the database, as it last saw them, and ``disagreements`` are with the others. ``trouble`` is
+    why it cannot listen to the database; ``out_of_order`` has what is wrong with each entity that cannot be exported.
     """
 
     version: str
@@ -39,6 +40,8 @@ class LocalStatus:
     spool_budget_bytes: int
     daemons: Sequence[DaemonRecord] = ()
     disagreements: Sequence[Disagreement] = ()
+    trouble: str | None = None
+    out_of_order: Mapping[EntityCode, str] = field(default_factory=dict)
 
 
 class Service(Answer):
@@ -49,9 +52,10 @@ class Service(Answer):
 
 
 class ListenerStatus(Answer):
-    """``listening``: changes are notified (LISTEN). Otherwise the daemon polls the database."""
+    """``listening``: changes are notified (LISTEN). Otherwise the daemon polls the database, and ``trouble`` is why."""
 
     listening: bool
+    trouble: str | None = None
 
 
 class WheelStatus(Answer):
@@ -93,12 +97,13 @@ class SpoolStatus(Answer):
 
 class EntityStatus(Answer):
     """``lagSeconds``: how long ago the schedule that is furthest behind read the entity. ``changesSince``: when the
-    first change was notified that no run has read yet.
+    first change was notified that no run has read yet. ``outOfOrder``: why it cannot be exported at the moment.
     """
 
     read_until: Moment | None = None
     lag_seconds: float | None = None
     changes_since: Moment | None = None
+    out_of_order: str | None = None
 
 
 class FailureStatus(Answer):
@@ -174,7 +179,7 @@ def shown_status(
         services={
             name: Service(running=service.running, since=service.since) for name, service in local.services.items()
         },
-        listener=ListenerStatus(listening=local.listening),
+        listener=ListenerStatus(listening=local.listening, trouble=local.trouble),
         wheel=WheelStatus(schedules=shared.wheel.schedules, paused=shared.wheel.paused, next_due=shared.wheel.next_due),
         queue=QueueStatus(
             pending=shared.queue.pending, running=shared.queue.running, oldest_waiting=shared.queue.oldest_waiting
@@ -234,12 +239,13 @@ def changes_since(notified_at: datetime | None, read_until: datetime | None) -> 
 
 def _entities(local: LocalStatus, shared: SharedStatus, now: datetime) -> dict[str, EntityStatus]:
     found: dict[str, EntityStatus] = {}
-    for entity in sorted({*shared.read_until, *local.changes_waiting}):
+    for entity in sorted({*shared.read_until, *local.changes_waiting, *local.out_of_order}):
         read_until = shared.read_until.get(entity)
         found[entity] = EntityStatus(
             read_until=read_until,
             lag_seconds=None if read_until is None else _seconds(read_until, now),
             changes_since=changes_since(local.changes_waiting.get(entity), read_until),
+            out_of_order=local.out_of_order.get(entity),
         )
     return found
 

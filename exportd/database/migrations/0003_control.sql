@@ -20,7 +20,7 @@ CREATE TABLE exportd.destination (
     code          text NOT NULL,
     name          text NOT NULL,
     origin        exportd.origin NOT NULL,
-    -- as in the configuration: {"type": "S3", "bucket": …}; holds no secret
+    -- as in the configuration: {"type": "S3", "bucket": ...}; holds no secret
     settings      jsonb NOT NULL,
     version       integer NOT NULL DEFAULT 1,
     created_at    timestamptz NOT NULL DEFAULT clock_timestamp(),

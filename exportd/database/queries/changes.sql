@@ -79,6 +79,11 @@ GROUP BY p.entity
 -- PREPARE TRANSACTION fails in a transaction that has executed NOTIFY.
 SELECT pg_catalog.current_setting('max_prepared_transactions')::integer > 0
 
+-- name: accepts_changes
+-- Whether this session may write. It reads a table of ours, so that a role without rights is noticed too.
+SELECT pg_catalog.current_setting('transaction_read_only') = 'off'
+FROM (SELECT pg_catalog.count(*) FROM exportd.migration) AS migrations
+
 -- name: expire_positions
 -- Positions that have not moved for longer than the horizon stop holding the log back. $1 float8: horizon in seconds
 UPDATE exportd.position AS p SET expired = true

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from exportd.cli.status_screen import StatusTable, disagreements, head, tables
+from exportd.cli.status_screen import StatusTable, head, tables, warnings
 
 STATUS: dict[str, Any] = {
     "version": "1.2",
@@ -59,8 +59,22 @@ def test_several_daemons_are_listed_and_one_alone_is_not() -> None:
 
 
 def test_disagreements_are_told_as_they_are() -> None:
-    assert disagreements(STATUS) == []
-    assert disagreements({**STATUS, "disagreements": [{"message": "They differ."}]}) == ["They differ."]
+    assert warnings(STATUS) == []
+    assert warnings({**STATUS, "disagreements": [{"message": "They differ."}]}) == ["They differ."]
+
+
+def test_trouble_with_the_database_and_entities_out_of_order_come_first() -> None:
+    status = {
+        **STATUS,
+        "listener": {"listening": False, "trouble": "It refuses."},
+        "entities": {"BILLS": {"outOfOrder": "there is no table."}, "COINS": {}},
+        "disagreements": [{"message": "They differ."}],
+    }
+    assert warnings(status) == [
+        "The database: It refuses.",
+        "BILLS is out of order, its jobs fail: there is no table.",
+        "They differ.",
+    ]
 
 
 def test_a_running_job_tells_what_it_does() -> None:

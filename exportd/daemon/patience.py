@@ -1,0 +1,131 @@
+"""What the daemon does while its database refuses: it waits with back-off, says so, and uses another password if the
+configuration has one.
+"""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+import asyncpg
+import structlog
+
+from exportd.daemon.current import Configuration, Current
+from exportd.daemon.systemd_notifier import notify, status, still_starting
+from exportd.database.connector import Connector
+from exportd.model.errors import ExportdError, SettingsError
+from exportd.model.reason import Reason
+from exportd.schedules.limits import check_rule
+from exportd.settings.difference import effective
+from exportd.settings.loader import load
+from exportd.settings.schema import Settings
+from exportd.settings.secrets import passwords_in
+from exportd.telemetry import logging
+
+_FIRST_PAUSE_S = 0.5
+_MAX_PAUSE_S = 15.0
+
+_logger = structlog.get_logger()
+
+T = TypeVar("T")
+
+
+async def _nothing() -> None:
+    """Nothing has to be done between two attempts."""
+
+
+class Patience:
+    """Repeats steps of the start until the database takes them. Back-off goes on from one step to the next."""
+
+    def __init__(self, *, before_retry: Callable[[], Awaitable[object]] = _nothing) -> None:
+        self._before_retry = before_retry
+        self._pause_s = _FIRST_PAUSE_S
+
+    async def attempt(self, step: Callable[[], Awaitable[T]]) -> T | None:
+        """What the step returns; None, after a pause, when the database is away or refuses. Raises SettingsError."""
+        try:
+            return await step()
+        except SettingsError:
+            raise
+        except ExportdError as error:
+            if isinstance(error.__cause__, asyncpg.DataError):
+                # Such as a character that the database's encoding does not have: it stands in the file.
+                raise SettingsError.of(error.sentence, where="configuration") from error
+            _logger.warning(
+                "waiting for the database", reason=error.reason, error=error.sentence, retry_in_s=self._pause_s
+            )
+            # systemd must not take the wait for a hung start.
+            notify(f"{still_starting(self._pause_s)}\n{status(f'waiting for the database: {error.sentence}')}")
+        await anyio.sleep(self._pause_s)
+        self._pause_s = min(self._pause_s * 2, _MAX_PAUSE_S)
+        await self._before_retry()
+        return None
+
+    async def insist(self, step: Callable[[], Awaitable[T]]) -> T:
+        """What the step returns, however long that takes. Raises SettingsError."""
+        done: list[T] = []
+
+        async def noted() -> bool:
+            done.append(await step())
+            return True
+
+        while not await self.attempt(noted):
+            pass
+        return done[0]
+
+
+class LoginRenewer:
+    """Has the connections use the user and the password that the configuration file ``config`` has now.
+
+    A password may be rotated in the database before, or after, it is in the file. The other settings wait for a reload.
+    """
+
+    def __init__(self, config: Path, current: Current, connector: Connector) -> None:
+        self._config = config
+        self._current = current
+        self._connector = connector
+
+    async def renew(self) -> bool:
+        """Whether the file has another login for the same database. A file that cannot be used changes nothing."""
+        try:
+            found = await anyio.to_thread.run_sync(lambda: load(self._config, check_rule=check_rule))
+        except SettingsError:
+            return False  # a reload says what is wrong with it
+        before = self._current.configuration
+        # Not across databases: a DSN of another one waits for a restart.
+        dsn = effective(before.settings, found).database.dsn
+        if dsn == before.settings.database.dsn:
+            return False
+        settings = before.settings.model_copy(
+            update={"database": before.settings.database.model_copy(update={"dsn": dsn})}
+        )
+        _mask_passwords(before.settings, settings)
+        self._current.configuration = Configuration(settings, before.catalog, before.written)
+        await self._connector.use(dsn, lock_timeout_s=settings.database.lock_timeout_s)
+        _logger.info("login renewed from the configuration", database=str(self._connector.address))
+        return True
+
+
+class TroubleTeller:
+    """Tells the service manager of the listener's trouble, and does what can be done about it."""
+
+    def __init__(self, renewer: LoginRenewer, connector: Connector) -> None:
+        self._renewer = renewer
+        self._connector = connector
+
+    async def tell(self, error: ExportdError | None) -> None:
+        """Take notice of an error of the listener; None when it listens again."""
+        if error is None:
+            # A connection keeps what held when it was opened: a role that is gone, changes that are not accepted.
+            await self._connector.expire()
+            notify(status("the database is there again"))
+            return
+        notify(status(f"waiting for the database: {error.sentence}"))
+        if error.reason is Reason.DATABASE_REFUSED:
+            await self._renewer.renew()
+
+
+def _mask_passwords(before: Settings, after: Settings) -> None:
+    passwords = passwords_in(before.database.dsn) | passwords_in(after.database.dsn)
+    logging.configure(level=logging.level(), line_format=after.log.format, secrets=passwords)
