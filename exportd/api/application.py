@@ -1,5 +1,7 @@
 """The API as an ASGI application. What it works with is handed in."""
 
+from collections.abc import Callable
+
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
@@ -9,6 +11,7 @@ from exportd.api.problems import install_handlers
 from exportd.api.routers import destinations, host, jobs, operations, overview, schedules, status, tokens
 from exportd.api.schemas.fields import ErrorAnswer
 from exportd.api.transport.gate import Gate
+from exportd.api.transport.peer import Peer
 from exportd.api.transport.rate_limit import RateLimit
 
 
@@ -33,6 +36,16 @@ def application(using: Collaborators) -> FastAPI:
 def guarded(api: FastAPI, using: Collaborators, *, hosts: frozenset[str]) -> ASGIApp:
     """The application behind its gate. ``hosts`` are the names by which it may be called over TCP."""
     return Gate(api, hosts=hosts, address_limit=RateLimit(20_000, 300.0), clock=using.clock)
+
+
+def administrators(api: FastAPI) -> Callable[[Peer], bool]:
+    """Who is an administrator of this machine's daemon, by the collaborators that the application has at the time."""
+
+    def decide(peer: Peer) -> bool:
+        using: Collaborators = api.state.collaborators
+        return using.access.authenticator.is_administrator(peer)
+
+    return decide
 
 
 def _describe(api: FastAPI) -> None:

@@ -2,7 +2,7 @@
 
 One query a second serves all listeners; while there are none, none is made. A listener takes what is new to it when it
 is ready for more: a slow one gets fewer events, and nothing is queued for it. The server closes the connection of a
-client that takes nothing (``transport/server.py``).
+client that takes nothing (``transport/connection.py``).
 """
 
 import json

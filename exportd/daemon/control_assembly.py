@@ -8,7 +8,7 @@ import anyio
 import anyio.to_thread
 
 from exportd import __version__
-from exportd.api.application import application, guarded
+from exportd.api.application import administrators, application, guarded
 from exportd.api.collaborators import (
     AccessCollaborators,
     Collaborators,
@@ -74,6 +74,7 @@ class ControlApi:
             group_id=group_id(control.group) if control.group else None,
             listen=control.listen,
             certificate=certificate,
+            is_administrator=administrators(self._api),
         )
 
     @property

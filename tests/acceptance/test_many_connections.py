@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from exportd.api.transport.server import MAX_CONNECTIONS
+from exportd.api.transport.acceptor import MAX_CONNECTIONS
 from tests.acceptance.declarations import destination, schedule
 from tests.acceptance.sample_application import CATALOG, Application
 from tests.fixtures.daemon import Daemon, Site, until

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from exportd.api.transport.server import MAX_CONNECTIONS
+from exportd.api.transport.acceptor import MAX_CONNECTIONS
 from exportd.settings.schema import ControlSettings, LimitSettings
 
 SYSTEMD = Path(__file__).parents[2] / "systemd"

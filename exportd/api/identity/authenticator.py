@@ -9,7 +9,7 @@ import binascii
 from base64 import b64decode
 from uuid import UUID
 
-from exportd.api.identity.access import Access, Identity
+from exportd.api.identity.access import Access, Identity, Role
 from exportd.api.identity.client_table import Client, ClientTable
 from exportd.api.identity.signing import Signer
 from exportd.api.problems import Refusal
@@ -33,6 +33,10 @@ class Authenticator:
         self._access = access
         self._signer = signer
         self._clock = clock
+
+    def is_administrator(self, peer: Peer) -> bool:
+        """Whether a user of this machine is one, without credentials."""
+        return self._access.identity(peer).role is Role.ADMIN
 
     async def identify(self, peer: Peer | None, authorization: str | None) -> Identity:
         """Who it is; Refusal 401 when nothing was given, 403 when it is worth nothing (any more)."""

@@ -12,7 +12,7 @@ from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.reason import Reason
 
 _MODE = 0o660
-_BACKLOG = 128
+_BACKLOG = 1024
 _PROBE_TIMEOUT_S = 1.0
 
 

@@ -12,7 +12,7 @@ import anyio
 import httpx
 import m3ter
 
-from exportd.api.application import application, guarded
+from exportd.api.application import administrators, application, guarded
 from exportd.api.collaborators import (
     AccessCollaborators,
     Collaborators,
@@ -211,12 +211,14 @@ async def serving(database: Database, folder: Path, access: Access) -> AsyncIter
             signer=signer,
             clock=clock,
         )
+        api = application(using)
         server = ControlServer(
-            guarded(application(using), using, hosts=frozenset({"localhost", "127.0.0.1"})),
+            guarded(api, using, hosts=frozenset({"localhost", "127.0.0.1"})),
             socket_path=socket,
             group_id=None,
             listen="127.0.0.1:0",
             certificate=None,
+            is_administrator=administrators(api),
         )
         async with anyio.create_task_group() as services:
             services.start_soon(watcher.run)

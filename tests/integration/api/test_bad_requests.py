@@ -11,7 +11,7 @@ import httpx
 import m3ter
 import pytest
 
-from exportd.api.transport import gate, server
+from exportd.api.transport import acceptor, connection, gate
 from exportd.cli.socket_client import SocketClient
 from exportd.model.errors import SettingsError
 from tests.fixtures.control_clients import bare
@@ -176,7 +176,7 @@ async def test_what_is_no_http_is_answered_and_cut_off(api: ApiServer) -> None:
 
 
 async def test_clients_that_say_nothing_are_cut_off(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_HEADER_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(connection, "HEADER_TIMEOUT_S", 0.05)
     for said in (b"", b"GET / HTTP/1.1\r\nHost: x\r\n", b"GET /v1/status HTTP/1.1\r\nhost: localhost\r\n\r\nGET"):
         async with await anyio.connect_unix(str(api.socket)) as stream:
             if said:
@@ -189,7 +189,7 @@ async def test_clients_that_say_nothing_are_cut_off(api: ApiServer, monkeypatch:
 async def test_more_connections_than_files_to_spare_are_turned_away(
     api: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 20)
+    monkeypatch.setattr(acceptor, "MAX_CONNECTIONS", 20)
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as lines:
         idle = []
@@ -207,7 +207,7 @@ async def test_more_connections_than_files_to_spare_are_turned_away(
 async def test_when_all_connections_are_busy_one_more_is_told_to_come_later(
     api: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(acceptor, "MAX_CONNECTIONS", 1)
     async with api.http.stream("GET", "/v1/events") as events:
         assert events.status_code == 200
         async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(api.socket))) as other:

@@ -18,7 +18,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from exportd.api.job_watcher import EventStream
-from exportd.api.transport import server
+from exportd.api.transport import connection, server
 from exportd.api.transport.gate import Gate
 from exportd.api.transport.rate_limit import RateLimit
 from exportd.api.transport.server import EmbeddedServer
@@ -112,7 +112,7 @@ async def served(folder: Path) -> AsyncIterator[Served]:
 async def test_who_takes_nothing_is_dropped_and_holds_up_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
-    monkeypatch.setattr(server, "_WRITE_STALL_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(connection, "WRITE_STALL_TIMEOUT_S", 0.5)
     async with served(tmp_path) as found, found.asking(target):
         await until(lambda: found.unsent_bytes > 0)
         # What the kernel does not take any more is one piece and its frame, however much there is to tell.
@@ -127,7 +127,7 @@ async def test_who_takes_nothing_is_dropped_and_holds_up_no_other(
 
 
 async def test_who_takes_what_comes_is_never_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_WRITE_STALL_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(connection, "WRITE_STALL_TIMEOUT_S", 0.3)
     loop = asyncio.get_running_loop()
     async with served(tmp_path) as found, found.asking("/events") as client:
         end = loop.time() + 1.0

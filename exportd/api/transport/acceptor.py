@@ -1,0 +1,156 @@
+"""Accepts the connections of one listener, and keeps their number within bounds.
+
+Connections are counted from the moment they are accepted, before a byte was read or TLS was agreed on: exports need
+open files, and a client that only connects would take them all otherwise.
+"""
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Callable
+from http import HTTPStatus
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup
+
+from exportd.api.transport.certificate import Certificate
+from exportd.api.transport.connection import ApiConnection, Arrival, closing_answer
+from exportd.api.transport.crowd import CrowdLimits, first_to_go, superfluous
+from exportd.api.transport.open_files import connections_affordable, files_left, reserved_files
+from exportd.api.transport.peer import Peer, peer_of
+
+_logger = structlog.get_logger()
+
+MAX_CONNECTIONS = 256
+"""Of one listener."""
+
+HANDSHAKE_TIMEOUT_S = 5.0
+"""How long TLS may take to be agreed on."""
+
+_TLS_CLOSE_TIMEOUT_S = 2.0
+"""How long a client may take to agree to the end of TLS. The connection holds a file until then."""
+
+_RETRY_S = 0.05
+"""When to look again for files, and to try again what the kernel refused."""
+
+_NO_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+_WARNING_INTERVAL_S = 60.0
+
+
+class Acceptor:
+    """The connections of one listening socket, which does not block.
+
+    ``serve`` makes a connection's protocol; ``is_administrator`` says so of a user of this machine.
+    """
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        serve: Callable[[Arrival], ApiConnection],
+        *,
+        is_administrator: Callable[[Peer], bool],
+        certificate: Certificate | None = None,
+    ) -> None:
+        self._listening = listening
+        self._serve = serve
+        self._is_administrator = is_administrator
+        self._certificate = certificate
+        self._is_local = listening.family == socket.AF_UNIX
+        self._present: set[ApiConnection] = set()
+        self._warned_at: float | None = None
+
+    async def run(self) -> None:
+        """Accept until cancelled. Connections that were made by then go on; handshakes end."""
+        async with anyio.create_task_group() as handshakes:
+            try:
+                while True:
+                    await self._accept(handshakes)
+            finally:
+                for connection in self._present:
+                    if connection.transport is None:
+                        connection.drop()
+
+    async def _accept(self, handshakes: TaskGroup) -> None:
+        if not self._is_local:
+            await self._spare_files()
+        try:
+            line, address = await asyncio.get_running_loop().sock_accept(self._listening)
+        except OSError as error:
+            if error.errno in _NO_FILES:
+                self._warn(error=error.strerror)
+                await anyio.sleep(_RETRY_S)
+            return  # any other: the client has gone again
+        try:
+            arrival = self._arrival(line, address)
+        except OSError:  # it has gone by now
+            line.close()
+            return
+        connection = self._serve(arrival)
+        if self._has_room_for(connection):
+            handshakes.start_soon(self._welcome, connection, line)
+        elif self._certificate is None:
+            answer = closing_answer(HTTPStatus.SERVICE_UNAVAILABLE, "There are too many connections. Try again later.")
+            with contextlib.suppress(OSError):
+                line.send(answer)
+            line.close()
+        else:
+            line.close()  # without TLS there are no words for it
+
+    def _arrival(self, line: socket.socket, address: object) -> Arrival:
+        peer = peer_of(line)
+        host = address[0] if isinstance(address, tuple) else ""
+        return Arrival(line, host, peer, peer is not None and self._is_administrator(peer))
+
+    def _has_room_for(self, connection: ApiConnection) -> bool:
+        """Take it among those present, perhaps in the place of another; False when it has to go itself."""
+        self._present.add(connection)
+        most = connections_affordable(MAX_CONNECTIONS)
+        limits = CrowdLimits(most, max(1, most // 2))
+        while evicted := superfluous(connection, self._staying, limits):
+            if evicted is connection:
+                self._present.discard(connection)
+                return False
+            evicted.drop()
+        return True
+
+    @property
+    def _staying(self) -> list[ApiConnection]:
+        return [connection for connection in self._present if not connection.is_dropped]
+
+    async def _welcome(self, connection: ApiConnection, line: socket.socket) -> None:
+        """Agree on TLS, if any, and count the connection until its end."""
+        tls = self._certificate
+        connection.on_end = self._present.discard
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection,
+                line,
+                ssl=None if tls is None else tls.context,
+                ssl_handshake_timeout=None if tls is None else HANDSHAKE_TIMEOUT_S,
+                ssl_shutdown_timeout=None if tls is None else _TLS_CLOSE_TIMEOUT_S,
+            )
+        except OSError:
+            pass  # what a client does wrong in a handshake, or that it ends it, is its own affair
+        except Exception:
+            _logger.exception("connection failed")
+        finally:
+            if connection.transport is None:
+                self._present.discard(connection)
+
+    async def _spare_files(self) -> None:
+        """Wait while exports need the files that are left: the Unix socket goes on, and jobs do."""
+        while files_left() <= reserved_files():
+            self._warn(error="few files may still be opened")
+            idle = first_to_go(self._staying)
+            if idle is not None:
+                idle.drop()
+            await anyio.sleep(_RETRY_S)
+
+    def _warn(self, *, error: str | None) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._warned_at is None or now >= self._warned_at + _WARNING_INTERVAL_S:
+            self._warned_at = now
+            _logger.warning("connections have to wait", error=error, connections=len(self._present))

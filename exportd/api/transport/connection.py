@@ -1,0 +1,174 @@
+"""One connection of the API, from the moment it is accepted.
+
+uvicorn does the HTTP. Its protocol class is extended by what it lacks: who is at the other end, how far the connection
+has come, and timeouts for clients that send no request or do not read the answer. This relies on internals of
+uvicorn's minor version.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from exportd.api.problems import problem_response
+from exportd.api.transport.crowd import Stage
+from exportd.api.transport.peer import Peer
+
+HEADER_TIMEOUT_S = 10.0
+"""How long a client may take to send the head of a request."""
+
+WRITE_STALL_TIMEOUT_S = 30.0
+"""How long a client may leave what was sent to it unread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A connection as it was accepted. ``peer`` is the process at its other end, None over TCP."""
+
+    line: socket.socket
+    address: str
+    peer: Peer | None
+    is_administrators: bool
+
+    @property
+    def owner(self) -> Hashable:
+        return self.address if self.peer is None else self.peer.uid
+
+    @property
+    def process(self) -> Hashable:
+        return self.address if self.peer is None else self.peer.pid
+
+
+class ApiConnection(H11Protocol):
+    """One connection. ``request.state.peer`` is the process at its other end."""
+
+    _header_timeout: asyncio.TimerHandle | None = None
+    _stall_timeout: asyncio.TimerHandle | None = None
+
+    def __init__(
+        self, arrival: Arrival, config: Config, server_state: ServerState, *, app_state: dict[str, Any]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        super().__init__(config, server_state, {**app_state, "peer": arrival.peer}, loop)
+        self._arrival = arrival
+        self._idle_since = loop.time()
+        self.is_dropped = False
+        """Whether its place has been given to another."""
+        self.on_end: Callable[[ApiConnection], None] = lambda _: None
+
+    @property
+    def owner(self) -> Hashable:
+        return self._arrival.owner
+
+    @property
+    def process(self) -> Hashable:
+        return self._arrival.process
+
+    @property
+    def is_administrators(self) -> bool:
+        return self._arrival.is_administrators
+
+    @property
+    def since(self) -> float:
+        """On the clock of the event loop: when it was accepted, or last answered."""
+        return self._idle_since
+
+    @property
+    def stage(self) -> Stage:
+        transport: asyncio.Transport | None = self.transport  # None until TLS is agreed on
+        if transport is None:
+            return Stage.HANDSHAKE
+        if transport.is_closing():
+            return Stage.CLOSING
+        cycle = self._cycle
+        if cycle is None or cycle.more_body:
+            return Stage.ASKING
+        return Stage.KEPT if cycle.response_complete else Stage.BUSY
+
+    def drop(self) -> None:
+        """End it without waiting until anything was sent or read."""
+        self.is_dropped = True
+        transport: asyncio.Transport | None = self.transport
+        if transport is not None:
+            transport.abort()
+        else:
+            # The handshake sees the end of the connection and gives up; its transport is not known before.
+            with contextlib.suppress(OSError):
+                self._arrival.line.shutdown(socket.SHUT_RDWR)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        # Writing pauses as soon as anything is unread, so that the stall timeout begins and at most one piece waits.
+        # Not 0, at which a transport with TLS would count an empty buffer as a full one.
+        transport.set_write_buffer_limits(high=1, low=0)
+        self._start_header_timeout()
+
+    def data_received(self, data: bytes) -> None:
+        self._start_header_timeout()
+        super().data_received(data)
+        if self._is_answering:
+            self._stop_header_timeout()
+
+    def on_response_complete(self) -> None:
+        self._idle_since = self.loop.time()
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_header_timeout()
+        self._stop_stall_timeout()
+        super().connection_lost(exc)
+        self.on_end(self)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        # Not close(), which would wait for ever until the rest is read.
+        self._stall_timeout = self.loop.call_later(WRITE_STALL_TIMEOUT_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_stall_timeout()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP in the form of all errors; uvicorn would send plain text."""
+        self.transport.write(closing_answer(HTTPStatus.BAD_REQUEST, "This is no HTTP request that can be read."))
+        self.transport.close()
+
+    @property
+    def _cycle(self) -> RequestResponseCycle | None:
+        return self.cycle  # None before the first request, whatever uvicorn declares
+
+    @property
+    def _is_answering(self) -> bool:
+        cycle = self._cycle
+        return cycle is not None and not cycle.response_complete
+
+    def _start_header_timeout(self) -> None:
+        """Start the header timeout, which goes on while the head of a request arrives piece by piece."""
+        if self._header_timeout is None and not self._is_answering:
+            self._header_timeout = self.loop.call_later(HEADER_TIMEOUT_S, self.transport.close)
+
+    def _stop_header_timeout(self) -> None:
+        if self._header_timeout is not None:
+            self._header_timeout.cancel()
+            self._header_timeout = None
+
+    def _stop_stall_timeout(self) -> None:
+        if self._stall_timeout is not None:
+            self._stall_timeout.cancel()
+            self._stall_timeout = None
+
+
+def closing_answer(status: HTTPStatus, sentence: str) -> bytes:
+    """An answer in the form of all errors, and the end of the connection, for what never became a request."""
+    response = problem_response(
+        status, sentence, {"connection": "close", "cross-origin-resource-policy": "same-origin"}
+    )
+    head = b"".join(b"%s: %s\r\n" % header for header in response.raw_headers)
+    return f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() + head + b"\r\n" + bytes(response.body)
