@@ -15,11 +15,28 @@ equal hashes and publishing again changes nothing.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from exportd.manifest.values import (
+    MAX_ENTITIES,
+    MAX_FIELDS,
+    MAX_KEY_FIELDS,
+    MAX_PARTS,
+    MAX_REDELIVERED_JOBS,
+    NAME,
+    Count,
+    Key,
+    Moment,
+    Named,
+    Sha256,
+    Snapshot,
+    Text,
+    oversize_of,
+)
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.extraction import Mode
@@ -31,9 +48,13 @@ SCHEMA_VERSION: Final = 1
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
-Count = Annotated[int, Field(ge=0)]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Snapshot = Annotated[str, StringConstraints(pattern=r"^[0-9]+:[0-9]+:([0-9]+(,[0-9]+)*)?$")]
+_MAX_PROBLEMS = 10
+"""How many problems of a document are named."""
+
+_MAX_PROBLEM_LENGTH = 300
+
+_MAX_LISTED_PROBLEMS = 1_000
+"""A document with more is not explained: the list of its problems would take ten times its memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +64,7 @@ class ManifestSchedule:
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     id: ScheduleId
-    code: str
+    code: Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +85,8 @@ class ManifestWindow:
 
     previous: Snapshot | None
     snapshot: Snapshot
-    lsn: str
-    taken_at: AwareDatetime
+    lsn: Text
+    taken_at: Moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +95,10 @@ class ManifestField:
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
-    name: str
-    type: str
-    format: str | None = None
-    reference: EntityCode | None = None
+    name: Named
+    type: Text
+    format: Text | None = None
+    reference: Annotated[EntityCode, NAME] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +107,7 @@ class ManifestPart:
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
-    key: str
+    key: Key
     rows: Count
     content_bytes: Count
     size_bytes: Count
@@ -105,17 +126,17 @@ class ManifestEntity:
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
-    code: EntityCode
-    type: str
+    code: Annotated[EntityCode, NAME]
+    type: Text
     mode: Mode
     full_reason: FullReason | None
     window: ManifestWindow
-    key: tuple[str, ...]
-    tenant: str | None
-    fields: tuple[ManifestField, ...]
+    key: Annotated[tuple[Named, ...], Field(max_length=MAX_KEY_FIELDS, fail_fast=True)]
+    tenant: Text | None
+    fields: Annotated[tuple[ManifestField, ...], Field(max_length=MAX_FIELDS, fail_fast=True)]
     rows: Count
     deleted_rows: Count
-    parts: tuple[ManifestPart, ...]
+    parts: Annotated[tuple[ManifestPart, ...], Field(max_length=MAX_PARTS, fail_fast=True)]
     oversized_parts: Count = 0
 
 
@@ -130,17 +151,27 @@ class Manifest:
 
     schema_version: Literal[1] = SCHEMA_VERSION
     job_id: JobId
-    organization: OrganizationId
+    organization: Annotated[OrganizationId, NAME]
     schedule: ManifestSchedule | None
-    due_at: AwareDatetime
-    created_at: AwareDatetime
+    due_at: Moment
+    created_at: Moment
     format: ExportFormat
-    entities: tuple[ManifestEntity, ...]
+    entities: Annotated[tuple[ManifestEntity, ...], Field(max_length=MAX_ENTITIES, fail_fast=True)]
     predecessor: Predecessor | None
-    redelivers: tuple[JobId, ...] = ()
+    redelivers: Annotated[tuple[JobId, ...], Field(max_length=MAX_REDELIVERED_JOBS, fail_fast=True)] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """What tells a newer document from a damaged one; the rest of it is not looked at."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore", strict=True)
+
+    schema_version: Count
 
 
 _ADAPTER = TypeAdapter(Manifest)
+_VERSION_ADAPTER = TypeAdapter(_Version)
 
 
 def render(manifest: Manifest) -> bytes:
@@ -153,6 +184,9 @@ def render(manifest: Manifest) -> bytes:
             del entity["oversized_parts"]
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     data = text.encode() + b"\n"
+    oversize = oversize_of(data)
+    if oversize is not None:
+        raise ValueError(oversize)
     # Types do not promise everything that is checked on the way in (aware times, hashes, counts that add up).
     contradictions = _contradictions(_ADAPTER.validate_json(data))
     if contradictions:
@@ -161,23 +195,33 @@ def render(manifest: Manifest) -> bytes:
 
 
 def parse(document: bytes) -> Manifest:
-    """The manifest in ``document``. Raises PermanentError MANIFEST_DAMAGED, with everything that is wrong."""
+    """The manifest in ``document``, whatever bytes these are.
+
+    Raises PermanentError MANIFEST_DAMAGED, with what is wrong: the first problems, where there are many.
+    """
+    oversize = oversize_of(document)
+    if oversize is not None:
+        raise _damaged([oversize])
     try:
         manifest = _ADAPTER.validate_json(document)
     except ValidationError as error:
         version = _newer_version(document)
         if version is not None:
             raise _damaged(
-                f"it was written by a newer exportd (schema version {version}, this one reads up to "
-                f"{SCHEMA_VERSION}); upgrade exportd"
+                [
+                    f"it was written by a newer exportd (schema version {version}, this one reads up to "
+                    f"{SCHEMA_VERSION}); upgrade exportd"
+                ]
             ) from error
-        problems = [
-            f"{'.'.join(map(str, problem['loc'])) or 'document'}: {problem['msg']}" for problem in error.errors()
-        ]
-        raise _damaged("; ".join(problems)) from error
+        if error.error_count() > _MAX_LISTED_PROBLEMS:
+            raise _damaged([f"it has {error.error_count()} problems, and is no manifest of exportd"]) from error
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+        raise _damaged(
+            [f"{'.'.join(map(str, problem['loc'])) or 'document'}: {problem['msg']}" for problem in problems]
+        ) from error
     contradictions = _contradictions(manifest)
     if contradictions:
-        raise _damaged("; ".join(contradictions))
+        raise _damaged(contradictions)
     return manifest
 
 
@@ -186,16 +230,19 @@ def sha256_of(document: bytes) -> str:
     return hashlib.sha256(document).hexdigest()
 
 
-def _damaged(what: str) -> PermanentError:
-    return PermanentError(f"The manifest cannot be read: {what}.", reason=Reason.MANIFEST_DAMAGED)
+def _damaged(problems: Sequence[str]) -> PermanentError:
+    told = [problem[:_MAX_PROBLEM_LENGTH] for problem in problems[:_MAX_PROBLEMS]]
+    if len(problems) > _MAX_PROBLEMS:
+        told.append(f"and {len(problems) - _MAX_PROBLEMS} more problems")
+    return PermanentError(f"The manifest cannot be read: {'; '.join(told)}.", reason=Reason.MANIFEST_DAMAGED)
 
 
 def _newer_version(document: bytes) -> int | None:
     try:
-        version = json.loads(document)["schema_version"]
-    except (ValueError, KeyError, TypeError):
+        version = _VERSION_ADAPTER.validate_json(document).schema_version
+    except ValidationError:
         return None
-    return version if isinstance(version, int) and version > SCHEMA_VERSION else None
+    return version if version > SCHEMA_VERSION else None
 
 
 def _contradictions(manifest: Manifest) -> list[str]:

@@ -18,7 +18,7 @@ What every implementation guarantees (the conformance suite checks it):
 After a crash an upload goes on: ``pieces`` says what is in, and ``recognise`` whether that is what the file holds.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -157,7 +157,7 @@ class Store(Protocol):
         """The visible object of a key, None if there is none."""
         ...
 
-    def read(self, key: ObjectKey) -> AsyncIterator[bytes]:
+    def read(self, key: ObjectKey) -> AsyncGenerator[bytes]:
         """The content of an object, in chunks. Raises PermanentError NOT_FOUND when there is none."""
         ...
 
