@@ -1,6 +1,6 @@
 """The control API: HTTP on a Unix socket, and on TCP if configured.
 
-A request passes the gate (names, limits), is tied to somebody (``authenticator``), read strictly (``request_reader``,
-``schemas``), done by a table, and answered in the words of the schemas. What goes wrong leaves as one sentence in
-``message`` (``problems``).
+A request passes the gate (host names, limits), is authenticated (``identity``), read strictly
+(``transport/request_reader``, ``schemas``), handled by a router with its collaborators, and answered with a document of
+the schemas. An error is one sentence in ``message`` (``problems``).
 """

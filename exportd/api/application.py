@@ -1,13 +1,13 @@
-"""The API as an ASGI application. Everything it works with is handed in."""
+"""The API as an ASGI application. What it works with is handed in."""
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from exportd import __version__
-from exportd.api.dependencies import Collaborators
+from exportd.api.collaborators import Collaborators
 from exportd.api.problems import install_handlers
-from exportd.api.routers import destinations, host, jobs, operations, schedules, status, tokens
-from exportd.api.schemas.fields import Problem
+from exportd.api.routers import destinations, host, jobs, operations, overview, schedules, status, tokens
+from exportd.api.schemas.fields import ErrorAnswer
 from exportd.api.transport.gate import Gate
 from exportd.api.transport.rate_limit import RateLimit
 
@@ -24,9 +24,8 @@ def application(using: Collaborators) -> FastAPI:
     )
     api.state.collaborators = using
     install_handlers(api)
-    for resource in (schedules, destinations, jobs, tokens, status, operations, host):
+    for resource in (schedules, destinations, jobs, tokens, status, overview, operations, host):
         api.include_router(resource.router)
-    api.include_router(schedules.operations_router)
     _describe(api)
     return api
 
@@ -45,5 +44,5 @@ def _describe(api: FastAPI) -> None:
     schemas = document["components"]["schemas"]
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
-    schemas["Problem"] = Problem.model_json_schema()
+    schemas["Problem"] = ErrorAnswer.model_json_schema()
     api.openapi_schema = document

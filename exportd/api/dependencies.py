@@ -1,132 +1,102 @@
-"""What the API's operations work with, and what each of them is told about its request."""
+"""What an operation is given about its request: who makes it, for which organization, and its resource's collaborators.
 
-from collections.abc import Callable, Collection, Mapping
+An operation names what it needs by the type of its parameters: ``Reading`` or ``Writing`` is an organization and who
+acts for it, ``Looking``, ``Operating`` or ``Administering`` a user of this machine, ``Schedules``, ``Jobs``, … what the
+operations of that resource work with.
+"""
+
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Protocol
-from uuid import UUID
+from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
-from starlette.responses import Response
 
-from exportd.api.exposition import Exposition
+from exportd.api.collaborators import (
+    AccessCollaborators,
+    Collaborators,
+    DestinationCollaborators,
+    HostCollaborators,
+    JobCollaborators,
+    RequestLimits,
+    ScheduleCollaborators,
+    StatusCollaborators,
+)
 from exportd.api.identity.access import Identity, Role
-from exportd.api.identity.authenticator import Authenticator
-from exportd.api.identity.client_table import ClientTable
 from exportd.api.identity.signing import Signer
-from exportd.api.job_watcher import JobWatcher
-from exportd.api.pagination import Pages
 from exportd.api.problems import Refusal
-from exportd.api.schemas.operations import LogLevelName
-from exportd.api.schemas.status import LocalStatus
-from exportd.api.status_reader import DestinationCondition, StatusReader
 from exportd.api.transport.peer import Peer
-from exportd.api.transport.rate_limit import RateLimit
-from exportd.capture.installer import CaptureInstaller
-from exportd.database.unit_of_work import Auditor
-from exportd.destinations.operations import DestinationOperator
-from exportd.destinations.record import DestinationDeclaration
-from exportd.destinations.table import DestinationTable
-from exportd.extraction.previewer import Previewer
-from exportd.fleet.table import DaemonTable
-from exportd.jobs.operations import JobOperator
-from exportd.jobs.requests import OwnedJobTable
-from exportd.model.clock import Clock
-from exportd.model.entity import Entity, EntityCode, OrganizationId
-from exportd.model.schedule import Rule
-from exportd.schedules.editing import OwnedScheduleTable
-from exportd.schedules.operations import ScheduleOperator
-from exportd.settings.closest import did_you_mean
-from exportd.settings.difference import Difference
+from exportd.model.entity import OrganizationId
 from exportd.settings.section import check_organization
 
-
-class LiveDestinations(Protocol):
-    """The opened destinations, which have to learn at once that some were edited."""
-
-    def check(self, declaration: DestinationDeclaration) -> None:
-        """Raises SettingsError when it could not be opened."""
-        ...
-
-    async def refresh(self) -> None: ...
+OrganizationIdInPath = Annotated[str, Path(alias="orgId", description="The organization's id.")]
+Ids = Annotated[list[str], Query(default_factory=list, description="Only these: repeated, or separated by commas.")]
+NextToken = Annotated[str | None, Query(alias="nextToken", description="What the page before gave.")]
 
 
-class Downloads(Protocol):
-    """Hands out the files of finished jobs."""
-
-    async def link(self, job_id: UUID, *, base_url: str) -> tuple[str, datetime]:
-        """A URL, and until when it is good. Raises Refusal when the job's files cannot be had."""
-        ...
-
-    async def serve(self, token: str) -> Response:
-        """What the URL answers with. Raises Refusal for a link that is not ours or has expired."""
-        ...
-
-
-class Reload(Protocol):
-    """Puts the configuration file into effect."""
-
-    async def __call__(self, *, dry_run: bool) -> Difference:
-        """What it changes. Raises SettingsError with every problem, or what keeps it from being checked."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class LogLevelSwitch:
-    """How much this daemon says."""
-
-    get: Callable[[], LogLevelName]
-    set: Callable[[LogLevelName], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Collaborators:
-    """Everything that the operations need, handed in.
-
-    ``check_rule`` says what is wrong with a schedule's rule. ``local_status`` is what this daemon knows of itself,
-    ``shared_status`` what the database says, ``destination_condition`` what this daemon thinks of a destination.
-    ``captured`` are the entities of the catalog.
-    """
-
-    schedules: OwnedScheduleTable
-    destinations: DestinationTable
-    jobs: OwnedJobTable
-    clients: ClientTable
-    daemons: DaemonTable
-    authenticator: Authenticator
-    signer: Signer
-    entities: Collection[EntityCode]
-    check_rule: Callable[[Rule], list[str]]
-    live_destinations: LiveDestinations
-    downloads: Downloads
-    local_status: Callable[[], LocalStatus]
-    shared_status: StatusReader
-    destination_condition: DestinationCondition
-    schedule_operator: ScheduleOperator
-    job_operator: JobOperator
-    destination_operator: DestinationOperator
-    previewer: Previewer
-    watcher: JobWatcher
-    capture: CaptureInstaller
-    captured: Mapping[EntityCode, Entity]
-    log_level: LogLevelSwitch
-    auditor: Auditor
-    exposition: Exposition
-    public_url: str
-    clock: Clock
-    organization_limit: RateLimit
-    token_limit: RateLimit
-    reload: Reload
-
-
-def collaborators(request: Request) -> Collaborators:
+async def collaborators(request: Request) -> Collaborators:
+    """Those that the application has at this moment: a reload replaces them."""
     found = request.app.state.collaborators
     if not isinstance(found, Collaborators):
         raise TypeError("the application has no collaborators")
     return found
 
 
-Using = Annotated[Collaborators, Depends(collaborators)]
+_Using = Annotated[Collaborators, Depends(collaborators)]
+
+
+async def _schedules(using: _Using) -> ScheduleCollaborators:
+    return using.schedules
+
+
+async def _destinations(using: _Using) -> DestinationCollaborators:
+    return using.destinations
+
+
+async def _jobs(using: _Using) -> JobCollaborators:
+    return using.jobs
+
+
+async def _access(using: _Using) -> AccessCollaborators:
+    return using.access
+
+
+async def _status(using: _Using) -> StatusCollaborators:
+    return using.status
+
+
+async def _host(using: _Using) -> HostCollaborators:
+    return using.host
+
+
+async def _limits(using: _Using) -> RequestLimits:
+    return using.limits
+
+
+async def _page_signer(using: _Using) -> Signer:
+    return using.signer
+
+
+async def _now(using: _Using) -> datetime:
+    return using.clock.now()
+
+
+async def _monotonic(using: _Using) -> float:
+    return using.clock.monotonic()
+
+
+Schedules = Annotated[ScheduleCollaborators, Depends(_schedules)]
+Destinations = Annotated[DestinationCollaborators, Depends(_destinations)]
+Jobs = Annotated[JobCollaborators, Depends(_jobs)]
+Access = Annotated[AccessCollaborators, Depends(_access)]
+Status = Annotated[StatusCollaborators, Depends(_status)]
+Host = Annotated[HostCollaborators, Depends(_host)]
+Limits = Annotated[RequestLimits, Depends(_limits)]
+PageSigner = Annotated[Signer, Depends(_page_signer)]
+Now = Annotated[datetime, Depends(_now)]
+"""When the request came, aware UTC."""
+
+MonotonicS = Annotated[float, Depends(_monotonic)]
+"""The same in seconds of a monotonic clock."""
 
 
 def peer_of_request(request: Request) -> Peer | None:
@@ -135,8 +105,8 @@ def peer_of_request(request: Request) -> Peer | None:
     return peer if isinstance(peer, Peer) else None
 
 
-async def _identity(request: Request, using: Using) -> Identity:
-    return await using.authenticator.identify(peer_of_request(request), request.headers.get("authorization"))
+async def _identity(request: Request, access: Access) -> Identity:
+    return await access.authenticator.identify(peer_of_request(request), request.headers.get("authorization"))
 
 
 Caller = Annotated[Identity, Depends(_identity)]
@@ -144,7 +114,7 @@ Caller = Annotated[Identity, Depends(_identity)]
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """Whose things a request is about, and who makes it."""
+    """The organization that a request is about, and who makes it."""
 
     organization: OrganizationId
     actor: str
@@ -174,7 +144,7 @@ def require_role(identity: Identity, needed: Role) -> None:
 
 
 def _of_the_machine(identity: Identity, needed: Role) -> Identity:
-    """Whoever may see every organization. Raises Refusal 403 for programs, and for a lesser role."""
+    """A user who may see every organization. Raises Refusal 403 for programs, and for a lesser role."""
     if identity.organization is not None:
         raise Refusal(
             403,
@@ -185,27 +155,27 @@ def _of_the_machine(identity: Identity, needed: Role) -> Identity:
     return identity
 
 
-def _looking(caller: Caller) -> Identity:
+async def _looking(caller: Caller) -> Identity:
     return _of_the_machine(caller, Role.READER)
 
 
-def _operating(caller: Caller) -> Identity:
+async def _operating(caller: Caller) -> Identity:
     return _of_the_machine(caller, Role.OPERATOR)
 
 
-def _administering(caller: Caller) -> Identity:
+async def _administering(caller: Caller) -> Identity:
     return _of_the_machine(caller, Role.ADMIN)
 
 
 Looking = Annotated[Identity, Depends(_looking)]
 Operating = Annotated[Identity, Depends(_operating)]
 Administering = Annotated[Identity, Depends(_administering)]
-"""Whoever may ask the daemon itself, by role."""
+"""Users who may ask the daemon itself, by role."""
 
 
-def _within_limit(request: Request, using: Collaborators, organization: str) -> None:
+def _within_limit(request: Request, limits: RequestLimits, organization: str, now_s: float) -> None:
     if peer_of_request(request) is None:
-        wait_s = using.organization_limit.wait_s(organization, using.clock.monotonic())
+        wait_s = limits.organization.wait_s(organization, now_s)
         if wait_s:
             raise too_many("An organization may make 50 requests a second.", wait_s)
 
@@ -216,38 +186,21 @@ def too_many(sentence: str, wait_s: float) -> Refusal:
     return Refusal(429, f"{sentence} Try again later.", headers=headers)
 
 
-OrganizationIdInPath = Annotated[str, Path(alias="orgId", description="The organization's id.")]
-
-
-async def _reading(request: Request, organization_id: OrganizationIdInPath, caller: Caller, using: Using) -> Tenant:
+async def _reading(
+    request: Request, organization_id: OrganizationIdInPath, caller: Caller, limits: Limits, now_s: MonotonicS
+) -> Tenant:
     tenant = _tenant(caller, organization_id, Role.READER)
-    _within_limit(request, using, tenant.organization)
+    _within_limit(request, limits, tenant.organization, now_s)
     return tenant
 
 
-async def _writing(request: Request, organization_id: OrganizationIdInPath, caller: Caller, using: Using) -> Tenant:
+async def _writing(
+    request: Request, organization_id: OrganizationIdInPath, caller: Caller, limits: Limits, now_s: MonotonicS
+) -> Tenant:
     tenant = _tenant(caller, organization_id, Role.OPERATOR)
-    _within_limit(request, using, tenant.organization)
+    _within_limit(request, limits, tenant.organization, now_s)
     return tenant
 
 
 Reading = Annotated[Tenant, Depends(_reading)]
 Writing = Annotated[Tenant, Depends(_writing)]
-
-Ids = Annotated[list[str], Query(default_factory=list, description="Only these: repeated, or separated by commas.")]
-NextToken = Annotated[str | None, Query(alias="nextToken", description="What the page before gave.")]
-
-
-def pages(using: Collaborators, tenant: Tenant, collection: str) -> Pages:
-    return Pages(using.signer, tenant.organization, collection)
-
-
-def known_entities(using: Collaborators, names: list[str]) -> tuple[EntityCode, ...]:
-    """Entities of the catalog, each once. Raises Refusal 400 for anything else."""
-    for number, name in enumerate(names):
-        if name not in using.entities:
-            hint = did_you_mean(name, using.entities, what="entities of the catalog")
-            raise Refusal(400, f"operationalDataTypes: there is no entity {name[:80]!r}; {hint}")
-        if name in names[:number]:
-            raise Refusal(400, f"operationalDataTypes: {name} is named twice; leave one out.")
-    return tuple(EntityCode(name) for name in names)

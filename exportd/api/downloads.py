@@ -1,7 +1,10 @@
-"""Links to the files of finished jobs, and what they lead to: one archive of everything that a job exported.
+"""The files of finished jobs: single ones, and links to one archive of everything that a job exported.
 
 A link needs no further credentials, is good for a quarter of an hour, and only while the spool keeps the files. They
 are in the spool of the daemon that ran the job; another daemon of the same database cannot hand them out.
+
+The archive is made while it is sent: nothing is written, and memory is constant. Its files are compressed already, and
+are stored as they are.
 """
 
 import zipfile
@@ -13,7 +16,7 @@ from uuid import UUID
 
 import anyio
 import anyio.to_thread
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import FileResponse, Response, StreamingResponse
 
 from exportd.api.identity.signing import Signer
 from exportd.api.problems import Refusal
@@ -21,36 +24,47 @@ from exportd.jobs.job_record import Download, JobRecord, download
 from exportd.jobs.job_table import JobTable
 from exportd.model.clock import Clock
 from exportd.model.job import JobId
+from exportd.spool.spool import MANIFEST_NAME
 
 LIFETIME = timedelta(minutes=15)
 
 _PURPOSE = "download"
+_PIECE_BYTES = 256 * 1024
 _REFUSALS = {
     Download.NOT_FINISHED: (400, "is not finished yet: ask again when its status is SUCCEEDED."),
     Download.FAILED: (400, "failed and has no files to download. The next run of its schedule holds the same changes."),
-    Download.GONE: (404, "is older than the time for which files are kept: they have been removed."),
+    Download.GONE: (404, "is older than spool.retention_hours: its files have been removed."),
     Download.ELSEWHERE: (
         404,
-        "was run by another daemon, which alone has its files: ask {spool} (`exportd status` shows its host).",
+        "was run by another daemon, and its files are with {spool}: ask that daemon (`exportd status` shows its host).",
     ),
 }
 
 
+def refusal(record: JobRecord, spool_id: UUID) -> tuple[int, str] | None:
+    """Why the files of a job cannot be had from a spool: a status and a sentence. None when they can."""
+    available = download(record, spool_id=spool_id)
+    if available is Download.READY:
+        return None
+    status, words = _REFUSALS[available]
+    return status, f"The job {record.job.id} {words.format(spool=record.spool_id)}"
+
+
 class SpoolDownloads:
-    """Hands out what this daemon's spool holds. ``archive`` makes the bytes of a job's archive."""
+    """Hands out what this daemon's spool holds: ``folder`` is where the files of a job are."""
 
     def __init__(
         self,
         jobs: JobTable,
         signer: Signer,
-        archive: Callable[[JobRecord], AsyncIterator[bytes]],
+        folder: Callable[[JobId], Path],
         *,
         spool_id: UUID,
         clock: Clock,
     ) -> None:
         self._jobs = jobs
         self._signer = signer
-        self._archive = archive
+        self._folder = folder
         self._spool_id = spool_id
         self._clock = clock
 
@@ -62,7 +76,7 @@ class SpoolDownloads:
         return f"{base_url}/downloads/{token}", expires_at
 
     async def serve(self, token: str) -> Response:
-        """The archive. Raises Refusal for a link that is not ours, or has expired, and when the files are gone."""
+        """The archive of a link. Raises Refusal for one that is not ours or has expired; when the files are gone."""
         payload = self._signer.verify(_PURPOSE, token)
         if payload is None:
             raise Refusal(403, "This is not a download link of ours. Ask for one at the job's getdownloadurl.")
@@ -70,29 +84,34 @@ class SpoolDownloads:
             raise Refusal(403, "The download link has expired. Ask for another one at the job's getdownloadurl.")
         record = await self._ready(JobId(UUID(payload["job"])))
         headers = {"content-disposition": f'attachment; filename="{record.job.id}.zip"', "cache-control": "no-store"}
-        return StreamingResponse(self._archive(record), media_type="application/zip", headers=headers)
+        names = [*(part.file_name for part in record.parts), MANIFEST_NAME]
+        archive = zipped(self._folder(record.job.id), names)
+        return StreamingResponse(archive, media_type="application/zip", headers=headers)
 
-    async def _ready(self, job_id: JobId) -> JobRecord:
+    async def file(self, job_id: UUID, name: str) -> Response:
+        """One of the job's parts, or its manifest. Raises Refusal when the job has no such file, or it is gone."""
+        record = await self._ready(JobId(job_id), unfit=409)
+        if name != MANIFEST_NAME and name not in {part.file_name for part in record.parts}:
+            raise Refusal(404, f"The job {job_id} has no file {name[:200]!r}. Its parts name its files.")
+        path = self._folder(record.job.id) / name
+        if not await anyio.Path(path).is_file():  # the retention was quicker
+            raise Refusal(404, f"The file {name} of the job {job_id} has been removed.")
+        return FileResponse(path, media_type="application/octet-stream", headers={"cache-control": "no-store"})
+
+    async def _ready(self, job_id: JobId, *, unfit: int = 400) -> JobRecord:
+        """The job, if its files can be had. ``unfit`` is the status for one whose state does not allow it."""
         record = await self._jobs.get(job_id)
         if record is None:
             raise Refusal(404, f"There is no job {job_id}.")
-        available = download(record, spool_id=self._spool_id)
-        if available is not Download.READY:
-            status, words = _REFUSALS[available]
-            raise Refusal(status, f"The job {job_id} {words.format(spool=record.spool_id)}")
+        refused = refusal(record, self._spool_id)
+        if refused is not None:
+            status, sentence = refused
+            raise Refusal(unfit if status == 400 else status, sentence)
         return record
 
 
-# MERGED: A job's files as one zip archive, made while it is sent: nothing is written, and memory is constant.
-# MERGED:
-# MERGED: The parts are compressed already and are stored as they are.
-
-
-_PIECE_BYTES = 256 * 1024
-
-
 class _Outlet:
-    """What zipfile writes to: it cannot seek, and hands out what it got."""
+    """What zipfile writes to. It cannot seek; ``taken`` hands out what was written since it was last called."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []

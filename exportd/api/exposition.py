@@ -1,4 +1,4 @@
-"""The text that Prometheus reads: made at most every few seconds, however many ask."""
+"""The text that Prometheus reads: made at most every few seconds, however often it is scraped."""
 
 from collections.abc import Awaitable, Callable
 
@@ -12,13 +12,11 @@ from exportd.telemetry.metrics import Metrics
 
 _logger = structlog.get_logger()
 
-_GOOD_FOR_S = 5.0
+_MAX_AGE_S = 5.0
 
 
 class Exposition:
-    """Metrics, brought up to date by ``refresh``, of the database, which may raise ExportdError; and ``look``, of the
-    process.
-    """
+    """Metrics: ``refresh`` updates those of the database, and may raise ExportdError; ``look`` those of the process."""
 
     def __init__(
         self,
@@ -37,9 +35,9 @@ class Exposition:
         self._made_at = float("-inf")
 
     async def text(self) -> bytes:
-        """The newest, or one that is a few seconds old. While the database is away, the rest is told all the same."""
+        """The newest, or one that is a few seconds old. While the database is away, without its metrics."""
         async with self._lock:
-            if self._clock.monotonic() - self._made_at >= _GOOD_FOR_S:
+            if self._clock.monotonic() - self._made_at >= _MAX_AGE_S:
                 try:
                     await self._refresh(self._metrics)
                 except ExportdError as error:

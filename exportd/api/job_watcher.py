@@ -1,7 +1,8 @@
-"""Tells listeners how jobs come along, whichever daemon runs them.
+"""Streams the progress of jobs to listeners as server-sent events, whichever daemon runs the jobs.
 
-One look into the database a second serves all listeners, and none is made while nobody listens. A listener takes what
-is new to it when it is ready for more: a slow one is told less often, and nothing is piled up for it.
+One query a second serves all listeners; while there are none, none is made. A listener takes what is new to it when it
+is ready for more: a slow one gets fewer events, and nothing is queued for it. The server closes the connection of a
+client that takes nothing (``transport/server.py``).
 """
 
 import json
@@ -21,10 +22,10 @@ from exportd.model.job import JobId
 MAX_LISTENERS = 32
 PERIOD_S = 1.0
 HEARTBEAT_S = 15.0
-"""After so long without news a comment tells that the line is alive."""
+"""After so long without news a comment shows that the connection is alive."""
 
-_LAST_LOOK_S = 2.0
-"""How long the last look may take."""
+_LAST_QUERY_S = 2.0
+"""How long the last query may take."""
 
 _HEARTBEAT = b": still here\n\n"
 
@@ -34,6 +35,10 @@ Look = Callable[[Collection[JobId]], Awaitable[list[LiveJob]]]
 """The jobs that run, and these."""
 
 
+_Reported = dict[JobId, LiveJob | None]
+"""By listener: the jobs whose end it has to be sent, each as it was last sent (None: not yet)."""
+
+
 class JobWatcher:
     """One per daemon. Streams end when ``run`` does."""
 
@@ -41,8 +46,7 @@ class JobWatcher:
         self._look = look
         self._clock = clock
         self._jobs: dict[JobId, LiveJob] = {}
-        self._told: list[dict[JobId, LiveJob | None]] = []
-        """By listener: the jobs whose end it has to be told, as it last heard of them."""
+        self._listeners: list[_Reported] = []
         self._listened_to = anyio.Event()
         self._news = anyio.Event()
         self._over = False
@@ -50,44 +54,44 @@ class JobWatcher:
     @property
     def is_full(self) -> bool:
         """Whether one listener more would be too many."""
-        return len(self._told) >= MAX_LISTENERS
+        return len(self._listeners) >= MAX_LISTENERS
 
     async def run(self) -> None:
-        """Look once a second while somebody listens, until cancelled; then all streams end."""
+        """Query once a second while there are listeners, until cancelled; then all streams end."""
         try:
             while True:
                 await self._listened_to.wait()
-                await self._look_once()
+                await self._query_once()
                 await self._clock.sleep_until(self._clock.monotonic() + PERIOD_S)
-                if not self._told:
+                if not self._listeners:
                     self._listened_to = anyio.Event()
         finally:
-            self.leave()
+            self.close()
 
-    async def take_leave(self) -> None:
-        """Tell those who listen how the jobs have ended that the daemon waited for; then ``leave``."""
-        if self._told:
-            with anyio.move_on_after(_LAST_LOOK_S):
-                await self._look_once()
-        self.leave()
+    async def drain(self) -> None:
+        """Report how the jobs have ended that the daemon waited for; then ``close``."""
+        if self._listeners:
+            with anyio.move_on_after(_LAST_QUERY_S):
+                await self._query_once()
+        self.close()
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """End all streams, and begin no other."""
         self._over = True
-        self._tell()
+        self._wake_listeners()
 
     async def stream(self, job_id: JobId | None = None) -> AsyncGenerator[bytes]:
-        """Server-sent events of one job until its end, or of every job that runs (None) until the daemon leaves."""
+        """Server-sent events of one job until its end, or of every job that runs (None) until the daemon stops."""
         if self.is_full or self._over:
             return
-        told: dict[JobId, LiveJob | None] = {} if job_id is None else {job_id: None}
-        self._told.append(told)
+        reported: _Reported = {} if job_id is None else {job_id: None}
+        self._listeners.append(reported)
         self._listened_to.set()
         try:
             quiet_since = self._clock.monotonic()
-            while job_id is None or told:
+            while job_id is None or reported:
                 await self._news.wait()
-                for event in self._new_to(told, job_id):
+                for event in self._unreported(reported, job_id):
                     yield _encoded(event)
                     quiet_since = self._clock.monotonic()
                 if self._over:
@@ -96,46 +100,39 @@ class JobWatcher:
                     yield _HEARTBEAT
                     quiet_since = self._clock.monotonic()
         finally:
-            self._told = [each for each in self._told if each is not told]
+            self._listeners = [listener for listener in self._listeners if listener is not reported]
 
-    async def _look_once(self) -> None:
-        wanted = {job_id for told in self._told for job_id in told}
+    async def _query_once(self) -> None:
+        wanted = {job_id for reported in self._listeners for job_id in reported}
         try:
             self._jobs = {job.id: job for job in await self._look(wanted)}
         except ExportdError as error:
-            _logger.warning("running jobs could not be looked at", reason=error.reason, error=error.sentence)
-        self._tell()
+            _logger.warning("running jobs could not be read", reason=error.reason, error=error.sentence)
+        self._wake_listeners()
 
-    def _tell(self) -> None:
-        told, self._news = self._news, anyio.Event()
+    def _wake_listeners(self) -> None:
+        news, self._news = self._news, anyio.Event()
         if self._over:
             self._news.set()
-        told.set()
+        news.set()
 
-    def _new_to(self, told: dict[JobId, LiveJob | None], only: JobId | None) -> list[JobEvent]:
-        """What a listener has not heard; from here on it has."""
+    def _unreported(self, reported: _Reported, only: JobId | None) -> list[JobEvent]:
+        """What a listener has not been sent; from here on it counts as sent."""
         news: list[JobEvent] = []
         for job in self._jobs.values():
-            followed = job.id in told or (only is None and not job.finished)
+            followed = job.id in reported or (only is None and not job.finished)
             if not followed:
                 continue
-            news += events_between(told.get(job.id), job)
+            news += events_between(reported.get(job.id), job)
             if job.finished:
-                del told[job.id]
+                del reported[job.id]
             else:
-                told[job.id] = job
+                reported[job.id] = job
         return news
 
 
-def _encoded(event: JobEvent) -> bytes:
-    return f"event: {event.name}\ndata: {json.dumps(event.data, ensure_ascii=False)}\n\n".encode()
-
-
-# MERGED: An answer that goes on: server-sent events. A client that does not keep up is dropped by the server (server.py).
-
-
 class EventStream(StreamingResponse):
-    """``events`` is closed when the client has gone, whenever that is."""
+    """A response of server-sent events; ``events`` is closed when the client has gone."""
 
     def __init__(self, events: AsyncGenerator[bytes]) -> None:
         super().__init__(events, media_type="text/event-stream", headers={"cache-control": "no-store"})
@@ -144,3 +141,7 @@ class EventStream(StreamingResponse):
     async def stream_response(self, send: Send) -> None:
         async with aclosing(self._events):
             await super().stream_response(send)
+
+
+def _encoded(event: JobEvent) -> bytes:
+    return f"event: {event.name}\ndata: {json.dumps(event.data, ensure_ascii=False)}\n\n".encode()

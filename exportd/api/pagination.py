@@ -1,10 +1,12 @@
-"""Lists in pages, the newest first. Pure.
+"""Lists in pages, the newest first; and the ids and names in requests. Pure.
 
 The token of the next page says behind which object it begins; it is signed, and good only for the same list of the same
 organization. There is never an empty page with a token.
+
+A text that is no id is answered like an id that does not exist.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 from uuid import UUID
@@ -14,12 +16,15 @@ from fastapi import Path
 from exportd.api.identity.signing import Signer
 from exportd.api.problems import Refusal
 from exportd.api.schemas.fields import parse_id
-from exportd.model.entity import OrganizationId
+from exportd.model.entity import EntityCode, OrganizationId
+from exportd.settings.closest import did_you_mean
 
 Place = tuple[datetime, UUID]
 """When an object was created, and its id."""
 
 DEFAULT_PAGE_SIZE = 100
+
+IdInPath = Annotated[str, Path(alias="id", description="The object's id.")]
 
 T = TypeVar("T")
 
@@ -54,12 +59,6 @@ class Pages:
         return page, self._signer.sign(_PURPOSE, {**self._scope, **place})
 
 
-# MERGED: Ids in paths and bodies: what is not an id is answered like an id that nobody has.
-
-
-IdInPath = Annotated[str, Path(alias="id", description="The object's id.")]
-
-
 def id_in_path(text: str, kind: str) -> UUID:
     """Raises Refusal 404."""
     found = parse_id(text)
@@ -72,12 +71,31 @@ def destination_ids(texts: list[str]) -> list[UUID]:
     """Raises Refusal 400 for what is no id, and for one that is given twice."""
     found: list[UUID] = []
     for text in texts:
-        each = parse_id(text)
-        if each is None:
+        destination_id = parse_id(text)
+        if destination_id is None:
             raise Refusal(
                 400, f"destinationIds: there is no destination {text[:80]!r}. Take an id from the list of destinations."
             )
-        if each in found:
+        if destination_id in found:
             raise Refusal(400, f"destinationIds: {text} is named twice; leave one out.")
-        found.append(each)
+        found.append(destination_id)
     return found
+
+
+def known_entity(name: str, known: Collection[EntityCode], *, field: str) -> EntityCode:
+    """The entity of the catalog that a field of a request names. Raises Refusal 400."""
+    if name not in known:
+        hint = did_you_mean(name, known, what="entities of the catalog")
+        raise Refusal(400, f"{field}: there is no entity {name[:80]!r}; {hint}")
+    return EntityCode(name)
+
+
+def known_entities(names: list[str], known: Collection[EntityCode]) -> tuple[EntityCode, ...]:
+    """The entities of ``operationalDataTypes``. Raises Refusal 400 for one that is unknown or named twice."""
+    found: list[EntityCode] = []
+    for name in names:
+        entity = known_entity(name, known, field="operationalDataTypes")
+        if entity in found:
+            raise Refusal(400, f"operationalDataTypes: {name} is named twice; leave one out.")
+        found.append(entity)
+    return tuple(found)

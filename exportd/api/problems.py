@@ -1,4 +1,4 @@
-"""What goes wrong, as an answer: a status, and one sentence in ``message`` that a person can act on.
+"""Errors as answers: a status, one sentence in ``message`` that a person can act on, and a header with the reason code.
 
 The statuses are those that m3ter publishes, with two choices of ours: 409 for a stale version, or for what a state does
 not allow, marked so that clients do not repeat it; and 503 while the database is away, so that they do.
@@ -20,6 +20,7 @@ from exportd.model.reason import Reason
 
 _logger = structlog.get_logger()
 
+_REASON_HEADER = "x-exportd-reason"
 _DO_NOT_REPEAT = {"x-should-retry": "false"}
 _STATUSES: Mapping[Reason, int] = {
     Reason.NOT_FOUND: 404,
@@ -79,13 +80,14 @@ async def _failed(_request: Request, error: Exception) -> Response:
     if not isinstance(error, ExportdError):
         raise error
     status = _STATUSES.get(error.reason)
+    reason = {_REASON_HEADER: error.reason.value}
     if status is not None:
-        return problem_response(status, error.sentence, _DO_NOT_REPEAT if status == 409 else None)
+        return problem_response(status, error.sentence, reason | (_DO_NOT_REPEAT if status == 409 else {}))
     if isinstance(error, TransientError):
         _logger.warning("request failed", reason=error.reason, error=error.sentence)
-        return problem_response(503, error.sentence, {"retry-after": "1"})
+        return problem_response(503, error.sentence, reason | {"retry-after": "1"})
     _logger.error("request failed", reason=error.reason, error=error.sentence)
-    return problem_response(500, error.sentence)
+    return problem_response(500, error.sentence, reason)
 
 
 async def _broken(_request: Request, _error: Exception) -> Response:
@@ -97,10 +99,10 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     body = {"$ref": "#/components/schemas/Problem"}
     meanings = {
         400: "The request is wrong",
-        401: "Nobody is known by these credentials",
+        401: "The credentials are missing or wrong",
         403: "Not allowed",
         404: "There is no such thing",
-        409: "Not possible in its present state, or somebody else has edited it since",
+        409: "Not possible in its present state, or it has been edited since",
     }
     usual = {
         413: "The body is too large",

@@ -20,14 +20,14 @@ _EXPECTED = {
 }
 _PLACES = {"body", "query", "path", "header"}
 _BUCKETS = {kind.name: kind for kind in Scheme if kind is not Scheme.DIRECTORY}
-_MOST = 5
+_MAX_SENTENCES = 5
 
 
 def sentence_of(errors: Iterable[Mapping[str, Any]]) -> str:
     """All faults in one line: ``period: should be at least 1, but is the number 0; code: is missing``."""
     sentences = list(dict.fromkeys(_sentence(error) for error in errors))
-    further = len(sentences) - _MOST
-    return "; ".join(sentences[:_MOST]) + (f"; and {further} more" if further > 0 else "")
+    further = len(sentences) - _MAX_SENTENCES
+    return "; ".join(sentences[:_MAX_SENTENCES]) + (f"; and {further} more" if further > 0 else "")
 
 
 def shown(value: object) -> str:

@@ -1,6 +1,6 @@
 """Gathers the daemon's status: its own, and the little that the database has to be asked.
 
-However many ask, the database is asked once a second, six short queries. The destinations are cut off at a hundred.
+However many clients ask, six short queries are made at most once a second. At most a hundred destinations are read.
 """
 
 from collections.abc import Callable, Mapping

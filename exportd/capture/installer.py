@@ -21,7 +21,7 @@ from exportd.database.quoting import table
 from exportd.database.translator import FOREIGN_ERRORS, translated
 from exportd.model.change_log import SCHEMA, log_name, log_table
 from exportd.model.entity import Entity, EntityCode, TableName
-from exportd.model.errors import PermanentError, TransientError
+from exportd.model.errors import InvariantError, PermanentError, TransientError
 from exportd.model.reason import Reason
 
 _SQL = queries.load("changes")
@@ -93,12 +93,12 @@ class CaptureInstaller:
                     repairs[entity.code] = await self._repair(connection, entity, repairs[entity.code])
         return [EntityCapture(code, repair.findings, repair.statements) for code, repair in repairs.items()]
 
-    async def removals(self, logs: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """What ``uninstall`` would run for each of the given logs that is there, without running it."""
+    async def removals(self, logs: Sequence[str] | None = None) -> dict[str, tuple[str, ...]]:
+        """What ``uninstall`` would run for each of the given logs (None: all) that is there, without running it."""
         async with self._connector.connection("capture status") as connection:
             with translated("reading what is captured"):
                 installed = await read_installed(connection)
-        plans = {log: removal_of(log, installed) for log in installed.logs if log in logs}
+        plans = {log: removal_of(log, installed) for log in installed.logs if logs is None or log in logs}
         return {log: (*([plan.lock()] if plan.locked else []), *plan.statements) for log, plan in plans.items()}
 
     async def uninstall(self, logs: Sequence[str] | None = None) -> list[str]:
@@ -161,7 +161,7 @@ class CaptureInstaller:
         """After a restore, old log rows would look like changes of the future."""
         row = await connection.fetchrow(_SQL["cluster"])
         if row is None:
-            raise AssertionError("a query without FROM has one row")
+            raise InvariantError("a query without FROM has one row")
         here = (row["system_identifier"], row["database_oid"])
         if (row["recorded_identifier"], row["recorded_oid"]) == here:
             return

@@ -1,21 +1,32 @@
-"""``exportd capture``: the triggers and change logs in the application's database."""
+"""``exportd capture`` and ``role``: what exportd has in the application's database, and with which rights.
 
-from typing import TYPE_CHECKING, Annotated, Any
+``capture`` works without a daemon too: it has to be installed before the first run.
+"""
 
-import anyio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 from cyclopts import App, Parameter
 
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, connector, load
+from exportd.cli.daemon_client import LONG_TIMEOUT_S, DaemonAddress, Document
 from exportd.cli.failures import Exit
 from exportd.cli.output import AsJson, print_json, print_line, print_table
+from exportd.cli.socket_client import SocketClient
+from exportd.model.errors import PermanentError, SettingsError
+from exportd.model.reason import Reason
 
 if TYPE_CHECKING:
-    from exportd.capture.installer import EntityCapture
+    from exportd.capture.installer import CaptureInstaller
     from exportd.catalog.document import Catalog
-    from exportd.model.entity import Entity
-
+    from exportd.database.unit_of_work import Auditor
 
 app = App(name="capture")
+role_app = App(name="role")
+
+_HERE = DaemonAddress()
 
 
 @app.command
@@ -23,16 +34,39 @@ def install(
     *entities: str,
     dry_run: Annotated[bool, Parameter(negative="", help="Print the SQL for a DBA and change nothing.")] = False,
     json: AsJson = False,
-    config: ConfigPath = DEFAULT_CONFIG,
+    at: DaemonAddress = _HERE,
 ) -> None:
     """Make the capture of the given entities (default: the whole catalog) whole. May be repeated."""
-    anyio.run(_install, entities, dry_run, json, config)
+    if dry_run:
+        found = _shown(at, entities)
+    else:
+
+        def ask(client: SocketClient) -> list[Document]:
+            body = {"entities": list(entities)}
+            answer: list[Document] = client.request("POST", "/v1/capture/install", body=body)["data"]
+            return answer
+
+        found = at.ask_or_read(ask, lambda config: _install(config, entities), usual_timeout_s=LONG_TIMEOUT_S)
+    if json:
+        print_json(found)
+    elif dry_run:
+        _print_statements(found)
+    else:
+        for capture in found:
+            findings = "; ".join(capture["findings"])
+            print_line(f"{capture['entity']}: {f'installed: {findings}' if findings else 'whole'}")
 
 
 @app.command
-def status(*entities: str, json: AsJson = False, config: ConfigPath = DEFAULT_CONFIG) -> int:
-    """Say for each entity whether its changes are captured; exit code 1 when anything is amiss."""
-    return anyio.run(_status, entities, json, config)
+def status(*entities: str, json: AsJson = False, at: DaemonAddress = _HERE) -> int:
+    """Print for each entity whether its changes are captured; exit code 1 when anything is wrong."""
+    found = _shown(at, entities)
+    if json:
+        print_json(found)
+    else:
+        rows = [(capture["entity"], "; ".join(capture["findings"]) or "whole") for capture in found]
+        print_table(["ENTITY", "CAPTURE"], rows)
+    return Exit.FAILED if any(capture["findings"] for capture in found) else Exit.DONE
 
 
 @app.command
@@ -42,92 +76,32 @@ def uninstall(
         bool, Parameter(negative="", help="Also drop the schema exportd: schedules, jobs, positions.")
     ] = False,
     json: AsJson = False,
-    config: ConfigPath = DEFAULT_CONFIG,
+    at: DaemonAddress = _HERE,
 ) -> None:
     """Remove triggers, functions and change logs (of the given entities, default: all there are)."""
-    anyio.run(_uninstall, entities, drop_schema, json, config)
-
-
-async def _install(names: tuple[str, ...], dry_run: bool, as_json: bool, config: ConfigPath) -> None:
-    from exportd.capture.installer import CaptureInstaller
-    from exportd.database.migrator import migrate
-
-    settings, catalog = load(config)
-    database = connector(settings)
-    installer = CaptureInstaller(database, pause=anyio.sleep, lock_timeout_s=settings.database.lock_timeout_s)
-    entities = _chosen(catalog, names)
-    if dry_run:
-        found = await installer.status(entities)
-        if as_json:
-            print_json([{**_document(each), "statements": list(each.statements)} for each in found])
-            return
-        for each in found:
-            print_line(f"-- {each.entity}: {'; '.join(each.findings) or 'whole, nothing to do'}")
-            if each.statements:
-                print_line("BEGIN;\nSET LOCAL lock_timeout = '2s';")
-                for statement in each.statements:
-                    print_line(f"{statement};")
-                print_line("COMMIT;\n")
-        return
-    async with database.connection("migration") as connection:
-        await migrate(connection)
-    found = await installer.install(entities)
-    if as_json:
-        print_json([{**_document(each), "whole": True} for each in found])
-        return
-    for each in found:
-        print_line(f"{each.entity}: {'installed: ' + '; '.join(each.findings) if each.findings else 'whole'}")
-
-
-async def _status(names: tuple[str, ...], as_json: bool, config: ConfigPath) -> int:
-    from exportd.capture.installer import CaptureInstaller
-
-    settings, catalog = load(config)
-    installer = CaptureInstaller(connector(settings), pause=anyio.sleep)
-    found = await installer.status(_chosen(catalog, names))
-    if as_json:
-        print_json([_document(each) for each in found])
-    else:
-        print_table(["ENTITY", "CAPTURE"], [(each.entity, "; ".join(each.findings) or "whole") for each in found])
-    return Exit.FAILED if any(each.findings for each in found) else Exit.DONE
-
-
-async def _uninstall(names: tuple[str, ...], drop_schema: bool, as_json: bool, config: ConfigPath) -> None:
-    from exportd.capture.installer import CaptureInstaller
-    from exportd.model.change_log import log_name
-    from exportd.model.entity import EntityCode
-
-    settings, _ = load(config)
-    database = connector(settings)
-    installer = CaptureInstaller(database, pause=anyio.sleep, lock_timeout_s=settings.database.lock_timeout_s)
-    logs = [log_name(EntityCode(name)) for name in names] or None
-    removed = await installer.uninstall(logs)
     if drop_schema:
-        async with database.connection("uninstall") as connection:
-            await connection.execute("DROP SCHEMA IF EXISTS exportd CASCADE")
-    if as_json:
-        print_json({"removed": list(removed), "droppedSchema": drop_schema})
+        import anyio
+
+        from exportd.telemetry.logging import leave_it_to_the_command
+
+        leave_it_to_the_command()
+        # The database itself: a daemon cannot drop the schema that it works with.
+        removal = anyio.run(_uninstall_all, at.config, entities)
+    else:
+
+        def ask(client: SocketClient) -> Document:
+            body = {"entities": list(entities)}
+            answer: Document = client.request("POST", "/v1/capture/uninstall", body=body)
+            return answer
+
+        removal = at.ask_or_read(ask, lambda config: _uninstall(config, entities), usual_timeout_s=LONG_TIMEOUT_S)
+    if json:
+        print_json({**removal, "droppedSchema": drop_schema})
         return
-    for log in removed:
+    for log in removal["removed"]:
         print_line(f"removed exportd.{log} with its triggers and functions")
     if drop_schema:
         print_line("dropped the schema exportd")
-
-
-def _document(capture: "EntityCapture") -> dict[str, Any]:
-    return {"entity": capture.entity, "whole": not capture.findings, "findings": list(capture.findings)}
-
-
-def _chosen(catalog: "Catalog", names: tuple[str, ...]) -> "list[Entity]":
-    from exportd.model.entity import EntityCode
-
-    return [catalog.get(EntityCode(name)) for name in names] if names else list(catalog.entities.values())
-
-
-# MERGED: ``exportd role``: the daemon's role in Postgres.
-
-
-role_app = App(name="role")
 
 
 @role_app.command
@@ -135,7 +109,6 @@ def sql(*, config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Print the SQL that makes the DSN's role, with the rights that it needs and no others, for a DBA."""
     from exportd.capture.role import role_sql
     from exportd.database.connector import Address
-    from exportd.model.errors import SettingsError
 
     settings, catalog = load(config)
     address = Address.of(settings.database.dsn)
@@ -146,3 +119,101 @@ def sql(*, config: ConfigPath = DEFAULT_CONFIG) -> None:
         )
     tables = [entity.table for entity in catalog.entities.values()]
     print_line(role_sql(address.user, database=address.database, tables=tables).rstrip("\n"))
+
+
+def _shown(at: DaemonAddress, names: tuple[str, ...]) -> list[Document]:
+    """What is wrong with the capture of these entities (none: the whole catalog), and the SQL that repairs it."""
+
+    def ask(client: SocketClient) -> list[Document]:
+        answer: list[Document] = client.request("GET", "/v1/capture")["data"]
+        return answer
+
+    found = {capture["entity"]: capture for capture in at.ask_or_read(ask, _status, usual_timeout_s=LONG_TIMEOUT_S)}
+    for name in names:
+        if name not in found:
+            from exportd.settings.closest import did_you_mean
+
+            hint = did_you_mean(name, found, what="entities of the catalog")
+            raise PermanentError(f"the catalog has no entity {name}; {hint}", reason=Reason.CATALOG_MISMATCH)
+    return [found[name] for name in names or found]
+
+
+async def _status(config: Path) -> list[Document]:
+    from exportd.api.capture_operations import capture_status
+    from exportd.cli.without_daemon import document
+
+    installer, catalog = _installer(config)
+    return [document(capture) for capture in await capture_status(installer, list(catalog.entities.values()))]
+
+
+async def _install(config: Path, names: tuple[str, ...]) -> list[Document]:
+    from exportd.api.capture_operations import capture_install
+    from exportd.cli.without_daemon import document, own_name
+    from exportd.database.migrator import migrate
+    from exportd.model.entity import EntityCode
+
+    installer, catalog = _installer(config)
+    entities = [catalog.get(EntityCode(name)) for name in names or catalog.entities]
+    async with connector(load(config)[0]).connection("migration") as connection:
+        await migrate(connection)
+    async with _auditor(config) as auditor:
+        return [document(capture) for capture in await capture_install(installer, auditor, entities, actor=own_name())]
+
+
+async def _uninstall(config: Path, names: tuple[str, ...]) -> Document:
+    from exportd.api.capture_operations import capture_uninstall
+    from exportd.cli.without_daemon import document, own_name
+    from exportd.model.entity import EntityCode
+
+    installer, catalog = _installer(config)
+    async with _auditor(config) as auditor:
+        return document(
+            await capture_uninstall(
+                installer,
+                auditor,
+                [EntityCode(name) for name in names],
+                known=catalog.entities,
+                actor=own_name(),
+            )
+        )
+
+
+async def _uninstall_all(config: Path, names: tuple[str, ...]) -> Document:
+    """Remove capture, then the schema: the audit log goes with it, so nothing is written there."""
+    from exportd.model.change_log import log_name
+    from exportd.model.entity import EntityCode
+
+    installer, _ = _installer(config)
+    removed = await installer.uninstall([log_name(EntityCode(name)) for name in names] or None)
+    async with connector(load(config)[0]).connection("uninstall") as connection:
+        await connection.execute("DROP SCHEMA IF EXISTS exportd CASCADE")
+    return {"removed": list(removed)}
+
+
+def _installer(config: Path) -> "tuple[CaptureInstaller, Catalog]":
+    import anyio
+
+    from exportd.capture.installer import CaptureInstaller
+
+    settings, catalog = load(config)
+    lock_timeout_s = settings.database.lock_timeout_s
+    return CaptureInstaller(connector(settings), pause=anyio.sleep, lock_timeout_s=lock_timeout_s), catalog
+
+
+@asynccontextmanager
+async def _auditor(config: Path) -> "AsyncIterator[Auditor]":
+    from exportd.cli.configuration import tables
+    from exportd.database.unit_of_work import Auditor
+
+    async with tables(config) as pool:
+        yield Auditor(pool)
+
+
+def _print_statements(found: list[Document]) -> None:
+    for capture in found:
+        print_line(f"-- {capture['entity']}: {'; '.join(capture['findings']) or 'whole, nothing to do'}")
+        if capture["statements"]:
+            print_line("BEGIN;\nSET LOCAL lock_timeout = '2s';")
+            for statement in capture["statements"]:
+                print_line(f"{statement};")
+            print_line("COMMIT;\n")

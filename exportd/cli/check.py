@@ -1,4 +1,4 @@
-"""``exportd check``: everything that can be known to be wrong before the first run."""
+"""``exportd check``: finds what is wrong before the first run."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -46,20 +46,20 @@ class _Line:
 
 
 async def check_everything(config: Path, *, as_json: bool = False) -> int:
-    """Print what is right and what is to be fixed; exit code 1 when anything is. ``as_json`` prints all at the end."""
+    """Print what is right and what to fix, and return the exit code. ``as_json`` prints everything at the end."""
     leave_it_to_the_command()
     settings, catalog = load(config)
     found: list[_Line] = []
-    async for line in _looked_at(config, settings, catalog):
+    async for line in _lines(config, settings, catalog):
         found.append(line)
         if not as_json:
             print_line(f"{line.kind:6} {line.sentence}")
     if as_json:
-        print_json([{"kind": each.kind or "note", "sentence": each.sentence} for each in found])
-    return Exit.FAILED if any(each.kind is _Kind.FIX for each in found) else Exit.DONE
+        print_json([{"kind": line.kind or "note", "sentence": line.sentence} for line in found])
+    return Exit.FAILED if any(line.kind is _Kind.FIX for line in found) else Exit.DONE
 
 
-async def _looked_at(config: Path, settings: Settings, catalog: Catalog) -> AsyncIterator[_Line]:
+async def _lines(config: Path, settings: Settings, catalog: Catalog) -> AsyncIterator[_Line]:
     sizes = f"{len(settings.schedule)} schedules, {len(catalog.entities)} entities"
     yield _Line(_Kind.OK, f"configuration {config}, {sizes}")
     database = connector(settings)
@@ -67,7 +67,7 @@ async def _looked_at(config: Path, settings: Settings, catalog: Catalog) -> Asyn
         yield _Line(_Kind.OK, f"database {database.address}")
         async for sentence in _database_problems(database, connection, catalog):
             yield _Line(_Kind.FIX, sentence)
-    # Destinations are tried for themselves, by what is written to them.
+    # Not the destinations: each is tried by writing to it.
     for problem in await anyio.to_thread.run_sync(check_directories, settings.model_copy(update={"destination": ()})):
         yield _Line(_Kind.FIX, str(problem))
     for sentence in await anyio.to_thread.run_sync(_control_problems, settings.control):
@@ -77,10 +77,10 @@ async def _looked_at(config: Path, settings: Settings, catalog: Catalog) -> Asyn
 
 
 def _control_problems(control: ControlSettings) -> list[str]:
-    """What the API could not be served with. Blocking."""
+    """What keeps the API from being served. Blocking."""
     problems: list[str] = []
     looks: tuple[Callable[[ControlSettings], str | None], ...]
-    looks = (_look_at_groups, _look_at_signing_key, _look_at_certificate)
+    looks = (_check_groups, _check_signing_key, _check_certificate)
     for look in looks:
         try:
             problem = look(control)
@@ -90,16 +90,16 @@ def _control_problems(control: ControlSettings) -> list[str]:
     return problems
 
 
-def _look_at_groups(control: ControlSettings) -> None:
+def _check_groups(control: ControlSettings) -> None:
     group_ids((*control.operators, *control.admins, *([control.group] if control.group else [])))
 
 
-def _look_at_signing_key(control: ControlSettings) -> None:
+def _check_signing_key(control: ControlSettings) -> None:
     if control.signing_key_file is not None:
         read_signing_key(control.signing_key_file)
 
 
-def _look_at_certificate(control: ControlSettings) -> str | None:
+def _check_certificate(control: ControlSettings) -> str | None:
     certificate = certificate_of(control)
     return None if certificate is None else certificate.doubt()
 
@@ -109,8 +109,8 @@ async def _destinations(settings: Settings, database: Connector) -> AsyncIterato
     known = await find_destinations(settings, database)
     for sentence in known.problems:
         yield _Line(_Kind.FIX, sentence)
-    for each in known.found:
-        declared = each.settings
+    for destination in known.found:
+        declared = destination.settings
         name = f"destination {declared.code} of {declared.organization}"
         try:
             result = await checker.check(declared, measures=False)
@@ -139,6 +139,6 @@ async def _database_problems(database: Connector, connection: Connection, catalo
     if problems:
         return
     installer = CaptureInstaller(database, pause=anyio.sleep)
-    for each in await installer.status(list(catalog.entities.values())):
-        if each.findings:
-            yield f"capture of {each.entity}: {'; '.join(each.findings)}; `exportd capture install` puts it right"
+    for capture in await installer.status(list(catalog.entities.values())):
+        if capture.findings:
+            yield f"capture of {capture.entity}: {'; '.join(capture.findings)}; `exportd capture install` repairs it"

@@ -1,4 +1,4 @@
-"""``exportd config``: what is in effect, and what can be configured."""
+"""``exportd config``: what is in effect, and what can be configured; and ``completion``, for shells."""
 
 from typing import Annotated, Any, Literal
 
@@ -32,13 +32,20 @@ def schema() -> None:
     print_json(Settings.model_json_schema())
 
 
+def completion(shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(name="SHELL")], /) -> None:
+    """Print the completion of commands for a shell, such as `source <(exportd completion bash)`."""
+    from exportd.cli.main import app
+
+    print_line(app.generate_completion(shell=shell))
+
+
 def _masked(key: str, value: Any) -> Any:
     from exportd.settings.secrets import MASK, mask_secrets, names_a_secret
 
     if isinstance(value, dict):
-        return {name: _masked(name, each) for name, each in value.items()}
+        return {name: _masked(name, part) for name, part in value.items()}
     if isinstance(value, list):
-        return [_masked(key, each) for each in value]
+        return [_masked(key, part) for part in value]
     if isinstance(value, str):
         return MASK if names_a_secret(key) else mask_secrets(value)
     return value
@@ -49,19 +56,9 @@ def _flat(path: str, value: Any) -> list[tuple[str, str]]:
     from json import dumps
 
     if isinstance(value, dict) and value:
-        parts = [(f"{path}.{name}" if path else name, each) for name, each in value.items()]
-    elif isinstance(value, list) and any(isinstance(each, dict) for each in value):
-        parts = [(f"{path}[{number}]", each) for number, each in enumerate(value)]
+        parts = [(f"{path}.{name}" if path else name, part) for name, part in value.items()]
+    elif isinstance(value, list) and any(isinstance(part, dict) for part in value):
+        parts = [(f"{path}[{number}]", part) for number, part in enumerate(value)]
     else:
         return [(path, dumps(value, ensure_ascii=False))]
     return [line for name, part in parts for line in _flat(name, part)]
-
-
-# MERGED: ``exportd completion``: what a shell needs to complete commands and options.
-
-
-def completion(shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(name="SHELL")], /) -> None:
-    """Print the completion of commands for a shell, such as `source <(exportd completion bash)`."""
-    from exportd.cli.main import app
-
-    print_line(app.generate_completion(shell=shell))

@@ -36,7 +36,10 @@ def connector(settings: "Settings") -> "Connector":
 
 @asynccontextmanager
 async def tables(path: Path) -> "AsyncIterator[Pool]":
-    """The daemon's own tables, migrated; what commands about schedules and jobs read and write."""
+    """A pool of one connection to the daemon's own tables.
+
+    Raises PermanentError DATABASE_NOT_MIGRATED when a daemon of this version has not made them yet.
+    """
     from exportd.database.migrator import pending
     from exportd.model.errors import PermanentError
     from exportd.model.reason import Reason

@@ -1,4 +1,4 @@
-"""``exportd daemon …``: the daemons of a database."""
+"""``exportd daemon …``, ``pause``, ``resume``, ``log-level`` and ``reload``: what concerns a whole daemon, or all."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -6,13 +6,15 @@ from uuid import UUID
 
 from cyclopts import App, Parameter
 
-from exportd.cli.daemon_address import DaemonAddress
-from exportd.cli.output import AsJson, pause_in, pause_words, print_answer, print_json, print_line
+from exportd.cli.daemon_client import LONG_TIMEOUT_S, DaemonAddress
+from exportd.cli.output import AsJson, pause_words, print_answer, print_json, print_line
 from exportd.model.errors import SettingsError
 
 app = App(name="daemon")
 
 _HERE = DaemonAddress()
+
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 @app.command
@@ -28,43 +30,22 @@ def forget(daemon_id: str, /, *, json: AsJson = False, at: DaemonAddress = _HERE
     print_answer(answer, answer["message"], as_json=json)
 
 
-# MERGED: ``exportd pause``, ``resume`` and ``log-level``: the daemon as a whole.
-
-LogLevel = Literal["debug", "info", "warning", "error"]
-
-
 def pause(*, json: AsJson = False, at: DaemonAddress = _HERE) -> None:
     """Begin no further job, on all daemons of the database; those that run go on. No change is lost."""
-    _say_paused(at.client().request("POST", "/v1/pause"), as_json=json)
+    _print_pause(at.client().request("POST", "/v1/pause"), as_json=json)
 
 
 def resume(*, json: AsJson = False, at: DaemonAddress = _HERE) -> None:
     """Go on after a pause."""
-    _say_paused(at.client().request("POST", "/v1/resume"), as_json=json)
+    _print_pause(at.client().request("POST", "/v1/resume"), as_json=json)
 
 
 def log_level(level: LogLevel | None = None, /, *, json: AsJson = False, at: DaemonAddress = _HERE) -> None:
-    """Say how much the daemon logs, or change it until the daemon is started again."""
+    """Print how much the daemon logs, or change it until the daemon is started again."""
     client = at.client()
     answer = client.request("PUT", "/v1/log-level", body={"level": level}) if level else None
     answer = answer or client.request("GET", "/v1/log-level")
-    if json:
-        print_json(answer)
-    else:
-        print_line(answer["level"])
-
-
-def _say_paused(answer: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print_json(answer)
-    else:
-        print_line(pause_words(pause_in(answer)) or "not paused")
-
-
-# MERGED: ``exportd reload``: have the daemon put its configuration file into effect.
-
-_TIMEOUT_S = 300.0
-"""Everything is checked anew, and a reload waits for the one before it."""
+    print_answer(answer, answer["level"], as_json=json)
 
 
 def reload(
@@ -76,15 +57,19 @@ def reload(
     at: DaemonAddress = _HERE,
 ) -> None:
     """Put the configuration file into effect; running jobs end as they began. A bad file changes nothing."""
-    client = at.client(usual_timeout_s=_TIMEOUT_S)
+    client = at.client(usual_timeout_s=LONG_TIMEOUT_S)
     answer = client.request("POST", "/v1/reload", query={"dryRun": "true" if dry_run else "false"})
     if json:
         print_json(answer)
     else:
-        _print(answer)
+        _print_reload(answer)
 
 
-def _print(answer: Mapping[str, Any]) -> None:
+def _print_pause(answer: dict[str, Any], *, as_json: bool) -> None:
+    print_answer(answer, pause_words(answer if answer["paused"] else None) or "not paused", as_json=as_json)
+
+
+def _print_reload(answer: Mapping[str, Any]) -> None:
     for sentence in answer["sentences"]:
         print_line(sentence)
     if not answer["sentences"]:

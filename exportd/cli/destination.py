@@ -1,21 +1,21 @@
-"""``exportd destination``: where files are delivered, and whether that works."""
+"""``exportd destination``: where files are delivered, and whether that works. ``list`` works without a daemon too;
+``check`` tries a destination from this process.
+"""
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import anyio
 from cyclopts import App, Parameter
 
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, connector, load
-from exportd.cli.daemon_address import OrganizationAddress, OrganizationOption
+from exportd.cli.daemon_client import DaemonAddress, Document, OrganizationAddress, OrganizationOption, pages
 from exportd.cli.failures import Exit
-from exportd.cli.organization_client import OrganizationClient
 from exportd.cli.output import (
     AsJson,
-    asked_pause,
     instant,
-    pause_document,
     pause_words,
     print_answer,
     print_fields,
@@ -23,7 +23,9 @@ from exportd.cli.output import (
     print_line,
     print_table,
 )
-from exportd.model.errors import SettingsError
+from exportd.cli.socket_client import SocketClient
+from exportd.model.errors import PermanentError, SettingsError
+from exportd.model.reason import Reason
 
 if TYPE_CHECKING:
     from exportd.destinations.checks.finding import CheckVerdict
@@ -31,10 +33,9 @@ if TYPE_CHECKING:
     from exportd.settings.destination_schema import DestinationSettings
     from exportd.settings.schema import Settings
 
+app = App(name="destination")
 
-# MERGED: ``exportd destination show``, ``create``, ``edit``, ``delete``, ``pause`` and ``resume``: asked of the daemon.
-
-
+_DAEMON = DaemonAddress()
 _HERE = OrganizationAddress()
 
 CodeArgument = Annotated[str, Parameter(name="CODE", help="The destination's code, or its id.")]
@@ -53,17 +54,14 @@ ProviderId = Annotated[str | None, Parameter(help="GCS: the provider in that poo
 ServiceAccount = Annotated[str | None, Parameter(help="GCS: the service account that exportd acts as, if any.")]
 
 
+@app.command
 def show(code: CodeArgument, /, *, json: AsJson = False, at: OrganizationAddress = _HERE) -> None:
     """Show one destination: where it is, in which role it is written, whether it is paused, who edited it last."""
     client = at.organization_client()
-    destination = client.get("destinations", code)
-    pause = asked_pause(client, "destinations", destination)
-    if json:
-        print_json({**destination, "paused": pause_document(pause)})
-    else:
-        _print_fields(client, destination, state=pause_words(pause))
+    _print(client.details("destinations", client.id_of("destinations", code)), as_json=json)
 
 
+@app.command
 def create(
     code: NewCode,
     /,
@@ -96,9 +94,11 @@ def create(
         "serviceAccountEmail": service_account,
     }
     client = at.organization_client()
-    _print(client, client.create("destinations", _given(body)), as_json=json)
+    created = client.create("destinations", _given(body))
+    _print(client.details("destinations", created["id"]), as_json=json)
 
 
+@app.command
 def edit(
     code: CodeArgument,
     /,
@@ -115,7 +115,7 @@ def edit(
     json: AsJson = False,
     at: OrganizationAddress = _HERE,
 ) -> None:
-    """Change what is said and leave the rest. When the place is another, the next run there is complete."""
+    """Change what is given and leave the rest. When the place is another, the next run there is complete."""
     changes = _given(
         {
             "name": name,
@@ -130,82 +130,63 @@ def edit(
         }
     )
     if not changes:
-        raise SettingsError.of("nothing to change was said: give an option, such as --prefix")
+        raise SettingsError.of("there is nothing to change: give an option, such as --prefix")
     client = at.organization_client()
     body = {**client.get("destinations", code), **changes}
     # An empty text takes away what was there.
     body = {field: value for field, value in body.items() if value != ""}
-    _print(client, client.replace("destinations", body), as_json=json)
+    replaced = client.replace("destinations", body)
+    _print(client.details("destinations", replaced["id"]), as_json=json)
 
 
+@app.command
 def delete(code: CodeArgument, /, *, json: AsJson = False, at: OrganizationAddress = _HERE) -> None:
     """Delete a destination that no schedule uses. The files there stay."""
     client = at.organization_client()
     print_answer(client.delete("destinations", code), f"deleted {code} of {client.organization}", as_json=json)
 
 
+@app.command
 def pause(code: CodeArgument, /, *, json: AsJson = False, at: OrganizationAddress = _HERE) -> None:
     """Let jobs that deliver there wait until it is resumed. No change is lost."""
     answer = at.organization_client().operate("destinations", code, "pause")
     print_answer(answer, answer["message"], as_json=json)
 
 
+@app.command
 def resume(code: CodeArgument, /, *, json: AsJson = False, at: OrganizationAddress = _HERE) -> None:
     """Deliver there again."""
     answer = at.organization_client().operate("destinations", code, "resume")
     print_answer(answer, answer["message"], as_json=json)
 
 
-def _given(body: dict[str, Any]) -> dict[str, Any]:
-    return {field: value for field, value in body.items() if value is not None}
-
-
-def _print(client: OrganizationClient, destination: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print_json(destination)
-    else:
-        _print_fields(client, destination)
-
-
-def _print_fields(client: OrganizationClient, destination: dict[str, Any], *, state: str = "") -> None:
-    print_fields(
-        {
-            "destination": f"{destination['code']} of {client.organization}",
-            "name": destination["name"],
-            "id": destination["id"],
-            "state": state,
-            "type": destination.get("destinationType") or "DIRECTORY",
-            "bucket": destination.get("bucketName"),
-            "prefix": destination.get("prefix"),
-            "partition order": destination.get("partitionOrder"),
-            "role": destination.get("iamRoleArn"),
-            "project number": destination.get("projectNumber"),
-            "pool": destination.get("poolId"),
-            "provider": destination.get("providerId"),
-            "service account": destination.get("serviceAccountEmail"),
-            "created": f"{instant(destination['dtCreated'])} by {destination['createdBy']}",
-            "last edited": f"{instant(destination['dtLastModified'])} by {destination['lastModifiedBy']}",
-            "version": destination["version"],
-        }
-    )
-
-
-app = App(name="destination")
-for _command in (
-    show,
-    create,
-    edit,
-    delete,
-    pause,
-    resume,
-):
-    app.command(_command)
-
-
 @app.command(name="list")
-def list_destinations(*, json: AsJson = False, config: ConfigPath = DEFAULT_CONFIG) -> None:
+def list_destinations(*, json: AsJson = False, at: DaemonAddress = _DAEMON) -> None:
     """List destinations: those of the configuration, and those made through the API."""
-    anyio.run(_list, json, config)
+
+    async def read(config: Path) -> list[Document]:
+        from exportd.cli.without_daemon import read_destinations
+
+        return await read_destinations(config)
+
+    destinations = at.ask_or_read(_all, read)
+    if json:
+        print_json(destinations)
+        return
+    print_table(
+        ["ORGANIZATION", "CODE", "TYPE", "PLACE", "ORIGIN", "STATE"],
+        [
+            (
+                destination["organization"],
+                destination["code"],
+                destination["destinationType"],
+                destination["place"],
+                destination["origin"],
+                pause_words(destination.get("paused")),
+            )
+            for destination in destinations
+        ],
+    )
 
 
 @app.command
@@ -220,47 +201,28 @@ def check(
     sys.exit(anyio.run(_check, code, organization, json, config))
 
 
-async def _list(as_json: bool, config: ConfigPath) -> None:
-    _, known = await _known(config)
-    rows: list[dict[str, Any]] = [
-        {
-            "organization": each.settings.organization,
-            "code": each.settings.code,
-            "type": each.settings.type,
-            "place": _place(each.settings),
-            "origin": each.origin,
-        }
-        for each in known.found
-    ]
-    pauses = [each.pause for each in known.found]
-    if as_json:
-        print_json([{**row, "paused": pause_document(pause)} for row, pause in zip(rows, pauses, strict=True)])
-        return
-    print_table(
-        ["ORGANIZATION", "CODE", "TYPE", "PLACE", "ORIGIN", "STATE"],
-        [(*row.values(), pause_words(pause)) for row, pause in zip(rows, pauses, strict=True)],
-    )
-
-
 async def _check(code: str, organization: str | None, as_json: bool, config: ConfigPath) -> int:
+    from exportd.api.schemas.destination import place_of
     from exportd.destinations.checker import DestinationChecker
     from exportd.destinations.checks import report
-    from exportd.destinations.opener import DestinationOpener
+    from exportd.destinations.opener import DestinationOpener, declared
     from exportd.model.clock import SystemClock
     from exportd.telemetry.logging import leave_it_to_the_command
 
     leave_it_to_the_command()
     settings, known = await _known(config)
-    declared = _named(known.found, code, organization)
+    destination = _named(known.found, code, organization)
+    (declaration,) = declared([destination])
     checker = DestinationChecker(DestinationOpener(settings), SystemClock())
-    result = await checker.check(declared)
-    grants = await checker.grants(declared) if result.lacking or as_json else ()
+    result = await checker.check(destination)
+    grants = await checker.grants(destination) if result.lacking or as_json else ()
+    place, kind = place_of(declaration), destination.type
     if as_json:
-        head = {"organization": declared.organization, "code": declared.code, "type": declared.type}
-        print_json({**head, "place": _place(declared), **report.document(result, grants, kind=declared.type)})
+        head = {"organization": destination.organization, "code": destination.code, "destinationType": kind}
+        print_json({**head, "place": place, **report.document(result, grants, kind=kind)})
     else:
-        print_line(f"destination {declared.code} of {declared.organization}: {_place(declared)}")
-        for line in report.lines(result, grants, kind=declared.type):
+        print_line(f"destination {destination.code} of {destination.organization}: {place}")
+        for line in report.lines(result, grants, kind=kind):
             print_line(line)
     return _exit_of(result.verdict)
 
@@ -269,13 +231,16 @@ def _exit_of(verdict: "CheckVerdict") -> Exit:
     """The exit code of a check."""
     from exportd.destinations.checks.finding import CheckVerdict
 
-    return {CheckVerdict.GOOD: Exit.DONE, CheckVerdict.LACKING: Exit.FAILED, CheckVerdict.OUT_OF_REACH: Exit.TRY_AGAIN}[
-        verdict
-    ]
+    codes = {
+        CheckVerdict.GOOD: Exit.DONE,
+        CheckVerdict.LACKING: Exit.FAILED,
+        CheckVerdict.OUT_OF_REACH: Exit.TRY_AGAIN,
+    }
+    return codes[verdict]
 
 
 async def _known(config: ConfigPath) -> "tuple[Settings, KnownDestinations]":
-    """What there is; what could not be learnt is said on standard error."""
+    """The destinations that are known; standard error says what could not be read."""
     from exportd.destinations.finder import find_destinations
 
     settings, _ = load(config)
@@ -286,14 +251,11 @@ async def _known(config: ConfigPath) -> "tuple[Settings, KnownDestinations]":
 
 
 def _named(known: "Sequence[KnownDestination]", code: str, organization: str | None) -> "DestinationSettings":
-    from exportd.model.errors import PermanentError, SettingsError
-    from exportd.model.reason import Reason
-
-    found = [each.settings for each in known if each.settings.code == code]
+    found = [destination.settings for destination in known if destination.settings.code == code]
     if organization is not None:
-        found = [each for each in found if each.organization == organization]
+        found = [settings for settings in found if settings.organization == organization]
     if len(found) > 1:
-        owners = ", ".join(sorted(each.organization for each in found))
+        owners = ", ".join(sorted(settings.organization for settings in found))
         raise SettingsError.of(f"several organizations have a destination {code} ({owners}): say --organization")
     if not found:
         whose = f" of organization {organization}" if organization is not None else ""
@@ -303,8 +265,37 @@ def _named(known: "Sequence[KnownDestination]", code: str, organization: str | N
     return found[0]
 
 
-def _place(declared: "DestinationSettings") -> str:
-    """Where it is, without what is secret there."""
-    from exportd.stores.location import location_of
+def _all(client: SocketClient) -> list[Document]:
+    found = pages(client, "/v1/destinations")
+    return sorted(found, key=lambda destination: (destination["organization"], destination["code"]))
 
-    return str(location_of(declared))
+
+def _given(body: dict[str, Any]) -> dict[str, Any]:
+    return {field: value for field, value in body.items() if value is not None}
+
+
+def _print(destination: Document, *, as_json: bool) -> None:
+    """A destination as operators see it."""
+    if as_json:
+        print_json(destination)
+        return
+    print_fields(
+        {
+            "destination": f"{destination['code']} of {destination['organization']}",
+            "name": destination["name"],
+            "id": destination["id"],
+            "state": pause_words(destination.get("paused")),
+            "type": destination["destinationType"],
+            "bucket": destination.get("bucketName"),
+            "prefix": destination.get("prefix"),
+            "partition order": destination.get("partitionOrder"),
+            "role": destination.get("iamRoleArn"),
+            "project number": destination.get("projectNumber"),
+            "pool": destination.get("poolId"),
+            "provider": destination.get("providerId"),
+            "service account": destination.get("serviceAccountEmail"),
+            "created": f"{instant(destination['dtCreated'])} by {destination['createdBy']}",
+            "last edited": f"{instant(destination['dtLastModified'])} by {destination['lastModifiedBy']}",
+            "version": destination["version"],
+        }
+    )

@@ -1,90 +1,122 @@
-"""``exportd download``: a finished job's files, from this host's spool to a directory."""
+"""``exportd download``: a finished job's files, copied into a directory and compared with their checksums.
+
+They come from the daemon that ran the job; where no daemon runs, from the spool on this host.
+"""
 
 import hashlib
-import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
 from uuid import UUID
 
-import anyio.to_thread
-
-from exportd.cli.configuration import ConfigPath, load, tables
-from exportd.cli.job import find
-from exportd.cli.output import print_line, progress_bar, size
-from exportd.consumer.inventory_reader import ReadProgress
-from exportd.jobs.job_record import Download, download
-from exportd.jobs.job_table import JobTable
+from exportd.cli.daemon_client import DaemonAddress
+from exportd.cli.job import job_document
+from exportd.cli.output import print_line, size
+from exportd.cli.progress_bar import progress_bar
+from exportd.cli.socket_client import SocketClient
 from exportd.model.errors import PermanentError
-from exportd.model.part import Part
 from exportd.model.reason import Reason
-from exportd.spool.spool import MANIFEST_NAME
 
+if TYPE_CHECKING:
+    from exportd.jobs.job_record import JobRecord
+
+_MANIFEST_NAME = "manifest.json"
 _PIECE_BYTES = 1024 * 1024
 
-_SENTENCES = {
-    Download.NOT_FINISHED: "is not finished yet",
-    Download.FAILED: "failed; `exportd job show` says why",
-    Download.GONE: "is older than spool.retention_hours; its files have been removed",
-    Download.ELSEWHERE: (
-        "was run by another daemon, and its files are with {spool}: run this command on that daemon's host, as its"
-        " user (`exportd status` shows the host)"
-    ),
-}
+Read = Callable[[str], Iterator[bytes]]
+"""The bytes of a file of the job, piece by piece."""
 
 
-async def download_job(job_id: str, to: Path, config: ConfigPath, *, as_json: bool = False) -> None:
-    """Copy the parts and the manifest into ``to``, each part compared with its SHA-256. ``as_json`` prints one line."""
-    settings, _ = load(config)
-    spool = settings.spool.directory
-    async with tables(config) as pool:
-        record = await find(JobTable(pool), job_id)
-    available = download(record, spool_id=await anyio.to_thread.run_sync(_spool_id, spool))
-    if available is not Download.READY:
-        words = _SENTENCES[available].format(spool=record.spool_id)
-        raise PermanentError(f"The job {job_id} {words}.", reason=Reason.NOT_FOUND)
-    folder = spool / "jobs" / str(record.job.id)
-    with progress_bar("copying") as progress:
-        await anyio.to_thread.run_sync(_copy, folder, to, record.parts, progress)
-    files, size_bytes = len(record.parts), sum(part.size_bytes for part in record.parts)
+@dataclass(frozen=True, slots=True)
+class _File:
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+def download_job(job_id: str, to: Path, at: DaemonAddress, *, as_json: bool = False) -> None:
+    """Copy the parts and the manifest into ``to``, each part compared with its SHA-256. ``as_json`` prints one line.
+
+    Raises PermanentError when the files cannot be had, differ, or cannot be written.
+    """
+
+    def ask(client: SocketClient) -> list[_File]:
+        job = job_document(client, job_id)
+        files = [_File(part["file"], part["sizeBytes"], part["sha256"]) for part in job["parts"]]
+        _copy(files, to, lambda name: client.download(f"/v1/jobs/{job['id']}/files/{quote(name, safe='')}"))
+        return files
+
+    async def read(config: Path) -> list[_File]:
+        import anyio.to_thread
+
+        from exportd.cli.without_daemon import find_job
+
+        record = await find_job(config, job_id)
+        folder = await anyio.to_thread.run_sync(_spool_folder, config, record)
+        files = [_File(part.file_name, part.size_bytes, part.sha256) for part in record.parts]
+        await anyio.to_thread.run_sync(_copy, files, to, lambda name: _pieces(folder / name))
+        return files
+
+    files = at.ask_or_read(ask, read)
+    size_bytes = sum(file.size_bytes for file in files)
     if as_json:
-        print_line(dumps({"directory": str(to), "files": files, "sizeBytes": size_bytes}))
+        print_line(dumps({"directory": str(to), "files": len(files), "sizeBytes": size_bytes}))
     else:
-        print_line(f"{files} files, {size(size_bytes)}, in {to}")
+        print_line(f"{len(files)} files, {size(size_bytes)}, in {to}")
 
 
-def _spool_id(spool: Path) -> UUID:
+def _copy(files: list[_File], to: Path, read: Read) -> None:
+    with progress_bar("copying") as progress:
+        progress.begin(sum(file.size_bytes for file in files))
+        try:
+            # Read first: when the files cannot be had, nothing is written. Written last: the others are there then.
+            manifest = b"".join(read(_MANIFEST_NAME))
+            to.mkdir(parents=True, exist_ok=True)
+            for file in files:
+                _copy_file(file, to / file.name, read(file.name), progress.advance)
+            (to / _MANIFEST_NAME).write_bytes(manifest)
+        except OSError as error:
+            raise PermanentError(
+                f"Copying to {to} failed: {error.strerror or error} ({error.filename}).", reason=Reason.SPOOL_UNWRITABLE
+            ) from error
+
+
+def _copy_file(file: _File, target: Path, pieces: Iterator[bytes], advance: Callable[[int], None]) -> None:
+    with target.open("wb") as writing:
+        for piece in pieces:
+            writing.write(piece)
+            advance(len(piece))
+    with target.open("rb") as written:
+        if hashlib.file_digest(written, "sha256").hexdigest() != file.sha256:
+            raise PermanentError(
+                f"{target} is not what the job wrote: its SHA-256 differs. The spool's file is damaged.",
+                reason=Reason.SPOOL_DAMAGED,
+            )
+
+
+def _spool_folder(config: Path, record: "JobRecord") -> Path:
+    """Where the spool on this host has the files of a job. Raises PermanentError when it does not have them."""
+    from exportd.api.downloads import refusal
+    from exportd.cli.configuration import load
+
+    spool = load(config)[0].spool.directory
     try:
-        return UUID((spool / "spool.id").read_text().strip())
+        spool_id = UUID((spool / "spool.id").read_text().strip())
     except (OSError, ValueError) as error:
         raise PermanentError(
             f"{spool} is not a spool that this user can read: run the command on the daemon's host, as its user.",
             reason=Reason.SPOOL_UNWRITABLE,
         ) from error
+    refused = refusal(record, spool_id)
+    if refused is not None:
+        raise PermanentError(refused[1], reason=Reason.NOT_FOUND)
+    return spool / "jobs" / str(record.job.id)
 
 
-def _copy(folder: Path, to: Path, parts: tuple[Part, ...], progress: ReadProgress) -> None:
-    progress.begin(sum(part.size_bytes for part in parts))
-    try:
-        to.mkdir(parents=True, exist_ok=True)
-        for part in parts:
-            target = to / part.file_name
-            if _copy_file(folder / part.file_name, target, progress) != part.sha256:
-                raise PermanentError(
-                    f"{target} is not what the job wrote: its SHA-256 differs. The spool's file is damaged.",
-                    reason=Reason.SPOOL_DAMAGED,
-                )
-        shutil.copyfile(folder / MANIFEST_NAME, to / MANIFEST_NAME)
-    except OSError as error:
-        raise PermanentError(
-            f"Copying to {to} failed: {error.strerror or error} ({error.filename}).", reason=Reason.SPOOL_UNWRITABLE
-        ) from error
-
-
-def _copy_file(source: Path, target: Path, progress: ReadProgress) -> str:
-    """Copy piece by piece; the SHA-256 of what the target holds then."""
-    with source.open("rb") as reading, target.open("wb") as writing:
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as reading:
         while piece := reading.read(_PIECE_BYTES):
-            writing.write(piece)
-            progress.advance(len(piece))
-    with target.open("rb") as written:
-        return hashlib.file_digest(written, "sha256").hexdigest()
+            yield piece

@@ -1,45 +1,45 @@
-"""``exportd entity``: the schema of what is exported. Reads the catalog, and from the database what it leaves open."""
+"""``exportd entity`` and ``catalog``: what is exported, and a proposal of what could be.
 
-from collections.abc import Iterable, Iterator, Mapping
+``entity`` works without a daemon too: the catalog leaves things open that only the database knows.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import anyio
 from cyclopts import App, Parameter
 
-from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
+from exportd.cli.daemon_client import DaemonAddress, Document
 from exportd.cli.output import AsJson, print_fields, print_json, print_line, print_table
-from exportd.model.entity import Entity, EntityCode
-
-if TYPE_CHECKING:
-    from exportd.catalog.document import Catalog
-
+from exportd.cli.socket_client import SocketClient
+from exportd.model.entity import DELETED_FIELD
+from exportd.model.errors import PermanentError
+from exportd.model.reason import Reason
 
 app = App(name="entity")
+catalog_app = App(name="catalog")
+
+_HERE = DaemonAddress()
 
 AsMermaid = Annotated[bool, Parameter(negative="", help="Print the relationships as a Mermaid diagram.")]
 
 
 @app.command(name="list")
-def list_entities(*, mermaid: AsMermaid = False, json: AsJson = False, config: ConfigPath = DEFAULT_CONFIG) -> None:
+def list_entities(*, mermaid: AsMermaid = False, json: AsJson = False, at: DaemonAddress = _HERE) -> None:
     """List entities, and which refer to which."""
-    catalog = anyio.run(_resolved, config)
-    found = references(catalog.entities.values())
+    entities = _entities(at)
+    found = references(entities)
     if mermaid:
-        print_line(diagram(catalog.entities, found, catalog.entities))
-    elif json:
-        incoming = {code: [each for each in found if each.target == code] for code in catalog.entities}
-        print_json([document(entity, incoming[entity.code]) for entity in catalog.entities.values()])
-    else:
-        rows = [
-            (entity.code, entity.label, entity.table, len(entity.field_names)) for entity in catalog.entities.values()
-        ]
-        print_table(["ENTITY", "LABEL", "TABLE", "FIELDS"], rows, numbers=["FIELDS"])
-        if found:
-            print_line()
-        for each in found:
-            print_line(str(each))
+        print_line(diagram(entities, found))
+        return
+    if json:
+        print_json(entities)
+        return
+    rows = [(entity["entity"], entity["label"], entity["table"], len(entity["fields"]) + 1) for entity in entities]
+    print_table(["ENTITY", "LABEL", "TABLE", "FIELDS"], rows, numbers=["FIELDS"])
+    _print_references(found)
 
 
 @app.command
@@ -49,108 +49,119 @@ def show(
     *,
     mermaid: AsMermaid = False,
     json: AsJson = False,
-    config: ConfigPath = DEFAULT_CONFIG,
+    at: DaemonAddress = _HERE,
 ) -> None:
     """Show one entity: its fields, their types, what they refer to, and what refers to it."""
-    from exportd.model.entity import DELETED_FIELD, EntityCode
-
-    catalog = anyio.run(_resolved, config)
-    entity = catalog.get(EntityCode(code))
-    found = around(entity.code, references(catalog.entities.values()))
-    incoming = [each for each in found if each.target == entity.code]
+    entities = _entities(at)
+    entity = _named(entities, code)
+    found = [reference for reference in references(entities) if code in {reference.source, reference.target}]
     if mermaid:
-        print_line(diagram(catalog.entities, found, [entity.code]))
+        around = {code, *(end for reference in found for end in (reference.source, reference.target))}
+        ordered = [entity, *(other for other in entities if other["entity"] in around and other is not entity)]
+        print_line(diagram(ordered, found))
         return
     if json:
-        print_json(document(entity, incoming))
+        print_json(entity)
         return
-    print_fields({"entity": entity.code, "label": entity.label, "table": entity.table, "key": ", ".join(entity.key)})
+    print_fields({"entity": code, "label": entity["label"], "table": entity["table"], "key": ", ".join(entity["key"])})
     print_line()
-    rows = [(field.name, type_of(entity, field.name), field.reference) for field in entity.fields]
+    rows = [(field["name"], type_of(field), field.get("reference")) for field in entity["fields"]]
     print_table(["FIELD", "TYPE", "REFERS TO"], [*rows, (DELETED_FIELD, "boolean", None)])
-    if incoming:
-        print_line()
-    for each in incoming:
-        print_line(str(each))
+    _print_references(reference for reference in found if reference.target == code)
 
 
-async def _resolved(config: Path) -> "Catalog":
-    from exportd.catalog.resolver import resolve
-    from exportd.cli.configuration import connector, load
-
-    settings, catalog = load(config)
-    async with connector(settings).connection("entity") as connection:
-        return await resolve(catalog, connection)
-
-
-# MERGED: What can be exported as people and programs read it: fields, and which entity refers to which. No I/O.
+@catalog_app.command
+def draft(
+    *,
+    dsn: Annotated[str, Parameter(env_var="EXPORTD_DATABASE_DSN", help="The database, as a URL.")],
+    tenant_column: Annotated[
+        str | None, Parameter(help="The column that holds the organization; tables without it are left out.")
+    ] = None,
+    schema: Annotated[tuple[str, ...], Parameter(help="The schemas to look into.")] = ("public",),
+) -> None:
+    """Print a catalog of every table that can be exported: primary key, camelCase names, references."""
+    anyio.run(_draft, dsn, tenant_column, schema)
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Reference:
+class EntityReference:
     """``source`` has in ``field`` the key of a record of ``target``."""
 
-    source: EntityCode
+    source: str
     field: str
-    target: EntityCode
+    target: str
 
     def __str__(self) -> str:
         return f"{self.source}.{self.field} ──▶ {self.target}"
 
 
-def references(entities: Iterable[Entity]) -> list[Reference]:
+def references(entities: Iterable[Document]) -> list[EntityReference]:
     """All of them, in the catalog's order."""
     return [
-        Reference(entity.code, field.name, field.reference)
+        EntityReference(entity["entity"], field["name"], field["reference"])
         for entity in entities
-        for field in entity.fields
-        if field.reference is not None
+        for field in entity["fields"]
+        if "reference" in field
     ]
 
 
-def around(code: EntityCode, found: Iterable[Reference]) -> list[Reference]:
-    """Those from and to one entity."""
-    return [each for each in found if code in {each.source, each.target}]
-
-
-def type_of(entity: Entity, name: str) -> str:
+def type_of(field: Document) -> str:
     """A field's type with its format, such as ``string (date-time)``."""
-    field = next(each for each in entity.fields if each.name == name)
-    return f"{field.type} ({field.format})" if field.format else field.type
+    return f"{field['type']} ({field['format']})" if "format" in field else str(field["type"])
 
 
-def document(entity: Entity, incoming: Iterable[Reference]) -> dict[str, Any]:
-    """An entity as JSON."""
-    return {
-        "entity": entity.code,
-        "label": entity.label,
-        "type_token": entity.type_token,
-        "table": str(entity.table),
-        "key": list(entity.key),
-        "fields": [
-            {"name": field.name, "type": field.type, "format": field.format, "reference": field.reference}
-            for field in entity.fields
-        ],
-        "referenced_by": [{"entity": each.source, "field": each.field} for each in incoming],
-    }
+def diagram(entities: Collection[Document], shown: Iterable[EntityReference]) -> str:
+    """An entity relationship diagram of these entities."""
+    return "\n".join(["erDiagram", *_boxes(entities), *_arrows(shown)])
 
 
-def diagram(entities: Mapping[EntityCode, Entity], shown: Iterable[Reference], alone: Iterable[EntityCode]) -> str:
-    """An entity relationship diagram; ``alone`` are drawn also without a reference."""
-    listed = list(shown)
-    codes = dict.fromkeys([*alone, *(code for each in listed for code in (each.source, each.target))])
-    return "\n".join(["erDiagram", *_boxes([entities[code] for code in codes if code in entities]), *_arrows(listed)])
-
-
-def _boxes(entities: Iterable[Entity]) -> Iterator[str]:
+def _boxes(entities: Iterable[Document]) -> Iterator[str]:
     for entity in entities:
-        yield f"    {entity.code} {{"
-        for field in entity.fields:
-            key = " PK" if field.column in entity.key else " FK" if field.reference is not None else ""
-            yield f"        {field.type} {field.name}{key}"
+        yield f"    {entity['entity']} {{"
+        for field in entity["fields"]:
+            key = " PK" if field.get("column") in entity["key"] else " FK" if "reference" in field else ""
+            yield f"        {field['type']} {field['name']}{key}"
         yield "    }"
 
 
-def _arrows(shown: Iterable[Reference]) -> Iterator[str]:
-    for each in shown:
-        yield f"    {each.target} ||--o{{ {each.source} : {each.field}"
+def _arrows(shown: Iterable[EntityReference]) -> Iterator[str]:
+    for reference in shown:
+        yield f"    {reference.target} ||--o{{ {reference.source} : {reference.field}"
+
+
+def _print_references(shown: Iterable[EntityReference]) -> None:
+    for number, reference in enumerate(shown):
+        if not number:
+            print_line()
+        print_line(str(reference))
+
+
+def _entities(at: DaemonAddress) -> list[Document]:
+    def ask(client: SocketClient) -> list[Document]:
+        found: list[Document] = client.request("GET", "/v1/entities")["data"]
+        return found
+
+    async def read(config: Path) -> list[Document]:
+        from exportd.cli.without_daemon import read_entities
+
+        return await read_entities(config)
+
+    return at.ask_or_read(ask, read)
+
+
+def _named(entities: Iterable[Document], code: str) -> Document:
+    from exportd.settings.closest import did_you_mean
+
+    found = {entity["entity"]: entity for entity in entities}
+    if code not in found:
+        hint = did_you_mean(code, found, what="entities of the catalog")
+        raise PermanentError(f"the catalog has no entity {code}; {hint}", reason=Reason.CATALOG_MISMATCH)
+    return found[code]
+
+
+async def _draft(dsn: str, tenant_column: str | None, schemas: tuple[str, ...]) -> None:
+    from exportd.catalog.drafter import draft as draft_catalog
+    from exportd.database.connector import Connector
+
+    async with Connector(dsn).connection("catalog draft") as connection:
+        print_line(await draft_catalog(connection, tenant_column=tenant_column, schemas=schemas))

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from exportd.cli.daemon_address import OrganizationAddress
+from exportd.cli.daemon_client import OrganizationAddress
 from exportd.cli.failures import Exit
-from exportd.cli.output import AsJson, print_json, print_line
+from exportd.cli.output import AsJson, print_answer
 
 _HERE = OrganizationAddress()
 
@@ -35,20 +35,15 @@ def export(
             "exportFileFormat": format,
         }
     )
-    if json:
-        print_json({"jobId": str(job)})
-    else:
-        print_line(str(job))
+    print_answer({"jobId": str(job)}, str(job), as_json=json)
     if not (wait or to):
         return
-    from exportd.cli.job_operations import follow
+    from exportd.cli.job_events import follow
 
     sys.stdout.flush()
     outcome = follow(client.client, job, as_json=json)
     if outcome is Exit.DONE and to is not None:
-        import anyio
-
         from exportd.cli.download import download_job
 
-        anyio.run(lambda: download_job(str(job), to, at.config, as_json=json))
+        download_job(str(job), to, at, as_json=json)
     sys.exit(outcome)

@@ -15,7 +15,7 @@ class Exit(IntEnum):
 
     DONE = 0
     FAILED = 1
-    """It cannot work until somebody changes something; the sentence says what."""
+    """It cannot work until something is changed; the sentence says what."""
     USAGE = 2
     """The configuration, the catalog or the arguments are wrong."""
     TRY_AGAIN = 3
@@ -27,7 +27,7 @@ class Exit(IntEnum):
 
 
 class DeclinedError(Exception):
-    """A person who was asked did not want it: there is nothing to put right, and so no reason code."""
+    """The person who was asked said no. Nothing is wrong, so there is no reason code."""
 
 
 def exit_code(error: BaseException) -> Exit:

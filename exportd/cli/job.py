@@ -1,167 +1,164 @@
-"""``exportd job``: what ran, what runs, and how it went."""
+"""``exportd job``: what ran, what runs, and how it went; follow, cancel and retry jobs."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
 from uuid import UUID
 
-import anyio
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, validators
 
-from exportd.cli import job_operations
-from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, tables
-from exportd.cli.output import AsJson, moment, print_json, print_line, print_table, size
-
-if TYPE_CHECKING:
-    from exportd.jobs.job_record import JobRecord
+from exportd.cli.daemon_client import DaemonAddress, Document
+from exportd.cli.job_events import follow
+from exportd.cli.output import AsJson, instant, print_answer, print_fields, print_json, print_line, print_table, size
+from exportd.cli.socket_client import SocketClient
+from exportd.model.errors import SettingsError
+from exportd.model.job import JobId
 
 app = App(name="job")
-for _command in (job_operations.watch, job_operations.cancel, job_operations.retry):
-    app.command(_command)
+
+_HERE = DaemonAddress()
+_FIGURES = ["ROWS", "DELETED", "FILES", "SIZE"]
+_MAX_LISTED = 1000
+
+JobArgument = Annotated[UUID, Parameter(name="JOB", help="The job's id.")]
 
 
 @app.command(name="list")
 def list_jobs(
     *,
-    schedule: Annotated[str | None, Parameter(help="Only jobs of this schedule.")] = None,
+    schedule: Annotated[str | None, Parameter(help="Only jobs of schedules of this code.")] = None,
     organization: Annotated[str | None, Parameter(help="Only jobs of this organization.")] = None,
-    limit: Annotated[int, Parameter(help="At most this many, the newest first.")] = 20,
+    limit: Annotated[
+        int, Parameter(validator=validators.Number(gte=1, lte=_MAX_LISTED), help="At most this many, the newest first.")
+    ] = 20,
     json: AsJson = False,
-    config: ConfigPath = DEFAULT_CONFIG,
+    at: DaemonAddress = _HERE,
 ) -> None:
     """List jobs, the newest first."""
-    anyio.run(_list, schedule, organization, limit, json, config)
+
+    def ask(client: SocketClient) -> list[Document]:
+        query = {"organization": organization, "schedule": schedule, "limit": str(limit)}
+        asked = {name: value for name, value in query.items() if value}
+        found: list[Document] = client.request("GET", "/v1/jobs", query=asked)["data"]
+        return found
+
+    async def read(config: Path) -> list[Document]:
+        from exportd.cli.without_daemon import read_jobs
+
+        return await read_jobs(config, organization=organization or None, schedule=schedule or None, limit=limit)
+
+    jobs = at.ask_or_read(ask, read)
+    if json:
+        print_json(jobs)
+        return
+    print_table(
+        ["JOB", "SCHEDULE", "ORGANIZATION", "DUE", "STATE", *_FIGURES, "REASON"],
+        [
+            (
+                job["id"],
+                job.get("schedule") or "(ad hoc)",
+                job["organization"],
+                instant(job["dueAt"]),
+                job["status"],
+                *_sums(job),
+                job.get("reason"),
+            )
+            for job in jobs
+        ],
+        numbers=_FIGURES,
+    )
 
 
 @app.command
-def show(job_id: str, *, json: AsJson = False, config: ConfigPath = DEFAULT_CONFIG) -> None:
+def show(job_id: str, *, json: AsJson = False, at: DaemonAddress = _HERE) -> None:
     """Show one job: state, what it read, its files, where they went."""
-    anyio.run(_show, job_id, json, config)
+
+    async def read(config: Path) -> Document:
+        from exportd.cli.without_daemon import read_job
+
+        return await read_job(config, job_id)
+
+    job = at.ask_or_read(lambda client: job_document(client, job_id), read)
+    if json:
+        print_json(job)
+    else:
+        _print(job)
 
 
-async def _list(
-    schedule: str | None,
-    organization: str | None,
-    limit: int,
-    as_json: bool,
-    config: ConfigPath,
-) -> None:
-    from exportd.jobs.job_table import JobTable
-    from exportd.model.entity import OrganizationId
+@app.command
+def watch(job: JobArgument, /, *, json: AsJson = False, at: DaemonAddress = _HERE) -> None:
+    """Follow a job until its end; exit code 1 when it fails. ``--json`` prints an event a line."""
+    sys.exit(follow(at.client(), job, as_json=json))
 
-    async with tables(config) as pool:
-        records = await JobTable(pool).list(
-            organization=OrganizationId(organization) if organization else None, schedule_code=schedule, limit=limit
-        )
-    if as_json:
-        print_json([document(record) for record in records])
-        return
-    print_table(
-        ["JOB", "SCHEDULE", "ORGANIZATION", "DUE", "STATE", "ROWS", "DELETED", "FILES", "SIZE", "REASON"],
-        [
-            (
-                record.job.id,
-                record.job.schedule_code or "(ad hoc)",
-                record.job.organization,
-                moment(record.job.due_at),
-                record.state,
-                sum(entity.rows for entity in record.progress.entities.values()),
-                sum(entity.deleted_rows for entity in record.progress.entities.values()),
-                sum(entity.files for entity in record.progress.entities.values()),
-                size(sum(entity.size_bytes for entity in record.progress.entities.values())),
-                record.reason,
-            )
-            for record in records
-        ],
-        numbers=["ROWS", "DELETED", "FILES", "SIZE"],
+
+@app.command
+def cancel(job: JobArgument, /, *, json: AsJson = False, at: DaemonAddress = _HERE) -> None:
+    """Stop a job: a waiting one at once, a running one within seconds."""
+    answer = at.client().request("POST", f"/v1/jobs/{job}/cancel")
+    sentence = "cancelled" if answer["status"] == "FAILED" else "it is being stopped, within seconds"
+    print_answer(answer, sentence, as_json=json)
+
+
+@app.command
+def retry(job: JobArgument, /, *, json: AsJson = False, at: DaemonAddress = _HERE) -> None:
+    """Run what failed once more. Prints the new job's id."""
+    answer = at.client().request("POST", f"/v1/jobs/{job}/retry")
+    print_answer(answer, answer["jobId"], as_json=json)
+
+
+def job_document(client: SocketClient, job_id: str) -> Document:
+    """The job as operators see it. Raises PermanentError NOT_FOUND, also for what is no id."""
+    found: Document = client.request("GET", f"/v1/jobs/{quote(job_id, safe='')}")
+    return found
+
+
+def parse_job_id(text: str) -> JobId:
+    """Raises SettingsError for what is none."""
+    try:
+        return JobId(UUID(text))
+    except ValueError:
+        raise SettingsError.of(f"{text!r} is no job: it has to be the id of one, as manifests are named.") from None
+
+
+def _sums(job: Document) -> tuple[object, ...]:
+    """The figures of all entities together."""
+    entities = list(job["entities"].values())
+    return (
+        sum(entity["rows"] for entity in entities),
+        sum(entity["deletedRows"] for entity in entities),
+        sum(entity["files"] for entity in entities),
+        size(sum(entity["sizeBytes"] for entity in entities)),
     )
 
 
-async def _show(job_id: str, as_json: bool, config: ConfigPath) -> None:
-    from exportd.jobs.job_table import JobTable
-
-    async with tables(config) as pool:
-        record = await find(JobTable(pool), job_id)
-    if as_json:
-        print_json(document(record))
-        return
-    print_line(f"job           {record.job.id}")
-    print_line(f"schedule      {record.job.schedule_code or '(ad hoc)'} of {record.job.organization}")
-    print_line(f"state         {record.state} ({record.phase.lower()}, attempt {record.attempt})")
-    if record.reason:
-        print_line(f"reason        {record.reason}: {record.message}")
-    print_line(f"due           {moment(record.job.due_at)}")
-    print_line(f"started       {moment(record.started_at)}")
-    print_line(f"finished      {moment(record.finished_at)}")
-    print_line(f"delivered to  {', '.join(delivery.destination for delivery in record.deliveries) or '(nowhere yet)'}")
-    modes = {entity["entity"]: entity for entity in (record.extraction or {}).get("entities", ())}
+def _print(job: Mapping[str, Any]) -> None:
+    print_fields(
+        {
+            "job": job["id"],
+            "schedule": f"{job.get('schedule') or '(ad hoc)'} of {job['organization']}",
+            "state": f"{job['status']} ({job['phase'].lower()}, attempt {job['attempt']})",
+            "reason": f"{job['reason']}: {job.get('message')}" if job.get("reason") else None,
+            "due": instant(job["dueAt"]),
+            "started": instant(job.get("startedAt")),
+            "finished": instant(job.get("finishedAt")),
+            "delivered to": ", ".join(job["deliveredTo"]) or "(nowhere yet)",
+        }
+    )
     print_line()
     print_table(
-        ["ENTITY", "MODE", "ROWS", "DELETED", "FILES", "SIZE"],
+        ["ENTITY", "MODE", *_FIGURES],
         [
             (
                 code,
-                " ".join(filter(None, (modes[code]["mode"], modes[code]["full_reason"]))) if code in modes else "",
-                each.rows,
-                each.deleted_rows,
-                each.files,
-                size(each.size_bytes),
+                " ".join(entity[name] for name in ("mode", "reason") if name in entity),
+                entity["rows"],
+                entity["deletedRows"],
+                entity["files"],
+                size(entity["sizeBytes"]),
             )
-            for code, each in ((code, record.progress.of(code)) for code in record.job.entities)
+            for code, entity in job["entities"].items()
         ],
-        numbers=["ROWS", "DELETED", "FILES", "SIZE"],
+        numbers=_FIGURES,
     )
-
-
-async def find(table: Any, job_id: str) -> "JobRecord":
-    """The job of that id; PermanentError NOT_FOUND when there is none."""
-    from exportd.model.errors import PermanentError
-    from exportd.model.job import JobId
-    from exportd.model.reason import Reason
-
-    try:
-        record: JobRecord | None = await table.get(JobId(UUID(job_id)))
-    except ValueError:
-        record = None
-    if record is None:
-        raise PermanentError(f"There is no job {job_id}. `exportd job list` shows the jobs.", reason=Reason.NOT_FOUND)
-    return record
-
-
-def document(record: "JobRecord") -> dict[str, Any]:
-    """A job as JSON."""
-    return {
-        "id": record.job.id,
-        "organization": record.job.organization,
-        "schedule": record.job.schedule_code,
-        "due_at": record.job.due_at.isoformat(),
-        "state": record.state,
-        "phase": record.phase,
-        "attempt": record.attempt,
-        "created_at": record.created_at.isoformat(),
-        "started_at": record.started_at and record.started_at.isoformat(),
-        "finished_at": record.finished_at and record.finished_at.isoformat(),
-        "reason": record.reason,
-        "message": record.message,
-        "entities": {
-            code: {
-                "rows": entity.rows,
-                "deleted_rows": entity.deleted_rows,
-                "content_bytes": entity.content_bytes,
-                "size_bytes": entity.size_bytes,
-                "files": entity.files,
-                "oversized_parts": entity.oversized_parts,
-                "done": entity.done,
-            }
-            for code, entity in record.progress.entities.items()
-        },
-        "parts": [
-            {
-                "entity": part.entity,
-                "file": part.file_name,
-                "rows": part.rows,
-                "size_bytes": part.size_bytes,
-                "sha256": part.sha256,
-            }
-            for part in record.parts
-        ],
-        "delivered_to": [delivery.destination for delivery in record.deliveries],
-    }

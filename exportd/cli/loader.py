@@ -4,7 +4,7 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from exportd.cli.job_operations import parse_job_id
+from exportd.cli.job import parse_job_id
 from exportd.cli.output import print_line
 from exportd.consumer.inventory import manifest_name
 from exportd.consumer.inventory_reader import find_manifest

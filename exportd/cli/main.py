@@ -8,9 +8,12 @@ from cyclopts import App, Parameter
 
 from exportd import __version__
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
+from exportd.cli.daemon_client import DaemonAddress
 from exportd.cli.failures import Exit, reported
 from exportd.cli.output import AsJson
 from exportd.model.dialect_name import DialectName
+
+_HERE = DaemonAddress()
 
 Place = Annotated[str, Parameter(help="A directory, file://…, s3://bucket/prefix or gs://bucket/prefix.")]
 Organization = Annotated[str | None, Parameter(help="Only what belongs to this organization.")]
@@ -24,7 +27,6 @@ app = App(
 # By name: what a command imports is loaded when it is run, so its line in the help stands here.
 for _group, _help in {
     "capture": "Install, inspect and remove the triggers that record changes.",
-    "catalog": "Propose a catalog from a database.",
     "config": "Show the configuration that is in effect, and what can be configured.",
     "daemon": "The daemons of the database, which `exportd status` lists.",
     "destination": "Make, change and check destinations.",
@@ -33,13 +35,14 @@ for _group, _help in {
     "schedule": "Make, change, look at and run schedules.",
 }.items():
     app.command(f"exportd.cli.{_group}:app", name=_group, help=_help)
+app.command("exportd.cli.entity:catalog_app", name="catalog", help="Propose a catalog from a database.")
 app.command("exportd.cli.capture:role_app", name="role", help="The daemon's role in Postgres.")
 for _verb, _place, _help in (
     ("completion", "config:completion", "Print the completion of commands for a shell."),
     ("export", "export:export", "Export entities completely, once, without a schedule; print the job's id."),
-    ("log-level", "daemon:log_level", "Say how much the daemon logs, or change it until it is started again."),
+    ("log-level", "daemon:log_level", "Print how much the daemon logs, or change it until it is started again."),
     ("pause", "daemon:pause", "Begin no further job, on all daemons of the database; no change is lost."),
-    ("preview", "preview:preview", "Show what a schedule's run would hold if it began now."),
+    ("preview", "schedule:preview", "Show what a schedule's run would hold if it began now."),
     ("reload", "daemon:reload", "Put the configuration file into effect; a bad file changes nothing."),
     ("resume", "daemon:resume", "Go on after a pause."),
     ("status", "status:status", "Show the daemon: pauses, queue, running jobs, spool, destinations, what is behind."),
@@ -71,14 +74,12 @@ def download(
     *,
     to: Annotated[Path, Parameter(help="The directory that receives the files.")],
     json: AsJson = False,
-    config: ConfigPath = DEFAULT_CONFIG,
+    at: DaemonAddress = _HERE,
 ) -> None:
-    """Copy the files of a finished job from the spool of this host, verified by their checksums."""
-    import anyio
-
+    """Copy the files of a finished job from the daemon that ran it, verified by their checksums."""
     from exportd.cli.download import download_job
 
-    anyio.run(lambda: download_job(job_id, to, config, as_json=json))
+    download_job(job_id, to, at, as_json=json)
 
 
 @app.command

@@ -2,23 +2,13 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from exportd.cli.organization_client import OrganizationClient
-from exportd.consumer.inventory_reader import ReadProgress
-from exportd.model.schedule import Pause
-
-if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
-
-
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON instead of a table.")]
-
 
 _WIDTH_WITHOUT_TERMINAL = 220
 """Wide enough that no cell is folded: what reads a pipe goes by lines."""
@@ -96,56 +86,6 @@ def size(size_bytes: int) -> str:
     return f"{value:.1f} TB"
 
 
-# MERGED: A progress bar for a person at a terminal.
-
-
-@contextmanager
-def progress_bar(doing: str) -> Iterator[ReadProgress]:
-    """A bar of bytes on a terminal; nothing anywhere else. It is drawn on standard error."""
-    if not sys.stderr.isatty():
-        yield ReadProgress()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bars
-
-    columns = (TextColumn(doing), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        yield _Shown(bars)
-
-
-class _Shown(ReadProgress):
-    def __init__(self, bar: "Bar") -> None:
-        self._bar = bar
-        self._task = bar.add_task("", total=None)
-
-    def begin(self, size_bytes: int) -> None:
-        self._bar.update(self._task, total=size_bytes)
-
-    def advance(self, size_bytes: int) -> None:
-        self._bar.advance(self._task, size_bytes)
-
-
-# MERGED: How commands show a pause.
-
-
-def pause_in(answer: Mapping[str, Any]) -> Pause | None:
-    """What the daemon answers when it is asked for a pause."""
-    if not answer["paused"]:
-        return None
-    return Pause(datetime.fromisoformat(answer["since"]).astimezone(UTC), answer["by"])
-
-
-def asked_pause(client: OrganizationClient, kind: str, document: Mapping[str, Any]) -> Pause | None:
-    """The pause of a schedule or destination that was shown by the API; ``kind`` is the plural in its path."""
-    return pause_in(client.client.request("GET", f"/v1/{kind}/{document['id']}/pause"))
-
-
-def pause_words(pause: Pause | None) -> str:
-    """For people; empty when there is none."""
-    return "" if pause is None else f"paused since {moment(pause.paused_at)} by {pause.paused_by}"
-
-
-def pause_document(pause: Pause | None) -> dict[str, str] | None:
-    """For programs."""
-    return None if pause is None else {"since": pause.paused_at.isoformat(), "by": pause.paused_by}
+def pause_words(pause: Mapping[str, str] | None) -> str:
+    """A pause as the API shows it, for people; empty when there is none."""
+    return "" if pause is None else f"paused since {instant(pause['since'])} by {pause['by']}"

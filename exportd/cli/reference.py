@@ -26,8 +26,10 @@ _INTRODUCTION = """\
 
 `exportd COMMAND --help` says the same in a terminal. `exportd --version` prints the version.
 
-Commands without `--socket` work with the files, the configuration or the database themselves, and need no running
-daemon. Commands with `--socket` ask the daemon on its Unix socket.
+Commands with `--socket` ask the daemon on its Unix socket; a user who may open it needs neither the configuration nor
+the database. Where no daemon runs, `schedule list`, `run` and `next`, `job list` and `show`, `destination list`,
+`entity`, `capture` and `download` use the database directly, and say so on standard error. Commands without `--socket`
+work with the files, the configuration or the database themselves, and need no running daemon.
 
 This page is made from the command line by `make docs`; do not edit it by hand.
 """

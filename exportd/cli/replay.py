@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from exportd.cli.job_operations import parse_job_id
-from exportd.cli.output import print_json, print_line, print_table, progress_bar
+from exportd.cli.job import parse_job_id
+from exportd.cli.output import print_json, print_line, print_table
+from exportd.cli.progress_bar import progress_bar
 from exportd.consumer.findings import examine_manifests
 from exportd.consumer.inventory import by_destination
 from exportd.consumer.inventory_reader import read_inventory
@@ -41,7 +42,7 @@ async def replay_place(
                 "file": into,
                 "organization": chosen.organization,
                 "schedule": chosen.schedule,
-                "as_of": chosen.as_of,
+                "asOf": chosen.as_of,
                 "tables": counts,
             }
         )

@@ -1,87 +1,69 @@
-"""``exportd schedule``: when what is exported. These two verbs and ``next`` ask the database, and need no daemon."""
+"""``exportd schedule``: when what is exported; and ``exportd preview``, what a schedule's next run would hold.
 
-from typing import TYPE_CHECKING
+``list``, ``run`` and ``next`` work without a daemon too.
+"""
 
-import anyio
-from cyclopts import App
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
 
-from exportd.cli import schedule_editing, schedule_operations
-from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, tables
-from exportd.cli.daemon_address import OrganizationOption
-from exportd.cli.output import AsJson, moment, pause_document, pause_words, print_answer, print_json, print_table
+from cyclopts import App, Parameter, validators
 
-if TYPE_CHECKING:
-    from exportd.model.job import JobId
+from exportd.cli import schedule_editing
+from exportd.cli.daemon_client import (
+    DaemonAddress,
+    Document,
+    OrganizationAddress,
+    OrganizationOption,
+    pages,
+)
+from exportd.cli.output import (
+    AsJson,
+    instant,
+    moment,
+    pause_words,
+    print_answer,
+    print_json,
+    print_line,
+    print_table,
+    size,
+)
+from exportd.cli.schedule_editing import CodeArgument, print_schedule
+from exportd.cli.schedule_rule import rule_of, upcoming
+from exportd.cli.socket_client import SocketClient
+from exportd.model.errors import PermanentError, SettingsError
+from exportd.model.reason import Reason
 
 app = App(name="schedule")
-for _command in (
-    schedule_editing.create,
-    schedule_editing.edit,
-    schedule_operations.show,
-    schedule_operations.delete,
-    schedule_operations.pause,
-    schedule_operations.resume,
-    schedule_operations.refresh,
-    schedule_operations.backfill,
-):
-    app.command(_command)
-app.command(schedule_operations.show_next, name="next")
+app.command(schedule_editing.create)
+app.command(schedule_editing.edit)
+
+_DAEMON = DaemonAddress()
+_HERE = OrganizationAddress()
 
 
 @app.command(name="list")
-def list_schedules(*, json: AsJson = False, config: ConfigPath = DEFAULT_CONFIG) -> None:
+def list_schedules(*, json: AsJson = False, at: DaemonAddress = _DAEMON) -> None:
     """List schedules with their last and next due times."""
-    anyio.run(_list, json, config)
-
-
-@app.command
-def run(
-    code: str,
-    *,
-    organization: OrganizationOption = None,
-    json: AsJson = False,
-    config: ConfigPath = DEFAULT_CONFIG,
-) -> None:
-    """Fire a schedule once more, now. Prints the job's id; the daemon does the rest."""
-    job = str(anyio.run(_run, code, organization, config))
-    print_answer({"jobId": job}, job, as_json=json)
-
-
-async def _list(as_json: bool, config: ConfigPath) -> None:
-    from exportd.schedules.firing_table import ScheduleTable
-    from exportd.schedules.operations import ScheduleOperator
-
-    async with tables(config) as pool:
-        schedules = await ScheduleTable(pool).all()
-        pauses = await ScheduleOperator(pool).pauses()
-    rows = [
-        {
-            "organization": schedule.declaration.organization,
-            "code": schedule.declaration.code,
-            "entities": list(schedule.declaration.entities),
-            "format": schedule.declaration.file_format,
-            "destinations": list(schedule.declaration.destinations),
-            "last_due_at": schedule.last_due_at and schedule.last_due_at.isoformat(),
-            "next_due_at": schedule.next_due_at.isoformat(),
-            "paused": pause_document(pauses.get(schedule.id)),
-        }
-        for schedule in schedules
-    ]
-    if as_json:
-        print_json(rows)
+    schedules = at.ask_or_read(_all, _read_all)
+    if json:
+        print_json(schedules)
         return
     print_table(
         ["ORGANIZATION", "CODE", "ENTITIES", "FORMAT", "DESTINATIONS", "LAST DUE", "NEXT DUE", "STATE"],
         [
             (
-                schedule.declaration.organization,
-                schedule.declaration.code,
-                len(schedule.declaration.entities),
-                schedule.declaration.file_format,
-                ", ".join(schedule.declaration.destinations) or "(download)",
-                moment(schedule.last_due_at),
-                moment(schedule.next_due_at),
-                pause_words(pauses.get(schedule.id)),
+                schedule["organization"],
+                schedule["code"],
+                len(schedule["operationalDataTypes"]),
+                schedule["exportFileFormat"],
+                ", ".join(schedule["destinations"]) or "(download)",
+                instant(schedule.get("lastDueAt")),
+                instant(schedule["nextDueAt"]),
+                pause_words(schedule.get("paused")),
             )
             for schedule in schedules
         ],
@@ -89,9 +71,189 @@ async def _list(as_json: bool, config: ConfigPath) -> None:
     )
 
 
-async def _run(code: str, organization: str | None, config: ConfigPath) -> "JobId":
-    from exportd.model.entity import OrganizationId
-    from exportd.schedules.firing_table import ScheduleTable
+@app.command
+def show(code: CodeArgument, /, *, json: AsJson = False, at: OrganizationAddress = _HERE) -> None:
+    """Show one schedule: what it exports, when, where to, and who edited it last."""
+    client = at.organization_client()
+    print_schedule(client.details("schedules", client.id_of("schedules", code)), as_json=json)
 
-    async with tables(config) as pool:
-        return await ScheduleTable(pool).fire_now(OrganizationId(organization) if organization else None, code)
+
+@app.command
+def delete(code: CodeArgument, /, *, json: AsJson = False, at: OrganizationAddress = _HERE) -> None:
+    """Delete a schedule; a job of it that runs goes on. One of the configuration is deleted there."""
+    client = at.organization_client()
+    print_answer(client.delete("schedules", code), f"deleted {code} of {client.organization}", as_json=json)
+
+
+@app.command
+def pause(code: CodeArgument, /, *, json: AsJson = False, at: OrganizationAddress = _HERE) -> None:
+    """Let a schedule not fire until it is resumed. No change is lost."""
+    answer = at.organization_client().operate("schedules", code, "pause")
+    print_answer(answer, answer["message"], as_json=json)
+
+
+@app.command
+def resume(code: CodeArgument, /, *, json: AsJson = False, at: OrganizationAddress = _HERE) -> None:
+    """Let a paused schedule fire again; what came due meanwhile is one run."""
+    answer = at.organization_client().operate("schedules", code, "resume")
+    print_answer(answer, answer["message"], as_json=json)
+
+
+@app.command
+def run(
+    code: str, *, organization: OrganizationOption = None, json: AsJson = False, at: DaemonAddress = _DAEMON
+) -> None:
+    """Fire a schedule once more, now. Prints the job's id; the daemon does the rest."""
+
+    def ask(client: SocketClient) -> Document:
+        schedule = _named(_all(client, organization), code, organization)
+        answer: Document = client.request("POST", f"/v1/schedules/{schedule['id']}/run")
+        return answer
+
+    async def read(config: Path) -> Document:
+        from exportd.cli.without_daemon import run_schedule
+
+        schedule = _named(await _read_all(config), code, organization)
+        return await run_schedule(config, schedule["id"])
+
+    answer = at.ask_or_read(ask, read)
+    print_answer(answer, answer["jobId"], as_json=json)
+
+
+@app.command
+def refresh(
+    code: CodeArgument,
+    entity: Annotated[str, Parameter(name="ENTITY", help="The entity, as the catalog calls it.")],
+    /,
+    *,
+    now: Annotated[bool, Parameter(negative="", help="Run at once, not when the schedule is due next.")] = False,
+    json: AsJson = False,
+    at: OrganizationAddress = _HERE,
+) -> None:
+    """Export an entity completely, once more."""
+    body = {"entity": entity, "now": now}
+    answer = at.organization_client().operate("schedules", code, "refresh", body)
+    sentence = answer.get("jobId") or f"the next run of {code} exports {entity} completely"
+    print_answer(answer, sentence, as_json=json)
+
+
+@app.command
+def backfill(
+    code: CodeArgument,
+    /,
+    *,
+    since: Annotated[UUID, Parameter(name="--from", help="The job whose changes, and all later ones, come again.")],
+    json: AsJson = False,
+    at: OrganizationAddress = _HERE,
+) -> None:
+    """Export everything that has changed since a past job once more, for a consumer that lost it."""
+    answer = at.organization_client().operate("schedules", code, "backfill", {"job": str(since)})
+    if json:
+        print_json(answer)
+        return
+    print_line(answer.get("jobId") or f"the next run of {code} does it: the job {answer['running']} runs")
+    rows = [
+        (entity["entity"], instant(entity.get("since")) or "everything", entity.get("reason"))
+        for entity in answer["entities"]
+    ]
+    print_table(("ENTITY", "SINCE", "REASON"), rows)
+
+
+@app.command(name="next")
+def show_next(
+    code: Annotated[str, Parameter(name="CODE", help="The schedule's code.")],
+    /,
+    *,
+    count: Annotated[
+        int, Parameter(name=["--count", "-n"], validator=validators.Number(gte=0), help="How many due times.")
+    ] = 5,
+    organization: OrganizationOption = None,
+    json: AsJson = False,
+    at: DaemonAddress = _DAEMON,
+) -> None:
+    """Print when a schedule is due next, in UTC. While it is paused it does not fire then, which is said."""
+    schedules = at.ask_or_read(lambda client: _all(client, organization), _read_all)
+    schedule = _named(schedules, code, organization)
+    first = datetime.fromisoformat(schedule["nextDueAt"]).astimezone(UTC)
+    due_times = list(upcoming(rule_of(schedule), first, count))
+    if json:
+        print_json([due.isoformat(timespec="milliseconds").replace("+00:00", "Z") for due in due_times])
+        return
+    if "paused" in schedule:
+        sys.stderr.write(f"exportd: {pause_words(schedule['paused'])}: it does not fire\n")
+    for due in due_times:
+        print_line(moment(due))
+
+
+def preview(
+    schedule: Annotated[str, Parameter(name="SCHEDULE", help="The schedule's code, or its id.")],
+    /,
+    *,
+    json: AsJson = False,
+    at: OrganizationAddress = _HERE,
+) -> None:
+    """Show what a run of a schedule would hold if it began now: full or not and why, rows, sizes. Runs nothing."""
+    organization = at.organization_client()
+    schedule_id = organization.id_of("schedules", schedule)
+    answer = organization.client.request("GET", f"/v1/schedules/{schedule_id}/preview")
+    if json:
+        print_json(answer)
+    else:
+        _print_preview(answer)
+
+
+def _print_preview(answer: Mapping[str, Any]) -> None:
+    print_table(
+        ["ENTITY", "MODE", "REASON", "ROWS", "DELETED", "SIZE"],
+        [
+            (
+                entity["entity"],
+                entity["mode"],
+                entity.get("reason"),
+                _figure(f"{entity['rows']:,}", entity, "rows"),
+                _figure(f"{entity['deletedRows']:,}", entity, "deletedRows"),
+                _figure(size(entity["contentBytes"]), entity, "contentBytes"),
+            )
+            for entity in answer["entities"]
+        ],
+        numbers=["ROWS", "DELETED", "SIZE"],
+    )
+    print_line()
+    print_line(
+        f"In all {answer['rows']:,} rows ({answer['deletedRows']:,} deleted), {size(answer['contentBytes'])} before"
+        " compression. ~ marks estimates."
+    )
+
+
+def _figure(text: str, entity: Mapping[str, Any], name: str) -> str:
+    return f"~{text}" if name in entity["estimated"] else text
+
+
+def _all(client: SocketClient, organization: str | None = None) -> list[Document]:
+    return _sorted(pages(client, "/v1/schedules", organization=organization))
+
+
+async def _read_all(config: Path) -> list[Document]:
+    from exportd.cli.without_daemon import read_schedules
+
+    return _sorted(await read_schedules(config))
+
+
+def _sorted(schedules: Iterable[Document]) -> list[Document]:
+    return sorted(schedules, key=lambda schedule: (schedule["organization"], schedule["code"]))
+
+
+def _named(schedules: Sequence[Document], code: str, organization: str | None) -> Document:
+    """The one schedule of this code. Raises SettingsError when several organizations have one."""
+    found = [schedule for schedule in schedules if schedule["code"] == code]
+    if organization is not None:
+        found = [schedule for schedule in found if schedule["organization"] == organization]
+    if len(found) > 1:
+        owners = ", ".join(schedule["organization"] for schedule in found)
+        raise SettingsError.of(f"several organizations have a schedule {code} ({owners}): say --organization")
+    if not found:
+        whose = f" of the organization {organization}" if organization is not None else ""
+        raise PermanentError(
+            f"There is no schedule {code}{whose}. `exportd schedule list` shows them.", reason=Reason.NOT_FOUND
+        )
+    return found[0]

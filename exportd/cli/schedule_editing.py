@@ -5,14 +5,14 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from exportd.cli.daemon_address import OrganizationAddress
-from exportd.cli.organization_client import OrganizationClient
-from exportd.cli.output import AsJson, print_json
-from exportd.cli.schedule_operations import CodeArgument, GivenRule, UnitName, edited, print_schedule
+from exportd.cli.daemon_client import Document, OrganizationAddress
+from exportd.cli.output import AsJson, instant, pause_words, print_fields, print_json
+from exportd.cli.schedule_rule import GivenRule, UnitName, edited, rule_words
 from exportd.model.errors import Problem, SettingsError
 
 _HERE = OrganizationAddress()
 
+CodeArgument = Annotated[str, Parameter(name="CODE", help="The schedule's code, or its id.")]
 FormatName = Literal["CSV", "JSONL"]
 Name = Annotated[str | None, Parameter(help="A name for people; the code if left out.")]
 Entities = Annotated[
@@ -50,12 +50,12 @@ def create(
     json: AsJson = False,
     at: OrganizationAddress = _HERE,
 ) -> None:
-    """Make a schedule; it runs at once. What was not said is asked for when a person sits there."""
+    """Make a schedule; it runs at once. On a terminal it asks for what is missing."""
     rule = GivenRule(unit=unit, period=period, offset=offset, cron=cron)
     missing = list(_missing(code, entities, rule))
     asks = bool(missing) and sys.stdin.isatty() and sys.stdout.isatty()
     if missing and not asks:
-        raise SettingsError([Problem("", f"{each} is missing") for each in missing])
+        raise SettingsError([Problem("", f"{option} is missing") for option in missing])
     client = at.organization_client()
     body: dict[str, Any] = {
         "code": code,
@@ -70,7 +70,9 @@ def create(
         from exportd.cli.schedule_questions import ask
 
         body = ask(body, client, at.config)
-    _show(client, _created(client, body), as_json=json)
+    usual = {"sourceType": "OPERATIONAL", "name": body["code"]}
+    created = client.create("schedules", {**usual, **body})
+    print_schedule(client.details("schedules", created["id"]), as_json=json)
 
 
 def edit(
@@ -89,7 +91,7 @@ def edit(
     json: AsJson = False,
     at: OrganizationAddress = _HERE,
 ) -> None:
-    """Change what is said and leave the rest; the schedule does not run because of it."""
+    """Change what is given and leave the rest; the schedule does not run because of it."""
     client = at.organization_client()
     changes = {
         "code": new_code,
@@ -103,25 +105,36 @@ def edit(
     if not changes and not rule.given:
         raise SettingsError.of("nothing to change was said: give an option, such as --cron")
     body = edited(client.get("schedules", code), changes, rule)
-    _show(client, client.replace("schedules", body), as_json=json)
+    replaced = client.replace("schedules", body)
+    print_schedule(client.details("schedules", replaced["id"]), as_json=json)
 
 
-def _show(client: OrganizationClient, schedule: dict[str, Any], *, as_json: bool) -> None:
+def print_schedule(schedule: Document, *, as_json: bool) -> None:
+    """A schedule as operators see it."""
     if as_json:
         print_json(schedule)
-    else:
-        print_schedule(client, schedule)
+        return
+    print_fields(
+        {
+            "schedule": f"{schedule['code']} of {schedule['organization']}",
+            "name": schedule["name"],
+            "id": schedule["id"],
+            "runs": rule_words(schedule),
+            "state": pause_words(schedule.get("paused")),
+            "entities": ", ".join(schedule["operationalDataTypes"]),
+            "format": schedule["exportFileFormat"],
+            "destinations": ", ".join(schedule["destinations"]) or "(download)",
+            "created": f"{instant(schedule['dtCreated'])} by {schedule['createdBy']}",
+            "last edited": f"{instant(schedule['dtLastModified'])} by {schedule['lastModifiedBy']}",
+            "version": schedule["version"],
+        }
+    )
 
 
-def _missing(code: str | None, entities: list[str] | None, rule: GivenRule) -> "list[str]":
+def _missing(code: str | None, entities: list[str] | None, rule: GivenRule) -> list[str]:
     wanted = {
         "CODE": code,
         "--entities": entities,
         "--unit with --period, or --cron,": rule.cron or (rule.unit and rule.period) or None,
     }
     return [option for option, value in wanted.items() if not value]
-
-
-def _created(client: OrganizationClient, body: dict[str, Any]) -> dict[str, Any]:
-    usual = {"sourceType": "OPERATIONAL", "name": body["code"]}
-    return client.create("schedules", {**usual, **body})

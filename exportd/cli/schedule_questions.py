@@ -3,20 +3,17 @@
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
+from exportd.cli.daemon_client import Document, OrganizationClient
 from exportd.cli.failures import DeclinedError
-from exportd.cli.organization_client import OrganizationClient
 from exportd.cli.output import moment
-from exportd.cli.schedule_operations import rule_of, rule_words, upcoming
+from exportd.cli.schedule_rule import rule_of, rule_words, upcoming
 from exportd.model.errors import SettingsError
 from exportd.schedules.limits import check_rule
 
 _RUNS_SHOWN = 5
-
-Document = dict[str, Any]
 
 _console = Console(highlight=False)
 
@@ -50,23 +47,23 @@ def _entities(config: Path) -> list[str]:
         found = _words(_answer(f"Which entities, {hint}"))
         if found == ["ALL"] and known:
             return list(known)
-        unknown = [each for each in found if known and each not in known]
+        unknown = [name for name in found if known and name not in known]
         if not unknown:
             return found
         _say(f"The catalog has no {', '.join(unknown)}.")
 
 
 def _destinations(client: OrganizationClient) -> list[str]:
-    ids = {each["code"]: each["id"] for each in client.listed("destinations")}
+    ids = {destination["code"]: destination["id"] for destination in client.listed("destinations")}
     if not ids:
         _say("There is no destination yet: the files are kept for download.")
         return []
     _say(f"Destinations: {', '.join(ids)}")
     while True:
         found = _words(_answer("Which destinations, with commas between them; empty for download only", empty=True))
-        unknown = [each for each in found if each not in ids]
+        unknown = [code for code in found if code not in ids]
         if not unknown:
-            return [ids[each] for each in found]
+            return [ids[code] for code in found]
         _say(f"There is no {', '.join(unknown)}.")
 
 
@@ -98,7 +95,7 @@ def _confirm(body: Document) -> None:
 
 
 def _catalog(config: Path) -> Sequence[str]:
-    """The entities, if this user may read the daemon's files: without, the daemon alone knows what is right."""
+    """The entities, if this user may read the configuration; otherwise none, and the daemon says what is wrong."""
     from exportd.cli.configuration import load
 
     try:
@@ -140,7 +137,7 @@ def _read(question: str) -> str:
 
 
 def _words(text: str) -> list[str]:
-    return [each for each in (word.strip() for word in text.split(",")) if each]
+    return [word for word in map(str.strip, text.split(",")) if word]
 
 
 def _say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Asks the daemon of this machine, over its Unix socket. Imports nothing heavy: most commands are this and a table."""
+"""Requests to the daemon of this machine, over its Unix socket. Imports nothing heavy: most commands need no more."""
 
 import http.client
 import json
@@ -8,6 +8,7 @@ import struct
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -21,11 +22,27 @@ DEFAULT_SOCKET = Path("/run/exportd/control.sock")
 TIMEOUT_S = 60.0
 
 _TIMEVAL = struct.Struct("ll")
+_PIECE_BYTES = 1024 * 1024
 
 SocketPath = Annotated[
     Path | None,
     Parameter(name="--socket", env_var="EXPORTD_SOCKET", help="The daemon's socket (default: the configuration's)."),
 ]
+
+
+_TRANSIENT = {Reason.JOB_UNFINISHED}
+"""Refusals that pass by themselves, although clients should not repeat the request at once."""
+
+
+class NoDaemonError(TransientError):
+    """No daemon listens at the socket ``path``."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"No daemon listens at {path}. Start it (`systemctl start exportd`), or name its socket by --socket.",
+            reason=Reason.DAEMON_UNREACHABLE,
+        )
+        self.path = path
 
 
 class SocketClient:
@@ -37,17 +54,17 @@ class SocketClient:
 
     @classmethod
     def found(cls, given: Path | None, config: Path, *, timeout_s: float = TIMEOUT_S) -> "SocketClient":
-        """To the daemon at the socket that was ``given``, or else at the one that the configuration names.
+        """A client of the daemon at the ``given`` socket, or else at the one that the configuration names.
 
-        Raises SettingsError when the configuration cannot be read and no daemon is at the usual place.
+        Raises SettingsError when the configuration cannot be read and no daemon listens at the usual place.
         """
         return cls(given or find_socket(config), timeout_s=timeout_s)
 
     def request(self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: object = None) -> Any:
         """The daemon's answer, read from its JSON.
 
-        Raises SettingsError when it says that what was asked is wrong, PermanentError when it refuses, TransientError
-        when it cannot now, or when there is none.
+        Raises SettingsError when the request is wrong, PermanentError when the daemon refuses it, TransientError when
+        it cannot be done now, NoDaemonError when no daemon listens.
         """
         target = f"{path}?{urlencode(query)}" if query else path
         content = None if body is None else json.dumps(body)
@@ -60,7 +77,7 @@ class SocketClient:
             raise _no_answer(self._path, error) from error
         finally:
             connection.close()
-        return _understood(answer.status, text)
+        return _understood(answer, text)
 
     @contextmanager
     def stream(self, path: str, *, quiet_s: float = TIMEOUT_S) -> Iterator[Iterator[bytes]]:
@@ -68,6 +85,22 @@ class SocketClient:
 
         Raises what ``request`` raises, also between lines.
         """
+        with self._opened(path, quiet_s) as answer:
+            yield self._lines(answer)
+
+    def download(self, path: str) -> Iterator[bytes]:
+        """The bytes of an answer, piece by piece. Raises what ``request`` raises, also between pieces."""
+        with self._opened(path, self._timeout_s) as answer:
+            try:
+                while piece := answer.read(_PIECE_BYTES):
+                    yield piece
+            except (OSError, http.client.HTTPException) as error:
+                raise _no_answer(self._path, error) from error
+            if answer.length:  # fewer bytes than were announced
+                raise _no_answer(self._path, http.client.IncompleteRead(b"", answer.length))
+
+    @contextmanager
+    def _opened(self, path: str, quiet_s: float) -> Iterator[http.client.HTTPResponse]:
         with closing(_UnixConnection(self._path, self._timeout_s)) as connection:
             try:
                 connection.request("GET", path)
@@ -78,8 +111,8 @@ class SocketClient:
             except (OSError, http.client.HTTPException) as error:
                 raise _no_answer(self._path, error) from error
             if answer.status != 200:
-                _understood(answer.status, refusal)
-            yield self._lines(answer)
+                _understood(answer, refusal)
+            yield answer
 
     def _lines(self, answer: http.client.HTTPResponse) -> Iterator[bytes]:
         try:
@@ -97,7 +130,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        # Not by settimeout: where many wait to be let in, Python would give up at once instead of waiting its turn.
+        # Not by settimeout: when the backlog is full, Python would give up at once instead of waiting.
         seconds, rest = divmod(round(self._timeout_s * 1_000_000), 1_000_000)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(seconds, rest))
         self.sock.connect(os.fspath(self._path))
@@ -105,10 +138,9 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def find_socket(config: Path) -> Path:
-    """Where the daemon of a configuration listens. Only what is needed of the file is looked at.
+    """Where the daemon of a configuration listens. Only ``control.socket`` of the file is read.
 
-    Raises SettingsError when the file cannot be read; but a file with mistakes must not keep anybody from a daemon at
-    the usual place.
+    Raises SettingsError when the file cannot be read and no daemon listens at the usual place.
     """
     try:
         with config.open("rb") as file:
@@ -127,8 +159,8 @@ def find_socket(config: Path) -> Path:
 
 def _no_answer(path: Path, error: Exception) -> TransientError:
     if isinstance(error, FileNotFoundError | ConnectionRefusedError):
-        words = f"No daemon listens at {path}. Start it (`systemctl start exportd`), or name its socket by --socket."
-    elif isinstance(error, PermissionError):
+        return NoDaemonError(path)
+    if isinstance(error, PermissionError):
         words = f"This user may not open {path}. Join the group that control.group names, or ask as root."
     elif isinstance(error, TimeoutError | BlockingIOError):
         words = (
@@ -137,27 +169,38 @@ def _no_answer(path: Path, error: Exception) -> TransientError:
         )
     elif isinstance(error, ConnectionError):
         words = (
-            f"The daemon at {path} has gone without an answer: it left, or could not start, of which "
+            f"The daemon at {path} closed the connection without an answer: it stopped, or could not start. "
             "`systemctl status exportd` and `exportd check` say more."
         )
     else:
-        words = f"The daemon at {path} ended the conversation: {str(error) or type(error).__name__}."
+        words = f"The daemon at {path} broke off its answer: {str(error) or type(error).__name__}. Try again."
     return TransientError(words, reason=Reason.DAEMON_UNREACHABLE)
 
 
-def _understood(status: int, text: bytes) -> Any:
+def _understood(answer: http.client.HTTPResponse, text: bytes) -> Any:
     try:
         document = json.loads(text) if text else None
     except ValueError:
         document = None
-    if 200 <= status < 300:
+    if 200 <= answer.status < 300:
         return document
     message = document.get("message") if isinstance(document, dict) else None
-    sentence = message if isinstance(message, str) else f"The daemon answered with the status {status}."
-    match status:
+    sentence = message if isinstance(message, str) else f"The daemon answered with the status {answer.status}."
+    reason = _reason(answer)
+    match answer.status:
         case 400 | 413:
             raise SettingsError([Problem("", line) for line in sentence.splitlines()])
         case 408 | 429 | 503:
-            raise TransientError(sentence, reason=Reason.DAEMON_REFUSED)
+            raise TransientError(sentence, reason=reason)
+        case _ if reason in _TRANSIENT:
+            raise TransientError(sentence, reason=reason)
         case _:
-            raise PermanentError(sentence, reason=Reason.DAEMON_REFUSED)
+            raise PermanentError(sentence, reason=reason)
+
+
+def _reason(answer: http.client.HTTPResponse) -> Reason:
+    """The reason code that the daemon gives for a refusal."""
+    named = answer.getheader("x-exportd-reason")
+    if named in set(Reason):
+        return Reason(named)
+    return Reason.NOT_FOUND if answer.status == HTTPStatus.NOT_FOUND else Reason.DAEMON_REFUSED

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from exportd.cli.daemon_address import DaemonAddress
-from exportd.cli.job_operations import figures, parse_events
+from exportd.cli.daemon_client import DaemonAddress
+from exportd.cli.job_events import figures, parse_events
 from exportd.cli.output import AsJson, print_fields, print_json, print_line, print_table
 from exportd.cli.socket_client import SocketClient
-from exportd.cli.status_screen import disagreements, head, listings
+from exportd.cli.status_screen import disagreements, head, tables
 from exportd.model.errors import TransientError
 
 _HERE = DaemonAddress()
@@ -19,10 +19,10 @@ _HERE = DaemonAddress()
 _PERIOD_S = 2.0
 
 _PROGRESS_TIMEOUT_S = 1.5
-"""A daemon looks at its jobs once a second."""
+"""A daemon reads the progress of its jobs once a second."""
 
 _CLEAR = "\x1b[2J\x1b[H"
-"""What empties a terminal and goes to its first line."""
+"""Clears a terminal and moves to its first line."""
 
 
 def status(
@@ -49,18 +49,18 @@ def status(
 
 
 def _add_progress(document: dict[str, Any], client: SocketClient) -> None:
-    """Give each running job its ``progress``, as far as the daemon tells of it in the first moments."""
-    silent = {lease["jobId"]: lease for lease in document["leases"]}
-    if not silent:
+    """Give each running job its ``progress``, as far as the daemon sends it in the first moments."""
+    without = {lease["jobId"]: lease for lease in document["leases"]}
+    if not without:
         return
     # A stream that is quiet, or has no place left, costs the figures and nothing else.
     with suppress(TransientError), client.stream("/v1/events", quiet_s=_PROGRESS_TIMEOUT_S) as lines:
         for event in parse_events(lines):
-            if event.name == "progress" and event.data["jobId"] in silent:
-                silent.pop(event.data["jobId"])["progress"] = figures(event.data)
+            if event.name == "progress" and event.data["jobId"] in without:
+                without.pop(event.data["jobId"])["progress"] = figures(event.data)
             elif event.name == "end":
-                silent.pop(event.data["jobId"], None)
-            if not silent:
+                without.pop(event.data["jobId"], None)
+            if not without:
                 return
 
 
@@ -68,6 +68,6 @@ def _show(document: dict[str, Any]) -> None:
     print_fields(head(document))
     for sentence in disagreements(document):
         print_line(f"\n{sentence}")
-    for listing in listings(document):
+    for table in tables(document):
         print_line()
-        print_table(listing.columns, listing.rows)
+        print_table(table.columns, table.rows)

@@ -4,16 +4,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from exportd.cli.output import duration, instant, size
+from exportd.cli.output import duration, instant, pause_words, size
 
 Status = Mapping[str, Any]
 
 _MAX_ENTITIES = 30
-"""So many fit on a screen: those that are furthest behind."""
+"""How many fit on a screen: those that are furthest behind."""
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class StatusTable:
     """A table below the head; ``rows`` may be empty."""
 
     columns: tuple[str, ...]
@@ -21,27 +21,27 @@ class Listing:
 
 
 def head(status: Status) -> dict[str, object]:
-    """What is said once, by name."""
+    """The lines above the tables, by name."""
     stopped = [name for name, service in status["services"].items() if not service["running"]]
     wheel, queue, spool, pause = status["wheel"], status["queue"], status["spool"], status.get("paused")
     waiting = f", waiting since {instant(queue['oldestWaiting'])}" if queue.get("oldestWaiting") else ""
     next_due = f", next due {instant(wheel['nextDue'])}" if wheel.get("nextDue") else ""
     return {
         "daemon": f"exportd {status['version']}, up {duration(status['uptimeSeconds'])}, {status['database']}",
-        "paused": _paused(pause) or "no",
+        "paused": pause_words(pause).removeprefix("paused ") or "no",
         "services": f"stopped: {', '.join(stopped)}" if stopped else f"all {len(status['services'])} run",
-        "changes": "heard of at once" if status["listener"]["listening"] else "looked for from time to time",
+        "changes": "LISTEN" if status["listener"]["listening"] else "polling",
         "schedules": f"{wheel['schedules']}, {wheel['paused']} paused{next_due}",
         "jobs": f"{queue['running']} running, {queue['pending']} waiting{waiting}",
         "spool": f"{size(spool['usedBytes'])} of {size(spool['budgetBytes'])} in {spool['directory']}",
     }
 
 
-def listings(status: Status) -> Iterator[Listing]:
+def tables(status: Status) -> Iterator[StatusTable]:
     """The tables that have rows: daemons, if there are several, what runs, destinations, entities."""
-    for listing in (_daemons(status), _leases(status), _destinations(status), _entities(status)):
-        if listing.rows:
-            yield listing
+    for table in (_daemons(status), _leases(status), _destinations(status), _entities(status)):
+        if table.rows:
+            yield table
 
 
 def disagreements(status: Status) -> list[str]:
@@ -49,27 +49,29 @@ def disagreements(status: Status) -> list[str]:
     return [disagreement["message"] for disagreement in status.get("disagreements", ())]
 
 
-def _daemons(status: Status) -> Listing:
+def _daemons(status: Status) -> StatusTable:
     found = status.get("daemons", ())
     rows = tuple(
         (
-            each["id"],
-            f"{each['host']}, process {each['pid']}",
-            each["version"],
-            f"since {instant(each['startedAt'])}" if each["running"] else f"not seen since {instant(each['seenAt'])}",
-            "this one" if each["id"] == status["spool"]["id"] else "",
+            daemon["id"],
+            f"{daemon['host']}, process {daemon['pid']}",
+            daemon["version"],
+            f"since {instant(daemon['startedAt'])}"
+            if daemon["running"]
+            else f"not seen since {instant(daemon['seenAt'])}",
+            "this one" if daemon["id"] == status["spool"]["id"] else "",
         )
-        for each in found
+        for daemon in found
     )
-    return Listing(("DAEMON", "HOST", "VERSION", "RUNS", ""), rows if len(rows) > 1 else ())
+    return StatusTable(("DAEMON", "HOST", "VERSION", "RUNS", ""), rows if len(rows) > 1 else ())
 
 
-def _leases(status: Status) -> Listing:
+def _leases(status: Status) -> StatusTable:
     rows = tuple(
         (lease["jobId"], f"{lease.get('schedule') or '(ad hoc)'} of {lease['organization']}", _doing(lease))
         for lease in status["leases"]
     )
-    return Listing(("RUNNING JOB", "SCHEDULE", "DOING"), rows)
+    return StatusTable(("RUNNING JOB", "SCHEDULE", "DOING"), rows)
 
 
 def _doing(lease: Mapping[str, Any]) -> str:
@@ -78,7 +80,7 @@ def _doing(lease: Mapping[str, Any]) -> str:
     return f"{lease['phase'].lower()} since {instant(lease['startedAt'])}{attempt}{progress}"
 
 
-def _destinations(status: Status) -> Listing:
+def _destinations(status: Status) -> StatusTable:
     rows = tuple(
         (
             destination["code"],
@@ -89,34 +91,29 @@ def _destinations(status: Status) -> Listing:
         )
         for destination in status["destinations"]
     )
-    return Listing(("DESTINATION", "ORGANIZATION", "HEALTH", "LAST SUCCESS", "LAST FAILURE"), rows)
+    return StatusTable(("DESTINATION", "ORGANIZATION", "HEALTH", "LAST SUCCESS", "LAST FAILURE"), rows)
 
 
-def _entities(status: Status) -> Listing:
-    found = sorted(status["entities"].items(), key=lambda each: -each[1].get("lagSeconds", 0.0))
+def _entities(status: Status) -> StatusTable:
+    found = sorted(status["entities"].items(), key=lambda named: -named[1].get("lagSeconds", 0.0))
     rows = tuple(
         (
             name,
-            duration(each["lagSeconds"]) if "lagSeconds" in each else "",
-            instant(each.get("readUntil")),
-            instant(each.get("changesSince")) or "none heard of",
+            duration(entity["lagSeconds"]) if "lagSeconds" in entity else "",
+            instant(entity.get("readUntil")),
+            instant(entity.get("changesSince")) or "none",
         )
-        for name, each in found[:_MAX_ENTITIES]
+        for name, entity in found[:_MAX_ENTITIES]
     )
     if len(found) > _MAX_ENTITIES:
         rows = (*rows, (f"… and {len(found) - _MAX_ENTITIES} more", "", "", ""))
-    return Listing(("ENTITY", "BEHIND", "READ UNTIL", "CHANGES WAITING SINCE"), rows)
+    return StatusTable(("ENTITY", "BEHIND", "READ UNTIL", "CHANGES WAITING SINCE"), rows)
 
 
 def _health(destination: Mapping[str, Any]) -> str:
-    paused = _paused(destination.get("paused"))
-    return f"paused {paused}" if paused else destination.get("condition") or "nothing amiss"
+    return pause_words(destination.get("paused")) or destination.get("condition") or "healthy"
 
 
 def _failure(destination: Mapping[str, Any]) -> str:
     failure = destination.get("lastFailure")
     return f"{instant(failure['at'])} {failure['reason']}" if failure else ""
-
-
-def _paused(pause: Mapping[str, str] | None) -> str:
-    return "" if pause is None else f"since {instant(pause['since'])} by {pause['by']}"

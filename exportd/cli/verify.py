@@ -3,15 +3,16 @@
 from typing import Any
 
 from exportd.cli.failures import Exit
-from exportd.cli.output import moment, print_json, print_line, print_table, progress_bar, size
+from exportd.cli.output import moment, print_json, print_line, print_table, size
+from exportd.cli.progress_bar import progress_bar
 from exportd.consumer.verifier import Verification, verify
 from exportd.manifest.chain import Chain
 from exportd.model.entity import OrganizationId
 from exportd.stores.location import parse_location
 from exportd.stores.opener import open_location
 
-_TOLD = 10
-"""How many objects without a manifest are named to a person; ``--json`` names all."""
+_MAX_PRINTED = 10
+"""How many objects without a manifest are printed; ``--json`` has all."""
 
 
 async def verify_place(place: str, organization: str | None, as_json: bool) -> Exit:
@@ -41,7 +42,7 @@ def document(place: str, found: Verification) -> dict[str, Any]:
         "place": place,
         "ok": not found.findings,
         "objects": found.objects,
-        "size_bytes": found.size_bytes,
+        "sizeBytes": found.size_bytes,
         "chains": [
             {
                 "prefix": report.folder.rstrip("/"),
@@ -93,13 +94,13 @@ def _print(found: Verification) -> None:
             f"\n{len(found.unlisted)} objects stand in no manifest: they belong to no export, to one that is being "
             "published now, or to one whose manifest was removed."
         )
-        for key in found.unlisted[:_TOLD]:
+        for key in found.unlisted[:_MAX_PRINTED]:
             print_line(f"  {key}")
-    told = f"{found.objects} files, {size(found.size_bytes)}"
+    total = f"{found.objects} files, {size(found.size_bytes)}"
     if found.findings:
-        print_line(f"\n{told}: {len(found.findings)} things are wrong.")
+        print_line(f"\n{total}: {len(found.findings)} things are wrong.")
     else:
-        print_line(f"\n{told}: nothing is missing, nothing was altered.")
+        print_line(f"\n{total}: nothing is missing, nothing was altered.")
 
 
 def _schedule(chain: Chain) -> str | None:

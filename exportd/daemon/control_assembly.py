@@ -1,7 +1,6 @@
 """Builds the control API of a daemon. Nothing listens yet."""
 
 import os
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from math import nan
 
@@ -10,8 +9,19 @@ import anyio.to_thread
 
 from exportd import __version__
 from exportd.api.application import application, guarded
-from exportd.api.dependencies import Collaborators, LogLevelSwitch, Reload
-from exportd.api.downloads import SpoolDownloads, zipped
+from exportd.api.collaborators import (
+    AccessCollaborators,
+    Collaborators,
+    DestinationCollaborators,
+    HostCollaborators,
+    JobCollaborators,
+    LogLevelSwitch,
+    Reload,
+    RequestLimits,
+    ScheduleCollaborators,
+    StatusCollaborators,
+)
+from exportd.api.downloads import SpoolDownloads
 from exportd.api.exposition import Exposition
 from exportd.api.identity.access import Access, group_id, group_ids
 from exportd.api.identity.authenticator import Authenticator
@@ -32,7 +42,6 @@ from exportd.destinations.operations import DestinationOperator
 from exportd.destinations.table import DestinationTable
 from exportd.extraction.previewer import Previewer
 from exportd.fleet.table import DaemonTable
-from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
 from exportd.jobs.operations import JobOperator
 from exportd.jobs.requests import OwnedJobTable
@@ -45,7 +54,6 @@ from exportd.schedules.limits import check_rule
 from exportd.schedules.operations import ScheduleOperator
 from exportd.settings.schema import ControlSettings
 from exportd.settings.section import split_listen
-from exportd.spool.spool import MANIFEST_NAME
 from exportd.telemetry import logging
 from exportd.telemetry.meters import resident_bytes
 from exportd.telemetry.metrics import Metrics
@@ -75,10 +83,7 @@ class ControlApi:
 
     def adopt(self, using: Collaborators) -> None:
         """Answer later requests with other collaborators. What callers have used of their rate limits stays used."""
-        before = self.collaborators
-        self._api.state.collaborators = replace(
-            using, organization_limit=before.organization_limit, token_limit=before.token_limit
-        )
+        self._api.state.collaborators = replace(using, limits=self.collaborators.limits)
 
 
 async def collaborators_of(configuration: Configuration, components: Components, *, reload: Reload) -> Collaborators:
@@ -90,50 +95,49 @@ async def collaborators_of(configuration: Configuration, components: Components,
     clients = ClientTable(components.control_pool)
     signer = Signer(await _signing_key(control, clients))
     access = Access(os.getuid(), group_ids(control.operators), group_ids(control.admins))
-    job_operator, schedule_operator = JobOperator(components.control_pool), ScheduleOperator(components.control_pool)
-    destination_operator = DestinationOperator(components.control_pool)
+    pool = components.control_pool
+    jobs, schedules, destinations = JobOperator(pool), ScheduleOperator(pool), DestinationOperator(pool)
     return Collaborators(
-        schedules=OwnedScheduleTable(components.control_pool),
-        destinations=DestinationTable(components.control_pool),
-        jobs=OwnedJobTable(components.control_pool),
-        clients=clients,
-        daemons=DaemonTable(components.control_pool),
-        authenticator=Authenticator(clients, access, signer, clock),
+        schedules=ScheduleCollaborators(
+            table=OwnedScheduleTable(pool),
+            operator=schedules,
+            previewer=Previewer(catalog, components.connector, JobTable(pool), clock),
+            entities=tuple(catalog.entities),
+            check_rule=check_rule,
+        ),
+        destinations=DestinationCollaborators(DestinationTable(pool), destinations, components.refresher),
+        jobs=JobCollaborators(
+            owned=OwnedJobTable(pool),
+            table=JobTable(pool),
+            operator=jobs,
+            watcher=components.watcher,
+            downloads=SpoolDownloads(
+                components.jobs, signer, components.spool.job_folder, spool_id=components.spool.id, clock=clock
+            ),
+            public_url=control.public_url,
+        ),
+        access=AccessCollaborators(Authenticator(clients, access, signer, clock), clients),
+        status=StatusCollaborators(
+            local=lambda: _local_status(components),
+            shared=StatusReader(
+                jobs=jobs, schedules=schedules, destinations=destinations, spool_id=components.spool.id, clock=clock
+            ),
+            condition=lambda organization, code: _condition(components, organization, code),
+            exposition=_exposition(components, catalog),
+        ),
+        host=HostCollaborators(
+            capture=capture_installer(configuration, components.connector),
+            entities=catalog.entities,
+            daemons=DaemonTable(pool),
+            log_level=LogLevelSwitch(logging.level, logging.set_level),
+            auditor=Auditor(pool),
+            reload=reload,
+        ),
+        limits=RequestLimits(
+            organization=RateLimit(_ORGANIZATION_REQUESTS_A_SECOND, 1.0), token=RateLimit(_TOKENS_A_SECOND, 1.0)
+        ),
         signer=signer,
-        entities=tuple(catalog.entities),
-        check_rule=check_rule,
-        live_destinations=components.refresher,
-        downloads=SpoolDownloads(
-            components.jobs,
-            signer,
-            lambda record: _archive(components, record),
-            spool_id=components.spool.id,
-            clock=clock,
-        ),
-        local_status=lambda: _local_status(components),
-        shared_status=StatusReader(
-            jobs=job_operator,
-            schedules=schedule_operator,
-            destinations=destination_operator,
-            spool_id=components.spool.id,
-            clock=clock,
-        ),
-        destination_condition=lambda organization, code: _condition(components, organization, code),
-        schedule_operator=schedule_operator,
-        job_operator=job_operator,
-        destination_operator=destination_operator,
-        previewer=Previewer(catalog, components.connector, JobTable(components.control_pool), clock),
-        watcher=components.watcher,
-        capture=capture_installer(configuration, components.connector),
-        captured=catalog.entities,
-        log_level=LogLevelSwitch(logging.level, logging.set_level),
-        auditor=Auditor(components.control_pool),
-        exposition=_exposition(components, catalog),
-        public_url=control.public_url,
         clock=clock,
-        organization_limit=RateLimit(_ORGANIZATION_REQUESTS_A_SECOND, 1.0),
-        token_limit=RateLimit(_TOKENS_A_SECOND, 1.0),
-        reload=reload,
     )
 
 
@@ -202,8 +206,3 @@ def _local_status(components: Components) -> LocalStatus:
         daemons=components.presence.daemons,
         disagreements=components.presence.disagreements,
     )
-
-
-def _archive(components: Components, record: JobRecord) -> AsyncIterator[bytes]:
-    names = (*(part.file_name for part in record.parts), MANIFEST_NAME)
-    return zipped(components.spool.job_folder(record.job.id), names)

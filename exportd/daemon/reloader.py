@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 import structlog
 
-from exportd.api.dependencies import Collaborators
+from exportd.api.collaborators import Collaborators
 from exportd.api.transport.certificate import Certificate, certificate_of
 from exportd.catalog import document
 from exportd.catalog.checker import check

@@ -147,6 +147,6 @@ async def _stop_on_signals(
 
             draining.start_soon(stop_at_once, name="second signal")
             await components.dispatcher.drain(components.clock.monotonic() + grace_s)
-            await components.watcher.take_leave()
+            await components.watcher.drain()
             draining.cancel_scope.cancel()
     services.cancel_scope.cancel()

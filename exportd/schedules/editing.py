@@ -41,13 +41,15 @@ class OwnedScheduleTable:
 
     async def page(
         self,
-        organization: OrganizationId,
+        organization: OrganizationId | None,
         *,
         ids: Sequence[UUID] | None = None,
         after: tuple[datetime, UUID] | None = None,
         limit: int,
     ) -> list[OwnedSchedule]:
-        """The newest first, at most ``limit``: of those ids, if given, and behind ``after`` (created at, id)."""
+        """Of an organization (None: of all) the newest first, at most ``limit``: of those ids, if given, and behind
+        ``after`` (created at, id).
+        """
         created_at, schedule_id = after or (None, None)
         async with statements(self._pool, "reading the schedules") as connection:
             rows = await connection.fetch(_SQL["page"], organization, ids, created_at, schedule_id, limit)

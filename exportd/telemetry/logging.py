@@ -91,8 +91,15 @@ def _set_thresholds(threshold: int) -> None:
 
 
 def leave_it_to_the_command() -> None:
-    """Log neither retries nor what libraries report: a command prints its own sentences."""
+    """Log only warnings, to standard error, and neither retries nor what libraries report.
+
+    A command prints its own sentences, and standard output is for its answer alone.
+    """
     _silence()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     stamina.instrumentation.set_on_retry_hooks(())
 
 

@@ -45,6 +45,11 @@ async def shown_in_status(site: Site, *words: str) -> None:
     await until(look, what=f"{words} in the status")
 
 
+async def paused_destinations(site: Site) -> dict[str, dict[str, str] | None]:
+    found = await document(site, "destination", "list")
+    return {listed["code"]: listed.get("paused") for listed in found}
+
+
 async def document(site: Site, *arguments: str) -> Any:
     return json.loads(await said(site, *arguments, "--json"))
 
@@ -86,16 +91,14 @@ async def test_the_life_of_a_schedule(open_site: Site, application: Application)
     await shown_in_status(site, "2, 1 paused")
     assert "paused since 20" in await said(site, "schedule", "show", "billing")
     assert (await document(site, "schedule", "show", "billing"))["paused"]["by"].startswith("unix:")
-    listed = {
-        shown_schedule["code"]: shown_schedule["paused"] for shown_schedule in await document(site, "schedule", "list")
-    }
+    listed = {schedule["code"]: schedule.get("paused") for schedule in await document(site, "schedule", "list")}
     assert (listed["often"], listed["billing"]["by"][:5]) == (None, "unix:")
     assert (await said(site, "schedule", "list")).count("paused since 20") == 1
     warned = (await site.quickly("schedule", "next", "billing")).stderr
     assert warned.startswith("exportd: paused since 20")
     assert warned.endswith(": it does not fire\n")
     await said(site, "schedule", "resume", "billing")
-    assert (await document(site, "schedule", "show", "billing"))["paused"] is None
+    assert "paused" not in await document(site, "schedule", "show", "billing")
     assert (await site.quickly("schedule", "next", "billing")).stderr == ""
     refreshed = await document(site, "schedule", "refresh", "billing", "ORDERS", "--now")
     assert "succeeded" in await said(site, "job", "watch", refreshed["jobId"])
@@ -113,19 +116,13 @@ async def test_the_life_of_a_destination(open_site: Site) -> None:
     await shown_in_status(site, f"bucket       {ORGANIZATION}         paused since")
     assert "paused since 20" in await said(site, "destination", "show", "bucket")
     assert (await document(site, "destination", "show", "bucket"))["paused"]["by"].startswith("unix:")
-    listed = {
-        shown_destination["code"]: shown_destination["paused"]
-        for shown_destination in await document(site, "destination", "list")
-    }
+    listed = await paused_destinations(site)
     assert [code for code, paused in listed.items() if paused] == ["bucket"]
     assert (await said(site, "destination", "list")).count("paused since 20") == 1
     await said(site, "destination", "resume", "bucket")
     await said(site, "destination", "pause", "lake")  # of the configuration
-    listed = {
-        shown_destination["code"]: shown_destination["paused"]
-        for shown_destination in await document(site, "destination", "list")
-    }
-    assert (listed["lake"]["by"][:5], listed["bucket"]) == ("unix:", None)
+    listed = await paused_destinations(site)
+    assert [code for code, paused in listed.items() if paused] == ["lake"]
     assert "arn:aws:iam::123456789012:role/exports" in await said(site, "destination", "show", "bucket")
     await said(site, "destination", "delete", "bucket")
     await refused(site, "destination", "show", "bucket", code=1)
@@ -213,7 +210,7 @@ async def test_a_waiting_job_is_cancelled_followed_and_retried(open_site: Site, 
     site = open_site
     assert (await said(site, "pause")).startswith("paused since ")
     job = str(await site.fire())
-    await shown_in_status(site, "0 running, 1 waiting", f"lake         {ORGANIZATION}         nothing amiss")
+    await shown_in_status(site, "0 running, 1 waiting", f"lake         {ORGANIZATION}         healthy")
     assert await said(site, "job", "cancel", job) == "cancelled\n"
     assert "CANCELLED" in await said(site, "job", "watch", job, code=1)
     retried = (await said(site, "job", "retry", job)).strip()
@@ -243,6 +240,86 @@ async def test_the_daemon_itself(open_site: Site) -> None:
     assert await site.daemons[-1].stop() == 0
     for command in (["status"], ["pause"], ["schedule", "show", "often"], ["export", "ACCOUNTS"]):
         assert "No daemon listens at" in await refused(site, *command, code=3)
+
+
+async def test_a_user_of_the_socket_needs_neither_the_configuration_nor_the_database(
+    open_site: Site, application: Application
+) -> None:
+    site = open_site
+    site.config.write_text('[control]\nsocket = "control.sock"\n', encoding="utf-8")  # the rest cannot be read
+    job = (await said(site, "schedule", "run", "often")).strip()
+    assert (await said(site, "job", "watch", job)).splitlines()[-1] == "succeeded"
+    listed = await document(site, "job", "list", "--schedule", "often")
+    assert (listed[0]["id"], listed[0]["status"], listed[0]["deliveredTo"]) == (job, "SUCCEEDED", ["lake"])
+    assert await document(site, "job", "show", job) == listed[0]
+    assert re.search(rf"^job +{job}$", await said(site, "job", "show", job), re.MULTILINE)
+    assert [schedule["code"] for schedule in await document(site, "schedule", "list")] == ["often"]
+    assert len(await document(site, "schedule", "next", "often")) == 5
+    assert [destination["code"] for destination in await document(site, "destination", "list")] == ["lake"]
+    assert len(await document(site, "entity", "list")) == 3
+    assert all(capture["whole"] for capture in await document(site, "capture", "status"))
+    assert "ACCOUNTS: whole\n" in await said(site, "capture", "install")
+    downloaded = await document(site, "download", job, "--to", str(site.folder / "downloaded"))
+    assert (downloaded["files"], len(list((site.folder / "downloaded").iterdir()))) == (3, 4)
+    assert "1 files" in await said(site, "export", "ACCOUNTS", "--to", str(site.folder / "exported"))
+
+    # While a job is unfinished, another try is worth it, as it is through the other door.
+    await said(site, "pause")
+    waiting = (await said(site, "schedule", "run", "often")).strip()
+    assert "JOB_UNFINISHED" in await refused(site, "schedule", "run", "often", code=3)
+    assert "not finished yet" in await refused(site, "download", waiting, "--to", str(site.folder / "early"), code=1)
+    assert not (site.folder / "early").exists()
+
+
+async def test_without_a_daemon_the_database_gives_the_same_documents(
+    open_site: Site, application: Application
+) -> None:
+    site = open_site
+    job = (await document(site, "job", "list"))[0]["id"]
+    await said(site, "schedule", "pause", "often")
+    reading = (
+        *(("job", "list"), ("job", "show", job), ("schedule", "list"), ("schedule", "next", "often")),
+        *(("destination", "list"), ("entity", "list"), ("entity", "show", "ORDERS"), ("capture", "status")),
+    )
+    answers = [await document(site, *command) for command in reading]
+    assert await site.daemons[-1].stop() == 0
+    for command, answer in zip(reading, answers, strict=True):
+        outcome = await site.quickly(*command, "--json")
+        assert (outcome.returncode, json.loads(outcome.stdout)) == (0, answer), command
+        assert outcome.stderr == (
+            f"exportd: no daemon listens at {site.folder / 'control.sock'}: the database was used directly\n"
+        )
+    assert "3 files" in await said(site, "download", job, "--to", str(site.folder / "downloaded"))
+    await said(site, "schedule", "run", "often")
+    assert "JOB_UNFINISHED" in await refused(site, "schedule", "run", "often", code=3)
+    assert (await document(site, "capture", "uninstall", "ORDERS"))["removed"] == ["log_orders"]
+    assert [capture["whole"] for capture in await document(site, "capture", "install", "ORDERS")] == [True]
+
+
+async def test_a_deed_leaves_the_same_row_in_the_audit_log_through_either_door(
+    open_site: Site, application: Application
+) -> None:
+    site = open_site
+
+    async def deeds() -> list[tuple[str, str, str | None, str]]:
+        """What is done, once, and what the audit log says of it."""
+        last = await application.connection.fetchval("SELECT coalesce(max(id), 0) FROM exportd.audit")
+        job = (await said(site, "schedule", "run", "often")).strip()
+        await said(site, "capture", "install", "ORDERS")
+        await said(site, "capture", "uninstall", "ORDERS")
+        rows = await application.connection.fetch("SELECT * FROM exportd.audit WHERE id > $1 ORDER BY id", last)
+        return [
+            (row["actor"], row["action"], row["organization"], row["details"].replace(job, "the job")) for row in rows
+        ]
+
+    through_the_daemon = await deeds()
+    job = (await document(site, "job", "list"))[0]["id"]
+    await site.succeeded(application.connection, job)
+    assert await site.daemons[-1].stop() == 0
+    assert await deeds() == through_the_daemon
+    assert [action for _, action, *_ in through_the_daemon] == [
+        *("schedule run", "capture installed", "capture uninstalled"),
+    ]
 
 
 async def test_what_can_be_exported_and_what_is_configured(open_site: Site) -> None:

@@ -67,8 +67,8 @@ async def test_a_bucket_has_all_that_is_wanted_and_keeps_nothing(
     site.configure(CATALOG, {"destination": [s3_destination("lake", empty_s3_bucket)]})
     document = await checked(site, "lake", code=DONE)
     assert states(document, "THERE") == EVERYTHING
-    assert (document["verdict"], document["left_over"], document["setting"]) == ("GOOD", [], None)
-    assert document["megabytes_per_s"] > 0
+    assert (document["verdict"], document["leftOver"], document["setting"]) == ("GOOD", [], None)
+    assert document["megabytesPerSecond"] > 0
     assert (await empty_s3_bucket.delivered()).objects == {}
     assert await empty_s3_bucket.leftovers() == set()
     everything = await site.quickly("check")
@@ -83,12 +83,12 @@ async def test_a_bucket_of_google_that_only_lets_create_keeps_one_probe(
         site.configure(CATALOG, {"destination": [declared], "gcs": {"endpoint": proxy.endpoint}})
         document = await checked(site, "lake", code=DONE)
         assert states(document, "THERE") == EVERYTHING - {"LIST_UPLOADS"}
-        assert (document["left_over"], (await empty_gcs_bucket.delivered()).objects) == ([], {})
+        assert (document["leftOver"], (await empty_gcs_bucket.delivered()).objects) == ([], {})
         refusal = Answer(403, b'{"error": {"code": 403, "message": "denied"}}', {"Content-Type": "application/json"})
         proxy.add(*(Rule(refusal, method, r"/b/[^/]+/o(/|\?|$)", times=None) for method in ("GET", "DELETE")))
         document = await checked(site, "lake", code=DONE)
     assert states(document, "MISSING") == {"LOOK", "READ", "LIST", "DELETE"}
-    (left,), (key,) = document["left_over"], (await empty_gcs_bucket.delivered()).objects
+    (left,), (key,) = document["leftOver"], (await empty_gcs_bucket.delivered()).objects
     assert left.startswith(f"the object {key} in ")
     assert "--role=roles/storage.objectUser" in document["grants"][0]["text"]
 
@@ -120,7 +120,7 @@ async def test_a_bucket_that_does_not_answer_is_out_of_reach(
     document = await checked(site, "lake", code=TRY_AGAIN)
     assert states(document, "OUT_OF_REACH") == {"WRITE"}
     assert states(document, "NOT_TRIED") == EVERYTHING - {"WRITE"}
-    assert [sentence.startswith("perhaps the object ") for sentence in document["left_over"]] == [True]
+    assert [sentence.startswith("perhaps the object ") for sentence in document["leftOver"]] == [True]
 
 
 async def test_a_bucket_that_is_not_there_is_named(
@@ -149,7 +149,7 @@ async def test_a_role_without_rights_gets_its_policies_ready_to_paste(
     assert states(document, "THERE") >= {"WRITE", "UPLOAD"}
     assert states(document, "MISSING") >= {"LOOK", "READ", "LIST", "DELETE"}
     # The role may not even give its own uploads up.
-    *uploads, left = document["left_over"]
+    *uploads, left = document["leftOver"]
     assert all(upload.startswith("an unfinished upload of ") for upload in uploads)
     assert left.startswith(f"the object m3/orgId={ORGANIZATION}/_probe/")
     policy, trust, _ = [json.loads(grant["text"]) for grant in document["grants"]]
@@ -186,7 +186,7 @@ async def test_what_the_api_made_is_listed_and_checked_too(
     await asyncio.to_thread(make)
     assert await daemon.stop() == 0
     listed = json.loads((await site.quickly("destination", "list", "--json")).stdout)
-    assert [(found["code"], found["type"], found["origin"]) for found in listed] == [
+    assert [(found["code"], found["destinationType"], found["origin"]) for found in listed] == [
         ("lake", "DIRECTORY", "CONFIGURATION"),
         ("bucket", "S3", "API"),
     ]

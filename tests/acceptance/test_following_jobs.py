@@ -83,7 +83,7 @@ async def test_a_job_that_is_put_back_goes_on_and_who_followed_it_is_told(gated_
             daemon.signal(signal.SIGTERM)
             code, _, errors = await outcome(watch)
         assert code == 3
-        assert errors.startswith("exportd: The daemon ended the conversation; the job")
+        assert errors.startswith("exportd: The daemon ended the stream; the job")
         assert len(errors.splitlines()) == 1
         assert await daemon.ended() == 0
         assert not daemon.events_named("request cut off")

@@ -95,14 +95,14 @@ async def test_a_schedule_without_destinations_is_run_and_fetched_from_the_comma
     await site.succeeded(connection, later)
 
     jobs = json.loads((await site.quickly("job", "list", "--schedule", "kept", "--json")).stdout)
-    assert [(job["id"], job["state"]) for job in jobs][:1] == [(str(later), "SUCCEEDED")]
+    assert [(job["id"], job["status"]) for job in jobs][:1] == [(str(later), "SUCCEEDED")]
     downloaded = await site.exportd("download", jobs[1]["id"], "--to", str(site.folder / "fetched"))
     assert downloaded.returncode == 0, downloaded.stderr
     assert _records(site.folder / "fetched") == first
     shown = (await site.quickly("job", "show", str(later))).stdout
     assert "incremental" in shown
     assert "SUCCEEDED" in shown
-    assert jobs[0]["entities"]["ACCOUNTS"]["deleted_rows"] == 3
+    assert jobs[0]["entities"]["ACCOUNTS"]["deletedRows"] == 3
     checked = await site.quickly("check")
     assert (checked.returncode, "fix" in checked.stdout) == (0, False), checked.stdout
 

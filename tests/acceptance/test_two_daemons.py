@@ -222,7 +222,7 @@ async def test_files_are_with_the_daemon_that_ran_the_job_and_the_other_says_whi
             url = f"/organizations/{ORGANIZATION}/dataexports/jobs/{job}/getdownloadurl"
             answer = await asyncio.to_thread(http.get, url)
         assert answer.status_code == 404
-        assert f"ask {spool}" in answer.json()["message"]
+        assert f"its files are with {spool}: ask that daemon" in answer.json()["message"]
         (found,) = [line for line in (await twin.quickly("status")).stdout.splitlines() if str(spool) in line]
         assert gethostname() in found
         assert (await site.quickly("download", str(job), "--to", str(tmp_path / "copied"))).returncode == 0

@@ -168,7 +168,7 @@ def test_who_wakes_a_daemon_that_cannot_start_is_told_so_and_does_not_keep_it_st
         "cp -p /etc/exportd/exportd.toml /root/good.toml; echo '[limitz]' >> /etc/exportd/exportd.toml"
     )
     asking = machine.tried(asked("exportd", "GET", "/v1/status"))
-    assert "has gone without an answer: it left, or could not start" in asking.stdout
+    assert "closed the connection without an answer: it stopped, or could not start" in asking.stdout
     assert machine.property_of("exportd.service", "ActiveState") == "failed"
     assert "limitz" in machine.shell("journalctl --unit=exportd.service --no-pager --lines=20")
     # Nobody waits any more, so it stays where it is until somebody asks again.

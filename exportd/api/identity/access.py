@@ -1,4 +1,4 @@
-"""What somebody may do."""
+"""What a user of this machine, or a program, may do."""
 
 import grp
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from exportd.model.errors import SettingsError
 
 
 class Role(IntEnum):
-    """Each may do what those before it may."""
+    """A role may do everything that the roles before it may."""
 
     READER = 1
     """Look at everything, and download."""
@@ -23,7 +23,7 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Somebody who was recognised. ``organization`` is the only one that they may see; None means every one.
+    """Who makes a request. ``organization`` is the only one that they may see; None means every one.
 
     ``name`` is what ``createdBy``, ``lastModifiedBy`` and the audit log say.
     """
@@ -35,7 +35,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Which users of this machine may do what. Whoever could open the socket may read."""
+    """Which users of this machine may do what. Every user who can open the socket may read."""
 
     own_uid: int
     operators: frozenset[int]

@@ -52,7 +52,7 @@ class ClientTable:
         self._pool = pool
 
     async def create(self, organization: OrganizationId, name: str, role: Role, *, actor: str) -> tuple[Client, str]:
-        """A new program, and its secret, which nobody can read again."""
+        """A new program, and its secret, of which only a hash is kept."""
         secret = secrets.token_urlsafe(_SECRET_BYTES)
         async with transaction(self._pool, "creating a client") as connection:
             row = await connection.fetchrow(

@@ -1,7 +1,9 @@
-"""Texts that only this exportd can have made: access tokens and page tokens. Pure.
+"""Texts that only this exportd can have made: access tokens, page tokens and download links.
 
 A token is the payload (JSON, base64url) and its HMAC-SHA-256 under a key of its own for each purpose, so that a token
 made for one thing is worth nothing for another. The payload can be read by everyone: it holds no secret.
+
+The key is in the database, or in a file that all its daemons are given.
 """
 
 import binascii
@@ -17,6 +19,8 @@ from exportd.api.transport.private_file import read_private
 from exportd.model.errors import SettingsError
 
 MIN_KEY_BYTES = 32
+
+_WHERE = "control.signing_key_file"
 
 
 class Signer:
@@ -50,18 +54,11 @@ class Signer:
         return _encode(hmac.digest(self.key_for(purpose), text.encode(errors="replace"), hashlib.sha256))
 
 
-def _encode(data: bytes) -> str:
-    return urlsafe_b64encode(data).decode("ascii").rstrip("=")
-
-
-# MERGED: The key file that daemons can be given instead of the key in their database. Blocking.
-
-
-_WHERE = "control.signing_key_file"
-
-
 def read_signing_key(path: Path) -> bytes:
-    """Raises SettingsError for a file that cannot be read, that everybody can read, or that is too short."""
+    """The key in a file. Blocking.
+
+    Raises SettingsError when the file cannot be read, when every user can read it, and when it is too short.
+    """
     key = read_private(path, where=_WHERE)
     if len(key) < MIN_KEY_BYTES:
         raise SettingsError.of(
@@ -70,3 +67,7 @@ def read_signing_key(path: Path) -> bytes:
             where=_WHERE,
         )
     return key
+
+
+def _encode(data: bytes) -> str:
+    return urlsafe_b64encode(data).decode("ascii").rstrip("=")

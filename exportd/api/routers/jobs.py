@@ -7,21 +7,12 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from pydantic.json_schema import WithJsonSchema
 
-from exportd.api.dependencies import (
-    Collaborators,
-    Ids,
-    NextToken,
-    Reading,
-    Tenant,
-    Using,
-    Writing,
-    known_entities,
-    pages,
-)
-from exportd.api.pagination import DEFAULT_PAGE_SIZE, IdInPath, destination_ids, id_in_path
+from exportd.api.collaborators import JobCollaborators
+from exportd.api.dependencies import Ids, Jobs, NextToken, PageSigner, Reading, Schedules, Tenant, Writing
+from exportd.api.pagination import DEFAULT_PAGE_SIZE, IdInPath, Pages, destination_ids, id_in_path, known_entities
 from exportd.api.problems import Refusal, responses
 from exportd.api.schemas.fields import parse_id, parse_ids, parse_instant
-from exportd.api.schemas.job import DownloadLink, Job, JobPage, Status, shown_job
+from exportd.api.schemas.job import DownloadLink, JobDocument, JobPage, JobStatus, job_document
 from exportd.api.schemas.schedule import AdHocAnswer, AdHocRequest
 from exportd.api.transport.request_reader import StrictRoute
 from exportd.jobs.requests import JobFilter, JobSummary
@@ -33,12 +24,14 @@ _DATE_TIME = WithJsonSchema({"type": "string", "format": "date-time"})
 
 
 @router.get("/jobs", responses=responses(400, 401, 403), response_model_exclude_none=True)
-async def list_jobs(  # noqa: PLR0917 - FastAPI passes them by name
+async def list_jobs(
+    *,
     tenant: Reading,
-    using: Using,
+    jobs: Jobs,
+    signer: PageSigner,
     ids: Ids,
     schedule_id: Annotated[str | None, Query(alias="scheduleId")] = None,
-    status: Status | None = None,
+    status: JobStatus | None = None,
     created_start: Annotated[str | None, _DATE_TIME, Query(alias="dateCreatedStart", description="Inclusive.")] = None,
     created_end: Annotated[str | None, _DATE_TIME, Query(alias="dateCreatedEnd", description="Exclusive.")] = None,
     page_size: Annotated[int, Query(alias="pageSize", ge=1, le=100)] = DEFAULT_PAGE_SIZE,
@@ -55,34 +48,34 @@ async def list_jobs(  # noqa: PLR0917 - FastAPI passes them by name
         created_from=_instant(created_start, "dateCreatedStart"),
         created_before=_instant(created_end, "dateCreatedEnd"),
     )
-    paging = pages(using, tenant, "jobs")
-    found = await using.jobs.page(tenant.organization, wanted, after=paging.place(next_token), limit=page_size + 1)
+    paging = Pages(signer, tenant.organization, "jobs")
+    found = await jobs.owned.page(tenant.organization, wanted, after=paging.place(next_token), limit=page_size + 1)
     page, token = paging.cut(found, page_size, _place)
-    return JobPage(data=[shown_job(each) for each in page], next_token=token)
+    return JobPage(data=[job_document(summary) for summary in page], next_token=token)
 
 
 @router.get("/jobs/{id}", responses=responses(401, 403, 404), response_model_exclude_none=True)
-async def show_job(tenant: Reading, using: Using, job_id: IdInPath) -> Job:
-    return shown_job(await _job(using, tenant, job_id))
+async def show_job(tenant: Reading, jobs: Jobs, job_id: IdInPath) -> JobDocument:
+    return job_document(await _job(jobs, tenant, job_id))
 
 
 @router.get("/jobs/{id}/getdownloadurl", responses=responses(400, 401, 403, 404))
-async def link_to_files(request: Request, tenant: Reading, using: Using, job_id: IdInPath) -> DownloadLink:
+async def link_to_files(request: Request, tenant: Reading, jobs: Jobs, job_id: IdInPath) -> DownloadLink:
     """One archive of everything that a job exported, while its files are kept."""
-    job = await _job(using, tenant, job_id)
-    base_url = using.public_url or str(request.base_url).rstrip("/")
-    url, expires_at = await using.downloads.link(job.id, base_url=base_url)
+    job = await _job(jobs, tenant, job_id)
+    base_url = jobs.public_url or str(request.base_url).rstrip("/")
+    url, expires_at = await jobs.downloads.link(job.id, base_url=base_url)
     return DownloadLink(url=url, expiration_time=expires_at)
 
 
 @router.post("/adhoc", responses=responses(400, 401, 403))
-async def export_now(tenant: Writing, using: Using, body: AdHocRequest) -> AdHocAnswer:
+async def export_now(tenant: Writing, jobs: Jobs, schedules: Schedules, body: AdHocRequest) -> AdHocAnswer:
     """Export once, completely, without a schedule. The job that does it can be followed."""
     if body.start_date is not None:
         raise Refusal(400, "startDate: an export without a schedule is always complete here; leave startDate out.")
-    job_id = await using.jobs.queue(
+    job_id = await jobs.owned.queue(
         tenant.organization,
-        entities=known_entities(using, body.operational_data_types),
+        entities=known_entities(body.operational_data_types, schedules.entities),
         file_format=body.format,
         destination_ids=destination_ids(body.destination_ids),
         actor=tenant.actor,
@@ -90,9 +83,9 @@ async def export_now(tenant: Writing, using: Using, body: AdHocRequest) -> AdHoc
     return AdHocAnswer(job_id=str(job_id))
 
 
-async def _job(using: Collaborators, tenant: Tenant, text: str) -> JobSummary:
+async def _job(jobs: JobCollaborators, tenant: Tenant, text: str) -> JobSummary:
     job_id = id_in_path(text, "job")
-    found = await using.jobs.get(tenant.organization, job_id)
+    found = await jobs.owned.get(tenant.organization, job_id)
     if found is None:
         raise Refusal(404, f"There is no job {text!r}. Look at the list of jobs for its id.")
     return found

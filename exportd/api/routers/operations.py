@@ -1,22 +1,21 @@
 """What operators do with jobs, schedules, destinations and all daemons.
 
-Each is a row in Postgres: any daemon may be asked.
-
-For users of the machine; programs belong to an organization and are refused.
+Each deed is a row in Postgres, so any daemon may be asked. For users of the machine: programs belong to an organization
+and are refused.
 """
 
 from fastapi import APIRouter
 
-from exportd.api.dependencies import Looking, Operating, Using
-from exportd.api.pagination import IdInPath, id_in_path
-from exportd.api.problems import Refusal, responses
+from exportd.api.dependencies import Destinations, Host, Jobs, Looking, Operating, Schedules
+from exportd.api.pagination import IdInPath, id_in_path, known_entity
+from exportd.api.problems import responses
 from exportd.api.schemas.operations import (
+    BackfillBody,
     Backfilled,
-    BackfillRequest,
     CancelledJob,
     Done,
     OrganizationList,
-    Paused,
+    PauseAnswer,
     QueuedJob,
     Refreshed,
     RefreshRequest,
@@ -25,134 +24,136 @@ from exportd.api.schemas.operations import (
 from exportd.api.transport.request_reader import StrictRoute
 from exportd.model.job import JobId, JobState
 from exportd.model.schedule import Pause, ScheduleId
-from exportd.settings.closest import did_you_mean
 
 router = APIRouter(prefix="/v1", tags=["operations"], route_class=StrictRoute)
 
 
 @router.get("/organizations", responses=responses(401, 403))
-async def list_organizations(_caller: Looking, using: Using) -> OrganizationList:
-    """Whose exports these are."""
-    return OrganizationList(data=list(await using.destination_operator.organizations()))
+async def list_organizations(_caller: Looking, destinations: Destinations) -> OrganizationList:
+    """The organizations that have a destination or a schedule."""
+    return OrganizationList(data=list(await destinations.operator.organizations()))
 
 
 @router.get("/pause", responses=responses(401, 403), response_model_exclude_none=True)
-async def show_pause(_caller: Looking, using: Using) -> Paused:
+async def show_pause(_caller: Looking, jobs: Jobs) -> PauseAnswer:
     """Whether the daemons of this database are paused."""
-    return _paused(await using.job_operator.paused())
+    return _paused(await jobs.operator.paused())
 
 
 @router.post("/pause", responses=responses(401, 403), response_model_exclude_none=True)
-async def pause(caller: Operating, using: Using) -> Paused:
+async def pause(caller: Operating, jobs: Jobs) -> PauseAnswer:
     """No daemon of this database takes a job any more. Jobs that run go on; schedules fire, and their jobs wait."""
-    return _paused(await using.job_operator.pause(actor=caller.name))
+    return _paused(await jobs.operator.pause(actor=caller.name))
 
 
 @router.post("/resume", responses=responses(401, 403), response_model_exclude_none=True)
-async def resume(caller: Operating, using: Using) -> Paused:
+async def resume(caller: Operating, jobs: Jobs) -> PauseAnswer:
     """Jobs are taken again."""
-    await using.job_operator.resume(actor=caller.name)
+    await jobs.operator.resume(actor=caller.name)
     return _paused(None)
 
 
 @router.get("/schedules/{id}/pause", responses=responses(401, 403, 404), response_model_exclude_none=True)
-async def show_pause_of_schedule(_caller: Looking, using: Using, schedule_id: IdInPath) -> Paused:
+async def show_pause_of_schedule(_caller: Looking, schedules: Schedules, schedule_id: IdInPath) -> PauseAnswer:
     """Whether it is paused."""
-    found = await using.schedule_operator.get(ScheduleId(id_in_path(schedule_id, "schedule")))
-    return _paused((await using.schedule_operator.pauses(found.id)).get(found.id))
+    found = await schedules.operator.get(ScheduleId(id_in_path(schedule_id, "schedule")))
+    return _paused((await schedules.operator.pauses(found.id)).get(found.id))
 
 
 @router.post("/schedules/{id}/pause", responses=responses(401, 403, 404))
-async def pause_schedule(caller: Operating, using: Using, schedule_id: IdInPath) -> Done:
+async def pause_schedule(caller: Operating, schedules: Schedules, schedule_id: IdInPath) -> Done:
     """It does not fire. A job of it that is queued goes on."""
-    await using.schedule_operator.pause(ScheduleId(id_in_path(schedule_id, "schedule")), actor=caller.name)
+    await schedules.operator.pause(ScheduleId(id_in_path(schedule_id, "schedule")), actor=caller.name)
     return Done(message="The schedule is paused. What comes due meanwhile becomes one run when it is resumed.")
 
 
 @router.post("/schedules/{id}/resume", responses=responses(401, 403, 404))
-async def resume_schedule(caller: Operating, using: Using, schedule_id: IdInPath) -> Done:
+async def resume_schedule(caller: Operating, schedules: Schedules, schedule_id: IdInPath) -> Done:
     """It fires again; however often it was due meanwhile, once at first."""
-    await using.schedule_operator.resume(ScheduleId(id_in_path(schedule_id, "schedule")), actor=caller.name)
+    await schedules.operator.resume(ScheduleId(id_in_path(schedule_id, "schedule")), actor=caller.name)
     return Done(message="The schedule fires again, at once if it was due meanwhile.")
 
 
 @router.post("/schedules/{id}/run", responses=responses(401, 403, 404, 409))
-async def run_schedule(caller: Operating, using: Using, schedule_id: IdInPath) -> QueuedJob:
+async def run_schedule(caller: Operating, schedules: Schedules, schedule_id: IdInPath) -> QueuedJob:
     """One more run, now, as ``exportd schedule run`` does; also of a paused one. 409 while it has an unfinished job."""
     found = ScheduleId(id_in_path(schedule_id, "schedule"))
-    return QueuedJob(job_id=str(await using.schedule_operator.run(found, actor=caller.name)))
+    return QueuedJob(job_id=str(await schedules.operator.run(found, actor=caller.name)))
 
 
 @router.post("/schedules/{id}/refresh", responses=responses(400, 401, 403, 404, 409), response_model_exclude_none=True)
-async def refresh_entity(caller: Operating, using: Using, schedule_id: IdInPath, body: RefreshRequest) -> Refreshed:
+async def refresh_entity(
+    caller: Operating, schedules: Schedules, schedule_id: IdInPath, body: RefreshRequest
+) -> Refreshed:
     """Have one entity exported completely (``REQUESTED``) by the next run that begins after this."""
     found = ScheduleId(id_in_path(schedule_id, "schedule"))
-    entity = next((each for each in using.entities if each == body.entity), None)
-    if entity is None:
-        hint = did_you_mean(body.entity, using.entities, what="entities of the catalog")
-        raise Refusal(400, f"entity: there is no entity {body.entity[:80]!r}; {hint}")
-    job_id = await using.schedule_operator.refresh(found, entity, at_once=body.now, actor=caller.name)
+    entity = known_entity(body.entity, schedules.entities, field="entity")
+    job_id = await schedules.operator.refresh(found, entity, at_once=body.now, actor=caller.name)
     return Refreshed(entity=entity, job_id=None if job_id is None else str(job_id))
 
 
 @router.post("/schedules/{id}/backfill", responses=responses(400, 401, 403, 404, 409), response_model_exclude_none=True)
 async def backfill_schedule(
-    caller: Operating, using: Using, schedule_id: IdInPath, body: BackfillRequest
+    caller: Operating, schedules: Schedules, schedule_id: IdInPath, body: BackfillBody
 ) -> Backfilled:
     """Have everything that has changed since a past job, its own changes included, exported once more, now. An entity
     for which there is no way back is exported completely, and the answer says why.
     """
     found = ScheduleId(id_in_path(schedule_id, "schedule"))
     job_id = JobId(id_in_path(body.job, "job"))
-    return shown_backfill(await using.schedule_operator.backfill(found, job_id, actor=caller.name))
+    return shown_backfill(await schedules.operator.backfill(found, job_id, actor=caller.name))
 
 
 @router.get("/destinations/{id}/pause", responses=responses(401, 403, 404), response_model_exclude_none=True)
-async def show_pause_of_destination(_caller: Looking, using: Using, destination_id: IdInPath) -> Paused:
+async def show_pause_of_destination(
+    _caller: Looking, destinations: Destinations, destination_id: IdInPath
+) -> PauseAnswer:
     """Whether jobs that deliver there wait."""
-    return _paused(await using.destination_operator.pause_of(id_in_path(destination_id, "destination")))
+    return _paused(await destinations.operator.pause_of(id_in_path(destination_id, "destination")))
 
 
 @router.post("/destinations/{id}/pause", responses=responses(401, 403, 404))
-async def pause_destination(caller: Operating, using: Using, destination_id: IdInPath) -> Done:
+async def pause_destination(caller: Operating, destinations: Destinations, destination_id: IdInPath) -> Done:
     """Jobs that deliver there wait, also for their other destinations. One that runs goes on."""
-    await using.destination_operator.pause(id_in_path(destination_id, "destination"), actor=caller.name)
+    await destinations.operator.pause(id_in_path(destination_id, "destination"), actor=caller.name)
     return Done(message="The destination is paused. Jobs that deliver there wait; the others go on.")
 
 
 @router.post("/destinations/{id}/resume", responses=responses(401, 403, 404))
-async def resume_destination(caller: Operating, using: Using, destination_id: IdInPath) -> Done:
+async def resume_destination(caller: Operating, destinations: Destinations, destination_id: IdInPath) -> Done:
     """The jobs that waited go on."""
-    await using.destination_operator.resume(id_in_path(destination_id, "destination"), actor=caller.name)
+    await destinations.operator.resume(id_in_path(destination_id, "destination"), actor=caller.name)
     return Done(message="Jobs deliver to the destination again.")
 
 
 @router.post("/jobs/{id}/cancel", responses=responses(401, 403, 404, 409))
-async def cancel_job(caller: Operating, using: Using, job_id: IdInPath) -> CancelledJob:
+async def cancel_job(caller: Operating, jobs: Jobs, job_id: IdInPath) -> CancelledJob:
     """End a job, whichever daemon runs it. 409 for one that has ended."""
-    state = await using.job_operator.cancel(JobId(id_in_path(job_id, "job")), actor=caller.name)
+    state = await jobs.operator.cancel(JobId(id_in_path(job_id, "job")), actor=caller.name)
     return CancelledJob(job_id=job_id, status="FAILED" if state is JobState.FAILED else "RUNNING")
 
 
 @router.post("/jobs/{id}/retry", responses=responses(401, 403, 404, 409))
-async def retry_job(caller: Operating, using: Using, job_id: IdInPath) -> QueuedJob:
+async def retry_job(caller: Operating, schedules: Schedules, jobs: Jobs, job_id: IdInPath) -> QueuedJob:
     """Do again what a failed job did not: its schedule runs once more, holding everything since its last success; an
     export without a schedule is asked for anew.
     """
-    failed = await using.job_operator.failed(JobId(id_in_path(job_id, "job")))
+    failed = await jobs.operator.failed(JobId(id_in_path(job_id, "job")))
     if failed.schedule_id is None:
-        again = await using.job_operator.queue_again(failed.id, actor=caller.name)
+        again = await jobs.operator.queue_again(failed.id, actor=caller.name)
     else:
-        again = await using.schedule_operator.run(failed.schedule_id, actor=caller.name, action="job retried")
+        again = await schedules.operator.run(failed.schedule_id, actor=caller.name, action="job retried")
     return QueuedJob(job_id=str(again))
 
 
 @router.delete("/daemons/{id}", responses=responses(401, 403, 404, 409))
-async def forget_daemon(caller: Operating, using: Using, daemon_id: IdInPath) -> Done:
+async def forget_daemon(caller: Operating, host: Host, daemon_id: IdInPath) -> Done:
     """Do not wait for a daemon to come back: what only it declares is taken out. 409 for one that runs."""
-    host = await using.daemons.forget(id_in_path(daemon_id, "daemon"), actor=caller.name)
-    return Done(message=f"The daemon on {host} is forgotten. What only it declared is taken out.")
+    name = await host.daemons.forget(id_in_path(daemon_id, "daemon"), actor=caller.name)
+    return Done(message=f"The daemon on {name} is forgotten. What only it declared is taken out.")
 
 
-def _paused(pause: Pause | None) -> Paused:
-    return Paused(paused=False) if pause is None else Paused(paused=True, since=pause.paused_at, by=pause.paused_by)
+def _paused(pause: Pause | None) -> PauseAnswer:
+    if pause is None:
+        return PauseAnswer(paused=False)
+    return PauseAnswer(paused=True, since=pause.paused_at, by=pause.paused_by)

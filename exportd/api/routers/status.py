@@ -1,10 +1,11 @@
-"""How the daemon is, how its jobs come along, and the files behind download links."""
+"""How the daemon is, its metrics, and how jobs come along."""
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response, StreamingResponse
 
-from exportd.api.dependencies import Caller, Collaborators, Looking, Using
+from exportd.api.collaborators import JobCollaborators
+from exportd.api.dependencies import Caller, Jobs, Looking, Now, Status
 from exportd.api.job_watcher import EventStream
 from exportd.api.pagination import IdInPath, id_in_path
 from exportd.api.problems import Refusal, responses
@@ -18,50 +19,46 @@ _EVENTS = {"description": "Server-sent events: phase, progress, end", "content":
 
 
 @router.get("/v1/status", responses=responses(401, 403), response_model_exclude_none=True)
-async def show_status(_caller: Looking, using: Using) -> DaemonStatus:
+async def show_status(_caller: Looking, status: Status, now: Now) -> DaemonStatus:
     """Services, queue, leases, spool, how far each entity has been read, and how the destinations are."""
-    shared = await using.shared_status.read()
-    return shown_status(using.local_status(), shared, using.destination_condition, now=using.clock.now())
+    return shown_status(status.local(), await status.shared.read(), status.condition, now=now)
 
 
 @router.get("/v1/events", responses={200: _EVENTS, **responses(401, 403)}, response_class=StreamingResponse)
-async def follow_jobs(_caller: Looking, using: Using) -> Response:
+async def follow_jobs(_caller: Looking, jobs: Jobs) -> Response:
     """How the running jobs of all daemons come along, until this daemon leaves."""
-    _require_room(using)
-    return EventStream(using.watcher.stream())
+    _require_room(jobs)
+    return EventStream(jobs.watcher.stream())
 
 
 @router.get(
     "/v1/jobs/{id}/events", responses={200: _EVENTS, **responses(401, 403, 404)}, response_class=StreamingResponse
 )
-async def follow_job(_caller: Looking, using: Using, job_id: IdInPath) -> Response:
+async def follow_job(_caller: Looking, jobs: Jobs, job_id: IdInPath) -> Response:
     """How one job comes along, until it has ended."""
     found = JobId(id_in_path(job_id, "job"))
-    if not any(each.id == found for each in await using.job_operator.watched([found])):
+    if not any(job.id == found for job in await jobs.operator.watched([found])):
         raise Refusal(404, f"There is no job {job_id!r}. Look at the list of jobs for its id.")
-    _require_room(using)
-    return EventStream(using.watcher.stream(found))
+    _require_room(jobs)
+    return EventStream(jobs.watcher.stream(found))
 
 
 @router.get("/downloads/{token}", responses=responses(403, 404), response_class=Response)
-async def download(token: str, using: Using) -> Response:
+async def download(token: str, jobs: Jobs) -> Response:
     """The archive that a link of ``getdownloadurl`` leads to."""
-    return await using.downloads.serve(token)
-
-
-def _require_room(using: Collaborators) -> None:
-    if using.watcher.is_full:
-        raise Refusal(
-            503, "As many clients as may follow jobs do so already. Try again later.", headers={"retry-after": "5"}
-        )
-
-
-# MERGED: What Prometheus reads.
+    return await jobs.downloads.serve(token)
 
 
 @router.get("/metrics", responses=responses(401, 403), response_class=Response)
-async def show_metrics(caller: Caller, using: Using) -> Response:
+async def show_metrics(caller: Caller, status: Status) -> Response:
     """Metrics in the text format of Prometheus. For those who may see every organization."""
     if caller.organization is not None:
         raise Refusal(403, "The daemon's metrics are for users of its own machine.")
-    return Response(await using.exposition.text(), media_type=CONTENT_TYPE_LATEST)
+    return Response(await status.exposition.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _require_room(jobs: JobCollaborators) -> None:
+    if jobs.watcher.is_full:
+        raise Refusal(
+            503, "As many clients as may follow jobs do so already. Try again later.", headers={"retry-after": "5"}
+        )

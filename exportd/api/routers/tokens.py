@@ -1,6 +1,6 @@
 """Tokens, and the programs that may ask for them.
 
-The official client asks for a token before every single call: it costs one look into the database. Older tokens stay
+The official client asks for a token before every single call: it costs one query. Older tokens stay
 good. Programs are made and withdrawn by administrators, under ``/v1/clients``.
 """
 
@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request
 
-from exportd.api.dependencies import Caller, Using, peer_of_request, require_role, too_many
+from exportd.api.dependencies import Access, Caller, Limits, MonotonicS, peer_of_request, require_role, too_many
 from exportd.api.identity.access import Role
 from exportd.api.identity.authenticator import TOKEN_LIFETIME_S
 from exportd.api.pagination import IdInPath, id_in_path
@@ -30,14 +30,14 @@ router = APIRouter(tags=["tokens"], route_class=StrictRoute)
 _BODY = {
     "requestBody": {
         "content": {
-            each: {
+            media_type: {
                 "schema": {
                     "type": "object",
                     "properties": {"grant_type": {"const": "client_credentials"}, "scope": {"type": "string"}},
                     "required": ["grant_type"],
                 }
             }
-            for each in ("application/json", "application/x-www-form-urlencoded")
+            for media_type in ("application/json", "application/x-www-form-urlencoded")
         },
         "required": True,
     }
@@ -45,45 +45,45 @@ _BODY = {
 
 
 @router.post("/oauth/token", responses=responses(400, 401), openapi_extra=_BODY)
-async def issue_token(request: Request, using: Using) -> AccessToken:
+async def issue_token(request: Request, access: Access, limits: Limits, now_s: MonotonicS) -> AccessToken:
     """A token for the access key id and secret that come by HTTP Basic authentication."""
     peer = peer_of_request(request)
     if peer is None:
         address = request.client.host if request.client else ""
-        wait_s = using.token_limit.wait_s(address, using.clock.monotonic())
+        wait_s = limits.token.wait_s(address, now_s)
         if wait_s:
             raise too_many("An address may ask for 100 tokens a second.", wait_s)
     await _require_grant(request)
-    token = await using.authenticator.token(peer, request.headers.get("authorization"))
+    token = await access.authenticator.token(peer, request.headers.get("authorization"))
     return AccessToken(access_token=token, expires_in=TOKEN_LIFETIME_S)
 
 
 @router.get("/v1/clients", responses=responses(401, 403))
-async def list_clients(caller: Caller, using: Using) -> ClientList:
+async def list_clients(caller: Caller, access: Access) -> ClientList:
     """The programs that have credentials."""
     require_role(caller, Role.ADMIN)
-    return ClientList(data=[ShownClient.model_validate(client_fields(each)) for each in await using.clients.all()])
+    return ClientList(data=[ShownClient.model_validate(client_fields(client)) for client in await access.clients.all()])
 
 
 @router.post("/v1/clients", responses=responses(400, 401, 403))
-async def create_client(caller: Caller, using: Using, body: ClientCreation) -> CreatedClient:
+async def create_client(caller: Caller, access: Access, body: ClientCreation) -> CreatedClient:
     """Credentials for a program of an organization. The secret is shown this one time."""
     require_role(caller, Role.ADMIN)
     try:
         check_organization(body.organization)
     except ValueError as error:
         raise Refusal(400, f"organization: {error}.") from error
-    client, secret = await using.clients.create(
+    client, secret = await access.clients.create(
         OrganizationId(body.organization), body.name, Role[body.role.upper()], actor=caller.name
     )
     return CreatedClient.model_validate({**client_fields(client), "api_secret": secret})
 
 
 @router.delete("/v1/clients/{id}", responses=responses(401, 403, 404))
-async def withdraw_client(caller: Caller, using: Using, client_id: IdInPath) -> ShownClient:
+async def withdraw_client(caller: Caller, access: Access, client_id: IdInPath) -> ShownClient:
     """Withdraw credentials: the secret and its tokens are worth nothing from here on."""
     require_role(caller, Role.ADMIN)
-    client = await using.clients.deactivate(id_in_path(client_id, "client"), actor=caller.name)
+    client = await access.clients.deactivate(id_in_path(client_id, "client"), actor=caller.name)
     return ShownClient.model_validate(client_fields(client))
 
 

@@ -5,11 +5,22 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag
 from pydantic.json_schema import WithJsonSchema
 
-from exportd.api.schemas.fields import READ_ONLY, Answer, Code, Moment, RequestBody, check_printable
+from exportd.api.schemas.fields import (
+    READ_ONLY,
+    Answer,
+    Code,
+    Moment,
+    PauseStatus,
+    RequestBody,
+    check_printable,
+    pause_status,
+)
 from exportd.destinations.record import DestinationDeclaration, DestinationRecord
 from exportd.model.entity import OrganizationId
-from exportd.model.schedule import DestinationCode
+from exportd.model.schedule import DestinationCode, Origin, Pause
+from exportd.settings.destination_schema import Scheme
 from exportd.settings.section import MAX_NAME_LENGTH, check_prefix
+from exportd.stores.location import Location
 
 _ROLE_PATTERN = r"^arn:aws:iam::[0-9]+:role/.+$"
 _GCS_FIELDS = {"projectNumber", "poolId", "providerId", "serviceAccountEmail"}
@@ -76,13 +87,13 @@ class _GcsBody(_DestinationBody):
 class S3Creation(_S3Body):
     """A new destination: a bucket of S3, written in a role that exportd may assume."""
 
-    passed_over: ClassVar[frozenset[str]] = READ_ONLY | {"version"}
+    ignored: ClassVar[frozenset[str]] = READ_ONLY | {"version"}
 
 
 class GcsCreation(_GcsBody):
     """A new destination: a bucket of Google Cloud Storage, written through workload identity federation."""
 
-    passed_over: ClassVar[frozenset[str]] = READ_ONLY | {"version"}
+    ignored: ClassVar[frozenset[str]] = READ_ONLY | {"version"}
 
 
 class S3Update(_S3Body):
@@ -98,7 +109,7 @@ class GcsUpdate(_GcsBody):
 
 
 def _type_of(document: Any) -> str | None:
-    """Which kind is meant; when it is not said, the fields tell."""
+    """The kind of destination; without ``destinationType``, by the fields that are given."""
     if not isinstance(document, dict):
         return str(getattr(document, "destination_type", "")) or None
     kind = document.get("destinationType")
@@ -124,23 +135,12 @@ def declaration_of(
     return DestinationDeclaration(organization, DestinationCode(body.code), body.name, body.settings())
 
 
-class ListedDestination(Answer):
-    """A destination as the list shows it. A directory, which only the configuration can declare, has no type here."""
-
-    id: str
-    version: int
+class _NamedDestination(Answer):
     name: str
     code: str
-    destination_type: Literal["S3", "GCS"] | None = None
-    dt_created: Moment
-    dt_last_modified: Moment
-    created_by: str
-    last_modified_by: str
 
 
-class Destination(ListedDestination):
-    """A destination."""
-
+class _DestinationPlace(Answer):
     bucket_name: str | None = None
     prefix: str | None = None
     partition_order: PartitionOrder = "TIME_FIRST"
@@ -151,6 +151,22 @@ class Destination(ListedDestination):
     service_account_email: str | None = None
 
 
+class ListedDestination(_NamedDestination):
+    """A destination as the list shows it. A directory, which only the configuration can declare, has no type here."""
+
+    id: str
+    version: int
+    destination_type: Literal["S3", "GCS"] | None = None
+    dt_created: Moment
+    dt_last_modified: Moment
+    created_by: str
+    last_modified_by: str
+
+
+class DestinationDocument(_DestinationPlace, ListedDestination):
+    """A destination as its organization sees it."""
+
+
 class DestinationPage(Answer):
     """Some destinations, the newest first."""
 
@@ -158,13 +174,75 @@ class DestinationPage(Answer):
     next_token: str | None = None
 
 
+class DestinationDetails(_DestinationPlace, _NamedDestination):
+    """The same destination as operators see it. ``place`` is its address; ``destinationType`` may be ``DIRECTORY``.
+
+    What the database knows of it (``id``, ``version``, …) is left out where the database could not be asked.
+    """
+
+    organization: str
+    destination_type: str
+    origin: Literal["CONFIGURATION", "API"]
+    place: str
+    paused: PauseStatus | None = None
+    id: str | None = None
+    version: int | None = None
+    dt_created: Moment | None = None
+    dt_last_modified: Moment | None = None
+    created_by: str | None = None
+    last_modified_by: str | None = None
+
+
+class DestinationDetailsPage(Answer):
+    """Some destinations of every organization, the newest first."""
+
+    data: list[DestinationDetails]
+    next_token: str | None = None
+
+
 def listed_destination(record: DestinationRecord) -> ListedDestination:
     return ListedDestination.model_validate(_fields(record))
 
 
-def shown_destination(record: DestinationRecord) -> Destination:
-    settings = record.declaration.settings
-    own = {
+def destination_document(record: DestinationRecord) -> DestinationDocument:
+    return DestinationDocument.model_validate({**_fields(record), **_place_fields(record.declaration)})
+
+
+def destination_details(record: DestinationRecord, pause: Pause | None) -> DestinationDetails:
+    return DestinationDetails.model_validate(
+        {**_fields(record), **_details(record.declaration, record.origin), "paused": pause_status(pause)}
+    )
+
+
+def declared_destination(declaration: DestinationDeclaration, pause: Pause | None) -> DestinationDetails:
+    """A destination of the configuration of which no row was read."""
+    return DestinationDetails.model_validate(
+        {**_details(declaration, Origin.CONFIGURATION), "paused": pause_status(pause)}
+    )
+
+
+def place_of(declaration: DestinationDeclaration) -> str:
+    """Its address, which holds no secret: ``s3://bucket/prefix`` or a directory, say."""
+    settings = declaration.settings
+    root = settings.get("directory") or settings["bucket"]
+    return str(Location(Scheme[settings["type"]], root, (settings.get("prefix") or "").strip("/")))
+
+
+def _details(declaration: DestinationDeclaration, origin: Origin) -> dict[str, object]:
+    return {
+        **_place_fields(declaration),
+        "name": declaration.name,
+        "code": declaration.code,
+        "organization": declaration.organization,
+        "destination_type": declaration.settings["type"],
+        "origin": origin.value,
+        "place": place_of(declaration),
+    }
+
+
+def _place_fields(declaration: DestinationDeclaration) -> dict[str, object]:
+    settings = declaration.settings
+    return {
         "bucket_name": settings.get("bucket"),
         "prefix": settings.get("prefix") or None,
         "partition_order": settings.get("partition_order", "TIME_FIRST"),
@@ -174,7 +252,6 @@ def shown_destination(record: DestinationRecord) -> Destination:
         "provider_id": settings.get("provider_id"),
         "service_account_email": settings.get("service_account"),
     }
-    return Destination.model_validate({**_fields(record), **own})
 
 
 def _fields(record: DestinationRecord) -> dict[str, object]:

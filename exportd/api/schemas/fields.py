@@ -8,12 +8,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import WithJsonSchema
 
+from exportd.model.schedule import Pause
 from exportd.settings.section import MAX_CODE_LENGTH, check_code
 
 _CODE_PATTERN = r"^[^\x00-\x20\x7f](?:[^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?$"
 
 READ_ONLY = frozenset({"id", "dtCreated", "dtLastModified", "createdBy", "lastModifiedBy"})
-"""What a client got from us and may send back: it is passed over."""
+"""Fields that only we set. A client may send them back; they are ignored."""
 
 
 def check_printable(text: str) -> str:
@@ -72,18 +73,18 @@ class RequestBody(BaseModel):
         hide_input_in_errors=True,
     )
 
-    passed_over: ClassVar[frozenset[str]] = READ_ONLY
+    ignored: ClassVar[frozenset[str]] = READ_ONLY
 
     @model_validator(mode="before")
     @classmethod
-    def _leave_out(cls, document: Any) -> Any:
+    def _without_ignored(cls, document: Any) -> Any:
         if not isinstance(document, dict):
             return document
         known = {field.alias for field in cls.model_fields.values()}
         return {
             key: value
             for key, value in document.items()
-            if key not in cls.passed_over and not (value is None and key in known)
+            if key not in cls.ignored and not (value is None and key in known)
         }
 
 
@@ -93,10 +94,21 @@ class Answer(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, frozen=True)
 
 
-class Problem(Answer):
+class ErrorAnswer(Answer):
     """Why a request was refused, in one sentence."""
 
     message: str
+
+
+class PauseStatus(Answer):
+    """Since when something is paused, and who paused it."""
+
+    since: Moment
+    by: str
+
+
+def pause_status(pause: Pause | None) -> PauseStatus | None:
+    return None if pause is None else PauseStatus(since=pause.paused_at, by=pause.paused_by)
 
 
 def parse_ids(texts: list[str]) -> list[UUID] | None:

@@ -1,4 +1,4 @@
-"""What is asked of the daemon itself, and its answers. Pure."""
+"""What operators ask of the daemon, and its answers. Pure."""
 
 from typing import Annotated, Literal
 
@@ -12,8 +12,8 @@ from exportd.schedules.backfiller import Backfill
 LogLevelName = Literal["debug", "info", "warning", "error"]
 
 
-class Paused(Answer):
-    """The pause of all daemons."""
+class PauseAnswer(Answer):
+    """Whether something is paused: all daemons, a schedule or a destination."""
 
     paused: bool
     since: Moment | None = None
@@ -39,7 +39,7 @@ class QueuedJob(Answer):
 
 
 class CancelledJob(Answer):
-    """FAILED: it has ended. RUNNING: the daemon that runs it stops within seconds."""
+    """FAILED: it has ended. RUNNING: the daemon that runs it stops it within seconds."""
 
     job_id: str
     status: Literal["FAILED", "RUNNING"]
@@ -59,7 +59,7 @@ class Refreshed(Answer):
     job_id: str | None = None
 
 
-class BackfillRequest(RequestBody):
+class BackfillBody(RequestBody):
     """The past job of the schedule since which everything is exported once more."""
 
     job: Annotated[str, Field(min_length=1, description="The job's id. Its own changes are included.")]
@@ -82,13 +82,13 @@ class Backfilled(Answer):
 
 
 class LogLevel(RequestBody):
-    """How much this daemon says. Until it is started again, or told otherwise."""
+    """How much this daemon logs, until it is started again or another level is set."""
 
     level: LogLevelName
 
 
 class ShownLogLevel(Answer):
-    """How much this daemon says."""
+    """How much this daemon logs."""
 
     level: LogLevelName
 
@@ -96,12 +96,14 @@ class ShownLogLevel(Answer):
 class CaptureRequest(RequestBody):
     """Which entities' capture is meant, and whether anything is done."""
 
-    entities: Annotated[list[str], Field(description="None: the whole catalog.")] = Field(default_factory=list)
+    entities: Annotated[
+        list[str], Field(description="None: the whole catalog; to uninstall, every entity that is captured.")
+    ] = Field(default_factory=list)
     dry_run: Annotated[bool, Field(description="Change nothing; the answer has the SQL that would be run.")] = False
 
 
-class ShownCapture(Answer):
-    """An entity's capture: what is amiss (or was, and was put right), and the SQL that puts (or put) it right."""
+class CaptureAnswer(Answer):
+    """An entity's capture: what is wrong (or was, and is repaired), and the SQL that repairs (or repaired) it."""
 
     entity: str
     whole: bool
@@ -112,14 +114,36 @@ class ShownCapture(Answer):
 class CaptureList(Answer):
     """The capture of some entities."""
 
-    data: list[ShownCapture]
+    data: list[CaptureAnswer]
 
 
 class CaptureRemoval(Answer):
-    """``removed`` change logs are gone, with their triggers and functions; or would go by these ``statements``."""
+    """``removed`` change logs are gone, with their triggers and functions; ``statements`` is the SQL that does it."""
 
     removed: list[str]
     statements: list[str]
+
+
+class ShownChange(Answer):
+    """One thing that is different: a key, or what it is (``schedule hourly of org-acme``), and what about it."""
+
+    subject: str
+    details: str
+
+
+class ReloadAnswer(Answer):
+    """What a reload has changed, or would change; ``sentences`` say all of it in words.
+
+    ``disagreements`` are those with other daemons of the database, a sentence for each, as they are now.
+    """
+
+    dry_run: bool
+    added: list[ShownChange]
+    removed: list[ShownChange]
+    changed: list[ShownChange]
+    needs_restart: list[ShownChange]
+    sentences: list[str]
+    disagreements: list[str]
 
 
 def shown_backfill(backfill: Backfill) -> Backfilled:
@@ -135,8 +159,8 @@ def shown_backfill(backfill: Backfill) -> Backfilled:
     )
 
 
-def shown_capture(capture: EntityCapture, *, repaired: bool = False) -> ShownCapture:
-    return ShownCapture(
+def capture_answer(capture: EntityCapture, *, repaired: bool = False) -> CaptureAnswer:
+    return CaptureAnswer(
         entity=capture.entity,
         whole=repaired or not capture.findings,
         findings=list(capture.findings),

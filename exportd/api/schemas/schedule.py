@@ -1,15 +1,15 @@
-"""Schedules, and exports without one. Pure."""
+"""Schedules, what their next runs would hold, and exports without one. Pure."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from exportd.api.schemas.fields import READ_ONLY, Answer, Code, Instant, Moment, RequestBody
+from exportd.api.schemas.fields import READ_ONLY, Answer, Code, Instant, Moment, PauseStatus, RequestBody, pause_status
 from exportd.extraction.estimate import EntityPreview, Figure
 from exportd.extraction.previewer import Preview
 from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
-from exportd.model.schedule import API_RULE, ExportFormat, Rule, rule_document, rule_from
+from exportd.model.schedule import API_RULE, ExportFormat, Pause, Rule, rule_document, rule_from
 from exportd.schedules.schedule_record import OwnedSchedule
 
 Format = Literal["CSV", "JSONL"]
@@ -57,14 +57,14 @@ class _ScheduleBody(_Operational):
 
     @property
     def rule(self) -> Rule:
-        """When it fires. Raises ValueError with a sentence unless there is exactly one way to tell."""
+        """When it fires. Raises ValueError with a sentence unless exactly one of the two ways is given."""
         return rule_from(self.model_dump(by_alias=True), API_RULE)
 
 
 class ScheduleCreation(_ScheduleBody):
     """A new schedule. Its first run is at once."""
 
-    passed_over: ClassVar[frozenset[str]] = READ_ONLY | {"version"}
+    ignored: ClassVar[frozenset[str]] = READ_ONLY | {"version"}
 
 
 class ScheduleUpdate(_ScheduleBody):
@@ -76,7 +76,7 @@ class ScheduleUpdate(_ScheduleBody):
 class AdHocRequest(_Operational):
     """One complete export, now."""
 
-    passed_over: ClassVar[frozenset[str]] = READ_ONLY | {"version"}
+    ignored: ClassVar[frozenset[str]] = READ_ONLY | {"version"}
 
     start_date: Annotated[
         Instant | None, Field(description="Not supported: an export without a schedule is complete.")
@@ -103,10 +103,21 @@ class ListedSchedule(Answer):
     last_modified_by: str
 
 
-class Schedule(ListedSchedule):
-    """A schedule."""
+class ScheduleDocument(ListedSchedule):
+    """A schedule as its organization sees it."""
 
     operational_data_types: list[str]
+
+
+class ScheduleDetails(ScheduleDocument):
+    """The same schedule as operators see it. ``destinations`` are the codes of its destinations."""
+
+    organization: str
+    origin: Literal["CONFIGURATION", "API"]
+    destinations: list[str]
+    last_due_at: Moment | None = None
+    next_due_at: Moment
+    paused: PauseStatus | None = None
 
 
 class SchedulePage(Answer):
@@ -116,39 +127,17 @@ class SchedulePage(Answer):
     next_token: str | None = None
 
 
+class ScheduleDetailsPage(Answer):
+    """Some schedules of every organization, the newest first."""
+
+    data: list[ScheduleDetails]
+    next_token: str | None = None
+
+
 class AdHocAnswer(Answer):
     """The job that was queued."""
 
     job_id: str
-
-
-def listed_schedule(owned: OwnedSchedule) -> ListedSchedule:
-    return ListedSchedule.model_validate(_fields(owned))
-
-
-def shown_schedule(owned: OwnedSchedule) -> Schedule:
-    entities = list(owned.schedule.declaration.entities)
-    return Schedule.model_validate({**_fields(owned), "operational_data_types": entities})
-
-
-def _fields(owned: OwnedSchedule) -> dict[str, object]:
-    schedule, declaration = owned.schedule, owned.schedule.declaration
-    return {
-        "id": str(schedule.id),
-        "version": schedule.version,
-        "name": declaration.name,
-        "code": declaration.code,
-        "destination_ids": [str(destination_id) for destination_id in owned.destination_ids],
-        "export_file_format": declaration.file_format.value,
-        "dt_created": schedule.created_at,
-        "dt_last_modified": owned.modified_at,
-        "created_by": owned.created_by,
-        "last_modified_by": owned.modified_by,
-        **rule_document(declaration.rule, API_RULE),
-    }
-
-
-# MERGED: What a schedule's next run would hold, as an answer. Pure.
 
 
 class ShownEntityPreview(Answer):
@@ -173,17 +162,61 @@ class SchedulePreview(Answer):
     entities: list[ShownEntityPreview]
 
 
+def listed_schedule(owned: OwnedSchedule) -> ListedSchedule:
+    return ListedSchedule.model_validate(_fields(owned))
+
+
+def schedule_document(owned: OwnedSchedule) -> ScheduleDocument:
+    return ScheduleDocument.model_validate(_all_fields(owned))
+
+
+def schedule_details(owned: OwnedSchedule, pause: Pause | None) -> ScheduleDetails:
+    schedule = owned.schedule
+    return ScheduleDetails.model_validate(
+        {
+            **_all_fields(owned),
+            "organization": schedule.declaration.organization,
+            "origin": schedule.origin.value,
+            "destinations": list(schedule.declaration.destinations),
+            "last_due_at": schedule.last_due_at,
+            "next_due_at": schedule.next_due_at,
+            "paused": pause_status(pause),
+        }
+    )
+
+
 def shown_preview(preview: Preview) -> SchedulePreview:
     return SchedulePreview(
         taken_at=preview.taken_at,
         rows=sum(entity.rows for entity in preview.entities),
         deleted_rows=sum(entity.deleted_rows for entity in preview.entities),
         content_bytes=sum(entity.content_bytes for entity in preview.entities),
-        entities=[_shown(entity) for entity in preview.entities],
+        entities=[_entity_preview(entity) for entity in preview.entities],
     )
 
 
-def _shown(preview: EntityPreview) -> ShownEntityPreview:
+def _all_fields(owned: OwnedSchedule) -> dict[str, object]:
+    return {**_fields(owned), "operational_data_types": list(owned.schedule.declaration.entities)}
+
+
+def _fields(owned: OwnedSchedule) -> dict[str, object]:
+    schedule, declaration = owned.schedule, owned.schedule.declaration
+    return {
+        "id": str(schedule.id),
+        "version": schedule.version,
+        "name": declaration.name,
+        "code": declaration.code,
+        "destination_ids": [str(destination_id) for destination_id in owned.destination_ids],
+        "export_file_format": declaration.file_format.value,
+        "dt_created": schedule.created_at,
+        "dt_last_modified": owned.modified_at,
+        "created_by": owned.created_by,
+        "last_modified_by": owned.modified_by,
+        **rule_document(declaration.rule, API_RULE),
+    }
+
+
+def _entity_preview(preview: EntityPreview) -> ShownEntityPreview:
     return ShownEntityPreview(
         entity=preview.entity,
         mode=preview.mode,

@@ -5,55 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from exportd.api.schemas.fields import Answer, Moment
+from exportd.api.schemas.fields import Answer, Moment, PauseStatus, pause_status
 from exportd.api.status_reader import DestinationCondition, SharedStatus
 from exportd.fleet.disagreement import Disagreement, Subject
 from exportd.fleet.record import DaemonRecord
 from exportd.model.entity import EntityCode
-
-# MERGED: The daemons of a database, as one of them sees them. Pure.
-
-
-class KnownDaemon(Answer):
-    """A daemon of the database; ``id`` is its spool's. One that does not run is expected back for a day."""
-
-    id: str
-    host: str
-    pid: int
-    version: str
-    running: bool
-    started_at: Moment
-    seen_at: Moment
-
-
-class DisagreementStatus(Answer):
-    """What this daemon and another do not have in common, and should; the message says what to do."""
-
-    daemon_id: str
-    host: str
-    about: Subject
-    message: str
-
-
-def shown_daemon(daemon: DaemonRecord) -> KnownDaemon:
-    return KnownDaemon(
-        id=str(daemon.spool_id),
-        host=daemon.host,
-        pid=daemon.pid,
-        version=daemon.version,
-        running=daemon.running,
-        started_at=daemon.started_at,
-        seen_at=daemon.seen_at,
-    )
-
-
-def shown_disagreement(disagreement: Disagreement) -> DisagreementStatus:
-    return DisagreementStatus(
-        daemon_id=str(disagreement.spool_id),
-        host=disagreement.host,
-        about=disagreement.subject,
-        message=disagreement.sentence,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +49,9 @@ class Service(Answer):
 
 
 class ListenerStatus(Answer):
-    """Whether the database can tell this daemon that something happened; without, it looks from time to time."""
+    """``listening``: changes are notified (LISTEN). Otherwise the daemon polls the database."""
 
     listening: bool
-
-
-class PauseStatus(Answer):
-    """Since when something is paused, and by whom."""
-
-    since: Moment
-    by: str
 
 
 class WheelStatus(Answer):
@@ -144,7 +93,7 @@ class SpoolStatus(Answer):
 
 class EntityStatus(Answer):
     """``lagSeconds``: how long ago the schedule that is furthest behind read the entity. ``changesSince``: when the
-    first change was heard of that has not been read yet.
+    first change was notified that no run has read yet.
     """
 
     read_until: Moment | None = None
@@ -153,7 +102,7 @@ class EntityStatus(Answer):
 
 
 class FailureStatus(Answer):
-    """The newest job that failed because of a destination of its; the message says which."""
+    """The newest job that failed because of one of its destinations; the message says which."""
 
     at: Moment
     reason: str
@@ -170,6 +119,27 @@ class DestinationStatus(Answer):
     condition: str | None = None
     last_success: Moment | None = None
     last_failure: FailureStatus | None = None
+
+
+class KnownDaemon(Answer):
+    """A daemon of the database; ``id`` is its spool's. One that does not run is expected back for a day."""
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    running: bool
+    started_at: Moment
+    seen_at: Moment
+
+
+class DisagreementStatus(Answer):
+    """A difference between this daemon and another that should not be; the message says what to do."""
+
+    daemon_id: str
+    host: str
+    about: Subject
+    message: str
 
 
 class DaemonStatus(Answer):
@@ -200,7 +170,7 @@ def shown_status(
         database=local.database,
         started_at=local.started_at,
         uptime_seconds=_seconds(local.started_at, now),
-        paused=None if shared.pause is None else PauseStatus(since=shared.pause.paused_at, by=shared.pause.paused_by),
+        paused=pause_status(shared.pause),
         services={
             name: Service(running=service.running, since=service.since) for name, service in local.services.items()
         },
@@ -227,18 +197,39 @@ def shown_status(
             used_bytes=local.spool_used_bytes,
             budget_bytes=local.spool_budget_bytes,
         ),
-        daemons=[shown_daemon(daemon) for daemon in local.daemons],
-        disagreements=[shown_disagreement(disagreement) for disagreement in local.disagreements],
+        daemons=[_known_daemon(daemon) for daemon in local.daemons],
+        disagreements=[_disagreement(disagreement) for disagreement in local.disagreements],
         entities=_entities(local, shared, now),
         destinations=_destinations(shared, condition),
     )
 
 
-def changes_since(heard: datetime | None, read_until: datetime | None) -> datetime | None:
-    """When the first change was heard of that no run has read yet; None when everything heard of has been read."""
-    if heard is None or (read_until is not None and read_until > heard):
+def _known_daemon(daemon: DaemonRecord) -> KnownDaemon:
+    return KnownDaemon(
+        id=str(daemon.spool_id),
+        host=daemon.host,
+        pid=daemon.pid,
+        version=daemon.version,
+        running=daemon.running,
+        started_at=daemon.started_at,
+        seen_at=daemon.seen_at,
+    )
+
+
+def _disagreement(disagreement: Disagreement) -> DisagreementStatus:
+    return DisagreementStatus(
+        daemon_id=str(disagreement.spool_id),
+        host=disagreement.host,
+        about=disagreement.subject,
+        message=disagreement.sentence,
+    )
+
+
+def changes_since(notified_at: datetime | None, read_until: datetime | None) -> datetime | None:
+    """When the first change was notified that no run has read yet; None when every notified change has been read."""
+    if notified_at is None or (read_until is not None and read_until > notified_at):
         return None
-    return heard
+    return notified_at
 
 
 def _entities(local: LocalStatus, shared: SharedStatus, now: datetime) -> dict[str, EntityStatus]:

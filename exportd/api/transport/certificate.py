@@ -35,7 +35,7 @@ class Certificate:
         self._newest = _loaded(self.chain, self.key)
 
     def doubt(self) -> str | None:
-        """Why every client refuses the certificate, whomever it trusts, such as its date; None when it does not."""
+        """Why every client would refuse the certificate, such as its date; None when there is no such reason."""
         trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         trusting.check_hostname = False
         trusting.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
@@ -85,7 +85,7 @@ def _loaded(chain: Path, key: Path) -> ssl.SSLContext:
         ) from error
     except _EncryptedError as error:
         raise SettingsError.of(
-            f"the key in {key} is protected by a password, and nobody is there to give it; store it without one",
+            f"the key in {key} is protected by a password, which the daemon cannot ask for; store it without one",
             where=_KEY_KEY,
         ) from error
     return context

@@ -1,4 +1,4 @@
-"""The way in: what every request passes before anything looks at it, and what no exception passes on its way out.
+"""The outermost layer of the API: limits on what comes in, and an answer whatever goes wrong inside.
 
 A request has to name this server, and a web page of another site causes none (see origin). Over TCP, an address may
 make so many requests. A body has to arrive in time.
@@ -21,10 +21,10 @@ _logger = structlog.get_logger()
 BODY_TIME_S = 30.0
 MAX_BODY_BYTES = 1_000_000
 
-_MAX_UNHEARD_BYTES = 32_000_000
-_UNHEARD_TIME_S = 5.0
-"""What is taken of a body that is too large, and thrown away: most clients send everything before they read, and one
-whose connection is closed meanwhile never sees why.
+_MAX_DRAINED_BYTES = 32_000_000
+_DRAIN_TIMEOUT_S = 5.0
+"""How much of a body that is too large is read and dropped: most clients send everything before they read the answer,
+and never see it when the connection is closed meanwhile.
 """
 
 
@@ -52,7 +52,7 @@ class Gate:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         refusal = _refuse_size(headers)
         if refusal is not None and refusal.status_code == 413 and b"expect" not in headers:
-            await _hear_out(receive)
+            await _drain(receive)
         refusal = refusal or refuse_page(scope["method"], scope["headers"], hosts=self._hosts)
         if refusal is None and scope.get("state", {}).get("peer") is None:
             refusal = self._refuse_stranger(scope)
@@ -72,17 +72,17 @@ class Gate:
         try:
             await self._application(scope, _Measured(receive, self._body_time_s), answer)
         except asyncio.CancelledError:
-            # Nobody but the server cancels a request: the daemon leaves, and it has been waited for long enough.
+            # Only the server cancels requests: the daemon stops, and the grace period is over.
             _logger.warning("request cut off", method=scope["method"], path=scope["path"])
             if not begun:
-                sentence = "The daemon is leaving. What was asked for may still be done; look before you repeat it."
+                sentence = "The daemon is stopping. What was asked for may still be done; look before you repeat it."
                 await problem_response(503, sentence)(scope, receive, send)
         except Exception:
-            # Answered already; what is left is to say why.
+            # Answered already, with 500; the log says why.
             _logger.exception("request failed", method=scope["method"], path=scope["path"])
 
     def _refuse_stranger(self, scope: Scope) -> Refusal | None:
-        """What speaks against a request that came over TCP."""
+        """Why a request over TCP is refused; None when it is not."""
         client = scope.get("client")
         wait_s = self._address_limit.wait_s(client[0] if client else "", self._clock.monotonic())
         if not wait_s:
@@ -104,10 +104,10 @@ def _refuse_size(headers: Mapping[bytes, str]) -> Refusal | None:
     return _too_large() if length.isdecimal() and int(length) > MAX_BODY_BYTES else None
 
 
-async def _hear_out(receive: Receive) -> None:
+async def _drain(receive: Receive) -> None:
     size_bytes = 0
-    with anyio.move_on_after(_UNHEARD_TIME_S):
-        while size_bytes < _MAX_UNHEARD_BYTES:
+    with anyio.move_on_after(_DRAIN_TIMEOUT_S):
+        while size_bytes < _MAX_DRAINED_BYTES:
             message = await receive()
             size_bytes += len(message.get("body", b""))
             if not message.get("more_body", False):  # its end, or that of the connection
@@ -134,6 +134,6 @@ class _Measured:
                 return message
         if self._size_bytes > MAX_BODY_BYTES:
             if not self._complete:
-                await _hear_out(self._receive)
+                await _drain(self._receive)
             raise _too_large()
         raise Refusal(408, "The request's body did not arrive in time.", headers={"connection": "close"})

@@ -31,8 +31,8 @@ def inherited_socket(
         sockets = [
             opened.enter_context(socket.socket(fileno=first_descriptor + number)) for number in range(int(count))
         ]
-        for each in sockets:
-            os.set_inheritable(each.fileno(), False)
+        for inherited in sockets:
+            os.set_inheritable(inherited.fileno(), False)
         if len(sockets) != 1 or not set(names.split(":")) <= {_NAME, *_UNNAMED}:
             raise _unsuitable(f"it hands over {len(sockets)} sockets named {names!r}, and one named {_NAME} is needed")
         (listening,) = sockets

@@ -22,7 +22,7 @@ class Peer:
 
     @property
     def name(self) -> str:
-        """The user's name; the number where nobody has it."""
+        """The user's name; the number where there is no such user."""
         try:
             return pwd.getpwuid(self.uid).pw_name
         except KeyError:

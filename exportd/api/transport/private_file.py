@@ -1,4 +1,4 @@
-"""Files with secrets of the API: nobody else may read them. Blocking."""
+"""Files with secrets of the API, which other users may not read. Blocking."""
 
 import os
 import stat
@@ -8,7 +8,7 @@ from exportd.model.errors import SettingsError
 
 
 def read_private(path: Path, *, where: str) -> bytes:
-    """What is in it. Raises SettingsError when it cannot be read, and when everybody can."""
+    """What is in it. Raises SettingsError when it cannot be read, and when every user can."""
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)

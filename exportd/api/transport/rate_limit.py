@@ -1,4 +1,4 @@
-"""How many requests somebody may make. Pure: the time (seconds of a monotonic clock) is handed in.
+"""How many requests a client may make. Pure: the time (seconds of a monotonic clock) is handed in.
 
 Counted in slices of the window, so that the memory for each key is constant. The oldest slice counts whole until it
 has left the window: the limit is never exceeded, and at most one slice too strict.
@@ -8,7 +8,7 @@ from collections import OrderedDict, deque
 
 _SLICES = 10
 _MAX_KEYS = 10_000
-"""Of more than these, those that were quiet longest are forgotten."""
+"""Beyond these, the keys that were idle longest are evicted."""
 
 
 class RateLimit:

@@ -47,8 +47,8 @@ def _has_nul(value: object) -> bool:
         case str():
             return "\x00" in value
         case list():
-            return any(_has_nul(each) for each in value)
+            return any(_has_nul(item) for item in value)
         case dict():
-            return any(_has_nul(key) or _has_nul(each) for key, each in value.items())
+            return any(_has_nul(key) or _has_nul(item) for key, item in value.items())
         case _:
             return False

@@ -1,9 +1,8 @@
 """Serves the API on its sockets, inside the daemon's task group.
 
-uvicorn does the HTTP. It is told nothing of signals, start-up or addresses: those are the daemon's. Its protocol class
-is extended by what it lacks: who the peer of a Unix socket is, a limit to the number of connections (files are needed
-for exports), and an end to clients that connect and say nothing, or ask and take nothing of the answer. This relies on
-internals of its minor version.
+uvicorn does the HTTP; signals, start-up and addresses stay the daemon's. Its protocol class is extended by what it
+lacks: the peer of a Unix socket, a limit to the number of connections (exports need the open files), and timeouts for
+clients that send no request or do not read the answer. This relies on internals of uvicorn's minor version.
 """
 
 import asyncio
@@ -34,7 +33,22 @@ from exportd.api.transport.unix_socket import unix_socket
 from exportd.model.errors import SettingsError
 from exportd.settings.section import split_listen
 
-# MERGED: Which connection has to go when there are more than there may be. Pure.
+_logger = structlog.get_logger()
+
+MAX_CONNECTIONS = 256
+_HEADER_TIMEOUT_S = 10.0
+"""How long a client may take to send the head of a request."""
+
+_WRITE_STALL_TIMEOUT_S = 30.0
+"""How long a client may leave what was sent to it unread."""
+
+_GRACE_S = 3
+"""How long requests may go on when the daemon stops."""
+
+_REFUSAL_TIMEOUT_S = 1.0
+"""How long requests that were not done by then may take to answer that they were cut off."""
+
+_MAX_HEAD_BYTES = 64 * 1024
 
 
 class Connection(Protocol):
@@ -50,10 +64,10 @@ class Connection(Protocol):
 AnyConnection = TypeVar("AnyConnection", bound=Connection)
 
 
-def surplus(connections: Collection[AnyConnection]) -> AnyConnection | None:
-    """The one that has been idle longest, of the idle ones of whoever has most connections.
+def eviction(connections: Collection[AnyConnection]) -> AnyConnection | None:
+    """Which connection to close: of the owner with most connections, the one that has been idle longest. Pure.
 
-    So a client that opens thousands drives out its own, and others are served as always. None when all are busy.
+    So a client that opens thousands loses its own, and others are served as always. None when all are busy.
     """
     counts = Counter(connection.owner for connection in connections)
     idle = [
@@ -62,24 +76,6 @@ def surplus(connections: Collection[AnyConnection]) -> AnyConnection | None:
         if connection.idle_since is not None
     ]
     return max(idle, key=lambda entry: entry[:2])[2] if idle else None
-
-
-_logger = structlog.get_logger()
-
-MAX_CONNECTIONS = 256
-_PATIENCE_S = 10.0
-"""How long a client may take to send the head of a request."""
-
-_UNREAD_S = 30.0
-"""How long a client may take nothing of what was sent to it."""
-
-_GRACE_S = 3
-"""How long requests may go on when the daemon leaves."""
-
-_LAST_WORDS_S = 1.0
-"""How long those that were not done by then may take to say so."""
-
-_MAX_HEAD_BYTES = 64 * 1024
 
 
 class ControlServer:
@@ -103,11 +99,11 @@ class ControlServer:
         self._listen = listen
         self._certificate = certificate
         self.address: tuple[str, int] | None = None
-        """Where it listens on TCP, once it does."""
+        """Where it listens on TCP, once it does: host and port."""
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; requests that run then may end. Raises what opening the sockets raises."""
-        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # clients that send garbage are no news
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what clients send wrongly is not logged
         with ExitStack() as sockets:
             unix = inherited_socket(self._socket_path, os.environ, process_id=os.getpid())
             if unix is None:
@@ -169,8 +165,8 @@ class EmbeddedServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
-        if cut_off := set(self.server_state.tasks):  # after the grace; the gate tells their clients
-            await asyncio.wait(cut_off, timeout=_LAST_WORDS_S)
+        if cut_off := set(self.server_state.tasks):  # after the grace; the gate answers their clients
+            await asyncio.wait(cut_off, timeout=_REFUSAL_TIMEOUT_S)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
 
@@ -179,15 +175,15 @@ class PeerProtocol(H11Protocol):
     """One connection. ``request.state.peer`` is the process at its other end."""
 
     owner: Hashable = None
-    """The process at its other end, or over TCP the address."""
+    """The process at the other end, or over TCP the address."""
 
     _idle_since: float = 0.0
-    _silence: asyncio.TimerHandle | None = None
-    _unread: asyncio.TimerHandle | None = None
+    _header_timeout: asyncio.TimerHandle | None = None
+    _stall_timeout: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # So that we hear of anything that the client does not take; and no more than one piece waits for it.
+        # Writing pauses as soon as anything is unread, so that the stall timeout begins and at most one piece waits.
         # Not 0, at which a transport with TLS would count an empty buffer as a full one.
         transport.set_write_buffer_limits(high=1, low=0)
         connection = transport.get_extra_info("socket")
@@ -197,34 +193,34 @@ class PeerProtocol(H11Protocol):
         self._idle_since = self.loop.time()
         self._make_room()
         if not transport.is_closing():
-            self._expect_a_request()
+            self._start_header_timeout()
 
     def data_received(self, data: bytes) -> None:
-        self._expect_a_request()
+        self._start_header_timeout()
         super().data_received(data)
         if self._is_answering:
-            self._stop_expecting()
+            self._stop_header_timeout()
 
     def on_response_complete(self) -> None:
         self._idle_since = self.loop.time()
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_expecting()
-        self._stop_insisting()
+        self._stop_header_timeout()
+        self._stop_stall_timeout()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        # Closed, the transport would wait for ever until the rest is taken.
-        self._unread = self.loop.call_later(_UNREAD_S, self.transport.abort)
+        # Not close(), which would wait for ever until the rest is read.
+        self._stall_timeout = self.loop.call_later(_WRITE_STALL_TIMEOUT_S, self.transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._stop_insisting()
+        self._stop_stall_timeout()
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP at all. In plain text as uvicorn sends it, it would be the one error of another form."""
+        """Answer what is no HTTP in the form of all errors; uvicorn would send plain text."""
         self._answer_and_close(HTTPStatus.BAD_REQUEST, "This is no HTTP request that can be read.")
 
     def _answer_and_close(self, status: HTTPStatus, sentence: str) -> None:
@@ -234,7 +230,7 @@ class PeerProtocol(H11Protocol):
         self.transport.close()
 
     def _make_room(self) -> None:
-        """Close a connection, this one or another, when there are more than there may be."""
+        """Close a connection, this one or another, when there are too many."""
         present = [
             connection
             for connection in self.connections
@@ -242,11 +238,11 @@ class PeerProtocol(H11Protocol):
         ]
         if len(present) <= MAX_CONNECTIONS:
             return
-        leaving = surplus(present)
-        if leaving is None or leaving is self:
+        evicted = eviction(present)
+        if evicted is None or evicted is self:
             self._answer_and_close(HTTPStatus.SERVICE_UNAVAILABLE, "There are too many connections. Try again later.")
         else:
-            leaving.transport.abort()  # not waiting for it to take what was sent
+            evicted.transport.abort()  # without waiting until it has read what was sent
 
     @property
     def idle_since(self) -> float | None:
@@ -258,20 +254,20 @@ class PeerProtocol(H11Protocol):
         cycle: RequestResponseCycle | None = self.cycle  # None before the first request, whatever uvicorn declares
         return cycle is not None and not cycle.response_complete
 
-    def _expect_a_request(self) -> None:
-        """Its head has to be complete in time, however slowly it comes."""
-        if self._silence is None and not self._is_answering:
-            self._silence = self.loop.call_later(_PATIENCE_S, self.transport.close)
+    def _start_header_timeout(self) -> None:
+        """Start the header timeout, which goes on while the head of a request arrives piece by piece."""
+        if self._header_timeout is None and not self._is_answering:
+            self._header_timeout = self.loop.call_later(_HEADER_TIMEOUT_S, self.transport.close)
 
-    def _stop_expecting(self) -> None:
-        if self._silence is not None:
-            self._silence.cancel()
-            self._silence = None
+    def _stop_header_timeout(self) -> None:
+        if self._header_timeout is not None:
+            self._header_timeout.cancel()
+            self._header_timeout = None
 
-    def _stop_insisting(self) -> None:
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
+    def _stop_stall_timeout(self) -> None:
+        if self._stall_timeout is not None:
+            self._stall_timeout.cancel()
+            self._stall_timeout = None
 
 
 async def _stop_when_cancelled(servers: list[EmbeddedServer]) -> None:

@@ -13,7 +13,7 @@ from exportd.model.reason import Reason
 
 _MODE = 0o660
 _BACKLOG = 128
-_PATIENCE_S = 1.0
+_PROBE_TIMEOUT_S = 1.0
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def _remove_stale(path: Path) -> None:
     if not stat.S_ISSOCK(mode):
         raise FileExistsError(f"{path} is something else than a socket")
     with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(_PATIENCE_S)
+        probe.settimeout(_PROBE_TIMEOUT_S)
         try:
             probe.connect(os.fspath(path))
         except (ConnectionRefusedError, FileNotFoundError):
@@ -76,7 +76,7 @@ def _remove_stale(path: Path) -> None:
 def _listen(path: Path, group_id: int | None) -> socket.socket:
     listening = socket.socket(socket.AF_UNIX)
     try:
-        # The file gets the socket's mode: nobody else can connect before the group is set.
+        # The file gets the socket's mode: no other user can connect before the group is set.
         os.fchmod(listening.fileno(), 0o600)
         listening.bind(os.fspath(path))
         if group_id is not None:

@@ -13,11 +13,11 @@ FOR SHARE;
 
 -- name: page
 -- The newest first, those that come after ($3, $4).
--- $1 organization, $2 destinations (null: any), $3 created at (null: from the start), $4 id, $5 how many
+-- $1 organization (null: any), $2 destinations (null: any), $3 created at (null: from the start), $4 id, $5 how many
 SELECT id, organization, code, name, origin::text, settings::text, version, created_at, modified_at, created_by,
        modified_by
 FROM exportd.destination
-WHERE organization = $1 AND deleted_at IS NULL
+WHERE ($1::text IS NULL OR organization = $1) AND deleted_at IS NULL
     AND ($2::uuid[] IS NULL OR id = ANY ($2))
     AND ($3::timestamptz IS NULL OR (created_at, id) < ($3, $4::uuid))
 ORDER BY created_at DESC, id DESC

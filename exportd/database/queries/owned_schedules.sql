@@ -2,7 +2,7 @@
 
 -- name: page
 -- The newest first, those that come after ($3, $4).
--- $1 organization, $2 schedules (null: any), $3 created at (null: from the start), $4 id, $5 how many
+-- $1 organization (null: any), $2 schedules (null: any), $3 created at (null: from the start), $4 id, $5 how many
 SELECT id, organization, code, name, entities, format, destinations, rule::text, version,
        created_at, last_due_at, next_due_at, origin::text, modified_at, created_by, modified_by,
        ARRAY(SELECT destination.id
@@ -11,7 +11,7 @@ SELECT id, organization, code, name, entities, format, destinations, rule::text,
                  AND destination.code = ANY (schedule.destinations)
              ORDER BY array_position(schedule.destinations, destination.code)) AS destination_ids
 FROM exportd.schedule
-WHERE organization = $1 AND deleted_at IS NULL
+WHERE ($1::text IS NULL OR organization = $1) AND deleted_at IS NULL
     AND ($2::uuid[] IS NULL OR id = ANY ($2))
     AND ($3::timestamptz IS NULL OR (created_at, id) < ($3, $4::uuid))
 ORDER BY created_at DESC, id DESC

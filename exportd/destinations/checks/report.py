@@ -60,13 +60,13 @@ def document(result: CheckResult, grants: Sequence[Grant], *, kind: Kind) -> dic
                 "state": finding.state,
                 "sentence": finding.sentence,
                 "purpose": PURPOSES[permission].what,
-                "lost_without": PURPOSES[permission].lost,
+                "lostWithout": PURPOSES[permission].lost,
             }
             for permission, finding in result.findings.items()
         ],
         "setting": result.setting or None,
-        "megabytes_per_s": None if result.bytes_per_s is None else round(result.bytes_per_s / 1e6, 3),
-        "left_over": list(result.left_over),
+        "megabytesPerSecond": None if result.bytes_per_s is None else round(result.bytes_per_s / 1e6, 3),
+        "leftOver": list(result.left_over),
         "grants": [{"title": grant.title, "text": grant.text} for grant in grants],
     }
 

@@ -11,18 +11,18 @@ import structlog
 from exportd.api.identity.access import Access
 from exportd.telemetry import logging
 from tests.fixtures.postgres import Database
-from tests.integration.api.standalone_api import Room, room
+from tests.integration.api.standalone_api import ApiServer, serving
 
 
 @pytest.fixture
-async def api(database: Database, tmp_path: Path) -> AsyncIterator[Room]:
-    """Whoever runs the tests is an administrator."""
-    opened: asyncio.Future[Room] = asyncio.get_running_loop().create_future()
+async def api(database: Database, tmp_path: Path) -> AsyncIterator[ApiServer]:
+    """The user who runs the tests is an administrator."""
+    opened: asyncio.Future[ApiServer] = asyncio.get_running_loop().create_future()
     over = asyncio.Event()
 
     async def host() -> None:
         # A task group belongs to one task; a fixture's beginning and end run in two.
-        async with room(database, tmp_path, Access(os.getuid(), frozenset(), frozenset())) as found:
+        async with serving(database, tmp_path, Access(os.getuid(), frozenset(), frozenset())) as found:
             opened.set_result(found)
             await over.wait()
 

@@ -13,8 +13,18 @@ import httpx
 import m3ter
 
 from exportd.api.application import application, guarded
-from exportd.api.dependencies import Collaborators, LogLevelSwitch
-from exportd.api.downloads import SpoolDownloads, zipped
+from exportd.api.collaborators import (
+    AccessCollaborators,
+    Collaborators,
+    DestinationCollaborators,
+    HostCollaborators,
+    JobCollaborators,
+    LogLevelSwitch,
+    RequestLimits,
+    ScheduleCollaborators,
+    StatusCollaborators,
+)
+from exportd.api.downloads import SpoolDownloads
 from exportd.api.exposition import Exposition
 from exportd.api.identity.access import Access, Role
 from exportd.api.identity.authenticator import Authenticator
@@ -87,7 +97,7 @@ def local_status() -> LocalStatus:
 
 
 @dataclass(frozen=True)
-class Room:
+class ApiServer:
     """``http`` speaks to the Unix socket, ``tcp`` to the address, without credentials of its own."""
 
     pool: Pool
@@ -111,7 +121,9 @@ class Room:
 
     async def bearer(self, organization: str = ACME, role: Role = Role.OPERATOR) -> dict[str, str]:
         """The headers of a new program."""
-        client, secret = await self.using.clients.create(OrganizationId(organization), "test", role, actor="test")
+        client, secret = await self.using.access.clients.create(
+            OrganizationId(organization), "test", role, actor="test"
+        )
         answer = await self.tcp.post(
             "/oauth/token", auth=(str(client.id), secret), json={"grant_type": "client_credentials"}
         )
@@ -134,7 +146,7 @@ def path(organization: str, *rest: object) -> str:
 
 
 @asynccontextmanager
-async def room(database: Database, folder: Path, access: Access) -> AsyncIterator[Room]:
+async def serving(database: Database, folder: Path, access: Access) -> AsyncIterator[ApiServer]:
     """An API that is listening."""
     clock = SystemClock()
     socket = folder / "control.sock"
@@ -153,50 +165,51 @@ async def room(database: Database, folder: Path, access: Access) -> AsyncIterato
         watcher = JobWatcher(jobs.watched, clock)
         signer = Signer(await clients.signing_key())
         using = Collaborators(
-            schedules=OwnedScheduleTable(pool),
-            destinations=table,
-            jobs=OwnedJobTable(pool),
-            clients=clients,
-            daemons=DaemonTable(pool),
-            authenticator=Authenticator(clients, access, signer, clock),
+            schedules=ScheduleCollaborators(
+                table=OwnedScheduleTable(pool),
+                operator=schedules,
+                previewer=Previewer(Catalog({THINGS.code: THINGS}), Connector(database.dsn), JobTable(pool), clock),
+                entities=tuple(EntityCode(entity) for entity in ENTITIES),
+                check_rule=check_rule,
+            ),
+            destinations=DestinationCollaborators(
+                table, operator, DestinationRefresher(table, destinations, opener, clock)
+            ),
+            jobs=JobCollaborators(
+                owned=OwnedJobTable(pool),
+                table=JobTable(pool),
+                operator=jobs,
+                watcher=watcher,
+                downloads=SpoolDownloads(
+                    JobTable(pool), signer, lambda job_id: folder / str(job_id), spool_id=SPOOL, clock=clock
+                ),
+                public_url="",
+            ),
+            access=AccessCollaborators(Authenticator(clients, access, signer, clock), clients),
+            status=StatusCollaborators(
+                local=local_status,
+                shared=StatusReader(jobs=jobs, schedules=schedules, destinations=operator, spool_id=SPOOL, clock=clock),
+                condition=lambda _, code: "open" if code == BROKEN else None,
+                exposition=Exposition(
+                    metrics,
+                    refresh=MetricsReader(
+                        pool, {EntityCode(entity): log_name(EntityCode(entity)) for entity in ENTITIES}
+                    ).read,
+                    look=nothing,
+                    clock=clock,
+                ),
+            ),
+            host=HostCollaborators(
+                capture=CaptureInstaller(Connector(database.dsn), pause=anyio.sleep),
+                entities={THINGS.code: THINGS},
+                daemons=DaemonTable(pool),
+                log_level=LogLevelSwitch(logging.level, logging.set_level),
+                auditor=Auditor(pool),
+                reload=no_reload,
+            ),
+            limits=RequestLimits(organization=RateLimit(10_000, 1.0), token=RateLimit(10_000, 1.0)),
             signer=signer,
-            entities=tuple(EntityCode(entity) for entity in ENTITIES),
-            check_rule=check_rule,
-            live_destinations=DestinationRefresher(table, destinations, opener, clock),
-            downloads=SpoolDownloads(
-                JobTable(pool),
-                signer,
-                lambda record: zipped(folder / str(record.job.id), ()),
-                spool_id=SPOOL,
-                clock=clock,
-            ),
-            local_status=local_status,
-            shared_status=StatusReader(
-                jobs=jobs, schedules=schedules, destinations=operator, spool_id=SPOOL, clock=clock
-            ),
-            destination_condition=lambda _, code: "open" if code == BROKEN else None,
-            schedule_operator=schedules,
-            job_operator=jobs,
-            destination_operator=operator,
-            previewer=Previewer(Catalog({THINGS.code: THINGS}), Connector(database.dsn), JobTable(pool), clock),
-            watcher=watcher,
-            capture=CaptureInstaller(Connector(database.dsn), pause=anyio.sleep),
-            captured={THINGS.code: THINGS},
-            log_level=LogLevelSwitch(logging.level, logging.set_level),
-            auditor=Auditor(pool),
-            exposition=Exposition(
-                metrics,
-                refresh=MetricsReader(
-                    pool, {EntityCode(entity): log_name(EntityCode(entity)) for entity in ENTITIES}
-                ).read,
-                look=nothing,
-                clock=clock,
-            ),
-            public_url="",
             clock=clock,
-            organization_limit=RateLimit(10_000, 1.0),
-            token_limit=RateLimit(10_000, 1.0),
-            reload=no_reload,
         )
         server = ControlServer(
             guarded(application(using), using, hosts=frozenset({"localhost", "127.0.0.1"})),
@@ -216,5 +229,5 @@ async def room(database: Database, folder: Path, access: Access) -> AsyncIterato
                 ) as http,
                 httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as tcp,
             ):
-                yield Room(pool, folder, socket, http, tcp, using, destinations, ScheduleTable(pool), opened)
+                yield ApiServer(pool, folder, socket, http, tcp, using, destinations, ScheduleTable(pool), opened)
             services.cancel_scope.cancel()

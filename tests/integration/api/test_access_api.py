@@ -13,7 +13,7 @@ from exportd.api.identity.access import Access, Role
 from exportd.api.transport.peer import Peer
 from exportd.model.entity import OrganizationId
 from tests.integration.api.request_bodies import bucket, schedule
-from tests.integration.api.standalone_api import ACME, Room, path
+from tests.integration.api.standalone_api import ACME, ApiServer, path
 
 GRANT = {"grant_type": "client_credentials"}
 
@@ -32,8 +32,10 @@ def test_groups_decide_on_the_role_of_a_user() -> None:
 
 
 class TestTokens:
-    async def test_the_official_client_uses_credentials_of_an_organization(self, api: Room) -> None:
-        client, secret = await api.using.clients.create(OrganizationId(ACME), "billing", Role.OPERATOR, actor="test")
+    async def test_the_official_client_uses_credentials_of_an_organization(self, api: ApiServer) -> None:
+        client, secret = await api.using.access.clients.create(
+            OrganizationId(ACME), "billing", Role.OPERATOR, actor="test"
+        )
 
         def live(official: M3ter) -> str | None:
             official.data_exports.create_adhoc(operational_data_types=["PLANS"], source_type="OPERATIONAL")
@@ -44,14 +46,16 @@ class TestTokens:
         await api.official(live, key=str(client.id), secret=secret)
         assert (str(client.id), "export requested") in await api.audit()
 
-    async def test_wrong_credentials_are_told_apart_from_nothing_else(self, api: Room) -> None:
-        client, secret = await api.using.clients.create(OrganizationId(ACME), "billing", Role.READER, actor="test")
+    async def test_wrong_credentials_are_told_apart_from_nothing_else(self, api: ApiServer) -> None:
+        client, secret = await api.using.access.clients.create(
+            OrganizationId(ACME), "billing", Role.READER, actor="test"
+        )
         messages = set()
         for key, given in (
             (str(client.id), "wrong"),
             (str(client.id), ""),
             (str(uuid4()), secret),
-            ("nobody", secret),
+            ("unknown", secret),
             ("local", "-"),
         ):
             answer = await api.tcp.post("/oauth/token", auth=(key, given), json=GRANT)
@@ -62,7 +66,7 @@ class TestTokens:
             answer = await api.tcp.post("/oauth/token", headers={"authorization": header}, json=GRANT)
             assert answer.status_code == 401
 
-    async def test_older_tokens_stay_good_until_the_credentials_are_withdrawn(self, api: Room) -> None:
+    async def test_older_tokens_stay_good_until_the_credentials_are_withdrawn(self, api: ApiServer) -> None:
         created = await api.http.post("/v1/clients", json={"organization": ACME, "name": "billing"})
         key, secret = created.json()["id"], created.json()["apiSecret"]
         tokens = [
@@ -75,11 +79,11 @@ class TestTokens:
         assert [await self._status(api, token) for token in tokens] == [403] * 3
         assert (await api.tcp.post("/oauth/token", auth=(key, secret), data=GRANT)).status_code == 401
         listed = (await api.http.get("/v1/clients")).json()["data"]
-        assert [(each["id"], each["active"]) for each in listed] == [(key, False)]
+        assert [(client["id"], client["active"]) for client in listed] == [(key, False)]
         assert secret not in str(listed)
         assert secret.encode() not in await api.pool.fetchval("SELECT secret_sha256 FROM exportd.api_client")
 
-    async def test_expired_and_forged_ones_are_refused(self, api: Room) -> None:
+    async def test_expired_and_forged_ones_are_refused(self, api: ApiServer) -> None:
         headers = await api.bearer()
         good = headers["authorization"].removeprefix("Bearer ")
         payload = api.using.signer.verify("access", good)
@@ -91,35 +95,35 @@ class TestTokens:
         missing = await api.tcp.get(path(ACME, "jobs"))
         assert (missing.status_code, list(missing.json())) == (401, ["message"])
 
-    async def test_a_token_of_a_user_is_worth_nothing_elsewhere(self, api: Room) -> None:
+    async def test_a_token_of_a_user_is_worth_nothing_elsewhere(self, api: ApiServer) -> None:
         answer = await api.http.post("/oauth/token", auth=("local", "-"), json=GRANT)
         assert answer.json()["expires_in"] == 18_000
         assert await self._status(api, answer.json()["access_token"]) == 403
 
-    async def test_another_grant_is_refused(self, api: Room) -> None:
+    async def test_another_grant_is_refused(self, api: ApiServer) -> None:
         bodies: tuple[object, ...] = ({"grant_type": "password"}, {}, [], None)
         for body in bodies:
             answer = await api.http.post("/oauth/token", auth=("local", "-"), json=body)
             assert answer.status_code == 400
 
-    async def _status(self, api: Room, token: str) -> int:
+    async def _status(self, api: ApiServer, token: str) -> int:
         headers = {b"authorization": f"Bearer {token}".encode()}
         return (await api.tcp.get(path(ACME, "jobs"), headers=headers)).status_code
 
 
 class TestRoles:
-    async def test_a_reader_reads_and_an_operator_writes(self, api: Room) -> None:
+    async def test_a_reader_reads_and_an_operator_writes(self, api: ApiServer) -> None:
         reader, operator = await api.bearer(role=Role.READER), await api.bearer()
         for headers, status in ((reader, 403), (operator, 200)):
             created = await api.tcp.post(path(ACME, "schedules"), json=schedule(), headers=headers)
             assert created.status_code == status
         listed = await api.tcp.get(path(ACME, "schedules"), headers=reader)
-        assert [each["code"] for each in listed.json()["data"]] == ["nightly"]
+        assert [found["code"] for found in listed.json()["data"]] == ["nightly"]
         refused = await api.tcp.delete(path(ACME, "schedules", listed.json()["data"][0]["id"]), headers=reader)
         assert (refused.status_code, "operator" in refused.json()["message"]) == (403, True)
         assert listed.json()["data"][0]["createdBy"] == await self._id(api, operator)
 
-    async def test_programs_hand_out_no_credentials_and_see_no_daemon(self, api: Room) -> None:
+    async def test_programs_hand_out_no_credentials_and_see_no_daemon(self, api: ApiServer) -> None:
         headers = await api.bearer()
         body = {"organization": ACME, "name": "another"}
         assert (await api.tcp.post("/v1/clients", json=body, headers=headers)).status_code == 403
@@ -127,14 +131,14 @@ class TestRoles:
         assert (await api.tcp.get("/v1/status", headers=headers)).status_code == 403
         assert (await api.http.get("/v1/status")).status_code == 200
 
-    async def _id(self, api: Room, headers: dict[str, str]) -> str:
+    async def _id(self, api: ApiServer, headers: dict[str, str]) -> str:
         payload = api.using.signer.verify("access", headers["authorization"].removeprefix("Bearer "))
         assert payload is not None
         return str(payload["client"])
 
 
-async def test_what_belongs_to_another_organization_looks_as_if_it_did_not_exist(api: Room) -> None:
-    """Every operation, with a foreign id and with one that nobody has: the same answers but for the id."""
+async def test_what_belongs_to_another_organization_looks_as_if_it_did_not_exist(api: ApiServer) -> None:
+    """Every operation, with a foreign id and with one that does not exist: the same answers but for the id."""
     lake = (await api.http.post(path("other", "destinations"), json=bucket())).json()["id"]
     nightly = (await api.http.post(path("other", "schedules"), json=schedule())).json()["id"]
     job = str(await api.schedules.fire_now(None, "nightly"))
@@ -178,7 +182,7 @@ async def test_what_belongs_to_another_organization_looks_as_if_it_did_not_exist
     assert await api.pool.fetch("SELECT id, version, deleted_at FROM exportd.schedule") == before
 
 
-async def test_an_organization_that_is_not_ones_own_is_forbidden(api: Room) -> None:
+async def test_an_organization_that_is_not_ones_own_is_forbidden(api: ApiServer) -> None:
     headers = await api.bearer()
     for organization in ("other", "ACME", "acme%20", "acme%00", "acme%2Fother", "%F0%9F%A7%8A"):
         for method, rest in (("GET", "jobs"), ("POST", "adhoc"), ("GET", "schedules")):
@@ -191,9 +195,9 @@ async def test_an_organization_that_is_not_ones_own_is_forbidden(api: Room) -> N
 
 class TestLimits:
     async def test_an_organization_may_make_so_many_requests_a_second(
-        self, api: Room, monkeypatch: pytest.MonkeyPatch
+        self, api: ApiServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(api.using.organization_limit, "_limit", 50)
+        monkeypatch.setattr(api.using.limits.organization, "_limit", 50)
         headers = await api.bearer()
         answers = await asyncio.gather(*(api.tcp.get(path(ACME, "jobs"), headers=headers) for _ in range(400)))
         statuses = [answer.status_code for answer in answers]
@@ -203,9 +207,9 @@ class TestLimits:
         assert "50 requests a second" in refused.json()["message"]
 
     async def test_an_address_may_ask_for_so_many_tokens_a_second(
-        self, api: Room, monkeypatch: pytest.MonkeyPatch
+        self, api: ApiServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(api.using.token_limit, "_limit", 5)
+        monkeypatch.setattr(api.using.limits.token, "_limit", 5)
         wrong = ("00000000-0000-4000-8000-000000000000", "guess")
         answers = await asyncio.gather(*(api.tcp.post("/oauth/token", auth=wrong, json=GRANT) for _ in range(100)))
         statuses = [answer.status_code for answer in answers]
@@ -213,12 +217,12 @@ class TestLimits:
         refused = next(answer for answer in answers if answer.status_code == 429)
         assert "tokens a second" in refused.json()["message"]
 
-    async def test_users_of_the_machine_are_not_limited(self, api: Room) -> None:
+    async def test_users_of_the_machine_are_not_limited(self, api: ApiServer) -> None:
         answers = await asyncio.gather(*(api.http.get(path(ACME, "jobs")) for _ in range(200)))
         assert {answer.status_code for answer in answers} == {200}
 
 
-async def test_the_audit_log_cannot_be_rewritten(api: Room) -> None:
+async def test_the_audit_log_cannot_be_rewritten(api: ApiServer) -> None:
     await api.http.post(path(ACME, "schedules"), json=schedule())
     row = await api.pool.fetchrow("SELECT * FROM exportd.audit")
     assert row is not None

@@ -16,7 +16,7 @@ from exportd.cli.socket_client import SocketClient
 from exportd.model.errors import SettingsError
 from tests.fixtures.control_clients import bare
 from tests.integration.api.request_bodies import schedule
-from tests.integration.api.standalone_api import ACME, Room, path
+from tests.integration.api.standalone_api import ACME, ApiServer, path
 
 JSON = {"content-type": "application/json"}
 GOOD = json.dumps(schedule()).encode()
@@ -48,7 +48,7 @@ BODIES: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("verb", ["POST", "PUT"])
-async def test_a_body_that_is_not_what_it_should_be_is_refused(api: Room, verb: str) -> None:
+async def test_a_body_that_is_not_what_it_should_be_is_refused(api: ApiServer, verb: str) -> None:
     made = (await api.http.post(path(ACME, "schedules"), json=schedule("other"))).json()
     where = path(ACME, "schedules") if verb == "POST" else path(ACME, "schedules", made["id"])
     for name, body in BODIES.items():
@@ -58,10 +58,10 @@ async def test_a_body_that_is_not_what_it_should_be_is_refused(api: Room, verb: 
         assert 10 < len(message) < 1000, name
         assert "Traceback" not in message and "pydantic" not in message, name
     listed = (await api.http.get(path(ACME, "schedules"))).json()["data"]
-    assert [(each["id"], each["version"]) for each in listed] == [(made["id"], 1)]
+    assert [(found["id"], found["version"]) for found in listed] == [(made["id"], 1)]
 
 
-async def test_ten_megabytes_are_too_much(api: Room) -> None:
+async def test_ten_megabytes_are_too_much(api: ApiServer) -> None:
     body = json.dumps(schedule(name="x" * 10_000_000)).encode()
 
     async def in_pieces() -> AsyncIterator[bytes]:
@@ -75,7 +75,7 @@ async def test_ten_megabytes_are_too_much(api: Room) -> None:
     assert (await api.http.get(path(ACME, "schedules"))).json() == {"data": []}
 
 
-async def test_whoever_sends_too_much_is_told_so_and_not_cut_off(api: Room) -> None:
+async def test_a_client_that_sends_too_much_gets_an_answer_and_is_not_cut_off(api: ApiServer) -> None:
     """Clients send everything before they read; a connection that is closed meanwhile would be all that they see."""
     body = b'"' + b"x" * 10_000_000 + b'"'
     where, headers = path(ACME, "schedules"), await api.bearer()
@@ -107,8 +107,10 @@ async def test_whoever_sends_too_much_is_told_so_and_not_cut_off(api: Room) -> N
     assert refused.value.status_code == 413
 
 
-async def test_what_is_sent_without_end_is_not_listened_to_for_ever(api: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "_UNHEARD_TIME_S", 60.0)
+async def test_what_is_sent_without_end_is_not_listened_to_for_ever(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "_DRAIN_TIMEOUT_S", 60.0)
     async with await anyio.connect_unix(str(api.socket)) as stream:
         await stream.send(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000000000\r\n\r\n")
         with pytest.raises(anyio.BrokenResourceError), anyio.fail_after(60):
@@ -116,7 +118,7 @@ async def test_what_is_sent_without_end_is_not_listened_to_for_ever(api: Room, m
                 await stream.send(b"x" * 1_000_000)
 
 
-async def test_another_content_type_is_refused(api: Room) -> None:
+async def test_another_content_type_is_refused(api: ApiServer) -> None:
     for kind in (
         "text/plain",
         "application/xml",
@@ -127,14 +129,14 @@ async def test_another_content_type_is_refused(api: Room) -> None:
         assert (answer.status_code, list(answer.json())) == (400, ["message"]), kind
 
 
-async def test_ids_of_every_form_are_looked_for_and_not_found(api: Room) -> None:
+async def test_ids_of_every_form_are_looked_for_and_not_found(api: ApiServer) -> None:
     for kind in ("schedules", "destinations", "jobs"):
         for text in ("x", "%00", "..%2f", "00000000-0000-0000-0000-000000000000", "%ff", "'", "1" * 5000, "{7}"):
             answer = await api.http.get(f"{path(ACME, kind)}/{text}")
             assert (answer.status_code, list(answer.json())) == (404, ["message"]), (kind, text)
 
 
-async def test_unknown_paths_and_methods_are_answered_in_the_same_form(api: Room) -> None:
+async def test_unknown_paths_and_methods_are_answered_in_the_same_form(api: ApiServer) -> None:
     for method, url, status in (
         ("GET", "/", 404),
         ("GET", "/organizations", 404),
@@ -146,7 +148,7 @@ async def test_unknown_paths_and_methods_are_answered_in_the_same_form(api: Room
         assert (answer.status_code, list(answer.json())) == (status, ["message"]), url
 
 
-async def test_a_foreign_host_or_page_is_turned_away_over_tcp(api: Room) -> None:
+async def test_a_foreign_host_or_page_is_turned_away_over_tcp(api: ApiServer) -> None:
     headers = await api.bearer()
     for host in ("evil.example", "localhost.evil.example", "", "[", "127.0.0.1@evil.example"):
         answer = await api.tcp.get(path(ACME, "jobs"), headers={**headers, "host": host})
@@ -157,7 +159,7 @@ async def test_a_foreign_host_or_page_is_turned_away_over_tcp(api: Room) -> None
     assert (await api.tcp.get(path(ACME, "jobs"), headers={**headers, "host": "LOCALHOST:80"})).status_code == 200
 
 
-async def test_what_is_no_http_is_answered_and_cut_off(api: Room) -> None:
+async def test_what_is_no_http_is_answered_and_cut_off(api: ApiServer) -> None:
     for garbage in (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", b"GET\r\n\r\n", b"HELO there\r\n\r\n", b"\x00" * 70_000):
         stream = await anyio.connect_unix(str(api.socket))
         async with stream:
@@ -173,8 +175,8 @@ async def test_what_is_no_http_is_answered_and_cut_off(api: Room) -> None:
     assert (await api.http.get(path(ACME, "jobs"))).status_code == 200
 
 
-async def test_clients_that_say_nothing_are_cut_off(api: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_PATIENCE_S", 0.05)
+async def test_clients_that_say_nothing_are_cut_off(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_HEADER_TIMEOUT_S", 0.05)
     for said in (b"", b"GET / HTTP/1.1\r\nHost: x\r\n", b"GET /v1/status HTTP/1.1\r\nhost: localhost\r\n\r\nGET"):
         async with await anyio.connect_unix(str(api.socket)) as stream:
             if said:
@@ -184,7 +186,9 @@ async def test_clients_that_say_nothing_are_cut_off(api: Room, monkeypatch: pyte
                     await stream.receive()
 
 
-async def test_more_connections_than_files_to_spare_are_turned_away(api: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_more_connections_than_files_to_spare_are_turned_away(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 20)
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as lines:
@@ -201,7 +205,7 @@ async def test_more_connections_than_files_to_spare_are_turned_away(api: Room, m
 
 
 async def test_when_all_connections_are_busy_one_more_is_told_to_come_later(
-    api: Room, monkeypatch: pytest.MonkeyPatch
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 1)
     async with api.http.stream("GET", "/v1/events") as events:

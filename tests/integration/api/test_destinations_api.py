@@ -11,10 +11,10 @@ from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.schedule import DestinationCode
 from tests.integration.api.request_bodies import ROLE, bucket, gcs_bucket, schedule
-from tests.integration.api.standalone_api import ACME, Room, path
+from tests.integration.api.standalone_api import ACME, ApiServer, path
 
 
-async def test_the_official_client_leads_destinations_through_their_lives(api: Room) -> None:
+async def test_the_official_client_leads_destinations_through_their_lives(api: ApiServer) -> None:
     def live(client: M3ter) -> None:
         destinations = client.data_exports.destinations
         s3 = destinations.create(
@@ -46,8 +46,8 @@ async def test_the_official_client_leads_destinations_through_their_lives(api: R
             extra_body={"name": "Renamed", "code": "lake"},
         )
         assert (updated.version, getattr(updated, "prefix", None)) == (2, None)
-        assert [each.code for each in destinations.list(page_size=1)] == ["gcs", "lake"]
-        assert [each.code for each in destinations.list(ids=[s3.id])] == ["lake"]
+        assert [listed.code for listed in destinations.list(page_size=1)] == ["gcs", "lake"]
+        assert [listed.code for listed in destinations.list(ids=[s3.id])] == ["lake"]
         assert destinations.delete(s3.id).version == 2
         with pytest.raises(m3ter.NotFoundError):
             destinations.retrieve(s3.id)
@@ -60,7 +60,7 @@ async def test_the_official_client_leads_destinations_through_their_lives(api: R
     ]
 
 
-async def test_what_was_made_can_be_delivered_to_at_once(api: Room) -> None:
+async def test_what_was_made_can_be_delivered_to_at_once(api: ApiServer) -> None:
     def there() -> bool:
         try:
             return api.destinations.get(OrganizationId(ACME), DestinationCode("lake")) is not None
@@ -76,7 +76,7 @@ async def test_what_was_made_can_be_delivered_to_at_once(api: Room) -> None:
     assert not there()
 
 
-async def test_the_type_is_told_by_the_fields_when_it_is_left_out(api: Room) -> None:
+async def test_the_type_is_told_by_the_fields_when_it_is_left_out(api: ApiServer) -> None:
     for body, kind in ((bucket(destinationType=None), "S3"), (gcs_bucket(destinationType=None), "GCS")):
         answer = await api.http.post(path(ACME, "destinations"), json=body)
         assert (answer.status_code, answer.json()["destinationType"]) == (200, kind)
@@ -104,15 +104,15 @@ SPOILT: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-async def test_what_cannot_be_a_destination_is_refused_in_a_sentence(api: Room) -> None:
+async def test_what_cannot_be_a_destination_is_refused_in_a_sentence(api: ApiServer) -> None:
     for body, words in SPOILT:
         answer = await api.http.post(path(ACME, "destinations"), json=body)
         assert (answer.status_code, list(answer.json())) == (400, ["message"]), body
         assert words in answer.json()["message"], body
-    assert await api.using.destinations.all() == []
+    assert await api.using.destinations.table.all() == []
 
 
-async def test_one_that_a_schedule_uses_stays(api: Room) -> None:
+async def test_one_that_a_schedule_uses_stays(api: ApiServer) -> None:
     made = (await api.http.post(path(ACME, "destinations"), json=bucket())).json()
     using = (await api.http.post(path(ACME, "schedules"), json=schedule(destinationIds=[made["id"]]))).json()
     refused = await api.http.delete(path(ACME, "destinations", made["id"]))
@@ -122,7 +122,7 @@ async def test_one_that_a_schedule_uses_stays(api: Room) -> None:
     assert (await api.http.delete(path(ACME, "destinations", made["id"]))).status_code == 200
 
 
-async def test_code_and_type_stay(api: Room) -> None:
+async def test_code_and_type_stay(api: ApiServer) -> None:
     made = (await api.http.post(path(ACME, "destinations"), json=bucket())).json()
     for body in (bucket("other", version=1), gcs_bucket("lake", version=1)):
         refused = await api.http.put(path(ACME, "destinations", made["id"]), json=body)
@@ -132,7 +132,7 @@ async def test_code_and_type_stay(api: Room) -> None:
     assert (stale.status_code, stale.headers["x-should-retry"]) == (409, "false")
 
 
-async def test_another_place_makes_the_next_run_of_its_schedules_full(api: Room) -> None:
+async def test_another_place_makes_the_next_run_of_its_schedules_full(api: ApiServer) -> None:
     made = (await api.http.post(path(ACME, "destinations"), json=bucket())).json()
     using = (await api.http.post(path(ACME, "schedules"), json=schedule(destinationIds=[made["id"]]))).json()
 
@@ -151,7 +151,7 @@ async def test_another_place_makes_the_next_run_of_its_schedules_full(api: Room)
     assert await has_it() == ["attic"]
 
 
-async def test_a_place_is_not_moved_under_a_job(api: Room) -> None:
+async def test_a_place_is_not_moved_under_a_job(api: ApiServer) -> None:
     made = (await api.http.post(path(ACME, "destinations"), json=bucket())).json()
     asked = {"sourceType": "OPERATIONAL", "operationalDataTypes": ["PLANS"], "destinationIds": [made["id"]]}
     job = (await api.http.post(path(ACME, "adhoc"), json=asked)).json()["jobId"]
@@ -164,14 +164,14 @@ async def test_a_place_is_not_moved_under_a_job(api: Room) -> None:
     assert (await api.http.delete(path(ACME, "destinations", made["id"]))).status_code == 200
 
 
-async def test_what_the_configuration_declares_is_shown_and_not_edited(api: Room) -> None:
+async def test_what_the_configuration_declares_is_shown_and_not_edited(api: ApiServer) -> None:
     declared = DestinationDeclaration(
         OrganizationId(ACME),
         DestinationCode("share"),
         "Share",
         {"type": "DIRECTORY", "directory": "/mnt", "prefix": ""},
     )
-    table = api.using.destinations
+    table = api.using.destinations.table
     await table.reconcile([declared], now=api.using.clock.now())
 
     def read(client: M3ter) -> str:
@@ -185,18 +185,18 @@ async def test_what_the_configuration_declares_is_shown_and_not_edited(api: Room
     assert (await api.http.put(path(ACME, "destinations", found), json=bucket(version=1))).status_code == 403
     made = (await api.http.post(path(ACME, "destinations"), json=bucket())).json()
     await table.reconcile([], now=api.using.clock.now())
-    assert [each["id"] for each in (await api.http.get(path(ACME, "destinations"))).json()["data"]] == [made["id"]]
+    assert [listed["id"] for listed in (await api.http.get(path(ACME, "destinations"))).json()["data"]] == [made["id"]]
 
 
-async def test_what_another_daemon_made_is_opened_too(api: Room) -> None:
+async def test_what_another_daemon_made_is_opened_too(api: ApiServer) -> None:
     declared = DestinationDeclaration(
         OrganizationId(ACME), DestinationCode("lake"), "Lake", {"type": "S3", "bucket": "acme-exports"}
     )
-    await api.using.destinations.create(declared, actor="elsewhere", now=api.using.clock.now())
+    await api.using.destinations.table.create(declared, actor="elsewhere", now=api.using.clock.now())
     with pytest.raises(PermanentError):
         api.destinations.get(OrganizationId(ACME), DestinationCode("lake"))
-    await api.using.live_destinations.refresh()
+    await api.using.destinations.live.refresh()
     assert api.destinations.get(OrganizationId(ACME), DestinationCode("lake")).code == "lake"
     before = len(api.opened)
-    await api.using.live_destinations.refresh()
+    await api.using.destinations.live.refresh()
     assert len(api.opened) == before

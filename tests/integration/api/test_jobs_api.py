@@ -1,19 +1,21 @@
 """Jobs, exports without a schedule, and links to files."""
 
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from typing import Any
 from uuid import uuid4
+from zipfile import ZipFile
 
 import pytest
 from m3ter import M3ter
 
 from tests.integration.api.request_bodies import bucket, schedule
-from tests.integration.api.standalone_api import ACME, SPOOL, Room, path
+from tests.integration.api.standalone_api import ACME, SPOOL, ApiServer, path
 
 ASKED: dict[str, Any] = {"sourceType": "OPERATIONAL", "operationalDataTypes": ["PLANS", "BILLS"]}
 
 
-async def _jobs(api: Room, count: int, *, organization: str = ACME) -> list[str]:
+async def _jobs(api: ApiServer, count: int, *, organization: str = ACME) -> list[str]:
     """Jobs of one moment and of others, oldest first."""
     ids = []
     for number in range(count):
@@ -27,7 +29,7 @@ async def _jobs(api: Room, count: int, *, organization: str = ACME) -> list[str]
     return ids
 
 
-async def test_the_official_client_asks_for_an_export_and_follows_its_job(api: Room) -> None:
+async def test_the_official_client_asks_for_an_export_and_follows_its_job(api: ApiServer) -> None:
     def live(client: M3ter) -> str:
         exports = client.data_exports
         answer = exports.create_adhoc(
@@ -37,7 +39,7 @@ async def test_the_official_client_asks_for_an_export_and_follows_its_job(api: R
         job = exports.jobs.retrieve(answer.job_id)
         assert (job.status, job.source_type, job.schedule_id, job.started_at) == ("PENDING", "OPERATIONAL", None, None)
         assert job.date_created is not None
-        assert [each.id for each in exports.jobs.list(status="PENDING")] == [job.id]
+        assert [listed.id for listed in exports.jobs.list(status="PENDING")] == [job.id]
         assert exports.jobs.list(status="RUNNING").data == []
         return job.id
 
@@ -66,20 +68,22 @@ def _me() -> str:
         ({"destinationIds": [str(uuid4())]}, "there is no destination"),
     ],
 )
-async def test_what_cannot_be_exported_is_refused_in_a_sentence(api: Room, spoilt: dict[str, Any], words: str) -> None:
+async def test_what_cannot_be_exported_is_refused_in_a_sentence(
+    api: ApiServer, spoilt: dict[str, Any], words: str
+) -> None:
     answer = await api.http.post(path(ACME, "adhoc"), json={**ASKED, **spoilt})
     assert answer.status_code == 400
     assert words in answer.json()["message"]
     assert await api.pool.fetchval("SELECT count(*) FROM exportd.job") == 0
 
 
-async def test_an_export_goes_to_the_destinations_that_it_names(api: Room) -> None:
+async def test_an_export_goes_to_the_destinations_that_it_names(api: ApiServer) -> None:
     ids = [(await api.http.post(path(ACME, "destinations"), json=bucket(code))).json()["id"] for code in ("a", "b")]
     await api.http.post(path(ACME, "adhoc"), json={**ASKED, "destinationIds": ids[::-1], "version": 3})
     assert await api.pool.fetchval("SELECT destinations FROM exportd.job") == ["b", "a"]
 
 
-async def test_jobs_come_newest_first_in_pages_and_by_filters(api: Room) -> None:
+async def test_jobs_come_newest_first_in_pages_and_by_filters(api: ApiServer) -> None:
     ids = await _jobs(api, 7)
     await _jobs(api, 3, organization="other")
     expected = [
@@ -91,21 +95,21 @@ async def test_jobs_come_newest_first_in_pages_and_by_filters(api: Room) -> None
 
     def read(client: M3ter) -> None:
         jobs = client.data_exports.jobs
-        assert [each.id for each in jobs.list(page_size=2)] == expected
-        assert {each.id for each in jobs.list(ids=[ids[0], ids[5]])} == {ids[0], ids[5]}
+        assert [listed.id for listed in jobs.list(page_size=2)] == expected
+        assert {listed.id for listed in jobs.list(ids=[ids[0], ids[5]])} == {ids[0], ids[5]}
         window = jobs.list(date_created_start="2026-01-02T00:00:00Z", date_created_end="2026-01-03T00:00:00Z")
-        assert {each.id for each in window} == set(ids[2:4])
+        assert {listed.id for listed in window} == set(ids[2:4])
         assert jobs.list(schedule_id=str(uuid4())).data == []
 
     await api.official(read)
 
 
-async def test_jobs_of_a_schedule_are_found_by_it(api: Room) -> None:
+async def test_jobs_of_a_schedule_are_found_by_it(api: ApiServer) -> None:
     made = (await api.http.post(path(ACME, "schedules"), json=schedule())).json()
     await _jobs(api, 2)
     job_id = await api.schedules.fire_now(None, "nightly")
     found = (await api.http.get(path(ACME, "jobs"), params={"scheduleId": made["id"]})).json()["data"]
-    assert [each["id"] for each in found] == [str(job_id)]
+    assert [listed["id"] for listed in found] == [str(job_id)]
     assert found[0]["scheduleId"] == made["id"]
     assert (await api.http.get(path(ACME, "jobs"), params={"scheduleId": "nonsense"})).json() == {"data": []}
 
@@ -125,13 +129,13 @@ async def test_jobs_of_a_schedule_are_found_by_it(api: Room) -> None:
         ({"nextToken": "e30.AAAA"}, "nextToken: this list has not given"),
     ],
 )
-async def test_bad_filters_are_refused_in_a_sentence(api: Room, params: dict[str, str], words: str) -> None:
+async def test_bad_filters_are_refused_in_a_sentence(api: ApiServer, params: dict[str, str], words: str) -> None:
     answer = await api.http.get(path(ACME, "jobs"), params=params)
     assert answer.status_code == 400
     assert words in answer.json()["message"]
 
 
-async def test_a_page_token_is_good_for_its_list_and_organization_alone(api: Room) -> None:
+async def test_a_page_token_is_good_for_its_list_and_organization_alone(api: ApiServer) -> None:
     await _jobs(api, 3)
     token = (await api.http.get(path(ACME, "jobs"), params={"pageSize": 1})).json()["nextToken"]
     assert (await api.http.get(path(ACME, "jobs"), params={"nextToken": token})).status_code == 200
@@ -153,22 +157,26 @@ class TestDownloads:
             ("state = 'SUCCEEDED', spool_id = gen_random_uuid()", 404, "another daemon"),
         ],
     )
-    async def test_what_cannot_be_had_is_refused(self, api: Room, change: str, status: int, words: str) -> None:
+    async def test_what_cannot_be_had_is_refused(self, api: ApiServer, change: str, status: int, words: str) -> None:
         (job_id,) = await _jobs(api, 1)
         await api.pool.execute(f"UPDATE exportd.job SET {change}")
         answer = await api.http.get(path(ACME, "jobs", job_id, "getdownloadurl"))
         assert answer.status_code == status
         assert words in answer.json()["message"]
 
-    async def test_a_link_is_good_without_credentials_until_it_expires(self, api: Room) -> None:
+    async def test_a_link_is_good_without_credentials_until_it_expires(self, api: ApiServer) -> None:
         (job_id,) = await _jobs(api, 1)
         await api.pool.execute("UPDATE exportd.job SET state = 'SUCCEEDED', spool_id = $1", SPOOL)
+        (api.folder / job_id).mkdir()
+        (api.folder / job_id / "manifest.json").write_bytes(b"{}")
         answer = await api.tcp.get(path(ACME, "jobs", job_id, "getdownloadurl"), headers=await api.bearer())
         url, expires_at = answer.json()["url"], datetime.fromisoformat(answer.json()["expirationTime"])
         assert timedelta(minutes=14) < expires_at - datetime.now(UTC) <= timedelta(minutes=15)
         got = await api.tcp.get(url)
         assert (got.status_code, got.headers["content-type"]) == (200, "application/zip")
         assert job_id in got.headers["content-disposition"]
+        with ZipFile(BytesIO(got.content)) as archive:
+            assert archive.read("manifest.json") == b"{}"
         late = api.using.signer.sign("download", {"job": job_id, "until": datetime.now(UTC).timestamp() - 1})
         for forged in (url[:-1] + ("A" if url[-1] != "A" else "B"), f"/downloads/{late}", "/downloads/x"):
             refused = await api.tcp.get(forged)

@@ -1,4 +1,4 @@
-"""Metrics: to whom they are told, and what they say of schedules, jobs and change logs."""
+"""Metrics: who may read them, and what they say of schedules, jobs and change logs."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from exportd.model.entity import EntityCode
 from exportd.telemetry.metrics import Metrics
 from exportd.testing.fake_clock import FakeClock
 from tests.fixtures.daemon import until
-from tests.integration.api.standalone_api import Room
+from tests.integration.api.standalone_api import ApiServer
 
 METERS, BILLS = EntityCode("METERS"), EntityCode("BILLS")
 _SCHEDULE = """
@@ -30,7 +30,7 @@ _POSITION = """
     VALUES ($1, $2, gen_random_uuid(), '1:1:', now() - make_interval(mins => $3), '{}', '{lake}')"""
 
 
-async def families(api: Room) -> dict[str, Metric]:
+async def families(api: ApiServer) -> dict[str, Metric]:
     answer = (await api.http.get("/metrics")).raise_for_status()
     assert answer.headers["content-type"].startswith("text/plain")
     return {family.name: family for family in text_string_to_metric_families(answer.text)}
@@ -41,7 +41,7 @@ def values(family: Metric) -> dict[tuple[str, ...], float]:
     return {tuple(sample.labels.values()): sample.value for sample in family.samples}
 
 
-async def test_only_users_of_the_machine_are_told(api: Room) -> None:
+async def test_only_users_of_the_machine_are_told(api: ApiServer) -> None:
     assert (await api.tcp.get("/metrics")).status_code == 401
     refused = await api.tcp.get("/metrics", headers=await api.bearer())
     assert refused.status_code == 403
@@ -49,7 +49,7 @@ async def test_only_users_of_the_machine_are_told(api: Room) -> None:
     assert (await api.http.get("/metrics")).status_code == 200
 
 
-async def test_schedules_jobs_and_logs_are_as_the_database_has_them(api: Room) -> None:
+async def test_schedules_jobs_and_logs_are_as_the_database_has_them(api: ApiServer) -> None:
     fresh = await api.pool.fetchval(_SCHEDULE, "fresh", ["lake", "puddle"])
     failing = await api.pool.fetchval(_SCHEDULE, "failing", [])
     half, old_half = [await api.pool.fetchval(_SCHEDULE, code, ["lake"]) for code in ("half", "old-half")]
@@ -91,7 +91,7 @@ async def test_schedules_jobs_and_logs_are_as_the_database_has_them(api: Room) -
     assert values(found["exportd_database_up"]) == {(): 1}
 
 
-async def test_an_estimate_of_the_logs_rows_comes_from_the_statistics(api: Room) -> None:
+async def test_an_estimate_of_the_logs_rows_comes_from_the_statistics(api: ApiServer) -> None:
     await api.pool.execute("CREATE TABLE exportd.log_meters AS SELECT generate_series(1, 1000) AS seq")
     await api.pool.execute("ANALYZE exportd.log_meters")
     metrics = Metrics()
@@ -105,7 +105,7 @@ async def test_an_estimate_of_the_logs_rows_comes_from_the_statistics(api: Room)
     await until(rows, what="the statistics")
 
 
-async def test_an_open_transaction_ages(api: Room) -> None:
+async def test_an_open_transaction_ages(api: ApiServer) -> None:
     metrics = Metrics()
     async with api.pool.acquire() as connection, connection.transaction():
         await connection.fetch("SELECT pg_sleep(0.05)")
@@ -115,7 +115,7 @@ async def test_an_open_transaction_ages(api: Room) -> None:
     assert age_s >= 0.05
 
 
-async def test_a_lock_in_the_way_is_not_waited_for(api: Room) -> None:
+async def test_a_lock_in_the_way_is_not_waited_for(api: ApiServer) -> None:
     async with api.pool.acquire() as connection, connection.transaction():
         await connection.execute("LOCK TABLE exportd.schedule IN ACCESS EXCLUSIVE MODE")
         answer = (await api.http.get("/metrics")).raise_for_status()
@@ -123,7 +123,7 @@ async def test_a_lock_in_the_way_is_not_waited_for(api: Room) -> None:
     assert "exportd_event_loop_delay_seconds_bucket" in answer.text
 
 
-async def test_many_askers_are_one_look(api: Room) -> None:
+async def test_many_askers_are_one_look(api: ApiServer) -> None:
     clock, looks = FakeClock(), 0
 
     async def refresh(_metrics: Metrics) -> None:

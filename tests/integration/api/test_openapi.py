@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
 
 from tests.fixtures.control_clients import bare
 from tests.integration.api.request_bodies import bucket, schedule
-from tests.integration.api.standalone_api import ACME, Room, path
+from tests.integration.api.standalone_api import ACME, ApiServer, path
 
 _CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 _EXAMPLES = 15
@@ -34,7 +34,7 @@ _EXAMPLES = 15
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=str)
 async def test_no_request_makes_a_mistake_of_ours_and_every_answer_is_as_described(
-    api: Room, mode: GenerationMode
+    api: ApiServer, mode: GenerationMode
 ) -> None:
     document = (await api.tcp.get("/openapi.json")).json()
     created = await api.http.post("/v1/clients", json={"organization": ACME, "name": "schemathesis"})
@@ -52,7 +52,7 @@ async def test_no_request_makes_a_mistake_of_ours_and_every_answer_is_as_describ
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=str)
 @pytest.mark.usefixtures("log_level_kept")
-async def test_the_daemons_own_verbs_are_as_described_too(api: Room, mode: GenerationMode) -> None:
+async def test_the_daemons_own_verbs_are_as_described_too(api: ApiServer, mode: GenerationMode) -> None:
     """As an administrator of the machine, on the Unix socket: programs get no further than 403."""
     document = (await api.http.get("/openapi.json")).json()
     # The streams end with their jobs, of which there is none here that would; test_operations_api follows them.

@@ -18,7 +18,7 @@ from exportd.model.entity import EntityCode
 from exportd.model.job import JobProgress, Lease
 from exportd.model.reason import Reason
 from tests.integration.api.request_bodies import bucket, schedule
-from tests.integration.api.standalone_api import ACME, BROKEN, SPOOL, Room, path
+from tests.integration.api.standalone_api import ACME, BROKEN, SPOOL, ApiServer, path
 
 VERBS = (
     ("GET", "/v1/status", "reader"),
@@ -29,7 +29,15 @@ VERBS = (
     ("GET", "/v1/events", "reader"),
     ("GET", "/v1/capture", "reader"),
     ("GET", "/v1/log-level", "reader"),
+    ("GET", "/v1/jobs", "reader"),
+    ("GET", "/v1/jobs/{id}", "reader"),
+    ("GET", "/v1/jobs/{id}/files/{name}", "reader"),
+    ("GET", "/v1/schedules", "reader"),
+    ("GET", "/v1/schedules/{id}", "reader"),
     ("GET", "/v1/schedules/{id}/preview", "reader"),
+    ("GET", "/v1/destinations", "reader"),
+    ("GET", "/v1/destinations/{id}", "reader"),
+    ("GET", "/v1/entities", "reader"),
     ("POST", "/v1/pause", "operator"),
     ("POST", "/v1/resume", "operator"),
     ("POST", "/v1/schedules/{id}/pause", "operator"),
@@ -57,22 +65,22 @@ BODIES: dict[str, Any] = {
 }
 
 
-async def make_schedule(api: Room, **others: Any) -> str:
+async def make_schedule(api: ApiServer, **others: Any) -> str:
     return str((await api.http.post(path(ACME, "schedules"), json=schedule(**others))).json()["id"])
 
 
-async def claim(api: Room) -> Lease | None:
+async def claim(api: ApiServer) -> Lease | None:
     return await JobTable(api.pool).claim(holder="test", lease_s=60, spool_id=SPOOL, attempt_limit=5)
 
 
-async def claimed(api: Room) -> Lease:
+async def claimed(api: ApiServer) -> Lease:
     lease = await claim(api)
     assert lease is not None
     return lease
 
 
 class TestWhoMayDoWhat:
-    async def test_the_table_has_every_verb(self, api: Room) -> None:
+    async def test_the_table_has_every_verb(self, api: ApiServer) -> None:
         document = (await api.http.get("/openapi.json")).json()
         found = {
             (method.upper(), url)
@@ -82,37 +90,41 @@ class TestWhoMayDoWhat:
         }
         assert found == {(method, url) for method, url, _ in VERBS}
 
-    async def test_programs_of_an_organization_are_refused_everywhere(self, api: Room) -> None:
+    async def test_programs_of_an_organization_are_refused_everywhere(self, api: ApiServer) -> None:
         headers = await api.bearer()
         for method, url, _ in VERBS:
-            answer = await api.tcp.request(method, url.format(id=uuid4()), json=BODIES.get(url), headers=headers)
+            answer = await api.tcp.request(
+                method, url.format(id=uuid4(), name="x"), json=BODIES.get(url), headers=headers
+            )
             assert (answer.status_code, "users of its own machine" in answer.json()["message"]) == (403, True), url
 
     @pytest.mark.parametrize("role", [Role.READER, Role.OPERATOR])
-    async def test_a_role_does_what_is_its_own(self, api: Room, role: Role, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_a_role_does_what_is_its_own(
+        self, api: ApiServer, role: Role, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(Access, "identity", lambda _access, peer: Identity(f"unix:{peer.uid}", role, None))
         for method, url, needed in VERBS:
             if url == "/v1/events":
                 continue  # it does not end
-            answer = await api.http.request(method, url.format(id=uuid4()), json=BODIES.get(url))
+            answer = await api.http.request(method, url.format(id=uuid4(), name="x"), json=BODIES.get(url))
             assert (answer.status_code != 403) == (Role[needed.upper()] <= role), url
 
 
 class TestPreview:
     """What it says of a schedule is in tests/acceptance/test_preview.py."""
 
-    async def test_what_would_fail_the_run_is_a_conflict(self, api: Room) -> None:
+    async def test_what_would_fail_the_run_is_a_conflict(self, api: ApiServer) -> None:
         answer = await api.http.get(f"/v1/schedules/{await make_schedule(api)}/preview")
         assert (answer.status_code, "the catalog has no entity ACCOUNTS" in answer.json()["message"]) == (409, True)
 
-    async def test_of_nothing(self, api: Room) -> None:
+    async def test_of_nothing(self, api: ApiServer) -> None:
         for wrong in (uuid4(), "nightly"):
             answer = await api.http.get(f"/v1/schedules/{wrong}/preview")
             assert (answer.status_code, "There is no schedule" in answer.json()["message"]) == (404, True)
 
 
 class TestPause:
-    async def test_of_all_daemons_is_kept_and_shown(self, api: Room) -> None:
+    async def test_of_all_daemons_is_kept_and_shown(self, api: ApiServer) -> None:
         schedule_id = await make_schedule(api)
         paused = (await api.http.post("/v1/pause")).json()
         assert paused["paused"] is True
@@ -124,7 +136,7 @@ class TestPause:
         assert await claim(api) is not None
         assert [action for _, action in await api.audit()][1:] == ["daemon paused", "schedule run", "daemon resumed"]
 
-    async def test_of_a_schedule_keeps_it_from_firing_but_not_from_being_run(self, api: Room) -> None:
+    async def test_of_a_schedule_keeps_it_from_firing_but_not_from_being_run(self, api: ApiServer) -> None:
         schedule_id = await make_schedule(api)
         assert (await api.http.post(f"/v1/schedules/{schedule_id}/pause")).status_code == 200
         (found,) = await api.schedules.all()
@@ -140,7 +152,7 @@ class TestPause:
         again = await api.schedules.fire(found, due_at=now, next_due_at=now + timedelta(days=1), now=now)
         assert again not in {None, UUID(job)}
 
-    async def test_of_a_destination_lets_its_jobs_wait(self, api: Room) -> None:
+    async def test_of_a_destination_lets_its_jobs_wait(self, api: ApiServer) -> None:
         lake = (await api.http.post(path(ACME, "destinations"), json=bucket())).json()["id"]
         first = await make_schedule(api, destinationIds=[lake])
         second = await make_schedule(api, code="other")
@@ -148,14 +160,14 @@ class TestPause:
         assert (await api.http.post(f"/v1/destinations/{lake}/pause")).status_code == 200
         shown = (await api.http.get(f"/v1/destinations/{lake}/pause")).json()
         assert (shown["paused"], shown["by"][:5]) == (True, "unix:")
-        for each in (first, second):
-            assert (await api.http.post(f"/v1/schedules/{each}/run")).status_code == 200
+        for schedule_id in (first, second):
+            assert (await api.http.post(f"/v1/schedules/{schedule_id}/run")).status_code == 200
         assert (await claimed(api)).job.schedule_code == "other"
         assert await claim(api) is None
         assert (await api.http.post(f"/v1/destinations/{lake}/resume")).status_code == 200
         assert (await claimed(api)).job.schedule_code == "nightly"
 
-    async def test_of_what_there_is_not_is_404(self, api: Room) -> None:
+    async def test_of_what_there_is_not_is_404(self, api: ApiServer) -> None:
         for kind in ("schedules", "destinations"):
             for method, verb in (("GET", "pause"), ("POST", "pause"), ("POST", "resume")):
                 for wrong in (str(uuid4()), "nightly"):
@@ -164,14 +176,14 @@ class TestPause:
 
 
 class TestJobs:
-    async def test_a_second_run_waits_for_the_first(self, api: Room) -> None:
+    async def test_a_second_run_waits_for_the_first(self, api: ApiServer) -> None:
         schedule_id = await make_schedule(api)
         job = (await api.http.post(f"/v1/schedules/{schedule_id}/run")).json()["jobId"]
         answer = await api.http.post(f"/v1/schedules/{schedule_id}/run")
         assert (answer.status_code, job in answer.json()["message"]) == (409, True)
         assert answer.headers["x-should-retry"] == "false"
 
-    async def test_cancelled_and_retried(self, api: Room) -> None:
+    async def test_cancelled_and_retried(self, api: ApiServer) -> None:
         schedule_id = await make_schedule(api)
         job = (await api.http.post(f"/v1/schedules/{schedule_id}/run")).json()["jobId"]
         assert (await api.http.post(f"/v1/jobs/{job}/retry")).status_code == 409
@@ -188,7 +200,7 @@ class TestJobs:
             "job cancelled",
         ]
 
-    async def test_an_export_without_a_schedule_is_retried_as_one(self, api: Room) -> None:
+    async def test_an_export_without_a_schedule_is_retried_as_one(self, api: ApiServer) -> None:
         body = {"sourceType": "OPERATIONAL", "operationalDataTypes": ["PLANS"]}
         job = (await api.http.post(path(ACME, "adhoc"), json=body)).json()["jobId"]
         await api.http.post(f"/v1/jobs/{job}/cancel")
@@ -198,7 +210,7 @@ class TestJobs:
 
 
 class TestRefresh:
-    async def test_is_kept_for_the_next_run_or_done_at_once(self, api: Room) -> None:
+    async def test_is_kept_for_the_next_run_or_done_at_once(self, api: ApiServer) -> None:
         schedule_id = await make_schedule(api)
         url = f"/v1/schedules/{schedule_id}/refresh"
         assert (await api.http.post(url, json={"entity": "BILLS"})).json() == {"entity": "BILLS"}
@@ -209,13 +221,13 @@ class TestRefresh:
         assert lease.job.schedule_id is not None
         assert await JobTable(api.pool).refresh_requests(lease.job.schedule_id) == ("ACCOUNTS", "BILLS")
 
-    async def test_of_what_is_not_exported_is_refused(self, api: Room) -> None:
+    async def test_of_what_is_not_exported_is_refused(self, api: ApiServer) -> None:
         url = f"/v1/schedules/{await make_schedule(api)}/refresh"
         for entity, status in (("METERS", 404), ("METRES", 400), ("", 400)):
             answer = await api.http.post(url, json={"entity": entity})
             assert answer.status_code == status, answer.text
 
-    async def test_that_cannot_be_at_once_asks_for_nothing(self, api: Room) -> None:
+    async def test_that_cannot_be_at_once_asks_for_nothing(self, api: ApiServer) -> None:
         schedule_id = await make_schedule(api)
         await api.http.post(f"/v1/schedules/{schedule_id}/run")
         answer = await api.http.post(f"/v1/schedules/{schedule_id}/refresh", json={"entity": "BILLS", "now": True})
@@ -227,7 +239,13 @@ class TestBackfill:
     """What the run then holds is in tests/acceptance/test_backfill.py."""
 
     async def add_job(
-        self, api: Room, schedule_id: str | None, state: str = "SUCCEEDED", *, organization: str = ACME, hour: int = 1
+        self,
+        api: ApiServer,
+        schedule_id: str | None,
+        state: str = "SUCCEEDED",
+        *,
+        organization: str = ACME,
+        hour: int = 1,
     ) -> str:
         """A job that read accounts at an hour, since the hour before."""
         extraction = {
@@ -252,7 +270,7 @@ class TestBackfill:
             )
         )
 
-    async def test_fires_the_schedule_and_tells_where_it_begins(self, api: Room) -> None:
+    async def test_fires_the_schedule_and_tells_where_it_begins(self, api: ApiServer) -> None:
         schedule_id = await make_schedule(api)
         await api.pool.execute(
             """INSERT INTO exportd.position (schedule_id, entity, job_id, snapshot, taken_at, guards, destinations)
@@ -273,14 +291,14 @@ class TestBackfill:
             "jobId": answer["jobId"],
         }
         assert (await claimed(api)).job.id == UUID(answer["jobId"])
-        # Nobody knows where the first began: that job is gone.
+        # Where the first began is not known any more: that job is gone.
         assert (await api.http.post(url, json={"job": first})).json() == {
             "entities": [{"entity": "ACCOUNTS", "reason": "LOG_PRUNED"}, answer["entities"][1]],
             "running": answer["jobId"],
         }
         assert [action for _, action in await api.audit()][1:] == ["backfill requested"] * 3
 
-    async def test_from_what_is_no_success_of_the_schedule_is_refused(self, api: Room) -> None:
+    async def test_from_what_is_no_success_of_the_schedule_is_refused(self, api: ApiServer) -> None:
         schedule_id, other = await make_schedule(api), await make_schedule(api, code="other")
         none = "has no job"
         for job, status, words in (
@@ -300,7 +318,7 @@ class TestBackfill:
         assert await api.pool.fetch("SELECT * FROM exportd.backfill_request") == []
 
 
-async def test_status_shows_what_waits_what_runs_and_how_destinations_are(api: Room) -> None:
+async def test_status_shows_what_waits_what_runs_and_how_destinations_are(api: ApiServer) -> None:
     lake = (await api.http.post(path(ACME, "destinations"), json=bucket(BROKEN))).json()["id"]
     for code in ("first", "second"):
         schedule_id = await make_schedule(api, code=code, destinationIds=[lake])
@@ -326,7 +344,7 @@ async def test_status_shows_what_waits_what_runs_and_how_destinations_are(api: R
 
 
 class TestLiveProgress:
-    async def test_of_a_job_ends_with_it(self, api: Room) -> None:
+    async def test_of_a_job_ends_with_it(self, api: ApiServer) -> None:
         schedule_id = await make_schedule(api)
         job = (await api.http.post(f"/v1/schedules/{schedule_id}/run")).json()["jobId"]
         table, lease = JobTable(api.pool), await claimed(api)
@@ -347,16 +365,16 @@ class TestLiveProgress:
                     assert (data["state"], data["reason"]) == ("FAILED", "CANCELLED")
         assert seen == ["phase", "progress", "end"]
 
-    async def test_of_all_jobs_ends_with_the_daemon(self, api: Room) -> None:
+    async def test_of_all_jobs_ends_with_the_daemon(self, api: ApiServer) -> None:
         await api.http.post(f"/v1/schedules/{await make_schedule(api)}/run")
         await claimed(api)
         async with api.http.stream("GET", "/v1/events") as answer:
             found = events(answer)
             assert (await anext(found))[0] == "phase"
-            api.using.watcher.leave()
-            assert [each async for each in found] == []
+            api.using.jobs.watcher.close()
+            assert [event async for event in found] == []
 
-    async def test_is_for_so_many_listeners_and_their_places_become_free(self, api: Room) -> None:
+    async def test_is_for_so_many_listeners_and_their_places_become_free(self, api: ApiServer) -> None:
         await api.http.post(f"/v1/schedules/{await make_schedule(api)}/run")
         await claimed(api)
         async with AsyncExitStack() as stack:
@@ -370,10 +388,10 @@ class TestLiveProgress:
             assert (refused.status_code, "Try again later" in refused.json()["message"]) == (503, True)
 
         with anyio.fail_after(10):
-            while api.using.watcher.is_full:
+            while api.using.jobs.watcher.is_full:
                 await anyio.wait_all_tasks_blocked()
 
-    async def test_of_an_unknown_job_is_404(self, api: Room) -> None:
+    async def test_of_an_unknown_job_is_404(self, api: ApiServer) -> None:
         assert (await api.http.get(f"/v1/jobs/{uuid4()}/events")).status_code == 404
 
 
@@ -389,7 +407,7 @@ async def events(answer: httpx.Response) -> AsyncIterator[tuple[str, dict[str, A
 
 
 class TestCapture:
-    async def test_is_shown_installed_and_taken_away(self, api: Room) -> None:
+    async def test_is_shown_installed_and_taken_away(self, api: ApiServer) -> None:
         await api.pool.execute("CREATE TABLE public.things (id integer PRIMARY KEY)")
 
         async def whole() -> bool:
@@ -410,24 +428,24 @@ class TestCapture:
         assert not await whole()
         assert [action for _, action in await api.audit()] == ["capture installed", "capture uninstalled"]
 
-    async def test_of_a_table_that_is_not_there_is_a_sentence(self, api: Room) -> None:
+    async def test_of_a_table_that_is_not_there_is_a_sentence(self, api: ApiServer) -> None:
         answer = await api.http.post("/v1/capture/install", json={})
         assert (answer.status_code, "public.things does not exist" in answer.json()["message"]) == (409, True)
 
-    async def test_of_an_unknown_entity_is_refused(self, api: Room) -> None:
+    async def test_of_an_unknown_entity_is_refused(self, api: ApiServer) -> None:
         answer = await api.http.post("/v1/capture/install", json={"entities": ["THING"]})
         assert (answer.status_code, "did you mean THINGS?" in answer.json()["message"]) == (400, True)
 
 
 @pytest.mark.usefixtures("log_level_kept")
-async def test_the_log_level_is_set_at_run_time(api: Room) -> None:
+async def test_the_log_level_is_set_at_run_time(api: ApiServer) -> None:
     assert (await api.http.put("/v1/log-level", json={"level": "error"})).json() == {"level": "error"}
     assert (await api.http.get("/v1/log-level")).json() == {"level": "error"}
     assert (await api.http.put("/v1/log-level", json={"level": "loud"})).status_code == 400
     assert [action for _, action in await api.audit()] == ["log level set"]
 
 
-async def test_organizations_are_those_that_have_something(api: Room) -> None:
+async def test_organizations_are_those_that_have_something(api: ApiServer) -> None:
     assert (await api.http.get("/v1/organizations")).json() == {"data": []}
     made = await make_schedule(api)
     await api.http.post(path("zebra", "destinations"), json=bucket())

@@ -10,7 +10,7 @@ from m3ter import AsyncM3ter, M3ter
 
 from exportd.model.schedule import Origin
 from tests.integration.api.request_bodies import bucket, schedule
-from tests.integration.api.standalone_api import ACME, Room, path
+from tests.integration.api.standalone_api import ACME, ApiServer, path
 from tests.integration.schedules.postgres_schedules import declare
 
 
@@ -25,7 +25,7 @@ def create(client: M3ter, body: dict[str, Any]) -> Any:
     )
 
 
-async def test_the_official_client_leads_a_schedule_through_its_life(api: Room) -> None:
+async def test_the_official_client_leads_a_schedule_through_its_life(api: ApiServer) -> None:
     def live(client: M3ter) -> None:
         schedules = client.data_exports.schedules
         created = create(client, schedule(exportFileFormat="JSONL"))
@@ -62,18 +62,18 @@ async def test_the_official_client_leads_a_schedule_through_its_life(api: Room) 
     assert actions == ["schedule created", "schedule edited", "schedule deleted"]
 
 
-async def test_a_new_schedule_is_due_at_once_and_belongs_to_the_api(api: Room) -> None:
+async def test_a_new_schedule_is_due_at_once_and_belongs_to_the_api(api: ApiServer) -> None:
     await api.http.post(path(ACME, "schedules"), json=schedule())
     (found,) = await api.schedules.all()
     assert found.next_due_at == found.created_at
     assert found.origin is Origin.API
     await api.schedules.reconcile([declare("declared")], now=api.using.clock.now())
-    assert {each.declaration.code for each in await api.schedules.all()} == {"nightly", "declared"}
+    assert {listed.declaration.code for listed in await api.schedules.all()} == {"nightly", "declared"}
     await api.schedules.reconcile([], now=api.using.clock.now())
-    assert {each.declaration.code for each in await api.schedules.all()} == {"nightly"}
+    assert {listed.declaration.code for listed in await api.schedules.all()} == {"nightly"}
 
 
-async def test_what_the_configuration_declares_is_shown_and_not_edited(api: Room) -> None:
+async def test_what_the_configuration_declares_is_shown_and_not_edited(api: ApiServer) -> None:
     await api.schedules.reconcile([declare("declared")], now=api.using.clock.now())
     (listed,) = (await api.http.get(path(ACME, "schedules"))).json()["data"]
     assert (listed["code"], listed["createdBy"]) == ("declared", "configuration")
@@ -85,7 +85,7 @@ async def test_what_the_configuration_declares_is_shown_and_not_edited(api: Room
         assert "configuration" in answer.json()["message"]
 
 
-async def test_the_configuration_takes_over_what_it_declares(api: Room) -> None:
+async def test_the_configuration_takes_over_what_it_declares(api: ApiServer) -> None:
     created = (await api.http.post(path(ACME, "schedules"), json=schedule("nightly"))).json()
     await api.schedules.reconcile([declare("nightly")], now=api.using.clock.now())
     shown = (await api.http.get(path(ACME, "schedules", created["id"]))).json()
@@ -94,7 +94,7 @@ async def test_the_configuration_takes_over_what_it_declares(api: Room) -> None:
 
 
 class TestVersions:
-    async def test_a_stale_one_is_told_once_and_not_tried_again(self, api: Room) -> None:
+    async def test_a_stale_one_is_told_once_and_not_tried_again(self, api: ApiServer) -> None:
         created = (await api.http.post(path(ACME, "schedules"), json=schedule())).json()
         seen: list[httpx.Request] = []
 
@@ -110,10 +110,10 @@ class TestVersions:
                 )
 
         await api.official(edit, retries=2)
-        assert [each.method for each in seen] == ["POST", "PUT"]  # a token, and one attempt
+        assert [request.method for request in seen] == ["POST", "PUT"]  # a token, and one attempt
         assert (await api.http.get(path(ACME, "schedules", created["id"]))).json() == created
 
-    async def test_of_several_who_edit_the_same_one_wins(self, api: Room) -> None:
+    async def test_of_several_who_edit_the_same_one_wins(self, api: ApiServer) -> None:
         created = (await api.http.post(path(ACME, "schedules"), json=schedule())).json()
         answers = await asyncio.gather(
             *(
@@ -123,12 +123,12 @@ class TestVersions:
         )
         assert sorted(answer.status_code for answer in answers) == [200, *[409] * 5]
 
-    async def test_one_is_needed_to_edit(self, api: Room) -> None:
+    async def test_one_is_needed_to_edit(self, api: ApiServer) -> None:
         created = (await api.http.post(path(ACME, "schedules"), json=schedule())).json()
         answer = await api.http.put(path(ACME, "schedules", created["id"]), json=schedule())
         assert (answer.status_code, answer.json()) == (400, {"message": "version: is missing"})
 
-    async def test_what_a_client_read_may_be_sent_back(self, api: Room) -> None:
+    async def test_what_a_client_read_may_be_sent_back(self, api: ApiServer) -> None:
         created = (await api.http.post(path(ACME, "schedules"), json=schedule(version=9, id="mine"))).json()
         assert created["version"] == 1
         answer = await api.http.put(path(ACME, "schedules", created["id"]), json={**created, "name": "New"})
@@ -136,19 +136,19 @@ class TestVersions:
 
 
 class TestPages:
-    async def test_cover_the_list_newest_first_without_gap_or_repetition(self, api: Room) -> None:
+    async def test_cover_the_list_newest_first_without_gap_or_repetition(self, api: ApiServer) -> None:
         codes = [f"s{number}" for number in range(7)]
         for code in codes:
             await api.http.post(path(ACME, "schedules"), json=schedule(code))
 
         def read(client: M3ter) -> list[str | None]:
-            return [each.code for each in client.data_exports.schedules.list(page_size=3)]
+            return [listed.code for listed in client.data_exports.schedules.list(page_size=3)]
 
         assert await api.official(read) == codes[::-1]
         for size, pages in ((1, 7), (7, 1), (6, 2), (100, 1)):
             assert await self._walk(api, size) == (codes[::-1], pages)
 
-    async def test_are_read_by_the_asynchronous_client_too(self, api: Room) -> None:
+    async def test_are_read_by_the_asynchronous_client_too(self, api: ApiServer) -> None:
         for code in ("a", "b", "c"):
             await api.http.post(path(ACME, "schedules"), json=schedule(code))
         token = (
@@ -163,28 +163,28 @@ class TestPages:
             _strict_response_validation=True,
             http_client=api.http,
         ) as client:
-            found = [each.code async for each in client.data_exports.schedules.list(page_size=2)]
+            found = [listed.code async for listed in client.data_exports.schedules.list(page_size=2)]
         assert found == ["c", "b", "a"]
 
-    async def test_can_be_filtered_by_ids(self, api: Room) -> None:
+    async def test_can_be_filtered_by_ids(self, api: ApiServer) -> None:
         ids = [(await api.http.post(path(ACME, "schedules"), json=schedule(code))).json()["id"] for code in "abc"]
 
         def read(client: M3ter) -> list[str]:
-            return [each.id for each in client.data_exports.schedules.list(ids=[ids[0], ids[2], "nonsense"])]
+            return [listed.id for listed in client.data_exports.schedules.list(ids=[ids[0], ids[2], "nonsense"])]
 
         assert await api.official(read) == [ids[2], ids[0]]
         repeated = await api.http.get(path(ACME, "schedules"), params={"ids": [ids[0], ids[1]]})
-        assert [each["id"] for each in repeated.json()["data"]] == [ids[1], ids[0]]
+        assert [listed["id"] for listed in repeated.json()["data"]] == [ids[1], ids[0]]
         assert len((await api.http.get(path(ACME, "schedules"), params={"ids": ""})).json()["data"]) == 3
         assert (await api.http.get(path(ACME, "schedules"), params={"ids": "nonsense"})).json() == {"data": []}
 
-    async def _walk(self, api: Room, size: int) -> tuple[list[str], int]:
+    async def _walk(self, api: ApiServer, size: int) -> tuple[list[str], int]:
         codes, pages, token = [], 0, None
         while pages == 0 or token:
             params = {"pageSize": size, **({"nextToken": token} if token else {})}
             answer = (await api.http.get(path(ACME, "schedules"), params=params)).json()
             assert answer["data"]
-            codes += [each["code"] for each in answer["data"]]
+            codes += [listed["code"] for listed in answer["data"]]
             token, pages = answer.get("nextToken"), pages + 1
         return codes, pages
 
@@ -233,7 +233,7 @@ SPOILT: list[tuple[dict[str, Any], str]] = [
 """What is changed in a good schedule, and what the answer then says."""
 
 
-async def test_what_cannot_be_a_schedule_is_refused_in_a_sentence(api: Room) -> None:
+async def test_what_cannot_be_a_schedule_is_refused_in_a_sentence(api: ApiServer) -> None:
     for spoilt, words in SPOILT:
         answer = await api.http.post(path(ACME, "schedules"), json=schedule(**spoilt))
         assert (answer.status_code, list(answer.json())) == (400, ["message"]), spoilt
@@ -242,7 +242,7 @@ async def test_what_cannot_be_a_schedule_is_refused_in_a_sentence(api: Room) -> 
     assert await api.audit() == []
 
 
-async def test_a_code_is_unique_within_an_organization_alone(api: Room) -> None:
+async def test_a_code_is_unique_within_an_organization_alone(api: ApiServer) -> None:
     await api.http.post(path(ACME, "schedules"), json=schedule())
     again = await api.http.post(path(ACME, "schedules"), json=schedule())
     assert again.status_code == 400
@@ -255,12 +255,12 @@ async def test_a_code_is_unique_within_an_organization_alone(api: Room) -> None:
     assert (await api.http.post(path(ACME, "schedules"), json=schedule("second"))).status_code == 200
 
 
-async def test_of_several_who_take_a_code_one_gets_it(api: Room) -> None:
+async def test_of_several_who_take_a_code_one_gets_it(api: ApiServer) -> None:
     answers = await asyncio.gather(*(api.http.post(path(ACME, "schedules"), json=schedule()) for _ in range(6)))
     assert sorted(answer.status_code for answer in answers) == [200, *[400] * 5]
 
 
-async def test_destinations_are_shown_in_their_order(api: Room) -> None:
+async def test_destinations_are_shown_in_their_order(api: ApiServer) -> None:
     ids = [(await api.http.post(path(ACME, "destinations"), json=bucket(code))).json()["id"] for code in ("a", "b")]
     created = await api.http.post(path(ACME, "schedules"), json=schedule(destinationIds=ids[::-1]))
     assert created.json()["destinationIds"] == ids[::-1]

@@ -1,4 +1,4 @@
-"""What listeners are told, and when, without a database."""
+"""What listeners are sent, and when, without a database."""
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -26,23 +26,23 @@ class Watched:
 
     def __init__(self) -> None:
         self.job: LiveJob | None = RUNNING
-        self.looks = 0
+        self.queries = 0
         self.clock = FakeClock()
-        self.watcher = JobWatcher(self._look, self.clock)
+        self.watcher = JobWatcher(self._query, self.clock)
 
-    async def _look(self, _others: Collection[JobId]) -> list[LiveJob]:
-        self.looks += 1
+    async def _query(self, _others: Collection[JobId]) -> list[LiveJob]:
+        self.queries += 1
         if self.job is None:
             raise TransientError("The database is away.", reason=Reason.DATABASE_UNREACHABLE)
         return [self.job]
 
-    async def listen(self, heard: list[bytes]) -> None:
+    async def listen(self, received: list[bytes]) -> None:
         async for event in self.watcher.stream(JOB):
-            heard += [event]
+            received += [event]
 
-    async def more(self, heard: list[bytes]) -> None:
-        before = len(heard)
-        await self.until(lambda: len(heard) > before)
+    async def more(self, received: list[bytes]) -> None:
+        before = len(received)
+        await self.until(lambda: len(received) > before)
 
     async def until(self, seen: Callable[[], bool]) -> None:
         """Let time go by, look after look, until something is to be seen."""
@@ -53,47 +53,47 @@ class Watched:
 
 
 async def test_a_quiet_line_has_a_heartbeat_also_while_the_database_is_away() -> None:
-    watched, heard = Watched(), list[bytes]()
+    watched, received = Watched(), list[bytes]()
     async with anyio.create_task_group() as group:
         group.start_soon(watched.watcher.run)
-        group.start_soon(watched.listen, heard)
-        await watched.until(lambda: len(heard) == 1)
-        assert heard[0].startswith(b"event: phase\n")
+        group.start_soon(watched.listen, received)
+        await watched.until(lambda: len(received) == 1)
+        assert received[0].startswith(b"event: phase\n")
         for job in (RUNNING, None):
-            watched.job, before = job, watched.looks
-            await watched.more(heard)
-            assert heard[-1].startswith(b":"), "a comment, which no client takes for an event"
-            assert heard[-1].endswith(b"\n\n")
-            assert watched.looks - before == pytest.approx(HEARTBEAT_S / PERIOD_S, abs=1)
+            watched.job, before = job, watched.queries
+            await watched.more(received)
+            assert received[-1].startswith(b":"), "a comment, which no client takes for an event"
+            assert received[-1].endswith(b"\n\n")
+            assert watched.queries - before == pytest.approx(HEARTBEAT_S / PERIOD_S, abs=1)
         group.cancel_scope.cancel()
 
 
-async def test_all_who_follow_a_job_hear_of_its_end_by_one_look_a_second() -> None:
-    watched, all_heard = Watched(), [list[bytes]() for _ in range(30)]
+async def test_all_who_follow_a_job_get_its_end_by_one_query_a_second() -> None:
+    watched, all_received = Watched(), [list[bytes]() for _ in range(30)]
     async with anyio.create_task_group() as services:
         services.start_soon(watched.watcher.run)
         async with anyio.create_task_group() as listeners:
-            for heard in all_heard:
-                listeners.start_soon(watched.listen, heard)
-            await watched.until(lambda: all(all_heard))
-            watched.job, before = SUCCEEDED, watched.looks
-            await watched.until(lambda: all(len(heard) == 2 for heard in all_heard))
-        assert watched.looks == before + 1
-        assert all(heard[1].startswith(b"event: end\n") for heard in all_heard)
+            for received in all_received:
+                listeners.start_soon(watched.listen, received)
+            await watched.until(lambda: all(all_received))
+            watched.job, before = SUCCEEDED, watched.queries
+            await watched.until(lambda: all(len(received) == 2 for received in all_received))
+        assert watched.queries == before + 1
+        assert all(received[1].startswith(b"event: end\n") for received in all_received)
         services.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(("last", "words"), [(SUCCEEDED, [b"event: phase", b"event: end"]), (None, [b"event: phase"])])
-async def test_who_leaves_tells_of_what_has_ended_meanwhile(last: LiveJob | None, words: list[bytes]) -> None:
-    watched, heard = Watched(), list[bytes]()
+async def test_draining_reports_what_has_ended_meanwhile(last: LiveJob | None, words: list[bytes]) -> None:
+    watched, received = Watched(), list[bytes]()
     async with anyio.create_task_group() as group:
         group.start_soon(watched.watcher.run)
         async with anyio.create_task_group() as listeners:
-            listeners.start_soon(watched.listen, heard)
-            await watched.until(lambda: len(heard) == 1)
+            listeners.start_soon(watched.listen, received)
+            await watched.until(lambda: len(received) == 1)
             watched.job = last
-            await watched.watcher.take_leave()
-        assert [each.splitlines()[0] for each in heard] == words
+            await watched.watcher.drain()
+        assert [event.splitlines()[0] for event in received] == words
         await watched.listen(late := list[bytes]())
         assert late == []
         group.cancel_scope.cancel()

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from exportd.cli.socket_client import DEFAULT_SOCKET, SocketClient, find_socket
+from exportd.cli.socket_client import DEFAULT_SOCKET, NoDaemonError, SocketClient, find_socket
 from exportd.model.errors import ExportdError, PermanentError, SettingsError, TransientError
+from exportd.model.reason import Reason
 
 HEAVY = ("pydantic", "asyncpg", "fastapi", "uvicorn", "structlog", "rich")
 
 
 def answering(path: Path, answer: bytes) -> threading.Thread:
-    """Somebody who listens there and answers the first request so."""
+    """A server at the path that answers the first request so."""
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(path))
     listening.listen(1)
@@ -27,7 +28,7 @@ def answering(path: Path, answer: bytes) -> threading.Thread:
             connection.recv(65536)
             connection.sendall(answer)
             connection.shutdown(socket.SHUT_WR)
-            # A body comes by itself, after the head: whoever sends it must find somebody there.
+            # A body comes after the head, by itself: the client must be able to send it.
             while connection.recv(65536):
                 pass
 
@@ -41,7 +42,7 @@ def http(status: str, body: str) -> bytes:
 
 
 def test_it_imports_nothing_heavy() -> None:
-    code = f"import sys, exportd.cli.socket_client; print([each for each in {HEAVY!r} if each in sys.modules])"
+    code = f"import sys, exportd.cli.socket_client; print([name for name in {HEAVY!r} if name in sys.modules])"
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert output.strip() == "[]"
 
@@ -94,29 +95,64 @@ def test_a_refusal_has_the_daemons_sentence(tmp_path: Path, status: str, kind: t
     thread.join()
 
 
+@pytest.mark.parametrize(
+    ("status", "header", "kind", "reason"),
+    [
+        ("409 Conflict", "x-exportd-reason: JOB_STATE_UNFIT\r\n", PermanentError, Reason.JOB_STATE_UNFIT),
+        ("409 Conflict", "x-exportd-reason: JOB_UNFINISHED\r\n", TransientError, Reason.JOB_UNFINISHED),
+        ("409 Conflict", "x-exportd-reason: OF_A_LATER_VERSION\r\n", PermanentError, Reason.DAEMON_REFUSED),
+        ("503 Away", "x-exportd-reason: DATABASE_UNREACHABLE\r\n", TransientError, Reason.DATABASE_UNREACHABLE),
+        ("404 Not Found", "", PermanentError, Reason.NOT_FOUND),
+        ("403 Forbidden", "", PermanentError, Reason.DAEMON_REFUSED),
+    ],
+)
+def test_a_refusal_has_the_daemons_reason(
+    tmp_path: Path, status: str, header: str, kind: type[ExportdError], reason: Reason
+) -> None:
+    body = '{"message": "Not so."}'
+    answer = f"HTTP/1.1 {status}\r\n{header}content-length: {len(body)}\r\n\r\n{body}"
+    thread = answering(tmp_path / "c.sock", answer.encode())
+    with pytest.raises(kind) as refused:
+        SocketClient(tmp_path / "c.sock").request("GET", "/v1/x")
+    assert refused.value.reason is reason
+    thread.join()
+
+
+def test_a_download_comes_whole_or_not_at_all(tmp_path: Path) -> None:
+    thread = answering(tmp_path / "c.sock", http("200 OK", "all of it"))
+    assert b"".join(SocketClient(tmp_path / "c.sock").download("/v1/x")) == b"all of it"
+    thread.join()
+    (tmp_path / "c.sock").unlink()
+    thread = answering(tmp_path / "c.sock", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nsome")
+    with pytest.raises(TransientError, match="broke off its answer"):
+        b"".join(SocketClient(tmp_path / "c.sock").download("/v1/x"))
+    thread.join()
+
+
 @pytest.mark.parametrize("answer", [b"garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{"])
-def test_a_conversation_that_ends_is_worth_another_try(tmp_path: Path, answer: bytes) -> None:
+def test_an_answer_that_breaks_off_is_worth_another_try(tmp_path: Path, answer: bytes) -> None:
     thread = answering(tmp_path / "c.sock", answer)
-    with pytest.raises(TransientError, match="ended the conversation"):
+    with pytest.raises(TransientError, match="broke off its answer"):
         SocketClient(tmp_path / "c.sock").request("GET", "/v1/x")
     thread.join()
 
 
 def test_an_end_without_an_answer_says_where_to_look(tmp_path: Path) -> None:
     thread = answering(tmp_path / "c.sock", b"")
-    with pytest.raises(TransientError, match="has gone without an answer: it left, or could not start"):
+    with pytest.raises(TransientError, match="closed the connection without an answer: it stopped, or could not start"):
         SocketClient(tmp_path / "c.sock").request("GET", "/v1/x")
     thread.join()
 
 
-def test_nobody_there_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(TransientError, match=r"^No daemon listens at .*c\.sock\. Start it"):
-        SocketClient(tmp_path / "c.sock").request("GET", "/v1/x")
+def test_no_daemon_is_a_sentence(tmp_path: Path) -> None:
+    for request in (lambda client: client.request("GET", "/v1/x"), lambda client: list(client.download("/v1/x"))):
+        with pytest.raises(NoDaemonError, match=r"^No daemon listens at .*c\.sock\. Start it"):
+            request(SocketClient(tmp_path / "c.sock"))
 
 
 @pytest.fixture
 def crowded(tmp_path: Path) -> Iterator[socket.socket]:
-    """Somebody who listens and lets nobody in, with as many before the door as may wait there."""
+    """A socket that accepts no connection, with a full backlog."""
     with ExitStack() as stack:
         listening = stack.enter_context(socket.socket(socket.AF_UNIX))
         listening.bind(str(tmp_path / "c.sock"))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from exportd.cli.status_screen import Listing, disagreements, head, listings
+from exportd.cli.status_screen import StatusTable, disagreements, head, tables
 
 STATUS: dict[str, Any] = {
     "version": "1.2",
@@ -20,22 +20,23 @@ STATUS: dict[str, Any] = {
 }
 
 
-def test_the_head_says_what_is_amiss() -> None:
+def test_the_head_says_what_is_wrong() -> None:
     assert head(STATUS) == {
         "daemon": "exportd 1.2, up 1 d 2 h, shop on db.example.com as exportd",
         "paused": "no",
         "services": "stopped: dispatcher",
-        "changes": "looked for from time to time",
+        "changes": "polling",
         "schedules": "3, 1 paused, next due 2026-03-10 06:15:00Z",
         "jobs": "1 running, 2 waiting, waiting since 2026-03-10 05:59:58Z",
         "spool": "1.5 MB of 6.0 GB in /spool",
     }
+    assert head({**STATUS, "listener": {"listening": True}})["changes"] == "LISTEN"
     paused = head({**STATUS, "paused": {"since": "2026-03-10T05:00:00.000Z", "by": "unix:ann"}})
     assert paused["paused"] == "since 2026-03-10 05:00:00Z by unix:ann"
 
 
 def test_only_tables_with_rows_are_shown() -> None:
-    assert list(listings(STATUS)) == []
+    assert list(tables(STATUS)) == []
 
 
 def test_several_daemons_are_listed_and_one_alone_is_not() -> None:
@@ -49,8 +50,8 @@ def test_several_daemons_are_listed_and_one_alone_is_not() -> None:
         "seenAt": "2026-03-10T06:00:00.000Z",
     }
     there = {**here, "id": "2", "host": "south", "running": False}
-    assert list(listings({**STATUS, "daemons": [here]})) == []
-    (shown,) = listings({**STATUS, "daemons": [here, there]})
+    assert list(tables({**STATUS, "daemons": [here]})) == []
+    (shown,) = tables({**STATUS, "daemons": [here, there]})
     assert shown.rows == (
         ("1", "north, process 7", "1.2", "since 2026-03-09 04:00:00Z", "this one"),
         ("2", "south, process 7", "1.2", "not seen since 2026-03-10 06:00:00Z", ""),
@@ -68,7 +69,7 @@ def test_a_running_job_tells_what_it_does() -> None:
         {**lease, "attempt": 1, "schedule": "hourly", "progress": "1 of 2 entities"},
         {**lease, "attempt": 2, "phase": "PUBLISHING"},
     ]
-    (shown,) = listings({**STATUS, "leases": leases})
+    (shown,) = tables({**STATUS, "leases": leases})
     assert shown.rows == (
         ("1", "hourly of acme", "extracting since 2026-03-10 05:00:00Z: 1 of 2 entities"),
         ("1", "(ad hoc) of acme", "publishing since 2026-03-10 05:00:00Z, attempt 2"),
@@ -85,9 +86,9 @@ def test_a_destination_tells_what_is_known_of_it() -> None:
             "lastFailure": {"at": "2026-03-10T05:00:00.000Z", "reason": "DENIED", "message": "…"},
         },
     ]
-    (shown,) = listings({**STATUS, "destinations": destinations})
+    (shown,) = tables({**STATUS, "destinations": destinations})
     assert shown.rows == (
-        ("good", "acme", "nothing amiss", "2026-03-10 05:00:00Z", ""),
+        ("good", "acme", "healthy", "2026-03-10 05:00:00Z", ""),
         ("bad", "acme", "circuit open", "", "2026-03-10 05:00:00Z DENIED"),
     )
 
@@ -95,8 +96,8 @@ def test_a_destination_tells_what_is_known_of_it() -> None:
 def test_entities_that_are_furthest_behind_come_first_and_do_not_fill_more_than_a_screen() -> None:
     entities: dict[str, dict[str, Any]] = {f"E{number}": {"lagSeconds": float(number)} for number in range(40)}
     entities["NEW"] = {"changesSince": "2026-03-10T05:00:00.000Z"}
-    (shown,) = listings({**STATUS, "entities": entities})
-    assert isinstance(shown, Listing)
-    assert shown.rows[0] == ("E39", "39 s", "", "none heard of")
+    (shown,) = tables({**STATUS, "entities": entities})
+    assert isinstance(shown, StatusTable)
+    assert shown.rows[0] == ("E39", "39 s", "", "none")
     assert len(shown.rows) == 31
     assert shown.rows[-1][0] == "… and 11 more"

@@ -21,8 +21,8 @@ def hand_over() -> Iterator[HandOver]:
     descriptors: list[int] = []
 
     def place(*sockets: socket.socket, name: str = "control", process_id: int | None = None) -> dict[str, str]:
-        for number, each in enumerate(sockets):
-            descriptors.append(os.dup2(each.fileno(), FIRST + number))
+        for number, opened in enumerate(sockets):
+            descriptors.append(os.dup2(opened.fileno(), FIRST + number))
         pid = os.getpid() if process_id is None else process_id
         return {"LISTEN_PID": str(pid), "LISTEN_FDS": str(len(sockets)), "LISTEN_FDNAMES": name, "HOME": "/"}
 

@@ -109,10 +109,10 @@ async def served(folder: Path) -> AsyncIterator[Served]:
 
 
 @pytest.mark.parametrize("target", ["/events", "/download"])
-async def test_who_takes_nothing_is_dropped_and_holds_up_nobody(
+async def test_who_takes_nothing_is_dropped_and_holds_up_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
-    monkeypatch.setattr(server, "_UNREAD_S", 0.5)
+    monkeypatch.setattr(server, "_WRITE_STALL_TIMEOUT_S", 0.5)
     async with served(tmp_path) as found, found.asking(target):
         await until(lambda: found.unsent_bytes > 0)
         # What the kernel does not take any more is one piece and its frame, however much there is to tell.
@@ -127,7 +127,7 @@ async def test_who_takes_nothing_is_dropped_and_holds_up_nobody(
 
 
 async def test_who_takes_what_comes_is_never_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_UNREAD_S", 0.3)
+    monkeypatch.setattr(server, "_WRITE_STALL_TIMEOUT_S", 0.3)
     loop = asyncio.get_running_loop()
     async with served(tmp_path) as found, found.asking("/events") as client:
         end = loop.time() + 1.0
@@ -145,7 +145,9 @@ async def test_who_vanishes_is_not_spoken_to_any_more(tmp_path: Path) -> None:
         await until(lambda: not found.streams and not found.server.server_state.connections)
 
 
-async def test_a_request_that_outlasts_the_daemon_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_that_outlasts_the_daemon_gets_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(server, "_GRACE_S", 0.1)
     async with served(tmp_path) as found, found.asking("/endless") as client, found.asking("/events"):
         await until(lambda: len(found.server.server_state.tasks) == 2 and found.unsent_bytes > 0)
@@ -157,4 +159,4 @@ async def test_a_request_that_outlasts_the_daemon_is_told_so(tmp_path: Path, mon
             answer += piece
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 503 ")
-    assert json.loads(body)["message"].startswith("The daemon is leaving.")
+    assert json.loads(body)["message"].startswith("The daemon is stopping.")

@@ -20,7 +20,7 @@ def test_what_was_signed_comes_back(payload: dict[str, object]) -> None:
 def test_whatever_is_changed_is_noticed(payload: dict[str, object], data: st.DataObject) -> None:
     token = SIGNER.sign("page", payload)
     place = data.draw(st.integers(0, len(token) - 1))
-    other = data.draw(st.characters(codec="utf-8").filter(lambda each: each != token[place]))
+    other = data.draw(st.characters(codec="utf-8").filter(lambda character: character != token[place]))
     assert SIGNER.verify("page", token[:place] + other + token[place + 1 :]) is None
     assert SIGNER.verify("page", token[:place]) is None
 

@@ -1,4 +1,4 @@
-"""Which changes wait, as far as a daemon has heard of them."""
+"""Which changes wait, as far as a daemon was notified of them."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -13,6 +13,6 @@ def test_what_was_read_since_does_not_wait() -> None:
     assert changes_since(None, NOON) is None
 
 
-def test_what_was_heard_of_since_the_last_reading_or_never_read_waits() -> None:
+def test_what_was_notified_since_the_last_reading_or_never_read_waits() -> None:
     assert changes_since(LATER, NOON) == LATER
     assert changes_since(NOON, None) == NOON

@@ -12,7 +12,7 @@ def test_no_window_ever_holds_more_than_the_limit(pauses: list[float], limit: in
         if rate.wait_s("acme", now) == 0:
             passed.append(now)
     for number, moment in enumerate(passed):
-        assert sum(1 for each in passed[number:] if each < moment + 0.9) <= limit
+        assert sum(1 for at in passed[number:] if at < moment + 0.9) <= limit
 
 
 @given(st.integers(1, 50), st.floats(0, 10_000))
@@ -26,4 +26,4 @@ def test_waiting_as_long_as_was_said_helps(limit: int, now: float) -> None:
 
 def test_each_key_has_a_limit_of_its_own() -> None:
     rate = RateLimit(1, 1.0)
-    assert [rate.wait_s(each, 5.0) == 0 for each in ("a", "b", "a")] == [True, True, False]
+    assert [rate.wait_s(key, 5.0) == 0 for key in ("a", "b", "a")] == [True, True, False]

@@ -56,6 +56,6 @@ def test_the_document_has_everything() -> None:
     assert set(by_name) == set(Permission)
     listing = by_name["LIST"]
     assert (listing["action"], listing["required"], listing["state"]) == ("s3:ListBucket", False, "MISSING")
-    assert listing["lost_without"]
-    assert (document["megabytes_per_s"], document["left_over"], document["setting"]) == (2.0, ["x"], None)
+    assert listing["lostWithout"]
+    assert (document["megabytesPerSecond"], document["leftOver"], document["setting"]) == (2.0, ["x"], None)
     assert document["grants"] == [{"title": "A policy", "text": "{\n}"}]

@@ -1,28 +1,22 @@
-"""``exportd job watch``, ``cancel`` and ``retry``: asked of the daemon."""
+"""How jobs come along: the daemon's server-sent events, read line by line, and what a person sees of them."""
 
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
-from cyclopts import Parameter
-
-from exportd.cli.daemon_address import DaemonAddress
 from exportd.cli.failures import Exit
-from exportd.cli.output import AsJson, print_json, print_line, size
+from exportd.cli.output import print_line, size
 from exportd.cli.socket_client import SocketClient
-from exportd.model.errors import SettingsError, TransientError
-from exportd.model.job import JobId
+from exportd.model.errors import TransientError
 from exportd.model.reason import Reason
-
-# MERGED: What the daemon tells of jobs as they run: server-sent events, read line by line, and how a person reads them.
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class ProgressEvent:
     """``name`` is ``phase``, ``progress`` or ``end``; ``data`` is as docs/api.md has it."""
 
     name: str
@@ -33,8 +27,8 @@ class Event:
         return self.name == "end" and self.data.get("state") == "SUCCEEDED"
 
 
-def parse_events(lines: Iterable[bytes]) -> Iterator[Event]:
-    """The events in a stream's lines; comments, unknown fields and an event that is cut off are passed over."""
+def parse_events(lines: Iterable[bytes]) -> Iterator[ProgressEvent]:
+    """The events in a stream's lines; comments, unknown fields and an event that is cut off are ignored."""
     name, data = "", []
     for line in lines:
         field, _, value = line.decode("utf-8", "replace").rstrip("\r\n").partition(":")
@@ -45,11 +39,11 @@ def parse_events(lines: Iterable[bytes]) -> Iterator[Event]:
             data.append(value)
         elif not field and not value:
             if data:
-                yield Event(name, json.loads("\n".join(data)))
+                yield ProgressEvent(name, json.loads("\n".join(data)))
             name, data = "", []
 
 
-def told(event: Event) -> str:
+def event_line(event: ProgressEvent) -> str:
     """An event as one line."""
     data = event.data
     if event.name == "phase":
@@ -74,87 +68,49 @@ def figures(data: dict[str, Any]) -> str:
     return f"{words}, {published} published" if published else words
 
 
-_HERE = DaemonAddress()
-
-JobArgument = Annotated[UUID, Parameter(name="JOB", help="The job's id.")]
-
-
-def watch(job: JobArgument, /, *, json: AsJson = False, at: DaemonAddress = _HERE) -> None:
-    """Follow a job until its end; exit code 1 when it fails. ``--json`` prints an event a line."""
-    sys.exit(follow(at.client(), job, as_json=json))
-
-
-def cancel(job: JobArgument, /, *, json: AsJson = False, at: DaemonAddress = _HERE) -> None:
-    """Stop a job: a waiting one at once, a running one within seconds."""
-    answer = at.client().request("POST", f"/v1/jobs/{job}/cancel")
-    if json:
-        print_json(answer)
-    else:
-        print_line("cancelled" if answer["status"] == "FAILED" else "it is being stopped, within seconds")
-
-
-def retry(job: JobArgument, /, *, json: AsJson = False, at: DaemonAddress = _HERE) -> None:
-    """Run what failed once more. Prints the new job's id."""
-    answer = at.client().request("POST", f"/v1/jobs/{job}/retry")
-    if json:
-        print_json(answer)
-    else:
-        print_line(answer["jobId"])
-
-
 def follow(client: SocketClient, job: UUID, *, as_json: bool = False) -> Exit:
-    """Show a job's events until its end. Raises TransientError when the daemon leaves before it."""
+    """Show a job's events until its end, and whether it succeeded.
+
+    Raises TransientError when the daemon stops before that.
+    """
     with client.stream(f"/v1/jobs/{job}/events") as lines, _display(as_json=as_json) as show:
         for event in parse_events(lines):
             show(event)
             if event.name == "end":
                 return Exit.DONE if event.succeeded else Exit.FAILED
     raise TransientError(
-        f"The daemon ended the conversation; the job {job} goes on. Watch it again when a daemon runs.",
+        f"The daemon ended the stream; the job {job} goes on. Watch it again when a daemon runs.",
         reason=Reason.DAEMON_UNREACHABLE,
     )
 
 
 @contextmanager
-def _display(*, as_json: bool) -> Iterator[Callable[[Event], None]]:
+def _display(*, as_json: bool) -> Iterator[Callable[[ProgressEvent], None]]:
     """Lines; a person at a terminal sees progress change in place."""
     if as_json:
         yield _print_document
     elif not sys.stdout.isatty():
-        yield _print_told
+        yield _print_event
     else:
         from rich.console import Console
         from rich.markup import escape
 
         with Console(stderr=True).status("") as status:
 
-            def show(event: Event) -> None:
+            def show(event: ProgressEvent) -> None:
                 if event.name == "progress":
-                    status.update(escape(told(event)))
+                    status.update(escape(event_line(event)))
                 else:
-                    _print_told(event)
+                    _print_event(event)
 
             yield show
 
 
-def _print_told(event: Event) -> None:
-    print_line(told(event))
+def _print_event(event: ProgressEvent) -> None:
+    print_line(event_line(event))
     sys.stdout.flush()
 
 
-def _print_document(event: Event) -> None:
-    from json import dumps
-
-    print_line(dumps({"event": event.name, **event.data}, ensure_ascii=False))
+def _print_document(event: ProgressEvent) -> None:
+    print_line(json.dumps({"event": event.name, **event.data}, ensure_ascii=False))
     sys.stdout.flush()
-
-
-# MERGED: A job's id, as a person gives it to a command.
-
-
-def parse_job_id(text: str) -> JobId:
-    """Raises SettingsError for what is none."""
-    try:
-        return JobId(UUID(text))
-    except ValueError:
-        raise SettingsError.of(f"{text!r} is no job: it has to be the id of one, as manifests are named.") from None

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from exportd.cli.schedule_operations import GivenRule, edited, rule_of, rule_words, upcoming
+from exportd.cli.schedule_rule import GivenRule, edited, rule_of, rule_words, upcoming
 from exportd.model.schedule import Cron, Interval, Unit
 
 HOURLY = {"code": "often", "scheduleType": "HOUR", "period": 2, "offset": 15, "version": 3}

@@ -1,6 +1,6 @@
-"""What the daemon tells of jobs, as a client reads it."""
+"""How a client reads the events of jobs."""
 
-from exportd.cli.job_operations import Event, figures, parse_events, told
+from exportd.cli.job_events import ProgressEvent, event_line, figures, parse_events
 
 STREAM = b"""\
 : still here
@@ -26,15 +26,15 @@ def test_events_are_parsed() -> None:
     assert events[0].data["attempt"] == 2
     assert events[1].data == {"jobId": "1", "entities": {}}
     assert events[2].succeeded
-    assert told(events[0]) == "extracting, attempt 2"
-    assert told(events[2]) == "succeeded"
+    assert event_line(events[0]) == "extracting, attempt 2"
+    assert event_line(events[2]) == "succeeded"
 
 
-def test_a_job_that_waits_and_one_that_failed_are_told() -> None:
-    assert told(Event("phase", {"state": "PENDING", "phase": "EXTRACTING", "attempt": 0})) == "waiting"
-    failed = Event("end", {"state": "FAILED", "reason": "CANCELLED", "message": "Somebody cancelled it."})
+def test_a_job_that_waits_and_one_that_failed_have_a_line() -> None:
+    assert event_line(ProgressEvent("phase", {"state": "PENDING", "phase": "EXTRACTING", "attempt": 0})) == "waiting"
+    failed = ProgressEvent("end", {"state": "FAILED", "reason": "CANCELLED", "message": "An operator cancelled it."})
     assert not failed.succeeded
-    assert told(failed) == "failed: Somebody cancelled it. [CANCELLED]"
+    assert event_line(failed) == "failed: An operator cancelled it. [CANCELLED]"
 
 
 def test_figures_add_up() -> None:

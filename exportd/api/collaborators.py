@@ -1,0 +1,167 @@
+"""What the API's operations work with, grouped by resource: each router sees the group that it uses."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from starlette.responses import Response
+
+from exportd.api.exposition import Exposition
+from exportd.api.identity.authenticator import Authenticator
+from exportd.api.identity.client_table import ClientTable
+from exportd.api.identity.signing import Signer
+from exportd.api.job_watcher import JobWatcher
+from exportd.api.schemas.operations import LogLevelName
+from exportd.api.schemas.status import LocalStatus
+from exportd.api.status_reader import DestinationCondition, StatusReader
+from exportd.api.transport.rate_limit import RateLimit
+from exportd.capture.installer import CaptureInstaller
+from exportd.database.unit_of_work import Auditor
+from exportd.destinations.operations import DestinationOperator
+from exportd.destinations.record import DestinationDeclaration
+from exportd.destinations.table import DestinationTable
+from exportd.extraction.previewer import Previewer
+from exportd.fleet.table import DaemonTable
+from exportd.jobs.job_table import JobTable
+from exportd.jobs.operations import JobOperator
+from exportd.jobs.requests import OwnedJobTable
+from exportd.model.clock import Clock
+from exportd.model.entity import Entity, EntityCode
+from exportd.model.schedule import Rule
+from exportd.schedules.editing import OwnedScheduleTable
+from exportd.schedules.operations import ScheduleOperator
+from exportd.settings.difference import Difference
+
+
+class LiveDestinations(Protocol):
+    """The opened destinations, which have to follow an edit at once."""
+
+    def check(self, declaration: DestinationDeclaration) -> None:
+        """Raises SettingsError when it could not be opened."""
+        ...
+
+    async def refresh(self) -> None: ...
+
+
+class Downloads(Protocol):
+    """Hands out the files of finished jobs."""
+
+    async def link(self, job_id: UUID, *, base_url: str) -> tuple[str, datetime]:
+        """A URL, and until when (aware UTC) it is good. Raises Refusal when the job's files cannot be had."""
+        ...
+
+    async def serve(self, token: str) -> Response:
+        """What the URL answers with. Raises Refusal for a link that is not ours or has expired."""
+        ...
+
+    async def file(self, job_id: UUID, name: str) -> Response:
+        """One of the job's files. Raises Refusal when it cannot be had."""
+        ...
+
+
+class Reload(Protocol):
+    """Puts the configuration file into effect."""
+
+    async def __call__(self, *, dry_run: bool) -> Difference:
+        """What it changes. Raises SettingsError with every problem, or what keeps it from being checked."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LogLevelSwitch:
+    """How much this daemon logs."""
+
+    get: Callable[[], LogLevelName]
+    set: Callable[[LogLevelName], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleCollaborators:
+    """``entities`` are those of the catalog; ``check_rule`` says what is wrong with a schedule's rule."""
+
+    table: OwnedScheduleTable
+    operator: ScheduleOperator
+    previewer: Previewer
+    entities: Collection[EntityCode]
+    check_rule: Callable[[Rule], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationCollaborators:
+    """The destinations of the database, and those that this daemon has open (``live``)."""
+
+    table: DestinationTable
+    operator: DestinationOperator
+    live: LiveDestinations
+
+
+@dataclass(frozen=True, slots=True)
+class JobCollaborators:
+    """``owned`` are jobs as their organization sees them, ``table`` has everything about each job.
+
+    ``public_url`` is how clients call this server; empty: as the request did.
+    """
+
+    owned: OwnedJobTable
+    table: JobTable
+    operator: JobOperator
+    watcher: JobWatcher
+    downloads: Downloads
+    public_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccessCollaborators:
+    """Who makes a request, and the programs that have credentials."""
+
+    authenticator: Authenticator
+    clients: ClientTable
+
+
+@dataclass(frozen=True, slots=True)
+class StatusCollaborators:
+    """``local`` is what this daemon knows of itself, ``shared`` what the database says, ``condition`` what this daemon
+    thinks of a destination.
+    """
+
+    local: Callable[[], LocalStatus]
+    shared: StatusReader
+    condition: DestinationCondition
+    exposition: Exposition
+
+
+@dataclass(frozen=True, slots=True)
+class HostCollaborators:
+    """The daemon's process, the other daemons of the database, and the capture of the catalog's entities."""
+
+    capture: CaptureInstaller
+    entities: Mapping[EntityCode, Entity]
+    daemons: DaemonTable
+    log_level: LogLevelSwitch
+    auditor: Auditor
+    reload: Reload
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """How many requests an organization may make, and how many tokens an address may ask for."""
+
+    organization: RateLimit
+    token: RateLimit
+
+
+@dataclass(frozen=True, slots=True)
+class Collaborators:
+    """Everything that the operations need, handed in."""
+
+    schedules: ScheduleCollaborators
+    destinations: DestinationCollaborators
+    jobs: JobCollaborators
+    access: AccessCollaborators
+    status: StatusCollaborators
+    host: HostCollaborators
+    limits: RequestLimits
+    signer: Signer
+    clock: Clock

@@ -1,0 +1,176 @@
+"""The daemon that a command asks: the options that say where it is, and its answers about one organization."""
+
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import quote
+from uuid import UUID
+
+from cyclopts import Parameter, validators
+
+from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
+from exportd.cli.socket_client import TIMEOUT_S, NoDaemonError, SocketClient, SocketPath
+from exportd.model.errors import PermanentError, SettingsError
+from exportd.model.reason import Reason
+
+OrganizationOption = Annotated[
+    str | None,
+    Parameter(
+        name="--organization",
+        env_var="EXPORTD_ORGANIZATION",
+        help="The organization; may be left out where there is only one.",
+    ),
+]
+
+TimeoutOption = Annotated[
+    float | None,
+    Parameter(
+        name="--timeout",
+        env_var="EXPORTD_TIMEOUT",
+        validator=validators.Number(gt=0),
+        help="How many seconds the daemon may take to answer (default: 60; to reload or install capture, 300).",
+    ),
+]
+
+LONG_TIMEOUT_S = 300.0
+"""For what waits for locks, or checks everything anew."""
+
+Document = dict[str, Any]
+"""A document of the API, as docs/api.md has it."""
+
+Kind = Literal["schedules", "destinations"]
+T = TypeVar("T")
+
+
+class OrganizationClient:
+    """The schedules, destinations and exports of one organization.
+
+    Raises what ``SocketClient.request`` raises, and PermanentError NOT_FOUND for a code that does not exist.
+    """
+
+    def __init__(self, client: SocketClient, organization: str) -> None:
+        self.client = client
+        self.organization = organization
+
+    def listed(self, kind: Kind) -> Iterator[Document]:
+        """All of a kind, the newest first."""
+        return pages(self.client, self._path(kind))
+
+    def id_of(self, kind: Kind, code: str) -> str:
+        """The id of what has this code; an id is taken as it is."""
+        for document in self.listed(kind):
+            if code in {document["code"], document["id"]}:
+                return str(document["id"])
+        word = kind.removesuffix("s")
+        raise PermanentError(
+            f"The organization {self.organization} has no {word} {code}. `exportd {word} list` shows them.",
+            reason=Reason.NOT_FOUND,
+        )
+
+    def ids_of(self, kind: Kind, codes: Sequence[str]) -> list[str]:
+        return [self.id_of(kind, code) for code in codes]
+
+    def get(self, kind: Kind, code: str) -> Document:
+        """As its organization sees it: what ``replace`` takes."""
+        return self._document("GET", self._path(kind, self.id_of(kind, code)))
+
+    def details(self, kind: Kind, object_id: str) -> Document:
+        """As operators see it."""
+        return self._document("GET", f"/v1/{kind}/{object_id}")
+
+    def create(self, kind: Kind, body: Document) -> Document:
+        return self._document("POST", self._path(kind), body)
+
+    def replace(self, kind: Kind, body: Document) -> Document:
+        """``body`` is what was read, with changes. PermanentError when it has been edited since."""
+        return self._document("PUT", self._path(kind, body["id"]), body)
+
+    def delete(self, kind: Kind, code: str) -> Document:
+        return self._document("DELETE", self._path(kind, self.id_of(kind, code)))
+
+    def operate(self, kind: Kind, code: str, verb: str, body: Document | None = None) -> Document:
+        """One of the daemon's own verbs, such as ``pause``."""
+        return self._document("POST", f"/v1/{kind}/{self.id_of(kind, code)}/{verb}", body)
+
+    def export(self, body: Document) -> UUID:
+        """Ask for an export without a schedule; the job."""
+        return UUID(self._document("POST", self._path("adhoc"), body)["jobId"])
+
+    def _path(self, *parts: str) -> str:
+        return "/".join(("/organizations", quote(self.organization, safe=""), "dataexports", *parts))
+
+    def _document(self, method: str, path: str, body: Document | None = None) -> Document:
+        answer: Document = self.client.request(method, path, body=body)
+        return answer
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonAddress:
+    """The daemon that is asked."""
+
+    socket: SocketPath = None
+    config: ConfigPath = DEFAULT_CONFIG
+    timeout: TimeoutOption = None
+
+    def client(self, *, usual_timeout_s: float = TIMEOUT_S) -> SocketClient:
+        """Raises SettingsError as ``SocketClient.found``."""
+        return SocketClient.found(self.socket, self.config, timeout_s=self.timeout or usual_timeout_s)
+
+    def ask_or_read(
+        self,
+        ask: Callable[[SocketClient], T],
+        read: Callable[[Path], Awaitable[T]],
+        *,
+        usual_timeout_s: float = TIMEOUT_S,
+    ) -> T:
+        """What a daemon answers; where none listens, what ``read`` finds with the configuration alone.
+
+        For the commands that have to work without a daemon. Standard error says when there was none.
+        """
+        try:
+            return ask(self.client(usual_timeout_s=usual_timeout_s))
+        except NoDaemonError as missing:
+            import anyio
+
+            from exportd.telemetry.logging import leave_it_to_the_command
+
+            leave_it_to_the_command()
+            found = anyio.run(read, self.config)
+            sys.stderr.write(f"exportd: no daemon listens at {missing.path}: the database was used directly\n")
+            return found
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrganizationAddress(DaemonAddress):
+    """An organization at a daemon."""
+
+    organization: OrganizationOption = None
+
+    def organization_client(self) -> OrganizationClient:
+        """Raises SettingsError when the organization is not said and there is not exactly one."""
+        client = self.client()
+        return OrganizationClient(client, self.organization or _only_organization(client))
+
+
+def pages(client: SocketClient, path: str, **query: str | None) -> Iterator[Document]:
+    """Everything that a list of the API holds, page by page."""
+    asked = {"pageSize": "100", **{name: value for name, value in query.items() if value is not None}}
+    while True:
+        page = client.request("GET", path, query=asked)
+        yield from page["data"]
+        if not page.get("nextToken"):
+            return
+        asked["nextToken"] = page["nextToken"]
+
+
+def _only_organization(client: SocketClient) -> str:
+    found: list[str] = client.request("GET", "/v1/organizations")["data"]
+    if len(found) == 1:
+        return found[0]
+    several = f"there are several organizations ({', '.join(found)})"
+    problem = several if found else "no organization has a schedule or destination yet"
+    raise SettingsError.of(f"{problem}: say --organization, or set EXPORTD_ORGANIZATION")

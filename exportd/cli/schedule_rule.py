@@ -1,0 +1,74 @@
+"""When a schedule fires: what the options of ``schedule create`` and ``edit`` say, as the API has it and in words.
+
+Nothing here is asked of a daemon.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from exportd.model.schedule import API_RULE, Cron, Rule, Unit, rule_from
+
+UnitName = Literal["MINUTE", "HOUR", "DAY"]
+
+_RULE_FIELDS = API_RULE[:4]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenRule:
+    """When a schedule fires, as far as options say. An ``offset`` of 0 is none."""
+
+    unit: UnitName | None = None
+    period: int | None = None
+    offset: int | None = None
+    cron: str | None = None
+
+    @property
+    def given(self) -> bool:
+        return self != GivenRule()
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of the API that were given."""
+        values = (self.unit, self.period, self.offset or None, self.cron)
+        return {name: value for name, value in zip(_RULE_FIELDS, values, strict=True) if value is not None}
+
+
+def edited(schedule: Mapping[str, Any], changes: Mapping[str, Any], rule: GivenRule) -> dict[str, Any]:
+    """A schedule's document with changes. A cron expression replaces an interval, another unit the offset too."""
+    document = {**schedule, **changes}
+    if not rule.given:
+        return document
+    another_unit = rule.unit is not None and rule.unit != schedule.get("scheduleType")
+    gone = {"cronExpression"} if rule.cron is None else set(_RULE_FIELDS)
+    if another_unit or rule.offset == 0:
+        gone.add("offset")
+    return {**{name: value for name, value in document.items() if name not in gone}, **rule.fields()}
+
+
+def rule_of(document: Mapping[str, Any]) -> Rule:
+    """The rule of a document that has one."""
+    return rule_from(document, API_RULE)
+
+
+def rule_words(document: Mapping[str, Any]) -> str:
+    """The rule as a person says it: ``every 2 hours, 15 minutes past``."""
+    rule = rule_of(document)
+    if isinstance(rule, Cron):
+        return f"cron {rule.expression}"
+    unit = rule.unit.lower()
+    words = f"every {unit}" if rule.period == 1 else f"every {rule.period} {unit}s"
+    if rule.offset is None:
+        return words
+    return f"{words}, {rule.offset} minutes past" if rule.unit is Unit.HOUR else f"{words}, at {rule.offset:02}:00"
+
+
+def upcoming(rule: Rule, first: datetime, count: int) -> Iterator[datetime]:
+    """``count`` due times (aware UTC), from ``first`` on."""
+    from exportd.schedules.calendar import next_due
+
+    due = first
+    for number in range(count):
+        if number:
+            due = next_due(rule, last_due=due)
+        yield due

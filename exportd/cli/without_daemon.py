@@ -1,0 +1,129 @@
+"""What commands do where no daemon runs: they read the database, and ask it for a run, in the documents of the API."""
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from exportd.api.schemas.destination import declared_destination, destination_details
+from exportd.api.schemas.entity import entity_documents
+from exportd.api.schemas.fields import Answer
+from exportd.api.schemas.job import job_details
+from exportd.api.schemas.schedule import schedule_details
+from exportd.api.transport.peer import Peer
+from exportd.catalog.resolver import resolve
+from exportd.cli.configuration import connector, load, tables
+from exportd.destinations.opener import declared
+from exportd.destinations.operations import DestinationOperator
+from exportd.destinations.table import DestinationTable
+from exportd.jobs.job_table import JobTable
+from exportd.model.declared import key_of
+from exportd.model.entity import OrganizationId
+from exportd.model.errors import ExportdError, PermanentError
+from exportd.model.job import JobId
+from exportd.model.reason import Reason
+from exportd.model.schedule import Origin, ScheduleId
+from exportd.schedules.editing import OwnedScheduleTable
+from exportd.schedules.operations import ScheduleOperator
+
+if TYPE_CHECKING:
+    from exportd.destinations.record import DestinationRecord
+    from exportd.jobs.job_record import JobRecord
+    from exportd.model.declared import Key
+    from exportd.model.schedule import Pause
+
+_PAGE_SIZE = 500
+
+Document = dict[str, Any]
+
+
+def document(answer: Answer) -> Document:
+    """As the API sends it: camelCase, without the fields that have no value."""
+    return answer.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def own_name() -> str:
+    """Who the audit log says does what this process does: its user, as on the daemon's socket."""
+    return f"unix:{Peer(os.getpid(), os.getuid(), frozenset()).name}"
+
+
+async def read_jobs(config: Path, *, organization: str | None, schedule: str | None, limit: int) -> list[Document]:
+    async with tables(config) as pool:
+        records = await JobTable(pool).list(
+            organization=None if organization is None else OrganizationId(organization),
+            schedule_code=schedule,
+            limit=limit,
+        )
+    return [document(job_details(record)) for record in records]
+
+
+async def read_job(config: Path, job_id: str) -> Document:
+    return document(job_details(await find_job(config, job_id)))
+
+
+async def find_job(config: Path, job_id: str) -> "JobRecord":
+    """Raises PermanentError NOT_FOUND, also for what is no id."""
+    async with tables(config) as pool:
+        try:
+            record = await JobTable(pool).get(JobId(UUID(job_id)))
+        except ValueError:
+            record = None
+    if record is None:
+        raise PermanentError(f"There is no job {job_id}. `exportd job list` shows the jobs.", reason=Reason.NOT_FOUND)
+    return record
+
+
+async def read_schedules(config: Path) -> list[Document]:
+    found: list[Document] = []
+    async with tables(config) as pool:
+        table, pauses = OwnedScheduleTable(pool), await ScheduleOperator(pool).pauses()
+        after = None
+        while page := await table.page(None, after=after, limit=_PAGE_SIZE):
+            found += [document(schedule_details(owned, pauses.get(owned.schedule.id))) for owned in page]
+            after = page[-1].schedule.created_at, page[-1].schedule.id
+    return found
+
+
+async def run_schedule(config: Path, schedule_id: str) -> Document:
+    """Queue one more run, as the API does, with the same row in the audit log."""
+    async with tables(config) as pool:
+        job_id = await ScheduleOperator(pool).run(ScheduleId(UUID(schedule_id)), actor=own_name())
+    return {"jobId": str(job_id)}
+
+
+async def read_destinations(config: Path) -> list[Document]:
+    """Those of the configuration, and as far as the database can be asked those that were made through the API."""
+    settings, _ = load(config)
+    records, pauses = await _stored_destinations(config)
+    found = []
+    for declaration in declared(settings.destination):
+        key = key_of(declaration)
+        record = records.pop(key, None)
+        if record is None:
+            found.append(declared_destination(declaration, pauses.get(key)))
+        else:
+            in_file = replace(record, declaration=declaration, origin=Origin.CONFIGURATION)
+            found.append(destination_details(in_file, pauses.get(key)))
+    made = [record for record in records.values() if record.origin is Origin.API]
+    found += [destination_details(record, pauses.get(key_of(record.declaration))) for record in made]
+    return [document(details) for details in found]
+
+
+async def _stored_destinations(config: Path) -> "tuple[dict[Key, DestinationRecord], dict[Key, Pause]]":
+    try:
+        async with tables(config) as pool:
+            records, pauses = await DestinationTable(pool).all(), await DestinationOperator(pool).pauses()
+    except ExportdError as error:
+        if error.reason is not Reason.DATABASE_NOT_MIGRATED:
+            sys.stderr.write(f"exportd: Destinations made through the API are not known: {error.sentence}\n")
+        return {}, {}
+    return {key_of(record.declaration): record for record in records}, pauses
+
+
+async def read_entities(config: Path) -> list[Document]:
+    settings, catalog = load(config)
+    async with connector(settings).connection("entity") as connection:
+        resolved = await resolve(catalog, connection)
+    return [document(entity) for entity in entity_documents(resolved.entities.values())]

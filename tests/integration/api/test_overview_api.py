@@ -1,0 +1,197 @@
+"""What operators look at, of every organization: jobs, schedules, destinations, entities, and the files of jobs."""
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from exportd.destinations.record import DestinationDeclaration
+from exportd.jobs.job_table import JobTable
+from exportd.model.entity import OrganizationId
+from exportd.model.reason import Reason
+from exportd.model.schedule import DestinationCode
+from tests.integration.api.request_bodies import bucket, schedule
+from tests.integration.api.standalone_api import ACME, SPOOL, ApiServer, path
+
+OTHER = "other"
+
+
+async def make(api: ApiServer, kind: str, body: dict[str, Any], organization: str = ACME) -> dict[str, Any]:
+    answer = await api.http.post(path(organization, kind), json=body)
+    assert answer.status_code == 200, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+async def got(api: ApiServer, url: str, **query: str) -> Any:
+    answer = await api.http.get(url, params=query)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def failed_job(api: ApiServer) -> str:
+    lease = await JobTable(api.pool).claim(holder="test", lease_s=60, spool_id=SPOOL, attempt_limit=5)
+    assert lease is not None
+    await JobTable(api.pool).fail(lease, reason=Reason.DESTINATION_REFUSED, message="No.")
+    return str(lease.job.id)
+
+
+class TestSchedules:
+    async def test_are_those_of_the_organization_with_more_about_them(self, api: ApiServer) -> None:
+        lake = await make(api, "destinations", bucket())
+        made = await make(api, "schedules", schedule(destinationIds=[lake["id"]]))
+        await api.http.post(f"/v1/schedules/{made['id']}/pause")
+        (listed,) = (await got(api, "/v1/schedules"))["data"]
+        assert listed == await got(api, f"/v1/schedules/{made['id']}")
+        more = {"organization", "origin", "destinations", "nextDueAt", "paused"}
+        assert {name: value for name, value in listed.items() if name not in more} == made
+        assert (listed["organization"], listed["origin"], listed["destinations"]) == (ACME, "API", ["lake"])
+        assert listed["paused"]["by"].startswith("unix:")
+        assert listed["nextDueAt"].endswith("Z")
+
+    async def test_come_in_pages_of_one_organization_or_of_all(self, api: ApiServer) -> None:
+        codes = ["one", "two", "three"]
+        for code in codes:
+            await make(api, "schedules", schedule(code))
+        await make(api, "schedules", schedule("theirs"), OTHER)
+        page = await got(api, "/v1/schedules", pageSize="3")
+        rest = await got(api, "/v1/schedules", pageSize="3", nextToken=page["nextToken"])
+        assert [found["code"] for found in page["data"] + rest["data"]] == ["theirs", *reversed(codes)]
+        assert "nextToken" not in rest
+        assert [found["code"] for found in (await got(api, "/v1/schedules", organization=OTHER))["data"]] == ["theirs"]
+        crossed = await api.http.get("/v1/schedules", params={"organization": OTHER, "nextToken": page["nextToken"]})
+        assert crossed.status_code == 400
+
+    async def test_that_do_not_exist_are_404(self, api: ApiServer) -> None:
+        for wrong in (uuid4(), "nightly"):
+            answer = await api.http.get(f"/v1/schedules/{wrong}")
+            assert (answer.status_code, "There is no schedule" in answer.json()["message"]) == (404, True)
+
+
+class TestDestinations:
+    async def test_are_those_of_the_organization_with_more_about_them(self, api: ApiServer) -> None:
+        made = await make(api, "destinations", bucket(prefix="daily"))
+        await api.http.post(f"/v1/destinations/{made['id']}/pause")
+        (listed,) = (await got(api, "/v1/destinations"))["data"]
+        assert listed == await got(api, f"/v1/destinations/{made['id']}")
+        more = {"organization", "origin", "place", "paused"}
+        assert {name: value for name, value in listed.items() if name not in more} == made
+        assert (listed["organization"], listed["origin"]) == (ACME, "API")
+        assert listed["place"] == "s3://acme-exports/daily"
+        assert listed["paused"]["by"].startswith("unix:")
+
+    async def test_that_are_directories_have_their_type_here(self, api: ApiServer) -> None:
+        declared = DestinationDeclaration(
+            OrganizationId(ACME), DestinationCode("shelf"), "Shelf", {"type": "DIRECTORY", "directory": "/srv/shelf"}
+        )
+        await api.using.destinations.table.reconcile([declared], now=api.using.clock.now())
+        (listed,) = (await got(api, "/v1/destinations", organization=ACME))["data"]
+        assert [listed[name] for name in ("destinationType", "place", "origin")] == [
+            *("DIRECTORY", "/srv/shelf", "CONFIGURATION"),
+        ]
+        assert (await got(api, "/v1/destinations", organization=OTHER))["data"] == []
+
+    async def test_that_do_not_exist_are_404(self, api: ApiServer) -> None:
+        for wrong in (uuid4(), "lake"):
+            answer = await api.http.get(f"/v1/destinations/{wrong}")
+            assert (answer.status_code, "There is no destination" in answer.json()["message"]) == (404, True)
+
+
+class TestJobs:
+    async def test_are_those_of_the_organization_with_more_about_them(self, api: ApiServer) -> None:
+        made = await make(api, "schedules", schedule())
+        await api.http.post(f"/v1/schedules/{made['id']}/run")
+        job_id = await failed_job(api)
+        (listed,) = (await got(api, "/v1/jobs"))["data"]
+        assert listed == await got(api, f"/v1/jobs/{job_id}")
+        assert (await got(api, path(ACME, "jobs", job_id))).items() <= listed.items()
+        wanted = {
+            "organization": ACME,
+            "schedule": "nightly",
+            "status": "FAILED",
+            "phase": "EXTRACTING",
+            "attempt": 1,
+            "reason": "DESTINATION_REFUSED",
+            "message": "No.",
+            "parts": [],
+            "deliveredTo": [],
+        }
+        assert {name: listed[name] for name in wanted} == wanted
+        assert {"dueAt", "startedAt", "finishedAt", "dateCreated"} <= listed.keys()
+        nothing = {"rows": 0, "deletedRows": 0, "contentBytes": 0, "sizeBytes": 0, "files": 0}
+        nothing |= {"oversizedParts": 0, "done": False}
+        assert listed["entities"] == {"ACCOUNTS": nothing, "BILLS": nothing}
+
+    async def test_are_filtered(self, api: ApiServer) -> None:
+        for organization, code in ((ACME, "one"), (ACME, "two"), (OTHER, "one")):
+            made = await make(api, "schedules", schedule(code), organization)
+            await api.http.post(f"/v1/schedules/{made['id']}/run")
+
+        async def found(**query: str) -> list[tuple[str, str]]:
+            jobs = (await got(api, "/v1/jobs", **query))["data"]
+            return [(job["organization"], job["schedule"]) for job in jobs]
+
+        assert await found() == [(OTHER, "one"), (ACME, "two"), (ACME, "one")]
+        assert await found(schedule="one") == [(OTHER, "one"), (ACME, "one")]
+        assert await found(organization=ACME) == [(ACME, "two"), (ACME, "one")]
+        assert await found(limit="1") == [(OTHER, "one")]
+        assert (await api.http.get("/v1/jobs", params={"limit": "0"})).status_code == 400
+
+
+class TestFiles:
+    async def job(self, api: ApiServer, change: str) -> str:
+        job_id: str = await api.pool.fetchval(
+            """INSERT INTO exportd.job (organization, due_at, entities, format, destinations)
+               VALUES ($1, now(), '{PLANS}', 'CSV', '{}') RETURNING id::text""",
+            ACME,
+        )
+        await api.pool.execute(f"UPDATE exportd.job SET spool_id = $1, {change}", SPOOL)
+        (api.folder / job_id).mkdir()
+        (api.folder / job_id / "manifest.json").write_bytes(b"{}")
+        (api.folder / job_id / "secret").write_bytes(b"not of the job")
+        return job_id
+
+    async def test_of_a_job_are_read_and_others_are_not(self, api: ApiServer) -> None:
+        job_id = await self.job(api, "state = 'SUCCEEDED'")
+        assert (await api.http.get(f"/v1/jobs/{job_id}/files/manifest.json")).content == b"{}"
+        for name in ("secret", "..%2F..%2Fsecret", ".", "%2Fetc%2Fpasswd"):
+            assert (await api.http.get(f"/v1/jobs/{job_id}/files/{name}")).status_code == 404
+        (api.folder / job_id / "manifest.json").unlink()
+        gone = await api.http.get(f"/v1/jobs/{job_id}/files/manifest.json")
+        assert (gone.status_code, "has been removed" in gone.json()["message"]) == (404, True)
+
+    @pytest.mark.parametrize(
+        ("change", "status", "words"),
+        [
+            ("state = 'RUNNING'", 409, "not finished"),
+            ("state = 'FAILED'", 409, "failed"),
+            ("state = 'SUCCEEDED', expired_at = now()", 404, "have been removed"),
+        ],
+    )
+    async def test_that_cannot_be_had_are_refused(self, api: ApiServer, change: str, status: int, words: str) -> None:
+        job_id = await self.job(api, change)
+        answer = await api.http.get(f"/v1/jobs/{job_id}/files/manifest.json")
+        assert (answer.status_code, words in answer.json()["message"]) == (status, True)
+
+
+async def test_entities_are_those_of_the_catalog(api: ApiServer) -> None:
+    assert (await got(api, "/v1/entities"))["data"] == [
+        {
+            "entity": "THINGS",
+            "label": "Things",
+            "typeToken": "thing",
+            "table": "public.things",
+            "key": ["id"],
+            "fields": [{"name": "id", "type": "string", "column": "id"}],
+            "referencedBy": [],
+        }
+    ]
+
+
+async def test_a_refusal_names_its_reason(api: ApiServer) -> None:
+    made = await make(api, "schedules", schedule())
+    await api.http.post(f"/v1/schedules/{made['id']}/run")
+    again = await api.http.post(f"/v1/schedules/{made['id']}/run")
+    assert (again.status_code, again.headers["x-exportd-reason"]) == (409, "JOB_UNFINISHED")
+    missing = await api.http.post(f"/v1/schedules/{uuid4()}/run")
+    assert (missing.status_code, missing.headers["x-exportd-reason"]) == (404, "NOT_FOUND")
