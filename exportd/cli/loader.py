@@ -9,8 +9,7 @@ from exportd.cli.output import print_line
 from exportd.consumer.inventory import manifest_name
 from exportd.consumer.inventory_reader import find_manifest
 from exportd.consumer.loaders.kit import statements
-from exportd.manifest.document import parse
-from exportd.manifest.values import MAX_MANIFEST_BYTES
+from exportd.manifest.document import MAX_MANIFEST_BYTES, parse
 from exportd.model.dialect_name import DialectName
 from exportd.model.errors import SettingsError
 from exportd.settings.destination_schema import Scheme

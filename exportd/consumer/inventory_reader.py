@@ -9,17 +9,15 @@ import anyio.to_thread
 
 from exportd.consumer.contents import Contents, Examination
 from exportd.consumer.inventory import FoundManifest, Inventory, manifest_name
-from exportd.manifest.document import ManifestPart
-from exportd.manifest.values import MAX_MANIFEST_BYTES
+from exportd.manifest.document import MAX_MANIFEST_BYTES, ManifestPart
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.job import JobId
 from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
-from exportd.stores.bounded_reader import chunks_within, read_within
 from exportd.stores.layout import ObjectKey
 from exportd.stores.location import Location
-from exportd.stores.store import Store
+from exportd.stores.store import Store, chunks_within, read_within
 
 
 class ReadProgress:

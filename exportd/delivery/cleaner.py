@@ -19,18 +19,16 @@ from exportd.delivery.upload_table import UploadTable
 from exportd.destinations.open_destinations import Destination, Destinations
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
-from exportd.manifest.document import sha256_of
-from exportd.manifest.values import MAX_MANIFEST_BYTES
+from exportd.manifest.document import MAX_MANIFEST_BYTES, sha256_of
 from exportd.model.clock import Clock, wait_until
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, PermanentError
 from exportd.model.job import Job, JobId
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode, ScheduleId
-from exportd.stores.bounded_reader import read_within
 from exportd.stores.layout import ManifestName, ObjectKey, ScriptName, build
 from exportd.stores.retrying import RetryBudget
-from exportd.stores.store import Upload
+from exportd.stores.store import Upload, read_within
 
 T = TypeVar("T")
 

@@ -23,10 +23,9 @@ from exportd.delivery.spooled_part import GrowingFile
 from exportd.model.errors import ExportdError, InvariantError, PermanentError, TransientError
 from exportd.model.part import Part
 from exportd.model.reason import Reason
-from exportd.stores.bounded_reader import chunks_within
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget
-from exportd.stores.store import ObjectInfo, Piece, Store, StoreLimits, Upload, UploadGoneError
+from exportd.stores.store import ObjectInfo, Piece, Store, StoreLimits, Upload, UploadGoneError, chunks_within
 
 T = TypeVar("T")
 

@@ -9,6 +9,10 @@ How a consumer applies it, entity by entity: ``full`` replaces everything it hol
 manifests of the same destination whose changes this one holds again, because that run had not reached every
 destination, or because a back-fill was asked for; upserting makes them harmless.
 
+A consumer reads whatever lies at a destination under a manifest's name, and others may write there. So a document has a
+size, a list a length, a number the range of Postgres's own, a time a year that every calendar has, and a name no
+control characters: it is printed, and it becomes an identifier of other databases.
+
 The bytes are canonical (sorted names, no white space, UTF-8, one newline at the end), so that equal manifests have
 equal hashes and publishing again changes nothing.
 """
@@ -17,26 +21,11 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
-from exportd.manifest.values import (
-    MAX_ENTITIES,
-    MAX_FIELDS,
-    MAX_KEY_FIELDS,
-    MAX_PARTS,
-    MAX_REDELIVERED_JOBS,
-    NAME,
-    Count,
-    Key,
-    Moment,
-    Named,
-    Sha256,
-    Snapshot,
-    Text,
-    oversize_of,
-)
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.extraction import Mode
@@ -47,6 +36,42 @@ from exportd.model.schedule import ExportFormat, ScheduleId
 SCHEMA_VERSION: Final = 1
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
+
+MAX_MANIFEST_BYTES: Final = 16 << 20
+"""Enough for some 50,000 files. A longer document is not read, and not written either."""
+
+MAX_MANIFEST_VALUES: Final = 500_000
+"""Values in a document, whatever they are: a reader of JSON needs a hundred bytes for an empty list of two."""
+
+MAX_ENTITIES: Final = 10_000
+MAX_FIELDS: Final = 2_000
+"""More than the columns that a table of Postgres can have."""
+
+MAX_KEY_FIELDS: Final = 64
+MAX_PARTS: Final = 100_000
+MAX_REDELIVERED_JOBS: Final = 100_000
+
+_MAX_TEXT_LENGTH = 1_000
+_MAX_KEY_LENGTH = 4_096
+_MAX_SNAPSHOT_LENGTH = 1 << 20
+_PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Snapshot = Annotated[
+    str, StringConstraints(pattern=r"^[0-9]+:[0-9]+:([0-9]+(,[0-9]+)*)?$", max_length=_MAX_SNAPSHOT_LENGTH)
+]
+Text = Annotated[str, StringConstraints(max_length=_MAX_TEXT_LENGTH, pattern=_PRINTABLE)]
+
+NAME: Final = StringConstraints(min_length=1, max_length=_MAX_TEXT_LENGTH, pattern=_PRINTABLE)
+"""The rule of names, which cannot be empty."""
+
+Named = Annotated[str, NAME]
+
+Key = Annotated[str, StringConstraints(min_length=1, max_length=_MAX_KEY_LENGTH, pattern=_PRINTABLE)]
+
+Moment = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC))]
+"""A time that can be written in every time zone."""
 
 _MAX_PROBLEMS = 10
 """How many problems of a document are named."""
@@ -184,7 +209,7 @@ def render(manifest: Manifest) -> bytes:
             del entity["oversized_parts"]
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     data = text.encode() + b"\n"
-    oversize = oversize_of(data)
+    oversize = _oversize_of(data)
     if oversize is not None:
         raise ValueError(oversize)
     # Types do not promise everything that is checked on the way in (aware times, hashes, counts that add up).
@@ -199,7 +224,7 @@ def parse(document: bytes) -> Manifest:
 
     Raises PermanentError MANIFEST_DAMAGED, with what is wrong: the first problems, where there are many.
     """
-    oversize = oversize_of(document)
+    oversize = _oversize_of(document)
     if oversize is not None:
         raise _damaged([oversize])
     try:
@@ -228,6 +253,16 @@ def parse(document: bytes) -> Manifest:
 def sha256_of(document: bytes) -> str:
     """The hash by which the next manifest refers to this one (hex)."""
     return hashlib.sha256(document).hexdigest()
+
+
+def _oversize_of(document: bytes) -> str | None:
+    """Why a document is too large to be read, None when it is not. Before anything reads it as JSON."""
+    if len(document) > MAX_MANIFEST_BYTES:
+        return f"it has more than {MAX_MANIFEST_BYTES} bytes"
+    # Each value but the first follows one of these characters. Those in texts count too: there are few.
+    if sum(document.count(character) for character in (b",", b"[", b"{")) > MAX_MANIFEST_VALUES:
+        return f"it has more than {MAX_MANIFEST_VALUES} values"
+    return None
 
 
 def _damaged(problems: Sequence[str]) -> PermanentError:

@@ -1,6 +1,6 @@
 """Opens the folders of a directory destination, and no others: a name that is a link is never followed.
 
-Others may write in a destination. Whoever can, could put a link where a folder is looked for, between a look at it and
+Others may write in a destination. They could put a link where a folder is looked for, between a look at it and
 its use. So each folder is opened from the one above it, and files are named relative to the open folder. Calls block;
 they raise OSError, with the whole path, and PermanentError DESTINATION_REFUSED for links and planted folders.
 """
