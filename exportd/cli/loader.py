@@ -9,7 +9,7 @@ from exportd.cli.output import print_line
 from exportd.consumer.inventory import manifest_name
 from exportd.consumer.inventory_reader import find_manifest
 from exportd.consumer.loaders.kit import statements
-from exportd.manifest.document import parse
+from exportd.manifest.document import MAX_MANIFEST_BYTES, parse
 from exportd.model.dialect_name import DialectName
 from exportd.model.errors import SettingsError
 from exportd.settings.destination_schema import Scheme
@@ -25,7 +25,7 @@ async def print_statements(place: str, job: str | None, dialect: DialectName) ->
         # A script is run anywhere.
         location = Location(Scheme.DIRECTORY, str(path))
         if await anyio.to_thread.run_sync(path.is_file):
-            print_line(_of_file(path, await anyio.to_thread.run_sync(path.read_bytes), dialect))
+            print_line(_of_file(path, await anyio.to_thread.run_sync(_beginning, path), dialect))
             return
     if job is None:
         raise SettingsError.of(f"{place} is no manifest: say with --job which run of that place is to be loaded.")
@@ -36,6 +36,11 @@ async def print_statements(place: str, job: str | None, dialect: DialectName) ->
         await store.aclose()
     root = Location(location.scheme, location.root)
     print_line(statements(parse(found.document), dialect, root, folder=found.folder))
+
+
+def _beginning(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MAX_MANIFEST_BYTES + 1)
 
 
 def _of_file(path: Path, document: bytes, dialect: DialectName) -> str:

@@ -42,9 +42,13 @@ class Contents:
 
 
 class Examination:
-    """Takes an object's bytes as they come: ``feed`` them, then ask for the ``contents``."""
+    """Takes an object's bytes as they come: ``feed`` them, then ask for the ``contents``.
 
-    def __init__(self, file_format: ExportFormat) -> None:
+    Content beyond ``max_content_bytes`` is a problem, and is not decompressed: a small object can hold terabytes.
+    """
+
+    def __init__(self, file_format: ExportFormat, *, max_content_bytes: int | None = None) -> None:
+        self._max_content_bytes = max_content_bytes
         self._digest = hashlib.sha256()
         self._size_bytes = 0
         self._gzip = codec.decompressobj(_GZIP)
@@ -57,6 +61,8 @@ class Examination:
         if self._problem is None:
             try:
                 self._decompress(data)
+            except _TooLongError:
+                self._problem = f"holds more than the {self._max_content_bytes} bytes that the manifest says"
             except codec.error as error:
                 self._problem = f"is no gzip file that can be read to its end ({error})"
 
@@ -83,12 +89,21 @@ class Examination:
                 # Several gzip members one after the other are one file.
                 self._gzip = codec.decompressobj(_GZIP)
             # In blocks: a decompression bomb must not exhaust the memory.
-            self._records.feed(self._gzip.decompress(data, _BLOCK_BYTES))
+            self._take(self._gzip.decompress(data, _BLOCK_BYTES))
             data = self._gzip.unused_data if self._gzip.eof else self._gzip.unconsumed_tail
             if not data and not self._gzip.eof:
                 while block := self._gzip.decompress(b"", _BLOCK_BYTES):
-                    self._records.feed(block)
+                    self._take(block)
                 data = self._gzip.unused_data if self._gzip.eof else b""
+
+    def _take(self, block: bytes) -> None:
+        self._records.feed(block)
+        if self._max_content_bytes is not None and self._records.content_bytes > self._max_content_bytes:
+            raise _TooLongError
+
+
+class _TooLongError(Exception):
+    """There is more content than there may be."""
 
 
 class _Records:

@@ -162,6 +162,9 @@ def _of_object(kind: FindingKind, listed: ListedObject, what: str) -> Verificati
 def _alteration(part: ManifestPart, contents: Contents | None) -> str | None:
     if contents is None:
         return None
+    if contents.size_bytes > part.size_bytes:
+        # It was not read to its end.
+        return f"has more than the {part.size_bytes} bytes that the manifest says"
     if contents.size_bytes != part.size_bytes:
         return f"has {contents.size_bytes} bytes; the manifest says {part.size_bytes}"
     if contents.sha256 != part.sha256:

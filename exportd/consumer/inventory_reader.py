@@ -1,24 +1,23 @@
 """Reads what was delivered to a location: its manifests, and its objects, checked on the way."""
 
-import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
+from exportd.consumer.contents import Contents, Examination
 from exportd.consumer.inventory import FoundManifest, Inventory, manifest_name
-from exportd.manifest.document import ManifestPart
+from exportd.manifest.document import MAX_MANIFEST_BYTES, ManifestPart
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.job import JobId
 from exportd.model.reason import Reason
+from exportd.model.schedule import ExportFormat
 from exportd.stores.layout import ObjectKey
 from exportd.stores.location import Location
-from exportd.stores.store import Store
-
-_MAX_MANIFEST_BYTES = 256 << 20
-"""More than exportd writes: a larger object is not read into memory."""
+from exportd.stores.store import Store, chunks_within, read_within
 
 
 class ReadProgress:
@@ -44,7 +43,7 @@ async def read_inventory(store: Store, location: Location, organization: Organiz
         if name is None:
             objects[info.key] = info.size_bytes
         elif organization in {None, name.organization}:
-            manifests.append(FoundManifest(info.key, name, await _read_small(store, info.key)))
+            manifests.append(FoundManifest(info.key, name, await read_within(store, info.key, MAX_MANIFEST_BYTES)))
     if not manifests:
         whose = f" of the organization {organization}" if organization else ""
         raise PermanentError(
@@ -68,35 +67,59 @@ async def find_manifest(store: Store, location: Location, job: JobId) -> FoundMa
             reason=Reason.NOT_FOUND,
         )
     key, name = found[0]
-    return FoundManifest(key, name, await _read_small(store, key))
+    return FoundManifest(key, name, await read_within(store, key, MAX_MANIFEST_BYTES))
+
+
+async def examine(
+    store: Store,
+    key: ObjectKey,
+    part: ManifestPart,
+    file_format: ExportFormat,
+    on_chunk: Callable[[bytes], Awaitable[None]],
+) -> Contents:
+    """What an object holds, which its manifest lists as ``part``; ``on_chunk`` gets its bytes.
+
+    An object that is longer than that is not read to its end, nor is more of it decompressed than the manifest says.
+    Raises as ``Store.read``.
+    """
+    examination = Examination(file_format, max_content_bytes=part.content_bytes)
+    async with aclosing(chunks_within(store, key, part.size_bytes)) as chunks:
+        async for chunk in chunks:
+            await anyio.to_thread.run_sync(examination.feed, chunk)
+            await on_chunk(chunk)
+    return examination.contents()
 
 
 async def fetch(
-    store: Store, key: ObjectKey, part: ManifestPart, to: Path, on_bytes: Callable[[int], None] | None = None
+    store: Store,
+    key: ObjectKey,
+    part: ManifestPart,
+    to: Path,
+    *,
+    file_format: ExportFormat,
+    on_bytes: Callable[[int], None] | None = None,
 ) -> None:
     """Copy an object into the file ``to``, and compare it with what its manifest says.
 
     Raises PermanentError: NOT_FOUND when it is not there, MANIFEST_DAMAGED when it is another.
     """
-    digest = hashlib.sha256()
     async with await anyio.open_file(to, "wb") as file:
-        async for chunk in store.read(key):
-            await anyio.to_thread.run_sync(digest.update, chunk)
+
+        async def keep(chunk: bytes) -> None:
             await file.write(chunk)
             if on_bytes is not None:
                 on_bytes(len(chunk))
-    if digest.hexdigest() != part.sha256:
-        raise PermanentError(
-            f"{key} is not what was delivered: its SHA-256 differs from the manifest's. `exportd verify` shows "
-            "everything that is wrong there.",
-            reason=Reason.MANIFEST_DAMAGED,
-        )
+
+        contents = await examine(store, key, part, file_format, keep)
+    if contents.size_bytes > part.size_bytes:
+        raise _damaged(f"{key} is not what was delivered: it has more than the manifest's {part.size_bytes} bytes")
+    if contents.sha256 != part.sha256:
+        raise _damaged(f"{key} is not what was delivered: its SHA-256 differs from the manifest's")
+    if contents.problem is not None:
+        raise _damaged(f"{key} cannot be loaded, though it is what was delivered: it {contents.problem}")
 
 
-async def _read_small(store: Store, key: ObjectKey) -> bytes:
-    content = bytearray()
-    async for chunk in store.read(key):
-        content += chunk
-        if len(content) > _MAX_MANIFEST_BYTES:
-            break  # whatever it is, it will not be read as a manifest
-    return bytes(content)
+def _damaged(sentence: str) -> PermanentError:
+    return PermanentError(
+        f"{sentence}. `exportd verify` shows everything that is wrong there.", reason=Reason.MANIFEST_DAMAGED
+    )

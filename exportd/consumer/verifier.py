@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import anyio
-import anyio.to_thread
 
-from exportd.consumer.contents import Contents, Examination
+from exportd.consumer.contents import Contents
 from exportd.consumer.findings import (
     ListedObject,
     ManifestsReport,
@@ -16,7 +15,7 @@ from exportd.consumer.findings import (
     examine_object,
 )
 from exportd.consumer.inventory import by_destination, is_loader_script, is_note
-from exportd.consumer.inventory_reader import ReadProgress, read_inventory
+from exportd.consumer.inventory_reader import ReadProgress, examine, read_inventory
 from exportd.model.entity import OrganizationId
 from exportd.stores.layout import ObjectKey
 from exportd.stores.location import Location
@@ -102,8 +101,7 @@ async def _examine_all(
 
 
 async def _examine(store: Store, listed: ListedObject, on_bytes: Callable[[int], None]) -> Contents:
-    examination = Examination(listed.file_format)
-    async for chunk in store.read(listed.key):
-        await anyio.to_thread.run_sync(examination.feed, chunk)
+    async def count(chunk: bytes) -> None:
         on_bytes(len(chunk))
-    return examination.contents()
+
+    return await examine(store, listed.key, listed.part, listed.file_format, count)

@@ -156,7 +156,7 @@ def _components(
     ticker = Ticker(schedules, clock)
     destination_table = DestinationTable(control_pool)
     refresher = DestinationRefresher(
-        destination_table, destinations, lambda declaration: open_declared(declaration, opener), clock
+        destination_table, destinations, lambda declaration, origin: open_declared(declaration, origin, opener), clock
     )
     presence = PresenceKeeper(DaemonTable(control_pool), identity, destination_table, schedules, clock)
 

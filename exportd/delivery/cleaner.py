@@ -6,7 +6,6 @@ delivery was lost: the cleaner records it. Both happen soon after the failure, a
 next manifest is published there.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import timedelta
@@ -20,6 +19,7 @@ from exportd.delivery.upload_table import UploadTable
 from exportd.destinations.open_destinations import Destination, Destinations
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
+from exportd.manifest.document import MAX_MANIFEST_BYTES, sha256_of
 from exportd.model.clock import Clock, wait_until
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, PermanentError
@@ -28,7 +28,7 @@ from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode, ScheduleId
 from exportd.stores.layout import ManifestName, ObjectKey, ScriptName, build
 from exportd.stores.retrying import RetryBudget
-from exportd.stores.store import Upload
+from exportd.stores.store import Upload, read_within
 
 T = TypeVar("T")
 
@@ -239,7 +239,7 @@ async def _manifest_digest(job: Job, destination: Destination) -> str | None:
     manifest = _manifest_key(job, destination)
     if await destination.store.head(manifest) is None:
         return None
-    return hashlib.sha256(b"".join([chunk async for chunk in destination.store.read(manifest)])).hexdigest()
+    return sha256_of(await read_within(destination.store, manifest, MAX_MANIFEST_BYTES))
 
 
 def _manifest_key(job: Job, destination: Destination) -> ObjectKey:

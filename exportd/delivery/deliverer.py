@@ -3,24 +3,29 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
+import structlog
 
+from exportd.consumer.loaders.kit import statements
 from exportd.delivery.byte_limiter import ByteLimiter
-from exportd.delivery.manifest_publisher import publish_loader_kit, publish_manifest
 from exportd.delivery.transfer import Transfer, named
 from exportd.delivery.upload_table import UploadTable
 from exportd.destinations.open_destinations import Destination, Destinations
 from exportd.manifest.build import History, build_manifest
+from exportd.manifest.document import Manifest, render, sha256_of
 from exportd.model.entity import EntityCode
-from exportd.model.errors import TransientError
+from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.extraction import Extraction
 from exportd.model.job import Job, JobProgress
 from exportd.model.part import Part
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
-from exportd.stores.layout import ObjectKey, ObjectName, build
+from exportd.stores.layout import ManifestName, ObjectKey, ObjectName, ScriptName, build
 from exportd.stores.retrying import RetryBudget
+
+_logger = structlog.stdlib.get_logger()
 
 
 class Deliverer:
@@ -158,3 +163,35 @@ def _key(job: Job, destination: Destination, type_token: str, number: int) -> Ob
         file_format=job.file_format,
     )
     return build(name, destination.layout)
+
+
+async def publish_manifest(manifest: Manifest, destination: Destination, retry: RetryBudget) -> str:
+    """Write the manifest to a destination; its SHA-256, which the next one names.
+
+    May be repeated: equal manifests are equal bytes. Raises TransientError or PermanentError that names the
+    destination.
+    """
+    document = render(manifest)
+    key = build(ManifestName(manifest.organization, manifest.job_id), destination.layout)
+    try:
+        await retry.call(partial(destination.store.put, key, document))
+    except ExportdError as error:
+        raise named(destination.code, error) from error
+    return sha256_of(document)
+
+
+async def publish_loader_kit(manifest: Manifest, destination: Destination, retry: RetryBudget) -> None:
+    """Write the scripts that load the job, one for each database of the destination's loader kit.
+
+    An export whose increments no key tells apart gets none. Raises TransientError or PermanentError.
+    """
+    if destination.location is None:
+        return
+    for dialect in destination.loader_kit:
+        try:
+            script = statements(manifest, dialect, destination.location)
+        except PermanentError as error:
+            _logger.warning("no loader script", destination=destination.code, dialect=dialect, error=error.sentence)
+            continue
+        key = build(ScriptName(manifest.organization, manifest.job_id, dialect), destination.layout)
+        await retry.call(partial(destination.store.put, key, script.encode()))

@@ -9,6 +9,7 @@ started over, from the spool.
 
 import hashlib
 from collections.abc import Awaitable, Callable, Hashable
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -24,7 +25,7 @@ from exportd.model.part import Part
 from exportd.model.reason import Reason
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget
-from exportd.stores.store import ObjectInfo, Piece, Store, StoreLimits, Upload, UploadGoneError
+from exportd.stores.store import ObjectInfo, Piece, Store, StoreLimits, Upload, UploadGoneError, chunks_within
 
 T = TypeVar("T")
 
@@ -143,8 +144,9 @@ class FileUpload:
             if info is None or info.size_bytes != part.size_bytes:
                 return False
             digest = hashlib.sha256()
-            async for chunk in self._store.read(self.key):
-                await anyio.to_thread.run_sync(digest.update, chunk)
+            async with aclosing(chunks_within(self._store, self.key, part.size_bytes)) as chunks:
+                async for chunk in chunks:
+                    await anyio.to_thread.run_sync(digest.update, chunk)
         except ExportdError:
             return False
         if digest.hexdigest() == part.sha256:

@@ -13,6 +13,7 @@ from exportd.model.errors import ExportdError
 from exportd.model.schedule import Origin, Pause
 from exportd.settings.destination_schema import DestinationSettings
 from exportd.settings.schema import Settings
+from exportd.stores.gcs.identity import require_own_pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,9 @@ async def find_destinations(settings: Settings, database: Connector) -> KnownDes
         if record.origin is Origin.CONFIGURATION or key in configured:
             continue
         try:
-            found.append(KnownDestination(settings_of(record.declaration), record.origin, pauses.get(key)))
+            destination = settings_of(record.declaration)
+            require_own_pool(destination, settings.gcs)
+            found.append(KnownDestination(destination, record.origin, pauses.get(key)))
         except ExportdError as error:
             problems.append(f"destination {key.code} of {key.organization}: {error.sentence}")
     return KnownDestinations(found, problems)

@@ -11,9 +11,10 @@ from exportd.destinations.record import DestinationDeclaration
 from exportd.model.dialect_name import DialectName
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import SettingsError
-from exportd.model.schedule import DestinationCode
+from exportd.model.schedule import DestinationCode, Origin
 from exportd.settings.destination_schema import DestinationSettings, S3Destination
 from exportd.settings.schema import Settings
+from exportd.stores.gcs.identity import require_own_pool
 from exportd.stores.layout import Layout, PartitionOrder
 from exportd.stores.location import location_of
 from exportd.stores.opener import StoreOpener
@@ -39,6 +40,10 @@ class DestinationOpener:
     def differs(self, settings: Settings) -> bool:
         """Whether these settings would open the same destinations in another way."""
         return _shared(self._settings) != _shared(settings)
+
+    def require_own_pool(self, declared: DestinationSettings) -> None:
+        """For one that was made through the API: see ``require_own_pool``. Raises SettingsError."""
+        require_own_pool(declared, self._settings.gcs)
 
     def open_all(self) -> Destinations:
         """What the configuration declares. Nothing is touched yet. Raises SettingsError when one cannot be opened."""
@@ -89,9 +94,12 @@ def settings_of(declaration: DestinationDeclaration) -> DestinationSettings:
     return settings
 
 
-def open_declared(declaration: DestinationDeclaration, opener: DestinationOpener) -> Destination:
+def open_declared(declaration: DestinationDeclaration, origin: Origin, opener: DestinationOpener) -> Destination:
     """Open a destination of the database. Nothing is touched yet. Raises SettingsError when it cannot be opened."""
-    return opener.open(settings_of(declaration))
+    settings = settings_of(declaration)
+    if origin is Origin.API:
+        opener.require_own_pool(settings)
+    return opener.open(settings)
 
 
 def _settings(settings: DestinationSettings) -> Mapping[str, Any]:

@@ -10,12 +10,12 @@ import anyio
 import structlog
 
 from exportd.destinations.open_destinations import Destination, Destinations
-from exportd.destinations.record import DestinationDeclaration
+from exportd.destinations.record import DestinationDeclaration, DestinationRecord
 from exportd.destinations.table import DestinationTable
 from exportd.model.clock import Clock, wait_until
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import ExportdError
-from exportd.model.schedule import DestinationCode
+from exportd.model.schedule import DestinationCode, Origin
 
 _logger = structlog.get_logger()
 
@@ -27,14 +27,14 @@ _Key = tuple[OrganizationId, DestinationCode]
 class DestinationRefresher:
     """``live`` begins with what the configuration declares.
 
-    ``opener`` makes a destination from what a person declares; it raises SettingsError when that cannot be.
+    ``opener`` makes a destination from what a person declares, and where; it raises SettingsError when that cannot be.
     """
 
     def __init__(
         self,
         table: DestinationTable,
         live: Destinations,
-        opener: Callable[[DestinationDeclaration], Destination],
+        opener: Callable[[DestinationDeclaration, Origin], Destination],
         clock: Clock,
     ) -> None:
         self._table = table
@@ -74,8 +74,8 @@ class DestinationRefresher:
         return tuple(replaced)
 
     def check(self, declaration: DestinationDeclaration) -> None:
-        """Raises SettingsError when the destination could not be opened."""
-        self._opener(declaration)
+        """Raises SettingsError when the destination, made through the API, could not be opened."""
+        self._opener(declaration, Origin.API)
 
     async def run(self) -> None:
         """Refresh when woken and at each poll, until cancelled."""
@@ -90,26 +90,28 @@ class DestinationRefresher:
     async def refresh(self) -> None:
         """Open what is new, replace what was edited, take out what is gone; close what is no longer used."""
         async with self._one_at_a_time:
-            declarations = [record.declaration for record in await self._table.all()]
-            wanted = {(declaration.organization, declaration.code): declaration for declaration in declarations}
+            records = await self._table.all()
+            wanted = {(record.declaration.organization, record.declaration.code): record for record in records}
             for key in self._declared:
                 wanted.pop(key, None)
             for key in self._known.keys() - wanted.keys():
                 self._live.remove(*key)
                 del self._known[key]
-            for key, declaration in wanted.items():
-                if self._known.get(key) != declaration.settings:
-                    self._open(key, declaration)
+            for key, record in wanted.items():
+                if self._known.get(key) != record.declaration.settings:
+                    self._open(key, record)
             await self._live.close_unused()
 
-    def _open(self, key: _Key, declaration: DestinationDeclaration) -> None:
+    def _open(self, key: _Key, record: DestinationRecord) -> None:
         try:
-            destination = self._opener(declaration)
+            destination = self._opener(record.declaration, record.origin)
         except ExportdError as error:
             organization, code = key
+            # What it was until now may be what must not be written any more.
+            self._live.remove(organization, code)
             _logger.warning(
                 "destination cannot be opened", organization=organization, destination=code, error=error.sentence
             )
             return
         self._live.put(destination)
-        self._known[key] = declaration.settings
+        self._known[key] = record.declaration.settings

@@ -9,13 +9,19 @@ How a consumer applies it, entity by entity: ``full`` replaces everything it hol
 manifests of the same destination whose changes this one holds again, because that run had not reached every
 destination, or because a back-fill was asked for; upserting makes them harmless.
 
+A consumer reads whatever lies at a destination under a manifest's name, and others may write there. So a document has a
+size, a list a length, a number the range of Postgres's own, a time a year that every calendar has, and a name no
+control characters: it is printed, and it becomes an identifier of other databases.
+
 The bytes are canonical (sorted names, no white space, UTF-8, one newline at the end), so that equal manifests have
 equal hashes and publishing again changes nothing.
 """
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
@@ -31,9 +37,49 @@ SCHEMA_VERSION: Final = 1
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
-Count = Annotated[int, Field(ge=0)]
+MAX_MANIFEST_BYTES: Final = 16 << 20
+"""Enough for some 50,000 files. A longer document is not read, and not written either."""
+
+MAX_MANIFEST_VALUES: Final = 500_000
+"""Values in a document, whatever they are: a reader of JSON needs a hundred bytes for an empty list of two."""
+
+MAX_ENTITIES: Final = 10_000
+MAX_FIELDS: Final = 2_000
+"""More than the columns that a table of Postgres can have."""
+
+MAX_KEY_FIELDS: Final = 64
+MAX_PARTS: Final = 100_000
+MAX_REDELIVERED_JOBS: Final = 100_000
+
+_MAX_TEXT_LENGTH = 1_000
+_MAX_KEY_LENGTH = 4_096
+_MAX_SNAPSHOT_LENGTH = 1 << 20
+_PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Snapshot = Annotated[str, StringConstraints(pattern=r"^[0-9]+:[0-9]+:([0-9]+(,[0-9]+)*)?$")]
+Snapshot = Annotated[
+    str, StringConstraints(pattern=r"^[0-9]+:[0-9]+:([0-9]+(,[0-9]+)*)?$", max_length=_MAX_SNAPSHOT_LENGTH)
+]
+Text = Annotated[str, StringConstraints(max_length=_MAX_TEXT_LENGTH, pattern=_PRINTABLE)]
+
+NAME: Final = StringConstraints(min_length=1, max_length=_MAX_TEXT_LENGTH, pattern=_PRINTABLE)
+"""The rule of names, which cannot be empty."""
+
+Named = Annotated[str, NAME]
+
+Key = Annotated[str, StringConstraints(min_length=1, max_length=_MAX_KEY_LENGTH, pattern=_PRINTABLE)]
+
+Moment = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC))]
+"""A time that can be written in every time zone."""
+
+_MAX_PROBLEMS = 10
+"""How many problems of a document are named."""
+
+_MAX_PROBLEM_LENGTH = 300
+
+_MAX_LISTED_PROBLEMS = 1_000
+"""A document with more is not explained: the list of its problems would take ten times its memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +89,7 @@ class ManifestSchedule:
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     id: ScheduleId
-    code: str
+    code: Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +110,8 @@ class ManifestWindow:
 
     previous: Snapshot | None
     snapshot: Snapshot
-    lsn: str
-    taken_at: AwareDatetime
+    lsn: Text
+    taken_at: Moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +120,10 @@ class ManifestField:
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
-    name: str
-    type: str
-    format: str | None = None
-    reference: EntityCode | None = None
+    name: Named
+    type: Text
+    format: Text | None = None
+    reference: Annotated[EntityCode, NAME] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +132,7 @@ class ManifestPart:
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
-    key: str
+    key: Key
     rows: Count
     content_bytes: Count
     size_bytes: Count
@@ -105,17 +151,17 @@ class ManifestEntity:
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
-    code: EntityCode
-    type: str
+    code: Annotated[EntityCode, NAME]
+    type: Text
     mode: Mode
     full_reason: FullReason | None
     window: ManifestWindow
-    key: tuple[str, ...]
-    tenant: str | None
-    fields: tuple[ManifestField, ...]
+    key: Annotated[tuple[Named, ...], Field(max_length=MAX_KEY_FIELDS, fail_fast=True)]
+    tenant: Text | None
+    fields: Annotated[tuple[ManifestField, ...], Field(max_length=MAX_FIELDS, fail_fast=True)]
     rows: Count
     deleted_rows: Count
-    parts: tuple[ManifestPart, ...]
+    parts: Annotated[tuple[ManifestPart, ...], Field(max_length=MAX_PARTS, fail_fast=True)]
     oversized_parts: Count = 0
 
 
@@ -130,17 +176,27 @@ class Manifest:
 
     schema_version: Literal[1] = SCHEMA_VERSION
     job_id: JobId
-    organization: OrganizationId
+    organization: Annotated[OrganizationId, NAME]
     schedule: ManifestSchedule | None
-    due_at: AwareDatetime
-    created_at: AwareDatetime
+    due_at: Moment
+    created_at: Moment
     format: ExportFormat
-    entities: tuple[ManifestEntity, ...]
+    entities: Annotated[tuple[ManifestEntity, ...], Field(max_length=MAX_ENTITIES, fail_fast=True)]
     predecessor: Predecessor | None
-    redelivers: tuple[JobId, ...] = ()
+    redelivers: Annotated[tuple[JobId, ...], Field(max_length=MAX_REDELIVERED_JOBS, fail_fast=True)] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """What tells a newer document from a damaged one; the rest of it is not looked at."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore", strict=True)
+
+    schema_version: Count
 
 
 _ADAPTER = TypeAdapter(Manifest)
+_VERSION_ADAPTER = TypeAdapter(_Version)
 
 
 def render(manifest: Manifest) -> bytes:
@@ -153,6 +209,9 @@ def render(manifest: Manifest) -> bytes:
             del entity["oversized_parts"]
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     data = text.encode() + b"\n"
+    oversize = _oversize_of(data)
+    if oversize is not None:
+        raise ValueError(oversize)
     # Types do not promise everything that is checked on the way in (aware times, hashes, counts that add up).
     contradictions = _contradictions(_ADAPTER.validate_json(data))
     if contradictions:
@@ -161,23 +220,33 @@ def render(manifest: Manifest) -> bytes:
 
 
 def parse(document: bytes) -> Manifest:
-    """The manifest in ``document``. Raises PermanentError MANIFEST_DAMAGED, with everything that is wrong."""
+    """The manifest in ``document``, whatever bytes these are.
+
+    Raises PermanentError MANIFEST_DAMAGED, with what is wrong: the first problems, where there are many.
+    """
+    oversize = _oversize_of(document)
+    if oversize is not None:
+        raise _damaged([oversize])
     try:
         manifest = _ADAPTER.validate_json(document)
     except ValidationError as error:
         version = _newer_version(document)
         if version is not None:
             raise _damaged(
-                f"it was written by a newer exportd (schema version {version}, this one reads up to "
-                f"{SCHEMA_VERSION}); upgrade exportd"
+                [
+                    f"it was written by a newer exportd (schema version {version}, this one reads up to "
+                    f"{SCHEMA_VERSION}); upgrade exportd"
+                ]
             ) from error
-        problems = [
-            f"{'.'.join(map(str, problem['loc'])) or 'document'}: {problem['msg']}" for problem in error.errors()
-        ]
-        raise _damaged("; ".join(problems)) from error
+        if error.error_count() > _MAX_LISTED_PROBLEMS:
+            raise _damaged([f"it has {error.error_count()} problems, and is no manifest of exportd"]) from error
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+        raise _damaged(
+            [f"{'.'.join(map(str, problem['loc'])) or 'document'}: {problem['msg']}" for problem in problems]
+        ) from error
     contradictions = _contradictions(manifest)
     if contradictions:
-        raise _damaged("; ".join(contradictions))
+        raise _damaged(contradictions)
     return manifest
 
 
@@ -186,16 +255,29 @@ def sha256_of(document: bytes) -> str:
     return hashlib.sha256(document).hexdigest()
 
 
-def _damaged(what: str) -> PermanentError:
-    return PermanentError(f"The manifest cannot be read: {what}.", reason=Reason.MANIFEST_DAMAGED)
+def _oversize_of(document: bytes) -> str | None:
+    """Why a document is too large to be read, None when it is not. Before anything reads it as JSON."""
+    if len(document) > MAX_MANIFEST_BYTES:
+        return f"it has more than {MAX_MANIFEST_BYTES} bytes"
+    # Each value but the first follows one of these characters. Those in texts count too: there are few.
+    if sum(document.count(character) for character in (b",", b"[", b"{")) > MAX_MANIFEST_VALUES:
+        return f"it has more than {MAX_MANIFEST_VALUES} values"
+    return None
+
+
+def _damaged(problems: Sequence[str]) -> PermanentError:
+    told = [problem[:_MAX_PROBLEM_LENGTH] for problem in problems[:_MAX_PROBLEMS]]
+    if len(problems) > _MAX_PROBLEMS:
+        told.append(f"and {len(problems) - _MAX_PROBLEMS} more problems")
+    return PermanentError(f"The manifest cannot be read: {'; '.join(told)}.", reason=Reason.MANIFEST_DAMAGED)
 
 
 def _newer_version(document: bytes) -> int | None:
     try:
-        version = json.loads(document)["schema_version"]
-    except (ValueError, KeyError, TypeError):
+        version = _VERSION_ADAPTER.validate_json(document).schema_version
+    except ValidationError:
         return None
-    return version if isinstance(version, int) and version > SCHEMA_VERSION else None
+    return version if version > SCHEMA_VERSION else None
 
 
 def _contradictions(manifest: Manifest) -> list[str]:

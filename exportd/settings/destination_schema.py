@@ -17,10 +17,15 @@ from exportd.settings.section import (
     Scope,
     Section,
     Setting,
+    check_organization,
     check_prefix,
 )
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
+_PROJECT_NUMBER = re.compile(r"[0-9]{1,20}", re.ASCII)
+_POOL_PART = re.compile(r"[a-z0-9-]{4,32}")
+_POOL_LINE = re.compile(r"(?P<organization>[^/\\]+) (?P<pool>[0-9]{1,20}(?:/[a-z0-9-]{4,32}){1,2})", re.ASCII)
+_SERVICE_ACCOUNT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}@[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]+:role/\S+", re.ASCII)
 
 
@@ -57,6 +62,45 @@ def check_endpoint(url: str) -> str:
     if parts.username or parts.password:
         raise ValueError("should hold no credentials; give a profile of the AWS credentials file")
     return url.rstrip("/")
+
+
+def check_project_number(number: str) -> str:
+    """The number of a project of Google's, or nothing; ValueError otherwise."""
+    if number and not _PROJECT_NUMBER.fullmatch(number):
+        raise ValueError("should be the number of a project, such as 123456789012")
+    return number
+
+
+def check_pool_part(name: str) -> str:
+    """The id of a workload identity pool or of a provider, or nothing; ValueError otherwise."""
+    if name and not _POOL_PART.fullmatch(name):
+        raise ValueError("should have 4 to 32 lower-case letters, digits and hyphens")
+    return name
+
+
+def check_service_account(email: str) -> str:
+    """The e-mail address of a service account, or nothing; ValueError otherwise."""
+    if email and not _SERVICE_ACCOUNT.fullmatch(email):
+        raise ValueError("should be an e-mail address such as exports@project.iam.gserviceaccount.com")
+    return email
+
+
+def parse_pool(line: str) -> tuple[str, tuple[str, ...]]:
+    """An organization, and the project's number, the pool and perhaps the provider that are its own.
+
+    Raises ValueError for anything else.
+    """
+    match = _POOL_LINE.fullmatch(line)
+    if match is None:
+        raise ValueError('should be an organization and its pool, such as "acme 123456789012/pool/provider"')
+    return check_organization(match["organization"]), tuple(match["pool"].split("/"))
+
+
+def check_pools(lines: tuple[str, ...]) -> tuple[str, ...]:
+    """Lines that ``parse_pool`` reads; ValueError otherwise."""
+    for line in lines:
+        parse_pool(line)
+    return lines
 
 
 Bucket = Annotated[str, AfterValidator(check_bucket)]
@@ -107,6 +151,16 @@ class GcsSettings(Section):
 
     aws: Annotated[bool, Setting(Effect.NEXT_JOB, Scope.HOST)] = False
     """The daemon runs on AWS, and its role there is its identity."""
+
+    pools: Annotated[
+        tuple[str, ...],
+        Setting(Effect.NEXT_JOB, Scope.DATABASE),
+        AfterValidator(check_pools),
+        Field(strict=False, max_length=10_000),
+    ] = ()
+    """Which workload identity pool is whose, such as `"acme 123456789012/pool/provider"`, or without the provider. A
+    destination that an organization makes through the API may name its own only, or a provider of the id that
+    exportd makes from the organization; the refusal of another one says which. Declared destinations name any."""
 
     @model_validator(mode="after")
     def _check_sources(self) -> "GcsSettings":
@@ -211,16 +265,16 @@ class GcsDestination(_Destination):
     bucket: Bucket
     """The bucket."""
 
-    project_number: str = ""
+    project_number: Annotated[str, AfterValidator(check_project_number)] = ""
     """The number of the project that the workload identity pool belongs to."""
 
-    pool_id: str = ""
+    pool_id: Annotated[str, AfterValidator(check_pool_part)] = ""
     """The workload identity pool in which the daemon has an identity."""
 
-    provider_id: str = ""
+    provider_id: Annotated[str, AfterValidator(check_pool_part)] = ""
     """The pool's provider that vouches for it; the token comes from the source that `[gcs]` names."""
 
-    service_account: str = ""
+    service_account: Annotated[str, AfterValidator(check_service_account)] = ""
     """The e-mail address of a service account to act as; the pool's principal itself when left out."""
 
     credentials_file: OptionalFilePath = None

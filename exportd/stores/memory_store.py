@@ -2,7 +2,7 @@
 
 import itertools
 import zlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -95,7 +95,7 @@ class MemoryStore:
         await anyio.lowlevel.checkpoint()
         return self._info(self._checked(key))
 
-    async def read(self, key: ObjectKey) -> AsyncIterator[bytes]:
+    async def read(self, key: ObjectKey) -> AsyncGenerator[bytes]:
         await anyio.lowlevel.checkpoint()
         whole = self.objects.get(self._checked(key))
         if whole is None:

@@ -18,7 +18,8 @@ What every implementation guarantees (the conformance suite checks it):
 After a crash an upload goes on: ``pieces`` says what is in, and ``recognise`` whether that is what the file holds.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -157,7 +158,7 @@ class Store(Protocol):
         """The visible object of a key, None if there is none."""
         ...
 
-    def read(self, key: ObjectKey) -> AsyncIterator[bytes]:
+    def read(self, key: ObjectKey) -> AsyncGenerator[bytes]:
         """The content of an object, in chunks. Raises PermanentError NOT_FOUND when there is none."""
         ...
 
@@ -176,3 +177,26 @@ class Store(Protocol):
     async def aclose(self) -> None:
         """Give back connections. Nothing is called afterwards."""
         ...
+
+
+async def chunks_within(store: Store, key: ObjectKey, max_bytes: int) -> AsyncGenerator[bytes]:
+    """The content of an object, in chunks, and no chunk after the first that goes beyond ``max_bytes``.
+
+    So the caller sees that an object is too long, whatever its length. Raises as ``Store.read``.
+    """
+    read_bytes = 0
+    async with aclosing(store.read(key)) as chunks:
+        async for chunk in chunks:
+            read_bytes += len(chunk)
+            yield chunk
+            if read_bytes > max_bytes:
+                return
+
+
+async def read_within(store: Store, key: ObjectKey, max_bytes: int) -> bytes:
+    """The content of an object; of a longer one its beginning, which has ``max_bytes`` + 1 bytes."""
+    content = bytearray()
+    async with aclosing(chunks_within(store, key, max_bytes)) as chunks:
+        async for chunk in chunks:
+            content += chunk
+    return bytes(content[: max_bytes + 1])

@@ -7,7 +7,7 @@ fails: the caller cannot know that it took effect. ``hold`` makes the call wait 
 failing. Calls are counted per method over the store's life, and noted in ``calls``.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -94,7 +94,7 @@ class FaultyStore:
     async def delete(self, key: ObjectKey) -> None:
         await self._call("delete", key, lambda: self.inner.delete(key))
 
-    async def read(self, key: ObjectKey) -> AsyncIterator[bytes]:
+    async def read(self, key: ObjectKey) -> AsyncGenerator[bytes]:
         await self._call("read", key, _nothing)
         async for chunk in self.inner.read(key):
             yield chunk

@@ -18,7 +18,7 @@ from exportd.api.schemas.fields import (
 from exportd.destinations.record import DestinationDeclaration, DestinationRecord
 from exportd.model.entity import OrganizationId
 from exportd.model.schedule import DestinationCode, Origin, Pause
-from exportd.settings.destination_schema import Scheme
+from exportd.settings.destination_schema import Scheme, check_pool_part, check_project_number, check_service_account
 from exportd.settings.section import MAX_NAME_LENGTH, check_prefix
 from exportd.stores.location import Location
 
@@ -65,10 +65,10 @@ class _S3Body(_DestinationBody):
 
 class _GcsBody(_DestinationBody):
     destination_type: Literal["GCS"] = "GCS"
-    project_number: Word
-    pool_id: Word
-    provider_id: Word
-    service_account_email: Word | None = None
+    project_number: Annotated[Word, AfterValidator(check_project_number)]
+    pool_id: Annotated[Word, AfterValidator(check_pool_part)]
+    provider_id: Annotated[Word, AfterValidator(check_pool_part)]
+    service_account_email: Annotated[Word, AfterValidator(check_service_account)] | None = None
 
     def settings(self) -> dict[str, Any]:
         given = {

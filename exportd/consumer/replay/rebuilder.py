@@ -15,7 +15,7 @@ import duckdb
 
 from exportd.consumer.inventory_reader import ReadProgress, fetch
 from exportd.consumer.loaders.dialect import doubled_literal, fields_of
-from exportd.consumer.loaders.duckdb import DuckDb, csv_source
+from exportd.consumer.loaders.duckdb import MAX_RECORD_BYTES, DuckDb, csv_source
 from exportd.consumer.replay.json_cells import csv_header, csv_record
 from exportd.consumer.replay.plan import Plan, Step
 from exportd.manifest.document import ManifestEntity
@@ -64,7 +64,7 @@ async def _apply(
         await anyio.to_thread.run_sync(connection.execute, create)
     for key, part in step.objects:
         file = folder / "part.gz"
-        await fetch(store, key, part, file, progress.advance)
+        await fetch(store, key, part, file, file_format=step.manifest.format, on_bytes=progress.advance)
         try:
             await anyio.to_thread.run_sync(_load, connection, step, file)
         except (duckdb.Error, OSError, EOFError, ValueError) as error:
@@ -98,7 +98,10 @@ def _as_csv(entity: ManifestEntity, file: Path) -> Path:
         gzip.open(target, "wt", compresslevel=1, encoding="utf-8", newline="\n") as records,
     ):
         records.write(csv_header(names))
-        records.writelines(csv_record(line, names, documents) for line in lines)
+        for line in iter(lambda: lines.readline(MAX_RECORD_BYTES), ""):
+            if len(line) == MAX_RECORD_BYTES:
+                raise ValueError(f"it holds a record of more than {MAX_RECORD_BYTES} characters")
+            records.write(csv_record(line, names, documents))
     return target
 
 

@@ -7,7 +7,8 @@ Methods block; they raise OSError, which ``translated`` turns into a sentence, a
     <root>/.exportd-uploads/<id>/data      and what has arrived of it
 
 Uploads live on the same file system as the objects and become visible by a rename, after everything is on disk.
-Consumers never see them: the folder is for exportd's user only, and not part of any listing. Objects and folders get
+Consumers never see them: the folder is for exportd's user only, and not part of any listing. Objects are regular files:
+links, devices and pipes are none, and are not followed or read (see ``folder_opener``). Objects and folders get
 fixed modes (readable for the group), whatever the daemon's umask; a root with the set-group-id bit passes its group on.
 """
 
@@ -23,11 +24,12 @@ from uuid import uuid4
 
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.reason import Reason
+from exportd.stores.directory.folder_opener import UPLOADS_FOLDER, FolderOpener, about, sync
 from exportd.stores.layout import ObjectKey, check_key
 from exportd.stores.store import ObjectInfo, Upload, UploadGoneError
 
-UPLOADS_FOLDER = ".exportd-uploads"
-
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_MAX_KEY_BYTES = 64 << 10
 _MAX_START_AGE = timedelta(hours=1)
 
 _SPACE = {errno.ENOSPC, errno.EDQUOT}
@@ -51,39 +53,35 @@ class DirectoryFiles:
         self._root = root
         self._name = name
         self._file_mode = file_mode
-        self._folder_mode = folder_mode
-
-    def path(self, key: ObjectKey) -> Path:
-        """Where an object is; refuses keys that would leave the root or meet the uploads."""
-        try:
-            check_key(key)
-        except ValueError as error:
-            raise PermanentError(f"{self._name}: {error}.", reason=Reason.DESTINATION_REFUSED) from error
-        if key.split("/", 1)[0] == UPLOADS_FOLDER:
-            raise PermanentError(
-                f"{self._name}: {key!r} lies in the folder of unfinished uploads.",
-                reason=Reason.DESTINATION_REFUSED,
-            )
-        return self._root / key
+        self._folders = FolderOpener(root, name=name, folder_mode=folder_mode)
 
     def start(self, key: ObjectKey) -> Upload:
-        self.path(key)
-        uploads = self._root / UPLOADS_FOLDER
-        with suppress(FileExistsError):
-            uploads.mkdir(mode=0o700)
-        # Complete under another name first, so that an upload that is listed always knows its key.
-        folder = uploads / uuid4().hex
-        unlisted = folder.with_suffix(".new")
-        unlisted.mkdir(mode=0o700)
-        (unlisted / "key").write_text(key, encoding="utf-8")
-        (unlisted / "data").touch(mode=0o600)
-        unlisted.rename(folder)
-        return Upload(key, folder.name, datetime.now(UTC))
+        self._segments(key)
+        with self._folders.uploads(make=True) as uploads:
+            # Complete under another name first, so that an upload that is listed always knows its key.
+            upload_id = uuid4().hex
+            unlisted = f"{upload_id}.new"
+            with about(self._root / UPLOADS_FOLDER / unlisted):
+                os.mkdir(unlisted, mode=0o700, dir_fd=uploads)
+                folder = os.open(unlisted, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=uploads)
+                try:
+                    for name, content in (("key", key.encode()), ("data", b"")):
+                        descriptor = os.open(name, _CREATE, 0o600, dir_fd=folder)
+                        try:
+                            _write_at(descriptor, content, 0)
+                        finally:
+                            os.close(descriptor)
+                finally:
+                    os.close(folder)
+                os.rename(unlisted, upload_id, src_dir_fd=uploads, dst_dir_fd=uploads)
+        return Upload(key, upload_id, datetime.now(UTC))
 
     def open_object(self, key: ObjectKey) -> BinaryIO:
+        *folders, name = self._segments(key)
         try:
-            return self.path(key).open("rb")
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            with self._folders.opened(folders) as folder, about(self._root / key):
+                return os.fdopen(_open_regular(name, os.O_RDONLY, folder), "rb")
+        except (FileNotFoundError, FileExistsError, _NotRegularError) as error:
             raise PermanentError(f"There is no object {key} in {self._name}.", reason=Reason.NOT_FOUND) from error
 
     def write_piece(self, upload: Upload, data: bytes, offset: int) -> None:
@@ -99,11 +97,11 @@ class DirectoryFiles:
 
     def complete(self, upload: Upload, tail: bytes, size_bytes: int) -> ObjectInfo:
         """Make an upload visible; also when an earlier call did but could not say so."""
-        path = self.path(upload.key)
+        *folders, name = self._segments(upload.key)
         try:
             descriptor = self._open_data(upload)
         except UploadGoneError:
-            there = _info(upload.key, path)
+            there = self.head(upload.key)
             if there is None or there.size_bytes != size_bytes:
                 raise
             self.remove_upload(upload)
@@ -115,11 +113,12 @@ class DirectoryFiles:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        self._make_folders(path.parent)
-        (self._upload_folder(upload) / "data").rename(path)
-        _sync_folder(path.parent)
+        with self._folders.opened(folders, make=True) as folder:
+            with self._folders.upload(upload.id) as uploaded, about(self._root / upload.key):
+                os.rename("data", name, src_dir_fd=uploaded, dst_dir_fd=folder)
+            sync(folder)
         self.remove_upload(upload)
-        return _info(upload.key, path) or ObjectInfo(upload.key, size_bytes)
+        return self.head(upload.key) or ObjectInfo(upload.key, size_bytes)
 
     def put(self, key: ObjectKey, data: bytes) -> ObjectInfo:
         upload = self.start(key)
@@ -130,33 +129,40 @@ class DirectoryFiles:
             raise
 
     def head(self, key: ObjectKey) -> ObjectInfo | None:
-        return _info(key, self.path(key))
+        *folders, name = self._segments(key)
+        try:
+            with self._folders.opened(folders) as folder, about(self._root / key):
+                return _info(key, name, folder)
+        except (FileNotFoundError, FileExistsError):
+            return None
 
     def delete(self, key: ObjectKey) -> None:
-        path = self.path(key)
-        with suppress(FileNotFoundError, NotADirectoryError):
-            path.unlink()
-            _sync_folder(path.parent)
+        *folders, name = self._segments(key)
+        with suppress(FileNotFoundError, FileExistsError), self._folders.opened(folders) as folder:
+            with about(self._root / key):
+                os.unlink(name, dir_fd=folder)
+            sync(folder)
 
     def remove_upload(self, upload: Upload) -> None:
-        folder = self._upload_folder(upload)
-        for name in ("data", "key"):
-            (folder / name).unlink(missing_ok=True)
         with suppress(FileNotFoundError):
-            folder.rmdir()
+            with self._folders.upload(upload.id) as folder:
+                for name in ("data", "key"):
+                    with suppress(FileNotFoundError):
+                        os.unlink(name, dir_fd=folder)
+            with self._folders.uploads() as uploads:
+                os.rmdir(upload.id, dir_fd=uploads)
 
     def uploads(self) -> Sequence[Upload]:
         """The uploads in progress. A folder without a key, left by a killed ``start``, is removed after an hour."""
         found = []
-        for folder in sorted((self._root / UPLOADS_FOLDER).glob("*/")):
+        for upload_id in self._upload_ids():
             started_at = datetime.now(UTC)
-            try:
-                started_at = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
-                key = ObjectKey((folder / "key").read_text(encoding="utf-8"))
-            except FileNotFoundError:
-                # It has just begun or ended.
-                key = ObjectKey("")
-            upload = Upload(key, folder.name, started_at)
+            key = ObjectKey("")
+            # It may just begin or end.
+            with suppress(FileNotFoundError), self._folders.upload(upload_id) as folder:
+                started_at = datetime.fromtimestamp(os.fstat(folder).st_mtime, UTC)
+                key = _key_in(folder)
+            upload = Upload(key, upload_id, started_at)
             if key:
                 found.append(upload)
             elif datetime.now(UTC) - started_at > _MAX_START_AGE:
@@ -164,56 +170,58 @@ class DirectoryFiles:
         return found
 
     def find(self, prefix: str) -> Sequence[ObjectInfo]:
-        segments = prefix.split("/")
-        if ".." in segments or segments[0] == UPLOADS_FOLDER:
+        *segments, beginning = prefix.split("/")
+        if {"", ".", ".."} & {*segments} or UPLOADS_FOLDER in {*segments[:1], beginning if not segments else ""}:
             return []
         # Without this an unmounted share would look like an empty destination.
         self._root.stat()
         found = []
-        for folder, subfolders, files in os.walk(self._root.joinpath(*segments[:-1]), onerror=_unless_missing):
-            if Path(folder) == self._root and UPLOADS_FOLDER in subfolders:
-                subfolders.remove(UPLOADS_FOLDER)
-            for file in files:
-                path = Path(folder) / file
-                key = ObjectKey(path.relative_to(self._root).as_posix())
-                # A file whose name is not UTF-8 belongs to another program: no key can name it.
-                if not key.startswith(prefix) or not _is_unicode(key):
-                    continue
-                if (info := _info(key, path)) is not None:
-                    found.append(info)
+        with suppress(FileNotFoundError, FileExistsError), self._folders.opened(segments) as start:
+            for folder, subfolders, files, descriptor in os.fwalk(".", dir_fd=start, onerror=_unless_missing):
+                below = [*segments, *Path(folder).parts]
+                if not below and UPLOADS_FOLDER in subfolders:
+                    subfolders.remove(UPLOADS_FOLDER)
+                for file in files:
+                    key = ObjectKey("/".join([*below, file]))
+                    # A file whose name is not UTF-8 belongs to another program: no key can name it.
+                    if not key.startswith(prefix) or not _is_unicode(key):
+                        continue
+                    with suppress(FileNotFoundError):
+                        if (info := _info(key, file, descriptor)) is not None:
+                            found.append(info)
         return sorted(found, key=lambda info: info.key.encode())
 
-    def _upload_folder(self, upload: Upload) -> Path:
-        return self._root / UPLOADS_FOLDER / upload.id
+    def _segments(self, key: ObjectKey) -> list[str]:
+        """The names on the way to an object; refuses keys that would leave the root or meet the uploads."""
+        try:
+            check_key(key)
+        except ValueError as error:
+            raise PermanentError(f"{self._name}: {error}.", reason=Reason.DESTINATION_REFUSED) from error
+        segments = key.split("/")
+        if segments[0] == UPLOADS_FOLDER:
+            raise PermanentError(
+                f"{self._name}: {key!r} lies in the folder of unfinished uploads.",
+                reason=Reason.DESTINATION_REFUSED,
+            )
+        return segments
+
+    def _upload_ids(self) -> Sequence[str]:
+        try:
+            with self._folders.uploads() as uploads, os.scandir(uploads) as entries:
+                return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+        except FileNotFoundError:
+            return []
 
     def _open_data(self, upload: Upload) -> int:
         try:
-            return os.open(self._upload_folder(upload) / "data", os.O_WRONLY | os.O_CLOEXEC)
-        except FileNotFoundError as error:
+            with self._folders.upload(upload.id) as folder:
+                return _open_regular("data", os.O_WRONLY, folder)
+        except (FileNotFoundError, _NotRegularError) as error:
             raise UploadGoneError(upload, self._name) from error
 
-    def _make_folders(self, folder: Path) -> None:
-        """Create the folders of a key, durably; refuse to follow a link out of the root."""
-        missing = []
-        while not folder.is_dir():
-            missing.append(folder)
-            folder = folder.parent
-        if not folder.resolve().is_relative_to(self._root.resolve()):
-            raise PermanentError(
-                f"{self._name}: {folder} leads out of the destination directory. Remove that link.",
-                reason=Reason.DESTINATION_REFUSED,
-            )
-        for folder in reversed(missing):
-            try:
-                folder.mkdir()
-            except FileExistsError:
-                if folder.is_dir():
-                    continue
-                raise
-            # The set-group-id bit came from its parent and has to stay.
-            inherited = folder.stat().st_mode & stat.S_ISGID
-            folder.chmod(self._folder_mode | inherited)
-            _sync_folder(folder.parent)
+
+class _NotRegularError(Exception):
+    """A link, a device, a pipe or a folder, where a file has to be."""
 
 
 def translate(error: OSError, *, root: Path, doing: str) -> ExportdError:
@@ -245,11 +253,35 @@ def translated(*, root: Path, doing: str) -> Iterator[None]:
         raise translate(error, root=root, doing=doing) from error
 
 
-def _info(key: ObjectKey, path: Path) -> ObjectInfo | None:
+def _open_regular(name: str, flags: int, folder: int) -> int:
+    """A descriptor of a file, which is no link and no device. Raises _NotRegularError for anything else."""
     try:
-        found = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+        # A pipe without a writer would keep us waiting.
+        descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENXIO, errno.EISDIR}:
+            raise _NotRegularError from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _NotRegularError
+    return descriptor
+
+
+def _key_in(folder: int) -> ObjectKey:
+    """The key that an upload's folder holds; empty where it holds none."""
+    try:
+        descriptor = _open_regular("key", os.O_RDONLY, folder)
+    except _NotRegularError:
+        return ObjectKey("")
+    try:
+        return ObjectKey(os.read(descriptor, _MAX_KEY_BYTES).decode(errors="replace"))
+    finally:
+        os.close(descriptor)
+
+
+def _info(key: ObjectKey, name: str, folder: int) -> ObjectInfo | None:
+    found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if not stat.S_ISREG(found.st_mode):
         return None
     return ObjectInfo(key, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
@@ -269,15 +301,3 @@ def _write_at(descriptor: int, data: bytes, offset: int) -> None:
     while view:
         written = os.pwrite(descriptor, view, offset)
         view, offset = view[written:], offset + written
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # Some network file systems know no fsync of folders; they write names through.
-        if error.errno != errno.EINVAL:
-            raise
-    finally:
-        os.close(descriptor)

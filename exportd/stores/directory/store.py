@@ -4,7 +4,7 @@ Objects are files below the root. ``files`` says what lies where and cares for d
 in worker threads and translates its errors.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -67,7 +67,7 @@ class DirectoryStore:
     async def head(self, key: ObjectKey) -> ObjectInfo | None:
         return await self._run(lambda: self._files.head(key), doing=f"looking at {key}")
 
-    async def read(self, key: ObjectKey) -> AsyncIterator[bytes]:
+    async def read(self, key: ObjectKey) -> AsyncGenerator[bytes]:
         file = await self._run(lambda: self._files.open_object(key), doing=f"reading {key}")
         try:
             while chunk := await self._run(lambda: file.read(_READ_BYTES), doing=f"reading {key}"):

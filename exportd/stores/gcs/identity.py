@@ -3,13 +3,17 @@
 Nothing here is a secret: tokens and keys are read where they are used, each time anew.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from exportd.model.entity import OrganizationId
 from exportd.model.errors import SettingsError
-from exportd.settings.destination_schema import GcsDestination, GcsSettings
+from exportd.settings.destination_schema import DestinationSettings, GcsDestination, GcsSettings, parse_pool
 
+_PROVIDER_DIGEST_LENGTH = 20
 _JWT = "urn:ietf:params:oauth:token-type:jwt"
 _AWS_REQUEST = "urn:ietf:params:aws:token-type:aws4_request"
 _AWS_METADATA = "http://169.254.169.254/latest"
@@ -67,12 +71,13 @@ class WorkloadIdentity:
     @property
     def pool(self) -> str:
         """The pool's resource name."""
-        return f"projects/{self.project_number}/locations/global/workloadIdentityPools/{self.pool_id}"
+        number, pool = quote(self.project_number, safe=""), quote(self.pool_id, safe="")
+        return f"projects/{number}/locations/global/workloadIdentityPools/{pool}"
 
     @property
     def audience(self) -> str:
         """What the subject token is exchanged for."""
-        return f"//iam.googleapis.com/{self.pool}/providers/{self.provider_id}"
+        return f"//iam.googleapis.com/{self.pool}/providers/{quote(self.provider_id, safe='')}"
 
     @property
     def member(self) -> str:
@@ -94,8 +99,9 @@ class WorkloadIdentity:
             "credential_source": _credential_source(self.source),
         }
         if self.service_account:
+            account = quote(self.service_account, safe="@")
             configuration["service_account_impersonation_url"] = (
-                f"{self.credentials_url}/v1/projects/-/serviceAccounts/{self.service_account}:generateAccessToken"
+                f"{self.credentials_url}/v1/projects/-/serviceAccounts/{account}:generateAccessToken"
             )
         return configuration
 
@@ -149,6 +155,38 @@ def identity_of(declared: GcsDestination, shared: GcsSettings) -> GcsIdentity:
         )
     return WorkloadIdentity(
         declared.project_number, declared.pool_id, declared.provider_id, source, declared.service_account
+    )
+
+
+def provider_id_of(organization: OrganizationId) -> str:
+    """The id of the provider that an organization may use in any pool."""
+    digest = hashlib.sha256(organization.encode()).hexdigest()[:_PROVIDER_DIGEST_LENGTH]
+    return f"exportd-{digest}"
+
+
+def require_own_pool(declared: DestinationSettings, gcs: GcsSettings) -> None:
+    """For a destination that was made through the API: refuse the pool of another organization.
+
+    The daemon proves to Google who it is, not for whom it works: its token is good for every pool that trusts it. What
+    ``sts:ExternalId`` is for a role of AWS, is here a line of the configuration (``gcs.pools``), or else the provider's
+    id, which is made from the organization: only the pool's owner can make a provider of that id in it.
+
+    Raises SettingsError when it names a pool that is not its organization's.
+    """
+    if not isinstance(declared, GcsDestination) or gcs.endpoint:
+        return  # an emulator gets no token
+    organization = OrganizationId(declared.organization)
+    if declared.provider_id == provider_id_of(organization):
+        return
+    named = (declared.project_number, declared.pool_id, declared.provider_id)
+    for owner, pool in map(parse_pool, gcs.pools):
+        if owner == organization and named[: len(pool)] == pool:
+            return
+    raise SettingsError.of(
+        f"The provider {'/'.join(named)} is not known to be that of the organization {organization}. Call the provider "
+        f"{provider_id_of(organization)!r} in your pool, or ask the operator to add "
+        f'"{organization} {"/".join(named)}" to pools in the table [gcs].',
+        where="providerId",
     )
 
 

@@ -9,7 +9,7 @@ request that arrives late does not replace another writer's object. Where lookin
 (roles/storage.objectCreator alone), objects are created but never replaced.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -152,7 +152,7 @@ class GcsStore:
         stored = await self._look(key, doing=f"looking at {key}")
         return None if stored is None else stored.info
 
-    async def read(self, key: ObjectKey) -> AsyncIterator[bytes]:
+    async def read(self, key: ObjectKey) -> AsyncGenerator[bytes]:
         self._check(key)
         request = GcsRequest(
             "GET", self._addresses.object(key, alt="media"), doing=f"reading {key}", permission="storage.objects.get"

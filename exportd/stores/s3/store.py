@@ -8,7 +8,7 @@ CRC-32 of the whole (see ``options``).
 import hashlib
 import io
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -223,7 +223,7 @@ class S3Store:
             raise
         return ObjectInfo(key, answer["ContentLength"], answer.get("LastModified"))
 
-    async def read(self, key: ObjectKey) -> AsyncIterator[bytes]:
+    async def read(self, key: ObjectKey) -> AsyncGenerator[bytes]:
         self._check(key)
         try:
             answer = await self._call(

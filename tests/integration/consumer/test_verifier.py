@@ -3,21 +3,26 @@
 import gzip
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from pathlib import Path
 
+import anyio
 import pytest
 
 from exportd.cli.failures import Exit
+from exportd.cli.loader import print_statements
 from exportd.cli.verify import document, verify_place
 from exportd.consumer.findings import FindingKind
 from exportd.consumer.verifier import Verification, verify
 from exportd.manifest.chain import ChainFindingKind
 from exportd.manifest.document import Manifest, parse, render
+from exportd.model.dialect_name import DialectName
 from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.extraction import Mode
 from exportd.model.schedule import ExportFormat
+from exportd.stores.directory.store import DirectoryStore
+from exportd.stores.layout import ObjectKey
 from exportd.stores.location import parse_location
 from exportd.stores.opener import open_location
 from tests.fixtures.daemon import files_in
@@ -259,3 +264,67 @@ async def test_a_place_without_manifests_is_no_success(tmp_path: Path, monkeypat
 def test_the_example_is_what_it_says(tmp_path: Path) -> None:
     modes = [{entity.mode for entity in run.entities} for run in lake_of(tmp_path).runs]
     assert modes == [{Mode.FULL}, *[{Mode.INCREMENTAL}] * 3]
+
+
+class EndlessStore(DirectoryStore):
+    """Its data files never end; counts the bytes that are taken from them."""
+
+    taken_bytes = 0
+
+    async def read(self, key: ObjectKey) -> AsyncGenerator[bytes]:
+        if not key.endswith(".gz"):
+            async for chunk in super().read(key):
+                yield chunk
+            return
+        while True:
+            await anyio.lowlevel.checkpoint()
+            self.taken_bytes += 1000
+            yield b"x" * 1000
+
+
+async def test_an_object_without_end_is_left_where_the_manifest_ends(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path)
+    store = EndlessStore(tmp_path)
+    with anyio.fail_after(30):
+        found = await verify(store, parse_location(str(tmp_path)))
+    assert {finding.kind for finding in found.findings} == {FindingKind.OBJECT_ALTERED}
+    assert all("has more than the" in finding.sentence for finding in found.findings)
+    files = sum(len(entity.parts) for run in lake.runs for entity in run.entities)
+    assert (len(found.findings), store.taken_bytes) == (files, files * 1000)
+
+
+HOSTILE_DOCUMENTS = [
+    b"",
+    b"\0",
+    b"[" * 200_000,
+    b'{"a":' * 200_000,
+    b'{"schema_version":2,"x":' + b"[" * 1_000,
+    b'{"schema_version":' + b"9" * 5_000 + b"}",
+    b"[" + b"[]," * 600_000 + b"[]]",
+]
+
+
+@pytest.mark.parametrize("document_bytes", HOSTILE_DOCUMENTS, ids=range(len(HOSTILE_DOCUMENTS)))
+async def test_a_hostile_manifest_is_a_finding(
+    tmp_path: Path, document_bytes: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lake = lake_of(tmp_path)
+    path = lake.manifest_path(lake.runs[3])
+    path.write_bytes(document_bytes)
+    assert await verify_place(str(tmp_path), None, as_json=True) is Exit.FAILED
+    (finding,) = json.loads(capsys.readouterr().out)["findings"]
+    assert finding["kind"] == ChainFindingKind.UNREADABLE
+    assert len(finding["sentence"]) < 5_000
+    for place, job in ((path, None), (tmp_path, str(lake.runs[3].job_id))):
+        with pytest.raises(PermanentError, match="cannot be read"):
+            await print_statements(str(place), job, DialectName.DUCKDB)
+
+
+@pytest.mark.parametrize("value", ["", "A\0", "x" * 5_000, "\n-- "])
+async def test_a_manifest_with_a_code_that_is_none_is_a_finding(tmp_path: Path, value: str) -> None:
+    lake = lake_of(tmp_path)
+    path = lake.manifest_path(lake.runs[3])
+    written = json.loads(path.read_bytes())
+    written["entities"][0]["code"] = value
+    path.write_text(json.dumps(written))
+    assert {finding.kind for finding in (await verified(tmp_path)).findings} == {ChainFindingKind.UNREADABLE}

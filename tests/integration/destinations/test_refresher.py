@@ -10,7 +10,7 @@ from exportd.destinations.refresher import DestinationRefresher
 from exportd.destinations.table import DestinationTable
 from exportd.model.clock import SystemClock
 from exportd.model.entity import OrganizationId
-from exportd.model.schedule import DestinationCode
+from exportd.model.schedule import DestinationCode, Origin
 from exportd.stores.layout import Layout
 from exportd.stores.memory_store import MemoryStore
 from tests.fixtures.postgres import Database
@@ -23,7 +23,7 @@ def declaration(code: str) -> DestinationDeclaration:
     return DestinationDeclaration(ACME, DestinationCode(code), code, {"type": "DIRECTORY", "directory": f"/{code}"})
 
 
-def opened(given: DestinationDeclaration) -> Destination:
+def opened(given: DestinationDeclaration, _: Origin = Origin.API) -> Destination:
     return Destination(given.organization, given.code, MemoryStore(), Layout())
 
 

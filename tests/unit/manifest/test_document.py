@@ -32,11 +32,12 @@ from tests.unit.manifest.manifest_examples import entity_of, manifest_of
 FIRST = manifest_of(1, entity_of(1, None), entity_of(1, None, code="METERS"))
 SECOND = manifest_of(2, entity_of(2, 1), after=FIRST)
 
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=8)
+NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8)
 TIMES = st.datetimes(timezones=st.just(UTC), min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1))
 SNAPSHOTS = st.builds("{}:{}:{}".format, st.integers(0), st.integers(0), st.sampled_from(["", "7", "7,8,9"]))
 SHAS = st.binary(min_size=32, max_size=32).map(bytes.hex)
-COUNTS = st.integers(0, 2**70)
+COUNTS = st.integers(0, 2**61)
 
 
 @st.composite
@@ -54,10 +55,10 @@ def entities(draw: st.DrawFn, number: int) -> ManifestEntity:
             lsn=draw(TEXTS),
             taken_at=draw(TIMES),
         ),
-        key=tuple(draw(st.lists(TEXTS, max_size=2))),
+        key=tuple(draw(st.lists(NAMES, max_size=2))),
         tenant=draw(st.none() | TEXTS),
         fields=tuple(
-            ManifestField(name=draw(TEXTS), type=draw(TEXTS), format=draw(st.none() | TEXTS)) for _ in range(2)
+            ManifestField(name=draw(NAMES), type=draw(TEXTS), format=draw(st.none() | TEXTS)) for _ in range(2)
         ),
         rows=sum(rows),
         deleted_rows=draw(st.integers(0, sum(rows))),
@@ -82,7 +83,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
     linked = not ad_hoc and draw(st.booleans())
     return Manifest(
         job_id=JobId(draw(st.uuids())),
-        organization=OrganizationId(draw(TEXTS)),
+        organization=OrganizationId(draw(NAMES)),
         schedule=None if ad_hoc else ManifestSchedule(id=ScheduleId(draw(st.uuids())), code=draw(TEXTS)),
         due_at=draw(TIMES),
         created_at=draw(TIMES),
@@ -161,6 +162,25 @@ def changed(path: str, value: Any) -> bytes:
     ("document", "sentence"),
     [
         (b"", "Invalid JSON"),
+        (b"[" * 200_000, "recursion limit"),
+        (b'{"a":' * 200_000, "recursion limit"),
+        (b'{"schema_version":2,"a":' + b"[" * 5_000 + b"]" * 5_000 + b"}", "recursion limit"),
+        (b"\0", "Invalid JSON"),
+        (b'{"schema_version":' + b"9" * 100_000 + b"}", "number out of range"),
+        (b"[" + b"[]," * 600_000 + b"[]]", "more than 500000 values"),
+        (b" " * ((16 << 20) + 1), "more than 16777216 bytes"),
+        (b'{"redelivers":[' + b"1," * 400_000 + b"1]}", r"redelivers\.0: UUID input.*[^0-9]\.$"),
+        (b"{" + b",".join(b'"%d":1' % number for number in range(50_000)) + b"}", "it has 50008 problems"),
+        (changed("entities.0.code", ""), r"entities\.0\.code: String should have at least 1 character"),
+        (changed("entities.0.code", "A\0B"), r"entities\.0\.code: String should match"),
+        (changed("entities.0.fields.0.name", ""), r"fields\.0\.name: String should have at least 1 character"),
+        (changed("entities.0.fields.0.name", "\x1b[2J"), r"fields\.0\.name: String should match"),
+        (changed("entities.0.parts.0.key", ""), r"parts\.0\.key: String should have at least 1 character"),
+        (changed("entities.0.parts.0.rows", 10**4_000), r"parts\.0\.rows: Input should be less than or equal to"),
+        (changed("entities.0.fields", [{"name": "a", "type": "b"}] * 2_001), r"entities\.0\.fields: .* at most 2000"),
+        (changed("organization", "o" * 1_001), "organization: String should have at most 1000 characters"),
+        (changed("created_at", "0001-01-01T00:00:00+14:00"), "created_at: Input should be greater"),
+        (changed("due_at", "9999-12-31T23:59:59-14:00"), "due_at: Input should be less"),
         (b"[]", "document: Input should be an object"),
         (b"{}", "job_id: Field required"),
         (b'{"schema_version": 2}', "written by a newer exportd .* upgrade exportd"),

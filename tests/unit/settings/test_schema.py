@@ -50,5 +50,5 @@ def test_the_daemons_of_a_database_must_agree_on_what_exports_are_and_how_long_t
     assert {key for key, setting in KEYS.items() if setting.scope is Scope.DATABASE} == {
         *("spool.retention_hours", "limits.part_size", "limits.job_attempts"),
         *("capture.doorbell", "capture.horizon_hours", "capture.keep_hours"),
-        *("s3.region", "s3.endpoint", "gcs.endpoint"),
+        *("s3.region", "s3.endpoint", "gcs.endpoint", "gcs.pools"),
     }

@@ -1,7 +1,11 @@
 """What is rebuilt as of each job is what a consumer held after it."""
 
+import gzip
+import hashlib
 import json
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exportd.cli.replay import replay_place
+from exportd.manifest.document import render
 from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.schedule import ExportFormat
 from tests.fixtures.deliveries import Change, Held, Lake, Record, Table
@@ -209,3 +214,46 @@ def test_a_file_that_exists_stays(tmp_path: Path) -> None:
             lambda: replay_place(str(tmp_path), into, as_of=None, organization=None, schedule=None, as_json=False)
         )
     assert into.read_text() == "precious"
+
+
+@pytest.mark.parametrize("file_format", list(ExportFormat))
+@pytest.mark.parametrize("says_so", [False, True])
+def test_a_bomb_is_refused_before_it_takes_memory(tmp_path: Path, file_format: ExportFormat, says_so: bool) -> None:
+    """A gigabyte of one record, in a megabyte: whether or not its manifest says so."""
+    lake = Lake(tmp_path, file_format=file_format)
+    run = lake.run(Change(ACCOUNTS, [("1", "a", None)], full=True))
+    entity = run.entities[0]
+    path = lake.path(run, "ACCOUNTS")
+    content_bytes = 400_000_000
+    with gzip.open(path, "wb", compresslevel=1) as bomb:
+        bomb.write(b'{"id":1,"name":"')
+        for _ in range(content_bytes // 1_000_000):
+            bomb.write(b"x" * 1_000_000)
+    part = replace(
+        entity.parts[0],
+        size_bytes=path.stat().st_size,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        content_bytes=content_bytes * 2 if says_so else entity.parts[0].content_bytes,
+    )
+    forged = replace(run, entities=(replace(entity, parts=(part,)),))
+    lake.manifest_path(run).write_bytes(render(forged))
+    into = tmp_path / "t.duckdb"
+    code = f"""
+import anyio, resource, sys
+from pathlib import Path
+from exportd.cli.replay import replay_place
+from exportd.manifest.document import render
+from exportd.model.errors import PermanentError
+resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+try:
+    anyio.run(lambda: replay_place({str(tmp_path)!r}, Path({str(into)!r}), as_of=None, organization=None,
+                                   schedule=None, as_json=False))
+except PermanentError as error:
+    print(error.reason, error.sentence)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    words, _, peak_mib = told.stdout.strip().rpartition("\n")
+    assert words.startswith("MANIFEST_DAMAGED"), told.stderr
+    assert int(peak_mib) < 800
+    assert not into.exists()

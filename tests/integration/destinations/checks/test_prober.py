@@ -1,6 +1,6 @@
 """Each permission refused in turn gives exactly its finding, and nothing is left that can be removed."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import anyio
 import anyio.lowlevel
@@ -146,7 +146,7 @@ async def test_who_is_interrupted_leaves_nothing(method: Method) -> None:
 class _Forgetful(MemoryStore):
     """Shows other content than what was written, as a cache or a transforming proxy would."""
 
-    async def read(self, key: ObjectKey) -> AsyncIterator[bytes]:
+    async def read(self, key: ObjectKey) -> AsyncGenerator[bytes]:
         yield b"something else"
 
 

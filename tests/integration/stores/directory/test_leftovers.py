@@ -4,7 +4,7 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from exportd.stores.directory.files import UPLOADS_FOLDER
+from exportd.stores.directory.folder_opener import UPLOADS_FOLDER
 from exportd.stores.directory.store import DirectoryStore
 from exportd.stores.store import Upload
 

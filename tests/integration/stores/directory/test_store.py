@@ -3,15 +3,19 @@
 import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
+import anyio
 import pytest
 
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.reason import Reason
-from exportd.stores.directory.files import UPLOADS_FOLDER, translate
+from exportd.stores.directory.files import translate
+from exportd.stores.directory.folder_opener import UPLOADS_FOLDER
 from exportd.stores.directory.store import DirectoryStore
 from exportd.stores.layout import ObjectKey
+from exportd.stores.store import Upload, UploadGoneError
 
 KEY = ObjectKey("orgId=a/type=account/file.csv.gz")
 
@@ -154,3 +158,119 @@ async def test_a_name_that_is_not_unicode_does_not_break_a_listing(root: Path) -
     os.close(os.open(os.fsencode(root) + b"/strange-\xff", os.O_CREAT | os.O_WRONLY))
     await DirectoryStore(root).put(KEY, b"rows")
     assert KEY in [info.key async for info in DirectoryStore(root).list("")]
+
+
+def plant_link(root: Path) -> None:
+    elsewhere = root.parent / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    (root / UPLOADS_FOLDER).symlink_to(elsewhere)
+
+
+def plant_open_folder(root: Path) -> None:
+    (root / UPLOADS_FOLDER).mkdir()
+    set_mode(root / UPLOADS_FOLDER, 0o777)
+
+
+@pytest.mark.parametrize(("plant", "why"), [(plant_link, "is a link"), (plant_open_folder, "can be written by others")])
+async def test_a_planted_folder_of_uploads_is_refused(root: Path, plant: Callable[[Path], None], why: str) -> None:
+    plant(root)
+    store = DirectoryStore(root)
+    for call in (store.put(KEY, b"rows"), store.start(KEY), store.abort(Upload(KEY, "0" * 32))):
+        with pytest.raises(PermanentError, match=why) as caught:
+            await call
+        assert caught.value.reason is Reason.DESTINATION_REFUSED
+    with pytest.raises(PermanentError, match=why):
+        _ = [upload async for upload in store.list_uploads("")]
+    assert list((root / UPLOADS_FOLDER).iterdir()) == []
+
+
+async def test_a_folder_of_uploads_of_another_user_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = DirectoryStore(root)
+    await store.start(KEY)
+    found = os.fstat
+
+    def another_owner(descriptor: int) -> os.stat_result:
+        fields = [*found(descriptor)]
+        if Path(f"/proc/self/fd/{descriptor}").readlink().name == UPLOADS_FOLDER:
+            fields[stat.ST_UID] += 1
+        return os.stat_result(fields)
+
+    monkeypatch.setattr("exportd.stores.directory.folder_opener.os.fstat", another_owner)
+    with pytest.raises(PermanentError, match="belongs to another user"):
+        await store.start(KEY)
+
+
+async def test_a_folder_of_uploads_that_others_may_read_is_closed_to_them(root: Path) -> None:
+    (root / UPLOADS_FOLDER).mkdir()
+    set_mode(root / UPLOADS_FOLDER, 0o755)
+    await DirectoryStore(root).start(KEY)
+    assert mode_of(root / UPLOADS_FOLDER) == "0o700"
+
+
+async def test_links_inside_of_an_upload_are_not_followed(root: Path, tmp_path: Path) -> None:
+    store = DirectoryStore(root)
+    upload = await store.start(KEY)
+    target = tmp_path / "target"
+    target.write_bytes(b"")
+    data = root / UPLOADS_FOLDER / upload.id / "data"
+    data.unlink()
+    data.symlink_to(target)
+    with pytest.raises(UploadGoneError):
+        await store.complete(upload, [], b"rows")
+    assert target.read_bytes() == b""
+
+
+@pytest.mark.parametrize("upload_id", ["../..", "", ".", "..", "a\0b", f"../{UPLOADS_FOLDER}"])
+async def test_an_upload_that_names_another_folder_is_gone(root: Path, upload_id: str) -> None:
+    """Uploads come from rows of the database too."""
+    (root / "data").write_bytes(b"kept")
+    store = DirectoryStore(root)
+    await store.start(KEY)
+    forged = Upload(KEY, upload_id)
+    await store.abort(forged)
+    with pytest.raises(UploadGoneError):
+        await store.complete(forged, [], b"rows")
+    assert (root / "data").read_bytes() == b"kept"
+
+
+def make_fifo(path: Path, _: Path) -> None:
+    os.mkfifo(path)
+
+
+def make_link(path: Path, secret: Path) -> None:
+    path.symlink_to(secret)
+
+
+def make_link_to_device(path: Path, _: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("make", [make_fifo, make_link, make_link_to_device])
+async def test_what_is_no_file_is_no_object(root: Path, tmp_path: Path, make: Callable[[Path, Path], None]) -> None:
+    store = DirectoryStore(root)
+    await store.put(KEY, b"rows")
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret")
+    make(root / "planted", secret)
+    planted = ObjectKey("planted")
+    with anyio.fail_after(10):
+        assert [info.key async for info in store.list("")] == [KEY]
+        assert await store.head(planted) is None
+        with pytest.raises(PermanentError, match="There is no object planted") as caught:
+            _ = [chunk async for chunk in store.read(planted)]
+        assert caught.value.reason is Reason.NOT_FOUND
+        await store.put(planted, b"mine")
+    assert ((root / "planted").read_bytes(), secret.read_bytes()) == (b"mine", b"secret")
+
+
+async def test_objects_behind_a_link_are_not_there(root: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside" / "type=account"
+    outside.mkdir(parents=True)
+    (outside / "file.csv.gz").write_bytes(b"theirs")
+    (root / "orgId=a").symlink_to(tmp_path / "outside")
+    store = DirectoryStore(root)
+    assert [info async for info in store.list("")] == []
+    for call in (store.head(KEY), store.delete(KEY), anext(store.read(KEY))):
+        with pytest.raises(PermanentError, match="leads out of the destination directory"):
+            await call
+    assert (outside / "file.csv.gz").read_bytes() == b"theirs"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from exportd.delivery.manifest_publisher import publish_manifest
+from exportd.delivery.deliverer import publish_manifest
 from exportd.destinations.open_destinations import Destination
 from exportd.manifest.document import parse, render, sha256_of
 from exportd.model.entity import OrganizationId

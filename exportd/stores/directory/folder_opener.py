@@ -1,0 +1,150 @@
+"""Opens the folders of a directory destination, and no others: a name that is a link is never followed.
+
+Others may write in a destination. They could put a link where a folder is looked for, between a look at it and
+its use. So each folder is opened from the one above it, and files are named relative to the open folder. Calls block;
+they raise OSError, with the whole path, and PermanentError DESTINATION_REFUSED for links and planted folders.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from exportd.model.errors import PermanentError
+from exportd.model.reason import Reason
+
+UPLOADS_FOLDER = ".exportd-uploads"
+
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class FolderOpener:
+    """The folders below ``root``, which may itself be a link. ``name`` is for sentences."""
+
+    def __init__(self, root: Path, *, name: str, folder_mode: int) -> None:
+        self._root = root
+        self._name = name
+        self._folder_mode = folder_mode
+
+    @contextmanager
+    def opened(self, segments: Sequence[str], *, make: bool = False) -> Iterator[int]:
+        """A descriptor of the folder of these names. With ``make``, what is missing of it is made, durably."""
+        folder = os.open(self._root, _OPEN_FOLDER)
+        path = self._root
+        try:
+            for segment in segments:
+                above, path = folder, path / segment
+                try:
+                    folder = self._step(above, path, make=make)
+                finally:
+                    if folder != above:
+                        os.close(above)
+            yield folder
+        finally:
+            os.close(folder)
+
+    @contextmanager
+    def uploads(self, *, make: bool = False) -> Iterator[int]:
+        """A descriptor of the folder of uploads, which has to be ours alone. Raises FileNotFoundError for none."""
+        path = self._root / UPLOADS_FOLDER
+        root = os.open(self._root, _OPEN_FOLDER)
+        try:
+            if make:
+                with suppress(FileExistsError), about(path):
+                    os.mkdir(UPLOADS_FOLDER, mode=0o700, dir_fd=root)
+            folder = self._open(root, path)
+            owner_of_root = os.fstat(root).st_uid
+        finally:
+            os.close(root)
+        try:
+            self._require_ours(folder, path, owner_of_root)
+            yield folder
+        finally:
+            os.close(folder)
+
+    @contextmanager
+    def upload(self, upload_id: str) -> Iterator[int]:
+        """A descriptor of an upload's folder. Raises FileNotFoundError when there is none."""
+        if upload_id in {"", ".", ".."} or "/" in upload_id or "\0" in upload_id:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), upload_id)
+        with self.uploads() as uploads:
+            folder = self._open(uploads, self._root / UPLOADS_FOLDER / upload_id)
+            try:
+                yield folder
+            finally:
+                os.close(folder)
+
+    def _step(self, above: int, path: Path, *, make: bool) -> int:
+        try:
+            return self._open(above, path)
+        except FileNotFoundError:
+            if not make:
+                raise
+        made = True
+        try:
+            with about(path):
+                os.mkdir(path.name, dir_fd=above)
+        except FileExistsError:
+            made = False
+        folder = self._open(above, path)
+        if made:
+            # The set-group-id bit came from its parent and has to stay.
+            os.fchmod(folder, self._folder_mode | os.fstat(folder).st_mode & stat.S_ISGID)
+            sync(above)
+        return folder
+
+    def _open(self, above: int, path: Path) -> int:
+        with about(path):
+            try:
+                return os.open(path.name, _OPEN_FOLDER | os.O_NOFOLLOW, dir_fd=above)
+            except OSError as error:
+                if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
+                    raise
+                if stat.S_ISLNK(os.stat(path.name, dir_fd=above, follow_symlinks=False).st_mode):
+                    raise self._refused(
+                        f"{path} is a link, and so leads out of the destination directory. Remove that link."
+                    ) from error
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
+
+    def _require_ours(self, folder: int, path: Path, owner_of_root: int) -> None:
+        found = os.fstat(folder)
+        # A share may show all files as its own owner's, whose the destination is anyway.
+        if found.st_uid not in {os.geteuid(), owner_of_root}:
+            raise self._refused(
+                f"{path}, the folder of unfinished uploads, belongs to another user ({found.st_uid}). Look at what "
+                "made it, and remove it: exportd makes its own."
+            )
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise self._refused(
+                f"{path}, the folder of unfinished uploads, can be written by others than its owner (mode "
+                f"{stat.S_IMODE(found.st_mode):o}). Look at what made it, and remove it: exportd makes its own."
+            )
+        if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            # Not every share has modes; it may then show what cannot be changed.
+            with suppress(OSError):
+                os.fchmod(folder, stat.S_IMODE(found.st_mode) & ~(stat.S_IRWXG | stat.S_IRWXO))
+
+    def _refused(self, sentence: str) -> PermanentError:
+        return PermanentError(f"{self._name}: {sentence}", reason=Reason.DESTINATION_REFUSED)
+
+
+def sync(folder: int) -> None:
+    """Make the names in an open folder durable."""
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        # Some network file systems know no fsync of folders; they write names through.
+        if error.errno != errno.EINVAL:
+            raise
+
+
+@contextmanager
+def about(path: Path) -> Iterator[None]:
+    """Give OSErrors of the block the whole path: they know a name in an open folder only."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
