@@ -38,18 +38,23 @@ def _nothing_blocks_the_event_loop() -> Iterator[None]:
         yield
 
 
-_HAS_SYSTEMD = shutil.which("systemd-analyze") is not None
+_TOOLS = {
+    "systemd_tools": ("systemd-analyze",),
+    "monitoring_tools": ("prometheus", "promtool"),
+}
+"""By the marker of the tests that need them, the programs that a machine may lack."""
+
 _HAS_GOOGLE = importlib.util.find_spec("gcloud") is not None
 """Its library does not install on Python 3.11.2."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs systemd's tools or Google's library where they are not (in CI they have to be there), and
+    """Leave out what needs the system's tools or Google's library where they are not (in CI they have to be there), and
     what boots a systemd unless somebody asks for it: that takes root, and a minute.
     """
     left_out = set()
-    if not (os.environ.get("CI") or _HAS_SYSTEMD):
-        left_out.add("systemd_tools")
+    if not os.environ.get("CI"):
+        left_out |= {marker for marker, programs in _TOOLS.items() if not all(map(shutil.which, programs))}
     if os.environ.get("EXPORTD_TEST_SYSTEMD") != "1":
         left_out.add("systemd_boot")
     without_google = not (os.environ.get("CI") or _HAS_GOOGLE)

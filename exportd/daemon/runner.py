@@ -17,6 +17,7 @@ from exportd.catalog import document
 from exportd.catalog.document import Catalog
 from exportd.daemon.assembly import Components, assembled
 from exportd.daemon.garbage import freeze, return_large_blocks
+from exportd.daemon.metrics_assembly import metrics_server
 from exportd.daemon.reloader import Reloader, check_catalog
 from exportd.daemon.systemd_notifier import READY, STOPPING, notify, status, systemd
 from exportd.database.connector import Connector
@@ -70,6 +71,7 @@ async def _run_services(config: Path, components: Components) -> None:
         await services.start(_stop_on_signals, components, services, name="signals")
         services.start_soon(_reload_on_signals, reloader, name="reload")
         await services.start(reloader.control.server.run, name="control")
+        await services.start(metrics_server(components, reloader.control).run, name="metrics")
         declared = len(configuration.settings.schedule)
         _logger.info(
             "daemon ready",

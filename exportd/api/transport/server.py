@@ -113,7 +113,7 @@ class ControlServer:
                 sockets.enter_context(unix)  # its file is systemd's, and stays
             servers = [(EmbeddedServer(self._application), unix)]
             if self._listen:
-                tcp = sockets.enter_context(_tcp_socket(self._listen))
+                tcp = sockets.enter_context(tcp_socket(self._listen, setting="control.listen"))
                 self.address = tcp.getsockname()[:2]
                 servers.append((EmbeddedServer(self._application, self._certificate), tcp))
             await self._serve(servers, task_status)
@@ -122,7 +122,7 @@ class ControlServer:
         self, servers: "list[tuple[EmbeddedServer, socket.socket]]", task_status: TaskStatus[None]
     ) -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(_stop_when_cancelled, [server for server, _ in servers], name="end of the control API")
+            group.start_soon(stop_when_cancelled, [server for server, _ in servers], name="end of the control API")
             # Cancelled in the middle, uvicorn would leave its connections behind: it ends by itself.
             with anyio.CancelScope(shield=True):
                 async with anyio.create_task_group() as serving:
@@ -270,7 +270,8 @@ class PeerProtocol(H11Protocol):
             self._stall_timeout = None
 
 
-async def _stop_when_cancelled(servers: list[EmbeddedServer]) -> None:
+async def stop_when_cancelled(servers: list[EmbeddedServer]) -> None:
+    """Sleeps until it is cancelled, then lets the servers end by themselves."""
     try:
         await anyio.sleep_forever()
     finally:
@@ -278,7 +279,8 @@ async def _stop_when_cancelled(servers: list[EmbeddedServer]) -> None:
             server.should_exit = True
 
 
-def _tcp_socket(listen: str) -> socket.socket:
+def tcp_socket(listen: str, *, setting: str) -> socket.socket:
+    """Listens at ``listen``. Raises SettingsError that names the key ``setting`` when the system refuses."""
     host, port = split_listen(listen)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -286,7 +288,7 @@ def _tcp_socket(listen: str) -> socket.socket:
     except OSError as error:
         raise SettingsError.of(
             f"nothing can listen at {listen}: {error.strerror or error}; name another address",
-            where="control.listen",
+            where=setting,
         ) from error
     listening.setblocking(False)
     return listening
