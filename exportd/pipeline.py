@@ -19,6 +19,7 @@ from exportd.extraction.extractor import Extractor
 from exportd.jobs.job_table import JobTable
 from exportd.manifest.build import build_spool_manifest
 from exportd.model.entity import EntityCode
+from exportd.model.errors import InvariantError
 from exportd.model.extraction import Extraction
 from exportd.model.job import JobPhase, JobProgress, Lease
 from exportd.model.part import Part
@@ -85,5 +86,5 @@ class Pipeline:
         """What was read before the seal."""
         document = await self._jobs.extraction(lease.job.id)
         if document is None:
-            raise AssertionError("a sealed job has its extraction")
+            raise InvariantError("a sealed job has its extraction")
         return Extraction.from_json(document)

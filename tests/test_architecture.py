@@ -259,14 +259,6 @@ def vague_names(module: Module) -> list[str]:
 CONNECTION_TYPES = "database/connector"
 """The module that says what a connection and a pool are; the others import its names."""
 
-NOT_YET_IDIOMATIC = {
-    *("api/identity/client_table", "capture/installer", "delivery/file_upload", "delivery/transfer"),
-    *("extraction/projection", "extraction/snapshot_opener", "jobs/attempt_runner", "jobs/operations"),
-    *("jobs/requests", "pipeline", "schedules/firing_table", "schedules/operations", "settings/loader"),
-    *("stores/gcs/store", "stores/gcs/uploader", "stores/memory_store", "stores/retrying"),
-}
-"""Modules that still do it in their own way. Only ever made shorter."""
-
 _SPELLED_OUT = re.compile(r"\basyncpg\.(Connection|Pool|pool\.\w+)\b|\bPoolConnectionProxy\b")
 
 
@@ -351,7 +343,7 @@ def test_nothing_has_a_name_that_says_nothing(module: Module) -> None:
 
 @pytest.mark.parametrize("module", MODULES, ids=_id)
 def test_one_thing_is_done_in_one_way(module: Module) -> None:
-    assert not odd_idioms(module) or module.path in NOT_YET_IDIOMATIC
+    assert not odd_idioms(module)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=_id)

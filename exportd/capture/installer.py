@@ -21,7 +21,7 @@ from exportd.database.quoting import table
 from exportd.database.translator import FOREIGN_ERRORS, translated
 from exportd.model.change_log import SCHEMA, log_name, log_table
 from exportd.model.entity import Entity, EntityCode, TableName
-from exportd.model.errors import PermanentError, TransientError
+from exportd.model.errors import InvariantError, PermanentError, TransientError
 from exportd.model.reason import Reason
 
 _SQL = queries.load("changes")
@@ -161,7 +161,7 @@ class CaptureInstaller:
         """After a restore, old log rows would look like changes of the future."""
         row = await connection.fetchrow(_SQL["cluster"])
         if row is None:
-            raise AssertionError("a query without FROM has one row")
+            raise InvariantError("a query without FROM has one row")
         here = (row["system_identifier"], row["database_oid"])
         if (row["recorded_identifier"], row["recorded_oid"]) == here:
             return

@@ -13,6 +13,8 @@ from importlib import resources
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
+from exportd.model.errors import InvariantError
+
 Queries = Mapping[str, str]
 """The statements of one file, by name."""
 
@@ -31,7 +33,7 @@ class Row(Protocol):
 def only_row(row: _RowT | None) -> _RowT:
     """The row of a statement that always returns one: a sum, or what was just inserted or locked."""
     if row is None:
-        raise AssertionError("a statement that always returns a row returned none")
+        raise InvariantError("a statement that always returns a row returned none")
     return row
 
 

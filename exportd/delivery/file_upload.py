@@ -19,7 +19,7 @@ import structlog
 
 from exportd.delivery.byte_limiter import ByteLimiter
 from exportd.delivery.spooled_part import GrowingFile
-from exportd.model.errors import ExportdError, PermanentError, TransientError
+from exportd.model.errors import ExportdError, InvariantError, PermanentError, TransientError
 from exportd.model.part import Part
 from exportd.model.reason import Reason
 from exportd.stores.layout import ObjectKey
@@ -261,7 +261,7 @@ class FileUpload:
 
     def _part(self) -> Part:
         if self.file.part is None:
-            raise AssertionError(f"{self.key} is published before its file is finished")
+            raise InvariantError(f"{self.key} is published before its file is finished")
         return self.file.part
 
     def _too_large(self) -> PermanentError:

@@ -22,7 +22,7 @@ from exportd.delivery.byte_limiter import ByteLimiter
 from exportd.delivery.file_upload import FileUpload, record_nothing
 from exportd.delivery.spooled_part import GrowingFile, SpooledPart
 from exportd.model.entity import EntityCode
-from exportd.model.errors import ExportdError, PermanentError, TransientError
+from exportd.model.errors import ExportdError, InvariantError, PermanentError, TransientError
 from exportd.model.part import Part
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
@@ -126,7 +126,7 @@ class Transfer:
             if upload is not None and upload.file.part == part
         ]
         if not len(pairs) == len(parts) == len(self._uploads):
-            raise AssertionError("the files that were added are not the parts of the job")
+            raise InvariantError("the files that were added are not the parts of the job")
         await self._wait_until_idle()
         slots = anyio.Semaphore(_COMPLETIONS_AT_ONCE)
         infos: dict[ObjectKey, ObjectInfo] = {}

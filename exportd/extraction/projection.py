@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from exportd.catalog.shape import Relation
 from exportd.database.quoting import identifier
 from exportd.model.entity import DELETED_FIELD, Entity, Field
+from exportd.model.errors import InvariantError
 from exportd.model.schedule import ExportFormat
 
 _TIMESTAMPS = frozenset({"timestamptz", "timestamp"})
@@ -71,7 +72,7 @@ def _value(field: Field, file_format: ExportFormat, types: Mapping[str, Projecte
         value, kind = f"({field.expression})", types[field.expression]
     else:
         if field.column is None:
-            raise AssertionError("a field has a column or an expression")
+            raise InvariantError("a field has a column or an expression")
         value, kind = f"t.{identifier(field.column)}", types[field.column]
     return _csv(value, kind) if file_format is ExportFormat.CSV else _json(value, kind)
 

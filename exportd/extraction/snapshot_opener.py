@@ -26,7 +26,7 @@ from exportd.extraction.statement import Statements
 from exportd.extraction.window import EntityWindow, SnapshotText, parse_snapshot
 from exportd.model.change_log import log_table
 from exportd.model.entity import Entity, EntityCode
-from exportd.model.errors import PermanentError, TransientError
+from exportd.model.errors import InvariantError, PermanentError, TransientError
 from exportd.model.job import Job
 from exportd.model.reason import FullReason, Reason
 from exportd.model.start import Position
@@ -218,7 +218,7 @@ async def _position_in_time(connection: "Connection") -> Record:
     """Where in the database's history the transaction's snapshot is."""
     now = await connection.fetchrow(_SQL["position_in_time"])
     if now is None:
-        raise AssertionError("a query without FROM has one row")
+        raise InvariantError("a query without FROM has one row")
     if now["standby"]:
         raise PermanentError(
             "The database is a standby. Its snapshots do not list open transactions, so changes would be missed; "

@@ -16,7 +16,7 @@ from exportd.jobs.job_table import CANCELLED_SENTENCE, JobTable
 from exportd.jobs.lease_keeper import LeaseKeeper
 from exportd.jobs.retry import Fail, Retry, decide, holds_bug
 from exportd.model.clock import Clock
-from exportd.model.errors import TransientError
+from exportd.model.errors import InvariantError, TransientError
 from exportd.model.job import JobPhase, JobProgress, JobState, Lease, LeaseState
 from exportd.model.reason import Reason
 
@@ -180,7 +180,7 @@ class AttemptRunner:
                 reason=Reason.LEASE_LOST,
             )
         if error is None:
-            error = AssertionError("the job's function returned without ending the job")
+            error = InvariantError("the job's function returned without ending the job")
         return decide(error, attempt=self._lease.attempt, limit=self._attempt_limit, random=self._random)
 
 

@@ -5,8 +5,9 @@
     ├── PermanentError   trying again is useless: fail the job and tell the person what to change
     └── SettingsError    what the person wrote is wrong: say where, change nothing, exit
 
-Any other exception that escapes is a bug. A package translates the exceptions of its libraries (asyncpg, OSError, …)
-into these where it calls them, and keeps the cause with ``raise … from``.
+Any other exception that escapes is a bug; InvariantError is one that was expected to be impossible. A package
+translates the exceptions of its libraries (asyncpg, OSError, …) into these where it calls them, and keeps the cause
+with ``raise … from``.
 """
 
 from dataclasses import dataclass
@@ -62,3 +63,7 @@ class SettingsError(ExportdError):
     @classmethod
     def of(cls, sentence: str, *, where: str = "") -> "SettingsError":
         return cls((Problem(where, sentence),))
+
+
+class InvariantError(Exception):
+    """What cannot happen has happened: a bug of ours. Unlike an ``assert``, it stays under ``python -O``."""

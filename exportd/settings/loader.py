@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 from pydantic import ValidationError
 
 from exportd.model.entity import Entity, EntityCode, OrganizationId
-from exportd.model.errors import Problem, SettingsError
+from exportd.model.errors import InvariantError, Problem, SettingsError
 from exportd.model.schedule import DestinationCode, ScheduleDeclaration
 from exportd.settings.cross_checks import CheckRule, check_entities, check_schedules_and_destinations
 from exportd.settings.document import Document, parse, sorted_by_line
@@ -63,7 +63,7 @@ def load_all(
             problems += check_entities(document, catalog.entities)
     settings = _settled(settings, problems)
     if catalog is None:
-        raise AssertionError("settings without problems name a catalog")
+        raise InvariantError("settings without problems name a catalog")
     return settings, catalog
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import anyio.lowlevel
 
-from exportd.model.errors import PermanentError
+from exportd.model.errors import InvariantError, PermanentError
 from exportd.model.reason import Reason
 from exportd.stores.layout import ObjectKey, check_key
 from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload, UploadGoneError
@@ -51,9 +51,9 @@ class MemoryStore:
         if pending is None:
             raise UploadGoneError(upload, self._name)
         if self._limits.pieces_in_order and number > len(pending.pieces) + 1:
-            raise AssertionError(f"piece {number} came before piece {len(pending.pieces) + 1}")
+            raise InvariantError(f"piece {number} came before piece {len(pending.pieces) + 1}")
         if len(data) != self._limits.piece_bytes:
-            raise AssertionError(f"a piece has {len(data)} bytes instead of {self._limits.piece_bytes}")
+            raise InvariantError(f"a piece has {len(data)} bytes instead of {self._limits.piece_bytes}")
         pending.pieces[number] = bytes(data)
         return _piece(number, data)
 
@@ -78,7 +78,7 @@ class MemoryStore:
             raise UploadGoneError(upload, self._name)
         ordered = sorted(pieces, key=lambda piece: piece.number)
         if [piece.number for piece in ordered] != list(range(1, len(ordered) + 1)) or not tail:
-            raise AssertionError("an upload needs all its pieces and a last one that is not empty")
+            raise InvariantError("an upload needs all its pieces and a last one that is not empty")
         whole = b"".join([*(pending.pieces[piece.number] for piece in ordered), tail])
         del self._uploads[upload.id]
         return self._show(upload.key, whole)

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import stamina
 
-from exportd.model.errors import TransientError
+from exportd.model.errors import InvariantError, TransientError
 from exportd.stores.store import UploadGoneError
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ class RetryBudget:
         ):
             with attempt:
                 return await work()
-        raise AssertionError("the loop returns or raises")
+        raise InvariantError("the loop returns or raises")
 
     def _wait_s(self, error: Exception) -> bool | float:
         """Whether to repeat; how many seconds later, if the error says so."""

@@ -91,9 +91,17 @@ def read_sources(checkout: Path, folder: str) -> tuple[Source, ...]:
 
 
 def read_prose(checkout: Path) -> dict[str, str]:
-    """The text of the product and of its documentation, by path: everything that a user can read."""
+    """The text of the product and of its documentation, by path: everything that a user can read.
+
+    Without migrations: those that were released are never edited, so neither are their comments.
+    """
     folders = [checkout / name for name in ("exportd", "docs", "config", "systemd")]
-    paths = [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in _PROSE_ENDINGS]
+    paths = [
+        path
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in _PROSE_ENDINGS and path.parent.name != "migrations"
+    ]
     paths += sorted(checkout.glob("*.md"))
     return {path.relative_to(checkout).as_posix(): path.read_text(encoding="utf-8") for path in paths}
 

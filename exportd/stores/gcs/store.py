@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import google_crc32c
 
-from exportd.model.errors import ExportdError, PermanentError, TransientError
+from exportd.model.errors import ExportdError, InvariantError, PermanentError, TransientError
 from exportd.model.reason import Reason
 from exportd.stores.crc_combination import Polynomial, combine
 from exportd.stores.gcs.answers import (
@@ -299,7 +299,7 @@ def _content(pieces: Sequence[Piece]) -> Content:
     checksums: list[tuple[int, int]] = []
     for number, piece in enumerate(sorted(pieces, key=lambda piece: piece.number), start=1):
         if piece.number != number or piece.checksum is None:
-            raise AssertionError("an upload needs all its pieces, each sent or recognised")
+            raise InvariantError("an upload needs all its pieces, each sent or recognised")
         checksums.append((piece.checksum, piece.size_bytes))
     return Content(sum(size_bytes for _, size_bytes in checksums), combine(checksums, Polynomial.CRC32C))
 

@@ -8,7 +8,7 @@ Ranges of bytes are half open here, ``begin`` to ``end``; in the headers they in
 
 import re
 
-from exportd.model.errors import PermanentError, TransientError
+from exportd.model.errors import InvariantError, PermanentError, TransientError
 from exportd.model.reason import Reason
 from exportd.stores.gcs.answers import Content, GcsAnswer, StoredObject, encoded_checksum
 from exportd.stores.gcs.errors import is_damage, is_precondition
@@ -56,7 +56,7 @@ class GcsUploader:
         """
         found = await self._transmit(upload, tail, begin=content.size_bytes - len(tail), content=content)
         if found is None:
-            raise AssertionError("the last chunk makes an object or fails")
+            raise InvariantError("the last chunk makes an object or fails")
         return found
 
     async def state(self, upload: Upload) -> int | StoredObject:

@@ -14,7 +14,7 @@ from exportd.delivery.file_upload import record_nothing
 from exportd.delivery.spooled_part import SpooledPart, verify
 from exportd.delivery.transfer import Transfer
 from exportd.model.entity import EntityCode
-from exportd.model.errors import PermanentError, TransientError
+from exportd.model.errors import InvariantError, PermanentError, TransientError
 from exportd.model.part import Part
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
@@ -408,7 +408,7 @@ async def test_publishing_other_parts_than_were_added_is_a_bug(tmp_path: Path) -
     parts = [spooled.finish() for spooled in files]
     async with transfer_to(memory_store()) as transfer:
         transfer.add(files[0].file)
-        with pytest.raises(AssertionError, match="not the parts of the job"):
+        with pytest.raises(InvariantError, match="not the parts of the job"):
             await transfer.publish(parts)
 
 

@@ -15,8 +15,8 @@ STEPS = 90
 
 
 class Queue:
-    """What the test knows of the queue, and the rule: an organization that has work and no running job waits for at most
-    one job of each other organization.
+    """What the test knows of the queue, and the rule: an organization that has work and no running job waits for at
+    most one job of each other organization.
     """
 
     def __init__(self) -> None:
