@@ -16,8 +16,8 @@ from anyio.abc import TaskGroup, TaskStatus
 from exportd.catalog import document
 from exportd.catalog.document import Catalog
 from exportd.daemon.assembly import Components, assembled
+from exportd.daemon.control_assembly import metrics_server
 from exportd.daemon.garbage import freeze, return_large_blocks
-from exportd.daemon.metrics_assembly import metrics_server
 from exportd.daemon.reloader import Reloader, check_catalog
 from exportd.daemon.systemd_notifier import READY, STOPPING, notify, status, systemd
 from exportd.database.connector import Connector

@@ -113,7 +113,7 @@ class ControlServer:
                 sockets.enter_context(unix)  # its file is systemd's, and stays
             servers = [(EmbeddedServer(self._application), unix)]
             if self._listen:
-                tcp = sockets.enter_context(tcp_socket(self._listen, setting="control.listen"))
+                tcp = sockets.enter_context(_tcp_socket(self._listen, setting="control.listen"))
                 self.address = tcp.getsockname()[:2]
                 servers.append((EmbeddedServer(self._application, self._certificate), tcp))
             await self._serve(servers, task_status)
@@ -122,7 +122,7 @@ class ControlServer:
         self, servers: "list[tuple[EmbeddedServer, socket.socket]]", task_status: TaskStatus[None]
     ) -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(stop_when_cancelled, [server for server, _ in servers], name="end of the control API")
+            group.start_soon(_stop_when_cancelled, [server for server, _ in servers], name="end of the control API")
             # Cancelled in the middle, uvicorn would leave its connections behind: it ends by itself.
             with anyio.CancelScope(shield=True):
                 async with anyio.create_task_group() as serving:
@@ -133,6 +133,34 @@ class ControlServer:
                     address = None if self.address is None else f"{self.address[0]}:{self.address[1]}"
                     _logger.info("control API ready", socket=str(self._socket_path), address=address)
                     task_status.started()
+
+
+class MetricsServer:
+    """Listens at ``listen`` (``host:port``) without TLS; with an empty ``listen`` nowhere."""
+
+    def __init__(self, application: ASGIApp, *, listen: str) -> None:
+        self._application = application
+        self._listen = listen
+        self.address: tuple[str, int] | None = None
+        """Where it listens, once it does: host and port."""
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; requests that run then may end. Raises SettingsError when the address is taken."""
+        if not self._listen:
+            task_status.started()
+            return
+        with _tcp_socket(self._listen, setting="metrics.listen") as listening:
+            self.address = listening.getsockname()[:2]
+            server = EmbeddedServer(self._application)
+            async with anyio.create_task_group() as group:
+                group.start_soon(_stop_when_cancelled, [server], name="end of the metrics")
+                # Cancelled in the middle, uvicorn would leave its connections behind: it ends by itself.
+                with anyio.CancelScope(shield=True):
+                    async with anyio.create_task_group() as serving:
+                        serving.start_soon(server.serve, [listening], name="metrics")
+                        await server.listening.wait()
+                        _logger.info("metrics ready", address=f"{self.address[0]}:{self.address[1]}")
+                        task_status.started()
 
 
 class EmbeddedServer(uvicorn.Server):
@@ -270,8 +298,7 @@ class PeerProtocol(H11Protocol):
             self._stall_timeout = None
 
 
-async def stop_when_cancelled(servers: list[EmbeddedServer]) -> None:
-    """Sleeps until it is cancelled, then lets the servers end by themselves."""
+async def _stop_when_cancelled(servers: list[EmbeddedServer]) -> None:
     try:
         await anyio.sleep_forever()
     finally:
@@ -279,7 +306,7 @@ async def stop_when_cancelled(servers: list[EmbeddedServer]) -> None:
             server.should_exit = True
 
 
-def tcp_socket(listen: str, *, setting: str) -> socket.socket:
+def _tcp_socket(listen: str, *, setting: str) -> socket.socket:
     """Listens at ``listen``. Raises SettingsError that names the key ``setting`` when the system refuses."""
     host, port = split_listen(listen)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
