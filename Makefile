@@ -4,7 +4,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What runs, from requirements.lock; and with it the developers' tools, from requirements-dev.lock.
+INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
+LOCKS := requirements.lock requirements-dev.lock
 # Files of the whole project, for the tools that want to be told.
 SOURCES := exportd tests benchmarks
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
@@ -18,7 +21,7 @@ help: ## Show this list
 	  || sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: $(READY) ## Export from a temporary Postgres into demo-run/
+demo: $(INSTALLED) ## Export from a temporary Postgres into demo-run/
 	$(BIN)/exportd demo --dir demo-run --once
 
 # Two processes share the tests between them; each has servers of its own. A process that has nothing left to do takes
@@ -54,12 +57,12 @@ systemd-test: $(READY) ## Boot a real systemd in a container and install exportd
 	EXPORTD_TEST_SYSTEMD=1 $(BIN)/python -m pytest -m systemd_boot tests/systemd
 
 .PHONY: check
-check: $(READY) ## Check format, lint rules, types and the lock file; change nothing
+check: $(READY) ## Check format, lint rules, types and the lock files; change nothing
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
-	@if grep -n -i -E 'https?:|--index|--find-links|--trusted-host|://' requirements.lock; then \
-	  echo 'requirements.lock names a host: make it again with "make lock"' >&2; exit 1; fi
+	@if grep -n -i -E 'https?:|--index|--find-links|--trusted-host|://' $(LOCKS); then \
+	  echo 'a lock file names a host: make it again with "make lock"' >&2; exit 1; fi
 
 .PHONY: fmt
 fmt: $(READY) ## Format the code and mend what the linter can mend
@@ -75,12 +78,15 @@ docs: $(READY) ## Write the pages of docs/ that are made from the code
 bench: $(READY) ## Run the benchmarks; figures go to benchmarks/results.json
 	$(BIN)/python -m benchmarks
 
-# The versions in the lock file stay as they are unless pyproject.toml asks for others; UPGRADE=--upgrade renews all.
+# The versions in the lock files stay as they are unless pyproject.toml asks for others; UPGRADE=--upgrade renews all.
+# What runs comes first, and the developers' tools have to get along with it.
+COMPILE := UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links
 .PHONY: lock
-lock: $(READY) ## Write requirements.lock anew from pyproject.toml (UPGRADE=--upgrade for newer versions)
+lock: $(READY) ## Write both lock files anew from pyproject.toml (UPGRADE=--upgrade for newer versions)
 	$(PIP) install --quiet uv
-	UV_PYTHON_DOWNLOADS=never $(BIN)/uv pip compile --quiet --universal --all-extras --generate-hashes --no-header \
-	  --no-emit-index-url --no-emit-find-links $(UPGRADE) --output-file requirements.lock pyproject.toml
+	$(COMPILE) $(UPGRADE) --extra embedded --extra replay --extra build --output-file requirements.lock pyproject.toml
+	$(COMPILE) $(UPGRADE) --all-extras --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
 
 .PHONY: clean
 clean: ## Remove everything that was made here
@@ -88,12 +94,18 @@ clean: ## Remove everything that was made here
 
 # Touched last, so that an installation that was interrupted is done again. The project itself is installed without
 # build isolation: its build tool comes from the lock file too.
-$(READY): requirements.lock pyproject.toml
+$(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo 'Python 3.11 or newer is needed; say which one: make PYTHON=python3.12' >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
 	  || { echo 'Python cannot make virtual environments: install python3-venv (Debian, Ubuntu)' >&2; exit 1; }
 	@test -x $(BIN)/python && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	$(PIP) install --quiet --use-pep517 --require-hashes --requirement requirements.lock
+	@echo 'Installing exportd and what it runs on into $(VENV): about 290 MB, a minute or two, once.'
+	$(PIP) install --use-pep517 --require-hashes --requirement requirements.lock
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(READY): requirements-dev.lock $(INSTALLED)
+	@echo 'Installing the tools of developers into $(VENV): about 1.3 GB more, once.'
+	$(PIP) install --use-pep517 --require-hashes --requirement requirements-dev.lock
 	@touch $@

@@ -1,6 +1,5 @@
 """What holds for every test: nothing blocks the event loop, and in CI nothing is skipped."""
 
-import importlib.util
 import os
 import shutil
 import signal
@@ -38,26 +37,23 @@ def _nothing_blocks_the_event_loop() -> Iterator[None]:
         yield
 
 
-_HAS_SYSTEMD = shutil.which("systemd-analyze") is not None
-_HAS_GOOGLE = importlib.util.find_spec("gcloud") is not None
-"""Its library does not install on Python 3.11.2."""
+_TOOLS = {
+    "systemd_tools": ("systemd-analyze",),
+    "monitoring_tools": ("prometheus", "promtool"),
+}
+"""By the marker of the tests that need them, the programs that a machine may lack."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs systemd's tools or Google's library where they are not (in CI they have to be there), and
-    what boots a systemd unless somebody asks for it: that takes root, and a minute.
+    """Leave out what needs the system's tools where they are not (in CI they have to be there), and what boots a systemd
+    unless somebody asks for it: that takes root, and a minute.
     """
     left_out = set()
-    if not (os.environ.get("CI") or _HAS_SYSTEMD):
-        left_out.add("systemd_tools")
+    if not os.environ.get("CI"):
+        left_out |= {marker for marker, programs in _TOOLS.items() if not all(map(shutil.which, programs))}
     if os.environ.get("EXPORTD_TEST_SYSTEMD") != "1":
         left_out.add("systemd_boot")
-    without_google = not (os.environ.get("CI") or _HAS_GOOGLE)
-    deselected = [
-        item
-        for item in items
-        if any(map(item.get_closest_marker, left_out)) or (without_google and _is_about_google(item))
-    ]
+    deselected = [item for item in items if any(map(item.get_closest_marker, left_out))]
     if deselected:
         config.hook.pytest_deselected(items=deselected)
         items[:] = [item for item in items if item not in deselected]
@@ -68,16 +64,6 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     tests between them have to call each test the same.
     """
     return argname if isinstance(val, bytes) and not val.isascii() else None
-
-
-def _is_about_google(item: pytest.Item) -> bool:
-    fixtures = set(getattr(item, "fixturenames", ()))
-    parameters = getattr(getattr(item, "callspec", None), "params", {})
-    return (
-        item.path.parts[-4:-1] == ("integration", "stores", "gcs")
-        or bool(fixtures & {"gcs", "gcs_bucket", "gcs_lake"})
-        or "gcs" in parameters.values()
-    )
 
 
 @pytest.hookimpl(wrapper=True)

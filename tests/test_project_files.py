@@ -68,3 +68,63 @@ def test_the_dependency_bot_looks_at_both_kinds_of_dependencies() -> None:
 def test_editors_are_told_the_line_length_of_the_linter() -> None:
     length = tomllib.loads(read("pyproject.toml"))["tool"]["ruff"]["line-length"]
     assert f"max_line_length = {length}\n" in read(".editorconfig")
+
+
+# --- what is installed ----------------------------------------------------------------------------------------------
+
+NAME = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+def locked(path: str) -> dict[str, set[str]]:
+    """The pinned versions of each package of a lock file; a package has several where they depend on the Python."""
+    found: dict[str, set[str]] = {}
+    for block in re.split(r"\n(?=\S)", read(path)):
+        pin = re.match(r"([a-z0-9-]+)==(\S+)", block)
+        assert pin, f"not pinned: {block}"
+        assert "--hash=sha256:" in block, f"without a hash: {pin[1]}"
+        found.setdefault(pin[1], set()).add(pin[2])
+    return found
+
+
+def names(requirements: list[str]) -> set[str]:
+    found = [match[0].lower().replace("_", "-") for match in map(NAME.match, requirements) if match]
+    assert len(found) == len(requirements)
+    return set(found)
+
+
+def test_what_runs_is_pinned_and_nothing_else_is_installed_with_it() -> None:
+    running = locked("requirements.lock")
+    extras = PROJECT["optional-dependencies"]
+    wanted = names([*PROJECT["dependencies"], *extras["embedded"], *extras["replay"], *extras["build"]])
+    assert wanted <= running.keys()
+    assert {"pytest", "mypy", "ruff", "moto", "swift", "pandas", "boto3"} & running.keys() == set()
+    assert len(running) < 90
+
+
+def test_developers_run_the_same_versions_with_tools_beside_them() -> None:
+    running, developing = locked("requirements.lock"), locked("requirements-dev.lock")
+    assert {name: developing.get(name) for name in running} == running
+    assert names(PROJECT["optional-dependencies"]["dev"]) <= developing.keys()
+
+
+def test_google_s_library_comes_with_every_python_that_exportd_takes() -> None:
+    assert PROJECT["requires-python"] == ">=3.11"
+    (storage,) = [line for line in PROJECT["dependencies"] if line.startswith("gcloud-aio-storage")]
+    assert ";" not in storage
+    (pin,) = re.findall(r"^gcloud-aio-storage==.*$", read("requirements.lock"), re.MULTILINE)
+    assert "python" not in pin
+
+
+def test_the_demo_installs_what_runs_and_says_so() -> None:
+    makefile = read("Makefile")
+    assert re.search(r"^demo: \$\(INSTALLED\) ##", makefile, re.MULTILINE)
+    rule = makefile.partition("\n$(INSTALLED): ")[2].partition("\n\n")[0]
+    assert "--require-hashes --requirement requirements.lock" in rule
+    assert "requirements-dev.lock" not in rule
+    assert "install --quiet --use-pep517" not in rule
+
+
+def test_the_page_that_installs_takes_the_pinned_versions() -> None:
+    commands = re.findall(r"^.*pip install .*$", read("docs/install.md"), re.MULTILINE)
+    assert "/opt/exportd/bin/pip install --require-hashes --requirement requirements.lock" in commands
+    assert "/opt/exportd/bin/pip install --no-deps --no-build-isolation ." in commands

@@ -1,18 +1,34 @@
-"""The text that Prometheus reads: made at most every few seconds, however often it is scraped."""
+"""What monitoring gets: the text that Prometheus reads, and whether the daemon lives and is ready.
 
-from collections.abc import Awaitable, Callable
+The address for monitoring has no credentials, so the probes say no more than which part is missing. The log says why.
+"""
+
+import ipaddress
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import anyio
 import anyio.to_thread
 import structlog
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
 
+from exportd.api.transport.origin import Authority, refuse_page
 from exportd.model.clock import Clock
 from exportd.model.errors import ExportdError
 from exportd.telemetry.metrics import Metrics
 
 _logger = structlog.get_logger()
 
+Condition = Callable[[], Awaitable[bool]]
+"""Whether a part of the daemon can do its work. May raise ExportdError, which means that it cannot."""
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_READINESS_AGE_S = 1.0
+_LOOK_TIMEOUT_S = 3.0
+_OWN_NAMES = frozenset({"localhost"})
 _MAX_AGE_S = 5.0
+"""Metrics are made at most so often, however often they are scraped."""
 
 
 class Exposition:
@@ -48,3 +64,92 @@ class Exposition:
                 self._text = await anyio.to_thread.run_sync(self._metrics.text)
                 self._made_at = self._clock.monotonic()
             return self._text
+
+
+class Readiness:
+    """Looks whether the parts of the daemon work: at most once a second, however many probes ask."""
+
+    def __init__(self, parts: Mapping[str, Condition], clock: Clock) -> None:
+        self._parts = parts
+        self._clock = clock
+        self._lock = anyio.Lock()
+        self._found: dict[str, bool] = {}
+        self._found_at = float("-inf")
+
+    async def look(self) -> Mapping[str, bool]:
+        """Each part by its name, and whether it works. One that does not answer within 3 seconds does not."""
+        async with self._lock:
+            if self._clock.monotonic() - self._found_at >= _READINESS_AGE_S:
+                found = dict.fromkeys(self._parts, False)
+                async with anyio.create_task_group() as looking:
+                    for name, condition in self._parts.items():
+                        looking.start_soon(self._look_at, name, condition, found)
+                if missing := [name for name, works in found.items() if not works and self._found.get(name, True)]:
+                    _logger.warning("not ready", missing=missing)
+                self._found, self._found_at = found, self._clock.monotonic()
+            return self._found
+
+    async def _look_at(self, name: str, condition: Condition, found: dict[str, bool]) -> None:
+        with anyio.move_on_after(_LOOK_TIMEOUT_S):
+            try:
+                found[name] = await condition()
+            except ExportdError as error:
+                _logger.debug("a part does not work", part=name, reason=error.reason, error=error.sentence)
+
+
+class Monitoring:
+    """An ASGI application. ``exposition`` returns the metrics' text in effect, which a reload swaps.
+
+    ``hosts`` are names of this server, besides localhost and IP addresses.
+    """
+
+    def __init__(self, exposition: Callable[[], Exposition], readiness: Readiness, *, hosts: Collection[str]) -> None:
+        self._exposition = exposition
+        self._readiness = readiness
+        self._hosts = frozenset(name.lower() for name in hosts) | _OWN_NAMES
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        answer = self._refused(scope) or await self._answer(scope["path"])
+        answer.headers["cross-origin-resource-policy"] = "same-origin"
+        answer.headers["cache-control"] = "no-store"
+        await answer(scope, receive, send)
+
+    def _refused(self, scope: Scope) -> Response | None:
+        if scope["method"] not in {"GET", "HEAD"}:
+            return PlainTextResponse("Only GET is answered here.\n", 405, headers={"allow": "GET, HEAD"})
+        # A page that a browser brings here by a foreign name (DNS rebinding) has a name, never an IP address.
+        named = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        called = Authority.of(named[0]) if len(named) == 1 else None
+        hosts = self._hosts | ({called.host} if called is not None and _is_ip_address(called.host) else set())
+        refusal = refuse_page(scope["method"], scope["headers"], hosts=hosts)
+        if refusal is None:
+            return None
+        sentence = (
+            "The Host header does not name this server: metrics.hosts lists the names it goes by."
+            if refusal.status_code == 400
+            else refusal.detail
+        )
+        return PlainTextResponse(f"{sentence}\n", refusal.status_code)
+
+    async def _answer(self, path: str) -> Response:
+        match path:
+            case "/metrics":
+                return Response(await self._exposition().text(), media_type=METRICS_TYPE)
+            case "/healthz":
+                return PlainTextResponse("ok\n")  # the loop turns, or this would not be sent
+            case "/readyz":
+                parts = await self._readiness.look()
+                lines = [f"{name} {'ok' if works else 'missing'}\n" for name, works in parts.items()]
+                return PlainTextResponse("".join(lines), 200 if all(parts.values()) else 503)
+            case _:
+                return PlainTextResponse("There are /metrics, /healthz and /readyz.\n", 404)
+
+
+def _is_ip_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""Builds the control API of a daemon. Nothing listens yet."""
+"""Builds the control API of a daemon, and what monitoring asks. Nothing listens yet."""
 
 import os
 from dataclasses import replace
@@ -22,7 +22,7 @@ from exportd.api.collaborators import (
     StatusCollaborators,
 )
 from exportd.api.downloads import SpoolDownloads
-from exportd.api.exposition import Exposition
+from exportd.api.exposition import Exposition, Monitoring, Readiness
 from exportd.api.identity.access import Access, group_id, group_ids
 from exportd.api.identity.authenticator import Authenticator
 from exportd.api.identity.client_table import ClientTable
@@ -31,11 +31,12 @@ from exportd.api.schemas.status import LocalStatus
 from exportd.api.status_reader import StatusReader
 from exportd.api.transport.certificate import Certificate
 from exportd.api.transport.rate_limit import RateLimit
-from exportd.api.transport.server import ControlServer
+from exportd.api.transport.server import ControlServer, MetricsServer
 from exportd.catalog.document import Catalog
 from exportd.daemon.assembly import Components, capture_installer
 from exportd.daemon.current import Configuration
 from exportd.database.metrics_reader import MetricsReader
+from exportd.database.translator import translated
 from exportd.database.unit_of_work import Auditor
 from exportd.destinations.circuit import CircuitState
 from exportd.destinations.operations import DestinationOperator
@@ -60,6 +61,7 @@ from exportd.telemetry.metrics import Metrics
 
 _ORGANIZATION_REQUESTS_A_SECOND = 50
 _TOKENS_A_SECOND = 100
+_PROBE_TIMEOUT_S = 2.0
 
 
 class ControlApi:
@@ -175,6 +177,28 @@ def _exposition(components: Components, catalog: Catalog) -> Exposition:
         look=look,
         clock=components.clock,
     )
+
+
+def metrics_server(components: Components, control: ControlApi) -> MetricsServer:
+    """The server of ``metrics.listen``; it answers with the same metrics as the control API."""
+
+    async def database() -> bool:
+        with translated("looking whether the database answers"):
+            async with components.control_pool.acquire(timeout=_PROBE_TIMEOUT_S) as connection:
+                await connection.execute("SELECT", timeout=_PROBE_TIMEOUT_S)
+        return True
+
+    async def listener() -> bool:
+        return components.listener.listening
+
+    async def spool() -> bool:
+        await components.spool.free_bytes()  # fails when the directory is gone
+        return await anyio.to_thread.run_sync(os.access, components.spool.directory, os.W_OK | os.X_OK)
+
+    settings = components.current.settings().metrics
+    readiness = Readiness({"database": database, "listener": listener, "spool": spool}, components.clock)
+    monitoring = Monitoring(lambda: control.collaborators.status.exposition, readiness, hosts=settings.hosts)
+    return MetricsServer(monitoring, listen=settings.listen)
 
 
 async def _signing_key(control: ControlSettings, clients: ClientTable) -> bytes:

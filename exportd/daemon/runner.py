@@ -18,6 +18,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from exportd.catalog import document
 from exportd.catalog.document import Catalog
 from exportd.daemon.assembly import Components, assembled
+from exportd.daemon.control_assembly import metrics_server
 from exportd.daemon.current import Configuration
 from exportd.daemon.entity_keeper import report
 from exportd.daemon.garbage import freeze, return_large_blocks
@@ -92,6 +93,7 @@ async def _run_services(config: Path, components: Components) -> None:
         await services.start(_stop_on_signals, components, services, name="signals")
         services.start_soon(_reload_on_signals, reloader, name="reload")
         await services.start(reloader.control.server.run, name="control")
+        await services.start(metrics_server(components, reloader.control).run, name="metrics")
         declared = len(configuration.settings.schedule)
         _logger.info(
             "daemon ready",

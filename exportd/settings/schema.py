@@ -204,6 +204,19 @@ class ControlSettings(Section):
         return self
 
 
+class MetricsSettings(Section):
+    """An address for monitoring: `/metrics`, and the probes `/healthz` and `/readyz`. There is no API on it."""
+
+    listen: Annotated[str, Setting(Effect.RESTART, Scope.HOST), AfterValidator(check_listen)] = ""
+    """An address without credentials and without TLS, such as `"127.0.0.1:9464"`; none when empty. Who can reach it
+    reads the names of all organizations and schedules, so anything but a loopback address belongs in a network of
+    your own."""
+
+    hosts: Annotated[tuple[str, ...], Setting(Effect.RESTART, Scope.HOST), Field(strict=False)] = ()
+    """The names by which Prometheus and probes may call that address, without the port; `localhost` and IP addresses
+    need not be named."""
+
+
 class LogSettings(Section):
     """What the daemon says, on standard error."""
 
@@ -277,6 +290,9 @@ class Settings(Section):
 
     control: ControlSettings = Field(default_factory=ControlSettings)
     """The HTTP API."""
+
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+    """The address for monitoring."""
 
     log: LogSettings = Field(default_factory=LogSettings)
     """What the daemon says."""

@@ -4,10 +4,11 @@ Counters and histograms are this process's. Gauges about schedules, jobs and log
 the same in every daemon. Organizations and schedules are labels: a client that may read the metrics sees all of them.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from exportd import __version__
 
@@ -25,11 +26,22 @@ class MetricDescription:
     meaning: str
 
 
+class BootTimeProcessCollector(ProcessCollector):
+    """The library's own ``process_*`` metrics, also where /proc/stat is hidden, as systemd's ProcSubset=pid does.
+
+    It would report nothing there, for it reads the machine's start in that file.
+    """
+
+    def _boot_time(self) -> float:
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class Metrics:
     """The metrics of one daemon."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        BootTimeProcessCollector(registry=self.registry)
         self.descriptions: list[MetricDescription] = []
         self._labelled: list[Gauge] = []
         self._plain: list[Gauge] = []

@@ -21,9 +21,11 @@ PACKAGES = next(Path(each) for each in sys.path if each.endswith("site-packages"
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 OFFLINE = {
     "apt-get install --yes python3-venv": "python3 -c 'import ensurepip, venv'",
-    "/opt/exportd/bin/pip install .": (
-        f"cp -r {shlex.quote(str(PACKAGES))}/. /opt/exportd/lib/python{VERSION}/site-packages/\n"
-        # A wheel of this checkout instead of the link to it: the service cannot look into other people's homes.
+    "/opt/exportd/bin/pip install --require-hashes --requirement requirements.lock": (
+        f"cp -r {shlex.quote(str(PACKAGES))}/. /opt/exportd/lib/python{VERSION}/site-packages/"
+    ),
+    # A wheel of this checkout instead of the link to it: the service cannot look into other people's homes.
+    "/opt/exportd/bin/pip install --no-deps --no-build-isolation .": (
         "/opt/exportd/bin/pip install --quiet --no-index --no-deps --no-build-isolation --force-reinstall ."
     ),
 }

@@ -81,7 +81,7 @@ class ControlServer:
                 sockets.enter_context(unix)  # its file is systemd's, and stays
             servers = [(EmbeddedServer(self._application, is_administrator=self._is_administrator), unix)]
             if self._listen:
-                tcp = sockets.enter_context(_tcp_socket(self._listen))
+                tcp = sockets.enter_context(_tcp_socket(self._listen, setting="control.listen"))
                 self.address = tcp.getsockname()[:2]
                 servers.append((EmbeddedServer(self._application, self._certificate), tcp))
             await self._serve(servers, task_status)
@@ -101,6 +101,34 @@ class ControlServer:
                     address = None if self.address is None else f"{self.address[0]}:{self.address[1]}"
                     _logger.info("control API ready", socket=str(self._socket_path), address=address)
                     task_status.started()
+
+
+class MetricsServer:
+    """Listens at ``listen`` (``host:port``) without TLS; with an empty ``listen`` nowhere."""
+
+    def __init__(self, application: ASGIApp, *, listen: str) -> None:
+        self._application = application
+        self._listen = listen
+        self.address: tuple[str, int] | None = None
+        """Where it listens, once it does: host and port."""
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; requests that run then may end. Raises SettingsError when the address is taken."""
+        if not self._listen:
+            task_status.started()
+            return
+        with _tcp_socket(self._listen, setting="metrics.listen") as listening:
+            self.address = listening.getsockname()[:2]
+            server = EmbeddedServer(self._application)
+            async with anyio.create_task_group() as group:
+                group.start_soon(_stop_when_cancelled, [server], name="end of the metrics")
+                # Cancelled in the middle, uvicorn would leave its connections behind: it ends by itself.
+                with anyio.CancelScope(shield=True):
+                    async with anyio.create_task_group() as serving:
+                        serving.start_soon(server.serve, [listening], name="metrics")
+                        await server.listening.wait()
+                        _logger.info("metrics ready", address=f"{self.address[0]}:{self.address[1]}")
+                        task_status.started()
 
 
 class EmbeddedServer(uvicorn.Server):
@@ -173,7 +201,8 @@ async def _stop_when_cancelled(servers: list[EmbeddedServer]) -> None:
             server.should_exit = True
 
 
-def _tcp_socket(listen: str) -> socket.socket:
+def _tcp_socket(listen: str, *, setting: str) -> socket.socket:
+    """Listens at ``listen``. Raises SettingsError that names the key ``setting`` when the system refuses."""
     host, port = split_listen(listen)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -181,7 +210,7 @@ def _tcp_socket(listen: str) -> socket.socket:
     except OSError as error:
         raise SettingsError.of(
             f"nothing can listen at {listen}: {error.strerror or error}; name another address",
-            where="control.listen",
+            where=setting,
         ) from error
     listening.setblocking(False)
     return listening

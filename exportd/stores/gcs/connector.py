@@ -60,13 +60,13 @@ class GcsConnector:
 
     async def _connect(self) -> "AioSession":
         try:
-            # Imported here, because not every Python has it; in a thread, because it takes a while.
+            # Imported here, because only who has a bucket there pays for it; in a thread, because it takes a while.
             auth = await anyio.to_thread.run_sync(importlib.import_module, "gcloud.aio.auth")
             tokens = await anyio.to_thread.run_sync(importlib.import_module, "exportd.stores.gcs.token_fetcher")
         except ImportError as error:
             raise PermanentError(
                 f"The bucket gs://{self._bucket}: the library for Google Cloud Storage is missing "
-                f"({error.name or error}). It needs Python 3.11.3 or newer: install exportd anew with one.",
+                f"({error.name or error}). Install exportd anew, with what requirements.lock lists.",
                 reason=Reason.DESTINATION_REFUSED,
             ) from error
         if not isinstance(self.identity, Anonymous):

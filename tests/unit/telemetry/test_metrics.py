@@ -1,17 +1,20 @@
 """The metrics are those of the documentation, and the alerts use no others."""
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from prometheus_client import ProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
-from exportd.telemetry.metrics import MetricDescription, Metrics
+from exportd.telemetry.metrics import BootTimeProcessCollector, MetricDescription, Metrics
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
+DASHBOARD = json.loads((ROOT / "config" / "grafana-dashboard.json").read_text(encoding="utf-8"))
 RULES = (ROOT / "config" / "prometheus-rules.yml").read_text(encoding="utf-8")
 
 
@@ -37,6 +40,12 @@ def alerts() -> list[Alert]:
 
 _PROMETHEUS_OWN = {"up": {"job", "instance"}}
 
+PROCESS = {
+    *("process_virtual_memory_bytes", "process_resident_memory_bytes", "process_start_time_seconds"),
+    *("process_cpu_seconds_total", "process_open_fds", "process_max_fds"),
+}
+"""The usual metrics of a process, as the library has them."""
+
 
 def documented() -> list[MetricDescription]:
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) ?\| (.*) \|$", DOCUMENT, re.MULTILINE)
@@ -47,7 +56,7 @@ def documented() -> list[MetricDescription]:
 
 def series() -> dict[str, set[str]]:
     """Every series that can be asked for, with its labels."""
-    found = dict(_PROMETHEUS_OWN)
+    found = {**_PROMETHEUS_OWN, **{name: {"instance", "job"} for name in PROCESS}}
     for description in Metrics().descriptions:
         labels = {*description.labels, "instance", "job"}
         if description.kind == "histogram":
@@ -71,7 +80,56 @@ def test_the_descriptions_are_what_the_registry_has() -> None:
         description.name.removesuffix("_total"): (description.kind, description.meaning)
         for description in metrics.descriptions
     }
-    assert {family.name: (family.type, family.documentation) for family in metrics.registry.collect()} == described
+    families = {family.name: (family.type, family.documentation) for family in metrics.registry.collect()}
+    process = {name.removesuffix("_total") for name in PROCESS}
+    assert {name: families[name] for name in families if name not in process} == described
+    assert families.keys() >= process
+
+
+def test_the_process_is_measured_where_proc_holds_processes_alone(tmp_path: Path) -> None:
+    (tmp_path / "self").symlink_to("/proc/self")
+    families = {family.name: family for family in BootTimeProcessCollector(proc=str(tmp_path), registry=None).collect()}
+    assert families.keys() == {name.removesuffix("_total") for name in PROCESS}
+    usual = {family.name: family for family in ProcessCollector(registry=None).collect()}
+    started, expected = (found["process_start_time_seconds"].samples[0].value for found in (families, usual))
+    assert started == pytest.approx(expected, abs=2)
+
+
+def test_the_documentation_lists_the_metrics_of_the_process() -> None:
+    assert set(re.findall(r"`(process_\w+)`", DOCUMENT)) == PROCESS
+
+
+def dashboard_queries() -> list[str]:
+    """The expressions of all panels and variables of the dashboard."""
+    panels = DASHBOARD["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    queries = [target["expr"] for panel in panels for target in panel.get("targets", ())]
+    return [
+        *queries,
+        *(variable["query"] for variable in DASHBOARD["templating"]["list"] if variable["type"] == "query"),
+    ]
+
+
+def test_the_dashboard_shows_each_metric_that_an_alert_watches() -> None:
+    shown = " ".join(dashboard_queries())
+    watched = {name for alert in alerts() for name in re.findall(r"\bexportd_\w+", alert.expression)}
+    assert {name for name in watched if name not in shown} == set()
+
+
+@pytest.mark.parametrize("query", dashboard_queries())
+def test_a_query_of_the_dashboard_names_what_there_is(query: str) -> None:
+    names = re.findall(r"\b(?:exportd|process)_\w+", query)
+    assert names
+    for name in names:
+        assert name in series()
+    labels = set().union(*(series()[name] for name in names))
+    assert {*re.findall(r"(\w+)=~?\"", query)} <= labels
+    assert {label for group in re.findall(r"by ?\(([\w, ]+)\)", query) for label in re.split(", ?", group)} <= labels
+
+
+def test_the_dashboard_has_no_data_source_of_ours() -> None:
+    sources = {panel["datasource"]["uid"] for panel in DASHBOARD["panels"] if panel["type"] != "row"}
+    assert sources == {"${datasource}"}
 
 
 def test_two_daemons_in_one_process_share_nothing() -> None:

@@ -321,4 +321,4 @@ async def test_without_googles_library_there_is_a_sentence(
     monkeypatch.setitem(sys.modules, "gcloud.aio.auth", None)
     error = await put_in_vain(server, CredentialsFile(tmp_path / "key.json"))
     assert isinstance(error, PermanentError)
-    assert "needs Python 3.11.3 or newer" in error.sentence
+    assert "Install exportd anew" in error.sentence
