@@ -41,3 +41,15 @@ async def list_tables(connection: "Connection", schemas: Sequence[str] | None = 
     """The application's tables, in these schemas or all, sorted by name; without partitions and children."""
     rows = await connection.fetch(_SQL["list_tables"], None if schemas is None else list(schemas))
     return [TableName(row["schema_name"], row["table_name"]) for row in rows]
+
+
+async def unreadable_members(connection: "Connection", names: Collection[TableName]) -> tuple[TableName, ...]:
+    """The partitions and inheritance children of these tables that the connection's role may not read.
+
+    Exports read them all the same, by the right on their root. Raises TransientError or PermanentError.
+    """
+    async with reading(connection, doing="looking at partitions"):
+        rows = await connection.fetch(
+            _SQL["unreadable_members"], [name.schema for name in names], [name.name for name in names]
+        )
+    return tuple(TableName(row["schema_name"], row["table_name"]) for row in rows)

@@ -207,3 +207,22 @@ WHERE p.proname = ANY ($1::text[])
 GROUP BY p.proname
 HAVING bool_and(p.provolatile = 'v')
 ORDER BY p.proname
+
+-- name: unreadable_members
+-- The partitions and inheritance children of tables that the current role may not read, or reach.
+-- $1: text[], schemas; $2: text[], names, same order
+WITH RECURSIVE tree AS (
+    SELECT i.inhrelid AS oid
+    FROM unnest($1::text[], $2::text[]) AS wanted (schema_name, table_name)
+    JOIN pg_namespace n ON n.nspname = wanted.schema_name
+    JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.table_name
+    JOIN pg_inherits i ON i.inhparent = c.oid
+    UNION
+    SELECT i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
+)
+SELECT n.nspname AS schema_name, c.relname AS table_name
+FROM tree t
+JOIN pg_class c ON c.oid = t.oid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE NOT has_table_privilege(t.oid, 'SELECT') OR NOT has_schema_privilege(n.oid, 'USAGE')
+ORDER BY n.nspname, c.relname
