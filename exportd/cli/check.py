@@ -14,11 +14,14 @@ from exportd.api.transport.certificate import certificate_of
 from exportd.capture.installer import CaptureInstaller
 from exportd.catalog import checker
 from exportd.catalog.document import Catalog
+from exportd.catalog.table_reader import unreadable_members
 from exportd.cli.configuration import connector, load
 from exportd.cli.failures import Exit
 from exportd.cli.output import print_json, print_line
 from exportd.database.connector import Connection, Connector
 from exportd.database.migrator import pending
+from exportd.database.pooler_detector import Pooling, detect_pooling
+from exportd.database.session_settings import POOLER_ADVICE
 from exportd.destinations.checker import DestinationChecker
 from exportd.destinations.checks.finding import CheckVerdict
 from exportd.destinations.checks.permission import PURPOSES
@@ -37,6 +40,12 @@ class _Kind(StrEnum):
     FIX = "fix"
     NOTE = ""
     """More on the line before."""
+
+
+_UNREADABLE = (
+    "exportd may not read {}, a part of an exported table: its rows are exported, but each time when it is truncated "
+    "by itself the whole entity is full; what `exportd role sql` prints grants that"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +74,16 @@ async def _lines(config: Path, settings: Settings, catalog: Catalog) -> AsyncIte
     database = connector(settings)
     async with database.connection("check") as connection:
         yield _Line(_Kind.OK, f"database {database.address}")
-        async for sentence in _database_problems(database, connection, catalog):
-            yield _Line(_Kind.FIX, sentence)
+        pooling = await detect_pooling(database)
+        if pooling is Pooling.SESSION:
+            yield _Line(_Kind.NOTE, "a connection pooler in session mode stands before the database: that works")
+        elif pooling is Pooling.TRANSACTION:
+            yield _Line(_Kind.FIX, f"database {database.address}: {POOLER_ADVICE}")
+        if pooling is not Pooling.TRANSACTION:
+            async for sentence in _database_problems(database, connection, catalog):
+                yield _Line(_Kind.FIX, sentence)
+            for member in await unreadable_members(connection, [entity.table for entity in catalog.entities.values()]):
+                yield _Line(_Kind.NOTE, _UNREADABLE.format(member))
     # Not the destinations: each is tried by writing to it.
     for problem in await anyio.to_thread.run_sync(check_directories, settings.model_copy(update={"destination": ()})):
         yield _Line(_Kind.FIX, str(problem))

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import anyio
 import asyncpg
 
+from exportd.database.session_settings import set_statement
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
@@ -64,6 +65,13 @@ _EXPORT_SETTINGS: Mapping[str, str] = {
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
 }
+
+EXACT_SETTINGS: Mapping[str, str] = {
+    name: value
+    for name, value in _EXPORT_SETTINGS.items()
+    if name not in {"jit", "enable_hashagg", "statement_timeout", "idle_in_transaction_session_timeout"}
+} | {"search_path": "pg_catalog", "client_encoding": "UTF8"}
+"""Those on which depends what values look like, and which rows are seen: asked for in each snapshot."""
 
 _TRANSACTION_TIMEOUT_SINCE = 17
 
@@ -177,7 +185,12 @@ class Connector:
         try:
             with _translated_connecting(self.address):
                 pool = await asyncpg.create_pool(
-                    self.dsn, min_size=0 if lazily else 1, max_size=size, **self._pool_arguments()
+                    self.dsn,
+                    min_size=0 if lazily else 1,
+                    max_size=size,
+                    init=self._settle,
+                    reset=self._reset,
+                    **self._pool_arguments(),
                 )
             self._pools.append(pool)
             yield pool
@@ -192,20 +205,45 @@ class Connector:
             "command_timeout": _OWN_QUERY_TIMEOUT_S,
             # The seal's flush makes every commit that the export has seen durable too, also those of an
             # application that does not wait for its own: nothing is published that a crash could take back.
-            "server_settings": {**self._server_settings("tables"), "synchronous_commit": "on"},
+            "server_settings": self._pool_settings(),
         }
+
+    def _pool_settings(self) -> dict[str, str]:
+        return {**self._server_settings("tables"), "synchronous_commit": "on"}
+
+    async def _settle(self, connection: Connection) -> None:
+        """Set what a pooler may have dropped when the connection was made."""
+        await connection.execute(set_statement(self._pool_settings()))
+
+    async def _reset(self, connection: Connection) -> None:
+        """Forget what the last user set, but not what all need."""
+        await connection.execute(f"{connection.get_reset_query()}\n{set_statement(self._pool_settings())}")
 
     async def _connect(self, server_settings: dict[str, str]) -> Connection:
         with _translated_connecting(self.address):
             connection = await asyncpg.connect(
                 self.dsn, timeout=self.connect_timeout_s, server_settings=server_settings
             )
+            try:
+                # Once more, for a pooler may have dropped them.
+                await connection.execute(
+                    set_statement({**server_settings, "client_encoding": "UTF8"}), timeout=self.connect_timeout_s
+                )
+            except BaseException:
+                connection.terminate()
+                raise
         _keep_alive(connection)
         return connection
 
     def _server_settings(self, purpose: str) -> dict[str, str]:
         # Every name in our SQL is qualified; with nothing else in the path, so is every name that the server prints.
-        return {"application_name": f"{self.application_name} {purpose}", "search_path": "pg_catalog"}
+        return {
+            # What the server prints of names and types is compared, and must not depend on a setting of the role. The
+            # first, for it decides how the server writes down the path.
+            "quote_all_identifiers": "off",
+            "search_path": "pg_catalog",
+            "application_name": f"{self.application_name} {purpose}",
+        }
 
 
 def _lock_timeout(lock_timeout_s: float | None) -> dict[str, str]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import asyncpg
 
+from exportd.database.session_settings import POOLER_ADVICE
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.reason import Reason
 from exportd.settings.secrets import mask_secrets
@@ -49,6 +50,9 @@ _PERMANENT = {
     "42P01": Reason.TABLE_MISSING,
     "57P04": Reason.DATABASE_REFUSED,  # database dropped
 }
+_OTHER_SESSION = {"26000", "42P05"}
+"""A prepared statement is gone, or there already: another session of the server answers than the one before."""
+_STARTUP_PARAMETER = "unsupported startup parameter"
 _ADVICE = {
     Reason.PRIVILEGE_MISSING: "Grant the right to the daemon's role.",
     Reason.LOCK_NOT_AVAILABLE: "Another session holds the lock; it is tried again.",
@@ -84,6 +88,15 @@ def translated(doing: str) -> Iterator[None]:
 def _translate_sqlstate(error: asyncpg.PostgresError, *, doing: str) -> ExportdError:
     code = error.sqlstate or ""
     sentence = f"The database reported an error while {doing}: {_message(error)}"
+    if code in _OTHER_SESSION:
+        return PermanentError(f"{sentence}. {POOLER_ADVICE}", reason=Reason.DATABASE_REFUSED)
+    if _STARTUP_PARAMETER in str(error):
+        return PermanentError(
+            f"{sentence}. A connection pooler refuses a setting of the session: let the DSN name the database itself, "
+            "or let the pooler ignore the parameter (PgBouncer: ignore_startup_parameters); exportd sets it once more "
+            "afterwards.",
+            reason=Reason.DATABASE_REFUSED,
+        )
     if reason := _TRANSIENT.get(code) or _TRANSIENT.get(code[:2]):
         return TransientError(_with_advice(sentence, reason), reason=reason)
     reason = _PERMANENT.get(code) or _PERMANENT.get(code[:2]) or Reason.QUERY_FAILED

@@ -15,9 +15,10 @@ import anyio
 from asyncpg import PostgresLogMessage
 
 from exportd.database import queries
-from exportd.database.connector import Connection, Connector
+from exportd.database.connector import EXACT_SETTINGS, Connection, Connector
 from exportd.database.locks import take_locks, translate_lock
 from exportd.database.quoting import literal
+from exportd.database.session_settings import unsettled
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
 from exportd.extraction.snapshot_opener import OpenSnapshot
 from exportd.extraction.statement import PageRange, copy_options, page_ranges
@@ -171,8 +172,11 @@ class Copier:
             await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             await take_locks(connection, snapshot.locks(), wait_s=self._connector.lock_timeout_s)
             await connection.execute(f"SET TRANSACTION SNAPSHOT {literal(name)}")
+            wrong = await connection.fetch(_SQL["unsettled"], list(EXACT_SETTINGS), list(EXACT_SETTINGS.values()))
         except FOREIGN_ERRORS as error:
             raise translate_lock(error, doing="sharing the snapshot with another connection") from error
+        if wrong:
+            raise unsettled([row["name"] for row in wrong])
 
     async def _copy(
         self,

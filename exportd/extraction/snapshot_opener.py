@@ -16,9 +16,10 @@ from exportd.catalog.duplicate_keys import duplicates_sentence
 from exportd.catalog.shape import Shape
 from exportd.catalog.shape_reader import read_shapes
 from exportd.database import queries
-from exportd.database.connector import Connection, Connector
+from exportd.database.connector import EXACT_SETTINGS, Connection, Connector
 from exportd.database.locks import take_locks, translate_lock
 from exportd.database.quoting import table
+from exportd.database.session_settings import unsettled
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
 from exportd.extraction.decision import LogContents, full_reason, log_is_comparable, reason_before_reading, window_of
 from exportd.extraction.guards import ClusterFacts, Guards, guards_of
@@ -221,9 +222,11 @@ class SnapshotOpener:
 
 async def _position_in_time(connection: "Connection") -> Record:
     """Where in the database's history the transaction's snapshot is."""
-    now = await connection.fetchrow(_SQL["position_in_time"])
+    now = await connection.fetchrow(_SQL["position_in_time"], list(EXACT_SETTINGS), list(EXACT_SETTINGS.values()))
     if now is None:
         raise InvariantError("a query without FROM has one row")
+    if now["unsettled"]:
+        raise unsettled(now["unsettled"])
     if now["standby"]:
         raise PermanentError(
             "The database is a standby. Its snapshots do not list open transactions, so changes would be missed; "
