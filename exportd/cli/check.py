@@ -12,6 +12,7 @@ from exportd.api.identity.access import group_ids
 from exportd.api.identity.signing import read_signing_key
 from exportd.api.transport.certificate import certificate_of
 from exportd.capture.installer import CaptureInstaller
+from exportd.capture.temporary_file_reader import temp_file_warnings
 from exportd.catalog import checker
 from exportd.catalog.document import Catalog
 from exportd.cli.configuration import connector, load
@@ -65,6 +66,8 @@ async def _looked_at(config: Path, settings: Settings, catalog: Catalog) -> Asyn
     database = connector(settings)
     async with database.connection("check") as connection:
         yield _Line(_Kind.OK, f"database {database.address}")
+        for sentence in await temp_file_warnings(connection, catalog.entities.values()):
+            yield _Line(_Kind.NOTE, sentence)
         async for sentence in _database_problems(database, connection, catalog):
             yield _Line(_Kind.FIX, sentence)
     # Destinations are tried for themselves, by what is written to them.
