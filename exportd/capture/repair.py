@@ -11,9 +11,6 @@ from exportd.database.quoting import identifier, literal, table
 from exportd.model.change_log import SCHEMA, log_name, log_table
 from exportd.model.entity import Entity, TableName
 
-_ALWAYS = "A"
-"""pg_trigger.tgenabled of a trigger that fires whatever session_replication_role says."""
-
 
 @dataclass(frozen=True, slots=True)
 class Repair:
@@ -49,7 +46,7 @@ def captures(entity: Entity) -> str:
 
 
 def is_intact(capture: Capture, shape: Shape) -> bool:
-    """Whether every capture trigger is there, enabled always, and calls the right function."""
+    """Whether every capture trigger is there, enabled as it should be, and calls the right function."""
     return not _missing_triggers(capture, shape)
 
 
@@ -160,7 +157,7 @@ def _missing_triggers(capture: Capture, shape: Shape) -> Sequence[Trigger]:
 
 
 def _stands(trigger: Trigger, relation: Relation) -> bool:
-    wanted = (trigger.name, trigger.function, trigger.fires, _ALWAYS)
+    wanted = (trigger.name, trigger.function, trigger.fires, trigger.enabled)
     return any(
         (found.name, found.function, found.fires, found.enabled) == wanted and not found.conditional
         for found in relation.triggers

@@ -30,7 +30,7 @@ from exportd.capture.written_rows import is_long_key, is_too_long_key, keys_may_
 from exportd.catalog.shape import Column, Relation, RelationKind, Shape
 from exportd.database.quoting import dollar_quoted, literal, table
 from exportd.model.change_log import DOORBELL_CHANNEL, MAX_QUEUE_SHARE, SCHEMA, TENANT_COLUMN
-from exportd.model.entity import TableName
+from exportd.model.entity import CaptureLevel, TableName
 
 # Arrays hold at most this many keys, and a long key stands alone: a statement's keys are spread over several log rows,
 # so that no array of a huge statement reaches Postgres's limit of 1 GB.
@@ -92,19 +92,17 @@ class TriggerFunctions:
         # A partition may have its columns in another order; its images must read like the root's rows.
         reordered = not self._shape.same_layout(member)
         suffix = f"_{member.oid:x}" if reordered else ""
-        if self._shape.subscribed:
-            # A row trigger of a partitioned table would be cloned to the partitions, which have their own.
-            if member.kind is not RelationKind.PARTITIONED:
-                row = self._row_body(reordered=reordered)
-                yield TriggerFunction(f"{self._log.name}_row{suffix}", row, _IMAGE_SETTINGS)
-        else:
+        if self._entity.capture is CaptureLevel.STATEMENT:
             keys = _IMAGE_SETTINGS if self._keys_depend_on_settings() else ()
             yield TriggerFunction(f"{self._log.name}_insert", self._insert_body(), keys)
             update = self._update_body(reordered=reordered)
             yield TriggerFunction(f"{self._log.name}_update{suffix}", update, keys or self._update_settings())
             delete = self._delete_body(reordered=reordered)
             yield TriggerFunction(f"{self._log.name}_delete{suffix}", delete, _IMAGE_SETTINGS)
+        # A row trigger of a partitioned table would be cloned to the partitions, which have their own.
         if member.kind is not RelationKind.PARTITIONED:
+            row = self._row_body(reordered=reordered)
+            yield TriggerFunction(f"{self._log.name}_row{suffix}", row, _IMAGE_SETTINGS)
             truncate = self._truncate_body(reordered=reordered)
             yield TriggerFunction(f"{self._log.name}_truncate{suffix}", truncate, _IMAGE_SETTINGS)
 
@@ -129,8 +127,6 @@ END
         unmatched = f"""
     WHERE {lost}o.known AND NOT EXISTS (SELECT FROM {self._rows("new_rows", "n")}
                                   WHERE {self._same("o", "n")})"""
-        # A whole row would be put together before it is joined, however large it is; its columns are after.
-        in_columns = reordered or bool(large_columns(self._shape))
         return f"""{_USE_COLUMN}
 BEGIN
   INSERT INTO {self._log.table} (op, {self._logged()})
@@ -142,13 +138,28 @@ BEGIN
   IF NOT FOUND THEN
     {self._log_arrays("U")}
     IF NOT ({self._none_moved()}) THEN
-    {self._log_images("old_rows", "exportd.row_image({row})", reordered=in_columns, where=unmatched)}
+    {self._log_moved(unmatched, reordered=reordered)}
     END IF;
   END IF;
   {self._ring()}
   RETURN NULL;
 END
 """
+
+    def _log_moved(self, unmatched: str, *, reordered: bool) -> str:
+        image = "exportd.row_image({row})"
+        whole = self._log_images("old_rows", image, reordered=reordered, where=unmatched)
+        if reordered or not large_columns(self._shape):
+            return whole
+        # A whole row would be put together before it is joined, however large it is. A row of a subquery is its columns
+        # until it is used, but the server refuses to read a virtual generated column in a transition table.
+        parts = self._log_images("(SELECT * FROM old_rows)", image, reordered=reordered, where=unmatched)
+        return f"""IF EXISTS (SELECT FROM pg_catalog.pg_attribute AS a WHERE a.attrelid OPERATOR(pg_catalog.=) TG_RELID
+               AND a.attgenerated OPERATOR(pg_catalog.=) 'v' AND NOT a.attisdropped) THEN
+    {whole}
+    ELSE
+    {parts}
+    END IF;"""
 
     def _delete_body(self, *, reordered: bool) -> str:
         return f"""{_USE_COLUMN}
@@ -179,7 +190,7 @@ END
 """
 
     def _row_body(self, *, reordered: bool) -> str:
-        """For each row, where a subscription's worker writes.
+        """For each row: of a subscription's worker, or of any writer where the catalog says so.
 
         The statements are planned anew each time: a plan that expands a row variable does not notice ALTER TABLE.
         """

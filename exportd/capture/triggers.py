@@ -13,7 +13,7 @@ from exportd.capture.written_rows import PassingFunction, passing_functions
 from exportd.catalog.shape import Relation, Shape
 from exportd.database.quoting import identifier, table
 from exportd.model.change_log import SCHEMA
-from exportd.model.entity import Entity, TableName
+from exportd.model.entity import CaptureLevel, Entity, TableName
 
 _ROW, _BEFORE, _INSERT, _DELETE, _UPDATE, _TRUNCATE = 1, 2, 4, 8, 16, 32
 _CLAUSES = {
@@ -29,12 +29,16 @@ _CLAUSES = {
 }
 """What each function's trigger fires on. An AFTER TRUNCATE trigger would find the table empty."""
 
+ALWAYS, REPLICA = "A", "R"
+_ENABLED = {ALWAYS: "ALWAYS", REPLICA: "REPLICA"}
+
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
     """A trigger on one relation.
 
     ``clause`` is what comes before FOR EACH, ``level`` STATEMENT or ROW, ``fires`` both as pg_trigger.tgtype has it.
+    ``enabled`` is pg_trigger.tgenabled: ALWAYS, whatever session_replication_role says, or for a REPLICA only.
     """
 
     name: str
@@ -43,14 +47,15 @@ class Trigger:
     function: str
     level: str
     fires: int
+    enabled: str = ALWAYS
 
     def create(self) -> str:
-        """The statements that create it; it fires also under session_replication_role = replica."""
+        """The statements that create it."""
         relation = table(self.relation)
         return (
             f"CREATE OR REPLACE TRIGGER {identifier(self.name)} {self.clause.format(relation=relation)} "
             f"FOR EACH {self.level} EXECUTE FUNCTION {table(TableName(SCHEMA, self.function))}();\n"
-            f"ALTER TABLE {relation} ENABLE ALWAYS TRIGGER {identifier(self.name)}"
+            f"ALTER TABLE {relation} ENABLE {_ENABLED[self.enabled]} TRIGGER {identifier(self.name)}"
         )
 
 
@@ -86,8 +91,9 @@ def capture_of(entity: Entity, shape: Shape) -> Capture:
     """What must be in the database so that the entity's changes are captured.
 
     Statement triggers fire for the table that a statement names, so a tree needs them on every table of it, all writing
-    to the one log. Row triggers are needed only where a logical replication subscription writes, whose worker fires no
-    other triggers.
+    to the one log. The worker of a logical replication subscription fires triggers of rows only, so these are there
+    too, enabled for it alone: a subscription may come and go between two runs. In a session with
+    session_replication_role = replica both fire, and keys are logged twice.
     """
     log = LogDefinition(entity, shape)
     writer = TriggerFunctions(log, shape)
@@ -112,4 +118,6 @@ def _triggers_of(log: LogDefinition, member: Relation, functions: set[str]) -> I
     for function in sorted(functions):
         event = function.removeprefix(f"{log.name}_").split("_")[0]
         clause, level, fires = _CLAUSES[event]
-        yield Trigger(f"{stem}_{event}", member.name, clause, function, level, fires)
+        for_replica = event == "row" and log.entity.capture is CaptureLevel.STATEMENT
+        enabled = REPLICA if for_replica else ALWAYS
+        yield Trigger(f"{stem}_{event}", member.name, clause, function, level, fires, enabled)

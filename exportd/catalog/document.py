@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from exportd.catalog.cross_checks import check_entries
 from exportd.catalog.entries import CatalogEntry, FieldEntry, FileEntry
 from exportd.catalog.names import snake_case
-from exportd.model.entity import Entity, EntityCode, Field
+from exportd.model.entity import CaptureLevel, Entity, EntityCode, Field
 from exportd.model.errors import PermanentError, Problem, SettingsError
 from exportd.model.reason import Reason
 from exportd.settings.closest import did_you_mean
@@ -109,6 +109,7 @@ def _entity(entry: CatalogEntry) -> Entity:
         key=entry.key,
         tenant=entry.tenant,
         fields=tuple(_field(field_entry) for field_entry in entry.fields or ()),
+        capture=CaptureLevel(entry.capture),
     )
 
 

@@ -138,6 +138,11 @@ class CatalogEntry(Section):
     """The column that holds the organization, such as `"organization_id"`; or `false`, which lets every
     organization read every row."""
 
+    capture: Literal["statement", "row"] = "statement"
+    """Whether changes are recorded once for each statement, or for each row. Postgres keeps all rows of a statement for
+    triggers of statements, in temporary files where they are many, and `temp_file_limit` counts them. Triggers of rows
+    need no such files, and take several times as long for a statement that changes many rows."""
+
     fields: (
         Annotated[
             tuple[Annotated[FieldEntry, BeforeValidator(_long_form)], ...],

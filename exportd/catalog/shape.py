@@ -138,13 +138,11 @@ class Relation:
 class Shape:
     """A table with everything below it. ``members`` excludes the root and is sorted by name.
 
-    ``subscribed``: a logical replication subscription writes into it, which fires row triggers only.
     ``log_oid`` is the oid of its entity's change log, None when capture is not installed.
     """
 
     root: Relation
     members: tuple[Relation, ...]
-    subscribed: bool
     log_oid: int | None
     log_columns: tuple[tuple[str, str], ...]
 

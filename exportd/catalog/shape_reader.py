@@ -91,7 +91,6 @@ def _shape(
     return Shape(
         root=root,
         members=tuple(members),
-        subscribed=any(row["subscribed"] for row in tree),
         log_oid=log_oid,
         log_columns=tuple((column.name, column.type_name) for column in columns.get(log_oid or 0, ())),
     )

@@ -12,6 +12,7 @@ from exportd.api.identity.access import group_ids
 from exportd.api.identity.signing import read_signing_key
 from exportd.api.transport.certificate import certificate_of
 from exportd.capture.installer import CaptureInstaller
+from exportd.capture.temporary_file_reader import temp_file_warnings
 from exportd.catalog import checker
 from exportd.catalog.document import Catalog
 from exportd.catalog.table_reader import unreadable_members
@@ -80,6 +81,8 @@ async def _lines(config: Path, settings: Settings, catalog: Catalog) -> AsyncIte
         elif pooling is Pooling.TRANSACTION:
             yield _Line(_Kind.FIX, f"database {database.address}: {POOLER_ADVICE}")
         if pooling is not Pooling.TRANSACTION:
+            for sentence in await temp_file_warnings(connection, catalog.entities.values()):
+                yield _Line(_Kind.NOTE, sentence)
             async for sentence in _database_problems(database, connection, catalog):
                 yield _Line(_Kind.FIX, sentence)
             for member in await unreadable_members(connection, [entity.table for entity in catalog.entities.values()]):

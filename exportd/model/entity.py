@@ -1,6 +1,7 @@
 """What can be exported: an entity is a kind of record, backed by one table."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import NewType
 
 EntityCode = NewType("EntityCode", str)
@@ -41,6 +42,13 @@ class Field:
     reference: EntityCode | None = None
 
 
+class CaptureLevel(StrEnum):
+    """What the triggers that record changes fire for: each statement, or each row."""
+
+    STATEMENT = "statement"
+    ROW = "row"
+
+
 @dataclass(frozen=True, slots=True)
 class Entity:
     """A kind of record that can be exported.
@@ -57,6 +65,7 @@ class Entity:
     key: tuple[str, ...]
     tenant: str | None
     fields: tuple[Field, ...] = field(repr=False)
+    capture: CaptureLevel = CaptureLevel.STATEMENT
 
     @property
     def field_names(self) -> tuple[str, ...]:

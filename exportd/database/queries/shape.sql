@@ -21,7 +21,6 @@ SELECT t.position,
        c.relpersistence::text AS persistence,
        c.relfilenode AS file,
        CASE WHEN c.relkind = 'r' THEN pg_catalog.pg_relation_size(c.oid) / 8192 ELSE 0 END AS pages,
-       EXISTS (SELECT FROM pg_catalog.pg_subscription_rel AS s WHERE s.srrelid = t.oid) AS subscribed,
        l.oid AS log_oid
 FROM tree AS t
 JOIN pg_catalog.pg_class AS c ON c.oid = t.oid

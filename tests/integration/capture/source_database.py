@@ -21,7 +21,7 @@ from exportd.database.quoting import identifier, table
 from exportd.extraction.copier import Copier, CopyTask
 from exportd.extraction.snapshot_opener import OpenSnapshot, SnapshotOpener
 from exportd.model.change_log import key_columns, log_name, log_table
-from exportd.model.entity import Entity, EntityCode, Field, OrganizationId, TableName
+from exportd.model.entity import CaptureLevel, Entity, EntityCode, Field, OrganizationId, TableName
 from exportd.model.extraction import Mode
 from exportd.model.job import Job, JobId
 from exportd.model.reason import FullReason
@@ -204,6 +204,7 @@ class SourceDatabase:
         tenant: str | None = None,
         fields: Sequence[str] | None = None,
         code: str | None = None,
+        level: CaptureLevel = CaptureLevel.STATEMENT,
     ) -> Entity:
         """An entity on a table of this test's schema; every column is a field of its own name (or those given)."""
         found = await self.app.fetch(
@@ -214,7 +215,7 @@ class SourceDatabase:
         names = fields or [row["attname"] for row in found]
         columns = tuple(Field(column, column=column) for column in names)
         code = code or f"E{next(_numbers)}"
-        return Entity(EntityCode(code), name, "t", TableName(self.schema, name), tuple(key), tenant, columns)
+        return Entity(EntityCode(code), name, "t", TableName(self.schema, name), tuple(key), tenant, columns, level)
 
     async def capture(self, name: str, columns: str = "", **options: Any) -> CapturedTable:
         """Create a table (unless ``columns`` is empty: then it is there) and capture it."""

@@ -150,7 +150,7 @@ async def test_our_trigger_functions_cannot_be_used_for_a_table_of_ones_own(sour
         role,
         f"log\\_{things.entity.code.lower()}\\_%",
     )
-    assert len(names) == 4
+    assert len(names) == 5
     assert not any(row["may"] for row in names)
 
 

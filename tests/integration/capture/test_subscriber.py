@@ -1,11 +1,13 @@
 """A table that a logical replication subscription writes into: its worker fires row triggers only."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import anyio
 import pytest
 
 from exportd.database.connector import Connection
+from exportd.model.entity import CaptureLevel
 from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
 from tests.fixtures.postgres import Database
@@ -44,13 +46,20 @@ async def publisher(source: SourceDatabase, empty_database: Database) -> AsyncIt
     try:
         yield publisher
     finally:
-        await source.app.execute(f"ALTER SUBSCRIPTION {slot} DISABLE; ALTER SUBSCRIPTION {slot} SET (slot_name = NONE)")
-        await source.app.execute(f"DROP SUBSCRIPTION {slot}")
+        await drop_subscription(source)
         active = "SELECT active FROM pg_replication_slots WHERE slot_name = $1"
         with anyio.fail_after(20):
             while await publisher.fetchval(active, slot):  # noqa: ASYNC110 - the server does not notify
                 await anyio.sleep(0.02)
         await publisher.fetch("SELECT pg_drop_replication_slot($1::text::name)", slot)
+
+
+async def drop_subscription(source: SourceDatabase) -> None:
+    """Drop it if it is there."""
+    slot = f"slot_{source.schema}"
+    if await source.app.fetchval("SELECT EXISTS (SELECT FROM pg_subscription WHERE subname = $1)", slot):
+        await source.app.execute(f"ALTER SUBSCRIPTION {slot} DISABLE; ALTER SUBSCRIPTION {slot} SET (slot_name = NONE)")
+        await source.app.execute(f"DROP SUBSCRIPTION {slot}")
 
 
 async def applied(source: SourceDatabase, publisher: Connection) -> None:
@@ -90,23 +99,55 @@ async def test_what_replication_applies_is_captured(source: SourceDatabase, publ
     assert (await items.export()).keys == ([], [(2,), (10,)])
 
 
-async def test_a_subscription_made_later_is_seen_and_its_end_too(source: SourceDatabase) -> None:
-    """A new subscription needs other triggers; until they are there, the table counts as damaged."""
+async def test_a_subscription_that_comes_and_goes_between_two_runs_is_seen(
+    source: SourceDatabase, publisher: Connection
+) -> None:
+    """What its worker wrote is in the next run, though nothing was repaired meanwhile and the subscription is gone."""
+    await applied(source, publisher)
+    items = await source.capture("items", tenant="organization_id")
+    sales = await source.capture("sales")
+    await items.export()
+    await sales.export()
+    await publisher.execute("""
+        INSERT INTO items VALUES (4, 'acme', 'new'); UPDATE items SET id = 10 WHERE id = 1;
+        DELETE FROM items WHERE id = 2; UPDATE sales SET id = 102 WHERE id = 1; DELETE FROM sales WHERE id = 101""")
+    await applied(source, publisher)
+    await drop_subscription(source)
+    export = await items.export()
+    assert (export.mode, export.keys) == (Mode.INCREMENTAL, ([(4,), (10,)], [(1,), (2,)]))
+    export = await sales.export()
+    assert (export.mode, export.keys) == (Mode.INCREMENTAL, ([(102,)], [(1,), (101,)]))
+
+
+async def test_a_row_trigger_that_was_disabled_is_put_right_before_a_full_run(source: SourceDatabase) -> None:
     things = await source.capture("things", "id int PRIMARY KEY, note text")
     await things.export()
-    oid = await source.app.fetchval("SELECT 'things'::regclass::oid")
-    await source.app.execute("SET allow_system_table_mods = on")
-    await source.app.execute(f"INSERT INTO pg_subscription_rel VALUES (1, {oid}, 'r', NULL)")
-    assert "triggers missing" in await things.findings()
-    assert "triggers left" in await things.findings()
+    row = f"exportd_{things.entity.code.lower()}_row"
+    await source.app.execute(f"ALTER TABLE things DISABLE TRIGGER {row}")
+    assert "triggers missing, disabled" in await things.findings()
     await things.install()
     export = await things.export()
     assert (export.mode, export.reason) == (Mode.FULL, FullReason.CAPTURE_CHANGED)
-    await source.app.execute("INSERT INTO things VALUES (1), (2); UPDATE things SET note = 'x'")
-    await source.app.execute("UPDATE things SET id = 3 WHERE id = 1")
-    assert (await things.export()).keys == ([(2,), (3,)], [(1,)])
-    await source.app.execute(f"DELETE FROM pg_subscription_rel WHERE srrelid = {oid}; RESET allow_system_table_mods")
-    await things.install()
-    assert (await things.export()).reason is FullReason.CAPTURE_CHANGED
-    await source.app.execute("DELETE FROM things")
-    assert (await things.export()).keys == ([], [(2,), (3,)])
+
+
+async def test_a_session_in_replica_mode_is_logged_twice_and_told_once(source: SourceDatabase) -> None:
+    things = await source.capture("things", "id int PRIMARY KEY, note text")
+    await source.app.execute("INSERT INTO things VALUES (1, 'x'), (2, 'x'), (3, 'x')")
+    await things.export()
+    await source.app.execute("""SET session_replication_role = replica; UPDATE things SET note = 'y' WHERE id = 1;
+        UPDATE things SET id = 4 WHERE id = 2; DELETE FROM things WHERE id = 3""")
+    assert (await things.export()).keys == ([(1,), (4,)], [(2,), (3,)])
+
+
+async def test_the_level_of_capture_may_be_changed(source: SourceDatabase) -> None:
+    things = await source.capture("things", "id int PRIMARY KEY, note text")
+    await things.export()
+    for level in CaptureLevel.ROW, CaptureLevel.STATEMENT:
+        things = things.with_entity(replace(things.entity, capture=level))
+        await things.install()
+        assert await things.findings() == ""
+        assert (await things.export()).reason is FullReason.CAPTURE_CHANGED
+        await source.app.execute("INSERT INTO things VALUES (1), (2); UPDATE things SET id = 3 WHERE id = 1")
+        assert (await things.export()).keys == ([(2,), (3,)], [(1,)])
+        await source.app.execute("DELETE FROM things")
+        assert (await things.export()).keys == ([], [(2,), (3,)])

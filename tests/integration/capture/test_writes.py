@@ -228,7 +228,8 @@ async def test_a_cascade_may_change_the_key_itself(source: SourceDatabase) -> No
 
 async def test_writes_in_replica_mode_are_seen(items: CapturedTable) -> None:
     await items.source.app.execute("SET session_replication_role = replica")
-    assert await write(items, "DELETE FROM items WHERE id = 1") == ([("D", 1)], [], [1])
+    ops, present, deleted = await write(items, "DELETE FROM items WHERE id = 1")
+    assert (ops, present, deleted) == ([("D", 1), ("D", 1)], [], [1]), "logged for the statement and for the row"
 
 
 async def test_statements_of_more_than_ten_thousand_rows_fill_several_log_rows(items: CapturedTable) -> None:

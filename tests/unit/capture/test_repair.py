@@ -18,7 +18,9 @@ def standing(entity: Entity, shape: Shape) -> tuple[Shape, Installed]:
 
     def with_triggers(relation: Relation) -> Relation:
         own = [trigger for trigger in capture.triggers if trigger.relation == relation.name]
-        return replace(relation, triggers=tuple(CaptureTrigger(1, "7", t.name, "A", t.function, t.fires) for t in own))
+        return replace(
+            relation, triggers=tuple(CaptureTrigger(1, "7", t.name, t.enabled, t.function, t.fires) for t in own)
+        )
 
     whole = replace(
         shape,
@@ -79,7 +81,7 @@ def test_a_log_that_is_of_no_use_is_made_again_with_all_that_belongs_to_it() -> 
         again = repair(installed=with_log(damaged))
         assert len(again.findings) == 1
         assert 'DROP TABLE "exportd"."log_things"' in again.statements
-        assert sum(statement.startswith("DROP TRIGGER") for statement in again.statements) == 7
+        assert sum(statement.startswith("DROP TRIGGER") for statement in again.statements) == 8
         assert again.exclusive
         drops = [number for number, statement in enumerate(again.statements) if statement.startswith("DROP")]
         assert drops == list(range(len(drops))), "first everything goes, then everything comes"

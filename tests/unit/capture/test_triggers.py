@@ -9,7 +9,7 @@ from exportd.capture.repair import belongs
 from exportd.capture.triggers import Capture, capture_of
 from exportd.catalog.shape import RelationKind, Shape
 from exportd.database.quoting import dollar_quoted
-from exportd.model.entity import EntityCode
+from exportd.model.entity import CaptureLevel, EntityCode
 from exportd.model.errors import PermanentError
 from tests.unit.extraction.shapes import COLUMNS, ROOT, SHAPE, THINGS, column, relation, tree
 
@@ -23,33 +23,35 @@ def events(capture: Capture) -> set[tuple[str, str]]:
 
 def test_a_plain_table_has_one_trigger_for_each_event() -> None:
     capture = capture_of(THINGS, SHAPE)
-    assert events(capture) == {("things", event) for event in ("insert", "update", "delete", "truncate")}
-    assert {trigger.level for trigger in capture.triggers} == {"STATEMENT"}
+    assert events(capture) == {("things", event) for event in ("insert", "update", "delete", "row", "truncate")}
+    assert {trigger.function for trigger in capture.triggers if trigger.level == "ROW"} == {"log_things_row"}
 
 
 def test_every_table_of_a_tree_has_triggers_and_only_storage_is_truncated() -> None:
     capture = capture_of(THINGS, tree(SAME, replace(SAME, name=REORDERED.name, oid=3, kind=RelationKind.PARTITIONED)))
     assert {name for name, event in events(capture) if event == "truncate"} == {"same"}
-    assert len(capture.functions) == 4, "tables with the root's layout share its functions"
+    assert len(capture.functions) == 5, "tables with the root's layout share its functions"
 
 
 def test_a_table_with_another_layout_has_functions_that_put_its_columns_in_order() -> None:
     capture = capture_of(THINGS, tree(SAME, REORDERED))
     own = {function for name, function in events(capture) if name == "reordered"}
-    assert own == {"insert", "update_abc", "delete_abc", "truncate_abc"}
+    assert own == {"insert", "update_abc", "delete_abc", "row_abc", "truncate_abc"}
     body = next(function.body for function in capture.functions if function.name == "log_things_delete_abc")
     assert 'ROW("id", "organization_id", "note", "spare")' in body
 
 
-def test_where_a_subscription_writes_row_triggers_see_it() -> None:
-    shape = replace(tree(SAME), subscribed=True)
-    capture = capture_of(THINGS, shape)
-    assert events(capture) == {("same", "row"), ("same", "truncate")}, "the root's would be cloned to the partitions"
-    assert next(trigger for trigger in capture.triggers if trigger.function.endswith("_row")).level == "ROW"
+def test_row_triggers_are_enabled_for_a_subscriptions_worker_only() -> None:
+    capture = capture_of(THINGS, tree(SAME))
+    assert ("things", "row") not in events(capture), "the root's would be cloned to the partitions"
+    for trigger in capture.triggers:
+        assert f"ENABLE {'REPLICA' if trigger.level == 'ROW' else 'ALWAYS'} TRIGGER" in trigger.create()
 
 
-def test_every_trigger_fires_whatever_the_replication_role() -> None:
-    assert all("ENABLE ALWAYS TRIGGER" in trigger.create() for trigger in capture_of(THINGS, tree(SAME)).triggers)
+def test_an_entity_may_be_captured_by_row_triggers_alone() -> None:
+    capture = capture_of(replace(THINGS, capture=CaptureLevel.ROW), tree(SAME))
+    assert events(capture) == {("same", "row"), ("same", "truncate")}
+    assert all("ENABLE ALWAYS TRIGGER" in trigger.create() for trigger in capture.triggers)
 
 
 def test_the_functions_run_with_our_rights_and_no_other_role_may_use_them() -> None:
@@ -128,8 +130,8 @@ codes = st.from_regex(r"[A-Z][A-Z0-9_]{0,39}", fullmatch=True)
 def test_every_name_is_short_enough_for_postgres(code: str) -> None:
     entity = replace(THINGS, code=EntityCode(code), key=("id", "note"))
     leaf = relation("leaf", COLUMNS[::-1], oid=2**32 - 1)
-    for shape in (tree(leaf), replace(tree(leaf), subscribed=True)):
-        capture = capture_of(entity, shape)
+    for level in CaptureLevel:
+        capture = capture_of(replace(entity, capture=level), tree(leaf))
         made = [function.name for function in capture.functions] + [trigger.name for trigger in capture.triggers]
         made += [passing_function.name for passing_function in capture.passing_functions]
         assert all(len(name) <= 63 for name in made)
@@ -140,8 +142,8 @@ def test_a_function_belongs_to_one_log(one: str, other: str) -> None:
     if one == other:
         return
     leaf = relation("leaf", COLUMNS[::-1], oid=0xFACE)
-    for subscribed in (False, True):
-        capture = capture_of(replace(THINGS, code=EntityCode(one)), replace(tree(leaf, SAME), subscribed=subscribed))
+    for level in CaptureLevel:
+        capture = capture_of(replace(THINGS, code=EntityCode(one), capture=level), tree(leaf, SAME))
         for name in [
             *(function.name for function in capture.functions),
             *(passing_function.name for passing_function in capture.passing_functions),

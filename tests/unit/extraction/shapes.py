@@ -53,7 +53,7 @@ def relation(
 
 COLUMNS = (column("id", "uuid"), column("organization_id"), column("note"), column("spare", "integer"))
 ROOT = relation("things", COLUMNS, oid=100)
-SHAPE = Shape(ROOT, (), subscribed=False, log_oid=200, log_columns=())
+SHAPE = Shape(ROOT, (), log_oid=200, log_columns=())
 
 
 def tree(*members: Relation) -> Shape:
