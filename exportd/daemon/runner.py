@@ -111,6 +111,8 @@ async def _recover(components: Components) -> None:
     """Take over from an earlier process of this daemon: its jobs are due at once, its temporary files are removed."""
     for job in await components.jobs.end_leases_of_spool(components.spool.id):
         _logger.info("job of a dead daemon taken over", job_id=str(job))
+    records = await components.jobs.known(await components.spool.jobs())
+    components.spool.own({record.job.id: record.job.organization for record in records})
     removed = await components.spool.recover()
     if removed:
         _logger.info("temporary files of dead jobs removed", files=removed)
