@@ -98,7 +98,7 @@ class Extractor:
         progress: JobProgress,
         on_part_started: Callable[[PartFile], None],
     ) -> tuple[Extraction, tuple[Part, ...]]:
-        await self._spool.begin_job(job.id)
+        await self._spool.begin_job(job.id, job.organization)
         writers = {
             entity.code: EntityWriter(
                 spool=self._spool,

@@ -157,7 +157,7 @@ class AttemptRunner:
             await self._table.put_back(
                 self._lease,
                 after_s=decision.after_s,
-                counts_attempt=self._stopped_by is not _Stop.SHUTDOWN,
+                counts_attempt=decision.counts_attempt,
                 reason=decision.reason,
                 message=decision.message,
             )
@@ -171,7 +171,7 @@ class AttemptRunner:
     def _decide(self, error: Exception | None) -> Retry | Fail:
         """What to do with a job that is still running after its attempt."""
         if self._stopped_by is _Stop.SHUTDOWN:
-            return Retry(0.0, Reason.INTERRUPTED, "The daemon was stopped; the job goes on when one is free.")
+            return Retry(0.0, Reason.INTERRUPTED, "The daemon was stopped; the job goes on when one is free.", False)
         if self._stopped_by is _Stop.CANCELLED:
             return Fail(Reason.CANCELLED, CANCELLED_SENTENCE)
         if self._stopped_by is _Stop.LEASE_LOST:

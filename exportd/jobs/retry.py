@@ -1,5 +1,6 @@
 """What becomes of a job whose attempt raised an error. Pure.
 
+    OccupiedError            another attempt a little later, as often as it takes: this one does not count
     TransientError           another attempt, later and later, until the limit of attempts is reached;
                              not before the time that the error names
     PermanentError           FAILED, with the error's reason and sentence
@@ -12,13 +13,16 @@ Task groups raise several errors at once, nested: ``leading_error`` finds the on
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from exportd.model.errors import ExportdError, TransientError
+from exportd.model.errors import ExportdError, OccupiedError, TransientError
 from exportd.model.reason import Reason
 
 FIRST_DELAY_S = 10.0
 DELAY_FACTOR = 4.0
 MAX_DELAY_S = 900.0
 """No longer than the shortest gap between two firings."""
+
+OCCUPIED_DELAY_S = 15.0
+"""Until a job that others left no room looks again; looking costs one claim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,7 @@ class Retry:
     after_s: float
     reason: Reason
     message: str
+    counts_attempt: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,9 @@ def decide(error: BaseException, *, attempt: int, limit: int, random: float) -> 
         )
     if not isinstance(leading, TransientError):
         return Fail(leading.reason, leading.sentence)
+    if isinstance(leading, OccupiedError):
+        after_s = max(OCCUPIED_DELAY_S * (1 - random / 2), min(leading.retry_after_s or 0.0, MAX_DELAY_S))
+        return Retry(after_s, leading.reason, leading.sentence, counts_attempt=False)
     if attempt >= limit:
         tries = "the only attempt" if limit == 1 else f"{attempt} attempts"
         return Fail(leading.reason, f"{_closed(leading.sentence)} Gave up after {tries}.")

@@ -35,6 +35,10 @@ class TransientError(ExportdError):
         self.retry_after_s = retry_after_s
 
 
+class OccupiedError(TransientError):
+    """What the work needs is taken by others for now: it is put back, and the attempt does not count."""
+
+
 class PermanentError(ExportdError):
     """Trying again is useless until a person changes something."""
 

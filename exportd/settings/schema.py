@@ -98,6 +98,15 @@ class SpoolSettings(Section):
     """How long the files of a finished job stay for download, in hours. 0 removes them as soon as it is finished."""
 
 
+class QuotaSettings(Section):
+    """How much one organization may take of what all share."""
+
+    spool_share: Annotated[float, Setting(Effect.AT_ONCE, Scope.HOST), Field(gt=0, le=1)] = 0.5
+    """Which share of `spool.budget` the files of one organization may take, those of finished jobs too. Beyond it the
+    organization's jobs wait for its own files to go, and others go on. A job that is the only one of its organization
+    in the spool may be larger."""
+
+
 class LimitSettings(Section):
     """How much is done at once, and how long to keep trying."""
 
@@ -281,6 +290,9 @@ class Settings(Section):
 
     spool: SpoolSettings = Field(default_factory=SpoolSettings)
     """The local directory of finished files."""
+
+    quotas: QuotaSettings = Field(default_factory=QuotaSettings)
+    """How much one organization may take."""
 
     limits: LimitSettings = Field(default_factory=LimitSettings)
     """How much is done at once."""

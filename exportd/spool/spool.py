@@ -6,12 +6,14 @@
     <directory>/jobs/<job id>/manifest.json   what the parts are, for a download
 
 Files and folders are accessible to the daemon's user only. A writer reserves bytes before it writes them. When the
-budget or the free-space floor is reached, it waits until other jobs' files are removed, which slows COPY down; after
-the timeout its job fails with a sentence.
+budget or the free-space floor is reached, it waits a moment for other jobs' files to go, which slows COPY down; then
+its attempt ends. While others take the budget, or the organization's quota, that is no failed attempt: the job gives
+its slot back, and begins again only when there is room for as much as it needed.
 """
 
 import fcntl
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,7 +22,8 @@ from uuid import UUID, uuid4
 import anyio
 import anyio.to_thread
 
-from exportd.model.errors import PermanentError, TransientError
+from exportd.model.entity import OrganizationId
+from exportd.model.errors import OccupiedError, PermanentError, TransientError
 from exportd.model.job import JobId
 from exportd.model.reason import Reason
 from exportd.settings.schema import LiveSettings
@@ -37,7 +40,7 @@ _FREE_SPACE_AGE_S = 1.0
 class Spool:
     """The spool in ``spool.directory``. Use it as an async context manager, or ``open`` and ``close`` it."""
 
-    def __init__(self, settings: LiveSettings, *, wait_timeout_s: float = 120.0) -> None:
+    def __init__(self, settings: LiveSettings, *, wait_timeout_s: float = 10.0) -> None:
         self.directory = settings().spool.directory
         self.usage = SpoolUsage(settings)
         self._wait_timeout_s = wait_timeout_s
@@ -45,6 +48,7 @@ class Spool:
         self._free_bytes_known_at = float("-inf")
         self._room_made = anyio.Event()
         self._begun: set[JobId] = set()
+        self._needed_bytes: dict[JobId, int] = {}
         self._id: UUID | None = None
         self._lock: int | None = None
 
@@ -82,9 +86,18 @@ class Spool:
     def job_folder(self, job: JobId) -> Path:
         return self.directory / "jobs" / str(job)
 
-    async def begin_job(self, job: JobId) -> Path:
-        """An empty folder for a job; what an earlier attempt left there is removed."""
+    async def begin_job(self, job: JobId, organization: OrganizationId | None = None) -> Path:
+        """An empty folder for a job; what an earlier attempt left there is removed.
+
+        Raises OccupiedError at once when there is no room for what an earlier attempt had needed.
+        """
         await self.remove_job(job)
+        if organization is not None:
+            self.usage.own(job, organization)
+        needed_bytes = self._needed_bytes.get(job, 1)
+        verdict = self.usage.judge(job, needed_bytes, free_bytes=await self.free_bytes())
+        if verdict in {ReservationVerdict.LATER, ReservationVerdict.QUOTA}:
+            raise self._occupied(job, organization, verdict, needed_bytes)
         self._begun.add(job)
         folder = self.job_folder(job)
         with translated(directory=self.directory, doing=f"making a folder for job {job}"):
@@ -107,6 +120,11 @@ class Spool:
         self._announce_room()
         return removed_bytes
 
+    def own(self, owners: Mapping[JobId, OrganizationId]) -> None:
+        """Count the files that were here when the spool was opened as their organizations'."""
+        for job, organization in owners.items():
+            self.usage.own(job, organization)
+
     async def jobs(self) -> tuple[JobId, ...]:
         """The jobs that have a folder."""
         with translated(directory=self.directory, doing="listing its jobs"):
@@ -125,7 +143,8 @@ class Spool:
     async def reserve(self, job: JobId, size_bytes: int) -> None:
         """Wait until ``size_bytes`` more may be written for a job, and reserve them.
 
-        Raises PermanentError when the job alone needs more than the budget, TransientError after the timeout.
+        Raises PermanentError when the job alone needs more than the budget. After the timeout, raises OccupiedError
+        when other jobs take the room, TransientError when the disk has none.
         """
         deadline = anyio.current_time() + self._wait_timeout_s
         while True:
@@ -144,7 +163,11 @@ class Spool:
                 )
             remaining_s = deadline - anyio.current_time()
             if remaining_s <= 0:
-                raise self._full()
+                if verdict is ReservationVerdict.DISK:
+                    raise self._full()
+                needed_bytes = self.usage.taken_bytes(job) + size_bytes
+                self._needed_bytes[job] = min(2 * needed_bytes, self.usage.budget_bytes)
+                raise self._occupied(job, self.usage.owner(job), verdict, needed_bytes)
             with anyio.move_on_after(min(remaining_s, _FREE_SPACE_AGE_S)):
                 await room_made.wait()
 
@@ -160,6 +183,24 @@ class Spool:
         """Note that files whose bytes were settled have been removed."""
         self.usage.release(job, size_bytes)
         self._announce_room()
+
+    def _occupied(
+        self, job: JobId, organization: OrganizationId | None, verdict: ReservationVerdict, needed_bytes: int
+    ) -> OccupiedError:
+        if verdict is ReservationVerdict.QUOTA and organization is not None:
+            return OccupiedError(
+                f"The job {job} waits for room in the spool {self.directory}: it needs {needed_bytes} bytes, and the "
+                f"files of the organization {organization} take {self.usage.taken_bytes_of(organization)} of the "
+                f"{self.usage.quota_bytes} bytes that one organization may. Shorten spool.retention_hours, or raise "
+                "quotas.spool_share.",
+                reason=Reason.SPOOL_QUOTA,
+            )
+        return OccupiedError(
+            f"The job {job} waits for room in the spool {self.directory}: it needs {needed_bytes} bytes, and "
+            f"{self.usage.used_bytes + self.usage.reserved_bytes} of {self.usage.budget_bytes} bytes are taken. Raise "
+            "spool.budget, or shorten spool.retention_hours.",
+            reason=Reason.SPOOL_FULL,
+        )
 
     def _full(self) -> TransientError:
         taken = self.usage.used_bytes + self.usage.reserved_bytes

@@ -7,6 +7,7 @@ budget. The figures are kept, not measured: the spool is scanned once, when it i
 from dataclasses import dataclass
 from enum import Enum
 
+from exportd.model.entity import OrganizationId
 from exportd.model.job import JobId
 from exportd.settings.schema import LiveSettings
 
@@ -17,6 +18,10 @@ class ReservationVerdict(Enum):
     NOW = "now"
     LATER = "later"
     """Other jobs have to give up space first."""
+    QUOTA = "quota"
+    """Other jobs of the same organization have to give up space first."""
+    DISK = "disk"
+    """The file system has no room above its floor."""
     NEVER = "never"
     """Not even an otherwise empty spool could hold this job."""
 
@@ -26,17 +31,31 @@ class _Share:
     used_bytes: int = 0
     reserved_bytes: int = 0
 
+    @property
+    def taken_bytes(self) -> int:
+        return self.used_bytes + self.reserved_bytes
+
 
 class SpoolUsage:
-    """The shares of the jobs in the spool, within the budget and above the floor of free disk space of the settings."""
+    """The shares of the jobs in the spool, within the budget and above the floor of free disk space of the settings.
+
+    The jobs of one organization together stay within its quota. Of a job without a known organization only the budget
+    is asked.
+    """
 
     def __init__(self, settings: LiveSettings) -> None:
         self._settings = settings
+        self._owners: dict[JobId, OrganizationId] = {}
         self._shares: dict[JobId, _Share] = {}
 
     @property
     def budget_bytes(self) -> int:
         return self._settings().spool.budget
+
+    @property
+    def quota_bytes(self) -> int:
+        """How much the jobs of one organization may take together."""
+        return int(self.budget_bytes * self._settings().quotas.spool_share)
 
     @property
     def free_space_floor_bytes(self) -> int:
@@ -50,6 +69,22 @@ class SpoolUsage:
     def reserved_bytes(self) -> int:
         return sum(share.reserved_bytes for share in self._shares.values())
 
+    def own(self, job: JobId, organization: OrganizationId) -> None:
+        """Count a job as that of an organization, until it is forgotten."""
+        self._owners[job] = organization
+
+    def owner(self, job: JobId) -> OrganizationId | None:
+        """Whose job it is, None where that is not known."""
+        return self._owners.get(job)
+
+    def taken_bytes(self, job: JobId) -> int:
+        """What a job has used and reserved."""
+        return self._shares.get(job, _Share()).taken_bytes
+
+    def taken_bytes_of(self, organization: OrganizationId) -> int:
+        """What the jobs of an organization have used and reserved."""
+        return sum(share.taken_bytes for job, share in self._shares.items() if self._owners.get(job) == organization)
+
     def judge(self, job: JobId, size_bytes: int, *, free_bytes: int) -> ReservationVerdict:
         """Whether ``size_bytes`` more may be written for a job while the disk has ``free_bytes`` free."""
         share = self._shares.get(job, _Share())
@@ -57,10 +92,20 @@ class SpoolUsage:
             return ReservationVerdict.NEVER
         if self.used_bytes + self.reserved_bytes + size_bytes > self.budget_bytes:
             return ReservationVerdict.LATER
+        if self._exceeds_quota(job, share, size_bytes):
+            return ReservationVerdict.QUOTA
         # What is reserved is not written yet, so the disk still calls it free.
         if free_bytes - self.reserved_bytes - size_bytes < self.free_space_floor_bytes:
-            return ReservationVerdict.LATER
+            return ReservationVerdict.DISK
         return ReservationVerdict.NOW
+
+    def _exceeds_quota(self, job: JobId, share: _Share, size_bytes: int) -> bool:
+        organization = self._owners.get(job)
+        if organization is None:
+            return False
+        taken_bytes = self.taken_bytes_of(organization)
+        # The only job of its organization could wait for nothing.
+        return taken_bytes > share.taken_bytes and taken_bytes + size_bytes > self.quota_bytes
 
     def reserve(self, job: JobId, size_bytes: int) -> None:
         self._shares.setdefault(job, _Share()).reserved_bytes += size_bytes
@@ -79,5 +124,6 @@ class SpoolUsage:
     def forget(self, job: JobId) -> None:
         """All files of a job were removed."""
         share = self._shares.pop(job, None)
+        self._owners.pop(job, None)
         if share is not None and share.reserved_bytes:
             self._shares[job] = _Share(reserved_bytes=share.reserved_bytes)

@@ -199,12 +199,12 @@ async def test_a_full_spool_fails_the_writer_and_nothing_is_left(spool: Spool) -
     writer = writer_to(spool)
     await writer.write(b"x" * 1000 + b"\n")
     spool.settle(JobId(UUID(int=8)), reserved_bytes=0, used_bytes=4000)
-    with pytest.raises(TransientError, match="stayed full") as caught:
+    with pytest.raises(TransientError, match="waits for room") as caught:
         await writer.write(b"x" * 1000 + b"\n")
     assert caught.value.reason is Reason.SPOOL_FULL
-    with pytest.raises(TransientError, match="stayed full"):
+    with pytest.raises(TransientError, match="waits for room"):
         await writer.write(b"y\n")
-    with pytest.raises(TransientError, match="stayed full"):
+    with pytest.raises(TransientError, match="waits for room"):
         await writer.finish()
     await writer.abort()
     assert list(spool.job_folder(JOB).iterdir()) == []

@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exportd.model.entity import OrganizationId
 from exportd.model.job import JobId
 from exportd.spool.usage import ReservationVerdict, SpoolUsage
 from tests.fixtures.settings import live_settings
 
-A, B = JobId(UUID(int=1)), JobId(UUID(int=2))
+A, B, C = JobId(UUID(int=1)), JobId(UUID(int=2)), JobId(UUID(int=3))
+ACME, GLOBEX = OrganizationId("acme"), OrganizationId("globex")
 PLENTY = 10**12
 
 
@@ -34,7 +36,7 @@ def test_a_job_that_alone_needs_more_than_the_budget_need_not_wait(usage: SpoolU
 def test_the_disk_keeps_its_floor_after_everything_reserved_is_written(usage: SpoolUsage) -> None:
     usage.reserve(A, 20)
     assert usage.judge(B, 10, free_bytes=40) is ReservationVerdict.NOW
-    assert usage.judge(B, 11, free_bytes=40) is ReservationVerdict.LATER
+    assert usage.judge(B, 11, free_bytes=40) is ReservationVerdict.DISK
 
 
 def test_what_is_settled_counts_as_it_was_written(usage: SpoolUsage) -> None:
@@ -62,3 +64,26 @@ def test_what_is_granted_never_passes_the_budget(requests: list[tuple[JobId, int
         if usage.judge(job, size_bytes, free_bytes=PLENTY) is ReservationVerdict.NOW:
             usage.reserve(job, size_bytes)
     assert usage.used_bytes + usage.reserved_bytes <= 100
+
+
+def test_an_organization_stays_within_its_quota_and_others_go_on(usage: SpoolUsage) -> None:
+    usage.own(A, ACME)
+    usage.own(B, ACME)
+    usage.own(C, GLOBEX)
+    usage.settle(A, reserved_bytes=0, used_bytes=40)
+    assert usage.judge(B, 10, free_bytes=PLENTY) is ReservationVerdict.NOW
+    assert usage.judge(B, 11, free_bytes=PLENTY) is ReservationVerdict.QUOTA
+    assert usage.judge(C, 60, free_bytes=PLENTY) is ReservationVerdict.NOW
+    # It is the only one of its organization.
+    assert usage.judge(A, 60, free_bytes=PLENTY) is ReservationVerdict.NOW
+    usage.forget(A)
+    assert usage.judge(B, 60, free_bytes=PLENTY) is ReservationVerdict.NOW
+
+
+def test_a_quota_of_its_own_goes_before_the_half() -> None:
+    usage = SpoolUsage(live_settings(spool={"budget": 100, "free_space_floor": 0}, quotas={"spool_share": 0.8}))
+    usage.own(A, ACME)
+    usage.own(B, ACME)
+    usage.settle(A, reserved_bytes=0, used_bytes=70)
+    assert usage.judge(B, 10, free_bytes=PLENTY) is ReservationVerdict.NOW
+    assert usage.judge(B, 11, free_bytes=PLENTY) is ReservationVerdict.QUOTA
