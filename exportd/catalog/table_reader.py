@@ -41,3 +41,8 @@ async def list_tables(connection: "Connection", schemas: Sequence[str] | None = 
     """The application's tables, in these schemas or all, sorted by name; without partitions and children."""
     rows = await connection.fetch(_SQL["list_tables"], None if schemas is None else list(schemas))
     return [TableName(row["schema_name"], row["table_name"]) for row in rows]
+
+
+async def list_schemas(connection: "Connection") -> list[str]:
+    """The schemas that can hold the application's tables, sorted by name."""
+    return [row["schema_name"] for row in await connection.fetch(_SQL["list_schemas"])]
