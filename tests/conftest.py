@@ -45,8 +45,8 @@ _TOOLS = {
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs the system's tools where they are not (in CI they have to be there). Leave out what boots a
-    systemd unless it is asked for: that takes root, and a minute.
+    """Leave out what needs the system's tools where they are not (in CI they have to be there), and what boots a
+    systemd unless the environment asks for it: that takes root, and a minute.
     """
     left_out = set()
     if not os.environ.get("CI"):

@@ -21,23 +21,29 @@ _ROOM_FOR_A_NUMBER = 3
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """A foreign key: ``columns`` of ``table`` refer to ``other_table``."""
+    """A foreign key: ``columns`` of ``table`` refer to ``other_columns`` of ``other_table``, in the same order."""
 
     table: TableName
     columns: tuple[str, ...]
     other_table: TableName
+    other_columns: tuple[str, ...]
 
 
 def render(tables: Sequence[LiveTable], references: Sequence[ForeignKey], *, tenant_column: str | None) -> str:
     """The catalog as TOML.
 
-    With a ``tenant_column``, tables that lack it are left out; without one, every entity has ``tenant = false``.
+    With a ``tenant_column``, tables that lack it are left out; without one, every entity has ``tenant = false``. The
+    tenants' own table has another column for it: the one that the foreign keys of tenant columns refer to.
     """
+    tenants = {} if tenant_column is None else _tenants_tables(references, tenant_column)
     kept: list[tuple[Entity, LiveTable]] = []
     left_out: list[tuple[TableName, str]] = []
     for live in tables:
-        entity = _entity(live, tenant_column)
-        reason = _reason_against(entity, live, tenant_column)
+        tenant = tenant_column
+        if tenant is not None and live.column(tenant) is None:
+            tenant = tenants.get(live.name, tenant)
+        entity = _entity(live, tenant)
+        reason = _reason_against(entity, live, tenant)
         if reason is None:
             kept.append((entity, live))
         else:
@@ -50,6 +56,15 @@ def render(tables: Sequence[LiveTable], references: Sequence[ForeignKey], *, ten
         blocks.append(_block(_with_references(entity, own, codes), live))
     blocks += [_left_out_block(left_out)] if left_out else []
     return "\n".join(blocks)
+
+
+def _tenants_tables(references: Sequence[ForeignKey], tenant_column: str) -> dict[TableName, str]:
+    """By table, the column that holds what other tables have in their tenant column."""
+    return {
+        reference.other_table: reference.other_columns[reference.columns.index(tenant_column)]
+        for reference in references
+        if tenant_column in reference.columns and reference.other_table != reference.table
+    }
 
 
 def _entity(live: LiveTable, tenant_column: str | None) -> Entity:

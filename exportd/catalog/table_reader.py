@@ -43,6 +43,11 @@ async def list_tables(connection: "Connection", schemas: Sequence[str] | None = 
     return [TableName(row["schema_name"], row["table_name"]) for row in rows]
 
 
+async def list_schemas(connection: "Connection") -> list[str]:
+    """The schemas that can hold the application's tables, sorted by name."""
+    return [row["schema_name"] for row in await connection.fetch(_SQL["list_schemas"])]
+
+
 async def unreadable_members(connection: "Connection", names: Collection[TableName]) -> tuple[TableName, ...]:
     """The partitions and inheritance children of these tables that the connection's role may not read.
 

@@ -3,7 +3,7 @@
 ``capture`` works without a daemon too: it has to be installed before the first run.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,6 +28,11 @@ role_app = App(name="role")
 
 _HERE = DaemonAddress()
 
+_SCHEMA = "schema exportd"
+"""Stands in the place of an entity for the daemon's own tables, which no entity is called."""
+
+_DROP_SCHEMA = "DROP SCHEMA IF EXISTS exportd CASCADE"
+
 
 @app.command
 def install(
@@ -38,7 +43,7 @@ def install(
 ) -> None:
     """Make the capture of the given entities (default: the whole catalog) whole. May be repeated."""
     if dry_run:
-        found = _shown(at, entities)
+        found = _shown(at, entities, read=_planned)
     else:
 
         def ask(client: SocketClient) -> list[Document]:
@@ -75,6 +80,7 @@ def uninstall(
     drop_schema: Annotated[
         bool, Parameter(negative="", help="Also drop the schema exportd: schedules, jobs, positions.")
     ] = False,
+    dry_run: Annotated[bool, Parameter(negative="", help="Print the SQL for a DBA and change nothing.")] = False,
     json: AsJson = False,
     at: DaemonAddress = _HERE,
 ) -> None:
@@ -86,18 +92,26 @@ def uninstall(
 
         leave_it_to_the_command()
         # The database itself: a daemon cannot drop the schema that it works with.
-        removal = anyio.run(_uninstall_all, at.config, entities)
+        removal = anyio.run(_uninstall_all, at.config, entities, dry_run)
     else:
 
         def ask(client: SocketClient) -> Document:
-            body = {"entities": list(entities)}
+            body = {"entities": list(entities), "dryRun": dry_run}
             answer: Document = client.request("POST", "/v1/capture/uninstall", body=body)
             return answer
 
-        removal = at.ask_or_read(ask, lambda config: _uninstall(config, entities), usual_timeout_s=LONG_TIMEOUT_S)
+        removal = at.ask_or_read(
+            ask, lambda config: _uninstall(config, entities, dry_run=dry_run), usual_timeout_s=LONG_TIMEOUT_S
+        )
     if json:
-        print_json({**removal, "droppedSchema": drop_schema})
+        print_json({**removal, "droppedSchema": drop_schema and not dry_run})
         return
+    if dry_run:
+        for line in _script(removal["statements"]) or ["-- nothing to remove"]:
+            print_line(line)
+        return
+    if not removal["removed"] and not drop_schema:
+        print_line("nothing is captured")
     for log in removal["removed"]:
         print_line(f"removed exportd.{log} with its triggers and functions")
     if drop_schema:
@@ -121,21 +135,40 @@ def sql(*, config: ConfigPath = DEFAULT_CONFIG) -> None:
     print_line(role_sql(address.user, database=address.database, tables=tables).rstrip("\n"))
 
 
-def _shown(at: DaemonAddress, names: tuple[str, ...]) -> list[Document]:
-    """What is wrong with the capture of these entities (none: the whole catalog), and the SQL that repairs it."""
+def _shown(
+    at: DaemonAddress, names: tuple[str, ...], read: Callable[[Path], Awaitable[list[Document]]] | None = None
+) -> list[Document]:
+    """What is wrong with the capture of these entities (none: the whole catalog), and the SQL that repairs it.
+
+    ``read`` finds it where no daemon runs; what it says of the schema exportd comes first.
+    """
 
     def ask(client: SocketClient) -> list[Document]:
         answer: list[Document] = client.request("GET", "/v1/capture")["data"]
         return answer
 
-    found = {capture["entity"]: capture for capture in at.ask_or_read(ask, _status, usual_timeout_s=LONG_TIMEOUT_S)}
+    found = {
+        capture["entity"]: capture for capture in at.ask_or_read(ask, read or _status, usual_timeout_s=LONG_TIMEOUT_S)
+    }
+    schema = [found.pop(_SCHEMA)] if _SCHEMA in found else []
     for name in names:
         if name not in found:
             from exportd.settings.closest import did_you_mean
 
             hint = did_you_mean(name, found, what="entities of the catalog")
             raise PermanentError(f"the catalog has no entity {name}; {hint}", reason=Reason.CATALOG_MISMATCH)
-    return [found[name] for name in names or found]
+    return [*schema, *(found[name] for name in names or found)]
+
+
+async def _planned(config: Path) -> list[Document]:
+    """What an installation would do, the tables of exportd itself first."""
+    from exportd.database.migrator import pending, pending_statements
+
+    async with connector(load(config)[0]).connection("migration") as connection:
+        missing, statements = await pending(connection), await pending_statements(connection)
+    findings = [f"migration {name} is missing" for name in missing]
+    own = {"entity": _SCHEMA, "whole": False, "findings": findings, "statements": statements}
+    return [*([own] if missing else []), *await _status(config)]
 
 
 async def _status(config: Path) -> list[Document]:
@@ -160,7 +193,7 @@ async def _install(config: Path, names: tuple[str, ...]) -> list[Document]:
         return [document(capture) for capture in await capture_install(installer, auditor, entities, actor=own_name())]
 
 
-async def _uninstall(config: Path, names: tuple[str, ...]) -> Document:
+async def _uninstall(config: Path, names: tuple[str, ...], *, dry_run: bool) -> Document:
     from exportd.api.capture_operations import capture_uninstall
     from exportd.cli.without_daemon import document, own_name
     from exportd.model.entity import EntityCode
@@ -173,21 +206,28 @@ async def _uninstall(config: Path, names: tuple[str, ...]) -> Document:
                 auditor,
                 [EntityCode(name) for name in names],
                 known=catalog.entities,
+                dry_run=dry_run,
                 actor=own_name(),
             )
         )
 
 
-async def _uninstall_all(config: Path, names: tuple[str, ...]) -> Document:
+async def _uninstall_all(config: Path, names: tuple[str, ...], dry_run: bool) -> Document:
     """Remove capture, then the schema: the audit log goes with it, so nothing is written there."""
     from exportd.model.change_log import log_name
     from exportd.model.entity import EntityCode
 
     installer, _ = _installer(config)
-    removed = await installer.uninstall([log_name(EntityCode(name)) for name in names] or None)
+    removals = await installer.removals()
+    if unknown := [name for name in names if log_name(EntityCode(name)) not in removals]:
+        raise SettingsError.of(f"there is no capture of {', '.join(unknown)}; --drop-schema removes all that there is")
+    statements = [*(statement for statements in removals.values() for statement in statements), _DROP_SCHEMA]
+    if dry_run:
+        return {"removed": [], "statements": statements}
+    removed = await installer.uninstall()
     async with connector(load(config)[0]).connection("uninstall") as connection:
-        await connection.execute("DROP SCHEMA IF EXISTS exportd CASCADE")
-    return {"removed": list(removed)}
+        await connection.execute(_DROP_SCHEMA)
+    return {"removed": list(removed), "statements": statements}
 
 
 def _installer(config: Path) -> "tuple[CaptureInstaller, Catalog]":
@@ -212,8 +252,12 @@ async def _auditor(config: Path) -> "AsyncIterator[Auditor]":
 def _print_statements(found: list[Document]) -> None:
     for capture in found:
         print_line(f"-- {capture['entity']}: {'; '.join(capture['findings']) or 'whole, nothing to do'}")
-        if capture["statements"]:
-            print_line("BEGIN;\nSET LOCAL lock_timeout = '2s';")
-            for statement in capture["statements"]:
-                print_line(f"{statement};")
-            print_line("COMMIT;\n")
+        for line in _script(capture["statements"]):
+            print_line(line)
+
+
+def _script(statements: Sequence[str]) -> list[str]:
+    """The statements as one transaction that never waits long for a lock; nothing when there are none."""
+    if not statements:
+        return []
+    return ["BEGIN;\nSET LOCAL lock_timeout = '2s';", *(f"{statement};" for statement in statements), "COMMIT;\n"]

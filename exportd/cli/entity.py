@@ -77,10 +77,10 @@ def draft(
     tenant_column: Annotated[
         str | None, Parameter(help="The column that holds the organization; tables without it are left out.")
     ] = None,
-    schema: Annotated[tuple[str, ...], Parameter(help="The schemas to look into.")] = ("public",),
+    schema: Annotated[tuple[str, ...], Parameter(help="A schema to look into; may be repeated (default: all).")] = (),
 ) -> None:
     """Print a catalog of every table that can be exported: primary key, camelCase names, references."""
-    anyio.run(_draft, dsn, tenant_column, schema)
+    anyio.run(_draft, dsn, tenant_column, schema or None)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -159,7 +159,7 @@ def _named(entities: Iterable[Document], code: str) -> Document:
     return found[code]
 
 
-async def _draft(dsn: str, tenant_column: str | None, schemas: tuple[str, ...]) -> None:
+async def _draft(dsn: str, tenant_column: str | None, schemas: tuple[str, ...] | None) -> None:
     from exportd.catalog.drafter import draft as draft_catalog
     from exportd.database.connector import Connector
 

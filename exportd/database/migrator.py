@@ -12,6 +12,7 @@ from importlib import resources
 
 from exportd.database import queries
 from exportd.database.connector import Connection
+from exportd.database.quoting import identifier, literal
 from exportd.database.translator import translated
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
@@ -75,6 +76,28 @@ async def pending(connection: Connection) -> list[str]:
     with translated("reading the version of the schema exportd"):
         version = await _version(connection)
     return [step.name for step in migrations() if step.number > version]
+
+
+async def pending_statements(connection: Connection) -> list[str]:
+    """What ``migrate`` would do, as SQL for one transaction of a role that may create the schema and become the
+    connection's role, which owns it all afterwards. Empty when the database is up to date.
+
+    Raises PermanentError when the database is newer than the code.
+    """
+    names = await pending(connection)
+    if not names:
+        return []
+    with translated("reading the version of the schema exportd"):
+        role = identifier(str(await connection.fetchval(_SQL["role"])))
+        has_schema, has_table = [await connection.fetchval(_SQL[name]) for name in ("find_schema", "find_table")]
+    statements = [] if has_schema else [f"{_SQL['create_schema']} AUTHORIZATION {role}"]
+    statements += [f"SET LOCAL ROLE {role}"]
+    statements += [] if has_table else [_SQL["create_table"]]
+    for step in migrations():
+        if step.name in names:
+            statements.append(step.statements.strip().removesuffix(";"))
+            statements.append(_SQL["record"].replace("$1", str(step.number)).replace("$2", literal(step.name)))
+    return statements
 
 
 async def _version(connection: Connection) -> int:

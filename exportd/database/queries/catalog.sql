@@ -175,6 +175,13 @@ WHERE c.relkind IN ('r', 'p', 'f')
     )
 ORDER BY n.nspname, c.relname
 
+-- name: list_schemas
+-- The schemas that can hold tables of the application.
+SELECT n.nspname::text AS schema_name
+FROM pg_namespace n
+WHERE n.nspname NOT IN ('information_schema', 'exportd') AND n.nspname NOT LIKE 'pg\_%'
+ORDER BY n.nspname
+
 -- name: list_references
 -- Foreign keys between tables, one row for each.
 -- $1: text[], the schemas to look in; NULL for all
@@ -187,7 +194,12 @@ SELECT
         SELECT array_agg(a.attname::text ORDER BY part.position)
         FROM unnest(k.conkey) WITH ORDINALITY AS part (attnum, position)
         JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = part.attnum
-    ) AS columns
+    ) AS columns,
+    (
+        SELECT array_agg(a.attname::text ORDER BY part.position)
+        FROM unnest(k.confkey) WITH ORDINALITY AS part (attnum, position)
+        JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = part.attnum
+    ) AS other_columns
 FROM pg_constraint k
 JOIN pg_class c ON c.oid = k.conrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -31,3 +31,7 @@ SELECT coalesce(max(number), 0) FROM exportd.migration
 -- name: record
 -- $1 number, $2 name
 INSERT INTO exportd.migration (number, name) VALUES ($1, $2)
+
+-- name: role
+-- Who owns what is created on this connection.
+SELECT current_user

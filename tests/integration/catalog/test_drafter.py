@@ -5,6 +5,7 @@ from exportd.catalog.checker import check
 from exportd.catalog.document import loads
 from exportd.catalog.drafter import draft
 from exportd.model.entity import EntityCode, TableName
+from exportd.model.errors import SettingsError
 from tests.fixtures.postgres import Database
 
 pytestmark = pytest.mark.every_postgres
@@ -113,3 +114,38 @@ async def test_virtual_generated_columns_are_drafted_as_expressions(
     assert shout.name == "shout"
     assert shout.expression == "(upper(name) || '\"\\'::text)"
     assert await check(catalog, connection) == []
+
+
+async def test_the_tenants_own_table_gives_each_tenant_its_own_row(
+    connection: "asyncpg.Connection[asyncpg.Record]",
+) -> None:
+    await connection.execute(
+        "CREATE SCHEMA core; CREATE TABLE core.organizations (id text PRIMARY KEY, name text);"
+        "ALTER TABLE public.accounts ADD FOREIGN KEY (organization_id) REFERENCES core.organizations;"
+        "ALTER TABLE billing.bill_line_items ADD FOREIGN KEY (organization_id) REFERENCES core.organizations"
+    )
+    catalog = loads(await draft(connection, tenant_column="organization_id"), name="draft.toml")
+    assert await check(catalog, connection) == []
+    assert catalog.get(EntityCode("ORGANIZATIONS")).tenant == "id"
+    assert catalog.get(EntityCode("ACCOUNTS")).tenant == "organization_id"
+    assert EntityCode("REGIONS") not in catalog.entities
+
+
+async def test_all_schemas_are_looked_into_unless_some_are_named(
+    connection: "asyncpg.Connection[asyncpg.Record]",
+) -> None:
+    everywhere = loads(await draft(connection), name="draft.toml")
+    assert {entity.table.schema for entity in everywhere.entities.values()} == {"public", "billing"}
+    named = loads(await draft(connection, schemas=["billing"]), name="draft.toml")
+    assert [entity.table for entity in named.entities.values()] == [TableName("billing", "bill_line_items")]
+
+
+async def test_a_schema_or_column_that_is_not_there_is_a_sentence(
+    connection: "asyncpg.Connection[asyncpg.Record]",
+) -> None:
+    with pytest.raises(SettingsError) as unknown_schema:
+        await draft(connection, schemas=["publik", "billing"])
+    assert unknown_schema.value.sentence == "--schema: the database has no schema publik; did you mean public?"
+    with pytest.raises(SettingsError) as unknown_column:
+        await draft(connection, tenant_column="organisation_id")
+    assert "no table has a column organisation_id; did you mean organization_id?" in unknown_column.value.sentence

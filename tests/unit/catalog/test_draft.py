@@ -106,10 +106,10 @@ def test_foreign_keys_become_references() -> None:
     bills = live("public", "bills", ID, TENANT, column("account_id"), column("a"), column("b"), column("c"))
     others = TableName("public", "others")
     references = [
-        ForeignKey(bills.name, ("account_id",), ACCOUNTS.name),
-        ForeignKey(bills.name, ("organization_id", "a"), ACCOUNTS.name),
-        ForeignKey(bills.name, ("b", "c"), ACCOUNTS.name),
-        ForeignKey(bills.name, ("c",), others),
+        ForeignKey(bills.name, ("account_id",), ACCOUNTS.name, ("id",)),
+        ForeignKey(bills.name, ("organization_id", "a"), ACCOUNTS.name, ("organization_id", "id")),
+        ForeignKey(bills.name, ("b", "c"), ACCOUNTS.name, ("id", "name")),
+        ForeignKey(bills.name, ("c",), others, ("id",)),
     ]
     catalog = loads(render([ACCOUNTS, bills], references, tenant_column="organization_id"), name="draft.toml")
     fields = {field.name: field.reference for field in catalog.get(EntityCode("BILLS")).fields}

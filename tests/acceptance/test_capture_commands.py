@@ -1,0 +1,53 @@
+"""What a DBA is given before the first run, and to remove everything: the SQL that is printed does what it says."""
+
+from tests.acceptance.sample_application import CATALOG, Application
+from tests.fixtures.daemon import Site
+
+TABLES = "SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('exportd') AND relkind IN ('r', 'p')"
+TRIGGERS = "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal AND tgname LIKE 'exportd%'"
+
+
+async def test_before_the_first_run_a_dba_is_given_everything(site: Site, application: Application) -> None:
+    site.configure(CATALOG, {})
+    connection = application.connection
+    shown = await site.quickly("capture", "install", "--dry-run")
+    assert shown.returncode == 0, shown.stderr
+    assert "-- schema exportd: migration 0001_" in shown.stdout
+    assert await connection.fetchval("SELECT to_regnamespace('exportd')") is None
+
+    await connection.execute(shown.stdout)
+    again = await site.quickly("capture", "install", "--dry-run")
+    assert (again.returncode, "BEGIN" in again.stdout) == (0, False), again.stdout
+    status = await site.quickly("capture", "status")
+    assert status.returncode == 0, status.stdout
+
+    # The daemon finds nothing to do.
+    daemon = await site.restart()
+    assert daemon.events_named("migration applied") == []
+    assert daemon.events_named("capture repaired") == []
+    assert await daemon.stop() == 0
+
+
+async def test_everything_is_removed_as_the_dry_run_says(site: Site, application: Application) -> None:
+    site.configure(CATALOG, {})
+    connection = application.connection
+    assert (await site.quickly("capture", "install")).returncode == 0
+    tables, triggers = await connection.fetchval(TABLES), await connection.fetchval(TRIGGERS)
+    assert triggers
+
+    shown = await site.quickly("capture", "uninstall", "--dry-run")
+    assert shown.returncode == 0, shown.stderr
+    assert "DROP TRIGGER" in shown.stdout
+    assert (await connection.fetchval(TABLES), await connection.fetchval(TRIGGERS)) == (tables, triggers)
+    await connection.execute(shown.stdout)
+    assert await connection.fetchval(TRIGGERS) == 0
+
+    assert (await site.quickly("capture", "install")).returncode == 0
+    removed = await site.quickly("capture", "uninstall")
+    assert (removed.returncode, await connection.fetchval(TRIGGERS)) == (0, 0), removed.stderr
+    assert "nothing is captured" in (await site.quickly("capture", "uninstall")).stdout
+
+    shown = await site.quickly("capture", "uninstall", "--drop-schema", "--dry-run")
+    assert await connection.fetchval("SELECT to_regnamespace('exportd')") is not None
+    await connection.execute(shown.stdout)
+    assert await connection.fetchval("SELECT to_regnamespace('exportd')") is None
