@@ -25,6 +25,7 @@ from exportd.api.identity.access import Identity, Role
 from exportd.api.identity.signing import Signer
 from exportd.api.problems import Refusal
 from exportd.api.transport.peer import Peer
+from exportd.api.transport.request_reader import Admission
 from exportd.model.entity import OrganizationId
 from exportd.settings.section import check_organization
 
@@ -105,11 +106,13 @@ def peer_of_request(request: Request) -> Peer | None:
     return peer if isinstance(peer, Peer) else None
 
 
-async def _identity(request: Request, access: Access) -> Identity:
+async def _identity(request: Request) -> Identity:
+    access = (await collaborators(request)).access
     return await access.authenticator.identify(peer_of_request(request), request.headers.get("authorization"))
 
 
-Caller = Annotated[Identity, Depends(_identity)]
+_caller = Admission(_identity)
+Caller = Annotated[Identity, Depends(_caller)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,22 +158,26 @@ def _of_the_machine(identity: Identity, needed: Role) -> Identity:
     return identity
 
 
-async def _looking(caller: Caller) -> Identity:
-    return _of_the_machine(caller, Role.READER)
+def _user_with(needed: Role) -> Admission[Identity]:
+    async def decide(request: Request) -> Identity:
+        return _of_the_machine(await _caller.of(request), needed)
+
+    return Admission(decide)
 
 
-async def _operating(caller: Caller) -> Identity:
-    return _of_the_machine(caller, Role.OPERATOR)
+async def _handing_out(request: Request) -> Identity:
+    identity = await _caller.of(request)
+    require_role(identity, Role.ADMIN)
+    return identity
 
 
-async def _administering(caller: Caller) -> Identity:
-    return _of_the_machine(caller, Role.ADMIN)
-
-
-Looking = Annotated[Identity, Depends(_looking)]
-Operating = Annotated[Identity, Depends(_operating)]
-Administering = Annotated[Identity, Depends(_administering)]
+Looking = Annotated[Identity, Depends(_user_with(Role.READER))]
+Operating = Annotated[Identity, Depends(_user_with(Role.OPERATOR))]
+Administering = Annotated[Identity, Depends(_user_with(Role.ADMIN))]
 """Users who may ask the daemon itself, by role."""
+
+HandingOut = Annotated[Identity, Depends(Admission(_handing_out))]
+"""Who may see, make and withdraw the credentials of programs."""
 
 
 def _within_limit(request: Request, limits: RequestLimits, organization: str, now_s: float) -> None:
@@ -186,21 +193,25 @@ def too_many(sentence: str, wait_s: float) -> Refusal:
     return Refusal(429, f"{sentence} Try again later.", headers=headers)
 
 
-async def _reading(
-    request: Request, organization_id: OrganizationIdInPath, caller: Caller, limits: Limits, now_s: MonotonicS
-) -> Tenant:
-    tenant = _tenant(caller, organization_id, Role.READER)
-    _within_limit(request, limits, tenant.organization, now_s)
-    return tenant
+class _TenantAdmission(Admission[Tenant]):
+    """Lets in who may see the organization that the path names, in that role."""
+
+    def __init__(self, needed: Role) -> None:
+        super().__init__(self._tenant)
+        self._needed = needed
+
+    async def __call__(  # type: ignore[override]  # the parameter stands in the OpenAPI document
+        self, request: Request, organization_id: OrganizationIdInPath
+    ) -> Tenant:
+        del organization_id
+        return await self.of(request)
+
+    async def _tenant(self, request: Request) -> Tenant:
+        using = await collaborators(request)
+        tenant = _tenant(await _caller.of(request), request.path_params["orgId"], self._needed)
+        _within_limit(request, using.limits, tenant.organization, using.clock.monotonic())
+        return tenant
 
 
-async def _writing(
-    request: Request, organization_id: OrganizationIdInPath, caller: Caller, limits: Limits, now_s: MonotonicS
-) -> Tenant:
-    tenant = _tenant(caller, organization_id, Role.OPERATOR)
-    _within_limit(request, limits, tenant.organization, now_s)
-    return tenant
-
-
-Reading = Annotated[Tenant, Depends(_reading)]
-Writing = Annotated[Tenant, Depends(_writing)]
+Reading = Annotated[Tenant, Depends(_TenantAdmission(Role.READER))]
+Writing = Annotated[Tenant, Depends(_TenantAdmission(Role.OPERATOR))]

@@ -1,18 +1,43 @@
 """Reads the bodies of requests, strictly: anything but good JSON is refused before it reaches a schema.
 
+Nothing of a body is read before it is decided who may make the request: a stranger's is refused by its head alone.
+
 Parsed by pydantic's reader, which stops at depth 200, refuses lone surrogates and takes numbers of any size; not by
 Python's, which overflows its stack.
 """
 
-from collections.abc import Callable, Coroutine
-from typing import Any
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
 
+from fastapi.params import Depends
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import Response
 
 from exportd.api.problems import Refusal
+
+Decision = TypeVar("Decision")
+
+
+class Admission(Generic[Decision]):
+    """A dependency of an operation that lets a request in, by its head alone. Decided once for each request.
+
+    ``decide`` says what the operation is given, and raises Refusal.
+    """
+
+    def __init__(self, decide: Callable[[Request], Awaitable[Decision]]) -> None:
+        self._decide = decide
+
+    async def __call__(self, request: Request) -> Decision:
+        return await self.of(request)
+
+    async def of(self, request: Request) -> Decision:
+        decisions: dict[object, Decision] = request.scope.setdefault("state", {}).setdefault("admissions", {})
+        if self not in decisions:
+            decisions[self] = await self._decide(request)
+        return decisions[self]
 
 
 class StrictRequest(Request):
@@ -34,11 +59,24 @@ class StrictRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
+        admissions = _admissions(self.endpoint)
 
         async def read_strictly(request: Request) -> Response:
+            for admission in admissions:
+                await admission.of(request)
             return await handle(StrictRequest(request.scope, request.receive))
 
         return read_strictly
+
+
+def _admissions(operation: Callable[..., Any]) -> list[Admission[Any]]:
+    return [
+        mark.dependency
+        for parameter in inspect.signature(operation).parameters.values()
+        if get_origin(parameter.annotation) is Annotated
+        for mark in get_args(parameter.annotation)[1:]
+        if isinstance(mark, Depends) and isinstance(mark.dependency, Admission)
+    ]
 
 
 def _has_nul(value: object) -> bool:
