@@ -18,6 +18,9 @@ from exportd.model.reason import FullReason
 
 _ATTRIBUTE = "attribute "
 
+_REPLICA = "R"
+"""pg_trigger.tgenabled of a trigger that fires for replicated changes alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterFacts:
@@ -32,7 +35,8 @@ class ClusterFacts:
 class Guards:
     """The facts of one entity at one snapshot. Fingerprints are hex digests.
 
-    ``triggers`` covers pg_trigger's oid, xmin and tgenabled of every capture trigger and the log table's oid;
+    ``triggers`` covers pg_trigger's oid, xmin and tgenabled of every capture trigger and the log table's oid, without the
+    triggers that fire for replicated changes alone: ``replica_triggers`` covers those;
     ``partitions`` the tree below the table with its names, ``members`` without them; ``columns`` the columns that are
     exported, key or tenant, each with the version of its description; ``row_shape`` every column, which is what makes
     an image readable; ``definition`` the catalog's entry. ``type_parts`` are labels and attributes of enums and
@@ -41,7 +45,7 @@ class Guards:
 
     A column's description has a new version also after a GRANT or SET STATISTICS, which change no value. ``layout`` are
     the same columns without versions, and ``files`` the tables' files: an ALTER that leaves both has left the values.
-    Positions of earlier versions have no ``layout``, ``files`` and ``members``.
+    Positions of earlier versions have no ``layout``, ``files``, ``members`` and ``replica_triggers``.
     """
 
     cluster: ClusterFacts
@@ -54,6 +58,7 @@ class Guards:
     layout: str | None = None
     files: str | None = None
     members: str | None = None
+    replica_triggers: str | None = None
     logged: bool = True
 
     def to_json(self) -> dict[str, Any]:
@@ -87,10 +92,7 @@ def guards_of(entity: Entity, shape: Shape, cluster: ClusterFacts) -> Guards:
     exported = [column for column in shape.root.columns if used is None or column.name in used]
     return Guards(
         cluster=cluster,
-        triggers=fingerprint(
-            shape.log_oid,
-            [(relation.oid, [(t.oid, t.xmin, t.enabled) for t in relation.triggers]) for relation in shape.relations],
-        ),
+        triggers=_trigger_fingerprint(shape, replica=False),
         partitions=fingerprint([(member.oid, str(member.name)) for member in shape.members]),
         columns=fingerprint([column for column in columns if used is None or column[0] in used]),
         row_shape=fingerprint(
@@ -123,6 +125,7 @@ def guards_of(entity: Entity, shape: Shape, cluster: ClusterFacts) -> Guards:
         ),
         files=fingerprint([(relation.oid, relation.file) for relation in shape.relations]),
         members=fingerprint([member.oid for member in shape.members]),
+        replica_triggers=_trigger_fingerprint(shape, replica=True),
         logged=shape.is_logged,
     )
 
@@ -150,6 +153,8 @@ def difference(before: Guards | None, now: Guards) -> FullReason | None:
         ),
         (before.partitions == now.partitions or before.members == now.members, FullReason.PARTITIONS_CHANGED),
         (before.triggers == now.triggers, FullReason.CAPTURE_CHANGED),
+        # A release without these triggers saw what an ordinary session wrote, which is all that it promised.
+        (before.replica_triggers in {None, now.replica_triggers}, FullReason.CAPTURE_CHANGED),
     )
     return next((reason for same, reason in checks if not same), None)
 
@@ -157,6 +162,24 @@ def difference(before: Guards | None, now: Guards) -> FullReason | None:
 def fingerprint(*facts: object) -> str:
     """A digest that is equal exactly when the facts are."""
     return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:32]
+
+
+def _trigger_fingerprint(shape: Shape, *, replica: bool) -> str:
+    """Of the capture triggers that fire for replicated changes alone, or of all others."""
+    return fingerprint(
+        shape.log_oid,
+        [
+            (
+                relation.oid,
+                [
+                    (trigger.oid, trigger.xmin, trigger.enabled)
+                    for trigger in relation.triggers
+                    if (trigger.enabled == _REPLICA) == replica
+                ],
+            )
+            for relation in shape.relations
+        ],
+    )
 
 
 def _same_values(before: Guards, now: Guards) -> bool:

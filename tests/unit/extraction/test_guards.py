@@ -124,6 +124,23 @@ def test_every_fact_of_a_trigger_counts() -> None:
     assert difference(guards(trigger), guards(trigger, log_oid=201)) is FullReason.CAPTURE_CHANGED
 
 
+def test_a_trigger_for_replicated_changes_may_be_added_to_an_earlier_release() -> None:
+    usual = CaptureTrigger(5, "700", "exportd_things_insert", "A", "log_things_insert", 4)
+    replica = CaptureTrigger(6, "700", "exportd_things_row", "R", "log_things_row", 29)
+
+    def guards(*triggers: CaptureTrigger) -> Guards:
+        return guards_of(THINGS, replace(SHAPE, root=replace(ROOT, triggers=triggers)), CLUSTER)
+
+    of_earlier_release = replace(guards(usual), replica_triggers=None)
+    assert difference(of_earlier_release, guards(usual, replica)) is None
+    assert difference(of_earlier_release, guards(replace(usual, xmin="701"), replica)) is FullReason.CAPTURE_CHANGED
+    # From then on it counts like all others.
+    assert difference(guards(usual, replica), guards(usual, replica)) is None
+    for changed in (replace(replica, xmin="701"), replace(replica, oid=7), replace(replica, enabled="D")):
+        assert difference(guards(usual, replica), guards(usual, changed)) is FullReason.CAPTURE_CHANGED
+    assert difference(guards(usual, replica), guards(usual)) is FullReason.CAPTURE_CHANGED
+
+
 CATALOG_CHANGES: dict[str, Callable[[], Any]] = {
     "order": lambda: replace(THINGS, fields=THINGS.fields[::-1]),
     "name": lambda: replace(THINGS, fields=(THINGS.fields[0], Field("remark", column="note"))),
