@@ -50,6 +50,7 @@ def uninstall(
 
 async def _install(names: tuple[str, ...], dry_run: bool, as_json: bool, config: ConfigPath) -> None:
     from exportd.capture.installer import CaptureInstaller
+    from exportd.capture.script import script_of
     from exportd.database.migrator import migrate
 
     settings, catalog = load(config)
@@ -62,12 +63,7 @@ async def _install(names: tuple[str, ...], dry_run: bool, as_json: bool, config:
             print_json([{**_document(each), "statements": list(each.statements)} for each in found])
             return
         for each in found:
-            print_line(f"-- {each.entity}: {'; '.join(each.findings) or 'whole, nothing to do'}")
-            if each.statements:
-                print_line("BEGIN;\nSET LOCAL lock_timeout = '2s';")
-                for statement in each.statements:
-                    print_line(f"{statement};")
-                print_line("COMMIT;\n")
+            print_line(script_of(each.entity, each.findings, each.statements))
         return
     async with database.connection("migration") as connection:
         await migrate(connection)
