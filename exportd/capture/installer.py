@@ -12,6 +12,7 @@ from asyncpg import Record
 
 from exportd.capture.installed import Installed, read_installed
 from exportd.capture.repair import Repair, belongs, is_intact, removal_of, repair_of
+from exportd.capture.role import grant_on_log
 from exportd.capture.script import with_least_rights, without_rows
 from exportd.capture.triggers import capture_of
 from exportd.catalog.shape import Shape
@@ -21,7 +22,7 @@ from exportd.database.connector import Connection, Connector
 from exportd.database.locks import take_locks, translate_lock
 from exportd.database.quoting import identifier, table
 from exportd.database.translator import FOREIGN_ERRORS, translated
-from exportd.model.change_log import SCHEMA, log_name
+from exportd.model.change_log import SCHEMA, log_name, log_table
 from exportd.model.entity import Entity, EntityCode, TableName
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
@@ -68,6 +69,7 @@ class CaptureInstaller:
                 installed = await read_installed(connection, [log_name(entity.code) for entity in entities])
                 role = str(await connection.fetchval(_SQL["role"]))
                 strangers = await connection.fetch(_SQL["owned_by_others"])
+                unreadable = await self._unreadable(connection, entities)
         found: list[EntityCapture] = []
         for entity in entities:
             try:
@@ -76,14 +78,20 @@ class CaptureInstaller:
             except PermanentError as error:
                 found.append(EntityCapture(entity.code, (error.sentence,)))
             else:
+                findings = repair.findings
                 statements: tuple[str, ...] = ()
+                if entity.code in unreadable:
+                    findings = (*findings, f"the role {self._connector.reader} may not read the change log")
                 if repair.needed:
                     made_anew = [trigger.create() for trigger in capture_of(entity, shape).triggers]
                     statements = (
                         *(_hand_over(row, role) for row in strangers if _is_of(row, log_name(entity.code))),
                         *with_least_rights((repair.lock(), *without_rows(repair.statements, made_anew)), role),
                     )
-                found.append(EntityCapture(entity.code, repair.findings, statements))
+                if findings and self._connector.reader:
+                    grants = grant_on_log(self._connector.reader, log_table(entity.code))
+                    statements = (*statements, *with_least_rights(grants, role))
+                found.append(EntityCapture(entity.code, findings, statements))
         return found
 
     async def install(self, entities: Sequence[Entity]) -> list[EntityCapture]:
@@ -99,6 +107,7 @@ class CaptureInstaller:
             for entity in entities:
                 if repairs[entity.code].needed:
                     repairs[entity.code] = await self._repair(connection, entity, repairs[entity.code])
+            await self._grant_reading(connection, entities)
         return [EntityCapture(code, repair.findings, repair.statements) for code, repair in repairs.items()]
 
     async def removals(self, logs: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -128,6 +137,21 @@ class CaptureInstaller:
     def _connection(self, purpose: str) -> AbstractAsyncContextManager["Connection"]:
         """A connection that does not wait long for a table that is locked, as a long ALTER locks it."""
         return self._connector.connection(purpose, lock_timeout_s=self._lock_timeout_s)
+
+    async def _unreadable(self, connection: "Connection", entities: Sequence[Entity]) -> set[EntityCode]:
+        """The entities whose change logs are there, but not for the login that reads them."""
+        if self._connector.reader is None:
+            return set()
+        codes = {log_name(entity.code): entity.code for entity in entities}
+        rows = await connection.fetch(_SQL["unreadable_logs"], self._connector.reader, list(codes))
+        return {codes[row["relname"]] for row in rows}
+
+    async def _grant_reading(self, connection: "Connection", entities: Sequence[Entity]) -> None:
+        """Let the login that reads see the logs that are new. They are ours to grant, and nothing else is granted."""
+        with translated("granting the change logs"):
+            for code in await self._unreadable(connection, entities):
+                for statement in grant_on_log(self._connector.reader or "", log_table(code)):
+                    await connection.execute(statement)
 
     async def _repair(self, connection: "Connection", entity: Entity, planned: Repair) -> Repair:
         async def again() -> Repair:

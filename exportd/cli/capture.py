@@ -128,7 +128,7 @@ role_app = App(name="role")
 
 @role_app.command
 def sql(*, config: ConfigPath = DEFAULT_CONFIG) -> None:
-    """Print the SQL that makes the DSN's role, with the rights that it needs and no others, for a DBA."""
+    """Print the SQL that makes the daemon's roles, with the rights that they need and no others, for a DBA."""
     from exportd.capture.role import role_sql
     from exportd.database.connector import Address
     from exportd.model.errors import SettingsError
@@ -141,4 +141,11 @@ def sql(*, config: ConfigPath = DEFAULT_CONFIG) -> None:
             where="database.dsn",
         )
     tables = [entity.table for entity in catalog.entities.values()]
-    print_line(role_sql(address.user, database=address.database, tables=tables).rstrip("\n"))
+    script = role_sql(
+        address.user,
+        database=address.database,
+        tables=tables,
+        reader=connector(settings).reader,
+        entities=catalog.entities,
+    )
+    print_line(script.rstrip("\n"))

@@ -18,6 +18,7 @@ from exportd.cli.configuration import connector, load
 from exportd.cli.failures import Exit
 from exportd.cli.output import print_json, print_line
 from exportd.database.connector import Connection, Connector
+from exportd.database.login_checker import doubts_about_logins
 from exportd.database.migrator import pending
 from exportd.destinations.checker import DestinationChecker
 from exportd.destinations.checks.finding import CheckVerdict
@@ -35,6 +36,8 @@ from exportd.telemetry.logging import leave_it_to_the_command
 class _Kind(StrEnum):
     OK = "ok"
     FIX = "fix"
+    WARN = "warn"
+    """Works, and gives something up."""
     NOTE = ""
     """More on the line before."""
 
@@ -67,6 +70,8 @@ async def _looked_at(config: Path, settings: Settings, catalog: Catalog) -> Asyn
         yield _Line(_Kind.OK, f"database {database.address}")
         async for sentence in _database_problems(database, connection, catalog):
             yield _Line(_Kind.FIX, sentence)
+    async for sentence in doubts_about_logins(database):
+        yield _Line(_Kind.WARN, sentence)
     # Destinations are tried for themselves, by what is written to them.
     for problem in await anyio.to_thread.run_sync(check_directories, settings.model_copy(update={"destination": ()})):
         yield _Line(_Kind.FIX, str(problem))
@@ -130,7 +135,8 @@ async def _destinations(settings: Settings, database: Connector) -> AsyncIterato
 
 
 async def _database_problems(database: Connector, connection: Connection, catalog: Catalog) -> AsyncIterator[str]:
-    problems = await checker.check(catalog, connection)
+    async with database.reading("check") as reader:
+        problems = await checker.check(catalog, reader)
     for problem in problems:
         yield str(problem)
     if await pending(connection):

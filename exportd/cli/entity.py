@@ -79,7 +79,7 @@ async def _resolved(config: Path) -> "Catalog":
     from exportd.cli.configuration import connector, load
 
     settings, catalog = load(config)
-    async with connector(settings).connection("entity") as connection:
+    async with connector(settings).reading("entity") as connection:
         return await resolve(catalog, connection)
 
 

@@ -37,9 +37,8 @@ def run_daemon(config: Path) -> None:
     settings, catalog = load_all(config, check_rule=check_rule, load_catalog=document.load)
     settings = settings.without_document()
     return_large_blocks()
-    logging.configure(
-        level=settings.log.level, line_format=settings.log.format, secrets=passwords_in(settings.database.dsn)
-    )
+    secrets = passwords_in(settings.database.dsn, settings.database.reader_dsn)
+    logging.configure(level=settings.log.level, line_format=settings.log.format, secrets=secrets)
     # Until the reloader is there: the configuration is being read anyway.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     anyio.run(serve, config, settings, catalog, backend_options={"use_uvloop": True})
@@ -47,7 +46,7 @@ def run_daemon(config: Path) -> None:
 
 async def serve(config: Path, settings: Settings, catalog: Catalog) -> None:
     """Run the daemon's services until SIGTERM or SIGINT; SIGHUP reloads the file ``config``."""
-    connector = Connector(settings.database.dsn, lock_timeout_s=settings.database.lock_timeout_s)
+    connector = Connector.of(settings.database)
     catalog = await _ready(connector, catalog)
     async with assembled(settings, catalog, connector) as components:
         try:

@@ -1,5 +1,9 @@
 """Opens connections to the database: for the daemon's own tables, for its events, and for exports.
 
+There may be two logins. One owns the schema exportd and keeps the daemon's tables. The other one reads, and is the only
+one that touches a table of the application: Postgres may run code of a table's owner with the rights of the role that
+reads it (policies, functions in indexes), and such code can undo whatever a session sets, but not its login.
+
 Errors leave as a TransientError or PermanentError whose sentence names host, database and user, and never the
 password. ``translate`` and ``translated`` do the same for later errors on a connection.
 """
@@ -18,6 +22,7 @@ import asyncpg
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
+from exportd.settings.schema import DatabaseSettings
 from exportd.settings.secrets import mask_secrets
 
 if TYPE_CHECKING:
@@ -100,7 +105,7 @@ class Address:
 
 @dataclass(slots=True)
 class Connector:
-    """Connects to the database of a DSN.
+    """Connects to the database of a DSN; to read the application's tables, with ``reader_dsn`` if there is one.
 
     ``lock_timeout_s`` holds for exports: a waiting lock makes the application's writes queue behind it.
     """
@@ -109,20 +114,31 @@ class Connector:
     application_name: str = "exportd"
     lock_timeout_s: float = 2.0
     connect_timeout_s: float = 10.0
+    reader_dsn: str | None = field(default=None, repr=False)
     _pools: "list[Pool]" = field(default_factory=list, init=False, repr=False)
+
+    @classmethod
+    def of(cls, database: DatabaseSettings) -> "Connector":
+        """To the database that the configuration names."""
+        return cls(database.dsn, lock_timeout_s=database.lock_timeout_s, reader_dsn=database.reading_dsn)
 
     @property
     def address(self) -> Address:
         """Host, database and user, for people to read; never the password."""
         return Address.of(self.dsn)
 
-    async def use(self, dsn: str, *, lock_timeout_s: float) -> None:
-        """Use another DSN for new connections, pools included. Open ones are used until they are given back."""
-        self.lock_timeout_s = lock_timeout_s
-        if dsn != self.dsn:
-            self.dsn = dsn
+    @property
+    def reader(self) -> str | None:
+        """The role that reads the application's tables; None where there is one login only."""
+        return Address.of(self.reader_dsn).user if self.reader_dsn else None
+
+    async def use(self, database: DatabaseSettings) -> None:
+        """Use other DSNs for new connections, pools included. Open ones are used until they are given back."""
+        self.lock_timeout_s, self.reader_dsn = database.lock_timeout_s, database.reading_dsn
+        if database.dsn != self.dsn:
+            self.dsn = database.dsn
             for pool in self._pools:
-                pool.set_connect_args(dsn, **self._pool_arguments())
+                pool.set_connect_args(self.dsn, **self._pool_arguments())
                 await pool.expire_connections()
 
     async def connect(self, *, purpose: str, lock_timeout_s: float | None = None) -> Connection:
@@ -131,12 +147,13 @@ class Connector:
         Raises TransientError DATABASE_UNREACHABLE when no server answers, PermanentError DATABASE_REFUSED when it
         refuses: wrong password, no such database, no right to connect.
         """
-        return await self._connect({**self._server_settings(purpose), **_lock_timeout(lock_timeout_s)})
+        return await self._connect(self.dsn, {**self._server_settings(purpose), **_lock_timeout(lock_timeout_s)})
 
     async def export_connection(self, *, purpose: str = "export") -> Connection:
         """A new connection whose settings make its output the same on every server. See ``connect``."""
         return await self._connect(
-            {**_EXPORT_SETTINGS, **_lock_timeout(self.lock_timeout_s), **self._server_settings(purpose)}
+            self.reader_dsn or self.dsn,
+            {**_EXPORT_SETTINGS, **_lock_timeout(self.lock_timeout_s), **self._server_settings(purpose)},
         )
 
     @asynccontextmanager
@@ -146,6 +163,15 @@ class Connector:
         Locks are waited for no longer than ``lock_timeout_s``, if it is given.
         """
         connection = await self.connect(purpose=purpose, lock_timeout_s=lock_timeout_s)
+        try:
+            yield connection
+        finally:
+            await close(connection)
+
+    @asynccontextmanager
+    async def reading(self, purpose: str) -> AsyncIterator[Connection]:
+        """A connection of the login that reads the application's tables, closed at the end of the block."""
+        connection = await self._connect(self.reader_dsn or self.dsn, self._server_settings(purpose))
         try:
             yield connection
         finally:
@@ -187,11 +213,9 @@ class Connector:
             "server_settings": {**self._server_settings("tables"), "synchronous_commit": "on"},
         }
 
-    async def _connect(self, server_settings: dict[str, str]) -> Connection:
-        with _translated_connecting(self.address):
-            connection = await asyncpg.connect(
-                self.dsn, timeout=self.connect_timeout_s, server_settings=server_settings
-            )
+    async def _connect(self, dsn: str, server_settings: dict[str, str]) -> Connection:
+        with _translated_connecting(Address.of(dsn)):
+            connection = await asyncpg.connect(dsn, timeout=self.connect_timeout_s, server_settings=server_settings)
         _keep_alive(connection)
         return connection
 

@@ -26,7 +26,7 @@ from exportd.model.entity import Entity, EntityCode
 from exportd.model.errors import TransientError
 from exportd.model.extraction import Mode
 from exportd.model.job import Job, JobId
-from exportd.model.reason import FullReason
+from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import Schedule
 
 STATEMENT_TIMEOUT_S = 5.0
@@ -34,6 +34,9 @@ STATEMENT_TIMEOUT_S = 5.0
 
 COUNTING_S = 5.0
 """The limit of all counts together; what has not been counted by then is estimated."""
+
+_PREVIEW_S = 60.0
+"""The limit of a preview as a whole, which does not rely on the server: an owner's function may catch its time-outs."""
 
 _MAX_PREVIEWS_AT_ONCE = 2
 """Others wait, so that previews do not take the exports' connections."""
@@ -84,13 +87,22 @@ class Previewer:
             declaration.destinations,
         )
         async with self._turns:
-            start = await self._jobs.start(schedule.id)
-            uncaptured = await self._uncaptured(entities)
-            async with self._opener.open(
-                job, entities, start.positions, forced=start.forced, uncaptured=uncaptured
-            ) as snapshot:
-                with translated("estimating the next run"):
-                    found = await self._look(snapshot, job, unknown=uncaptured & start.positions.keys())
+            with anyio.move_on_after(_PREVIEW_S):
+                return await self._preview(schedule, job, entities)
+        raise TransientError(
+            f"The database did not answer for {_PREVIEW_S:g} s while the next run was estimated. A function that an "
+            "index or a policy of a table calls may hold it up.",
+            reason=Reason.QUERY_FAILED,
+        )
+
+    async def _preview(self, schedule: Schedule, job: Job, entities: Sequence[Entity]) -> Preview:
+        start = await self._jobs.start(schedule.id)
+        uncaptured = await self._uncaptured(entities)
+        async with self._opener.open(
+            job, entities, start.positions, forced=start.forced, uncaptured=uncaptured
+        ) as snapshot:
+            with translated("estimating the next run"):
+                found = await self._look(snapshot, job, unknown=uncaptured & start.positions.keys())
         return Preview(snapshot.taken_at, tuple(found))
 
     async def _uncaptured(self, entities: Sequence[Entity]) -> set[EntityCode]:
