@@ -18,7 +18,7 @@ from exportd.cli.configuration import connector, load
 from exportd.cli.failures import Exit
 from exportd.cli.output import print_json, print_line
 from exportd.database.connector import Connection, Connector
-from exportd.database.login_checker import doubts_about_logins
+from exportd.database.login_checker import daemons_of, doubts_about_logins
 from exportd.database.migrator import pending
 from exportd.destinations.checker import DestinationChecker
 from exportd.destinations.checks.finding import CheckVerdict
@@ -31,6 +31,11 @@ from exportd.model.errors import ExportdError, SettingsError
 from exportd.settings.directory_checker import check_directories
 from exportd.settings.schema import ControlSettings, Settings
 from exportd.telemetry.logging import leave_it_to_the_command
+
+_KEYS_DIFFER = (
+    "several daemons share this database, and this one signs tokens with a key of its own, which the others refuse. "
+    "Give all of them the same control.signing_key_file if clients may reach any of them"
+)
 
 
 class _Kind(StrEnum):
@@ -72,6 +77,8 @@ async def _looked_at(config: Path, settings: Settings, catalog: Catalog) -> Asyn
             yield _Line(_Kind.FIX, sentence)
     async for sentence in doubts_about_logins(database):
         yield _Line(_Kind.WARN, sentence)
+    if settings.control.signing_key_file is None and len(await daemons_of(database)) > 1:
+        yield _Line(_Kind.WARN, _KEYS_DIFFER)
     # Destinations are tried for themselves, by what is written to them.
     for problem in await anyio.to_thread.run_sync(check_directories, settings.model_copy(update={"destination": ()})):
         yield _Line(_Kind.FIX, str(problem))

@@ -4,6 +4,7 @@ import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from math import nan
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -16,7 +17,7 @@ from exportd.api.exposition import Exposition
 from exportd.api.identity.access import Access, group_id, group_ids
 from exportd.api.identity.authenticator import Authenticator
 from exportd.api.identity.client_table import ClientTable
-from exportd.api.identity.signing import Signer, read_signing_key
+from exportd.api.identity.signing import Signer, own_signing_key, read_signing_key
 from exportd.api.schemas.status import LocalStatus
 from exportd.api.status_reader import StatusReader
 from exportd.api.transport.certificate import Certificate
@@ -88,7 +89,7 @@ async def collaborators_of(configuration: Configuration, components: Components,
     """
     control, catalog, clock = configuration.settings.control, configuration.catalog, components.clock
     clients = ClientTable(components.control_pool)
-    signer = Signer(await _signing_key(control, clients))
+    signer = Signer(await _signing_key(control, components.spool.directory))
     access = Access(os.getuid(), group_ids(control.operators), group_ids(control.admins))
     job_operator, schedule_operator = JobOperator(components.control_pool), ScheduleOperator(components.control_pool)
     destination_operator = DestinationOperator(components.control_pool)
@@ -165,9 +166,9 @@ def _exposition(components: Components, catalog: Catalog) -> Exposition:
     )
 
 
-async def _signing_key(control: ControlSettings, clients: ClientTable) -> bytes:
+async def _signing_key(control: ControlSettings, spool: Path) -> bytes:
     if control.signing_key_file is None:
-        return await clients.signing_key()
+        return await anyio.to_thread.run_sync(own_signing_key, spool)
     return await anyio.to_thread.run_sync(read_signing_key, control.signing_key_file)
 
 

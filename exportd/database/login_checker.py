@@ -40,6 +40,15 @@ async def doubts_about_logins(connector: Connector) -> AsyncIterator[str]:
         )
 
 
+async def daemons_of(connector: Connector) -> list[str]:
+    """The hosts of the daemons that share the database; none before the first migration."""
+    async with connector.connection("check") as connection:
+        with translated("reading which daemons there are"):
+            if not await connection.fetchval(_SQL["knows_daemons"]):
+                return []
+            return [str(row["host"]) for row in await connection.fetch(_SQL["daemons"])]
+
+
 async def _login(connection: Connection) -> "queries.Row":
     with translated("reading the rights of the login"):
         return queries.only_row(await connection.fetchrow(_SQL["login"]))

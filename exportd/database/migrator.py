@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+import asyncpg
+
 from exportd.database import queries
 from exportd.database.connector import Connection
 from exportd.database.translator import translated
@@ -55,12 +57,13 @@ async def migrate(connection: Connection) -> list[str]:
     """
     done = []
     with translated("migrating the schema exportd"):
+        await _prepare(connection)
         for step in migrations():
             async with connection.transaction(isolation="read_committed"):
+                await connection.execute(_SQL["bound_waits"])
                 await connection.execute(_SQL["lock"])
                 if await _version(connection) >= step.number:
                     continue
-                await _create_bookkeeping(connection)
                 await connection.execute(step.statements)
                 await connection.execute(_SQL["record"], step.number, step.name)
                 done.append(step.name)
@@ -88,6 +91,17 @@ async def _version(connection: Connection) -> int:
             reason=Reason.DATABASE_NOT_MIGRATED,
         )
     return version
+
+
+async def _prepare(connection: Connection) -> None:
+    """Make the table of applied migrations, which is also what daemons that migrate lock, unless it is there."""
+    try:
+        async with connection.transaction(isolation="read_committed"):
+            await _create_bookkeeping(connection)
+    except (asyncpg.UniqueViolationError, asyncpg.DuplicateSchemaError, asyncpg.DuplicateTableError):
+        # Another daemon has made it in this moment. Had it made the schema only, this raises what is wrong.
+        async with connection.transaction(isolation="read_committed"):
+            await _create_bookkeeping(connection)
 
 
 async def _create_bookkeeping(connection: Connection) -> None:

@@ -231,7 +231,8 @@ class ControlSettings(Section):
 
     signing_key_file: Annotated[OptionalFilePath, Setting(Effect.AT_ONCE, Scope.HOST)] = None
     """A file with at least 32 random bytes that sign tokens and download links; users of the machine at large must not
-    be able to read it. Without it the daemons of a database share a key that is kept there."""
+    be able to read it. Without it a daemon makes the file `signing.key` beside its spool. Daemons that
+    answer at the same address need the same key: a daemon refuses tokens that were signed with another one."""
 
     @model_validator(mode="after")
     def _check_tls(self) -> "ControlSettings":

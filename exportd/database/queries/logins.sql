@@ -14,3 +14,11 @@ SELECT r.rolname AS role,
           AND pg_catalog.has_table_privilege(c.oid, 'SELECT')) AS readable
 FROM pg_catalog.pg_roles AS r
 WHERE r.rolname = current_user
+
+-- name: knows_daemons
+-- Whether the table of daemons is there.
+SELECT pg_catalog.to_regclass('exportd.daemon') IS NOT NULL
+
+-- name: daemons
+-- Those that run, as far as is known.
+SELECT host FROM exportd.daemon WHERE stopped_at IS NULL ORDER BY host
