@@ -12,7 +12,7 @@ from exportd.cli.configuration import ConfigPath, load, tables
 from exportd.cli.job import find
 from exportd.cli.output import print_line, progress_bar, size
 from exportd.consumer.inventory_reader import ReadProgress
-from exportd.jobs.job_record import Download, download
+from exportd.jobs.job_record import Download, download, file_names
 from exportd.jobs.job_table import JobTable
 from exportd.model.errors import PermanentError
 from exportd.model.part import Part
@@ -44,6 +44,7 @@ async def download_job(job_id: str, to: Path, config: ConfigPath, *, as_json: bo
         raise PermanentError(f"The job {job_id} {words}.", reason=Reason.NOT_FOUND)
     folder = spool / "jobs" / str(record.job.id)
     with progress_bar("copying") as progress:
+        file_names(record.job.id, record.parts)
         await anyio.to_thread.run_sync(_copy, folder, to, record.parts, progress)
     files, size_bytes = len(record.parts), sum(part.size_bytes for part in record.parts)
     if as_json:

@@ -33,7 +33,7 @@ from exportd.destinations.operations import DestinationOperator
 from exportd.destinations.table import DestinationTable
 from exportd.extraction.previewer import Previewer
 from exportd.fleet.table import DaemonTable
-from exportd.jobs.job_record import JobRecord
+from exportd.jobs.job_record import JobRecord, file_names
 from exportd.jobs.job_table import JobTable
 from exportd.jobs.operations import JobOperator
 from exportd.jobs.requests import OwnedJobTable
@@ -206,5 +206,5 @@ def _local_status(components: Components) -> LocalStatus:
 
 
 def _archive(components: Components, record: JobRecord) -> AsyncIterator[bytes]:
-    names = (*(part.file_name for part in record.parts), MANIFEST_NAME)
+    names = (*file_names(record.job.id, record.parts), MANIFEST_NAME)
     return zipped(components.spool.job_folder(record.job.id), names)

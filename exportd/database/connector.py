@@ -20,7 +20,7 @@ import anyio
 import asyncpg
 
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
-from exportd.model.errors import PermanentError, TransientError
+from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.reason import Reason
 from exportd.settings.schema import DatabaseSettings
 from exportd.settings.secrets import mask_secrets
@@ -70,6 +70,8 @@ _EXPORT_SETTINGS: Mapping[str, str] = {
 }
 
 _TRANSACTION_TIMEOUT_SINCE = 17
+
+_END = "SELECT pg_catalog.pg_terminate_backend($1)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,7 @@ class Connector:
     async def export_session(self) -> AsyncIterator[Connection]:
         """An export connection that is closed at the end of the block, whatever happens."""
         connection = await self.export_connection()
+        process_id = connection.get_server_pid()
         try:
             if connection.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
                 # Not when connecting: an older server refuses a setting that it does not know.
@@ -188,7 +191,8 @@ class Connector:
                     await connection.execute("SET transaction_timeout = 0")
             yield connection
         finally:
-            await close(connection)
+            if not await close(connection):
+                await self._end(process_id)
 
     @asynccontextmanager
     async def pool(self, size: int) -> AsyncIterator[Pool]:
@@ -213,6 +217,16 @@ class Connector:
             "server_settings": {**self._server_settings("tables"), "synchronous_commit": "on"},
         }
 
+    async def _end(self, process_id: int) -> None:
+        """Have the server end a session that does not end by itself: code of a table's owner may catch a cancel.
+
+        Its locks would stay. The session is of the same role as the one that asks, which is all that is needed.
+        """
+        with anyio.move_on_after(self.connect_timeout_s + _CLEAN_UP_S, shield=True):
+            with suppress(ExportdError, *FOREIGN_ERRORS):
+                async with self.reading("end") as other:
+                    await other.execute(_END, process_id)
+
     async def _connect(self, dsn: str, server_settings: dict[str, str]) -> Connection:
         with _translated_connecting(Address.of(dsn)):
             connection = await asyncpg.connect(dsn, timeout=self.connect_timeout_s, server_settings=server_settings)
@@ -228,13 +242,18 @@ def _lock_timeout(lock_timeout_s: float | None) -> dict[str, str]:
     return {} if lock_timeout_s is None else {"lock_timeout": f"{max(1, round(lock_timeout_s * 1000))}ms"}
 
 
-async def close(connection: Connection) -> None:
-    """Closes a connection, or terminates it when that takes too long. Safe during cancellation."""
-    with anyio.move_on_after(_CLEAN_UP_S, shield=True):
+async def close(connection: Connection) -> bool:
+    """Closes a connection, or terminates it when that takes too long. Safe during cancellation.
+
+    Whether it closed by itself; if not, the server's session may go on.
+    """
+    with anyio.move_on_after(_CLEAN_UP_S, shield=True) as scope:
         with suppress(*FOREIGN_ERRORS):
             await connection.close()
     if not connection.is_closed():
         connection.terminate()
+        return False
+    return not scope.cancelled_caught
 
 
 def _keep_alive(connection: Connection) -> None:

@@ -21,7 +21,7 @@ async def doubts_about_logins(connector: Connector) -> AsyncIterator[str]:
         for sentence in _about_rights(own, "dsn"):
             yield sentence
         yield (
-            f"the role \"{own['role']}\" keeps exportd's tables and reads the application's: code of a table's owner "
+            f"the role {own['role']} keeps exportd's tables and reads the application's: code of a table's owner "
             "that an export runs may read exportd's tables; set database.reader_user, and run what `exportd role sql` "
             "prints"
         )
@@ -32,10 +32,10 @@ async def doubts_about_logins(connector: Connector) -> AsyncIterator[str]:
         for sentence in _about_rights(record, key):
             yield sentence
     if reading["database"] != own["database"]:
-        yield f'the reading login leads to the database "{reading["database"]}", and dsn to "{own["database"]}"'
+        yield f"the reading login leads to the database {reading['database']}, and dsn to {own['database']}"
     if reading["readable"]:
         yield (
-            f'the role "{reading["role"]}" is to read the change logs only, and may also read {reading["readable"]} of '
+            f"the role {reading['role']} is to read the change logs only, and may also read {reading['readable']} of "
             "exportd's tables: REVOKE what it was granted, and its membership in other roles"
         )
 
@@ -57,12 +57,12 @@ async def _login(connection: Connection) -> "queries.Row":
 def _about_rights(login: "queries.Row", key: str) -> list[str]:
     if login["superuser"]:
         return [
-            f'the role "{login["role"]}" of database.{key} is a superuser: code of the owner of a table that an export '
+            f"the role {login['role']} of database.{key} is a superuser: code of the owner of a table that an export "
             "runs may do anything in the database; use the roles that `exportd role sql` makes"
         ]
     if login["bypasses_policies"]:
         return [
-            f'the role "{login["role"]}" of database.{key} bypasses row security: it exports rows that policies hide '
+            f"the role {login['role']} of database.{key} bypasses row security: it exports rows that policies hide "
             "from it; ALTER ROLE … NOBYPASSRLS unless that is meant"
         ]
     return []

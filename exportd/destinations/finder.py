@@ -7,6 +7,7 @@ from exportd.database.connector import Connector
 from exportd.database.migrator import pending
 from exportd.destinations.opener import settings_of
 from exportd.destinations.operations import DestinationOperator
+from exportd.destinations.record import check_origin
 from exportd.destinations.table import DestinationTable
 from exportd.model.declared import Key, key_of
 from exportd.model.errors import ExportdError
@@ -52,6 +53,7 @@ async def find_destinations(settings: Settings, database: Connector) -> KnownDes
         if record.origin is Origin.CONFIGURATION or key in configured:
             continue
         try:
+            check_origin(record)
             found.append(KnownDestination(settings_of(record.declaration), record.origin, pauses.get(key)))
         except ExportdError as error:
             problems.append(f"destination {key.code} of {key.organization}: {error.sentence}")

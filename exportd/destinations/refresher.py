@@ -10,7 +10,7 @@ import anyio
 import structlog
 
 from exportd.destinations.open_destinations import Destination, Destinations
-from exportd.destinations.record import DestinationDeclaration
+from exportd.destinations.record import DestinationDeclaration, DestinationRecord, check_origin
 from exportd.destinations.table import DestinationTable
 from exportd.model.clock import Clock, wait_until
 from exportd.model.entity import OrganizationId
@@ -90,20 +90,22 @@ class DestinationRefresher:
     async def refresh(self) -> None:
         """Open what is new, replace what was edited, take out what is gone; close what is no longer used."""
         async with self._one_at_a_time:
-            declarations = [record.declaration for record in await self._table.all()]
-            wanted = {(declaration.organization, declaration.code): declaration for declaration in declarations}
+            records = await self._table.all()
+            wanted = {(record.declaration.organization, record.declaration.code): record for record in records}
             for key in self._declared:
                 wanted.pop(key, None)
             for key in self._known.keys() - wanted.keys():
                 self._live.remove(*key)
                 del self._known[key]
-            for key, declaration in wanted.items():
-                if self._known.get(key) != declaration.settings:
-                    self._open(key, declaration)
+            for key, record in wanted.items():
+                if self._known.get(key) != record.declaration.settings:
+                    self._open(key, record)
             await self._live.close_unused()
 
-    def _open(self, key: _Key, declaration: DestinationDeclaration) -> None:
+    def _open(self, key: _Key, record: DestinationRecord) -> None:
+        declaration = record.declaration
         try:
+            check_origin(record)
             destination = self._opener(declaration)
         except ExportdError as error:
             organization, code = key

@@ -35,7 +35,7 @@ STATEMENT_TIMEOUT_S = 5.0
 COUNTING_S = 5.0
 """The limit of all counts together; what has not been counted by then is estimated."""
 
-_PREVIEW_S = 60.0
+LIMIT_S = 60.0
 """The limit of a preview as a whole, which does not rely on the server: an owner's function may catch its time-outs."""
 
 _MAX_PREVIEWS_AT_ONCE = 2
@@ -53,10 +53,17 @@ class Preview:
 
 
 class Previewer:
-    """Previews schedules. ``counting_s`` is how long counting may take."""
+    """Previews schedules. ``counting_s`` is how long counting may take, ``limit_s`` a preview as a whole."""
 
     def __init__(
-        self, catalog: Catalog, connector: Connector, jobs: JobTable, clock: Clock, *, counting_s: float = COUNTING_S
+        self,
+        catalog: Catalog,
+        connector: Connector,
+        jobs: JobTable,
+        clock: Clock,
+        *,
+        counting_s: float = COUNTING_S,
+        limit_s: float = LIMIT_S,
     ) -> None:
         self._catalog = catalog
         self._connector = connector
@@ -66,6 +73,7 @@ class Previewer:
         self._jobs = jobs
         self._clock = clock
         self._counting_s = counting_s
+        self._limit_s = limit_s
         self._turns = anyio.Semaphore(_MAX_PREVIEWS_AT_ONCE)
 
     async def preview(self, schedule: Schedule) -> Preview:
@@ -87,10 +95,10 @@ class Previewer:
             declaration.destinations,
         )
         async with self._turns:
-            with anyio.move_on_after(_PREVIEW_S):
+            with anyio.move_on_after(self._limit_s):
                 return await self._preview(schedule, job, entities)
         raise TransientError(
-            f"The database did not answer for {_PREVIEW_S:g} s while the next run was estimated. A function that an "
+            f"The database did not answer for {self._limit_s:g} s while the next run was estimated. A function that an "
             "index or a policy of a table calls may hold it up.",
             reason=Reason.QUERY_FAILED,
         )

@@ -186,11 +186,10 @@ async def test_a_function_that_sleeps_holds_an_export_no_longer_than_the_limit(
     assert isinstance(error, TransientError)
     assert error.reason is Reason.COPY_SILENT
     assert "raise limits.silence_timeout_s" in error.sentence
-    await reading.app.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1".replace(
-            "$1", f"'{reading.connector.reader}'"
-        )
-    )
+    left = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1"
+    with anyio.fail_after(30):
+        while await reading.app.fetchval(left, reading.connector.reader):
+            await anyio.lowlevel.checkpoint()
 
 
 async def test_what_the_logins_give_up_is_said(reading: SourceDatabase) -> None:
@@ -200,13 +199,13 @@ async def test_what_the_logins_give_up_is_said(reading: SourceDatabase) -> None:
         return [sentence async for sentence in doubts_about_logins(connector)]
 
     (about_superuser,) = await doubts(reading.connector)
-    assert '"postgres" of database.dsn is a superuser' in about_superuser
+    assert "postgres of database.dsn is a superuser" in about_superuser
     superuser, one_login = await doubts(Connector(reading.dsn))
     assert "superuser" in superuser
-    assert 'the role "postgres" keeps' in one_login
+    assert "the role postgres keeps" in one_login
     reader = reading.connector.reader
     await reading.app.execute(f"ALTER ROLE {reader} BYPASSRLS; GRANT SELECT ON exportd.job TO {reader}")
     _, bypasses, reads = await doubts(reading.connector)
-    assert f'"{reader}" of database.reader_user bypasses row security' in bypasses
+    assert f"{reader} of database.reader_user bypasses row security" in bypasses
     assert "may also read 1 of exportd's tables" in reads
     await reading.app.execute(f"ALTER ROLE {reader} NOBYPASSRLS; REVOKE SELECT ON exportd.job FROM {reader}")
