@@ -22,7 +22,9 @@
 -- ACCOUNTS: the change log is missing
 BEGIN;
 SET LOCAL lock_timeout = '2s';
+SET LOCAL search_path = pg_catalog, pg_temp;
 LOCK TABLE ONLY "public"."accounts" IN SHARE ROW EXCLUSIVE MODE;
+SET LOCAL ROLE "exportd";
 CREATE TABLE "exportd"."log_accounts" (
     seq bigint,
     xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
@@ -197,6 +199,7 @@ BEGIN
 END
 $exportd$;
 REVOKE ALL ON FUNCTION "exportd"."log_accounts_truncate"() FROM PUBLIC;
+RESET ROLE;
 CREATE OR REPLACE TRIGGER "exportd_accounts_delete" AFTER DELETE ON "public"."accounts" REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION "exportd"."log_accounts_delete"();
 ALTER TABLE "public"."accounts" ENABLE ALWAYS TRIGGER "exportd_accounts_delete";
 CREATE OR REPLACE TRIGGER "exportd_accounts_insert" AFTER INSERT ON "public"."accounts" REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION "exportd"."log_accounts_insert"();
@@ -205,16 +208,5 @@ CREATE OR REPLACE TRIGGER "exportd_accounts_truncate" BEFORE TRUNCATE ON "public
 ALTER TABLE "public"."accounts" ENABLE ALWAYS TRIGGER "exportd_accounts_truncate";
 CREATE OR REPLACE TRIGGER "exportd_accounts_update" AFTER UPDATE ON "public"."accounts" REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION "exportd"."log_accounts_update"();
 ALTER TABLE "public"."accounts" ENABLE ALWAYS TRIGGER "exportd_accounts_update";
-ALTER TABLE "exportd"."log_accounts" OWNER TO "exportd";
-ALTER FUNCTION "exportd"."log_accounts_insert"() OWNER TO "exportd";
-ALTER FUNCTION "exportd"."log_accounts_update"() OWNER TO "exportd";
-ALTER FUNCTION "exportd"."log_accounts_delete"() OWNER TO "exportd";
-ALTER FUNCTION "exportd"."log_accounts_truncate"() OWNER TO "exportd";
-ALTER FUNCTION "exportd"."log_accounts_key_1"(uuid, uuid, bigint) OWNER TO "exportd";
-ALTER FUNCTION "exportd"."log_accounts_key_1"(anyelement, anyelement, integer) OWNER TO "exportd";
-ALTER FUNCTION "exportd"."log_accounts_tenant"(text, text, bigint) OWNER TO "exportd";
-ALTER FUNCTION "exportd"."log_accounts_tenant"(anyelement, anyelement, integer) OWNER TO "exportd";
-ALTER FUNCTION "exportd"."log_accounts_has_tenant"(text, text, bigint) OWNER TO "exportd";
-ALTER FUNCTION "exportd"."log_accounts_has_tenant"(anyelement, anyelement, integer) OWNER TO "exportd";
 COMMIT;
 
