@@ -86,6 +86,13 @@ QUOTING = {
 }
 """The modules that quote."""
 
+COMMENTING = {
+    "database/quoting": "writes the comments of SQL",
+    "database/queries": "reads the comments of the shipped SQL files",
+    "stores/gcs/answers": "separates the parts of a multipart body",
+}
+"""The modules that may have the two hyphens that begin a comment."""
+
 OTHER_SYNTAX = {
     "catalog/draft": "writes TOML",
     "consumer/replay/json_cells": "reads JSON and writes CSV",
@@ -248,6 +255,25 @@ def _text(node: ast.AST) -> str | None:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
 
 
+_COMMENT = re.compile(r"(^|[\n;])[ \t]*--(?![\w>-])")
+"""Two hyphens where a statement or a line begins; not an option of a command, an arrow or a rule."""
+
+
+def own_comments(module: Module) -> list[str]:
+    """Where it begins a comment of SQL itself: a text, other than a docstring, with two hyphens that begin a line."""
+    documentation = {
+        id(statement.value)
+        for node in ast.walk(module.tree)
+        for statement in ast.iter_child_nodes(node)
+        if isinstance(statement, ast.Expr)
+    }
+    return [
+        f"line {getattr(node, 'lineno', 0)}: {ast.unparse(node)}"
+        for node in ast.walk(module.tree)
+        if id(node) not in documentation and _COMMENT.search(_text(node) or "")
+    ]
+
+
 def vague_names(module: Module) -> list[str]:
     """Names that say nothing: of the module, its folder or its classes."""
     names = [*module.path.split("/")]
@@ -334,6 +360,11 @@ def test_an_exception_from_purity_is_still_needed(path: str) -> None:
 @pytest.mark.parametrize("module", MODULES, ids=_id)
 def test_only_the_quoting_module_quotes(module: Module) -> None:
     assert not own_quoting(module) or module.path in QUOTING
+
+
+@pytest.mark.parametrize("module", MODULES, ids=_id)
+def test_only_the_quoting_module_writes_comments(module: Module) -> None:
+    assert not own_comments(module) or module.path in COMMENTING
 
 
 @pytest.mark.parametrize("module", MODULES, ids=_id)
@@ -431,6 +462,34 @@ def test_the_quoting_rule_sees(text: str) -> None:
 )
 def test_the_quoting_rule_lets_pass(text: str) -> None:
     assert not own_quoting(Module("extraction/statement", text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        """line = f"-- {entity}: damaged" """,
+        """line = "-- " + entity""",
+        """line = "--" + entity""",
+        """line = "-- %s" % entity""",
+        """script = f"BEGIN;\\n-- {name}\\nCOMMIT" """,
+        """script = f"BEGIN; -- {name}\\n" """,
+        """def script():\n    return "\\n".join(f"-- {name}" for name in names)""",
+    ],
+)
+def test_the_rule_of_comments_sees(text: str) -> None:
+    assert own_comments(Module("capture/role", text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        """options = ["--no-header", "--json"]""",
+        """line = comment(f"{entity}: damaged")""",
+        """def f():\n    "A comment:\\n-- like this." """,
+    ],
+)
+def test_the_rule_of_comments_lets_pass(text: str) -> None:
+    assert not own_comments(Module("capture/role", text))
 
 
 def test_the_rule_of_names_sees() -> None:

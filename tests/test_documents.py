@@ -252,3 +252,22 @@ def test_a_decision_has_its_sections_and_stands_in_the_index(page: str) -> None:
     assert title
     assert f"- [{number:04}]({name}) {title[1]}\n" in read("docs/decisions/README.md")
     assert re.findall(r"^## (.*)$", read(page), re.MULTILINE) == ["Context", "Decision", "Evidence", "Consequences"]
+
+
+def model_of_trust() -> list[tuple[str, str]]:
+    """Who is trusted, and what shows it: the lines of the first table of docs/security.md."""
+    section = read("docs/security.md").split("## Who is trusted with what")[1].split("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| ")][2:]
+    return [(row[0].strip(), row[-1]) for row in rows]
+
+
+def test_the_model_of_trust_has_its_lines() -> None:
+    assert len(model_of_trust()) >= 10
+
+
+@pytest.mark.parametrize(("who", "shown"), model_of_trust())
+def test_each_line_of_the_model_of_trust_is_shown_by_tests_that_exist(who: str, shown: str) -> None:
+    tests = re.findall(r"`(tests/\S+?\.py)::(test_\w+)`", shown)
+    assert tests, f"no test shows what {who} may do"
+    for path, name in tests:
+        assert re.search(rf"^\s*(?:async )?def {name}\(", read(path), re.MULTILINE), f"{path} has no {name}"

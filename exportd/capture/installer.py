@@ -8,16 +8,19 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 import structlog
+from asyncpg import Record
 
 from exportd.capture.installed import Installed, read_installed
-from exportd.capture.repair import Repair, is_intact, removal_of, repair_of
+from exportd.capture.repair import Repair, belongs, is_intact, removal_of, repair_of
+from exportd.capture.role import grant_on_log
+from exportd.capture.script import with_least_rights, without_rows
 from exportd.capture.triggers import capture_of
 from exportd.catalog.shape import Shape
 from exportd.catalog.shape_reader import read_shapes
 from exportd.database import queries
 from exportd.database.connector import Connection, Connector
 from exportd.database.locks import take_locks, translate_lock
-from exportd.database.quoting import table
+from exportd.database.quoting import identifier, table
 from exportd.database.translator import FOREIGN_ERRORS, translated
 from exportd.model.change_log import SCHEMA, log_name, log_table
 from exportd.model.entity import Entity, EntityCode, TableName
@@ -57,7 +60,7 @@ class CaptureInstaller:
     async def status(self, entities: Sequence[Entity]) -> list[EntityCapture]:
         """What ``install`` would do for each entity, without doing it.
 
-        The statements can be run by any role with the rights; the last ones give what was created to the daemon's role.
+        The statements are for a DBA, who has more rights than the daemon's role: see ``capture.script``.
         An entity that cannot be captured, because its table or its key does not exist, has that as its finding.
         """
         async with self._connection("capture status") as connection:
@@ -65,6 +68,8 @@ class CaptureInstaller:
                 shapes = await read_shapes(connection, entities)
                 installed = await read_installed(connection, [log_name(entity.code) for entity in entities])
                 role = str(await connection.fetchval(_SQL["role"]))
+                strangers = await connection.fetch(_SQL["owned_by_others"])
+                unreadable = await self._unreadable(connection, entities)
         found: list[EntityCapture] = []
         for entity in entities:
             try:
@@ -73,9 +78,20 @@ class CaptureInstaller:
             except PermanentError as error:
                 found.append(EntityCapture(entity.code, (error.sentence,)))
             else:
-                handed_over = capture_of(entity, shape).hand_over(log_table(entity.code), role)
-                statements = (repair.lock(), *repair.statements, *handed_over) if repair.needed else ()
-                found.append(EntityCapture(entity.code, repair.findings, statements))
+                findings = repair.findings
+                statements: tuple[str, ...] = ()
+                if entity.code in unreadable:
+                    findings = (*findings, f"the role {self._connector.reader} may not read the change log")
+                if repair.needed:
+                    made_anew = [trigger.create() for trigger in capture_of(entity, shape).triggers]
+                    statements = (
+                        *(_hand_over(row, role) for row in strangers if _is_of(row, log_name(entity.code))),
+                        *with_least_rights((repair.lock(), *without_rows(repair.statements, made_anew)), role),
+                    )
+                if findings and self._connector.reader:
+                    grants = grant_on_log(self._connector.reader, log_table(entity.code))
+                    statements = (*statements, *with_least_rights(grants, role))
+                found.append(EntityCapture(entity.code, findings, statements))
         return found
 
     async def install(self, entities: Sequence[Entity]) -> list[EntityCapture]:
@@ -91,6 +107,7 @@ class CaptureInstaller:
             for entity in entities:
                 if repairs[entity.code].needed:
                     repairs[entity.code] = await self._repair(connection, entity, repairs[entity.code])
+            await self._grant_reading(connection, entities)
         return [EntityCapture(code, repair.findings, repair.statements) for code, repair in repairs.items()]
 
     async def removals(self, logs: Sequence[str] | None = None) -> dict[str, tuple[str, ...]]:
@@ -120,6 +137,21 @@ class CaptureInstaller:
     def _connection(self, purpose: str) -> AbstractAsyncContextManager["Connection"]:
         """A connection that does not wait long for a table that is locked, as a long ALTER locks it."""
         return self._connector.connection(purpose, lock_timeout_s=self._lock_timeout_s)
+
+    async def _unreadable(self, connection: "Connection", entities: Sequence[Entity]) -> set[EntityCode]:
+        """The entities whose change logs are there, but not for the login that reads them."""
+        if self._connector.reader is None:
+            return set()
+        codes = {log_name(entity.code): entity.code for entity in entities}
+        rows = await connection.fetch(_SQL["unreadable_logs"], self._connector.reader, list(codes))
+        return {codes[row["relname"]] for row in rows}
+
+    async def _grant_reading(self, connection: "Connection", entities: Sequence[Entity]) -> None:
+        """Let the login that reads see the logs that are new. They are ours to grant, and nothing else is granted."""
+        with translated("granting the change logs"):
+            for code in await self._unreadable(connection, entities):
+                for statement in grant_on_log(self._connector.reader or "", log_table(code)):
+                    await connection.execute(statement)
 
     async def _repair(self, connection: "Connection", entity: Entity, planned: Repair) -> Repair:
         async def again() -> Repair:
@@ -176,6 +208,17 @@ class CaptureInstaller:
 def capture_is_intact(entity: Entity, shape: Shape) -> bool:
     """Whether all of the entity's capture triggers are installed and enabled, in the catalogs' current snapshot."""
     return is_intact(capture_of(entity, shape), shape)
+
+
+def _is_of(row: Record, log: str) -> bool:
+    return row["name"] == log if row["arguments"] is None else belongs(row["name"], log)
+
+
+def _hand_over(row: Record, role: str) -> str:
+    """The statement that gives a table or a function to ``role``; a function runs with the rights of its owner."""
+    name = table(TableName(SCHEMA, row["name"]))
+    kind = f"TABLE {name}" if row["arguments"] is None else f"FUNCTION {name}({row['arguments']})"
+    return f"ALTER {kind} OWNER TO {identifier(role)}"
 
 
 async def _repairs(connection: "Connection", entities: Sequence[Entity]) -> dict[EntityCode, Repair]:

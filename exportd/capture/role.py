@@ -1,39 +1,96 @@
-"""The daemon's role in Postgres: what it needs, and nothing else. Pure: SQL for a DBA to read and run."""
+"""The daemon's roles in Postgres: what they need, and nothing else. Pure: SQL for a DBA to read and run."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
-from exportd.database.quoting import dollar_quoted, identifier, literal, table
-from exportd.model.change_log import SCHEMA
-from exportd.model.entity import TableName
+from exportd.database.quoting import comment, dollar_quoted, identifier, literal, table
+from exportd.model.change_log import SCHEMA, log_table
+from exportd.model.entity import EntityCode, TableName
+
+_ATTRIBUTES = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+
+_ABOUT_ONE_LOGIN = (
+    "One role does everything. Where owners of tables are not trusted, a second one should read: set",
+    "database.reader_user in the configuration, and run this again (see docs/security.md).",
+)
 
 
-def role_sql(role: str, *, database: str, tables: Iterable[TableName]) -> str:
-    """A script that makes the role, or gives it what it lacks; to be run by a superuser in ``database``."""
+def role_sql(
+    role: str,
+    *,
+    database: str,
+    tables: Iterable[TableName],
+    reader: str | None = None,
+    entities: Iterable[EntityCode] = (),
+) -> str:
+    """A script that makes the roles, or gives them what they lack; to be run by a superuser in ``database``.
+
+    ``role`` owns the schema exportd. ``reader`` reads the ``tables`` and the change logs of ``entities``, those that
+    are there: a log that is made later is granted when it is made.
+    """
     wanted = sorted(set(tables), key=lambda relation: (relation.schema, relation.name))
     schemas = sorted({relation.schema for relation in wanted})
-    name, schema = identifier(role), identifier(SCHEMA)
+    roles = [role] if reader is None or reader == role else [role, reader]
+    names = [identifier(name) for name in roles]
+    listed = ", ".join(names)
     statements = [
-        f"""DO $$ BEGIN
-  IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {literal(role)}) THEN
-    CREATE ROLE {name} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
-  END IF;
-END $$""",
-        f"GRANT CONNECT ON DATABASE {identifier(database)} TO {name}",
-        f"CREATE SCHEMA IF NOT EXISTS {schema} AUTHORIZATION {name}",
-        *(f"GRANT USAGE ON SCHEMA {identifier(used_schema)} TO {name}" for used_schema in schemas),
-        *(f"GRANT SELECT ON TABLE {table(relation)} TO {name}" for relation in wanted),
-        *([_grants_on_members(role, wanted)] if wanted else []),
+        # Nothing of another schema is to be found in place of what is Postgres's own.
+        "SET LOCAL search_path = pg_catalog, pg_temp",
+        *map(_create_role, roles),
+        f"GRANT CONNECT ON DATABASE {identifier(database)} TO {listed}",
+        f"CREATE SCHEMA IF NOT EXISTS {identifier(SCHEMA)} AUTHORIZATION {identifier(role)}",
+        *(f"GRANT USAGE ON SCHEMA {identifier(used_schema)} TO {listed}" for used_schema in schemas),
+        *(f"GRANT SELECT ON TABLE {table(relation)} TO {listed}" for relation in wanted),
+        *([_grants_on_members(name, wanted) for name in roles] if wanted else []),
+        *(_grants_on_logs(names[1], sorted(entities)) if len(names) > 1 else ()),
     ]
-    script = "".join(f"{statement};\n" for statement in statements)
+    after = [
+        *(f"Not done here. A password, if it needs one, by psql: \\password {name}" for name in names),
+        f"That metrics show the age of others' transactions: GRANT pg_read_all_stats TO {names[0]};",
+    ]
+    script = [*map(comment, _heading(database, names)), "BEGIN;", *(f"{statement};" for statement in statements)]
+    return "\n".join([*script, "COMMIT;", *map(comment, after), ""])
+
+
+def grant_on_log(reader: str, log: TableName) -> tuple[str, str]:
+    """The statements by which the owner of a change log lets ``reader`` read it."""
+    role = identifier(reader)
     return (
-        f"-- The role of exportd in the database {identifier(database)}. It reads the tables of the catalog and owns\n"
-        f"-- the schema {SCHEMA}; it writes no table of the application. May be run again, for new entities and\n"
-        f"-- partitions.\n"
-        f"-- Triggers on the tables are made by their owner: see `exportd capture install --dry-run`.\n"
-        f"BEGIN;\n{script}COMMIT;\n"
-        f"-- Not done here. A password, if it needs one, by psql: \\password {name}\n"
-        f"-- That metrics show the age of others' transactions: GRANT pg_read_all_stats TO {name};\n"
+        f"GRANT USAGE ON SCHEMA {identifier(log.schema)} TO {role}",
+        f"GRANT SELECT ON TABLE {table(log)} TO {role}",
     )
+
+
+def _heading(database: str, names: Sequence[str]) -> Iterator[str]:
+    yield f"The roles of exportd in the database {identifier(database)}. May be run again, such as for a new entity."
+    yield f"{names[0]} owns the schema {SCHEMA}. It reads the catalog's tables: triggers on TRUNCATE run as it."
+    if len(names) > 1:
+        yield f"{names[1]} exports: it reads the tables of the catalog and their change logs, and nothing else."
+    else:
+        yield from _ABOUT_ONE_LOGIN
+    yield "None of them writes a table of the application."
+    yield "Triggers on the tables are made by their owner: see `exportd capture install --dry-run`."
+
+
+def _create_role(role: str) -> str:
+    body = f"""BEGIN
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {literal(role)}) THEN
+    CREATE ROLE {identifier(role)} {_ATTRIBUTES};
+  END IF;
+END"""
+    return f"DO {dollar_quoted(body)}"
+
+
+def _grants_on_logs(reader: str, entities: Sequence[EntityCode]) -> Iterator[str]:
+    """Log by log: default privileges would hold for all tables that are made in the schema, credentials included."""
+    yield f"GRANT USAGE ON SCHEMA {identifier(SCHEMA)} TO {reader}"
+    for entity in entities:
+        log = table(log_table(entity))
+        body = f"""BEGIN
+  IF pg_catalog.to_regclass({literal(log)}) IS NOT NULL THEN
+    GRANT SELECT ON TABLE {log} TO {reader};
+  END IF;
+END"""
+        yield f"DO {dollar_quoted(body)}"
 
 
 def _grants_on_members(role: str, tables: Iterable[TableName]) -> str:

@@ -73,19 +73,6 @@ class Capture:
     functions: tuple[TriggerFunction, ...]
     triggers: tuple[Trigger, ...]
 
-    def hand_over(self, log: TableName, role: str) -> tuple[str, ...]:
-        """The statements that give the log and the functions to ``role`` when another role has created them.
-
-        The functions run with the rights of their owner.
-        """
-        owner = f"OWNER TO {identifier(role)}"
-        functions = [f"{table(TableName(SCHEMA, function.name))}()" for function in self.functions]
-        functions += [
-            f"{table(TableName(SCHEMA, passing_function.name))}({passing_function.arguments})"
-            for passing_function in self.passing_functions
-        ]
-        return (f"ALTER TABLE {table(log)} {owner}", *(f"ALTER FUNCTION {function} {owner}" for function in functions))
-
 
 def capture_of(entity: Entity, shape: Shape) -> Capture:
     """What must be in the database so that the entity's changes are captured.

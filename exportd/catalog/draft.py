@@ -133,16 +133,17 @@ def _block(entity: Entity, live: LiveTable) -> str:
 
 def _remarks(entity: Entity, live: LiveTable) -> Iterator[str]:
     if entity.code != entity_code(live.name.name):
-        yield "# The code was shortened or numbered, because another table has the same name."
+        yield _comment("The code was shortened or numbered, because another table has the same name.")
     tenant = live.column(entity.tenant) if entity.tenant is not None else None
     if tenant is not None and tenant.is_nullable:
-        yield f"# Rows whose {_comment(tenant.name)} is null belong to no organization and are in no file."
+        yield _comment(f"Rows whose {tenant.name} is null belong to no organization and are in no file.")
     for field, column in zip(entity.fields, live.columns, strict=True):
-        name = _comment(column.name)
         if column.generation is not None:
-            yield f"# {name} is a virtual generated column: deleted rows get its value by the expression."
+            yield _comment(
+                f"{column.name} is a virtual generated column: deleted rows get its value by the expression."
+            )
         if field.name != camel_case(column.name):
-            yield f"# The column {name} is the field {_comment(field.name)}: its own name is taken."
+            yield _comment(f"The column {column.name} is the field {field.name}: its own name is taken.")
 
 
 def _field(field: Field) -> str:
@@ -153,8 +154,8 @@ def _field(field: Field) -> str:
 
 
 def _left_out_block(left_out: Sequence[tuple[TableName, str]]) -> str:
-    lines = [f"# {_comment(str(name))}: {_comment(reason)}" for name, reason in left_out]
-    return "\n".join(["# Left out:", *lines]) + "\n"
+    lines = [_comment(f"{name}: {reason}") for name, reason in left_out]
+    return "\n".join([_comment("Left out:"), *lines]) + "\n"
 
 
 def _text(text: str) -> str:
@@ -171,5 +172,5 @@ def _escaped(character: str) -> str:
 
 
 def _comment(text: str) -> str:
-    """A comment may hold everything but control characters and line ends."""
-    return "".join(character if character.isprintable() else " " for character in text)
+    """A comment of TOML on one line, which may hold everything but control characters and line ends."""
+    return "# " + "".join(character if character.isprintable() else " " for character in text)

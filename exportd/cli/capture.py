@@ -3,7 +3,7 @@
 ``capture`` works without a daemon too: it has to be installed before the first run.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -107,8 +107,10 @@ def uninstall(
         print_json({**removal, "droppedSchema": drop_schema and not dry_run})
         return
     if dry_run:
-        for line in _script(removal["statements"]) or ["-- nothing to remove"]:
-            print_line(line)
+        from exportd.capture.script import script_of
+
+        found = [] if removal["statements"] else ["nothing to remove"]
+        print_line(script_of("removal", found or ["what the statements below remove"], removal["statements"]))
         return
     if not removal["removed"] and not drop_schema:
         print_line("nothing is captured")
@@ -120,7 +122,7 @@ def uninstall(
 
 @role_app.command
 def sql(*, config: ConfigPath = DEFAULT_CONFIG) -> None:
-    """Print the SQL that makes the DSN's role, with the rights that it needs and no others, for a DBA."""
+    """Print the SQL that makes the daemon's roles, with the rights that they need and no others, for a DBA."""
     from exportd.capture.role import role_sql
     from exportd.database.connector import Address
 
@@ -132,7 +134,14 @@ def sql(*, config: ConfigPath = DEFAULT_CONFIG) -> None:
             where="database.dsn",
         )
     tables = [entity.table for entity in catalog.entities.values()]
-    print_line(role_sql(address.user, database=address.database, tables=tables).rstrip("\n"))
+    script = role_sql(
+        address.user,
+        database=address.database,
+        tables=tables,
+        reader=connector(settings).reader,
+        entities=catalog.entities,
+    )
+    print_line(script.rstrip("\n"))
 
 
 def _shown(
@@ -250,14 +259,7 @@ async def _auditor(config: Path) -> "AsyncIterator[Auditor]":
 
 
 def _print_statements(found: list[Document]) -> None:
+    from exportd.capture.script import script_of
+
     for capture in found:
-        print_line(f"-- {capture['entity']}: {'; '.join(capture['findings']) or 'whole, nothing to do'}")
-        for line in _script(capture["statements"]):
-            print_line(line)
-
-
-def _script(statements: Sequence[str]) -> list[str]:
-    """The statements as one transaction that never waits long for a lock; nothing when there are none."""
-    if not statements:
-        return []
-    return ["BEGIN;\nSET LOCAL lock_timeout = '2s';", *(f"{statement};" for statement in statements), "COMMIT;\n"]
+        print_line(script_of(capture["entity"], capture["findings"], capture["statements"]))

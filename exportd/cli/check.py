@@ -20,6 +20,7 @@ from exportd.cli.configuration import connector, load
 from exportd.cli.failures import Exit
 from exportd.cli.output import print_json, print_line
 from exportd.database.connector import Connection, Connector
+from exportd.database.login_checker import daemons_of, doubts_about_logins
 from exportd.database.migrator import pending
 from exportd.database.pooler_detector import Pooling, detect_pooling
 from exportd.database.session_settings import POOLER_ADVICE
@@ -35,10 +36,17 @@ from exportd.settings.directory_checker import check_directories
 from exportd.settings.schema import ControlSettings, Settings
 from exportd.telemetry.logging import leave_it_to_the_command
 
+_KEYS_DIFFER = (
+    "several daemons share this database, and this one signs tokens with a key of its own, which the others refuse. "
+    "Give all of them the same control.signing_key_file if clients may reach any of them"
+)
+
 
 class _Kind(StrEnum):
     OK = "ok"
     FIX = "fix"
+    WARN = "warn"
+    """Works, and gives something up."""
     NOTE = ""
     """More on the line before."""
 
@@ -87,6 +95,10 @@ async def _lines(config: Path, settings: Settings, catalog: Catalog) -> AsyncIte
                 yield _Line(_Kind.FIX, sentence)
             for member in await unreadable_members(connection, [entity.table for entity in catalog.entities.values()]):
                 yield _Line(_Kind.NOTE, _UNREADABLE.format(member))
+    async for sentence in doubts_about_logins(database):
+        yield _Line(_Kind.WARN, sentence)
+    if settings.control.signing_key_file is None and len(await daemons_of(database)) > 1:
+        yield _Line(_Kind.WARN, _KEYS_DIFFER)
     # Not the destinations: each is tried by writing to it.
     for problem in await anyio.to_thread.run_sync(check_directories, settings.model_copy(update={"destination": ()})):
         yield _Line(_Kind.FIX, str(problem))
@@ -150,7 +162,8 @@ async def _destinations(settings: Settings, database: Connector) -> AsyncIterato
 
 
 async def _database_problems(database: Connector, connection: Connection, catalog: Catalog) -> AsyncIterator[str]:
-    problems = await checker.check(catalog, connection)
+    async with database.reading("check") as reader:
+        problems = await checker.check(catalog, reader)
     for problem in problems:
         yield str(problem)
     if await pending(connection):

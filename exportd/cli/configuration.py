@@ -31,7 +31,7 @@ def load(path: Path) -> "tuple[Settings, Catalog]":
 def connector(settings: "Settings") -> "Connector":
     from exportd.database.connector import Connector
 
-    return Connector(settings.database.dsn, lock_timeout_s=settings.database.lock_timeout_s)
+    return Connector.of(settings.database)
 
 
 @asynccontextmanager

@@ -53,9 +53,11 @@ def download_job(job_id: str, to: Path, at: DaemonAddress, *, as_json: bool = Fa
         import anyio.to_thread
 
         from exportd.cli.without_daemon import find_job
+        from exportd.jobs.job_record import file_names
 
         record = await find_job(config, job_id)
         folder = await anyio.to_thread.run_sync(_spool_folder, config, record)
+        file_names(record.job.id, record.parts)  # a row of the database does not name other files
         files = [_File(part.file_name, part.size_bytes, part.sha256) for part in record.parts]
         await anyio.to_thread.run_sync(_copy, files, to, lambda name: _pieces(folder / name))
         return files

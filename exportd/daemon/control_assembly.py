@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 from math import nan
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -26,7 +27,7 @@ from exportd.api.exposition import Exposition, Monitoring, Readiness
 from exportd.api.identity.access import Access, group_id, group_ids
 from exportd.api.identity.authenticator import Authenticator
 from exportd.api.identity.client_table import ClientTable
-from exportd.api.identity.signing import Signer, read_signing_key
+from exportd.api.identity.signing import Signer, own_signing_key, read_signing_key
 from exportd.api.schemas.status import LocalStatus
 from exportd.api.status_reader import StatusReader
 from exportd.api.transport.certificate import Certificate
@@ -96,7 +97,7 @@ async def collaborators_of(configuration: Configuration, components: Components,
     """
     control, catalog, clock = configuration.settings.control, configuration.catalog, components.clock
     clients = ClientTable(components.control_pool)
-    signer = Signer(await _signing_key(control, clients))
+    signer = Signer(await _signing_key(control, components.spool.directory))
     access = Access(os.getuid(), group_ids(control.operators), group_ids(control.admins))
     pool = components.control_pool
     jobs, schedules, destinations = JobOperator(pool), ScheduleOperator(pool), DestinationOperator(pool)
@@ -201,9 +202,9 @@ def metrics_server(components: Components, control: ControlApi) -> MetricsServer
     return MetricsServer(monitoring, listen=settings.listen)
 
 
-async def _signing_key(control: ControlSettings, clients: ClientTable) -> bytes:
+async def _signing_key(control: ControlSettings, spool: Path) -> bytes:
     if control.signing_key_file is None:
-        return await clients.signing_key()
+        return await anyio.to_thread.run_sync(own_signing_key, spool)
     return await anyio.to_thread.run_sync(read_signing_key, control.signing_key_file)
 
 

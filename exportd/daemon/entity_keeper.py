@@ -67,7 +67,7 @@ class EntityKeeper:
         async with self._one_at_a_time:
             for _ in range(_MAX_LOOKS):
                 before = self._current.configuration
-                async with self._connector.connection("entities") as connection:
+                async with self._connector.reading("entities") as connection:
                     catalog = await reexamine(before.catalog, before.written, connection)
                 if catalog == before.catalog:
                     return

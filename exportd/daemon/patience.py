@@ -102,7 +102,7 @@ class LoginRenewer:
         )
         _mask_passwords(before.settings, settings)
         self._current.configuration = Configuration(settings, before.catalog, before.written)
-        await self._connector.use(dsn, lock_timeout_s=settings.database.lock_timeout_s)
+        await self._connector.use(settings.database)
         _logger.info("login renewed from the configuration", database=str(self._connector.address))
         return True
 

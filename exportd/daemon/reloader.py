@@ -59,7 +59,7 @@ async def examined(catalog: Catalog, connector: Connector) -> Catalog:
 
     Raises TransientError or PermanentError when the database cannot be read.
     """
-    async with connector.connection("catalog") as connection:
+    async with connector.reading("catalog") as connection:
         return await examine(catalog, connection)
 
 
@@ -170,7 +170,7 @@ class Reloader:
 
     async def _prepare(self, settings: Settings, catalog: Catalog) -> _Prepared:
         """Build and check everything, and change nothing."""
-        connector = Connector(settings.database.dsn, lock_timeout_s=settings.database.lock_timeout_s)
+        connector = Connector.of(settings.database)
         fitting = await examined(catalog, connector)
         if problems := misfits(fitting, written=catalog, before=self._components.current.configuration.written):
             raise SettingsError(sorted_by_line(problems))
@@ -214,8 +214,7 @@ class Reloader:
             await components.refresher.refresh()
 
     async def _connect_by(self, settings: Settings) -> None:
-        database = settings.database
-        await self._components.connector.use(database.dsn, lock_timeout_s=database.lock_timeout_s)
+        await self._components.connector.use(settings.database)
 
     def _swap(self, to: _Prepared) -> tuple[Destination, ...]:
         """Put another configuration into effect. Returns the destinations that were replaced or taken out.
@@ -223,7 +222,8 @@ class Reloader:
         Without an await, so that no service ever sees a part of it.
         """
         components, settings = self._components, to.configuration.settings
-        passwords = passwords_in(components.current.settings().database.dsn) | passwords_in(settings.database.dsn)
+        databases = (components.current.settings().database, settings.database)
+        passwords = passwords_in(*(dsn for database in databases for dsn in (database.dsn, database.reader_dsn)))
         logging.configure(level=settings.log.level, line_format=settings.log.format, secrets=passwords)
         components.current.configuration = to.configuration
         self.control.adopt(to.collaborators)

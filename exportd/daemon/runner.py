@@ -49,9 +49,8 @@ def run_daemon(config: Path) -> None:
 
 def _loaded(config: Path) -> tuple[Settings, Catalog]:
     settings, catalog = load_all(config, check_rule=check_rule, load_catalog=document.load)
-    logging.configure(
-        level=settings.log.level, line_format=settings.log.format, secrets=passwords_in(settings.database.dsn)
-    )
+    secrets = passwords_in(settings.database.dsn, settings.database.reader_dsn)
+    logging.configure(level=settings.log.level, line_format=settings.log.format, secrets=secrets)
     return settings.without_document(), catalog
 
 
@@ -63,7 +62,7 @@ async def serve(config: Path, settings: Settings, catalog: Catalog) -> None:
     """
     patience = Patience()
     while True:
-        connector = Connector(settings.database.dsn, lock_timeout_s=settings.database.lock_timeout_s)
+        connector = Connector.of(settings.database)
         if (fitting := await patience.attempt(partial(_ready, connector, catalog))) is not None:
             break
         settings, catalog = await anyio.to_thread.run_sync(_loaded, config)

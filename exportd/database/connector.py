@@ -1,5 +1,9 @@
 """Opens connections to the database: for the daemon's own tables, for its events, and for exports.
 
+There may be two logins. One owns the schema exportd and keeps the daemon's tables. The other one reads, and is the only
+one that touches a table of the application: Postgres may run code of a table's owner with the rights of the role that
+reads it (policies, functions in indexes), and such code can undo whatever a session sets, but not its login.
+
 Errors leave as a TransientError or PermanentError whose sentence names host, database and user, and never the
 password. ``translate`` and ``translated`` do the same for later errors on a connection.
 """
@@ -18,8 +22,9 @@ import asyncpg
 
 from exportd.database.session_settings import set_statement
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
-from exportd.model.errors import PermanentError, TransientError
+from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.reason import Reason
+from exportd.settings.schema import DatabaseSettings
 from exportd.settings.secrets import mask_secrets
 
 if TYPE_CHECKING:
@@ -75,6 +80,8 @@ EXACT_SETTINGS: Mapping[str, str] = {
 
 _TRANSACTION_TIMEOUT_SINCE = 17
 
+_END = "SELECT pg_catalog.pg_terminate_backend($1)"
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -109,7 +116,7 @@ class Address:
 
 @dataclass(slots=True)
 class Connector:
-    """Connects to the database of a DSN.
+    """Connects to the database of a DSN; to read the application's tables, with ``reader_dsn`` if there is one.
 
     ``lock_timeout_s`` holds for exports: a waiting lock makes the application's writes queue behind it.
     """
@@ -118,20 +125,31 @@ class Connector:
     application_name: str = "exportd"
     lock_timeout_s: float = 2.0
     connect_timeout_s: float = 10.0
+    reader_dsn: str | None = field(default=None, repr=False)
     _pools: "list[Pool]" = field(default_factory=list, init=False, repr=False)
+
+    @classmethod
+    def of(cls, database: DatabaseSettings) -> "Connector":
+        """To the database that the configuration names."""
+        return cls(database.dsn, lock_timeout_s=database.lock_timeout_s, reader_dsn=database.reading_dsn)
 
     @property
     def address(self) -> Address:
         """Host, database and user, for people to read; never the password."""
         return Address.of(self.dsn)
 
-    async def use(self, dsn: str, *, lock_timeout_s: float) -> None:
-        """Use another DSN for new connections, pools included. Open ones are used until they are given back."""
-        self.lock_timeout_s = lock_timeout_s
-        if dsn != self.dsn:
-            self.dsn = dsn
+    @property
+    def reader(self) -> str | None:
+        """The role that reads the application's tables; None where there is one login only."""
+        return Address.of(self.reader_dsn).user if self.reader_dsn else None
+
+    async def use(self, database: DatabaseSettings) -> None:
+        """Use other DSNs for new connections, pools included. Open ones are used until they are given back."""
+        self.lock_timeout_s, self.reader_dsn = database.lock_timeout_s, database.reading_dsn
+        if database.dsn != self.dsn:
+            self.dsn = database.dsn
             for pool in self._pools:
-                pool.set_connect_args(dsn, **self._pool_arguments())
+                pool.set_connect_args(self.dsn, **self._pool_arguments())
                 await pool.expire_connections()
 
     async def expire(self) -> None:
@@ -145,12 +163,13 @@ class Connector:
         Raises TransientError DATABASE_UNREACHABLE when no server answers, PermanentError DATABASE_REFUSED when it
         refuses: wrong password, no such database, no right to connect.
         """
-        return await self._connect({**self._server_settings(purpose), **_lock_timeout(lock_timeout_s)})
+        return await self._connect(self.dsn, {**self._server_settings(purpose), **_lock_timeout(lock_timeout_s)})
 
     async def export_connection(self, *, purpose: str = "export") -> Connection:
         """A new connection whose settings make its output the same on every server. See ``connect``."""
         return await self._connect(
-            {**_EXPORT_SETTINGS, **_lock_timeout(self.lock_timeout_s), **self._server_settings(purpose)}
+            self.reader_dsn or self.dsn,
+            {**_EXPORT_SETTINGS, **_lock_timeout(self.lock_timeout_s), **self._server_settings(purpose)},
         )
 
     @asynccontextmanager
@@ -166,9 +185,19 @@ class Connector:
             await close(connection)
 
     @asynccontextmanager
+    async def reading(self, purpose: str) -> AsyncIterator[Connection]:
+        """A connection of the login that reads the application's tables, closed at the end of the block."""
+        connection = await self._connect(self.reader_dsn or self.dsn, self._server_settings(purpose))
+        try:
+            yield connection
+        finally:
+            await close(connection)
+
+    @asynccontextmanager
     async def export_session(self) -> AsyncIterator[Connection]:
         """An export connection that is closed at the end of the block, whatever happens."""
         connection = await self.export_connection()
+        process_id = connection.get_server_pid()
         try:
             if connection.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
                 # Not when connecting: an older server refuses a setting that it does not know.
@@ -176,7 +205,8 @@ class Connector:
                     await connection.execute("SET transaction_timeout = 0")
             yield connection
         finally:
-            await close(connection)
+            if not await close(connection):
+                await self._end(process_id)
 
     @asynccontextmanager
     async def pool(self, size: int, *, lazily: bool = False) -> AsyncIterator[Pool]:
@@ -219,11 +249,19 @@ class Connector:
         """Forget what the last user set, but not what all need."""
         await connection.execute(f"{connection.get_reset_query()}\n{set_statement(self._pool_settings())}")
 
-    async def _connect(self, server_settings: dict[str, str]) -> Connection:
-        with _translated_connecting(self.address):
-            connection = await asyncpg.connect(
-                self.dsn, timeout=self.connect_timeout_s, server_settings=server_settings
-            )
+    async def _end(self, process_id: int) -> None:
+        """Have the server end a session that does not end by itself: code of a table's owner may catch a cancel.
+
+        Its locks would stay. The session is of the same role as the one that asks, which is all that is needed.
+        """
+        with anyio.move_on_after(self.connect_timeout_s + _CLEAN_UP_S, shield=True):
+            with suppress(ExportdError, *FOREIGN_ERRORS):
+                async with self.reading("end") as other:
+                    await other.execute(_END, process_id)
+
+    async def _connect(self, dsn: str, server_settings: dict[str, str]) -> Connection:
+        with _translated_connecting(Address.of(dsn)):
+            connection = await asyncpg.connect(dsn, timeout=self.connect_timeout_s, server_settings=server_settings)
             try:
                 # Once more, for a pooler may have dropped them.
                 await connection.execute(
@@ -250,13 +288,18 @@ def _lock_timeout(lock_timeout_s: float | None) -> dict[str, str]:
     return {} if lock_timeout_s is None else {"lock_timeout": f"{max(1, round(lock_timeout_s * 1000))}ms"}
 
 
-async def close(connection: Connection) -> None:
-    """Closes a connection, or terminates it when that takes too long. Safe during cancellation."""
-    with anyio.move_on_after(_CLEAN_UP_S, shield=True):
+async def close(connection: Connection) -> bool:
+    """Closes a connection, or terminates it when that takes too long. Safe during cancellation.
+
+    Whether it closed by itself; if not, the server's session may go on.
+    """
+    with anyio.move_on_after(_CLEAN_UP_S, shield=True) as scope:
         with suppress(*FOREIGN_ERRORS):
             await connection.close()
     if not connection.is_closed():
         connection.terminate()
+        return False
+    return not scope.cancelled_caught
 
 
 def _keep_alive(connection: Connection) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+import asyncpg
+
 from exportd.database import queries
 from exportd.database.connector import Connection
 from exportd.database.quoting import identifier, literal
@@ -56,12 +58,13 @@ async def migrate(connection: Connection) -> list[str]:
     """
     done = []
     with translated("migrating the schema exportd"):
+        await _prepare(connection)
         for step in migrations():
             async with connection.transaction(isolation="read_committed"):
+                await connection.execute(_SQL["bound_waits"])
                 await connection.execute(_SQL["lock"])
                 if await _version(connection) >= step.number:
                     continue
-                await _create_bookkeeping(connection)
                 await connection.execute(step.statements)
                 await connection.execute(_SQL["record"], step.number, step.name)
                 done.append(step.name)
@@ -89,7 +92,8 @@ async def pending_statements(connection: Connection) -> list[str]:
         return []
     with translated("reading the version of the schema exportd"):
         role = identifier(str(await connection.fetchval(_SQL["role"])))
-        has_schema, has_table = [await connection.fetchval(_SQL[name]) for name in ("find_schema", "find_table")]
+        has_schema = await connection.fetchval(_SQL["find_schema"])
+        has_table = await connection.fetchval(_SQL["find_table"])
     statements = [] if has_schema else [f"{_SQL['create_schema']} AUTHORIZATION {role}"]
     statements += [f"SET LOCAL ROLE {role}"]
     statements += [] if has_table else [_SQL["create_table"]]
@@ -111,6 +115,17 @@ async def _version(connection: Connection) -> int:
             reason=Reason.DATABASE_NOT_MIGRATED,
         )
     return version
+
+
+async def _prepare(connection: Connection) -> None:
+    """Make the table of applied migrations, which is also what daemons that migrate lock, unless it is there."""
+    try:
+        async with connection.transaction(isolation="read_committed"):
+            await _create_bookkeeping(connection)
+    except (asyncpg.UniqueViolationError, asyncpg.DuplicateSchemaError, asyncpg.DuplicateTableError):
+        # Another daemon has made it in this moment. Had it made the schema only, this raises what is wrong.
+        async with connection.transaction(isolation="read_committed"):
+            await _create_bookkeeping(connection)
 
 
 async def _create_bookkeeping(connection: Connection) -> None:

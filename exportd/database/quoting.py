@@ -1,7 +1,9 @@
-"""Quotes identifiers and literals: the only place that does.
+"""Quotes identifiers and literals and writes comments: the only place that does.
 
 What cannot be a parameter (a table in COPY, a name in CREATE TRIGGER) passes through here, always quoted, so that a
-name with a quote, a capital or a keyword in it is that name and nothing else.
+name with a quote, a capital or a keyword in it is that name and nothing else. What is printed for a person passes
+through ``comment``: the names of tables and triggers are their owners' choice, and a line break in one would make SQL
+of the rest.
 """
 
 from exportd.model.entity import TableName
@@ -41,6 +43,24 @@ def dollar_quoted(value: str) -> str:
         tag = f"$exportd{number}$"
     # A text that ends within the tag ("…$exportd") would end the constant early.
     return f"{tag}{value}{tag}" if not value.endswith(tag[:-1]) else literal(value)
+
+
+_COMMENT = "-- "
+
+
+def comment(text: str) -> str:
+    """The text as one comment line, without its line end. What is not printable (a line break) is shown escaped."""
+    return _COMMENT + "".join(character if character.isprintable() else _escape(character) for character in text)
+
+
+def is_comment(statement: str) -> bool:
+    """Whether it is what ``comment`` gives."""
+    return statement.startswith(_COMMENT)
+
+
+def _escape(character: str) -> str:
+    """The character as Python escapes it."""
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def _refuse_nul(text: str) -> None:

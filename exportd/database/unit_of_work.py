@@ -33,11 +33,13 @@ async def statements(pool: "Pool", doing: str) -> "AsyncIterator[Connection]":
 async def transaction(pool: "Pool", doing: str, *, lock: str | None = None) -> "AsyncIterator[Connection]":
     """The same in one transaction.
 
-    With ``lock``, the blocks of that name run one after the other, whichever daemon they are of.
+    With ``lock``, the blocks of that name run one after the other, whichever daemon they are of. Raises TransientError
+    LOCK_NOT_AVAILABLE when others hold it for half a minute.
     """
     # READ COMMITTED: a statement after a lock must see what the lock waited for.
     async with statements(pool, doing) as connection, connection.transaction(isolation="read_committed"):
         if lock is not None:
+            await connection.execute(_SQL["bound_waits"])
             await connection.execute(_SQL["lock"], lock)
         yield connection
 

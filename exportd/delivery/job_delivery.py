@@ -18,6 +18,7 @@ from exportd.delivery.publication_keeper import PublicationKeeper, Testimony
 from exportd.delivery.spooled_part import GrowingFile, verify
 from exportd.delivery.upload_table import UploadTable
 from exportd.destinations.open_destinations import Destination
+from exportd.jobs.job_record import file_names
 from exportd.jobs.job_table import JobTable
 from exportd.manifest.build import History
 from exportd.manifest.document import Predecessor
@@ -98,6 +99,7 @@ class JobDelivery:
         """
         job = self.lease.job
         parts = await self.deliverer.jobs.parts(job.id)
+        file_names(job.id, parts)
         spooled = await verify(self.deliverer.spool.job_folder(job.id), parts)
         for delivery in self.deliveries:
             begun = await self.deliverer.uploads.of_job(job.id, delivery.destination.code)

@@ -7,6 +7,7 @@ from exportd.database.connector import Connector
 from exportd.database.migrator import pending
 from exportd.destinations.opener import settings_of
 from exportd.destinations.operations import DestinationOperator
+from exportd.destinations.record import check_origin
 from exportd.destinations.table import DestinationTable
 from exportd.model.declared import Key, key_of
 from exportd.model.errors import ExportdError
@@ -53,6 +54,7 @@ async def find_destinations(settings: Settings, database: Connector) -> KnownDes
         if record.origin is Origin.CONFIGURATION or key in configured:
             continue
         try:
+            check_origin(record)
             destination = settings_of(record.declaration)
             require_own_pool(destination, settings.gcs)
             found.append(KnownDestination(destination, record.origin, pauses.get(key)))

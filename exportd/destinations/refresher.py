@@ -10,7 +10,7 @@ import anyio
 import structlog
 
 from exportd.destinations.open_destinations import Destination, Destinations
-from exportd.destinations.record import DestinationDeclaration, DestinationRecord
+from exportd.destinations.record import DestinationDeclaration, DestinationRecord, check_origin
 from exportd.destinations.table import DestinationTable
 from exportd.model.clock import Clock, wait_until
 from exportd.model.entity import OrganizationId
@@ -104,6 +104,7 @@ class DestinationRefresher:
 
     def _open(self, key: _Key, record: DestinationRecord) -> None:
         try:
+            check_origin(record)
             destination = self._opener(record.declaration, record.origin)
         except ExportdError as error:
             organization, code = key

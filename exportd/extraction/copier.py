@@ -7,6 +7,7 @@ connections, any message that still arrives fails the run, and the rows that COP
 rows counted in the stream.
 """
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -193,14 +194,25 @@ class Copier:
             messages.append(message)
 
         async def paced(chunk: bytes) -> None:
+            silence.deadline = math.inf  # what the spool takes is not the server's time
             await sink(chunk)
             pace(len(chunk))
+            silence.deadline = anyio.current_time() + self._limits.silence_timeout_s
 
         try:
             connection.add_log_listener(listen)
-            tag = await connection.copy_from_query(
-                task.statement, output=paced, format="csv", delimiter=options.delimiter, quote=options.quote
-            )
+            tag = ""
+            with anyio.move_on_after(self._limits.silence_timeout_s) as silence:
+                tag = await connection.copy_from_query(
+                    task.statement, output=paced, format="csv", delimiter=options.delimiter, quote=options.quote
+                )
+            if silence.cancelled_caught:
+                raise TransientError(
+                    f"The database sent nothing of entity {task.entity} for {self._limits.silence_timeout_s:g} s. "
+                    "A function that an index or a policy of its table calls may hold it up; if the table is only "
+                    "large, raise limits.silence_timeout_s.",
+                    reason=Reason.COPY_SILENT,
+                )
         except FOREIGN_ERRORS as error:
             failure = translate(error, doing=f"reading entity {task.entity}")
             # The values of an image no longer fit the table (a type, a domain's check). If the entity cannot be read at

@@ -35,13 +35,12 @@ class ClusterFacts:
 class Guards:
     """The facts of one entity at one snapshot. Fingerprints are hex digests.
 
-    ``triggers`` covers pg_trigger's oid, xmin and tgenabled of every capture trigger and the log table's oid, without the
-    triggers that fire for replicated changes alone: ``replica_triggers`` covers those;
-    ``partitions`` the tree below the table with its names, ``members`` without them; ``columns`` the columns that are
-    exported, key or tenant, each with the version of its description; ``row_shape`` every column, which is what makes
-    an image readable; ``definition`` the catalog's entry. ``type_parts`` are labels and attributes of enums and
-    composite types in the exported columns: renaming one changes what rows look like. ``logged``: every table survives
-    a crash.
+    ``triggers`` covers pg_trigger's oid, xmin and tgenabled of every capture trigger and the log table's oid, without
+    the triggers that fire for replicated changes alone: ``replica_triggers`` covers those. ``partitions`` covers the
+    tree below the table with its names, ``members`` without them; ``columns`` the columns that are exported, key or
+    tenant, each with the version of its description; ``row_shape`` every column, which is what makes an image readable;
+    ``definition`` the catalog's entry. ``type_parts`` are labels and attributes of enums and composite types in the
+    exported columns: renaming one changes what rows look like. ``logged``: every table survives a crash.
 
     A column's description has a new version also after a GRANT or SET STATISTICS, which change no value. ``layout`` are
     the same columns without versions, and ``files`` the tables' files: an ALTER that leaves both has left the values.

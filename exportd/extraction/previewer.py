@@ -26,7 +26,7 @@ from exportd.model.entity import Entity, EntityCode
 from exportd.model.errors import TransientError
 from exportd.model.extraction import Mode
 from exportd.model.job import Job, JobId
-from exportd.model.reason import FullReason
+from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import Schedule
 
 STATEMENT_TIMEOUT_S = 5.0
@@ -34,6 +34,9 @@ STATEMENT_TIMEOUT_S = 5.0
 
 COUNTING_S = 5.0
 """The limit of all counts together; what has not been counted by then is estimated."""
+
+LIMIT_S = 60.0
+"""The limit of a preview as a whole, which does not rely on the server: an owner's function may catch its time-outs."""
 
 _MAX_PREVIEWS_AT_ONCE = 2
 """Others wait, so that previews do not take the exports' connections."""
@@ -50,10 +53,17 @@ class Preview:
 
 
 class Previewer:
-    """Previews schedules. ``counting_s`` is how long counting may take."""
+    """Previews schedules. ``counting_s`` is how long counting may take, ``limit_s`` a preview as a whole."""
 
     def __init__(
-        self, catalog: Catalog, connector: Connector, jobs: JobTable, clock: Clock, *, counting_s: float = COUNTING_S
+        self,
+        catalog: Catalog,
+        connector: Connector,
+        jobs: JobTable,
+        clock: Clock,
+        *,
+        counting_s: float = COUNTING_S,
+        limit_s: float = LIMIT_S,
     ) -> None:
         self._catalog = catalog
         self._connector = connector
@@ -63,6 +73,7 @@ class Previewer:
         self._jobs = jobs
         self._clock = clock
         self._counting_s = counting_s
+        self._limit_s = limit_s
         self._turns = anyio.Semaphore(_MAX_PREVIEWS_AT_ONCE)
 
     async def preview(self, schedule: Schedule) -> Preview:
@@ -84,13 +95,22 @@ class Previewer:
             declaration.destinations,
         )
         async with self._turns:
-            start = await self._jobs.start(schedule.id)
-            uncaptured = await self._uncaptured(entities)
-            async with self._opener.open(
-                job, entities, start.positions, forced=start.forced, uncaptured=uncaptured
-            ) as snapshot:
-                with translated("estimating the next run"):
-                    found = await self._look(snapshot, job, unknown=uncaptured & start.positions.keys())
+            with anyio.move_on_after(self._limit_s):
+                return await self._preview(schedule, job, entities)
+        raise TransientError(
+            f"The database did not answer for {self._limit_s:g} s while the next run was estimated. A function that an "
+            "index or a policy of a table calls may hold it up.",
+            reason=Reason.QUERY_FAILED,
+        )
+
+    async def _preview(self, schedule: Schedule, job: Job, entities: Sequence[Entity]) -> Preview:
+        start = await self._jobs.start(schedule.id)
+        uncaptured = await self._uncaptured(entities)
+        async with self._opener.open(
+            job, entities, start.positions, forced=start.forced, uncaptured=uncaptured
+        ) as snapshot:
+            with translated("estimating the next run"):
+                found = await self._look(snapshot, job, unknown=uncaptured & start.positions.keys())
         return Preview(snapshot.taken_at, tuple(found))
 
     async def _uncaptured(self, entities: Sequence[Entity]) -> set[EntityCode]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -11,9 +11,12 @@ from uuid import UUID
 
 from exportd.jobs.states import FINISHED
 from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.errors import PermanentError
 from exportd.model.job import EntityProgress, Job, JobId, JobPhase, JobProgress, JobState
 from exportd.model.part import Part
+from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode, ExportFormat, ScheduleId
+from exportd.stores.layout import is_file_name
 
 if TYPE_CHECKING:
     from exportd.database.queries import Row
@@ -98,6 +101,24 @@ def job_from_row(row: "Row") -> Job:
         file_format=ExportFormat(row["format"]),
         destinations=tuple(DestinationCode(destination) for destination in row["destinations"]),
     )
+
+
+def file_names(job: JobId, parts: Iterable[Part]) -> tuple[str, ...]:
+    """The names of the parts in the job's folder.
+
+    Raises PermanentError SPOOL_DAMAGED for a name that exportd does not give: a row of the database says which files
+    are read and handed out, and is believed only as far as it names files of the job.
+    """
+    names = []
+    for part in parts:
+        if not is_file_name(part.file_name, job=job, number=part.number):
+            raise PermanentError(
+                f"The database names a file {part.file_name!r} for job {job}, which exportd has not written. The row "
+                "of exportd.part was changed: find out by whom, and let the schedule run again.",
+                reason=Reason.SPOOL_DAMAGED,
+            )
+        names.append(part.file_name)
+    return tuple(names)
 
 
 def part_from_row(row: "Row") -> Part:

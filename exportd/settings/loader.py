@@ -129,19 +129,38 @@ def _fill_in_dsn(document: Document, *, folder: Path, environment: Mapping[str, 
     if "dsn" in section and "dsn_file" in section:
         sentence = "give either dsn or dsn_file; remove one of them"
         problems.append(document.problem(("database", "dsn_file"), sentence, about=("database",)))
+    section, found = _fill_in_reader(document, section, folder=folder)
+    problems += found
     dsn: str | None = environment.get(DSN_VARIABLE)
     if dsn:
         problems += _dsn_problems(dsn, where=f"environment variable {DSN_VARIABLE}")
     elif "dsn" not in section and isinstance(section.get("dsn_file"), str):
-        dsn, found = _read_dsn(document, folder / section["dsn_file"])
+        dsn, found = _read_dsn(document, folder / section["dsn_file"], "dsn_file")
         problems += found
     if not dsn:
         return section, problems
     return {**section, "dsn": dsn if not problems else _UNUSED_DSN}, problems
 
 
-def _read_dsn(document: Document, path: Path) -> tuple[str, list[Problem]]:
-    place = ("database", "dsn_file")
+_READERS = ("reader_user", "reader_dsn", "reader_dsn_file")
+
+
+def _fill_in_reader(
+    document: Document, section: dict[str, Any], *, folder: Path
+) -> tuple[dict[str, Any], list[Problem]]:
+    """The ``database`` table with the second login's DSN, if ``reader_dsn_file`` names it."""
+    given = [key for key in _READERS if section.get(key)]
+    if len(given) > 1:
+        sentence = f"give one of {', '.join(_READERS)}; remove {' and '.join(given[1:])}"
+        return section, [document.problem(("database", given[1]), sentence, about=("database",))]
+    if given != ["reader_dsn_file"] or not isinstance(section["reader_dsn_file"], str):
+        return section, []
+    dsn, problems = _read_dsn(document, folder / section["reader_dsn_file"], "reader_dsn_file")
+    return {**section, "reader_dsn": dsn if not problems else _UNUSED_DSN}, problems
+
+
+def _read_dsn(document: Document, path: Path, key: str) -> tuple[str, list[Problem]]:
+    place = ("database", key)
     try:
         dsn = read_text(path).strip()
     except SettingsError as error:

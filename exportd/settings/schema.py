@@ -7,6 +7,7 @@ The text under a key says what it means, its unit and why this default. The text
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 from pydantic.fields import FieldInfo
@@ -43,6 +44,20 @@ def check_dsn(dsn: str) -> str:
     return dsn
 
 
+def check_reader_dsn(dsn: str) -> str:
+    return check_dsn(dsn) if dsn else dsn
+
+
+def with_user(dsn: str, user: str) -> str:
+    """The same DSN for another user."""
+    parts = urlsplit(dsn)
+    options = [(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True) if key != "user"]
+    before, _, hosts = parts.netloc.rpartition("@")
+    _, colon, password = before.partition(":")
+    login = f"{quote(user, safe='')}{colon}{password}@{hosts}"
+    return urlunsplit(parts._replace(netloc=login, query=urlencode(options, safe="/")))
+
+
 def check_not_empty(items: tuple[Item, ...]) -> tuple[Item, ...]:
     """At least one item; pydantic's own check does not count those that have a problem."""
     if not items:
@@ -65,6 +80,20 @@ class DatabaseSettings(Section):
     """A file that holds nothing but the DSN, such as a systemd credential, so that the password stands in no
     configuration file."""
 
+    reader_user: Annotated[str, Setting(Effect.AT_ONCE, Scope.HOST), Field(max_length=63)] = ""
+    """The role that reads the application's tables: the same DSN with this user. It may read the tables of the catalog
+    and the change logs, and nothing else, so code of a table's owner that an export runs reaches nothing of exportd's.
+    `exportd role sql` makes it. Without it the role of `dsn` reads too, which is fine where all owners are trusted."""
+
+    reader_dsn: Annotated[
+        str, Setting(Effect.AT_ONCE, Scope.HOST), AfterValidator(check_reader_dsn), Field(repr=False)
+    ] = ""
+    """The same as a DSN of its own, which must lead to the same database. Give one of `reader_user`, `reader_dsn` and
+    `reader_dsn_file`."""
+
+    reader_dsn_file: Annotated[OptionalFilePath, Setting(Effect.AT_ONCE, Scope.HOST)] = None
+    """A file that holds nothing but that DSN."""
+
     lock_timeout_s: Annotated[float, Setting(Effect.AT_ONCE, Scope.HOST), Field(gt=0, le=60)] = 2.0
     """How long to wait for a lock on a table, in seconds, before giving way to the application and trying again later.
     Short, because the application's writes queue behind a waiting lock. More than 0.8 counts as 0.8: longer than that,
@@ -72,6 +101,13 @@ class DatabaseSettings(Section):
 
     pool_size: Annotated[int, Setting(Effect.RESTART, Scope.HOST), Field(ge=1, le=100)] = 4
     """How many connections the daemon keeps for its own tables. COPY streams have connections of their own."""
+
+    @property
+    def reading_dsn(self) -> str | None:
+        """The DSN of the second login, which reads the application's tables; None where there is one login only."""
+        if self.reader_dsn:
+            return self.reader_dsn
+        return with_user(self.dsn, self.reader_user) if self.reader_user else None
 
 
 class CatalogSettings(Section):
@@ -127,6 +163,11 @@ class LimitSettings(Section):
 
     job_attempts: Annotated[int, Setting(Effect.NEXT_JOB, Scope.DATABASE), Field(ge=1, le=100)] = 5
     """How often a job is tried when the cause may pass (database away, destination away) before it has failed."""
+
+    silence_timeout_s: Annotated[float, Setting(Effect.NEXT_JOB, Scope.HOST), Field(ge=1, le=86400)] = 1800.0
+    """How long a COPY may send nothing, in seconds, before the job's attempt ends. An index or a policy of a table may
+    call a function of its owner, and that may sleep. A large table that has to be sorted first sends nothing either, so
+    this is long."""
 
     delivery_timeout_s: Annotated[float, Setting(Effect.NEXT_JOB, Scope.HOST), Field(gt=0, le=3600)] = 120.0
     """How long each request to a destination that fails or throttles is repeated before the job's attempt ends, in
@@ -199,7 +240,8 @@ class ControlSettings(Section):
 
     signing_key_file: Annotated[OptionalFilePath, Setting(Effect.AT_ONCE, Scope.HOST)] = None
     """A file with at least 32 random bytes that sign tokens and download links; users of the machine at large must not
-    be able to read it. Without it the daemons of a database share a key that is kept there."""
+    be able to read it. Without it a daemon makes the file `signing.key` beside its spool. Daemons that
+    answer at the same address need the same key: a daemon refuses tokens that were signed with another one."""
 
     @model_validator(mode="after")
     def _check_tls(self) -> "ControlSettings":

@@ -31,8 +31,12 @@ def names_a_secret(key: str) -> bool:
     return _SECRET_NAME.fullmatch(key) is not None
 
 
-def passwords_in(dsn: str) -> frozenset[str]:
-    """The passwords of a DSN, as written and decoded; empty when there is none or it cannot be read."""
+def passwords_in(*dsns: str) -> frozenset[str]:
+    """The passwords of DSNs, as written and decoded; empty when there are none or they cannot be read."""
+    return frozenset(password for dsn in dsns for password in _passwords_in(dsn))
+
+
+def _passwords_in(dsn: str) -> frozenset[str]:
     try:
         parts = urlsplit(dsn)
         written = [parts.password or ""]

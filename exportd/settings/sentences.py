@@ -48,7 +48,7 @@ def problems_of(error: ValidationError, *, document: Document, model: type[BaseM
 
 def describe(value: object, *, key: str = "") -> str:
     """A TOML value as a person wrote it, shortened; a secret is not shown."""
-    if names_a_secret(key) or key == "dsn":
+    if names_a_secret(key) or key in {"dsn", "reader_dsn"}:
         return "something else"
     match value:
         case bool():

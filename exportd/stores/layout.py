@@ -111,6 +111,8 @@ class Layout:
         return f"{self.prefix}/" if self.prefix else ""
 
 
+_FILE_NAME = re.compile(r"[0-9a-f-]{36}_(?P<token>[a-z0-9]{1,200})(?:\.[0-9]{4,9})?\.[a-z]+\.gz")
+
 AnyName = ObjectName | ManifestName | ScriptName | PublicationName
 
 
@@ -118,6 +120,14 @@ def file_name(job: JobId, type_token: str, number: int, file_format: ExportForma
     """A part's file name, in the spool as in a store."""
     further = f".{number:04d}" if number > 1 else ""
     return f"{job}_{type_token}{further}.{file_format.extension}"
+
+
+def is_file_name(name: str, *, job: JobId, number: int) -> bool:
+    """Whether ``file_name`` gives this name for some type token and format: one file in the job's own folder."""
+    match = _FILE_NAME.fullmatch(name)
+    return match is not None and any(
+        name == file_name(job, match["token"], number, file_format) for file_format in ExportFormat
+    )
 
 
 def organization_folder(organization: OrganizationId, layout: Layout) -> str:

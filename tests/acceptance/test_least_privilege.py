@@ -14,9 +14,12 @@ TABLES = ("public.accounts", "public.orders", "public.countries")
 
 
 @pytest.mark.every_postgres
-async def test_a_role_that_only_reads_exports_everything(site: Site, application: Application) -> None:
-    """The DBA runs what is printed; the daemon gets no other rights."""
+@pytest.mark.parametrize("logins", [1, 2])
+async def test_a_role_that_only_reads_exports_everything(site: Site, application: Application, logins: int) -> None:
+    """The DBA runs what is printed; the daemon gets no other rights. A second login is added to what is there."""
     role, database = f"exportd_{site.database.name}", site.database
+    reader = f"reader_{database.name}"
+    logging_in = {"dsn": database.server.dsn(database.name, user=role)}
     lake = site.destination("lake")
     site.dsn = database.server.dsn(database.name, user=role)
     site.configure(CATALOG, {"destination": [destination("lake", lake)]})
@@ -37,7 +40,21 @@ async def test_a_role_that_only_reads_exports_everything(site: Site, application
     checked = await site.exportd("check")
     assert checked.returncode == 0, checked.stdout
 
-    site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule("often")]})
+    assert "is a superuser" not in checked.stdout
+    assert "keeps exportd's tables and reads the application's" in checked.stdout
+    if logins == 2:
+        logging_in["reader_user"] = reader
+        site.configure(CATALOG, {"database": logging_in, "destination": [destination("lake", lake)]})
+        for _ in range(2):
+            printed = await site.exportd("role", "sql")
+            assert printed.returncode == 0, printed.stderr
+            await application.connection.execute(printed.stdout)
+        checked = await site.exportd("check")
+        assert checked.returncode == 0, checked.stdout
+        assert "warn" not in checked.stdout
+
+    sections = {"destination": [destination("lake", lake)], "schedule": [schedule("often")]}
+    site.configure(CATALOG, {"database": logging_in, **sections})
     await site.restart()
     await site.succeeded(application.connection, await site.first_job(application.connection))
     await application.change()
@@ -61,6 +78,11 @@ async def test_a_role_that_only_reads_exports_everything(site: Site, application
         ):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await daemons.execute(statement)
+    if logins == 2:
+        users = await application.connection.fetch(
+            "SELECT DISTINCT usename FROM pg_stat_activity WHERE datname = $1 AND usename <> 'postgres'", database.name
+        )
+        assert {row["usename"] for row in users} <= {role, reader}
     owners = await application.connection.fetch(
         "SELECT pg_get_userbyid(relowner) AS owner FROM pg_class WHERE relnamespace = 'exportd'::regnamespace UNION"
         " SELECT pg_get_userbyid(proowner) FROM pg_proc WHERE pronamespace = 'exportd'::regnamespace"

@@ -221,3 +221,33 @@ async def _asked(site: Site, schedule_id: UUID) -> dict[str, list[object]]:
             return answer
 
     return await asyncio.to_thread(ask)
+
+
+async def test_a_function_of_an_owner_that_sleeps_holds_a_preview_no_longer_than_its_limit(
+    site: Site, application: Application, tmp_path: Path
+) -> None:
+    """The planner calls it, and it catches the server's time-out."""
+    lake = directories(tmp_path, "lake")
+    async with in_process_pipeline(site.database.dsn, tmp_path, application.connection, lake) as pipeline:
+        await run(pipeline)
+        await application.connection.execute("""
+            CREATE FUNCTION public.asleep(int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
+            BEGIN
+              IF pg_catalog.current_setting('application_name') LIKE '%export' THEN
+                PERFORM pg_catalog.pg_sleep(3600);
+              END IF;
+              RETURN true;
+            EXCEPTION WHEN query_canceled THEN PERFORM pg_catalog.pg_sleep(3600); RETURN true;
+            END $$;
+            CREATE INDEX ON public.accounts (id) WHERE public.asleep(1)""")
+        (found,) = await ScheduleTable(pipeline.pool).all()
+        previewer = Previewer(pipeline.catalog, pipeline.connector, JobTable(pipeline.pool), SystemClock(), limit_s=0.5)
+        with pytest.raises(TransientError, match=r"did not answer for 0\.5 s while the next run was estimated"):
+            await previewer.preview(found)
+        left = (
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name LIKE '%export'"
+        )
+        async with asyncio.timeout(30):
+            while await application.connection.fetchval(left):
+                pass

@@ -46,7 +46,7 @@ class Client:
 
 
 class ClientTable:
-    """``exportd.api_client`` and ``signing_key``. All methods raise TransientError when the database is away."""
+    """``exportd.api_client``. All methods raise TransientError when the database is away."""
 
     def __init__(self, pool: "Pool") -> None:
         self._pool = pool
@@ -84,12 +84,6 @@ class ClientTable:
             client = _client_from_row(row)
             await _note(connection, "client deactivated", client, actor)
         return client
-
-    async def signing_key(self) -> bytes:
-        """The key that all daemons of the database share; made when there is none."""
-        async with statements(self._pool, "reading the signing key") as connection:
-            await connection.execute(_SQL["propose_key"], secrets.token_bytes(_KEY_BYTES))
-            return bytes(await connection.fetchval(_SQL["key"]))
 
 
 def _hash(secret: str) -> bytes:

@@ -10,8 +10,12 @@ import binascii
 import hashlib
 import hmac
 import json
+import os
+import secrets
+import tempfile
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +56,38 @@ class Signer:
 
     def _mark(self, purpose: str, text: str) -> str:
         return _encode(hmac.digest(self.key_for(purpose), text.encode(errors="replace"), hashlib.sha256))
+
+
+def own_signing_key(spool: Path) -> bytes:
+    """The key of a daemon that was given none: a file beside its spool, made at the first start.
+
+    Raises SettingsError for a folder that cannot be written, and as ``read_signing_key``.
+    """
+    path = spool.parent / "signing.key"
+    if not path.exists():
+        try:
+            _make_key(path)
+        except OSError as error:
+            raise SettingsError.of(
+                f"the file {path} cannot be made: {error.strerror or error}; name a key file that is there",
+                where=_WHERE,
+            ) from error
+    return read_signing_key(path)
+
+
+def _make_key(path: Path) -> None:
+    """Under its name it is whole; another daemon's, made in the same moment, stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # with mode 0600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(MIN_KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        Path(temporary).unlink()
 
 
 def read_signing_key(path: Path) -> bytes:

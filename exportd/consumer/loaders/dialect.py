@@ -155,7 +155,7 @@ def backquoted(name: str) -> str:
 
 def escaped_literal(value: str) -> str:
     """The text as a string constant where a backslash escapes: Snowflake, BigQuery, ClickHouse."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n").replace("\r", "\\r") + "'"
 
 
 def doubled_literal(value: str) -> str:

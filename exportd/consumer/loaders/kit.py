@@ -1,5 +1,6 @@
 """A run's script: everything that one of the databases needs to load it and merge it into its tables. Pure."""
 
+import re
 from collections.abc import Iterator
 
 from exportd.consumer.inventory import object_key
@@ -9,8 +10,11 @@ from exportd.consumer.loaders.dialect import Dialect, merge
 from exportd.consumer.loaders.duckdb import DuckDb
 from exportd.consumer.loaders.postgresql import PostgreSql, Redshift
 from exportd.consumer.loaders.snowflake import Snowflake
+from exportd.database.quoting import comment, is_comment
 from exportd.manifest.document import Manifest
 from exportd.model.dialect_name import DialectName
+from exportd.model.errors import PermanentError
+from exportd.model.reason import Reason
 from exportd.stores.location import Location
 
 _DIALECTS: dict[DialectName, Dialect] = {
@@ -22,16 +26,18 @@ _DIALECTS: dict[DialectName, Dialect] = {
     DialectName.CLICKHOUSE: ClickHouse(),
 }
 
+_LINE_END = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
 
 def statements(manifest: Manifest, dialect: DialectName, location: Location, *, folder: str | None = None) -> str:
     """The script that loads the manifest's run. The tables are those of one organization and one schedule.
 
     ``location`` is the root of the store; ``folder`` is what precedes ``orgId=`` in keys there, with its slash; None:
-    as in the manifest. Raises PermanentError for an increment that cannot be merged by key, and where the database
-    cannot read from the location.
+    as in the manifest. Raises PermanentError for an increment that cannot be merged by key, where the database cannot
+    read from the location, and for a name that a command of psql cannot hold.
     """
     writer = _DIALECTS[dialect]
-    lines = [f"-- {remark}" for remark in (*_heading(manifest, dialect), *writer.remarks)]
+    lines = [comment(remark) for remark in (*_heading(manifest, dialect), *writer.remarks)]
     return (
         "\n".join([*lines, "", *(_ended(statement) for statement in _script(writer, manifest, location, folder))])
         + "\n"
@@ -40,7 +46,7 @@ def statements(manifest: Manifest, dialect: DialectName, location: Location, *, 
 
 def _heading(manifest: Manifest, dialect: DialectName) -> Iterator[str]:
     schedule = f"schedule {manifest.schedule.code}" if manifest.schedule else "an ad hoc export"
-    yield _one_line(f"Loads job {manifest.job_id} ({schedule} of {manifest.organization}) into {dialect}.")
+    yield (f"Loads job {manifest.job_id} ({schedule} of {manifest.organization}) into {dialect}.")
     if manifest.predecessor is not None:
         yield f"Load job {manifest.predecessor.job_id} before it, unless every entity here is full."
     yield "Loading it again changes nothing. Each organization and schedule needs tables of its own."
@@ -51,7 +57,7 @@ def _script(writer: Dialect, manifest: Manifest, location: Location, folder: str
     for entity in manifest.entities:
         listed = [part.key for part in entity.parts]
         keys = listed if folder is None else [object_key(key, manifest.organization, folder) for key in listed]
-        yield f"-- {_one_line(entity.code)}: {entity.mode}, {entity.rows} records, {entity.deleted_rows} are deletions"
+        yield comment(f"{entity.code}: {entity.mode}, {entity.rows} records, {entity.deleted_rows} are deletions")
         yield from writer.stage(entity, manifest.format, location, keys)
         yield from merge(writer, entity)
         yield from writer.unstage(entity)
@@ -61,11 +67,14 @@ def _script(writer: Dialect, manifest: Manifest, location: Location, folder: str
 
 def _ended(statement: str) -> str:
     """A comment, and a command of psql's own, end with their line."""
-    if statement.startswith("-- "):
+    if is_comment(statement):
         return f"\n{statement}"
-    return statement if statement.startswith("\\") else f"{statement};"
-
-
-def _one_line(text: str) -> str:
-    """For a comment, which a line break would end."""
-    return " ".join(text.split())
+    if not statement.startswith("\\"):
+        return f"{statement};"
+    if _LINE_END.search(statement):
+        raise PermanentError(
+            f"psql cannot load this: a name of the manifest or the location has a control character: {statement!r}. "
+            "Its commands end with their line, and the rest would be run as SQL.",
+            reason=Reason.CATALOG_MISMATCH,
+        )
+    return statement

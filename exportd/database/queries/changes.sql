@@ -53,6 +53,32 @@ FROM (SELECT) AS one LEFT JOIN exportd.cluster AS recorded ON true
 -- name: role
 SELECT current_user
 
+-- name: owned_by_others
+-- Tables and functions of the schema exportd that belong to another role than this one: one made by a superuser.
+-- A table has no arguments.
+SELECT c.relname AS name, NULL::text AS arguments
+FROM pg_catalog.pg_class AS c
+WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'exportd') AND c.relkind = 'r'
+  AND c.relowner <> (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user)
+UNION ALL
+SELECT p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid)
+FROM pg_catalog.pg_proc AS p
+WHERE p.pronamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'exportd')
+  AND p.proowner <> (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user)
+ORDER BY name, arguments
+
+-- name: unreadable_logs
+-- The change logs that the reading role may not read, among these; none where there is no such role (it cannot connect
+-- either). $1 text: role; $2 text[]: names of logs
+SELECT c.relname
+FROM pg_catalog.pg_class AS c
+JOIN pg_catalog.pg_roles AS r ON r.rolname = $1
+WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'exportd')
+  AND c.relkind = 'r' AND c.relname = ANY ($2::text[])
+  AND NOT (pg_catalog.has_schema_privilege(r.oid, c.relnamespace, 'USAGE')
+           AND pg_catalog.has_table_privilege(r.oid, c.oid, 'SELECT'))
+ORDER BY c.relname
+
 -- name: record_cluster
 -- $1 text: system identifier; $2 oid: database
 INSERT INTO exportd.cluster (system_identifier, database_oid) VALUES ($1, $2)

@@ -23,13 +23,3 @@ UPDATE exportd.api_client
 SET active = false
 WHERE id = $1
 RETURNING id, organization, name, role, secret_sha256, active, created_at, created_by;
-
--- name: propose_key
--- The first daemon's key stays.
--- $1 key
-INSERT INTO exportd.signing_key (key)
-VALUES ($1)
-ON CONFLICT DO NOTHING;
-
--- name: key
-SELECT key FROM exportd.signing_key;

@@ -1,8 +1,13 @@
 -- The bookkeeping of migrations: exportd.migration.
 
 -- name: lock
--- One migration at a time in this database; held to the end of the transaction. The number is arbitrary but fixed.
-SELECT pg_catalog.pg_advisory_xact_lock(7235101694330891)
+-- One migration at a time in this database; held to the end of the transaction. Reading goes on. It is our own table,
+-- which no other role can lock.
+LOCK TABLE exportd.migration IN SHARE ROW EXCLUSIVE MODE
+
+-- name: bound_waits
+-- Another daemon that migrates is waited for so long.
+SET LOCAL lock_timeout = '5min'
 
 -- name: find_schema
 -- Whether the schema exists.

@@ -1,8 +1,12 @@
 -- What every unit of work on the daemon's own tables may need: a lock, an audit row, an event.
 
 -- name: lock
--- Until the end of the transaction. $1 what is locked
-SELECT pg_advisory_xact_lock(hashtextextended($1, 0));
+-- Until the end of the transaction. A row of our own, which no other role can lock. $1 what is locked
+INSERT INTO exportd.lock (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET name = excluded.name;
+
+-- name: bound_waits
+-- In this transaction no lock is waited for longer than that.
+SET LOCAL lock_timeout = '30s';
 
 -- name: write_audit
 -- Who did what: exportd.audit, which is only ever added to.

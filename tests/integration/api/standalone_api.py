@@ -1,6 +1,7 @@
 """The control API on a real socket over a real Postgres, without the rest of a daemon: nothing is ever exported."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -164,7 +165,7 @@ async def serving(database: Database, folder: Path, access: Access) -> AsyncIter
         destinations, table, clients = Destinations([]), DestinationTable(pool), ClientTable(pool)
         jobs, schedules, operator = JobOperator(pool), ScheduleOperator(pool), DestinationOperator(pool)
         watcher = JobWatcher(jobs.watched, clock)
-        signer = Signer(await clients.signing_key())
+        signer = Signer(secrets.token_bytes(32))
         using = Collaborators(
             schedules=ScheduleCollaborators(
                 table=OwnedScheduleTable(pool),

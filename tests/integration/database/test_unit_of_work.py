@@ -5,9 +5,12 @@ from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import anyio
+import asyncpg
 import pytest
 
+from exportd.database import unit_of_work
 from exportd.database.connector import Connector, Pool
+from exportd.database.migrator import migrate
 from exportd.database.unit_of_work import Auditor, notify, statements, transaction, write_audit
 from exportd.model.change_log import EVENTS_CHANNEL
 from exportd.model.entity import OrganizationId
@@ -18,7 +21,7 @@ from tests.fixtures.postgres import Database
 ACME = OrganizationId("acme")
 _WAITS = """
     SELECT EXISTS (
-        SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
+        SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)
         WHERE NOT granted AND datname = current_database())
 """
 
@@ -98,3 +101,40 @@ async def test_what_changes_no_row_is_written_down_too(pool: Pool) -> None:
     assert row is not None
     assert (row["actor"], row["action"], row["organization"], row["object_id"]) == ("ann", "log level set", None, None)
     assert json.loads(row["details"]) == {"level": "debug"}
+
+
+async def test_a_role_that_only_connects_holds_up_nothing(pool: Pool, database: Database) -> None:
+    """It may take whatever advisory lock it likes: ours are rows and tables of our own schema."""
+    admin = await database.connect()
+    squatter = f"squatter_{database.name}"
+    await admin.execute(f"CREATE ROLE {squatter} LOGIN")
+    stranger = await database.connect(user=squatter)
+    names = ("exportd schedules", "exportd destinations", "exportd things")
+    for name in names:
+        await stranger.execute("SELECT pg_advisory_lock(hashtextextended($1, 0))", name)
+    await stranger.execute("SELECT pg_advisory_lock(7235101694330891)")
+    for statement in (
+        "LOCK TABLE exportd.lock",
+        "LOCK TABLE exportd.migration IN ACCESS SHARE MODE",
+        "SELECT FROM exportd.lock FOR UPDATE",
+        "INSERT INTO exportd.lock VALUES ('exportd schedules')",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await stranger.execute(f"BEGIN; {statement}")
+        await stranger.execute("ROLLBACK")
+    with anyio.fail_after(5):
+        assert await migrate(admin) == []
+        for name in names:
+            async with transaction(pool, "editing", lock=name) as connection:
+                await write_audit(connection, "thing edited", actor="ann", details={})
+
+
+async def test_a_lock_is_waited_for_so_long_and_no_longer(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "'30s'" in unit_of_work._SQL["bound_waits"]
+    bounded = {**unit_of_work._SQL, "bound_waits": "SET LOCAL lock_timeout = '20ms'"}
+    monkeypatch.setattr(unit_of_work, "_SQL", bounded)
+    async with transaction(pool, "editing", lock="exportd things"):
+        with pytest.raises(TransientError) as raised:
+            async with transaction(pool, "editing", lock="exportd things"):
+                pass
+    assert raised.value.reason is Reason.LOCK_NOT_AVAILABLE

@@ -1,5 +1,6 @@
 """A job goes to all its destinations; one that fails keeps no other from getting everything."""
 
+import dataclasses
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -39,7 +40,8 @@ from tests.fixtures.settings import live_settings
 ORGANIZATION = OrganizationId("org-1")
 ONCE = RetryBudget(timeout_s=0.001, first_wait_s=0.0001, max_wait_s=0.0001, jitter_s=0)
 CONTENT = b"what was exported"
-PART = Part(EntityCode("ACCOUNTS"), 1, "accounts.csv.gz", 1, 40, len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+NAME = f"{UUID(int=1)}_account.csv.gz"
+PART = Part(EntityCode("ACCOUNTS"), 1, NAME, 1, 40, len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
 EXTRACTION = Extraction(
     snapshot="10:15:11",
     wal_position="0/16B3748",
@@ -65,7 +67,8 @@ EXTRACTION = Extraction(
 class Jobs(JobTable):
     """A table in memory that knows one sealed job."""
 
-    def __init__(self, delivered: Sequence[str] = ()) -> None:
+    def __init__(self, delivered: Sequence[str] = (), part: Part = PART) -> None:
+        self.part = part
         self.recorded: dict[DestinationCode, str] = {}
         self._delivered = delivered
 
@@ -73,7 +76,7 @@ class Jobs(JobTable):
         return tuple(DeliveryRecord(DestinationCode(code), "", EXTRACTION.taken_at) for code in self._delivered)
 
     async def parts(self, job_id: JobId) -> tuple[Part, ...]:
-        return (PART,)
+        return (self.part,)
 
     async def record_delivery(self, lease: Lease, destination: DestinationCode, manifest_sha256: str) -> None:
         self.recorded[destination] = manifest_sha256
@@ -185,3 +188,14 @@ async def test_a_failure_that_may_pass_is_worth_another_attempt_for_all(tmp_path
     assert (failure.value.reason, failure.value.retry_after_s) == (Reason.DESTINATION_UNAVAILABLE, 30.0)
     assert "Destination LAKE: " in failure.value.sentence
     assert "Destination SEA: " in failure.value.sentence
+
+
+@pytest.mark.parametrize("name", ["/etc/hostname", "../../../etc/hostname", "accounts.csv.gz"])
+async def test_a_row_that_names_another_file_uploads_nothing(tmp_path: Path, name: str) -> None:
+    store = MemoryStore()
+    jobs = Jobs(part=dataclasses.replace(PART, file_name=name))
+    with pytest.raises(PermanentError, match="which exportd has not written") as raised:
+        async with resumed(tmp_path, {"lake": store}, jobs):
+            pytest.fail("it was resumed")
+    assert raised.value.reason is Reason.SPOOL_DAMAGED
+    assert store.objects == {}

@@ -1,15 +1,19 @@
 """Which destinations are open: those of this daemon's configuration, and whatever else the database has."""
 
+import json
 from datetime import UTC, datetime
+
+import pytest
 
 from exportd.database.connector import Connector
 from exportd.database.migrator import migrate
 from exportd.destinations.open_destinations import Destination, Destinations
-from exportd.destinations.record import DestinationDeclaration
+from exportd.destinations.record import DestinationDeclaration, check_origin
 from exportd.destinations.refresher import DestinationRefresher
 from exportd.destinations.table import DestinationTable
 from exportd.model.clock import SystemClock
 from exportd.model.entity import OrganizationId
+from exportd.model.errors import PermanentError
 from exportd.model.schedule import DestinationCode, Origin
 from exportd.stores.layout import Layout
 from exportd.stores.memory_store import MemoryStore
@@ -20,7 +24,7 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 def declaration(code: str) -> DestinationDeclaration:
-    return DestinationDeclaration(ACME, DestinationCode(code), code, {"type": "DIRECTORY", "directory": f"/{code}"})
+    return DestinationDeclaration(ACME, DestinationCode(code), code, {"type": "S3", "bucket": code})
 
 
 def opened(given: DestinationDeclaration, _: Origin = Origin.API) -> Destination:
@@ -57,3 +61,31 @@ async def test_a_declared_one_is_this_daemons_own_and_the_rest_is_the_databases(
         assert codes(live) == ["made"]
         assert live.get(ACME, taken.code) is taken
         await live.aclose()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"type": "DIRECTORY", "directory": "/etc"},
+        {"type": "S3", "bucket": "lake", "profile": "admin"},
+        {"type": "S3", "bucket": "lake", "endpoint": "http://169.254.169.254"},
+        {"type": "GCS", "bucket": "lake", "credentials_file": "/root/key.json"},
+        {"type": "NEW"},
+        {},
+    ],
+)
+async def test_a_planted_row_is_not_opened(empty_database: Database, settings: dict[str, str]) -> None:
+    """Who may write the row could otherwise have files written anywhere, with any credentials of the daemon."""
+    connector = Connector(empty_database.dsn)
+    async with connector.connection("test") as connection:
+        await migrate(connection)
+    async with connector.pool(2) as pool:
+        table = DestinationTable(pool)
+        await table.create(declaration("made"), actor="test", now=NOON)
+        await pool.execute("UPDATE exportd.destination SET settings = $1::text::jsonb", json.dumps(settings))
+        live = Destinations([])
+        await DestinationRefresher(table, live, opened, SystemClock()).refresh()
+        assert codes(live) == []
+        (record,) = await table.all()
+        with pytest.raises(PermanentError, match="which the API cannot set"):
+            check_origin(record)

@@ -39,3 +39,15 @@ def test_a_name_that_postgres_cannot_hold_is_refused(name: str) -> None:
 def test_a_text_that_postgres_cannot_hold_is_refused() -> None:
     with pytest.raises(ValueError, match="NUL"):
         quoting.literal("a\0b")
+
+
+@given(_TEXT)
+def test_a_comment_is_one_printable_line(text: str) -> None:
+    written = quoting.comment(text)
+    assert written.startswith("-- ")
+    assert written.isprintable()
+    assert quoting.is_comment(written)
+
+
+def test_a_comment_shows_what_is_not_printable() -> None:
+    assert quoting.comment("a\nb\r\u2028\u202e\x1b é") == "-- a\\nb\\r\\u2028\\u202e\\x1b é"

@@ -9,6 +9,7 @@ from exportd.consumer.loaders.kit import statements
 from exportd.manifest.document import Manifest
 from exportd.model.dialect_name import DialectName
 from exportd.model.errors import PermanentError
+from exportd.settings.destination_schema import Scheme
 from exportd.stores.location import Location, parse_location
 from tests.unit.manifest.manifest_examples import entity_of, manifest_of
 
@@ -60,3 +61,34 @@ def test_names_and_texts_cannot_end_their_quotes() -> None:
     assert doubled_literal("it's\\") == "'it''s\\'"
     with pytest.raises(ValueError, match="empty"):
         backquoted("")
+
+
+HOSTILE = (
+    *("x\n\\! touch pwned\n", "x\rDROP TABLE a;", "x\u2028\\! true", "x\x1b[2J"),
+    *("x*/\nDROP TABLE a;", "x'\n;DROP TABLE a;", 'x"\n;DROP TABLE a;', "x`\n;DROP TABLE a;", "x\\"),
+)
+
+
+@pytest.mark.parametrize("dialect", list(DialectName))
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_of_a_manifest_is_part_of_no_line_that_begins_with_it(dialect: DialectName, name: str) -> None:
+    """A manifest is the work of who may write to the bucket. psql's own commands end with their line."""
+    hostile = manifest_of(1, entity_of(1, None, code=name))
+    try:
+        script = statements(hostile, dialect, place(dialect))
+    except PermanentError as error:
+        assert dialect is DialectName.POSTGRESQL
+        assert "a control character" in error.sentence
+        assert any(character < " " or character == "\u2028" for character in name)
+        return
+    comments = [line for line in script.split("\n") if line.startswith("-- ")]
+    assert any(line.startswith("-- x") for line in comments)
+    assert all(line.isprintable() for line in comments)
+    if dialect is DialectName.POSTGRESQL:
+        assert "\x1b" not in script
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\rb", "a\x00b", "a\u2029b"])
+def test_a_key_that_would_end_a_command_of_psql_is_refused(name: str) -> None:
+    with pytest.raises(PermanentError, match="the rest would be run as SQL"):
+        statements(FULL, DialectName.POSTGRESQL, Location(Scheme.DIRECTORY, f"/srv/{name}"))
