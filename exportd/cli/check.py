@@ -27,7 +27,7 @@ from exportd.destinations.finder import find_destinations
 from exportd.destinations.opener import DestinationOpener
 from exportd.model.clock import SystemClock
 from exportd.model.errors import ExportdError, SettingsError
-from exportd.settings.directory_checker import check_directories
+from exportd.settings.directory_checker import check_directories, dsn_risks
 from exportd.settings.schema import ControlSettings, Settings
 from exportd.telemetry.logging import leave_it_to_the_command
 
@@ -35,6 +35,8 @@ from exportd.telemetry.logging import leave_it_to_the_command
 class _Kind(StrEnum):
     OK = "ok"
     FIX = "fix"
+    WARN = "warn"
+    """It works, and has a risk that the owner should know; the exit code does not count it."""
     NOTE = ""
     """More on the line before."""
 
@@ -62,6 +64,8 @@ async def check_everything(config: Path, *, as_json: bool = False) -> int:
 async def _lines(config: Path, settings: Settings, catalog: Catalog) -> AsyncIterator[_Line]:
     sizes = f"{len(settings.schedule)} schedules, {len(catalog.entities)} entities"
     yield _Line(_Kind.OK, f"configuration {config}, {sizes}")
+    for sentence in await anyio.to_thread.run_sync(dsn_risks, settings.database):
+        yield _Line(_Kind.WARN, sentence)
     database = connector(settings)
     async with database.connection("check") as connection:
         yield _Line(_Kind.OK, f"database {database.address}")

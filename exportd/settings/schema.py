@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from exportd.model.schedule import ExportFormat, Rule, Unit, rule_from
 from exportd.settings.destination_schema import DestinationSettings, GcsSettings, S3Settings
 from exportd.settings.document import Document
+from exportd.settings.dsn import check_dsn
 from exportd.settings.section import (
     Code,
     Effect,
@@ -36,13 +37,6 @@ ALL_ENTITIES = "ALL"
 Item = TypeVar("Item")
 
 
-def check_dsn(dsn: str) -> str:
-    """A DSN that the driver takes; ValueError otherwise, whose sentence does not repeat it: it may hold a password."""
-    if not dsn.startswith(("postgresql://", "postgres://")):
-        raise ValueError('should be a URL such as "postgresql://exportd@db.example.com:5432/product"')
-    return dsn
-
-
 def check_not_empty(items: tuple[Item, ...]) -> tuple[Item, ...]:
     """At least one item; pydantic's own check does not count those that have a problem."""
     if not items:
@@ -59,11 +53,13 @@ class DatabaseSettings(Section):
 
     dsn: Annotated[str, Setting(Effect.LOGIN_AT_ONCE, Scope.HOST), AfterValidator(check_dsn), Field(repr=False)]
     """How to connect: `postgresql://user:password@host:port/database`. Give either this or `dsn_file`; the environment
-    variable `EXPORTD_DATABASE_DSN` goes before both. Connect directly, not through a transaction pooler."""
+    variable `EXPORTD_DATABASE_DSN` goes before both. Connect directly, not through a transaction pooler. Over a network
+    add `?sslmode=verify-full&sslrootcert=FILE`; `exportd check` warns without. Special characters of the password are
+    escaped, such as `%23` for `#`."""
 
     dsn_file: Annotated[FilePath | None, Setting(Effect.AT_ONCE, Scope.HOST)] = None
     """A file that holds nothing but the DSN, such as a systemd credential, so that the password stands in no
-    configuration file."""
+    configuration file. Users of the machine at large must not be able to read it, and may not be able to write it."""
 
     lock_timeout_s: Annotated[float, Setting(Effect.AT_ONCE, Scope.HOST), Field(gt=0, le=60)] = 2.0
     """How long to wait for a lock on a table, in seconds, before giving way to the application and trying again later.
