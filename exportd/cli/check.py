@@ -17,8 +17,11 @@ from exportd.catalog.document import Catalog
 from exportd.cli.configuration import connector, load
 from exportd.cli.failures import Exit
 from exportd.cli.output import print_json, print_line
+from exportd.daemon.assembly import CONTROL_CONNECTIONS
+from exportd.database import queries
 from exportd.database.connector import Connection, Connector
 from exportd.database.migrator import pending
+from exportd.database.translator import translated
 from exportd.destinations.checker import DestinationChecker
 from exportd.destinations.checks.finding import CheckVerdict
 from exportd.destinations.checks.permission import PURPOSES
@@ -26,10 +29,14 @@ from exportd.destinations.checks.report import summary
 from exportd.destinations.finder import find_destinations
 from exportd.destinations.opener import DestinationOpener
 from exportd.model.clock import SystemClock
+from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, SettingsError
-from exportd.settings.directory_checker import check_directories, dsn_risks
+from exportd.settings.directory_checker import check_directories, check_places, dsn_risks
+from exportd.settings.loader import declarations
 from exportd.settings.schema import ControlSettings, Settings
 from exportd.telemetry.logging import leave_it_to_the_command
+
+_DESCRIBE_ROLE = queries.load("catalog")["describe_role"]
 
 
 class _Kind(StrEnum):
@@ -71,13 +78,64 @@ async def _lines(config: Path, settings: Settings, catalog: Catalog) -> AsyncIte
         yield _Line(_Kind.OK, f"database {database.address}")
         async for sentence in _database_problems(database, connection, catalog):
             yield _Line(_Kind.FIX, sentence)
+        async for line in _role(connection, settings):
+            yield line
+        for sentence in await checker.check_organizations(catalog, connection, _entities_of(settings, catalog)):
+            yield _Line(_Kind.FIX, sentence)
     # Not the destinations: each is tried by writing to it.
     for problem in await anyio.to_thread.run_sync(check_directories, settings.model_copy(update={"destination": ()})):
+        yield _Line(_Kind.FIX, str(problem))
+    for problem in await anyio.to_thread.run_sync(check_places, settings):
         yield _Line(_Kind.FIX, str(problem))
     for sentence in await anyio.to_thread.run_sync(_control_problems, settings.control):
         yield _Line(_Kind.FIX, sentence)
     async for line in _destinations(settings, database):
         yield line
+
+
+async def _role(connection: Connection, settings: Settings) -> AsyncIterator[_Line]:
+    """What the role is, and whether it may have as many connections as are needed."""
+    with translated("reading what the role may"):
+        row = await connection.fetchrow(_DESCRIBE_ROLE)
+    if row is None:
+        return
+    if row["rolsuper"]:
+        yield _Line(
+            _Kind.WARN,
+            f"the role {row['rolname']} is a superuser; `exportd role sql` makes one that may do only what is needed",
+        )
+    needed = connections_needed(settings)
+    limits = {
+        f"the role {row['rolname']} (ALTER ROLE ... CONNECTION LIMIT)": row["rolconnlimit"],
+        "the database (ALTER DATABASE ... CONNECTION LIMIT)": row["datconnlimit"],
+        "the server (max_connections)": row["server_limit"],
+    }
+    for whose, limit in limits.items():
+        bound = limit >= 0 and not (row["rolsuper"] and "max_connections" not in whose)
+        if bound and limit < needed:
+            yield _Line(
+                _Kind.FIX,
+                f"up to {needed} connections are needed, and the limit of {whose} is {limit}; raise it, or lower "
+                "limits.jobs, limits.streams and database.pool_size",
+            )
+
+
+def connections_needed(settings: Settings) -> int:
+    """How many connections a daemon has at most: pools, one for each service that has its own, and those of jobs."""
+    limits = settings.limits
+    own = (
+        max(settings.database.pool_size, limits.jobs + 2)
+        + CONTROL_CONNECTIONS
+        + len(("listener", "pruner", "entities"))
+    )
+    return own + limits.jobs * (limits.streams + 1)
+
+
+def _entities_of(settings: Settings, catalog: Catalog) -> dict[str, list[EntityCode]]:
+    found: dict[str, list[EntityCode]] = {}
+    for declared in declarations(settings, catalog):
+        found.setdefault(declared.organization, []).extend(declared.entities)
+    return found
 
 
 def _control_problems(control: ControlSettings) -> list[str]:

@@ -17,6 +17,7 @@ from exportd.model.entity import Entity, EntityCode, OrganizationId
 from exportd.model.errors import InvariantError, Problem, SettingsError
 from exportd.model.schedule import DestinationCode, ScheduleDeclaration
 from exportd.settings.cross_checks import CheckRule, check_entities, check_schedules_and_destinations
+from exportd.settings.directory_checker import overlapping_directories
 from exportd.settings.document import Document, parse, sorted_by_line
 from exportd.settings.dsn import check_dsn
 from exportd.settings.schema import ALL_ENTITIES, TABLES, CatalogSettings, ScheduleSettings, Settings
@@ -55,6 +56,8 @@ def load_all(
     """The settings and the catalog that they name; SettingsError with every problem of both and between them."""
     document = read_document(path)
     settings, catalog_file, problems = _load(document, path, check_rule, environment)
+    if settings is not None:
+        problems += overlapping_directories(settings)
     catalog: AnyCatalog | None = None
     if catalog_file is not None:
         try:

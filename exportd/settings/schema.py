@@ -27,6 +27,7 @@ from exportd.settings.section import (
     Setting,
     SizeBytes,
     check_listen,
+    check_name,
     check_public_url,
     is_loopback,
 )
@@ -35,6 +36,11 @@ ALL_ENTITIES = "ALL"
 """In a schedule's ``entities``: every entity of the catalog, also those that are added later."""
 
 Item = TypeVar("Item")
+
+
+def check_daemon_name(name: str) -> str:
+    """A name, or nothing; ValueError otherwise."""
+    return check_name(name) if name else name
 
 
 def check_not_empty(items: tuple[Item, ...]) -> tuple[Item, ...]:
@@ -70,6 +76,15 @@ class DatabaseSettings(Section):
     """How many connections the daemon keeps for its own tables. COPY streams have connections of their own."""
 
 
+class DaemonSettings(Section):
+    """How the daemon is known among those of the database."""
+
+    name: Annotated[str, Setting(Effect.RESTART, Scope.HOST), AfterValidator(check_daemon_name)] = ""
+    """By what name it is known, instead of the host's. A daemon takes the place of one that has stopped and had the
+    same name and configuration file: give containers, whose host names and disks are new each time, a name that
+    stays."""
+
+
 class CatalogSettings(Section):
     """What can be exported."""
 
@@ -83,6 +98,10 @@ class SpoolSettings(Section):
 
     directory: Annotated[FilePath, Setting(Effect.RESTART, Scope.HOST)] = Path("/var/lib/exportd/spool")
     """Where the files go. It belongs to one daemon alone and should be on a disk that survives a restart."""
+
+    ephemeral: Annotated[bool, Setting(Effect.RESTART, Scope.HOST)] = False
+    """Whether the directory is gone when the daemon stops, as in most containers. The other daemons then do not wait a
+    day for this one to come back: they forget it when it stops, or fifteen minutes after it was last seen."""
 
     budget: Annotated[SizeBytes, Setting(Effect.AT_ONCE, Scope.HOST)] = 50 * 1000**3
     """How much the spool may hold. A full spool slows the reading down, then fails the job; it never fills the disk."""
@@ -258,6 +277,9 @@ class Settings(Section):
 
     database: DatabaseSettings
     """The database whose tables are exported."""
+
+    daemon: DaemonSettings = Field(default_factory=DaemonSettings)
+    """This daemon among others."""
 
     catalog: CatalogSettings = Field(default_factory=CatalogSettings)
     """What can be exported."""
