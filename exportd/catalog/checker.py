@@ -5,8 +5,10 @@ what to do. It costs two queries for all entities, one prepared statement for ea
 reading of each table that has inheritance children.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
+
+import asyncpg
 
 from exportd.catalog.column_types import accepts, accepts_format, field_type
 from exportd.catalog.document import Catalog
@@ -15,12 +17,19 @@ from exportd.catalog.expression_checker import ExpressionVerdict, expressions_in
 from exportd.catalog.expressions import functions_of
 from exportd.catalog.table_reader import list_tables, read_tables, reading
 from exportd.catalog.table_rules import Finding, findings, missing_table
-from exportd.model.entity import Entity, EntityCode, Field
+from exportd.database.quoting import identifier, literal, table
+from exportd.database.translator import FOREIGN_ERRORS, translate
+from exportd.model.entity import Entity, EntityCode, Field, TableName
 from exportd.model.errors import Problem
 from exportd.settings.document import sorted_by_line
 
 if TYPE_CHECKING:
     from exportd.database.connector import Connection
+
+
+_MAX_ORGANIZATIONS = 100
+_SEARCH_MS = 2000
+"""How long a table is searched for the rows of an organization."""
 
 
 async def check(catalog: Catalog, connection: "Connection") -> list[Problem]:
@@ -89,3 +98,48 @@ def _verdict_findings(field: Field, verdict: ExpressionVerdict, *, is_open: bool
     elif not accepts_format(field.format, verdict.type):
         hint = f'write format = "{format_}"' if format_ else "leave the format out"
         yield "format", f"the expression gives {verdict.type.name}; {hint}"
+
+
+async def check_organizations(
+    catalog: Catalog, connection: "Connection", entities_of: Mapping[str, Collection[EntityCode]]
+) -> list[str]:
+    """A sentence for each organization that is no value of a tenant column's type, or has no row in any of its tables.
+
+    ``entities_of`` says what is exported of each. A table that takes long to search is not searched to its end. Raises
+    TransientError or PermanentError when the database cannot be read.
+    """
+    problems = []
+    for organization in list(entities_of)[:_MAX_ORGANIZATIONS]:
+        entities = [catalog.entities[code] for code in entities_of[organization] if code in catalog.entities]
+        tenanted = [(entity.table, entity.tenant) for entity in entities if entity.tenant is not None]
+        found = False
+        for name, tenant in dict.fromkeys(tenanted):
+            try:
+                found = await _has_rows(connection, name, tenant, organization) or found
+            except asyncpg.DataError as error:
+                found = True
+                problems.append(
+                    f"organization {organization} is no value of the tenant column {tenant} of {name}: {error}; "
+                    "write it as the database does, or correct the catalog's tenant"
+                )
+        if tenanted and not found:
+            names = ", ".join(str(name) for name, _ in dict.fromkeys(tenanted))
+            problems.append(
+                f"organization {organization} has no row in {names}: its exports will be empty; compare it with the "
+                "values of the tenant columns"
+            )
+    return problems
+
+
+async def _has_rows(connection: "Connection", name: TableName, tenant: str, organization: str) -> bool:
+    statement = f"SELECT EXISTS (SELECT FROM {table(name)} WHERE {identifier(tenant)} = {literal(organization)})"
+    try:
+        async with connection.transaction(readonly=True):
+            await connection.execute(f"SET LOCAL statement_timeout = {_SEARCH_MS}")
+            return bool(await connection.fetchval(statement))
+    except asyncpg.QueryCanceledError:
+        return True  # nothing is known, and nothing is complained about
+    except asyncpg.DataError:
+        raise
+    except FOREIGN_ERRORS as error:
+        raise translate(error, doing=f"looking for the rows of {organization}") from error

@@ -19,11 +19,14 @@ from exportd.catalog.table_reader import unreadable_members
 from exportd.cli.configuration import connector, load
 from exportd.cli.failures import Exit
 from exportd.cli.output import print_json, print_line
+from exportd.daemon.assembly import CONTROL_CONNECTIONS
+from exportd.database import queries
 from exportd.database.connector import Connection, Connector
 from exportd.database.login_checker import daemons_of, doubts_about_logins
 from exportd.database.migrator import pending
 from exportd.database.pooler_detector import Pooling, detect_pooling
 from exportd.database.session_settings import POOLER_ADVICE
+from exportd.database.translator import translated
 from exportd.destinations.checker import DestinationChecker
 from exportd.destinations.checks.finding import CheckVerdict
 from exportd.destinations.checks.permission import PURPOSES
@@ -31,8 +34,10 @@ from exportd.destinations.checks.report import summary
 from exportd.destinations.finder import find_destinations
 from exportd.destinations.opener import DestinationOpener
 from exportd.model.clock import SystemClock
+from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, SettingsError
-from exportd.settings.directory_checker import check_directories
+from exportd.settings.directory_checker import check_directories, check_places, dsn_risks
+from exportd.settings.loader import declarations
 from exportd.settings.schema import ControlSettings, Settings
 from exportd.telemetry.logging import leave_it_to_the_command
 
@@ -40,6 +45,7 @@ _KEYS_DIFFER = (
     "several daemons share this database, and this one signs tokens with a key of its own, which the others refuse. "
     "Give all of them the same control.signing_key_file if clients may reach any of them"
 )
+_DESCRIBE_ROLE = queries.load("catalog")["describe_role"]
 
 
 class _Kind(StrEnum):
@@ -80,32 +86,85 @@ async def check_everything(config: Path, *, as_json: bool = False) -> int:
 async def _lines(config: Path, settings: Settings, catalog: Catalog) -> AsyncIterator[_Line]:
     sizes = f"{len(settings.schedule)} schedules, {len(catalog.entities)} entities"
     yield _Line(_Kind.OK, f"configuration {config}, {sizes}")
-    database = connector(settings)
-    async with database.connection("check") as connection:
-        yield _Line(_Kind.OK, f"database {database.address}")
-        pooling = await detect_pooling(database)
-        if pooling is Pooling.SESSION:
-            yield _Line(_Kind.NOTE, "a connection pooler in session mode stands before the database: that works")
-        elif pooling is Pooling.TRANSACTION:
-            yield _Line(_Kind.FIX, f"database {database.address}: {POOLER_ADVICE}")
-        if pooling is not Pooling.TRANSACTION:
-            for sentence in await temp_file_warnings(connection, catalog.entities.values()):
-                yield _Line(_Kind.NOTE, sentence)
-            async for sentence in _database_problems(database, connection, catalog):
-                yield _Line(_Kind.FIX, sentence)
-            for member in await unreadable_members(connection, [entity.table for entity in catalog.entities.values()]):
-                yield _Line(_Kind.NOTE, _UNREADABLE.format(member))
-    async for sentence in doubts_about_logins(database):
+    for sentence in await anyio.to_thread.run_sync(dsn_risks, settings.database):
         yield _Line(_Kind.WARN, sentence)
-    if settings.control.signing_key_file is None and len(await daemons_of(database)) > 1:
-        yield _Line(_Kind.WARN, _KEYS_DIFFER)
+    database = connector(settings)
+    async for line in _database(database, settings, catalog):
+        yield line
     # Not the destinations: each is tried by writing to it.
     for problem in await anyio.to_thread.run_sync(check_directories, settings.model_copy(update={"destination": ()})):
+        yield _Line(_Kind.FIX, str(problem))
+    for problem in await anyio.to_thread.run_sync(check_places, settings):
         yield _Line(_Kind.FIX, str(problem))
     for sentence in await anyio.to_thread.run_sync(_control_problems, settings.control):
         yield _Line(_Kind.FIX, sentence)
     async for line in _destinations(settings, database):
         yield line
+
+
+async def _database(database: Connector, settings: Settings, catalog: Catalog) -> AsyncIterator[_Line]:
+    async with database.connection("check") as connection:
+        yield _Line(_Kind.OK, f"database {database.address}")
+        pooling = await detect_pooling(database)
+        if pooling is Pooling.TRANSACTION:
+            yield _Line(_Kind.FIX, f"database {database.address}: {POOLER_ADVICE}")
+            return
+        if pooling is Pooling.SESSION:
+            yield _Line(_Kind.NOTE, "a connection pooler in session mode stands before the database: that works")
+        for sentence in await temp_file_warnings(connection, catalog.entities.values()):
+            yield _Line(_Kind.NOTE, sentence)
+        async for sentence in _database_problems(database, connection, catalog):
+            yield _Line(_Kind.FIX, sentence)
+        async for line in _connection_limits(connection, settings):
+            yield line
+        for sentence in await checker.check_organizations(catalog, connection, _entities_of(settings, catalog)):
+            yield _Line(_Kind.FIX, sentence)
+        for member in await unreadable_members(connection, [entity.table for entity in catalog.entities.values()]):
+            yield _Line(_Kind.NOTE, _UNREADABLE.format(member))
+    async for sentence in doubts_about_logins(database):
+        yield _Line(_Kind.WARN, sentence)
+    if settings.control.signing_key_file is None and len(await daemons_of(database)) > 1:
+        yield _Line(_Kind.WARN, _KEYS_DIFFER)
+
+
+async def _connection_limits(connection: Connection, settings: Settings) -> AsyncIterator[_Line]:
+    """Whether the role, the database and the server allow as many connections as are needed."""
+    with translated("reading what the role may"):
+        row = await connection.fetchrow(_DESCRIBE_ROLE)
+    if row is None:
+        return
+    needed = connections_needed(settings)
+    limits = {
+        f"the role {row['rolname']} (ALTER ROLE ... CONNECTION LIMIT)": row["rolconnlimit"],
+        "the database (ALTER DATABASE ... CONNECTION LIMIT)": row["datconnlimit"],
+        "the server (max_connections)": row["server_limit"],
+    }
+    for whose, limit in limits.items():
+        bound = limit >= 0 and not (row["rolsuper"] and "max_connections" not in whose)
+        if bound and limit < needed:
+            yield _Line(
+                _Kind.FIX,
+                f"up to {needed} connections are needed, and the limit of {whose} is {limit}; raise it, or lower "
+                "limits.jobs, limits.streams and database.pool_size",
+            )
+
+
+def connections_needed(settings: Settings) -> int:
+    """How many connections a daemon has at most: pools, one for each service that has its own, and those of jobs."""
+    limits = settings.limits
+    own = (
+        max(settings.database.pool_size, limits.jobs + 2)
+        + CONTROL_CONNECTIONS
+        + len(("listener", "pruner", "entities"))
+    )
+    return own + limits.jobs * (limits.streams + 1)
+
+
+def _entities_of(settings: Settings, catalog: Catalog) -> dict[str, list[EntityCode]]:
+    found: dict[str, list[EntityCode]] = {}
+    for declared in declarations(settings, catalog):
+        found.setdefault(declared.organization, []).extend(declared.entities)
+    return found
 
 
 def _control_problems(control: ControlSettings) -> list[str]:

@@ -162,6 +162,12 @@ def _named(entities: Iterable[Document], code: str) -> Document:
 async def _draft(dsn: str, tenant_column: str | None, schemas: tuple[str, ...] | None) -> None:
     from exportd.catalog.drafter import draft as draft_catalog
     from exportd.database.connector import Connector
+    from exportd.model.errors import SettingsError
+    from exportd.settings.dsn import check_dsn
 
+    try:
+        check_dsn(dsn)
+    except ValueError as error:
+        raise SettingsError.of(str(error), where="DSN") from None
     async with Connector(dsn).connection("catalog draft") as connection:
         print_line(await draft_catalog(connection, tenant_column=tenant_column, schemas=schemas))

@@ -57,7 +57,7 @@ from exportd.telemetry.metrics import Metrics
 _LEASE_S = 30.0
 """How long a dead daemon's job stays untouched. Long enough for a pause of the machine, short enough for people."""
 
-_CONTROL_CONNECTIONS = 4
+CONTROL_CONNECTIONS = 4
 """The control API's own: however much is asked of it, the leases of jobs are extended in time."""
 
 
@@ -98,7 +98,7 @@ async def assembled(configuration: Configuration, connector: Connector) -> Async
     async with (
         Spool(current.settings) as spool,
         connector.pool(max(settings.database.pool_size, settings.limits.jobs + 2), lazily=True) as pool,
-        connector.pool(_CONTROL_CONNECTIONS, lazily=True) as control_pool,
+        connector.pool(CONTROL_CONNECTIONS, lazily=True) as control_pool,
     ):
         try:
             yield _components(
@@ -142,7 +142,11 @@ def _components(
         spool=spool,
     )
     identity = DaemonIdentity(
-        spool.id, socket.gethostname(), os.getpid(), str(Path(settings.document.name).absolute()), __version__
+        spool.id,
+        settings.daemon.name or socket.gethostname(),
+        os.getpid(),
+        str(Path(settings.document.name).absolute()),
+        __version__,
     )
     dispatcher = Dispatcher(
         jobs,

@@ -29,6 +29,7 @@ from exportd.database.connector import Connector
 from exportd.database.migrator import migrate
 from exportd.model.errors import ExportdError
 from exportd.schedules.limits import check_rule
+from exportd.settings.directory_checker import dsn_risks
 from exportd.settings.loader import load_all
 from exportd.settings.schema import Settings
 from exportd.settings.secrets import passwords_in
@@ -51,6 +52,8 @@ def _loaded(config: Path) -> tuple[Settings, Catalog]:
     settings, catalog = load_all(config, check_rule=check_rule, load_catalog=document.load)
     secrets = passwords_in(settings.database.dsn, settings.database.reader_dsn)
     logging.configure(level=settings.log.level, line_format=settings.log.format, secrets=secrets)
+    for risk in dsn_risks(settings.database):
+        _logger.warning("risk in the configuration", error=risk)
     return settings.without_document(), catalog
 
 

@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import anyio
 import asyncpg
@@ -24,6 +23,7 @@ from exportd.database.session_settings import set_statement
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.reason import Reason
+from exportd.settings.dsn import read_dsn
 from exportd.settings.schema import DatabaseSettings
 from exportd.settings.secrets import mask_secrets
 
@@ -93,19 +93,12 @@ class Address:
 
     @classmethod
     def of(cls, dsn: str) -> "Address":
-        """Reads a DSN. A malformed one raises nothing: this is for messages, the driver will complain."""
+        """Reads a DSN. A malformed one raises nothing and names nothing, for a part of it may be a secret."""
         try:
-            parts = urlsplit(dsn)
-            options = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+            read = read_dsn(dsn)
         except ValueError:
             return cls(None, None, None)
-        # Not parts.port: several hosts may be given, with a port each.
-        hosts = parts.netloc.rpartition("@")[2]
-        return cls(
-            host=unquote(hosts) or options.get("host"),
-            database=unquote(parts.path.removeprefix("/")) or options.get("dbname") or options.get("database"),
-            user=unquote(parts.username or "") or options.get("user"),
-        )
+        return cls(read.hosts, read.database, read.user)
 
     def __str__(self) -> str:
         database = f"database {self.database}" if self.database else "the default database"
@@ -149,7 +142,7 @@ class Connector:
         if database.dsn != self.dsn:
             self.dsn = database.dsn
             for pool in self._pools:
-                pool.set_connect_args(self.dsn, **self._pool_arguments())
+                pool.set_connect_args(read_dsn(self.dsn).text, **self._pool_arguments())
                 await pool.expire_connections()
 
     async def expire(self) -> None:
@@ -215,7 +208,7 @@ class Connector:
         try:
             with _translated_connecting(self.address):
                 pool = await asyncpg.create_pool(
-                    self.dsn,
+                    read_dsn(self.dsn).text,
                     min_size=0 if lazily else 1,
                     max_size=size,
                     init=self._settle,
@@ -231,7 +224,7 @@ class Connector:
 
     def _pool_arguments(self) -> dict[str, Any]:
         return {
-            "timeout": self.connect_timeout_s,
+            "timeout": self._connect_timeout_s(),
             "command_timeout": _OWN_QUERY_TIMEOUT_S,
             # The seal's flush makes every commit that the export has seen durable too, also those of an
             # application that does not wait for its own: nothing is published that a crash could take back.
@@ -261,7 +254,9 @@ class Connector:
 
     async def _connect(self, dsn: str, server_settings: dict[str, str]) -> Connection:
         with _translated_connecting(Address.of(dsn)):
-            connection = await asyncpg.connect(dsn, timeout=self.connect_timeout_s, server_settings=server_settings)
+            connection = await asyncpg.connect(
+                read_dsn(dsn).text, timeout=self._connect_timeout_s(), server_settings=server_settings
+            )
             try:
                 # Once more, for a pooler may have dropped them.
                 await connection.execute(
@@ -272,6 +267,9 @@ class Connector:
                 raise
         _keep_alive(connection)
         return connection
+
+    def _connect_timeout_s(self) -> float:
+        return read_dsn(self.dsn).connect_timeout_s or self.connect_timeout_s
 
     def _server_settings(self, purpose: str) -> dict[str, str]:
         # Every name in our SQL is qualified; with nothing else in the path, so is every name that the server prints.
@@ -318,7 +316,7 @@ def _keep_alive(connection: Connection) -> None:
 def _translated_connecting(address: Address) -> Iterator[None]:
     try:
         yield
-    except asyncpg.exceptions.ClientConfigurationError as error:
+    except (asyncpg.exceptions.ClientConfigurationError, ValueError) as error:
         raise PermanentError(
             f"The DSN of {address} cannot be used: {mask_secrets(str(error))}", reason=Reason.DATABASE_REFUSED
         ) from error

@@ -20,7 +20,7 @@ from exportd.destinations.table import DestinationTable
 from exportd.extraction.guards import fingerprint
 from exportd.fleet.disagreement import UNKNOWN, Disagreement, disagreements
 from exportd.fleet.record import DaemonIdentity, DaemonRecord
-from exportd.fleet.table import HEARTBEAT_S, DaemonTable
+from exportd.fleet.table import EPHEMERAL, HEARTBEAT_S, DaemonTable
 from exportd.model.clock import Clock, wait_until
 from exportd.model.errors import ExportdError
 from exportd.model.schedule import Schedule
@@ -101,10 +101,16 @@ class PresenceKeeper:
                 self._seen = seen
 
     async def deregister(self) -> None:
-        """Record that this daemon does not run any more. What it declares stays in effect for when it comes back."""
+        """Record that this daemon does not run any more.
+
+        What it declares stays in effect for when it comes back, unless its spool goes with it.
+        """
         with anyio.move_on_after(_DEREGISTER_TIMEOUT_S, shield=True):
             try:
-                await self._table.stop(self._identity.spool_id)
+                if self._configuration is not None and self._configuration[0].spool.ephemeral:
+                    await self._table.withdraw(self._identity.spool_id)
+                else:
+                    await self._table.stop(self._identity.spool_id)
             except ExportdError as error:
                 _logger.info("terminated without deregistering", error=error.sentence)
 
@@ -117,7 +123,7 @@ class PresenceKeeper:
         await self._reconcile(settings, catalog)
         await self._table.announce(
             self._identity.spool_id,
-            settings=agreed(settings),
+            settings={**agreed(settings), **({EPHEMERAL: "true"} if settings.spool.ephemeral else {})},
             entities={
                 code: UNKNOWN
                 if code in catalog.out_of_order and catalog.is_open(code)

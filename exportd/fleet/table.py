@@ -34,6 +34,12 @@ HEARTBEAT_S = 15.0
 RUNNING_S = 3 * HEARTBEAT_S
 """A daemon whose last heartbeat is older does not run."""
 
+EPHEMERAL = "spool.ephemeral"
+"""The setting that a daemon announces when its spool does not survive it."""
+
+EPHEMERAL_COUNTED_S = 15 * 60.0
+"""How long such a daemon keeps in effect what it declares."""
+
 COUNTED_S = 24 * 3600.0
 """How long a daemon that does not run keeps in effect what it declares."""
 
@@ -74,6 +80,12 @@ class DaemonTable:
         """Record that the daemon does not run any more. What it declares stays in effect for a while."""
         async with transaction(self._pool, "leaving the other daemons") as connection:
             await connection.execute(_SQL["stop"], spool_id)
+            await notify(connection, "daemons_changed")
+
+    async def withdraw(self, spool_id: UUID) -> None:
+        """Remove the daemon's own row, for its spool will not come back. The others remove what only it declared."""
+        async with transaction(self._pool, "leaving the other daemons") as connection:
+            await connection.execute(_SQL["forget"], spool_id)
             await notify(connection, "daemons_changed")
 
     async def forget(self, spool_id: UUID, *, actor: str) -> str:
@@ -123,5 +135,5 @@ async def _forget_gone(connection: "Connection", spool_id: UUID) -> None:
     Two daemons that both come back after a long silence would otherwise wait for each other's row.
     """
     async with connection.transaction(isolation="read_committed"):
-        if await connection.fetch(_SQL["forget_gone"], spool_id, RUNNING_S, COUNTED_S):
+        if await connection.fetch(_SQL["forget_gone"], spool_id, RUNNING_S, COUNTED_S, EPHEMERAL, EPHEMERAL_COUNTED_S):
             await notify(connection, "daemons_changed")

@@ -6,6 +6,7 @@ names. On failure: SettingsError, which lists all problems with file and line.
 """
 
 import os
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -16,8 +17,10 @@ from exportd.model.entity import Entity, EntityCode, OrganizationId
 from exportd.model.errors import InvariantError, Problem, SettingsError
 from exportd.model.schedule import DestinationCode, ScheduleDeclaration
 from exportd.settings.cross_checks import CheckRule, check_entities, check_schedules_and_destinations
+from exportd.settings.directory_checker import overlapping_directories
 from exportd.settings.document import Document, parse, sorted_by_line
-from exportd.settings.schema import ALL_ENTITIES, TABLES, CatalogSettings, ScheduleSettings, Settings, check_dsn
+from exportd.settings.dsn import check_dsn
+from exportd.settings.schema import ALL_ENTITIES, TABLES, CatalogSettings, ScheduleSettings, Settings
 from exportd.settings.sentences import problems_of
 
 DSN_VARIABLE = "EXPORTD_DATABASE_DSN"
@@ -53,6 +56,8 @@ def load_all(
     """The settings and the catalog that they name; SettingsError with every problem of both and between them."""
     document = read_document(path)
     settings, catalog_file, problems = _load(document, path, check_rule, environment)
+    if settings is not None:
+        problems += overlapping_directories(settings)
     catalog: AnyCatalog | None = None
     if catalog_file is not None:
         try:
@@ -167,6 +172,9 @@ def _read_dsn(document: Document, path: Path, key: str) -> tuple[str, list[Probl
         return _UNUSED_DSN, [document.problem(place, str(problem)) for problem in error.problems]
     if not dsn:
         return _UNUSED_DSN, [document.problem(place, f"{path} is empty; write the DSN into it")]
+    if (mode := stat.S_IMODE(path.stat().st_mode)) & stat.S_IWOTH:
+        sentence = f"every user of this machine can write {path} (mode {mode:04o}), and decide where to connect"
+        return _UNUSED_DSN, [document.problem(place, f"{sentence}: chmod o= {path}")]
     if "\n" in dsn:
         return _UNUSED_DSN, [document.problem(place, f"{path} should hold nothing but the DSN, in one line")]
     return dsn, _dsn_problems(dsn, where=str(path))

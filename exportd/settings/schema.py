@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from exportd.model.schedule import ExportFormat, Rule, Unit, rule_from
 from exportd.settings.destination_schema import DestinationSettings, GcsSettings, S3Settings
 from exportd.settings.document import Document
+from exportd.settings.dsn import check_dsn
 from exportd.settings.section import (
     Code,
     Effect,
@@ -27,6 +28,7 @@ from exportd.settings.section import (
     Setting,
     SizeBytes,
     check_listen,
+    check_name,
     check_public_url,
     is_loopback,
 )
@@ -37,11 +39,9 @@ ALL_ENTITIES = "ALL"
 Item = TypeVar("Item")
 
 
-def check_dsn(dsn: str) -> str:
-    """A DSN that the driver takes; ValueError otherwise, whose sentence does not repeat it: it may hold a password."""
-    if not dsn.startswith(("postgresql://", "postgres://")):
-        raise ValueError('should be a URL such as "postgresql://exportd@db.example.com:5432/product"')
-    return dsn
+def check_daemon_name(name: str) -> str:
+    """A name, or nothing; ValueError otherwise."""
+    return check_name(name) if name else name
 
 
 def check_reader_dsn(dsn: str) -> str:
@@ -74,11 +74,13 @@ class DatabaseSettings(Section):
 
     dsn: Annotated[str, Setting(Effect.LOGIN_AT_ONCE, Scope.HOST), AfterValidator(check_dsn), Field(repr=False)]
     """How to connect: `postgresql://user:password@host:port/database`. Give either this or `dsn_file`; the environment
-    variable `EXPORTD_DATABASE_DSN` goes before both. Connect directly, not through a transaction pooler."""
+    variable `EXPORTD_DATABASE_DSN` goes before both. Connect directly, not through a transaction pooler. Over a network
+    add `?sslmode=verify-full&sslrootcert=FILE`; `exportd check` warns without. Special characters of the password are
+    escaped, such as `%23` for `#`."""
 
     dsn_file: Annotated[FilePath | None, Setting(Effect.AT_ONCE, Scope.HOST)] = None
     """A file that holds nothing but the DSN, such as a systemd credential, so that the password stands in no
-    configuration file."""
+    configuration file. Users of the machine at large must not be able to read it, and may not be able to write it."""
 
     reader_user: Annotated[str, Setting(Effect.AT_ONCE, Scope.HOST), Field(max_length=63)] = ""
     """The role that reads the application's tables: the same DSN with this user. It may read the tables of the catalog
@@ -110,6 +112,15 @@ class DatabaseSettings(Section):
         return with_user(self.dsn, self.reader_user) if self.reader_user else None
 
 
+class DaemonSettings(Section):
+    """How the daemon is known among those of the database."""
+
+    name: Annotated[str, Setting(Effect.RESTART, Scope.HOST), AfterValidator(check_daemon_name)] = ""
+    """By what name it is known, instead of the host's. A daemon takes the place of one that has stopped and had the
+    same name and configuration file: give containers, whose host names and disks are new each time, a name that
+    stays."""
+
+
 class CatalogSettings(Section):
     """What can be exported."""
 
@@ -123,6 +134,10 @@ class SpoolSettings(Section):
 
     directory: Annotated[FilePath, Setting(Effect.RESTART, Scope.HOST)] = Path("/var/lib/exportd/spool")
     """Where the files go. It belongs to one daemon alone and should be on a disk that survives a restart."""
+
+    ephemeral: Annotated[bool, Setting(Effect.RESTART, Scope.HOST)] = False
+    """Whether the directory is gone when the daemon stops, as in most containers. The other daemons then do not wait a
+    day for this one to come back: they forget it when it stops, or fifteen minutes after it was last seen."""
 
     budget: Annotated[SizeBytes, Setting(Effect.AT_ONCE, Scope.HOST)] = 50 * 1000**3
     """How much the spool may hold. A full spool slows the reading down, then fails the job; it never fills the disk."""
@@ -326,6 +341,9 @@ class Settings(Section):
 
     database: DatabaseSettings
     """The database whose tables are exported."""
+
+    daemon: DaemonSettings = Field(default_factory=DaemonSettings)
+    """This daemon among others."""
 
     catalog: CatalogSettings = Field(default_factory=CatalogSettings)
     """What can be exported."""

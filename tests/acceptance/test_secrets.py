@@ -50,11 +50,14 @@ async def test_the_password_stays_where_it_was_put(site: Site, application: Appl
         re.sub(r"^dsn = .*$", f"dsn_file = {json.dumps(str(dsn_file))}", site.config.read_text(), flags=re.MULTILINE)
     )
     dsn_file.write_text(dsn.replace(WRITTEN, "wrong-" + WRITTEN))
-    refusal = await site.quickly("run")
+    refusal = await site.quickly("check")
     assert refusal.returncode == 1
     assert "password authentication failed" in refusal.stderr
+    daemon = site.launch()
+    event = await daemon.wait_for_event("waiting for the database")
+    assert "password authentication failed" in event["error"]
     dsn_file.write_text(dsn)
-    daemon = await site.start()
+    await daemon.wait_for_event("daemon ready")
     await site.succeeded(connection, await site.first_job(connection))
     await connection.execute("ALTER TABLE public.countries RENAME TO lands")
     assert (await site.finished(connection, await site.fire()))["state"] == "FAILED"

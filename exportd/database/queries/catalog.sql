@@ -218,7 +218,7 @@ FROM pg_proc p
 WHERE p.proname = ANY ($1::text[])
 GROUP BY p.proname
 HAVING bool_and(p.provolatile = 'v')
-ORDER BY p.proname
+ORDER BY p.proname;
 
 -- name: unreadable_members
 -- The partitions and inheritance children of tables that the current role may not read, or reach.
@@ -237,4 +237,14 @@ FROM tree t
 JOIN pg_class c ON c.oid = t.oid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE NOT has_table_privilege(t.oid, 'SELECT') OR NOT has_schema_privilege(n.oid, 'USAGE')
-ORDER BY n.nspname, c.relname
+ORDER BY n.nspname, c.relname;
+
+-- name: describe_role
+-- Who we are, and how many connections there may be: of the role and of the database (-1: no bound), and of the server
+-- for ordinary roles.
+SELECT rolname, rolsuper, rolconnlimit, datconnlimit,
+    pg_catalog.current_setting('max_connections')::integer
+    - pg_catalog.current_setting('superuser_reserved_connections')::integer AS server_limit
+FROM pg_catalog.pg_roles
+CROSS JOIN pg_catalog.pg_database
+WHERE rolname = current_user AND datname = pg_catalog.current_database();

@@ -35,11 +35,13 @@ WHERE spool_id = $1;
 -- name: forget_gone
 -- Daemons that will not come back: those not seen for long, and those whose place this one has taken, with another spool
 -- on the same host. What they declared goes with them.
--- $1 this daemon's spool, $2 after how many seconds one does not run any more, $3 after how many it does not count
+-- $1 this daemon's spool, $2 after how many seconds one does not run any more, $3 after how many it does not count,
+-- $4 the setting of those that do not come back with their spool, $5 after how many seconds these do not count
 DELETE FROM exportd.daemon
 USING exportd.daemon AS own
 WHERE own.spool_id = $1 AND daemon.spool_id <> $1
-    AND (daemon.seen_at < clock_timestamp() - make_interval(secs => $3::float8)
+    AND (daemon.seen_at < clock_timestamp() - make_interval(
+             secs => CASE WHEN daemon.settings ? $4::text THEN $5::float8 ELSE $3::float8 END)
          OR daemon.host = own.host AND daemon.configuration = own.configuration
              AND (daemon.stopped_at IS NOT NULL OR daemon.seen_at < clock_timestamp() - make_interval(secs => $2::float8)))
 RETURNING daemon.spool_id;

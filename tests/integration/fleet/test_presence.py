@@ -16,7 +16,7 @@ from exportd.database.connector import Connector, Pool
 from exportd.destinations.table import DestinationTable
 from exportd.fleet.presence import PresenceKeeper
 from exportd.fleet.record import DaemonIdentity
-from exportd.fleet.table import COUNTED_S, HEARTBEAT_S, RUNNING_S, DaemonTable
+from exportd.fleet.table import COUNTED_S, EPHEMERAL_COUNTED_S, HEARTBEAT_S, RUNNING_S, DaemonTable
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
 from exportd.schedules.firing_table import ScheduleTable
@@ -335,6 +335,27 @@ class TestOneThatIsAway:
         assert [daemon.host for daemon in hosts.north.daemon.daemons] == ["north"]
         assert set(await hosts.schedules()) == {"both"}
         assert hosts.north.sentences == []
+
+    async def test_whose_spool_goes_with_it_is_forgotten_when_it_stops(self, hosts: Hosts) -> None:
+        await hosts.north.configure("both")
+        await hosts.south.configure("both", "southern", spool={"ephemeral": True})
+        await hosts.north.daemon.look()
+        assert hosts.north.sentences != []
+        assert not any("ephemeral" in sentence for sentence in hosts.north.sentences)
+        await hosts.south.daemon.deregister()
+        await hosts.north.daemon.look()
+        assert set(await hosts.schedules()) == {"both"}
+        assert [daemon.host for daemon in hosts.north.daemon.daemons] == ["north"]
+
+    async def test_whose_spool_goes_with_it_counts_for_minutes_after_its_death(self, hosts: Hosts) -> None:
+        await hosts.north.configure("both")
+        await hosts.south.configure("both", "southern", spool={"ephemeral": True})
+        await hosts.time_passes(hosts.south, EPHEMERAL_COUNTED_S - 60)
+        await hosts.north.daemon.look()
+        assert set(await hosts.schedules()) == {"both", "southern"}
+        await hosts.time_passes(hosts.south, 61)
+        await hosts.north.daemon.look()
+        assert set(await hosts.schedules()) == {"both"}
 
     async def test_is_there_again_when_it_comes_back_after_all(self, hosts: Hosts) -> None:
         await hosts.north.configure("both")

@@ -3,9 +3,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from exportd.settings.directory_checker import check_directories
+import pytest
+
+from exportd.settings.directory_checker import check_directories, dsn_risks
 from exportd.settings.loader import load
-from exportd.settings.schema import Settings
+from exportd.settings.schema import DatabaseSettings, Settings
 
 
 def settings_with(folder: Path, *, spool: Path, destination: Path, socket: Path = Path("control.sock")) -> Settings:
@@ -61,3 +63,24 @@ def test_a_directory_that_is_not_writable(tmp_path: Path) -> None:
     assert "exportd.toml:10: control.socket: " in str(second)
     assert "cannot be written by this user" in second.sentence
     assert "cannot be written by this user" in third.sentence
+
+
+@pytest.mark.parametrize(
+    ("dsn", "risks"),
+    [
+        ("postgresql://u:p@db/app", ["perhaps not encrypted", "every user of this machine can read"]),
+        ("postgresql://u:p@db/app?sslmode=require", ["is encrypted, but", "every user of this machine can read"]),
+        ("postgresql://u:p@db/app?sslmode=verify-full", ["every user of this machine can read"]),
+        ("postgresql://u@/app?host=/run/postgresql", []),
+    ],
+)
+def test_what_works_and_is_a_risk_is_told(tmp_path: Path, dsn: str, risks: list[str]) -> None:
+    file = tmp_path / "dsn"
+    file.write_text(dsn)
+    file.chmod(0o644)
+    database = DatabaseSettings(dsn=dsn, dsn_file=file)
+    found = dsn_risks(database)
+    assert len(found) == len(risks)
+    assert all(risk in sentence for risk, sentence in zip(risks, found, strict=True)), found
+    file.chmod(0o640)
+    assert not any("every user" in sentence for sentence in dsn_risks(database))

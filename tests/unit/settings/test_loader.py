@@ -180,6 +180,28 @@ def test_the_dsn_may_be_in_a_file(config: Path) -> None:
     assert settings.database.dsn == "postgresql://exportd:hunter2@db/product"
 
 
+def test_a_dsn_file_that_all_can_write_is_refused(config: Path) -> None:
+    (config.parent / "dsn").write_text("postgresql://exportd@db/product\n")
+    (config.parent / "dsn").chmod(0o602)
+    [problem] = problems_of(config, '[database]\ndsn_file = "dsn"\n')
+    assert "every user of this machine can write" in problem
+    assert "chmod o=" in problem
+
+
+@pytest.mark.parametrize("place", ["file", "configuration", "environment"])
+def test_a_password_with_a_character_to_escape_is_told_without_the_password(config: Path, place: str) -> None:
+    dsn = "postgresql://u:S3cr#tPass@db/app"
+    (config.parent / "dsn").write_text(dsn)
+    if place == "environment":
+        [problem] = problems_of(config, MINIMAL, EXPORTD_DATABASE_DSN=dsn)
+    else:
+        line = 'dsn_file = "dsn"' if place == "file" else f'dsn = "{dsn}"'
+        [problem] = problems_of(config, f"[database]\n{line}\n")
+    assert "%23" in problem
+    assert "S3cr" not in problem
+    assert "tPass" not in problem
+
+
 def test_the_environment_goes_before_the_file(config: Path) -> None:
     settings = loaded(config, MINIMAL, EXPORTD_DATABASE_DSN="postgresql://other@db/product")
     assert settings.database.dsn == "postgresql://other@db/product"
