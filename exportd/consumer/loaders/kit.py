@@ -31,14 +31,16 @@ def statements(manifest: Manifest, dialect: DialectName, location: Location, *, 
     cannot read from the location.
     """
     writer = _DIALECTS[dialect]
-    lines = [f"-- {remark}" for remark in (*_heading(manifest, dialect), *writer.remarks)]
+    lines = [f"-- {remark}" for remark in (*_heading(manifest, dialect, writer), *writer.remarks)]
     return (
         "\n".join([*lines, "", *(_ended(statement) for statement in _script(writer, manifest, location, folder))])
         + "\n"
     )
 
 
-def _heading(manifest: Manifest, dialect: DialectName) -> Iterator[str]:
+def _heading(manifest: Manifest, dialect: DialectName, writer: Dialect) -> Iterator[str]:
+    if not writer.was_run:
+        yield f"The scripts for {dialect} have never been run by exportd's tests: try them before you rely on them."
     schedule = f"schedule {manifest.schedule.code}" if manifest.schedule else "an ad hoc export"
     yield _one_line(f"Loads job {manifest.job_id} ({schedule} of {manifest.organization}) into {dialect}.")
     if manifest.predecessor is not None:

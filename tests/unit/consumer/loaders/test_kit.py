@@ -60,3 +60,17 @@ def test_names_and_texts_cannot_end_their_quotes() -> None:
     assert doubled_literal("it's\\") == "'it''s\\'"
     with pytest.raises(ValueError, match="empty"):
         backquoted("")
+
+
+@pytest.mark.parametrize("dialect", list(DialectName))
+def test_a_script_that_was_never_run_says_so_first(dialect: DialectName) -> None:
+    first = statements(FULL, dialect, place(dialect)).partition("\n")[0]
+    never_run = dialect in {DialectName.SNOWFLAKE, DialectName.BIGQUERY, DialectName.REDSHIFT}
+    assert ("have never been run" in first) is never_run
+    assert first.startswith("-- ")
+
+
+def test_what_stops_a_load_into_postgresql_is_said_with_what_to_do() -> None:
+    script = statements(FULL, DialectName.POSTGRESQL, place(DialectName.POSTGRESQL))
+    assert re.search(r"^-- .*\\\. alone: use psql 18, or export JSONL\.$", script, re.MULTILINE)
+    assert re.search(r"^-- .*\\u0000 stops the load.*export CSV\.$", script, re.MULTILINE)
