@@ -6,13 +6,12 @@ files, whose size the setting limits for the application's session. An UPDATE ha
 
 from collections.abc import Iterable
 
+from exportd.database import queries
 from exportd.database.connector import Connection
-from exportd.database.queries import load
 from exportd.database.translator import translated
 from exportd.model.entity import CaptureLevel, Entity
 
-_QUERIES = load("changes")
-_TEMP_FILE_LIMITS = _QUERIES["temp_file_limits"]
+_SQL = queries.load("changes")
 
 _MB = 1_000_000
 
@@ -25,7 +24,7 @@ async def temp_file_warnings(connection: Connection, entities: Iterable[Entity])
     if all(entity.capture is CaptureLevel.ROW for entity in entities):
         return []
     with translated("reading the limits of temporary files"):
-        rows = await connection.fetch(_TEMP_FILE_LIMITS)
+        rows = await connection.fetch(_SQL["temp_file_limits"])
     return [_sentence(row["owner"], row["bytes"]) for row in rows]
 
 

@@ -114,11 +114,17 @@ def replay(
     )
 
 
+_DIALECT_HELP = (
+    "The database that the statements are for. Those for snowflake, bigquery and redshift have never been run by "
+    "exportd's tests."
+)
+
+
 @app.command
 def loader(
     place: Annotated[str, Parameter(help="A manifest, or the place where it lies: as for `exportd verify`.")],
     *,
-    dialect: Annotated[DialectName, Parameter(help="The database that the statements are for.")],
+    dialect: Annotated[DialectName, Parameter(help=_DIALECT_HELP)],
     job: Annotated[
         str | None, Parameter(help="The job whose run is to be loaded; needed unless PLACE is a manifest.")
     ] = None,

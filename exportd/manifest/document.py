@@ -250,6 +250,12 @@ def parse(document: bytes) -> Manifest:
     return manifest
 
 
+def json_schema() -> str:
+    """The JSON Schema of the document, for consumers: ``docs/manifest.schema.json`` is made of it."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **_ADAPTER.json_schema()}
+    return json.dumps(schema, indent=2, sort_keys=True) + "\n"
+
+
 def sha256_of(document: bytes) -> str:
     """The hash by which the next manifest refers to this one (hex)."""
     return hashlib.sha256(document).hexdigest()

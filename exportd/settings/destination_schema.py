@@ -26,7 +26,8 @@ _PROJECT_NUMBER = re.compile(r"[0-9]{1,20}", re.ASCII)
 _POOL_PART = re.compile(r"[a-z0-9-]{4,32}")
 _POOL_LINE = re.compile(r"(?P<organization>[^/\\]+) (?P<pool>[0-9]{1,20}(?:/[a-z0-9-]{4,32}){1,2})", re.ASCII)
 _SERVICE_ACCOUNT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}@[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
-_ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]+:role/\S+", re.ASCII)
+# A store that only speaks like AWS has names for accounts, or none.
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::[A-Za-z0-9_-]{0,64}:role/\S+", re.ASCII)
 
 
 class Scheme(StrEnum):

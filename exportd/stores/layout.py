@@ -12,6 +12,7 @@ partitioned paths decode them), so that no id reaches another organization's fol
 back to the same name; any other key is parsed to None.
 """
 
+import hashlib
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -190,6 +191,19 @@ def check_key(key: str) -> None:
         raise ValueError(f"{key!r} is not a key: it is not valid Unicode")
 
 
+def content_type(key: ObjectKey) -> str:
+    """The media type of an object, by the end of its name."""
+    return _CONTENT_TYPES.get(key.rpartition(".")[2], "application/octet-stream")
+
+
+def metadata_of(key: ObjectKey, content: bytes | None = None) -> dict[str, str]:
+    """What a store keeps beside an object: the job that its name names, and the SHA-256 of a content that is known."""
+    job = _JOB_IN_NAME.match(key.rpartition("/")[2])
+    known = {"exportd-job": job[0]} if job is not None else {}
+    return known if content is None else {**known, "exportd-sha256": hashlib.sha256(content).hexdigest()}
+
+
+_CONTENT_TYPES = {"gz": "application/gzip", "json": "application/json", "sql": "application/sql"}
 _ORGANIZATION = r"orgId=(?P<organization>[^/]+)"
 _JOB = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _TIME = r"date=(?P<day{0}>\d{{4}}-\d\d-\d\d)/hour=(?P<hour{0}>\d\d)"
@@ -198,6 +212,7 @@ _FILE = rf"(?P<job>{_JOB})_(?P<token>[^/.]+)(?:\.(?P<number>\d{{4,}}))?\.(?P<for
 _PARTITIONS = f"(?:{_TIME.format(1)}/{_TYPE.format(1)}|{_TYPE.format(2)}/{_TIME.format(2)})"
 _MANIFEST = rf"_manifests/(?P<manifest>{_JOB})\.json"
 _SCRIPT = rf"_loaders/(?P<script>{_JOB})\.(?P<dialect>[a-z]+)\.sql"
+_JOB_IN_NAME = re.compile(_JOB)
 _PUBLICATION = rf"_published/(?P<publication>{_JOB})\.json"
 _KEY = re.compile(rf"{_ORGANIZATION}/(?:{_MANIFEST}|{_SCRIPT}|{_PUBLICATION}|{_PARTITIONS}/{_FILE})", re.ASCII)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import exportd.catalog.reference
 import exportd.cli.reference
+import exportd.manifest.document
 import exportd.settings.reference
 
 ROOT = Path(__file__).parents[2]
@@ -13,6 +14,7 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "docs/catalog.md": exportd.catalog.reference.render,
     "docs/commands.md": exportd.cli.reference.render,
     "docs/configuration.md": exportd.settings.reference.render,
+    "docs/manifest.schema.json": exportd.manifest.document.json_schema,
 }
 """The pages, and what makes them."""
 

@@ -11,6 +11,7 @@ from exportd.stores.location import Location
 
 class BigQuery(Dialect):
     text = "STRING"
+    was_run = False
     boolean = "BOOL"
     remarks = (
         "Run it with a default dataset: bq query --use_legacy_sql=false --dataset_id=… < FILE",

@@ -31,6 +31,9 @@ class Dialect(ABC):
 
     text: ClassVar[str]
     boolean: ClassVar[str] = "BOOLEAN"
+    was_run: ClassVar[bool] = True
+    """Whether its scripts are run in the database by our tests; the first line of the others says that they are not."""
+
     remarks: ClassVar[tuple[str, ...]] = ()
     """What a person has to know or do before the script can run."""
 

@@ -37,16 +37,18 @@ def statements(manifest: Manifest, dialect: DialectName, location: Location, *, 
     read from the location, and for a name that a command of psql cannot hold.
     """
     writer = _DIALECTS[dialect]
-    lines = [comment(remark) for remark in (*_heading(manifest, dialect), *writer.remarks)]
+    lines = [comment(remark) for remark in (*_heading(manifest, dialect, writer), *writer.remarks)]
     return (
         "\n".join([*lines, "", *(_ended(statement) for statement in _script(writer, manifest, location, folder))])
         + "\n"
     )
 
 
-def _heading(manifest: Manifest, dialect: DialectName) -> Iterator[str]:
+def _heading(manifest: Manifest, dialect: DialectName, writer: Dialect) -> Iterator[str]:
+    if not writer.was_run:
+        yield f"The scripts for {dialect} have never been run by exportd's tests: try them before you rely on them."
     schedule = f"schedule {manifest.schedule.code}" if manifest.schedule else "an ad hoc export"
-    yield (f"Loads job {manifest.job_id} ({schedule} of {manifest.organization}) into {dialect}.")
+    yield f"Loads job {manifest.job_id} ({schedule} of {manifest.organization}) into {dialect}."
     if manifest.predecessor is not None:
         yield f"Load job {manifest.predecessor.job_id} before it, unless every entity here is full."
     yield "Loading it again changes nothing. Each organization and schedule needs tables of its own."

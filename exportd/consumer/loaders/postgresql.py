@@ -23,6 +23,8 @@ class PostgreSql(Dialect):
         "Run it with psql (not with other clients): psql -X -f FILE postgresql://…",
         "Objects of buckets are read by the AWS or Google Cloud command line of the host where psql runs.",
         "Times without a zone become times in UTC.",
+        "psql before version 18 ends a CSV file at a line of a text that is \\. alone: use psql 18, or export JSONL.",
+        "From JSONL, a JSON value that holds \\u0000 stops the load, for no text of Postgres can hold it: export CSV.",
     )
 
     def column_type(self, field: ManifestField) -> str:
@@ -87,6 +89,7 @@ class Redshift(Dialect):
     """Reads from S3. Texts of more than 65,535 bytes do not fit; COPY says so."""
 
     text = "VARCHAR(65535)"
+    was_run = False
     remarks = (
         "Redshift takes its credentials from the role that is its default: otherwise replace IAM_ROLE default.",
         "Objects that are not in S3 have to be copied there first, under the same keys.",

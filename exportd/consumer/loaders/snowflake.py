@@ -20,6 +20,7 @@ _LINES = (
 
 class Snowflake(Dialect):
     text = "VARCHAR"
+    was_run = False
     remarks = (
         "Make the stage once: CREATE STAGE exportd URL = 's3://bucket/' STORAGE_INTEGRATION = …; its URL is the",
         "bucket, without a prefix. A directory's files are put there first: PUT file://… @exportd/…",

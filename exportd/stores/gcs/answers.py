@@ -10,13 +10,11 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from exportd.stores.layout import ObjectKey
+from exportd.stores.layout import ObjectKey, content_type, metadata_of
 from exportd.stores.store import ObjectInfo
 
 GOOGLE = "https://storage.googleapis.com"
 MAX_KEY_BYTES = 1024
-
-_CONTENT_TYPES = {"gz": "application/gzip", "json": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +117,12 @@ class GcsAddresses:
         return f"{path}?{urlencode(query)}" if query else path
 
 
-def content_type(key: ObjectKey) -> str:
-    return _CONTENT_TYPES.get(key.rpartition(".")[2], "application/octet-stream")
+def metadata(key: ObjectKey, checksum: int | None = None, content: bytes | None = None) -> bytes:
+    """An object's name, type and metadata, as the JSON API takes them.
 
-
-def metadata(key: ObjectKey, checksum: int | None = None) -> bytes:
-    """An object's name and content type, as the JSON API takes them. A checksum makes Google refuse other content."""
-    document = {"name": key, "contentType": content_type(key)}
+    A checksum makes Google refuse other content; ``content`` is the whole, where that is known.
+    """
+    document: dict[str, object] = {"name": key, "contentType": content_type(key), "metadata": metadata_of(key, content)}
     if checksum is not None:
         document["crc32c"] = encoded_checksum(checksum)
     return json.dumps(document).encode("utf-8")

@@ -25,7 +25,6 @@ from exportd.stores.gcs.answers import (
     GcsAddresses,
     GcsAnswer,
     StoredObject,
-    content_type,
     metadata,
     multipart,
 )
@@ -34,7 +33,7 @@ from exportd.stores.gcs.errors import is_missing_bucket, is_precondition
 from exportd.stores.gcs.identity import GcsIdentity
 from exportd.stores.gcs.requester import GcsRequest, GcsRequester
 from exportd.stores.gcs.uploader import QUANTUM_BYTES, GcsUploader, whole_pieces
-from exportd.stores.layout import ObjectKey, check_key
+from exportd.stores.layout import ObjectKey, check_key, content_type
 from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload, UploadGoneError
 
 MAX_OBJECT_BYTES = 5 << 40
@@ -198,7 +197,7 @@ class GcsStore:
     async def _put(self, key: ObjectKey, data: bytes, content: Content, *, may_be_there: bool) -> ObjectInfo:
         """``may_be_there``: an earlier call has sent the same, and got no answer."""
         boundary = uuid4().hex
-        body = multipart(metadata(key, content.checksum), data, content_type(key), boundary)
+        body = multipart(metadata(key, content.checksum, data), data, content_type(key), boundary)
         headers = {"Content-Type": f"multipart/related; boundary={boundary}"}
         generation = _NOTHING
         for _ in range(_MAX_OVERTAKEN):

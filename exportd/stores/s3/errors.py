@@ -4,6 +4,7 @@ Codes are those of the S3 API ("Error responses"). Stores that only speak S3 use
 requests have none, because they have no body: there the HTTP status stands for the code.
 """
 
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -73,6 +74,7 @@ _ROLE_REFUSED = (
     "sts:ExternalId, and exportd's identity needs sts:AssumeRole for the role: grant it, or correct role_arn."
 )
 _MAX_MESSAGE_LENGTH = 300
+_MAX_HEADER_LENGTH = 60
 
 
 class ForeignAnswerError(BotoCoreError):
@@ -140,6 +142,8 @@ def translated(place: str, *, doing: str) -> Iterator[None]:
 
 
 def _answered(error: ClientError, place: str, doing: str) -> ExportdError:
+    if error.operation_name == "AssumeRole":
+        place, doing = "STS", f"assuming the role for {doing} ({place})"
     code, status = code_of(error), status_of(error)
     facts = f"{code or 'no code'}, HTTP {status}, request {_request_id(error)}"
     if code in {"NoSuchKey", "404"}:
@@ -172,11 +176,29 @@ def _advice(error: ClientError, code: str) -> str:
     elif advice == _ELSEWHERE:
         region = _headers(error).get("x-amz-bucket-region") or error.response.get("Error", {}).get("Region")
         advice = f'{_ELSEWHERE} = "{region}".' if region else f"{_ELSEWHERE}."
+    elif advice == _MULTIPART and (header := _refused_header(error)):
+        advice = f"The store does not take the header {header}: set {_setting_of(header)}."
     elif "content-md5" in message:
         advice = 'The bucket wants checksums, as with object lock: set checksum = "FULL_OBJECT" or "PIECES".'
     elif "checksum" in message and not advice:
         advice = 'The store does not take this checksum: set checksum = "PIECES", or "NONE".'
     return advice
+
+
+def _refused_header(error: ClientError) -> str:
+    """The header that a store does not implement; empty where it is the request that it does not."""
+    named = str(error.response.get("Error", {}).get("Header", "")).lower()
+    if named.startswith("x-amz-"):
+        return re.sub(r"[^a-z0-9-]", "", named)[:_MAX_HEADER_LENGTH]
+    # Besides the body, only these headers tell a plain write from one that every store knows.
+    is_plain = error.operation_name == "PutObject"
+    return "x-amz-checksum-crc32" if is_plain or "header" in _message(error).lower() else ""
+
+
+def _setting_of(header: str) -> str:
+    if header.startswith("x-amz-server-side-encryption"):
+        return 'encryption = "BUCKET"'
+    return 'checksum = "PIECES", or "NONE"'
 
 
 def _message(error: ClientError) -> str:

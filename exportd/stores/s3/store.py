@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
-from exportd.stores.layout import ObjectKey, check_key
+from exportd.stores.layout import ObjectKey, check_key, content_type, metadata_of
 from exportd.stores.s3.connector import S3Connector
 from exportd.stores.s3.errors import code_of, is_about_credentials, required, status_of, translated
 from exportd.stores.s3.options import MAX_KEY_BYTES, MAX_PIECES, USUAL_PIECE_BYTES, S3Access, S3Options, decoded
@@ -98,8 +98,14 @@ class S3Store:
         self._check(key)
 
         async def begin(client: "S3Client") -> str:
-            arguments = {**self._options.of_start(), **self._options.of_encryption()}
-            answer = await client.create_multipart_upload(Bucket=self._bucket, Key=key, **arguments)
+            answer = await client.create_multipart_upload(
+                Bucket=self._bucket,
+                Key=key,
+                ContentType=content_type(key),
+                Metadata=metadata_of(key),  # the whole, and so its hash, is not known yet
+                **self._options.of_start(),
+                **self._options.of_encryption(),
+            )
             return required(answer, "UploadId")
 
         # The store's own date of it comes with the list of uploads.
@@ -194,6 +200,7 @@ class S3Store:
     async def put(self, key: ObjectKey, data: bytes) -> ObjectInfo:
         self._check(key)
         declared = self._options.of_body(await anyio.to_thread.run_sync(zlib.crc32, data))
+        metadata = await anyio.to_thread.run_sync(metadata_of, key, data)
 
         body = WatchedBody(data)
 
@@ -203,6 +210,8 @@ class S3Store:
                 Key=key,
                 Body=body,
                 ContentLength=len(data),
+                ContentType=content_type(key),
+                Metadata=metadata,
                 **declared,
                 **self._options.of_encryption(),
             )

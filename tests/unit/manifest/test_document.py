@@ -3,6 +3,8 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from exportd.manifest.document import (
     ManifestSchedule,
     ManifestWindow,
     Predecessor,
+    json_schema,
     parse,
     render,
     sha256_of,
@@ -224,3 +227,21 @@ def test_a_manifest_that_contradicts_itself_is_not_written() -> None:
 def test_a_naive_time_is_not_written() -> None:
     with pytest.raises(ValueError, match="created_at"):
         render(replace(FIRST, created_at=datetime(2026, 1, 1)))
+
+
+def test_the_published_schema_takes_what_is_written_and_nothing_that_is_damaged() -> None:
+    # It has no type information.
+    jsonschema: Any = import_module("jsonschema")
+    validator = jsonschema.Draft202012Validator(json.loads(json_schema()))
+    jsonschema.Draft202012Validator.check_schema(validator.schema)
+    for manifest in (FIRST, SECOND):
+        assert list(validator.iter_errors(json.loads(render(manifest)))) == []
+    for damaged in (
+        changed("surprise", 1),
+        changed("entities.0.code", ""),
+        changed("entities.0.rows", -1),
+        changed("entities.0.parts.0.sha256", "A" * 64),
+        changed("entities.0.window.snapshot", "1:2"),
+    ):
+        assert list(validator.iter_errors(json.loads(damaged)))
+    assert json_schema() == (Path(__file__).parents[3] / "docs/manifest.schema.json").read_text(encoding="utf-8")

@@ -14,11 +14,14 @@ from exportd.model.schedule import ExportFormat
 from exportd.stores.layout import (
     Layout,
     ManifestName,
+    ObjectKey,
     ObjectName,
     PartitionOrder,
     ScriptName,
     build,
     check_key,
+    content_type,
+    metadata_of,
     organization_folder,
     parse,
 )
@@ -155,3 +158,17 @@ def test_a_prefix_must_be_a_plain_path(prefix: str) -> None:
 def test_an_organization_needs_an_id() -> None:
     with pytest.raises(ValueError, match="must not be empty"):
         organization_folder(OrganizationId(""), Layout())
+
+
+def test_an_object_says_whose_it_is_and_what_it_holds() -> None:
+    job = "0195a1b2-0000-7000-8000-000000000001"
+    part = ObjectKey(f"p/orgId=a/type=account/{job}_account.0002.csv.gz")
+    assert metadata_of(part) == {"exportd-job": job}
+    assert metadata_of(ObjectKey(f"orgId=a/_manifests/{job}.json"), b"{}\n") == {
+        "exportd-job": job,
+        "exportd-sha256": "ca3d163bab055381827226140568f3bef7eaac187cebd76878e0b63e9e442356",
+    }
+    assert metadata_of(ObjectKey("orgId=a/probe")) == {}
+    assert [content_type(ObjectKey(f"a.{end}")) for end in ("csv.gz", "json", "duckdb.sql", "x")] == [
+        *("application/gzip", "application/json", "application/sql", "application/octet-stream")
+    ]

@@ -264,8 +264,9 @@ async def test_a_role_that_wants_another_external_id(moto: MotoServer, open_stor
         ),
         pytest.param(
             s3_error(501, "NotImplemented", "A header you provided implies functionality that is not implemented."),
-            "NotImplemented, HTTP 501, request FAULT). The store does not offer this: it has to know the multipart",
-            id="no multipart",
+            "NotImplemented, HTTP 501, request FAULT). The store does not take the header x-amz-checksum-crc32: set "
+            'checksum = "PIECES", or "NONE".',
+            id="no checksum header",
         ),
         pytest.param(
             Answer(501, b"<html>Not Implemented</html>"),

@@ -92,3 +92,17 @@ def test_a_name_of_a_manifest_is_part_of_no_line_that_begins_with_it(dialect: Di
 def test_a_key_that_would_end_a_command_of_psql_is_refused(name: str) -> None:
     with pytest.raises(PermanentError, match="the rest would be run as SQL"):
         statements(FULL, DialectName.POSTGRESQL, Location(Scheme.DIRECTORY, f"/srv/{name}"))
+
+
+@pytest.mark.parametrize("dialect", list(DialectName))
+def test_a_script_that_was_never_run_says_so_first(dialect: DialectName) -> None:
+    first = statements(FULL, dialect, place(dialect)).partition("\n")[0]
+    never_run = dialect in {DialectName.SNOWFLAKE, DialectName.BIGQUERY, DialectName.REDSHIFT}
+    assert ("have never been run" in first) is never_run
+    assert first.startswith("-- ")
+
+
+def test_what_stops_a_load_into_postgresql_is_said_with_what_to_do() -> None:
+    script = statements(FULL, DialectName.POSTGRESQL, place(DialectName.POSTGRESQL))
+    assert re.search(r"^-- .*\\\. alone: use psql 18, or export JSONL\.$", script, re.MULTILINE)
+    assert re.search(r"^-- .*\\u0000 stops the load.*export CSV\.$", script, re.MULTILINE)

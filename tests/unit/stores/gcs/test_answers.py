@@ -6,8 +6,8 @@ import google_crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exportd.stores.gcs.answers import GcsAddresses, content_type, metadata, multipart
-from exportd.stores.layout import ObjectKey
+from exportd.stores.gcs.answers import GcsAddresses, metadata, multipart
+from exportd.stores.layout import ObjectKey, content_type
 
 
 def test_a_key_is_one_segment_of_the_path() -> None:

@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Mapping
+from typing import Any
 
 import aiohttp
 import pytest
@@ -166,3 +167,21 @@ def test_an_answer_without_what_s3_always_says_is_not_one_of_s3() -> None:
 def test_a_bug_is_no_error_of_the_store() -> None:
     with pytest.raises(ZeroDivisionError), translated(PLACE, doing="writing k"):
         _ = 1 / 0
+
+
+def test_a_role_that_cannot_be_assumed_is_a_refusal_of_sts() -> None:
+    refused: Any = {"Error": {"Code": "AccessDenied", "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+    sentence = translate(ClientError(refused, "AssumeRole"), "the bucket s3://b", doing="writing k").sentence
+    assert sentence.startswith("STS refused assuming the role for writing k (the bucket s3://b)")
+
+
+def test_a_header_that_is_not_implemented_is_named_with_its_setting() -> None:
+    for header, setting in (
+        ("x-amz-sdk-checksum-algorithm", 'checksum = "PIECES", or "NONE"'),
+        ("x-amz-server-side-encryption", 'encryption = "BUCKET"'),
+    ):
+        said: Any = {"Code": "NotImplemented", "Message": "not implemented", "Header": header}
+        answered: Any = {"Error": said, "ResponseMetadata": {"HTTPStatusCode": 501}}
+        error = ClientError(answered, "CreateMultipartUpload")
+        sentence = translate(error, "the bucket s3://b", doing="starting k").sentence
+        assert f"does not take the header {header}: set {setting}." in sentence
