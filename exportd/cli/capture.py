@@ -13,7 +13,7 @@ from cyclopts import App, Parameter
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, connector, load
 from exportd.cli.daemon_client import LONG_TIMEOUT_S, DaemonAddress, Document
 from exportd.cli.failures import Exit
-from exportd.cli.output import AsJson, print_json, print_line, print_table
+from exportd.cli.output import AsJson, print_json, print_line, print_script, print_table
 from exportd.cli.socket_client import SocketClient
 from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.reason import Reason
@@ -118,7 +118,7 @@ def sql(*, config: ConfigPath = DEFAULT_CONFIG) -> None:
             where="database.dsn",
         )
     tables = [entity.table for entity in catalog.entities.values()]
-    print_line(role_sql(address.user, database=address.database, tables=tables).rstrip("\n"))
+    print_script(role_sql(address.user, database=address.database, tables=tables).rstrip("\n"))
 
 
 def _shown(at: DaemonAddress, names: tuple[str, ...]) -> list[Document]:
@@ -213,7 +213,7 @@ def _print_statements(found: list[Document]) -> None:
     for capture in found:
         print_line(f"-- {capture['entity']}: {'; '.join(capture['findings']) or 'whole, nothing to do'}")
         if capture["statements"]:
-            print_line("BEGIN;\nSET LOCAL lock_timeout = '2s';")
+            print_script("BEGIN;\nSET LOCAL lock_timeout = '2s';")
             for statement in capture["statements"]:
-                print_line(f"{statement};")
-            print_line("COMMIT;\n")
+                print_script(f"{statement};")
+            print_script("COMMIT;\n")

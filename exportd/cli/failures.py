@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 
+from exportd.cli.output import print_bug, print_error
 from exportd.model.errors import ExportdError, PermanentError, SettingsError, TransientError
 
 
@@ -60,11 +61,10 @@ def reported() -> Iterator[None]:
     except Exception as error:
         code = exit_code(error)
         if code is Exit.BUG:
-            traceback.print_exc()
-            sys.stderr.write("exportd: this is a bug; please report it with the lines above\n")
+            print_bug(traceback.format_exc())
         else:
             for sentence in dict.fromkeys(_sentences(error)):
-                sys.stderr.write(f"exportd: {sentence}\n")
+                print_error(sentence)
         sys.exit(code)
 
 

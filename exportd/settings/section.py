@@ -84,8 +84,8 @@ def check_code(code: str) -> str:
         raise ValueError("should not be empty")
     if len(code) > MAX_CODE_LENGTH:
         raise ValueError(f"should have at most {MAX_CODE_LENGTH} characters, but has {len(code)}")
-    if not _CODE.fullmatch(code):
-        raise ValueError("should have no control characters, and no spaces at its ends")
+    if not _CODE.fullmatch(code) or not code.isprintable():
+        raise ValueError("should have no control characters or others without a sign, and no spaces at its ends")
     return code
 
 
