@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
+from exportd.model.foreign_text import check_printable
+
 MAX_CODE_LENGTH = 80
 MAX_NAME_LENGTH = 200
 
@@ -103,9 +105,7 @@ def check_name(name: str) -> str:
         raise ValueError("should not be empty; leave it out to use the code")
     if len(name) > MAX_NAME_LENGTH:
         raise ValueError(f"should have at most {MAX_NAME_LENGTH} characters, but has {len(name)}")
-    if not name.isprintable():
-        raise ValueError("should have no control characters")
-    return name
+    return check_printable(name)
 
 
 def check_prefix(prefix: str) -> str:
