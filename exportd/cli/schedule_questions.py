@@ -131,7 +131,7 @@ def _asked(question: str, is_good: Callable[[str], bool], expected: str) -> str:
 
 def _read(question: str) -> str:
     try:
-        return _console.input(f"{question}: ", markup=False).strip()
+        return _console.input(f"{on_terminal(question)}: ", markup=False).strip()
     except EOFError:
         raise DeclinedError("Nothing was saved.") from None
 
