@@ -311,6 +311,39 @@ def _spells_out_a_connection(node: ast.AST) -> bool:
     return _SPELLED_OUT.fullmatch(written.partition("[")[0]) is not None
 
 
+PRINTING = {
+    "cli/output": "is the way to the terminal",
+    "cli/status": "clears the screen",
+    **dict.fromkeys(("cli/reference", "settings/reference", "catalog/reference"), "writes a generated page"),
+}
+"""The modules that write to standard output or standard error."""
+
+DRAWING = {
+    "cli/output": "is the way to the terminal",
+    "cli/job_events": "shows a line that changes, through output.on_terminal",
+    "cli/progress_bar": "draws a bar, and names it through output.on_terminal",
+    "cli/schedule_questions": "asks a person, through output.on_terminal",
+    "demo/screen": "shows the demo's own words and figures",
+}
+"""The modules that use rich, whose strings are markup unless they are said not to be."""
+
+
+def own_printing(module: Module) -> list[str]:
+    """Where it prints by itself: text that others wrote could be markup or an escape sequence there."""
+    problems = []
+    for node in ast.walk(module.tree):
+        line = f"line {getattr(node, 'lineno', 0)}"
+        if isinstance(node, ast.Call) and module.path not in PRINTING:
+            called = ast.unparse(node.func)
+            if called in {"print", "sys.stdout.write", "sys.stderr.write", "traceback.print_exc"}:
+                problems.append(f"{line}: print through cli/output.py")
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if any(name.split(".")[0] == "rich" for name in names) and module.path not in DRAWING:
+            problems.append(f"{line}: draw through cli/output.py")
+    return problems
+
+
 def borrowed_names(module: Module) -> list[str]:
     """What it imports from a module of exportd that does not define it: there is one way to each name."""
     return [
@@ -338,6 +371,19 @@ _DEFINED = {
 
 def _id(module: Module) -> str:
     return module.path
+
+
+@pytest.mark.parametrize("module", MODULES, ids=_id)
+def test_the_terminal_is_written_to_in_one_place(module: Module) -> None:
+    assert not own_printing(module)
+
+
+@pytest.mark.parametrize(
+    "code", ["print(name)", "sys.stdout.write(name)", "sys.stderr.write(name)", "from rich.text import Text"]
+)
+def test_a_module_that_prints_by_itself_is_found(code: str) -> None:
+    assert own_printing(Module("cli/elsewhere", code))
+    assert not own_printing(Module("cli/output", code))
 
 
 @pytest.mark.parametrize("module", MODULES, ids=_id)

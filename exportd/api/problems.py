@@ -11,7 +11,7 @@ import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from exportd.api.sentences import sentence_of
@@ -62,6 +62,7 @@ def install_handlers(application: FastAPI) -> None:
     application.add_exception_handler(HTTPException, _refused)
     application.add_exception_handler(RequestValidationError, _invalid)
     application.add_exception_handler(ExportdError, _failed)
+    application.add_exception_handler(ClientDisconnect, _vanished)
     application.add_exception_handler(Exception, _broken)
 
 
@@ -90,6 +91,10 @@ async def _failed(_request: Request, error: Exception) -> Response:
         return problem_response(503, error.sentence, reason | {"retry-after": "1"})
     _logger.error("request failed", reason=error.reason, error=error.sentence)
     return problem_response(500, error.sentence, reason)
+
+
+async def _vanished(_request: Request, _error: Exception) -> Response:
+    return problem_response(400, "The connection ended in the middle of the request's body.")
 
 
 async def _broken(_request: Request, _error: Exception) -> Response:

@@ -13,7 +13,7 @@ from cyclopts import App, Parameter
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, connector, load
 from exportd.cli.daemon_client import LONG_TIMEOUT_S, DaemonAddress, Document
 from exportd.cli.failures import Exit
-from exportd.cli.output import AsJson, print_json, print_line, print_table
+from exportd.cli.output import AsJson, print_json, print_line, print_script, print_table
 from exportd.cli.socket_client import SocketClient
 from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.reason import Reason
@@ -110,7 +110,7 @@ def uninstall(
         from exportd.capture.script import script_of
 
         found = [] if removal["statements"] else ["nothing to remove"]
-        print_line(script_of("removal", found or ["what the statements below remove"], removal["statements"]))
+        print_script(script_of("removal", found or ["what the statements below remove"], removal["statements"]))
         return
     if not removal["removed"] and not drop_schema:
         print_line("nothing is captured")
@@ -141,7 +141,7 @@ def sql(*, config: ConfigPath = DEFAULT_CONFIG) -> None:
         reader=connector(settings).reader,
         entities=catalog.entities,
     )
-    print_line(script.rstrip("\n"))
+    print_script(script.rstrip("\n"))
 
 
 def _shown(
@@ -262,4 +262,4 @@ def _print_statements(found: list[Document]) -> None:
     from exportd.capture.script import script_of
 
     for capture in found:
-        print_line(script_of(capture["entity"], capture["findings"], capture["statements"]))
+        print_script(script_of(capture["entity"], capture["findings"], capture["statements"]))

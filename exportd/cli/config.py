@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
-from exportd.cli.output import AsJson, print_json, print_line
+from exportd.cli.output import AsJson, print_json, print_line, print_script
 
 app = App(name="config")
 
@@ -36,7 +36,7 @@ def completion(shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(name="
     """Print the completion of commands for a shell, such as `source <(exportd completion bash)`."""
     from exportd.cli.main import app
 
-    print_line(app.generate_completion(shell=shell))
+    print_script(app.generate_completion(shell=shell))
 
 
 def _masked(key: str, value: Any) -> Any:

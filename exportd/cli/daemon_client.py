@@ -1,18 +1,18 @@
 """The daemon that a command asks: the options that say where it is, and its answers about one organization."""
 
-import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import quote
 from uuid import UUID
 
 from cyclopts import Parameter, validators
 
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
+from exportd.cli.output import print_error
 from exportd.cli.socket_client import TIMEOUT_S, NoDaemonError, SocketClient, SocketPath
 from exportd.model.errors import PermanentError, SettingsError
+from exportd.model.foreign_text import url_segment
 from exportd.model.reason import Reason
 
 OrganizationOption = Annotated[
@@ -99,7 +99,7 @@ class OrganizationClient:
         return UUID(self._document("POST", self._path("adhoc"), body)["jobId"])
 
     def _path(self, *parts: str) -> str:
-        return "/".join(("/organizations", quote(self.organization, safe=""), "dataexports", *parts))
+        return "/".join(("/organizations", url_segment(self.organization), "dataexports", *parts))
 
     def _document(self, method: str, path: str, body: Document | None = None) -> Document:
         answer: Document = self.client.request(method, path, body=body)
@@ -139,7 +139,7 @@ class DaemonAddress:
 
             leave_it_to_the_command()
             found = anyio.run(read, self.config)
-            sys.stderr.write(f"exportd: no daemon listens at {missing.path}: the database was used directly\n")
+            print_error(f"no daemon listens at {missing.path}: the database was used directly")
             return found
 
 

@@ -18,9 +18,11 @@ from exportd.cli.output import (
     instant,
     pause_words,
     print_answer,
+    print_error,
     print_fields,
     print_json,
     print_line,
+    print_script,
     print_table,
 )
 from exportd.cli.socket_client import SocketClient
@@ -223,7 +225,7 @@ async def _check(code: str, organization: str | None, as_json: bool, config: Con
     else:
         print_line(f"destination {destination.code} of {destination.organization}: {place}")
         for line in report.lines(result, grants, kind=kind):
-            print_line(line)
+            print_script(line)
     return _exit_of(result.verdict)
 
 
@@ -246,7 +248,7 @@ async def _known(config: ConfigPath) -> "tuple[Settings, KnownDestinations]":
     settings, _ = load(config)
     known = await find_destinations(settings, connector(settings))
     for problem in known.problems:
-        sys.stderr.write(f"exportd: {problem}\n")
+        print_error(problem)
     return settings, known
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 from uuid import UUID
 
 from exportd.cli.daemon_client import DaemonAddress
@@ -18,6 +17,7 @@ from exportd.cli.output import print_line, size
 from exportd.cli.progress_bar import progress_bar
 from exportd.cli.socket_client import SocketClient
 from exportd.model.errors import PermanentError
+from exportd.model.foreign_text import url_segment
 from exportd.model.reason import Reason
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def download_job(job_id: str, to: Path, at: DaemonAddress, *, as_json: bool = Fa
     def ask(client: SocketClient) -> list[_File]:
         job = job_document(client, job_id)
         files = [_File(part["file"], part["sizeBytes"], part["sha256"]) for part in job["parts"]]
-        _copy(files, to, lambda name: client.download(f"/v1/jobs/{job['id']}/files/{quote(name, safe='')}"))
+        _copy(files, to, lambda name: client.download(f"/v1/jobs/{job['id']}/files/{url_segment(name)}"))
         return files
 
     async def read(config: Path) -> list[_File]:

@@ -12,7 +12,7 @@ import anyio
 from cyclopts import App, Parameter
 
 from exportd.cli.daemon_client import DaemonAddress, Document
-from exportd.cli.output import AsJson, print_fields, print_json, print_line, print_table
+from exportd.cli.output import AsJson, print_fields, print_json, print_line, print_script, print_table
 from exportd.cli.socket_client import SocketClient
 from exportd.model.entity import DELETED_FIELD
 from exportd.model.errors import PermanentError
@@ -32,7 +32,7 @@ def list_entities(*, mermaid: AsMermaid = False, json: AsJson = False, at: Daemo
     entities = _entities(at)
     found = references(entities)
     if mermaid:
-        print_line(diagram(entities, found))
+        print_script(diagram(entities, found))
         return
     if json:
         print_json(entities)
@@ -58,7 +58,7 @@ def show(
     if mermaid:
         around = {code, *(end for reference in found for end in (reference.source, reference.target))}
         ordered = [entity, *(other for other in entities if other["entity"] in around and other is not entity)]
-        print_line(diagram(ordered, found))
+        print_script(diagram(ordered, found))
         return
     if json:
         print_json(entity)
@@ -133,7 +133,7 @@ def _print_references(shown: Iterable[EntityReference]) -> None:
     for number, reference in enumerate(shown):
         if not number:
             print_line()
-        print_line(str(reference))
+        print_script(str(reference))
 
 
 def _entities(at: DaemonAddress) -> list[Document]:
@@ -170,4 +170,4 @@ async def _draft(dsn: str, tenant_column: str | None, schemas: tuple[str, ...] |
     except ValueError as error:
         raise SettingsError.of(str(error), where="DSN") from None
     async with Connector(dsn).connection("catalog draft") as connection:
-        print_line(await draft_catalog(connection, tenant_column=tenant_column, schemas=schemas))
+        print_script(await draft_catalog(connection, tenant_column=tenant_column, schemas=schemas))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 
+from exportd.cli.output import print_bug, print_error
 from exportd.model.errors import ExportdError, PermanentError, SettingsError, TransientError
 
 
@@ -67,11 +68,10 @@ def _say(error: Exception, code: Exit) -> None:
     """Say it on standard error; without a reader there, the exit code says enough."""
     try:
         if code is Exit.BUG:
-            traceback.print_exc()
-            sys.stderr.write("exportd: this is a bug; please report it with the lines above\n")
+            print_bug(traceback.format_exc())
         else:
             for sentence in dict.fromkeys(_sentences(error)):
-                sys.stderr.write(f"exportd: {sentence}\n")
+                print_error(sentence)
         sys.stderr.flush()
     except (OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # or the interpreter fails at exit

@@ -4,7 +4,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 from uuid import UUID
 
 from cyclopts import App, Parameter, validators
@@ -14,6 +13,7 @@ from exportd.cli.job_events import follow
 from exportd.cli.output import AsJson, instant, print_answer, print_fields, print_json, print_line, print_table, size
 from exportd.cli.socket_client import SocketClient
 from exportd.model.errors import SettingsError
+from exportd.model.foreign_text import url_segment
 from exportd.model.job import JobId
 
 app = App(name="job")
@@ -110,7 +110,7 @@ def retry(job: JobArgument, /, *, json: AsJson = False, at: DaemonAddress = _HER
 
 def job_document(client: SocketClient, job_id: str) -> Document:
     """The job as operators see it. Raises PermanentError NOT_FOUND, also for what is no id."""
-    found: Document = client.request("GET", f"/v1/jobs/{quote(job_id, safe='')}")
+    found: Document = client.request("GET", f"/v1/jobs/{url_segment(job_id)}")
     return found
 
 

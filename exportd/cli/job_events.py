@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from exportd.cli.failures import Exit
-from exportd.cli.output import print_line, size
+from exportd.cli.output import on_terminal, print_json, print_line, size
 from exportd.cli.socket_client import SocketClient
 from exportd.model.errors import TransientError
 from exportd.model.reason import Reason
@@ -93,13 +93,13 @@ def _display(*, as_json: bool) -> Iterator[Callable[[ProgressEvent], None]]:
         yield _print_event
     else:
         from rich.console import Console
-        from rich.markup import escape
+        from rich.text import Text
 
         with Console(stderr=True).status("") as status:
 
             def show(event: ProgressEvent) -> None:
                 if event.name == "progress":
-                    status.update(escape(event_line(event)))
+                    status.update(Text(on_terminal(event_line(event))))
                 else:
                     _print_event(event)
 
@@ -112,5 +112,5 @@ def _print_event(event: ProgressEvent) -> None:
 
 
 def _print_document(event: ProgressEvent) -> None:
-    print_line(json.dumps({"event": event.name, **event.data}, ensure_ascii=False))
+    print_json({"event": event.name, **event.data}, lines=False)
     sys.stdout.flush()

@@ -5,7 +5,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from exportd.cli.job import parse_job_id
-from exportd.cli.output import print_line
+from exportd.cli.output import print_script
 from exportd.consumer.inventory import manifest_name
 from exportd.consumer.inventory_reader import find_manifest
 from exportd.consumer.loaders.kit import statements
@@ -25,7 +25,7 @@ async def print_statements(place: str, job: str | None, dialect: DialectName) ->
         # A script is run anywhere.
         location = Location(Scheme.DIRECTORY, str(path))
         if await anyio.to_thread.run_sync(path.is_file):
-            print_line(_of_file(path, await anyio.to_thread.run_sync(_beginning, path), dialect))
+            print_script(_of_file(path, await anyio.to_thread.run_sync(_beginning, path), dialect))
             return
     if job is None:
         raise SettingsError.of(f"{place} is no manifest: say with --job which run of that place is to be loaded.")
@@ -35,7 +35,7 @@ async def print_statements(place: str, job: str | None, dialect: DialectName) ->
     finally:
         await store.aclose()
     root = Location(location.scheme, location.root)
-    print_line(statements(parse(found.document), dialect, root, folder=found.folder))
+    print_script(statements(parse(found.document), dialect, root, folder=found.folder))
 
 
 def _beginning(path: Path) -> bytes:

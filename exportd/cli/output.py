@@ -1,32 +1,61 @@
-"""What commands print: tables for people, JSON for programs."""
+"""What commands print: tables for people, JSON for programs. Nothing else of the command line writes.
+
+Names, codes and messages were written by others. Here they become text that a terminal only shows: never markup, never
+an escape sequence, never a line of their own, and never a character that the terminal's encoding lacks.
+"""
 
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from textwrap import indent
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from exportd.model.foreign_text import shown, shown_json
+
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON instead of a table.")]
+
+_LAYOUT = "\n\t"
 
 _WIDTH_WITHOUT_TERMINAL = 220
 """Wide enough that no cell is folded: what reads a pipe goes by lines."""
 
 
 def print_line(text: str = "") -> None:
-    sys.stdout.write(f"{text}\n")
+    """One line: line breaks in it are escaped like everything that is not printable."""
+    sys.stdout.write(f"{on_terminal(text)}\n")
 
 
-def print_json(document: Any) -> None:
-    json.dump(document, sys.stdout, indent=2, default=str, ensure_ascii=False)
-    sys.stdout.write("\n")
+def print_script(text: str) -> None:
+    """Lines for a program to read, such as SQL: as they are, but for a person at a terminal only what is printable."""
+    sys.stdout.write(f"{on_terminal(text, keep=_LAYOUT) if sys.stdout.isatty() else _encodable(text)}\n")
+
+
+def print_error(sentence: str) -> None:
+    """A sentence on standard error. Its further lines are indented: none looks like one of ours."""
+    first, *further = shown(sentence, encoding=sys.stderr.encoding, keep=_LAYOUT).split("\n")
+    sys.stderr.write("\n  ".join((f"exportd: {first}", *further)) + "\n")
+
+
+def print_bug(traceback: str) -> None:
+    """Where a fault of ours happened, on standard error, and what to do with it."""
+    sys.stderr.write(indent(shown(traceback, encoding=sys.stderr.encoding, keep=_LAYOUT), "  "))
+    print_error("this is a bug; please report it with the lines above")
+
+
+def print_json(document: Any, *, lines: bool = True) -> None:
+    """A document on several lines or on one, with escapes for what is not printable."""
+    text = json.dumps(document, indent=2 if lines else None, default=str, ensure_ascii=False)
+    sys.stdout.write(f"{shown_json(text, encoding=sys.stdout.encoding)}\n")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[str] = ()) -> None:
     """A table that fits the terminal; ``numbers`` names the columns that are aligned to the right."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
@@ -34,8 +63,19 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, num
         whole = column == columns[0]
         table.add_column(column, justify="right" if column in numbers else "left", overflow="fold", no_wrap=whole)
     for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row))
-    Console(width=None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL).print(table)
+        # As Text, for a string would be read as markup.
+        table.add_row(*(Text("" if value is None else on_terminal(str(value))) for value in row))
+    Console(width=None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL, highlight=False).print(table)
+
+
+def on_terminal(text: str, *, keep: str = "") -> str:
+    """What others wrote, as standard output can show it on one line; the characters in ``keep`` stay."""
+    return shown(text, encoding=sys.stdout.encoding, keep=keep)
+
+
+def _encodable(text: str) -> str:
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, errors="backslashreplace").decode(encoding)
 
 
 def moment(value: datetime | None) -> str:

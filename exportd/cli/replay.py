@@ -52,6 +52,7 @@ async def replay_place(
         )
         return
     print_table(["TABLE", "RECORDS"], [(table, f"{rows:,}") for table, rows in counts.items()], numbers=["RECORDS"])
-    print_line(f"\n{into}: {chosen.organization} as of job {chosen.as_of}")
+    print_line()
+    print_line(f"{into}: {chosen.organization} as of job {chosen.as_of}")
     for restart in chosen.restarts:
         print_line(restart_sentence(restart))

@@ -3,7 +3,6 @@
 ``list``, ``run`` and ``next`` work without a daemon too.
 """
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +25,7 @@ from exportd.cli.output import (
     moment,
     pause_words,
     print_answer,
+    print_error,
     print_json,
     print_line,
     print_table,
@@ -180,7 +180,7 @@ def show_next(
         print_json([due.isoformat(timespec="milliseconds").replace("+00:00", "Z") for due in due_times])
         return
     if "paused" in schedule:
-        sys.stderr.write(f"exportd: {pause_words(schedule['paused'])}: it does not fire\n")
+        print_error(f"{pause_words(schedule['paused'])}: it does not fire")
     for due in due_times:
         print_line(moment(due))
 

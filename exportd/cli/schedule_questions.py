@@ -8,7 +8,7 @@ from rich.console import Console
 
 from exportd.cli.daemon_client import Document, OrganizationClient
 from exportd.cli.failures import DeclinedError
-from exportd.cli.output import moment
+from exportd.cli.output import moment, on_terminal
 from exportd.cli.schedule_rule import rule_of, rule_words, upcoming
 from exportd.model.errors import SettingsError
 from exportd.schedules.limits import check_rule
@@ -131,7 +131,7 @@ def _asked(question: str, is_good: Callable[[str], bool], expected: str) -> str:
 
 def _read(question: str) -> str:
     try:
-        return _console.input(f"{question}: ", markup=False).strip()
+        return _console.input(f"{on_terminal(question)}: ", markup=False).strip()
     except EOFError:
         raise DeclinedError("Nothing was saved.") from None
 
@@ -141,4 +141,4 @@ def _words(text: str) -> list[str]:
 
 
 def _say(text: str) -> None:
-    _console.print(text, markup=False)
+    _console.print(on_terminal(text, keep="\n"), markup=False)

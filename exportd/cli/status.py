@@ -67,7 +67,8 @@ def _add_progress(document: dict[str, Any], client: SocketClient) -> None:
 def _show(document: dict[str, Any]) -> None:
     print_fields(head(document))
     for sentence in warnings(document):
-        print_line(f"\n{sentence}")
+        print_line()
+        print_line(sentence)
     for table in tables(document):
         print_line()
         print_table(table.columns, table.rows)

@@ -97,19 +97,23 @@ def _print(found: Verification) -> None:
         for restart in report.restarts:
             print_line(f"\n{restart_sentence(restart)}")
     for finding in found.findings:
-        print_line(f"\n{finding.kind}: {finding.sentence}\n  {finding.remedy}")
+        print_line()
+        print_line(f"{finding.kind}: {finding.sentence}")
+        print_line(f"  {finding.remedy}")
     if found.unlisted:
+        print_line()
         print_line(
-            f"\n{len(found.unlisted)} objects stand in no manifest: they belong to no export, to one that is being "
+            f"{len(found.unlisted)} objects stand in no manifest: they belong to no export, to one that is being "
             "published now, or to one whose manifest was removed."
         )
         for key in found.unlisted[:_MAX_PRINTED]:
             print_line(f"  {key}")
     total = f"{found.objects} files, {size(found.size_bytes)}"
+    print_line()
     if found.findings:
-        print_line(f"\n{total}: {len(found.findings)} things are wrong.")
+        print_line(f"{total}: {len(found.findings)} things are wrong.")
     else:
-        print_line(f"\n{total}: nothing is missing, nothing was altered.")
+        print_line(f"{total}: nothing is missing, nothing was altered.")
 
 
 def _schedule(chain: Chain) -> str | None:

@@ -1,7 +1,6 @@
 """What commands do where no daemon runs: they read the database, and ask it for a run, in the documents of the API."""
 
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from exportd.api.schemas.schedule import schedule_details
 from exportd.api.transport.peer import Peer
 from exportd.catalog.resolver import resolve
 from exportd.cli.configuration import connector, load, tables
+from exportd.cli.output import print_error
 from exportd.destinations.opener import declared
 from exportd.destinations.operations import DestinationOperator
 from exportd.destinations.table import DestinationTable
@@ -117,7 +117,7 @@ async def _stored_destinations(config: Path) -> "tuple[dict[Key, DestinationReco
             records, pauses = await DestinationTable(pool).all(), await DestinationOperator(pool).pauses()
     except ExportdError as error:
         if error.reason is not Reason.DATABASE_NOT_MIGRATED:
-            sys.stderr.write(f"exportd: Destinations made through the API are not known: {error.sentence}\n")
+            print_error(f"Destinations made through the API are not known: {error.sentence}")
         return {}, {}
     return {key_of(record.declaration): record for record in records}, pauses
 

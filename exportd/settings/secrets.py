@@ -16,13 +16,18 @@ _ASSIGNMENT = re.compile(
     r"(?P<secret>'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^\s&'\",;)]+)",
     re.IGNORECASE,
 )
+_TOKEN = re.compile(r"(?P<before>/downloads/|\bbearer\s+)(?P<secret>[\w-]{16,}\.[\w-]{16,})", re.IGNORECASE)
+"""What the API hands out and takes: whoever has it can use it until it expires."""
+
 _SECRET_NAME = re.compile(rf"(?:^|.*[_\-. ])(?:{_SENSITIVE_NAMES})", re.IGNORECASE)
 
 
 def mask_secrets(text: str) -> str:
-    """The text with every password in a URL, a query or a ``password=…`` replaced by ``***``."""
+    """The text with every password in a URL, a query or a ``password=…``, and every token, replaced by ``***``."""
     if "://" in text:
         text = _USER_INFO.sub(rf"\g<before>{MASK}", text)
+    if "." in text:
+        text = _TOKEN.sub(rf"\g<before>{MASK}", text)
     return _ASSIGNMENT.sub(rf"\g<before>{MASK}", text) if "=" in text else text
 
 

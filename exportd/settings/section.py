@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
+from exportd.model.foreign_text import check_printable
+
 MAX_CODE_LENGTH = 80
 MAX_NAME_LENGTH = 200
 
@@ -84,8 +86,8 @@ def check_code(code: str) -> str:
         raise ValueError("should not be empty")
     if len(code) > MAX_CODE_LENGTH:
         raise ValueError(f"should have at most {MAX_CODE_LENGTH} characters, but has {len(code)}")
-    if not _CODE.fullmatch(code):
-        raise ValueError("should have no control characters, and no spaces at its ends")
+    if not _CODE.fullmatch(code) or not code.isprintable():
+        raise ValueError("should have no control characters or others without a sign, and no spaces at its ends")
     return code
 
 
@@ -103,9 +105,7 @@ def check_name(name: str) -> str:
         raise ValueError("should not be empty; leave it out to use the code")
     if len(name) > MAX_NAME_LENGTH:
         raise ValueError(f"should have at most {MAX_NAME_LENGTH} characters, but has {len(name)}")
-    if not name.isprintable():
-        raise ValueError("should have no control characters")
-    return name
+    return check_printable(name)
 
 
 def check_prefix(prefix: str) -> str:

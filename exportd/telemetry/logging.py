@@ -18,7 +18,7 @@ import structlog
 from stamina.instrumentation import RetryDetails
 from structlog.typing import Processor
 
-from exportd.telemetry.values import SecretMask, plain_values
+from exportd.telemetry.values import SecretMask, one_line_values, plain_values
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "console", "json"]
@@ -57,7 +57,11 @@ def configure(*, level: Level, line_format: Format, stream: TextIO | None = None
         structlog.processors.format_exc_info,
         plain_values,
         SecretMask(secrets),
-        _line_for_people(colors=out.isatty()) if for_people else structlog.processors.JSONRenderer(ensure_ascii=False),
+        *(
+            (one_line_values, _line_for_people(colors=out.isatty()))
+            if for_people
+            else (structlog.processors.JSONRenderer(ensure_ascii=False),)
+        ),
     ]
     if is_journal(target, os.environ):
         render.append(JournalPrefix())

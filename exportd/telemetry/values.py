@@ -13,7 +13,10 @@ from uuid import UUID
 
 from structlog.typing import EventDict, WrappedLogger
 
+from exportd.model.foreign_text import logged, shown
 from exportd.settings.secrets import MASK, mask_secrets, names_a_secret
+
+_TRACEBACKS = {"exception", "stack"}
 
 _MIN_SECRET_LENGTH = 4
 """A shorter one is masked only where its place marks it as a secret (in a DSN, say): replacing it everywhere would
@@ -23,6 +26,14 @@ garble every text."""
 def plain_values(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     """A structlog processor: ids, paths, times, enums, errors and collections become what JSON knows."""
     return {key: _plain(value) for key, value in event.items()}
+
+
+def one_line_values(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """A structlog processor for lines that people read: no value but a traceback breaks its line."""
+    return {
+        key: shown(value) if isinstance(value, str) and key not in _TRACEBACKS else value
+        for key, value in event.items()
+    }
 
 
 class SecretMask:
@@ -64,8 +75,8 @@ def _plain(value: object) -> Any:
 
 @_plain.register
 def _plain_text(value: str) -> Any:
-    # Lone surrogates (a file name that is not UTF-8) cannot be written.
-    return str(value) if value.isascii() else value.encode(errors="backslashreplace").decode()
+    # Also lone surrogates (a file name that is not UTF-8), which cannot be written.
+    return logged(str(value))
 
 
 @_plain.register(NoneType)

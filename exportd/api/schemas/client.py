@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field
 
 from exportd.api.identity.client_table import Client
-from exportd.api.schemas.fields import Answer, Moment, RequestBody, check_printable
+from exportd.api.schemas.fields import Answer, Moment, RequestBody
+from exportd.model.foreign_text import check_printable
 
 
 class ClientCreation(RequestBody):

@@ -12,11 +12,11 @@ from exportd.api.schemas.fields import (
     Moment,
     PauseStatus,
     RequestBody,
-    check_printable,
     pause_status,
 )
 from exportd.destinations.record import DestinationDeclaration, DestinationRecord
 from exportd.model.entity import OrganizationId
+from exportd.model.foreign_text import check_printable
 from exportd.model.schedule import DestinationCode, Origin, Pause
 from exportd.settings.destination_schema import Scheme, check_pool_part, check_project_number, check_service_account
 from exportd.settings.section import MAX_NAME_LENGTH, check_prefix

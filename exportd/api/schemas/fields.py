@@ -17,13 +17,6 @@ READ_ONLY = frozenset({"id", "dtCreated", "dtLastModified", "createdBy", "lastMo
 """Fields that only we set. A client may send them back; they are ignored."""
 
 
-def check_printable(text: str) -> str:
-    """The text; ValueError when it has a control character."""
-    if not text.isprintable():
-        raise ValueError("should have no control characters")
-    return text
-
-
 def parse_instant(text: object) -> datetime:
     """An ISO 8601 date-time with a time zone, in UTC. Raises ValueError with a sentence."""
     try:

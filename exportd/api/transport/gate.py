@@ -9,16 +9,19 @@ from collections.abc import Collection, Mapping
 
 import anyio
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from exportd.api.problems import Refusal, problem_response
 from exportd.api.transport.origin import refuse_page
 from exportd.api.transport.rate_limit import RateLimit
 from exportd.model.clock import Clock
+from exportd.settings.secrets import MASK
 
 _logger = structlog.get_logger()
 
 BODY_TIME_S = 30.0
+_DOWNLOADS = "/downloads/"
 MAX_BODY_BYTES = 1_000_000
 
 _MAX_DRAINED_BYTES = 32_000_000
@@ -49,6 +52,7 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
+        send = _with_policy(send)
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         refusal = _refuse_size(headers)
         if refusal is not None and refusal.status_code == 413 and b"expect" not in headers:
@@ -64,22 +68,21 @@ class Gate:
         async def answer(message: Message) -> None:
             nonlocal begun
             begun = True
-            if message["type"] == "http.response.start":
-                # No page of another site may embed what is answered here.
-                message["headers"] = [*message["headers"], (b"cross-origin-resource-policy", b"same-origin")]
             await send(message)
 
         try:
             await self._application(scope, _Measured(receive, self._body_time_s), answer)
         except asyncio.CancelledError:
             # Only the server cancels requests: the daemon stops, and the grace period is over.
-            _logger.warning("request cut off", method=scope["method"], path=scope["path"])
+            _logger.warning("request cut off", method=scope["method"], path=_loggable(scope["path"]))
             if not begun:
                 sentence = "The daemon is stopping. What was asked for may still be done; look before you repeat it."
                 await problem_response(503, sentence)(scope, receive, send)
+        except ClientDisconnect:
+            pass  # in the middle of its body: there is no client to answer, and nothing for the log
         except Exception:
             # Answered already, with 500; the log says why.
-            _logger.exception("request failed", method=scope["method"], path=scope["path"])
+            _logger.exception("request failed", method=scope["method"], path=_loggable(scope["path"]))
 
     def _refuse_stranger(self, scope: Scope) -> Refusal | None:
         """Why a request over TCP is refused; None when it is not."""
@@ -89,6 +92,23 @@ class Gate:
             return None
         sentence = "An address may make 20000 requests in 5 minutes. Try again later."
         return Refusal(429, sentence, headers={"retry-after": str(max(1, round(wait_s)))})
+
+
+def _with_policy(send: Send) -> Send:
+    """Says of every answer, refusals too, that no page of another site may embed it."""
+
+    async def answer(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), (b"cross-origin-resource-policy", b"same-origin")]
+        await send(message)
+
+    return answer
+
+
+def _loggable(path: str) -> str:
+    """The path without the token of a download, with which everyone could have the files."""
+    before, downloads, _ = path.partition(_DOWNLOADS)
+    return f"{before}{downloads}{MASK}" if downloads else path
 
 
 def _too_large() -> Refusal:

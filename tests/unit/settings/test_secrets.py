@@ -20,6 +20,8 @@ from exportd.settings.secrets import mask_secrets, names_a_secret, passwords_in
         ("password = 'it''s long' user=a", "password = ***user=a"),
         ("sslpassword=x", "sslpassword=***"),
         ("PGPASSWORD=hunter2 psql", "PGPASSWORD=*** psql"),
+        ("GET /downloads/eyJqb2IiOiIxIn0abc.c2lnbmF0dXJlLXh5eg HTTP", "GET /downloads/*** HTTP"),
+        ("Authorization: Bearer eyJqb2IiOiIxIn0abc.c2lnbmF0dXJlLXh5eg", "Authorization: Bearer ***"),
     ],
 )
 def test_a_password_in_a_text_is_masked(text: str, masked: str) -> None:
@@ -32,6 +34,7 @@ def test_a_password_in_a_text_is_masked(text: str, masked: str) -> None:
         "postgresql://app@db:5432/product",
         "http://localhost:8080/path",
         "type_token=account",
+        "/srv/downloads/orgId=acme/part_0001.csv.gz",
         "user@example.com said a = b",
         "2026-01-01T00:00:00+00:00",
         "",

@@ -245,3 +245,14 @@ def test_every_event_can_be_written_and_no_given_secret_survives(event: dict[str
     masked = SecretMask([secret])(None, "info", plain_values(None, "info", {**event, "note": f"x{secret}x"}))
     assert json.loads(json.dumps(masked, allow_nan=False)) == masked
     assert secret not in masked["note"].replace("***", "")
+
+
+@pytest.mark.parametrize("line_format", ["json", "console"])
+def test_what_others_wrote_forges_no_line_and_moves_nothing(line_format: Format) -> None:
+    hostile = "a\n2026-01-01T00:00:00Z [info     ] job finished\x1b[2J\x9b\u202e\u2028\r"
+    out = stream(line_format=line_format)
+    _logger.info("job failed", error=hostile, names=[hostile], by={hostile: hostile})
+    logging.getLogger("library").warning(hostile)
+    lines = out.getvalue().removesuffix("\n").split("\n")
+    assert len(lines) == 2
+    assert all(line.isprintable() for line in lines)

@@ -1,11 +1,13 @@
 """What the gate turns away before any operation looks at it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import anyio
 import pytest
 from fastapi import FastAPI, Request
+from structlog.testing import capture_logs
 
 from exportd.api.problems import install_handlers
 from exportd.api.transport.gate import MAX_BODY_BYTES, Gate
@@ -31,7 +33,13 @@ def gate(clock: FakeClock, *, requests: int = 1000, body_time_s: float = 30.0) -
 
 
 async def answered(
-    to: Gate, receive: Receive, *, peer: Peer | None = None, address: str = "192.0.2.1"
+    to: Gate,
+    receive: Receive,
+    *,
+    peer: Peer | None = None,
+    address: str = "192.0.2.1",
+    path: str = "/",
+    more: Sequence[tuple[bytes, bytes]] = (),
 ) -> tuple[int, dict[bytes, bytes]]:
     """Status and headers of the answer to a POST."""
     sent: list[dict[str, Any]] = []
@@ -42,9 +50,9 @@ async def answered(
     scope = {
         "type": "http",
         "method": "POST",
-        "path": "/",
+        "path": path,
         "query_string": b"",
-        "headers": [(b"host", b"localhost")],
+        "headers": [*more] if any(name == b"host" for name, _ in more) else [(b"host", b"localhost"), *more],
         "client": (address, 5),
         "state": {"peer": peer},
     }
@@ -94,3 +102,45 @@ async def test_users_of_the_machine_are_not_counted(requests: int) -> None:
     narrow = gate(FakeClock(), requests=1)
     statuses = {(await answered(narrow, sending(b"x"), peer=LOCAL))[0] for _ in range(requests)}
     assert statuses == {200}
+
+
+@pytest.mark.parametrize("size_bytes", [0, 10])
+async def test_who_vanishes_in_the_middle_of_a_body_is_no_fault_of_ours(size_bytes: int) -> None:
+    pieces: list[dict[str, Any]] = [
+        {"type": "http.request", "body": b"x" * size_bytes, "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> dict[str, Any]:
+        return pieces.pop(0)
+
+    with capture_logs() as logs:
+        await answered(gate(FakeClock()), receive)
+    assert logs == []
+
+
+@pytest.mark.parametrize("kind", ["foreign host", "foreign page", "two lengths", "too large", "ordinary"])
+async def test_no_page_of_another_site_may_embed_an_answer(kind: str) -> None:
+    more = {
+        "foreign host": [(b"host", b"evil.example")],
+        "foreign page": [(b"sec-fetch-site", b"cross-site")],
+        "two lengths": [(b"content-length", b"1"), (b"transfer-encoding", b"chunked")],
+        "too large": [(b"content-length", b"2000000")],
+        "ordinary": [],
+    }[kind]
+    status, headers = await answered(gate(FakeClock()), sending(b"x"), more=more)
+    assert (status == 200) == (kind == "ordinary")
+    assert headers[b"cross-origin-resource-policy"] == b"same-origin"
+
+
+async def test_the_token_of_a_download_is_not_logged() -> None:
+    async def broken(_scope: Any, _receive: Any, _send: Any) -> None:
+        raise OSError("the disk")
+
+    limit = RateLimit(1000, 300.0)
+    failing = Gate(broken, hosts={"localhost"}, address_limit=limit, clock=FakeClock())
+    with capture_logs() as logs:
+        for path in ("/downloads/abcdefgh.ijklmnop", "//downloads/abcdefgh/x", "/v1/status"):
+            with suppress(IndexError):  # there is no answer
+                await answered(failing, sending(b""), path=path)
+    assert [log["path"] for log in logs] == ["/downloads/***", "//downloads/***", "/v1/status"]
