@@ -15,7 +15,7 @@ _WIDTH_WITHOUT_TERMINAL = 220
 
 _ORGANIZATION = "ORGANIZATION"
 _JOB_COLUMNS = {"JOB", "RUNNING JOB"}
-_LEAST_IMPORTANT = ("FILES", "DELETED", "FORMAT", "ORIGIN", "VERSION", "LAST DUE", "CREATED", "SIZE", "ENTITIES")
+_FIRST_TO_GO = ("FILES", "DELETED", "FORMAT", "ORIGIN", "VERSION", "LAST DUE", "CREATED", "SIZE", "ENTITIES")
 """Which columns go where a terminal is too narrow for all, the first one first; ``--json`` has everything."""
 
 _GAP = 2
@@ -74,7 +74,7 @@ def fitted(columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: int)
                 short = shortened([row[place] for row in cells])
                 for row in cells:
                     row[place] = short[row[place]]
-    for name in _LEAST_IMPORTANT:
+    for name in _FIRST_TO_GO:
         if _width(names, cells) > width and name in names:
             _remove(names, cells, name)
     return names, cells
