@@ -1,4 +1,7 @@
-"""``exportd daemon …``, ``pause``, ``resume``, ``log-level`` and ``reload``: what concerns a whole daemon, or all."""
+"""``exportd daemon …``, ``pause``, ``resume``, ``log-level`` and ``reload``: what concerns a whole daemon, or all.
+
+And ``exportd client``: the programs that may call the daemons over TCP.
+"""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -6,13 +9,28 @@ from uuid import UUID
 
 from cyclopts import App, Parameter
 
-from exportd.cli.daemon_client import LONG_TIMEOUT_S, DaemonAddress
-from exportd.cli.output import AsJson, pause_words, print_answer, print_json, print_line
+from exportd.cli.daemon_client import LONG_TIMEOUT_S, DaemonAddress, Document, OrganizationAddress
+from exportd.cli.output import (
+    AsJson,
+    instant,
+    pause_words,
+    print_answer,
+    print_fields,
+    print_json,
+    print_line,
+    print_table,
+)
 from exportd.model.errors import SettingsError
 
 app = App(name="daemon")
+client_app = App(name="client")
 
 _HERE = DaemonAddress()
+_ORGANIZATION = OrganizationAddress()
+
+ClientRoleOption = Annotated[
+    Literal["reader", "operator"], Parameter(help="A reader only looks; an operator also changes and exports.")
+]
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -63,6 +81,68 @@ def reload(
         print_json(answer)
     else:
         _print_reload(answer)
+
+
+@client_app.command
+def create(
+    name: Annotated[str, Parameter(name="NAME", help="What the program is, for people.")],
+    /,
+    *,
+    role: ClientRoleOption = "operator",
+    json: AsJson = False,
+    at: OrganizationAddress = _ORGANIZATION,
+) -> None:
+    """Make credentials for a program of an organization. The secret is shown this one time."""
+    body = {"organization": at.organization_client().organization, "name": name, "role": role}
+    made: Document = at.client().request("POST", "/v1/clients", body=body)
+    if json:
+        print_json(made)
+        return
+    print_fields(
+        {
+            "client": f"{made['name']} of {made['organization']}, {made['role']}",
+            "id (access key)": made["id"],
+            "secret": made["apiSecret"],
+        }
+    )
+    print_line("The secret is shown this one time.")
+
+
+@client_app.command(name="list")
+def list_clients(*, json: AsJson = False, at: DaemonAddress = _HERE) -> None:
+    """List the programs that have, or had, credentials."""
+    found: list[Document] = at.client().request("GET", "/v1/clients")["data"]
+    if json:
+        print_json(found)
+        return
+    print_table(
+        ["CLIENT", "ORGANIZATION", "NAME", "ROLE", "STATE", "CREATED", "BY"],
+        [
+            (
+                client["id"],
+                client["organization"],
+                client["name"],
+                client["role"],
+                "active" if client["active"] else "withdrawn",
+                instant(client["dtCreated"]),
+                client["createdBy"],
+            )
+            for client in found
+        ],
+    )
+
+
+@client_app.command
+def delete(
+    client: Annotated[UUID, Parameter(name="CLIENT", help="Its id, as in `exportd client list`.")],
+    /,
+    *,
+    json: AsJson = False,
+    at: DaemonAddress = _HERE,
+) -> None:
+    """Withdraw credentials: the secret and its tokens are worth nothing from then on."""
+    answer: Document = at.client().request("DELETE", f"/v1/clients/{client}")
+    print_answer(answer, f"withdrew the credentials of {answer['name']} of {answer['organization']}", as_json=json)
 
 
 def _print_pause(answer: dict[str, Any], *, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from exportd.cli.daemon_client import OrganizationAddress
 from exportd.cli.failures import Exit
 from exportd.cli.output import AsJson, print_answer
+from exportd.model.errors import SettingsError
 
 _HERE = OrganizationAddress()
 
@@ -26,6 +27,8 @@ def export(
     at: OrganizationAddress = _HERE,
 ) -> None:
     """Export entities completely, once, without a schedule. Prints the job's id; the daemon does the rest."""
+    if not entities:
+        raise SettingsError.of("name at least one ENTITY to export; `exportd entity list` shows them")
     client = at.organization_client()
     job = client.export(
         {

@@ -1,5 +1,6 @@
 """``exportd job``: what ran, what runs, and how it went; follow, cancel and retry jobs."""
 
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,17 @@ from cyclopts import App, Parameter, validators
 
 from exportd.cli.daemon_client import DaemonAddress, Document
 from exportd.cli.job_events import follow
-from exportd.cli.output import AsJson, instant, print_answer, print_fields, print_json, print_line, print_table, size
+from exportd.cli.output import (
+    MIN_ID_LENGTH,
+    AsJson,
+    instant,
+    print_answer,
+    print_fields,
+    print_json,
+    print_line,
+    print_table,
+    size,
+)
 from exportd.cli.socket_client import SocketClient
 from exportd.model.errors import SettingsError
 from exportd.model.foreign_text import url_segment
@@ -21,8 +32,10 @@ app = App(name="job")
 _HERE = DaemonAddress()
 _FIGURES = ["ROWS", "DELETED", "FILES", "SIZE"]
 _MAX_LISTED = 1000
+_BEGINNING = re.compile(rf"(?=.{{{MIN_ID_LENGTH},35}}$)[0-9a-fA-F]{{8}}(-[0-9a-fA-F-]*)?")
+"""What may be the beginning of an id, and is none."""
 
-JobArgument = Annotated[UUID, Parameter(name="JOB", help="The job's id.")]
+JobArgument = Annotated[str, Parameter(name="JOB", help="The job's id, or as much of its beginning as tables show.")]
 
 
 @app.command(name="list")
@@ -90,13 +103,15 @@ def show(job_id: str, *, json: AsJson = False, at: DaemonAddress = _HERE) -> Non
 @app.command
 def watch(job: JobArgument, /, *, json: AsJson = False, at: DaemonAddress = _HERE) -> None:
     """Follow a job until its end; exit code 1 when it fails. ``--json`` prints an event a line."""
-    sys.exit(follow(at.client(), job, as_json=json))
+    client = at.client()
+    sys.exit(follow(client, parse_job_id(whole_id(client, job)), as_json=json))
 
 
 @app.command
 def cancel(job: JobArgument, /, *, json: AsJson = False, at: DaemonAddress = _HERE) -> None:
     """Stop a job: a waiting one at once, a running one within seconds."""
-    answer = at.client().request("POST", f"/v1/jobs/{job}/cancel")
+    client = at.client()
+    answer = client.request("POST", f"/v1/jobs/{parse_job_id(whole_id(client, job))}/cancel")
     sentence = "cancelled" if answer["status"] == "FAILED" else "it is being stopped, within seconds"
     print_answer(answer, sentence, as_json=json)
 
@@ -104,14 +119,29 @@ def cancel(job: JobArgument, /, *, json: AsJson = False, at: DaemonAddress = _HE
 @app.command
 def retry(job: JobArgument, /, *, json: AsJson = False, at: DaemonAddress = _HERE) -> None:
     """Run what failed once more. Prints the new job's id."""
-    answer = at.client().request("POST", f"/v1/jobs/{job}/retry")
+    client = at.client()
+    answer = client.request("POST", f"/v1/jobs/{parse_job_id(whole_id(client, job))}/retry")
     print_answer(answer, answer["jobId"], as_json=json)
 
 
 def job_document(client: SocketClient, job_id: str) -> Document:
     """The job as operators see it. Raises PermanentError NOT_FOUND, also for what is no id."""
-    found: Document = client.request("GET", f"/v1/jobs/{url_segment(job_id)}")
+    found: Document = client.request("GET", f"/v1/jobs/{url_segment(whole_id(client, job_id))}")
     return found
+
+
+def whole_id(client: SocketClient, text: str) -> str:
+    """The id of the one job, among the newest, whose id begins with ``text``; other texts are returned as they are.
+
+    Raises SettingsError when several jobs begin so.
+    """
+    if not _BEGINNING.fullmatch(text):
+        return text
+    listed = client.request("GET", "/v1/jobs", query={"limit": str(_MAX_LISTED)})["data"]
+    found: list[str] = [job["id"] for job in listed if job["id"].startswith(text.lower())]
+    if len(found) > 1:
+        raise SettingsError.of(f"{len(found)} jobs begin with {text}: give more of the id")
+    return found[0] if found else text
 
 
 def parse_job_id(text: str) -> JobId:

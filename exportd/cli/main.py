@@ -35,6 +35,7 @@ for _group, _help in {
     "schedule": "Make, change, look at and run schedules.",
 }.items():
     app.command(f"exportd.cli.{_group}:app", name=_group, help=_help)
+app.command("exportd.cli.daemon:client_app", name="client", help="Credentials of programs that call the API over TCP.")
 app.command("exportd.cli.entity:catalog_app", name="catalog", help="Propose a catalog from a database.")
 app.command("exportd.cli.capture:role_app", name="role", help="The daemon's role in Postgres.")
 for _verb, _place, _help in (

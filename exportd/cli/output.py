@@ -22,6 +22,17 @@ _LAYOUT = "\n\t"
 _WIDTH_WITHOUT_TERMINAL = 220
 """Wide enough that no cell is folded: what reads a pipe goes by lines."""
 
+_ORGANIZATION = "ORGANIZATION"
+_JOB_COLUMNS = {"JOB", "RUNNING JOB"}
+_FIRST_TO_GO = ("FILES", "DELETED", "FORMAT", "ORIGIN", "VERSION", "LAST DUE", "CREATED", "SIZE", "ENTITIES")
+"""Which columns go where a terminal is too narrow for all, the first one first; ``--json`` has everything."""
+
+_GAP = 2
+"""Between two columns, where there is room; one where not."""
+
+MIN_ID_LENGTH = 8
+"""How much of an id stands in a narrow table, at least. Commands take so much of a job's id for the whole."""
+
 
 def print_line(text: str = "") -> None:
     """One line: line breaks in it are escaped like everything that is not printable."""
@@ -51,21 +62,31 @@ def print_json(document: Any, *, lines: bool = True) -> None:
     sys.stdout.write(f"{shown_json(text, encoding=sys.stdout.encoding)}\n")
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[str] = ()) -> None:
-    """A table that fits the terminal; ``numbers`` names the columns that are aligned to the right."""
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[str] = (), width: int | None = None
+) -> None:
+    """A table that fits the terminal; ``numbers`` names the columns that are aligned to the right.
+
+    ``width`` is in columns of text: the terminal's when left out.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
+    texts = [["" if value is None else on_terminal(str(value)) for value in row] for row in rows]
+    if width is None and sys.stdout.isatty():
+        width = Console().width
+    names, cells = (list(columns), texts) if width is None else fitted(columns, texts, width=width)
+    gap = _GAP if width is None or _width(names, cells) <= width else 1
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
+    for column in names:
         # The first column is what a person copies into the next command.
-        whole = column == columns[0]
+        whole = column == names[0]
         table.add_column(column, justify="right" if column in numbers else "left", overflow="fold", no_wrap=whole)
-    for row in rows:
+    for row in cells:
         # As Text, for a string would be read as markup.
-        table.add_row(*(Text("" if value is None else on_terminal(str(value))) for value in row))
-    Console(width=None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL, highlight=False).print(table)
+        table.add_row(*(Text(cell) for cell in row))
+    Console(width=width or _WIDTH_WITHOUT_TERMINAL, highlight=False).print(table)
 
 
 def on_terminal(text: str, *, keep: str = "") -> str:
@@ -76,6 +97,47 @@ def on_terminal(text: str, *, keep: str = "") -> str:
 def _encodable(text: str) -> str:
     encoding = sys.stdout.encoding or "utf-8"
     return text.encode(encoding, errors="backslashreplace").decode(encoding)
+
+
+def fitted(columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: int) -> tuple[list[str], list[list[str]]]:
+    """A table's columns and rows as far as ``width`` has room for them; pure.
+
+    A column of the one organization says nothing and goes. Then ids of jobs are shortened, so that they stay different
+    from each other, and then columns go that matter least.
+    """
+    names, cells = list(columns), [list(row) for row in rows]
+    if _ORGANIZATION in names and len({row[names.index(_ORGANIZATION)] for row in cells}) == 1:
+        _remove(names, cells, _ORGANIZATION)
+    if _width(names, cells) > width:
+        for place, name in enumerate(names):
+            if name in _JOB_COLUMNS:
+                short = shortened([row[place] for row in cells])
+                for row in cells:
+                    row[place] = short[row[place]]
+    for name in _FIRST_TO_GO:
+        if _width(names, cells) > width and name in names:
+            _remove(names, cells, name)
+    return names, cells
+
+
+def shortened(ids: Iterable[str]) -> dict[str, str]:
+    """By id, its beginning of at least 8 characters, as long as no other of the ids begins with the same."""
+    known = set(ids)
+    for length in range(MIN_ID_LENGTH, 36):
+        if len({text[:length] for text in known}) == len(known):
+            return {text: text[:length] for text in known}
+    return {text: text for text in known}
+
+
+def _remove(names: list[str], cells: list[list[str]], name: str) -> None:
+    place = names.index(name)
+    for row in [names, *cells]:
+        del row[place]
+
+
+def _width(names: Sequence[str], cells: Sequence[Sequence[str]]) -> int:
+    """How wide the table is with nothing folded; ids and codes are of one cell a character."""
+    return sum(max(map(len, column)) for column in zip(names, *cells, strict=True)) + _GAP * (len(names) - 1)
 
 
 def moment(value: datetime | None) -> str:

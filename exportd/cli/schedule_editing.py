@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from exportd.cli.daemon_client import Document, OrganizationAddress
 from exportd.cli.output import AsJson, instant, pause_words, print_fields, print_json
-from exportd.cli.schedule_rule import GivenRule, UnitName, edited, rule_words
+from exportd.cli.schedule_rule import GivenRule, UnitName, edited, given_rule, rule_words
 from exportd.model.errors import Problem, SettingsError
 
 _HERE = OrganizationAddress()
@@ -25,6 +25,7 @@ Destinations = Annotated[
     ),
 ]
 Format = Annotated[FormatName | None, Parameter(help="Of the files.")]
+Every = Annotated[str | None, Parameter(help="Such as 15m, 1h or 2d, instead of --unit and --period.")]
 UnitOption = Annotated[UnitName | None, Parameter(help="Of --period.")]
 Period = Annotated[int | None, Parameter(help="Every how many units, from 15 minutes to 3 days.")]
 Offset = Annotated[
@@ -43,6 +44,7 @@ def create(
     entities: Entities = None,
     destinations: Destinations = None,
     format: Format = None,  # noqa: A002 - it is the option's name
+    every: Every = None,
     unit: UnitOption = None,
     period: Period = None,
     offset: Offset = None,
@@ -51,7 +53,7 @@ def create(
     at: OrganizationAddress = _HERE,
 ) -> None:
     """Make a schedule; it runs at once. On a terminal it asks for what is missing."""
-    rule = GivenRule(unit=unit, period=period, offset=offset, cron=cron)
+    rule = given_rule(every=every, unit=unit, period=period, offset=offset, cron=cron)
     missing = list(_missing(code, entities, rule))
     asks = bool(missing) and sys.stdin.isatty() and sys.stdout.isatty()
     if missing and not asks:
@@ -84,6 +86,7 @@ def edit(
     entities: Entities = None,
     destinations: Destinations = None,
     format: Format = None,  # noqa: A002 - it is the option's name
+    every: Every = None,
     unit: UnitOption = None,
     period: Period = None,
     offset: Offset = None,
@@ -101,7 +104,7 @@ def edit(
         "exportFileFormat": format,
     }
     changes = {field: value for field, value in changes.items() if value is not None}
-    rule = GivenRule(unit=unit, period=period, offset=offset, cron=cron)
+    rule = given_rule(every=every, unit=unit, period=period, offset=offset, cron=cron)
     if not changes and not rule.given:
         raise SettingsError.of("nothing to change was said: give an option, such as --cron")
     body = edited(client.get("schedules", code), changes, rule)
@@ -135,6 +138,6 @@ def _missing(code: str | None, entities: list[str] | None, rule: GivenRule) -> l
     wanted = {
         "CODE": code,
         "--entities": entities,
-        "--unit with --period, or --cron,": rule.cron or (rule.unit and rule.period) or None,
+        "--every, or --cron,": rule.cron or (rule.unit and rule.period) or None,
     }
     return [option for option, value in wanted.items() if not value]

@@ -3,11 +3,13 @@
 Nothing here is asked of a daemon.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from exportd.model.errors import SettingsError
 from exportd.model.schedule import API_RULE, Cron, Rule, Unit, rule_from
 
 UnitName = Literal["MINUTE", "HOUR", "DAY"]
@@ -32,6 +34,26 @@ class GivenRule:
         """The fields of the API that were given."""
         values = (self.unit, self.period, self.offset or None, self.cron)
         return {name: value for name, value in zip(_RULE_FIELDS, values, strict=True) if value is not None}
+
+
+_LETTERS: dict[str, UnitName] = {"m": "MINUTE", "h": "HOUR", "d": "DAY"}
+
+
+def given_rule(
+    *, every: str | None, unit: UnitName | None, period: int | None, offset: int | None, cron: str | None
+) -> GivenRule:
+    """What the options say; ``every`` is unit and period in one, such as ``15m``, ``1h`` or ``2d``.
+
+    Raises SettingsError for another text, and for two answers to the same question.
+    """
+    if every is None:
+        return GivenRule(unit=unit, period=period, offset=offset, cron=cron)
+    match = re.fullmatch(r"([0-9]{1,6})([mhd])", every)
+    if match is None:
+        raise SettingsError.of(f"{every!r} is no interval: write it as 15m, 1h or 2d", where="--every")
+    if unit is not None or period is not None or cron is not None:
+        raise SettingsError.of("says what --unit, --period or --cron says too: give one of them", where="--every")
+    return GivenRule(unit=_LETTERS[match[2]], period=int(match[1]), offset=offset)
 
 
 def edited(schedule: Mapping[str, Any], changes: Mapping[str, Any], rule: GivenRule) -> dict[str, Any]:

@@ -350,7 +350,7 @@ async def test_what_is_missing_or_ambiguous_is_said(open_site: Site) -> None:
     assert problems.splitlines() == [
         "exportd: CODE is missing",
         "exportd: --entities is missing",
-        "exportd: --unit with --period, or --cron, is missing",
+        "exportd: --every, or --cron, is missing",
     ]
     assert "nothing to change" in await refused(site, "schedule", "edit", "often", code=2)
     await refused(site, "schedule", "edit", "often", "--cron", "0 * * * *", code=1)

@@ -51,6 +51,7 @@ COMMANDS = (
     ("capture", "uninstall"),
     ("catalog",),
     ("catalog", "draft"),
+    *(("client", verb) for verb in ("create", "list", "delete")),
     ("role",),
     ("role", "sql"),
 )

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from exportd.cli.schedule_rule import GivenRule, edited, rule_of, rule_words, upcoming
+from exportd.cli.schedule_rule import GivenRule, edited, given_rule, rule_of, rule_words, upcoming
+from exportd.model.errors import SettingsError
 from exportd.model.schedule import Cron, Interval, Unit
 
 HOURLY = {"code": "often", "scheduleType": "HOUR", "period": 2, "offset": 15, "version": 3}
@@ -49,3 +50,23 @@ def test_what_comes_next_begins_with_the_first() -> None:
         first + number * timedelta(minutes=45) for number in range(3)
     ]
     assert list(upcoming(Cron("0 3 * * *"), first, 2)) == [first, datetime(2026, 3, 2, 3, 0, tzinfo=UTC)]
+
+
+@pytest.mark.parametrize(("every", "unit", "period"), [("15m", "MINUTE", 15), ("1h", "HOUR", 1), ("2d", "DAY", 2)])
+def test_an_interval_is_written_as_people_write_it(every: str, unit: str, period: int) -> None:
+    rule = given_rule(every=every, unit=None, period=None, offset=None, cron=None)
+    assert rule.fields() == {"scheduleType": unit, "period": period}
+
+
+@pytest.mark.parametrize("every", ["", "15", "h", "1.5h", "-1h", "1w", "1 h", "\u0661h", "1h\n"])
+def test_what_is_no_interval_is_refused_with_how_to_write_it(every: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        given_rule(every=every, unit=None, period=None, offset=None, cron=None)
+    assert "write it as 15m, 1h or 2d" in refusal.value.sentence
+
+
+def test_an_interval_is_said_once() -> None:
+    with pytest.raises(SettingsError):
+        given_rule(every="1h", unit="HOUR", period=None, offset=None, cron=None)
+    with pytest.raises(SettingsError):
+        given_rule(every="1h", unit=None, period=None, offset=None, cron="0 2 * * *")
