@@ -5,9 +5,9 @@ from starlette.types import ASGIApp
 
 from exportd import __version__
 from exportd.api.collaborators import Collaborators
+from exportd.api.openapi_document import completed
 from exportd.api.problems import install_handlers
 from exportd.api.routers import destinations, host, jobs, operations, overview, schedules, status, tokens
-from exportd.api.schemas.fields import ErrorAnswer
 from exportd.api.transport.gate import Gate
 from exportd.api.transport.rate_limit import RateLimit
 
@@ -26,23 +26,10 @@ def application(using: Collaborators) -> FastAPI:
     install_handlers(api)
     for resource in (schedules, destinations, jobs, tokens, status, overview, operations, host):
         api.include_router(resource.router)
-    _describe(api)
+    api.openapi_schema = completed(api.openapi())
     return api
 
 
 def guarded(api: FastAPI, using: Collaborators, *, hosts: frozenset[str]) -> ASGIApp:
     """The application behind its gate. ``hosts`` are the names by which it may be called over TCP."""
     return Gate(api, hosts=hosts, address_limit=RateLimit(20_000, 300.0), clock=using.clock)
-
-
-def _describe(api: FastAPI) -> None:
-    """Complete the OpenAPI document: invalid requests are answered with 400, and errors have one shape."""
-    document = api.openapi()
-    for path in document["paths"].values():
-        for operation in path.values():
-            operation["responses"].pop("422", None)
-    schemas = document["components"]["schemas"]
-    schemas.pop("HTTPValidationError", None)
-    schemas.pop("ValidationError", None)
-    schemas["Problem"] = ErrorAnswer.model_json_schema()
-    api.openapi_schema = document

@@ -32,6 +32,8 @@ _STATUSES: Mapping[Reason, int] = {
     Reason.TABLE_MISSING: 409,
     Reason.CATALOG_MISMATCH: 409,
     Reason.PRIVILEGE_MISSING: 409,
+    Reason.QUOTA_REACHED: 403,
+    Reason.QUOTA_BUSY: 429,
     Reason.CODE_TAKEN: 400,
     Reason.IN_USE: 400,
     Reason.DESTINATION_MISSING: 400,
@@ -82,7 +84,8 @@ async def _failed(_request: Request, error: Exception) -> Response:
     status = _STATUSES.get(error.reason)
     reason = {_REASON_HEADER: error.reason.value}
     if status is not None:
-        return problem_response(status, error.sentence, reason | (_DO_NOT_REPEAT if status == 409 else {}))
+        further = {409: _DO_NOT_REPEAT, 429: {"retry-after": "10"}}.get(status, {})
+        return problem_response(status, error.sentence, reason | further)
     if isinstance(error, TransientError):
         _logger.warning("request failed", reason=error.reason, error=error.sentence)
         return problem_response(503, error.sentence, reason | {"retry-after": "1"})
@@ -105,6 +108,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         409: "Not possible in its present state, or it has been edited since",
     }
     usual = {
+        400: meanings[400],
         413: "The body is too large",
         429: "Too many requests",
         500: "A mistake of exportd",
