@@ -399,11 +399,15 @@ class TestLiveProgress:
         job_id = (await claimed(api)).job.id
         watcher = api.using.jobs.watcher
         async with AsyncExitStack() as stack:
-            for _ in range(DEFAULT_QUOTAS.streams):
-                stream = events(await stack.enter_async_context(api.http.stream("GET", "/v1/events")))
+            streams = [
+                events(await stack.enter_async_context(api.http.stream("GET", "/v1/events")))
+                for _ in range(DEFAULT_QUOTAS.streams)
+            ]
+            for stream in streams:
                 assert (await anext(stream))[0] == "phase"
             for url in ("/v1/events", f"/v1/jobs/{job_id}/events"):
-                refused = await api.http.get(url)
+                with anyio.fail_after(20):
+                    refused = await api.http.get(url)
                 assert (refused.status_code, "quotas.streams" in refused.json()["message"]) == (429, True)
             async with aclosing(watcher.stream(owner="unix:other")) as others:
                 assert (await anext(others)).startswith(b"event: phase")
