@@ -27,7 +27,7 @@ MAX_STEP_S = 0.05
 """How long one step of the event loop may compute."""
 
 BODIES: dict[str, list[dict[str, Any]]] = {
-    "ScheduleCreation": [schedule(destinationIds=[ID]), schedule(scheduleType=None, period=None, offset=None)],
+    "ScheduleCreation": [schedule(destinationIds=[ID])],
     "ScheduleUpdate": [schedule(version=1)],
     "AdHocRequest": [{"sourceType": "OPERATIONAL", "operationalDataTypes": ["ACCOUNTS"]}],
     "S3Creation": [bucket()],
