@@ -42,6 +42,8 @@ _NOT_ON_CALL = {
     Reason.VERSION_STALE,
     Reason.DECLARED,
     Reason.IN_USE,
+    Reason.QUOTA_REACHED,
+    Reason.QUOTA_BUSY,
     Reason.JOB_STATE_UNFIT,
     Reason.STILL_RUNNING,
     # Of commands that ask the daemon.

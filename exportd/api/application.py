@@ -7,9 +7,9 @@ from starlette.types import ASGIApp
 
 from exportd import __version__
 from exportd.api.collaborators import Collaborators
+from exportd.api.openapi_document import completed
 from exportd.api.problems import install_handlers
 from exportd.api.routers import destinations, host, jobs, operations, overview, schedules, status, tokens
-from exportd.api.schemas.fields import ErrorAnswer
 from exportd.api.transport.gate import Gate
 from exportd.api.transport.peer import Peer
 from exportd.api.transport.rate_limit import RateLimit
@@ -29,7 +29,7 @@ def application(using: Collaborators) -> FastAPI:
     install_handlers(api)
     for resource in (schedules, destinations, jobs, tokens, status, overview, operations, host):
         api.include_router(resource.router)
-    _describe(api)
+    api.openapi_schema = completed(api.openapi())
     return api
 
 
@@ -46,16 +46,3 @@ def administrators(api: FastAPI) -> Callable[[Peer], bool]:
         return using.access.authenticator.is_administrator(peer)
 
     return decide
-
-
-def _describe(api: FastAPI) -> None:
-    """Complete the OpenAPI document: invalid requests are answered with 400, and errors have one shape."""
-    document = api.openapi()
-    for path in document["paths"].values():
-        for operation in path.values():
-            operation["responses"].pop("422", None)
-    schemas = document["components"]["schemas"]
-    schemas.pop("HTTPValidationError", None)
-    schemas.pop("ValidationError", None)
-    schemas["Problem"] = ErrorAnswer.model_json_schema()
-    api.openapi_schema = document

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from exportd.api.schemas.operations import CaptureAnswer, CaptureRemoval, capture_answer
 from exportd.capture.installer import CaptureInstaller
 from exportd.database.unit_of_work import Auditor
+from exportd.model.bounds import MAX_SHOWN_LENGTH
 from exportd.model.change_log import log_name
 from exportd.model.entity import Entity, EntityCode
 from exportd.model.errors import SettingsError
@@ -47,7 +48,7 @@ async def capture_uninstall(
     for name in names:
         if name not in known and log_name(name) not in removals:
             hint = did_you_mean(name, known, what="entities of the catalog")
-            raise SettingsError.of(f"there is no entity {name[:80]!r}; {hint}", where="entities")
+            raise SettingsError.of(f"there is no entity {name[:MAX_SHOWN_LENGTH]!r}; {hint}", where="entities")
     removed = [] if dry_run else list(removals)
     if removed:
         await auditor.write("capture uninstalled", actor=actor, logs=removed)

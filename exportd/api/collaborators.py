@@ -101,7 +101,8 @@ class DestinationCollaborators:
 class JobCollaborators:
     """``owned`` are jobs as their organization sees them, ``table`` has everything about each job.
 
-    ``public_url`` is how clients call this server; empty: as the request did.
+    ``public_url`` is how clients call this server; empty: as the request did. One user may follow ``streams`` of
+    events.
     """
 
     owned: OwnedJobTable
@@ -110,6 +111,7 @@ class JobCollaborators:
     watcher: JobWatcher
     downloads: Downloads
     public_url: str
+    streams: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,11 @@ operations of that resource work with.
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import Depends, Path, Query, Request
+from pydantic import Field
+from pydantic.json_schema import WithJsonSchema
 
 from exportd.api.collaborators import (
     AccessCollaborators,
@@ -24,14 +27,43 @@ from exportd.api.collaborators import (
 from exportd.api.identity.access import Identity, Role
 from exportd.api.identity.signing import Signer
 from exportd.api.problems import Refusal
+from exportd.api.schemas.fields import parse_ids
 from exportd.api.transport.peer import Peer
 from exportd.api.transport.request_reader import Admission
+from exportd.model.bounds import MAX_CODE_LENGTH, MAX_IDS, MAX_PATH_LENGTH, MAX_TEXT_LENGTH
 from exportd.model.entity import OrganizationId
 from exportd.settings.section import check_organization
 
-OrganizationIdInPath = Annotated[str, Path(alias="orgId", description="The organization's id.")]
-Ids = Annotated[list[str], Query(default_factory=list, description="Only these: repeated, or separated by commas.")]
-NextToken = Annotated[str | None, Query(alias="nextToken", description="What the page before gave.")]
+OrganizationIdInPath = Annotated[
+    str,
+    WithJsonSchema({"type": "string", "maxLength": MAX_CODE_LENGTH}),
+    Path(alias="orgId", description="The organization's id."),
+]
+"""A longer one is no organization that the caller may see."""
+
+NextToken = Annotated[
+    str | None, Query(alias="nextToken", max_length=MAX_TEXT_LENGTH, description="What the page before gave.")
+]
+_IdTexts = Annotated[
+    Annotated[list[Annotated[str, Field(max_length=MAX_PATH_LENGTH)]], Field(fail_fast=True)],
+    Query(
+        alias="ids",
+        default_factory=list,
+        max_length=MAX_IDS,
+        description=f"Only these: repeated, or separated by commas; {MAX_IDS} at most.",
+    ),
+]
+
+
+async def _ids(texts: _IdTexts) -> list[UUID] | None:
+    try:
+        return parse_ids(texts)
+    except ValueError as error:
+        raise Refusal(400, f"ids: {error}. Ask several times.") from error
+
+
+Ids = Annotated[list[UUID] | None, Depends(_ids)]
+"""The ids of a filter; None when there is none."""
 
 
 async def collaborators(request: Request) -> Collaborators:

@@ -6,7 +6,8 @@ client that takes nothing (``transport/connection.py``).
 """
 
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable
 from contextlib import aclosing
 
 import anyio
@@ -47,6 +48,7 @@ class JobWatcher:
         self._clock = clock
         self._jobs: dict[JobId, LiveJob] = {}
         self._listeners: list[_Reported] = []
+        self._owners: Counter[Hashable] = Counter()
         self._listened_to = anyio.Event()
         self._news = anyio.Event()
         self._over = False
@@ -55,6 +57,10 @@ class JobWatcher:
     def is_full(self) -> bool:
         """Whether one listener more would be too many."""
         return len(self._listeners) >= MAX_LISTENERS
+
+    def count_of(self, owner: Hashable) -> int:
+        """How many streams an owner follows."""
+        return self._owners[owner]
 
     async def run(self) -> None:
         """Query once a second while there are listeners, until cancelled; then all streams end."""
@@ -80,12 +86,16 @@ class JobWatcher:
         self._over = True
         self._wake_listeners()
 
-    async def stream(self, job_id: JobId | None = None) -> AsyncGenerator[bytes]:
-        """Server-sent events of one job until its end, or of every job that runs (None) until the daemon stops."""
+    async def stream(self, job_id: JobId | None = None, *, owner: Hashable = None) -> AsyncGenerator[bytes]:
+        """Server-sent events of one job until its end, or of every job that runs (None) until the daemon stops.
+
+        ``owner`` is who follows; see ``count_of``.
+        """
         if self.is_full or self._over:
             return
         reported: _Reported = {} if job_id is None else {job_id: None}
         self._listeners.append(reported)
+        self._owners[owner] += 1
         self._listened_to.set()
         try:
             quiet_since = self._clock.monotonic()
@@ -101,6 +111,8 @@ class JobWatcher:
                     quiet_since = self._clock.monotonic()
         finally:
             self._listeners = [listener for listener in self._listeners if listener is not reported]
+            self._owners[owner] -= 1
+            self._owners = +self._owners  # without those that follow nothing any more
 
     async def _query_once(self) -> None:
         wanted = {job_id for reported in self._listeners for job_id in reported}

@@ -12,10 +12,12 @@ from typing import Annotated, TypeVar
 from uuid import UUID
 
 from fastapi import Path
+from pydantic.json_schema import WithJsonSchema
 
 from exportd.api.identity.signing import Signer
 from exportd.api.problems import Refusal
 from exportd.api.schemas.fields import parse_id
+from exportd.model.bounds import MAX_SHOWN_LENGTH, MAX_WORD_LENGTH
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.settings.closest import did_you_mean
 
@@ -24,7 +26,12 @@ Place = tuple[datetime, UUID]
 
 DEFAULT_PAGE_SIZE = 100
 
-IdInPath = Annotated[str, Path(alias="id", description="The object's id.")]
+IdInPath = Annotated[
+    str,
+    WithJsonSchema({"type": "string", "maxLength": MAX_WORD_LENGTH}),
+    Path(alias="id", description="The object's id."),
+]
+"""A longer one is not found, as any other text that is no id."""
 
 T = TypeVar("T")
 
@@ -63,39 +70,41 @@ def id_in_path(text: str, kind: str) -> UUID:
     """Raises Refusal 404."""
     found = parse_id(text)
     if found is None:
-        raise Refusal(404, f"There is no {kind} {text[:80]!r}. Look at the list of {kind}s for its id.")
+        raise Refusal(404, f"There is no {kind} {text[:MAX_SHOWN_LENGTH]!r}. Look at the list of {kind}s for its id.")
     return found
 
 
 def destination_ids(texts: list[str]) -> list[UUID]:
     """Raises Refusal 400 for what is no id, and for one that is given twice."""
-    found: list[UUID] = []
+    found: dict[UUID, None] = {}  # a set that keeps the order: looked up, not searched
     for text in texts:
         destination_id = parse_id(text)
         if destination_id is None:
             raise Refusal(
-                400, f"destinationIds: there is no destination {text[:80]!r}. Take an id from the list of destinations."
+                400,
+                f"destinationIds: there is no destination {text[:MAX_SHOWN_LENGTH]!r}. Take an id from the list of"
+                " destinations.",
             )
         if destination_id in found:
             raise Refusal(400, f"destinationIds: {text} is named twice; leave one out.")
-        found.append(destination_id)
-    return found
+        found[destination_id] = None
+    return list(found)
 
 
 def known_entity(name: str, known: Collection[EntityCode], *, field: str) -> EntityCode:
     """The entity of the catalog that a field of a request names. Raises Refusal 400."""
     if name not in known:
         hint = did_you_mean(name, known, what="entities of the catalog")
-        raise Refusal(400, f"{field}: there is no entity {name[:80]!r}; {hint}")
+        raise Refusal(400, f"{field}: there is no entity {name[:MAX_SHOWN_LENGTH]!r}; {hint}")
     return EntityCode(name)
 
 
 def known_entities(names: list[str], known: Collection[EntityCode]) -> tuple[EntityCode, ...]:
     """The entities of ``operationalDataTypes``. Raises Refusal 400 for one that is unknown or named twice."""
-    found: list[EntityCode] = []
+    found: dict[EntityCode, None] = {}
     for name in names:
         entity = known_entity(name, known, field="operationalDataTypes")
         if entity in found:
             raise Refusal(400, f"operationalDataTypes: {name} is named twice; leave one out.")
-        found.append(entity)
+        found[entity] = None
     return tuple(found)

@@ -21,7 +21,11 @@ from exportd.model.reason import Reason
 _logger = structlog.get_logger()
 
 _REASON_HEADER = "x-exportd-reason"
-_HEADERS: Mapping[int, Mapping[str, str]] = {409: {"x-should-retry": "false"}, 503: {"retry-after": "1"}}
+_HEADERS: Mapping[int, Mapping[str, str]] = {
+    409: {"x-should-retry": "false"},
+    429: {"retry-after": "10"},
+    503: {"retry-after": "1"},
+}
 _STATUSES: Mapping[Reason, int] = {
     Reason.NOT_FOUND: 404,
     Reason.DECLARED: 403,
@@ -32,6 +36,8 @@ _STATUSES: Mapping[Reason, int] = {
     Reason.TABLE_MISSING: 409,
     Reason.CATALOG_MISMATCH: 409,
     Reason.PRIVILEGE_MISSING: 409,
+    Reason.QUOTA_REACHED: 403,
+    Reason.QUOTA_BUSY: 429,
     Reason.CODE_TAKEN: 400,
     Reason.IN_USE: 400,
     Reason.DESTINATION_MISSING: 400,
@@ -112,6 +118,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         409: "Not possible in its present state, or it has been edited since",
     }
     usual = {
+        400: meanings[400],
         413: "The body is too large",
         429: "Too many requests",
         500: "A mistake of exportd",

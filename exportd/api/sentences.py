@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from exportd.model.bounds import MAX_SENTENCE_LENGTH, MAX_SENTENCES
 from exportd.settings.destination_schema import Scheme
 from exportd.settings.sentences import describe
 
@@ -20,14 +21,13 @@ _EXPECTED = {
 }
 _PLACES = {"body", "query", "path", "header"}
 _BUCKETS = {kind.name: kind for kind in Scheme if kind is not Scheme.DIRECTORY}
-_MAX_SENTENCES = 5
 
 
 def sentence_of(errors: Iterable[Mapping[str, Any]]) -> str:
     """All faults in one line: ``period: should be at least 1, but is the number 0; code: is missing``."""
-    sentences = list(dict.fromkeys(_sentence(error) for error in errors))
-    further = len(sentences) - _MAX_SENTENCES
-    return "; ".join(sentences[:_MAX_SENTENCES]) + (f"; and {further} more" if further > 0 else "")
+    sentences = list(dict.fromkeys(_sentence(error)[:MAX_SENTENCE_LENGTH] for error in errors))
+    further = len(sentences) - MAX_SENTENCES
+    return "; ".join(sentences[:MAX_SENTENCES]) + (f"; and {further} more" if further > 0 else "")
 
 
 def shown(value: object) -> str:

@@ -1,6 +1,6 @@
 """Gathers the daemon's status: its own, and the little that the database has to be asked.
 
-However many clients ask, six short queries are made at most once a second. At most a hundred destinations are read.
+However many clients ask, seven short queries are made at most once a second. At most a hundred destinations are read.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,6 +10,7 @@ from uuid import UUID
 
 import anyio
 
+from exportd.database.quota_table import QuotaTable, QuotaUse
 from exportd.destinations.operations import DestinationOperator
 from exportd.destinations.record import DestinationHealth
 from exportd.jobs.operations import JobOperator, QueueState, RunningJob
@@ -35,6 +36,7 @@ class SharedStatus:
     wheel: WheelState
     read_until: Mapping[EntityCode, datetime]
     destinations: tuple[DestinationHealth, ...]
+    quotas: tuple[QuotaUse, ...] = ()
 
 
 class StatusReader:
@@ -48,12 +50,14 @@ class StatusReader:
         destinations: DestinationOperator,
         spool_id: UUID,
         clock: Clock,
+        quotas: QuotaTable,
     ) -> None:
         self._jobs = jobs
         self._schedules = schedules
         self._destinations = destinations
         self._spool_id = spool_id
         self._clock = clock
+        self._quotas = quotas
         self._one_at_a_time = anyio.Lock()
         self._last: tuple[float, SharedStatus] | None = None
 
@@ -72,4 +76,5 @@ class StatusReader:
             wheel=await self._schedules.wheel(),
             read_until=await self._schedules.read_until(),
             destinations=tuple(await self._destinations.health(limit=MAX_DESTINATIONS)),
+            quotas=tuple(await self._quotas.near()),
         )

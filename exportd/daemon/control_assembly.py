@@ -1,6 +1,7 @@
 """Builds the control API of a daemon, and what monitoring asks. Nothing listens yet."""
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from math import nan
 from pathlib import Path
@@ -37,6 +38,7 @@ from exportd.catalog.document import Catalog
 from exportd.daemon.assembly import Components, capture_installer
 from exportd.daemon.current import Configuration
 from exportd.database.metrics_reader import MetricsReader
+from exportd.database.quota_table import QuotaTable
 from exportd.database.translator import translated
 from exportd.database.unit_of_work import Auditor
 from exportd.destinations.circuit import CircuitState
@@ -96,22 +98,32 @@ async def collaborators_of(configuration: Configuration, components: Components,
     Raises SettingsError for a group that this machine does not have, and for a key file that cannot be used.
     """
     control, catalog, clock = configuration.settings.control, configuration.catalog, components.clock
-    clients = ClientTable(components.control_pool)
+    quotas = configuration.settings.quotas
+    clients = ClientTable(components.control_pool, quotas)
     signer = Signer(await _signing_key(control, components.spool.directory))
     access = Access(os.getuid(), group_ids(control.operators), group_ids(control.admins))
     pool = components.control_pool
-    jobs, schedules, destinations = JobOperator(pool), ScheduleOperator(pool), DestinationOperator(pool)
+    near = QuotaTable(pool, quotas)
+    jobs, schedules, destinations = JobOperator(pool, quotas), ScheduleOperator(pool), DestinationOperator(pool)
+    shared = StatusReader(
+        jobs=jobs,
+        schedules=schedules,
+        destinations=destinations,
+        spool_id=components.spool.id,
+        clock=clock,
+        quotas=near,
+    )
     return Collaborators(
         schedules=ScheduleCollaborators(
-            table=OwnedScheduleTable(pool),
+            table=OwnedScheduleTable(pool, quotas),
             operator=schedules,
             previewer=Previewer(catalog, components.connector, JobTable(pool), clock),
             entities=tuple(catalog.entities),
             check_rule=check_rule,
         ),
-        destinations=DestinationCollaborators(DestinationTable(pool), destinations, components.refresher),
+        destinations=DestinationCollaborators(DestinationTable(pool, quotas), destinations, components.refresher),
         jobs=JobCollaborators(
-            owned=OwnedJobTable(pool),
+            owned=OwnedJobTable(pool, quotas),
             table=JobTable(pool),
             operator=jobs,
             watcher=components.watcher,
@@ -119,16 +131,10 @@ async def collaborators_of(configuration: Configuration, components: Components,
                 components.jobs, signer, components.spool.job_folder, spool_id=components.spool.id, clock=clock
             ),
             public_url=control.public_url,
+            streams=quotas.streams,
         ),
         access=AccessCollaborators(Authenticator(clients, access, signer, clock), clients),
-        status=StatusCollaborators(
-            local=lambda: _local_status(components),
-            shared=StatusReader(
-                jobs=jobs, schedules=schedules, destinations=destinations, spool_id=components.spool.id, clock=clock
-            ),
-            condition=lambda organization, code: _condition(components, organization, code),
-            exposition=_exposition(components, catalog),
-        ),
+        status=_status(components, catalog, shared, near),
         host=HostCollaborators(
             capture=capture_installer(configuration, components.connector),
             entities=catalog.entities,
@@ -145,7 +151,16 @@ async def collaborators_of(configuration: Configuration, components: Components,
     )
 
 
-def _exposition(components: Components, catalog: Catalog) -> Exposition:
+def _status(components: Components, catalog: Catalog, shared: StatusReader, near: QuotaTable) -> StatusCollaborators:
+    return StatusCollaborators(
+        local=lambda: _local_status(components),
+        shared=shared,
+        condition=lambda organization, code: _condition(components, organization, code),
+        exposition=_exposition(components, catalog, near),
+    )
+
+
+def _exposition(components: Components, catalog: Catalog, quotas: QuotaTable) -> Exposition:
     """The metrics of these components and of the catalog's entities, joined with what they measure."""
 
     async def look(metrics: Metrics) -> None:
@@ -170,6 +185,11 @@ def _exposition(components: Components, catalog: Catalog) -> Exposition:
             metrics.spool_free.set(await spool.free_bytes())
         except ExportdError:  # its directory is gone; jobs report it
             metrics.spool_free.set(nan)
+        with suppress(ExportdError):  # the database is away: other metrics say so
+            near = await quotas.near()
+            metrics.quota_used.clear()
+            for use in near:
+                metrics.quota_used.labels(use.organization, use.quota.value).set(use.used / use.limit)
         metrics.resident_memory.set(await anyio.to_thread.run_sync(resident_bytes))
 
     return Exposition(

@@ -168,7 +168,7 @@ async def _wait(
 
 
 async def _fire(schedules: ScheduleTable) -> list[JobId]:
-    return [await schedules.fire_now(organization, SCHEDULE) for organization in _ORGANIZATIONS]
+    return [await schedules.fire_now(organization, SCHEDULE, actor="demo") for organization in _ORGANIZATIONS]
 
 
 async def _change(connection: Connection, stage: Stage, number: int, screen: Screen) -> OpenTransaction:

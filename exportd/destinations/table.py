@@ -20,6 +20,7 @@ from uuid import UUID
 
 from exportd.database import queries
 from exportd.database.declaration_table import DESTINATION, declare
+from exportd.database.quota_table import Quota, require_room
 from exportd.database.unit_of_work import notify, statements, transaction, write_audit
 from exportd.destinations import destination_writer
 from exportd.destinations.record import DestinationDeclaration, DestinationRecord, destination_from_row
@@ -27,6 +28,7 @@ from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode, Origin
+from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
 
 if TYPE_CHECKING:
     import asyncpg
@@ -39,8 +41,9 @@ _SQL = queries.load("destinations")
 class DestinationTable:
     """``exportd.destination``: it alone writes it, but for the pauses, which are ``DestinationOperator``'s."""
 
-    def __init__(self, pool: "Pool") -> None:
+    def __init__(self, pool: "Pool", quotas: QuotaSettings = DEFAULT_QUOTAS) -> None:
         self._pool = pool
+        self._quotas = quotas
 
     async def reconcile(
         self, declared: Iterable[DestinationDeclaration], *, now: datetime, daemon: UUID | None = None
@@ -91,6 +94,9 @@ class DestinationTable:
     async def create(self, declaration: DestinationDeclaration, *, actor: str, now: datetime) -> DestinationRecord:
         """A new destination. Nothing is touched there yet."""
         async with transaction(self._pool, "creating a destination", lock=destination_writer.LOCK) as connection:
+            await require_room(
+                connection, declaration.organization, self._quotas, Quota.DESTINATIONS, Quota.CHANGES_PER_HOUR
+            )
             if await connection.fetchval(_SQL["code_is_taken"], declaration.organization, declaration.code):
                 raise PermanentError(
                     f"code: the organization has a destination {declaration.code!r} already. Choose another code.",
@@ -116,6 +122,7 @@ class DestinationTable:
     ) -> DestinationRecord:
         """Replace what a destination says. Its code and its type stay."""
         async with transaction(self._pool, "editing a destination", lock=destination_writer.LOCK) as connection:
+            await require_room(connection, declaration.organization, self._quotas, Quota.CHANGES_PER_HOUR)
             before = await _hold(connection, declaration.organization, destination_id)
             _require_same(before, declaration, version)
             if before.declaration.place != declaration.place:
@@ -134,6 +141,7 @@ class DestinationTable:
         What was delivered there stays.
         """
         async with transaction(self._pool, "deleting a destination", lock=destination_writer.LOCK) as connection:
+            await require_room(connection, organization, self._quotas, Quota.CHANGES_PER_HOUR)
             before = await _hold(connection, organization, destination_id)
             rows = await connection.fetch(_SQL["schedules_using"], organization, before.declaration.code)
             if rows:

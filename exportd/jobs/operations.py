@@ -13,6 +13,7 @@ from uuid import UUID
 
 from exportd.database import queries
 from exportd.database.queries import only_row
+from exportd.database.quota_table import Quota, require_room
 from exportd.database.unit_of_work import notify, statements, transaction, write_audit
 from exportd.jobs.job_table import CANCELLED_SENTENCE
 from exportd.jobs.live_job import LiveJob, live_job_from_row
@@ -22,6 +23,7 @@ from exportd.model.errors import PermanentError
 from exportd.model.job import JobId, JobPhase, JobState
 from exportd.model.reason import Reason
 from exportd.model.schedule import Pause, ScheduleId
+from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
 
 if TYPE_CHECKING:
     import asyncpg
@@ -65,8 +67,9 @@ class RunningJob:
 class JobOperator:
     """``exportd.pause``, and what can be asked of ``exportd.job`` from outside."""
 
-    def __init__(self, pool: "Pool") -> None:
+    def __init__(self, pool: "Pool", quotas: QuotaSettings = DEFAULT_QUOTAS) -> None:
         self._pool = pool
+        self._quotas = quotas
 
     async def pause(self, *, actor: str) -> Pause:
         """Have no daemon take a job any more; those that run go on. Of several pauses the first stays."""
@@ -121,6 +124,8 @@ class JobOperator:
         """One more job like a failed one that had no schedule."""
         async with transaction(self._pool, "repeating an export") as connection:
             row = await _held_failed(connection, job_id)
+            organization = OrganizationId(row["organization"])
+            await require_room(connection, organization, self._quotas, Quota.ADHOC_JOBS, Quota.WAITING_JOBS)
             queued: UUID = await connection.fetchval(_SQL["queue_again"], job_id)
             await _note(connection, "job retried", actor, row, retried_as=queued)
         return JobId(queued)

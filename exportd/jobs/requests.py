@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from exportd.database import queries
+from exportd.database.quota_table import Quota, require_room
 from exportd.database.unit_of_work import statements, transaction, write_audit
 from exportd.destinations.table import hold_destinations
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.job import JobId, JobState
 from exportd.model.schedule import ExportFormat
+from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
 
 if TYPE_CHECKING:
     from exportd.database.connector import Pool
@@ -47,8 +49,9 @@ class JobFilter:
 class OwnedJobTable:
     """``exportd.job``, by organization and id."""
 
-    def __init__(self, pool: "Pool") -> None:
+    def __init__(self, pool: "Pool", quotas: QuotaSettings = DEFAULT_QUOTAS) -> None:
         self._pool = pool
+        self._quotas = quotas
 
     async def page(
         self,
@@ -94,11 +97,18 @@ class OwnedJobTable:
     ) -> JobId:
         """Ask for one complete export, now. It moves no schedule's position.
 
-        Raises PermanentError DESTINATION_MISSING for a destination that the organization does not have.
+        One that waits already, for the same entities, destinations and format, is the answer: it reads later than now.
+        Raises PermanentError DESTINATION_MISSING for a destination that the organization does not have, QUOTA_BUSY when
+        too many of its exports wait.
         """
         async with transaction(self._pool, "queueing an export") as connection:
+            await require_room(connection, organization, self._quotas, Quota.CHANGES_PER_HOUR)
             codes = await hold_destinations(connection, organization, destination_ids)
-            job_id: UUID = await connection.fetchval(_SQL["queue"], organization, entities, file_format, codes)
+            asked = (organization, entities, file_format, codes)
+            waiting: UUID | None = await connection.fetchval(_SQL["equal"], *asked)
+            if waiting is None:
+                await require_room(connection, organization, self._quotas, Quota.ADHOC_JOBS, Quota.WAITING_JOBS)
+            job_id: UUID = waiting or await connection.fetchval(_SQL["queue"], *asked)
             await write_audit(
                 connection,
                 "export requested",

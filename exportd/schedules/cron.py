@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from croniter import croniter
 
+from exportd.model.bounds import MAX_CRON_LENGTH
 from exportd.schedules import cron_fields, cron_gaps
 from exportd.schedules.cron_gaps import GapExtremes
 
@@ -72,6 +73,8 @@ class CronExpression:
 
 def parse(text: str) -> CronExpression:
     """Read a five-field expression. Raises ValueError with a sentence that says what to change."""
+    if len(text) > MAX_CRON_LENGTH:
+        raise ValueError(f"an expression has at most {MAX_CRON_LENGTH} characters, not {len(text)}")
     if not _FIVE_FIELDS.fullmatch(text):
         raise ValueError(
             f"{text!r} is not five fields separated by single spaces: minute, hour, day of month, month, day of week"

@@ -9,6 +9,8 @@ PermanentError with one of these reasons:
     VERSION_STALE        it was edited since it was read
     CODE_TAKEN           another schedule of the organization has the code
     DESTINATION_MISSING  one of the destinations does not exist (in this organization)
+    QUOTA_REACHED        the organization has as many schedules as it may have
+    QUOTA_BUSY           so many of its jobs wait, or it has made so many changes of late, that it has to wait
 """
 
 from collections.abc import Sequence
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from exportd.database import queries
+from exportd.database.quota_table import Quota, require_room
 from exportd.database.unit_of_work import notify, statements, transaction, write_audit
 from exportd.destinations.table import hold_destinations
 from exportd.model.entity import OrganizationId
@@ -26,6 +29,7 @@ from exportd.model.reason import Reason
 from exportd.model.schedule import Origin, ScheduleDeclaration
 from exportd.schedules import schedule_writer
 from exportd.schedules.schedule_record import OwnedSchedule, ScheduleEdit, owned_schedule_from_row
+from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
 
 if TYPE_CHECKING:
     from exportd.database.connector import Connection, Pool
@@ -36,8 +40,9 @@ _SQL = queries.load("owned_schedules")
 class OwnedScheduleTable:
     """``exportd.schedule``, by organization and id."""
 
-    def __init__(self, pool: "Pool") -> None:
+    def __init__(self, pool: "Pool", quotas: QuotaSettings = DEFAULT_QUOTAS) -> None:
         self._pool = pool
+        self._quotas = quotas
 
     async def page(
         self,
@@ -66,6 +71,14 @@ class OwnedScheduleTable:
         """A new schedule, due at once. The destinations are those of the ids, whatever the declaration says."""
         organization = declaration.organization
         async with transaction(self._pool, "creating a schedule", lock=schedule_writer.LOCK) as connection:
+            await require_room(
+                connection,
+                organization,
+                self._quotas,
+                Quota.SCHEDULES,
+                Quota.WAITING_JOBS,  # its first run is at once
+                Quota.CHANGES_PER_HOUR,
+            )
             await _require_free_code(connection, declaration, None)
             codes = await hold_destinations(connection, organization, destination_ids)
             declaration = replace(declaration, destinations=codes)
@@ -92,6 +105,7 @@ class OwnedScheduleTable:
         """
         organization = declaration.organization
         async with transaction(self._pool, "editing a schedule", lock=schedule_writer.LOCK) as connection:
+            await require_room(connection, organization, self._quotas, Quota.CHANGES_PER_HOUR)
             before = await _hold(connection, organization, schedule_id)
             if before.schedule.version != version:
                 raise PermanentError(
@@ -112,6 +126,7 @@ class OwnedScheduleTable:
     ) -> OwnedSchedule:
         """Take a schedule away; returns it as it last was. A job of it that runs goes on."""
         async with transaction(self._pool, "deleting a schedule", lock=schedule_writer.LOCK) as connection:
+            await require_room(connection, organization, self._quotas, Quota.CHANGES_PER_HOUR)
             before = await _hold(connection, organization, schedule_id)
             await schedule_writer.delete(connection, [before.schedule.id], now=now)
             await _record(connection, "schedule deleted", before, actor)

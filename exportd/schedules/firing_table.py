@@ -13,12 +13,12 @@ from uuid import UUID
 
 from exportd.database import queries
 from exportd.database.declaration_table import SCHEDULE, declare
-from exportd.database.unit_of_work import notify, statements, transaction
+from exportd.database.unit_of_work import notify, statements, transaction, write_audit
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.job import JobId
 from exportd.model.reason import Reason
-from exportd.model.schedule import Schedule, ScheduleDeclaration, ScheduleId
+from exportd.model.schedule import CONFIGURATION, Schedule, ScheduleDeclaration, ScheduleId
 from exportd.schedules import schedule_writer
 from exportd.schedules.schedule_record import ScheduleEdit, schedule_from_row
 
@@ -101,8 +101,8 @@ class ScheduleTable:
                 await connection.execute(_SQL["move_on"], schedule.id, due_at, next_due_at)
         return job_id
 
-    async def fire_now(self, organization: OrganizationId | None, code: str) -> JobId:
-        """Queue one more job of a schedule, due now; when it is due next stays as it is.
+    async def fire_now(self, organization: OrganizationId | None, code: str, *, actor: str = CONFIGURATION) -> JobId:
+        """Queue one more job of a schedule, due now; when it is due next stays as it is. The audit log says so.
 
         The limits of a rule do not hold here: a person asks for it. Raises PermanentError NOT_FOUND when there
         is no such schedule, or several and no ``organization`` is given; TransientError JOB_UNFINISHED while
@@ -110,7 +110,17 @@ class ScheduleTable:
         """
         async with transaction(self._pool, "firing a schedule") as connection:
             rows = await connection.fetch(_SQL["hold_named"], organization, code)
-            return await fire_held(connection, _only_id(rows, organization, code), code)
+            schedule_id = _only_id(rows, organization, code)
+            job_id = await fire_held(connection, schedule_id, code)
+            await write_audit(
+                connection,
+                "schedule run",
+                actor=actor,
+                organization=OrganizationId(rows[0]["organization"]),
+                object_id=schedule_id,
+                details={"code": code, "job": job_id},
+            )
+            return job_id
 
 
 async def fire_held(connection: "Connection", schedule_id: UUID, code: str) -> JobId:

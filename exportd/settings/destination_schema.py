@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
+from exportd.model.bounds import MAX_NAMES
 from exportd.settings.section import (
     Code,
     Effect,
@@ -187,7 +188,7 @@ class _Destination(Section):
     partition_order: Literal["TIME_FIRST", "TYPE_FIRST"] = "TIME_FIRST"
     """Whether paths read `…/date=…/hour=…/type=…/` or `…/type=…/date=…/hour=…/`."""
 
-    loader_kit: Annotated[tuple[Dialect, ...], Field(strict=False)] = ()
+    loader_kit: Annotated[tuple[Dialect, ...], Field(strict=False, max_length=MAX_NAMES)] = ()
     """The databases for which each run comes with statements that load it, beside its manifest: `duckdb`, `postgresql`,
     `snowflake`, `bigquery`, `redshift`, `clickhouse`."""
 

@@ -12,15 +12,19 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 from pydantic.fields import FieldInfo
 
+from exportd.model.bounds import MAX_CRON_LENGTH, MAX_DECLARED, MAX_DESTINATIONS
 from exportd.model.schedule import ExportFormat, Rule, Unit, rule_from
 from exportd.settings.destination_schema import DestinationSettings, GcsSettings, S3Settings
 from exportd.settings.document import Document
 from exportd.settings.dsn import check_dsn
 from exportd.settings.section import (
+    BoundedCode,
     Code,
     Effect,
+    EntityNames,
     FilePath,
     Name,
+    Names,
     OptionalFilePath,
     Organization,
     Scope,
@@ -149,15 +153,6 @@ class SpoolSettings(Section):
     """How long the files of a finished job stay for download, in hours. 0 removes them as soon as it is finished."""
 
 
-class QuotaSettings(Section):
-    """How much one organization may take of what all share."""
-
-    spool_share: Annotated[float, Setting(Effect.AT_ONCE, Scope.HOST), Field(gt=0, le=1)] = 0.5
-    """Which share of `spool.budget` the files of one organization may take, those of finished jobs too. Beyond it the
-    organization's jobs wait for its own files to go, and others go on. A job that is the only one of its organization
-    in the spool may be larger."""
-
-
 class LimitSettings(Section):
     """How much is done at once, and how long to keep trying."""
 
@@ -192,6 +187,44 @@ class LimitSettings(Section):
     shutdown_grace_s: Annotated[float, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=0, le=3600)] = 30.0
     """How long running jobs may go on after a stop was asked for, in seconds. What is not finished by then goes back to
     the queue. Keep it below systemd's `TimeoutStopSec`."""
+
+
+class QuotaSettings(Section):
+    """How much one organization may have. What the configuration declares does not count: it is not the organization's.
+
+    A request that would exceed one is refused with 403, or with 429 where waiting helps.
+    """
+
+    schedules: Annotated[int, Setting(Effect.AT_ONCE, Scope.DATABASE), Field(ge=1, le=100_000)] = 200
+    """Schedules that are made through the API."""
+
+    destinations: Annotated[int, Setting(Effect.AT_ONCE, Scope.DATABASE), Field(ge=1, le=100_000)] = 50
+    """Destinations that are made through the API."""
+
+    waiting_jobs: Annotated[int, Setting(Effect.AT_ONCE, Scope.DATABASE), Field(ge=1, le=100_000)] = 100
+    """Jobs that wait, of schedules and without. With so many no export can be asked for and no schedule be made, for
+    its first run would wait too; what is due is queued all the same."""
+
+    adhoc_jobs: Annotated[int, Setting(Effect.AT_ONCE, Scope.DATABASE), Field(ge=1, le=100_000)] = 20
+    """Exports without a schedule that wait. One that is equal to one that waits is that one, and does not count."""
+
+    clients: Annotated[int, Setting(Effect.AT_ONCE, Scope.DATABASE), Field(ge=1, le=100_000)] = 20
+    """Programs with credentials."""
+
+    changes_per_hour: Annotated[int, Setting(Effect.AT_ONCE, Scope.DATABASE), Field(ge=1, le=1_000_000)] = 1000
+    """Changes through the API: of schedules and destinations, and exports that are asked for. Each leaves a row in the
+    audit log, which is kept for long."""
+
+    streams: Annotated[int, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=1, le=32)] = 8
+    """Streams of events that one user of the machine may follow at the same time. A daemon has 32."""
+
+    spool_share: Annotated[float, Setting(Effect.AT_ONCE, Scope.HOST), Field(gt=0, le=1)] = 0.5
+    """Which share of `spool.budget` the files of one organization may take, those of finished jobs too. Beyond it the
+    organization's jobs wait for its own files to go, and others go on. A job that is the only one of its organization
+    in the spool may be larger."""
+
+
+DEFAULT_QUOTAS = QuotaSettings()
 
 
 class CaptureSettings(Section):
@@ -229,16 +262,16 @@ class ControlSettings(Section):
     group: Annotated[str, Setting(Effect.RESTART, Scope.HOST)] = ""
     """The group that may open the socket (it has mode 0660); the daemon's own when left out."""
 
-    operators: Annotated[tuple[str, ...], Setting(Effect.AT_ONCE, Scope.HOST), Field(strict=False)] = ()
+    operators: Annotated[Names, Setting(Effect.AT_ONCE, Scope.HOST)] = ()
     """Groups whose members may also create, edit and delete schedules and destinations, and ask for exports."""
 
-    admins: Annotated[tuple[str, ...], Setting(Effect.AT_ONCE, Scope.HOST), Field(strict=False)] = ()
+    admins: Annotated[Names, Setting(Effect.AT_ONCE, Scope.HOST)] = ()
     """Groups whose members may do everything, such as handing out credentials."""
 
     listen: Annotated[str, Setting(Effect.RESTART, Scope.HOST), AfterValidator(check_listen)] = ""
     """An address for TCP, such as `"127.0.0.1:8443"`; none when empty. Anything but a loopback address needs TLS."""
 
-    hosts: Annotated[tuple[str, ...], Setting(Effect.RESTART, Scope.HOST), Field(strict=False)] = ()
+    hosts: Annotated[Names, Setting(Effect.RESTART, Scope.HOST)] = ()
     """The names by which clients may call the TCP address, without the port; `localhost` and the address itself need
     not be named."""
 
@@ -305,15 +338,13 @@ class ScheduleSettings(Section):
     name: Name | None = None
     """A name for people to read; the code when left out."""
 
-    entities: Annotated[
-        tuple[str, ...], BeforeValidator(_as_list), AfterValidator(check_not_empty), Field(strict=False)
-    ]
+    entities: Annotated[EntityNames, BeforeValidator(_as_list), AfterValidator(check_not_empty)]
     """The entities of the catalog to export, such as `["ACCOUNTS", "BILLS"]`, or `"ALL"`."""
 
     format: Annotated[ExportFormat, Field(strict=False)] = ExportFormat.CSV
     """The format of the files."""
 
-    destinations: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    destinations: Annotated[tuple[BoundedCode, ...], Field(strict=False, max_length=MAX_DESTINATIONS)] = ()
     """The codes of the destinations that receive the files. With none, they are kept for download only."""
 
     unit: Annotated[Unit | None, Field(strict=False)] = None
@@ -326,7 +357,7 @@ class ScheduleSettings(Section):
     """Where in the hour (minutes, with `HOUR`) or in the day (hours, with `DAY`) the regular runs begin. Without it
     they are counted from the schedule's creation."""
 
-    cron: str | None = None
+    cron: Annotated[str | None, Field(max_length=MAX_CRON_LENGTH)] = None
     """Five fields: minute, hour, day of month, month, day of week. No two runs closer than 15 minutes or further apart
     than 3 days."""
 
@@ -351,11 +382,11 @@ class Settings(Section):
     spool: SpoolSettings = Field(default_factory=SpoolSettings)
     """The local directory of finished files."""
 
-    quotas: QuotaSettings = Field(default_factory=QuotaSettings)
-    """How much one organization may take."""
-
     limits: LimitSettings = Field(default_factory=LimitSettings)
     """How much is done at once."""
+
+    quotas: QuotaSettings = Field(default_factory=QuotaSettings)
+    """How much one organization may have."""
 
     capture: CaptureSettings = Field(default_factory=CaptureSettings)
     """The change log."""
@@ -375,10 +406,10 @@ class Settings(Section):
     gcs: GcsSettings = Field(default_factory=GcsSettings)
     """What all destinations in Google Cloud Storage share."""
 
-    destination: Annotated[tuple[DestinationSettings, ...], Field(strict=False)] = ()
+    destination: Annotated[tuple[DestinationSettings, ...], Field(strict=False, max_length=MAX_DECLARED)] = ()
     """Where files are delivered."""
 
-    schedule: Annotated[tuple[ScheduleSettings, ...], Field(strict=False)] = ()
+    schedule: Annotated[tuple[ScheduleSettings, ...], Field(strict=False, max_length=MAX_DECLARED)] = ()
     """What is exported when."""
 
     _document: Document | None = PrivateAttr(default=None)

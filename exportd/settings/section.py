@@ -12,12 +12,19 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
+from exportd.model.bounds import (
+    MAX_CODE_LENGTH,
+    MAX_ENTITIES,
+    MAX_NAME_LENGTH,
+    MAX_NAMES,
+    MAX_PATH_LENGTH,
+    MAX_PREFIX_LENGTH,
+    MAX_SIZE_BYTES,
+    MAX_TEXT_LENGTH,
+)
 from exportd.model.foreign_text import check_printable
-
-MAX_CODE_LENGTH = 80
-MAX_NAME_LENGTH = 200
 
 # No white space or control character at either end; inside, a plain space is allowed as well.
 _CODE = re.compile(r"[^\x00-\x20\x7f](?:[^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?")
@@ -34,7 +41,7 @@ _HOST_AND_PORT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9.
 
 
 class Section(BaseModel):
-    """A table of the configuration: unknown keys are errors, and a text is never taken for a number."""
+    """A table of the configuration: unknown keys are errors, a text is never taken for a number, and has a bound."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -44,6 +51,7 @@ class Section(BaseModel):
         allow_inf_nan=False,
         hide_input_in_errors=True,
         validate_default=True,
+        str_max_length=MAX_TEXT_LENGTH,
     )
 
 
@@ -112,6 +120,8 @@ def check_prefix(prefix: str) -> str:
     """The folder inside a destination: relative, with no empty, ``.`` or ``..`` segment; empty for the root."""
     if not prefix:
         return prefix
+    if len(prefix) > MAX_PREFIX_LENGTH:
+        raise ValueError(f"should have at most {MAX_PREFIX_LENGTH} characters, but has {len(prefix)}")
     trimmed = prefix.removesuffix("/")
     if not trimmed.isprintable() or "\\" in trimmed:
         raise ValueError("should have no backslash and no control characters")
@@ -169,6 +179,8 @@ def parse_size(value: object) -> int:
             raise ValueError(f"should be a size: {_EXAMPLE}")
     if size_bytes <= 0:
         raise ValueError(f"should be more than zero bytes: {_EXAMPLE}")
+    if size_bytes > MAX_SIZE_BYTES:
+        raise ValueError(f"should be less than 8 EiB: {_EXAMPLE}")
     return size_bytes
 
 
@@ -181,7 +193,7 @@ def format_size(size_bytes: int) -> str:
 
 
 def _parse_text(text: str) -> int:
-    match = _SIZE.fullmatch(text.strip())
+    match = _SIZE.fullmatch(text.strip()) if len(text) <= MAX_NAME_LENGTH else None
     if match is None:
         raise ValueError(f"should be a size: {_EXAMPLE}")
     unit = match["unit"]
@@ -206,6 +218,8 @@ def _absolute(value: object, info: ValidationInfo) -> object:
             path = value
         case str() if value.startswith("~"):
             raise ValueError("should be a whole path: ~ is not expanded here")
+        case str() if len(value) > MAX_PATH_LENGTH:
+            raise ValueError(f"should have at most {MAX_PATH_LENGTH} characters, but has {len(value)}")
         case str() if value and "\x00" not in value:
             path = Path(value)
         case _:
@@ -224,3 +238,12 @@ SizeBytes = Annotated[int, BeforeValidator(parse_size)]
 Code = Annotated[str, AfterValidator(check_code)]
 Organization = Annotated[str, AfterValidator(check_organization)]
 Name = Annotated[str, AfterValidator(check_name)]
+BoundedCode = Annotated[str, Field(max_length=MAX_CODE_LENGTH)]
+"""A code that is looked up, so that only its length counts."""
+
+Names = Annotated[
+    tuple[Annotated[str, Field(max_length=MAX_NAME_LENGTH)], ...], Field(strict=False, max_length=MAX_NAMES)
+]
+"""Of groups, hosts and the like."""
+
+EntityNames = Annotated[tuple[BoundedCode, ...], Field(strict=False, max_length=MAX_ENTITIES)]

@@ -88,14 +88,20 @@ def _sentence(detail: ErrorDetails, path: KeyPath, owner: type[BaseModel] | None
     return f"should be {expected or _explanation(path, owner)}, but is {given}"
 
 
+_BOUNDS = {
+    "greater_than_equal": "at least {ge:g}",
+    "less_than_equal": "at most {le:g}",
+    "greater_than": "more than {gt:g}",
+    "string_too_long": "at most {max_length} characters long",
+    "too_long": "a list of at most {max_length}",
+}
+
+
 def _expected(kind: str, context: dict[str, Any], path: KeyPath, given: object) -> str | None:
+    bound = _BOUNDS.get(kind)
+    if bound is not None:
+        return bound.format(**context)
     match kind:
-        case "greater_than_equal":
-            return f"at least {context['ge']:g}"
-        case "less_than_equal":
-            return f"at most {context['le']:g}"
-        case "greater_than":
-            return f"more than {context['gt']:g}"
         case "tuple_type" | "list_type":
             return _list_form(path, given)
         case "model_type" | "model_attributes_type" | "dict_type":

@@ -73,6 +73,11 @@ class Metrics:
             "Age of the oldest window start of a schedule, which holds the entity's change log back.",
             ["entity"],
         )
+        self.quota_used = of_database(
+            "exportd_quota_used_ratio",
+            "How much of a quota an organization has used, as a share; only from 0.8 on, and of the fifty fullest.",
+            ["organization", "quota"],
+        )
         self.oldest_transaction = of_database(
             "exportd_oldest_transaction_seconds",
             "Age of the oldest open transaction of the database, prepared ones too, as far as the role may see.",

@@ -11,10 +11,12 @@ from uuid import UUID
 from exportd.api.identity.access import Role
 from exportd.database import queries
 from exportd.database.queries import only_row
+from exportd.database.quota_table import Quota, require_room
 from exportd.database.unit_of_work import statements, transaction, write_audit
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
+from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
 
 if TYPE_CHECKING:
     import asyncpg
@@ -48,13 +50,15 @@ class Client:
 class ClientTable:
     """``exportd.api_client``. All methods raise TransientError when the database is away."""
 
-    def __init__(self, pool: "Pool") -> None:
+    def __init__(self, pool: "Pool", quotas: QuotaSettings = DEFAULT_QUOTAS) -> None:
         self._pool = pool
+        self._quotas = quotas
 
     async def create(self, organization: OrganizationId, name: str, role: Role, *, actor: str) -> tuple[Client, str]:
-        """A new program, and its secret, of which only a hash is kept."""
+        """A new program, and its secret, of which only a hash is kept. Raises PermanentError QUOTA_REACHED."""
         secret = secrets.token_urlsafe(_SECRET_BYTES)
         async with transaction(self._pool, "creating a client") as connection:
+            await require_room(connection, organization, self._quotas, Quota.CLIENTS)
             row = await connection.fetchrow(
                 _SQL["insert_client"], organization, name, role.name.lower(), _hash(secret), actor
             )

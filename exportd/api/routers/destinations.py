@@ -18,7 +18,6 @@ from exportd.api.schemas.destination import (
     destination_document,
     listed_destination,
 )
-from exportd.api.schemas.fields import parse_ids
 from exportd.api.transport.request_reader import StrictRoute
 from exportd.destinations.record import DestinationRecord
 
@@ -42,7 +41,7 @@ async def list_destinations(
     """The organization's destinations, the newest first."""
     paging = Pages(signer, tenant.organization, "destinations")
     found = await destinations.table.page(
-        tenant.organization, ids=parse_ids(ids), after=paging.place(next_token), limit=page_size + 1
+        tenant.organization, ids=ids, after=paging.place(next_token), limit=page_size + 1
     )
     page, token = paging.cut(found, page_size, _place)
     return DestinationPage(data=[listed_destination(record) for record in page], next_token=token)

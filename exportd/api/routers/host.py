@@ -68,7 +68,7 @@ async def uninstall_capture(caller: Administering, host: Host, body: CaptureRequ
 @router.post("/reload", responses=responses(400, 401, 403))
 async def reload(
     *,
-    _caller: Administering,
+    caller: Administering,
     host: Host,
     status: Status,
     dry_run: Annotated[bool, Query(alias="dryRun", description="Only say what would change.")] = False,
@@ -77,6 +77,8 @@ async def reload(
 
     When anything is wrong with the file, nothing is changed, and ``message`` has every problem, a line each.
     """
+    if not dry_run:
+        await host.auditor.write("configuration reloaded", actor=caller.name)
     difference = await host.reload(dry_run=dry_run)
     return ReloadAnswer.model_validate(
         {

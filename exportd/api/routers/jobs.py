@@ -5,22 +5,20 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
-from pydantic.json_schema import WithJsonSchema
 
 from exportd.api.collaborators import JobCollaborators
 from exportd.api.dependencies import Ids, Jobs, NextToken, PageSigner, Reading, Schedules, Tenant, Writing
 from exportd.api.pagination import DEFAULT_PAGE_SIZE, IdInPath, Pages, destination_ids, id_in_path, known_entities
 from exportd.api.problems import Refusal, responses
-from exportd.api.schemas.fields import parse_id, parse_ids, parse_instant
+from exportd.api.schemas.fields import DATE_TIME, parse_id, parse_instant
 from exportd.api.schemas.job import DownloadLink, JobDocument, JobPage, JobStatus, job_document
 from exportd.api.schemas.schedule import AdHocAnswer, AdHocRequest
 from exportd.api.transport.request_reader import StrictRoute
 from exportd.jobs.requests import JobFilter, JobSummary
+from exportd.model.bounds import MAX_WORD_LENGTH
 from exportd.model.job import JobState
 
 router = APIRouter(prefix="/organizations/{orgId}/dataexports", tags=["jobs"], route_class=StrictRoute)
-
-_DATE_TIME = WithJsonSchema({"type": "string", "format": "date-time"})
 
 
 @router.get("/jobs", responses=responses(400, 401, 403), response_model_exclude_none=True)
@@ -30,10 +28,10 @@ async def list_jobs(
     jobs: Jobs,
     signer: PageSigner,
     ids: Ids,
-    schedule_id: Annotated[str | None, Query(alias="scheduleId")] = None,
+    schedule_id: Annotated[str | None, Query(alias="scheduleId", max_length=MAX_WORD_LENGTH)] = None,
     status: JobStatus | None = None,
-    created_start: Annotated[str | None, _DATE_TIME, Query(alias="dateCreatedStart", description="Inclusive.")] = None,
-    created_end: Annotated[str | None, _DATE_TIME, Query(alias="dateCreatedEnd", description="Exclusive.")] = None,
+    created_start: Annotated[str | None, DATE_TIME, Query(alias="dateCreatedStart", description="Inclusive.")] = None,
+    created_end: Annotated[str | None, DATE_TIME, Query(alias="dateCreatedEnd", description="Exclusive.")] = None,
     page_size: Annotated[int, Query(alias="pageSize", ge=1, le=100)] = DEFAULT_PAGE_SIZE,
     next_token: NextToken = None,
 ) -> JobPage:
@@ -42,7 +40,7 @@ async def list_jobs(
     if schedule_id and wanted_schedule is None:
         return JobPage(data=[])
     wanted = JobFilter(
-        ids=parse_ids(ids),
+        ids=ids,
         schedule_id=wanted_schedule,
         state=None if status is None else JobState(status),
         created_from=_instant(created_start, "dateCreatedStart"),

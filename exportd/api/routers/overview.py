@@ -22,6 +22,7 @@ from exportd.api.schemas.schedule import (
 )
 from exportd.api.transport.request_reader import StrictRoute
 from exportd.destinations.record import DestinationRecord
+from exportd.model.bounds import MAX_CODE_LENGTH, MAX_TEXT_LENGTH
 from exportd.model.declared import key_of
 from exportd.model.entity import OrganizationId
 from exportd.model.job import JobId
@@ -36,7 +37,9 @@ _EVERY_ORGANIZATION = OrganizationId("")
 """The scope of page tokens of these lists: no organization is called so."""
 
 PageSize = Annotated[int, Query(alias="pageSize", ge=1, le=200)]
-OnlyOrganization = Annotated[str | None, Query(min_length=1, description="Only those of this organization.")]
+OnlyOrganization = Annotated[
+    str | None, Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Only those of this organization.")
+]
 
 
 @router.get("/jobs", responses=responses(400, 401, 403), response_model_exclude_none=True)
@@ -45,7 +48,10 @@ async def list_all_jobs(
     _caller: Looking,
     jobs: Jobs,
     organization: OnlyOrganization = None,
-    schedule: Annotated[str | None, Query(min_length=1, description="Only those of schedules of this code.")] = None,
+    schedule: Annotated[
+        str | None,
+        Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Only those of schedules of this code."),
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_JOBS)] = 20,
 ) -> JobDetailsList:
     """The newest jobs, the newest first."""
@@ -66,7 +72,10 @@ async def show_any_job(_caller: Looking, jobs: Jobs, job_id: IdInPath) -> JobDet
 
 @router.get("/jobs/{id}/files/{name}", responses=responses(401, 403, 404, 409), response_class=Response)
 async def read_file(
-    _caller: Looking, jobs: Jobs, job_id: IdInPath, name: Annotated[str, Path(description="As in parts.")]
+    _caller: Looking,
+    jobs: Jobs,
+    job_id: IdInPath,
+    name: Annotated[str, Path(max_length=MAX_TEXT_LENGTH, description="As in parts.")],
 ) -> Response:
     """A file of a finished job: one of its ``parts``, or ``manifest.json``, while this daemon's spool keeps it."""
     return await jobs.downloads.file(id_in_path(job_id, "job"), name)

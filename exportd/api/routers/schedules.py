@@ -10,7 +10,6 @@ from exportd.api.collaborators import ScheduleCollaborators
 from exportd.api.dependencies import Ids, NextToken, Now, PageSigner, Reading, Schedules, Tenant, Writing
 from exportd.api.pagination import DEFAULT_PAGE_SIZE, IdInPath, Pages, destination_ids, id_in_path, known_entities
 from exportd.api.problems import Refusal, responses
-from exportd.api.schemas.fields import parse_ids
 from exportd.api.schemas.schedule import (
     ScheduleCreation,
     ScheduleDocument,
@@ -43,7 +42,7 @@ async def list_schedules(
     """The organization's schedules, the newest first."""
     paging = Pages(signer, tenant.organization, "schedules")
     found = await schedules.table.page(
-        tenant.organization, ids=parse_ids(ids), after=paging.place(next_token), limit=page_size + 1
+        tenant.organization, ids=ids, after=paging.place(next_token), limit=page_size + 1
     )
     page, token = paging.cut(found, page_size, _place)
     return SchedulePage(data=[listed_schedule(owned) for owned in page], next_token=token)

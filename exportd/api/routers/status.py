@@ -1,16 +1,20 @@
 """How the daemon is, its metrics, and how jobs come along."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Path
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response, StreamingResponse
 
 from exportd.api.collaborators import JobCollaborators
 from exportd.api.dependencies import Caller, Jobs, Looking, Now, Status
+from exportd.api.identity.access import Identity
 from exportd.api.job_watcher import EventStream
 from exportd.api.pagination import IdInPath, id_in_path
 from exportd.api.problems import Refusal, responses
 from exportd.api.schemas.status import DaemonStatus, shown_status
 from exportd.api.transport.request_reader import StrictRoute
+from exportd.model.bounds import MAX_TEXT_LENGTH
 from exportd.model.job import JobId
 
 router = APIRouter(tags=["daemon"], route_class=StrictRoute)
@@ -25,26 +29,26 @@ async def show_status(_caller: Looking, status: Status, now: Now) -> DaemonStatu
 
 
 @router.get("/v1/events", responses={200: _EVENTS, **responses(401, 403)}, response_class=StreamingResponse)
-async def follow_jobs(_caller: Looking, jobs: Jobs) -> Response:
+async def follow_jobs(caller: Looking, jobs: Jobs) -> Response:
     """How the running jobs of all daemons come along, until this daemon leaves."""
-    _require_room(jobs)
-    return EventStream(jobs.watcher.stream())
+    _require_room(jobs, caller)
+    return EventStream(jobs.watcher.stream(owner=caller.name))
 
 
 @router.get(
     "/v1/jobs/{id}/events", responses={200: _EVENTS, **responses(401, 403, 404)}, response_class=StreamingResponse
 )
-async def follow_job(_caller: Looking, jobs: Jobs, job_id: IdInPath) -> Response:
+async def follow_job(caller: Looking, jobs: Jobs, job_id: IdInPath) -> Response:
     """How one job comes along, until it has ended."""
     found = JobId(id_in_path(job_id, "job"))
     if not any(job.id == found for job in await jobs.operator.watched([found])):
         raise Refusal(404, f"There is no job {job_id!r}. Look at the list of jobs for its id.")
-    _require_room(jobs)
-    return EventStream(jobs.watcher.stream(found))
+    _require_room(jobs, caller)
+    return EventStream(jobs.watcher.stream(found, owner=caller.name))
 
 
 @router.get("/downloads/{token}", responses=responses(403, 404), response_class=Response)
-async def download(token: str, jobs: Jobs) -> Response:
+async def download(token: Annotated[str, Path(max_length=MAX_TEXT_LENGTH)], jobs: Jobs) -> Response:
     """The archive that a link of ``getdownloadurl`` leads to."""
     return await jobs.downloads.serve(token)
 
@@ -57,8 +61,15 @@ async def show_metrics(caller: Caller, status: Status) -> Response:
     return Response(await status.exposition.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _require_room(jobs: JobCollaborators) -> None:
+def _require_room(jobs: JobCollaborators, caller: Identity) -> None:
     if jobs.watcher.is_full:
         raise Refusal(
             503, "As many clients as may follow jobs do so already. Try again later.", headers={"retry-after": "5"}
+        )
+    if jobs.watcher.count_of(caller.name) >= jobs.streams:
+        raise Refusal(
+            429,
+            f"{caller.name} follows {jobs.streams} streams of events already, as many as one user may (quotas.streams)."
+            " End one of them.",
+            headers={"retry-after": "5"},
         )

@@ -22,6 +22,7 @@ from exportd.api.schemas.client import (
     client_fields,
 )
 from exportd.api.transport.request_reader import StrictRoute
+from exportd.model.bounds import MAX_DOCUMENT_BYTES, MAX_FIELDS, MAX_TEXT_LENGTH
 from exportd.model.entity import OrganizationId
 from exportd.settings.section import check_organization
 
@@ -33,7 +34,10 @@ _BODY = {
             media_type: {
                 "schema": {
                     "type": "object",
-                    "properties": {"grant_type": {"const": "client_credentials"}, "scope": {"type": "string"}},
+                    "properties": {
+                        "grant_type": {"const": "client_credentials"},
+                        "scope": {"type": "string", "maxLength": MAX_TEXT_LENGTH},
+                    },
                     "required": ["grant_type"],
                 }
             }
@@ -87,9 +91,21 @@ async def withdraw_client(caller: HandingOut, access: Access, client_id: IdInPat
 async def _require_grant(request: Request) -> None:
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type == "application/x-www-form-urlencoded":
-        fields = dict(parse_qsl((await request.body()).decode(errors="replace")))
+        fields = _form(await request.body())
     else:
         document = await request.json()
         fields = document if isinstance(document, dict) else {}
     if fields.get("grant_type") != "client_credentials":
         raise Refusal(400, "grant_type: should be client_credentials.")
+    scope = fields.get("scope")
+    if isinstance(scope, str) and len(scope) > MAX_TEXT_LENGTH:
+        raise Refusal(400, f"scope: should be at most {MAX_TEXT_LENGTH} characters long.")
+
+
+def _form(body: bytes) -> dict[str, object]:
+    if len(body) > MAX_DOCUMENT_BYTES:
+        raise Refusal(413, f"The body is too large: a form has at most {MAX_DOCUMENT_BYTES} bytes.")
+    try:
+        return dict(parse_qsl(body.decode(errors="replace"), max_num_fields=MAX_FIELDS))
+    except ValueError as error:
+        raise Refusal(400, f"The form should have at most {MAX_FIELDS} fields.") from error

@@ -2,18 +2,18 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from exportd.api.identity.client_table import Client
-from exportd.api.schemas.fields import Answer, Moment, RequestBody
-from exportd.model.foreign_text import check_printable
+from exportd.api.schemas.fields import Answer, DisplayName, Moment, RequestBody
+from exportd.model.bounds import MAX_CODE_LENGTH
 
 
 class ClientCreation(RequestBody):
     """A program that shall have credentials."""
 
-    organization: Annotated[str, Field(min_length=1)]
-    name: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(check_printable)]
+    organization: Annotated[str, Field(min_length=1, max_length=MAX_CODE_LENGTH)]
+    name: DisplayName
     role: Literal["reader", "operator"] = "operator"
 
 

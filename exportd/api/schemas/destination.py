@@ -9,17 +9,21 @@ from exportd.api.schemas.fields import (
     READ_ONLY,
     Answer,
     Code,
+    DisplayName,
     Moment,
     PauseStatus,
     RequestBody,
+    Version,
+    Word,
     pause_status,
 )
 from exportd.destinations.record import DestinationDeclaration, DestinationRecord
+from exportd.model.bounds import MAX_PREFIX_LENGTH, MAX_TEXT_LENGTH
 from exportd.model.entity import OrganizationId
 from exportd.model.foreign_text import check_printable
 from exportd.model.schedule import DestinationCode, Origin, Pause
 from exportd.settings.destination_schema import Scheme, check_pool_part, check_project_number, check_service_account
-from exportd.settings.section import MAX_NAME_LENGTH, check_prefix
+from exportd.settings.section import check_prefix
 from exportd.stores.location import Location
 
 _ROLE_PATTERN = r"^arn:aws:iam::[0-9]+:role/.+$"
@@ -35,18 +39,20 @@ def _check_role(text: str) -> str:
 
 PartitionOrder = Literal["TIME_FIRST", "TYPE_FIRST"]
 RoleArn = Annotated[
-    str, AfterValidator(_check_role), WithJsonSchema({"type": "string", "minLength": 1, "pattern": _ROLE_PATTERN})
+    str,
+    AfterValidator(_check_role),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_TEXT_LENGTH, "pattern": _ROLE_PATTERN}),
 ]
 BucketName = Annotated[str, Field(min_length=3, max_length=63), AfterValidator(check_printable)]
-Word = Annotated[str, Field(min_length=1), AfterValidator(check_printable)]
 
 
 class _DestinationBody(RequestBody):
-    name: Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH)]
+    name: DisplayName
     code: Code
     bucket_name: BucketName
     prefix: Annotated[
-        Annotated[str, AfterValidator(check_prefix)] | None, Field(description="A folder inside the bucket.")
+        Annotated[str, Field(max_length=MAX_PREFIX_LENGTH), AfterValidator(check_prefix)] | None,
+        Field(description="A folder inside the bucket."),
     ] = None
     partition_order: PartitionOrder = "TIME_FIRST"
 
@@ -99,13 +105,13 @@ class GcsCreation(_GcsBody):
 class S3Update(_S3Body):
     """What replaces a destination of S3: what is left out is not set any more."""
 
-    version: Annotated[int, Field(description="The version that was read; 409 when there is a newer one.")]
+    version: Version
 
 
 class GcsUpdate(_GcsBody):
     """What replaces a destination of Google Cloud Storage."""
 
-    version: Annotated[int, Field(description="The version that was read; 409 when there is a newer one.")]
+    version: Version
 
 
 def _type_of(document: Any) -> str | None:

@@ -8,8 +8,20 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import WithJsonSchema
 
+from exportd.model.bounds import (
+    MAX_CODE_LENGTH,
+    MAX_COUNT,
+    MAX_ENTITIES,
+    MAX_FIELDS,
+    MAX_IDS,
+    MAX_INSTANT_LENGTH,
+    MAX_NAME_LENGTH,
+    MAX_TEXT_LENGTH,
+    MAX_WORD_LENGTH,
+)
+from exportd.model.foreign_text import check_printable
 from exportd.model.schedule import Pause
-from exportd.settings.section import MAX_CODE_LENGTH, check_code
+from exportd.settings.section import check_code
 
 _CODE_PATTERN = r"^[^\x00-\x20\x7f](?:[^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?$"
 
@@ -20,7 +32,8 @@ READ_ONLY = frozenset({"id", "dtCreated", "dtLastModified", "createdBy", "lastMo
 def parse_instant(text: object) -> datetime:
     """An ISO 8601 date-time with a time zone, in UTC. Raises ValueError with a sentence."""
     try:
-        instant = datetime.fromisoformat(text) if isinstance(text, str) else None
+        short = isinstance(text, str) and len(text) <= MAX_INSTANT_LENGTH
+        instant = datetime.fromisoformat(text) if isinstance(text, str) and short else None
         if instant is not None and instant.tzinfo is not None:
             return instant.astimezone(UTC)
     except (ValueError, OverflowError):
@@ -38,23 +51,34 @@ Code = Annotated[
     Field(description="A short name, unique within the organization.", examples=["nightly"]),
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_CODE_LENGTH, "pattern": _CODE_PATTERN}),
 ]
-Instant = Annotated[
-    datetime,
-    BeforeValidator(parse_instant),
-    PlainSerializer(_format_instant),
-    WithJsonSchema({"type": "string", "format": "date-time"}),
-]
+DATE_TIME = WithJsonSchema({"type": "string", "format": "date-time", "maxLength": MAX_INSTANT_LENGTH})
+
+Instant = Annotated[datetime, BeforeValidator(parse_instant), PlainSerializer(_format_instant), DATE_TIME]
 """An instant in a request."""
 
-Moment = Annotated[
-    datetime, PlainSerializer(_format_instant), WithJsonSchema({"type": "string", "format": "date-time"})
-]
+Moment = Annotated[datetime, PlainSerializer(_format_instant), DATE_TIME]
 """An instant in an answer."""
+
+Word = Annotated[str, Field(min_length=1, max_length=MAX_WORD_LENGTH), AfterValidator(check_printable)]
+"""An id or a short text of another system."""
+
+DisplayName = Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH), AfterValidator(check_printable)]
+"""A name for people to read."""
+
+EntityName = Annotated[str, Field(max_length=MAX_CODE_LENGTH)]
+"""An entity, as the catalog calls it."""
+
+EntityNames = Annotated[list[EntityName], Field(max_length=MAX_ENTITIES, fail_fast=True)]
+"""A list is read up to its first wrong item: another thousand sentences would help no one."""
+
+Version = Annotated[
+    int, Field(ge=0, le=MAX_COUNT, description="The version that was read; 409 when there is a newer one.")
+]
 
 
 class RequestBody(BaseModel):
     """A JSON object in which unknown fields are errors, a text is never taken for a number, and null means the same as
-    leaving a field out.
+    leaving a field out. Every field has a bound; ``str_max_length`` is that of a text that has no lower one.
     """
 
     model_config = ConfigDict(
@@ -64,6 +88,7 @@ class RequestBody(BaseModel):
         frozen=True,
         allow_inf_nan=False,
         hide_input_in_errors=True,
+        str_max_length=MAX_TEXT_LENGTH,
     )
 
     ignored: ClassVar[frozenset[str]] = READ_ONLY
@@ -73,6 +98,8 @@ class RequestBody(BaseModel):
     def _without_ignored(cls, document: Any) -> Any:
         if not isinstance(document, dict):
             return document
+        if len(document) > MAX_FIELDS:
+            raise ValueError(f"the body should have at most {MAX_FIELDS} fields, but has {len(document)}")
         known = {field.alias for field in cls.model_fields.values()}
         return {
             key: value
@@ -105,10 +132,15 @@ def pause_status(pause: Pause | None) -> PauseStatus | None:
 
 
 def parse_ids(texts: list[str]) -> list[UUID] | None:
-    """The ids of a filter, repeated or separated by commas; None when there is none. What is no id is left out."""
+    """The ids of a filter, repeated or separated by commas; None when there is none. What is no id is left out.
+
+    Raises ValueError for more than ``MAX_IDS``.
+    """
     words = [word.strip() for text in texts for word in text.split(",")]
     if not any(words):
         return None
+    if len(words) > MAX_IDS:
+        raise ValueError(f"should be at most {MAX_IDS} ids, but are {len(words)}")
     return [found for word in words if (found := parse_id(word)) is not None]
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from exportd.api.schemas.fields import Answer, Moment, RequestBody
+from exportd.api.schemas.fields import Answer, EntityName, EntityNames, Moment, RequestBody, Word
 from exportd.capture.installer import EntityCapture
 from exportd.model.reason import FullReason
 from exportd.schedules.backfiller import Backfill
@@ -48,7 +48,7 @@ class CancelledJob(Answer):
 class RefreshRequest(RequestBody):
     """An entity that the schedule exports completely once more."""
 
-    entity: Annotated[str, Field(min_length=1, description="The entity, as the catalog calls it.")]
+    entity: Annotated[EntityName, Field(min_length=1, description="The entity, as the catalog calls it.")]
     now: Annotated[bool, Field(description="Run at once; otherwise the schedule's next run does it.")] = False
 
 
@@ -62,7 +62,7 @@ class Refreshed(Answer):
 class BackfillBody(RequestBody):
     """The past job of the schedule since which everything is exported once more."""
 
-    job: Annotated[str, Field(min_length=1, description="The job's id. Its own changes are included.")]
+    job: Annotated[Word, Field(description="The job's id. Its own changes are included.")]
 
 
 class BackfilledEntity(Answer):
@@ -97,7 +97,7 @@ class CaptureRequest(RequestBody):
     """Which entities' capture is meant, and whether anything is done."""
 
     entities: Annotated[
-        list[str], Field(description="None: the whole catalog; to uninstall, every entity that is captured.")
+        EntityNames, Field(description="None: the whole catalog; to uninstall, every entity that is captured.")
     ] = Field(default_factory=list)
     dry_run: Annotated[bool, Field(description="Change nothing; the answer has the SQL that would be run.")] = False
 

@@ -4,9 +4,22 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from exportd.api.schemas.fields import READ_ONLY, Answer, Code, Instant, Moment, PauseStatus, RequestBody, pause_status
+from exportd.api.schemas.fields import (
+    READ_ONLY,
+    Answer,
+    Code,
+    DisplayName,
+    EntityNames,
+    Instant,
+    Moment,
+    PauseStatus,
+    RequestBody,
+    Version,
+    pause_status,
+)
 from exportd.extraction.estimate import EntityPreview, Figure
 from exportd.extraction.previewer import Preview
+from exportd.model.bounds import MAX_CRON_LENGTH, MAX_DESTINATIONS, MAX_WORD_LENGTH
 from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
 from exportd.model.schedule import API_RULE, ExportFormat, Pause, Rule, rule_document, rule_from
@@ -14,10 +27,15 @@ from exportd.schedules.schedule_record import OwnedSchedule
 
 Format = Literal["CSV", "JSONL"]
 EntityCodes = Annotated[
-    list[str], Field(min_length=1, description="The entities to export, as the catalog calls them.")
+    EntityNames, Field(min_length=1, description="The entities to export, as the catalog calls them.")
 ]
 DestinationIds = Annotated[
-    list[str], Field(description="Destinations that receive the files. With none, they are kept for download only.")
+    list[Annotated[str, Field(max_length=MAX_WORD_LENGTH)]],
+    Field(
+        max_length=MAX_DESTINATIONS,
+        fail_fast=True,
+        description="Destinations that receive the files. With none, they are kept for download only.",
+    ),
 ]
 
 
@@ -42,17 +60,21 @@ class _Operational(RequestBody):
 
 
 class _ScheduleBody(_Operational):
-    name: Annotated[str, Field(min_length=1)]
+    # The highest period and offset are for the rule to refuse: it says which the unit allows.
+    name: DisplayName
     code: Code
     schedule_type: Literal["HOUR", "DAY", "MINUTE"] | None = None
     period: Annotated[
-        int | None, Field(ge=1, description="Every how many hours, days or minutes: from 15 minutes to 3 days.")
+        Annotated[int, Field(ge=1, json_schema_extra={"maximum": 4320})] | None,
+        Field(description="Every how many hours, days or minutes: from 15 minutes to 3 days."),
     ] = None
     offset: Annotated[
-        int | None, Field(ge=1, description="Minutes into the hour (HOUR) or hours into the day (DAY).")
+        Annotated[int, Field(ge=1, json_schema_extra={"maximum": 59})] | None,
+        Field(description="Minutes into the hour (HOUR) or hours into the day (DAY)."),
     ] = None
     cron_expression: Annotated[
-        str | None, Field(description="Five fields, in UTC, instead of scheduleType and period.")
+        str | None,
+        Field(max_length=MAX_CRON_LENGTH, description="Five fields, in UTC, instead of scheduleType and period."),
     ] = None
 
     @property
@@ -70,7 +92,7 @@ class ScheduleCreation(_ScheduleBody):
 class ScheduleUpdate(_ScheduleBody):
     """What replaces a schedule: what is left out is not set any more."""
 
-    version: Annotated[int, Field(description="The version that was read; 409 when there is a newer one.")]
+    version: Version
 
 
 class AdHocRequest(_Operational):

@@ -147,6 +147,15 @@ class DisagreementStatus(Answer):
     message: str
 
 
+class QuotaStatus(Answer):
+    """A quota of which an organization has used four fifths or more."""
+
+    organization: str
+    quota: str
+    used: int
+    limit: int
+
+
 class DaemonStatus(Answer):
     """How the daemon is."""
 
@@ -165,6 +174,7 @@ class DaemonStatus(Answer):
     disagreements: list[DisagreementStatus]
     entities: dict[str, EntityStatus]
     destinations: list[DestinationStatus]
+    quotas: list[QuotaStatus]
 
 
 def shown_status(
@@ -206,6 +216,10 @@ def shown_status(
         disagreements=[_disagreement(disagreement) for disagreement in local.disagreements],
         entities=_entities(local, shared, now),
         destinations=_destinations(shared, condition),
+        quotas=[
+            QuotaStatus(organization=use.organization, quota=use.quota.value, used=use.used, limit=use.limit)
+            for use in shared.quotas
+        ],
     )
 
 

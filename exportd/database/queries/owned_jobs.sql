@@ -26,3 +26,15 @@ WITH queued AS (
 )
 SELECT id, pg_notify('exportd_events', json_build_object('kind', 'job_queued', 'id', id, 'state', state)::text)
 FROM queued;
+
+-- name: equal
+-- A job without a schedule that has yet to read, and will read the same.
+-- $1 organization, $2 entities, $3 format, $4 destinations
+SELECT id
+FROM exportd.job
+WHERE organization = $1 AND schedule_id IS NULL AND state = 'PENDING' AND phase = 'EXTRACTING'
+    AND cancel_requested_at IS NULL AND format = $3
+    AND entities @> $2::text[] AND entities <@ $2::text[]
+    AND destinations @> $4::text[] AND destinations <@ $4::text[]
+ORDER BY created_at
+LIMIT 1;

@@ -40,6 +40,7 @@ from exportd.capture.installer import CaptureInstaller
 from exportd.catalog.document import Catalog, loads
 from exportd.database.connector import Connector, Pool
 from exportd.database.metrics_reader import MetricsReader
+from exportd.database.quota_table import QuotaTable
 from exportd.database.unit_of_work import Auditor
 from exportd.destinations.open_destinations import Destination, Destinations
 from exportd.destinations.operations import DestinationOperator
@@ -60,6 +61,7 @@ from exportd.schedules.firing_table import ScheduleTable
 from exportd.schedules.limits import check_rule
 from exportd.schedules.operations import ScheduleOperator
 from exportd.settings.difference import Difference
+from exportd.settings.schema import DEFAULT_QUOTAS
 from exportd.stores.layout import Layout
 from exportd.stores.memory_store import MemoryStore
 from exportd.telemetry import logging
@@ -186,11 +188,19 @@ async def serving(database: Database, folder: Path, access: Access) -> AsyncIter
                     JobTable(pool), signer, lambda job_id: folder / str(job_id), spool_id=SPOOL, clock=clock
                 ),
                 public_url="",
+                streams=DEFAULT_QUOTAS.streams,
             ),
             access=AccessCollaborators(Authenticator(clients, access, signer, clock), clients),
             status=StatusCollaborators(
                 local=local_status,
-                shared=StatusReader(jobs=jobs, schedules=schedules, destinations=operator, spool_id=SPOOL, clock=clock),
+                shared=StatusReader(
+                    jobs=jobs,
+                    schedules=schedules,
+                    destinations=operator,
+                    spool_id=SPOOL,
+                    clock=clock,
+                    quotas=QuotaTable(pool, DEFAULT_QUOTAS),
+                ),
                 condition=lambda _, code: "open" if code == BROKEN else None,
                 exposition=Exposition(
                     metrics,

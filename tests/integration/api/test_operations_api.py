@@ -1,8 +1,9 @@
 """The daemon's own verbs: pause, run, cancel, retry, refresh; status, live progress, capture and log level."""
 
+import getpass
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -17,6 +18,7 @@ from exportd.jobs.job_table import JobTable
 from exportd.model.entity import EntityCode
 from exportd.model.job import JobProgress, Lease
 from exportd.model.reason import Reason
+from exportd.settings.schema import DEFAULT_QUOTAS
 from tests.integration.api.request_bodies import bucket, schedule
 from tests.integration.api.standalone_api import ACME, BROKEN, SPOOL, ApiServer, path
 
@@ -377,6 +379,7 @@ class TestLiveProgress:
     async def test_is_for_so_many_listeners_and_their_places_become_free(self, api: ApiServer) -> None:
         await api.http.post(f"/v1/schedules/{await make_schedule(api)}/run")
         await claimed(api)
+        object.__setattr__(api.using.jobs, "streams", MAX_LISTENERS)  # all of them are this test's
         async with AsyncExitStack() as stack:
             streams = [
                 events(await stack.enter_async_context(api.http.stream("GET", "/v1/events")))
@@ -389,6 +392,27 @@ class TestLiveProgress:
 
         with anyio.fail_after(10):
             while api.using.jobs.watcher.is_full:
+                await anyio.wait_all_tasks_blocked()
+
+    async def test_one_user_leaves_places_to_others(self, api: ApiServer) -> None:
+        await api.http.post(f"/v1/schedules/{await make_schedule(api)}/run")
+        job_id = (await claimed(api)).job.id
+        watcher = api.using.jobs.watcher
+        async with AsyncExitStack() as stack:
+            streams = [
+                events(await stack.enter_async_context(api.http.stream("GET", "/v1/events")))
+                for _ in range(DEFAULT_QUOTAS.streams)
+            ]
+            for stream in streams:
+                assert (await anext(stream))[0] == "phase"
+            for url in ("/v1/events", f"/v1/jobs/{job_id}/events"):
+                with anyio.fail_after(20):
+                    refused = await api.http.get(url)
+                assert (refused.status_code, "quotas.streams" in refused.json()["message"]) == (429, True)
+            async with aclosing(watcher.stream(owner="unix:other")) as others:
+                assert (await anext(others)).startswith(b"event: phase")
+        with anyio.fail_after(10):
+            while watcher.count_of(f"unix:{getpass.getuser()}"):
                 await anyio.wait_all_tasks_blocked()
 
     async def test_of_an_unknown_job_is_404(self, api: ApiServer) -> None:

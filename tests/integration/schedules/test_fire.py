@@ -104,6 +104,9 @@ class TestFiringNow:
         assert before < job["due_at"] < before + timedelta(minutes=2)
         assert await stored.table.all() == schedules
         assert await stored.new_events() == [{"kind": "job_queued", "id": str(job_id), "state": "PENDING"}]
+        (entry,) = await stored.connection.fetch("SELECT actor, action, organization, details FROM exportd.audit")
+        assert (entry["actor"], entry["action"], entry["organization"]) == ("configuration", "schedule run", ACME)
+        assert str(job_id) in entry["details"]
 
     async def test_may_be_asked_for_at_any_time_but_not_twice_at_once(self, stored: PostgresSchedules) -> None:
         await stored.declared(declare())

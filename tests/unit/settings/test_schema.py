@@ -49,6 +49,16 @@ def test_only_a_dsn_is_judged_by_its_place() -> None:
 def test_the_daemons_of_a_database_must_agree_on_what_exports_are_and_how_long_things_are_kept() -> None:
     assert {key for key, setting in KEYS.items() if setting.scope is Scope.DATABASE} == {
         *("spool.retention_hours", "limits.part_size", "limits.job_attempts"),
-        *("capture.doorbell", "capture.horizon_hours", "capture.keep_hours"),
+        *(
+            "quotas.schedules",
+            "quotas.destinations",
+            "quotas.waiting_jobs",
+            "quotas.adhoc_jobs",
+            "quotas.clients",
+            "quotas.changes_per_hour",
+            "capture.doorbell",
+            "capture.horizon_hours",
+            "capture.keep_hours",
+        ),
         *("s3.region", "s3.endpoint", "gcs.endpoint", "gcs.pools"),
     }

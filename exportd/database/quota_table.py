@@ -1,0 +1,108 @@
+"""What an organization may have at most: counted, and refused, in the transaction that would add to it.
+
+The transaction holds the organization's row in ``exportd.organization``, so that of two that would both take the last
+place one is refused. Call ``require_room`` before any other row is locked.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from exportd.database import queries
+from exportd.database.queries import only_row
+from exportd.database.unit_of_work import statements
+from exportd.model.entity import OrganizationId
+from exportd.model.errors import PermanentError
+from exportd.model.reason import Reason
+from exportd.settings.schema import QuotaSettings
+
+if TYPE_CHECKING:
+    from exportd.database.connector import Connection, Pool
+
+_SQL = queries.load("quotas")
+
+NEAR = 0.8
+"""From this share of a quota on it is shown."""
+
+MAX_SHOWN = 50
+"""As many are shown, the fullest first."""
+
+
+class Quota(StrEnum):
+    """What has a quota, by the keys of ``[quotas]``."""
+
+    SCHEDULES = "schedules"
+    DESTINATIONS = "destinations"
+    WAITING_JOBS = "waiting_jobs"
+    ADHOC_JOBS = "adhoc_jobs"
+    CLIENTS = "clients"
+    CHANGES_PER_HOUR = "changes_per_hour"
+
+
+_WORDS = {
+    Quota.SCHEDULES: "schedules that were made through the API",
+    Quota.DESTINATIONS: "destinations that were made through the API",
+    Quota.WAITING_JOBS: "jobs that wait",
+    Quota.ADHOC_JOBS: "exports without a schedule that wait",
+    Quota.CLIENTS: "programs with credentials",
+    Quota.CHANGES_PER_HOUR: "changes within an hour",
+}
+_PASSING = {Quota.WAITING_JOBS, Quota.ADHOC_JOBS, Quota.CHANGES_PER_HOUR}
+"""Those that empty by themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaUse:
+    """How much of a quota an organization has used."""
+
+    organization: OrganizationId
+    quota: Quota
+    used: int
+    limit: int
+
+
+def limit_of(quotas: QuotaSettings, quota: Quota) -> int:
+    """How much an organization may have."""
+    limit: int = getattr(quotas, quota.value)
+    return limit
+
+
+async def require_room(
+    connection: "Connection", organization: OrganizationId, quotas: QuotaSettings, *wanted: Quota
+) -> None:
+    """Make sure that an organization may have one more of each, until the end of the transaction.
+
+    Raises PermanentError QUOTA_REACHED for what stays until it is deleted, QUOTA_BUSY for what empties by itself.
+    """
+    await connection.execute(_SQL["hold"], organization)
+    used = only_row(await connection.fetchrow(_SQL["used"], organization))
+    for quota in wanted:
+        limit = limit_of(quotas, quota)
+        if used[quota.value] < limit:
+            continue
+        passing = quota in _PASSING
+        advice = "Try again later" if passing else "Delete one that is not needed"
+        raise PermanentError(
+            f"The organization {organization!r} has {used[quota.value]} {_WORDS[quota]}; {limit} are allowed. {advice},"
+            f" or ask the administrator of the daemon for more (quotas.{quota}).",
+            reason=Reason.QUOTA_BUSY if passing else Reason.QUOTA_REACHED,
+        )
+
+
+class QuotaTable:
+    """How much of their quotas the organizations have used, for those who look after the daemon."""
+
+    def __init__(self, pool: "Pool", quotas: QuotaSettings) -> None:
+        self._pool = pool
+        self._quotas = quotas
+
+    async def near(self) -> list[QuotaUse]:
+        """Those that are nearly or fully used, the fullest first. Raises TransientError when the database is away."""
+        counted = [quota for quota in Quota if quota is not Quota.CHANGES_PER_HOUR]
+        limits = [limit_of(self._quotas, quota) for quota in counted]
+        async with statements(self._pool, "looking at the quotas") as connection:
+            rows = await connection.fetch(_SQL["near"], [quota.value for quota in counted], limits, NEAR, MAX_SHOWN)
+        return [
+            QuotaUse(OrganizationId(row["organization"]), Quota(row["quota"]), row["used"], row["bound"])
+            for row in rows
+        ]
