@@ -16,7 +16,7 @@ _WITH_OWN_RIGHTS = ("LOCK TABLE ", "CREATE OR REPLACE TRIGGER ", "DROP TRIGGER "
 _BEGIN = (
     "BEGIN",
     "SET LOCAL lock_timeout = '2s'",
-    # Names are qualified; an operator or a type of somebody's own schema is not to be found in place of Postgres's.
+    # Names are qualified; an operator or a type of another schema is not to be found in place of Postgres's.
     "SET LOCAL search_path = pg_catalog, pg_temp",
 )
 

@@ -7,7 +7,7 @@ driver would hand it to the server as a setting, whose refusal says nothing of t
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from exportd.settings.closest import closest
 
@@ -234,3 +234,18 @@ def _escaped(character: str) -> str:
 def _is_here(host: str) -> bool:
     name = host.rpartition("]")[0].removeprefix("[") or host.partition(":")[0]
     return name in {"localhost", "::1", ""} or name.startswith("127.")
+
+
+def check_reader_dsn(dsn: str) -> str:
+    """A DSN as for ``check_dsn``, or nothing; ValueError otherwise."""
+    return check_dsn(dsn) if dsn else dsn
+
+
+def with_user(dsn: str, user: str) -> str:
+    """The same DSN for another user."""
+    parts = urlsplit(dsn)
+    options = [(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True) if key != "user"]
+    before, _, hosts = parts.netloc.rpartition("@")
+    _, colon, password = before.partition(":")
+    login = f"{quote(user, safe='')}{colon}{password}@{hosts}"
+    return urlunsplit(parts._replace(netloc=login, query=urlencode(options, safe="/")))

@@ -7,7 +7,6 @@ The text under a key says what it means, its unit and why this default. The text
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 from pydantic.fields import FieldInfo
@@ -16,7 +15,7 @@ from exportd.model.bounds import MAX_CRON_LENGTH, MAX_DECLARED, MAX_DESTINATIONS
 from exportd.model.schedule import ExportFormat, Rule, Unit, rule_from
 from exportd.settings.destination_schema import DestinationSettings, GcsSettings, S3Settings
 from exportd.settings.document import Document
-from exportd.settings.dsn import check_dsn
+from exportd.settings.dsn import check_dsn, check_reader_dsn, with_user
 from exportd.settings.section import (
     BoundedCode,
     Code,
@@ -46,20 +45,6 @@ Item = TypeVar("Item")
 def check_daemon_name(name: str) -> str:
     """A name, or nothing; ValueError otherwise."""
     return check_name(name) if name else name
-
-
-def check_reader_dsn(dsn: str) -> str:
-    return check_dsn(dsn) if dsn else dsn
-
-
-def with_user(dsn: str, user: str) -> str:
-    """The same DSN for another user."""
-    parts = urlsplit(dsn)
-    options = [(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True) if key != "user"]
-    before, _, hosts = parts.netloc.rpartition("@")
-    _, colon, password = before.partition(":")
-    login = f"{quote(user, safe='')}{colon}{password}@{hosts}"
-    return urlunsplit(parts._replace(netloc=login, query=urlencode(options, safe="/")))
 
 
 def check_not_empty(items: tuple[Item, ...]) -> tuple[Item, ...]:

@@ -17,7 +17,7 @@ _ASSIGNMENT = re.compile(
     re.IGNORECASE,
 )
 _TOKEN = re.compile(r"(?P<before>/downloads/|\bbearer\s+)(?P<secret>[\w-]{16,}\.[\w-]{16,})", re.IGNORECASE)
-"""What the API hands out and takes: whoever has it can use it until it expires."""
+"""What the API hands out and takes: its holder can use it until it expires."""
 
 _SECRET_NAME = re.compile(rf"(?:^|.*[_\-. ])(?:{_SENSITIVE_NAMES})", re.IGNORECASE)
 

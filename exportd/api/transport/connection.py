@@ -18,7 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from exportd.api.problems import problem_response
-from exportd.api.transport.crowd import Stage
+from exportd.api.transport.crowd import ConnectionStage
 from exportd.api.transport.peer import Peer
 
 HEADER_TIMEOUT_S = 10.0
@@ -81,16 +81,16 @@ class ApiConnection(H11Protocol):
         return self._idle_since
 
     @property
-    def stage(self) -> Stage:
+    def stage(self) -> ConnectionStage:
         transport: asyncio.Transport | None = self.transport  # None until TLS is agreed on
         if transport is None:
-            return Stage.HANDSHAKE
+            return ConnectionStage.HANDSHAKE
         if transport.is_closing():
-            return Stage.CLOSING
+            return ConnectionStage.CLOSING
         cycle = self._cycle
         if cycle is None or cycle.more_body:
-            return Stage.ASKING
-        return Stage.KEPT if cycle.response_complete else Stage.BUSY
+            return ConnectionStage.ASKING
+        return ConnectionStage.KEPT if cycle.response_complete else ConnectionStage.BUSY
 
     def drop(self) -> None:
         """End it without waiting until anything was sent or read."""

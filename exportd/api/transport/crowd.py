@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import Protocol, TypeVar
 
 
-class Stage(IntEnum):
+class ConnectionStage(IntEnum):
     """How far a connection has come, in the order in which connections are given up."""
 
     CLOSING = 0
@@ -39,7 +39,7 @@ class Connection(Protocol):
     def is_administrators(self) -> bool: ...
 
     @property
-    def stage(self) -> Stage: ...
+    def stage(self) -> ConnectionStage: ...
 
     @property
     def since(self) -> float: ...
@@ -97,7 +97,11 @@ def _first(
     """The first to go of those that answer nothing: of an owner with more than an equal share, if there is one."""
     processes = Counter(connection.process for connection in candidates)
     total = counts.total()
-    idle = [connection for connection in candidates if connection.stage < Stage.BUSY and connection is not newcomer]
+    idle = [
+        connection
+        for connection in candidates
+        if connection.stage < ConnectionStage.BUSY and connection is not newcomer
+    ]
     return max(
         idle,
         key=lambda connection: (

@@ -47,7 +47,7 @@ class ControlServer:
     """Listens on a Unix socket, and on an address if there is one: with TLS, when there is a certificate.
 
     A Unix socket that systemd hands over is taken; otherwise there is one made at ``socket_path``. An administrator's
-    connection to it is let in whoever else is there.
+    connection to it is always let in.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exportd.api.transport.crowd import CrowdLimits, Stage, first_to_go, superfluous
+from exportd.api.transport.crowd import ConnectionStage, CrowdLimits, first_to_go, superfluous
 
 FULL = CrowdLimits(connections=0, of_owner=1000)
 """One more than there may be, however few there are."""
@@ -18,17 +18,17 @@ class Line:
 
     owner: int
     since: float
-    stage: Stage = Stage.KEPT
+    stage: ConnectionStage = ConnectionStage.KEPT
     process: int = 0
     is_administrators: bool = False
 
 
 def busy(owner: int, *, is_administrators: bool = False) -> Line:
-    return Line(owner, 0.0, Stage.BUSY, is_administrators=is_administrators)
+    return Line(owner, 0.0, ConnectionStage.BUSY, is_administrators=is_administrators)
 
 
-lines = st.lists(st.builds(Line, st.integers(1, 5), st.floats(0, 1000), st.sampled_from(Stage)))
-newcomers = st.builds(Line, st.integers(1, 6), st.just(2000.0), st.just(Stage.ASKING))
+lines = st.lists(st.builds(Line, st.integers(1, 5), st.floats(0, 1000), st.sampled_from(ConnectionStage)))
+newcomers = st.builds(Line, st.integers(1, 6), st.just(2000.0), st.just(ConnectionStage.ASKING))
 
 
 def test_the_longest_idle_of_the_owner_of_most() -> None:
@@ -43,8 +43,10 @@ def test_the_longest_idle_of_the_process_that_has_most() -> None:
     assert superfluous(newcomer, [newcomer, Line(1, 0.0, process=9), *crowd], FULL) == crowd[0]
 
 
-@pytest.mark.parametrize(("worse", "better"), list(zip(list(Stage)[:-2], list(Stage)[1:-1], strict=True)))
-def test_who_has_asked_less_goes_first(worse: Stage, better: Stage) -> None:
+@pytest.mark.parametrize(
+    ("worse", "better"), list(zip(list(ConnectionStage)[:-2], list(ConnectionStage)[1:-1], strict=True))
+)
+def test_who_has_asked_less_goes_first(worse: ConnectionStage, better: ConnectionStage) -> None:
     newcomer = Line(9, 50.0)
     assert superfluous(newcomer, [newcomer, Line(1, 0.0, better), Line(2, 40.0, worse)], FULL) == Line(2, 40.0, worse)
     assert first_to_go([Line(1, 0.0, better), Line(2, 40.0, worse)]) == Line(2, 40.0, worse)
@@ -54,8 +56,8 @@ def test_who_has_asked_less_goes_first(worse: Stage, better: Stage) -> None:
 def test_none_that_is_being_answered_goes_for_an_ordinary_one(present: list[Line], newcomer: Line) -> None:
     evicted = superfluous(newcomer, [newcomer, *present], FULL)
     assert evicted is not None
-    assert evicted == newcomer or evicted.stage is not Stage.BUSY
-    assert first_to_go([line for line in present if line.stage is Stage.BUSY]) is None
+    assert evicted == newcomer or evicted.stage is not ConnectionStage.BUSY
+    assert first_to_go([line for line in present if line.stage is ConnectionStage.BUSY]) is None
 
 
 @given(lines, newcomers)
