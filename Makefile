@@ -30,23 +30,23 @@ JOBS := 2
 PYTEST := -m pytest --numprocesses=$(JOBS) --dist=worksteal
 JOURNEY := tests/acceptance/test_journey.py::test_a_first_run_is_complete_and_later_ones_hold_what_changed
 
+# With COVERAGE=1, as CI runs it, the branches that the tests reach are measured, in the processes that they start too.
+# It fails below the floor that pyproject.toml names (fail_under); htmlcov shows what no test reached.
 .PHONY: test
-test: $(READY) ## Run every test (needs no Postgres of yours; a quarter of an hour)
-	$(BIN)/python $(PYTEST)
-
-.PHONY: quick
-quick: $(READY) ## Run the unit tests, the architecture's and a row's journey on a real Postgres (a minute)
-	$(BIN)/python $(PYTEST) tests/unit $(sort $(wildcard tests/test_*.py)) $(JOURNEY)
-
-# The processes that the tests start are measured too. What CI runs in place of "make test"; fails below the floor that
-# pyproject.toml names (fail_under).
-.PHONY: coverage
-coverage: $(READY) ## Run every test and measure the branches they reach; htmlcov shows the others
+test: $(READY) ## Run every test (needs no Postgres of yours; a quarter of an hour); COVERAGE=1 measures them
+ifdef COVERAGE
 	$(BIN)/coverage erase
 	$(BIN)/coverage run $(PYTEST)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage html --quiet
 	$(BIN)/coverage report --skip-covered --sort=cover
+else
+	$(BIN)/python $(PYTEST)
+endif
+
+.PHONY: quick
+quick: $(READY) ## Run the unit tests, the architecture's and a row's journey on a real Postgres (a minute)
+	$(BIN)/python $(PYTEST) tests/unit $(sort $(wildcard tests/test_*.py)) $(JOURNEY)
 
 .PHONY: unit
 unit: $(READY) ## Run the tests that need no database (seconds)
