@@ -201,7 +201,7 @@ class Listener:
 
     def _take_ring(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         self._waiting.adjust(self._entities())
-        if self._waiting.hear(str(payload), self._clock.now()):
+        if self._waiting.record_ring(str(payload), self._clock.now()):
             self._rung.set()
         else:
             self._ignore(payload)

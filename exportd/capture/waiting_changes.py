@@ -21,7 +21,7 @@ class WaitingChanges:
         self._entities = frozenset(entities)
         self._rings = {entity: rings for entity, rings in self._rings.items() if entity in self._entities}
 
-    def hear(self, name: str, now: datetime) -> bool:
+    def record_ring(self, name: str, now: datetime) -> bool:
         """Take a ring; False when it is of no entity."""
         entity = EntityCode(name)
         if entity not in self._entities:

@@ -20,9 +20,9 @@ from exportd.catalog.document import Catalog
 from exportd.daemon.assembly import Components, assembled
 from exportd.daemon.control_assembly import metrics_server
 from exportd.daemon.current import Configuration
+from exportd.daemon.database_outage import LoginRenewer, OutageReporter, StartRetry
 from exportd.daemon.entity_keeper import report
 from exportd.daemon.garbage import freeze, return_large_blocks
-from exportd.daemon.patience import LoginRenewer, Patience, TroubleTeller
 from exportd.daemon.reloader import Reloader, examined
 from exportd.daemon.systemd_notifier import READY, STOPPING, notify, status, systemd
 from exportd.database.connector import Connector
@@ -63,10 +63,10 @@ async def serve(config: Path, settings: Settings, catalog: Catalog) -> None:
     A database that is away or refuses is waited for. Meanwhile the file is read again before each attempt, as it would
     be by another start.
     """
-    patience = Patience()
+    start_retry = StartRetry()
     while True:
         connector = Connector.of(settings.database)
-        if (fitting := await patience.attempt(partial(_ready, connector, catalog))) is not None:
+        if (fitting := await start_retry.attempt(partial(_ready, connector, catalog))) is not None:
             break
         settings, catalog = await anyio.to_thread.run_sync(_loaded, config)
     report(None, fitting)
@@ -82,13 +82,13 @@ async def _run_services(config: Path, components: Components) -> None:
     """Run everything, from declaring this daemon in the database to the end of the last service."""
     configuration = components.current.configuration
     renewer = LoginRenewer(config, components.current, components.connector)
-    patience = Patience(before_retry=renewer.renew)
-    await patience.insist(lambda: components.presence.declare(configuration.settings, configuration.catalog))
-    await patience.insist(components.refresher.refresh)
-    await patience.insist(lambda: _take_over_jobs(components))
+    start_retry = StartRetry(before_retry=renewer.renew)
+    await start_retry.until_done(lambda: components.presence.declare(configuration.settings, configuration.catalog))
+    await start_retry.until_done(components.refresher.refresh)
+    await start_retry.until_done(lambda: _take_over_jobs(components))
     await _remove_temporary_files(components)
-    reloader = await patience.insist(lambda: Reloader.open(config, components))
-    components.listener.on_trouble = TroubleTeller(renewer, components.connector).tell
+    reloader = await start_retry.until_done(lambda: Reloader.open(config, components))
+    components.listener.on_trouble = OutageReporter(renewer, components.connector).report
     freeze()
     async with anyio.create_task_group() as services:
         # First: a program that learns that the daemon is ready may stop it at once.

@@ -14,7 +14,7 @@ import structlog
 
 from exportd.delivery.cleaner import Cleaner
 from exportd.delivery.deliverer import Deliverer, DestinationDelivery
-from exportd.delivery.publication_keeper import PublicationKeeper, Testimony
+from exportd.delivery.publication_keeper import PublicationKeeper, PublicationMemory
 from exportd.delivery.spooled_part import GrowingFile, verify
 from exportd.delivery.upload_table import UploadTable
 from exportd.destinations.open_destinations import Destination
@@ -72,20 +72,20 @@ class JobDeliverer:
                 for code in lacking
             ]
             asked = [delivery.destination for delivery in deliveries if not delivery.transfer.refused]
-            yield JobDelivery(lease, self, deliveries, await self.publications.hear(job, asked))
+            yield JobDelivery(lease, self, deliveries, await self.publications.read_places(job, asked))
 
 
 @dataclass(frozen=True, slots=True)
 class JobDelivery:
     """The delivery of one job: ``add`` its files or ``resume``, ``keep`` once sealed, ``record``, then ``publish``.
 
-    ``testimony`` is what spool and destinations remember of the schedule.
+    ``memory`` is what spool and destinations remember of the schedule.
     """
 
     lease: Lease
     deliverer: JobDeliverer
     deliveries: Sequence[DestinationDelivery]
-    testimony: Testimony
+    memory: PublicationMemory
 
     def add(self, file: GrowingFile) -> None:
         """Upload a file to each destination while it grows."""
@@ -115,7 +115,7 @@ class JobDelivery:
     async def record(self, extraction: Extraction) -> None:
         """Let Postgres and the spool know what will be visible. Raises TransientError LEASE_LOST."""
         destinations = [delivery.destination for delivery in self.deliveries]
-        await self.deliverer.publications.record(self.lease, extraction, self.testimony, destinations)
+        await self.deliverer.publications.record(self.lease, extraction, self.memory, destinations)
 
     async def publish(self, extraction: Extraction, parts: Sequence[Part]) -> None:
         """Publish everywhere at once, and record each destination that has everything.
@@ -157,8 +157,8 @@ class JobDelivery:
         jobs = self.deliverer.jobs
         last = await jobs.last_delivery(schedule, destination.code, other_than=job.id)
         known = None if last is None else Predecessor(job_id=last[0], sha256=last[1])
-        predecessor = await self.deliverer.publications.tell(
-            job, destination, extraction, self.testimony, last=known, retry=delivery.retry
+        predecessor = await self.deliverer.publications.write_note(
+            job, destination, extraction, self.memory, last=known, retry=delivery.retry
         )
         if predecessor is None:
             return History()

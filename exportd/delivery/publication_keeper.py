@@ -16,6 +16,7 @@ A destination may refuse to be read: then the spool alone decides.
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import anyio
@@ -47,7 +48,7 @@ _logger = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Testimony:
+class PublicationMemory:
     """What the places remember of a schedule: by place what was read, None where nothing is remembered.
 
     A place that could not be read is not in ``held``. ``put_back`` are the entities that have to be full.
@@ -79,9 +80,9 @@ class PublicationKeeper:
         self._publications = publications
         self._spool = spool
         self._on_put_back = on_put_back
-        self._mute: set[str] = set()
+        self._without_note: set[str] = set()
 
-    async def hear(self, job: Job, destinations: Sequence[Destination]) -> Testimony:
+    async def read_places(self, job: Job, destinations: Sequence[Destination]) -> PublicationMemory:
         """What the spool and the destinations that answer remember, compared with the database.
 
         Raises PermanentError DATABASE_PUT_BACK when the job itself was created in what was undone: some of it may have
@@ -89,24 +90,24 @@ class PublicationKeeper:
         """
         schedule = job.schedule_id
         if schedule is None:
-            return Testimony()
+            return PublicationMemory()
         held: dict[str, Publication | None] = {self._own_place: await read_publication(self._spool.directory, schedule)}
 
-        async def ask(destination: Destination) -> None:
+        async def read(destination: Destination) -> None:
             with anyio.move_on_after(_LOOK_S):
                 try:
                     held[place_of(destination)] = await _read_note(destination, job.organization, schedule)
                 except ExportdError as error:
-                    self._say_once(destination, error)
+                    self._report_once(destination, error)
 
-        async with anyio.create_task_group() as asking:
+        async with anyio.create_task_group() as reading:
             for destination in destinations:
-                asking.start_soon(ask, destination, name=f"ask {destination.code} what it holds")
+                reading.start_soon(read, destination, name=f"ask {destination.code} what it holds")
         await self._compare(job, schedule, held)
-        return Testimony(held, await self._publications.put_back(schedule))
+        return PublicationMemory(held, await self._publications.put_back(schedule))
 
     async def record(
-        self, lease: Lease, extraction: Extraction, testimony: Testimony, destinations: Sequence[Destination]
+        self, lease: Lease, extraction: Extraction, memory: PublicationMemory, destinations: Sequence[Destination]
     ) -> None:
         """Before anything becomes visible: let Postgres and the spool know what will have been published.
 
@@ -117,16 +118,16 @@ class PublicationKeeper:
             return
         publication = _publication(lease.job, extraction)
         places = [self._own_place, *map(place_of, destinations)]
-        held = {place: found.token if (found := testimony.held.get(place)) else None for place in places}
+        held = {place: found.token if (found := memory.held.get(place)) else None for place in places}
         await self._publications.record(lease, publication.token, held)
         await write_publication(self._spool.directory, schedule, publication)
 
-    async def tell(
+    async def write_note(
         self,
         job: Job,
         destination: Destination,
         extraction: Extraction,
-        testimony: Testimony,
+        memory: PublicationMemory,
         *,
         last: Predecessor | None,
         retry: RetryBudget,
@@ -140,12 +141,12 @@ class PublicationKeeper:
         if schedule is None:
             return None
         place = place_of(destination)
-        held = testimony.held
+        held = memory.held
         if place not in held:
             try:
                 found = await retry.call(lambda: _read_note(destination, job.organization, schedule))
             except PermanentError as error:
-                self._say_once(destination, error)
+                self._report_once(destination, error)
             else:
                 held = {place: found}
                 if await self._compare(job, schedule, held) and _is_incremental(extraction):
@@ -158,7 +159,7 @@ class PublicationKeeper:
         try:
             await retry.call(lambda: destination.store.put(key, json.dumps(note.to_json()).encode()))
         except PermanentError as error:
-            self._say_once(destination, error)
+            self._report_once(destination, error)
         return predecessor
 
     @property
@@ -186,13 +187,13 @@ class PublicationKeeper:
             raise _put_back(job)
         return True
 
-    def _say_once(self, destination: Destination, error: ExportdError) -> None:
+    def _report_once(self, destination: Destination, error: ExportdError) -> None:
         """A destination that may not be read is no fault; the spool decides."""
         if isinstance(error, TransientError):
             return
         place = place_of(destination)
-        if place not in self._mute:
-            self._mute.add(place)
+        if place not in self._without_note:
+            self._without_note.add(place)
             _logger.info("destination keeps no note", destination=destination.code, error=error.sentence)
 
 
@@ -263,10 +264,11 @@ async def _read(store: Store, key: ObjectKey, *, max_bytes: int) -> bytes | None
     """A small object, or None when there is none."""
     content = bytearray()
     try:
-        async for chunk in store.read(key):
-            content += chunk
-            if len(content) > max_bytes:
-                break
+        async with aclosing(store.read(key)) as chunks:
+            async for chunk in chunks:
+                content += chunk
+                if len(content) > max_bytes:
+                    break
     except PermanentError as error:
         if error.reason is Reason.NOT_FOUND:
             return None

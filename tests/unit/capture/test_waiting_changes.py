@@ -13,12 +13,12 @@ def at(seconds: int) -> datetime:
 def test_two_rounds_of_changes_are_told_apart() -> None:
     """After the first run has read them, what waits is what came since."""
     waiting = WaitingChanges([BILLS])
-    waiting.hear("BILLS", at(1))
-    waiting.hear("BILLS", at(2))
+    waiting.record_ring("BILLS", at(1))
+    waiting.record_ring("BILLS", at(2))
     assert waiting.since == {BILLS: at(1)}
     waiting.forget_read({BILLS: at(3)})
     assert waiting.since == {}
-    waiting.hear("BILLS", at(10))
+    waiting.record_ring("BILLS", at(10))
     assert waiting.since == {BILLS: at(10)}
     waiting.forget_read({BILLS: at(3)})
     assert waiting.since == {BILLS: at(10)}, "that run did not see it"
@@ -29,17 +29,17 @@ def test_two_rounds_of_changes_are_told_apart() -> None:
 def test_a_change_that_came_after_the_run_still_waits() -> None:
     waiting = WaitingChanges([BILLS, ORDERS])
     for second in 1, 5, 9:
-        waiting.hear("BILLS", at(second))
-    waiting.hear("ORDERS", at(4))
+        waiting.record_ring("BILLS", at(second))
+    waiting.record_ring("ORDERS", at(4))
     waiting.forget_read({BILLS: at(6)})
     assert waiting.since == {BILLS: at(9), ORDERS: at(4)}
 
 
 def test_only_entities_of_the_catalog_are_remembered() -> None:
     waiting = WaitingChanges([BILLS])
-    assert not any(waiting.hear(f"FORGED_{number}", at(number)) for number in range(1000))
-    assert waiting.hear("BILLS", at(1))
+    assert not any(waiting.record_ring(f"FORGED_{number}", at(number)) for number in range(1000))
+    assert waiting.record_ring("BILLS", at(1))
     assert waiting.since == {BILLS: at(1)}
     waiting.adjust([ORDERS])
     assert waiting.since == {}
-    assert not waiting.hear("BILLS", at(2))
+    assert not waiting.record_ring("BILLS", at(2))

@@ -35,7 +35,7 @@ async def _nothing() -> None:
     """Nothing has to be done between two attempts."""
 
 
-class Patience:
+class StartRetry:
     """Repeats steps of the start until the database takes them. Back-off goes on from one step to the next."""
 
     def __init__(self, *, before_retry: Callable[[], Awaitable[object]] = _nothing) -> None:
@@ -62,7 +62,7 @@ class Patience:
         await self._before_retry()
         return None
 
-    async def insist(self, step: Callable[[], Awaitable[T]]) -> T:
+    async def until_done(self, step: Callable[[], Awaitable[T]]) -> T:
         """What the step returns, however long that takes. Raises SettingsError."""
         done: list[T] = []
 
@@ -107,14 +107,14 @@ class LoginRenewer:
         return True
 
 
-class TroubleTeller:
+class OutageReporter:
     """Tells the service manager of the listener's trouble, and does what can be done about it."""
 
     def __init__(self, renewer: LoginRenewer, connector: Connector) -> None:
         self._renewer = renewer
         self._connector = connector
 
-    async def tell(self, error: ExportdError | None) -> None:
+    async def report(self, error: ExportdError | None) -> None:
         """Take notice of an error of the listener; None when it listens again."""
         if error is None:
             # A connection keeps what held when it was opened: a role that is gone, changes that are not accepted.
