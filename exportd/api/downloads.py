@@ -1,10 +1,13 @@
-"""The files of finished jobs: single ones, and links to one archive of everything that a job exported.
+"""The files of finished jobs: single ones, and links to everything that a job exported.
 
 A link needs no further credentials, is good for a quarter of an hour, and only while the spool keeps the files. They
 are in the spool of the daemon that ran the job; another daemon of the same database cannot hand them out.
 
-The archive is made while it is sent: nothing is written, and memory is constant. Its files are compressed already, and
-are stored as they are.
+A link to a job with one file is that file: m3ter's clients take the only member of what they get. Several files are one
+archive, with the manifest last. It is made while it is sent: nothing is written, and memory is constant. Its files are
+compressed already, and are stored as they are.
+
+Names of files are rows of the database. They are believed only as far as they name files of the job (``file_names``).
 """
 
 import zipfile
@@ -20,7 +23,7 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 
 from exportd.api.identity.signing import Signer
 from exportd.api.problems import Refusal
-from exportd.jobs.job_record import Download, JobRecord, download
+from exportd.jobs.job_record import Download, JobRecord, download, file_names
 from exportd.jobs.job_table import JobTable
 from exportd.model.clock import Clock
 from exportd.model.job import JobId
@@ -76,27 +79,32 @@ class SpoolDownloads:
         return f"{base_url}/downloads/{token}", expires_at
 
     async def serve(self, token: str) -> Response:
-        """The archive of a link. Raises Refusal for one that is not ours or has expired; when the files are gone."""
+        """What a link leads to. Raises Refusal for one that is not ours or has expired, and when the files are gone."""
         payload = self._signer.verify(_PURPOSE, token)
         if payload is None:
             raise Refusal(403, "This is not a download link of ours. Ask for one at the job's getdownloadurl.")
         if payload["until"] <= self._clock.now().timestamp():
             raise Refusal(403, "The download link has expired. Ask for another one at the job's getdownloadurl.")
         record = await self._ready(JobId(UUID(payload["job"])))
+        names = file_names(record.job.id, record.parts)
+        if len(names) == 1:
+            return await self._one(record, names[0], media_type="application/gzip")
         headers = {"content-disposition": f'attachment; filename="{record.job.id}.zip"', "cache-control": "no-store"}
-        names = [*(part.file_name for part in record.parts), MANIFEST_NAME]
-        archive = zipped(self._folder(record.job.id), names)
+        archive = zipped(self._folder(record.job.id), [*names, MANIFEST_NAME])
         return StreamingResponse(archive, media_type="application/zip", headers=headers)
 
     async def file(self, job_id: UUID, name: str) -> Response:
         """One of the job's parts, or its manifest. Raises Refusal when the job has no such file, or it is gone."""
         record = await self._ready(JobId(job_id), unfit=409)
-        if name != MANIFEST_NAME and name not in {part.file_name for part in record.parts}:
+        if name != MANIFEST_NAME and name not in file_names(record.job.id, record.parts):
             raise Refusal(404, f"The job {job_id} has no file {name[:200]!r}. Its parts name its files.")
+        return await self._one(record, name, media_type="application/octet-stream")
+
+    async def _one(self, record: JobRecord, name: str, *, media_type: str) -> Response:
         path = self._folder(record.job.id) / name
         if not await anyio.Path(path).is_file():  # the retention was quicker
-            raise Refusal(404, f"The file {name} of the job {job_id} has been removed.")
-        return FileResponse(path, media_type="application/octet-stream", headers={"cache-control": "no-store"})
+            raise Refusal(404, f"The file {name} of the job {record.job.id} has been removed.")
+        return FileResponse(path, media_type=media_type, filename=name, headers={"cache-control": "no-store"})
 
     async def _ready(self, job_id: JobId, *, unfit: int = 400) -> JobRecord:
         """The job, if its files can be had. ``unfit`` is the status for one whose state does not allow it."""

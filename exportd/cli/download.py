@@ -71,6 +71,12 @@ def download_job(job_id: str, to: Path, at: DaemonAddress, *, as_json: bool = Fa
 
 
 def _copy(files: list[_File], to: Path, read: Read) -> None:
+    for file in files:
+        if Path(file.name).name != file.name:  # what the database says must not lead out of the directory
+            raise PermanentError(
+                f"The daemon names a file {file.name!r}, which is none that exportd writes. Nothing was copied.",
+                reason=Reason.SPOOL_DAMAGED,
+            )
     with progress_bar("copying") as progress:
         progress.begin(sum(file.size_bytes for file in files))
         try:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 from zipfile import ZipFile
 
 import pytest
@@ -27,6 +27,12 @@ async def _jobs(api: ApiServer, count: int, *, organization: str = ACME) -> list
         )
         ids.append(str(job_id))
     return ids
+
+
+async def _add_part(api: ApiServer, job_id: str, number: int, name: str) -> None:
+    await api.pool.execute(
+        "INSERT INTO exportd.part VALUES ($1, 'ACCOUNTS', $2, $3, 1, 1, 1, 'aa')", UUID(job_id), number, name
+    )
 
 
 async def test_the_official_client_asks_for_an_export_and_follows_its_job(api: ApiServer) -> None:
@@ -163,6 +169,41 @@ class TestDownloads:
         answer = await api.http.get(path(ACME, "jobs", job_id, "getdownloadurl"))
         assert answer.status_code == status
         assert words in answer.json()["message"]
+
+    async def test_one_file_is_that_file_and_several_are_an_archive_with_the_manifest_last(
+        self, api: ApiServer
+    ) -> None:
+        (job_id,) = await _jobs(api, 1)
+        await api.pool.execute("UPDATE exportd.job SET state = 'SUCCEEDED', spool_id = $1", SPOOL)
+        folder = api.folder / job_id
+        folder.mkdir()
+        (folder / "manifest.json").write_bytes(b"{}")
+        names = [f"{job_id}_accounts.csv.gz", f"{job_id}_accounts.0002.csv.gz"]
+        for number, name in enumerate(names, start=1):
+            (folder / name).write_bytes(f"part {number}".encode())
+            await _add_part(api, job_id, number, name)
+            answer = await api.tcp.get(path(ACME, "jobs", job_id, "getdownloadurl"), headers=await api.bearer())
+            got = await api.tcp.get(answer.json()["url"])
+            assert got.status_code == 200
+            if number == 1:
+                assert (got.headers["content-type"], got.content) == ("application/gzip", b"part 1")
+                assert name in got.headers["content-disposition"]
+            else:
+                with ZipFile(BytesIO(got.content)) as archive:
+                    assert archive.namelist() == [*names, "manifest.json"]
+
+    @pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "secret", "x_accounts.csv.gz"])
+    async def test_a_row_that_names_another_file_hands_out_nothing(self, api: ApiServer, name: str) -> None:
+        (job_id,) = await _jobs(api, 1)
+        await api.pool.execute("UPDATE exportd.job SET state = 'SUCCEEDED', spool_id = $1", SPOOL)
+        (api.folder / job_id).mkdir()
+        (api.folder / "secret").write_bytes(b"secret")
+        (api.folder / job_id / "secret").write_bytes(b"secret")
+        await _add_part(api, job_id, 1, name)
+        answer = await api.tcp.get(path(ACME, "jobs", job_id, "getdownloadurl"), headers=await api.bearer())
+        got = await api.tcp.get(answer.json()["url"])
+        assert got.status_code == 500
+        assert b"secret" not in got.content.replace(name.encode(), b"")
 
     async def test_a_link_is_good_without_credentials_until_it_expires(self, api: ApiServer) -> None:
         (job_id,) = await _jobs(api, 1)
