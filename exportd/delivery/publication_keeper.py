@@ -15,14 +15,16 @@ A destination may refuse to be read: then the spool alone decides.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import anyio
 import structlog
 
 from exportd.delivery.publication_table import PublicationTable
+from exportd.delivery.transfer import named
 from exportd.destinations.open_destinations import Destination
 from exportd.manifest.document import Manifest, Predecessor, parse, sha256_of
 from exportd.model.entity import EntityCode, OrganizationId
@@ -43,6 +45,8 @@ _MAX_MANIFEST_BYTES = 64 << 20
 _LOOK_S = 10.0
 """How long a destination may take to answer before the run begins; one that is away is asked again before it gets
 anything."""
+
+_AnswerT = TypeVar("_AnswerT")
 
 _logger = structlog.stdlib.get_logger()
 
@@ -144,7 +148,7 @@ class PublicationKeeper:
         held = memory.held
         if place not in held:
             try:
-                found = await retry.call(lambda: _read_note(destination, job.organization, schedule))
+                found = await _ask(destination, retry, lambda: _read_note(destination, job.organization, schedule))
             except PermanentError as error:
                 self._report_once(destination, error)
             else:
@@ -157,7 +161,7 @@ class PublicationKeeper:
         note = _publication(job, extraction, predecessor.job_id if predecessor else None)
         key = _note_key(destination, job.organization, schedule)
         try:
-            await retry.call(lambda: destination.store.put(key, json.dumps(note.to_json()).encode()))
+            await _ask(destination, retry, lambda: destination.store.put(key, json.dumps(note.to_json()).encode()))
         except PermanentError as error:
             self._report_once(destination, error)
         return predecessor
@@ -195,6 +199,14 @@ class PublicationKeeper:
         if place not in self._without_note:
             self._without_note.add(place)
             _logger.info("destination keeps no note", destination=destination.code, error=error.sentence)
+
+
+async def _ask(destination: Destination, retry: RetryBudget, request: Callable[[], Awaitable[_AnswerT]]) -> _AnswerT:
+    """A request to a destination; a TransientError of it names the destination."""
+    try:
+        return await retry.call(request)
+    except TransientError as error:
+        raise named(destination.code, error) from error
 
 
 def _publication(job: Job, extraction: Extraction, predecessor: JobId | None = None) -> Publication:

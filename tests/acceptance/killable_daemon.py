@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,17 @@ from tests.fixtures.swift import SMALL_PIECE_BYTES
 
 COUNT_FROM_NOW = signal.SIGUSR1
 
-_CHANGES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod"}
+_CHANGES: dict[str, tuple[tuple[int, int | None], ...]] = {
+    "open": ((0, None),),
+    "os.rename": ((0, 2), (1, 3)),
+    "os.remove": ((0, 1),),
+    "os.mkdir": ((0, 2),),
+    "os.rmdir": ((0, 1),),
+    "os.chmod": ((0, 2),),
+}
+"""The events of files, and where in their arguments the paths are, each with the folder that it begins in, if there is
+one: a file descriptor, or -1.
+"""
 _QUERIES = ("seal", "publishing", "record_delivery", "succeed", "put_back", "fail")
 
 _REQUESTS: tuple[tuple[type, str], ...] = ((S3Store, "_call"), (GcsRequester, "send"))
@@ -42,9 +52,7 @@ def run_until_step(config: Path, log: Path, folders: tuple[Path, ...], step: int
             return
         if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
             return
-        # A renaming has two paths; a file that is already open comes as a number.
-        paths = [argument for argument in arguments[:2] if isinstance(argument, str | bytes | os.PathLike)]
-        if any(os.fsdecode(path).startswith(roots) for path in paths):
+        if any(path.startswith(roots) for path in _paths(event, arguments)):
             counter.step()
 
     for name in _QUERIES:
@@ -56,6 +64,15 @@ def run_until_step(config: Path, log: Path, folders: tuple[Path, ...], step: int
         setattr(owner, name, _counted(getattr(owner, name), counter))
     sys.addaudithook(watch)
     run_logged_daemon(config, log)
+
+
+def _paths(event: str, arguments: tuple[Any, ...]) -> Iterator[str]:
+    for at, folder_at in _CHANGES[event]:
+        path = arguments[at]
+        if not isinstance(path, str | bytes | os.PathLike):
+            continue  # a file that is already open comes as a number
+        folder = -1 if folder_at is None else arguments[folder_at]
+        yield os.fsdecode(path) if folder < 0 else f"{Path(f'/proc/self/fd/{folder}').readlink()}/{os.fsdecode(path)}"
 
 
 def _small_pieces(largest_file_bytes: int) -> int:

@@ -59,7 +59,11 @@ async def test_a_destination_in_the_cloud_without_an_identity(site: Site, applic
 
 async def test_what_the_role_is_and_how_often_it_may_connect(site: Site, application: Application) -> None:
     configure(site)
-    assert [warning for warning in await lines(site, "warn") if "the role postgres is a superuser" in warning]
+    assert [
+        warning
+        for warning in await lines(site, "warn")
+        if "the role postgres of database.dsn is a superuser" in warning
+    ]
     connection = application.connection
     await connection.execute("CREATE ROLE few LOGIN CONNECTION LIMIT 6")
     await connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO few")
