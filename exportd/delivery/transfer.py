@@ -133,11 +133,15 @@ class Transfer:
 
         async def publish_one(upload: FileUpload, part: Part) -> None:
             async with slots:
+                if self.failure is not None:
+                    return
                 infos[upload.key] = await upload.publish()
             self._on_published(part)
 
         for upload, part in pairs:
-            self._begin(publish_one, upload, part)
+            # Not stopped by another object's failure: the store may carry out a request that was cut off, after the
+            # cleaner has looked for what the failed job left.
+            self._begin(publish_one, upload, part, stoppable=False)
         await self._wait_until_idle()
         if self.failure is not None:
             raise self.failure
@@ -157,15 +161,23 @@ class Transfer:
         self._uploads[file.entity, file.number] = upload
         return upload
 
-    def _begin(self, work: Callable[[*Arguments], Awaitable[None]], *arguments: *Arguments) -> None:
-        """Do something in the background whose failure is this transfer's; nothing once there is one."""
+    def _begin(
+        self, work: Callable[[*Arguments], Awaitable[None]], *arguments: *Arguments, stoppable: bool = True
+    ) -> None:
+        """Do something in the background whose failure is this transfer's; nothing once there is one.
+
+        What is ``stoppable`` is cancelled by the first failure of something else.
+        """
         if self.failure is None:
             self._working += 1
-            self._tasks.start_soon(self._guard, lambda: work(*arguments), name=f"transfer to {self.destination}")
+            self._tasks.start_soon(
+                self._guard, lambda: work(*arguments), stoppable, name=f"transfer to {self.destination}"
+            )
 
-    async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _guard(self, work: Callable[[], Awaitable[None]], stoppable: bool) -> None:
         with anyio.CancelScope() as scope:
-            self._scopes.add(scope)
+            if stoppable:
+                self._scopes.add(scope)
             try:
                 await work()
             except ExportdError as error:
