@@ -53,13 +53,14 @@ async def test_changed_tables_make_full_runs_with_a_reason_or_failures_with_one(
     before = bucket.objects.keys()
     await connection.execute("ALTER TABLE public.accounts RENAME COLUMN note TO remark")
     row = await site.finished(connection, await site.fire())
-    assert (row["state"], row["reason"]) == ("FAILED", "CATALOG_MISMATCH")
+    # The job finds it, or the daemon has found it before.
+    assert (row["state"], row["reason"] in {"CATALOG_MISMATCH", "ENTITY_OUT_OF_ORDER"}) == ("FAILED", True)
     assert "ACCOUNTS" in row["message"]
     assert "note" in row["message"]
     await connection.execute("ALTER TABLE public.accounts RENAME COLUMN remark TO note")
     await connection.execute("ALTER TABLE public.countries RENAME TO lands")
     row = await site.finished(connection, await site.fire())
-    assert (row["state"], row["reason"]) == ("FAILED", "TABLE_MISSING")
+    assert (row["state"], row["reason"] in {"TABLE_MISSING", "ENTITY_OUT_OF_ORDER"}) == ("FAILED", True)
     assert "COUNTRIES" in row["message"]
     assert "public.countries" in row["message"]
     await connection.execute("ALTER TABLE public.lands RENAME TO countries")
