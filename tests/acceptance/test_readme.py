@@ -29,7 +29,7 @@ START = "exportd run 2> daemon.log &"
 RUN_AGAIN = 'exportd job watch "$(exportd schedule run hourly)"'
 UNINSTALL = "exportd capture uninstall --drop-schema"
 
-OWN_FILES = {"files", "spool", "exportd.toml", "entities.toml", "daemon.log"}
+OWN_FILES = {"files", "spool", "signing.key", "exportd.toml", "entities.toml", "daemon.log"}
 
 TABLES = """
     CREATE TABLE public.customers (
