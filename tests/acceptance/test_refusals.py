@@ -139,7 +139,7 @@ async def test_no_refusal_ends_the_daemon_and_it_works_afterwards(refusing: tupl
 async def test_a_password_that_is_rotated_in_the_database_first_is_taken_from_the_file(
     refusing: tuple[Site, Application],
 ) -> None:
-    """Nobody asks for a reload, and what else the file says by then is not put into effect."""
+    """No reload is asked for, and what else the file says by then is not put into effect."""
     site, application = refusing
     administrator = application.connection
     daemon = await site.restart()

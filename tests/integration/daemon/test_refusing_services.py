@@ -72,7 +72,7 @@ REASONS = {
     "configuration of the server": "F0000",
 }
 OTHERS: dict[str, Callable[[], Exception]] = {
-    "nobody there": lambda: ConnectionRefusedError(111, "Connection refused"),
+    "no server there": lambda: ConnectionRefusedError(111, "Connection refused"),
     "no socket": lambda: FileNotFoundError(2, "No such file or directory"),
     "no answer": TimeoutError,
     "reset": lambda: ConnectionResetError(104, "Connection reset by peer"),
