@@ -94,7 +94,12 @@ def first_to_go(present: Collection[AnyConnection]) -> AnyConnection | None:
 def _first(
     candidates: Collection[AnyConnection], newcomer: AnyConnection | None, counts: Counter[Hashable]
 ) -> AnyConnection | None:
-    """The first to go of those that answer nothing: of an owner with more than an equal share, if there is one."""
+    """The first to go of those that answer nothing: of an owner with more than an equal share, if there is one, and of
+    a process with more than an equal share within it.
+
+    The share of the process comes before the stage: a command that has only just connected would otherwise go before
+    the hundred connections of a program that have been silent for long.
+    """
     processes = Counter(connection.process for connection in candidates)
     total = counts.total()
     idle = [
@@ -106,6 +111,7 @@ def _first(
         idle,
         key=lambda connection: (
             counts[connection.owner] * len(counts) > total,
+            processes[connection.process] * len(processes) > len(candidates),
             -connection.stage,
             counts[connection.owner],
             processes[connection.process],

@@ -43,6 +43,13 @@ def test_the_longest_idle_of_the_process_that_has_most() -> None:
     assert superfluous(newcomer, [newcomer, Line(1, 0.0, process=9), *crowd], FULL) == crowd[0]
 
 
+def test_a_crowd_of_one_process_goes_before_a_command_that_has_just_connected() -> None:
+    """The command's connection may still be at an earlier stage than those of the crowd."""
+    crowd = [Line(1, float(second), ConnectionStage.ASKING, process=7) for second in range(10, 20)]
+    command, newcomer = Line(1, 40.0, ConnectionStage.HANDSHAKE, process=8), Line(1, 50.0, process=7)
+    assert superfluous(newcomer, [newcomer, command, *crowd], FULL) == crowd[0]
+
+
 @pytest.mark.parametrize(
     ("worse", "better"), list(zip(list(ConnectionStage)[:-2], list(ConnectionStage)[1:-1], strict=True))
 )
