@@ -194,6 +194,8 @@ SET extra_float_digits = '1'
 SET bytea_output = 'hex'
 SET lc_monetary = 'C'
 SET xmlbinary = 'base64'
+SET work_mem = '1GB'
+SET jit = 'off'
 AS $exportd$
 #variable_conflict use_column
 BEGIN

@@ -57,6 +57,11 @@ _IMAGE_SETTINGS = (
     ("xmlbinary", "base64"),
 )
 
+# For one record. Up to version 17, Postgres keeps what a function in SQL returns in memory up to work_mem, then in a
+# temporary file, which temp_file_limit may forbid. Statements that are planned for each record are never worth
+# compiling, whatever the writer's jit_above_cost.
+_ROW_SETTINGS = (*_IMAGE_SETTINGS, ("work_mem", "1GB"), ("jit", "off"))
+
 
 @dataclass(frozen=True, slots=True)
 class TriggerFunction:
@@ -102,7 +107,7 @@ class TriggerFunctions:
         # A row trigger of a partitioned table would be cloned to the partitions, which have their own.
         if member.kind is not RelationKind.PARTITIONED:
             row = self._row_body(reordered=reordered)
-            yield TriggerFunction(f"{self._log.name}_row{suffix}", row, _IMAGE_SETTINGS)
+            yield TriggerFunction(f"{self._log.name}_row{suffix}", row, _ROW_SETTINGS)
             truncate = self._truncate_body(reordered=reordered)
             yield TriggerFunction(f"{self._log.name}_truncate{suffix}", truncate, _IMAGE_SETTINGS)
 
