@@ -55,7 +55,7 @@ async def warned(daemon: Daemon, words: str) -> None:
     async def look() -> bool:
         return any(words in event["sentence"] for event in daemon.events_named("daemons disagree", level="warning"))
 
-    await until(look, what=f"{words!r} in\n{daemon.text}")
+    await until(look, what=lambda: f"{words!r} in\n{daemon.text}")
 
 
 async def test_neither_takes_away_what_the_other_declares_and_both_say_so_once(

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from tests.acceptance.sample_application import CATALOG, Application
 from tests.fixtures.control_clients import bare
 from tests.fixtures.daemon import Site
@@ -25,13 +27,14 @@ async def test_the_service_manager_is_notified_of_readiness_life_and_shutdown(
 
 
 async def test_a_daemon_that_cannot_start_is_never_ready(site: Site) -> None:
-    """Its tables are not there."""
-    site.configure(CATALOG, {})
+    """Its configuration is wrong."""
+    site.configure(CATALOG, {"daemon": {"jobz": 2}})
     with service_manager(site.folder) as manager:
         daemon = site.launch(wrapper=manager.telling())
         assert await daemon.ended() == 2
-        manager.receiving.close()
-    assert not daemon.events_named("daemon ready")
+        with pytest.raises(BlockingIOError):
+            manager.receiving.recv(4096)
+    assert "jobz" in daemon.text
 
 
 async def test_a_socket_that_was_handed_over_is_served_and_outlives_the_daemon(

@@ -37,7 +37,7 @@ async def started(daemon: Daemon, jobs: list[UUID]) -> str:
         ids = [str(event["job_id"]) for event in daemon.events_named("job started")]
         return next((id_ for id_ in ids if UUID(id_) in jobs), None)
 
-    return await until(look, what=f"a job of\n{daemon.text}")
+    return await until(look, what=lambda: f"a job of\n{daemon.text}")
 
 
 @pytest.mark.parametrize("killed", [0, 1])
