@@ -39,6 +39,9 @@ from exportd.settings.section import (
 ALL_ENTITIES = "ALL"
 """In a schedule's ``entities``: every entity of the catalog, also those that are added later."""
 
+MIN_AUDIT_DAYS = 30
+"""A trigger of migration 0014 has the same number."""
+
 Item = TypeVar("Item")
 
 
@@ -212,6 +215,18 @@ class QuotaSettings(Section):
 DEFAULT_QUOTAS = QuotaSettings()
 
 
+class RetentionSettings(Section):
+    """How long exportd's own rows stay in the database. What a schedule's next run needs stays longer."""
+
+    jobs: Annotated[float, Setting(Effect.AT_ONCE, Scope.DATABASE), Field(ge=1, le=36_600)] = 90
+    """How long a job that has ended can be looked at, in days; as long stay schedules and destinations that were
+    deleted. The files of jobs are another matter: see `spool.retention_hours`."""
+
+    audit: Annotated[float, Setting(Effect.AT_ONCE, Scope.DATABASE), Field(ge=MIN_AUDIT_DAYS, le=36_600)] = 400
+    """How long the audit log says who did what, in days. The database itself refuses to delete rows that are younger
+    than 30 days."""
+
+
 class CaptureSettings(Section):
     """The change log that the triggers write."""
 
@@ -372,6 +387,9 @@ class Settings(Section):
 
     quotas: QuotaSettings = Field(default_factory=QuotaSettings)
     """How much one organization may have."""
+
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
+    """How long exportd's own rows stay in the database."""
 
     capture: CaptureSettings = Field(default_factory=CaptureSettings)
     """The change log."""
