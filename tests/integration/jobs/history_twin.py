@@ -77,9 +77,12 @@ class Twin:
     async def delete(self) -> None:
         await ScheduleTable(self.pool).reconcile([], now=datetime.now(UTC))
 
-    async def fire(self) -> None:
+    async def fire(self) -> object:
+        """Queue a job; which schedules count as failed before."""
+        failed = [dict(row) for row in await self.pool.fetch(_FAILED_SCHEDULES)]
         await ScheduleTable(self.pool).fire_now(ORGANIZATION, self.code)
         await self.number()
+        return failed
 
     async def number(self) -> None:
         """Give the jobs that there are now the next numbers."""
@@ -115,7 +118,7 @@ class Twin:
 
     async def record(self, readable: Collection[str]) -> None:
         """Write down what the places are told next."""
-        places = {
+        places: dict[str, str | None] = {
             place: self.notes[place].token if place in self.notes and place in readable else None
             for place in self.held.job.destinations
         }
@@ -142,14 +145,12 @@ class Twin:
         deliveries = await self.table.deliveries(self.held.job.id)
         return {delivery.destination for delivery in deliveries} == set(self.held.job.destinations)
 
-    async def end(self, *, succeeds: bool) -> object:
-        """End the job; which schedules count as failed then."""
+    async def end(self, *, succeeds: bool) -> None:
         if succeeds:
             await self.table.succeed(self.held, positions=self.sealed.positions(self.held.job))
         else:
             await self.table.fail(self.held, reason=Reason.DESTINATION_REFUSED, message="no")
         self.lease = None
-        return [dict(row) for row in await self.pool.fetch(_FAILED_SCHEDULES)]
 
     async def put_back(self) -> None:
         await self.table.put_back(
