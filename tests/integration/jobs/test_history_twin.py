@@ -73,7 +73,7 @@ class History:
 
     def _others(self) -> list[Callable[[], Awaitable[None]]]:
         return [
-            *[self._backfill] * 3,
+            *[self._backfill] * 8,
             self._edit,
             self._let_go,
             self._expire,
@@ -89,7 +89,7 @@ class History:
             return
         spool = self._choose([SPOOL, SPOOL, SPOOL, OTHER_SPOOL])
         phase = await self._both(lambda twin: twin.begin(spool))
-        if self._random.random() < 0.1:
+        if self._random.random() < 0.05:
             await self._both(lambda twin: twin.end(succeeds=False))
             return
         readable = [place for place in _DESTINATIONS if self._random.random() < 0.6]
@@ -102,7 +102,7 @@ class History:
             assert told[0] == [], "a place remembers what the database has forgotten"
         await self._disturb()
         await self._both(lambda twin: twin.record(readable))
-        away = self._random.random() < 0.4
+        away = self._random.random() < 0.35
         for destination in self.whole.held.job.destinations:
             if not away or self._random.random() < 0.5:
                 await self._publish(destination, delivers=not away or self._random.random() < 0.5)
@@ -134,7 +134,7 @@ class History:
             await self._sweep()
 
     async def _edit(self) -> None:
-        entities = self._random.sample(_ENTITIES, self._random.choice([1, 2, 2]))
+        entities = self._random.sample(_ENTITIES, self._random.choice([1, 2, 2, 2, 2]))
         destinations = self._random.sample(_DESTINATIONS, self._random.choice([1, 2, 2, 3]))
         await self._both(lambda twin: twin.declare(sorted(entities), sorted(destinations)))
 
@@ -163,18 +163,21 @@ class History:
         numbers = sorted(self.whole.jobs.index(row["id"]) for row in rows)
         if not numbers:
             return
-        number = self._choose(numbers[-6:])
+        number = self._choose(numbers[-4:])
         if await self.pruned.table.get(self.pruned.jobs[number]) is None:
             assert not await self.whole.can_go_back(number)
             assert await self.pruned.backfill(number) == Reason.NOT_FOUND
             self._seen["back-fill from a deleted job"] += 1
             return
+        if not await self.whole.can_go_back(number) and self._random.random() < 0.9:
+            return  # it makes everything complete, and so does the next one
         begins = await self._both(lambda twin: twin.backfill(number))
         if isinstance(begins, list):
-            self._seen["back-fill"] += any(request["snapshot"] for request in begins)
-            if self._random.random() < 0.5:  # the request alone holds what it needs
+            incremental = any(request["snapshot"] for request in begins)
+            self._seen["back-fill"] += incremental
+            if incremental and self._random.random() < 0.6:  # from here on the request alone holds what it needs
                 await self._let_go()
-                await self._sweep()
+                await self._pruner.run_once()
 
     async def _queued(self) -> bool:
         rows = await self.whole.pool.fetch("SELECT FROM exportd.job WHERE state IN ('PENDING', 'RUNNING')")
