@@ -169,6 +169,22 @@ async def test_a_daemon_that_is_gone_and_a_destination_that_is_gone_keep_nothing
     assert await left(jobs) == {later}
 
 
+async def test_what_the_next_manifest_names_stays(jobs: PostgresJobs, pruner: HistoryPruner) -> None:
+    """Also without a position, which an edit has taken away: the last success, and what was delivered since."""
+    schedule = await jobs.add_schedule()
+    before = await ended(jobs, schedule, days_ago=101, state="FAILED")
+    success = await ended(jobs, schedule, days_ago=100)
+    since = [await ended(jobs, schedule, days_ago=days, state="FAILED") for days in (99, 98)]
+    undelivered = [await ended(jobs, schedule, days_ago=days, state="FAILED") for days in (97, 96)]
+    for job, days_ago in ((before, 101), (success, 100), (since[0], 99), (since[1], 98)):
+        await deliver(jobs, job, schedule, days_ago=days_ago)
+    assert await jobs.table.redelivered(schedule, LAKE) == tuple(since)
+    assert (await pruner.run_once())[HistoryKind.JOBS] == 2
+    assert await left(jobs) == {success, *since, undelivered[-1]}
+    assert await jobs.table.redelivered(schedule, LAKE) == tuple(since)
+    assert await jobs.table.last_delivery(schedule, LAKE) == (since[1], "digest")
+
+
 async def test_deleted_schedules_and_destinations_go_when_nothing_refers_to_them(
     jobs: PostgresJobs, pruner: HistoryPruner
 ) -> None:
