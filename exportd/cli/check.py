@@ -22,9 +22,8 @@ from exportd.cli.output import print_json, print_line
 from exportd.daemon.assembly import CONTROL_CONNECTIONS
 from exportd.database import queries
 from exportd.database.connector import Connection, Connector
-from exportd.database.login_checker import daemons_of, doubts_about_logins
+from exportd.database.login_checker import Pooling, daemons_of, detect_pooling, doubts_about_logins
 from exportd.database.migrator import pending
-from exportd.database.pooler_detector import Pooling, detect_pooling
 from exportd.database.session_settings import POOLER_ADVICE
 from exportd.database.translator import translated
 from exportd.destinations.checker import DestinationChecker

@@ -38,6 +38,7 @@ from exportd.fleet.record import DaemonIdentity
 from exportd.fleet.table import DaemonTable
 from exportd.jobs.attempt_runner import RunJob
 from exportd.jobs.dispatcher import Dispatcher
+from exportd.jobs.history_pruner import HistoryPruner
 from exportd.jobs.job_table import JobTable
 from exportd.jobs.operations import JobOperator
 from exportd.model.clock import Clock, SystemClock
@@ -81,6 +82,7 @@ class Components:
     pruner: Pruner
     cleaner: Cleaner
     retention: RetentionSweeper
+    history: HistoryPruner
     watcher: JobWatcher
     presence: PresenceKeeper
     entities: EntityKeeper
@@ -204,6 +206,13 @@ def _components(
         pruner=Pruner(connector, settings=current.settings, catalog=current.catalog, clock=clock),
         cleaner=cleaner,
         retention=_retention(jobs, spool, settings=current.settings, clock=clock),
+        history=HistoryPruner(
+            pool,
+            spool,
+            settings=current.settings,
+            clock=clock,
+            on_deleted=lambda kind, rows: metrics.deleted_rows.labels(kind.value).inc(rows),
+        ),
         watcher=JobWatcher(JobOperator(control_pool).watched, clock),
         presence=presence,
         entities=entities,

@@ -121,6 +121,7 @@ def _services(components: Components) -> Mapping[str, Callable[[], Awaitable[Non
         "pruner": components.pruner.run,
         "cleaner": components.cleaner.run,
         "retention": components.retention.run,
+        "history": components.history.run,
         "dispatcher": components.dispatcher.run,
         "loop delay": LoopDelaySampler(components.metrics.loop_delay).run,
     }
