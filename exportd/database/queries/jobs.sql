@@ -42,11 +42,11 @@ WITH moment AS MATERIALIZED (
             WHERE destination.organization = job.organization AND destination.code = ANY (job.destinations)
                 AND destination.deleted_at IS NULL
                 AND (destination.paused_at IS NOT NULL
+                     -- IN, which is looked up in a hash table: there may be thousands of both
                      OR (destination.origin = 'CONFIGURATION' AND $6::text[] IS NOT NULL
-                         AND NOT EXISTS (
-                             SELECT FROM unnest($6::text[], $7::text[]) AS declared (organization, code)
-                             WHERE declared.organization = destination.organization
-                                 AND declared.code = destination.code)))
+                         AND (destination.organization, destination.code) NOT IN (
+                             SELECT organization, code
+                             FROM unnest($6::text[], $7::text[]) AS declared (organization, code))))
         )
         AND (job.phase = 'EXTRACTING'
              OR job.spool_id = $3::uuid
