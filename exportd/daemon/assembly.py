@@ -27,7 +27,7 @@ from exportd.delivery.publication_keeper import PublicationKeeper
 from exportd.delivery.publication_table import PublicationTable
 from exportd.delivery.upload_table import UploadTable
 from exportd.destinations.open_destinations import Destinations
-from exportd.destinations.opener import DestinationOpener, open_declared
+from exportd.destinations.opener import DestinationOpener, open_made
 from exportd.destinations.refresher import DestinationRefresher
 from exportd.destinations.table import DestinationTable
 from exportd.extraction.copier import Copier
@@ -48,7 +48,7 @@ from exportd.model.schedule import ScheduleId
 from exportd.pipeline import Pipeline
 from exportd.schedules.firing_table import ScheduleTable
 from exportd.schedules.ticker import Ticker
-from exportd.settings.schema import LiveSettings
+from exportd.settings.schema import LiveSettings, Settings
 from exportd.spool.retention import RetentionSweeper
 from exportd.spool.spool import Spool
 from exportd.stores.retrying import RetryBudget
@@ -128,7 +128,8 @@ def _components(
 ) -> Components:
     """What reads a setting gets ``current.settings``; what a new value replaces as a whole is made by the reloader."""
     settings, catalog, clock = current.settings(), current.catalog(), SystemClock()
-    jobs, schedules, uploads = JobTable(pool), ScheduleTable(pool), UploadTable(pool)
+    jobs = JobTable(pool, declared=lambda: _declared_destinations(current.settings()))
+    schedules, uploads = ScheduleTable(pool), UploadTable(pool)
     metrics, services = Metrics(), ServiceRegister(clock)
     cleaner = Cleaner(destinations, jobs, uploads, type_tokens=type_tokens(catalog), clock=clock)
     entities = EntityKeeper(connector, current, clock)
@@ -162,7 +163,7 @@ def _components(
     ticker = Ticker(schedules, clock)
     destination_table = DestinationTable(control_pool)
     refresher = DestinationRefresher(
-        destination_table, destinations, lambda declaration, origin: open_declared(declaration, origin, opener), clock
+        destination_table, destinations, lambda declaration: open_made(declaration, opener), clock
     )
     presence = PresenceKeeper(DaemonTable(control_pool), identity, destination_table, schedules, clock)
 
@@ -284,6 +285,10 @@ def capture_installer(configuration: Configuration, connector: Connector) -> Cap
     """Installs capture, waiting for locks as long as this configuration allows."""
     lock_timeout_s = configuration.settings.database.lock_timeout_s
     return CaptureInstaller(connector, pause=anyio.sleep, lock_timeout_s=lock_timeout_s)
+
+
+def _declared_destinations(settings: Settings) -> list[tuple[str, str]]:
+    return [(declared.organization, declared.code) for declared in settings.destination]
 
 
 def type_tokens(catalog: Catalog) -> dict[EntityCode, str]:

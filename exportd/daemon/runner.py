@@ -26,6 +26,7 @@ from exportd.daemon.garbage import freeze, return_large_blocks
 from exportd.daemon.reloader import Reloader, examined
 from exportd.daemon.systemd_notifier import READY, STOPPING, notify, status, systemd
 from exportd.database.connector import Connector
+from exportd.database.login_checker import warn_of_rights
 from exportd.database.migrator import migrate
 from exportd.model.errors import ExportdError
 from exportd.schedules.limits import check_rule
@@ -70,6 +71,7 @@ async def serve(config: Path, settings: Settings, catalog: Catalog) -> None:
             break
         settings, catalog = await anyio.to_thread.run_sync(_loaded, config)
     report(None, fitting)
+    await warn_of_rights(connector)
     async with assembled(Configuration(settings, fitting, catalog), connector) as components:
         try:
             await _run_services(config, components)

@@ -7,7 +7,7 @@ TransientError when the database is out of reach and PermanentError when it refu
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -49,10 +49,21 @@ CANCELLED_SENTENCE = "The job was cancelled; the audit log says by whom. A sched
 
 
 class JobTable:
-    """``exportd.job``, ``part``, ``delivery``, ``position``: once a job is queued, this alone writes it."""
+    """``exportd.job``, ``part``, ``delivery``, ``position``: once a job is queued, this alone writes it.
 
-    def __init__(self, pool: "Pool", *, spool_grace_s: float = SPOOL_GRACE_S) -> None:
+    ``declared`` are the destinations that the configuration declares at the moment, each by organization and code. Jobs
+    that deliver to those of another configuration are left to its daemon; without it all are taken.
+    """
+
+    def __init__(
+        self,
+        pool: "Pool",
+        *,
+        spool_grace_s: float = SPOOL_GRACE_S,
+        declared: Callable[[], Sequence[tuple[str, str]]] | None = None,
+    ) -> None:
         self._pool = pool
+        self._declared = declared
         self._spool_grace_s = spool_grace_s
 
     # Claiming
@@ -63,9 +74,12 @@ class JobTable:
         ``phase`` SEALED or PUBLISHING means that the spool ``spool_id`` holds the parts. A job that was sealed in a
         spool that did not come back is EXTRACTING again, without its old parts and deliveries.
         """
+        declared = None if self._declared is None else self._declared()
+        organizations = None if declared is None else [organization for organization, _ in declared]
+        codes = None if declared is None else [code for _, code in declared]
         async with statements(self._pool, "claiming a job") as connection:
             row = await connection.fetchrow(
-                _SQL["claim"], holder, lease_s, spool_id, attempt_limit, self._spool_grace_s
+                *(_SQL["claim"], holder, lease_s, spool_id, attempt_limit, self._spool_grace_s, organizations, codes)
             )
         if row is None:
             return None
