@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -39,17 +39,18 @@ from exportd.fleet.record import DaemonIdentity
 from exportd.fleet.table import DaemonTable
 from exportd.jobs.attempt_runner import RunJob
 from exportd.jobs.dispatcher import Dispatcher
+from exportd.jobs.history_pruner import HistoryPruner
 from exportd.jobs.job_table import JobTable
 from exportd.jobs.operations import JobOperator
 from exportd.model.clock import Clock, SystemClock
 from exportd.model.entity import EntityCode
-from exportd.model.job import JobId, JobPhase, JobProgress, Lease
+from exportd.model.job import JobPhase, JobProgress, Lease
 from exportd.model.schedule import ScheduleId
 from exportd.pipeline import Pipeline
 from exportd.schedules.firing_table import ScheduleTable
 from exportd.schedules.ticker import Ticker
 from exportd.settings.schema import LiveSettings, Settings
-from exportd.spool.retention import RetentionSweeper, SpooledJob
+from exportd.spool.retention import RetentionSweeper
 from exportd.spool.spool import Spool
 from exportd.stores.retrying import RetryBudget
 from exportd.telemetry.meters import AttemptMeter
@@ -83,6 +84,7 @@ class Components:
     pruner: Pruner
     cleaner: Cleaner
     retention: RetentionSweeper
+    history: HistoryPruner
     watcher: JobWatcher
     presence: PresenceKeeper
     entities: EntityKeeper
@@ -208,6 +210,13 @@ def _components(
         pruner=Pruner(connector, settings=current.settings, catalog=current.catalog, clock=clock),
         cleaner=cleaner,
         retention=_retention(jobs, spool, settings=current.settings, clock=clock),
+        history=HistoryPruner(
+            pool,
+            spool,
+            settings=current.settings,
+            clock=clock,
+            on_deleted=lambda kind, rows: metrics.deleted_rows.labels(kind.value).inc(rows),
+        ),
         watcher=JobWatcher(JobOperator(control_pool).watched, clock),
         presence=presence,
         entities=entities,
@@ -291,15 +300,9 @@ def type_tokens(catalog: Catalog) -> dict[EntityCode, str]:
 
 
 def _retention(jobs: JobTable, spool: Spool, *, settings: LiveSettings, clock: Clock) -> RetentionSweeper:
-    async def known(stored: Collection[JobId]) -> list[SpooledJob]:
-        return [
-            SpooledJob(record.job.id, record.state, record.spool_id == spool.id, record.finished_at)
-            for record in await jobs.known(stored)
-        ]
-
     return RetentionSweeper(
         stored=spool.jobs,
-        known=known,
+        over=lambda stored, finished_by: jobs.over_in_spool(stored, spool.id, finished_by),
         remove=spool.remove_job,
         mark_expired=jobs.mark_expired,
         settings=settings,

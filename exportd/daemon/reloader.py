@@ -232,6 +232,7 @@ class Reloader:
         self.control.adopt(to.collaborators)
         components.cleaner.remember(type_tokens(to.configuration.catalog))
         components.dispatcher.wake()
+        components.history.wake()
         reopening = components.opener.adopt(settings)
         declared = {(destination.organization, destination.code) for destination in settings.destination}
         return components.refresher.declare(to.opened, reopening=reopening, keeping=declared)

@@ -1,7 +1,11 @@
-"""Says what the daemon's logins give up: a role with more rights than it needs, or one that does everything."""
+"""Says what the daemon's logins give up: a role with more rights than it needs, or one that does everything.
+
+It also finds out whether a connection pooler stands between exportd and the database, and in which mode it works.
+"""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from enum import Enum
 
 import structlog
 
@@ -13,6 +17,15 @@ from exportd.model.errors import ExportdError
 _logger = structlog.get_logger()
 
 _SQL = queries.load("logins")
+_BACKEND = "SELECT pg_catalog.pg_backend_pid()"
+
+
+class Pooling(Enum):
+    """How connections reach the database."""
+
+    DIRECT = "no pooler"
+    SESSION = "a pooler that keeps a session for a connection"
+    TRANSACTION = "a pooler that gives each transaction to another session"
 
 
 async def doubts_about_logins(connector: Connector) -> AsyncIterator[str]:
@@ -63,6 +76,23 @@ async def daemons_of(connector: Connector) -> list[str]:
             if not await connection.fetchval(_SQL["knows_daemons"]):
                 return []
             return [str(row["host"]) for row in await connection.fetch(_SQL["daemons"])]
+
+
+async def detect_pooling(connector: Connector) -> Pooling:
+    """Ask with two connections at once: in transaction mode the second gets the session that the first has just used.
+
+    Raises TransientError or PermanentError when the database cannot be asked.
+    """
+    async with connector.connection("check") as one, connector.connection("check") as other:
+        with translated("looking for a connection pooler"):
+            async with one.transaction():
+                first = await one.fetchval(_BACKEND)
+            async with other.transaction():
+                second = await other.fetchval(_BACKEND)
+        if first == second:
+            return Pooling.TRANSACTION
+        # A pooler invents the number by which a connection's queries are cancelled; a server gives its process's.
+        return Pooling.DIRECT if first == one.get_server_pid() else Pooling.SESSION
 
 
 async def _logins(connector: Connector) -> "dict[str, queries.Row]":

@@ -22,6 +22,8 @@ from exportd.model.schedule import DestinationCode, Origin
 _logger = structlog.get_logger()
 
 POLL_INTERVAL_S = 30.0
+IDLE_INTERVAL_S = 300.0
+"""Stores that were not used for so long, or up to twice as long, give back their connections."""
 
 _Key = tuple[OrganizationId, DestinationCode]
 
@@ -81,11 +83,15 @@ class DestinationRefresher:
 
     async def run(self) -> None:
         """Refresh when woken and at each poll, until cancelled."""
+        look_for_idle_at = self._clock.monotonic() + IDLE_INTERVAL_S
         while True:
             try:
                 await self.refresh()
             except ExportdError as error:
                 _logger.warning("destinations could not be read", reason=error.reason, error=error.sentence)
+            if self._clock.monotonic() >= look_for_idle_at:
+                await self._live.close_idle()
+                look_for_idle_at = self._clock.monotonic() + IDLE_INTERVAL_S
             await wait_until(self._woken, self._clock.monotonic() + POLL_INTERVAL_S, clock=self._clock)
             self._woken = anyio.Event()
 

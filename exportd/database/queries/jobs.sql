@@ -42,11 +42,11 @@ WITH moment AS MATERIALIZED (
             WHERE destination.organization = job.organization AND destination.code = ANY (job.destinations)
                 AND destination.deleted_at IS NULL
                 AND (destination.paused_at IS NOT NULL
+                     -- IN, which is looked up in a hash table: there may be thousands of both
                      OR (destination.origin = 'CONFIGURATION' AND $6::text[] IS NOT NULL
-                         AND NOT EXISTS (
-                             SELECT FROM unnest($6::text[], $7::text[]) AS declared (organization, code)
-                             WHERE declared.organization = destination.organization
-                                 AND declared.code = destination.code)))
+                         AND (destination.organization, destination.code) NOT IN (
+                             SELECT organization, code
+                             FROM unnest($6::text[], $7::text[]) AS declared (organization, code))))
         )
         AND (job.phase = 'EXTRACTING'
              OR job.spool_id = $3::uuid
@@ -467,14 +467,19 @@ SELECT
 FROM exportd.job
 WHERE id = $1;
 
--- name: of_ids
+-- name: owners
 -- $1 jobs
-SELECT
-    id, organization, schedule_id, schedule_code, due_at, entities, format, destinations, state, phase, attempt,
-    not_before, lease_holder, lease_until, spool_id, created_at, started_at, sealed_at, finished_at, expired_at,
-    reason, message, progress::text, extraction::text
-FROM exportd.job
-WHERE id = ANY ($1::uuid[]);
+SELECT id, organization FROM exportd.job WHERE id = ANY ($1::uuid[]);
+
+-- name: over_in_spool
+-- Of the jobs with files in a spool, those whose files it may not need any more, and those that are not here.
+-- $1 jobs, $2 spool, $3 until when the others must have finished
+SELECT stored.id, job.state, job.spool_id IS NOT DISTINCT FROM $2::uuid AS sealed_here, job.finished_at
+FROM unnest($1::uuid[]) AS stored (id)
+LEFT JOIN exportd.job USING (id)
+WHERE job.id IS NULL
+    OR job.state IN ('SUCCEEDED', 'FAILED')
+        AND (job.spool_id IS DISTINCT FROM $2::uuid OR job.finished_at <= $3::timestamptz);
 
 -- name: newest
 -- $1 organization, $2 schedule code, $3 state (each null: any), $4 how many
