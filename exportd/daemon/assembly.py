@@ -12,6 +12,7 @@ import anyio
 
 from exportd import __version__
 from exportd.api.job_watcher import JobWatcher
+from exportd.api.transport.rate_limit import ConnectionCount
 from exportd.capture.installer import CaptureInstaller, capture_is_intact
 from exportd.capture.listener import Listener
 from exportd.capture.pruner import Pruner
@@ -68,6 +69,7 @@ class Components:
 
     connector: Connector
     control_pool: Pool
+    connections: ConnectionCount
     schedules: ScheduleTable
     jobs: JobTable
     spool: Spool
@@ -187,6 +189,7 @@ def _components(
     return Components(
         connector=connector,
         control_pool=control_pool,
+        connections=ConnectionCount(lambda: current.settings().quotas.connections),
         schedules=schedules,
         jobs=jobs,
         spool=spool,

@@ -1,13 +1,14 @@
 """How the daemon is, its metrics, and how jobs come along."""
 
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response, StreamingResponse
 
 from exportd.api.collaborators import JobCollaborators
-from exportd.api.dependencies import Caller, Jobs, Looking, Now, Status
+from exportd.api.dependencies import Caller, Jobs, Limits, Looking, Now, Status, occupy_connection
 from exportd.api.identity.access import Identity
 from exportd.api.job_watcher import EventStream
 from exportd.api.pagination import IdInPath, id_in_path
@@ -49,9 +50,11 @@ async def follow_job(caller: Looking, jobs: Jobs, job_id: IdInPath) -> Response:
 
 
 @router.get("/downloads/{token}", responses=responses(403, 404), response_class=Response)
-async def download(token: Annotated[str, Path(max_length=MAX_TEXT_LENGTH)], jobs: Jobs) -> Response:
+async def download(
+    request: Request, token: Annotated[str, Path(max_length=MAX_TEXT_LENGTH)], jobs: Jobs, limits: Limits
+) -> Response:
     """The archive that a link of ``getdownloadurl`` leads to."""
-    return await jobs.downloads.serve(token)
+    return await jobs.downloads.serve(token, admit=partial(occupy_connection, request, limits))
 
 
 @router.get("/metrics", responses=responses(401, 403), response_class=Response)
