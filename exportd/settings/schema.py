@@ -6,7 +6,7 @@ The text under a key says what it means, its unit and why this default. The text
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 
@@ -31,6 +31,7 @@ from exportd.settings.section import (
     SizeBytes,
     check_listen,
     check_name,
+    check_not_empty,
     check_public_url,
     is_loopback,
 )
@@ -41,19 +42,10 @@ ALL_ENTITIES = "ALL"
 MIN_AUDIT_DAYS = 30
 """The trigger of migration 0014 has it too."""
 
-Item = TypeVar("Item")
-
 
 def check_daemon_name(name: str) -> str:
     """A name, or nothing; ValueError otherwise."""
     return check_name(name) if name else name
-
-
-def check_not_empty(items: tuple[Item, ...]) -> tuple[Item, ...]:
-    """At least one item; pydantic's own check does not count those that have a problem."""
-    if not items:
-        raise ValueError("should have at least one item, but is empty")
-    return items
 
 
 def _as_list(value: object) -> object:
