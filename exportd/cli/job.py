@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -173,6 +173,9 @@ def _print(job: Mapping[str, Any]) -> None:
             "due": instant(job["dueAt"]),
             "started": instant(job.get("startedAt")),
             "finished": instant(job.get("finishedAt")),
+            "tried again": instant(job.get("notBefore")),
+            "held by": job.get("holder"),
+            "files removed": instant(job.get("filesRemovedAt")),
             "delivered to": ", ".join(job["deliveredTo"]) or "(nowhere yet)",
         }
     )
@@ -191,4 +194,40 @@ def _print(job: Mapping[str, Any]) -> None:
             for code, entity in job["entities"].items()
         ],
         numbers=_FIGURES,
+    )
+    _print_deliveries(job["deliveries"])
+    _print_attempts(job.get("attempts", []))
+
+
+def _print_deliveries(deliveries: Sequence[Mapping[str, Any]]) -> None:
+    if not deliveries:
+        return
+    print_line()
+    print_table(
+        ["DESTINATION", "DELIVERED", "SHA-256 OF THE MANIFEST"],
+        [
+            (delivery["destination"], instant(delivery["publishedAt"]), delivery["manifestSha256"])
+            for delivery in deliveries
+        ],
+    )
+
+
+def _print_attempts(attempts: Sequence[Mapping[str, Any]]) -> None:
+    """A job that did it in one attempt has nothing to tell of it."""
+    if len(attempts) < 2:
+        return
+    print_line()
+    print_table(
+        ["ATTEMPT", "STARTED", "ENDED", "BY", "REASON"],
+        [
+            (
+                attempt["number"],
+                instant(attempt["startedAt"]),
+                instant(attempt.get("endedAt")),
+                attempt["holder"],
+                ": ".join(attempt[name] for name in ("reason", "message") if name in attempt),
+            )
+            for attempt in attempts
+        ],
+        numbers=["ATTEMPT"],
     )

@@ -102,8 +102,14 @@ class TestJobs:
         made = await make(api, "schedules", schedule())
         await api.http.post(f"/v1/schedules/{made['id']}/run")
         job_id = await failed_job(api)
+        shown = await got(api, f"/v1/jobs/{job_id}")
+        (attempt,) = shown["attempts"]
+        assert [attempt[name] for name in ("number", "holder", "reason", "message")] == [
+            *(1, "test", "DESTINATION_REFUSED", "No."),
+        ]
+        assert shown["startedAt"] <= attempt["startedAt"] <= attempt["endedAt"]
         (listed,) = (await got(api, "/v1/jobs"))["data"]
-        assert listed == await got(api, f"/v1/jobs/{job_id}")
+        assert listed == {name: value for name, value in shown.items() if name != "attempts"}
         assert (await got(api, path(ACME, "jobs", job_id))).items() <= listed.items()
         wanted = {
             "organization": ACME,
@@ -115,12 +121,43 @@ class TestJobs:
             "message": "No.",
             "parts": [],
             "deliveredTo": [],
+            "deliveries": [],
+            "destinations": [],
+            "exportFileFormat": "CSV",
         }
         assert {name: listed[name] for name in wanted} == wanted
         assert {"dueAt", "startedAt", "finishedAt", "dateCreated"} <= listed.keys()
         nothing = {"rows": 0, "deletedRows": 0, "contentBytes": 0, "sizeBytes": 0, "files": 0}
         nothing |= {"oversizedParts": 0, "done": False}
         assert listed["entities"] == {"ACCOUNTS": nothing, "BILLS": nothing}
+
+    async def test_say_what_was_read_and_who_has_received_it(self, api: ApiServer) -> None:
+        lake = await make(api, "destinations", bucket())
+        made = await make(api, "schedules", schedule(destinationIds=[lake["id"]]))
+        await api.http.post(f"/v1/schedules/{made['id']}/run")
+        table = JobTable(api.pool)
+        lease = await table.claim(holder="web1:7", lease_s=60, spool_id=SPOOL, attempt_limit=5)
+        assert lease is not None
+        running = await got(api, f"/v1/jobs/{lease.job.id}")
+        assert (running["holder"], running["destinations"], "endedAt" in running["attempts"][0]) == (
+            *("web1:7", ["lake"]),
+            False,
+        )
+        assert running["leaseUntil"] > running["startedAt"]
+        entity = {"entity": "BILLS", "mode": "full", "full_reason": "FIRST_RUN", "previous": None}
+        taken = {"snapshot": "9:9:", "wal_position": "0/9", "taken_at": "2026-03-09T04:00:00+00:00"}
+        await table.seal(lease, parts=(), extraction={**taken, "entities": [entity]}, spool_id=SPOOL)
+        await table.record_delivery(lease, DestinationCode("lake"), "ab" * 32)
+        await table.put_back(
+            lease, after_s=60, counts_attempt=True, reason=Reason.DESTINATION_UNAVAILABLE, message="Away."
+        )
+        shown = await got(api, f"/v1/jobs/{lease.job.id}")
+        assert (shown["takenAt"], "sealedAt" in shown, "holder" in shown) == ("2026-03-09T04:00:00.000Z", True, False)
+        assert shown["notBefore"] > shown["attempts"][0]["endedAt"]
+        assert shown["entities"]["BILLS"]["window"] == {"snapshot": "9:9:", "lsn": "0/9"}
+        (delivery,) = shown["deliveries"]
+        assert (delivery["destination"], delivery["manifestSha256"]) == ("lake", "ab" * 32)
+        assert delivery["publishedAt"].endswith("Z")
 
     async def test_are_filtered(self, api: ApiServer) -> None:
         for organization, code in ((ACME, "one"), (ACME, "two"), (OTHER, "one")):

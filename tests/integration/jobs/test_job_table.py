@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -83,6 +84,47 @@ class TestTheEnums:
                 await FENCED_WRITES[event](jobs, lease)
             assert (await jobs.row(job_id))["state"] == (expected or state)
             await jobs.connection.execute("DELETE FROM exportd.job")
+
+
+class TestAttempts:
+    async def found(self, jobs: PostgresJobs, job_id: JobId) -> list[tuple[int, str, bool, str | None, str | None]]:
+        record = await jobs.table.get(job_id)
+        assert record is not None
+        return [
+            (attempt.number, attempt.holder, attempt.ended_at is not None, attempt.reason, attempt.message)
+            for attempt in record.attempts
+        ]
+
+    async def test_are_kept_with_why_each_of_them_ended(self, jobs: PostgresJobs) -> None:
+        job_id = await jobs.add_job()
+        assert await self.found(jobs, job_id) == []
+        first = await jobs.claimed(holder="alpha")
+        await jobs.table.put_back(first, after_s=0, counts_attempt=True, reason=Reason.SPOOL_FULL, message="full")
+        await jobs.claimed(holder="beta")
+        await jobs.end_lease(job_id)
+        third = await jobs.claimed(holder="gamma")
+        ended = [(1, "alpha", True, "SPOOL_FULL", "full"), (2, "beta", True, "INTERRUPTED", None)]
+        assert await self.found(jobs, job_id) == [*ended, (3, "gamma", False, None, None)]
+        with pytest.raises(TransientError):
+            await jobs.table.fail(replace(third, fence=2), reason=Reason.BUG, message="late")
+        await jobs.table.succeed(third, positions=[])
+        assert await self.found(jobs, job_id) == [*ended, (3, "gamma", True, None, None)]
+
+    async def test_that_do_not_count_are_kept_too_and_the_newest_hundred_stay(self, jobs: PostgresJobs) -> None:
+        job_id = await jobs.add_job()
+        for _ in range(105):
+            lease = await jobs.claimed()
+            await jobs.table.put_back(
+                lease, after_s=0, counts_attempt=False, reason=Reason.DESTINATION_UNAVAILABLE, message="away"
+            )
+        found = await self.found(jobs, job_id)
+        assert found == [(1, "alpha", True, "DESTINATION_UNAVAILABLE", "away")] * 100
+
+    async def test_go_with_their_job(self, jobs: PostgresJobs) -> None:
+        job_id = await jobs.add_job()
+        await jobs.table.fail(await jobs.claimed(), reason=Reason.BUG, message="oh")
+        await jobs.connection.execute("DELETE FROM exportd.job WHERE id = $1", job_id)
+        assert await jobs.connection.fetchval("SELECT count(*) FROM exportd.attempt") == 0
 
 
 @pytest.mark.every_postgres

@@ -40,6 +40,8 @@ def documents(name: str) -> dict[str, Any]:
             "deliveredTo": [name],
             "entities": {name: entity},
             "parts": [],
+            "deliveries": [{"destination": name, "publishedAt": WHEN, "manifestSha256": name}],
+            "attempts": [{"number": 1, "holder": name, "startedAt": WHEN, "reason": name, "message": name}] * 2,
         },
     }
     schedule = {
