@@ -86,8 +86,8 @@ class DestinationTable:
             rows = await connection.fetch(_SQL["page"], organization, ids, created_at, destination_id, limit)
         return [destination_from_row(row) for row in rows]
 
-    async def get(self, organization: OrganizationId, destination_id: UUID) -> DestinationRecord:
-        """Raises PermanentError NOT_FOUND."""
+    async def get(self, organization: OrganizationId | None, destination_id: UUID) -> DestinationRecord:
+        """A destination of an organization (None: of any). Raises PermanentError NOT_FOUND."""
         async with statements(self._pool, "reading the destinations") as connection:
             return _found(await connection.fetchrow(_SQL["get"], organization, destination_id), destination_id)
 

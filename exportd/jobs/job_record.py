@@ -35,13 +35,13 @@ class DeliveryRecord:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """One attempt of a job by ``holder``, aware UTC. ``ended_at`` is None while it runs.
+    """One attempt of a job, aware UTC. ``ended_at`` is None while it runs, ``holder`` for those who see no hosts.
 
     ``reason`` and ``message`` say why it ended; both are None when the job succeeded.
     """
 
     number: int
-    holder: str
+    holder: str | None
     started_at: datetime
     ended_at: datetime | None
     reason: str | None
@@ -82,6 +82,37 @@ class JobRecord:
     @property
     def finished(self) -> bool:
         return self.state in FINISHED
+
+
+_CONCERNS_THE_ORGANIZATION = {
+    Reason.DESTINATION_UNAVAILABLE,
+    Reason.DESTINATION_REFUSED,
+    Reason.DESTINATION_MISSING,
+    Reason.CANCELLED,
+}
+_OPERATORS_KNOW = "The operators of exportd see why, and mend it. The schedule's next run holds the same changes."
+
+
+def message_for_organization(reason: str | None, message: str | None) -> str | None:
+    """Why a job failed, for its organization. Where that is no matter of theirs, the sentence may name hosts, paths and
+    tables of the machine, and they are told who knows.
+    """
+    if reason is None or message is None or reason in _CONCERNS_THE_ORGANIZATION:
+        return message
+    return _OPERATORS_KNOW
+
+
+def for_organization(record: JobRecord) -> JobRecord:
+    """A job as its organization may see it: without the machine's hosts and sentences."""
+    return dataclasses.replace(
+        record,
+        lease_holder=None,
+        message=message_for_organization(record.reason, record.message),
+        attempts=tuple(
+            dataclasses.replace(attempt, holder=None, message=message_for_organization(attempt.reason, attempt.message))
+            for attempt in record.attempts
+        ),
+    )
 
 
 class Download(StrEnum):

@@ -1,12 +1,12 @@
 """What operators do with jobs, schedules, destinations and all daemons.
 
-Each deed is a row in Postgres, so any daemon may be asked. For users of the machine: programs belong to an organization
-and are refused.
+Each deed is a row in Postgres, so any daemon may be asked. For users of the machine: programs, which belong to an
+organization, are refused.
 """
 
 from fastapi import APIRouter
 
-from exportd.api.dependencies import Destinations, Host, Jobs, Looking, Operating, Schedules
+from exportd.api.dependencies import Destinations, Host, Jobs, Looking, Operating, Schedules, Viewing
 from exportd.api.pagination import IdInPath, id_in_path, known_entity
 from exportd.api.problems import responses
 from exportd.api.schemas.operations import (
@@ -29,8 +29,10 @@ router = APIRouter(prefix="/v1", tags=["operations"], route_class=StrictRoute)
 
 
 @router.get("/organizations", responses=responses(401, 403))
-async def list_organizations(_caller: Looking, destinations: Destinations) -> OrganizationList:
-    """The organizations that have a destination or a schedule."""
+async def list_organizations(viewer: Viewing, destinations: Destinations) -> OrganizationList:
+    """The organizations that have a destination or a schedule; a program's own."""
+    if viewer.organization is not None:
+        return OrganizationList(data=[viewer.organization])
     return OrganizationList(data=list(await destinations.operator.organizations()))
 
 

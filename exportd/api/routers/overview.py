@@ -1,4 +1,7 @@
-"""What operators look at, of every organization: jobs, schedules, destinations, entities, and the files of jobs."""
+"""What people look at: jobs, schedules, destinations, entities, and the files of jobs.
+
+Users of the machine see every organization, programs their own. What they may not see looks as if it did not exist.
+"""
 
 from datetime import datetime
 from typing import Annotated
@@ -7,7 +10,18 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
-from exportd.api.dependencies import Destinations, Host, Jobs, Looking, NextToken, PageSigner, Schedules
+from exportd.api.collaborators import JobCollaborators
+from exportd.api.dependencies import (
+    Destinations,
+    Host,
+    Jobs,
+    Looking,
+    NextToken,
+    PageSigner,
+    Schedules,
+    Viewer,
+    Viewing,
+)
 from exportd.api.pagination import IdInPath, Pages, id_in_path
 from exportd.api.problems import Refusal, responses
 from exportd.api.schemas.destination import DestinationDetails, DestinationDetailsPage, destination_details
@@ -22,6 +36,7 @@ from exportd.api.schemas.schedule import (
 )
 from exportd.api.transport.request_reader import StrictRoute
 from exportd.destinations.record import DestinationRecord
+from exportd.jobs.job_record import JobRecord
 from exportd.model.bounds import MAX_CODE_LENGTH, MAX_TEXT_LENGTH
 from exportd.model.declared import key_of
 from exportd.model.entity import OrganizationId
@@ -45,7 +60,7 @@ OnlyOrganization = Annotated[
 @router.get("/jobs", responses=responses(400, 401, 403), response_model_exclude_none=True)
 async def list_all_jobs(
     *,
-    _caller: Looking,
+    viewer: Viewing,
     jobs: Jobs,
     organization: OnlyOrganization = None,
     schedule: Annotated[
@@ -55,36 +70,33 @@ async def list_all_jobs(
     limit: Annotated[int, Query(ge=1, le=MAX_JOBS)] = 20,
 ) -> JobDetailsList:
     """The newest jobs, the newest first."""
-    found = await jobs.table.list(
-        organization=None if organization is None else OrganizationId(organization), schedule_code=schedule, limit=limit
-    )
-    return JobDetailsList(data=[job_details(record) for record in found])
+    found = await jobs.table.list(organization=viewer.of(organization), schedule_code=schedule, limit=limit)
+    return JobDetailsList(data=[job_details(record, shows_hosts=viewer.organization is None) for record in found])
 
 
 @router.get("/jobs/{id}", responses=responses(401, 403, 404), response_model_exclude_none=True)
-async def show_any_job(_caller: Looking, jobs: Jobs, job_id: IdInPath) -> JobDetails:
+async def show_any_job(viewer: Viewing, jobs: Jobs, job_id: IdInPath) -> JobDetails:
     """State, what it read, its files, and where they went."""
-    record = await jobs.table.get(JobId(id_in_path(job_id, "job")))
-    if record is None:
-        raise Refusal(404, f"There is no job {job_id!r}. Look at the list of jobs for its id.")
-    return job_details(record)
+    record = await _job(jobs, viewer, job_id)
+    return job_details(record, shows_hosts=viewer.organization is None)
 
 
 @router.get("/jobs/{id}/files/{name}", responses=responses(401, 403, 404, 409), response_class=Response)
 async def read_file(
-    _caller: Looking,
+    viewer: Viewing,
     jobs: Jobs,
     job_id: IdInPath,
     name: Annotated[str, Path(max_length=MAX_TEXT_LENGTH, description="As in parts.")],
 ) -> Response:
     """A file of a finished job: one of its ``parts``, or ``manifest.json``, while this daemon's spool keeps it."""
-    return await jobs.downloads.file(id_in_path(job_id, "job"), name)
+    record = await _job(jobs, viewer, job_id)
+    return await jobs.downloads.file(record.job.id, name)
 
 
 @router.get("/schedules", responses=responses(400, 401, 403), response_model_exclude_none=True)
 async def list_all_schedules(
     *,
-    _caller: Looking,
+    viewer: Viewing,
     schedules: Schedules,
     signer: PageSigner,
     organization: OnlyOrganization = None,
@@ -92,7 +104,7 @@ async def list_all_schedules(
     next_token: NextToken = None,
 ) -> ScheduleDetailsPage:
     """Schedules with their due times and pauses, the newest first."""
-    owner = None if organization is None else OrganizationId(organization)
+    owner = viewer.of(organization)
     paging = Pages(signer, owner or _EVERY_ORGANIZATION, "all schedules")
     found = await schedules.table.page(owner, after=paging.place(next_token), limit=page_size + 1)
     pauses = await schedules.operator.pauses()
@@ -103,12 +115,11 @@ async def list_all_schedules(
 
 
 @router.get("/schedules/{id}", responses=responses(401, 403, 404), response_model_exclude_none=True)
-async def show_any_schedule(_caller: Looking, schedules: Schedules, schedule_id: IdInPath) -> ScheduleDetails:
+async def show_any_schedule(viewer: Viewing, schedules: Schedules, schedule_id: IdInPath) -> ScheduleDetails:
     """One schedule with its due times and its pause."""
-    schedule = await schedules.operator.get(ScheduleId(id_in_path(schedule_id, "schedule")))
-    pauses = await schedules.operator.pauses(schedule.id)
-    owned = await schedules.table.get(schedule.declaration.organization, schedule.id)
-    return schedule_details(owned, pauses.get(schedule.id))
+    wanted = ScheduleId(id_in_path(schedule_id, "schedule"))
+    pauses = await schedules.operator.pauses(wanted)
+    return schedule_details(await schedules.table.get(viewer.organization, wanted), pauses.get(wanted))
 
 
 @router.get("/schedules/{id}/preview", responses=responses(401, 403, 404, 409), response_model_exclude_none=True)
@@ -124,7 +135,7 @@ async def preview_schedule(_caller: Looking, schedules: Schedules, schedule_id: 
 @router.get("/destinations", responses=responses(400, 401, 403), response_model_exclude_none=True)
 async def list_all_destinations(
     *,
-    _caller: Looking,
+    viewer: Viewing,
     destinations: Destinations,
     signer: PageSigner,
     organization: OnlyOrganization = None,
@@ -132,34 +143,45 @@ async def list_all_destinations(
     next_token: NextToken = None,
 ) -> DestinationDetailsPage:
     """Destinations with their places and pauses, the newest first."""
-    owner = None if organization is None else OrganizationId(organization)
+    owner = viewer.of(organization)
     paging = Pages(signer, owner or _EVERY_ORGANIZATION, "all destinations")
     found = await destinations.table.page(owner, after=paging.place(next_token), limit=page_size + 1)
     pauses = await destinations.operator.pauses()
     page, token = paging.cut(found, page_size, _place_of_destination)
     return DestinationDetailsPage(
-        data=[destination_details(record, pauses.get(key_of(record.declaration))) for record in page],
+        data=[
+            destination_details(
+                record, pauses.get(key_of(record.declaration)), shows_directories=viewer.organization is None
+            )
+            for record in page
+        ],
         next_token=token,
     )
 
 
 @router.get("/destinations/{id}", responses=responses(401, 403, 404), response_model_exclude_none=True)
 async def show_any_destination(
-    _caller: Looking, destinations: Destinations, destination_id: IdInPath
+    viewer: Viewing, destinations: Destinations, destination_id: IdInPath
 ) -> DestinationDetails:
     """One destination with its place and its pause."""
-    wanted = id_in_path(destination_id, "destination")
-    pause = await destinations.operator.pause_of(wanted)
-    found = await destinations.table.page(None, ids=[wanted], limit=1)
-    if not found:  # deleted between the two queries
-        raise Refusal(404, f"There is no destination {destination_id!r}. Look at the list of destinations for its id.")
-    return destination_details(found[0], pause)
+    record = await destinations.table.get(viewer.organization, id_in_path(destination_id, "destination"))
+    pause = await destinations.operator.pause_of(record.id)
+    return destination_details(record, pause, shows_directories=viewer.organization is None)
 
 
 @router.get("/entities", responses=responses(401, 403), response_model_exclude_none=True)
-async def list_entities(_caller: Looking, host: Host) -> EntityList:
+async def list_entities(viewer: Viewing, host: Host) -> EntityList:
     """What can be exported: the catalog, with what only the database knows."""
-    return EntityList(data=entity_documents(host.entities.values()))
+    shows_tables = viewer.organization is None
+    return EntityList(data=entity_documents(host.entities.values(), shows_tables=shows_tables))
+
+
+async def _job(jobs: JobCollaborators, viewer: Viewer, text: str) -> JobRecord:
+    """Raises Refusal 404, also for a job of an organization that the viewer does not see."""
+    record = await jobs.table.get(JobId(id_in_path(text, "job")))
+    if record is None or not viewer.sees(record.job.organization):
+        raise Refusal(404, f"There is no job {text!r}. Look at the list of jobs for its id.")
+    return record
 
 
 def _place_of_schedule(owned: OwnedSchedule) -> tuple[datetime, UUID]:

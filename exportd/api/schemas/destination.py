@@ -183,13 +183,14 @@ class DestinationPage(Answer):
 class DestinationDetails(_DestinationPlace, _NamedDestination):
     """The same destination as operators see it. ``place`` is its address; ``destinationType`` may be ``DIRECTORY``.
 
-    What the database knows of it (``id``, ``version``, …) is left out where the database could not be asked.
+    What the database knows of it (``id``, ``version``, …) is left out where the database could not be asked. Programs
+    do not see the ``place`` of a directory, which is on a machine that is not theirs.
     """
 
     organization: str
     destination_type: str
     origin: Literal["CONFIGURATION", "API"]
-    place: str
+    place: str | None = None
     paused: PauseStatus | None = None
     id: str | None = None
     version: int | None = None
@@ -214,10 +215,15 @@ def destination_document(record: DestinationRecord) -> DestinationDocument:
     return DestinationDocument.model_validate({**_fields(record), **_place_fields(record.declaration)})
 
 
-def destination_details(record: DestinationRecord, pause: Pause | None) -> DestinationDetails:
-    return DestinationDetails.model_validate(
+def destination_details(
+    record: DestinationRecord, pause: Pause | None, *, shows_directories: bool = True
+) -> DestinationDetails:
+    """``shows_directories``: for users of the machine."""
+    found = DestinationDetails.model_validate(
         {**_fields(record), **_details(record.declaration, record.origin), "paused": pause_status(pause)}
     )
+    hidden = found.destination_type == "DIRECTORY" and not shows_directories
+    return found.model_copy(update={"place": None}) if hidden else found
 
 
 def declared_destination(declaration: DestinationDeclaration, pause: Pause | None) -> DestinationDetails:

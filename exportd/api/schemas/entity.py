@@ -24,12 +24,15 @@ class IncomingReference(Answer):
 
 
 class EntityDocument(Answer):
-    """An entity of the catalog. ``key`` are columns; every file has the field ``deleted`` last, which is not listed."""
+    """An entity of the catalog. ``key`` are columns; every file has the field ``deleted`` last, which is not listed.
+
+    Programs do not see ``table`` and ``column``.
+    """
 
     entity: str
     label: str
     type_token: str
-    table: str
+    table: str | None = None
     key: list[str]
     fields: list[FieldDocument]
     referenced_by: list[IncomingReference]
@@ -41,20 +44,26 @@ class EntityList(Answer):
     data: list[EntityDocument]
 
 
-def entity_documents(entities: Collection[Entity]) -> list[EntityDocument]:
-    return [_document(entity, entities) for entity in entities]
+def entity_documents(entities: Collection[Entity], *, shows_tables: bool = True) -> list[EntityDocument]:
+    """``shows_tables``: for users of the machine."""
+    return [entity_document(entity, entities, shows_tables=shows_tables) for entity in entities]
 
 
-def _document(entity: Entity, others: Iterable[Entity]) -> EntityDocument:
+def entity_document(entity: Entity, others: Iterable[Entity], *, shows_tables: bool = True) -> EntityDocument:
+    """``others`` are those of the catalog, among which it looks for references."""
     return EntityDocument(
         entity=entity.code,
         label=entity.label,
         type_token=entity.type_token,
-        table=str(entity.table),
+        table=str(entity.table) if shows_tables else None,
         key=list(entity.key),
         fields=[
             FieldDocument(
-                name=field.name, type=field.type, format=field.format, column=field.column, reference=field.reference
+                name=field.name,
+                type=field.type,
+                format=field.format,
+                column=field.column if shows_tables else None,
+                reference=field.reference,
             )
             for field in entity.fields
         ],

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from exportd.api.schemas.fields import Answer, Moment
-from exportd.jobs.job_record import AttemptRecord, JobRecord
+from exportd.jobs.job_record import AttemptRecord, JobRecord, for_organization
 from exportd.jobs.requests import JobSummary
 from exportd.model.extraction import Mode
 from exportd.model.job import EntityProgress, JobState
@@ -80,7 +80,7 @@ class ShownAttempt(Answer):
     """
 
     number: int
-    holder: str
+    holder: str | None = None
     started_at: Moment
     ended_at: Moment | None = None
     reason: str | None = None
@@ -142,8 +142,9 @@ def job_document(summary: JobSummary) -> JobDocument:
     )
 
 
-def job_details(record: JobRecord) -> JobDetails:
-    job = record.job
+def job_details(record: JobRecord, *, shows_hosts: bool = True) -> JobDetails:
+    """``shows_hosts``: for users of the machine; see ``for_organization``."""
+    record, job = record if shows_hosts else for_organization(record), record.job
     waits_for_another_attempt = record.state is JobState.PENDING and record.attempt > 0
     return JobDetails(
         id=str(job.id),

@@ -1,10 +1,12 @@
 """What operators look at, of every organization: jobs, schedules, destinations, entities, and the files of jobs."""
 
+import json
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from exportd.api.identity.access import Role
 from exportd.destinations.record import DestinationDeclaration
 from exportd.jobs.job_table import JobTable
 from exportd.model.entity import OrganizationId
@@ -209,6 +211,84 @@ class TestFiles:
         job_id = await self.job(api, change)
         answer = await api.http.get(f"/v1/jobs/{job_id}/files/manifest.json")
         assert (answer.status_code, words in answer.json()["message"]) == (status, True)
+
+
+class TestPrograms:
+    """A program sees of its organization what a user of the machine sees, but for hosts, directories and tables."""
+
+    async def test_see_their_organization_alone(self, api: ApiServer) -> None:
+        ids = {}
+        for organization in (ACME, OTHER):
+            lake = await make(api, "destinations", bucket(), organization)
+            made = await make(api, "schedules", schedule(destinationIds=[lake["id"]]), organization)
+            job = (await api.http.post(f"/v1/schedules/{made['id']}/run")).json()["jobId"]
+            ids[organization] = {"destinations": lake["id"], "schedules": made["id"], "jobs": job}
+        reader = await api.bearer(role=Role.READER)
+
+        async def seen(url: str, **query: str) -> tuple[int, Any]:
+            answer = await api.tcp.get(url, params=query, headers=reader)
+            return answer.status_code, answer.json()
+
+        for kind, own in ids[ACME].items():
+            foreign = ids[OTHER][kind]
+            status, listed = await seen(f"/v1/{kind}")
+            assert (status, [found["id"] for found in listed["data"]]) == (200, [own])
+            assert await seen(f"/v1/{kind}", organization=ACME) == (200, listed)
+            status, refused = await seen(f"/v1/{kind}", organization=OTHER)
+            assert (status, "not one that you may see" in refused["message"]) == (403, True)
+            assert (await seen(f"/v1/{kind}/{own}"))[1].items() >= listed["data"][0].items()
+            for url in (f"/v1/{kind}/ID", *(("/v1/jobs/ID/events", "/v1/jobs/ID/files/x") if kind == "jobs" else ())):
+                missing = str(uuid4())
+                status, hidden = await seen(url.replace("ID", foreign))
+                assert (status, str(hidden).replace(foreign, "ID")) == (
+                    404,
+                    str((await seen(url.replace("ID", missing)))[1]).replace(missing, "ID"),
+                )
+        assert await seen("/v1/organizations") == (200, {"data": [ACME]})
+
+    async def test_see_no_hosts_directories_and_tables(self, api: ApiServer) -> None:
+        declared = DestinationDeclaration(
+            OrganizationId(ACME), DestinationCode("shelf"), "Shelf", {"type": "DIRECTORY", "directory": "/srv/shelf"}
+        )
+        await api.using.destinations.table.reconcile([declared], now=api.using.clock.now())
+        made = await make(api, "schedules", schedule())
+        await api.http.post(f"/v1/schedules/{made['id']}/run")
+        lease = await JobTable(api.pool).claim(holder="web1:7", lease_s=60, spool_id=SPOOL, attempt_limit=5)
+        assert lease is not None
+        reader = await api.bearer(role=Role.READER)
+        about_job = f"/v1/jobs/{lease.job.id}"
+        before = (await api.tcp.get(about_job, headers=reader)).text
+        await JobTable(api.pool).fail(lease, reason=Reason.SPOOL_UNWRITABLE, message="/srv/spool at web1 is full.")
+        about = [before] + [
+            (await api.tcp.get(url, headers=reader)).text
+            for url in ("/v1/jobs", about_job, "/v1/destinations", "/v1/entities")
+        ]
+        assert not [text for text in about for hidden in ("web1", "/srv", "public.") if hidden in text]
+        assert (await api.tcp.get(about_job, headers=reader)).json()["reason"] == "SPOOL_UNWRITABLE"
+        assert "/srv/spool at web1" in (await got(api, about_job))["message"]
+
+    async def test_follow_the_jobs_of_their_organization(self, api: ApiServer) -> None:
+        leases = {}
+        for organization in (OTHER, ACME):
+            made = await make(api, "schedules", schedule(), organization)
+            await api.http.post(f"/v1/schedules/{made['id']}/run")
+            lease = await JobTable(api.pool).claim(holder="web1:7", lease_s=60, spool_id=SPOOL, attempt_limit=5)
+            assert lease is not None
+            leases[organization] = lease
+        reader = await api.bearer(role=Role.READER)
+        for url in ("/v1/events", f"/v1/jobs/{leases[ACME].job.id}/events"):
+            async with api.tcp.stream("GET", url, headers=reader) as answer:
+                assert answer.status_code == 200
+                async for line in answer.aiter_lines():
+                    if line.startswith("data: "):
+                        break
+            event = json.loads(line.removeprefix("data: "))
+            assert (event["jobId"], event["holder"]) == (str(leases[ACME].job.id), None)
+
+    async def test_share_the_streams_of_their_organization(self, api: ApiServer) -> None:
+        object.__setattr__(api.using.jobs, "streams", 0)
+        refused = await api.tcp.get("/v1/events", headers=await api.bearer())
+        assert (refused.status_code, "organization acme follows 0 streams" in refused.json()["message"]) == (429, True)
 
 
 async def test_entities_are_those_of_the_catalog(api: ApiServer) -> None:

@@ -87,7 +87,7 @@ class TestTheEnums:
 
 
 class TestAttempts:
-    async def found(self, jobs: PostgresJobs, job_id: JobId) -> list[tuple[int, str, bool, str | None, str | None]]:
+    async def found(self, jobs: PostgresJobs, job_id: JobId) -> list[tuple[object, ...]]:
         record = await jobs.table.get(job_id)
         assert record is not None
         return [
