@@ -126,4 +126,6 @@ async def read_entities(config: Path) -> list[Document]:
     settings, catalog = load(config)
     async with connector(settings).connection("entity") as connection:
         resolved = await resolve(catalog, connection)
-    return [document(entity) for entity in entity_documents(resolved.entities.values())]
+    entities = resolved.entities.values()
+    trouble = {code: resolved.trouble(code) or "" for code in resolved.out_of_order}
+    return [document(entity) for entity in entity_documents(entities, entities, trouble)]

@@ -19,13 +19,14 @@ from exportd.api.dependencies import (
     NextToken,
     PageSigner,
     Schedules,
+    Status,
     Viewer,
     Viewing,
 )
 from exportd.api.pagination import IdInPath, Pages, id_in_path
 from exportd.api.problems import Refusal, responses
 from exportd.api.schemas.destination import DestinationDetails, DestinationDetailsPage, destination_details
-from exportd.api.schemas.entity import EntityList, entity_documents
+from exportd.api.schemas.entity import EntityDocument, EntityList, entity_documents
 from exportd.api.schemas.job import JobDetails, JobDetailsList, job_details
 from exportd.api.schemas.schedule import (
     ScheduleDetails,
@@ -39,10 +40,11 @@ from exportd.destinations.record import DestinationRecord
 from exportd.jobs.job_record import JobRecord
 from exportd.model.bounds import MAX_CODE_LENGTH, MAX_TEXT_LENGTH
 from exportd.model.declared import key_of
-from exportd.model.entity import OrganizationId
+from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.job import JobId
 from exportd.model.schedule import ScheduleId
 from exportd.schedules.schedule_record import OwnedSchedule
+from exportd.settings.closest import did_you_mean
 
 MAX_JOBS = 1000
 
@@ -170,10 +172,29 @@ async def show_any_destination(
 
 
 @router.get("/entities", responses=responses(401, 403), response_model_exclude_none=True)
-async def list_entities(viewer: Viewing, host: Host) -> EntityList:
+async def list_entities(viewer: Viewing, host: Host, status: Status) -> EntityList:
     """What can be exported: the catalog, with what only the database knows."""
+    entities, trouble = host.entities.values(), status.local().out_of_order
     shows_tables = viewer.organization is None
-    return EntityList(data=entity_documents(host.entities.values(), shows_tables=shows_tables))
+    return EntityList(data=entity_documents(entities, entities, trouble, shows_tables=shows_tables))
+
+
+@router.get("/entities/{name}", responses=responses(401, 403, 404), response_model_exclude_none=True)
+async def show_entity(
+    viewer: Viewing,
+    host: Host,
+    status: Status,
+    name: Annotated[str, Path(max_length=MAX_CODE_LENGTH, description="As the catalog calls it.")],
+) -> EntityDocument:
+    """One entity: its fields, their types, what they refer to, and what refers to it."""
+    entity = host.entities.get(EntityCode(name))
+    if entity is None:
+        hint = did_you_mean(name, host.entities, what="entities of the catalog")
+        raise Refusal(404, f"The catalog has no entity {name!r}; {hint}")
+    (document,) = entity_documents(
+        [entity], host.entities.values(), status.local().out_of_order, shows_tables=viewer.organization is None
+    )
+    return document
 
 
 async def _job(jobs: JobCollaborators, viewer: Viewer, text: str) -> JobRecord:

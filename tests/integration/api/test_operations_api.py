@@ -40,6 +40,7 @@ VERBS = (
     ("GET", "/v1/destinations", "reader"),
     ("GET", "/v1/destinations/{id}", "reader"),
     ("GET", "/v1/entities", "reader"),
+    ("GET", "/v1/entities/{name}", "reader"),
     ("POST", "/v1/pause", "operator"),
     ("POST", "/v1/resume", "operator"),
     ("POST", "/v1/schedules/{id}/pause", "operator"),
@@ -70,6 +71,7 @@ FOR_PROGRAMS = {
     "/v1/destinations",
     "/v1/destinations/{id}",
     "/v1/entities",
+    "/v1/entities/{name}",
 }
 """What programs may look at too, each of its organization: test_overview_api."""
 

@@ -1,6 +1,7 @@
 """What operators look at, of every organization: jobs, schedules, destinations, entities, and the files of jobs."""
 
 import json
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -9,11 +10,13 @@ import pytest
 from exportd.api.identity.access import Role
 from exportd.destinations.record import DestinationDeclaration
 from exportd.jobs.job_table import JobTable
-from exportd.model.entity import OrganizationId
+from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.foreign_text import url_segment
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from tests.integration.api.request_bodies import bucket, schedule
-from tests.integration.api.standalone_api import ACME, SPOOL, ApiServer, path
+from tests.integration.api.standalone_api import ACME, SPOOL, ApiServer, local_status, path
+from tests.unit.model.test_foreign_text import HOSTILE
 
 OTHER = "other"
 
@@ -289,6 +292,25 @@ class TestPrograms:
         object.__setattr__(api.using.jobs, "streams", 0)
         refused = await api.tcp.get("/v1/events", headers=await api.bearer())
         assert (refused.status_code, "organization acme follows 0 streams" in refused.json()["message"]) == (429, True)
+
+
+async def test_an_entity_that_cannot_be_exported_says_why(api: ApiServer) -> None:
+    trouble = {EntityCode("THINGS"): "public.things has no column id."}
+    status = replace(local_status(), out_of_order=trouble)
+    object.__setattr__(api.using.status, "local", lambda: status)
+    (listed,) = (await got(api, "/v1/entities"))["data"]
+    assert (listed, listed["outOfOrder"]) == (await got(api, "/v1/entities/THINGS"), trouble[EntityCode("THINGS")])
+    shown = await api.tcp.get("/v1/entities/THINGS", headers=await api.bearer(role=Role.READER))
+    assert shown.json()["outOfOrder"].startswith("It does not fit its table")
+    assert "public." not in shown.text
+
+
+async def test_entities_of_other_names_are_not_found(api: ApiServer) -> None:
+    for name in (*HOSTILE.values(), "THINGZ", "things"):
+        sent = url_segment(name.replace("\udcff", "\ufffd"))  # what cannot be sent
+        answer = await api.http.get(f"/v1/entities/{sent}")
+        assert answer.status_code == (400 if len(name) > 80 else 404), name
+    assert "did you mean THINGS" in (await api.http.get("/v1/entities/THINGZ")).json()["message"]
 
 
 async def test_entities_are_those_of_the_catalog(api: ApiServer) -> None:
