@@ -1,4 +1,4 @@
-"""Lists in pages, the newest first; and the ids and names in requests. Pure.
+"""Lists in pages, the newest first; and the ids, instants and names in requests. Pure.
 
 The token of the next page says behind which object it begins; it is signed, and good only for the same list of the same
 organization. There is never an empty page with a token.
@@ -16,7 +16,7 @@ from pydantic.json_schema import WithJsonSchema
 
 from exportd.api.identity.signing import Signer
 from exportd.api.problems import Refusal
-from exportd.api.schemas.fields import parse_id
+from exportd.api.schemas.fields import parse_id, parse_instant
 from exportd.model.bounds import MAX_SHOWN_LENGTH, MAX_WORD_LENGTH
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.settings.closest import did_you_mean
@@ -72,6 +72,14 @@ def id_in_path(text: str, kind: str) -> UUID:
     if found is None:
         raise Refusal(404, f"There is no {kind} {text[:MAX_SHOWN_LENGTH]!r}. Look at the list of {kind}s for its id.")
     return found
+
+
+def instant_in_query(text: str, name: str) -> datetime:
+    """Raises Refusal 400 for what is no instant."""
+    try:
+        return parse_instant(text)
+    except ValueError as error:
+        raise Refusal(400, f"{name}: {error}.") from error
 
 
 def destination_ids(texts: list[str]) -> list[UUID]:

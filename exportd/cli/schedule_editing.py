@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from exportd.cli.daemon_client import Document, OrganizationAddress
 from exportd.cli.output import AsJson, instant, pause_words, print_fields, print_json
-from exportd.cli.schedule_rule import GivenRule, UnitName, edited, given_rule, rule_words
+from exportd.cli.schedule_rule import GivenRule, UnitName, edited, given_rule
 from exportd.model.errors import Problem, SettingsError
 
 _HERE = OrganizationAddress()
@@ -122,7 +122,7 @@ def print_schedule(schedule: Document, *, as_json: bool) -> None:
             "schedule": f"{schedule['code']} of {schedule['organization']}",
             "name": schedule["name"],
             "id": schedule["id"],
-            "runs": rule_words(schedule),
+            "runs": schedule["frequency"],
             "state": pause_words(schedule.get("paused")),
             "entities": ", ".join(schedule["operationalDataTypes"]),
             "format": schedule["exportFileFormat"],

@@ -4,7 +4,7 @@ Users of the machine see every organization, programs their own. What they may n
 """
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query
@@ -17,36 +17,43 @@ from exportd.api.dependencies import (
     Jobs,
     Looking,
     NextToken,
+    Now,
     PageSigner,
     Schedules,
     Status,
     Viewer,
     Viewing,
 )
-from exportd.api.pagination import IdInPath, Pages, id_in_path
+from exportd.api.pagination import IdInPath, Pages, id_in_path, instant_in_query
 from exportd.api.problems import Refusal, responses
 from exportd.api.schemas.destination import DestinationDetails, DestinationDetailsPage, destination_details
 from exportd.api.schemas.entity import EntityDocument, EntityList, entity_documents
+from exportd.api.schemas.fields import DATE_TIME
 from exportd.api.schemas.job import JobDetails, JobDetailsList, job_details
 from exportd.api.schemas.schedule import (
+    RuleCheck,
     ScheduleDetails,
     ScheduleDetailsPage,
     SchedulePreview,
+    rule_check,
     schedule_details,
     shown_preview,
 )
 from exportd.api.transport.request_reader import StrictRoute
 from exportd.destinations.record import DestinationRecord
 from exportd.jobs.job_record import JobRecord
-from exportd.model.bounds import MAX_CODE_LENGTH, MAX_TEXT_LENGTH
+from exportd.model.bounds import MAX_CODE_LENGTH, MAX_COUNT, MAX_CRON_LENGTH, MAX_TEXT_LENGTH
 from exportd.model.declared import key_of
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.job import JobId
-from exportd.model.schedule import ScheduleId
+from exportd.model.schedule import API_RULE, ScheduleId
 from exportd.schedules.schedule_record import OwnedSchedule
 from exportd.settings.closest import did_you_mean
 
 MAX_JOBS = 1000
+MAX_FIRINGS = 20
+MIN_YEAR, MAX_YEAR = 2000, 2200
+"""Between which firings are looked for."""
 
 router = APIRouter(prefix="/v1", tags=["operations"], route_class=StrictRoute)
 
@@ -132,6 +139,28 @@ async def preview_schedule(_caller: Looking, schedules: Schedules, schedule_id: 
     """
     schedule = await schedules.operator.get(ScheduleId(id_in_path(schedule_id, "schedule")))
     return shown_preview(await schedules.previewer.preview(schedule))
+
+
+@router.get("/rule", responses=responses(400, 401, 403), response_model_exclude_none=True)
+async def check_rule(
+    *,
+    _viewer: Viewing,
+    now: Now,
+    schedule_type: Annotated[Literal["HOUR", "DAY", "MINUTE"] | None, Query(alias="scheduleType")] = None,
+    period: Annotated[int | None, Query(ge=0, le=MAX_COUNT)] = None,
+    offset: Annotated[int | None, Query(ge=0, le=MAX_COUNT)] = None,
+    cron_expression: Annotated[str | None, Query(alias="cronExpression", max_length=MAX_CRON_LENGTH)] = None,
+    after: Annotated[
+        str | None, DATE_TIME, Query(description="The firings are later than this, such as the last due time: now.")
+    ] = None,
+    count: Annotated[int, Query(ge=1, le=MAX_FIRINGS)] = 5,
+) -> RuleCheck:
+    """What a schedule with this rule would do, or what is wrong with the rule. Nothing is created."""
+    since = now if after is None else instant_in_query(after, "after")
+    if not MIN_YEAR <= since.year < MAX_YEAR:
+        raise Refusal(400, f"after: should be from the year {MIN_YEAR} to {MAX_YEAR}.")
+    fields = dict(zip(API_RULE[:4], (schedule_type, period, offset, cron_expression or None), strict=True))
+    return rule_check(fields, after=since, count=count)
 
 
 @router.get("/destinations", responses=responses(400, 401, 403), response_model_exclude_none=True)

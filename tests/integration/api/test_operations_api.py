@@ -39,6 +39,7 @@ VERBS = (
     ("GET", "/v1/schedules/{id}/preview", "reader"),
     ("GET", "/v1/destinations", "reader"),
     ("GET", "/v1/destinations/{id}", "reader"),
+    ("GET", "/v1/rule", "reader"),
     ("GET", "/v1/entities", "reader"),
     ("GET", "/v1/entities/{name}", "reader"),
     ("POST", "/v1/pause", "operator"),
@@ -70,6 +71,7 @@ FOR_PROGRAMS = {
     "/v1/schedules/{id}",
     "/v1/destinations",
     "/v1/destinations/{id}",
+    "/v1/rule",
     "/v1/entities",
     "/v1/entities/{name}",
 }

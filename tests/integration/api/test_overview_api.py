@@ -48,7 +48,7 @@ class TestSchedules:
         await api.http.post(f"/v1/schedules/{made['id']}/pause")
         (listed,) = (await got(api, "/v1/schedules"))["data"]
         assert listed == await got(api, f"/v1/schedules/{made['id']}")
-        more = {"organization", "origin", "destinations", "nextDueAt", "paused"}
+        more = {"organization", "origin", "destinations", "frequency", "nextDueAt", "paused"}
         assert {name: value for name, value in listed.items() if name not in more} == made
         assert (listed["organization"], listed["origin"], listed["destinations"]) == (ACME, "API", ["lake"])
         assert listed["paused"]["by"].startswith("unix:")
@@ -71,6 +71,66 @@ class TestSchedules:
         for wrong in (uuid4(), "nightly"):
             answer = await api.http.get(f"/v1/schedules/{wrong}")
             assert (answer.status_code, "There is no schedule" in answer.json()["message"]) == (404, True)
+
+
+class TestRules:
+    async def test_are_told_in_words_with_their_next_firings_and_gaps(self, api: ApiServer) -> None:
+        found = await got(
+            api, "/v1/rule", cronExpression="0 2 * * 1-5", after="2026-03-06T02:00:00Z", count="2"
+        )  # a Friday
+        assert found == {
+            "good": True,
+            "words": "at 02:00, on Monday to Friday",
+            "problems": [],
+            "after": "2026-03-06T02:00:00.000Z",
+            "firings": ["2026-03-09T02:00:00.000Z", "2026-03-10T02:00:00.000Z"],
+            "shortestGap": {
+                "start": "2026-01-01T02:00:00.000Z",
+                "end": "2026-01-02T02:00:00.000Z",
+                "seconds": 86_400,
+            },
+            "longestGap": {
+                "start": "2026-01-02T02:00:00.000Z",
+                "end": "2026-01-05T02:00:00.000Z",
+                "seconds": 259_200,
+            },
+        }
+        every = await got(api, "/v1/rule", scheduleType="HOUR", period="2", offset="15", after="2026-03-06T02:00:00Z")
+        assert (every["words"], len(every["firings"]), every["firings"][0], every["longestGap"]["seconds"]) == (
+            *("every 2 hours, 15 minutes past", 5),
+            *("2026-03-06T03:15:00.000Z", 7200),
+        )
+
+    async def test_that_a_schedule_may_not_have_say_which_firings_are_too_near_or_too_far(self, api: ApiServer) -> None:
+        found = await got(api, "/v1/rule", cronExpression="0,10 2 * * 1")
+        assert (found["good"], found["firings"], "words" in found) == (False, [], False)
+        assert [(problem["field"], problem["gap"]["seconds"]) for problem in found["problems"]] == [
+            *(("cronExpression", 600), ("cronExpression", 604_200)),
+        ]
+        for query, field in (
+            ({"scheduleType": "MINUTE", "period": "5"}, "period"),
+            ({"scheduleType": "DAY", "period": "1", "offset": "24"}, "offset"),
+            ({"cronExpression": "0 2 * *"}, "cronExpression"),
+            ({"cronExpression": "0 2 * * 1", "period": "1"}, "scheduleType"),
+            ({}, "scheduleType"),
+        ):
+            (problem,) = (await got(api, "/v1/rule", **query))["problems"]
+            assert (problem["field"], problem["message"].endswith(".")) == (field, True), query
+        assert await api.audit() == []
+
+    async def test_are_for_programs_too_and_bad_questions_are_refused(self, api: ApiServer) -> None:
+        reader = await api.bearer(role=Role.READER)
+        for name in HOSTILE.values():
+            asked = {"cronExpression": name.replace("\udcff", "\ufffd")}
+            answer = await api.tcp.get("/v1/rule", params=asked, headers=reader)
+            assert (answer.status_code, answer.json()["good"]) == (200, False), name
+        for query in ({"after": "yesterday"}, {"after": "9999-12-31T23:59:59Z"}, {"count": "21"}, {"period": "-1"}):
+            asked = {"cronExpression": "0 2 * * *", **query}
+            assert (await api.http.get("/v1/rule", params=asked)).status_code == 400, query
+
+    async def test_stand_in_the_documents_of_schedules(self, api: ApiServer) -> None:
+        made = await make(api, "schedules", schedule())
+        assert (await got(api, f"/v1/schedules/{made['id']}"))["frequency"] == "every day, at 02:00"
 
 
 class TestDestinations:

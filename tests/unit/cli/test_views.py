@@ -46,7 +46,7 @@ def documents(name: str) -> dict[str, Any]:
     }
     schedule = {
         **{"operationalDataTypes": [name], "exportFileFormat": "CSV", "destinations": [name], "nextDueAt": WHEN},
-        **{"cronExpression": name, **owned},
+        **{"frequency": name, "cronExpression": name, **owned},
     }
     destination = {"destinationType": "S3", "place": name, "bucketName": name, "prefix": name, **owned}
     failure = {"at": WHEN, "reason": name}
