@@ -39,6 +39,7 @@ app.command("exportd.cli.daemon:client_app", name="client", help="Credentials of
 app.command("exportd.cli.entity:catalog_app", name="catalog", help="Propose a catalog from a database.")
 app.command("exportd.cli.capture:role_app", name="role", help="The daemon's role in Postgres.")
 for _verb, _place, _help in (
+    ("audit", "daemon:audit", "Print who did what, the newest first."),
     ("completion", "config:completion", "Print the completion of commands for a shell."),
     ("export", "export:export", "Export entities completely, once, without a schedule; print the job's id."),
     ("log-level", "daemon:log_level", "Print how much the daemon logs, or change it until it is started again."),

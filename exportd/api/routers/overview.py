@@ -28,8 +28,9 @@ from exportd.api.pagination import IdInPath, Pages, id_in_path, instant_in_query
 from exportd.api.problems import Refusal, responses
 from exportd.api.schemas.destination import DestinationDetails, DestinationDetailsPage, destination_details
 from exportd.api.schemas.entity import EntityDocument, EntityList, entity_documents
-from exportd.api.schemas.fields import DATE_TIME
+from exportd.api.schemas.fields import DATE_TIME, parse_id
 from exportd.api.schemas.job import JobDetails, JobDetailsList, job_details
+from exportd.api.schemas.operations import AuditPage, audit_entry
 from exportd.api.schemas.schedule import (
     RuleCheck,
     ScheduleDetails,
@@ -42,7 +43,7 @@ from exportd.api.schemas.schedule import (
 from exportd.api.transport.request_reader import StrictRoute
 from exportd.destinations.record import DestinationRecord
 from exportd.jobs.job_record import JobRecord
-from exportd.model.bounds import MAX_CODE_LENGTH, MAX_COUNT, MAX_CRON_LENGTH, MAX_TEXT_LENGTH
+from exportd.model.bounds import MAX_CODE_LENGTH, MAX_COUNT, MAX_CRON_LENGTH, MAX_TEXT_LENGTH, MAX_WORD_LENGTH
 from exportd.model.declared import key_of
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.job import JobId
@@ -224,6 +225,37 @@ async def show_entity(
         [entity], host.entities.values(), status.local().out_of_order, shows_tables=viewer.organization is None
     )
     return document
+
+
+@router.get("/audit", responses=responses(400, 401, 403), response_model_exclude_none=True)
+async def list_audit(
+    *,
+    viewer: Viewing,
+    host: Host,
+    signer: PageSigner,
+    organization: OnlyOrganization = None,
+    object_id: Annotated[
+        str | None,
+        Query(
+            alias="object",
+            max_length=MAX_WORD_LENGTH,
+            description="Only about the schedule, destination, … of this id.",
+        ),
+    ] = None,
+    page_size: Annotated[int, Query(alias="pageSize", ge=1, le=100)] = 100,
+    next_token: NextToken = None,
+) -> AuditPage:
+    """Who did what, the newest first: every deed of users of the machine and of programs."""
+    owner = viewer.of(organization)
+    wanted = parse_id(object_id) if object_id else None
+    if object_id and wanted is None:
+        return AuditPage(data=[])
+    paging = Pages(signer, owner or _EVERY_ORGANIZATION, f"audit {wanted or ''}")
+    found = await host.auditor.page(
+        organization=owner, object_id=wanted, before=paging.number(next_token), limit=page_size + 1
+    )
+    page, token = paging.cut(found, page_size, lambda row: row.number)
+    return AuditPage(data=[audit_entry(row) for row in page], next_token=token)
 
 
 async def _job(jobs: JobCollaborators, viewer: Viewer, text: str) -> JobRecord:

@@ -40,6 +40,7 @@ VERBS = (
     ("GET", "/v1/destinations", "reader"),
     ("GET", "/v1/destinations/{id}", "reader"),
     ("GET", "/v1/rule", "reader"),
+    ("GET", "/v1/audit", "reader"),
     ("GET", "/v1/entities", "reader"),
     ("GET", "/v1/entities/{name}", "reader"),
     ("POST", "/v1/pause", "operator"),
@@ -72,6 +73,7 @@ FOR_PROGRAMS = {
     "/v1/destinations",
     "/v1/destinations/{id}",
     "/v1/rule",
+    "/v1/audit",
     "/v1/entities",
     "/v1/entities/{name}",
 }

@@ -22,6 +22,7 @@ VIEWS = {
     "destinations": ["destination", "list"],
     "destination": ["destination", "show", "1", "--organization", "acme"],
     "pause": ["pause"],
+    "audit": ["audit"],
 }
 
 
@@ -62,7 +63,15 @@ def documents(name: str) -> dict[str, Any]:
             {"jobId": "1", "schedule": name, "organization": name, "phase": "SEALED", "startedAt": WHEN, "attempt": 2}
         ],
     }
-    return {"jobs": job, "schedules": schedule, "destinations": destination, "status": status, "pause": paused}
+    entry = {"at": WHEN, "actor": name, "action": name, "organization": name, "details": {"code": name}}
+    return {
+        "audit": entry,
+        "jobs": job,
+        "schedules": schedule,
+        "destinations": destination,
+        "status": status,
+        "pause": paused,
+    }
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
