@@ -19,6 +19,7 @@ from exportd.api.status_reader import DestinationCondition, StatusReader
 from exportd.api.transport.rate_limit import RateLimit
 from exportd.capture.installer import CaptureInstaller
 from exportd.database.unit_of_work import Auditor
+from exportd.destinations.checker import StoredDestinationChecker
 from exportd.destinations.operations import DestinationOperator
 from exportd.destinations.record import DestinationDeclaration
 from exportd.destinations.table import DestinationTable
@@ -95,6 +96,7 @@ class DestinationCollaborators:
     table: DestinationTable
     operator: DestinationOperator
     live: LiveDestinations
+    checker: StoredDestinationChecker
 
 
 @dataclass(frozen=True, slots=True)

@@ -237,7 +237,8 @@ def _viewer_with(needed: Role) -> Admission[Viewer]:
 
 
 Viewing = Annotated[Viewer, Depends(_viewer_with(Role.READER))]
-"""Users of this machine see every organization, programs their own."""
+Acting = Annotated[Viewer, Depends(_viewer_with(Role.OPERATOR))]
+"""Users of this machine see, and act for, every organization, programs their own."""
 
 Looking = Annotated[Identity, Depends(_user_with(Role.READER))]
 Operating = Annotated[Identity, Depends(_user_with(Role.OPERATOR))]

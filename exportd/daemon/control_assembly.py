@@ -41,6 +41,7 @@ from exportd.database.metrics_reader import MetricsReader
 from exportd.database.quota_table import QuotaTable
 from exportd.database.translator import translated
 from exportd.database.unit_of_work import Auditor
+from exportd.destinations.checker import StoredDestinationChecker
 from exportd.destinations.circuit import CircuitState
 from exportd.destinations.operations import DestinationOperator
 from exportd.destinations.table import DestinationTable
@@ -121,7 +122,12 @@ async def collaborators_of(configuration: Configuration, components: Components,
             entities=tuple(catalog.entities),
             check_rule=check_rule,
         ),
-        destinations=DestinationCollaborators(DestinationTable(pool, quotas), destinations, components.refresher),
+        destinations=DestinationCollaborators(
+            DestinationTable(pool, quotas),
+            destinations,
+            components.refresher,
+            StoredDestinationChecker(components.opener, clock),
+        ),
         jobs=JobCollaborators(
             owned=OwnedJobTable(pool, quotas),
             table=JobTable(pool),

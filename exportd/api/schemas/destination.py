@@ -1,5 +1,6 @@
 """Destinations: buckets of S3 and of Google Cloud Storage. Pure."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
@@ -17,6 +18,9 @@ from exportd.api.schemas.fields import (
     Word,
     pause_status,
 )
+from exportd.destinations.checks import report
+from exportd.destinations.checks.finding import CheckResult
+from exportd.destinations.checks.grants import Grant
 from exportd.destinations.record import DestinationDeclaration, DestinationRecord
 from exportd.model.bounds import MAX_PREFIX_LENGTH, MAX_TEXT_LENGTH
 from exportd.model.entity import OrganizationId
@@ -205,6 +209,70 @@ class DestinationDetailsPage(Answer):
 
     data: list[DestinationDetails]
     next_token: str | None = None
+
+
+class ShownGrant(Answer):
+    """``title`` says whose it is and what for, ``text`` are policies or commands to paste."""
+
+    title: str
+    text: str
+
+
+class GrantList(Answer):
+    """What the owner of a destination has to set up, for exactly this destination."""
+
+    data: list[ShownGrant]
+
+
+class CheckedPermission(Answer):
+    """What was tried: whether it is ``required``, what was found, what it is for and what is lost without it.
+
+    ``sentence`` is what the store said where it refused.
+    """
+
+    permission: str
+    action: str
+    required: bool
+    state: Literal["THERE", "MISSING", "OUT_OF_REACH", "NOT_TRIED"]
+    sentence: str
+    purpose: str
+    lost_without: str
+
+
+class DestinationCheck(Answer):
+    """What a check has found. ``setting`` is the line of the configuration with which it would work; ``leftOver`` is
+    what could not be removed again.
+    """
+
+    organization: str
+    code: str
+    destination_type: str
+    place: str
+    verdict: Literal["GOOD", "LACKING", "OUT_OF_REACH"]
+    permissions: list[CheckedPermission]
+    setting: str | None = None
+    megabytes_per_second: float | None = None
+    left_over: list[str]
+    grants: list[ShownGrant]
+
+
+def destination_check(
+    declaration: DestinationDeclaration, result: CheckResult, grants: Sequence[Grant]
+) -> DestinationCheck:
+    kind = declaration.settings["type"]
+    return DestinationCheck.model_validate(
+        {
+            **report.document(result, grants, kind=kind),
+            "organization": declaration.organization,
+            "code": declaration.code,
+            "destination_type": kind,
+            "place": place_of(declaration),
+        }
+    )
+
+
+def grant_list(grants: Sequence[Grant]) -> GrantList:
+    return GrantList(data=[ShownGrant(title=grant.title, text=grant.text) for grant in grants])
 
 
 def listed_destination(record: DestinationRecord) -> ListedDestination:

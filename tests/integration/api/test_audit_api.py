@@ -10,7 +10,7 @@ import pytest
 from exportd.api.identity.access import Role
 from exportd.database import queries
 from tests.integration.api.request_bodies import bucket, schedule
-from tests.integration.api.standalone_api import ACME, ApiServer, path
+from tests.integration.api.standalone_api import ACME, ApiServer, declared_shelf, path
 from tests.unit.model.test_foreign_text import HOSTILE
 
 EXPORT = {"sourceType": "OPERATIONAL", "operationalDataTypes": ["ACCOUNTS"]}
@@ -19,6 +19,7 @@ TENANT = "/organizations/{orgId}/dataexports"
 DEEDS: list[tuple[str, str, str, Mapping[str, Any] | None, str]] = [
     ("POST", f"{TENANT}/destinations", "", bucket("new"), "destination created"),
     ("PUT", f"{TENANT}/destinations/{{id}}", "destination", bucket(version=1, name="other"), "destination edited"),
+    ("POST", "/v1/destinations/{id}/check", "shelf", None, "destination checked"),
     ("POST", "/v1/destinations/{id}/pause", "destination", None, "destination paused"),
     ("POST", "/v1/destinations/{id}/resume", "destination", None, "destination resumed"),
     ("DELETE", f"{TENANT}/destinations/{{id}}", "destination", None, "destination deleted"),
@@ -53,6 +54,7 @@ ELSEWHERE = {
 @pytest.mark.usefixtures("log_level_kept")
 async def test_every_deed_is_in_the_audit_log_with_who_did_it(api: ApiServer) -> None:
     ids = {
+        "shelf": await declared_shelf(api),
         "destination": (await api.http.post(path(ACME, "destinations"), json=bucket())).json()["id"],
         "schedule": (await api.http.post(path(ACME, "schedules"), json=schedule())).json()["id"],
         "job": (await api.http.post(path(ACME, "adhoc"), json=EXPORT)).json()["jobId"],

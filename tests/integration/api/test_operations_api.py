@@ -50,6 +50,8 @@ VERBS = (
     ("POST", "/v1/schedules/{id}/run", "operator"),
     ("POST", "/v1/schedules/{id}/refresh", "operator"),
     ("POST", "/v1/schedules/{id}/backfill", "operator"),
+    ("GET", "/v1/destinations/{id}/grants", "reader"),
+    ("POST", "/v1/destinations/{id}/check", "operator"),
     ("POST", "/v1/destinations/{id}/pause", "operator"),
     ("POST", "/v1/destinations/{id}/resume", "operator"),
     ("GET", "/v1/jobs/{id}/events", "reader"),
@@ -72,12 +74,14 @@ FOR_PROGRAMS = {
     "/v1/schedules/{id}",
     "/v1/destinations",
     "/v1/destinations/{id}",
+    "/v1/destinations/{id}/grants",
+    "/v1/destinations/{id}/check",
     "/v1/rule",
     "/v1/audit",
     "/v1/entities",
     "/v1/entities/{name}",
 }
-"""What programs may look at too, each of its organization: test_overview_api."""
+"""What programs may do too, each with what is its organization's: test_overview_api, test_destinations_api."""
 
 BODIES: dict[str, Any] = {
     "/v1/schedules/{id}/refresh": {"entity": "ACCOUNTS"},
@@ -116,7 +120,7 @@ class TestWhoMayDoWhat:
     async def test_programs_of_an_organization_are_refused_what_concerns_the_daemon(self, api: ApiServer) -> None:
         headers = await api.bearer()
         for method, url, _ in VERBS:
-            if method == "GET" and url in FOR_PROGRAMS:
+            if url in FOR_PROGRAMS:
                 continue
             answer = await api.tcp.request(
                 method, url.format(id=uuid4(), name="x"), json=BODIES.get(url), headers=headers
