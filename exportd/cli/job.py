@@ -3,13 +3,14 @@
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from cyclopts import App, Parameter, validators
 
-from exportd.cli.daemon_client import DaemonAddress, Document
+from exportd.cli.daemon_client import DaemonAddress, Document, pages
 from exportd.cli.job_events import follow
 from exportd.cli.output import (
     MIN_ID_LENGTH,
@@ -35,6 +36,7 @@ _MAX_LISTED = 1000
 _BEGINNING = re.compile(rf"(?=.{{{MIN_ID_LENGTH},35}}$)[0-9a-fA-F]{{8}}(-[0-9a-fA-F-]*)?")
 """What may be the beginning of an id, and is none."""
 
+JobStatus = Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED"]
 JobArgument = Annotated[str, Parameter(name="JOB", help="The job's id, or as much of its beginning as tables show.")]
 
 
@@ -43,6 +45,10 @@ def list_jobs(
     *,
     schedule: Annotated[str | None, Parameter(help="Only jobs of schedules of this code.")] = None,
     organization: Annotated[str | None, Parameter(help="Only jobs of this organization.")] = None,
+    entity: Annotated[str | None, Parameter(help="Only jobs that export this entity.")] = None,
+    destination: Annotated[str | None, Parameter(help="Only jobs that deliver to destinations of this code.")] = None,
+    status: Annotated[JobStatus | None, Parameter(help="Only jobs in this state.")] = None,
+    reason: Annotated[str | None, Parameter(help="Only jobs that failed, or were put back, for this reason.")] = None,
     limit: Annotated[
         int, Parameter(validator=validators.Number(gte=1, lte=_MAX_LISTED), help="At most this many, the newest first.")
     ] = 20,
@@ -52,15 +58,30 @@ def list_jobs(
     """List jobs, the newest first."""
 
     def ask(client: SocketClient) -> list[Document]:
-        query = {"organization": organization, "schedule": schedule, "limit": str(limit)}
+        query = {
+            "organization": organization,
+            "schedule": schedule,
+            "entity": entity,
+            "destination": destination,
+            "status": status,
+            "reason": reason,
+        }
         asked = {name: value for name, value in query.items() if value}
-        found: list[Document] = client.request("GET", "/v1/jobs", query=asked)["data"]
-        return found
+        return list(islice(pages(client, "/v1/jobs", pageSize=str(min(limit, 100)), **asked), limit))
 
     async def read(config: Path) -> list[Document]:
         from exportd.cli.without_daemon import read_jobs
+        from exportd.jobs.requests import JobSearch
+        from exportd.model.job import JobState
 
-        return await read_jobs(config, organization=organization or None, schedule=schedule or None, limit=limit)
+        wanted = JobSearch(
+            state=JobState(status) if status else None,
+            reason=reason or None,
+            schedule_code=schedule or None,
+            entity=entity or None,
+            destination=destination or None,
+        )
+        return await read_jobs(config, organization=organization or None, wanted=wanted, limit=limit)
 
     jobs = at.ask_or_read(ask, read)
     if json:
@@ -75,7 +96,10 @@ def list_jobs(
                 job["organization"],
                 instant(job["dueAt"]),
                 job["status"],
-                *_sums(job),
+                job["totals"]["rows"],
+                job["totals"]["deletedRows"],
+                job["totals"]["files"],
+                size(job["totals"]["sizeBytes"]),
                 job.get("reason"),
             )
             for job in jobs
@@ -137,7 +161,7 @@ def whole_id(client: SocketClient, text: str) -> str:
     """
     if not _BEGINNING.fullmatch(text):
         return text
-    listed = client.request("GET", "/v1/jobs", query={"limit": str(_MAX_LISTED)})["data"]
+    listed = islice(pages(client, "/v1/jobs"), _MAX_LISTED)
     found: list[str] = [job["id"] for job in listed if job["id"].startswith(text.lower())]
     if len(found) > 1:
         raise SettingsError.of(f"{len(found)} jobs begin with {text}: give more of the id")
@@ -150,17 +174,6 @@ def parse_job_id(text: str) -> JobId:
         return JobId(UUID(text))
     except ValueError:
         raise SettingsError.of(f"{text!r} is no job: it has to be the id of one, as manifests are named.") from None
-
-
-def _sums(job: Document) -> tuple[object, ...]:
-    """The figures of all entities together."""
-    entities = list(job["entities"].values())
-    return (
-        sum(entity["rows"] for entity in entities),
-        sum(entity["deletedRows"] for entity in entities),
-        sum(entity["files"] for entity in entities),
-        size(sum(entity["sizeBytes"] for entity in entities)),
-    )
 
 
 def _print(job: Mapping[str, Any]) -> None:
@@ -196,7 +209,7 @@ def _print(job: Mapping[str, Any]) -> None:
         numbers=_FIGURES,
     )
     _print_deliveries(job["deliveries"])
-    _print_attempts(job.get("attempts", []))
+    _print_attempts(job["attempts"])
 
 
 def _print_deliveries(deliveries: Sequence[Mapping[str, Any]]) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 from exportd.api.schemas.destination import declared_destination, destination_details
 from exportd.api.schemas.entity import entity_documents
 from exportd.api.schemas.fields import Answer
-from exportd.api.schemas.job import job_details
+from exportd.api.schemas.job import found_job, job_details
 from exportd.api.schemas.schedule import schedule_details
 from exportd.api.transport.peer import Peer
 from exportd.catalog.resolver import resolve
@@ -19,6 +19,7 @@ from exportd.destinations.opener import declared
 from exportd.destinations.operations import DestinationOperator
 from exportd.destinations.table import DestinationTable
 from exportd.jobs.job_table import JobTable
+from exportd.jobs.requests import FoundJob, JobSearch, OwnedJobTable, Place
 from exportd.model.declared import key_of
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import ExportdError, PermanentError
@@ -49,14 +50,18 @@ def own_name() -> str:
     return f"unix:{Peer(os.getpid(), os.getuid(), frozenset()).name}"
 
 
-async def read_jobs(config: Path, *, organization: str | None, schedule: str | None, limit: int) -> list[Document]:
+async def read_jobs(config: Path, *, organization: str | None, wanted: JobSearch, limit: int) -> list[Document]:
+    found: list[FoundJob] = []
+    after: Place | None = None
     async with tables(config) as pool:
-        records = await JobTable(pool).list(
-            organization=None if organization is None else OrganizationId(organization),
-            schedule_code=schedule,
-            limit=limit,
-        )
-    return [document(job_details(record)) for record in records]
+        while len(found) < limit:
+            owner = None if organization is None else OrganizationId(organization)
+            page, stopped = await OwnedJobTable(pool).search(owner, wanted, after=after, limit=limit - len(found))
+            found += page
+            if stopped is None:
+                break
+            after = stopped
+    return [document(found_job(job)) for job in found]
 
 
 async def read_job(config: Path, job_id: str) -> Document:

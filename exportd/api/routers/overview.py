@@ -29,7 +29,7 @@ from exportd.api.problems import Refusal, responses
 from exportd.api.schemas.destination import DestinationDetails, DestinationDetailsPage, destination_details
 from exportd.api.schemas.entity import EntityDocument, EntityList, entity_documents
 from exportd.api.schemas.fields import DATE_TIME, parse_id
-from exportd.api.schemas.job import JobDetails, JobDetailsList, job_details
+from exportd.api.schemas.job import FoundJobPage, JobDetails, JobStatus, found_job, job_details
 from exportd.api.schemas.operations import AuditPage, audit_entry
 from exportd.api.schemas.schedule import (
     RuleCheck,
@@ -43,15 +43,15 @@ from exportd.api.schemas.schedule import (
 from exportd.api.transport.request_reader import StrictRoute
 from exportd.destinations.record import DestinationRecord
 from exportd.jobs.job_record import JobRecord
+from exportd.jobs.requests import FoundJob, JobSearch
 from exportd.model.bounds import MAX_CODE_LENGTH, MAX_COUNT, MAX_CRON_LENGTH, MAX_TEXT_LENGTH, MAX_WORD_LENGTH
 from exportd.model.declared import key_of
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.job import JobId
+from exportd.model.job import JobId, JobState
 from exportd.model.schedule import API_RULE, ScheduleId
 from exportd.schedules.schedule_record import OwnedSchedule
 from exportd.settings.closest import did_you_mean
 
-MAX_JOBS = 1000
 MAX_FIRINGS = 20
 MIN_YEAR, MAX_YEAR = 2000, 2200
 """Between which firings are looked for."""
@@ -61,6 +61,9 @@ router = APIRouter(prefix="/v1", tags=["operations"], route_class=StrictRoute)
 _EVERY_ORGANIZATION = OrganizationId("")
 """The scope of page tokens of these lists: no organization is called so."""
 
+OnlyOfCode = Annotated[
+    str | None, Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Only those of this code.")
+]
 PageSize = Annotated[int, Query(alias="pageSize", ge=1, le=200)]
 OnlyOrganization = Annotated[
     str | None, Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Only those of this organization.")
@@ -72,16 +75,42 @@ async def list_all_jobs(
     *,
     viewer: Viewing,
     jobs: Jobs,
+    signer: PageSigner,
     organization: OnlyOrganization = None,
-    schedule: Annotated[
-        str | None,
-        Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Only those of schedules of this code."),
-    ] = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_JOBS)] = 20,
-) -> JobDetailsList:
-    """The newest jobs, the newest first."""
-    found = await jobs.table.list(organization=viewer.of(organization), schedule_code=schedule, limit=limit)
-    return JobDetailsList(data=[job_details(record, shows_hosts=viewer.organization is None) for record in found])
+    schedule: OnlyOfCode = None,
+    schedule_id: Annotated[str | None, Query(alias="scheduleId", max_length=MAX_WORD_LENGTH)] = None,
+    entity: OnlyOfCode = None,
+    destination: OnlyOfCode = None,
+    status: JobStatus | None = None,
+    reason: Annotated[str | None, Query(min_length=1, max_length=MAX_WORD_LENGTH)] = None,
+    created_start: Annotated[str | None, DATE_TIME, Query(alias="dateCreatedStart", description="Inclusive.")] = None,
+    created_end: Annotated[str | None, DATE_TIME, Query(alias="dateCreatedEnd", description="Exclusive.")] = None,
+    page_size: Annotated[int, Query(alias="pageSize", ge=1, le=100)] = 20,
+    next_token: NextToken = None,
+) -> FoundJobPage:
+    """Jobs, the newest first, with the figures of all their entities together."""
+    owner = viewer.of(organization)
+    wanted_schedule = parse_id(schedule_id) if schedule_id else None
+    if schedule_id and wanted_schedule is None:
+        return FoundJobPage(data=[])
+    wanted = JobSearch(
+        schedule_id=wanted_schedule,
+        state=None if status is None else JobState(status),
+        created_from=instant_in_query(created_start, "dateCreatedStart") if created_start else None,
+        created_before=instant_in_query(created_end, "dateCreatedEnd") if created_end else None,
+        reason=reason,
+        schedule_code=schedule,
+        entity=entity,
+        destination=destination,
+    )
+    paging = Pages(signer, owner or _EVERY_ORGANIZATION, "all jobs")
+    found, stopped = await jobs.owned.search(owner, wanted, after=paging.place(next_token), limit=page_size + 1)
+    page, token = paging.cut(found, page_size, _place_of_job)
+    if token is None and stopped is not None:
+        token = paging.token(stopped)
+    return FoundJobPage(
+        data=[found_job(job, shows_hosts=viewer.organization is None) for job in page], next_token=token
+    )
 
 
 @router.get("/jobs/{id}", responses=responses(401, 403, 404), response_model_exclude_none=True)
@@ -264,6 +293,10 @@ async def _job(jobs: JobCollaborators, viewer: Viewer, text: str) -> JobRecord:
     if record is None or not viewer.sees(record.job.organization):
         raise Refusal(404, f"There is no job {text!r}. Look at the list of jobs for its id.")
     return record
+
+
+def _place_of_job(job: FoundJob) -> tuple[datetime, UUID]:
+    return job.created_at, job.id
 
 
 def _place_of_schedule(owned: OwnedSchedule) -> tuple[datetime, UUID]:

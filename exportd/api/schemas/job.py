@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from exportd.api.schemas.fields import Answer, Moment
 from exportd.jobs.job_record import AttemptRecord, JobRecord, for_organization
-from exportd.jobs.requests import JobSummary
+from exportd.jobs.requests import FoundJob, JobSummary
 from exportd.model.extraction import Mode
 from exportd.model.job import EntityProgress, JobState
 from exportd.model.reason import FullReason
@@ -87,42 +87,66 @@ class ShownAttempt(Answer):
     message: str | None = None
 
 
-class JobDetails(JobDocument):
-    """The same run as operators see it. ``schedule`` is the schedule's code, ``destinations`` are the codes of where it
-    goes; ``reason`` and ``message`` say why it failed, or why its last attempt did.
-
-    ``takenAt`` is when it read, ``sealedAt`` when its files were complete, ``notBefore`` when it is tried again,
-    ``filesRemovedAt`` when the spool removed them. ``holder`` runs it, with a lease until ``leaseUntil``. ``attempts``
-    are the newest 100, and stand in the document of one job only.
-    """
-
+class _JobLine(JobDocument):
     organization: str
     schedule: str | None = None
     export_file_format: Literal["CSV", "JSONL"]
     destinations: list[str]
     due_at: Moment
-    not_before: Moment | None = None
-    taken_at: Moment | None = None
-    sealed_at: Moment | None = None
     finished_at: Moment | None = None
-    files_removed_at: Moment | None = None
     phase: Literal["EXTRACTING", "SEALED", "PUBLISHING"]
     attempt: int
     holder: str | None = None
-    lease_until: Moment | None = None
     reason: str | None = None
     message: str | None = None
+    delivered_to: list[str]
+
+
+class JobTotals(Answer):
+    """All entities of a job together. ``done`` of the ``entities`` were read, ``full`` of them completely; ``full`` is
+    known when the files are complete.
+    """
+
+    entities: int
+    done: int
+    full: int | None = None
+    rows: int
+    deleted_rows: int
+    files: int
+    size_bytes: int
+
+
+class FoundJobDocument(_JobLine):
+    """A run as lists show it; the same fields as in the document of one job, and ``totals`` of its entities."""
+
+    totals: JobTotals
+
+
+class FoundJobPage(Answer):
+    """Some jobs, the newest first. Where a search has looked at many jobs, a page may have few, and a token."""
+
+    data: list[FoundJobDocument]
+    next_token: str | None = None
+
+
+class JobDetails(_JobLine):
+    """The same run as operators see it. ``schedule`` is the schedule's code, ``destinations`` are the codes of where it
+    goes; ``reason`` and ``message`` say why it failed, or why its last attempt did.
+
+    ``takenAt`` is when it read, ``sealedAt`` when its files were complete, ``notBefore`` when it is tried again,
+    ``filesRemovedAt`` when the spool removed them. ``holder`` runs it, with a lease until ``leaseUntil``. ``attempts``
+    are the newest 100.
+    """
+
+    not_before: Moment | None = None
+    taken_at: Moment | None = None
+    sealed_at: Moment | None = None
+    files_removed_at: Moment | None = None
+    lease_until: Moment | None = None
     entities: dict[str, JobEntity]
     parts: list[JobPart]
-    delivered_to: list[str]
     deliveries: list[ShownDelivery]
-    attempts: list[ShownAttempt] | None = None
-
-
-class JobDetailsList(Answer):
-    """Jobs of every organization, the newest first."""
-
-    data: list[JobDetails]
+    attempts: list[ShownAttempt]
 
 
 class DownloadLink(Answer):
@@ -139,6 +163,39 @@ def job_document(summary: JobSummary) -> JobDocument:
         started_at=summary.started_at,
         date_created=summary.created_at,
         status=summary.state.value,
+    )
+
+
+def found_job(found: FoundJob, *, shows_hosts: bool = True) -> FoundJobDocument:
+    """``shows_hosts``: for users of the machine."""
+    job = found if shows_hosts else found.for_organization()
+    return FoundJobDocument(
+        id=str(job.id),
+        schedule_id=None if job.schedule_id is None else str(job.schedule_id),
+        started_at=job.started_at,
+        date_created=job.created_at,
+        status=job.state.value,
+        organization=job.organization,
+        schedule=job.schedule_code,
+        export_file_format=job.file_format.value,
+        destinations=list(job.destinations),
+        due_at=job.due_at,
+        finished_at=job.finished_at,
+        phase=job.phase.value,
+        attempt=job.attempt,
+        holder=job.holder,
+        reason=job.reason,
+        message=job.message,
+        delivered_to=list(job.delivered_to),
+        totals=JobTotals(
+            entities=job.entities,
+            done=job.done,
+            full=job.full_entities,
+            rows=job.rows,
+            deleted_rows=job.deleted_rows,
+            files=job.files,
+            size_bytes=job.size_bytes,
+        ),
     )
 
 
@@ -188,7 +245,7 @@ def job_details(record: JobRecord, *, shows_hosts: bool = True) -> JobDetails:
             )
             for delivery in record.deliveries
         ],
-        attempts=[_attempt(attempt) for attempt in record.attempts] or None,
+        attempts=[_attempt(attempt) for attempt in record.attempts],
     )
 
 

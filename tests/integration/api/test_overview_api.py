@@ -123,7 +123,10 @@ class TestRules:
         for name in HOSTILE.values():
             asked = {"cronExpression": name.replace("\udcff", "\ufffd")}
             answer = await api.tcp.get("/v1/rule", params=asked, headers=reader)
-            assert (answer.status_code, answer.json()["good"]) == (200, False), name
+            if "\x00" in name:
+                assert (answer.status_code, "NUL character" in answer.json()["message"]) == (400, True)
+            else:
+                assert (answer.status_code, answer.json()["good"]) == (200, False), name
         for query in ({"after": "yesterday"}, {"after": "9999-12-31T23:59:59Z"}, {"count": "21"}, {"period": "-1"}):
             asked = {"cronExpression": "0 2 * * *", **query}
             assert (await api.http.get("/v1/rule", params=asked)).status_code == 400, query
@@ -174,7 +177,8 @@ class TestJobs:
         ]
         assert shown["startedAt"] <= attempt["startedAt"] <= attempt["endedAt"]
         (listed,) = (await got(api, "/v1/jobs"))["data"]
-        assert listed == {name: value for name, value in shown.items() if name != "attempts"}
+        totals = {"entities": 2, "done": 0, "rows": 0, "deletedRows": 0, "files": 0, "sizeBytes": 0}
+        assert listed == {name: value for name, value in shown.items() if name in listed} | {"totals": totals}
         assert (await got(api, path(ACME, "jobs", job_id))).items() <= listed.items()
         wanted = {
             "organization": ACME,
@@ -190,11 +194,11 @@ class TestJobs:
             "destinations": [],
             "exportFileFormat": "CSV",
         }
-        assert {name: listed[name] for name in wanted} == wanted
+        assert {name: shown[name] for name in wanted} == wanted
         assert {"dueAt", "startedAt", "finishedAt", "dateCreated"} <= listed.keys()
         nothing = {"rows": 0, "deletedRows": 0, "contentBytes": 0, "sizeBytes": 0, "files": 0}
         nothing |= {"oversizedParts": 0, "done": False}
-        assert listed["entities"] == {"ACCOUNTS": nothing, "BILLS": nothing}
+        assert shown["entities"] == {"ACCOUNTS": nothing, "BILLS": nothing}
 
     async def test_say_what_was_read_and_who_has_received_it(self, api: ApiServer) -> None:
         lake = await make(api, "destinations", bucket())
@@ -236,8 +240,46 @@ class TestJobs:
         assert await found() == [(OTHER, "one"), (ACME, "two"), (ACME, "one")]
         assert await found(schedule="one") == [(OTHER, "one"), (ACME, "one")]
         assert await found(organization=ACME) == [(ACME, "two"), (ACME, "one")]
-        assert await found(limit="1") == [(OTHER, "one")]
-        assert (await api.http.get("/v1/jobs", params={"limit": "0"})).status_code == 400
+        assert await found(pageSize="1") == [(OTHER, "one")]
+        assert (await api.http.get("/v1/jobs", params={"pageSize": "101"})).status_code == 400
+        await failed_job(api)
+        failed = await found(status="FAILED")
+        assert len(failed) == 1
+        assert await found(reason="DESTINATION_REFUSED") == await found(reason="DESTINATION_REFUSED", status="FAILED")
+        assert await found(reason="DESTINATION_REFUSED") == failed
+        assert await found(reason="CANCELLED") == await found(scheduleId="one") == await found(destination="lake") == []
+        assert len(await found(entity="BILLS")) == 3
+        assert await found(entity="PLANS") == await found(dateCreatedEnd="2020-01-01T00:00:00Z") == []
+        for name in HOSTILE.values():
+            for key in ("schedule", "entity", "destination", "reason"):
+                asked = {key: name.replace("\udcff", "\ufffd")}
+                answer = await api.http.get("/v1/jobs", params=asked)
+                assert answer.status_code == (400 if "\x00" in name or (key != "reason" and len(name) > 80) else 200), (
+                    asked
+                )
+
+    async def test_come_in_pages_with_the_sums_of_their_entities(self, api: ApiServer) -> None:
+        figures = {"rows": 3, "deleted_rows": 1, "files": 2, "size_bytes": 10, "done": True}
+        await api.pool.execute(
+            """INSERT INTO exportd.job (organization, due_at, entities, format, destinations, progress, extraction)
+               SELECT $1, now(), '{ACCOUNTS,BILLS}', 'CSV', '{}', $2::text::jsonb, $3::text::jsonb
+               FROM generate_series(1, 230)""",
+            ACME,
+            json.dumps({"entities": {"ACCOUNTS": figures, "BILLS": {**figures, "done": False}}}),
+            json.dumps({"entities": [{"mode": "full"}, {"mode": "incremental"}]}),
+        )
+        seen, token = [], None
+        while True:
+            asked = {"pageSize": "100"} | ({"nextToken": token} if token else {})
+            page = await got(api, "/v1/jobs", **asked)
+            assert len(page["data"]) <= 100
+            seen += [job["id"] for job in page["data"]]
+            token = page.get("nextToken")
+            if token is None:
+                break
+        assert len(seen) == len(set(seen)) == 230
+        totals = {"entities": 2, "done": 1, "full": 1, "rows": 6, "deletedRows": 2, "files": 4, "sizeBytes": 20}
+        assert page["data"][-1]["totals"] == totals
 
 
 class TestFiles:
@@ -299,7 +341,10 @@ class TestPrograms:
             assert await seen(f"/v1/{kind}", organization=ACME) == (200, listed)
             status, refused = await seen(f"/v1/{kind}", organization=OTHER)
             assert (status, "not one that you may see" in refused["message"]) == (403, True)
-            assert (await seen(f"/v1/{kind}/{own}"))[1].items() >= listed["data"][0].items()
+            _, shown = await seen(f"/v1/{kind}/{own}")
+            assert [name for name, value in listed["data"][0].items() if shown.get(name) != value] == (
+                ["totals"] if kind == "jobs" else []
+            )
             for url in (f"/v1/{kind}/ID", *(("/v1/jobs/ID/events", "/v1/jobs/ID/files/x") if kind == "jobs" else ())):
                 missing = str(uuid4())
                 status, hidden = await seen(url.replace("ID", foreign))

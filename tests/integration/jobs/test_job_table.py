@@ -10,8 +10,10 @@ from typing import Any
 import anyio
 import pytest
 
+from exportd.database import queries
 from exportd.jobs.job_record import Download, download
 from exportd.jobs.operations import JobOperator
+from exportd.jobs.requests import JobSearch, OwnedJobTable
 from exportd.jobs.states import Transition, after
 from exportd.model.change_log import EVENTS_CHANNEL
 from exportd.model.errors import PermanentError, TransientError
@@ -586,6 +588,52 @@ class TestReading:
         assert [record.job.id for record in listed_a] == [lease.job.id]
         assert len(await jobs.table.list(schedule_code="nightly", limit=2)) == 2
         assert await jobs.table.list(schedule_code="unknown") == ()
+
+
+class TestSearching:
+    async def test_goes_on_where_it_has_looked_at_as_many_jobs_as_it_may(self, jobs: PostgresJobs) -> None:
+        wanted = await jobs.add_job()
+        await jobs.connection.execute("UPDATE exportd.job SET destinations = '{shelf}'")
+        for _ in range(25):
+            await jobs.add_job()
+        table, search = OwnedJobTable(jobs.pool), JobSearch(destination="shelf")
+        sizes, found, place = [], [], None
+        while True:
+            page, place = await table.search(None, search, after=place, limit=5, max_examined=10)
+            sizes.append(len(page))
+            found += [job.id for job in page]
+            if place is None:
+                break
+        assert (sizes, found) == ([0, 0, 1], [wanted])
+        page, place = await table.search(None, JobSearch(), limit=5, max_examined=10)
+        assert (len(page), place) == (5, None)
+
+    async def test_reads_no_more_of_the_table_than_it_shows(self, jobs: PostgresJobs) -> None:
+        schedule_id = await jobs.add_schedule()
+        await jobs.connection.execute(
+            """INSERT INTO exportd.job
+                   (organization, schedule_id, due_at, entities, format, destinations, state, reason)
+               SELECT 'org-' || n % 50, CASE WHEN n % 2 = 0 THEN $1::uuid END, now() + n * interval '1 hour', '{}',
+                      'CSV', '{}', CASE WHEN n % 20 = 0 THEN 'FAILED' ELSE 'SUCCEEDED' END::exportd.job_state,
+                      CASE WHEN n % 20 = 0 THEN 'REASON_' || n % 4 END
+               FROM generate_series(1, 5000) AS n""",
+            schedule_id,
+        )
+        await jobs.connection.execute("ANALYZE exportd.job")
+        statement = queries.load("owned_jobs")["search"]
+        for index, (organization, schedule, state, reason) in {
+            "job_newest": (None, None, None, None),
+            "job_of_organization": ("org-7", None, None, None),
+            "job_of_schedule": (None, schedule_id, None, None),
+            "job_failed": (None, None, "FAILED", None),
+            "job_with_reason": (None, None, None, "REASON_2"),
+        }.items():
+            rows = await jobs.connection.fetch(
+                f"EXPLAIN {statement}", organization, schedule, state, reason, *[None] * 4, 10_000, *[None] * 3, 101
+            )
+            plan = "\n".join(row["QUERY PLAN"] for row in rows)
+            assert index in plan, plan
+            assert "Seq Scan on job" not in plan, plan
 
 
 class TestRetention:

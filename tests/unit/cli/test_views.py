@@ -41,6 +41,7 @@ def documents(name: str) -> dict[str, Any]:
             "deliveredTo": [name],
             "entities": {name: entity},
             "parts": [],
+            "totals": {"rows": 1, "deletedRows": 0, "files": 1, "sizeBytes": 5},
             "deliveries": [{"destination": name, "publishedAt": WHEN, "manifestSha256": name}],
             "attempts": [{"number": 1, "holder": name, "startedAt": WHEN, "reason": name, "message": name}] * 2,
         },

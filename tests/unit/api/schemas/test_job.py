@@ -99,5 +99,6 @@ def test_a_job_has_its_figures_files_and_deliveries() -> None:
         "parts": [{"entity": "ACCOUNTS", "file": "1_account.csv.gz", "rows": 3, "sizeBytes": 100, "sha256": "ab"}],
         "deliveredTo": ["lake"],
         "deliveries": [{"destination": "lake", "publishedAt": moment, "manifestSha256": "cd"}],
+        "attempts": [],
     }
     assert RECORD.progress.entities.keys() == {ACCOUNTS}, "looking at a job does not change it"
