@@ -127,11 +127,27 @@ def print_schedule(schedule: Document, *, as_json: bool) -> None:
             "entities": ", ".join(schedule["operationalDataTypes"]),
             "format": schedule["exportFileFormat"],
             "destinations": ", ".join(schedule["destinations"]) or "(download)",
+            "next due": instant(schedule["nextDueAt"]),
+            "last job": _last_job(schedule.get("lastJob")),
+            "read until": instant(schedule.get("readUntil")),
             "created": f"{instant(schedule['dtCreated'])} by {schedule['createdBy']}",
             "last edited": f"{instant(schedule['dtLastModified'])} by {schedule['lastModifiedBy']}",
             "version": schedule["version"],
         }
     )
+
+
+def _last_job(job: Document | None) -> str | None:
+    if job is None:
+        return None
+    words = [
+        job["id"],
+        job["status"].lower(),
+        job.get("reason"),
+        instant(job.get("finishedAt")),
+        f"{job['rows']:,} rows",
+    ]
+    return ", ".join(word for word in words if word)
 
 
 def _missing(code: str | None, entities: list[str] | None, rule: GivenRule) -> list[str]:

@@ -27,7 +27,7 @@ from exportd.model.job import JobId
 from exportd.model.reason import Reason
 from exportd.model.schedule import Origin, ScheduleId
 from exportd.schedules.editing import OwnedScheduleTable
-from exportd.schedules.operations import ScheduleOperator
+from exportd.schedules.operations import ScheduleOperator, ScheduleStanding
 
 if TYPE_CHECKING:
     from exportd.destinations.record import DestinationRecord
@@ -83,10 +83,12 @@ async def find_job(config: Path, job_id: str) -> "JobRecord":
 async def read_schedules(config: Path) -> list[Document]:
     found: list[Document] = []
     async with tables(config) as pool:
-        table, pauses = OwnedScheduleTable(pool), await ScheduleOperator(pool).pauses()
-        after = None
+        table, operator, after = OwnedScheduleTable(pool), ScheduleOperator(pool), None
         while page := await table.page(None, after=after, limit=_PAGE_SIZE):
-            found += [document(schedule_details(owned, pauses.get(owned.schedule.id))) for owned in page]
+            standing = await operator.standing([owned.schedule.id for owned in page])
+            found += [
+                document(schedule_details(owned, standing.get(owned.schedule.id, ScheduleStanding()))) for owned in page
+            ]
             after = page[-1].schedule.created_at, page[-1].schedule.id
     return found
 

@@ -49,6 +49,7 @@ from exportd.model.declared import key_of
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.job import JobId, JobState
 from exportd.model.schedule import API_RULE, ScheduleId
+from exportd.schedules.operations import ScheduleStanding
 from exportd.schedules.schedule_record import OwnedSchedule
 from exportd.settings.closest import did_you_mean
 
@@ -142,23 +143,25 @@ async def list_all_schedules(
     page_size: PageSize = 100,
     next_token: NextToken = None,
 ) -> ScheduleDetailsPage:
-    """Schedules with their due times and pauses, the newest first."""
+    """Schedules with their due times, pauses and newest jobs, and how far they have read, the newest first."""
     owner = viewer.of(organization)
     paging = Pages(signer, owner or _EVERY_ORGANIZATION, "all schedules")
     found = await schedules.table.page(owner, after=paging.place(next_token), limit=page_size + 1)
-    pauses = await schedules.operator.pauses()
     page, token = paging.cut(found, page_size, _place_of_schedule)
+    standing = await schedules.operator.standing([owned.schedule.id for owned in page])
     return ScheduleDetailsPage(
-        data=[schedule_details(owned, pauses.get(owned.schedule.id)) for owned in page], next_token=token
+        data=[schedule_details(owned, standing.get(owned.schedule.id, ScheduleStanding())) for owned in page],
+        next_token=token,
     )
 
 
 @router.get("/schedules/{id}", responses=responses(401, 403, 404), response_model_exclude_none=True)
 async def show_any_schedule(viewer: Viewing, schedules: Schedules, schedule_id: IdInPath) -> ScheduleDetails:
-    """One schedule with its due times and its pause."""
+    """One schedule with its due times, its pause and its newest job, and how far it has read."""
     wanted = ScheduleId(id_in_path(schedule_id, "schedule"))
-    pauses = await schedules.operator.pauses(wanted)
-    return schedule_details(await schedules.table.get(viewer.organization, wanted), pauses.get(wanted))
+    owned = await schedules.table.get(viewer.organization, wanted)
+    standing = await schedules.operator.standing([wanted])
+    return schedule_details(owned, standing.get(wanted, ScheduleStanding()))
 
 
 @router.get("/schedules/{id}/preview", responses=responses(401, 403, 404, 409), response_model_exclude_none=True)

@@ -24,10 +24,11 @@ from exportd.extraction.previewer import Preview
 from exportd.model.bounds import MAX_CRON_LENGTH, MAX_DESTINATIONS, MAX_WORD_LENGTH
 from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
-from exportd.model.schedule import API_RULE, ExportFormat, Pause, Rule, rule_document, rule_from
+from exportd.model.schedule import API_RULE, ExportFormat, Rule, rule_document, rule_from
 from exportd.schedules.calendar import next_due, rule_gaps, rule_words, upcoming
 from exportd.schedules.cron_gaps import Gap
 from exportd.schedules.limits import rule_problems
+from exportd.schedules.operations import NewestJob, ScheduleStanding
 from exportd.schedules.schedule_record import OwnedSchedule
 
 Format = Literal["CSV", "JSONL"]
@@ -136,9 +137,21 @@ class ScheduleDocument(ListedSchedule):
     operational_data_types: list[str]
 
 
+class NewestJobDocument(Answer):
+    """The newest job of a schedule, with the rows and bytes of all its entities."""
+
+    id: str
+    status: Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED"]
+    reason: str | None = None
+    started_at: Moment | None = None
+    finished_at: Moment | None = None
+    rows: int
+    size_bytes: int
+
+
 class ScheduleDetails(ScheduleDocument):
     """The same schedule as operators see it. ``destinations`` are the codes of its destinations, ``frequency`` is its
-    rule in words.
+    rule in words. ``readUntil``: when the entity that is furthest behind was last read, if all were.
     """
 
     organization: str
@@ -148,6 +161,8 @@ class ScheduleDetails(ScheduleDocument):
     last_due_at: Moment | None = None
     next_due_at: Moment
     paused: PauseStatus | None = None
+    last_job: NewestJobDocument | None = None
+    read_until: Moment | None = None
 
 
 class SchedulePage(Answer):
@@ -267,7 +282,7 @@ def schedule_document(owned: OwnedSchedule) -> ScheduleDocument:
     return ScheduleDocument.model_validate(_all_fields(owned))
 
 
-def schedule_details(owned: OwnedSchedule, pause: Pause | None) -> ScheduleDetails:
+def schedule_details(owned: OwnedSchedule, standing: ScheduleStanding) -> ScheduleDetails:
     schedule = owned.schedule
     return ScheduleDetails.model_validate(
         {
@@ -278,8 +293,22 @@ def schedule_details(owned: OwnedSchedule, pause: Pause | None) -> ScheduleDetai
             "frequency": rule_words(schedule.declaration.rule),
             "last_due_at": schedule.last_due_at,
             "next_due_at": schedule.next_due_at,
-            "paused": pause_status(pause),
+            "paused": pause_status(standing.pause),
+            "last_job": None if standing.newest is None else _newest(standing.newest),
+            "read_until": standing.read_until,
         }
+    )
+
+
+def _newest(job: NewestJob) -> NewestJobDocument:
+    return NewestJobDocument(
+        id=str(job.id),
+        status=job.state.value,
+        reason=job.reason,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        rows=job.rows,
+        size_bytes=job.size_bytes,
     )
 
 

@@ -5,9 +5,11 @@ from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from exportd.api.identity.access import Role
+from exportd.database.connector import Connection
 from exportd.destinations.record import DestinationDeclaration
 from exportd.jobs.job_table import JobTable
 from exportd.model.entity import EntityCode, OrganizationId
@@ -66,6 +68,52 @@ class TestSchedules:
         assert [found["code"] for found in (await got(api, "/v1/schedules", organization=OTHER))["data"]] == ["theirs"]
         crossed = await api.http.get("/v1/schedules", params={"organization": OTHER, "nextToken": page["nextToken"]})
         assert crossed.status_code == 400
+
+    async def test_say_how_their_newest_job_went_and_how_far_they_have_read(self, api: ApiServer) -> None:
+        made = await make(api, "schedules", schedule())
+        assert not {"lastJob", "readUntil"} & (await got(api, f"/v1/schedules/{made['id']}")).keys()
+        ids = []
+        for _ in range(2):
+            await api.http.post(f"/v1/schedules/{made['id']}/run")
+            ids.append(await failed_job(api))
+        job_id = ids[-1]
+        figures = {"rows": 3, "deleted_rows": 1, "files": 2, "size_bytes": 10, "done": True}
+        await api.pool.execute(
+            "UPDATE exportd.job SET progress = $2::text::jsonb WHERE id = $1::text::uuid",
+            job_id,
+            json.dumps({"entities": {"ACCOUNTS": figures, "BILLS": figures}}),
+        )
+        insert = """INSERT INTO exportd.position (schedule_id, entity, job_id, snapshot, taken_at, guards, destinations)
+                    VALUES ($1::text::uuid, $2, $3::text::uuid, '9:9:', $4::text::timestamptz, '{}', '{}')"""
+        await api.pool.execute(insert, made["id"], "ACCOUNTS", job_id, "2026-03-09T04:00:00Z")
+        (listed,) = (await got(api, "/v1/schedules"))["data"]
+        newest = listed["lastJob"]
+        assert [newest[name] for name in ("id", "status", "reason", "rows", "sizeBytes")] == [
+            *(job_id, "FAILED", "DESTINATION_REFUSED", 6, 20),
+        ]
+        assert "readUntil" not in listed, "BILLS were not read yet"
+        await api.pool.execute(insert, made["id"], "BILLS", job_id, "2026-03-08T04:00:00Z")
+        assert (await got(api, f"/v1/schedules/{made['id']}"))["readUntil"] == "2026-03-08T04:00:00.000Z"
+
+    async def test_cost_as_many_statements_however_many_there_are(
+        self, api: ApiServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[str] = []
+        execute: Any = vars(asyncpg.Connection)["_execute"]  # below what the pool hands out
+
+        async def counted(connection: Connection, query: str, *arguments: Any, **options: Any) -> Any:
+            asked.append(query)
+            return await execute(connection, query, *arguments, **options)
+
+        monkeypatch.setattr(asyncpg.Connection, "_execute", counted)
+        counts = []
+        for number in range(3):
+            for code in range(5 * number):
+                await make(api, "schedules", schedule(f"s{number}-{code}"))
+            asked.clear()
+            listed = (await got(api, "/v1/schedules"))["data"]
+            counts.append((len(listed), len(asked)))
+        assert counts == [(0, 2), (5, 2), (15, 2)]
 
     async def test_that_do_not_exist_are_404(self, api: ApiServer) -> None:
         for wrong in (uuid4(), "nightly"):

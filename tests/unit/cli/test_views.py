@@ -48,6 +48,7 @@ def documents(name: str) -> dict[str, Any]:
     }
     schedule = {
         **{"operationalDataTypes": [name], "exportFileFormat": "CSV", "destinations": [name], "nextDueAt": WHEN},
+        "lastJob": {"id": name, "status": name, "reason": name, "finishedAt": WHEN, "rows": 1},
         **{"frequency": name, "cronExpression": name, **owned},
     }
     destination = {"destinationType": "S3", "place": name, "bucketName": name, "prefix": name, **owned}
