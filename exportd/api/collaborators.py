@@ -57,8 +57,8 @@ class Downloads(Protocol):
         """What the URL answers with. Raises Refusal for a link that is not ours or has expired."""
         ...
 
-    async def file(self, job_id: UUID, name: str) -> Response:
-        """One of the job's files. Raises Refusal when it cannot be had."""
+    async def file(self, job_id: UUID, name: str, *, wanted_range: str | None = None) -> Response:
+        """One of the job's files, or a range of its bytes. Raises Refusal when it cannot be had."""
         ...
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from exportd.api.collaborators import JobCollaborators
@@ -121,16 +121,24 @@ async def show_any_job(viewer: Viewing, jobs: Jobs, job_id: IdInPath) -> JobDeta
     return job_details(record, shows_hosts=viewer.organization is None)
 
 
-@router.get("/jobs/{id}/files/{name}", responses=responses(401, 403, 404, 409), response_class=Response)
+@router.get(
+    "/jobs/{id}/files/{name}",
+    responses={206: {"description": "The range of bytes"}, **responses(401, 403, 404, 409, 416)},
+    response_class=Response,
+)
 async def read_file(
+    request: Request,
     viewer: Viewing,
     jobs: Jobs,
     job_id: IdInPath,
     name: Annotated[str, Path(max_length=MAX_TEXT_LENGTH, description="As in parts.")],
 ) -> Response:
-    """A file of a finished job: one of its ``parts``, or ``manifest.json``, while this daemon's spool keeps it."""
+    """A file of a finished job: one of its ``parts``, or ``manifest.json``, while this daemon's spool keeps it.
+
+    With a ``Range`` header, such as ``bytes=1024-``, a part of the file: a download that was cut off can go on.
+    """
     record = await _job(jobs, viewer, job_id)
-    return await jobs.downloads.file(record.job.id, name)
+    return await jobs.downloads.file(record.job.id, name, wanted_range=request.headers.get("range"))
 
 
 @router.get("/schedules", responses=responses(400, 401, 403), response_model_exclude_none=True)

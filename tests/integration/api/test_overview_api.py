@@ -348,6 +348,20 @@ class TestFiles:
         assert (await api.http.get(f"/v1/jobs/{job_id}/files/manifest.json")).content == b"{}"
         for name in ("secret", "..%2F..%2Fsecret", ".", "%2Fetc%2Fpasswd"):
             assert (await api.http.get(f"/v1/jobs/{job_id}/files/{name}")).status_code == 404
+        for wanted, status, content in (
+            ("bytes=1-", 206, b"}"),
+            ("bytes=0-0", 206, b"{"),
+            ("bytes=-1", 206, b"}"),
+            ("bytes=0-99", 206, b"{}"),
+            ("bytes=2-", 416, None),
+            ("bytes=1-0", 400, None),
+            ("bytes=-", 400, None),
+            ("bytes=0-0,1-1", 400, None),
+            ("rows=1-2", 400, None),
+        ):
+            part = await api.http.get(f"/v1/jobs/{job_id}/files/manifest.json", headers={"range": wanted})
+            assert part.status_code == status, wanted
+            assert part.content == content if content else "Range: " in part.json()["message"], wanted
         (api.folder / job_id / "manifest.json").unlink()
         gone = await api.http.get(f"/v1/jobs/{job_id}/files/manifest.json")
         assert (gone.status_code, "has been removed" in gone.json()["message"]) == (404, True)
