@@ -24,7 +24,7 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 
 from exportd.api.identity.signing import Signer
 from exportd.api.problems import Refusal
-from exportd.jobs.job_record import Download, JobRecord, download, file_names
+from exportd.jobs.job_record import Download, JobRecord, download, file_names, unknown_job
 from exportd.jobs.job_table import JobTable
 from exportd.model.clock import Clock
 from exportd.model.job import JobId
@@ -117,7 +117,7 @@ class SpoolDownloads:
         """The job, if its files can be had. ``unfit`` is the status for one whose state does not allow it."""
         record = await self._jobs.get(job_id)
         if record is None:
-            raise Refusal(404, f"There is no job {job_id}.")
+            raise Refusal(404, unknown_job(job_id))
         refused = refusal(record, self._spool_id)
         if refused is not None:
             status, sentence = refused

@@ -13,7 +13,7 @@ from cyclopts import App, Parameter
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, connector, load
 from exportd.cli.daemon_client import LONG_TIMEOUT_S, DaemonAddress, Document
 from exportd.cli.failures import Exit
-from exportd.cli.output import AsJson, print_json, print_line, print_script, print_table
+from exportd.cli.output import AsJson, print_error, print_json, print_line, print_script, print_table
 from exportd.cli.socket_client import SocketClient
 from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.reason import Reason
@@ -191,12 +191,16 @@ async def _status(config: Path) -> list[Document]:
 async def _install(config: Path, names: tuple[str, ...]) -> list[Document]:
     from exportd.api.capture_operations import capture_install
     from exportd.cli.without_daemon import document, own_name
+    from exportd.database.login_checker import excessive_rights
     from exportd.database.migrator import migrate
     from exportd.model.entity import EntityCode
 
     installer, catalog = _installer(config)
     entities = [catalog.get(EntityCode(name)) for name in names or catalog.entities]
-    async with connector(load(config)[0]).connection("migration") as connection:
+    database = connector(load(config)[0])
+    for sentence in await excessive_rights(database):
+        print_error(f"warning: {sentence}")
+    async with database.connection("migration") as connection:
         await migrate(connection)
     async with _auditor(config) as auditor:
         return [document(capture) for capture in await capture_install(installer, auditor, entities, actor=own_name())]

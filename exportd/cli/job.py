@@ -86,26 +86,8 @@ def list_jobs(
     jobs = at.ask_or_read(ask, read)
     if json:
         print_json(jobs)
-        return
-    print_table(
-        ["JOB", "SCHEDULE", "ORGANIZATION", "DUE", "STATE", *_FIGURES, "REASON"],
-        [
-            (
-                job["id"],
-                job.get("schedule") or "(ad hoc)",
-                job["organization"],
-                instant(job["dueAt"]),
-                job["status"],
-                job["totals"]["rows"],
-                job["totals"]["deletedRows"],
-                job["totals"]["files"],
-                size(job["totals"]["sizeBytes"]),
-                job.get("reason"),
-            )
-            for job in jobs
-        ],
-        numbers=_FIGURES,
-    )
+    else:
+        _print_jobs(jobs)
 
 
 @app.command
@@ -174,6 +156,28 @@ def parse_job_id(text: str) -> JobId:
         return JobId(UUID(text))
     except ValueError:
         raise SettingsError.of(f"{text!r} is no job: it has to be the id of one, as manifests are named.") from None
+
+
+def _print_jobs(jobs: Sequence[Mapping[str, Any]]) -> None:
+    print_table(
+        ["JOB", "SCHEDULE", "ORGANIZATION", "DUE", "STATE", *_FIGURES, "REASON"],
+        [
+            (
+                job["id"],
+                job.get("schedule") or "(ad hoc)",
+                job["organization"],
+                instant(job["dueAt"]),
+                job["status"],
+                job["totals"]["rows"],
+                job["totals"]["deletedRows"],
+                job["totals"]["files"],
+                size(job["totals"]["sizeBytes"]),
+                job.get("reason"),
+            )
+            for job in jobs
+        ],
+        numbers=_FIGURES,
+    )
 
 
 def _print(job: Mapping[str, Any]) -> None:

@@ -42,7 +42,7 @@ from exportd.api.schemas.schedule import (
 )
 from exportd.api.transport.request_reader import StrictRoute
 from exportd.destinations.record import DestinationRecord
-from exportd.jobs.job_record import JobRecord
+from exportd.jobs.job_record import JobRecord, unknown_job
 from exportd.jobs.requests import FoundJob, JobSearch
 from exportd.model.bounds import MAX_CODE_LENGTH, MAX_COUNT, MAX_CRON_LENGTH, MAX_TEXT_LENGTH, MAX_WORD_LENGTH
 from exportd.model.declared import key_of
@@ -302,7 +302,7 @@ async def _job(jobs: JobCollaborators, viewer: Viewer, text: str) -> JobRecord:
     """Raises Refusal 404, also for a job of an organization that the viewer does not see."""
     record = await jobs.table.get(JobId(id_in_path(text, "job")))
     if record is None or not viewer.sees(record.job.organization):
-        raise Refusal(404, f"There is no job {text!r}. Look at the list of jobs for its id.")
+        raise Refusal(404, unknown_job(repr(text)))
     return record
 
 

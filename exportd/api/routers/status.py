@@ -13,6 +13,7 @@ from exportd.api.pagination import IdInPath, id_in_path
 from exportd.api.problems import Refusal, responses
 from exportd.api.schemas.status import DaemonStatus, shown_status
 from exportd.api.transport.request_reader import StrictRoute
+from exportd.jobs.job_record import unknown_job
 from exportd.model.bounds import MAX_TEXT_LENGTH
 from exportd.model.job import JobId
 
@@ -40,7 +41,7 @@ async def follow_job(viewer: Viewing, jobs: Jobs, job_id: IdInPath) -> Response:
     """How one job comes along, until it has ended."""
     found = JobId(id_in_path(job_id, "job"))
     if not any(job.id == found and viewer.sees(job.organization) for job in await jobs.operator.watched([found])):
-        raise Refusal(404, f"There is no job {job_id!r}. Look at the list of jobs for its id.")
+        raise Refusal(404, unknown_job(repr(job_id)))
     return _stream(jobs, viewer, found)
 
 

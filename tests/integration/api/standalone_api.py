@@ -57,7 +57,7 @@ from exportd.jobs.requests import OwnedJobTable
 from exportd.model.change_log import log_name
 from exportd.model.clock import SystemClock
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.schedule import DestinationCode, Origin
+from exportd.model.schedule import DestinationCode
 from exportd.schedules.editing import OwnedScheduleTable
 from exportd.schedules.firing_table import ScheduleTable
 from exportd.schedules.limits import check_rule
@@ -171,7 +171,7 @@ async def serving(database: Database, folder: Path, access: Access) -> AsyncIter
     socket = folder / "control.sock"
     opened: list[DestinationDeclaration] = []
 
-    def opener(declaration: DestinationDeclaration, _: Origin) -> Destination:
+    def opener(declaration: DestinationDeclaration) -> Destination:
         opened.append(declaration)
         return Destination(declaration.organization, declaration.code, MemoryStore(), Layout())
 
