@@ -19,6 +19,7 @@ from exportd.api.status_reader import DestinationCondition, StatusReader
 from exportd.api.transport.rate_limit import ConnectionCount, RateLimit
 from exportd.capture.installer import CaptureInstaller
 from exportd.database.unit_of_work import Auditor
+from exportd.destinations.checker import StoredDestinationChecker
 from exportd.destinations.operations import DestinationOperator
 from exportd.destinations.record import DestinationDeclaration
 from exportd.destinations.table import DestinationTable
@@ -56,8 +57,8 @@ class Downloads(Protocol):
         """What the URL answers with. Raises Refusal for a link that is not ours or has expired, and as ``admit``."""
         ...
 
-    async def file(self, job_id: UUID, name: str) -> Response:
-        """One of the job's files. Raises Refusal when it cannot be had."""
+    async def file(self, job_id: UUID, name: str, *, wanted_range: str | None = None) -> Response:
+        """One of the job's files, or a range of its bytes. Raises Refusal when it cannot be had."""
         ...
 
 
@@ -95,6 +96,7 @@ class DestinationCollaborators:
     table: DestinationTable
     operator: DestinationOperator
     live: LiveDestinations
+    checker: StoredDestinationChecker
 
 
 @dataclass(frozen=True, slots=True)

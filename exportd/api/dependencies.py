@@ -1,8 +1,8 @@
 """What an operation is given about its request: who makes it, for which organization, and its resource's collaborators.
 
 An operation names what it needs by the type of its parameters: ``Reading`` or ``Writing`` is an organization and who
-acts for it, ``Looking``, ``Operating`` or ``Administering`` a user of this machine, ``Schedules``, ``Jobs``, … what the
-operations of that resource work with.
+acts for it, ``Viewing`` who sees one organization or every one, ``Looking``, ``Operating`` or ``Administering`` a user
+of this machine, ``Schedules``, ``Jobs``, … what the operations of that resource work with.
 """
 
 from dataclasses import dataclass
@@ -187,8 +187,8 @@ def _of_the_machine(identity: Identity, needed: Role) -> Identity:
     if identity.organization is not None:
         raise Refusal(
             403,
-            "What lies under /v1 concerns the whole daemon and every organization: it is for users of its own machine,"
-            " on the Unix socket.",
+            "This concerns the whole daemon and every organization: it is for users of its own machine, on the Unix"
+            " socket.",
         )
     require_role(identity, needed)
     return identity
@@ -206,6 +206,43 @@ async def _handing_out(request: Request) -> Identity:
     require_role(identity, Role.ADMIN)
     return identity
 
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who looks under ``/v1``. ``organization`` is the only one that they see: a program's; None means every one."""
+
+    organization: OrganizationId | None
+    name: str
+
+    def sees(self, organization: str) -> bool:
+        return self.organization in {None, organization}
+
+    def of(self, organization: str | None) -> OrganizationId | None:
+        """Of which organization a list is that was asked for ``organization``. Raises Refusal 403 for a hidden one."""
+        if organization is None:
+            return self.organization
+        if not self.sees(organization):
+            raise Refusal(
+                403, "organization: this is not one that you may see. Leave it out, or give that of your credentials."
+            )
+        return OrganizationId(organization)
+
+
+def _viewer_with(needed: Role) -> Admission[Viewer]:
+    async def decide(request: Request) -> Viewer:
+        identity = await _caller.of(request)
+        require_role(identity, needed)
+        if identity.organization is not None:
+            using = await collaborators(request)
+            _within_limit(request, using.limits, identity.organization, using.clock.monotonic())
+        return Viewer(identity.organization, identity.name)
+
+    return Admission(decide)
+
+
+Viewing = Annotated[Viewer, Depends(_viewer_with(Role.READER))]
+Acting = Annotated[Viewer, Depends(_viewer_with(Role.OPERATOR))]
+"""Users of this machine see, and act for, every organization, programs their own."""
 
 Looking = Annotated[Identity, Depends(_user_with(Role.READER))]
 Operating = Annotated[Identity, Depends(_user_with(Role.OPERATOR))]

@@ -10,6 +10,7 @@ compressed already, and are stored as they are.
 Names of files are rows of the database. They are believed only as far as they name files of the job (``file_names``).
 """
 
+import re
 import zipfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta
@@ -34,6 +35,7 @@ LIFETIME = timedelta(minutes=15)
 
 _PURPOSE = "download"
 _PIECE_BYTES = 256 * 1024
+_RANGE = re.compile(r"bytes=(?P<first>[0-9]{0,18})-(?P<last>[0-9]{0,18})")
 _REFUSALS = {
     Download.NOT_FINISHED: (400, "is not finished yet: ask again when its status is SUCCEEDED."),
     Download.FAILED: (400, "failed and has no files to download. The next run of its schedule holds the same changes."),
@@ -98,11 +100,16 @@ class SpoolDownloads:
         archive = zipped(self._folder(record.job.id), [*names, MANIFEST_NAME])
         return StreamingResponse(archive, media_type="application/zip", headers=headers)
 
-    async def file(self, job_id: UUID, name: str) -> Response:
-        """One of the job's parts, or its manifest. Raises Refusal when the job has no such file, or it is gone."""
+    async def file(self, job_id: UUID, name: str, *, wanted_range: str | None = None) -> Response:
+        """One of the job's parts, or its manifest; ``wanted_range`` is the header by which a part of it is asked for.
+
+        Raises Refusal when the job has no such file, it is gone, or it has no such part.
+        """
         record = await self._ready(JobId(job_id), unfit=409)
         if name != MANIFEST_NAME and name not in file_names(record.job.id, record.parts):
             raise Refusal(404, f"The job {job_id} has no file {name[:200]!r}. Its parts name its files.")
+        if wanted_range is not None:
+            _require_range(wanted_range, await _size_bytes(self._folder(record.job.id) / name))
         return await self._one(record, name, media_type="application/octet-stream")
 
     async def _one(self, record: JobRecord, name: str, *, media_type: str) -> Response:
@@ -121,6 +128,28 @@ class SpoolDownloads:
             status, sentence = refused
             raise Refusal(unfit if status == 400 else status, sentence)
         return record
+
+
+async def _size_bytes(path: Path) -> int | None:
+    """None when there is no such file."""
+    try:
+        return (await anyio.Path(path).stat()).st_size
+    except FileNotFoundError:
+        return None
+
+
+def _require_range(header: str, size_bytes: int | None) -> None:
+    """Raises Refusal for what is not one range of the file's bytes."""
+    match = _RANGE.fullmatch(header)
+    if match is None or not (match["first"] or match["last"]):
+        raise Refusal(400, "Range: should be one range of bytes, such as bytes=0-1023, bytes=1024- or bytes=-500.")
+    first, last = (int(text) if text else None for text in match.groups())
+    if first is not None and last is not None and last < first:
+        raise Refusal(400, "Range: should end where it begins, or later.")
+    if size_bytes is not None and (last == 0 if first is None else first >= size_bytes):
+        raise Refusal(
+            416, f"Range: the file has {size_bytes} bytes.", headers={"content-range": f"bytes */{size_bytes}"}
+        )
 
 
 class _Outlet:

@@ -17,10 +17,14 @@ from starlette.types import Send
 
 from exportd.jobs.live_job import JobEvent, LiveJob, events_between
 from exportd.model.clock import Clock
+from exportd.model.entity import OrganizationId
 from exportd.model.errors import ExportdError
 from exportd.model.job import JobId
 
 MAX_LISTENERS = 32
+MAX_PROGRAMS = 16
+"""Of the listeners: while there are as many, programs wait, and users of the machine do not."""
+
 PERIOD_S = 1.0
 HEARTBEAT_S = 15.0
 """After so long without news a comment shows that the connection is alive."""
@@ -53,10 +57,9 @@ class JobWatcher:
         self._news = anyio.Event()
         self._over = False
 
-    @property
-    def is_full(self) -> bool:
+    def is_full(self, *, for_programs: bool = False) -> bool:
         """Whether one listener more would be too many."""
-        return len(self._listeners) >= MAX_LISTENERS
+        return len(self._listeners) >= (MAX_PROGRAMS if for_programs else MAX_LISTENERS)
 
     def count_of(self, owner: Hashable) -> int:
         """How many streams an owner follows."""
@@ -86,12 +89,14 @@ class JobWatcher:
         self._over = True
         self._wake_listeners()
 
-    async def stream(self, job_id: JobId | None = None, *, owner: Hashable = None) -> AsyncGenerator[bytes]:
+    async def stream(
+        self, job_id: JobId | None = None, *, organization: OrganizationId | None = None, owner: Hashable = None
+    ) -> AsyncGenerator[bytes]:
         """Server-sent events of one job until its end, or of every job that runs (None) until the daemon stops.
 
-        ``owner`` is who follows; see ``count_of``.
+        With ``organization`` of its jobs only, and as it may see them. ``owner`` is who follows; see ``count_of``.
         """
-        if self.is_full or self._over:
+        if self.is_full() or self._over:
             return
         reported: _Reported = {} if job_id is None else {job_id: None}
         self._listeners.append(reported)
@@ -101,7 +106,7 @@ class JobWatcher:
             quiet_since = self._clock.monotonic()
             while job_id is None or reported:
                 await self._news.wait()
-                for event in self._unreported(reported, job_id):
+                for event in self._unreported(reported, job_id, organization):
                     yield _encoded(event)
                     quiet_since = self._clock.monotonic()
                 if self._over:
@@ -128,13 +133,16 @@ class JobWatcher:
             self._news.set()
         news.set()
 
-    def _unreported(self, reported: _Reported, only: JobId | None) -> list[JobEvent]:
+    def _unreported(
+        self, reported: _Reported, only: JobId | None, organization: OrganizationId | None
+    ) -> list[JobEvent]:
         """What a listener has not been sent; from here on it counts as sent."""
         news: list[JobEvent] = []
-        for job in self._jobs.values():
-            followed = job.id in reported or (only is None and not job.finished)
-            if not followed:
+        for live in self._jobs.values():
+            followed = live.id in reported or (only is None and not live.finished)
+            if not followed or organization not in {None, live.organization}:
                 continue
+            job = live if organization is None else live.for_organization()
             news += events_between(reported.get(job.id), job)
             if job.finished:
                 del reported[job.id]

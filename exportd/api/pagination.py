@@ -1,4 +1,4 @@
-"""Lists in pages, the newest first; and the ids and names in requests. Pure.
+"""Lists in pages, the newest first; and the ids, instants and names in requests. Pure.
 
 The token of the next page says behind which object it begins; it is signed, and good only for the same list of the same
 organization. There is never an empty page with a token.
@@ -8,7 +8,7 @@ A text that is no id is answered like an id that does not exist.
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 from fastapi import Path
@@ -16,7 +16,7 @@ from pydantic.json_schema import WithJsonSchema
 
 from exportd.api.identity.signing import Signer
 from exportd.api.problems import Refusal
-from exportd.api.schemas.fields import parse_id
+from exportd.api.schemas.fields import parse_id, parse_instant
 from exportd.model.bounds import MAX_SHOWN_LENGTH, MAX_WORD_LENGTH
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.settings.closest import did_you_mean
@@ -47,6 +47,32 @@ class Pages:
 
     def place(self, token: str | None) -> Place | None:
         """Behind which object to go on; None for the first page. Raises Refusal for a token that is not ours."""
+        payload = self._payload(token)
+        return None if payload is None else (datetime.fromisoformat(payload["created_at"]), UUID(payload["id"]))
+
+    def number(self, token: str | None) -> int | None:
+        """The same in a list of rows that have numbers."""
+        payload = self._payload(token)
+        return None if payload is None else int(payload["number"])
+
+    def cut(
+        self, found: Sequence[T], page_size: int, place_of: Callable[[T], Place | int]
+    ) -> tuple[list[T], str | None]:
+        """A page, and the token of the next one if there is one, of up to ``page_size`` + 1 objects found."""
+        page = list(found[:page_size])
+        if len(found) <= page_size:
+            return page, None
+        return page, self.token(place_of(page[-1]))
+
+    def token(self, place: Place | int) -> str:
+        """For a page that begins behind ``place``."""
+        if isinstance(place, int):
+            return self._signer.sign(_PURPOSE, {**self._scope, "number": place})
+        created_at, last_id = place
+        behind = {"created_at": created_at.astimezone(UTC).isoformat(), "id": str(last_id)}
+        return self._signer.sign(_PURPOSE, {**self._scope, **behind})
+
+    def _payload(self, token: str | None) -> dict[str, Any] | None:
         if not token:
             return None
         payload = self._signer.verify(_PURPOSE, token)
@@ -54,16 +80,7 @@ class Pages:
             raise Refusal(
                 400, "nextToken: this list has not given such a token. Use the nextToken of the page before, unchanged."
             )
-        return datetime.fromisoformat(payload["created_at"]), UUID(payload["id"])
-
-    def cut(self, found: Sequence[T], page_size: int, place_of: Callable[[T], Place]) -> tuple[list[T], str | None]:
-        """A page, and the token of the next one if there is one, of up to ``page_size`` + 1 objects found."""
-        page = list(found[:page_size])
-        if len(found) <= page_size:
-            return page, None
-        created_at, last_id = place_of(page[-1])
-        place = {"created_at": created_at.astimezone(UTC).isoformat(), "id": str(last_id)}
-        return page, self._signer.sign(_PURPOSE, {**self._scope, **place})
+        return payload
 
 
 def id_in_path(text: str, kind: str) -> UUID:
@@ -72,6 +89,14 @@ def id_in_path(text: str, kind: str) -> UUID:
     if found is None:
         raise Refusal(404, f"There is no {kind} {text[:MAX_SHOWN_LENGTH]!r}. Look at the list of {kind}s for its id.")
     return found
+
+
+def instant_in_query(text: str, name: str) -> datetime:
+    """Raises Refusal 400 for what is no instant."""
+    try:
+        return parse_instant(text)
+    except ValueError as error:
+        raise Refusal(400, f"{name}: {error}.") from error
 
 
 def destination_ids(texts: list[str]) -> list[UUID]:

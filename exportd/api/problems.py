@@ -115,6 +115,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         401: "The credentials are missing or wrong",
         403: "Not allowed",
         404: "There is no such thing",
+        416: "The file has no such range of bytes",
         409: "Not possible in its present state, or it has been edited since",
     }
     usual = {

@@ -25,7 +25,7 @@ Document = Mapping[str, Any]
 _LISTS: Mapping[str, tuple[str, str]] = {
     "destinations": ("/v1/destinations?pageSize=200", "code"),
     "entities": ("/v1/entities", "entity"),
-    "jobs": ("/v1/jobs?limit=100", "id"),
+    "jobs": ("/v1/jobs?pageSize=100", "id"),
     "organizations": ("/v1/organizations", ""),
     "schedules": ("/v1/schedules?pageSize=200", "code"),
 }

@@ -1,15 +1,16 @@
-"""``exportd daemon …``, ``pause``, ``resume``, ``log-level`` and ``reload``: what concerns a whole daemon, or all.
+"""``exportd daemon …``, ``pause``, ``resume``, ``audit``, ``log-level`` and ``reload``: what concerns a daemon, or all.
 
 And ``exportd client``: the programs that may call the daemons over TCP.
 """
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, validators
 
-from exportd.cli.daemon_client import LONG_TIMEOUT_S, DaemonAddress, Document, OrganizationAddress
+from exportd.cli.daemon_client import LONG_TIMEOUT_S, DaemonAddress, Document, OrganizationAddress, pages
 from exportd.cli.output import (
     AsJson,
     instant,
@@ -81,6 +82,39 @@ def reload(
         print_json(answer)
     else:
         _print_reload(answer)
+
+
+def audit(
+    *,
+    about: Annotated[
+        UUID | None, Parameter(help="Only about the schedule, destination, job or client of this id.")
+    ] = None,
+    organization: Annotated[str | None, Parameter(help="Only about this organization.")] = None,
+    limit: Annotated[
+        int, Parameter(validator=validators.Number(gte=1), help="At most this many, the newest first.")
+    ] = 20,
+    json: AsJson = False,
+    at: DaemonAddress = _HERE,
+) -> None:
+    """Print who did what, the newest first."""
+    asked = pages(at.client(), "/v1/audit", organization=organization, object=None if about is None else str(about))
+    entries = list(islice(asked, limit))
+    if json:
+        print_json(entries)
+        return
+    print_table(
+        ["WHEN", "WHO", "WHAT", "ORGANIZATION", "ABOUT"],
+        [
+            (
+                instant(entry["at"]),
+                entry["actor"],
+                entry["action"],
+                entry.get("organization"),
+                entry["details"].get("code") or entry.get("objectId"),
+            )
+            for entry in entries
+        ],
+    )
 
 
 @client_app.command

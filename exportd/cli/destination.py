@@ -207,7 +207,7 @@ def check(
 
 
 async def _check(code: str, organization: str | None, as_json: bool, config: ConfigPath) -> int:
-    from exportd.api.schemas.destination import place_of
+    from exportd.api.schemas.destination import destination_check, place_of
     from exportd.destinations.checker import DestinationChecker
     from exportd.destinations.checks import report
     from exportd.destinations.opener import DestinationOpener, declared
@@ -221,13 +221,11 @@ async def _check(code: str, organization: str | None, as_json: bool, config: Con
     checker = DestinationChecker(DestinationOpener(settings), SystemClock())
     result = await checker.check(destination)
     grants = await checker.grants(destination) if result.lacking or as_json else ()
-    place, kind = place_of(declaration), destination.type
     if as_json:
-        head = {"organization": destination.organization, "code": destination.code, "destinationType": kind}
-        print_json({**head, "place": place, **report.document(result, grants, kind=kind)})
+        print_json(destination_check(declaration, result, grants).model_dump(mode="json", by_alias=True))
     else:
-        print_line(f"destination {destination.code} of {destination.organization}: {place}")
-        for line in report.lines(result, grants, kind=kind):
+        print_line(f"destination {destination.code} of {destination.organization}: {place_of(declaration)}")
+        for line in report.lines(result, grants, kind=destination.type):
             print_script(line)
     return _exit_of(result.verdict)
 

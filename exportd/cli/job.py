@@ -2,15 +2,16 @@
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from cyclopts import App, Parameter, validators
 
 from exportd.cli import completion
-from exportd.cli.daemon_client import DaemonAddress, Document
+from exportd.cli.daemon_client import DaemonAddress, Document, pages
 from exportd.cli.job_events import follow
 from exportd.cli.output import (
     MIN_ID_LENGTH,
@@ -36,6 +37,7 @@ _MAX_LISTED = 1000
 _BEGINNING = re.compile(rf"(?=.{{{MIN_ID_LENGTH},35}}$)[0-9a-fA-F]{{8}}(-[0-9a-fA-F-]*)?")
 """What may be the beginning of an id, and is none."""
 
+JobStatus = Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED"]
 JobArgument = Annotated[
     str,
     Parameter(
@@ -55,6 +57,15 @@ def list_jobs(
     organization: Annotated[
         str | None, Parameter(help="Only jobs of this organization.", completer=completion.ORGANIZATIONS)
     ] = None,
+    entity: Annotated[
+        str | None, Parameter(help="Only jobs that export this entity.", completer=completion.ENTITIES)
+    ] = None,
+    destination: Annotated[
+        str | None,
+        Parameter(help="Only jobs that deliver to destinations of this code.", completer=completion.DESTINATIONS),
+    ] = None,
+    status: Annotated[JobStatus | None, Parameter(help="Only jobs in this state.")] = None,
+    reason: Annotated[str | None, Parameter(help="Only jobs that failed, or were put back, for this reason.")] = None,
     limit: Annotated[
         int, Parameter(validator=validators.Number(gte=1, lte=_MAX_LISTED), help="At most this many, the newest first.")
     ] = 20,
@@ -64,36 +75,36 @@ def list_jobs(
     """List jobs, the newest first."""
 
     def ask(client: SocketClient) -> list[Document]:
-        query = {"organization": organization, "schedule": schedule, "limit": str(limit)}
+        query = {
+            "organization": organization,
+            "schedule": schedule,
+            "entity": entity,
+            "destination": destination,
+            "status": status,
+            "reason": reason,
+        }
         asked = {name: value for name, value in query.items() if value}
-        found: list[Document] = client.request("GET", "/v1/jobs", query=asked)["data"]
-        return found
+        return list(islice(pages(client, "/v1/jobs", pageSize=str(min(limit, 100)), **asked), limit))
 
     async def read(config: Path) -> list[Document]:
         from exportd.cli.without_daemon import read_jobs
+        from exportd.jobs.requests import JobSearch
+        from exportd.model.job import JobState
 
-        return await read_jobs(config, organization=organization or None, schedule=schedule or None, limit=limit)
+        wanted = JobSearch(
+            state=JobState(status) if status else None,
+            reason=reason or None,
+            schedule_code=schedule or None,
+            entity=entity or None,
+            destination=destination or None,
+        )
+        return await read_jobs(config, organization=organization or None, wanted=wanted, limit=limit)
 
     jobs = at.ask_or_read(ask, read)
     if json:
         print_json(jobs)
-        return
-    print_table(
-        ["JOB", "SCHEDULE", "ORGANIZATION", "DUE", "STATE", *_FIGURES, "REASON"],
-        [
-            (
-                job["id"],
-                job.get("schedule") or "(ad hoc)",
-                job["organization"],
-                instant(job["dueAt"]),
-                job["status"],
-                *_sums(job),
-                job.get("reason"),
-            )
-            for job in jobs
-        ],
-        numbers=_FIGURES,
-    )
+    else:
+        _print_jobs(jobs)
 
 
 @app.command
@@ -151,7 +162,7 @@ def whole_id(client: SocketClient, text: str) -> str:
     """
     if not _BEGINNING.fullmatch(text):
         return text
-    listed = client.request("GET", "/v1/jobs", query={"limit": str(_MAX_LISTED)})["data"]
+    listed = islice(pages(client, "/v1/jobs"), _MAX_LISTED)
     found: list[str] = [job["id"] for job in listed if job["id"].startswith(text.lower())]
     if len(found) > 1:
         raise SettingsError.of(f"{len(found)} jobs begin with {text}: give more of the id")
@@ -166,14 +177,25 @@ def parse_job_id(text: str) -> JobId:
         raise SettingsError.of(f"{text!r} is no job: it has to be the id of one, as manifests are named.") from None
 
 
-def _sums(job: Document) -> tuple[object, ...]:
-    """The figures of all entities together."""
-    entities = list(job["entities"].values())
-    return (
-        sum(entity["rows"] for entity in entities),
-        sum(entity["deletedRows"] for entity in entities),
-        sum(entity["files"] for entity in entities),
-        size(sum(entity["sizeBytes"] for entity in entities)),
+def _print_jobs(jobs: Sequence[Mapping[str, Any]]) -> None:
+    print_table(
+        ["JOB", "SCHEDULE", "ORGANIZATION", "DUE", "STATE", *_FIGURES, "REASON"],
+        [
+            (
+                job["id"],
+                job.get("schedule") or "(ad hoc)",
+                job["organization"],
+                instant(job["dueAt"]),
+                job["status"],
+                job["totals"]["rows"],
+                job["totals"]["deletedRows"],
+                job["totals"]["files"],
+                size(job["totals"]["sizeBytes"]),
+                job.get("reason"),
+            )
+            for job in jobs
+        ],
+        numbers=_FIGURES,
     )
 
 
@@ -187,6 +209,9 @@ def _print(job: Mapping[str, Any]) -> None:
             "due": instant(job["dueAt"]),
             "started": instant(job.get("startedAt")),
             "finished": instant(job.get("finishedAt")),
+            "tried again": instant(job.get("notBefore")),
+            "held by": job.get("holder"),
+            "files removed": instant(job.get("filesRemovedAt")),
             "delivered to": ", ".join(job["deliveredTo"]) or "(nowhere yet)",
         }
     )
@@ -205,4 +230,40 @@ def _print(job: Mapping[str, Any]) -> None:
             for code, entity in job["entities"].items()
         ],
         numbers=_FIGURES,
+    )
+    _print_deliveries(job["deliveries"])
+    _print_attempts(job["attempts"])
+
+
+def _print_deliveries(deliveries: Sequence[Mapping[str, Any]]) -> None:
+    if not deliveries:
+        return
+    print_line()
+    print_table(
+        ["DESTINATION", "DELIVERED", "SHA-256 OF THE MANIFEST"],
+        [
+            (delivery["destination"], instant(delivery["publishedAt"]), delivery["manifestSha256"])
+            for delivery in deliveries
+        ],
+    )
+
+
+def _print_attempts(attempts: Sequence[Mapping[str, Any]]) -> None:
+    """A job that did it in one attempt has nothing to tell of it."""
+    if len(attempts) < 2:
+        return
+    print_line()
+    print_table(
+        ["ATTEMPT", "STARTED", "ENDED", "BY", "REASON"],
+        [
+            (
+                attempt["number"],
+                instant(attempt["startedAt"]),
+                instant(attempt.get("endedAt")),
+                attempt["holder"],
+                ": ".join(attempt[name] for name in ("reason", "message") if name in attempt),
+            )
+            for attempt in attempts
+        ],
+        numbers=["ATTEMPT"],
     )

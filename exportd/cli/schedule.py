@@ -32,7 +32,7 @@ from exportd.cli.output import (
     size,
 )
 from exportd.cli.schedule_editing import CodeArgument, print_schedule
-from exportd.cli.schedule_rule import rule_of, upcoming
+from exportd.cli.schedule_rule import rule_of
 from exportd.cli.socket_client import SocketClient
 from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.reason import Reason
@@ -185,6 +185,8 @@ def show_next(
     at: DaemonAddress = _DAEMON,
 ) -> None:
     """Print when a schedule is due next, in UTC. While it is paused it does not fire then, which is said."""
+    from exportd.schedules.calendar import upcoming
+
     schedules = at.ask_or_read(lambda client: _all(client, organization), _read_all)
     schedule = _named(schedules, code, organization)
     first = datetime.fromisoformat(schedule["nextDueAt"]).astimezone(UTC)

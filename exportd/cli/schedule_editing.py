@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from exportd.cli import completion
 from exportd.cli.daemon_client import Document, OrganizationAddress
 from exportd.cli.output import AsJson, instant, pause_words, print_fields, print_json
-from exportd.cli.schedule_rule import GivenRule, UnitName, edited, given_rule, rule_words
+from exportd.cli.schedule_rule import GivenRule, UnitName, edited, given_rule
 from exportd.model.errors import Problem, SettingsError
 
 _HERE = OrganizationAddress()
@@ -134,16 +134,32 @@ def print_schedule(schedule: Document, *, as_json: bool) -> None:
             "schedule": f"{schedule['code']} of {schedule['organization']}",
             "name": schedule["name"],
             "id": schedule["id"],
-            "runs": rule_words(schedule),
+            "runs": schedule["frequency"],
             "state": pause_words(schedule.get("paused")),
             "entities": ", ".join(schedule["operationalDataTypes"]),
             "format": schedule["exportFileFormat"],
             "destinations": ", ".join(schedule["destinations"]) or "(download)",
+            "next due": instant(schedule["nextDueAt"]),
+            "last job": _last_job(schedule.get("lastJob")),
+            "read until": instant(schedule.get("readUntil")),
             "created": f"{instant(schedule['dtCreated'])} by {schedule['createdBy']}",
             "last edited": f"{instant(schedule['dtLastModified'])} by {schedule['lastModifiedBy']}",
             "version": schedule["version"],
         }
     )
+
+
+def _last_job(job: Document | None) -> str | None:
+    if job is None:
+        return None
+    words = [
+        job["id"],
+        job["status"].lower(),
+        job.get("reason"),
+        instant(job.get("finishedAt")),
+        f"{job['rows']:,} rows",
+    ]
+    return ", ".join(word for word in words if word)
 
 
 def _missing(code: str | None, entities: list[str] | None, rule: GivenRule) -> list[str]:

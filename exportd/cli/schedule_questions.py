@@ -9,8 +9,9 @@ from rich.console import Console
 from exportd.cli.daemon_client import Document, OrganizationClient
 from exportd.cli.failures import DeclinedError
 from exportd.cli.output import moment, on_terminal
-from exportd.cli.schedule_rule import rule_of, rule_words, upcoming
+from exportd.cli.schedule_rule import rule_of
 from exportd.model.errors import SettingsError
+from exportd.schedules.calendar import rule_words, upcoming
 from exportd.schedules.limits import check_rule
 
 _RUNS_SHOWN = 5
@@ -87,7 +88,7 @@ def _rule() -> Document:
 
 def _confirm(body: Document) -> None:
     _say("")
-    _say(f"{body['code']}: {rule_words(body)}, {len(body['operationalDataTypes'])} entities. Its next runs:")
+    _say(f"{body['code']}: {rule_words(rule_of(body))}, {len(body['operationalDataTypes'])} entities. Its next runs:")
     for due in upcoming(rule_of(body), datetime.now(UTC), _RUNS_SHOWN):
         _say(f"  {moment(due)}")
     if _choice("Save it", ("yes", "no")) == "no":

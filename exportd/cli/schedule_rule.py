@@ -1,16 +1,15 @@
-"""When a schedule fires: what the options of ``schedule create`` and ``edit`` say, as the API has it and in words.
+"""When a schedule fires: what the options of ``schedule create`` and ``edit`` say, as the API has it.
 
 Nothing here is asked of a daemon.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Literal
 
 from exportd.model.errors import SettingsError
-from exportd.model.schedule import API_RULE, Cron, Rule, Unit, rule_from
+from exportd.model.schedule import API_RULE, Rule, rule_from
 
 UnitName = Literal["MINUTE", "HOUR", "DAY"]
 
@@ -71,26 +70,3 @@ def edited(schedule: Mapping[str, Any], changes: Mapping[str, Any], rule: GivenR
 def rule_of(document: Mapping[str, Any]) -> Rule:
     """The rule of a document that has one."""
     return rule_from(document, API_RULE)
-
-
-def rule_words(document: Mapping[str, Any]) -> str:
-    """The rule as a person says it: ``every 2 hours, 15 minutes past``."""
-    rule = rule_of(document)
-    if isinstance(rule, Cron):
-        return f"cron {rule.expression}"
-    unit = rule.unit.lower()
-    words = f"every {unit}" if rule.period == 1 else f"every {rule.period} {unit}s"
-    if rule.offset is None:
-        return words
-    return f"{words}, {rule.offset} minutes past" if rule.unit is Unit.HOUR else f"{words}, at {rule.offset:02}:00"
-
-
-def upcoming(rule: Rule, first: datetime, count: int) -> Iterator[datetime]:
-    """``count`` due times (aware UTC), from ``first`` on."""
-    from exportd.schedules.calendar import next_due
-
-    due = first
-    for number in range(count):
-        if number:
-            due = next_due(rule, last_due=due)
-        yield due

@@ -9,7 +9,7 @@ from uuid import UUID
 from exportd.api.schemas.destination import declared_destination, destination_details
 from exportd.api.schemas.entity import entity_documents
 from exportd.api.schemas.fields import Answer
-from exportd.api.schemas.job import job_details
+from exportd.api.schemas.job import found_job, job_details
 from exportd.api.schemas.schedule import schedule_details
 from exportd.api.transport.peer import Peer
 from exportd.catalog.resolver import resolve
@@ -20,6 +20,7 @@ from exportd.destinations.operations import DestinationOperator
 from exportd.destinations.table import DestinationTable
 from exportd.jobs.job_record import unknown_job
 from exportd.jobs.job_table import JobTable
+from exportd.jobs.requests import FoundJob, JobSearch, OwnedJobTable, Place
 from exportd.model.declared import key_of
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import ExportdError, PermanentError
@@ -27,7 +28,7 @@ from exportd.model.job import JobId
 from exportd.model.reason import Reason
 from exportd.model.schedule import Origin, ScheduleId
 from exportd.schedules.editing import OwnedScheduleTable
-from exportd.schedules.operations import ScheduleOperator
+from exportd.schedules.operations import ScheduleOperator, ScheduleStanding
 
 if TYPE_CHECKING:
     from exportd.destinations.record import DestinationRecord
@@ -50,14 +51,18 @@ def own_name() -> str:
     return f"unix:{Peer(os.getpid(), os.getuid(), frozenset()).name}"
 
 
-async def read_jobs(config: Path, *, organization: str | None, schedule: str | None, limit: int) -> list[Document]:
+async def read_jobs(config: Path, *, organization: str | None, wanted: JobSearch, limit: int) -> list[Document]:
+    found: list[FoundJob] = []
+    after: Place | None = None
     async with tables(config) as pool:
-        records = await JobTable(pool).list(
-            organization=None if organization is None else OrganizationId(organization),
-            schedule_code=schedule,
-            limit=limit,
-        )
-    return [document(job_details(record)) for record in records]
+        while len(found) < limit:
+            owner = None if organization is None else OrganizationId(organization)
+            page, stopped = await OwnedJobTable(pool).search(owner, wanted, after=after, limit=limit - len(found))
+            found += page
+            if stopped is None:
+                break
+            after = stopped
+    return [document(found_job(job)) for job in found]
 
 
 async def read_job(config: Path, job_id: str) -> Document:
@@ -79,10 +84,12 @@ async def find_job(config: Path, job_id: str) -> "JobRecord":
 async def read_schedules(config: Path) -> list[Document]:
     found: list[Document] = []
     async with tables(config) as pool:
-        table, pauses = OwnedScheduleTable(pool), await ScheduleOperator(pool).pauses()
-        after = None
+        table, operator, after = OwnedScheduleTable(pool), ScheduleOperator(pool), None
         while page := await table.page(None, after=after, limit=_PAGE_SIZE):
-            found += [document(schedule_details(owned, pauses.get(owned.schedule.id))) for owned in page]
+            standing = await operator.standing([owned.schedule.id for owned in page])
+            found += [
+                document(schedule_details(owned, standing.get(owned.schedule.id, ScheduleStanding()))) for owned in page
+            ]
             after = page[-1].schedule.created_at, page[-1].schedule.id
     return found
 
@@ -127,4 +134,6 @@ async def read_entities(config: Path) -> list[Document]:
     settings, catalog = load(config)
     async with connector(settings).connection("entity") as connection:
         resolved = await resolve(catalog, connection)
-    return [document(entity) for entity in entity_documents(resolved.entities.values())]
+    entities = resolved.entities.values()
+    trouble = {code: resolved.trouble(code) or "" for code in resolved.out_of_order}
+    return [document(entity) for entity in entity_documents(entities, entities, trouble)]

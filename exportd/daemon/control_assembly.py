@@ -41,6 +41,7 @@ from exportd.database.metrics_reader import MetricsReader
 from exportd.database.quota_table import QuotaTable
 from exportd.database.translator import translated
 from exportd.database.unit_of_work import Auditor
+from exportd.destinations.checker import StoredDestinationChecker
 from exportd.destinations.circuit import CircuitState
 from exportd.destinations.operations import DestinationOperator
 from exportd.destinations.table import DestinationTable
@@ -56,7 +57,7 @@ from exportd.model.schedule import DestinationCode
 from exportd.schedules.editing import OwnedScheduleTable
 from exportd.schedules.limits import check_rule
 from exportd.schedules.operations import ScheduleOperator
-from exportd.settings.schema import ControlSettings
+from exportd.settings.schema import ControlSettings, QuotaSettings
 from exportd.settings.section import split_listen
 from exportd.telemetry import logging
 from exportd.telemetry.meters import resident_bytes
@@ -121,7 +122,7 @@ async def collaborators_of(configuration: Configuration, components: Components,
             entities=tuple(catalog.entities),
             check_rule=check_rule,
         ),
-        destinations=DestinationCollaborators(DestinationTable(pool, quotas), destinations, components.refresher),
+        destinations=_destinations(components, destinations, quotas),
         jobs=JobCollaborators(
             owned=OwnedJobTable(pool, quotas),
             table=JobTable(pool),
@@ -150,6 +151,17 @@ async def collaborators_of(configuration: Configuration, components: Components,
         ),
         signer=signer,
         clock=clock,
+    )
+
+
+def _destinations(
+    components: Components, operator: DestinationOperator, quotas: QuotaSettings
+) -> DestinationCollaborators:
+    return DestinationCollaborators(
+        table=DestinationTable(components.control_pool, quotas),
+        operator=operator,
+        live=components.refresher,
+        checker=StoredDestinationChecker(components.opener, components.clock),
     )
 
 

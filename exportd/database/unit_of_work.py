@@ -8,7 +8,9 @@ TransientError when the database is out of reach and PermanentError when it refu
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from exportd.database import queries
@@ -66,8 +68,21 @@ async def notify(connection: "Connection", kind: str, **about: object) -> None:
     await connection.execute(_SQL["notify"], json.dumps({"kind": kind, **about}, default=str))
 
 
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """Who did what, and when (aware UTC). ``number`` grows from row to row; ``details`` are as they were written."""
+
+    number: int
+    at: datetime
+    actor: str
+    organization: OrganizationId | None
+    action: str
+    object_id: UUID | None
+    details: Mapping[str, Any]
+
+
 class Auditor:
-    """Writes into the audit log what operators do that changes no row: to capture, to this daemon's log level.
+    """Reads the audit log, and writes into it what operators do that changes no row: to capture, to the log level.
 
     Write before the change: what cannot be written down is not done.
     """
@@ -79,3 +94,34 @@ class Auditor:
         """Add an entry; see ``write_audit``."""
         async with statements(self._pool, "writing the audit log") as connection:
             await write_audit(connection, action, actor=actor, details=details)
+
+    async def page(
+        self,
+        *,
+        organization: OrganizationId | None = None,
+        object_id: UUID | None = None,
+        before: int | None = None,
+        limit: int,
+    ) -> list[AuditRow]:
+        """The newest rows first, at most ``limit``: of an organization and of an object, if given, and older than the
+        row ``before``.
+        """
+        async with statements(self._pool, "reading the audit log") as connection:
+            if object_id is not None:
+                rows = await connection.fetch(_SQL["audit_of_object"], before, limit, object_id, organization)
+            elif organization is not None:
+                rows = await connection.fetch(_SQL["audit_of_organization"], before, limit, organization)
+            else:
+                rows = await connection.fetch(_SQL["audit"], before, limit)
+        return [
+            AuditRow(
+                number=row["id"],
+                at=row["at"],
+                actor=row["actor"],
+                organization=row["organization"],
+                action=row["action"],
+                object_id=row["object_id"],
+                details=json.loads(row["details"]),
+            )
+            for row in rows
+        ]

@@ -6,18 +6,24 @@ that works is reported. The configuration is not changed.
 
 import pwd
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from os import geteuid
 from typing import assert_never
+
+import anyio
 
 from exportd.destinations.checks.finding import CheckResult, PermissionFinding, PermissionState
 from exportd.destinations.checks.grants import Grant, directory_grants, gcs_grants, s3_grants
 from exportd.destinations.checks.permission import Permission
 from exportd.destinations.checks.prober import Prober
 from exportd.destinations.open_destinations import Destination
-from exportd.destinations.opener import DestinationOpener
+from exportd.destinations.opener import DestinationOpener, settings_of
+from exportd.destinations.record import DestinationRecord
 from exportd.model.clock import Clock
-from exportd.model.errors import ExportdError
+from exportd.model.errors import ExportdError, TransientError
+from exportd.model.reason import Reason
+from exportd.model.schedule import Origin
 from exportd.settings.destination_schema import (
     DestinationSettings,
     DirectoryDestination,
@@ -25,6 +31,9 @@ from exportd.settings.destination_schema import (
     S3Destination,
 )
 from exportd.stores.layout import organization_folder
+
+MAX_CHECKS = 2
+MAX_CHECK_S = 45.0
 
 _CHECKSUMS = ("FULL_OBJECT", "PIECES", "NONE")
 
@@ -92,6 +101,58 @@ class DestinationChecker:
             return await self._opener.own_identity(declared)
         except ExportdError:
             return ""
+
+
+class StoredDestinationChecker:
+    """Checks destinations of the database for people who ask a daemon. A check holds a few pieces in memory and makes
+    some dozen requests, so there are ``MAX_CHECKS`` at a time.
+    """
+
+    def __init__(self, opener: DestinationOpener, clock: Clock) -> None:
+        self._opener = opener
+        self._checker = DestinationChecker(opener, clock)
+        self._running = 0
+
+    async def check(self, record: DestinationRecord) -> tuple[CheckResult, tuple[Grant, ...]]:
+        """What was found, and what to grant. Nothing stays at the destination.
+
+        Raises TransientError DESTINATION_UNAVAILABLE when too many run, or it takes longer than ``MAX_CHECK_S``;
+        SettingsError when it cannot be opened.
+        """
+        with self._place():
+            settings = self._settings(record)
+            result = await self._checker.check(settings, measures=False)
+            return result, await self._checker.grants(settings)
+
+    async def grants(self, record: DestinationRecord) -> tuple[Grant, ...]:
+        """What to grant. The destination is not touched; raises the same."""
+        with self._place():
+            return await self._checker.grants(self._settings(record))
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        if self._running >= MAX_CHECKS:
+            raise TransientError(
+                f"{MAX_CHECKS} destinations are being checked already. Try again later.",
+                reason=Reason.DESTINATION_UNAVAILABLE,
+            )
+        self._running += 1
+        try:
+            with anyio.fail_after(MAX_CHECK_S):
+                yield
+        except TimeoutError as error:
+            raise TransientError(
+                f"The check was given up after {MAX_CHECK_S:.0f} seconds: the destination answers too slowly.",
+                reason=Reason.DESTINATION_UNAVAILABLE,
+            ) from error
+        finally:
+            self._running -= 1
+
+    def _settings(self, record: DestinationRecord) -> DestinationSettings:
+        settings = settings_of(record.declaration)
+        if record.origin is Origin.API:
+            self._opener.require_own_pool(settings)
+        return settings
 
 
 def _folder(destination: Destination) -> str:

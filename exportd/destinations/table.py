@@ -86,10 +86,31 @@ class DestinationTable:
             rows = await connection.fetch(_SQL["page"], organization, ids, created_at, destination_id, limit)
         return [destination_from_row(row) for row in rows]
 
-    async def get(self, organization: OrganizationId, destination_id: UUID) -> DestinationRecord:
-        """Raises PermanentError NOT_FOUND."""
+    async def get(self, organization: OrganizationId | None, destination_id: UUID) -> DestinationRecord:
+        """A destination of an organization (None: of any). Raises PermanentError NOT_FOUND."""
         async with statements(self._pool, "reading the destinations") as connection:
             return _found(await connection.fetchrow(_SQL["get"], organization, destination_id), destination_id)
+
+    async def note_check(
+        self, organization: OrganizationId | None, destination_id: UUID, *, actor: str
+    ) -> DestinationRecord:
+        """Write into the audit log that a destination of an organization (None: of any) is checked; what it is.
+
+        It counts as a change. Raises PermanentError NOT_FOUND, and QUOTA_BUSY after too many changes.
+        """
+        record = await self.get(organization, destination_id)
+        owner = record.declaration.organization
+        async with transaction(self._pool, "checking a destination") as connection:
+            await require_room(connection, owner, self._quotas, Quota.CHANGES_PER_HOUR)
+            await write_audit(
+                connection,
+                "destination checked",
+                actor=actor,
+                organization=owner,
+                object_id=record.id,
+                details={"code": record.declaration.code},
+            )
+        return record
 
     async def create(self, declaration: DestinationDeclaration, *, actor: str, now: datetime) -> DestinationRecord:
         """A new destination. Nothing is touched there yet."""

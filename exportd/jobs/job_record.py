@@ -34,12 +34,28 @@ class DeliveryRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One attempt of a job, aware UTC. ``ended_at`` is None while it runs, ``holder`` for those who see no hosts.
+
+    ``reason`` and ``message`` say why it ended; both are None when the job succeeded.
+    """
+
+    number: int
+    holder: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    reason: str | None
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class JobRecord:
     """A job at one moment. Times are aware UTC and come from the database server's clock.
 
     ``attempt`` is the number of attempts so far, the running one included. ``not_before`` is when a PENDING job may be
     claimed. ``reason`` and ``message`` say why it failed, or why its last attempt did. ``spool_id`` is the spool that
-    holds the parts once sealed; ``expired_at`` is when that spool removed them.
+    holds the parts once sealed; ``expired_at`` is when that spool removed them. ``attempts`` are the newest 100, in
+    their order; they are read of one job only, not of lists.
     """
 
     job: Job
@@ -61,10 +77,42 @@ class JobRecord:
     extraction: Mapping[str, Any] | None = field(repr=False)
     parts: tuple[Part, ...] = ()
     deliveries: tuple[DeliveryRecord, ...] = ()
+    attempts: tuple[AttemptRecord, ...] = ()
 
     @property
     def finished(self) -> bool:
         return self.state in FINISHED
+
+
+_CONCERNS_THE_ORGANIZATION = {
+    Reason.DESTINATION_UNAVAILABLE,
+    Reason.DESTINATION_REFUSED,
+    Reason.DESTINATION_MISSING,
+    Reason.CANCELLED,
+}
+_OPERATORS_KNOW = "The operators of exportd see why, and mend it. The schedule's next run holds the same changes."
+
+
+def message_for_organization(reason: str | None, message: str | None) -> str | None:
+    """Why a job failed, for its organization. Where that is no matter of theirs, the sentence may name hosts, paths and
+    tables of the machine, and they are told who knows.
+    """
+    if reason is None or message is None or reason in _CONCERNS_THE_ORGANIZATION:
+        return message
+    return _OPERATORS_KNOW
+
+
+def for_organization(record: JobRecord) -> JobRecord:
+    """A job as its organization may see it: without the machine's hosts and sentences."""
+    return dataclasses.replace(
+        record,
+        lease_holder=None,
+        message=message_for_organization(record.reason, record.message),
+        attempts=tuple(
+            dataclasses.replace(attempt, holder=None, message=message_for_organization(attempt.reason, attempt.message))
+            for attempt in record.attempts
+        ),
+    )
 
 
 def unknown_job(job_id: object) -> str:
@@ -143,6 +191,17 @@ def part_from_row(row: "Row") -> Part:
 
 def delivery_from_row(row: "Row") -> DeliveryRecord:
     return DeliveryRecord(DestinationCode(row["destination"]), row["manifest_sha256"], row["published_at"])
+
+
+def attempt_from_row(row: "Row") -> AttemptRecord:
+    return AttemptRecord(
+        number=row["number"],
+        holder=row["holder"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        reason=row["reason"],
+        message=row["message"],
+    )
 
 
 def record_from_row(row: "Row", *, parts: tuple[Part, ...], deliveries: tuple[DeliveryRecord, ...]) -> JobRecord:

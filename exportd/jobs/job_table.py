@@ -8,6 +8,7 @@ TransientError when the database is out of reach and PermanentError when it refu
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from exportd.database.unit_of_work import statements, transaction
 from exportd.jobs.job_record import (
     DeliveryRecord,
     JobRecord,
+    attempt_from_row,
     delivery_from_row,
     job_from_row,
     part_from_row,
@@ -192,10 +194,11 @@ class JobTable:
     # Reading
 
     async def get(self, job_id: JobId) -> JobRecord | None:
+        """A job with its parts, deliveries and attempts."""
         async with statements(self._pool, "reading a job") as connection:
-            rows = await connection.fetch(_SQL["get"], job_id)
-            records = await _records(connection, rows)
-        return records[0] if records else None
+            records = await _records(connection, await connection.fetch(_SQL["get"], job_id))
+            attempts = await connection.fetch(_SQL["attempts"], job_id)
+        return replace(records[0], attempts=tuple(map(attempt_from_row, attempts))) if records else None
 
     async def list(
         self,

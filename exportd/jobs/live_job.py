@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from exportd.jobs.job_record import progress_from_json
+from exportd.jobs.job_record import message_for_organization, progress_from_json
 from exportd.jobs.states import FINISHED
 from exportd.model.job import JobId, JobPhase, JobProgress, JobState
 
@@ -31,6 +31,10 @@ class LiveJob:
     @property
     def finished(self) -> bool:
         return self.state in FINISHED
+
+    def for_organization(self) -> "LiveJob":
+        """The job as its organization may see it."""
+        return replace(self, holder=None, message=message_for_organization(self.reason, self.message))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
-"""Jobs as one organization sees them, and the exports that it asks for without a schedule.
+"""Jobs as lists show them and as one organization sees them, and the exports that it asks for without a schedule.
 
 A job of another organization is never found. All methods raise TransientError when the database is out of reach.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -13,15 +13,23 @@ from exportd.database import queries
 from exportd.database.quota_table import Quota, require_room
 from exportd.database.unit_of_work import statements, transaction, write_audit
 from exportd.destinations.table import hold_destinations
+from exportd.jobs.job_record import message_for_organization
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.job import JobId, JobState
+from exportd.model.job import JobId, JobPhase, JobState
 from exportd.model.schedule import ExportFormat
 from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
 
 if TYPE_CHECKING:
     from exportd.database.connector import Pool
+    from exportd.database.queries import Row
 
 _SQL = queries.load("owned_jobs")
+
+MAX_EXAMINED = 10_000
+"""Jobs of which a search looks at what has no index, for one page."""
+
+Place = tuple[datetime, UUID]
+"""When a job was created, and its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,59 @@ class JobFilter:
     created_before: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSearch(JobFilter):
+    """The same and more, of any organization; ``ids`` are not looked at."""
+
+    reason: str | None = None
+    schedule_code: str | None = None
+    entity: str | None = None
+    destination: str | None = None
+
+    @property
+    def looks_inside(self) -> bool:
+        """Whether there are filters that no index helps with."""
+        return any(value is not None for value in (self.schedule_code, self.entity, self.destination))
+
+
+@dataclass(frozen=True, slots=True)
+class FoundJob:
+    """A job as lists show it, with the sums of its entities' figures. Times are aware UTC.
+
+    ``entities`` is how many it has, ``done`` how many of them were read, ``full_entities`` how many were read
+    completely (None: not known yet).
+    """
+
+    id: JobId
+    organization: OrganizationId
+    schedule_id: UUID | None
+    schedule_code: str | None
+    due_at: datetime
+    file_format: ExportFormat
+    destinations: tuple[str, ...]
+    state: JobState
+    phase: JobPhase
+    attempt: int
+    holder: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    reason: str | None
+    message: str | None
+    entities: int
+    done: int
+    full_entities: int | None
+    rows: int
+    deleted_rows: int
+    files: int
+    size_bytes: int
+    delivered_to: tuple[str, ...]
+
+    def for_organization(self) -> "FoundJob":
+        """The job as its organization may see it."""
+        return replace(self, holder=None, message=message_for_organization(self.reason, self.message))
+
+
 class OwnedJobTable:
     """``exportd.job``, by organization and id."""
 
@@ -58,7 +119,7 @@ class OwnedJobTable:
         organization: OrganizationId,
         wanted: JobFilter,
         *,
-        after: tuple[datetime, UUID] | None = None,
+        after: Place | None = None,
         limit: int,
     ) -> list[JobSummary]:
         """The newest first, at most ``limit``, behind ``after`` (created at, id)."""
@@ -80,6 +141,41 @@ class OwnedJobTable:
             )
             for row in rows
         ]
+
+    async def search(
+        self,
+        organization: OrganizationId | None,
+        wanted: JobSearch,
+        *,
+        after: Place | None = None,
+        limit: int,
+        max_examined: int = MAX_EXAMINED,
+    ) -> tuple[list[FoundJob], Place | None]:
+        """Of an organization (None: of all) the newest first, at most ``limit``, behind ``after`` (created at, id).
+
+        ``max_examined`` jobs are looked at for what has no index. Where that was not enough to find ``limit``, the
+        second value is where to go on.
+        """
+        by_index = (
+            organization,
+            wanted.schedule_id,
+            wanted.state,
+            wanted.reason,
+            wanted.created_from,
+            wanted.created_before,
+            *(after or (None, None)),
+        )
+        inside = (wanted.schedule_code, wanted.entity, wanted.destination)
+        async with transaction(self._pool, "looking for jobs") as connection:
+            await connection.execute(_SQL["plan_for_these_values"])
+            rows = await connection.fetch(_SQL["search"], *by_index, max_examined, *inside, limit)
+            stopped = None
+            if wanted.looks_inside and len(rows) < limit:
+                stopped = await connection.fetchrow(_SQL["last_examined"], *by_index, max_examined - 1)
+        return [_found_from_row(row) for row in rows], None if stopped is None else (
+            stopped["created_at"],
+            stopped["id"],
+        )
 
     async def get(self, organization: OrganizationId, job_id: UUID) -> JobSummary | None:
         """The job; None when the organization has none of this id."""
@@ -118,3 +214,32 @@ class OwnedJobTable:
                 details={"entities": entities, "format": file_format, "destinations": codes},
             )
         return JobId(job_id)
+
+
+def _found_from_row(row: "Row") -> FoundJob:
+    return FoundJob(
+        id=JobId(row["id"]),
+        organization=OrganizationId(row["organization"]),
+        schedule_id=row["schedule_id"],
+        schedule_code=row["schedule_code"],
+        due_at=row["due_at"],
+        file_format=ExportFormat(row["format"]),
+        destinations=tuple(row["destinations"]),
+        state=JobState(row["state"]),
+        phase=JobPhase(row["phase"]),
+        attempt=row["attempt"],
+        holder=row["lease_holder"],
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        reason=row["reason"],
+        message=row["message"],
+        entities=row["entities"],
+        done=row["done"],
+        full_entities=row["full_entities"],
+        rows=row["rows"],
+        deleted_rows=row["deleted_rows"],
+        files=row["files"],
+        size_bytes=row["size_bytes"],
+        delivered_to=tuple(row["delivered_to"]),
+    )

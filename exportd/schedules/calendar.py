@@ -5,10 +5,12 @@ time in the database carries the whole rhythm: there is no other anchor, and an 
 last due time.
 """
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from exportd.model.schedule import Interval, Rule, Unit
+from exportd.model.schedule import Cron, Interval, Rule, Unit
 from exportd.schedules import cron
+from exportd.schedules.cron_gaps import Gap, GapExtremes
 from exportd.schedules.limits import MAX_GAP, MIN_GAP, UNIT_LENGTHS
 
 _RESOLUTION = timedelta(microseconds=1)
@@ -31,6 +33,40 @@ def next_due(rule: Rule, *, last_due: datetime) -> datetime:
     expression = cron.parse(rule.expression)
     due = expression.next_after(last_due + MIN_GAP - _RESOLUTION)
     return due if due - last_due <= MAX_GAP else expression.next_after(last_due)
+
+
+def upcoming(rule: Rule, first: datetime, count: int) -> Iterator[datetime]:
+    """``count`` due times (aware UTC), from ``first`` on."""
+    due = first
+    for number in range(count):
+        if number:
+            due = next_due(rule, last_due=due)
+        yield due
+
+
+def rule_gaps(rule: Rule, *, after: datetime) -> GapExtremes:
+    """The shortest and the longest time between two regular firings; those of an interval are later than ``after``.
+
+    Raises ValueError for a cron expression that cannot be used.
+    """
+    if isinstance(rule, Cron):
+        return cron.parse(rule.expression).gap_extremes()
+    gap = Gap(*upcoming(rule, next_due(rule, last_due=after), 2))
+    return GapExtremes(gap, gap)
+
+
+def rule_words(rule: Rule) -> str:
+    """A rule as a person says it, in UTC: ``every 2 hours, 15 minutes past``, ``at 02:00, on Monday to Friday``."""
+    if isinstance(rule, Cron):
+        try:
+            return cron.parse(rule.expression).words
+        except ValueError:  # an earlier version took it
+            return f"cron {rule.expression}"
+    unit = rule.unit.lower()
+    words = f"every {unit}" if rule.period == 1 else f"every {rule.period} {unit}s"
+    if rule.offset is None:
+        return words
+    return f"{words}, {rule.offset} minutes past" if rule.unit is Unit.HOUR else f"{words}, at {rule.offset:02}:00"
 
 
 def latest_due(rule: Rule, *, due: datetime, now: datetime) -> datetime:

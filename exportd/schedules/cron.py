@@ -10,6 +10,7 @@ of them holds a ``*`` with a step, crons disagree whether both must match (``0 0
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 
 from croniter import croniter
 
@@ -20,6 +21,13 @@ from exportd.schedules.cron_gaps import GapExtremes
 _FIVE_FIELDS = re.compile(r"[!-~]+(?: [!-~]+){4}")
 _MAX_DAYS = {1: 31, 2: 29, 3: 31, 4: 30, 5: 31, 6: 30, 7: 31, 8: 31, 9: 30, 10: 31, 11: 30, 12: 31}
 _MINUTE = timedelta(minutes=1)
+_MINUTES_A_DAY = 24 * 60
+_MAX_TIMES_SAID = 4
+_WEEKDAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June", "July", "August", "September", "October"),
+    *("November", "December"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +78,22 @@ class CronExpression:
     def matching_days(self) -> MatchingDays:
         return MatchingDays(self.days, self.months, self.weekdays, self.either_day)
 
+    @property
+    def words(self) -> str:
+        """As a person says it: ``every 15 minutes, on Monday to Friday``."""
+        numbers = f"on the {_joined([f'{day}.' for day in sorted(self.days)])} of the month"
+        weekdays = f"on {_weekday_words(self.weekdays)}"
+        if self.either_day:
+            days = f"{numbers}, and {weekdays}"
+        elif len(self.weekdays) < len(_WEEKDAYS):
+            days = weekdays
+        else:
+            days = "every day" if len(self.days) == max(_MAX_DAYS.values()) else numbers
+        months = _joined([_MONTHS[month - 1] for month in sorted(self.months)])
+        return ", ".join(
+            [_time_words(self.minutes), days, *([f"in {months}"] if len(self.months) < len(_MONTHS) else [])]
+        )
+
 
 def parse(text: str) -> CronExpression:
     """Read a five-field expression. Raises ValueError with a sentence that says what to change."""
@@ -103,3 +127,29 @@ def parse(text: str) -> CronExpression:
 
 def _whole_minute(instant: datetime) -> datetime:
     return instant.astimezone(UTC).replace(second=0, microsecond=0)
+
+
+def _time_words(minutes: tuple[int, ...]) -> str:
+    """At which minutes of a day."""
+    times = [f"{minute // 60:02}:{minute % 60:02}" for minute in minutes]
+    if len(minutes) <= _MAX_TIMES_SAID:
+        return f"at {_joined(times)}"
+    gaps = {end - start for start, end in pairwise((*minutes, minutes[0] + _MINUTES_A_DAY))}
+    if len(gaps) == 1:
+        (gap,) = gaps
+        unit, length = ("hour", gap // 60) if gap % 60 == 0 else ("minute", gap)
+        every = f"every {unit}" if length == 1 else f"every {length} {unit}s"
+        return every if minutes[0] == 0 else f"{every} from {times[0]}"
+    return f"{len(times)} times a day, from {times[0]} and {times[1]} to {times[-1]}"
+
+
+def _weekday_words(weekdays: frozenset[int]) -> str:
+    """The week begins on Monday."""
+    found = sorted(weekdays, key=lambda weekday: (weekday - 1) % 7)
+    names = [_WEEKDAYS[weekday] for weekday in found]
+    in_a_row = all((end - start) % 7 == 1 for start, end in pairwise(found))
+    return f"{names[0]} to {names[-1]}" if in_a_row and len(names) > 2 else _joined(names)
+
+
+def _joined(words: list[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

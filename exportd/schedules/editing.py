@@ -60,8 +60,8 @@ class OwnedScheduleTable:
             rows = await connection.fetch(_SQL["page"], organization, ids, created_at, schedule_id, limit)
         return [owned_schedule_from_row(row) for row in rows]
 
-    async def get(self, organization: OrganizationId, schedule_id: UUID) -> OwnedSchedule:
-        """Raises PermanentError NOT_FOUND."""
+    async def get(self, organization: OrganizationId | None, schedule_id: UUID) -> OwnedSchedule:
+        """A schedule of an organization (None: of any). Raises PermanentError NOT_FOUND."""
         async with statements(self._pool, "reading a schedule") as connection:
             return await _get(connection, organization, schedule_id)
 
@@ -133,7 +133,7 @@ class OwnedScheduleTable:
         return before
 
 
-async def _get(connection: "Connection", organization: OrganizationId, schedule_id: UUID) -> OwnedSchedule:
+async def _get(connection: "Connection", organization: OrganizationId | None, schedule_id: UUID) -> OwnedSchedule:
     row = await connection.fetchrow(_SQL["page"], organization, [schedule_id], None, None, 1)
     if row is None:
         raise PermanentError(

@@ -5,6 +5,7 @@ with ``ScheduleTable.fire_now``.
 """
 
 from datetime import datetime, timedelta
+from typing import Literal, NamedTuple
 
 from exportd.model.schedule import Cron, Interval, Rule, Unit
 from exportd.schedules import cron
@@ -26,46 +27,62 @@ _OFFSETS = {
 }
 
 
+class RuleProblem(NamedTuple):
+    """What is wrong with a ``part`` of a rule; ``gap`` are the two firings that are too near or too far."""
+
+    part: Literal["period", "offset", "cron"]
+    sentence: str
+    gap: Gap | None = None
+
+
 def check_rule(rule: Rule) -> list[str]:
     """What is wrong with a rule, one sentence for each problem; empty when it is good. Takes milliseconds."""
+    return [problem.sentence for problem in rule_problems(rule)]
+
+
+def rule_problems(rule: Rule) -> list[RuleProblem]:
+    """The same, with the part of the rule that is wrong."""
     if isinstance(rule, Interval):
         return [*_check_period(rule), *_check_offset(rule)]
     return _check_cron(rule)
 
 
-def _check_period(rule: Interval) -> list[str]:
+def _check_period(rule: Interval) -> list[RuleProblem]:
     low, high = _PERIODS[rule.unit]
     if low <= rule.period <= high:
         return []
-    return [
+    sentence = (
         f"the period must be {low} to {high} with the unit {rule.unit}, not {rule.period}:"
         " runs are at least 15 minutes and at most 3 days apart"
-    ]
+    )
+    return [RuleProblem("period", sentence)]
 
 
-def _check_offset(rule: Interval) -> list[str]:
+def _check_offset(rule: Interval) -> list[RuleProblem]:
     if rule.offset is None:
         return []
     if rule.unit not in _OFFSETS:
-        return [f"an offset means nothing with the unit {rule.unit}: leave it out, or use HOUR or DAY"]
+        sentence = f"an offset means nothing with the unit {rule.unit}: leave it out, or use HOUR or DAY"
+        return [RuleProblem("offset", sentence)]
     low, high, meaning = _OFFSETS[rule.unit]
     if low <= rule.offset <= high:
         return []
     hint = "; leave it out for no offset" if rule.offset == 0 else ""
-    return [f"the offset must be {low} to {high} ({meaning}) with the unit {rule.unit}, not {rule.offset}{hint}"]
+    sentence = f"the offset must be {low} to {high} ({meaning}) with the unit {rule.unit}, not {rule.offset}{hint}"
+    return [RuleProblem("offset", sentence)]
 
 
-def _check_cron(rule: Cron) -> list[str]:
+def _check_cron(rule: Cron) -> list[RuleProblem]:
     try:
         shortest, longest = cron.parse(rule.expression).gap_extremes()
     except ValueError as error:
-        return [f"the cron expression cannot be used: {error}"]
-    sentences = []
+        return [RuleProblem("cron", f"the cron expression cannot be used: {error}")]
+    problems = []
     if shortest.end - shortest.start < MIN_GAP:
-        sentences.append(_too("soon", rule, shortest, "at least 15 minutes"))
+        problems.append(RuleProblem("cron", _too("soon", rule, shortest, "at least 15 minutes"), shortest))
     if longest.end - longest.start > MAX_GAP:
-        sentences.append(_too("late", rule, longest, "at most 3 days"))
-    return sentences
+        problems.append(RuleProblem("cron", _too("late", rule, longest, "at most 3 days"), longest))
+    return problems
 
 
 def _too(word: str, rule: Cron, gap: Gap, limit: str) -> str:

@@ -4,7 +4,7 @@ A request is a row in Postgres, so any daemon can be asked. It is written into t
 All methods raise TransientError when the database is out of reach, PermanentError NOT_FOUND for an unknown schedule.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +15,7 @@ from exportd.database.queries import only_row
 from exportd.database.unit_of_work import notify, statements, transaction, write_audit
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError
-from exportd.model.job import JobId
+from exportd.model.job import JobId, JobState
 from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import Pause, Schedule, ScheduleId
 from exportd.schedules.backfiller import Backfill, backfill_held
@@ -37,6 +37,28 @@ class WheelState:
     schedules: int
     paused: int
     next_due: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewestJob:
+    """The newest job of a schedule, with the sums of its entities' figures. Times are aware UTC."""
+
+    id: JobId
+    state: JobState
+    reason: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    rows: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleStanding:
+    """How a schedule stands. ``read_until`` (aware UTC) is of the entity that is furthest behind, if all were read."""
+
+    pause: Pause | None = None
+    newest: NewestJob | None = None
+    read_until: datetime | None = None
 
 
 class ScheduleOperator:
@@ -72,6 +94,12 @@ class ScheduleOperator:
         async with statements(self._pool, "looking at pauses") as connection:
             rows = await connection.fetch(_SQL["pauses"], schedule_id)
         return {ScheduleId(row["id"]): Pause(row["paused_at"], row["paused_by"]) for row in rows}
+
+    async def standing(self, schedule_ids: Collection[ScheduleId]) -> dict[ScheduleId, ScheduleStanding]:
+        """How these schedules stand, by one statement."""
+        async with statements(self._pool, "looking at the schedules") as connection:
+            rows = await connection.fetch(_SQL["standing"], list(schedule_ids))
+        return {ScheduleId(row["id"]): _standing(row) for row in rows}
 
     async def resume(self, schedule_id: ScheduleId, *, actor: str) -> None:
         """Have it fire again; if it was due meanwhile, however often, it fires once now."""
@@ -140,6 +168,22 @@ def _present(row: "asyncpg.Record | None", schedule_id: ScheduleId) -> "asyncpg.
             f"There is no schedule {schedule_id}. Look at the list of schedules for its id.", reason=Reason.NOT_FOUND
         )
     return row
+
+
+def _standing(row: "asyncpg.Record") -> ScheduleStanding:
+    newest = None
+    if row["job_id"] is not None:
+        newest = NewestJob(
+            id=JobId(row["job_id"]),
+            state=JobState(row["state"]),
+            reason=row["reason"],
+            started_at=row["started_at"],
+            finished_at=row["finished_at"],
+            rows=row["rows"],
+            size_bytes=row["size_bytes"],
+        )
+    pause = None if row["paused_at"] is None else Pause(row["paused_at"], row["paused_by"])
+    return ScheduleStanding(pause, newest, row["read_until"])
 
 
 async def _note(

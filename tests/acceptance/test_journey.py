@@ -102,7 +102,8 @@ async def test_a_schedule_without_destinations_is_run_and_fetched_from_the_comma
     shown = (await site.quickly("job", "show", str(later))).stdout
     assert "incremental" in shown
     assert "SUCCEEDED" in shown
-    assert jobs[0]["entities"]["ACCOUNTS"]["deletedRows"] == 3
+    details = json.loads((await site.quickly("job", "show", str(later), "--json")).stdout)
+    assert details["entities"]["ACCOUNTS"]["deletedRows"] == 3
     checked = await site.quickly("check")
     assert (checked.returncode, "fix" in checked.stdout) == (0, False), checked.stdout
 

@@ -8,9 +8,17 @@ from fastapi import APIRouter, Query, Request
 
 from exportd.api.collaborators import JobCollaborators
 from exportd.api.dependencies import Ids, Jobs, NextToken, PageSigner, Reading, Schedules, Tenant, Writing
-from exportd.api.pagination import DEFAULT_PAGE_SIZE, IdInPath, Pages, destination_ids, id_in_path, known_entities
+from exportd.api.pagination import (
+    DEFAULT_PAGE_SIZE,
+    IdInPath,
+    Pages,
+    destination_ids,
+    id_in_path,
+    instant_in_query,
+    known_entities,
+)
 from exportd.api.problems import Refusal, responses
-from exportd.api.schemas.fields import DATE_TIME, parse_id, parse_instant
+from exportd.api.schemas.fields import DATE_TIME, parse_id
 from exportd.api.schemas.job import DownloadLink, JobDocument, JobPage, JobStatus, job_document
 from exportd.api.schemas.schedule import AdHocAnswer, AdHocRequest
 from exportd.api.transport.request_reader import StrictRoute
@@ -44,8 +52,8 @@ async def list_jobs(
         ids=ids,
         schedule_id=wanted_schedule,
         state=None if status is None else JobState(status),
-        created_from=_instant(created_start, "dateCreatedStart"),
-        created_before=_instant(created_end, "dateCreatedEnd"),
+        created_from=instant_in_query(created_start, "dateCreatedStart") if created_start else None,
+        created_before=instant_in_query(created_end, "dateCreatedEnd") if created_end else None,
     )
     paging = Pages(signer, tenant.organization, "jobs")
     found = await jobs.owned.page(tenant.organization, wanted, after=paging.place(next_token), limit=page_size + 1)
@@ -88,15 +96,6 @@ async def _job(jobs: JobCollaborators, tenant: Tenant, text: str) -> JobSummary:
     if found is None:
         raise Refusal(404, unknown_job(repr(text)))
     return found
-
-
-def _instant(text: str | None, name: str) -> datetime | None:
-    if not text:
-        return None
-    try:
-        return parse_instant(text)
-    except ValueError as error:
-        raise Refusal(400, f"{name}: {error}.") from error
 
 
 def _place(summary: JobSummary) -> tuple[datetime, UUID]:

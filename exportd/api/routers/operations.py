@@ -1,14 +1,15 @@
 """What operators do with jobs, schedules, destinations and all daemons.
 
-Each deed is a row in Postgres, so any daemon may be asked. For users of the machine: programs belong to an organization
-and are refused.
+Each deed is a row in Postgres, so any daemon may be asked. For users of the machine: programs, which belong to an
+organization, are refused.
 """
 
 from fastapi import APIRouter
 
-from exportd.api.dependencies import Destinations, Host, Jobs, Looking, Operating, Schedules
+from exportd.api.dependencies import Acting, Destinations, Host, Jobs, Looking, Operating, Schedules, Viewer, Viewing
 from exportd.api.pagination import IdInPath, id_in_path, known_entity
-from exportd.api.problems import responses
+from exportd.api.problems import Refusal, responses
+from exportd.api.schemas.destination import DestinationCheck, GrantList, destination_check, grant_list
 from exportd.api.schemas.operations import (
     BackfillBody,
     Backfilled,
@@ -22,6 +23,7 @@ from exportd.api.schemas.operations import (
     shown_backfill,
 )
 from exportd.api.transport.request_reader import StrictRoute
+from exportd.destinations.record import DestinationRecord
 from exportd.model.job import JobId, JobState
 from exportd.model.schedule import Pause, ScheduleId
 
@@ -29,8 +31,10 @@ router = APIRouter(prefix="/v1", tags=["operations"], route_class=StrictRoute)
 
 
 @router.get("/organizations", responses=responses(401, 403))
-async def list_organizations(_caller: Looking, destinations: Destinations) -> OrganizationList:
-    """The organizations that have a destination or a schedule."""
+async def list_organizations(viewer: Viewing, destinations: Destinations) -> OrganizationList:
+    """The organizations that have a destination or a schedule; a program's own."""
+    if viewer.organization is not None:
+        return OrganizationList(data=[viewer.organization])
     return OrganizationList(data=list(await destinations.operator.organizations()))
 
 
@@ -126,6 +130,24 @@ async def resume_destination(caller: Operating, destinations: Destinations, dest
     return Done(message="Jobs deliver to the destination again.")
 
 
+@router.get("/destinations/{id}/grants", responses=responses(400, 401, 403, 404), response_model_exclude_none=True)
+async def show_grants(viewer: Viewing, destinations: Destinations, destination_id: IdInPath) -> GrantList:
+    """What its owner has to grant: policies or commands for exactly this destination, ready to paste."""
+    record = await destinations.table.get(viewer.organization, id_in_path(destination_id, "destination"))
+    _require_no_directory(viewer, record)
+    return grant_list(await destinations.checker.grants(record))
+
+
+@router.post("/destinations/{id}/check", responses=responses(400, 401, 403, 404), response_model_exclude_none=True)
+async def check_destination(actor: Acting, destinations: Destinations, destination_id: IdInPath) -> DestinationCheck:
+    """Write, look at, read and remove a probe, as this daemon: what is there, what is missing, what to grant."""
+    wanted = id_in_path(destination_id, "destination")
+    _require_no_directory(actor, await destinations.table.get(actor.organization, wanted))
+    record = await destinations.table.note_check(actor.organization, wanted, actor=actor.name)
+    result, grants = await destinations.checker.check(record)
+    return destination_check(record.declaration, result, grants)
+
+
 @router.post("/jobs/{id}/cancel", responses=responses(401, 403, 404, 409))
 async def cancel_job(caller: Operating, jobs: Jobs, job_id: IdInPath) -> CancelledJob:
     """End a job, whichever daemon runs it. 409 for one that has ended."""
@@ -151,6 +173,11 @@ async def forget_daemon(caller: Operating, host: Host, daemon_id: IdInPath) -> D
     """Do not wait for a daemon to come back: what only it declares is taken out. 409 for one that runs."""
     name = await host.daemons.forget(id_in_path(daemon_id, "daemon"), actor=caller.name)
     return Done(message=f"The daemon on {name} is forgotten. What only it declared is taken out.")
+
+
+def _require_no_directory(viewer: Viewer, record: DestinationRecord) -> None:
+    if viewer.organization is not None and record.declaration.settings["type"] == "DIRECTORY":
+        raise Refusal(403, "This destination is a directory of the machine: its operators check it.")
 
 
 def _paused(pause: Pause | None) -> PauseAnswer:

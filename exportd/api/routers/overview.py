@@ -1,42 +1,70 @@
-"""What operators look at, of every organization: jobs, schedules, destinations, entities, and the files of jobs."""
+"""What people look at: jobs, schedules, destinations, entities, and the files of jobs.
+
+Users of the machine see every organization, programs their own. What they may not see looks as if it did not exist.
+"""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
-from exportd.api.dependencies import Destinations, Host, Jobs, Looking, NextToken, PageSigner, Schedules
-from exportd.api.pagination import IdInPath, Pages, id_in_path
+from exportd.api.collaborators import JobCollaborators
+from exportd.api.dependencies import (
+    Destinations,
+    Host,
+    Jobs,
+    Looking,
+    NextToken,
+    Now,
+    PageSigner,
+    Schedules,
+    Status,
+    Viewer,
+    Viewing,
+)
+from exportd.api.pagination import IdInPath, Pages, id_in_path, instant_in_query
 from exportd.api.problems import Refusal, responses
 from exportd.api.schemas.destination import DestinationDetails, DestinationDetailsPage, destination_details
-from exportd.api.schemas.entity import EntityList, entity_documents
-from exportd.api.schemas.job import JobDetails, JobDetailsList, job_details
+from exportd.api.schemas.entity import EntityDocument, EntityList, entity_documents
+from exportd.api.schemas.fields import DATE_TIME, parse_id
+from exportd.api.schemas.job import FoundJobPage, JobDetails, JobStatus, found_job, job_details
+from exportd.api.schemas.operations import AuditPage, audit_entry
 from exportd.api.schemas.schedule import (
+    RuleCheck,
     ScheduleDetails,
     ScheduleDetailsPage,
     SchedulePreview,
+    rule_check,
     schedule_details,
     shown_preview,
 )
 from exportd.api.transport.request_reader import StrictRoute
 from exportd.destinations.record import DestinationRecord
-from exportd.jobs.job_record import unknown_job
-from exportd.model.bounds import MAX_CODE_LENGTH, MAX_TEXT_LENGTH
+from exportd.jobs.job_record import JobRecord, unknown_job
+from exportd.jobs.requests import FoundJob, JobSearch
+from exportd.model.bounds import MAX_CODE_LENGTH, MAX_COUNT, MAX_CRON_LENGTH, MAX_TEXT_LENGTH, MAX_WORD_LENGTH
 from exportd.model.declared import key_of
-from exportd.model.entity import OrganizationId
-from exportd.model.job import JobId
-from exportd.model.schedule import ScheduleId
+from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.job import JobId, JobState
+from exportd.model.schedule import API_RULE, ScheduleId
+from exportd.schedules.operations import ScheduleStanding
 from exportd.schedules.schedule_record import OwnedSchedule
+from exportd.settings.closest import did_you_mean
 
-MAX_JOBS = 1000
+MAX_FIRINGS = 20
+MIN_YEAR, MAX_YEAR = 2000, 2200
+"""Between which firings are looked for."""
 
 router = APIRouter(prefix="/v1", tags=["operations"], route_class=StrictRoute)
 
 _EVERY_ORGANIZATION = OrganizationId("")
 """The scope of page tokens of these lists: no organization is called so."""
 
+OnlyOfCode = Annotated[
+    str | None, Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Only those of this code.")
+]
 PageSize = Annotated[int, Query(alias="pageSize", ge=1, le=200)]
 OnlyOrganization = Annotated[
     str | None, Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Only those of this organization.")
@@ -46,70 +74,102 @@ OnlyOrganization = Annotated[
 @router.get("/jobs", responses=responses(400, 401, 403), response_model_exclude_none=True)
 async def list_all_jobs(
     *,
-    _caller: Looking,
+    viewer: Viewing,
     jobs: Jobs,
+    signer: PageSigner,
     organization: OnlyOrganization = None,
-    schedule: Annotated[
-        str | None,
-        Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Only those of schedules of this code."),
-    ] = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_JOBS)] = 20,
-) -> JobDetailsList:
-    """The newest jobs, the newest first."""
-    found = await jobs.table.list(
-        organization=None if organization is None else OrganizationId(organization), schedule_code=schedule, limit=limit
+    schedule: OnlyOfCode = None,
+    schedule_id: Annotated[str | None, Query(alias="scheduleId", max_length=MAX_WORD_LENGTH)] = None,
+    entity: OnlyOfCode = None,
+    destination: OnlyOfCode = None,
+    status: JobStatus | None = None,
+    reason: Annotated[str | None, Query(min_length=1, max_length=MAX_WORD_LENGTH)] = None,
+    created_start: Annotated[str | None, DATE_TIME, Query(alias="dateCreatedStart", description="Inclusive.")] = None,
+    created_end: Annotated[str | None, DATE_TIME, Query(alias="dateCreatedEnd", description="Exclusive.")] = None,
+    page_size: Annotated[int, Query(alias="pageSize", ge=1, le=100)] = 20,
+    next_token: NextToken = None,
+) -> FoundJobPage:
+    """Jobs, the newest first, with the figures of all their entities together."""
+    owner = viewer.of(organization)
+    wanted_schedule = parse_id(schedule_id) if schedule_id else None
+    if schedule_id and wanted_schedule is None:
+        return FoundJobPage(data=[])
+    wanted = JobSearch(
+        schedule_id=wanted_schedule,
+        state=None if status is None else JobState(status),
+        created_from=instant_in_query(created_start, "dateCreatedStart") if created_start else None,
+        created_before=instant_in_query(created_end, "dateCreatedEnd") if created_end else None,
+        reason=reason,
+        schedule_code=schedule,
+        entity=entity,
+        destination=destination,
     )
-    return JobDetailsList(data=[job_details(record) for record in found])
+    paging = Pages(signer, owner or _EVERY_ORGANIZATION, "all jobs")
+    found, stopped = await jobs.owned.search(owner, wanted, after=paging.place(next_token), limit=page_size + 1)
+    page, token = paging.cut(found, page_size, _place_of_job)
+    if token is None and stopped is not None:
+        token = paging.token(stopped)
+    return FoundJobPage(
+        data=[found_job(job, shows_hosts=viewer.organization is None) for job in page], next_token=token
+    )
 
 
 @router.get("/jobs/{id}", responses=responses(401, 403, 404), response_model_exclude_none=True)
-async def show_any_job(_caller: Looking, jobs: Jobs, job_id: IdInPath) -> JobDetails:
+async def show_any_job(viewer: Viewing, jobs: Jobs, job_id: IdInPath) -> JobDetails:
     """State, what it read, its files, and where they went."""
-    record = await jobs.table.get(JobId(id_in_path(job_id, "job")))
-    if record is None:
-        raise Refusal(404, unknown_job(repr(job_id)))
-    return job_details(record)
+    record = await _job(jobs, viewer, job_id)
+    return job_details(record, shows_hosts=viewer.organization is None)
 
 
-@router.get("/jobs/{id}/files/{name}", responses=responses(401, 403, 404, 409), response_class=Response)
+@router.get(
+    "/jobs/{id}/files/{name}",
+    responses={206: {"description": "The range of bytes"}, **responses(401, 403, 404, 409, 416)},
+    response_class=Response,
+)
 async def read_file(
-    _caller: Looking,
+    request: Request,
+    viewer: Viewing,
     jobs: Jobs,
     job_id: IdInPath,
     name: Annotated[str, Path(max_length=MAX_TEXT_LENGTH, description="As in parts.")],
 ) -> Response:
-    """A file of a finished job: one of its ``parts``, or ``manifest.json``, while this daemon's spool keeps it."""
-    return await jobs.downloads.file(id_in_path(job_id, "job"), name)
+    """A file of a finished job: one of its ``parts``, or ``manifest.json``, while this daemon's spool keeps it.
+
+    With a ``Range`` header, such as ``bytes=1024-``, a part of the file: a download that was cut off can go on.
+    """
+    record = await _job(jobs, viewer, job_id)
+    return await jobs.downloads.file(record.job.id, name, wanted_range=request.headers.get("range"))
 
 
 @router.get("/schedules", responses=responses(400, 401, 403), response_model_exclude_none=True)
 async def list_all_schedules(
     *,
-    _caller: Looking,
+    viewer: Viewing,
     schedules: Schedules,
     signer: PageSigner,
     organization: OnlyOrganization = None,
     page_size: PageSize = 100,
     next_token: NextToken = None,
 ) -> ScheduleDetailsPage:
-    """Schedules with their due times and pauses, the newest first."""
-    owner = None if organization is None else OrganizationId(organization)
+    """Schedules with their due times, pauses and newest jobs, and how far they have read, the newest first."""
+    owner = viewer.of(organization)
     paging = Pages(signer, owner or _EVERY_ORGANIZATION, "all schedules")
     found = await schedules.table.page(owner, after=paging.place(next_token), limit=page_size + 1)
-    pauses = await schedules.operator.pauses()
     page, token = paging.cut(found, page_size, _place_of_schedule)
+    standing = await schedules.operator.standing([owned.schedule.id for owned in page])
     return ScheduleDetailsPage(
-        data=[schedule_details(owned, pauses.get(owned.schedule.id)) for owned in page], next_token=token
+        data=[schedule_details(owned, standing.get(owned.schedule.id, ScheduleStanding())) for owned in page],
+        next_token=token,
     )
 
 
 @router.get("/schedules/{id}", responses=responses(401, 403, 404), response_model_exclude_none=True)
-async def show_any_schedule(_caller: Looking, schedules: Schedules, schedule_id: IdInPath) -> ScheduleDetails:
-    """One schedule with its due times and its pause."""
-    schedule = await schedules.operator.get(ScheduleId(id_in_path(schedule_id, "schedule")))
-    pauses = await schedules.operator.pauses(schedule.id)
-    owned = await schedules.table.get(schedule.declaration.organization, schedule.id)
-    return schedule_details(owned, pauses.get(schedule.id))
+async def show_any_schedule(viewer: Viewing, schedules: Schedules, schedule_id: IdInPath) -> ScheduleDetails:
+    """One schedule with its due times, its pause and its newest job, and how far it has read."""
+    wanted = ScheduleId(id_in_path(schedule_id, "schedule"))
+    owned = await schedules.table.get(viewer.organization, wanted)
+    standing = await schedules.operator.standing([wanted])
+    return schedule_details(owned, standing.get(wanted, ScheduleStanding()))
 
 
 @router.get("/schedules/{id}/preview", responses=responses(401, 403, 404, 409), response_model_exclude_none=True)
@@ -122,10 +182,32 @@ async def preview_schedule(_caller: Looking, schedules: Schedules, schedule_id: 
     return shown_preview(await schedules.previewer.preview(schedule))
 
 
+@router.get("/rule", responses=responses(400, 401, 403), response_model_exclude_none=True)
+async def check_rule(
+    *,
+    _viewer: Viewing,
+    now: Now,
+    schedule_type: Annotated[Literal["HOUR", "DAY", "MINUTE"] | None, Query(alias="scheduleType")] = None,
+    period: Annotated[int | None, Query(ge=0, le=MAX_COUNT)] = None,
+    offset: Annotated[int | None, Query(ge=0, le=MAX_COUNT)] = None,
+    cron_expression: Annotated[str | None, Query(alias="cronExpression", max_length=MAX_CRON_LENGTH)] = None,
+    after: Annotated[
+        str | None, DATE_TIME, Query(description="The firings are later than this, such as the last due time: now.")
+    ] = None,
+    count: Annotated[int, Query(ge=1, le=MAX_FIRINGS)] = 5,
+) -> RuleCheck:
+    """What a schedule with this rule would do, or what is wrong with the rule. Nothing is created."""
+    since = now if after is None else instant_in_query(after, "after")
+    if not MIN_YEAR <= since.year < MAX_YEAR:
+        raise Refusal(400, f"after: should be from the year {MIN_YEAR} to {MAX_YEAR}.")
+    fields = dict(zip(API_RULE[:4], (schedule_type, period, offset, cron_expression or None), strict=True))
+    return rule_check(fields, after=since, count=count)
+
+
 @router.get("/destinations", responses=responses(400, 401, 403), response_model_exclude_none=True)
 async def list_all_destinations(
     *,
-    _caller: Looking,
+    viewer: Viewing,
     destinations: Destinations,
     signer: PageSigner,
     organization: OnlyOrganization = None,
@@ -133,34 +215,99 @@ async def list_all_destinations(
     next_token: NextToken = None,
 ) -> DestinationDetailsPage:
     """Destinations with their places and pauses, the newest first."""
-    owner = None if organization is None else OrganizationId(organization)
+    owner = viewer.of(organization)
     paging = Pages(signer, owner or _EVERY_ORGANIZATION, "all destinations")
     found = await destinations.table.page(owner, after=paging.place(next_token), limit=page_size + 1)
     pauses = await destinations.operator.pauses()
     page, token = paging.cut(found, page_size, _place_of_destination)
     return DestinationDetailsPage(
-        data=[destination_details(record, pauses.get(key_of(record.declaration))) for record in page],
+        data=[
+            destination_details(
+                record, pauses.get(key_of(record.declaration)), shows_directories=viewer.organization is None
+            )
+            for record in page
+        ],
         next_token=token,
     )
 
 
 @router.get("/destinations/{id}", responses=responses(401, 403, 404), response_model_exclude_none=True)
 async def show_any_destination(
-    _caller: Looking, destinations: Destinations, destination_id: IdInPath
+    viewer: Viewing, destinations: Destinations, destination_id: IdInPath
 ) -> DestinationDetails:
     """One destination with its place and its pause."""
-    wanted = id_in_path(destination_id, "destination")
-    pause = await destinations.operator.pause_of(wanted)
-    found = await destinations.table.page(None, ids=[wanted], limit=1)
-    if not found:  # deleted between the two queries
-        raise Refusal(404, f"There is no destination {destination_id!r}. Look at the list of destinations for its id.")
-    return destination_details(found[0], pause)
+    record = await destinations.table.get(viewer.organization, id_in_path(destination_id, "destination"))
+    pause = await destinations.operator.pause_of(record.id)
+    return destination_details(record, pause, shows_directories=viewer.organization is None)
 
 
 @router.get("/entities", responses=responses(401, 403), response_model_exclude_none=True)
-async def list_entities(_caller: Looking, host: Host) -> EntityList:
+async def list_entities(viewer: Viewing, host: Host, status: Status) -> EntityList:
     """What can be exported: the catalog, with what only the database knows."""
-    return EntityList(data=entity_documents(host.entities.values()))
+    entities, trouble = host.entities.values(), status.local().out_of_order
+    shows_tables = viewer.organization is None
+    return EntityList(data=entity_documents(entities, entities, trouble, shows_tables=shows_tables))
+
+
+@router.get("/entities/{name}", responses=responses(401, 403, 404), response_model_exclude_none=True)
+async def show_entity(
+    viewer: Viewing,
+    host: Host,
+    status: Status,
+    name: Annotated[str, Path(max_length=MAX_CODE_LENGTH, description="As the catalog calls it.")],
+) -> EntityDocument:
+    """One entity: its fields, their types, what they refer to, and what refers to it."""
+    entity = host.entities.get(EntityCode(name))
+    if entity is None:
+        hint = did_you_mean(name, host.entities, what="entities of the catalog")
+        raise Refusal(404, f"The catalog has no entity {name!r}; {hint}")
+    (document,) = entity_documents(
+        [entity], host.entities.values(), status.local().out_of_order, shows_tables=viewer.organization is None
+    )
+    return document
+
+
+@router.get("/audit", responses=responses(400, 401, 403), response_model_exclude_none=True)
+async def list_audit(
+    *,
+    viewer: Viewing,
+    host: Host,
+    signer: PageSigner,
+    organization: OnlyOrganization = None,
+    object_id: Annotated[
+        str | None,
+        Query(
+            alias="object",
+            max_length=MAX_WORD_LENGTH,
+            description="Only about the schedule, destination, … of this id.",
+        ),
+    ] = None,
+    page_size: Annotated[int, Query(alias="pageSize", ge=1, le=100)] = 100,
+    next_token: NextToken = None,
+) -> AuditPage:
+    """Who did what, the newest first: every deed of users of the machine and of programs."""
+    owner = viewer.of(organization)
+    wanted = parse_id(object_id) if object_id else None
+    if object_id and wanted is None:
+        return AuditPage(data=[])
+    paging = Pages(signer, owner or _EVERY_ORGANIZATION, f"audit {wanted or ''}")
+    found = await host.auditor.page(
+        organization=owner, object_id=wanted, before=paging.number(next_token), limit=page_size + 1
+    )
+    page, token = paging.cut(found, page_size, lambda row: row.number)
+    return AuditPage(data=[audit_entry(row) for row in page], next_token=token)
+
+
+async def _job(jobs: JobCollaborators, viewer: Viewer, text: str) -> JobRecord:
+    """Raises Refusal 404, also for a job of an organization that the viewer does not see."""
+    record = await jobs.table.get(JobId(id_in_path(text, "job")))
+    if record is None or not viewer.sees(record.job.organization):
+        raise Refusal(404, unknown_job(repr(text)))
+    return record
+
+
+def _place_of_job(job: FoundJob) -> tuple[datetime, UUID]:
+    return job.created_at, job.id
 
 
 def _place_of_schedule(owned: OwnedSchedule) -> tuple[datetime, UUID]:

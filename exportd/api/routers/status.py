@@ -8,8 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response, StreamingResponse
 
 from exportd.api.collaborators import JobCollaborators
-from exportd.api.dependencies import Caller, Jobs, Limits, Looking, Now, Status, occupy_connection
-from exportd.api.identity.access import Identity
+from exportd.api.dependencies import Caller, Jobs, Limits, Looking, Now, Status, Viewer, Viewing, occupy_connection
 from exportd.api.job_watcher import EventStream
 from exportd.api.pagination import IdInPath, id_in_path
 from exportd.api.problems import Refusal, responses
@@ -31,22 +30,20 @@ async def show_status(_caller: Looking, status: Status, now: Now) -> DaemonStatu
 
 
 @router.get("/v1/events", responses={200: _EVENTS, **responses(401, 403)}, response_class=StreamingResponse)
-async def follow_jobs(caller: Looking, jobs: Jobs) -> Response:
+async def follow_jobs(viewer: Viewing, jobs: Jobs) -> Response:
     """How the running jobs of all daemons come along, until this daemon leaves."""
-    _require_room(jobs, caller)
-    return EventStream(jobs.watcher.stream(owner=caller.name))
+    return _stream(jobs, viewer, None)
 
 
 @router.get(
     "/v1/jobs/{id}/events", responses={200: _EVENTS, **responses(401, 403, 404)}, response_class=StreamingResponse
 )
-async def follow_job(caller: Looking, jobs: Jobs, job_id: IdInPath) -> Response:
+async def follow_job(viewer: Viewing, jobs: Jobs, job_id: IdInPath) -> Response:
     """How one job comes along, until it has ended."""
     found = JobId(id_in_path(job_id, "job"))
-    if not any(job.id == found for job in await jobs.operator.watched([found])):
+    if not any(job.id == found and viewer.sees(job.organization) for job in await jobs.operator.watched([found])):
         raise Refusal(404, unknown_job(repr(job_id)))
-    _require_room(jobs, caller)
-    return EventStream(jobs.watcher.stream(found, owner=caller.name))
+    return _stream(jobs, viewer, found)
 
 
 @router.get("/downloads/{token}", responses=responses(403, 404), response_class=Response)
@@ -65,15 +62,18 @@ async def show_metrics(caller: Caller, status: Status) -> Response:
     return Response(await status.exposition.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _require_room(jobs: JobCollaborators, caller: Identity) -> None:
-    if jobs.watcher.is_full:
+def _stream(jobs: JobCollaborators, viewer: Viewer, job_id: JobId | None) -> Response:
+    """The programs of an organization share its streams. Raises Refusal when there are too many."""
+    owner = viewer.name if viewer.organization is None else f"organization {viewer.organization}"
+    if jobs.watcher.is_full(for_programs=viewer.organization is not None):
         raise Refusal(
             503, "As many clients as may follow jobs do so already. Try again later.", headers={"retry-after": "5"}
         )
-    if jobs.watcher.count_of(caller.name) >= jobs.streams:
+    if jobs.watcher.count_of(owner) >= jobs.streams:
         raise Refusal(
             429,
-            f"{caller.name} follows {jobs.streams} streams of events already, as many as one user may (quotas.streams)."
+            f"{owner} follows {jobs.streams} streams of events already, as many as one user may (quotas.streams)."
             " End one of them.",
             headers={"retry-after": "5"},
         )
+    return EventStream(jobs.watcher.stream(job_id, organization=viewer.organization, owner=owner))

@@ -1,5 +1,6 @@
 """Destinations: buckets of S3 and of Google Cloud Storage. Pure."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
@@ -17,6 +18,9 @@ from exportd.api.schemas.fields import (
     Word,
     pause_status,
 )
+from exportd.destinations.checks import report
+from exportd.destinations.checks.finding import CheckResult
+from exportd.destinations.checks.grants import Grant
 from exportd.destinations.record import DestinationDeclaration, DestinationRecord
 from exportd.model.bounds import MAX_PREFIX_LENGTH, MAX_TEXT_LENGTH
 from exportd.model.entity import OrganizationId
@@ -183,13 +187,14 @@ class DestinationPage(Answer):
 class DestinationDetails(_DestinationPlace, _NamedDestination):
     """The same destination as operators see it. ``place`` is its address; ``destinationType`` may be ``DIRECTORY``.
 
-    What the database knows of it (``id``, ``version``, …) is left out where the database could not be asked.
+    What the database knows of it (``id``, ``version``, …) is left out where the database could not be asked. Programs
+    do not see the ``place`` of a directory, which is on a machine that is not theirs.
     """
 
     organization: str
     destination_type: str
     origin: Literal["CONFIGURATION", "API"]
-    place: str
+    place: str | None = None
     paused: PauseStatus | None = None
     id: str | None = None
     version: int | None = None
@@ -206,6 +211,70 @@ class DestinationDetailsPage(Answer):
     next_token: str | None = None
 
 
+class ShownGrant(Answer):
+    """``title`` says whose it is and what for, ``text`` are policies or commands to paste."""
+
+    title: str
+    text: str
+
+
+class GrantList(Answer):
+    """What the owner of a destination has to set up, for exactly this destination."""
+
+    data: list[ShownGrant]
+
+
+class CheckedPermission(Answer):
+    """What was tried: whether it is ``required``, what was found, what it is for and what is lost without it.
+
+    ``sentence`` is what the store said where it refused.
+    """
+
+    permission: str
+    action: str
+    required: bool
+    state: Literal["THERE", "MISSING", "OUT_OF_REACH", "NOT_TRIED"]
+    sentence: str
+    purpose: str
+    lost_without: str
+
+
+class DestinationCheck(Answer):
+    """What a check has found. ``setting`` is the line of the configuration with which it would work; ``leftOver`` is
+    what could not be removed again.
+    """
+
+    organization: str
+    code: str
+    destination_type: str
+    place: str
+    verdict: Literal["GOOD", "LACKING", "OUT_OF_REACH"]
+    permissions: list[CheckedPermission]
+    setting: str | None = None
+    megabytes_per_second: float | None = None
+    left_over: list[str]
+    grants: list[ShownGrant]
+
+
+def destination_check(
+    declaration: DestinationDeclaration, result: CheckResult, grants: Sequence[Grant]
+) -> DestinationCheck:
+    kind = declaration.settings["type"]
+    return DestinationCheck.model_validate(
+        {
+            **report.document(result, grants, kind=kind),
+            "organization": declaration.organization,
+            "code": declaration.code,
+            "destination_type": kind,
+            "place": place_of(declaration),
+        }
+    )
+
+
+def grant_list(grants: Sequence[Grant]) -> GrantList:
+    return GrantList(data=[ShownGrant(title=grant.title, text=grant.text) for grant in grants])
+
+
 def listed_destination(record: DestinationRecord) -> ListedDestination:
     return ListedDestination.model_validate(_fields(record))
 
@@ -214,10 +283,15 @@ def destination_document(record: DestinationRecord) -> DestinationDocument:
     return DestinationDocument.model_validate({**_fields(record), **_place_fields(record.declaration)})
 
 
-def destination_details(record: DestinationRecord, pause: Pause | None) -> DestinationDetails:
-    return DestinationDetails.model_validate(
+def destination_details(
+    record: DestinationRecord, pause: Pause | None, *, shows_directories: bool = True
+) -> DestinationDetails:
+    """``shows_directories``: for users of the machine."""
+    found = DestinationDetails.model_validate(
         {**_fields(record), **_details(record.declaration, record.origin), "paused": pause_status(pause)}
     )
+    hidden = found.destination_type == "DIRECTORY" and not shows_directories
+    return found.model_copy(update={"place": None}) if hidden else found
 
 
 def declared_destination(declaration: DestinationDeclaration, pause: Pause | None) -> DestinationDetails:

@@ -1,9 +1,10 @@
 """What can be exported: entities, their fields, and which of them refer to which. Pure."""
 
-from collections.abc import Collection, Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 
 from exportd.api.schemas.fields import Answer
-from exportd.model.entity import Entity
+from exportd.model.entity import Entity, EntityCode
 
 
 class FieldDocument(Answer):
@@ -24,15 +25,19 @@ class IncomingReference(Answer):
 
 
 class EntityDocument(Answer):
-    """An entity of the catalog. ``key`` are columns; every file has the field ``deleted`` last, which is not listed."""
+    """An entity of the catalog. ``key`` are columns; every file has the field ``deleted`` last, which is not listed.
+
+    ``outOfOrder``: why it cannot be exported at the moment. Programs do not see ``table`` and ``column``.
+    """
 
     entity: str
     label: str
     type_token: str
-    table: str
+    table: str | None = None
     key: list[str]
     fields: list[FieldDocument]
     referenced_by: list[IncomingReference]
+    out_of_order: str | None = None
 
 
 class EntityList(Answer):
@@ -41,27 +46,49 @@ class EntityList(Answer):
     data: list[EntityDocument]
 
 
-def entity_documents(entities: Collection[Entity]) -> list[EntityDocument]:
-    return [_document(entity, entities) for entity in entities]
+_TROUBLE_FOR_PROGRAMS = "It does not fit its table at the moment. The operators of exportd see why."
 
 
-def _document(entity: Entity, others: Iterable[Entity]) -> EntityDocument:
+def entity_documents(
+    shown: Iterable[Entity],
+    catalog: Collection[Entity],
+    out_of_order: Mapping[EntityCode, str],
+    *,
+    shows_tables: bool = True,
+) -> list[EntityDocument]:
+    """``shown`` are some of the ``catalog``; ``out_of_order`` has why some cannot be exported. ``shows_tables``: for
+    users of the machine.
+    """
+    incoming: dict[str, list[IncomingReference]] = defaultdict(list)
+    for entity in catalog:
+        for field in entity.fields:
+            if field.reference is not None:
+                incoming[field.reference].append(IncomingReference(entity=entity.code, field=field.name))
+    return [
+        _document(entity, incoming[entity.code], out_of_order.get(entity.code), shows_tables=shows_tables)
+        for entity in shown
+    ]
+
+
+def _document(
+    entity: Entity, incoming: list[IncomingReference], trouble: str | None, *, shows_tables: bool
+) -> EntityDocument:
     return EntityDocument(
         entity=entity.code,
         label=entity.label,
         type_token=entity.type_token,
-        table=str(entity.table),
+        table=str(entity.table) if shows_tables else None,
         key=list(entity.key),
         fields=[
             FieldDocument(
-                name=field.name, type=field.type, format=field.format, column=field.column, reference=field.reference
+                name=field.name,
+                type=field.type,
+                format=field.format,
+                column=field.column if shows_tables else None,
+                reference=field.reference,
             )
             for field in entity.fields
         ],
-        referenced_by=[
-            IncomingReference(entity=other.code, field=field.name)
-            for other in others
-            for field in other.fields
-            if field.reference == entity.code
-        ],
+        referenced_by=incoming,
+        out_of_order=trouble if trouble is None or shows_tables else _TROUBLE_FOR_PROGRAMS,
     )

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from exportd.api.schemas.fields import Answer, Moment
-from exportd.jobs.job_record import JobRecord
-from exportd.jobs.requests import JobSummary
+from exportd.jobs.job_record import AttemptRecord, JobRecord, for_organization
+from exportd.jobs.requests import FoundJob, JobSummary
 from exportd.model.extraction import Mode
-from exportd.model.job import EntityProgress
+from exportd.model.job import EntityProgress, JobState
 from exportd.model.reason import FullReason
 
 JobStatus = Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED"]
@@ -32,11 +32,20 @@ class JobPage(Answer):
     next_token: str | None = None
 
 
+class ShownWindow(Answer):
+    """What was read: the changes between two snapshots of Postgres. Without ``previous``: everything."""
+
+    previous: str | None = None
+    snapshot: str
+    lsn: str
+
+
 class JobEntity(Answer):
     """What a job has of an entity so far. ``mode`` is known when it was read; ``reason`` says why that was full."""
 
     mode: Mode | None = None
     reason: FullReason | None = None
+    window: ShownWindow | None = None
     rows: int
     deleted_rows: int
     content_bytes: int
@@ -56,28 +65,88 @@ class JobPart(Answer):
     sha256: str
 
 
-class JobDetails(JobDocument):
-    """The same run as operators see it. ``schedule`` is the schedule's code; ``reason`` and ``message`` say why it
-    failed, or why its last attempt did.
+class ShownDelivery(Answer):
+    """A destination has everything since ``publishedAt``. ``manifestSha256`` is that of its manifest there, in hex."""
+
+    destination: str
+    published_at: Moment
+    manifest_sha256: str
+
+
+class ShownAttempt(Answer):
+    """One try. Without ``endedAt`` it runs; ``reason`` and ``message`` say why it ended without success.
+
+    ``number`` is the same again where an attempt did not count, such as one that a daemon gave back as it stopped.
     """
 
+    number: int
+    holder: str | None = None
+    started_at: Moment
+    ended_at: Moment | None = None
+    reason: str | None = None
+    message: str | None = None
+
+
+class _JobLine(JobDocument):
     organization: str
     schedule: str | None = None
+    export_file_format: Literal["CSV", "JSONL"]
+    destinations: list[str]
     due_at: Moment
     finished_at: Moment | None = None
     phase: Literal["EXTRACTING", "SEALED", "PUBLISHING"]
     attempt: int
+    holder: str | None = None
     reason: str | None = None
     message: str | None = None
-    entities: dict[str, JobEntity]
-    parts: list[JobPart]
     delivered_to: list[str]
 
 
-class JobDetailsList(Answer):
-    """Jobs of every organization, the newest first."""
+class JobTotals(Answer):
+    """All entities of a job together. ``done`` of the ``entities`` were read, ``full`` of them completely; ``full`` is
+    known when the files are complete.
+    """
 
-    data: list[JobDetails]
+    entities: int
+    done: int
+    full: int | None = None
+    rows: int
+    deleted_rows: int
+    files: int
+    size_bytes: int
+
+
+class FoundJobDocument(_JobLine):
+    """A run as lists show it; the same fields as in the document of one job, and ``totals`` of its entities."""
+
+    totals: JobTotals
+
+
+class FoundJobPage(Answer):
+    """Some jobs, the newest first. Where a search has looked at many jobs, a page may have few, and a token."""
+
+    data: list[FoundJobDocument]
+    next_token: str | None = None
+
+
+class JobDetails(_JobLine):
+    """The same run as operators see it. ``schedule`` is the schedule's code, ``destinations`` are the codes of where it
+    goes; ``reason`` and ``message`` say why it failed, or why its last attempt did.
+
+    ``takenAt`` is when it read, ``sealedAt`` when its files were complete, ``notBefore`` when it is tried again,
+    ``filesRemovedAt`` when the spool removed them. ``holder`` runs it, with a lease until ``leaseUntil``. ``attempts``
+    are the newest 100.
+    """
+
+    not_before: Moment | None = None
+    taken_at: Moment | None = None
+    sealed_at: Moment | None = None
+    files_removed_at: Moment | None = None
+    lease_until: Moment | None = None
+    entities: dict[str, JobEntity]
+    parts: list[JobPart]
+    deliveries: list[ShownDelivery]
+    attempts: list[ShownAttempt]
 
 
 class DownloadLink(Answer):
@@ -97,8 +166,43 @@ def job_document(summary: JobSummary) -> JobDocument:
     )
 
 
-def job_details(record: JobRecord) -> JobDetails:
-    job = record.job
+def found_job(found: FoundJob, *, shows_hosts: bool = True) -> FoundJobDocument:
+    """``shows_hosts``: for users of the machine."""
+    job = found if shows_hosts else found.for_organization()
+    return FoundJobDocument(
+        id=str(job.id),
+        schedule_id=None if job.schedule_id is None else str(job.schedule_id),
+        started_at=job.started_at,
+        date_created=job.created_at,
+        status=job.state.value,
+        organization=job.organization,
+        schedule=job.schedule_code,
+        export_file_format=job.file_format.value,
+        destinations=list(job.destinations),
+        due_at=job.due_at,
+        finished_at=job.finished_at,
+        phase=job.phase.value,
+        attempt=job.attempt,
+        holder=job.holder,
+        reason=job.reason,
+        message=job.message,
+        delivered_to=list(job.delivered_to),
+        totals=JobTotals(
+            entities=job.entities,
+            done=job.done,
+            full=job.full_entities,
+            rows=job.rows,
+            deleted_rows=job.deleted_rows,
+            files=job.files,
+            size_bytes=job.size_bytes,
+        ),
+    )
+
+
+def job_details(record: JobRecord, *, shows_hosts: bool = True) -> JobDetails:
+    """``shows_hosts``: for users of the machine; see ``for_organization``."""
+    record, job = record if shows_hosts else for_organization(record), record.job
+    waits_for_another_attempt = record.state is JobState.PENDING and record.attempt > 0
     return JobDetails(
         id=str(job.id),
         schedule_id=None if job.schedule_id is None else str(job.schedule_id),
@@ -107,10 +211,18 @@ def job_details(record: JobRecord) -> JobDetails:
         status=record.state.value,
         organization=job.organization,
         schedule=job.schedule_code,
+        export_file_format=job.file_format.value,
+        destinations=list(job.destinations),
         due_at=job.due_at,
+        not_before=record.not_before if waits_for_another_attempt else None,
+        taken_at=(record.extraction or {}).get("taken_at"),
+        sealed_at=record.sealed_at,
         finished_at=record.finished_at,
+        files_removed_at=record.expired_at,
         phase=record.phase.value,
         attempt=record.attempt,
+        holder=record.lease_holder,
+        lease_until=record.lease_until,
         reason=record.reason,
         message=record.message,
         entities=_entities(record),
@@ -125,6 +237,26 @@ def job_details(record: JobRecord) -> JobDetails:
             for part in record.parts
         ],
         delivered_to=[delivery.destination for delivery in record.deliveries],
+        deliveries=[
+            ShownDelivery(
+                destination=delivery.destination,
+                published_at=delivery.published_at,
+                manifest_sha256=delivery.manifest_sha256,
+            )
+            for delivery in record.deliveries
+        ],
+        attempts=[_attempt(attempt) for attempt in record.attempts],
+    )
+
+
+def _attempt(attempt: AttemptRecord) -> ShownAttempt:
+    return ShownAttempt(
+        number=attempt.number,
+        holder=attempt.holder,
+        started_at=attempt.started_at,
+        ended_at=attempt.ended_at,
+        reason=attempt.reason,
+        message=attempt.message,
     )
 
 
@@ -138,6 +270,7 @@ def _entities(record: JobRecord) -> dict[str, JobEntity]:
         found[code] = JobEntity(
             mode=extracted.get("mode"),
             reason=extracted.get("full_reason"),
+            window=_window(record, extracted) if extracted else None,
             rows=figures.rows,
             deleted_rows=figures.deleted_rows,
             content_bytes=figures.content_bytes,
@@ -147,3 +280,10 @@ def _entities(record: JobRecord) -> dict[str, JobEntity]:
             done=figures.done,
         )
     return found
+
+
+def _window(record: JobRecord, extracted: Mapping[str, Any]) -> ShownWindow | None:
+    read = record.extraction or {}
+    if "snapshot" not in read:
+        return None
+    return ShownWindow(previous=extracted.get("previous"), snapshot=read["snapshot"], lsn=read["wal_position"])

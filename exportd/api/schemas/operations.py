@@ -1,11 +1,12 @@
 """What operators ask of the daemon, and its answers. Pure."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from exportd.api.schemas.fields import Answer, EntityName, EntityNames, Moment, RequestBody, Word
 from exportd.capture.installer import EntityCapture
+from exportd.database.unit_of_work import AuditRow
 from exportd.model.reason import FullReason
 from exportd.schedules.backfiller import Backfill
 
@@ -144,6 +145,35 @@ class ReloadAnswer(Answer):
     needs_restart: list[ShownChange]
     sentences: list[str]
     disagreements: list[str]
+
+
+class AuditEntry(Answer):
+    """Who did what, when. ``objectId`` is of a schedule, destination, job or client; ``details`` are as it was then."""
+
+    at: Moment
+    actor: str
+    action: str
+    organization: str | None = None
+    object_id: str | None = None
+    details: dict[str, Any]
+
+
+class AuditPage(Answer):
+    """Some of the audit log, the newest first."""
+
+    data: list[AuditEntry]
+    next_token: str | None = None
+
+
+def audit_entry(row: AuditRow) -> AuditEntry:
+    return AuditEntry(
+        at=row.at,
+        actor=row.actor,
+        action=row.action,
+        organization=row.organization,
+        object_id=None if row.object_id is None else str(row.object_id),
+        details=dict(row.details),
+    )
 
 
 def shown_backfill(backfill: Backfill) -> Backfilled:

@@ -1,5 +1,7 @@
 """Schedules, what their next runs would hold, and exports without one. Pure."""
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -22,7 +24,11 @@ from exportd.extraction.previewer import Preview
 from exportd.model.bounds import MAX_CRON_LENGTH, MAX_DESTINATIONS, MAX_WORD_LENGTH
 from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
-from exportd.model.schedule import API_RULE, ExportFormat, Pause, Rule, rule_document, rule_from
+from exportd.model.schedule import API_RULE, ExportFormat, Rule, rule_document, rule_from
+from exportd.schedules.calendar import next_due, rule_gaps, rule_words, upcoming
+from exportd.schedules.cron_gaps import Gap
+from exportd.schedules.limits import rule_problems
+from exportd.schedules.operations import NewestJob, ScheduleStanding
 from exportd.schedules.schedule_record import OwnedSchedule
 
 Format = Literal["CSV", "JSONL"]
@@ -131,15 +137,32 @@ class ScheduleDocument(ListedSchedule):
     operational_data_types: list[str]
 
 
+class NewestJobDocument(Answer):
+    """The newest job of a schedule, with the rows and bytes of all its entities."""
+
+    id: str
+    status: Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED"]
+    reason: str | None = None
+    started_at: Moment | None = None
+    finished_at: Moment | None = None
+    rows: int
+    size_bytes: int
+
+
 class ScheduleDetails(ScheduleDocument):
-    """The same schedule as operators see it. ``destinations`` are the codes of its destinations."""
+    """The same schedule as operators see it. ``destinations`` are the codes of its destinations, ``frequency`` is its
+    rule in words. ``readUntil``: when the entity that is furthest behind was last read, if all were.
+    """
 
     organization: str
     origin: Literal["CONFIGURATION", "API"]
     destinations: list[str]
+    frequency: str
     last_due_at: Moment | None = None
     next_due_at: Moment
     paused: PauseStatus | None = None
+    last_job: NewestJobDocument | None = None
+    read_until: Moment | None = None
 
 
 class SchedulePage(Answer):
@@ -154,6 +177,37 @@ class ScheduleDetailsPage(Answer):
 
     data: list[ScheduleDetails]
     next_token: str | None = None
+
+
+class ShownGap(Answer):
+    """Two firings, one after the other, and the ``seconds`` between them."""
+
+    start: Moment
+    end: Moment
+    seconds: int
+
+
+class ShownRuleProblem(Answer):
+    """What is wrong with a ``field``, in a sentence; ``gap`` are the two firings that are too near or too far."""
+
+    field: Literal["scheduleType", "period", "offset", "cronExpression"]
+    message: str
+    gap: ShownGap | None = None
+
+
+class RuleCheck(Answer):
+    """Whether a rule is good, what it means in words, and when it fires.
+
+    ``firings`` are those after ``after``; a new schedule runs at once besides. A rule with ``problems`` has none.
+    """
+
+    good: bool
+    words: str | None = None
+    problems: list[ShownRuleProblem]
+    after: Moment
+    firings: list[Moment]
+    shortest_gap: ShownGap | None = None
+    longest_gap: ShownGap | None = None
 
 
 class AdHocAnswer(Answer):
@@ -184,6 +238,42 @@ class SchedulePreview(Answer):
     entities: list[ShownEntityPreview]
 
 
+_PARTS: dict[str, Literal["period", "offset", "cronExpression"]] = {
+    "period": "period",
+    "offset": "offset",
+    "cron": "cronExpression",
+}
+
+
+def rule_check(fields: Mapping[str, object], *, after: datetime, count: int) -> RuleCheck:
+    """What there is to say of the rule that some fields of a schedule would make. Takes milliseconds."""
+    try:
+        rule = rule_from(fields, API_RULE)
+    except ValueError as error:
+        problem = ShownRuleProblem(field="scheduleType", message=f"{error}.")
+        return RuleCheck(good=False, problems=[problem], after=after, firings=[])
+    problems = [
+        ShownRuleProblem(field=_PARTS[found.part], message=f"{found.sentence}.", gap=found.gap and _gap(found.gap))
+        for found in rule_problems(rule)
+    ]
+    if problems:
+        return RuleCheck(good=False, problems=problems, after=after, firings=[])
+    gaps = rule_gaps(rule, after=after)
+    return RuleCheck(
+        good=True,
+        words=rule_words(rule),
+        problems=[],
+        after=after,
+        firings=list(upcoming(rule, next_due(rule, last_due=after), count)),
+        shortest_gap=_gap(gaps.shortest),
+        longest_gap=_gap(gaps.longest),
+    )
+
+
+def _gap(gap: Gap) -> ShownGap:
+    return ShownGap(start=gap.start, end=gap.end, seconds=round((gap.end - gap.start).total_seconds()))
+
+
 def listed_schedule(owned: OwnedSchedule) -> ListedSchedule:
     return ListedSchedule.model_validate(_fields(owned))
 
@@ -192,7 +282,7 @@ def schedule_document(owned: OwnedSchedule) -> ScheduleDocument:
     return ScheduleDocument.model_validate(_all_fields(owned))
 
 
-def schedule_details(owned: OwnedSchedule, pause: Pause | None) -> ScheduleDetails:
+def schedule_details(owned: OwnedSchedule, standing: ScheduleStanding) -> ScheduleDetails:
     schedule = owned.schedule
     return ScheduleDetails.model_validate(
         {
@@ -200,10 +290,25 @@ def schedule_details(owned: OwnedSchedule, pause: Pause | None) -> ScheduleDetai
             "organization": schedule.declaration.organization,
             "origin": schedule.origin.value,
             "destinations": list(schedule.declaration.destinations),
+            "frequency": rule_words(schedule.declaration.rule),
             "last_due_at": schedule.last_due_at,
             "next_due_at": schedule.next_due_at,
-            "paused": pause_status(pause),
+            "paused": pause_status(standing.pause),
+            "last_job": None if standing.newest is None else _newest(standing.newest),
+            "read_until": standing.read_until,
         }
+    )
+
+
+def _newest(job: NewestJob) -> NewestJobDocument:
+    return NewestJobDocument(
+        id=str(job.id),
+        status=job.state.value,
+        reason=job.reason,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        rows=job.rows,
+        size_bytes=job.size_bytes,
     )
 
 

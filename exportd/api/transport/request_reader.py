@@ -73,6 +73,8 @@ class StrictRoute(APIRoute):
         async def read_strictly(request: Request) -> Response:
             for admission in admissions:
                 await admission.of(request)
+            if b"%00" in request.scope["query_string"]:
+                raise Refusal(400, "The query has a NUL character (%00) in a parameter. Leave it out.")
             return await handle(StrictRequest(request.scope, request.receive))
 
         return read_strictly

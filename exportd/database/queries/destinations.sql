@@ -31,11 +31,11 @@ WHERE deleted_at IS NULL
 ORDER BY organization, code;
 
 -- name: get
--- $1 organization, $2 destination
+-- $1 organization (null: any), $2 destination
 SELECT id, organization, code, name, origin::text, settings::text, version, created_at, modified_at, created_by,
        modified_by
 FROM exportd.destination
-WHERE organization = $1 AND id = $2 AND deleted_at IS NULL;
+WHERE ($1::text IS NULL OR organization = $1) AND id = $2 AND deleted_at IS NULL;
 
 -- name: hold
 -- The same, locked: schedules that want to refer to it wait until the end of the transaction.

@@ -454,6 +454,13 @@ FROM exportd.part
 WHERE job_id = ANY ($1::uuid[])
 ORDER BY job_id, entity, number;
 
+-- name: attempts
+-- The newest 100 are kept, in their order. $1 job
+SELECT number, holder, started_at, ended_at, reason, message
+FROM exportd.attempt
+WHERE job_id = $1
+ORDER BY fence;
+
 -- name: extraction
 -- $1 job
 SELECT extraction::text FROM exportd.job WHERE id = $1;

@@ -28,6 +28,32 @@ SELECT id, paused_at, paused_by
 FROM exportd.schedule
 WHERE deleted_at IS NULL AND paused_at IS NOT NULL AND ($1::uuid IS NULL OR id = $1);
 
+-- name: standing
+-- Pauses, newest jobs with the sums of their figures, and when the entity that is furthest behind was last read: null
+-- while one has yet to be.
+-- $1 schedules
+SELECT schedule.id, schedule.paused_at, schedule.paused_by, newest.id AS job_id, newest.state::text, newest.reason,
+       newest.started_at, newest.finished_at, figures.rows, figures.size_bytes, reached.read_until
+FROM exportd.schedule
+LEFT JOIN LATERAL (
+    SELECT job.id, job.state, job.reason, job.started_at, job.finished_at, job.progress
+    FROM exportd.job
+    WHERE job.schedule_id = schedule.id
+    ORDER BY job.created_at DESC, job.id DESC
+    LIMIT 1
+) AS newest ON true
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum((value ->> 'rows')::bigint), 0)::bigint AS rows,
+           coalesce(sum((value ->> 'size_bytes')::bigint), 0)::bigint AS size_bytes
+    FROM jsonb_each(newest.progress -> 'entities')
+) AS figures
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN count(*) = cardinality(schedule.entities) THEN min(position.taken_at) END AS read_until
+    FROM exportd.position
+    WHERE position.schedule_id = schedule.id AND position.entity = ANY (schedule.entities)
+) AS reached
+WHERE schedule.id = ANY ($1::uuid[]);
+
 -- name: resume
 -- $1 schedule
 UPDATE exportd.schedule

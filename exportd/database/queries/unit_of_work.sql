@@ -14,6 +14,32 @@ SET LOCAL lock_timeout = '30s';
 INSERT INTO exportd.audit (actor, organization, action, object_id, details)
 VALUES ($1, $2, $3, $4, $5::text::jsonb);
 
+-- The newest audit rows; one statement for each way to ask, so that each has its index whatever plan is kept.
+
+-- name: audit
+-- $1 older than this row (null: from the newest), $2 how many
+SELECT id, at, actor, organization, action, object_id, details::text
+FROM exportd.audit
+WHERE id < coalesce($1::bigint, 9223372036854775807)
+ORDER BY id DESC
+LIMIT $2;
+
+-- name: audit_of_organization
+-- $1 older than this row (null: from the newest), $2 how many, $3 organization
+SELECT id, at, actor, organization, action, object_id, details::text
+FROM exportd.audit
+WHERE organization = $3 AND id < coalesce($1::bigint, 9223372036854775807)
+ORDER BY id DESC
+LIMIT $2;
+
+-- name: audit_of_object
+-- $1 older than this row (null: from the newest), $2 how many, $3 object, $4 organization (null: any)
+SELECT id, at, actor, organization, action, object_id, details::text
+FROM exportd.audit
+WHERE object_id = $3 AND id < coalesce($1::bigint, 9223372036854775807) AND ($4::text IS NULL OR organization = $4)
+ORDER BY id DESC
+LIMIT $2;
+
 -- name: notify
 -- $1 the event, a JSON document
 SELECT pg_notify('exportd_events', $1);

@@ -42,7 +42,9 @@ from exportd.database.connector import Connector, Pool
 from exportd.database.metrics_reader import MetricsReader
 from exportd.database.quota_table import QuotaTable
 from exportd.database.unit_of_work import Auditor
+from exportd.destinations.checker import StoredDestinationChecker
 from exportd.destinations.open_destinations import Destination, Destinations
+from exportd.destinations.opener import DestinationOpener
 from exportd.destinations.operations import DestinationOperator
 from exportd.destinations.record import DestinationDeclaration
 from exportd.destinations.refresher import DestinationRefresher
@@ -55,6 +57,7 @@ from exportd.jobs.requests import OwnedJobTable
 from exportd.model.change_log import log_name
 from exportd.model.clock import SystemClock
 from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.schedule import DestinationCode
 from exportd.schedules.editing import OwnedScheduleTable
 from exportd.schedules.firing_table import ScheduleTable
 from exportd.schedules.limits import check_rule
@@ -67,6 +70,7 @@ from exportd.telemetry import logging
 from exportd.telemetry.metrics import Metrics
 from tests.fixtures.control_clients import official
 from tests.fixtures.postgres import Database
+from tests.fixtures.settings import settings_with
 
 ACME = "acme"
 ENTITIES = ("ACCOUNTS", "BILLS", "METERS", "PLANS")
@@ -148,6 +152,18 @@ def path(organization: str, *rest: object) -> str:
     return "/".join(("", "organizations", organization, "dataexports", *map(str, rest)))
 
 
+async def declared_shelf(api: ApiServer, organization: str = ACME) -> str:
+    """The id of a destination of the configuration: a directory that is there."""
+    place = api.folder / f"shelf of {organization}"
+    place.mkdir(exist_ok=True)
+    declared = DestinationDeclaration(
+        OrganizationId(organization), DestinationCode("shelf"), "Shelf", {"type": "DIRECTORY", "directory": str(place)}
+    )
+    table = api.using.destinations.table
+    await table.reconcile([declared], now=api.using.clock.now())
+    return next(str(record.id) for record in await table.all() if record.declaration == declared)
+
+
 @asynccontextmanager
 async def serving(database: Database, folder: Path, access: Access) -> AsyncIterator[ApiServer]:
     """An API that is listening."""
@@ -176,7 +192,12 @@ async def serving(database: Database, folder: Path, access: Access) -> AsyncIter
                 check_rule=check_rule,
             ),
             destinations=DestinationCollaborators(
-                table, operator, DestinationRefresher(table, destinations, opener, clock)
+                table,
+                operator,
+                DestinationRefresher(table, destinations, opener, clock),
+                StoredDestinationChecker(
+                    DestinationOpener(settings_with(gcs={"endpoint": "http://127.0.0.1:9"})), clock
+                ),
             ),
             jobs=JobCollaborators(
                 owned=OwnedJobTable(pool),

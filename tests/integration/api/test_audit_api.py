@@ -1,13 +1,17 @@
-"""Every deed leaves a row in the audit log: a table of all operations that change something."""
+"""Every deed leaves a row in the audit log: a table of all operations that change something. And who may read them."""
 
 import getpass
 from collections.abc import Mapping
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from exportd.api.identity.access import Role
+from exportd.database import queries
 from tests.integration.api.request_bodies import bucket, schedule
-from tests.integration.api.standalone_api import ACME, ApiServer, path
+from tests.integration.api.standalone_api import ACME, ApiServer, declared_shelf, path
+from tests.unit.model.test_foreign_text import HOSTILE
 
 EXPORT = {"sourceType": "OPERATIONAL", "operationalDataTypes": ["ACCOUNTS"]}
 TENANT = "/organizations/{orgId}/dataexports"
@@ -15,6 +19,7 @@ TENANT = "/organizations/{orgId}/dataexports"
 DEEDS: list[tuple[str, str, str, Mapping[str, Any] | None, str]] = [
     ("POST", f"{TENANT}/destinations", "", bucket("new"), "destination created"),
     ("PUT", f"{TENANT}/destinations/{{id}}", "destination", bucket(version=1, name="other"), "destination edited"),
+    ("POST", "/v1/destinations/{id}/check", "shelf", None, "destination checked"),
     ("POST", "/v1/destinations/{id}/pause", "destination", None, "destination paused"),
     ("POST", "/v1/destinations/{id}/resume", "destination", None, "destination resumed"),
     ("DELETE", f"{TENANT}/destinations/{{id}}", "destination", None, "destination deleted"),
@@ -49,6 +54,7 @@ ELSEWHERE = {
 @pytest.mark.usefixtures("log_level_kept")
 async def test_every_deed_is_in_the_audit_log_with_who_did_it(api: ApiServer) -> None:
     ids = {
+        "shelf": await declared_shelf(api),
         "destination": (await api.http.post(path(ACME, "destinations"), json=bucket())).json()["id"],
         "schedule": (await api.http.post(path(ACME, "schedules"), json=schedule())).json()["id"],
         "job": (await api.http.post(path(ACME, "adhoc"), json=EXPORT)).json()["jobId"],
@@ -71,3 +77,68 @@ async def test_the_table_has_every_operation_that_changes_something(api: ApiServ
         if method != "get"
     }
     assert changing == {(method, url) for method, url, *_ in DEEDS} | ELSEWHERE.keys()
+
+
+class TestReading:
+    async def test_is_of_all_of_an_organization_or_of_an_object_the_newest_first(self, api: ApiServer) -> None:
+        ours = (await api.http.post(path(ACME, "schedules"), json=schedule())).json()["id"]
+        theirs = (await api.http.post(path("other", "schedules"), json=schedule())).json()["id"]
+        await api.http.post(f"/v1/schedules/{ours}/pause")
+        await api.http.post("/v1/pause")
+
+        async def read(headers: dict[str, str] | None = None, **query: str) -> list[tuple[str, str | None]]:
+            client = api.http if headers is None else api.tcp
+            answer = await client.get("/v1/audit", params=query, headers=headers)
+            assert answer.status_code == 200, answer.text
+            return [(entry["action"], entry.get("objectId")) for entry in answer.json()["data"]]
+
+        created, paused = ("schedule created", ours), ("schedule paused", ours)
+        everything = [("daemon paused", None), paused, ("schedule created", theirs), created]
+        assert await read() == everything
+        assert await read(organization=ACME) == await read(object=ours) == [paused, created]
+        assert await read(object=theirs, organization=ACME) == await read(object="nightly") == []
+        reader = await api.bearer(role=Role.READER)
+        assert [found for found in await read(reader) if found[0] != "client created"] == [paused, created]
+        assert await read(reader, object=theirs) == []
+        assert (await api.tcp.get("/v1/audit", params={"organization": "other"}, headers=reader)).status_code == 403
+
+    async def test_an_entry_says_who_did_what_to_what(self, api: ApiServer) -> None:
+        name = HOSTILE["letters"] + HOSTILE["markup"]
+        made = (await api.http.post(path(ACME, "schedules"), json=schedule(name=name))).json()
+        (entry,) = (await api.http.get("/v1/audit")).json()["data"]
+        assert entry["at"] >= made["dtCreated"]
+        assert (entry["actor"], entry["organization"]) == (f"unix:{getpass.getuser()}", ACME)
+        assert (entry["details"]["code"], entry["details"]["name"]) == ("nightly", name)
+
+    async def test_comes_in_pages_whose_tokens_are_good_for_nothing_else(self, api: ApiServer) -> None:
+        await api.pool.execute(
+            "INSERT INTO exportd.audit (actor, organization, action, details)"
+            " SELECT 'unix:ann', $1, 'act ' || n, '{}' FROM generate_series(1, 250) AS n",
+            ACME,
+        )
+        seen, token = [], ""
+        while True:
+            answer = (await api.http.get("/v1/audit", params={"organization": ACME, "nextToken": token})).json()
+            assert len(answer["data"]) <= 100
+            seen += [entry["action"] for entry in answer["data"]]
+            token = answer.get("nextToken", "")
+            if not token:
+                break
+            for query in ({"organization": "other"}, {"object": str(uuid4()), "organization": ACME}, {}):
+                crossed = await api.http.get("/v1/audit", params={**query, "nextToken": token})
+                assert crossed.status_code == 400, query
+        assert seen == [f"act {number}" for number in range(250, 0, -1)]
+        assert (await api.http.get("/v1/audit", params={"pageSize": "101"})).status_code == 400
+
+    async def test_looks_through_no_more_of_the_log_than_it_shows(self, api: ApiServer) -> None:
+        await api.pool.execute(
+            "INSERT INTO exportd.audit (actor, organization, action, object_id, details)"
+            " SELECT 'unix:ann', 'org-' || n, 'act', gen_random_uuid(), '{}' FROM generate_series(1, 5000) AS n"
+        )
+        await api.pool.execute("ANALYZE exportd.audit")
+        statements = queries.load("unit_of_work")
+        for name, rest in (("audit", []), ("audit_of_organization", ["org-7"]), ("audit_of_object", [uuid4(), None])):
+            rows = await api.pool.fetch(f"EXPLAIN {statements[name]}", None, 101, *rest)
+            plan = "\n".join(row["QUERY PLAN"] for row in rows)
+            assert "Index" in plan, plan
+            assert "Sort" not in plan, plan

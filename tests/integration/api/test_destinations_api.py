@@ -1,17 +1,25 @@
 """Destinations, with the official client where it can say what is meant."""
 
 from typing import Any
+from uuid import UUID
 
 import m3ter
 import pytest
 from m3ter import M3ter
 
+from exportd.api.identity.access import Role
+from exportd.destinations.checker import MAX_CHECKS
 from exportd.destinations.record import DestinationDeclaration
+from exportd.destinations.table import DestinationTable
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
+from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
+from exportd.settings.schema import QuotaSettings
 from tests.integration.api.request_bodies import ROLE, bucket, gcs_bucket, schedule
-from tests.integration.api.standalone_api import ACME, ApiServer, path
+from tests.integration.api.standalone_api import ACME, ApiServer, declared_shelf, path
+
+ID = "00000000-0000-4000-8000-00000000000a"
 
 
 async def test_the_official_client_leads_destinations_through_their_lives(api: ApiServer) -> None:
@@ -200,3 +208,51 @@ async def test_what_another_daemon_made_is_opened_too(api: ApiServer) -> None:
     before = len(api.opened)
     await api.using.destinations.live.refresh()
     assert len(api.opened) == before
+
+
+class TestChecks:
+    async def test_try_everything_and_leave_nothing(self, api: ApiServer) -> None:
+        found = (await api.http.post(f"/v1/destinations/{await declared_shelf(api)}/check")).json()
+        assert (found["verdict"], found["code"], found["destinationType"]) == ("GOOD", "shelf", "DIRECTORY")
+        states = {permission["permission"]: permission["state"] for permission in found["permissions"]}
+        assert (states["WRITE"], states["UPLOAD"], set(states.values())) == ("THERE", "THERE", {"THERE"})
+        assert "mkdir -p" in found["grants"][0]["text"]
+        assert not [place for place in (api.folder / f"shelf of {ACME}").rglob("*") if place.is_file()]
+
+    async def test_say_what_is_missing_and_what_is_lost_without(self, api: ApiServer) -> None:
+        shelf = await declared_shelf(api)
+        (api.folder / f"shelf of {ACME}").rmdir()
+        found = (await api.http.post(f"/v1/destinations/{shelf}/check")).json()
+        written = found["permissions"][0]
+        assert (found["verdict"] != "GOOD", written["permission"], written["required"]) == (True, "WRITE", True)
+        assert f"shelf of {ACME}" in written["sentence"]
+        assert written["lostWithout"]
+
+    async def test_are_for_operators_of_the_organization_and_policies_for_its_readers(self, api: ApiServer) -> None:
+        ours, theirs = [
+            (await api.http.post(path(organization, "destinations"), json=gcs_bucket())).json()["id"]
+            for organization in (ACME, "other")
+        ]
+        operator, reader = await api.bearer(), await api.bearer(role=Role.READER)
+        granted = await api.tcp.get(f"/v1/destinations/{ours}/grants", headers=reader)
+        assert "gs://acme-gcs" in granted.json()["data"][0]["text"]
+        assert (await api.tcp.post(f"/v1/destinations/{ours}/check", headers=reader)).status_code == 403
+        for method, verb, headers in (("GET", "grants", reader), ("POST", "check", operator)):
+            hidden = await api.tcp.request(method, f"/v1/destinations/{theirs}/{verb}", headers=headers)
+            missing = await api.tcp.request(method, f"/v1/destinations/{ID}/{verb}", headers=headers)
+            assert (hidden.status_code, hidden.text.replace(theirs, ID)) == (404, missing.text)
+            shelf = await declared_shelf(api)
+            refused = await api.tcp.request(method, f"/v1/destinations/{shelf}/{verb}", headers=headers)
+            assert (refused.status_code, "a directory of the machine" in refused.text) == (403, True)
+        assert "destination checked" not in [action for _, action in await api.audit()]
+
+    async def test_come_one_after_the_other_and_count_as_changes(self, api: ApiServer) -> None:
+        shelf = await declared_shelf(api)
+        object.__setattr__(api.using.destinations.checker, "_running", MAX_CHECKS)
+        busy = await api.http.post(f"/v1/destinations/{shelf}/check")
+        assert (busy.status_code, "Try again later" in busy.json()["message"]) == (503, True)
+        quotas = QuotaSettings.model_validate({"changes_per_hour": 1})
+        table = DestinationTable(api.pool, quotas)
+        with pytest.raises(PermanentError) as refused:
+            await table.note_check(None, UUID(shelf), actor="unix:ann")
+        assert refused.value.reason is Reason.QUOTA_BUSY

@@ -1,17 +1,24 @@
 """What operators look at, of every organization: jobs, schedules, destinations, entities, and the files of jobs."""
 
+import json
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
+from exportd.api.identity.access import Role
+from exportd.database.connector import Connection
 from exportd.destinations.record import DestinationDeclaration
 from exportd.jobs.job_table import JobTable
-from exportd.model.entity import OrganizationId
+from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.foreign_text import url_segment
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from tests.integration.api.request_bodies import bucket, schedule
-from tests.integration.api.standalone_api import ACME, SPOOL, ApiServer, path
+from tests.integration.api.standalone_api import ACME, SPOOL, ApiServer, local_status, path
+from tests.unit.model.test_foreign_text import HOSTILE
 
 OTHER = "other"
 
@@ -43,7 +50,7 @@ class TestSchedules:
         await api.http.post(f"/v1/schedules/{made['id']}/pause")
         (listed,) = (await got(api, "/v1/schedules"))["data"]
         assert listed == await got(api, f"/v1/schedules/{made['id']}")
-        more = {"organization", "origin", "destinations", "nextDueAt", "paused"}
+        more = {"organization", "origin", "destinations", "frequency", "nextDueAt", "paused"}
         assert {name: value for name, value in listed.items() if name not in more} == made
         assert (listed["organization"], listed["origin"], listed["destinations"]) == (ACME, "API", ["lake"])
         assert listed["paused"]["by"].startswith("unix:")
@@ -62,10 +69,119 @@ class TestSchedules:
         crossed = await api.http.get("/v1/schedules", params={"organization": OTHER, "nextToken": page["nextToken"]})
         assert crossed.status_code == 400
 
+    async def test_say_how_their_newest_job_went_and_how_far_they_have_read(self, api: ApiServer) -> None:
+        made = await make(api, "schedules", schedule())
+        assert not {"lastJob", "readUntil"} & (await got(api, f"/v1/schedules/{made['id']}")).keys()
+        ids = []
+        for _ in range(2):
+            await api.http.post(f"/v1/schedules/{made['id']}/run")
+            ids.append(await failed_job(api))
+        job_id = ids[-1]
+        figures = {"rows": 3, "deleted_rows": 1, "files": 2, "size_bytes": 10, "done": True}
+        await api.pool.execute(
+            "UPDATE exportd.job SET progress = $2::text::jsonb WHERE id = $1::text::uuid",
+            job_id,
+            json.dumps({"entities": {"ACCOUNTS": figures, "BILLS": figures}}),
+        )
+        insert = """INSERT INTO exportd.position (schedule_id, entity, job_id, snapshot, taken_at, guards, destinations)
+                    VALUES ($1::text::uuid, $2, $3::text::uuid, '9:9:', $4::text::timestamptz, '{}', '{}')"""
+        await api.pool.execute(insert, made["id"], "ACCOUNTS", job_id, "2026-03-09T04:00:00Z")
+        (listed,) = (await got(api, "/v1/schedules"))["data"]
+        newest = listed["lastJob"]
+        assert [newest[name] for name in ("id", "status", "reason", "rows", "sizeBytes")] == [
+            *(job_id, "FAILED", "DESTINATION_REFUSED", 6, 20),
+        ]
+        assert "readUntil" not in listed, "BILLS were not read yet"
+        await api.pool.execute(insert, made["id"], "BILLS", job_id, "2026-03-08T04:00:00Z")
+        assert (await got(api, f"/v1/schedules/{made['id']}"))["readUntil"] == "2026-03-08T04:00:00.000Z"
+
+    async def test_cost_as_many_statements_however_many_there_are(
+        self, api: ApiServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[str] = []
+        execute: Any = vars(asyncpg.Connection)["_execute"]  # below what the pool hands out
+
+        async def counted(connection: Connection, query: str, *arguments: Any, **options: Any) -> Any:
+            asked.append(query)
+            return await execute(connection, query, *arguments, **options)
+
+        monkeypatch.setattr(asyncpg.Connection, "_execute", counted)
+        counts = []
+        for number in range(3):
+            for code in range(5 * number):
+                await make(api, "schedules", schedule(f"s{number}-{code}"))
+            asked.clear()
+            listed = (await got(api, "/v1/schedules"))["data"]
+            counts.append((len(listed), len(asked)))
+        assert counts == [(0, 2), (5, 2), (15, 2)]
+
     async def test_that_do_not_exist_are_404(self, api: ApiServer) -> None:
         for wrong in (uuid4(), "nightly"):
             answer = await api.http.get(f"/v1/schedules/{wrong}")
             assert (answer.status_code, "There is no schedule" in answer.json()["message"]) == (404, True)
+
+
+class TestRules:
+    async def test_are_told_in_words_with_their_next_firings_and_gaps(self, api: ApiServer) -> None:
+        found = await got(
+            api, "/v1/rule", cronExpression="0 2 * * 1-5", after="2026-03-06T02:00:00Z", count="2"
+        )  # a Friday
+        assert found == {
+            "good": True,
+            "words": "at 02:00, on Monday to Friday",
+            "problems": [],
+            "after": "2026-03-06T02:00:00.000Z",
+            "firings": ["2026-03-09T02:00:00.000Z", "2026-03-10T02:00:00.000Z"],
+            "shortestGap": {
+                "start": "2026-01-01T02:00:00.000Z",
+                "end": "2026-01-02T02:00:00.000Z",
+                "seconds": 86_400,
+            },
+            "longestGap": {
+                "start": "2026-01-02T02:00:00.000Z",
+                "end": "2026-01-05T02:00:00.000Z",
+                "seconds": 259_200,
+            },
+        }
+        every = await got(api, "/v1/rule", scheduleType="HOUR", period="2", offset="15", after="2026-03-06T02:00:00Z")
+        assert (every["words"], len(every["firings"]), every["firings"][0], every["longestGap"]["seconds"]) == (
+            *("every 2 hours, 15 minutes past", 5),
+            *("2026-03-06T03:15:00.000Z", 7200),
+        )
+
+    async def test_that_a_schedule_may_not_have_say_which_firings_are_too_near_or_too_far(self, api: ApiServer) -> None:
+        found = await got(api, "/v1/rule", cronExpression="0,10 2 * * 1")
+        assert (found["good"], found["firings"], "words" in found) == (False, [], False)
+        assert [(problem["field"], problem["gap"]["seconds"]) for problem in found["problems"]] == [
+            *(("cronExpression", 600), ("cronExpression", 604_200)),
+        ]
+        for query, field in (
+            ({"scheduleType": "MINUTE", "period": "5"}, "period"),
+            ({"scheduleType": "DAY", "period": "1", "offset": "24"}, "offset"),
+            ({"cronExpression": "0 2 * *"}, "cronExpression"),
+            ({"cronExpression": "0 2 * * 1", "period": "1"}, "scheduleType"),
+            ({}, "scheduleType"),
+        ):
+            (problem,) = (await got(api, "/v1/rule", **query))["problems"]
+            assert (problem["field"], problem["message"].endswith(".")) == (field, True), query
+        assert await api.audit() == []
+
+    async def test_are_for_programs_too_and_bad_questions_are_refused(self, api: ApiServer) -> None:
+        reader = await api.bearer(role=Role.READER)
+        for name in HOSTILE.values():
+            asked = {"cronExpression": name.replace("\udcff", "\ufffd")}
+            answer = await api.tcp.get("/v1/rule", params=asked, headers=reader)
+            if "\x00" in name:
+                assert (answer.status_code, "NUL character" in answer.json()["message"]) == (400, True)
+            else:
+                assert (answer.status_code, answer.json()["good"]) == (200, False), name
+        for query in ({"after": "yesterday"}, {"after": "9999-12-31T23:59:59Z"}, {"count": "21"}, {"period": "-1"}):
+            asked = {"cronExpression": "0 2 * * *", **query}
+            assert (await api.http.get("/v1/rule", params=asked)).status_code == 400, query
+
+    async def test_stand_in_the_documents_of_schedules(self, api: ApiServer) -> None:
+        made = await make(api, "schedules", schedule())
+        assert (await got(api, f"/v1/schedules/{made['id']}"))["frequency"] == "every day, at 02:00"
 
 
 class TestDestinations:
@@ -102,8 +218,15 @@ class TestJobs:
         made = await make(api, "schedules", schedule())
         await api.http.post(f"/v1/schedules/{made['id']}/run")
         job_id = await failed_job(api)
+        shown = await got(api, f"/v1/jobs/{job_id}")
+        (attempt,) = shown["attempts"]
+        assert [attempt[name] for name in ("number", "holder", "reason", "message")] == [
+            *(1, "test", "DESTINATION_REFUSED", "No."),
+        ]
+        assert shown["startedAt"] <= attempt["startedAt"] <= attempt["endedAt"]
         (listed,) = (await got(api, "/v1/jobs"))["data"]
-        assert listed == await got(api, f"/v1/jobs/{job_id}")
+        totals = {"entities": 2, "done": 0, "rows": 0, "deletedRows": 0, "files": 0, "sizeBytes": 0}
+        assert listed == {name: value for name, value in shown.items() if name in listed} | {"totals": totals}
         assert (await got(api, path(ACME, "jobs", job_id))).items() <= listed.items()
         wanted = {
             "organization": ACME,
@@ -115,12 +238,43 @@ class TestJobs:
             "message": "No.",
             "parts": [],
             "deliveredTo": [],
+            "deliveries": [],
+            "destinations": [],
+            "exportFileFormat": "CSV",
         }
-        assert {name: listed[name] for name in wanted} == wanted
+        assert {name: shown[name] for name in wanted} == wanted
         assert {"dueAt", "startedAt", "finishedAt", "dateCreated"} <= listed.keys()
         nothing = {"rows": 0, "deletedRows": 0, "contentBytes": 0, "sizeBytes": 0, "files": 0}
         nothing |= {"oversizedParts": 0, "done": False}
-        assert listed["entities"] == {"ACCOUNTS": nothing, "BILLS": nothing}
+        assert shown["entities"] == {"ACCOUNTS": nothing, "BILLS": nothing}
+
+    async def test_say_what_was_read_and_who_has_received_it(self, api: ApiServer) -> None:
+        lake = await make(api, "destinations", bucket())
+        made = await make(api, "schedules", schedule(destinationIds=[lake["id"]]))
+        await api.http.post(f"/v1/schedules/{made['id']}/run")
+        table = JobTable(api.pool)
+        lease = await table.claim(holder="web1:7", lease_s=60, spool_id=SPOOL, attempt_limit=5)
+        assert lease is not None
+        running = await got(api, f"/v1/jobs/{lease.job.id}")
+        assert (running["holder"], running["destinations"], "endedAt" in running["attempts"][0]) == (
+            *("web1:7", ["lake"]),
+            False,
+        )
+        assert running["leaseUntil"] > running["startedAt"]
+        entity = {"entity": "BILLS", "mode": "full", "full_reason": "FIRST_RUN", "previous": None}
+        taken = {"snapshot": "9:9:", "wal_position": "0/9", "taken_at": "2026-03-09T04:00:00+00:00"}
+        await table.seal(lease, parts=(), extraction={**taken, "entities": [entity]}, spool_id=SPOOL)
+        await table.record_delivery(lease, DestinationCode("lake"), "ab" * 32)
+        await table.put_back(
+            lease, after_s=60, counts_attempt=True, reason=Reason.DESTINATION_UNAVAILABLE, message="Away."
+        )
+        shown = await got(api, f"/v1/jobs/{lease.job.id}")
+        assert (shown["takenAt"], "sealedAt" in shown, "holder" in shown) == ("2026-03-09T04:00:00.000Z", True, False)
+        assert shown["notBefore"] > shown["attempts"][0]["endedAt"]
+        assert shown["entities"]["BILLS"]["window"] == {"snapshot": "9:9:", "lsn": "0/9"}
+        (delivery,) = shown["deliveries"]
+        assert (delivery["destination"], delivery["manifestSha256"]) == ("lake", "ab" * 32)
+        assert delivery["publishedAt"].endswith("Z")
 
     async def test_are_filtered(self, api: ApiServer) -> None:
         for organization, code in ((ACME, "one"), (ACME, "two"), (OTHER, "one")):
@@ -134,8 +288,46 @@ class TestJobs:
         assert await found() == [(OTHER, "one"), (ACME, "two"), (ACME, "one")]
         assert await found(schedule="one") == [(OTHER, "one"), (ACME, "one")]
         assert await found(organization=ACME) == [(ACME, "two"), (ACME, "one")]
-        assert await found(limit="1") == [(OTHER, "one")]
-        assert (await api.http.get("/v1/jobs", params={"limit": "0"})).status_code == 400
+        assert await found(pageSize="1") == [(OTHER, "one")]
+        assert (await api.http.get("/v1/jobs", params={"pageSize": "101"})).status_code == 400
+        await failed_job(api)
+        failed = await found(status="FAILED")
+        assert len(failed) == 1
+        assert await found(reason="DESTINATION_REFUSED") == await found(reason="DESTINATION_REFUSED", status="FAILED")
+        assert await found(reason="DESTINATION_REFUSED") == failed
+        assert await found(reason="CANCELLED") == await found(scheduleId="one") == await found(destination="lake") == []
+        assert len(await found(entity="BILLS")) == 3
+        assert await found(entity="PLANS") == await found(dateCreatedEnd="2020-01-01T00:00:00Z") == []
+        for name in HOSTILE.values():
+            for key in ("schedule", "entity", "destination", "reason"):
+                asked = {key: name.replace("\udcff", "\ufffd")}
+                answer = await api.http.get("/v1/jobs", params=asked)
+                assert answer.status_code == (400 if "\x00" in name or (key != "reason" and len(name) > 80) else 200), (
+                    asked
+                )
+
+    async def test_come_in_pages_with_the_sums_of_their_entities(self, api: ApiServer) -> None:
+        figures = {"rows": 3, "deleted_rows": 1, "files": 2, "size_bytes": 10, "done": True}
+        await api.pool.execute(
+            """INSERT INTO exportd.job (organization, due_at, entities, format, destinations, progress, extraction)
+               SELECT $1, now(), '{ACCOUNTS,BILLS}', 'CSV', '{}', $2::text::jsonb, $3::text::jsonb
+               FROM generate_series(1, 230)""",
+            ACME,
+            json.dumps({"entities": {"ACCOUNTS": figures, "BILLS": {**figures, "done": False}}}),
+            json.dumps({"entities": [{"mode": "full"}, {"mode": "incremental"}]}),
+        )
+        seen, token = [], None
+        while True:
+            asked = {"pageSize": "100"} | ({"nextToken": token} if token else {})
+            page = await got(api, "/v1/jobs", **asked)
+            assert len(page["data"]) <= 100
+            seen += [job["id"] for job in page["data"]]
+            token = page.get("nextToken")
+            if token is None:
+                break
+        assert len(seen) == len(set(seen)) == 230
+        totals = {"entities": 2, "done": 1, "full": 1, "rows": 6, "deletedRows": 2, "files": 4, "sizeBytes": 20}
+        assert page["data"][-1]["totals"] == totals
 
 
 class TestFiles:
@@ -156,6 +348,20 @@ class TestFiles:
         assert (await api.http.get(f"/v1/jobs/{job_id}/files/manifest.json")).content == b"{}"
         for name in ("secret", "..%2F..%2Fsecret", ".", "%2Fetc%2Fpasswd"):
             assert (await api.http.get(f"/v1/jobs/{job_id}/files/{name}")).status_code == 404
+        for wanted, status, content in (
+            ("bytes=1-", 206, b"}"),
+            ("bytes=0-0", 206, b"{"),
+            ("bytes=-1", 206, b"}"),
+            ("bytes=0-99", 206, b"{}"),
+            ("bytes=2-", 416, None),
+            ("bytes=1-0", 400, None),
+            ("bytes=-", 400, None),
+            ("bytes=0-0,1-1", 400, None),
+            ("rows=1-2", 400, None),
+        ):
+            part = await api.http.get(f"/v1/jobs/{job_id}/files/manifest.json", headers={"range": wanted})
+            assert part.status_code == status, wanted
+            assert part.content == content if content else "Range: " in part.json()["message"], wanted
         (api.folder / job_id / "manifest.json").unlink()
         gone = await api.http.get(f"/v1/jobs/{job_id}/files/manifest.json")
         assert (gone.status_code, "has been removed" in gone.json()["message"]) == (404, True)
@@ -172,6 +378,106 @@ class TestFiles:
         job_id = await self.job(api, change)
         answer = await api.http.get(f"/v1/jobs/{job_id}/files/manifest.json")
         assert (answer.status_code, words in answer.json()["message"]) == (status, True)
+
+
+class TestPrograms:
+    """A program sees of its organization what a user of the machine sees, but for hosts, directories and tables."""
+
+    async def test_see_their_organization_alone(self, api: ApiServer) -> None:
+        ids = {}
+        for organization in (ACME, OTHER):
+            lake = await make(api, "destinations", bucket(), organization)
+            made = await make(api, "schedules", schedule(destinationIds=[lake["id"]]), organization)
+            job = (await api.http.post(f"/v1/schedules/{made['id']}/run")).json()["jobId"]
+            ids[organization] = {"destinations": lake["id"], "schedules": made["id"], "jobs": job}
+        reader = await api.bearer(role=Role.READER)
+
+        async def seen(url: str, **query: str) -> tuple[int, Any]:
+            answer = await api.tcp.get(url, params=query, headers=reader)
+            return answer.status_code, answer.json()
+
+        for kind, own in ids[ACME].items():
+            foreign = ids[OTHER][kind]
+            status, listed = await seen(f"/v1/{kind}")
+            assert (status, [found["id"] for found in listed["data"]]) == (200, [own])
+            assert await seen(f"/v1/{kind}", organization=ACME) == (200, listed)
+            status, refused = await seen(f"/v1/{kind}", organization=OTHER)
+            assert (status, "not one that you may see" in refused["message"]) == (403, True)
+            _, shown = await seen(f"/v1/{kind}/{own}")
+            assert [name for name, value in listed["data"][0].items() if shown.get(name) != value] == (
+                ["totals"] if kind == "jobs" else []
+            )
+            for url in (f"/v1/{kind}/ID", *(("/v1/jobs/ID/events", "/v1/jobs/ID/files/x") if kind == "jobs" else ())):
+                missing = str(uuid4())
+                status, hidden = await seen(url.replace("ID", foreign))
+                assert (status, str(hidden).replace(foreign, "ID")) == (
+                    404,
+                    str((await seen(url.replace("ID", missing)))[1]).replace(missing, "ID"),
+                )
+        assert await seen("/v1/organizations") == (200, {"data": [ACME]})
+
+    async def test_see_no_hosts_directories_and_tables(self, api: ApiServer) -> None:
+        declared = DestinationDeclaration(
+            OrganizationId(ACME), DestinationCode("shelf"), "Shelf", {"type": "DIRECTORY", "directory": "/srv/shelf"}
+        )
+        await api.using.destinations.table.reconcile([declared], now=api.using.clock.now())
+        made = await make(api, "schedules", schedule())
+        await api.http.post(f"/v1/schedules/{made['id']}/run")
+        lease = await JobTable(api.pool).claim(holder="web1:7", lease_s=60, spool_id=SPOOL, attempt_limit=5)
+        assert lease is not None
+        reader = await api.bearer(role=Role.READER)
+        about_job = f"/v1/jobs/{lease.job.id}"
+        before = (await api.tcp.get(about_job, headers=reader)).text
+        await JobTable(api.pool).fail(lease, reason=Reason.SPOOL_UNWRITABLE, message="/srv/spool at web1 is full.")
+        about = [before] + [
+            (await api.tcp.get(url, headers=reader)).text
+            for url in ("/v1/jobs", about_job, "/v1/destinations", "/v1/entities")
+        ]
+        assert not [text for text in about for hidden in ("web1", "/srv", "public.") if hidden in text]
+        assert (await api.tcp.get(about_job, headers=reader)).json()["reason"] == "SPOOL_UNWRITABLE"
+        assert "/srv/spool at web1" in (await got(api, about_job))["message"]
+
+    async def test_follow_the_jobs_of_their_organization(self, api: ApiServer) -> None:
+        leases = {}
+        for organization in (OTHER, ACME):
+            made = await make(api, "schedules", schedule(), organization)
+            await api.http.post(f"/v1/schedules/{made['id']}/run")
+            lease = await JobTable(api.pool).claim(holder="web1:7", lease_s=60, spool_id=SPOOL, attempt_limit=5)
+            assert lease is not None
+            leases[organization] = lease
+        reader = await api.bearer(role=Role.READER)
+        for url in ("/v1/events", f"/v1/jobs/{leases[ACME].job.id}/events"):
+            async with api.tcp.stream("GET", url, headers=reader) as answer:
+                assert answer.status_code == 200
+                async for line in answer.aiter_lines():
+                    if line.startswith("data: "):
+                        break
+            event = json.loads(line.removeprefix("data: "))
+            assert (event["jobId"], event["holder"]) == (str(leases[ACME].job.id), None)
+
+    async def test_share_the_streams_of_their_organization(self, api: ApiServer) -> None:
+        object.__setattr__(api.using.jobs, "streams", 0)
+        refused = await api.tcp.get("/v1/events", headers=await api.bearer())
+        assert (refused.status_code, "organization acme follows 0 streams" in refused.json()["message"]) == (429, True)
+
+
+async def test_an_entity_that_cannot_be_exported_says_why(api: ApiServer) -> None:
+    trouble = {EntityCode("THINGS"): "public.things has no column id."}
+    status = replace(local_status(), out_of_order=trouble)
+    object.__setattr__(api.using.status, "local", lambda: status)
+    (listed,) = (await got(api, "/v1/entities"))["data"]
+    assert (listed, listed["outOfOrder"]) == (await got(api, "/v1/entities/THINGS"), trouble[EntityCode("THINGS")])
+    shown = await api.tcp.get("/v1/entities/THINGS", headers=await api.bearer(role=Role.READER))
+    assert shown.json()["outOfOrder"].startswith("It does not fit its table")
+    assert "public." not in shown.text
+
+
+async def test_entities_of_other_names_are_not_found(api: ApiServer) -> None:
+    for name in (*HOSTILE.values(), "THINGZ", "things"):
+        sent = url_segment(name.replace("\udcff", "\ufffd"))  # what cannot be sent
+        answer = await api.http.get(f"/v1/entities/{sent}")
+        assert answer.status_code == (400 if len(name) > 80 else 404), name
+    assert "did you mean THINGS" in (await api.http.get("/v1/entities/THINGZ")).json()["message"]
 
 
 async def test_entities_are_those_of_the_catalog(api: ApiServer) -> None:

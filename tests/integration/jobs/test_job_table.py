@@ -3,14 +3,17 @@
 import json
 from collections import Counter
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import anyio
 import pytest
 
+from exportd.database import queries
 from exportd.jobs.job_record import Download, download
 from exportd.jobs.operations import JobOperator
+from exportd.jobs.requests import JobSearch, OwnedJobTable
 from exportd.jobs.states import Transition, after
 from exportd.model.change_log import EVENTS_CHANNEL
 from exportd.model.errors import PermanentError, TransientError
@@ -83,6 +86,47 @@ class TestTheEnums:
                 await FENCED_WRITES[event](jobs, lease)
             assert (await jobs.row(job_id))["state"] == (expected or state)
             await jobs.connection.execute("DELETE FROM exportd.job")
+
+
+class TestAttempts:
+    async def found(self, jobs: PostgresJobs, job_id: JobId) -> list[tuple[object, ...]]:
+        record = await jobs.table.get(job_id)
+        assert record is not None
+        return [
+            (attempt.number, attempt.holder, attempt.ended_at is not None, attempt.reason, attempt.message)
+            for attempt in record.attempts
+        ]
+
+    async def test_are_kept_with_why_each_of_them_ended(self, jobs: PostgresJobs) -> None:
+        job_id = await jobs.add_job()
+        assert await self.found(jobs, job_id) == []
+        first = await jobs.claimed(holder="alpha")
+        await jobs.table.put_back(first, after_s=0, counts_attempt=True, reason=Reason.SPOOL_FULL, message="full")
+        await jobs.claimed(holder="beta")
+        await jobs.end_lease(job_id)
+        third = await jobs.claimed(holder="gamma")
+        ended = [(1, "alpha", True, "SPOOL_FULL", "full"), (2, "beta", True, "INTERRUPTED", None)]
+        assert await self.found(jobs, job_id) == [*ended, (3, "gamma", False, None, None)]
+        with pytest.raises(TransientError):
+            await jobs.table.fail(replace(third, fence=2), reason=Reason.BUG, message="late")
+        await jobs.table.succeed(third, positions=[])
+        assert await self.found(jobs, job_id) == [*ended, (3, "gamma", True, None, None)]
+
+    async def test_that_do_not_count_are_kept_too_and_the_newest_hundred_stay(self, jobs: PostgresJobs) -> None:
+        job_id = await jobs.add_job()
+        for _ in range(105):
+            lease = await jobs.claimed()
+            await jobs.table.put_back(
+                lease, after_s=0, counts_attempt=False, reason=Reason.DESTINATION_UNAVAILABLE, message="away"
+            )
+        found = await self.found(jobs, job_id)
+        assert found == [(1, "alpha", True, "DESTINATION_UNAVAILABLE", "away")] * 100
+
+    async def test_go_with_their_job(self, jobs: PostgresJobs) -> None:
+        job_id = await jobs.add_job()
+        await jobs.table.fail(await jobs.claimed(), reason=Reason.BUG, message="oh")
+        await jobs.connection.execute("DELETE FROM exportd.job WHERE id = $1", job_id)
+        assert await jobs.connection.fetchval("SELECT count(*) FROM exportd.attempt") == 0
 
 
 @pytest.mark.every_postgres
@@ -544,6 +588,52 @@ class TestReading:
         assert [record.job.id for record in listed_a] == [lease.job.id]
         assert len(await jobs.table.list(schedule_code="nightly", limit=2)) == 2
         assert await jobs.table.list(schedule_code="unknown") == ()
+
+
+class TestSearching:
+    async def test_goes_on_where_it_has_looked_at_as_many_jobs_as_it_may(self, jobs: PostgresJobs) -> None:
+        wanted = await jobs.add_job()
+        await jobs.connection.execute("UPDATE exportd.job SET destinations = '{shelf}'")
+        for _ in range(25):
+            await jobs.add_job()
+        table, search = OwnedJobTable(jobs.pool), JobSearch(destination="shelf")
+        sizes, found, place = [], [], None
+        while True:
+            page, place = await table.search(None, search, after=place, limit=5, max_examined=10)
+            sizes.append(len(page))
+            found += [job.id for job in page]
+            if place is None:
+                break
+        assert (sizes, found) == ([0, 0, 1], [wanted])
+        page, place = await table.search(None, JobSearch(), limit=5, max_examined=10)
+        assert (len(page), place) == (5, None)
+
+    async def test_reads_no_more_of_the_table_than_it_shows(self, jobs: PostgresJobs) -> None:
+        schedule_id = await jobs.add_schedule()
+        await jobs.connection.execute(
+            """INSERT INTO exportd.job
+                   (organization, schedule_id, due_at, entities, format, destinations, state, reason)
+               SELECT 'org-' || n % 50, CASE WHEN n % 2 = 0 THEN $1::uuid END, now() + n * interval '1 hour', '{}',
+                      'CSV', '{}', CASE WHEN n % 20 = 0 THEN 'FAILED' ELSE 'SUCCEEDED' END::exportd.job_state,
+                      CASE WHEN n % 20 = 0 THEN 'REASON_' || n % 4 END
+               FROM generate_series(1, 5000) AS n""",
+            schedule_id,
+        )
+        await jobs.connection.execute("ANALYZE exportd.job")
+        statement = queries.load("owned_jobs")["search"]
+        for index, (organization, schedule, state, reason) in {
+            "job_newest": (None, None, None, None),
+            "job_of_organization": ("org-7", None, None, None),
+            "job_of_schedule": (None, schedule_id, None, None),
+            "job_failed": (None, None, "FAILED", None),
+            "job_with_reason": (None, None, None, "REASON_2"),
+        }.items():
+            rows = await jobs.connection.fetch(
+                f"EXPLAIN {statement}", organization, schedule, state, reason, *[None] * 4, 10_000, *[None] * 3, 101
+            )
+            plan = "\n".join(row["QUERY PLAN"] for row in rows)
+            assert index in plan, plan
+            assert "Seq Scan on job" not in plan, plan
 
 
 class TestRetention:

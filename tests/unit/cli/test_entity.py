@@ -14,15 +14,14 @@ def entity(code: EntityCode, *fields: Field) -> Entity:
     )
 
 
+CATALOG = [
+    entity(ACCOUNTS, Field("openedAt", "opened_at", format="date-time")),
+    entity(ORDERS, Field("accountId", "account_id", type="integer", reference=ACCOUNTS)),
+    entity(COUNTRIES),
+]
 ENTITIES = [
     document.model_dump(mode="json", by_alias=True, exclude_none=True)
-    for document in entity_documents(
-        [
-            entity(ACCOUNTS, Field("openedAt", "opened_at", format="date-time")),
-            entity(ORDERS, Field("accountId", "account_id", type="integer", reference=ACCOUNTS)),
-            entity(COUNTRIES),
-        ]
-    )
+    for document in entity_documents(CATALOG, CATALOG, {})
 ]
 TO_ACCOUNTS = EntityReference(ORDERS, "accountId", ACCOUNTS)
 

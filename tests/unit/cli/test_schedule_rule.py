@@ -4,9 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from exportd.cli.schedule_rule import GivenRule, edited, given_rule, rule_of, rule_words, upcoming
+from exportd.cli.schedule_rule import GivenRule, edited, given_rule, rule_of
 from exportd.model.errors import SettingsError
 from exportd.model.schedule import Cron, Interval, Unit
+from exportd.schedules.calendar import rule_words, upcoming
 
 HOURLY = {"code": "often", "scheduleType": "HOUR", "period": 2, "offset": 15, "version": 3}
 CRON = {"code": "often", "cronExpression": "0 3 * * *", "version": 3}
@@ -33,7 +34,7 @@ def test_an_edit_leaves_what_was_not_said(before: dict[str, object], rule: Given
 @pytest.mark.parametrize(
     ("document", "rule", "words"),
     [
-        (CRON, Cron("0 3 * * *"), "cron 0 3 * * *"),
+        (CRON, Cron("0 3 * * *"), "at 03:00, every day"),
         (HOURLY, Interval(Unit.HOUR, 2, 15), "every 2 hours, 15 minutes past"),
         ({"scheduleType": "DAY", "period": 1, "offset": 3}, Interval(Unit.DAY, 1, 3), "every day, at 03:00"),
         ({"scheduleType": "MINUTE", "period": 45}, Interval(Unit.MINUTE, 45), "every 45 minutes"),
@@ -41,7 +42,7 @@ def test_an_edit_leaves_what_was_not_said(before: dict[str, object], rule: Given
 )
 def test_a_rule_is_read_and_said(document: dict[str, object], rule: Interval | Cron, words: str) -> None:
     assert rule_of(document) == rule
-    assert rule_words(document) == words
+    assert rule_words(rule) == words
 
 
 def test_what_comes_next_begins_with_the_first() -> None:

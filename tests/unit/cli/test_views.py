@@ -22,6 +22,7 @@ VIEWS = {
     "destinations": ["destination", "list"],
     "destination": ["destination", "show", "1", "--organization", "acme"],
     "pause": ["pause"],
+    "audit": ["audit"],
 }
 
 
@@ -40,11 +41,15 @@ def documents(name: str) -> dict[str, Any]:
             "deliveredTo": [name],
             "entities": {name: entity},
             "parts": [],
+            "totals": {"rows": 1, "deletedRows": 0, "files": 1, "sizeBytes": 5},
+            "deliveries": [{"destination": name, "publishedAt": WHEN, "manifestSha256": name}],
+            "attempts": [{"number": 1, "holder": name, "startedAt": WHEN, "reason": name, "message": name}] * 2,
         },
     }
     schedule = {
         **{"operationalDataTypes": [name], "exportFileFormat": "CSV", "destinations": [name], "nextDueAt": WHEN},
-        **{"cronExpression": name, **owned},
+        "lastJob": {"id": name, "status": name, "reason": name, "finishedAt": WHEN, "rows": 1},
+        **{"frequency": name, "cronExpression": name, **owned},
     }
     destination = {"destinationType": "S3", "place": name, "bucketName": name, "prefix": name, **owned}
     failure = {"at": WHEN, "reason": name}
@@ -60,7 +65,15 @@ def documents(name: str) -> dict[str, Any]:
             {"jobId": "1", "schedule": name, "organization": name, "phase": "SEALED", "startedAt": WHEN, "attempt": 2}
         ],
     }
-    return {"jobs": job, "schedules": schedule, "destinations": destination, "status": status, "pause": paused}
+    entry = {"at": WHEN, "actor": name, "action": name, "organization": name, "details": {"code": name}}
+    return {
+        "audit": entry,
+        "jobs": job,
+        "schedules": schedule,
+        "destinations": destination,
+        "status": status,
+        "pause": paused,
+    }
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])

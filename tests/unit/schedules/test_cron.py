@@ -242,3 +242,23 @@ def test_any_text_is_an_expression_or_an_error_with_a_sentence(text: str) -> Non
         assert str(error)
     else:
         assert expression.next_after(NEW_YEAR) > NEW_YEAR
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("0 2 * * *", "at 02:00, every day"),
+        ("0 0,12 * * *", "at 00:00 and 12:00, every day"),
+        ("*/15 * * * *", "every 15 minutes, every day"),
+        ("5 */2 * * *", "every 2 hours from 00:05, every day"),
+        ("0 * * * 1-5", "every hour, on Monday to Friday"),
+        ("0 6 * * 0,6", "at 06:00, on Saturday and Sunday"),
+        ("0 6 * * 5-7", "at 06:00, on Friday to Sunday"),
+        ("0 6 1,15 * *", "at 06:00, on the 1. and 15. of the month"),
+        ("0 6 13 * 5", "at 06:00, on the 13. of the month, and on Friday"),
+        ("0 6 * 1,7 *", "at 06:00, every day, in January and July"),
+        ("0,30 9-17 * * *", "18 times a day, from 09:00 and 09:30 to 17:30, every day"),
+    ],
+)
+def test_an_expression_in_words(expression: str, words: str) -> None:
+    assert cron.parse(expression).words == words

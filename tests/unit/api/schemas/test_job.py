@@ -39,10 +39,13 @@ RECORD = JobRecord(
     message=None,
     progress=JobProgress({ACCOUNTS: EntityProgress(3, 1, 300, 100, 1, done=True)}),
     extraction={
+        "snapshot": "9:9:",
+        "wal_position": "0/9",
+        "taken_at": MOMENT.isoformat(),
         "entities": [
-            {"entity": "ACCOUNTS", "mode": "incremental", "full_reason": None},
-            {"entity": "ORDERS", "mode": "full", "full_reason": "REQUESTED"},
-        ]
+            {"entity": "ACCOUNTS", "mode": "incremental", "full_reason": None, "previous": "7:7:"},
+            {"entity": "ORDERS", "mode": "full", "full_reason": "REQUESTED", "previous": None},
+        ],
     },
     parts=(Part(ACCOUNTS, 1, "1_account.csv.gz", 3, 300, 100, "ab"),),
     deliveries=(DeliveryRecord(DestinationCode("lake"), "cd", MOMENT),),
@@ -57,16 +60,21 @@ def test_a_job_has_its_figures_files_and_deliveries() -> None:
         "version": 1,
         "sourceType": "OPERATIONAL",
         "organization": "acme",
+        "exportFileFormat": "CSV",
+        "destinations": ["lake"],
         "status": "SUCCEEDED",
         "phase": "PUBLISHING",
         "attempt": 2,
         "dueAt": moment,
         "dateCreated": moment,
         "startedAt": moment,
+        "takenAt": moment,
+        "sealedAt": moment,
         "finishedAt": moment,
         "entities": {
             "ACCOUNTS": {
                 "mode": "incremental",
+                "window": {"previous": "7:7:", "snapshot": "9:9:", "lsn": "0/9"},
                 "rows": 3,
                 "deletedRows": 1,
                 "contentBytes": 300,
@@ -78,6 +86,7 @@ def test_a_job_has_its_figures_files_and_deliveries() -> None:
             "ORDERS": {
                 "mode": "full",
                 "reason": "REQUESTED",
+                "window": {"snapshot": "9:9:", "lsn": "0/9"},
                 "rows": 0,
                 "deletedRows": 0,
                 "contentBytes": 0,
@@ -89,5 +98,7 @@ def test_a_job_has_its_figures_files_and_deliveries() -> None:
         },
         "parts": [{"entity": "ACCOUNTS", "file": "1_account.csv.gz", "rows": 3, "sizeBytes": 100, "sha256": "ab"}],
         "deliveredTo": ["lake"],
+        "deliveries": [{"destination": "lake", "publishedAt": moment, "manifestSha256": "cd"}],
+        "attempts": [],
     }
     assert RECORD.progress.entities.keys() == {ACCOUNTS}, "looking at a job does not change it"
