@@ -235,6 +235,7 @@ def _viewer_with(needed: Role) -> Admission[Viewer]:
         if identity.organization is not None:
             using = await collaborators(request)
             _within_limit(request, using.limits, identity.organization, using.clock.monotonic())
+            occupy_connection(request, using.limits, identity.organization)
         return Viewer(identity.organization, identity.name)
 
     return Admission(decide)

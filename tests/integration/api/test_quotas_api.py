@@ -162,6 +162,7 @@ async def test_an_organization_has_so_many_connections_on_which_it_is_answered(a
     assert (refused.status_code, refused.headers["x-exportd-reason"]) == (429, Reason.QUOTA_BUSY)
     assert "32 connections" in refused.json()["message"]
     assert "quotas.connections" in refused.json()["message"]
+    assert (await api.tcp.get("/v1/jobs", headers=acme)).status_code == 429
     assert (await api.tcp.get(path("other", "jobs"), headers=other)).status_code == 200
     assert (await api.http.get(path(ACME, "jobs"))).status_code == 200, "a user of the machine"
     used = {"organization": ACME, "quota": "connections", "used": 32, "limit": 32}
