@@ -191,20 +191,17 @@ class QuotaSettings(Section):
     """Programs with credentials."""
 
     changes_per_hour: Annotated[int, Setting(Effect.AT_ONCE, Scope.DATABASE), Field(ge=1, le=1_000_000)] = 1000
-    """Changes through the API: of schedules and destinations, and exports that are asked for. Each leaves a row in the
-    audit log, which is kept for long."""
+    """Changes through the API, and exports that are asked for. Each leaves a row in the audit log."""
 
     streams: Annotated[int, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=1, le=32)] = 8
     """Streams of events that one user of the machine may follow at the same time. A daemon has 32."""
 
     connections: Annotated[int, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=1, le=256)] = 32
-    """Connections over TCP on which a request with the organization's credentials, or a download of its files, is being
-    answered. A listener has 256."""
+    """Connections over TCP on which its requests and downloads are being answered. A listener has 256."""
 
     spool_share: Annotated[float, Setting(Effect.AT_ONCE, Scope.HOST), Field(gt=0, le=1)] = 0.5
-    """Which share of `spool.budget` the files of one organization may take, those of finished jobs too. Beyond it the
-    organization's jobs wait for its own files to go, and others go on. A job that is the only one of its organization
-    in the spool may be larger."""
+    """Which share of `spool.budget` the files of one organization may take, finished jobs' too. Beyond it its jobs wait
+    for its own files to go, and others go on. The only job of an organization in the spool may be larger."""
 
 
 DEFAULT_QUOTAS = QuotaSettings()
