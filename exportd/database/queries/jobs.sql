@@ -104,7 +104,8 @@ FROM claimed;
 -- else than the time: for a slot, or for the daemon that has its spool.
 SELECT extract(epoch FROM min(not_before) - clock_timestamp())::float8
 FROM exportd.job
-WHERE state = 'PENDING' AND not_before > clock_timestamp()
+-- a subquery, which is evaluated once: the index leads past those that are due already
+WHERE state IN ('PENDING', 'RUNNING') AND state = 'PENDING' AND not_before > (SELECT clock_timestamp())
 
 -- name: fail_interrupted
 -- End the jobs that used up their attempts and whose holder let the lease expire: whatever kills their daemon would
