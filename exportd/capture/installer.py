@@ -29,6 +29,9 @@ from exportd.model.reason import Reason
 
 _SQL = queries.load("changes")
 
+_PASSING = {Reason.LOCK_NOT_AVAILABLE, Reason.TABLE_MISSING}
+"""What another attempt may not meet: a partition may have been dropped since the repair was planned."""
+
 _logger = structlog.get_logger()
 
 
@@ -182,9 +185,10 @@ class CaptureInstaller:
                         return planned
             except FOREIGN_ERRORS as error:
                 failure = translate_lock(error, doing=doing)
-                if failure.reason is not Reason.LOCK_NOT_AVAILABLE or attempt == self._attempts:
+                if failure.reason not in _PASSING or attempt == self._attempts:
                     raise failure from error
                 await self._pause(0.1 * attempt)
+                planned = await again()
         raise TransientError(
             f"The tables kept changing while {doing}. It is tried again.", reason=Reason.LOCK_NOT_AVAILABLE
         )
