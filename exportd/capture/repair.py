@@ -32,8 +32,11 @@ class Repair:
 
     def lock(self) -> str:
         """The statement that locks the tables."""
-        mode = "ACCESS EXCLUSIVE" if self.exclusive else "SHARE ROW EXCLUSIVE"
-        return f"LOCK TABLE ONLY {', ONLY '.join(table(name) for name in self.locked)} IN {mode} MODE"
+        return f"LOCK TABLE ONLY {', ONLY '.join(table(name) for name in self.locked)} IN {self.lock_mode} MODE"
+
+    @property
+    def lock_mode(self) -> str:
+        return "ACCESS EXCLUSIVE" if self.exclusive else "SHARE ROW EXCLUSIVE"
 
     def lock_covers(self, other: "Repair") -> bool:
         """Whether the other repair may be run under this one's lock."""

@@ -17,7 +17,7 @@ from exportd.catalog.shape import Shape
 from exportd.catalog.shape_reader import read_shapes
 from exportd.database import queries
 from exportd.database.connector import EXACT_SETTINGS, Connection, Connector
-from exportd.database.locks import take_locks, translate_lock
+from exportd.database.locks import lock_holders, take_locks, translate_lock
 from exportd.database.quoting import table
 from exportd.database.session_settings import unsettled
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
@@ -130,6 +130,10 @@ class SnapshotOpener:
                 if failure.reason is Reason.TABLE_MISSING:
                     # Raises the error that names the missing table.
                     await self._captured_shapes(connection, entities, uncaptured)
+                if failure.reason is Reason.LOCK_NOT_AVAILABLE and attempt == _LOCK_ATTEMPTS:
+                    tables = [entity.table for entity in entities]
+                    holders = await lock_holders(connection, tables, mode="ACCESS SHARE")
+                    failure = translate_lock(error, doing="locking the exported tables for reading", holders=holders)
                 if failure.reason is not Reason.LOCK_NOT_AVAILABLE or attempt == _LOCK_ATTEMPTS:
                     raise failure from error
                 await self._pause(0.2 * attempt)
