@@ -67,6 +67,9 @@ class Partitioner:
         if self._random.random() < 0.5:
             await self._connection.execute(f"DROP TABLE public.visit_{hour}")
         else:
-            await self._connection.execute(f"ALTER TABLE public.visit DETACH PARTITION public.visit_{hour}")
+            # Dropped at once: a writer that waits for it must not write into a table that is no partition any more.
+            await self._connection.execute(
+                f"ALTER TABLE public.visit DETACH PARTITION public.visit_{hour}; DROP TABLE public.visit_{hour}"
+            )
         self.hours.remove(hour)
         self.counts["partitions removed"] += 1
