@@ -52,6 +52,10 @@ quick: $(READY) ## Run the unit tests, the architecture's and a row's journey on
 unit: $(READY) ## Run the tests that need no database (seconds)
 	$(BIN)/python -m pytest tests/unit tests/test_architecture.py
 
+.PHONY: strangers
+strangers: $(READY) ## Let strangers misbehave for two minutes while tenants export; prints figures (three minutes)
+	EXPORTD_TEST_STRANGERS_S=120 $(BIN)/python -m pytest --capture=no tests/acceptance/test_strangers.py
+
 .PHONY: systemd-test
 systemd-test: $(READY) ## Boot a real systemd in a container and install exportd there (needs root; a minute)
 	EXPORTD_TEST_SYSTEMD=1 $(BIN)/python -m pytest -m systemd_boot tests/systemd

@@ -1,4 +1,6 @@
-"""What a job costs when nothing has changed, and where that goes; and how fast a thousand such jobs are done."""
+"""What a job costs when nothing has changed, where that goes, and what a second login adds; and how fast a thousand of
+them are done.
+"""
 
 import statistics
 import tempfile
@@ -8,10 +10,11 @@ from pathlib import Path
 import anyio
 
 from benchmarks.bills import CATALOG
-from benchmarks.measurement import Measurement, Options, Say, spread
+from benchmarks.measurement import Measurement, Options, Say, in_turns, spread
 from benchmarks.server import benchmark_server, connection_to
 from benchmarks.stages import Stages, ended_by
 from exportd.capture.installer import CaptureInstaller
+from exportd.capture.role import role_sql
 from exportd.catalog import document
 from exportd.catalog.document import Catalog
 from exportd.daemon.assembly import Components, assembled
@@ -27,6 +30,7 @@ from exportd.jobs.job_table import JobTable
 from exportd.model.entity import OrganizationId
 from exportd.model.job import JobId, JobProgress
 from exportd.model.schedule import DestinationCode, ExportFormat, Interval, ScheduleDeclaration, Unit
+from exportd.settings.dsn import with_user
 from exportd.settings.schema import Settings
 from exportd.spool.spool import Spool
 
@@ -38,6 +42,7 @@ _ROWS = 100_000
 
 _ACME = organization_ids(1)[0]
 _LAKE = DestinationCode("lake")
+_READER = "exportd_reader"
 _EVERY_15_MINUTES = Interval(Unit.MINUTE, 15)
 
 _STAGES: dict[str, tuple[type, str]] = {
@@ -78,9 +83,10 @@ async def measure(options: Options, say: Say) -> list[Measurement]:
                 await anyio.Path(folder, _LAKE).mkdir()
                 configuration = Configuration(_settings(dsn, Path(folder)), catalog, catalog)
                 async with assembled(configuration, Connector(dsn)) as components:
-                    one = await _one_job(components, catalog, jobs=5 if options.quick else JOBS, say=say)
+                    jobs = 5 if options.quick else JOBS
+                    one = await _one_job(components, connection, catalog, jobs=jobs, say=say)
                     many = await _many_schedules(components, connection, catalog, options=options, say=say)
-    return [one, many]
+    return [*one, many]
 
 
 def _settings(dsn: str, folder: Path) -> Settings:
@@ -91,33 +97,70 @@ def _settings(dsn: str, folder: Path) -> Settings:
     )
 
 
-async def _one_job(components: Components, catalog: Catalog, *, jobs: int, say: Say) -> Measurement:
-    """One after the other, jobs over all entities that find nothing; the first one, which finds all, is not counted."""
+async def _one_job(
+    components: Components, connection: Connection, catalog: Catalog, *, jobs: int, say: Say
+) -> list[Measurement]:
+    """One after the other, jobs over all entities that find nothing, with one login and with a second one that reads.
+
+    The first job, which finds all, is not counted.
+    """
     everything = ScheduleDeclaration(
         _ACME, "everything", "", tuple(catalog.entities), ExportFormat.CSV, (_LAKE,), _EVERY_15_MINUTES
     )
     await components.schedules.reconcile([everything], now=components.clock.now())
-    stages = Stages()
-    seconds = []
-    with ended_by(stages, _STAGES):
-        for number in range(jobs + 1):
-            say(f"job {number} of {jobs} over {len(catalog.entities)} entities")
-            await components.schedules.fire_now(_ACME, everything.code)
-            stages.begin()
-            lease = await components.jobs.claim(
-                holder="benchmark", lease_s=60, spool_id=components.spool.id, attempt_limit=1
-            )
-            if lease is None:
-                raise AssertionError("the job that was fired is not there")
-            await components.run_job(lease, JobProgress())
-            await _require_empty(components, lease.job.id, first=number == 0)
-            if number:
-                seconds.append(stages.finish())
-    parts = ", ".join(f"{stage} {1000 * statistics.median(stages.seconds[stage]):.1f}" for stage in _STAGES)
+    await _run_job(components, everything.code, Stages(), first=True)
+    readers = {"one login": None, "two logins": await _reader(components.connector, connection, catalog)}
+    stages = {logins: Stages() for logins in readers}
+    seconds: dict[str, list[float]] = {logins: [] for logins in readers}
+    for number, logins in enumerate(in_turns(list(readers), jobs), start=1):
+        say(f"job {number} of {len(readers) * jobs} over {len(catalog.entities)} entities, {logins}")
+        components.connector.reader_dsn = readers[logins]
+        seconds[logins].append(await _run_job(components, everything.code, stages[logins]))
+    components.connector.reader_dsn = None
     entities = len(catalog.entities)
-    detail = f"{spread((1000 * second for second in seconds), 0)} ms for {entities} entities, to one directory: {parts}"
-    milliseconds = 1000 * statistics.median(seconds) / entities
-    return Measurement("empty job: milliseconds an entity", milliseconds, None, "lower", detail)
+    details = {logins: _detail(seconds[logins], stages[logins]) for logins in readers}
+    one, two = (statistics.median(seconds[logins]) for logins in readers)
+    return [
+        Measurement(
+            "empty job: milliseconds an entity",
+            1000 * one / entities,
+            None,
+            "lower",
+            f"for {entities} entities, to one directory: {details['one login']}",
+        ),
+        Measurement("empty job: two logins against one", two / one, None, "lower", details["two logins"]),
+    ]
+
+
+def _detail(seconds: list[float], stages: Stages) -> str:
+    parts = ", ".join(f"{stage} {1000 * statistics.median(stages.seconds[stage]):.1f}" for stage in _STAGES)
+    return f"{spread((1000 * second for second in seconds), 0)} ms: {parts}"
+
+
+async def _reader(connector: Connector, connection: Connection, catalog: Catalog) -> str:
+    """The DSN of a second login that may read what is captured by now."""
+    owner, database = connector.address.user, connector.address.database
+    if owner is None or database is None:
+        raise AssertionError("the server's DSN names user and database")
+    tables = [entity.table for entity in catalog.entities.values()]
+    script = role_sql(owner, database=database, tables=tables, reader=_READER, entities=catalog.entities)
+    await connection.execute(script)
+    return with_user(connector.dsn, _READER)
+
+
+async def _run_job(components: Components, schedule: str, stages: Stages, *, first: bool = False) -> float:
+    """The seconds that it took."""
+    await components.schedules.fire_now(_ACME, schedule)
+    with ended_by(stages, _STAGES):
+        stages.begin()
+        lease = await components.jobs.claim(
+            holder="benchmark", lease_s=60, spool_id=components.spool.id, attempt_limit=1
+        )
+        if lease is None:
+            raise AssertionError("the job that was fired is not there")
+        await components.run_job(lease, JobProgress())
+    await _require_empty(components, lease.job.id, first=first)
+    return stages.finish()
 
 
 async def _require_empty(components: Components, job: JobId, *, first: bool) -> None:

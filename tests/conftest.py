@@ -40,6 +40,7 @@ def _nothing_blocks_the_event_loop() -> Iterator[None]:
 _TOOLS = {
     "systemd_tools": ("systemd-analyze",),
     "monitoring_tools": ("prometheus", "promtool"),
+    "shells": ("bash", "zsh", "fish"),
 }
 """By the marker of the tests that need them, the programs that a machine may lack."""
 

@@ -90,6 +90,7 @@ COMMENTING = {
     "database/quoting": "writes the comments of SQL",
     "database/queries": "reads the comments of the shipped SQL files",
     "stores/gcs/answers": "separates the parts of a multipart body",
+    "cli/completion": "knows the word behind which there are no options",
 }
 """The modules that may have the two hyphens that begin a comment."""
 

@@ -1,8 +1,10 @@
 """The documents name what the code has, and what they point at is there."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -237,6 +239,66 @@ def test_pictures_are_of_kinds_that_forges_draw() -> None:
 @pytest.mark.parametrize("word", GLOSSARY)
 def test_the_glossary_has_the_word(word: str) -> None:
     assert re.search(rf"^\| {word} \| \w", read("docs/architecture.md"), re.MULTILINE)
+
+
+# --- the manifest ---------------------------------------------------------------------------------------------------
+
+SCHEMA = json.loads(read("docs/manifest.schema.json"))
+OBJECTS = {
+    name: definition
+    for name, definition in {"Manifest": SCHEMA, **SCHEMA["$defs"]}.items()
+    if definition["type"] == "object"
+}
+
+
+def fields_of(name: str) -> dict[str, tuple[str, str]]:
+    """What the page of the manifest says of each field: its value, and whether it may be left out."""
+    section = read("docs/manifest.md").split(f"\n## `{name}`\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \| \w[^|]+\. \|$", section, re.MULTILINE)
+    return {field: (value, default) for field, value, default in rows}
+
+
+PATTERNS = {"^[0-9a-f]{64}$": "SHA-256", "^[0-9]+:[0-9]+:([0-9]+(,[0-9]+)*)?$": "snapshot"}
+FORMATS = {"uuid": "UUID", "date-time": "time"}
+
+
+def value_of(definition: dict[str, Any]) -> str:
+    """A value of the schema in the words of the page."""
+    match definition:
+        case {"$ref": str(reference)}:
+            word = f"`{reference.rpartition('/')[2]}`"
+        case {"anyOf": list(choices)}:
+            word = " or ".join(value_of(choice) for choice in choices)
+        case {"const": constant}:
+            word = f"`{constant}`"
+        case {"items": items}:
+            word = f"list of {value_of(items)}"
+        case {"type": "string"}:
+            word = FORMATS.get(definition.get("format", ""), PATTERNS.get(definition.get("pattern", ""), "text"))
+        case {"type": kind}:
+            word = "number" if kind == "integer" else kind
+        case _:
+            raise ValueError(definition)
+    return word
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_the_page_of_the_manifest_has_each_field(name: str) -> None:
+    definition = OBJECTS[name]
+    expected = {
+        field: (
+            value_of(value),
+            "no" if field in definition["required"] else json.dumps(value["default"]).replace("[]", "none"),
+        )
+        for field, value in definition["properties"].items()
+    }
+    assert fields_of(name) == expected
+
+
+@pytest.mark.parametrize("name", ["ExportFormat", "Mode"])
+def test_the_page_of_the_manifest_has_each_word(name: str) -> None:
+    words = ", ".join(f"`{word}`" for word in SCHEMA["$defs"][name]["enum"])
+    assert f"\n| `{name}` | {words} |\n" in read("docs/manifest.md")
 
 
 # --- decisions ------------------------------------------------------------------------------------------------------

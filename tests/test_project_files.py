@@ -124,6 +124,16 @@ def test_the_demo_installs_what_runs_and_says_so() -> None:
     assert "install --quiet --use-pep517" not in rule
 
 
+def test_no_package_is_held_to_a_minor_version() -> None:
+    bounds = {line: re.search(r"<(\d+)(\.\d+)?", line) for line in PROJECT["dependencies"]}
+    assert [line for line, bound in bounds.items() if bound and bound[2]] == []
+
+
+@pytest.mark.parametrize("path", re.findall(r"#.* (tests/\S+\.py)$", read("pyproject.toml"), re.MULTILINE))
+def test_the_test_that_a_dependency_names_is_there(path: str) -> None:
+    assert (ROOT / path).is_file()
+
+
 def test_the_page_that_installs_takes_the_pinned_versions() -> None:
     commands = re.findall(r"^.*pip install .*$", read("docs/install.md"), re.MULTILINE)
     assert "/opt/exportd/bin/pip install --require-hashes --requirement requirements.lock" in commands

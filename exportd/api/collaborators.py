@@ -16,7 +16,7 @@ from exportd.api.job_watcher import JobWatcher
 from exportd.api.schemas.operations import LogLevelName
 from exportd.api.schemas.status import LocalStatus
 from exportd.api.status_reader import DestinationCondition, StatusReader
-from exportd.api.transport.rate_limit import RateLimit
+from exportd.api.transport.rate_limit import ConnectionCount, RateLimit
 from exportd.capture.installer import CaptureInstaller
 from exportd.database.unit_of_work import Auditor
 from exportd.destinations.operations import DestinationOperator
@@ -28,7 +28,7 @@ from exportd.jobs.job_table import JobTable
 from exportd.jobs.operations import JobOperator
 from exportd.jobs.requests import OwnedJobTable
 from exportd.model.clock import Clock
-from exportd.model.entity import Entity, EntityCode
+from exportd.model.entity import Entity, EntityCode, OrganizationId
 from exportd.model.schedule import Rule
 from exportd.schedules.editing import OwnedScheduleTable
 from exportd.schedules.operations import ScheduleOperator
@@ -52,8 +52,8 @@ class Downloads(Protocol):
         """A URL, and until when (aware UTC) it is good. Raises Refusal when the job's files cannot be had."""
         ...
 
-    async def serve(self, token: str) -> Response:
-        """What the URL answers with. Raises Refusal for a link that is not ours or has expired."""
+    async def serve(self, token: str, *, admit: Callable[[OrganizationId], None]) -> Response:
+        """What the URL answers with. Raises Refusal for a link that is not ours or has expired, and as ``admit``."""
         ...
 
     async def file(self, job_id: UUID, name: str) -> Response:
@@ -148,10 +148,11 @@ class HostCollaborators:
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """How many requests an organization may make, and how many tokens an address may ask for."""
+    """How many requests an organization may make, and how many at once; how many tokens an address may ask for."""
 
     organization: RateLimit
     token: RateLimit
+    connections: ConnectionCount
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ operations of that resource work with.
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
@@ -28,10 +29,13 @@ from exportd.api.identity.access import Identity, Role
 from exportd.api.identity.signing import Signer
 from exportd.api.problems import Refusal
 from exportd.api.schemas.fields import parse_ids
+from exportd.api.transport.gate import ON_ANSWERED
 from exportd.api.transport.peer import Peer
 from exportd.api.transport.request_reader import Admission
 from exportd.model.bounds import MAX_CODE_LENGTH, MAX_IDS, MAX_PATH_LENGTH, MAX_TEXT_LENGTH
 from exportd.model.entity import OrganizationId
+from exportd.model.errors import PermanentError
+from exportd.model.reason import Reason
 from exportd.settings.section import check_organization
 
 OrganizationIdInPath = Annotated[
@@ -219,6 +223,23 @@ def _within_limit(request: Request, limits: RequestLimits, organization: str, no
             raise too_many("An organization may make 50 requests a second.", wait_s)
 
 
+def occupy_connection(request: Request, limits: RequestLimits, organization: str) -> None:
+    """Count the request's connection as one of the organization's until it is answered. Users of the machine have none.
+
+    Raises PermanentError QUOTA_BUSY.
+    """
+    if peer_of_request(request) is not None:
+        return
+    if not limits.connections.begin(organization):
+        raise PermanentError(
+            f"The organization {organization!r} has {limits.connections.limit} connections on which requests are being "
+            "answered, as many as are allowed. Wait for one of them, or ask the administrator of the daemon for more "
+            "(quotas.connections).",
+            reason=Reason.QUOTA_BUSY,
+        )
+    request.scope["state"][ON_ANSWERED] = partial(limits.connections.end, organization)
+
+
 def too_many(sentence: str, wait_s: float) -> Refusal:
     """429, with when to try again."""
     headers = {"retry-after": str(max(1, round(wait_s))), "retry-after-ms": str(round(wait_s * 1000))}
@@ -242,6 +263,7 @@ class _TenantAdmission(Admission[Tenant]):
         using = await collaborators(request)
         tenant = _tenant(await _caller.of(request), request.path_params["orgId"], self._needed)
         _within_limit(request, using.limits, tenant.organization, using.clock.monotonic())
+        occupy_connection(request, using.limits, tenant.organization)
         return tenant
 
 

@@ -23,9 +23,10 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 
 from exportd.api.identity.signing import Signer
 from exportd.api.problems import Refusal
-from exportd.jobs.job_record import Download, JobRecord, download, file_names
+from exportd.jobs.job_record import Download, JobRecord, download, file_names, unknown_job
 from exportd.jobs.job_table import JobTable
 from exportd.model.clock import Clock
+from exportd.model.entity import OrganizationId
 from exportd.model.job import JobId
 from exportd.spool.spool import MANIFEST_NAME
 from exportd.stores.layout import Layout, ManifestName, build, key_of_file
@@ -79,14 +80,18 @@ class SpoolDownloads:
         token = self._signer.sign(_PURPOSE, {"job": str(job_id), "until": expires_at.timestamp()})
         return f"{base_url}/downloads/{token}", expires_at
 
-    async def serve(self, token: str) -> Response:
-        """What a link leads to. Raises Refusal for one that is not ours or has expired, and when the files are gone."""
+    async def serve(self, token: str, *, admit: Callable[[OrganizationId], None]) -> Response:
+        """What a link leads to. Raises Refusal for one that is not ours or has expired, and when the files are gone.
+
+        ``admit`` is told whose files they are, and may refuse.
+        """
         payload = self._signer.verify(_PURPOSE, token)
         if payload is None:
             raise Refusal(403, "This is not a download link of ours. Ask for one at the job's getdownloadurl.")
         if payload["until"] <= self._clock.now().timestamp():
             raise Refusal(403, "The download link has expired. Ask for another one at the job's getdownloadurl.")
         record = await self._ready(JobId(UUID(payload["job"])))
+        admit(record.job.organization)
         names = file_names(record.job.id, record.parts)
         if len(names) == 1:
             return await self._one(record, names[0], media_type="application/gzip")
@@ -111,7 +116,7 @@ class SpoolDownloads:
         """The job, if its files can be had. ``unfit`` is the status for one whose state does not allow it."""
         record = await self._jobs.get(job_id)
         if record is None:
-            raise Refusal(404, f"There is no job {job_id}.")
+            raise Refusal(404, unknown_job(job_id))
         refused = refusal(record, self._spool_id)
         if refused is not None:
             status, sentence = refused

@@ -1,13 +1,13 @@
 """Reads what tables are like, in one query whatever their number; no row of them is read."""
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from exportd.catalog.live_table import LiveTable
 from exportd.database import queries
 from exportd.database.translator import translated
-from exportd.model.entity import TableName
+from exportd.model.entity import Entity, TableName
 
 if TYPE_CHECKING:
     from exportd.database.connector import Connection
@@ -58,3 +58,25 @@ async def unreadable_members(connection: "Connection", names: Collection[TableNa
             _SQL["unreadable_members"], [name.schema for name in names], [name.name for name in names]
         )
     return tuple(TableName(row["schema_name"], row["table_name"]) for row in rows)
+
+
+async def tables_without_tenant_index(
+    connection: "Connection", entities: Iterable[Entity], *, min_bytes: int
+) -> tuple[tuple[TableName, str], ...]:
+    """The tables of at least that size whose tenant column begins no index, and the column.
+
+    A first export of one organization reads such a table whole. Raises TransientError or PermanentError.
+    """
+    columns = {entity.table: entity.tenant for entity in entities if entity.tenant}
+    async with reading(connection, doing="looking for indexes"):
+        rows = await connection.fetch(
+            _SQL["without_index"],
+            [name.schema for name in columns],
+            [name.name for name in columns],
+            [*columns.values()],
+        )
+    return tuple(
+        (TableName(row["schema_name"], row["table_name"]), row["column_name"])
+        for row in rows
+        if row["size_bytes"] >= min_bytes
+    )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from exportd.cli import completion
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, connector, load
 from exportd.cli.daemon_client import LONG_TIMEOUT_S, DaemonAddress, Document
 from exportd.cli.failures import Exit
@@ -28,6 +29,8 @@ role_app = App(name="role")
 
 _HERE = DaemonAddress()
 
+EntityArgument = Annotated[str, Parameter(completer=completion.ENTITIES)]
+
 _SCHEMA = "schema exportd"
 """Stands in the place of an entity for the daemon's own tables, which no entity is called."""
 
@@ -36,7 +39,7 @@ _DROP_SCHEMA = "DROP SCHEMA IF EXISTS exportd CASCADE"
 
 @app.command
 def install(
-    *entities: str,
+    *entities: EntityArgument,
     dry_run: Annotated[bool, Parameter(negative="", help="Print the SQL for a DBA and change nothing.")] = False,
     json: AsJson = False,
     at: DaemonAddress = _HERE,
@@ -75,7 +78,7 @@ def install(
 
 
 @app.command
-def status(*entities: str, json: AsJson = False, at: DaemonAddress = _HERE) -> int:
+def status(*entities: EntityArgument, json: AsJson = False, at: DaemonAddress = _HERE) -> int:
     """Print for each entity whether its changes are captured; exit code 1 when anything is wrong."""
     found = _shown(at, entities)
     if json:
@@ -88,7 +91,7 @@ def status(*entities: str, json: AsJson = False, at: DaemonAddress = _HERE) -> i
 
 @app.command
 def uninstall(
-    *entities: str,
+    *entities: EntityArgument,
     drop_schema: Annotated[
         bool, Parameter(negative="", help="Also drop the schema exportd: schedules, jobs, positions.")
     ] = False,
@@ -203,12 +206,16 @@ async def _status(config: Path) -> list[Document]:
 async def _install(config: Path, names: tuple[str, ...]) -> list[Document]:
     from exportd.api.capture_operations import capture_install
     from exportd.cli.without_daemon import document, own_name
+    from exportd.database.login_checker import excessive_rights
     from exportd.database.migrator import migrate
     from exportd.model.entity import EntityCode
 
     installer, catalog = _installer(config)
     entities = [catalog.get(EntityCode(name)) for name in names or catalog.entities]
-    async with connector(load(config)[0]).connection("migration") as connection:
+    database = connector(load(config)[0])
+    for sentence in await excessive_rights(database):
+        print_error(f"warning: {sentence}")
+    async with database.connection("migration") as connection:
         await migrate(connection)
     async with _auditor(config) as auditor:
         return [document(capture) for capture in await capture_install(installer, auditor, entities, actor=own_name())]

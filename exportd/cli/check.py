@@ -15,16 +15,15 @@ from exportd.capture.installer import CaptureInstaller
 from exportd.capture.temporary_file_reader import temp_file_warnings
 from exportd.catalog import checker
 from exportd.catalog.document import Catalog
-from exportd.catalog.table_reader import unreadable_members
+from exportd.catalog.table_reader import tables_without_tenant_index, unreadable_members
 from exportd.cli.configuration import connector, load
 from exportd.cli.failures import Exit
 from exportd.cli.output import print_json, print_line
 from exportd.daemon.assembly import CONTROL_CONNECTIONS
 from exportd.database import queries
 from exportd.database.connector import Connection, Connector
-from exportd.database.login_checker import daemons_of, doubts_about_logins
+from exportd.database.login_checker import Pooling, daemons_of, detect_pooling, doubts_about_logins
 from exportd.database.migrator import pending
-from exportd.database.pooler_detector import Pooling, detect_pooling
 from exportd.database.session_settings import POOLER_ADVICE
 from exportd.database.translator import translated
 from exportd.destinations.checker import DestinationChecker
@@ -60,6 +59,12 @@ class _Kind(StrEnum):
 _UNREADABLE = (
     "exportd may not read {}, a part of an exported table: its rows are exported, but each time when it is truncated "
     "by itself the whole entity is full; what `exportd role sql` prints grants that"
+)
+
+_LARGE_TABLE_BYTES = 100_000_000
+_WITHOUT_INDEX = (
+    "no index of {table} begins with its tenant column {column}: the first export of each organization reads the whole "
+    "table; create one where there are many organizations"
 )
 
 
@@ -121,6 +126,9 @@ async def _database(database: Connector, settings: Settings, catalog: Catalog) -
             yield _Line(_Kind.FIX, sentence)
         for member in await unreadable_members(connection, [entity.table for entity in catalog.entities.values()]):
             yield _Line(_Kind.NOTE, _UNREADABLE.format(member))
+        entities = catalog.entities.values()
+        for table, column in await tables_without_tenant_index(connection, entities, min_bytes=_LARGE_TABLE_BYTES):
+            yield _Line(_Kind.WARN, _WITHOUT_INDEX.format(table=table, column=column))
     async for sentence in doubts_about_logins(database):
         yield _Line(_Kind.WARN, sentence)
     if settings.control.signing_key_file is None and len(await daemons_of(database)) > 1:

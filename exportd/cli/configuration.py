@@ -1,11 +1,14 @@
-"""Which configuration a command works with, and what it opens from it."""
+"""Which configuration a command works with, and what it opens from it; and ``exportd config``."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
+
+from exportd.cli import completion
+from exportd.cli.output import AsJson, print_json, print_line
 
 if TYPE_CHECKING:
     from exportd.catalog.document import Catalog
@@ -16,7 +19,9 @@ ConfigPath = Annotated[
     Path,
     Parameter(name=["--config", "-c"], env_var="EXPORTD_CONFIG", help="The configuration file."),
 ]
-DEFAULT_CONFIG = Path("/etc/exportd/exportd.toml")
+DEFAULT_CONFIG = Path(completion.DEFAULT_CONFIG)
+
+app = App(name="config")
 
 
 def load(path: Path) -> "tuple[Settings, Catalog]":
@@ -54,3 +59,50 @@ async def tables(path: Path) -> "AsyncIterator[Pool]":
             )
     async with database.pool(1) as pool:
         yield pool
+
+
+@app.command
+def show(*, json: AsJson = False, config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Print every setting of the file, also those that it leaves to their defaults. Secrets are masked."""
+    from exportd.cli.configuration import load
+
+    settings, _ = load(config)
+    document = _masked("", settings.model_dump(mode="json"))
+    if json:
+        print_json(document)
+        return
+    for path, value in _flat("", document):
+        print_line(f"{path} = {value}")
+
+
+@app.command
+def schema() -> None:
+    """Print the JSON schema of the configuration file, for editors."""
+    from exportd.settings.schema import Settings
+
+    print_json(Settings.model_json_schema())
+
+
+def _masked(key: str, value: Any) -> Any:
+    from exportd.settings.secrets import MASK, mask_secrets, names_a_secret
+
+    if isinstance(value, dict):
+        return {name: _masked(name, part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_masked(key, part) for part in value]
+    if isinstance(value, str):
+        return MASK if names_a_secret(key) else mask_secrets(value)
+    return value
+
+
+def _flat(path: str, value: Any) -> list[tuple[str, str]]:
+    """A line for each setting: ``limits.jobs``, ``schedule[0].code``; with its value as JSON."""
+    from json import dumps
+
+    if isinstance(value, dict) and value:
+        parts = [(f"{path}.{name}" if path else name, part) for name, part in value.items()]
+    elif isinstance(value, list) and any(isinstance(part, dict) for part in value):
+        parts = [(f"{path}[{number}]", part) for number, part in enumerate(value)]
+    else:
+        return [(path, dumps(value, ensure_ascii=False))]
+    return [line for name, part in parts for line in _flat(name, part)]

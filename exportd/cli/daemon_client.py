@@ -8,6 +8,7 @@ from uuid import UUID
 
 from cyclopts import Parameter, validators
 
+from exportd.cli import completion
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
 from exportd.cli.output import print_error
 from exportd.cli.socket_client import DEFAULT_SOCKET, TIMEOUT_S, NoDaemonError, SocketClient, SocketPath
@@ -20,6 +21,7 @@ OrganizationOption = Annotated[
     Parameter(
         name="--organization",
         env_var="EXPORTD_ORGANIZATION",
+        completer=completion.ORGANIZATIONS,
         help="The organization; may be left out where there is only one.",
     ),
 ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import anyio
 from cyclopts import App, Parameter
 
+from exportd.cli import completion
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, connector, load
 from exportd.cli.daemon_client import DaemonAddress, Document, OrganizationAddress, OrganizationOption, pages
 from exportd.cli.failures import Exit
@@ -40,7 +41,9 @@ app = App(name="destination")
 _DAEMON = DaemonAddress()
 _HERE = OrganizationAddress()
 
-CodeArgument = Annotated[str, Parameter(name="CODE", help="The destination's code, or its id.")]
+CodeArgument = Annotated[
+    str, Parameter(name="CODE", help="The destination's code, or its id.", completer=completion.DESTINATIONS)
+]
 NewCode = Annotated[str, Parameter(name="CODE", help="A short name, unique in the organization.")]
 Type = Annotated[Literal["S3", "GCS"], Parameter(help="Whose bucket it is.")]
 Name = Annotated[str | None, Parameter(help="A name for people.")]
@@ -193,7 +196,7 @@ def list_destinations(*, json: AsJson = False, at: DaemonAddress = _DAEMON) -> N
 
 @app.command
 def check(
-    code: str,
+    code: Annotated[str, Parameter(completer=completion.DESTINATIONS)],
     *,
     organization: OrganizationOption = None,
     json: AsJson = False,

@@ -11,6 +11,7 @@ from typing import Annotated
 import anyio
 from cyclopts import App, Parameter
 
+from exportd.cli import completion
 from exportd.cli.daemon_client import DaemonAddress, Document
 from exportd.cli.output import AsJson, print_fields, print_json, print_line, print_script, print_table
 from exportd.cli.socket_client import SocketClient
@@ -44,7 +45,7 @@ def list_entities(*, mermaid: AsMermaid = False, json: AsJson = False, at: Daemo
 
 @app.command
 def show(
-    code: Annotated[str, Parameter(name="CODE", help="As the catalog calls it.")],
+    code: Annotated[str, Parameter(name="CODE", help="As the catalog calls it.", completer=completion.ENTITIES)],
     /,
     *,
     mermaid: AsMermaid = False,

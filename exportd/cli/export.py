@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from exportd.cli import completion
 from exportd.cli.daemon_client import OrganizationAddress
 from exportd.cli.failures import Exit
 from exportd.cli.output import AsJson, print_answer
@@ -15,11 +16,18 @@ _HERE = OrganizationAddress()
 
 
 def export(
-    *entities: Annotated[str, Parameter(name="ENTITY", help="As the catalog calls it; at least one.")],
+    *entities: Annotated[
+        str, Parameter(name="ENTITY", help="As the catalog calls it; at least one.", completer=completion.ENTITIES)
+    ],
     format: Annotated[Literal["CSV", "JSONL"], Parameter(help="Of the files.")] = "CSV",  # noqa: A002
     destinations: Annotated[
         list[str] | None,
-        Parameter(consume_multiple=True, negative="", help="Codes; with none, files are for download only."),
+        Parameter(
+            consume_multiple=True,
+            negative="",
+            help="Codes; with none, files are for download only.",
+            completer=completion.DESTINATIONS,
+        ),
     ] = None,
     wait: Annotated[bool, Parameter(negative="", help="Follow the job; exit code 1 when it fails.")] = False,
     to: Annotated[

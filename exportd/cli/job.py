@@ -9,6 +9,7 @@ from uuid import UUID
 
 from cyclopts import App, Parameter, validators
 
+from exportd.cli import completion
 from exportd.cli.daemon_client import DaemonAddress, Document
 from exportd.cli.job_events import follow
 from exportd.cli.output import (
@@ -35,14 +36,25 @@ _MAX_LISTED = 1000
 _BEGINNING = re.compile(rf"(?=.{{{MIN_ID_LENGTH},35}}$)[0-9a-fA-F]{{8}}(-[0-9a-fA-F-]*)?")
 """What may be the beginning of an id, and is none."""
 
-JobArgument = Annotated[str, Parameter(name="JOB", help="The job's id, or as much of its beginning as tables show.")]
+JobArgument = Annotated[
+    str,
+    Parameter(
+        name="JOB",
+        help="The job's id, or as much of its beginning as tables show.",
+        completer=completion.JOBS,
+    ),
+]
 
 
 @app.command(name="list")
 def list_jobs(
     *,
-    schedule: Annotated[str | None, Parameter(help="Only jobs of schedules of this code.")] = None,
-    organization: Annotated[str | None, Parameter(help="Only jobs of this organization.")] = None,
+    schedule: Annotated[
+        str | None, Parameter(help="Only jobs of schedules of this code.", completer=completion.SCHEDULES)
+    ] = None,
+    organization: Annotated[
+        str | None, Parameter(help="Only jobs of this organization.", completer=completion.ORGANIZATIONS)
+    ] = None,
     limit: Annotated[
         int, Parameter(validator=validators.Number(gte=1, lte=_MAX_LISTED), help="At most this many, the newest first.")
     ] = 20,
@@ -85,7 +97,9 @@ def list_jobs(
 
 
 @app.command
-def show(job_id: str, *, json: AsJson = False, at: DaemonAddress = _HERE) -> None:
+def show(
+    job_id: Annotated[str, Parameter(completer=completion.JOBS)], *, json: AsJson = False, at: DaemonAddress = _HERE
+) -> None:
     """Show one job: state, what it read, its files, where they went."""
 
     async def read(config: Path) -> Document:

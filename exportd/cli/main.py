@@ -2,15 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from exportd import __version__
+from exportd.cli import completion
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
 from exportd.cli.daemon_client import DaemonAddress
 from exportd.cli.failures import Exit, reported
-from exportd.cli.output import AsJson
+from exportd.cli.output import AsJson, print_script
 from exportd.model.dialect_name import DialectName
 
 _HERE = DaemonAddress()
@@ -27,7 +28,6 @@ app = App(
 # By name: what a command imports is loaded when it is run, so its line in the help stands here.
 for _group, _help in {
     "capture": "Install, inspect and remove the triggers that record changes.",
-    "config": "Show the configuration that is in effect, and what can be configured.",
     "daemon": "The daemons of the database, which `exportd status` lists.",
     "destination": "Make, change and check destinations.",
     "entity": "Look at what can be exported, and how it hangs together.",
@@ -35,11 +35,15 @@ for _group, _help in {
     "schedule": "Make, change, look at and run schedules.",
 }.items():
     app.command(f"exportd.cli.{_group}:app", name=_group, help=_help)
+app.command(
+    "exportd.cli.configuration:app",
+    name="config",
+    help="Show the configuration that is in effect, and what can be configured.",
+)
 app.command("exportd.cli.daemon:client_app", name="client", help="Credentials of programs that call the API over TCP.")
 app.command("exportd.cli.entity:catalog_app", name="catalog", help="Propose a catalog from a database.")
 app.command("exportd.cli.capture:role_app", name="role", help="The daemon's role in Postgres.")
 for _verb, _place, _help in (
-    ("completion", "config:completion", "Print the completion of commands for a shell."),
     ("export", "export:export", "Export entities completely, once, without a schedule; print the job's id."),
     ("log-level", "daemon:log_level", "Print how much the daemon logs, or change it until it is started again."),
     ("pause", "daemon:pause", "Begin no further job, on all daemons of the database; no change is lost."),
@@ -49,6 +53,29 @@ for _verb, _place, _help in (
     ("status", "status:status", "Show the daemon: pauses, queue, running jobs, spool, destinations, what is behind."),
 ):
     app.command(f"exportd.cli.{_place}", name=_verb, help=_help)
+
+
+_AS_A_FILE_OR_SOURCED = """
+if [[ ${funcstack[1]} == _exportd ]]; then
+  _cyclopts_exportd "$@"
+else
+  (( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }
+  compdef _cyclopts_exportd exportd
+fi
+"""
+"""The script of cyclopts defines a function, and does not say what it is for. In a folder of ``fpath`` the file is the
+function itself.
+"""
+
+
+@app.command(name="completion")
+def print_completion(shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(name="SHELL")], /) -> None:
+    """Print the completion of commands for a shell.
+
+    For the shell that runs: `source <(exportd completion bash)`, the same with `zsh`; in fish pipe the output to
+    `source`. Codes, entities and jobs are asked of the daemon at each Tab.
+    """
+    print_script(app.generate_completion(shell=shell) + (_AS_A_FILE_OR_SOURCED if shell == "zsh" else ""))
 
 
 @app.command
@@ -71,7 +98,7 @@ def check(*, json: AsJson = False, config: ConfigPath = DEFAULT_CONFIG) -> None:
 
 @app.command
 def download(
-    job_id: str,
+    job_id: Annotated[str, Parameter(completer=completion.JOBS)],
     *,
     to: Annotated[Path, Parameter(help="The directory that receives the files.")],
     json: AsJson = False,

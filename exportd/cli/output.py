@@ -5,6 +5,7 @@ an escape sequence, never a line of their own, and never a character that the te
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -29,6 +30,10 @@ _FIRST_TO_GO = ("FILES", "DELETED", "FORMAT", "ORIGIN", "VERSION", "LAST DUE", "
 
 _GAP = 2
 """Between two columns, where there is room; one where not."""
+
+_MIN_PATH_WIDTH = 16
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 MIN_ID_LENGTH = 8
 """How much of an id stands in a narrow table, at least. Commands take so much of a job's id for the whole."""
@@ -78,11 +83,18 @@ def print_table(
         width = Console().width
     names, cells = (list(columns), texts) if width is None else fitted(columns, texts, width=width)
     gap = _GAP if width is None or _width(names, cells) <= width else 1
+    room = None if width is None else width - gap * (len(names) - 1)
+    widths = [None] * len(names) if room is None else column_widths(names, cells, room)
     table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
-    for column in names:
+    for column, wide in zip(names, widths, strict=True):
         # The first column is what a person copies into the next command.
-        whole = column == names[0]
-        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold", no_wrap=whole)
+        table.add_column(
+            column,
+            justify="right" if column in numbers else "left",
+            overflow="fold",
+            no_wrap=column == names[0],
+            width=wide,
+        )
     for row in cells:
         # As Text, for a string would be read as markup.
         table.add_row(*(Text(cell) for cell in row))
@@ -103,21 +115,42 @@ def fitted(columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: int)
     """A table's columns and rows as far as ``width`` has room for them; pure.
 
     A column of the one organization says nothing and goes. Then ids of jobs are shortened, so that they stay different
-    from each other, and then columns go that matter least.
+    from each other, likewise organizations that are UUIDs, and then columns go that matter least.
     """
     names, cells = list(columns), [list(row) for row in rows]
     if _ORGANIZATION in names and len({row[names.index(_ORGANIZATION)] for row in cells}) == 1:
         _remove(names, cells, _ORGANIZATION)
-    if _width(names, cells) > width:
-        for place, name in enumerate(names):
-            if name in _JOB_COLUMNS:
-                short = shortened([row[place] for row in cells])
-                for row in cells:
-                    row[place] = short[row[place]]
+    for place, name in enumerate(names):
+        ids = [row[place] for row in cells]
+        is_id = name in _JOB_COLUMNS or (name == _ORGANIZATION and all(map(_UUID.fullmatch, ids)))
+        if is_id and _width(names, cells) > width:
+            short = shortened(ids)
+            for row in cells:
+                row[place] = short[row[place]]
     for name in _FIRST_TO_GO:
         if _width(names, cells) > width and name in names:
             _remove(names, cells, name)
     return names, cells
+
+
+def column_widths(names: Sequence[str], cells: Sequence[Sequence[str]], room: int) -> list[int | None]:
+    """How wide each column is, so that all together take no more than ``room``; pure.
+
+    Cells are folded between words, and paths anywhere. Where that is not enough, all are None: rich decides.
+    """
+    columns = list(zip(names, *cells, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    least = [max(_unbroken(word) for cell in column for word in cell.split() or [""]) for column in columns]
+    if sum(least) > room:
+        return [None] * len(names)
+    while sum(widths) > room:
+        spare = [wide - narrow for wide, narrow in zip(widths, least, strict=True)]
+        widths[spare.index(max(spare))] -= 1
+    return list(widths)
+
+
+def _unbroken(word: str) -> int:
+    return min(len(word), _MIN_PATH_WIDTH) if "/" in word else len(word)
 
 
 def shortened(ids: Iterable[str]) -> dict[str, str]:

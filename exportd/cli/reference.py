@@ -1,9 +1,10 @@
-"""The reference of the command line, made from its signatures: ``python -m exportd.cli.reference > docs/commands.md``.
+"""What is made from the signatures of the command line: docs/commands.md, and the table of ``exportd __complete``.
 
-A test compares the file in the repository with what this makes.
+A test compares the files in the repository with what this makes.
 """
 
 import inspect
+import json
 import re
 import sys
 from collections import Counter
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from cyclopts import App
 
+from exportd.cli.completion import Offer
 from exportd.cli.failures import Exit
 from exportd.cli.main import app
 
@@ -93,15 +95,44 @@ def render() -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _commands(group: App, prefix: str) -> Iterator[Command]:
-    for name in sorted(group):
-        if name.startswith("-"):
+def completion_table() -> str:
+    """What exportd/cli/completion.py offers, as JSON: by the words of a command its arguments, and its options with
+    values, each with the kind that is offered for it. Commands for which nothing is offered are left out.
+    """
+    table = {}
+    for words, command in _leaves(app, ""):
+        arguments = [argument for argument in command.assemble_argument_collection() if argument.show]
+        if not any(isinstance(argument.parameter.completer, Offer) for argument in arguments):
             continue
+        valued = [argument for argument in arguments if _kind(argument.hint)[0] is not bool]
+        options = [argument for argument in valued if not _is_repeated(argument)]
+        table[words] = {
+            "positions": [_offer(argument) for argument in options if _is_positional(argument)],
+            "rest": next((_offer(argument) for argument in valued if _is_repeated(argument)), None),
+            "options": {name: _offer(argument) for argument in options for name in _names(argument) if name[0] == "-"},
+            "several": [
+                name for argument in options if argument.parameter.consume_multiple for name in _names(argument)
+            ],
+        }
+    return json.dumps(table, indent=1, sort_keys=True) + "\n"
+
+
+def _offer(argument: "Argument") -> str | None:
+    completer = argument.parameter.completer
+    return completer.kind if isinstance(completer, Offer) else None
+
+
+def _leaves(group: App, prefix: str) -> Iterator[tuple[str, App]]:
+    for name in sorted(name for name in group if not name.startswith("-")):
         words = f"{prefix} {name}".strip()
-        command = group[name]
-        if command.default_command is None:
-            yield from _commands(command, words)
-            continue
+        if group[name].default_command is None:
+            yield from _leaves(group[name], words)
+        else:
+            yield words, group[name]
+
+
+def _commands(group: App, prefix: str) -> Iterator[Command]:
+    for words, command in _leaves(group, prefix):
         arguments = [argument for argument in command.assemble_argument_collection() if argument.show]
         yield Command(
             words,

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from cyclopts import App, Parameter, validators
 
-from exportd.cli import schedule_editing
+from exportd.cli import completion, schedule_editing
 from exportd.cli.daemon_client import (
     DaemonAddress,
     Document,
@@ -101,7 +101,11 @@ def resume(code: CodeArgument, /, *, json: AsJson = False, at: OrganizationAddre
 
 @app.command
 def run(
-    code: str, *, organization: OrganizationOption = None, json: AsJson = False, at: DaemonAddress = _DAEMON
+    code: Annotated[str, Parameter(completer=completion.SCHEDULES)],
+    *,
+    organization: OrganizationOption = None,
+    json: AsJson = False,
+    at: DaemonAddress = _DAEMON,
 ) -> None:
     """Fire a schedule once more, now. Prints the job's id; the daemon does the rest."""
 
@@ -123,7 +127,9 @@ def run(
 @app.command
 def refresh(
     code: CodeArgument,
-    entity: Annotated[str, Parameter(name="ENTITY", help="The entity, as the catalog calls it.")],
+    entity: Annotated[
+        str, Parameter(name="ENTITY", help="The entity, as the catalog calls it.", completer=completion.ENTITIES)
+    ],
     /,
     *,
     now: Annotated[bool, Parameter(negative="", help="Run at once, not when the schedule is due next.")] = False,
@@ -142,7 +148,14 @@ def backfill(
     code: CodeArgument,
     /,
     *,
-    since: Annotated[UUID, Parameter(name="--from", help="The job whose changes, and all later ones, come again.")],
+    since: Annotated[
+        UUID,
+        Parameter(
+            name="--from",
+            help="The job whose changes, and all later ones, come again.",
+            completer=completion.JOBS,
+        ),
+    ],
     json: AsJson = False,
     at: OrganizationAddress = _HERE,
 ) -> None:
@@ -161,7 +174,7 @@ def backfill(
 
 @app.command(name="next")
 def show_next(
-    code: Annotated[str, Parameter(name="CODE", help="The schedule's code.")],
+    code: Annotated[str, Parameter(name="CODE", help="The schedule's code.", completer=completion.SCHEDULES)],
     /,
     *,
     count: Annotated[
@@ -186,7 +199,9 @@ def show_next(
 
 
 def preview(
-    schedule: Annotated[str, Parameter(name="SCHEDULE", help="The schedule's code, or its id.")],
+    schedule: Annotated[
+        str, Parameter(name="SCHEDULE", help="The schedule's code, or its id.", completer=completion.SCHEDULES)
+    ],
     /,
     *,
     json: AsJson = False,

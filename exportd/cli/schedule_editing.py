@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from exportd.cli import completion
 from exportd.cli.daemon_client import Document, OrganizationAddress
 from exportd.cli.output import AsJson, instant, pause_words, print_fields, print_json
 from exportd.cli.schedule_rule import GivenRule, UnitName, edited, given_rule, rule_words
@@ -12,16 +13,27 @@ from exportd.model.errors import Problem, SettingsError
 
 _HERE = OrganizationAddress()
 
-CodeArgument = Annotated[str, Parameter(name="CODE", help="The schedule's code, or its id.")]
+CodeArgument = Annotated[
+    str, Parameter(name="CODE", help="The schedule's code, or its id.", completer=completion.SCHEDULES)
+]
 FormatName = Literal["CSV", "JSONL"]
 Name = Annotated[str | None, Parameter(help="A name for people; the code if left out.")]
 Entities = Annotated[
-    list[str] | None, Parameter(consume_multiple=True, negative="", help="The entities, as the catalog calls them.")
+    list[str] | None,
+    Parameter(
+        consume_multiple=True,
+        negative="",
+        help="The entities, as the catalog calls them.",
+        completer=completion.ENTITIES,
+    ),
 ]
 Destinations = Annotated[
     list[str] | None,
     Parameter(
-        consume_multiple=True, negative="", help="Codes of the destinations; with none, files are for download only."
+        consume_multiple=True,
+        negative="",
+        help="Codes of the destinations; with none, files are for download only.",
+        completer=completion.DESTINATIONS,
     ),
 ]
 Format = Annotated[FormatName | None, Parameter(help="Of the files.")]

@@ -5,7 +5,6 @@ import json
 import os
 import socket
 import struct
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from http import HTTPStatus
@@ -15,10 +14,11 @@ from urllib.parse import urlencode
 
 from cyclopts import Parameter
 
+from exportd.cli import completion
 from exportd.model.errors import PermanentError, Problem, SettingsError, TransientError
 from exportd.model.reason import Reason
 
-DEFAULT_SOCKET = Path("/run/exportd/control.sock")
+DEFAULT_SOCKET = Path(completion.DEFAULT_SOCKET)
 TIMEOUT_S = 60.0
 
 _TIMEVAL = struct.Struct("ll")
@@ -143,8 +143,7 @@ def find_socket(config: Path) -> Path:
     Raises SettingsError when the file cannot be read and no daemon listens at the usual place.
     """
     try:
-        with config.open("rb") as file:
-            document = tomllib.load(file)
+        return Path(completion.named_socket(os.fspath(config)))
     except FileNotFoundError:
         return DEFAULT_SOCKET
     except (OSError, ValueError, RecursionError) as error:
@@ -152,9 +151,6 @@ def find_socket(config: Path) -> Path:
             return DEFAULT_SOCKET
         words = error.strerror if isinstance(error, OSError) else f"is not valid TOML: {error}"
         raise SettingsError.of(f"{words}; or name the daemon's socket by --socket", where=str(config)) from error
-    control = document.get("control")
-    named = control.get("socket") if isinstance(control, dict) else None
-    return config.absolute().parent / named if isinstance(named, str) and named else DEFAULT_SOCKET
 
 
 def _no_answer(path: Path, error: Exception) -> TransientError:

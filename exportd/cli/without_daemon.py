@@ -18,6 +18,7 @@ from exportd.cli.output import print_error
 from exportd.destinations.opener import declared
 from exportd.destinations.operations import DestinationOperator
 from exportd.destinations.table import DestinationTable
+from exportd.jobs.job_record import unknown_job
 from exportd.jobs.job_table import JobTable
 from exportd.model.declared import key_of
 from exportd.model.entity import OrganizationId
@@ -71,7 +72,7 @@ async def find_job(config: Path, job_id: str) -> "JobRecord":
         except ValueError:
             record = None
     if record is None:
-        raise PermanentError(f"There is no job {job_id}. `exportd job list` shows the jobs.", reason=Reason.NOT_FOUND)
+        raise PermanentError(unknown_job(job_id), reason=Reason.NOT_FOUND)
     return record
 
 

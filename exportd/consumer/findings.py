@@ -22,6 +22,7 @@ class FindingKind(StrEnum):
 
     MANIFEST_ALTERED = "MANIFEST_ALTERED"
     MANIFEST_MISPLACED = "MANIFEST_MISPLACED"
+    MANIFESTS_TOO_LARGE = "MANIFESTS_TOO_LARGE"
     OBJECT_MISSING = "OBJECT_MISSING"
     OBJECT_ALTERED = "OBJECT_ALTERED"
     OBJECT_MISCOUNTED = "OBJECT_MISCOUNTED"
@@ -48,6 +49,7 @@ _REMEDIES: Mapping[str, str] = {
     ChainFindingKind.OVERLAP_UNMARKED: _RELOAD,
     FindingKind.MANIFEST_ALTERED: _RESTORE_MANIFEST,
     FindingKind.MANIFEST_MISPLACED: "Manifests were moved or renamed: put each back under its own name.",
+    FindingKind.MANIFESTS_TOO_LARGE: "Verify a part of them: name one organization, or a folder that holds fewer.",
     FindingKind.OBJECT_MISSING: _RESTORE_OBJECT,
     FindingKind.OBJECT_ALTERED: _RESTORE_OBJECT,
     FindingKind.OBJECT_MISCOUNTED: "The manifest was edited, or exportd is wrong: "

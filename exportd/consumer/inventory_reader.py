@@ -9,7 +9,7 @@ import anyio.to_thread
 
 from exportd.consumer.contents import Contents, Examination
 from exportd.consumer.inventory import FoundManifest, Inventory, manifest_name
-from exportd.manifest.document import MAX_MANIFEST_BYTES, ManifestPart
+from exportd.manifest.document import MAX_MANIFEST_BYTES, MAX_MANIFESTS_BYTES, ManifestPart
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.job import JobId
@@ -18,6 +18,17 @@ from exportd.model.schedule import ExportFormat
 from exportd.stores.layout import ObjectKey
 from exportd.stores.location import Location
 from exportd.stores.store import Store, chunks_within, read_within
+
+
+class ManifestsTooLargeError(PermanentError):
+    """A place holds more manifests than are read at once: chains cannot be told from a part of them."""
+
+    def __init__(self, location: Location) -> None:
+        super().__init__(
+            f"The manifests in {location} have more than {MAX_MANIFESTS_BYTES} bytes together, and are not read. Name "
+            "one organization, or a folder that holds fewer of them; if they are not exportd's, remove them.",
+            reason=Reason.MANIFEST_DAMAGED,
+        )
 
 
 class ReadProgress:
@@ -33,9 +44,10 @@ class ReadProgress:
 async def read_inventory(store: Store, location: Location, organization: OrganizationId | None = None) -> Inventory:
     """Everything below the location's prefix; only the manifests of ``organization``, when there is one.
 
-    Raises PermanentError NOT_FOUND when no manifest is there.
+    Raises PermanentError NOT_FOUND when no manifest is there, and ManifestsTooLargeError.
     """
     prefix = f"{location.prefix}/" if location.prefix else ""
+    left_bytes = MAX_MANIFESTS_BYTES
     manifests: list[FoundManifest] = []
     objects: dict[ObjectKey, int] = {}
     async for info in store.list(prefix):
@@ -43,7 +55,11 @@ async def read_inventory(store: Store, location: Location, organization: Organiz
         if name is None:
             objects[info.key] = info.size_bytes
         elif organization in {None, name.organization}:
-            manifests.append(FoundManifest(info.key, name, await read_within(store, info.key, MAX_MANIFEST_BYTES)))
+            document = await read_within(store, info.key, MAX_MANIFEST_BYTES)
+            left_bytes -= len(document)
+            if left_bytes < 0:
+                raise ManifestsTooLargeError(location)
+            manifests.append(FoundManifest(info.key, name, document))
     if not manifests:
         whose = f" of the organization {organization}" if organization else ""
         raise PermanentError(

@@ -7,6 +7,7 @@ import anyio
 
 from exportd.consumer.contents import Contents
 from exportd.consumer.findings import (
+    FindingKind,
     ListedObject,
     ManifestsReport,
     VerificationFinding,
@@ -15,7 +16,7 @@ from exportd.consumer.findings import (
     examine_object,
 )
 from exportd.consumer.inventory import by_destination, is_loader_script, is_note
-from exportd.consumer.inventory_reader import ReadProgress, examine, read_inventory
+from exportd.consumer.inventory_reader import ManifestsTooLargeError, ReadProgress, examine, read_inventory
 from exportd.model.entity import OrganizationId
 from exportd.stores.layout import ObjectKey
 from exportd.stores.location import Location
@@ -46,13 +47,16 @@ async def verify(
     organization: OrganizationId | None = None,
     progress: ReadProgress | None = None,
 ) -> Verification:
-    """Read every manifest and every object that they list.
+    """Read every manifest and every object that they list; none when there is too much of them, which is a finding.
 
     Raises PermanentError NOT_FOUND when there is no manifest, and the store's TransientError or PermanentError when it
     cannot be read.
     """
     progress = progress or ReadProgress()
-    inventory = await read_inventory(store, location, organization)
+    try:
+        inventory = await read_inventory(store, location, organization)
+    except ManifestsTooLargeError as error:
+        return Verification((), (VerificationFinding(FindingKind.MANIFESTS_TOO_LARGE, error.sentence),), 0, 0, ())
     reports = tuple(
         examine_manifests(folder, owner, found)
         for (folder, owner), found in by_destination(inventory.manifests).items()

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,6 +12,7 @@ import anyio
 
 from exportd import __version__
 from exportd.api.job_watcher import JobWatcher
+from exportd.api.transport.rate_limit import ConnectionCount
 from exportd.capture.installer import CaptureInstaller, capture_is_intact
 from exportd.capture.listener import Listener
 from exportd.capture.pruner import Pruner
@@ -27,7 +28,7 @@ from exportd.delivery.publication_keeper import PublicationKeeper
 from exportd.delivery.publication_table import PublicationTable
 from exportd.delivery.upload_table import UploadTable
 from exportd.destinations.open_destinations import Destinations
-from exportd.destinations.opener import DestinationOpener, open_declared
+from exportd.destinations.opener import DestinationOpener, open_made
 from exportd.destinations.refresher import DestinationRefresher
 from exportd.destinations.table import DestinationTable
 from exportd.extraction.copier import Copier
@@ -38,17 +39,18 @@ from exportd.fleet.record import DaemonIdentity
 from exportd.fleet.table import DaemonTable
 from exportd.jobs.attempt_runner import RunJob
 from exportd.jobs.dispatcher import Dispatcher
+from exportd.jobs.history_pruner import HistoryPruner
 from exportd.jobs.job_table import JobTable
 from exportd.jobs.operations import JobOperator
 from exportd.model.clock import Clock, SystemClock
 from exportd.model.entity import EntityCode
-from exportd.model.job import JobId, JobPhase, JobProgress, Lease
+from exportd.model.job import JobPhase, JobProgress, Lease
 from exportd.model.schedule import ScheduleId
 from exportd.pipeline import Pipeline
 from exportd.schedules.firing_table import ScheduleTable
 from exportd.schedules.ticker import Ticker
-from exportd.settings.schema import LiveSettings
-from exportd.spool.retention import RetentionSweeper, SpooledJob
+from exportd.settings.schema import LiveSettings, Settings
+from exportd.spool.retention import RetentionSweeper
 from exportd.spool.spool import Spool
 from exportd.stores.retrying import RetryBudget
 from exportd.telemetry.meters import AttemptMeter
@@ -67,6 +69,7 @@ class Components:
 
     connector: Connector
     control_pool: Pool
+    connections: ConnectionCount
     schedules: ScheduleTable
     jobs: JobTable
     spool: Spool
@@ -81,6 +84,7 @@ class Components:
     pruner: Pruner
     cleaner: Cleaner
     retention: RetentionSweeper
+    history: HistoryPruner
     watcher: JobWatcher
     presence: PresenceKeeper
     entities: EntityKeeper
@@ -126,7 +130,8 @@ def _components(
 ) -> Components:
     """What reads a setting gets ``current.settings``; what a new value replaces as a whole is made by the reloader."""
     settings, catalog, clock = current.settings(), current.catalog(), SystemClock()
-    jobs, schedules, uploads = JobTable(pool), ScheduleTable(pool), UploadTable(pool)
+    jobs = JobTable(pool, declared=lambda: _declared_destinations(current.settings()))
+    schedules, uploads = ScheduleTable(pool), UploadTable(pool)
     metrics, services = Metrics(), ServiceRegister(clock)
     cleaner = Cleaner(destinations, jobs, uploads, type_tokens=type_tokens(catalog), clock=clock)
     entities = EntityKeeper(connector, current, clock)
@@ -160,7 +165,7 @@ def _components(
     ticker = Ticker(schedules, clock)
     destination_table = DestinationTable(control_pool)
     refresher = DestinationRefresher(
-        destination_table, destinations, lambda declaration, origin: open_declared(declaration, origin, opener), clock
+        destination_table, destinations, lambda declaration: open_made(declaration, opener), clock
     )
     presence = PresenceKeeper(DaemonTable(control_pool), identity, destination_table, schedules, clock)
 
@@ -184,6 +189,7 @@ def _components(
     return Components(
         connector=connector,
         control_pool=control_pool,
+        connections=ConnectionCount(lambda: current.settings().quotas.connections),
         schedules=schedules,
         jobs=jobs,
         spool=spool,
@@ -204,6 +210,13 @@ def _components(
         pruner=Pruner(connector, settings=current.settings, catalog=current.catalog, clock=clock),
         cleaner=cleaner,
         retention=_retention(jobs, spool, settings=current.settings, clock=clock),
+        history=HistoryPruner(
+            pool,
+            spool,
+            settings=current.settings,
+            clock=clock,
+            on_deleted=lambda kind, rows: metrics.deleted_rows.labels(kind.value).inc(rows),
+        ),
         watcher=JobWatcher(JobOperator(control_pool).watched, clock),
         presence=presence,
         entities=entities,
@@ -277,21 +290,19 @@ def capture_installer(configuration: Configuration, connector: Connector) -> Cap
     return CaptureInstaller(connector, pause=anyio.sleep, lock_timeout_s=lock_timeout_s)
 
 
+def _declared_destinations(settings: Settings) -> list[tuple[str, str]]:
+    return [(declared.organization, declared.code) for declared in settings.destination]
+
+
 def type_tokens(catalog: Catalog) -> dict[EntityCode, str]:
     """How the files of each entity are named."""
     return {code: entity.type_token for code, entity in catalog.entities.items()}
 
 
 def _retention(jobs: JobTable, spool: Spool, *, settings: LiveSettings, clock: Clock) -> RetentionSweeper:
-    async def known(stored: Collection[JobId]) -> list[SpooledJob]:
-        return [
-            SpooledJob(record.job.id, record.state, record.spool_id == spool.id, record.finished_at)
-            for record in await jobs.known(stored)
-        ]
-
     return RetentionSweeper(
         stored=spool.jobs,
-        known=known,
+        over=lambda stored, finished_by: jobs.over_in_spool(stored, spool.id, finished_by),
         remove=spool.remove_job,
         mark_expired=jobs.mark_expired,
         settings=settings,

@@ -103,7 +103,7 @@ async def collaborators_of(configuration: Configuration, components: Components,
     signer = Signer(await _signing_key(control, components.spool.directory))
     access = Access(os.getuid(), group_ids(control.operators), group_ids(control.admins))
     pool = components.control_pool
-    near = QuotaTable(pool, quotas)
+    near = QuotaTable(pool, quotas, connections=lambda: components.connections.busy)
     jobs, schedules, destinations = JobOperator(pool, quotas), ScheduleOperator(pool), DestinationOperator(pool)
     shared = StatusReader(
         jobs=jobs,
@@ -144,7 +144,9 @@ async def collaborators_of(configuration: Configuration, components: Components,
             reload=reload,
         ),
         limits=RequestLimits(
-            organization=RateLimit(_ORGANIZATION_REQUESTS_A_SECOND, 1.0), token=RateLimit(_TOKENS_A_SECOND, 1.0)
+            organization=RateLimit(_ORGANIZATION_REQUESTS_A_SECOND, 1.0),
+            token=RateLimit(_TOKENS_A_SECOND, 1.0),
+            connections=components.connections,
         ),
         signer=signer,
         clock=clock,

@@ -14,6 +14,7 @@ import structlog
 from exportd.daemon.current import Configuration, Current
 from exportd.daemon.systemd_notifier import notify, status, still_starting
 from exportd.database.connector import Connector
+from exportd.database.login_checker import warn_of_rights
 from exportd.model.errors import ExportdError, SettingsError
 from exportd.model.reason import Reason
 from exportd.schedules.limits import check_rule
@@ -104,6 +105,7 @@ class LoginRenewer:
         self._current.configuration = Configuration(settings, before.catalog, before.written)
         await self._connector.use(settings.database)
         _logger.info("login renewed from the configuration", database=str(self._connector.address))
+        await warn_of_rights(self._connector)
         return True
 
 

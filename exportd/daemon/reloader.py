@@ -27,6 +27,7 @@ from exportd.daemon.entity_keeper import report
 from exportd.daemon.garbage import freezing
 from exportd.daemon.systemd_notifier import READY, notify, reloading, status
 from exportd.database.connector import Connector
+from exportd.database.login_checker import warn_of_rights
 from exportd.destinations.open_destinations import Destination
 from exportd.destinations.opener import DestinationOpener
 from exportd.model.errors import ExportdError, Problem, SettingsError, TransientError
@@ -210,6 +211,8 @@ class Reloader:
         if (certificate := self.control.certificate) is not None:
             with suppress(SettingsError):  # it was good a moment ago
                 await anyio.to_thread.run_sync(certificate.load)
+        if _logins(configuration.settings) != _logins(before.configuration.settings):
+            await warn_of_rights(components.connector)
         with suppress(ExportdError):  # the service refreshes again soon
             await components.refresher.refresh()
 
@@ -229,9 +232,14 @@ class Reloader:
         self.control.adopt(to.collaborators)
         components.cleaner.remember(type_tokens(to.configuration.catalog))
         components.dispatcher.wake()
+        components.history.wake()
         reopening = components.opener.adopt(settings)
         declared = {(destination.organization, destination.code) for destination in settings.destination}
         return components.refresher.declare(to.opened, reopening=reopening, keeping=declared)
+
+
+def _logins(settings: Settings) -> tuple[str, str | None]:
+    return settings.database.dsn, settings.database.reading_dsn
 
 
 def _checked_certificate(control: ControlSettings) -> Certificate | None:

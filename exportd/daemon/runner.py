@@ -26,6 +26,7 @@ from exportd.daemon.garbage import freeze, return_large_blocks
 from exportd.daemon.reloader import Reloader, examined
 from exportd.daemon.systemd_notifier import READY, STOPPING, notify, status, systemd
 from exportd.database.connector import Connector
+from exportd.database.login_checker import warn_of_rights
 from exportd.database.migrator import migrate
 from exportd.model.errors import ExportdError
 from exportd.schedules.limits import check_rule
@@ -70,6 +71,7 @@ async def serve(config: Path, settings: Settings, catalog: Catalog) -> None:
             break
         settings, catalog = await anyio.to_thread.run_sync(_loaded, config)
     report(None, fitting)
+    await warn_of_rights(connector)
     async with assembled(Configuration(settings, fitting, catalog), connector) as components:
         try:
             await _run_services(config, components)
@@ -121,6 +123,7 @@ def _services(components: Components) -> Mapping[str, Callable[[], Awaitable[Non
         "pruner": components.pruner.run,
         "cleaner": components.cleaner.run,
         "retention": components.retention.run,
+        "history": components.history.run,
         "dispatcher": components.dispatcher.run,
         "loop delay": LoopDelaySampler(components.metrics.loop_delay).run,
     }
@@ -138,8 +141,7 @@ async def _take_over_jobs(components: Components) -> None:
     """The jobs of an earlier process of this daemon are due at once. The spool learns whose files it holds."""
     for job in await components.jobs.end_leases_of_spool(components.spool.id):
         _logger.info("job of a dead daemon taken over", job_id=str(job))
-    records = await components.jobs.known(await components.spool.jobs())
-    components.spool.own({record.job.id: record.job.organization for record in records})
+    components.spool.own(await components.jobs.owners(await components.spool.jobs()))
 
 
 async def _remove_temporary_files(components: Components) -> None:

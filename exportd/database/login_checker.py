@@ -1,12 +1,31 @@
-"""Says what the daemon's logins give up: a role with more rights than it needs, or one that does everything."""
+"""Says what the daemon's logins give up: a role with more rights than it needs, or one that does everything.
 
-from collections.abc import AsyncIterator
+It also finds out whether a connection pooler stands between exportd and the database, and in which mode it works.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from enum import Enum
+
+import structlog
 
 from exportd.database import queries
 from exportd.database.connector import Connection, Connector
 from exportd.database.translator import translated
+from exportd.model.errors import ExportdError
+
+_logger = structlog.get_logger()
 
 _SQL = queries.load("logins")
+_BACKEND = "SELECT pg_catalog.pg_backend_pid()"
+
+
+class Pooling(Enum):
+    """How connections reach the database."""
+
+    DIRECT = "no pooler"
+    SESSION = "a pooler that keeps a session for a connection"
+    TRANSACTION = "a pooler that gives each transaction to another session"
 
 
 async def doubts_about_logins(connector: Connector) -> AsyncIterator[str]:
@@ -15,22 +34,17 @@ async def doubts_about_logins(connector: Connector) -> AsyncIterator[str]:
     Raises TransientError or PermanentError when one of the logins cannot be used, or the two lead to different
     databases.
     """
-    async with connector.connection("check") as owner:
-        own = await _login(owner)
-    if connector.reader_dsn is None:
-        for sentence in _about_rights(own, "dsn"):
-            yield sentence
+    logins = await _logins(connector)
+    own, reading = logins["dsn"], logins.get("reader_user")
+    for sentence in _about_rights(logins):
+        yield sentence
+    if reading is None:
         yield (
             f"the role {own['role']} keeps exportd's tables and reads the application's: code of a table's owner "
             "that an export runs may read exportd's tables; set database.reader_user, and run what `exportd role sql` "
             "prints"
         )
         return
-    async with connector.reading("check") as reader:
-        reading = await _login(reader)
-    for record, key in ((own, "dsn"), (reading, "reader_user")):
-        for sentence in _about_rights(record, key):
-            yield sentence
     if reading["database"] != own["database"]:
         yield f"the reading login leads to the database {reading['database']}, and dsn to {own['database']}"
     if reading["readable"]:
@@ -38,6 +52,21 @@ async def doubts_about_logins(connector: Connector) -> AsyncIterator[str]:
             f"the role {reading['role']} is to read the change logs only, and may also read {reading['readable']} of "
             "exportd's tables: REVOKE what it was granted, and its membership in other roles"
         )
+
+
+async def excessive_rights(connector: Connector) -> list[str]:
+    """Sentences for people about the logins that are a superuser or bypass row security.
+
+    Raises TransientError or PermanentError when one of the logins cannot be used.
+    """
+    return _about_rights(await _logins(connector))
+
+
+async def warn_of_rights(connector: Connector) -> None:
+    """Log those sentences. A login that cannot be used is reported by the services that need it."""
+    with suppress(ExportdError):
+        for sentence in await excessive_rights(connector):
+            _logger.warning("login may do too much", error=sentence)
 
 
 async def daemons_of(connector: Connector) -> list[str]:
@@ -49,20 +78,51 @@ async def daemons_of(connector: Connector) -> list[str]:
             return [str(row["host"]) for row in await connection.fetch(_SQL["daemons"])]
 
 
+async def detect_pooling(connector: Connector) -> Pooling:
+    """Ask with two connections at once: in transaction mode the second gets the session that the first has just used.
+
+    Raises TransientError or PermanentError when the database cannot be asked.
+    """
+    async with connector.connection("check") as one, connector.connection("check") as other:
+        with translated("looking for a connection pooler"):
+            async with one.transaction():
+                first = await one.fetchval(_BACKEND)
+            async with other.transaction():
+                second = await other.fetchval(_BACKEND)
+        if first == second:
+            return Pooling.TRANSACTION
+        # A pooler invents the number by which a connection's queries are cancelled; a server gives its process's.
+        return Pooling.DIRECT if first == one.get_server_pid() else Pooling.SESSION
+
+
+async def _logins(connector: Connector) -> "dict[str, queries.Row]":
+    """What the logins may do, by the setting that names them; ``reader_user`` only where there is one that reads."""
+    async with connector.connection("check") as owner:
+        logins = {"dsn": await _login(owner)}
+    if connector.reader_dsn is not None:
+        async with connector.reading("check") as reader:
+            logins["reader_user"] = await _login(reader)
+    return logins
+
+
 async def _login(connection: Connection) -> "queries.Row":
     with translated("reading the rights of the login"):
         return queries.only_row(await connection.fetchrow(_SQL["login"]))
 
 
-def _about_rights(login: "queries.Row", key: str) -> list[str]:
+def _about_rights(logins: "Mapping[str, queries.Row]") -> list[str]:
+    return [sentence for key, login in logins.items() if (sentence := _about_rights_of(login, key)) is not None]
+
+
+def _about_rights_of(login: "queries.Row", key: str) -> str | None:
     if login["superuser"]:
-        return [
+        return (
             f"the role {login['role']} of database.{key} is a superuser: code of the owner of a table that an export "
             "runs may do anything in the database; use the roles that `exportd role sql` makes"
-        ]
+        )
     if login["bypasses_policies"]:
-        return [
+        return (
             f"the role {login['role']} of database.{key} bypasses row security: it exports rows that policies hide "
             "from it; take it away with ALTER ROLE and NOBYPASSRLS unless that is meant"
-        ]
-    return []
+        )
+    return None

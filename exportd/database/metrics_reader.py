@@ -42,6 +42,7 @@ class MetricsReader:
                     failed=await connection.fetch(_SQL["failed_schedules"]),
                     jobs=await connection.fetch(_SQL["jobs"]),
                     logs=await connection.fetch(_SQL["change_logs"], [*self._logs], [*self._logs.values()]),
+                    oldest_rows=await connection.fetch(_SQL["oldest_rows"]),
                     oldest_transaction_s=await connection.fetchval(_SQL["oldest_transaction"]),
                 )
         # With thousands of schedules, this takes a while.
@@ -56,6 +57,7 @@ class _Found:
     failed: "Sequence[asyncpg.Record]"
     jobs: "Sequence[asyncpg.Record]"
     logs: "Sequence[asyncpg.Record]"
+    oldest_rows: "Sequence[asyncpg.Record]"
     oldest_transaction_s: float
 
 
@@ -74,4 +76,6 @@ def _fill(metrics: Metrics, found: _Found) -> None:
         metrics.log_rows.labels(row["entity"]).set(row["rows"])
         if row["oldest_window_s"] is not None:
             metrics.oldest_window.labels(row["entity"]).set(row["oldest_window_s"])
+    for row in found.oldest_rows:
+        metrics.oldest_row.labels(row["kind"]).set(row["age_s"])
     metrics.oldest_transaction.set(found.oldest_transaction_s)

@@ -4,6 +4,7 @@ The transaction holds the organization's row in ``exportd.organization``, so tha
 place one is refused. Call ``require_room`` before any other row is locked.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -37,6 +38,7 @@ class Quota(StrEnum):
     ADHOC_JOBS = "adhoc_jobs"
     CLIENTS = "clients"
     CHANGES_PER_HOUR = "changes_per_hour"
+    CONNECTIONS = "connections"
 
 
 _WORDS = {
@@ -49,6 +51,9 @@ _WORDS = {
 }
 _PASSING = {Quota.WAITING_JOBS, Quota.ADHOC_JOBS, Quota.CHANGES_PER_HOUR}
 """Those that empty by themselves."""
+
+_OF_THE_DATABASE = [quota for quota in Quota if quota not in {Quota.CHANGES_PER_HOUR, Quota.CONNECTIONS}]
+"""Those whose use is read from the tables for those who look after the daemon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +95,31 @@ async def require_room(
 
 
 class QuotaTable:
-    """How much of their quotas the organizations have used, for those who look after the daemon."""
+    """How much of their quotas the organizations have used, for those who look after the daemon.
 
-    def __init__(self, pool: "Pool", quotas: QuotaSettings) -> None:
+    ``connections`` are those of this daemon's API, by organization.
+    """
+
+    def __init__(
+        self, pool: "Pool", quotas: QuotaSettings, *, connections: Callable[[], Mapping[str, int]] = lambda: {}
+    ) -> None:
         self._pool = pool
         self._quotas = quotas
+        self._connections = connections
 
     async def near(self) -> list[QuotaUse]:
         """Those that are nearly or fully used, the fullest first. Raises TransientError when the database is away."""
-        counted = [quota for quota in Quota if quota is not Quota.CHANGES_PER_HOUR]
-        limits = [limit_of(self._quotas, quota) for quota in counted]
+        limits = [limit_of(self._quotas, quota) for quota in _OF_THE_DATABASE]
         async with statements(self._pool, "looking at the quotas") as connection:
-            rows = await connection.fetch(_SQL["near"], [quota.value for quota in counted], limits, NEAR, MAX_SHOWN)
-        return [
+            rows = await connection.fetch(_SQL["near"], _OF_THE_DATABASE, limits, NEAR, MAX_SHOWN)
+        uses = [
             QuotaUse(OrganizationId(row["organization"]), Quota(row["quota"]), row["used"], row["bound"])
             for row in rows
         ]
+        limit = self._quotas.connections
+        uses += [
+            QuotaUse(OrganizationId(organization), Quota.CONNECTIONS, used, limit)
+            for organization, used in self._connections().items()
+            if used >= NEAR * limit
+        ]
+        return sorted(uses, key=lambda use: (-use.used / use.limit, use.organization, use.quota))[:MAX_SHOWN]

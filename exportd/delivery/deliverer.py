@@ -16,7 +16,7 @@ from exportd.destinations.open_destinations import Destination, Destinations
 from exportd.manifest.build import History, build_manifest
 from exportd.manifest.document import Manifest, render, sha256_of
 from exportd.model.entity import EntityCode
-from exportd.model.errors import ExportdError, PermanentError, TransientError
+from exportd.model.errors import ExportdError, OccupiedError, PermanentError, TransientError
 from exportd.model.extraction import Extraction
 from exportd.model.job import Job, JobProgress
 from exportd.model.part import Part
@@ -49,6 +49,20 @@ class Deliverer:
         self._limiter = limiter
         self._type_token = type_token
         self._retry = retry or RetryBudget()
+
+    def require_one_at_hand(self, job: Job, codes: Sequence[DestinationCode]) -> None:
+        """Make sure that there is a reason to read: not each of these destinations is in its circuit's pause.
+
+        Raises OccupiedError for the shortest pause, and PermanentError as ``delivery``.
+        """
+        destinations = [self._destinations.get(job.organization, code) for code in codes]
+        now = anyio.current_time()
+        if destinations and not any(destination.circuit.would_admit(now) for destination in destinations):
+            raise OccupiedError(
+                " ".join(named(destination.code, _circuit_open(destination)).sentence for destination in destinations),
+                reason=Reason.DESTINATION_UNAVAILABLE,
+                retry_after_s=min(destination.circuit.closes_in_s(now) for destination in destinations),
+            )
 
     @asynccontextmanager
     async def delivery(

@@ -58,11 +58,14 @@ class JobDeliverer:
     ) -> AsyncIterator["JobDelivery"]:
         """The delivery of a job to each destination that does not have everything yet; aborted unless published.
 
-        ``sealed`` is what was read, once the job is sealed. Raises TransientError or PermanentError.
+        ``sealed`` is what was read, once the job is sealed. Raises TransientError or PermanentError; OccupiedError when
+        nothing was read and no destination would take it now: the job waits for them without its slot.
         """
         job = lease.job
         delivered = {delivery.destination for delivery in await self.jobs.deliveries(job.id)}
         lacking = [code for code in job.destinations if code not in delivered]
+        if sealed is None:
+            self._deliverer.require_one_at_hand(job, lacking)
         if _had_attempts(lease) and sealed is None:
             for code in lacking:
                 await self.cleaner.abort_uploads(job, code)

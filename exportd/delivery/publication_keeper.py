@@ -95,7 +95,9 @@ class PublicationKeeper:
         schedule = job.schedule_id
         if schedule is None:
             return PublicationMemory()
-        held: dict[str, Publication | None] = {self._own_place: await read_publication(self._spool.directory, schedule)}
+        held: dict[str, Publication | None] = {
+            self._spool.publication_place: await read_publication(self._spool.directory, schedule)
+        }
 
         async def read(destination: Destination) -> None:
             with anyio.move_on_after(_LOOK_S):
@@ -121,7 +123,7 @@ class PublicationKeeper:
         if schedule is None:
             return
         publication = _publication(lease.job, extraction)
-        places = [self._own_place, *map(place_of, destinations)]
+        places = [self._spool.publication_place, *map(place_of, destinations)]
         held = {place: found.token if (found := memory.held.get(place)) else None for place in places}
         await self._publications.record(lease, publication.token, held)
         await write_publication(self._spool.directory, schedule, publication)
@@ -165,10 +167,6 @@ class PublicationKeeper:
         except PermanentError as error:
             self._report_once(destination, error)
         return predecessor
-
-    @property
-    def _own_place(self) -> str:
-        return f"spool {self._spool.id}"
 
     async def _compare(self, job: Job, schedule: ScheduleId, held: Mapping[str, Publication | None]) -> bool:
         """Whether the database is older than what is remembered; then it is marked as put back."""

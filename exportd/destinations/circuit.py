@@ -44,6 +44,11 @@ class Circuit:
                 admitted, self._trying = not self._trying, True
                 return admitted
 
+    def would_admit(self, now: float) -> bool:
+        """Whether a delivery would be admitted; none is, so that this one has no end to report."""
+        state = self.state(now)
+        return state is CircuitState.CLOSED or (state is CircuitState.HALF_OPEN and not self._trying)
+
     def closes_in_s(self, now: float) -> float:
         """Seconds until a delivery may be admitted; while another one is being tried, the first pause."""
         return max(self._open_until - now, self._first_pause_s if self._trying else 0.0)

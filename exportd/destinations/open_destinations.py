@@ -45,6 +45,10 @@ class Destinations:
         self._retired: list[Destination] = []
         self._users: Counter[int] = Counter()
         """By the identity of a destination, how many use it."""
+        self._used: set[int] = set()
+        """The identities of those that were used since the last look for idle ones."""
+        self._connected: set[int] = set()
+        """Those that were used before it, and may have kept their connections."""
 
     def get(self, organization: OrganizationId, code: DestinationCode) -> Destination:
         """The destination; PermanentError DESTINATION_MISSING when it is not declared any more."""
@@ -62,6 +66,7 @@ class Destinations:
         """The destination, open until the block ends, even if it is replaced meanwhile. Raises as ``get``."""
         found = self.get(organization, code)
         self._users[id(found)] += 1
+        self._used.add(id(found))
         try:
             yield found
         finally:
@@ -72,10 +77,19 @@ class Destinations:
         """Close the stores of those that were replaced or taken out, and that are no longer used."""
         unused = [destination for destination in self._retired if not self._users[id(destination)]]
         self._retired = [destination for destination in self._retired if self._users[id(destination)]]
-        with anyio.move_on_after(_CLOSING_S, shield=True):
-            for destination in unused:
-                del self._users[id(destination)]
-                await destination.store.aclose()
+        for destination in unused:
+            del self._users[id(destination)]
+        await _close(unused)
+
+    async def close_idle(self) -> None:
+        """Close the stores that were used, but not since the last call; they connect again when they are used.
+
+        A client of S3 takes 1.4 MB, and there may be a destination for each of thousands of organizations.
+        """
+        used = {*self._used, *(one for one, users in self._users.items() if users)}
+        idle = [destination for destination in self if id(destination) in self._connected - used]
+        self._connected, self._used = used, set()
+        await _close(idle)
 
     def put(self, destination: Destination) -> None:
         """Add a destination, or replace the one of its organization and code."""
@@ -95,4 +109,10 @@ class Destinations:
     async def aclose(self) -> None:
         """Close all stores."""
         for destination in (*self._destinations.values(), *self._retired):
+            await destination.store.aclose()
+
+
+async def _close(destinations: Iterable[Destination]) -> None:
+    with anyio.move_on_after(_CLOSING_S, shield=True):
+        for destination in destinations:
             await destination.store.aclose()

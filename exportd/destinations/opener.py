@@ -11,7 +11,7 @@ from exportd.destinations.record import DestinationDeclaration
 from exportd.model.dialect_name import DialectName
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import SettingsError
-from exportd.model.schedule import DestinationCode, Origin
+from exportd.model.schedule import DestinationCode
 from exportd.settings.destination_schema import DestinationSettings, S3Destination
 from exportd.settings.schema import Settings
 from exportd.stores.gcs.identity import require_own_pool
@@ -94,11 +94,13 @@ def settings_of(declaration: DestinationDeclaration) -> DestinationSettings:
     return settings
 
 
-def open_declared(declaration: DestinationDeclaration, origin: Origin, opener: DestinationOpener) -> Destination:
-    """Open a destination of the database. Nothing is touched yet. Raises SettingsError when it cannot be opened."""
+def open_made(declaration: DestinationDeclaration, opener: DestinationOpener) -> Destination:
+    """Open a destination that was made through the API. Nothing is touched yet.
+
+    Raises SettingsError when it cannot be opened.
+    """
     settings = settings_of(declaration)
-    if origin is Origin.API:
-        opener.require_own_pool(settings)
+    opener.require_own_pool(settings)
     return opener.open(settings)
 
 

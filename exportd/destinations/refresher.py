@@ -1,6 +1,8 @@
-"""Keeps open the destinations that this daemon's configuration declares, and those of the database.
+"""Keeps open the destinations that this daemon's configuration declares, and those that were made through the API.
 
-Those were made through the API, or are declared by another daemon, whose jobs may be claimed here.
+A row of the database that says that it stands in a configuration is not believed: a party that can write rows could
+have files written anywhere on this host. What another daemon declares is that daemon's, and so are the jobs that go
+there.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -20,6 +22,8 @@ from exportd.model.schedule import DestinationCode, Origin
 _logger = structlog.get_logger()
 
 POLL_INTERVAL_S = 30.0
+IDLE_INTERVAL_S = 300.0
+"""Stores that were not used for so long, or up to twice as long, give back their connections."""
 
 _Key = tuple[OrganizationId, DestinationCode]
 
@@ -27,14 +31,14 @@ _Key = tuple[OrganizationId, DestinationCode]
 class DestinationRefresher:
     """``live`` begins with what the configuration declares.
 
-    ``opener`` makes a destination from what a person declares, and where; it raises SettingsError when that cannot be.
+    ``opener`` makes a destination that was made through the API; it raises SettingsError when that cannot be.
     """
 
     def __init__(
         self,
         table: DestinationTable,
         live: Destinations,
-        opener: Callable[[DestinationDeclaration, Origin], Destination],
+        opener: Callable[[DestinationDeclaration], Destination],
         clock: Clock,
     ) -> None:
         self._table = table
@@ -75,15 +79,19 @@ class DestinationRefresher:
 
     def check(self, declaration: DestinationDeclaration) -> None:
         """Raises SettingsError when the destination, made through the API, could not be opened."""
-        self._opener(declaration, Origin.API)
+        self._opener(declaration)
 
     async def run(self) -> None:
         """Refresh when woken and at each poll, until cancelled."""
+        look_for_idle_at = self._clock.monotonic() + IDLE_INTERVAL_S
         while True:
             try:
                 await self.refresh()
             except ExportdError as error:
                 _logger.warning("destinations could not be read", reason=error.reason, error=error.sentence)
+            if self._clock.monotonic() >= look_for_idle_at:
+                await self._live.close_idle()
+                look_for_idle_at = self._clock.monotonic() + IDLE_INTERVAL_S
             await wait_until(self._woken, self._clock.monotonic() + POLL_INTERVAL_S, clock=self._clock)
             self._woken = anyio.Event()
 
@@ -91,7 +99,11 @@ class DestinationRefresher:
         """Open what is new, replace what was edited, take out what is gone; close what is no longer used."""
         async with self._one_at_a_time:
             records = await self._table.all()
-            wanted = {(record.declaration.organization, record.declaration.code): record for record in records}
+            wanted = {
+                (record.declaration.organization, record.declaration.code): record
+                for record in records
+                if record.origin is Origin.API
+            }
             for key in self._declared:
                 wanted.pop(key, None)
             for key in self._known.keys() - wanted.keys():
@@ -105,7 +117,7 @@ class DestinationRefresher:
     def _open(self, key: _Key, record: DestinationRecord) -> None:
         try:
             check_origin(record)
-            destination = self._opener(record.declaration, record.origin)
+            destination = self._opener(record.declaration)
         except ExportdError as error:
             organization, code = key
             # What it was until now may be what must not be written any more.

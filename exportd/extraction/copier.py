@@ -91,7 +91,8 @@ class Pacer:
     whole milliseconds (uvloop's ``sleep(0.001)`` takes up to two, ``sleep(0.0004)`` none), which cost a tenth of the
     throughput. So a nap blocks the loop, for less time than one compressed block would keep the interpreter busy.
 
-    A nap fills the buffers of all streams, so there is at most one for each time that all of them have been read.
+    A nap fills the buffers of all streams, so there is at most one for each time that all of them have been read. A
+    stream that has brought less than a large chunk may be at its end, and thousands of small tables are: no nap.
     """
 
     def __init__(self, nap: Callable[[float], None] = time.sleep) -> None:
@@ -103,11 +104,13 @@ class Pacer:
 
         It naps after a small chunk, unless another stream has done so since this stream's previous chunk.
         """
-        naps_seen = self._naps
+        naps_seen, stream_bytes = self._naps, 0
 
         def pace(chunk_bytes: int) -> None:
-            nonlocal naps_seen
-            if chunk_bytes < _SMALL_CHUNK_BYTES and naps_seen == self._naps:
+            nonlocal naps_seen, stream_bytes
+            stream_bytes += chunk_bytes
+            is_small = chunk_bytes < _SMALL_CHUNK_BYTES <= stream_bytes
+            if is_small and naps_seen == self._naps:
                 self._nap(_NAP_S)
                 self._naps += 1
             naps_seen = self._naps

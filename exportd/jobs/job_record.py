@@ -67,6 +67,14 @@ class JobRecord:
         return self.state in FINISHED
 
 
+def unknown_job(job_id: object) -> str:
+    """What to say when there is no job of that id."""
+    return (
+        f"There is no job {job_id}. Look at the list of jobs for its id; one that ended longer ago than retention.jobs "
+        "may have been deleted."
+    )
+
+
 class Download(StrEnum):
     """Whether a job's files can be downloaded."""
 

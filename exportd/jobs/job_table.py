@@ -7,7 +7,8 @@ TransientError when the database is out of reach and PermanentError when it refu
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -32,6 +33,7 @@ from exportd.model.part import Part
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode, ScheduleId
 from exportd.model.start import BackfillRequest, Position, Start, start_of
+from exportd.spool.retention import SpooledJob
 
 if TYPE_CHECKING:
     import asyncpg
@@ -47,10 +49,21 @@ CANCELLED_SENTENCE = "The job was cancelled; the audit log says by whom. A sched
 
 
 class JobTable:
-    """``exportd.job``, ``part``, ``delivery``, ``position``: once a job is queued, this alone writes it."""
+    """``exportd.job``, ``part``, ``delivery``, ``position``: once a job is queued, this alone writes it.
 
-    def __init__(self, pool: "Pool", *, spool_grace_s: float = SPOOL_GRACE_S) -> None:
+    ``declared`` are the destinations that the configuration declares at the moment, each by organization and code. Jobs
+    that deliver to those of another configuration are left to its daemon; without it all are taken.
+    """
+
+    def __init__(
+        self,
+        pool: "Pool",
+        *,
+        spool_grace_s: float = SPOOL_GRACE_S,
+        declared: Callable[[], Sequence[tuple[str, str]]] | None = None,
+    ) -> None:
         self._pool = pool
+        self._declared = declared
         self._spool_grace_s = spool_grace_s
 
     # Claiming
@@ -61,9 +74,12 @@ class JobTable:
         ``phase`` SEALED or PUBLISHING means that the spool ``spool_id`` holds the parts. A job that was sealed in a
         spool that did not come back is EXTRACTING again, without its old parts and deliveries.
         """
+        declared = None if self._declared is None else self._declared()
+        organizations = None if declared is None else [organization for organization, _ in declared]
+        codes = None if declared is None else [code for _, code in declared]
         async with statements(self._pool, "claiming a job") as connection:
             row = await connection.fetchrow(
-                _SQL["claim"], holder, lease_s, spool_id, attempt_limit, self._spool_grace_s
+                *(_SQL["claim"], holder, lease_s, spool_id, attempt_limit, self._spool_grace_s, organizations, codes)
             )
         if row is None:
             return None
@@ -182,12 +198,6 @@ class JobTable:
             rows = await connection.fetch(_SQL["get"], job_id)
             records = await _records(connection, rows)
         return records[0] if records else None
-
-    async def known(self, job_ids: Iterable[JobId]) -> tuple[JobRecord, ...]:
-        """Those of the jobs that exist, in no particular order."""
-        async with statements(self._pool, "reading jobs") as connection:
-            rows = await connection.fetch(_SQL["of_ids"], [*job_ids])
-            return await _records(connection, rows)
 
     async def list(
         self,
@@ -314,6 +324,25 @@ class JobTable:
             await connection.execute(_SQL["mark_cleared"], job_id)
 
     # Retention
+
+    async def owners(self, job_ids: Iterable[JobId]) -> dict[JobId, OrganizationId]:
+        """Whose jobs they are, of those that exist."""
+        async with statements(self._pool, "reading whose jobs they are") as connection:
+            rows = await connection.fetch(_SQL["owners"], [*job_ids])
+        return {JobId(row["id"]): OrganizationId(row["organization"]) for row in rows}
+
+    async def over_in_spool(
+        self, job_ids: Iterable[JobId], spool_id: UUID, finished_by: datetime
+    ) -> tuple[SpooledJob, ...]:
+        """Of the jobs with files in a spool, those it may drop: finished by then, or elsewhere; and unknown ones."""
+        async with statements(self._pool, "reading which jobs' files may be dropped") as connection:
+            rows = await connection.fetch(_SQL["over_in_spool"], [*job_ids], spool_id, finished_by)
+        return tuple(
+            SpooledJob(
+                JobId(row["id"]), row["state"] and JobState(row["state"]), row["sealed_here"], row["finished_at"]
+            )
+            for row in rows
+        )
 
     async def active_ids(self) -> set[JobId]:
         """The jobs that are not finished."""

@@ -15,6 +15,7 @@ from exportd.database import queries
 from exportd.database.queries import only_row
 from exportd.database.quota_table import Quota, require_room
 from exportd.database.unit_of_work import notify, statements, transaction, write_audit
+from exportd.jobs.job_record import unknown_job
 from exportd.jobs.job_table import CANCELLED_SENTENCE
 from exportd.jobs.live_job import LiveJob, live_job_from_row
 from exportd.jobs.states import Transition, after
@@ -162,7 +163,7 @@ class JobOperator:
 async def _held(connection: "Connection", job_id: JobId) -> "asyncpg.Record":
     row = await connection.fetchrow(_SQL["hold"], job_id)
     if row is None:
-        raise PermanentError(f"There is no job {job_id}. Look at the list of jobs for its id.", reason=Reason.NOT_FOUND)
+        raise PermanentError(unknown_job(job_id), reason=Reason.NOT_FOUND)
     return row
 
 

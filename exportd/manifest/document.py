@@ -40,6 +40,9 @@ _STRICT = ConfigDict(extra="forbid", strict=True)
 MAX_MANIFEST_BYTES: Final = 16 << 20
 """Enough for some 50,000 files. A longer document is not read, and not written either."""
 
+MAX_MANIFESTS_BYTES: Final = 256 << 20
+"""Of all manifests that are read from one place, for they are looked at together: years of an hourly schedule."""
+
 MAX_MANIFEST_VALUES: Final = 500_000
 """Values in a document, whatever they are: a reader of JSON needs a hundred bytes for an empty list of two."""
 

@@ -36,7 +36,7 @@ class TransientError(ExportdError):
 
 
 class OccupiedError(TransientError):
-    """What the work needs is taken by others for now: it is put back, and the attempt does not count."""
+    """What the work needs is taken, or left alone, for now: it is put back, and the attempt does not count."""
 
 
 class PermanentError(ExportdError):

@@ -67,7 +67,10 @@ def _require_success(job: "asyncpg.Record | None", schedule: "asyncpg.Record", j
         or job["schedule_id"] not in {None, schedule["id"]}
     ):
         raise PermanentError(
-            f"The schedule {code!r} has no job {job_id}. `exportd job list` shows its jobs.", reason=Reason.NOT_FOUND
+            f"The schedule {code!r} has no job {job_id}. `exportd job list` shows its jobs; one that ended longer ago "
+            "than retention.jobs may have been deleted, and a back-fill from there would be complete: use `exportd "
+            "schedule refresh` for its entities.",
+            reason=Reason.NOT_FOUND,
         )
     if job["schedule_id"] is None:
         raise PermanentError(

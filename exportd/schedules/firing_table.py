@@ -5,7 +5,7 @@ schedule, the second finds it moved. Every change sends an event. All methods ra
 database is out of reach and PermanentError when it refuses.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from exportd.model.job import JobId
 from exportd.model.reason import Reason
 from exportd.model.schedule import CONFIGURATION, Schedule, ScheduleDeclaration, ScheduleId
 from exportd.schedules import schedule_writer
-from exportd.schedules.schedule_record import ScheduleEdit, schedule_from_row
+from exportd.schedules.schedule_record import Firing, ScheduleEdit, schedule_from_row
 
 if TYPE_CHECKING:
     import asyncpg
@@ -86,20 +86,26 @@ class ScheduleTable:
             row = await connection.fetchrow(_SQL["get"], organization, code)
         return None if row is None else schedule_from_row(row)
 
-    async def fire(self, schedule: Schedule, *, due_at: datetime, next_due_at: datetime, now: datetime) -> JobId | None:
-        """Queue a job due at ``due_at`` and let the schedule be due at ``next_due_at``, both or neither.
+    async def fire(self, firings: Sequence[Firing], *, now: datetime) -> dict[ScheduleId, JobId]:
+        """For each of different schedules, queue a job and let the schedule be due next, both or neither.
 
-        The job keeps what the schedule says now. None when nothing was queued: the schedule has an unfinished job,
-        and stays due until that has ended; or it was fired, edited or deleted since it was read.
+        Returns the jobs; each keeps what its schedule says now. Nothing is queued for a schedule that has an unfinished
+        job, and stays due until that has ended; nor for one that was fired, edited or deleted since it was read.
         """
-        async with transaction(self._pool, "firing a schedule") as connection:
-            if await connection.fetchrow(_SQL["hold"], schedule.id, schedule.version, schedule.next_due_at) is None:
-                return None
-            job_id = await _queue_job(connection, schedule.id, due_at=due_at, now=now)
-            # A run that a person asked for can have had the same due time, to the microsecond.
-            if job_id is not None or await connection.fetchval(_SQL["has_fired"], schedule.id, due_at):
-                await connection.execute(_SQL["move_on"], schedule.id, due_at, next_due_at)
-        return job_id
+        async with transaction(self._pool, "firing schedules") as connection:
+            as_read = [(firing.schedule.id, firing.schedule.version, firing.schedule.next_due_at) for firing in firings]
+            held = {row["id"] for row in await connection.fetch(_SQL["hold"], *_columns(as_read))}
+            if not held:
+                return {}
+            fired = [
+                (firing.schedule.id, firing.due_at, firing.next_due_at)
+                for firing in firings
+                if firing.schedule.id in held
+            ]
+            ids, due_at, next_due_at = _columns(fired)
+            queued = await connection.fetch(_SQL["queue_jobs"], ids, due_at, now)
+            await connection.execute(_SQL["move_on"], ids, due_at, next_due_at)
+        return {ScheduleId(row["schedule_id"]): JobId(row["id"]) for row in queued}
 
     async def fire_now(self, organization: OrganizationId | None, code: str, *, actor: str = CONFIGURATION) -> JobId:
         """Queue one more job of a schedule, due now; when it is due next stays as it is. The audit log says so.
@@ -126,9 +132,9 @@ class ScheduleTable:
 async def fire_held(connection: "Connection", schedule_id: UUID, code: str) -> JobId:
     """One more job of a locked schedule, due now. Raises TransientError JOB_UNFINISHED while one is unfinished."""
     while True:
-        job_id = await _queue_job(connection, schedule_id, due_at=None, now=None)
-        if job_id is not None:
-            return job_id
+        queued = await connection.fetchrow(_SQL["queue_jobs"], [schedule_id], [None], None)
+        if queued is not None:
+            return JobId(queued["id"])
         unfinished = await connection.fetchrow(_SQL["unfinished_job"], schedule_id)
         if unfinished is not None:
             raise TransientError(
@@ -139,11 +145,9 @@ async def fire_held(connection: "Connection", schedule_id: UUID, code: str) -> J
         # It ended in between.
 
 
-async def _queue_job(
-    connection: "Connection", schedule_id: UUID, *, due_at: datetime | None, now: datetime | None
-) -> JobId | None:
-    row = await connection.fetchrow(_SQL["queue_job"], schedule_id, due_at, now)
-    return None if row is None else JobId(row["id"])
+def _columns(rows: Iterable[tuple[object, ...]]) -> tuple[list[object], ...]:
+    """One or more rows as an array for each column, as ``unnest`` takes them."""
+    return tuple(list(column) for column in zip(*rows, strict=True))
 
 
 def _only_id(rows: "list[asyncpg.Record]", organization: OrganizationId | None, code: str) -> UUID:

@@ -60,6 +60,15 @@ class ScheduleEdit:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """A schedule as it was read, the due time that its job gets, and when it is due next."""
+
+    schedule: Schedule
+    due_at: datetime
+    next_due_at: datetime
+
+
 def _next_due(schedule: Schedule, declaration: ScheduleDeclaration) -> datetime:
     """A new rule counts from the last due time, so that editing again and again cannot put off a run."""
     # One that has not fired yet still awaits its immediate first run.

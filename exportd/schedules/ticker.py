@@ -11,7 +11,7 @@ one run; nothing is fired twice, for the due times are in the database.
 A schedule that is due but has an unfinished job is tried again when that job ends, and at each poll.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -26,6 +26,7 @@ from exportd.model.errors import ExportdError, PermanentError
 from exportd.model.job import JobId
 from exportd.model.schedule import Schedule, ScheduleId
 from exportd.schedules import calendar
+from exportd.schedules.schedule_record import Firing
 from exportd.schedules.wheel import Timer, TimerWheel
 
 _logger = structlog.stdlib.get_logger()
@@ -40,6 +41,9 @@ NOTICED_STEP_S = 2.0
 _ARMED_AT_ONCE = 500
 """So many schedules in a few milliseconds; then others have their turn on the event loop."""
 
+FIRED_TOGETHER = 200
+"""So many schedules fire in one transaction: ten thousand that are due together take seconds, not half a minute."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -51,9 +55,7 @@ class FiringTable(Protocol):
 
     async def some(self, schedule_ids: Collection[ScheduleId]) -> list[Schedule]: ...
 
-    async def fire(
-        self, schedule: Schedule, *, due_at: datetime, next_due_at: datetime, now: datetime
-    ) -> JobId | None: ...
+    async def fire(self, firings: Sequence[Firing], *, now: datetime) -> Mapping[ScheduleId, JobId]: ...
 
 
 class Ticker:
@@ -174,30 +176,48 @@ class Ticker:
         due = self._wheel.advance(_in_ms(now))
         for schedule in due:
             del self._timers[schedule.id]
-        return sum([await self._fire(schedule, now) for schedule in due])
+        fired = 0
+        for begin in range(0, len(due), FIRED_TOGETHER):
+            firings = [_firing(schedule, now) for schedule in due[begin : begin + FIRED_TOGETHER]]
+            fired += await self._fire(firings, now)
+        return fired
 
-    async def _fire(self, schedule: Schedule, now: datetime) -> bool:
-        rule = schedule.declaration.rule
-        if _is_out_of_reach(schedule, now):
-            due_at = now
-        else:
-            # The wheel knows milliseconds: it can be early by a part of one.
-            passed = max(now, schedule.next_due_at)
-            due_at = calendar.latest_due(rule, due=schedule.next_due_at, now=passed)
-        next_due_at = calendar.next_due(rule, last_due=due_at)
-        names = {"organization": schedule.declaration.organization, "schedule": schedule.declaration.code}
+    async def _fire(self, firings: Sequence[Firing], now: datetime) -> int:
         try:
-            job_id = await self._table.fire(schedule, due_at=due_at, next_due_at=next_due_at, now=now)
+            jobs = await self._table.fire(firings, now=now)
         except PermanentError as error:
-            # What is wrong with this one must not keep the others from being fired.
-            _log_failure("a schedule could not be fired", error, **names)
-            return False
-        if job_id is None:
-            _logger.debug("a schedule waits for its job, or was fired elsewhere", due_at=due_at, **names)
-            return False
-        _logger.info("schedule fired", job_id=job_id, due_at=due_at, next_due_at=next_due_at, **names)
-        self._arm(replace(schedule, last_due_at=due_at, next_due_at=next_due_at), now)
-        return True
+            if len(firings) > 1:
+                # What is wrong with one must not keep the others from being fired.
+                return sum([await self._fire([firing], now) for firing in firings])
+            _log_failure("a schedule could not be fired", error, **_names(firings[0]))
+            return 0
+        for firing in firings:
+            job_id = jobs.get(firing.schedule.id)
+            if job_id is None:
+                waits = "a schedule waits for its job, or was fired elsewhere"
+                _logger.debug(waits, due_at=firing.due_at, **_names(firing))
+                continue
+            times = {"due_at": firing.due_at, "next_due_at": firing.next_due_at}
+            _logger.info("schedule fired", job_id=job_id, **times, **_names(firing))
+            self._arm(replace(firing.schedule, last_due_at=firing.due_at, next_due_at=firing.next_due_at), now)
+        return len(jobs)
+
+
+def _firing(schedule: Schedule, now: datetime) -> Firing:
+    """What firing a schedule means that is due."""
+    rule = schedule.declaration.rule
+    if _is_out_of_reach(schedule, now):
+        due_at = now
+    else:
+        # The wheel knows milliseconds: it can be early by a part of one.
+        passed = max(now, schedule.next_due_at)
+        due_at = calendar.latest_due(rule, due=schedule.next_due_at, now=passed)
+    return Firing(schedule, due_at, calendar.next_due(rule, last_due=due_at))
+
+
+def _names(firing: Firing) -> dict[str, str]:
+    declaration = firing.schedule.declaration
+    return {"organization": declaration.organization, "schedule": declaration.code}
 
 
 def _is_out_of_reach(schedule: Schedule, now: datetime) -> bool:

@@ -11,12 +11,31 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from pydantic.fields import FieldInfo
+
 from exportd.model.entity import Entity, EntityCode
-from exportd.settings.schema import KEYS, TABLES, Settings
+from exportd.settings.schema import TABLES, Settings
 from exportd.settings.secrets import mask_secrets
-from exportd.settings.section import Effect, Scope, Section
+from exportd.settings.section import Effect, Scope, Section, Setting
 
 _HOST_OPTIONS = ("host", "port", "dbname", "database")
+
+
+def setting_of(path: str, field: FieldInfo) -> Setting:
+    """The effect and the scope that a key declares; TypeError when it declares none."""
+    settings = [item for item in field.metadata if isinstance(item, Setting)]
+    if len(settings) != 1:
+        raise TypeError(f"{path} needs one Setting(effect, scope) in its annotation, but has {len(settings)}")
+    return settings[0]
+
+
+KEYS: Mapping[str, Setting] = {
+    path: setting_of(path, field)
+    for table, section in TABLES.items()
+    for key, field in section.model_fields.items()
+    for path in [f"{table}.{key}"]
+}
+"""The effect and the scope of each key of a table, such as ``limits.jobs``."""
 
 
 class ChangeKind(StrEnum):

@@ -6,10 +6,9 @@ The text under a key says what it means, its unit and why this default. The text
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
-from pydantic.fields import FieldInfo
 
 from exportd.model.bounds import MAX_CRON_LENGTH, MAX_DECLARED, MAX_DESTINATIONS
 from exportd.model.schedule import ExportFormat, Rule, Unit, rule_from
@@ -32,6 +31,7 @@ from exportd.settings.section import (
     SizeBytes,
     check_listen,
     check_name,
+    check_not_empty,
     check_public_url,
     is_loopback,
 )
@@ -39,19 +39,13 @@ from exportd.settings.section import (
 ALL_ENTITIES = "ALL"
 """In a schedule's ``entities``: every entity of the catalog, also those that are added later."""
 
-Item = TypeVar("Item")
+MIN_AUDIT_DAYS = 30
+"""The trigger of migration 0014 has it too."""
 
 
 def check_daemon_name(name: str) -> str:
     """A name, or nothing; ValueError otherwise."""
     return check_name(name) if name else name
-
-
-def check_not_empty(items: tuple[Item, ...]) -> tuple[Item, ...]:
-    """At least one item; pydantic's own check does not count those that have a problem."""
-    if not items:
-        raise ValueError("should have at least one item, but is empty")
-    return items
 
 
 def _as_list(value: object) -> object:
@@ -203,6 +197,10 @@ class QuotaSettings(Section):
     streams: Annotated[int, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=1, le=32)] = 8
     """Streams of events that one user of the machine may follow at the same time. A daemon has 32."""
 
+    connections: Annotated[int, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=1, le=256)] = 32
+    """Connections over TCP on which a request with the organization's credentials, or a download of its files, is being
+    answered. A listener has 256."""
+
     spool_share: Annotated[float, Setting(Effect.AT_ONCE, Scope.HOST), Field(gt=0, le=1)] = 0.5
     """Which share of `spool.budget` the files of one organization may take, those of finished jobs too. Beyond it the
     organization's jobs wait for its own files to go, and others go on. A job that is the only one of its organization
@@ -210,6 +208,18 @@ class QuotaSettings(Section):
 
 
 DEFAULT_QUOTAS = QuotaSettings()
+
+
+class RetentionSettings(Section):
+    """How long exportd's own rows stay in the database. What a schedule's next run needs stays longer."""
+
+    jobs: Annotated[float, Setting(Effect.AT_ONCE, Scope.DATABASE), Field(ge=1, le=36_600)] = 90
+    """How long a job that has ended can be looked at, in days; as long stay schedules and destinations that were
+    deleted. The files of jobs are another matter: see `spool.retention_hours`."""
+
+    audit: Annotated[float, Setting(Effect.AT_ONCE, Scope.DATABASE), Field(ge=MIN_AUDIT_DAYS, le=36_600)] = 400
+    """How long the audit log says who did what, in days. The database itself refuses to delete rows that are younger
+    than 30 days."""
 
 
 class CaptureSettings(Section):
@@ -373,6 +383,9 @@ class Settings(Section):
     quotas: QuotaSettings = Field(default_factory=QuotaSettings)
     """How much one organization may have."""
 
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
+    """How long exportd's own rows stay in the database."""
+
     capture: CaptureSettings = Field(default_factory=CaptureSettings)
     """The change log."""
 
@@ -427,23 +440,6 @@ TABLES: Mapping[str, type[Section]] = {
     if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 }
 """The tables of the file, by name; without the lists ``destination`` and ``schedule``, whose items change at once."""
-
-
-def setting_of(path: str, field: FieldInfo) -> Setting:
-    """The effect and the scope that a key declares; TypeError when it declares none."""
-    settings = [item for item in field.metadata if isinstance(item, Setting)]
-    if len(settings) != 1:
-        raise TypeError(f"{path} needs one Setting(effect, scope) in its annotation, but has {len(settings)}")
-    return settings[0]
-
-
-KEYS: Mapping[str, Setting] = {
-    path: setting_of(path, field)
-    for table, section in TABLES.items()
-    for key, field in section.model_fields.items()
-    for path in [f"{table}.{key}"]
-}
-"""The effect and the scope of each key of a table, such as ``limits.jobs``."""
 
 LiveSettings = Callable[[], Settings]
 """Returns the settings in effect, which a reload swaps: a service asks for them whenever it needs a value."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
@@ -38,6 +38,8 @@ _SIZE = re.compile(r"(?P<number>[+-]?[0-9]{1,30}(?:\.[0-9]{1,30})?)\s*(?P<unit>[
 _EXAMPLE = 'write a number of bytes or a text such as "6 GB" or "512 MiB"'
 
 _HOST_AND_PORT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9.-]+)):(?P<port>[0-9]{1,5})")
+
+Item = TypeVar("Item")
 
 
 class Section(BaseModel):
@@ -226,6 +228,13 @@ def _absolute(value: object, info: ValidationInfo) -> object:
             raise ValueError("should be a path in quotes")
     folder = (info.context or {}).get("folder")
     return path if folder is None else folder / path
+
+
+def check_not_empty(items: tuple[Item, ...]) -> tuple[Item, ...]:
+    """At least one item; pydantic's own check does not count those that have a problem."""
+    if not items:
+        raise ValueError("should have at least one item, but is empty")
+    return items
 
 
 def _absolute_if_given(value: object, info: ValidationInfo) -> object:

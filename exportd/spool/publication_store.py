@@ -6,7 +6,9 @@ Blocking work is done in worker threads. OSErrors leave as TransientError or Per
 """
 
 import json
+from contextlib import suppress
 from pathlib import Path
+from uuid import UUID
 
 import anyio.to_thread
 
@@ -22,7 +24,7 @@ _MAX_BYTES = 65_536
 
 def publication_path(directory: Path, schedule: ScheduleId) -> Path:
     """Where the spool in ``directory`` keeps it."""
-    return directory / "published" / f"{schedule}.json"
+    return _folder(directory) / f"{schedule}.json"
 
 
 async def read_publication(directory: Path, schedule: ScheduleId) -> Publication | None:
@@ -50,6 +52,30 @@ async def write_publication(directory: Path, schedule: ScheduleId, publication: 
     data = json.dumps(publication.to_json()).encode()
     with translated(directory=directory, doing=f"remembering what is published of schedule {schedule}"):
         await anyio.to_thread.run_sync(_write, publication_path(directory, schedule), data)
+
+
+async def published_schedules(directory: Path) -> tuple[ScheduleId, ...]:
+    """The schedules of which the spool in ``directory`` remembers something."""
+    with translated(directory=directory, doing="listing what was published"):
+        return await anyio.to_thread.run_sync(_schedules, _folder(directory))
+
+
+async def remove_publication(directory: Path, schedule: ScheduleId) -> None:
+    """Remember nothing of a schedule any more: it was deleted and will not run."""
+    with translated(directory=directory, doing=f"forgetting what was published of schedule {schedule}"):
+        await anyio.to_thread.run_sync(lambda: publication_path(directory, schedule).unlink(missing_ok=True))
+
+
+def _folder(directory: Path) -> Path:
+    return directory / "published"
+
+
+def _schedules(folder: Path) -> tuple[ScheduleId, ...]:
+    found = []
+    for path in folder.glob("*.json"):
+        with suppress(ValueError):  # not one of ours
+            found.append(ScheduleId(UUID(path.stem)))
+    return tuple(found)
 
 
 def _read(path: Path) -> bytes | None:

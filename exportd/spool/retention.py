@@ -5,8 +5,9 @@ not sealed in this spool (the job failed before, or another daemon finished it) 
 finished. The files of an unfinished job are never dropped, nor those of a job that is not in the job table: it may
 belong to a database that was restored, or to another one.
 
-The sweeper gets what it needs as callables: the spool's jobs, what the job table knows of them, what removes a job's
-files (its manifest first) and what records that they were removed.
+The sweeper gets what it needs as callables: the spool's jobs, what the job table says of those that may have to go,
+what removes a job's files (its manifest first) and what records that they were removed. A spool keeps tens of
+thousands of jobs, so the job table is asked for no more than these.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
@@ -28,12 +29,12 @@ _logger = structlog.get_logger()
 class SpooledJob:
     """What the job table knows of a job that has files in the spool.
 
-    ``sealed_here`` says that the job was sealed and that this spool holds its parts. ``finished_at`` is set when
-    it is finished.
+    ``state`` is None for a job that the table does not have. ``sealed_here`` says that the job was sealed and that this
+    spool holds its parts. ``finished_at`` is set when it is finished.
     """
 
     id: JobId
-    state: JobState
+    state: JobState | None
     sealed_here: bool
     finished_at: datetime | None
 
@@ -53,7 +54,9 @@ class RetentionVerdict(Enum):
 
 
 def judge(job: SpooledJob, *, now: datetime, retention: timedelta) -> RetentionVerdict:
-    """What happens to the files of a known job."""
+    """What happens to the files of a job."""
+    if job.state is None:
+        return RetentionVerdict.KEEP_UNKNOWN
     if job.state not in {JobState.SUCCEEDED, JobState.FAILED} or job.finished_at is None:
         return RetentionVerdict.KEEP_UNFINISHED
     if not job.sealed_here:
@@ -61,20 +64,13 @@ def judge(job: SpooledJob, *, now: datetime, retention: timedelta) -> RetentionV
     return RetentionVerdict.DROP_OLD if now - job.finished_at >= retention else RetentionVerdict.KEEP_YOUNG
 
 
-def decide(
-    stored: Collection[JobId], known: Iterable[SpooledJob], *, now: datetime, retention: timedelta
-) -> dict[JobId, RetentionVerdict]:
-    """A verdict for each job that has files.
+def decide(jobs: Iterable[SpooledJob], *, now: datetime, retention: timedelta) -> dict[JobId, RetentionVerdict]:
+    """A verdict for each job.
 
     The longest finished come first, so that an interrupted sweep has dropped the oldest files.
     """
-    jobs = {job.id: job for job in known}
-    verdicts = {
-        job.id: judge(job, now=now, retention=retention)
-        for job in sorted(jobs.values(), key=lambda job: (job.finished_at is None, job.finished_at or now, job.id))
-        if job.id in stored
-    }
-    return verdicts | {job: RetentionVerdict.KEEP_UNKNOWN for job in sorted(stored) if job not in jobs}
+    in_order = sorted(jobs, key=lambda job: (job.finished_at is None, job.finished_at or now, job.id))
+    return {job.id: judge(job, now=now, retention=retention) for job in in_order}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +84,17 @@ class RetentionResult:
 
 
 class RetentionSweeper:
-    """A service: ``run`` until cancelled; ``run_once`` is one sweep."""
+    """A service: ``run`` until cancelled; ``run_once`` is one sweep.
+
+    ``over`` says what the job table knows of those jobs with files that it does not have, or that were finished by an
+    instant, or finished elsewhere.
+    """
 
     def __init__(
         self,
         *,
         stored: Callable[[], Awaitable[Collection[JobId]]],
-        known: Callable[[Collection[JobId]], Awaitable[Sequence[SpooledJob]]],
+        over: Callable[[Collection[JobId], datetime], Awaitable[Sequence[SpooledJob]]],
         remove: Callable[[JobId], Awaitable[int]],
         mark_expired: Callable[[JobId], Awaitable[object]],
         settings: LiveSettings,
@@ -102,7 +102,7 @@ class RetentionSweeper:
         interval_s: float = 300.0,
     ) -> None:
         self._stored = stored
-        self._known = known
+        self._over = over
         self._remove = remove
         self._mark_expired = mark_expired
         self._settings = settings
@@ -128,9 +128,9 @@ class RetentionSweeper:
         if not stored:
             return RetentionResult((), 0, (), ())
         # The job table is read after the spool: a job that begins in between is not judged before the table has it.
-        known = await self._known(stored)
+        now = self._clock.now()
         retention = timedelta(hours=self._settings().spool.retention_hours)
-        verdicts = decide(stored, known, now=self._clock.now(), retention=retention)
+        verdicts = decide(await self._over(stored, now - retention), now=now, retention=retention)
         dropped: list[JobId] = []
         failed: list[JobId] = []
         freed_bytes = 0

@@ -68,6 +68,11 @@ class Spool:
             raise RuntimeError("the spool is not open")
         return self._id
 
+    @property
+    def publication_place(self) -> str:
+        """What ``exportd.publication`` calls this spool; ``delete_schedules`` of history.sql knows it too."""
+        return f"spool {self.id}"
+
     async def open(self) -> None:
         """Create what is missing, take the lock, read the id and measure what is stored.
 

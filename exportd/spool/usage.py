@@ -35,6 +35,10 @@ class _Share:
     def taken_bytes(self) -> int:
         return self.used_bytes + self.reserved_bytes
 
+    def add(self, used_bytes: int, reserved_bytes: int) -> None:
+        self.used_bytes += used_bytes
+        self.reserved_bytes += reserved_bytes
+
 
 class SpoolUsage:
     """The shares of the jobs in the spool, within the budget and above the floor of free disk space of the settings.
@@ -47,6 +51,9 @@ class SpoolUsage:
         self._settings = settings
         self._owners: dict[JobId, OrganizationId] = {}
         self._shares: dict[JobId, _Share] = {}
+        # Sums of the shares: every reservation asks for them, and a spool keeps tens of thousands of jobs.
+        self._total = _Share()
+        self._totals_of: dict[OrganizationId, _Share] = {}
 
     @property
     def budget_bytes(self) -> int:
@@ -63,15 +70,22 @@ class SpoolUsage:
 
     @property
     def used_bytes(self) -> int:
-        return sum(share.used_bytes for share in self._shares.values())
+        return self._total.used_bytes
 
     @property
     def reserved_bytes(self) -> int:
-        return sum(share.reserved_bytes for share in self._shares.values())
+        return self._total.reserved_bytes
 
     def own(self, job: JobId, organization: OrganizationId) -> None:
         """Count a job as that of an organization, until it is forgotten."""
+        known = self._owners.get(job)
+        if known == organization:
+            return
+        share = self._shares.get(job, _Share())
+        if known is not None:
+            self._count_for(known, -share.used_bytes, -share.reserved_bytes)
         self._owners[job] = organization
+        self._count_for(organization, share.used_bytes, share.reserved_bytes)
 
     def owner(self, job: JobId) -> OrganizationId | None:
         """Whose job it is, None where that is not known."""
@@ -83,7 +97,7 @@ class SpoolUsage:
 
     def taken_bytes_of(self, organization: OrganizationId) -> int:
         """What the jobs of an organization have used and reserved."""
-        return sum(share.taken_bytes for job, share in self._shares.items() if self._owners.get(job) == organization)
+        return self._totals_of.get(organization, _Share()).taken_bytes
 
     def judge(self, job: JobId, size_bytes: int, *, free_bytes: int) -> ReservationVerdict:
         """Whether ``size_bytes`` more may be written for a job while the disk has ``free_bytes`` free."""
@@ -108,22 +122,36 @@ class SpoolUsage:
         return taken_bytes > share.taken_bytes and taken_bytes + size_bytes > self.quota_bytes
 
     def reserve(self, job: JobId, size_bytes: int) -> None:
-        self._shares.setdefault(job, _Share()).reserved_bytes += size_bytes
+        self._change(job, reserved_bytes=size_bytes)
 
     def settle(self, job: JobId, *, reserved_bytes: int, used_bytes: int) -> None:
         """A reservation was written (``used_bytes``, which may be less or more than it) or given up (0)."""
-        share = self._shares.setdefault(job, _Share())
-        share.reserved_bytes = max(share.reserved_bytes - reserved_bytes, 0)
-        share.used_bytes += used_bytes
+        share = self._shares.get(job, _Share())
+        self._change(job, used_bytes=used_bytes, reserved_bytes=-min(reserved_bytes, share.reserved_bytes))
 
     def release(self, job: JobId, size_bytes: int) -> None:
         """Files of a job were removed."""
-        share = self._shares.setdefault(job, _Share())
-        share.used_bytes = max(share.used_bytes - size_bytes, 0)
+        self._change(job, used_bytes=-min(size_bytes, self._shares.get(job, _Share()).used_bytes))
 
     def forget(self, job: JobId) -> None:
-        """All files of a job were removed."""
-        share = self._shares.pop(job, None)
-        self._owners.pop(job, None)
-        if share is not None and share.reserved_bytes:
-            self._shares[job] = _Share(reserved_bytes=share.reserved_bytes)
+        """All files of a job were removed. What it has reserved stays so, but of no known organization."""
+        share = self._shares.get(job, _Share())
+        self._change(job, used_bytes=-share.used_bytes)
+        owner = self._owners.pop(job, None)
+        if owner is not None:
+            self._count_for(owner, 0, -share.reserved_bytes)
+        if not share.reserved_bytes:
+            self._shares.pop(job, None)
+
+    def _change(self, job: JobId, *, used_bytes: int = 0, reserved_bytes: int = 0) -> None:
+        """The only place where a share changes."""
+        self._shares.setdefault(job, _Share()).add(used_bytes, reserved_bytes)
+        self._total.add(used_bytes, reserved_bytes)
+        if (owner := self._owners.get(job)) is not None:
+            self._count_for(owner, used_bytes, reserved_bytes)
+
+    def _count_for(self, organization: OrganizationId, used_bytes: int, reserved_bytes: int) -> None:
+        total = self._totals_of.setdefault(organization, _Share())
+        total.add(used_bytes, reserved_bytes)
+        if not total.taken_bytes:
+            del self._totals_of[organization]

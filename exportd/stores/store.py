@@ -175,7 +175,7 @@ class Store(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Give back connections. Nothing is called afterwards."""
+        """Give back connections, while no call is in progress. A call afterwards connects again."""
         ...
 
 

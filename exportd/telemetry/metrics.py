@@ -78,6 +78,11 @@ class Metrics:
             "How much of a quota an organization has used, as a share; only from 0.8 on, and of the fifty fullest.",
             ["organization", "quota"],
         )
+        self.oldest_row = of_database(
+            "exportd_oldest_row_seconds",
+            "Age of the oldest row that is kept: of jobs since they ended, and of the audit log.",
+            ["kind"],
+        )
         self.oldest_transaction = of_database(
             "exportd_oldest_transaction_seconds",
             "Age of the oldest open transaction of the database, prepared ones too, as far as the role may see.",
@@ -133,6 +138,11 @@ class Metrics:
         self.retries = self._counter("exportd_job_retries_total", "Attempts at jobs that were not their first.")
         self.put_back = self._counter(
             "exportd_database_put_back_total", "Times the database was found to be older than what was published."
+        )
+        self.deleted_rows = self._counter(
+            "exportd_retention_deleted_total",
+            "What this daemon has deleted because it had been kept long enough ([retention]), by kind.",
+            ["kind"],
         )
         self.rows = self._counter("exportd_exported_rows_total", "Rows of jobs that succeeded.", ["entity"])
         self.bytes = self._counter(

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -81,3 +82,42 @@ async def test_a_status_is_looked_at_again_until_it_is_interrupted(site: Site, l
         await screen.shows("1, 1 paused")
         await screen.interrupt()
         assert await screen.ended() == 130
+
+
+async def test_no_table_breaks_a_word_at_80_columns(site: Site, application: Application) -> None:
+    """Organizations are UUIDs. No line of a list is longer than the terminal."""
+    organizations = [str(UUID(int=number << 96)) for number in (7, 8)]
+    short = [organization[:8] for organization in organizations]
+    await application.connection.execute("INSERT INTO public.accounts VALUES (-99, $1)", organizations[0])
+    site.configure(
+        CATALOG,
+        {
+            "destination": [
+                destination("lake-of-the-warehouse", site.destination(), organization=organization)
+                for organization in organizations
+            ],
+            "schedule": [
+                schedule("everything", organization=organization, destinations=["lake-of-the-warehouse"])
+                for organization in organizations
+            ],
+        },
+    )
+    await site.restart()
+    job = await site.first_job(application.connection, "everything")
+    await site.succeeded(application.connection, job)
+    of = ("--organization", organizations[0])
+    for words, shown in (
+        (("status",), ["ACCOUNTS", "COUNTRIES", "lake-of-the-warehouse", *short]),
+        (("job", "list"), ["everything", str(job)[:8], "SUCCEEDED", *short]),
+        (("job", "show", str(job)), ["ACCOUNTS", str(job), "SUCCEEDED", "FIRST_RUN"]),
+        (("schedule", "list"), ["everything", "lake-of-the-warehouse", *short]),
+        (("destination", "list"), ["lake-of-the-warehouse", *short]),
+        (("preview", "everything", *of), ["ACCOUNTS", "COUNTRIES", "incremental"]),
+        (("entity", "list"), ["ACCOUNTS", "public.accounts"]),
+        (("capture", "status"), ["ACCOUNTS", "COUNTRIES"]),
+    ):
+        with terminal(site, *words, columns=80) as screen:
+            assert await screen.ended() == 0, screen.screen
+        if words[-1] == "list":  # which is nothing but a table
+            assert max(map(len, screen.screen.splitlines())) <= 80, words
+        assert [word for word in shown if word not in screen.screen] == [], (words, screen.screen)

@@ -12,7 +12,7 @@ import pytest
 from tests.acceptance.declarations import destination, schedule
 from tests.acceptance.sample_application import CATALOG, Application
 from tests.fixtures.control_clients import bare
-from tests.fixtures.daemon import Daemon, Site, until
+from tests.fixtures.daemon import Daemon, Site, files_in, until
 
 
 @pytest.fixture
@@ -132,6 +132,22 @@ async def test_what_a_daemon_declares_outlasts_its_reboot_and_ends_when_it_is_fo
     # Its schedule is due as always, and the one that runs does its jobs.
     await site.succeeded(application.connection, await site.fire("southern"))
     assert await full_runs(application.connection) == {"both": 1, "southern": 1}
+
+    # What stands in no file gets nothing, though a row says that it does. Its job came first.
+    planted = site.destination("planted")
+    await application.connection.execute(
+        """INSERT INTO exportd.destination (organization, code, name, origin, settings, created_by, modified_by)
+           VALUES ('org-1', 'planted', 'Planted', 'CONFIGURATION', $1::text::jsonb, 'x', 'x')""",
+        json.dumps({"type": "DIRECTORY", "directory": str(planted)}),
+    )
+    await application.connection.execute(
+        "UPDATE exportd.schedule SET destinations = '{planted}' WHERE code = 'southern'"
+    )
+    waiting = await site.fire("southern")
+    await site.succeeded(application.connection, await site.fire("both"))
+    state = "SELECT state::text FROM exportd.job WHERE id = $1"
+    assert await application.connection.fetchval(state, waiting) == "PENDING"
+    assert files_in(planted) == set()
 
     done = await site.quickly("daemon", "forget", running["id"])
     assert (done.returncode, done.stderr) == (0, "")

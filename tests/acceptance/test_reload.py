@@ -261,9 +261,14 @@ async def test_a_reload_that_the_database_refuses_is_undone_as_a_whole(site: Sit
 
 
 async def test_another_password_of_the_same_database(site: Site, application: Application) -> None:
-    """The role's password changes; connections that are made from the reload on have the new one."""
+    """The role and its password change; connections that are made from the reload on have the new one.
+
+    The log says of each login, once, that it may do more than it needs.
+    """
     site.configure(CATALOG, {"schedule": [schedule(destinations=[])]})
     daemon = await site.start()
+    (about_first,) = daemon.events_named("login may do too much", level="warning")
+    assert "the role postgres of database.dsn is a superuser" in about_first["error"]
     await site.succeeded(application.connection, await site.first_job(application.connection))
     await application.connection.execute("CREATE ROLE deputy LOGIN SUPERUSER PASSWORD 'second'")
     text = site.config.read_text(encoding="utf-8")
@@ -276,6 +281,10 @@ async def test_another_password_of_the_same_database(site: Site, application: Ap
     daemon.signal(signal.SIGHUP)
     event = await daemon.wait_for_event("reloaded")
     assert subjects(event, "changed") == ["database.dsn"]
+    daemon.signal(signal.SIGHUP)
+    await daemon.wait_for_event("reloaded", times=2)
+    _, about_second = daemon.events_named("login may do too much")
+    assert "the role deputy of database.dsn is a superuser" in about_second["error"]
     await site.succeeded(application.connection, await site.fire())
     assert await application.connection.fetchval(
         "SELECT count(*) FROM pg_stat_activity WHERE usename = 'deputy' AND application_name LIKE 'exportd%'"

@@ -1,4 +1,4 @@
-"""Writes the pages of docs/ that are made from the code, for ``make docs``. Tests compare the pages with it."""
+"""Writes the files that are made from the code, for ``make docs``. Tests compare the files with it."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,12 +11,13 @@ import exportd.settings.reference
 ROOT = Path(__file__).parents[2]
 
 GENERATED: Mapping[str, Callable[[], str]] = {
+    "exportd/cli/completion.json": exportd.cli.reference.completion_table,
     "docs/catalog.md": exportd.catalog.reference.render,
     "docs/commands.md": exportd.cli.reference.render,
     "docs/configuration.md": exportd.settings.reference.render,
     "docs/manifest.schema.json": exportd.manifest.document.json_schema,
 }
-"""The pages, and what makes them."""
+"""The files, and what makes them."""
 
 
 def main() -> None:

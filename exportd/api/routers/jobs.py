@@ -14,6 +14,7 @@ from exportd.api.schemas.fields import DATE_TIME, parse_id, parse_instant
 from exportd.api.schemas.job import DownloadLink, JobDocument, JobPage, JobStatus, job_document
 from exportd.api.schemas.schedule import AdHocAnswer, AdHocRequest
 from exportd.api.transport.request_reader import StrictRoute
+from exportd.jobs.job_record import unknown_job
 from exportd.jobs.requests import JobFilter, JobSummary
 from exportd.model.bounds import MAX_WORD_LENGTH
 from exportd.model.job import JobState
@@ -85,7 +86,7 @@ async def _job(jobs: JobCollaborators, tenant: Tenant, text: str) -> JobSummary:
     job_id = id_in_path(text, "job")
     found = await jobs.owned.get(tenant.organization, job_id)
     if found is None:
-        raise Refusal(404, f"There is no job {text!r}. Look at the list of jobs for its id.")
+        raise Refusal(404, unknown_job(repr(text)))
     return found
 
 

@@ -22,6 +22,7 @@ from exportd.api.schemas.schedule import (
 )
 from exportd.api.transport.request_reader import StrictRoute
 from exportd.destinations.record import DestinationRecord
+from exportd.jobs.job_record import unknown_job
 from exportd.model.bounds import MAX_CODE_LENGTH, MAX_TEXT_LENGTH
 from exportd.model.declared import key_of
 from exportd.model.entity import OrganizationId
@@ -66,7 +67,7 @@ async def show_any_job(_caller: Looking, jobs: Jobs, job_id: IdInPath) -> JobDet
     """State, what it read, its files, and where they went."""
     record = await jobs.table.get(JobId(id_in_path(job_id, "job")))
     if record is None:
-        raise Refusal(404, f"There is no job {job_id!r}. Look at the list of jobs for its id.")
+        raise Refusal(404, unknown_job(repr(job_id)))
     return job_details(record)
 
 

@@ -1,19 +1,21 @@
 """How the daemon is, its metrics, and how jobs come along."""
 
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response, StreamingResponse
 
 from exportd.api.collaborators import JobCollaborators
-from exportd.api.dependencies import Caller, Jobs, Looking, Now, Status
+from exportd.api.dependencies import Caller, Jobs, Limits, Looking, Now, Status, occupy_connection
 from exportd.api.identity.access import Identity
 from exportd.api.job_watcher import EventStream
 from exportd.api.pagination import IdInPath, id_in_path
 from exportd.api.problems import Refusal, responses
 from exportd.api.schemas.status import DaemonStatus, shown_status
 from exportd.api.transport.request_reader import StrictRoute
+from exportd.jobs.job_record import unknown_job
 from exportd.model.bounds import MAX_TEXT_LENGTH
 from exportd.model.job import JobId
 
@@ -42,15 +44,17 @@ async def follow_job(caller: Looking, jobs: Jobs, job_id: IdInPath) -> Response:
     """How one job comes along, until it has ended."""
     found = JobId(id_in_path(job_id, "job"))
     if not any(job.id == found for job in await jobs.operator.watched([found])):
-        raise Refusal(404, f"There is no job {job_id!r}. Look at the list of jobs for its id.")
+        raise Refusal(404, unknown_job(repr(job_id)))
     _require_room(jobs, caller)
     return EventStream(jobs.watcher.stream(found, owner=caller.name))
 
 
 @router.get("/downloads/{token}", responses=responses(403, 404), response_class=Response)
-async def download(token: Annotated[str, Path(max_length=MAX_TEXT_LENGTH)], jobs: Jobs) -> Response:
+async def download(
+    request: Request, token: Annotated[str, Path(max_length=MAX_TEXT_LENGTH)], jobs: Jobs, limits: Limits
+) -> Response:
     """The archive that a link of ``getdownloadurl`` leads to."""
-    return await jobs.downloads.serve(token)
+    return await jobs.downloads.serve(token, admit=partial(occupy_connection, request, limits))
 
 
 @router.get("/metrics", responses=responses(401, 403), response_class=Response)

@@ -2,7 +2,7 @@
 
 uvicorn does the HTTP. Its protocol class is extended by what it lacks: who is at the other end, how far the connection
 has come, and timeouts for clients that send no request or do not read the answer. This relies on internals of
-uvicorn's minor version.
+uvicorn; tests/unit/api/transport/test_uvicorn_parts.py fails when they change.
 """
 
 import asyncio

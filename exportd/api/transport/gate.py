@@ -20,6 +20,9 @@ from exportd.settings.secrets import MASK
 
 _logger = structlog.get_logger()
 
+ON_ANSWERED = "on_answered"
+"""Under this name a request's state may have a function that is called when the request is over, however it ended."""
+
 BODY_TIME_S = 30.0
 _DOWNLOADS = "/downloads/"
 MAX_BODY_BYTES = 1_000_000
@@ -83,6 +86,9 @@ class Gate:
         except Exception:
             # Answered already, with 500; the log says why.
             _logger.exception("request failed", method=scope["method"], path=_loggable(scope["path"]))
+        finally:
+            if (on_answered := scope.get("state", {}).get(ON_ANSWERED)) is not None:
+                on_answered()
 
     def _refuse_stranger(self, scope: Scope) -> Refusal | None:
         """Why a request over TCP is refused; None when it is not."""

@@ -1,10 +1,11 @@
-"""How many requests a client may make. Pure: the time (seconds of a monotonic clock) is handed in.
+"""How many requests a client may make, and how many at once. Pure: the time (a monotonic clock's seconds) is handed in.
 
-Counted in slices of the window, so that the memory for each key is constant. The oldest slice counts whole until it
-has left the window: the limit is never exceeded, and at most one slice too strict.
+Requests in a time are counted in slices of the window, so that the memory for each key is constant. The oldest slice
+counts whole until it has left the window: the limit is never exceeded, and at most one slice too strict.
 """
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Mapping
 
 _SLICES = 10
 _MAX_KEYS = 10_000
@@ -36,3 +37,32 @@ class RateLimit:
         while len(self._counts) > _MAX_KEYS:
             self._counts.popitem(last=False)
         return 0.0
+
+
+class ConnectionCount:
+    """At most ``limit()`` connections of each key on which a request is being answered."""
+
+    def __init__(self, limit: Callable[[], int]) -> None:
+        self._limit = limit
+        self._busy: Counter[str] = Counter()
+
+    @property
+    def limit(self) -> int:
+        return self._limit()
+
+    @property
+    def busy(self) -> Mapping[str, int]:
+        """How many each key has, if any."""
+        return self._busy
+
+    def begin(self, key: str) -> bool:
+        """Whether one more may be answered; it counts until ``end``."""
+        if self._busy[key] >= self._limit():
+            self._busy = +self._busy
+            return False
+        self._busy[key] += 1
+        return True
+
+    def end(self, key: str) -> None:
+        self._busy[key] -= 1
+        self._busy = +self._busy  # without those that have none any more

@@ -1,7 +1,7 @@
 """Serves the API on its sockets, inside the daemon's task group.
 
 uvicorn does the HTTP; signals, start-up, addresses and the number of connections stay the daemon's. This relies on
-internals of uvicorn's minor version.
+internals of uvicorn; tests/unit/api/transport/test_uvicorn_parts.py fails when they change.
 """
 
 import asyncio

@@ -239,6 +239,32 @@ JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE NOT has_table_privilege(t.oid, 'SELECT') OR NOT has_schema_privilege(n.oid, 'USAGE')
 ORDER BY n.nspname, c.relname;
 
+-- name: without_index
+-- The tables whose column begins no valid index, with what they and their partitions take on disk by the last ANALYZE or
+-- VACUUM, in bytes.
+-- $1: text[], schemas; $2: text[], names, same order; $3: text[], columns, same order
+WITH RECURSIVE wanted AS (
+    SELECT c.oid, w.schema_name, w.table_name, w.column_name, a.attnum
+    FROM unnest($1::text[], $2::text[], $3::text[]) AS w (schema_name, table_name, column_name)
+    JOIN pg_namespace n ON n.nspname = w.schema_name
+    JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.table_name
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = w.column_name AND NOT a.attisdropped
+), tree AS (
+    SELECT w.oid AS root, w.oid FROM wanted w
+    UNION
+    SELECT t.root, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid
+)
+SELECT w.schema_name, w.table_name, w.column_name, sum(greatest(c.relpages, 0)::bigint * 8192)::bigint AS size_bytes
+FROM wanted w
+JOIN tree t ON t.root = w.oid
+JOIN pg_class c ON c.oid = t.oid
+WHERE NOT EXISTS (
+    SELECT FROM pg_index x
+    WHERE x.indrelid = w.oid AND x.indisvalid AND x.indpred IS NULL AND x.indkey[0] = w.attnum
+)
+GROUP BY w.schema_name, w.table_name, w.column_name
+ORDER BY w.schema_name, w.table_name;
+
 -- name: describe_role
 -- Who we are, and how many connections there may be: of the role and of the database (-1: no bound), and of the server
 -- for ordinary roles.

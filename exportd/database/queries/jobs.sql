@@ -8,10 +8,12 @@
 -- of several, the one whose last turn is longest ago; of its jobs, the one that has been due longest. So an organization
 -- without a running job waits for at most one job of each other organization, however long their backlogs are. Two
 -- daemons that claim in the same moment may both take a job of one organization: they do not see each other's turn.
--- Nothing is taken during a pause, nor a job that delivers to a paused destination, nor one that was cancelled. A sealed
+-- Nothing is taken during a pause, nor a job that delivers to a paused destination, nor one that was cancelled; nor one
+-- that delivers to a destination of a configuration that is not the holder's: a row does not say where to write. A sealed
 -- job's parts are in one spool: with another spool it is taken only after a grace, and starts over (what was
 -- delivered is forgotten too, for the new parts differ).
 -- $1 holder, $2 lease in seconds, $3 the holder's spool, $4 limit of attempts, $5 grace in seconds
+-- $6 organizations and $7 codes of the destinations that the holder's configuration declares; null: all there are
 WITH moment AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ), busy AS MATERIALIZED (
@@ -38,7 +40,13 @@ WITH moment AS MATERIALIZED (
         AND NOT EXISTS (
             SELECT FROM exportd.destination
             WHERE destination.organization = job.organization AND destination.code = ANY (job.destinations)
-                AND destination.deleted_at IS NULL AND destination.paused_at IS NOT NULL
+                AND destination.deleted_at IS NULL
+                AND (destination.paused_at IS NOT NULL
+                     -- IN, which is looked up in a hash table: there may be thousands of both
+                     OR (destination.origin = 'CONFIGURATION' AND $6::text[] IS NOT NULL
+                         AND (destination.organization, destination.code) NOT IN (
+                             SELECT organization, code
+                             FROM unnest($6::text[], $7::text[]) AS declared (organization, code))))
         )
         AND (job.phase = 'EXTRACTING'
              OR job.spool_id = $3::uuid
@@ -497,14 +505,19 @@ SELECT
 FROM exportd.job
 WHERE id = $1;
 
--- name: of_ids
+-- name: owners
 -- $1 jobs
-SELECT
-    id, organization, schedule_id, schedule_code, due_at, entities, format, destinations, state, phase, attempt,
-    not_before, lease_holder, lease_until, spool_id, created_at, started_at, sealed_at, finished_at, expired_at,
-    reason, message, progress::text, extraction::text
-FROM exportd.job
-WHERE id = ANY ($1::uuid[]);
+SELECT id, organization FROM exportd.job WHERE id = ANY ($1::uuid[]);
+
+-- name: over_in_spool
+-- Of the jobs with files in a spool, those whose files it may not need any more, and those that are not here.
+-- $1 jobs, $2 spool, $3 until when the others must have finished
+SELECT stored.id, job.state, job.spool_id IS NOT DISTINCT FROM $2::uuid AS sealed_here, job.finished_at
+FROM unnest($1::uuid[]) AS stored (id)
+LEFT JOIN exportd.job USING (id)
+WHERE job.id IS NULL
+    OR job.state IN ('SUCCEEDED', 'FAILED')
+        AND (job.spool_id IS DISTINCT FROM $2::uuid OR job.finished_at <= $3::timestamptz);
 
 -- name: newest
 -- $1 organization, $2 schedule code, $3 state (each null: any), $4 how many

@@ -59,6 +59,15 @@ LEFT JOIN (
 ) AS w ON w.entity = e.entity
 WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'exportd');
 
+-- name: oldest_rows
+SELECT kind, extract(epoch FROM clock_timestamp() - since)::float8 AS age_s
+FROM (
+    SELECT 'jobs' AS kind, min(finished_at) AS since FROM exportd.job WHERE finished_at IS NOT NULL
+    UNION ALL
+    SELECT 'audit', min(at) FROM exportd.audit
+) AS oldest
+WHERE since IS NOT NULL;
+
 -- name: oldest_transaction
 -- Of all roles only for a member of pg_read_all_stats; a role sees its own and prepared ones in any case.
 SELECT coalesce(max(extract(epoch FROM clock_timestamp() - begun)), 0)::float8 AS age_s

@@ -2,7 +2,7 @@
 
 -- name: unknown
 -- The places whose memory is not part of this database's history. A place that has been silent for longer than rows are
--- kept here is compared by time only.
+-- kept here is compared by time only. What it remembers from before the retention has deleted jobs may be one of those.
 -- $1 schedule, then one array a column: $2 place, $3 job, $4 token, $5 time of its snapshot as text
 SELECT held.place
 FROM unnest($2::text[], $3::uuid[], $4::text[], $5::text[]) AS held (place, job_id, token, taken_at)
@@ -14,6 +14,7 @@ WHERE NOT EXISTS (
         SELECT FROM exportd.job
         WHERE job.id = held.job_id AND job.extraction ->> 'taken_at' = held.taken_at
     )
+    AND held.taken_at::timestamptz > coalesce((SELECT forgotten_until FROM exportd.schedule WHERE id = $1), '-infinity')
     AND (
         held.taken_at::timestamptz > clock_timestamp() - interval '90 days'
         OR held.taken_at::timestamptz > (SELECT max(taken_at) FROM exportd.position WHERE schedule_id = $1)

@@ -66,16 +66,17 @@ FOR SHARE;
 
 -- name: past_windows
 -- Where a past job's windows began, for each entity that its schedule exports now. ``incremental``: it and every later
--- run held the entity's changes only. ``logged``: the change log still reaches back to there.
+-- run held the entity's changes only; later ones may have been deleted unless the job holds the log. ``logged``: the
+-- change log still reaches back to there.
 -- $1 schedule, $2 job
 SELECT wanted.entity,
        position.entity IS NOT NULL AS positioned,
-       held.mode = 'incremental' AND NOT EXISTS (
+       held.mode = 'incremental' AND (job.log_hold IS NULL OR NOT EXISTS (
            SELECT
            FROM exportd.job AS later
            CROSS JOIN jsonb_to_recordset(later.extraction -> 'entities') AS extracted (entity text, mode text)
            WHERE later.schedule_id = schedule.id AND later.state = 'SUCCEEDED' AND later.finished_at > job.finished_at
-               AND extracted.entity = wanted.entity AND extracted.mode = 'full') AS incremental,
+               AND extracted.entity = wanted.entity AND extracted.mode = 'full')) AS incremental,
        job.log_hold <= pg_snapshot_xmin(held.previous::pg_snapshot) AS logged,
        held.previous AS snapshot, before.taken_at, before.guards::text
 FROM exportd.schedule

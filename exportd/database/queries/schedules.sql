@@ -86,12 +86,16 @@ USING deleted
 WHERE position.schedule_id = deleted.id;
 
 -- name: hold
--- Lock a schedule for firing, if it is still as it was read: neither fired, nor edited, nor deleted since; and not paused.
--- $1 schedule, $2 version, $3 next due time
-SELECT id
+-- Lock schedules for firing, those that are still as they were read: neither fired, nor edited, nor deleted since; and
+-- not paused. In one order, so that two daemons that fire the same ones do not wait for each other.
+-- One array a column: $1 schedule, $2 version, $3 next due time
+SELECT schedule.id
 FROM exportd.schedule
-WHERE id = $1 AND version = $2 AND next_due_at = $3 AND deleted_at IS NULL AND paused_at IS NULL
-FOR NO KEY UPDATE;
+JOIN unnest($1::uuid[], $2::integer[], $3::timestamptz[]) AS known (id, version, next_due_at)
+    ON schedule.id = known.id AND schedule.version = known.version AND schedule.next_due_at = known.next_due_at
+WHERE schedule.deleted_at IS NULL AND schedule.paused_at IS NULL
+ORDER BY schedule.id
+FOR NO KEY UPDATE OF schedule;
 
 -- name: hold_named
 -- Lock the schedules of a code for firing.
@@ -102,31 +106,33 @@ WHERE code = $2 AND ($1::text IS NULL OR organization = $1) AND deleted_at IS NU
 ORDER BY id
 FOR NO KEY UPDATE;
 
--- name: queue_job
--- A job with what the schedule says now; none when it has an unfinished one, or one of the same due time.
--- $1 schedule, $2 due time (null: now), $3 now (null: the server's)
+-- name: queue_jobs
+-- Jobs with what their schedules say now; none for one that has an unfinished job, or a job of the same due time.
+-- One array a column: $1 schedule, $2 due time (null: now); $3 now (null: the server's)
 WITH queued AS (
     INSERT INTO exportd.job
         (organization, schedule_id, schedule_code, due_at, entities, format, destinations, created_at)
-    SELECT organization, id, code, coalesce($2::timestamptz, clock_timestamp()), entities, format, destinations,
+    SELECT organization, id, code, coalesce(fired.due_at, clock_timestamp()), entities, format, destinations,
            coalesce($3::timestamptz, clock_timestamp())
     FROM exportd.schedule
-    WHERE id = $1
+    JOIN unnest($1::uuid[], $2::timestamptz[]) AS fired (id, due_at) USING (id)
+    ORDER BY id
     ON CONFLICT DO NOTHING
-    RETURNING id, state
+    RETURNING id, schedule_id, state
 )
-SELECT id, pg_notify('exportd_events', json_build_object('kind', 'job_queued', 'id', id, 'state', state)::text)
+SELECT id, schedule_id,
+       pg_notify('exportd_events', json_build_object('kind', 'job_queued', 'id', id, 'state', state)::text)
 FROM queued;
 
--- name: has_fired
--- $1 schedule, $2 due time
-SELECT EXISTS (SELECT FROM exportd.job WHERE schedule_id = $1 AND due_at = $2);
-
 -- name: move_on
--- $1 schedule, $2 last due time, $3 next due time
+-- The schedules that have a job of that due time: just queued, or of a run that a person asked for, which can have had
+-- the same due time, to the microsecond.
+-- One array a column: $1 schedule, $2 last due time, $3 next due time
 UPDATE exportd.schedule
-SET last_due_at = $2, next_due_at = $3
-WHERE id = $1;
+SET last_due_at = fired.due_at, next_due_at = fired.next_due_at
+FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[]) AS fired (id, due_at, next_due_at)
+WHERE schedule.id = fired.id
+    AND EXISTS (SELECT FROM exportd.job WHERE job.schedule_id = fired.id AND job.due_at = fired.due_at);
 
 -- name: unfinished_job
 -- $1 schedule

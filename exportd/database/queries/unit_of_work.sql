@@ -9,7 +9,7 @@ INSERT INTO exportd.lock (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET nam
 SET LOCAL lock_timeout = '30s';
 
 -- name: write_audit
--- Who did what: exportd.audit, which is only ever added to.
+-- Who did what: exportd.audit, whose rows are never changed, and deleted only when they are old.
 -- $1 actor, $2 organization (null: none), $3 action, $4 object (null: none), $5 details
 INSERT INTO exportd.audit (actor, organization, action, object_id, details)
 VALUES ($1, $2, $3, $4, $5::text::jsonb);

@@ -21,7 +21,7 @@ _CONNECT_TIMEOUT_S = 10.0
 
 
 class GcsConnector:
-    """Connects when it is first used, in the event loop that uses it. ``close`` ends everything."""
+    """Connects when it is used, in the event loop that uses it. ``close`` ends everything until then."""
 
     def __init__(self, identity: GcsIdentity, *, bucket: str, connections: int) -> None:
         self.identity = identity
@@ -54,9 +54,10 @@ class GcsConnector:
         return True
 
     async def close(self) -> None:
-        if self._client is not None:
-            await self._client.close()
-        self._client = self._session = self._token = None
+        # Taken first: who calls while it closes gets a new one.
+        client, self._client, self._session, self._token = self._client, None, None, None
+        if client is not None:
+            await client.close()
 
     async def _connect(self) -> "AioSession":
         try:

@@ -276,8 +276,9 @@ class S3Store:
             markers = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
     async def aclose(self) -> None:
-        await self._stack.aclose()
-        self._client = None
+        # Taken first: who calls while it closes gets a new one.
+        stack, self._stack, self._client = self._stack, AsyncExitStack(), None
+        await stack.aclose()
 
     async def _head_if_allowed(self, key: ObjectKey) -> ObjectInfo | PermanentError | None:
         """The refusal where looking is not allowed: a destination need only allow writing."""
@@ -319,9 +320,8 @@ class S3Store:
     async def _disconnect(self, client: "S3Client") -> None:
         """Load the credentials anew before the next request: they may have been replaced meanwhile."""
         if client is self._client:
-            stack, self._stack, self._client = self._stack, AsyncExitStack(), None
             self._connector.forget(self._access.profile)
-            await stack.aclose()
+            await self.aclose()
 
     def _check(self, key: ObjectKey) -> None:
         try:

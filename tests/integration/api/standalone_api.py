@@ -34,7 +34,7 @@ from exportd.api.identity.signing import Signer
 from exportd.api.job_watcher import JobWatcher
 from exportd.api.schemas.status import LocalStatus, ServiceState
 from exportd.api.status_reader import StatusReader
-from exportd.api.transport.rate_limit import RateLimit
+from exportd.api.transport.rate_limit import ConnectionCount, RateLimit
 from exportd.api.transport.server import ControlServer
 from exportd.capture.installer import CaptureInstaller
 from exportd.catalog.document import Catalog, loads
@@ -55,7 +55,6 @@ from exportd.jobs.requests import OwnedJobTable
 from exportd.model.change_log import log_name
 from exportd.model.clock import SystemClock
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.schedule import Origin
 from exportd.schedules.editing import OwnedScheduleTable
 from exportd.schedules.firing_table import ScheduleTable
 from exportd.schedules.limits import check_rule
@@ -156,7 +155,7 @@ async def serving(database: Database, folder: Path, access: Access) -> AsyncIter
     socket = folder / "control.sock"
     opened: list[DestinationDeclaration] = []
 
-    def opener(declaration: DestinationDeclaration, _: Origin) -> Destination:
+    def opener(declaration: DestinationDeclaration) -> Destination:
         opened.append(declaration)
         return Destination(declaration.organization, declaration.code, MemoryStore(), Layout())
 
@@ -166,7 +165,7 @@ async def serving(database: Database, folder: Path, access: Access) -> AsyncIter
     async with Connector(database.dsn).pool(8) as pool:
         destinations, table, clients = Destinations([]), DestinationTable(pool), ClientTable(pool)
         jobs, schedules, operator = JobOperator(pool), ScheduleOperator(pool), DestinationOperator(pool)
-        watcher = JobWatcher(jobs.watched, clock)
+        watcher, connections = JobWatcher(jobs.watched, clock), ConnectionCount(lambda: DEFAULT_QUOTAS.connections)
         signer = Signer(secrets.token_bytes(32))
         using = Collaborators(
             schedules=ScheduleCollaborators(
@@ -199,7 +198,7 @@ async def serving(database: Database, folder: Path, access: Access) -> AsyncIter
                     destinations=operator,
                     spool_id=SPOOL,
                     clock=clock,
-                    quotas=QuotaTable(pool, DEFAULT_QUOTAS),
+                    quotas=QuotaTable(pool, DEFAULT_QUOTAS, connections=lambda: connections.busy),
                 ),
                 condition=lambda _, code: "open" if code == BROKEN else None,
                 exposition=Exposition(
@@ -219,7 +218,9 @@ async def serving(database: Database, folder: Path, access: Access) -> AsyncIter
                 auditor=Auditor(pool),
                 reload=no_reload,
             ),
-            limits=RequestLimits(organization=RateLimit(10_000, 1.0), token=RateLimit(10_000, 1.0)),
+            limits=RequestLimits(
+                organization=RateLimit(10_000, 1.0), token=RateLimit(10_000, 1.0), connections=connections
+            ),
             signer=signer,
             clock=clock,
         )

@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 from zipfile import ZipFile
@@ -10,6 +11,10 @@ from zipfile import ZipFile
 import pytest
 from m3ter import M3ter
 
+from exportd.jobs.history_pruner import HistoryKind, HistoryPruner
+from exportd.model.clock import SystemClock
+from exportd.spool.spool import Spool
+from tests.fixtures.settings import live_settings
 from tests.integration.api.request_bodies import bucket, schedule
 from tests.integration.api.standalone_api import ACME, SPOOL, ApiServer, path
 
@@ -154,6 +159,31 @@ async def test_a_page_token_is_good_for_its_list_and_organization_alone(api: Api
     for place in (0, 10, len(token) - 1):
         bent = token[:place] + ("A" if token[place] != "A" else "B") + token[place + 1 :]
         assert (await api.http.get(path(ACME, "jobs"), params={"nextToken": bent})).status_code == 400
+
+
+async def test_a_deleted_job_is_not_found_and_its_page_goes_on(api: ApiServer, tmp_path: Path) -> None:
+    """A link that was handed out before finds nothing either."""
+    ids = await _jobs(api, 6)
+    await api.pool.execute(
+        """UPDATE exportd.job SET state = 'SUCCEEDED', spool_id = $2, finished_at = clock_timestamp()
+           WHERE id = ANY ($1::uuid[])""",
+        ids[2:5],
+        SPOOL,
+    )
+    listed = (await api.http.get(path(ACME, "jobs"), params={"pageSize": 2})).json()
+    behind = listed["data"][-1]["id"]
+    assert behind in ids[2:6]
+    link = (await api.http.get(path(ACME, "jobs", ids[3], "getdownloadurl"))).json()["url"]
+    async with Spool(live_settings(spool={"directory": tmp_path / "spool"})) as spool:
+        settings = live_settings(retention={"jobs": 0.0})
+        deleted = await HistoryPruner(api.pool, spool, settings=settings, clock=SystemClock()).run_once()
+    assert deleted[HistoryKind.JOBS] == 3
+    rest = (await api.http.get(path(ACME, "jobs"), params={"nextToken": listed["nextToken"]})).json()
+    assert {job["id"] for job in rest["data"]} == set(ids[:2])
+    for gone in (path(ACME, "jobs", ids[3]), path(ACME, "jobs", ids[3], "getdownloadurl"), f"/v1/jobs/{ids[3]}", link):
+        answer = await api.http.get(gone)
+        assert answer.status_code == 404
+        assert "may have been deleted" in answer.json()["message"]
 
 
 class TestDownloads:

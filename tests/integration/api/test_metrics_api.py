@@ -115,6 +115,20 @@ async def test_an_open_transaction_ages(api: ApiServer) -> None:
     assert age_s >= 0.05
 
 
+async def test_the_oldest_rows_have_an_age(api: ApiServer) -> None:
+    await api.pool.execute(
+        """INSERT INTO exportd.job (organization, due_at, entities, format, destinations, state, finished_at)
+           SELECT 'acme', now(), '{}', 'CSV', '{}', 'FAILED', now() - make_interval(days => n)
+           FROM generate_series(1, 3) AS n"""
+    )
+    metrics = Metrics()
+    await MetricsReader(api.pool, {}).read(metrics)
+    age_s = metrics.registry.get_sample_value("exportd_oldest_row_seconds", {"kind": "jobs"})
+    assert age_s is not None
+    assert round(age_s / 86_400) == 3
+    assert metrics.registry.get_sample_value("exportd_oldest_row_seconds", {"kind": "audit"}) is None
+
+
 async def test_a_lock_in_the_way_is_not_waited_for(api: ApiServer) -> None:
     async with api.pool.acquire() as connection, connection.transaction():
         await connection.execute("LOCK TABLE exportd.schedule IN ACCESS EXCLUSIVE MODE")

@@ -18,6 +18,7 @@ from exportd.jobs.job_table import JobTable
 from exportd.model.entity import EntityCode
 from exportd.model.job import JobProgress, Lease
 from exportd.model.reason import Reason
+from exportd.schedules.schedule_record import Firing
 from exportd.settings.schema import DEFAULT_QUOTAS
 from tests.integration.api.request_bodies import bucket, schedule
 from tests.integration.api.standalone_api import ACME, BROKEN, SPOOL, ApiServer, path
@@ -143,7 +144,8 @@ class TestPause:
         assert (await api.http.post(f"/v1/schedules/{schedule_id}/pause")).status_code == 200
         (found,) = await api.schedules.all()
         now = api.using.clock.now()
-        assert await api.schedules.fire(found, due_at=now, next_due_at=now + timedelta(days=1), now=now) is None
+        firing = Firing(found, due_at=now, next_due_at=now + timedelta(days=1))
+        assert await api.schedules.fire([firing], now=now) == {}
         assert (await api.http.get("/v1/status")).json()["wheel"] == {"schedules": 1, "paused": 1}
         shown = (await api.http.get(f"/v1/schedules/{schedule_id}/pause")).json()
         assert (shown["paused"], shown["by"][:5]) == (True, "unix:")
@@ -151,8 +153,8 @@ class TestPause:
         await JobTable(api.pool).fail(await claimed(api), reason=Reason.SPOOL_FULL, message="Full.")
         await api.http.post(f"/v1/schedules/{schedule_id}/resume")
         assert (await api.http.get(f"/v1/schedules/{schedule_id}/pause")).json() == {"paused": False}
-        again = await api.schedules.fire(found, due_at=now, next_due_at=now + timedelta(days=1), now=now)
-        assert again not in {None, UUID(job)}
+        again = await api.schedules.fire([firing], now=now)
+        assert again.keys() == {found.id} and UUID(job) not in again.values()
 
     async def test_of_a_destination_lets_its_jobs_wait(self, api: ApiServer) -> None:
         lake = (await api.http.post(path(ACME, "destinations"), json=bucket())).json()["id"]

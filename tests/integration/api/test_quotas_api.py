@@ -14,6 +14,7 @@ from exportd.model.errors import ExportdError, PermanentError
 from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
 from exportd.settings.schema import QuotaSettings
+from tests.fixtures.daemon import until
 from tests.integration.api.request_bodies import bucket, schedule
 from tests.integration.api.standalone_api import ACME, ENTITIES, ApiServer, path
 
@@ -133,3 +134,40 @@ async def test_what_is_nearly_full_is_shown(api: ApiServer) -> None:
     (use,) = (await api.http.get("/v1/status")).json()["quotas"]
     assert use == {"organization": ACME, "quota": "adhoc_jobs", "used": use["used"], "limit": 20}
     assert use["used"] >= 16
+
+
+async def test_an_organization_has_so_many_connections_on_which_it_is_answered(api: ApiServer) -> None:
+    """Requests whose bodies do not arrive hold theirs; they are let in by their heads."""
+    acme, other = await api.bearer(), await api.bearer("other")
+    connections = api.using.limits.connections
+    head = (
+        f"POST {path(ACME, 'schedules')} HTTP/1.1\r\nhost: localhost\r\nauthorization: {acme['authorization']}\r\n"
+        "content-type: application/json\r\ncontent-length: 100\r\n\r\n"
+    )
+    lines = [
+        await asyncio.open_connection("127.0.0.1", api.tcp.base_url.port, limit=1 << 16)
+        for _ in range(connections.limit)
+    ]
+    for _, writer in lines:
+        writer.write(head.encode())
+
+    async def busy(count: int) -> None:
+        async def look() -> bool:
+            return connections.busy.get(ACME, 0) == count
+
+        await until(look, what=f"{count} connections")
+
+    await busy(connections.limit)
+    refused = await api.tcp.get(path(ACME, "jobs"), headers=acme)
+    assert (refused.status_code, refused.headers["x-exportd-reason"]) == (429, Reason.QUOTA_BUSY)
+    assert "32 connections" in refused.json()["message"]
+    assert "quotas.connections" in refused.json()["message"]
+    assert (await api.tcp.get(path("other", "jobs"), headers=other)).status_code == 200
+    assert (await api.http.get(path(ACME, "jobs"))).status_code == 200, "a user of the machine"
+    used = {"organization": ACME, "quota": "connections", "used": 32, "limit": 32}
+    assert (await api.http.get("/v1/status")).json()["quotas"] == [used]
+
+    for _, writer in lines:
+        writer.close()
+    await busy(0)
+    assert (await api.tcp.get(path(ACME, "jobs"), headers=acme)).status_code == 200

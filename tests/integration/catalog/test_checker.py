@@ -4,7 +4,8 @@ import pytest
 from exportd.catalog.checker import check
 from exportd.catalog.document import Catalog, loads
 from exportd.catalog.resolver import resolve
-from exportd.model.entity import EntityCode, Field
+from exportd.catalog.table_reader import tables_without_tenant_index
+from exportd.model.entity import EntityCode, Field, TableName
 from exportd.model.errors import ExportdError, SettingsError
 from tests.fixtures.postgres import Database
 
@@ -488,3 +489,27 @@ async def test_a_child_with_a_key_of_its_parent(connection: "asyncpg.Connection[
     assert "several rows with the same key" in problem.sentence
     await connection.execute("DELETE FROM child WHERE id < 3")
     assert await check(alone, connection) == []
+
+
+async def test_large_tables_without_an_index_on_the_tenant_are_named(connection: Connection) -> None:
+    """A partitioned table has its size in its partitions; an index that is partial or begins otherwise is no help."""
+    await connection.execute("""
+        CREATE TABLE bills (id int, "the tenant" text) PARTITION BY RANGE (id);
+        CREATE TABLE "bills 1" PARTITION OF bills FOR VALUES FROM (0) TO (100000);
+        INSERT INTO bills SELECT n, 'acme' FROM generate_series(1, 1000) AS n;
+        ANALYZE bills, "bills 1"
+    """)
+    catalog = entity("public.bills", tenant='"the tenant"')
+    missing = ((TableName("public", "bills"), "the tenant"),)
+
+    async def found(min_bytes: int = 8192) -> tuple[tuple[TableName, str], ...]:
+        return await tables_without_tenant_index(connection, catalog.entities.values(), min_bytes=min_bytes)
+
+    assert await found() == missing
+    assert await found(min_bytes=1_000_000) == ()
+    await connection.execute("""
+        CREATE INDEX ON bills (id, "the tenant"); CREATE INDEX ON bills ("the tenant") WHERE id > 5
+    """)
+    assert await found() == missing
+    await connection.execute('CREATE INDEX ON bills ("the tenant", id)')
+    assert await found() == ()

@@ -13,6 +13,7 @@ import pytest
 from exportd.cli.failures import Exit
 from exportd.cli.loader import print_statements
 from exportd.cli.verify import document, verify_place
+from exportd.consumer import inventory_reader
 from exportd.consumer.findings import FindingKind
 from exportd.consumer.verifier import Verification, verify
 from exportd.manifest.chain import ChainFindingKind
@@ -318,6 +319,25 @@ async def test_a_hostile_manifest_is_a_finding(
     for place, job in ((path, None), (tmp_path, str(lake.runs[3].job_id))):
         with pytest.raises(PermanentError, match="cannot be read"):
             await print_statements(str(place), job, DialectName.DUCKDB)
+
+
+async def test_more_manifests_than_are_read_at_once_are_a_finding(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is small enough; a person who may write there could add as many as fill the memory of who reads them."""
+    size_bytes = sum(len(render(run)) for run in lake_of(tmp_path).runs)
+    monkeypatch.setattr(inventory_reader, "MAX_MANIFESTS_BYTES", size_bytes)
+    assert await verify_place(str(tmp_path), None, as_json=True) is Exit.DONE
+    capsys.readouterr()
+    monkeypatch.setattr(inventory_reader, "MAX_MANIFESTS_BYTES", size_bytes - 1)
+    assert await verify_place(str(tmp_path), None, as_json=True) is Exit.FAILED
+    shown = json.loads(capsys.readouterr().out)
+    (finding,) = shown["findings"]
+    assert finding["kind"] == FindingKind.MANIFESTS_TOO_LARGE
+    assert str(tmp_path) in finding["sentence"]
+    assert (shown["ok"], shown["chains"], shown["objects"]) == (False, [], 0)
+    with pytest.raises(PermanentError, match="bytes together, and are not read"):
+        await inventory_reader.read_inventory(open_location(location := parse_location(str(tmp_path))), location)
 
 
 @pytest.mark.parametrize("value", ["", "A\0", "x" * 5_000, "\n-- "])

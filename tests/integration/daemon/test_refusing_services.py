@@ -166,6 +166,7 @@ async def test_every_service_outlives_the_refusal(
                 service.wake()
             components.presence.wake()
             components.entities.wake()
+            components.history.wake()
             return expected <= names
 
         async def follow() -> None:

@@ -1,13 +1,14 @@
 """A job goes to all its destinations; one that fails keeps no other from getting everything."""
 
-import dataclasses
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
+import anyio
 import pytest
 
 from exportd.delivery.byte_limiter import ByteLimiter
@@ -20,9 +21,10 @@ from exportd.delivery.upload_table import UploadTable
 from exportd.destinations.open_destinations import Destination, Destinations
 from exportd.jobs.job_record import DeliveryRecord, JobRecord
 from exportd.jobs.job_table import JobTable
+from exportd.jobs.retry import Retry, decide
 from exportd.manifest.document import parse
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.errors import PermanentError, TransientError
+from exportd.model.errors import OccupiedError, PermanentError, TransientError
 from exportd.model.extraction import EntityExtraction, ExtractedField, Extraction, Mode
 from exportd.model.job import Job, JobId, JobPhase, JobProgress, Lease
 from exportd.model.part import Part
@@ -107,19 +109,15 @@ def lease_for(*codes: str) -> Lease:
     return Lease(job, fence=1, attempt=1, phase=JobPhase.SEALED)
 
 
-@asynccontextmanager
-async def resumed(
-    folder: Path, stores: Mapping[str, Store], jobs: Jobs, progress: JobProgress | None = None
-) -> AsyncIterator[JobDelivery]:
-    """The delivery of a sealed job, whose part is in the spool, to a destination for each store."""
-    lease = lease_for(*stores)
-    spool = Spool(live_settings(spool={"directory": folder, "budget": 10**6, "free_space_floor": 0}))
-    spool.job_folder(lease.job.id).mkdir(parents=True)
-    (spool.job_folder(lease.job.id) / PART.file_name).write_bytes(CONTENT)
-    destinations = Destinations(
+def destinations_of(stores: Mapping[str, Store]) -> Destinations:
+    return Destinations(
         Destination(ORGANIZATION, DestinationCode(code), store, Layout()) for code, store in stores.items()
     )
-    deliverer = JobDeliverer(
+
+
+def job_deliverer(folder: Path, destinations: Destinations, jobs: Jobs) -> JobDeliverer:
+    spool = Spool(live_settings(spool={"directory": folder, "budget": 10**6, "free_space_floor": 0}))
+    return JobDeliverer(
         Deliverer(
             destinations,
             uploads=Uploads(),
@@ -133,6 +131,17 @@ async def resumed(
         publications=PublicationKeeper(Publications(), spool),
         spool=spool,
     )
+
+
+@asynccontextmanager
+async def resumed(
+    folder: Path, stores: Mapping[str, Store], jobs: Jobs, progress: JobProgress | None = None
+) -> AsyncIterator[JobDelivery]:
+    """The delivery of a sealed job, whose part is in the spool, to a destination for each store."""
+    lease = lease_for(*stores)
+    deliverer = job_deliverer(folder, destinations_of(stores), jobs)
+    deliverer.spool.job_folder(lease.job.id).mkdir(parents=True)
+    (deliverer.spool.job_folder(lease.job.id) / PART.file_name).write_bytes(CONTENT)
     async with deliverer.delivery(lease, progress or JobProgress(), EXTRACTION) as delivery:
         assert await delivery.resume() == (PART,)
         delivery.keep()
@@ -190,10 +199,37 @@ async def test_a_failure_that_may_pass_is_worth_another_attempt_for_all(tmp_path
     assert "Destination SEA: " in failure.value.sentence
 
 
+async def test_a_job_whose_destinations_are_all_left_alone_gives_its_slot_back_before_it_reads(tmp_path: Path) -> None:
+    stores = {"LAKE": FaultyStore(MemoryStore()), "SEA": FaultyStore(MemoryStore())}
+    destinations = destinations_of(stores)
+    deliverer = job_deliverer(tmp_path, destinations, Jobs())
+    lease = replace(lease_for(*stores), phase=JobPhase.EXTRACTING)
+    lake, sea = destinations
+
+    lake.circuit.failed(anyio.current_time())
+    async with deliverer.delivery(lease, JobProgress(), None) as delivery:
+        assert [refused.transfer.refused for refused in delivery.deliveries] == [True, False], "the sea gets its files"
+
+    sea.circuit.failed(anyio.current_time() + 100)
+    with pytest.raises(OccupiedError) as raised:
+        async with deliverer.delivery(lease, JobProgress(), None):
+            pytest.fail("it would have read")
+    assert raised.value.sentence.count("was away a moment ago and is left alone") == 2
+    assert 0 < (raised.value.retry_after_s or 0) <= 30, "until the first of them is tried again"
+    assert decide(raised.value, attempt=5, limit=5, random=0) == Retry(
+        raised.value.retry_after_s or 0, Reason.DESTINATION_UNAVAILABLE, raised.value.sentence, counts_attempt=False
+    )
+
+    # A sealed job has been read: what is left of it is short.
+    async with deliverer.delivery(lease, JobProgress(), EXTRACTION) as delivery:
+        assert all(refused.transfer.refused for refused in delivery.deliveries)
+    assert [store.calls for store in stores.values()] == [[], []]
+
+
 @pytest.mark.parametrize("name", ["/etc/hostname", "../../../etc/hostname", "accounts.csv.gz"])
 async def test_a_row_that_names_another_file_uploads_nothing(tmp_path: Path, name: str) -> None:
     store = MemoryStore()
-    jobs = Jobs(part=dataclasses.replace(PART, file_name=name))
+    jobs = Jobs(part=replace(PART, file_name=name))
     with pytest.raises(PermanentError, match="which exportd has not written") as raised:
         async with resumed(tmp_path, {"lake": store}, jobs):
             pytest.fail("it was resumed")

@@ -14,7 +14,7 @@ from exportd.destinations.table import DestinationTable
 from exportd.model.clock import SystemClock
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
-from exportd.model.schedule import DestinationCode, Origin
+from exportd.model.schedule import DestinationCode
 from exportd.stores.layout import Layout
 from exportd.stores.memory_store import MemoryStore
 from tests.fixtures.postgres import Database
@@ -27,7 +27,7 @@ def declaration(code: str) -> DestinationDeclaration:
     return DestinationDeclaration(ACME, DestinationCode(code), code, {"type": "S3", "bucket": code})
 
 
-def opened(given: DestinationDeclaration, _: Origin = Origin.API) -> Destination:
+def opened(given: DestinationDeclaration) -> Destination:
     return Destination(given.organization, given.code, MemoryStore(), Layout())
 
 
@@ -35,7 +35,7 @@ def codes(live: Destinations) -> list[str]:
     return sorted(destination.code for destination in live)
 
 
-async def test_a_declared_one_is_this_daemons_own_and_the_rest_is_the_databases(empty_database: Database) -> None:
+async def test_open_are_those_that_this_daemon_declares_and_those_of_the_api(empty_database: Database) -> None:
     connector = Connector(empty_database.dsn)
     async with connector.connection("test") as connection:
         await migrate(connection)
@@ -45,18 +45,17 @@ async def test_a_declared_one_is_this_daemons_own_and_the_rest_is_the_databases(
         live = Destinations([own])
         refresher = DestinationRefresher(table, live, opened, SystemClock())
         await table.create(declaration("made"), actor="test", now=NOON)
-        # Another daemon declares one that this one does not: its jobs may come here.
+        # A row says that it stands in a configuration, which is not this one.
         await table.reconcile([declaration("own"), declaration("theirs")], now=NOON)
         await refresher.refresh()
-        assert codes(live) == ["made", "own", "theirs"]
+        assert codes(live) == ["made", "own"]
         assert live.get(ACME, own.code) is own
 
         # A reload declares what the API had made, and its own no more.
         taken = opened(declaration("made"))
         (replaced,) = refresher.declare([taken], keeping={("acme", "made")})
         assert replaced.code == "made"
-        assert codes(live) == ["made", "own", "theirs"]
-        await table.reconcile([declaration("made")], now=NOON)
+        assert codes(live) == ["made", "own"]
         await refresher.refresh()
         assert codes(live) == ["made"]
         assert live.get(ACME, taken.code) is taken

@@ -6,11 +6,12 @@ from dataclasses import replace
 import anyio
 import asyncpg
 import pytest
+import structlog
 
 from exportd.capture.installer import CaptureInstaller, capture_is_intact
 from exportd.capture.role import role_sql
 from exportd.database.connector import Connector
-from exportd.database.login_checker import doubts_about_logins
+from exportd.database.login_checker import doubts_about_logins, warn_of_rights
 from exportd.extraction.copier import Copier
 from exportd.extraction.snapshot_opener import SnapshotOpener
 from exportd.model.errors import TransientError
@@ -208,4 +209,7 @@ async def test_what_the_logins_give_up_is_said(reading: SourceDatabase) -> None:
     _, bypasses, reads = await doubts(reading.connector)
     assert f"{reader} of database.reader_user bypasses row security" in bypasses
     assert "may also read 1 of exportd's tables" in reads
+    with structlog.testing.capture_logs() as logs:
+        await warn_of_rights(reading.connector)
+    assert [log["error"] for log in logs] == [about_superuser, bypasses], "the daemon says the same of them"
     await reading.app.execute(f"ALTER ROLE {reader} NOBYPASSRLS; REVOKE SELECT ON exportd.job FROM {reader}")

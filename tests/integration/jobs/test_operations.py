@@ -1,11 +1,13 @@
 """Pausing all daemons, cancelling and repeating jobs."""
 
+from dataclasses import replace
 from uuid import uuid4
 
 import anyio
 import pytest
 
 from exportd.jobs.dispatcher import Dispatcher
+from exportd.jobs.job_table import JobTable
 from exportd.jobs.operations import JobOperator
 from exportd.model.clock import SystemClock
 from exportd.model.errors import PermanentError
@@ -55,6 +57,28 @@ class TestPause:
         assert await jobs.claim() is None
         await jobs.connection.execute("UPDATE exportd.destination SET paused_at = NULL")
         assert (await jobs.claimed()).job.id == waiting
+
+
+async def test_a_daemon_leaves_jobs_to_destinations_that_another_one_declares(jobs: PostgresJobs) -> None:
+    """A row may be planted: where a daemon writes stands in its own file, or can be set through the API."""
+    waiting = await jobs.add_job()
+    await jobs.connection.execute(
+        """INSERT INTO exportd.destination (organization, code, name, origin, settings, created_by, modified_by)
+           VALUES ('org-1', 'lake', 'Lake', 'CONFIGURATION', '{"type": "DIRECTORY", "directory": "/etc"}', 'x', 'x')"""
+    )
+    declared = [("org-1", "sea"), ("org-2", "lake")]
+    daemon = replace(jobs, table=JobTable(jobs.pool, declared=lambda: declared))
+    assert await daemon.claim() is None
+    declared.append(("org-1", "lake"))
+    lease = await daemon.claimed()
+    assert lease.job.id == waiting
+
+    # The job of a holder that died waits for such a daemon too.
+    await jobs.end_lease(waiting)
+    declared.pop()
+    assert await daemon.claim() is None
+    await jobs.connection.execute("UPDATE exportd.destination SET origin = 'API'")
+    assert (await daemon.claimed()).job.id == waiting
 
 
 class TestCancel:

@@ -1,8 +1,11 @@
 """What dead daemons and failed jobs leave in the table, and how it is put right."""
 
-from exportd.model.job import JobId, JobPhase, Lease
+from datetime import UTC, datetime, timedelta
+
+from exportd.model.job import JobId, JobPhase, JobState, Lease
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
+from exportd.spool.retention import SpooledJob
 from tests.integration.jobs.postgres_jobs import LAKE, OTHER_SPOOL, SPOOL, PostgresJobs, reached
 
 SHORE = DestinationCode("shore")
@@ -95,8 +98,34 @@ async def test_a_delivery_that_was_found_counts_as_of_the_jobs_end(jobs: Postgre
     assert found.published_at == (await jobs.row(lease.job.id))["finished_at"]
 
 
-async def test_jobs_are_found_by_their_ids(jobs: PostgresJobs, unknown_job: JobId) -> None:
+async def test_the_owners_of_jobs_are_found_by_their_ids(jobs: PostgresJobs, unknown_job: JobId) -> None:
     first, second = await jobs.add_job(), await jobs.add_job(organization="org-2")
     await jobs.add_job(organization="org-3")
-    found = await jobs.table.known([first, second, unknown_job])
-    assert {record.job.id for record in found} == {first, second}
+    assert await jobs.table.owners([first, second, unknown_job]) == {first: "org-1", second: "org-2"}
+
+
+async def test_of_a_spools_jobs_those_are_over_that_it_may_drop(jobs: PostgresJobs, unknown_job: JobId) -> None:
+    old, young, elsewhere, unsealed, running, waiting, not_stored = [await jobs.add_job() for _ in range(7)]
+    now = datetime.now(UTC)
+    for job, state, spool, finished_at in (
+        (old, "SUCCEEDED", SPOOL, now - timedelta(hours=2)),
+        (young, "FAILED", SPOOL, now),
+        (elsewhere, "SUCCEEDED", OTHER_SPOOL, now),
+        (unsealed, "FAILED", None, now),
+        (running, "RUNNING", OTHER_SPOOL, None),
+        (waiting, "PENDING", None, None),
+        (not_stored, "SUCCEEDED", SPOOL, now - timedelta(hours=2)),
+    ):
+        await jobs.connection.execute(
+            "UPDATE exportd.job SET state = $2, spool_id = $3, finished_at = $4 WHERE id = $1",
+            job,
+            state,
+            spool,
+            finished_at,
+        )
+    stored = [old, young, elsewhere, unsealed, running, waiting, unknown_job]
+    over = {job.id: job for job in await jobs.table.over_in_spool(stored, SPOOL, now - timedelta(hours=1))}
+    assert over.keys() == {old, elsewhere, unsealed, unknown_job}
+    assert over[old] == SpooledJob(old, JobState.SUCCEEDED, sealed_here=True, finished_at=now - timedelta(hours=2))
+    assert (over[elsewhere].sealed_here, over[unsealed].sealed_here) == (False, False)
+    assert over[unknown_job].state is None

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 from exportd.model.change_log import EVENTS_CHANNEL
 from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.job import JobId
 from exportd.model.schedule import (
     Cron,
     DestinationCode,
@@ -19,6 +20,7 @@ from exportd.model.schedule import (
     Unit,
 )
 from exportd.schedules.firing_table import ScheduleTable
+from exportd.schedules.schedule_record import Firing
 
 if TYPE_CHECKING:
     import asyncpg
@@ -73,6 +75,11 @@ class PostgresSchedules:
         await self.table.reconcile(declarations or [declare()], now=now)
         await self.new_events()
         return await self.table.all()
+
+    async def fire(self, schedule: Schedule, *, due_at: datetime, next_due_at: datetime, now: datetime) -> JobId | None:
+        """The job that was queued, if any."""
+        jobs = await self.table.fire([Firing(schedule, due_at, next_due_at)], now=now)
+        return jobs.get(schedule.id)
 
     async def jobs(self) -> "list[asyncpg.Record]":
         return await self.connection.fetch("SELECT * FROM exportd.job ORDER BY created_at, due_at")

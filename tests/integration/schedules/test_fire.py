@@ -11,10 +11,11 @@ from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.job import JobId
 from exportd.model.reason import Reason
 from exportd.schedules.firing_table import ScheduleTable
+from exportd.schedules.schedule_record import Firing
 from exportd.schedules.ticker import Ticker
 from exportd.testing.fake_clock import FakeClock
 from tests.fixtures.postgres import Database
-from tests.integration.schedules.postgres_schedules import ACME, DAILY, NOON, PostgresSchedules, declare
+from tests.integration.schedules.postgres_schedules import ACME, DAILY, HOURLY, NOON, PostgresSchedules, declare
 
 pytestmark = pytest.mark.every_postgres
 
@@ -24,7 +25,7 @@ HOUR = timedelta(hours=1)
 class TestFiring:
     async def test_queues_a_job_with_what_the_schedule_says_and_moves_on(self, stored: PostgresSchedules) -> None:
         (schedule,) = await stored.declared(declare())
-        job_id = await stored.table.fire(schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON + HOUR / 2)
+        job_id = await stored.fire(schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON + HOUR / 2)
         (job,) = await stored.jobs()
         assert job["id"] == job_id
         assert (job["organization"], job["schedule_id"], job["schedule_code"]) == (ACME, schedule.id, "nightly")
@@ -37,12 +38,12 @@ class TestFiring:
 
     async def test_tells_of_the_job(self, stored: PostgresSchedules) -> None:
         (schedule,) = await stored.declared(declare())
-        job_id = await stored.table.fire(schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON)
+        job_id = await stored.fire(schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON)
         assert await stored.new_events() == [{"kind": "job_queued", "id": str(job_id), "state": "PENDING"}]
 
     async def test_is_refused_to_who_comes_second(self, stored: PostgresSchedules) -> None:
         (schedule,) = await stored.declared(declare())
-        fire = partial(stored.table.fire, schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON)
+        fire = partial(stored.fire, schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON)
         assert await fire() is not None
         await stored.finish_jobs()
         assert await fire() is None
@@ -53,7 +54,7 @@ class TestFiring:
         fired: list[JobId | None] = []
 
         async def fire() -> None:
-            fired.append(await stored.table.fire(schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON))
+            fired.append(await stored.fire(schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON))
 
         async with anyio.create_task_group() as group:
             for _ in range(8):
@@ -63,9 +64,9 @@ class TestFiring:
 
     async def test_waits_for_an_unfinished_job(self, stored: PostgresSchedules) -> None:
         (schedule,) = await stored.declared(declare())
-        await stored.table.fire(schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON)
+        await stored.fire(schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON)
         (schedule,) = await stored.table.all()
-        fire = partial(stored.table.fire, schedule, due_at=NOON + HOUR, next_due_at=NOON + 2 * HOUR, now=NOON + HOUR)
+        fire = partial(stored.fire, schedule, due_at=NOON + HOUR, next_due_at=NOON + 2 * HOUR, now=NOON + HOUR)
         for state in ("PENDING", "RUNNING"):
             await stored.connection.execute(f"UPDATE exportd.job SET state = '{state}'")
             assert await fire() is None
@@ -75,7 +76,7 @@ class TestFiring:
 
     async def test_is_refused_after_an_edit_or_a_deletion(self, stored: PostgresSchedules) -> None:
         (schedule,) = await stored.declared(declare())
-        fire = partial(stored.table.fire, schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON)
+        fire = partial(stored.fire, schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON)
         (edited,) = await stored.declared(declare(rule=DAILY))
         assert edited.next_due_at == schedule.next_due_at
         assert await fire() is None
@@ -87,11 +88,49 @@ class TestFiring:
         (schedule,) = await stored.declared(declare())
         await stored.table.fire_now(ACME, "nightly")
         await stored.connection.execute("UPDATE exportd.job SET due_at = $1", NOON)
-        fire = partial(stored.table.fire, schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON)
+        fire = partial(stored.fire, schedule, due_at=NOON, next_due_at=NOON + HOUR, now=NOON)
         assert await fire() is None
         (moved,) = await stored.table.all()
         assert (moved.last_due_at, moved.next_due_at) == (NOON, NOON + HOUR)
         assert len(await stored.jobs()) == 1
+
+
+class TestFiringTogether:
+    async def test_fires_those_that_are_as_they_were_read_and_have_no_unfinished_job(
+        self, stored: PostgresSchedules
+    ) -> None:
+        codes = ("busy", "due", "edited", "gone", "late", "paused", "run")
+        read = {one.declaration.code: one for one in await stored.declared(*map(declare, codes))}
+        asked_for = await stored.table.fire_now(ACME, "busy")
+        await stored.table.fire_now(ACME, "run")
+        await stored.connection.execute("UPDATE exportd.job SET due_at = $1 WHERE schedule_code = 'run'", NOON)
+        await stored.connection.execute("UPDATE exportd.schedule SET paused_at = now() WHERE code = 'paused'")
+        kept = (declare(code, rule=DAILY if code == "edited" else HOURLY) for code in codes if code != "gone")
+        await stored.table.reconcile(kept, now=NOON)
+        await stored.new_events()
+        firings = [Firing(schedule, NOON, NOON + HOUR) for schedule in read.values()]
+        jobs = await stored.table.fire(firings, now=NOON)
+        assert jobs.keys() == {read["due"].id, read["late"].id}
+        events = await stored.new_events()
+        assert {event["id"] for event in events if event["kind"] == "job_queued"} == {*map(str, jobs.values())}
+        moved = {one.declaration.code for one in await stored.table.all() if one.next_due_at == NOON + HOUR}
+        assert moved == {"due", "late", "run"}, "a run that was asked for had that due time already"
+        queued = [job["id"] for job in await stored.jobs() if job["schedule_code"] in {"busy", "due", "late"}]
+        assert sorted(queued) == sorted([asked_for, *jobs.values()])
+
+    async def test_by_several_at_the_same_time_fires_each_once(self, stored: PostgresSchedules) -> None:
+        schedules = await stored.declared(*(declare(f"s{number}") for number in range(40)))
+        fired: list[JobId] = []
+
+        async def fire(begin: int, step: int) -> None:
+            firings = [Firing(schedule, NOON, NOON + HOUR) for schedule in schedules[begin::step]]
+            fired.extend((await stored.table.fire(firings, now=NOON)).values())
+
+        async with anyio.create_task_group() as group:
+            for begin, step in ((0, 1), (39, -1), (0, 2), (1, 2), (20, 1), (10, -1)):
+                group.start_soon(fire, begin, step)
+        assert sorted(fired) == sorted(job["id"] for job in await stored.jobs())
+        assert len(fired) == 40
 
 
 class TestFiringNow:

@@ -71,7 +71,7 @@ class TestAnEditedSchedule:
 
     async def test_counts_a_new_rule_from_the_last_due_time(self, stored: PostgresSchedules) -> None:
         (before,) = await stored.declared(declare())
-        await stored.table.fire(before, due_at=NOON, next_due_at=NOON + timedelta(hours=1), now=NOON)
+        await stored.fire(before, due_at=NOON, next_due_at=NOON + timedelta(hours=1), now=NOON)
         await stored.table.reconcile([declare(rule=Interval(Unit.HOUR, 3))], now=LATER)
         (after,) = await stored.table.all()
         assert (after.last_due_at, after.next_due_at) == (NOON, NOON + timedelta(hours=3))
@@ -94,7 +94,7 @@ class TestAnEditedSchedule:
 class TestADeletedSchedule:
     async def test_is_gone_for_everyone_but_its_jobs(self, stored: PostgresSchedules) -> None:
         (schedule,) = await stored.declared(declare())
-        await stored.table.fire(schedule, due_at=NOON, next_due_at=LATER, now=NOON)
+        await stored.fire(schedule, due_at=NOON, next_due_at=LATER, now=NOON)
         await stored.add_positions(schedule, "ACCOUNTS")
         await stored.new_events()
         result = await stored.table.reconcile([], now=LATER)
@@ -138,7 +138,7 @@ class TestSeveralDaemons:
         """Nothing fails, and no firing is half done."""
         for _ in range(5):
             (schedule,) = await stored.declared(declare())
-            fire = partial(stored.table.fire, schedule, due_at=NOON, next_due_at=LATER, now=NOON)
+            fire = partial(stored.fire, schedule, due_at=NOON, next_due_at=LATER, now=NOON)
             async with anyio.create_task_group() as group:
                 group.start_soon(fire)
                 group.start_soon(partial(stored.table.reconcile, [declare(rule=DAILY)], now=NOON))

@@ -1,7 +1,7 @@
 """The sweeper drops files from a real spool and says so."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -33,10 +33,16 @@ class Table:
         self.expired: list[JobId] = []
         self.away = False
 
-    async def known(self, stored: Collection[JobId]) -> Sequence[SpooledJob]:
+    async def over(self, stored: Collection[JobId], finished_by: datetime) -> Sequence[SpooledJob]:
         if self.away:
             raise TransientError("The database is away.", reason=Reason.DATABASE_UNREACHABLE)
-        return [job for job in self.jobs if job.id in stored]
+        known = {job.id: job for job in self.jobs}
+        found = [known.get(job, SpooledJob(job, None, False, None)) for job in stored]
+        return [
+            job
+            for job in found
+            if job.state is None or (job.finished_at and (job.finished_at <= finished_by or not job.sealed_here))
+        ]
 
     async def mark_expired(self, job: JobId) -> bool:
         self.expired.append(job)
@@ -67,7 +73,7 @@ async def spool(tmp_path: Path) -> AsyncIterator[Spool]:
 def sweeper(spool: Spool, table: Table, clock: FakeClock) -> RetentionSweeper:
     return RetentionSweeper(
         stored=spool.jobs,
-        known=table.known,
+        over=table.over,
         remove=spool.remove_job,
         mark_expired=table.mark_expired,
         settings=live_settings(spool={"retention_hours": 24.0}),
@@ -94,7 +100,7 @@ async def test_each_sweep_goes_by_the_settings_in_effect(spool: Spool, table: Ta
     keys = {"retention_hours": 24.0}
     sweeper = RetentionSweeper(
         stored=spool.jobs,
-        known=table.known,
+        over=table.over,
         remove=spool.remove_job,
         mark_expired=table.mark_expired,
         settings=lambda: settings_with(spool=keys),

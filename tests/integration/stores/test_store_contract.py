@@ -74,6 +74,16 @@ async def test_an_object_is_uploaded_in_pieces(store: Store, pieces_and_rest: tu
     assert await uploads(store, "") == []
 
 
+async def test_a_store_that_gave_back_its_connections_goes_on(store: Store) -> None:
+    content = content_of(store.limits.piece_bytes + 1)
+    upload = await store.start(KEY)
+    pieces, tail = await send_pieces(store, upload, content)
+    await store.aclose()
+    await store.complete(upload, pieces, tail)
+    await store.aclose()
+    assert await read(store, KEY) == content
+
+
 async def test_nothing_is_visible_before_completion(store: Store) -> None:
     upload = await store.start(KEY)
     pieces, tail = await send_pieces(store, upload, content_of(store.limits.piece_bytes + 1))

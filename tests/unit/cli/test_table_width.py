@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from exportd.cli.output import fitted, print_table, shortened
+from exportd.cli.output import column_widths, fitted, print_table, shortened
 
 COLUMNS = ["JOB", "SCHEDULE", "ORGANIZATION", "DUE", "STATE", "ROWS", "DELETED", "FILES", "SIZE", "REASON"]
 ORGANIZATIONS = ("6e1f3a44-9d0e-4f2e-8d4e-0123456789ab", "6e1f3a44-9d0e-4f2e-8d4e-0123456789ac")
@@ -53,3 +53,21 @@ def test_shortened_ids_stay_different() -> None:
 
 def test_an_empty_table_is_its_header() -> None:
     assert fitted(COLUMNS, [], width=80)[1] == []
+
+
+def test_organizations_that_are_uuids_are_shortened_rather_than_folded() -> None:
+    ids = [str(UUID(int=number << 96)) for number in (7, 8)]
+    rows = [["lake-of-the-warehouse", organization, "healthy", "2026-11-29 14:23:46Z"] for organization in ids]
+    names = ["DESTINATION", "ORGANIZATION", "HEALTH", "LAST SUCCESS"]
+    assert [row[1] for row in fitted(names, rows, width=80)[1]] == ["00000007", "00000008"]
+    assert [row[1] for row in fitted(names, rows, width=120)[1]] == ids
+    named = [[*row[:1], "acme & sons " * 4, *row[2:]] for row in rows]
+    assert fitted(["DESTINATION", "CODE", "HEALTH", "LAST SUCCESS"], named, width=80)[1] == named
+
+
+def test_a_cell_is_folded_between_words_and_a_path_anywhere() -> None:
+    cells = [["everything", "two words", "/a/very/long/path/of/a/directory"]]
+    assert column_widths(["CODE", "WORDS", "PLACE"], cells, 60) == [10, 9, 32]
+    assert column_widths(["CODE", "WORDS", "PLACE"], cells, 40) == [10, 9, 21]
+    assert column_widths(["CODE", "WORDS", "PLACE"], cells, 31) == [10, 5, 16]
+    assert column_widths(["CODE", "WORDS", "PLACE"], cells, 30) == [None, None, None]

@@ -9,7 +9,9 @@ def test_it_opens_after_a_failure_and_lets_one_try_after_the_pause() -> None:
     assert not circuit.admits(129)
     assert circuit.closes_in_s(120) == 10
     assert circuit.state(130) is CircuitState.HALF_OPEN
+    assert [circuit.would_admit(now) for now in (129, 130, 130)] == [False, True, True], "a question takes no place"
     assert circuit.admits(130)
+    assert not circuit.would_admit(131)
     assert not circuit.admits(131), "a second one waits for the first one's answer"
 
 

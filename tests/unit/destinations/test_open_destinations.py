@@ -76,3 +76,25 @@ async def test_an_error_of_a_user_leaves_nothing_open() -> None:
             live.put(new)
             raise ZeroDivisionError
     assert store.closed == 1
+
+
+async def test_a_store_that_is_not_used_between_two_looks_gives_back_its_connections_once() -> None:
+    destination, store = lake()
+    live = Destinations([destination])
+    for _ in range(2):
+        await live.close_idle()
+    assert store.closed == 0, "it was never used"
+    async with live.using(ACME, LAKE):
+        for _ in range(3):
+            await live.close_idle()
+        assert store.closed == 0
+    await live.close_idle()
+    assert store.closed == 1
+    await live.close_idle()
+    assert store.closed == 1
+    async with live.using(ACME, LAKE):
+        pass
+    await live.close_idle()
+    assert store.closed == 1
+    await live.close_idle()
+    assert store.closed == 2

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from exportd.destinations.opener import DestinationOpener, open_declared
+from exportd.destinations.opener import DestinationOpener, open_made, settings_of
 from exportd.destinations.record import DestinationDeclaration
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import SettingsError
-from exportd.model.schedule import DestinationCode, Origin
+from exportd.model.schedule import DestinationCode
 from exportd.settings.destination_schema import GcsDestination
 from exportd.settings.schema import Settings
 from exportd.stores.gcs.identity import TokenFile, WorkloadIdentity, provider_id_of
@@ -18,14 +18,16 @@ from exportd.stores.gcs.identity import TokenFile, WorkloadIdentity, provider_id
 POOL = {"type": "GCS", "bucket": "their-bucket", "project_number": "123", "pool_id": "pool-a", "provider_id": "prov-a"}
 
 
-async def opens(organization: str, *, pools: tuple[str, ...] = (), origin: Origin = Origin.API, **others: Any) -> None:
+async def opens(organization: str, *, pools: tuple[str, ...] = (), declared: bool = False, **others: Any) -> None:
     settings = Settings.model_validate(
         {"database": {"dsn": "postgresql://db/product"}, "gcs": {"token_url": "http://tokens.test/", "pools": pools}}
     )
     declaration = DestinationDeclaration(
         OrganizationId(organization), DestinationCode("sea"), "The sea", {**POOL, **others}
     )
-    await open_declared(declaration, origin, DestinationOpener(settings)).store.aclose()
+    opener = DestinationOpener(settings)
+    opened = opener.open(settings_of(declaration)) if declared else open_made(declaration, opener)
+    await opened.store.aclose()
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,7 @@ async def test_without_a_line_the_provider_is_named_after_the_organization() -> 
 
 
 async def test_a_declared_destination_names_any_pool() -> None:
-    await opens("other", pools=("acme 123/pool-a",), origin=Origin.CONFIGURATION)
+    await opens("other", pools=("acme 123/pool-a",), declared=True)
 
 
 @pytest.mark.parametrize(

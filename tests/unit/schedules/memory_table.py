@@ -1,6 +1,6 @@
 """Schedules and their jobs in memory, with the rules that ``ScheduleTable`` and the database keep."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID, uuid4
@@ -9,6 +9,7 @@ from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import ExportdError
 from exportd.model.job import JobId
 from exportd.model.schedule import ExportFormat, Rule, Schedule, ScheduleDeclaration, ScheduleId
+from exportd.schedules.schedule_record import Firing
 
 
 def declaration(code: str, rule: Rule, *, entities: tuple[str, ...] = ("ACCOUNTS",)) -> ScheduleDeclaration:
@@ -29,13 +30,16 @@ def schedule(code: str, rule: Rule, *, next_due_at: datetime, last_due_at: datet
 
 @dataclass
 class MemoryTable:
-    """``fired`` are the codes and due times of the jobs. A schedule in ``busy`` has an unfinished job.
+    """``fired`` are the codes and due times of the jobs, ``firings`` how many schedules each call was to fire.
+
+    A schedule in ``busy`` has an unfinished job.
 
     The next ``failures`` are raised, one by each call; ``refused`` is raised whenever that schedule fires.
     """
 
     schedules: dict[UUID, Schedule] = field(default_factory=dict)
     fired: list[tuple[str, datetime]] = field(default_factory=list)
+    firings: list[int] = field(default_factory=list)
     busy: set[str] = field(default_factory=set)
     failures: list[ExportdError] = field(default_factory=list)
     refused: dict[str, ExportdError] = field(default_factory=dict)
@@ -56,18 +60,23 @@ class MemoryTable:
         self._fail()
         return [self.schedules[schedule_id] for schedule_id in schedule_ids if schedule_id in self.schedules]
 
-    async def fire(self, schedule: Schedule, *, due_at: datetime, next_due_at: datetime, now: datetime) -> JobId | None:
-        assert due_at <= now < next_due_at
+    async def fire(self, firings: Sequence[Firing], *, now: datetime) -> dict[ScheduleId, JobId]:
         self._fail()
-        code = schedule.declaration.code
-        if code in self.refused:
-            raise self.refused[code]
-        stored = self.schedules.get(schedule.id)
-        if stored is None or stored.next_due_at != schedule.next_due_at or code in self.busy:
-            return None
-        self.put(replace(stored, last_due_at=due_at, next_due_at=next_due_at))
-        self.fired.append((code, due_at))
-        return JobId(uuid4())
+        self.firings.append(len(firings))
+        for firing in firings:
+            if firing.schedule.declaration.code in self.refused:
+                raise self.refused[firing.schedule.declaration.code]
+        return {firing.schedule.id: JobId(uuid4()) for firing in firings if self._moves_on(firing, now)}
+
+    def _moves_on(self, firing: Firing, now: datetime) -> bool:
+        assert firing.due_at <= now < firing.next_due_at
+        code = firing.schedule.declaration.code
+        stored = self.schedules.get(firing.schedule.id)
+        if stored is None or stored.next_due_at != firing.schedule.next_due_at or code in self.busy:
+            return False
+        self.put(replace(stored, last_due_at=firing.due_at, next_due_at=firing.next_due_at))
+        self.fired.append((code, firing.due_at))
+        return True
 
     def _fail(self) -> None:
         if self.failures:

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
 from exportd.model.schedule import Cron, Interval, Schedule, Unit
-from exportd.schedules.ticker import Ticker
+from exportd.schedules.ticker import FIRED_TOGETHER, Ticker
 from exportd.testing.fake_clock import FakeClock
 from tests.unit.schedules.memory_table import MemoryTable, schedule
 
@@ -317,3 +317,14 @@ class TestFailures:
         assert (entry["schedule"], entry["reason"]) == ("bad", REFUSED.reason)
         table.refused.clear()
         assert await ticker.run_once(at(1)) == 1
+
+    async def test_of_one_of_many_let_each_of_its_group_fire_alone(self, ticker: Ticker, table: MemoryTable) -> None:
+        codes = [f"s{number}" for number in range(2 * FIRED_TOGETHER + 5)]
+        table.put(*(schedule(code, HOURLY, next_due_at=at(1)) for code in codes))
+        assert await ticker.run_once(at(1)) == len(codes)
+        assert table.firings == [FIRED_TOGETHER, FIRED_TOGETHER, 5]
+        table.firings.clear()
+        table.refused["s7"] = REFUSED
+        assert await ticker.run_once(at(1, 1)) == len(codes) - 1
+        assert sorted(table.firings, reverse=True) == [FIRED_TOGETHER, FIRED_TOGETHER, 5, *[1] * FIRED_TOGETHER]
+        assert {code for code, due_at in table.fired if due_at == at(1, 1)} == {*codes} - {"s7"}

@@ -1,5 +1,7 @@
 """The real limits of schedules, as a person meets them in the configuration file."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,29 @@ def test_a_wrong_period_and_a_wrong_offset_have_a_sentence_each(tmp_path: Path) 
     period, offset = problems(tmp_path, 'unit = "MINUTE"\nperiod = 14\noffset = 5')
     assert "schedule[0].period" in period
     assert "schedule[0].offset" in offset
+
+
+def samples() -> Iterator[tuple[str, str]]:
+    """The configurations that pages show."""
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        for sample in re.findall(r"^ *```toml\n(.*?)^ *```$", page.read_text(), re.MULTILINE | re.DOTALL):
+            if "[[entity]]" not in sample:
+                yield page.name, sample
+
+
+@pytest.mark.parametrize(("page", "sample"), list(samples()))
+def test_a_configuration_that_a_page_shows_is_read(page: str, sample: str, tmp_path: Path) -> None:
+    """As far as it goes: files that it names are not there."""
+    config = tmp_path / "exportd.toml"
+    config.write_text(sample)
+    try:
+        load(config, check_rule=check_rule, environment=DSN)
+    except SettingsError as error:
+        assert {re.sub(r".*/", "", str(problem)) for problem in error.problems} == set()
+
+
+def test_the_pages_show_configurations() -> None:
+    assert {"destinations.md", "containers.md", "metrics.md"} <= {page for page, _ in samples()}
 
 
 def test_the_example_is_good_with_the_catalog_beside_it() -> None:

@@ -257,6 +257,20 @@ def test_a_dsn_file_that_holds_no_dsn(config: Path, content: bytes | None, said:
     assert "hunter2" not in problem
 
 
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("jobs = 0.9", "retention.jobs: should be at least 1, but is the number 0.9"),
+        ("audit = 29", "retention.audit: should be at least 30, but is the number 29"),
+        ('jobs = "90 days"', 'retention.jobs: should be a number, but is "90 days"'),
+        ("jobs = inf", "retention.jobs: "),
+    ],
+)
+def test_an_age_that_nothing_may_be_deleted_at(config: Path, key: str, said: str) -> None:
+    [problem] = problems_of(config, MINIMAL + f"[retention]\n{key}\n")
+    assert said in problem
+
+
 def test_a_variable_that_holds_no_dsn(config: Path) -> None:
     [problem] = problems_of(config, MINIMAL, EXPORTD_DATABASE_DSN="db.example.com:hunter2")
     assert problem.startswith("environment variable EXPORTD_DATABASE_DSN: should be a URL such as")

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import pytest
 
-from exportd.settings.schema import KEYS, TABLES, Settings, setting_of
+from exportd.settings.difference import KEYS, setting_of
+from exportd.settings.schema import TABLES, Settings
 from exportd.settings.section import Effect, Scope, Section, Setting
 
 
@@ -56,6 +57,8 @@ def test_the_daemons_of_a_database_must_agree_on_what_exports_are_and_how_long_t
             "quotas.adhoc_jobs",
             "quotas.clients",
             "quotas.changes_per_hour",
+            "retention.jobs",
+            "retention.audit",
             "capture.doorbell",
             "capture.horizon_hours",
             "capture.keep_hours",

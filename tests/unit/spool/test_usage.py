@@ -87,3 +87,30 @@ def test_a_quota_of_its_own_goes_before_the_half() -> None:
     usage.settle(A, reserved_bytes=0, used_bytes=70)
     assert usage.judge(B, 10, free_bytes=PLENTY) is ReservationVerdict.NOW
     assert usage.judge(B, 11, free_bytes=PLENTY) is ReservationVerdict.QUOTA
+
+
+OPERATIONS = st.one_of(
+    st.tuples(st.just("own"), st.sampled_from([A, B, C]), st.sampled_from([ACME, GLOBEX])),
+    st.tuples(st.just("reserve"), st.sampled_from([A, B, C]), st.integers(0, 50)),
+    st.tuples(st.just("release"), st.sampled_from([A, B, C]), st.integers(0, 50)),
+    st.tuples(st.just("settle"), st.sampled_from([A, B, C]), st.integers(0, 50), st.integers(0, 50)),
+    st.tuples(st.just("forget"), st.sampled_from([A, B, C])),
+)
+
+
+@given(st.lists(OPERATIONS, max_size=40))
+def test_the_totals_are_the_sums_of_what_the_jobs_have(
+    operations: list[tuple[str, JobId, *tuple[object, ...]]],
+) -> None:
+    usage = SpoolUsage(live_settings(spool={"budget": 100, "free_space_floor": 0}))
+    for name, job, *arguments in operations:
+        match name, arguments:
+            case "settle", [int(reserved_bytes), int(used_bytes)]:
+                usage.settle(job, reserved_bytes=reserved_bytes, used_bytes=used_bytes)
+            case _:
+                getattr(usage, name)(job, *arguments)
+        taken_bytes = {one: usage.taken_bytes(one) for one in (A, B, C)}
+        assert usage.used_bytes + usage.reserved_bytes == sum(taken_bytes.values())
+        for organization in (ACME, GLOBEX):
+            of_it = sum(taken for one, taken in taken_bytes.items() if usage.owner(one) == organization)
+            assert usage.taken_bytes_of(organization) == of_it
