@@ -11,6 +11,7 @@ crash, the next attempt goes on from the spool, and from what the stores have of
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import structlog
 
@@ -18,15 +19,17 @@ from exportd.delivery.job_delivery import JobDeliverer, JobDelivery
 from exportd.extraction.copier import ImagesUnreadableError
 from exportd.extraction.extractor import Extractor
 from exportd.jobs.job_table import JobTable
-from exportd.manifest.build import build_spool_manifest
+from exportd.manifest.build import History, build_spool_manifest
+from exportd.manifest.document import Predecessor, sha256_of
 from exportd.model.entity import EntityCode
 from exportd.model.errors import InvariantError
 from exportd.model.extraction import Extraction
-from exportd.model.job import JobPhase, JobProgress, Lease
+from exportd.model.job import Job, JobPhase, JobProgress, Lease
 from exportd.model.part import Part
 from exportd.model.reason import FullReason
 from exportd.model.start import Start
 from exportd.spool.spool import Spool
+from exportd.stores.layout import Layout, key_of_file
 
 _logger = structlog.stdlib.get_logger()
 
@@ -69,8 +72,20 @@ class Pipeline:
             await delivery.record(extraction)
             await self._jobs.publishing(lease)
             await delivery.publish(extraction, parts)
-        await self._spool.write_manifest(job.id, build_spool_manifest(job, extraction, parts))
-        await self._jobs.succeed(lease, positions=extraction.positions(job))
+        key_of = partial(key_of_file, organization=job.organization, due_at=job.due_at, layout=Layout())
+        earlier = await self._earlier_downloads(job, extraction)
+        manifest = build_spool_manifest(job, extraction, parts, key_of, earlier)
+        await self._spool.write_manifest(job.id, manifest)
+        await self._jobs.succeed(lease, positions=extraction.positions(job), manifest_sha256=sha256_of(manifest))
+
+    async def _earlier_downloads(self, job: Job, extraction: Extraction) -> History:
+        if job.schedule_id is None:
+            return History()
+        found = await self._jobs.earlier_downloads(job.schedule_id, extraction.windows(), other_than=job.id)
+        if found is None:
+            return History()
+        last, sha256, repeated = found
+        return History(Predecessor(job_id=last, sha256=sha256), repeated)
 
     async def _extract(
         self, lease: Lease, progress: JobProgress, forced: Mapping[EntityCode, FullReason], delivery: JobDelivery

@@ -25,10 +25,12 @@ async def capture_install(
 ) -> list[CaptureAnswer]:
     """Make the capture of entities whole; what was wrong, and the SQL that put it right.
 
-    Raises PermanentError when the role may not, TransientError when a table stays locked.
+    Of several, one that cannot be made whole is told, and does not keep the others from it. A single one raises
+    PermanentError when its table is missing or the role may not, TransientError when the table stays locked.
     """
     await auditor.write("capture installed", actor=actor, entities=[entity.code for entity in entities])
-    return [capture_answer(capture, repaired=True) for capture in await installer.install(entities)]
+    install = installer.install if len(entities) == 1 else installer.install_what_can_be
+    return [capture_answer(capture, repaired=True) for capture in await install(entities)]
 
 
 async def capture_uninstall(

@@ -4,15 +4,15 @@ A link needs no further credentials, is good for a quarter of an hour, and only 
 are in the spool of the daemon that ran the job; another daemon of the same database cannot hand them out.
 
 A link to a job with one file is that file: m3ter's clients take the only member of what they get. Several files are one
-archive, with the manifest last. It is made while it is sent: nothing is written, and memory is constant. Its files are
-compressed already, and are stored as they are.
+archive in the layout of a destination, with the manifest last. It is made while it is sent: nothing is written, and
+memory is constant. Its files are compressed already, and are stored as they are.
 
 Names of files are rows of the database. They are believed only as far as they name files of the job (``file_names``).
 """
 
 import re
 import zipfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, cast
@@ -30,6 +30,7 @@ from exportd.model.clock import Clock
 from exportd.model.entity import OrganizationId
 from exportd.model.job import JobId
 from exportd.spool.spool import MANIFEST_NAME
+from exportd.stores.layout import Layout, ManifestName, build, key_of_file
 
 LIFETIME = timedelta(minutes=15)
 
@@ -97,7 +98,7 @@ class SpoolDownloads:
         if len(names) == 1:
             return await self._one(record, names[0], media_type="application/gzip")
         headers = {"content-disposition": f'attachment; filename="{record.job.id}.zip"', "cache-control": "no-store"}
-        archive = zipped(self._folder(record.job.id), [*names, MANIFEST_NAME])
+        archive = zipped(self._folder(record.job.id), _members(record))
         return StreamingResponse(archive, media_type="application/zip", headers=headers)
 
     async def file(self, job_id: UUID, name: str, *, wanted_range: str | None = None) -> Response:
@@ -170,13 +171,24 @@ class _Outlet:
         return b"".join(pieces)
 
 
-async def zipped(folder: Path, names: Sequence[str]) -> AsyncIterator[bytes]:
-    """The bytes of an archive of these files of a folder. Raises OSError when one of them cannot be read."""
+def _members(record: JobRecord) -> dict[str, str]:
+    """The files of a job by what they are called in its archive, as at a destination."""
+    job, layout = record.job, Layout()
+    names = file_names(job.id, record.parts)
+    members: dict[str, str] = {key_of_file(name, job.organization, job.due_at, layout): name for name in names}
+    return {**members, build(ManifestName(job.organization, job.id), layout): MANIFEST_NAME}
+
+
+async def zipped(folder: Path, members: Mapping[str, str]) -> AsyncIterator[bytes]:
+    """The bytes of an archive of files of a folder: their names there, by their names in the archive.
+
+    Raises OSError when one of them cannot be read.
+    """
     outlet = _Outlet()
     with zipfile.ZipFile(cast("IO[bytes]", outlet), "w", zipfile.ZIP_STORED) as archive:
-        for name in names:
+        for member, name in members.items():
             async with await anyio.open_file(folder / name, "rb") as source:
-                with archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as entry:
+                with archive.open(zipfile.ZipInfo(member), "w", force_zip64=True) as entry:
                     while piece := await source.read(_PIECE_BYTES):
                         # The checksum over it takes long enough to keep others waiting.
                         await anyio.to_thread.run_sync(entry.write, piece)

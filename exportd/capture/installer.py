@@ -19,26 +19,33 @@ from exportd.catalog.shape import Shape
 from exportd.catalog.shape_reader import read_shapes
 from exportd.database import queries
 from exportd.database.connector import Connection, Connector
-from exportd.database.locks import take_locks, translate_lock
+from exportd.database.locks import lock_holders, take_locks, translate_lock
 from exportd.database.quoting import identifier, table
 from exportd.database.translator import FOREIGN_ERRORS, translated
 from exportd.model.change_log import SCHEMA, log_name, log_table
 from exportd.model.entity import Entity, EntityCode, TableName
-from exportd.model.errors import InvariantError, PermanentError, TransientError
+from exportd.model.errors import ExportdError, InvariantError, PermanentError, TransientError
 from exportd.model.reason import Reason
 
 _SQL = queries.load("changes")
+
+_PASSING = {Reason.LOCK_NOT_AVAILABLE, Reason.TABLE_MISSING}
+"""What another attempt may not meet: a partition may have been dropped since the repair was planned."""
 
 _logger = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class EntityCapture:
-    """The state of an entity's capture: ``findings`` is empty when it is complete."""
+    """The state of an entity's capture: ``findings`` is empty when it is complete.
+
+    ``failure`` is why an installation did not complete it.
+    """
 
     entity: EntityCode
     findings: tuple[str, ...]
     statements: tuple[str, ...] = ()
+    failure: ExportdError | None = None
 
 
 class CaptureInstaller:
@@ -100,15 +107,35 @@ class CaptureInstaller:
         Raises PermanentError when a table is missing or the role may not create triggers, TransientError when a
         writer held its lock through all attempts.
         """
+        return await self._install(entities, go_on=False)
+
+    async def install_what_can_be(self, entities: Sequence[Entity]) -> list[EntityCapture]:
+        """The same, but an entity whose capture cannot be completed does not keep the others from theirs.
+
+        Its ``failure`` says why. Raises what concerns all of them, such as a database that is away.
+        """
+        return await self._install(entities, go_on=True)
+
+    async def _install(self, entities: Sequence[Entity], *, go_on: bool) -> list[EntityCapture]:
+        captures: list[EntityCapture] = []
         async with self._connection("capture install") as connection:
             with translated("reading what is captured"):
                 await self._drop_log_rows_of_another_cluster(connection)
-                repairs = await _repairs(connection, entities)
+                shapes = await read_shapes(connection, entities)
+                installed = await read_installed(connection, [log_name(entity.code) for entity in entities])
             for entity in entities:
-                if repairs[entity.code].needed:
-                    repairs[entity.code] = await self._repair(connection, entity, repairs[entity.code])
+                try:
+                    repair = _repair(entity, _shape_of(entity, shapes), installed)
+                    if repair.needed:
+                        repair = await self._repair(connection, entity, repair)
+                except ExportdError as error:
+                    if not go_on or (isinstance(error, TransientError) and error.reason not in _PASSING):
+                        raise
+                    captures.append(EntityCapture(entity.code, (error.sentence,), failure=error))
+                else:
+                    captures.append(EntityCapture(entity.code, repair.findings, repair.statements))
             await self._grant_reading(connection, entities)
-        return [EntityCapture(code, repair.findings, repair.statements) for code, repair in repairs.items()]
+        return captures
 
     async def removals(self, logs: Sequence[str] | None = None) -> dict[str, tuple[str, ...]]:
         """What ``uninstall`` would run for each of the given logs (None: all) that is there, without running it."""
@@ -182,9 +209,15 @@ class CaptureInstaller:
                         return planned
             except FOREIGN_ERRORS as error:
                 failure = translate_lock(error, doing=doing)
-                if failure.reason is not Reason.LOCK_NOT_AVAILABLE or attempt == self._attempts:
+                if failure.reason is Reason.LOCK_NOT_AVAILABLE and attempt == self._attempts:
+                    holders = await lock_holders(connection, planned.locked, mode=planned.lock_mode)
+                    failure = translate_lock(error, doing=doing, holders=holders)
+                if failure.reason not in _PASSING or attempt == self._attempts:
                     raise failure from error
                 await self._pause(0.1 * attempt)
+                if failure.reason is Reason.TABLE_MISSING:
+                    with translated(doing):
+                        planned = await again()
         raise TransientError(
             f"The tables kept changing while {doing}. It is tried again.", reason=Reason.LOCK_NOT_AVAILABLE
         )

@@ -32,8 +32,11 @@ class Repair:
 
     def lock(self) -> str:
         """The statement that locks the tables."""
-        mode = "ACCESS EXCLUSIVE" if self.exclusive else "SHARE ROW EXCLUSIVE"
-        return f"LOCK TABLE ONLY {', ONLY '.join(table(name) for name in self.locked)} IN {mode} MODE"
+        return f"LOCK TABLE ONLY {', ONLY '.join(table(name) for name in self.locked)} IN {self.lock_mode} MODE"
+
+    @property
+    def lock_mode(self) -> str:
+        return "ACCESS EXCLUSIVE" if self.exclusive else "SHARE ROW EXCLUSIVE"
 
     def lock_covers(self, other: "Repair") -> bool:
         """Whether the other repair may be run under this one's lock."""
@@ -52,7 +55,7 @@ def is_intact(capture: Capture, shape: Shape) -> bool:
 
 def repair_of(entity: Entity, capture: Capture, shape: Shape, installed: Installed) -> Repair:
     """What completes the entity's capture; empty when it is complete."""
-    tree = tuple(relation.name for relation in shape.relations)
+    tree = [relation.name for relation in shape.relations]
     if damage := _log_damage(entity, capture, shape, installed):
         removal = removal_of(log_name(entity.code), installed)
         new = (
@@ -62,15 +65,18 @@ def repair_of(entity: Entity, capture: Capture, shape: Shape, installed: Install
             *_create_functions(capture),
             *(trigger.create() for trigger in capture.triggers),
         )
-        locked = tuple(dict.fromkeys((*tree, *removal.locked)))
-        return Repair((damage,), locked, (*removal.statements, *new), exclusive=removal.exclusive)
+        everything = tuple(dict.fromkeys((*tree, *removal.locked)))
+        return Repair((damage,), everything, (*removal.statements, *new), exclusive=removal.exclusive)
     findings: list[str] = []
     statements: list[str] = []
+    locked: list[TableName] = []
     if not installed.logs[log_name(entity.code)].indexed:
         findings.append("the change log has lost its index")
         statements.append(capture.log_index)
+        locked = tree
     if not installed.functions_current(capture):
         findings.append("the trigger functions are missing or of another shape")
+        locked = tree
         statements.extend(_drop_function(function) for function in _stale_functions(entity, capture, installed))
         statements.extend(_create_functions(capture))
         if _wrote_nothing(capture, installed):
@@ -81,8 +87,9 @@ def repair_of(entity: Entity, capture: Capture, shape: Shape, installed: Install
     if stale := _stale_triggers(entity, capture, installed):
         findings.append(f"triggers left on tables that are no longer captured, or no longer so: {_names(stale)}")
         statements.extend(_drop_trigger(trigger) for trigger in stale)
-    locked = tuple(dict.fromkeys((*tree, *(trigger.relation for trigger in stale))))
-    return Repair(tuple(findings), locked, tuple(statements), exclusive=bool(stale))
+    # A new partition is captured without a lock on the others: only its own writers have no trigger yet.
+    locked += [trigger.relation for trigger in missing] + [trigger.relation for trigger in stale]
+    return Repair(tuple(findings), tuple(dict.fromkeys(locked)), tuple(statements), exclusive=bool(stale))
 
 
 def removal_of(entity_log: str, installed: Installed) -> Repair:

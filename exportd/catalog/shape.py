@@ -1,7 +1,7 @@
 """The shape of a table as the database has it now: columns, key types, partitions, capture triggers. Pure values."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from exportd.model.entity import TableName
@@ -149,6 +149,10 @@ class Shape:
     @property
     def relations(self) -> tuple[Relation, ...]:
         return (self.root, *self.members)
+
+    def up_to(self, last_member: int) -> "Shape":
+        """The tree without the members whose oid is higher, which have come since."""
+        return replace(self, members=tuple(member for member in self.members if member.oid <= last_member))
 
     @property
     def pages(self) -> int:

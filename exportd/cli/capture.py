@@ -43,8 +43,12 @@ def install(
     dry_run: Annotated[bool, Parameter(negative="", help="Print the SQL for a DBA and change nothing.")] = False,
     json: AsJson = False,
     at: DaemonAddress = _HERE,
-) -> None:
-    """Make the capture of the given entities (default: the whole catalog) whole. May be repeated."""
+) -> int:
+    """Make the capture of the given entities (default: the whole catalog) whole. May be repeated.
+
+    Of several entities, those that cannot be captured do not keep the others from it. The exit code is 1 then, or 3
+    when all of them were locked.
+    """
     if dry_run:
         found = _shown(at, entities, read=_planned)
     else:
@@ -61,8 +65,16 @@ def install(
         _print_statements(found)
     else:
         for capture in found:
+            outcome = "installed" if capture["whole"] else "failed"
             findings = "; ".join(capture["findings"])
-            print_line(f"{capture['entity']}: {f'installed: {findings}' if findings else 'whole'}")
+            print_line(f"{capture['entity']}: {f'{outcome}: {findings}' if findings else 'whole'}")
+    failed = [] if dry_run else [capture for capture in found if not capture["whole"]]
+    if not failed:
+        return Exit.DONE
+    names = ", ".join(capture["entity"] for capture in failed)
+    print_error(f"{len(failed)} of {len(found)} entities are not captured: {names}")
+    busy = all(capture.get("reason") == Reason.LOCK_NOT_AVAILABLE for capture in failed)
+    return Exit.TRY_AGAIN if busy else Exit.FAILED
 
 
 @app.command

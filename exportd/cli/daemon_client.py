@@ -11,7 +11,7 @@ from cyclopts import Parameter, validators
 from exportd.cli import completion
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
 from exportd.cli.output import print_error
-from exportd.cli.socket_client import TIMEOUT_S, NoDaemonError, SocketClient, SocketPath
+from exportd.cli.socket_client import DEFAULT_SOCKET, TIMEOUT_S, NoDaemonError, SocketClient, SocketPath
 from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.foreign_text import url_segment
 from exportd.model.reason import Reason
@@ -118,8 +118,11 @@ class DaemonAddress:
     timeout: TimeoutOption = None
 
     def client(self, *, usual_timeout_s: float = TIMEOUT_S) -> SocketClient:
-        """Raises SettingsError as ``SocketClient.found``."""
-        return SocketClient.found(self.socket, self.config, timeout_s=self.timeout or usual_timeout_s)
+        """Raises SettingsError as ``SocketClient.found``, and when the daemon works with another database."""
+        client = SocketClient.found(self.socket, self.config, timeout_s=self.timeout or usual_timeout_s)
+        if self.socket is None and self.config != DEFAULT_CONFIG and client.path == DEFAULT_SOCKET:
+            _require_same_database(client, self.config)
+        return client
 
     def ask_or_read(
         self,
@@ -167,6 +170,28 @@ def pages(client: SocketClient, path: str, **query: str | None) -> Iterator[Docu
         if not page.get("nextToken"):
             return
         asked["nextToken"] = page["nextToken"]
+
+
+def _require_same_database(client: SocketClient, config: Path) -> None:
+    """A configuration of its own that names no socket leads to the usual daemon, which may be that of another one."""
+    from exportd.cli.configuration import load
+    from exportd.database.connector import Address
+
+    try:
+        wanted = str(Address.of(load(config)[0].database.dsn))
+    except SettingsError:
+        return  # nothing to compare with; what the command needs of it is asked for later
+    found = str(client.request("GET", "/v1/status")["database"])
+    if _without_user(found) != _without_user(wanted):
+        raise SettingsError.of(
+            f"names no socket, and the daemon at {client.path} works with the {found}, not with the {wanted}. Set "
+            "control.socket, or name the daemon that is meant by --socket",
+            where=str(config),
+        )
+
+
+def _without_user(address: str) -> str:
+    return address.rpartition(" as ")[0]
 
 
 def _only_organization(client: SocketClient) -> str:

@@ -1,5 +1,8 @@
 """``exportd download``: a finished job's files, copied into a directory and compared with their checksums.
 
+The directory gets the layout of a destination: what is downloaded into it later overwrites nothing, and ``exportd
+verify`` and ``exportd replay`` take it as one.
+
 They come from the daemon that ran the job; where no daemon runs, from the spool on this host.
 """
 
@@ -8,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -16,14 +20,17 @@ from exportd.cli.job import job_document
 from exportd.cli.output import print_line, size
 from exportd.cli.progress_bar import progress_bar
 from exportd.cli.socket_client import SocketClient
+from exportd.manifest.document import parse
 from exportd.model.errors import PermanentError
 from exportd.model.foreign_text import url_segment
 from exportd.model.reason import Reason
+from exportd.stores.layout import Layout, ManifestName, build, is_part_name, key_of_file
 
 if TYPE_CHECKING:
     from exportd.jobs.job_record import JobRecord
 
 _MANIFEST_NAME = "manifest.json"
+_LAYOUT = Layout()
 _PIECE_BYTES = 1024 * 1024
 
 Read = Callable[[str], Iterator[bytes]]
@@ -38,10 +45,11 @@ class _File:
 
 
 def download_job(job_id: str, to: Path, at: DaemonAddress, *, as_json: bool = False) -> None:
-    """Copy the parts and the manifest into ``to``, each part compared with its SHA-256. ``as_json`` prints one line.
+    """Copy the parts and the manifest below ``to``, each part compared with its SHA-256. ``as_json`` prints one line.
 
     Raises PermanentError when the files cannot be had, differ, or cannot be written.
     """
+    try_target(to)
 
     def ask(client: SocketClient) -> list[_File]:
         job = job_document(client, job_id)
@@ -70,9 +78,25 @@ def download_job(job_id: str, to: Path, at: DaemonAddress, *, as_json: bool = Fa
         print_line(f"{len(files)} files, {size(size_bytes)}, in {to}")
 
 
+def try_target(to: Path) -> None:
+    """Make the directory ``to`` if it is not there, and try to write there. Raises PermanentError when it fails."""
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=to):
+            pass
+    except OSError as error:
+        raise _unwritable(to, error) from error
+
+
+def _unwritable(to: Path, error: OSError) -> PermanentError:
+    return PermanentError(
+        f"Copying to {to} failed: {error.strerror or error} ({error.filename or to}).", reason=Reason.SPOOL_UNWRITABLE
+    )
+
+
 def _copy(files: list[_File], to: Path, read: Read) -> None:
     for file in files:
-        if Path(file.name).name != file.name:  # what the database says must not lead out of the directory
+        if not is_part_name(file.name):  # what the database says must not lead out of the directory
             raise PermanentError(
                 f"The daemon names a file {file.name!r}, which is none that exportd writes. Nothing was copied.",
                 reason=Reason.SPOOL_DAMAGED,
@@ -81,18 +105,20 @@ def _copy(files: list[_File], to: Path, read: Read) -> None:
         progress.begin(sum(file.size_bytes for file in files))
         try:
             # Read first: when the files cannot be had, nothing is written. Written last: the others are there then.
-            manifest = b"".join(read(_MANIFEST_NAME))
-            to.mkdir(parents=True, exist_ok=True)
+            document = b"".join(read(_MANIFEST_NAME))
+            manifest = parse(document)
             for file in files:
-                _copy_file(file, to / file.name, read(file.name), progress.advance)
-            (to / _MANIFEST_NAME).write_bytes(manifest)
+                key = key_of_file(file.name, manifest.organization, manifest.due_at, _LAYOUT)
+                _copy_file(file, to / key, read(file.name), progress.advance)
+            target = to / build(ManifestName(manifest.organization, manifest.job_id), _LAYOUT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(document)
         except OSError as error:
-            raise PermanentError(
-                f"Copying to {to} failed: {error.strerror or error} ({error.filename}).", reason=Reason.SPOOL_UNWRITABLE
-            ) from error
+            raise _unwritable(to, error) from error
 
 
 def _copy_file(file: _File, target: Path, pieces: Iterator[bytes], advance: Callable[[int], None]) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("wb") as writing:
         for piece in pieces:
             writing.write(piece)

@@ -30,13 +30,19 @@ def export(
         ),
     ] = None,
     wait: Annotated[bool, Parameter(negative="", help="Follow the job; exit code 1 when it fails.")] = False,
-    to: Annotated[Path | None, Parameter(help="Wait, and copy the files into this directory.")] = None,
+    to: Annotated[
+        Path | None, Parameter(help="Wait, and copy the files into this directory, as to a destination.")
+    ] = None,
     json: AsJson = False,
     at: OrganizationAddress = _HERE,
 ) -> None:
     """Export entities completely, once, without a schedule. Prints the job's id; the daemon does the rest."""
     if not entities:
         raise SettingsError.of("name at least one ENTITY to export; `exportd entity list` shows them")
+    if to is not None:
+        from exportd.cli.download import try_target
+
+        try_target(to)  # before the export, which may take hours
     client = at.organization_client()
     job = client.export(
         {

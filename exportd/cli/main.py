@@ -105,7 +105,11 @@ def download(
     json: AsJson = False,
     at: DaemonAddress = _HERE,
 ) -> None:
-    """Copy the files of a finished job from the daemon that ran it, verified by their checksums."""
+    """Copy the files of a finished job from the daemon that ran it, verified by their checksums.
+
+    The directory gets the layout of a destination: later downloads overwrite nothing, and `exportd verify` and
+    `exportd replay` take it as one.
+    """
     from exportd.cli.download import download_job
 
     download_job(job_id, to, at, as_json=json)

@@ -49,7 +49,7 @@ class SocketClient:
     """Requests to a daemon. ``timeout_s`` is how long nothing may come while an answer is waited for."""
 
     def __init__(self, path: Path, *, timeout_s: float = TIMEOUT_S) -> None:
-        self._path = path
+        self.path = path
         self._timeout_s = timeout_s
 
     @classmethod
@@ -68,13 +68,13 @@ class SocketClient:
         """
         target = f"{path}?{urlencode(query)}" if query else path
         content = None if body is None else json.dumps(body)
-        connection = _UnixConnection(self._path, self._timeout_s)
+        connection = _UnixConnection(self.path, self._timeout_s)
         try:
             connection.request(method, target, content, {} if content is None else {"content-type": "application/json"})
             answer = connection.getresponse()
             text = answer.read()
         except (OSError, http.client.HTTPException) as error:
-            raise _no_answer(self._path, error) from error
+            raise _no_answer(self.path, error) from error
         finally:
             connection.close()
         return _understood(answer, text)
@@ -95,13 +95,13 @@ class SocketClient:
                 while piece := answer.read(_PIECE_BYTES):
                     yield piece
             except (OSError, http.client.HTTPException) as error:
-                raise _no_answer(self._path, error) from error
+                raise _no_answer(self.path, error) from error
             if answer.length:  # fewer bytes than were announced
-                raise _no_answer(self._path, http.client.IncompleteRead(b"", answer.length))
+                raise _no_answer(self.path, http.client.IncompleteRead(b"", answer.length))
 
     @contextmanager
     def _opened(self, path: str, quiet_s: float) -> Iterator[http.client.HTTPResponse]:
-        with closing(_UnixConnection(self._path, self._timeout_s)) as connection:
+        with closing(_UnixConnection(self.path, self._timeout_s)) as connection:
             try:
                 connection.request("GET", path)
                 line = connection.sock  # which is the answer's from here on
@@ -109,7 +109,7 @@ class SocketClient:
                 refusal = answer.read() if answer.status != 200 else b""
                 line.settimeout(quiet_s)
             except (OSError, http.client.HTTPException) as error:
-                raise _no_answer(self._path, error) from error
+                raise _no_answer(self.path, error) from error
             if answer.status != 200:
                 _understood(answer, refusal)
             yield answer
@@ -119,7 +119,7 @@ class SocketClient:
             while line := answer.readline():
                 yield line
         except (OSError, http.client.HTTPException) as error:
-            raise _no_answer(self._path, error) from error
+            raise _no_answer(self.path, error) from error
 
 
 class _UnixConnection(http.client.HTTPConnection):

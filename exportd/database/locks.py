@@ -5,14 +5,33 @@ is also shorter than Postgres's deadlock_timeout of a second: a session that has
 deadlock and, if there is one, fails. We must have given up before.
 """
 
-import asyncpg
+from collections.abc import Iterable
+from datetime import UTC
 
+import asyncpg
+from asyncpg import Record
+
+from exportd.database import queries
 from exportd.database.connector import Connection
-from exportd.database.translator import translate
+from exportd.database.quoting import table
+from exportd.database.translator import FOREIGN_ERRORS, translate
+from exportd.model.entity import TableName
 from exportd.model.errors import ExportdError, TransientError
+from exportd.model.foreign_text import shown
 from exportd.model.reason import Reason
 
 MAX_LOCK_WAIT_S = 0.8
+
+_MAX_HOLDERS = 5
+
+_WRITERS = [
+    *("RowExclusiveLock", "ShareUpdateExclusiveLock", "ShareLock"),
+    *("ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock"),
+]
+_IN_THE_WAY = {"ACCESS SHARE": ["AccessExclusiveLock"], "SHARE ROW EXCLUSIVE": _WRITERS}
+"""By the mode that is wanted, the modes of others that it has to wait for; for another mode, all of them."""
+
+_SQL = queries.load("locks")
 
 
 async def take_locks(connection: Connection, statement: str, *, wait_s: float = MAX_LOCK_WAIT_S) -> None:
@@ -27,11 +46,40 @@ async def take_locks(connection: Connection, statement: str, *, wait_s: float = 
     await connection.execute("SET LOCAL statement_timeout = 0")
 
 
-def translate_lock(error: BaseException, *, doing: str) -> ExportdError:
-    """Like ``translate``, with LOCK_NOT_AVAILABLE for everything that another session's lock can cause."""
+def translate_lock(error: BaseException, *, doing: str, holders: str = "") -> ExportdError:
+    """Like ``translate``, with LOCK_NOT_AVAILABLE for everything that another session's lock can cause.
+
+    ``holders`` is what ``lock_holders`` said.
+    """
     busy = (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError, asyncpg.DeadlockDetectedError)
     if isinstance(error, busy):
         return TransientError(
-            f"Another session held a lock while {doing}: {error}. It is tried again.", reason=Reason.LOCK_NOT_AVAILABLE
+            f"Another session held a lock while {doing}: {error}.{holders and f' {holders}'} It is tried again.",
+            reason=Reason.LOCK_NOT_AVAILABLE,
         )
     return translate(error, doing=doing)
+
+
+async def lock_holders(connection: Connection, tables: Iterable[TableName], *, mode: str) -> str:
+    """A sentence that says which sessions now hold locks on the tables that ``mode`` has to wait for; "" for none.
+
+    It is for an error that is on its way: if they cannot be read, it says nothing.
+    """
+    try:
+        rows = await connection.fetch(_SQL["holders"], [table(name) for name in tables], _IN_THE_WAY.get(mode))
+    except FOREIGN_ERRORS:
+        return ""
+    named = [_holder(row) for row in rows[:_MAX_HOLDERS]]
+    more = ["others"] if len(rows) > _MAX_HOLDERS else []
+    return f"Locks are held by {'; '.join([*named, *more])}." if named else ""
+
+
+def _holder(row: Record) -> str:
+    since = f", since {row['since'].astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if row["since"] else ""
+    if row["pid"] is None:
+        name = f" {shown(row['gid'])!r}" if row["gid"] else ""
+        return f"a prepared transaction{name}{since}"
+    application = f" {shown(row['application_name'])!r}" if row["application_name"] else ""
+    role = f" of {shown(row['role'])}" if row["role"] else ""
+    state = f" ({row['state']})" if row["state"] else ""
+    return f"session {row['pid']}{application}{role}{state}{since}"

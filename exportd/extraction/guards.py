@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from exportd.catalog.shape import Shape
+from exportd.catalog.shape import Relation, Shape
 from exportd.model.entity import Entity
 from exportd.model.reason import FullReason
 
@@ -44,7 +44,8 @@ class Guards:
 
     A column's description has a new version also after a GRANT or SET STATISTICS, which change no value. ``layout`` are
     the same columns without versions, and ``files`` the tables' files: an ALTER that leaves both has left the values.
-    Positions of earlier versions have no ``layout``, ``files``, ``members`` and ``replica_triggers``.
+    ``last_member`` is the highest oid of a member, 0 without any: by it a later run knows which members were there.
+    Positions of earlier versions have no ``layout``, ``files``, ``members``, ``replica_triggers`` and ``last_member``.
     """
 
     cluster: ClusterFacts
@@ -59,6 +60,7 @@ class Guards:
     members: str | None = None
     replica_triggers: str | None = None
     logged: bool = True
+    last_member: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The document that ``from_json`` reads."""
@@ -126,7 +128,31 @@ def guards_of(entity: Entity, shape: Shape, cluster: ClusterFacts) -> Guards:
         members=fingerprint([member.oid for member in shape.members]),
         replica_triggers=_trigger_fingerprint(shape, replica=True),
         logged=shape.is_logged,
+        last_member=max((member.oid for member in shape.members), default=0),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class GrownTree:
+    """A tree that has the members it had at the previous run, unchanged, and ``added`` ones.
+
+    ``known`` are the guards of what was there before. An incremental run is exact if the log's window says everything
+    of the ``added`` members: their triggers may be younger than their first rows.
+    """
+
+    known: Guards
+    known_shape: Shape
+    added: tuple[Relation, ...]
+
+
+def growth(before: Guards | None, entity: Entity, shape: Shape, cluster: ClusterFacts) -> GrownTree | None:
+    """What has been added to the tree since ``before``, if that is all that makes a run full; else None."""
+    if before is None or before.last_member is None or not shape.is_logged:
+        return None
+    known_shape = shape.up_to(before.last_member)
+    known = guards_of(entity, known_shape, cluster)
+    added = tuple(member for member in shape.members if member not in known_shape.members)
+    return GrownTree(known, known_shape, added) if added and difference(before, known) is None else None
 
 
 def difference(before: Guards | None, now: Guards) -> FullReason | None:

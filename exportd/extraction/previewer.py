@@ -110,7 +110,8 @@ class Previewer:
             job, entities, start.positions, forced=start.forced, uncaptured=uncaptured
         ) as snapshot:
             with translated("estimating the next run"):
-                found = await self._look(snapshot, job, unknown=uncaptured & start.positions.keys())
+                full = {code for code, window in snapshot.windows.items() if window.full_reason is not None}
+                found = await self._look(snapshot, job, unknown=uncaptured & start.positions.keys() & full)
         return Preview(snapshot.taken_at, tuple(found))
 
     async def _uncaptured(self, entities: Sequence[Entity]) -> set[EntityCode]:

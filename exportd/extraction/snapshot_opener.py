@@ -17,12 +17,12 @@ from exportd.catalog.shape import Shape
 from exportd.catalog.shape_reader import read_shapes
 from exportd.database import queries
 from exportd.database.connector import EXACT_SETTINGS, Connection, Connector
-from exportd.database.locks import take_locks, translate_lock
+from exportd.database.locks import lock_holders, take_locks, translate_lock
 from exportd.database.quoting import table
 from exportd.database.session_settings import unsettled
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
 from exportd.extraction.decision import LogContents, full_reason, log_is_comparable, reason_before_reading, window_of
-from exportd.extraction.guards import ClusterFacts, Guards, guards_of
+from exportd.extraction.guards import ClusterFacts, Guards, growth, guards_of
 from exportd.extraction.projection import ProjectedType, column_types, expressions
 from exportd.extraction.statement import Statements
 from exportd.extraction.window import EntityWindow, SnapshotText, parse_snapshot
@@ -130,6 +130,10 @@ class SnapshotOpener:
                 if failure.reason is Reason.TABLE_MISSING:
                     # Raises the error that names the missing table.
                     await self._captured_shapes(connection, entities, uncaptured)
+                if failure.reason is Reason.LOCK_NOT_AVAILABLE and attempt == _LOCK_ATTEMPTS:
+                    tables = [entity.table for entity in entities]
+                    holders = await lock_holders(connection, tables, mode="ACCESS SHARE")
+                    failure = translate_lock(error, doing="locking the exported tables for reading", holders=holders)
                 if failure.reason is not Reason.LOCK_NOT_AVAILABLE or attempt == _LOCK_ATTEMPTS:
                     raise failure from error
                 await self._pause(0.2 * attempt)
@@ -156,24 +160,28 @@ class SnapshotOpener:
         statements = {
             entity.code: await _statements(connection, job, entity, shapes[entity.code]) for entity in entities
         }
-        reasons = {
-            entity.code: full_reason(
-                forced.get(entity.code),
-                reason_before_reading(
-                    positions.get(entity.code),
-                    guards[entity.code],
-                    snapshot,
-                    first_run=not positions,
-                    destinations=job.destinations,
-                ),
+        reasons: dict[EntityCode, FullReason | None] = {}
+        compared = dict(guards)
+        for code, statement in statements.items():
+            position = positions.get(code)
+            found = reason_before_reading(
+                position, guards[code], snapshot, first_run=not positions, destinations=job.destinations
             )
-            or (FullReason.CAPTURE_CHANGED if entity.code in uncaptured else None)
-            for entity in entities
-        }
+            if found is FullReason.PARTITIONS_CHANGED and position and code not in forced:
+                known = await self._guards_without_logged(connection, statement, position, cluster)
+                if known is not None:
+                    compared[code] = known
+                    uncaptured = set(uncaptured) - {code}
+                    found = reason_before_reading(
+                        position, known, snapshot, first_run=False, destinations=job.destinations
+                    )
+            reasons[code] = full_reason(forced.get(code), found)
+            if code in uncaptured:
+                reasons[code] = reasons[code] or FullReason.CAPTURE_CHANGED
         captured = {code: statement for code, statement in statements.items() if code not in uncaptured}
         contents = await _contents(connection, captured, positions, reasons)
         windows = {
-            code: window_of(code, positions.get(code), guards[code], contents.get(code), reasons[code])
+            code: window_of(code, positions.get(code), compared[code], contents.get(code), reasons[code])
             for code in statements
         }
         if not self._statement_timeout_s:
@@ -190,6 +198,24 @@ class SnapshotOpener:
             statements=statements,
             keys={code: content.keys for code, content in contents.items()},
         )
+
+    async def _guards_without_logged(
+        self, connection: "Connection", statements: Statements, position: Position, cluster: ClusterFacts
+    ) -> Guards | None:
+        """The guards of the tree without the members added since ``position``; None if these make the run full.
+
+        They do not when nothing else has changed and the log's window says everything of them. The root's triggers see
+        what is written through it, into whichever member. A run has given the added members triggers of their own; in a
+        preview they may have none yet. A member that this login may not read by itself, or in part only, counts as not
+        logged.
+        """
+        grown = growth(Guards.from_json(position.guards), statements.entity, statements.shape, cluster)
+        if grown is None or not self._is_intact(statements.entity, grown.known_shape):
+            return None
+        if not await connection.fetchval(_SQL["readable_whole"], [member.oid for member in grown.added]):
+            return None
+        unlogged = await connection.fetch(statements.unlogged(parse_snapshot(position.snapshot), grown.added))
+        return None if unlogged else grown.known
 
     async def _captured_shapes(
         self, connection: "Connection", entities: Sequence[Entity], uncaptured: Collection[EntityCode]

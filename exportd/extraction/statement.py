@@ -4,11 +4,11 @@ Every query names the table's rows ``t``, live or read back from images, so one 
 search_path is pg_catalog, and operators of other types are qualified.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from exportd.catalog.duplicate_keys import duplicates_query
-from exportd.catalog.shape import Column, Shape
+from exportd.catalog.shape import Column, Relation, RelationKind, Shape
 from exportd.database.quoting import identifier, literal, table
 from exportd.extraction.projection import ProjectedType, select_list
 from exportd.extraction.window import SnapshotText, xmin
@@ -78,6 +78,33 @@ class Statements:
         if previous is not None:
             conditions.append(self._in_window(previous))
         return duplicates_query(self.entity, conditions)
+
+    def unlogged(self, previous: SnapshotText, added: Collection[Relation]) -> str:
+        """One row when the window does not say everything of the ``added`` members, else none.
+
+        It says everything when it has the key of each row that is in them, and an image of each key that it has and
+        that is there no more: a row may have moved into a member, and have been deleted before triggers saw it.
+        """
+        tenant = self._tenant_conditions("t", self.entity.tenant)
+        unseen = [
+            f"SELECT FROM ONLY {table(member.name)} AS t"
+            f" WHERE {' AND '.join([*tenant, f'NOT {self._in_window(previous)}'])}"
+            for member in added
+            if member.kind is RelationKind.TABLE
+        ]
+        logged = list(zip(key_columns(self.entity), self.entity.key, strict=True))
+        keys = ", ".join(f"unnest(l.{key}) AS {key}" for key, _ in logged)
+        there = " AND ".join([*(self._matches(f"k.{key}", name) for key, name in logged), *tenant])
+        same = " AND ".join(
+            f"{self._as_written(f'l.{key}[1]', name)} = {self._as_written(f'k.{key}', name)}" for key, name in logged
+        )
+        window = f"FROM {self._log} AS l WHERE {self._window(previous)} AND"
+        unexplained = (
+            f"SELECT FROM (SELECT {keys} {window} l.op <> 'D') AS k"
+            f" WHERE NOT EXISTS (SELECT FROM {table(self.entity.table)} AS t WHERE {there})"
+            f" AND NOT EXISTS (SELECT {window} l.op = 'D' AND {same})"
+        )
+        return " UNION ALL ".join(f"({query} LIMIT 1)" for query in (*unseen, unexplained))
 
     def _in_window(self, previous: SnapshotText) -> str:
         matches = [

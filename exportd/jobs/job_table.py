@@ -163,8 +163,10 @@ class JobTable:
         async with statements(self._pool, "recording a delivery") as connection:
             await _write(connection, lease, _SQL["record_delivery"], destination, manifest_sha256)
 
-    async def succeed(self, lease: Lease, *, positions: Iterable[Position]) -> None:
+    async def succeed(self, lease: Lease, *, positions: Iterable[Position], manifest_sha256: str | None = None) -> None:
         """End the job and move its schedule's positions, both or neither.
+
+        ``manifest_sha256`` is that of its manifest in the spool.
 
         An ad hoc job moves none, nor does one whose schedule was deleted; entities that are no longer in the schedule
         are left out.
@@ -172,7 +174,7 @@ class JobTable:
         reached = json.dumps([_position_document(position) for position in positions])
         async with transaction(self._pool, "finishing a job") as connection:
             await connection.fetchrow(_SQL["lock_schedule"], lease.job.id)
-            await _write(connection, lease, _SQL["succeed"])
+            await _write(connection, lease, _SQL["succeed"], manifest_sha256)
             await connection.execute(_SQL["move_positions"], lease.job.id, reached)
             await connection.execute(_SQL["fulfil_refresh_requests"], lease.job.id)
             await connection.execute(_SQL["fulfil_backfill_requests"], lease.job.id)
@@ -273,6 +275,20 @@ class JobTable:
         async with statements(self._pool, "reading the last delivery") as connection:
             row = await connection.fetchrow(_SQL["last_delivery"], schedule_id, destination, other_than)
         return None if row is None else (JobId(row["job_id"]), row["manifest_sha256"])
+
+    async def earlier_downloads(
+        self, schedule_id: ScheduleId, windows: Mapping[EntityCode, str], *, other_than: JobId
+    ) -> tuple[JobId, str, tuple[JobId, ...]] | None:
+        """The schedule's last successful job, the SHA-256 of its manifest in the spool, and the jobs whose changes come
+        again because they read later than ``windows`` begin. None for a first one.
+        """
+        began = json.dumps([{"entity": entity, "previous": previous} for entity, previous in windows.items()])
+        async with statements(self._pool, "reading what can be downloaded") as connection:
+            rows = await connection.fetch(_SQL["earlier_downloads"], schedule_id, other_than, began)
+        if not rows or rows[-1]["manifest_sha256"] is None:
+            return None
+        repeated = tuple(JobId(row["id"]) for row in rows if row["repeated"])
+        return JobId(rows[-1]["id"]), rows[-1]["manifest_sha256"], repeated
 
     async def redelivered(
         self,
@@ -385,4 +401,5 @@ def _position_from_row(row: "asyncpg.Record") -> Position:
         guards=json.loads(row["guards"]),
         destinations=tuple(DestinationCode(destination) for destination in row["destinations"]),
         expired=row["expired"],
+        put_back=row["put_back"],
     )

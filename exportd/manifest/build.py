@@ -49,9 +49,15 @@ def build_manifest(
     )
 
 
-def build_spool_manifest(job: Job, extraction: Extraction, parts: Sequence[Part]) -> bytes:
-    """The manifest that lies beside the parts in the spool, for downloads: its keys are file names."""
-    return render(build_manifest(job, extraction, parts, lambda _, part: part.file_name, History()))
+def build_spool_manifest(
+    job: Job, extraction: Extraction, parts: Sequence[Part], key_of: Callable[[str], str], history: History
+) -> bytes:
+    """The manifest that lies beside the parts in the spool, for downloads.
+
+    ``key_of`` gives the key that a file would have at a destination, and ``history`` is the schedule's successful jobs:
+    so the downloads of a schedule make a destination together.
+    """
+    return render(build_manifest(job, extraction, parts, lambda _, part: key_of(part.file_name), history))
 
 
 def _entity(

@@ -21,7 +21,8 @@ class Position:
 
     ``snapshot`` is the text of a ``pg_snapshot``, ``taken_at`` its time (aware UTC). ``guards`` is the JSON form of
     ``extraction.guards.Guards``. ``destinations`` have received everything up to here. ``expired``: the change log no
-    longer reaches back to the snapshot, so the next run is full.
+    longer reaches back to the snapshot, so the next run is full. ``put_back``: so it is because the database has been
+    put back to an older state since.
     """
 
     entity: EntityCode
@@ -31,6 +32,7 @@ class Position:
     guards: Mapping[str, Any]
     destinations: tuple[DestinationCode, ...]
     expired: bool = False
+    put_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ def start_of(
             forced.setdefault(backfill.entity, backfill.begins)
         elif backfill.entity in positions:
             moved[backfill.entity] = _back_to(backfill.begins, positions[backfill.entity])
+    forced |= {code: FullReason.DATABASE_PUT_BACK for code, position in positions.items() if position.put_back}
     return Start(moved, {code: reason for code, reason in forced.items() if code in positions})
 
 

@@ -155,6 +155,22 @@ def build(name: AnyName, layout: Layout) -> ObjectKey:
     )
 
 
+def is_part_name(name: str) -> bool:
+    """Whether some part's file may be called so."""
+    return _FILE_NAME.fullmatch(name) is not None
+
+
+def key_of_file(name: str, organization: OrganizationId, due_at: datetime, layout: Layout) -> ObjectKey:
+    """The key of a part by its ``file_name``. ``due_at`` is aware. Raises ValueError for any other name."""
+    match = _FILE_NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(f"{name!r} is not the name of a part")
+    due = due_at.astimezone(UTC)
+    time, kind = f"date={due.date().isoformat()}/hour={due.hour:02d}", f"type={match['token']}"
+    partitions = (time, kind) if layout.order is PartitionOrder.TIME_FIRST else (kind, time)
+    return ObjectKey(f"{organization_folder(organization, layout)}{'/'.join(partitions)}/{name}")
+
+
 def job_prefixes(
     organization: OrganizationId, due_at: datetime, type_tokens: Collection[str], layout: Layout
 ) -> tuple[str, ...]:

@@ -53,3 +53,18 @@ async def test_everything_is_removed_as_the_dry_run_says(site: Site, application
     assert await connection.fetchval("SELECT to_regnamespace('exportd')") is not None
     await connection.execute(shown.stdout)
     assert await connection.fetchval("SELECT to_regnamespace('exportd')") is None
+
+
+async def test_a_table_that_is_missing_does_not_keep_the_others_from_being_captured(
+    site: Site, application: Application
+) -> None:
+    site.configure(CATALOG, {})
+    await application.connection.execute("ALTER TABLE public.accounts RENAME TO away")
+    installed = await site.quickly("capture", "install")
+    assert installed.returncode == 1
+    assert "ACCOUNTS: failed: Entity ACCOUNTS: public.accounts does not exist" in installed.stdout
+    assert "ORDERS: installed: " in installed.stdout
+    assert installed.stderr.splitlines()[-1] == "exportd: 1 of 3 entities are not captured: ACCOUNTS"
+    assert (await site.quickly("capture", "install", "ORDERS", "COUNTRIES")).returncode == 0
+    alone = await site.quickly("capture", "install", "ACCOUNTS")
+    assert (alone.returncode, "does not exist" in alone.stderr) == (1, True)

@@ -11,7 +11,7 @@ from tests.acceptance import statement_blocker
 from tests.acceptance.declarations import destination, schedule
 from tests.acceptance.destinations import GcsBucket
 from tests.acceptance.sample_application import CATALOG, ORGANIZATION, Application
-from tests.fixtures.daemon import Site, until
+from tests.fixtures.daemon import Site, files_in, until
 
 S3_BUCKET = (
     *("--type", "S3", "--bucket", "exports", "--prefix", "daily"),
@@ -199,7 +199,7 @@ async def test_an_export_is_waited_for_and_copied(open_site: Site, application: 
     job, *_, succeeded, copied = outcome.splitlines()
     assert succeeded == "succeeded"
     assert copied.startswith("1 files")
-    assert sorted(path.name for path in to.iterdir()) == [f"{job}_account.jsonl.gz", "manifest.json"]
+    assert sorted(path.name for path in files_in(to)) == [f"{job}.json", f"{job}_account.jsonl.gz"]
     events = [json.loads(line) for line in (await said(site, "job", "watch", job, "--json")).splitlines()]
     assert events[-1]["event"] == "end"
     assert events[-1]["state"] == "SUCCEEDED"
@@ -262,15 +262,19 @@ async def test_a_user_of_the_socket_needs_neither_the_configuration_nor_the_data
     assert all(capture["whole"] for capture in await document(site, "capture", "status"))
     assert "ACCOUNTS: whole\n" in await said(site, "capture", "install")
     downloaded = await document(site, "download", job, "--to", str(site.folder / "downloaded"))
-    assert (downloaded["files"], len(list((site.folder / "downloaded").iterdir()))) == (3, 4)
+    assert (downloaded["files"], len(files_in(site.folder / "downloaded"))) == (3, 4)
     assert "1 files" in await said(site, "export", "ACCOUNTS", "--to", str(site.folder / "exported"))
+    jobs = len(await document(site, "job", "list"))
+    refusal = await refused(site, "export", "ACCOUNTS", "--to", str(site.config), code=1)
+    assert f"Copying to {site.config} failed: File exists" in refusal
+    assert len(await document(site, "job", "list")) == jobs, "the directory is tried before the export"
 
     # While a job is unfinished, another try is worth it, as it is through the other door.
     await said(site, "pause")
     waiting = (await said(site, "schedule", "run", "often")).strip()
     assert "JOB_UNFINISHED" in await refused(site, "schedule", "run", "often", code=3)
     assert "not finished yet" in await refused(site, "download", waiting, "--to", str(site.folder / "early"), code=1)
-    assert not (site.folder / "early").exists()
+    assert files_in(site.folder / "early") == set()
 
 
 async def test_without_a_daemon_the_database_gives_the_same_documents(

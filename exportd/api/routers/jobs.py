@@ -30,7 +30,7 @@ from exportd.model.job import JobState
 router = APIRouter(prefix="/organizations/{orgId}/dataexports", tags=["jobs"], route_class=StrictRoute)
 
 
-@router.get("/jobs", responses=responses(400, 401, 403), response_model_exclude_none=True)
+@router.get("/jobs", responses=responses(400, 401, 403))
 async def list_jobs(
     *,
     tenant: Reading,
@@ -61,7 +61,7 @@ async def list_jobs(
     return JobPage(data=[job_document(summary) for summary in page], next_token=token)
 
 
-@router.get("/jobs/{id}", responses=responses(401, 403, 404), response_model_exclude_none=True)
+@router.get("/jobs/{id}", responses=responses(401, 403, 404))
 async def show_job(tenant: Reading, jobs: Jobs, job_id: IdInPath) -> JobDocument:
     return job_document(await _job(jobs, tenant, job_id))
 

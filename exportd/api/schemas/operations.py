@@ -7,7 +7,7 @@ from pydantic import Field
 from exportd.api.schemas.fields import Answer, EntityName, EntityNames, Moment, RequestBody, Word
 from exportd.capture.installer import EntityCapture
 from exportd.database.unit_of_work import AuditRow
-from exportd.model.reason import FullReason
+from exportd.model.reason import FullReason, Reason
 from exportd.schedules.backfiller import Backfill
 
 LogLevelName = Literal["debug", "info", "warning", "error"]
@@ -104,12 +104,16 @@ class CaptureRequest(RequestBody):
 
 
 class CaptureAnswer(Answer):
-    """An entity's capture: what is wrong (or was, and is repaired), and the SQL that repairs (or repaired) it."""
+    """An entity's capture: what is wrong (or was, and is repaired), and the SQL that repairs (or repaired) it.
+
+    ``reason`` is why an installation failed.
+    """
 
     entity: str
     whole: bool
     findings: list[str]
     statements: list[str]
+    reason: Reason | None = None
 
 
 class CaptureList(Answer):
@@ -192,7 +196,8 @@ def shown_backfill(backfill: Backfill) -> Backfilled:
 def capture_answer(capture: EntityCapture, *, repaired: bool = False) -> CaptureAnswer:
     return CaptureAnswer(
         entity=capture.entity,
-        whole=repaired or not capture.findings,
+        whole=(repaired and capture.failure is None) or not capture.findings,
         findings=list(capture.findings),
         statements=list(capture.statements),
+        reason=None if capture.failure is None else capture.failure.reason,
     )

@@ -217,10 +217,11 @@ FOR SHARE OF schedule;
 
 -- name: succeed
 -- The job goes on holding the change log, from where its windows began, until the pruner lets go: for back-fills.
--- $1 job, $2 fence
+-- $1 job, $2 fence, $3 text: SHA-256 of its manifest in the spool
 WITH succeeded AS (
     UPDATE exportd.job
     SET state = 'SUCCEEDED',
+        spool_manifest_sha256 = $3,
         finished_at = clock_timestamp(),
         objects_visible = false,
         reason = NULL,
@@ -313,7 +314,8 @@ SELECT entity FROM exportd.refresh_request WHERE schedule_id = $1 ORDER BY entit
 
 -- name: positions
 -- $1 schedule
-SELECT entity, job_id, snapshot::text, taken_at, guards::text, destinations, expired
+SELECT entity, job_id, snapshot::text, taken_at, guards::text, destinations, expired,
+       coalesce(put_back_at > taken_at, false) AS put_back
 FROM exportd.position
 WHERE schedule_id = $1
 ORDER BY entity;
@@ -415,6 +417,42 @@ WHERE d.schedule_id = $1 AND d.destination = $2 AND d.job_id IS DISTINCT FROM $3
            JOIN began USING (entity)
            WHERE began.taken_at < (j.extraction ->> 'taken_at')::timestamptz))
 ORDER BY d.published_at
+
+-- name: earlier_downloads
+-- The last successful job of a schedule, after those that read later than a job's windows begin, oldest first.
+-- $1 uuid: schedule; $2 uuid: the job, left out; $3 array of {entity, previous}: its windows
+WITH began AS MATERIALIZED (
+    SELECT win.entity, earlier.taken_at
+    FROM jsonb_to_recordset($3::text::jsonb) AS win (entity text, previous text)
+    CROSS JOIN LATERAL (
+        SELECT (p.extraction ->> 'taken_at')::timestamptz AS taken_at
+        FROM exportd.job AS p
+        WHERE p.schedule_id = $1 AND p.state = 'SUCCEEDED' AND p.extraction ->> 'snapshot' = win.previous
+        ORDER BY p.due_at DESC
+        LIMIT 1
+    ) AS earlier
+), last AS (
+    SELECT j.id
+    FROM exportd.job AS j
+    WHERE j.schedule_id = $1 AND j.state = 'SUCCEEDED' AND j.id <> $2
+    ORDER BY j.finished_at DESC
+    LIMIT 1
+), later AS (
+    SELECT j.id
+    FROM exportd.job AS j
+    WHERE j.schedule_id = $1 AND j.state = 'SUCCEEDED' AND j.id <> $2
+      -- follows from the rest; the index needs it
+      AND j.finished_at > (SELECT min(taken_at) FROM began)
+      AND EXISTS (
+          SELECT
+          FROM jsonb_to_recordset(j.extraction -> 'entities') AS extracted (entity text)
+          JOIN began USING (entity)
+          WHERE began.taken_at < (j.extraction ->> 'taken_at')::timestamptz)
+)
+SELECT j.id, j.spool_manifest_sha256 AS manifest_sha256, j.id IN (SELECT id FROM later) AS repeated
+FROM exportd.job AS j
+WHERE j.id IN (SELECT id FROM last UNION SELECT id FROM later)
+ORDER BY j.finished_at;
 
 -- name: failed_halfway
 -- Failed jobs of which objects may be visible at destinations that have no delivery, oldest first.

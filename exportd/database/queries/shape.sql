@@ -20,7 +20,8 @@ SELECT t.position,
        c.relkind::text AS kind,
        c.relpersistence::text AS persistence,
        c.relfilenode AS file,
-       CASE WHEN c.relkind = 'r' THEN pg_catalog.pg_relation_size(c.oid) / 8192 ELSE 0 END AS pages,
+       -- The size of a table that has just been dropped is NULL.
+       CASE WHEN c.relkind = 'r' THEN coalesce(pg_catalog.pg_relation_size(c.oid), 0) / 8192 ELSE 0 END AS pages,
        l.oid AS log_oid
 FROM tree AS t
 JOIN pg_catalog.pg_class AS c ON c.oid = t.oid

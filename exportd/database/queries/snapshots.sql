@@ -23,3 +23,11 @@ WHERE pg_catalog.current_setting(wanted.name) IS DISTINCT FROM wanted.value
 -- name: export_snapshot
 -- Makes this transaction's snapshot usable on other connections, while it lasts.
 SELECT pg_catalog.pg_export_snapshot()
+
+-- name: readable_whole
+-- Whether this login may read each of the tables by itself, and sees all rows of it. $1 oid[]: tables
+SELECT pg_catalog.bool_and(NOT c.relrowsecurity
+                           AND pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE')
+                           AND pg_catalog.has_table_privilege(c.oid, 'SELECT'))
+FROM pg_catalog.pg_class AS c
+WHERE c.oid = ANY ($1::oid[])

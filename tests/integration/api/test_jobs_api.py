@@ -1,5 +1,6 @@
 """Jobs, exports without a schedule, and links to files."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -55,6 +56,9 @@ async def test_the_official_client_asks_for_an_export_and_follows_its_job(api: A
         return job.id
 
     job_id = await api.official(live)
+    shown = (await api.http.get(path(ACME, "jobs", job_id))).json()
+    assert (shown["scheduleId"], shown["startedAt"]) == (None, None), "given, not left out"
+    assert (await api.http.get(path(ACME, "jobs"))).json()["data"] == [shown]
     row = await api.pool.fetchrow("SELECT * FROM exportd.job")
     assert row is not None
     assert (str(row["id"]), row["format"], row["entities"], row["schedule_id"]) == (job_id, "JSONL", ["PLANS"], None)
@@ -122,7 +126,7 @@ async def test_jobs_of_a_schedule_are_found_by_it(api: ApiServer) -> None:
     found = (await api.http.get(path(ACME, "jobs"), params={"scheduleId": made["id"]})).json()["data"]
     assert [listed["id"] for listed in found] == [str(job_id)]
     assert found[0]["scheduleId"] == made["id"]
-    assert (await api.http.get(path(ACME, "jobs"), params={"scheduleId": "nonsense"})).json() == {"data": []}
+    assert (await api.http.get(path(ACME, "jobs"), params={"scheduleId": "nonsense"})).json()["data"] == []
 
 
 @pytest.mark.parametrize(
@@ -220,7 +224,12 @@ class TestDownloads:
                 assert name in got.headers["content-disposition"]
             else:
                 with ZipFile(BytesIO(got.content)) as archive:
-                    assert archive.namelist() == [*names, "manifest.json"]
+                    *members, last = archive.namelist()
+                    assert last == f"orgId={ACME}/_manifests/{job_id}.json"
+                    assert [member.rpartition("/")[2] for member in members] == names
+                    assert all(
+                        re.match(rf"orgId={ACME}/date=[^/]+/hour=\d\d/type=accounts/", member) for member in members
+                    )
 
     @pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "secret", "x_accounts.csv.gz"])
     async def test_a_row_that_names_another_file_hands_out_nothing(self, api: ApiServer, name: str) -> None:
@@ -247,7 +256,7 @@ class TestDownloads:
         assert (got.status_code, got.headers["content-type"]) == (200, "application/zip")
         assert job_id in got.headers["content-disposition"]
         with ZipFile(BytesIO(got.content)) as archive:
-            assert archive.read("manifest.json") == b"{}"
+            assert archive.read(f"orgId={ACME}/_manifests/{job_id}.json") == b"{}"
         late = api.using.signer.sign("download", {"job": job_id, "until": datetime.now(UTC).timestamp() - 1})
         for forged in (url[:-1] + ("A" if url[-1] != "A" else "B"), f"/downloads/{late}", "/downloads/x"):
             refused = await api.tcp.get(forged)

@@ -1,5 +1,6 @@
 """Installing, seeing damage, repairing, removing."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -254,12 +255,19 @@ async def test_installing_never_queues_behind_a_long_writer(source: SourceDataba
         await other.execute(f"SET lock_timeout = '1ms'; INSERT INTO things VALUES ({len(pauses)})")
 
     installer = CaptureInstaller(source.connector, pause=pause, lock_timeout_s=0.02, attempts=3)
-    writer = await source.session()
-    async with writer.transaction():
+    writer, reader = await source.session(), await source.session()
+    await writer.execute("SET application_name = 'orders\x1b'")
+    async with writer.transaction(), reader.transaction():
+        await reader.execute("TABLE things")
         await writer.execute("INSERT INTO things VALUES (0)")
         with pytest.raises(TransientError) as caught:
             await installer.install([things.entity])
         assert caught.value.reason is Reason.LOCK_NOT_AVAILABLE
+        told = rf"Locks are held by session {writer.get_server_pid()} 'orders.*' of postgres \(idle in transaction\)"
+        since = r"since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC\. It is tried again"
+        assert re.search(f"{told}, {since}", caught.value.sentence)
+        assert ";" not in caught.value.sentence, "a reader is not in the way"
+        assert "INSERT" not in caught.value.sentence
         assert len(pauses) == 2
     await installer.install([things.entity])
     assert await things.findings() == ""

@@ -2,6 +2,7 @@
 
 import pytest
 
+from exportd.model.entity import CaptureLevel
 from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
 from tests.integration.capture.source_database import CapturedTable, SourceDatabase
@@ -125,6 +126,153 @@ async def test_a_new_partition_forces_a_full_run_and_is_captured_from_then_on(sa
     export = await sales.export()
     assert (export.mode, export.reason) == (Mode.FULL, FullReason.PARTITIONS_CHANGED)
     assert await keys_after(sales, "DELETE FROM later WHERE id = 301; UPDATE later SET note = 'x'") == ([302], [301])
+
+
+# What another session does before the next run has captured the partitions that are new.
+GROWN = {
+    "it is empty": "CREATE TABLE later PARTITION OF sales FOR VALUES FROM (300) TO (400)",
+    "it was written through the root": """
+        CREATE TABLE later PARTITION OF sales FOR VALUES FROM (300) TO (400);
+        INSERT INTO sales VALUES (301, 'acme'), (302, 'acme'), (303, 'other'), (304, NULL);
+        UPDATE sales SET id = id + 320 WHERE id IN (1, 3); UPDATE sales SET note = 'x' WHERE id = 301;
+        DELETE FROM sales WHERE id = 302 OR id = 2""",
+    "it is divided itself": """
+        CREATE TABLE later PARTITION OF sales FOR VALUES FROM (300) TO (400) PARTITION BY LIST (id);
+        CREATE TABLE latest PARTITION OF later DEFAULT; INSERT INTO sales VALUES (301, 'acme')""",
+    "its columns stand in another order": """
+        CREATE TABLE later (amount numeric, id int NOT NULL, note text, organization_id text);
+        ALTER TABLE sales ATTACH PARTITION later FOR VALUES FROM (300) TO (400);
+        INSERT INTO sales VALUES (301, 'acme'), (302, 'acme'); DELETE FROM sales WHERE id IN (1, 301)""",
+    "a partition of a partition": """
+        CREATE TABLE wide_odd PARTITION OF wide FOR VALUES IN (205, 207);
+        INSERT INTO wide (id, organization_id) VALUES (205, 'acme')""",
+    "it was emptied again": """
+        CREATE TABLE later PARTITION OF sales FOR VALUES FROM (300) TO (400);
+        INSERT INTO later VALUES (301, 'acme'); TRUNCATE later""",
+    "rows were in it that are another organization's": """
+        CREATE TABLE later PARTITION OF sales FOR VALUES FROM (300) TO (400);
+        INSERT INTO later VALUES (301, 'other')""",
+    "rows of the default partition were moved by hand": """
+        ALTER TABLE wide DETACH PARTITION wide_rest; CREATE TABLE wide_201 PARTITION OF wide FOR VALUES IN (201);
+        WITH gone AS (DELETE FROM wide_rest RETURNING *) INSERT INTO wide_201 SELECT * FROM gone;
+        ALTER TABLE wide ATTACH PARTITION wide_rest DEFAULT""",
+    "rows were in it that are logged": """
+        CREATE TABLE later (LIKE low); INSERT INTO later SELECT 301, organization_id, note, 0 FROM low WHERE id = 1;
+        ALTER TABLE sales ATTACH PARTITION later FOR VALUES FROM (300) TO (400); UPDATE sales SET note = 'x'""",
+}
+
+
+@pytest.mark.parametrize("event", GROWN)
+async def test_a_partition_whose_rows_are_all_logged_forces_no_full_run(sales: CapturedTable, event: str) -> None:
+    await sales.source.app.execute(GROWN[event])
+    await sales.install()
+    assert (await sales.export()).mode is Mode.INCREMENTAL
+    statements = "UPDATE sales SET note = 'y' WHERE id > 200; DELETE FROM sales WHERE id IN (200, 301)"
+    await sales.source.app.execute(statements)
+    assert (await sales.export()).mode is Mode.INCREMENTAL
+
+
+UNLOGGED = {
+    "a row was written straight into it": """
+        CREATE TABLE later PARTITION OF sales FOR VALUES FROM (300) TO (400);
+        INSERT INTO sales VALUES (301, 'acme'); INSERT INTO later VALUES (302, 'acme')""",
+    "another is gone": """
+        CREATE TABLE later PARTITION OF sales FOR VALUES FROM (300) TO (400);
+        ALTER TABLE sales DETACH PARTITION high""",
+    "it took the place of another": """
+        DROP TABLE low; CREATE TABLE low PARTITION OF sales FOR VALUES FROM (0) TO (100)""",
+    "triggers of another were off for a moment": """
+        CREATE TABLE later PARTITION OF sales FOR VALUES FROM (300) TO (400);
+        ALTER TABLE low DISABLE TRIGGER ALL; ALTER TABLE low ENABLE TRIGGER ALL""",
+    "it does not survive a crash": """
+        CREATE UNLOGGED TABLE later PARTITION OF sales FOR VALUES FROM (300) TO (400)""",
+    "it hides rows": """
+        CREATE TABLE later PARTITION OF sales FOR VALUES FROM (300) TO (400);
+        ALTER TABLE later ENABLE ROW LEVEL SECURITY""",
+}
+
+
+@pytest.mark.parametrize("event", UNLOGGED)
+async def test_a_partition_of_which_the_log_does_not_say_everything_forces_one(
+    sales: CapturedTable, event: str
+) -> None:
+    await sales.source.app.execute(UNLOGGED[event])
+    await sales.install()
+    assert (await sales.export()).mode is Mode.FULL
+    await sales.source.app.execute("UPDATE sales SET note = 'y' WHERE id > 200")
+    assert (await sales.export()).reason is not FullReason.PARTITIONS_CHANGED
+
+
+@pytest.mark.parametrize(
+    "loss", ["DELETE FROM late", "TRUNCATE late", "DELETE FROM late; INSERT INTO late VALUES (9, 200)"]
+)
+async def test_a_row_that_moved_into_a_new_partition_and_was_deleted_there_is_not_kept(
+    source: SourceDatabase, loss: str
+) -> None:
+    """The key does not say where a row lies, so moving it is no deletion; and nothing saw the row go."""
+    await source.app.execute("""
+        CREATE TABLE visits (id int, at int) PARTITION BY RANGE (at);
+        CREATE TABLE early PARTITION OF visits FOR VALUES FROM (0) TO (100);
+        INSERT INTO visits VALUES (1, 1), (2, 2)""")
+    visits = await source.capture("visits")
+    await visits.export()
+    await source.app.execute(
+        "CREATE TABLE late PARTITION OF visits FOR VALUES FROM (100) TO (300); UPDATE visits SET at = 101 WHERE id = 1;"
+        + loss
+    )
+    await visits.install()
+    assert (await visits.export()).mode is Mode.FULL
+
+
+async def test_a_new_partition_captured_by_row_is_full_if_it_was_written_before(source: SourceDatabase) -> None:
+    await source.app.execute(TREE)
+    sales = await source.capture("sales", tenant="organization_id", level=CaptureLevel.ROW)
+    await source.app.execute(ROWS)
+    await sales.export()
+    new = "CREATE TABLE part_{0} PARTITION OF sales FOR VALUES FROM ({0}) TO ({1});"
+    await source.app.execute(new.format(300, 400))
+    await sales.install()
+    await source.app.execute("INSERT INTO sales VALUES (301, 'acme')")
+    assert (await sales.export()).mode is Mode.INCREMENTAL
+    await source.app.execute(new.format(400, 500) + "INSERT INTO sales VALUES (401, 'acme')")
+    await sales.install()
+    assert (await sales.export()).reason is FullReason.PARTITIONS_CHANGED
+
+
+async def test_a_partition_that_left_and_came_back(source: SourceDatabase) -> None:
+    """Its triggers log what is written meanwhile, until they are removed."""
+    await source.app.execute(TREE + ROWS)
+    sales = await source.capture("sales", tenant="organization_id")
+    await sales.export()
+    await source.app.execute("CREATE TABLE later PARTITION OF sales FOR VALUES FROM (300) TO (400)")
+    await sales.install()
+    away, back = (
+        "ALTER TABLE sales DETACH PARTITION later;",
+        "ALTER TABLE sales ATTACH PARTITION later FOR VALUES FROM (300) TO (400);",
+    )
+    await source.app.execute(f"{away} INSERT INTO later VALUES (301, 'acme'); {back}")
+    assert (await sales.export()).keys == ([(301,)], [])
+    await source.app.execute(away)
+    await sales.install()
+    assert (await sales.export()).mode is Mode.FULL
+    await source.app.execute("INSERT INTO later VALUES (302, 'acme');" + back)
+    await sales.install()
+    assert (await sales.export()).reason is FullReason.PARTITIONS_CHANGED
+
+
+async def test_a_new_partition_is_captured_without_waiting_for_writers_of_the_others(sales: CapturedTable) -> None:
+    writer = await sales.source.session()
+    transaction = writer.transaction()
+    await transaction.start()
+    await writer.execute("UPDATE sales SET note = 'slow' WHERE id = 1")
+    await sales.source.app.execute("CREATE TABLE later (LIKE low INCLUDING ALL)")
+    # ATTACH does not wait for writers.
+    await sales.source.app.execute("ALTER TABLE sales ATTACH PARTITION later FOR VALUES FROM (300) TO (400)")
+    await sales.install()
+    assert await sales.findings() == ""
+    assert (await sales.export()).keys == ([], [])
+    await transaction.commit()
+    assert (await sales.export()).keys == ([(1,)], [])
 
 
 async def test_a_detached_partition_forces_a_full_run_and_loses_its_triggers(sales: CapturedTable) -> None:

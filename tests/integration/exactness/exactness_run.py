@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from exportd.extraction.snapshot_opener import OpenSnapshot
@@ -15,8 +15,10 @@ from exportd.model.start import Position
 from tests.fixtures.postgres import Database
 from tests.fixtures.snapshot_exports import Export, Exporter, Schedule
 from tests.integration.exactness.oracle import Window
+from tests.integration.exactness.partitioner import Partitioner
 from tests.integration.exactness.tables import (
     ENTITIES,
+    GROWING_ENTITIES,
     ORGANIZATIONS,
     SCHEMA,
     Key,
@@ -31,6 +33,8 @@ from tests.integration.exactness.writer import Writer
 _WRITERS = 8
 _REMEMBERED_RUNS = 5
 _CHANCE_OF_A_BACKFILL = 0.1
+_CHANCE_OF_A_PARTITION = 0.3
+_PASSING = {Reason.LOCK_NOT_AVAILABLE, Reason.CAPTURE_DAMAGED}
 
 
 class WrongWindowError(AssertionError):
@@ -76,15 +80,18 @@ class Subscriber:
 class ExactnessRun:
     """Runs writers and, between their transactions, exports, until ``enough`` was seen or something is wrong.
 
+    ``growing``: the application is the one whose table another session gives partitions, and takes them from.
     Up to ``max_pause_s`` pass between two exports: the longer, the more happens to a record within one window.
     """
 
-    def __init__(self, database: Database, *, seed: int, max_pause_s: float = 0.05) -> None:
+    def __init__(self, database: Database, *, seed: int, max_pause_s: float = 0.05, growing: bool = False) -> None:
         self._database = database
         self._seed = seed
         self._pauses_s = (0.0, 0.0, max_pause_s / 5, max_pause_s)
         self._random = random.Random(f"{seed}/exporter")
-        self._exporter = Exporter(database.dsn, ENTITIES)
+        self._growing = growing
+        self._entities = GROWING_ENTITIES if growing else ENTITIES
+        self._exporter = Exporter(database.dsn, self._entities)
         self._book = TouchBook()
         self._subscribers = [Subscriber(organization, Schedule(organization)) for organization in ORGANIZATIONS]
         self.counts: Counter[str] = Counter()
@@ -94,26 +101,35 @@ class ExactnessRun:
         connection = await self._database.connect()
         await connection.execute(SCHEMA)
         await self._exporter.install()
-        writers = [Writer(number, await self._database.connect(), self._seed, self._book) for number in range(_WRITERS)]
+        partitioner = Partitioner(await self._database.connect(), self._seed)
+        hours = partitioner.hours if self._growing else None
+        writers = [
+            Writer(number, await self._database.connect(), self._seed, self._book, hours) for number in range(_WRITERS)
+        ]
         stop = asyncio.Event()
         faults: list[str] = []
         async with asyncio.TaskGroup() as tasks:
+            if self._growing:
+                tasks.create_task(partitioner.run(stop))
             for writer in writers:
                 tasks.create_task(writer.run(stop))
             try:
-                while not faults and not enough(self._so_far(writers)):
+                while not faults and not enough(self._so_far([partitioner, *writers])):
+                    if self._random.random() < _CHANCE_OF_A_PARTITION:
+                        partitioner.hurry()
                     faults = await self._export(self._random.choice(self._subscribers))
                     await asyncio.sleep(self._random.choice(self._pauses_s))
             finally:
                 stop.set()
+                partitioner.hurry()
         for subscriber in self._subscribers:
             # The writers have ended: this window must bring every consumer up to date.
             faults = faults or await self._export(subscriber)
         if faults:
             raise WrongWindowError("\n".join(faults))
-        return self._so_far(writers)
+        return self._so_far([partitioner, *writers])
 
-    def _so_far(self, writers: list[Writer]) -> Counter[str]:
+    def _so_far(self, writers: Sequence[Writer | Partitioner]) -> Counter[str]:
         return sum((writer.counts for writer in writers), self.counts.copy())
 
     async def _export(self, subscriber: Subscriber) -> list[str]:
@@ -125,22 +141,29 @@ class ExactnessRun:
         touches: dict[str, list[Touch]] = {}
 
         async def look(snapshot: OpenSnapshot) -> None:
-            for entity in ENTITIES:
+            for entity in self._entities:
                 now[entity.code] = await read_whole(snapshot.connection, entity, subscriber.organization)
             touches.update(await read_touches(snapshot.connection, subscriber.organization, subscriber.standing.floor))
 
         chosen = list(ExportFormat)[subscriber.runs % 2]
         export: Export | None = None
+        before = dict(subscriber.schedule.positions)
         try:
+            if self._growing:
+                await self._exporter.install()
             export = await self._exporter.run(subscriber.schedule, chosen, look=look)
         except* TransientError as group:
-            # A TRUNCATE was waiting for our lock. The job's next attempt finds it gone.
-            if any(leaf.reason is not Reason.LOCK_NOT_AVAILABLE for leaf in _leaves(group)):
+            # A TRUNCATE was waiting for our lock, or a partition has just come. The job's next attempt finds it gone.
+            if any(leaf.reason not in _PASSING for leaf in _leaves(group)):
                 raise
         if export is None:
             self.counts["runs put back"] += 1
             return []
         self._count(export)
+        for code, position in before.items():
+            after = subscriber.schedule.positions[code].guards["members"]
+            incremental = export[code].window.full_reason is None
+            self.counts["windows with a new partition"] += incremental and after != position.guards["members"]
         faults = self._judge(subscriber, export, now, touches)
         if faults:
             where = f"run {subscriber.runs} of {subscriber.organization} as {chosen}, snapshot {export.snapshot}"
@@ -163,7 +186,7 @@ class ExactnessRun:
         touches: dict[str, list[Touch]],
     ) -> list[str]:
         faults: list[str] = []
-        for entity in ENTITIES:
+        for entity in self._entities:
             exported = export[entity.code]
             reason = exported.window.full_reason
             live: list[Row] = []

@@ -1,9 +1,12 @@
-"""The application of the exactness run: four tables that are written in every way there is, and the reads of them.
+"""The applications of the exactness runs, and the reads of them: four tables that are written in every way there is.
 
 ``plain`` has a tenant that may be NULL; ``pair`` has none, a composite key whose uniqueness is checked at the end of a
 statement, and a foreign key that is set to NULL; ``split`` is partitioned, two levels deep, with partitions whose
 columns stand in another order, and ``plain`` cascades into it; ``child`` hangs on ``plain`` by its own key, with
 ON DELETE and ON UPDATE CASCADE.
+
+The other application has ``visit`` only, which is partitioned by a column that its key does not have. Another session
+adds and removes partitions all the time.
 """
 
 from collections.abc import Sequence
@@ -50,6 +53,9 @@ CREATE TABLE public.child (
 CREATE INDEX ON public.pair (related);
 CREATE INDEX ON public.split (related);
 
+CREATE TABLE public.visit (org text NOT NULL, id int NOT NULL, hour int NOT NULL, stamp text NOT NULL)
+    PARTITION BY RANGE (hour);
+
 CREATE TABLE public.touch (number bigint PRIMARY KEY, entity text, org text, key text[], stamp text);
 """
 
@@ -63,7 +69,9 @@ PLAIN = entity(
 PAIR = entity("PAIR", "pair", key=["a", "b"], tenant=None, fields=["b", "a", "stamp", "amount", "related"])
 SPLIT = entity("SPLIT", "split", key=["org", "id"], tenant="org", fields=["id", "org", "stamp", "amount", "related"])
 CHILD = entity("CHILD", "child", key=["parent_id", "line"], tenant="org", fields=["parent_id", "line", "stamp"])
+VISIT = entity("VISIT", "visit", key=["id"], tenant="org", fields=["id", "org", "hour", "stamp"])
 ENTITIES = (PLAIN, PAIR, SPLIT, CHILD)
+GROWING_ENTITIES = (VISIT,)
 
 ORGANIZATIONS = tuple(map(OrganizationId, ("o1", "o2", "o3")))
 
@@ -72,6 +80,7 @@ RELATIONS = {
     "PAIR": ("pair",),
     "SPLIT": ("split", "split_0", "split_1", "split_2", "split_2_o1", "split_2_rest"),
     "CHILD": ("child",),
+    "VISIT": ("visit",),
 }
 """The tables through which an entity may be written."""
 
@@ -118,5 +127,5 @@ async def read_touches(connection: Connection, organization: OrganizationId, flo
     ]
     return {
         touched.code: [Touch(number, tuple(key), stamp) for number, code, key, stamp in rows if code == touched.code]
-        for touched in ENTITIES
+        for touched in (*ENTITIES, *GROWING_ENTITIES)
     }

@@ -10,7 +10,7 @@ import exportd.extraction.copier
 from exportd.model.reason import FullReason
 from tests.fixtures.postgres import Database
 from tests.integration.exactness.exactness_run import ExactnessRun
-from tests.integration.exactness.writer import STEPS
+from tests.integration.exactness.writer import STEPS, VISIT_STEPS
 
 _AT_LEAST = {
     "runs": 200,
@@ -33,8 +33,25 @@ _AT_LEAST = {
 """What has to have happened (and been committed), or the run would prove little."""
 
 
+_GROWN_AT_LEAST = {
+    "windows with a new partition": 8,
+    f"windows {FullReason.PARTITIONS_CHANGED}": 4,
+    "partitions created": 1,
+    "partitions attached": 5,
+    "partitions attached with rows": 1,
+    "partitions removed": 2,
+    "changed": 100,
+    "deleted": 50,
+    **dict.fromkeys(VISIT_STEPS, 3),
+}
+
+
 def _enough(counts: Counter[str]) -> bool:
     return all(counts[name] >= times for name, times in _AT_LEAST.items())
+
+
+def _grown_enough(counts: Counter[str]) -> bool:
+    return all(counts[name] >= times for name, times in _GROWN_AT_LEAST.items())
 
 
 @pytest.mark.slow
@@ -45,4 +62,13 @@ async def test_every_window_is_exactly_what_changed(database: Database, monkeypa
     monkeypatch.setattr(exportd.extraction.copier, "_WORTH_A_CONNECTION_BYTES", 1)
     seed = int(os.environ.get("EXACTNESS_SEED") or random.SystemRandom().randrange(1_000_000))
     counts = await ExactnessRun(database, seed=seed).run(_enough)
+    print(f"seed {seed}: {dict(counts)}")  # noqa: T201 - shows what was tried
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.every_postgres
+async def test_partitions_may_come_and_go_at_any_moment(database: Database) -> None:
+    seed = int(os.environ.get("EXACTNESS_SEED") or random.SystemRandom().randrange(1_000_000))
+    counts = await ExactnessRun(database, seed=seed, growing=True).run(_grown_enough)
     print(f"seed {seed}: {dict(counts)}")  # noqa: T201 - shows what was tried

@@ -45,6 +45,10 @@ def _one_key_of_each_statement(statements: Statements, previous: SnapshotText) -
     return re.sub(r"(l\.key_\d)(?=[,)])", r"\1[1:1]", _changed(statements, previous))
 
 
+def _nothing_is_unlogged(statements: Statements, _: SnapshotText, __: object) -> str:
+    return f"SELECT FROM {statements.entity.table} WHERE false"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "wrong", "words"),
@@ -55,19 +59,20 @@ def _one_key_of_each_statement(statements: Statements, previous: SnapshotText) -
         ("deleted", _the_first_image, "not the last image"),
         ("changed", _changes_of_every_organization, "not the table's"),
         ("changed", _one_key_of_each_statement, "changes missed"),
+        ("unlogged", _nothing_is_unlogged, "changes missed"),
     ],
 )
 async def test_a_wrong_window_is_noticed(
     database: Database,
     monkeypatch: pytest.MonkeyPatch,
     method: str,
-    wrong: Callable[[Statements, SnapshotText], str],
+    wrong: Callable[..., str],
     words: str,
 ) -> None:
     monkeypatch.setattr(Statements, method, wrong)
     with pytest.raises(WrongWindowError, match=words):
         # Windows in which a record is deleted, comes back and is deleted again have to be long.
-        await ExactnessRun(database, seed=1, max_pause_s=0.5).run(_many)
+        await ExactnessRun(database, seed=1, max_pause_s=0.5, growing=method == "unlogged").run(_many)
 
 
 def _many(counts: Counter[str]) -> bool:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from asyncpg import Record
 
 from exportd.database.connector import Connection
-from tests.integration.exactness.tables import ENTITIES
+from tests.integration.exactness.tables import ENTITIES, GROWING_ENTITIES
 
-_KEYS: dict[str, tuple[str, ...]] = {entity.code: entity.key for entity in ENTITIES}
+_KEYS: dict[str, tuple[str, ...]] = {entity.code: entity.key for entity in (*ENTITIES, *GROWING_ENTITIES)}
 _RECORD = """
 INSERT INTO public.touch (number, entity, org, key, stamp)
 SELECT n.number, $2, n.org, string_to_array(n.key, E'\\x1f'), n.stamp

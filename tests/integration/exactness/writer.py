@@ -8,6 +8,7 @@ rolled back; what fails because of capture is a fault.
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Sequence
 
 import asyncpg
 from asyncpg import Record
@@ -18,7 +19,7 @@ from tests.integration.exactness.write_journal import TouchBook
 
 _LEVELS = ("READ COMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 _ORGANIZATIONS = ("o1", "o2", "o3", "o4")
-_PLAIN_KEYS, _PAIR_KEYS, _SPLIT_KEYS = 120, 12, 180
+_PLAIN_KEYS, _PAIR_KEYS, _SPLIT_KEYS, _VISIT_KEYS = 120, 12, 180, 15
 
 _LOCK_TIMEOUT = "150ms"
 
@@ -31,6 +32,7 @@ _REFUSED = (
     asyncpg.UniqueViolationError,
     asyncpg.ForeignKeyViolationError,
     asyncpg.CheckViolationError,  # no partition for the row, or not this one
+    asyncpg.UndefinedTableError,  # the partition has been removed
     asyncpg.CardinalityViolationError,  # ON CONFLICT or MERGE would touch a row twice
 )
 
@@ -61,11 +63,21 @@ STEPS = {
 }
 """What a transaction consists of, with weights; names of the writer's methods."""
 
+VISIT_STEPS = {"insert_visit": 6, "update_visit": 4, "move_visit": 4, "delete_visit": 4}
+"""The same for the application whose table gets new partitions."""
+
 
 class Writer:
-    """One of the application's connections. ``counts`` tells what was committed."""
+    """One of the application's connections. ``counts`` tells what was committed.
 
-    def __init__(self, number: int, connection: Connection, seed: object, book: TouchBook) -> None:
+    It writes ``visit`` alone if it is given the ``hours`` for which there are partitions, which change.
+    """
+
+    def __init__(
+        self, number: int, connection: Connection, seed: object, book: TouchBook, hours: Sequence[int] | None = None
+    ) -> None:
+        self._hours = () if hours is None else hours
+        self._steps = STEPS if hours is None else VISIT_STEPS
         self._number = number
         self._connection = connection
         self._random = random.Random(f"{seed}/{number}")
@@ -93,7 +105,7 @@ class Writer:
         level = self._random.choice(_LEVELS)
         await self._connection.execute(f"BEGIN ISOLATION LEVEL {level}")
         try:
-            if self._random.random() < 0.03:
+            if self._steps is STEPS and self._random.random() < 0.03:
                 await self._truncate(level)
             await self._several_steps(depth=1)
             await self._end()
@@ -130,7 +142,7 @@ class Writer:
             if depth < 4 and self._random.random() < 0.2:
                 await self._savepoint(depth)
             else:
-                [step] = self._random.choices(list(STEPS), list(STEPS.values()))
+                [step] = self._random.choices(list(self._steps), list(self._steps.values()))
                 await getattr(self, f"_{step}")()
                 self._done[step] += 1
             await asyncio.sleep(self._random.choice((0.0, 0.001, 0.002, 0.01, 0.05)))
@@ -417,6 +429,43 @@ class Writer:
             self._random.randrange(11),
             self._random.randrange(3),
         )
+
+    def _own_visits(self) -> list[int]:
+        """Nothing makes these keys unique, so no two writers have the same."""
+        return [self._number * 100 + key for key in self._some(_VISIT_KEYS)]
+
+    async def _insert_visit(self) -> None:
+        """Now and then straight into a partition, which may have no trigger yet."""
+        hour = self._random.choice(self._hours or [1])
+        relation = f"visit_{hour}" if self._random.random() < 0.1 else "visit"
+        await self._write(
+            "VISIT",
+            f"""INSERT INTO public.{relation} (org, id, hour, stamp)
+            SELECT $2, i, $3, '{{stamp}}' FROM unnest($1::int[]) AS i
+            WHERE NOT EXISTS (SELECT FROM public.visit WHERE id = i) RETURNING *""",
+            self._own_visits(),
+            self._organization(),
+            hour,
+        )
+
+    async def _update_visit(self) -> None:
+        await self._write(
+            "VISIT",
+            "UPDATE public.visit SET stamp = '{stamp}' WHERE id = ANY ($1::int[]) RETURNING *",
+            self._own_visits(),
+        )
+
+    async def _move_visit(self) -> None:
+        """Move rows to the newest partition, whose triggers may be younger than they are there."""
+        await self._write(
+            "VISIT",
+            "UPDATE public.visit SET stamp = '{stamp}', hour = $2 WHERE id = ANY ($1::int[]) RETURNING *",
+            self._own_visits(),
+            max(self._hours, default=1),
+        )
+
+    async def _delete_visit(self) -> None:
+        await self._connection.execute("DELETE FROM public.visit WHERE id = ANY ($1::int[])", self._own_visits())
 
 
 def _refuse_blame(error: asyncpg.PostgresError) -> None:

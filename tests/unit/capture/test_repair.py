@@ -136,6 +136,7 @@ def test_a_missing_disabled_or_misled_trigger_is_named() -> None:
         again = repair(shape)
         assert again.findings == (f"{WORDS}: {first.name} on public.leaf",)
         assert len(again.statements) == 1
+        assert again.locked == (leaf.name,), "writers of the other tables are not in the way"
         assert not is_intact(capture_of(THINGS, shape), shape)
 
 

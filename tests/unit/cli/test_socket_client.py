@@ -1,18 +1,22 @@
 """The way of commands to the daemon's socket."""
 
+import json
+import shutil
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 
 import pytest
 
+from exportd.cli.daemon_client import DaemonAddress
 from exportd.cli.socket_client import DEFAULT_SOCKET, NoDaemonError, SocketClient, find_socket
 from exportd.model.errors import ExportdError, PermanentError, SettingsError, TransientError
 from exportd.model.reason import Reason
+from tests.tools.measure_tree import CHECKOUT
 
 HEAVY = ("pydantic", "asyncpg", "fastapi", "uvicorn", "structlog", "rich")
 
@@ -223,3 +227,21 @@ def test_a_stream_may_be_quiet_for_longer_than_an_answer_takes(tmp_path: Path) -
         threading.Timer(0.7, quiet.set).start()
         assert list(lines) == [b"at last\n"]
     thread.join()
+
+
+def test_a_configuration_that_names_no_socket_does_not_reach_the_daemon_of_another_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, config = tmp_path / "c.sock", tmp_path / "other.toml"
+    for module in ("exportd.cli.socket_client", "exportd.cli.daemon_client"):
+        monkeypatch.setattr(f"{module}.DEFAULT_SOCKET", usual)
+    shutil.copy(CHECKOUT / "config" / "entities.toml", tmp_path)
+    config.write_text('catalog.file = "entities.toml"\ndatabase.dsn = "postgresql://me@db/shop"\n', encoding="utf-8")
+    for host, refused in (("elsewhere", True), ("db", False)):
+        body = json.dumps({"database": f"database shop on {host} as exportd"})
+        thread = answering(usual, http("200 OK", body))
+        refusal = pytest.raises(SettingsError, match="works with the database shop on elsewhere")
+        with refusal if refused else nullcontext():
+            DaemonAddress(config=config).client()
+        thread.join()
+        usual.unlink()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exportd.catalog.shape import CaptureTrigger, Shape
-from exportd.extraction.guards import ClusterFacts, Guards, difference, fingerprint, guards_of
+from exportd.extraction.guards import ClusterFacts, Guards, difference, fingerprint, growth, guards_of
 from exportd.model.entity import Field
 from exportd.model.reason import FullReason
 from tests.unit.extraction.shapes import CLUSTER, COLUMNS, ROOT, SHAPE, THINGS, relation, tree
@@ -92,6 +92,18 @@ def test_the_partition_tree_counts() -> None:
     renamed = guards_of(THINGS, tree(replace(one, name=two.name)), CLUSTER)
     assert difference(before, renamed) is None
     assert difference(replace(before, members=None), renamed) is FullReason.PARTITIONS_CHANGED
+
+
+def test_members_that_were_added_to_an_unchanged_tree_are_known() -> None:
+    one, two, older = (relation(name, COLUMNS, oid=oid) for name, oid in (("one", 101), ("two", 102), ("older", 99)))
+    before = guards_of(THINGS, tree(one), CLUSTER)
+    grown = growth(before, THINGS, tree(one, two), CLUSTER)
+    assert grown is not None
+    assert (grown.added, grown.known, grown.known_shape) == ((two,), before, tree(one))
+    altered = replace(one, triggers=(CaptureTrigger(1, "7", "t", "A", "f", 1),))
+    for shape in (tree(one), tree(two), tree(one, older), tree(altered, two), tree(one, replace(two, is_logged=False))):
+        assert growth(before, THINGS, shape, CLUSTER) is None
+    assert growth(replace(before, last_member=None), THINGS, tree(one, two), CLUSTER) is None
 
 
 def test_an_altered_column_counts_when_the_table_was_rewritten() -> None:

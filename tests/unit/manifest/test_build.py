@@ -1,6 +1,7 @@
 """The manifest of a job holds what was read, the parts of each entity under their keys, and what came before."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from exportd.manifest.build import History, build_manifest, build_spool_manifest
@@ -11,6 +12,8 @@ from exportd.model.job import Job
 from exportd.model.part import Part
 from exportd.model.reason import FullReason
 from exportd.model.schedule import DestinationCode, ExportFormat, ScheduleId
+from exportd.stores.layout import Layout, ObjectName, file_name, key_of_file
+from exportd.stores.layout import parse as parse_key
 from tests.unit.manifest.manifest_examples import job_id, snapshot
 
 DUE = datetime(2026, 3, 9, 4, 15, tzinfo=UTC)
@@ -51,7 +54,8 @@ def entity(code: str, *, previous: int | None, rows: int) -> EntityExtraction:
 
 
 def part(code: str, number: int, rows: int) -> Part:
-    return Part(EntityCode(code), number, f"{code}.{number}.jsonl.gz", rows, 40 * rows, 20 * rows, f"{number}" * 64)
+    name = file_name(job_id(2), code.lower(), number, ExportFormat.JSONL)
+    return Part(EntityCode(code), number, name, rows, 40 * rows, 20 * rows, f"{number}" * 64)
 
 
 EXTRACTION = Extraction(
@@ -99,7 +103,13 @@ def test_building_it_again_gives_the_same_bytes() -> None:
     assert render(first) == render(again)
 
 
-def test_in_the_spool_keys_are_file_names_and_nothing_comes_before() -> None:
-    manifest = parse(build_spool_manifest(job(None), EXTRACTION, PARTS))
-    assert {listed.key for entity in manifest.entities for listed in entity.parts} == {part.file_name for part in PARTS}
-    assert (manifest.schedule, manifest.predecessor, manifest.redelivers) == (None, None, ())
+def test_in_the_spool_keys_are_those_of_a_destination() -> None:
+    key_of = partial(key_of_file, organization=job().organization, due_at=DUE, layout=Layout())
+    manifest = parse(build_spool_manifest(job(), EXTRACTION, PARTS, key_of, HISTORY))
+    keys = [listed.key for entity in manifest.entities for listed in entity.parts]
+    names = [name for key in keys if isinstance(name := parse_key(key, Layout()), ObjectName)]
+    assert sorted(key.rpartition("/")[2] for key in keys) == sorted(part.file_name for part in PARTS)
+    assert {(name.organization, name.day, name.hour) for name in names} == {
+        (manifest.organization, DUE.date(), DUE.hour)
+    }
+    assert (manifest.predecessor, manifest.redelivers) == (HISTORY.predecessor, HISTORY.redelivers)

@@ -1,5 +1,6 @@
 """Where a run starts, of positions and what people asked for."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -70,3 +71,9 @@ def test_of_two_requests_the_one_that_holds_both_counts(
 @pytest.mark.parametrize("begins", [hours_ago(1), FullReason.LOG_PRUNED])
 def test_a_request_survives_being_written_down(begins: Beginning | FullReason) -> None:
     assert BackfillRequest.from_json(asked(begins).to_json()) == asked(begins)
+
+
+def test_a_database_that_was_put_back_says_more_than_a_wish() -> None:
+    undone = replace(POSITION, put_back=True)
+    start = start_of({ACCOUNTS: undone, PLANS: POSITION}, [ACCOUNTS], ())
+    assert start.forced == {ACCOUNTS: FullReason.DATABASE_PUT_BACK}
