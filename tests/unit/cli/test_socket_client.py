@@ -233,8 +233,8 @@ def test_a_configuration_that_names_no_socket_does_not_reach_the_daemon_of_anoth
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual, config = tmp_path / "c.sock", tmp_path / "other.toml"
-    for module in ("exportd.cli.socket_client", "exportd.cli.daemon_client"):
-        monkeypatch.setattr(f"{module}.DEFAULT_SOCKET", usual)
+    monkeypatch.setattr("exportd.cli.completion.DEFAULT_SOCKET", str(usual))
+    monkeypatch.setattr("exportd.cli.daemon_client.DEFAULT_SOCKET", usual)
     shutil.copy(CHECKOUT / "config" / "entities.toml", tmp_path)
     config.write_text('catalog.file = "entities.toml"\ndatabase.dsn = "postgresql://me@db/shop"\n', encoding="utf-8")
     for host, refused in (("elsewhere", True), ("db", False)):
