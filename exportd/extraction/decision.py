@@ -77,7 +77,8 @@ def window_of(
             reason = FullReason.COLUMNS_CHANGED
         else:
             return EntityWindow(entity, Mode.INCREMENTAL, None, previous, changed=contents.keys > 0)
-    names_deletions = same_shape and contents is not None and contents.deletions
+    # After a marker, a record may have come back, changed and gone again since its image: none is named then.
+    names_deletions = same_shape and contents is not None and contents.deletions and not contents.unknown
     return EntityWindow(entity, Mode.FULL, reason, previous if names_deletions else None, changed=True)
 
 
