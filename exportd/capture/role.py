@@ -46,6 +46,8 @@ def role_sql(
     after = [
         *(f"Not done here. A password, if it needs one, by psql: \\password {name}" for name in names),
         f"That metrics show the age of others' transactions: GRANT pg_read_all_stats TO {names[0]};",
+        f"That pg_dump works for a role that is no superuser: GRANT {names[0]} TO that role, or leave the schema",
+        f"{SCHEMA} out of its dumps by -N {SCHEMA} (see docs/upgrading.md).",
     ]
     script = [*map(comment, _heading(database, names)), "BEGIN;", *(f"{statement};" for statement in statements)]
     return "\n".join([*script, "COMMIT;", *map(comment, after), ""])

@@ -22,7 +22,7 @@ from exportd.cli.output import print_json, print_line
 from exportd.daemon.assembly import CONTROL_CONNECTIONS
 from exportd.database import queries
 from exportd.database.connector import Connection, Connector
-from exportd.database.login_checker import Pooling, daemons_of, detect_pooling, doubts_about_logins
+from exportd.database.login_checker import Pooling, daemons_of, detect_pooling, doubts_about_logins, note_on_dumps
 from exportd.database.migrator import pending
 from exportd.database.session_settings import POOLER_ADVICE
 from exportd.database.translator import translated
@@ -120,6 +120,8 @@ async def _database(database: Connector, settings: Settings, catalog: Catalog) -
             yield _Line(_Kind.NOTE, sentence)
         async for sentence in _database_problems(database, connection, catalog):
             yield _Line(_Kind.FIX, sentence)
+        if (sentence := await note_on_dumps(connection)) is not None:
+            yield _Line(_Kind.NOTE, sentence)
         async for line in _connection_limits(connection, settings):
             yield line
         for sentence in await checker.check_organizations(catalog, connection, _entities_of(settings, catalog)):

@@ -62,6 +62,21 @@ async def excessive_rights(connector: Connector) -> list[str]:
     return _about_rights(await _logins(connector))
 
 
+async def note_on_dumps(connection: Connection) -> str | None:
+    """A sentence where the database's owner cannot dump it, None where that works.
+
+    Raises TransientError or PermanentError when the database cannot be asked.
+    """
+    with translated("looking who may dump the database"):
+        owner = await connection.fetchval(_SQL["dumping_owner"])
+    if owner is None:
+        return None
+    return (
+        f"pg_dump as the database's owner {owner} fails, for {owner} may not read the schema exportd: grant exportd's "
+        f"role to {owner}, or leave the schema out by -N exportd (docs/upgrading.md says what a restore then needs)"
+    )
+
+
 async def warn_of_rights(connector: Connector) -> None:
     """Log those sentences. A login that cannot be used is reported by the services that need it."""
     with suppress(ExportdError):

@@ -15,6 +15,13 @@ SELECT r.rolname AS role,
 FROM pg_catalog.pg_roles AS r
 WHERE r.rolname = current_user
 
+-- name: dumping_owner
+-- The database's owner if pg_dump fails for that role: it may not look into the schema exportd, which is there.
+SELECT pg_catalog.pg_get_userbyid(d.datdba) AS role
+FROM pg_catalog.pg_database AS d
+JOIN pg_catalog.pg_namespace AS n ON n.nspname = 'exportd'
+WHERE d.datname = pg_catalog.current_database() AND NOT pg_catalog.has_schema_privilege(d.datdba, n.oid, 'USAGE')
+
 -- name: knows_daemons
 -- Whether the table of daemons is there.
 SELECT pg_catalog.to_regclass('exportd.daemon') IS NOT NULL

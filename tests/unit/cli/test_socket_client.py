@@ -36,7 +36,7 @@ def answering(path: Path, answer: bytes) -> threading.Thread:
             while connection.recv(65536):
                 pass
 
-    thread = threading.Thread(target=serve)
+    thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     return thread
 
