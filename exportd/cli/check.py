@@ -120,8 +120,8 @@ async def _database(database: Connector, settings: Settings, catalog: Catalog) -
             yield _Line(_Kind.NOTE, sentence)
         async for sentence in _database_problems(database, connection, catalog):
             yield _Line(_Kind.FIX, sentence)
-        if (sentence := await note_on_dumps(connection)) is not None:
-            yield _Line(_Kind.NOTE, sentence)
+        if (hindrance := await note_on_dumps(connection)) is not None:
+            yield _Line(_Kind.NOTE, hindrance)
         async for line in _connection_limits(connection, settings):
             yield line
         for sentence in await checker.check_organizations(catalog, connection, _entities_of(settings, catalog)):

@@ -59,7 +59,7 @@ async def test_a_dump_by_the_databases_owner_needs_a_grant_or_leaves_the_schema_
     def dump(*options: str) -> "subprocess.CompletedProcess[str]":
         program = database.server.binaries / "pg_dump"
         address = database.server.dsn(database.name, user=owner)
-        command = [program, *options, "--file", tmp_path / "dump.sql", address]
+        command = [str(program), *options, "--file", str(tmp_path / "dump.sql"), address]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     refused = await anyio.to_thread.run_sync(dump)
