@@ -30,7 +30,7 @@ JOBS := 2
 PYTEST := -m pytest --numprocesses=$(JOBS) --dist=worksteal
 JOURNEY := tests/acceptance/test_journey.py::test_a_first_run_is_complete_and_later_ones_hold_what_changed
 
-# With COVERAGE=1, as CI runs it, the branches that the tests reach are measured, in the processes that they start too.
+# With COVERAGE=1 the branches that the tests reach are measured, in the processes that they start too.
 # It fails below the floor that pyproject.toml names (fail_under). Afterwards `coverage html` shows what no test reached.
 .PHONY: test
 test: $(READY) ## Run every test (needs no Postgres of yours; a quarter of an hour); COVERAGE=1 measures them

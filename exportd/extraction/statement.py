@@ -82,8 +82,9 @@ class Statements:
     def unlogged(self, previous: SnapshotText, added: Collection[Relation]) -> str:
         """One row when the window does not say everything of the ``added`` members, else none.
 
-        It says everything when it has the key of each row that is in them, and an image of each key that it has and
-        that is there no more: a row may have moved into a member, and have been deleted before triggers saw it.
+        It says everything when it has the key of each row that is in them, and each key that was written is there: a
+        row may have moved into a member, and have been changed and deleted before triggers saw it. An image from before
+        would be out of date.
         """
         tenant = self._tenant_conditions("t", self.entity.tenant)
         unseen = [
@@ -95,14 +96,10 @@ class Statements:
         logged = list(zip(key_columns(self.entity), self.entity.key, strict=True))
         keys = ", ".join(f"unnest(l.{key}) AS {key}" for key, _ in logged)
         there = " AND ".join([*(self._matches(f"k.{key}", name) for key, name in logged), *tenant])
-        same = " AND ".join(
-            f"{self._as_written(f'l.{key}[1]', name)} = {self._as_written(f'k.{key}', name)}" for key, name in logged
-        )
         window = f"FROM {self._log} AS l WHERE {self._window(previous)} AND"
         unexplained = (
             f"SELECT FROM (SELECT {keys} {window} l.op <> 'D') AS k"
             f" WHERE NOT EXISTS (SELECT FROM {table(self.entity.table)} AS t WHERE {there})"
-            f" AND NOT EXISTS (SELECT {window} l.op = 'D' AND {same})"
         )
         return " UNION ALL ".join(f"({query} LIMIT 1)" for query in (*unseen, unexplained))
 

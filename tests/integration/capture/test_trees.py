@@ -135,14 +135,14 @@ GROWN = {
         CREATE TABLE later PARTITION OF sales FOR VALUES FROM (300) TO (400);
         INSERT INTO sales VALUES (301, 'acme'), (302, 'acme'), (303, 'other'), (304, NULL);
         UPDATE sales SET id = id + 320 WHERE id IN (1, 3); UPDATE sales SET note = 'x' WHERE id = 301;
-        DELETE FROM sales WHERE id = 302 OR id = 2""",
+        DELETE FROM sales WHERE id = 2""",
     "it is divided itself": """
         CREATE TABLE later PARTITION OF sales FOR VALUES FROM (300) TO (400) PARTITION BY LIST (id);
         CREATE TABLE latest PARTITION OF later DEFAULT; INSERT INTO sales VALUES (301, 'acme')""",
     "its columns stand in another order": """
         CREATE TABLE later (amount numeric, id int NOT NULL, note text, organization_id text);
         ALTER TABLE sales ATTACH PARTITION later FOR VALUES FROM (300) TO (400);
-        INSERT INTO sales VALUES (301, 'acme'), (302, 'acme'); DELETE FROM sales WHERE id IN (1, 301)""",
+        INSERT INTO sales VALUES (301, 'acme'), (302, 'acme'); DELETE FROM sales WHERE id = 1""",
     "a partition of a partition": """
         CREATE TABLE wide_odd PARTITION OF wide FOR VALUES IN (205, 207);
         INSERT INTO wide (id, organization_id) VALUES (205, 'acme')""",
@@ -173,6 +173,9 @@ async def test_a_partition_whose_rows_are_all_logged_forces_no_full_run(sales: C
 
 
 UNLOGGED = {
+    "a row that was written is gone": """
+        CREATE TABLE later PARTITION OF sales FOR VALUES FROM (300) TO (400);
+        INSERT INTO sales VALUES (301, 'acme'); DELETE FROM sales WHERE id = 301""",
     "a row was written straight into it": """
         CREATE TABLE later PARTITION OF sales FOR VALUES FROM (300) TO (400);
         INSERT INTO sales VALUES (301, 'acme'); INSERT INTO later VALUES (302, 'acme')""",

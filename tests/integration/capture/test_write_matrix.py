@@ -20,7 +20,7 @@ SIZES: Mapping[str, tuple[int, str, str]] = {
     # rows, note, document
     "few": (3, "'x' || n", "to_jsonb(n)"),
     "many": (10_500, "'x' || n", "NULL"),
-    "some": (300, "'x' || n", "NULL"),
+    "some": (120, "'x' || n", "NULL"),
     "wide": (3, "repeat(md5(n::text), 20000)", "jsonb_build_object('k', repeat(md5(n::text), 20000))"),
     "compressed": (3, "repeat('\"', 2000000)", "to_jsonb(array_fill(1e1000, ARRAY[2000]))"),
 }
