@@ -34,8 +34,7 @@ _AT_LEAST = {
 
 
 _GROWN_AT_LEAST = {
-    "windows with a new partition": 4,
-    f"windows {FullReason.PARTITIONS_CHANGED}": 2,
+    f"windows {FullReason.PARTITIONS_CHANGED}": 4,
     "partitions created": 1,
     "partitions attached": 5,
     "partitions attached with rows": 1,
