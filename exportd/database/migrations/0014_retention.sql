@@ -13,7 +13,7 @@ CREATE INDEX destination_deleted ON exportd.destination (deleted_at) WHERE delet
 CREATE INDEX audit_at ON exportd.audit (at);
 
 -- A row of the audit log goes when it is old, and never changes. The daemons delete those older than retention.audit,
--- which is at least these 30 days; Postgres refuses to delete younger ones, whoever asks.
+-- which is at least these 30 days; Postgres refuses every role that deletes younger ones.
 DROP TRIGGER append_only ON exportd.audit;
 
 CREATE OR REPLACE FUNCTION exportd.refuse_to_rewrite_history() RETURNS trigger
