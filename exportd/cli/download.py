@@ -79,10 +79,10 @@ def download_job(job_id: str, to: Path, at: DaemonAddress, *, as_json: bool = Fa
 
 
 def try_target(to: Path) -> None:
-    """Make the directory ``to`` if it is not there, and try to write there. Raises PermanentError when it fails."""
+    """Try to write in the directory ``to``, or where it would be made. Raises PermanentError when it fails."""
     try:
-        to.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=to):
+        there = next(path for path in (to, *to.absolute().parents) if path.exists())
+        with TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise _unwritable(to, error) from error

@@ -14,7 +14,7 @@ Ad hoc exports stand alone and are full.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -112,15 +112,16 @@ def check(documents: Sequence[bytes]) -> ChainReport:
         job = link.manifest.job_id
         if links.setdefault(job, link).sha256 != link.sha256:
             findings.append(ChainFinding(ChainFindingKind.CONTRADICTORY, f"There are two manifests of job {job}.", job))
-    findings += _broken_links(links)
+    restarts = tuple(_restarts(links))
+    findings += _broken_links(links, {job for restart in restarts for job in restart.undone})
     chains = tuple(_chains(links))
     for chain in chains:
         findings += _broken_windows(chain)
     # The common beginning of a fork is checked twice.
-    return ChainReport(chains, tuple(dict.fromkeys(findings)), tuple(_restarts(links)))
+    return ChainReport(chains, tuple(dict.fromkeys(findings)), restarts)
 
 
-def _broken_links(links: dict[JobId, _Link]) -> Iterator[ChainFinding]:
+def _broken_links(links: dict[JobId, _Link], undone: Set[JobId]) -> Iterator[ChainFinding]:
     followers: dict[JobId, JobId] = {}
     for job, link in sorted(links.items(), key=lambda item: (item[1].manifest.created_at, item[0])):
         predecessor = link.manifest.predecessor
@@ -141,6 +142,8 @@ def _broken_links(links: dict[JobId, _Link]) -> Iterator[ChainFinding]:
                 f"The manifest of job {job} follows another one of job {predecessor.job_id} than the one that is here.",
                 job,
             )
+        if job in undone:
+            continue  # a complete run came later and replaces it: what else follows the same manifest is no fork
         first = followers.setdefault(predecessor.job_id, job)
         if first != job and not begins_another_history(link.manifest):
             yield ChainFinding(

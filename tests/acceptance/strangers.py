@@ -124,7 +124,8 @@ class Strangers:
         other = self._random.choice(self._target.others)
         for kind in ("schedules", "destinations", "jobs"):
             self._answered("pry", await client.get(self._path(other, kind)))
-        self._answered("pry", await client.get(self._random.choice(("/v1/status", "/v1/schedules", "/metrics"))))
+            self._answered("pry", await client.get(f"/v1/{kind}", params={"organization": other}))
+        self._answered("pry", await client.get(self._random.choice(("/v1/status", "/v1/capture", "/metrics"))))
 
     async def _change(self, client: httpx.AsyncClient) -> None:
         if self._mine and self._random.random() < 0.3:

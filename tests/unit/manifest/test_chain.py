@@ -204,6 +204,18 @@ def test_a_complete_run_of_another_history_may_follow_what_others_follow_and_say
     assert report_on(first, further, elsewhere).restarts == (Restart(job_id(3), FullReason.CLUSTER_CHANGED, ()),)
 
 
+def test_what_a_later_complete_run_replaces_is_no_fork_and_what_comes_after_it_is() -> None:
+    first, second = unbroken(2)
+    # Another daemon did not see that the database was put back, and went on from where both had been.
+    unaware = manifest_of(3, entity_of(3, 1), after=first)
+    anew_after = manifest_of(4, anew(4, FullReason.DATABASE_PUT_BACK), after=unaware)
+    assert kinds(report_on(first, second, unaware)) == [ChainFindingKind.FORK]
+    report = report_on(first, second, unaware, anew_after)
+    assert (report.findings, [restart.undone for restart in report.restarts]) == ((), [(job_id(2),)])
+    later = [manifest_of(number, entity_of(number, 4), after=anew_after) for number in (5, 6)]
+    assert kinds(report_on(first, second, unaware, anew_after, *later)) == [ChainFindingKind.FORK]
+
+
 def test_a_complete_run_at_another_place_follows_what_is_not_there() -> None:
     first, second = unbroken(2)
     third = manifest_of(3, anew(3, FullReason.DESTINATION_ADDED), after=second)
