@@ -12,11 +12,10 @@ import asyncpg
 
 from exportd.catalog.column_types import accepts, accepts_format, field_type
 from exportd.catalog.document import Catalog
-from exportd.catalog.duplicate_keys import duplicates_query, duplicates_sentence
 from exportd.catalog.expression_checker import ExpressionVerdict, expressions_in, judge, volatile_functions
 from exportd.catalog.expressions import functions_of
 from exportd.catalog.table_reader import list_tables, read_tables, reading
-from exportd.catalog.table_rules import Finding, findings, missing_table
+from exportd.catalog.table_rules import Finding, duplicates_query, duplicates_sentence, findings, missing_table
 from exportd.database.quoting import identifier, literal, table
 from exportd.database.translator import FOREIGN_ERRORS, translate
 from exportd.model.entity import Entity, EntityCode, Field, TableName

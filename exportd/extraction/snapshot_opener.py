@@ -12,9 +12,9 @@ from datetime import datetime
 
 from asyncpg import PostgresError, Record
 
-from exportd.catalog.duplicate_keys import duplicates_sentence
 from exportd.catalog.shape import Shape
 from exportd.catalog.shape_reader import read_shapes
+from exportd.catalog.table_rules import duplicates_sentence
 from exportd.database import queries
 from exportd.database.connector import EXACT_SETTINGS, Connection, Connector
 from exportd.database.locks import lock_holders, take_locks, translate_lock
