@@ -155,19 +155,16 @@ async def _connection_limits(connection: Connection, settings: Settings) -> Asyn
             yield _Line(
                 _Kind.FIX,
                 f"up to {needed} connections are needed, and the limit of {whose} is {limit}; raise it, or lower "
-                "limits.jobs, limits.streams and database.pool_size",
+                "limits.jobs, limits.stalled_jobs, limits.streams and database.pool_size",
             )
 
 
 def connections_needed(settings: Settings) -> int:
     """How many connections a daemon has at most: pools, one for each service that has its own, and those of jobs."""
     limits = settings.limits
-    own = (
-        max(settings.database.pool_size, limits.jobs + 2)
-        + CONTROL_CONNECTIONS
-        + len(("listener", "pruner", "entities"))
-    )
-    return own + limits.jobs * (limits.streams + 1)
+    jobs = limits.jobs + limits.stalled_jobs
+    own = max(settings.database.pool_size, jobs + 2) + CONTROL_CONNECTIONS + len(("listener", "pruner", "entities"))
+    return own + jobs * (limits.streams + 1)
 
 
 def _entities_of(settings: Settings, catalog: Catalog) -> dict[str, list[EntityCode]]:

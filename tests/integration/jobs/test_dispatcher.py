@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 import anyio
@@ -417,13 +418,11 @@ class TestTakingWork:
         class Stumbling(JobTable):
             stumbled = anyio.Event()
 
-            async def claim(self, *, holder: str, lease_s: float, spool_id: UUID, attempt_limit: int) -> Lease | None:
+            async def claim(self, **how: Any) -> Lease | None:
                 if not self.stumbled.is_set():
                     self.stumbled.set()
                     raise TransientError("Away.", reason=Reason.DATABASE_UNREACHABLE)
-                return await super().claim(
-                    holder=holder, lease_s=lease_s, spool_id=spool_id, attempt_limit=attempt_limit
-                )
+                return await super().claim(**how)
 
         await dispatchers.jobs.add_job()
         table = Stumbling(dispatchers.jobs.pool)
@@ -555,10 +554,8 @@ class TestLeaving:
         claimed = anyio.Event()
 
         class Slow(JobTable):
-            async def claim(self, *, holder: str, lease_s: float, spool_id: UUID, attempt_limit: int) -> Lease | None:
-                lease = await super().claim(
-                    holder=holder, lease_s=lease_s, spool_id=spool_id, attempt_limit=attempt_limit
-                )
+            async def claim(self, **how: Any) -> Lease | None:
+                lease = await super().claim(**how)
                 claimed.set()
                 await anyio.wait_all_tasks_blocked()  # the answer is still on its way
                 return lease
@@ -580,11 +577,9 @@ class TestLeaving:
             await dispatchers.jobs.add_job()
 
         class Watched(JobTable):
-            async def claim(self, *, holder: str, lease_s: float, spool_id: UUID, attempt_limit: int) -> Lease | None:
+            async def claim(self, **how: Any) -> Lease | None:
                 dispatcher.stop_claiming()
-                return await super().claim(
-                    holder=holder, lease_s=lease_s, spool_id=spool_id, attempt_limit=attempt_limit
-                )
+                return await super().claim(**how)
 
         held_job.may_end.set()
         table = Watched(dispatchers.jobs.pool)
