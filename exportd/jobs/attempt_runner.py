@@ -241,7 +241,7 @@ class AttemptRunner:
         """It goes back with what it last waited for."""
         reason, waited_for = Reason.COPY_SILENT, ""
         for stall in self._last_stalls:
-            reason, waited_for = stall.reason, f"{stall.sentence} "
+            reason, waited_for = Reason(stall.reason), f"{stall.sentence} "
         sentence = f"{waited_for}Other jobs needed its place. It is tried again when fewer jobs wait for the database."
         return Retry(OCCUPIED_DELAY_S, reason, sentence, counts_attempt=False)
 

@@ -254,7 +254,7 @@ def progress_to_json(progress: JobProgress) -> dict[str, Any]:
         document["stalls"] = [
             {
                 "entities": list(stall.entities),
-                "reason": stall.reason.value,
+                "reason": stall.reason,
                 "sentence": stall.sentence,
                 "since": stall.since.isoformat(),
             }
@@ -274,7 +274,7 @@ def progress_from_json(document: Mapping[str, Any]) -> JobProgress:
         stalls=[
             Stall(
                 entities=tuple(map(EntityCode, stall["entities"])),
-                reason=Reason(stall["reason"]),
+                reason=stall["reason"],
                 sentence=stall["sentence"],
                 since=datetime.fromisoformat(stall["since"]),
             )

@@ -8,7 +8,6 @@ from typing import NewType
 from uuid import UUID
 
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode, ExportFormat, ScheduleId
 
 JobId = NewType("JobId", UUID)
@@ -98,7 +97,7 @@ class Stall:
     """
 
     entities: tuple[EntityCode, ...]
-    reason: Reason
+    reason: str
     sentence: str
     since: datetime
 
