@@ -6,7 +6,9 @@ for one tenant's few rows in a huge table. The two cannot be told apart, so both
 others go on beside such a job (``jobs/stalls.py``). Only a silence of ``limits.silence_timeout_s`` ends the attempt.
 
 What counts is the time for which the server had the job wait, less a second for each ``STEADY_BYTES`` that it sent. So
-rows that drip are like none, and many short sleeps are like a long one. What the spool takes is not the server's time.
+rows that drip are like none. What one statement has waited is held against the next, up to four fifths of what makes a
+stall: many sleeps are like a long one, and no entity stalls for what another did. What the spool takes is not the
+server's time.
 """
 
 import asyncio
@@ -50,7 +52,7 @@ class SilenceWatcher:
             entity,
             timeout_s=self._timeout_s,
             stalled_after_s=self._stalled_after_s,
-            waited_s=self._waited_s,
+            waited_s=min(self._waited_s, 0.8 * self._stalled_after_s),
         )
         try:
             with silence.scope:

@@ -5,7 +5,7 @@ is lost, a person cancels the job, or the daemon stops. In each case the end is 
 further cancellation and bounded in time. If even that fails, the lease expires, and a daemon takes the job over.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from enum import Enum
 
 import anyio
@@ -44,7 +44,8 @@ class AttemptRunner:
     """One attempt.
 
     ``claimed_at`` is the monotonic time before the claim was sent; ``random`` in [0, 1) spreads retries. ``on_stall``
-    is called when it is another thing that the job waits for in the database.
+    is called when the job begins to wait for something in the database, with the entities, or goes on. ``probes`` are
+    entities that count only once the job does stall on them.
     """
 
     def __init__(
@@ -58,7 +59,8 @@ class AttemptRunner:
         attempt_limit: int,
         clock: Clock,
         random: float,
-        on_stall: Callable[[], None] = lambda: None,
+        on_stall: Callable[[Collection[EntityCode]], None] = lambda _: None,
+        probes: Collection[EntityCode] = (),
     ) -> None:
         self._table = table
         self._run_job = run_job
@@ -68,6 +70,8 @@ class AttemptRunner:
         self._clock = clock
         self._progress = JobProgress(on_stall=self._heard)
         self._on_stall = on_stall
+        self._probes = frozenset(probes)
+        self._waits_for: frozenset[EntityCode] = frozenset()
         self._stalled: set[EntityCode] = set()
         self._last_stalls: list[Stall] = []
         self._stalled_since: float | None = None
@@ -89,15 +93,11 @@ class AttemptRunner:
         """Whether it was stopped, and is about to end."""
         return self._stopped_by is not None
 
-    @property
-    def waits_for(self) -> frozenset[EntityCode]:
-        """The entities on which it stalls at the moment."""
-        return frozenset(entity for stall in self._progress.stalls for entity in stall.entities)
-
     def occupant(self, entities: StalledEntities) -> Occupant:
         """The job as it counts at the moment."""
         unread = set() if self._lease.phase is not JobPhase.EXTRACTING else {*self._lease.job.entities} - self._read()
-        troubled = frozenset(self.waits_for | {entity for entity in unread if entity in entities})
+        expected = {entity for entity in unread - self._probes if entity in entities}
+        troubled = self._waits_for | expected
         if not troubled and not self._progress.stalls:
             self._stalled_since = None
         elif self._stalled_since is None:
@@ -107,17 +107,18 @@ class AttemptRunner:
     def remember(self, entities: StalledEntities) -> None:
         """Tell what has become of the entities that it read, when it has ended."""
         entities.read(self._read(), stalled=self._stalled)
+        entities.given_up(self._probes - self._stalled)
         if self._silent:
-            ended_by = {entity for stall in self._last_stalls for entity in stall.entities}
-            entities.silent(ended_by, self._clock.monotonic())
+            entities.silent(_entities(self._last_stalls), self._clock.monotonic())
 
     def _read(self) -> set[EntityCode]:
         return {entity for entity, figures in self._progress.entities.items() if figures.done}
 
     def _heard(self) -> None:
-        self._stalled |= self.waits_for
+        before, self._waits_for = self._waits_for, frozenset(_entities(self._progress.stalls))
+        self._stalled |= self._waits_for
         self._last_stalls = self._progress.stalls or self._last_stalls
-        self._on_stall()
+        self._on_stall(self._waits_for - before)
 
     def look_for_cancellation(self) -> None:
         """Find out now whether the job is to be cancelled."""
@@ -244,6 +245,10 @@ class AttemptRunner:
             reason, waited_for = Reason(stall.reason), f"{stall.sentence} "
         sentence = f"{waited_for}Other jobs needed its place. It is tried again when fewer jobs wait for the database."
         return Retry(OCCUPIED_DELAY_S, reason, sentence, counts_attempt=False)
+
+
+def _entities(stalls: Iterable[Stall]) -> set[EntityCode]:
+    return {entity for stall in stalls for entity in stall.entities}
 
 
 def _worth_repeating(error: Exception) -> bool:

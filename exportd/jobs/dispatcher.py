@@ -17,14 +17,13 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from exportd.destinations.circuit import Circuit
 from exportd.jobs.attempt_runner import AttemptRunner, RunJob
 from exportd.jobs.job_table import JobTable
 from exportd.jobs.stalls import Occupant, Slots, StalledEntities
 from exportd.model.clock import Clock, wait_until
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError
-from exportd.model.job import Lease
+from exportd.model.job import JobPhase, Lease
 from exportd.model.reason import Reason
 from exportd.settings.schema import LiveSettings
 
@@ -64,7 +63,7 @@ class Dispatcher:
         self._clock = clock
         self._random = random
         self._active: list[AttemptRunner] = []
-        self._stalled = StalledEntities(self._circuit)
+        self._stalled = StalledEntities(lambda: settings().limits.silence_timeout_s)
         self._woken = anyio.Event()
         self._ended: anyio.Event | None = None
         self._stopping = False
@@ -182,11 +181,6 @@ class Dispatcher:
         limits = self._settings().limits
         return Slots(limits.jobs, limits.stalled_jobs)
 
-    def _circuit(self) -> Circuit:
-        """An entity is left alone for a quarter of the silence that ended an attempt, later for up to twice of it."""
-        timeout_s = self._settings().limits.silence_timeout_s
-        return Circuit(first_pause_s=timeout_s / 4, longest_pause_s=2 * timeout_s)
-
     def _occupants(self) -> dict[AttemptRunner, Occupant]:
         """The jobs that run and are not about to end, in the order in which they were claimed."""
         return {runner: runner.occupant(self._stalled) for runner in self._active if not runner.leaving}
@@ -198,13 +192,13 @@ class Dispatcher:
         if surplus is not None:
             [*occupants][surplus].make_way()
 
-    def _on_stall(self) -> None:
+    def _on_stall(self, entities: Collection[EntityCode]) -> None:
         """Others may run beside a job that stalls."""
-        for runner in self._active:
-            self._stalled.stalled(runner.waits_for)
+        self._stalled.stalled(entities, self._clock.monotonic())
         self.wake()
 
     def _start(self, group: TaskGroup, lease: Lease, claimed_at: float) -> None:
+        is_read = lease.phase is JobPhase.EXTRACTING
         runner = AttemptRunner(
             self._table,
             self._run_job,
@@ -215,6 +209,7 @@ class Dispatcher:
             clock=self._clock,
             random=self._random(),
             on_stall=self._on_stall,
+            probes=self._stalled.probed(lease.job.entities, claimed_at) if is_read else (),
         )
         self._active.append(runner)
         if self._handing_back:

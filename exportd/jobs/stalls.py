@@ -5,7 +5,9 @@ sleeps. Nothing tells the two apart, so neither is ended for it, and neither may
 
     slots       a job that stalls takes no slot of ``limits.jobs``: others run beside it, ``limits.stalled_jobs`` more
     memory      an entity on which a job has stalled is remembered until a job reads it without; till then a job that
-                reads it counts as one that stalls from its beginning
+                reads it counts as one that stalls from its beginning, and needs a place beside the slots
+    probes      after a pause, which grows, one job that reads a remembered entity may run in a slot all the same: it
+                may be slow for one organization and quick for all others
     share       of the places beside the slots, one entity gets all but one, so that one is left for another
     making way  when all places are taken and others wait, a job that stalls goes back to the queue; its attempt does
                 not count. Of those of the entity with the most of them, it is the one that stalls most recently: so
@@ -33,45 +35,69 @@ class Occupant:
     stalled_since: float | None = None
 
 
-class StalledEntities:
-    """The entities on which jobs have stalled, each with a circuit that is open while it is left alone."""
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """Of an entity. ``slots`` is open while no job that reads it may take a slot, ``places`` while it is left alone."""
 
-    def __init__(self, circuit: Callable[[], Circuit]) -> None:
-        self._circuit = circuit
-        self._circuits: dict[EntityCode, Circuit] = {}
+    slots: Circuit
+    places: Circuit
+
+
+class StalledEntities:
+    """The entities on which jobs have stalled. ``silence_timeout_s`` is how long a statement may be silent."""
+
+    def __init__(self, silence_timeout_s: Callable[[], float]) -> None:
+        self._silence_timeout_s = silence_timeout_s
+        self._memories: dict[EntityCode, _Memory] = {}
 
     def __contains__(self, entity: object) -> bool:
-        return entity in self._circuits
+        return entity in self._memories
 
     def __iter__(self) -> Iterator[EntityCode]:
-        return iter(self._circuits)
+        return iter(self._memories)
 
-    def stalled(self, entities: Collection[EntityCode]) -> None:
-        """A job waits for them."""
+    def stalled(self, entities: Collection[EntityCode], now: float) -> None:
+        """A job has begun to wait for them."""
         for entity in entities:
-            if entity not in self._circuits:
-                self._circuits[entity] = self._circuit()
+            self._memory(entity).slots.failed(now)
 
     def silent(self, entities: Collection[EntityCode], now: float) -> None:
         """Their silence has ended an attempt."""
-        self.stalled(entities)
         for entity in entities:
-            self._circuits[entity].failed(now)
+            self._memory(entity).places.failed(now)
 
     def read(self, entities: Collection[EntityCode], *, stalled: Collection[EntityCode]) -> None:
         """A job has read them to their end; on some of them it had ``stalled``."""
         for entity in entities:
-            if entity in stalled:
-                self._circuits[entity] = self._circuit()
-            else:
-                self._circuits.pop(entity, None)
+            if entity not in stalled:
+                self._memories.pop(entity, None)
+            elif entity in self._memories:
+                self._memories[entity].places.succeeded()
+
+    def probed(self, entities: Collection[EntityCode], now: float) -> frozenset[EntityCode]:
+        """Those of a job's ``entities`` for which it may take a slot all the same; ``given_up`` when it did not read
+        them.
+        """
+        return frozenset(entity for entity in entities if entity in self and self._memories[entity].slots.admits(now))
+
+    def given_up(self, entities: Collection[EntityCode]) -> None:
+        """A job has ended without having read them, and without having stalled on them."""
+        for entity in entities:
+            if entity in self._memories:
+                self._memories[entity].slots.given_up()
+
+    def may_be_probed(self, entity: EntityCode, now: float) -> bool:
+        return self._memories[entity].slots.would_admit(now)
 
     def left_alone_s(self, entity: EntityCode, now: float) -> float:
         """For how long it is left alone; 0 when it is not."""
-        circuit = self._circuits.get(entity)
-        if circuit is None or circuit.state(now) is not CircuitState.OPEN:
-            return 0.0
-        return circuit.closes_in_s(now)
+        places = self._memories[entity].places
+        return places.closes_in_s(now) if places.state(now) is CircuitState.OPEN else 0.0
+
+    def _memory(self, entity: EntityCode) -> _Memory:
+        timeout_s = self._silence_timeout_s()
+        alone = Circuit(first_pause_s=timeout_s / 4, longest_pause_s=2 * timeout_s)
+        return self._memories.setdefault(entity, _Memory(Circuit(), alone))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +119,8 @@ class Slots:
         stalled = [occupant for occupant in occupants if occupant.stalled_since is not None]
         taken = _taken(stalled)
         is_full, share = len(stalled) >= self.stalled, max(1, self.stalled - 1)
-        strict = alone | {entity for entity in entities if is_full or taken[entity] >= share}
+        crowded = {entity for entity in entities if is_full or taken[entity] >= share}
+        strict = alone | {entity for entity in crowded if not entities.may_be_probed(entity, now)}
         yield strict
         if strict != alone and len(occupants) < self.jobs:
             yield alone

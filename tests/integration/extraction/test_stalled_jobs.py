@@ -155,7 +155,6 @@ async def open_site(database: Database, folder: Path, tables: dict[str, str], **
         await dispatcher.drain(0)
 
 
-@pytest.mark.every_postgres
 @pytest.mark.parametrize("jobs", [1, 2])
 async def test_others_export_while_a_function_sleeps(database: Database, tmp_path: Path, jobs: int) -> None:
     """All organizations read the table that sleeps, and their other exports go on."""

@@ -2,7 +2,6 @@
 
 import pytest
 
-from exportd.destinations.circuit import Circuit
 from exportd.jobs.stalls import Occupant, Slots, StalledEntities
 from exportd.model.entity import EntityCode
 
@@ -16,7 +15,7 @@ def stalled(entity: EntityCode, since: float = 1.0) -> Occupant:
 
 @pytest.fixture
 def entities() -> StalledEntities:
-    return StalledEntities(lambda: Circuit(first_pause_s=10, longest_pause_s=40))
+    return StalledEntities(lambda: 40.0)
 
 
 def test_a_job_that_stalls_takes_no_slot() -> None:
@@ -30,7 +29,7 @@ def test_what_no_job_has_stalled_on_is_never_left_out(entities: StalledEntities)
 
 
 def test_one_entity_gets_all_places_but_one(entities: StalledEntities) -> None:
-    entities.stalled([TRAP, SLOW])
+    entities.stalled([TRAP, SLOW], 0.0)
     slots = Slots(jobs=1, stalled=3)
     assert list(slots.left_out([stalled(TRAP)], entities, 0.0)) == [frozenset()]
     assert list(slots.left_out([stalled(TRAP)] * 2, entities, 0.0)) == [{TRAP}]
@@ -38,14 +37,14 @@ def test_one_entity_gets_all_places_but_one(entities: StalledEntities) -> None:
 
 
 def test_where_there_is_one_place_one_entity_gets_it(entities: StalledEntities) -> None:
-    entities.stalled([TRAP, SLOW])
+    entities.stalled([TRAP, SLOW], 0.0)
     assert list(Slots(1, 1).left_out([BUSY], entities, 0.0)) == [frozenset()]
     assert list(Slots(1, 1).left_out([stalled(TRAP)], entities, 0.0)) == [{TRAP, SLOW}]
 
 
 def test_without_other_work_they_use_the_slots(entities: StalledEntities) -> None:
     """Where all tables are slow, as many jobs run as ever."""
-    entities.stalled([SLOW])
+    entities.stalled([SLOW], 0.0)
     assert list(Slots(3, 2).left_out([stalled(SLOW)] * 2, entities, 0.0)) == [{SLOW}, frozenset()]
     assert list(Slots(3, 2).left_out([stalled(SLOW)] * 3, entities, 0.0)) == [{SLOW}]
 
@@ -58,8 +57,26 @@ def test_the_surplus_is_of_the_entity_with_the_most_and_the_last_to_stall() -> N
     assert slots.surplus([BUSY, BUSY, BUSY, BUSY]) is None, "the limit was lowered: they end by themselves"
 
 
+def test_after_a_pause_that_grows_one_job_may_try_in_a_slot(entities: StalledEntities) -> None:
+    """The table may be slow for one organization, and quick for all others."""
+    slots, busy = Slots(jobs=1, stalled=2), [stalled(SLOW)]
+    entities.stalled([SLOW], 0.0)
+    assert entities.probed([SLOW, OTHER], 29.0) == frozenset()
+    assert list(slots.left_out(busy, entities, 29.0)) == [{SLOW}]
+    assert list(slots.left_out(busy, entities, 30.0)) == [frozenset()]
+    assert entities.probed([SLOW, OTHER], 30.0) == {SLOW}
+    assert list(slots.left_out(busy, entities, 30.0)) == [{SLOW}], "one at a time"
+    entities.given_up([SLOW])
+    assert entities.probed([SLOW], 31.0) == {SLOW}
+    entities.stalled([SLOW], 46.0)
+    assert entities.probed([SLOW], 105.0) == frozenset()
+    assert entities.probed([SLOW], 106.0) == {SLOW}
+    entities.read([SLOW], stalled=[])
+    assert SLOW not in entities
+
+
 def test_what_is_read_without_a_stall_is_forgotten(entities: StalledEntities) -> None:
-    entities.stalled([TRAP, SLOW])
+    entities.stalled([TRAP, SLOW], 0.0)
     entities.read([TRAP, SLOW], stalled=[SLOW])
     assert list(entities) == [SLOW]
 
