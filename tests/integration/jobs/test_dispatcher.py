@@ -397,7 +397,8 @@ class TestTakingWork:
         """One organization's search of a large table keeps the others' exports of it waiting no longer."""
         for number in range(4):
             await dispatchers.jobs.add_job(organization=f"org-{number}", due_at=NOON + timedelta(hours=number))
-        stalled, may_end, read = anyio.Event(), anyio.Event(), [anyio.Event() for _ in range(3)]
+        stalled, looked, may_end = anyio.Event(), anyio.Event(), anyio.Event()
+        read = [anyio.Event() for _ in range(3)]
         ended: list[str] = []
 
         async def run_job(lease: Lease, progress: JobProgress) -> None:
@@ -412,12 +413,19 @@ class TestTakingWork:
             if len(ended) <= len(read):
                 read[len(ended) - 1].set()
 
-        dispatcher = dispatchers.dispatcher(run_job, concurrency=1)
+        class Watched(JobTable):
+            async def claim(self, **how: Any) -> Lease | None:
+                lease = await super().claim(**how)
+                if stalled.is_set():
+                    looked.set()
+                return lease
+
+        dispatcher = dispatchers.dispatcher(run_job, table=Watched(dispatchers.jobs.pool), concurrency=1)
         async with dispatchers.running(dispatcher):
-            await stalled.wait()
-            await looked_for_work(dispatchers)
+            await looked.wait()
             assert (ended, [*dispatcher.stalled_entities]) == ([], [ACCOUNTS]), "the others wait for now"
             await dispatchers.clock.advance(30)
+            dispatcher.wake()
             for event in read:
                 await event.wait()
             assert ended == ["org-1", "org-2", "org-3"]
