@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from exportd.api.transport.private_file import read_private
+from exportd.api.transport.certificate import read_private
 from exportd.model.errors import SettingsError
 
 MIN_KEY_BYTES = 32

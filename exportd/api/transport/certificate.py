@@ -1,12 +1,13 @@
-"""The certificate that the API shows on TCP. Blocking.
+"""The certificate that the API shows on TCP, and files with secrets, which other users may not read. Blocking.
 
-Its files are read again at each reload; connections that are made from then on see the new one.
+The certificate's files are read again at each reload; connections that are made from then on see the new one.
 """
 
+import os
 import ssl
+import stat
 from pathlib import Path
 
-from exportd.api.transport.private_file import read_private
 from exportd.model.errors import SettingsError
 from exportd.settings.schema import ControlSettings
 
@@ -120,3 +121,18 @@ def _shake_hands(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
 def _words(error: OSError) -> str:
     reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
     return (reason or str(error)).replace("_", " ").lower()
+
+
+def read_private(path: Path, *, where: str) -> bytes:
+    """What is in it. Raises SettingsError when it cannot be read, and when every user can."""
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            content = file.read()
+    except OSError as error:
+        raise SettingsError.of(f"the file {path} cannot be read: {error.strerror or error}", where=where) from error
+    if mode & stat.S_IRWXO:
+        raise SettingsError.of(
+            f"the file {path} is open to every user of this machine (mode {mode:04o}): chmod o= {path}", where=where
+        )
+    return content

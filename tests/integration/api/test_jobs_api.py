@@ -1,5 +1,6 @@
 """Jobs, exports without a schedule, and links to files."""
 
+import random
 import re
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -14,6 +15,8 @@ from m3ter import M3ter
 from exportd.jobs.history_pruner import HistoryKind, HistoryPruner
 from exportd.model.clock import SystemClock
 from exportd.spool.spool import Spool
+from exportd.stores.file_reader import FILE_BLOCK_BYTES
+from tests.fixtures.executors import RecordingExecutor
 from tests.fixtures.settings import live_settings
 from tests.integration.api.request_bodies import bucket, schedule
 from tests.integration.api.standalone_api import ACME, SPOOL, ApiServer, path
@@ -230,6 +233,35 @@ class TestDownloads:
                     assert all(
                         re.match(rf"orgId={ACME}/date=[^/]+/hour=\d\d/type=accounts/", member) for member in members
                     )
+
+    async def test_files_are_sent_in_blocks_by_threads_of_their_own(
+        self, api: ApiServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (job_id,) = await _jobs(api, 1)
+        await api.pool.execute("UPDATE exportd.job SET state = 'SUCCEEDED', spool_id = $1", SPOOL)
+        name, content = f"{job_id}_accounts.csv.gz", random.Random(1).randbytes(5 * FILE_BLOCK_BYTES // 2)
+        (api.folder / job_id).mkdir()
+        (api.folder / job_id / name).write_bytes(content)
+        (api.folder / job_id / "manifest.json").write_bytes(b"{}")
+        await _add_part(api, job_id, 1, name)
+        link = (await api.tcp.get(path(ACME, "jobs", job_id, "getdownloadurl"), headers=await api.bearer())).json()
+        middle = slice(FILE_BLOCK_BYTES // 2, 2 * FILE_BLOCK_BYTES)
+        files = RecordingExecutor(monkeypatch)
+
+        whole = await api.tcp.get(link["url"])
+        assert (whole.status_code, whole.content) == (200, content)
+        assert files.calls() == ["open", "read", "read", "read", "close"]
+        some = await api.tcp.get(link["url"], headers={"range": f"bytes={middle.start}-{middle.stop - 1}"})
+        assert (some.status_code, some.content) == (206, content[middle])
+        assert files.calls() == ["open", "seek", "read", "read", "close"]
+
+        second = name.replace(".csv", ".0002.csv")
+        (api.folder / job_id / second).write_bytes(b"")
+        await _add_part(api, job_id, 2, second)
+        answer = await api.tcp.get(link["url"])
+        with ZipFile(BytesIO(answer.content)) as archive:
+            assert archive.read(archive.namelist()[0]) == content
+        assert files.calls()[:6] == ["open", *["read"] * 4, "close"]
 
     @pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "secret", "x_accounts.csv.gz"])
     async def test_a_row_that_names_another_file_hands_out_nothing(self, api: ApiServer, name: str) -> None:
