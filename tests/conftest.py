@@ -3,7 +3,9 @@
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 import stamina
@@ -17,6 +19,23 @@ pytest_plugins = [
     "tests.fixtures.gcs_server",
 ]
 
+
+_MEMORY = Path("/dev/shm")  # noqa: S108  # Linux's folder in memory, where all may write
+_NEEDED_BYTES = 8 * 1024**3
+
+
+def _write_to_memory() -> None:
+    """Keep temporary files in memory where it has the room and TMPDIR names no other place.
+
+    Most tests make a database and synchronize files; on a disk that takes most of their time.
+    """
+    if "TMPDIR" not in os.environ and _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _NEEDED_BYTES:
+        os.environ["TMPDIR"] = str(_MEMORY)
+        tempfile.tempdir = None  # asked for again
+
+
+# Before a fixture asks where temporary files go; the processes that share the tests between them inherit it.
+_write_to_memory()
 
 # As in the daemon: what stamina would find by itself reads files, in the event loop.
 stamina.instrumentation.set_on_retry_hooks(())

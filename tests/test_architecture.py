@@ -26,6 +26,7 @@ LAYERS = (
     ("pipeline",),
     ("fleet",),
     ("api",),
+    ("console",),
     ("daemon",),
     ("demo",),
     ("cli",),

@@ -4,6 +4,7 @@ The statuses are those that m3ter publishes, with two choices of ours: 409 for a
 not allow, marked so that clients do not repeat it; and 503 while the database is away, so that they do.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -105,6 +106,14 @@ async def _vanished(_request: Request, _error: Exception) -> Response:
 
 async def _broken(_request: Request, _error: Exception) -> Response:
     return problem_response(500, "exportd has made a mistake here. Its log says more.")
+
+
+async def answered(request: Request, error: HTTPException | RequestValidationError | ExportdError) -> tuple[int, str]:
+    """The status and the sentence with which the API answers an error; what only the log should say goes there."""
+    handlers = {RequestValidationError: _invalid, ExportdError: _failed, HTTPException: _refused}
+    handle = next(handle for kind, handle in handlers.items() if isinstance(error, kind))
+    answer = await handle(request, error)
+    return answer.status_code, json.loads(bytes(answer.body))["message"]
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -44,6 +44,7 @@ app.command("exportd.cli.daemon:client_app", name="client", help="Credentials of
 app.command("exportd.cli.entity:catalog_app", name="catalog", help="Propose a catalog from a database.")
 app.command("exportd.cli.capture:role_app", name="role", help="The daemon's role in Postgres.")
 for _verb, _place, _help in (
+    ("console", "console:console", "Open the daemon's pages in a browser, until Ctrl-C."),
     ("audit", "daemon:audit", "Print who did what, the newest first."),
     ("export", "export:export", "Export entities completely, once, without a schedule; print the job's id."),
     ("log-level", "daemon:log_level", "Print how much the daemon logs, or change it until it is started again."),

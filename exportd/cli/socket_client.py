@@ -68,7 +68,7 @@ class SocketClient:
         """
         target = f"{path}?{urlencode(query)}" if query else path
         content = None if body is None else json.dumps(body)
-        connection = _UnixConnection(self.path, self._timeout_s)
+        connection = UnixConnection(self.path, self._timeout_s)
         try:
             connection.request(method, target, content, {} if content is None else {"content-type": "application/json"})
             answer = connection.getresponse()
@@ -101,7 +101,7 @@ class SocketClient:
 
     @contextmanager
     def _opened(self, path: str, quiet_s: float) -> Iterator[http.client.HTTPResponse]:
-        with closing(_UnixConnection(self.path, self._timeout_s)) as connection:
+        with closing(UnixConnection(self.path, self._timeout_s)) as connection:
             try:
                 connection.request("GET", path)
                 line = connection.sock  # which is the answer's from here on
@@ -122,7 +122,9 @@ class SocketClient:
             raise _no_answer(self.path, error) from error
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over the Unix socket ``path``. ``timeout_s`` is how long nothing may come or go."""
+
     def __init__(self, path: Path, timeout_s: float) -> None:
         super().__init__("localhost", timeout=timeout_s)
         self._path = path

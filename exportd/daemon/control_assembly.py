@@ -35,6 +35,8 @@ from exportd.api.transport.certificate import Certificate
 from exportd.api.transport.rate_limit import RateLimit
 from exportd.api.transport.server import ControlServer, MetricsServer
 from exportd.catalog.document import Catalog
+from exportd.console.application import add_console
+from exportd.console.rendering import Renderer
 from exportd.daemon.assembly import Components, capture_installer
 from exportd.daemon.current import Configuration
 from exportd.database.metrics_reader import MetricsReader
@@ -71,8 +73,11 @@ _PROBE_TIMEOUT_S = 2.0
 class ControlApi:
     """The API's application. A request is answered with the collaborators that are there when it arrives."""
 
-    def __init__(self, using: Collaborators, control: ControlSettings, certificate: Certificate | None) -> None:
+    def __init__(
+        self, using: Collaborators, control: ControlSettings, certificate: Certificate | None, pages: Renderer
+    ) -> None:
         self._api = application(using)
+        add_console(self._api, pages, using.clock)
         self.certificate = certificate
         self.server = ControlServer(
             guarded(self._api, using, hosts=_hosts(control)),

@@ -20,6 +20,7 @@ from exportd.api.transport.certificate import Certificate, certificate_of
 from exportd.catalog import document
 from exportd.catalog.document import Catalog
 from exportd.catalog.resolver import examine
+from exportd.console.rendering import Renderer
 from exportd.daemon.assembly import Components, type_tokens
 from exportd.daemon.control_assembly import ControlApi, collaborators_of
 from exportd.daemon.current import Configuration
@@ -96,7 +97,8 @@ class Reloader:
         control = configuration.settings.control
         using = await collaborators_of(configuration, components, reload=reloader.reload)
         certificate = await anyio.to_thread.run_sync(_checked_certificate, control)
-        reloader.control = ControlApi(using, control, certificate)
+        pages = await anyio.to_thread.run_sync(Renderer.load)
+        reloader.control = ControlApi(using, control, certificate, pages)
         components.entities.adopt = reloader.adopt_catalog
         return reloader
 

@@ -103,7 +103,8 @@ class PostgresServer:
 
     async def create_database(self, name: str, template: str | None = None) -> str:
         """Creates a database, a copy of ``template`` if given, and returns its DSN."""
-        statement = f"CREATE DATABASE {quoting.identifier(name)}"
+        # Copied as files, not through the WAL: several times faster for a database as small as a template.
+        statement = f"CREATE DATABASE {quoting.identifier(name)} STRATEGY file_copy"
         if template is not None:
             statement += f" TEMPLATE {quoting.identifier(template)}"
         await self._execute(statement)

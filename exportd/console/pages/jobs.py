@@ -1,0 +1,113 @@
+"""Export jobs: the list, one job, its files, and what can be done with it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Path, Query, Request
+from starlette.responses import Response
+
+from exportd.api.dependencies import NextToken
+from exportd.api.identity.access import Role
+from exportd.api.pagination import IdInPath
+from exportd.api.routers.operations import cancel_job, retry_job
+from exportd.api.routers.overview import list_all_jobs, read_file, show_any_job
+from exportd.api.schemas.job import JobEntity, JobStatus
+from exportd.console.visitor import PageRoute, Visiting
+from exportd.model.bounds import MAX_CODE_LENGTH, MAX_TEXT_LENGTH, MAX_WORD_LENGTH
+
+router = APIRouter(prefix="/console/jobs", route_class=PageRoute, include_in_schema=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Totals:
+    """All entities of a job together."""
+
+    rows: int
+    deleted_rows: int
+    files: int
+    size_bytes: int
+    done: int
+
+
+_Wanted = Annotated[str, Query(max_length=MAX_CODE_LENGTH)]
+
+
+@router.get("")
+async def list_jobs(
+    *,
+    visitor: Visiting,
+    organization: _Wanted = "",
+    schedule: _Wanted = "",
+    entity: _Wanted = "",
+    destination: _Wanted = "",
+    status: JobStatus | Annotated[str, Query(max_length=0)] = "",
+    reason: Annotated[str, Query(max_length=MAX_WORD_LENGTH)] = "",
+    size: Annotated[int, Query(ge=1, le=100)] = 25,
+    next_token: NextToken = None,
+) -> Response:
+    """The newest first. Every filter stands in the address; an empty field of the form filters nothing."""
+    filters = {
+        "organization": organization,
+        "schedule": schedule,
+        "entity": entity,
+        "destination": destination,
+        "reason": reason,
+        "status": status,
+    }
+    wanted = {name: value for name, value in filters.items() if value}
+    found = await list_all_jobs(
+        viewer=visitor.viewer,
+        jobs=visitor.using.jobs,
+        signer=visitor.using.signer,
+        page_size=size,
+        next_token=next_token,
+        **wanted,  # type: ignore[arg-type]  # texts, and a JobStatus where it says so
+    )
+    older = urlencode({**wanted, "size": size, "nextToken": found.next_token}) if found.next_token else None
+    return visitor.page("jobs.html", jobs=found.data, filters=filters, size=size, older=older, first=next_token is None)
+
+
+@router.get("/{id}")
+async def show_job(visitor: Visiting, job_id: IdInPath) -> Response:
+    """How it comes along or went: phases, attempts, entities, files, deliveries."""
+    job = await show_any_job(visitor.viewer, visitor.using.jobs, job_id)
+    return visitor.page("job.html", job=job, totals=_totals(job.entities.values()))
+
+
+@router.get("/{id}/files/{name}")
+async def download_file(
+    request: Request,
+    visitor: Visiting,
+    job_id: IdInPath,
+    name: Annotated[str, Path(max_length=MAX_TEXT_LENGTH)],
+) -> Response:
+    """One of its files."""
+    return await read_file(request, visitor.viewer, visitor.using.jobs, job_id, name)
+
+
+@router.post("/{id}/cancel")
+async def cancel(visitor: Visiting, job_id: IdInPath) -> Response:
+    """End it, whichever daemon runs it."""
+    ended = await cancel_job(visitor.require(Role.OPERATOR), visitor.using.jobs, job_id)
+    words = "The job is cancelled." if ended.status == "FAILED" else "The daemon that runs the job stops it."
+    return visitor.back(f"/console/jobs/{job_id}", words)
+
+
+@router.post("/{id}/retry")
+async def retry(visitor: Visiting, job_id: IdInPath) -> Response:
+    """Do again what a failed job did not."""
+    queued = await retry_job(visitor.require(Role.OPERATOR), visitor.using.schedules, visitor.using.jobs, job_id)
+    return visitor.back(f"/console/jobs/{queued.job_id}", "This job does again what the failed one did not.")
+
+
+def _totals(entities: Iterable[JobEntity]) -> _Totals:
+    found = list(entities)
+    return _Totals(
+        rows=sum(entity.rows for entity in found),
+        deleted_rows=sum(entity.deleted_rows for entity in found),
+        files=sum(entity.files for entity in found),
+        size_bytes=sum(entity.size_bytes for entity in found),
+        done=sum(entity.done for entity in found),
+    )

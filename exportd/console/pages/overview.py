@@ -1,0 +1,35 @@
+"""The first page: what a person has to do now, and what goes on."""
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from exportd.api.routers.overview import list_all_jobs, list_all_schedules
+from exportd.api.routers.status import show_status
+from exportd.console.attention import needs_attention
+from exportd.console.visitor import PageRoute, Visiting
+
+_MAX_SCHEDULES = 200
+_FIRINGS = 10
+
+router = APIRouter(prefix="/console", route_class=PageRoute, include_in_schema=False)
+
+
+@router.get("/")
+async def show_overview(visitor: Visiting) -> Response:
+    """Failures first; then what runs, what comes next, and how the daemon is."""
+    viewer, using = visitor.viewer, visitor.using
+    daemon = await show_status(visitor.identity, using.status, visitor.now)
+    running = await list_all_jobs(viewer=viewer, jobs=using.jobs, signer=using.signer, status="RUNNING")
+    newest = await list_all_jobs(viewer=viewer, jobs=using.jobs, signer=using.signer, page_size=10)
+    known = await list_all_schedules(
+        viewer=viewer, schedules=using.schedules, signer=using.signer, page_size=_MAX_SCHEDULES
+    )
+    due = sorted((schedule for schedule in known.data if schedule.paused is None), key=lambda found: found.next_due_at)
+    return visitor.page(
+        "overview.html",
+        daemon=daemon,
+        tasks=needs_attention(daemon, known.data),
+        running=running.data,
+        newest=newest.data,
+        due=due[:_FIRINGS],
+    )

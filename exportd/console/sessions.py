@@ -1,0 +1,92 @@
+"""The sessions of the console: which browser belongs to which user of this machine.
+
+They are kept in memory: a session ends with the daemon, and its user opens the console anew. What a browser holds is
+random; we keep its SHA-256 alone.
+"""
+
+import hashlib
+import secrets
+from dataclasses import dataclass, field
+
+from exportd.model.clock import Clock
+
+INVITATION_S = 60.0
+"""How long the address that ``exportd console`` prints is good, for one use."""
+
+IDLE_S = 12 * 3600.0
+MAX_SESSIONS_OF_A_USER = 32
+"""The one that was idle longest goes."""
+
+
+@dataclass(slots=True)
+class Session:
+    """A browser that is signed in as the user ``uid``. ``notice`` is a sentence that the next page shows once."""
+
+    uid: int
+    read_only: bool
+    used_at_s: float
+    notice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Invitation:
+    uid: int
+    read_only: bool
+    until_s: float
+
+
+@dataclass(slots=True)
+class Sessions:
+    """All of this daemon. Secrets are texts of 43 characters that hold 256 random bits."""
+
+    clock: Clock
+    _invitations: dict[bytes, _Invitation] = field(default_factory=dict)
+    _sessions: dict[bytes, Session] = field(default_factory=dict)
+
+    def invite(self, uid: int, *, read_only: bool) -> str:
+        """A secret with which a browser can begin a session, once, within a minute."""
+        now_s = self.clock.monotonic()
+        self._invitations = {key: found for key, found in self._invitations.items() if found.until_s > now_s}
+        _leave_room([key for key, found in self._invitations.items() if found.uid == uid], self._invitations)
+        secret = secrets.token_urlsafe(32)
+        self._invitations[_digest(secret)] = _Invitation(uid, read_only, now_s + INVITATION_S)
+        return secret
+
+    def accept(self, invitation: str, uid: int) -> str | None:
+        """Begin the session that a user was invited to: its secret; None when it is not a good invitation of theirs."""
+        found = self._invitations.pop(_digest(invitation), None)
+        if found is None or found.uid != uid or found.until_s <= self.clock.monotonic():
+            return None
+        return self.begin(uid, read_only=found.read_only)
+
+    def begin(self, uid: int, *, read_only: bool) -> str:
+        """A session without an invitation: its secret."""
+        now_s = self.clock.monotonic()
+        self._sessions = {key: found for key, found in self._sessions.items() if found.used_at_s + IDLE_S > now_s}
+        own = sorted((found.used_at_s, key) for key, found in self._sessions.items() if found.uid == uid)
+        _leave_room([key for _, key in own], self._sessions)
+        secret = secrets.token_urlsafe(32)
+        self._sessions[_digest(secret)] = Session(uid, read_only, now_s)
+        return secret
+
+    def find(self, secret: str, uid: int) -> Session | None:
+        """The user's session, which is not idle from now on; None when there is no such session of theirs."""
+        found, now_s = self._sessions.get(_digest(secret)), self.clock.monotonic()
+        if found is None or found.uid != uid or found.used_at_s + IDLE_S <= now_s:
+            return None
+        found.used_at_s = now_s
+        return found
+
+    def end(self, secret: str) -> None:
+        """The browser is signed out."""
+        self._sessions.pop(_digest(secret), None)
+
+
+def _leave_room(keys: list[bytes], kept: dict[bytes, _Invitation] | dict[bytes, Session]) -> None:
+    """Remove the first of a user's ``keys`` until there is room for one more."""
+    for key in keys[: max(0, len(keys) - MAX_SESSIONS_OF_A_USER + 1)]:
+        del kept[key]
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,72 @@
+"""Sessions are of one user, invitations of one use, and both end."""
+
+import pytest
+
+from exportd.console.sessions import IDLE_S, INVITATION_S, MAX_SESSIONS_OF_A_USER, Sessions
+from exportd.testing.fake_clock import FakeClock
+
+ME, OTHER = 1000, 1001
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def sessions(clock: FakeClock) -> Sessions:
+    return Sessions(clock)
+
+
+def test_an_invitation_is_good_once_for_the_user_who_was_invited(sessions: Sessions) -> None:
+    invitation = sessions.invite(ME, read_only=True)
+    secret = sessions.accept(invitation, ME)
+    assert secret is not None
+    found = sessions.find(secret, ME)
+    assert found is not None
+    assert (found.uid, found.read_only) == (ME, True)
+    assert sessions.accept(invitation, ME) is None
+    assert sessions.find(secret, OTHER) is None
+    assert sessions.accept(sessions.invite(ME, read_only=False), OTHER) is None
+
+
+async def test_an_invitation_ends_after_a_minute(sessions: Sessions, clock: FakeClock) -> None:
+    late, early = sessions.invite(ME, read_only=False), sessions.invite(ME, read_only=False)
+    await clock.advance(INVITATION_S - 1)
+    assert sessions.accept(early, ME) is not None
+    await clock.advance(1)
+    assert sessions.accept(late, ME) is None
+
+
+async def test_a_session_ends_when_it_was_idle_for_long_or_the_user_leaves(
+    sessions: Sessions, clock: FakeClock
+) -> None:
+    secret, left = sessions.begin(ME, read_only=False), sessions.begin(ME, read_only=False)
+    sessions.end(left)
+    assert sessions.find(left, ME) is None
+    for _ in range(3):
+        await clock.advance(IDLE_S - 1)
+        assert sessions.find(secret, ME) is not None
+    await clock.advance(IDLE_S)
+    assert sessions.find(secret, ME) is None
+
+
+async def test_a_user_has_so_many_and_the_one_that_was_idle_longest_goes(sessions: Sessions, clock: FakeClock) -> None:
+    of_other = sessions.begin(OTHER, read_only=False)
+    secrets = []
+    for _ in range(MAX_SESSIONS_OF_A_USER):
+        secrets.append(sessions.begin(ME, read_only=False))
+        await clock.advance(1)
+    assert sessions.find(secrets[0], ME) is not None  # used again: the second is idle longest now
+    sessions.begin(ME, read_only=False)
+    assert [sessions.find(secret, ME) is None for secret in secrets] == [False, True, *[False] * (len(secrets) - 2)]
+    assert sessions.find(of_other, OTHER) is not None
+    invitations = [sessions.invite(ME, read_only=False) for _ in range(MAX_SESSIONS_OF_A_USER + 1)]
+    assert sessions.accept(invitations[0], ME) is None
+    assert sessions.accept(invitations[-1], ME) is not None
+
+
+def test_what_is_no_secret_opens_nothing(sessions: Sessions) -> None:
+    for text in ("", "\ud800", "x" * 100_000):
+        assert sessions.find(text, ME) is None
+        assert sessions.accept(text, ME) is None
