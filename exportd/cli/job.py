@@ -205,6 +205,10 @@ def _print(job: Mapping[str, Any]) -> None:
             "job": job["id"],
             "schedule": f"{job.get('schedule') or '(ad hoc)'} of {job['organization']}",
             "state": f"{job['status']} ({job['phase'].lower()}, attempt {job['attempt']})",
+            "waits for": " ".join(
+                f"{stall['message']} (since {instant(stall['since'])})" for stall in job.get("stalls", ())
+            )
+            or None,
             "reason": f"{job['reason']}: {job.get('message')}" if job.get("reason") else None,
             "due": instant(job["dueAt"]),
             "started": instant(job.get("startedAt")),

@@ -45,12 +45,22 @@ def tables(status: Status) -> Iterator[StatusTable]:
 
 
 def warnings(status: Status) -> list[str]:
-    """What a person should see first, a sentence each: no database, entities out of order, daemons that disagree."""
+    """What a person should see first, a sentence each: no database, entities out of order, jobs and entities that
+    stall, daemons that disagree.
+    """
     trouble = status["listener"].get("trouble")
+    stalls = [
+        f"Job {lease['jobId']} waits since {instant(stall['since'])}: {stall['message']}"
+        for lease in status["leases"]
+        for stall in lease.get("stalls", ())
+    ]
+    stalled = {name: entity["stalled"] for name, entity in status["entities"].items() if "stalled" in entity}
     broken = {name: entity["outOfOrder"] for name, entity in status["entities"].items() if "outOfOrder" in entity}
     return [
         *([f"The database: {trouble}"] if trouble else []),
         *(f"{name} is out of order, its jobs fail: {sentence}" for name, sentence in broken.items()),
+        *stalls,
+        *(f"{name} stalls: {sentence}." for name, sentence in stalled.items()),
         *(disagreement["message"] for disagreement in status.get("disagreements", ())),
     ]
 

@@ -7,8 +7,8 @@ search_path is pg_catalog, and operators of other types are qualified.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from exportd.catalog.duplicate_keys import duplicates_query
 from exportd.catalog.shape import Column, Relation, RelationKind, Shape
+from exportd.catalog.table_rules import duplicates_query
 from exportd.database.quoting import identifier, literal, table
 from exportd.extraction.projection import ProjectedType, select_list
 from exportd.extraction.window import SnapshotText, xmin

@@ -1,13 +1,13 @@
 """Jobs, and the links to their files. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from exportd.api.schemas.fields import Answer, Moment
 from exportd.jobs.job_record import AttemptRecord, JobRecord, for_organization
 from exportd.jobs.requests import FoundJob, JobSummary
 from exportd.model.extraction import Mode
-from exportd.model.job import EntityProgress, JobState
+from exportd.model.job import EntityProgress, JobState, Stall
 from exportd.model.reason import FullReason
 
 JobStatus = Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED"]
@@ -87,6 +87,17 @@ class ShownAttempt(Answer):
     message: str | None = None
 
 
+class ShownStall(Answer):
+    """What a running job waits for in the database: sessions that have locked tables of the ``entities``
+    (LOCK_NOT_AVAILABLE), or rows of them that do not come (COPY_SILENT). The message says more.
+    """
+
+    entities: list[str]
+    reason: str
+    message: str
+    since: Moment
+
+
 class _JobLine(JobDocument):
     organization: str
     schedule: str | None = None
@@ -134,8 +145,8 @@ class JobDetails(_JobLine):
     goes; ``reason`` and ``message`` say why it failed, or why its last attempt did.
 
     ``takenAt`` is when it read, ``sealedAt`` when its files were complete, ``notBefore`` when it is tried again,
-    ``filesRemovedAt`` when the spool removed them. ``holder`` runs it, with a lease until ``leaseUntil``. ``attempts``
-    are the newest 100.
+    ``filesRemovedAt`` when the spool removed them. ``holder`` runs it, with a lease until ``leaseUntil``; ``stalls`` is
+    what it waits for at the moment. ``attempts`` are the newest 100.
     """
 
     not_before: Moment | None = None
@@ -143,6 +154,7 @@ class JobDetails(_JobLine):
     sealed_at: Moment | None = None
     files_removed_at: Moment | None = None
     lease_until: Moment | None = None
+    stalls: list[ShownStall]
     entities: dict[str, JobEntity]
     parts: list[JobPart]
     deliveries: list[ShownDelivery]
@@ -223,6 +235,7 @@ def job_details(record: JobRecord, *, shows_hosts: bool = True) -> JobDetails:
         attempt=record.attempt,
         holder=record.lease_holder,
         lease_until=record.lease_until,
+        stalls=shown_stalls(record.progress.stalls),
         reason=record.reason,
         message=record.message,
         entities=_entities(record),
@@ -247,6 +260,13 @@ def job_details(record: JobRecord, *, shows_hosts: bool = True) -> JobDetails:
         ],
         attempts=[_attempt(attempt) for attempt in record.attempts],
     )
+
+
+def shown_stalls(stalls: Iterable[Stall]) -> list[ShownStall]:
+    return [
+        ShownStall(entities=list(stall.entities), reason=stall.reason, message=stall.sentence, since=stall.since)
+        for stall in stalls
+    ]
 
 
 def _attempt(attempt: AttemptRecord) -> ShownAttempt:

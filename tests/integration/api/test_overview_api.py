@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from exportd.destinations.record import DestinationDeclaration
 from exportd.jobs.job_table import JobTable
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.foreign_text import url_segment
+from exportd.model.job import JobProgress, Stall
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from tests.integration.api.request_bodies import bucket, schedule
@@ -21,6 +23,7 @@ from tests.integration.api.standalone_api import ACME, SPOOL, ApiServer, local_s
 from tests.unit.model.test_foreign_text import HOSTILE
 
 OTHER = "other"
+NOON = datetime(2026, 3, 9, 12, tzinfo=UTC)
 
 
 async def make(api: ApiServer, kind: str, body: dict[str, Any], organization: str = ACME) -> dict[str, Any]:
@@ -436,6 +439,30 @@ class TestPrograms:
         assert not [text for text in about for hidden in ("web1", "/srv", "public.") if hidden in text]
         assert (await api.tcp.get(about_job, headers=reader)).json()["reason"] == "SPOOL_UNWRITABLE"
         assert "/srv/spool at web1" in (await got(api, about_job))["message"]
+
+    async def test_do_not_see_which_sessions_a_job_waits_for(self, api: ApiServer) -> None:
+        made = await make(api, "schedules", schedule())
+        await api.http.post(f"/v1/schedules/{made['id']}/run")
+        table = JobTable(api.pool)
+        lease = await table.claim(holder="web1:7", lease_s=60, spool_id=SPOOL, attempt_limit=5)
+        assert lease is not None
+        stall = Stall((EntityCode("THINGS"),), Reason.LOCK_NOT_AVAILABLE, "Session 4711 holds a lock.", NOON)
+        await table.heartbeat(lease, JobProgress(stalls=[stall]), lease_s=60)
+        about_job, reader = f"/v1/jobs/{lease.job.id}", await api.bearer(role=Role.READER)
+        shown = {"entities": ["THINGS"], "reason": "LOCK_NOT_AVAILABLE", "since": "2026-03-09T12:00:00.000Z"}
+        assert (await got(api, about_job))["stalls"] == [{**shown, "message": stall.sentence}]
+        (lease_shown,) = (await got(api, "/v1/status"))["leases"]
+        assert lease_shown["stalls"] == [{**shown, "message": stall.sentence}]
+        (hidden,) = (await api.tcp.get(about_job, headers=reader)).json()["stalls"]
+        assert "4711" not in str(hidden)
+        async with api.tcp.stream("GET", f"{about_job}/events", headers=reader) as answer:
+            lines = answer.aiter_lines()
+            while await anext(lines) != "event: progress":
+                pass
+            event = json.loads((await anext(lines)).removeprefix("data: "))
+        assert event["stalls"] == [hidden]
+        await table.fail(lease, reason=Reason.LOCK_NOT_AVAILABLE, message="In vain.")
+        assert (await got(api, about_job))["stalls"] == [], "one that has ended waits for nothing"
 
     async def test_follow_the_jobs_of_their_organization(self, api: ApiServer) -> None:
         leases = {}

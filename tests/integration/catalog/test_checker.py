@@ -1,7 +1,7 @@
 import asyncpg
 import pytest
 
-from exportd.catalog.checker import check
+from exportd.catalog.checker import check, problems_by_entity
 from exportd.catalog.document import Catalog, loads
 from exportd.catalog.resolver import resolve
 from exportd.catalog.table_reader import tables_without_tenant_index
@@ -483,6 +483,7 @@ async def test_a_child_with_a_key_of_its_parent(connection: "asyncpg.Connection[
     alone, tenants = entity("public.parent"), entity("public.parent", tenant='"organization_id"')
     (problem,) = await check(alone, connection)
     assert "several rows with the same key" in problem.sentence
+    assert await problems_by_entity(alone, connection) == {}, "a daemon reads no row here: its jobs do"
     assert await check(tenants, connection) == []
     await connection.execute("INSERT INTO child VALUES (2, 'a')")
     (problem,) = await check(tenants, connection)

@@ -96,6 +96,7 @@ def test_a_job_has_its_figures_files_and_deliveries() -> None:
                 "done": False,
             },
         },
+        "stalls": [],
         "parts": [{"entity": "ACCOUNTS", "file": "1_account.csv.gz", "rows": 3, "sizeBytes": 100, "sha256": "ab"}],
         "deliveredTo": ["lake"],
         "deliveries": [{"destination": "lake", "publishedAt": moment, "manifestSha256": "cd"}],
