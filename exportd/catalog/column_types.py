@@ -16,7 +16,8 @@ _TYPES = {
 _FORMATS = {"uuid": "uuid", "date": "date", "timestamp": "date-time", "timestamptz": "date-time"}
 _TEXTS = frozenset({"text", "varchar", "bpchar", "name", "citext"})
 
-_INSTANTS = frozenset({"date", "timestamp", "timestamptz"})
+INSTANTS = frozenset({"date", "timestamp", "timestamptz"})
+"""Types of pg_catalog whose values are points in time: days, or times with or without a zone."""
 
 # What a declared type accepts beside its own: looser, where no reader is misled.
 _ALSO: dict[str, frozenset[str]] = {
@@ -39,8 +40,8 @@ class ValueType:
 
 
 def is_instant(type_: ValueType) -> bool:
-    """Whether the values are points in time: days, or times with or without a zone."""
-    return not type_.is_nested and type_.base in _INSTANTS
+    """Whether the values are points in time."""
+    return not type_.is_nested and type_.base in INSTANTS
 
 
 def field_type(type_: ValueType) -> tuple[str, str | None]:

@@ -12,7 +12,7 @@ from exportd.catalog.live_table import LiveColumn, LiveTable
 from exportd.catalog.names import camel_case, snake_case, unique_names
 from exportd.database.quoting import identifier, table
 from exportd.model.change_log import SCHEMA
-from exportd.model.entity import DELETED_FIELD, Entity, Field, TableName
+from exportd.model.entity import DELETED_FIELD, Entity, EntityCode, Field, TableName
 from exportd.settings.closest import closest, did_you_mean
 from exportd.settings.lines import KeyPath
 
@@ -240,3 +240,11 @@ def no_column(name: str, live: LiveTable) -> str:
     """The sentence about a column that the table does not have."""
     hint = did_you_mean(name, [column.name for column in live.columns], what="columns")
     return f"{live.name} has no column {name}; {hint}"
+
+
+def no_modified(entity: EntityCode) -> str:
+    """The sentence about an entity that is to be exported from a start date on, and names no ``modified``."""
+    return (
+        f"The entity {entity} has no time of its last change, so it cannot be exported from a start date on. Leave it "
+        "or the start date out, or name a column as `modified` in its entry of the catalog."
+    )
