@@ -242,9 +242,10 @@ def no_column(name: str, live: LiveTable) -> str:
     return f"{live.name} has no column {name}; {hint}"
 
 
-def no_modified(entity: EntityCode) -> str:
-    """The sentence about an entity that is to be exported from a start date on, and names no ``modified``."""
+def no_modified(*codes: EntityCode) -> str:
+    """The sentence about entities that are to be exported from a start date on, and name no ``modified``."""
+    them, entry = ("it", "its entry") if len(codes) == 1 else ("them", "their entries")
     return (
-        f"The entity {entity} has no time of its last change, so it cannot be exported from a start date on. Leave it "
-        "or the start date out, or name a column as `modified` in its entry of the catalog."
+        f"{', '.join(codes)}: the catalog names no column with the time of the last change, so there is no export from "
+        f"a start date on. Leave {them} or the start date out, or set `modified` in {entry} of the catalog."
     )

@@ -262,7 +262,7 @@ class SnapshotOpener:
 
 def _require_modified(entity: Entity, shape: Shape) -> None:
     if entity.modified is None:
-        raise PermanentError(no_modified(entity.code), reason=Reason.CATALOG_MISMATCH)
+        raise PermanentError(f"Entity {no_modified(entity.code)}", reason=Reason.CATALOG_MISMATCH)
     column = shape.root.column(entity.modified)
     if column is None or column.base_type not in INSTANTS:
         raise PermanentError(

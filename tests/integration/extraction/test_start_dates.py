@@ -116,7 +116,7 @@ async def test_deleted_records_are_not_named(source: SourceDatabase) -> None:
 async def test_without_a_column_of_the_last_change_it_is_refused(source: SourceDatabase) -> None:
     things = await capture(source, "timestamptz", [START.isoformat()])
     plain = things.with_entity(replace(things.entity, modified=None))
-    with pytest.raises(PermanentError, match=f"The entity {things.entity.code} has no time of its last change") as none:
+    with pytest.raises(PermanentError, match=f"Entity {things.entity.code}: the catalog names no column") as none:
         await read(plain)
     await source.app.execute("ALTER TABLE things ALTER changed TYPE text")
     with pytest.raises(PermanentError, match="has no column changed that holds times") as other:
