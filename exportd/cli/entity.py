@@ -64,7 +64,15 @@ def show(
     if json:
         print_json(entity)
         return
-    print_fields({"entity": code, "label": entity["label"], "table": entity["table"], "key": ", ".join(entity["key"])})
+    print_fields(
+        {
+            "entity": code,
+            "label": entity["label"],
+            "table": entity["table"],
+            "key": ", ".join(entity["key"]),
+            "modified": entity.get("modified"),
+        }
+    )
     print_line()
     rows = [(field["name"], type_of(field), field.get("reference")) for field in entity["fields"]]
     print_table(["FIELD", "TYPE", "REFERS TO"], [*rows, (DELETED_FIELD, "boolean", None)])

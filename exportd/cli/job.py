@@ -206,6 +206,7 @@ def _print(job: Mapping[str, Any]) -> None:
             "schedule": f"{job.get('schedule') or '(ad hoc)'} of {job['organization']}",
             "state": f"{job['status']} ({job['phase'].lower()}, attempt {job['attempt']})",
             "reason": f"{job['reason']}: {job.get('message')}" if job.get("reason") else None,
+            "from": job.get("startDate"),
             "due": instant(job["dueAt"]),
             "started": instant(job.get("startedAt")),
             "finished": instant(job.get("finishedAt")),
