@@ -222,7 +222,7 @@ def _print(job: Mapping[str, Any]) -> None:
         [
             (
                 code,
-                " ".join(entity[name] for name in ("mode", "reason") if name in entity),
+                " ".join(entity[name] for name in ("mode", "reason") if entity.get(name)),
                 entity["rows"],
                 entity["deletedRows"],
                 entity["files"],
@@ -262,7 +262,7 @@ def _print_attempts(attempts: Sequence[Mapping[str, Any]]) -> None:
                 instant(attempt["startedAt"]),
                 instant(attempt.get("endedAt")),
                 attempt["holder"],
-                ": ".join(attempt[name] for name in ("reason", "message") if name in attempt),
+                ": ".join(attempt[name] for name in ("reason", "message") if attempt.get(name)),
             )
             for attempt in attempts
         ],

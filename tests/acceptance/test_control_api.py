@@ -56,7 +56,7 @@ async def test_the_official_client_leads_schedules_jobs_and_downloads_through_th
             status = http.get("/v1/status").raise_for_status().json()
             assert status["listener"]["listening"] is True
             assert all(service["running"] for service in status["services"].values())
-            assert status["queue"] == {"pending": 0, "running": 0}
+            assert status["queue"] == {"pending": 0, "running": 0, "oldestWaiting": None}
             assert status["destinations"][0]["lastSuccess"] is not None
             assert status["spool"]["usedBytes"] > 0
             metrics = http.get("/metrics").raise_for_status().text

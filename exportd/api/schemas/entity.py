@@ -8,7 +8,7 @@ from exportd.model.entity import Entity, EntityCode
 
 
 class FieldDocument(Answer):
-    """A field. ``column`` is left out for one that is computed; ``reference`` is the entity whose key it holds."""
+    """A field. ``column`` is null for one that is computed; ``reference`` is the entity whose key it holds."""
 
     name: str
     type: str

@@ -130,9 +130,16 @@ class RequestBody(BaseModel):
 
 
 class Answer(BaseModel):
-    """A JSON object that we send; fields without a value are left out."""
+    """A JSON object that we send. It has all its keys: null where there is nothing.
+
+    A key that belongs to one kind of a noun only (``OfOneKind``) is left out where it has no value.
+    """
 
     model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, frozen=True)
+
+
+OfOneKind = Annotated[str | None, Field(exclude_if=lambda value: value is None)]
+"""A text of an answer that only one kind of the noun has. The official client knows the kinds by such keys."""
 
 
 class ErrorAnswer(Answer):

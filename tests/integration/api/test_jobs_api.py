@@ -131,7 +131,7 @@ async def test_the_start_date_of_an_export_stays_as_it_was_asked_for(
         (await api.http.get(f"/v1/jobs/{job_id}")).json(),
         *(await api.http.get("/v1/jobs")).json()["data"],
     ]
-    assert [document.get("startDate") for document in documents] == [shown] * 4
+    assert [document["startDate"] for document in documents] == [shown] * 4
     (row,) = (await api.http.get("/v1/audit")).json()["data"]
     assert row["details"].get("start_date") == (None if start_date is None else start_date.isoformat())
 
