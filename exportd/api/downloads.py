@@ -13,9 +13,10 @@ Names of files are rows of the database. They are believed only as far as they n
 import re
 import zipfile
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 from uuid import UUID
 
 import anyio
@@ -30,12 +31,12 @@ from exportd.model.clock import Clock
 from exportd.model.entity import OrganizationId
 from exportd.model.job import JobId
 from exportd.spool.spool import MANIFEST_NAME
+from exportd.stores.file_reader import FILE_BLOCK_BYTES, file_blocks, opened_file
 from exportd.stores.layout import Layout, ManifestName, build, key_of_file
 
 LIFETIME = timedelta(minutes=15)
 
 _PURPOSE = "download"
-_PIECE_BYTES = 256 * 1024
 _RANGE = re.compile(r"bytes=(?P<first>[0-9]{0,18})-(?P<last>[0-9]{0,18})")
 _REFUSALS = {
     Download.NOT_FINISHED: (400, "is not finished yet: ask again when its status is SUCCEEDED."),
@@ -117,7 +118,7 @@ class SpoolDownloads:
         path = self._folder(record.job.id) / name
         if not await anyio.Path(path).is_file():  # the retention was quicker
             raise Refusal(404, f"The file {name} of the job {record.job.id} has been removed.")
-        return FileResponse(path, media_type=media_type, filename=name, headers={"cache-control": "no-store"})
+        return _FileInBlocks(path, media_type=media_type, filename=name, headers={"cache-control": "no-store"})
 
     async def _ready(self, job_id: JobId, *, unfit: int = 400) -> JobRecord:
         """The job, if its files can be had. ``unfit`` is the status for one whose state does not allow it."""
@@ -151,6 +152,17 @@ def _require_range(header: str, size_bytes: int | None) -> None:
         raise Refusal(
             416, f"Range: the file has {size_bytes} bytes.", headers={"content-range": f"bytes */{size_bytes}"}
         )
+
+
+class _FileInBlocks(FileResponse):
+    """A file, or the range of it that is asked for."""
+
+    chunk_size = FILE_BLOCK_BYTES
+
+    @asynccontextmanager
+    async def _open_file(self) -> AsyncIterator[Any]:
+        async with opened_file(Path(self.path)) as file:
+            yield file
 
 
 class _Outlet:
@@ -187,11 +199,11 @@ async def zipped(folder: Path, members: Mapping[str, str]) -> AsyncIterator[byte
     outlet = _Outlet()
     with zipfile.ZipFile(cast("IO[bytes]", outlet), "w", zipfile.ZIP_STORED) as archive:
         for member, name in members.items():
-            async with await anyio.open_file(folder / name, "rb") as source:
+            async with aclosing(file_blocks(folder / name)) as blocks:
                 with archive.open(zipfile.ZipInfo(member), "w", force_zip64=True) as entry:
-                    while piece := await source.read(_PIECE_BYTES):
+                    async for block in blocks:
                         # The checksum over it takes long enough to keep others waiting.
-                        await anyio.to_thread.run_sync(entry.write, piece)
+                        await anyio.to_thread.run_sync(entry.write, block)
                         yield outlet.taken()
             yield outlet.taken()
     yield outlet.taken()

@@ -127,11 +127,15 @@ END
 """
 
     def _update_body(self, *, reordered: bool) -> str:
-        # A key that was too long to be known may be short now; if the columns are missing, the new rows say so.
-        lost = f"{is_too_long_key('o')} OR " if keys_may_be_long(self._log) else ""
+        # A key that was too long to be known may be short now; if the columns are missing, the new rows say so. The
+        # conditions are joined by AND: with OR the server compares each old row with each new one.
+        gone, lost = "o.known", is_too_long_key("o")
+        matches = self._same("o", "n")
+        if keys_may_be_long(self._log):
+            gone, matches = f"({lost} OR {gone})", f"{matches} AND NOT {lost}"
         unmatched = f"""
-    WHERE {lost}o.known AND NOT EXISTS (SELECT FROM {self._rows("new_rows", "n")}
-                                  WHERE {self._same("o", "n")})"""
+    WHERE {gone} AND NOT EXISTS (SELECT FROM {self._rows("new_rows", "n")}
+                                  WHERE {matches})"""
         return f"""{_USE_COLUMN}
 BEGIN
   INSERT INTO {self._log.table} (op, {self._logged()})

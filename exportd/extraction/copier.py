@@ -68,11 +68,16 @@ def plan_copies(snapshot: OpenSnapshot, *, streams: int, stream_threshold_bytes:
         size_bytes = snapshot.shapes[code].pages * _PAGE_BYTES
         if not window.reads_table:
             continue
-        if window.full_reason is not None:
+        if window.scans_table:
             wide = streams > 1 and size_bytes >= stream_threshold_bytes
             ranges: Sequence[PageRange | None] = page_ranges(snapshot.shapes[code].pages, streams) if wide else (None,)
             tasks.extend(
-                CopyTask(code, statements.full(range_), deletions=False, size_bytes=size_bytes // len(ranges))
+                CopyTask(
+                    code,
+                    statements.full(range_, start_date=window.start_date),
+                    deletions=False,
+                    size_bytes=size_bytes // len(ranges),
+                )
                 for range_ in ranges
             )
         elif window.previous is not None:

@@ -142,7 +142,7 @@ class Extractor:
                 for writer in writers.values():
                     await writer.abort()
             raise
-        return _extraction(entities, snapshot, progress), tuple(parts)
+        return _extraction(job, entities, snapshot, progress), tuple(parts)
 
 
 def _first(group: BaseExceptionGroup[ImagesUnreadableError]) -> ImagesUnreadableError:
@@ -163,7 +163,7 @@ def _require_all_rows(sent: Mapping[EntityCode, int], parts: Sequence[Part]) -> 
             )
 
 
-def _extraction(entities: Sequence[Entity], snapshot: OpenSnapshot, progress: JobProgress) -> Extraction:
+def _extraction(job: Job, entities: Sequence[Entity], snapshot: OpenSnapshot, progress: JobProgress) -> Extraction:
     return Extraction(
         snapshot=snapshot.snapshot,
         wal_position=snapshot.wal_position,
@@ -185,6 +185,7 @@ def _extraction(entities: Sequence[Entity], snapshot: OpenSnapshot, progress: Jo
                 ),
                 guards=snapshot.guards[entity.code].to_json(),
                 oversized_parts=progress.of(entity.code).oversized_parts,
+                modified=_field_names(entity, (entity.modified,))[0] if job.start_date and entity.modified else None,
             )
             for entity in entities
         ),

@@ -13,16 +13,24 @@ from datetime import datetime
 
 from asyncpg import PostgresError, Record
 
+from exportd.catalog.column_types import INSTANTS
 from exportd.catalog.shape import Shape
 from exportd.catalog.shape_reader import read_shapes
-from exportd.catalog.table_rules import duplicates_sentence
+from exportd.catalog.table_rules import duplicates_sentence, no_modified
 from exportd.database import queries
 from exportd.database.connector import EXACT_SETTINGS, Connection, Connector
 from exportd.database.locks import LockWait, take_locks
 from exportd.database.quoting import table
 from exportd.database.session_settings import unsettled
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
-from exportd.extraction.decision import LogContents, full_reason, log_is_comparable, reason_before_reading, window_of
+from exportd.extraction.decision import (
+    LogContents,
+    full_reason,
+    log_is_comparable,
+    reason_before_reading,
+    window_from,
+    window_of,
+)
 from exportd.extraction.guards import ClusterFacts, Guards, growth, guards_of
 from exportd.extraction.projection import ProjectedType, column_types, expressions
 from exportd.extraction.silence_watcher import SilenceWatcher
@@ -164,6 +172,9 @@ class SnapshotOpener:
         snapshot = parse_snapshot(now["snapshot"])
         cluster = ClusterFacts(now["system_identifier"], now["timeline"], now["database_oid"])
         shapes = await self._captured_shapes(connection, entities, uncaptured)
+        if job.start_date is not None:
+            for entity in entities:
+                _require_modified(entity, shapes[entity.code])
         guards = {entity.code: guards_of(entity, shapes[entity.code], cluster) for entity in entities}
         statements = {
             entity.code: await _statements(connection, job, entity, shapes[entity.code]) for entity in entities
@@ -191,6 +202,8 @@ class SnapshotOpener:
         contents = await _contents(connection, captured, positions, reasons)
         windows = {
             code: window_of(code, positions.get(code), compared[code], contents.get(code), reasons[code])
+            if job.start_date is None
+            else window_from(code, job.start_date)
             for code in statements
         }
         if not self._statement_timeout_s:
@@ -253,6 +266,18 @@ class SnapshotOpener:
                 f"Entity {entity.code}: the capture triggers of {entity.table} were changed while the job started.",
                 reason=Reason.CAPTURE_DAMAGED,
             )
+
+
+def _require_modified(entity: Entity, shape: Shape) -> None:
+    if entity.modified is None:
+        raise PermanentError(f"Entity {no_modified(entity.code)}", reason=Reason.CATALOG_MISMATCH)
+    column = shape.root.column(entity.modified)
+    if column is None or column.base_type not in INSTANTS:
+        raise PermanentError(
+            f"Entity {entity.code}: {entity.table} has no column {entity.modified} that holds times, which the catalog "
+            "names as `modified`. Correct the catalog, or export without a start date.",
+            reason=Reason.CATALOG_MISMATCH,
+        )
 
 
 async def _position_in_time(connection: "Connection") -> Record:

@@ -164,6 +164,7 @@ def job_from_row(row: "Row") -> Job:
         entities=tuple(EntityCode(entity) for entity in row["entities"]),
         file_format=ExportFormat(row["format"]),
         destinations=tuple(DestinationCode(destination) for destination in row["destinations"]),
+        start_date=row["start_date"],
     )
 
 

@@ -35,7 +35,7 @@ class Job:
     """What is to be exported, frozen when the schedule fired.
 
     ``due_at`` gives the ``date=`` and ``hour=`` of object keys. ``schedule_id`` is None for an ad hoc export, which
-    moves no position.
+    moves no position. With a ``start_date`` (aware UTC) it holds only what was modified at or after that instant.
     """
 
     id: JobId
@@ -46,6 +46,7 @@ class Job:
     entities: tuple[EntityCode, ...]
     file_format: ExportFormat
     destinations: tuple[DestinationCode, ...]
+    start_date: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

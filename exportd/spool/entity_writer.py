@@ -8,6 +8,7 @@ time; their rows come in one sequence of parts, in no particular order.
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import anyio
@@ -33,6 +34,9 @@ BLOCK_BYTES = 2 << 20
 _OVERHEAD_BYTES = 4096
 
 _ABORT_TIMEOUT_S = 5.0
+
+# Of its own: a thread of asyncio's default executor may hang, in a look-up of a name for instance.
+_COMPRESSION = ThreadPoolExecutor(thread_name_prefix="compression")
 
 _logger = structlog.get_logger()
 
@@ -142,7 +146,7 @@ class EntityWriter:
     def _start_in_thread(self, work: Callable[[], Fed]) -> None:
         # A future rather than a task: the next ``write`` waits for it, and so does ``abort``, so it does not outlive
         # the writer.
-        self._in_thread = asyncio.get_running_loop().run_in_executor(None, work)
+        self._in_thread = asyncio.get_running_loop().run_in_executor(_COMPRESSION, work)
 
     async def _thread_done(self) -> None:
         """Wait for the block in the thread and record what it did."""

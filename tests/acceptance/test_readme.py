@@ -2,11 +2,14 @@
 
 import gzip
 import json
+import os
 import re
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import fields
 from pathlib import Path
 from sys import executable
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -20,7 +23,7 @@ from exportd.manifest.document import (
 )
 from tests.fixtures.daemon import until
 from tests.fixtures.postgres import Database
-from tests.fixtures.readme import README, Outcome, Shell, commands
+from tests.fixtures.readme import ORDINARY_USER, README, Outcome, Shell, commands
 
 DSN = "postgresql://you:secret@localhost:5432/shop"
 DRAFT = "exportd catalog draft > entities.toml"
@@ -85,19 +88,28 @@ def names_in(folder: Path) -> set[str]:
 
 
 @pytest.fixture
-async def newcomer(empty_database: Database, tmp_path: Path) -> AsyncIterator[Newcomer]:
-    """An ordinary user of the database, who owns its tables, in front of a checkout after ``make demo``."""
+def checkout() -> Iterator[Path]:
+    """A fresh folder of an ordinary user: a checkout after ``make demo``, as far as the commands need it."""
+    with TemporaryDirectory() as name:
+        (Path(name) / ".venv").mkdir()
+        (Path(name) / ".venv" / "bin").symlink_to(Path(executable).parent)
+        if os.geteuid() == 0:
+            shutil.chown(name, ORDINARY_USER, ORDINARY_USER)
+        yield Path(name)
+
+
+@pytest.fixture
+async def newcomer(empty_database: Database, checkout: Path) -> AsyncIterator[Newcomer]:
+    """An ordinary user of the machine and of the database, who owns its tables, in front of a checkout."""
     database, user = empty_database, f"you_{empty_database.name}"
     administrator = await database.connect()
     await administrator.execute(f"CREATE ROLE {user} LOGIN; ALTER DATABASE {database.name} OWNER TO {user}")
     owner = await database.connect(user=user)
     await administrator.execute(f"GRANT CREATE ON SCHEMA public TO {user}")
     await owner.execute(TABLES)
-    (tmp_path / ".venv").mkdir()
-    (tmp_path / ".venv" / "bin").symlink_to(Path(executable).parent)
-    shell = await Shell.open(tmp_path)
+    shell = await Shell.open(checkout)
     try:
-        yield Newcomer(shell, tmp_path, database.server.dsn(database.name, user=user))
+        yield Newcomer(shell, checkout, database.server.dsn(database.name, user=user))
     finally:
         await shell.run("kill $(jobs -p); wait")
         await shell.close()
@@ -112,6 +124,8 @@ def test_the_readme_has_the_commands_that_these_tests_know() -> None:
 @pytest.mark.every_postgres
 async def test_the_readme_pasted_line_by_line(newcomer: Newcomer) -> None:
     listed = commands()
+    user = (await newcomer.paste("id -u && test ! -w / && test ! -w /var/lib")).text.strip()
+    assert user == str(ORDINARY_USER if os.geteuid() == 0 else os.geteuid())
     await newcomer.follow(until_command=START)
     assert (await newcomer.paste(START)).code == 0
     await newcomer.run_has_ended()

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from exportd.api.schemas.fields import Answer, Moment
+from exportd.api.schemas.fields import Answer, ExactMoment, Moment
 from exportd.jobs.job_record import AttemptRecord, JobRecord, for_organization
 from exportd.jobs.requests import FoundJob, JobSummary
 from exportd.model.extraction import Mode
@@ -14,11 +14,14 @@ JobStatus = Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED"]
 
 
 class JobDocument(Answer):
-    """One run, of a schedule or without one, as its organization sees it."""
+    """One run, of a schedule or without one, as its organization sees it. With a ``startDate``, which only a run
+    without a schedule may have, it holds what was modified then or later.
+    """
 
     id: str
     version: int = 1
     schedule_id: str | None = None
+    start_date: ExactMoment | None = None
     started_at: Moment | None = None
     date_created: Moment
     source_type: Literal["OPERATIONAL"] = "OPERATIONAL"
@@ -33,7 +36,9 @@ class JobPage(Answer):
 
 
 class ShownWindow(Answer):
-    """What was read: the changes between two snapshots of Postgres. Without ``previous``: everything."""
+    """What was read: the changes between two snapshots of Postgres. Without ``previous``: everything, or from the job's
+    ``startDate`` on.
+    """
 
     previous: str | None = None
     snapshot: str
@@ -172,6 +177,7 @@ def job_document(summary: JobSummary) -> JobDocument:
     return JobDocument(
         id=str(summary.id),
         schedule_id=None if summary.schedule_id is None else str(summary.schedule_id),
+        start_date=summary.start_date,
         started_at=summary.started_at,
         date_created=summary.created_at,
         status=summary.state.value,
@@ -184,6 +190,7 @@ def found_job(found: FoundJob, *, shows_hosts: bool = True) -> FoundJobDocument:
     return FoundJobDocument(
         id=str(job.id),
         schedule_id=None if job.schedule_id is None else str(job.schedule_id),
+        start_date=job.start_date,
         started_at=job.started_at,
         date_created=job.created_at,
         status=job.state.value,
@@ -218,6 +225,7 @@ def job_details(record: JobRecord, *, shows_hosts: bool = True) -> JobDetails:
     return JobDetails(
         id=str(job.id),
         schedule_id=None if job.schedule_id is None else str(job.schedule_id),
+        start_date=job.start_date,
         started_at=record.started_at,
         date_created=record.created_at,
         status=record.state.value,

@@ -35,8 +35,8 @@ FROM asked;
 -- A job without a schedule, like one that there was.
 -- $1 job
 WITH queued AS (
-    INSERT INTO exportd.job (organization, due_at, entities, format, destinations)
-    SELECT organization, clock_timestamp(), entities, format, destinations
+    INSERT INTO exportd.job (organization, due_at, entities, format, destinations, start_date)
+    SELECT organization, clock_timestamp(), entities, format, destinations, start_date
     FROM exportd.job
     WHERE id = $1
     RETURNING id, state

@@ -98,7 +98,8 @@ WITH moment AS MATERIALIZED (
     RETURNING job.*
 )
 SELECT
-    id, organization, schedule_id, schedule_code, due_at, entities, format, destinations, phase, attempt, fence,
+    id, organization, schedule_id, schedule_code, due_at, entities, format, destinations, start_date, phase, attempt,
+    fence,
     pg_notify('exportd_events', json_build_object('kind', 'job_started', 'id', id, 'state', state)::text)
 FROM claimed;
 
@@ -461,8 +462,8 @@ ORDER BY j.finished_at;
 -- Failed jobs of which objects may be visible at destinations that have no delivery, oldest first.
 -- $1 schedule (null: any, and ad hoc jobs)
 SELECT
-    id, organization, schedule_id, schedule_code, due_at, entities, format, destinations, state, phase, attempt,
-    not_before, lease_holder, lease_until, spool_id, created_at, started_at, sealed_at, finished_at, expired_at,
+    id, organization, schedule_id, schedule_code, due_at, entities, format, destinations, start_date, state, phase,
+    attempt, not_before, lease_holder, lease_until, spool_id, created_at, started_at, sealed_at, finished_at, expired_at,
     reason, message, progress::text, extraction::text
 FROM exportd.job
 WHERE state = 'FAILED' AND objects_visible AND ($1::uuid IS NULL OR schedule_id = $1)
@@ -510,8 +511,8 @@ SELECT extraction::text FROM exportd.job WHERE id = $1;
 -- name: get
 -- $1 job
 SELECT
-    id, organization, schedule_id, schedule_code, due_at, entities, format, destinations, state, phase, attempt,
-    not_before, lease_holder, lease_until, spool_id, created_at, started_at, sealed_at, finished_at, expired_at,
+    id, organization, schedule_id, schedule_code, due_at, entities, format, destinations, start_date, state, phase,
+    attempt, not_before, lease_holder, lease_until, spool_id, created_at, started_at, sealed_at, finished_at, expired_at,
     reason, message, progress::text, extraction::text
 FROM exportd.job
 WHERE id = $1;
@@ -533,8 +534,8 @@ WHERE job.id IS NULL
 -- name: newest
 -- $1 organization, $2 schedule code, $3 state (each null: any), $4 how many
 SELECT
-    id, organization, schedule_id, schedule_code, due_at, entities, format, destinations, state, phase, attempt,
-    not_before, lease_holder, lease_until, spool_id, created_at, started_at, sealed_at, finished_at, expired_at,
+    id, organization, schedule_id, schedule_code, due_at, entities, format, destinations, start_date, state, phase,
+    attempt, not_before, lease_holder, lease_until, spool_id, created_at, started_at, sealed_at, finished_at, expired_at,
     reason, message, progress::text, extraction::text
 FROM exportd.job
 WHERE ($1::text IS NULL OR organization = $1)

@@ -19,7 +19,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO
 from uuid import uuid4
 
 from exportd.model.errors import ExportdError, PermanentError, TransientError
@@ -76,11 +75,12 @@ class DirectoryFiles:
                 os.rename(unlisted, upload_id, src_dir_fd=uploads, dst_dir_fd=uploads)
         return Upload(key, upload_id, datetime.now(UTC))
 
-    def open_object(self, key: ObjectKey) -> BinaryIO:
+    def open_object(self, key: ObjectKey) -> int:
+        """A descriptor, for reading. Raises PermanentError NOT_FOUND when there is no such object."""
         *folders, name = self._segments(key)
         try:
             with self._folders.opened(folders) as folder, about(self._root / key):
-                return os.fdopen(_open_regular(name, os.O_RDONLY, folder), "rb")
+                return _open_regular(name, os.O_RDONLY, folder)
         except (FileNotFoundError, FileExistsError, _NotRegularError) as error:
             raise PermanentError(f"There is no object {key} in {self._name}.", reason=Reason.NOT_FOUND) from error
 

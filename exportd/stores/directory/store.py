@@ -1,20 +1,20 @@
 """Delivers to a directory: a mounted share, or the hand-over point of another program.
 
 Objects are files below the root. ``files`` says what lies where and cares for durability and modes; this module runs it
-in worker threads and translates its errors.
+in worker threads, reads objects by ``file_blocks``, and translates errors.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import TypeVar
 
 import anyio.to_thread
 
 from exportd.stores.directory.files import DirectoryFiles, translated
+from exportd.stores.file_reader import file_blocks
 from exportd.stores.layout import ObjectKey
 from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload
-
-_READ_BYTES = 1 << 20
 
 T = TypeVar("T")
 
@@ -68,12 +68,13 @@ class DirectoryStore:
         return await self._run(lambda: self._files.head(key), doing=f"looking at {key}")
 
     async def read(self, key: ObjectKey) -> AsyncGenerator[bytes]:
-        file = await self._run(lambda: self._files.open_object(key), doing=f"reading {key}")
-        try:
-            while chunk := await self._run(lambda: file.read(_READ_BYTES), doing=f"reading {key}"):
-                yield chunk
-        finally:
-            file.close()
+        async with aclosing(file_blocks(self._root / key, lambda *_: self._files.open_object(key))) as blocks:
+            while True:
+                with translated(root=self._root, doing=f"reading {key}"):
+                    block = await anext(blocks, b"")
+                if not block:
+                    return
+                yield block
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         for info in await self._run(lambda: self._files.find(prefix), doing="listing objects"):

@@ -1,11 +1,13 @@
 """What each kind of write leaves in the log, and what the next run exports of it."""
 
+import re
+
 import asyncpg
 import pytest
 
 from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
-from tests.integration.capture.source_database import ACME, OTHER, CapturedTable, SourceDatabase
+from tests.integration.capture.source_database import ACME, OTHER, CapturedTable, SourceDatabase, bare_log
 
 pytestmark = pytest.mark.every_postgres
 
@@ -250,6 +252,21 @@ async def test_statements_of_more_than_ten_thousand_rows_fill_several_log_rows(i
     assert sorted(export.deleted) == [(100,), (9000,)]
     await app.execute("DELETE FROM items WHERE id >= 100")
     assert len((await items.export()).deleted) == 5_998
+
+
+@pytest.mark.parametrize("key_type", ["int", "uuid", "text", "varchar(10)", "jsonb"])
+async def test_moved_records_are_found_without_comparing_each_old_row_with_each_new_one(
+    source: SourceDatabase, key_type: str
+) -> None:
+    items = await source.capture("items", f"id {key_type} PRIMARY KEY, tenant text, note text", tenant="tenant")
+    body = await source.app.fetchval("SELECT prosrc FROM pg_proc WHERE proname = $1", f"{bare_log(items)}_update")
+    statements = re.findall(r"INSERT INTO \S+ \(seq,.*?;", body, re.DOTALL)
+    assert len(statements) == 2
+    await source.app.execute("CREATE TEMP TABLE old_rows (LIKE items); CREATE TEMP TABLE new_rows (LIKE items)")
+    for statement in statements:
+        plan = "\n".join(row[0] for row in await source.app.fetch(f"EXPLAIN {statement}"))
+        assert "Anti Join" in plan, plan
+        assert "SubPlan" not in plan, plan
 
 
 async def test_disabled_triggers_are_put_right_before_a_full_run(items: CapturedTable) -> None:

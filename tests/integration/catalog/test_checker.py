@@ -101,6 +101,17 @@ async def test_a_missing_table_says_which_was_meant(connection: "Connection[asyn
     assert "check the name and the database" in await sentence(entity("nowhere.something"), connection)
 
 
+async def test_the_time_of_the_last_change_is_compared_with_its_column(
+    connection: "Connection[asyncpg.Record]",
+) -> None:
+    await connection.execute("CREATE DOMAIN moment AS timestamptz; ALTER TABLE accounts ADD COLUMN changed moment")
+    assert await sentences(loads(ACCOUNTS + 'modified = "changed"\n', name="entities.toml"), connection) == []
+    assert await sentence(loads(ACCOUNTS + 'modified = "version"\n', name="entities.toml"), connection) == (
+        "entities.toml:9: ACCOUNTS: version has the type integer; "
+        "name a timestamptz, timestamp or date, or leave it out"
+    )
+
+
 async def test_every_problem_of_every_entity_is_found_at_once(connection: "Connection[asyncpg.Record]") -> None:
     catalog = loads(
         ACCOUNTS.replace('"id"', '"name"').replace("organization_id", "org")

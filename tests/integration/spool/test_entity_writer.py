@@ -1,7 +1,9 @@
 """The sink of one entity: parts in the spool, backpressure, progress, and nothing left when it fails."""
 
+import asyncio
 import errno
 import gzip
+import os
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -23,6 +25,7 @@ from exportd.spool.entity_writer import EntityWriter
 from exportd.spool.part_file import PartFile
 from exportd.spool.part_sequence import Fed, PartSequence
 from exportd.spool.spool import Spool
+from exportd.stores.file_reader import file_blocks
 from tests.fixtures.settings import live_settings
 
 JOB = JobId(UUID(int=7))
@@ -56,6 +59,34 @@ def writer_to(
         progress=progress or EntityProgress(),
         on_part_started=on_part_started,
     )
+
+
+async def test_a_part_is_written_while_files_on_a_dead_share_hang_on_opening(spool: Spool, tmp_path: Path) -> None:
+    share, loop = tmp_path / "share", asyncio.get_running_loop()
+    os.mkfifo(share)  # opening it hangs until there is a writer
+    hanging: asyncio.Queue[None] = asyncio.Queue()
+    hanging_threads = 8  # all that there are
+
+    def open_and_hang(path: str, flags: int) -> int:
+        loop.call_soon_threadsafe(hanging.put_nowait, None)
+        return os.open(path, flags)
+
+    async def read() -> None:
+        assert [block async for block in file_blocks(share, open_and_hang)] == []
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(hanging_threads):
+            tasks.start_soon(read, name=f"read {number}")
+        for _ in range(hanging_threads):
+            await hanging.get()
+        try:
+            writer = writer_to(spool)
+            await writer.write(b"1,a,false\n")
+            (part,) = await writer.finish()
+            assert await loop.run_in_executor(None, part.file_name.endswith, ".csv.gz")
+        finally:
+            os.close(os.open(share, os.O_RDWR))  # the share is back
+    assert gzip.decompress((spool.job_folder(JOB) / part.file_name).read_bytes()) == HEADER + b"1,a,false\n"
 
 
 def rows_of(stream: int, count: int) -> list[bytes]:

@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from contextlib import aclosing
 from pathlib import Path
 
 import anyio
@@ -14,8 +15,10 @@ from exportd.model.reason import Reason
 from exportd.stores.directory.files import translate
 from exportd.stores.directory.folder_opener import UPLOADS_FOLDER
 from exportd.stores.directory.store import DirectoryStore
+from exportd.stores.file_reader import FILE_BLOCK_BYTES
 from exportd.stores.layout import ObjectKey
 from exportd.stores.store import Upload, UploadGoneError
+from tests.fixtures.executors import RecordingExecutor
 
 KEY = ObjectKey("orgId=a/type=account/file.csv.gz")
 
@@ -44,6 +47,18 @@ async def test_modes_do_not_depend_on_the_umask(root: Path) -> None:
     assert mode_of(root / KEY) == "0o640"
     assert mode_of(root / "orgId=a") == mode_of(root / "orgId=a/type=account") == "0o750"
     assert mode_of(root / UPLOADS_FOLDER) == "0o700"
+
+
+async def test_objects_are_read_in_blocks_by_threads_of_their_own(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, content = DirectoryStore(root), bytes(FILE_BLOCK_BYTES + 1)
+    await store.put(KEY, content)
+    files = RecordingExecutor(monkeypatch)
+    blocks = [block async for block in store.read(KEY)]
+    assert ([len(block) for block in blocks], b"".join(blocks)) == ([FILE_BLOCK_BYTES, 1], content)
+    assert files.calls() == ["open", "read", "read", "read", "close"]
+    async with aclosing(store.read(KEY)) as beginning:
+        await anext(beginning)
+    assert files.calls() == ["open", "read", "close"]
 
 
 async def test_a_roots_group_bit_is_passed_on(root: Path) -> None:

@@ -1,0 +1,42 @@
+"""Streams files of this host in blocks, in threads of its own.
+
+An open of a file on a share that is away hangs, and cancelling does not free its thread. So files are read in threads
+in which nothing else works: neither the compression of parts nor any other work has to wait for them. A hop to a thread
+costs 50 to 80 µs, which blocks of 1 MB make up for.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import aiofiles
+import anyio
+
+if TYPE_CHECKING:
+    from aiofiles.threadpool.binary import AsyncBufferedReader
+
+FILE_BLOCK_BYTES = 1 << 20
+
+_FILES = ThreadPoolExecutor(8, "files")
+
+
+@asynccontextmanager
+async def opened_file(
+    path: Path, opener: Callable[[str, int], int] | None = None
+) -> AsyncIterator["AsyncBufferedReader"]:
+    """A file to be read, closed at the end of the block. ``opener`` is that of ``open``. Raises OSError."""
+    file = await aiofiles.open(path, "rb", opener=opener, executor=_FILES)
+    try:
+        yield file
+    finally:
+        with anyio.CancelScope(shield=True):
+            await file.close()
+
+
+async def file_blocks(path: Path, opener: Callable[[str, int], int] | None = None) -> AsyncGenerator[bytes]:
+    """The content of a file in blocks of ``FILE_BLOCK_BYTES``. Raises OSError."""
+    async with opened_file(path, opener) as file:
+        while block := await file.read(FILE_BLOCK_BYTES):
+            yield block
