@@ -28,8 +28,8 @@ from exportd.extraction.decision import (
     full_reason,
     log_is_comparable,
     reason_before_reading,
-    window_from,
     window_of,
+    windows_from,
 )
 from exportd.extraction.guards import ClusterFacts, Guards, growth, guards_of
 from exportd.extraction.projection import ProjectedType, column_types, expressions
@@ -172,9 +172,6 @@ class SnapshotOpener:
         snapshot = parse_snapshot(now["snapshot"])
         cluster = ClusterFacts(now["system_identifier"], now["timeline"], now["database_oid"])
         shapes = await self._captured_shapes(connection, entities, uncaptured)
-        if job.start_date is not None:
-            for entity in entities:
-                _require_modified(entity, shapes[entity.code])
         guards = {entity.code: guards_of(entity, shapes[entity.code], cluster) for entity in entities}
         statements = {
             entity.code: await _statements(connection, job, entity, shapes[entity.code]) for entity in entities
@@ -202,8 +199,6 @@ class SnapshotOpener:
         contents = await _contents(connection, captured, positions, reasons)
         windows = {
             code: window_of(code, positions.get(code), compared[code], contents.get(code), reasons[code])
-            if job.start_date is None
-            else window_from(code, job.start_date)
             for code in statements
         }
         if not self._statement_timeout_s:
@@ -216,7 +211,7 @@ class SnapshotOpener:
             entities={entity.code: entity for entity in entities},
             shapes=shapes,
             guards=guards,
-            windows=windows,
+            windows=windows_from(job.start_date, windows),
             statements=statements,
             keys={code: content.keys for code, content in contents.items()},
         )
@@ -297,6 +292,8 @@ async def _position_in_time(connection: "Connection") -> Record:
 
 
 async def _statements(connection: "Connection", job: Job, entity: Entity, shape: Shape) -> Statements:
+    if job.start_date is not None:
+        _require_modified(entity, shape)
     return Statements(entity, shape, job.file_format, await _types(connection, entity, shape), job.organization)
 
 
