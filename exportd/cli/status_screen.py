@@ -52,7 +52,7 @@ def warnings(status: Status) -> list[str]:
     stalls = [
         f"Job {lease['jobId']} waits since {instant(stall['since'])}: {stall['message']}"
         for lease in status["leases"]
-        for stall in lease["stalls"]
+        for stall in lease.get("stalls") or ()
     ]
     stalled = {name: entity["stalled"] for name, entity in status["entities"].items() if entity.get("stalled")}
     broken = {name: entity["outOfOrder"] for name, entity in status["entities"].items() if entity.get("outOfOrder")}
