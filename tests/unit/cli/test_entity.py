@@ -19,10 +19,7 @@ CATALOG = [
     entity(ORDERS, Field("accountId", "account_id", type="integer", reference=ACCOUNTS)),
     entity(COUNTRIES),
 ]
-ENTITIES = [
-    document.model_dump(mode="json", by_alias=True)
-    for document in entity_documents(CATALOG, CATALOG, {})
-]
+ENTITIES = [document.model_dump(mode="json", by_alias=True) for document in entity_documents(CATALOG, CATALOG, {})]
 TO_ACCOUNTS = EntityReference(ORDERS, "accountId", ACCOUNTS)
 
 
