@@ -50,21 +50,20 @@ def export(
     """
     if not entities:
         raise SettingsError.of("name at least one ENTITY to export; `exportd entity list` shows them")
-    since = {} if start_date is None else {"startDate": _with_zone(start_date)}
+    since = None if start_date is None else _with_zone(start_date)
     if to is not None:
         from exportd.cli.download import try_target
 
         try_target(to)  # before the export, which may take hours
     client = at.organization_client()
-    job = client.export(
-        {
-            "sourceType": "OPERATIONAL",
-            "operationalDataTypes": list(entities),
-            "destinationIds": client.ids_of("destinations", destinations or []),
-            "exportFileFormat": format,
-            **since,
-        }
-    )
+    body = {
+        "sourceType": "OPERATIONAL",
+        "operationalDataTypes": list(entities),
+        "destinationIds": client.ids_of("destinations", destinations or []),
+        "exportFileFormat": format,
+        "startDate": since,
+    }
+    job = client.export(body)
     print_answer({"jobId": str(job)}, str(job), as_json=json)
     if not (wait or to):
         return

@@ -200,12 +200,7 @@ class SnapshotOpener:
                 reasons[code] = reasons[code] or FullReason.CAPTURE_CHANGED
         captured = {code: statement for code, statement in statements.items() if code not in uncaptured}
         contents = await _contents(connection, captured, positions, reasons)
-        windows = {
-            code: window_of(code, positions.get(code), compared[code], contents.get(code), reasons[code])
-            if job.start_date is None
-            else window_from(code, job.start_date)
-            for code in statements
-        }
+        windows = _windows(job, positions, compared, contents, reasons)
         if not self._statement_timeout_s:
             await _require_unique_keys(connection, windows, statements, watcher)
         return OpenSnapshot(
@@ -347,6 +342,21 @@ async def _require_unique_keys(
             raise PermanentError(
                 f"Entity {code}: {duplicates_sentence(statement.entity)}", reason=Reason.KEY_NOT_UNIQUE
             )
+
+
+def _windows(
+    job: Job,
+    positions: Mapping[EntityCode, Position],
+    guards: Mapping[EntityCode, Guards],
+    contents: Mapping[EntityCode, LogContents],
+    reasons: Mapping[EntityCode, FullReason | None],
+) -> dict[EntityCode, EntityWindow]:
+    if job.start_date is not None:
+        return {code: window_from(code, job.start_date) for code in reasons}
+    return {
+        code: window_of(code, positions.get(code), guards[code], contents.get(code), reason)
+        for code, reason in reasons.items()
+    }
 
 
 async def _contents(
