@@ -53,6 +53,8 @@ def documents(name: str) -> dict[str, Any]:
     }
     destination = {"destinationType": "S3", "place": name, "bucketName": name, "prefix": name, **owned}
     failure = {"at": WHEN, "reason": name}
+    stalls = [{"entities": [name], "reason": name, "message": name, "since": WHEN}]
+    job["stalls"] = stalls
     status = {
         **STATUS,
         "database": name,
@@ -62,7 +64,10 @@ def documents(name: str) -> dict[str, Any]:
         "disagreements": [{"message": name}],
         "destinations": [{"code": name, "organization": name, "condition": name, "lastFailure": failure}],
         "leases": [
-            {"jobId": "1", "schedule": name, "organization": name, "phase": "SEALED", "startedAt": WHEN, "attempt": 2}
+            {
+                **{"jobId": "1", "schedule": name, "organization": name, "phase": "SEALED", "startedAt": WHEN},
+                **{"attempt": 2, "stalls": stalls},
+            }
         ],
     }
     entry = {"at": WHEN, "actor": name, "action": name, "organization": name, "details": {"code": name}}
