@@ -15,31 +15,28 @@ from exportd.model.errors import SettingsError
 
 _HERE = OrganizationAddress()
 
-DestinationsOption = Annotated[
-    list[str] | None,
-    Parameter(
-        consume_multiple=True,
-        negative="",
-        help="Codes; with none, files are for download only.",
-        completer=completion.DESTINATIONS,
-    ),
-]
-StartDateOption = Annotated[
-    str | None,
-    Parameter(
-        help="Only records modified at or after this instant, such as 2026-01-31T00:00:00Z, and no deletions. "
-        "The catalog says by `modified` which column tells."
-    ),
-]
-
 
 def export(
     *entities: Annotated[
         str, Parameter(name="ENTITY", help="As the catalog calls it; at least one.", completer=completion.ENTITIES)
     ],
     format: Annotated[Literal["CSV", "JSONL"], Parameter(help="Of the files.")] = "CSV",  # noqa: A002
-    destinations: DestinationsOption = None,
-    start_date: StartDateOption = None,
+    destinations: Annotated[
+        list[str] | None,
+        Parameter(
+            consume_multiple=True,
+            negative="",
+            help="Codes; with none, files are for download only.",
+            completer=completion.DESTINATIONS,
+        ),
+    ] = None,
+    start_date: Annotated[
+        str | None,
+        Parameter(
+            help="Only records modified at or after this instant, such as 2026-01-31T00:00:00Z, and no deletions. "
+            "The catalog says by `modified` which column tells."
+        ),
+    ] = None,
     wait: Annotated[bool, Parameter(negative="", help="Follow the job; exit code 1 when it fails.")] = False,
     to: Annotated[
         Path | None, Parameter(help="Wait, and copy the files into this directory, as to a destination.")
@@ -53,21 +50,20 @@ def export(
     """
     if not entities:
         raise SettingsError.of("name at least one ENTITY to export; `exportd entity list` shows them")
-    since = {} if start_date is None else {"startDate": _with_zone(start_date)}
+    since = None if start_date is None else _with_zone(start_date)
     if to is not None:
         from exportd.cli.download import try_target
 
         try_target(to)  # before the export, which may take hours
     client = at.organization_client()
-    job = client.export(
-        {
-            "sourceType": "OPERATIONAL",
-            "operationalDataTypes": list(entities),
-            "destinationIds": client.ids_of("destinations", destinations or []),
-            "exportFileFormat": format,
-            **since,
-        }
-    )
+    body = {
+        "sourceType": "OPERATIONAL",
+        "operationalDataTypes": list(entities),
+        "destinationIds": client.ids_of("destinations", destinations or []),
+        "exportFileFormat": format,
+        "startDate": since,
+    }
+    job = client.export(body)
     print_answer({"jobId": str(job)}, str(job), as_json=json)
     if not (wait or to):
         return

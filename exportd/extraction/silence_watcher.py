@@ -11,8 +11,9 @@ stall: many sleeps are like a long one, and no entity stalls for what another di
 server's time.
 """
 
-import asyncio
 import math
+from asyncio import TimerHandle
+from asyncio import get_running_loop as running_loop
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,8 @@ STALLED_AFTER_S = 15.0
 """For so long the server may have us wait before the job counts as one that stalls."""
 
 STEADY_BYTES = 1_000_000
+
+_MIN_PAUSE_S = 0.01
 
 _logger = structlog.stdlib.get_logger()
 
@@ -78,7 +81,7 @@ class Silence:
         self, progress: JobProgress, entity: EntityCode, *, timeout_s: float, stalled_after_s: float, waited_s: float
     ) -> None:
         self.scope = anyio.CancelScope()
-        self._loop = asyncio.get_running_loop()
+        self._loop = running_loop()
         self._progress = progress
         self._entity = entity
         self._timeout_s = timeout_s
@@ -86,7 +89,7 @@ class Silence:
         self._waited_s = waited_s
         self._waiting_since: float | None = None
         self._stall: Stall | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: TimerHandle | None = None
         self.resumed()
         self._look()
 
@@ -132,7 +135,7 @@ class Silence:
                 )
             )
             _logger.warning("entity stalls", entity=self._entity, waited_s=round(waited_s))
-        again_s = missing_s if missing_s > 0 else self._stalled_after_s
+        again_s = max(missing_s, _MIN_PAUSE_S) if missing_s > 0 else self._stalled_after_s
         self._timer = self._loop.call_later(again_s, self._look)
 
     def _tell(self, stall: Stall | None) -> None:

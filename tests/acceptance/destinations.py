@@ -1,6 +1,7 @@
 """Destinations of the tests, and what was delivered to them, read without exportd's stores."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
@@ -54,10 +55,11 @@ class LocalDirectory:
 
 @dataclass(frozen=True)
 class S3Bucket:
-    """A bucket of S3."""
+    """A bucket of S3. An object is read again when its tag, size or time is another."""
 
     account: S3Account
     name: str
+    _read: dict[tuple[str, str, int, datetime], bytes] = field(default_factory=dict, repr=False, compare=False)
 
     def open(self) -> Store:
         return s3_store(self.account, self.name)
@@ -67,8 +69,11 @@ class S3Bucket:
         async with self.account.client() as client:
             async for page in client.get_paginator("list_objects_v2").paginate(Bucket=self.name):
                 for content in page.get("Contents", ()):
-                    answer = await client.get_object(Bucket=self.name, Key=content["Key"])
-                    objects[content["Key"]] = await answer["Body"].read()
+                    version = (content["Key"], content["ETag"], content["Size"], content["LastModified"])
+                    if version not in self._read:
+                        answer = await client.get_object(Bucket=self.name, Key=content["Key"])
+                        self._read[version] = await answer["Body"].read()
+                    objects[content["Key"]] = self._read[version]
         return DeliveredFiles(objects)
 
     async def leftovers(self) -> set[str]:
@@ -79,10 +84,14 @@ class S3Bucket:
 
 @dataclass(frozen=True)
 class GcsBucket:
-    """A bucket of Google Cloud Storage. Its pieces are of 256 KiB, the smallest there are."""
+    """A bucket of Google Cloud Storage. Its pieces are of 256 KiB, the smallest there are.
+
+    An object is read again when its checksum, size or time is another.
+    """
 
     server: GcsServer
     name: str
+    _read: dict[tuple[str, str, str, str], bytes] = field(default_factory=dict, repr=False, compare=False)
 
     def open(self) -> Store:
         return GcsStore(self.name, Anonymous(), endpoint=self.server.endpoint, piece_bytes=QUANTUM_BYTES)
@@ -93,9 +102,12 @@ class GcsBucket:
             async with http.get(f"/storage/v1/b/{self.name}/o") as answer:
                 listed = await answer.json()
             for item in listed.get("items", ()):
-                path = f"/download/storage/v1/b/{self.name}/o/{quote(item['name'], safe='')}?alt=media"
-                async with http.get(URL(path, encoded=True)) as answer:
-                    objects[item["name"]] = await answer.read()
+                version = (item["name"], item["crc32c"], item["size"], item["updated"])
+                if version not in self._read:
+                    path = f"/download/storage/v1/b/{self.name}/o/{quote(item['name'], safe='')}?alt=media"
+                    async with http.get(URL(path, encoded=True)) as answer:
+                        self._read[version] = await answer.read()
+                objects[item["name"]] = self._read[version]
         return DeliveredFiles(objects)
 
     async def leftovers(self) -> set[str]:
