@@ -15,31 +15,28 @@ from exportd.model.errors import SettingsError
 
 _HERE = OrganizationAddress()
 
-DestinationsOption = Annotated[
-    list[str] | None,
-    Parameter(
-        consume_multiple=True,
-        negative="",
-        help="Codes; with none, files are for download only.",
-        completer=completion.DESTINATIONS,
-    ),
-]
-StartDateOption = Annotated[
-    str | None,
-    Parameter(
-        help="Only records modified at or after this instant, such as 2026-01-31T00:00:00Z, and no deletions. "
-        "The catalog says by `modified` which column tells."
-    ),
-]
-
 
 def export(
     *entities: Annotated[
         str, Parameter(name="ENTITY", help="As the catalog calls it; at least one.", completer=completion.ENTITIES)
     ],
     format: Annotated[Literal["CSV", "JSONL"], Parameter(help="Of the files.")] = "CSV",  # noqa: A002
-    destinations: DestinationsOption = None,
-    start_date: StartDateOption = None,
+    destinations: Annotated[
+        list[str] | None,
+        Parameter(
+            consume_multiple=True,
+            negative="",
+            help="Codes; with none, files are for download only.",
+            completer=completion.DESTINATIONS,
+        ),
+    ] = None,
+    start_date: Annotated[
+        str | None,
+        Parameter(
+            help="Only records modified at or after this instant, such as 2026-01-31T00:00:00Z, and no deletions. "
+            "The catalog says by `modified` which column tells."
+        ),
+    ] = None,
     wait: Annotated[bool, Parameter(negative="", help="Follow the job; exit code 1 when it fails.")] = False,
     to: Annotated[
         Path | None, Parameter(help="Wait, and copy the files into this directory, as to a destination.")

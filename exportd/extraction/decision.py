@@ -1,6 +1,6 @@
 """Which window each entity gets: full with a reason, or incremental. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -83,15 +83,9 @@ def window_of(
     return EntityWindow(entity, Mode.FULL, reason, previous if names_deletions else None, changed=True)
 
 
-def windows_from(
-    start_date: datetime | None, windows: Mapping[EntityCode, EntityWindow]
-) -> Mapping[EntityCode, EntityWindow]:
-    """The windows of a run. With a start date nothing else counts: a consumer adds the run to what it has."""
-    if start_date is None:
-        return windows
-    return {
-        code: EntityWindow(code, Mode.INCREMENTAL, None, None, changed=True, start_date=start_date) for code in windows
-    }
+def window_from(entity: EntityCode, start_date: datetime) -> EntityWindow:
+    """The window of an export without a schedule that has a start date. A consumer adds it to what it holds."""
+    return EntityWindow(entity, Mode.INCREMENTAL, None, None, changed=True, start_date=start_date)
 
 
 def log_is_comparable(reason: FullReason | None) -> bool:

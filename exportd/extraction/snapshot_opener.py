@@ -28,8 +28,8 @@ from exportd.extraction.decision import (
     full_reason,
     log_is_comparable,
     reason_before_reading,
+    window_from,
     window_of,
-    windows_from,
 )
 from exportd.extraction.guards import ClusterFacts, Guards, growth, guards_of
 from exportd.extraction.projection import ProjectedType, column_types, expressions
@@ -172,6 +172,9 @@ class SnapshotOpener:
         snapshot = parse_snapshot(now["snapshot"])
         cluster = ClusterFacts(now["system_identifier"], now["timeline"], now["database_oid"])
         shapes = await self._captured_shapes(connection, entities, uncaptured)
+        if job.start_date is not None:
+            for entity in entities:
+                _require_modified(entity, shapes[entity.code])
         guards = {entity.code: guards_of(entity, shapes[entity.code], cluster) for entity in entities}
         statements = {
             entity.code: await _statements(connection, job, entity, shapes[entity.code]) for entity in entities
@@ -197,10 +200,7 @@ class SnapshotOpener:
                 reasons[code] = reasons[code] or FullReason.CAPTURE_CHANGED
         captured = {code: statement for code, statement in statements.items() if code not in uncaptured}
         contents = await _contents(connection, captured, positions, reasons)
-        windows = {
-            code: window_of(code, positions.get(code), compared[code], contents.get(code), reasons[code])
-            for code in statements
-        }
+        windows = _windows(job, positions, compared, contents, reasons)
         if not self._statement_timeout_s:
             await _require_unique_keys(connection, windows, statements, watcher)
         return OpenSnapshot(
@@ -211,7 +211,7 @@ class SnapshotOpener:
             entities={entity.code: entity for entity in entities},
             shapes=shapes,
             guards=guards,
-            windows=windows_from(job.start_date, windows),
+            windows=windows,
             statements=statements,
             keys={code: content.keys for code, content in contents.items()},
         )
@@ -292,8 +292,6 @@ async def _position_in_time(connection: "Connection") -> Record:
 
 
 async def _statements(connection: "Connection", job: Job, entity: Entity, shape: Shape) -> Statements:
-    if job.start_date is not None:
-        _require_modified(entity, shape)
     return Statements(entity, shape, job.file_format, await _types(connection, entity, shape), job.organization)
 
 
@@ -344,6 +342,21 @@ async def _require_unique_keys(
             raise PermanentError(
                 f"Entity {code}: {duplicates_sentence(statement.entity)}", reason=Reason.KEY_NOT_UNIQUE
             )
+
+
+def _windows(
+    job: Job,
+    positions: Mapping[EntityCode, Position],
+    guards: Mapping[EntityCode, Guards],
+    contents: Mapping[EntityCode, LogContents],
+    reasons: Mapping[EntityCode, FullReason | None],
+) -> dict[EntityCode, EntityWindow]:
+    if job.start_date is not None:
+        return {code: window_from(code, job.start_date) for code in reasons}
+    return {
+        code: window_of(code, positions.get(code), guards[code], contents.get(code), reason)
+        for code, reason in reasons.items()
+    }
 
 
 async def _contents(

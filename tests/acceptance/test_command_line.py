@@ -266,7 +266,7 @@ async def test_a_user_of_the_socket_needs_neither_the_configuration_nor_the_data
     assert "1 files" in await said(site, "export", "ACCOUNTS", "--to", str(site.folder / "exported"))
     jobs = len(await document(site, "job", "list"))
     refusal = await refused(site, "export", "ACCOUNTS", "--to", str(site.config), code=1)
-    assert f"Copying to {site.config} failed: File exists" in refusal
+    assert f"Copying to {site.config} failed: Not a directory" in refusal
     assert len(await document(site, "job", "list")) == jobs, "the directory is tried before the export"
 
     # While a job is unfinished, another try is worth it, as it is through the other door.
