@@ -271,6 +271,8 @@ def value_of(definition: dict[str, Any]) -> str:
             word = " or ".join(value_of(choice) for choice in choices)
         case {"const": constant}:
             word = f"`{constant}`"
+        case {"enum": list(values)}:
+            word = " or ".join(f"`{value}`" for value in values)
         case {"items": items}:
             word = f"list of {value_of(items)}"
         case {"type": "string"}:

@@ -1,6 +1,6 @@
 """What the API's operations work with, grouped by resource: each router sees the group that it uses."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -85,7 +85,7 @@ class ScheduleCollaborators:
     table: OwnedScheduleTable
     operator: ScheduleOperator
     previewer: Previewer
-    entities: Collection[EntityCode]
+    entities: Mapping[EntityCode, Entity]
     check_rule: Callable[[Rule], list[str]]
 
 

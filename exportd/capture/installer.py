@@ -19,15 +19,18 @@ from exportd.catalog.shape import Shape
 from exportd.catalog.shape_reader import read_shapes
 from exportd.database import queries
 from exportd.database.connector import Connection, Connector
-from exportd.database.locks import lock_holders, take_locks, translate_lock
+from exportd.database.locks import LockWait, take_locks
 from exportd.database.quoting import identifier, table
 from exportd.database.translator import FOREIGN_ERRORS, translated
 from exportd.model.change_log import SCHEMA, log_name, log_table
 from exportd.model.entity import Entity, EntityCode, TableName
 from exportd.model.errors import ExportdError, InvariantError, PermanentError, TransientError
+from exportd.model.job import JobProgress
 from exportd.model.reason import Reason
 
 _SQL = queries.load("changes")
+
+_READING_ATTEMPTS = 3
 
 _PASSING = {Reason.LOCK_NOT_AVAILABLE, Reason.TABLE_MISSING}
 """What another attempt may not meet: a partition may have been dropped since the repair was planned."""
@@ -101,13 +104,13 @@ class CaptureInstaller:
                 found.append(EntityCapture(entity.code, findings, statements))
         return found
 
-    async def install(self, entities: Sequence[Entity]) -> list[EntityCapture]:
+    async def install(self, entities: Sequence[Entity], progress: JobProgress | None = None) -> list[EntityCapture]:
         """Complete each entity's capture; what was found and repaired.
 
-        Raises PermanentError when a table is missing or the role may not create triggers, TransientError when a
-        writer held its lock through all attempts.
+        While it waits for a lock, ``progress`` says for which sessions. Raises PermanentError when a table is missing
+        or the role may not create triggers, TransientError when a writer held its lock through all attempts.
         """
-        return await self._install(entities, go_on=False)
+        return await self._install(entities, go_on=False, progress=progress)
 
     async def install_what_can_be(self, entities: Sequence[Entity]) -> list[EntityCapture]:
         """The same, but an entity whose capture cannot be completed does not keep the others from theirs.
@@ -116,18 +119,19 @@ class CaptureInstaller:
         """
         return await self._install(entities, go_on=True)
 
-    async def _install(self, entities: Sequence[Entity], *, go_on: bool) -> list[EntityCapture]:
+    async def _install(
+        self, entities: Sequence[Entity], *, go_on: bool, progress: JobProgress | None = None
+    ) -> list[EntityCapture]:
         captures: list[EntityCapture] = []
         async with self._connection("capture install") as connection:
             with translated("reading what is captured"):
                 await self._drop_log_rows_of_another_cluster(connection)
-                shapes = await read_shapes(connection, entities)
-                installed = await read_installed(connection, [log_name(entity.code) for entity in entities])
+            shapes, installed = await self._read(connection, entities, progress)
             for entity in entities:
                 try:
                     repair = _repair(entity, _shape_of(entity, shapes), installed)
                     if repair.needed:
-                        repair = await self._repair(connection, entity, repair)
+                        repair = await self._repair(connection, entity, repair, progress)
                 except ExportdError as error:
                     if not go_on or (isinstance(error, TransientError) and error.reason not in _PASSING):
                         raise
@@ -136,6 +140,24 @@ class CaptureInstaller:
                     captures.append(EntityCapture(entity.code, repair.findings, repair.statements))
             await self._grant_reading(connection, entities)
         return captures
+
+    async def _read(
+        self, connection: "Connection", entities: Sequence[Entity], progress: JobProgress | None
+    ) -> tuple[Mapping[EntityCode, Shape], Installed]:
+        """What is there. It waits for a table that is locked even for its catalog to be read, as by a long ALTER."""
+        tables = {entity.code: entity.table for entity in entities}
+        with LockWait("reading what is captured", progress) as wait:
+            for attempt in range(1, _READING_ATTEMPTS + 1):
+                try:
+                    shapes = await read_shapes(connection, entities)
+                    return shapes, await read_installed(connection, [log_name(code) for code in tables])
+                except FOREIGN_ERRORS as error:
+                    failure = await wait.failure(
+                        connection, error, tables.values(), mode="ACCESS SHARE", entities=tables
+                    )
+                    if failure.reason is not Reason.LOCK_NOT_AVAILABLE or attempt == _READING_ATTEMPTS:
+                        raise failure from error
+        raise InvariantError("the last attempt returns or raises")
 
     async def removals(self, logs: Sequence[str] | None = None) -> dict[str, tuple[str, ...]]:
         """What ``uninstall`` would run for each of the given logs (None: all) that is there, without running it."""
@@ -156,9 +178,8 @@ class CaptureInstaller:
                 async def removal(log: str = log) -> Repair:
                     return removal_of(log, await read_installed(connection, [log]))
 
-                await self._apply(
-                    connection, removal_of(log, installed), removal, doing=f"removing the capture of {log}"
-                )
+                with LockWait(f"removing the capture of {log}") as wait:
+                    await self._apply(connection, removal_of(log, installed), removal, wait, {})
         return removed
 
     def _connection(self, purpose: str) -> AbstractAsyncContextManager["Connection"]:
@@ -180,17 +201,25 @@ class CaptureInstaller:
                 for statement in grant_on_log(self._connector.reader or "", log_table(code)):
                     await connection.execute(statement)
 
-    async def _repair(self, connection: "Connection", entity: Entity, planned: Repair) -> Repair:
+    async def _repair(
+        self, connection: "Connection", entity: Entity, planned: Repair, progress: JobProgress | None
+    ) -> Repair:
         async def again() -> Repair:
             return (await _repairs(connection, [entity]))[entity.code]
 
-        done = await self._apply(connection, planned, again, doing=f"installing capture on {entity.table}")
+        with LockWait(f"installing capture on {entity.table}", progress) as wait:
+            done = await self._apply(connection, planned, again, wait, {entity.code: entity.table})
         if done.needed:
             _logger.info("capture repaired", entity=entity.code, findings=done.findings)
         return done
 
     async def _apply(
-        self, connection: "Connection", planned: Repair, again: Callable[[], Awaitable[Repair]], *, doing: str
+        self,
+        connection: "Connection",
+        planned: Repair,
+        again: Callable[[], Awaitable[Repair]],
+        wait: LockWait,
+        entities: Mapping[EntityCode, TableName],
     ) -> Repair:
         """Run a repair under its locks.
 
@@ -208,18 +237,17 @@ class CaptureInstaller:
                             await connection.execute(statement)
                         return planned
             except FOREIGN_ERRORS as error:
-                failure = translate_lock(error, doing=doing)
-                if failure.reason is Reason.LOCK_NOT_AVAILABLE and attempt == self._attempts:
-                    holders = await lock_holders(connection, planned.locked, mode=planned.lock_mode)
-                    failure = translate_lock(error, doing=doing, holders=holders)
+                failure = await wait.failure(
+                    connection, error, planned.locked, mode=planned.lock_mode, entities=entities
+                )
                 if failure.reason not in _PASSING or attempt == self._attempts:
                     raise failure from error
                 await self._pause(0.1 * attempt)
                 if failure.reason is Reason.TABLE_MISSING:
-                    with translated(doing):
+                    with translated(wait.doing):
                         planned = await again()
         raise TransientError(
-            f"The tables kept changing while {doing}. It is tried again.", reason=Reason.LOCK_NOT_AVAILABLE
+            f"The tables kept changing while {wait.doing}. It is tried again.", reason=Reason.LOCK_NOT_AVAILABLE
         )
 
     async def _drop_log_rows_of_another_cluster(self, connection: "Connection") -> None:

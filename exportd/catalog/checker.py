@@ -12,11 +12,10 @@ import asyncpg
 
 from exportd.catalog.column_types import accepts, accepts_format, field_type
 from exportd.catalog.document import Catalog
-from exportd.catalog.duplicate_keys import duplicates_query, duplicates_sentence
 from exportd.catalog.expression_checker import ExpressionVerdict, expressions_in, judge, volatile_functions
 from exportd.catalog.expressions import functions_of
 from exportd.catalog.table_reader import list_tables, read_tables, reading
-from exportd.catalog.table_rules import Finding, findings, missing_table
+from exportd.catalog.table_rules import Finding, duplicates_query, duplicates_sentence, findings, missing_table
 from exportd.database.quoting import identifier, literal, table
 from exportd.database.translator import FOREIGN_ERRORS, translate
 from exportd.model.entity import Entity, EntityCode, Field, TableName
@@ -37,12 +36,18 @@ async def check(catalog: Catalog, connection: "Connection") -> list[Problem]:
 
     Raises TransientError or PermanentError when the database cannot be read.
     """
-    found = await problems_by_entity(catalog, connection)
+    found = await problems_by_entity(catalog, connection, reads_rows=True)
     return sorted_by_line([problem for problems in found.values() for problem in problems])
 
 
-async def problems_by_entity(catalog: Catalog, connection: "Connection") -> dict[EntityCode, list[Problem]]:
-    """The same for each entity that cannot be exported; the others are left out."""
+async def problems_by_entity(
+    catalog: Catalog, connection: "Connection", *, reads_rows: bool = False
+) -> dict[EntityCode, list[Problem]]:
+    """The same for each entity that cannot be exported; the others are left out.
+
+    ``reads_rows`` looks for duplicate keys as well. A daemon leaves that to the job that reads the table: it may take
+    long, and may run code of the table's owner.
+    """
     entities = list(catalog.entities.values())
     problems: dict[EntityCode, list[Problem]] = {}
     async with reading(connection, doing="checking the catalog"):
@@ -62,7 +67,7 @@ async def problems_by_entity(catalog: Catalog, connection: "Connection") -> dict
                     *findings(entity, live, open_types=open_fields),
                     *_expression_findings(entity, verdicts, volatile, open_types=open_fields),
                 ]
-                if not found and live.has_children and await connection.fetch(duplicates_query(entity)):
+                if reads_rows and not found and live.has_children and await connection.fetch(duplicates_query(entity)):
                     found = [(("key",), duplicates_sentence(entity))]
             if found:
                 problems[entity.code] = [catalog.problem(entity.code, text, about=path) for path, text in found]

@@ -16,6 +16,9 @@ _TYPES = {
 _FORMATS = {"uuid": "uuid", "date": "date", "timestamp": "date-time", "timestamptz": "date-time"}
 _TEXTS = frozenset({"text", "varchar", "bpchar", "name", "citext"})
 
+INSTANTS = frozenset({"date", "timestamp", "timestamptz"})
+"""Types of pg_catalog whose values are points in time: days, or times with or without a zone."""
+
 # What a declared type accepts beside its own: looser, where no reader is misled.
 _ALSO: dict[str, frozenset[str]] = {
     "integer": frozenset({"numeric"}),  # numeric(20,0) is how some spell a large integer
@@ -34,6 +37,11 @@ class ValueType:
     name: str
     base: str
     is_nested: bool = False
+
+
+def is_instant(type_: ValueType) -> bool:
+    """Whether the values are points in time."""
+    return not type_.is_nested and type_.base in INSTANTS
 
 
 def field_type(type_: ValueType) -> tuple[str, str | None]:

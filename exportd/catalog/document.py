@@ -110,6 +110,7 @@ def _entity(entry: CatalogEntry) -> Entity:
         tenant=entry.tenant,
         fields=tuple(_field(field_entry) for field_entry in entry.fields or ()),
         capture=CaptureLevel(entry.capture),
+        modified=entry.modified,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from exportd.catalog.live_table import LiveTable
 from exportd.catalog.names import camel_case, entity_code, format_table_name, label, type_token, unique_names
-from exportd.catalog.table_rules import fields_of, findings
+from exportd.catalog.table_rules import fields_of, findings, modified_of
 from exportd.model.entity import Entity, EntityCode, Field, TableName
 
 _INTRODUCTION = """\
@@ -78,6 +78,7 @@ def _entity(live: LiveTable, tenant_column: str | None) -> Entity:
         key=key,
         tenant=tenant_column,
         fields=fields_of(live),
+        modified=modified_of(live),
     )
 
 
@@ -124,6 +125,7 @@ def _block(entity: Entity, live: LiveTable) -> str:
         f"table = {_text(format_table_name(entity.table))}",
         f"key = [{', '.join(_text(column) for column in entity.key)}]",
         f"tenant = {tenant}",
+        *([] if entity.modified is None else [f"modified = {_text(entity.modified)}"]),
         "fields = [",
         *(f"  {_field(field)}," for field in entity.fields),
         "]",

@@ -137,6 +137,10 @@ class CatalogEntry(Section):
     """The column that holds the organization, such as `"organization_id"`; or `false`, which lets every
     organization read every row."""
 
+    modified: Annotated[str, AfterValidator(_check_column)] | None = None
+    """The column with the time of a row's last change, such as `"updated_at"`: a `timestamptz`, `timestamp` or `date`,
+    which the application keeps up to date. Needed for an export with a start date, and for nothing else."""
+
     capture: Literal["statement", "row"] = "statement"
     """Whether changes are recorded once for each statement, or for each row. Postgres keeps all rows of a statement for
     triggers of statements, in temporary files where they are many, and `temp_file_limit` counts them. Triggers of rows

@@ -16,6 +16,7 @@ type_token = "account"
 table = "public.accounts"
 key = ["id"]
 tenant = "organization_id"
+modified = "updated_at"
 fields = [
   "id",
   { name = "dtCreated", column = "created_at", type = "string", format = "date-time" },
@@ -43,9 +44,9 @@ are reported at once with their lines.
 {example}```
 
 `exportd catalog draft` proposes such a file for any database: every table with a primary key, fields in camelCase,
-foreign keys as references. With `--tenant-column organization_id` each entity gets that tenant, and tables that lack
-the column are left out with a comment; without it every entity says `tenant = false`. `exportd check` compares the
-file with the database.
+foreign keys as references, and as `modified` a column with such a name as `updated_at` or `dtLastModified`. With
+`--tenant-column organization_id` each entity gets that tenant, and tables that lack the column are left out with a
+comment; without it every entity says `tenant = false`. `exportd check` compares the file with the database.
 
 ## `[[entity]]`
 
@@ -56,6 +57,20 @@ An item is a table of these keys, or just a name in quotes. Every record has `de
 naming it.
 
 {field_keys}
+## Exports with a start date
+
+An export without a schedule may have a start date. It then holds of each entity the rows whose `modified` is that
+instant or later, as they are when the job reads, and no deletions. Every entity that is asked for must name `modified`;
+otherwise the export is refused. A schedule does not look at `modified`, so adding or changing it makes no run complete.
+
+- A row whose `modified` is NULL is in every such export: it may have changed at any time. So is `infinity`;
+  `-infinity` is in none.
+- A `timestamp` is taken as UTC, whatever the time zone of a session, a role or the database.
+- A `date` stands for its whole day in UTC: the day of the start date is in the export.
+- exportd believes the column. It does not see a change that leaves the column alone, nor a transaction that commits
+  after the export with an earlier time. For changes without gaps use a schedule.
+- An index on the column is used where it helps, and not needed.
+
 ## What the database must be like
 
 - The table is an ordinary one, a partitioned one, or the top of an inheritance tree: no view, no foreign, temporary or

@@ -6,13 +6,13 @@ key of the catalog that it is about.
 
 from collections.abc import Iterator, Sequence
 
-from exportd.catalog.column_types import accepts, accepts_format, field_type
+from exportd.catalog.column_types import accepts, accepts_format, field_type, is_instant
 from exportd.catalog.expressions import words_of
 from exportd.catalog.live_table import LiveColumn, LiveTable
-from exportd.catalog.names import camel_case, unique_names
+from exportd.catalog.names import camel_case, snake_case, unique_names
 from exportd.database.quoting import identifier, table
 from exportd.model.change_log import SCHEMA
-from exportd.model.entity import DELETED_FIELD, Entity, Field, TableName
+from exportd.model.entity import DELETED_FIELD, Entity, EntityCode, Field, TableName
 from exportd.settings.closest import closest, did_you_mean
 from exportd.settings.lines import KeyPath
 
@@ -20,6 +20,13 @@ Finding = tuple[KeyPath, str]
 """The key of the entity that a sentence is about, and the sentence."""
 
 _SYSTEM_SCHEMAS = frozenset({"pg_catalog", "information_schema", "pg_toast", SCHEMA})
+_MODIFIED_NAMES = (
+    *("last_modified_at", "last_modified", "modified_at", "modified_on", "modified", "dt_last_modified", "dt_modified"),
+    *("date_modified", "modified_date", "last_modified_date", "last_updated_at", "last_updated", "updated_at"),
+    *("updated_on", "updated", "dt_last_updated", "dt_updated", "date_updated", "updated_date", "last_updated_date"),
+)
+"""What a column is called that plainly has the time of the last change, in snake_case; the first one is taken."""
+
 _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 
 
@@ -43,6 +50,7 @@ def findings(entity: Entity, live: LiveTable, *, open_types: frozenset[str] = fr
     yield from _right_findings(live)
     yield from _key_findings(entity, live)
     yield from _tenant_findings(entity, live)
+    yield from _modified_findings(entity, live)
     if entity.fields:
         for index, field in enumerate(entity.fields):
             for path, sentence in _field_findings(field, live, is_open=field.name in open_types):
@@ -63,6 +71,12 @@ def field_of(name: str, column: LiveColumn) -> Field:
     if column.generation is not None:
         return Field(name, expression=column.generation, type=type_, format=format_)
     return Field(name, column=column.name, type=type_, format=format_)
+
+
+def modified_of(live: LiveTable) -> str | None:
+    """The column that plainly has the time of a row's last change, if there is one."""
+    by_name = {snake_case(column.name): column.name for column in live.columns if is_instant(column.type)}
+    return next((by_name[name] for name in _MODIFIED_NAMES if name in by_name), None)
 
 
 def _kind_findings(live: LiveTable) -> Iterator[Finding]:
@@ -163,6 +177,19 @@ def _tenant_findings(entity: Entity, live: LiveTable) -> Iterator[Finding]:
         yield ("tenant",), f"{column.name} has the type {column.type.name}, which cannot be compared"
 
 
+def _modified_findings(entity: Entity, live: LiveTable) -> Iterator[Finding]:
+    if entity.modified is None:
+        return
+    column = live.column(entity.modified)
+    if column is None:
+        yield ("modified",), no_column(entity.modified, live)
+    elif not is_instant(column.type):
+        sentence = (
+            f"{column.name} has the type {column.type.name}; name a timestamptz, timestamp or date, or leave it out"
+        )
+        yield ("modified",), sentence
+
+
 def _field_findings(field: Field, live: LiveTable, *, is_open: bool) -> Iterator[Finding]:
     if field.expression is not None:
         used = words_of(field.expression)
@@ -213,3 +240,35 @@ def no_column(name: str, live: LiveTable) -> str:
     """The sentence about a column that the table does not have."""
     hint = did_you_mean(name, [column.name for column in live.columns], what="columns")
     return f"{live.name} has no column {name}; {hint}"
+
+
+def duplicates_query(entity: Entity, conditions: Sequence[str] = ()) -> str:
+    """One row when an organization has some key twice among the rows ``t`` that fulfil the conditions, else none.
+
+    For a table of which no index rules that out: an inheritance child has indexes of its own, and its rows may have
+    keys that its parent's rows have. To a consumer, which holds one record for each key, one of the two is lost.
+    """
+    tenant = (entity.tenant,) if entity.tenant else ()
+    columns = ", ".join(f"t.{identifier(name)}" for name in dict.fromkeys((*entity.key, *tenant)))
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    return f"SELECT FROM {table(entity.table)} AS t{where} GROUP BY {columns} HAVING pg_catalog.count(*) > 1 LIMIT 1"
+
+
+def duplicates_sentence(entity: Entity) -> str:
+    """What to say of them, and what to do."""
+    columns = ", ".join(map(identifier, entity.key))
+    return (
+        f"{entity.table} holds several rows with the same key ({columns}), of which a consumer could keep one only. "
+        f"Find them: SELECT {columns}, count(*) FROM {table(entity.table)} GROUP BY {columns} HAVING count(*) > 1. "
+        "An inheritance child does not share its parent's indexes: give its rows keys of their own, or make it a "
+        "partition."
+    )
+
+
+def no_modified(*codes: EntityCode) -> str:
+    """The sentence about entities that are to be exported from a start date on, and name no ``modified``."""
+    them, entry = ("it", "its entry") if len(codes) == 1 else ("them", "their entries")
+    return (
+        f"{', '.join(codes)}: the catalog names no column with the time of the last change, so there is no export from "
+        f"a start date on. Leave {them} or the start date out, or set `modified` in {entry} of the catalog."
+    )

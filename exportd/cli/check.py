@@ -32,6 +32,7 @@ from exportd.destinations.checks.permission import PURPOSES
 from exportd.destinations.checks.report import summary
 from exportd.destinations.finder import find_destinations
 from exportd.destinations.opener import DestinationOpener
+from exportd.jobs.job_record import progress_from_row
 from exportd.model.clock import SystemClock
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, SettingsError
@@ -44,6 +45,7 @@ _KEYS_DIFFER = (
     "several daemons share this database, and this one signs tokens with a key of its own, which the others refuse. "
     "Give all of them the same control.signing_key_file if clients may reach any of them"
 )
+_STALLED_JOBS = queries.load("job_operations")["stalled"]
 _DESCRIBE_ROLE = queries.load("catalog")["describe_role"]
 
 
@@ -124,6 +126,8 @@ async def _database(database: Connector, settings: Settings, catalog: Catalog) -
             yield _Line(_Kind.NOTE, hindrance)
         async for line in _connection_limits(connection, settings):
             yield line
+        async for line in _stalled_jobs(connection):
+            yield line
         for sentence in await checker.check_organizations(catalog, connection, _entities_of(settings, catalog)):
             yield _Line(_Kind.FIX, sentence)
         for member in await unreadable_members(connection, [entity.table for entity in catalog.entities.values()]):
@@ -135,6 +139,20 @@ async def _database(database: Connector, settings: Settings, catalog: Catalog) -
         yield _Line(_Kind.WARN, sentence)
     if settings.control.signing_key_file is None and len(await daemons_of(database)) > 1:
         yield _Line(_Kind.WARN, _KEYS_DIFFER)
+
+
+async def _stalled_jobs(connection: Connection) -> AsyncIterator[_Line]:
+    """The jobs that wait for the database, or whose last attempt did so in vain, and for what."""
+    if await pending(connection):
+        return
+    with translated("looking for jobs that wait"):
+        rows = await connection.fetch(_STALLED_JOBS)
+    for row in rows:
+        stalls = [
+            f"{stall.sentence} (since {stall.since:%Y-%m-%d %H:%M:%SZ})" for stall in progress_from_row(row).stalls
+        ]
+        sentence = " ".join(stalls) or row["message"]
+        yield _Line(_Kind.WARN, f"job {row['id']} of {row['organization']}: {sentence}")
 
 
 async def _connection_limits(connection: Connection, settings: Settings) -> AsyncIterator[_Line]:
@@ -155,7 +173,7 @@ async def _connection_limits(connection: Connection, settings: Settings) -> Asyn
             yield _Line(
                 _Kind.FIX,
                 f"up to {needed} connections are needed, and the limit of {whose} is {limit}; raise it, or lower "
-                "limits.jobs, limits.streams and database.pool_size",
+                "limits.jobs, limits.stalled_jobs, limits.streams and database.pool_size",
             )
 
 
@@ -167,7 +185,7 @@ def connections_needed(settings: Settings) -> int:
         + CONTROL_CONNECTIONS
         + len(("listener", "pruner", "entities"))
     )
-    return own + limits.jobs * (limits.streams + 1)
+    return own + (limits.jobs + limits.stalled_jobs) * (limits.streams + 1)
 
 
 def _entities_of(settings: Settings, catalog: Catalog) -> dict[str, list[EntityCode]]:

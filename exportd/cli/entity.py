@@ -64,7 +64,15 @@ def show(
     if json:
         print_json(entity)
         return
-    print_fields({"entity": code, "label": entity["label"], "table": entity["table"], "key": ", ".join(entity["key"])})
+    print_fields(
+        {
+            "entity": code,
+            "label": entity["label"],
+            "table": entity["table"],
+            "key": ", ".join(entity["key"]),
+            "modified": entity.get("modified"),
+        }
+    )
     print_line()
     rows = [(field["name"], type_of(field), field.get("reference")) for field in entity["fields"]]
     print_table(["FIELD", "TYPE", "REFERS TO"], [*rows, (DELETED_FIELD, "boolean", None)])
@@ -102,13 +110,13 @@ def references(entities: Iterable[Document]) -> list[EntityReference]:
         EntityReference(entity["entity"], field["name"], field["reference"])
         for entity in entities
         for field in entity["fields"]
-        if "reference" in field
+        if field.get("reference")
     ]
 
 
 def type_of(field: Document) -> str:
     """A field's type with its format, such as ``string (date-time)``."""
-    return f"{field['type']} ({field['format']})" if "format" in field else str(field["type"])
+    return f"{field['type']} ({field['format']})" if field.get("format") else str(field["type"])
 
 
 def diagram(entities: Collection[Document], shown: Iterable[EntityReference]) -> str:
@@ -120,7 +128,7 @@ def _boxes(entities: Iterable[Document]) -> Iterator[str]:
     for entity in entities:
         yield f"    {entity['entity']} {{"
         for field in entity["fields"]:
-            key = " PK" if field.get("column") in entity["key"] else " FK" if "reference" in field else ""
+            key = " PK" if field.get("column") in entity["key"] else " FK" if field.get("reference") else ""
             yield f"        {field['type']} {field['name']}{key}"
         yield "    }"
 

@@ -205,7 +205,12 @@ def _print(job: Mapping[str, Any]) -> None:
             "job": job["id"],
             "schedule": f"{job.get('schedule') or '(ad hoc)'} of {job['organization']}",
             "state": f"{job['status']} ({job['phase'].lower()}, attempt {job['attempt']})",
+            "waits for": " ".join(
+                f"{stall['message']} (since {instant(stall['since'])})" for stall in job.get("stalls", ())
+            )
+            or None,
             "reason": f"{job['reason']}: {job.get('message')}" if job.get("reason") else None,
+            "from": job.get("startDate"),
             "due": instant(job["dueAt"]),
             "started": instant(job.get("startedAt")),
             "finished": instant(job.get("finishedAt")),
@@ -221,7 +226,7 @@ def _print(job: Mapping[str, Any]) -> None:
         [
             (
                 code,
-                " ".join(entity[name] for name in ("mode", "reason") if name in entity),
+                " ".join(entity[name] for name in ("mode", "reason") if entity.get(name)),
                 entity["rows"],
                 entity["deletedRows"],
                 entity["files"],
@@ -261,7 +266,7 @@ def _print_attempts(attempts: Sequence[Mapping[str, Any]]) -> None:
                 instant(attempt["startedAt"]),
                 instant(attempt.get("endedAt")),
                 attempt["holder"],
-                ": ".join(attempt[name] for name in ("reason", "message") if name in attempt),
+                ": ".join(attempt[name] for name in ("reason", "message") if attempt.get(name)),
             )
             for attempt in attempts
         ],

@@ -65,7 +65,8 @@ def figures(data: dict[str, Any]) -> str:
     total = size(sum(entity["sizeBytes"] for entity in entities))
     words = f"{done} of {len(entities)} entities, {rows:,} rows, {total} in {files} files"
     published = data.get("publishedFiles")
-    return f"{words}, {published} published" if published else words
+    words = f"{words}, {published} published" if published else words
+    return ". ".join([words, *(f"{stall['message']} (since {stall['since']})" for stall in data.get("stalls", ()))])
 
 
 def follow(client: SocketClient, job: UUID, *, as_json: bool = False) -> Exit:

@@ -46,7 +46,7 @@ app.command("exportd.cli.capture:role_app", name="role", help="The daemon's role
 for _verb, _place, _help in (
     ("console", "console:console", "Open the daemon's pages in a browser, until Ctrl-C."),
     ("audit", "daemon:audit", "Print who did what, the newest first."),
-    ("export", "export:export", "Export entities completely, once, without a schedule; print the job's id."),
+    ("export", "export:export", "Export entities once, without a schedule; print the job's id."),
     ("log-level", "daemon:log_level", "Print how much the daemon logs, or change it until it is started again."),
     ("pause", "daemon:pause", "Begin no further job, on all daemons of the database; no change is lost."),
     ("preview", "schedule:preview", "Show what a schedule's run would hold if it began now."),

@@ -194,7 +194,7 @@ def show_next(
     if json:
         print_json([due.isoformat(timespec="milliseconds").replace("+00:00", "Z") for due in due_times])
         return
-    if "paused" in schedule:
+    if schedule.get("paused"):
         print_error(f"{pause_words(schedule['paused'])}: it does not fire")
     for due in due_times:
         print_line(moment(due))

@@ -45,12 +45,22 @@ def tables(status: Status) -> Iterator[StatusTable]:
 
 
 def warnings(status: Status) -> list[str]:
-    """What a person should see first, a sentence each: no database, entities out of order, daemons that disagree."""
+    """What a person should see first, a sentence each: no database, entities out of order, jobs and entities that
+    stall, daemons that disagree.
+    """
     trouble = status["listener"].get("trouble")
-    broken = {name: entity["outOfOrder"] for name, entity in status["entities"].items() if "outOfOrder" in entity}
+    stalls = [
+        f"Job {lease['jobId']} waits since {instant(stall['since'])}: {stall['message']}"
+        for lease in status["leases"]
+        for stall in lease["stalls"]
+    ]
+    stalled = {name: entity["stalled"] for name, entity in status["entities"].items() if entity.get("stalled")}
+    broken = {name: entity["outOfOrder"] for name, entity in status["entities"].items() if entity.get("outOfOrder")}
     return [
         *([f"The database: {trouble}"] if trouble else []),
         *(f"{name} is out of order, its jobs fail: {sentence}" for name, sentence in broken.items()),
+        *stalls,
+        *(f"{name} stalls: {sentence}." for name, sentence in stalled.items()),
         *(disagreement["message"] for disagreement in status.get("disagreements", ())),
     ]
 
@@ -101,11 +111,11 @@ def _destinations(status: Status) -> StatusTable:
 
 
 def _entities(status: Status) -> StatusTable:
-    found = sorted(status["entities"].items(), key=lambda named: -named[1].get("lagSeconds", 0.0))
+    found = sorted(status["entities"].items(), key=lambda named: -(named[1].get("lagSeconds") or 0.0))
     rows = tuple(
         (
             name,
-            duration(entity["lagSeconds"]) if "lagSeconds" in entity else "",
+            duration(entity["lagSeconds"]) if entity.get("lagSeconds") is not None else "",
             instant(entity.get("readUntil")),
             instant(entity.get("changesSince")) or "none",
         )

@@ -42,8 +42,8 @@ Document = dict[str, Any]
 
 
 def document(answer: Answer) -> Document:
-    """As the API sends it: camelCase, without the fields that have no value."""
-    return answer.model_dump(mode="json", by_alias=True, exclude_none=True)
+    """As the API sends it."""
+    return answer.model_dump(mode="json", by_alias=True)
 
 
 def own_name() -> str:

@@ -20,7 +20,7 @@ class Task:
 
 
 def needs_attention(daemon: DaemonStatus, schedules: Iterable[ScheduleDetails]) -> Sequence[Task]:
-    """Failing schedules, destinations that are away, entities out of order, and what ails the daemons."""
+    """Failing schedules, destinations that are away, entities out of order, waiting jobs, and ailing daemons."""
     return [
         *(
             Task(
@@ -44,6 +44,13 @@ def needs_attention(daemon: DaemonStatus, schedules: Iterable[ScheduleDetails]) 
             Task(f"Entity {name} cannot be exported", entity.out_of_order, f"/console/entities/{name}")
             for name, entity in daemon.entities.items()
             if entity.out_of_order is not None
+        ),
+        *(
+            Task(
+                f"A job of {lease.organization} waits for the database", stall.message, f"/console/jobs/{lease.job_id}"
+            )
+            for lease in daemon.leases
+            for stall in lease.stalls
         ),
         *(Task(f"The daemon on {found.host} disagrees", found.message) for found in daemon.disagreements),
         *(

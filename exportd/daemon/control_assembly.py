@@ -124,7 +124,7 @@ async def collaborators_of(configuration: Configuration, components: Components,
             table=OwnedScheduleTable(pool, quotas),
             operator=schedules,
             previewer=Previewer(catalog, components.connector, JobTable(pool), clock),
-            entities=tuple(catalog.entities),
+            entities=catalog.entities,
             check_rule=check_rule,
         ),
         destinations=_destinations(components, destinations, quotas),
@@ -192,6 +192,9 @@ def _exposition(components: Components, catalog: Catalog, quotas: QuotaTable) ->
         metrics.out_of_order.clear()
         for entity in components.current.catalog().out_of_order:
             metrics.out_of_order.labels(entity).set(1)
+        metrics.stalled.clear()
+        for entity, left_alone_s in components.dispatcher.stalled_entities.items():
+            metrics.stalled.labels(entity).set(2 if left_alone_s else 1)
         metrics.daemons.set(sum(daemon.running for daemon in presence.daemons))
         metrics.disagreeing.set(len({disagreement.spool_id for disagreement in presence.disagreements}))
         metrics.changes_waiting.clear()
@@ -273,6 +276,7 @@ def _local_status(components: Components) -> LocalStatus:
         listening=listener.listening,
         trouble=None if listener.trouble is None else listener.trouble.sentence,
         out_of_order={code: catalog.trouble(code) or "" for code in catalog.out_of_order},
+        stalled=components.dispatcher.stalled_entities,
         changes_waiting=listener.changes_waiting,
         spool_id=str(spool.id),
         spool_directory=str(spool.directory),

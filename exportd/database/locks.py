@@ -5,19 +5,22 @@ is also shorter than Postgres's deadlock_timeout of a second: a session that has
 deadlock and, if there is one, fails. We must have given up before.
 """
 
-from collections.abc import Iterable
-from datetime import UTC
+from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime
+from types import TracebackType
 
 import asyncpg
+import structlog
 from asyncpg import Record
 
 from exportd.database import queries
-from exportd.database.connector import Connection
+from exportd.database.connector import Connection, storable
 from exportd.database.quoting import table
 from exportd.database.translator import FOREIGN_ERRORS, translate
-from exportd.model.entity import TableName
+from exportd.model.entity import EntityCode, TableName
 from exportd.model.errors import ExportdError, TransientError
 from exportd.model.foreign_text import shown
+from exportd.model.job import JobProgress, Stall
 from exportd.model.reason import Reason
 
 MAX_LOCK_WAIT_S = 0.8
@@ -32,6 +35,60 @@ _IN_THE_WAY = {"ACCESS SHARE": ["AccessExclusiveLock"], "SHARE ROW EXCLUSIVE": _
 """By the mode that is wanted, the modes of others that it has to wait for; for another mode, all of them."""
 
 _SQL = queries.load("locks")
+
+_logger = structlog.stdlib.get_logger()
+
+
+class LockWait:
+    """Tells a job's progress, and once the log, which sessions it waits for while it asks for locks again and again.
+
+    A context manager around all attempts. ``doing`` says what the locks are for.
+    """
+
+    def __init__(self, doing: str, progress: JobProgress | None = None) -> None:
+        self.doing = doing
+        self._progress = JobProgress() if progress is None else progress
+        self._since = datetime.now(UTC)
+        self._stall: Stall | None = None
+
+    def __enter__(self) -> "LockWait":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._stall is not None:
+            self._progress.replace_stall(self._stall, None)
+            waited_s = round((datetime.now(UTC) - self._since).total_seconds(), 1)
+            _logger.info("no longer waiting for a lock", doing=self.doing, waited_s=waited_s, taken=error is None)
+
+    async def failure(
+        self,
+        connection: Connection,
+        error: BaseException,
+        tables: Collection[TableName],
+        *,
+        mode: str,
+        entities: Mapping[EntityCode, TableName],
+    ) -> ExportdError:
+        """What ``translate_lock`` makes of an attempt's ``error``. It names the sessions that hold the locks.
+
+        ``tables`` are to be locked in ``mode``; ``entities`` are those that they belong to, each with its own.
+        """
+        failure = translate_lock(error, doing=self.doing)
+        if failure.reason is not Reason.LOCK_NOT_AVAILABLE:
+            return failure
+        holders = await lock_holders(connection, tables, mode=mode)
+        sentence = storable(f"The job waits for a lock while {self.doing}. {holders}".strip(), connection)
+        if self._stall is None:
+            _logger.warning("waiting for a lock", doing=self.doing, error=sentence)
+        blocked = list(entities)
+        if len(blocked) > 1:
+            blocked = [code for code in blocked if await lock_holders(connection, [entities[code]], mode=mode)]
+        stall = Stall(tuple(blocked), failure.reason, sentence, self._since)
+        self._progress.replace_stall(self._stall, stall)
+        self._stall = stall
+        return translate_lock(error, doing=self.doing, holders=holders)
 
 
 async def take_locks(connection: Connection, statement: str, *, wait_s: float = MAX_LOCK_WAIT_S) -> None:

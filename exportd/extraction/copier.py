@@ -7,7 +7,6 @@ connections, any message that still arrives fails the run, and the rows that COP
 rows counted in the stream.
 """
 
-import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from exportd.database.locks import take_locks, translate_lock
 from exportd.database.quoting import literal
 from exportd.database.session_settings import unsettled
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
+from exportd.extraction.silence_watcher import SilenceWatcher
 from exportd.extraction.snapshot_opener import OpenSnapshot
 from exportd.extraction.statement import PageRange, copy_options, page_ranges
 from exportd.model.entity import EntityCode
@@ -68,11 +68,16 @@ def plan_copies(snapshot: OpenSnapshot, *, streams: int, stream_threshold_bytes:
         size_bytes = snapshot.shapes[code].pages * _PAGE_BYTES
         if not window.reads_table:
             continue
-        if window.full_reason is not None:
+        if window.scans_table:
             wide = streams > 1 and size_bytes >= stream_threshold_bytes
             ranges: Sequence[PageRange | None] = page_ranges(snapshot.shapes[code].pages, streams) if wide else (None,)
             tasks.extend(
-                CopyTask(code, statements.full(range_), deletions=False, size_bytes=size_bytes // len(ranges))
+                CopyTask(
+                    code,
+                    statements.full(range_, start_date=window.start_date),
+                    deletions=False,
+                    size_bytes=size_bytes // len(ranges),
+                )
                 for range_ in ranges
             )
         elif window.previous is not None:
@@ -135,11 +140,13 @@ class Copier:
         file_format: ExportFormat,
         sinks: Callable[[EntityCode], Sink],
         done: Callable[[CopyTask, int], Awaitable[None]],
+        *,
+        watcher: SilenceWatcher | None = None,
     ) -> None:
         """Copy everything; ``done`` is called after each task with the number of rows that COPY says it sent.
 
-        Raises ImagesUnreadableError, TransientError (connection lost, notice during COPY) or PermanentError, all of
-        them in an exception group.
+        ``watcher`` is the job's. Raises ImagesUnreadableError, TransientError (connection lost, notice during COPY) or
+        PermanentError, all of them in an exception group.
         """
         tasks = plan_copies(
             snapshot, streams=self._limits.streams, stream_threshold_bytes=self._limits.stream_threshold
@@ -149,10 +156,11 @@ class Copier:
         worth = 1 + sum(task.size_bytes for task in tasks) // _WORTH_A_CONNECTION_BYTES
         streams = min(self._limits.streams, len(tasks), worth)
         waiting = iter(tasks)
+        watcher = watcher or SilenceWatcher(timeout_s=self._limits.silence_timeout_s)
 
         async def work(connection: "Connection") -> None:
             for task in waiting:
-                await done(task, await self._copy(connection, task, file_format, sinks(task.entity)))
+                await done(task, await self._copy(connection, task, file_format, sinks(task.entity), watcher))
 
         async def help_out(snapshot_name: str) -> None:
             async with self._connector.export_session() as connection:
@@ -188,6 +196,7 @@ class Copier:
         task: CopyTask,
         file_format: ExportFormat,
         sink: Sink,
+        watcher: SilenceWatcher,
     ) -> int:
         options = copy_options(file_format)
         messages: list[PostgresLogMessage] = []
@@ -196,25 +205,18 @@ class Copier:
         def listen(_: object, message: PostgresLogMessage) -> None:
             messages.append(message)
 
-        async def paced(chunk: bytes) -> None:
-            silence.deadline = math.inf  # what the spool takes is not the server's time
-            await sink(chunk)
-            pace(len(chunk))
-            silence.deadline = anyio.current_time() + self._limits.silence_timeout_s
-
         try:
             connection.add_log_listener(listen)
-            tag = ""
-            with anyio.move_on_after(self._limits.silence_timeout_s) as silence:
+            with watcher.reading(task.entity) as silence:
+
+                async def paced(chunk: bytes) -> None:
+                    silence.received(len(chunk))
+                    await sink(chunk)
+                    pace(len(chunk))
+                    silence.resumed()
+
                 tag = await connection.copy_from_query(
                     task.statement, output=paced, format="csv", delimiter=options.delimiter, quote=options.quote
-                )
-            if silence.cancelled_caught:
-                raise TransientError(
-                    f"The database sent nothing of entity {task.entity} for {self._limits.silence_timeout_s:g} s. "
-                    "A function that an index or a policy of its table calls may hold it up; if the table is only "
-                    "large, raise limits.silence_timeout_s.",
-                    reason=Reason.COPY_SILENT,
                 )
         except FOREIGN_ERRORS as error:
             failure = translate(error, doing=f"reading entity {task.entity}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from exportd.extraction.guards import Guards, difference
 from exportd.extraction.window import EntityWindow, SnapshotText, parse_snapshot, xmax
@@ -80,6 +81,11 @@ def window_of(
     # After a marker, a record may have come back, changed and gone again since its image: none is named then.
     names_deletions = same_shape and contents is not None and contents.deletions and not contents.unknown
     return EntityWindow(entity, Mode.FULL, reason, previous if names_deletions else None, changed=True)
+
+
+def window_from(entity: EntityCode, start_date: datetime) -> EntityWindow:
+    """The window of an export without a schedule that has a start date. A consumer adds it to what it holds."""
+    return EntityWindow(entity, Mode.INCREMENTAL, None, None, changed=True, start_date=start_date)
 
 
 def log_is_comparable(reason: FullReason | None) -> bool:

@@ -9,6 +9,7 @@ from exportd.capture.installer import CaptureInstaller
 from exportd.catalog.document import Catalog
 from exportd.extraction.copier import Copier, CopyTask, ImagesUnreadableError
 from exportd.extraction.projection import csv_header
+from exportd.extraction.silence_watcher import STALLED_AFTER_S, SilenceWatcher
 from exportd.extraction.snapshot_opener import OpenSnapshot, SnapshotOpener
 from exportd.model.entity import DELETED_FIELD, Entity, EntityCode
 from exportd.model.errors import PermanentError, TransientError
@@ -25,7 +26,10 @@ from exportd.spool.spool import Spool
 
 
 class Extractor:
-    """Reads jobs' entities into the spool. One serves all jobs."""
+    """Reads jobs' entities into the spool. One serves all jobs.
+
+    ``stalled_after_s`` is how long the database may have a job wait before its progress says so.
+    """
 
     def __init__(
         self,
@@ -36,6 +40,7 @@ class Extractor:
         copier: Copier,
         spool: Spool,
         limits: LimitSettings,
+        stalled_after_s: float = STALLED_AFTER_S,
     ) -> None:
         self._catalog = catalog
         self._installer = installer
@@ -43,6 +48,7 @@ class Extractor:
         self._copier = copier
         self._spool = spool
         self._limits = limits
+        self._stalled_after_s = stalled_after_s
 
     async def extract(
         self,
@@ -62,7 +68,7 @@ class Extractor:
         if job.schedule_id is None:
             forced = dict.fromkeys(job.entities, FullReason.AD_HOC)
         # Before the snapshot, so that what is put right here is complete from this snapshot on.
-        await self._installer.install(entities)
+        await self._installer.install(entities, progress)
         progress.entities.clear()
         try:
             return await self._attempt(
@@ -120,9 +126,14 @@ class Extractor:
             if task.deletions:
                 progress.of(task.entity).deleted_rows += rows
 
+        watcher = SilenceWatcher(
+            timeout_s=self._limits.silence_timeout_s, progress=progress, stalled_after_s=self._stalled_after_s
+        )
         try:
-            async with self._opener.open(job, entities, positions, forced=forced) as snapshot:
-                await self._copier.copy(snapshot, job.file_format, lambda code: writers[code].write, done)
+            async with self._opener.open(job, entities, positions, forced=forced, watcher=watcher) as snapshot:
+                await self._copier.copy(
+                    snapshot, job.file_format, lambda code: writers[code].write, done, watcher=watcher
+                )
             # The snapshot and its locks are gone already; what is left is to close the files.
             parts = [part for writer in writers.values() for part in await writer.finish()]
             _require_all_rows(sent, parts)
@@ -131,7 +142,7 @@ class Extractor:
                 for writer in writers.values():
                     await writer.abort()
             raise
-        return _extraction(entities, snapshot, progress), tuple(parts)
+        return _extraction(job, entities, snapshot, progress), tuple(parts)
 
 
 def _first(group: BaseExceptionGroup[ImagesUnreadableError]) -> ImagesUnreadableError:
@@ -152,7 +163,7 @@ def _require_all_rows(sent: Mapping[EntityCode, int], parts: Sequence[Part]) -> 
             )
 
 
-def _extraction(entities: Sequence[Entity], snapshot: OpenSnapshot, progress: JobProgress) -> Extraction:
+def _extraction(job: Job, entities: Sequence[Entity], snapshot: OpenSnapshot, progress: JobProgress) -> Extraction:
     return Extraction(
         snapshot=snapshot.snapshot,
         wal_position=snapshot.wal_position,
@@ -174,6 +185,7 @@ def _extraction(entities: Sequence[Entity], snapshot: OpenSnapshot, progress: Jo
                 ),
                 guards=snapshot.guards[entity.code].to_json(),
                 oversized_parts=progress.of(entity.code).oversized_parts,
+                modified=_field_names(entity, (entity.modified,))[0] if job.start_date and entity.modified else None,
             )
             for entity in entities
         ),

@@ -5,6 +5,7 @@ older than a committed TRUNCATE would see an empty table. Everything is read ins
 what is compared is what is exported.
 """
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,18 +13,27 @@ from datetime import datetime
 
 from asyncpg import PostgresError, Record
 
-from exportd.catalog.duplicate_keys import duplicates_sentence
+from exportd.catalog.column_types import INSTANTS
 from exportd.catalog.shape import Shape
 from exportd.catalog.shape_reader import read_shapes
+from exportd.catalog.table_rules import duplicates_sentence, no_modified
 from exportd.database import queries
 from exportd.database.connector import EXACT_SETTINGS, Connection, Connector
-from exportd.database.locks import lock_holders, take_locks, translate_lock
+from exportd.database.locks import LockWait, take_locks
 from exportd.database.quoting import table
 from exportd.database.session_settings import unsettled
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
-from exportd.extraction.decision import LogContents, full_reason, log_is_comparable, reason_before_reading, window_of
+from exportd.extraction.decision import (
+    LogContents,
+    full_reason,
+    log_is_comparable,
+    reason_before_reading,
+    window_from,
+    window_of,
+)
 from exportd.extraction.guards import ClusterFacts, Guards, growth, guards_of
 from exportd.extraction.projection import ProjectedType, column_types, expressions
+from exportd.extraction.silence_watcher import SilenceWatcher
 from exportd.extraction.statement import Statements
 from exportd.extraction.window import EntityWindow, SnapshotText, parse_snapshot
 from exportd.model.change_log import log_table
@@ -100,22 +110,31 @@ class SnapshotOpener:
         *,
         forced: Mapping[EntityCode, FullReason],
         uncaptured: Collection[EntityCode] = (),
+        watcher: SilenceWatcher | None = None,
     ) -> AsyncIterator[OpenSnapshot]:
         """Open a snapshot for ``entities``, whose last positions are ``positions``.
 
         ``forced`` names entities that must be full whatever the guards say. ``uncaptured`` are entities without
         complete capture: they are exported in full, and their logs are not read. Only a preview has such entities.
-        Raises PermanentError for a standby or a missing table, TransientError when a lock cannot be had or the triggers
-        have just been changed.
+        ``watcher`` is the job's. Raises PermanentError for a standby or a missing table, TransientError when a lock
+        cannot be had or the triggers have just been changed.
         """
+        watcher = watcher or SilenceWatcher(timeout_s=math.inf)
         async with self._connector.export_session() as connection:
             with translated("reading what has changed"):
-                await self._begin(connection, entities, uncaptured)
-                snapshot = await self._read(connection, job, entities, positions, forced, uncaptured=uncaptured)
+                with LockWait("locking the exported tables for reading", watcher.progress) as wait:
+                    await self._begin(connection, entities, uncaptured, wait)
+                snapshot = await self._read(
+                    connection, job, entities, positions, forced, uncaptured=uncaptured, watcher=watcher
+                )
             yield snapshot
 
     async def _begin(
-        self, connection: "Connection", entities: Sequence[Entity], uncaptured: Collection[EntityCode]
+        self,
+        connection: "Connection",
+        entities: Sequence[Entity],
+        uncaptured: Collection[EntityCode],
+        wait: LockWait,
     ) -> None:
         lock = lock_statement(entities, uncaptured=uncaptured)
         for attempt in range(1, _LOCK_ATTEMPTS + 1):
@@ -123,17 +142,13 @@ class SnapshotOpener:
             try:
                 await take_locks(connection, lock, wait_s=self._connector.lock_timeout_s)
             except FOREIGN_ERRORS as error:
-                failure = translate_lock(error, doing="locking the exported tables for reading")
-                if not isinstance(error, PostgresError):
-                    raise failure from error
-                await connection.execute("ROLLBACK")
+                if isinstance(error, PostgresError):
+                    await connection.execute("ROLLBACK")
+                tables = {entity.code: entity.table for entity in entities}
+                failure = await wait.failure(connection, error, tables.values(), mode="ACCESS SHARE", entities=tables)
                 if failure.reason is Reason.TABLE_MISSING:
                     # Raises the error that names the missing table.
                     await self._captured_shapes(connection, entities, uncaptured)
-                if failure.reason is Reason.LOCK_NOT_AVAILABLE and attempt == _LOCK_ATTEMPTS:
-                    tables = [entity.table for entity in entities]
-                    holders = await lock_holders(connection, tables, mode="ACCESS SHARE")
-                    failure = translate_lock(error, doing="locking the exported tables for reading", holders=holders)
                 if failure.reason is not Reason.LOCK_NOT_AVAILABLE or attempt == _LOCK_ATTEMPTS:
                     raise failure from error
                 await self._pause(0.2 * attempt)
@@ -151,11 +166,15 @@ class SnapshotOpener:
         forced: Mapping[EntityCode, FullReason],
         *,
         uncaptured: Collection[EntityCode],
+        watcher: SilenceWatcher,
     ) -> OpenSnapshot:
         now = await _position_in_time(connection)
         snapshot = parse_snapshot(now["snapshot"])
         cluster = ClusterFacts(now["system_identifier"], now["timeline"], now["database_oid"])
         shapes = await self._captured_shapes(connection, entities, uncaptured)
+        if job.start_date is not None:
+            for entity in entities:
+                _require_modified(entity, shapes[entity.code])
         guards = {entity.code: guards_of(entity, shapes[entity.code], cluster) for entity in entities}
         statements = {
             entity.code: await _statements(connection, job, entity, shapes[entity.code]) for entity in entities
@@ -168,7 +187,8 @@ class SnapshotOpener:
                 position, guards[code], snapshot, first_run=not positions, destinations=job.destinations
             )
             if found is FullReason.PARTITIONS_CHANGED and position and code not in forced:
-                known = await self._guards_without_logged(connection, statement, position, cluster)
+                with watcher.reading(code):
+                    known = await self._guards_without_logged(connection, statement, position, cluster)
                 if known is not None:
                     compared[code] = known
                     uncaptured = set(uncaptured) - {code}
@@ -180,12 +200,9 @@ class SnapshotOpener:
                 reasons[code] = reasons[code] or FullReason.CAPTURE_CHANGED
         captured = {code: statement for code, statement in statements.items() if code not in uncaptured}
         contents = await _contents(connection, captured, positions, reasons)
-        windows = {
-            code: window_of(code, positions.get(code), compared[code], contents.get(code), reasons[code])
-            for code in statements
-        }
+        windows = _windows(job, positions, compared, contents, reasons)
         if not self._statement_timeout_s:
-            await _require_unique_keys(connection, windows, statements)
+            await _require_unique_keys(connection, windows, statements, watcher)
         return OpenSnapshot(
             connection=connection,
             snapshot=snapshot,
@@ -246,6 +263,18 @@ class SnapshotOpener:
             )
 
 
+def _require_modified(entity: Entity, shape: Shape) -> None:
+    if entity.modified is None:
+        raise PermanentError(f"Entity {no_modified(entity.code)}", reason=Reason.CATALOG_MISMATCH)
+    column = shape.root.column(entity.modified)
+    if column is None or column.base_type not in INSTANTS:
+        raise PermanentError(
+            f"Entity {entity.code}: {entity.table} has no column {entity.modified} that holds times, which the catalog "
+            "names as `modified`. Correct the catalog, or export without a start date.",
+            reason=Reason.CATALOG_MISMATCH,
+        )
+
+
 async def _position_in_time(connection: "Connection") -> Record:
     """Where in the database's history the transaction's snapshot is."""
     now = await connection.fetchrow(_SQL["position_in_time"], list(EXACT_SETTINGS), list(EXACT_SETTINGS.values()))
@@ -296,7 +325,10 @@ async def _types(connection: "Connection", entity: Entity, shape: Shape) -> dict
 
 
 async def _require_unique_keys(
-    connection: "Connection", windows: Mapping[EntityCode, EntityWindow], statements: Mapping[EntityCode, Statements]
+    connection: "Connection",
+    windows: Mapping[EntityCode, EntityWindow],
+    statements: Mapping[EntityCode, Statements],
+    watcher: SilenceWatcher,
 ) -> None:
     """Raise when a key is exported twice. Only where no index of the database rules that out is looked."""
     for code, window in windows.items():
@@ -304,10 +336,27 @@ async def _require_unique_keys(
         if not window.reads_table or statement.shape.ensures_unique(statement.entity.key):
             continue
         previous = None if window.full_reason is not None else window.previous
-        if await connection.fetch(statement.duplicates(previous)):
+        with watcher.reading(code):
+            duplicates = await connection.fetch(statement.duplicates(previous))
+        if duplicates:
             raise PermanentError(
                 f"Entity {code}: {duplicates_sentence(statement.entity)}", reason=Reason.KEY_NOT_UNIQUE
             )
+
+
+def _windows(
+    job: Job,
+    positions: Mapping[EntityCode, Position],
+    guards: Mapping[EntityCode, Guards],
+    contents: Mapping[EntityCode, LogContents],
+    reasons: Mapping[EntityCode, FullReason | None],
+) -> dict[EntityCode, EntityWindow]:
+    if job.start_date is not None:
+        return {code: window_from(code, job.start_date) for code in reasons}
+    return {
+        code: window_of(code, positions.get(code), guards[code], contents.get(code), reason)
+        for code, reason in reasons.items()
+    }
 
 
 async def _contents(

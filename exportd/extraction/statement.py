@@ -6,9 +6,10 @@ search_path is pg_catalog, and operators of other types are qualified.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from exportd.catalog.duplicate_keys import duplicates_query
 from exportd.catalog.shape import Column, Relation, RelationKind, Shape
+from exportd.catalog.table_rules import duplicates_query
 from exportd.database.quoting import identifier, literal, table
 from exportd.extraction.projection import ProjectedType, select_list
 from exportd.extraction.window import SnapshotText, xmin
@@ -59,9 +60,11 @@ class Statements:
     types: Mapping[str, ProjectedType]
     organization: OrganizationId
 
-    def full(self, pages: PageRange | None = None) -> str:
-        """Every live row (of a range of pages)."""
+    def full(self, pages: PageRange | None = None, *, start_date: datetime | None = None) -> str:
+        """Every live row (of a range of pages; that was modified at ``start_date`` or later, or at an unknown time)."""
         conditions = self._tenant_conditions("t", self.entity.tenant)
+        if start_date is not None:
+            conditions.append(self._modified_since(start_date))
         if pages is not None:
             conditions.append(f"t.ctid >= '({pages.first},0)'::tid")
             if pages.end is not None:
@@ -189,6 +192,11 @@ class Statements:
             return []
         return [f"{alias}.{identifier(column)} {self._equals(column)} {literal(self.organization)}"]
 
+    def _modified_since(self, start_date: datetime) -> str:
+        name = f"t.{identifier(self.entity.modified or '')}"
+        start = _instant(start_date, self._column(self.entity.modified).base_type)
+        return f"({name} OPERATOR(pg_catalog.>=) {start} OR {name} IS NULL)"
+
     def _window(self, previous: SnapshotText) -> str:
         if self.entity.tenant is None:
             return self._since(previous)
@@ -231,6 +239,23 @@ class Statements:
         if found is None:
             raise LookupError(name)
         return found
+
+
+def _instant(instant: datetime, base_type: str) -> str:
+    """The instant as a constant of a type, the same in a session of any time zone: a column without one is in UTC.
+
+    A date is a whole day, and the day of the instant goes on after it.
+    """
+    in_utc = instant.astimezone(UTC)
+    match base_type:
+        case "date":
+            return f"{literal(in_utc.date().isoformat())}::date"
+        case "timestamp":
+            return f"{literal(in_utc.replace(tzinfo=None).isoformat())}::timestamp"
+        case "timestamptz":
+            return f"{literal(in_utc.isoformat())}::timestamptz"
+        case _:
+            raise LookupError(base_type)
 
 
 def _is_compared_as_text(column: Column) -> bool:

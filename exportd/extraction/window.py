@@ -11,6 +11,7 @@ window. The lower bound only makes the log's index usable: everything below xmin
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NewType
 
 from exportd.model.entity import EntityCode
@@ -47,7 +48,8 @@ class EntityWindow:
 
     ``previous`` is the snapshot of the entity's last position: the lower end of an incremental window; in a full run,
     the snapshot since which the still readable deletions are named (None: they are not). ``full_reason`` is set for
-    full runs only. ``changed`` is False when the log holds nothing for the window.
+    full runs only. ``changed`` is False when the log holds nothing for the window. With a ``start_date`` (aware UTC)
+    the log does not count: the run holds the live rows that were modified at or after it, and names no deletions.
     """
 
     entity: EntityCode
@@ -55,8 +57,14 @@ class EntityWindow:
     full_reason: FullReason | None
     previous: SnapshotText | None
     changed: bool
+    start_date: datetime | None = None
 
     @property
     def reads_table(self) -> bool:
         """Whether the table is read at all: an incremental run without changes does not read it."""
         return self.mode is Mode.FULL or self.changed
+
+    @property
+    def scans_table(self) -> bool:
+        """Whether rows are looked for in the whole table, not by the keys of the log."""
+        return self.mode is Mode.FULL or self.start_date is not None

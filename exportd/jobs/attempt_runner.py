@@ -5,7 +5,7 @@ is lost, a person cancels the job, or the daemon stops. In each case the end is 
 further cancellation and bounded in time. If even that fails, the lease expires, and a daemon takes the job over.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from enum import Enum
 
 import anyio
@@ -14,10 +14,12 @@ import structlog
 
 from exportd.jobs.job_table import CANCELLED_SENTENCE, JobTable
 from exportd.jobs.lease_keeper import LeaseKeeper
-from exportd.jobs.retry import Fail, Retry, decide, holds_bug
+from exportd.jobs.retry import OCCUPIED_DELAY_S, Fail, Retry, decide, holds_bug, leading_error
+from exportd.jobs.stalls import Occupant, StalledEntities
 from exportd.model.clock import Clock
+from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, InvariantError, TransientError
-from exportd.model.job import JobPhase, JobProgress, JobState, Lease, LeaseState
+from exportd.model.job import JobPhase, JobProgress, JobState, Lease, LeaseState, Stall
 from exportd.model.reason import Reason
 
 RECORDING_TIMEOUT_S = 5.0
@@ -35,12 +37,15 @@ class _Stop(Enum):
     LEASE_LOST = "lease lost"
     SHUTDOWN = "shutdown"
     CANCELLED = "cancelled"
+    STALLED = "stalled"
 
 
 class AttemptRunner:
     """One attempt.
 
-    ``claimed_at`` is the monotonic time before the claim was sent; ``random`` in [0, 1) spreads retries.
+    ``claimed_at`` is the monotonic time before the claim was sent; ``random`` in [0, 1) spreads retries. ``on_stall``
+    is called when the job begins to wait for something in the database, with the entities, or goes on. ``probes`` are
+    entities that count only once the job does stall on them.
     """
 
     def __init__(
@@ -54,13 +59,23 @@ class AttemptRunner:
         attempt_limit: int,
         clock: Clock,
         random: float,
+        on_stall: Callable[[Collection[EntityCode]], None] = lambda _: None,
+        probes: Collection[EntityCode] = (),
     ) -> None:
         self._table = table
         self._run_job = run_job
         self._lease = lease
         self._attempt_limit = attempt_limit
         self._random = random
-        self._progress = JobProgress()
+        self._clock = clock
+        self._progress = JobProgress(on_stall=self._heard)
+        self._on_stall = on_stall
+        self._probes = frozenset(probes)
+        self._waits_for: frozenset[EntityCode] = frozenset()
+        self._stalled: set[EntityCode] = set()
+        self._last_stalls: list[Stall] = []
+        self._stalled_since: float | None = None
+        self._silent = False
         self._scope = anyio.CancelScope()
         self._stopped_by: _Stop | None = None
         self._keeper = LeaseKeeper(table, lease, self._progress, lease_s=lease_s, claimed_at=claimed_at, clock=clock)
@@ -68,6 +83,42 @@ class AttemptRunner:
     def hand_back(self) -> None:
         """Stop the job and put it back, without counting the attempt; ``run`` ends when that is recorded."""
         self._stop(_Stop.SHUTDOWN)
+
+    def make_way(self) -> None:
+        """Stop the job, which stalls, and put it back, without counting the attempt: others need its place."""
+        self._stop(_Stop.STALLED)
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it was stopped, and is about to end."""
+        return self._stopped_by is not None
+
+    def occupant(self, entities: StalledEntities) -> Occupant:
+        """The job as it counts at the moment."""
+        unread = set() if self._lease.phase is not JobPhase.EXTRACTING else {*self._lease.job.entities} - self._read()
+        expected = {entity for entity in unread - self._probes if entity in entities}
+        troubled = self._waits_for | expected
+        if not troubled and not self._progress.stalls:
+            self._stalled_since = None
+        elif self._stalled_since is None:
+            self._stalled_since = self._clock.monotonic()
+        return Occupant(troubled, self._stalled_since)
+
+    def remember(self, entities: StalledEntities) -> None:
+        """Tell what has become of the entities that it read, when it has ended."""
+        entities.read(self._read(), stalled=self._stalled)
+        entities.given_up(self._probes - self._stalled)
+        if self._silent:
+            entities.silent(_entities(self._last_stalls), self._clock.monotonic())
+
+    def _read(self) -> set[EntityCode]:
+        return {entity for entity, figures in self._progress.entities.items() if figures.done}
+
+    def _heard(self) -> None:
+        before, self._waits_for = self._waits_for, frozenset(_entities(self._progress.stalls))
+        self._stalled |= self._waits_for
+        self._last_stalls = self._progress.stalls or self._last_stalls
+        self._on_stall(self._waits_for - before)
 
     def look_for_cancellation(self) -> None:
         """Find out now whether the job is to be cancelled."""
@@ -110,6 +161,8 @@ class AttemptRunner:
         except Exception as error:  # it must end this job only, and no other
             if holds_bug(error):
                 _logger.exception("unexpected error in job")
+            leading = leading_error(error)
+            self._silent = isinstance(leading, ExportdError) and leading.reason is Reason.COPY_SILENT
             return error
         return None
 
@@ -172,6 +225,8 @@ class AttemptRunner:
         """What to do with a job that is still running after its attempt."""
         if self._stopped_by is _Stop.SHUTDOWN:
             return Retry(0.0, Reason.INTERRUPTED, "The daemon was stopped; the job goes on when one is free.", False)
+        if self._stopped_by is _Stop.STALLED:
+            return self._way_made()
         if self._stopped_by is _Stop.CANCELLED:
             return Fail(Reason.CANCELLED, CANCELLED_SENTENCE)
         if self._stopped_by is _Stop.LEASE_LOST:
@@ -182,6 +237,18 @@ class AttemptRunner:
         if error is None:
             error = InvariantError("the job's function returned without ending the job")
         return decide(error, attempt=self._lease.attempt, limit=self._attempt_limit, random=self._random)
+
+    def _way_made(self) -> Retry:
+        """It goes back with what it last waited for."""
+        reason, waited_for = Reason.COPY_SILENT, ""
+        for stall in self._last_stalls:
+            reason, waited_for = Reason(stall.reason), f"{stall.sentence} "
+        sentence = f"{waited_for}Other jobs needed its place. It is tried again when fewer jobs wait for the database."
+        return Retry(OCCUPIED_DELAY_S, reason, sentence, counts_attempt=False)
+
+
+def _entities(stalls: Iterable[Stall]) -> set[EntityCode]:
+    return {entity for stall in stalls for entity in stall.entities}
 
 
 def _worth_repeating(error: Exception) -> bool:

@@ -5,11 +5,11 @@
     stop_claiming  claim no more; ``run`` ends with the last job
     drain          the same, but jobs that are not done at the deadline are stopped and put back
 
-One job's failure never ends the dispatcher; see ``attempt_runner``. A failing claim is logged and tried again at the
-next poll.
+A job that waits for the database takes no slot: see ``stalls``. One job's failure never ends the dispatcher; see
+``attempt_runner``. A failing claim is logged and tried again at the next poll.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from random import SystemRandom
 from uuid import UUID
 
@@ -19,9 +19,11 @@ from anyio.abc import TaskGroup
 
 from exportd.jobs.attempt_runner import AttemptRunner, RunJob
 from exportd.jobs.job_table import JobTable
+from exportd.jobs.stalls import Occupant, Slots, StalledEntities
 from exportd.model.clock import Clock, wait_until
+from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError
-from exportd.model.job import Lease
+from exportd.model.job import JobPhase, Lease
 from exportd.model.reason import Reason
 from exportd.settings.schema import LiveSettings
 
@@ -33,7 +35,8 @@ _random = SystemRandom().random
 
 
 class Dispatcher:
-    """Runs up to ``limits.jobs`` jobs at a time, each at most ``limits.job_attempts`` times.
+    """Runs up to ``limits.jobs`` jobs at a time, each at most ``limits.job_attempts`` times, and some that stall beside
+    them.
 
     ``settings`` are read at each look; a running job keeps the limit of attempts with which it began. ``holder`` names
     this daemon in the jobs' rows; ``spool_id`` is the spool that holds the parts of its sealed jobs.
@@ -59,7 +62,8 @@ class Dispatcher:
         self._lease_s = lease_s
         self._clock = clock
         self._random = random
-        self._active: set[AttemptRunner] = set()
+        self._active: list[AttemptRunner] = []
+        self._stalled = StalledEntities(lambda: settings().limits.silence_timeout_s)
         self._woken = anyio.Event()
         self._ended: anyio.Event | None = None
         self._stopping = False
@@ -69,6 +73,12 @@ class Dispatcher:
     def stopping(self) -> bool:
         """Whether it claims no more jobs."""
         return self._stopping
+
+    @property
+    def stalled_entities(self) -> Mapping[EntityCode, float]:
+        """The entities on which jobs stall or have stalled lately, and for how many seconds each is left alone."""
+        now = self._clock.monotonic()
+        return {entity: self._stalled.left_alone_s(entity, now) for entity in self._stalled}
 
     def wake(self) -> None:
         """Look for jobs now: one was queued, a slot is free, or the settings are others."""
@@ -116,12 +126,13 @@ class Dispatcher:
         started = 0
         try:
             await self._end_interrupted()
-            while len(self._active) < self._settings().limits.jobs and not self._stopping:
+            while not self._stopping and self._slots().have_room(self._occupants().values()):
                 claimed_at = self._clock.monotonic()
-                lease = await self._claim()
+                lease = await self._claim_beside(claimed_at)
                 if lease is None:
                     break
                 self._start(group, lease, claimed_at)
+                self._make_way()
                 started += 1
         except ExportdError as error:
             _logger.warning("claiming failed", reason=error.reason, error=error.sentence)
@@ -149,16 +160,45 @@ class Dispatcher:
         for job_id in interrupted:
             _logger.error("job failed", job_id=str(job_id), reason=Reason.INTERRUPTED.value)
 
-    async def _claim(self) -> Lease | None:
+    async def _claim_beside(self, now: float) -> Lease | None:
+        """The next job that may run beside those that run."""
+        for left_out in self._slots().left_out(self._occupants().values(), self._stalled, now):
+            if (lease := await self._claim(left_out)) is not None:
+                return lease
+        return None
+
+    async def _claim(self, left_out: Collection[EntityCode]) -> Lease | None:
         with anyio.fail_after(CLAIM_TIMEOUT_S, shield=True):
             return await self._table.claim(
                 holder=self._holder,
                 lease_s=self._lease_s,
                 spool_id=self._spool_id,
                 attempt_limit=self._settings().limits.job_attempts,
+                left_out=left_out,
             )
 
+    def _slots(self) -> Slots:
+        limits = self._settings().limits
+        return Slots(limits.jobs, limits.stalled_jobs)
+
+    def _occupants(self) -> dict[AttemptRunner, Occupant]:
+        """The jobs that run and are not about to end, in the order in which they were claimed."""
+        return {runner: runner.occupant(self._stalled) for runner in self._active if not runner.leaving}
+
+    def _make_way(self) -> None:
+        """Stop one of the jobs that stall, if there are too many."""
+        occupants = self._occupants()
+        surplus = self._slots().surplus([*occupants.values()])
+        if surplus is not None:
+            [*occupants][surplus].make_way()
+
+    def _on_stall(self, entities: Collection[EntityCode]) -> None:
+        """Others may run beside a job that stalls."""
+        self._stalled.stalled(entities, self._clock.monotonic())
+        self.wake()
+
     def _start(self, group: TaskGroup, lease: Lease, claimed_at: float) -> None:
+        is_read = lease.phase is JobPhase.EXTRACTING
         runner = AttemptRunner(
             self._table,
             self._run_job,
@@ -168,8 +208,10 @@ class Dispatcher:
             attempt_limit=self._settings().limits.job_attempts,
             clock=self._clock,
             random=self._random(),
+            on_stall=self._on_stall,
+            probes=self._stalled.probed(lease.job.entities, claimed_at) if is_read else (),
         )
-        self._active.add(runner)
+        self._active.append(runner)
         if self._handing_back:
             runner.hand_back()
         group.start_soon(self._run_attempt, runner, name=f"job {lease.job.id}")
@@ -178,7 +220,8 @@ class Dispatcher:
         try:
             await runner.run()
         finally:
-            self._active.discard(runner)
+            runner.remember(self._stalled)
+            self._active.remove(runner)
             self.wake()
 
     def _hand_back(self) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 from exportd.jobs.states import FINISHED
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError
-from exportd.model.job import EntityProgress, Job, JobId, JobPhase, JobProgress, JobState
+from exportd.model.job import EntityProgress, Job, JobId, JobPhase, JobProgress, JobState, Stall
 from exportd.model.part import Part
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode, ExportFormat, ScheduleId
@@ -90,6 +90,7 @@ _CONCERNS_THE_ORGANIZATION = {
     Reason.DESTINATION_MISSING,
     Reason.CANCELLED,
 }
+_OPERATORS_SEE = "The job waits for the database. The operators of exportd see why; it goes on by itself."
 _OPERATORS_KNOW = "The operators of exportd see why, and mend it. The schedule's next run holds the same changes."
 
 
@@ -102,11 +103,18 @@ def message_for_organization(reason: str | None, message: str | None) -> str | N
     return _OPERATORS_KNOW
 
 
+def progress_for_organization(progress: JobProgress) -> JobProgress:
+    """A job's progress as its organization may see it: what it waits for may be a session of others."""
+    stalls = [dataclasses.replace(stall, sentence=_OPERATORS_SEE) for stall in progress.stalls]
+    return dataclasses.replace(progress, stalls=stalls)
+
+
 def for_organization(record: JobRecord) -> JobRecord:
     """A job as its organization may see it: without the machine's hosts and sentences."""
     return dataclasses.replace(
         record,
         lease_holder=None,
+        progress=progress_for_organization(record.progress),
         message=message_for_organization(record.reason, record.message),
         attempts=tuple(
             dataclasses.replace(attempt, holder=None, message=message_for_organization(attempt.reason, attempt.message))
@@ -156,6 +164,7 @@ def job_from_row(row: "Row") -> Job:
         entities=tuple(EntityCode(entity) for entity in row["entities"]),
         file_format=ExportFormat(row["format"]),
         destinations=tuple(DestinationCode(destination) for destination in row["destinations"]),
+        start_date=row["start_date"],
     )
 
 
@@ -221,19 +230,38 @@ def record_from_row(row: "Row", *, parts: tuple[Part, ...], deliveries: tuple[De
         spool_id=row["spool_id"],
         reason=row["reason"],
         message=row["message"],
-        progress=progress_from_json(json.loads(row["progress"])),
+        progress=progress_from_row(row),
         extraction=None if row["extraction"] is None else json.loads(row["extraction"]),
         parts=parts,
         deliveries=deliveries,
     )
 
 
+def progress_from_row(row: "Row") -> JobProgress:
+    """The progress of a job; one that does not run waits for nothing, whatever its last attempt has left there."""
+    progress = progress_from_json(json.loads(row["progress"]))
+    if JobState(row["state"]) is not JobState.RUNNING:
+        progress.stalls = []
+    return progress
+
+
 def progress_to_json(progress: JobProgress) -> dict[str, Any]:
     """A copy of the figures as they are now; later changes of ``progress`` do not show in it."""
-    return {
+    document: dict[str, Any] = {
         "entities": {code: dataclasses.asdict(figures) for code, figures in progress.entities.items()},
         "published_files": progress.published_files,
     }
+    if progress.stalls:  # the claim asks whether the key is there
+        document["stalls"] = [
+            {
+                "entities": list(stall.entities),
+                "reason": stall.reason,
+                "sentence": stall.sentence,
+                "since": stall.since.isoformat(),
+            }
+            for stall in progress.stalls
+        ]
+    return document
 
 
 def progress_from_json(document: Mapping[str, Any]) -> JobProgress:
@@ -244,4 +272,13 @@ def progress_from_json(document: Mapping[str, Any]) -> JobProgress:
             for code, figures in document.get("entities", {}).items()
         },
         published_files=document.get("published_files", 0),
+        stalls=[
+            Stall(
+                entities=tuple(map(EntityCode, stall["entities"])),
+                reason=stall["reason"],
+                sentence=stall["sentence"],
+                since=datetime.fromisoformat(stall["since"]),
+            )
+            for stall in document.get("stalls", ())
+        ],
     )

@@ -7,7 +7,7 @@ TransientError when the database is out of reach and PermanentError when it refu
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
@@ -70,8 +70,16 @@ class JobTable:
 
     # Claiming
 
-    async def claim(self, *, holder: str, lease_s: float, spool_id: UUID, attempt_limit: int) -> Lease | None:
-        """Take the next job for ``lease_s`` seconds, or None when none is due.
+    async def claim(
+        self,
+        *,
+        holder: str,
+        lease_s: float,
+        spool_id: UUID,
+        attempt_limit: int,
+        left_out: Collection[EntityCode] = (),
+    ) -> Lease | None:
+        """Take the next job for ``lease_s`` seconds, or None when none is due that reads no entity ``left_out``.
 
         ``phase`` SEALED or PUBLISHING means that the spool ``spool_id`` holds the parts. A job that was sealed in a
         spool that did not come back is EXTRACTING again, without its old parts and deliveries.
@@ -81,7 +89,8 @@ class JobTable:
         codes = None if declared is None else [code for _, code in declared]
         async with statements(self._pool, "claiming a job") as connection:
             row = await connection.fetchrow(
-                *(_SQL["claim"], holder, lease_s, spool_id, attempt_limit, self._spool_grace_s, organizations, codes)
+                *(_SQL["claim"], holder, lease_s, spool_id, attempt_limit, self._spool_grace_s, organizations, codes),
+                [*left_out],
             )
         if row is None:
             return None

@@ -1,11 +1,10 @@
 """A job as listeners follow it, and what has happened between two looks at it. Pure."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from exportd.jobs.job_record import message_for_organization, progress_from_json
+from exportd.jobs.job_record import message_for_organization, progress_for_organization, progress_from_row
 from exportd.jobs.states import FINISHED
 from exportd.model.job import JobId, JobPhase, JobProgress, JobState
 
@@ -34,7 +33,12 @@ class LiveJob:
 
     def for_organization(self) -> "LiveJob":
         """The job as its organization may see it."""
-        return replace(self, holder=None, message=message_for_organization(self.reason, self.message))
+        return replace(
+            self,
+            holder=None,
+            progress=progress_for_organization(self.progress),
+            message=message_for_organization(self.reason, self.message),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ def live_job_from_row(row: "Row") -> LiveJob:
         phase=JobPhase(row["phase"]),
         attempt=row["attempt"],
         holder=row["lease_holder"],
-        progress=progress_from_json(json.loads(row["progress"])),
+        progress=progress_from_row(row),
         reason=row["reason"],
         message=row["message"],
     )
@@ -91,4 +95,13 @@ def _figures(progress: JobProgress) -> dict[str, Any]:
             for entity, figures in progress.entities.items()
         },
         "publishedFiles": progress.published_files,
+        "stalls": [
+            {
+                "entities": list(stall.entities),
+                "reason": stall.reason,
+                "message": stall.sentence,
+                "since": stall.since.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            }
+            for stall in progress.stalls
+        ],
     }

@@ -15,13 +15,13 @@ from exportd.database import queries
 from exportd.database.queries import only_row
 from exportd.database.quota_table import Quota, require_room
 from exportd.database.unit_of_work import notify, statements, transaction, write_audit
-from exportd.jobs.job_record import unknown_job
+from exportd.jobs.job_record import progress_from_row, unknown_job
 from exportd.jobs.job_table import CANCELLED_SENTENCE
 from exportd.jobs.live_job import LiveJob, live_job_from_row
 from exportd.jobs.states import Transition, after
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
-from exportd.model.job import JobId, JobPhase, JobState
+from exportd.model.job import JobId, JobPhase, JobState, Stall
 from exportd.model.reason import Reason
 from exportd.model.schedule import Pause, ScheduleId
 from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
@@ -63,6 +63,7 @@ class RunningJob:
     attempt: int
     started_at: datetime
     lease_until: datetime
+    stalls: tuple[Stall, ...] = ()
 
 
 class JobOperator:
@@ -155,6 +156,7 @@ class JobOperator:
                 row["attempt"],
                 row["started_at"],
                 row["lease_until"],
+                tuple(progress_from_row(row).stalls),
             )
             for row in rows
         ]

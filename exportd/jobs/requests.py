@@ -41,6 +41,7 @@ class JobSummary:
     state: JobState
     created_at: datetime
     started_at: datetime | None
+    start_date: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ class FoundJob:
     due_at: datetime
     file_format: ExportFormat
     destinations: tuple[str, ...]
+    start_date: datetime | None
     state: JobState
     phase: JobPhase
     attempt: int
@@ -137,7 +139,12 @@ class OwnedJobTable:
             )
         return [
             JobSummary(
-                JobId(row["id"]), row["schedule_id"], JobState(row["state"]), row["created_at"], row["started_at"]
+                JobId(row["id"]),
+                row["schedule_id"],
+                JobState(row["state"]),
+                row["created_at"],
+                row["started_at"],
+                row["start_date"],
             )
             for row in rows
         ]
@@ -189,18 +196,20 @@ class OwnedJobTable:
         entities: Sequence[EntityCode],
         file_format: ExportFormat,
         destination_ids: Sequence[UUID],
+        start_date: datetime | None = None,
         actor: str,
     ) -> JobId:
-        """Ask for one complete export, now. It moves no schedule's position.
+        """Ask for one export, now: complete, or of what was modified since ``start_date``. It moves no position.
 
-        One that waits already, for the same entities, destinations and format, is the answer: it reads later than now.
+        One that waits already, for the same entities, destinations, format and start date, is the answer: it reads
+        later than now.
         Raises PermanentError DESTINATION_MISSING for a destination that the organization does not have, QUOTA_BUSY when
         too many of its exports wait.
         """
         async with transaction(self._pool, "queueing an export") as connection:
             await require_room(connection, organization, self._quotas, Quota.CHANGES_PER_HOUR)
             codes = await hold_destinations(connection, organization, destination_ids)
-            asked = (organization, entities, file_format, codes)
+            asked = (organization, entities, file_format, codes, start_date)
             waiting: UUID | None = await connection.fetchval(_SQL["equal"], *asked)
             if waiting is None:
                 await require_room(connection, organization, self._quotas, Quota.ADHOC_JOBS, Quota.WAITING_JOBS)
@@ -211,7 +220,12 @@ class OwnedJobTable:
                 actor=actor,
                 organization=organization,
                 object_id=job_id,
-                details={"entities": entities, "format": file_format, "destinations": codes},
+                details={
+                    "entities": entities,
+                    "format": file_format,
+                    "destinations": codes,
+                    **({} if start_date is None else {"start_date": start_date.isoformat()}),
+                },
             )
         return JobId(job_id)
 
@@ -225,6 +239,7 @@ def _found_from_row(row: "Row") -> FoundJob:
         due_at=row["due_at"],
         file_format=ExportFormat(row["format"]),
         destinations=tuple(row["destinations"]),
+        start_date=row["start_date"],
         state=JobState(row["state"]),
         phase=JobPhase(row["phase"]),
         attempt=row["attempt"],

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from exportd.manifest.document import (
+    SCHEMA_VERSION,
+    START_DATE_SCHEMA_VERSION,
     Manifest,
     ManifestEntity,
     ManifestField,
@@ -37,6 +39,7 @@ def build_manifest(
 ) -> Manifest:
     """The manifest of a job at one destination, where ``key_of`` names the object of an entity's part."""
     return Manifest(
+        schema_version=SCHEMA_VERSION if job.start_date is None else START_DATE_SCHEMA_VERSION,
         job_id=job.id,
         organization=job.organization,
         schedule=ManifestSchedule(id=job.schedule_id, code=job.schedule_code or "") if job.schedule_id else None,
@@ -46,6 +49,7 @@ def build_manifest(
         entities=tuple(_entity(extraction, entity, parts, key_of) for entity in extraction.entities),
         predecessor=history.predecessor,
         redelivers=history.redelivers,
+        start_date=job.start_date,
     )
 
 
@@ -97,4 +101,5 @@ def _entity(
             if part.entity == entity.entity
         ),
         oversized_parts=entity.oversized_parts,
+        modified=entity.modified,
     )

@@ -9,7 +9,7 @@ say in ``redelivers`` whose changes come again.
 A run in which all entities are full because the database was put back, restored or failed over, or because
 the destination is another place, begins anew: it may follow what is not here, or what another run follows too.
 
-Ad hoc exports stand alone and are full.
+Ad hoc exports stand alone: they are full, or hold what was modified since a start date.
 """
 
 import re
@@ -215,7 +215,7 @@ def _broken_windows(chain: Chain) -> Iterator[ChainFinding]:
     for manifest in chain.manifests:
         for entity in manifest.entities:
             earlier = history[entity.code]
-            if entity.mode is Mode.INCREMENTAL:
+            if entity.mode is Mode.INCREMENTAL and manifest.start_date is None:
                 yield from _broken_window(manifest, entity, earlier, chain)
             earlier.append((manifest.job_id, entity.window.snapshot))
 

@@ -5,9 +5,10 @@ manifest came before, by its hash. So a consumer (and ``exportd verify``) can te
 is missing: an incremental entity begins at the snapshot where the manifest before it ended.
 
 How a consumer applies it, entity by entity: ``full`` replaces everything it holds of the entity (of this organization),
-``incremental`` upserts by ``key``; in both, a record with ``deleted`` = true is removed. ``redelivers`` names earlier
-manifests of the same destination whose changes this one holds again, because that run had not reached every
-destination, or because a back-fill was asked for; upserting makes them harmless.
+``incremental`` upserts by ``key``; in both, a record with ``deleted`` = true is removed. An export with a
+``start_date`` is incremental without a manifest before it: it is upserted into what the consumer holds. ``redelivers``
+names earlier manifests of the same destination whose changes this one holds again, because that run had not reached
+every destination, or because a back-fill was asked for; upserting makes them harmless.
 
 A consumer reads whatever lies at a destination under a manifest's name, and others may write there. So a document has a
 size, a list a length, a number the range of Postgres's own, a time a year that every calendar has, and a name no
@@ -34,6 +35,8 @@ from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import ExportFormat, ScheduleId
 
 SCHEMA_VERSION: Final = 1
+START_DATE_SCHEMA_VERSION: Final = 2
+"""Of manifests with a ``start_date``. Readers of version 1 refuse them by it, instead of as damaged ones."""
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
@@ -149,7 +152,8 @@ class ManifestEntity:
     ``key`` names the fields that identify a record, ``tenant`` the field that holds the organization, if there is one.
     ``rows`` counts all records, ``deleted_rows`` those of them with ``deleted`` = true. ``full_reason`` says why an
     entity is full, and is set for those only. ``oversized_parts`` of the parts hold a single row that is larger than
-    the size cap of files; a manifest without such parts leaves the field out.
+    the size cap of files; a manifest without such parts leaves the field out. ``modified`` names the field, or the
+    column if it is not exported, that ``start_date`` was compared with; it is left out without one.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -166,6 +170,7 @@ class ManifestEntity:
     deleted_rows: Count
     parts: Annotated[tuple[ManifestPart, ...], Field(max_length=MAX_PARTS, fail_fast=True)]
     oversized_parts: Count = 0
+    modified: Named | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,11 +178,13 @@ class Manifest:
     """See the module's text. ``created_at`` is when the job was read, so that publishing again does not change it.
 
     ``schedule`` is None for an ad hoc export, ``predecessor`` for the first manifest of a schedule at a destination.
+    With a ``start_date``, which only an ad hoc export has, its records are those that were modified at or after it, or
+    at an unknown time, and none that was deleted.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     job_id: JobId
     organization: Annotated[OrganizationId, NAME]
     schedule: ManifestSchedule | None
@@ -187,6 +194,7 @@ class Manifest:
     entities: Annotated[tuple[ManifestEntity, ...], Field(max_length=MAX_ENTITIES, fail_fast=True)]
     predecessor: Predecessor | None
     redelivers: Annotated[tuple[JobId, ...], Field(max_length=MAX_REDELIVERED_JOBS, fail_fast=True)] = ()
+    start_date: Moment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,11 +213,14 @@ _VERSION_ADAPTER = TypeAdapter(_Version)
 def render(manifest: Manifest) -> bytes:
     """The manifest's canonical bytes. Raises ValueError for one that ``parse`` would refuse."""
     document = _ADAPTER.dump_python(manifest, mode="json")
+    # Left out when they say nothing: the manifest then has the bytes, and so the hash, that it had before the fields
+    # existed, and earlier versions, which refuse unknown fields, can read it.
+    if document["start_date"] is None:
+        del document["start_date"]
     for entity in document["entities"]:
-        # Left out when it says nothing: the manifest then has the bytes, and so the hash, that it had before the field
-        # existed, and earlier versions, which refuse unknown fields, can read it.
-        if not entity["oversized_parts"]:
-            del entity["oversized_parts"]
+        for name in ("oversized_parts", "modified"):
+            if not entity[name]:
+                del entity[name]
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     data = text.encode() + b"\n"
     oversize = _oversize_of(data)
@@ -238,7 +249,7 @@ def parse(document: bytes) -> Manifest:
             raise _damaged(
                 [
                     f"it was written by a newer exportd (schema version {version}, this one reads up to "
-                    f"{SCHEMA_VERSION}); upgrade exportd"
+                    f"{START_DATE_SCHEMA_VERSION}); upgrade exportd"
                 ]
             ) from error
         if error.error_count() > _MAX_LISTED_PROBLEMS:
@@ -286,18 +297,25 @@ def _newer_version(document: bytes) -> int | None:
         version = _VERSION_ADAPTER.validate_json(document).schema_version
     except ValidationError:
         return None
-    return version if version > SCHEMA_VERSION else None
+    return version if version > START_DATE_SCHEMA_VERSION else None
 
 
 def _contradictions(manifest: Manifest) -> list[str]:
     """What is wrong although every single value is possible."""
-    found = [problem for entity in manifest.entities for problem in _entity_contradictions(entity)]
+    dated = manifest.start_date is not None
+    found = [problem for entity in manifest.entities for problem in _entity_contradictions(entity, dated=dated)]
     codes = [entity.code for entity in manifest.entities]
     if len(set(codes)) != len(codes):
         found.append("an entity is listed twice")
     keys = [part.key for entity in manifest.entities for part in entity.parts]
     if len(set(keys)) != len(keys):
         found.append("an object is listed twice")
+    if dated != (manifest.schema_version == START_DATE_SCHEMA_VERSION):
+        found.append(
+            f"only schema version {START_DATE_SCHEMA_VERSION} has a start date, and each such document has one"
+        )
+    if dated and manifest.schedule is not None:
+        found.append("a run of a schedule has no start date")
     if manifest.schedule is None and manifest.predecessor is not None:
         found.append("an ad hoc export has no predecessor")
     if manifest.predecessor is None and manifest.redelivers:
@@ -305,10 +323,14 @@ def _contradictions(manifest: Manifest) -> list[str]:
     return found
 
 
-def _entity_contradictions(entity: ManifestEntity) -> list[str]:
+def _entity_contradictions(entity: ManifestEntity, *, dated: bool) -> list[str]:
     found = []
-    if entity.mode is Mode.INCREMENTAL and entity.window.previous is None:
+    if entity.mode is Mode.INCREMENTAL and entity.window.previous is None and not dated:
         found.append(f"{entity.code} is incremental but has no previous snapshot")
+    if dated and (entity.mode, entity.window.previous, entity.deleted_rows) != (Mode.INCREMENTAL, None, 0):
+        found.append(f"{entity.code} is more than what was modified since the start date")
+    if dated != (entity.modified is not None):
+        found.append(f"{entity.code} must name what the start date was compared with if and only if there is one")
     if (entity.mode is Mode.FULL) != (entity.full_reason is not None):
         found.append(f"{entity.code} must have a reason if and only if it is full")
     if not entity.parts:

@@ -55,7 +55,8 @@ class Entity:
 
     ``key`` are the columns that identify a record (not null, unique). ``tenant`` is the column that holds the
     organization; None means that every organization may read every row. ``type_token`` is the ``type=`` segment of
-    object keys. ``fields`` excludes the ``deleted`` field, which every record gets as its last.
+    object keys. ``fields`` excludes the ``deleted`` field, which every record gets as its last. ``modified`` is the
+    column with the time of a row's last change, which only exports with a start date look at; None: there is none.
     """
 
     code: EntityCode
@@ -66,6 +67,7 @@ class Entity:
     tenant: str | None
     fields: tuple[Field, ...] = field(repr=False)
     capture: CaptureLevel = CaptureLevel.STATEMENT
+    modified: str | None = None
 
     @property
     def field_names(self) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ class EntityExtraction:
     ``previous`` is the snapshot at which the window begins (None: the entity's first content). ``rows`` counts all
     records, ``deleted_rows`` those that are deletions. ``key`` and ``tenant`` are names of fields, or of columns that
     are not exported. ``guards`` go into the position as they are. ``oversized_parts`` of the parts hold a single row
-    that is larger than the size cap.
+    that is larger than the size cap. ``modified`` is named like ``key`` when the job's start date was compared with it.
     """
 
     entity: EntityCode
@@ -51,6 +51,7 @@ class EntityExtraction:
     fields: tuple[ExtractedField, ...]
     guards: Mapping[str, Any]
     oversized_parts: int = 0
+    modified: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,7 @@ class Extraction:
                     "fields": [[field.name, field.type, field.format, field.reference] for field in entity.fields],
                     "guards": dict(entity.guards),
                     "oversized_parts": entity.oversized_parts,
+                    "modified": entity.modified,
                 }
                 for entity in self.entities
             ],
@@ -128,8 +130,9 @@ class Extraction:
                     tenant=entity["tenant"],
                     fields=tuple(ExtractedField(*field) for field in entity["fields"]),
                     guards=entity["guards"],
-                    # A job that an earlier version sealed does not have it.
+                    # A job that an earlier version sealed does not have these.
                     oversized_parts=entity.get("oversized_parts", 0),
+                    modified=entity.get("modified"),
                 )
                 for entity in document["entities"]
             ),

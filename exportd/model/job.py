@@ -1,5 +1,6 @@
 """A job: one run of a schedule, or an ad hoc export."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -34,7 +35,7 @@ class Job:
     """What is to be exported, frozen when the schedule fired.
 
     ``due_at`` gives the ``date=`` and ``hour=`` of object keys. ``schedule_id`` is None for an ad hoc export, which
-    moves no position.
+    moves no position. With a ``start_date`` (aware UTC) it holds only what was modified at or after that instant.
     """
 
     id: JobId
@@ -45,6 +46,7 @@ class Job:
     entities: tuple[EntityCode, ...]
     file_format: ExportFormat
     destinations: tuple[DestinationCode, ...]
+    start_date: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +88,39 @@ class EntityProgress:
     done: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """What a running job waits for in the database, since when (aware UTC).
+
+    ``reason`` LOCK_NOT_AVAILABLE: others have locked tables of the ``entities``, and the sentence names their sessions.
+    COPY_SILENT: the database sends nothing of the ``entities``, or next to nothing. Where it is not known whose table
+    it is, ``entities`` is empty.
+    """
+
+    entities: tuple[EntityCode, ...]
+    reason: str
+    sentence: str
+    since: datetime
+
+
 @dataclass(slots=True)
 class JobProgress:
-    """A running job's live figures, one entry per entity; written to the job's row with its heartbeat."""
+    """A running job's live figures, one entry per entity; written to the job's row with its heartbeat.
+
+    ``stalls`` is what it waits for at the moment; ``on_stall`` is called when that changes.
+    """
 
     entities: dict[EntityCode, EntityProgress] = field(default_factory=dict)
     published_files: int = 0
+    stalls: list[Stall] = field(default_factory=list)
+    on_stall: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
 
     def of(self, entity: EntityCode) -> EntityProgress:
         return self.entities.setdefault(entity, EntityProgress())
+
+    def replace_stall(self, before: Stall | None, now: Stall | None) -> None:
+        """The job waits for ``now`` instead of ``before``; None is for nothing."""
+        if before == now:
+            return
+        self.stalls = [*(stall for stall in self.stalls if stall is not before), *([now] if now else [])]
+        self.on_stall()

@@ -138,6 +138,10 @@ class LimitSettings(Section):
     jobs: Annotated[int, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=1, le=64)] = 2
     """How many jobs run at the same time."""
 
+    stalled_jobs: Annotated[int, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=1, le=64)] = 2
+    """How many jobs run beside these while they wait for the database: for a lock, or for rows that do not come. Of
+    these places one table gets all but one. So a table that is locked, slow or hostile does not hold up the others."""
+
     streams: Annotated[int, Setting(Effect.NEXT_JOB, Scope.HOST), Field(ge=1, le=64)] = 2
     """How many COPY streams, each with its connection, one job reads with. Each costs the database up to one core."""
 

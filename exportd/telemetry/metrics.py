@@ -47,6 +47,7 @@ class Metrics:
         self._plain: list[Gauge] = []
         self._declare_database_gauges()
         self._declare_process_metrics()
+        self._declare_counters()
 
     def _declare_database_gauges(self) -> None:
         self.database_up = self._gauge("exportd_database_up", "1 when the database answered in time, else 0.")
@@ -102,6 +103,11 @@ class Metrics:
             "1 for an entity that does not fit its table at the moment: its jobs fail, all others run.",
             ["entity"],
         )
+        self.stalled = self._gauge(
+            "exportd_entity_stalled",
+            "1 for an entity that keeps jobs of this daemon waiting (a lock, or silence), 2 while it is left alone.",
+            ["entity"],
+        )
         self.daemons = self._gauge(
             "exportd_daemons", "Daemons of the database that run, this one too, as this one last read them."
         )
@@ -118,6 +124,8 @@ class Metrics:
         self.spool_budget = self._gauge("exportd_spool_budget_bytes", "What they may take (spool.budget).")
         self.spool_free = self._gauge("exportd_spool_free_bytes", "What the spool's file system has left.")
         self.resident_memory = self._gauge("exportd_resident_memory_bytes", "Memory of the daemon's process.")
+
+    def _declare_counters(self) -> None:
         self._log_lines_dropped = self._counter(
             "exportd_log_lines_dropped_total", "Lines of the log that could not be written: no reader, a full disk."
         )

@@ -310,7 +310,7 @@ async def test_the_real_daemon_is_asked_dies_and_does_it(site: Site, application
     asked = await site.quickly("schedule", "backfill", "often", "--from", str(jobs[0]), "--json")
     assert asked.returncode == 0, asked.stderr
     answer = json.loads(asked.stdout)
-    assert [(entity["entity"], "since" in entity) for entity in answer["entities"]] == [
+    assert [(entity["entity"], entity["since"] is not None) for entity in answer["entities"]] == [
         (entity, True) for entity in ENTITIES
     ]
     again = await site.quickly("schedule", "backfill", "often", "--from", str(jobs[1]))

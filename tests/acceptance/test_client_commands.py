@@ -50,5 +50,11 @@ async def test_the_command_line_speaks_its_own_words(site: Site) -> None:
     nothing = await site.quickly("export")
     assert nothing.returncode == 2
     assert nothing.stderr == "exportd: name at least one ENTITY to export; `exportd entity list` shows them\n"
+    for instant in ("yesterday", "2026-01-31", "2026-01-31T00:00:00"):
+        undated = await site.quickly("export", "ACCOUNTS", "--start-date", instant)
+        assert undated.returncode == 2
+        assert undated.stderr == (
+            f"exportd: --start-date: {instant!r} is no date and time with its zone: write it as 2026-01-31T00:00:00Z\n"
+        )
     for limit in ("-1", "0", "1001"):
         assert (await site.quickly("job", "list", "--limit", limit)).returncode == 2

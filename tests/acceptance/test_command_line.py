@@ -78,7 +78,7 @@ async def test_the_life_of_a_schedule(open_site: Site, application: Application)
     # What is not said stays; a cron expression takes the interval's place, and back.
     edited = await document(site, "schedule", "edit", "billing", "--cron", "5 */3 * * *", "--format", "JSONL")
     assert edited["cronExpression"] == "5 */3 * * *"
-    assert "scheduleType" not in edited
+    assert edited["scheduleType"] is None
     assert (edited["operationalDataTypes"], edited["exportFileFormat"]) == (["ACCOUNTS", "ORDERS"], "JSONL")
     due = (await said(site, "schedule", "next", "billing", "-n", "3")).splitlines()
     assert len(due) == 3
@@ -98,7 +98,7 @@ async def test_the_life_of_a_schedule(open_site: Site, application: Application)
     assert warned.startswith("exportd: paused since 20")
     assert warned.endswith(": it does not fire\n")
     await said(site, "schedule", "resume", "billing")
-    assert "paused" not in await document(site, "schedule", "show", "billing")
+    assert (await document(site, "schedule", "show", "billing"))["paused"] is None
     assert (await site.quickly("schedule", "next", "billing")).stderr == ""
     refreshed = await document(site, "schedule", "refresh", "billing", "ORDERS", "--now")
     assert "succeeded" in await said(site, "job", "watch", refreshed["jobId"])
@@ -110,7 +110,7 @@ async def test_the_life_of_a_destination(open_site: Site) -> None:
     site = open_site
     assert "exports" in await said(site, "destination", "create", "bucket", *S3_BUCKET)
     edited = await document(site, "destination", "edit", "bucket", "--prefix", "", "--partition-order", "TYPE_FIRST")
-    assert "prefix" not in edited
+    assert edited["prefix"] is None
     assert (edited["partitionOrder"], edited["bucketName"], edited["version"]) == ("TYPE_FIRST", "exports", 2)
     await said(site, "destination", "pause", "bucket")
     await shown_in_status(site, f"bucket       {ORGANIZATION}         paused since")

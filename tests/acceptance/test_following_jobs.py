@@ -13,7 +13,7 @@ import pytest
 from tests.acceptance import statement_blocker
 from tests.acceptance.declarations import destination, schedule
 from tests.acceptance.sample_application import CATALOG, Application
-from tests.fixtures.daemon import Daemon, Site, environment
+from tests.fixtures.daemon import Daemon, Site, environment, until
 
 
 @pytest.fixture
@@ -89,3 +89,37 @@ async def test_a_job_that_is_put_back_goes_on_and_who_followed_it_is_told(gated_
         assert not daemon.events_named("request cut off")
         await closed.terminate_blocked()
     await site.assert_clean(site.destination())
+
+
+async def test_the_sessions_that_a_job_waits_for_are_named_while_it_waits(site: Site, application: Application) -> None:
+    """Capture has to be mended, and a writer of the table keeps its transaction open."""
+    site.configure(CATALOG, {"destination": [destination("lake", site.destination())], "schedule": [schedule()]})
+    daemon = await site.start()
+    await site.succeeded(application.connection, await site.first_job(application.connection))
+    assert "waits since" not in (await site.quickly("status")).stdout
+    writer = await site.database.connect()
+    await writer.execute("SET application_name = 'a long writer'")
+    await application.connection.execute("DROP TRIGGER exportd_accounts_insert ON public.accounts")
+    async with writer.transaction():
+        await writer.execute("INSERT INTO public.countries VALUES ('IT', 'Italia')")
+        await writer.execute("UPDATE public.accounts SET note = 'x' WHERE id = 1")
+        job = await site.fire()
+        await daemon.wait_for_event("waiting for a lock")
+        words = f"session {writer.get_server_pid()} 'a long writer' of postgres (idle in transaction), since "
+
+        async def said(*command: str) -> str:
+            """What a command says while the job waits; between two attempts it waits for nothing."""
+
+            async def look() -> str | None:
+                outcome = await site.quickly(*command)
+                text = " ".join(outcome.stdout.split())
+                return text if words in text and "The job waits for a lock while installing" in text else None
+
+            return await until(look, what=" ".join(command))
+
+        shown, status, check = await asyncio.gather(said("job", "show", str(job)), said("status"), said("check"))
+        assert "waits for" in shown
+        assert f"Job {job} waits since" in status
+        assert f"warn job {job} of org-1: The job waits" in check
+    await site.succeeded(application.connection, job)
+    assert "waits for" not in (await site.quickly("job", "show", str(job))).stdout

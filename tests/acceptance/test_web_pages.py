@@ -76,7 +76,7 @@ async def test_a_web_page_can_do_nothing_and_programs_everything(site: Site, app
         with bare(path) as local, httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as remote:
             for client in (local, remote):
                 look_as_a_page(client)
-            assert local.get("/v1/pause").json() == {"paused": False}
+            assert local.get("/v1/pause").json() == {"paused": False, "since": None, "by": None}
             assert local.get("/v1/clients").json()["data"] == []
             # A program's answers say the same to browsers.
             for client, status in ((local, 200), (remote, 401)):

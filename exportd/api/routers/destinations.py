@@ -28,7 +28,7 @@ router = APIRouter(
 )
 
 
-@router.get("", responses=responses(400, 401, 403), response_model_exclude_none=True)
+@router.get("", responses=responses(400, 401, 403))
 async def list_destinations(
     *,
     tenant: Reading,
@@ -47,7 +47,7 @@ async def list_destinations(
     return DestinationPage(data=[listed_destination(record) for record in page], next_token=token)
 
 
-@router.post("", responses=responses(400, 401, 403), response_model_exclude_none=True)
+@router.post("", responses=responses(400, 401, 403))
 async def create_destination(
     tenant: Writing, destinations: Destinations, now: Now, body: DestinationCreation
 ) -> DestinationDocument:
@@ -59,7 +59,7 @@ async def create_destination(
     return destination_document(created)
 
 
-@router.get("/{id}", responses=responses(401, 403, 404), response_model_exclude_none=True)
+@router.get("/{id}", responses=responses(401, 403, 404))
 async def show_destination(
     tenant: Reading, destinations: Destinations, destination_id: IdInPath
 ) -> DestinationDocument:
@@ -68,7 +68,7 @@ async def show_destination(
     )
 
 
-@router.put("/{id}", responses=responses(400, 401, 403, 404, 409), response_model_exclude_none=True)
+@router.put("/{id}", responses=responses(400, 401, 403, 404, 409))
 async def replace_destination(
     tenant: Writing, destinations: Destinations, now: Now, destination_id: IdInPath, body: DestinationUpdate
 ) -> DestinationDocument:
@@ -81,7 +81,7 @@ async def replace_destination(
     return destination_document(replaced)
 
 
-@router.delete("/{id}", responses=responses(400, 401, 403, 404), response_model_exclude_none=True)
+@router.delete("/{id}", responses=responses(400, 401, 403, 404))
 async def delete_destination(
     tenant: Writing, destinations: Destinations, now: Now, destination_id: IdInPath
 ) -> DestinationDocument:

@@ -36,13 +36,13 @@ async def set_log_level(caller: Administering, host: Host, body: LogLevel) -> Sh
     return ShownLogLevel(level=host.log_level.get())
 
 
-@router.get("/capture", responses=responses(401, 403), response_model_exclude_none=True)
+@router.get("/capture", responses=responses(401, 403))
 async def show_capture(_caller: Looking, host: Host) -> CaptureList:
     """Whether the changes of each entity are captured, and the SQL that would repair what is wrong."""
     return CaptureList(data=await capture_status(host.capture, list(host.entities.values())))
 
 
-@router.post("/capture/install", responses=responses(400, 401, 403, 409), response_model_exclude_none=True)
+@router.post("/capture/install", responses=responses(400, 401, 403, 409))
 async def install_capture(caller: Operating, host: Host, body: CaptureRequest) -> CaptureList:
     """Make the capture of entities whole. May be repeated."""
     names = [known_entity(name, host.entities, field="entities") for name in body.entities] or host.entities

@@ -22,6 +22,7 @@ from exportd.api.schemas.fields import DATE_TIME, parse_id
 from exportd.api.schemas.job import DownloadLink, JobDocument, JobPage, JobStatus, job_document
 from exportd.api.schemas.schedule import AdHocAnswer, AdHocRequest
 from exportd.api.transport.request_reader import StrictRoute
+from exportd.catalog.table_rules import no_modified
 from exportd.jobs.job_record import unknown_job
 from exportd.jobs.requests import JobFilter, JobSummary
 from exportd.model.bounds import MAX_WORD_LENGTH
@@ -77,14 +78,17 @@ async def link_to_files(request: Request, tenant: Reading, jobs: Jobs, job_id: I
 
 @router.post("/adhoc", responses=responses(400, 401, 403))
 async def export_now(tenant: Writing, jobs: Jobs, schedules: Schedules, body: AdHocRequest) -> AdHocAnswer:
-    """Export once, completely, without a schedule. The job that does it can be followed."""
-    if body.start_date is not None:
-        raise Refusal(400, "startDate: an export without a schedule is always complete here; leave startDate out.")
+    """Export once, without a schedule: completely, or what was modified since ``startDate``. A job does it."""
+    entities = known_entities(body.operational_data_types, schedules.entities)
+    timeless = [code for code in entities if schedules.entities[code].modified is None]
+    if body.start_date is not None and timeless:
+        raise Refusal(400, f"startDate: {no_modified(*timeless)}")
     job_id = await jobs.owned.queue(
         tenant.organization,
-        entities=known_entities(body.operational_data_types, schedules.entities),
+        entities=entities,
         file_format=body.format,
         destination_ids=destination_ids(body.destination_ids),
+        start_date=body.start_date,
         actor=tenant.actor,
     )
     return AdHocAnswer(job_id=str(job_id))

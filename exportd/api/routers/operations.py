@@ -38,26 +38,26 @@ async def list_organizations(viewer: Viewing, destinations: Destinations) -> Org
     return OrganizationList(data=list(await destinations.operator.organizations()))
 
 
-@router.get("/pause", responses=responses(401, 403), response_model_exclude_none=True)
+@router.get("/pause", responses=responses(401, 403))
 async def show_pause(_caller: Looking, jobs: Jobs) -> PauseAnswer:
     """Whether the daemons of this database are paused."""
     return _paused(await jobs.operator.paused())
 
 
-@router.post("/pause", responses=responses(401, 403), response_model_exclude_none=True)
+@router.post("/pause", responses=responses(401, 403))
 async def pause(caller: Operating, jobs: Jobs) -> PauseAnswer:
     """No daemon of this database takes a job any more. Jobs that run go on; schedules fire, and their jobs wait."""
     return _paused(await jobs.operator.pause(actor=caller.name))
 
 
-@router.post("/resume", responses=responses(401, 403), response_model_exclude_none=True)
+@router.post("/resume", responses=responses(401, 403))
 async def resume(caller: Operating, jobs: Jobs) -> PauseAnswer:
     """Jobs are taken again."""
     await jobs.operator.resume(actor=caller.name)
     return _paused(None)
 
 
-@router.get("/schedules/{id}/pause", responses=responses(401, 403, 404), response_model_exclude_none=True)
+@router.get("/schedules/{id}/pause", responses=responses(401, 403, 404))
 async def show_pause_of_schedule(_caller: Looking, schedules: Schedules, schedule_id: IdInPath) -> PauseAnswer:
     """Whether it is paused."""
     found = await schedules.operator.get(ScheduleId(id_in_path(schedule_id, "schedule")))
@@ -85,7 +85,7 @@ async def run_schedule(caller: Operating, schedules: Schedules, schedule_id: IdI
     return QueuedJob(job_id=str(await schedules.operator.run(found, actor=caller.name)))
 
 
-@router.post("/schedules/{id}/refresh", responses=responses(400, 401, 403, 404, 409), response_model_exclude_none=True)
+@router.post("/schedules/{id}/refresh", responses=responses(400, 401, 403, 404, 409))
 async def refresh_entity(
     caller: Operating, schedules: Schedules, schedule_id: IdInPath, body: RefreshRequest
 ) -> Refreshed:
@@ -96,7 +96,7 @@ async def refresh_entity(
     return Refreshed(entity=entity, job_id=None if job_id is None else str(job_id))
 
 
-@router.post("/schedules/{id}/backfill", responses=responses(400, 401, 403, 404, 409), response_model_exclude_none=True)
+@router.post("/schedules/{id}/backfill", responses=responses(400, 401, 403, 404, 409))
 async def backfill_schedule(
     caller: Operating, schedules: Schedules, schedule_id: IdInPath, body: BackfillBody
 ) -> Backfilled:
@@ -108,7 +108,7 @@ async def backfill_schedule(
     return shown_backfill(await schedules.operator.backfill(found, job_id, actor=caller.name))
 
 
-@router.get("/destinations/{id}/pause", responses=responses(401, 403, 404), response_model_exclude_none=True)
+@router.get("/destinations/{id}/pause", responses=responses(401, 403, 404))
 async def show_pause_of_destination(
     _caller: Looking, destinations: Destinations, destination_id: IdInPath
 ) -> PauseAnswer:
@@ -130,7 +130,7 @@ async def resume_destination(caller: Operating, destinations: Destinations, dest
     return Done(message="Jobs deliver to the destination again.")
 
 
-@router.get("/destinations/{id}/grants", responses=responses(400, 401, 403, 404), response_model_exclude_none=True)
+@router.get("/destinations/{id}/grants", responses=responses(400, 401, 403, 404))
 async def show_grants(viewer: Viewing, destinations: Destinations, destination_id: IdInPath) -> GrantList:
     """What its owner has to grant: policies or commands for exactly this destination, ready to paste."""
     record = await destinations.table.get(viewer.organization, id_in_path(destination_id, "destination"))
@@ -138,7 +138,7 @@ async def show_grants(viewer: Viewing, destinations: Destinations, destination_i
     return grant_list(await destinations.checker.grants(record))
 
 
-@router.post("/destinations/{id}/check", responses=responses(400, 401, 403, 404), response_model_exclude_none=True)
+@router.post("/destinations/{id}/check", responses=responses(400, 401, 403, 404))
 async def check_destination(actor: Acting, destinations: Destinations, destination_id: IdInPath) -> DestinationCheck:
     """Write, look at, read and remove a probe, as this daemon: what is there, what is missing, what to grant."""
     wanted = id_in_path(destination_id, "destination")

@@ -71,7 +71,7 @@ OnlyOrganization = Annotated[
 ]
 
 
-@router.get("/jobs", responses=responses(400, 401, 403), response_model_exclude_none=True)
+@router.get("/jobs", responses=responses(400, 401, 403))
 async def list_all_jobs(
     *,
     viewer: Viewing,
@@ -114,7 +114,7 @@ async def list_all_jobs(
     )
 
 
-@router.get("/jobs/{id}", responses=responses(401, 403, 404), response_model_exclude_none=True)
+@router.get("/jobs/{id}", responses=responses(401, 403, 404))
 async def show_any_job(viewer: Viewing, jobs: Jobs, job_id: IdInPath) -> JobDetails:
     """State, what it read, its files, and where they went."""
     record = await _job(jobs, viewer, job_id)
@@ -141,7 +141,7 @@ async def read_file(
     return await jobs.downloads.file(record.job.id, name, wanted_range=request.headers.get("range"))
 
 
-@router.get("/schedules", responses=responses(400, 401, 403), response_model_exclude_none=True)
+@router.get("/schedules", responses=responses(400, 401, 403))
 async def list_all_schedules(
     *,
     viewer: Viewing,
@@ -163,7 +163,7 @@ async def list_all_schedules(
     )
 
 
-@router.get("/schedules/{id}", responses=responses(401, 403, 404), response_model_exclude_none=True)
+@router.get("/schedules/{id}", responses=responses(401, 403, 404))
 async def show_any_schedule(viewer: Viewing, schedules: Schedules, schedule_id: IdInPath) -> ScheduleDetails:
     """One schedule with its due times, its pause and its newest job, and how far it has read."""
     wanted = ScheduleId(id_in_path(schedule_id, "schedule"))
@@ -172,7 +172,7 @@ async def show_any_schedule(viewer: Viewing, schedules: Schedules, schedule_id: 
     return schedule_details(owned, standing.get(wanted, ScheduleStanding()))
 
 
-@router.get("/schedules/{id}/preview", responses=responses(401, 403, 404, 409), response_model_exclude_none=True)
+@router.get("/schedules/{id}/preview", responses=responses(401, 403, 404, 409))
 async def preview_schedule(_caller: Looking, schedules: Schedules, schedule_id: IdInPath) -> SchedulePreview:
     """What a run that begins now would hold, entity by entity. Nothing is run, installed or repaired.
 
@@ -182,7 +182,7 @@ async def preview_schedule(_caller: Looking, schedules: Schedules, schedule_id: 
     return shown_preview(await schedules.previewer.preview(schedule))
 
 
-@router.get("/rule", responses=responses(400, 401, 403), response_model_exclude_none=True)
+@router.get("/rule", responses=responses(400, 401, 403))
 async def check_rule(
     *,
     _viewer: Viewing,
@@ -204,7 +204,7 @@ async def check_rule(
     return rule_check(fields, after=since, count=count)
 
 
-@router.get("/destinations", responses=responses(400, 401, 403), response_model_exclude_none=True)
+@router.get("/destinations", responses=responses(400, 401, 403))
 async def list_all_destinations(
     *,
     viewer: Viewing,
@@ -231,7 +231,7 @@ async def list_all_destinations(
     )
 
 
-@router.get("/destinations/{id}", responses=responses(401, 403, 404), response_model_exclude_none=True)
+@router.get("/destinations/{id}", responses=responses(401, 403, 404))
 async def show_any_destination(
     viewer: Viewing, destinations: Destinations, destination_id: IdInPath
 ) -> DestinationDetails:
@@ -241,7 +241,7 @@ async def show_any_destination(
     return destination_details(record, pause, shows_directories=viewer.organization is None)
 
 
-@router.get("/entities", responses=responses(401, 403), response_model_exclude_none=True)
+@router.get("/entities", responses=responses(401, 403))
 async def list_entities(viewer: Viewing, host: Host, status: Status) -> EntityList:
     """What can be exported: the catalog, with what only the database knows."""
     entities, trouble = host.entities.values(), status.local().out_of_order
@@ -249,7 +249,7 @@ async def list_entities(viewer: Viewing, host: Host, status: Status) -> EntityLi
     return EntityList(data=entity_documents(entities, entities, trouble, shows_tables=shows_tables))
 
 
-@router.get("/entities/{name}", responses=responses(401, 403, 404), response_model_exclude_none=True)
+@router.get("/entities/{name}", responses=responses(401, 403, 404))
 async def show_entity(
     viewer: Viewing,
     host: Host,
@@ -267,7 +267,7 @@ async def show_entity(
     return document
 
 
-@router.get("/audit", responses=responses(400, 401, 403), response_model_exclude_none=True)
+@router.get("/audit", responses=responses(400, 401, 403))
 async def list_audit(
     *,
     viewer: Viewing,

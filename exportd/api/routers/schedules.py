@@ -29,7 +29,7 @@ router = APIRouter(
 )
 
 
-@router.get("", responses=responses(400, 401, 403), response_model_exclude_none=True)
+@router.get("", responses=responses(400, 401, 403))
 async def list_schedules(
     *,
     tenant: Reading,
@@ -48,7 +48,7 @@ async def list_schedules(
     return SchedulePage(data=[listed_schedule(owned) for owned in page], next_token=token)
 
 
-@router.post("", responses=responses(400, 401, 403), response_model_exclude_none=True)
+@router.post("", responses=responses(400, 401, 403))
 async def create_schedule(tenant: Writing, schedules: Schedules, now: Now, body: ScheduleCreation) -> ScheduleDocument:
     """A new schedule. Its first run is at once, and complete."""
     created = await schedules.table.create(
@@ -60,12 +60,12 @@ async def create_schedule(tenant: Writing, schedules: Schedules, now: Now, body:
     return schedule_document(created)
 
 
-@router.get("/{id}", responses=responses(401, 403, 404), response_model_exclude_none=True)
+@router.get("/{id}", responses=responses(401, 403, 404))
 async def show_schedule(tenant: Reading, schedules: Schedules, schedule_id: IdInPath) -> ScheduleDocument:
     return schedule_document(await schedules.table.get(tenant.organization, id_in_path(schedule_id, "schedule")))
 
 
-@router.put("/{id}", responses=responses(400, 401, 403, 404, 409), response_model_exclude_none=True)
+@router.put("/{id}", responses=responses(400, 401, 403, 404, 409))
 async def replace_schedule(
     tenant: Writing, schedules: Schedules, now: Now, schedule_id: IdInPath, body: ScheduleUpdate
 ) -> ScheduleDocument:
@@ -81,7 +81,7 @@ async def replace_schedule(
     return schedule_document(replaced)
 
 
-@router.delete("/{id}", responses=responses(401, 403, 404), response_model_exclude_none=True)
+@router.delete("/{id}", responses=responses(401, 403, 404))
 async def delete_schedule(tenant: Writing, schedules: Schedules, now: Now, schedule_id: IdInPath) -> ScheduleDocument:
     """Take a schedule away; the answer is what it last was. A job of it that runs goes on."""
     deleted = await schedules.table.delete(

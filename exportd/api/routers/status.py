@@ -23,7 +23,7 @@ router = APIRouter(tags=["daemon"], route_class=StrictRoute)
 _EVENTS = {"description": "Server-sent events: phase, progress, end", "content": {"text/event-stream": {}}}
 
 
-@router.get("/v1/status", responses=responses(401, 403), response_model_exclude_none=True)
+@router.get("/v1/status", responses=responses(401, 403))
 async def show_status(_caller: Looking, status: Status, now: Now) -> DaemonStatus:
     """Services, queue, leases, spool, how far each entity has been read, and how the destinations are."""
     return shown_status(status.local(), await status.shared.read(), status.condition, now=now)

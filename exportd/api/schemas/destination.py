@@ -12,6 +12,7 @@ from exportd.api.schemas.fields import (
     Code,
     DisplayName,
     Moment,
+    OfOneKind,
     PauseStatus,
     RequestBody,
     Version,
@@ -151,14 +152,14 @@ class _NamedDestination(Answer):
 
 
 class _DestinationPlace(Answer):
-    bucket_name: str | None = None
+    bucket_name: OfOneKind = None
     prefix: str | None = None
     partition_order: PartitionOrder = "TIME_FIRST"
-    iam_role_arn: str | None = None
-    project_number: str | None = None
-    pool_id: str | None = None
-    provider_id: str | None = None
-    service_account_email: str | None = None
+    iam_role_arn: OfOneKind = None
+    project_number: OfOneKind = None
+    pool_id: OfOneKind = None
+    provider_id: OfOneKind = None
+    service_account_email: OfOneKind = None
 
 
 class ListedDestination(_NamedDestination):
@@ -187,8 +188,8 @@ class DestinationPage(Answer):
 class DestinationDetails(_DestinationPlace, _NamedDestination):
     """The same destination as operators see it. ``place`` is its address; ``destinationType`` may be ``DIRECTORY``.
 
-    What the database knows of it (``id``, ``version``, …) is left out where the database could not be asked. Programs
-    do not see the ``place`` of a directory, which is on a machine that is not theirs.
+    What the database knows of it (``id``, ``version``, …) is null where the database could not be asked. Programs do
+    not see the ``place`` of a directory, which is on a machine that is not theirs.
     """
 
     organization: str

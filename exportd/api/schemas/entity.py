@@ -8,7 +8,7 @@ from exportd.model.entity import Entity, EntityCode
 
 
 class FieldDocument(Answer):
-    """A field. ``column`` is left out for one that is computed; ``reference`` is the entity whose key it holds."""
+    """A field. ``column`` is null for one that is computed; ``reference`` is the entity whose key it holds."""
 
     name: str
     type: str
@@ -26,6 +26,7 @@ class IncomingReference(Answer):
 
 class EntityDocument(Answer):
     """An entity of the catalog. ``key`` are columns; every file has the field ``deleted`` last, which is not listed.
+    ``modified`` is the column that a ``startDate`` is compared with; without one there is no export from a date on.
 
     ``outOfOrder``: why it cannot be exported at the moment. Programs do not see ``table`` and ``column``.
     """
@@ -35,6 +36,7 @@ class EntityDocument(Answer):
     type_token: str
     table: str | None = None
     key: list[str]
+    modified: str | None = None
     fields: list[FieldDocument]
     referenced_by: list[IncomingReference]
     out_of_order: str | None = None
@@ -79,6 +81,7 @@ def _document(
         type_token=entity.type_token,
         table=str(entity.table) if shows_tables else None,
         key=list(entity.key),
+        modified=entity.modified,
         fields=[
             FieldDocument(
                 name=field.name,

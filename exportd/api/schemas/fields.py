@@ -29,6 +29,9 @@ READ_ONLY = frozenset({"id", "dtCreated", "dtLastModified", "createdBy", "lastMo
 """Fields that only we set. A client may send them back; they are ignored."""
 
 
+_FIRST_YEAR, _LAST_YEAR = 1970, 9998
+
+
 def parse_instant(text: object) -> datetime:
     """An ISO 8601 date-time with a time zone, in UTC. Raises ValueError with a sentence."""
     try:
@@ -41,8 +44,20 @@ def parse_instant(text: object) -> datetime:
     raise ValueError("should be a date and time such as 2026-01-31T00:00:00Z")
 
 
+def _check_start_date(instant: datetime) -> datetime:
+    if not _FIRST_YEAR <= instant.year <= _LAST_YEAR:
+        raise ValueError(f"should be in the years {_FIRST_YEAR} to {_LAST_YEAR}; leave it out to export everything")
+    return instant
+
+
 def _format_instant(instant: datetime) -> str:
     return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _format_exactly(instant: datetime) -> str:
+    """In milliseconds, or in microseconds where these would not be all."""
+    timespec = "microseconds" if instant.microsecond % 1000 else "milliseconds"
+    return instant.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
 Code = Annotated[
@@ -58,6 +73,12 @@ Instant = Annotated[datetime, BeforeValidator(parse_instant), PlainSerializer(_f
 
 Moment = Annotated[datetime, PlainSerializer(_format_instant), DATE_TIME]
 """An instant in an answer."""
+
+StartDate = Annotated[Instant, AfterValidator(_check_start_date)]
+"""From when on something is to be exported: an instant that a manifest can have."""
+
+ExactMoment = Annotated[datetime, PlainSerializer(_format_exactly), DATE_TIME]
+"""An instant in an answer, as it was asked for: to the microsecond."""
 
 Word = Annotated[str, Field(min_length=1, max_length=MAX_WORD_LENGTH), AfterValidator(check_printable)]
 """An id or a short text of another system."""
@@ -109,9 +130,16 @@ class RequestBody(BaseModel):
 
 
 class Answer(BaseModel):
-    """A JSON object that we send; fields without a value are left out."""
+    """A JSON object that we send. It has all its keys: null where there is nothing.
+
+    A key that belongs to one kind of a noun only (``OfOneKind``) is left out where it has no value.
+    """
 
     model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, frozen=True)
+
+
+OfOneKind = Annotated[str | None, Field(exclude_if=lambda value: value is None)]
+"""A text of an answer that only one kind of the noun has. The official client knows the kinds by such keys."""
 
 
 class ErrorAnswer(Answer):

@@ -1,24 +1,27 @@
 """Jobs, and the links to their files. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from exportd.api.schemas.fields import Answer, Moment
+from exportd.api.schemas.fields import Answer, ExactMoment, Moment
 from exportd.jobs.job_record import AttemptRecord, JobRecord, for_organization
 from exportd.jobs.requests import FoundJob, JobSummary
 from exportd.model.extraction import Mode
-from exportd.model.job import EntityProgress, JobState
+from exportd.model.job import EntityProgress, JobState, Stall
 from exportd.model.reason import FullReason
 
 JobStatus = Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED"]
 
 
 class JobDocument(Answer):
-    """One run, of a schedule or without one, as its organization sees it."""
+    """One run, of a schedule or without one, as its organization sees it. With a ``startDate``, which only a run
+    without a schedule may have, it holds what was modified then or later.
+    """
 
     id: str
     version: int = 1
     schedule_id: str | None = None
+    start_date: ExactMoment | None = None
     started_at: Moment | None = None
     date_created: Moment
     source_type: Literal["OPERATIONAL"] = "OPERATIONAL"
@@ -33,7 +36,9 @@ class JobPage(Answer):
 
 
 class ShownWindow(Answer):
-    """What was read: the changes between two snapshots of Postgres. Without ``previous``: everything."""
+    """What was read: the changes between two snapshots of Postgres. Without ``previous``: everything, or from the job's
+    ``startDate`` on.
+    """
 
     previous: str | None = None
     snapshot: str
@@ -87,6 +92,17 @@ class ShownAttempt(Answer):
     message: str | None = None
 
 
+class ShownStall(Answer):
+    """What a running job waits for in the database: sessions that have locked tables of the ``entities``
+    (LOCK_NOT_AVAILABLE), or rows of them that do not come (COPY_SILENT). The message says more.
+    """
+
+    entities: list[str]
+    reason: str
+    message: str
+    since: Moment
+
+
 class _JobLine(JobDocument):
     organization: str
     schedule: str | None = None
@@ -134,8 +150,8 @@ class JobDetails(_JobLine):
     goes; ``reason`` and ``message`` say why it failed, or why its last attempt did.
 
     ``takenAt`` is when it read, ``sealedAt`` when its files were complete, ``notBefore`` when it is tried again,
-    ``filesRemovedAt`` when the spool removed them. ``holder`` runs it, with a lease until ``leaseUntil``. ``attempts``
-    are the newest 100.
+    ``filesRemovedAt`` when the spool removed them. ``holder`` runs it, with a lease until ``leaseUntil``; ``stalls`` is
+    what it waits for at the moment. ``attempts`` are the newest 100.
     """
 
     not_before: Moment | None = None
@@ -143,6 +159,7 @@ class JobDetails(_JobLine):
     sealed_at: Moment | None = None
     files_removed_at: Moment | None = None
     lease_until: Moment | None = None
+    stalls: list[ShownStall]
     entities: dict[str, JobEntity]
     parts: list[JobPart]
     deliveries: list[ShownDelivery]
@@ -160,6 +177,7 @@ def job_document(summary: JobSummary) -> JobDocument:
     return JobDocument(
         id=str(summary.id),
         schedule_id=None if summary.schedule_id is None else str(summary.schedule_id),
+        start_date=summary.start_date,
         started_at=summary.started_at,
         date_created=summary.created_at,
         status=summary.state.value,
@@ -172,6 +190,7 @@ def found_job(found: FoundJob, *, shows_hosts: bool = True) -> FoundJobDocument:
     return FoundJobDocument(
         id=str(job.id),
         schedule_id=None if job.schedule_id is None else str(job.schedule_id),
+        start_date=job.start_date,
         started_at=job.started_at,
         date_created=job.created_at,
         status=job.state.value,
@@ -206,6 +225,7 @@ def job_details(record: JobRecord, *, shows_hosts: bool = True) -> JobDetails:
     return JobDetails(
         id=str(job.id),
         schedule_id=None if job.schedule_id is None else str(job.schedule_id),
+        start_date=job.start_date,
         started_at=record.started_at,
         date_created=record.created_at,
         status=record.state.value,
@@ -223,6 +243,7 @@ def job_details(record: JobRecord, *, shows_hosts: bool = True) -> JobDetails:
         attempt=record.attempt,
         holder=record.lease_holder,
         lease_until=record.lease_until,
+        stalls=shown_stalls(record.progress.stalls),
         reason=record.reason,
         message=record.message,
         entities=_entities(record),
@@ -247,6 +268,13 @@ def job_details(record: JobRecord, *, shows_hosts: bool = True) -> JobDetails:
         ],
         attempts=[_attempt(attempt) for attempt in record.attempts],
     )
+
+
+def shown_stalls(stalls: Iterable[Stall]) -> list[ShownStall]:
+    return [
+        ShownStall(entities=list(stall.entities), reason=stall.reason, message=stall.sentence, since=stall.since)
+        for stall in stalls
+    ]
 
 
 def _attempt(attempt: AttemptRecord) -> ShownAttempt:

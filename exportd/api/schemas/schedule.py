@@ -12,10 +12,10 @@ from exportd.api.schemas.fields import (
     Code,
     DisplayName,
     EntityNames,
-    Instant,
     Moment,
     PauseStatus,
     RequestBody,
+    StartDate,
     Version,
     pause_status,
 )
@@ -102,12 +102,16 @@ class ScheduleUpdate(_ScheduleBody):
 
 
 class AdHocRequest(_Operational):
-    """One complete export, now."""
+    """One export, now: complete, or of what was modified since a date."""
 
     ignored: ClassVar[frozenset[str]] = READ_ONLY | {"version"}
 
     start_date: Annotated[
-        Instant | None, Field(description="Not supported: an export without a schedule is complete.")
+        StartDate | None,
+        Field(
+            description="Inclusive. Only records whose time of the last change is this or later, or unknown, and no "
+            "deletions. Each of the entities must have `modified` in the catalog."
+        ),
     ] = None
 
 

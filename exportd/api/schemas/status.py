@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from exportd.api.schemas.fields import Answer, Moment, PauseStatus, pause_status
+from exportd.api.schemas.job import ShownStall, shown_stalls
 from exportd.api.status_reader import DestinationCondition, SharedStatus
 from exportd.fleet.disagreement import Disagreement, Subject
 from exportd.fleet.record import DaemonRecord
@@ -25,7 +26,8 @@ class LocalStatus:
     """What a daemon knows of itself. Times are aware UTC; ``changes_waiting`` has when the first change came.
 
     ``daemons`` are all of the database, as it last saw them, and ``disagreements`` are with the others. ``trouble`` is
-    why it cannot listen to the database; ``out_of_order`` has what is wrong with each entity that cannot be exported.
+    why it cannot listen to the database; ``out_of_order`` has what is wrong with each entity that cannot be exported,
+    ``stalled`` has those on which jobs stall, and for how many seconds each is left alone.
     """
 
     version: str
@@ -42,6 +44,7 @@ class LocalStatus:
     disagreements: Sequence[Disagreement] = ()
     trouble: str | None = None
     out_of_order: Mapping[EntityCode, str] = field(default_factory=dict)
+    stalled: Mapping[EntityCode, float] = field(default_factory=dict)
 
 
 class Service(Answer):
@@ -75,7 +78,7 @@ class QueueStatus(Answer):
 
 
 class LeaseStatus(Answer):
-    """A job that this daemon runs."""
+    """A job that this daemon runs. ``stalls`` is what it waits for in the database."""
 
     job_id: str
     organization: str
@@ -84,6 +87,7 @@ class LeaseStatus(Answer):
     attempt: int
     started_at: Moment
     lease_until: Moment
+    stalls: list[ShownStall]
 
 
 class SpoolStatus(Answer):
@@ -98,12 +102,14 @@ class SpoolStatus(Answer):
 class EntityStatus(Answer):
     """``lagSeconds``: how long ago the schedule that is furthest behind read the entity. ``changesSince``: when the
     first change was notified that no run has read yet. ``outOfOrder``: why it cannot be exported at the moment.
+    ``stalled``: that it has kept jobs of this daemon waiting, and what becomes of those that read it.
     """
 
     read_until: Moment | None = None
     lag_seconds: float | None = None
     changes_since: Moment | None = None
     out_of_order: str | None = None
+    stalled: str | None = None
 
 
 class FailureStatus(Answer):
@@ -203,6 +209,7 @@ def shown_status(
                 attempt=lease.attempt,
                 started_at=lease.started_at,
                 lease_until=lease.lease_until,
+                stalls=shown_stalls(lease.stalls),
             )
             for lease in shared.leases
         ],
@@ -253,15 +260,24 @@ def changes_since(notified_at: datetime | None, read_until: datetime | None) -> 
 
 def _entities(local: LocalStatus, shared: SharedStatus, now: datetime) -> dict[str, EntityStatus]:
     found: dict[str, EntityStatus] = {}
-    for entity in sorted({*shared.read_until, *local.changes_waiting, *local.out_of_order}):
+    for entity in sorted({*shared.read_until, *local.changes_waiting, *local.out_of_order, *local.stalled}):
         read_until = shared.read_until.get(entity)
         found[entity] = EntityStatus(
             read_until=read_until,
             lag_seconds=None if read_until is None else _seconds(read_until, now),
             changes_since=changes_since(local.changes_waiting.get(entity), read_until),
             out_of_order=local.out_of_order.get(entity),
+            stalled=_stalled(local.stalled.get(entity)),
         )
     return found
+
+
+def _stalled(left_alone_s: float | None) -> str | None:
+    if left_alone_s is None:
+        return None
+    if left_alone_s:
+        return f"its silence ended an attempt; jobs that read it are left alone for {left_alone_s:.0f} s more"
+    return "jobs that read it wait for the database; they run beside the others, a few at a time"
 
 
 def _destinations(shared: SharedStatus, condition: DestinationCondition) -> list[DestinationStatus]:

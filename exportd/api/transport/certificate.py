@@ -1,6 +1,6 @@
-"""The certificate that the API shows on TCP, and files with secrets, which other users may not read. Blocking.
+"""The certificate that the API shows on TCP, and how files with secrets are read. Blocking.
 
-The certificate's files are read again at each reload; connections that are made from then on see the new one.
+Its files are read again at each reload; connections that are made from then on see the new one.
 """
 
 import os
@@ -124,7 +124,7 @@ def _words(error: OSError) -> str:
 
 
 def read_private(path: Path, *, where: str) -> bytes:
-    """What is in it. Raises SettingsError when it cannot be read, and when every user can."""
+    """What is in a file with secrets. Raises SettingsError when it cannot be read, and when every user can."""
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)

@@ -64,12 +64,12 @@ class ClickHouse(Dialect):
             source = f"{_function(location, key)}, {escaped_literal(name)}, {escaped_literal(columns)}, 'gzip')"
             yield f"INSERT INTO {staging} SELECT * FROM {source}\nSETTINGS {settings}"
 
+    def create(self, entity: ManifestEntity) -> Iterator[str]:
+        yield f"CREATE TABLE IF NOT EXISTS {self._definition(entity)}"
+
     def replace(self, entity: ManifestEntity) -> Iterator[str]:
-        columns = self.definitions(fields_of(entity))
-        key = ", ".join(self.identifier(name) for name in key_of(entity))
         yield (
-            f"CREATE OR REPLACE TABLE {self.table(entity)} (\n    {columns}\n)\n"
-            f"ENGINE = MergeTree ORDER BY ({key}) SETTINGS allow_nullable_key = 1 AS\n"
+            f"CREATE OR REPLACE TABLE {self._definition(entity)} AS\n"
             f"SELECT {self.columns(entity)} FROM {self.staging(entity)} WHERE {self._lives()}"
         )
 
@@ -77,6 +77,13 @@ class ClickHouse(Dialect):
         key = ", ".join(self.identifier(name) for name in key_of(entity))
         yield f"DELETE FROM {self.table(entity)}\nWHERE ({key}) IN (SELECT {key} FROM {self.staging(entity)})"
         yield self.insert(entity)
+
+    def _definition(self, entity: ManifestEntity) -> str:
+        key = ", ".join(self.identifier(name) for name in key_of(entity))
+        return (
+            f"{self.table(entity)} (\n    {self.definitions(fields_of(entity))}\n)\n"
+            f"ENGINE = MergeTree ORDER BY ({key}) SETTINGS allow_nullable_key = 1"
+        )
 
 
 def _function(location: Location, key: str) -> str:

@@ -61,6 +61,10 @@ class Dialect(ABC):
     ) -> Iterator[str]:
         """Load the objects ``keys`` at ``location`` into the staging table: every field, and ``deleted``."""
 
+    def create(self, entity: ManifestEntity) -> Iterator[str]:
+        """Make the table, empty, if there is none."""
+        yield f"CREATE TABLE IF NOT EXISTS {self.table(entity)} (\n    {self.definitions(fields_of(entity))}\n)"
+
     def replace(self, entity: ManifestEntity) -> Iterator[str]:
         """Make the table anew, from the staging table."""
         yield (

@@ -49,6 +49,9 @@ def _heading(manifest: Manifest, dialect: DialectName, writer: Dialect) -> Itera
         yield f"The scripts for {dialect} have never been run by exportd's tests: try them before you rely on them."
     schedule = f"schedule {manifest.schedule.code}" if manifest.schedule else "an ad hoc export"
     yield f"Loads job {manifest.job_id} ({schedule} of {manifest.organization}) into {dialect}."
+    if manifest.start_date is not None:
+        start = manifest.start_date.isoformat()
+        yield f"It holds what was modified at {start} or later, and no deletions: it is merged into what is there."
     if manifest.predecessor is not None:
         yield f"Load job {manifest.predecessor.job_id} before it, unless every entity here is full."
     yield "Loading it again changes nothing. Each organization and schedule needs tables of its own."
@@ -61,6 +64,8 @@ def _script(writer: Dialect, manifest: Manifest, location: Location, folder: str
         keys = listed if folder is None else [object_key(key, manifest.organization, folder) for key in listed]
         yield comment(f"{entity.code}: {entity.mode}, {entity.rows} records, {entity.deleted_rows} are deletions")
         yield from writer.stage(entity, manifest.format, location, keys)
+        if manifest.start_date is not None:
+            yield from writer.create(entity)
         yield from merge(writer, entity)
         yield from writer.unstage(entity)
         yield from writer.view(entity)

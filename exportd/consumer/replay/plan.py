@@ -23,6 +23,11 @@ class Step:
     entity: ManifestEntity
     objects: tuple[tuple[ObjectKey, ManifestPart], ...]
 
+    @property
+    def begins_table(self) -> bool:
+        """Whether nothing before it counts: it is complete, or all there is of an export with a start date."""
+        return self.entity.mode is Mode.FULL or self.manifest.start_date is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -53,11 +58,12 @@ def plan(reports: Sequence[ManifestsReport], *, schedule: str | None = None, as_
     steps: dict[EntityCode, list[Step]] = {}
     for manifest in manifests:
         for entity in manifest.entities:
-            if entity.mode is Mode.FULL:
+            step = Step(manifest, entity, tuple(_objects(report, manifest, entity)))
+            if step.begins_table:
                 steps[entity.code] = []
             elif entity.code not in steps:
                 raise _damaged(f"the last complete run of {entity.code} before job {manifest.job_id} is not here")
-            steps[entity.code].append(Step(manifest, entity, tuple(_objects(report, manifest, entity))))
+            steps[entity.code].append(step)
     used = {step.manifest.job_id for entity_steps in steps.values() for step in entity_steps}
     _refuse_broken(report, chain, used)
     return Plan(

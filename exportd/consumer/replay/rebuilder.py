@@ -20,7 +20,6 @@ from exportd.consumer.replay.json_cells import csv_header, csv_record
 from exportd.consumer.replay.plan import Plan, Step
 from exportd.manifest.document import ManifestEntity
 from exportd.model.errors import PermanentError, SettingsError
-from exportd.model.extraction import Mode
 from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
 from exportd.stores.store import Store
@@ -58,7 +57,7 @@ async def rebuild(store: Store, plan: Plan, into: Path, progress: ReadProgress |
 async def _apply(
     connection: duckdb.DuckDBPyConnection, store: Store, step: Step, folder: Path, progress: ReadProgress
 ) -> None:
-    if step.entity.mode is Mode.FULL:
+    if step.begins_table:
         columns = _DIALECT.definitions(fields_of(step.entity))
         create = f"CREATE OR REPLACE TABLE {_DIALECT.table(step.entity)} (\n    {columns}\n)"
         await anyio.to_thread.run_sync(connection.execute, create)
@@ -79,7 +78,7 @@ def _load(connection: duckdb.DuckDBPyConnection, step: Step, file: Path) -> None
     if step.manifest.format is ExportFormat.JSONL:
         file = _as_csv(entity, file)
     source = csv_source(entity, doubled_literal(str(file)))
-    if entity.mode is Mode.FULL:
+    if step.begins_table:
         connection.execute(_DIALECT.insert(entity, source))
         return
     connection.execute("BEGIN")

@@ -35,8 +35,8 @@ FROM asked;
 -- A job without a schedule, like one that there was.
 -- $1 job
 WITH queued AS (
-    INSERT INTO exportd.job (organization, due_at, entities, format, destinations)
-    SELECT organization, clock_timestamp(), entities, format, destinations
+    INSERT INTO exportd.job (organization, due_at, entities, format, destinations, start_date)
+    SELECT organization, clock_timestamp(), entities, format, destinations, start_date
     FROM exportd.job
     WHERE id = $1
     RETURNING id, state
@@ -62,7 +62,16 @@ WHERE state IN ('PENDING', 'RUNNING');
 -- name: leases
 -- The jobs that run with a spool, and until when their leases are good.
 -- $1 spool
-SELECT id, organization, schedule_code, phase::text, attempt, started_at, lease_until
+SELECT id, organization, schedule_code, state::text, phase::text, attempt, started_at, lease_until, progress::text
 FROM exportd.job
 WHERE state = 'RUNNING' AND lease_spool_id = $1
 ORDER BY started_at, id;
+
+-- name: stalled
+-- The jobs that wait for the database: those that run, and those whose last attempt ended for it.
+SELECT id, organization, schedule_code, state::text, progress::text, message
+FROM exportd.job
+WHERE state = 'RUNNING' AND progress ? 'stalls'
+    OR state = 'PENDING' AND reason IN ('LOCK_NOT_AVAILABLE', 'COPY_SILENT')
+ORDER BY created_at, id
+LIMIT 20;

@@ -4,7 +4,8 @@
 -- writes carries its fence; no row updated means that the lease is no longer its own. JSON passes as text.
 
 -- name: claim
--- Take a job that is due, or whose holder let the lease expire. The organization with the fewest running jobs comes first;
+-- Take a job that is due, or whose holder let the lease expire. The organization with the fewest running jobs comes first,
+-- those aside that wait for the database, for they take no slot;
 -- of several, the one whose last turn is longest ago; of its jobs, the one that has been due longest. So an organization
 -- without a running job waits for at most one job of each other organization, however long their backlogs are. Two
 -- daemons that claim in the same moment may both take a job of one organization: they do not see each other's turn.
@@ -14,12 +15,13 @@
 -- delivered is forgotten too, for the new parts differ).
 -- $1 holder, $2 lease in seconds, $3 the holder's spool, $4 limit of attempts, $5 grace in seconds
 -- $6 organizations and $7 codes of the destinations that the holder's configuration declares; null: all there are
+-- $8 entities that the job must not read
 WITH moment AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ), busy AS MATERIALIZED (
     SELECT organization, count(*) AS jobs
     FROM exportd.job
-    WHERE state = 'RUNNING' AND lease_until >= (SELECT now FROM moment)
+    WHERE state = 'RUNNING' AND lease_until >= (SELECT now FROM moment) AND NOT progress ? 'stalls'
     GROUP BY organization
 ), candidate AS MATERIALIZED (
     SELECT
@@ -37,6 +39,7 @@ WITH moment AS MATERIALIZED (
         AND job.state IN ('PENDING', 'RUNNING')
         AND job.cancel_requested_at IS NULL
         AND NOT EXISTS (SELECT FROM exportd.pause)
+        AND NOT ((job.phase = 'EXTRACTING' OR job.spool_id IS DISTINCT FROM $3::uuid) AND job.entities && $8::text[])
         AND NOT EXISTS (
             SELECT FROM exportd.destination
             WHERE destination.organization = job.organization AND destination.code = ANY (job.destinations)
@@ -95,7 +98,8 @@ WITH moment AS MATERIALIZED (
     RETURNING job.*
 )
 SELECT
-    id, organization, schedule_id, schedule_code, due_at, entities, format, destinations, phase, attempt, fence,
+    id, organization, schedule_id, schedule_code, due_at, entities, format, destinations, start_date, phase, attempt,
+    fence,
     pg_notify('exportd_events', json_build_object('kind', 'job_started', 'id', id, 'state', state)::text)
 FROM claimed;
 
@@ -172,9 +176,9 @@ RETURNING cancel_requested_at IS NOT NULL AS cancelled;
 
 -- name: record_progress
 -- Write an attempt's last progress, whatever state its end left the job in.
--- $1 job, $2 fence, $3 progress (null: as it is)
+-- $1 job, $2 fence, $3 progress (null: as it is, but that the job waits for nothing any more)
 UPDATE exportd.job
-SET progress = coalesce($3::text::jsonb, progress)
+SET progress = coalesce($3::text::jsonb, progress - 'stalls')
 WHERE id = $1 AND fence = $2
 RETURNING state;
 
@@ -458,8 +462,8 @@ ORDER BY j.finished_at;
 -- Failed jobs of which objects may be visible at destinations that have no delivery, oldest first.
 -- $1 schedule (null: any, and ad hoc jobs)
 SELECT
-    id, organization, schedule_id, schedule_code, due_at, entities, format, destinations, state, phase, attempt,
-    not_before, lease_holder, lease_until, spool_id, created_at, started_at, sealed_at, finished_at, expired_at,
+    id, organization, schedule_id, schedule_code, due_at, entities, format, destinations, start_date, state, phase,
+    attempt, not_before, lease_holder, lease_until, spool_id, created_at, started_at, sealed_at, finished_at, expired_at,
     reason, message, progress::text, extraction::text
 FROM exportd.job
 WHERE state = 'FAILED' AND objects_visible AND ($1::uuid IS NULL OR schedule_id = $1)
@@ -507,8 +511,8 @@ SELECT extraction::text FROM exportd.job WHERE id = $1;
 -- name: get
 -- $1 job
 SELECT
-    id, organization, schedule_id, schedule_code, due_at, entities, format, destinations, state, phase, attempt,
-    not_before, lease_holder, lease_until, spool_id, created_at, started_at, sealed_at, finished_at, expired_at,
+    id, organization, schedule_id, schedule_code, due_at, entities, format, destinations, start_date, state, phase,
+    attempt, not_before, lease_holder, lease_until, spool_id, created_at, started_at, sealed_at, finished_at, expired_at,
     reason, message, progress::text, extraction::text
 FROM exportd.job
 WHERE id = $1;
@@ -530,8 +534,8 @@ WHERE job.id IS NULL
 -- name: newest
 -- $1 organization, $2 schedule code, $3 state (each null: any), $4 how many
 SELECT
-    id, organization, schedule_id, schedule_code, due_at, entities, format, destinations, state, phase, attempt,
-    not_before, lease_holder, lease_until, spool_id, created_at, started_at, sealed_at, finished_at, expired_at,
+    id, organization, schedule_id, schedule_code, due_at, entities, format, destinations, start_date, state, phase,
+    attempt, not_before, lease_holder, lease_until, spool_id, created_at, started_at, sealed_at, finished_at, expired_at,
     reason, message, progress::text, extraction::text
 FROM exportd.job
 WHERE ($1::text IS NULL OR organization = $1)

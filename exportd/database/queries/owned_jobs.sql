@@ -4,7 +4,7 @@
 -- The newest first, those that come after ($7, $8).
 -- $1 organization, $2 jobs (null: any), $3 schedule (null: any), $4 state (null: any), $5 created at or after
 -- (null: any), $6 created before (null: any), $7 created at (null: from the start), $8 id, $9 how many
-SELECT id, schedule_id, state::text, created_at, started_at
+SELECT id, schedule_id, state::text, created_at, started_at, start_date
 FROM exportd.job
 WHERE organization = $1
     AND ($2::uuid[] IS NULL OR id = ANY ($2))
@@ -27,7 +27,7 @@ SET LOCAL plan_cache_mode = force_custom_plan;
 -- $7 created at (null: from the start), $8 id, $9 how many are looked at, $10 schedule code, $11 entity, $12 destination
 -- (each null: any), $13 how many
 SELECT page.id, page.organization, page.schedule_id, page.schedule_code, page.due_at, page.format, page.destinations,
-       page.state::text, page.phase::text, page.attempt, page.lease_holder, page.created_at, page.started_at,
+       page.start_date, page.state::text, page.phase::text, page.attempt, page.lease_holder, page.created_at, page.started_at,
        page.finished_at, page.reason, page.message, cardinality(page.entities) AS entities,
        figures.done, figures.rows, figures.deleted_rows, figures.files, figures.size_bytes,
        CASE WHEN page.extraction IS NOT NULL THEN (
@@ -87,10 +87,10 @@ LIMIT 1;
 
 -- name: queue
 -- A job without a schedule, due now.
--- $1 organization, $2 entities, $3 format, $4 destinations
+-- $1 organization, $2 entities, $3 format, $4 destinations, $5 start date (null: none)
 WITH queued AS (
-    INSERT INTO exportd.job (organization, due_at, entities, format, destinations)
-    VALUES ($1, clock_timestamp(), $2::text[], $3, $4::text[])
+    INSERT INTO exportd.job (organization, due_at, entities, format, destinations, start_date)
+    VALUES ($1, clock_timestamp(), $2::text[], $3, $4::text[], $5)
     RETURNING id, state
 )
 SELECT id, pg_notify('exportd_events', json_build_object('kind', 'job_queued', 'id', id, 'state', state)::text)
@@ -98,11 +98,11 @@ FROM queued;
 
 -- name: equal
 -- A job without a schedule that has yet to read, and will read the same.
--- $1 organization, $2 entities, $3 format, $4 destinations
+-- $1 organization, $2 entities, $3 format, $4 destinations, $5 start date (null: none)
 SELECT id
 FROM exportd.job
 WHERE organization = $1 AND schedule_id IS NULL AND state = 'PENDING' AND phase = 'EXTRACTING'
-    AND cancel_requested_at IS NULL AND format = $3
+    AND cancel_requested_at IS NULL AND format = $3 AND start_date IS NOT DISTINCT FROM $5
     AND entities @> $2::text[] AND entities <@ $2::text[]
     AND destinations @> $4::text[] AND destinations <@ $4::text[]
 ORDER BY created_at

@@ -90,7 +90,7 @@ class TestReading:
             client = api.http if headers is None else api.tcp
             answer = await client.get("/v1/audit", params=query, headers=headers)
             assert answer.status_code == 200, answer.text
-            return [(entry["action"], entry.get("objectId")) for entry in answer.json()["data"]]
+            return [(entry["action"], entry["objectId"]) for entry in answer.json()["data"]]
 
         created, paused = ("schedule created", ours), ("schedule paused", ours)
         everything = [("daemon paused", None), paused, ("schedule created", theirs), created]
@@ -121,7 +121,7 @@ class TestReading:
             answer = (await api.http.get("/v1/audit", params={"organization": ACME, "nextToken": token})).json()
             assert len(answer["data"]) <= 100
             seen += [entry["action"] for entry in answer["data"]]
-            token = answer.get("nextToken", "")
+            token = answer["nextToken"]
             if not token:
                 break
             for query in ({"organization": "other"}, {"object": str(uuid4()), "organization": ACME}, {}):

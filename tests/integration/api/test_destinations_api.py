@@ -68,6 +68,22 @@ async def test_the_official_client_leads_destinations_through_their_lives(api: A
     ]
 
 
+async def test_a_document_has_all_its_keys_but_those_of_the_other_kind(api: ApiServer) -> None:
+    common = {"id", "version", "name", "code", "destinationType", "dtCreated", "dtLastModified", "createdBy"}
+    common |= {"lastModifiedBy", "prefix", "partitionOrder", "bucketName"}
+    more = {"organization", "origin", "place", "paused"}
+    for body, own in (
+        (bucket(prefix=None), {"iamRoleArn"}),
+        (gcs_bucket(serviceAccountEmail=None), {"projectNumber", "poolId", "providerId"}),
+    ):
+        made = (await api.http.post(path(ACME, "destinations"), json=body)).json()
+        assert (made.keys(), made["prefix"]) == (common | own, None)
+        shown = (await api.http.get(f"/v1/destinations/{made['id']}")).json()
+        assert (shown.keys(), shown["paused"]) == (common | own | more, None)
+        kept = await api.http.put(path(ACME, "destinations", made["id"]), json=made)
+        assert (kept.status_code, kept.json()["version"]) == (200, 2), "what was read may be sent back"
+
+
 async def test_what_was_made_can_be_delivered_to_at_once(api: ApiServer) -> None:
     def there() -> bool:
         try:

@@ -80,8 +80,18 @@ def _me() -> str:
     [
         ({"sourceType": "USAGE"}, "USAGE is not exported"),
         ({"operationalDataTypes": []}, "at least 1"),
-        ({"startDate": "2026-01-01T00:00:00Z"}, "leave startDate out"),
         ({"startDate": "yesterday"}, "startDate: should be a date and time"),
+        ({"startDate": "2026-01-01T00:00:00"}, "startDate: should be a date and time such as 2026-01-31T00:00:00Z"),
+        ({"startDate": 1767225600}, "startDate: should be a date and time"),
+        ({"startDate": ["2026-01-01T00:00:00Z"]}, "startDate: should be a date and time"),
+        ({"startDate": "0001-01-01T00:00:00+14:00"}, "startDate: should be a date and time"),
+        ({"startDate": "1969-12-31T23:59:59.999999Z"}, "startDate: should be in the years 1970 to 9998; leave it out"),
+        ({"startDate": "9998-12-31T23:59:59-01:00"}, "startDate: should be in the years 1970 to 9998; leave it out"),
+        (
+            {"startDate": "2026-01-01T00:00:00Z", "operationalDataTypes": ["PLANS", "METERS"]},
+            "startDate: METERS: the catalog names no column with the time of the last change, so there is no export "
+            "from a start date on. Leave it or the start date out, or set `modified` in its entry of the catalog.",
+        ),
         ({"endDate": "2026-01-01T00:00:00Z"}, 'unknown field "endDate"'),
         ({"destinationIds": [str(uuid4())]}, "there is no destination"),
     ],
@@ -93,6 +103,51 @@ async def test_what_cannot_be_exported_is_refused_in_a_sentence(
     assert answer.status_code == 400
     assert words in answer.json()["message"]
     assert await api.pool.fetchval("SELECT count(*) FROM exportd.job") == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [
+        ("2026-03-09T12:00:00Z", "2026-03-09T12:00:00.000Z"),
+        ("2026-03-09T12:00:00.123456+05:45", "2026-03-09T06:15:00.123456Z"),
+        ("9000-01-01T00:00:00Z", "9000-01-01T00:00:00.000Z"),
+        (None, None),
+    ],
+)
+async def test_the_start_date_of_an_export_stays_as_it_was_asked_for(
+    api: ApiServer, asked: str | None, shown: str | None
+) -> None:
+    def ask(client: M3ter) -> str:
+        body = {} if asked is None else {"startDate": asked}
+        exports = client.data_exports
+        answer = exports.create_adhoc(operational_data_types=["PLANS"], source_type="OPERATIONAL", extra_body=body)
+        assert answer.job_id is not None
+        assert [listed.id for listed in exports.jobs.list()] == [answer.job_id]
+        return exports.jobs.retrieve(answer.job_id).id
+
+    job_id = await api.official(ask)
+    start_date = await api.pool.fetchval("SELECT start_date FROM exportd.job")
+    assert start_date == (None if asked is None else datetime.fromisoformat(asked))
+    documents = [
+        (await api.http.get(path(ACME, "jobs", job_id))).json(),
+        *(await api.http.get(path(ACME, "jobs"))).json()["data"],
+        (await api.http.get(f"/v1/jobs/{job_id}")).json(),
+        *(await api.http.get("/v1/jobs")).json()["data"],
+    ]
+    assert [document["startDate"] for document in documents] == [shown] * 4
+    (row,) = (await api.http.get("/v1/audit")).json()["data"]
+    assert row["details"].get("start_date") == (None if start_date is None else start_date.isoformat())
+
+
+async def test_equal_exports_that_wait_are_one_and_another_start_date_is_another(api: ApiServer) -> None:
+    async def ask(start_date: str | None) -> str:
+        answer = await api.http.post(path(ACME, "adhoc"), json={**ASKED, "startDate": start_date})
+        return str(answer.json()["jobId"])
+
+    first = await ask("2026-03-09T12:00:00Z")
+    assert await ask("2026-03-09T13:00:00+01:00") == first, "the same instant"
+    assert len({first, await ask("2026-03-09T12:00:00.000001Z"), whole := await ask(None)}) == 3
+    assert await ask(None) == whole
 
 
 async def test_an_export_goes_to_the_destinations_that_it_names(api: ApiServer) -> None:

@@ -162,7 +162,7 @@ class TestPause:
         assert (await api.http.get("/v1/status")).json()["paused"] == {"since": paused["since"], "by": paused["by"]}
         await api.http.post(f"/v1/schedules/{schedule_id}/run")
         assert await claim(api) is None
-        assert (await api.http.post("/v1/resume")).json() == {"paused": False}
+        assert (await api.http.post("/v1/resume")).json() == {"paused": False, "since": None, "by": None}
         assert await claim(api) is not None
         assert [action for _, action in await api.audit()][1:] == ["daemon paused", "schedule run", "daemon resumed"]
 
@@ -173,13 +173,20 @@ class TestPause:
         now = api.using.clock.now()
         firing = Firing(found, due_at=now, next_due_at=now + timedelta(days=1))
         assert await api.schedules.fire([firing], now=now) == {}
-        assert (await api.http.get("/v1/status")).json()["wheel"] == {"schedules": 1, "paused": 1}
+        assert (await api.http.get("/v1/status")).json()["wheel"] == {
+            **{"schedules": 1, "paused": 1},
+            "nextDue": None,
+        }
         shown = (await api.http.get(f"/v1/schedules/{schedule_id}/pause")).json()
         assert (shown["paused"], shown["by"][:5]) == (True, "unix:")
         job = (await api.http.post(f"/v1/schedules/{schedule_id}/run")).json()["jobId"]
         await JobTable(api.pool).fail(await claimed(api), reason=Reason.SPOOL_FULL, message="Full.")
         await api.http.post(f"/v1/schedules/{schedule_id}/resume")
-        assert (await api.http.get(f"/v1/schedules/{schedule_id}/pause")).json() == {"paused": False}
+        assert (await api.http.get(f"/v1/schedules/{schedule_id}/pause")).json() == {
+            "paused": False,
+            "since": None,
+            "by": None,
+        }
         again = await api.schedules.fire([firing], now=now)
         assert again.keys() == {found.id} and UUID(job) not in again.values()
 
@@ -187,7 +194,11 @@ class TestPause:
         lake = (await api.http.post(path(ACME, "destinations"), json=bucket())).json()["id"]
         first = await make_schedule(api, destinationIds=[lake])
         second = await make_schedule(api, code="other")
-        assert (await api.http.get(f"/v1/destinations/{lake}/pause")).json() == {"paused": False}
+        assert (await api.http.get(f"/v1/destinations/{lake}/pause")).json() == {
+            "paused": False,
+            "since": None,
+            "by": None,
+        }
         assert (await api.http.post(f"/v1/destinations/{lake}/pause")).status_code == 200
         shown = (await api.http.get(f"/v1/destinations/{lake}/pause")).json()
         assert (shown["paused"], shown["by"][:5]) == (True, "unix:")
@@ -244,7 +255,10 @@ class TestRefresh:
     async def test_is_kept_for_the_next_run_or_done_at_once(self, api: ApiServer) -> None:
         schedule_id = await make_schedule(api)
         url = f"/v1/schedules/{schedule_id}/refresh"
-        assert (await api.http.post(url, json={"entity": "BILLS"})).json() == {"entity": "BILLS"}
+        assert (await api.http.post(url, json={"entity": "BILLS"})).json() == {
+            "entity": "BILLS",
+            "jobId": None,
+        }
         assert await claim(api) is None
         at_once = (await api.http.post(url, json={"entity": "ACCOUNTS", "now": True})).json()
         lease = await claimed(api)
@@ -313,18 +327,20 @@ class TestBackfill:
         url = f"/v1/schedules/{schedule_id}/backfill"
         answer = (await api.http.post(url, json={"job": third})).json()
         assert answer["entities"] == [
-            {"entity": "ACCOUNTS", "since": "2026-03-09T02:00:00.000Z"},
-            {"entity": "BILLS", "reason": "ENTITY_ADDED"},
+            {"entity": "ACCOUNTS", "since": "2026-03-09T02:00:00.000Z", "reason": None},
+            {"entity": "BILLS", "since": None, "reason": "ENTITY_ADDED"},
         ]
         # The queued job does that too, and what was asked before stays asked for.
         assert (await api.http.post(url, json={"job": second})).json() == {
             "entities": [{**answer["entities"][0], "since": "2026-03-09T01:00:00.000Z"}, answer["entities"][1]],
             "jobId": answer["jobId"],
+            "running": None,
         }
         assert (await claimed(api)).job.id == UUID(answer["jobId"])
         # Where the first began is not known any more: that job is gone.
         assert (await api.http.post(url, json={"job": first})).json() == {
-            "entities": [{"entity": "ACCOUNTS", "reason": "LOG_PRUNED"}, answer["entities"][1]],
+            "entities": [{"entity": "ACCOUNTS", "since": None, "reason": "LOG_PRUNED"}, answer["entities"][1]],
+            "jobId": None,
             "running": answer["jobId"],
         }
         assert [action for _, action in await api.audit()][1:] == ["backfill requested"] * 3

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from exportd.destinations.record import DestinationDeclaration
 from exportd.jobs.job_table import JobTable
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.foreign_text import url_segment
+from exportd.model.job import JobProgress, Stall
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from tests.integration.api.request_bodies import bucket, schedule
@@ -21,6 +23,7 @@ from tests.integration.api.standalone_api import ACME, SPOOL, ApiServer, local_s
 from tests.unit.model.test_foreign_text import HOSTILE
 
 OTHER = "other"
+NOON = datetime(2026, 3, 9, 12, tzinfo=UTC)
 
 
 async def make(api: ApiServer, kind: str, body: dict[str, Any], organization: str = ACME) -> dict[str, Any]:
@@ -51,7 +54,8 @@ class TestSchedules:
         (listed,) = (await got(api, "/v1/schedules"))["data"]
         assert listed == await got(api, f"/v1/schedules/{made['id']}")
         more = {"organization", "origin", "destinations", "frequency", "nextDueAt", "paused"}
-        assert {name: value for name, value in listed.items() if name not in more} == made
+        unknown = dict.fromkeys(["lastDueAt", "lastJob", "readUntil"])
+        assert {name: value for name, value in listed.items() if name not in more} == {**made, **unknown}
         assert (listed["organization"], listed["origin"], listed["destinations"]) == (ACME, "API", ["lake"])
         assert listed["paused"]["by"].startswith("unix:")
         assert listed["nextDueAt"].endswith("Z")
@@ -64,14 +68,15 @@ class TestSchedules:
         page = await got(api, "/v1/schedules", pageSize="3")
         rest = await got(api, "/v1/schedules", pageSize="3", nextToken=page["nextToken"])
         assert [found["code"] for found in page["data"] + rest["data"]] == ["theirs", *reversed(codes)]
-        assert "nextToken" not in rest
+        assert rest["nextToken"] is None
         assert [found["code"] for found in (await got(api, "/v1/schedules", organization=OTHER))["data"]] == ["theirs"]
         crossed = await api.http.get("/v1/schedules", params={"organization": OTHER, "nextToken": page["nextToken"]})
         assert crossed.status_code == 400
 
     async def test_say_how_their_newest_job_went_and_how_far_they_have_read(self, api: ApiServer) -> None:
         made = await make(api, "schedules", schedule())
-        assert not {"lastJob", "readUntil"} & (await got(api, f"/v1/schedules/{made['id']}")).keys()
+        shown = await got(api, f"/v1/schedules/{made['id']}")
+        assert (shown["lastJob"], shown["readUntil"]) == (None, None), "given, not left out"
         ids = []
         for _ in range(2):
             await api.http.post(f"/v1/schedules/{made['id']}/run")
@@ -91,7 +96,7 @@ class TestSchedules:
         assert [newest[name] for name in ("id", "status", "reason", "rows", "sizeBytes")] == [
             *(job_id, "FAILED", "DESTINATION_REFUSED", 6, 20),
         ]
-        assert "readUntil" not in listed, "BILLS were not read yet"
+        assert listed["readUntil"] is None, "BILLS were not read yet"
         await api.pool.execute(insert, made["id"], "BILLS", job_id, "2026-03-08T04:00:00Z")
         assert (await got(api, f"/v1/schedules/{made['id']}"))["readUntil"] == "2026-03-08T04:00:00.000Z"
 
@@ -151,7 +156,7 @@ class TestRules:
 
     async def test_that_a_schedule_may_not_have_say_which_firings_are_too_near_or_too_far(self, api: ApiServer) -> None:
         found = await got(api, "/v1/rule", cronExpression="0,10 2 * * 1")
-        assert (found["good"], found["firings"], "words" in found) == (False, [], False)
+        assert (found["good"], found["firings"], found["words"]) == (False, [], None)
         assert [(problem["field"], problem["gap"]["seconds"]) for problem in found["problems"]] == [
             *(("cronExpression", 600), ("cronExpression", 604_200)),
         ]
@@ -225,7 +230,7 @@ class TestJobs:
         ]
         assert shown["startedAt"] <= attempt["startedAt"] <= attempt["endedAt"]
         (listed,) = (await got(api, "/v1/jobs"))["data"]
-        totals = {"entities": 2, "done": 0, "rows": 0, "deletedRows": 0, "files": 0, "sizeBytes": 0}
+        totals = {"entities": 2, "done": 0, "full": None, "rows": 0, "deletedRows": 0, "files": 0, "sizeBytes": 0}
         assert listed == {name: value for name, value in shown.items() if name in listed} | {"totals": totals}
         assert (await got(api, path(ACME, "jobs", job_id))).items() <= listed.items()
         wanted = {
@@ -244,8 +249,8 @@ class TestJobs:
         }
         assert {name: shown[name] for name in wanted} == wanted
         assert {"dueAt", "startedAt", "finishedAt", "dateCreated"} <= listed.keys()
-        nothing = {"rows": 0, "deletedRows": 0, "contentBytes": 0, "sizeBytes": 0, "files": 0}
-        nothing |= {"oversizedParts": 0, "done": False}
+        nothing: dict[str, Any] = {"rows": 0, "deletedRows": 0, "contentBytes": 0, "sizeBytes": 0, "files": 0}
+        nothing |= {"oversizedParts": 0, "done": False, "mode": None, "reason": None, "window": None}
         assert shown["entities"] == {"ACCOUNTS": nothing, "BILLS": nothing}
 
     async def test_say_what_was_read_and_who_has_received_it(self, api: ApiServer) -> None:
@@ -256,10 +261,8 @@ class TestJobs:
         lease = await table.claim(holder="web1:7", lease_s=60, spool_id=SPOOL, attempt_limit=5)
         assert lease is not None
         running = await got(api, f"/v1/jobs/{lease.job.id}")
-        assert (running["holder"], running["destinations"], "endedAt" in running["attempts"][0]) == (
-            *("web1:7", ["lake"]),
-            False,
-        )
+        assert (running["holder"], running["destinations"]) == ("web1:7", ["lake"])
+        assert running["attempts"][0]["endedAt"] is None
         assert running["leaseUntil"] > running["startedAt"]
         entity = {"entity": "BILLS", "mode": "full", "full_reason": "FIRST_RUN", "previous": None}
         taken = {"snapshot": "9:9:", "wal_position": "0/9", "taken_at": "2026-03-09T04:00:00+00:00"}
@@ -269,9 +272,13 @@ class TestJobs:
             lease, after_s=60, counts_attempt=True, reason=Reason.DESTINATION_UNAVAILABLE, message="Away."
         )
         shown = await got(api, f"/v1/jobs/{lease.job.id}")
-        assert (shown["takenAt"], "sealedAt" in shown, "holder" in shown) == ("2026-03-09T04:00:00.000Z", True, False)
+        assert (shown["takenAt"], shown["sealedAt"] is None, shown["holder"]) == (
+            "2026-03-09T04:00:00.000Z",
+            False,
+            None,
+        )
         assert shown["notBefore"] > shown["attempts"][0]["endedAt"]
-        assert shown["entities"]["BILLS"]["window"] == {"snapshot": "9:9:", "lsn": "0/9"}
+        assert shown["entities"]["BILLS"]["window"] == {"previous": None, "snapshot": "9:9:", "lsn": "0/9"}
         (delivery,) = shown["deliveries"]
         assert (delivery["destination"], delivery["manifestSha256"]) == ("lake", "ab" * 32)
         assert delivery["publishedAt"].endswith("Z")
@@ -322,7 +329,7 @@ class TestJobs:
             page = await got(api, "/v1/jobs", **asked)
             assert len(page["data"]) <= 100
             seen += [job["id"] for job in page["data"]]
-            token = page.get("nextToken")
+            token = page["nextToken"]
             if token is None:
                 break
         assert len(seen) == len(set(seen)) == 230
@@ -437,6 +444,30 @@ class TestPrograms:
         assert (await api.tcp.get(about_job, headers=reader)).json()["reason"] == "SPOOL_UNWRITABLE"
         assert "/srv/spool at web1" in (await got(api, about_job))["message"]
 
+    async def test_do_not_see_which_sessions_a_job_waits_for(self, api: ApiServer) -> None:
+        made = await make(api, "schedules", schedule())
+        await api.http.post(f"/v1/schedules/{made['id']}/run")
+        table = JobTable(api.pool)
+        lease = await table.claim(holder="web1:7", lease_s=60, spool_id=SPOOL, attempt_limit=5)
+        assert lease is not None
+        stall = Stall((EntityCode("THINGS"),), Reason.LOCK_NOT_AVAILABLE, "Session 4711 holds a lock.", NOON)
+        await table.heartbeat(lease, JobProgress(stalls=[stall]), lease_s=60)
+        about_job, reader = f"/v1/jobs/{lease.job.id}", await api.bearer(role=Role.READER)
+        shown = {"entities": ["THINGS"], "reason": "LOCK_NOT_AVAILABLE", "since": "2026-03-09T12:00:00.000Z"}
+        assert (await got(api, about_job))["stalls"] == [{**shown, "message": stall.sentence}]
+        (lease_shown,) = (await got(api, "/v1/status"))["leases"]
+        assert lease_shown["stalls"] == [{**shown, "message": stall.sentence}]
+        (hidden,) = (await api.tcp.get(about_job, headers=reader)).json()["stalls"]
+        assert "4711" not in str(hidden)
+        async with api.tcp.stream("GET", f"{about_job}/events", headers=reader) as answer:
+            lines = answer.aiter_lines()
+            while await anext(lines) != "event: progress":
+                pass
+            event = json.loads((await anext(lines)).removeprefix("data: "))
+        assert event["stalls"] == [hidden]
+        await table.fail(lease, reason=Reason.LOCK_NOT_AVAILABLE, message="In vain.")
+        assert (await got(api, about_job))["stalls"] == [], "one that has ended waits for nothing"
+
     async def test_follow_the_jobs_of_their_organization(self, api: ApiServer) -> None:
         leases = {}
         for organization in (OTHER, ACME):
@@ -488,8 +519,10 @@ async def test_entities_are_those_of_the_catalog(api: ApiServer) -> None:
             "typeToken": "thing",
             "table": "public.things",
             "key": ["id"],
-            "fields": [{"name": "id", "type": "string", "column": "id"}],
+            "modified": None,
+            "fields": [{"name": "id", "type": "string", "format": None, "column": "id", "reference": None}],
             "referencedBy": [],
+            "outOfOrder": None,
         }
     ]
 

@@ -1,7 +1,7 @@
 import asyncpg
 import pytest
 
-from exportd.catalog.checker import check
+from exportd.catalog.checker import check, problems_by_entity
 from exportd.catalog.document import Catalog, loads
 from exportd.catalog.resolver import resolve
 from exportd.catalog.table_reader import tables_without_tenant_index
@@ -99,6 +99,17 @@ async def test_a_missing_table_says_which_was_meant(connection: "Connection[asyn
     )
     assert "did you mean other.regions?" in await sentence(entity("public.regions"), connection)
     assert "check the name and the database" in await sentence(entity("nowhere.something"), connection)
+
+
+async def test_the_time_of_the_last_change_is_compared_with_its_column(
+    connection: "Connection[asyncpg.Record]",
+) -> None:
+    await connection.execute("CREATE DOMAIN moment AS timestamptz; ALTER TABLE accounts ADD COLUMN changed moment")
+    assert await sentences(loads(ACCOUNTS + 'modified = "changed"\n', name="entities.toml"), connection) == []
+    assert await sentence(loads(ACCOUNTS + 'modified = "version"\n', name="entities.toml"), connection) == (
+        "entities.toml:9: ACCOUNTS: version has the type integer; "
+        "name a timestamptz, timestamp or date, or leave it out"
+    )
 
 
 async def test_every_problem_of_every_entity_is_found_at_once(connection: "Connection[asyncpg.Record]") -> None:
@@ -483,6 +494,7 @@ async def test_a_child_with_a_key_of_its_parent(connection: "asyncpg.Connection[
     alone, tenants = entity("public.parent"), entity("public.parent", tenant='"organization_id"')
     (problem,) = await check(alone, connection)
     assert "several rows with the same key" in problem.sentence
+    assert await problems_by_entity(alone, connection) == {}, "a daemon reads no row here: its jobs do"
     assert await check(tenants, connection) == []
     await connection.execute("INSERT INTO child VALUES (2, 'a')")
     (problem,) = await check(tenants, connection)

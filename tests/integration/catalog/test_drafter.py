@@ -17,6 +17,7 @@ CREATE TABLE accounts (
     organization_id text,
     parent_account_id uuid REFERENCES accounts,
     dt_created timestamptz,
+    updated_at timestamp,
     custom_fields jsonb
 );
 CREATE TABLE billing.bill_line_items (
@@ -58,6 +59,7 @@ async def test_a_draft_passes_the_checks_as_it_is(connection: "asyncpg.Connectio
         TableName("public", "vehicles"),
     }
     assert all(entity.tenant is None for entity in catalog.entities.values())
+    assert {code for code, entity in catalog.entities.items() if entity.modified == "updated_at"} == {"ACCOUNTS"}
     items = catalog.get(EntityCode("BILL_LINE_ITEMS"))
     assert items.key == ("organization_id", "id")
     assert items.type_token == "billlineitem"

@@ -63,6 +63,16 @@ async def test_a_whole_delivery_is_found_whole(tmp_path: Path, prefix: str, file
     assert found.size_bytes == sum(path.stat().st_size for path in files_in(tmp_path) if path.suffix == ".gz")
 
 
+async def test_an_export_with_a_start_date_is_verified_beside_the_runs(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path)
+    dated = lake.dated_export(Change(BILLS, [("b1", "9")]))
+    found = await verified(tmp_path)
+    assert (found.findings, found.unlisted) == ((), ())
+    assert {len(chain.manifests) for report in found.destinations for chain in report.chains} == {1, 4}
+    (tmp_path / dated.entities[0].parts[0].key).unlink()
+    assert [finding.job for finding in (await verified(tmp_path)).findings] == [dated.job_id]
+
+
 async def test_a_copy_may_lie_deeper_or_less_deep_and_hold_several_destinations(tmp_path: Path) -> None:
     lake_of(tmp_path / "made", prefix="product")
     shutil.copytree(tmp_path / "made" / "product", tmp_path / "copies" / "of" / "it")

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import anyio
@@ -18,12 +20,21 @@ from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError, TransientError
-from exportd.model.job import EntityProgress, JobId, JobPhase, JobProgress, JobState, Lease, LeaseState
+from exportd.model.job import EntityProgress, JobId, JobPhase, JobProgress, JobState, Lease, LeaseState, Stall
 from exportd.model.reason import Reason
 from exportd.settings.schema import LiveSettings
 from exportd.testing.fake_clock import FakeClock
 from tests.fixtures.settings import live_settings, settings_with
-from tests.integration.jobs.postgres_jobs import ACCOUNTS, ATTEMPTS, LEASE_S, OTHER_SPOOL, PARTS, SPOOL, PostgresJobs
+from tests.integration.jobs.postgres_jobs import (
+    ACCOUNTS,
+    ATTEMPTS,
+    LEASE_S,
+    NOON,
+    OTHER_SPOOL,
+    PARTS,
+    SPOOL,
+    PostgresJobs,
+)
 
 AWAY = TransientError("The lake is away.", reason=Reason.DESTINATION_UNAVAILABLE)
 REFUSED = PermanentError("Allow exportd to write into the lake.", reason=Reason.DESTINATION_REFUSED)
@@ -380,6 +391,47 @@ class TestTakingWork:
             assert running == 3
             may_end.set()
 
+    async def test_tries_an_entity_that_is_slow_for_one_job_with_another_after_a_pause(
+        self, dispatchers: Dispatchers
+    ) -> None:
+        """One organization's search of a large table keeps the others' exports of it waiting no longer."""
+        for number in range(4):
+            await dispatchers.jobs.add_job(organization=f"org-{number}", due_at=NOON + timedelta(hours=number))
+        stalled, looked, may_end = anyio.Event(), anyio.Event(), anyio.Event()
+        read = [anyio.Event() for _ in range(3)]
+        ended: list[str] = []
+
+        async def run_job(lease: Lease, progress: JobProgress) -> None:
+            if not stalled.is_set():
+                progress.replace_stall(None, Stall((ACCOUNTS,), Reason.COPY_SILENT, "It searches.", NOON))
+                stalled.set()
+                await may_end.wait()
+            for entity in lease.job.entities:
+                progress.of(entity).done = True
+            await dispatchers.jobs.table.succeed(lease, positions=[])
+            ended.append(lease.job.organization)
+            if len(ended) <= len(read):
+                read[len(ended) - 1].set()
+
+        class Watched(JobTable):
+            async def claim(self, **how: Any) -> Lease | None:
+                lease = await super().claim(**how)
+                if stalled.is_set():
+                    looked.set()
+                return lease
+
+        dispatcher = dispatchers.dispatcher(run_job, table=Watched(dispatchers.jobs.pool), concurrency=1)
+        async with dispatchers.running(dispatcher):
+            await looked.wait()
+            assert (ended, [*dispatcher.stalled_entities]) == ([], [ACCOUNTS]), "the others wait for now"
+            await dispatchers.clock.advance(30)
+            dispatcher.wake()
+            for event in read:
+                await event.wait()
+            assert ended == ["org-1", "org-2", "org-3"]
+            assert [*dispatcher.stalled_entities] == [], "it is quick again for all"
+            may_end.set()
+
     async def test_waits_for_a_wake_up(self, dispatchers: Dispatchers, held_job: HeldJob) -> None:
         dispatcher = dispatchers.dispatcher(held_job(dispatchers.jobs.table))
         async with dispatchers.running(dispatcher):
@@ -417,13 +469,11 @@ class TestTakingWork:
         class Stumbling(JobTable):
             stumbled = anyio.Event()
 
-            async def claim(self, *, holder: str, lease_s: float, spool_id: UUID, attempt_limit: int) -> Lease | None:
+            async def claim(self, **how: Any) -> Lease | None:
                 if not self.stumbled.is_set():
                     self.stumbled.set()
                     raise TransientError("Away.", reason=Reason.DATABASE_UNREACHABLE)
-                return await super().claim(
-                    holder=holder, lease_s=lease_s, spool_id=spool_id, attempt_limit=attempt_limit
-                )
+                return await super().claim(**how)
 
         await dispatchers.jobs.add_job()
         table = Stumbling(dispatchers.jobs.pool)
@@ -555,10 +605,8 @@ class TestLeaving:
         claimed = anyio.Event()
 
         class Slow(JobTable):
-            async def claim(self, *, holder: str, lease_s: float, spool_id: UUID, attempt_limit: int) -> Lease | None:
-                lease = await super().claim(
-                    holder=holder, lease_s=lease_s, spool_id=spool_id, attempt_limit=attempt_limit
-                )
+            async def claim(self, **how: Any) -> Lease | None:
+                lease = await super().claim(**how)
                 claimed.set()
                 await anyio.wait_all_tasks_blocked()  # the answer is still on its way
                 return lease
@@ -580,11 +628,9 @@ class TestLeaving:
             await dispatchers.jobs.add_job()
 
         class Watched(JobTable):
-            async def claim(self, *, holder: str, lease_s: float, spool_id: UUID, attempt_limit: int) -> Lease | None:
+            async def claim(self, **how: Any) -> Lease | None:
                 dispatcher.stop_claiming()
-                return await super().claim(
-                    holder=holder, lease_s=lease_s, spool_id=spool_id, attempt_limit=attempt_limit
-                )
+                return await super().claim(**how)
 
         held_job.may_end.set()
         table = Watched(dispatchers.jobs.pool)

@@ -169,10 +169,13 @@ class TestRetry:
         self, jobs: PostgresJobs, operator: JobOperator
     ) -> None:
         job_id = await jobs.add_job()
+        await jobs.connection.execute("UPDATE exportd.job SET start_date = $1", NOON)
         with pytest.raises(PermanentError) as refused:
             await operator.failed(job_id)
         assert refused.value.reason is Reason.JOB_STATE_UNFIT
-        await jobs.table.fail(await jobs.claimed(), reason=Reason.SPOOL_FULL, message="Full.")
+        lease = await jobs.claimed()
+        assert lease.job.start_date == NOON
+        await jobs.table.fail(lease, reason=Reason.SPOOL_FULL, message="Full.")
         assert (await operator.failed(job_id)).schedule_id is None
         again = await jobs.row(await operator.queue_again(job_id, actor="unix:ann"))
         assert (again["state"], again["entities"], again["destinations"]) == (
@@ -181,6 +184,7 @@ class TestRetry:
             ["lake"],
         )
         assert again["id"] != job_id
+        assert again["start_date"] == NOON
 
 
 class TestRefreshRequests:

@@ -60,6 +60,7 @@ def test_reads_what_the_file_says() -> None:
     )
     regions = catalog.get(EntityCode("REGIONS"))
     assert regions.tenant is None
+    assert regions.modified is None
     assert regions.fields == ()
     assert regions.table == TableName("public", "Regions")
     assert regions.key == ("country", "code")
@@ -91,6 +92,13 @@ def test_a_problem_of_an_entity_has_its_line() -> None:
     assert catalog.problem(EntityCode("ACCOUNTS"), "is odd", about=("fields", 2)).where == "entities.toml:11"
     made_in_code = Catalog(catalog.entities)
     assert made_in_code.problem(EntityCode("REGIONS"), "is odd") == Problem("REGIONS", "is odd")
+
+
+def test_the_column_of_the_last_change_may_be_named() -> None:
+    catalog = loads(REGIONS + 'modified = "changed_at"\n', name="entities.toml")
+    assert catalog.get(EntityCode("REGIONS")).modified == "changed_at"
+    [problem] = problems_of(REGIONS + 'modified = ""\n')
+    assert problem == "entities.toml:8: entity[0].modified: should be the name of a column"
 
 
 def test_tenant_must_be_said() -> None:

@@ -46,6 +46,13 @@ fields = [
     )
 
 
+def test_the_time_of_the_last_change_is_proposed() -> None:
+    table = live("public", "accounts", ID, column("updatedAt", "timestamptz"))
+    text = render([table], [], tenant_column=None)
+    assert 'tenant = false\nmodified = "updatedAt"\nfields = [' in text
+    assert loads(text, name="draft.toml").get(EntityCode("ACCOUNTS")).modified == "updatedAt"
+
+
 def test_without_a_tenant_column_every_entity_says_so() -> None:
     text = render([ACCOUNTS, live("public", "bills", ID)], [], tenant_column=None)
     assert text.count("\ntenant = false\n") == 2

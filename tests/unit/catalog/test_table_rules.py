@@ -5,7 +5,7 @@ import pytest
 
 from exportd.catalog.column_types import ValueType
 from exportd.catalog.live_table import LiveColumn, LiveIndex, LiveTable
-from exportd.catalog.table_rules import fields_of, findings, missing_table
+from exportd.catalog.table_rules import fields_of, findings, missing_table, modified_of
 from exportd.model.entity import Entity, EntityCode, Field, TableName
 
 ACCOUNTS = TableName("public", "accounts")
@@ -168,6 +168,41 @@ def test_a_tenant_that_cannot_be_compared() -> None:
         ("tenant",),
         "place has the type point, which cannot be compared",
     )
+
+
+@pytest.mark.parametrize(
+    ("modified", "said"),
+    [
+        ("created", "public.accounts has no column created; did you mean created_at?"),
+        ("name", "name has the type text; name a timestamptz, timestamp or date, or leave it out"),
+        ("times", "times has the type timestamptz[]; name a timestamptz, timestamp or date, or leave it out"),
+    ],
+)
+def test_a_time_of_the_last_change_that_is_none(modified: str, said: str) -> None:
+    times = LiveColumn(
+        "times", ValueType("timestamptz[]", "timestamptz", is_nested=True), is_nullable=True, is_ordered=True
+    )
+    live = replace(LIVE, columns=(*LIVE.columns, times))
+    assert the_finding(replace(ENTITY, modified=modified), live) == (("modified",), said)
+
+
+@pytest.mark.parametrize("base", ["timestamptz", "timestamp", "date"])
+def test_the_time_of_the_last_change_may_be_of_three_types(base: str) -> None:
+    live = replace(LIVE, columns=(*LIVE.columns, column("changed", base, is_nullable=True)))
+    assert sentences(replace(ENTITY, modified="changed"), live) == []
+
+
+@pytest.mark.parametrize(
+    ("columns", "found"),
+    [
+        ([column("updated_at", "timestamptz"), column("name")], "updated_at"),
+        ([column("dtLastModified", "timestamp"), column("lastModifiedBy", "uuid")], "dtLastModified"),
+        ([column("updated_at", "date"), column("last_modified", "timestamptz")], "last_modified"),
+        ([column("updated_at", "text"), column("created_at", "timestamptz")], None),
+    ],
+)
+def test_the_time_of_the_last_change_is_known_by_its_name(columns: list[LiveColumn], found: str | None) -> None:
+    assert modified_of(replace(LIVE, columns=tuple(columns))) == found
 
 
 def test_a_wrong_type_says_what_to_write() -> None:

@@ -20,7 +20,7 @@ CATALOG = [
     entity(COUNTRIES),
 ]
 ENTITIES = [
-    document.model_dump(mode="json", by_alias=True, exclude_none=True)
+    document.model_dump(mode="json", by_alias=True)
     for document in entity_documents(CATALOG, CATALOG, {})
 ]
 TO_ACCOUNTS = EntityReference(ORDERS, "accountId", ACCOUNTS)
@@ -45,10 +45,12 @@ def test_a_document_has_fields_and_both_directions() -> None:
         "table": "public.accounts",
         "key": ["id"],
         "fields": [
-            {"name": "id", "type": "integer", "column": "id"},
-            {"name": "openedAt", "type": "string", "format": "date-time", "column": "opened_at"},
+            {"name": "id", "type": "integer", "format": None, "column": "id", "reference": None},
+            {"name": "openedAt", "type": "string", "format": "date-time", "column": "opened_at", "reference": None},
         ],
         "referencedBy": [{"entity": "ORDERS", "field": "accountId"}],
+        "modified": None,
+        "outOfOrder": None,
     }
     assert orders["fields"][1]["reference"] == "ACCOUNTS"
     assert orders["referencedBy"] == countries["referencedBy"] == []

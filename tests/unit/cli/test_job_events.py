@@ -45,3 +45,6 @@ def test_figures_add_up() -> None:
     words = "1 of 2 entities, 1,234 rows, 5.6 kB in 3 files"
     assert figures({"entities": entities, "publishedFiles": 0}) == words
     assert figures({"entities": entities, "publishedFiles": 2}) == f"{words}, 2 published"
+    stalls = [{"message": "Session 7 holds a lock.", "since": "2026-03-10T05:00:00.000Z"}]
+    shown = f"{words}. Session 7 holds a lock. (since 2026-03-10T05:00:00.000Z)"
+    assert figures({"entities": entities, "stalls": stalls}) == shown

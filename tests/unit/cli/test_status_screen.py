@@ -67,12 +67,17 @@ def test_trouble_with_the_database_and_entities_out_of_order_come_first() -> Non
     status = {
         **STATUS,
         "listener": {"listening": False, "trouble": "It refuses."},
-        "entities": {"BILLS": {"outOfOrder": "there is no table."}, "COINS": {}},
+        "entities": {"BILLS": {"outOfOrder": "there is no table."}, "COINS": {}, "DEALS": {"stalled": "it sleeps"}},
+        "leases": [
+            {"jobId": "7", "stalls": [{"since": "2026-03-10T05:00:00.000Z", "message": "It waits for a lock."}]}
+        ],
         "disagreements": [{"message": "They differ."}],
     }
     assert warnings(status) == [
         "The database: It refuses.",
         "BILLS is out of order, its jobs fail: there is no table.",
+        "Job 7 waits since 2026-03-10 05:00:00Z: It waits for a lock.",
+        "DEALS stalls: it sleeps.",
         "They differ.",
     ]
 

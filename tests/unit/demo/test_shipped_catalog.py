@@ -184,3 +184,9 @@ def test_there_are_422_fields_with_the_deleted_field_of_each_entity() -> None:
 def test_every_type_is_told_and_every_entity_has_an_organization() -> None:
     assert not CATALOG.open_types
     assert {(entity.key, entity.tenant) for entity in CATALOG.entities.values()} == {(("id",), "organization_id")}
+
+
+def test_every_entity_that_has_the_time_of_its_last_change_names_it() -> None:
+    naming = {entity.code for entity in CATALOG.entities.values() if entity.modified == "dt_last_modified"}
+    assert CATALOG.entities.keys() - naming == {"PRICING_BANDS"}
+    assert all("dtLastModified" in CATALOG.entities[code].field_names for code in naming)

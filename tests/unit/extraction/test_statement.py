@@ -1,4 +1,5 @@
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -47,6 +48,23 @@ def test_a_full_run_reads_the_tenants_rows_of_a_range() -> None:
     assert "t.ctid >= '(5,0)'::tid AND t.ctid < '(9,0)'::tid" in query
     assert "ctid <" not in statements().full(PageRange(5, None))
     assert "WHERE" not in statements(replace(THINGS, tenant=None)).full()
+
+
+@pytest.mark.parametrize(
+    ("type_", "constant"),
+    [
+        ("timestamptz", "'2026-03-08T22:30:00.000001+00:00'::timestamptz"),
+        ("timestamp", "'2026-03-08T22:30:00.000001'::timestamp"),
+        ("date", "'2026-03-08'::date"),
+    ],
+)
+def test_a_start_date_is_a_constant_of_the_columns_type(type_: str, constant: str) -> None:
+    start_date = datetime(2026, 3, 9, 0, 30, 0, 1, tzinfo=timezone(timedelta(hours=2)))
+    shape = replace(SHAPE, root=relation("things", (*COLUMNS, column('Chan"ged', type_)), oid=100))
+    query = statements(replace(THINGS, modified='Chan"ged'), shape).full(PageRange(5, None), start_date=start_date)
+    name = 't."Chan""ged"'
+    assert f" AND ({name} OPERATOR(pg_catalog.>=) {constant} OR {name} IS NULL) AND t.ctid" in query
+    assert "IS NULL" not in statements(replace(THINGS, modified='Chan"ged'), shape).full()
 
 
 def test_the_window_has_the_bound_that_makes_the_index_usable() -> None:

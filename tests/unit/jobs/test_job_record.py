@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from exportd.jobs.job_record import Download, JobRecord, download, progress_from_json, progress_to_json
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.job import EntityProgress, Job, JobId, JobPhase, JobProgress, JobState
+from exportd.model.job import EntityProgress, Job, JobId, JobPhase, JobProgress, JobState, Stall
+from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
 
 NOON = datetime(2026, 3, 9, 12, tzinfo=UTC)
@@ -71,7 +72,20 @@ figures = st.builds(
     done=st.booleans(),
 )
 entities = st.dictionaries(st.text(min_size=1).map(EntityCode), figures, max_size=4)
-progresses = st.builds(JobProgress, entities=entities, published_files=counts)
+stalls = st.builds(
+    Stall,
+    st.tuples(st.sampled_from([EntityCode("ACCOUNTS"), EntityCode("PLANS")])),
+    st.sampled_from([Reason.COPY_SILENT, "INVENTED_LATER"]),
+    st.text(max_size=5),
+    st.datetimes(timezones=st.just(UTC)),
+)
+progresses = st.builds(
+    JobProgress,
+    entities=entities,
+    published_files=counts,
+    stalls=st.lists(stalls, max_size=2),
+    on_stall=st.just(JobProgress().on_stall),
+)
 
 
 @given(progresses)

@@ -1,5 +1,6 @@
 """Manifests to start from in tests."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -60,6 +61,24 @@ def entity_of(job: int, previous: int | None, *, code: str = "ACCOUNTS", full: b
             ManifestPart(key=f"{code}/{job}", rows=1, content_bytes=40, size_bytes=60, sha256="0" * 64),
             ManifestPart(key=f"{code}/{job}.0002", rows=2, content_bytes=50, size_bytes=61, sha256="1" * 64),
         ),
+    )
+
+
+def dated(manifest: Manifest) -> Manifest:
+    """The manifest as that of an export with a start date."""
+    entities = (
+        replace(
+            entity,
+            mode=Mode.INCREMENTAL,
+            full_reason=None,
+            window=replace(entity.window, previous=None),
+            deleted_rows=0,
+            modified="dtLastModified",
+        )
+        for entity in manifest.entities
+    )
+    return replace(
+        manifest, schema_version=2, schedule=None, predecessor=None, entities=tuple(entities), start_date=START
     )
 
 

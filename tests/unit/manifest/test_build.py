@@ -1,5 +1,6 @@
 """The manifest of a job holds what was read, the parts of each entity under their keys, and what came before."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import UUID
@@ -95,6 +96,16 @@ def test_it_says_what_was_read_and_what_came_before() -> None:
     ]
     assert (manifest.schedule, manifest.due_at) == (ManifestSchedule(id=DAILY, code="daily"), DUE)
     assert (manifest.predecessor, manifest.redelivers) == (HISTORY.predecessor, HISTORY.redelivers)
+    assert parse(render(manifest)) == manifest
+
+
+def test_a_start_date_is_said_with_what_it_was_compared_with() -> None:
+    dated = replace(job(), schedule_id=None, schedule_code=None, start_date=DUE)
+    read = replace(entity("ACCOUNTS", previous=1, rows=5), previous=None, deleted_rows=0, modified="dtLastModified")
+    extraction = Extraction.from_json(replace(EXTRACTION, entities=(read,)).to_json())
+    manifest = build_manifest(dated, extraction, PARTS, lambda _, part: part.file_name, History())
+    assert (manifest.schema_version, manifest.start_date) == (2, DUE)
+    assert manifest.entities[0].modified == "dtLastModified"
     assert parse(render(manifest)) == manifest
 
 

@@ -10,7 +10,7 @@ from exportd.manifest.chain import ChainFindingKind, ChainReport, Restart, check
 from exportd.manifest.document import Manifest, ManifestEntity, Predecessor, render
 from exportd.model.entity import OrganizationId
 from exportd.model.reason import FullReason
-from tests.unit.manifest.manifest_examples import entity_of, job_id, manifest_of
+from tests.unit.manifest.manifest_examples import dated, entity_of, job_id, manifest_of
 
 
 def report_on(*manifests: Manifest) -> ChainReport:
@@ -160,6 +160,12 @@ def test_an_ad_hoc_export_stands_alone_and_is_full() -> None:
     assert report.findings == ()
     assert {chain.schedule is None for chain in report.chains} == {True, False}
     assert kinds(report_on(manifest_of(9, entity_of(9, 8), schedule=None))) == [ChainFindingKind.GAP]
+
+
+def test_an_export_with_a_start_date_stands_alone_too() -> None:
+    report = report_on(dated(manifest_of(9, entity_of(9, None))), *unbroken(2))
+    assert report.findings == ()
+    assert {chain.schedule is None for chain in report.chains} == {True, False}
 
 
 def test_a_forged_circle_is_no_chain() -> None:

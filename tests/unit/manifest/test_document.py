@@ -30,7 +30,7 @@ from exportd.model.extraction import Mode
 from exportd.model.job import JobId
 from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import ExportFormat, ScheduleId
-from tests.unit.manifest.manifest_examples import entity_of, manifest_of
+from tests.unit.manifest.manifest_examples import dated, entity_of, manifest_of
 
 FIRST = manifest_of(1, entity_of(1, None), entity_of(1, None, code="METERS"))
 SECOND = manifest_of(2, entity_of(2, 1), after=FIRST)
@@ -95,6 +95,41 @@ def manifests(draw: st.DrawFn) -> Manifest:
         predecessor=predecessor if linked else None,
         redelivers=tuple(JobId(job) for job in draw(st.lists(st.uuids(), max_size=2))) if linked else (),
     )
+
+
+DATED = dated(manifest_of(1, entity_of(1, None)))
+
+
+def test_an_export_with_a_start_date_says_so_and_is_of_another_version() -> None:
+    document = json.loads(render(DATED))
+    assert (document["schema_version"], document["start_date"]) == (2, "2026-03-09T04:15:00Z")
+    assert [entity["modified"] for entity in document["entities"]] == ["dtLastModified"]
+    assert parse(render(DATED)) == DATED
+    assert not {"start_date", "modified"} & json.loads(render(SECOND)).keys()
+    assert "modified" not in json.loads(render(SECOND))["entities"][0]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "sentence"),
+    [
+        (replace(DATED, schema_version=1), "only schema version 2 has a start date"),
+        (replace(SECOND, schema_version=2), "only schema version 2 has a start date"),
+        (replace(DATED, schedule=SECOND.schedule), "a run of a schedule has no start date"),
+        (replace(DATED, entities=FIRST.entities), "ACCOUNTS is more than what was modified since the start date"),
+        (
+            replace(DATED, entities=(replace(DATED.entities[0], deleted_rows=1),)),
+            "ACCOUNTS is more than what was modified since the start date",
+        ),
+        (replace(DATED, entities=(replace(DATED.entities[0], modified=None),)), "ACCOUNTS must name what the start"),
+        (
+            replace(FIRST, entities=(replace(FIRST.entities[0], modified="x"),)),
+            "ACCOUNTS must name what the start date was compared with if and only if there is one",
+        ),
+    ],
+)
+def test_a_start_date_that_contradicts_the_rest_is_not_written(manifest: Manifest, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        render(manifest)
 
 
 @given(manifests())
@@ -186,7 +221,7 @@ def changed(path: str, value: Any) -> bytes:
         (changed("due_at", "9999-12-31T23:59:59-14:00"), "due_at: Input should be less"),
         (b"[]", "document: Input should be an object"),
         (b"{}", "job_id: Field required"),
-        (b'{"schema_version": 2}', "written by a newer exportd .* upgrade exportd"),
+        (b'{"schema_version": 3}', "written by a newer exportd .* upgrade exportd"),
         (changed("surprise", 1), "surprise: Unexpected"),
         (changed("entities.0.surprise", 1), "entities.0.surprise: Unexpected"),
         (changed("entities.0.rows", "3"), "entities.0.rows: Input should be a valid integer"),

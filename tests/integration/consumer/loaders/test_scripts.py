@@ -9,6 +9,7 @@ import pytest
 
 from exportd.cli.loader import print_statements
 from exportd.consumer.loaders.kit import statements
+from exportd.manifest.document import Manifest
 from exportd.model.dialect_name import DialectName
 from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.schedule import ExportFormat
@@ -88,6 +89,25 @@ async def test_duckdb_holds_what_was_delivered(
                 assert held_by(rows) == (held if file_format is ExportFormat.CSV else rounded(held))
         ((typed,),) = connection.execute('SELECT typeof(number) FROM "WARES ""x""_typed" LIMIT 1').fetchall()
         assert typed == "HUGEINT"
+
+
+async def test_an_export_with_a_start_date_is_merged_by_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lake = Lake(tmp_path / "lake")
+    whole = lake.run(Change(NOTES, [("1", "a"), ("2", "b")], full=True))
+    dated = lake.dated_export(Change(NOTES, [("2", "changed"), ("3", "new")]))
+    scripts = {}
+    for run in (whole, dated):
+        await print_statements(str(lake.directory), str(run.job_id), DialectName.DUCKDB)
+        scripts[run.job_id] = capsys.readouterr().out
+
+    def loaded(*runs: Manifest) -> list[tuple[str, str]]:
+        with duckdb.connect() as connection:
+            for run in runs:
+                connection.execute(scripts[run.job_id])
+            return connection.execute("SELECT id, text FROM NOTES ORDER BY id").fetchall()
+
+    assert loaded(whole, dated, dated) == [("1", "a"), ("2", "changed"), ("3", "new")]
+    assert loaded(dated) == [("2", "changed"), ("3", "new")], "alone, it makes its tables"
 
 
 def rounded(held: Held) -> Held:

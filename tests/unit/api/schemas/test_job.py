@@ -53,7 +53,7 @@ RECORD = JobRecord(
 
 
 def test_a_job_has_its_figures_files_and_deliveries() -> None:
-    document = job_details(RECORD).model_dump(mode="json", by_alias=True, exclude_none=True)
+    document = job_details(RECORD).model_dump(mode="json", by_alias=True)
     moment = "2026-03-10T04:15:00.000Z"
     assert document == {
         "id": str(UUID(int=1)),
@@ -71,9 +71,12 @@ def test_a_job_has_its_figures_files_and_deliveries() -> None:
         "takenAt": moment,
         "sealedAt": moment,
         "finishedAt": moment,
+        **dict.fromkeys(["scheduleId", "schedule", "startDate", "holder", "leaseUntil", "notBefore", "filesRemovedAt"]),
+        **dict.fromkeys(["reason", "message"]),
         "entities": {
             "ACCOUNTS": {
                 "mode": "incremental",
+                "reason": None,
                 "window": {"previous": "7:7:", "snapshot": "9:9:", "lsn": "0/9"},
                 "rows": 3,
                 "deletedRows": 1,
@@ -86,7 +89,7 @@ def test_a_job_has_its_figures_files_and_deliveries() -> None:
             "ORDERS": {
                 "mode": "full",
                 "reason": "REQUESTED",
-                "window": {"snapshot": "9:9:", "lsn": "0/9"},
+                "window": {"previous": None, "snapshot": "9:9:", "lsn": "0/9"},
                 "rows": 0,
                 "deletedRows": 0,
                 "contentBytes": 0,
@@ -96,6 +99,7 @@ def test_a_job_has_its_figures_files_and_deliveries() -> None:
                 "done": False,
             },
         },
+        "stalls": [],
         "parts": [{"entity": "ACCOUNTS", "file": "1_account.csv.gz", "rows": 3, "sizeBytes": 100, "sha256": "ab"}],
         "deliveredTo": ["lake"],
         "deliveries": [{"destination": "lake", "publishedAt": moment, "manifestSha256": "cd"}],

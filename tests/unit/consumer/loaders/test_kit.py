@@ -11,7 +11,7 @@ from exportd.model.dialect_name import DialectName
 from exportd.model.errors import PermanentError
 from exportd.settings.destination_schema import Scheme
 from exportd.stores.location import Location, parse_location
-from tests.unit.manifest.manifest_examples import entity_of, manifest_of
+from tests.unit.manifest.manifest_examples import dated, entity_of, manifest_of
 
 FULL = manifest_of(1, entity_of(1, None), entity_of(1, None, code="BILLS"))
 INCREMENT = manifest_of(2, entity_of(2, 1), after=FULL)
@@ -40,6 +40,16 @@ def test_each_object_is_loaded_and_each_entity_merged(dialect: DialectName, mani
         assert re.search(rf'INSERT INTO|CREATE OR REPLACE TABLE ["`]{entity.code}["`] ', script)
     assert ("DELETE FROM" in script) is (manifest is INCREMENT)
     assert str(manifest.job_id) in script
+
+
+@pytest.mark.parametrize("dialect", list(DialectName))
+def test_an_export_with_a_start_date_is_merged_into_what_is_there_if_anything_is(dialect: DialectName) -> None:
+    script = statements(dated(FULL), dialect, place(dialect))
+    made = re.search(r'CREATE TABLE IF NOT EXISTS ["`]ACCOUNTS["`]', script)
+    assert made is not None
+    assert made.start() < script.index("DELETE FROM")
+    assert "-- It holds what was modified at 2026-03-09T04:15:00+00:00 or later, and no deletions" in script
+    assert "CREATE TABLE IF NOT EXISTS" not in statements(INCREMENT, dialect, place(dialect))
 
 
 @pytest.mark.parametrize("dialect", list(DialectName))

@@ -1,0 +1,143 @@
+"""Which jobs may run beside those that wait for the database. Pure; time is handed in, in seconds of a monotonic clock.
+
+A job stalls while it waits for a lock or for rows, be it because a table is large or because code of the table's owner
+sleeps. Nothing tells the two apart, so neither is ended for it, and neither may keep others waiting:
+
+    slots       a job that stalls takes no slot of ``limits.jobs``: others run beside it, ``limits.stalled_jobs`` more
+    memory      an entity on which a job has stalled is remembered until a job reads it without; till then a job that
+                reads it counts as one that stalls from its beginning, and needs a place beside the slots
+    probes      after a pause, which grows, one job that reads a remembered entity may run in a slot all the same: it
+                may be slow for one organization and quick for all others
+    share       of the places beside the slots, one entity gets all but one, so that one is left for another
+    making way  when all places are taken and others wait, a job that stalls goes back to the queue; its attempt does
+                not count. Of those of the entity with the most of them, it is the one that stalls most recently: so
+                one that has a place keeps it to its end
+    pauses      an entity whose silence has ended an attempt is left alone, for longer and longer, as a destination is
+    no work     while nothing else is to be done, jobs that stall use the slots as all do
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from exportd.destinations.circuit import Circuit, CircuitState
+from exportd.model.entity import EntityCode
+
+
+@dataclass(frozen=True, slots=True)
+class Occupant:
+    """A running job. ``troubled`` are entities on which it stalls, and remembered ones that it has still to read.
+
+    ``stalled_since`` is when it became one that stalls; None for one that does not.
+    """
+
+    troubled: frozenset[EntityCode] = frozenset()
+    stalled_since: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """Of an entity. ``slots`` is open while no job that reads it may take a slot, ``places`` while it is left alone."""
+
+    slots: Circuit
+    places: Circuit
+
+
+class StalledEntities:
+    """The entities on which jobs have stalled. ``silence_timeout_s`` is how long a statement may be silent."""
+
+    def __init__(self, silence_timeout_s: Callable[[], float]) -> None:
+        self._silence_timeout_s = silence_timeout_s
+        self._memories: dict[EntityCode, _Memory] = {}
+
+    def __contains__(self, entity: object) -> bool:
+        return entity in self._memories
+
+    def __iter__(self) -> Iterator[EntityCode]:
+        return iter(self._memories)
+
+    def stalled(self, entities: Collection[EntityCode], now: float) -> None:
+        """A job has begun to wait for them."""
+        for entity in entities:
+            self._memory(entity).slots.failed(now)
+
+    def silent(self, entities: Collection[EntityCode], now: float) -> None:
+        """Their silence has ended an attempt."""
+        for entity in entities:
+            self._memory(entity).places.failed(now)
+
+    def read(self, entities: Collection[EntityCode], *, stalled: Collection[EntityCode]) -> None:
+        """A job has read them to their end; on some of them it had ``stalled``."""
+        for entity in entities:
+            if entity not in stalled:
+                self._memories.pop(entity, None)
+            elif entity in self._memories:
+                self._memories[entity].places.succeeded()
+
+    def probed(self, entities: Collection[EntityCode], now: float) -> frozenset[EntityCode]:
+        """Those of a job's ``entities`` for which it may take a slot all the same; ``given_up`` when it did not read
+        them.
+        """
+        return frozenset(entity for entity in entities if entity in self and self._memories[entity].slots.admits(now))
+
+    def given_up(self, entities: Collection[EntityCode]) -> None:
+        """A job has ended without having read them, and without having stalled on them."""
+        for entity in entities:
+            if entity in self._memories:
+                self._memories[entity].slots.given_up()
+
+    def may_be_probed(self, entity: EntityCode, now: float) -> bool:
+        return self._memories[entity].slots.would_admit(now)
+
+    def left_alone_s(self, entity: EntityCode, now: float) -> float:
+        """For how long it is left alone; 0 when it is not."""
+        places = self._memories[entity].places
+        return places.closes_in_s(now) if places.state(now) is CircuitState.OPEN else 0.0
+
+    def _memory(self, entity: EntityCode) -> _Memory:
+        timeout_s = self._silence_timeout_s()
+        alone = Circuit(first_pause_s=timeout_s / 4, longest_pause_s=2 * timeout_s)
+        return self._memories.setdefault(entity, _Memory(Circuit(), alone))
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """``jobs`` run at a time, and beside them as many as ``stalled`` that stall."""
+
+    jobs: int
+    stalled: int
+
+    def have_room(self, occupants: Collection[Occupant]) -> bool:
+        """Whether another job may be claimed."""
+        return sum(occupant.stalled_since is None for occupant in occupants) < self.jobs
+
+    def left_out(
+        self, occupants: Collection[Occupant], entities: StalledEntities, now: float
+    ) -> Iterator[frozenset[EntityCode]]:
+        """The entities that the next job must not read. When there is no such job, what the next one holds, if any."""
+        alone = frozenset(entity for entity in entities if entities.left_alone_s(entity, now))
+        stalled = [occupant for occupant in occupants if occupant.stalled_since is not None]
+        taken = _taken(stalled)
+        is_full, share = len(stalled) >= self.stalled, max(1, self.stalled - 1)
+        crowded = {entity for entity in entities if is_full or taken[entity] >= share}
+        strict = alone | {entity for entity in crowded if not entities.may_be_probed(entity, now)}
+        yield strict
+        if strict != alone and len(occupants) < self.jobs:
+            yield alone
+
+    def surplus(self, occupants: Sequence[Occupant]) -> int | None:
+        """Which of the occupants has to make way, by its place in the sequence; None while they are not too many."""
+        stalled = [occupant for occupant in occupants if occupant.stalled_since is not None]
+        if not stalled or len(occupants) <= self.jobs + self.stalled:
+            return None
+        taken = _taken(stalled)
+
+        def rank(occupant: Occupant) -> tuple[int, float]:
+            return max((taken[entity] for entity in occupant.troubled), default=0), occupant.stalled_since or 0.0
+
+        return occupants.index(max(stalled, key=rank))
+
+
+def _taken(stalled: Collection[Occupant]) -> Counter[EntityCode]:
+    """How many of the jobs that stall are troubled by each entity."""
+    return Counter(entity for occupant in stalled for entity in occupant.troubled)

@@ -1,0 +1,34 @@
+"""What stands on the first page because a person has to look at it."""
+
+from datetime import UTC, datetime
+
+from exportd.api.schemas.job import ShownStall
+from exportd.api.schemas.status import DaemonStatus, LeaseStatus, ListenerStatus, SpoolStatus
+from exportd.console.attention import Task, needs_attention
+
+NOON = datetime(2026, 3, 9, 12, tzinfo=UTC)
+
+
+def test_a_job_that_waits_for_a_lock_is_said_with_the_sessions() -> None:
+    stall = ShownStall(entities=["BILLS"], reason="LOCK_NOT_AVAILABLE", message="Session 7 holds a lock.", since=NOON)
+    lease = LeaseStatus(
+        job_id="1",
+        organization="acme",
+        phase="EXTRACTING",
+        attempt=1,
+        started_at=NOON,
+        lease_until=NOON,
+        stalls=[stall],
+    )
+    daemon = DaemonStatus.model_construct(
+        services={},
+        listener=ListenerStatus(listening=True),
+        leases=[lease],
+        spool=SpoolStatus(id="1", directory="/spool", used_bytes=0, budget_bytes=1),
+        disagreements=[],
+        entities={},
+        destinations=[],
+    )
+    assert needs_attention(daemon, []) == [
+        Task("A job of acme waits for the database", "Session 7 holds a lock.", "/console/jobs/1")
+    ]

@@ -1,0 +1,94 @@
+"""Which jobs may run beside those that wait for the database."""
+
+import pytest
+
+from exportd.jobs.stalls import Occupant, Slots, StalledEntities
+from exportd.model.entity import EntityCode
+
+TRAP, SLOW, OTHER = EntityCode("TRAP"), EntityCode("SLOW"), EntityCode("OTHER")
+BUSY = Occupant()
+
+
+def stalled(entity: EntityCode, since: float = 1.0) -> Occupant:
+    return Occupant(frozenset({entity}), since)
+
+
+@pytest.fixture
+def entities() -> StalledEntities:
+    return StalledEntities(lambda: 40.0)
+
+
+def test_a_job_that_stalls_takes_no_slot() -> None:
+    slots = Slots(jobs=2, stalled=2)
+    assert slots.have_room([BUSY, *[stalled(TRAP)] * 3])
+    assert not slots.have_room([BUSY, BUSY])
+
+
+def test_what_no_job_has_stalled_on_is_never_left_out(entities: StalledEntities) -> None:
+    assert list(Slots(1, 1).left_out([stalled(OTHER)], entities, 0.0)) == [frozenset()]
+
+
+def test_one_entity_gets_all_places_but_one(entities: StalledEntities) -> None:
+    entities.stalled([TRAP, SLOW], 0.0)
+    slots = Slots(jobs=1, stalled=3)
+    assert list(slots.left_out([stalled(TRAP)], entities, 0.0)) == [frozenset()]
+    assert list(slots.left_out([stalled(TRAP)] * 2, entities, 0.0)) == [{TRAP}]
+    assert list(slots.left_out([stalled(TRAP)] * 2 + [stalled(SLOW)], entities, 0.0)) == [{TRAP, SLOW}]
+
+
+def test_where_there_is_one_place_one_entity_gets_it(entities: StalledEntities) -> None:
+    entities.stalled([TRAP, SLOW], 0.0)
+    assert list(Slots(1, 1).left_out([BUSY], entities, 0.0)) == [frozenset()]
+    assert list(Slots(1, 1).left_out([stalled(TRAP)], entities, 0.0)) == [{TRAP, SLOW}]
+
+
+def test_without_other_work_they_use_the_slots(entities: StalledEntities) -> None:
+    """Where all tables are slow, as many jobs run as ever."""
+    entities.stalled([SLOW], 0.0)
+    assert list(Slots(3, 2).left_out([stalled(SLOW)] * 2, entities, 0.0)) == [{SLOW}, frozenset()]
+    assert list(Slots(3, 2).left_out([stalled(SLOW)] * 3, entities, 0.0)) == [{SLOW}]
+
+
+def test_the_surplus_is_of_the_entity_with_the_most_and_the_last_to_stall() -> None:
+    slots = Slots(jobs=1, stalled=2)
+    assert slots.surplus([BUSY, stalled(TRAP, 1), stalled(SLOW, 2)]) is None
+    assert slots.surplus([stalled(TRAP, 1), stalled(TRAP, 2), stalled(SLOW, 3), BUSY]) == 1
+    assert slots.surplus([stalled(TRAP, 5), stalled(OTHER, 1), stalled(SLOW, 3), BUSY]) == 0
+    assert slots.surplus([BUSY, BUSY, BUSY, BUSY]) is None, "the limit was lowered: they end by themselves"
+
+
+def test_after_a_pause_that_grows_one_job_may_try_in_a_slot(entities: StalledEntities) -> None:
+    """The table may be slow for one organization, and quick for all others."""
+    slots, busy = Slots(jobs=1, stalled=2), [stalled(SLOW)]
+    entities.stalled([SLOW], 0.0)
+    assert entities.probed([SLOW, OTHER], 29.0) == frozenset()
+    assert list(slots.left_out(busy, entities, 29.0)) == [{SLOW}]
+    assert list(slots.left_out(busy, entities, 30.0)) == [frozenset()]
+    assert entities.probed([SLOW, OTHER], 30.0) == {SLOW}
+    assert list(slots.left_out(busy, entities, 30.0)) == [{SLOW}], "one at a time"
+    entities.given_up([SLOW])
+    assert entities.probed([SLOW], 31.0) == {SLOW}
+    entities.stalled([SLOW], 46.0)
+    assert entities.probed([SLOW], 105.0) == frozenset()
+    assert entities.probed([SLOW], 106.0) == {SLOW}
+    entities.read([SLOW], stalled=[])
+    assert SLOW not in entities
+
+
+def test_what_is_read_without_a_stall_is_forgotten(entities: StalledEntities) -> None:
+    entities.stalled([TRAP, SLOW], 0.0)
+    entities.read([TRAP, SLOW], stalled=[SLOW])
+    assert list(entities) == [SLOW]
+
+
+def test_an_entity_that_ends_attempts_is_left_alone_for_longer_and_longer(entities: StalledEntities) -> None:
+    entities.silent([TRAP], 100.0)
+    assert entities.left_alone_s(TRAP, 101.0) == 9.0
+    assert list(Slots(2, 2).left_out([], entities, 101.0)) == [{TRAP}], "also when there is no other work"
+    assert list(Slots(2, 2).left_out([], entities, 110.0)) == [frozenset()]
+    entities.silent([TRAP], 110.0)
+    assert entities.left_alone_s(TRAP, 110.0) == 20.0
+    entities.silent([TRAP], 111.0)
+    assert entities.left_alone_s(TRAP, 111.0) == 19.0, "of several that ended at the same time, one counts"
+    entities.read([TRAP], stalled=[TRAP])
+    assert (entities.left_alone_s(TRAP, 111.0), TRAP in entities) == (0.0, True)
