@@ -1,8 +1,13 @@
 """The API as an ASGI application. What it works with is handed in."""
 
 from collections.abc import Callable
+from threading import Lock
+from typing import Any
 
+import anyio.to_thread
 from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from exportd import __version__
@@ -15,9 +20,27 @@ from exportd.api.transport.peer import Peer
 from exportd.api.transport.rate_limit import RateLimit
 
 
+class DescribedApi(FastAPI):
+    """Makes its OpenAPI document when it is first asked for, in a thread: that takes as long as all else of a start."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(openapi_url=None, **options)
+        self._making = Lock()
+        self.add_route("/openapi.json", self._send_document, include_in_schema=False)
+
+    def openapi(self) -> dict[str, Any]:
+        with self._making:
+            if self.openapi_schema is None:
+                self.openapi_schema = completed(super().openapi())
+            return self.openapi_schema
+
+    async def _send_document(self, _: Request) -> Response:
+        return JSONResponse(await anyio.to_thread.run_sync(self.openapi))
+
+
 def application(using: Collaborators) -> FastAPI:
     """The operations, the OpenAPI document and the answers to errors; without the gate before them."""
-    api = FastAPI(
+    api = DescribedApi(
         title="exportd",
         version=__version__,
         summary="Scheduled exports of operational data, as m3ter's API has them, and the daemon's own operations.",
@@ -29,7 +52,6 @@ def application(using: Collaborators) -> FastAPI:
     install_handlers(api)
     for resource in (schedules, destinations, jobs, tokens, status, overview, operations, host):
         api.include_router(resource.router)
-    api.openapi_schema = completed(api.openapi())
     return api
 
 

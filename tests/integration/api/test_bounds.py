@@ -103,6 +103,13 @@ async def document_of(api: ApiServer) -> dict[str, Any]:
     return found
 
 
+async def test_the_document_is_made_when_it_is_first_asked_for(api: ApiServer) -> None:
+    described = application(api.using)
+    assert described.openapi_schema is None, "the daemon's start does not wait for it"
+    first, second = [await document_of(api) for _ in range(2)]
+    assert first == second == json.loads(json.dumps(described.openapi()))
+
+
 async def test_every_text_list_and_number_of_the_document_has_a_bound(api: ApiServer) -> None:
     document = application(api.using).openapi()
     seen = 0
