@@ -33,7 +33,7 @@ JOURNEY := tests/acceptance/test_journey.py::test_a_first_run_is_complete_and_la
 # With COVERAGE=1 the branches that the tests reach are measured, in the processes that they start too.
 # It fails below the floor that pyproject.toml names (fail_under). Afterwards `coverage html` shows what no test reached.
 .PHONY: test
-test: $(READY) ## Run every test (needs no Postgres of yours; a quarter of an hour); COVERAGE=1 measures them
+test: $(READY) ## Run every test (needs no Postgres of yours; 25 minutes on 2 cores); COVERAGE=1 measures them
 ifdef COVERAGE
 	$(BIN)/coverage erase
 	$(BIN)/coverage run $(PYTEST)
