@@ -65,7 +65,9 @@ async def tell(directory: Path, *, rows: int, keep: bool, screen: Screen | None 
             _show_files(stage, runs, screen)
             equal = await _prove(stage, catalog, screen)
             if keep:
-                screen.line(f"\nStill running. `exportd job list -c {stage.config}` works; Ctrl-C ends it.")
+                screen.line(
+                    f"\nStill running. `exportd console -c {stage.config}` shows it in a browser; Ctrl-C ends it."
+                )
                 await _until_interrupted()
     screen.line(f"\nFiles: {stage.exports}\nDaemon's log: {stage.log}")
     return 0 if equal else 1
