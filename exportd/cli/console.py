@@ -13,19 +13,19 @@ from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import BoundedSemaphore
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from exportd.cli.daemon_client import DaemonAddress
 from exportd.cli.output import print_line
 from exportd.cli.socket_client import TIMEOUT_S, UnixConnection
+from exportd.console.sessions import FORWARDER_HEADER
 from exportd.model.errors import SettingsError
 
 _HERE = DaemonAddress()
 
 _PAGES = "/console/"
-_HEADER = "x-exportd-console"
 _MAX_BODY_BYTES = 1_000_000
 _MAX_CONNECTIONS = 64
 _IDLE_S = 30.0
@@ -37,7 +37,7 @@ _NOT_FORWARDED = {
     "upgrade",
     "te",
     "trailer",
-    _HEADER,
+    FORWARDER_HEADER,
 }
 """Headers that belong to one connection, and ours."""
 
@@ -81,8 +81,10 @@ class _Server(ThreadingHTTPServer):
         self.socket_path = socket_path
         self.places = BoundedSemaphore(_MAX_CONNECTIONS)
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A browser that goes away in the middle of an answer is no fault."""
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser or a daemon that goes away in the middle of an answer is no fault."""
+        if not isinstance(sys.exception(), OSError | http.client.HTTPException):
+            super().handle_error(request, client_address)
 
 
 class _Forwarder(BaseHTTPRequestHandler):
@@ -117,7 +119,7 @@ class _Forwarder(BaseHTTPRequestHandler):
         with closing(UnixConnection(self.server.socket_path, TIMEOUT_S)) as connection:
             try:
                 connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-                for name, value in (*headers, (_HEADER, "forwarded")):
+                for name, value in (*headers, (FORWARDER_HEADER, "forwarded")):
                     connection.putheader(name, value)
                 connection.endheaders(body or None)
                 answer = connection.getresponse()

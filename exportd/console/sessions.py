@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 
 from exportd.model.clock import Clock
 
+FORWARDER_HEADER = "x-exportd-console"
+"""Sent by ``exportd console``: what it forwards may come from any user of that machine, so a session is needed."""
+
 INVITATION_S = 60.0
 """How long the address that ``exportd console`` prints is good, for one use."""
 

@@ -17,11 +17,8 @@ from exportd.api.problems import Refusal, answered
 from exportd.api.transport.origin import Authority
 from exportd.api.transport.request_reader import Admission, StrictRoute
 from exportd.console.rendering import Renderer
-from exportd.console.sessions import Session, Sessions
+from exportd.console.sessions import FORWARDER_HEADER, Session, Sessions
 from exportd.model.errors import ExportdError
-
-FORWARDER_HEADER = "x-exportd-console"
-"""Sent by ``exportd console``: what it forwards may come from any user of that machine, so a session is needed."""
 
 _HEADINGS = {
     400: "That cannot be done so",
@@ -135,8 +132,8 @@ async def _visitor(request: Request) -> Visitor:
     return Visitor(identity, session, console, using, using.clock.now())
 
 
-visitors = Admission(_visitor)
-Visiting = Annotated[Visitor, Depends(visitors)]
+Visiting = Annotated[Visitor, Depends(Admission(_visitor))]
+"""What each page is given: it is for a browser that has a session."""
 
 
 class PageRoute(StrictRoute):

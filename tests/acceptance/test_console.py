@@ -26,17 +26,13 @@ HOSTILE = "<script>alert('x')</script> \"&quot;\" {{ 7 * 7 }}"
 async def console(site: Site, *options: str) -> AsyncIterator[str]:
     """The address that ``exportd console`` prints, while it runs."""
     command = [sys.executable, "-m", "exportd", "console", "--no-browser", *options, "--config", str(site.config)]
-    process = subprocess.Popen(  # noqa: ASYNC220  # it only starts
-        command, stdout=subprocess.PIPE, text=True, env=environment()
-    )
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, env=environment())
     assert process.stdout is not None
     try:
-        line = await asyncio.to_thread(process.stdout.readline)
-        yield line.removeprefix("The console is at ").strip()
+        yield (await process.stdout.readline()).decode().removeprefix("The console is at ").strip()
     finally:
         process.terminate()
-        process.wait()
-        process.stdout.close()
+        await process.communicate()
 
 
 def origin(address: str) -> str:
@@ -58,6 +54,7 @@ async def test_a_schedule_is_created_watched_changed_and_deleted(running: Site, 
     async with console(running) as address:
         with browser_at(origin(address)) as browser:
             await asyncio.to_thread(_sign_in, browser, address)
+            await asyncio.to_thread(_send_what_no_form_sends, browser)
             await asyncio.to_thread(_create, browser)
             job = await running.first_job(application.connection, "nightly-copy")
             await running.succeeded(application.connection, job)
@@ -73,6 +70,37 @@ def _sign_in(browser: ConsoleBrowser, address: str) -> None:
     page = browser.open(address)
     assert (page.answer.status_code, page.answer.url.path) == (200, "/console/")
     assert "Nothing. Every schedule's newest run succeeded" in page.text
+
+
+def _send_what_no_form_sends(browser: ConsoleBrowser) -> None:
+    """Whatever is in a field: the form comes back and says what is wrong, and nothing is created."""
+    address = "/console/schedules/new"
+    names = (
+        "organization",
+        "name",
+        "code",
+        "destination",
+        "format",
+        "kind",
+        "unit",
+        "period",
+        "offset",
+        "cron",
+        "entity",
+    )
+    good = {"organization": ORGANIZATION, "name": "Hostile", "unit": "HOUR", "period": "1", "entity": "ACCOUNTS"}
+    for name in (*names, "version"):
+        for value in ("\0", "X" * 5000, "-1", "' OR 1=1 --", "\u202e<b>"):
+            body = {"kind": "advanced" if name == "cron" else "simple", **good, name: value}
+            checked = browser.client.post(address, data={**body, "action": "check"})
+            # With this code it is refused, whatever is in the other field.
+            saved = browser.client.post(address, data={**body, "code": "\0", "action": "save"})
+            assert (checked.status_code, saved.status_code) == (200, 400), (name, value, saved.text)
+            assert "<b>" not in checked.text + saved.text
+    unknown = browser.client.post(address, data={**good, "unit": "X", "action": "check"})
+    assert "This should be one of the units." in unknown.text
+    for content in (b"\xff", b"a", b"&".join(b"entity=%d" % number for number in range(1000))):
+        assert browser.client.post(address, content=content).status_code == 400
 
 
 def _create(browser: ConsoleBrowser) -> None:

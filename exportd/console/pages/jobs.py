@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Path, Query, Request
@@ -42,7 +42,7 @@ async def list_jobs(
     schedule: _Wanted = "",
     entity: _Wanted = "",
     destination: _Wanted = "",
-    status: JobStatus | Annotated[str, Query(max_length=0)] = "",
+    status: JobStatus | Literal[""] = "",
     reason: Annotated[str, Query(max_length=MAX_WORD_LENGTH)] = "",
     size: Annotated[int, Query(ge=1, le=100)] = 25,
     next_token: NextToken = None,
@@ -56,16 +56,20 @@ async def list_jobs(
         "reason": reason,
         "status": status,
     }
-    wanted = {name: value for name, value in filters.items() if value}
     found = await list_all_jobs(
         viewer=visitor.viewer,
         jobs=visitor.using.jobs,
         signer=visitor.using.signer,
         page_size=size,
         next_token=next_token,
-        **wanted,  # type: ignore[arg-type]  # texts, and a JobStatus where it says so
+        organization=organization or None,
+        schedule=schedule or None,
+        entity=entity or None,
+        destination=destination or None,
+        reason=reason or None,
+        status=status or None,
     )
-    older = urlencode({**wanted, "size": size, "nextToken": found.next_token}) if found.next_token else None
+    older = urlencode({**filters, "size": size, "nextToken": found.next_token}) if found.next_token else None
     return visitor.page("jobs.html", jobs=found.data, filters=filters, size=size, older=older, first=next_token is None)
 
 

@@ -162,7 +162,8 @@ async def _form_page(
         viewer=visitor.viewer,
         destinations=using.destinations,
         signer=using.signer,
-        organization=organization or None,
+        # A new organization has none yet, and the database is not asked for a text that may be no organization.
+        organization=organization if organization in organizations else None,
         page_size=200,
     )
     return visitor.page(
@@ -188,6 +189,8 @@ def _checked(form: ScheduleForm, now: datetime) -> RuleCheck:
         for field in ("period", "offset")
         if isinstance(form.rule.get(field), str)
     ]
+    if not form.advanced and form.schedule_type not in UNITS:
+        problems.append(ShownRuleProblem(field="scheduleType", message="This should be one of the units."))
     if form.advanced and len(form.cron_expression) > MAX_CRON_LENGTH:
         problems.append(
             ShownRuleProblem(field="cronExpression", message=f"This should have at most {MAX_CRON_LENGTH} characters.")

@@ -8,7 +8,8 @@ from starlette.responses import RedirectResponse, Response
 from exportd.api.dependencies import Caller
 from exportd.api.problems import Refusal
 from exportd.console.rendering import HEADERS
-from exportd.console.visitor import FORWARDER_HEADER, PageRoute, Visiting, console_of, cookie_name, user_id
+from exportd.console.sessions import FORWARDER_HEADER
+from exportd.console.visitor import PageRoute, Visiting, console_of, cookie_name, user_id
 from exportd.model.bounds import MAX_WORD_LENGTH
 
 router = APIRouter(prefix="/console", route_class=PageRoute, include_in_schema=False)

@@ -4,11 +4,11 @@
 -- writes carries its fence; no row updated means that the lease is no longer its own. JSON passes as text.
 
 -- name: claim
--- Take a job that is due, or whose holder let the lease expire. The organization with the fewest running jobs comes first,
--- those aside that wait for the database, for they take no slot;
--- of several, the one whose last turn is longest ago; of its jobs, the one that has been due longest. So an organization
--- without a running job waits for at most one job of each other organization, however long their backlogs are. Two
--- daemons that claim in the same moment may both take a job of one organization: they do not see each other's turn.
+-- Take a job that is due, or whose holder let the lease expire. The organization with the fewest running jobs comes first.
+-- A job that waits for the database does not count, for it takes no slot. Of several organizations, the one whose last
+-- turn is longest ago comes first; of its jobs, the one that has been due longest. So an organization without a running
+-- job waits for at most one job of each other organization, however long their backlogs are. Two daemons that claim in
+-- the same moment may both take a job of one organization: they do not see each other's turn.
 -- Nothing is taken during a pause, nor a job that delivers to a paused destination, nor one that was cancelled; nor one
 -- that delivers to a destination of a configuration that is not the holder's: a row does not say where to write. A sealed
 -- job's parts are in one spool: with another spool it is taken only after a grace, and starts over (what was
