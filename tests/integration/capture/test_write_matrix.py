@@ -24,9 +24,8 @@ SIZES: Mapping[str, tuple[int, str, str]] = {
     # rows, note, document
     "few": (3, "'x' || n", "to_jsonb(n)"),
     "many": (110, "repeat('x', 700) || n", "NULL"),
-    "wide": (3, "repeat(md5(n::text), 6000)", "jsonb_build_object('k', repeat(md5(n::text), 6000))"),
-    # A few kB as they are stored. Three images of them are more than the 4 MB of work_mem.
-    "compressed": (3, "repeat('\"', 600000)", "to_jsonb(array_fill(1e1000, ARRAY[600]))"),
+    "wide": (3, "repeat(md5(n::text), 20000)", "jsonb_build_object('k', repeat(md5(n::text), 20000))"),
+    "compressed": (3, "repeat('\"', 2000000)", "to_jsonb(array_fill(1e1000, ARRAY[2000]))"),
 }
 THOUSANDS = (10_500, "'x' || n", "NULL")
 KEYS_PER_ROW = 100
