@@ -44,11 +44,19 @@ from exportd.api.transport.request_reader import StrictRoute
 from exportd.destinations.record import DestinationRecord
 from exportd.jobs.job_record import JobRecord, unknown_job
 from exportd.jobs.requests import FoundJob, JobSearch
-from exportd.model.bounds import MAX_CODE_LENGTH, MAX_COUNT, MAX_CRON_LENGTH, MAX_TEXT_LENGTH, MAX_WORD_LENGTH
+from exportd.model.bounds import (
+    MAX_CODE_LENGTH,
+    MAX_COUNT,
+    MAX_CRON_LENGTH,
+    MAX_NAME_LENGTH,
+    MAX_TEXT_LENGTH,
+    MAX_WORD_LENGTH,
+)
 from exportd.model.declared import key_of
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.job import JobId, JobState
 from exportd.model.schedule import API_RULE, ScheduleId
+from exportd.schedules.editing import ScheduleSearch
 from exportd.schedules.operations import ScheduleStanding
 from exportd.schedules.schedule_record import OwnedSchedule
 from exportd.settings.closest import did_you_mean
@@ -68,6 +76,12 @@ OnlyOfCode = Annotated[
 PageSize = Annotated[int, Query(alias="pageSize", ge=1, le=200)]
 OnlyOrganization = Annotated[
     str | None, Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Only those of this organization.")
+]
+
+
+Search = Annotated[
+    str | None,
+    Query(min_length=1, max_length=MAX_NAME_LENGTH, description="A part of the name or the code, in any case."),
 ]
 
 
@@ -148,13 +162,18 @@ async def list_all_schedules(
     schedules: Schedules,
     signer: PageSigner,
     organization: OnlyOrganization = None,
+    search: Search = None,
+    destination: OnlyOfCode = None,
+    entity: OnlyOfCode = None,
+    paused: Annotated[bool | None, Query(description="Only those that are paused, or only the others.")] = None,
     page_size: PageSize = 100,
     next_token: NextToken = None,
 ) -> ScheduleDetailsPage:
     """Schedules with their due times, pauses and newest jobs, and how far they have read, the newest first."""
     owner = viewer.of(organization)
+    wanted = ScheduleSearch(search, destination, entity, paused)
     paging = Pages(signer, owner or _EVERY_ORGANIZATION, "all schedules")
-    found = await schedules.table.page(owner, after=paging.place(next_token), limit=page_size + 1)
+    found = await schedules.table.page(owner, wanted=wanted, after=paging.place(next_token), limit=page_size + 1)
     page, token = paging.cut(found, page_size, _place_of_schedule)
     standing = await schedules.operator.standing([owned.schedule.id for owned in page])
     return ScheduleDetailsPage(
@@ -211,13 +230,14 @@ async def list_all_destinations(
     destinations: Destinations,
     signer: PageSigner,
     organization: OnlyOrganization = None,
+    search: Search = None,
     page_size: PageSize = 100,
     next_token: NextToken = None,
 ) -> DestinationDetailsPage:
-    """Destinations with their places and pauses, the newest first."""
+    """Destinations with their places and pauses, the newest first. ``search`` looks at buckets too."""
     owner = viewer.of(organization)
     paging = Pages(signer, owner or _EVERY_ORGANIZATION, "all destinations")
-    found = await destinations.table.page(owner, after=paging.place(next_token), limit=page_size + 1)
+    found = await destinations.table.page(owner, text=search, after=paging.place(next_token), limit=page_size + 1)
     pauses = await destinations.operator.pauses()
     page, token = paging.cut(found, page_size, _place_of_destination)
     return DestinationDetailsPage(

@@ -1,6 +1,6 @@
 """Destinations: buckets of S3 and of Google Cloud Storage. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
@@ -117,6 +117,10 @@ class GcsUpdate(_GcsBody):
     """What replaces a destination of Google Cloud Storage."""
 
     version: Version
+
+
+CREATIONS: Mapping[str, type[S3Creation] | type[GcsCreation]] = {"S3": S3Creation, "GCS": GcsCreation}
+"""What creates each kind of destination that the API makes, the usual one first."""
 
 
 def _type_of(document: Any) -> str | None:

@@ -1,13 +1,12 @@
 """An export schedule: create and edit it, look at it, run, pause and delete it."""
 
+from dataclasses import replace
 from datetime import datetime
-from typing import TypeVar
 
 from fastapi import APIRouter, Request
-from pydantic import ValidationError
+from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from exportd.api.dependencies import Tenant
 from exportd.api.identity.access import Role
 from exportd.api.pagination import IdInPath
 from exportd.api.problems import Refusal, answered
@@ -21,21 +20,27 @@ from exportd.api.routers.overview import (
 )
 from exportd.api.routers.schedules import create_schedule, delete_schedule, replace_schedule
 from exportd.api.schemas.schedule import RuleCheck, ScheduleCreation, ScheduleUpdate, ShownRuleProblem, rule_check
-from exportd.api.sentences import sentence_of
-from exportd.console.forms import Form
-from exportd.console.schedule_form import OFFSET_UNITS, UNITS, ScheduleForm
+from exportd.console.forms import (
+    NOT_REFUSED,
+    OFFSET_UNITS,
+    UNITS,
+    Form,
+    Refused,
+    ScheduleForm,
+    body_of,
+    differences,
+    tenant_of,
+)
 from exportd.console.visitor import PageRoute, Visiting, Visitor
 from exportd.model.bounds import MAX_CRON_LENGTH
-from exportd.model.entity import OrganizationId
 from exportd.model.errors import ExportdError
-from exportd.settings.section import check_organization
 
 _RUNS = 30
 _FIRINGS = 5
 
 router = APIRouter(prefix="/console/schedules", route_class=PageRoute, include_in_schema=False)
 
-Body = TypeVar("Body", ScheduleCreation, ScheduleUpdate)
+_CREATION, _UPDATE = TypeAdapter(ScheduleCreation), TypeAdapter(ScheduleUpdate)
 
 
 @router.get("/new")
@@ -52,10 +57,10 @@ async def create(request: Request, visitor: Visiting) -> Response:
     if form.text("action") == "check":
         return await _form_page(visitor, filled)
     try:
-        tenant = _tenant(filled.organization, actor.name)
-        made = await create_schedule(tenant, visitor.using.schedules, visitor.now, _body(ScheduleCreation, filled))
+        tenant = tenant_of(filled.organization, actor)
+        made = await create_schedule(tenant, visitor.using.schedules, visitor.now, body_of(_CREATION, filled.document))
     except (Refusal, ExportdError) as error:
-        return await _form_page(visitor, filled, refused=await answered(request, error))
+        return await _form_page(visitor, filled, refused=Refused.of(error, *await answered(request, error)))
     return visitor.back(f"/console/schedules/{made.id}", "The schedule is created. Its first run begins now.")
 
 
@@ -94,10 +99,13 @@ async def edit(request: Request, visitor: Visiting, schedule_id: IdInPath) -> Re
     if form.text("action") == "check":
         return await _form_page(visitor, filled, schedule_id)
     try:
-        tenant = _tenant(filled.organization, actor.name)
-        await replace_schedule(tenant, visitor.using.schedules, visitor.now, schedule_id, _body(ScheduleUpdate, filled))
+        tenant = tenant_of(filled.organization, actor)
+        await replace_schedule(
+            tenant, visitor.using.schedules, visitor.now, schedule_id, body_of(_UPDATE, filled.document)
+        )
     except (Refusal, ExportdError) as error:
-        return await _form_page(visitor, filled, schedule_id, refused=await answered(request, error))
+        refused = Refused.of(error, *await answered(request, error))
+        return await _form_page(visitor, filled, schedule_id, refused=refused)
     return visitor.back(f"/console/schedules/{schedule_id}", "The schedule is changed.")
 
 
@@ -143,7 +151,7 @@ async def delete(visitor: Visiting, schedule_id: IdInPath) -> Response:
     actor = visitor.require(Role.OPERATOR)
     schedule = await show_any_schedule(visitor.viewer, visitor.using.schedules, schedule_id)
     deleted = await delete_schedule(
-        _tenant(schedule.organization, actor.name), visitor.using.schedules, visitor.now, schedule_id
+        tenant_of(schedule.organization, actor), visitor.using.schedules, visitor.now, schedule_id
     )
     return visitor.back("/console/exports", f"The schedule {deleted.code} is deleted. Files that it delivered stay.")
 
@@ -153,9 +161,12 @@ async def _form_page(
     form: ScheduleForm,
     schedule_id: str | None = None,
     *,
-    refused: tuple[int, str] = (200, ""),
+    refused: Refused = NOT_REFUSED,
 ) -> Response:
-    using = visitor.using
+    using, stored = visitor.using, None
+    if schedule_id is not None and refused.is_stale:
+        there = ScheduleForm.of(await show_any_schedule(visitor.viewer, using.schedules, schedule_id))
+        form, stored = replace(form, version=there.version), differences(form.document, there.document)
     organizations = await using.destinations.operator.organizations()
     organization = form.organization or (organizations[0] if len(organizations) == 1 else "")
     places = await list_all_destinations(
@@ -168,7 +179,7 @@ async def _form_page(
     )
     return visitor.page(
         "schedule_form.html",
-        status=refused[0],
+        status=refused.status,
         form=form,
         schedule_id=schedule_id,
         organizations=organizations,
@@ -178,7 +189,8 @@ async def _form_page(
         units=UNITS,
         offset_units=OFFSET_UNITS,
         rule=_checked(form, visitor.now),
-        refused=refused[1],
+        refused=refused,
+        stored=stored,
     )
 
 
@@ -198,18 +210,3 @@ def _checked(form: ScheduleForm, now: datetime) -> RuleCheck:
     if problems:
         return RuleCheck(good=False, problems=problems, after=now, firings=[])
     return rule_check(form.rule, after=now, count=_FIRINGS)
-
-
-def _tenant(organization: str, actor: str) -> Tenant:
-    try:
-        check_organization(organization)
-    except ValueError as error:
-        raise Refusal(400, f"Organization: {error}.") from error
-    return Tenant(OrganizationId(organization), actor)
-
-
-def _body(kind: type[Body], form: ScheduleForm) -> Body:
-    try:
-        return kind.model_validate(form.document)
-    except ValidationError as error:
-        raise Refusal(400, sentence_of(map(dict, error.errors(include_url=False)))) from error

@@ -38,6 +38,8 @@ from exportd.api.transport.rate_limit import ConnectionCount, RateLimit
 from exportd.api.transport.server import ControlServer
 from exportd.capture.installer import CaptureInstaller
 from exportd.catalog.document import Catalog, loads
+from exportd.console.application import add_console
+from exportd.console.rendering import Renderer
 from exportd.database.connector import Connector, Pool
 from exportd.database.metrics_reader import MetricsReader
 from exportd.database.quota_table import QuotaTable
@@ -252,6 +254,7 @@ async def serving(database: Database, folder: Path, access: Access) -> AsyncIter
             clock=clock,
         )
         api = application(using)
+        add_console(api, await asyncio.to_thread(Renderer.load), clock)
         server = ControlServer(
             guarded(api, using, hosts=frozenset({"localhost", "127.0.0.1"})),
             socket_path=socket,

@@ -73,6 +73,20 @@ class TestSchedules:
         crossed = await api.http.get("/v1/schedules", params={"organization": OTHER, "nextToken": page["nextToken"]})
         assert crossed.status_code == 400
 
+    async def test_can_be_searched(self, api: ApiServer) -> None:
+        lake = await make(api, "destinations", bucket())
+        one = await make(api, "schedules", schedule("one", name="Bills 100%", destinationIds=[lake["id"]]))
+        await make(api, "schedules", schedule("two", operationalDataTypes=["PLANS"]))
+        await api.http.post(f"/v1/schedules/{one['id']}/pause")
+        cases = {"search": ["bILLS 1", "100%"], "destination": ["lake"], "entity": ["BILLS"], "paused": ["true"]}
+        for name, values in cases.items():
+            for value in values:
+                assert [found["code"] for found in (await got(api, "/v1/schedules", **{name: value}))["data"]] == [
+                    "one"
+                ]
+        assert (await got(api, "/v1/schedules", search="100_"))["data"] == []
+        assert [found["code"] for found in (await got(api, "/v1/schedules", paused="false"))["data"]] == ["two"]
+
     async def test_say_how_their_newest_job_went_and_how_far_they_have_read(self, api: ApiServer) -> None:
         made = await make(api, "schedules", schedule())
         shown = await got(api, f"/v1/schedules/{made['id']}")
@@ -190,6 +204,12 @@ class TestRules:
 
 
 class TestDestinations:
+    async def test_can_be_searched_by_name_code_and_bucket(self, api: ApiServer) -> None:
+        await make(api, "destinations", bucket())
+        await make(api, "destinations", bucket("other", name="Elsewhere", bucketName="theirs"))
+        for text in ("LAKE", "acme-EX"):
+            assert [found["code"] for found in (await got(api, "/v1/destinations", search=text))["data"]] == ["lake"]
+
     async def test_are_those_of_the_organization_with_more_about_them(self, api: ApiServer) -> None:
         made = await make(api, "destinations", bucket(prefix="daily"))
         await api.http.post(f"/v1/destinations/{made['id']}/pause")
