@@ -189,6 +189,39 @@ class ScheduleForm:
 
 
 @dataclass(frozen=True, slots=True)
+class AdHocForm:
+    """An export without a schedule. ``start_date`` is in UTC, as a browser writes it."""
+
+    organization: str = ""
+    destination_ids: tuple[str, ...] = ()
+    file_format: str = "CSV"
+    start_date: str = ""
+    entities: tuple[str, ...] = ()
+
+    @classmethod
+    def sent(cls, form: Form) -> "AdHocForm":
+        """What a browser sends."""
+        return cls(
+            organization=form.text("organization"),
+            destination_ids=tuple(form.texts("destination")),
+            file_format=form.text("format"),
+            start_date=form.text("start"),
+            entities=tuple(form.texts("entity")),
+        )
+
+    @property
+    def document(self) -> dict[str, object]:
+        """The body of the API's request."""
+        return {
+            "sourceType": "OPERATIONAL",
+            "operationalDataTypes": list(self.entities),
+            "destinationIds": list(self.destination_ids),
+            "exportFileFormat": self.file_format,
+            **({"startDate": f"{self.start_date.removesuffix('Z')}Z"} if self.start_date else {}),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class DestinationForm:
     """A destination of one ``kind``. ``details`` are what that kind has, by the API's names of fields."""
 

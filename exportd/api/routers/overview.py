@@ -26,12 +26,14 @@ from exportd.api.dependencies import (
 )
 from exportd.api.pagination import IdInPath, Pages, id_in_path, instant_in_query
 from exportd.api.problems import Refusal, responses
+from exportd.api.routers.jobs import entities_of_export
 from exportd.api.schemas.destination import DestinationDetails, DestinationDetailsPage, destination_details
 from exportd.api.schemas.entity import EntityDocument, EntityList, entity_documents
 from exportd.api.schemas.fields import DATE_TIME, parse_id
 from exportd.api.schemas.job import FoundJobPage, JobDetails, JobStatus, found_job, job_details
 from exportd.api.schemas.operations import AuditPage, audit_entry
 from exportd.api.schemas.schedule import (
+    AdHocRequest,
     RuleCheck,
     ScheduleDetails,
     ScheduleDetailsPage,
@@ -60,6 +62,7 @@ from exportd.schedules.editing import ScheduleSearch
 from exportd.schedules.operations import ScheduleStanding
 from exportd.schedules.schedule_record import OwnedSchedule
 from exportd.settings.closest import did_you_mean
+from exportd.settings.section import check_organization
 
 MAX_FIRINGS = 20
 MIN_YEAR, MAX_YEAR = 2000, 2200
@@ -199,6 +202,27 @@ async def preview_schedule(_caller: Looking, schedules: Schedules, schedule_id: 
     """
     schedule = await schedules.operator.get(ScheduleId(id_in_path(schedule_id, "schedule")))
     return shown_preview(await schedules.previewer.preview(schedule))
+
+
+@router.post("/adhoc/preview", responses=responses(400, 401, 403, 409))
+async def preview_export(
+    _caller: Looking,
+    schedules: Schedules,
+    body: AdHocRequest,
+    organization: Annotated[str, Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Whose export it is.")],
+) -> SchedulePreview:
+    """What an export without a schedule would hold that begins now; the body is that of the export. Nothing is run.
+
+    409 for what would fail it, such as a missing table.
+    """
+    try:
+        check_organization(organization)
+    except ValueError as error:
+        raise Refusal(400, f"organization: {error}.") from error
+    entities = entities_of_export(body, schedules.entities)
+    return shown_preview(
+        await schedules.previewer.preview_export(OrganizationId(organization), entities, body.format, body.start_date)
+    )
 
 
 @router.get("/rule", responses=responses(400, 401, 403))

@@ -1,6 +1,6 @@
 """An export destination: create and edit it, where it is, what its owner has to grant, whether it works."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -13,7 +13,7 @@ from exportd.api.pagination import IdInPath
 from exportd.api.problems import Refusal, answered
 from exportd.api.routers.destinations import create_destination, delete_destination, replace_destination
 from exportd.api.routers.operations import check_destination, pause_destination, resume_destination, show_grants
-from exportd.api.routers.overview import list_all_jobs, list_all_schedules, show_any_destination
+from exportd.api.routers.overview import list_all_destinations, list_all_jobs, list_all_schedules, show_any_destination
 from exportd.api.routers.status import show_status
 from exportd.api.schemas.destination import (
     CREATIONS,
@@ -152,6 +152,31 @@ async def delete(visitor: Visiting, destination_id: IdInPath) -> Response:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class DestinationChoices:
+    """What a form offers: the ``organizations`` that are known, and the destinations of the one that is meant."""
+
+    organizations: list[str]
+    organization: str
+    destinations: list[DestinationDetails]
+
+
+async def destination_choices(visitor: Visitor, organization: str) -> DestinationChoices:
+    """For a form in which ``organization`` is filled in; when it is empty and there is only one, that one is meant."""
+    using = visitor.using
+    known = [str(found) for found in await using.destinations.operator.organizations()]
+    meant = organization or (known[0] if len(known) == 1 else "")
+    places = await list_all_destinations(
+        viewer=visitor.viewer,
+        destinations=using.destinations,
+        signer=using.signer,
+        # A new organization has none yet, and the database is not asked for a text that may be no organization.
+        organization=meant if meant in known else None,
+        page_size=200,
+    )
+    return DestinationChoices(known, meant, [place for place in places.data if place.id is not None])
+
+
 async def _schedules_using(visitor: Visitor, destination: DestinationDetails) -> list[ScheduleDetails]:
     found = await list_all_schedules(
         viewer=visitor.viewer,
@@ -196,7 +221,7 @@ async def _form_page(
         form=form,
         names=details_of(form.kind),
         destination_id=destination_id,
-        organizations=await destinations.operator.organizations(),
+        choices=await destination_choices(visitor, form.organization),
         refused=refused,
         stored=stored,
     )

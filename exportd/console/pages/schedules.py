@@ -12,7 +12,6 @@ from exportd.api.pagination import IdInPath
 from exportd.api.problems import Refusal, answered
 from exportd.api.routers.operations import pause_schedule, resume_schedule, run_schedule
 from exportd.api.routers.overview import (
-    list_all_destinations,
     list_all_jobs,
     list_audit,
     preview_schedule,
@@ -31,6 +30,7 @@ from exportd.console.forms import (
     differences,
     tenant_of,
 )
+from exportd.console.pages.destinations import destination_choices
 from exportd.console.visitor import PageRoute, Visiting, Visitor
 from exportd.model.bounds import MAX_CRON_LENGTH
 from exportd.model.errors import ExportdError
@@ -167,24 +167,12 @@ async def _form_page(
     if schedule_id is not None and refused.is_stale:
         there = ScheduleForm.of(await show_any_schedule(visitor.viewer, using.schedules, schedule_id))
         form, stored = replace(form, version=there.version), differences(form.document, there.document)
-    organizations = await using.destinations.operator.organizations()
-    organization = form.organization or (organizations[0] if len(organizations) == 1 else "")
-    places = await list_all_destinations(
-        viewer=visitor.viewer,
-        destinations=using.destinations,
-        signer=using.signer,
-        # A new organization has none yet, and the database is not asked for a text that may be no organization.
-        organization=organization if organization in organizations else None,
-        page_size=200,
-    )
     return visitor.page(
         "schedule_form.html",
         status=refused.status,
         form=form,
         schedule_id=schedule_id,
-        organizations=organizations,
-        organization=organization,
-        destinations=[place for place in places.data if place.id is not None],
+        choices=await destination_choices(visitor, form.organization),
         entities=list(using.host.entities.values()),
         units=UNITS,
         offset_units=OFFSET_UNITS,

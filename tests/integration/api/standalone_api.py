@@ -191,12 +191,19 @@ async def serving(database: Database, folder: Path, access: Access) -> AsyncIter
         jobs, schedules, operator = JobOperator(pool), ScheduleOperator(pool), DestinationOperator(pool)
         watcher, connections = JobWatcher(jobs.watched, clock), ConnectionCount(lambda: DEFAULT_QUOTAS.connections)
         signer = Signer(secrets.token_bytes(32))
+        exported = {entity.code: entity for entity in map(entity_of, ENTITIES)}
         using = Collaborators(
             schedules=ScheduleCollaborators(
                 table=OwnedScheduleTable(pool),
                 operator=schedules,
-                previewer=Previewer(Catalog({THINGS.code: THINGS}), Connector(database.dsn), JobTable(pool), clock),
-                entities={entity.code: entity for entity in map(entity_of, ENTITIES)},
+                previewer=Previewer(
+                    # Two of those that schedules may name, so that a preview of the others fails.
+                    Catalog({entity.code: entity for entity in (THINGS, entity_of("ACCOUNTS"), entity_of("METERS"))}),
+                    Connector(database.dsn),
+                    JobTable(pool),
+                    clock,
+                ),
+                entities=exported,
                 check_rule=check_rule,
             ),
             destinations=DestinationCollaborators(
