@@ -1,24 +1,43 @@
-"""An export schedule: create and edit it, look at it, run, pause and delete it."""
+"""An export schedule: create and edit it, look at it, run, refresh, back-fill, pause and delete it."""
 
 from dataclasses import replace
 from datetime import datetime
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
 from exportd.api.identity.access import Role
 from exportd.api.pagination import IdInPath
 from exportd.api.problems import Refusal, answered
-from exportd.api.routers.operations import pause_schedule, resume_schedule, run_schedule
+from exportd.api.routers.operations import (
+    backfill_schedule,
+    pause_schedule,
+    refresh_entity,
+    resume_schedule,
+    run_schedule,
+)
 from exportd.api.routers.overview import (
     list_all_jobs,
     list_audit,
+    preview_export,
     preview_schedule,
+    show_any_job,
     show_any_schedule,
 )
 from exportd.api.routers.schedules import create_schedule, delete_schedule, replace_schedule
-from exportd.api.schemas.schedule import RuleCheck, ScheduleCreation, ScheduleUpdate, ShownRuleProblem, rule_check
+from exportd.api.schemas.operations import BackfillBody, RefreshRequest
+from exportd.api.schemas.schedule import (
+    AdHocRequest,
+    RuleCheck,
+    ScheduleCreation,
+    ScheduleDetails,
+    SchedulePreview,
+    ScheduleUpdate,
+    ShownRuleProblem,
+    rule_check,
+)
 from exportd.console.forms import (
     NOT_REFUSED,
     OFFSET_UNITS,
@@ -32,7 +51,7 @@ from exportd.console.forms import (
 )
 from exportd.console.pages.destinations import destination_choices
 from exportd.console.visitor import PageRoute, Visiting, Visitor
-from exportd.model.bounds import MAX_CRON_LENGTH
+from exportd.model.bounds import MAX_CODE_LENGTH, MAX_CRON_LENGTH, MAX_WORD_LENGTH
 from exportd.model.errors import ExportdError
 
 _RUNS = 30
@@ -40,7 +59,8 @@ _FIRINGS = 5
 
 router = APIRouter(prefix="/console/schedules", route_class=PageRoute, include_in_schema=False)
 
-_CREATION, _UPDATE = TypeAdapter(ScheduleCreation), TypeAdapter(ScheduleUpdate)
+_CREATION, _UPDATE, _EXPORT = TypeAdapter(ScheduleCreation), TypeAdapter(ScheduleUpdate), TypeAdapter(AdHocRequest)
+_REFRESH, _BACKFILL = TypeAdapter(RefreshRequest), TypeAdapter(BackfillBody)
 
 
 @router.get("/new")
@@ -138,6 +158,76 @@ async def show_preview(visitor: Visiting, schedule_id: IdInPath) -> Response:
     return visitor.page("preview.html", schedule=schedule, preview=preview)
 
 
+@router.get("/{id}/refresh")
+async def choose_entity(
+    visitor: Visiting, schedule_id: IdInPath, entity: Annotated[str, Query(max_length=MAX_CODE_LENGTH)] = ""
+) -> Response:
+    """Which entity is to be exported completely once more; then what that means, before it is asked for."""
+    schedule = await show_any_schedule(visitor.viewer, visitor.using.schedules, schedule_id)
+    whole = await _complete_export(visitor, schedule, [entity]) if entity else None
+    return visitor.page("refresh.html", schedule=schedule, entity=entity, whole=whole)
+
+
+@router.post("/{id}/refresh")
+async def refresh(request: Request, visitor: Visiting, schedule_id: IdInPath) -> Response:
+    """Have it exported completely, at once or by the next run."""
+    actor, form = visitor.require(Role.OPERATOR), Form.of(await request.body())
+    body = body_of(_REFRESH, {"entity": form.text("entity"), "now": form.text("when") == "now"})
+    done = await refresh_entity(actor, visitor.using.schedules, schedule_id, body)
+    if done.job_id is not None:
+        return visitor.back(f"/console/jobs/{done.job_id}", f"This run exports {done.entity} completely.")
+    return visitor.back(
+        f"/console/schedules/{schedule_id}", f"The next run that begins exports {done.entity} completely."
+    )
+
+
+@router.get("/{id}/backfill")
+async def choose_run(
+    visitor: Visiting, schedule_id: IdInPath, job: Annotated[str, Query(max_length=MAX_WORD_LENGTH)] = ""
+) -> Response:
+    """From which run on everything is to come again; then what that means, before it is asked for."""
+    using = visitor.using
+    schedule = await show_any_schedule(visitor.viewer, using.schedules, schedule_id)
+    first = await show_any_job(visitor.viewer, using.jobs, job) if job else None
+    runs = await list_all_jobs(
+        viewer=visitor.viewer,
+        jobs=using.jobs,
+        signer=using.signer,
+        schedule_id=schedule_id,
+        status="SUCCEEDED",
+        created_start=None if first is None else first.date_created.isoformat(),
+        page_size=100,
+    )
+    if first is None:
+        return visitor.page("backfill.html", schedule=schedule, runs=runs.data, first=None)
+    body = body_of(_BACKFILL, {"job": first.id, "dryRun": True})
+    plan = await backfill_schedule(visitor.identity, using.schedules, schedule_id, body)
+    complete = [found.entity for found in plan.entities if found.since is None]
+    return visitor.page(
+        "backfill.html",
+        schedule=schedule,
+        runs=runs.data,
+        more=runs.next_token is not None,
+        first=first,
+        plan=plan,
+        complete=complete,
+        whole=await _complete_export(visitor, schedule, complete) if complete else None,
+    )
+
+
+@router.post("/{id}/backfill")
+async def backfill(request: Request, visitor: Visiting, schedule_id: IdInPath) -> Response:
+    """Have everything that has changed since a run exported once more."""
+    actor, form = visitor.require(Role.OPERATOR), Form.of(await request.body())
+    body = body_of(_BACKFILL, {"job": form.text("job")})
+    done = await backfill_schedule(actor, visitor.using.schedules, schedule_id, body)
+    if done.job_id is not None:
+        return visitor.back(f"/console/jobs/{done.job_id}", "This run exports once more what has changed since then.")
+    return visitor.back(
+        f"/console/schedules/{schedule_id}", f"The next run does it: the job {done.running} runs already."
+    )
+
+
 @router.get("/{id}/delete")
 async def confirm_deletion(visitor: Visiting, schedule_id: IdInPath) -> Response:
     """What deleting it means, before it is done."""
@@ -180,6 +270,17 @@ async def _form_page(
         refused=refused,
         stored=stored,
     )
+
+
+async def _complete_export(visitor: Visitor, schedule: ScheduleDetails, entities: list[str]) -> SchedulePreview | str:
+    """How much entities of a schedule hold in all; a sentence where that cannot be said now."""
+    document = {**ScheduleForm.of(schedule).document, "operationalDataTypes": entities}
+    wanted = {name: document[name] for name in ("sourceType", "operationalDataTypes", "exportFileFormat")}
+    try:
+        body = body_of(_EXPORT, wanted)
+        return await preview_export(visitor.identity, visitor.using.schedules, body, schedule.organization)
+    except (Refusal, ExportdError) as error:
+        return str(error.detail if isinstance(error, Refusal) else error.sentence)
 
 
 def _checked(form: ScheduleForm, now: datetime) -> RuleCheck:

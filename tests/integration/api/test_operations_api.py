@@ -301,8 +301,8 @@ class TestRefresh:
 class TestBackfill:
     """What the run then holds is in tests/acceptance/test_backfill.py."""
 
+    @staticmethod
     async def add_job(
-        self,
         api: ApiServer,
         schedule_id: str | None,
         state: str = "SUCCEEDED",
@@ -343,11 +343,14 @@ class TestBackfill:
         )
         first, second, third = [await self.add_job(api, schedule_id, hour=hour) for hour in (1, 2, 3)]
         url = f"/v1/schedules/{schedule_id}/backfill"
+        planned = (await api.http.post(url, json={"job": third, "dryRun": True})).json()
+        assert (planned.pop("jobId"), await claim(api)) == (None, None)
         answer = (await api.http.post(url, json={"job": third})).json()
         assert answer["entities"] == [
             {"entity": "ACCOUNTS", "since": "2026-03-09T02:00:00.000Z", "reason": None},
             {"entity": "BILLS", "since": None, "reason": "ENTITY_ADDED"},
         ]
+        assert planned["entities"] == answer["entities"]
         # The queued job does that too, and what was asked before stays asked for.
         assert (await api.http.post(url, json={"job": second})).json() == {
             "entities": [{**answer["entities"][0], "since": "2026-03-09T01:00:00.000Z"}, answer["entities"][1]],
