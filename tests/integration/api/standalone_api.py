@@ -12,6 +12,7 @@ from uuid import UUID
 import anyio
 import httpx
 import m3ter
+from fastapi import FastAPI
 
 from exportd.api.application import administrators, application, guarded
 from exportd.api.collaborators import (
@@ -123,6 +124,7 @@ class ApiServer:
     using: Collaborators
     destinations: Destinations
     schedules: ScheduleTable
+    application: FastAPI
     opened: list[DestinationDeclaration] = field(default_factory=list)
 
     async def official(self, work: Callable[[m3ter.M3ter], T], *, organization: str = ACME, **options: Any) -> T:
@@ -281,5 +283,5 @@ async def serving(database: Database, folder: Path, access: Access) -> AsyncIter
                 ) as http,
                 httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as tcp,
             ):
-                yield ApiServer(pool, folder, socket, http, tcp, using, destinations, ScheduleTable(pool), opened)
+                yield ApiServer(pool, folder, socket, http, tcp, using, destinations, ScheduleTable(pool), api, opened)
             services.cancel_scope.cancel()

@@ -7,10 +7,10 @@ import httpx
 import pytest
 
 from tests.acceptance.console_browser import ConsoleBrowser
-from tests.integration.api.conftest import api
+from tests.integration.api.conftest import api, log_level_kept
 from tests.integration.api.standalone_api import ApiServer
 
-__all__ = ["api"]
+__all__ = ["api", "log_level_kept"]
 
 
 @pytest.fixture
