@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
+import anyio.to_thread
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
@@ -27,10 +28,10 @@ from exportd.api.dependencies import (
 from exportd.api.pagination import IdInPath, Pages, id_in_path, instant_in_query
 from exportd.api.problems import Refusal, responses
 from exportd.api.routers.jobs import entities_of_export
-from exportd.api.schemas.destination import DestinationDetails, DestinationDetailsPage, destination_details
+from exportd.api.schemas.destination import DestinationDetails, DestinationDetailsPage, destination_details, root_of
 from exportd.api.schemas.entity import EntityDocument, EntityList, entity_documents
 from exportd.api.schemas.fields import DATE_TIME, parse_id
-from exportd.api.schemas.job import FoundJobPage, JobDetails, JobStatus, found_job, job_details
+from exportd.api.schemas.job import FoundJobPage, JobDetails, JobStatus, LoaderScript, found_job, job_details
 from exportd.api.schemas.operations import AuditPage, audit_entry
 from exportd.api.schemas.schedule import (
     AdHocRequest,
@@ -43,18 +44,22 @@ from exportd.api.schemas.schedule import (
     shown_preview,
 )
 from exportd.api.transport.request_reader import StrictRoute
+from exportd.consumer.loaders.kit import at_destination, statements
 from exportd.destinations.record import DestinationRecord
 from exportd.jobs.job_record import JobRecord, unknown_job
 from exportd.jobs.requests import FoundJob, JobSearch
+from exportd.manifest.document import parse
 from exportd.model.bounds import (
     MAX_CODE_LENGTH,
     MAX_COUNT,
     MAX_CRON_LENGTH,
     MAX_NAME_LENGTH,
+    MAX_SHOWN_LENGTH,
     MAX_TEXT_LENGTH,
     MAX_WORD_LENGTH,
 )
 from exportd.model.declared import key_of
+from exportd.model.dialect_name import DialectName
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.job import JobId, JobState
 from exportd.model.schedule import API_RULE, ScheduleId
@@ -63,10 +68,14 @@ from exportd.schedules.operations import ScheduleStanding
 from exportd.schedules.schedule_record import OwnedSchedule
 from exportd.settings.closest import did_you_mean
 from exportd.settings.section import check_organization
+from exportd.stores.layout import Layout, PartitionOrder
 
 MAX_FIRINGS = 20
 MIN_YEAR, MAX_YEAR = 2000, 2200
 """Between which firings are looked for."""
+
+_MAX_DESTINATIONS = 1000
+"""Of an organization, with a code inside their names."""
 
 router = APIRouter(prefix="/v1", tags=["operations"], route_class=StrictRoute)
 
@@ -156,6 +165,47 @@ async def read_file(
     """
     record = await _job(jobs, viewer, job_id)
     return await jobs.downloads.file(record.job.id, name, wanted_range=request.headers.get("range"))
+
+
+@router.get("/jobs/{id}/loader", responses=responses(400, 401, 403, 404, 409))
+async def show_loader(
+    *,
+    viewer: Viewing,
+    jobs: Jobs,
+    destinations: Destinations,
+    job_id: IdInPath,
+    destination: Annotated[
+        str,
+        Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Of the job, by its code: the files lie there."),
+    ],
+    dialect: Annotated[DialectName, Query(description="The database that runs the script.")],
+) -> LoaderScript:
+    """The SQL that loads a finished job, as ``exportd loader`` writes it; from the daemon that ran the job.
+
+    409 for a database that cannot read from there, or an export that cannot be merged.
+    """
+    record = await _job(jobs, viewer, job_id)
+    organization = record.job.organization
+    if destination not in record.job.destinations:
+        raise Refusal(400, f"destination: the job does not deliver to {destination[:MAX_SHOWN_LENGTH]!r}.")
+    known = await destinations.table.page(organization, text=destination, limit=_MAX_DESTINATIONS)
+    found = [place for place in known if place.declaration.code == destination]
+    if not found:
+        raise Refusal(404, f"The destination {destination!r} of the job has been deleted.")
+    declaration = found[0].declaration
+    if viewer.organization is not None and declaration.settings["type"] == "DIRECTORY":
+        raise Refusal(403, "This destination is a directory of the machine: its operators load from there.")
+    layout = Layout(
+        declaration.settings.get("prefix") or "",
+        PartitionOrder(declaration.settings.get("partition_order") or "TIME_FIRST"),
+    )
+    document = await jobs.downloads.manifest(record.job.id)
+
+    def write() -> str:
+        return statements(at_destination(parse(document), layout), dialect, root_of(declaration))
+
+    text = await anyio.to_thread.run_sync(write)
+    return LoaderScript(dialect=dialect, destination=destination, text=text)
 
 
 @router.get("/schedules", responses=responses(400, 401, 403))

@@ -308,9 +308,14 @@ def declared_destination(declaration: DestinationDeclaration, pause: Pause | Non
 
 def place_of(declaration: DestinationDeclaration) -> str:
     """Its address, which holds no secret: ``s3://bucket/prefix`` or a directory, say."""
+    root = root_of(declaration)
+    return str(Location(root.scheme, root.root, (declaration.settings.get("prefix") or "").strip("/")))
+
+
+def root_of(declaration: DestinationDeclaration) -> Location:
+    """The bucket or the directory as a whole."""
     settings = declaration.settings
-    root = settings.get("directory") or settings["bucket"]
-    return str(Location(Scheme[settings["type"]], root, (settings.get("prefix") or "").strip("/")))
+    return Location(Scheme[settings["type"]], settings.get("directory") or settings["bucket"])
 
 
 def _details(declaration: DestinationDeclaration, origin: Origin) -> dict[str, object]:

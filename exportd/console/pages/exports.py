@@ -1,6 +1,6 @@
 """Data exports: schedules and destinations, and exports without a schedule."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 from pydantic import TypeAdapter
@@ -11,11 +11,12 @@ from exportd.api.identity.access import Role
 from exportd.api.problems import Refusal, answered
 from exportd.api.routers.jobs import export_now
 from exportd.api.routers.overview import list_all_destinations, list_all_schedules, preview_export
+from exportd.api.routers.status import show_status
 from exportd.api.schemas.schedule import AdHocRequest, SchedulePreview
 from exportd.console.forms import NOT_REFUSED, AdHocForm, Form, Refused, body_of, tenant_of
 from exportd.console.pages.destinations import destination_choices
 from exportd.console.visitor import PageRoute, Visiting, Visitor
-from exportd.model.bounds import MAX_CODE_LENGTH
+from exportd.model.bounds import MAX_CODE_LENGTH, MAX_NAME_LENGTH
 from exportd.model.errors import ExportdError
 
 router = APIRouter(prefix="/console/exports", route_class=PageRoute, include_in_schema=False)
@@ -28,24 +29,40 @@ async def show_exports(
     *,
     visitor: Visiting,
     organization: Annotated[str, Query(max_length=MAX_CODE_LENGTH)] = "",
+    search: Annotated[str, Query(max_length=MAX_NAME_LENGTH)] = "",
+    destination: Annotated[str, Query(max_length=MAX_CODE_LENGTH)] = "",
+    paused: Literal["", "true", "false"] = "",
     schedules_after: Annotated[NextToken, Query(alias="schedulesAfter")] = None,
     destinations_after: Annotated[NextToken, Query(alias="destinationsAfter")] = None,
 ) -> Response:
-    """Both lists, the newest first, of one organization or of all."""
-    viewer, only, using = visitor.viewer, organization or None, visitor.using
+    """Both lists, the newest first. Every filter stands in the address; an empty field filters nothing."""
+    viewer, using = visitor.viewer, visitor.using
     listed = await list_all_schedules(
-        viewer=viewer, schedules=using.schedules, signer=using.signer, organization=only, next_token=schedules_after
+        viewer=viewer,
+        schedules=using.schedules,
+        signer=using.signer,
+        organization=organization or None,
+        search=search or None,
+        destination=destination or None,
+        paused=paused == "true" if paused else None,
+        next_token=schedules_after,
     )
     places = await list_all_destinations(
         viewer=viewer,
         destinations=using.destinations,
         signer=using.signer,
-        organization=only,
+        organization=organization or None,
+        search=search or None,
         next_token=destinations_after,
     )
-    organizations = await using.destinations.operator.organizations()
+    daemon = await show_status(visitor.identity, using.status, visitor.now)
     return visitor.page(
-        "exports.html", schedules=listed, destinations=places, organizations=organizations, organization=organization
+        "exports.html",
+        schedules=listed,
+        destinations=places,
+        health={known.id: known for known in daemon.destinations},
+        organizations=await using.destinations.operator.organizations(),
+        filters={"organization": organization, "search": search, "destination": destination, "paused": paused},
     )
 
 
