@@ -263,7 +263,7 @@ async def _form_page(
         form=form,
         schedule_id=schedule_id,
         choices=await destination_choices(visitor, form.organization),
-        entities=list(using.host.entities.values()),
+        entities=list(using.schedules.entities.values()),
         units=UNITS,
         offset_units=OFFSET_UNITS,
         rule=_checked(form, visitor.now),
