@@ -37,7 +37,7 @@ from exportd.console.forms import (
 )
 from exportd.console.visitor import PageRoute, Visiting, Visitor
 from exportd.model.bounds import MAX_WORD_LENGTH
-from exportd.model.errors import ExportdError
+from exportd.model.errors import ExportdError, TransientError
 
 router = APIRouter(prefix="/console/destinations", route_class=PageRoute, include_in_schema=False)
 
@@ -154,26 +154,33 @@ async def delete(visitor: Visiting, destination_id: IdInPath) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class DestinationChoices:
-    """What a form offers: the ``organizations`` that are known, and the destinations of the one that is meant."""
+    """What a form offers: the ``organizations`` that are known, and the destinations of the one that is meant.
+
+    ``trouble``: why they cannot be read now. The form stands all the same, and keeps what was filled in.
+    """
 
     organizations: list[str]
     organization: str
     destinations: list[DestinationDetails]
+    trouble: str = ""
 
 
 async def destination_choices(visitor: Visitor, organization: str) -> DestinationChoices:
     """For a form in which ``organization`` is filled in; when it is empty and there is only one, that one is meant."""
     using = visitor.using
-    known = [str(found) for found in await using.destinations.operator.organizations()]
-    meant = organization or (known[0] if len(known) == 1 else "")
-    places = await list_all_destinations(
-        viewer=visitor.viewer,
-        destinations=using.destinations,
-        signer=using.signer,
-        # A new organization has none yet, and the database is not asked for a text that may be no organization.
-        organization=meant if meant in known else None,
-        page_size=200,
-    )
+    try:
+        known = [str(found) for found in await using.destinations.operator.organizations()]
+        meant = organization or (known[0] if len(known) == 1 else "")
+        places = await list_all_destinations(
+            viewer=visitor.viewer,
+            destinations=using.destinations,
+            signer=using.signer,
+            # A new organization has none yet, and the database is not asked for a text that may be no organization.
+            organization=meant if meant in known else None,
+            page_size=200,
+        )
+    except TransientError as error:
+        return DestinationChoices([], organization, [], error.sentence)
     return DestinationChoices(known, meant, [place for place in places.data if place.id is not None])
 
 

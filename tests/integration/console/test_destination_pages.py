@@ -1,9 +1,14 @@
 """Export destinations are created, edited and deleted in pages, as the API does it."""
 
 import asyncio
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any, TypeVar
 
+import pytest
+
+from exportd.model.errors import TransientError
+from exportd.model.reason import Reason
 from tests.acceptance.console_browser import BrowserPage, ConsoleBrowser
 from tests.integration.api.request_bodies import ROLE, bucket, schedule
 from tests.integration.api.standalone_api import ACME, ApiServer, declared_shelf, path
@@ -162,6 +167,52 @@ async def test_one_of_the_configuration_is_edited_there(api: ApiServer, browser:
         assert not [link for link in page.links if link.endswith(("/edit", "/delete"))]
         assert browser.open(f"/console/destinations/{shelf}/edit").answer.status_code == 400
         assert browser.client.post(f"/console/destinations/{shelf}/delete").status_code == 403
+
+    await in_browser(work)
+
+
+class _Away:
+    """A collaborator that the database does not answer."""
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[None]]:
+        async def fail(*_: object, **__: object) -> None:
+            raise TransientError("The database is away.", reason=Reason.DATABASE_UNREACHABLE)
+
+        return fail
+
+
+AWAY: Any = _Away()
+
+
+@pytest.mark.parametrize(
+    ("address", "button"),
+    [
+        ("/console/destinations/new?kind=S3", "Create export destination"),
+        ("/console/schedules/new", "Create export schedule"),
+        ("/console/exports/adhoc", "Run ad hoc export"),
+    ],
+)
+async def test_what_was_filled_in_outlasts_the_database(
+    api: ApiServer, browser: ConsoleBrowser, address: str, button: str
+) -> None:
+    lake = (await api.http.post(path(ACME, "destinations"), json=bucket())).json()["id"]
+    form = await in_browser(lambda: browser.open(address))
+    away = replace(api.using.destinations, operator=AWAY, table=AWAY)
+    api.application.state.collaborators = replace(
+        api.using,
+        destinations=away,
+        schedules=replace(api.using.schedules, table=AWAY),
+        jobs=replace(api.using.jobs, owned=AWAY),
+    )
+
+    def work() -> None:
+        filled = {**DETAILS, "destination": [lake], "entity": ["ACCOUNTS"]}
+        kept = browser.press(form, button, filled)
+        assert (kept.answer.status_code, "The database is away." in kept.text) == (503, True)
+        api.application.state.collaborators = api.using
+        done = browser.press(kept, button)
+        assert done.answer.status_code == 200, done.text
+        assert done.answer.url.path != address
 
     await in_browser(work)
 
