@@ -12,7 +12,13 @@ from exportd.api.identity.access import Role
 from exportd.api.pagination import IdInPath
 from exportd.api.problems import Refusal, answered
 from exportd.api.routers.destinations import create_destination, delete_destination, replace_destination
-from exportd.api.routers.operations import check_destination, pause_destination, resume_destination, show_grants
+from exportd.api.routers.operations import (
+    check_destination,
+    list_organizations,
+    pause_destination,
+    resume_destination,
+    show_grants,
+)
 from exportd.api.routers.overview import list_all_destinations, list_all_jobs, list_all_schedules, show_any_destination
 from exportd.api.routers.status import show_status
 from exportd.api.schemas.destination import (
@@ -169,7 +175,7 @@ async def destination_choices(visitor: Visitor, organization: str) -> Destinatio
     """For a form in which ``organization`` is filled in; when it is empty and there is only one, that one is meant."""
     using = visitor.using
     try:
-        known = [str(found) for found in await using.destinations.operator.organizations()]
+        known = (await list_organizations(visitor.viewer, using.destinations)).data
         meant = organization or (known[0] if len(known) == 1 else "")
         places = await list_all_destinations(
             viewer=visitor.viewer,

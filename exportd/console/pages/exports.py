@@ -10,6 +10,7 @@ from exportd.api.dependencies import NextToken
 from exportd.api.identity.access import Role
 from exportd.api.problems import Refusal, answered
 from exportd.api.routers.jobs import export_now
+from exportd.api.routers.operations import list_organizations
 from exportd.api.routers.overview import list_all_destinations, list_all_schedules, preview_export
 from exportd.api.routers.status import show_status
 from exportd.api.schemas.schedule import AdHocRequest, SchedulePreview
@@ -55,13 +56,15 @@ async def show_exports(
         search=search or None,
         next_token=destinations_after,
     )
-    daemon = await show_status(visitor.identity, using.status, visitor.now)
+    known = []
+    if viewer.organization is None:
+        known = (await show_status(visitor.identity, using.status, visitor.now)).destinations
     return visitor.page(
         "exports.html",
         schedules=listed,
         destinations=places,
-        health={known.id: known for known in daemon.destinations},
-        organizations=await using.destinations.operator.organizations(),
+        health={found.id: found for found in known},
+        organizations=(await list_organizations(viewer, using.destinations)).data,
         filters={"organization": organization, "search": search, "destination": destination, "paused": paused},
     )
 
