@@ -212,6 +212,7 @@ async def _unfinished_jobs(visitor: Visitor, destination: DestinationDetails) ->
             organization=destination.organization,
             destination=destination.code,
             status=status,
+            page_size=100,
         )
         found += page.data
     return found
