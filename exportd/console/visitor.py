@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from exportd.api.collaborators import Collaborators
 from exportd.api.dependencies import Viewer, collaborators, peer_of_request, require_role
 from exportd.api.identity.access import Identity, Role
+from exportd.api.job_watcher import EventStream
 from exportd.api.problems import Refusal, answered
 from exportd.api.transport.origin import Authority
 from exportd.api.transport.request_reader import Admission, StrictRoute
@@ -43,13 +44,17 @@ class Console:
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """A user of this machine at a browser, when the request came (``now``, aware UTC). Pages work with ``using``."""
+    """A user of this machine at a browser, when the request came (``now``, aware UTC). Pages work with ``using``.
+
+    ``is_refresh``: an open page asks by itself, for what is new.
+    """
 
     identity: Identity
     session: Session
     console: Console
     using: Collaborators
     now: datetime
+    is_refresh: bool = False
 
     @property
     def viewer(self) -> Viewer:
@@ -67,7 +72,9 @@ class Visitor:
 
     def page(self, template: str, *, status: int = 200, **values: object) -> Response:
         """A page in the console's frame, with the notice that waits for it."""
-        notice, self.session.notice = self.session.notice, ""
+        notice = ""
+        if not self.is_refresh:  # the page that a form led to shows it, not one that is open beside it
+            notice, self.session.notice = self.session.notice, ""
         may_operate = not self.session.read_only and self.identity.role >= Role.OPERATOR
         frame = {
             "who": self.identity.name.removeprefix("unix:"),
@@ -125,15 +132,35 @@ def user_id(request: Request) -> int:
 
 async def _visitor(request: Request) -> Visitor:
     using, console = await collaborators(request), console_of(request)
-    session = console.sessions.find(request.cookies.get(cookie_name(request), ""), user_id(request))
+    is_refresh = _asks_by_itself(request)
+    secret = request.cookies.get(cookie_name(request), "")
+    session = console.sessions.find(secret, user_id(request), is_use=not is_refresh)
     if session is None:
         raise NoSession
     identity = await using.access.authenticator.identify(peer_of_request(request), None)
-    return Visitor(identity, session, console, using, using.clock.now())
+    return Visitor(identity, session, console, using, using.clock.now(), is_refresh)
 
 
 Visiting = Annotated[Visitor, Depends(Admission(_visitor))]
 """What each page is given: it is for a browser that has a session."""
+
+
+def _asks_by_itself(request: Request) -> bool:
+    """Whether no person asked: an open page looks for what is new."""
+    return request.method == "GET" and "hx-request" in request.headers
+
+
+def while_visiting(request: Request, stream: EventStream) -> EventStream:
+    """A stream of events that ends when its visitor has no session any more, or has lost the right to look."""
+
+    async def may_go_on() -> bool:
+        try:
+            await _visitor(request)
+        except Refusal:
+            return False
+        return True
+
+    return stream.only_while(may_go_on)
 
 
 class PageRoute(StrictRoute):
@@ -146,7 +173,8 @@ class PageRoute(StrictRoute):
             try:
                 return await handle(request)
             except NoSession as refused:
-                if FORWARDER_HEADER not in request.headers and request.method == "GET":
+                can_enter = FORWARDER_HEADER not in request.headers and request.method == "GET"
+                if can_enter and not _asks_by_itself(request):
                     return RedirectResponse("/console/enter", 303)
                 return _error_page(request, refused.status_code, str(refused.detail), signed_in=False)
             except (HTTPException, RequestValidationError, ExportdError) as error:

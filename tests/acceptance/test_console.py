@@ -3,41 +3,18 @@
 import asyncio
 import hashlib
 import json
-import subprocess
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx
 import pytest
 
-from tests.acceptance.console_browser import BrowserPage, ConsoleBrowser, browser_at
+from tests.acceptance.console_browser import BrowserPage, ConsoleBrowser, browser_at, console, origin
 from tests.acceptance.declarations import destination, schedule
 from tests.acceptance.sample_application import CATALOG, ORGANIZATION, Application
 from tests.fixtures.control_clients import bare
-from tests.fixtures.daemon import Site, environment
+from tests.fixtures.daemon import Site
 
 HOSTILE = "<script>alert('x')</script> \"&quot;\" {{ 7 * 7 }}"
-
-
-@asynccontextmanager
-async def console(site: Site, *options: str) -> AsyncIterator[str]:
-    """The address that ``exportd console`` prints, while it runs."""
-    command = [sys.executable, "-m", "exportd", "console", "--no-browser", *options, "--config", str(site.config)]
-    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, env=environment())
-    assert process.stdout is not None
-    try:
-        yield (await process.stdout.readline()).decode().removeprefix("The console is at ").strip()
-    finally:
-        process.terminate()
-        await process.communicate()
-
-
-def origin(address: str) -> str:
-    parts = urlsplit(address)
-    return f"{parts.scheme}://{parts.netloc}"
 
 
 @pytest.fixture
@@ -159,9 +136,10 @@ def _is_safe(page: BrowserPage) -> None:
     headers = page.answer.headers
     assert headers["cross-origin-resource-policy"] == "same-origin"
     if headers["content-type"].startswith("text/html"):
-        assert "script" not in page.tags
-        assert "script-src" not in headers["content-security-policy"]
-        assert headers["content-security-policy"].startswith("default-src 'none'")
+        assert all(script.startswith("/console/static/") for script in page.scripts)
+        assert "alert" not in " ".join(page.scripts)
+        assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'; ")
+        assert "unsafe" not in headers["content-security-policy"]
         assert (headers["cache-control"], headers["referrer-policy"]) == ("no-store", "no-referrer")
 
 
