@@ -33,6 +33,8 @@ _HEADINGS = {
     503: "Not available now",
 }
 
+_MAX_COOKIES = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Console:
@@ -122,6 +124,13 @@ def cookie_name(request: Request) -> str:
     return f"exportd-{authority.port if authority and authority.port else 0}"
 
 
+def session_secrets(request: Request) -> list[str]:
+    """What the browser sends as its session. A page of another port of this host may add cookies of the same name."""
+    start = f"{cookie_name(request)}="
+    cookies = ";".join(request.headers.getlist("cookie")).split(";")
+    return [text.strip().removeprefix(start) for text in cookies if text.strip().startswith(start)][:_MAX_COOKIES]
+
+
 def user_id(request: Request) -> int:
     """Who is at the other end of the Unix socket. Raises Refusal 403 over TCP."""
     peer = peer_of_request(request)
@@ -133,8 +142,9 @@ def user_id(request: Request) -> int:
 async def _visitor(request: Request) -> Visitor:
     using, console = await collaborators(request), console_of(request)
     is_refresh = _asks_by_itself(request)
-    secret = request.cookies.get(cookie_name(request), "")
-    session = console.sessions.find(secret, user_id(request), is_use=not is_refresh)
+    uid = user_id(request)
+    found = (console.sessions.find(secret, uid, is_use=not is_refresh) for secret in session_secrets(request))
+    session = next((session for session in found if session is not None), None)
     if session is None:
         raise NoSession
     identity = await using.access.authenticator.identify(peer_of_request(request), None)

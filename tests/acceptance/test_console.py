@@ -169,8 +169,22 @@ async def test_only_the_browser_that_was_let_in_sees_anything(running: Site) -> 
     async with console(running, "--read-only") as address:
         with browser_at(origin(address)) as browser, browser_at(origin(address)) as stranger:
             await asyncio.to_thread(_only_reads, browser, address)
+            await running.fire()
+            await asyncio.to_thread(_ends_with_the_session, browser)
             await asyncio.to_thread(_sees_nothing, stranger, address)
     assert await running.daemons[-1].stop() == 0
+
+
+def _ends_with_the_session(browser: ConsoleBrowser) -> None:
+    """A stream, and a page that asks for itself again: each learns of the end, and is not led to the sign-in."""
+    with browser.client.stream("GET", "/console/events", timeout=30.0) as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        left = browser.press(browser.open("/console/"), "Sign out")
+        assert "Signed out" in left.text
+        stream.read()  # to its end, which comes with the next event
+    assert browser.client.get("/console/", headers={"hx-request": "true"}).status_code == 401
+    assert browser.client.get("/console/events", headers={"hx-request": "true"}).status_code == 401
+    assert browser.open("/console/").answer.status_code == 401
 
 
 def _only_reads(browser: ConsoleBrowser, address: str) -> None:
@@ -186,9 +200,6 @@ def _only_reads(browser: ConsoleBrowser, address: str) -> None:
     assert browser.client.get("/console/", headers=site).status_code == 403
     assert browser.client.post("/console/leave", headers={"origin": "http://127.0.0.1:1"}).status_code == 403
     assert browser.client.get("/console/", headers={"host": "evil.example"}).status_code == 400
-    left = browser.press(browser.open("/console/"), "Sign out")
-    assert "Signed out" in left.text
-    assert browser.open("/console/").answer.status_code == 401
 
 
 def _sees_nothing(stranger: ConsoleBrowser, address: str) -> None:

@@ -247,7 +247,7 @@ def _retry_and_create(chromium: Chromium, address: str) -> str:
 
 def _tab_to(page: Page, selector: str) -> None:
     """Press Tab until the focus is there; what is focused has to be visible."""
-    page.wait_for_load_state()
+    expect(page.locator(selector).first).to_be_visible()
     for _ in range(100):
         page.keyboard.press("Tab")
         if page.evaluate("wanted => document.activeElement.matches(wanted)", selector):

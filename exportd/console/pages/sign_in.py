@@ -8,7 +8,7 @@ from starlette.responses import RedirectResponse, Response
 from exportd.api.dependencies import Caller
 from exportd.api.problems import Refusal
 from exportd.console.sessions import FORWARDER_HEADER
-from exportd.console.visitor import PageRoute, Visiting, console_of, cookie_name, user_id
+from exportd.console.visitor import PageRoute, Visiting, console_of, cookie_name, session_secrets, user_id
 from exportd.model.bounds import MAX_WORD_LENGTH
 
 router = APIRouter(prefix="/console", route_class=PageRoute, include_in_schema=False)
@@ -49,7 +49,8 @@ async def confirm(request: Request) -> Response:
 @router.post("/leave")
 async def leave(request: Request, visitor: Visiting) -> Response:
     """Sign out."""
-    visitor.console.sessions.end(request.cookies.get(cookie_name(request), ""))
+    for secret in session_secrets(request):
+        visitor.console.sessions.end(secret)
     answer = visitor.console.renderer.page(
         "error.html",
         {"heading": "Signed out", "sentence": "`exportd console` opens the console again.", "signed_in": False},

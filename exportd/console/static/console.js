@@ -76,7 +76,8 @@
   });
 
   document.addEventListener("htmx:after:swap", (event) => {
-    if (event.detail.ctx.sourceElement === region()) mend();
+    const { sourceElement, response } = event.detail.ctx;
+    if (sourceElement.id === "live" && response?.raw.ok) mend();
   });
   document.addEventListener("htmx:response:error", (event) => {
     const status = event.detail.ctx.response.status;
