@@ -21,8 +21,8 @@ help: ## Show this list
 	  || sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: $(INSTALLED) ## Export from a temporary Postgres into demo-run/
-	$(BIN)/exportd demo --dir demo-run --once
+demo: $(INSTALLED) ## Export from a temporary Postgres into demo-run/, then show the console until Ctrl-C
+	$(BIN)/exportd demo --dir demo-run
 
 # Two processes share the tests between them; each has servers of its own. A process that has nothing left to do takes
 # over half of what the other still has.

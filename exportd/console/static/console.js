@@ -8,6 +8,7 @@
   const POLL_MS = 5000;
   const STREAMED_POLL_MS = 10000;
   const RECONNECT_MAX_MS = 4000;
+  const CHECK_MS = 250;
   const state = document.getElementById("live-state");
   let streamed = false;
   let isConnecting = document.getElementById("stream") !== null;
@@ -32,7 +33,7 @@
   }
 
   function asOf() {
-    return region()?.querySelector("[data-as-of]")?.textContent ?? "";
+    return document.querySelector("[data-as-of]")?.textContent ?? "";
   }
 
   function lose(why) {
@@ -76,8 +77,7 @@
   });
 
   document.addEventListener("htmx:after:swap", (event) => {
-    const { sourceElement, response } = event.detail.ctx;
-    if (sourceElement.id === "live" && response?.raw.ok) mend();
+    if (event.detail.ctx.response?.raw.ok) mend();
   });
   document.addEventListener("htmx:response:error", (event) => {
     const status = event.detail.ctx.response.status;
@@ -143,6 +143,118 @@
     button.hidden = false;
     button.addEventListener("click", () => document.getElementById(button.dataset.opens).showModal());
   }
+
+  // The form of a schedule: what its rule does, while it is written.
+  const form = document.getElementById("schedule-form");
+  const ruleFields = ["kind", "unit", "period", "offset", "cron"];
+  let checking;
+
+  function checkRule() {
+    const data = new FormData(form);
+    const values = Object.fromEntries(ruleFields.map((name) => [name, data.get(name) ?? ""]));
+    return htmx.ajax("POST", location.pathname, {
+      source: document.body, target: "#rule", select: "#rule", swap: "outerMorph", values: { ...values, action: "check" },
+    });
+  }
+
+  function writeLocalTimes() {
+    for (const place of document.querySelectorAll("[data-local]")) {
+      const at = new Date(place.dataset.local);
+      place.textContent = `${at.toLocaleString([], { weekday: "short", hour: "2-digit", minute: "2-digit" })} here`;
+    }
+  }
+
+  if (form && !form.querySelector("button[value=save]").disabled) {
+    form.querySelector("button[value=check]").hidden = true;
+    form.addEventListener("input", (event) => {
+      if (!ruleFields.includes(event.target.name)) return;
+      if (event.target.name === "cron") form.querySelector("[name=kind][value=advanced]").checked = true;
+      else if (event.target.name !== "kind") form.querySelector("[name=kind][value=simple]").checked = true;
+      clearTimeout(checking);
+      checking = setTimeout(checkRule, CHECK_MS);
+    });
+    document.addEventListener("htmx:after:swap", writeLocalTimes);
+    writeLocalTimes();
+  }
+
+  // Its entities: in a dialog with a search, instead of a long list.
+  function make(name, properties, ...children) {
+    const made = Object.assign(document.createElement(name), properties);
+    made.append(...children);
+    return made;
+  }
+
+  function addReferences(boxes) {
+    const byCode = new Map(boxes.map((box) => [box.value, box]));
+    const waiting = boxes.filter((box) => box.checked);
+    for (const box of waiting) {
+      for (const code of box.dataset.refers.split(" ")) {
+        const found = byCode.get(code);
+        if (found && !found.checked) {
+          found.checked = true;
+          waiting.push(found);
+        }
+      }
+    }
+  }
+
+  function pickInDialog(list) {
+    const boxes = [...list.querySelectorAll("input[type=checkbox]")];
+    let before = [];
+    const search = make("input", { type: "search", autocomplete: "off" });
+    const count = make("p", { className: "quiet", role: "status" });
+    const refer = make("button", { type: "button", textContent: "Add what these refer to" });
+    const add = make("button", { type: "button", className: "main", textContent: "Add" });
+    const heading = make("h2", { id: "picker-heading", textContent: "Operational data entities" });
+    const chosen = make("p", { id: "chosen" });
+    const open = make("button", { type: "button", id: "pick", textContent: "+ Choose entities" });
+    const dialog = make("dialog", { id: "picker" }, heading, make("label", {}, "Search ", search));
+    dialog.setAttribute("aria-labelledby", heading.id);
+
+    const words = (box) => box.closest("label").textContent.trim().replace(/\s+/g, " ");
+    const picked = () => boxes.filter((box) => box.checked);
+    function tell() {
+      count.textContent = `${picked().length} of ${boxes.length} chosen`;
+      chosen.textContent = picked().map((box) => box.closest("label").firstChild.nextSibling.textContent.trim()).join(", ")
+        || "None yet.";
+    }
+    function filter() {
+      const wanted = search.value.trim().toLowerCase();
+      for (const box of boxes) box.closest("label").hidden = !words(box).toLowerCase().includes(wanted);
+    }
+
+    list.replaceWith(make("div", { className: "choices" },
+      make("span", { className: "quiet", textContent: "Operational data entities" }), chosen, make("div", {}, open), dialog));
+    dialog.append(list, count, make("div", { className: "deeds" }, add, refer));
+    open.addEventListener("click", () => {
+      before = picked();
+      search.value = "";
+      filter();
+      dialog.showModal();
+      search.focus();
+    });
+    search.addEventListener("input", filter);
+    search.addEventListener("keydown", (event) => {
+      if (event.key === "Enter") event.preventDefault(); // it would send the form
+    });
+    list.addEventListener("change", tell);
+    refer.addEventListener("click", () => {
+      addReferences(boxes);
+      search.value = "";
+      filter();
+      tell();
+    });
+    add.addEventListener("click", () => dialog.close("add"));
+    dialog.addEventListener("close", () => {
+      if (dialog.returnValue !== "add") for (const box of boxes) box.checked = before.includes(box);
+      dialog.returnValue = "";
+      tell();
+    });
+    tell();
+  }
+
+  const entities = document.getElementById("entities");
+  if (entities) pickInDialog(entities);
 
   htmx.config.sse = { reconnectDelay: 500, reconnectMaxDelay: RECONNECT_MAX_MS };
   describe();
