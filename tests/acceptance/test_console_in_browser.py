@@ -97,6 +97,7 @@ def _look_at_every_page(chromium: Chromium, address: str, failed: str, job: str)
         f"/console/jobs/{failed}",
         f"/console/jobs/{job}",
         "/console/entities",
+        "/console/entities?show=diagram",
         "/console/entities/ORDERS",
         "/console/schedules/new",
         _first_link(page, f"{here}/console/exports", "/console/schedules/", but="/console/schedules/new"),
