@@ -77,6 +77,10 @@ docs: $(READY) ## Write the pages of docs/ that are made from the code
 	$(BIN)/python -m tests.tools.write_documents
 	EXPORTD_WRITE_DOCUMENTS=1 $(BIN)/python -m pytest -q tests/acceptance/test_capture_sample.py
 
+.PHONY: screenshots
+screenshots: $(READY) ## Take the pictures of the console that the README shows (needs Chromium; two minutes)
+	$(BIN)/python -m tests.tools.take_screenshots
+
 .PHONY: bench
 bench: $(READY) ## Run the benchmarks; figures go to benchmarks/results.json
 	$(BIN)/python -m benchmarks

@@ -11,7 +11,7 @@ from exportd.api.schemas.entity import EntityDocument
 
 BOX_WIDTH, BOX_HEIGHT = 190, 44
 COLUMN_GAP, ROW_GAP, MARGIN = 110, 14, 12
-MAX_LABEL_LENGTH = 22
+MAX_LABEL_LENGTH = 20
 _SWEEPS = 4
 
 References = Mapping[str, Mapping[str, Sequence[str]]]
