@@ -230,6 +230,7 @@ def _see_the_row_and_sign_out(_: Chromium, window: Window, job: str) -> None:
     beside.goto(window.page.url)
     beside.get_by_role("button", name="Sign out").click()
     window.page.bring_to_front()
+    window.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # a person comes back to the tab
     expect(window.page.get_by_role("status")).to_contain_text("Your session has ended")
     assert window.page.locator(f"#job-{job}").is_visible()
 
