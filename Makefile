@@ -21,8 +21,8 @@ help: ## Show this list
 	  || sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: $(INSTALLED) ## Export from a temporary Postgres into demo-run/
-	$(BIN)/exportd demo --dir demo-run --once
+demo: $(INSTALLED) ## Export from a temporary Postgres into demo-run/, then show the console until Ctrl-C
+	$(BIN)/exportd demo --dir demo-run
 
 # Two processes share the tests between them; each has servers of its own. A process that has nothing left to do takes
 # over half of what the other still has.
@@ -76,6 +76,10 @@ fmt: $(READY) ## Format the code and mend what the linter can mend
 docs: $(READY) ## Write the pages of docs/ that are made from the code
 	$(BIN)/python -m tests.tools.write_documents
 	EXPORTD_WRITE_DOCUMENTS=1 $(BIN)/python -m pytest -q tests/acceptance/test_capture_sample.py
+
+.PHONY: screenshots
+screenshots: $(READY) ## Take the pictures of the console that the README shows (needs Chromium; two minutes)
+	$(BIN)/python -m tests.tools.take_screenshots
 
 .PHONY: bench
 bench: $(READY) ## Run the benchmarks; figures go to benchmarks/results.json

@@ -17,6 +17,7 @@ pytest_plugins = [
     "tests.fixtures.swift",
     "tests.fixtures.moto",
     "tests.fixtures.gcs_server",
+    "tests.fixtures.chromium",
 ]
 
 
@@ -60,8 +61,18 @@ _TOOLS = {
     "systemd_tools": ("systemd-analyze",),
     "monitoring_tools": ("prometheus", "promtool"),
     "shells": ("bash", "zsh", "fish"),
+    "browser": ("chromium",),
 }
 """By the marker of the tests that need them, the programs that a machine may lack."""
+
+
+def pytest_report_header() -> list[str]:
+    """Name the tests that are left out here."""
+    return [
+        f"left out: the tests marked {marker}, for this machine has no {' or no '.join(missing)}"
+        for marker, programs in _TOOLS.items()
+        if (missing := [program for program in programs if shutil.which(program) is None]) and not os.environ.get("CI")
+    ]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 from hatchling.metadata.core import ProjectMetadata
 from hatchling.plugin.manager import PluginManager
 
@@ -31,6 +32,12 @@ def test_the_version_has_one_place() -> None:
     assert PROJECT["dynamic"] == ["version"]
     assert "version" not in PROJECT
     assert ProjectMetadata(str(ROOT), PluginManager()).version == exportd.__version__
+
+
+def test_what_the_console_s_pages_load_is_in_the_wheel() -> None:
+    wheel = {file.distribution_path for file in WheelBuilder(str(ROOT)).recurse_included_files()}
+    static = ROOT / "exportd" / "console" / "static"
+    assert {str(path.relative_to(ROOT)) for path in static.rglob("*") if path.is_file()} <= wheel
 
 
 def test_the_changelog_keeps_its_form() -> None:

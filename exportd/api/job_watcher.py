@@ -158,9 +158,21 @@ class EventStream(StreamingResponse):
         super().__init__(events, media_type="text/event-stream", headers={"cache-control": "no-store"})
         self._events = events
 
+    def only_while(self, may_go_on: Callable[[], Awaitable[bool]]) -> "EventStream":
+        """The same events, until one comes after which ``may_go_on`` answers no."""
+        return EventStream(_while(self._events, may_go_on))
+
     async def stream_response(self, send: Send) -> None:
         async with aclosing(self._events):
             await super().stream_response(send)
+
+
+async def _while(events: AsyncGenerator[bytes], may_go_on: Callable[[], Awaitable[bool]]) -> AsyncGenerator[bytes]:
+    async with aclosing(events):
+        async for event in events:
+            if not await may_go_on():
+                return
+            yield event
 
 
 def _encoded(event: JobEvent) -> bytes:

@@ -6,13 +6,13 @@ knows by its session: the address that is printed begins one, once.
 """
 
 import http.client
-import shutil
+import socket
 import sys
 import webbrowser
 from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Thread
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -29,6 +29,8 @@ _PAGES = "/console/"
 _MAX_BODY_BYTES = 1_000_000
 _MAX_CONNECTIONS = 64
 _IDLE_S = 30.0
+_STREAM = "text/event-stream"
+_PIECE_BYTES = 64 * 1024
 _NOT_FORWARDED = {
     "connection",
     "keep-alive",
@@ -122,11 +124,23 @@ class _Forwarder(BaseHTTPRequestHandler):
                 for name, value in (*headers, (FORWARDER_HEADER, "forwarded")):
                     connection.putheader(name, value)
                 connection.endheaders(body or None)
+                line = connection.sock
                 answer = connection.getresponse()
             except (OSError, http.client.HTTPException, ValueError):
                 self.send_error(http.HTTPStatus.BAD_GATEWAY, "The daemon does not answer", "It may be starting again.")
                 return
+            if answer.headers.get_content_type() == _STREAM:
+                Thread(target=self._hang_up_with_browser, args=(line,), daemon=True).start()
             self._answer(answer)
+
+    def _hang_up_with_browser(self, line: socket.socket) -> None:
+        """End a stream as soon as its page is left: a user may follow only so many."""
+        with suppress(OSError):
+            while True:
+                with suppress(TimeoutError):
+                    self.connection.recv(1, socket.MSG_PEEK)
+                    break
+            line.shutdown(socket.SHUT_RDWR)
 
     def _answer(self, answer: http.client.HTTPResponse) -> None:
         self.send_response_only(answer.status)
@@ -136,7 +150,8 @@ class _Forwarder(BaseHTTPRequestHandler):
         if answer.length is None:  # its end is the end of the connection
             self.close_connection = True
         self.end_headers()
-        shutil.copyfileobj(answer, self.wfile)
+        while piece := answer.read1(_PIECE_BYTES):  # what has come, at once: it may be an event of a stream
+            self.wfile.write(piece)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # as the base class calls it
         """The daemon has the log."""

@@ -177,14 +177,15 @@ def demo(
     dir: Annotated[Path, Parameter(help="Where the files, the log and the database go.")] = Path("demo-run"),  # noqa: A002
     rows: Annotated[int, Parameter(help="About how many rows to make, in all 20 entities.")] = 200_000,
     once: Annotated[bool, Parameter(help="Stop after the comparison (the default without a terminal).")] = False,
-    keep: Annotated[bool, Parameter(help="Keep everything running until Ctrl-C.")] = False,
+    keep: Annotated[bool, Parameter(help="Keep everything running until Ctrl-C (the default on a terminal).")] = False,
 ) -> None:
     """Show the whole journey on an embedded Postgres: data, daemon, changes, exports, files, proof."""
     import anyio
 
     from exportd.demo.story import tell
 
-    sys.exit(anyio.run(lambda: tell(dir, rows=rows, keep=keep and not once), backend_options={"use_uvloop": True}))
+    keeps = not once and (keep or sys.stdout.isatty())
+    sys.exit(anyio.run(lambda: tell(dir, rows=rows, keep=keeps), backend_options={"use_uvloop": True}))
 
 
 def main() -> None:

@@ -72,12 +72,15 @@ class Sessions:
         self._sessions[_digest(secret)] = Session(uid, read_only, now_s)
         return secret
 
-    def find(self, secret: str, uid: int) -> Session | None:
-        """The user's session, which is not idle from now on; None when there is no such session of theirs."""
+    def find(self, secret: str, uid: int, *, is_use: bool = True) -> Session | None:
+        """The user's session; None when there is no such session of theirs. It is not idle from now on, if ``is_use``:
+        a page that refreshes by itself uses nothing.
+        """
         found, now_s = self._sessions.get(_digest(secret)), self.clock.monotonic()
         if found is None or found.uid != uid or found.used_at_s + IDLE_S <= now_s:
             return None
-        found.used_at_s = now_s
+        if is_use:
+            found.used_at_s = now_s
         return found
 
     def end(self, secret: str) -> None:

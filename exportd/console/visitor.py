@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from exportd.api.collaborators import Collaborators
 from exportd.api.dependencies import Viewer, collaborators, peer_of_request, require_role
 from exportd.api.identity.access import Identity, Role
+from exportd.api.job_watcher import EventStream
 from exportd.api.problems import Refusal, answered
 from exportd.api.transport.origin import Authority
 from exportd.api.transport.request_reader import Admission, StrictRoute
@@ -32,6 +33,8 @@ _HEADINGS = {
     503: "Not available now",
 }
 
+_MAX_COOKIES = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Console:
@@ -43,13 +46,17 @@ class Console:
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """A user of this machine at a browser, when the request came (``now``, aware UTC). Pages work with ``using``."""
+    """A user of this machine at a browser, when the request came (``now``, aware UTC). Pages work with ``using``.
+
+    ``is_refresh``: an open page asks by itself, for what is new.
+    """
 
     identity: Identity
     session: Session
     console: Console
     using: Collaborators
     now: datetime
+    is_refresh: bool = False
 
     @property
     def viewer(self) -> Viewer:
@@ -67,7 +74,9 @@ class Visitor:
 
     def page(self, template: str, *, status: int = 200, **values: object) -> Response:
         """A page in the console's frame, with the notice that waits for it."""
-        notice, self.session.notice = self.session.notice, ""
+        notice = ""
+        if not self.is_refresh:  # the page that a form led to shows it, not one that is open beside it
+            notice, self.session.notice = self.session.notice, ""
         may_operate = not self.session.read_only and self.identity.role >= Role.OPERATOR
         frame = {
             "who": self.identity.name.removeprefix("unix:"),
@@ -115,6 +124,13 @@ def cookie_name(request: Request) -> str:
     return f"exportd-{authority.port if authority and authority.port else 0}"
 
 
+def session_secrets(request: Request) -> list[str]:
+    """What the browser sends as its session. A page of another port of this host may add cookies of the same name."""
+    start = f"{cookie_name(request)}="
+    cookies = ";".join(request.headers.getlist("cookie")).split(";")
+    return [text.strip().removeprefix(start) for text in cookies if text.strip().startswith(start)][:_MAX_COOKIES]
+
+
 def user_id(request: Request) -> int:
     """Who is at the other end of the Unix socket. Raises Refusal 403 over TCP."""
     peer = peer_of_request(request)
@@ -125,15 +141,36 @@ def user_id(request: Request) -> int:
 
 async def _visitor(request: Request) -> Visitor:
     using, console = await collaborators(request), console_of(request)
-    session = console.sessions.find(request.cookies.get(cookie_name(request), ""), user_id(request))
+    is_refresh = _asks_by_itself(request)
+    uid = user_id(request)
+    found = (console.sessions.find(secret, uid, is_use=not is_refresh) for secret in session_secrets(request))
+    session = next((session for session in found if session is not None), None)
     if session is None:
         raise NoSession
     identity = await using.access.authenticator.identify(peer_of_request(request), None)
-    return Visitor(identity, session, console, using, using.clock.now())
+    return Visitor(identity, session, console, using, using.clock.now(), is_refresh)
 
 
 Visiting = Annotated[Visitor, Depends(Admission(_visitor))]
 """What each page is given: it is for a browser that has a session."""
+
+
+def _asks_by_itself(request: Request) -> bool:
+    """Whether no person asked: an open page looks for what is new."""
+    return request.method == "GET" and "hx-request" in request.headers
+
+
+def while_visiting(request: Request, stream: EventStream) -> EventStream:
+    """A stream of events that ends when its visitor has no session any more, or has lost the right to look."""
+
+    async def may_go_on() -> bool:
+        try:
+            await _visitor(request)
+        except Refusal:
+            return False
+        return True
+
+    return stream.only_while(may_go_on)
 
 
 class PageRoute(StrictRoute):
@@ -146,7 +183,8 @@ class PageRoute(StrictRoute):
             try:
                 return await handle(request)
             except NoSession as refused:
-                if FORWARDER_HEADER not in request.headers and request.method == "GET":
+                can_enter = FORWARDER_HEADER not in request.headers and request.method == "GET"
+                if can_enter and not _asks_by_itself(request):
                     return RedirectResponse("/console/enter", 303)
                 return _error_page(request, refused.status_code, str(refused.detail), signed_in=False)
             except (HTTPException, RequestValidationError, ExportdError) as error:

@@ -116,6 +116,20 @@ async def running_daemon(stage: Stage) -> AsyncIterator[DaemonProcess]:
                 await anyio.to_thread.run_sync(process.wait)
 
 
+@asynccontextmanager
+async def running_console(stage: Stage) -> AsyncIterator[None]:
+    """Run ``exportd console`` during the block; it prints the address of the daemon's pages."""
+    process = subprocess.Popen(  # noqa: ASYNC220 - returns at once; waited for in a thread
+        [sys.executable, "-m", "exportd", "console", "--no-browser", "--config", str(stage.config)]
+    )
+    try:
+        yield
+    finally:
+        with anyio.CancelScope(shield=True):
+            process.terminate()
+            await anyio.to_thread.run_sync(process.wait)
+
+
 def _shipped_catalog() -> Path:
     """The catalog beside this module in an installed package, in config/ in a checkout."""
     here = Path(__file__).parent

@@ -20,7 +20,7 @@ from exportd.demo.changer import Changer, OpenTransaction
 from exportd.demo.generator import create_tables, fill
 from exportd.demo.proportions import organization_ids
 from exportd.demo.screen import Screen
-from exportd.demo.stage import SCHEDULE, DaemonProcess, Stage, clear, running_daemon
+from exportd.demo.stage import SCHEDULE, DaemonProcess, Stage, clear, running_console, running_daemon
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
 from exportd.model.entity import EntityCode, OrganizationId
@@ -65,10 +65,9 @@ async def tell(directory: Path, *, rows: int, keep: bool, screen: Screen | None 
             _show_files(stage, runs, screen)
             equal = await _prove(stage, catalog, screen)
             if keep:
-                screen.line(
-                    f"\nStill running. `exportd console -c {stage.config}` shows it in a browser; Ctrl-C ends it."
-                )
-                await _until_interrupted()
+                screen.chapter("Everything keeps running, so that you can look around in a browser until Ctrl-C")
+                async with running_console(stage):
+                    await _until_interrupted()
     screen.line(f"\nFiles: {stage.exports}\nDaemon's log: {stage.log}")
     return 0 if equal else 1
 

@@ -1,12 +1,17 @@
 """A browser without JavaScript: it follows links and redirects, keeps cookies, and sends forms as they stand."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import httpx
+
+from tests.fixtures.daemon import Site, environment
 
 
 @dataclass
@@ -25,13 +30,14 @@ class _Reader(HTMLParser):
         self.links: list[str] = []
         self.forms: list[PageForm] = []
         self.texts: list[str] = []
-        self.tags: set[str] = set()
+        self.scripts: list[str] = []
         self._button: tuple[tuple[str, str] | None, bool] | None = None
         self._select: str | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = {name: value or "" for name, value in attrs}
-        self.tags.add(tag)
+        if tag == "script":
+            self.scripts.append(values.get("src", "inline"))
         if tag == "a" and "href" in values:
             self.links.append(values["href"])
         elif tag == "form":
@@ -64,19 +70,23 @@ def _is_sent(attributes: Mapping[str, str]) -> bool:
 
 @dataclass(frozen=True)
 class BrowserPage:
-    """What a browser shows."""
+    """What a browser shows. ``scripts`` are where scripts come from, or ``inline``."""
 
     answer: httpx.Response
     links: list[str]
     forms: list[PageForm]
     text: str
-    tags: set[str]
+    scripts: list[str]
 
     @classmethod
     def of(cls, answer: httpx.Response) -> "BrowserPage":
         reader = _Reader()
         reader.feed(answer.text)
-        return cls(answer, reader.links, reader.forms, " ".join(" ".join(reader.texts).split()), reader.tags)
+        return cls(answer, reader.links, reader.forms, " ".join(" ".join(reader.texts).split()), reader.scripts)
+
+    @property
+    def has_only_our_scripts(self) -> bool:
+        return all(script.startswith("/console/static/") for script in self.scripts)
 
     def form_with(self, button: str) -> PageForm:
         """The form that has this button."""
@@ -131,3 +141,21 @@ def browser_at(base_url: str) -> Iterator[ConsoleBrowser]:
     """A browser with an empty jar of cookies."""
     with httpx.Client(base_url=base_url, follow_redirects=True, timeout=20.0, trust_env=False) as client:
         yield ConsoleBrowser(client)
+
+
+@asynccontextmanager
+async def console(site: Site, *options: str) -> AsyncIterator[str]:
+    """The address that ``exportd console`` prints, while it runs."""
+    command = [sys.executable, "-m", "exportd", "console", "--no-browser", *options, "--config", str(site.config)]
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, env=environment())
+    assert process.stdout is not None
+    try:
+        yield (await process.stdout.readline()).decode().removeprefix("The console is at ").strip()
+    finally:
+        process.terminate()
+        await process.communicate()
+
+
+def origin(address: str) -> str:
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}"

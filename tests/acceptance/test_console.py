@@ -6,39 +6,18 @@ import html
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx
 import pytest
 
-from tests.acceptance.console_browser import BrowserPage, ConsoleBrowser, browser_at
+from tests.acceptance.console_browser import BrowserPage, ConsoleBrowser, browser_at, console, origin
 from tests.acceptance.declarations import destination, schedule
 from tests.acceptance.sample_application import CATALOG, ORGANIZATION, Application
 from tests.fixtures.control_clients import bare
 from tests.fixtures.daemon import Site, environment
 
 HOSTILE = "<script>alert('x')</script> \"&quot;\" {{ 7 * 7 }}"
-
-
-@asynccontextmanager
-async def console(site: Site, *options: str) -> AsyncIterator[str]:
-    """The address that ``exportd console`` prints, while it runs."""
-    command = [sys.executable, "-m", "exportd", "console", "--no-browser", *options, "--config", str(site.config)]
-    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, env=environment())
-    assert process.stdout is not None
-    try:
-        yield (await process.stdout.readline()).decode().removeprefix("The console is at ").strip()
-    finally:
-        process.terminate()
-        await process.communicate()
-
-
-def origin(address: str) -> str:
-    parts = urlsplit(address)
-    return f"{parts.scheme}://{parts.netloc}"
 
 
 @pytest.fixture
@@ -181,9 +160,10 @@ def assert_safe(page: BrowserPage) -> None:
     headers = page.answer.headers
     assert headers["cross-origin-resource-policy"] == "same-origin"
     if headers["content-type"].startswith("text/html"):
-        assert "script" not in page.tags
-        assert "script-src" not in headers["content-security-policy"]
-        assert headers["content-security-policy"].startswith("default-src 'none'")
+        assert page.has_only_our_scripts
+        assert "alert" not in " ".join(page.scripts)
+        assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'; ")
+        assert "unsafe" not in headers["content-security-policy"]
         assert (headers["cache-control"], headers["referrer-policy"]) == ("no-store", "no-referrer")
 
 
@@ -213,8 +193,22 @@ async def test_only_the_browser_that_was_let_in_sees_anything(running: Site) -> 
     async with console(running, "--read-only") as address:
         with browser_at(origin(address)) as browser, browser_at(origin(address)) as stranger:
             await asyncio.to_thread(_only_reads, browser, address)
+            await running.fire()
+            await asyncio.to_thread(_ends_with_the_session, browser)
             await asyncio.to_thread(_sees_nothing, stranger, address)
     assert await running.daemons[-1].stop() == 0
+
+
+def _ends_with_the_session(browser: ConsoleBrowser) -> None:
+    """A stream, and a page that asks for itself again: each learns of the end, and is not led to the sign-in."""
+    with browser.client.stream("GET", "/console/events", timeout=30.0) as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        left = browser.press(browser.open("/console/"), "Sign out")
+        assert "Signed out" in left.text
+        stream.read()  # to its end, which comes with the next event
+    assert browser.client.get("/console/", headers={"hx-request": "true"}).status_code == 401
+    assert browser.client.get("/console/events", headers={"hx-request": "true"}).status_code == 401
+    assert browser.open("/console/").answer.status_code == 401
 
 
 def _only_reads(browser: ConsoleBrowser, address: str) -> None:
@@ -230,9 +224,6 @@ def _only_reads(browser: ConsoleBrowser, address: str) -> None:
     assert browser.client.get("/console/", headers=site).status_code == 403
     assert browser.client.post("/console/leave", headers={"origin": "http://127.0.0.1:1"}).status_code == 403
     assert browser.client.get("/console/", headers={"host": "evil.example"}).status_code == 400
-    left = browser.press(browser.open("/console/"), "Sign out")
-    assert "Signed out" in left.text
-    assert browser.open("/console/").answer.status_code == 401
 
 
 def _sees_nothing(stranger: ConsoleBrowser, address: str) -> None:

@@ -1,5 +1,6 @@
 """``exportd demo`` as a person runs it."""
 
+import asyncio
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests.acceptance.console_browser import browser_at, origin
 from tests.fixtures.daemon import run
+from tests.fixtures.terminal import at_a_terminal
 
 EQUAL = "EQUAL: replaying the exports gives the tables."
 
@@ -26,16 +29,26 @@ def demo(folder: Path, *arguments: str) -> tuple[int, str, str]:
 
 
 @pytest.mark.slow
-def test_the_demo_ends_with_equal_tables_and_can_be_run_again(folder: Path) -> None:
-    for _ in range(2):
-        code, output, errors = demo(folder, "--rows", "1000", "--once")
-        assert (code, errors) == (0, "")
-        assert EQUAL in output.splitlines()
-        assert {path.name for path in (folder / "rebuilt").iterdir()} == {
-            "org-acme.duckdb",
-            "org-globex.duckdb",
-            "org-initech.duckdb",
-        }
+async def test_the_demo_ends_with_equal_tables_and_leads_to_the_console_at_a_terminal(folder: Path) -> None:
+    code, output, errors = await asyncio.to_thread(demo, folder, "--rows", "1000")
+    assert (code, errors) == (0, "")
+    assert EQUAL in output.splitlines()
+    assert {path.name for path in (folder / "rebuilt").iterdir()} == {
+        "org-acme.duckdb",
+        "org-globex.duckdb",
+        "org-initech.duckdb",
+    }
+    with at_a_terminal(["demo", "--dir", str(folder), "--rows", "1000"]) as terminal:
+        await terminal.shows(EQUAL)
+        await terminal.shows("The console is at ")
+        await terminal.shows("Ctrl-C ends it.")
+        address = terminal.screen.partition("The console is at ")[2].split()[0]
+        with browser_at(origin(address)) as browser:
+            page = await asyncio.to_thread(browser.open, address)
+        assert "org-acme" in page.text
+        await terminal.interrupt()
+        assert await terminal.ended() == 0
+        assert "Traceback" not in terminal.screen
 
 
 def test_a_directory_with_other_files_is_left_alone(tmp_path: Path) -> None:

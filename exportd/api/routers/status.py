@@ -30,7 +30,7 @@ async def show_status(_caller: Looking, status: Status, now: Now) -> DaemonStatu
 
 
 @router.get("/v1/events", responses={200: _EVENTS, **responses(401, 403)}, response_class=StreamingResponse)
-async def follow_jobs(viewer: Viewing, jobs: Jobs) -> Response:
+async def follow_jobs(viewer: Viewing, jobs: Jobs) -> EventStream:
     """How the running jobs of all daemons come along, until this daemon leaves."""
     return _stream(jobs, viewer, None)
 
@@ -38,7 +38,7 @@ async def follow_jobs(viewer: Viewing, jobs: Jobs) -> Response:
 @router.get(
     "/v1/jobs/{id}/events", responses={200: _EVENTS, **responses(401, 403, 404)}, response_class=StreamingResponse
 )
-async def follow_job(viewer: Viewing, jobs: Jobs, job_id: IdInPath) -> Response:
+async def follow_job(viewer: Viewing, jobs: Jobs, job_id: IdInPath) -> EventStream:
     """How one job comes along, until it has ended."""
     found = JobId(id_in_path(job_id, "job"))
     if not any(job.id == found and viewer.sees(job.organization) for job in await jobs.operator.watched([found])):
@@ -62,7 +62,7 @@ async def show_metrics(caller: Caller, status: Status) -> Response:
     return Response(await status.exposition.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _stream(jobs: JobCollaborators, viewer: Viewer, job_id: JobId | None) -> Response:
+def _stream(jobs: JobCollaborators, viewer: Viewer, job_id: JobId | None) -> EventStream:
     """The programs of an organization share its streams. Raises Refusal when there are too many."""
     owner = viewer.name if viewer.organization is None else f"organization {viewer.organization}"
     if jobs.watcher.is_full(for_programs=viewer.organization is not None):

@@ -1,6 +1,6 @@
 """Operational data entities: what can be exported."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
@@ -8,6 +8,7 @@ from starlette.responses import Response
 from exportd.api.routers.overview import list_entities, show_entity
 from exportd.api.routers.status import show_status
 from exportd.api.schemas.entity import EntityDocument
+from exportd.console.diagram import around, of_all
 from exportd.console.visitor import PageRoute, Visiting
 from exportd.model.bounds import MAX_CODE_LENGTH
 
@@ -15,19 +16,26 @@ router = APIRouter(prefix="/console/entities", route_class=PageRoute, include_in
 
 
 @router.get("")
-async def list_all(visitor: Visiting, search: Annotated[str, Query(max_length=MAX_CODE_LENGTH)] = "") -> Response:
+async def list_all(
+    visitor: Visiting,
+    search: Annotated[str, Query(max_length=MAX_CODE_LENGTH)] = "",
+    show: Literal["diagram", ""] = "",
+) -> Response:
     """The catalog; ``search`` is looked for in the names of entities, tables and fields."""
     found = await list_entities(visitor.viewer, visitor.using.host, visitor.using.status)
     wanted = [entity for entity in found.data if search.lower() in _text_of(entity)]
-    return visitor.page("entities.html", entities=wanted, search=search)
+    diagram = of_all(wanted) if show else None
+    return visitor.page("entities.html", entities=wanted, search=search, diagram=diagram)
 
 
 @router.get("/{name}")
 async def show_one(visitor: Visiting, name: Annotated[str, Path(max_length=MAX_CODE_LENGTH)]) -> Response:
     """Its fields, what they refer to, what refers to it, and how far it has been read."""
     entity = await show_entity(visitor.viewer, visitor.using.host, visitor.using.status, name)
+    catalog = await list_entities(visitor.viewer, visitor.using.host, visitor.using.status)
     daemon = await show_status(visitor.identity, visitor.using.status, visitor.now)
-    return visitor.page("entity.html", entity=entity, reading=daemon.entities.get(entity.entity))
+    reading = daemon.entities.get(entity.entity)
+    return visitor.page("entity.html", entity=entity, reading=reading, diagram=around(entity, catalog.data))
 
 
 def _text_of(entity: EntityDocument) -> str:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Literal
 from urllib.parse import urlencode
 from uuid import UUID
@@ -18,9 +19,10 @@ from exportd.api.pagination import IdInPath
 from exportd.api.problems import Refusal, answered
 from exportd.api.routers.operations import cancel_job, retry_job
 from exportd.api.routers.overview import list_all_jobs, read_file, show_any_job, show_loader
-from exportd.api.schemas.job import JobEntity, JobStatus
+from exportd.api.routers.status import follow_job
+from exportd.api.schemas.job import JobDetails, JobEntity, JobStatus
 from exportd.console.forms import NOT_REFUSED, Refused
-from exportd.console.visitor import PageRoute, Visiting
+from exportd.console.visitor import PageRoute, Visiting, while_visiting
 from exportd.model.bounds import MAX_CODE_LENGTH, MAX_TEXT_LENGTH, MAX_WORD_LENGTH
 from exportd.model.dialect_name import DialectName
 from exportd.model.errors import ExportdError
@@ -37,6 +39,14 @@ class _Totals:
     files: int
     size_bytes: int
     done: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Rates:
+    """What a job does in a second, since its start."""
+
+    rows: int
+    size_bytes: int
 
 
 MAX_SHOWN_BYTES = 500_000
@@ -88,7 +98,14 @@ async def list_jobs(
 async def show_job(visitor: Visiting, job_id: IdInPath) -> Response:
     """How it comes along or went: phases, attempts, entities, files, deliveries."""
     job = await show_any_job(visitor.viewer, visitor.using.jobs, job_id)
-    return visitor.page("job.html", job=job, totals=_totals(job.entities.values()))
+    totals = _totals(job.entities.values())
+    return visitor.page("job.html", job=job, totals=totals, rates=_rates(job, totals, visitor.now))
+
+
+@router.get("/{id}/events")
+async def follow(request: Request, visitor: Visiting, job_id: IdInPath) -> Response:
+    """Says when there is something new about it, until it has ended."""
+    return while_visiting(request, await follow_job(visitor.viewer, visitor.using.jobs, job_id))
 
 
 @router.get("/{id}/files/{name}")
@@ -179,3 +196,11 @@ def _totals(entities: Iterable[JobEntity]) -> _Totals:
         size_bytes=sum(entity.size_bytes for entity in found),
         done=sum(entity.done for entity in found),
     )
+
+
+def _rates(job: JobDetails, totals: _Totals, now: datetime) -> _Rates | None:
+    """On average; None for a job that has not run for a second."""
+    seconds = ((job.sealed_at or now) - job.started_at).total_seconds() if job.started_at else 0.0
+    if seconds < 1:
+        return None
+    return _Rates(round(totals.rows / seconds), round(totals.size_bytes / seconds))

@@ -1,12 +1,12 @@
 """The first page: what a person has to do now, and what goes on."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from exportd.api.routers.overview import list_all_jobs, list_all_schedules
-from exportd.api.routers.status import show_status
+from exportd.api.routers.status import follow_jobs, show_status
 from exportd.console.attention import needs_attention
-from exportd.console.visitor import PageRoute, Visiting
+from exportd.console.visitor import PageRoute, Visiting, while_visiting
 
 _MAX_SCHEDULES = 200
 _FIRINGS = 10
@@ -33,3 +33,9 @@ async def show_overview(visitor: Visiting) -> Response:
         newest=newest.data,
         due=due[:_FIRINGS],
     )
+
+
+@router.get("/events")
+async def follow(request: Request, visitor: Visiting) -> Response:
+    """Says when there is something new about the jobs that run."""
+    return while_visiting(request, await follow_jobs(visitor.viewer, visitor.using.jobs))

@@ -1,15 +1,14 @@
-"""Signing in and out, and the style sheet."""
+"""Signing in and out, and what all pages load."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from exportd.api.dependencies import Caller
 from exportd.api.problems import Refusal
-from exportd.console.rendering import HEADERS
 from exportd.console.sessions import FORWARDER_HEADER
-from exportd.console.visitor import PageRoute, Visiting, console_of, cookie_name, user_id
+from exportd.console.visitor import PageRoute, Visiting, console_of, cookie_name, session_secrets, user_id
 from exportd.model.bounds import MAX_WORD_LENGTH
 
 router = APIRouter(prefix="/console", route_class=PageRoute, include_in_schema=False)
@@ -50,7 +49,8 @@ async def confirm(request: Request) -> Response:
 @router.post("/leave")
 async def leave(request: Request, visitor: Visiting) -> Response:
     """Sign out."""
-    visitor.console.sessions.end(request.cookies.get(cookie_name(request), ""))
+    for secret in session_secrets(request):
+        visitor.console.sessions.end(secret)
     answer = visitor.console.renderer.page(
         "error.html",
         {"heading": "Signed out", "sentence": "`exportd console` opens the console again.", "signed_in": False},
@@ -59,11 +59,13 @@ async def leave(request: Request, visitor: Visiting) -> Response:
     return answer
 
 
-@router.get("/console.css")
-async def show_style(request: Request) -> Response:
-    """The style sheet of all pages."""
-    headers = HEADERS | {"cache-control": "max-age=300"}
-    return Response(console_of(request).renderer.style, media_type="text/css", headers=headers)
+@router.get("/static/{name}")
+async def show_asset(request: Request, name: Annotated[str, Path(max_length=MAX_WORD_LENGTH)]) -> Response:
+    """What pages load. It says nothing about this daemon, and needs no session."""
+    asset = console_of(request).renderer.assets.get(name)
+    if asset is None:
+        raise Refusal(404, "There is no such file. Load the page again: exportd may have been upgraded.")
+    return asset.answer(request.headers.get("accept-encoding", ""))
 
 
 def _unforwarded_user(request: Request) -> int:

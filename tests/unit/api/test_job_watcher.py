@@ -1,13 +1,13 @@
 """What listeners are sent, and when, without a database."""
 
-from collections.abc import Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection
 from dataclasses import replace
 from uuid import UUID
 
 import anyio
 import pytest
 
-from exportd.api.job_watcher import HEARTBEAT_S, PERIOD_S, JobWatcher
+from exportd.api.job_watcher import HEARTBEAT_S, PERIOD_S, EventStream, JobWatcher
 from exportd.jobs.live_job import LiveJob
 from exportd.model.errors import TransientError
 from exportd.model.job import JobId, JobPhase, JobProgress, JobState
@@ -97,3 +97,24 @@ async def test_draining_reports_what_has_ended_meanwhile(last: LiveJob | None, w
         await watched.listen(late := list[bytes]())
         assert late == []
         group.cancel_scope.cancel()
+
+
+async def test_a_stream_ends_when_its_client_may_follow_no_more() -> None:
+    closed = False
+
+    async def events() -> AsyncGenerator[bytes]:
+        nonlocal closed
+        try:
+            for number in range(9):
+                yield b"%d" % number
+        finally:
+            closed = True
+
+    answers = iter([True, True, False])
+
+    async def may_go_on() -> bool:
+        return next(answers)
+
+    stream = EventStream(events()).only_while(may_go_on)
+    assert [piece async for piece in stream.body_iterator] == [b"0", b"1"]
+    assert closed

@@ -70,3 +70,11 @@ def test_what_is_no_secret_opens_nothing(sessions: Sessions) -> None:
     for text in ("", "\ud800", "x" * 100_000):
         assert sessions.find(text, ME) is None
         assert sessions.accept(text, ME) is None
+
+
+async def test_a_page_that_refreshes_by_itself_does_not_keep_a_session(sessions: Sessions, clock: FakeClock) -> None:
+    secret = sessions.begin(ME, read_only=False)
+    await clock.advance(IDLE_S - 1)
+    assert sessions.find(secret, ME, is_use=False) is not None
+    await clock.advance(1)
+    assert sessions.find(secret, ME) is None
