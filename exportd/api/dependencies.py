@@ -25,7 +25,7 @@ from exportd.api.collaborators import (
     ScheduleCollaborators,
     StatusCollaborators,
 )
-from exportd.api.identity.access import Identity, Role
+from exportd.api.identity.access import Identity, Role, Viewer
 from exportd.api.identity.signing import Signer
 from exportd.api.problems import Refusal
 from exportd.api.schemas.fields import parse_ids
@@ -207,27 +207,6 @@ async def _handing_out(request: Request) -> Identity:
     return identity
 
 
-@dataclass(frozen=True, slots=True)
-class Viewer:
-    """Who looks under ``/v1``. ``organization`` is the only one that they see: a program's; None means every one."""
-
-    organization: OrganizationId | None
-    name: str
-
-    def sees(self, organization: str) -> bool:
-        return self.organization in {None, organization}
-
-    def of(self, organization: str | None) -> OrganizationId | None:
-        """Of which organization a list is that was asked for ``organization``. Raises Refusal 403 for a hidden one."""
-        if organization is None:
-            return self.organization
-        if not self.sees(organization):
-            raise Refusal(
-                403, "organization: this is not one that you may see. Leave it out, or give that of your credentials."
-            )
-        return OrganizationId(organization)
-
-
 def _viewer_with(needed: Role) -> Admission[Viewer]:
     async def decide(request: Request) -> Viewer:
         identity = await _caller.of(request)
@@ -236,7 +215,7 @@ def _viewer_with(needed: Role) -> Admission[Viewer]:
             using = await collaborators(request)
             _within_limit(request, using.limits, identity.organization, using.clock.monotonic())
             occupy_connection(request, using.limits, identity.organization)
-        return Viewer(identity.organization, identity.name)
+        return identity
 
     return Admission(decide)
 

@@ -11,8 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from exportd.api.collaborators import Collaborators
-from exportd.api.dependencies import Viewer, collaborators, peer_of_request, require_role
-from exportd.api.identity.access import Identity, Role
+from exportd.api.dependencies import collaborators, peer_of_request, require_role
+from exportd.api.identity.access import Identity, Role, Viewer
 from exportd.api.problems import Refusal, answered
 from exportd.api.transport.origin import Authority
 from exportd.api.transport.request_reader import Admission, StrictRoute
@@ -54,7 +54,7 @@ class Visitor:
     @property
     def viewer(self) -> Viewer:
         """The same for the API's operations that only look."""
-        return Viewer(self.identity.organization, self.identity.name)
+        return self.identity
 
     def require(self, role: Role) -> Identity:
         """Who does something. Raises Refusal 403 for a lesser role, and in a session that only reads."""

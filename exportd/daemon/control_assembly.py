@@ -110,7 +110,8 @@ async def collaborators_of(configuration: Configuration, components: Components,
     access = Access(os.getuid(), group_ids(control.operators), group_ids(control.admins))
     pool = components.control_pool
     near = QuotaTable(pool, quotas, connections=lambda: components.connections.busy)
-    jobs, schedules, destinations = JobOperator(pool, quotas), ScheduleOperator(pool), DestinationOperator(pool)
+    jobs, schedules = JobOperator(pool, quotas), ScheduleOperator(pool, quotas)
+    destinations = DestinationOperator(pool, quotas)
     shared = StatusReader(
         jobs=jobs,
         schedules=schedules,

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
+from exportd.api.problems import Refusal
 from exportd.api.transport.peer import Peer
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import SettingsError
@@ -22,15 +23,39 @@ class Role(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """Who makes a request. ``organization`` is the only one that they may see; None means every one.
+class Viewer:
+    """Whose objects a request may see, and act on: ``organization`` is the only one; None means every one.
 
     ``name`` is what ``createdBy``, ``lastModifiedBy`` and the audit log say.
     """
 
-    name: str
-    role: Role
     organization: OrganizationId | None
+    name: str
+
+    @property
+    def sees_machine(self) -> bool:
+        """Whether hosts, directories and tables are shown: to users of the machine, who see every organization."""
+        return self.organization is None
+
+    def sees(self, organization: str) -> bool:
+        return self.organization in {None, organization}
+
+    def of(self, organization: str | None) -> OrganizationId | None:
+        """Of which organization a list is that was asked for ``organization``. Raises Refusal 403 for a hidden one."""
+        if organization is None:
+            return self.organization
+        if not self.sees(organization):
+            raise Refusal(
+                403, "organization: this is not one that you may see. Leave it out, or give that of your credentials."
+            )
+        return OrganizationId(organization)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity(Viewer):
+    """Who makes a request, and in which role."""
+
+    role: Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +73,7 @@ class Access:
             role = Role.OPERATOR
         else:
             role = Role.READER
-        return Identity(f"unix:{peer.name}", role, None)
+        return Identity(None, f"unix:{peer.name}", role)
 
 
 def group_ids(names: Iterable[str]) -> frozenset[int]:

@@ -82,7 +82,7 @@ class Authenticator:
 
 
 def _identity(client: Client) -> Identity:
-    return Identity(str(client.id), client.role, client.organization)
+    return Identity(client.organization, str(client.id), client.role)
 
 
 def _basic(authorization: str | None) -> tuple[str, str]:

@@ -3,7 +3,6 @@
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from exportd.api.dependencies import Viewer
 from exportd.api.identity.access import Role
 from exportd.api.pagination import IdInPath
 from exportd.api.routers.operations import check_destination, pause_destination, resume_destination, show_grants
@@ -24,8 +23,7 @@ async def show_destination(visitor: Visiting, destination_id: IdInPath) -> Respo
 @router.post("/{id}/check")
 async def check(visitor: Visiting, destination_id: IdInPath) -> Response:
     """Try every permission now, as this daemon; one line for each."""
-    actor = visitor.require(Role.OPERATOR)
-    result = await check_destination(Viewer(actor.organization, actor.name), visitor.using.destinations, destination_id)
+    result = await check_destination(visitor.require(Role.OPERATOR), visitor.using.destinations, destination_id)
     return await _page(visitor, destination_id, result)
 
 
