@@ -212,9 +212,7 @@ def _viewer_with(needed: Role) -> Admission[Viewer]:
         identity = await _caller.of(request)
         require_role(identity, needed)
         if identity.organization is not None:
-            using = await collaborators(request)
-            _within_limit(request, using.limits, identity.organization, using.clock.monotonic())
-            occupy_connection(request, using.limits, identity.organization)
+            admit_program(request, await collaborators(request), identity.organization)
         return identity
 
     return Admission(decide)
@@ -231,6 +229,15 @@ Administering = Annotated[Identity, Depends(_user_with(Role.ADMIN))]
 
 HandingOut = Annotated[Identity, Depends(Admission(_handing_out))]
 """Who may see, make and withdraw the credentials of programs."""
+
+
+def admit_program(request: Request, using: Collaborators, organization: str) -> None:
+    """Count a request over TCP as one of the organization's, and its connection until it is answered.
+
+    Raises Refusal 429, and PermanentError QUOTA_BUSY.
+    """
+    _within_limit(request, using.limits, organization, using.clock.monotonic())
+    occupy_connection(request, using.limits, organization)
 
 
 def _within_limit(request: Request, limits: RequestLimits, organization: str, now_s: float) -> None:
@@ -279,8 +286,7 @@ class _TenantAdmission(Admission[Tenant]):
     async def _tenant(self, request: Request) -> Tenant:
         using = await collaborators(request)
         tenant = _tenant(await _caller.of(request), request.path_params["orgId"], self._needed)
-        _within_limit(request, using.limits, tenant.organization, using.clock.monotonic())
-        occupy_connection(request, using.limits, tenant.organization)
+        admit_program(request, using, tenant.organization)
         return tenant
 
 

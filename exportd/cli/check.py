@@ -8,9 +8,9 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from exportd.api.identity.access import group_ids
 from exportd.api.identity.signing import read_signing_key
 from exportd.api.transport.certificate import certificate_of
+from exportd.api.transport.peer import group_ids
 from exportd.capture.installer import CaptureInstaller
 from exportd.capture.temporary_file_reader import temp_file_warnings
 from exportd.catalog import checker

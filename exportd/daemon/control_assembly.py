@@ -25,13 +25,14 @@ from exportd.api.collaborators import (
 )
 from exportd.api.downloads import SpoolDownloads
 from exportd.api.exposition import Exposition, Monitoring, Readiness
-from exportd.api.identity.access import Access, group_id, group_ids
+from exportd.api.identity.access import Access
 from exportd.api.identity.authenticator import Authenticator
 from exportd.api.identity.client_table import ClientTable
 from exportd.api.identity.signing import Signer, own_signing_key, read_signing_key
 from exportd.api.schemas.status import LocalStatus
 from exportd.api.status_reader import StatusReader
 from exportd.api.transport.certificate import Certificate
+from exportd.api.transport.peer import group_id, group_ids
 from exportd.api.transport.rate_limit import RateLimit
 from exportd.api.transport.server import ControlServer, MetricsServer
 from exportd.catalog.document import Catalog
@@ -77,7 +78,7 @@ class ControlApi:
         self, using: Collaborators, control: ControlSettings, certificate: Certificate | None, pages: Renderer
     ) -> None:
         self._api = application(using)
-        add_console(self._api, pages, using.clock)
+        add_console(self._api, pages, using.clock, over_tcp=control.console)
         self.certificate = certificate
         self.server = ControlServer(
             guarded(self._api, using, hosts=_hosts(control)),

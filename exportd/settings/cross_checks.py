@@ -44,6 +44,20 @@ def check_schedules_and_destinations(document: Document, *, check_rule: CheckRul
     return problems
 
 
+def check_ways_in(document: Document) -> list[Problem]:
+    """What the ways into the console need of each other."""
+    control = document.data.get("control")
+    control = control if isinstance(control, dict) else {}
+    problems = []
+    if control.get("console") is True and not (control.get("listen") and control.get("tls_certificate")):
+        sentence = (
+            "without TLS there is no sign-in over TCP, for a secret would pass in the clear: give listen,"
+            " tls_certificate and tls_key, or leave console out"
+        )
+        problems.append(document.problem(("control", "console"), sentence))
+    return problems
+
+
 def check_entities(document: Document, entities: Collection[str]) -> list[Problem]:
     """Schedules may name only these entities, each once."""
     problems = []

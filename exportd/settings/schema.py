@@ -271,6 +271,10 @@ class ControlSettings(Section):
     """The names by which clients may call the TCP address, without the port; `localhost` and the address itself need
     not be named."""
 
+    console: Annotated[bool, Setting(Effect.RESTART, Scope.HOST)] = False
+    """Whether the console is on the TCP address too. A person signs in there with a program's key and secret, and sees
+    what that program may see. Needs `tls_certificate`, on a loopback address too."""
+
     tls_certificate: Annotated[OptionalFilePath, Setting(Effect.RESTART, Scope.HOST)] = None
     """The certificate chain of the TCP address, in PEM. A reload reads both files again, so a renewed certificate needs
     no restart."""

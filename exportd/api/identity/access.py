@@ -1,14 +1,11 @@
 """What a user of this machine, or a program, may do."""
 
-import grp
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
 from exportd.api.problems import Refusal
 from exportd.api.transport.peer import Peer
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import SettingsError
 
 
 class Role(IntEnum):
@@ -74,17 +71,3 @@ class Access:
         else:
             role = Role.READER
         return Identity(None, f"unix:{peer.name}", role)
-
-
-def group_ids(names: Iterable[str]) -> frozenset[int]:
-    """The numbers of groups of this machine. Raises SettingsError for one that does not exist."""
-    return frozenset(group_id(name) for name in names)
-
-
-def group_id(name: str) -> int:
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        raise SettingsError.of(
-            f"this machine has no group {name!r}; create it, or name another", where="control"
-        ) from None

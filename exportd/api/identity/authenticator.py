@@ -10,7 +10,7 @@ from base64 import b64decode
 from uuid import UUID
 
 from exportd.api.identity.access import Access, Identity, Role
-from exportd.api.identity.client_table import Client, ClientTable
+from exportd.api.identity.client_table import Client, ClientTable, is_secret
 from exportd.api.identity.signing import Signer
 from exportd.api.problems import Refusal
 from exportd.api.transport.peer import Peer
@@ -20,6 +20,9 @@ TOKEN_LIFETIME_S = 18_000
 """Five hours, as m3ter's."""
 
 LOCAL = "local"
+
+_NO_CLIENT, _NO_HASH = UUID(int=0), bytes(32)
+"""What a key that no program has is compared with."""
 
 _PURPOSE = "access"
 _ASK = {"www-authenticate": 'Bearer realm="exportd"'}
@@ -64,17 +67,25 @@ class Authenticator:
         key, secret = _basic(authorization)
         if key == LOCAL and peer is not None:
             return self._issue({"uid": peer.uid})
-        client = await self._client(key)
-        if client is None or not client.has_secret(secret) or not client.active:
+        client = await self.program(key, secret)
+        if client is None:
             raise Refusal(401, "The access key id or the secret is wrong, or has been withdrawn.", headers=_ASK)
         return self._issue({"client": str(client.id)})
 
-    async def _client(self, key: str) -> Client | None:
+    async def program(self, key: str, secret: str) -> Client | None:
+        """The program with these credentials. None for wrong or withdrawn ones, after as long whichever is wrong."""
         try:
             client_id = UUID(key)
         except ValueError:
-            return None
-        return await self._clients.get(client_id)
+            client_id = _NO_CLIENT
+        client = await self._clients.get(client_id)
+        is_right = is_secret(secret, _NO_HASH if client is None else client.secret_sha256)
+        return client if client is not None and is_right and client.active else None
+
+    async def identity_of(self, client_id: UUID, role: Role) -> Identity | None:
+        """A program that a person signed in as; None once its credentials are withdrawn, or in another role."""
+        client = await self._clients.get(client_id)
+        return _identity(client) if client is not None and client.active and client.role is role else None
 
     def _issue(self, payload: dict[str, object]) -> str:
         until = int(self._clock.now().timestamp()) + TOKEN_LIFETIME_S

@@ -1,9 +1,13 @@
-"""Who is at the other end of a Unix socket, as the kernel says."""
+"""Who is at the other end of a Unix socket, as the kernel says; users and groups of this machine by name."""
 
+import grp
 import pwd
 import socket
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from exportd.model.errors import SettingsError
 
 _SO_PEERGROUPS = 59
 """Not in Python's socket module; the same number on every architecture that matters here."""
@@ -47,3 +51,17 @@ def _supplementary(connection: socket.socket) -> tuple[int, ...]:
             continue
         return struct.unpack(f"{len(found) // 4}I", found)
     return ()
+
+
+def group_ids(names: Iterable[str]) -> frozenset[int]:
+    """The numbers of groups of this machine. Raises SettingsError for one that does not exist."""
+    return frozenset(group_id(name) for name in names)
+
+
+def group_id(name: str) -> int:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise SettingsError.of(
+            f"this machine has no group {name!r}; create it, or name another", where="control"
+        ) from None

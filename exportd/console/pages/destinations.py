@@ -7,7 +7,6 @@ from exportd.api.identity.access import Role
 from exportd.api.pagination import IdInPath
 from exportd.api.routers.operations import check_destination, pause_destination, resume_destination, show_grants
 from exportd.api.routers.overview import show_any_destination
-from exportd.api.routers.status import show_status
 from exportd.api.schemas.destination import DestinationCheck
 from exportd.console.visitor import PageRoute, Visiting, Visitor
 
@@ -44,7 +43,15 @@ async def resume(visitor: Visiting, destination_id: IdInPath) -> Response:
 async def _page(visitor: Visitor, destination_id: str, result: DestinationCheck | None = None) -> Response:
     destinations = visitor.using.destinations
     found = await show_any_destination(visitor.viewer, destinations, destination_id)
-    grants = await show_grants(visitor.viewer, destinations, destination_id)
-    daemon = await show_status(visitor.identity, visitor.using.status, visitor.now)
-    health = next((known for known in daemon.destinations if known.id == destination_id), None)
-    return visitor.page("destination.html", destination=found, grants=grants.data, health=health, result=result)
+    hides_grants = found.destination_type == "DIRECTORY" and not visitor.viewer.sees_machine
+    grants = [] if hides_grants else (await show_grants(visitor.viewer, destinations, destination_id)).data
+    daemon = await visitor.daemon()
+    known = [] if daemon is None else daemon.destinations
+    return visitor.page(
+        "destination.html",
+        destination=found,
+        grants=grants,
+        health=next((health for health in known if health.id == destination_id), None),
+        knows_health=daemon is not None,
+        result=result,
+    )

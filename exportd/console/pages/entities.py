@@ -6,7 +6,6 @@ from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
 from exportd.api.routers.overview import list_entities, show_entity
-from exportd.api.routers.status import show_status
 from exportd.api.schemas.entity import EntityDocument
 from exportd.console.visitor import PageRoute, Visiting
 from exportd.model.bounds import MAX_CODE_LENGTH
@@ -26,8 +25,9 @@ async def list_all(visitor: Visiting, search: Annotated[str, Query(max_length=MA
 async def show_one(visitor: Visiting, name: Annotated[str, Path(max_length=MAX_CODE_LENGTH)]) -> Response:
     """Its fields, what they refer to, what refers to it, and how far it has been read."""
     entity = await show_entity(visitor.viewer, visitor.using.host, visitor.using.status, name)
-    daemon = await show_status(visitor.identity, visitor.using.status, visitor.now)
-    return visitor.page("entity.html", entity=entity, reading=daemon.entities.get(entity.entity))
+    daemon = await visitor.daemon()
+    reading = None if daemon is None else daemon.entities.get(entity.entity)
+    return visitor.page("entity.html", entity=entity, reading=reading)
 
 
 def _text_of(entity: EntityDocument) -> str:

@@ -33,7 +33,7 @@ async def show_exports(
         organization=only,
         next_token=destinations_after,
     )
-    organizations = await using.destinations.operator.organizations()
+    organizations = await visitor.organizations()
     return visitor.page(
         "exports.html", schedules=listed, destinations=places, organizations=organizations, organization=organization
     )

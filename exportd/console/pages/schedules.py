@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from starlette.responses import Response
 
 from exportd.api.dependencies import Tenant
-from exportd.api.identity.access import Role
+from exportd.api.identity.access import Identity, Role
 from exportd.api.pagination import IdInPath
 from exportd.api.problems import Refusal, answered
 from exportd.api.routers.operations import pause_schedule, resume_schedule, run_schedule
@@ -52,7 +52,7 @@ async def create(request: Request, visitor: Visiting) -> Response:
     if form.text("action") == "check":
         return await _form_page(visitor, filled)
     try:
-        tenant = _tenant(filled.organization, actor.name)
+        tenant = _tenant(filled.organization, actor)
         made = await create_schedule(tenant, visitor.using.schedules, visitor.now, _body(ScheduleCreation, filled))
     except (Refusal, ExportdError) as error:
         return await _form_page(visitor, filled, refused=await answered(request, error))
@@ -94,7 +94,7 @@ async def edit(request: Request, visitor: Visiting, schedule_id: IdInPath) -> Re
     if form.text("action") == "check":
         return await _form_page(visitor, filled, schedule_id)
     try:
-        tenant = _tenant(filled.organization, actor.name)
+        tenant = _tenant(filled.organization, actor)
         await replace_schedule(tenant, visitor.using.schedules, visitor.now, schedule_id, _body(ScheduleUpdate, filled))
     except (Refusal, ExportdError) as error:
         return await _form_page(visitor, filled, schedule_id, refused=await answered(request, error))
@@ -142,9 +142,8 @@ async def delete(visitor: Visiting, schedule_id: IdInPath) -> Response:
     """Take it away."""
     actor = visitor.require(Role.OPERATOR)
     schedule = await show_any_schedule(visitor.viewer, visitor.using.schedules, schedule_id)
-    deleted = await delete_schedule(
-        _tenant(schedule.organization, actor.name), visitor.using.schedules, visitor.now, schedule_id
-    )
+    tenant = _tenant(schedule.organization, actor)
+    deleted = await delete_schedule(tenant, visitor.using.schedules, visitor.now, schedule_id)
     return visitor.back("/console/exports", f"The schedule {deleted.code} is deleted. Files that it delivered stay.")
 
 
@@ -156,7 +155,7 @@ async def _form_page(
     refused: tuple[int, str] = (200, ""),
 ) -> Response:
     using = visitor.using
-    organizations = await using.destinations.operator.organizations()
+    organizations = await visitor.organizations()
     organization = form.organization or (organizations[0] if len(organizations) == 1 else "")
     places = await list_all_destinations(
         viewer=visitor.viewer,
@@ -200,12 +199,13 @@ def _checked(form: ScheduleForm, now: datetime) -> RuleCheck:
     return rule_check(form.rule, after=now, count=_FIRINGS)
 
 
-def _tenant(organization: str, actor: str) -> Tenant:
+def _tenant(organization: str, actor: Identity) -> Tenant:
     try:
         check_organization(organization)
     except ValueError as error:
         raise Refusal(400, f"Organization: {error}.") from error
-    return Tenant(OrganizationId(organization), actor)
+    actor.of(organization)
+    return Tenant(OrganizationId(organization), actor.name)
 
 
 def _body(kind: type[Body], form: ScheduleForm) -> Body:

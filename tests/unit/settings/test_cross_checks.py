@@ -52,6 +52,13 @@ def test_a_wrong_period_and_a_wrong_offset_have_a_sentence_each(tmp_path: Path) 
     assert "schedule[0].offset" in offset
 
 
+@pytest.mark.parametrize("given", ["", 'listen = "127.0.0.1:8443"\n', 'tls_certificate = "a"\ntls_key = "b"\n'])
+def test_there_is_no_sign_in_over_tcp_without_tls(tmp_path: Path, given: str) -> None:
+    [problem] = problems(tmp_path, f'cron = "0 * * * *"\n[control]\n{given}console = true')
+    line = 7 + given.count("\n")
+    assert problem.startswith(f"exportd.toml:{line}: control.console: without TLS there is no sign-in over TCP")
+
+
 def samples() -> Iterator[tuple[str, str]]:
     """The configurations that pages show."""
     for page in sorted((ROOT / "docs").glob("*.md")):
