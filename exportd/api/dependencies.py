@@ -29,7 +29,7 @@ from exportd.api.identity.access import Identity, Role, Viewer
 from exportd.api.identity.signing import Signer
 from exportd.api.problems import Refusal
 from exportd.api.schemas.fields import parse_ids
-from exportd.api.transport.gate import ON_ANSWERED
+from exportd.api.transport.gate import ON_ANSWERED, PERSON
 from exportd.api.transport.peer import Peer
 from exportd.api.transport.request_reader import Admission
 from exportd.model.bounds import MAX_CODE_LENGTH, MAX_IDS, MAX_PATH_LENGTH, MAX_TEXT_LENGTH
@@ -142,9 +142,18 @@ def peer_of_request(request: Request) -> Peer | None:
     return peer if isinstance(peer, Peer) else None
 
 
+def person_of_request(request: Request) -> str | None:
+    """Whom the proxy names that made it; None where there is no proxy."""
+    person = getattr(request.state, PERSON, None)
+    return person if isinstance(person, str) else None
+
+
 async def _identity(request: Request) -> Identity:
     access = (await collaborators(request)).access
-    return await access.authenticator.identify(peer_of_request(request), request.headers.get("authorization"))
+    authorization = request.headers.get("authorization")
+    return await access.authenticator.identify(
+        peer_of_request(request), authorization, person=person_of_request(request)
+    )
 
 
 _caller = Admission(_identity)
@@ -204,7 +213,7 @@ def _user_with(needed: Role) -> Admission[Identity]:
 async def _handing_out(request: Request) -> Identity:
     identity = await _caller.of(request)
     require_role(identity, Role.ADMIN)
-    return identity
+    return _of_the_machine(identity, Role.ADMIN)
 
 
 def _viewer_with(needed: Role) -> Admission[Viewer]:

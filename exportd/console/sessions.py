@@ -41,15 +41,15 @@ class Program:
     role: "Role"
 
 
-Owner = int | Program
-"""Whose a session is: a user of this machine, by number, or over TCP a program."""
+Owner = int | str | Program
+"""Whose a session is: a user of this machine, by number; a person, as a proxy names them; or over TCP a program."""
 
 
 @dataclass(slots=True)
 class Session:
     """A browser that is signed in as ``owner``. ``notice`` is a sentence that the next page shows once.
 
-    ``label`` is what pages call a program.
+    ``label`` is what pages call a program or a person.
     """
 
     owner: Owner

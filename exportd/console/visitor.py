@@ -11,7 +11,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from exportd.api.collaborators import Collaborators
-from exportd.api.dependencies import admit_program, collaborators, peer_of_request, require_role
+from exportd.api.dependencies import (
+    admit_program,
+    collaborators,
+    peer_of_request,
+    person_of_request,
+    require_role,
+)
 from exportd.api.identity.access import Identity, Role, Viewer
 from exportd.api.problems import Refusal, answered
 from exportd.api.routers.operations import list_organizations
@@ -68,7 +74,8 @@ class Console:
 class Visitor:
     """A person at a browser, when the request came (``now``, aware UTC). Pages work with ``using``.
 
-    ``identity`` is a user of this machine, or a program with whose credentials the person signed in.
+    ``identity`` is a user of this machine, a person whom a proxy names, or a program with whose credentials the person
+    signed in.
     """
 
     identity: Identity
@@ -104,7 +111,7 @@ class Visitor:
         notice, self.session.notice = self.session.notice, ""
         may_operate = not self.session.read_only and self.identity.role >= Role.OPERATOR
         frame = {
-            "who": self.session.label or self.identity.name.removeprefix("unix:"),
+            "who": self.session.label or self.identity.name.partition(":")[2],
             "role": self.identity.role.name.lower(),
             "read_only": self.session.read_only,
             "may_operate": may_operate,
@@ -149,12 +156,15 @@ def cookie_name(request: Request) -> str:
     return f"exportd-{authority.port if authority and authority.port else 0}"
 
 
-def user_id(request: Request) -> int:
-    """Who is at the other end of the Unix socket. Raises Refusal 403 over TCP."""
+def owner_of(request: Request) -> Owner:
+    """Who is at the other end of the Unix socket: a user, or the person whom the proxy names.
+
+    Raises Refusal 403 over TCP.
+    """
     peer = peer_of_request(request)
     if peer is None:
         raise Refusal(403, "The console is for users of the daemon's machine: `exportd console` opens it.")
-    return peer.uid
+    return person_of_request(request) or peer.uid
 
 
 def require_sign_in(request: Request) -> None:
@@ -167,7 +177,7 @@ def _owner(request: Request) -> Owner | None:
     """Whose session is looked for; None over TCP, where it is any program's."""
     if peer_of_request(request) is None and console_of(request).over_tcp and request.url.scheme == "https":
         return None
-    return user_id(request)
+    return owner_of(request)
 
 
 async def _visitor(request: Request) -> Visitor:
@@ -187,7 +197,7 @@ async def _identity(request: Request, using: Collaborators, session: Session) ->
     authenticator = using.access.authenticator
     if isinstance(session.owner, Program):
         return await authenticator.identity_of(session.owner.client_id, session.owner.role)
-    return await authenticator.identify(peer_of_request(request), None)
+    return await authenticator.identify(peer_of_request(request), None, person=person_of_request(request))
 
 
 async def _admitted(request: Request) -> Visitor:

@@ -1,15 +1,16 @@
 """Finds out who makes a request.
 
-On the Unix socket the kernel knows, and no credentials are needed. A program that has some is taken at them, on the
-socket too: it then sees its organization alone. Clients that cannot do without asking for a token (the official SDK)
-give ``local`` as their access key id on the socket, with any secret, and stay who the kernel says they are.
+On the Unix socket the kernel knows, and no credentials are needed; a proxy that runs as one certain user names
+persons. A program that has some is taken at them, on the socket too: it then sees its organization alone. Clients
+that cannot do without asking for a token (the official SDK) give ``local`` as their access key id on the socket, with
+any secret, and stay who the kernel says they are.
 """
 
 import binascii
 from base64 import b64decode
 from uuid import UUID
 
-from exportd.api.identity.access import Access, Identity, Role
+from exportd.api.identity.access import Access, Identity, Proxy, Role
 from exportd.api.identity.client_table import Client, ClientTable, is_secret
 from exportd.api.identity.signing import Signer
 from exportd.api.problems import Refusal
@@ -39,10 +40,20 @@ class Authenticator:
 
     def is_administrator(self, peer: Peer) -> bool:
         """Whether a user of this machine is one, without credentials."""
-        return self._access.identity(peer).role is Role.ADMIN
+        return not self._access.is_proxy(peer) and self._access.identity(peer).role is Role.ADMIN
 
-    async def identify(self, peer: Peer | None, authorization: str | None) -> Identity:
-        """Who it is; Refusal 401 when nothing was given, 403 when it is worth nothing (any more)."""
+    @property
+    def proxy(self) -> Proxy | None:
+        """What is believed when it names persons."""
+        return self._access.proxy
+
+    async def identify(self, peer: Peer | None, authorization: str | None, *, person: str | None = None) -> Identity:
+        """Who it is; Refusal 401 when nothing was given, 403 when it is worth nothing (any more).
+
+        Of a request of the proxy only the ``person`` counts whom it names.
+        """
+        if peer is not None and self._access.is_proxy(peer):
+            return self._access.identity(peer, person)
         if authorization is None:
             if peer is None:
                 raise Refusal(401, "Credentials are missing. Get a token from /oauth/token, and send it.", headers=_ASK)

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from exportd.api.dependencies import Access, Caller, peer_of_request, too_many
+from exportd.api.dependencies import Access, Caller, peer_of_request, person_of_request, too_many
 from exportd.api.problems import Refusal
 from exportd.console.forms import Form
 from exportd.console.rendering import HEADERS
@@ -13,9 +13,10 @@ from exportd.console.sessions import (
     FORWARDER_HEADER,
     MAX_TRIES_OF_A_KEY,
     MAX_TRIES_OF_AN_ADDRESS,
+    Owner,
     Program,
 )
-from exportd.console.visitor import PageRoute, Visiting, console_of, cookie_name, require_sign_in, user_id
+from exportd.console.visitor import PageRoute, Visiting, console_of, cookie_name, owner_of, require_sign_in
 from exportd.model.bounds import MAX_WORD_LENGTH
 
 _MAX_FORM_BYTES = 2000
@@ -37,7 +38,7 @@ async def open_session(
     request: Request, invitation: Annotated[str, Query(alias="once", max_length=MAX_WORD_LENGTH)]
 ) -> Response:
     """Where the address leads that ``exportd console`` prints."""
-    secret = console_of(request).sessions.accept(invitation, user_id(request))
+    secret = console_of(request).sessions.accept(invitation, owner_of(request))
     if secret is None:
         raise Refusal(401, "This address has been used, or is older than a minute. Run `exportd console` again.")
     return _signed_in(request, secret)
@@ -46,8 +47,7 @@ async def open_session(
 @router.get("/enter")
 async def show_confirmation(request: Request) -> Response:
     """For a socket that was forwarded to a port: says as whom the browser would sign in."""
-    uid = _unforwarded_user(request)
-    return console_of(request).renderer.page("enter.html", {"uid": uid})
+    return console_of(request).renderer.page("enter.html", {"owner": _unforwarded_user(request)})
 
 
 @router.post("/enter")
@@ -94,7 +94,7 @@ async def leave(request: Request, visitor: Visiting) -> Response:
     answer = visitor.console.renderer.page(
         "error.html", {"heading": "Signed out", "sentence": again, "signed_in": False}
     )
-    answer.delete_cookie(cookie_name(request), path="/console/", secure=over_tcp)
+    answer.delete_cookie(cookie_name(request), path="/console/", secure=_has_tls(request))
     return answer
 
 
@@ -105,14 +105,19 @@ async def show_style(request: Request) -> Response:
     return Response(console_of(request).renderer.style, media_type="text/css", headers=headers)
 
 
-def _unforwarded_user(request: Request) -> int:
+def _unforwarded_user(request: Request) -> Owner:
     """Who is at the other end of the socket.
 
     Raises Refusal 403 for what ``exportd console`` forwards: that may come from any user of its machine.
     """
     if FORWARDER_HEADER in request.headers:
         raise Refusal(403, "Open the address that `exportd console` printed. It is good for a minute, once.")
-    return user_id(request)
+    return owner_of(request)
+
+
+def _has_tls(request: Request) -> bool:
+    """Whether the browser came by TLS: to us, or to the proxy, which has to have it."""
+    return request.url.scheme == "https" or person_of_request(request) is not None
 
 
 def _signed_in(request: Request, secret: str) -> Response:
@@ -124,6 +129,6 @@ def _signed_in(request: Request, secret: str) -> Response:
         path="/console/",
         httponly=True,
         samesite="strict",
-        secure=request.url.scheme == "https",
+        secure=_has_tls(request),
     )
     return answer

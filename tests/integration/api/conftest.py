@@ -20,7 +20,7 @@ from tests.integration.api.standalone_api import ApiServer, serving
 @pytest.fixture
 async def api(database: Database, tmp_path: Path) -> AsyncIterator[ApiServer]:
     """The user who runs the tests is an administrator."""
-    async for found in _hosted(serving(database, tmp_path, Access(os.getuid(), frozenset(), frozenset()))):
+    async for found in hosted(serving(database, tmp_path, Access(os.getuid(), frozenset(), frozenset()))):
         yield found
 
 
@@ -38,11 +38,11 @@ def certificate(tmp_path: Path) -> Certificate:
 async def api_with_tls(database: Database, tmp_path: Path, certificate: Certificate) -> AsyncIterator[ApiServer]:
     """The same with TLS, and with the console, on TCP."""
     access = Access(os.getuid(), frozenset(), frozenset())
-    async for found in _hosted(serving(database, tmp_path, access, certificate=certificate)):
+    async for found in hosted(serving(database, tmp_path, access, certificate=certificate)):
         yield found
 
 
-async def _hosted(serving: AbstractAsyncContextManager[ApiServer]) -> AsyncIterator[ApiServer]:
+async def hosted(serving: AbstractAsyncContextManager[ApiServer]) -> AsyncIterator[ApiServer]:
     opened: asyncio.Future[ApiServer] = asyncio.get_running_loop().create_future()
     over = asyncio.Event()
 
