@@ -194,6 +194,7 @@ def _tunnel(host: str, remote: Path) -> Iterator[_Tunnel]:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
+    request_queue_size = 128  # a browser's connection finds room behind those that are being turned away
 
     def __init__(self, socket_path: Path, port: int) -> None:
         super().__init__(("127.0.0.1", port), _Forwarder)
