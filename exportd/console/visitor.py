@@ -34,14 +34,16 @@ FOR_ORGANIZATIONS = frozenset(
         "/console/",
         "/console/leave",
         "/console/exports",
+        "/console/exports/adhoc",
         "/console/schedules/new",
         *(
             f"/console/schedules/{{id}}{deed}"
-            for deed in ("", "/edit", "/run", "/pause", "/resume", "/preview", "/delete")
+            for deed in ("", "/edit", "/run", "/pause", "/resume", "/preview", "/refresh", "/backfill", "/delete")
         ),
         "/console/jobs",
-        *(f"/console/jobs/{{id}}{deed}" for deed in ("", "/files/{name}", "/cancel", "/retry")),
-        *(f"/console/destinations/{{id}}{deed}" for deed in ("", "/check", "/pause", "/resume")),
+        *(f"/console/jobs/{{id}}{deed}" for deed in ("", "/files/{name}", "/manifest", "/loader", "/cancel", "/retry")),
+        "/console/destinations/new",
+        *(f"/console/destinations/{{id}}{deed}" for deed in ("", "/edit", "/check", "/pause", "/resume", "/delete")),
         "/console/entities",
         "/console/entities/{name}",
     }
@@ -116,6 +118,7 @@ class Visitor:
             "read_only": self.session.read_only,
             "may_operate": may_operate,
             "why_not": _why_not(self),
+            "sees_machine": self.viewer.sees_machine,
             "notice": notice,
             "now": self.now,
         }

@@ -109,6 +109,9 @@ async def backfill_schedule(
     """
     found = ScheduleId(id_in_path(schedule_id, "schedule"))
     job_id = JobId(id_in_path(body.job, "job"))
+    if body.dry_run:
+        plan = await schedules.operator.plan_backfill(found, job_id, organization=actor.organization)
+        return shown_backfill(plan)
     return shown_backfill(
         await schedules.operator.backfill(found, job_id, actor=actor.name, organization=actor.organization)
     )

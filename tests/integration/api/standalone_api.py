@@ -13,6 +13,7 @@ from uuid import UUID
 import anyio
 import httpx
 import m3ter
+from fastapi import FastAPI
 
 from exportd.api.application import administrators, application, guarded
 from exportd.api.collaborators import (
@@ -125,6 +126,7 @@ class ApiServer:
     using: Collaborators
     destinations: Destinations
     schedules: ScheduleTable
+    application: FastAPI
     opened: list[DestinationDeclaration] = field(default_factory=list)
 
     async def official(self, work: Callable[[m3ter.M3ter], T], *, organization: str = ACME, **options: Any) -> T:
@@ -203,12 +205,19 @@ async def serving(
         jobs, schedules, operator = JobOperator(pool), ScheduleOperator(pool), DestinationOperator(pool)
         watcher, connections = JobWatcher(jobs.watched, clock), ConnectionCount(lambda: DEFAULT_QUOTAS.connections)
         signer = Signer(secrets.token_bytes(32))
+        exported = {entity.code: entity for entity in map(entity_of, ENTITIES)}
         using = Collaborators(
             schedules=ScheduleCollaborators(
                 table=OwnedScheduleTable(pool),
                 operator=schedules,
-                previewer=Previewer(Catalog({THINGS.code: THINGS}), Connector(database.dsn), JobTable(pool), clock),
-                entities={entity.code: entity for entity in map(entity_of, ENTITIES)},
+                previewer=Previewer(
+                    # Two of those that schedules may name, so that a preview of the others fails.
+                    Catalog({entity.code: entity for entity in (THINGS, entity_of("ACCOUNTS"), entity_of("METERS"))}),
+                    Connector(database.dsn),
+                    JobTable(pool),
+                    clock,
+                ),
+                entities=exported,
                 check_rule=check_rule,
             ),
             destinations=DestinationCollaborators(
@@ -287,5 +296,5 @@ async def serving(
                 ) as http,
                 httpx.AsyncClient(base_url=url, timeout=30, trust_env=False, verify=verify) as tcp,
             ):
-                yield ApiServer(pool, folder, socket, http, tcp, using, destinations, ScheduleTable(pool), opened)
+                yield ApiServer(pool, folder, socket, http, tcp, using, destinations, ScheduleTable(pool), api, opened)
             services.cancel_scope.cancel()

@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime, timedelta
@@ -35,9 +36,11 @@ VERBS = (
     ("GET", "/v1/jobs", "reader"),
     ("GET", "/v1/jobs/{id}", "reader"),
     ("GET", "/v1/jobs/{id}/files/{name}", "reader"),
+    ("GET", "/v1/jobs/{id}/loader", "reader"),
     ("GET", "/v1/schedules", "reader"),
     ("GET", "/v1/schedules/{id}", "reader"),
     ("GET", "/v1/schedules/{id}/preview", "reader"),
+    ("POST", "/v1/adhoc/preview", "reader"),
     ("GET", "/v1/destinations", "reader"),
     ("GET", "/v1/destinations/{id}", "reader"),
     ("GET", "/v1/rule", "reader"),
@@ -78,6 +81,7 @@ FOR_THE_MACHINE = {
 """What concerns all organizations. The rest is for programs too, each with what is its organization's."""
 
 BODIES: dict[str, Any] = {
+    "/v1/adhoc/preview": {"sourceType": "OPERATIONAL", "operationalDataTypes": ["ACCOUNTS"]},
     "/v1/schedules/{id}/refresh": {"entity": "ACCOUNTS"},
     "/v1/schedules/{id}/backfill": {"job": str(uuid4())},
     "/v1/capture/install": {"dryRun": True},
@@ -171,12 +175,20 @@ class TestWhoMayDoWhat:
                     seen.add((answer.text.replace(object_id, "ID"), str(sent)))
                 assert len(seen) == 1, url
         own = await make_schedule(api)
-        answers = [
-            await api.tcp.post(f"/v1/schedules/{own}/backfill", json={"job": object_id}, headers=headers)
-            for object_id in (job, str(UUID(int=0)))
-        ]
-        assert {answer.status_code for answer in answers} == {404}
-        assert answers[0].text.replace(job, str(UUID(int=0))) == answers[1].text
+        for schedule_id, object_id in ((own, job), (nightly, job), (nightly, failed)):
+            for dry_run in (False, True):
+                answers = [
+                    await api.tcp.post(
+                        f"/v1/schedules/{asked}/backfill", json={"job": about, "dryRun": dry_run}, headers=headers
+                    )
+                    for asked, about in (
+                        (schedule_id, object_id),
+                        (own if schedule_id == own else str(UUID(int=0)), str(UUID(int=0))),
+                    )
+                ]
+                assert {answer.status_code for answer in answers} == {404}
+                texts = {re.sub("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}", "ID", answer.text) for answer in answers}
+                assert len(texts) == 1
         await api.http.delete(path(ACME, "schedules", own))
         assert await everything(api) == before
 
@@ -246,7 +258,7 @@ class TestPreview:
 
     async def test_what_would_fail_the_run_is_a_conflict(self, api: ApiServer) -> None:
         answer = await api.http.get(f"/v1/schedules/{await make_schedule(api)}/preview")
-        assert (answer.status_code, "the catalog has no entity ACCOUNTS" in answer.json()["message"]) == (409, True)
+        assert (answer.status_code, "the catalog has no entity BILLS" in answer.json()["message"]) == (409, True)
 
     async def test_tells_a_program_no_tables_and_makes_one_of_an_organization_at_a_time(self, api: ApiServer) -> None:
         about, headers = f"/v1/schedules/{await make_schedule(api)}/preview", await api.bearer(role=Role.READER)
@@ -264,6 +276,22 @@ class TestPreview:
         for wrong in (uuid4(), "nightly"):
             answer = await api.http.get(f"/v1/schedules/{wrong}/preview")
             assert (answer.status_code, "There is no schedule" in answer.json()["message"]) == (404, True)
+
+    async def test_of_an_export_without_a_schedule(self, api: ApiServer) -> None:
+        url, body = "/v1/adhoc/preview", BODIES["/v1/adhoc/preview"]
+        missing = await api.http.post(url, params={"organization": ACME}, json=body)
+        assert (missing.status_code, "public.things does not exist" in missing.json()["message"]) == (409, True)
+        await api.pool.execute("CREATE TABLE public.things (id integer PRIMARY KEY, changed_at date)")
+        await api.pool.execute("INSERT INTO public.things VALUES (1, '2026-01-01'), (2, '2026-01-02'), (3, NULL)")
+        from_second = body | {"startDate": "2026-01-02T00:00:00Z"}
+        found = (await api.http.post(url, params={"organization": ACME}, json=from_second)).json()
+        assert (found["rows"], found["entities"][0]["mode"]) == (2, "incremental")
+        for wrong in ({}, {"organization": "a/b"}):
+            assert (await api.http.post(url, params=wrong, json=body)).status_code == 400
+        timeless = from_second | {"operationalDataTypes": ["METERS"]}
+        refused = await api.http.post(url, params={"organization": ACME}, json=timeless)
+        assert (refused.status_code, "startDate: METERS" in refused.json()["message"]) == (400, True)
+        assert (await api.http.get("/v1/jobs")).json()["data"] == []
 
 
 class TestPause:
@@ -395,8 +423,8 @@ class TestRefresh:
 class TestBackfill:
     """What the run then holds is in tests/acceptance/test_backfill.py."""
 
+    @staticmethod
     async def add_job(
-        self,
         api: ApiServer,
         schedule_id: str | None,
         state: str = "SUCCEEDED",
@@ -437,11 +465,14 @@ class TestBackfill:
         )
         first, second, third = [await self.add_job(api, schedule_id, hour=hour) for hour in (1, 2, 3)]
         url = f"/v1/schedules/{schedule_id}/backfill"
+        planned = (await api.http.post(url, json={"job": third, "dryRun": True})).json()
+        assert (planned.pop("jobId"), await claim(api)) == (None, None)
         answer = (await api.http.post(url, json={"job": third})).json()
         assert answer["entities"] == [
             {"entity": "ACCOUNTS", "since": "2026-03-09T02:00:00.000Z", "reason": None},
             {"entity": "BILLS", "since": None, "reason": "ENTITY_ADDED"},
         ]
+        assert planned["entities"] == answer["entities"]
         # The queued job does that too, and what was asked before stays asked for.
         assert (await api.http.post(url, json={"job": second})).json() == {
             "entities": [{**answer["entities"][0], "since": "2026-03-09T01:00:00.000Z"}, answer["entities"][1]],
