@@ -11,7 +11,12 @@ from exportd.api.identity.access import Role
 from exportd.api.pagination import IdInPath
 from exportd.api.problems import Refusal, answered
 from exportd.api.routers.destinations import create_destination, delete_destination, replace_destination
-from exportd.api.routers.operations import check_destination, pause_destination, resume_destination, show_grants
+from exportd.api.routers.operations import (
+    check_destination,
+    pause_destination,
+    resume_destination,
+    show_grants,
+)
 from exportd.api.routers.overview import list_all_destinations, list_all_jobs, list_all_schedules, show_any_destination
 from exportd.api.schemas.destination import (
     CREATIONS,
@@ -203,6 +208,7 @@ async def _unfinished_jobs(visitor: Visitor, destination: DestinationDetails) ->
             organization=destination.organization,
             destination=destination.code,
             status=status,
+            page_size=100,
         )
         found += page.data
     return found

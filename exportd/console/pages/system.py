@@ -101,8 +101,7 @@ async def apply_configuration(request: Request, visitor: Visiting) -> Response:
         return visitor.page(
             "reload.html", status=refused.status, found=None, refused=refused, administration=_administration(visitor)
         )
-    words = f"The configuration is in effect: {len(done.sentences)} changes."
-    return visitor.back("/console/system", words if done.sentences else "The configuration has no change.")
+    return visitor.back("/console/system", f"The configuration is in effect. Differences: {len(done.sentences)}.")
 
 
 @router.get("/audit")

@@ -73,7 +73,7 @@ async def test_a_reload_shows_the_differences_before_it_is_applied(api: ApiServe
         assert "differs from what is in effect in 2 places, 1 of them only after a restart" in page.text
         assert "script" not in page.tags
         assert reloads == [True]
-        assert "The configuration is in effect: 2 changes." in browser.press(page, "Apply").text
+        assert "The configuration is in effect. Differences: 2." in browser.press(page, "Apply").text
         assert reloads == [True, False]
         api.application.state.collaborators = replace(api.using, host=replace(api.using.host, reload=spoilt))
         wrong = browser.open("/console/system/reload")
