@@ -1,12 +1,14 @@
 """The outermost layer of the API: limits on what comes in, and an answer whatever goes wrong inside.
 
 A request has to name this server, and a web page of another site causes none (see origin). What a proxy says of the
-person is believed from that proxy alone. Over TCP, an address may
-make so many requests. A body has to arrive in time.
+person is believed from that proxy alone. Over TCP, an address may make so many requests. A body has to arrive in time.
+Refusals are told slowly: a client that goes on although it is refused waits for the answers, and exports have the time
+that refusing would take.
 """
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
+from http import HTTPStatus
 
 import anyio
 import structlog
@@ -30,6 +32,11 @@ PERSON = "person"
 
 PersonOf = Callable[[Peer | None, Iterable[tuple[bytes, bytes]]], str | None]
 """Whom a request of a peer with these headers is of. Raises Refusal for one that is not believed."""
+
+REFUSALS_A_SECOND = 20
+"""How many refusals an address, or a user of this machine, is told at once; more of them wait, a second at most."""
+
+_REFUSALS = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS}
 
 BODY_TIME_S = 30.0
 _DOWNLOADS = "/downloads/"
@@ -58,6 +65,7 @@ class Gate:
         self._application = application
         self._hosts = frozenset(hosts)
         self._address_limit = address_limit
+        self._refusals = RateLimit(REFUSALS_A_SECOND, 1.0)
         self._clock = clock
         self._body_time_s = body_time_s
         self._person_of = person_of
@@ -71,16 +79,21 @@ class Gate:
         if refusal is not None and refusal.status_code == 413 and b"expect" not in headers:
             await _drain(receive)
         refusal = refusal or refuse_page(scope["method"], scope["headers"], hosts=self._hosts)
-        if refusal is None and scope.get("state", {}).get("peer") is None:
-            refusal = self._refuse_stranger(scope)
+        peer = scope.get("state", {}).get("peer")
+        client = _address(scope) if peer is None else f"user {peer.uid}"
+        if refusal is None and peer is None:
+            refusal = self._refuse_stranger(client)
         refusal = refusal or self._name_person(scope)
         if refusal is not None:
+            await self._wait_to_refuse(client)
             await problem_response(refusal.status_code, refusal.detail, refusal.headers)(scope, receive, send)
             return
         begun = False
 
         async def answer(message: Message) -> None:
             nonlocal begun
+            if peer is None and message.get("status") in _REFUSALS:
+                await self._wait_to_refuse(client)
             begun = True
             await send(message)
 
@@ -110,14 +123,22 @@ class Gate:
             return refusal
         return None
 
-    def _refuse_stranger(self, scope: Scope) -> Refusal | None:
+    def _refuse_stranger(self, address: str) -> Refusal | None:
         """Why a request over TCP is refused; None when it is not."""
-        client = scope.get("client")
-        wait_s = self._address_limit.wait_s(client[0] if client else "", self._clock.monotonic())
+        wait_s = self._address_limit.wait_s(address, self._clock.monotonic())
         if not wait_s:
             return None
         sentence = "An address may make 20000 requests in 5 minutes. Try again later."
         return Refusal(429, sentence, headers={"retry-after": str(max(1, round(wait_s)))})
+
+    async def _wait_to_refuse(self, client: str) -> None:
+        now = self._clock.monotonic()
+        await self._clock.sleep_until(now + self._refusals.wait_s(client, now))
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def _with_policy(send: Send) -> Send:
