@@ -85,11 +85,7 @@ class Authenticator:
 
     async def program(self, key: str, secret: str) -> Client | None:
         """The program with these credentials. None for wrong or withdrawn ones, after as long whichever is wrong."""
-        try:
-            client_id = UUID(key)
-        except ValueError:
-            client_id = _NO_CLIENT
-        client = await self._clients.get(client_id)
+        client = await self._clients.get(client_id_of(key))
         is_right = is_secret(secret, _NO_HASH if client is None else client.secret_sha256)
         return client if client is not None and is_right and client.active else None
 
@@ -101,6 +97,14 @@ class Authenticator:
     def _issue(self, payload: dict[str, object]) -> str:
         until = int(self._clock.now().timestamp()) + TOKEN_LIFETIME_S
         return self._signer.sign(_PURPOSE, {**payload, "until": until})
+
+
+def client_id_of(key: str) -> UUID:
+    """The program of an access key id, in whatever spelling; one that does not exist for what is no id."""
+    try:
+        return UUID(key)
+    except ValueError:
+        return _NO_CLIENT
 
 
 def _identity(client: Client) -> Identity:

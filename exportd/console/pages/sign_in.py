@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from exportd.api.dependencies import Access, Caller, peer_of_request, person_of_request, too_many
+from exportd.api.identity.authenticator import client_id_of
 from exportd.api.problems import Refusal
 from exportd.console.forms import Form
 from exportd.console.rendering import HEADERS
@@ -75,7 +76,7 @@ async def sign_in(request: Request, access: Access) -> Response:
         raise Refusal(413, "This is more than a key and a secret.")
     form = Form.of(await request.body())
     key = form.text("key")
-    if wait_s := sessions.wait_of_key_s(key):
+    if wait_s := sessions.wait_of_key_s(str(client_id_of(key))):
         raise too_many(f"A key may be tried {MAX_TRIES_OF_A_KEY} times in 5 minutes.", wait_s)
     client = await access.authenticator.program(key, form.text("secret"))
     if client is None:
