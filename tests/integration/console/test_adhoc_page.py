@@ -25,6 +25,7 @@ async def test_what_it_would_hold_is_shown_before_it_is_run(api: ApiServer, brow
         assert "would hold 3 records" in shown.text, shown.text
         assert "ACCOUNTS incremental 3 0" in shown.text
         complete = browser.press(shown, "Preview", {"start": ""})
+        assert "would hold about" in complete.text
         assert "ACCOUNTS full about" in complete.text
         assert "An ad hoc export has no run before it." in complete.text
         job = browser.press(shown, "Run ad hoc export")
