@@ -80,6 +80,7 @@ FOR_THE_MACHINE = {
 }
 """What concerns all organizations. The rest is for programs too, each with what is its organization's."""
 
+QUERIES = {"/v1/jobs/{id}/loader": {"destination": "lake", "dialect": "duckdb"}}
 BODIES: dict[str, Any] = {
     "/v1/adhoc/preview": {"sourceType": "OPERATIONAL", "operationalDataTypes": ["ACCOUNTS"]},
     "/v1/schedules/{id}/refresh": {"entity": "ACCOUNTS"},
@@ -169,7 +170,8 @@ class TestWhoMayDoWhat:
                 seen = set()
                 for object_id in (hidden, str(uuid4())):
                     there = url.format(id=object_id, name="manifest.json")
-                    answer = await api.tcp.request(method, there, json=BODIES.get(url), headers=headers)
+                    query = QUERIES.get(url)
+                    answer = await api.tcp.request(method, there, params=query, json=BODIES.get(url), headers=headers)
                     assert answer.status_code == 404, url
                     sent = [(name, value) for name, value in answer.headers.multi_items() if name != "date"]
                     seen.add((answer.text.replace(object_id, "ID"), str(sent)))
