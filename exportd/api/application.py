@@ -1,6 +1,6 @@
 """The API as an ASGI application. What it works with is handed in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from threading import Lock
 from typing import Any
 
@@ -57,7 +57,14 @@ def application(using: Collaborators) -> FastAPI:
 
 def guarded(api: FastAPI, using: Collaborators, *, hosts: frozenset[str]) -> ASGIApp:
     """The application behind its gate. ``hosts`` are the names by which it may be called over TCP."""
-    return Gate(api, hosts=hosts, address_limit=RateLimit(20_000, 300.0), clock=using.clock)
+
+    def person_of(peer: Peer | None, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+        now: Collaborators = api.state.collaborators
+        proxy = now.access.authenticator.proxy
+        return None if proxy is None else proxy.person(peer, headers)
+
+    limit = RateLimit(20_000, 300.0)
+    return Gate(api, hosts=hosts, address_limit=limit, clock=using.clock, person_of=person_of)
 
 
 def administrators(api: FastAPI) -> Callable[[Peer], bool]:

@@ -25,11 +25,11 @@ from exportd.api.collaborators import (
     ScheduleCollaborators,
     StatusCollaborators,
 )
-from exportd.api.identity.access import Identity, Role
+from exportd.api.identity.access import Identity, Role, Viewer
 from exportd.api.identity.signing import Signer
 from exportd.api.problems import Refusal
 from exportd.api.schemas.fields import parse_ids
-from exportd.api.transport.gate import ON_ANSWERED
+from exportd.api.transport.gate import ON_ANSWERED, PERSON
 from exportd.api.transport.peer import Peer
 from exportd.api.transport.request_reader import Admission
 from exportd.model.bounds import MAX_CODE_LENGTH, MAX_IDS, MAX_PATH_LENGTH, MAX_TEXT_LENGTH
@@ -142,9 +142,18 @@ def peer_of_request(request: Request) -> Peer | None:
     return peer if isinstance(peer, Peer) else None
 
 
+def person_of_request(request: Request) -> str | None:
+    """Whom the proxy names that made it; None where there is no proxy."""
+    person = getattr(request.state, PERSON, None)
+    return person if isinstance(person, str) else None
+
+
 async def _identity(request: Request) -> Identity:
     access = (await collaborators(request)).access
-    return await access.authenticator.identify(peer_of_request(request), request.headers.get("authorization"))
+    authorization = request.headers.get("authorization")
+    return await access.authenticator.identify(
+        peer_of_request(request), authorization, person=person_of_request(request)
+    )
 
 
 _caller = Admission(_identity)
@@ -204,28 +213,7 @@ def _user_with(needed: Role) -> Admission[Identity]:
 async def _handing_out(request: Request) -> Identity:
     identity = await _caller.of(request)
     require_role(identity, Role.ADMIN)
-    return identity
-
-
-@dataclass(frozen=True, slots=True)
-class Viewer:
-    """Who looks under ``/v1``. ``organization`` is the only one that they see: a program's; None means every one."""
-
-    organization: OrganizationId | None
-    name: str
-
-    def sees(self, organization: str) -> bool:
-        return self.organization in {None, organization}
-
-    def of(self, organization: str | None) -> OrganizationId | None:
-        """Of which organization a list is that was asked for ``organization``. Raises Refusal 403 for a hidden one."""
-        if organization is None:
-            return self.organization
-        if not self.sees(organization):
-            raise Refusal(
-                403, "organization: this is not one that you may see. Leave it out, or give that of your credentials."
-            )
-        return OrganizationId(organization)
+    return _of_the_machine(identity, Role.ADMIN)
 
 
 def _viewer_with(needed: Role) -> Admission[Viewer]:
@@ -233,10 +221,8 @@ def _viewer_with(needed: Role) -> Admission[Viewer]:
         identity = await _caller.of(request)
         require_role(identity, needed)
         if identity.organization is not None:
-            using = await collaborators(request)
-            _within_limit(request, using.limits, identity.organization, using.clock.monotonic())
-            occupy_connection(request, using.limits, identity.organization)
-        return Viewer(identity.organization, identity.name)
+            admit_program(request, await collaborators(request), identity.organization)
+        return identity
 
     return Admission(decide)
 
@@ -252,6 +238,15 @@ Administering = Annotated[Identity, Depends(_user_with(Role.ADMIN))]
 
 HandingOut = Annotated[Identity, Depends(Admission(_handing_out))]
 """Who may see, make and withdraw the credentials of programs."""
+
+
+def admit_program(request: Request, using: Collaborators, organization: str) -> None:
+    """Count a request over TCP as one of the organization's, and its connection until it is answered.
+
+    Raises Refusal 429, and PermanentError QUOTA_BUSY.
+    """
+    _within_limit(request, using.limits, organization, using.clock.monotonic())
+    occupy_connection(request, using.limits, organization)
 
 
 def _within_limit(request: Request, limits: RequestLimits, organization: str, now_s: float) -> None:
@@ -300,8 +295,7 @@ class _TenantAdmission(Admission[Tenant]):
     async def _tenant(self, request: Request) -> Tenant:
         using = await collaborators(request)
         tenant = _tenant(await _caller.of(request), request.path_params["orgId"], self._needed)
-        _within_limit(request, using.limits, tenant.organization, using.clock.monotonic())
-        occupy_connection(request, using.limits, tenant.organization)
+        admit_program(request, using, tenant.organization)
         return tenant
 
 

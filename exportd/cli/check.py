@@ -8,9 +8,9 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from exportd.api.identity.access import group_ids
 from exportd.api.identity.signing import read_signing_key
 from exportd.api.transport.certificate import certificate_of
+from exportd.api.transport.peer import group_ids, proxy_user_id
 from exportd.capture.installer import CaptureInstaller
 from exportd.capture.temporary_file_reader import temp_file_warnings
 from exportd.catalog import checker
@@ -37,9 +37,10 @@ from exportd.jobs.stalls import Slots
 from exportd.model.clock import SystemClock
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, SettingsError
+from exportd.settings.control_schema import ControlSettings
 from exportd.settings.directory_checker import check_directories, check_places, dsn_risks
 from exportd.settings.loader import declarations
-from exportd.settings.schema import ControlSettings, Settings
+from exportd.settings.schema import Settings
 from exportd.telemetry.logging import leave_it_to_the_command
 
 _KEYS_DIFFER = (
@@ -212,6 +213,8 @@ def _control_problems(control: ControlSettings) -> list[str]:
 
 def _check_groups(control: ControlSettings) -> None:
     group_ids((*control.operators, *control.admins, *([control.group] if control.group else [])))
+    if control.proxy_user:
+        proxy_user_id(control.proxy_user)
 
 
 def _check_signing_key(control: ControlSettings) -> None:

@@ -1,4 +1,4 @@
-"""Adds the console to the API's application. It is served on the Unix socket alone."""
+"""Adds the console to the API's application: on the Unix socket, and over TCP where it is configured."""
 
 from fastapi import FastAPI
 
@@ -9,8 +9,8 @@ from exportd.console.visitor import Console
 from exportd.model.clock import Clock
 
 
-def add_console(api: FastAPI, renderer: Renderer, clock: Clock) -> None:
-    """Add all pages, below ``/console/``."""
-    api.state.console = Console(Sessions(clock), renderer)
+def add_console(api: FastAPI, renderer: Renderer, clock: Clock, *, over_tcp: bool = False) -> None:
+    """Add all pages, below ``/console/``. ``over_tcp``: persons may sign in there with credentials, with TLS."""
+    api.state.console = Console(Sessions(clock), renderer, over_tcp)
     for page in (sign_in, overview, exports, schedules, jobs, destinations, entities, system):
         api.include_router(page.router)

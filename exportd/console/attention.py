@@ -19,18 +19,25 @@ class Task:
     link: str | None = None
 
 
-def needs_attention(daemon: DaemonStatus, schedules: Iterable[ScheduleDetails]) -> Sequence[Task]:
-    """Failing schedules, destinations that are away, entities out of order, waiting jobs, and ailing daemons."""
+def needs_attention(daemon: DaemonStatus | None, schedules: Iterable[ScheduleDetails]) -> Sequence[Task]:
+    """Failing schedules, destinations that are away, entities out of order, waiting jobs, and ailing daemons.
+
+    For those who do not see the ``daemon`` (None): their failing schedules.
+    """
+    failing = [
+        Task(
+            f"Schedule {schedule.code} of {schedule.organization} failed",
+            schedule.last_job.reason or "",
+            f"/console/jobs/{schedule.last_job.id}",
+        )
+        for schedule in schedules
+        if schedule.last_job is not None and schedule.last_job.status == "FAILED"
+    ]
+    return failing if daemon is None else [*failing, *_of_daemon(daemon)]
+
+
+def _of_daemon(daemon: DaemonStatus) -> Sequence[Task]:
     return [
-        *(
-            Task(
-                f"Schedule {schedule.code} of {schedule.organization} failed",
-                schedule.last_job.reason or "",
-                f"/console/jobs/{schedule.last_job.id}",
-            )
-            for schedule in schedules
-            if schedule.last_job is not None and schedule.last_job.status == "FAILED"
-        ),
         *(
             Task(
                 f"Destination {destination.code} of {destination.organization}: {destination.condition}",

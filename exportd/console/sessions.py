@@ -1,4 +1,4 @@
-"""The sessions of the console: which browser belongs to which user of this machine.
+"""The sessions of the console: which browser belongs to which user of this machine, or to which program.
 
 They are kept in memory: a session ends with the daemon, and its user opens the console anew. What a browser holds is
 random; we keep its SHA-256 alone.
@@ -7,8 +7,14 @@ random; we keep its SHA-256 alone.
 import hashlib
 import secrets
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from uuid import UUID
 
+from exportd.api.transport.rate_limit import RateLimit
 from exportd.model.clock import Clock
+
+if TYPE_CHECKING:
+    from exportd.api.identity.access import Role
 
 FORWARDER_HEADER = "x-exportd-console"
 """Sent by ``exportd console``: what it forwards may come from any user of that machine, so a session is needed."""
@@ -21,19 +27,41 @@ MAX_SESSIONS_OF_A_USER = 32
 """The one that was idle longest goes."""
 
 
+TRIES_TIME_S = 300.0
+MAX_TRIES_OF_AN_ADDRESS = 20
+MAX_TRIES_OF_A_KEY = 10
+"""How often an address, and a key from wherever, may try to sign in within that time. Good tries count too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program with credentials, in the role that it had when a person signed in with them."""
+
+    client_id: UUID
+    role: "Role"
+
+
+Owner = int | str | Program
+"""Whose a session is: a user of this machine, by number; a person, as a proxy names them; or over TCP a program."""
+
+
 @dataclass(slots=True)
 class Session:
-    """A browser that is signed in as the user ``uid``. ``notice`` is a sentence that the next page shows once."""
+    """A browser that is signed in as ``owner``. ``notice`` is a sentence that the next page shows once.
 
-    uid: int
+    ``label`` is what pages call a program or a person.
+    """
+
+    owner: Owner
     read_only: bool
     used_at_s: float
     notice: str = ""
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Invitation:
-    uid: int
+    owner: Owner
     read_only: bool
     until_s: float
 
@@ -45,39 +73,51 @@ class Sessions:
     clock: Clock
     _invitations: dict[bytes, _Invitation] = field(default_factory=dict)
     _sessions: dict[bytes, Session] = field(default_factory=dict)
+    _tries_of_addresses: RateLimit = field(default_factory=lambda: RateLimit(MAX_TRIES_OF_AN_ADDRESS, TRIES_TIME_S))
+    _tries_of_keys: RateLimit = field(default_factory=lambda: RateLimit(MAX_TRIES_OF_A_KEY, TRIES_TIME_S))
 
-    def invite(self, uid: int, *, read_only: bool) -> str:
+    def wait_of_address_s(self, address: str) -> float:
+        """0 when an address may try to sign in, which is counted; else the seconds after which it may."""
+        return self._tries_of_addresses.wait_s(address, self.clock.monotonic())
+
+    def wait_of_key_s(self, key: str) -> float:
+        """The same for a key, wherever the tries come from."""
+        return self._tries_of_keys.wait_s(key, self.clock.monotonic())
+
+    def invite(self, owner: Owner, *, read_only: bool) -> str:
         """A secret with which a browser can begin a session, once, within a minute."""
         now_s = self.clock.monotonic()
         self._invitations = {key: found for key, found in self._invitations.items() if found.until_s > now_s}
-        _leave_room([key for key, found in self._invitations.items() if found.uid == uid], self._invitations)
+        _leave_room([key for key, found in self._invitations.items() if found.owner == owner], self._invitations)
         secret = secrets.token_urlsafe(32)
-        self._invitations[_digest(secret)] = _Invitation(uid, read_only, now_s + INVITATION_S)
+        self._invitations[_digest(secret)] = _Invitation(owner, read_only, now_s + INVITATION_S)
         return secret
 
-    def accept(self, invitation: str, uid: int) -> str | None:
+    def accept(self, invitation: str, owner: Owner) -> str | None:
         """Begin the session that a user was invited to: its secret; None when it is not a good invitation of theirs."""
         found = self._invitations.pop(_digest(invitation), None)
-        if found is None or found.uid != uid or found.until_s <= self.clock.monotonic():
+        if found is None or found.owner != owner or found.until_s <= self.clock.monotonic():
             return None
-        return self.begin(uid, read_only=found.read_only)
+        return self.begin(owner, read_only=found.read_only)
 
-    def begin(self, uid: int, *, read_only: bool) -> str:
+    def begin(self, owner: Owner, *, read_only: bool, label: str = "") -> str:
         """A session without an invitation: its secret."""
         now_s = self.clock.monotonic()
         self._sessions = {key: found for key, found in self._sessions.items() if found.used_at_s + IDLE_S > now_s}
-        own = sorted((found.used_at_s, key) for key, found in self._sessions.items() if found.uid == uid)
+        own = sorted((found.used_at_s, key) for key, found in self._sessions.items() if found.owner == owner)
         _leave_room([key for _, key in own], self._sessions)
         secret = secrets.token_urlsafe(32)
-        self._sessions[_digest(secret)] = Session(uid, read_only, now_s)
+        self._sessions[_digest(secret)] = Session(owner, read_only, now_s, label=label)
         return secret
 
-    def find(self, secret: str, uid: int, *, is_use: bool = True) -> Session | None:
+    def find(self, secret: str, owner: Owner | None, *, is_use: bool = True) -> Session | None:
         """The user's session; None when there is no such session of theirs. It is not idle from now on, if ``is_use``:
         a page that refreshes by itself uses nothing.
+
+        Without an ``owner``, over TCP, it is the session of a program.
         """
         found, now_s = self._sessions.get(_digest(secret)), self.clock.monotonic()
-        if found is None or found.uid != uid or found.used_at_s + IDLE_S <= now_s:
+        if found is None or not _belongs(found, owner) or found.used_at_s + IDLE_S <= now_s:
             return None
         if is_use:
             found.used_at_s = now_s
@@ -86,6 +126,10 @@ class Sessions:
     def end(self, secret: str) -> None:
         """The browser is signed out."""
         self._sessions.pop(_digest(secret), None)
+
+
+def _belongs(session: Session, owner: Owner | None) -> bool:
+    return isinstance(session.owner, Program) if owner is None else session.owner == owner
 
 
 def _leave_room(keys: list[bytes], kept: dict[bytes, _Invitation] | dict[bytes, Session]) -> None:

@@ -1,4 +1,4 @@
-"""Who looks at a page: the browser's session, the user of this machine behind it, and how pages answer errors."""
+"""Who looks at a page: the browser's session, the user or the program behind it, and how pages answer errors."""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
@@ -11,15 +11,49 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from exportd.api.collaborators import Collaborators
-from exportd.api.dependencies import Viewer, collaborators, peer_of_request, require_role
-from exportd.api.identity.access import Identity, Role
+from exportd.api.dependencies import (
+    admit_program,
+    collaborators,
+    peer_of_request,
+    person_of_request,
+    require_role,
+)
+from exportd.api.identity.access import Identity, Role, Viewer
 from exportd.api.job_watcher import EventStream
 from exportd.api.problems import Refusal, answered
+from exportd.api.routers.operations import list_organizations
+from exportd.api.routers.status import show_status
+from exportd.api.schemas.status import DaemonStatus
 from exportd.api.transport.origin import Authority
 from exportd.api.transport.request_reader import Admission, StrictRoute
 from exportd.console.rendering import Renderer
-from exportd.console.sessions import FORWARDER_HEADER, Session, Sessions
+from exportd.console.sessions import FORWARDER_HEADER, Owner, Program, Session, Sessions
 from exportd.model.errors import ExportdError
+
+FOR_ORGANIZATIONS = frozenset(
+    {
+        "/console/",
+        "/console/events",
+        "/console/leave",
+        "/console/exports",
+        "/console/exports/adhoc",
+        "/console/schedules/new",
+        *(
+            f"/console/schedules/{{id}}{deed}"
+            for deed in ("", "/edit", "/run", "/pause", "/resume", "/preview", "/refresh", "/backfill", "/delete")
+        ),
+        "/console/jobs",
+        *(
+            f"/console/jobs/{{id}}{deed}"
+            for deed in ("", "/events", "/files/{name}", "/manifest", "/loader", "/cancel", "/retry")
+        ),
+        "/console/destinations/new",
+        *(f"/console/destinations/{{id}}{deed}" for deed in ("", "/edit", "/check", "/pause", "/resume", "/delete")),
+        "/console/entities",
+        "/console/entities/{name}",
+    }
+)
+"""The pages that show an organization what is its own, and nothing else. All others are for those who see every one."""
 
 _HEADINGS = {
     400: "That cannot be done so",
@@ -38,17 +72,19 @@ _MAX_COOKIES = 20
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """What all pages work with."""
+    """What all pages work with. ``over_tcp``: a person may sign in with a program's credentials."""
 
     sessions: Sessions
     renderer: Renderer
+    over_tcp: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """A user of this machine at a browser, when the request came (``now``, aware UTC). Pages work with ``using``.
+    """A person at a browser, when the request came (``now``, aware UTC). Pages work with ``using``.
 
-    ``is_refresh``: an open page asks by itself, for what is new.
+    ``identity`` is a user of this machine, a person whom a proxy names, or a program with whose credentials the person
+    signed in. ``is_refresh``: an open page asks by itself, for what is new.
     """
 
     identity: Identity
@@ -61,7 +97,15 @@ class Visitor:
     @property
     def viewer(self) -> Viewer:
         """The same for the API's operations that only look."""
-        return Viewer(self.identity.organization, self.identity.name)
+        return self.identity
+
+    async def organizations(self) -> list[str]:
+        """Those that they may see."""
+        return (await list_organizations(self.viewer, self.using.destinations)).data
+
+    async def daemon(self) -> DaemonStatus | None:
+        """How this daemon is; None for those who see one organization alone."""
+        return await show_status(self.identity, self.using.status, self.now) if self.viewer.sees_machine else None
 
     def require(self, role: Role) -> Identity:
         """Who does something. Raises Refusal 403 for a lesser role, and in a session that only reads."""
@@ -79,11 +123,12 @@ class Visitor:
             notice, self.session.notice = self.session.notice, ""
         may_operate = not self.session.read_only and self.identity.role >= Role.OPERATOR
         frame = {
-            "who": self.identity.name.removeprefix("unix:"),
+            "who": self.session.label or self.identity.name.partition(":")[2],
             "role": self.identity.role.name.lower(),
             "read_only": self.session.read_only,
             "may_operate": may_operate,
             "why_not": _why_not(self),
+            "sees_machine": self.viewer.sees_machine,
             "notice": notice,
             "now": self.now,
         }
@@ -124,34 +169,74 @@ def cookie_name(request: Request) -> str:
     return f"exportd-{authority.port if authority and authority.port else 0}"
 
 
-def session_secrets(request: Request) -> list[str]:
+def _session_secrets(request: Request) -> list[str]:
     """What the browser sends as its session. A page of another port of this host may add cookies of the same name."""
     start = f"{cookie_name(request)}="
     cookies = ";".join(request.headers.getlist("cookie")).split(";")
     return [text.strip().removeprefix(start) for text in cookies if text.strip().startswith(start)][:_MAX_COOKIES]
 
 
-def user_id(request: Request) -> int:
-    """Who is at the other end of the Unix socket. Raises Refusal 403 over TCP."""
+def end_sessions(request: Request) -> None:
+    """The browser is signed out."""
+    for secret in _session_secrets(request):
+        console_of(request).sessions.end(secret)
+
+
+def owner_of(request: Request) -> Owner:
+    """Who is at the other end of the Unix socket: a user, or the person whom the proxy names.
+
+    Raises Refusal 403 over TCP.
+    """
     peer = peer_of_request(request)
     if peer is None:
         raise Refusal(403, "The console is for users of the daemon's machine: `exportd console` opens it.")
-    return peer.uid
+    return person_of_request(request) or peer.uid
+
+
+def require_sign_in(request: Request) -> None:
+    """Raises Refusal 403 where there is none: on the socket, and over TCP unless it is configured."""
+    if peer_of_request(request) is not None or not console_of(request).over_tcp or request.url.scheme != "https":
+        raise Refusal(403, "There is no sign-in with credentials here. `exportd console` opens the console.")
+
+
+def _owner(request: Request) -> Owner | None:
+    """Whose session is looked for; None over TCP, where it is any program's."""
+    if peer_of_request(request) is None and console_of(request).over_tcp and request.url.scheme == "https":
+        return None
+    return owner_of(request)
 
 
 async def _visitor(request: Request) -> Visitor:
     using, console = await collaborators(request), console_of(request)
-    is_refresh = _asks_by_itself(request)
-    uid = user_id(request)
-    found = (console.sessions.find(secret, uid, is_use=not is_refresh) for secret in session_secrets(request))
+    is_refresh, owner = _asks_by_itself(request), _owner(request)
+    found = (console.sessions.find(secret, owner, is_use=not is_refresh) for secret in _session_secrets(request))
     session = next((session for session in found if session is not None), None)
     if session is None:
         raise NoSession
-    identity = await using.access.authenticator.identify(peer_of_request(request), None)
+    identity = await _identity(request, using, session)
+    if identity is None:
+        end_sessions(request)
+        raise NoSession
     return Visitor(identity, session, console, using, using.clock.now(), is_refresh)
 
 
-Visiting = Annotated[Visitor, Depends(Admission(_visitor))]
+async def _identity(request: Request, using: Collaborators, session: Session) -> Identity | None:
+    authenticator = using.access.authenticator
+    if isinstance(session.owner, Program):
+        return await authenticator.identity_of(session.owner.client_id, session.owner.role)
+    return await authenticator.identify(peer_of_request(request), None, person=person_of_request(request))
+
+
+async def _admitted(request: Request) -> Visitor:
+    visitor = await _visitor(request)
+    if visitor.identity.organization is not None:
+        if request.scope["route"].path not in FOR_ORGANIZATIONS:
+            raise Refusal(403, "This page concerns every organization: it is for users of the daemon's machine.")
+        admit_program(request, visitor.using, visitor.identity.organization)
+    return visitor
+
+
+Visiting = Annotated[Visitor, Depends(Admission(_admitted))]
 """What each page is given: it is for a browser that has a session."""
 
 
@@ -185,7 +270,8 @@ class PageRoute(StrictRoute):
             except NoSession as refused:
                 can_enter = FORWARDER_HEADER not in request.headers and request.method == "GET"
                 if can_enter and not _asks_by_itself(request):
-                    return RedirectResponse("/console/enter", 303)
+                    over_tcp = peer_of_request(request) is None
+                    return RedirectResponse("/console/sign-in" if over_tcp else "/console/enter", 303)
                 return _error_page(request, refused.status_code, str(refused.detail), signed_in=False)
             except (HTTPException, RequestValidationError, ExportdError) as error:
                 status, sentence = await answered(request, error)

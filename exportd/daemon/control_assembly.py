@@ -25,13 +25,14 @@ from exportd.api.collaborators import (
 )
 from exportd.api.downloads import SpoolDownloads
 from exportd.api.exposition import Exposition, Monitoring, Readiness
-from exportd.api.identity.access import Access, group_id, group_ids
+from exportd.api.identity.access import Access, Identity, Proxy, Role
 from exportd.api.identity.authenticator import Authenticator
 from exportd.api.identity.client_table import ClientTable
 from exportd.api.identity.signing import Signer, own_signing_key, read_signing_key
 from exportd.api.schemas.status import LocalStatus
 from exportd.api.status_reader import StatusReader
 from exportd.api.transport.certificate import Certificate
+from exportd.api.transport.peer import group_id, group_ids, proxy_user_id
 from exportd.api.transport.rate_limit import RateLimit
 from exportd.api.transport.server import ControlServer, MetricsServer
 from exportd.catalog.document import Catalog
@@ -59,7 +60,8 @@ from exportd.model.schedule import DestinationCode
 from exportd.schedules.editing import OwnedScheduleTable
 from exportd.schedules.limits import check_rule
 from exportd.schedules.operations import ScheduleOperator
-from exportd.settings.schema import ControlSettings, QuotaSettings
+from exportd.settings.control_schema import EVERY_ORGANIZATION, ControlSettings
+from exportd.settings.schema import QuotaSettings
 from exportd.settings.section import split_listen
 from exportd.telemetry import logging
 from exportd.telemetry.meters import resident_bytes
@@ -77,7 +79,7 @@ class ControlApi:
         self, using: Collaborators, control: ControlSettings, certificate: Certificate | None, pages: Renderer
     ) -> None:
         self._api = application(using)
-        add_console(self._api, pages, using.clock)
+        add_console(self._api, pages, using.clock, over_tcp=control.console)
         self.certificate = certificate
         self.server = ControlServer(
             guarded(self._api, using, hosts=_hosts(control)),
@@ -107,10 +109,11 @@ async def collaborators_of(configuration: Configuration, components: Components,
     quotas = configuration.settings.quotas
     clients = ClientTable(components.control_pool, quotas)
     signer = Signer(await _signing_key(control, components.spool.directory))
-    access = Access(os.getuid(), group_ids(control.operators), group_ids(control.admins))
+    access = Access(os.getuid(), group_ids(control.operators), group_ids(control.admins), _proxy(control))
     pool = components.control_pool
     near = QuotaTable(pool, quotas, connections=lambda: components.connections.busy)
-    jobs, schedules, destinations = JobOperator(pool, quotas), ScheduleOperator(pool), DestinationOperator(pool)
+    jobs, schedules = JobOperator(pool, quotas), ScheduleOperator(pool, quotas)
+    destinations = DestinationOperator(pool, quotas)
     shared = StatusReader(
         jobs=jobs,
         schedules=schedules,
@@ -157,6 +160,20 @@ async def collaborators_of(configuration: Configuration, components: Components,
         signer=signer,
         clock=clock,
     )
+
+
+def _proxy(control: ControlSettings) -> Proxy | None:
+    if not control.proxy_header:
+        return None
+    people = {
+        person.name: Identity(
+            None if person.organization == EVERY_ORGANIZATION else OrganizationId(person.organization),
+            f"proxy:{person.name}",
+            Role[person.role.upper()],
+        )
+        for person in control.user
+    }
+    return Proxy(control.proxy_header.lower(), proxy_user_id(control.proxy_user), people)
 
 
 def _destinations(

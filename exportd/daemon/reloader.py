@@ -34,10 +34,11 @@ from exportd.destinations.opener import DestinationOpener
 from exportd.model.errors import ExportdError, Problem, SettingsError, TransientError
 from exportd.model.reason import Reason
 from exportd.schedules.limits import check_rule
+from exportd.settings.control_schema import ControlSettings
 from exportd.settings.difference import Change, ChangeKind, Difference, compare, effective
 from exportd.settings.document import sorted_by_line
 from exportd.settings.loader import load_all
-from exportd.settings.schema import ControlSettings, Settings
+from exportd.settings.schema import Settings
 from exportd.settings.secrets import passwords_in
 from exportd.telemetry import logging
 

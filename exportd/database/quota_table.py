@@ -94,6 +94,17 @@ async def require_room(
         )
 
 
+async def admit_program(
+    connection: "Connection", organization: OrganizationId | None, quotas: QuotaSettings, *wanted: Quota
+) -> None:
+    """The same for what a program of an organization asks of the daemon: it is a change too.
+
+    None is a user of the machine, for whom quotas do not hold.
+    """
+    if organization is not None:
+        await require_room(connection, organization, quotas, Quota.CHANGES_PER_HOUR, *wanted)
+
+
 class QuotaTable:
     """How much of their quotas the organizations have used, for those who look after the daemon.
 

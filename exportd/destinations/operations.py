@@ -1,13 +1,17 @@
-"""What operators do with destinations of any organization and origin: pause, resume, see how they are.
+"""What operators do with destinations of any origin: pause, resume, see how they are.
 
-All methods raise TransientError when the database is out of reach. A pause and its end are written into the audit log
-in the same transaction, and all daemons get an event.
+A pause and its end are written into the audit log in the same transaction, and all daemons get an event. A program's
+``organization`` is its own: other destinations are unknown to it, and its quotas hold. Users of the machine (None) may
+name any. All methods raise TransientError when the database is out of reach.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from exportd.database import queries
+from exportd.database.quota_table import admit_program
 from exportd.database.unit_of_work import notify, statements, transaction, write_audit
 from exportd.destinations.destination_writer import LOCK
 from exportd.destinations.record import DestinationHealth, health_from_row
@@ -15,9 +19,10 @@ from exportd.destinations.table import missing
 from exportd.model.declared import Key
 from exportd.model.entity import OrganizationId
 from exportd.model.schedule import Pause
+from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
 
 if TYPE_CHECKING:
-    from exportd.database.connector import Pool
+    from exportd.database.connector import Connection, Pool
 
 _SQL = queries.load("destination_operations")
 
@@ -25,21 +30,24 @@ _SQL = queries.load("destination_operations")
 class DestinationOperator:
     """What can be asked of ``exportd.destination`` besides what its owner edits."""
 
-    def __init__(self, pool: "Pool") -> None:
+    def __init__(self, pool: "Pool", quotas: QuotaSettings = DEFAULT_QUOTAS) -> None:
         self._pool = pool
+        self._quotas = quotas
 
-    async def pause(self, destination_id: UUID, *, actor: str) -> None:
-        """Have the jobs that deliver there wait; one that runs goes on. Raises PermanentError NOT_FOUND."""
-        await self._change(destination_id, "destination paused", _SQL["pause"], destination_id, actor, actor=actor)
+    async def pause(self, destination_id: UUID, *, actor: str, organization: OrganizationId | None = None) -> None:
+        """Have the jobs that deliver there wait; one that runs goes on. Raises PermanentError NOT_FOUND, QUOTA_BUSY."""
+        async with self._held(destination_id, "destination paused", actor, organization) as connection:
+            await connection.execute(_SQL["pause"], destination_id, actor)
 
-    async def resume(self, destination_id: UUID, *, actor: str) -> None:
-        """Let the jobs that waited go on. Raises PermanentError NOT_FOUND."""
-        await self._change(destination_id, "destination resumed", _SQL["resume"], destination_id, actor=actor)
+    async def resume(self, destination_id: UUID, *, actor: str, organization: OrganizationId | None = None) -> None:
+        """Let the jobs that waited go on. Raises PermanentError NOT_FOUND, QUOTA_BUSY."""
+        async with self._held(destination_id, "destination resumed", actor, organization) as connection:
+            await connection.execute(_SQL["resume"], destination_id)
 
-    async def pause_of(self, destination_id: UUID) -> Pause | None:
+    async def pause_of(self, destination_id: UUID, *, organization: OrganizationId | None = None) -> Pause | None:
         """The pause of a destination, if it is paused. Raises PermanentError NOT_FOUND."""
         async with statements(self._pool, "reading the destinations") as connection:
-            row = await connection.fetchrow(_SQL["pause_of"], destination_id)
+            row = await connection.fetchrow(_SQL["pause_of"], destination_id, organization)
         if row is None:
             raise missing(destination_id)
         return None if row["paused_at"] is None else Pause(row["paused_at"], row["paused_by"])
@@ -60,12 +68,17 @@ class DestinationOperator:
         async with statements(self._pool, "reading the destinations") as connection:
             return [OrganizationId(row["organization"]) for row in await connection.fetch(_SQL["organizations"])]
 
-    async def _change(self, destination_id: UUID, action: str, statement: str, *arguments: object, actor: str) -> None:
+    @asynccontextmanager
+    async def _held(
+        self, destination_id: UUID, action: str, actor: str, organization: OrganizationId | None
+    ) -> "AsyncIterator[Connection]":
+        """The destination, locked until the end of the block; then it is written down, and all daemons get an event."""
         async with transaction(self._pool, "pausing or resuming a destination", lock=LOCK) as connection:
-            row = await connection.fetchrow(_SQL["hold"], destination_id)
+            await admit_program(connection, organization, self._quotas)
+            row = await connection.fetchrow(_SQL["hold"], destination_id, organization)
             if row is None:
                 raise missing(destination_id)
-            await connection.execute(statement, *arguments)
+            yield connection
             await write_audit(
                 connection,
                 action,

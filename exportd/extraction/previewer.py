@@ -23,7 +23,7 @@ from exportd.extraction.window import EntityWindow
 from exportd.jobs.job_table import JobTable
 from exportd.model.clock import Clock
 from exportd.model.entity import Entity, EntityCode, OrganizationId
-from exportd.model.errors import TransientError
+from exportd.model.errors import PermanentError, TransientError
 from exportd.model.extraction import Mode
 from exportd.model.job import Job, JobId
 from exportd.model.reason import FullReason, Reason
@@ -41,6 +41,12 @@ LIMIT_S = 60.0
 
 _MAX_PREVIEWS_AT_ONCE = 2
 """Others wait, so that previews do not take the exports' connections."""
+
+_MAX_PREVIEWS_OF_PROGRAMS = 1
+"""The other place is for users of the machine, and each organization has one that waits."""
+
+_OPERATORS_SEE = "What the next run would hold cannot be said now. The operators of exportd see why in their preview."
+"""To programs, in place of a sentence that may name tables, hosts and sessions of the machine."""
 
 _NO_JOB = JobId(UUID(int=0))
 
@@ -76,26 +82,28 @@ class Previewer:
         self._counting_s = counting_s
         self._limit_s = limit_s
         self._turns = anyio.Semaphore(_MAX_PREVIEWS_AT_ONCE)
+        self._turns_of_programs = anyio.Semaphore(_MAX_PREVIEWS_OF_PROGRAMS)
+        self._asking = set[OrganizationId]()
 
-    async def preview(self, schedule: Schedule) -> Preview:
+    async def preview(self, schedule: Schedule, *, for_program: bool = False) -> Preview:
         """What a run of a schedule that begins now would hold.
 
         Raises PermanentError for what would fail the run (a missing table, an entity that the catalog does not have),
-        TransientError when a lock cannot be had, or the database is away or too slow.
+        TransientError when a lock cannot be had, or the database is away or too slow. To a program the sentence does
+        not say why; PermanentError QUOTA_BUSY while another preview of its organization is made.
         """
         declaration = schedule.declaration
-        return await self._in_turn(
-            Job(
-                _NO_JOB,
-                declaration.organization,
-                schedule.id,
-                declaration.code,
-                self._clock.now(),
-                declaration.entities,
-                declaration.file_format,
-                declaration.destinations,
-            )
+        job = Job(
+            _NO_JOB,
+            declaration.organization,
+            schedule.id,
+            declaration.code,
+            self._clock.now(),
+            declaration.entities,
+            declaration.file_format,
+            declaration.destinations,
         )
+        return await (self._for_program(job) if for_program else self._in_turn(job))
 
     async def preview_export(
         self,
@@ -103,12 +111,33 @@ class Previewer:
         entities: Sequence[EntityCode],
         file_format: ExportFormat,
         start_date: datetime | None,
+        *,
+        for_program: bool = False,
     ) -> Preview:
         """What an export without a schedule that begins now would hold: complete, or what was modified at
         ``start_date`` (aware UTC) or later. Raises the same.
         """
         now, codes = self._clock.now(), tuple(entities)
-        return await self._in_turn(Job(_NO_JOB, organization, None, None, now, codes, file_format, (), start_date))
+        job = Job(_NO_JOB, organization, None, None, now, codes, file_format, (), start_date)
+        return await (self._for_program(job) if for_program else self._in_turn(job))
+
+    async def _for_program(self, job: Job) -> Preview:
+        organization = job.organization
+        if organization in self._asking:
+            raise PermanentError(
+                f"A preview of the organization {organization!r} is being made. Ask again when it is there.",
+                reason=Reason.QUOTA_BUSY,
+            )
+        self._asking.add(organization)
+        try:
+            async with self._turns_of_programs:
+                return await self._in_turn(job)
+        except PermanentError as error:
+            raise PermanentError(_OPERATORS_SEE, reason=error.reason) from error
+        except TransientError as error:
+            raise TransientError(_OPERATORS_SEE, reason=error.reason) from error
+        finally:
+            self._asking.discard(organization)
 
     async def _in_turn(self, job: Job) -> Preview:
         entities = [self._catalog.get(code) for code in job.entities]

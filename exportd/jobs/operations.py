@@ -1,8 +1,10 @@
-"""What operators do with jobs of any organization: pause all daemons, cancel a job, repeat one without a schedule.
+"""What operators do with jobs: pause all daemons, cancel a job, repeat one without a schedule.
 
 A request is a row in Postgres, so any daemon can be asked, and the daemon that it concerns finds it there. It is
-written into the audit log in the same transaction. All methods raise TransientError when the database is out of reach;
-PermanentError NOT_FOUND when there is no such job, JOB_STATE_UNFIT when its state does not allow it.
+written into the audit log in the same transaction. A program's ``organization`` is its own: other jobs are unknown to
+it, and its quotas hold. Users of the machine (None) may name any job. All methods raise TransientError when the
+database is out of reach; PermanentError NOT_FOUND when there is no such job, JOB_STATE_UNFIT when its state does not
+allow it, and QUOTA_BUSY.
 """
 
 from collections.abc import Collection
@@ -13,7 +15,7 @@ from uuid import UUID
 
 from exportd.database import queries
 from exportd.database.queries import only_row
-from exportd.database.quota_table import Quota, require_room
+from exportd.database.quota_table import Quota, admit_program, require_room
 from exportd.database.unit_of_work import notify, statements, transaction, write_audit
 from exportd.jobs.job_record import progress_from_row, unknown_job
 from exportd.jobs.job_table import CANCELLED_SENTENCE
@@ -94,14 +96,15 @@ class JobOperator:
             row = await connection.fetchrow(_SQL["paused"])
         return None if row is None else Pause(row["paused_at"], row["paused_by"])
 
-    async def cancel(self, job_id: JobId, *, actor: str) -> JobState:
+    async def cancel(self, job_id: JobId, *, actor: str, organization: OrganizationId | None = None) -> JobState:
         """End a job: at once when it waits (FAILED is returned), by its holder within seconds when it runs (RUNNING).
 
         Whatever it has made visible without a manifest is removed; its schedule's positions stay. One that has
         delivered everything before its holder notices has succeeded all the same.
         """
         async with transaction(self._pool, "cancelling a job") as connection:
-            row = await _held(connection, job_id)
+            await admit_program(connection, organization, self._quotas)
+            row = await _held(connection, job_id, organization)
             state = JobState(row["state"])
             if after(state, Transition.CANCEL) is None:
                 raise PermanentError(
@@ -115,19 +118,20 @@ class JobOperator:
             await _note(connection, "job cancelled", actor, row)
         return state
 
-    async def failed(self, job_id: JobId) -> FailedJob:
+    async def failed(self, job_id: JobId, *, organization: OrganizationId | None = None) -> FailedJob:
         """A job that can be retried: by its schedule, if it has one, else by ``queue_again``."""
         async with transaction(self._pool, "looking for a failed job") as connection:
-            row = await _held_failed(connection, job_id)
+            row = await _held_failed(connection, job_id, organization)
         schedule_id = row["schedule_id"]
         return FailedJob(job_id, None if schedule_id is None else ScheduleId(schedule_id))
 
-    async def queue_again(self, job_id: JobId, *, actor: str) -> JobId:
+    async def queue_again(self, job_id: JobId, *, actor: str, organization: OrganizationId | None = None) -> JobId:
         """One more job like a failed one that had no schedule."""
         async with transaction(self._pool, "repeating an export") as connection:
-            row = await _held_failed(connection, job_id)
-            organization = OrganizationId(row["organization"])
-            await require_room(connection, organization, self._quotas, Quota.ADHOC_JOBS, Quota.WAITING_JOBS)
+            await admit_program(connection, organization, self._quotas)
+            row = await _held_failed(connection, job_id, organization)
+            owner = OrganizationId(row["organization"])
+            await require_room(connection, owner, self._quotas, Quota.ADHOC_JOBS, Quota.WAITING_JOBS)
             queued: UUID = await connection.fetchval(_SQL["queue_again"], job_id)
             await _note(connection, "job retried", actor, row, retried_as=queued)
         return JobId(queued)
@@ -162,15 +166,17 @@ class JobOperator:
         ]
 
 
-async def _held(connection: "Connection", job_id: JobId) -> "asyncpg.Record":
-    row = await connection.fetchrow(_SQL["hold"], job_id)
+async def _held(connection: "Connection", job_id: JobId, organization: OrganizationId | None) -> "asyncpg.Record":
+    row = await connection.fetchrow(_SQL["hold"], job_id, organization)
     if row is None:
         raise PermanentError(unknown_job(job_id), reason=Reason.NOT_FOUND)
     return row
 
 
-async def _held_failed(connection: "Connection", job_id: JobId) -> "asyncpg.Record":
-    row = await _held(connection, job_id)
+async def _held_failed(
+    connection: "Connection", job_id: JobId, organization: OrganizationId | None
+) -> "asyncpg.Record":
+    row = await _held(connection, job_id, organization)
     if row["state"] != JobState.FAILED:
         raise PermanentError(
             f"The job {job_id} has not failed ({row['state']}): only a failed job can be retried.",

@@ -1,7 +1,9 @@
-"""What operators do with schedules of any organization and origin: run, pause, resume, refresh an entity, back-fill.
+"""What operators do with schedules of any origin: run, pause, resume, refresh an entity, back-fill.
 
 A request is a row in Postgres, so any daemon can be asked. It is written into the audit log in the same transaction.
-All methods raise TransientError when the database is out of reach, PermanentError NOT_FOUND for an unknown schedule.
+A program's ``organization`` is its own: other schedules are unknown to it, and its quotas hold. Users of the machine
+(None) may name any. All methods raise TransientError when the database is out of reach, PermanentError NOT_FOUND for an
+unknown schedule, and QUOTA_BUSY.
 """
 
 from collections.abc import AsyncIterator, Collection
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from exportd.database import queries
 from exportd.database.queries import only_row
+from exportd.database.quota_table import Quota, admit_program
 from exportd.database.unit_of_work import notify, statements, transaction, write_audit
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError
@@ -21,6 +24,7 @@ from exportd.model.schedule import Pause, Schedule, ScheduleId
 from exportd.schedules.backfiller import Backfill, backfill_held, plan_held
 from exportd.schedules.firing_table import fire_held
 from exportd.schedules.schedule_record import schedule_from_row
+from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
 
 if TYPE_CHECKING:
     import asyncpg
@@ -64,28 +68,36 @@ class ScheduleStanding:
 class ScheduleOperator:
     """What can be asked of ``exportd.schedule`` besides what its owner edits."""
 
-    def __init__(self, pool: "Pool") -> None:
+    def __init__(self, pool: "Pool", quotas: QuotaSettings = DEFAULT_QUOTAS) -> None:
         self._pool = pool
+        self._quotas = quotas
 
-    async def get(self, schedule_id: ScheduleId) -> Schedule:
+    async def get(self, schedule_id: ScheduleId, *, organization: OrganizationId | None = None) -> Schedule:
         """The schedule as it is now."""
         async with statements(self._pool, "looking for a schedule") as connection:
-            row = await connection.fetchrow(_SQL["get"], schedule_id)
+            row = await connection.fetchrow(_SQL["get"], schedule_id, organization)
         return schedule_from_row(_present(row, schedule_id))
 
-    async def run(self, schedule_id: ScheduleId, *, actor: str, action: str = "schedule run") -> JobId:
+    async def run(
+        self,
+        schedule_id: ScheduleId,
+        *,
+        actor: str,
+        organization: OrganizationId | None = None,
+        action: str = "schedule run",
+    ) -> JobId:
         """Queue one more job, due now, paused or not; when the schedule is due next stays as it is.
 
         Raises TransientError JOB_UNFINISHED while it has an unfinished job.
         """
-        async with self._held(schedule_id, "firing a schedule") as (connection, row):
+        async with self._held(schedule_id, "firing a schedule", organization, Quota.WAITING_JOBS) as (connection, row):
             job_id = await fire_held(connection, schedule_id, row["code"])
             await _note(connection, action, actor, row, job=job_id)
         return job_id
 
-    async def pause(self, schedule_id: ScheduleId, *, actor: str) -> None:
+    async def pause(self, schedule_id: ScheduleId, *, actor: str, organization: OrganizationId | None = None) -> None:
         """Have it fire no more; a job that is queued already goes on. Of several pauses the first stays."""
-        async with self._held(schedule_id, "pausing a schedule") as (connection, row):
+        async with self._held(schedule_id, "pausing a schedule", organization) as (connection, row):
             await connection.execute(_SQL["pause"], schedule_id, actor)
             await _note(connection, "schedule paused", actor, row)
 
@@ -101,19 +113,28 @@ class ScheduleOperator:
             rows = await connection.fetch(_SQL["standing"], list(schedule_ids))
         return {ScheduleId(row["id"]): _standing(row) for row in rows}
 
-    async def resume(self, schedule_id: ScheduleId, *, actor: str) -> None:
+    async def resume(self, schedule_id: ScheduleId, *, actor: str, organization: OrganizationId | None = None) -> None:
         """Have it fire again; if it was due meanwhile, however often, it fires once now."""
-        async with self._held(schedule_id, "resuming a schedule") as (connection, row):
+        async with self._held(schedule_id, "resuming a schedule", organization) as (connection, row):
             await connection.execute(_SQL["resume"], schedule_id)
             await _note(connection, "schedule resumed", actor, row)
 
-    async def refresh(self, schedule_id: ScheduleId, entity: EntityCode, *, at_once: bool, actor: str) -> JobId | None:
+    async def refresh(
+        self,
+        schedule_id: ScheduleId,
+        entity: EntityCode,
+        *,
+        at_once: bool,
+        actor: str,
+        organization: OrganizationId | None = None,
+    ) -> JobId | None:
         """Have the entity exported completely by the next run that begins after this; ``at_once`` queues that run.
 
         Raises PermanentError NOT_FOUND when the schedule does not export the entity; TransientError JOB_UNFINISHED when
         it is to be at once and there is an unfinished job: nothing is asked for then.
         """
-        async with self._held(schedule_id, "asking for a full export") as (connection, row):
+        wanted = (Quota.WAITING_JOBS,) if at_once else ()
+        async with self._held(schedule_id, "asking for a full export", organization, *wanted) as (connection, row):
             if entity not in row["entities"]:
                 raise PermanentError(
                     f"The schedule {row['code']!r} does not export {entity}. It exports {', '.join(row['entities'])}.",
@@ -124,14 +145,17 @@ class ScheduleOperator:
             await _note(connection, "refresh requested", actor, row, entity=entity, job=job_id)
         return job_id
 
-    async def backfill(self, schedule_id: ScheduleId, job_id: JobId, *, actor: str) -> Backfill:
+    async def backfill(
+        self, schedule_id: ScheduleId, job_id: JobId, *, actor: str, organization: OrganizationId | None = None
+    ) -> Backfill:
         """Have everything that has changed since a past job, its own changes included, exported once more, now.
 
         An unfinished job that has not begun does it. If one runs, the next does, for the request outlasts that one.
         Raises PermanentError NOT_FOUND when the schedule has no such job, JOB_STATE_UNFIT when no run of it ended
         there.
         """
-        async with self._held(schedule_id, "asking for a back-fill") as (connection, row):
+        held = self._held(schedule_id, "asking for a back-fill", organization, Quota.WAITING_JOBS)
+        async with held as (connection, row):
             backfill = await backfill_held(connection, row, job_id, actor=actor)
             since = {
                 request.entity: request.begins if isinstance(request.begins, FullReason) else request.begins.taken_at
@@ -142,10 +166,12 @@ class ScheduleOperator:
             )
         return backfill
 
-    async def plan_backfill(self, schedule_id: ScheduleId, job_id: JobId) -> Backfill:
+    async def plan_backfill(
+        self, schedule_id: ScheduleId, job_id: JobId, *, organization: OrganizationId | None = None
+    ) -> Backfill:
         """What ``backfill`` would ask for now. Nothing is asked for, and no job does it. Raises the same."""
         async with transaction(self._pool, "looking at a back-fill") as connection:
-            row = _present(await connection.fetchrow(_SQL["hold"], schedule_id), schedule_id)
+            row = _present(await connection.fetchrow(_SQL["hold"], schedule_id, organization), schedule_id)
             return Backfill(await plan_held(connection, row, job_id), job_id=None)
 
     async def wheel(self) -> WheelState:
@@ -160,10 +186,13 @@ class ScheduleOperator:
             return {EntityCode(row["entity"]): row["read_until"] for row in await connection.fetch(_SQL["lag"])}
 
     @asynccontextmanager
-    async def _held(self, schedule_id: ScheduleId, doing: str) -> "AsyncIterator[tuple[Connection, asyncpg.Record]]":
+    async def _held(
+        self, schedule_id: ScheduleId, doing: str, organization: OrganizationId | None, *wanted: Quota
+    ) -> "AsyncIterator[tuple[Connection, asyncpg.Record]]":
         """The schedule, locked until the end of the block; then all daemons get an event."""
         async with transaction(self._pool, doing) as connection:
-            row = _present(await connection.fetchrow(_SQL["hold"], schedule_id), schedule_id)
+            await admit_program(connection, organization, self._quotas, *wanted)
+            row = _present(await connection.fetchrow(_SQL["hold"], schedule_id, organization), schedule_id)
             yield connection, row
             await notify(connection, "schedule_changed", schedule=schedule_id)
 

@@ -12,6 +12,7 @@ from typing import Any
 from exportd.model.errors import Problem
 from exportd.model.schedule import Cron, Interval, Rule, rule_from
 from exportd.settings.closest import did_you_mean
+from exportd.settings.control_schema import EVERY_ORGANIZATION
 from exportd.settings.document import Document
 from exportd.settings.lines import KeyPath
 from exportd.settings.schema import ALL_ENTITIES
@@ -42,6 +43,43 @@ def check_schedules_and_destinations(document: Document, *, check_rule: CheckRul
         problems += _rule_problems(document, path, schedule, check_rule)
         problems += _destination_problems(document, path, schedule, destinations)
     return problems
+
+
+def check_ways_in(document: Document) -> list[Problem]:
+    """What the ways into the console need of each other."""
+    control = document.data.get("control")
+    control = control if isinstance(control, dict) else {}
+    problems = []
+    if control.get("console") is True and not (control.get("listen") and control.get("tls_certificate")):
+        sentence = (
+            "without TLS there is no sign-in over TCP, for a secret would pass in the clear: give listen,"
+            " tls_certificate and tls_key, or leave console out"
+        )
+        problems.append(document.problem(("control", "console"), sentence))
+    return [*problems, *_proxy_problems(document, control)]
+
+
+def _proxy_problems(document: Document, control: Mapping[str, Any]) -> Iterator[Problem]:
+    if control.get("proxy_header") and not control.get("proxy_user"):
+        sentence = "is believed from one user of this machine alone: give proxy_user, as whom the proxy runs"
+        yield document.problem(("control", "proxy_header"), sentence)
+    for key in ("proxy_user", "user"):
+        if control.get(key) and not control.get("proxy_header"):
+            sentence = "does nothing without proxy_header, in which the proxy names the person"
+            yield document.problem(("control", key), sentence)
+    seen = set()
+    people = control.get("user")
+    for index, person in enumerate(people if isinstance(people, list | tuple) else ()):
+        if not isinstance(person, dict):
+            continue
+        path, name = ("control", "user", index), person.get("name")
+        if isinstance(name, str):
+            if name in seen:
+                yield document.problem((*path, "name"), f"{name} is named twice; remove one")
+            seen.add(name)
+        if person.get("role") == "admin" and person.get("organization") not in {None, EVERY_ORGANIZATION}:
+            sentence = f'an admin sees every organization: give organization = "{EVERY_ORGANIZATION}" or another role'
+            yield document.problem((*path, "role"), sentence)
 
 
 def check_entities(document: Document, entities: Collection[str]) -> list[Problem]:

@@ -16,7 +16,12 @@ from pydantic import ValidationError
 from exportd.model.entity import Entity, EntityCode, OrganizationId
 from exportd.model.errors import InvariantError, Problem, SettingsError
 from exportd.model.schedule import DestinationCode, ScheduleDeclaration
-from exportd.settings.cross_checks import CheckRule, check_entities, check_schedules_and_destinations
+from exportd.settings.cross_checks import (
+    CheckRule,
+    check_entities,
+    check_schedules_and_destinations,
+    check_ways_in,
+)
 from exportd.settings.directory_checker import overlapping_directories
 from exportd.settings.document import Document, parse, sorted_by_line
 from exportd.settings.dsn import check_dsn
@@ -203,6 +208,7 @@ def _load(
     except ValidationError as error:
         problems += problems_of(error, document=document, model=Settings)
     problems += check_schedules_and_destinations(document, check_rule=check_rule)
+    problems += check_ways_in(document)
     return settings, _catalog_file(data, folder), problems
 
 

@@ -72,6 +72,10 @@ def _sections() -> Iterator[str]:
                 yield f"### `{header}` with `type = {_value(model.model_fields['type']).strip('`')}`\n"
             yield f"{_one_line(model.__doc__)}\n"
             yield key_table(model)
+            for key, inner in model.model_fields.items():
+                for item in models_in(inner.annotation):
+                    yield f"### `[[{name}.{key}]]`\n\n{_one_line(item.__doc__)}\n"
+                    yield key_table(item)
 
 
 def _value(field: FieldInfo) -> str:

@@ -39,6 +39,12 @@ _EXAMPLE = 'write a number of bytes or a text such as "6 GB" or "512 MiB"'
 
 _HOST_AND_PORT = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9.-]+)):(?P<port>[0-9]{1,5})")
 
+_HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
+_STANDARD_HEADERS = {
+    *("accept", "accept-encoding", "accept-language", "authorization", "connection", "content-length", "content-type"),
+    *("cookie", "expect", "host", "origin", "range", "referer", "transfer-encoding", "user-agent"),
+}
+
 Item = TypeVar("Item")
 
 
@@ -154,6 +160,15 @@ def is_loopback(text: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def check_header(text: str) -> str:
+    """The name of a header that has no meaning of its own; or empty. ValueError otherwise."""
+    if text and not (_HEADER.fullmatch(text) and len(text) <= MAX_NAME_LENGTH):
+        raise ValueError('should be the name of a header, such as "X-Forwarded-Email"')
+    if text.lower() in _STANDARD_HEADERS or text.lower().startswith(("sec-", "x-exportd-")):
+        raise ValueError('means something else: choose a header of the proxy\'s own, such as "X-Forwarded-Email"')
+    return text
 
 
 def check_public_url(text: str) -> str:

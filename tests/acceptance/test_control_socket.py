@@ -2,6 +2,7 @@
 
 import grp
 import os
+import pwd
 import shutil
 import socket
 import stat
@@ -19,6 +20,8 @@ from tests.acceptance.sample_application import CATALOG, Application
 from tests.fixtures.daemon import UNMEASURED, Site, run
 
 UNPRIVILEGED_ID = 65534
+PROXY_ID = 1
+"""A user that every Linux has, and that is not who runs the tests."""
 BECOMES_OTHERS = os.geteuid() == 0 and shutil.which("setpriv") is not None
 
 
@@ -34,6 +37,13 @@ def status_as(path: Path, *identity: str) -> "CompletedProcess[str]":
     """``exportd status`` of another user, who only needs to reach the socket."""
     command = [sys.executable, "-m", "exportd", "status", "--json", "--socket", str(path)]
     return run([*UNMEASURED, "setpriv", *identity, "--", *command])
+
+
+def status_as_ann(path: Path, *identity: str) -> str:
+    """The status with which a request of another user is answered that names a person."""
+    asked = ("curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--unix-socket", str(path))
+    sent = ("--header", "X-Forwarded-Email: ann@example.com", "http://localhost/v1/status")
+    return run([*UNMEASURED, "setpriv", *identity, "--", *asked, *sent]).stdout
 
 
 async def test_a_socket_that_a_killed_daemon_left_is_taken_over(site: Site, application: Application) -> None:
@@ -60,10 +70,19 @@ async def test_a_socket_that_a_killed_daemon_left_is_taken_over(site: Site, appl
     await site.assert_clean()
 
 
-async def test_only_its_group_may_open_it(site: Site, application: Application) -> None:
+async def test_only_its_group_may_open_it_and_only_the_proxy_names_persons(
+    site: Site, application: Application
+) -> None:
     with open_folder() as folder:
         path = folder / "control.sock"
-        site.configure(CATALOG, {"control": {"socket": str(path), "group": grp.getgrgid(os.getgid()).gr_name}})
+        control = {
+            "socket": str(path),
+            "group": grp.getgrgid(os.getgid()).gr_name,
+            "proxy_header": "X-Forwarded-Email",
+            "proxy_user": pwd.getpwuid(PROXY_ID).pw_name,
+        }
+        ann = {"name": "ann@example.com", "role": "operator", "organization": "ALL"}
+        site.configure(CATALOG, {"control": control, "control.user": [ann]})
         daemon = await site.start()
         found = path.stat()
         assert stat.S_IMODE(found.st_mode) == 0o660
@@ -75,6 +94,8 @@ async def test_only_its_group_may_open_it(site: Site, application: Application) 
             assert "Traceback" not in stranger.stderr
             member = status_as(path, f"--reuid={UNPRIVILEGED_ID}", f"--regid={found.st_gid}", "--clear-groups")
             assert member.returncode == 0, member.stderr
+            for user, status in ((PROXY_ID, "200"), (UNPRIVILEGED_ID, "403")):
+                assert status_as_ann(path, f"--reuid={user}", f"--regid={found.st_gid}", "--clear-groups") == status
         assert await daemon.stop() == 0
     await site.assert_clean()
 

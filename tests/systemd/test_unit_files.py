@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from exportd.api.transport.acceptor import MAX_CONNECTIONS
-from exportd.settings.schema import ControlSettings, LimitSettings
+from exportd.settings.control_schema import ControlSettings
+from exportd.settings.schema import LimitSettings
 
 SYSTEMD = Path(__file__).parents[2] / "systemd"
 PROGRAM = "/opt/exportd/bin/exportd"

@@ -1,16 +1,17 @@
 """Finds out who makes a request.
 
-On the Unix socket the kernel knows, and no credentials are needed. A program that has some is taken at them, on the
-socket too: it then sees its organization alone. Clients that cannot do without asking for a token (the official SDK)
-give ``local`` as their access key id on the socket, with any secret, and stay who the kernel says they are.
+On the Unix socket the kernel knows, and no credentials are needed; a proxy that runs as one certain user names
+persons. A program that has some is taken at them, on the socket too: it then sees its organization alone. Clients
+that cannot do without asking for a token (the official SDK) give ``local`` as their access key id on the socket, with
+any secret, and stay who the kernel says they are.
 """
 
 import binascii
 from base64 import b64decode
 from uuid import UUID
 
-from exportd.api.identity.access import Access, Identity, Role
-from exportd.api.identity.client_table import Client, ClientTable
+from exportd.api.identity.access import Access, Identity, Proxy, Role
+from exportd.api.identity.client_table import Client, ClientTable, is_secret
 from exportd.api.identity.signing import Signer
 from exportd.api.problems import Refusal
 from exportd.api.transport.peer import Peer
@@ -20,6 +21,9 @@ TOKEN_LIFETIME_S = 18_000
 """Five hours, as m3ter's."""
 
 LOCAL = "local"
+
+_NO_CLIENT, _NO_HASH = UUID(int=0), bytes(32)
+"""What a key that no program has is compared with."""
 
 _PURPOSE = "access"
 _ASK = {"www-authenticate": 'Bearer realm="exportd"'}
@@ -36,10 +40,20 @@ class Authenticator:
 
     def is_administrator(self, peer: Peer) -> bool:
         """Whether a user of this machine is one, without credentials."""
-        return self._access.identity(peer).role is Role.ADMIN
+        return not self._access.is_proxy(peer) and self._access.identity(peer).role is Role.ADMIN
 
-    async def identify(self, peer: Peer | None, authorization: str | None) -> Identity:
-        """Who it is; Refusal 401 when nothing was given, 403 when it is worth nothing (any more)."""
+    @property
+    def proxy(self) -> Proxy | None:
+        """What is believed when it names persons."""
+        return self._access.proxy
+
+    async def identify(self, peer: Peer | None, authorization: str | None, *, person: str | None = None) -> Identity:
+        """Who it is; Refusal 401 when nothing was given, 403 when it is worth nothing (any more).
+
+        Of a request of the proxy only the ``person`` counts whom it names.
+        """
+        if peer is not None and self._access.is_proxy(peer):
+            return self._access.identity(peer, person)
         if authorization is None:
             if peer is None:
                 raise Refusal(401, "Credentials are missing. Get a token from /oauth/token, and send it.", headers=_ASK)
@@ -64,25 +78,37 @@ class Authenticator:
         key, secret = _basic(authorization)
         if key == LOCAL and peer is not None:
             return self._issue({"uid": peer.uid})
-        client = await self._client(key)
-        if client is None or not client.has_secret(secret) or not client.active:
+        client = await self.program(key, secret)
+        if client is None:
             raise Refusal(401, "The access key id or the secret is wrong, or has been withdrawn.", headers=_ASK)
         return self._issue({"client": str(client.id)})
 
-    async def _client(self, key: str) -> Client | None:
-        try:
-            client_id = UUID(key)
-        except ValueError:
-            return None
-        return await self._clients.get(client_id)
+    async def program(self, key: str, secret: str) -> Client | None:
+        """The program with these credentials. None for wrong or withdrawn ones, after as long whichever is wrong."""
+        client = await self._clients.get(client_id_of(key))
+        is_right = is_secret(secret, _NO_HASH if client is None else client.secret_sha256)
+        return client if client is not None and is_right and client.active else None
+
+    async def identity_of(self, client_id: UUID, role: Role) -> Identity | None:
+        """A program that a person signed in as; None once its credentials are withdrawn, or in another role."""
+        client = await self._clients.get(client_id)
+        return _identity(client) if client is not None and client.active and client.role is role else None
 
     def _issue(self, payload: dict[str, object]) -> str:
         until = int(self._clock.now().timestamp()) + TOKEN_LIFETIME_S
         return self._signer.sign(_PURPOSE, {**payload, "until": until})
 
 
+def client_id_of(key: str) -> UUID:
+    """The program of an access key id, in whatever spelling; one that does not exist for what is no id."""
+    try:
+        return UUID(key)
+    except ValueError:
+        return _NO_CLIENT
+
+
 def _identity(client: Client) -> Identity:
-    return Identity(str(client.id), client.role, client.organization)
+    return Identity(client.organization, str(client.id), client.role)
 
 
 def _basic(authorization: str | None) -> tuple[str, str]:

@@ -42,10 +42,6 @@ class Client:
     created_by: str
     secret_sha256: bytes = field(repr=False)
 
-    def has_secret(self, secret: str) -> bool:
-        """Whether it is its secret; takes the same time whatever it is."""
-        return hmac.compare_digest(_hash(secret), self.secret_sha256)
-
 
 class ClientTable:
     """``exportd.api_client``. All methods raise TransientError when the database is away."""
@@ -88,6 +84,11 @@ class ClientTable:
             client = _client_from_row(row)
             await _note(connection, "client deactivated", client, actor)
         return client
+
+
+def is_secret(secret: str, sha256: bytes) -> bool:
+    """Whether a secret has that hash; takes the same time whatever it is."""
+    return hmac.compare_digest(_hash(secret), sha256)
 
 
 def _hash(secret: str) -> bytes:

@@ -1,12 +1,13 @@
 """What operators do with jobs, schedules, destinations and all daemons.
 
-Each deed is a row in Postgres, so any daemon may be asked. For users of the machine: programs, which belong to an
-organization, are refused.
+Each deed is a row in Postgres, so any daemon may be asked. A program does with what is its organization's what users of
+the machine do with everything; what concerns all daemons is for users of the machine alone.
 """
 
 from fastapi import APIRouter
 
-from exportd.api.dependencies import Acting, Destinations, Host, Jobs, Looking, Operating, Schedules, Viewer, Viewing
+from exportd.api.dependencies import Acting, Destinations, Host, Jobs, Looking, Operating, Schedules, Viewing
+from exportd.api.identity.access import Viewer
 from exportd.api.pagination import IdInPath, id_in_path, known_entity
 from exportd.api.problems import Refusal, responses
 from exportd.api.schemas.destination import DestinationCheck, GrantList, destination_check, grant_list
@@ -58,47 +59,50 @@ async def resume(caller: Operating, jobs: Jobs) -> PauseAnswer:
 
 
 @router.get("/schedules/{id}/pause", responses=responses(401, 403, 404))
-async def show_pause_of_schedule(_caller: Looking, schedules: Schedules, schedule_id: IdInPath) -> PauseAnswer:
+async def show_pause_of_schedule(viewer: Viewing, schedules: Schedules, schedule_id: IdInPath) -> PauseAnswer:
     """Whether it is paused."""
-    found = await schedules.operator.get(ScheduleId(id_in_path(schedule_id, "schedule")))
+    wanted = ScheduleId(id_in_path(schedule_id, "schedule"))
+    found = await schedules.operator.get(wanted, organization=viewer.organization)
     return _paused((await schedules.operator.pauses(found.id)).get(found.id))
 
 
 @router.post("/schedules/{id}/pause", responses=responses(401, 403, 404))
-async def pause_schedule(caller: Operating, schedules: Schedules, schedule_id: IdInPath) -> Done:
+async def pause_schedule(actor: Acting, schedules: Schedules, schedule_id: IdInPath) -> Done:
     """It does not fire. A job of it that is queued goes on."""
-    await schedules.operator.pause(ScheduleId(id_in_path(schedule_id, "schedule")), actor=caller.name)
+    wanted = ScheduleId(id_in_path(schedule_id, "schedule"))
+    await schedules.operator.pause(wanted, actor=actor.name, organization=actor.organization)
     return Done(message="The schedule is paused. What comes due meanwhile becomes one run when it is resumed.")
 
 
 @router.post("/schedules/{id}/resume", responses=responses(401, 403, 404))
-async def resume_schedule(caller: Operating, schedules: Schedules, schedule_id: IdInPath) -> Done:
+async def resume_schedule(actor: Acting, schedules: Schedules, schedule_id: IdInPath) -> Done:
     """It fires again; however often it was due meanwhile, once at first."""
-    await schedules.operator.resume(ScheduleId(id_in_path(schedule_id, "schedule")), actor=caller.name)
+    wanted = ScheduleId(id_in_path(schedule_id, "schedule"))
+    await schedules.operator.resume(wanted, actor=actor.name, organization=actor.organization)
     return Done(message="The schedule fires again, at once if it was due meanwhile.")
 
 
 @router.post("/schedules/{id}/run", responses=responses(401, 403, 404, 409))
-async def run_schedule(caller: Operating, schedules: Schedules, schedule_id: IdInPath) -> QueuedJob:
+async def run_schedule(actor: Acting, schedules: Schedules, schedule_id: IdInPath) -> QueuedJob:
     """One more run, now, as ``exportd schedule run`` does; also of a paused one. 409 while it has an unfinished job."""
     found = ScheduleId(id_in_path(schedule_id, "schedule"))
-    return QueuedJob(job_id=str(await schedules.operator.run(found, actor=caller.name)))
+    return QueuedJob(job_id=str(await schedules.operator.run(found, actor=actor.name, organization=actor.organization)))
 
 
 @router.post("/schedules/{id}/refresh", responses=responses(400, 401, 403, 404, 409))
-async def refresh_entity(
-    caller: Operating, schedules: Schedules, schedule_id: IdInPath, body: RefreshRequest
-) -> Refreshed:
+async def refresh_entity(actor: Acting, schedules: Schedules, schedule_id: IdInPath, body: RefreshRequest) -> Refreshed:
     """Have one entity exported completely (``REQUESTED``) by the next run that begins after this."""
     found = ScheduleId(id_in_path(schedule_id, "schedule"))
     entity = known_entity(body.entity, schedules.entities, field="entity")
-    job_id = await schedules.operator.refresh(found, entity, at_once=body.now, actor=caller.name)
+    job_id = await schedules.operator.refresh(
+        found, entity, at_once=body.now, actor=actor.name, organization=actor.organization
+    )
     return Refreshed(entity=entity, job_id=None if job_id is None else str(job_id))
 
 
 @router.post("/schedules/{id}/backfill", responses=responses(400, 401, 403, 404, 409))
 async def backfill_schedule(
-    caller: Operating, schedules: Schedules, schedule_id: IdInPath, body: BackfillBody
+    actor: Acting, schedules: Schedules, schedule_id: IdInPath, body: BackfillBody
 ) -> Backfilled:
     """Have everything that has changed since a past job, its own changes included, exported once more, now. An entity
     for which there is no way back is exported completely, and the answer says why.
@@ -106,29 +110,35 @@ async def backfill_schedule(
     found = ScheduleId(id_in_path(schedule_id, "schedule"))
     job_id = JobId(id_in_path(body.job, "job"))
     if body.dry_run:
-        return shown_backfill(await schedules.operator.plan_backfill(found, job_id))
-    return shown_backfill(await schedules.operator.backfill(found, job_id, actor=caller.name))
+        plan = await schedules.operator.plan_backfill(found, job_id, organization=actor.organization)
+        return shown_backfill(plan)
+    return shown_backfill(
+        await schedules.operator.backfill(found, job_id, actor=actor.name, organization=actor.organization)
+    )
 
 
 @router.get("/destinations/{id}/pause", responses=responses(401, 403, 404))
 async def show_pause_of_destination(
-    _caller: Looking, destinations: Destinations, destination_id: IdInPath
+    viewer: Viewing, destinations: Destinations, destination_id: IdInPath
 ) -> PauseAnswer:
     """Whether jobs that deliver there wait."""
-    return _paused(await destinations.operator.pause_of(id_in_path(destination_id, "destination")))
+    wanted = id_in_path(destination_id, "destination")
+    return _paused(await destinations.operator.pause_of(wanted, organization=viewer.organization))
 
 
 @router.post("/destinations/{id}/pause", responses=responses(401, 403, 404))
-async def pause_destination(caller: Operating, destinations: Destinations, destination_id: IdInPath) -> Done:
+async def pause_destination(actor: Acting, destinations: Destinations, destination_id: IdInPath) -> Done:
     """Jobs that deliver there wait, also for their other destinations. One that runs goes on."""
-    await destinations.operator.pause(id_in_path(destination_id, "destination"), actor=caller.name)
+    wanted = id_in_path(destination_id, "destination")
+    await destinations.operator.pause(wanted, actor=actor.name, organization=actor.organization)
     return Done(message="The destination is paused. Jobs that deliver there wait; the others go on.")
 
 
 @router.post("/destinations/{id}/resume", responses=responses(401, 403, 404))
-async def resume_destination(caller: Operating, destinations: Destinations, destination_id: IdInPath) -> Done:
+async def resume_destination(actor: Acting, destinations: Destinations, destination_id: IdInPath) -> Done:
     """The jobs that waited go on."""
-    await destinations.operator.resume(id_in_path(destination_id, "destination"), actor=caller.name)
+    wanted = id_in_path(destination_id, "destination")
+    await destinations.operator.resume(wanted, actor=actor.name, organization=actor.organization)
     return Done(message="Jobs deliver to the destination again.")
 
 
@@ -151,22 +161,25 @@ async def check_destination(actor: Acting, destinations: Destinations, destinati
 
 
 @router.post("/jobs/{id}/cancel", responses=responses(401, 403, 404, 409))
-async def cancel_job(caller: Operating, jobs: Jobs, job_id: IdInPath) -> CancelledJob:
+async def cancel_job(actor: Acting, jobs: Jobs, job_id: IdInPath) -> CancelledJob:
     """End a job, whichever daemon runs it. 409 for one that has ended."""
-    state = await jobs.operator.cancel(JobId(id_in_path(job_id, "job")), actor=caller.name)
+    wanted = JobId(id_in_path(job_id, "job"))
+    state = await jobs.operator.cancel(wanted, actor=actor.name, organization=actor.organization)
     return CancelledJob(job_id=job_id, status="FAILED" if state is JobState.FAILED else "RUNNING")
 
 
 @router.post("/jobs/{id}/retry", responses=responses(401, 403, 404, 409))
-async def retry_job(caller: Operating, schedules: Schedules, jobs: Jobs, job_id: IdInPath) -> QueuedJob:
+async def retry_job(actor: Acting, schedules: Schedules, jobs: Jobs, job_id: IdInPath) -> QueuedJob:
     """Do again what a failed job did not: its schedule runs once more, holding everything since its last success; an
     export without a schedule is asked for anew.
     """
-    failed = await jobs.operator.failed(JobId(id_in_path(job_id, "job")))
+    failed = await jobs.operator.failed(JobId(id_in_path(job_id, "job")), organization=actor.organization)
     if failed.schedule_id is None:
-        again = await jobs.operator.queue_again(failed.id, actor=caller.name)
+        again = await jobs.operator.queue_again(failed.id, actor=actor.name, organization=actor.organization)
     else:
-        again = await schedules.operator.run(failed.schedule_id, actor=caller.name, action="job retried")
+        again = await schedules.operator.run(
+            failed.schedule_id, actor=actor.name, organization=actor.organization, action="job retried"
+        )
     return QueuedJob(job_id=str(again))
 
 
@@ -178,7 +191,7 @@ async def forget_daemon(caller: Operating, host: Host, daemon_id: IdInPath) -> D
 
 
 def _require_no_directory(viewer: Viewer, record: DestinationRecord) -> None:
-    if viewer.organization is not None and record.declaration.settings["type"] == "DIRECTORY":
+    if not viewer.sees_machine and record.declaration.settings["type"] == "DIRECTORY":
         raise Refusal(403, "This destination is a directory of the machine: its operators check it.")
 
 

@@ -16,15 +16,14 @@ from exportd.api.dependencies import (
     Destinations,
     Host,
     Jobs,
-    Looking,
     NextToken,
     Now,
     PageSigner,
     Schedules,
     Status,
-    Viewer,
     Viewing,
 )
+from exportd.api.identity.access import Viewer
 from exportd.api.pagination import IdInPath, Pages, id_in_path, instant_in_query
 from exportd.api.problems import Refusal, responses
 from exportd.api.routers.jobs import entities_of_export
@@ -135,16 +134,14 @@ async def list_all_jobs(
     page, token = paging.cut(found, page_size, _place_of_job)
     if token is None and stopped is not None:
         token = paging.token(stopped)
-    return FoundJobPage(
-        data=[found_job(job, shows_hosts=viewer.organization is None) for job in page], next_token=token
-    )
+    return FoundJobPage(data=[found_job(job, shows_hosts=viewer.sees_machine) for job in page], next_token=token)
 
 
 @router.get("/jobs/{id}", responses=responses(401, 403, 404))
 async def show_any_job(viewer: Viewing, jobs: Jobs, job_id: IdInPath) -> JobDetails:
     """State, what it read, its files, and where they went."""
     record = await _job(jobs, viewer, job_id)
-    return job_details(record, shows_hosts=viewer.organization is None)
+    return job_details(record, shows_hosts=viewer.sees_machine)
 
 
 @router.get(
@@ -245,18 +242,19 @@ async def show_any_schedule(viewer: Viewing, schedules: Schedules, schedule_id: 
 
 
 @router.get("/schedules/{id}/preview", responses=responses(401, 403, 404, 409))
-async def preview_schedule(_caller: Looking, schedules: Schedules, schedule_id: IdInPath) -> SchedulePreview:
+async def preview_schedule(viewer: Viewing, schedules: Schedules, schedule_id: IdInPath) -> SchedulePreview:
     """What a run that begins now would hold, entity by entity. Nothing is run, installed or repaired.
 
-    409 for what would fail the run, such as a missing table.
+    409 for what would fail the run, such as a missing table. 429 for a second one of a program's organization.
     """
-    schedule = await schedules.operator.get(ScheduleId(id_in_path(schedule_id, "schedule")))
-    return shown_preview(await schedules.previewer.preview(schedule))
+    wanted = ScheduleId(id_in_path(schedule_id, "schedule"))
+    schedule = await schedules.operator.get(wanted, organization=viewer.organization)
+    return shown_preview(await schedules.previewer.preview(schedule, for_program=not viewer.sees_machine))
 
 
 @router.post("/adhoc/preview", responses=responses(400, 401, 403, 409))
 async def preview_export(
-    _caller: Looking,
+    viewer: Viewing,
     schedules: Schedules,
     body: AdHocRequest,
     organization: Annotated[str, Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Whose export it is.")],
@@ -269,9 +267,15 @@ async def preview_export(
         check_organization(organization)
     except ValueError as error:
         raise Refusal(400, f"organization: {error}.") from error
-    entities = entities_of_export(body, schedules.entities)
+    owner = viewer.of(organization) or OrganizationId(organization)
     return shown_preview(
-        await schedules.previewer.preview_export(OrganizationId(organization), entities, body.format, body.start_date)
+        await schedules.previewer.preview_export(
+            owner,
+            entities_of_export(body, schedules.entities),
+            body.format,
+            body.start_date,
+            for_program=not viewer.sees_machine,
+        )
     )
 
 
@@ -316,9 +320,7 @@ async def list_all_destinations(
     page, token = paging.cut(found, page_size, _place_of_destination)
     return DestinationDetailsPage(
         data=[
-            destination_details(
-                record, pauses.get(key_of(record.declaration)), shows_directories=viewer.organization is None
-            )
+            destination_details(record, pauses.get(key_of(record.declaration)), shows_directories=viewer.sees_machine)
             for record in page
         ],
         next_token=token,
@@ -332,14 +334,14 @@ async def show_any_destination(
     """One destination with its place and its pause."""
     record = await destinations.table.get(viewer.organization, id_in_path(destination_id, "destination"))
     pause = await destinations.operator.pause_of(record.id)
-    return destination_details(record, pause, shows_directories=viewer.organization is None)
+    return destination_details(record, pause, shows_directories=viewer.sees_machine)
 
 
 @router.get("/entities", responses=responses(401, 403))
 async def list_entities(viewer: Viewing, host: Host, status: Status) -> EntityList:
     """What can be exported: the catalog, with what only the database knows."""
     entities, trouble = host.entities.values(), status.local().out_of_order
-    shows_tables = viewer.organization is None
+    shows_tables = viewer.sees_machine
     return EntityList(data=entity_documents(entities, entities, trouble, shows_tables=shows_tables))
 
 
@@ -356,7 +358,7 @@ async def show_entity(
         hint = did_you_mean(name, host.entities, what="entities of the catalog")
         raise Refusal(404, f"The catalog has no entity {name!r}; {hint}")
     (document,) = entity_documents(
-        [entity], host.entities.values(), status.local().out_of_order, shows_tables=viewer.organization is None
+        [entity], host.entities.values(), status.local().out_of_order, shows_tables=viewer.sees_machine
     )
     return document
 

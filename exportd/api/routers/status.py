@@ -8,7 +8,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response, StreamingResponse
 
 from exportd.api.collaborators import JobCollaborators
-from exportd.api.dependencies import Caller, Jobs, Limits, Looking, Now, Status, Viewer, Viewing, occupy_connection
+from exportd.api.dependencies import Caller, Jobs, Limits, Looking, Now, Status, Viewing, occupy_connection
+from exportd.api.identity.access import Viewer
 from exportd.api.job_watcher import EventStream
 from exportd.api.pagination import IdInPath, id_in_path
 from exportd.api.problems import Refusal, responses

@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 
 from exportd.model.errors import SettingsError
-from exportd.settings.schema import ControlSettings
+from exportd.settings.control_schema import ControlSettings
 
 _CHAIN_KEY, _KEY_KEY = "control.tls_certificate", "control.tls_key"
 _MAX_TURNS = 10

@@ -1,12 +1,13 @@
 """The outermost layer of the API: limits on what comes in, and an answer whatever goes wrong inside.
 
-A request has to name this server, and a web page of another site causes none (see origin). Over TCP, an address may
-make so many requests. A body has to arrive in time. Refusals are told slowly: a client that goes on although it is
-refused waits for the answers, and exports have the time that refusing would take.
+A request has to name this server, and a web page of another site causes none (see origin). What a proxy says of the
+person is believed from that proxy alone. Over TCP, an address may make so many requests. A body has to arrive in time.
+Refusals are told slowly: a client that goes on although it is refused waits for the answers, and exports have the time
+that refusing would take.
 """
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from http import HTTPStatus
 
 import anyio
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from exportd.api.problems import Refusal, problem_response
 from exportd.api.transport.origin import refuse_page
+from exportd.api.transport.peer import Peer
 from exportd.api.transport.rate_limit import RateLimit
 from exportd.model.clock import Clock
 from exportd.settings.secrets import MASK
@@ -24,6 +26,12 @@ _logger = structlog.get_logger()
 
 ON_ANSWERED = "on_answered"
 """Under this name a request's state may have a function that is called when the request is over, however it ended."""
+
+PERSON = "person"
+"""Under this name a request's state has the person whom a proxy names; None where there is no proxy."""
+
+PersonOf = Callable[[Peer | None, Iterable[tuple[bytes, bytes]]], str | None]
+"""Whom a request of a peer with these headers is of. Raises Refusal for one that is not believed."""
 
 REFUSALS_A_SECOND = 20
 """How many refusals an address, or a user of this machine, is told at once; more of them wait, a second at most."""
@@ -52,6 +60,7 @@ class Gate:
         address_limit: RateLimit,
         clock: Clock,
         body_time_s: float = BODY_TIME_S,
+        person_of: PersonOf = lambda _peer, _headers: None,
     ) -> None:
         self._application = application
         self._hosts = frozenset(hosts)
@@ -59,6 +68,7 @@ class Gate:
         self._refusals = RateLimit(REFUSALS_A_SECOND, 1.0)
         self._clock = clock
         self._body_time_s = body_time_s
+        self._person_of = person_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -73,6 +83,7 @@ class Gate:
         client = _address(scope) if peer is None else f"user {peer.uid}"
         if refusal is None and peer is None:
             refusal = self._refuse_stranger(client)
+        refusal = refusal or self._name_person(scope)
         if refusal is not None:
             await self._wait_to_refuse(client)
             await problem_response(refusal.status_code, refusal.detail, refusal.headers)(scope, receive, send)
@@ -102,6 +113,15 @@ class Gate:
         finally:
             if (on_answered := scope.get("state", {}).get(ON_ANSWERED)) is not None:
                 on_answered()
+
+    def _name_person(self, scope: Scope) -> Refusal | None:
+        """Write down whom a proxy names; or why that is not believed."""
+        state = scope.setdefault("state", {})
+        try:
+            state[PERSON] = self._person_of(state.get("peer"), scope["headers"])
+        except Refusal as refusal:
+            return refusal
+        return None
 
     def _refuse_stranger(self, address: str) -> Refusal | None:
         """Why a request over TCP is refused; None when it is not."""

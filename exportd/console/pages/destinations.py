@@ -7,20 +7,17 @@ from fastapi import APIRouter, Query, Request
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from exportd.api.dependencies import Viewer
 from exportd.api.identity.access import Role
 from exportd.api.pagination import IdInPath
 from exportd.api.problems import Refusal, answered
 from exportd.api.routers.destinations import create_destination, delete_destination, replace_destination
 from exportd.api.routers.operations import (
     check_destination,
-    list_organizations,
     pause_destination,
     resume_destination,
     show_grants,
 )
 from exportd.api.routers.overview import list_all_destinations, list_all_jobs, list_all_schedules, show_any_destination
-from exportd.api.routers.status import show_status
 from exportd.api.schemas.destination import (
     CREATIONS,
     DestinationCheck,
@@ -90,8 +87,7 @@ async def show_destination(visitor: Visiting, destination_id: IdInPath) -> Respo
 @router.post("/{id}/check")
 async def check(visitor: Visiting, destination_id: IdInPath) -> Response:
     """Try every permission now, as this daemon; one line for each."""
-    actor = visitor.require(Role.OPERATOR)
-    result = await check_destination(Viewer(actor.organization, actor.name), visitor.using.destinations, destination_id)
+    result = await check_destination(visitor.require(Role.OPERATOR), visitor.using.destinations, destination_id)
     return await _page(visitor, destination_id, result)
 
 
@@ -175,7 +171,7 @@ async def destination_choices(visitor: Visitor, organization: str) -> Destinatio
     """For a form in which ``organization`` is filled in; when it is empty and there is only one, that one is meant."""
     using = visitor.using
     try:
-        known = (await list_organizations(visitor.viewer, using.destinations)).data
+        known = await visitor.organizations()
         meant = organization or (known[0] if len(known) == 1 else "")
         places = await list_all_destinations(
             viewer=visitor.viewer,
@@ -246,16 +242,18 @@ async def _page(visitor: Visitor, destination_id: str, result: DestinationCheck 
     found = await show_any_destination(visitor.viewer, destinations, destination_id)
     try:
         grants, no_grants = await show_grants(visitor.viewer, destinations, destination_id), ""
-    except ExportdError as error:
-        grants, no_grants = GrantList(data=[]), error.sentence
-    daemon = await show_status(visitor.identity, visitor.using.status, visitor.now)
-    health = next((known for known in daemon.destinations if known.id == destination_id), None)
+    except (Refusal, ExportdError) as error:
+        no_grants = error.sentence if isinstance(error, ExportdError) else str(error.detail)
+        grants = GrantList(data=[])
+    daemon = await visitor.daemon()
+    known = [] if daemon is None else daemon.destinations
     return visitor.page(
         "destination.html",
         destination=found,
         schedules=await _schedules_using(visitor, found),
         grants=grants.data,
         no_grants=no_grants,
-        health=health,
+        health=next((health for health in known if health.id == destination_id), None),
+        knows_health=daemon is not None,
         result=result,
     )

@@ -6,7 +6,6 @@ from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
 from exportd.api.routers.overview import list_entities, show_entity
-from exportd.api.routers.status import show_status
 from exportd.api.schemas.entity import EntityDocument
 from exportd.console.diagram import around, of_all
 from exportd.console.visitor import PageRoute, Visiting
@@ -33,8 +32,8 @@ async def show_one(visitor: Visiting, name: Annotated[str, Path(max_length=MAX_C
     """Its fields, what they refer to, what refers to it, and how far it has been read."""
     entity = await show_entity(visitor.viewer, visitor.using.host, visitor.using.status, name)
     catalog = await list_entities(visitor.viewer, visitor.using.host, visitor.using.status)
-    daemon = await show_status(visitor.identity, visitor.using.status, visitor.now)
-    reading = daemon.entities.get(entity.entity)
+    daemon = await visitor.daemon()
+    reading = None if daemon is None else daemon.entities.get(entity.entity)
     return visitor.page("entity.html", entity=entity, reading=reading, diagram=around(entity, catalog.data))
 
 

@@ -10,9 +10,7 @@ from exportd.api.dependencies import NextToken
 from exportd.api.identity.access import Role
 from exportd.api.problems import Refusal, answered
 from exportd.api.routers.jobs import export_now
-from exportd.api.routers.operations import list_organizations
 from exportd.api.routers.overview import list_all_destinations, list_all_schedules, preview_export
-from exportd.api.routers.status import show_status
 from exportd.api.schemas.schedule import AdHocRequest, SchedulePreview
 from exportd.console.forms import NOT_REFUSED, AdHocForm, Form, Refused, body_of, tenant_of
 from exportd.console.pages.destinations import destination_choices
@@ -56,15 +54,13 @@ async def show_exports(
         search=search or None,
         next_token=destinations_after,
     )
-    known = []
-    if viewer.organization is None:
-        known = (await show_status(visitor.identity, using.status, visitor.now)).destinations
+    daemon = await visitor.daemon()
     return visitor.page(
         "exports.html",
         schedules=listed,
         destinations=places,
-        health={found.id: found for found in known},
-        organizations=(await list_organizations(viewer, using.destinations)).data,
+        health={} if daemon is None else {known.id: known for known in daemon.destinations},
+        organizations=await visitor.organizations(),
         filters={"organization": organization, "search": search, "destination": destination, "paused": paused},
     )
 

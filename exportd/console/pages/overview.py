@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from exportd.api.routers.overview import list_all_jobs, list_all_schedules
-from exportd.api.routers.status import follow_jobs, show_status
+from exportd.api.routers.status import follow_jobs
 from exportd.console.attention import needs_attention
 from exportd.console.visitor import PageRoute, Visiting, while_visiting
 
@@ -18,7 +18,7 @@ router = APIRouter(prefix="/console", route_class=PageRoute, include_in_schema=F
 async def show_overview(visitor: Visiting) -> Response:
     """Failures first; then what runs, what comes next, and how the daemon is."""
     viewer, using = visitor.viewer, visitor.using
-    daemon = await show_status(visitor.identity, using.status, visitor.now)
+    daemon = await visitor.daemon()
     running = await list_all_jobs(viewer=viewer, jobs=using.jobs, signer=using.signer, status="RUNNING")
     newest = await list_all_jobs(viewer=viewer, jobs=using.jobs, signer=using.signer, page_size=10)
     known = await list_all_schedules(

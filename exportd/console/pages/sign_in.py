@@ -5,11 +5,30 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from exportd.api.dependencies import Caller
+from exportd.api.dependencies import Access, Caller, peer_of_request, person_of_request, too_many
+from exportd.api.identity.authenticator import client_id_of
 from exportd.api.problems import Refusal
-from exportd.console.sessions import FORWARDER_HEADER
-from exportd.console.visitor import PageRoute, Visiting, console_of, cookie_name, session_secrets, user_id
+from exportd.console.forms import Form
+from exportd.console.sessions import (
+    FORWARDER_HEADER,
+    MAX_TRIES_OF_A_KEY,
+    MAX_TRIES_OF_AN_ADDRESS,
+    Owner,
+    Program,
+)
+from exportd.console.visitor import (
+    PageRoute,
+    Visiting,
+    console_of,
+    cookie_name,
+    end_sessions,
+    owner_of,
+    require_sign_in,
+)
 from exportd.model.bounds import MAX_WORD_LENGTH
+
+_MAX_FORM_BYTES = 2000
+_WRONG = "The access key id or the secret is wrong, or has been withdrawn."
 
 router = APIRouter(prefix="/console", route_class=PageRoute, include_in_schema=False)
 
@@ -27,7 +46,7 @@ async def open_session(
     request: Request, invitation: Annotated[str, Query(alias="once", max_length=MAX_WORD_LENGTH)]
 ) -> Response:
     """Where the address leads that ``exportd console`` prints."""
-    secret = console_of(request).sessions.accept(invitation, user_id(request))
+    secret = console_of(request).sessions.accept(invitation, owner_of(request))
     if secret is None:
         raise Refusal(401, "This address has been used, or is older than a minute. Run `exportd console` again.")
     return _signed_in(request, secret)
@@ -36,8 +55,7 @@ async def open_session(
 @router.get("/enter")
 async def show_confirmation(request: Request) -> Response:
     """For a socket that was forwarded to a port: says as whom the browser would sign in."""
-    uid = _unforwarded_user(request)
-    return console_of(request).renderer.page("enter.html", {"uid": uid})
+    return console_of(request).renderer.page("enter.html", {"owner": _unforwarded_user(request)})
 
 
 @router.post("/enter")
@@ -46,16 +64,45 @@ async def confirm(request: Request) -> Response:
     return _signed_in(request, console_of(request).sessions.begin(_unforwarded_user(request), read_only=False))
 
 
+@router.get("/sign-in")
+async def show_sign_in(request: Request) -> Response:
+    """Over TCP: asks for a program's key and secret."""
+    require_sign_in(request)
+    return console_of(request).renderer.page("sign_in.html", {"refused": ""})
+
+
+@router.post("/sign-in")
+async def sign_in(request: Request, access: Access) -> Response:
+    """Begin a session that sees and does what the program may."""
+    require_sign_in(request)
+    sessions = console_of(request).sessions
+    if wait_s := sessions.wait_of_address_s(request.client.host if request.client else ""):
+        raise too_many(f"An address may try to sign in {MAX_TRIES_OF_AN_ADDRESS} times in 5 minutes.", wait_s)
+    length = request.headers.get("content-length", "")
+    if not length.isdecimal() or int(length) > _MAX_FORM_BYTES:
+        raise Refusal(413, "This is more than a key and a secret.")
+    form = Form.of(await request.body())
+    key = form.text("key")
+    if wait_s := sessions.wait_of_key_s(str(client_id_of(key))):
+        raise too_many(f"A key may be tried {MAX_TRIES_OF_A_KEY} times in 5 minutes.", wait_s)
+    client = await access.authenticator.program(key, form.text("secret"))
+    if client is None:
+        return console_of(request).renderer.page("sign_in.html", {"refused": _WRONG}, status=401)
+    end_sessions(request)
+    label = f"{client.name} of {client.organization}"
+    return _signed_in(request, sessions.begin(Program(client.id, client.role), read_only=False, label=label))
+
+
 @router.post("/leave")
 async def leave(request: Request, visitor: Visiting) -> Response:
     """Sign out."""
-    for secret in session_secrets(request):
-        visitor.console.sessions.end(secret)
+    end_sessions(request)
+    over_tcp = peer_of_request(request) is None
+    again = "Sign in again at /console/sign-in." if over_tcp else "`exportd console` opens the console again."
     answer = visitor.console.renderer.page(
-        "error.html",
-        {"heading": "Signed out", "sentence": "`exportd console` opens the console again.", "signed_in": False},
+        "error.html", {"heading": "Signed out", "sentence": again, "signed_in": False}
     )
-    answer.delete_cookie(cookie_name(request), path="/console/")
+    answer.delete_cookie(cookie_name(request), path="/console/", secure=_has_tls(request))
     return answer
 
 
@@ -68,18 +115,30 @@ async def show_asset(request: Request, name: Annotated[str, Path(max_length=MAX_
     return asset.answer(request.headers.get("accept-encoding", ""))
 
 
-def _unforwarded_user(request: Request) -> int:
+def _unforwarded_user(request: Request) -> Owner:
     """Who is at the other end of the socket.
 
     Raises Refusal 403 for what ``exportd console`` forwards: that may come from any user of its machine.
     """
     if FORWARDER_HEADER in request.headers:
         raise Refusal(403, "Open the address that `exportd console` printed. It is good for a minute, once.")
-    return user_id(request)
+    return owner_of(request)
+
+
+def _has_tls(request: Request) -> bool:
+    """Whether the browser came by TLS: to us, or to the proxy, which has to have it."""
+    return request.url.scheme == "https" or person_of_request(request) is not None
 
 
 def _signed_in(request: Request, secret: str) -> Response:
     answer = RedirectResponse("/console/", 303)
     # Strict: a page of another site, which may link here, begins nothing as this user.
-    answer.set_cookie(cookie_name(request), secret, path="/console/", httponly=True, samesite="strict")
+    answer.set_cookie(
+        cookie_name(request),
+        secret,
+        path="/console/",
+        httponly=True,
+        samesite="strict",
+        secure=_has_tls(request),
+    )
     return answer

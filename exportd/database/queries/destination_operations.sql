@@ -1,11 +1,11 @@
 -- What operators do with destinations of any organization and origin.
 
 -- name: hold
--- Lock a destination of any organization and origin.
--- $1 destination
+-- Lock a destination of any origin.
+-- $1 destination, $2 organization (null: any)
 SELECT id, organization, code, paused_at, paused_by
 FROM exportd.destination
-WHERE id = $1 AND deleted_at IS NULL
+WHERE id = $1 AND deleted_at IS NULL AND ($2::text IS NULL OR organization = $2)
 FOR UPDATE;
 
 -- name: pause
@@ -15,10 +15,10 @@ SET paused_at = clock_timestamp(), paused_by = $2
 WHERE id = $1 AND paused_at IS NULL;
 
 -- name: pause_of
--- $1 destination
+-- $1 destination, $2 organization (null: any)
 SELECT paused_at, paused_by
 FROM exportd.destination
-WHERE id = $1 AND deleted_at IS NULL;
+WHERE id = $1 AND deleted_at IS NULL AND ($2::text IS NULL OR organization = $2);
 
 -- name: pauses
 SELECT organization, code, paused_at, paused_by

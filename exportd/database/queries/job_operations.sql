@@ -13,10 +13,10 @@ SELECT paused_at, paused_by FROM exportd.pause;
 
 -- name: hold
 -- Lock a job: claiming and ending it wait until the end of the transaction.
--- $1 job
+-- $1 job, $2 organization (null: any)
 SELECT id, organization, schedule_id, schedule_code, state::text
 FROM exportd.job
-WHERE id = $1
+WHERE id = $1 AND ($2::text IS NULL OR organization = $2)
 FOR NO KEY UPDATE;
 
 -- name: request_cancel

@@ -3,18 +3,18 @@
 
 -- name: hold
 -- Lock a schedule: firings, edits, and the positions of a finishing job, wait until the end of the transaction.
--- $1 schedule
+-- $1 schedule, $2 organization (null: any)
 SELECT id, organization, code, entities, paused_at, paused_by
 FROM exportd.schedule
-WHERE id = $1 AND deleted_at IS NULL
+WHERE id = $1 AND deleted_at IS NULL AND ($2::text IS NULL OR organization = $2)
 FOR NO KEY UPDATE;
 
 -- name: get
--- $1 schedule
+-- $1 schedule, $2 organization (null: any)
 SELECT id, organization, code, name, entities, format, destinations, rule::text, version,
        created_at, last_due_at, next_due_at, origin::text
 FROM exportd.schedule
-WHERE id = $1 AND deleted_at IS NULL;
+WHERE id = $1 AND deleted_at IS NULL AND ($2::text IS NULL OR organization = $2);
 
 -- name: pause
 -- $1 schedule, $2 actor

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,7 @@ from exportd.api.identity.signing import Signer
 from exportd.api.job_watcher import JobWatcher
 from exportd.api.schemas.status import LocalStatus, ServiceState
 from exportd.api.status_reader import StatusReader
+from exportd.api.transport.certificate import Certificate
 from exportd.api.transport.rate_limit import ConnectionCount, RateLimit
 from exportd.api.transport.server import ControlServer
 from exportd.capture.installer import CaptureInstaller
@@ -174,9 +176,19 @@ async def declared_shelf(api: ApiServer, organization: str = ACME) -> str:
     return next(str(record.id) for record in await table.all() if record.declaration == declared)
 
 
+def trusting(chain: Path) -> ssl.SSLContext:
+    """What a client needs to believe a certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(chain)
+    return context
+
+
 @asynccontextmanager
-async def serving(database: Database, folder: Path, access: Access) -> AsyncIterator[ApiServer]:
-    """An API that is listening."""
+async def serving(
+    database: Database, folder: Path, access: Access, *, certificate: Certificate | None = None
+) -> AsyncIterator[ApiServer]:
+    """An API that is listening. With a ``certificate``, TCP has TLS, and the console."""
     clock = SystemClock()
     socket = folder / "control.sock"
     opened: list[DestinationDeclaration] = []
@@ -263,25 +275,26 @@ async def serving(database: Database, folder: Path, access: Access) -> AsyncIter
             clock=clock,
         )
         api = application(using)
-        add_console(api, await asyncio.to_thread(Renderer.load), clock)
+        add_console(api, await asyncio.to_thread(Renderer.load), clock, over_tcp=certificate is not None)
         server = ControlServer(
             guarded(api, using, hosts=frozenset({"localhost", "127.0.0.1"})),
             socket_path=socket,
             group_id=None,
             listen="127.0.0.1:0",
-            certificate=None,
+            certificate=certificate,
             is_administrator=administrators(api),
         )
         async with anyio.create_task_group() as services:
             services.start_soon(watcher.run)
             await services.start(server.run)
             assert server.address is not None
-            url = f"http://127.0.0.1:{server.address[1]}"
+            url = f"{'http' if certificate is None else 'https'}://127.0.0.1:{server.address[1]}"
+            verify = certificate is None or trusting(certificate.chain)
             async with (
                 httpx.AsyncClient(
                     transport=httpx.AsyncHTTPTransport(uds=str(socket)), base_url="http://localhost", timeout=30
                 ) as http,
-                httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as tcp,
+                httpx.AsyncClient(base_url=url, timeout=30, trust_env=False, verify=verify) as tcp,
             ):
                 yield ApiServer(pool, folder, socket, http, tcp, using, destinations, ScheduleTable(pool), api, opened)
             services.cancel_scope.cancel()

@@ -198,6 +198,7 @@ class TestLimits:
         self, api: ApiServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(api.using.limits.organization, "_limit", 5)
+        monkeypatch.setattr(api.using.limits.connections, "_limit", lambda: 1000)
         headers = await api.bearer()
         answers = await asyncio.gather(*(api.tcp.get(path(ACME, "jobs"), headers=headers) for _ in range(100)))
         statuses = [answer.status_code for answer in answers]

@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime, timedelta
@@ -15,11 +16,11 @@ import pytest
 from exportd.api.identity.access import Access, Identity, Role
 from exportd.api.job_watcher import MAX_LISTENERS
 from exportd.jobs.job_table import JobTable
-from exportd.model.entity import EntityCode
+from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.job import JobProgress, Lease
 from exportd.model.reason import Reason
 from exportd.schedules.schedule_record import Firing
-from exportd.settings.schema import DEFAULT_QUOTAS
+from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
 from tests.integration.api.request_bodies import bucket, schedule
 from tests.integration.api.standalone_api import ACME, BROKEN, SPOOL, ApiServer, path
 
@@ -66,27 +67,20 @@ VERBS = (
     ("PUT", "/v1/log-level", "admin"),
     ("POST", "/v1/reload", "admin"),
 )
-FOR_PROGRAMS = {
-    "/v1/organizations",
-    "/v1/events",
-    "/v1/jobs",
-    "/v1/jobs/{id}",
-    "/v1/jobs/{id}/events",
-    "/v1/jobs/{id}/files/{name}",
-    "/v1/jobs/{id}/loader",
-    "/v1/schedules",
-    "/v1/schedules/{id}",
-    "/v1/destinations",
-    "/v1/destinations/{id}",
-    "/v1/destinations/{id}/grants",
-    "/v1/destinations/{id}/check",
-    "/v1/rule",
-    "/v1/audit",
-    "/v1/entities",
-    "/v1/entities/{name}",
+FOR_THE_MACHINE = {
+    "/v1/status",
+    "/v1/pause",
+    "/v1/resume",
+    "/v1/capture",
+    "/v1/capture/install",
+    "/v1/capture/uninstall",
+    "/v1/log-level",
+    "/v1/reload",
+    "/v1/daemons/{id}",
 }
-"""What programs may do too, each with what is its organization's: test_overview_api, test_destinations_api."""
+"""What concerns all organizations. The rest is for programs too, each with what is its organization's."""
 
+QUERIES = {"/v1/jobs/{id}/loader": {"destination": "lake", "dialect": "duckdb"}}
 BODIES: dict[str, Any] = {
     "/v1/adhoc/preview": {"sourceType": "OPERATIONAL", "operationalDataTypes": ["ACCOUNTS"]},
     "/v1/schedules/{id}/refresh": {"entity": "ACCOUNTS"},
@@ -95,6 +89,9 @@ BODIES: dict[str, Any] = {
     "/v1/capture/uninstall": {"dryRun": True},
     "/v1/log-level": {"level": "info"},
 }
+
+
+ADHOC = {"sourceType": "OPERATIONAL", "operationalDataTypes": ["PLANS"]}
 
 
 async def make_schedule(api: ApiServer, **others: Any) -> str:
@@ -111,6 +108,14 @@ async def claimed(api: ApiServer) -> Lease:
     return lease
 
 
+async def everything(api: ApiServer) -> list[Any]:
+    """What requests about other organizations' objects must not change."""
+    return [
+        await api.pool.fetch(f"SELECT t.* FROM exportd.{table} AS t WHERE organization = 'other' ORDER BY id")
+        for table in ("schedule", "destination", "job", "audit")
+    ]
+
+
 class TestWhoMayDoWhat:
     async def test_the_table_has_every_verb(self, api: ApiServer) -> None:
         document = (await api.http.get("/openapi.json")).json()
@@ -125,7 +130,7 @@ class TestWhoMayDoWhat:
     async def test_programs_of_an_organization_are_refused_what_concerns_the_daemon(self, api: ApiServer) -> None:
         headers = await api.bearer()
         for method, url, _ in VERBS:
-            if url in FOR_PROGRAMS:
+            if url not in FOR_THE_MACHINE:
                 continue
             answer = await api.tcp.request(
                 method, url.format(id=uuid4(), name="x"), json=BODIES.get(url), headers=headers
@@ -133,10 +138,116 @@ class TestWhoMayDoWhat:
             assert (answer.status_code, "users of its own machine" in answer.json()["message"]) == (403, True), url
 
     @pytest.mark.parametrize("role", [Role.READER, Role.OPERATOR])
+    async def test_a_program_does_what_its_role_allows_and_a_client_without_credentials_nothing(
+        self, api: ApiServer, role: Role
+    ) -> None:
+        headers = await api.bearer(role=role)
+        for method, url, needed in VERBS:
+            there, body = url.format(id=uuid4(), name="x"), BODIES.get(url)
+            assert (await api.tcp.request(method, there, json=body)).status_code == 401, url
+            if url in FOR_THE_MACHINE or url == "/v1/events":
+                continue
+            answer = await api.tcp.request(method, there, json=body, headers=headers)
+            assert (answer.status_code != 403) == (Role[needed.upper()] <= role), url
+            if answer.status_code == 403:
+                assert "it takes the role operator, and this is a reader" in answer.json()["message"]
+
+    async def test_what_is_another_organizations_looks_to_a_program_as_if_it_did_not_exist(
+        self, api: ApiServer
+    ) -> None:
+        """Every operation on an object, with a foreign id and with one that does not exist: the same bytes."""
+        lake = (await api.http.post(path("other", "destinations"), json=bucket())).json()["id"]
+        nightly = (await api.http.post(path("other", "schedules"), json=schedule())).json()["id"]
+        job = (await api.http.post(f"/v1/schedules/{nightly}/run")).json()["jobId"]
+        failed = (await api.http.post(path("other", "adhoc"), json=ADHOC)).json()["jobId"]
+        await api.http.post(f"/v1/jobs/{failed}/cancel")
+        foreign, headers = {"schedules": [nightly], "destinations": [lake], "jobs": [job, failed]}, await api.bearer()
+        before = await everything(api)
+        for method, url, _ in VERBS:
+            if "{id}" not in url or url in FOR_THE_MACHINE:
+                continue
+            for hidden in foreign[url.split("/")[2]]:
+                seen = set()
+                for object_id in (hidden, str(uuid4())):
+                    there = url.format(id=object_id, name="manifest.json")
+                    query = QUERIES.get(url)
+                    answer = await api.tcp.request(method, there, params=query, json=BODIES.get(url), headers=headers)
+                    assert answer.status_code == 404, url
+                    sent = [(name, value) for name, value in answer.headers.multi_items() if name != "date"]
+                    seen.add((answer.text.replace(object_id, "ID"), str(sent)))
+                assert len(seen) == 1, url
+        own = await make_schedule(api)
+        for schedule_id, object_id in ((own, job), (nightly, job), (nightly, failed)):
+            for dry_run in (False, True):
+                answers = [
+                    await api.tcp.post(
+                        f"/v1/schedules/{asked}/backfill", json={"job": about, "dryRun": dry_run}, headers=headers
+                    )
+                    for asked, about in (
+                        (schedule_id, object_id),
+                        (own if schedule_id == own else str(UUID(int=0)), str(UUID(int=0))),
+                    )
+                ]
+                assert {answer.status_code for answer in answers} == {404}
+                texts = {re.sub("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}", "ID", answer.text) for answer in answers}
+                assert len(texts) == 1
+        await api.http.delete(path(ACME, "schedules", own))
+        assert await everything(api) == before
+
+    async def test_a_program_operates_what_is_its_organizations(self, api: ApiServer) -> None:
+        lake = (await api.http.post(path(ACME, "destinations"), json=bucket())).json()["id"]
+        own, headers = await make_schedule(api, destinationIds=[lake]), await api.bearer()
+
+        async def ask(url: str, method: str = "POST", **body: Any) -> Any:
+            answer = await api.tcp.request(method, f"/v1/{url}", json=body or None, headers=headers)
+            assert answer.status_code == 200, answer.text
+            return answer.json()
+
+        for kind, object_id in (("schedules", own), ("destinations", lake)):
+            await ask(f"{kind}/{object_id}/pause")
+            assert (await ask(f"{kind}/{object_id}/pause", "GET"))["paused"] is True
+            await ask(f"{kind}/{object_id}/resume")
+            assert (await ask(f"{kind}/{object_id}/pause", "GET"))["paused"] is False
+        job = (await ask(f"schedules/{own}/run"))["jobId"]
+        assert (await ask(f"jobs/{job}/cancel"))["status"] == "FAILED"
+        again = (await ask(f"jobs/{job}/retry"))["jobId"]
+        await ask(f"jobs/{again}/cancel")
+        refreshed = await ask(f"schedules/{own}/refresh", entity="BILLS", now=True)
+        await JobTable(api.pool).fail(await claimed(api), reason=Reason.SPOOL_FULL, message="Full.")
+        await api.pool.execute("UPDATE exportd.job SET state = 'SUCCEEDED' WHERE id = $1", refreshed["jobId"])
+        assert (await ask(f"schedules/{own}/backfill", job=refreshed["jobId"]))["jobId"] is not None
+        rows = await api.pool.fetch(
+            "SELECT actor, organization, action FROM exportd.audit WHERE actor NOT LIKE 'unix%'"
+        )
+        assert {(UUID(row["actor"]).version, row["organization"]) for row in rows if row["actor"] != "test"} == {
+            (4, ACME)
+        }
+        assert [row["action"] for row in rows if row["actor"] != "test"] == [
+            *("schedule paused", "schedule resumed", "destination paused", "destination resumed", "schedule run"),
+            *("job cancelled", "job retried", "job cancelled", "refresh requested", "backfill requested"),
+        ]
+
+    async def test_the_quotas_of_its_organization_hold_for_a_program(self, api: ApiServer) -> None:
+        first, second = await make_schedule(api), await make_schedule(api, code="second")
+        headers = await api.bearer()
+        limited = QuotaSettings(waiting_jobs=1)
+        for operator in (api.using.schedules.operator, api.using.jobs.operator, api.using.destinations.operator):
+            operator._quotas = limited
+        run = await api.tcp.post(f"/v1/schedules/{first}/run", headers=headers)
+        for verb, body in (("run", None), ("refresh", {"entity": "BILLS", "now": True})):
+            refused = await api.tcp.post(f"/v1/schedules/{second}/{verb}", json=body, headers=headers)
+            assert (refused.status_code, "quotas.waiting_jobs" in refused.text) == (429, True)
+        api.using.jobs.operator._quotas = QuotaSettings(changes_per_hour=1)
+        refused = await api.tcp.post(f"/v1/jobs/{run.json()['jobId']}/cancel", headers=headers)
+        assert (refused.status_code, "quotas.changes_per_hour" in refused.text) == (429, True)
+        # Users of the machine put things right whatever an organization has used up.
+        assert (await api.http.post(f"/v1/jobs/{run.json()['jobId']}/cancel")).status_code == 200
+
+    @pytest.mark.parametrize("role", [Role.READER, Role.OPERATOR])
     async def test_a_role_does_what_is_its_own(
         self, api: ApiServer, role: Role, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(Access, "identity", lambda _access, peer: Identity(f"unix:{peer.uid}", role, None))
+        monkeypatch.setattr(Access, "identity", lambda _access, peer: Identity(None, f"unix:{peer.uid}", role))
         for method, url, needed in VERBS:
             if url == "/v1/events":
                 continue  # it does not end
@@ -150,6 +261,18 @@ class TestPreview:
     async def test_what_would_fail_the_run_is_a_conflict(self, api: ApiServer) -> None:
         answer = await api.http.get(f"/v1/schedules/{await make_schedule(api)}/preview")
         assert (answer.status_code, "the catalog has no entity BILLS" in answer.json()["message"]) == (409, True)
+
+    async def test_tells_a_program_no_tables_and_makes_one_of_an_organization_at_a_time(self, api: ApiServer) -> None:
+        about, headers = f"/v1/schedules/{await make_schedule(api)}/preview", await api.bearer(role=Role.READER)
+        answer = await api.tcp.get(about, headers=headers)
+        assert (answer.status_code, answer.json()["message"]) == (
+            409,
+            "What the next run would hold cannot be said now. The operators of exportd see why in their preview.",
+        )
+        api.using.schedules.previewer._asking.add(OrganizationId(ACME))
+        busy = await api.tcp.get(about, headers=headers)
+        assert (busy.status_code, "is being made" in busy.json()["message"]) == (429, True)
+        assert (await api.http.get(about)).status_code == 409
 
     async def test_of_nothing(self, api: ApiServer) -> None:
         for wrong in (uuid4(), "nightly"):
@@ -263,8 +386,7 @@ class TestJobs:
         ]
 
     async def test_an_export_without_a_schedule_is_retried_as_one(self, api: ApiServer) -> None:
-        body = {"sourceType": "OPERATIONAL", "operationalDataTypes": ["PLANS"]}
-        job = (await api.http.post(path(ACME, "adhoc"), json=body)).json()["jobId"]
+        job = (await api.http.post(path(ACME, "adhoc"), json=ADHOC)).json()["jobId"]
         await api.http.post(f"/v1/jobs/{job}/cancel")
         again = (await api.http.post(f"/v1/jobs/{job}/retry")).json()["jobId"]
         lease = await claimed(api)

@@ -110,7 +110,7 @@ async def test_a_lesser_role_sees_why_it_may_not(
     api: ApiServer, browser: ConsoleBrowser, role: Role, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await api.pool.execute("CREATE TABLE public.things (id int PRIMARY KEY)")
-    monkeypatch.setattr(Access, "identity", lambda _access, peer: Identity(f"unix:{peer.uid}", role, None))
+    monkeypatch.setattr(Access, "identity", lambda _access, peer: Identity(None, f"unix:{peer.uid}", role))
 
     def work() -> None:
         for place in PAGES:
@@ -129,7 +129,7 @@ async def test_a_lesser_role_sees_why_it_may_not(
 async def test_an_organization_sees_nothing_of_the_daemon(
     api: ApiServer, browser: ConsoleBrowser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    only = Identity("client:x", Role.ADMIN, OrganizationId(ACME))
+    only = Identity(OrganizationId(ACME), "client:x", Role.ADMIN)
     monkeypatch.setattr(Access, "identity", lambda *_: only)
     del api
 

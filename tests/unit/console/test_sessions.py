@@ -1,8 +1,20 @@
 """Sessions are of one user, invitations of one use, and both end."""
 
+from uuid import UUID
+
 import pytest
 
-from exportd.console.sessions import IDLE_S, INVITATION_S, MAX_SESSIONS_OF_A_USER, Sessions
+from exportd.api.identity.access import Role
+from exportd.console.sessions import (
+    IDLE_S,
+    INVITATION_S,
+    MAX_SESSIONS_OF_A_USER,
+    MAX_TRIES_OF_A_KEY,
+    MAX_TRIES_OF_AN_ADDRESS,
+    TRIES_TIME_S,
+    Program,
+    Sessions,
+)
 from exportd.testing.fake_clock import FakeClock
 
 ME, OTHER = 1000, 1001
@@ -24,7 +36,7 @@ def test_an_invitation_is_good_once_for_the_user_who_was_invited(sessions: Sessi
     assert secret is not None
     found = sessions.find(secret, ME)
     assert found is not None
-    assert (found.uid, found.read_only) == (ME, True)
+    assert (found.owner, found.read_only) == (ME, True)
     assert sessions.accept(invitation, ME) is None
     assert sessions.find(secret, OTHER) is None
     assert sessions.accept(sessions.invite(ME, read_only=False), OTHER) is None
@@ -64,6 +76,25 @@ async def test_a_user_has_so_many_and_the_one_that_was_idle_longest_goes(session
     invitations = [sessions.invite(ME, read_only=False) for _ in range(MAX_SESSIONS_OF_A_USER + 1)]
     assert sessions.accept(invitations[0], ME) is None
     assert sessions.accept(invitations[-1], ME) is not None
+
+
+def test_over_tcp_a_session_is_a_programs_and_on_the_socket_a_users(sessions: Sessions) -> None:
+    program = Program(UUID(int=7), Role.READER)
+    of_program, of_user = sessions.begin(program, read_only=False), sessions.begin(ME, read_only=False)
+    found = sessions.find(of_program, None)
+    assert found is not None
+    assert found.owner == program
+    assert sessions.find(of_user, None) is None
+    assert sessions.find(of_program, ME) is None
+
+
+async def test_tries_to_sign_in_are_bounded_by_address_and_by_key(sessions: Sessions, clock: FakeClock) -> None:
+    waits = [sessions.wait_of_address_s("192.0.2.1") for _ in range(MAX_TRIES_OF_AN_ADDRESS + 1)]
+    assert (max(waits[:-1]), waits[-1] > 0, sessions.wait_of_address_s("192.0.2.2")) == (0, True, 0)
+    waits = [sessions.wait_of_key_s("a") for _ in range(MAX_TRIES_OF_A_KEY + 1)]
+    assert (max(waits[:-1]), waits[-1] > 0, sessions.wait_of_key_s("b")) == (0, True, 0)
+    await clock.advance(TRIES_TIME_S)
+    assert sessions.wait_of_key_s("a") == 0
 
 
 def test_what_is_no_secret_opens_nothing(sessions: Sessions) -> None:

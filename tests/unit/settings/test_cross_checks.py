@@ -52,6 +52,49 @@ def test_a_wrong_period_and_a_wrong_offset_have_a_sentence_each(tmp_path: Path) 
     assert "schedule[0].offset" in offset
 
 
+@pytest.mark.parametrize("given", ["", 'listen = "127.0.0.1:8443"\n', 'tls_certificate = "a"\ntls_key = "b"\n'])
+def test_there_is_no_sign_in_over_tcp_without_tls(tmp_path: Path, given: str) -> None:
+    [problem] = problems(tmp_path, f'cron = "0 * * * *"\n[control]\n{given}console = true')
+    line = 7 + given.count("\n")
+    assert problem.startswith(f"exportd.toml:{line}: control.console: without TLS there is no sign-in over TCP")
+
+
+PROXY = 'proxy_header = "X-User"\nproxy_user = "p"\n'
+PERSON = '[[control.user]]\nname = "ann"\nrole = "admin"\norganization = "ALL"\n'
+
+
+@pytest.mark.parametrize(
+    ("given", "line", "sentence"),
+    [
+        ('proxy_header = "X-User"\n', 7, "control.proxy_header: is believed from one user of this machine alone"),
+        ('proxy_user = "proxy"\n', 7, "control.proxy_user: does nothing without proxy_header"),
+        (PERSON, 7, "control.user: does nothing without proxy_header"),
+        ('proxy_header = "Cookie"\nproxy_user = "proxy"\n', 7, "control.proxy_header: means something else"),
+        ('proxy_header = "X_User"\nproxy_user = "proxy"\n', 7, "control.proxy_header: should be the name of a header"),
+        (
+            f'proxy_header = "X-User"\nproxy_user = "p"\n{PERSON}{PERSON}',
+            14,
+            "control.user[1].name: ann is named twice",
+        ),
+        (
+            f'proxy_header = "X-User"\nproxy_user = "p"\n{PERSON}'.replace("ALL", "acme"),
+            11,
+            "control.user[0].role: an admin sees every organization",
+        ),
+        (
+            f'proxy_header = "X-User"\nproxy_user = "p"\n{PERSON}'.replace("admin", "root"),
+            11,
+            "control.user[0].role: should be one of",
+        ),
+    ],
+)
+def test_a_proxy_that_is_half_configured_is_refused_by_name_and_line(
+    tmp_path: Path, given: str, line: int, sentence: str
+) -> None:
+    [problem] = problems(tmp_path, f'cron = "0 * * * *"\n[control]\n{given}')
+    assert problem.startswith(f"exportd.toml:{line}: {sentence}")
+
+
 def samples() -> Iterator[tuple[str, str]]:
     """The configurations that pages show."""
     for page in sorted((ROOT / "docs").glob("*.md")):

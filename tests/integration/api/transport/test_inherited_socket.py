@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from exportd.api.transport.inherited_socket import inherited_socket
+from exportd.api.transport.unix_socket import inherited_socket
 from exportd.model.errors import SettingsError
 
 HandOver = Callable[..., dict[str, str]]
