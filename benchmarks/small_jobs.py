@@ -28,6 +28,7 @@ BEFORE: Final = "15f2ed3"
 """The commit before small jobs were made cheaper."""
 
 _CHECKOUT = Path(__file__).parents[1]
+_SCRIPT = Path(__file__).with_name("small_jobs_tree.py")
 _LIMITS: Mapping[str, float] = {"changed": 1 / 8, "empty": 1 / 10}
 
 
@@ -58,14 +59,14 @@ async def measure(options: Options, say: Say) -> list[Measurement]:
     return [_measurement(kind, limit, figures) for kind, limit in _LIMITS.items()]
 
 
-def _measurement(
-    kind: str, limit: float, figures: Mapping[str, Mapping[str, list[dict[str, Any]]]]
-) -> Measurement:
+def _measurement(kind: str, limit: float, figures: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> Measurement:
     details, cost = [], {}
     for name, kinds in figures.items():
         found = kinds[kind]
         jobs = sum(figure["jobs"] for figure in found)
-        process_ms, server_ms = (1000 * sum(figure[part] for figure in found) / jobs for part in ("process_s", "server_s"))
+        process_ms, server_ms = (
+            1000 * sum(figure[part] for figure in found) / jobs for part in ("process_s", "server_s")
+        )
         cost[name] = process_ms + server_ms
         statements = kinds["counted"][0]["statements"]
         details.append(
@@ -86,7 +87,7 @@ def _measurement(
 
 @asynccontextmanager
 async def _trees(options: Options, organizations: int) -> AsyncIterator[dict[str, _MeasuredTree]]:
-    """This tree, and that of the earlier commit where the history is at hand, each with a server of its own."""
+    """The tree at hand, and that of the earlier commit where the history is at hand, each with a server of its own."""
     with tempfile.TemporaryDirectory(prefix="exportd-before-") as folder:
         paths = {"now": _CHECKOUT}
         archive = await anyio.run_process(["git", "-C", str(_CHECKOUT), "archive", BEFORE, "exportd"], check=False)
@@ -99,8 +100,7 @@ async def _trees(options: Options, organizations: int) -> AsyncIterator[dict[str
                 for (name, path), server in zip(paths.items(), (first, second), strict=False):
                     dsn = await server.create_database("product")
                     process = await anyio.open_process(
-                        [sys.executable, str(Path(__file__).with_name("small_jobs_tree.py"))]
-                        + [dsn, str(CATALOG), str(server.log), str(organizations)],
+                        [sys.executable, str(_SCRIPT), dsn, str(CATALOG), str(server.log), str(organizations)],
                         stdin=subprocess.PIPE,
                         stdout=subprocess.PIPE,
                         stderr=None,

@@ -66,7 +66,7 @@ class _Tree:
         self._catalog = components.current.catalog()
         self._fsyncs = 0
         self._fsync = os.fsync
-        os.fsync = self._counted_fsync
+        os.fsync = self._counted_fsync  # type: ignore[assignment]
 
     async def round(self, kind: str) -> dict[str, Any]:
         """The figures of one round of jobs, all due together."""
@@ -191,5 +191,10 @@ async def _serve(dsn: str, catalog_file: Path, log: Path, organizations: int) ->
 if __name__ == "__main__":
     logging.configure(level="warning", line_format="auto")
     anyio.run(
-        _serve, sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), backend_options={"use_uvloop": True}
+        _serve,
+        sys.argv[1],
+        Path(sys.argv[2]),
+        Path(sys.argv[3]),
+        int(sys.argv[4]),
+        backend_options={"use_uvloop": True},
     )
