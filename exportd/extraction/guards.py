@@ -69,7 +69,8 @@ class Guards:
 
     def to_json(self) -> dict[str, Any]:
         """The document that ``from_json`` reads."""
-        return dataclasses.asdict(self)
+        facts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**facts, "cluster": dataclasses.asdict(self.cluster), "type_parts": dict(self.type_parts)}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Guards | None":
