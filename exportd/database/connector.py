@@ -10,6 +10,7 @@ password. ``translate`` and ``translated`` do the same for later errors on a con
 
 import asyncio
 import codecs
+import re
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -23,7 +24,7 @@ from exportd.database.session_settings import EXPORT_SETTINGS, set_statement
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.reason import Reason
-from exportd.settings.dsn import read_dsn
+from exportd.settings.dsn import Address, read_dsn
 from exportd.settings.schema import DatabaseSettings
 from exportd.settings.secrets import mask_secrets
 
@@ -50,31 +51,28 @@ set for the role since it began is not in it."""
 
 _TRANSACTION_TIMEOUT_SINCE = 17
 
+_TRANSACTION = re.compile(r"(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE SAVEPOINT|ROLLBACK TO)\b[^;]*;?")
+
 _END = "SELECT pg_catalog.pg_terminate_backend($1)"
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a DSN points, for people to read: never the password. None is left to the driver's defaults."""
+class OwnTablesConnection(asyncpg.Connection):
+    """A connection of a pool for the daemon's own tables. It knows when its session may have to be reset.
 
-    host: str | None
-    database: str | None
-    user: str | None
+    A query with parameters is one statement of ours, and transactions end; neither leaves anything in the session. Any
+    other text may.
+    """
 
-    @classmethod
-    def of(cls, dsn: str) -> "Address":
-        """Reads a DSN. A malformed one raises nothing and names nothing, for a part of it may be a secret."""
-        try:
-            read = read_dsn(dsn)
-        except ValueError:
-            return cls(None, None, None)
-        return cls(read.hosts, read.database, read.user)
+    __slots__ = ("may_be_altered",)
 
-    def __str__(self) -> str:
-        database = f"database {self.database}" if self.database else "the default database"
-        host = f"on {self.host}" if self.host else "on the default host"
-        user = f"as {self.user}" if self.user else "as the default user"
-        return f"{database} {host} {user}"
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.may_be_altered = False
+
+    async def execute(self, query: str, *arguments: object, timeout: float | None = None) -> str:
+        if not arguments and not _TRANSACTION.fullmatch(query):
+            self.may_be_altered = True
+        return await super().execute(query, *arguments, timeout=timeout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +296,7 @@ class Connector:
                     max_size=size,
                     init=self._settle,
                     reset=self._reset,
+                    connection_class=OwnTablesConnection,
                     **self._pool_arguments(),
                 )
             self._pools.append(pool)
@@ -322,10 +321,13 @@ class Connector:
     async def _settle(self, connection: Connection) -> None:
         """Set what a pooler may have dropped when the connection was made."""
         await connection.execute(set_statement(self._pool_settings()))
+        _note_settled(connection)
 
     async def _reset(self, connection: Connection) -> None:
-        """Forget what the last user set, but not what all need."""
-        await connection.execute(f"{connection.get_reset_query()}\n{set_statement(self._pool_settings())}")
+        """Forget what the last user may have set, but not what all need."""
+        if not isinstance(connection, OwnTablesConnection) or connection.may_be_altered:
+            await connection.execute(f"{connection.get_reset_query()}\n{set_statement(self._pool_settings())}")
+            _note_settled(connection)
 
     async def _end(self, process_id: int) -> None:
         """Have the server end a session that does not end by itself: code of a table's owner may catch a cancel.
@@ -373,6 +375,11 @@ class Connector:
             "search_path": "pg_catalog",
             "application_name": f"{self.application_name} {purpose}",
         }
+
+
+def _note_settled(connection: Connection) -> None:
+    if isinstance(connection, OwnTablesConnection):
+        connection.may_be_altered = False
 
 
 def _lock_timeout(lock_timeout_s: float | None) -> dict[str, str]:

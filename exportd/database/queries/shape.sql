@@ -204,6 +204,8 @@ WITH RECURSIVE exportd AS (
     UNION ALL SELECT 'trigger', g.oid, 0, g.xmin, g.ctid FROM pg_catalog.pg_trigger AS g
         WHERE g.tgrelid IN (SELECT oid FROM tree) OR g.tgfoid IN (SELECT oid FROM capture_function)
     UNION ALL SELECT 'function', oid, 0, xmin, ctid FROM capture_function
+    UNION ALL SELECT 'called', p.oid, 0, p.xmin, p.ctid  -- it may come into the schema exportd, or leave it
+        FROM tree JOIN pg_catalog.pg_trigger AS g ON g.tgrelid = tree.oid JOIN pg_catalog.pg_proc AS p ON p.oid = g.tgfoid
     UNION ALL SELECT 'index', i.indexrelid, 0, i.xmin, i.ctid
         FROM relation AS r JOIN pg_catalog.pg_index AS i ON i.indrelid = r.oid
     UNION ALL SELECT 'default', d.oid, 0, d.xmin, d.ctid

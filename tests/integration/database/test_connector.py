@@ -86,6 +86,29 @@ async def test_the_pool_forgets_what_its_users_set(database: Database) -> None:
         assert await pool.fetchval("SHOW application_name") == "exportd tables"
 
 
+@pytest.mark.every_postgres
+async def test_the_pool_resets_no_session_in_which_nothing_was_set(database: Database) -> None:
+    admin = await database.connect()
+    last = "SELECT query FROM pg_stat_activity WHERE application_name = 'exportd tables'"
+    async with Connector(database.dsn).pool(1) as pool:
+        for _ in range(2):
+            async with pool.acquire() as connection, connection.transaction():
+                await connection.fetchval("SELECT $1::int + 1", 1)
+                async with connection.transaction():
+                    await connection.execute("SELECT $1::int + 2", 1)
+        assert await admin.fetchval(last) == "COMMIT;"
+        async with pool.acquire() as connection:
+            await connection.execute("SET work_mem = '5MB'")
+        assert "RESET ALL" in await admin.fetchval(last)
+        async with pool.acquire() as connection:
+            with pytest.raises(ZeroDivisionError):
+                async with connection.transaction():
+                    await connection.fetchval("SELECT set_config('work_mem', '6MB', false)")
+                    raise ZeroDivisionError
+        async with pool.acquire() as connection:
+            assert await connection.fetchval("SHOW work_mem") == "4MB"
+
+
 async def test_no_server_there_is_worth_another_try() -> None:
     connector = Connector("postgresql://ann:hunter2@/app?host=/nowhere/at/all")
     error = await _refusal(connector)

@@ -31,6 +31,8 @@ CREATE FUNCTION doubled(i int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 2 *
 CREATE TABLE things (
     id int PRIMARY KEY, organization_id text, note text COLLATE loose, mood mood, addresses address[], paid amount,
     open weekdays, spare int, width int, twice int GENERATED ALWAYS AS (doubled(width)) STORED);
+CREATE FUNCTION own() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE TRIGGER own AFTER INSERT ON things EXECUTE FUNCTION own();
 CREATE TABLE measurements (id int, day date, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
 CREATE TABLE y2024 PARTITION OF measurements FOR VALUES FROM ('2024-01-01') TO ('2025-01-01') PARTITION BY RANGE (day);
 CREATE TABLE m2024_01 PARTITION OF y2024 FOR VALUES FROM ('2024-01-01') TO ('2024-02-01');
@@ -101,6 +103,7 @@ CHANGES = [
     "ALTER FUNCTION {function}() RESET ALL",
     "ALTER FUNCTION {function}() RENAME TO gone",
     "DROP FUNCTION {function}() CASCADE",
+    "ALTER FUNCTION own() SET SCHEMA exportd",
     "CREATE FUNCTION {log}_key_1(text) RETURNS text LANGUAGE sql AS 'SELECT $1'",
     # The log
     "COMMENT ON TABLE {log} IS 'of another table'",
