@@ -173,7 +173,7 @@ async def _connection_limits(connection: Connection, settings: Settings) -> Asyn
             yield _Line(
                 _Kind.FIX,
                 f"up to {needed} connections are needed, and the limit of {whose} is {limit}; raise it, or lower "
-                "limits.jobs, limits.stalled_jobs, limits.streams and database.pool_size",
+                "limits.jobs, limits.short_jobs, limits.stalled_jobs, limits.streams and database.pool_size",
             )
 
 
@@ -185,7 +185,7 @@ def connections_needed(settings: Settings) -> int:
         + CONTROL_CONNECTIONS
         + len(("listener", "pruner", "entities"))
     )
-    return own + (limits.jobs + limits.stalled_jobs) * (limits.streams + 1)
+    return own + (limits.jobs + limits.short_jobs + limits.stalled_jobs) * (limits.streams + 1)
 
 
 def _entities_of(settings: Settings, catalog: Catalog) -> dict[str, list[EntityCode]]:

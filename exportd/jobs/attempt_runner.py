@@ -65,6 +65,7 @@ class AttemptRunner:
         self._table = table
         self._run_job = run_job
         self._lease = lease
+        self._claimed_at = claimed_at
         self._attempt_limit = attempt_limit
         self._random = random
         self._clock = clock
@@ -102,7 +103,7 @@ class AttemptRunner:
             self._stalled_since = None
         elif self._stalled_since is None:
             self._stalled_since = self._clock.monotonic()
-        return Occupant(troubled, self._stalled_since)
+        return Occupant(troubled, self._stalled_since, self._claimed_at)
 
     def remember(self, entities: StalledEntities) -> None:
         """Tell what has become of the entities that it read, when it has ended."""

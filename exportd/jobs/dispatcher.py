@@ -5,8 +5,8 @@
     stop_claiming  claim no more; ``run`` ends with the last job
     drain          the same, but jobs that are not done at the deadline are stopped and put back
 
-A job that waits for the database takes no slot: see ``stalls``. One job's failure never ends the dispatcher; see
-``attempt_runner``. A failing claim is logged and tried again at the next poll.
+A job that waits for the database takes no slot, and short jobs run beside long ones: see ``stalls``. One job's failure
+never ends the dispatcher; see ``attempt_runner``. A failing claim is logged and tried again at the next poll.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -19,7 +19,7 @@ from anyio.abc import TaskGroup
 
 from exportd.jobs.attempt_runner import AttemptRunner, RunJob
 from exportd.jobs.job_table import JobTable
-from exportd.jobs.stalls import Occupant, Slots, StalledEntities
+from exportd.jobs.stalls import LONG_S, Occupant, Room, Slots, StalledEntities
 from exportd.model.clock import Clock, wait_until
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError
@@ -35,8 +35,8 @@ _random = SystemRandom().random
 
 
 class Dispatcher:
-    """Runs up to ``limits.jobs`` jobs at a time, each at most ``limits.job_attempts`` times, and some that stall beside
-    them.
+    """Runs up to ``limits.jobs`` jobs at a time, each at most ``limits.job_attempts`` times, and beside them some that
+    stall and some short ones.
 
     ``settings`` are read at each look; a running job keeps the limit of attempts with which it began. ``holder`` names
     this daemon in the jobs' rows; ``spool_id`` is the spool that holds the parts of its sealed jobs.
@@ -64,6 +64,8 @@ class Dispatcher:
         self._random = random
         self._active: list[AttemptRunner] = []
         self._stalled = StalledEntities(lambda: settings().limits.silence_timeout_s)
+        self._short_looked_at = -LONG_S
+        self._look_for_short = False
         self._woken = anyio.Event()
         self._ended: anyio.Event | None = None
         self._stopping = False
@@ -126,9 +128,9 @@ class Dispatcher:
         started = 0
         try:
             await self._end_interrupted()
-            while not self._stopping and self._slots().have_room(self._occupants().values()):
+            while not self._stopping and (room := self._room()) is not Room.NONE:
                 claimed_at = self._clock.monotonic()
-                lease = await self._claim_beside(claimed_at)
+                lease = await self._claim_beside(claimed_at, only_short=room is Room.SHORT)
                 if lease is None:
                     break
                 self._start(group, lease, claimed_at)
@@ -148,8 +150,8 @@ class Dispatcher:
         except (ExportdError, TimeoutError):
             # Claiming fails in the same way, and logs it.
             seconds = None
-        poll_interval_s = self._settings().capture.poll_interval_s
-        return poll_interval_s if seconds is None else min(seconds, poll_interval_s)
+        wanted = (seconds, self._seconds_to_short_room(), self._settings().capture.poll_interval_s)
+        return min(second for second in wanted if second is not None)
 
     async def _end_interrupted(self) -> None:
         with anyio.fail_after(CLAIM_TIMEOUT_S):
@@ -160,14 +162,34 @@ class Dispatcher:
         for job_id in interrupted:
             _logger.error("job failed", job_id=str(job_id), reason=Reason.INTERRUPTED.value)
 
-    async def _claim_beside(self, now: float) -> Lease | None:
+    def _room(self) -> Room:
+        """For which jobs there is room. For short ones it says so twice a second: most wake-ups bring none."""
+        now = self._clock.monotonic()
+        room = self._slots().room(self._occupants().values(), now)
+        if room is not Room.SHORT:
+            return room
+        self._look_for_short = now < self._short_looked_at + LONG_S
+        if self._look_for_short:
+            return Room.NONE
+        self._short_looked_at = now
+        return Room.SHORT
+
+    def _seconds_to_short_room(self) -> float | None:
+        """Until it may be looked for a short job, where that has not been done yet."""
+        now = self._clock.monotonic()
+        seconds = self._slots().short_room_in_s(self._occupants().values(), now)
+        if seconds == 0:
+            return max(0.0, self._short_looked_at + LONG_S - now) if self._look_for_short else None
+        return seconds
+
+    async def _claim_beside(self, now: float, *, only_short: bool) -> Lease | None:
         """The next job that may run beside those that run."""
         for left_out in self._slots().left_out(self._occupants().values(), self._stalled, now):
-            if (lease := await self._claim(left_out)) is not None:
+            if (lease := await self._claim(left_out, only_short=only_short)) is not None:
                 return lease
         return None
 
-    async def _claim(self, left_out: Collection[EntityCode]) -> Lease | None:
+    async def _claim(self, left_out: Collection[EntityCode], *, only_short: bool) -> Lease | None:
         with anyio.fail_after(CLAIM_TIMEOUT_S, shield=True):
             return await self._table.claim(
                 holder=self._holder,
@@ -175,11 +197,12 @@ class Dispatcher:
                 spool_id=self._spool_id,
                 attempt_limit=self._settings().limits.job_attempts,
                 left_out=left_out,
+                only_short=only_short,
             )
 
     def _slots(self) -> Slots:
         limits = self._settings().limits
-        return Slots(limits.jobs, limits.stalled_jobs)
+        return Slots(limits.jobs, limits.stalled_jobs, limits.short_jobs)
 
     def _occupants(self) -> dict[AttemptRunner, Occupant]:
         """The jobs that run and are not about to end, in the order in which they were claimed."""

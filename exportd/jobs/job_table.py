@@ -47,6 +47,9 @@ _SQL = queries.load("jobs")
 SPOOL_GRACE_S = 300.0
 """How long a sealed job waits for a holder that has its spool before another may extract it again."""
 
+SHORT_S = 5.0
+"""How long the last run of a schedule may have taken for its next one to count as short."""
+
 CANCELLED_SENTENCE = "The job was cancelled; the audit log says by whom. A schedule's next run holds the same changes."
 
 
@@ -78,8 +81,12 @@ class JobTable:
         spool_id: UUID,
         attempt_limit: int,
         left_out: Collection[EntityCode] = (),
+        only_short: bool = False,
     ) -> Lease | None:
         """Take the next job for ``lease_s`` seconds, or None when none is due that reads no entity ``left_out``.
+
+        ``only_short`` takes one of which a short time is expected: the last run of its schedule took no longer than
+        ``SHORT_S``, and nothing was asked for that reads more.
 
         ``phase`` SEALED or PUBLISHING means that the spool ``spool_id`` holds the parts. A job that was sealed in a
         spool that did not come back is EXTRACTING again, without its old parts and deliveries.
@@ -90,7 +97,7 @@ class JobTable:
         async with statements(self._pool, "claiming a job") as connection:
             row = await connection.fetchrow(
                 *(_SQL["claim"], holder, lease_s, spool_id, attempt_limit, self._spool_grace_s, organizations, codes),
-                [*left_out],
+                *([*left_out], only_short, SHORT_S),
             )
         if row is None:
             return None

@@ -1,4 +1,8 @@
-"""Which jobs may run beside those that wait for the database. Pure; time is handed in, in seconds of a monotonic clock.
+"""Which jobs may run beside long ones, and beside those that wait for the database. Pure; time is handed in, in seconds
+of a monotonic clock.
+
+While long jobs take all slots of ``limits.jobs``, ``limits.short_jobs`` more may run of which a short time is expected:
+a large export of one organization does not hold up the small ones of all others.
 
 A job stalls while it waits for a lock or for rows, be it because a table is large or because code of the table's owner
 sleeps. Nothing tells the two apart, so neither is ended for it, and neither may keep others waiting:
@@ -19,20 +23,25 @@ sleeps. Nothing tells the two apart, so neither is ended for it, and neither may
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from exportd.destinations.circuit import Circuit, CircuitState
 from exportd.model.entity import EntityCode
+
+LONG_S = 0.5
+"""A job that has run for so long may hold up short ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Occupant:
     """A running job. ``troubled`` are entities on which it stalls, and remembered ones that it has still to read.
 
-    ``stalled_since`` is when it became one that stalls; None for one that does not.
+    ``stalled_since`` is when it became one that stalls; None for one that does not. ``since`` is when it was claimed.
     """
 
     troubled: frozenset[EntityCode] = frozenset()
     stalled_since: float | None = None
+    since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +109,35 @@ class StalledEntities:
         return self._memories.setdefault(entity, _Memory(Circuit(), alone))
 
 
+class Room(Enum):
+    """For which jobs there is room."""
+
+    NONE = "none"
+    SHORT = "short"
+    """For one of which a short time is expected."""
+    ANY = "any"
+
+
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """``jobs`` run at a time, and beside them as many as ``stalled`` that stall."""
+    """``jobs`` run at a time; beside them as many as ``stalled`` that stall, and ``short`` ones while all are long."""
 
     jobs: int
     stalled: int
+    short: int = 0
 
-    def have_room(self, occupants: Collection[Occupant]) -> bool:
-        """Whether another job may be claimed."""
-        return sum(occupant.stalled_since is None for occupant in occupants) < self.jobs
+    def room(self, occupants: Collection[Occupant], now: float) -> Room:
+        """Which job may be claimed now."""
+        if len(_moving(occupants)) < self.jobs:
+            return Room.ANY
+        return Room.SHORT if self.short_room_in_s(occupants, now) == 0 else Room.NONE
+
+    def short_room_in_s(self, occupants: Collection[Occupant], now: float) -> float | None:
+        """When there is room for a short job: once all jobs have run for a while. None: not for now."""
+        moving = _moving(occupants)
+        if not self.jobs <= len(moving) < self.jobs + self.short:
+            return None
+        return max(0.0, max(occupant.since for occupant in moving) + LONG_S - now)
 
     def left_out(
         self, occupants: Collection[Occupant], entities: StalledEntities, now: float
@@ -128,7 +156,8 @@ class Slots:
     def surplus(self, occupants: Sequence[Occupant]) -> int | None:
         """Which of the occupants has to make way, by its place in the sequence; None while they are not too many."""
         stalled = [occupant for occupant in occupants if occupant.stalled_since is not None]
-        if not stalled or len(occupants) <= self.jobs + self.stalled:
+        in_slots = min(len(occupants) - len(stalled), self.jobs)
+        if not stalled or in_slots + len(stalled) <= self.jobs + self.stalled:
             return None
         taken = _taken(stalled)
 
@@ -136,6 +165,10 @@ class Slots:
             return max((taken[entity] for entity in occupant.troubled), default=0), occupant.stalled_since or 0.0
 
         return occupants.index(max(stalled, key=rank))
+
+
+def _moving(occupants: Collection[Occupant]) -> list[Occupant]:
+    return [occupant for occupant in occupants if occupant.stalled_since is None]
 
 
 def _taken(stalled: Collection[Occupant]) -> Counter[EntityCode]:

@@ -138,6 +138,10 @@ class LimitSettings(Section):
     jobs: Annotated[int, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=1, le=64)] = 2
     """How many jobs run at the same time."""
 
+    short_jobs: Annotated[int, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=0, le=64)] = 1
+    """How many short jobs run beside these while long ones take every place: jobs of schedules whose last run took less
+    than five seconds. So a large export does not hold up the small ones. 0 is none."""
+
     stalled_jobs: Annotated[int, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=1, le=64)] = 2
     """How many jobs run beside these while they wait for the database: for a lock, or for rows that do not come. Of
     these places one table gets all but one. So a table that is locked, slow or hostile does not hold up the others."""

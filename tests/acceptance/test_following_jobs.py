@@ -107,19 +107,19 @@ async def test_the_sessions_that_a_job_waits_for_are_named_while_it_waits(site: 
         await daemon.wait_for_event("waiting for a lock")
         words = f"session {writer.get_server_pid()} 'a long writer' of postgres (idle in transaction), since "
 
-        async def said(*command: str) -> str:
-            """What a command says while the job waits; between two attempts it waits for nothing."""
+        async def says(command: str, sentence: str) -> None:
+            """The command says it while the job waits; between two attempts the job waits for nothing."""
 
-            async def look() -> str | None:
-                outcome = await site.quickly(*command)
-                text = " ".join(outcome.stdout.split())
-                return text if words in text and "The job waits for a lock while installing" in text else None
+            async def look() -> bool:
+                text = " ".join((await site.quickly(*command.split())).stdout.split())
+                return sentence in text and words in text and "The job waits for a lock while installing" in text
 
-            return await until(look, what=" ".join(command))
+            await until(look, what=f"{sentence!r} from {command}")
 
-        shown, status, check = await asyncio.gather(said("job", "show", str(job)), said("status"), said("check"))
-        assert "waits for" in shown
-        assert f"Job {job} waits since" in status
-        assert f"warn job {job} of org-1: The job waits" in check
+        await asyncio.gather(
+            says(f"job show {job}", "waits for"),
+            says("status", f"Job {job} waits since"),
+            says("check", f"warn job {job} of org-1: The job waits"),
+        )
     await site.succeeded(application.connection, job)
     assert "waits for" not in (await site.quickly("job", "show", str(job))).stdout

@@ -32,6 +32,9 @@ HANDSHAKE_TIMEOUT_S = 5.0
 _TLS_CLOSE_TIMEOUT_S = 2.0
 """How long a client may take to agree to the end of TLS. The connection holds a file until then."""
 
+_MAX_UNCOUNTED = 16
+"""After so many connections the open files are counted again, for counting them takes longer than accepting."""
+
 _RETRY_S = 0.05
 """When to look again for files, and to try again what the kernel refused."""
 
@@ -60,6 +63,7 @@ class Acceptor:
         self._certificate = certificate
         self._is_local = listening.family == socket.AF_UNIX
         self._present: set[ApiConnection] = set()
+        self._uncounted = 0
         self._warned_at: float | None = None
 
     async def run(self) -> None:
@@ -142,12 +146,17 @@ class Acceptor:
 
     async def _spare_files(self) -> None:
         """Wait while exports need the files that are left: the Unix socket goes on, and jobs do."""
-        while files_left() <= reserved_files():
+        if self._uncounted > 0:
+            self._uncounted -= 1
+            return
+        while (spare := files_left() - reserved_files()) <= 0:
             self._warn(error="few files may still be opened")
             idle = first_to_go(self._staying)
             if idle is not None:
                 idle.drop()
             await anyio.sleep(_RETRY_S)
+        # Others open files too: only a part of what may be opened is taken without looking.
+        self._uncounted = min(_MAX_UNCOUNTED, spare // 4)
 
     def _warn(self, *, error: str | None) -> None:
         now = asyncio.get_running_loop().time()

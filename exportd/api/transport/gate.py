@@ -1,11 +1,13 @@
 """The outermost layer of the API: limits on what comes in, and an answer whatever goes wrong inside.
 
 A request has to name this server, and a web page of another site causes none (see origin). Over TCP, an address may
-make so many requests. A body has to arrive in time.
+make so many requests. A body has to arrive in time. Refusals are told slowly: a client that goes on although it is
+refused waits for the answers, and exports have the time that refusing would take.
 """
 
 import asyncio
 from collections.abc import Collection, Mapping
+from http import HTTPStatus
 
 import anyio
 import structlog
@@ -22,6 +24,11 @@ _logger = structlog.get_logger()
 
 ON_ANSWERED = "on_answered"
 """Under this name a request's state may have a function that is called when the request is over, however it ended."""
+
+REFUSALS_A_SECOND = 20
+"""How many refusals an address, or a user of this machine, is told at once; more of them wait, a second at most."""
+
+_REFUSALS = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS}
 
 BODY_TIME_S = 30.0
 _DOWNLOADS = "/downloads/"
@@ -49,6 +56,7 @@ class Gate:
         self._application = application
         self._hosts = frozenset(hosts)
         self._address_limit = address_limit
+        self._refusals = RateLimit(REFUSALS_A_SECOND, 1.0)
         self._clock = clock
         self._body_time_s = body_time_s
 
@@ -61,15 +69,20 @@ class Gate:
         if refusal is not None and refusal.status_code == 413 and b"expect" not in headers:
             await _drain(receive)
         refusal = refusal or refuse_page(scope["method"], scope["headers"], hosts=self._hosts)
-        if refusal is None and scope.get("state", {}).get("peer") is None:
-            refusal = self._refuse_stranger(scope)
+        peer = scope.get("state", {}).get("peer")
+        client = _address(scope) if peer is None else f"user {peer.uid}"
+        if refusal is None and peer is None:
+            refusal = self._refuse_stranger(client)
         if refusal is not None:
+            await self._wait_to_refuse(client)
             await problem_response(refusal.status_code, refusal.detail, refusal.headers)(scope, receive, send)
             return
         begun = False
 
         async def answer(message: Message) -> None:
             nonlocal begun
+            if peer is None and message.get("status") in _REFUSALS:
+                await self._wait_to_refuse(client)
             begun = True
             await send(message)
 
@@ -90,14 +103,22 @@ class Gate:
             if (on_answered := scope.get("state", {}).get(ON_ANSWERED)) is not None:
                 on_answered()
 
-    def _refuse_stranger(self, scope: Scope) -> Refusal | None:
+    def _refuse_stranger(self, address: str) -> Refusal | None:
         """Why a request over TCP is refused; None when it is not."""
-        client = scope.get("client")
-        wait_s = self._address_limit.wait_s(client[0] if client else "", self._clock.monotonic())
+        wait_s = self._address_limit.wait_s(address, self._clock.monotonic())
         if not wait_s:
             return None
         sentence = "An address may make 20000 requests in 5 minutes. Try again later."
         return Refusal(429, sentence, headers={"retry-after": str(max(1, round(wait_s)))})
+
+    async def _wait_to_refuse(self, client: str) -> None:
+        now = self._clock.monotonic()
+        await self._clock.sleep_until(now + self._refusals.wait_s(client, now))
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def _with_policy(send: Send) -> Send:

@@ -16,6 +16,8 @@
 -- $1 holder, $2 lease in seconds, $3 the holder's spool, $4 limit of attempts, $5 grace in seconds
 -- $6 organizations and $7 codes of the destinations that the holder's configuration declares; null: all there are
 -- $8 entities that the job must not read
+-- $9 only a job that is expected to be short: the last run of its schedule succeeded within $10 seconds, and no more was
+-- asked for than what has changed since
 WITH moment AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ), busy AS MATERIALIZED (
@@ -40,6 +42,16 @@ WITH moment AS MATERIALIZED (
         AND job.cancel_requested_at IS NULL
         AND NOT EXISTS (SELECT FROM exportd.pause)
         AND NOT ((job.phase = 'EXTRACTING' OR job.spool_id IS DISTINCT FROM $3::uuid) AND job.entities && $8::text[])
+        AND (NOT $9::boolean OR (
+            NOT EXISTS (SELECT FROM exportd.refresh_request WHERE refresh_request.schedule_id = job.schedule_id)
+            AND NOT EXISTS (SELECT FROM exportd.backfill_request WHERE backfill_request.schedule_id = job.schedule_id)
+            AND (
+                SELECT last_run.state = 'SUCCEEDED'
+                    AND last_run.finished_at - last_run.started_at < make_interval(secs => $10::float8)
+                FROM exportd.job AS last_run
+                WHERE last_run.schedule_id = job.schedule_id AND last_run.finished_at IS NOT NULL
+                ORDER BY last_run.finished_at DESC
+                LIMIT 1)))
         AND NOT EXISTS (
             SELECT FROM exportd.destination
             WHERE destination.organization = job.organization AND destination.code = ANY (job.destinations)

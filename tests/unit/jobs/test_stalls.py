@@ -2,7 +2,7 @@
 
 import pytest
 
-from exportd.jobs.stalls import Occupant, Slots, StalledEntities
+from exportd.jobs.stalls import LONG_S, Occupant, Room, Slots, StalledEntities
 from exportd.model.entity import EntityCode
 
 TRAP, SLOW, OTHER = EntityCode("TRAP"), EntityCode("SLOW"), EntityCode("OTHER")
@@ -20,8 +20,24 @@ def entities() -> StalledEntities:
 
 def test_a_job_that_stalls_takes_no_slot() -> None:
     slots = Slots(jobs=2, stalled=2)
-    assert slots.have_room([BUSY, *[stalled(TRAP)] * 3])
-    assert not slots.have_room([BUSY, BUSY])
+    assert slots.room([BUSY, *[stalled(TRAP)] * 3], 9.0) is Room.ANY
+    assert slots.room([BUSY, BUSY], 9.0) is Room.NONE
+
+
+def test_a_short_job_has_room_once_all_that_run_are_long() -> None:
+    slots, old, new = Slots(jobs=2, stalled=1, short=1), Occupant(since=1.0), Occupant(since=5.0)
+    assert slots.room([old], 1.0) is Room.ANY
+    assert (slots.room([old, new], 5.0), slots.short_room_in_s([old, new], 5.0)) == (Room.NONE, LONG_S)
+    assert (slots.room([old, new], 5.0 + LONG_S), slots.short_room_in_s([old, new], 9.0)) == (Room.SHORT, 0.0)
+    assert (slots.room([old, old, new], 9.0), slots.short_room_in_s([old, old, new], 9.0)) == (Room.NONE, None)
+    assert slots.room([old, old, new, stalled(TRAP)], 9.0) is Room.NONE
+    assert slots.room([old, stalled(TRAP)], 9.0) is Room.ANY
+
+
+def test_a_short_job_beside_the_slots_drives_out_none_that_stalls() -> None:
+    slots = Slots(jobs=1, stalled=1, short=1)
+    assert slots.surplus([BUSY, BUSY, stalled(TRAP)]) is None
+    assert slots.surplus([BUSY, BUSY, stalled(TRAP), stalled(SLOW)]) is not None
 
 
 def test_what_no_job_has_stalled_on_is_never_left_out(entities: StalledEntities) -> None:

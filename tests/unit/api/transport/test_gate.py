@@ -1,5 +1,6 @@
 """What the gate turns away before any operation looks at it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -9,8 +10,8 @@ import pytest
 from fastapi import FastAPI, Request
 from structlog.testing import capture_logs
 
-from exportd.api.problems import install_handlers
-from exportd.api.transport.gate import MAX_BODY_BYTES, Gate
+from exportd.api.problems import Refusal, install_handlers
+from exportd.api.transport.gate import MAX_BODY_BYTES, REFUSALS_A_SECOND, Gate
 from exportd.api.transport.peer import Peer
 from exportd.api.transport.rate_limit import RateLimit
 from exportd.testing.fake_clock import FakeClock
@@ -20,12 +21,14 @@ LOCAL = Peer(1, 1000, frozenset())
 
 
 def gate(clock: FakeClock, *, requests: int = 1000, body_time_s: float = 30.0) -> Gate:
-    """Before an application that says how long the body was."""
+    """Before an application that says how long the body was, or refuses with the status that the request names."""
     application = FastAPI()
     install_handlers(application)
 
     @application.post("/")
     async def measure(request: Request) -> int:
+        if (status := request.headers.get("x-refuse")) is not None:
+            raise Refusal(int(status), "No.")
         return len(await request.body())
 
     limit = RateLimit(requests, 300.0)
@@ -102,6 +105,42 @@ async def test_users_of_the_machine_are_not_counted(requests: int) -> None:
     narrow = gate(FakeClock(), requests=1)
     statuses = {(await answered(narrow, sending(b"x"), peer=LOCAL))[0] for _ in range(requests)}
     assert statuses == {200}
+
+
+@pytest.mark.parametrize(
+    ("peer", "more", "status"),
+    [
+        (None, [(b"sec-fetch-site", b"cross-site")], 403),
+        (LOCAL, [(b"sec-fetch-site", b"cross-site")], 403),
+        (LOCAL, [(b"host", b"evil.example")], 400),
+        (None, [(b"x-refuse", b"401")], 401),
+        (None, [(b"x-refuse", b"403")], 403),
+        (None, [(b"x-refuse", b"429")], 429),
+    ],
+)
+async def test_a_client_that_is_refused_again_and_again_waits_for_it(
+    peer: Peer | None, more: list[tuple[bytes, bytes]], status: int
+) -> None:
+    """What is accepted does not wait, nor does another client."""
+    clock = FakeClock()
+    to = gate(clock)
+    for _ in range(REFUSALS_A_SECOND):
+        assert (await answered(to, sending(b"x"), peer=peer, more=more))[0] == status
+    waiting = asyncio.create_task(answered(to, sending(b"x"), peer=peer, more=more))
+    await clock.advance(0.5)
+    assert not waiting.done()
+    assert (await answered(to, sending(b"x"), peer=peer))[0] == 200
+    other = None if peer is None else Peer(2, 1001, frozenset())
+    assert (await answered(to, sending(b"x"), peer=other, address="192.0.2.2", more=more))[0] == status
+    await clock.advance(0.6)
+    assert (await waiting)[0] == status
+    assert (await answered(to, sending(b"x"), peer=peer, more=more))[0] == status
+
+
+async def test_users_of_the_machine_do_not_wait_for_what_an_operation_refuses() -> None:
+    to, more = gate(FakeClock()), [(b"x-refuse", b"403")]
+    for _ in range(REFUSALS_A_SECOND + 1):
+        assert (await answered(to, sending(b"x"), peer=LOCAL, more=more))[0] == 403
 
 
 @pytest.mark.parametrize("size_bytes", [0, 10])
