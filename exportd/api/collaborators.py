@@ -61,6 +61,10 @@ class Downloads(Protocol):
         """One of the job's files, or a range of its bytes. Raises Refusal when it cannot be had."""
         ...
 
+    async def manifest(self, job_id: UUID) -> bytes:
+        """The job's manifest. Raises Refusal when it cannot be had."""
+        ...
+
 
 class Reload(Protocol):
     """Puts the configuration file into effect."""

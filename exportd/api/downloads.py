@@ -114,6 +114,14 @@ class SpoolDownloads:
             _require_range(wanted_range, await _size_bytes(self._folder(record.job.id) / name))
         return await self._one(record, name, media_type="application/octet-stream")
 
+    async def manifest(self, job_id: UUID) -> bytes:
+        """The manifest as the archive has it. Raises Refusal when it cannot be had."""
+        record = await self._ready(JobId(job_id), unfit=409)
+        try:
+            return await anyio.Path(self._folder(record.job.id) / MANIFEST_NAME).read_bytes()
+        except FileNotFoundError as error:  # the retention was quicker
+            raise Refusal(404, f"The manifest of the job {record.job.id} has been removed.") from error
+
     async def _one(self, record: JobRecord, name: str, *, media_type: str) -> Response:
         path = self._folder(record.job.id) / name
         if not await anyio.Path(path).is_file():  # the retention was quicker

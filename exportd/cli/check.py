@@ -33,6 +33,7 @@ from exportd.destinations.checks.report import summary
 from exportd.destinations.finder import find_destinations
 from exportd.destinations.opener import DestinationOpener
 from exportd.jobs.job_record import progress_from_row
+from exportd.jobs.stalls import Slots
 from exportd.model.clock import SystemClock
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, SettingsError
@@ -173,7 +174,7 @@ async def _connection_limits(connection: Connection, settings: Settings) -> Asyn
             yield _Line(
                 _Kind.FIX,
                 f"up to {needed} connections are needed, and the limit of {whose} is {limit}; raise it, or lower "
-                "limits.jobs, limits.short_jobs, limits.stalled_jobs, limits.streams and database.pool_size",
+                "limits.jobs and those beside them, limits.streams and database.pool_size",
             )
 
 
@@ -185,7 +186,7 @@ def connections_needed(settings: Settings) -> int:
         + CONTROL_CONNECTIONS
         + len(("listener", "pruner", "entities"))
     )
-    return own + (limits.jobs + limits.short_jobs + limits.stalled_jobs) * (limits.streams + 1)
+    return own + Slots.of(limits).total * (limits.streams + 1)
 
 
 def _entities_of(settings: Settings, catalog: Catalog) -> dict[str, list[EntityCode]]:

@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from exportd.console.pages import destinations, entities, exports, jobs, overview, schedules, sign_in
+from exportd.console.pages import destinations, entities, exports, jobs, overview, schedules, sign_in, system
 from exportd.console.rendering import Renderer
 from exportd.console.sessions import Sessions
 from exportd.console.visitor import Console
@@ -12,5 +12,5 @@ from exportd.model.clock import Clock
 def add_console(api: FastAPI, renderer: Renderer, clock: Clock) -> None:
     """Add all pages, below ``/console/``."""
     api.state.console = Console(Sessions(clock), renderer)
-    for page in (sign_in, overview, exports, schedules, jobs, destinations, entities):
+    for page in (sign_in, overview, exports, schedules, jobs, destinations, entities, system):
         api.include_router(page.router)

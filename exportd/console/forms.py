@@ -1,12 +1,27 @@
-"""Reads what a form of a page sends. Pure."""
+"""Reads what the forms of pages send: as it was filled in, and as the body of the API's request. Pure."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
+from pydantic import TypeAdapter, ValidationError
+
+from exportd.api.dependencies import Tenant
+from exportd.api.identity.access import Identity
 from exportd.api.problems import Refusal
+from exportd.api.schemas.destination import CREATIONS, DestinationDetails
+from exportd.api.schemas.schedule import ScheduleDetails
+from exportd.api.sentences import sentence_of
 from exportd.model.bounds import MAX_ENTITIES
+from exportd.model.entity import OrganizationId
+from exportd.model.errors import ExportdError
+from exportd.model.reason import Reason
+from exportd.settings.section import check_organization
 
 _MAX_FIELDS = MAX_ENTITIES + 200
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +46,249 @@ class Form:
     def texts(self, name: str) -> list[str]:
         """What was ticked of several."""
         return [text for text in self.fields.get(name, []) if text]
+
+
+class FormRefusal(Refusal):
+    """What was filled in is no request of the API's. ``problems`` are sentences by the API's names of fields."""
+
+    def __init__(self, errors: Iterable[Mapping[str, Any]]) -> None:
+        found = list(errors)
+        super().__init__(400, sentence_of(found))
+        self.problems: dict[str, str] = {}
+        for error in found:
+            name, _, words = sentence_of([error]).partition(": ")
+            self.problems.setdefault(name, words)
+
+
+def body_of(kind: TypeAdapter[T], document: Mapping[str, object]) -> T:
+    """The API's request. Raises FormRefusal with what is wrong."""
+    try:
+        return kind.validate_python(document)
+    except ValidationError as error:
+        raise FormRefusal(map(dict, error.errors(include_url=False))) from error
+
+
+def tenant_of(organization: str, who: Identity) -> Tenant:
+    """For whom something is done. Raises Refusal 400 for what is no organization, 403 for one that is not theirs."""
+    try:
+        check_organization(organization)
+    except ValueError as error:
+        raise Refusal(400, f"organization: {error}.") from error
+    if who.organization not in {None, organization}:
+        raise Refusal(403, "organization: this is not one that you may see.")
+    return Tenant(OrganizationId(organization), who.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a form was not taken: ``status`` of the answer, a sentence, and what is wrong by the API's names of fields.
+
+    ``is_stale``: what was edited has been edited by another person since.
+    """
+
+    status: int = 200
+    sentence: str = ""
+    problems: Mapping[str, str] = field(default_factory=dict)
+    is_stale: bool = False
+
+    @classmethod
+    def of(cls, error: Exception, status: int, sentence: str) -> "Refused":
+        """The API begins a sentence about one field with its name."""
+        if isinstance(error, FormRefusal):
+            return cls(status, sentence, error.problems)
+        is_stale = isinstance(error, ExportdError) and error.reason is Reason.VERSION_STALE
+        name, colon, words = sentence.partition(": ")
+        return cls(status, sentence, {name: words} if colon and name.isidentifier() else {}, is_stale)
+
+
+NOT_REFUSED = Refused()
+"""Of a form that has not been sent yet."""
+
+
+UNITS = {"HOUR": "Hours", "DAY": "Days", "MINUTE": "Minutes"}
+OFFSET_UNITS = {"HOUR": "minutes into the hour", "DAY": "hours into the day"}
+"""By the unit of the period. Minutes have no offset."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleForm:
+    """Every field as text, as the browser shows it. ``version`` is empty in the form of a new schedule."""
+
+    organization: str = ""
+    name: str = ""
+    code: str = ""
+    destination_ids: tuple[str, ...] = ()
+    file_format: str = "CSV"
+    advanced: bool = False
+    schedule_type: str = "HOUR"
+    period: str = "1"
+    offset: str = ""
+    cron_expression: str = ""
+    entities: tuple[str, ...] = ()
+    version: str = ""
+
+    @classmethod
+    def sent(cls, form: Form) -> "ScheduleForm":
+        """What a browser sends."""
+        return cls(
+            organization=form.text("organization"),
+            name=form.text("name"),
+            code=form.text("code") or code_of(form.text("name")),
+            destination_ids=tuple(form.texts("destination")),
+            file_format=form.text("format"),
+            advanced=form.text("kind") == "advanced",
+            schedule_type=form.text("unit"),
+            period=form.text("period"),
+            offset=form.text("offset"),
+            cron_expression=form.text("cron"),
+            entities=tuple(form.texts("entity")),
+            version=form.text("version"),
+        )
+
+    @classmethod
+    def of(cls, schedule: ScheduleDetails) -> "ScheduleForm":
+        """The form in which a schedule is edited."""
+        usual = cls()
+        return replace(
+            usual,
+            organization=schedule.organization,
+            name=schedule.name,
+            code=schedule.code,
+            destination_ids=tuple(schedule.destination_ids),
+            file_format=schedule.export_file_format,
+            advanced=schedule.cron_expression is not None,
+            schedule_type=schedule.schedule_type or usual.schedule_type,
+            period=usual.period if schedule.period is None else str(schedule.period),
+            offset="" if schedule.offset is None else str(schedule.offset),
+            cron_expression=schedule.cron_expression or "",
+            entities=tuple(schedule.operational_data_types),
+            version=str(schedule.version),
+        )
+
+    @property
+    def rule(self) -> dict[str, object]:
+        """The rule's fields, as the API calls them. What is no number stays text: the API says what is wrong."""
+        if self.advanced:
+            return {"cronExpression": self.cron_expression}
+        offset = {} if self.schedule_type == "MINUTE" or not self.offset else {"offset": _number(self.offset)}
+        return {"scheduleType": self.schedule_type, "period": _number(self.period), **offset}
+
+    @property
+    def document(self) -> dict[str, object]:
+        """The body of the API's request."""
+        return {
+            "name": self.name,
+            "code": self.code,
+            "sourceType": "OPERATIONAL",
+            "operationalDataTypes": list(self.entities),
+            "destinationIds": list(self.destination_ids),
+            "exportFileFormat": self.file_format,
+            **self.rule,
+            **({"version": _number(self.version)} if self.version else {}),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class AdHocForm:
+    """An export without a schedule. ``start_date`` is in UTC, as a browser writes it."""
+
+    organization: str = ""
+    destination_ids: tuple[str, ...] = ()
+    file_format: str = "CSV"
+    start_date: str = ""
+    entities: tuple[str, ...] = ()
+
+    @classmethod
+    def sent(cls, form: Form) -> "AdHocForm":
+        """What a browser sends."""
+        return cls(
+            organization=form.text("organization"),
+            destination_ids=tuple(form.texts("destination")),
+            file_format=form.text("format"),
+            start_date=form.text("start"),
+            entities=tuple(form.texts("entity")),
+        )
+
+    @property
+    def document(self) -> dict[str, object]:
+        """The body of the API's request."""
+        return {
+            "sourceType": "OPERATIONAL",
+            "operationalDataTypes": list(self.entities),
+            "destinationIds": list(self.destination_ids),
+            "exportFileFormat": self.file_format,
+            **({"startDate": f"{self.start_date.removesuffix('Z')}Z"} if self.start_date else {}),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationForm:
+    """A destination of one ``kind``. ``details`` are what that kind has, by the API's names of fields."""
+
+    kind: str
+    organization: str = ""
+    name: str = ""
+    code: str = ""
+    details: Mapping[str, str] = field(default_factory=dict)
+    version: str = ""
+
+    @classmethod
+    def sent(cls, form: Form) -> "DestinationForm":
+        """What a browser sends. Raises Refusal 400 for a kind that the API does not make."""
+        kind = form.text("kind")
+        return cls(
+            kind=kind,
+            organization=form.text("organization"),
+            name=form.text("name"),
+            code=form.text("code") or code_of(form.text("name")),
+            details={name: form.text(name) for name in details_of(kind)},
+            version=form.text("version"),
+        )
+
+    @classmethod
+    def of(cls, destination: DestinationDetails) -> "DestinationForm":
+        """The form in which a destination is edited."""
+        document = destination.model_dump(by_alias=True)
+        return cls(
+            kind=destination.destination_type,
+            organization=destination.organization,
+            name=destination.name,
+            code=destination.code,
+            details={name: document.get(name) or "" for name in details_of(destination.destination_type)},
+            version=str(destination.version),
+        )
+
+    @property
+    def document(self) -> dict[str, object]:
+        """The body of the API's request. What is left empty is left out."""
+        return {
+            "destinationType": self.kind,
+            "name": self.name,
+            "code": self.code,
+            **{name: text for name, text in self.details.items() if text},
+            **({"version": _number(self.version)} if self.version else {}),
+        }
+
+
+def details_of(kind: str) -> list[str]:
+    """What is asked for a destination of a kind, besides its name and code. Raises Refusal 400 for an unknown kind."""
+    if kind not in CREATIONS:
+        raise Refusal(400, f"destinationType: should be {' or '.join(CREATIONS)}. Choose one of them.")
+    names = [str(known.alias) for known in CREATIONS[kind].model_fields.values()]
+    return [name for name in names if name not in {"name", "code", "destinationType"}]
+
+
+def code_of(name: str) -> str:
+    """A code made of a name: small letters and digits, with hyphens between the words."""
+    return "-".join("".join(letter if letter.isalnum() else " " for letter in name.lower()).split())
+
+
+def _number(text: str) -> int | str:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else text
+
+
+def differences(filled: Mapping[str, object], stored: Mapping[str, object]) -> dict[str, object]:
+    """What is stored otherwise than it was filled in, by field; the version is always another."""
+    return {name: stored.get(name) for name in {**stored, **filled} if filled.get(name) != stored.get(name)} | {
+        "version": stored["version"]
+    }

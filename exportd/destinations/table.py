@@ -75,15 +75,18 @@ class DestinationTable:
         organization: OrganizationId | None,
         *,
         ids: Sequence[UUID] | None = None,
+        text: str | None = None,
         after: tuple[datetime, UUID] | None = None,
         limit: int,
     ) -> list[DestinationRecord]:
         """Of an organization (None: of all) the newest first, at most ``limit``: of those ids, if given, and behind
-        ``after`` (created at, id).
+        ``after`` (created at, id). ``text`` is a part of the name, the code or the bucket.
         """
         created_at, destination_id = after or (None, None)
         async with statements(self._pool, "reading the destinations") as connection:
-            rows = await connection.fetch(_SQL["page"], organization, ids, created_at, destination_id, limit)
+            rows = await connection.fetch(
+                _SQL["page"], organization, ids, created_at, destination_id, limit, text and text.lower()
+            )
         return [destination_from_row(row) for row in rows]
 
     async def get(self, organization: OrganizationId | None, destination_id: UUID) -> DestinationRecord:

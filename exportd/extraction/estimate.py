@@ -71,10 +71,9 @@ def preview_of(
 
     ``counts`` is None when counting took too long; ``keys`` is how many keys the log holds for the window, at most.
     """
-    full = window.mode is Mode.FULL
     if counts is None:
         # Only the count says which of the keys were deleted.
-        rows, deleted, estimated = plan.rows if full else keys, 0, tuple(Figure)
+        rows, deleted, estimated = plan.rows if window.scans_table else keys, 0, tuple(Figure)
     elif counts.changed is None:
         rows, deleted, estimated = plan.rows + counts.deleted, counts.deleted, (Figure.ROWS, Figure.CONTENT_BYTES)
     else:

@@ -1,4 +1,4 @@
-"""Previews what the next run of a schedule would hold, without running it: nothing is installed or repaired.
+"""Previews what the next run of a schedule, or an export without one, would hold: nothing is installed or repaired.
 
 One read-only transaction under a statement timeout holds the locks of any reader. What the change log holds is counted
 exactly as long as the time allows; for what a full run reads, the planner's estimate is taken.
@@ -22,12 +22,13 @@ from exportd.extraction.snapshot_opener import OpenSnapshot, SnapshotOpener
 from exportd.extraction.window import EntityWindow
 from exportd.jobs.job_table import JobTable
 from exportd.model.clock import Clock
-from exportd.model.entity import Entity, EntityCode
+from exportd.model.entity import Entity, EntityCode, OrganizationId
 from exportd.model.errors import TransientError
 from exportd.model.extraction import Mode
 from exportd.model.job import Job, JobId
 from exportd.model.reason import FullReason, Reason
-from exportd.model.schedule import Schedule
+from exportd.model.schedule import ExportFormat, Schedule
+from exportd.model.start import Start
 
 STATEMENT_TIMEOUT_S = 5.0
 """The limit of each statement that opens the snapshot."""
@@ -46,14 +47,14 @@ _NO_JOB = JobId(UUID(int=0))
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a run of a schedule that begins at ``taken_at`` (aware UTC) would hold."""
+    """What a run that begins at ``taken_at`` (aware UTC) would hold."""
 
     taken_at: datetime
     entities: tuple[EntityPreview, ...]
 
 
 class Previewer:
-    """Previews schedules. ``counting_s`` is how long counting may take, ``limit_s`` a preview as a whole."""
+    """Previews runs. ``counting_s`` is how long counting may take, ``limit_s`` a preview as a whole."""
 
     def __init__(
         self,
@@ -77,34 +78,55 @@ class Previewer:
         self._turns = anyio.Semaphore(_MAX_PREVIEWS_AT_ONCE)
 
     async def preview(self, schedule: Schedule) -> Preview:
-        """What a run that begins now would hold.
+        """What a run of a schedule that begins now would hold.
 
         Raises PermanentError for what would fail the run (a missing table, an entity that the catalog does not have),
         TransientError when a lock cannot be had, or the database is away or too slow.
         """
         declaration = schedule.declaration
-        entities = [self._catalog.get(code) for code in declaration.entities]
-        job = Job(
-            _NO_JOB,
-            declaration.organization,
-            schedule.id,
-            declaration.code,
-            self._clock.now(),
-            declaration.entities,
-            declaration.file_format,
-            declaration.destinations,
+        return await self._in_turn(
+            Job(
+                _NO_JOB,
+                declaration.organization,
+                schedule.id,
+                declaration.code,
+                self._clock.now(),
+                declaration.entities,
+                declaration.file_format,
+                declaration.destinations,
+            )
         )
+
+    async def preview_export(
+        self,
+        organization: OrganizationId,
+        entities: Sequence[EntityCode],
+        file_format: ExportFormat,
+        start_date: datetime | None,
+    ) -> Preview:
+        """What an export without a schedule that begins now would hold: complete, or what was modified at
+        ``start_date`` (aware UTC) or later. Raises the same.
+        """
+        now, codes = self._clock.now(), tuple(entities)
+        return await self._in_turn(Job(_NO_JOB, organization, None, None, now, codes, file_format, (), start_date))
+
+    async def _in_turn(self, job: Job) -> Preview:
+        entities = [self._catalog.get(code) for code in job.entities]
         async with self._turns:
             with anyio.move_on_after(self._limit_s):
-                return await self._preview(schedule, job, entities)
+                return await self._preview(job, entities)
         raise TransientError(
             f"The database did not answer for {self._limit_s:g} s while the next run was estimated. A function that an "
             "index or a policy of a table calls may hold it up.",
             reason=Reason.QUERY_FAILED,
         )
 
-    async def _preview(self, schedule: Schedule, job: Job, entities: Sequence[Entity]) -> Preview:
-        start = await self._jobs.start(schedule.id)
+    async def _preview(self, job: Job, entities: Sequence[Entity]) -> Preview:
+        start = (
+            Start(forced=dict.fromkeys(job.entities, FullReason.AD_HOC))
+            if job.schedule_id is None
+            else await self._jobs.start(job.schedule_id)
+        )
         uncaptured = await self._uncaptured(entities)
         async with self._opener.open(
             job, entities, start.positions, forced=start.forced, uncaptured=uncaptured
@@ -171,20 +193,25 @@ class Previewer:
         """
         window, statements, connection = snapshot.windows[code], snapshot.statements[code], snapshot.connection
         full = window.full_reason is not None
-        if window.previous is None or not window.reads_table:
+        if window.start_date is None and (window.previous is None or not window.reads_table):
             return window, WindowCounts(None if full else 0, 0)
         if timeout_s <= 0:
             return window, None
         await connection.execute("SAVEPOINT counting")
         await connection.execute(f"SET LOCAL statement_timeout = {max(1, round(timeout_s * 1000))}")
         try:
-            deleted = await connection.fetchval(statements.count(statements.deleted(window.previous)))
-            changed = None if full else await connection.fetchval(statements.count(statements.changed(window.previous)))
+            if window.previous is None:
+                deleted, rows = 0, statements.full(start_date=window.start_date)
+            else:
+                deleted = await connection.fetchval(statements.count(statements.deleted(window.previous)))
+                rows = statements.changed(window.previous)
+            changed = None if full else await connection.fetchval(statements.count(rows))
         except QueryCanceledError:
             await connection.execute("ROLLBACK TO SAVEPOINT counting")
             return window, None
         except PostgresError as error:
-            if isinstance(translate(error, doing=f"counting the changes of {code}"), TransientError):
+            failure = translate(error, doing=f"counting the changes of {code}")
+            if window.previous is None or isinstance(failure, TransientError):
                 raise
             await connection.execute("ROLLBACK TO SAVEPOINT counting")
             unreadable = EntityWindow(code, Mode.FULL, FullReason.IMAGES_UNREADABLE, None, changed=True)

@@ -201,8 +201,7 @@ class Dispatcher:
             )
 
     def _slots(self) -> Slots:
-        limits = self._settings().limits
-        return Slots(limits.jobs, limits.stalled_jobs, limits.short_jobs)
+        return Slots.of(self._settings().limits)
 
     def _occupants(self) -> dict[AttemptRunner, Occupant]:
         """The jobs that run and are not about to end, in the order in which they were claimed."""

@@ -1,8 +1,8 @@
 """Which jobs may run beside long ones, and beside those that wait for the database. Pure; time is handed in, in seconds
 of a monotonic clock.
 
-While long jobs take all slots of ``limits.jobs``, ``limits.short_jobs`` more may run of which a short time is expected:
-a large export of one organization does not hold up the small ones of all others.
+While long jobs take all slots of ``limits.jobs``, a few more may run of which a short time is expected: a large export
+of one organization does not hold up the small ones of all others.
 
 A job stalls while it waits for a lock or for rows, be it because a table is large or because code of the table's owner
 sleeps. Nothing tells the two apart, so neither is ended for it, and neither may keep others waiting:
@@ -27,6 +27,7 @@ from enum import Enum
 
 from exportd.destinations.circuit import Circuit, CircuitState
 from exportd.model.entity import EntityCode
+from exportd.settings.schema import LimitSettings
 
 LONG_S = 0.5
 """A job that has run for so long may hold up short ones."""
@@ -125,6 +126,15 @@ class Slots:
     jobs: int
     stalled: int
     short: int = 0
+
+    @classmethod
+    def of(cls, limits: LimitSettings) -> "Slots":
+        return cls(limits.jobs, limits.stalled_jobs, limits.short_jobs)
+
+    @property
+    def total(self) -> int:
+        """How many jobs run at the same time at most."""
+        return self.jobs + self.stalled + self.short
 
     def room(self, occupants: Collection[Occupant], now: float) -> Room:
         """Which job may be claimed now."""

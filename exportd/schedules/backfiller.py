@@ -45,6 +45,14 @@ async def backfill_held(connection: "Connection", schedule: "asyncpg.Record", jo
     An earlier request that is not done yet stays. Raises PermanentError NOT_FOUND when the schedule has no
     such job, JOB_STATE_UNFIT for one that has not succeeded or has no schedule.
     """
+    requests = await plan_held(connection, schedule, job_id)
+    document = json.dumps([request.to_json() for request in requests])
+    await connection.execute(_SQL["request_backfill"], schedule["id"], document, actor)
+    return Backfill(requests, *await _run(connection, schedule["id"], schedule["code"]))
+
+
+async def plan_held(connection: "Connection", schedule: "asyncpg.Record", job_id: JobId) -> tuple[BackfillRequest, ...]:
+    """What such a request would ask for, which nothing does yet. Raises the same."""
     _require_success(await connection.fetchrow(_SQL["hold_job"], job_id), schedule, job_id)
     rows = await connection.fetch(_JOBS_SQL["backfill_requests"], schedule["id"])
     asked = [BackfillRequest.from_json(json.loads(row["document"])) for row in rows]
@@ -53,10 +61,7 @@ async def backfill_held(connection: "Connection", schedule: "asyncpg.Record", jo
         BackfillRequest(EntityCode(row["entity"]), job_id, _begins(row))
         for row in await connection.fetch(_SQL["past_windows"], schedule["id"], job_id)
     ]
-    requests = [wider(asked_by_entity.get(request.entity, request), request) for request in requests]
-    document = json.dumps([request.to_json() for request in requests])
-    await connection.execute(_SQL["request_backfill"], schedule["id"], document, actor)
-    return Backfill(tuple(requests), *await _run(connection, schedule["id"], schedule["code"]))
+    return tuple(wider(asked_by_entity.get(request.entity, request), request) for request in requests)
 
 
 def _require_success(job: "asyncpg.Record | None", schedule: "asyncpg.Record", job_id: JobId) -> None:

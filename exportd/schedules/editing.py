@@ -14,7 +14,7 @@ PermanentError with one of these reasons:
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -37,6 +37,19 @@ if TYPE_CHECKING:
 _SQL = queries.load("owned_schedules")
 
 
+@dataclass(frozen=True, slots=True)
+class ScheduleSearch:
+    """Which schedules are wanted; None: any. ``text`` is a part of the name or the code."""
+
+    text: str | None = None
+    destination: str | None = None
+    entity: str | None = None
+    is_paused: bool | None = None
+
+
+_ANY = ScheduleSearch()
+
+
 class OwnedScheduleTable:
     """``exportd.schedule``, by organization and id."""
 
@@ -49,15 +62,27 @@ class OwnedScheduleTable:
         organization: OrganizationId | None,
         *,
         ids: Sequence[UUID] | None = None,
+        wanted: ScheduleSearch = _ANY,
         after: tuple[datetime, UUID] | None = None,
         limit: int,
     ) -> list[OwnedSchedule]:
-        """Of an organization (None: of all) the newest first, at most ``limit``: of those ids, if given, and behind
-        ``after`` (created at, id).
+        """Of an organization (None: of all) the newest first, at most ``limit``: the ``wanted`` ones, of those ids, if
+        given, and behind ``after`` (created at, id).
         """
         created_at, schedule_id = after or (None, None)
         async with statements(self._pool, "reading the schedules") as connection:
-            rows = await connection.fetch(_SQL["page"], organization, ids, created_at, schedule_id, limit)
+            rows = await connection.fetch(
+                _SQL["page"],
+                organization,
+                ids,
+                created_at,
+                schedule_id,
+                limit,
+                wanted.text and wanted.text.lower(),
+                wanted.destination,
+                wanted.entity,
+                wanted.is_paused,
+            )
         return [owned_schedule_from_row(row) for row in rows]
 
     async def get(self, organization: OrganizationId | None, schedule_id: UUID) -> OwnedSchedule:
@@ -134,7 +159,7 @@ class OwnedScheduleTable:
 
 
 async def _get(connection: "Connection", organization: OrganizationId | None, schedule_id: UUID) -> OwnedSchedule:
-    row = await connection.fetchrow(_SQL["page"], organization, [schedule_id], None, None, 1)
+    row = await connection.fetchrow(_SQL["page"], organization, [schedule_id], None, None, 1, *[None] * 4)
     if row is None:
         raise PermanentError(
             f"There is no schedule {schedule_id}. Look at the list of schedules for its id.", reason=Reason.NOT_FOUND

@@ -18,7 +18,7 @@ from exportd.model.errors import PermanentError
 from exportd.model.job import JobId, JobState
 from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import Pause, Schedule, ScheduleId
-from exportd.schedules.backfiller import Backfill, backfill_held
+from exportd.schedules.backfiller import Backfill, backfill_held, plan_held
 from exportd.schedules.firing_table import fire_held
 from exportd.schedules.schedule_record import schedule_from_row
 
@@ -141,6 +141,12 @@ class ScheduleOperator:
                 connection, "backfill requested", actor, row, since_job=job_id, entities=since, job=backfill.job_id
             )
         return backfill
+
+    async def plan_backfill(self, schedule_id: ScheduleId, job_id: JobId) -> Backfill:
+        """What ``backfill`` would ask for now. Nothing is asked for, and no job does it. Raises the same."""
+        async with transaction(self._pool, "looking at a back-fill") as connection:
+            row = _present(await connection.fetchrow(_SQL["hold"], schedule_id), schedule_id)
+            return Backfill(await plan_held(connection, row, job_id), job_id=None)
 
     async def wheel(self) -> WheelState:
         """How many schedules there are, and when the next is due."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import httpx
 
@@ -103,6 +103,8 @@ class ConsoleBrowser:
         if (named := form.buttons[button]) is not None:
             sent.append(named)
         address = urljoin(str(page.answer.url), form.action)
+        if form.method == "get":
+            return self.open(f"{address.partition('?')[0]}?{urlencode(sent)}")
         answer = self.client.post(
             address,
             data={name: [value for known, value in sent if known == name] for name, _ in sent},

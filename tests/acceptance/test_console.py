@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import html
 import json
 import subprocess
 import sys
@@ -58,7 +59,9 @@ async def test_a_schedule_is_created_watched_changed_and_deleted(running: Site, 
             await asyncio.to_thread(_create, browser)
             job = await running.first_job(application.connection, "nightly-copy")
             await running.succeeded(application.connection, job)
-            await asyncio.to_thread(_look_and_change, browser, str(job))
+            delivered = str(await running.first_job(application.connection))
+            script = await _loader_script(running, delivered)
+            await asyncio.to_thread(_look_and_change, browser, str(job), delivered, script)
     with bare(running.folder / "control.sock") as http:
         deeds = (await asyncio.to_thread(http.get, "/v1/audit")).json()["data"]
     done = {(row["action"], row["actor"].endswith("(console)")) for row in deeds}
@@ -105,7 +108,7 @@ def _send_what_no_form_sends(browser: ConsoleBrowser) -> None:
 
 def _create(browser: ConsoleBrowser) -> None:
     empty = browser.open("/console/schedules/new")
-    assert "No options" in empty.text or "lake" in empty.text
+    assert "lake" in empty.text
     wanted: dict[str, str | list[str]] = {
         "organization": ORGANIZATION,
         "name": "Nightly copy",
@@ -125,7 +128,24 @@ def _create(browser: ConsoleBrowser) -> None:
     assert "nightly-copy" in made.text
 
 
-def _look_and_change(browser: ConsoleBrowser, job: str) -> None:
+async def _loader_script(site: Site, job: str) -> str:
+    command = [
+        sys.executable,
+        "-m",
+        "exportd",
+        "loader",
+        str(site.folder / "lake"),
+        "--job",
+        job,
+        "--dialect",
+        "duckdb",
+    ]
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, env=environment())
+    printed, _ = await process.communicate()
+    return printed.decode().strip()
+
+
+def _look_and_change(browser: ConsoleBrowser, job: str, delivered: str, script: str) -> None:
     page = browser.open(f"/console/jobs/{job}")
     assert "✓ Succeeded" in page.text
     assert "It is the first run." in page.text
@@ -133,7 +153,7 @@ def _look_and_change(browser: ConsoleBrowser, job: str) -> None:
     files = [link for link in page.links if "/files/" in link and not link.endswith("manifest.json")]
     told = {file["sha256"] for entity in manifest["entities"] for file in entity["parts"]}
     assert {hashlib.sha256(browser.client.get(link).content).hexdigest() for link in files} == told
-    (here,) = {link for link in page.links if link.startswith("/console/schedules/")}
+    (here,) = {link for link in page.links if link.startswith("/console/schedules/") and "?" not in link}
     paused = browser.press(browser.open(here), "Pause")
     assert "Paused by unix:" in paused.text
     assert "Resume" in {button for form in paused.forms for button in form.buttons}
@@ -146,7 +166,9 @@ def _look_and_change(browser: ConsoleBrowser, job: str) -> None:
     assert (stale.answer.status_code, "Not changed." in stale.text) == (409, True)
     for page in browser.crawl("/console/"):
         assert page.answer.status_code == 200, page.answer.url
-        _is_safe(page)
+        assert_safe(page)
+    statements = browser.open(f"/console/jobs/{delivered}/loader")
+    assert script in html.unescape(statements.answer.text), "as the command writes them"
     asked = browser.open(f"{here}/delete")
     assert "exports 2 entities" in asked.text
     gone = browser.press(asked, "Delete export schedule")
@@ -154,7 +176,7 @@ def _look_and_change(browser: ConsoleBrowser, job: str) -> None:
     assert browser.open(here).answer.status_code == 404
 
 
-def _is_safe(page: BrowserPage) -> None:
+def assert_safe(page: BrowserPage) -> None:
     """Nothing that others wrote is markup, and no page may load or embed anything from elsewhere."""
     headers = page.answer.headers
     assert headers["cross-origin-resource-policy"] == "same-origin"

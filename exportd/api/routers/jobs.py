@@ -1,5 +1,6 @@
 """Jobs: list, show, a link to the files; and exports without a schedule."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
@@ -26,6 +27,7 @@ from exportd.catalog.table_rules import no_modified
 from exportd.jobs.job_record import unknown_job
 from exportd.jobs.requests import JobFilter, JobSummary
 from exportd.model.bounds import MAX_WORD_LENGTH
+from exportd.model.entity import Entity, EntityCode
 from exportd.model.job import JobState
 
 router = APIRouter(prefix="/organizations/{orgId}/dataexports", tags=["jobs"], route_class=StrictRoute)
@@ -79,10 +81,7 @@ async def link_to_files(request: Request, tenant: Reading, jobs: Jobs, job_id: I
 @router.post("/adhoc", responses=responses(400, 401, 403))
 async def export_now(tenant: Writing, jobs: Jobs, schedules: Schedules, body: AdHocRequest) -> AdHocAnswer:
     """Export once, without a schedule: completely, or what was modified since ``startDate``. A job does it."""
-    entities = known_entities(body.operational_data_types, schedules.entities)
-    timeless = [code for code in entities if schedules.entities[code].modified is None]
-    if body.start_date is not None and timeless:
-        raise Refusal(400, f"startDate: {no_modified(*timeless)}")
+    entities = entities_of_export(body, schedules.entities)
     job_id = await jobs.owned.queue(
         tenant.organization,
         entities=entities,
@@ -92,6 +91,15 @@ async def export_now(tenant: Writing, jobs: Jobs, schedules: Schedules, body: Ad
         actor=tenant.actor,
     )
     return AdHocAnswer(job_id=str(job_id))
+
+
+def entities_of_export(body: AdHocRequest, known: Mapping[EntityCode, Entity]) -> tuple[EntityCode, ...]:
+    """Raises Refusal 400 for unknown entities, and for those that cannot be exported from a date on."""
+    entities = known_entities(body.operational_data_types, known)
+    timeless = [code for code in entities if known[code].modified is None]
+    if body.start_date is not None and timeless:
+        raise Refusal(400, f"startDate: {no_modified(*timeless)}")
+    return entities
 
 
 async def _job(jobs: JobCollaborators, tenant: Tenant, text: str) -> JobSummary:

@@ -105,6 +105,8 @@ async def backfill_schedule(
     """
     found = ScheduleId(id_in_path(schedule_id, "schedule"))
     job_id = JobId(id_in_path(body.job, "job"))
+    if body.dry_run:
+        return shown_backfill(await schedules.operator.plan_backfill(found, job_id))
     return shown_backfill(await schedules.operator.backfill(found, job_id, actor=caller.name))
 
 

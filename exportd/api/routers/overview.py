@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
+import anyio.to_thread
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
@@ -26,12 +27,14 @@ from exportd.api.dependencies import (
 )
 from exportd.api.pagination import IdInPath, Pages, id_in_path, instant_in_query
 from exportd.api.problems import Refusal, responses
-from exportd.api.schemas.destination import DestinationDetails, DestinationDetailsPage, destination_details
+from exportd.api.routers.jobs import entities_of_export
+from exportd.api.schemas.destination import DestinationDetails, DestinationDetailsPage, destination_details, root_of
 from exportd.api.schemas.entity import EntityDocument, EntityList, entity_documents
 from exportd.api.schemas.fields import DATE_TIME, parse_id
-from exportd.api.schemas.job import FoundJobPage, JobDetails, JobStatus, found_job, job_details
+from exportd.api.schemas.job import FoundJobPage, JobDetails, JobStatus, LoaderScript, found_job, job_details
 from exportd.api.schemas.operations import AuditPage, audit_entry
 from exportd.api.schemas.schedule import (
+    AdHocRequest,
     RuleCheck,
     ScheduleDetails,
     ScheduleDetailsPage,
@@ -41,21 +44,38 @@ from exportd.api.schemas.schedule import (
     shown_preview,
 )
 from exportd.api.transport.request_reader import StrictRoute
+from exportd.consumer.loaders.kit import at_destination, statements
 from exportd.destinations.record import DestinationRecord
 from exportd.jobs.job_record import JobRecord, unknown_job
 from exportd.jobs.requests import FoundJob, JobSearch
-from exportd.model.bounds import MAX_CODE_LENGTH, MAX_COUNT, MAX_CRON_LENGTH, MAX_TEXT_LENGTH, MAX_WORD_LENGTH
+from exportd.manifest.document import parse
+from exportd.model.bounds import (
+    MAX_CODE_LENGTH,
+    MAX_COUNT,
+    MAX_CRON_LENGTH,
+    MAX_NAME_LENGTH,
+    MAX_SHOWN_LENGTH,
+    MAX_TEXT_LENGTH,
+    MAX_WORD_LENGTH,
+)
 from exportd.model.declared import key_of
+from exportd.model.dialect_name import DialectName
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.job import JobId, JobState
 from exportd.model.schedule import API_RULE, ScheduleId
+from exportd.schedules.editing import ScheduleSearch
 from exportd.schedules.operations import ScheduleStanding
 from exportd.schedules.schedule_record import OwnedSchedule
 from exportd.settings.closest import did_you_mean
+from exportd.settings.section import check_organization
+from exportd.stores.layout import Layout, PartitionOrder
 
 MAX_FIRINGS = 20
 MIN_YEAR, MAX_YEAR = 2000, 2200
 """Between which firings are looked for."""
+
+_MAX_DESTINATIONS = 1000
+"""Of an organization, with a code inside their names."""
 
 router = APIRouter(prefix="/v1", tags=["operations"], route_class=StrictRoute)
 
@@ -68,6 +88,12 @@ OnlyOfCode = Annotated[
 PageSize = Annotated[int, Query(alias="pageSize", ge=1, le=200)]
 OnlyOrganization = Annotated[
     str | None, Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Only those of this organization.")
+]
+
+
+Search = Annotated[
+    str | None,
+    Query(min_length=1, max_length=MAX_NAME_LENGTH, description="A part of the name or the code, in any case."),
 ]
 
 
@@ -141,6 +167,47 @@ async def read_file(
     return await jobs.downloads.file(record.job.id, name, wanted_range=request.headers.get("range"))
 
 
+@router.get("/jobs/{id}/loader", responses=responses(400, 401, 403, 404, 409))
+async def show_loader(
+    *,
+    viewer: Viewing,
+    jobs: Jobs,
+    destinations: Destinations,
+    job_id: IdInPath,
+    destination: Annotated[
+        str,
+        Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Of the job, by its code: the files lie there."),
+    ],
+    dialect: Annotated[DialectName, Query(description="The database that runs the script.")],
+) -> LoaderScript:
+    """The SQL that loads a finished job, as ``exportd loader`` writes it; from the daemon that ran the job.
+
+    409 for a database that cannot read from there, or an export that cannot be merged.
+    """
+    record = await _job(jobs, viewer, job_id)
+    organization = record.job.organization
+    if destination not in record.job.destinations:
+        raise Refusal(400, f"destination: the job does not deliver to {destination[:MAX_SHOWN_LENGTH]!r}.")
+    known = await destinations.table.page(organization, text=destination, limit=_MAX_DESTINATIONS)
+    found = [place for place in known if place.declaration.code == destination]
+    if not found:
+        raise Refusal(404, f"The destination {destination!r} of the job has been deleted.")
+    declaration = found[0].declaration
+    if viewer.organization is not None and declaration.settings["type"] == "DIRECTORY":
+        raise Refusal(403, "This destination is a directory of the machine: its operators load from there.")
+    layout = Layout(
+        declaration.settings.get("prefix") or "",
+        PartitionOrder(declaration.settings.get("partition_order") or "TIME_FIRST"),
+    )
+    document = await jobs.downloads.manifest(record.job.id)
+
+    def write() -> str:
+        return statements(at_destination(parse(document), layout), dialect, root_of(declaration))
+
+    text = await anyio.to_thread.run_sync(write)
+    return LoaderScript(dialect=dialect, destination=destination, text=text)
+
+
 @router.get("/schedules", responses=responses(400, 401, 403))
 async def list_all_schedules(
     *,
@@ -148,13 +215,18 @@ async def list_all_schedules(
     schedules: Schedules,
     signer: PageSigner,
     organization: OnlyOrganization = None,
+    search: Search = None,
+    destination: OnlyOfCode = None,
+    entity: OnlyOfCode = None,
+    paused: Annotated[bool | None, Query(description="Only those that are paused, or only the others.")] = None,
     page_size: PageSize = 100,
     next_token: NextToken = None,
 ) -> ScheduleDetailsPage:
     """Schedules with their due times, pauses and newest jobs, and how far they have read, the newest first."""
     owner = viewer.of(organization)
+    wanted = ScheduleSearch(search, destination, entity, paused)
     paging = Pages(signer, owner or _EVERY_ORGANIZATION, "all schedules")
-    found = await schedules.table.page(owner, after=paging.place(next_token), limit=page_size + 1)
+    found = await schedules.table.page(owner, wanted=wanted, after=paging.place(next_token), limit=page_size + 1)
     page, token = paging.cut(found, page_size, _place_of_schedule)
     standing = await schedules.operator.standing([owned.schedule.id for owned in page])
     return ScheduleDetailsPage(
@@ -180,6 +252,27 @@ async def preview_schedule(_caller: Looking, schedules: Schedules, schedule_id: 
     """
     schedule = await schedules.operator.get(ScheduleId(id_in_path(schedule_id, "schedule")))
     return shown_preview(await schedules.previewer.preview(schedule))
+
+
+@router.post("/adhoc/preview", responses=responses(400, 401, 403, 409))
+async def preview_export(
+    _caller: Looking,
+    schedules: Schedules,
+    body: AdHocRequest,
+    organization: Annotated[str, Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Whose export it is.")],
+) -> SchedulePreview:
+    """What an export without a schedule would hold that begins now; the body is that of the export. Nothing is run.
+
+    409 for what would fail it, such as a missing table.
+    """
+    try:
+        check_organization(organization)
+    except ValueError as error:
+        raise Refusal(400, f"organization: {error}.") from error
+    entities = entities_of_export(body, schedules.entities)
+    return shown_preview(
+        await schedules.previewer.preview_export(OrganizationId(organization), entities, body.format, body.start_date)
+    )
 
 
 @router.get("/rule", responses=responses(400, 401, 403))
@@ -211,13 +304,14 @@ async def list_all_destinations(
     destinations: Destinations,
     signer: PageSigner,
     organization: OnlyOrganization = None,
+    search: Search = None,
     page_size: PageSize = 100,
     next_token: NextToken = None,
 ) -> DestinationDetailsPage:
-    """Destinations with their places and pauses, the newest first."""
+    """Destinations with their places and pauses, the newest first. ``search`` looks at buckets too."""
     owner = viewer.of(organization)
     paging = Pages(signer, owner or _EVERY_ORGANIZATION, "all destinations")
-    found = await destinations.table.page(owner, after=paging.place(next_token), limit=page_size + 1)
+    found = await destinations.table.page(owner, text=search, after=paging.place(next_token), limit=page_size + 1)
     pauses = await destinations.operator.pauses()
     page, token = paging.cut(found, page_size, _place_of_destination)
     return DestinationDetailsPage(

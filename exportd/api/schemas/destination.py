@@ -1,6 +1,6 @@
 """Destinations: buckets of S3 and of Google Cloud Storage. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
@@ -117,6 +117,10 @@ class GcsUpdate(_GcsBody):
     """What replaces a destination of Google Cloud Storage."""
 
     version: Version
+
+
+CREATIONS: Mapping[str, type[S3Creation] | type[GcsCreation]] = {"S3": S3Creation, "GCS": GcsCreation}
+"""What creates each kind of destination that the API makes, the usual one first."""
 
 
 def _type_of(document: Any) -> str | None:
@@ -304,9 +308,14 @@ def declared_destination(declaration: DestinationDeclaration, pause: Pause | Non
 
 def place_of(declaration: DestinationDeclaration) -> str:
     """Its address, which holds no secret: ``s3://bucket/prefix`` or a directory, say."""
+    root = root_of(declaration)
+    return str(Location(root.scheme, root.root, (declaration.settings.get("prefix") or "").strip("/")))
+
+
+def root_of(declaration: DestinationDeclaration) -> Location:
+    """The bucket or the directory as a whole."""
     settings = declaration.settings
-    root = settings.get("directory") or settings["bucket"]
-    return str(Location(Scheme[settings["type"]], root, (settings.get("prefix") or "").strip("/")))
+    return Location(Scheme[settings["type"]], settings.get("directory") or settings["bucket"])
 
 
 def _details(declaration: DestinationDeclaration, origin: Origin) -> dict[str, object]:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from exportd.api.schemas.fields import Answer, ExactMoment, Moment
 from exportd.jobs.job_record import AttemptRecord, JobRecord, for_organization
 from exportd.jobs.requests import FoundJob, JobSummary
+from exportd.model.dialect_name import DialectName
 from exportd.model.extraction import Mode
 from exportd.model.job import EntityProgress, JobState, Stall
 from exportd.model.reason import FullReason
@@ -164,6 +165,14 @@ class JobDetails(_JobLine):
     parts: list[JobPart]
     deliveries: list[ShownDelivery]
     attempts: list[ShownAttempt]
+
+
+class LoaderScript(Answer):
+    """SQL that loads a job's files from a destination into a database."""
+
+    dialect: DialectName
+    destination: str
+    text: str
 
 
 class DownloadLink(Answer):

@@ -64,6 +64,7 @@ class BackfillBody(RequestBody):
     """The past job of the schedule since which everything is exported once more."""
 
     job: Annotated[Word, Field(description="The job's id. Its own changes are included.")]
+    dry_run: Annotated[bool, Field(description="Only say since when each entity would be exported.")] = False
 
 
 class BackfilledEntity(Answer):

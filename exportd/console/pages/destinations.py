@@ -1,18 +1,84 @@
-"""An export destination: where it is, what its owner has to grant, whether it works."""
+"""An export destination: create and edit it, where it is, what its owner has to grant, whether it works."""
 
-from fastapi import APIRouter
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from pydantic import TypeAdapter
 from starlette.responses import Response
 
 from exportd.api.dependencies import Viewer
 from exportd.api.identity.access import Role
 from exportd.api.pagination import IdInPath
-from exportd.api.routers.operations import check_destination, pause_destination, resume_destination, show_grants
-from exportd.api.routers.overview import show_any_destination
+from exportd.api.problems import Refusal, answered
+from exportd.api.routers.destinations import create_destination, delete_destination, replace_destination
+from exportd.api.routers.operations import (
+    check_destination,
+    list_organizations,
+    pause_destination,
+    resume_destination,
+    show_grants,
+)
+from exportd.api.routers.overview import list_all_destinations, list_all_jobs, list_all_schedules, show_any_destination
 from exportd.api.routers.status import show_status
-from exportd.api.schemas.destination import DestinationCheck
+from exportd.api.schemas.destination import (
+    CREATIONS,
+    DestinationCheck,
+    DestinationCreation,
+    DestinationDetails,
+    DestinationUpdate,
+    GrantList,
+)
+from exportd.api.schemas.job import FoundJobDocument
+from exportd.api.schemas.schedule import ScheduleDetails
+from exportd.console.forms import (
+    NOT_REFUSED,
+    DestinationForm,
+    Form,
+    Refused,
+    body_of,
+    details_of,
+    differences,
+    tenant_of,
+)
 from exportd.console.visitor import PageRoute, Visiting, Visitor
+from exportd.model.bounds import MAX_WORD_LENGTH
+from exportd.model.errors import ExportdError, TransientError
 
 router = APIRouter(prefix="/console/destinations", route_class=PageRoute, include_in_schema=False)
+
+_CREATION: TypeAdapter[DestinationCreation] = TypeAdapter(DestinationCreation)
+_UPDATE: TypeAdapter[DestinationUpdate] = TypeAdapter(DestinationUpdate)
+
+
+@router.get("/new")
+async def show_empty_form(visitor: Visiting, kind: Annotated[str, Query(max_length=MAX_WORD_LENGTH)] = "") -> Response:
+    """Create export destination: first its type, then what a destination of that type needs."""
+    if not kind:
+        return visitor.page("destination_type.html", kinds=list(CREATIONS))
+    details_of(kind)
+    return await _form_page(visitor, DestinationForm(kind))
+
+
+@router.post("/new")
+async def create(request: Request, visitor: Visiting) -> Response:
+    """Create it. What is refused keeps what was filled in."""
+    actor, form = visitor.require(Role.OPERATOR), Form.of(await request.body())
+    filled = DestinationForm.sent(form)
+    try:
+        made = await create_destination(
+            tenant_of(filled.organization, actor),
+            visitor.using.destinations,
+            visitor.now,
+            body_of(_CREATION, filled.document),
+        )
+    except (Refusal, ExportdError) as error:
+        return await _form_page(visitor, filled, refused=Refused.of(error, *await answered(request, error)))
+    return visitor.back(
+        f"/console/destinations/{made.id}",
+        "The destination is saved. It has not been checked yet: its owner grants what stands below, then Check says "
+        "whether it works.",
+    )
 
 
 @router.get("/{id}")
@@ -43,10 +109,153 @@ async def resume(visitor: Visiting, destination_id: IdInPath) -> Response:
     return visitor.back(f"/console/destinations/{destination_id}", done.message)
 
 
+@router.get("/{id}/edit")
+async def show_filled_form(visitor: Visiting, destination_id: IdInPath) -> Response:
+    """Edit export destination."""
+    found = await show_any_destination(visitor.viewer, visitor.using.destinations, destination_id)
+    return await _form_page(visitor, DestinationForm.of(found), destination_id)
+
+
+@router.post("/{id}/edit")
+async def edit(request: Request, visitor: Visiting, destination_id: IdInPath) -> Response:
+    """Replace what it says. What is refused keeps what was filled in."""
+    actor, form = visitor.require(Role.OPERATOR), Form.of(await request.body())
+    filled = DestinationForm.sent(form)
+    try:
+        await replace_destination(
+            tenant_of(filled.organization, actor),
+            visitor.using.destinations,
+            visitor.now,
+            destination_id,
+            body_of(_UPDATE, filled.document),
+        )
+    except (Refusal, ExportdError) as error:
+        refused = Refused.of(error, *await answered(request, error))
+        return await _form_page(visitor, filled, destination_id, refused=refused)
+    return visitor.back(f"/console/destinations/{destination_id}", "The destination is changed. Check it again.")
+
+
+@router.get("/{id}/delete")
+async def confirm_deletion(visitor: Visiting, destination_id: IdInPath) -> Response:
+    """What uses it, and what deleting it means."""
+    found = await show_any_destination(visitor.viewer, visitor.using.destinations, destination_id)
+    return visitor.page(
+        "delete_destination.html",
+        destination=found,
+        schedules=await _schedules_using(visitor, found),
+        jobs=await _unfinished_jobs(visitor, found),
+    )
+
+
+@router.post("/{id}/delete")
+async def delete(visitor: Visiting, destination_id: IdInPath) -> Response:
+    """Take it away, unless it is used."""
+    actor, destinations = visitor.require(Role.OPERATOR), visitor.using.destinations
+    found = await show_any_destination(visitor.viewer, destinations, destination_id)
+    deleted = await delete_destination(tenant_of(found.organization, actor), destinations, visitor.now, destination_id)
+    return visitor.back(
+        "/console/exports", f"The destination {deleted.code} is deleted. What was delivered there stays."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationChoices:
+    """What a form offers: the ``organizations`` that are known, and the destinations of the one that is meant.
+
+    ``trouble``: why they cannot be read now. The form stands all the same, and keeps what was filled in.
+    """
+
+    organizations: list[str]
+    organization: str
+    destinations: list[DestinationDetails]
+    trouble: str = ""
+
+
+async def destination_choices(visitor: Visitor, organization: str) -> DestinationChoices:
+    """For a form in which ``organization`` is filled in; when it is empty and there is only one, that one is meant."""
+    using = visitor.using
+    try:
+        known = (await list_organizations(visitor.viewer, using.destinations)).data
+        meant = organization or (known[0] if len(known) == 1 else "")
+        places = await list_all_destinations(
+            viewer=visitor.viewer,
+            destinations=using.destinations,
+            signer=using.signer,
+            # A new organization has none yet, and the database is not asked for a text that may be no organization.
+            organization=meant if meant in known else None,
+            page_size=200,
+        )
+    except TransientError as error:
+        return DestinationChoices([], organization, [], error.sentence)
+    return DestinationChoices(known, meant, [place for place in places.data if place.id is not None])
+
+
+async def _schedules_using(visitor: Visitor, destination: DestinationDetails) -> list[ScheduleDetails]:
+    found = await list_all_schedules(
+        viewer=visitor.viewer,
+        schedules=visitor.using.schedules,
+        signer=visitor.using.signer,
+        organization=destination.organization,
+        destination=destination.code,
+        page_size=200,
+    )
+    return found.data
+
+
+async def _unfinished_jobs(visitor: Visitor, destination: DestinationDetails) -> list[FoundJobDocument]:
+    found: list[FoundJobDocument] = []
+    for status in ("RUNNING", "PENDING"):
+        page = await list_all_jobs(
+            viewer=visitor.viewer,
+            jobs=visitor.using.jobs,
+            signer=visitor.using.signer,
+            organization=destination.organization,
+            destination=destination.code,
+            status=status,
+            page_size=100,
+        )
+        found += page.data
+    return found
+
+
+async def _form_page(
+    visitor: Visitor,
+    form: DestinationForm,
+    destination_id: str | None = None,
+    *,
+    refused: Refused = NOT_REFUSED,
+) -> Response:
+    destinations, stored = visitor.using.destinations, None
+    if destination_id is not None and refused.is_stale:
+        there = DestinationForm.of(await show_any_destination(visitor.viewer, destinations, destination_id))
+        form, stored = replace(form, version=there.version), differences(form.document, there.document)
+    return visitor.page(
+        "destination_form.html",
+        status=refused.status,
+        form=form,
+        names=details_of(form.kind),
+        destination_id=destination_id,
+        choices=await destination_choices(visitor, form.organization),
+        refused=refused,
+        stored=stored,
+    )
+
+
 async def _page(visitor: Visitor, destination_id: str, result: DestinationCheck | None = None) -> Response:
     destinations = visitor.using.destinations
     found = await show_any_destination(visitor.viewer, destinations, destination_id)
-    grants = await show_grants(visitor.viewer, destinations, destination_id)
+    try:
+        grants, no_grants = await show_grants(visitor.viewer, destinations, destination_id), ""
+    except ExportdError as error:
+        grants, no_grants = GrantList(data=[]), error.sentence
     daemon = await show_status(visitor.identity, visitor.using.status, visitor.now)
     health = next((known for known in daemon.destinations if known.id == destination_id), None)
-    return visitor.page("destination.html", destination=found, grants=grants.data, health=health, result=result)
+    return visitor.page(
+        "destination.html",
+        destination=found,
+        schedules=await _schedules_using(visitor, found),
+        grants=grants.data,
+        no_grants=no_grants,
+        health=health,
+        result=result,
+    )

@@ -1,16 +1,28 @@
-"""Data exports: schedules and destinations."""
+"""Data exports: schedules and destinations, and exports without a schedule."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
+from pydantic import TypeAdapter
 from starlette.responses import Response
 
 from exportd.api.dependencies import NextToken
-from exportd.api.routers.overview import list_all_destinations, list_all_schedules
-from exportd.console.visitor import PageRoute, Visiting
-from exportd.model.bounds import MAX_CODE_LENGTH
+from exportd.api.identity.access import Role
+from exportd.api.problems import Refusal, answered
+from exportd.api.routers.jobs import export_now
+from exportd.api.routers.operations import list_organizations
+from exportd.api.routers.overview import list_all_destinations, list_all_schedules, preview_export
+from exportd.api.routers.status import show_status
+from exportd.api.schemas.schedule import AdHocRequest, SchedulePreview
+from exportd.console.forms import NOT_REFUSED, AdHocForm, Form, Refused, body_of, tenant_of
+from exportd.console.pages.destinations import destination_choices
+from exportd.console.visitor import PageRoute, Visiting, Visitor
+from exportd.model.bounds import MAX_CODE_LENGTH, MAX_NAME_LENGTH
+from exportd.model.errors import ExportdError
 
 router = APIRouter(prefix="/console/exports", route_class=PageRoute, include_in_schema=False)
+
+_EXPORT = TypeAdapter(AdHocRequest)
 
 
 @router.get("")
@@ -18,22 +30,80 @@ async def show_exports(
     *,
     visitor: Visiting,
     organization: Annotated[str, Query(max_length=MAX_CODE_LENGTH)] = "",
+    search: Annotated[str, Query(max_length=MAX_NAME_LENGTH)] = "",
+    destination: Annotated[str, Query(max_length=MAX_CODE_LENGTH)] = "",
+    paused: Literal["", "true", "false"] = "",
     schedules_after: Annotated[NextToken, Query(alias="schedulesAfter")] = None,
     destinations_after: Annotated[NextToken, Query(alias="destinationsAfter")] = None,
 ) -> Response:
-    """Both lists, the newest first, of one organization or of all."""
-    viewer, only, using = visitor.viewer, organization or None, visitor.using
+    """Both lists, the newest first. Every filter stands in the address; an empty field filters nothing."""
+    viewer, using = visitor.viewer, visitor.using
     listed = await list_all_schedules(
-        viewer=viewer, schedules=using.schedules, signer=using.signer, organization=only, next_token=schedules_after
+        viewer=viewer,
+        schedules=using.schedules,
+        signer=using.signer,
+        organization=organization or None,
+        search=search or None,
+        destination=destination or None,
+        paused=paused == "true" if paused else None,
+        next_token=schedules_after,
     )
     places = await list_all_destinations(
         viewer=viewer,
         destinations=using.destinations,
         signer=using.signer,
-        organization=only,
+        organization=organization or None,
+        search=search or None,
         next_token=destinations_after,
     )
-    organizations = await using.destinations.operator.organizations()
+    known = []
+    if viewer.organization is None:
+        known = (await show_status(visitor.identity, using.status, visitor.now)).destinations
     return visitor.page(
-        "exports.html", schedules=listed, destinations=places, organizations=organizations, organization=organization
+        "exports.html",
+        schedules=listed,
+        destinations=places,
+        health={found.id: found for found in known},
+        organizations=(await list_organizations(viewer, using.destinations)).data,
+        filters={"organization": organization, "search": search, "destination": destination, "paused": paused},
+    )
+
+
+@router.get("/adhoc")
+async def show_export_form(visitor: Visiting) -> Response:
+    """Run ad hoc export."""
+    return await _export_page(visitor, AdHocForm())
+
+
+@router.post("/adhoc")
+async def export(request: Request, visitor: Visiting) -> Response:
+    """Export once, or only say what the export would hold. What is refused keeps what was filled in."""
+    form = Form.of(await request.body())
+    filled, only_previews = AdHocForm.sent(form), form.text("action") == "preview"
+    using = visitor.using
+    try:
+        actor = visitor.identity if only_previews else visitor.require(Role.OPERATOR)
+        tenant, body = tenant_of(filled.organization, actor), body_of(_EXPORT, filled.document)
+        if only_previews:
+            preview = await preview_export(actor, using.schedules, body, tenant.organization)
+            return await _export_page(visitor, filled, preview=preview)
+        queued = await export_now(tenant, using.jobs, using.schedules, body)
+    except (Refusal, ExportdError) as error:
+        return await _export_page(visitor, filled, refused=Refused.of(error, *await answered(request, error)))
+    return visitor.back(f"/console/jobs/{queued.job_id}", "The export is queued.")
+
+
+async def _export_page(
+    visitor: Visitor, form: AdHocForm, *, preview: SchedulePreview | None = None, refused: Refused = NOT_REFUSED
+) -> Response:
+    entities = list(visitor.using.schedules.entities.values())
+    return visitor.page(
+        "adhoc.html",
+        status=refused.status,
+        form=form,
+        choices=await destination_choices(visitor, form.organization),
+        entities=entities,
+        timeless=[entity.code for entity in entities if entity.modified is None],
+        preview=preview,
+        refused=refused,
     )

@@ -1,21 +1,29 @@
 """Export jobs: the list, one job, its files, and what can be done with it."""
 
+import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Literal
 from urllib.parse import urlencode
+from uuid import UUID
 
+import anyio.to_thread
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from exportd.api.dependencies import NextToken
 from exportd.api.identity.access import Role
 from exportd.api.pagination import IdInPath
+from exportd.api.problems import Refusal, answered
 from exportd.api.routers.operations import cancel_job, retry_job
-from exportd.api.routers.overview import list_all_jobs, read_file, show_any_job
+from exportd.api.routers.overview import list_all_jobs, read_file, show_any_job, show_loader
 from exportd.api.schemas.job import JobEntity, JobStatus
+from exportd.console.forms import NOT_REFUSED, Refused
 from exportd.console.visitor import PageRoute, Visiting
 from exportd.model.bounds import MAX_CODE_LENGTH, MAX_TEXT_LENGTH, MAX_WORD_LENGTH
+from exportd.model.dialect_name import DialectName
+from exportd.model.errors import ExportdError
 
 router = APIRouter(prefix="/console/jobs", route_class=PageRoute, include_in_schema=False)
 
@@ -30,6 +38,9 @@ class _Totals:
     size_bytes: int
     done: int
 
+
+MAX_SHOWN_BYTES = 500_000
+"""So much of a manifest stands on its page; the file has all."""
 
 _Wanted = Annotated[str, Query(max_length=MAX_CODE_LENGTH)]
 
@@ -91,6 +102,51 @@ async def download_file(
     return await read_file(request, visitor.viewer, visitor.using.jobs, job_id, name)
 
 
+@router.get("/{id}/manifest")
+async def show_manifest(visitor: Visiting, job_id: IdInPath) -> Response:
+    """The manifest, to look at; a long one as far as a page holds it."""
+    job = await show_any_job(visitor.viewer, visitor.using.jobs, job_id)
+    document = await visitor.using.jobs.downloads.manifest(UUID(job.id))
+    text = await anyio.to_thread.run_sync(_laid_out, document)
+    return visitor.page("manifest.html", job=job, text=text, is_whole=len(document) <= MAX_SHOWN_BYTES)
+
+
+@router.get("/{id}/loader")
+async def show_loader_script(
+    request: Request,
+    visitor: Visiting,
+    job_id: IdInPath,
+    destination: _Wanted = "",
+    dialect: DialectName = DialectName.DUCKDB,
+) -> Response:
+    """The statements that load the job into a database, to copy."""
+    job = await show_any_job(visitor.viewer, visitor.using.jobs, job_id)
+    chosen = destination or next(iter(job.destinations), "")
+    script, refused = None, NOT_REFUSED
+    if chosen:
+        try:
+            script = await show_loader(
+                viewer=visitor.viewer,
+                jobs=visitor.using.jobs,
+                destinations=visitor.using.destinations,
+                job_id=job_id,
+                destination=chosen,
+                dialect=dialect,
+            )
+        except (Refusal, ExportdError) as error:
+            refused = Refused.of(error, *await answered(request, error))
+    return visitor.page(
+        "loader.html",
+        status=refused.status,
+        job=job,
+        chosen=chosen,
+        dialect=dialect.value,
+        dialects=[known.value for known in DialectName],
+        script=script,
+        refused=refused,
+    )
+
+
 @router.post("/{id}/cancel")
 async def cancel(visitor: Visiting, job_id: IdInPath) -> Response:
     """End it, whichever daemon runs it."""
@@ -104,6 +160,14 @@ async def retry(visitor: Visiting, job_id: IdInPath) -> Response:
     """Do again what a failed job did not."""
     queued = await retry_job(visitor.require(Role.OPERATOR), visitor.using.schedules, visitor.using.jobs, job_id)
     return visitor.back(f"/console/jobs/{queued.job_id}", "This job does again what the failed one did not.")
+
+
+def _laid_out(document: bytes) -> str:
+    """With line breaks and spaces, unless it is too long or no JSON."""
+    if len(document) <= MAX_SHOWN_BYTES:
+        with suppress(ValueError):
+            return json.dumps(json.loads(document), indent=2, ensure_ascii=False)
+    return document[:MAX_SHOWN_BYTES].decode("utf-8", errors="replace")
 
 
 def _totals(entities: Iterable[JobEntity]) -> _Totals:

@@ -1,41 +1,66 @@
-"""An export schedule: create and edit it, look at it, run, pause and delete it."""
+"""An export schedule: create and edit it, look at it, run, refresh, back-fill, pause and delete it."""
 
+from dataclasses import replace
 from datetime import datetime
-from typing import TypeVar
+from typing import Annotated
 
-from fastapi import APIRouter, Request
-from pydantic import ValidationError
+from fastapi import APIRouter, Query, Request
+from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from exportd.api.dependencies import Tenant
 from exportd.api.identity.access import Role
 from exportd.api.pagination import IdInPath
 from exportd.api.problems import Refusal, answered
-from exportd.api.routers.operations import pause_schedule, resume_schedule, run_schedule
+from exportd.api.routers.operations import (
+    backfill_schedule,
+    pause_schedule,
+    refresh_entity,
+    resume_schedule,
+    run_schedule,
+)
 from exportd.api.routers.overview import (
-    list_all_destinations,
     list_all_jobs,
     list_audit,
+    preview_export,
     preview_schedule,
+    show_any_job,
     show_any_schedule,
 )
 from exportd.api.routers.schedules import create_schedule, delete_schedule, replace_schedule
-from exportd.api.schemas.schedule import RuleCheck, ScheduleCreation, ScheduleUpdate, ShownRuleProblem, rule_check
-from exportd.api.sentences import sentence_of
-from exportd.console.forms import Form
-from exportd.console.schedule_form import OFFSET_UNITS, UNITS, ScheduleForm
+from exportd.api.schemas.operations import BackfillBody, RefreshRequest
+from exportd.api.schemas.schedule import (
+    AdHocRequest,
+    RuleCheck,
+    ScheduleCreation,
+    ScheduleDetails,
+    SchedulePreview,
+    ScheduleUpdate,
+    ShownRuleProblem,
+    rule_check,
+)
+from exportd.console.forms import (
+    NOT_REFUSED,
+    OFFSET_UNITS,
+    UNITS,
+    Form,
+    Refused,
+    ScheduleForm,
+    body_of,
+    differences,
+    tenant_of,
+)
+from exportd.console.pages.destinations import destination_choices
 from exportd.console.visitor import PageRoute, Visiting, Visitor
-from exportd.model.bounds import MAX_CRON_LENGTH
-from exportd.model.entity import OrganizationId
+from exportd.model.bounds import MAX_CODE_LENGTH, MAX_CRON_LENGTH, MAX_WORD_LENGTH
 from exportd.model.errors import ExportdError
-from exportd.settings.section import check_organization
 
 _RUNS = 30
 _FIRINGS = 5
 
 router = APIRouter(prefix="/console/schedules", route_class=PageRoute, include_in_schema=False)
 
-Body = TypeVar("Body", ScheduleCreation, ScheduleUpdate)
+_CREATION, _UPDATE, _EXPORT = TypeAdapter(ScheduleCreation), TypeAdapter(ScheduleUpdate), TypeAdapter(AdHocRequest)
+_REFRESH, _BACKFILL = TypeAdapter(RefreshRequest), TypeAdapter(BackfillBody)
 
 
 @router.get("/new")
@@ -52,10 +77,10 @@ async def create(request: Request, visitor: Visiting) -> Response:
     if form.text("action") == "check":
         return await _form_page(visitor, filled)
     try:
-        tenant = _tenant(filled.organization, actor.name)
-        made = await create_schedule(tenant, visitor.using.schedules, visitor.now, _body(ScheduleCreation, filled))
+        tenant = tenant_of(filled.organization, actor)
+        made = await create_schedule(tenant, visitor.using.schedules, visitor.now, body_of(_CREATION, filled.document))
     except (Refusal, ExportdError) as error:
-        return await _form_page(visitor, filled, refused=await answered(request, error))
+        return await _form_page(visitor, filled, refused=Refused.of(error, *await answered(request, error)))
     return visitor.back(f"/console/schedules/{made.id}", "The schedule is created. Its first run begins now.")
 
 
@@ -94,10 +119,13 @@ async def edit(request: Request, visitor: Visiting, schedule_id: IdInPath) -> Re
     if form.text("action") == "check":
         return await _form_page(visitor, filled, schedule_id)
     try:
-        tenant = _tenant(filled.organization, actor.name)
-        await replace_schedule(tenant, visitor.using.schedules, visitor.now, schedule_id, _body(ScheduleUpdate, filled))
+        tenant = tenant_of(filled.organization, actor)
+        await replace_schedule(
+            tenant, visitor.using.schedules, visitor.now, schedule_id, body_of(_UPDATE, filled.document)
+        )
     except (Refusal, ExportdError) as error:
-        return await _form_page(visitor, filled, schedule_id, refused=await answered(request, error))
+        refused = Refused.of(error, *await answered(request, error))
+        return await _form_page(visitor, filled, schedule_id, refused=refused)
     return visitor.back(f"/console/schedules/{schedule_id}", "The schedule is changed.")
 
 
@@ -130,6 +158,76 @@ async def show_preview(visitor: Visiting, schedule_id: IdInPath) -> Response:
     return visitor.page("preview.html", schedule=schedule, preview=preview)
 
 
+@router.get("/{id}/refresh")
+async def choose_entity(
+    visitor: Visiting, schedule_id: IdInPath, entity: Annotated[str, Query(max_length=MAX_CODE_LENGTH)] = ""
+) -> Response:
+    """Which entity is to be exported completely once more; then what that means, before it is asked for."""
+    schedule = await show_any_schedule(visitor.viewer, visitor.using.schedules, schedule_id)
+    whole = await _complete_export(visitor, schedule, [entity]) if entity else None
+    return visitor.page("refresh.html", schedule=schedule, entity=entity, whole=whole)
+
+
+@router.post("/{id}/refresh")
+async def refresh(request: Request, visitor: Visiting, schedule_id: IdInPath) -> Response:
+    """Have it exported completely, at once or by the next run."""
+    actor, form = visitor.require(Role.OPERATOR), Form.of(await request.body())
+    body = body_of(_REFRESH, {"entity": form.text("entity"), "now": form.text("when") == "now"})
+    done = await refresh_entity(actor, visitor.using.schedules, schedule_id, body)
+    if done.job_id is not None:
+        return visitor.back(f"/console/jobs/{done.job_id}", f"This run exports {done.entity} completely.")
+    return visitor.back(
+        f"/console/schedules/{schedule_id}", f"The next run that begins exports {done.entity} completely."
+    )
+
+
+@router.get("/{id}/backfill")
+async def choose_run(
+    visitor: Visiting, schedule_id: IdInPath, job: Annotated[str, Query(max_length=MAX_WORD_LENGTH)] = ""
+) -> Response:
+    """From which run on everything is to come again; then what that means, before it is asked for."""
+    using = visitor.using
+    schedule = await show_any_schedule(visitor.viewer, using.schedules, schedule_id)
+    first = await show_any_job(visitor.viewer, using.jobs, job) if job else None
+    runs = await list_all_jobs(
+        viewer=visitor.viewer,
+        jobs=using.jobs,
+        signer=using.signer,
+        schedule_id=schedule_id,
+        status="SUCCEEDED",
+        created_start=None if first is None else first.date_created.isoformat(),
+        page_size=100,
+    )
+    if first is None:
+        return visitor.page("backfill.html", schedule=schedule, runs=runs.data, first=None)
+    body = body_of(_BACKFILL, {"job": first.id, "dryRun": True})
+    plan = await backfill_schedule(visitor.identity, using.schedules, schedule_id, body)
+    complete = [found.entity for found in plan.entities if found.since is None]
+    return visitor.page(
+        "backfill.html",
+        schedule=schedule,
+        runs=runs.data,
+        more=runs.next_token is not None,
+        first=first,
+        plan=plan,
+        complete=complete,
+        whole=await _complete_export(visitor, schedule, complete) if complete else None,
+    )
+
+
+@router.post("/{id}/backfill")
+async def backfill(request: Request, visitor: Visiting, schedule_id: IdInPath) -> Response:
+    """Have everything that has changed since a run exported once more."""
+    actor, form = visitor.require(Role.OPERATOR), Form.of(await request.body())
+    body = body_of(_BACKFILL, {"job": form.text("job")})
+    done = await backfill_schedule(actor, visitor.using.schedules, schedule_id, body)
+    if done.job_id is not None:
+        return visitor.back(f"/console/jobs/{done.job_id}", "This run exports once more what has changed since then.")
+    return visitor.back(
+        f"/console/schedules/{schedule_id}", f"The next run does it: the job {done.running} runs already."
+    )
+
+
 @router.get("/{id}/delete")
 async def confirm_deletion(visitor: Visiting, schedule_id: IdInPath) -> Response:
     """What deleting it means, before it is done."""
@@ -143,7 +241,7 @@ async def delete(visitor: Visiting, schedule_id: IdInPath) -> Response:
     actor = visitor.require(Role.OPERATOR)
     schedule = await show_any_schedule(visitor.viewer, visitor.using.schedules, schedule_id)
     deleted = await delete_schedule(
-        _tenant(schedule.organization, actor.name), visitor.using.schedules, visitor.now, schedule_id
+        tenant_of(schedule.organization, actor), visitor.using.schedules, visitor.now, schedule_id
     )
     return visitor.back("/console/exports", f"The schedule {deleted.code} is deleted. Files that it delivered stay.")
 
@@ -153,33 +251,36 @@ async def _form_page(
     form: ScheduleForm,
     schedule_id: str | None = None,
     *,
-    refused: tuple[int, str] = (200, ""),
+    refused: Refused = NOT_REFUSED,
 ) -> Response:
-    using = visitor.using
-    organizations = await using.destinations.operator.organizations()
-    organization = form.organization or (organizations[0] if len(organizations) == 1 else "")
-    places = await list_all_destinations(
-        viewer=visitor.viewer,
-        destinations=using.destinations,
-        signer=using.signer,
-        # A new organization has none yet, and the database is not asked for a text that may be no organization.
-        organization=organization if organization in organizations else None,
-        page_size=200,
-    )
+    using, stored = visitor.using, None
+    if schedule_id is not None and refused.is_stale:
+        there = ScheduleForm.of(await show_any_schedule(visitor.viewer, using.schedules, schedule_id))
+        form, stored = replace(form, version=there.version), differences(form.document, there.document)
     return visitor.page(
         "schedule_form.html",
-        status=refused[0],
+        status=refused.status,
         form=form,
         schedule_id=schedule_id,
-        organizations=organizations,
-        organization=organization,
-        destinations=[place for place in places.data if place.id is not None],
-        entities=list(using.host.entities.values()),
+        choices=await destination_choices(visitor, form.organization),
+        entities=list(using.schedules.entities.values()),
         units=UNITS,
         offset_units=OFFSET_UNITS,
         rule=_checked(form, visitor.now),
-        refused=refused[1],
+        refused=refused,
+        stored=stored,
     )
+
+
+async def _complete_export(visitor: Visitor, schedule: ScheduleDetails, entities: list[str]) -> SchedulePreview | str:
+    """How much entities of a schedule hold in all; a sentence where that cannot be said now."""
+    document = {**ScheduleForm.of(schedule).document, "operationalDataTypes": entities}
+    wanted = {name: document[name] for name in ("sourceType", "operationalDataTypes", "exportFileFormat")}
+    try:
+        body = body_of(_EXPORT, wanted)
+        return await preview_export(visitor.identity, visitor.using.schedules, body, schedule.organization)
+    except (Refusal, ExportdError) as error:
+        return str(error.detail if isinstance(error, Refusal) else error.sentence)
 
 
 def _checked(form: ScheduleForm, now: datetime) -> RuleCheck:
@@ -198,18 +299,3 @@ def _checked(form: ScheduleForm, now: datetime) -> RuleCheck:
     if problems:
         return RuleCheck(good=False, problems=problems, after=now, firings=[])
     return rule_check(form.rule, after=now, count=_FIRINGS)
-
-
-def _tenant(organization: str, actor: str) -> Tenant:
-    try:
-        check_organization(organization)
-    except ValueError as error:
-        raise Refusal(400, f"Organization: {error}.") from error
-    return Tenant(OrganizationId(organization), actor)
-
-
-def _body(kind: type[Body], form: ScheduleForm) -> Body:
-    try:
-        return kind.model_validate(form.document)
-    except ValidationError as error:
-        raise Refusal(400, sentence_of(map(dict, error.errors(include_url=False)))) from error

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from exportd.consumer.inventory import object_key
 from exportd.consumer.loaders.bigquery import BigQuery
@@ -11,10 +12,12 @@ from exportd.consumer.loaders.duckdb import DuckDb
 from exportd.consumer.loaders.postgresql import PostgreSql, Redshift
 from exportd.consumer.loaders.snowflake import Snowflake
 from exportd.database.quoting import comment, is_comment
-from exportd.manifest.document import Manifest
+from exportd.manifest.document import Manifest, ManifestPart
 from exportd.model.dialect_name import DialectName
+from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
+from exportd.stores.layout import Layout, key_of_file
 from exportd.stores.location import Location
 
 _DIALECTS: dict[DialectName, Dialect] = {
@@ -42,6 +45,17 @@ def statements(manifest: Manifest, dialect: DialectName, location: Location, *, 
         "\n".join([*lines, "", *(_ended(statement) for statement in _script(writer, manifest, location, folder))])
         + "\n"
     )
+
+
+def at_destination(manifest: Manifest, layout: Layout) -> Manifest:
+    """A run's manifest with the keys that its files have at a destination of this layout."""
+
+    def moved(part: ManifestPart) -> ManifestPart:
+        name = part.key.rpartition("/")[2]
+        return replace(part, key=key_of_file(name, OrganizationId(manifest.organization), manifest.due_at, layout))
+
+    entities = [replace(entity, parts=tuple(map(moved, entity.parts))) for entity in manifest.entities]
+    return replace(manifest, entities=tuple(entities))
 
 
 def _heading(manifest: Manifest, dialect: DialectName, writer: Dialect) -> Iterator[str]:

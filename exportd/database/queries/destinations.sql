@@ -13,13 +13,16 @@ FOR SHARE;
 
 -- name: page
 -- The newest first, those that come after ($3, $4).
--- $1 organization (null: any), $2 destinations (null: any), $3 created at (null: from the start), $4 id, $5 how many
+-- $1 organization (null: any), $2 destinations (null: any), $3 created at (null: from the start), $4 id, $5 how many,
+-- $6 a text of the name, the code or the bucket, in small letters (null: any)
 SELECT id, organization, code, name, origin::text, settings::text, version, created_at, modified_at, created_by,
        modified_by
 FROM exportd.destination
 WHERE ($1::text IS NULL OR organization = $1) AND deleted_at IS NULL
     AND ($2::uuid[] IS NULL OR id = ANY ($2))
     AND ($3::timestamptz IS NULL OR (created_at, id) < ($3, $4::uuid))
+    AND ($6::text IS NULL OR strpos(lower(name), $6) > 0 OR strpos(lower(code), $6) > 0
+         OR strpos(lower(settings ->> 'bucket'), $6) > 0)
 ORDER BY created_at DESC, id DESC
 LIMIT $5;
 

@@ -12,6 +12,7 @@ from uuid import UUID
 import anyio
 import httpx
 import m3ter
+from fastapi import FastAPI
 
 from exportd.api.application import administrators, application, guarded
 from exportd.api.collaborators import (
@@ -38,6 +39,8 @@ from exportd.api.transport.rate_limit import ConnectionCount, RateLimit
 from exportd.api.transport.server import ControlServer
 from exportd.capture.installer import CaptureInstaller
 from exportd.catalog.document import Catalog, loads
+from exportd.console.application import add_console
+from exportd.console.rendering import Renderer
 from exportd.database.connector import Connector, Pool
 from exportd.database.metrics_reader import MetricsReader
 from exportd.database.quota_table import QuotaTable
@@ -121,6 +124,7 @@ class ApiServer:
     using: Collaborators
     destinations: Destinations
     schedules: ScheduleTable
+    application: FastAPI
     opened: list[DestinationDeclaration] = field(default_factory=list)
 
     async def official(self, work: Callable[[m3ter.M3ter], T], *, organization: str = ACME, **options: Any) -> T:
@@ -189,12 +193,19 @@ async def serving(database: Database, folder: Path, access: Access) -> AsyncIter
         jobs, schedules, operator = JobOperator(pool), ScheduleOperator(pool), DestinationOperator(pool)
         watcher, connections = JobWatcher(jobs.watched, clock), ConnectionCount(lambda: DEFAULT_QUOTAS.connections)
         signer = Signer(secrets.token_bytes(32))
+        exported = {entity.code: entity for entity in map(entity_of, ENTITIES)}
         using = Collaborators(
             schedules=ScheduleCollaborators(
                 table=OwnedScheduleTable(pool),
                 operator=schedules,
-                previewer=Previewer(Catalog({THINGS.code: THINGS}), Connector(database.dsn), JobTable(pool), clock),
-                entities={entity.code: entity for entity in map(entity_of, ENTITIES)},
+                previewer=Previewer(
+                    # Two of those that schedules may name, so that a preview of the others fails.
+                    Catalog({entity.code: entity for entity in (THINGS, entity_of("ACCOUNTS"), entity_of("METERS"))}),
+                    Connector(database.dsn),
+                    JobTable(pool),
+                    clock,
+                ),
+                entities=exported,
                 check_rule=check_rule,
             ),
             destinations=DestinationCollaborators(
@@ -252,6 +263,7 @@ async def serving(database: Database, folder: Path, access: Access) -> AsyncIter
             clock=clock,
         )
         api = application(using)
+        add_console(api, await asyncio.to_thread(Renderer.load), clock)
         server = ControlServer(
             guarded(api, using, hosts=frozenset({"localhost", "127.0.0.1"})),
             socket_path=socket,
@@ -271,5 +283,5 @@ async def serving(database: Database, folder: Path, access: Access) -> AsyncIter
                 ) as http,
                 httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as tcp,
             ):
-                yield ApiServer(pool, folder, socket, http, tcp, using, destinations, ScheduleTable(pool), opened)
+                yield ApiServer(pool, folder, socket, http, tcp, using, destinations, ScheduleTable(pool), api, opened)
             services.cancel_scope.cancel()

@@ -35,9 +35,11 @@ VERBS = (
     ("GET", "/v1/jobs", "reader"),
     ("GET", "/v1/jobs/{id}", "reader"),
     ("GET", "/v1/jobs/{id}/files/{name}", "reader"),
+    ("GET", "/v1/jobs/{id}/loader", "reader"),
     ("GET", "/v1/schedules", "reader"),
     ("GET", "/v1/schedules/{id}", "reader"),
     ("GET", "/v1/schedules/{id}/preview", "reader"),
+    ("POST", "/v1/adhoc/preview", "reader"),
     ("GET", "/v1/destinations", "reader"),
     ("GET", "/v1/destinations/{id}", "reader"),
     ("GET", "/v1/rule", "reader"),
@@ -71,6 +73,7 @@ FOR_PROGRAMS = {
     "/v1/jobs/{id}",
     "/v1/jobs/{id}/events",
     "/v1/jobs/{id}/files/{name}",
+    "/v1/jobs/{id}/loader",
     "/v1/schedules",
     "/v1/schedules/{id}",
     "/v1/destinations",
@@ -85,6 +88,7 @@ FOR_PROGRAMS = {
 """What programs may do too, each with what is its organization's: test_overview_api, test_destinations_api."""
 
 BODIES: dict[str, Any] = {
+    "/v1/adhoc/preview": {"sourceType": "OPERATIONAL", "operationalDataTypes": ["ACCOUNTS"]},
     "/v1/schedules/{id}/refresh": {"entity": "ACCOUNTS"},
     "/v1/schedules/{id}/backfill": {"job": str(uuid4())},
     "/v1/capture/install": {"dryRun": True},
@@ -145,12 +149,28 @@ class TestPreview:
 
     async def test_what_would_fail_the_run_is_a_conflict(self, api: ApiServer) -> None:
         answer = await api.http.get(f"/v1/schedules/{await make_schedule(api)}/preview")
-        assert (answer.status_code, "the catalog has no entity ACCOUNTS" in answer.json()["message"]) == (409, True)
+        assert (answer.status_code, "the catalog has no entity BILLS" in answer.json()["message"]) == (409, True)
 
     async def test_of_nothing(self, api: ApiServer) -> None:
         for wrong in (uuid4(), "nightly"):
             answer = await api.http.get(f"/v1/schedules/{wrong}/preview")
             assert (answer.status_code, "There is no schedule" in answer.json()["message"]) == (404, True)
+
+    async def test_of_an_export_without_a_schedule(self, api: ApiServer) -> None:
+        url, body = "/v1/adhoc/preview", BODIES["/v1/adhoc/preview"]
+        missing = await api.http.post(url, params={"organization": ACME}, json=body)
+        assert (missing.status_code, "public.things does not exist" in missing.json()["message"]) == (409, True)
+        await api.pool.execute("CREATE TABLE public.things (id integer PRIMARY KEY, changed_at date)")
+        await api.pool.execute("INSERT INTO public.things VALUES (1, '2026-01-01'), (2, '2026-01-02'), (3, NULL)")
+        from_second = body | {"startDate": "2026-01-02T00:00:00Z"}
+        found = (await api.http.post(url, params={"organization": ACME}, json=from_second)).json()
+        assert (found["rows"], found["entities"][0]["mode"]) == (2, "incremental")
+        for wrong in ({}, {"organization": "a/b"}):
+            assert (await api.http.post(url, params=wrong, json=body)).status_code == 400
+        timeless = from_second | {"operationalDataTypes": ["METERS"]}
+        refused = await api.http.post(url, params={"organization": ACME}, json=timeless)
+        assert (refused.status_code, "startDate: METERS" in refused.json()["message"]) == (400, True)
+        assert (await api.http.get("/v1/jobs")).json()["data"] == []
 
 
 class TestPause:
@@ -283,8 +303,8 @@ class TestRefresh:
 class TestBackfill:
     """What the run then holds is in tests/acceptance/test_backfill.py."""
 
+    @staticmethod
     async def add_job(
-        self,
         api: ApiServer,
         schedule_id: str | None,
         state: str = "SUCCEEDED",
@@ -325,11 +345,14 @@ class TestBackfill:
         )
         first, second, third = [await self.add_job(api, schedule_id, hour=hour) for hour in (1, 2, 3)]
         url = f"/v1/schedules/{schedule_id}/backfill"
+        planned = (await api.http.post(url, json={"job": third, "dryRun": True})).json()
+        assert (planned.pop("jobId"), await claim(api)) == (None, None)
         answer = (await api.http.post(url, json={"job": third})).json()
         assert answer["entities"] == [
             {"entity": "ACCOUNTS", "since": "2026-03-09T02:00:00.000Z", "reason": None},
             {"entity": "BILLS", "since": None, "reason": "ENTITY_ADDED"},
         ]
+        assert planned["entities"] == answer["entities"]
         # The queued job does that too, and what was asked before stays asked for.
         assert (await api.http.post(url, json={"job": second})).json() == {
             "entities": [{**answer["entities"][0], "since": "2026-03-09T01:00:00.000Z"}, answer["entities"][1]],

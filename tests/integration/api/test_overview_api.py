@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -13,13 +13,15 @@ from exportd.api.identity.access import Role
 from exportd.database.connector import Connection
 from exportd.destinations.record import DestinationDeclaration
 from exportd.jobs.job_table import JobTable
+from exportd.manifest.document import render
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.foreign_text import url_segment
-from exportd.model.job import JobProgress, Stall
+from exportd.model.job import JobId, JobProgress, Stall
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from tests.integration.api.request_bodies import bucket, schedule
 from tests.integration.api.standalone_api import ACME, SPOOL, ApiServer, local_status, path
+from tests.unit.manifest.manifest_examples import entity_of, manifest_of
 from tests.unit.model.test_foreign_text import HOSTILE
 
 OTHER = "other"
@@ -72,6 +74,20 @@ class TestSchedules:
         assert [found["code"] for found in (await got(api, "/v1/schedules", organization=OTHER))["data"]] == ["theirs"]
         crossed = await api.http.get("/v1/schedules", params={"organization": OTHER, "nextToken": page["nextToken"]})
         assert crossed.status_code == 400
+
+    async def test_can_be_searched(self, api: ApiServer) -> None:
+        lake = await make(api, "destinations", bucket())
+        one = await make(api, "schedules", schedule("one", name="Bills 100%", destinationIds=[lake["id"]]))
+        await make(api, "schedules", schedule("two", operationalDataTypes=["PLANS"]))
+        await api.http.post(f"/v1/schedules/{one['id']}/pause")
+        cases = {"search": ["bILLS 1", "100%"], "destination": ["lake"], "entity": ["BILLS"], "paused": ["true"]}
+        for name, values in cases.items():
+            for value in values:
+                assert [found["code"] for found in (await got(api, "/v1/schedules", **{name: value}))["data"]] == [
+                    "one"
+                ]
+        assert (await got(api, "/v1/schedules", search="100_"))["data"] == []
+        assert [found["code"] for found in (await got(api, "/v1/schedules", paused="false"))["data"]] == ["two"]
 
     async def test_say_how_their_newest_job_went_and_how_far_they_have_read(self, api: ApiServer) -> None:
         made = await make(api, "schedules", schedule())
@@ -190,6 +206,12 @@ class TestRules:
 
 
 class TestDestinations:
+    async def test_can_be_searched_by_name_code_and_bucket(self, api: ApiServer) -> None:
+        await make(api, "destinations", bucket())
+        await make(api, "destinations", bucket("other", name="Elsewhere", bucketName="theirs"))
+        for text in ("LAKE", "acme-EX"):
+            assert [found["code"] for found in (await got(api, "/v1/destinations", search=text))["data"]] == ["lake"]
+
     async def test_are_those_of_the_organization_with_more_about_them(self, api: ApiServer) -> None:
         made = await make(api, "destinations", bucket(prefix="daily"))
         await api.http.post(f"/v1/destinations/{made['id']}/pause")
@@ -385,6 +407,40 @@ class TestFiles:
         job_id = await self.job(api, change)
         answer = await api.http.get(f"/v1/jobs/{job_id}/files/manifest.json")
         assert (answer.status_code, words in answer.json()["message"]) == (status, True)
+
+
+async def loadable_job(api: ApiServer, **others: Any) -> str:
+    """A finished job of the destination ``lake`` whose spool has a manifest of one file."""
+    lake = await make(api, "destinations", bucket(**others))
+    made = await make(api, "schedules", schedule(destinationIds=[lake["id"]]))
+    job_id = (await api.http.post(f"/v1/schedules/{made['id']}/run")).json()["jobId"]
+    await api.pool.execute("UPDATE exportd.job SET state = 'SUCCEEDED', spool_id = $1", SPOOL)
+    entity = entity_of(1, None)
+    key = f"orgId={ACME}/date=2026-03-09/hour=04/type=accounts/{job_id}_accounts.csv.gz"
+    entity = replace(entity, parts=(replace(entity.parts[0], key=key, rows=entity.rows),))
+    document = render(replace(manifest_of(1, entity), job_id=JobId(UUID(job_id)), organization=OrganizationId(ACME)))
+    (api.folder / job_id).mkdir()
+    (api.folder / job_id / "manifest.json").write_bytes(document)
+    return str(job_id)
+
+
+class TestLoader:
+    async def test_names_the_files_as_they_lie_at_the_destination(self, api: ApiServer) -> None:
+        job_id = await loadable_job(api, prefix="daily", partitionOrder="TYPE_FIRST")
+        script = await got(api, f"/v1/jobs/{job_id}/loader", destination="lake", dialect="duckdb")
+        assert (script["dialect"], script["destination"]) == ("duckdb", "lake")
+        place = f"s3://acme-exports/daily/orgId={ACME}/type=accounts/date=2026-03-09/hour=05/{job_id}_accounts.csv.gz"
+        assert place in script["text"]
+        for destination, status in (("other", 400), ("", 400)):
+            answer = await api.http.get(
+                f"/v1/jobs/{job_id}/loader", params={"destination": destination, "dialect": "duckdb"}
+            )
+            assert answer.status_code == status
+        unknown = await api.http.get(f"/v1/jobs/{uuid4()}/loader", params={"destination": "lake", "dialect": "duckdb"})
+        assert unknown.status_code == 404
+        (api.folder / job_id / "manifest.json").unlink()
+        gone = await api.http.get(f"/v1/jobs/{job_id}/loader", params={"destination": "lake", "dialect": "duckdb"})
+        assert (gone.status_code, "has been removed" in gone.json()["message"]) == (404, True)
 
 
 class TestPrograms:

@@ -7,10 +7,15 @@ from random import Random
 
 import pytest
 
+from exportd.catalog.document import Catalog
 from exportd.extraction.copier import Copier, CopyTask
+from exportd.extraction.estimate import Figure
+from exportd.extraction.previewer import Previewer
+from exportd.jobs.job_table import JobTable
+from exportd.model.clock import SystemClock
 from exportd.model.errors import PermanentError
 from exportd.model.extraction import Mode
-from exportd.model.reason import Reason
+from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import ExportFormat
 from exportd.settings.schema import LimitSettings
 from tests.fixtures.file_parsers import csv_rows
@@ -69,6 +74,27 @@ def around(random: Random) -> list[datetime]:
     """The instant, what is just before and after it, and others up to two days away."""
     near = [START + offset * MICROSECOND for offset in (-2, -1, 0, 1, 2, -457, -456)]
     return near + [START + random.randint(-172_800_000_000, 172_800_000_000) * MICROSECOND for _ in range(300)]
+
+
+async def test_a_preview_counts_what_the_export_holds_or_says_that_it_estimates(source: SourceDatabase) -> None:
+    times = [START + offset * MICROSECOND for offset in range(-50, 30)]
+    things = await capture(source, "timestamptz", [*(time.isoformat() for time in times), None])
+    await source.app.execute("ANALYZE things")
+    code, catalog = things.entity.code, Catalog({things.entity.code: things.entity})
+    async with source.connector.pool(1) as pool:
+        looks = (Previewer(catalog, source.connector, JobTable(pool), SystemClock(), counting_s=s) for s in (60, 0))
+        counted, hurried = [await look.preview_export(ACME, [code], ExportFormat.CSV, START) for look in looks]
+        complete = await Previewer(catalog, source.connector, JobTable(pool), SystemClock()).preview_export(
+            ACME, [code], ExportFormat.JSONL, None
+        )
+    (found,) = counted.entities
+    assert (found.mode, found.rows, found.deleted_rows) == (Mode.INCREMENTAL, len((await read(things)).ids), 0)
+    assert found.rows == 31
+    assert Figure.ROWS not in found.estimated
+    assert Figure.ROWS in hurried.entities[0].estimated
+    assert hurried.entities[0].rows >= found.rows
+    (whole,) = complete.entities
+    assert (whole.mode, whole.full_reason, whole.rows) == (Mode.FULL, FullReason.AD_HOC, len(times) + 1)
 
 
 @pytest.mark.parametrize("type_", ["timestamptz", "timestamp", "moment"])

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from exportd.api.problems import Refusal
 from exportd.api.schemas.schedule import ScheduleCreation
-from exportd.console.forms import Form
-from exportd.console.schedule_form import ScheduleForm, code_of
+from exportd.console.forms import Form, ScheduleForm, code_of
 
 FILLED = {
     "organization": "acme",
