@@ -13,7 +13,6 @@ from benchmarks.bills import CATALOG
 from benchmarks.measurement import Measurement, Options, Say, in_turns, spread
 from benchmarks.server import benchmark_server, connection_to
 from benchmarks.stages import Stages, ended_by
-from exportd.capture.installer import CaptureInstaller
 from exportd.capture.role import role_sql
 from exportd.catalog import document
 from exportd.catalog.document import Catalog
@@ -47,8 +46,7 @@ _EVERY_15_MINUTES = Interval(Unit.MINUTE, 15)
 
 _STAGES: dict[str, tuple[type, str]] = {
     "claim": (JobTable, "claim"),
-    "capture check": (CaptureInstaller, "install"),
-    "open snapshot": (SnapshotOpener, "open"),
+    "open snapshot": (SnapshotOpener, "open_captured"),
     "read": (Copier, "copy"),
     "files": (Extractor, "extract"),
     "seal": (JobTable, "seal"),

@@ -14,7 +14,7 @@ import anyio
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import capture, control, delivery, empty_job, full_export, incremental, memory, timer_wheel
+from benchmarks import capture, control, delivery, empty_job, full_export, incremental, memory, small_jobs, timer_wheel
 from benchmarks.measurement import Measurement, Options, Say
 from exportd.telemetry import logging
 
@@ -28,6 +28,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "incremental": incremental.measure,
     "capture": capture.measure,
     "empty_job": empty_job.measure,
+    "small_jobs": small_jobs.measure,
     "delivery": delivery.measure,
     "control": control.measure,
     "timer_wheel": timer_wheel.measure,

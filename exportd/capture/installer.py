@@ -16,7 +16,7 @@ from exportd.capture.role import grant_on_log
 from exportd.capture.script import with_least_rights, without_rows
 from exportd.capture.triggers import capture_of
 from exportd.catalog.shape import Shape
-from exportd.catalog.shape_reader import read_shapes
+from exportd.catalog.shape_reader import read_fingerprint, read_shapes
 from exportd.database import queries
 from exportd.database.connector import Connection, Connector
 from exportd.database.locks import LockWait, take_locks
@@ -110,21 +110,33 @@ class CaptureInstaller:
         While it waits for a lock, ``progress`` says for which sessions. Raises PermanentError when a table is missing
         or the role may not create triggers, TransientError when a writer held its lock through all attempts.
         """
-        return await self._install(entities, go_on=False, progress=progress)
+        captures, _ = await self._install(entities, go_on=False, progress=progress)
+        return captures
+
+    async def complete(self, entities: Sequence[Entity], progress: JobProgress | None = None) -> str:
+        """The same; returns the fingerprint of the catalog from before it looked.
+
+        As long as the fingerprint is equal, there is nothing to complete.
+        """
+        _, fingerprint = await self._install(entities, go_on=False, progress=progress)
+        return fingerprint
 
     async def install_what_can_be(self, entities: Sequence[Entity]) -> list[EntityCapture]:
         """The same, but an entity whose capture cannot be completed does not keep the others from theirs.
 
         Its ``failure`` says why. Raises what concerns all of them, such as a database that is away.
         """
-        return await self._install(entities, go_on=True)
+        captures, _ = await self._install(entities, go_on=True)
+        return captures
 
     async def _install(
         self, entities: Sequence[Entity], *, go_on: bool, progress: JobProgress | None = None
-    ) -> list[EntityCapture]:
+    ) -> tuple[list[EntityCapture], str]:
         captures: list[EntityCapture] = []
         async with self._connection("capture install") as connection:
             with translated("reading what is captured"):
+                # First: what changes while the rest is read makes it another.
+                fingerprint = await read_fingerprint(connection, entities)
                 await self._drop_log_rows_of_another_cluster(connection)
             shapes, installed = await self._read(connection, entities, progress)
             for entity in entities:
@@ -139,7 +151,7 @@ class CaptureInstaller:
                 else:
                     captures.append(EntityCapture(entity.code, repair.findings, repair.statements))
             await self._grant_reading(connection, entities)
-        return captures
+        return captures, fingerprint
 
     async def _read(
         self, connection: "Connection", entities: Sequence[Entity], progress: JobProgress | None

@@ -1,4 +1,6 @@
-"""Reads the shape of entities' tables from the database, in six queries whatever their number."""
+"""Reads the shape of entities' tables from the database, in six queries whatever their number, and in one whether they
+are still the same.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +12,7 @@ from exportd.database import queries
 from exportd.database.connector import Connection
 from exportd.model.change_log import log_name
 from exportd.model.entity import Entity, EntityCode, TableName
+from exportd.model.errors import InvariantError
 
 _SQL = queries.load("shape")
 
@@ -43,6 +46,22 @@ async def read_shapes(connection: "Connection", entities: Sequence[Entity]) -> d
         for position, entity in enumerate(entities, start=1)
         if position in trees and _capturable(trees[position])
     }
+
+
+async def read_fingerprint(connection: "Connection", entities: Sequence[Entity]) -> str:
+    """What is equal as long as the entities' shapes, and what is installed of their capture, are the same.
+
+    ``pages`` is left out. The text says nothing to people. Inside a snapshot's transaction it is that snapshot's.
+    """
+    row = await connection.fetchrow(
+        _SQL["fingerprint"],
+        [entity.table.schema for entity in entities],
+        [entity.table.name for entity in entities],
+        [log_name(entity.code) for entity in entities],
+    )
+    if row is None:
+        raise InvariantError("an aggregate has one row")
+    return " ".join(map(str, row.values()))
 
 
 def _capturable(tree: Iterable[Record]) -> bool:

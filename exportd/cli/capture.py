@@ -139,7 +139,7 @@ def uninstall(
 def sql(*, config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Print the SQL that makes the daemon's roles, with the rights that they need and no others, for a DBA."""
     from exportd.capture.role import role_sql
-    from exportd.database.connector import Address
+    from exportd.settings.dsn import Address
 
     settings, catalog = load(config)
     address = Address.of(settings.database.dsn)

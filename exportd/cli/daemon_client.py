@@ -175,7 +175,7 @@ def pages(client: SocketClient, path: str, **query: str | None) -> Iterator[Docu
 def _require_same_database(client: SocketClient, config: Path) -> None:
     """A configuration of its own that names no socket leads to the usual daemon, which may be that of another one."""
     from exportd.cli.configuration import load
-    from exportd.database.connector import Address
+    from exportd.settings.dsn import Address
 
     try:
         wanted = str(Address.of(load(config)[0].database.dsn))

@@ -101,6 +101,7 @@ async def assembled(configuration: Configuration, connector: Connector) -> Async
     destinations = opener.open_all()
     async with (
         Spool(current.settings) as spool,
+        connector.keeping_sessions(settings.limits.jobs),
         connector.pool(max(settings.database.pool_size, settings.limits.jobs + 2), lazily=True) as pool,
         connector.pool(CONTROL_CONNECTIONS, lazily=True) as control_pool,
     ):

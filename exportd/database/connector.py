@@ -10,8 +10,9 @@ password. ``translate`` and ``translated`` do the same for later errors on a con
 
 import asyncio
 import codecs
+import re
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import asyncpg
 
-from exportd.database.session_settings import set_statement
+from exportd.database.session_settings import EXPORT_SETTINGS, set_statement
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.reason import Reason
-from exportd.settings.dsn import read_dsn
+from exportd.settings.dsn import Address, read_dsn
 from exportd.settings.schema import DatabaseSettings
 from exportd.settings.secrets import mask_secrets
 
@@ -43,68 +44,79 @@ _OWN_QUERY_TIMEOUT_S = 60.0
 # As libpq does, but sooner: a COPY from a server that vanished would wait for ever.
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
-_SLICE_ROWS = 250
-"""So many are decoded, and then handled by the caller, in a few milliseconds."""
-
-# Files must be the same whatever the server, the database or the role sets; and COPY must not be interrupted
-# by notices (asyncpg loses data then) or by time-outs meant for applications.
-_EXPORT_SETTINGS: Mapping[str, str] = {
-    "client_min_messages": "error",
-    "row_security": "off",  # an error instead of rows silently missing
-    "jit": "off",
-    # The keys of a window are sorted instead: a fifth less time, because neighbours in the index come one by one.
-    "enable_hashagg": "off",
-    "TimeZone": "UTC",
-    "DateStyle": "ISO, YMD",
-    "IntervalStyle": "postgres",
-    "bytea_output": "hex",
-    "extra_float_digits": "1",
-    "quote_all_identifiers": "off",  # regclass and its kin
-    "xmlbinary": "base64",
-    "lc_monetary": "C",
-    # Deleted records are read back from their text form.
-    "array_nulls": "on",
-    "xmloption": "content",
-    "transform_null_equals": "off",
-    "standard_conforming_strings": "on",
-    "statement_timeout": "0",
-    "idle_in_transaction_session_timeout": "0",
-}
-
-EXACT_SETTINGS: Mapping[str, str] = {
-    name: value
-    for name, value in _EXPORT_SETTINGS.items()
-    if name not in {"jit", "enable_hashagg", "statement_timeout", "idle_in_transaction_session_timeout"}
-} | {"search_path": "pg_catalog", "client_encoding": "UTF8"}
-"""Those on which depends what values look like, and which rows are seen: asked for in each snapshot."""
+_IDLE_S = 60.0
+_MAX_SESSION_AGE_S = 600.0
+"""An export session is kept for a minute without use, and for ten minutes in all: its memory grows, and what a DBA has
+set for the role since it began is not in it."""
 
 _TRANSACTION_TIMEOUT_SINCE = 17
+
+_TRANSACTION = re.compile(r"(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE SAVEPOINT|ROLLBACK TO)\b[^;]*;?")
 
 _END = "SELECT pg_catalog.pg_terminate_backend($1)"
 
 
+class OwnTablesConnection(asyncpg.Connection):
+    """A connection of a pool for the daemon's own tables. It knows when its session may have to be reset.
+
+    A query with parameters is one statement of ours, and transactions end; neither leaves anything in the session. Any
+    other text may.
+    """
+
+    __slots__ = ("may_be_altered",)
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.may_be_altered = False
+
+    async def execute(self, query: str, *arguments: object, timeout: float | None = None) -> str:
+        if not arguments and not _TRANSACTION.fullmatch(query):
+            self.may_be_altered = True
+        return await super().execute(query, *arguments, timeout=timeout)
+
+
 @dataclass(frozen=True, slots=True)
-class Address:
-    """Where a DSN points, for people to read: never the password. None is left to the driver's defaults."""
+class ExportSession:
+    """A connection whose settings make its output the same on every server, opened at a time of the event loop."""
 
-    host: str | None
-    database: str | None
-    user: str | None
+    connection: "asyncpg.Connection[asyncpg.Record]"
+    opened_at: float
+    generation: int
 
-    @classmethod
-    def of(cls, dsn: str) -> "Address":
-        """Reads a DSN. A malformed one raises nothing and names nothing, for a part of it may be a secret."""
-        try:
-            read = read_dsn(dsn)
-        except ValueError:
-            return cls(None, None, None)
-        return cls(read.hosts, read.database, read.user)
 
-    def __str__(self) -> str:
-        database = f"database {self.database}" if self.database else "the default database"
-        host = f"on {self.host}" if self.host else "on the default host"
-        user = f"as {self.user}" if self.user else "as the default user"
-        return f"{database} {host} {user}"
+class SessionKeeper:
+    """Keeps up to ``size`` sessions that are not in use, the one that was used last on top."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._idle: dict[ExportSession, asyncio.TimerHandle] = {}
+
+    def take(self) -> ExportSession | None:
+        """One that is still connected, for its next user; None when there is none."""
+        while self._idle:
+            session, timer = self._idle.popitem()
+            timer.cancel()
+            if not session.connection.is_closed():
+                return session
+        return None
+
+    def put(self, session: ExportSession) -> bool:
+        """Keep a session; False when it is too old or there are enough."""
+        if len(self._idle) >= self._size or anyio.current_time() - session.opened_at > _MAX_SESSION_AGE_S:
+            return False
+        self._idle[session] = asyncio.get_running_loop().call_later(_IDLE_S, self._drop, session)
+        return True
+
+    def take_all(self) -> list[ExportSession]:
+        """All of them, to be closed."""
+        sessions = []
+        while (session := self.take()) is not None:
+            sessions.append(session)
+        return sessions
+
+    def _drop(self, session: ExportSession) -> None:
+        del self._idle[session]
+        session.connection.terminate()
 
 
 @dataclass(slots=True)
@@ -120,6 +132,8 @@ class Connector:
     connect_timeout_s: float = 10.0
     reader_dsn: str | None = field(default=None, repr=False)
     _pools: "list[Pool]" = field(default_factory=list, init=False, repr=False)
+    _keeper: "SessionKeeper | None" = field(default=None, init=False, repr=False)
+    _generation: int = field(default=0, init=False, repr=False)
 
     @classmethod
     def of(cls, database: DatabaseSettings) -> "Connector":
@@ -139,6 +153,7 @@ class Connector:
     async def use(self, database: DatabaseSettings) -> None:
         """Use other DSNs for new connections, pools included. Open ones are used until they are given back."""
         self.lock_timeout_s, self.reader_dsn = database.lock_timeout_s, database.reading_dsn
+        await self._renew_sessions()
         if database.dsn != self.dsn:
             self.dsn = database.dsn
             for pool in self._pools:
@@ -149,6 +164,14 @@ class Connector:
         """Open every connection of the pools anew when it is used next: an old one may keep what the server refused."""
         for pool in self._pools:
             await pool.expire_connections()
+        await self._renew_sessions()
+
+    async def _renew_sessions(self) -> None:
+        """Keep none of the export sessions that there are: they may be of another login, or have lost a right."""
+        self._generation += 1
+        if self._keeper is not None:
+            for session in self._keeper.take_all():
+                await close(session.connection)
 
     async def connect(self, *, purpose: str, lock_timeout_s: float | None = None) -> Connection:
         """A new connection, to be closed by the caller. ``purpose`` ("listener") is seen in pg_stat_activity.
@@ -158,11 +181,13 @@ class Connector:
         """
         return await self._connect(self.dsn, {**self._server_settings(purpose), **_lock_timeout(lock_timeout_s)})
 
-    async def export_connection(self, *, purpose: str = "export") -> Connection:
+    async def export_connection(self, *, purpose: str = "export") -> "asyncpg.Connection[asyncpg.Record]":
         """A new connection whose settings make its output the same on every server. See ``connect``."""
         return await self._connect(
             self.reader_dsn or self.dsn,
-            {**_EXPORT_SETTINGS, **_lock_timeout(self.lock_timeout_s), **self._server_settings(purpose)},
+            self._export_settings(purpose),
+            # Code of a table's owner could put other prepared statements in the place of those that are kept by name.
+            statement_cache_size=0,
         )
 
     @asynccontextmanager
@@ -188,18 +213,76 @@ class Connector:
 
     @asynccontextmanager
     async def export_session(self) -> AsyncIterator[Connection]:
-        """An export connection that is closed at the end of the block, whatever happens."""
-        connection = await self.export_connection()
+        """An export connection that is closed at the end of the block, whatever happens.
+
+        Within ``keeping_sessions`` it is kept for another block, if this one does not raise.
+        """
+        keeper = self._keeper
+        session = await self._kept_session() if keeper is not None else None
+        if session is None:
+            session = ExportSession(await self._export_session(), anyio.current_time(), self._generation)
+        connection, kept = session.connection, False
         process_id = connection.get_server_pid()
         try:
-            if connection.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
-                # Not when connecting: an older server refuses a setting that it does not know.
-                with translated("preparing to read"):
-                    await connection.execute("SET transaction_timeout = 0")
             yield connection
+            if keeper is not None and keeper is self._keeper and session.generation == self._generation:
+                kept = await self._forget(connection) and keeper.put(session)
         finally:
-            if not await close(connection):
+            if not kept and not await close(connection):
                 await self._end(process_id)
+
+    @asynccontextmanager
+    async def keeping_sessions(self, size: int) -> AsyncIterator[None]:
+        """Within the block, keep up to ``size`` export sessions that are not in use."""
+        self._keeper = SessionKeeper(size)
+        try:
+            yield
+        finally:
+            keeper, self._keeper = self._keeper, None
+            for session in keeper.take_all():
+                await close(session.connection)
+
+    async def _export_session(self) -> "asyncpg.Connection[asyncpg.Record]":
+        connection = await self.export_connection()
+        try:
+            with translated("preparing to read"):
+                await connection.execute(self._session_statement(connection))
+        except BaseException:
+            await close(connection)
+            raise
+        return connection
+
+    async def _kept_session(self) -> ExportSession | None:
+        """One that was kept and still answers, with the settings of a new one."""
+        while self._keeper is not None and (session := self._keeper.take()) is not None:
+            try:
+                with suppress(*FOREIGN_ERRORS):
+                    statement = self._session_statement(session.connection)
+                    await session.connection.execute(statement, timeout=self.connect_timeout_s)
+                    return session
+            except BaseException:
+                session.connection.terminate()
+                raise
+            session.connection.terminate()
+        return None
+
+    def _session_statement(self, connection: Connection) -> str:
+        """Sets what an export session needs; also what a pooler may have dropped when the connection was made."""
+        settings = {**self._export_settings("export"), "client_encoding": "UTF8"}
+        if connection.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
+            # Not when connecting: an older server refuses a setting that it does not know.
+            settings["transaction_timeout"] = "0"
+        return set_statement(settings)
+
+    async def _forget(self, connection: Connection) -> bool:
+        """Undo whatever code of a table's owner has left in a session; False when it cannot be used any more."""
+        with anyio.move_on_after(_CLEAN_UP_S, shield=True), suppress(*FOREIGN_ERRORS):
+            if connection.is_in_transaction():
+                await connection.execute("ROLLBACK")
+            await connection.execute("DISCARD ALL")
+            await connection.reload_schema_state()
+            return True
+        return False
 
     @asynccontextmanager
     async def pool(self, size: int, *, lazily: bool = False) -> AsyncIterator[Pool]:
@@ -213,6 +296,7 @@ class Connector:
                     max_size=size,
                     init=self._settle,
                     reset=self._reset,
+                    connection_class=OwnTablesConnection,
                     **self._pool_arguments(),
                 )
             self._pools.append(pool)
@@ -237,10 +321,13 @@ class Connector:
     async def _settle(self, connection: Connection) -> None:
         """Set what a pooler may have dropped when the connection was made."""
         await connection.execute(set_statement(self._pool_settings()))
+        _note_settled(connection)
 
     async def _reset(self, connection: Connection) -> None:
-        """Forget what the last user set, but not what all need."""
-        await connection.execute(f"{connection.get_reset_query()}\n{set_statement(self._pool_settings())}")
+        """Forget what the last user may have set, but not what all need."""
+        if not isinstance(connection, OwnTablesConnection) or connection.may_be_altered:
+            await connection.execute(f"{connection.get_reset_query()}\n{set_statement(self._pool_settings())}")
+            _note_settled(connection)
 
     async def _end(self, process_id: int) -> None:
         """Have the server end a session that does not end by itself: code of a table's owner may catch a cancel.
@@ -252,10 +339,15 @@ class Connector:
                 async with self.reading("end") as other:
                     await other.execute(_END, process_id)
 
-    async def _connect(self, dsn: str, server_settings: dict[str, str]) -> Connection:
+    async def _connect(
+        self, dsn: str, server_settings: dict[str, str], *, statement_cache_size: int = 100
+    ) -> "asyncpg.Connection[asyncpg.Record]":
         with _translated_connecting(Address.of(dsn)):
             connection = await asyncpg.connect(
-                read_dsn(dsn).text, timeout=self._connect_timeout_s(), server_settings=server_settings
+                read_dsn(dsn).text,
+                timeout=self._connect_timeout_s(),
+                server_settings=server_settings,
+                statement_cache_size=statement_cache_size,
             )
             try:
                 # Once more, for a pooler may have dropped them.
@@ -271,6 +363,9 @@ class Connector:
     def _connect_timeout_s(self) -> float:
         return read_dsn(self.dsn).connect_timeout_s or self.connect_timeout_s
 
+    def _export_settings(self, purpose: str) -> dict[str, str]:
+        return {**EXPORT_SETTINGS, **_lock_timeout(self.lock_timeout_s), **self._server_settings(purpose)}
+
     def _server_settings(self, purpose: str) -> dict[str, str]:
         # Every name in our SQL is qualified; with nothing else in the path, so is every name that the server prints.
         return {
@@ -280,6 +375,11 @@ class Connector:
             "search_path": "pg_catalog",
             "application_name": f"{self.application_name} {purpose}",
         }
+
+
+def _note_settled(connection: Connection) -> None:
+    if isinstance(connection, OwnTablesConnection):
+        connection.may_be_altered = False
 
 
 def _lock_timeout(lock_timeout_s: float | None) -> dict[str, str]:
@@ -347,13 +447,3 @@ def storable(text: str, connection: Connection) -> str:
     except LookupError:
         codec = "ascii"  # a part of each encoding that a database can have
     return text.encode(codec, "backslashreplace").decode(codec)
-
-
-async def slices(connection: Connection, query: str, *arguments: object) -> "AsyncIterator[list[asyncpg.Record]]":
-    """The rows of a query that may find thousands, without holding up the event loop; also of one that writes.
-
-    In a transaction of the caller's.
-    """
-    cursor = await connection.cursor(query, *arguments)
-    while rows := await cursor.fetch(_SLICE_ROWS):
-        yield rows

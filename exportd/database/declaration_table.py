@@ -11,7 +11,7 @@ from uuid import UUID
 import anyio.to_thread
 
 from exportd.database import queries
-from exportd.database.connector import slices
+from exportd.database.unit_of_work import slices
 from exportd.model.declared import (
     Declarable,
     Declaration,

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 
 from exportd.database import queries
-from exportd.database.connector import Pool, slices
+from exportd.database.connector import Pool
 from exportd.database.translator import translated
+from exportd.database.unit_of_work import slices
 from exportd.model.entity import EntityCode
 from exportd.telemetry.metrics import Metrics
 

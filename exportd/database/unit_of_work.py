@@ -18,9 +18,15 @@ from exportd.database.translator import translated
 from exportd.model.entity import OrganizationId
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from exportd.database.connector import Connection, Pool
 
 _SQL = queries.load("unit_of_work")
+
+
+_SLICE_ROWS = 250
+"""So many are decoded, and then handled by the caller, in a few milliseconds."""
 
 
 @asynccontextmanager
@@ -44,6 +50,16 @@ async def transaction(pool: "Pool", doing: str, *, lock: str | None = None) -> "
             await connection.execute(_SQL["bound_waits"])
             await connection.execute(_SQL["lock"], lock)
         yield connection
+
+
+async def slices(connection: "Connection", query: str, *arguments: object) -> "AsyncIterator[list[asyncpg.Record]]":
+    """The rows of a query that may find thousands, without holding up the event loop; also of one that writes.
+
+    In a transaction of the caller's.
+    """
+    cursor = await connection.cursor(query, *arguments)
+    while rows := await cursor.fetch(_SLICE_ROWS):
+        yield rows
 
 
 async def write_audit(

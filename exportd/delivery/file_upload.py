@@ -8,7 +8,7 @@ started over, from the spool.
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -25,9 +25,22 @@ from exportd.model.part import Part
 from exportd.model.reason import Reason
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget
-from exportd.stores.store import ObjectInfo, Piece, Store, StoreLimits, Upload, UploadGoneError, chunks_within
+from exportd.stores.store import (
+    BatchStore,
+    ObjectInfo,
+    Piece,
+    Store,
+    StoreLimits,
+    Upload,
+    UploadGoneError,
+    chunks_within,
+)
 
 T = TypeVar("T")
+
+MAX_SMALL_BYTES = 64 << 10
+MAX_TOGETHER = 64
+"""Files of at most so many bytes, at most so many of them, are published in one call where the store can."""
 
 _MAX_STARTS = 3
 """A store that drops an upload again and again is not worth a fourth."""
@@ -132,6 +145,28 @@ class FileUpload:
             self._published = await self._restart_if_gone(self._publish)
         return self._published
 
+    @property
+    def is_small(self) -> bool:
+        """Whether the finished file can be published with others in one call."""
+        part = self._part()
+        whole = self._upload is None and self._published is None
+        return whole and part.size_bytes <= min(MAX_SMALL_BYTES, self._store.limits.piece_bytes)
+
+    @staticmethod
+    async def publish_together(uploads: Sequence["FileUpload"], store: BatchStore) -> None:
+        """Make small objects visible: see ``MAX_TOGETHER``. ``publish`` then returns at once.
+
+        Raises TransientError or PermanentError; then some may be visible.
+        """
+        first = uploads[0]
+        size_bytes = sum(upload._part().size_bytes for upload in uploads)
+        async with first._limiter.hold(size_bytes, owner=first._owner):
+            contents = await anyio.to_thread.run_sync(_read_whole, uploads)
+            objects = [(upload.key, content) for upload, content in zip(uploads, contents, strict=True)]
+            infos = await first._retry.call(lambda: store.put_all(objects))
+        for upload, info in zip(uploads, infos, strict=True):
+            upload._published = upload._arrived(info)
+
     async def find_published(self) -> bool:
         """Whether an earlier attempt has published this very content; then nothing is sent again.
 
@@ -201,13 +236,18 @@ class FileUpload:
         part = self._part()
         tail = tail_range(part.size_bytes, self._store.limits)
         async with self._limiter.hold(tail.length, owner=self._owner):
-            info = await self._complete(await self._read(tail))
+            info = self._arrived(await self._complete(await self._read(tail)))
+        self._upload = None
+        return info
+
+    def _arrived(self, info: ObjectInfo) -> ObjectInfo:
+        """The object, if it is as large as the file."""
+        part = self._part()
         if info.size_bytes != part.size_bytes:
             raise TransientError(
                 f"{self.key} arrived with {info.size_bytes} bytes instead of {part.size_bytes}.",
                 reason=Reason.DESTINATION_UNAVAILABLE,
             )
-        self._upload = None
         return info
 
     async def _start(self) -> Upload:
@@ -253,8 +293,11 @@ class FileUpload:
         return await self._retry.call(lambda: self._store.complete(upload, pieces, tail))
 
     async def _read(self, part_range: ByteRange) -> bytes:
+        return await anyio.to_thread.run_sync(self._read_blocking, part_range)
+
+    def _read_blocking(self, part_range: ByteRange) -> bytes:
         try:
-            data = await anyio.to_thread.run_sync(_read_range, self.file, part_range)
+            data = _read_range(self.file, part_range)
         except OSError as error:
             raise self._damaged(f"cannot be read: {error.strerror or error}") from error
         if len(data) != part_range.length:
@@ -275,6 +318,10 @@ class FileUpload:
 
     def _damaged(self, what: str) -> PermanentError:
         return PermanentError(f"The spool file of {self.key} {what}. Check the disk.", reason=Reason.SPOOL_DAMAGED)
+
+
+def _read_whole(uploads: Sequence[FileUpload]) -> list[bytes]:
+    return [upload._read_blocking(ByteRange(0, upload._part().size_bytes)) for upload in uploads]
 
 
 def _read_range(file: GrowingFile, part_range: ByteRange) -> bytes:

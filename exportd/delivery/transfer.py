@@ -19,7 +19,7 @@ import anyio
 import structlog
 
 from exportd.delivery.byte_limiter import ByteLimiter
-from exportd.delivery.file_upload import FileUpload, record_nothing
+from exportd.delivery.file_upload import MAX_TOGETHER, FileUpload, record_nothing
 from exportd.delivery.spooled_part import GrowingFile, SpooledPart
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, InvariantError, PermanentError, TransientError
@@ -28,7 +28,7 @@ from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget
-from exportd.stores.store import ObjectInfo, Store, Upload
+from exportd.stores.store import BatchStore, ObjectInfo, Store, Upload
 
 _ABORT_TIMEOUT_S = 5.0
 _COMPLETIONS_AT_ONCE = 8
@@ -138,6 +138,12 @@ class Transfer:
                 infos[upload.key] = await upload.publish()
             self._on_published(part)
 
+        store, small = self._store, [upload for upload in uploads if upload is not None and upload.is_small]
+        if isinstance(store, BatchStore) and len(small) > 1:
+            for start in range(0, len(small), MAX_TOGETHER):
+                batch = small[start : start + MAX_TOGETHER]
+                self._begin(FileUpload.publish_together, batch, store, stoppable=False)
+            await self._wait_until_idle()
         for upload, part in pairs:
             # Not stopped by another object's failure: the store may carry out a request that was cut off, after the
             # cleaner has looked for what the failed job left.

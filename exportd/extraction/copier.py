@@ -15,10 +15,10 @@ import anyio
 from asyncpg import PostgresLogMessage
 
 from exportd.database import queries
-from exportd.database.connector import EXACT_SETTINGS, Connection, Connector
+from exportd.database.connector import Connection, Connector
 from exportd.database.locks import take_locks, translate_lock
 from exportd.database.quoting import literal
-from exportd.database.session_settings import unsettled
+from exportd.database.session_settings import EXACT_SETTINGS, unsettled
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
 from exportd.extraction.silence_watcher import SilenceWatcher
 from exportd.extraction.snapshot_opener import OpenSnapshot

@@ -1,6 +1,6 @@
 """Which window each entity gets: full with a reason, or incremental. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,6 +8,7 @@ from exportd.extraction.guards import Guards, difference
 from exportd.extraction.window import EntityWindow, SnapshotText, parse_snapshot, xmax
 from exportd.model.entity import EntityCode
 from exportd.model.extraction import Mode
+from exportd.model.job import Job
 from exportd.model.reason import FullReason
 from exportd.model.schedule import DestinationCode
 from exportd.model.start import Position
@@ -86,6 +87,22 @@ def window_of(
 def window_from(entity: EntityCode, start_date: datetime) -> EntityWindow:
     """The window of an export without a schedule that has a start date. A consumer adds it to what it holds."""
     return EntityWindow(entity, Mode.INCREMENTAL, None, None, changed=True, start_date=start_date)
+
+
+def windows_of(
+    job: Job,
+    positions: Mapping[EntityCode, Position],
+    guards: Mapping[EntityCode, Guards],
+    contents: Mapping[EntityCode, LogContents],
+    reasons: Mapping[EntityCode, FullReason | None],
+) -> dict[EntityCode, EntityWindow]:
+    """The windows of a job's entities; ``reasons`` has each of them."""
+    if job.start_date is not None:
+        return {code: window_from(code, job.start_date) for code in reasons}
+    return {
+        code: window_of(code, positions.get(code), guards[code], contents.get(code), reason)
+        for code, reason in reasons.items()
+    }
 
 
 def log_is_comparable(reason: FullReason | None) -> bool:

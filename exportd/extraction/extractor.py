@@ -20,7 +20,7 @@ from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import ExportFormat
 from exportd.model.start import Position
 from exportd.settings.schema import LimitSettings
-from exportd.spool.entity_writer import EntityWriter
+from exportd.spool.entity_writer import EntityWriter, finish_together
 from exportd.spool.part_file import PartFile
 from exportd.spool.spool import Spool
 
@@ -67,8 +67,6 @@ class Extractor:
         entities = [self._entity(code) for code in job.entities]
         if job.schedule_id is None:
             forced = dict.fromkeys(job.entities, FullReason.AD_HOC)
-        # Before the snapshot, so that what is put right here is complete from this snapshot on.
-        await self._installer.install(entities, progress)
         progress.entities.clear()
         try:
             return await self._attempt(
@@ -130,19 +128,22 @@ class Extractor:
             timeout_s=self._limits.silence_timeout_s, progress=progress, stalled_after_s=self._stalled_after_s
         )
         try:
-            async with self._opener.open(job, entities, positions, forced=forced, watcher=watcher) as snapshot:
+            # Capture is made whole before the snapshot, so that what is put right is complete from this snapshot on.
+            async with self._opener.open_captured(
+                self._installer.complete, job, entities, positions, forced=forced, watcher=watcher
+            ) as snapshot:
                 await self._copier.copy(
                     snapshot, job.file_format, lambda code: writers[code].write, done, watcher=watcher
                 )
             # The snapshot and its locks are gone already; what is left is to close the files.
-            parts = [part for writer in writers.values() for part in await writer.finish()]
+            parts = await finish_together(list(writers.values()))
             _require_all_rows(sent, parts)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 for writer in writers.values():
                     await writer.abort()
             raise
-        return _extraction(job, entities, snapshot, progress), tuple(parts)
+        return _extraction(job, entities, snapshot, progress), parts
 
 
 def _first(group: BaseExceptionGroup[ImagesUnreadableError]) -> ImagesUnreadableError:

@@ -8,18 +8,23 @@ never silently incremental, and never silently full.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from exportd.catalog.shape import Relation, Shape
-from exportd.model.entity import Entity
+from exportd.model.entity import Entity, EntityCode
 from exportd.model.reason import FullReason
 
 _ATTRIBUTE = "attribute "
 
 _REPLICA = "R"
 """pg_trigger.tgenabled of a trigger that fires for replicated changes alone."""
+
+_MAX_KNOWN = 64
+
+_MAX_AGE = 1 << 31
+"""Transactions after which everything is compared again: half a round of the numbers that rows bear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,8 @@ class Guards:
 
     def to_json(self) -> dict[str, Any]:
         """The document that ``from_json`` reads."""
-        return dataclasses.asdict(self)
+        facts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**facts, "cluster": dataclasses.asdict(self.cluster), "type_parts": dict(self.type_parts)}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Guards | None":
@@ -130,6 +136,52 @@ def guards_of(entity: Entity, shape: Shape, cluster: ClusterFacts) -> Guards:
         logged=shape.is_logged,
         last_member=max((member.oid for member in shape.members), default=0),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class KnownCatalog:
+    """What was found at a snapshot whose newest transaction was ``xmax``, when everything was compared.
+
+    ``fingerprint`` is that of the catalog then. Capture was complete.
+    """
+
+    entities: tuple[Entity, ...]
+    fingerprint: str
+    xmax: int
+    shapes: Mapping[EntityCode, Shape]
+    guards: Mapping[EntityCode, Guards]
+
+    def holds(self, fingerprint: str, cluster: ClusterFacts, xmax: int) -> bool:
+        """Whether it is all still so at a later snapshot of the ``fingerprint``.
+
+        Versions of rows are the lower half of numbers of transactions. So it holds for less than a round of them.
+        """
+        same_cluster = all(guards.cluster == cluster for guards in self.guards.values())
+        return same_cluster and fingerprint == self.fingerprint and 0 <= xmax - self.xmax < _MAX_AGE
+
+
+class CatalogMemory:
+    """What was found last, by the entities that a job has together. It is gone with the process."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[EntityCode, ...], KnownCatalog] = {}
+
+    def of(self, entities: Sequence[Entity]) -> KnownCatalog | None:
+        known = self._known.get(_codes(entities))
+        return known if known is not None and known.entities == tuple(entities) else None
+
+    def remember(self, known: KnownCatalog) -> None:
+        """Schedules differ in their entities, but not much: the oldest of many is dropped."""
+        while len(self._known) >= _MAX_KNOWN:
+            del self._known[next(iter(self._known))]
+        self._known[_codes(known.entities)] = known
+
+    def forget(self, known: KnownCatalog) -> None:
+        self._known.pop(_codes(known.entities), None)
+
+
+def _codes(entities: Sequence[Entity]) -> tuple[EntityCode, ...]:
+    return tuple(entity.code for entity in entities)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,39 +7,37 @@ what is compared is what is exported.
 
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from asyncpg import PostgresError, Record
 
 from exportd.catalog.column_types import INSTANTS
 from exportd.catalog.shape import Shape
-from exportd.catalog.shape_reader import read_shapes
+from exportd.catalog.shape_reader import read_fingerprint, read_shapes
 from exportd.catalog.table_rules import duplicates_sentence, no_modified
 from exportd.database import queries
-from exportd.database.connector import EXACT_SETTINGS, Connection, Connector
+from exportd.database.connector import Connection, Connector
 from exportd.database.locks import LockWait, take_locks
 from exportd.database.quoting import table
-from exportd.database.session_settings import unsettled
+from exportd.database.session_settings import EXACT_SETTINGS, unsettled
 from exportd.database.translator import FOREIGN_ERRORS, translate, translated
 from exportd.extraction.decision import (
     LogContents,
     full_reason,
     log_is_comparable,
     reason_before_reading,
-    window_from,
-    window_of,
+    windows_of,
 )
-from exportd.extraction.guards import ClusterFacts, Guards, growth, guards_of
+from exportd.extraction.guards import CatalogMemory, ClusterFacts, Guards, KnownCatalog, growth, guards_of
 from exportd.extraction.projection import ProjectedType, column_types, expressions
 from exportd.extraction.silence_watcher import SilenceWatcher
-from exportd.extraction.statement import Statements
-from exportd.extraction.window import EntityWindow, SnapshotText, parse_snapshot
-from exportd.model.change_log import log_table
+from exportd.extraction.statement import Statements, lock_statement
+from exportd.extraction.window import EntityWindow, SnapshotText, parse_snapshot, xmax
 from exportd.model.entity import Entity, EntityCode
 from exportd.model.errors import InvariantError, PermanentError, TransientError
-from exportd.model.job import Job
+from exportd.model.job import Job, JobProgress
 from exportd.model.reason import FullReason, Reason
 from exportd.model.start import Position
 
@@ -49,6 +47,10 @@ _LOCK_ATTEMPTS = 5
 
 IsIntact = Callable[[Entity, Shape], bool]
 """Whether an entity's capture triggers are all there and enabled."""
+
+
+class _CatalogChangedError(Exception):
+    """The catalog is not what is remembered of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +77,6 @@ class OpenSnapshot:
         return lock_statement(list(self.entities.values()))
 
 
-def lock_statement(entities: Sequence[Entity], *, uncaptured: Collection[EntityCode] = ()) -> str:
-    """The statement that locks the tables of entities, and their logs except those of the ``uncaptured``."""
-    tables = [table(entity.table) for entity in entities]
-    tables += [table(log_table(entity.code)) for entity in entities if entity.code not in uncaptured]
-    return f"LOCK TABLE {', '.join(dict.fromkeys(tables))} IN ACCESS SHARE MODE"
-
-
 class SnapshotOpener:
     """Opens snapshots on export connections of ``connector``.
 
@@ -100,6 +95,7 @@ class SnapshotOpener:
         self._is_intact = is_intact
         self._pause = pause
         self._statement_timeout_s = statement_timeout_s
+        self._memory = CatalogMemory()
 
     @asynccontextmanager
     async def open(
@@ -120,14 +116,82 @@ class SnapshotOpener:
         cannot be had or the triggers have just been changed.
         """
         watcher = watcher or SilenceWatcher(timeout_s=math.inf)
+        async with self._opened(
+            job, entities, positions, forced=forced, uncaptured=uncaptured, watcher=watcher, known=None
+        ) as snapshot:
+            yield snapshot
+
+    @asynccontextmanager
+    async def open_captured(
+        self,
+        complete_capture: Callable[[Sequence[Entity], JobProgress], Awaitable[str]],
+        job: Job,
+        entities: Sequence[Entity],
+        positions: Mapping[EntityCode, Position],
+        *,
+        forced: Mapping[EntityCode, FullReason],
+        watcher: SilenceWatcher | None = None,
+    ) -> AsyncIterator[OpenSnapshot]:
+        """The same, after ``complete_capture``, which returns the fingerprint of the catalog from before it looked.
+
+        It is not called, and the shapes of tables are not read, while the catalog's fingerprint in the new snapshot is
+        that of an earlier one, after all of it had been compared.
+        """
+        watcher = watcher or SilenceWatcher(timeout_s=math.inf)
+        async with AsyncExitStack() as stack:
+            if (known := self._memory.of(entities)) is not None:
+                try:
+                    snapshot = await stack.enter_async_context(
+                        self._opened(
+                            job, entities, positions, forced=forced, uncaptured=(), watcher=watcher, known=known
+                        )
+                    )
+                except (_CatalogChangedError, PermanentError):
+                    # What could not be read is told by the ordinary way, which may also put it right.
+                    self._memory.forget(known)
+                else:
+                    yield snapshot
+                    return
+            before = await complete_capture(entities, watcher.progress)
+            snapshot = await stack.enter_async_context(
+                self.open(job, entities, positions, forced=forced, watcher=watcher)
+            )
+            await self._remember(snapshot, before)
+            yield snapshot
+
+    @asynccontextmanager
+    async def _opened(
+        self,
+        job: Job,
+        entities: Sequence[Entity],
+        positions: Mapping[EntityCode, Position],
+        *,
+        forced: Mapping[EntityCode, FullReason],
+        uncaptured: Collection[EntityCode],
+        watcher: SilenceWatcher,
+        known: KnownCatalog | None,
+    ) -> AsyncIterator[OpenSnapshot]:
+        """With a ``known`` catalog, raises _CatalogChangedError when it is another by now."""
         async with self._connector.export_session() as connection:
             with translated("reading what has changed"):
                 with LockWait("locking the exported tables for reading", watcher.progress) as wait:
                     await self._begin(connection, entities, uncaptured, wait)
                 snapshot = await self._read(
-                    connection, job, entities, positions, forced, uncaptured=uncaptured, watcher=watcher
+                    connection, job, entities, positions, forced, uncaptured=uncaptured, watcher=watcher, known=known
                 )
+                if known is not None and any(window.scans_table for window in snapshot.windows.values()):
+                    # What is known of the tables' sizes is old.
+                    snapshot = replace(snapshot, shapes=await read_shapes(connection, entities))
             yield snapshot
+
+    async def _remember(self, snapshot: OpenSnapshot, before: str) -> None:
+        """Keep what was found, if nothing has changed since before capture was looked at."""
+        entities = tuple(snapshot.entities.values())
+        with translated("reading the catalog"):
+            fingerprint = await read_fingerprint(snapshot.connection, entities)
+        if fingerprint == before:
+            newest = xmax(parse_snapshot(snapshot.snapshot))
+            self._memory.remember(KnownCatalog(entities, fingerprint, newest, snapshot.shapes, snapshot.guards))
 
     async def _begin(
         self,
@@ -167,18 +231,17 @@ class SnapshotOpener:
         *,
         uncaptured: Collection[EntityCode],
         watcher: SilenceWatcher,
+        known: KnownCatalog | None,
     ) -> OpenSnapshot:
         now = await _position_in_time(connection)
         snapshot = parse_snapshot(now["snapshot"])
         cluster = ClusterFacts(now["system_identifier"], now["timeline"], now["database_oid"])
-        shapes = await self._captured_shapes(connection, entities, uncaptured)
-        if job.start_date is not None:
-            for entity in entities:
-                _require_modified(entity, shapes[entity.code])
-        guards = {entity.code: guards_of(entity, shapes[entity.code], cluster) for entity in entities}
-        statements = {
-            entity.code: await _statements(connection, job, entity, shapes[entity.code]) for entity in entities
-        }
+        if known is None:
+            shapes = await self._captured_shapes(connection, entities, uncaptured)
+            guards = {entity.code: guards_of(entity, shapes[entity.code], cluster) for entity in entities}
+        else:
+            shapes, guards = await _known_shapes(connection, known, cluster, xmax(snapshot))
+        statements = await _statements(connection, job, entities, shapes)
         reasons: dict[EntityCode, FullReason | None] = {}
         compared = dict(guards)
         for code, statement in statements.items():
@@ -188,19 +251,19 @@ class SnapshotOpener:
             )
             if found is FullReason.PARTITIONS_CHANGED and position and code not in forced:
                 with watcher.reading(code):
-                    known = await self._guards_without_logged(connection, statement, position, cluster)
-                if known is not None:
-                    compared[code] = known
+                    grown = await self._guards_without_logged(connection, statement, position, cluster)
+                if grown is not None:
+                    compared[code] = grown
                     uncaptured = set(uncaptured) - {code}
                     found = reason_before_reading(
-                        position, known, snapshot, first_run=False, destinations=job.destinations
+                        position, grown, snapshot, first_run=False, destinations=job.destinations
                     )
             reasons[code] = full_reason(forced.get(code), found)
             if code in uncaptured:
                 reasons[code] = reasons[code] or FullReason.CAPTURE_CHANGED
         captured = {code: statement for code, statement in statements.items() if code not in uncaptured}
         contents = await _contents(connection, captured, positions, reasons)
-        windows = _windows(job, positions, compared, contents, reasons)
+        windows = windows_of(job, positions, compared, contents, reasons)
         if not self._statement_timeout_s:
             await _require_unique_keys(connection, windows, statements, watcher)
         return OpenSnapshot(
@@ -263,16 +326,26 @@ class SnapshotOpener:
             )
 
 
-def _require_modified(entity: Entity, shape: Shape) -> None:
-    if entity.modified is None:
-        raise PermanentError(f"Entity {no_modified(entity.code)}", reason=Reason.CATALOG_MISMATCH)
-    column = shape.root.column(entity.modified)
-    if column is None or column.base_type not in INSTANTS:
-        raise PermanentError(
-            f"Entity {entity.code}: {entity.table} has no column {entity.modified} that holds times, which the catalog "
-            "names as `modified`. Correct the catalog, or export without a start date.",
-            reason=Reason.CATALOG_MISMATCH,
-        )
+async def _known_shapes(
+    connection: "Connection", known: KnownCatalog, cluster: ClusterFacts, newest: int
+) -> tuple[dict[EntityCode, Shape], dict[EntityCode, Guards]]:
+    """What is known, if it is still so. Raises _CatalogChangedError."""
+    if not known.holds(await read_fingerprint(connection, known.entities), cluster, newest):
+        raise _CatalogChangedError
+    return dict(known.shapes), dict(known.guards)
+
+
+def _require_modified(entities: Sequence[Entity], shapes: Mapping[EntityCode, Shape]) -> None:
+    for entity in entities:
+        if entity.modified is None:
+            raise PermanentError(f"Entity {no_modified(entity.code)}", reason=Reason.CATALOG_MISMATCH)
+        column = shapes[entity.code].root.column(entity.modified)
+        if column is None or column.base_type not in INSTANTS:
+            raise PermanentError(
+                f"Entity {entity.code}: {entity.table} has no column {entity.modified} that holds times, which the "
+                "catalog names as `modified`. Correct the catalog, or export without a start date.",
+                reason=Reason.CATALOG_MISMATCH,
+            )
 
 
 async def _position_in_time(connection: "Connection") -> Record:
@@ -291,8 +364,21 @@ async def _position_in_time(connection: "Connection") -> Record:
     return now
 
 
-async def _statements(connection: "Connection", job: Job, entity: Entity, shape: Shape) -> Statements:
-    return Statements(entity, shape, job.file_format, await _types(connection, entity, shape), job.organization)
+async def _statements(
+    connection: "Connection", job: Job, entities: Sequence[Entity], shapes: Mapping[EntityCode, Shape]
+) -> dict[EntityCode, Statements]:
+    if job.start_date is not None:
+        _require_modified(entities, shapes)
+    return {
+        entity.code: Statements(
+            entity,
+            shapes[entity.code],
+            job.file_format,
+            await _types(connection, entity, shapes[entity.code]),
+            job.organization,
+        )
+        for entity in entities
+    }
 
 
 async def _types(connection: "Connection", entity: Entity, shape: Shape) -> dict[str, ProjectedType]:
@@ -342,21 +428,6 @@ async def _require_unique_keys(
             raise PermanentError(
                 f"Entity {code}: {duplicates_sentence(statement.entity)}", reason=Reason.KEY_NOT_UNIQUE
             )
-
-
-def _windows(
-    job: Job,
-    positions: Mapping[EntityCode, Position],
-    guards: Mapping[EntityCode, Guards],
-    contents: Mapping[EntityCode, LogContents],
-    reasons: Mapping[EntityCode, FullReason | None],
-) -> dict[EntityCode, EntityWindow]:
-    if job.start_date is not None:
-        return {code: window_from(code, job.start_date) for code in reasons}
-    return {
-        code: window_of(code, positions.get(code), guards[code], contents.get(code), reason)
-        for code, reason in reasons.items()
-    }
 
 
 async def _contents(

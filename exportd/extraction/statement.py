@@ -4,7 +4,7 @@ Every query names the table's rows ``t``, live or read back from images, so one 
 search_path is pg_catalog, and operators of other types are qualified.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ from exportd.database.quoting import identifier, literal, table
 from exportd.extraction.projection import ProjectedType, select_list
 from exportd.extraction.window import SnapshotText, xmin
 from exportd.model.change_log import TENANT_COLUMN, key_columns, log_table
-from exportd.model.entity import Entity, OrganizationId
+from exportd.model.entity import Entity, EntityCode, OrganizationId
 from exportd.model.schedule import ExportFormat
 
 _LINE_QUOTE, _LINE_DELIMITER = "\x01", "\x02"
@@ -239,6 +239,13 @@ class Statements:
         if found is None:
             raise LookupError(name)
         return found
+
+
+def lock_statement(entities: Sequence[Entity], *, uncaptured: Collection[EntityCode] = ()) -> str:
+    """The statement that locks the tables of entities, and their logs except those of the ``uncaptured``."""
+    tables = [table(entity.table) for entity in entities]
+    tables += [table(log_table(entity.code)) for entity in entities if entity.code not in uncaptured]
+    return f"LOCK TABLE {', '.join(dict.fromkeys(tables))} IN ACCESS SHARE MODE"
 
 
 def _instant(instant: datetime, base_type: str) -> str:

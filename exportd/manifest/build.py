@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from exportd.manifest.document import (
     SCHEMA_VERSION,
@@ -15,7 +16,7 @@ from exportd.manifest.document import (
     Predecessor,
     render,
 )
-from exportd.model.extraction import EntityExtraction, Extraction
+from exportd.model.extraction import EntityExtraction, ExtractedField, Extraction
 from exportd.model.job import Job, JobId
 from exportd.model.part import Part
 
@@ -83,10 +84,7 @@ def _entity(
         ),
         key=entity.key,
         tenant=entity.tenant,
-        fields=tuple(
-            ManifestField(name=field.name, type=field.type, format=field.format, reference=field.reference)
-            for field in entity.fields
-        ),
+        fields=_fields(entity.fields),
         rows=entity.rows,
         deleted_rows=entity.deleted_rows,
         parts=tuple(
@@ -102,4 +100,12 @@ def _entity(
         ),
         oversized_parts=entity.oversized_parts,
         modified=entity.modified,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _fields(fields: tuple[ExtractedField, ...]) -> tuple[ManifestField, ...]:
+    return tuple(
+        ManifestField(name=field.name, type=field.type, format=field.format, reference=field.reference)
+        for field in fields
     )

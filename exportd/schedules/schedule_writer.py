@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 
 from exportd.database import queries
-from exportd.database.connector import slices
+from exportd.database.unit_of_work import slices
 from exportd.model.declared import key_of
 from exportd.model.schedule import CONFIGURATION, Origin, Schedule, ScheduleDeclaration, ScheduleId
 from exportd.schedules import calendar

@@ -249,3 +249,27 @@ def with_user(dsn: str, user: str) -> str:
     _, colon, password = before.partition(":")
     login = f"{quote(user, safe='')}{colon}{password}@{hosts}"
     return urlunsplit(parts._replace(netloc=login, query=urlencode(options, safe="/")))
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a DSN points, for people to read: never the password. None is left to the driver's defaults."""
+
+    host: str | None
+    database: str | None
+    user: str | None
+
+    @classmethod
+    def of(cls, dsn: str) -> "Address":
+        """Reads a DSN. A malformed one raises nothing and names nothing, for a part of it may be a secret."""
+        try:
+            read = read_dsn(dsn)
+        except ValueError:
+            return cls(None, None, None)
+        return cls(read.hosts, read.database, read.user)
+
+    def __str__(self) -> str:
+        database = f"database {self.database}" if self.database else "the default database"
+        host = f"on {self.host}" if self.host else "on the default host"
+        user = f"as {self.user}" if self.user else "as the default user"
+        return f"{database} {host} {user}"

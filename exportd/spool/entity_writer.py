@@ -7,9 +7,11 @@ time; their rows come in one sequence of parts, in no particular order.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import structlog
@@ -20,6 +22,7 @@ from exportd.model.job import EntityProgress, JobId
 from exportd.model.part import Part
 from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
+from exportd.spool import folders
 from exportd.spool.folders import translate
 from exportd.spool.part_file import PartFile
 from exportd.spool.part_sequence import Fed, PartSequence
@@ -32,6 +35,9 @@ BLOCK_BYTES = 2 << 20
 # What a file's header and trailer, and deflate on data that it cannot compress, add to a block. The exact size replaces
 # the estimate as soon as the block is written.
 _OVERHEAD_BYTES = 4096
+
+_SMALL_BYTES = 64 << 10
+"""What is left of an entity is written together with that of others if it is no more."""
 
 _ABORT_TIMEOUT_S = 5.0
 
@@ -80,7 +86,7 @@ class EntityWriter:
         self._filling: list[bytes] = []
         self._filling_bytes = 0
         self._turn = anyio.Lock()
-        self._in_thread: asyncio.Future[Fed] | None = None
+        self._in_thread: asyncio.Future[Any] | None = None
         self._reserved_bytes = 0
         self._settled_bytes = 0
         self._failure: ExportdError | None = None
@@ -101,15 +107,43 @@ class EntityWriter:
 
     async def finish(self) -> tuple[Part, ...]:
         """Write what is left; the parts, at least one, all durable in the spool. Raises as ``write`` does."""
-        async with self._turn:
-            if self._filling:
-                await self._hand_over()
-            await self._thread_done()
-            await self._reserve(_OVERHEAD_BYTES)
-            self._start_in_thread(self._sequence.close)
-            await self._thread_done()
-        self._progress.done = True
+        return await finish_together([self])
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The finished parts."""
         return self._sequence.parts
+
+    @property
+    def left_bytes(self) -> int:
+        """The bytes that have not been handed to the thread yet."""
+        return self._filling_bytes
+
+    async def prepare_end(self) -> Callable[[], Fed]:
+        """Reserve room for what is left; the work that writes it, after which the file's name is not durable yet."""
+        async with self._turn:
+            self._check()
+            await self._thread_done()
+            block, size_bytes = self._filling, self._filling_bytes
+            self._filling, self._filling_bytes = [], 0
+            await self._reserve(size_bytes + size_bytes // 100 + 2 * _OVERHEAD_BYTES)
+        return partial(self._sequence.close, block, syncs_name=False)
+
+    def wait_for(self, work: "asyncio.Future[list[Fed]]") -> None:
+        """Let ``abort`` wait for the work, lest it removes files while the thread makes them."""
+        self._in_thread = work
+
+    def end(self, work: "asyncio.Future[list[Fed]]", place: int) -> None:
+        """Note what the work, in which this writer's end has its ``place``, did."""
+        self._in_thread = None
+        self._failure = self._stopped()
+        try:
+            fed = work.result()[place]
+        except OSError as error:
+            raise self._failed(error) from error
+        self._failure = None
+        self._note(fed)
+        self._progress.done = True
 
     async def abort(self) -> None:
         """Remove everything that was written. Does not raise; harmless after ``finish`` failed or a cancellation."""
@@ -163,12 +197,14 @@ class EntityWriter:
         try:
             fed = done.result()
         except OSError as error:
-            self._failure = translate(
-                error, directory=self._spool.directory, doing=f"writing {self._entity} of job {self._job}"
-            )
-            raise self._failure from error
+            raise self._failed(error) from error
         self._failure = None
         self._note(fed)
+
+    def _failed(self, error: OSError) -> ExportdError:
+        doing = f"writing {self._entity} of job {self._job}"
+        self._failure = translate(error, directory=self._spool.directory, doing=doing)
+        return self._failure
 
     def _note(self, fed: Fed) -> None:
         self._spool.settle(
@@ -217,3 +253,34 @@ class EntityWriter:
     def _check(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+
+async def finish_together(writers: Sequence[EntityWriter]) -> tuple[Part, ...]:
+    """Finish the writers of a job; the parts of all of them, each writer's in its place. Raises as ``write`` does.
+
+    What is left of those that have little left is written in one call of a worker thread, and the names of their last
+    files become durable together. When it raises, all have to be aborted.
+    """
+    small = [writer for writer in writers if writer.left_bytes <= _SMALL_BYTES]
+    for writer in writers:
+        if writer not in small:
+            await _finish([writer])
+    await _finish(small)
+    return tuple(part for writer in writers for part in writer.parts)
+
+
+async def _finish(writers: Sequence[EntityWriter]) -> None:
+    ends = [await writer.prepare_end() for writer in writers]
+    work = asyncio.get_running_loop().run_in_executor(_COMPRESSION, _end_all, ends)
+    for writer in writers:
+        writer.wait_for(work)
+    await asyncio.wait({work})
+    for place, writer in enumerate(writers):
+        writer.end(work, place)
+
+
+def _end_all(ends: Sequence[Callable[[], Fed]]) -> list[Fed]:
+    fed = [end() for end in ends]
+    for folder in {change.path.parent for report in fed for change in report.changes}:
+        folders.sync(folder)
+    return fed

@@ -32,13 +32,17 @@ def create(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "wb")
 
 
-def finish(file: BinaryIO, path: Path) -> None:
-    """Close a file written at ``partial_path(path)`` and give it its final name, so that both survive a crash."""
+def finish(file: BinaryIO, path: Path, *, syncs_name: bool = True) -> None:
+    """Close a file written at ``partial_path(path)`` and give it its final name, so that both survive a crash.
+
+    Without ``syncs_name`` the name survives one only after ``sync`` of the folder.
+    """
     file.flush()
     os.fsync(file.fileno())
     file.close()
     partial_path(path).rename(path)
-    sync(path.parent)
+    if syncs_name:
+        sync(path.parent)
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -96,19 +96,26 @@ class PartSequence:
 
     def feed(self, chunks: Sequence[bytes]) -> Fed:
         """Write whole rows. Raises OSError."""
+        self._write_all(chunks)
+        return self._report()
+
+    def close(self, chunks: Sequence[bytes] = (), *, syncs_name: bool = True) -> Fed:
+        """Write the last whole rows and finish the last file; an entity without rows still gets one. Raises OSError.
+
+        Without ``syncs_name``, the last file's name is durable only when its folder has been synchronized.
+        """
+        self._write_all(chunks)
+        if self._open is None and not self._parts:
+            self._start_file()
+        if self._open is not None:
+            self._finish_file(self._open, syncs_name=syncs_name)
+        return self._report()
+
+    def _write_all(self, chunks: Sequence[bytes]) -> None:
         data = b"".join(chunks)
         while data:
             taken = self._take_rows(data)
             data = data[taken:] if taken < len(data) else b""
-        return self._report()
-
-    def close(self) -> Fed:
-        """Finish the last file; an entity without rows still gets one. Raises OSError."""
-        if self._open is None and not self._parts:
-            self._start_file()
-        if self._open is not None:
-            self._finish_file(self._open)
-        return self._report()
 
     def discard(self) -> None:
         """Remove every file of this sequence. Never raises: it is called when something else failed."""
@@ -179,9 +186,9 @@ class PartSequence:
         self._written_bytes += len(data)
         file.file.write(data)
 
-    def _finish_file(self, file: _OpenFile) -> None:
+    def _finish_file(self, file: _OpenFile, *, syncs_name: bool = True) -> None:
         self._write(file, file.stream.trailer())
-        folders.finish(file.file, file.path)
+        folders.finish(file.file, file.path, syncs_name=syncs_name)
         part = Part(
             entity=self._entity,
             number=file.number,

@@ -22,7 +22,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from exportd.model.errors import TransientError
 from exportd.model.reason import Reason
@@ -200,3 +200,12 @@ async def read_within(store: Store, key: ObjectKey, max_bytes: int) -> bytes:
         async for chunk in chunks:
             content += chunk
     return bytes(content[: max_bytes + 1])
+
+
+@runtime_checkable
+class BatchStore(Protocol):
+    """A store that can make many small objects visible in one call, for much less than one by one."""
+
+    async def put_all(self, objects: Sequence[tuple[ObjectKey, bytes]]) -> Sequence[ObjectInfo]:
+        """As ``put`` for each, in their order. When it raises, any of them may be visible; it may be repeated."""
+        ...

@@ -144,3 +144,99 @@ JOIN pg_catalog.pg_proc AS p ON p.oid = g.tgfoid
 JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
 WHERE g.tgrelid = ANY ($1::oid[]) AND n.nspname = 'exportd'
 ORDER BY g.tgrelid, g.tgname
+
+-- name: fingerprint
+-- What tells whether anything has changed of all that the other queries of this file, and those that look at what is
+-- installed of capture, read: it is equal as long as they would answer the same, but for sizes. It covers each row that
+-- they look at by its number, its version and its place: a transaction that changes a row leaves another version at
+-- another place, and freezing or rewriting a table never makes an old version look like a new one. Rows that could come
+-- are covered by the conditions. The start of the server is in it, because a data directory that was put back may use
+-- numbers of transactions again.
+-- $1 text[]: schemas; $2 text[]: names; $3 text[]: bare names of their change logs
+WITH RECURSIVE exportd AS (
+    SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'exportd'
+), tree AS (
+    SELECT c.oid
+    FROM unnest($1::text[], $2::text[]) AS w (schema_name, table_name)
+    JOIN pg_catalog.pg_namespace AS n ON n.nspname = w.schema_name
+    JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = w.table_name
+    UNION
+    SELECT i.inhrelid FROM tree AS t JOIN pg_catalog.pg_inherits AS i ON i.inhparent = t.oid
+), log AS (
+    -- with their sequences
+    SELECT c.oid
+    FROM exportd JOIN pg_catalog.pg_class AS c ON c.relnamespace = exportd.oid
+    WHERE c.relname = ANY ($3::text[] || ARRAY(
+        SELECT pg_catalog.regexp_replace(name, '^log', 'seq') FROM unnest($3::text[]) AS name))
+), relation AS MATERIALIZED (
+    SELECT oid FROM tree UNION SELECT oid FROM log
+), attribute AS MATERIALIZED (
+    SELECT a.attrelid, a.attnum, a.xmin, a.ctid, a.atttypid, a.attcollation, a.attisdropped
+    FROM relation AS r JOIN pg_catalog.pg_attribute AS a ON a.attrelid = r.oid AND a.attnum > 0
+), type AS MATERIALIZED (
+    SELECT DISTINCT atttypid AS oid FROM attribute WHERE NOT attisdropped
+    UNION
+    SELECT below.oid
+    FROM type AS u
+    JOIN pg_catalog.pg_type AS t ON t.oid = u.oid
+    CROSS JOIN LATERAL (
+        SELECT t.typbasetype WHERE t.typtype = 'd'
+        UNION ALL SELECT t.typelem WHERE t.typelem <> 0 AND t.typlen = -1
+        UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range AS r WHERE r.rngtypid = t.oid
+        UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute AS a
+                  WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+    ) AS below (oid)
+), capture_function AS MATERIALIZED (
+    SELECT p.oid, p.xmin, p.ctid
+    FROM exportd JOIN pg_catalog.pg_proc AS p ON p.pronamespace = exportd.oid
+    WHERE p.proname >= 'log_' AND p.proname < 'log`'  -- a range of the index: no function of exportd has another name
+), equality AS MATERIALIZED (
+    SELECT oc.oid, oc.xmin, oc.ctid, ao.oid AS member, ao.xmin AS member_version, ao.ctid AS member_place,
+           op.oid AS operator, op.xmin AS operator_version, op.ctid AS operator_place, op.oprnamespace
+    FROM pg_catalog.pg_opclass AS oc
+    LEFT JOIN pg_catalog.pg_amop AS ao ON ao.amopfamily = oc.opcfamily AND ao.amopstrategy = 3
+         AND ao.amoplefttype = oc.opcintype AND ao.amoprighttype = oc.opcintype
+    LEFT JOIN pg_catalog.pg_operator AS op ON op.oid = ao.amopopr
+    WHERE oc.opcintype IN (SELECT oid FROM type)
+), fact (kind, oid, number, version, place) AS (
+    SELECT 'relation', c.oid, 0, c.xmin, c.ctid FROM relation JOIN pg_catalog.pg_class AS c USING (oid)
+    UNION ALL SELECT 'column', attrelid, attnum, xmin, ctid FROM attribute
+    UNION ALL SELECT 'trigger', g.oid, 0, g.xmin, g.ctid FROM pg_catalog.pg_trigger AS g
+        WHERE g.tgrelid IN (SELECT oid FROM tree) OR g.tgfoid IN (SELECT oid FROM capture_function)
+    UNION ALL SELECT 'function', oid, 0, xmin, ctid FROM capture_function
+    UNION ALL SELECT 'called', p.oid, 0, p.xmin, p.ctid  -- it may come into the schema exportd, or leave it
+        FROM tree JOIN pg_catalog.pg_trigger AS g ON g.tgrelid = tree.oid JOIN pg_catalog.pg_proc AS p ON p.oid = g.tgfoid
+    UNION ALL SELECT 'index', i.indexrelid, 0, i.xmin, i.ctid
+        FROM relation AS r JOIN pg_catalog.pg_index AS i ON i.indrelid = r.oid
+    UNION ALL SELECT 'default', d.oid, 0, d.xmin, d.ctid
+        FROM relation AS r JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = r.oid
+    UNION ALL SELECT 'comment', d.objoid, 0, d.xmin, d.ctid
+        FROM log JOIN pg_catalog.pg_description AS d
+          ON d.objoid = log.oid AND d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid = 0
+    UNION ALL SELECT 'member', i.inhrelid, 0, i.xmin, i.ctid
+        FROM relation AS r JOIN pg_catalog.pg_inherits AS i ON i.inhparent = r.oid
+    UNION ALL SELECT 'type', t.oid, 0, t.xmin, t.ctid FROM type JOIN pg_catalog.pg_type AS t USING (oid)
+    UNION ALL SELECT 'label', e.oid, 0, e.xmin, e.ctid FROM type JOIN pg_catalog.pg_enum AS e ON e.enumtypid = type.oid
+    UNION ALL SELECT 'range', r.rngtypid, 0, r.xmin, r.ctid
+        FROM type JOIN pg_catalog.pg_range AS r ON r.rngtypid = type.oid
+    UNION ALL SELECT 'part', a.attrelid, a.attnum, a.xmin, a.ctid
+        FROM type JOIN pg_catalog.pg_type AS t ON t.oid = type.oid AND t.typtype = 'c'
+        JOIN pg_catalog.pg_attribute AS a ON a.attrelid = t.typrelid AND a.attnum > 0
+    UNION ALL SELECT 'collation', c.oid, 0, c.xmin, c.ctid FROM pg_catalog.pg_collation AS c
+        WHERE c.oid IN (SELECT attcollation FROM attribute)
+    UNION ALL SELECT 'operator class', oid, 0, xmin, ctid FROM equality
+    UNION ALL SELECT 'operator of class', member, 0, member_version, member_place FROM equality
+    UNION ALL SELECT 'operator', operator, 0, operator_version, operator_place FROM equality
+    UNION ALL SELECT 'schema', n.oid, 0, n.xmin, n.ctid FROM pg_catalog.pg_namespace AS n
+        WHERE n.oid IN (SELECT c.relnamespace FROM relation JOIN pg_catalog.pg_class AS c USING (oid)
+                        UNION SELECT t.typnamespace FROM type JOIN pg_catalog.pg_type AS t USING (oid)
+                        UNION SELECT oprnamespace FROM equality
+                        UNION SELECT c.collnamespace FROM pg_catalog.pg_collation AS c
+                              WHERE c.oid IN (SELECT attcollation FROM attribute))
+)
+SELECT pg_catalog.pg_postmaster_start_time() AS server_started_at,
+       count(*) AS facts,
+       -- Sums, for the order of the rows does not matter; two, so that they are 128 bits.
+       coalesce(sum(pg_catalog.hash_record_extended(fact.*, 1)), 0)::text AS first_sum,
+       coalesce(sum(pg_catalog.hash_record_extended(fact.*, 2)), 0)::text AS second_sum
+FROM fact

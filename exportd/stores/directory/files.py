@@ -5,6 +5,7 @@ Methods block; they raise OSError, which ``translated`` turns into a sentence, a
     <root>/<key>                           an object
     <root>/.exportd-uploads/<id>/key       an upload in progress: the key it will get,
     <root>/.exportd-uploads/<id>/data      and what has arrived of it
+    <root>/.exportd-uploads/<id>/<n>       small objects that become visible together; the key is that of the first
 
 Uploads live on the same file system as the objects and become visible by a rename, after everything is on disk.
 Consumers never see them: the folder is for exportd's user only, and not part of any listing. Objects are regular files:
@@ -15,6 +16,7 @@ fixed modes (readable for the group), whatever the daemon's umask; a root with t
 import errno
 import os
 import stat
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -128,6 +130,40 @@ class DirectoryFiles:
             self.remove_upload(upload)
             raise
 
+    def put_all(self, objects: Sequence[tuple[ObjectKey, bytes]]) -> Sequence[ObjectInfo]:
+        """Objects that are small: all of them are on disk before the first becomes visible."""
+        places = [self._segments(key) for key, _ in objects]
+        upload = self.start(objects[0][0])
+        try:
+            with self._folders.upload(upload.id) as uploaded:
+                infos = [
+                    self._write_small(str(number), key, data, uploaded) for number, (key, data) in enumerate(objects)
+                ]
+                by_folder: dict[tuple[str, ...], list[int]] = defaultdict(list)
+                for number, place in enumerate(places):
+                    by_folder[tuple(place[:-1])].append(number)
+                for folders, numbers in by_folder.items():
+                    with self._folders.opened(folders, make=True) as folder:
+                        for number in numbers:
+                            with about(self._root / objects[number][0]):
+                                os.rename(str(number), places[number][-1], src_dir_fd=uploaded, dst_dir_fd=folder)
+                        sync(folder)
+            return infos
+        finally:
+            self.remove_upload(upload)
+
+    def _write_small(self, name: str, key: ObjectKey, data: bytes, folder: int) -> ObjectInfo:
+        with about(self._root / key):
+            descriptor = os.open(name, _CREATE, 0o600, dir_fd=folder)
+            try:
+                _write_at(descriptor, data, 0)
+                os.fchmod(descriptor, self._file_mode)
+                os.fsync(descriptor)
+                written = os.fstat(descriptor)
+            finally:
+                os.close(descriptor)
+        return ObjectInfo(key, written.st_size, datetime.fromtimestamp(written.st_mtime, UTC))
+
     def head(self, key: ObjectKey) -> ObjectInfo | None:
         *folders, name = self._segments(key)
         try:
@@ -146,7 +182,10 @@ class DirectoryFiles:
     def remove_upload(self, upload: Upload) -> None:
         with suppress(FileNotFoundError):
             with self._folders.upload(upload.id) as folder:
-                for name in ("data", "key"):
+                # Without its key it is not found any more.
+                with os.scandir(folder) as entries:
+                    names = [entry.name for entry in entries]
+                for name in sorted(names, key=lambda name: name == "key"):
                     with suppress(FileNotFoundError):
                         os.unlink(name, dir_fd=folder)
             with self._folders.uploads() as uploads:

@@ -64,6 +64,10 @@ class DirectoryStore:
     async def put(self, key: ObjectKey, data: bytes) -> ObjectInfo:
         return await self._run(lambda: self._files.put(key, data), doing=f"writing {key}")
 
+    async def put_all(self, objects: Sequence[tuple[ObjectKey, bytes]]) -> Sequence[ObjectInfo]:
+        first = objects[0][0]
+        return await self._run(lambda: self._files.put_all(objects), doing=f"writing {first} and others beside it")
+
     async def head(self, key: ObjectKey) -> ObjectInfo | None:
         return await self._run(lambda: self._files.head(key), doing=f"looking at {key}")
 

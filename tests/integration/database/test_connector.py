@@ -7,10 +7,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from exportd.database.connector import Connector
+from exportd.database.connector import Connection, Connector
 from exportd.database.translator import translated
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.reason import Reason
+from exportd.settings.schema import DatabaseSettings
 from tests.fixtures.postgres import Database
 
 _PINNED = {
@@ -83,6 +84,29 @@ async def test_the_pool_forgets_what_its_users_set(database: Database) -> None:
             await connection.execute("SET search_path = public; SET timezone = 'Asia/Tokyo'")
         assert await pool.fetchval("SHOW search_path") == "pg_catalog"
         assert await pool.fetchval("SHOW application_name") == "exportd tables"
+
+
+@pytest.mark.every_postgres
+async def test_the_pool_resets_no_session_in_which_nothing_was_set(database: Database) -> None:
+    admin = await database.connect()
+    last = "SELECT query FROM pg_stat_activity WHERE application_name = 'exportd tables'"
+    async with Connector(database.dsn).pool(1) as pool:
+        for _ in range(2):
+            async with pool.acquire() as connection, connection.transaction():
+                await connection.fetchval("SELECT $1::int + 1", 1)
+                async with connection.transaction():
+                    await connection.execute("SELECT $1::int + 2", 1)
+        assert await admin.fetchval(last) == "COMMIT;"
+        async with pool.acquire() as connection:
+            await connection.execute("SET work_mem = '5MB'")
+        assert "RESET ALL" in await admin.fetchval(last)
+        async with pool.acquire() as connection:
+            with pytest.raises(ZeroDivisionError):
+                async with connection.transaction():
+                    await connection.fetchval("SELECT set_config('work_mem', '6MB', false)")
+                    raise ZeroDivisionError
+        async with pool.acquire() as connection:
+            assert await connection.fetchval("SHOW work_mem") == "4MB"
 
 
 async def test_no_server_there_is_worth_another_try() -> None:
@@ -163,6 +187,91 @@ async def test_a_silent_line_is_watched_by_the_kernel(database: Database) -> Non
             line = attrgetter("_transport")(connection).get_extra_info("socket")
             assert line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
             assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+
+
+async def _process_of_a_session(connector: Connector) -> int:
+    async with connector.export_session() as connection:
+        return connection.get_server_pid()
+
+
+@pytest.mark.every_postgres
+async def test_a_session_that_is_kept_is_as_new(database: Database) -> None:
+    admin = await database.connect()
+    await admin.execute("CREATE TABLE public.things (id int); GRANT SELECT ON public.things TO PUBLIC")
+    connector = Connector(database.dsn, lock_timeout_s=1.5)
+    async with connector.keeping_sessions(2):
+        async with connector.export_session() as connection:
+            process = connection.get_server_pid()
+            await connection.execute(
+                "SET TimeZone = 'Asia/Tokyo'; SET client_min_messages = notice; SET row_security = on;"
+                "SET my.own = 'x'; CREATE TEMP TABLE things (id text); PREPARE asked AS SELECT 1;"
+                "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY; SET SESSION AUTHORIZATION pg_monitor"
+            )
+            await connection.execute("LISTEN heard; SELECT pg_advisory_lock(7); BEGIN; SELECT id FROM public.things")
+        assert await admin.fetchval("SELECT count(*) FROM pg_locks WHERE pid = $1", process) == 0
+        async with connector.export_session() as connection:
+            assert connection.get_server_pid() == process
+            assert {name: await connection.fetchval("SELECT current_setting($1)", name) for name in _PINNED} == _PINNED
+            assert await connection.fetchval("SELECT current_setting('my.own', true)") in {"", None}
+            assert await connection.fetchval("SELECT current_setting('transaction_read_only')") == "off"
+            assert await connection.fetchval("SELECT to_regclass('pg_temp.things')") is None
+            assert await connection.fetchval("SELECT current_user") == "postgres"
+            assert await connection.fetch("SELECT name FROM pg_prepared_statements WHERE name = 'asked'") == []
+            assert await connection.fetch("SELECT pg_listening_channels()") == []
+    await _gone(admin, process)
+
+
+async def _gone(admin: "Connection", process: int) -> None:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1"
+    while await admin.fetchval(query, process):  # noqa: ASYNC110 - the server does not say when
+        await asyncio.sleep(0)
+
+
+async def test_no_more_sessions_are_kept_than_wanted_and_none_after_an_error(database: Database) -> None:
+    connector = Connector(database.dsn)
+    async with connector.keeping_sessions(1):
+        async with connector.export_session() as one, connector.export_session() as other:
+            first, second = one.get_server_pid(), other.get_server_pid()
+        assert first != second
+        assert await _process_of_a_session(connector) == second, "the first to be given back"
+        admin = await database.connect()
+        await _gone(admin, first)
+        with pytest.raises(ZeroDivisionError):
+            async with connector.export_session() as connection:
+                assert connection.get_server_pid() == second
+                raise ZeroDivisionError
+        await _gone(admin, second)
+        assert await _process_of_a_session(connector) not in {first, second}
+
+
+async def test_a_session_that_was_ended_or_is_of_earlier_settings_is_not_used_again(database: Database) -> None:
+    admin = await database.connect()
+    connector = Connector(database.dsn)
+    async with connector.keeping_sessions(1):
+        ended = await _process_of_a_session(connector)
+        await admin.execute("SELECT pg_terminate_backend($1)", ended)
+        await _gone(admin, ended)
+        kept = await _process_of_a_session(connector)
+        assert kept != ended
+        async with connector.export_session() as connection:
+            assert connection.get_server_pid() == kept
+            await connector.use(DatabaseSettings(dsn=database.dsn, lock_timeout_s=9))
+        await _gone(admin, kept)
+        async with connector.export_session() as connection:
+            assert await connection.fetchval("SHOW lock_timeout") == "9s"
+            renewed = connection.get_server_pid()
+        await connector.expire()
+        await _gone(admin, renewed)
+
+
+async def test_a_session_without_use_is_closed(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exportd.database.connector._IDLE_S", 0.0)
+    connector, ended = Connector(database.dsn), asyncio.Event()
+    async with connector.keeping_sessions(1):
+        async with connector.export_session() as connection:
+            connection.add_termination_listener(lambda _: ended.set())
+        await ended.wait()
+        assert connection.is_closed()
 
 
 async def _refusal(connector: Connector) -> ExportdError:

@@ -149,8 +149,6 @@ class ExactnessRun:
         export: Export | None = None
         before = dict(subscriber.schedule.positions)
         try:
-            if self._growing:
-                await self._exporter.install()
             export = await self._exporter.run(subscriber.schedule, chosen, look=look)
         except* TransientError as group:
             # A TRUNCATE was waiting for our lock, or a partition has just come. The job's next attempt finds it gone.

@@ -5,7 +5,7 @@ import errno
 import gzip
 import os
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID
@@ -20,8 +20,8 @@ from exportd.model.errors import PermanentError, TransientError
 from exportd.model.job import EntityProgress, JobId
 from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
-from exportd.spool import entity_writer
-from exportd.spool.entity_writer import EntityWriter
+from exportd.spool import entity_writer, folders
+from exportd.spool.entity_writer import EntityWriter, finish_together
 from exportd.spool.part_file import PartFile
 from exportd.spool.part_sequence import Fed, PartSequence
 from exportd.spool.spool import Spool
@@ -44,6 +44,7 @@ async def spool(tmp_path: Path) -> AsyncIterator[Spool]:
 def writer_to(
     spool: Spool,
     *,
+    entity: str = "ACCOUNTS",
     cap_bytes: int = 10**9,
     progress: EntityProgress | None = None,
     on_part_started: Callable[[PartFile], None] = lambda _: None,
@@ -51,8 +52,8 @@ def writer_to(
     return EntityWriter(
         spool=spool,
         job=JOB,
-        entity=EntityCode("ACCOUNTS"),
-        type_token="account",
+        entity=EntityCode(entity),
+        type_token="account" if entity == "ACCOUNTS" else entity.lower(),
         file_format=ExportFormat.CSV,
         header=HEADER,
         cap_bytes=cap_bytes,
@@ -334,3 +335,60 @@ async def test_a_follower_reads_the_file_while_it_grows(spool: Spool) -> None:
     assert file.path == spool.job_folder(JOB) / part.file_name
     assert len(copied) == part.size_bytes
     assert gzip.decompress(copied).count(b"z\n") == 20
+
+
+async def test_small_files_of_a_job_are_made_in_one_call_and_their_names_durable_at_once(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, synced = [], []
+    end_all, sync = entity_writer._end_all, folders.sync
+
+    def counted_end_all(ends: Sequence[Callable[[], Fed]]) -> list[Fed]:
+        calls.append(len(ends))
+        return end_all(ends)
+
+    def counted_sync(folder: Path) -> None:
+        synced.append({path.suffix for path in folder.iterdir()})
+        sync(folder)
+
+    monkeypatch.setattr(entity_writer, "_end_all", counted_end_all)
+    monkeypatch.setattr(folders, "sync", counted_sync)
+    started: list[PartFile] = []
+    writers = [
+        writer_to(spool, entity=f"E{number}", on_part_started=started.append, progress=EntityProgress())
+        for number in range(4)
+    ]
+    await writers[1].write(b"1,a,false\n")
+    await writers[2].write(b"1,%b,false\n" % (b"x" * 100_000))
+    parts = await finish_together(writers)
+    assert calls == [1, 3], "the larger one by itself"
+    assert synced == [
+        {
+            ".gz",
+        },
+        {".gz"},
+    ], "when all have their names"
+    assert [(part.entity, part.rows) for part in parts] == [("E0", 0), ("E1", 1), ("E2", 1), ("E3", 0)]
+    assert {file.part for file in started} == {*parts}
+    assert spool.usage.taken_bytes(JOB) == sum(part.size_bytes for part in parts)
+
+
+async def test_a_disk_that_fails_at_one_of_the_small_files_leaves_none_of_them(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = folders.create
+
+    def full(path: Path) -> BinaryIO:
+        if "e2" in path.name:
+            raise OSError(errno.ENOSPC, "full")
+        return create(path)
+
+    monkeypatch.setattr(folders, "create", full)
+    writers = [writer_to(spool, entity=f"E{number}") for number in range(4)]
+    with pytest.raises(TransientError) as caught:
+        await finish_together(writers)
+    assert caught.value.reason is Reason.SPOOL_FULL
+    for writer in writers:
+        await writer.abort()
+    assert list(spool.job_folder(JOB).iterdir()) == []
+    assert spool.usage.taken_bytes(JOB) == 0

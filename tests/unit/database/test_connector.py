@@ -1,6 +1,6 @@
 import pytest
 
-from exportd.database.connector import Address
+from exportd.settings.dsn import Address
 
 
 @pytest.mark.parametrize(

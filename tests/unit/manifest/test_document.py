@@ -140,6 +140,30 @@ def test_a_manifest_is_read_as_it_was_written(manifest: Manifest) -> None:
     assert document.count(b"\n") == 1
 
 
+@given(manifests())
+def test_the_bytes_are_the_canonical_ones_of_the_whole_document(manifest: Manifest) -> None:
+    """They are put together from pieces."""
+    data = render(manifest)
+    text = json.dumps(json.loads(data), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert data == text.encode() + b"\n"
+
+
+def test_a_text_that_looks_like_the_place_of_fields_stays_a_text() -> None:
+    odd = ManifestField(name='"fields":[]', type='\\"fields":[]')
+    entity = replace(entity_of(1, None), type='"fields":[],', fields=(odd,))
+    manifest = manifest_of(1, entity, entity_of(1, None, code="B"))
+    assert parse(render(manifest)) == manifest
+
+
+@pytest.mark.parametrize(
+    "fields", [(ManifestField(name="", type="string"),), (ManifestField(name="a", type="string"),) * 2_001]
+)
+def test_fields_that_would_be_refused_are_not_written(fields: tuple[ManifestField, ...]) -> None:
+    for _ in range(2):
+        with pytest.raises(ValueError, match="should have at"):
+            render(manifest_of(1, replace(entity_of(1, None), fields=fields)))
+
+
 def test_equal_manifests_have_equal_bytes_whatever_the_order_of_their_making() -> None:
     document = render(SECOND)
     shuffled = json.dumps(dict(reversed(json.loads(document).items())), indent=2).encode()

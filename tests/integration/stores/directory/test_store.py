@@ -12,7 +12,7 @@ import pytest
 
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.reason import Reason
-from exportd.stores.directory.files import translate
+from exportd.stores.directory.files import DirectoryFiles, translate
 from exportd.stores.directory.folder_opener import UPLOADS_FOLDER
 from exportd.stores.directory.store import DirectoryStore
 from exportd.stores.file_reader import FILE_BLOCK_BYTES
@@ -289,3 +289,69 @@ async def test_objects_behind_a_link_are_not_there(root: Path, tmp_path: Path) -
         with pytest.raises(PermanentError, match="leads out of the destination directory"):
             await call
     assert (outside / "file.csv.gz").read_bytes() == b"theirs"
+
+
+TOGETHER = [(ObjectKey(f"orgId=a/type={number % 2}/{number}"), b"rows" * number) for number in range(5)]
+
+
+async def test_small_objects_become_visible_together_with_few_synchronizations(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DirectoryStore(root)
+    synced: list[bool] = []
+    visible: list[int] = []
+    fsync, rename = os.fsync, os.rename
+
+    def counted_fsync(descriptor: int) -> None:
+        synced.append(stat.S_ISDIR(os.fstat(descriptor).st_mode))
+        fsync(descriptor)
+
+    def seen_rename(source: str, target: str, **folders: int) -> None:
+        if target.isdecimal():
+            visible.append(synced.count(False))
+        rename(source, target, **folders)
+
+    await store.put_all(TOGETHER)  # makes the folders
+    monkeypatch.setattr(os, "fsync", counted_fsync)
+    monkeypatch.setattr(os, "rename", seen_rename)
+    infos = await store.put_all(TOGETHER)
+    assert visible == [len(TOGETHER)] * len(TOGETHER), "all are on disk before the first can be seen"
+    assert synced.count(True) == 2, "one for each folder"
+    assert infos == [await store.head(key) for key, _ in TOGETHER]
+    assert [(root / key).read_bytes() for key, _ in TOGETHER] == [content for _, content in TOGETHER]
+    assert {mode_of(root / key) for key, _ in TOGETHER} == {"0o640"}
+    assert list((root / UPLOADS_FOLDER).iterdir()) == []
+
+
+async def test_of_objects_with_a_wrong_one_none_becomes_visible(root: Path) -> None:
+    store = DirectoryStore(root)
+    with pytest.raises(PermanentError):
+        await store.put_all([*TOGETHER, (ObjectKey("../out"), b"")])
+    assert [info async for info in store.list("")] == []
+    (root / "orgId=a" / "type=1").mkdir(parents=True)
+    (root / TOGETHER[1][0]).mkdir()
+    with pytest.raises(PermanentError, match=r"type=1/1\b"):
+        await store.put_all(TOGETHER)
+    assert list((root / UPLOADS_FOLDER).iterdir()) == []
+    (root / TOGETHER[1][0]).rmdir()
+    await store.put_all(TOGETHER)
+    assert [info.key async for info in store.list("")] == sorted(key for key, _ in TOGETHER)
+
+
+async def test_what_a_killed_daemon_leaves_of_objects_together_is_found_and_removed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DirectoryStore(root)
+    with monkeypatch.context() as killed:
+        killed.setattr(DirectoryFiles, "remove_upload", lambda *_: None)
+        killed.setattr(os, "fchmod", raise_killed)
+        with pytest.raises(KeyboardInterrupt):
+            await store.put_all(TOGETHER)
+    (upload,) = [upload async for upload in store.list_uploads("orgId=a/")]
+    assert upload.key == TOGETHER[0][0]
+    await store.abort(upload)
+    assert list((root / UPLOADS_FOLDER).iterdir()) == []
+
+
+def raise_killed(*_: object) -> None:
+    raise KeyboardInterrupt
