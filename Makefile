@@ -24,9 +24,9 @@ help: ## Show this list
 demo: $(INSTALLED) ## Export from a temporary Postgres into demo-run/, then show the console until Ctrl-C
 	$(BIN)/exportd demo --dir demo-run
 
-# Two processes share the tests between them; each has servers of its own. A process that has nothing left to do takes
-# over half of what the other still has.
-JOBS := 2
+# Three processes share the tests between them, for many tests wait for a daemon or a disk; each has servers of its own.
+# A process that has nothing left to do takes over half of what another still has.
+JOBS := 3
 PYTEST := -m pytest --numprocesses=$(JOBS) --dist=worksteal
 JOURNEY := tests/acceptance/test_journey.py::test_a_first_run_is_complete_and_later_ones_hold_what_changed
 
