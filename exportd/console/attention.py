@@ -27,7 +27,7 @@ def needs_attention(daemon: DaemonStatus | None, schedules: Iterable[ScheduleDet
     failing = [
         Task(
             f"Schedule {schedule.code} of {schedule.organization} failed",
-            schedule.last_job.reason or "",
+            schedule.last_job.message or schedule.last_job.reason or "",
             f"/console/jobs/{schedule.last_job.id}",
         )
         for schedule in schedules

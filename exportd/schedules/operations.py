@@ -50,6 +50,7 @@ class NewestJob:
     id: JobId
     state: JobState
     reason: str | None
+    message: str | None
     started_at: datetime | None
     finished_at: datetime | None
     rows: int
@@ -212,6 +213,7 @@ def _standing(row: "asyncpg.Record") -> ScheduleStanding:
             id=JobId(row["job_id"]),
             state=JobState(row["state"]),
             reason=row["reason"],
+            message=row["message"],
             started_at=row["started_at"],
             finished_at=row["finished_at"],
             rows=row["rows"],

@@ -147,6 +147,7 @@ class NewestJobDocument(Answer):
     id: str
     status: Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED"]
     reason: str | None = None
+    message: str | None = None
     started_at: Moment | None = None
     finished_at: Moment | None = None
     rows: int
@@ -309,6 +310,7 @@ def _newest(job: NewestJob) -> NewestJobDocument:
         id=str(job.id),
         status=job.state.value,
         reason=job.reason,
+        message=job.message,
         started_at=job.started_at,
         finished_at=job.finished_at,
         rows=job.rows,

@@ -33,10 +33,10 @@ WHERE deleted_at IS NULL AND paused_at IS NOT NULL AND ($1::uuid IS NULL OR id =
 -- while one has yet to be.
 -- $1 schedules
 SELECT schedule.id, schedule.paused_at, schedule.paused_by, newest.id AS job_id, newest.state::text, newest.reason,
-       newest.started_at, newest.finished_at, figures.rows, figures.size_bytes, reached.read_until
+       newest.message, newest.started_at, newest.finished_at, figures.rows, figures.size_bytes, reached.read_until
 FROM exportd.schedule
 LEFT JOIN LATERAL (
-    SELECT job.id, job.state, job.reason, job.started_at, job.finished_at, job.progress
+    SELECT job.id, job.state, job.reason, job.message, job.started_at, job.finished_at, job.progress
     FROM exportd.job
     WHERE job.schedule_id = schedule.id
     ORDER BY job.created_at DESC, job.id DESC

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 from exportd.api.schemas.job import ShownStall
+from exportd.api.schemas.schedule import NewestJobDocument, ScheduleDetails
 from exportd.api.schemas.status import DaemonStatus, LeaseStatus, ListenerStatus, SpoolStatus
 from exportd.console.attention import Task, needs_attention
 
@@ -31,4 +32,14 @@ def test_a_job_that_waits_for_a_lock_is_said_with_the_sessions() -> None:
     )
     assert needs_attention(daemon, []) == [
         Task("A job of acme waits for the database", "Session 7 holds a lock.", "/console/jobs/1")
+    ]
+
+
+def test_a_schedule_that_failed_says_why_in_a_sentence() -> None:
+    newest = NewestJobDocument(
+        id="7", status="FAILED", reason="DESTINATION_REFUSED", message="Create the directory.", rows=0, size_bytes=0
+    )
+    schedule = ScheduleDetails.model_construct(code="nightly", organization="acme", last_job=newest)
+    assert needs_attention(None, [schedule]) == [
+        Task("Schedule nightly of acme failed", "Create the directory.", "/console/jobs/7")
     ]
