@@ -1,9 +1,13 @@
-"""Reads what the forms of pages send: as it was filled in, and as the body of the API's request. Pure."""
+"""Reads what the forms of pages send: as it was filled in, as the body of the API's request, and as the configuration
+and the command line have it. Pure.
+"""
 
-from collections.abc import Iterable, Mapping
+import json
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -186,6 +190,46 @@ class ScheduleForm:
             **self.rule,
             **({"version": _number(self.version)} if self.version else {}),
         }
+
+    def declaration(self, destinations: Sequence[str]) -> str:
+        """The same schedule in the configuration; ``destinations`` are codes."""
+        rule = {"cron": self.cron_expression} if self.advanced else self._simple_rule("unit")
+        keys = {
+            "code": self.code,
+            "organization": self.organization,
+            "name": self.name,
+            "entities": list(self.entities),
+            "destinations": list(destinations),
+            "format": self.file_format,
+            **rule,
+        }
+        return "\n".join(["[[schedule]]", *(f"{key} = {_toml(value)}" for key, value in keys.items())])
+
+    def command(self, destinations: Sequence[str]) -> str:
+        """The command that makes the same schedule; ``destinations`` are codes."""
+        rule = {"cron": self.cron_expression} if self.advanced else self._simple_rule("unit")
+        # With the value after an equals sign, it may begin with a hyphen.
+        words = ["exportd", "schedule", "create", self.code]
+        words += [f"--organization={self.organization}", f"--name={self.name}"]
+        for option, values in (("--entities", self.entities), ("--destinations", destinations)):
+            words += [option, *values] if values else []
+        words += [f"--format={self.file_format}"]
+        words += [f"--{name}={value}" for name, value in rule.items()]
+        return shlex.join(words)
+
+    @property
+    def request(self) -> str:
+        """The request of the API that makes the same schedule."""
+        path = f"/organizations/{quote(self.organization, safe='')}/dataexports/schedules"
+        return f"POST {path}\n\n{json.dumps(self.document, indent=2, ensure_ascii=False)}"
+
+    def _simple_rule(self, unit: str) -> dict[str, object]:
+        return {unit if name == "scheduleType" else name: value for name, value in self.rule.items()}
+
+
+def _toml(value: object) -> str:
+    """JSON's strings and lists are TOML's too, but for one character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 @dataclass(frozen=True, slots=True)

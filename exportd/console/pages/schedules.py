@@ -32,7 +32,6 @@ from exportd.api.schemas.schedule import (
     AdHocRequest,
     RuleCheck,
     ScheduleCreation,
-    ScheduleDetails,
     SchedulePreview,
     ScheduleUpdate,
     ShownRuleProblem,
@@ -56,6 +55,8 @@ from exportd.model.errors import ExportdError
 
 _RUNS = 30
 _FIRINGS = 5
+_QUESTIONS = {"check", "preview"}
+"""Buttons of the form that change nothing."""
 
 router = APIRouter(prefix="/console/schedules", route_class=PageRoute, include_in_schema=False)
 
@@ -71,11 +72,12 @@ async def show_empty_form(visitor: Visiting) -> Response:
 
 @router.post("/new")
 async def create(request: Request, visitor: Visiting) -> Response:
-    """Create it, or only check its rule. What is refused keeps what was filled in."""
-    actor, form = visitor.require(Role.OPERATOR), Form.of(await request.body())
+    """Create it, or only say what it would do. What is refused keeps what was filled in."""
+    form = Form.of(await request.body())
     filled = ScheduleForm.sent(form)
-    if form.text("action") == "check":
-        return await _form_page(visitor, filled)
+    if (asked := form.text("action")) in _QUESTIONS:
+        return await _form_page(visitor, filled, previews=asked == "preview")
+    actor = visitor.require(Role.OPERATOR)
     try:
         tenant = tenant_of(filled.organization, actor)
         made = await create_schedule(tenant, visitor.using.schedules, visitor.now, body_of(_CREATION, filled.document))
@@ -113,11 +115,12 @@ async def show_filled_form(visitor: Visiting, schedule_id: IdInPath) -> Response
 
 @router.post("/{id}/edit")
 async def edit(request: Request, visitor: Visiting, schedule_id: IdInPath) -> Response:
-    """Replace it, or only check its rule. What is refused keeps what was filled in."""
-    actor, form = visitor.require(Role.OPERATOR), Form.of(await request.body())
+    """Replace it, or only say what it would do. What is refused keeps what was filled in."""
+    form = Form.of(await request.body())
     filled = ScheduleForm.sent(form)
-    if form.text("action") == "check":
-        return await _form_page(visitor, filled, schedule_id)
+    if (asked := form.text("action")) in _QUESTIONS:
+        return await _form_page(visitor, filled, schedule_id, previews=asked == "preview")
+    actor = visitor.require(Role.OPERATOR)
     try:
         tenant = tenant_of(filled.organization, actor)
         await replace_schedule(
@@ -164,7 +167,8 @@ async def choose_entity(
 ) -> Response:
     """Which entity is to be exported completely once more; then what that means, before it is asked for."""
     schedule = await show_any_schedule(visitor.viewer, visitor.using.schedules, schedule_id)
-    whole = await _complete_export(visitor, schedule, [entity]) if entity else None
+    one = replace(ScheduleForm.of(schedule), entities=(entity,))
+    whole = await _complete_export(visitor, one) if entity else None
     return visitor.page("refresh.html", schedule=schedule, entity=entity, whole=whole)
 
 
@@ -211,7 +215,9 @@ async def choose_run(
         first=first,
         plan=plan,
         complete=complete,
-        whole=await _complete_export(visitor, schedule, complete) if complete else None,
+        whole=await _complete_export(visitor, replace(ScheduleForm.of(schedule), entities=tuple(complete)))
+        if complete
+        else None,
     )
 
 
@@ -252,17 +258,21 @@ async def _form_page(
     schedule_id: str | None = None,
     *,
     refused: Refused = NOT_REFUSED,
+    previews: bool = False,
 ) -> Response:
     using, stored = visitor.using, None
     if schedule_id is not None and refused.is_stale:
         there = ScheduleForm.of(await show_any_schedule(visitor.viewer, using.schedules, schedule_id))
         form, stored = replace(form, version=there.version), differences(form.document, there.document)
+    choices = await destination_choices(visitor, form.organization)
     return visitor.page(
         "schedule_form.html",
         status=refused.status,
         form=form,
         schedule_id=schedule_id,
-        choices=await destination_choices(visitor, form.organization),
+        choices=choices,
+        first_run=await _complete_export(visitor, form) if previews else None,
+        codes=[place.code for place in choices.destinations if place.id in form.destination_ids],
         entities=list(using.schedules.entities.values()),
         units=UNITS,
         offset_units=OFFSET_UNITS,
@@ -272,13 +282,12 @@ async def _form_page(
     )
 
 
-async def _complete_export(visitor: Visitor, schedule: ScheduleDetails, entities: list[str]) -> SchedulePreview | str:
-    """How much entities of a schedule hold in all; a sentence where that cannot be said now."""
-    document = {**ScheduleForm.of(schedule).document, "operationalDataTypes": entities}
-    wanted = {name: document[name] for name in ("sourceType", "operationalDataTypes", "exportFileFormat")}
+async def _complete_export(visitor: Visitor, form: ScheduleForm) -> SchedulePreview | str:
+    """How much a schedule's entities hold in all; a sentence where that cannot be said now."""
+    wanted = {name: form.document[name] for name in ("sourceType", "operationalDataTypes", "exportFileFormat")}
     try:
-        body = body_of(_EXPORT, wanted)
-        return await preview_export(visitor.identity, visitor.using.schedules, body, schedule.organization)
+        tenant, body = tenant_of(form.organization, visitor.identity), body_of(_EXPORT, wanted)
+        return await preview_export(visitor.identity, visitor.using.schedules, body, tenant.organization)
     except (Refusal, ExportdError) as error:
         return str(error.detail if isinstance(error, Refusal) else error.sentence)
 

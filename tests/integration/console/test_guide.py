@@ -36,6 +36,8 @@ def in_order(page: BrowserPage, *words: str) -> None:
 
 
 async def test_the_guide(api: ApiServer, browser: ConsoleBrowser) -> None:
+    await api.pool.execute("CREATE TABLE public.things (id int PRIMARY KEY, changed_at timestamptz)")
+
     def work() -> None:
         form = step_one(browser)
         form = step_two(browser, form)
@@ -118,6 +120,10 @@ def step_five(browser: ConsoleBrowser, form: BrowserPage) -> BrowserPage:
         "offset": "2",
         "entity": ["ACCOUNTS"],
     }
+    preview = browser.press(form, "Preview the first run", filled)
+    in_order(
+        preview, "The first run", "ACCOUNTS", "records now", "[[schedule]]", "exportd schedule create", "POST /org"
+    )
     details = browser.press(form, "Create export schedule", filled)
     assert details.answer.status_code == 200, details.text
     in_order(

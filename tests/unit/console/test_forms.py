@@ -1,13 +1,17 @@
 """What a person fills in becomes the API's document of a schedule."""
 
+import shlex
+import tomllib
+from dataclasses import replace
 from urllib.parse import urlencode
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exportd.api.problems import Refusal
 from exportd.api.schemas.schedule import ScheduleCreation
+from exportd.cli.main import app
 from exportd.console.forms import Form, ScheduleForm, code_of
 
 FILLED = {
@@ -65,6 +69,40 @@ def test_a_version_is_sent_with_an_edit_only() -> None:
 )
 def test_a_code_is_made_of_the_name(name: str, code: str) -> None:
     assert code_of(name) == code
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).map(str.strip).filter(bool)
+
+
+@settings(deadline=None, max_examples=30)
+@given(name=NAMES, advanced=st.booleans(), unit=st.sampled_from(["HOUR", "MINUTE"]))
+def test_the_configuration_and_the_command_line_read_the_same_schedule(name: str, advanced: bool, unit: str) -> None:
+    form = replace(
+        sent(), name=name, advanced=advanced, cron_expression="5 4 * * *", schedule_type=unit, period="45", offset="5"
+    )
+    (declared,) = tomllib.loads(form.declaration(["lake", "pond"]))["schedule"]
+    rule: dict[str, object] = {"cron": "5 4 * * *"} if advanced else {"unit": unit, "period": 45}
+    if not advanced and unit == "HOUR":
+        rule["offset"] = 5
+    assert declared == {
+        "code": "nightly-copy",
+        "organization": "acme",
+        "name": name,
+        "entities": ["PLANS", "METERS"],
+        "destinations": ["lake", "pond"],
+        "format": "JSONL",
+        **rule,
+    }
+    words = shlex.split(form.command(["lake", "pond"]))
+    assert words[:4] == ["exportd", "schedule", "create", "nightly-copy"]
+    _, given_options, _ = app.parse_args(words[1:], print_error=False, exit_on_error=False)
+    options = dict(given_options.arguments)
+    assert {option: options[option] for option in ("name", "entities", "destinations")} == {
+        "name": name,
+        "entities": ["PLANS", "METERS"],
+        "destinations": ["lake", "pond"],
+    }
+    assert {option: options[option] for option in rule} == rule
 
 
 @given(st.binary(max_size=200))
