@@ -15,7 +15,7 @@ from exportd.api.collaborators import Collaborators
 from exportd.api.openapi_document import completed
 from exportd.api.problems import install_handlers
 from exportd.api.routers import destinations, host, jobs, operations, overview, schedules, status, tokens
-from exportd.api.transport.gate import Gate
+from exportd.api.transport.gate import REFUSALS_A_SECOND, Gate
 from exportd.api.transport.peer import Peer
 from exportd.api.transport.rate_limit import RateLimit
 
@@ -55,7 +55,9 @@ def application(using: Collaborators) -> FastAPI:
     return api
 
 
-def guarded(api: FastAPI, using: Collaborators, *, hosts: frozenset[str]) -> ASGIApp:
+def guarded(
+    api: FastAPI, using: Collaborators, *, hosts: frozenset[str], refusals_a_second: int = REFUSALS_A_SECOND
+) -> ASGIApp:
     """The application behind its gate. ``hosts`` are the names by which it may be called over TCP."""
 
     def person_of(peer: Peer | None, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
@@ -64,7 +66,14 @@ def guarded(api: FastAPI, using: Collaborators, *, hosts: frozenset[str]) -> ASG
         return None if proxy is None else proxy.person(peer, headers)
 
     limit = RateLimit(20_000, 300.0)
-    return Gate(api, hosts=hosts, address_limit=limit, clock=using.clock, person_of=person_of)
+    return Gate(
+        api,
+        hosts=hosts,
+        address_limit=limit,
+        clock=using.clock,
+        refusals_a_second=refusals_a_second,
+        person_of=person_of,
+    )
 
 
 def administrators(api: FastAPI) -> Callable[[Peer], bool]:

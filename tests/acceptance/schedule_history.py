@@ -138,7 +138,7 @@ async def asking(history: ScheduleHistory, job: JobId) -> AsyncIterator[Backfill
 
 
 async def _asked(connection: Connection, schedule: UUID, job: JobId) -> Backfill:
-    row = await connection.fetchrow(_HOLD_SCHEDULE, schedule)
+    row = await connection.fetchrow(_HOLD_SCHEDULE, schedule, None)
     assert row is not None
     return await backfill_held(connection, row, job, actor="test")
 

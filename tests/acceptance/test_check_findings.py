@@ -70,9 +70,9 @@ async def test_what_the_role_is_and_how_often_it_may_connect(site: Site, applica
     site.dsn = site.database.server.dsn(site.database.name, user="few")
     try:
         configure(site)
-        assert [fix for fix in await lines(site, "fix") if "23 connections are needed" in fix and "is 6" in fix]
+        assert [fix for fix in await lines(site, "fix") if "26 connections are needed" in fix and "is 6" in fix]
         assert not [warning for warning in await lines(site, "warn") if "superuser" in warning]
-        await connection.execute("ALTER ROLE few CONNECTION LIMIT 23")
+        await connection.execute("ALTER ROLE few CONNECTION LIMIT 26")
         assert not [fix for fix in await lines(site, "fix") if "connections are needed" in fix]
     finally:
         await connection.execute("DROP OWNED BY few")

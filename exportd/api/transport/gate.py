@@ -59,13 +59,14 @@ class Gate:
         hosts: Collection[str],
         address_limit: RateLimit,
         clock: Clock,
+        refusals_a_second: int = REFUSALS_A_SECOND,
         body_time_s: float = BODY_TIME_S,
         person_of: PersonOf = lambda _peer, _headers: None,
     ) -> None:
         self._application = application
         self._hosts = frozenset(hosts)
         self._address_limit = address_limit
-        self._refusals = RateLimit(REFUSALS_A_SECOND, 1.0)
+        self._refusals = RateLimit(refusals_a_second, 1.0)
         self._clock = clock
         self._body_time_s = body_time_s
         self._person_of = person_of

@@ -277,7 +277,7 @@ async def serving(
         api = application(using)
         add_console(api, await asyncio.to_thread(Renderer.load), clock, over_tcp=certificate is not None)
         server = ControlServer(
-            guarded(api, using, hosts=frozenset({"localhost", "127.0.0.1"})),
+            guarded(api, using, hosts=frozenset({"localhost", "127.0.0.1"}), refusals_a_second=10_000),
             socket_path=socket,
             group_id=None,
             listen="127.0.0.1:0",

@@ -13,13 +13,13 @@ from tests.integration.exactness.exactness_run import ExactnessRun
 from tests.integration.exactness.writer import STEPS, VISIT_STEPS
 
 _AT_LEAST = {
-    "runs": 200,
-    "runs with transactions in flight": 150,
-    "windows incremental": 600,
-    "back-fills": 15,
+    "runs": 130,
+    "runs with transactions in flight": 100,
+    "windows incremental": 400,
+    "back-fills": 10,
     f"windows {FullReason.CHANGES_UNKNOWN}": 3,
-    "changed": 500,
-    "deleted": 300,
+    "changed": 330,
+    "deleted": 200,
     "born and gone": 20,
     "truncated": 4,
     "truncated at a higher level": 2,

@@ -51,14 +51,16 @@ class Site:
     succeeded: list[EntityCode] = field(default_factory=list)
     on_success: Callable[[Lease], Any] | None = None
     _news: anyio.Event = field(default_factory=anyio.Event)
+    _adding: anyio.Lock = field(default_factory=anyio.Lock)
 
     async def add_job(self, organization: str, *entities: str) -> JobId:
-        job = await self.connection.fetchval(
-            "INSERT INTO exportd.job (organization, due_at, entities, format, destinations, not_before)"
-            " VALUES ($1, clock_timestamp(), $2, 'JSONL', '{}', clock_timestamp()) RETURNING id",
-            organization,
-            list(entities),
-        )
+        async with self._adding:  # a job that has ended may add one as well
+            job = await self.connection.fetchval(
+                "INSERT INTO exportd.job (organization, due_at, entities, format, destinations, not_before)"
+                " VALUES ($1, clock_timestamp(), $2, 'JSONL', '{}', clock_timestamp()) RETURNING id",
+                organization,
+                list(entities),
+            )
         self.dispatcher.wake()
         return JobId(job)
 
