@@ -110,6 +110,7 @@ NOT_REFUSED = Refused()
 
 
 UNITS = {"HOUR": "Hours", "DAY": "Days", "MINUTE": "Minutes"}
+_OPTIONS = {"cron": "--cron", "unit": "--unit", "period": "--period", "offset": "--offset"}
 OFFSET_UNITS = {"HOUR": "minutes into the hour", "DAY": "hours into the day"}
 """By the unit of the period. Minutes have no offset."""
 
@@ -214,7 +215,7 @@ class ScheduleForm:
         for option, values in (("--entities", self.entities), ("--destinations", destinations)):
             words += [option, *values] if values else []
         words += [f"--format={self.file_format}"]
-        words += [f"--{name}={value}" for name, value in rule.items()]
+        words += [f"{_OPTIONS[name]}={value}" for name, value in rule.items()]
         return shlex.join(words)
 
     @property

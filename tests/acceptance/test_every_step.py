@@ -224,7 +224,15 @@ async def test_a_job_whose_spool_is_lost_is_extracted_anew_and_leaves_nothing_of
     async with in_process_pipeline(site.dsn, site.folder, application.connection, lakes, part_bytes=4000) as history:
         job = await history.fire()
         stop = Stop(None)
-        stop.runner = await history.attempt(CallInterrupter("JobTable.record_delivery", None, stop))
+
+        async def lake_has_everything() -> bool:
+            return any(lake.rglob("_manifests/*.json"))
+
+        async def stop_then() -> None:
+            await until(lake_has_everything, what="the manifest in the lake")
+            await stop()
+
+        stop.runner = await history.attempt(CallInterrupter("JobTable.record_delivery", None, stop_then))
         assert stop.runner is not None
         await stop.runner.run()
         before = DeliveredFiles.of(lake).objects

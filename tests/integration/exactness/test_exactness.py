@@ -13,13 +13,13 @@ from tests.integration.exactness.exactness_run import ExactnessRun
 from tests.integration.exactness.writer import STEPS, VISIT_STEPS
 
 _AT_LEAST = {
-    "runs": 130,
-    "runs with transactions in flight": 100,
-    "windows incremental": 400,
+    "runs": 100,
+    "runs with transactions in flight": 75,
+    "windows incremental": 300,
     "back-fills": 10,
     f"windows {FullReason.CHANGES_UNKNOWN}": 3,
-    "changed": 330,
-    "deleted": 200,
+    "changed": 250,
+    "deleted": 150,
     "born and gone": 20,
     "truncated": 4,
     "truncated at a higher level": 2,
