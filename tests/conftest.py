@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -88,6 +88,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if deselected:
         config.hook.pytest_deselected(items=deselected)
         items[:] = [item for item in items if item not in deselected]
+    items[:] = _dealt_out(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+def _dealt_out(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
+    """Each worker begins with as long a list, and with the long tests: what is left at the end is short, and can be
+    shared. File by file, for the tests of one share what it sets up.
+    """
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    rooms = ("acceptance", "integration")
+    longest_first = sorted(files, key=lambda path: next((i for i, room in enumerate(rooms) if room in path.parts), 9))
+    return [item for first in range(workers) for path in longest_first[first::workers] for item in files[path]]
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

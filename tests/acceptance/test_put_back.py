@@ -116,7 +116,7 @@ async def test_after_a_volume_of_any_age_was_put_back_the_consumer_has_what_the_
     daemon = await site.start()
     await site.succeeded(application.connection, await site.first_job(application.connection))
     kept: list[str] = []
-    for round_number in range(4):
+    for round_number in range(6):
         await application.change()
         await volume.run()
         assert set(modes(lakes[0]).values()) == GOES_ON

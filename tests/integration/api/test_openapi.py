@@ -28,7 +28,7 @@ from tests.integration.api.request_bodies import bucket, schedule
 from tests.integration.api.standalone_api import ACME, ApiServer, path
 
 _CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-_EXAMPLES = 6
+_EXAMPLES = 15
 
 
 @pytest.mark.slow

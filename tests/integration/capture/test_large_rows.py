@@ -122,7 +122,7 @@ async def test_a_key_that_is_too_long_for_the_log_is_unknown(source: SourceDatab
     await source.app.execute("INSERT INTO things VALUES ('short', 'x'), ('other', 'x')")
     await things.export()
     await source.app.execute("ALTER TABLE things DROP CONSTRAINT things_pkey, ALTER id SET STORAGE EXTERNAL")
-    long = f"repeat('k', 70 * {MB})"  # more than MAX_KEY_BYTES
+    long = f"repeat('k', 200 * {MB})"
     await source.app.execute(f"UPDATE things SET id = {long} WHERE id = 'short'")
     await things.forget_log()
     for write in (

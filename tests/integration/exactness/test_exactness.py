@@ -13,13 +13,13 @@ from tests.integration.exactness.exactness_run import ExactnessRun
 from tests.integration.exactness.writer import STEPS, VISIT_STEPS
 
 _AT_LEAST = {
-    "runs": 100,
-    "runs with transactions in flight": 75,
-    "windows incremental": 300,
-    "back-fills": 10,
+    "runs": 200,
+    "runs with transactions in flight": 150,
+    "windows incremental": 600,
+    "back-fills": 15,
     f"windows {FullReason.CHANGES_UNKNOWN}": 3,
-    "changed": 250,
-    "deleted": 150,
+    "changed": 500,
+    "deleted": 300,
     "born and gone": 20,
     "truncated": 4,
     "truncated at a higher level": 2,
