@@ -92,7 +92,7 @@ COMMENTING = {
     "database/queries": "reads the comments of the shipped SQL files",
     "stores/gcs/answers": "separates the parts of a multipart body",
     "cli/completion": "knows the word behind which there are no options",
-    "cli/console": "tells ssh the same",
+    "cli/console": "says to ssh where its options end",
 }
 """The modules that may have the two hyphens that begin a comment."""
 

@@ -7,6 +7,8 @@ open files, and a client that only connects would take them all otherwise.
 import asyncio
 import contextlib
 import errno
+import os
+import resource
 import socket
 from collections.abc import Callable
 from http import HTTPStatus
@@ -18,7 +20,6 @@ from anyio.abc import TaskGroup
 from exportd.api.transport.certificate import Certificate
 from exportd.api.transport.connection import ApiConnection, Arrival, closing_answer
 from exportd.api.transport.crowd import CrowdLimits, first_to_go, superfluous
-from exportd.api.transport.open_files import connections_affordable, files_left, reserved_files
 from exportd.api.transport.peer import Peer, peer_of
 
 _logger = structlog.get_logger()
@@ -34,6 +35,9 @@ _TLS_CLOSE_TIMEOUT_S = 2.0
 
 _MAX_UNCOUNTED = 16
 """After so many connections the open files are counted again, for counting them takes longer than accepting."""
+
+_MAX_RESERVED_FILES = 512
+"""Spool files, COPY streams, uploads and the pool need a few hundred at the largest settings."""
 
 _RETRY_S = 0.05
 """When to look again for files, and to try again what the kernel refused."""
@@ -111,7 +115,7 @@ class Acceptor:
     def _has_room_for(self, connection: ApiConnection) -> bool:
         """Take it among those present, perhaps in the place of another; False when it has to go itself."""
         self._present.add(connection)
-        most = connections_affordable(MAX_CONNECTIONS)
+        most = _connections_affordable(MAX_CONNECTIONS)
         limits = CrowdLimits(most, max(1, most // 2))
         while evicted := superfluous(connection, self._staying, limits):
             if evicted is connection:
@@ -149,7 +153,7 @@ class Acceptor:
         if self._uncounted > 0:
             self._uncounted -= 1
             return
-        while (spare := files_left() - reserved_files()) <= 0:
+        while (spare := files_left() - _reserved_files()) <= 0:
             self._warn(error="few files may still be opened")
             idle = first_to_go(self._staying)
             if idle is not None:
@@ -163,3 +167,24 @@ class Acceptor:
         if self._warned_at is None or now >= self._warned_at + _WARNING_INTERVAL_S:
             self._warned_at = now
             _logger.warning("connections have to wait", error=error, connections=len(self._present))
+
+
+def files_left() -> int:
+    """How many files this process may still open. Counts those that are open: a few hundred at most."""
+    with os.scandir("/proc/self/fd") as entries:
+        return _file_limit() - sum(1 for _ in entries)
+
+
+def _reserved_files() -> int:
+    """How many of the files that may be open are kept for exports and the Unix socket."""
+    return min(_MAX_RESERVED_FILES, _file_limit() // 2)
+
+
+def _connections_affordable(wanted: int) -> int:
+    """So many connections of one listener as ``wanted``, or what a quarter of the files that may be open allows."""
+    return max(1, min(wanted, _file_limit() // 4))
+
+
+def _file_limit() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 20 if soft == resource.RLIM_INFINITY else soft

@@ -4,12 +4,10 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import anyio
 import anyio.lowlevel
 import pytest
-import trustme
 from starlette.responses import PlainTextResponse
 
 from exportd.api.transport import acceptor
@@ -18,16 +16,6 @@ from exportd.api.transport.server import EmbeddedServer
 
 HELLO = bytes.fromhex("16030100c8010000c40303")
 """The beginning of a client's hello, which announces 200 bytes."""
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> Certificate:
-    issued = trustme.CA().issue_cert("127.0.0.1")
-    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
-    issued.cert_chain_pems[0].write_to_path(chain)
-    issued.private_key_pem.write_to_path(key)
-    key.chmod(0o600)
-    return Certificate(chain, key)
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ def test_a_proxy_is_a_user_of_its_own() -> None:
     for name, words in (
         ("root", "The proxy needs a user of its own"),
         (pwd.getpwuid(os.geteuid()).pw_name, "The proxy needs a user of its own"),
-        ("nobody-of-that-name", "this machine has no user"),
+        ("no-such-user", "this machine has no user"),
     ):
         with pytest.raises(SettingsError, match=words) as refused:
             proxy_user_id(name)
