@@ -129,18 +129,20 @@ class EntityWriter:
             await self._reserve(size_bytes + size_bytes // 100 + 2 * _OVERHEAD_BYTES)
         return partial(self._sequence.close, block, syncs_name=False)
 
-    def wait_for(self, work: "asyncio.Future[list[Fed]]") -> None:
+    def wait_for(self, work: "asyncio.Future[list[Fed | OSError]]") -> None:
         """Let ``abort`` wait for the work, lest it removes files while the thread makes them."""
         self._in_thread = work
 
-    def end(self, work: "asyncio.Future[list[Fed]]", place: int) -> None:
+    def end(self, work: "asyncio.Future[list[Fed | OSError]]", place: int) -> None:
         """Note what the work, in which this writer's end has its ``place``, did."""
         self._in_thread = None
         self._failure = self._stopped()
         try:
             fed = work.result()[place]
-        except OSError as error:
+        except OSError as error:  # the folder's, which is that of all
             raise self._failed(error) from error
+        if isinstance(fed, OSError):
+            raise self._failed(fed) from fed
         self._failure = None
         self._note(fed)
         self._progress.done = True
@@ -279,8 +281,17 @@ async def _finish(writers: Sequence[EntityWriter]) -> None:
         writer.end(work, place)
 
 
-def _end_all(ends: Sequence[Callable[[], Fed]]) -> list[Fed]:
-    fed = [end() for end in ends]
-    for folder in {change.path.parent for report in fed for change in report.changes}:
+def _end_all(ends: Sequence[Callable[[], Fed]]) -> list[Fed | OSError]:
+    """What each did, or why it could not: the sentence names the entity that it was."""
+    outcomes = [_outcome(end) for end in ends]
+    reports = [outcome for outcome in outcomes if isinstance(outcome, Fed)]
+    for folder in {change.path.parent for report in reports for change in report.changes}:
         folders.sync(folder)
-    return fed
+    return outcomes
+
+
+def _outcome(end: Callable[[], Fed]) -> Fed | OSError:
+    try:
+        return end()
+    except OSError as error:
+        return error

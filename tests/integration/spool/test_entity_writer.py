@@ -343,7 +343,7 @@ async def test_small_files_of_a_job_are_made_in_one_call_and_their_names_durable
     calls, synced = [], []
     end_all, sync = entity_writer._end_all, folders.sync
 
-    def counted_end_all(ends: Sequence[Callable[[], Fed]]) -> list[Fed]:
+    def counted_end_all(ends: Sequence[Callable[[], Fed]]) -> list[Fed | OSError]:
         calls.append(len(ends))
         return end_all(ends)
 
@@ -362,12 +362,7 @@ async def test_small_files_of_a_job_are_made_in_one_call_and_their_names_durable
     await writers[2].write(b"1,%b,false\n" % (b"x" * 100_000))
     parts = await finish_together(writers)
     assert calls == [1, 3], "the larger one by itself"
-    assert synced == [
-        {
-            ".gz",
-        },
-        {".gz"},
-    ], "when all have their names"
+    assert synced == [{".gz"}, {".gz"}], "when all have their names"
     assert [(part.entity, part.rows) for part in parts] == [("E0", 0), ("E1", 1), ("E2", 1), ("E3", 0)]
     assert {file.part for file in started} == {*parts}
     assert spool.usage.taken_bytes(JOB) == sum(part.size_bytes for part in parts)
@@ -388,6 +383,7 @@ async def test_a_disk_that_fails_at_one_of_the_small_files_leaves_none_of_them(
     with pytest.raises(TransientError) as caught:
         await finish_together(writers)
     assert caught.value.reason is Reason.SPOOL_FULL
+    assert "writing E2 of" in caught.value.sentence
     for writer in writers:
         await writer.abort()
     assert list(spool.job_folder(JOB).iterdir()) == []
