@@ -227,7 +227,12 @@ async def list_all_schedules(
     page, token = paging.cut(found, page_size, _place_of_schedule)
     standing = await schedules.operator.standing([owned.schedule.id for owned in page])
     return ScheduleDetailsPage(
-        data=[schedule_details(owned, standing.get(owned.schedule.id, ScheduleStanding())) for owned in page],
+        data=[
+            schedule_details(
+                owned, standing.get(owned.schedule.id, ScheduleStanding()), shows_hosts=viewer.sees_machine
+            )
+            for owned in page
+        ],
         next_token=token,
     )
 
@@ -238,7 +243,7 @@ async def show_any_schedule(viewer: Viewing, schedules: Schedules, schedule_id: 
     wanted = ScheduleId(id_in_path(schedule_id, "schedule"))
     owned = await schedules.table.get(viewer.organization, wanted)
     standing = await schedules.operator.standing([wanted])
-    return schedule_details(owned, standing.get(wanted, ScheduleStanding()))
+    return schedule_details(owned, standing.get(wanted, ScheduleStanding()), shows_hosts=viewer.sees_machine)
 
 
 @router.get("/schedules/{id}/preview", responses=responses(401, 403, 404, 409))

@@ -21,6 +21,7 @@ from exportd.api.schemas.fields import (
 )
 from exportd.extraction.estimate import EntityPreview, Figure
 from exportd.extraction.previewer import Preview
+from exportd.jobs.job_record import message_for_organization
 from exportd.model.bounds import MAX_CRON_LENGTH, MAX_DESTINATIONS, MAX_WORD_LENGTH
 from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
@@ -287,7 +288,8 @@ def schedule_document(owned: OwnedSchedule) -> ScheduleDocument:
     return ScheduleDocument.model_validate(_all_fields(owned))
 
 
-def schedule_details(owned: OwnedSchedule, standing: ScheduleStanding) -> ScheduleDetails:
+def schedule_details(owned: OwnedSchedule, standing: ScheduleStanding, *, shows_hosts: bool = True) -> ScheduleDetails:
+    """``shows_hosts``: for users of the machine."""
     schedule = owned.schedule
     return ScheduleDetails.model_validate(
         {
@@ -299,18 +301,18 @@ def schedule_details(owned: OwnedSchedule, standing: ScheduleStanding) -> Schedu
             "last_due_at": schedule.last_due_at,
             "next_due_at": schedule.next_due_at,
             "paused": pause_status(standing.pause),
-            "last_job": None if standing.newest is None else _newest(standing.newest),
+            "last_job": None if standing.newest is None else _newest(standing.newest, shows_hosts=shows_hosts),
             "read_until": standing.read_until,
         }
     )
 
 
-def _newest(job: NewestJob) -> NewestJobDocument:
+def _newest(job: NewestJob, *, shows_hosts: bool) -> NewestJobDocument:
     return NewestJobDocument(
         id=str(job.id),
         status=job.state.value,
         reason=job.reason,
-        message=job.message,
+        message=job.message if shows_hosts else message_for_organization(job.reason, job.message),
         started_at=job.started_at,
         finished_at=job.finished_at,
         rows=job.rows,

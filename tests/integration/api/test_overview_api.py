@@ -494,11 +494,15 @@ class TestPrograms:
         await JobTable(api.pool).fail(lease, reason=Reason.SPOOL_UNWRITABLE, message="/srv/spool at web1 is full.")
         about = [before] + [
             (await api.tcp.get(url, headers=reader)).text
-            for url in ("/v1/jobs", about_job, "/v1/destinations", "/v1/entities")
+            for url in (
+                *("/v1/jobs", about_job, "/v1/destinations", "/v1/entities"),
+                *("/v1/schedules", f"/v1/schedules/{made['id']}"),
+            )
         ]
         assert not [text for text in about for hidden in ("web1", "/srv", "public.") if hidden in text]
         assert (await api.tcp.get(about_job, headers=reader)).json()["reason"] == "SPOOL_UNWRITABLE"
         assert "/srv/spool at web1" in (await got(api, about_job))["message"]
+        assert "/srv/spool at web1" in (await got(api, f"/v1/schedules/{made['id']}"))["lastJob"]["message"]
 
     async def test_do_not_see_which_sessions_a_job_waits_for(self, api: ApiServer) -> None:
         made = await make(api, "schedules", schedule())
