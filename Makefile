@@ -113,6 +113,6 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@touch $@
 
 $(READY): requirements-dev.lock $(INSTALLED)
-	@echo 'Installing the tools of developers into $(VENV): about 1.3 GB more, once.'
+	@echo 'Installing the tools of developers into $(VENV): about 1.4 GB more, once.'
 	$(PIP) install --use-pep517 --require-hashes --requirement requirements-dev.lock
 	@touch $@

@@ -29,6 +29,9 @@ from exportd.model.errors import ExportdError
 
 router = APIRouter(prefix="/console/jobs", route_class=PageRoute, include_in_schema=False)
 
+_MAX_SHOWN_BYTES = 500_000
+"""So much of a manifest stands on its page; the file has all."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Totals:
@@ -48,9 +51,6 @@ class _Rates:
     rows: int
     size_bytes: int
 
-
-MAX_SHOWN_BYTES = 500_000
-"""So much of a manifest stands on its page; the file has all."""
 
 _Wanted = Annotated[str, Query(max_length=MAX_CODE_LENGTH)]
 
@@ -125,7 +125,7 @@ async def show_manifest(visitor: Visiting, job_id: IdInPath) -> Response:
     job = await show_any_job(visitor.viewer, visitor.using.jobs, job_id)
     document = await visitor.using.jobs.downloads.manifest(UUID(job.id))
     text = await anyio.to_thread.run_sync(_laid_out, document)
-    return visitor.page("manifest.html", job=job, text=text, is_whole=len(document) <= MAX_SHOWN_BYTES)
+    return visitor.page("manifest.html", job=job, text=text, is_whole=len(document) <= _MAX_SHOWN_BYTES)
 
 
 @router.get("/{id}/loader")
@@ -181,10 +181,10 @@ async def retry(visitor: Visiting, job_id: IdInPath) -> Response:
 
 def _laid_out(document: bytes) -> str:
     """With line breaks and spaces, unless it is too long or no JSON."""
-    if len(document) <= MAX_SHOWN_BYTES:
+    if len(document) <= _MAX_SHOWN_BYTES:
         with suppress(ValueError):
             return json.dumps(json.loads(document), indent=2, ensure_ascii=False)
-    return document[:MAX_SHOWN_BYTES].decode("utf-8", errors="replace")
+    return document[:_MAX_SHOWN_BYTES].decode("utf-8", errors="replace")
 
 
 def _totals(entities: Iterable[JobEntity]) -> _Totals:
