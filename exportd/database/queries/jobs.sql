@@ -9,6 +9,8 @@
 -- turn is longest ago comes first; of its jobs, the one that has been due longest. So an organization without a running
 -- job waits for at most one job of each other organization, however long their backlogs are. Two daemons that claim in
 -- the same moment may both take a job of one organization: they do not see each other's turn.
+-- The walk goes over the organizations in this order, by an index and twenty at a time, and ends with the first job that
+-- may be taken: what else waits costs nothing.
 -- Nothing is taken during a pause, nor a job that delivers to a paused destination, nor one that was cancelled; nor one
 -- that delivers to a destination of a configuration that is not the holder's: a row does not say where to write. A sealed
 -- job's parts are in one spool: with another spool it is taken only after a grace, and starts over (what was
@@ -18,58 +20,104 @@
 -- $8 entities that the job must not read
 -- $9 only a job that is expected to be short: the last run of its schedule succeeded within $10 seconds, and no more was
 -- asked for than what has changed since
-WITH moment AS MATERIALIZED (
+WITH RECURSIVE moment AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ), busy AS MATERIALIZED (
     SELECT organization, count(*) AS jobs
     FROM exportd.job
     WHERE state = 'RUNNING' AND lease_until >= (SELECT now FROM moment) AND NOT progress ? 'stalls'
     GROUP BY organization
+), walk AS (
+    SELECT 0::bigint AS jobs, -9223372036854775808 AS number, '' AS organization,
+           NULL::uuid AS id, NULL::text AS owner, false AS starts_over
+    WHERE NOT EXISTS (SELECT FROM exportd.pause)
+        -- no walk over jobs that all wait for a later attempt
+        AND (
+            SELECT true
+            FROM exportd.job
+            WHERE state IN ('PENDING', 'RUNNING') AND not_before <= (SELECT now FROM moment)
+                AND (state = 'PENDING' OR lease_until < (SELECT now FROM moment))
+            ORDER BY not_before
+            LIMIT 1)
+    UNION ALL
+    SELECT (following.jobs)[1], (following.numbers)[1], (following.organizations)[1],
+           first_job.id, first_job.organization, first_job.starts_over
+    FROM walk
+    CROSS JOIN LATERAL (
+        -- the last one first: from there the walk goes on
+        SELECT array_agg(jobs ORDER BY jobs DESC, number DESC, organization DESC) AS jobs,
+               array_agg(number ORDER BY jobs DESC, number DESC, organization DESC) AS numbers,
+               array_agg(organization ORDER BY jobs DESC, number DESC, organization DESC) AS organizations,
+               array_agg(organization ORDER BY jobs, number, organization) AS in_order
+        FROM (
+            (SELECT 0::bigint AS jobs, number, organization
+             FROM exportd.turn
+             WHERE unfinished > 0 AND walk.jobs = 0 AND (number, organization) > (walk.number, walk.organization)
+                 AND organization NOT IN (SELECT organization FROM busy)
+             ORDER BY number, organization
+             LIMIT 20)
+            UNION ALL
+            (SELECT busy.jobs, number, organization
+             FROM busy
+             JOIN exportd.turn USING (organization)
+             WHERE (busy.jobs, number, organization) > (walk.jobs, walk.number, walk.organization)
+             ORDER BY busy.jobs, number, organization
+             LIMIT 20)
+            ORDER BY jobs, number, organization
+            LIMIT 20
+        ) AS coming
+    ) AS following
+    LEFT JOIN LATERAL (
+        SELECT job.*
+        FROM unnest(following.in_order) AS next (organization)
+        CROSS JOIN LATERAL (
+            SELECT job.id, job.organization,
+                   job.phase = 'EXTRACTING' OR job.spool_id IS DISTINCT FROM $3::uuid AS starts_over
+            FROM exportd.job
+            WHERE job.organization = next.organization
+                AND CASE job.state
+                        WHEN 'PENDING' THEN job.not_before <= (SELECT now FROM moment)
+                        -- one that used up its attempts is fail_interrupted's
+                        WHEN 'RUNNING' THEN job.lease_until < (SELECT now FROM moment) AND job.attempt < $4::integer
+                    END
+                AND job.state IN ('PENDING', 'RUNNING')
+                AND job.cancel_requested_at IS NULL
+                AND NOT ((job.phase = 'EXTRACTING' OR job.spool_id IS DISTINCT FROM $3::uuid)
+                         AND job.entities && $8::text[])
+                AND (NOT $9::boolean OR (
+                    NOT EXISTS (SELECT FROM exportd.refresh_request WHERE refresh_request.schedule_id = job.schedule_id)
+                    AND NOT EXISTS (SELECT FROM exportd.backfill_request WHERE backfill_request.schedule_id = job.schedule_id)
+                    AND (
+                        SELECT last_run.state = 'SUCCEEDED'
+                            AND last_run.finished_at - last_run.started_at < make_interval(secs => $10::float8)
+                        FROM exportd.job AS last_run
+                        WHERE last_run.schedule_id = job.schedule_id AND last_run.finished_at IS NOT NULL
+                        ORDER BY last_run.finished_at DESC
+                        LIMIT 1)))
+                AND NOT EXISTS (
+                    SELECT FROM exportd.destination
+                    WHERE destination.organization = job.organization AND destination.code = ANY (job.destinations)
+                        AND destination.deleted_at IS NULL
+                        AND (destination.paused_at IS NOT NULL
+                             -- IN, which is looked up in a hash table: there may be thousands of both
+                             OR (destination.origin = 'CONFIGURATION' AND $6::text[] IS NOT NULL
+                                 AND (destination.organization, destination.code) NOT IN (
+                                     SELECT organization, code
+                                     FROM unnest($6::text[], $7::text[]) AS declared (organization, code))))
+                )
+                AND (job.phase = 'EXTRACTING'
+                     OR job.spool_id = $3::uuid
+                     OR coalesce(job.lease_until, job.not_before) + make_interval(secs => $5::float8)
+                        < (SELECT now FROM moment))
+            ORDER BY job.due_at, job.id
+            LIMIT 1
+            FOR UPDATE OF job SKIP LOCKED
+        ) AS job
+        LIMIT 1
+    ) AS first_job ON true
+    WHERE walk.id IS NULL AND following.in_order IS NOT NULL
 ), candidate AS MATERIALIZED (
-    SELECT
-        job.id,
-        job.organization,
-        job.phase = 'EXTRACTING' OR job.spool_id IS DISTINCT FROM $3::uuid AS starts_over
-    FROM exportd.job
-    LEFT JOIN busy USING (organization)
-    LEFT JOIN exportd.turn USING (organization)
-    WHERE CASE job.state
-              WHEN 'PENDING' THEN job.not_before <= (SELECT now FROM moment)
-              -- one that used up its attempts is fail_interrupted's
-              WHEN 'RUNNING' THEN job.lease_until < (SELECT now FROM moment) AND job.attempt < $4::integer
-          END
-        AND job.state IN ('PENDING', 'RUNNING')
-        AND job.cancel_requested_at IS NULL
-        AND NOT EXISTS (SELECT FROM exportd.pause)
-        AND NOT ((job.phase = 'EXTRACTING' OR job.spool_id IS DISTINCT FROM $3::uuid) AND job.entities && $8::text[])
-        AND (NOT $9::boolean OR (
-            NOT EXISTS (SELECT FROM exportd.refresh_request WHERE refresh_request.schedule_id = job.schedule_id)
-            AND NOT EXISTS (SELECT FROM exportd.backfill_request WHERE backfill_request.schedule_id = job.schedule_id)
-            AND (
-                SELECT last_run.state = 'SUCCEEDED'
-                    AND last_run.finished_at - last_run.started_at < make_interval(secs => $10::float8)
-                FROM exportd.job AS last_run
-                WHERE last_run.schedule_id = job.schedule_id AND last_run.finished_at IS NOT NULL
-                ORDER BY last_run.finished_at DESC
-                LIMIT 1)))
-        AND NOT EXISTS (
-            SELECT FROM exportd.destination
-            WHERE destination.organization = job.organization AND destination.code = ANY (job.destinations)
-                AND destination.deleted_at IS NULL
-                AND (destination.paused_at IS NOT NULL
-                     -- IN, which is looked up in a hash table: there may be thousands of both
-                     OR (destination.origin = 'CONFIGURATION' AND $6::text[] IS NOT NULL
-                         AND (destination.organization, destination.code) NOT IN (
-                             SELECT organization, code
-                             FROM unnest($6::text[], $7::text[]) AS declared (organization, code))))
-        )
-        AND (job.phase = 'EXTRACTING'
-             OR job.spool_id = $3::uuid
-             OR coalesce(job.lease_until, job.not_before) + make_interval(secs => $5::float8)
-                < (SELECT now FROM moment))
-    ORDER BY coalesce(busy.jobs, 0), turn.number NULLS FIRST, job.due_at, job.id
-    LIMIT 1
-    FOR UPDATE OF job SKIP LOCKED
+    SELECT id, owner AS organization, starts_over FROM walk WHERE id IS NOT NULL
 ), taken_turn AS (
     INSERT INTO exportd.turn (organization, number)
     SELECT organization, nextval('exportd.turn_number') FROM candidate
