@@ -32,9 +32,9 @@ from exportd.stores.layout import file_name
 BLOCK_BYTES = 2 << 20
 """With a quarter of that, two streams of a table take a tenth longer: they wait for the thread more often."""
 
-# What a file's header and trailer, and deflate on data that it cannot compress, add to a block. The exact size replaces
-# the estimate as soon as the block is written.
-_OVERHEAD_BYTES = 4096
+# What a file's header and trailer, deflate on data that it cannot compress, and whole blocks of the disk add to what is
+# written. The exact size replaces the estimate as soon as the block is written.
+_OVERHEAD_BYTES = folders.BLOCK_BYTES
 
 _SMALL_BYTES = 64 << 10
 """What is left of an entity is written together with that of others if it is no more."""
@@ -212,11 +212,11 @@ class EntityWriter:
         self._spool.settle(
             self._job,
             reserved_bytes=self._reserved_bytes,
-            used_bytes=fed.written_bytes,
+            used_bytes=fed.taken_bytes,
             free_bytes=fed.free_bytes,
         )
         self._reserved_bytes = 0
-        self._settled_bytes += fed.written_bytes
+        self._settled_bytes += fed.taken_bytes
         self._progress.rows += fed.rows
         self._progress.content_bytes += fed.content_bytes
         self._progress.size_bytes += fed.written_bytes
