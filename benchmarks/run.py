@@ -14,7 +14,18 @@ import anyio
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import capture, control, delivery, empty_job, full_export, incremental, memory, small_jobs, timer_wheel
+from benchmarks import (
+    capture,
+    control,
+    delivery,
+    empty_job,
+    full_export,
+    growth,
+    incremental,
+    memory,
+    small_jobs,
+    timer_wheel,
+)
 from benchmarks.measurement import Measurement, Options, Say
 from exportd.telemetry import logging
 
@@ -29,6 +40,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "capture": capture.measure,
     "empty_job": empty_job.measure,
     "small_jobs": small_jobs.measure,
+    "growth": growth.measure,
     "delivery": delivery.measure,
     "control": control.measure,
     "timer_wheel": timer_wheel.measure,

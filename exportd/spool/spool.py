@@ -273,7 +273,7 @@ class Spool:
 
     def _job_ids(self) -> tuple[JobId, ...]:
         found = []
-        for folder in sorted((self.directory / "jobs").iterdir()):
+        for folder in (self.directory / "jobs").iterdir():
             try:
                 found.append(JobId(UUID(folder.name)))
             except ValueError:
