@@ -194,6 +194,12 @@ class FileUpload:
             await self._store.abort(self._upload)
             self._upload = None
 
+    async def give_up(self) -> None:
+        """Not to be published: free what the store holds of it, where it lets us."""
+        if self._upload is not None:
+            await self._try_abort(self._upload)
+            self._upload = None
+
     async def _try_abort(self, upload: Upload) -> None:
         """As ``abort``, but an upload that cannot be aborted stays: a destination need only allow writing."""
         try:

@@ -110,8 +110,11 @@ async def test_the_life_of_a_destination(open_site: Site) -> None:
     site = open_site
     assert "exports" in await said(site, "destination", "create", "bucket", *S3_BUCKET)
     edited = await document(site, "destination", "edit", "bucket", "--prefix", "", "--partition-order", "TYPE_FIRST")
-    assert edited["prefix"] is None
-    assert (edited["partitionOrder"], edited["bucketName"], edited["version"]) == ("TYPE_FIRST", "exports", 2)
+    assert (edited["prefix"], edited["emptyFiles"]) == (None, True)
+    assert (await document(site, "destination", "edit", "bucket", "--no-empty-files"))["emptyFiles"] is False
+    edited = await document(site, "destination", "edit", "bucket", "--name", "A bucket")
+    assert edited["emptyFiles"] is False, "what is not given stays"
+    assert (edited["partitionOrder"], edited["bucketName"], edited["version"]) == ("TYPE_FIRST", "exports", 4)
     await said(site, "destination", "pause", "bucket")
     await shown_in_status(site, f"bucket       {ORGANIZATION}         paused since")
     assert "paused since 20" in await said(site, "destination", "show", "bucket")
