@@ -43,6 +43,7 @@ FOR_ORGANIZATIONS = frozenset(
             for deed in ("", "/edit", "/run", "/pause", "/resume", "/preview", "/refresh", "/backfill", "/delete")
         ),
         "/console/jobs",
+        "/console/jobs/ticked",
         *(
             f"/console/jobs/{{id}}{deed}"
             for deed in ("", "/events", "/files/{name}", "/manifest", "/loader", "/cancel", "/retry")

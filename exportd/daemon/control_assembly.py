@@ -36,7 +36,7 @@ from exportd.api.transport.peer import group_id, group_ids, proxy_user_id
 from exportd.api.transport.rate_limit import RateLimit
 from exportd.api.transport.server import ControlServer, MetricsServer
 from exportd.catalog.document import Catalog
-from exportd.console.application import add_console
+from exportd.console.pages import add_console
 from exportd.console.rendering import Renderer
 from exportd.daemon.assembly import Components, capture_installer
 from exportd.daemon.current import Configuration

@@ -57,7 +57,7 @@ class JobFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSearch(JobFilter):
-    """The same and more, of any organization; ``ids`` are not looked at."""
+    """The same and more, of any organization."""
 
     reason: str | None = None
     schedule_code: str | None = None
@@ -175,10 +175,10 @@ class OwnedJobTable:
         inside = (wanted.schedule_code, wanted.entity, wanted.destination)
         async with transaction(self._pool, "looking for jobs") as connection:
             await connection.execute(_SQL["plan_for_these_values"])
-            rows = await connection.fetch(_SQL["search"], *by_index, max_examined, *inside, limit)
+            rows = await connection.fetch(_SQL["search"], *by_index, max_examined, *inside, limit, wanted.ids)
             stopped = None
             if wanted.looks_inside and len(rows) < limit:
-                stopped = await connection.fetchrow(_SQL["last_examined"], *by_index, max_examined - 1)
+                stopped = await connection.fetchrow(_SQL["last_examined"], *by_index, max_examined - 1, wanted.ids)
         return [_found_from_row(row) for row in rows], None if stopped is None else (
             stopped["created_at"],
             stopped["id"],

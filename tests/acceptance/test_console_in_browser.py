@@ -96,6 +96,7 @@ def _look_at_every_page(chromium: Chromium, address: str, failed: str, job: str,
         "/console/exports?organization=none",
         "/console/jobs",
         "/console/jobs?status=PENDING",
+        f"/console/jobs/ticked?deed=retry&job={failed}&job={done}",
         f"/console/jobs/{failed}",
         f"/console/jobs/{job}",
         "/console/entities",
@@ -230,6 +231,7 @@ async def test_a_list_shows_a_new_job_and_says_when_the_session_has_ended(
 
 def _open_jobs(_: Chromium, window: Window, here: str) -> None:
     window.page.goto(f"{here}/console/jobs")
+    window.page.locator("[name=job]").check()
     window.page.keyboard.press("/")
     window.page.keyboard.type("org-")
     expect(window.page.get_by_role("status")).to_have_text("Refreshed every 5 seconds")
@@ -239,6 +241,9 @@ def _see_the_row_and_sign_out(_: Chromium, window: Window, job: str) -> None:
     expect(window.page.locator(f"#job-{job}")).to_be_visible()
     expect(window.page.get_by_label("Organization")).to_have_value("org-")
     expect(window.page.get_by_label("Organization")).to_be_focused()
+    ticked = [box.get_attribute("value") for box in window.page.locator("[name=job]:checked").all()]
+    assert len(ticked) == 1
+    assert ticked != [job], "a tick stays with its own job"
     beside = window.context.new_page()
     beside.goto(window.page.url)
     beside.get_by_role("button", name="Sign out").click()

@@ -15,6 +15,7 @@ from exportd.api.collaborators import JobCollaborators
 from exportd.api.dependencies import (
     Destinations,
     Host,
+    Ids,
     Jobs,
     NextToken,
     Now,
@@ -102,6 +103,7 @@ async def list_all_jobs(
     viewer: Viewing,
     jobs: Jobs,
     signer: PageSigner,
+    ids: Ids = None,
     organization: OnlyOrganization = None,
     schedule: OnlyOfCode = None,
     schedule_id: Annotated[str | None, Query(alias="scheduleId", max_length=MAX_WORD_LENGTH)] = None,
@@ -120,6 +122,7 @@ async def list_all_jobs(
     if schedule_id and wanted_schedule is None:
         return FoundJobPage(data=[])
     wanted = JobSearch(
+        ids=ids,
         schedule_id=wanted_schedule,
         state=None if status is None else JobState(status),
         created_from=instant_in_query(created_start, "dateCreatedStart") if created_start else None,

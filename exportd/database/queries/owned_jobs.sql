@@ -25,7 +25,7 @@ SET LOCAL plan_cache_mode = force_custom_plan;
 -- are looked at for what has no index: the schedule's code, an entity, a destination.
 -- $1 organization, $2 schedule, $3 state, $4 reason, $5 created at or after, $6 created before (each null: any),
 -- $7 created at (null: from the start), $8 id, $9 how many are looked at, $10 schedule code, $11 entity, $12 destination
--- (each null: any), $13 how many
+-- (each null: any), $13 how many, $14 jobs (null: any)
 SELECT page.id, page.organization, page.schedule_id, page.schedule_code, page.due_at, page.format, page.destinations,
        page.start_date, page.state::text, page.phase::text, page.attempt, page.lease_holder, page.created_at, page.started_at,
        page.finished_at, page.reason, page.message, cardinality(page.entities) AS entities,
@@ -50,6 +50,7 @@ FROM (
             AND ($5::timestamptz IS NULL OR created_at >= $5)
             AND ($6::timestamptz IS NULL OR created_at < $6)
             AND ($7::timestamptz IS NULL OR (created_at, id) < ($7, $8::uuid))
+            AND ($14::uuid[] IS NULL OR id = ANY ($14))
         ORDER BY created_at DESC, id DESC
         LIMIT $9
     ) AS examined
@@ -71,7 +72,7 @@ ORDER BY page.created_at DESC, page.id DESC;
 
 -- name: last_examined
 -- Where a search stops that looked at as many jobs as it may; none when it has come to the end.
--- $1 to $8 as in search, $9 how many it has looked at before this one
+-- $1 to $8 as in search, $9 how many it has looked at before this one, $10 jobs (null: any)
 SELECT created_at, id
 FROM exportd.job
 WHERE ($1::text IS NULL OR organization = $1)
@@ -81,6 +82,7 @@ WHERE ($1::text IS NULL OR organization = $1)
     AND ($5::timestamptz IS NULL OR created_at >= $5)
     AND ($6::timestamptz IS NULL OR created_at < $6)
     AND ($7::timestamptz IS NULL OR (created_at, id) < ($7, $8::uuid))
+    AND ($10::uuid[] IS NULL OR id = ANY ($10))
 ORDER BY created_at DESC, id DESC
 OFFSET $9
 LIMIT 1;

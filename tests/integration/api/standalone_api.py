@@ -41,7 +41,7 @@ from exportd.api.transport.rate_limit import ConnectionCount, RateLimit
 from exportd.api.transport.server import ControlServer
 from exportd.capture.installer import CaptureInstaller
 from exportd.catalog.document import Catalog, loads
-from exportd.console.application import add_console
+from exportd.console.pages import add_console
 from exportd.console.rendering import Renderer
 from exportd.database.connector import Connector, Pool
 from exportd.database.metrics_reader import MetricsReader

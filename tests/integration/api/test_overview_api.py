@@ -326,6 +326,9 @@ class TestJobs:
         assert await found(reason="DESTINATION_REFUSED") == failed
         assert await found(reason="CANCELLED") == await found(scheduleId="one") == await found(destination="lake") == []
         assert len(await found(entity="BILLS")) == 3
+        ids = [job["id"] for job in (await got(api, "/v1/jobs"))["data"]]
+        assert await found(ids=",".join([ids[0], ids[2], str(uuid4())])) == [(OTHER, "one"), (ACME, "one")]
+        assert await found(ids=ids[1], schedule="one") == []
         assert await found(entity="PLANS") == await found(dateCreatedEnd="2020-01-01T00:00:00Z") == []
         for name in HOSTILE.values():
             for key in ("schedule", "entity", "destination", "reason"):
