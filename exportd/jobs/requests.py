@@ -75,7 +75,7 @@ class FoundJob:
     """A job as lists show it, with the sums of its entities' figures. Times are aware UTC.
 
     ``entities`` is how many it has, ``done`` how many of them were read, ``full_entities`` how many were read
-    completely (None: not known yet).
+    completely (None: not known yet), and ``full_reasons`` why.
     """
 
     id: JobId
@@ -98,6 +98,7 @@ class FoundJob:
     entities: int
     done: int
     full_entities: int | None
+    full_reasons: tuple[str, ...]
     rows: int
     deleted_rows: int
     files: int
@@ -252,6 +253,7 @@ def _found_from_row(row: "Row") -> FoundJob:
         entities=row["entities"],
         done=row["done"],
         full_entities=row["full_entities"],
+        full_reasons=tuple(row["full_reasons"]),
         rows=row["rows"],
         deleted_rows=row["deleted_rows"],
         files=row["files"],

@@ -386,6 +386,14 @@ async def list_audit(
             description="Only about the schedule, destination, … of this id.",
         ),
     ] = None,
+    action: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=MAX_WORD_LENGTH,
+            description="Only deeds whose name begins so, such as `capture`, among the newest 1,000 rows.",
+        ),
+    ] = None,
     page_size: Annotated[int, Query(alias="pageSize", ge=1, le=100)] = 100,
     next_token: NextToken = None,
 ) -> AuditPage:
@@ -394,9 +402,9 @@ async def list_audit(
     wanted = parse_id(object_id) if object_id else None
     if object_id and wanted is None:
         return AuditPage(data=[])
-    paging = Pages(signer, owner or _EVERY_ORGANIZATION, f"audit {wanted or ''}")
+    paging = Pages(signer, owner or _EVERY_ORGANIZATION, f"audit {wanted or ''} {action or ''}")
     found = await host.auditor.page(
-        organization=owner, object_id=wanted, before=paging.number(next_token), limit=page_size + 1
+        organization=owner, object_id=wanted, action=action, before=paging.number(next_token), limit=page_size + 1
     )
     page, token = paging.cut(found, page_size, lambda row: row.number)
     return AuditPage(data=[audit_entry(row) for row in page], next_token=token)

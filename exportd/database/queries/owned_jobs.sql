@@ -30,10 +30,8 @@ SELECT page.id, page.organization, page.schedule_id, page.schedule_code, page.du
        page.start_date, page.state::text, page.phase::text, page.attempt, page.lease_holder, page.created_at, page.started_at,
        page.finished_at, page.reason, page.message, cardinality(page.entities) AS entities,
        figures.done, figures.rows, figures.deleted_rows, figures.files, figures.size_bytes,
-       CASE WHEN page.extraction IS NOT NULL THEN (
-           SELECT count(*)
-           FROM jsonb_to_recordset(page.extraction -> 'entities') AS extracted (mode text)
-           WHERE extracted.mode = 'full') END AS full_entities,
+       CASE WHEN page.extraction IS NOT NULL THEN extracted.full_entities END AS full_entities,
+       extracted.full_reasons,
        ARRAY(SELECT delivery.destination
              FROM exportd.delivery
              WHERE delivery.job_id = page.id
@@ -68,6 +66,13 @@ CROSS JOIN LATERAL (
            coalesce(sum((value ->> 'size_bytes')::bigint), 0)::bigint AS size_bytes
     FROM jsonb_each(page.progress -> 'entities')
 ) AS figures
+CROSS JOIN LATERAL (
+    SELECT count(*) AS full_entities,
+           coalesce(array_agg(DISTINCT full_reason ORDER BY full_reason) FILTER (WHERE full_reason IS NOT NULL), '{}')
+               AS full_reasons
+    FROM jsonb_to_recordset(page.extraction -> 'entities') AS entity (mode text, full_reason text)
+    WHERE mode = 'full'
+) AS extracted
 ORDER BY page.created_at DESC, page.id DESC;
 
 -- name: last_examined

@@ -252,7 +252,16 @@ class TestJobs:
         ]
         assert shown["startedAt"] <= attempt["startedAt"] <= attempt["endedAt"]
         (listed,) = (await got(api, "/v1/jobs"))["data"]
-        totals = {"entities": 2, "done": 0, "full": None, "rows": 0, "deletedRows": 0, "files": 0, "sizeBytes": 0}
+        totals: dict[str, Any] = {
+            "entities": 2,
+            "done": 0,
+            "full": None,
+            "rows": 0,
+            "deletedRows": 0,
+            "files": 0,
+            "sizeBytes": 0,
+        }
+        totals |= {"fullReasons": []}
         assert listed == {name: value for name, value in shown.items() if name in listed} | {"totals": totals}
         assert (await got(api, path(ACME, "jobs", job_id))).items() <= listed.items()
         wanted = {
@@ -346,7 +355,7 @@ class TestJobs:
                FROM generate_series(1, 230)""",
             ACME,
             json.dumps({"entities": {"ACCOUNTS": figures, "BILLS": {**figures, "done": False}}}),
-            json.dumps({"entities": [{"mode": "full"}, {"mode": "incremental"}]}),
+            json.dumps({"entities": [{"mode": "full", "full_reason": "FIRST_RUN"}, {"mode": "incremental"}]}),
         )
         seen, token = [], None
         while True:
@@ -358,7 +367,16 @@ class TestJobs:
             if token is None:
                 break
         assert len(seen) == len(set(seen)) == 230
-        totals = {"entities": 2, "done": 1, "full": 1, "rows": 6, "deletedRows": 2, "files": 4, "sizeBytes": 20}
+        totals: dict[str, Any] = {
+            "entities": 2,
+            "done": 1,
+            "full": 1,
+            "rows": 6,
+            "deletedRows": 2,
+            "files": 4,
+            "sizeBytes": 20,
+        }
+        totals |= {"fullReasons": ["FIRST_RUN"]}
         assert page["data"][-1]["totals"] == totals
 
 
