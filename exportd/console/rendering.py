@@ -77,6 +77,7 @@ class Renderer:
             version=__version__,
             STATES=wording.STATES,
             PHASES=wording.PHASES,
+            CAPTURE=wording.CAPTURE,
             asset={name: f"/console/static/{address}" for name, address in addresses.items()},
         )
         for filter_ in (

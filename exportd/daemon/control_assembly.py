@@ -294,6 +294,7 @@ def _local_status(components: Components) -> LocalStatus:
         trouble=None if listener.trouble is None else listener.trouble.sentence,
         out_of_order={code: catalog.trouble(code) or "" for code in catalog.out_of_order},
         stalled=components.dispatcher.stalled_entities,
+        standings=components.entities.standings,
         changes_waiting=listener.changes_waiting,
         spool_id=str(spool.id),
         spool_directory=str(spool.directory),

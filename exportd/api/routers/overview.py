@@ -348,9 +348,12 @@ async def show_any_destination(
 @router.get("/entities", responses=responses(401, 403))
 async def list_entities(viewer: Viewing, host: Host, status: Status) -> EntityList:
     """What can be exported: the catalog, with what only the database knows."""
-    entities, trouble = host.entities.values(), status.local().out_of_order
-    shows_tables = viewer.sees_machine
-    return EntityList(data=entity_documents(entities, entities, trouble, shows_tables=shows_tables))
+    entities, local = host.entities.values(), status.local()
+    return EntityList(
+        data=entity_documents(
+            entities, entities, local.out_of_order, standings=local.standings, shows_tables=viewer.sees_machine
+        )
+    )
 
 
 @router.get("/entities/{name}", responses=responses(401, 403, 404))
@@ -365,8 +368,9 @@ async def show_entity(
     if entity is None:
         hint = did_you_mean(name, host.entities, what="entities of the catalog")
         raise Refusal(404, f"The catalog has no entity {name!r}; {hint}")
+    local, catalog = status.local(), host.entities.values()
     (document,) = entity_documents(
-        [entity], host.entities.values(), status.local().out_of_order, shows_tables=viewer.sees_machine
+        [entity], catalog, local.out_of_order, standings=local.standings, shows_tables=viewer.sees_machine
     )
     return document
 

@@ -280,6 +280,7 @@ async def _form_page(
         first_run=await _complete_export(visitor, form) if previews else None,
         codes=[place.code for place in choices.destinations if place.id in form.destination_ids],
         entities=list(using.schedules.entities.values()),
+        estimates=visitor.row_estimates(),
         units=UNITS,
         offset_units=OFFSET_UNITS,
         rule=_checked(form, visitor.now),

@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from exportd.api.identity.access import Role
+from exportd.api.schemas.entity import EntityStanding
 from exportd.database.connector import Connection
 from exportd.destinations.record import DestinationDeclaration
 from exportd.jobs.job_table import JobTable
@@ -604,8 +605,27 @@ async def test_entities_are_those_of_the_catalog(api: ApiServer) -> None:
             "fields": [{"name": "id", "type": "string", "format": None, "column": "id", "reference": None}],
             "referencedBy": [],
             "outOfOrder": None,
+            "estimatedRows": None,
+            "capture": None,
+            "lookedAt": None,
         }
     ]
+
+
+async def test_rows_and_capture_of_an_entity_are_for_users_of_the_machine(api: ApiServer) -> None:
+    """The rows are those of every organization together."""
+    things = EntityCode("THINGS")
+    status = replace(local_status(), standings={things: EntityStanding(70_001, "DAMAGED", NOON)})
+    object.__setattr__(api.using.status, "local", lambda: status)
+    (listed,) = (await got(api, "/v1/entities"))["data"]
+    names = ("estimatedRows", "capture", "lookedAt")
+    assert [listed[name] for name in names] == [70_001, "DAMAGED", "2026-03-09T12:00:00.000Z"]
+    assert listed == await got(api, "/v1/entities/THINGS")
+    for role in (Role.READER, Role.OPERATOR):
+        program = await api.bearer(role=role)
+        (hidden,) = (await api.tcp.get("/v1/entities", headers=program)).json()["data"]
+        assert hidden == (await api.tcp.get("/v1/entities/THINGS", headers=program)).json()
+        assert [hidden[name] for name in names] == [None, None, None], role
 
 
 async def test_a_refusal_names_its_reason(api: ApiServer) -> None:

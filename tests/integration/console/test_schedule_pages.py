@@ -7,11 +7,14 @@ from datetime import UTC, datetime
 
 import pytest
 
+from exportd.api.identity.access import Access, Identity, Role
+from exportd.api.schemas.entity import EntityStanding
+from exportd.model.entity import EntityCode, OrganizationId
 from exportd.testing.fake_clock import FakeClock
 from tests.acceptance.console_browser import ConsoleBrowser
 from tests.integration.api import test_operations_api, test_overview_api
 from tests.integration.api.request_bodies import schedule
-from tests.integration.api.standalone_api import ACME, ApiServer, path
+from tests.integration.api.standalone_api import ACME, ApiServer, local_status, path
 
 HOSTILE = "<script>alert('x')</script> \"&quot;\" {{ 7 * 7 }}"
 
@@ -125,6 +128,37 @@ async def test_runs_deeds_and_repairs_of_capture_stand_in_one_timeline(
         assert page.text.count(f"/console/jobs/{queued}") == 0
         assert [link for link in page.links if link == f"/console/jobs/{job}"] == [f"/console/jobs/{job}"] * 2
         assert "\u2713 Succeeded, due 2026-03-09" in page.text, "in the strip: a sign and a word"
+
+    await asyncio.to_thread(work)
+
+
+async def test_how_many_rows_an_entity_has_stands_where_it_is_chosen_for_users_of_the_machine(
+    api: ApiServer, browser: ConsoleBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = api.using.clock.now()
+    standings = {
+        EntityCode("THINGS"): EntityStanding(70_001, "DAMAGED", now),
+        EntityCode("ACCOUNTS"): EntityStanding(70_002, "WHOLE", now),
+        EntityCode("METERS"): EntityStanding(None, "NONE", now),
+    }
+    status = replace(local_status(), standings=standings)
+    object.__setattr__(api.using.status, "local", lambda: status)
+    pages = ("/console/schedules/new", "/console/exports/adhoc", "/console/entities", "/console/entities/THINGS")
+
+    def work() -> None:
+        for page in pages[:2]:
+            form = browser.open(page).text
+            assert "ACCOUNTS, about 70 002 rows" in form
+            assert "METERS, about" not in form
+        assert "70 001 \u2715 not whole: triggers are missing" in browser.open(pages[2]).text
+        assert "about 70 001, of every organization" in browser.open(pages[3]).text
+        only = Identity(OrganizationId(ACME), "client:x", Role.ADMIN)
+        monkeypatch.setattr(Access, "identity", lambda *_: only)
+        for page in pages:
+            shown = browser.open(page)
+            assert shown.answer.status_code == 200
+            for hidden in ("70\u202f00", "70001", "not whole", "rows", "of every organization"):
+                assert hidden not in shown.answer.text.partition("<main")[2], (page, hidden)
 
     await asyncio.to_thread(work)
 
