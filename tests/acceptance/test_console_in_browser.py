@@ -1,5 +1,6 @@
 """The console in a real browser: what it shows by itself, who can use it, and what a foreign page achieves."""
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -171,6 +172,8 @@ def _is_for_everyone(page: Page) -> None:
         barriers = [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found["violations"]]
         assert barriers == [], (page.url, width, theme)
         assert page.evaluate(WIDER_THAN_WINDOW) == [], (page.url, width)
+    page.set_viewport_size({"width": 640, "height": 400})  # what a window of 1280 × 800 has at 200 % zoom
+    assert page.evaluate(WIDER_THAN_WINDOW) == [], page.url
 
 
 # --- live -----------------------------------------------------------------------------------------------------------
@@ -232,6 +235,7 @@ async def test_a_list_shows_a_new_job_and_says_when_the_session_has_ended(
 
 
 def _open_jobs(_: Chromium, window: Window, here: str) -> None:
+    window.page.clock.set_system_time("2001-09-09T01:46:40Z")  # the browser's clock is wrong
     window.page.goto(f"{here}/console/jobs")
     window.page.locator("[name=job]").check()
     window.page.keyboard.press("/")
@@ -241,6 +245,9 @@ def _open_jobs(_: Chromium, window: Window, here: str) -> None:
 
 def _see_the_row_and_sign_out(_: Chromium, window: Window, job: str) -> None:
     expect(window.page.locator(f"#job-{job}")).to_be_visible()
+    assert window.page.evaluate("new Date().getFullYear()") == 2001
+    due = window.page.locator(f"#job-{job} time").first.inner_text()
+    assert re.fullmatch(r"now|(\d+ min )?\d+ s ago", due), "the daemon says how long ago it was"
     expect(window.page.get_by_label("Organization")).to_have_value("org-")
     expect(window.page.get_by_label("Organization")).to_be_focused()
     ticked = [box.get_attribute("value") for box in window.page.locator("[name=job]:checked").all()]

@@ -79,6 +79,28 @@ async def test_a_job_shows_its_manifest_and_how_to_load_it(api: ApiServer, brows
     assert f"exportd loader files --job {job_id} --dialect duckdb" in commands.text
 
 
+async def test_files_that_go_while_a_job_is_looked_at_are_a_sentence(api: ApiServer, browser: ConsoleBrowser) -> None:
+    job_id = await test_overview_api.loadable_job(api)
+    file = f"/console/jobs/{job_id}/files/manifest.json"
+    page = await asyncio.to_thread(browser.open, f"/console/jobs/{job_id}")
+    assert file in page.links
+    assert (await asyncio.to_thread(browser.open, file)).answer.status_code == 200
+    (api.folder / job_id / "manifest.json").unlink()
+    gone = await asyncio.to_thread(browser.open, file)
+    assert (gone.answer.status_code, "The file manifest.json of the job" in gone.text) == (404, True)
+    assert "has been removed. Overview" in gone.text, "with a way on"
+    await api.pool.execute("UPDATE exportd.job SET expired_at = now()")
+    for address in (file, f"/console/jobs/{job_id}/manifest", f"/console/jobs/{job_id}/loader"):
+        answer = await asyncio.to_thread(browser.open, address)
+        assert (answer.answer.status_code, "removed" in answer.text) == (404, True), address
+    looked_at_again = await asyncio.to_thread(browser.open, f"/console/jobs/{job_id}")
+    assert "The spool has removed them." in looked_at_again.text
+    assert file not in looked_at_again.links
+    await api.pool.execute("DELETE FROM exportd.job")
+    unknown = await asyncio.to_thread(browser.open, file)
+    assert (unknown.answer.status_code, "There is no job" in unknown.text) == (404, True)
+
+
 @pytest.fixture
 async def jobs(api: ApiServer) -> dict[str, str]:
     """Ids of two failed jobs of one schedule, a failed one without a schedule, one that runs, one that waits."""
