@@ -47,10 +47,16 @@ FOR_ORGANIZATIONS = frozenset(
         "/console/jobs/ticked",
         *(
             f"/console/jobs/{{id}}{deed}"
-            for deed in ("", "/events", "/files/{name}", "/manifest", "/loader", "/cancel", "/retry")
+            for deed in ("", "/events", "/files/{name}", "/manifest", "/loader", "/cancel", "/retry", "/verification")
         ),
         "/console/destinations/new",
-        *(f"/console/destinations/{{id}}{deed}" for deed in ("", "/edit", "/check", "/pause", "/resume", "/delete")),
+        *(
+            f"/console/destinations/{{id}}{deed}"
+            for deed in (
+                *("", "/edit", "/check", "/pause", "/resume", "/delete"),
+                *("/verification", "/verification/cancel"),
+            )
+        ),
         "/console/entities",
         "/console/entities/{name}",
     }

@@ -184,6 +184,7 @@ def _destinations(
         operator=operator,
         live=components.refresher,
         checker=StoredDestinationChecker(components.opener, components.clock),
+        verifier=components.verifier,
     )
 
 

@@ -123,6 +123,10 @@ def _look_at_every_page(chromium: Chromium, address: str, failed: str, job: str,
         page.evaluate(AXE)
         _is_for_everyone(page)
         assert window.complaints == [], path
+    page.get_by_role("button", name="Verify now").click()
+    expect(page.locator(".good-news")).to_contain_text("Nothing is missing, nothing was altered")
+    page.evaluate(AXE)
+    _is_for_everyone(page)
     _write_a_schedule(page, f"{here}/console/schedules/new")
     page.evaluate(AXE)
     _is_for_everyone(page)

@@ -11,7 +11,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
-from exportd.api.collaborators import JobCollaborators
+from exportd.api.collaborators import DestinationCollaborators, JobCollaborators
 from exportd.api.dependencies import (
     Destinations,
     Host,
@@ -184,15 +184,8 @@ async def show_loader(
 
     409 for a database that cannot read from there, or an export that cannot be merged.
     """
-    record = await _job(jobs, viewer, job_id)
-    organization = record.job.organization
-    if destination not in record.job.destinations:
-        raise Refusal(400, f"destination: the job does not deliver to {destination[:MAX_SHOWN_LENGTH]!r}.")
-    known = await destinations.table.page(organization, text=destination, limit=_MAX_DESTINATIONS)
-    found = [place for place in known if place.declaration.code == destination]
-    if not found:
-        raise Refusal(404, f"The destination {destination!r} of the job has been deleted.")
-    declaration = found[0].declaration
+    record, place = await destination_of_job(viewer, jobs, destinations, job_id, destination)
+    declaration = place.declaration
     if viewer.organization is not None and declaration.settings["type"] == "DIRECTORY":
         raise Refusal(403, "This destination is a directory of the machine: its operators load from there.")
     layout = Layout(
@@ -412,6 +405,20 @@ async def list_audit(
     )
     page, token = paging.cut(found, page_size, lambda row: row.number)
     return AuditPage(data=[audit_entry(row) for row in page], next_token=token)
+
+
+async def destination_of_job(
+    viewer: Viewer, jobs: JobCollaborators, destinations: DestinationCollaborators, job_id: str, code: str
+) -> tuple[JobRecord, DestinationRecord]:
+    """A job, and one of its destinations. Raises Refusal 404 and 400."""
+    record = await _job(jobs, viewer, job_id)
+    if code not in record.job.destinations:
+        raise Refusal(400, f"destination: the job does not deliver to {code[:MAX_SHOWN_LENGTH]!r}.")
+    known = await destinations.table.page(record.job.organization, text=code, limit=_MAX_DESTINATIONS)
+    place = next((place for place in known if place.declaration.code == code), None)
+    if place is None:
+        raise Refusal(404, f"The destination {code!r} of the job has been deleted.")
+    return record, place
 
 
 async def _job(jobs: JobCollaborators, viewer: Viewer, text: str) -> JobRecord:

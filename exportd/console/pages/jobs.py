@@ -18,7 +18,7 @@ from exportd.api.dependencies import NextToken
 from exportd.api.identity.access import Identity, Role
 from exportd.api.pagination import IdInPath
 from exportd.api.problems import Refusal, answered
-from exportd.api.routers.operations import cancel_job, retry_job
+from exportd.api.routers.operations import cancel_job, retry_job, verify_job
 from exportd.api.routers.overview import list_all_jobs, read_file, show_any_job, show_loader
 from exportd.api.routers.status import follow_job
 from exportd.api.schemas.fields import parse_id
@@ -198,6 +198,14 @@ async def show_loader_script(
         script=script,
         refused=refused,
     )
+
+
+@router.post("/{id}/verification")
+async def verify(request: Request, visitor: Visiting, job_id: IdInPath) -> Response:
+    """Read what was delivered to one of its destinations, and compare it with the manifests."""
+    actor, form, using = visitor.require(Role.OPERATOR), Form.of(await request.body()), visitor.using
+    found = await verify_job(actor, using.jobs, using.destinations, job_id, form.text("destination"))
+    return visitor.back(f"/console/destinations/{found.destination_id}/verification?job={job_id}")
 
 
 @router.post("/{id}/cancel")
