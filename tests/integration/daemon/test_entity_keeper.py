@@ -28,6 +28,9 @@ TABLES = """
 """
 
 
+pytestmark = pytest.mark.every_postgres
+
+
 def _keeper(connector: Connector, *entities: Entity) -> EntityKeeper:
     catalog = Catalog({entity.code: entity for entity in entities})
     keeper = EntityKeeper(connector, Current(Configuration(settings_with(), catalog, catalog)), FakeClock())
@@ -44,7 +47,9 @@ async def test_the_rows_and_the_capture_of_each_table_are_known_after_a_look(
 ) -> None:
     connection = await database.connect()
     await connection.execute(TABLES)
-    connector = Connector(database.dsn)
+    looker = f"looker_{database.name}"
+    await connection.execute(f"CREATE ROLE {looker} LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {looker}")
+    connector = Connector(database.dsn, reader_dsn=database.server.dsn(database.name, user=looker))
     things, fresh, parts = [
         entity(name.upper(), name, key=["id"], tenant=None, fields=["id"]) for name in ("things", "fresh", "parts")
     ]
