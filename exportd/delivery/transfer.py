@@ -97,7 +97,9 @@ class Transfer:
 
     def add(self, file: GrowingFile) -> None:
         """Upload a file while it grows."""
-        self._begin(self._register(file).send)
+        upload = self._register(file)
+        if not upload.waits_for_publishing:
+            self._begin(upload.send)
 
     def resume(self, parts: Sequence[SpooledPart], begun: Sequence[Upload] = ()) -> None:
         """Upload the files of a sealed job. What an earlier attempt has published is left alone, and what it has
@@ -157,6 +159,10 @@ class Transfer:
                 self._begin(FileUpload.publish_together, batch, store, stoppable=False)
             await self._wait_until_idle()
         for upload, part in pairs:
+            if upload.published is not None and self.failure is None:
+                infos[upload.key] = upload.published
+                self._on_published(part)
+                continue
             # Not stopped by another object's failure: the store may carry out a request that was cut off, after the
             # cleaner has looked for what the failed job left.
             self._begin(publish_one, upload, part, stoppable=False)

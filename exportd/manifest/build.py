@@ -40,7 +40,12 @@ def build_manifest(
 
     ``parts`` are those that the destination gets: an entity without records may have none.
     """
-    entities = tuple(_entity(extraction, entity, parts, key_of) for entity in extraction.entities)
+    parts_of: dict[str, list[Part]] = {}
+    for part in parts:
+        parts_of.setdefault(part.entity, []).append(part)
+    entities = tuple(
+        _entity(extraction, entity, parts_of.get(entity.entity, ()), key_of) for entity in extraction.entities
+    )
     return Manifest(
         schema_version=schema_version_of(entities, job.start_date),
         job_id=job.id,
@@ -98,7 +103,6 @@ def _entity(
                 sha256=part.sha256,
             )
             for part in parts
-            if part.entity == entity.entity
         ),
         oversized_parts=entity.oversized_parts,
         modified=entity.modified,

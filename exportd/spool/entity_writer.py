@@ -50,8 +50,8 @@ class EntityWriter:
     """Writes one entity of a job. Call ``write`` until the rows are over, then ``finish``; or ``abort``.
 
     ``header`` opens every part (a CSV header line with its newline; empty for JSONL). ``progress`` is kept up to date.
-    ``on_part_started`` is called when a file is created, before any of its bytes are announced. A part that exceeds
-    ``cap_bytes``, because a row does by itself, is counted in ``progress`` and logged.
+    ``on_part_started`` is called when a file is created; by then it may have grown, and a small one is finished. A part
+    that exceeds ``cap_bytes``, because a row does by itself, is counted in ``progress`` and logged.
     """
 
     def __init__(
@@ -221,17 +221,19 @@ class EntityWriter:
         self._progress.size_bytes += fed.written_bytes
         for change in fed.changes:
             file = self._files.get(change.number)
+            is_new = file is None
             if file is None:
                 file = PartFile(entity=self._entity, number=change.number, path=change.path)
                 self._files[change.number] = file
                 self._progress.files += 1
-                self._on_part_started(file)
             if change.part is None:
                 file.advance(change.size_bytes)
             else:
                 file.finish(change.part)
                 if change.part.size_bytes > self._cap_bytes:
                     self._report_oversized(change.part)
+            if is_new:
+                self._on_part_started(file)
 
     def _report_oversized(self, part: Part) -> None:
         self._progress.oversized_parts += 1
