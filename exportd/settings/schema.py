@@ -136,9 +136,14 @@ class LimitSettings(Section):
     jobs: Annotated[int, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=1, le=64)] = 2
     """How many jobs run at the same time."""
 
+    jobs_together: Annotated[int, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=1, le=1000)] = 50
+    """How many short jobs over the same entities take one place together: they are read in one snapshot, which costs
+    the database a fraction. Short are jobs of schedules whose last run had at most 1 MB and took at most half a minute.
+    1: each job runs by itself."""
+
     short_jobs: Annotated[int, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=0, le=64)] = 1
-    """How many short jobs run beside these while long ones take every place: jobs of schedules whose last run took less
-    than five seconds. So a large export does not hold up the small ones. 0 is none."""
+    """How many short jobs run beside these while long ones take every place; those that share a snapshot count as one.
+    So a large export does not hold up the small ones. 0 is none."""
 
     stalled_jobs: Annotated[int, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=1, le=64)] = 2
     """How many jobs run beside these while they wait for the database: for a lock, or for rows that do not come. Of
