@@ -12,6 +12,10 @@ LOCKS := requirements.lock requirements-dev.lock
 SOURCES := exportd tests benchmarks
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
+# Python keeps what it has compiled, whatever the shell says: a run of the tests starts it hundreds of times, and each
+# would compile exportd anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
