@@ -63,6 +63,9 @@ strangers: $(READY) ## Let strangers misbehave for two minutes while tenants exp
 systemd-test: $(READY) ## Boot a real systemd in a container and install exportd there (needs root; a minute)
 	EXPORTD_TEST_SYSTEMD=1 $(BIN)/python -m pytest -m systemd_boot tests/systemd
 
+.PHONY: ready
+ready: $(READY) ## Install what tests and checks need, and do nothing else
+
 .PHONY: check
 check: $(READY) ## Check format, lint rules, types and the lock files; change nothing
 	$(BIN)/ruff format --check $(SOURCES)
