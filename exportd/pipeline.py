@@ -24,8 +24,7 @@ from exportd.manifest.document import Predecessor, sha256_of
 from exportd.model.entity import EntityCode
 from exportd.model.errors import InvariantError
 from exportd.model.extraction import Extraction
-from exportd.model.job import Job, JobPhase, JobProgress, Lease
-from exportd.model.part import Part
+from exportd.model.job import Job, JobPhase, JobProgress, Lease, Part
 from exportd.model.reason import FullReason
 from exportd.model.start import Start
 from exportd.spool.spool import Spool

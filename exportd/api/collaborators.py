@@ -18,6 +18,7 @@ from exportd.api.schemas.status import LocalStatus
 from exportd.api.status_reader import DestinationCondition, StatusReader
 from exportd.api.transport.rate_limit import ConnectionCount, RateLimit
 from exportd.capture.installer import CaptureInstaller
+from exportd.consumer.verifier import DeliveryVerifier
 from exportd.database.unit_of_work import Auditor
 from exportd.destinations.checker import StoredDestinationChecker
 from exportd.destinations.operations import DestinationOperator
@@ -101,6 +102,7 @@ class DestinationCollaborators:
     operator: DestinationOperator
     live: LiveDestinations
     checker: StoredDestinationChecker
+    verifier: DeliveryVerifier
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,19 @@ async def read_shapes(connection: "Connection", entities: Sequence[Entity]) -> d
     }
 
 
+async def read_row_estimates(connection: "Connection", entities: Sequence[Entity]) -> dict[EntityCode, int]:
+    """How many rows each entity's table has, of every organization, as the planner takes it to have.
+
+    An entity whose table does not exist, or was never analysed, is left out.
+    """
+    found = await connection.fetch(
+        _SQL["row_estimates"],
+        [entity.table.schema for entity in entities],
+        [entity.table.name for entity in entities],
+    )
+    return {entities[row["position"] - 1].code: row["rows"] for row in found}
+
+
 async def read_fingerprint(connection: "Connection", entities: Sequence[Entity]) -> str:
     """What is equal as long as the entities' shapes, and what is installed of their capture, are the same.
 

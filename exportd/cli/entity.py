@@ -71,6 +71,8 @@ def show(
             "table": entity["table"],
             "key": ", ".join(entity["key"]),
             "modified": entity.get("modified"),
+            "rows": None if (rows := entity.get("estimatedRows")) is None else f"about {rows}",
+            "capture": entity.get("capture"),
         }
     )
     print_line()

@@ -64,7 +64,7 @@ class FormRefusal(Refusal):
             self.problems.setdefault(name, words)
 
 
-def body_of(kind: TypeAdapter[T], document: Mapping[str, object]) -> T:
+def body_of(kind: TypeAdapter[T], document: object) -> T:
     """The API's request. Raises FormRefusal with what is wrong."""
     try:
         return kind.validate_python(document)

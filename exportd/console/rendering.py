@@ -5,6 +5,7 @@ What pages load lies beside them, under addresses that hold its SHA-256: a brows
 
 import gzip
 import hashlib
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -77,7 +78,9 @@ class Renderer:
             version=__version__,
             STATES=wording.STATES,
             PHASES=wording.PHASES,
+            CAPTURE=wording.CAPTURE,
             asset={name: f"/console/static/{address}" for name, address in addresses.items()},
+            vendored=list(tomllib.loads((room / "static/vendor/vendored.toml").read_text("utf-8")).values()),
         )
         for filter_ in (
             *(wording.instant, wording.relative, wording.duration, wording.size, wording.count, wording.why_full),

@@ -1,6 +1,6 @@
 """Who looks at a page: the browser's session, the user or the program behind it, and how pages answer errors."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any
@@ -28,6 +28,7 @@ from exportd.api.transport.origin import Authority
 from exportd.api.transport.request_reader import Admission, StrictRoute
 from exportd.console.rendering import Renderer
 from exportd.console.sessions import FORWARDER_HEADER, Owner, Program, Session, Sessions
+from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError
 
 FOR_ORGANIZATIONS = frozenset(
@@ -43,12 +44,19 @@ FOR_ORGANIZATIONS = frozenset(
             for deed in ("", "/edit", "/run", "/pause", "/resume", "/preview", "/refresh", "/backfill", "/delete")
         ),
         "/console/jobs",
+        "/console/jobs/ticked",
         *(
             f"/console/jobs/{{id}}{deed}"
-            for deed in ("", "/events", "/files/{name}", "/manifest", "/loader", "/cancel", "/retry")
+            for deed in ("", "/events", "/files/{name}", "/manifest", "/loader", "/cancel", "/retry", "/verification")
         ),
         "/console/destinations/new",
-        *(f"/console/destinations/{{id}}{deed}" for deed in ("", "/edit", "/check", "/pause", "/resume", "/delete")),
+        *(
+            f"/console/destinations/{{id}}{deed}"
+            for deed in (
+                *("", "/edit", "/check", "/pause", "/resume", "/delete"),
+                *("/verification", "/verification/cancel"),
+            )
+        ),
         "/console/entities",
         "/console/entities/{name}",
     }
@@ -106,6 +114,13 @@ class Visitor:
     async def daemon(self) -> DaemonStatus | None:
         """How this daemon is; None for those who see one organization alone."""
         return await show_status(self.identity, self.using.status, self.now) if self.viewer.sees_machine else None
+
+    def row_estimates(self) -> Mapping[EntityCode, int]:
+        """How many rows the entities' tables have, about; nothing for those who see one organization alone."""
+        if not self.viewer.sees_machine:
+            return {}
+        standings = self.using.status.local().standings
+        return {entity: standing.rows for entity, standing in standings.items() if standing.rows is not None}
 
     def require(self, role: Role) -> Identity:
         """Who does something. Raises Refusal 403 for a lesser role, and in a session that only reads."""

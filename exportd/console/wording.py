@@ -14,6 +14,14 @@ STATES = {
 
 PHASES = {"EXTRACTING": "Reading", "SEALED": "Files complete", "PUBLISHING": "Delivering"}
 
+CAPTURE = {
+    "WHOLE": "✓ whole",
+    "DAMAGED": "✕ not whole: triggers are missing or others",
+    "NONE": "○ none yet: its first run installs it",
+    None: "✕ its table is not there",
+}
+"""The state of an entity's capture by sign and word."""
+
 WHY_FULL = {
     FullReason.FIRST_RUN: "It is the first run.",
     FullReason.ENTITY_ADDED: "The entity was added to the schedule.",

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -23,9 +24,9 @@ from exportd.stores.store import Store, chunks_within, read_within
 class ManifestsTooLargeError(PermanentError):
     """A place holds more manifests than are read at once: chains cannot be told from a part of them."""
 
-    def __init__(self, location: Location) -> None:
+    def __init__(self, location: Location, max_bytes: int) -> None:
         super().__init__(
-            f"The manifests in {location} have more than {MAX_MANIFESTS_BYTES} bytes together, and are not read. Name "
+            f"The manifests in {location} have more than {max_bytes} bytes together, and are not read. Name "
             "one organization, or a folder that holds fewer of them; if they are not exportd's, remove them.",
             reason=Reason.MANIFEST_DAMAGED,
         )
@@ -41,24 +42,45 @@ class ReadProgress:
         """So many more bytes have been read."""
 
 
-async def read_inventory(store: Store, location: Location, organization: OrganizationId | None = None) -> Inventory:
+@dataclass(frozen=True, slots=True)
+class ReadLimits:
+    """How much a reader keeps in memory: bytes of manifests, and objects; None is as much as there is."""
+
+    manifests_bytes: int
+    objects: int | None = None
+
+
+async def read_inventory(
+    store: Store,
+    location: Location,
+    organization: OrganizationId | None = None,
+    limits: ReadLimits | None = None,
+) -> Inventory:
     """Everything below the location's prefix; only the manifests of ``organization``, when there is one.
 
-    Raises PermanentError NOT_FOUND when no manifest is there, and ManifestsTooLargeError.
+    Raises PermanentError NOT_FOUND when no manifest is there, MANIFEST_DAMAGED when there are more objects than the
+    ``limits`` allow, and ManifestsTooLargeError.
     """
     prefix = f"{location.prefix}/" if location.prefix else ""
-    left_bytes = MAX_MANIFESTS_BYTES
+    limits = limits or ReadLimits(MAX_MANIFESTS_BYTES)
+    left_bytes = limits.manifests_bytes
     manifests: list[FoundManifest] = []
     objects: dict[ObjectKey, int] = {}
     async for info in store.list(prefix):
         name = manifest_name(info.key)
         if name is None:
             objects[info.key] = info.size_bytes
+            if limits.objects is not None and len(objects) > limits.objects:
+                raise PermanentError(
+                    f"{location} holds more than {limits.objects} objects, and is not verified here. `exportd verify`"
+                    " verifies it.",
+                    reason=Reason.MANIFEST_DAMAGED,
+                )
         elif organization in {None, name.organization}:
             document = await read_within(store, info.key, MAX_MANIFEST_BYTES)
             left_bytes -= len(document)
             if left_bytes < 0:
-                raise ManifestsTooLargeError(location)
+                raise ManifestsTooLargeError(location, limits.manifests_bytes)
             manifests.append(FoundManifest(info.key, name, document))
     if not manifests:
         whose = f" of the organization {organization}" if organization else ""

@@ -1,9 +1,17 @@
-"""Verifies delivered objects: reads all of them at a location, and compares them with the manifests."""
+"""Verifies delivered objects: reads all of them at a location, and compares them with the manifests.
+
+A daemon does the same for people who ask it, beside its exports: it takes none of their slots, and verifies one
+destination at a time.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
 
 import anyio
+import anyio.to_thread
 
 from exportd.consumer.contents import Contents
 from exportd.consumer.findings import (
@@ -15,12 +23,35 @@ from exportd.consumer.findings import (
     examine_manifests,
     examine_object,
 )
-from exportd.consumer.inventory import by_destination, is_loader_script, is_note
-from exportd.consumer.inventory_reader import ManifestsTooLargeError, ReadProgress, examine, read_inventory
+from exportd.consumer.inventory import FoundManifest, by_destination, is_loader_script, is_note
+from exportd.consumer.inventory_reader import (
+    ManifestsTooLargeError,
+    ReadLimits,
+    ReadProgress,
+    examine,
+    read_inventory,
+)
+from exportd.model.clock import Clock
 from exportd.model.entity import OrganizationId
+from exportd.model.errors import ExportdError, TransientError
+from exportd.model.reason import Reason
 from exportd.stores.layout import ObjectKey
 from exportd.stores.location import Location
 from exportd.stores.store import Store
+
+MAX_VERIFICATION_S = 3600.0
+"""So long a daemon verifies one destination. `exportd verify` has no such limit."""
+
+MAX_KEPT = 100
+"""Destinations of which a daemon remembers the newest verification."""
+
+MAX_FINDINGS = 100
+"""So many of them it remembers; it counts the others."""
+
+_OF_A_DAEMON = ReadLimits(manifests_bytes=8 << 20, objects=100_000)
+"""What an organization keeps at its destination must not fill the memory of a daemon."""
+
+_CLOSING_S = 5.0
 
 _AT_ONCE = 4
 """Objects that are read at the same time: small ones cost a round trip each."""
@@ -46,6 +77,7 @@ async def verify(
     *,
     organization: OrganizationId | None = None,
     progress: ReadProgress | None = None,
+    limits: ReadLimits | None = None,
 ) -> Verification:
     """Read every manifest and every object that they list; none when there is too much of them, which is a finding.
 
@@ -54,13 +86,11 @@ async def verify(
     """
     progress = progress or ReadProgress()
     try:
-        inventory = await read_inventory(store, location, organization)
+        inventory = await read_inventory(store, location, organization, limits)
     except ManifestsTooLargeError as error:
         return Verification((), (VerificationFinding(FindingKind.MANIFESTS_TOO_LARGE, error.sentence),), 0, 0, ())
-    reports = tuple(
-        examine_manifests(folder, owner, found)
-        for (folder, owner), found in by_destination(inventory.manifests).items()
-    )
+    # In a thread, as all that takes long: a daemon has other things to do meanwhile.
+    reports = await anyio.to_thread.run_sync(_examine_manifests, inventory.manifests)
     listed = [expected for report in reports for expected in report.objects]
     # An object that is listed twice is a finding; it is read once.
     here = {expected.key: expected for expected in listed if expected.key in inventory.objects}
@@ -88,6 +118,12 @@ async def verify(
     )
 
 
+def _examine_manifests(manifests: Iterable[FoundManifest]) -> tuple[ManifestsReport, ...]:
+    return tuple(
+        examine_manifests(folder, owner, found) for (folder, owner), found in by_destination(manifests).items()
+    )
+
+
 async def _examine_all(
     store: Store, listed: Iterable[ListedObject], on_bytes: Callable[[int], None]
 ) -> dict[ObjectKey, Contents]:
@@ -109,3 +145,168 @@ async def _examine(store: Store, listed: ListedObject, on_bytes: Callable[[int],
         on_bytes(len(chunk))
 
     return await examine(store, listed.key, listed.part, listed.file_format, count)
+
+
+class VerificationState(StrEnum):
+    """How far a daemon is with verifying a destination."""
+
+    RUNNING = "RUNNING"
+    DONE = "DONE"
+    FAILED = "FAILED"
+    """It could not be read, or not within the time."""
+    CANCELLED = "CANCELLED"
+
+
+@dataclass(slots=True, eq=False)
+class DestinationVerification(ReadProgress):
+    """What a daemon found, or has found so far, at a destination. Times are aware UTC.
+
+    ``read_bytes`` of ``size_bytes`` (None: not known yet) have been read. ``sentence`` says why it failed;
+    ``findings`` are the first ``MAX_FINDINGS`` of ``count``, and ``runs`` is how many manifests were read.
+    """
+
+    destination_id: UUID
+    actor: str
+    started_at: datetime
+    state: VerificationState = VerificationState.RUNNING
+    finished_at: datetime | None = None
+    size_bytes: int | None = None
+    read_bytes: int = 0
+    objects: int = 0
+    runs: int = 0
+    count: int = 0
+    findings: tuple[VerificationFinding, ...] = ()
+    sentence: str = ""
+
+    def begin(self, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+
+    def advance(self, size_bytes: int) -> None:
+        self.read_bytes += size_bytes
+
+    def take(self, found: Verification) -> None:
+        """It has come to its end."""
+        self.state = VerificationState.DONE
+        self.objects = found.objects
+        self.runs = sum(len(chain.manifests) for report in found.destinations for chain in report.chains)
+        self.count, self.findings = len(found.findings), found.findings[:MAX_FINDINGS]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    verification: DestinationVerification
+    store: Store
+    location: Location
+    organization: OrganizationId
+
+
+class DeliveryVerifier:
+    """Verifies destinations for people who ask this daemon, one at a time. A service: ``run`` until cancelled.
+
+    What was found is kept in memory until the daemon ends.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._known: dict[UUID, DestinationVerification] = {}
+        self._asked = anyio.Event()
+        self._work: _Work | None = None
+        self._scope: anyio.CancelScope | None = None
+
+    def newest(self, destination_id: UUID) -> DestinationVerification | None:
+        """The newest verification of a destination by this daemon."""
+        return self._known.get(destination_id)
+
+    def running(self, destination_id: UUID) -> DestinationVerification | None:
+        """The verification of this destination that runs. Raises TransientError when another one's does."""
+        if self._work is None:
+            return None
+        if self._work.verification.destination_id != destination_id:
+            raise TransientError(
+                "This daemon verifies another destination. Ask again when that has ended; `exportd verify` verifies"
+                " without the daemon.",
+                reason=Reason.DESTINATION_UNAVAILABLE,
+                retry_after_s=30.0,
+            )
+        return self._work.verification
+
+    def start(
+        self,
+        destination_id: UUID,
+        organization: OrganizationId,
+        opened: Callable[[], tuple[Store, Location]],
+        *,
+        actor: str,
+    ) -> DestinationVerification:
+        """Verify what the organization has at a destination; one that runs there already is the answer.
+
+        ``opened`` opens the place, which is closed at the end. Raises as ``running``, and what ``opened`` raises.
+        """
+        if (already := self.running(destination_id)) is not None:
+            return already
+        store, location = opened()
+        found = DestinationVerification(destination_id, actor, self._clock.now())
+        self._known.pop(destination_id, None)
+        self._known[destination_id] = found
+        while len(self._known) > MAX_KEPT:
+            del self._known[next(iter(self._known))]
+        self._work = _Work(found, store, location, organization)
+        self._asked.set()
+        return found
+
+    def cancel(self, destination_id: UUID) -> DestinationVerification | None:
+        """End the verification of a destination; the newest one, which has ended then."""
+        if self._work is not None and self._work.verification.destination_id == destination_id:
+            self._work.verification.state = VerificationState.CANCELLED
+            if self._scope is not None:
+                self._scope.cancel()
+        return self.newest(destination_id)
+
+    async def run(self) -> None:
+        """Verify what is asked for."""
+        while True:
+            await self._asked.wait()
+            self._asked = anyio.Event()
+            if (work := self._work) is not None:
+                try:
+                    await self._verify(work)
+                finally:
+                    self._end(work.verification)
+                    with anyio.move_on_after(_CLOSING_S, shield=True):
+                        await work.store.aclose()
+                    self._work = None
+
+    async def _verify(self, work: _Work) -> None:
+        found = work.verification
+        with anyio.move_on_after(MAX_VERIFICATION_S) as self._scope:
+            if found.state is VerificationState.CANCELLED:
+                return
+            try:
+                found.take(
+                    await verify(
+                        work.store,
+                        work.location,
+                        organization=work.organization,
+                        progress=found,
+                        limits=_OF_A_DAEMON,
+                    )
+                )
+            except (ExportdError, BaseExceptionGroup) as error:
+                first = _first(error)
+                if not isinstance(first, ExportdError):
+                    raise
+                found.state, found.sentence = VerificationState.FAILED, first.sentence
+
+    def _end(self, found: DestinationVerification) -> None:
+        self._scope = None
+        found.finished_at = self._clock.now()
+        if found.state is VerificationState.RUNNING:
+            found.state = VerificationState.FAILED
+            found.sentence = (
+                f"It was ended after {MAX_VERIFICATION_S / 3600:g} hours, or by the end of the daemon. `exportd verify`"
+                " has no such limit."
+            )
+
+
+def _first(error: BaseException) -> BaseException:
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error

@@ -17,6 +17,7 @@ from exportd.capture.installer import CaptureInstaller, capture_is_intact
 from exportd.capture.listener import Listener
 from exportd.capture.pruner import Pruner
 from exportd.catalog.document import Catalog
+from exportd.consumer.verifier import DeliveryVerifier
 from exportd.daemon.current import Configuration, Current, ServiceRegister
 from exportd.daemon.entity_keeper import EntityKeeper
 from exportd.database.connector import Connector, Pool
@@ -88,6 +89,7 @@ class Components:
     watcher: JobWatcher
     presence: PresenceKeeper
     entities: EntityKeeper
+    verifier: DeliveryVerifier
     services: ServiceRegister
     metrics: Metrics
     clock: Clock
@@ -221,6 +223,7 @@ def _components(
         watcher=JobWatcher(JobOperator(control_pool).watched, clock),
         presence=presence,
         entities=entities,
+        verifier=DeliveryVerifier(clock),
         services=services,
         metrics=metrics,
         clock=clock,

@@ -36,7 +36,7 @@ from exportd.api.transport.peer import group_id, group_ids, proxy_user_id
 from exportd.api.transport.rate_limit import RateLimit
 from exportd.api.transport.server import ControlServer, MetricsServer
 from exportd.catalog.document import Catalog
-from exportd.console.application import add_console
+from exportd.console.pages import add_console
 from exportd.console.rendering import Renderer
 from exportd.daemon.assembly import Components, capture_installer
 from exportd.daemon.current import Configuration
@@ -184,6 +184,7 @@ def _destinations(
         operator=operator,
         live=components.refresher,
         checker=StoredDestinationChecker(components.opener, components.clock),
+        verifier=components.verifier,
     )
 
 
@@ -294,6 +295,7 @@ def _local_status(components: Components) -> LocalStatus:
         trouble=None if listener.trouble is None else listener.trouble.sentence,
         out_of_order={code: catalog.trouble(code) or "" for code in catalog.out_of_order},
         stalled=components.dispatcher.stalled_entities,
+        standings=components.entities.standings,
         changes_waiting=listener.changes_waiting,
         spool_id=str(spool.id),
         spool_directory=str(spool.directory),

@@ -1,20 +1,30 @@
-"""Looks from time to time whether the entities of the catalog fit the database.
+"""Looks from time to time whether the entities of the catalog fit the database, and how their tables are.
 
 An application may drop or rename a table, a column or a key at any time. The entity is then out of order: its jobs fail
 and say why, all others run. When the table is back, it is in order again by itself.
+
+What people are told of the tables between two looks, such as how many rows they have, is what the last look saw: a
+request never asks the database for it.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import anyio
+import anyio.to_thread
 import structlog
 
+from exportd.api.schemas.entity import CaptureState, EntityStanding
+from exportd.capture.installer import capture_is_intact
 from exportd.catalog.document import Catalog
 from exportd.catalog.resolver import reexamine
+from exportd.catalog.shape import Shape
+from exportd.catalog.shape_reader import read_fingerprint, read_row_estimates, read_shapes
+from exportd.catalog.table_reader import reading
 from exportd.daemon.current import Configuration, Current
-from exportd.database.connector import Connector
+from exportd.database.connector import Connection, Connector
 from exportd.model.clock import Clock, wait_until
-from exportd.model.errors import ExportdError, TransientError
+from exportd.model.entity import Entity, EntityCode
+from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.job import Job
 from exportd.model.reason import Reason
 
@@ -37,7 +47,12 @@ class EntityKeeper:
         self._current = current
         self._clock = clock
         self._woken = anyio.Event()
+        self._woken.set()  # at the start: until then nothing is known of the tables
         self._one_at_a_time = anyio.Lock()
+        self._fingerprint = ""
+        self._captures: Mapping[EntityCode, CaptureState] = {}
+        self.standings: Mapping[EntityCode, EntityStanding] = {}
+        """The entities' tables as the last look saw them."""
 
     def wake(self) -> None:
         """Look soon: a job has failed, perhaps because of its table."""
@@ -69,6 +84,7 @@ class EntityKeeper:
                 before = self._current.configuration
                 async with self._connector.reading("entities") as connection:
                     catalog = await reexamine(before.catalog, before.written, connection)
+                    self.standings = await self._look_at_tables(connection, list(catalog.entities.values()))
                 if catalog == before.catalog:
                     return
                 if await self.adopt(before, catalog):
@@ -77,6 +93,38 @@ class EntityKeeper:
         raise TransientError(
             "The configuration kept changing while the entities were checked.", reason=Reason.INTERRUPTED
         )
+
+    async def _look_at_tables(
+        self, connection: Connection, entities: Sequence[Entity]
+    ) -> Mapping[EntityCode, EntityStanding]:
+        async with reading(connection, doing="looking at the entities' tables"):
+            rows = await read_row_estimates(connection, entities)
+            fingerprint = await read_fingerprint(connection, entities)
+            if fingerprint != self._fingerprint:
+                shapes = await read_shapes(connection, entities)
+                self._captures = await anyio.to_thread.run_sync(_capture_states, entities, shapes)
+                self._fingerprint = fingerprint
+        now = self._clock.now()
+        return {
+            entity.code: EntityStanding(rows.get(entity.code), self._captures.get(entity.code), now)
+            for entity in entities
+        }
+
+
+def _capture_states(
+    entities: Sequence[Entity], shapes: Mapping[EntityCode, Shape]
+) -> Mapping[EntityCode, CaptureState]:
+    """Of the entities whose tables are there."""
+    return {entity.code: _capture_state(entity, shapes[entity.code]) for entity in entities if entity.code in shapes}
+
+
+def _capture_state(entity: Entity, shape: Shape) -> CaptureState:
+    if shape.log_oid is None:
+        return "NONE"
+    try:
+        return "WHOLE" if capture_is_intact(entity, shape) else "DAMAGED"
+    except PermanentError:  # its key is not what the catalog says: it is out of order too
+        return "DAMAGED"
 
 
 def report(before: Catalog | None, now: Catalog) -> None:

@@ -118,6 +118,7 @@ def _services(components: Components) -> Mapping[str, Callable[[], Awaitable[Non
         "destinations": components.refresher.run,
         "presence": components.presence.run,
         "entities": components.entities.run,
+        "verifier": components.verifier.run,
         "listener": components.listener.run,
         "ticker": components.ticker.run,
         "pruner": components.pruner.run,

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _SQL = queries.load("unit_of_work")
 
 
+_MAX_EXAMINED = 1000
+"""Rows of the audit log of which a search looks at what has no index."""
+
 _SLICE_ROWS = 250
 """So many are decoded, and then handled by the caller, in a few milliseconds."""
 
@@ -116,14 +119,19 @@ class Auditor:
         *,
         organization: OrganizationId | None = None,
         object_id: UUID | None = None,
+        action: str | None = None,
         before: int | None = None,
         limit: int,
     ) -> list[AuditRow]:
         """The newest rows first, at most ``limit``: of an organization and of an object, if given, and older than the
-        row ``before``.
+        row ``before``. Those whose ``action`` begins so are looked for among the newest 1,000.
         """
         async with statements(self._pool, "reading the audit log") as connection:
-            if object_id is not None:
+            if action is not None:
+                rows = await connection.fetch(
+                    _SQL["audit_of_action"], before, limit, action, _MAX_EXAMINED, object_id, organization
+                )
+            elif object_id is not None:
                 rows = await connection.fetch(_SQL["audit_of_object"], before, limit, object_id, organization)
             elif organization is not None:
                 rows = await connection.fetch(_SQL["audit_of_organization"], before, limit, organization)

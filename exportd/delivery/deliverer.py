@@ -18,8 +18,7 @@ from exportd.manifest.document import Manifest, render, sha256_of
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, OccupiedError, PermanentError, TransientError
 from exportd.model.extraction import Extraction
-from exportd.model.job import Job, JobProgress
-from exportd.model.part import Part
+from exportd.model.job import Job, JobProgress, Part
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from exportd.stores.layout import ManifestName, ObjectKey, ObjectName, ScriptName, build

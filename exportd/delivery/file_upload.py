@@ -21,7 +21,7 @@ import structlog
 from exportd.delivery.byte_limiter import ByteLimiter
 from exportd.delivery.spooled_part import GrowingFile
 from exportd.model.errors import ExportdError, InvariantError, PermanentError, TransientError
-from exportd.model.part import Part
+from exportd.model.job import Part
 from exportd.model.reason import Reason
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget

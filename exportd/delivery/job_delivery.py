@@ -24,8 +24,7 @@ from exportd.manifest.build import History
 from exportd.manifest.document import Predecessor
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.extraction import Extraction
-from exportd.model.job import JobPhase, JobProgress, Lease
-from exportd.model.part import Part
+from exportd.model.job import JobPhase, JobProgress, Lease, Part
 from exportd.spool.spool import Spool
 from exportd.stores.retrying import RetryBudget
 

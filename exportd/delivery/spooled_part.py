@@ -13,7 +13,7 @@ import anyio.to_thread
 
 from exportd.model.entity import EntityCode
 from exportd.model.errors import PermanentError
-from exportd.model.part import Part
+from exportd.model.job import Part
 from exportd.model.reason import Reason
 
 

@@ -23,7 +23,7 @@ from exportd.delivery.file_upload import MAX_TOGETHER, FileUpload, record_nothin
 from exportd.delivery.spooled_part import GrowingFile, SpooledPart
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, InvariantError, PermanentError, TransientError
-from exportd.model.part import Part
+from exportd.model.job import Part
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from exportd.stores.layout import ObjectKey

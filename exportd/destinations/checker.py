@@ -31,6 +31,8 @@ from exportd.settings.destination_schema import (
     S3Destination,
 )
 from exportd.stores.layout import organization_folder
+from exportd.stores.location import Location, location_of
+from exportd.stores.store import Store
 
 MAX_CHECKS = 2
 MAX_CHECK_S = 45.0
@@ -123,6 +125,14 @@ class StoredDestinationChecker:
             settings = self._settings(record)
             result = await self._checker.check(settings, measures=False)
             return result, await self._checker.grants(settings)
+
+    def open(self, record: DestinationRecord) -> tuple[Store, Location]:
+        """Its store, which the caller closes, and where in it its objects are. Nothing is touched yet.
+
+        Raises SettingsError when it cannot be opened.
+        """
+        settings = self._settings(record)
+        return self._opener.open(settings).store, location_of(settings)
 
     async def grants(self, record: DestinationRecord) -> tuple[Grant, ...]:
         """What to grant. The destination is not touched; raises the same."""

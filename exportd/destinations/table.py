@@ -95,9 +95,14 @@ class DestinationTable:
             return _found(await connection.fetchrow(_SQL["get"], organization, destination_id), destination_id)
 
     async def note_check(
-        self, organization: OrganizationId | None, destination_id: UUID, *, actor: str
+        self,
+        organization: OrganizationId | None,
+        destination_id: UUID,
+        *,
+        actor: str,
+        action: str = "destination checked",
     ) -> DestinationRecord:
-        """Write into the audit log that a destination of an organization (None: of any) is checked; what it is.
+        """Write into the audit log that a destination of an organization (None: of any) is looked at; what it is.
 
         It counts as a change. Raises PermanentError NOT_FOUND, and QUOTA_BUSY after too many changes.
         """
@@ -107,7 +112,7 @@ class DestinationTable:
             await require_room(connection, owner, self._quotas, Quota.CHANGES_PER_HOUR)
             await write_audit(
                 connection,
-                "destination checked",
+                action,
                 actor=actor,
                 organization=owner,
                 object_id=record.id,

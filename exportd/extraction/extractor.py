@@ -14,8 +14,7 @@ from exportd.extraction.snapshot_opener import OpenSnapshot, SnapshotOpener
 from exportd.model.entity import DELETED_FIELD, Entity, EntityCode
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.extraction import EntityExtraction, ExtractedField, Extraction
-from exportd.model.job import Job, JobProgress
-from exportd.model.part import Part
+from exportd.model.job import Job, JobProgress, Part
 from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import ExportFormat
 from exportd.model.start import Position

@@ -12,8 +12,7 @@ from uuid import UUID
 from exportd.jobs.states import FINISHED
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError
-from exportd.model.job import EntityProgress, Job, JobId, JobPhase, JobProgress, JobState, Stall
-from exportd.model.part import Part
+from exportd.model.job import EntityProgress, Job, JobId, JobPhase, JobProgress, JobState, Part, Stall
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode, ExportFormat, ScheduleId
 from exportd.stores.layout import is_file_name

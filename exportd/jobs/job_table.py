@@ -30,8 +30,7 @@ from exportd.jobs.job_record import (
 )
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import TransientError
-from exportd.model.job import JobId, JobPhase, JobProgress, JobState, Lease, LeaseState
-from exportd.model.part import Part
+from exportd.model.job import JobId, JobPhase, JobProgress, JobState, Lease, LeaseState, Part
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode, ScheduleId
 from exportd.model.start import BackfillRequest, Position, Start, start_of

@@ -57,7 +57,7 @@ class JobFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSearch(JobFilter):
-    """The same and more, of any organization; ``ids`` are not looked at."""
+    """The same and more, of any organization."""
 
     reason: str | None = None
     schedule_code: str | None = None
@@ -75,7 +75,7 @@ class FoundJob:
     """A job as lists show it, with the sums of its entities' figures. Times are aware UTC.
 
     ``entities`` is how many it has, ``done`` how many of them were read, ``full_entities`` how many were read
-    completely (None: not known yet).
+    completely (None: not known yet), and ``full_reasons`` why.
     """
 
     id: JobId
@@ -98,6 +98,7 @@ class FoundJob:
     entities: int
     done: int
     full_entities: int | None
+    full_reasons: tuple[str, ...]
     rows: int
     deleted_rows: int
     files: int
@@ -175,10 +176,10 @@ class OwnedJobTable:
         inside = (wanted.schedule_code, wanted.entity, wanted.destination)
         async with transaction(self._pool, "looking for jobs") as connection:
             await connection.execute(_SQL["plan_for_these_values"])
-            rows = await connection.fetch(_SQL["search"], *by_index, max_examined, *inside, limit)
+            rows = await connection.fetch(_SQL["search"], *by_index, max_examined, *inside, limit, wanted.ids)
             stopped = None
             if wanted.looks_inside and len(rows) < limit:
-                stopped = await connection.fetchrow(_SQL["last_examined"], *by_index, max_examined - 1)
+                stopped = await connection.fetchrow(_SQL["last_examined"], *by_index, max_examined - 1, wanted.ids)
         return [_found_from_row(row) for row in rows], None if stopped is None else (
             stopped["created_at"],
             stopped["id"],
@@ -252,6 +253,7 @@ def _found_from_row(row: "Row") -> FoundJob:
         entities=row["entities"],
         done=row["done"],
         full_entities=row["full_entities"],
+        full_reasons=tuple(row["full_reasons"]),
         rows=row["rows"],
         deleted_rows=row["deleted_rows"],
         files=row["files"],

@@ -17,8 +17,7 @@ from exportd.manifest.document import (
     render,
 )
 from exportd.model.extraction import EntityExtraction, ExtractedField, Extraction
-from exportd.model.job import Job, JobId
-from exportd.model.part import Part
+from exportd.model.job import Job, JobId, Part
 
 
 @dataclass(frozen=True, slots=True)

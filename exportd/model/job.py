@@ -1,4 +1,4 @@
-"""A job: one run of a schedule, or an ad hoc export."""
+"""A job: one run of a schedule, or an ad hoc export; how far it is, and the files that it makes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -124,3 +124,20 @@ class JobProgress:
             return
         self.stalls = [*(stall for stall in self.stalls if stall is not before), *([now] if now else [])]
         self.on_stall()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One output file of at most the size cap, durable in the spool.
+
+    ``number`` counts from 1 within its entity; ``file_name`` is relative to the job's folder. ``size_bytes`` and
+    ``sha256`` (hex) describe the compressed file as delivered, ``content_bytes`` what is inside it, header included.
+    """
+
+    entity: EntityCode
+    number: int
+    file_name: str
+    rows: int
+    content_bytes: int
+    size_bytes: int
+    sha256: str

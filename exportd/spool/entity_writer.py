@@ -18,8 +18,7 @@ import structlog
 
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, TransientError
-from exportd.model.job import EntityProgress, JobId
-from exportd.model.part import Part
+from exportd.model.job import EntityProgress, JobId, Part
 from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
 from exportd.spool import folders

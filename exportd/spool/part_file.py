@@ -11,7 +11,7 @@ import anyio
 
 from exportd.model.entity import EntityCode
 from exportd.model.errors import TransientError
-from exportd.model.part import Part
+from exportd.model.job import Part
 from exportd.model.reason import Reason
 from exportd.spool.folders import partial_path
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from exportd.model.entity import EntityCode
-from exportd.model.part import Part
+from exportd.model.job import Part
 from exportd.model.schedule import ExportFormat
 from exportd.spool import folders, split
 from exportd.spool.folders import partial_path

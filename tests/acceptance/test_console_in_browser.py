@@ -1,5 +1,6 @@
 """The console in a real browser: what it shows by itself, who can use it, and what a foreign page achieves."""
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -96,6 +97,7 @@ def _look_at_every_page(chromium: Chromium, address: str, failed: str, job: str,
         "/console/exports?organization=none",
         "/console/jobs",
         "/console/jobs?status=PENDING",
+        f"/console/jobs/ticked?deed=retry&job={failed}&job={done}",
         f"/console/jobs/{failed}",
         f"/console/jobs/{job}",
         "/console/entities",
@@ -109,6 +111,8 @@ def _look_at_every_page(chromium: Chromium, address: str, failed: str, job: str,
         "/console/destinations/new?kind=S3",
         "/console/system",
         "/console/system/capture",
+        "/console/system/capture/remove?entity=ORDERS",
+        "/console/system/clients",
         "/console/system/reload",
         "/console/system/audit",
         schedule,
@@ -119,6 +123,10 @@ def _look_at_every_page(chromium: Chromium, address: str, failed: str, job: str,
         page.evaluate(AXE)
         _is_for_everyone(page)
         assert window.complaints == [], path
+    page.get_by_role("button", name="Verify now").click()
+    expect(page.locator(".good-news")).to_contain_text("Nothing is missing, nothing was altered")
+    page.evaluate(AXE)
+    _is_for_everyone(page)
     _write_a_schedule(page, f"{here}/console/schedules/new")
     page.evaluate(AXE)
     _is_for_everyone(page)
@@ -168,6 +176,8 @@ def _is_for_everyone(page: Page) -> None:
         barriers = [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found["violations"]]
         assert barriers == [], (page.url, width, theme)
         assert page.evaluate(WIDER_THAN_WINDOW) == [], (page.url, width)
+    page.set_viewport_size({"width": 640, "height": 400})  # what a window of 1280 × 800 has at 200 % zoom
+    assert page.evaluate(WIDER_THAN_WINDOW) == [], page.url
 
 
 # --- live -----------------------------------------------------------------------------------------------------------
@@ -229,7 +239,9 @@ async def test_a_list_shows_a_new_job_and_says_when_the_session_has_ended(
 
 
 def _open_jobs(_: Chromium, window: Window, here: str) -> None:
+    window.page.clock.set_system_time("2001-09-09T01:46:40Z")  # the browser's clock is wrong
     window.page.goto(f"{here}/console/jobs")
+    window.page.locator("[name=job]").check()
     window.page.keyboard.press("/")
     window.page.keyboard.type("org-")
     expect(window.page.get_by_role("status")).to_have_text("Refreshed every 5 seconds")
@@ -237,8 +249,14 @@ def _open_jobs(_: Chromium, window: Window, here: str) -> None:
 
 def _see_the_row_and_sign_out(_: Chromium, window: Window, job: str) -> None:
     expect(window.page.locator(f"#job-{job}")).to_be_visible()
+    assert window.page.evaluate("new Date().getFullYear()") == 2001
+    due = window.page.locator(f"#job-{job} time").first.inner_text()
+    assert re.fullmatch(r"now|(\d+ min )?\d+ s ago", due), "the daemon says how long ago it was"
     expect(window.page.get_by_label("Organization")).to_have_value("org-")
     expect(window.page.get_by_label("Organization")).to_be_focused()
+    ticked = [box.get_attribute("value") for box in window.page.locator("[name=job]:checked").all()]
+    assert len(ticked) == 1
+    assert ticked != [job], "a tick stays with its own job"
     beside = window.context.new_page()
     beside.goto(window.page.url)
     beside.get_by_role("button", name="Sign out").click()

@@ -4,12 +4,15 @@ Each deed is a row in Postgres, so any daemon may be asked. A program does with 
 the machine do with everything; what concerns all daemons is for users of the machine alone.
 """
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 
 from exportd.api.dependencies import Acting, Destinations, Host, Jobs, Looking, Operating, Schedules, Viewing
 from exportd.api.identity.access import Viewer
 from exportd.api.pagination import IdInPath, id_in_path, known_entity
 from exportd.api.problems import Refusal, responses
+from exportd.api.routers.overview import destination_of_job
 from exportd.api.schemas.destination import DestinationCheck, GrantList, destination_check, grant_list
 from exportd.api.schemas.operations import (
     BackfillBody,
@@ -21,10 +24,14 @@ from exportd.api.schemas.operations import (
     QueuedJob,
     Refreshed,
     RefreshRequest,
+    VerificationAnswer,
     shown_backfill,
+    shown_verification,
 )
 from exportd.api.transport.request_reader import StrictRoute
+from exportd.consumer.verifier import DestinationVerification, VerificationState
 from exportd.destinations.record import DestinationRecord
+from exportd.model.bounds import MAX_CODE_LENGTH
 from exportd.model.job import JobId, JobState
 from exportd.model.schedule import Pause, ScheduleId
 
@@ -160,6 +167,68 @@ async def check_destination(actor: Acting, destinations: Destinations, destinati
     return destination_check(record.declaration, result, grants)
 
 
+@router.post("/destinations/{id}/verification", responses=responses(400, 401, 403, 404))
+async def verify_destination(actor: Acting, destinations: Destinations, destination_id: IdInPath) -> VerificationAnswer:
+    """Read everything that was delivered there, and compare it with the manifests, beside the exports. The answer comes
+    at once; ``GET`` says how it goes. One that runs already is the answer. 503 while this daemon verifies another.
+    """
+    wanted = id_in_path(destination_id, "destination")
+    _require_no_directory(actor, await destinations.table.get(actor.organization, wanted))
+    if (already := destinations.verifier.running(wanted)) is not None:
+        return shown_verification(already)
+    record = await destinations.table.note_check(
+        actor.organization, wanted, actor=actor.name, action="destination verified"
+    )
+    return shown_verification(
+        destinations.verifier.start(
+            wanted, record.declaration.organization, lambda: destinations.checker.open(record), actor=actor.name
+        )
+    )
+
+
+@router.post("/jobs/{id}/verification", responses=responses(400, 401, 403, 404))
+async def verify_job(
+    actor: Acting,
+    jobs: Jobs,
+    destinations: Destinations,
+    job_id: IdInPath,
+    destination: Annotated[
+        str,
+        Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Of the job, by its code: what it is read from."),
+    ],
+) -> VerificationAnswer:
+    """Verify the destination that has the job's files: a job is good when it is, and all before it are. Each finding
+    names its job.
+    """
+    _, place = await destination_of_job(actor, jobs, destinations, job_id, destination)
+    return await verify_destination(actor, destinations, str(place.id))
+
+
+@router.get("/destinations/{id}/verification", responses=responses(401, 403, 404))
+async def show_verification(
+    viewer: Viewing, destinations: Destinations, destination_id: IdInPath
+) -> VerificationAnswer:
+    """The newest verification of the destination by this daemon, as far as it is. 404 when it knows of none."""
+    wanted = id_in_path(destination_id, "destination")
+    _require_no_directory(viewer, await destinations.table.get(viewer.organization, wanted))
+    return _verification(destinations.verifier.newest(wanted))
+
+
+@router.delete("/destinations/{id}/verification", responses=responses(401, 403, 404))
+async def cancel_verification(
+    actor: Acting, destinations: Destinations, destination_id: IdInPath
+) -> VerificationAnswer:
+    """End it, if it runs."""
+    wanted = id_in_path(destination_id, "destination")
+    _require_no_directory(actor, await destinations.table.get(actor.organization, wanted))
+    newest = destinations.verifier.newest(wanted)
+    if newest is not None and newest.state is VerificationState.RUNNING:
+        await destinations.table.note_check(
+            actor.organization, wanted, actor=actor.name, action="verification cancelled"
+        )
+    return _verification(destinations.verifier.cancel(wanted))
+
+
 @router.post("/jobs/{id}/cancel", responses=responses(401, 403, 404, 409))
 async def cancel_job(actor: Acting, jobs: Jobs, job_id: IdInPath) -> CancelledJob:
     """End a job, whichever daemon runs it. 409 for one that has ended."""
@@ -190,9 +259,17 @@ async def forget_daemon(caller: Operating, host: Host, daemon_id: IdInPath) -> D
     return Done(message=f"The daemon on {name} is forgotten. What only it declared is taken out.")
 
 
+def _verification(found: DestinationVerification | None) -> VerificationAnswer:
+    if found is None:
+        raise Refusal(
+            404, "This daemon has not verified the destination since it began, or has forgotten what it found."
+        )
+    return shown_verification(found)
+
+
 def _require_no_directory(viewer: Viewer, record: DestinationRecord) -> None:
     if not viewer.sees_machine and record.declaration.settings["type"] == "DIRECTORY":
-        raise Refusal(403, "This destination is a directory of the machine: its operators check it.")
+        raise Refusal(403, "This destination is a directory of the machine: its operators look after it.")
 
 
 def _paused(pause: Pause | None) -> PauseAnswer:

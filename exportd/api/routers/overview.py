@@ -11,10 +11,11 @@ import anyio.to_thread
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
-from exportd.api.collaborators import JobCollaborators
+from exportd.api.collaborators import DestinationCollaborators, JobCollaborators
 from exportd.api.dependencies import (
     Destinations,
     Host,
+    Ids,
     Jobs,
     NextToken,
     Now,
@@ -102,6 +103,7 @@ async def list_all_jobs(
     viewer: Viewing,
     jobs: Jobs,
     signer: PageSigner,
+    ids: Ids = None,
     organization: OnlyOrganization = None,
     schedule: OnlyOfCode = None,
     schedule_id: Annotated[str | None, Query(alias="scheduleId", max_length=MAX_WORD_LENGTH)] = None,
@@ -120,6 +122,7 @@ async def list_all_jobs(
     if schedule_id and wanted_schedule is None:
         return FoundJobPage(data=[])
     wanted = JobSearch(
+        ids=ids,
         schedule_id=wanted_schedule,
         state=None if status is None else JobState(status),
         created_from=instant_in_query(created_start, "dateCreatedStart") if created_start else None,
@@ -181,15 +184,8 @@ async def show_loader(
 
     409 for a database that cannot read from there, or an export that cannot be merged.
     """
-    record = await _job(jobs, viewer, job_id)
-    organization = record.job.organization
-    if destination not in record.job.destinations:
-        raise Refusal(400, f"destination: the job does not deliver to {destination[:MAX_SHOWN_LENGTH]!r}.")
-    known = await destinations.table.page(organization, text=destination, limit=_MAX_DESTINATIONS)
-    found = [place for place in known if place.declaration.code == destination]
-    if not found:
-        raise Refusal(404, f"The destination {destination!r} of the job has been deleted.")
-    declaration = found[0].declaration
+    record, place = await destination_of_job(viewer, jobs, destinations, job_id, destination)
+    declaration = place.declaration
     if viewer.organization is not None and declaration.settings["type"] == "DIRECTORY":
         raise Refusal(403, "This destination is a directory of the machine: its operators load from there.")
     layout = Layout(
@@ -345,9 +341,12 @@ async def show_any_destination(
 @router.get("/entities", responses=responses(401, 403))
 async def list_entities(viewer: Viewing, host: Host, status: Status) -> EntityList:
     """What can be exported: the catalog, with what only the database knows."""
-    entities, trouble = host.entities.values(), status.local().out_of_order
-    shows_tables = viewer.sees_machine
-    return EntityList(data=entity_documents(entities, entities, trouble, shows_tables=shows_tables))
+    entities, local = host.entities.values(), status.local()
+    return EntityList(
+        data=entity_documents(
+            entities, entities, local.out_of_order, standings=local.standings, shows_tables=viewer.sees_machine
+        )
+    )
 
 
 @router.get("/entities/{name}", responses=responses(401, 403, 404))
@@ -362,8 +361,9 @@ async def show_entity(
     if entity is None:
         hint = did_you_mean(name, host.entities, what="entities of the catalog")
         raise Refusal(404, f"The catalog has no entity {name!r}; {hint}")
+    local, catalog = status.local(), host.entities.values()
     (document,) = entity_documents(
-        [entity], host.entities.values(), status.local().out_of_order, shows_tables=viewer.sees_machine
+        [entity], catalog, local.out_of_order, standings=local.standings, shows_tables=viewer.sees_machine
     )
     return document
 
@@ -383,6 +383,14 @@ async def list_audit(
             description="Only about the schedule, destination, … of this id.",
         ),
     ] = None,
+    action: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=MAX_WORD_LENGTH,
+            description="Only deeds whose name begins so, such as `capture`, among the newest 1,000 rows.",
+        ),
+    ] = None,
     page_size: Annotated[int, Query(alias="pageSize", ge=1, le=100)] = 100,
     next_token: NextToken = None,
 ) -> AuditPage:
@@ -391,12 +399,26 @@ async def list_audit(
     wanted = parse_id(object_id) if object_id else None
     if object_id and wanted is None:
         return AuditPage(data=[])
-    paging = Pages(signer, owner or _EVERY_ORGANIZATION, f"audit {wanted or ''}")
+    paging = Pages(signer, owner or _EVERY_ORGANIZATION, f"audit {wanted or ''} {action or ''}")
     found = await host.auditor.page(
-        organization=owner, object_id=wanted, before=paging.number(next_token), limit=page_size + 1
+        organization=owner, object_id=wanted, action=action, before=paging.number(next_token), limit=page_size + 1
     )
     page, token = paging.cut(found, page_size, lambda row: row.number)
     return AuditPage(data=[audit_entry(row) for row in page], next_token=token)
+
+
+async def destination_of_job(
+    viewer: Viewer, jobs: JobCollaborators, destinations: DestinationCollaborators, job_id: str, code: str
+) -> tuple[JobRecord, DestinationRecord]:
+    """A job, and one of its destinations. Raises Refusal 404 and 400."""
+    record = await _job(jobs, viewer, job_id)
+    if code not in record.job.destinations:
+        raise Refusal(400, f"destination: the job does not deliver to {code[:MAX_SHOWN_LENGTH]!r}.")
+    known = await destinations.table.page(record.job.organization, text=code, limit=_MAX_DESTINATIONS)
+    place = next((place for place in known if place.declaration.code == code), None)
+    if place is None:
+        raise Refusal(404, f"The destination {code!r} of the job has been deleted.")
+    return record, place
 
 
 async def _job(jobs: JobCollaborators, viewer: Viewer, text: str) -> JobRecord:

@@ -2,9 +2,28 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
 
-from exportd.api.schemas.fields import Answer
+from exportd.api.schemas.fields import Answer, Moment
 from exportd.model.entity import Entity, EntityCode
+
+CaptureState = Literal["WHOLE", "DAMAGED", "NONE"]
+"""DAMAGED: triggers are missing, disabled or others. NONE: there is no change log. The next run repairs either."""
+
+
+@dataclass(frozen=True, slots=True)
+class EntityStanding:
+    """What the daemon saw when it last looked at an entity's table (``looked_at``, aware UTC).
+
+    ``rows`` is the planner's estimate, of every organization; None for a table that was never analysed. ``capture`` is
+    None for a table that is not there.
+    """
+
+    rows: int | None
+    capture: CaptureState | None
+    looked_at: datetime
 
 
 class FieldDocument(Answer):
@@ -28,7 +47,9 @@ class EntityDocument(Answer):
     """An entity of the catalog. ``key`` are columns; every file has the field ``deleted`` last, which is not listed.
     ``modified`` is the column that a ``startDate`` is compared with; without one there is no export from a date on.
 
-    ``outOfOrder``: why it cannot be exported at the moment. Programs do not see ``table`` and ``column``.
+    ``outOfOrder``: why it cannot be exported at the moment. ``estimatedRows`` is what the database's planner takes the
+    table to have, with the rows of every organization; it and ``capture`` are as of ``lookedAt``, and null where they
+    are not known. Programs do not see these three, nor ``table`` and ``column``.
     """
 
     entity: str
@@ -40,6 +61,9 @@ class EntityDocument(Answer):
     fields: list[FieldDocument]
     referenced_by: list[IncomingReference]
     out_of_order: str | None = None
+    estimated_rows: int | None = None
+    capture: CaptureState | None = None
+    looked_at: Moment | None = None
 
 
 class EntityList(Answer):
@@ -56,24 +80,37 @@ def entity_documents(
     catalog: Collection[Entity],
     out_of_order: Mapping[EntityCode, str],
     *,
+    standings: Mapping[EntityCode, EntityStanding] | None = None,
     shows_tables: bool = True,
 ) -> list[EntityDocument]:
     """``shown`` are some of the ``catalog``; ``out_of_order`` has why some cannot be exported. ``shows_tables``: for
-    users of the machine.
+    users of the machine, and so are the ``standings``.
     """
+    known = (standings or {}) if shows_tables else {}
     incoming: dict[str, list[IncomingReference]] = defaultdict(list)
     for entity in catalog:
         for field in entity.fields:
             if field.reference is not None:
                 incoming[field.reference].append(IncomingReference(entity=entity.code, field=field.name))
     return [
-        _document(entity, incoming[entity.code], out_of_order.get(entity.code), shows_tables=shows_tables)
+        _document(
+            entity,
+            incoming[entity.code],
+            out_of_order.get(entity.code),
+            known.get(entity.code),
+            shows_tables=shows_tables,
+        )
         for entity in shown
     ]
 
 
 def _document(
-    entity: Entity, incoming: list[IncomingReference], trouble: str | None, *, shows_tables: bool
+    entity: Entity,
+    incoming: list[IncomingReference],
+    trouble: str | None,
+    standing: EntityStanding | None,
+    *,
+    shows_tables: bool,
 ) -> EntityDocument:
     return EntityDocument(
         entity=entity.code,
@@ -94,4 +131,7 @@ def _document(
         ],
         referenced_by=incoming,
         out_of_order=trouble if trouble is None or shows_tables else _TROUBLE_FOR_PROGRAMS,
+        estimated_rows=None if standing is None else standing.rows,
+        capture=None if standing is None else standing.capture,
+        looked_at=None if standing is None else standing.looked_at,
     )

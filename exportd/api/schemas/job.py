@@ -120,13 +120,14 @@ class _JobLine(JobDocument):
 
 
 class JobTotals(Answer):
-    """All entities of a job together. ``done`` of the ``entities`` were read, ``full`` of them completely; ``full`` is
-    known when the files are complete.
+    """All entities of a job together. ``done`` of the ``entities`` were read, ``full`` of them completely, for one of
+    the ``fullReasons``; that is known when the files are complete.
     """
 
     entities: int
     done: int
     full: int | None = None
+    full_reasons: list[str]
     rows: int
     deleted_rows: int
     files: int
@@ -219,6 +220,7 @@ def found_job(found: FoundJob, *, shows_hosts: bool = True) -> FoundJobDocument:
             entities=job.entities,
             done=job.done,
             full=job.full_entities,
+            full_reasons=list(job.full_reasons),
             rows=job.rows,
             deleted_rows=job.deleted_rows,
             files=job.files,

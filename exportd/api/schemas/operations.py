@@ -6,6 +6,7 @@ from pydantic import Field
 
 from exportd.api.schemas.fields import Answer, EntityName, EntityNames, Moment, RequestBody, Word
 from exportd.capture.installer import EntityCapture
+from exportd.consumer.verifier import DestinationVerification
 from exportd.database.unit_of_work import AuditRow
 from exportd.model.reason import FullReason, Reason
 from exportd.schedules.backfiller import Backfill
@@ -81,6 +82,37 @@ class Backfilled(Answer):
     entities: list[BackfilledEntity]
     job_id: str | None = None
     running: str | None = None
+
+
+class ShownFinding(Answer):
+    """One thing that is wrong with what was delivered, and what to do. ``key`` is of the manifest or object."""
+
+    kind: str
+    job: str | None = None
+    entity: str | None = None
+    key: str | None = None
+    message: str
+    remedy: str
+
+
+class VerificationAnswer(Answer):
+    """What this daemon has found at a destination, or so far. ``readBytes`` of ``sizeBytes`` were read; ``objects``
+    files of ``runs`` are there. DONE with ``findingCount`` 0: nothing is missing, nothing was altered. ``findings`` are
+    the first of them. ``message`` says why it FAILED.
+    """
+
+    destination_id: str
+    status: Literal["RUNNING", "DONE", "FAILED", "CANCELLED"]
+    by: str
+    started_at: Moment
+    finished_at: Moment | None = None
+    size_bytes: int | None = None
+    read_bytes: int
+    objects: int
+    runs: int
+    finding_count: int
+    findings: list[ShownFinding]
+    message: str | None = None
 
 
 class LogLevel(RequestBody):
@@ -191,6 +223,33 @@ def shown_backfill(backfill: Backfill) -> Backfilled:
         ],
         job_id=None if backfill.job_id is None else str(backfill.job_id),
         running=None if backfill.running is None else str(backfill.running),
+    )
+
+
+def shown_verification(found: DestinationVerification) -> VerificationAnswer:
+    return VerificationAnswer(
+        destination_id=str(found.destination_id),
+        status=found.state.value,
+        by=found.actor,
+        started_at=found.started_at,
+        finished_at=found.finished_at,
+        size_bytes=found.size_bytes,
+        read_bytes=found.read_bytes,
+        objects=found.objects,
+        runs=found.runs,
+        finding_count=found.count,
+        findings=[
+            ShownFinding(
+                kind=finding.kind.value,
+                job=None if finding.job is None else str(finding.job),
+                entity=finding.entity,
+                key=finding.key,
+                message=finding.sentence,
+                remedy=finding.remedy,
+            )
+            for finding in found.findings
+        ],
+        message=found.sentence or None,
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from exportd.api.schemas.entity import EntityStanding
 from exportd.api.schemas.fields import Answer, Moment, PauseStatus, pause_status
 from exportd.api.schemas.job import ShownStall, shown_stalls
 from exportd.api.status_reader import DestinationCondition, SharedStatus
@@ -27,7 +28,8 @@ class LocalStatus:
 
     ``daemons`` are all of the database, as it last saw them, and ``disagreements`` are with the others. ``trouble`` is
     why it cannot listen to the database; ``out_of_order`` has what is wrong with each entity that cannot be exported,
-    ``stalled`` has those on which jobs stall, and for how many seconds each is left alone.
+    ``stalled`` has those on which jobs stall, and for how many seconds each is left alone; ``standings`` are as it last
+    looked at their tables.
     """
 
     version: str
@@ -45,6 +47,7 @@ class LocalStatus:
     trouble: str | None = None
     out_of_order: Mapping[EntityCode, str] = field(default_factory=dict)
     stalled: Mapping[EntityCode, float] = field(default_factory=dict)
+    standings: Mapping[EntityCode, EntityStanding] = field(default_factory=dict)
 
 
 class Service(Answer):

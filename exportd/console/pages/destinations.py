@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
 from pydantic import TypeAdapter
@@ -12,10 +13,13 @@ from exportd.api.pagination import IdInPath
 from exportd.api.problems import Refusal, answered
 from exportd.api.routers.destinations import create_destination, delete_destination, replace_destination
 from exportd.api.routers.operations import (
+    cancel_verification,
     check_destination,
     pause_destination,
     resume_destination,
     show_grants,
+    show_verification,
+    verify_destination,
 )
 from exportd.api.routers.overview import list_all_destinations, list_all_jobs, list_all_schedules, show_any_destination
 from exportd.api.schemas.destination import (
@@ -27,6 +31,7 @@ from exportd.api.schemas.destination import (
     GrantList,
 )
 from exportd.api.schemas.job import FoundJobDocument
+from exportd.api.schemas.operations import shown_verification
 from exportd.api.schemas.schedule import ScheduleDetails
 from exportd.console.forms import (
     NOT_REFUSED,
@@ -89,6 +94,36 @@ async def check(visitor: Visiting, destination_id: IdInPath) -> Response:
     """Try every permission now, as this daemon; one line for each."""
     result = await check_destination(visitor.require(Role.OPERATOR), visitor.using.destinations, destination_id)
     return await _page(visitor, destination_id, result)
+
+
+@router.post("/{id}/verification")
+async def verify(visitor: Visiting, destination_id: IdInPath) -> Response:
+    """Read everything that was delivered there, and compare it with the manifests."""
+    await verify_destination(visitor.require(Role.OPERATOR), visitor.using.destinations, destination_id)
+    return visitor.back(f"/console/destinations/{destination_id}/verification")
+
+
+@router.get("/{id}/verification")
+async def show_verified(
+    visitor: Visiting, destination_id: IdInPath, job: Annotated[str, Query(max_length=MAX_WORD_LENGTH)] = ""
+) -> Response:
+    """How far the newest verification is, or what it found; what it found of ``job`` first."""
+    found = await show_any_destination(visitor.viewer, visitor.using.destinations, destination_id)
+    verification = await show_verification(visitor.viewer, visitor.using.destinations, destination_id)
+    return visitor.page(
+        "verification.html",
+        destination=found,
+        found=verification,
+        findings=sorted(verification.findings, key=lambda finding: finding.job != job),
+        job=job,
+    )
+
+
+@router.post("/{id}/verification/cancel")
+async def cancel_verifying(visitor: Visiting, destination_id: IdInPath) -> Response:
+    """End it."""
+    await cancel_verification(visitor.require(Role.OPERATOR), visitor.using.destinations, destination_id)
+    return visitor.back(f"/console/destinations/{destination_id}/verification")
 
 
 @router.post("/{id}/pause")
@@ -245,6 +280,8 @@ async def _page(visitor: Visitor, destination_id: str, result: DestinationCheck 
     except (Refusal, ExportdError) as error:
         no_grants = error.sentence if isinstance(error, ExportdError) else str(error.detail)
         grants = GrantList(data=[])
+    may_verify = visitor.viewer.sees_machine or found.destination_type != "DIRECTORY"
+    verification = visitor.using.destinations.verifier.newest(UUID(destination_id)) if may_verify else None
     daemon = await visitor.daemon()
     known = [] if daemon is None else daemon.destinations
     return visitor.page(
@@ -255,5 +292,7 @@ async def _page(visitor: Visitor, destination_id: str, result: DestinationCheck 
         no_grants=no_grants,
         health=next((health for health in known if health.id == destination_id), None),
         knows_health=daemon is not None,
+        may_verify=may_verify,
+        verification=None if verification is None else shown_verification(verification),
         result=result,
     )

@@ -99,6 +99,7 @@ async def _export_page(
         form=form,
         choices=await destination_choices(visitor, form.organization),
         entities=entities,
+        estimates=visitor.row_estimates(),
         timeless=[entity.code for entity in entities if entity.modified is None],
         preview=preview,
         refused=refused,

@@ -11,24 +11,29 @@ from uuid import UUID
 
 import anyio.to_thread
 from fastapi import APIRouter, Path, Query, Request
+from pydantic import Field, TypeAdapter
 from starlette.responses import Response
 
 from exportd.api.dependencies import NextToken
-from exportd.api.identity.access import Role
+from exportd.api.identity.access import Identity, Role
 from exportd.api.pagination import IdInPath
 from exportd.api.problems import Refusal, answered
-from exportd.api.routers.operations import cancel_job, retry_job
+from exportd.api.routers.operations import cancel_job, retry_job, verify_job
 from exportd.api.routers.overview import list_all_jobs, read_file, show_any_job, show_loader
 from exportd.api.routers.status import follow_job
-from exportd.api.schemas.job import JobDetails, JobEntity, JobStatus
-from exportd.console.forms import NOT_REFUSED, Refused
-from exportd.console.visitor import PageRoute, Visiting, while_visiting
+from exportd.api.schemas.fields import parse_id
+from exportd.api.schemas.job import FoundJobDocument, JobDetails, JobEntity, JobStatus
+from exportd.console.forms import NOT_REFUSED, Form, Refused, body_of
+from exportd.console.selection import MAX_TICKED, JobDeed, Selection, TickedJob
+from exportd.console.visitor import PageRoute, Visiting, Visitor, while_visiting
 from exportd.model.bounds import MAX_CODE_LENGTH, MAX_TEXT_LENGTH, MAX_WORD_LENGTH
 from exportd.model.dialect_name import DialectName
-from exportd.model.errors import ExportdError
+from exportd.model.errors import ExportdError, TransientError
+from exportd.model.reason import Reason
 
 router = APIRouter(prefix="/console/jobs", route_class=PageRoute, include_in_schema=False)
 
+_DEED: TypeAdapter[JobDeed] = TypeAdapter(JobDeed)
 _MAX_SHOWN_BYTES = 500_000
 """So much of a manifest stands on its page; the file has all."""
 
@@ -92,6 +97,37 @@ async def list_jobs(
     )
     older = urlencode({**filters, "size": size, "nextToken": found.next_token}) if found.next_token else None
     return visitor.page("jobs.html", jobs=found.data, filters=filters, size=size, older=older, first=next_token is None)
+
+
+@router.get("/ticked")
+async def confirm_deed(
+    visitor: Visiting,
+    deed: JobDeed,
+    ticked: Annotated[
+        list[Annotated[str, Field(max_length=MAX_WORD_LENGTH)]],
+        Query(alias="job", default_factory=list, max_length=MAX_TICKED),
+    ],
+) -> Response:
+    """What retrying or cancelling the ticked jobs means, before it is done."""
+    return visitor.page("ticked.html", selection=await _selection(visitor, deed, ticked), done=None)
+
+
+@router.post("/ticked")
+async def do_with_ticked(request: Request, visitor: Visiting) -> Response:
+    """Do it, one job after the other; a refusal concerns its own job alone."""
+    actor, form = visitor.require(Role.OPERATOR), Form.of(await request.body())
+    deed = body_of(_DEED, form.text("deed"))
+    selection, done = await _selection(visitor, deed, form.texts("job")), list[TickedJob]()
+    for job in selection.jobs:
+        try:
+            done.append(await _do(visitor, actor, deed, job))
+        except (Refusal, ExportdError) as error:
+            sentence = (await answered(request, error))[1]
+            done.append(TickedJob(job.id, f"Refused: {sentence}", job))
+            if isinstance(error, TransientError) and error.reason is not Reason.JOB_UNFINISHED:
+                break  # the next one would wait for the database as long
+    untried = [TickedJob(job.id, "Not tried.", job) for job in selection.jobs[len(done) :]]
+    return visitor.page("ticked.html", selection=selection, done=[*done, *untried])
 
 
 @router.get("/{id}")
@@ -164,6 +200,14 @@ async def show_loader_script(
     )
 
 
+@router.post("/{id}/verification")
+async def verify(request: Request, visitor: Visiting, job_id: IdInPath) -> Response:
+    """Read what was delivered to one of its destinations, and compare it with the manifests."""
+    actor, form, using = visitor.require(Role.OPERATOR), Form.of(await request.body()), visitor.using
+    found = await verify_job(actor, using.jobs, using.destinations, job_id, form.text("destination"))
+    return visitor.back(f"/console/destinations/{found.destination_id}/verification?job={job_id}")
+
+
 @router.post("/{id}/cancel")
 async def cancel(visitor: Visiting, job_id: IdInPath) -> Response:
     """End it, whichever daemon runs it."""
@@ -177,6 +221,30 @@ async def retry(visitor: Visiting, job_id: IdInPath) -> Response:
     """Do again what a failed job did not."""
     queued = await retry_job(visitor.require(Role.OPERATOR), visitor.using.schedules, visitor.using.jobs, job_id)
     return visitor.back(f"/console/jobs/{queued.job_id}", "This job does again what the failed one did not.")
+
+
+async def _selection(visitor: Visitor, deed: JobDeed, ids: list[str]) -> Selection:
+    if not ids:
+        raise Refusal(400, "job: no job is ticked. Go back and tick those that you mean.")
+    if len(ids) > MAX_TICKED:
+        raise Refusal(
+            400, f"job: {len(ids)} jobs are ticked, and {MAX_TICKED} may be at once. Go back and untick some."
+        )
+    known = [found for text in ids if (found := parse_id(text)) is not None]
+    texts = [str(parse_id(text) or text) for text in ids]
+    jobs = await list_all_jobs(
+        viewer=visitor.viewer, jobs=visitor.using.jobs, signer=visitor.using.signer, ids=known, page_size=MAX_TICKED
+    )
+    return Selection.of(deed, texts, jobs.data)
+
+
+async def _do(visitor: Visitor, actor: Identity, deed: JobDeed, job: FoundJobDocument) -> TickedJob:
+    if deed == "cancel":
+        ended = await cancel_job(actor, visitor.using.jobs, job.id)
+        words = "It is cancelled." if ended.status == "FAILED" else "The daemon that runs it stops it."
+        return TickedJob(job.id, words, job)
+    queued = await retry_job(actor, visitor.using.schedules, visitor.using.jobs, job.id)
+    return TickedJob(job.id, "It is done again by the job", job, queued.job_id)
 
 
 def _laid_out(document: bytes) -> str:

@@ -10,6 +10,7 @@ from exportd.console.visitor import PageRoute, Visiting, while_visiting
 
 _MAX_SCHEDULES = 200
 _FIRINGS = 10
+_MAX_TODAY = 100
 
 router = APIRouter(prefix="/console", route_class=PageRoute, include_in_schema=False)
 
@@ -21,6 +22,10 @@ async def show_overview(visitor: Visiting) -> Response:
     daemon = await visitor.daemon()
     running = await list_all_jobs(viewer=viewer, jobs=using.jobs, signer=using.signer, status="RUNNING")
     newest = await list_all_jobs(viewer=viewer, jobs=using.jobs, signer=using.signer, page_size=10)
+    midnight = visitor.now.replace(hour=0, minute=0, second=0, microsecond=0)
+    today = await list_all_jobs(
+        viewer=viewer, jobs=using.jobs, signer=using.signer, created_start=midnight.isoformat(), page_size=_MAX_TODAY
+    )
     known = await list_all_schedules(
         viewer=viewer, schedules=using.schedules, signer=using.signer, page_size=_MAX_SCHEDULES
     )
@@ -31,6 +36,7 @@ async def show_overview(visitor: Visiting) -> Response:
         tasks=needs_attention(daemon, known.data),
         running=running.data,
         newest=newest.data,
+        today=today,
         due=due[:_FIRINGS],
     )
 

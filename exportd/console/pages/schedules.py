@@ -49,11 +49,14 @@ from exportd.console.forms import (
     tenant_of,
 )
 from exportd.console.pages.destinations import destination_choices
+from exportd.console.timeline import timeline
 from exportd.console.visitor import PageRoute, Visiting, Visitor
 from exportd.model.bounds import MAX_CODE_LENGTH, MAX_CRON_LENGTH, MAX_WORD_LENGTH
 from exportd.model.errors import ExportdError
 
 _RUNS = 30
+_DEEDS = 50
+_HAPPENINGS = 60
 _FIRINGS = 5
 _QUESTIONS = {"check", "preview"}
 """Buttons of the form that change nothing."""
@@ -88,20 +91,23 @@ async def create(request: Request, visitor: Visiting) -> Response:
 
 @router.get("/{id}")
 async def show_schedule(visitor: Visiting, schedule_id: IdInPath) -> Response:
-    """Its settings, next firings, newest runs, and what was done with it."""
+    """Its settings, next firings, newest runs; and what happened to it, in one list."""
     using = visitor.using
     schedule = await show_any_schedule(visitor.viewer, visitor.using.schedules, schedule_id)
     runs = await list_all_jobs(
         viewer=visitor.viewer, jobs=using.jobs, signer=using.signer, schedule_id=schedule_id, page_size=_RUNS
     )
     deeds = await list_audit(
-        viewer=visitor.viewer, host=using.host, signer=using.signer, object_id=schedule_id, page_size=20
+        viewer=visitor.viewer, host=using.host, signer=using.signer, object_id=schedule_id, page_size=_DEEDS
+    )
+    capture = await list_audit(
+        viewer=visitor.viewer, host=using.host, signer=using.signer, action="capture ", page_size=_DEEDS
     )
     return visitor.page(
         "schedule.html",
         schedule=schedule,
         runs=runs.data,
-        deeds=deeds.data,
+        happenings=timeline(runs, deeds, capture, schedule.operational_data_types, limit=_HAPPENINGS),
         rule=rule_check(ScheduleForm.of(schedule).rule, after=visitor.now, count=_FIRINGS),
     )
 
@@ -274,6 +280,7 @@ async def _form_page(
         first_run=await _complete_export(visitor, form) if previews else None,
         codes=[place.code for place in choices.destinations if place.id in form.destination_ids],
         entities=list(using.schedules.entities.values()),
+        estimates=visitor.row_estimates(),
         units=UNITS,
         offset_units=OFFSET_UNITS,
         rule=_checked(form, visitor.now),

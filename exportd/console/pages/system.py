@@ -1,6 +1,9 @@
-"""The daemon itself, for users of its machine: services, daemons, capture, configuration, log level; and the audit."""
+"""The daemon itself, for users of its machine: services, daemons, capture, configuration, log level, credentials of
+programs; and the audit.
+"""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlencode
@@ -11,6 +14,7 @@ from starlette.responses import Response
 
 from exportd.api.dependencies import NextToken
 from exportd.api.identity.access import Role
+from exportd.api.pagination import IdInPath
 from exportd.api.problems import Refusal, answered
 from exportd.api.routers.host import (
     install_capture,
@@ -18,10 +22,15 @@ from exportd.api.routers.host import (
     set_log_level,
     show_capture,
     show_log_level,
+    uninstall_capture,
 )
-from exportd.api.routers.overview import list_audit
+from exportd.api.routers.operations import forget_daemon, list_organizations
+from exportd.api.routers.overview import list_all_schedules, list_audit
 from exportd.api.routers.status import show_status
+from exportd.api.routers.tokens import create_client, list_clients, withdraw_client
+from exportd.api.schemas.client import ClientCreation, CreatedClient, ShownClient
 from exportd.api.schemas.operations import AuditEntry, CaptureList, CaptureRequest, LogLevel
+from exportd.capture.script import script_of
 from exportd.console.forms import NOT_REFUSED, Form, Refused, body_of
 from exportd.console.visitor import PageRoute, Visiting, Visitor
 from exportd.model.bounds import MAX_CODE_LENGTH, MAX_WORD_LENGTH
@@ -29,7 +38,7 @@ from exportd.model.errors import ExportdError
 
 router = APIRouter(prefix="/console/system", route_class=PageRoute, include_in_schema=False)
 
-_CAPTURE, _LOG_LEVEL = TypeAdapter(CaptureRequest), TypeAdapter(LogLevel)
+_CAPTURE, _LOG_LEVEL, _CLIENT = TypeAdapter(CaptureRequest), TypeAdapter(LogLevel), TypeAdapter(ClientCreation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,26 @@ async def show_system(visitor: Visiting) -> Response:
         level=(await show_log_level(visitor.identity, visitor.using.host)).level,
         administration=_administration(visitor),
     )
+
+
+@router.get("/daemons/{id}/forget")
+async def confirm_forgetting(visitor: Visiting, daemon_id: IdInPath) -> Response:
+    """What it means not to wait for a daemon, before it is done."""
+    _require_machine(visitor)
+    daemon = await show_status(visitor.identity, visitor.using.status, visitor.now)
+    gone = next((known for known in daemon.daemons if known.id == daemon_id), None)
+    if gone is None:
+        raise Refusal(404, "There is no such daemon any more. The page System lists them.")
+    return visitor.page("forget_daemon.html", gone=gone)
+
+
+@router.post("/daemons/{id}/forget")
+async def forget(visitor: Visiting, daemon_id: IdInPath) -> Response:
+    """What only that daemon declares is taken out."""
+    actor = visitor.require(Role.OPERATOR)
+    _require_machine(visitor)
+    done = await forget_daemon(actor, visitor.using.host, daemon_id)
+    return visitor.back("/console/system", done.message)
 
 
 @router.post("/log-level")
@@ -78,6 +107,88 @@ async def repair_capture(request: Request, visitor: Visiting) -> Response:
         raise Refusal(400, "entity: no entity is named. Go back and look again at what is wrong.")
     done = await install_capture(actor, visitor.using.host, body_of(_CAPTURE, {"entities": names}))
     return _capture_page(visitor, done, is_done=True)
+
+
+@router.get("/capture/remove")
+async def confirm_removal(
+    visitor: Visiting, entity: Annotated[str, Query(min_length=1, max_length=MAX_CODE_LENGTH)]
+) -> Response:
+    """What removing an entity's capture means, and the SQL that does it, before it is done."""
+    _require_machine(visitor)
+    if visitor.identity.role < Role.ADMIN:
+        return visitor.page("remove_capture.html", entity=entity, script="", administration=_administration(visitor))
+    body = body_of(_CAPTURE, {"entities": [entity], "dryRun": True})
+    found = await uninstall_capture(visitor.identity, visitor.using.host, body)
+    schedules = await list_all_schedules(
+        viewer=visitor.viewer,
+        schedules=visitor.using.schedules,
+        signer=visitor.using.signer,
+        entity=entity,
+        page_size=200,
+    )
+    return visitor.page(
+        "remove_capture.html",
+        entity=entity,
+        script=script_of("removal", [f"what captures {entity}"], found.statements) if found.statements else "",
+        schedules=schedules.data,
+        more=schedules.next_token is not None,
+        administration=_administration(visitor),
+    )
+
+
+@router.post("/capture/remove")
+async def remove_capture(request: Request, visitor: Visiting) -> Response:
+    """Take triggers, functions and the change log away."""
+    actor, form = visitor.require(Role.ADMIN), Form.of(await request.body())
+    _require_machine(visitor)
+    if not (entity := form.text("entity")):  # none would be every entity
+        raise Refusal(400, "entity: no entity is named. Go back to the page Capture.")
+    body = body_of(_CAPTURE, {"entities": [entity]})
+    done = await uninstall_capture(actor, visitor.using.host, body)
+    words = f"removed with {', '.join(f'exportd.{log}' for log in done.removed)}" if done.removed else "not there"
+    return visitor.back("/console/system/capture", f"The capture of {entity} is {words}.")
+
+
+@router.get("/clients")
+async def show_clients(visitor: Visiting) -> Response:
+    """The programs that have credentials, and the form for another."""
+    return await _clients_page(visitor)
+
+
+@router.post("/clients")
+async def hand_out(request: Request, visitor: Visiting) -> Response:
+    """Make credentials. The secret stands on the page that answers, and nowhere else."""
+    actor, form = visitor.require(Role.ADMIN), Form.of(await request.body())
+    _require_machine(visitor)
+    filled = {name: form.text(name) for name in ("organization", "name", "role")}
+    try:
+        made = await create_client(actor, visitor.using.access, body_of(_CLIENT, filled))
+    except (Refusal, ExportdError) as error:
+        refused = Refused.of(error, *await answered(request, error))
+        return await _clients_page(visitor, filled=filled, refused=refused)
+    return await _clients_page(visitor, made=made)
+
+
+@router.get("/clients/{id}/withdraw")
+async def confirm_withdrawal(visitor: Visiting, client_id: IdInPath) -> Response:
+    """What withdrawing a program's credentials means, before it is done."""
+    visitor.require(Role.ADMIN)
+    _require_machine(visitor)
+    clients = (await list_clients(visitor.identity, visitor.using.access)).data
+    client = next((known for known in clients if known.id == client_id), None)
+    if client is None:
+        raise Refusal(404, "There are no such credentials. The page Credentials lists them.")
+    others = sum(known.active and known.organization == client.organization for known in clients) - client.active
+    return visitor.page("withdraw_client.html", client=client, others=others)
+
+
+@router.post("/clients/{id}/withdraw")
+async def withdraw(visitor: Visiting, client_id: IdInPath) -> Response:
+    """The secret and its tokens are worth nothing from here on."""
+    actor = visitor.require(Role.ADMIN)
+    _require_machine(visitor)
+    client = await withdraw_client(actor, visitor.using.access, client_id)
+    return visitor.back("/console/system/clients", f"The credentials of {client.name} are withdrawn.")
 
 
 @router.get("/reload")
@@ -152,6 +263,31 @@ def _capture_page(visitor: Visitor, found: CaptureList, *, is_done: bool = False
         damaged=damaged,
         statements=sum(len(entity.statements) for entity in damaged),
         is_done=is_done,
+    )
+
+
+async def _clients_page(
+    visitor: Visitor,
+    *,
+    filled: Mapping[str, str] | None = None,
+    made: CreatedClient | None = None,
+    refused: Refused = NOT_REFUSED,
+) -> Response:
+    _require_machine(visitor)
+    administration, clients, organizations = _administration(visitor), list[ShownClient](), list[str]()
+    if visitor.identity.role >= Role.ADMIN:
+        clients = (await list_clients(visitor.identity, visitor.using.access)).data
+        organizations = (await list_organizations(visitor.viewer, visitor.using.destinations)).data
+    return visitor.page(
+        "clients.html",
+        status=refused.status,
+        clients=sorted(clients, key=lambda client: not client.active),
+        organizations=organizations,
+        filled=filled or {"organization": "", "name": "", "role": "operator"},
+        made=made,
+        refused=refused,
+        is_admin=visitor.identity.role >= Role.ADMIN,
+        administration=administration,
     )
 
 

@@ -124,7 +124,8 @@
   let isGoing = false;
 
   function press(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, textarea")) return;
+    const isWritten = event.target.matches("input:not([type=checkbox], [type=radio]), select, textarea");
+    if (event.ctrlKey || event.metaKey || event.altKey || isWritten) return;
     const wasGoing = isGoing;
     isGoing = event.key === "g";
     if (wasGoing && places[event.key]) location.assign(places[event.key]);

@@ -25,15 +25,13 @@ SET LOCAL plan_cache_mode = force_custom_plan;
 -- are looked at for what has no index: the schedule's code, an entity, a destination.
 -- $1 organization, $2 schedule, $3 state, $4 reason, $5 created at or after, $6 created before (each null: any),
 -- $7 created at (null: from the start), $8 id, $9 how many are looked at, $10 schedule code, $11 entity, $12 destination
--- (each null: any), $13 how many
+-- (each null: any), $13 how many, $14 jobs (null: any)
 SELECT page.id, page.organization, page.schedule_id, page.schedule_code, page.due_at, page.format, page.destinations,
        page.start_date, page.state::text, page.phase::text, page.attempt, page.lease_holder, page.created_at, page.started_at,
        page.finished_at, page.reason, page.message, cardinality(page.entities) AS entities,
        figures.done, figures.rows, figures.deleted_rows, figures.files, figures.size_bytes,
-       CASE WHEN page.extraction IS NOT NULL THEN (
-           SELECT count(*)
-           FROM jsonb_to_recordset(page.extraction -> 'entities') AS extracted (mode text)
-           WHERE extracted.mode = 'full') END AS full_entities,
+       CASE WHEN page.extraction IS NOT NULL THEN extracted.full_entities END AS full_entities,
+       extracted.full_reasons,
        ARRAY(SELECT delivery.destination
              FROM exportd.delivery
              WHERE delivery.job_id = page.id
@@ -50,6 +48,7 @@ FROM (
             AND ($5::timestamptz IS NULL OR created_at >= $5)
             AND ($6::timestamptz IS NULL OR created_at < $6)
             AND ($7::timestamptz IS NULL OR (created_at, id) < ($7, $8::uuid))
+            AND ($14::uuid[] IS NULL OR id = ANY ($14))
         ORDER BY created_at DESC, id DESC
         LIMIT $9
     ) AS examined
@@ -67,11 +66,18 @@ CROSS JOIN LATERAL (
            coalesce(sum((value ->> 'size_bytes')::bigint), 0)::bigint AS size_bytes
     FROM jsonb_each(page.progress -> 'entities')
 ) AS figures
+CROSS JOIN LATERAL (
+    SELECT count(*) AS full_entities,
+           coalesce(array_agg(DISTINCT full_reason ORDER BY full_reason) FILTER (WHERE full_reason IS NOT NULL), '{}')
+               AS full_reasons
+    FROM jsonb_to_recordset(page.extraction -> 'entities') AS entity (mode text, full_reason text)
+    WHERE mode = 'full'
+) AS extracted
 ORDER BY page.created_at DESC, page.id DESC;
 
 -- name: last_examined
 -- Where a search stops that looked at as many jobs as it may; none when it has come to the end.
--- $1 to $8 as in search, $9 how many it has looked at before this one
+-- $1 to $8 as in search, $9 how many it has looked at before this one, $10 jobs (null: any)
 SELECT created_at, id
 FROM exportd.job
 WHERE ($1::text IS NULL OR organization = $1)
@@ -81,6 +87,7 @@ WHERE ($1::text IS NULL OR organization = $1)
     AND ($5::timestamptz IS NULL OR created_at >= $5)
     AND ($6::timestamptz IS NULL OR created_at < $6)
     AND ($7::timestamptz IS NULL OR (created_at, id) < ($7, $8::uuid))
+    AND ($10::uuid[] IS NULL OR id = ANY ($10))
 ORDER BY created_at DESC, id DESC
 OFFSET $9
 LIMIT 1;

@@ -31,6 +31,24 @@ LEFT JOIN pg_catalog.pg_class AS l
       AND l.relname = t.log_name AND l.relkind = 'r'
 ORDER BY t.position, is_root DESC, n.nspname, c.relname
 
+-- name: row_estimates
+-- How many rows the planner takes the tables of the given names for, with those below them; a table that was never
+-- analysed counts for nothing, and where that is true of all there is no row.
+-- $1 text[]: schemas; $2 text[]: names
+WITH RECURSIVE tree AS (
+    SELECT w.position, c.oid
+    FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w (schema_name, table_name, position)
+    JOIN pg_catalog.pg_namespace AS n ON n.nspname = w.schema_name
+    JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = w.table_name
+    UNION
+    SELECT t.position, i.inhrelid
+    FROM tree AS t JOIN pg_catalog.pg_inherits AS i ON i.inhparent = t.oid
+)
+SELECT t.position, sum(c.reltuples::float8)::bigint AS rows
+FROM tree AS t JOIN pg_catalog.pg_class AS c ON c.oid = t.oid
+WHERE c.relkind = 'r' AND c.reltuples >= 0
+GROUP BY t.position
+
 -- name: columns
 -- The live columns of the given tables, with their types resolved below domains.
 -- $1 oid[]: tables

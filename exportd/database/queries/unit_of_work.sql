@@ -40,6 +40,21 @@ WHERE object_id = $3 AND id < coalesce($1::bigint, 9223372036854775807) AND ($4:
 ORDER BY id DESC
 LIMIT $2;
 
+-- name: audit_of_action
+-- Of the newest $4 rows. $1 older than this row (null: from the newest), $2 how many, $3 how the action begins,
+-- $4 how many are looked at, $5 object (null: any), $6 organization (null: any)
+SELECT id, at, actor, organization, action, object_id, details::text
+FROM (
+    SELECT *
+    FROM exportd.audit
+    WHERE id < coalesce($1::bigint, 9223372036854775807)
+    ORDER BY id DESC
+    LIMIT $4
+) AS examined
+WHERE starts_with(action, $3) AND ($5::uuid IS NULL OR object_id = $5) AND ($6::text IS NULL OR organization = $6)
+ORDER BY id DESC
+LIMIT $2;
+
 -- name: notify
 -- $1 the event, a JSON document
 SELECT pg_notify('exportd_events', $1);

@@ -41,8 +41,9 @@ from exportd.api.transport.rate_limit import ConnectionCount, RateLimit
 from exportd.api.transport.server import ControlServer
 from exportd.capture.installer import CaptureInstaller
 from exportd.catalog.document import Catalog, loads
-from exportd.console.application import add_console
+from exportd.console.pages import add_console
 from exportd.console.rendering import Renderer
+from exportd.consumer.verifier import DeliveryVerifier
 from exportd.database.connector import Connector, Pool
 from exportd.database.metrics_reader import MetricsReader
 from exportd.database.quota_table import QuotaTable
@@ -227,6 +228,7 @@ async def serving(
                 StoredDestinationChecker(
                     DestinationOpener(settings_with(gcs={"endpoint": "http://127.0.0.1:9"})), clock
                 ),
+                verifier := DeliveryVerifier(clock),
             ),
             jobs=JobCollaborators(
                 owned=OwnedJobTable(pool),
@@ -286,6 +288,7 @@ async def serving(
         )
         async with anyio.create_task_group() as services:
             services.start_soon(watcher.run)
+            services.start_soon(verifier.run)
             await services.start(server.run)
             assert server.address is not None
             url = f"{'http' if certificate is None else 'https'}://127.0.0.1:{server.address[1]}"

@@ -131,6 +131,24 @@ class TestReading:
         assert seen == [f"act {number}" for number in range(250, 0, -1)]
         assert (await api.http.get("/v1/audit", params={"pageSize": "101"})).status_code == 400
 
+    async def test_is_filtered_by_how_the_name_of_the_deed_begins(self, api: ApiServer) -> None:
+        for action in ("capture installed", "log level set", "capture uninstalled"):
+            await api.using.host.auditor.write(action, actor="unix:ann")
+        await api.http.post(path(ACME, "schedules"), json=schedule())
+
+        async def found(**query: str) -> list[str]:
+            return [entry["action"] for entry in (await api.http.get("/v1/audit", params=query)).json()["data"]]
+
+        assert await found(action="capture ") == ["capture uninstalled", "capture installed"]
+        assert await found(action="schedule created", organization=ACME) == ["schedule created"]
+        assert await found(action="schedule", organization="other") == await found(action="%") == []
+        first = (await api.http.get("/v1/audit", params={"action": "capture", "pageSize": "1"})).json()
+        assert await found(action="capture", nextToken=first["nextToken"]) == ["capture installed"]
+        assert (await api.http.get("/v1/audit", params={"nextToken": first["nextToken"]})).status_code == 400
+        program = await api.bearer()
+        seen = (await api.tcp.get("/v1/audit", params={"action": "capture"}, headers=program)).json()
+        assert seen["data"] == [], "that concerns every organization"
+
     async def test_looks_through_no_more_of_the_log_than_it_shows(self, api: ApiServer) -> None:
         await api.pool.execute(
             "INSERT INTO exportd.audit (actor, organization, action, object_id, details)"

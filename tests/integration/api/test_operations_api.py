@@ -56,6 +56,10 @@ VERBS = (
     ("POST", "/v1/schedules/{id}/backfill", "operator"),
     ("GET", "/v1/destinations/{id}/grants", "reader"),
     ("POST", "/v1/destinations/{id}/check", "operator"),
+    ("GET", "/v1/destinations/{id}/verification", "reader"),
+    ("POST", "/v1/destinations/{id}/verification", "operator"),
+    ("DELETE", "/v1/destinations/{id}/verification", "operator"),
+    ("POST", "/v1/jobs/{id}/verification", "operator"),
     ("POST", "/v1/destinations/{id}/pause", "operator"),
     ("POST", "/v1/destinations/{id}/resume", "operator"),
     ("GET", "/v1/jobs/{id}/events", "reader"),
@@ -80,7 +84,10 @@ FOR_THE_MACHINE = {
 }
 """What concerns all organizations. The rest is for programs too, each with what is its organization's."""
 
-QUERIES = {"/v1/jobs/{id}/loader": {"destination": "lake", "dialect": "duckdb"}}
+QUERIES = {
+    "/v1/jobs/{id}/loader": {"destination": "lake", "dialect": "duckdb"},
+    "/v1/jobs/{id}/verification": {"destination": "lake"},
+}
 BODIES: dict[str, Any] = {
     "/v1/adhoc/preview": {"sourceType": "OPERATIONAL", "operationalDataTypes": ["ACCOUNTS"]},
     "/v1/schedules/{id}/refresh": {"entity": "ACCOUNTS"},

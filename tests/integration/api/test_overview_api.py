@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from exportd.api.identity.access import Role
+from exportd.api.schemas.entity import EntityStanding
 from exportd.database.connector import Connection
 from exportd.destinations.record import DestinationDeclaration
 from exportd.jobs.job_table import JobTable
@@ -252,7 +253,16 @@ class TestJobs:
         ]
         assert shown["startedAt"] <= attempt["startedAt"] <= attempt["endedAt"]
         (listed,) = (await got(api, "/v1/jobs"))["data"]
-        totals = {"entities": 2, "done": 0, "full": None, "rows": 0, "deletedRows": 0, "files": 0, "sizeBytes": 0}
+        totals: dict[str, Any] = {
+            "entities": 2,
+            "done": 0,
+            "full": None,
+            "rows": 0,
+            "deletedRows": 0,
+            "files": 0,
+            "sizeBytes": 0,
+        }
+        totals |= {"fullReasons": []}
         assert listed == {name: value for name, value in shown.items() if name in listed} | {"totals": totals}
         assert (await got(api, path(ACME, "jobs", job_id))).items() <= listed.items()
         wanted = {
@@ -326,6 +336,9 @@ class TestJobs:
         assert await found(reason="DESTINATION_REFUSED") == failed
         assert await found(reason="CANCELLED") == await found(scheduleId="one") == await found(destination="lake") == []
         assert len(await found(entity="BILLS")) == 3
+        ids = [job["id"] for job in (await got(api, "/v1/jobs"))["data"]]
+        assert await found(ids=",".join([ids[0], ids[2], str(uuid4())])) == [(OTHER, "one"), (ACME, "one")]
+        assert await found(ids=ids[1], schedule="one") == []
         assert await found(entity="PLANS") == await found(dateCreatedEnd="2020-01-01T00:00:00Z") == []
         for name in HOSTILE.values():
             for key in ("schedule", "entity", "destination", "reason"):
@@ -343,7 +356,7 @@ class TestJobs:
                FROM generate_series(1, 230)""",
             ACME,
             json.dumps({"entities": {"ACCOUNTS": figures, "BILLS": {**figures, "done": False}}}),
-            json.dumps({"entities": [{"mode": "full"}, {"mode": "incremental"}]}),
+            json.dumps({"entities": [{"mode": "full", "full_reason": "FIRST_RUN"}, {"mode": "incremental"}]}),
         )
         seen, token = [], None
         while True:
@@ -355,7 +368,16 @@ class TestJobs:
             if token is None:
                 break
         assert len(seen) == len(set(seen)) == 230
-        totals = {"entities": 2, "done": 1, "full": 1, "rows": 6, "deletedRows": 2, "files": 4, "sizeBytes": 20}
+        totals: dict[str, Any] = {
+            "entities": 2,
+            "done": 1,
+            "full": 1,
+            "rows": 6,
+            "deletedRows": 2,
+            "files": 4,
+            "sizeBytes": 20,
+        }
+        totals |= {"fullReasons": ["FIRST_RUN"]}
         assert page["data"][-1]["totals"] == totals
 
 
@@ -583,8 +605,27 @@ async def test_entities_are_those_of_the_catalog(api: ApiServer) -> None:
             "fields": [{"name": "id", "type": "string", "format": None, "column": "id", "reference": None}],
             "referencedBy": [],
             "outOfOrder": None,
+            "estimatedRows": None,
+            "capture": None,
+            "lookedAt": None,
         }
     ]
+
+
+async def test_rows_and_capture_of_an_entity_are_for_users_of_the_machine(api: ApiServer) -> None:
+    """The rows are those of every organization together."""
+    things = EntityCode("THINGS")
+    status = replace(local_status(), standings={things: EntityStanding(70_001, "DAMAGED", NOON)})
+    object.__setattr__(api.using.status, "local", lambda: status)
+    (listed,) = (await got(api, "/v1/entities"))["data"]
+    names = ("estimatedRows", "capture", "lookedAt")
+    assert [listed[name] for name in names] == [70_001, "DAMAGED", "2026-03-09T12:00:00.000Z"]
+    assert listed == await got(api, "/v1/entities/THINGS")
+    for role in (Role.READER, Role.OPERATOR):
+        program = await api.bearer(role=role)
+        (hidden,) = (await api.tcp.get("/v1/entities", headers=program)).json()["data"]
+        assert hidden == (await api.tcp.get("/v1/entities/THINGS", headers=program)).json()
+        assert [hidden[name] for name in names] == [None, None, None], role
 
 
 async def test_a_refusal_names_its_reason(api: ApiServer) -> None:

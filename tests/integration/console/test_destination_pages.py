@@ -10,6 +10,7 @@ import pytest
 from exportd.model.errors import TransientError
 from exportd.model.reason import Reason
 from tests.acceptance.console_browser import BrowserPage, ConsoleBrowser
+from tests.integration.api import test_verification_api
 from tests.integration.api.request_bodies import ROLE, bucket, schedule
 from tests.integration.api.standalone_api import ACME, ApiServer, declared_shelf, path
 
@@ -221,3 +222,48 @@ async def test_without_a_destination_the_schedule_form_says_no_options(browser: 
     page = await in_browser(lambda: browser.open("/console/schedules/new"))
     assert "No options." in page.text
     assert "/console/destinations/new" in page.links
+
+
+async def test_what_was_delivered_is_verified_from_the_page_of_the_destination_or_of_a_job(
+    api: ApiServer, browser: ConsoleBrowser
+) -> None:
+    shelf = await declared_shelf(api)
+    lake = test_verification_api.shelf_of(api)
+    job = str(lake.runs[0].job_id)
+    await api.pool.execute(
+        """INSERT INTO exportd.job (id, organization, due_at, entities, format, destinations, state, finished_at)
+           VALUES ($1::text::uuid, $2, now(), '{ACCOUNTS}', 'CSV', '{shelf}', 'SUCCEEDED', now())""",
+        job,
+        ACME,
+    )
+    await api.pool.execute(
+        "INSERT INTO exportd.delivery (job_id, destination, manifest_sha256) VALUES ($1::text::uuid, 'shelf', $2)",
+        job,
+        "ab" * 32,
+    )
+    here = f"/console/destinations/{shelf}"
+    page = await in_browser(lambda: browser.press(browser.open(here), "Verify now"))
+    assert page.answer.url.path == f"{here}/verification"
+    await test_verification_api.ended(api, shelf)
+    whole = await in_browser(lambda: browser.open(f"{here}/verification"))
+    assert "Nothing is missing, nothing was altered: 2 files of 2 runs" in whole.text
+    assert "\u2713 good" in (await in_browser(lambda: browser.open(here))).text
+    for file in (api.folder / f"shelf of {ACME}").rglob("*.gz"):
+        file.unlink()
+    asked = await in_browser(lambda: browser.press(browser.open(f"/console/jobs/{job}"), "Verify now"))
+    assert str(asked.answer.url).endswith(f"{here}/verification?job={job}")
+    await test_verification_api.ended(api, shelf)
+    damaged = await in_browser(lambda: browser.open(f"{here}/verification?job={job}"))
+    assert "2 things are wrong with 0 files of 2 runs." in damaged.text
+    assert damaged.text.index(f"Job {job[:8]}") < damaged.text.index(f"Job {str(lake.runs[1].job_id)[:8]}")
+    assert damaged.has_only_our_scripts
+    hostile = await in_browser(lambda: browser.open(f"{here}/verification?job=%3Cscript%3E"))
+    assert (hostile.answer.status_code, "<script>" in hostile.answer.text) == (200, False)
+
+    def refused() -> None:
+        for destination in ("", "\0", "pond", "<script>"):
+            answer = browser.client.post(f"/console/jobs/{job}/verification", data={"destination": destination})
+            assert (answer.status_code, "<script>" in answer.text) == (400, False), destination
+        assert browser.client.post(f"{here}x/verification").status_code == 404
+
+    await in_browser(refused)

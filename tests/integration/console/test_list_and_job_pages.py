@@ -1,12 +1,19 @@
-"""Data exports can be searched, and a job's page leads to its manifest and to the statements that load it."""
+"""Data exports can be searched, jobs be ticked, and a job's page leads to its manifest and to how to load it."""
 
 import asyncio
 import html
+from uuid import uuid4
 
+import pytest
+
+from exportd.api.identity.access import Access, Identity, Role
+from exportd.console.selection import MAX_TICKED
+from exportd.jobs.job_table import JobTable
+from exportd.model.entity import OrganizationId
 from tests.acceptance.console_browser import ConsoleBrowser
 from tests.integration.api import test_overview_api
 from tests.integration.api.request_bodies import bucket, schedule
-from tests.integration.api.standalone_api import ACME, ApiServer, path
+from tests.integration.api.standalone_api import ACME, SPOOL, ApiServer, path
 
 HOSTILE = "<script>alert('x')</script> \"&quot;\" {{ 7 * 7 }}"
 
@@ -70,3 +77,131 @@ async def test_a_job_shows_its_manifest_and_how_to_load_it(api: ApiServer, brows
     await api.pool.execute("UPDATE exportd.job SET destinations = '{}'")
     commands = await asyncio.to_thread(browser.open, f"{here}/loader")
     assert f"exportd loader files --job {job_id} --dialect duckdb" in commands.text
+
+
+async def test_files_that_go_while_a_job_is_looked_at_are_a_sentence(api: ApiServer, browser: ConsoleBrowser) -> None:
+    job_id = await test_overview_api.loadable_job(api)
+    file = f"/console/jobs/{job_id}/files/manifest.json"
+    page = await asyncio.to_thread(browser.open, f"/console/jobs/{job_id}")
+    assert file in page.links
+    assert (await asyncio.to_thread(browser.open, file)).answer.status_code == 200
+    (api.folder / job_id / "manifest.json").unlink()
+    gone = await asyncio.to_thread(browser.open, file)
+    assert (gone.answer.status_code, "The file manifest.json of the job" in gone.text) == (404, True)
+    assert "has been removed. Overview" in gone.text, "with a way on"
+    await api.pool.execute("UPDATE exportd.job SET expired_at = now()")
+    for address in (file, f"/console/jobs/{job_id}/manifest", f"/console/jobs/{job_id}/loader"):
+        answer = await asyncio.to_thread(browser.open, address)
+        assert (answer.answer.status_code, "removed" in answer.text) == (404, True), address
+    looked_at_again = await asyncio.to_thread(browser.open, f"/console/jobs/{job_id}")
+    assert "The spool has removed them." in looked_at_again.text
+    assert file not in looked_at_again.links
+    await api.pool.execute("DELETE FROM exportd.job")
+    unknown = await asyncio.to_thread(browser.open, file)
+    assert (unknown.answer.status_code, "There is no job" in unknown.text) == (404, True)
+
+
+@pytest.fixture
+async def jobs(api: ApiServer) -> dict[str, str]:
+    """Ids of two failed jobs of one schedule, a failed one without a schedule, one that runs, one that waits."""
+
+    async def queued(address: str) -> str:
+        return str((await api.http.post(address)).json()["jobId"])
+
+    bodies = [schedule(code, name=HOSTILE) for code in ("one", "two", "three")]
+    one, two, three = [
+        f"/v1/schedules/{(await api.http.post(path(ACME, 'schedules'), json=body)).json()['id']}/run" for body in bodies
+    ]
+    found = {}
+    for name in ("older", "newer"):
+        found[name] = await queued(one)
+        assert await test_overview_api.failed_job(api) == found[name]
+    body = {"sourceType": "OPERATIONAL", "operationalDataTypes": ["ACCOUNTS"]}
+    found["adhoc"] = str((await api.http.post(path(ACME, "adhoc"), json=body)).json()["jobId"])
+    assert await test_overview_api.failed_job(api) == found["adhoc"]
+    found["running"] = await queued(two)
+    assert await JobTable(api.pool).claim(holder="test", lease_s=60, spool_id=SPOOL, attempt_limit=5) is not None
+    return {**found, "waiting": await queued(three)}
+
+
+async def test_ticked_jobs_are_retried_and_each_refusal_is_a_sentence(
+    api: ApiServer, browser: ConsoleBrowser, jobs: dict[str, str]
+) -> None:
+    def work() -> None:
+        ticked = list(jobs.values())
+        asked = browser.press(browser.open("/console/jobs"), "Retry the ticked jobs", {"job": ticked})
+        assert "Retry 2 jobs?" in asked.text
+        assert "1 schedule runs once more" in asked.text
+        assert "1 exports without a schedule are asked for anew" in asked.text
+        assert "It has not failed (RUNNING): only a failed job can be retried." in asked.text
+        assert f"The retry of {jobs['newer'][:8]} does this too" in asked.text
+        assert asked.has_only_our_scripts
+        done = browser.press(asked, "Retry them")
+        assert done.text.count("It is done again by the job") == 2
+        again = browser.press(asked, "Retry them")
+        assert "Refused: The schedule 'one' has an unfinished job" in again.text
+        assert again.text.count("It is done again by the job") == 1, "a refusal concerns its own job alone"
+
+    await asyncio.to_thread(work)
+    deeds = [action for actor, action in await api.audit() if actor.endswith("(console)")]
+    assert deeds == ["job retried"] * 3
+
+
+async def test_ticked_jobs_are_cancelled_once_it_is_said_what_is_lost(
+    api: ApiServer, browser: ConsoleBrowser, jobs: dict[str, str]
+) -> None:
+    figures = '{"entities": {"ACCOUNTS": {"rows": 70001, "files": 2, "size_bytes": 5000}}}'
+    await api.pool.execute("UPDATE exportd.job SET progress = $1::text::jsonb WHERE state = 'RUNNING'", figures)
+
+    def work() -> None:
+        chosen = [jobs[name] for name in ("waiting", "running", "older")]
+        asked = browser.press(browser.open("/console/jobs"), "Cancel the ticked jobs", {"job": chosen})
+        assert "Cancel 2 jobs?" in asked.text
+        assert "1 of them wait and end at once; 1 run" in asked.text
+        assert "70 001 records in 2 files, 5 kB" in asked.text
+        assert "It has ended (FAILED): there is nothing to cancel." in asked.text
+        done = browser.press(asked, "Cancel them")
+        assert "It is cancelled." in done.text
+        assert "The daemon that runs it stops it." in done.text
+
+    await asyncio.to_thread(work)
+    states = await api.pool.fetch("SELECT id::text FROM exportd.job WHERE cancel_requested_at IS NOT NULL")
+    assert {row["id"] for row in states} == {jobs["waiting"], jobs["running"]}
+    deeds = [action for actor, action in await api.audit() if actor.endswith("(console)")]
+    assert deeds == ["job cancelled"] * 2
+
+
+async def test_what_no_list_sends_does_nothing(
+    api: ApiServer, browser: ConsoleBrowser, jobs: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work() -> None:
+        page = browser.open("/console/jobs")
+        assert "no job is ticked" in browser.press(page, "Cancel the ticked jobs").text
+        for fields in ([], [str(uuid4()) for _ in range(MAX_TICKED + 1)]):
+            answer = browser.client.post("/console/jobs/ticked", data={"deed": "cancel", "job": fields})
+            assert answer.status_code == 400
+        answer = browser.client.post("/console/jobs/ticked", data={"deed": "delete", "job": jobs["waiting"]})
+        assert answer.status_code == 400
+        assert browser.client.get("/console/jobs/ticked?deed=delete&job=x").status_code == 400
+        assert browser.client.get("/console/jobs/ticked?deed=retry&job=%00").status_code == 400
+        for text in ("X" * 150, "<script>", str(uuid4())):
+            asked = browser.client.get("/console/jobs/ticked", params={"deed": "retry", "job": text})
+            done = browser.client.post("/console/jobs/ticked", data={"deed": "retry", "job": text})
+            for answer in (asked, done):
+                assert (answer.status_code, "There is no such job any more." in answer.text) == (200, True), text
+                assert "<script>" not in answer.text
+        other = Identity(OrganizationId("other"), "client:x", Role.OPERATOR)
+        monkeypatch.setattr(Access, "identity", lambda *_: other)
+        hidden = browser.open(f"/console/jobs/ticked?deed=cancel&job={jobs['waiting']}")
+        assert "There is no such job any more." in hidden.text
+        assert ACME not in hidden.answer.text
+        reader = Identity(None, "unix:reader", Role.READER)
+        monkeypatch.setattr(Access, "identity", lambda *_: reader)
+        page = browser.open(f"/console/jobs/ticked?deed=cancel&job={jobs['waiting']}")
+        assert "Cancel 1 job?" in page.text
+        assert not {"Cancel it", "Cancel the ticked jobs"} & {button for form in page.forms for button in form.buttons}
+        refused = browser.client.post("/console/jobs/ticked", data={"deed": "cancel", "job": jobs["waiting"]})
+        assert refused.status_code == 403
+
+    await asyncio.to_thread(work)
+    assert not [action for actor, action in await api.audit() if actor.endswith("(console)")]

@@ -1,14 +1,20 @@
-"""What is asked of a schedule is said in figures on a page of its own before it is done."""
+"""What happened to a schedule stands in one list; what is asked of it is said in figures before it is done."""
 
 import asyncio
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
+from exportd.api.identity.access import Access, Identity, Role
+from exportd.api.schemas.entity import EntityStanding
+from exportd.model.entity import EntityCode, OrganizationId
+from exportd.testing.fake_clock import FakeClock
 from tests.acceptance.console_browser import ConsoleBrowser
-from tests.integration.api import test_operations_api
+from tests.integration.api import test_operations_api, test_overview_api
 from tests.integration.api.request_bodies import schedule
-from tests.integration.api.standalone_api import ACME, ApiServer, path
+from tests.integration.api.standalone_api import ACME, ApiServer, local_status, path
 
 HOSTILE = "<script>alert('x')</script> \"&quot;\" {{ 7 * 7 }}"
 
@@ -84,3 +90,97 @@ async def test_a_backfill_says_what_comes_again_before_it_begins(
     await asyncio.to_thread(work)
     done = [action for actor, action in await api.audit() if actor.endswith("(console)")]
     assert done == ["backfill requested"]
+
+
+async def test_runs_deeds_and_repairs_of_capture_stand_in_one_timeline(
+    api: ApiServer, browser: ConsoleBrowser, here: str
+) -> None:
+    schedule_id = here.rpartition("/")[2]
+    job = await test_operations_api.TestBackfill.add_job(api, schedule_id)
+    entities = [{"entity": "ACCOUNTS", "mode": "full", "full_reason": "CAPTURE_CHANGED"}]
+    await api.pool.execute(
+        "UPDATE exportd.job SET extraction = $1::text::jsonb, created_at = created_at - interval '1 day'",
+        json.dumps({"entities": entities}),
+    )
+    for action, about in (("capture installed", "ACCOUNTS"), ("capture installed", "BILLS")):
+        await api.using.host.auditor.write(action, actor="unix:ann", entities=[about])
+    queued = (await api.http.post(f"/v1/schedules/{schedule_id}/run")).json()["jobId"]
+    assert await test_overview_api.failed_job(api) == queued
+    await api.http.post(f"/v1/schedules/{schedule_id}/pause")
+
+    def work() -> None:
+        page = browser.open(here)
+        places = [
+            page.text.index(words)
+            for words in (
+                "Schedule paused by unix:",
+                "Schedule run by unix:",
+                f"Run {queued[:8]} \u2715 Failed",
+                "Capture installed by unix:ann ACCOUNTS",
+                "Schedule created by unix:",
+                f"Run {job[:8]} \u2713 Succeeded",
+            )
+        ]
+        assert places == sorted(places), "the newest first"
+        assert "DESTINATION_REFUSED : No." in page.text
+        assert "1 of 1 entities complete: The triggers that record changes were missing" in page.text
+        assert page.text.count("Capture installed") == 1, "BILLS are not this schedule's"
+        assert page.text.count(f"/console/jobs/{queued}") == 0
+        assert [link for link in page.links if link == f"/console/jobs/{job}"] == [f"/console/jobs/{job}"] * 2
+        assert "\u2713 Succeeded, due 2026-03-09" in page.text, "in the strip: a sign and a word"
+
+    await asyncio.to_thread(work)
+
+
+async def test_how_many_rows_an_entity_has_stands_where_it_is_chosen_for_users_of_the_machine(
+    api: ApiServer, browser: ConsoleBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = api.using.clock.now()
+    standings = {
+        EntityCode("THINGS"): EntityStanding(70_001, "DAMAGED", now),
+        EntityCode("ACCOUNTS"): EntityStanding(70_002, "WHOLE", now),
+        EntityCode("METERS"): EntityStanding(None, "NONE", now),
+    }
+    status = replace(local_status(), standings=standings)
+    object.__setattr__(api.using.status, "local", lambda: status)
+    pages = ("/console/schedules/new", "/console/exports/adhoc", "/console/entities", "/console/entities/THINGS")
+
+    def work() -> None:
+        for page in pages[:2]:
+            form = browser.open(page).text
+            assert "ACCOUNTS, about 70 002 rows" in form
+            assert "METERS, about" not in form
+        assert "70 001 \u2715 not whole: triggers are missing" in browser.open(pages[2]).text
+        assert "about 70 001, of every organization" in browser.open(pages[3]).text
+        only = Identity(OrganizationId(ACME), "client:x", Role.ADMIN)
+        monkeypatch.setattr(Access, "identity", lambda *_: only)
+        for page in pages:
+            shown = browser.open(page)
+            assert shown.answer.status_code == 200
+            for hidden in ("70\u202f00", "70001", "not whole", "rows", "of every organization"):
+                assert hidden not in shown.answer.text.partition("<main")[2], (page, hidden)
+
+    await asyncio.to_thread(work)
+
+
+async def test_the_overview_has_a_strip_of_the_jobs_since_midnight(
+    api: ApiServer, browser: ConsoleBrowser, here: str
+) -> None:
+    schedule_id = here.rpartition("/")[2]
+    jobs = []
+    for created in ("2026-03-08T23:59:59Z", "2026-03-09T00:00:00Z"):
+        jobs.append((await api.http.post(f"/v1/schedules/{schedule_id}/run")).json()["jobId"])
+        assert await test_overview_api.failed_job(api) == jobs[-1]
+        await api.pool.execute(
+            "UPDATE exportd.job SET created_at = $2::text::timestamptz WHERE id = $1::text::uuid", jobs[-1], created
+        )
+    clock = FakeClock(datetime(2026, 3, 9, 12, tzinfo=UTC))
+    api.application.state.collaborators = replace(api.using, clock=clock)
+
+    def work() -> None:
+        page = browser.open("/console/")
+        assert page.text.count("\u2715 Failed, due") == 1
+        assert [page.links.count(f"/console/jobs/{job}") for job in jobs] == [1, 3], "both are among the newest jobs"
+        assert "Failed 1, the newest last." in page.text
+
+    await asyncio.to_thread(work)

@@ -79,8 +79,8 @@ OTHERS: dict[str, Callable[[], Exception]] = {
     "closed": lambda: asyncpg.InterfaceError("connection is closed"),
     "driver confused": lambda: asyncpg.InternalClientError("unexpected protocol state"),
 }
-SILENT = {"loop delay"}
-"""It does not need the database."""
+SILENT = {"loop delay", "verifier"}
+"""They do not need the database."""
 
 STATEMENTS = ("execute", "fetch", "fetchrow", "fetchval", "executemany", "add_listener")
 

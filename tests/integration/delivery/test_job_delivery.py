@@ -26,8 +26,7 @@ from exportd.manifest.document import parse
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import OccupiedError, PermanentError, TransientError
 from exportd.model.extraction import EntityExtraction, ExtractedField, Extraction, Mode
-from exportd.model.job import Job, JobId, JobPhase, JobProgress, Lease
-from exportd.model.part import Part
+from exportd.model.job import Job, JobId, JobPhase, JobProgress, Lease, Part
 from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import DestinationCode, ExportFormat, ScheduleId
 from exportd.spool.spool import Spool

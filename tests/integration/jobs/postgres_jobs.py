@@ -12,8 +12,7 @@ import asyncpg
 from exportd.database.connector import Connection, Pool
 from exportd.jobs.job_table import JobTable
 from exportd.model.entity import EntityCode
-from exportd.model.job import JobId, Lease
-from exportd.model.part import Part
+from exportd.model.job import JobId, Lease, Part
 from exportd.model.schedule import DestinationCode, ScheduleId
 from exportd.model.start import Position
 

@@ -48,6 +48,9 @@ def test_a_document_has_fields_and_both_directions() -> None:
         "referencedBy": [{"entity": "ORDERS", "field": "accountId"}],
         "modified": None,
         "outOfOrder": None,
+        "estimatedRows": None,
+        "capture": None,
+        "lookedAt": None,
     }
     assert orders["fields"][1]["reference"] == "ACCOUNTS"
     assert orders["referencedBy"] == countries["referencedBy"] == []

@@ -33,6 +33,17 @@ def test_an_address_holds_the_hash_of_what_is_there_and_is_kept_for_ever() -> No
         assert plain.headers["x-content-type-options"] == "nosniff"
 
 
+def test_nothing_moves_for_who_wants_no_motion() -> None:
+    sheet = (ROOT / "exportd/console/static/console.css").read_text(encoding="utf-8")
+    wanted, still = "@media (prefers-reduced-motion: no-preference) {", []
+    before, *moving = sheet.split(wanted)
+    assert moving
+    for part in moving:
+        assert "transition" in part.partition("\n}\n")[0]
+        still.append(part.partition("\n}\n")[2])
+    assert re.findall(r"transition|animation|@keyframes|smooth", "".join([before, *still])) == []
+
+
 def test_no_page_has_a_script_or_a_style_of_its_own() -> None:
     for template in (ROOT / "exportd/console/templates").iterdir():
         text = template.read_text(encoding="utf-8")

@@ -7,8 +7,7 @@ import pytest
 from exportd.jobs.job_record import file_names
 from exportd.model.entity import EntityCode
 from exportd.model.errors import PermanentError
-from exportd.model.job import JobId
-from exportd.model.part import Part
+from exportd.model.job import JobId, Part
 from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
 from exportd.stores.layout import file_name

@@ -9,8 +9,7 @@ from exportd.manifest.build import History, build_manifest, build_spool_manifest
 from exportd.manifest.document import ManifestSchedule, Predecessor, parse, render
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.extraction import EntityExtraction, ExtractedField, Extraction, Mode
-from exportd.model.job import Job
-from exportd.model.part import Part
+from exportd.model.job import Job, Part
 from exportd.model.reason import FullReason
 from exportd.model.schedule import DestinationCode, ExportFormat, ScheduleId
 from exportd.stores.layout import Layout, ObjectName, file_name, key_of_file

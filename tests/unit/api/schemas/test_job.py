@@ -6,8 +6,7 @@ from uuid import UUID
 from exportd.api.schemas.job import job_details
 from exportd.jobs.job_record import DeliveryRecord, JobRecord
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.job import EntityProgress, Job, JobId, JobPhase, JobProgress, JobState
-from exportd.model.part import Part
+from exportd.model.job import EntityProgress, Job, JobId, JobPhase, JobProgress, JobState, Part
 from exportd.model.schedule import DestinationCode, ExportFormat
 
 ACCOUNTS, ORDERS = EntityCode("ACCOUNTS"), EntityCode("ORDERS")
