@@ -10,7 +10,7 @@ import pytest
 from tests.acceptance import statement_blocker
 from tests.acceptance.declarations import destination, schedule
 from tests.acceptance.destinations import GcsBucket
-from tests.acceptance.sample_application import CATALOG, ORGANIZATION, Application
+from tests.acceptance.sample_application import BLOCKABLE_CATALOG, CATALOG, ORGANIZATION, Application
 from tests.fixtures.daemon import Site, files_in, until
 
 S3_BUCKET = (
@@ -222,16 +222,23 @@ async def test_a_waiting_job_is_cancelled_followed_and_retried(open_site: Site, 
     await refused(site, "job", "retry", retried, code=1)
 
 
-async def test_a_running_job_is_seen_with_its_progress(open_site: Site, application: Application) -> None:
-    site = open_site
-    keeper = await site.database.connect()
-    await keeper.execute(statement_blocker.INSTALL)
-    async with statement_blocker.blocking(keeper, statement_blocker.DELIVERING) as closed:
+async def test_a_running_job_is_seen_with_its_progress(site: Site, application: Application) -> None:
+    connection, keeper = application.connection, await site.database.connect()
+    await connection.execute(statement_blocker.INSTALL)
+    lake = destination("lake", site.destination())
+    site.configure(BLOCKABLE_CATALOG, {"destination": [lake], "schedule": [schedule()]})
+    await site.start()
+    await site.succeeded(connection, await site.first_job(connection))
+    await connection.execute("UPDATE public.accounts SET name = 'blocked' WHERE id = 7")
+    async with statement_blocker.blocking(keeper) as closed:
         job = str(await site.fire())
         await closed.blocked_backend()
-        await shown_in_status(
-            site, "1 running, 0 waiting", f"{job}  often of {ORGANIZATION}  publishing since ", ": 3 of 3 entities, "
-        )
+        async with connection.transaction():
+            # What records a delivery waits here before it locks the job's row, so the progress can be written there.
+            await connection.execute("LOCK TABLE exportd.delivery IN SHARE MODE")
+            await keeper.execute("SELECT pg_advisory_unlock_all()")
+            running = f"{job}  often of {ORGANIZATION}  publishing since "
+            await shown_in_status(site, "1 running, 0 waiting", running, ": 3 of 3 entities, ")
     assert (await said(site, "job", "watch", job)).splitlines()[-1] == "succeeded"
 
 

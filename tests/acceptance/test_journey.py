@@ -37,7 +37,7 @@ async def test_a_first_run_is_complete_and_later_ones_hold_what_changed(site: Si
         },
     )
     connection = application.connection
-    daemon = await site.start()
+    daemon = await site.start_program()
     for code in ("often", "lines"):
         await site.succeeded(connection, await site.first_job(connection, code))
     for directory in (lake, lines):
@@ -93,7 +93,7 @@ async def test_a_schedule_without_destinations_is_run_and_fetched_from_the_comma
 ) -> None:
     site.configure(CATALOG, {"schedule": [schedule("kept", destinations=[])]})
     connection = application.connection
-    daemon = await site.start()
+    daemon = await site.start_program()
     await site.succeeded(connection, await site.first_job(connection, "kept"))
     first = {code: len(rows) for code, rows in (await application.contents()).items()}
     await connection.execute("DELETE FROM public.accounts WHERE id IN (1, 2, 3)")
