@@ -301,7 +301,7 @@ async def test_without_a_daemon_the_database_gives_the_same_documents(
     assert await site.daemons[-1].stop() == 0
     for command, answer in zip(reading, answers, strict=True):
         outcome = await site.quickly(*command, "--json")
-        assert (outcome.returncode, json.loads(outcome.stdout)) == (0, answer), command
+        assert (outcome.returncode, json.loads(outcome.stdout)) == (0, _unlooked(answer)), command
         assert outcome.stderr == (
             f"exportd: no daemon listens at {site.folder / 'control.sock'}: the database was used directly\n"
         )
@@ -310,6 +310,16 @@ async def test_without_a_daemon_the_database_gives_the_same_documents(
     assert "JOB_UNFINISHED" in await refused(site, "schedule", "run", "often", code=3)
     assert (await document(site, "capture", "uninstall", "ORDERS"))["removed"] == ["log_orders"]
     assert [capture["whole"] for capture in await document(site, "capture", "install", "ORDERS")] == [True]
+
+
+def _unlooked(document: Any) -> Any:
+    """The same without what only a running daemon knows: what it saw when it last looked at the entities' tables."""
+    if isinstance(document, list):
+        return [_unlooked(item) for item in document]
+    if "lookedAt" not in document:
+        return document
+    assert document["lookedAt"] is not None
+    return document | {"estimatedRows": None, "capture": None, "lookedAt": None}
 
 
 async def test_a_deed_leaves_the_same_row_in_the_audit_log_through_either_door(
