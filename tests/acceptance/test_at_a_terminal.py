@@ -17,7 +17,7 @@ async def lake(site: Site, application: Application) -> Path:
     """A directory to which a daemon delivers; its first run has succeeded."""
     lake = site.destination()
     site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
-    await site.restart()
+    await site.start()
     await site.succeeded(application.connection, await site.first_job(application.connection))
     return lake
 
@@ -102,7 +102,7 @@ async def test_no_table_breaks_a_word_at_80_columns(site: Site, application: App
             ],
         },
     )
-    await site.restart()
+    await site.start()
     job = await site.first_job(application.connection, "everything")
     await site.succeeded(application.connection, job)
     of = ("--organization", organizations[0])

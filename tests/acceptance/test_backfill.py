@@ -297,7 +297,7 @@ async def test_the_real_daemon_is_asked_dies_and_does_it(site: Site, application
     lake, connection = site.destination(), application.connection
     declared = destination("lake", lake, loader_kit=["duckdb"])
     site.configure(CATALOG, {"destination": [declared], "schedule": [schedule()]})
-    daemon = await site.restart()
+    daemon = await site.start()
     first = await site.first_job(connection)
     await site.succeeded(connection, first)
     jobs = []
@@ -319,7 +319,7 @@ async def test_the_real_daemon_is_asked_dies_and_does_it(site: Site, application
     assert [line.split()[0] for line in entities] == list(ENTITIES)
     assert all(line.split()[1].startswith("20") for line in entities)
     await daemon.kill()
-    daemon = await site.restart()
+    daemon = await site.start()
     assert (await site.quickly("resume")).returncode == 0
     done = Extraction.from_json(json.loads((await site.succeeded(connection, UUID(job)))["extraction"]))
     (began,) = await connection.fetch(

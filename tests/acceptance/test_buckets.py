@@ -38,7 +38,7 @@ async def test_a_journey_to_buckets(
         },
     )
     connection = application.connection
-    daemon = await site.restart()
+    daemon = await site.start()
     for code in ("often", "lines"):
         await site.succeeded(connection, await site.first_job(connection, code))
     for _ in range(2):
@@ -84,7 +84,7 @@ async def test_a_bucket_that_is_down_loses_and_delays_nothing(
                 "limits": {"delivery_timeout_s": 1, "job_attempts": 1},
             },
         )
-        daemon = await site.restart()
+        daemon = await site.start()
         await site.succeeded(connection, await site.first_job(connection))
 
         # The bucket does not answer; the directory has everything all the same.

@@ -37,7 +37,7 @@ async def test_one_destination_has_everything_and_the_other_is_in_the_middle(
                 "schedule": [schedule(destinations=["lake", "shore"])],
             },
         )
-        daemon = await site.restart()
+        daemon = await site.start()
         await site.succeeded(connection, await site.first_job(connection))
         before = await positions(application)
         await application.change()

@@ -22,7 +22,7 @@ async def test_before_the_first_run_a_dba_is_given_everything(site: Site, applic
     assert status.returncode == 0, status.stdout
 
     # The daemon finds nothing to do.
-    daemon = await site.restart()
+    daemon = await site.start()
     assert daemon.events_named("migration applied") == []
     assert daemon.events_named("capture repaired") == []
     assert await daemon.stop() == 0

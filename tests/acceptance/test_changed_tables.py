@@ -109,7 +109,7 @@ async def test_an_entity_taken_out_of_the_catalog_fails_the_jobs_that_still_want
     waiting = await site.fire()
     without_countries, _ = CATALOG.split('\n[[entity]]\ncode = "COUNTRIES"')
     site.configure(without_countries, sections)
-    daemon = await site.restart()
+    daemon = await site.start()
     row = await site.finished(connection, waiting)
     assert (row["state"], row["reason"]) == ("FAILED", "CATALOG_MISMATCH")
     assert "COUNTRIES" in row["message"]

@@ -12,7 +12,7 @@ from tests.fixtures.daemon import Site
 @pytest.mark.usefixtures("application")
 async def test_credentials_are_made_listed_and_withdrawn(site: Site) -> None:
     site.configure(CATALOG, {"destination": [destination("lake", site.destination())], "schedule": [schedule()]})
-    daemon = await site.restart()
+    daemon = await site.start()
     made = await site.quickly("client", "create", "warehouse loader", "--role", "reader", "--json")
     assert made.returncode == 0, made.stderr
     client = json.loads(made.stdout)

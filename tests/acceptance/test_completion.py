@@ -52,7 +52,7 @@ async def test_a_shell_completes_what_the_daemon_knows(site: Site, application: 
             ],
         },
     )
-    await site.restart()
+    await site.start()
     job = str(await site.first_job(application.connection, "nightly"))
     expected = {
         "exportd schedule run n": {"nightly", "never"},

@@ -46,7 +46,7 @@ async def running(site: Site, application: Application) -> Site:
     catalog = CATALOG.replace('"accountId"', '{ name = "accountId", reference = "ACCOUNTS" }')
     site.configure(catalog, {"destination": [destination("lake", lake)], "schedule": [schedule(name="Every day")]})
     await application.connection.execute(statement_blocker.INSTALL)
-    await site.restart()
+    await site.start()
     await site.succeeded(application.connection, await site.first_job(application.connection))
     return site
 

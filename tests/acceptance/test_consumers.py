@@ -81,7 +81,7 @@ async def _deliver_verify_and_rebuild(
         "schedule": [schedule("often", format=file_format)],
     }
     site.configure(CATALOG, {**declarations, **(sections or {})})
-    daemon = await site.restart()
+    daemon = await site.start()
     job = await site.first_job(application.connection)
     contents: dict[str, Contents] = {}
     for _ in range(3):

@@ -56,7 +56,7 @@ async def test_a_socket_that_a_killed_daemon_left_is_taken_over(site: Site, appl
     outcome = await site.quickly("status")
     assert (outcome.returncode, "No daemon listens at" in outcome.stderr) == (3, True)
 
-    daemon = await site.restart()
+    daemon = await site.start()
     assert path.stat().st_ino != left.st_ino or path.stat().st_ctime_ns != left.st_ctime_ns
     assert (await site.quickly("status")).returncode == 0
     # A file that is no socket is not removed.

@@ -64,7 +64,7 @@ async def test_neither_takes_away_what_the_other_declares_and_both_say_so_once(
     lake = site.destination()
     declare(site, lake, "both", "northern")
     declare(twin, lake, "both", "southern", capture={"poll_interval_s": 1, "horizon_hours": 24})
-    north, south = await site.start(), await twin.restart()
+    north, south = await site.start(), await twin.start()
     for code in ("both", "northern", "southern"):
         await site.succeeded(application.connection, await site.first_job(application.connection, code))
     before = await schedules(application)
@@ -86,10 +86,10 @@ async def test_neither_takes_away_what_the_other_declares_and_both_say_so_once(
     # Through restarts of either, politely or not, and a reload.
     assert await south.stop() == 0
     assert await north.stop() == 0
-    north, south = await site.restart(), await twin.restart()
+    north, south = await site.start(), await twin.start()
     await south.kill()
     assert (await site.quickly("reload")).returncode == 0
-    south = await twin.restart()
+    south = await twin.start()
     reloaded = await twin.quickly("reload")
     assert "only there: northern of org-1; only here: southern of org-1" in reloaded.stdout
     assert await schedules(application) == before
@@ -118,7 +118,7 @@ async def test_what_a_daemon_declares_outlasts_its_reboot_and_ends_when_it_is_fo
     lake = site.destination()
     declare(site, lake, "both")
     declare(twin, lake, "both", "southern")
-    north, south = await site.start(), await twin.restart()
+    north, south = await site.start(), await twin.start()
     for code in ("both", "southern"):
         await site.succeeded(application.connection, await site.first_job(application.connection, code))
     (running,) = (record for record in await known(site) if record["pid"] == south.process.pid)

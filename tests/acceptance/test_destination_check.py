@@ -173,7 +173,7 @@ async def test_what_the_api_made_is_listed_and_checked_too(
             },
         },
     )
-    daemon = await site.restart()
+    daemon = await site.start()
 
     def make() -> None:
         with official(site.folder / "control.sock", ORGANIZATION) as client:

@@ -59,7 +59,7 @@ async def test_a_database_of_another_encoding_is_exported(site: Site, encoding: 
                 "schedule": [{**schedule(), "organization": first}],
             },
         )
-        daemon = await site.restart()
+        daemon = await site.start()
         await site.succeeded(connection, await site.first_job(connection))
         assert _held(lake) == {first: f"{first} {second}", second: second}
         await connection.execute("INSERT INTO public.words VALUES ($1, $1, $2)", third, first)

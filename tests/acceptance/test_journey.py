@@ -132,7 +132,7 @@ async def test_a_schedule_without_destinations_is_run_and_fetched_from_the_comma
 async def _forget(site: Site, application: Application, jobs: Sequence[UUID]) -> None:
     """When their time is over the files go, and a download says so."""
     site.configure(CATALOG, {"schedule": [schedule("kept", destinations=[])], "spool": {"retention_hours": 0}})
-    daemon = await site.restart()
+    daemon = await site.start()
     for job in jobs:
         await daemon.wait_for_event("files dropped", job_id=str(job))
         assert (

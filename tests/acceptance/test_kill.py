@@ -57,7 +57,7 @@ async def test_a_killed_export_goes_on_at_once_with_the_next_daemon(site: Site, 
             assert (DeliveredFiles.of(lake).objects != before.objects) is seen
             assert (len(DeliveredFiles.of(lake).manifests) > len(before.manifests)) is seen
         await application.change()
-        daemon = await site.restart()
+        daemon = await site.start()
         row = await site.succeeded(connection, job)
         assert row["attempt"] == 2
         assert daemon.events_named("job of a dead daemon taken over", job_id=str(job))
@@ -112,7 +112,7 @@ async def test_killed_jobs_that_were_claimed_together_go_on(site: Site, applicat
             # Those that wait behind the one that is blocked may not have come so far.
             assert f"RUNNING {phase}" in {row["state"] for row in found}
         await application.change()
-        daemon = await site.restart()
+        daemon = await site.start()
         for job in jobs:
             await site.succeeded(connection, job)
         for lake in lakes.values():
@@ -148,7 +148,7 @@ async def test_killed_between_the_objects_of_an_export(site: Site, application: 
     total = await connection.fetchval("SELECT count(*) FROM exportd.part WHERE job_id = $1", job)
     assert 0 < visible < total
     assert not any(str(job) in key for key in DeliveredFiles.of(lake).manifests)
-    daemon = await site.restart()
+    daemon = await site.start()
     await site.succeeded(connection, job)
     await assert_exact(lake, application)
     assert await daemon.stop() == 0
@@ -174,7 +174,7 @@ async def test_killed_anywhere(site: Site, application: Application) -> None:
         await until_seen(random.randrange(1, 40), connection, job, site.spool, lake)
         await daemon.kill()
         await application.change()
-        daemon = await site.restart()
+        daemon = await site.start()
         await site.succeeded(connection, job)
         DeliveredFiles.of(lake).assert_whole()
         assert leftovers(site.spool, lake) == set()

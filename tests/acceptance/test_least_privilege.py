@@ -55,7 +55,7 @@ async def test_a_role_that_only_reads_exports_everything(site: Site, application
 
     sections = {"destination": [destination("lake", lake)], "schedule": [schedule("often")]}
     site.configure(CATALOG, {"database": logging_in, **sections})
-    await site.restart()
+    await site.start()
     await site.succeeded(application.connection, await site.first_job(application.connection))
     await application.change()
     await application.connection.execute("TRUNCATE public.countries")

@@ -24,7 +24,7 @@ async def start(site: Site) -> tuple[Daemon, str]:
             "schedule": [schedule()],
         },
     )
-    daemon = await site.restart()
+    daemon = await site.start()
     await daemon.wait_for_event("listening")
     return daemon, daemon.events_named("metrics ready")[0]["address"]
 

@@ -40,7 +40,7 @@ async def test_a_running_job_is_cancelled_and_a_pause_survives_a_restart(site: S
     await _post(site, "/v1/pause")
     retried = (await _post(site, f"/v1/jobs/{job}/retry")).json()["jobId"]
     assert await daemon.stop() == 0
-    daemon = await site.restart()
+    daemon = await site.start()
     await _looked_for_jobs(site, daemon)
     assert await connection.fetchval("SELECT state::text FROM exportd.job WHERE id = $1", retried) == "PENDING"
     await _post(site, "/v1/resume")

@@ -87,7 +87,7 @@ async def test_a_table_that_does_not_fit_stops_its_own_schedules_only(
     configure(site, catalog)
     for name, (damage, repair, word) in DAMAGES.items():
         await connection.execute(damage)
-        daemon = await site.restart()
+        daemon = await site.start()
         assert daemon.events_named("entity out of order", entity="ACCOUNTS"), name
         for code in ("accounts", "others"):
             await site.finished(connection, await site.first_job(connection, code))
@@ -120,7 +120,7 @@ async def test_a_running_daemon_notices_by_itself_and_follows_when_the_table_has
 ) -> None:
     connection = application.connection
     configure(site, OPEN_CATALOG)
-    daemon = await site.restart()
+    daemon = await site.start()
     await site.succeeded(connection, await site.first_job(connection, "accounts"))
     await connection.execute("ALTER TABLE public.accounts DROP CONSTRAINT accounts_pkey CASCADE")
     await site.succeeded(connection, await site.first_job(connection, "others"))
@@ -143,7 +143,7 @@ async def test_a_running_daemon_notices_by_itself_and_follows_when_the_table_has
 
 async def test_a_mistake_in_the_new_file_is_still_refused(site: Site, application: Application) -> None:
     configure(site, CATALOG)
-    daemon: Daemon = await site.restart()
+    daemon: Daemon = await site.start()
     configure(site, CATALOG.replace("public.orders", "public.ordres"))
     outcome = await site.quickly("reload")
     assert outcome.returncode == 2

@@ -103,7 +103,7 @@ async def test_a_full_spool_fails_the_job_and_the_next_run_has_everything(site: 
 
     site.configure(CATALOG, sections)
     await application.change()
-    daemon = await site.restart()
+    daemon = await site.start()
     await site.succeeded(connection, await site.fire())
     bucket = DeliveredFiles.of(lake)
     bucket.assert_whole()

@@ -88,7 +88,7 @@ async def test_a_dump_is_restored_and_exported(
 async def run_once(site: Site, directory: Path, *, ask: bool = False) -> None:
     """A run of a daemon of the site's database, to a directory; a new schedule begins one unasked."""
     site.configure(CATALOG, {"destination": [destination("lake", directory)], "schedule": [schedule()]})
-    daemon = await site.restart()
+    daemon = await site.start()
     if ask:
         assert (await site.quickly("schedule", "run", "often")).returncode == 0
     await daemon.wait_for_event("job ended", state="SUCCEEDED")

@@ -133,7 +133,7 @@ async def test_after_a_volume_of_any_age_was_put_back_the_consumer_has_what_the_
             await volume.put_back(random.choice(kept))
             await application.change(random.randrange(0, 30))
             if away:
-                daemon = await site.restart()
+                daemon = await site.start()
             await volume.run()
             for lake in lakes:
                 assert set(modes(lake).values()) == PUT_BACK
@@ -162,7 +162,7 @@ async def test_a_copy_that_a_daemon_with_an_empty_spool_finds_shows_by_the_desti
     await volume.put_back("copy")
     shutil.rmtree(site.spool)
     await application.change()
-    await site.restart()
+    await site.start()
     await volume.run()
     assert set(modes(lake).values()) == PUT_BACK
     assert_holds(lake, await application.contents())
@@ -183,7 +183,7 @@ async def test_what_another_daemon_has_published_is_no_false_alarm_and_what_was_
         await site.succeeded(application.connection, await site.first_job(application.connection))
         for host in (twin, site, twin, twin, site):
             assert await one.stop() == 0
-            one = await host.restart()
+            one = await host.start()
             await application.change(4)
             await volume.run()
             assert set(modes(lake).values()) == GOES_ON
@@ -195,12 +195,12 @@ async def test_what_another_daemon_has_published_is_no_false_alarm_and_what_was_
         # The destination's note is lost, and this daemon has not published what was undone: then the other says it.
         for note in lake.rglob("_published/*"):
             note.unlink()
-        one = await twin.restart()
+        one = await twin.start()
         await application.change(3)
         await volume.run()
         assert set(modes(lake).values()) == GOES_ON
         assert await one.stop() == 0
-        one = await site.restart()
+        one = await site.start()
         await volume.run()
         assert set(modes(lake).values()) == PUT_BACK
         # The other's run followed what lay there; so did what was undone. Neither is a fault of the destination.
@@ -225,7 +225,7 @@ async def test_a_job_that_was_running_when_the_copy_was_made_is_not_run_again_by
     await application.change()
     waiting = await site.fire()
     await volume.keep("copy")
-    await site.restart()
+    await site.start()
     await site.succeeded(application.connection, waiting)
     await volume.run()
     before = {path: path.read_bytes() for path in lake.rglob("*.gz")}
@@ -276,7 +276,7 @@ async def test_a_destination_that_moves_to_an_empty_place_begins_anew_there(
     await site.succeeded(application.connection, await site.fire())
     assert await daemon.stop() == 0
     site.configure(CATALOG, {**sections, "destination": [destination("lake", pond)]})
-    await site.restart()
+    await site.start()
     await application.change()
     for _ in range(2):
         await site.succeeded(application.connection, await site.fire())

@@ -94,7 +94,7 @@ async def refusing(tmp_path: Path) -> AsyncIterator[tuple[Site, Application]]:
 async def test_no_refusal_ends_the_daemon_and_it_works_afterwards(refusing: tuple[Site, Application]) -> None:
     site, application = refusing
     administrator = application.connection
-    daemon = await site.restart()
+    daemon = await site.start()
     await site.succeeded(administrator, await site.first_job(administrator))
     for name, cause in CAUSES.items():
         seen = len(daemon.events_named(TROUBLE, reason=cause.reason))
@@ -142,7 +142,7 @@ async def test_a_password_that_is_rotated_in_the_database_first_is_taken_from_th
     """No reload is asked for, and what else the file says by then is not put into effect."""
     site, application = refusing
     administrator = application.connection
-    daemon = await site.restart()
+    daemon = await site.start()
     await site.succeeded(administrator, await site.first_job(administrator))
     await administrator.execute("ALTER ROLE exporter PASSWORD 'second-secret'")
     await administrator.execute(CUT)
@@ -162,7 +162,7 @@ async def test_a_start_waits_until_the_database_lets_it_in(refusing: tuple[Site,
     (site, application), cause = refusing, CAUSES[name]
     administrator = application.connection
     if "SCHEMA exportd" in cause.damage:
-        daemon = await site.restart()
+        daemon = await site.start()
         assert await daemon.stop() == 0
     await administrator.execute(cause.damage)
     daemon = site.fork()

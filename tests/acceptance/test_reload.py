@@ -220,7 +220,7 @@ async def test_reloads_come_one_after_the_other_and_none_when_the_daemon_leaves(
 async def test_a_reload_that_the_database_refuses_is_undone_as_a_whole(site: Site, application: Application) -> None:
     lake, elsewhere, connection = site.destination(), site.destination("elsewhere"), application.connection
     site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
-    daemon = await site.restart()
+    daemon = await site.start()
     await site.succeeded(connection, await site.first_job(connection))
     await connection.execute("""
         CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'not this one'; END$$;
@@ -301,7 +301,7 @@ async def test_half_written_files_under_load_change_nothing_and_disturb_nothing(
     lake, connection = site.destination(), application.connection
     site.configure(CATALOG, {"destination": [destination("lake", lake)], "schedule": [schedule()]})
     good = site.config.read_text(encoding="utf-8")
-    daemon = await site.restart()
+    daemon = await site.start()
     await site.succeeded(connection, await site.first_job(connection))
     over = threading.Event()
 
@@ -366,7 +366,7 @@ async def test_buckets_that_are_replaced_again_and_again_leave_no_connection_beh
         return sum(link.is_symlink() and str(link.readlink()).startswith("socket:") for link in links)
 
     write(0)
-    daemon = await site.restart()
+    daemon = await site.start()
     await site.succeeded(connection, await site.first_job(connection))
     seen: list[int] = []
     for number in range(1, 51):

@@ -40,7 +40,7 @@ async def test_the_first_signal_lets_jobs_end_and_the_second_puts_them_back(
 
     # Twice: it is put back at once, as if it had not been attempted.
     async with statement_blocker.blocking(keeper) as closed:
-        daemon = await site.restart()
+        daemon = await site.start()
         await closed.blocked_backend()
         daemon.signal(signal.SIGTERM)
         await daemon.wait_for_event("stopping", signal="SIGTERM")
@@ -52,7 +52,7 @@ async def test_the_first_signal_lets_jobs_end_and_the_second_puts_them_back(
         await closed.terminate_blocked()
     await site.assert_clean(lake)
 
-    daemon = await site.restart()
+    daemon = await site.start()
     assert (await site.succeeded(connection, later))["attempt"] == 1
     assert await daemon.stop() == 0
     bucket = DeliveredFiles.of(lake)

@@ -210,13 +210,13 @@ async def test_a_signing_key_of_ones_own_outlives_the_daemon_and_is_shared(
 
     path = await asyncio.to_thread(link)
     assert await daemon.stop() == 0
-    daemon = await site.restart()
+    daemon = await site.start()
     status, content = await asyncio.to_thread(follow, site, path)
     assert (status, content[:2]) == (200, b"PK")
 
     twin = twin_of(site, tmp_path / "twin")
     try:
-        other = await twin.restart()
+        other = await twin.start()
         # It knows the link for genuine, and does not have the files.
         status, content = await asyncio.to_thread(follow, twin, path)
         assert (status, b"another daemon" in content) == (404, True)

@@ -141,12 +141,12 @@ async def test_whenever_one_is_killed_the_other_finishes(site: Site, application
             assert row["attempt"] == 2
             assert daemons[1 - dead].events_named("job started", job_id=str(job), phase="EXTRACTING")
             DeliveredFiles.of(lake).assert_whole()
-            daemons[dead] = await sites[dead].restart()
+            daemons[dead] = await sites[dead].start()
         for idle in (0, 1):
             await daemons[idle].kill()
             await application.change()
             await site.succeeded(connection, await site.fire())
-            daemons[idle] = await sites[idle].restart()
+            daemons[idle] = await sites[idle].start()
         bucket = DeliveredFiles.of(lake)
         bucket.assert_whole()
         assert bucket.replayed() == await application.contents()
@@ -190,7 +190,7 @@ async def test_killed_anywhere(site: Site, application: Application, tmp_path: P
             )
             await site.succeeded(connection, job)
             DeliveredFiles.of(lake).assert_whole()
-            daemons[dead] = await sites[dead].restart()
+            daemons[dead] = await sites[dead].start()
         await site.succeeded(connection, await site.fire())
         bucket = DeliveredFiles.of(lake)
         bucket.assert_whole()
@@ -212,7 +212,7 @@ async def test_files_are_with_the_daemon_that_ran_the_job_and_the_other_says_whi
     spool = (await site.succeeded(application.connection, job))["spool_id"]
     twin = twin_of(site, tmp_path / "twin")
     try:
-        second = await twin.restart()
+        second = await twin.start()
         refused = await twin.quickly("download", str(job), "--to", str(tmp_path / "copied"))
         assert refused.returncode == 1
         (sentence,) = refused.stderr.splitlines()
