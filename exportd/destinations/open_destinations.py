@@ -21,6 +21,11 @@ _CLOSING_S = 5.0
 """How long the connections of a destination that is gone may take to close; then they are left to the process's end."""
 
 
+MAX_IDLE = 100
+"""So many destinations that nothing uses keep their connections: a client of S3 takes 1.4 MB, and there may be a
+destination for each of thousands of organizations, whose schedules are due together."""
+
+
 @dataclass(frozen=True, slots=True)
 class Destination:
     """Where files of an organization go, and by which keys; ``circuit`` remembers its last failures.
@@ -51,6 +56,8 @@ class Destinations:
         """The identities of those that were used since the last look for idle ones."""
         self._connected: set[int] = set()
         """Those that were used before it, and may have kept their connections."""
+        self._idle: dict[int, Destination] = {}
+        """Those that were used and are not, by their identity, the one that was used last at the end."""
 
     def get(self, organization: OrganizationId, code: DestinationCode) -> Destination:
         """The destination; PermanentError DESTINATION_MISSING when it is not declared any more."""
@@ -69,11 +76,15 @@ class Destinations:
         found = self.get(organization, code)
         self._users[id(found)] += 1
         self._used.add(id(found))
+        self._idle.pop(id(found), None)
         try:
             yield found
         finally:
             self._users[id(found)] -= 1
+            if not self._users[id(found)] and self._destinations.get((organization, code)) is found:
+                self._idle[id(found)] = found
             await self.close_unused()
+            await _close([self._idle.pop(next(iter(self._idle))) for _ in range(len(self._idle) - MAX_IDLE)])
 
     async def close_unused(self) -> None:
         """Close the stores of those that were replaced or taken out, and that are no longer used."""
@@ -84,10 +95,7 @@ class Destinations:
         await _close(unused)
 
     async def close_idle(self) -> None:
-        """Close the stores that were used, but not since the last call; they connect again when they are used.
-
-        A client of S3 takes 1.4 MB, and there may be a destination for each of thousands of organizations.
-        """
+        """Close the stores that were used, but not since the last call; they connect again when they are used."""
         used = {*self._used, *(one for one, users in self._users.items() if users)}
         idle = [destination for destination in self if id(destination) in self._connected - used]
         self._connected, self._used = used, set()

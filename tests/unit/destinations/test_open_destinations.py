@@ -2,7 +2,7 @@
 
 import pytest
 
-from exportd.destinations.open_destinations import Destination, Destinations
+from exportd.destinations.open_destinations import MAX_IDLE, Destination, Destinations
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.schedule import DestinationCode
@@ -98,3 +98,16 @@ async def test_a_store_that_is_not_used_between_two_looks_gives_back_its_connect
     assert store.closed == 1
     await live.close_idle()
     assert store.closed == 2
+
+
+async def test_of_many_that_nothing_uses_those_that_were_used_last_keep_their_connections() -> None:
+    stores = [Watched() for _ in range(MAX_IDLE + 2)]
+    live = Destinations(
+        Destination(ACME, DestinationCode(f"lake-{number}"), store, Layout()) for number, store in enumerate(stores)
+    )
+    async with live.using(ACME, DestinationCode("lake-0")):
+        for number in range(1, MAX_IDLE + 2):
+            async with live.using(ACME, DestinationCode(f"lake-{number}")):
+                pass
+        assert [number for number, store in enumerate(stores) if store.closed] == [1]
+    assert [number for number, store in enumerate(stores) if store.closed] == [1, 2], "one that is used stays"
