@@ -40,6 +40,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "capture": capture.measure,
     "empty_job": empty_job.measure,
     "small_jobs": small_jobs.measure,
+    "many_jobs": small_jobs.measure_many,
     "growth": growth.measure,
     "delivery": delivery.measure,
     "control": control.measure,

@@ -23,6 +23,9 @@ from benchmarks.measurement import Measurement, Options, Say
 from benchmarks.server import benchmark_server
 
 ORGANIZATIONS: Final = 300
+ENTITIES: Final = 20
+TENANTS: Final = 10_000
+TENANTS_ENTITIES: Final = 2
 ROUNDS = 2
 BEFORE: Final = "15f2ed3"
 """The commit before small jobs were made cheaper."""
@@ -49,7 +52,7 @@ async def measure(options: Options, say: Say) -> list[Measurement]:
     """CPU of daemon and server against the earlier commit's, and statements and fsyncs of our own."""
     organizations = options.size(ORGANIZATIONS)
     rounds = [kind for _ in range(options.repeats(ROUNDS)) for kind in ("changed", "empty")]
-    async with _trees(options, organizations) as trees:
+    async with _trees(options, organizations, ENTITIES) as trees:
         figures: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in trees}
         # The first round, in which everything is new, is not counted.
         for number, kind in enumerate(["first", *rounds, "counted"]):
@@ -57,6 +60,23 @@ async def measure(options: Options, say: Say) -> list[Measurement]:
                 say(f"round {number + 1} of {len(rounds) + 2}: {kind}, {name}")
                 figures[name].setdefault(kind, []).append(await tree.round(kind))
     return [_measurement(kind, limit, figures) for kind, limit in _LIMITS.items()]
+
+
+async def measure_many(options: Options, say: Say) -> list[Measurement]:
+    """Memory and the event loop while ten thousand schedules are due in the same second, and nothing has changed."""
+    tenants = options.size(TENANTS)
+    async with _trees(options, tenants, TENANTS_ENTITIES, with_earlier=False) as trees:
+        say("first run of each tenant")
+        await trees["now"].round("first")
+        say("all of them again")
+        figures = await trees["now"].round("empty")
+    name = f"{tenants} schedules of {TENANTS_ENTITIES} entities due together, nothing changed"
+    rate, cpu_ms = figures["jobs"] / figures["seconds"], 1000 * figures["process_s"] / tenants
+    details = f"{rate:.0f} jobs/s, {cpu_ms:.0f} ms of CPU a job"
+    return [
+        Measurement(f"{name}: peak of the daemon's memory, MB", figures["peak_kb"] / 1000, 300, "lower", details),
+        Measurement(f"{name}: delay of its event loop, p99, ms", 1000 * figures["loop_p99_s"], 50, "lower", details),
+    ]
 
 
 def _measurement(kind: str, limit: float, figures: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> Measurement:
@@ -86,12 +106,14 @@ def _measurement(kind: str, limit: float, figures: Mapping[str, Mapping[str, lis
 
 
 @asynccontextmanager
-async def _trees(options: Options, organizations: int) -> AsyncIterator[dict[str, _MeasuredTree]]:
+async def _trees(
+    options: Options, organizations: int, entities: int, *, with_earlier: bool = True
+) -> AsyncIterator[dict[str, _MeasuredTree]]:
     """The tree at hand, and that of the earlier commit where the history is at hand, each with a server of its own."""
     with tempfile.TemporaryDirectory(prefix="exportd-before-") as folder:
         paths = {"now": _CHECKOUT}
         archive = await anyio.run_process(["git", "-C", str(_CHECKOUT), "archive", BEFORE, "exportd"], check=False)
-        if not archive.returncode:
+        if with_earlier and not archive.returncode:
             await anyio.run_process(["tar", "-x", "-C", folder], input=archive.stdout)
             paths["before"] = Path(folder)
         async with benchmark_server(options) as first, benchmark_server(options) as second:
@@ -100,7 +122,10 @@ async def _trees(options: Options, organizations: int) -> AsyncIterator[dict[str
                 for (name, path), server in zip(paths.items(), (first, second), strict=False):
                     dsn = await server.create_database("product")
                     process = await anyio.open_process(
-                        [sys.executable, str(_SCRIPT), dsn, str(CATALOG), str(server.log), str(organizations)],
+                        [
+                            *(sys.executable, str(_SCRIPT), dsn, str(CATALOG), str(server.log)),
+                            *(str(organizations), str(entities)),
+                        ],
                         stdin=subprocess.PIPE,
                         stdout=subprocess.PIPE,
                         stderr=None,

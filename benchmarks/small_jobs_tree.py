@@ -1,15 +1,18 @@
 """Runs small jobs with the exportd that it can import, in the server whose DSN it is given: see ``small_jobs``.
 
 A process of its own, so that the tree of another commit can be measured too. It reads a line with the kind of a round
-("changed", "empty", "counted") and prints one with the round's figures as JSON.
+("changed", "empty", "counted") and prints one with the round's figures as JSON. Its arguments: DSN, catalog, log of the
+server, how many organizations there are, and over how many entities each exports.
 """
 
 import json
 import os
+import resource
 import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import quantiles
 from typing import Any
 
 import anyio
@@ -55,6 +58,7 @@ SELECT coalesce(sum(rows), 0)::bigint FROM exportd.part JOIN exportd.job ON job.
 WHERE job.created_at >= $1
 """
 _LOOK_AGAIN_S = 0.25
+_SAMPLE_S = 0.01
 
 
 class _Tree:
@@ -80,7 +84,11 @@ class _Tree:
         wall_s, process_s = time.perf_counter(), time.process_time()
         await self._connection.execute(_DUE)
         self._components.ticker.wake()
-        await self._drained(start)
+        delays_s: list[float] = []
+        async with anyio.create_task_group() as watching:
+            watching.start_soon(_note_delays, delays_s)
+            await self._drained(start)
+            watching.cancel_scope.cancel()
         process_s = time.process_time() - process_s
         return {
             "jobs": self._organizations,
@@ -88,6 +96,8 @@ class _Tree:
             "process_s": process_s,
             "server_s": _server_s(self._log) - server_s,
             "fsyncs": self._fsyncs,
+            "loop_p99_s": quantiles(delays_s, n=100)[-1],
+            "peak_kb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
             "rows": await self._connection.fetchval(_ROWS, start),
             "statements": _statements(self._log, logged) if kind == "counted" else None,
         }
@@ -110,6 +120,14 @@ class _Tree:
     def _counted_fsync(self, descriptor: int) -> None:
         self._fsyncs += 1
         self._fsync(descriptor)
+
+
+async def _note_delays(delays_s: list[float]) -> None:
+    """How late the event loop comes back to a task that sleeps, as the daemon's own metric has it."""
+    while True:
+        due_s = time.perf_counter() + _SAMPLE_S
+        await anyio.sleep(_SAMPLE_S)
+        delays_s.append(max(0.0, time.perf_counter() - due_s))
 
 
 def _statements(log: Path, offset: int) -> dict[str, int]:
@@ -156,7 +174,7 @@ def _settings(dsn: str, folder: Path, organizations: int) -> Settings:
     )
 
 
-async def _serve(dsn: str, catalog_file: Path, log: Path, organizations: int) -> None:
+async def _serve(dsn: str, catalog_file: Path, log: Path, organizations: int, entities: int) -> None:
     catalog = document.load(catalog_file)
     connection = await asyncpg.connect(dsn)
     await migrate(connection)
@@ -171,7 +189,7 @@ async def _serve(dsn: str, catalog_file: Path, log: Path, organizations: int) ->
                     organization,
                     "everything",
                     "",
-                    tuple(catalog.entities),
+                    tuple(catalog.entities)[:entities],
                     ExportFormat.CSV,
                     (DestinationCode("lake"),),
                     Interval(Unit.HOUR, 1),
@@ -196,5 +214,6 @@ if __name__ == "__main__":
         Path(sys.argv[2]),
         Path(sys.argv[3]),
         int(sys.argv[4]),
+        int(sys.argv[5]),
         backend_options={"use_uvloop": True},
     )
