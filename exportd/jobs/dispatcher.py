@@ -166,7 +166,7 @@ class Dispatcher:
             _logger.error("job failed", job_id=str(job_id), reason=Reason.INTERRUPTED.value)
 
     def _room(self) -> Room:
-        """For which jobs there is room. For short ones it says so twice a second: most wake-ups bring none."""
+        """For which jobs there is room. For short ones it says so four times a second: most wake-ups bring none."""
         now = self._clock.monotonic()
         room = self._slots().room(self._occupants(), now)
         if room is not Room.SHORT:

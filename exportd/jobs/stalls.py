@@ -29,7 +29,7 @@ from exportd.destinations.circuit import Circuit, CircuitState
 from exportd.model.entity import EntityCode
 from exportd.settings.schema import LimitSettings
 
-LONG_S = 0.5
+LONG_S = 0.25
 """A job that has run for so long may hold up short ones."""
 
 
