@@ -14,7 +14,18 @@ import anyio
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import capture, control, delivery, empty_job, full_export, incremental, memory, small_jobs, timer_wheel
+from benchmarks import (
+    capture,
+    console_pages,
+    control,
+    delivery,
+    empty_job,
+    full_export,
+    incremental,
+    memory,
+    small_jobs,
+    timer_wheel,
+)
 from benchmarks.measurement import Measurement, Options, Say
 from exportd.telemetry import logging
 
@@ -31,6 +42,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "small_jobs": small_jobs.measure,
     "delivery": delivery.measure,
     "control": control.measure,
+    "console": console_pages.measure,
     "timer_wheel": timer_wheel.measure,
 }
 
