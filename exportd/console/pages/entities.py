@@ -31,7 +31,7 @@ async def list_all(
 async def show_one(visitor: Visiting, name: Annotated[str, Path(max_length=MAX_CODE_LENGTH)]) -> Response:
     """Its fields, what they refer to, what refers to it, and how far it has been read."""
     entity = await show_entity(visitor.viewer, visitor.using.host, visitor.using.status, name)
-    labels = {code: known.label for code, known in visitor.using.host.entities.items()}
+    labels = {str(code): known.label for code, known in visitor.using.host.entities.items()}
     daemon = await visitor.daemon()
     reading = None if daemon is None else daemon.entities.get(entity.entity)
     return visitor.page("entity.html", entity=entity, reading=reading, diagram=around(entity, labels))
