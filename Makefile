@@ -12,6 +12,10 @@ LOCKS := requirements.lock requirements-dev.lock
 SOURCES := exportd tests benchmarks
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
+# Python keeps what it has compiled, whatever the shell says: a run of the tests starts it hundreds of times, and each
+# would compile exportd anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -58,6 +62,9 @@ strangers: $(READY) ## Let strangers misbehave for two minutes while tenants exp
 .PHONY: systemd-test
 systemd-test: $(READY) ## Boot a real systemd in a container and install exportd there (needs root; a minute)
 	EXPORTD_TEST_SYSTEMD=1 $(BIN)/python -m pytest -m systemd_boot tests/systemd
+
+.PHONY: ready
+ready: $(READY) ## Install what tests and checks need, and do nothing else
 
 .PHONY: check
 check: $(READY) ## Check format, lint rules, types and the lock files; change nothing

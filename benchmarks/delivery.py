@@ -9,8 +9,9 @@ import statistics
 import tempfile
 import time
 import venv
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from benchmarks.daemon_process import Delivered, daemon_process
 from benchmarks.measurement import Measurement, Options, Say, in_turns, spread
 from benchmarks.server import benchmark_server, run
 from exportd.model.schedule import ExportFormat
+from exportd.stores.s3.connector import S3Connector, SmallObjectWriter
+from exportd.stores.s3.options import S3Access, S3Options
 from tests.fixtures.fault_proxy import FaultProxy
 from tests.fixtures.faults import Rule, Slow
 from tests.fixtures.stores import PROFILE, aws_environment
@@ -34,6 +37,8 @@ FEW_ROWS = 200_000
 ROUNDS = 3
 _BUCKETS = ("one", "two", "three", "four")
 _SLOW_BYTES_PER_S = 1_000_000
+_SMALL_OBJECTS = 100
+_SMALL_ROUNDS = 5
 
 Way = Callable[[], Awaitable[float]]
 
@@ -62,6 +67,7 @@ async def measure(options: Options, say: Say) -> list[Measurement]:
                 rows = options.size(ROWS)
                 say(f"making {rows:,} bills")
                 found = await _fast(scene, await create_bills(server, rows=rows))
+                found.append(await _small_objects(scene))
                 found.append(await _beside_a_slow_one(scene, await create_bills(server, rows=options.size(FEW_ROWS))))
     return found
 
@@ -76,6 +82,37 @@ async def _swift(folder: Path) -> AsyncIterator[SwiftServer]:
         yield swift
     finally:
         await anyio.to_thread.run_sync(manager.__exit__, None, None, None)
+
+
+async def _small_objects(scene: _Scene) -> Measurement:
+    """CPU of this process, which sends them; the store's is not counted."""
+    data = os.urandom(300)
+    arguments: dict[str, Any] = {"ContentType": "application/gzip", "Metadata": {}}
+    arguments |= S3Options().of_body(zlib.crc32(data))
+    os.environ.update(scene.environment)
+    access = S3Access(region=scene.swift.region, endpoint=scene.swift.endpoint, profile=PROFILE)
+    seconds: dict[str, list[float]] = {"light": [], "library": []}
+    async with AsyncExitStack() as stack:
+        client = await S3Connector().client(access, stack=stack)
+        writer = SmallObjectWriter(client, _BUCKETS[0])
+
+        async def write(way: str, key: str) -> None:
+            if way == "library":
+                await client.put_object(Bucket=_BUCKETS[0], Key=key, Body=data, **arguments)
+            elif not await writer.write(key, data, arguments):
+                raise AssertionError("the library was asked to write it")
+
+        for number, way in enumerate(in_turns(list(seconds), scene.options.repeats(_SMALL_ROUNDS))):
+            scene.say(f"writing small objects, {way}")
+            start = time.process_time()
+            for object_number in range(_SMALL_OBJECTS):
+                await write(way, f"small/{number}/{object_number}")
+            seconds[way].append((time.process_time() - start) / _SMALL_OBJECTS)
+    light, library = (statistics.median(seconds[way]) for way in seconds)
+    detail = ", ".join(f"{way} {spread(1000 * second for second in seconds[way])} ms" for way in seconds)
+    return Measurement(
+        "delivery: CPU to write an object of 300 bytes, against the library", light / library, 0.6, "lower", detail
+    )
 
 
 async def _fast(scene: _Scene, dsn: str) -> list[Measurement]:

@@ -62,7 +62,6 @@ class Pipeline:
         sealed = None if lease.phase is JobPhase.EXTRACTING else await self._sealed(lease)
         async with self._deliverer.delivery(lease, progress, sealed) as delivery:
             if sealed is None:
-                forced = {**delivery.memory.forced, **forced}
                 extraction, parts = await self._extract(lease, progress, forced, delivery)
                 await self._jobs.seal(lease, parts=parts, extraction=extraction.to_json(), spool_id=self._spool.id)
             else:
@@ -97,6 +96,7 @@ class Pipeline:
             forced={**start.forced, **forced},
             progress=progress,
             on_part_started=delivery.add,
+            shares_snapshot=lease.shares_snapshot,
         )
 
     async def _sealed(self, lease: Lease) -> Extraction:

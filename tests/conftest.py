@@ -45,7 +45,8 @@ stamina.instrumentation.set_on_retry_hooks(())
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(autouse=True)
+# For the session: to begin and end it takes as long as most unit tests do.
+@pytest.fixture(scope="session", autouse=True)
 def _nothing_blocks_the_event_loop() -> Iterator[None]:
     with blockbuster_ctx("exportd") as detector:
         for name, function in detector.functions.items():

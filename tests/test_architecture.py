@@ -349,12 +349,13 @@ def own_printing(module: Module) -> list[str]:
 
 def borrowed_names(module: Module) -> list[str]:
     """What it imports from a module of exportd that does not define it: there is one way to each name."""
+    defined = _defined_by_module()
     return [
         f"line {node.lineno}: {node.module} does not define {alias.name}"
         for node in ast.walk(module.tree)
-        if isinstance(node, ast.ImportFrom) and (node.module or "") in _DEFINED
+        if isinstance(node, ast.ImportFrom) and (node.module or "") in defined
         for alias in node.names
-        if alias.name not in _DEFINED[node.module or ""] and f"{node.module}.{alias.name}" not in _DEFINED
+        if alias.name not in defined[node.module or ""] and f"{node.module}.{alias.name}" not in defined
     ]
 
 
@@ -367,9 +368,12 @@ def _defined(module: Module) -> set[str]:
     }
 
 
-_DEFINED = {
-    f"exportd.{module.path}".replace("/", ".").removesuffix(".__init__"): _defined(module) for module in MODULES
-}
+# Not while the tests are collected, which every process does that takes part in them.
+@cache
+def _defined_by_module() -> dict[str, set[str]]:
+    return {
+        f"exportd.{module.path}".replace("/", ".").removesuffix(".__init__"): _defined(module) for module in MODULES
+    }
 
 
 def _id(module: Module) -> str:

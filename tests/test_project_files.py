@@ -59,7 +59,7 @@ def test_the_forge_runs_what_ci_runs_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("target", ["check", "test"])
 def test_ci_runs_the_targets_that_a_person_runs(target: str) -> None:
-    assert f"\nmake {target}\n" in read(".ci/run")
+    assert re.search(rf"^make (.* )?{target}\b", read(".ci/run"), re.MULTILINE)
 
 
 def test_pre_commit_runs_what_make_check_runs() -> None:

@@ -52,6 +52,10 @@ Prefix = Annotated[str | None, Parameter(help="A folder inside the bucket; '' fo
 PartitionOrder = Annotated[
     Literal["TIME_FIRST", "TYPE_FIRST"] | None, Parameter(help="What comes first in the paths of files.")
 ]
+EmptyFiles = Annotated[
+    bool | None,
+    Parameter(help="Whether an entity without records has a file, or is in the manifest only."),
+]
 RoleArn = Annotated[str | None, Parameter(help="S3: the role that exportd assumes.")]
 ProjectNumber = Annotated[str | None, Parameter(help="GCS: the number of the project with the identity pool.")]
 PoolId = Annotated[str | None, Parameter(help="GCS: the workload identity pool.")]
@@ -76,6 +80,7 @@ def create(
     name: Name = None,
     prefix: Prefix = None,
     partition_order: PartitionOrder = None,
+    empty_files: EmptyFiles = None,
     role_arn: RoleArn = None,
     project_number: ProjectNumber = None,
     pool_id: PoolId = None,
@@ -92,6 +97,7 @@ def create(
         "bucketName": bucket,
         "prefix": prefix or None,
         "partitionOrder": partition_order,
+        "emptyFiles": empty_files,
         "iamRoleArn": role_arn,
         "projectNumber": project_number,
         "poolId": pool_id,
@@ -112,6 +118,7 @@ def edit(
     bucket: Bucket = None,
     prefix: Prefix = None,
     partition_order: PartitionOrder = None,
+    empty_files: EmptyFiles = None,
     role_arn: RoleArn = None,
     project_number: ProjectNumber = None,
     pool_id: PoolId = None,
@@ -127,6 +134,7 @@ def edit(
             "bucketName": bucket,
             "prefix": prefix,
             "partitionOrder": partition_order,
+            "emptyFiles": empty_files,
             "iamRoleArn": role_arn,
             "projectNumber": project_number,
             "poolId": pool_id,
@@ -292,6 +300,7 @@ def _print(destination: Document, *, as_json: bool) -> None:
             "bucket": destination.get("bucketName"),
             "prefix": destination.get("prefix"),
             "partition order": destination.get("partitionOrder"),
+            "empty files": "yes" if destination.get("emptyFiles", True) else "no: in the manifest only",
             "role": destination.get("iamRoleArn"),
             "project number": destination.get("projectNumber"),
             "pool": destination.get("poolId"),

@@ -299,20 +299,31 @@ class DestinationForm:
             organization=destination.organization,
             name=destination.name,
             code=destination.code,
-            details={name: document.get(name) or "" for name in details_of(destination.destination_type)},
+            details={name: _as_text(document.get(name)) for name in details_of(destination.destination_type)},
             version=str(destination.version),
         )
 
     @property
     def document(self) -> dict[str, object]:
         """The body of the API's request. What is left empty is left out."""
+        switched = self.details.get("emptyFiles")
         return {
             "destinationType": self.kind,
             "name": self.name,
             "code": self.code,
             **{name: text for name, text in self.details.items() if text},
+            **({"emptyFiles": _SWITCH.get(switched, switched)} if switched else {}),
             **({"version": _number(self.version)} if self.version else {}),
         }
+
+
+_SWITCH: Mapping[str, object] = {"true": True, "false": False}
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value or "")
 
 
 def details_of(kind: str) -> list[str]:

@@ -87,6 +87,7 @@ class Deliverer:
                 key_of=lambda entity, number: _key(job, destination, token_of(entity), number),
                 limiter=self._limiter,
                 retry=self._retry,
+                empty_files=destination.empty_files,
                 owner=(job.organization, code),
                 on_started=lambda upload: self._uploads.record(job.id, code, upload),
                 on_published=count,
@@ -136,7 +137,7 @@ class DestinationDelivery:
             manifest = build_manifest(
                 self.job,
                 extraction,
-                parts,
+                [part for part in parts if self.transfer.sends(part)],
                 lambda entity, part: _key(self.job, self.destination, entity.type_token, part.number),
                 history,
             )

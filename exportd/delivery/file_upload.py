@@ -84,7 +84,7 @@ class FileUpload:
     """``send`` while the file grows, then ``publish``; ``abort`` if it does not come to that.
 
     ``owner`` is whose share of the limiter's bytes it takes. ``on_started`` gets an upload before anything is
-    sent to it.
+    sent to it. ``published`` is the object, once it is visible.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class FileUpload:
         self._found: dict[int, Piece] = {}
         self._pieces: list[Piece] = []
         self._sent = False
-        self._published: ObjectInfo | None = None
+        self.published: ObjectInfo | None = None
 
     async def adopt(self, upload: Upload) -> None:
         """Go on with what an earlier attempt began, as far as the store still has it; called before ``send``.
@@ -141,15 +141,20 @@ class FileUpload:
 
         Raises TransientError or PermanentError.
         """
-        if self._published is None:
-            self._published = await self._restart_if_gone(self._publish)
-        return self._published
+        if self.published is None:
+            self.published = await self._restart_if_gone(self._publish)
+        return self.published
+
+    @property
+    def waits_for_publishing(self) -> bool:
+        """Whether ``send`` has nothing to do: the file is finished, and has no piece but the last."""
+        return self.file.part is not None and self.file.part.size_bytes <= self._store.limits.piece_bytes
 
     @property
     def is_small(self) -> bool:
         """Whether the finished file can be published with others in one call."""
         part = self._part()
-        whole = self._upload is None and self._published is None
+        whole = self._upload is None and self.published is None
         return whole and part.size_bytes <= min(MAX_SMALL_BYTES, self._store.limits.piece_bytes)
 
     @staticmethod
@@ -165,7 +170,7 @@ class FileUpload:
             objects = [(upload.key, content) for upload, content in zip(uploads, contents, strict=True)]
             infos = await first._retry.call(lambda: store.put_all(objects))
         for upload, info in zip(uploads, infos, strict=True):
-            upload._published = upload._arrived(info)
+            upload.published = upload._arrived(info)
 
     async def find_published(self) -> bool:
         """Whether an earlier attempt has published this very content; then nothing is sent again.
@@ -185,13 +190,19 @@ class FileUpload:
         except ExportdError:
             return False
         if digest.hexdigest() == part.sha256:
-            self._published = info
-        return self._published is not None
+            self.published = info
+        return self.published is not None
 
     async def abort(self) -> None:
         """Free what the store holds of an unpublished file. Raises TransientError or PermanentError."""
         if self._upload is not None:
             await self._store.abort(self._upload)
+            self._upload = None
+
+    async def give_up(self) -> None:
+        """Not to be published: free what the store holds of it, where it lets us."""
+        if self._upload is not None:
+            await self._try_abort(self._upload)
             self._upload = None
 
     async def _try_abort(self, upload: Upload) -> None:

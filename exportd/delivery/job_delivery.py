@@ -135,7 +135,8 @@ class JobDelivery:
             except ExportdError as error:
                 failures.append(error)
             else:
-                _logger.info("delivered", destination=code, files=len(parts))
+                files = sum(map(delivery.transfer.sends, parts))
+                _logger.info("delivered", destination=code, files=files)
 
         async with anyio.create_task_group() as publishing:
             for delivery in self.deliveries:

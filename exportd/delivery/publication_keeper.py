@@ -27,7 +27,7 @@ from exportd.delivery.publication_table import PublicationTable
 from exportd.delivery.transfer import named
 from exportd.destinations.open_destinations import Destination
 from exportd.manifest.document import Manifest, Predecessor, parse, sha256_of
-from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.entity import OrganizationId
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.extraction import Extraction, Mode
 from exportd.model.job import Job, JobId, Lease
@@ -55,15 +55,10 @@ _logger = structlog.stdlib.get_logger()
 class PublicationMemory:
     """What the places remember of a schedule: by place what was read, None where nothing is remembered.
 
-    A place that could not be read is not in ``held``. ``put_back`` are the entities that have to be full.
+    A place that could not be read is not in ``held``.
     """
 
     held: Mapping[str, Publication | None] = field(default_factory=dict)
-    put_back: tuple[EntityCode, ...] = ()
-
-    @property
-    def forced(self) -> dict[EntityCode, FullReason]:
-        return dict.fromkeys(self.put_back, FullReason.DATABASE_PUT_BACK)
 
 
 def place_of(destination: Destination) -> str:
@@ -110,7 +105,7 @@ class PublicationKeeper:
             for destination in destinations:
                 reading.start_soon(read, destination, name=f"ask {destination.code} what it holds")
         await self._compare(job, schedule, held)
-        return PublicationMemory(held, await self._publications.put_back(schedule))
+        return PublicationMemory(held)
 
     async def record(
         self, lease: Lease, extraction: Extraction, memory: PublicationMemory, destinations: Sequence[Destination]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from exportd.database import queries
 from exportd.database.translator import translated
-from exportd.model.entity import EntityCode
 from exportd.model.errors import TransientError
 from exportd.model.job import JobId, Lease
 from exportd.model.publication import Publication
@@ -23,7 +22,6 @@ _SQL = queries.load("publications")
 _UNKNOWN = _SQL["unknown"]
 _RECORD = _SQL["record"]
 _NOTE_PUT_BACK = _SQL["note_put_back"]
-_PUT_BACK = _SQL["put_back"]
 _IS_OLDER = _SQL["is_older"]
 
 
@@ -68,12 +66,6 @@ class PublicationTable:
         """Mark the schedule's positions: each entity is full until a run has succeeded."""
         with translated("recording that the database was put back"):
             await self._pool.execute(_NOTE_PUT_BACK, schedule)
-
-    async def put_back(self, schedule: ScheduleId) -> tuple[EntityCode, ...]:
-        """The entities whose positions are marked and have not moved since."""
-        with translated("reading which positions were put back"):
-            rows = await self._pool.fetch(_PUT_BACK, schedule)
-        return tuple(EntityCode(row["entity"]) for row in rows)
 
     async def is_older(self, job: JobId, time: datetime) -> bool:
         """Whether a job was created before a time (aware)."""

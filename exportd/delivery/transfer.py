@@ -43,7 +43,8 @@ class Transfer:
 
     ``key_of`` names the object of an entity's part. ``owner`` is whose share of the limiter's bytes it takes.
     ``on_started`` gets each upload before anything is sent to it, ``on_published`` the part of each object that became
-    visible. ``failure`` is what stopped the transfer, None while nothing has.
+    visible. Without ``empty_files``, a part without rows is not sent. ``failure`` is what stopped the transfer, None
+    while nothing has.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Transfer:
         limiter: ByteLimiter,
         retry: RetryBudget | None = None,
         pieces_at_once: int = 4,
+        empty_files: bool = True,
         owner: Hashable = None,
         on_started: Callable[[Upload], Awaitable[None]] = record_nothing,
         on_published: Callable[[Part], None] = lambda _: None,
@@ -67,6 +69,7 @@ class Transfer:
         self._limiter = limiter
         self._retry = retry or RetryBudget()
         self._pieces_at_once = pieces_at_once
+        self._empty_files = empty_files
         self._owner = owner
         self._on_started = on_started
         self._on_published = on_published
@@ -94,7 +97,9 @@ class Transfer:
 
     def add(self, file: GrowingFile) -> None:
         """Upload a file while it grows."""
-        self._begin(self._register(file).send)
+        upload = self._register(file)
+        if not upload.waits_for_publishing:
+            self._begin(upload.send)
 
     def resume(self, parts: Sequence[SpooledPart], begun: Sequence[Upload] = ()) -> None:
         """Upload the files of a sealed job. What an earlier attempt has published is left alone, and what it has
@@ -103,7 +108,12 @@ class Transfer:
         newest = {upload.key: upload for upload in begun}
         for part in parts:
             upload = self._register(part)
-            self._begin(_resume, upload, newest.get(upload.key))
+            if self.sends(part.part):
+                self._begin(_resume, upload, newest.get(upload.key))
+
+    def sends(self, part: Part) -> bool:
+        """Whether the destination gets this part."""
+        return self._empty_files or part.rows > 0
 
     def refuse(self, error: ExportdError) -> None:
         """Send nothing: ``publish`` will raise this error."""
@@ -115,7 +125,7 @@ class Transfer:
         self._kept = True
 
     async def publish(self, parts: Sequence[Part]) -> tuple[ObjectInfo, ...]:
-        """Make all objects visible; ``parts`` are the sealed job's, and have all been added.
+        """Make all objects visible that the destination gets; ``parts`` are the sealed job's, and have all been added.
 
         Raises TransientError or PermanentError with the destination's name: what went wrong now, or earlier.
         """
@@ -128,6 +138,10 @@ class Transfer:
         if not len(pairs) == len(parts) == len(self._uploads):
             raise InvariantError("the files that were added are not the parts of the job")
         await self._wait_until_idle()
+        for upload, part in pairs:
+            if not self.sends(part):
+                await upload.give_up()
+        pairs = [(upload, part) for upload, part in pairs if self.sends(part)]
         slots = anyio.Semaphore(_COMPLETIONS_AT_ONCE)
         infos: dict[ObjectKey, ObjectInfo] = {}
 
@@ -138,13 +152,17 @@ class Transfer:
                 infos[upload.key] = await upload.publish()
             self._on_published(part)
 
-        store, small = self._store, [upload for upload in uploads if upload is not None and upload.is_small]
+        store, small = self._store, [upload for upload, _ in pairs if upload.is_small]
         if isinstance(store, BatchStore) and len(small) > 1:
             for start in range(0, len(small), MAX_TOGETHER):
                 batch = small[start : start + MAX_TOGETHER]
                 self._begin(FileUpload.publish_together, batch, store, stoppable=False)
             await self._wait_until_idle()
         for upload, part in pairs:
+            if upload.published is not None and self.failure is None:
+                infos[upload.key] = upload.published
+                self._on_published(part)
+                continue
             # Not stopped by another object's failure: the store may carry out a request that was cut off, after the
             # cleaner has looked for what the failed job left.
             self._begin(publish_one, upload, part, stoppable=False)

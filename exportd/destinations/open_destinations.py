@@ -26,6 +26,7 @@ class Destination:
     """Where files of an organization go, and by which keys; ``circuit`` remembers its last failures.
 
     Each run comes with the statements that load it into the databases of ``loader_kit``; they name ``location``.
+    Without ``empty_files``, an entity without records has no file there.
     """
 
     organization: OrganizationId
@@ -34,6 +35,7 @@ class Destination:
     layout: Layout
     location: Location | None = None
     loader_kit: tuple[DialectName, ...] = ()
+    empty_files: bool = True
     circuit: Circuit = field(default_factory=Circuit)
 
 

@@ -58,6 +58,7 @@ class DestinationOpener:
             layout=Layout(declared.prefix, PartitionOrder(declared.partition_order)),
             location=location_of(declared),
             loader_kit=tuple(DialectName(dialect) for dialect in declared.loader_kit),
+            empty_files=declared.empty_files,
             circuit=circuit_for(self._settings.limits.delivery_timeout_s),
         )
 

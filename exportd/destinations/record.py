@@ -53,11 +53,10 @@ class DestinationRecord:
     modified_by: str
 
 
+_OF_BUCKETS = frozenset({"type", "bucket", "prefix", "partition_order", "empty_files"})
 _SETTABLE: Mapping[str, frozenset[str]] = {
-    "S3": frozenset({"type", "bucket", "prefix", "partition_order", "role_arn"}),
-    "GCS": frozenset(
-        {"type", "bucket", "prefix", "partition_order", "project_number", "pool_id", "provider_id", "service_account"}
-    ),
+    "S3": _OF_BUCKETS | {"role_arn"},
+    "GCS": _OF_BUCKETS | {"project_number", "pool_id", "provider_id", "service_account"},
 }
 """What the API can set, by the kind of destination: no folder of a host, no credentials and profiles of the daemon."""
 

@@ -10,7 +10,8 @@ from exportd.catalog.document import Catalog
 from exportd.extraction.copier import Copier, CopyTask, ImagesUnreadableError
 from exportd.extraction.projection import csv_header
 from exportd.extraction.silence_watcher import STALLED_AFTER_S, SilenceWatcher
-from exportd.extraction.snapshot_opener import OpenSnapshot, SnapshotOpener
+from exportd.extraction.snapshot_opener import OpenSnapshot, Reader, SnapshotOpener
+from exportd.extraction.snapshot_sharer import SnapshotSharer
 from exportd.model.entity import DELETED_FIELD, Entity, EntityCode
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.extraction import EntityExtraction, ExtractedField, Extraction
@@ -44,10 +45,13 @@ class Extractor:
         self._catalog = catalog
         self._installer = installer
         self._opener = opener
+        self._sharer = SnapshotSharer(opener, installer.complete)
         self._copier = copier
         self._spool = spool
         self._limits = limits
         self._stalled_after_s = stalled_after_s
+        self._headers = {code: csv_header(entity) for code, entity in catalog.entities.items()}
+        self._fields = {code: _extracted_fields(entity) for code, entity in catalog.entities.items()}
 
     async def extract(
         self,
@@ -57,10 +61,12 @@ class Extractor:
         forced: Mapping[EntityCode, FullReason],
         progress: JobProgress,
         on_part_started: Callable[[PartFile], None],
+        shares_snapshot: bool = False,
     ) -> tuple[Extraction, tuple[Part, ...]]:
         """Read what ``job`` has to export since ``positions``; every part is durable when this returns.
 
-        ``forced`` names entities that must be full. Raises TransientError, PermanentError or ImagesUnreadableError
+        ``forced`` names entities that must be full. A job that ``shares_snapshot`` is read with those that ask at the
+        same time. Raises TransientError (AloneError when it cannot be shared), PermanentError or ImagesUnreadableError
         (alone, not in a group), and leaves no file then.
         """
         entities = [self._entity(code) for code in job.entities]
@@ -69,7 +75,11 @@ class Extractor:
         progress.entities.clear()
         try:
             return await self._attempt(
-                job, entities, positions, forced=forced, progress=progress, on_part_started=on_part_started
+                *(job, entities, positions),
+                forced=forced,
+                progress=progress,
+                on_part_started=on_part_started,
+                shares_snapshot=shares_snapshot,
             )
         except BaseExceptionGroup as group:
             unreadable = group.subgroup(ImagesUnreadableError)
@@ -100,6 +110,7 @@ class Extractor:
         forced: Mapping[EntityCode, FullReason],
         progress: JobProgress,
         on_part_started: Callable[[PartFile], None],
+        shares_snapshot: bool,
     ) -> tuple[Extraction, tuple[Part, ...]]:
         await self._spool.begin_job(job.id, job.organization)
         writers = {
@@ -109,7 +120,7 @@ class Extractor:
                 entity=entity.code,
                 type_token=entity.type_token,
                 file_format=job.file_format,
-                header=csv_header(entity) if job.file_format is ExportFormat.CSV else b"",
+                header=self._headers[entity.code] if job.file_format is ExportFormat.CSV else b"",
                 cap_bytes=self._limits.part_size,
                 progress=progress.of(entity.code),
                 on_part_started=on_part_started,
@@ -128,9 +139,14 @@ class Extractor:
         )
         try:
             # Capture is made whole before the snapshot, so that what is put right is complete from this snapshot on.
-            async with self._opener.open_captured(
-                self._installer.complete, job, entities, positions, forced=forced, watcher=watcher
-            ) as snapshot:
+            opened = (
+                self._sharer.open(entities, Reader(job, positions, forced, watcher))
+                if shares_snapshot
+                else self._opener.open_captured(
+                    self._installer.complete, job, entities, positions, forced=forced, watcher=watcher
+                )
+            )
+            async with opened as snapshot:
                 await self._copier.copy(
                     snapshot, job.file_format, lambda code: writers[code].write, done, watcher=watcher
                 )
@@ -142,7 +158,7 @@ class Extractor:
                 for writer in writers.values():
                     await writer.abort()
             raise
-        return _extraction(job, entities, snapshot, progress), parts
+        return _extraction(job, entities, snapshot, progress, self._fields), parts
 
 
 def _first(group: BaseExceptionGroup[ImagesUnreadableError]) -> ImagesUnreadableError:
@@ -163,7 +179,13 @@ def _require_all_rows(sent: Mapping[EntityCode, int], parts: Sequence[Part]) -> 
             )
 
 
-def _extraction(job: Job, entities: Sequence[Entity], snapshot: OpenSnapshot, progress: JobProgress) -> Extraction:
+def _extraction(
+    job: Job,
+    entities: Sequence[Entity],
+    snapshot: OpenSnapshot,
+    progress: JobProgress,
+    fields: Mapping[EntityCode, tuple[ExtractedField, ...]],
+) -> Extraction:
     return Extraction(
         snapshot=snapshot.snapshot,
         wal_position=snapshot.wal_position,
@@ -179,16 +201,20 @@ def _extraction(job: Job, entities: Sequence[Entity], snapshot: OpenSnapshot, pr
                 deleted_rows=progress.of(entity.code).deleted_rows,
                 key=_field_names(entity, entity.key),
                 tenant=_field_names(entity, (entity.tenant,))[0] if entity.tenant else None,
-                fields=(
-                    *(ExtractedField(field.name, field.type, field.format, field.reference) for field in entity.fields),
-                    ExtractedField(DELETED_FIELD, "boolean", None, None),
-                ),
+                fields=fields[entity.code],
                 guards=snapshot.guards[entity.code].to_json(),
                 oversized_parts=progress.of(entity.code).oversized_parts,
                 modified=_field_names(entity, (entity.modified,))[0] if job.start_date and entity.modified else None,
             )
             for entity in entities
         ),
+    )
+
+
+def _extracted_fields(entity: Entity) -> tuple[ExtractedField, ...]:
+    return (
+        *(ExtractedField(field.name, field.type, field.format, field.reference) for field in entity.fields),
+        ExtractedField(DELETED_FIELD, "boolean", None, None),
     )
 
 

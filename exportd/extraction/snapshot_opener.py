@@ -11,32 +11,37 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from asyncpg import PostgresError, Record
+from asyncpg import PostgresError
 
-from exportd.catalog.column_types import INSTANTS
 from exportd.catalog.shape import Shape
 from exportd.catalog.shape_reader import read_fingerprint, read_shapes
-from exportd.catalog.table_rules import duplicates_sentence, no_modified
 from exportd.database import queries
 from exportd.database.connector import Connection, Connector
 from exportd.database.locks import LockWait, take_locks
-from exportd.database.quoting import table
-from exportd.database.session_settings import EXACT_SETTINGS, unsettled
-from exportd.database.translator import FOREIGN_ERRORS, translate, translated
-from exportd.extraction.decision import (
+from exportd.database.translator import FOREIGN_ERRORS, translated
+from exportd.extraction.guards import CatalogMemory, ClusterFacts, Guards, KnownCatalog, growth, guards_of
+from exportd.extraction.silence_watcher import SilenceWatcher
+from exportd.extraction.snapshot_reader import (
+    contents_of,
+    contents_of_all,
+    position_in_time,
+    require_unique_keys,
+    statements_of,
+    types_of,
+)
+from exportd.extraction.statement import Statements, lock_statement
+from exportd.extraction.window import (
+    EntityWindow,
     LogContents,
+    SnapshotText,
     full_reason,
-    log_is_comparable,
+    parse_snapshot,
     reason_before_reading,
     windows_of,
+    xmax,
 )
-from exportd.extraction.guards import CatalogMemory, ClusterFacts, Guards, KnownCatalog, growth, guards_of
-from exportd.extraction.projection import ProjectedType, column_types, expressions
-from exportd.extraction.silence_watcher import SilenceWatcher
-from exportd.extraction.statement import Statements, lock_statement
-from exportd.extraction.window import EntityWindow, SnapshotText, parse_snapshot, xmax
 from exportd.model.entity import Entity, EntityCode
-from exportd.model.errors import InvariantError, PermanentError, TransientError
+from exportd.model.errors import PermanentError, TransientError
 from exportd.model.job import Job, JobProgress
 from exportd.model.reason import FullReason, Reason
 from exportd.model.start import Position
@@ -45,11 +50,14 @@ _SQL = queries.load("snapshots")
 
 _LOCK_ATTEMPTS = 5
 
+MAX_SHARED_KEYS = 10_000
+"""A job with more keys to read does not share a snapshot: others would wait for it."""
+
 IsIntact = Callable[[Entity, Shape], bool]
 """Whether an entity's capture triggers are all there and enabled."""
 
 
-class _CatalogChangedError(Exception):
+class CatalogChangedError(Exception):
     """The catalog is not what is remembered of it."""
 
 
@@ -75,6 +83,16 @@ class OpenSnapshot:
     def locks(self) -> str:
         """The statement by which another connection locks the same tables."""
         return lock_statement(list(self.entities.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A job that is to be read, with its last ``positions``. ``forced`` names entities that must be full."""
+
+    job: Job
+    positions: Mapping[EntityCode, Position]
+    forced: Mapping[EntityCode, FullReason]
+    watcher: SilenceWatcher
 
 
 class SnapshotOpener:
@@ -146,7 +164,7 @@ class SnapshotOpener:
                             job, entities, positions, forced=forced, uncaptured=(), watcher=watcher, known=known
                         )
                     )
-                except (_CatalogChangedError, PermanentError):
+                except (CatalogChangedError, PermanentError):
                     # What could not be read is told by the ordinary way, which may also put it right.
                     self._memory.forget(known)
                 else:
@@ -171,7 +189,7 @@ class SnapshotOpener:
         watcher: SilenceWatcher,
         known: KnownCatalog | None,
     ) -> AsyncIterator[OpenSnapshot]:
-        """With a ``known`` catalog, raises _CatalogChangedError when it is another by now."""
+        """With a ``known`` catalog, raises CatalogChangedError when it is another by now."""
         async with self._connector.export_session() as connection:
             with translated("reading what has changed"):
                 with LockWait("locking the exported tables for reading", watcher.progress) as wait:
@@ -183,6 +201,31 @@ class SnapshotOpener:
                     # What is known of the tables' sizes is old.
                     snapshot = replace(snapshot, shapes=await read_shapes(connection, entities))
             yield snapshot
+
+    def known(self, entities: Sequence[Entity]) -> KnownCatalog | None:
+        """What is remembered of the entities' catalog, by which ``open_for`` opens."""
+        return self._memory.of(entities)
+
+    @asynccontextmanager
+    async def open_for(
+        self, known: KnownCatalog, readers: Sequence[Reader]
+    ) -> AsyncIterator[list[OpenSnapshot | None]]:
+        """One snapshot for several jobs over the entities of ``known``: as each of them sees it, on one connection.
+
+        None is for a job that has to be read by itself, because it has much to read, a table to read completely or
+        keys to compare. Raises TransientError, or CatalogChangedError and forgets the catalog: what could not be read
+        is told by the ordinary way.
+        """
+        async with self._connector.export_session() as connection:
+            try:
+                with translated("reading what has changed"):
+                    with LockWait("locking the exported tables for reading", readers[0].watcher.progress) as wait:
+                        await self._begin(connection, known.entities, (), wait)
+                    snapshots = await _read_for(connection, known, readers)
+            except (CatalogChangedError, PermanentError) as error:
+                self._memory.forget(known)
+                raise CatalogChangedError from error
+            yield snapshots
 
     async def _remember(self, snapshot: OpenSnapshot, before: str) -> None:
         """Keep what was found, if nothing has changed since before capture was looked at."""
@@ -233,7 +276,7 @@ class SnapshotOpener:
         watcher: SilenceWatcher,
         known: KnownCatalog | None,
     ) -> OpenSnapshot:
-        now = await _position_in_time(connection)
+        now = await position_in_time(connection)
         snapshot = parse_snapshot(now["snapshot"])
         cluster = ClusterFacts(now["system_identifier"], now["timeline"], now["database_oid"])
         if known is None:
@@ -241,7 +284,7 @@ class SnapshotOpener:
             guards = {entity.code: guards_of(entity, shapes[entity.code], cluster) for entity in entities}
         else:
             shapes, guards = await _known_shapes(connection, known, cluster, xmax(snapshot))
-        statements = await _statements(connection, job, entities, shapes)
+        statements = statements_of(job, entities, shapes, await types_of(connection, entities, shapes))
         reasons: dict[EntityCode, FullReason | None] = {}
         compared = dict(guards)
         for code, statement in statements.items():
@@ -262,10 +305,10 @@ class SnapshotOpener:
             if code in uncaptured:
                 reasons[code] = reasons[code] or FullReason.CAPTURE_CHANGED
         captured = {code: statement for code, statement in statements.items() if code not in uncaptured}
-        contents = await _contents(connection, captured, positions, reasons)
+        contents = await contents_of(connection, captured, positions, reasons)
         windows = windows_of(job, positions, compared, contents, reasons)
         if not self._statement_timeout_s:
-            await _require_unique_keys(connection, windows, statements, watcher)
+            await require_unique_keys(connection, windows, statements, watcher)
         return OpenSnapshot(
             connection=connection,
             snapshot=snapshot,
@@ -329,119 +372,67 @@ class SnapshotOpener:
 async def _known_shapes(
     connection: "Connection", known: KnownCatalog, cluster: ClusterFacts, newest: int
 ) -> tuple[dict[EntityCode, Shape], dict[EntityCode, Guards]]:
-    """What is known, if it is still so. Raises _CatalogChangedError."""
+    """What is known, if it is still so. Raises CatalogChangedError."""
     if not known.holds(await read_fingerprint(connection, known.entities), cluster, newest):
-        raise _CatalogChangedError
+        raise CatalogChangedError
     return dict(known.shapes), dict(known.guards)
 
 
-def _require_modified(entities: Sequence[Entity], shapes: Mapping[EntityCode, Shape]) -> None:
-    for entity in entities:
-        if entity.modified is None:
-            raise PermanentError(f"Entity {no_modified(entity.code)}", reason=Reason.CATALOG_MISMATCH)
-        column = shapes[entity.code].root.column(entity.modified)
-        if column is None or column.base_type not in INSTANTS:
-            raise PermanentError(
-                f"Entity {entity.code}: {entity.table} has no column {entity.modified} that holds times, which the "
-                "catalog names as `modified`. Correct the catalog, or export without a start date.",
-                reason=Reason.CATALOG_MISMATCH,
+async def _read_for(
+    connection: "Connection", known: KnownCatalog, readers: Sequence[Reader]
+) -> list[OpenSnapshot | None]:
+    now = await position_in_time(connection)
+    snapshot = parse_snapshot(now["snapshot"])
+    cluster = ClusterFacts(now["system_identifier"], now["timeline"], now["database_oid"])
+    shapes, guards = await _known_shapes(connection, known, cluster, xmax(snapshot))
+    types = await types_of(connection, known.entities, shapes)
+    statements = [statements_of(reader.job, known.entities, shapes, types) for reader in readers]
+    places = [place for place, reader in enumerate(readers) if _goes_on(reader, guards, snapshot)]
+    contents = await contents_of_all(
+        connection, [statements[place] for place in places], [readers[place].positions for place in places]
+    )
+    opened: list[OpenSnapshot | None] = [None] * len(readers)
+    for place, found in zip(places, contents, strict=True):
+        reader = readers[place]
+        windows = windows_of(reader.job, reader.positions, guards, found, dict.fromkeys(guards))
+        if _is_quickly_read(windows, found, shapes, known.entities):
+            opened[place] = OpenSnapshot(
+                connection=connection,
+                snapshot=snapshot,
+                wal_position=now["wal_position"],
+                taken_at=now["taken_at"],
+                entities={entity.code: entity for entity in known.entities},
+                shapes=shapes,
+                guards=guards,
+                windows=windows,
+                statements=statements[place],
+                keys={code: content.keys for code, content in found.items()},
             )
+    return opened
 
 
-async def _position_in_time(connection: "Connection") -> Record:
-    """Where in the database's history the transaction's snapshot is."""
-    now = await connection.fetchrow(_SQL["position_in_time"], list(EXACT_SETTINGS), list(EXACT_SETTINGS.values()))
-    if now is None:
-        raise InvariantError("a query without FROM has one row")
-    if now["unsettled"]:
-        raise unsettled(now["unsettled"])
-    if now["standby"]:
-        raise PermanentError(
-            "The database is a standby. Its snapshots do not list open transactions, so changes would be missed; "
-            "point the configuration at the primary.",
-            reason=Reason.DATABASE_IS_STANDBY,
+def _goes_on(reader: Reader, guards: Mapping[EntityCode, Guards], snapshot: SnapshotText) -> bool:
+    """Whether all entities of the job may be incremental, as far as is known without reading the log."""
+    return not reader.forced and not any(
+        reason_before_reading(
+            *(reader.positions.get(code), found, snapshot),
+            first_run=not reader.positions,
+            destinations=reader.job.destinations,
         )
-    return now
+        for code, found in guards.items()
+    )
 
 
-async def _statements(
-    connection: "Connection", job: Job, entities: Sequence[Entity], shapes: Mapping[EntityCode, Shape]
-) -> dict[EntityCode, Statements]:
-    if job.start_date is not None:
-        _require_modified(entities, shapes)
-    return {
-        entity.code: Statements(
-            entity,
-            shapes[entity.code],
-            job.file_format,
-            await _types(connection, entity, shapes[entity.code]),
-            job.organization,
-        )
-        for entity in entities
-    }
-
-
-async def _types(connection: "Connection", entity: Entity, shape: Shape) -> dict[str, ProjectedType]:
-    types = column_types(shape.root)
-    missing = [field.column for field in entity.fields if field.column is not None and field.column not in types]
-    if missing:
-        raise PermanentError(
-            f"Entity {entity.code}: {entity.table} has no column {', '.join(missing)}. Correct the catalog's fields.",
-            reason=Reason.CATALOG_MISMATCH,
-        )
-    computed = expressions(entity)
-    if not computed:
-        return types
-    listed = ", ".join(f"({expression})" for expression in computed)
-    try:
-        prepared = await connection.prepare(f"SELECT {listed} FROM {table(entity.table)} AS t")
-    except FOREIGN_ERRORS as error:
-        failure = translate(error, doing=f"preparing the expressions of entity {entity.code}")
-        if isinstance(failure, TransientError):
-            raise failure from error
-        raise PermanentError(
-            f"Entity {entity.code}: an expression of the catalog does not work on {entity.table}: {error}",
-            reason=Reason.CATALOG_MISMATCH,
-        ) from error
-    for expression, attribute in zip(computed, prepared.get_attributes(), strict=True):
-        kind = attribute.type
-        simple = kind.schema == "pg_catalog" and kind.kind in {"scalar", "range"}
-        types[expression] = ProjectedType(kind.name, may_hold_json=not simple)
-    return types
-
-
-async def _require_unique_keys(
-    connection: "Connection",
+def _is_quickly_read(
     windows: Mapping[EntityCode, EntityWindow],
-    statements: Mapping[EntityCode, Statements],
-    watcher: SilenceWatcher,
-) -> None:
-    """Raise when a key is exported twice. Only where no index of the database rules that out is looked."""
-    for code, window in windows.items():
-        statement = statements[code]
-        if not window.reads_table or statement.shape.ensures_unique(statement.entity.key):
-            continue
-        previous = None if window.full_reason is not None else window.previous
-        with watcher.reading(code):
-            duplicates = await connection.fetch(statement.duplicates(previous))
-        if duplicates:
-            raise PermanentError(
-                f"Entity {code}: {duplicates_sentence(statement.entity)}", reason=Reason.KEY_NOT_UNIQUE
-            )
-
-
-async def _contents(
-    connection: "Connection",
-    statements: Mapping[EntityCode, Statements],
-    positions: Mapping[EntityCode, Position],
-    reasons: Mapping[EntityCode, FullReason | None],
-) -> dict[EntityCode, LogContents]:
-    queries = [
-        statement.contents(parse_snapshot(positions[code].snapshot))
-        for code, statement in statements.items()
-        if code in positions and log_is_comparable(reasons[code])
-    ]
-    if not queries:
-        return {}
-    rows = await connection.fetch(" UNION ALL ".join(queries))
-    return {EntityCode(row["entity"]): LogContents(row["keys"], row["unknown"], row["deletions"]) for row in rows}
+    contents: Mapping[EntityCode, LogContents],
+    shapes: Mapping[EntityCode, Shape],
+    entities: Sequence[Entity],
+) -> bool:
+    """Whether others may wait for it: nothing is read completely, no keys are compared, and there is not much."""
+    read = [entity for entity in entities if windows[entity.code].reads_table]
+    return (
+        not any(window.scans_table for window in windows.values())
+        and all(shapes[entity.code].ensures_unique(entity.key) for entity in read)
+        and sum(content.keys for content in contents.values()) <= MAX_SHARED_KEYS
+    )

@@ -51,6 +51,18 @@ def page_ranges(pages: int, streams: int) -> tuple[PageRange, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class _WindowBegin:
+    """Where windows begin, and whose they are, as SQL."""
+
+    xmin: str
+    snapshot: str
+    organization: str
+
+
+_ASKED = _WindowBegin("pg_snapshot_xmin(asked.previous)", "asked.previous", "asked.organization")
+
+
+@dataclass(frozen=True, slots=True)
 class Statements:
     """The queries of one entity for one organization in one format."""
 
@@ -142,16 +154,30 @@ class Statements:
 
     def contents(self, previous: SnapshotText) -> str:
         """One row about the window: code, keys (how many, at most), unknown (a T was logged), deletions (any D)."""
+        return f"SELECT {literal(self.entity.code)} AS entity, w.* FROM ({self._contents(self._begins(previous))}) AS w"
+
+    def contents_of(self, asked: Sequence[tuple[OrganizationId, SnapshotText]]) -> str:
+        """The same of several organizations' windows: a row for each that is not empty, with its place from 0 on."""
+        begins = f"ARRAY[{', '.join(literal(previous) for _, previous in asked)}]::pg_snapshot[]"
+        organizations = f"ARRAY[{', '.join(literal(organization) for organization, _ in asked)}]::{self._tenant_type}[]"
+        return (
+            f"SELECT {literal(self.entity.code)} AS entity, w.*, asked.place - 1 AS place\n"
+            f"FROM unnest({begins}, {organizations}) WITH ORDINALITY AS asked (previous, organization, place)\n"
+            f"CROSS JOIN LATERAL ({self._contents(_ASKED)}) AS w\n"
+            "WHERE w.keys > 0 OR w.unknown OR w.deletions"
+        )
+
+    def _contents(self, begins: "_WindowBegin") -> str:
         count = f"cardinality(l.{key_columns(self.entity)[0]})"
-        parts = f"SELECT l.op, {count} AS keys FROM {self._log} AS l WHERE {self._window(previous)}"
+        parts = f"SELECT l.op, {count} AS keys FROM {self._log} AS l WHERE {self._since(begins)}"
         if self.entity.tenant:
             # A T concerns every organization; it has no tenant.
-            parts += (
-                f" UNION ALL SELECT l.op, 0 FROM {self._log} AS l"
-                f" WHERE l.{TENANT_COLUMN} IS NULL AND l.op = 'T' AND {self._since(previous)}"
+            parts = (
+                f"{parts} AND {self._of(begins.organization)} UNION ALL SELECT l.op, 0 FROM {self._log} AS l"
+                f" WHERE l.{TENANT_COLUMN} IS NULL AND l.op = 'T' AND {self._since(begins)}"
             )
         return (
-            f"SELECT {literal(self.entity.code)} AS entity, coalesce(sum(w.keys) FILTER (WHERE w.op <> 'T'), 0)::bigint"
+            "SELECT coalesce(sum(w.keys) FILTER (WHERE w.op <> 'T'), 0)::bigint"
             " AS keys, coalesce(bool_or(w.op = 'T'), false) AS unknown, coalesce(bool_or(w.op = 'D'), false)"
             f" AS deletions FROM ({parts}) AS w"
         )
@@ -198,13 +224,29 @@ class Statements:
         return f"({name} OPERATOR(pg_catalog.>=) {start} OR {name} IS NULL)"
 
     def _window(self, previous: SnapshotText) -> str:
-        if self.entity.tenant is None:
-            return self._since(previous)
-        tenant = self._read_back(f"l.{TENANT_COLUMN}", self._column(self.entity.tenant))
-        return f"{tenant} {self._equals(self.entity.tenant)} {literal(self.organization)} AND {self._since(previous)}"
+        begins = self._begins(previous)
+        since = self._since(begins)
+        return since if self.entity.tenant is None else f"{self._of(begins.organization)} AND {since}"
 
-    def _since(self, previous: SnapshotText) -> str:
-        return f"l.xid >= '{xmin(previous)}'::xid8 AND NOT pg_visible_in_snapshot(l.xid, '{previous}'::pg_snapshot)"
+    def _begins(self, previous: SnapshotText) -> "_WindowBegin":
+        return _WindowBegin(f"'{xmin(previous)}'::xid8", f"'{previous}'::pg_snapshot", literal(self.organization))
+
+    @staticmethod
+    def _since(begins: "_WindowBegin") -> str:
+        return f"l.xid >= {begins.xmin} AND NOT pg_visible_in_snapshot(l.xid, {begins.snapshot})"
+
+    def _of(self, organization: str) -> str:
+        """Whether an entry of the log is of the organization."""
+        tenant = self._read_back(f"l.{TENANT_COLUMN}", self._column(self.entity.tenant))
+        return f"{tenant} {self._equals(self.entity.tenant)} {organization}"
+
+    @property
+    def _tenant_type(self) -> str:
+        """The type that a literal has to which ``_of`` compares the log's values."""
+        if self.entity.tenant is None:
+            return "text"
+        column = self._column(self.entity.tenant)
+        return "text" if _is_compared_as_text(column) else column.type_name
 
     def _matches(self, logged: str, name: str) -> str:
         """Whether a key of the log is the row's, in the form for which the table's index serves, if there is one."""

@@ -1,4 +1,4 @@
-"""What one run exports of each entity: everything, or what happened between two snapshots. Pure.
+"""What one run exports of each entity: everything, with a reason, or what happened between two snapshots. Pure.
 
 A window is the pair (previous snapshot, this snapshot). A change belongs to it when its transaction is visible in this
 snapshot (the reading transaction sees only such rows anyway) and was not visible in the previous one:
@@ -10,13 +10,18 @@ window. The lower bound only makes the log's index usable: everything below xmin
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NewType
 
+from exportd.extraction.guards import Guards, difference
 from exportd.model.entity import EntityCode
 from exportd.model.extraction import Mode
+from exportd.model.job import Job
 from exportd.model.reason import FullReason
+from exportd.model.schedule import DestinationCode
+from exportd.model.start import Position
 
 SnapshotText = NewType("SnapshotText", str)
 """The text of a ``pg_snapshot``: ``xmin:xmax:xip,xip…``."""
@@ -68,3 +73,106 @@ class EntityWindow:
     def scans_table(self) -> bool:
         """Whether rows are looked for in the whole table, not by the keys of the log."""
         return self.mode is Mode.FULL or self.start_date is not None
+
+
+@dataclass(frozen=True, slots=True)
+class LogContents:
+    """What an entity's log holds for a window: an upper bound of its keys, whether any change is unknown (T), and
+    whether any record was deleted.
+    """
+
+    keys: int
+    unknown: bool
+    deletions: bool
+
+
+def reason_before_reading(
+    position: Position | None,
+    guards: Guards,
+    snapshot: SnapshotText,
+    *,
+    first_run: bool,
+    destinations: Sequence[DestinationCode],
+) -> FullReason | None:
+    """Why the run must be full, as far as is known without reading the log; None when it may be incremental.
+
+    ``first_run``: the schedule has no position at all. A destination that was added since the last run has no base to
+    apply changes to, so it gets a full run, and with it all others.
+    """
+    if position is None:
+        return FullReason.FIRST_RUN if first_run else FullReason.ENTITY_ADDED
+    if position.expired:
+        return FullReason.HORIZON_PASSED
+    if reason := difference(Guards.from_json(position.guards), guards):
+        return reason
+    if xmax(parse_snapshot(position.snapshot)) > xmax(snapshot):
+        return FullReason.SNAPSHOT_WENT_BACK
+    if set(destinations) - set(position.destinations):
+        return FullReason.DESTINATION_ADDED
+    return None
+
+
+def full_reason(forced: FullReason | None, found: FullReason | None) -> FullReason | None:
+    """The reason that says most: what was asked for, unless the guards know how the database came to be put back."""
+    if forced is FullReason.DATABASE_PUT_BACK and found in _OTHER_HISTORY:
+        return found
+    return forced or found
+
+
+_OTHER_HISTORY = {FullReason.FIRST_RUN, FullReason.CLUSTER_CHANGED, FullReason.TIMELINE_CHANGED}
+
+
+def window_of(
+    entity: EntityCode,
+    position: Position | None,
+    guards: Guards,
+    contents: LogContents | None,
+    reason: FullReason | None,
+) -> EntityWindow:
+    """The entity's window. ``contents`` is None when the log cannot be read from the position on."""
+    previous = parse_snapshot(position.snapshot) if position and contents else None
+    before = Guards.from_json(position.guards) if position else None
+    same_shape = before is not None and before.row_shape == guards.row_shape
+    if reason is None and contents is not None:
+        if contents.unknown:
+            reason = FullReason.CHANGES_UNKNOWN
+        elif contents.deletions and not same_shape:
+            reason = FullReason.COLUMNS_CHANGED
+        else:
+            return EntityWindow(entity, Mode.INCREMENTAL, None, previous, changed=contents.keys > 0)
+    # After a marker, a record may have come back, changed and gone again since its image: none is named then.
+    names_deletions = same_shape and contents is not None and contents.deletions and not contents.unknown
+    return EntityWindow(entity, Mode.FULL, reason, previous if names_deletions else None, changed=True)
+
+
+def window_from(entity: EntityCode, start_date: datetime) -> EntityWindow:
+    """The window of an export without a schedule that has a start date. A consumer adds it to what it holds."""
+    return EntityWindow(entity, Mode.INCREMENTAL, None, None, changed=True, start_date=start_date)
+
+
+def windows_of(
+    job: Job,
+    positions: Mapping[EntityCode, Position],
+    guards: Mapping[EntityCode, Guards],
+    contents: Mapping[EntityCode, LogContents],
+    reasons: Mapping[EntityCode, FullReason | None],
+) -> dict[EntityCode, EntityWindow]:
+    """The windows of a job's entities; ``reasons`` has each of them."""
+    if job.start_date is not None:
+        return {code: window_from(code, job.start_date) for code in reasons}
+    return {
+        code: window_of(code, positions.get(code), guards[code], contents.get(code), reason)
+        for code, reason in reasons.items()
+    }
+
+
+def log_is_comparable(reason: FullReason | None) -> bool:
+    """Whether the log still speaks of the position's line of transactions, so that deletions since can be named."""
+    return reason in {
+        None,
+        FullReason.DESTINATION_ADDED,
+        FullReason.CATALOG_CHANGED,
+        FullReason.COLUMNS_CHANGED,
+        FullReason.PARTITIONS_CHANGED,
+        FullReason.CAPTURE_CHANGED,
+    }

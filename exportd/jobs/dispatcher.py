@@ -9,7 +9,9 @@ A job that waits for the database takes no slot, and short jobs run beside long 
 never ends the dispatcher; see ``attempt_runner``. A failing claim is logged and tried again at the next poll.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from random import SystemRandom
 from uuid import UUID
 
@@ -62,7 +64,7 @@ class Dispatcher:
         self._lease_s = lease_s
         self._clock = clock
         self._random = random
-        self._active: list[AttemptRunner] = []
+        self._active: list[list[AttemptRunner]] = []  # those that were claimed together, and share a slot, in one list
         self._stalled = StalledEntities(lambda: settings().limits.silence_timeout_s)
         self._short_looked_at = -LONG_S
         self._look_for_short = False
@@ -88,7 +90,7 @@ class Dispatcher:
 
     def look_for_cancellations(self) -> None:
         """Find out now which of the running jobs are to be cancelled."""
-        for runner in self._active:
+        for runner in chain(*self._active):
             runner.look_for_cancellation()
         self.wake()
 
@@ -133,9 +135,10 @@ class Dispatcher:
                 lease = await self._claim_beside(claimed_at, only_short=room is Room.SHORT)
                 if lease is None:
                     break
-                self._start(group, lease, claimed_at)
+                leases = await self._with_others(lease)
+                self._start(group, leases, claimed_at)
                 self._make_way()
-                started += 1
+                started += len(leases)
         except ExportdError as error:
             _logger.warning("claiming failed", reason=error.reason, error=error.sentence)
         except TimeoutError:
@@ -165,7 +168,7 @@ class Dispatcher:
     def _room(self) -> Room:
         """For which jobs there is room. For short ones it says so twice a second: most wake-ups bring none."""
         now = self._clock.monotonic()
-        room = self._slots().room(self._occupants().values(), now)
+        room = self._slots().room(self._occupants(), now)
         if room is not Room.SHORT:
             return room
         self._look_for_short = now < self._short_looked_at + LONG_S
@@ -177,14 +180,14 @@ class Dispatcher:
     def _seconds_to_short_room(self) -> float | None:
         """Until it may be looked for a short job, where that has not been done yet."""
         now = self._clock.monotonic()
-        seconds = self._slots().short_room_in_s(self._occupants().values(), now)
+        seconds = self._slots().short_room_in_s(self._occupants(), now)
         if seconds == 0:
             return max(0.0, self._short_looked_at + LONG_S - now) if self._look_for_short else None
         return seconds
 
     async def _claim_beside(self, now: float, *, only_short: bool) -> Lease | None:
         """The next job that may run beside those that run."""
-        for left_out in self._slots().left_out(self._occupants().values(), self._stalled, now):
+        for left_out in self._slots().left_out(self._occupants(), self._stalled, now):
             if (lease := await self._claim(left_out, only_short=only_short)) is not None:
                 return lease
         return None
@@ -200,28 +203,61 @@ class Dispatcher:
                 only_short=only_short,
             )
 
+    async def _with_others(self, first: Lease) -> tuple[Lease, ...]:
+        """A job with those that can be read together with it, if it is the first attempt at one of a schedule."""
+        limit = self._settings().limits.jobs_together - 1
+        if first.fence > 1 or first.job.schedule_id is None or not limit:
+            return (first,)
+        others: tuple[Lease, ...] = ()
+        try:
+            with anyio.fail_after(CLAIM_TIMEOUT_S, shield=True):
+                others = await self._table.claim_together(
+                    first, holder=self._holder, lease_s=self._lease_s, spool_id=self._spool_id, limit=limit
+                )
+        except (ExportdError, TimeoutError) as error:
+            # The first one is ours, and has to be run.
+            _logger.warning("claiming more jobs failed", error=str(error))
+        if not others:
+            return (first,)
+        _logger.info("jobs claimed together", jobs=1 + len(others))
+        return tuple(replace(lease, shares_snapshot=True) for lease in (first, *others))
+
     def _slots(self) -> Slots:
         return Slots.of(self._settings().limits)
 
-    def _occupants(self) -> dict[AttemptRunner, Occupant]:
+    def _occupants(self) -> list[Occupant]:
         """The jobs that run and are not about to end, in the order in which they were claimed."""
-        return {runner: runner.occupant(self._stalled) for runner in self._active if not runner.leaving}
+        return [Occupant.joined([runner.occupant(self._stalled) for runner in runners]) for runners in self._staying()]
+
+    def _staying(self) -> list[list[AttemptRunner]]:
+        staying = [[runner for runner in runners if not runner.leaving] for runners in self._active]
+        return [runners for runners in staying if runners]
 
     def _make_way(self) -> None:
-        """Stop one of the jobs that stall, if there are too many."""
-        occupants = self._occupants()
-        surplus = self._slots().surplus([*occupants.values()])
+        """Stop one of the jobs that stall, with those that were claimed together with it, if there are too many."""
+        surplus = self._slots().surplus(self._occupants())
         if surplus is not None:
-            [*occupants][surplus].make_way()
+            for runner in self._staying()[surplus]:
+                runner.make_way()
 
     def _on_stall(self, entities: Collection[EntityCode]) -> None:
         """Others may run beside a job that stalls."""
         self._stalled.stalled(entities, self._clock.monotonic())
         self.wake()
 
-    def _start(self, group: TaskGroup, lease: Lease, claimed_at: float) -> None:
-        is_read = lease.phase is JobPhase.EXTRACTING
-        runner = AttemptRunner(
+    def _start(self, group: TaskGroup, leases: Sequence[Lease], claimed_at: float) -> None:
+        first = leases[0]
+        is_read = first.phase is JobPhase.EXTRACTING
+        probes = self._stalled.probed(first.job.entities, claimed_at) if is_read else frozenset[EntityCode]()
+        runners = [self._runner(lease, claimed_at, probes) for lease in leases]
+        self._active.append(runners)
+        for runner, lease in zip(tuple(runners), leases, strict=True):
+            if self._handing_back:
+                runner.hand_back()
+            group.start_soon(self._run_attempt, runner, runners, name=f"job {lease.job.id}")
+
+    def _runner(self, lease: Lease, claimed_at: float, probes: frozenset[EntityCode]) -> AttemptRunner:
+        return AttemptRunner(
             self._table,
             self._run_job,
             lease,
@@ -231,23 +267,22 @@ class Dispatcher:
             clock=self._clock,
             random=self._random(),
             on_stall=self._on_stall,
-            probes=self._stalled.probed(lease.job.entities, claimed_at) if is_read else (),
+            probes=probes,
         )
-        self._active.append(runner)
-        if self._handing_back:
-            runner.hand_back()
-        group.start_soon(self._run_attempt, runner, name=f"job {lease.job.id}")
 
-    async def _run_attempt(self, runner: AttemptRunner) -> None:
+    async def _run_attempt(self, runner: AttemptRunner, together: list[AttemptRunner]) -> None:
         try:
             await runner.run()
         finally:
             runner.remember(self._stalled)
-            self._active.remove(runner)
-            self.wake()
+            together.remove(runner)
+            if not together:
+                self._active.remove(together)
+                self.wake()
 
     def _hand_back(self) -> None:
-        _logger.warning("jobs put back at the deadline", jobs=len(self._active))
+        runners = tuple(chain(*self._active))
+        _logger.warning("jobs put back at the deadline", jobs=len(runners))
         self._handing_back = True
-        for runner in tuple(self._active):
+        for runner in runners:
             runner.hand_back()

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from exportd.database import queries
+from exportd.database.call_batcher import CallBatcher
 from exportd.database.connector import storable
-from exportd.database.unit_of_work import statements, transaction
+from exportd.database.unit_of_work import statements
 from exportd.jobs.job_record import (
     DeliveryRecord,
     JobRecord,
@@ -27,6 +28,15 @@ from exportd.jobs.job_record import (
     progress_from_json,
     progress_to_json,
     record_from_row,
+)
+from exportd.jobs.lease_writer import (
+    Delivered,
+    Heartbeat,
+    LeaseWriter,
+    Seal,
+    Success,
+    lease_lost,
+    positions_to_json,
 )
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import TransientError
@@ -46,8 +56,9 @@ _SQL = queries.load("jobs")
 SPOOL_GRACE_S = 300.0
 """How long a sealed job waits for a holder that has its spool before another may extract it again."""
 
-SHORT_S = 5.0
-"""How long the last run of a schedule may have taken for its next one to count as short."""
+SHORT_S, SHORT_BYTES = 30.0, 1_000_000
+"""How long the last run of a schedule may have taken, and how much content it may have had, for its next one to count
+as short. Most of the time may be that of the jobs that it was claimed with."""
 
 CANCELLED_SENTENCE = "The job was cancelled; the audit log says by whom. A schedule's next run holds the same changes."
 
@@ -69,6 +80,15 @@ class JobTable:
         self._pool = pool
         self._declared = declared
         self._spool_grace_s = spool_grace_s
+        writes = LeaseWriter(pool)
+        self._heartbeats = CallBatcher(writes.heartbeat)
+        self._last_progress = CallBatcher(writes.record_progress)
+        self._seals = CallBatcher(writes.seal)
+        self._publishing = CallBatcher(writes.publishing)
+        self._records_of_deliveries = CallBatcher(writes.record_deliveries)
+        self._successes = CallBatcher(writes.succeed)
+        self._starts = CallBatcher(self._starts_of)
+        self._deliveries = CallBatcher(self._deliveries_of)
 
     # Claiming
 
@@ -84,23 +104,39 @@ class JobTable:
     ) -> Lease | None:
         """Take the next job for ``lease_s`` seconds, or None when none is due that reads no entity ``left_out``.
 
-        ``only_short`` takes one of which a short time is expected: the last run of its schedule took no longer than
-        ``SHORT_S``, and nothing was asked for that reads more.
+        ``only_short`` takes one of which a short time is expected: the last run of its schedule took no more than
+        ``SHORT_S`` and ``SHORT_BYTES``, and nothing was asked for that reads more.
 
         ``phase`` SEALED or PUBLISHING means that the spool ``spool_id`` holds the parts. A job that was sealed in a
         spool that did not come back is EXTRACTING again, without its old parts and deliveries.
         """
-        declared = None if self._declared is None else self._declared()
-        organizations = None if declared is None else [organization for organization, _ in declared]
-        codes = None if declared is None else [code for _, code in declared]
         async with statements(self._pool, "claiming a job") as connection:
             row = await connection.fetchrow(
-                *(_SQL["claim"], holder, lease_s, spool_id, attempt_limit, self._spool_grace_s, organizations, codes),
-                *([*left_out], only_short, SHORT_S),
+                *(_SQL["claim"], holder, lease_s, spool_id, attempt_limit, self._spool_grace_s),
+                *(*self._declared_names(), [*left_out], only_short, SHORT_S, SHORT_BYTES),
             )
-        if row is None:
-            return None
-        return Lease(job_from_row(row), row["fence"], row["attempt"], JobPhase(row["phase"]))
+        return None if row is None else _lease(row)
+
+    async def claim_together(
+        self, first: Lease, *, holder: str, lease_s: float, spool_id: UUID, limit: int
+    ) -> tuple[Lease, ...]:
+        """Take up to ``limit`` more jobs that can be read together with ``first``, which was just claimed.
+
+        They read the same entities, this is their first attempt, and a short time is expected of all of them.
+        """
+        async with statements(self._pool, "claiming jobs") as connection:
+            rows = await connection.fetch(
+                *(_SQL["claim_together"], holder, lease_s, spool_id, first.job.id, limit),
+                *(*self._declared_names(), SHORT_S, SHORT_BYTES),
+            )
+        return tuple(map(_lease, rows))
+
+    def _declared_names(self) -> tuple[list[str] | None, list[str] | None]:
+        """The organizations and the codes of the destinations that the configuration declares."""
+        if self._declared is None:
+            return None, None
+        declared = self._declared()
+        return [organization for organization, _ in declared], [code for _, code in declared]
 
     async def seconds_to_next_due(self) -> float | None:
         """How long until the next job that was put back is due; None when none was."""
@@ -134,11 +170,7 @@ class JobTable:
     async def heartbeat(self, lease: Lease, progress: JobProgress | None, *, lease_s: float) -> LeaseState:
         """Extend the lease to ``lease_s`` seconds from now and write ``progress`` if given."""
         document = None if progress is None else json.dumps(progress_to_json(progress))
-        async with statements(self._pool, "extending a job's lease") as connection:
-            row = await connection.fetchrow(_SQL["heartbeat"], lease.job.id, lease.fence, lease_s, document)
-        if row is None:
-            return LeaseState.LOST
-        return LeaseState.CANCELLED if row["cancelled"] else LeaseState.HELD
+        return await self._heartbeats.ask(Heartbeat(lease, document, lease_s))
 
     async def record_progress(self, lease: Lease, progress: JobProgress) -> JobState | None:
         """Write an attempt's last progress; returns the job's state, None when the lease is lost.
@@ -146,37 +178,22 @@ class JobTable:
         Empty progress leaves what the row has.
         """
         document = None if progress == JobProgress() else json.dumps(progress_to_json(progress))
-        async with statements(self._pool, "recording a job's progress") as connection:
-            row = await connection.fetchrow(_SQL["record_progress"], lease.job.id, lease.fence, document)
-        return None if row is None else JobState(row["state"])
+        return await self._last_progress.ask((lease, document))
 
     async def seal(self, lease: Lease, *, parts: Sequence[Part], extraction: Mapping[str, Any], spool_id: UUID) -> None:
         """Record that every part is durable in the spool: from here on, the source is not read again.
 
         ``extraction`` says what was read, in JSON; the job's manifest and positions are made from it.
         """
-        columns = (
-            [part.entity for part in parts],
-            [part.number for part in parts],
-            [part.file_name for part in parts],
-            [part.rows for part in parts],
-            [part.content_bytes for part in parts],
-            [part.size_bytes for part in parts],
-            [part.sha256 for part in parts],
-        )
-        async with transaction(self._pool, "sealing a job") as connection:
-            await _write(connection, lease, _SQL["seal"], spool_id, json.dumps(extraction))
-            await connection.execute(_SQL["insert_parts"], lease.job.id, *columns)
+        _require(await self._seals.ask(Seal(lease, parts, json.dumps(extraction), spool_id)))
 
     async def publishing(self, lease: Lease) -> None:
         """Record that objects may be visible from now on."""
-        async with statements(self._pool, "recording that a job is publishing") as connection:
-            await _write(connection, lease, _SQL["publishing"])
+        _require(await self._publishing.ask(lease))
 
     async def record_delivery(self, lease: Lease, destination: DestinationCode, manifest_sha256: str) -> None:
         """Record that a destination has everything, its manifest included."""
-        async with statements(self._pool, "recording a delivery") as connection:
-            await _write(connection, lease, _SQL["record_delivery"], destination, manifest_sha256)
+        _require(await self._records_of_deliveries.ask(Delivered(lease, destination, manifest_sha256)))
 
     async def succeed(self, lease: Lease, *, positions: Iterable[Position], manifest_sha256: str | None = None) -> None:
         """End the job and move its schedule's positions, both or neither.
@@ -186,14 +203,7 @@ class JobTable:
         An ad hoc job moves none, nor does one whose schedule was deleted; entities that are no longer in the schedule
         are left out.
         """
-        reached = json.dumps([_position_document(position) for position in positions])
-        async with transaction(self._pool, "finishing a job") as connection:
-            await connection.fetchrow(_SQL["lock_schedule"], lease.job.id)
-            await _write(connection, lease, _SQL["succeed"], manifest_sha256)
-            await connection.execute(_SQL["move_positions"], lease.job.id, reached)
-            await connection.execute(_SQL["fulfil_refresh_requests"], lease.job.id)
-            await connection.execute(_SQL["fulfil_backfill_requests"], lease.job.id)
-            await connection.execute(_SQL["widen_backfill_requests"], lease.job.id)
+        _require(await self._successes.ask(Success(lease, positions_to_json(positions), manifest_sha256)))
 
     async def fail(self, lease: Lease, *, reason: Reason, message: str) -> None:
         """End the job without success. Its schedule's positions stay: the next run holds the same changes."""
@@ -250,35 +260,48 @@ class JobTable:
 
     async def start(self, schedule_id: ScheduleId) -> Start:
         """Where the schedule's next run starts: its positions, and what people have asked for."""
-        return start_of(
-            await self.positions(schedule_id),
-            await self.refresh_requests(schedule_id),
-            await self.backfill_requests(schedule_id),
-        )
+        return await self._starts.ask(schedule_id)
+
+    async def _starts_of(self, schedules: Sequence[ScheduleId]) -> Sequence[Start]:
+        async with statements(self._pool, "reading where a schedule's next run starts") as connection:
+            positions = _by_schedule(await connection.fetch(_SQL["positions"], schedules))
+            refreshes = _by_schedule(await connection.fetch(_SQL["refresh_requests"], schedules))
+            backfills = _by_schedule(await connection.fetch(_SQL["backfill_requests"], schedules))
+        return [
+            start_of(
+                {position.entity: position for position in map(_position_from_row, positions[schedule])},
+                [EntityCode(row["entity"]) for row in refreshes[schedule]],
+                [BackfillRequest.from_json(json.loads(row["document"])) for row in backfills[schedule]],
+            )
+            for schedule in schedules
+        ]
 
     async def positions(self, schedule_id: ScheduleId) -> dict[EntityCode, Position]:
         """How far a schedule has come, for each entity that it exported before."""
         async with statements(self._pool, "reading a schedule's positions") as connection:
-            rows = await connection.fetch(_SQL["positions"], schedule_id)
+            rows = await connection.fetch(_SQL["positions"], [schedule_id])
         return {position.entity: position for position in map(_position_from_row, rows)}
 
     async def refresh_requests(self, schedule_id: ScheduleId) -> tuple[EntityCode, ...]:
         """The entities that a person wants to have completely in the schedule's next run."""
         async with statements(self._pool, "reading which entities are to be full") as connection:
-            rows = await connection.fetch(_SQL["refresh_requests"], schedule_id)
+            rows = await connection.fetch(_SQL["refresh_requests"], [schedule_id])
         return tuple(EntityCode(row["entity"]) for row in rows)
 
     async def backfill_requests(self, schedule_id: ScheduleId) -> tuple[BackfillRequest, ...]:
         """Where a person wants the schedule's next run to begin, earlier than at its positions."""
         async with statements(self._pool, "reading the back-fills asked for") as connection:
-            rows = await connection.fetch(_SQL["backfill_requests"], schedule_id)
+            rows = await connection.fetch(_SQL["backfill_requests"], [schedule_id])
         return tuple(BackfillRequest.from_json(json.loads(row["document"])) for row in rows)
 
     async def deliveries(self, job_id: JobId) -> tuple[DeliveryRecord, ...]:
         """The destinations that have everything of a job."""
+        return await self._deliveries.ask(job_id)
+
+    async def _deliveries_of(self, jobs: Sequence[JobId]) -> Sequence[tuple[DeliveryRecord, ...]]:
         async with statements(self._pool, "reading a job's deliveries") as connection:
-            rows = await connection.fetch(_SQL["deliveries"], [job_id])
-        return tuple(delivery_from_row(row) for row in rows)
+            rows = await connection.fetch(_SQL["deliveries"], jobs)
+        return [tuple(delivery_from_row(row) for row in rows if row["job_id"] == job) for job in jobs]
 
     async def last_delivery(
         self, schedule_id: ScheduleId, destination: DestinationCode, *, other_than: JobId | None = None
@@ -373,18 +396,31 @@ class JobTable:
             return await connection.fetchrow(_SQL["mark_expired"], job_id) is not None
 
 
+def _lease(row: "asyncpg.Record") -> Lease:
+    return Lease(job_from_row(row), row["fence"], row["attempt"], JobPhase(row["phase"]))
+
+
 async def _write(connection: "Connection", lease: Lease, statement: str, *arguments: object) -> None:
     """Execute a statement that carries the lease's fence. Raises TransientError LEASE_LOST when it finds no row."""
-    if await connection.fetchrow(statement, lease.job.id, lease.fence, *arguments) is None:
-        raise TransientError(
-            f"The lease of job {lease.job.id} is lost: it expired and another daemon took the job,"
-            " or the job has ended.",
-            reason=Reason.LEASE_LOST,
-        )
+    _require(None if await connection.fetchrow(statement, lease.job.id, lease.fence, *arguments) else lease_lost(lease))
+
+
+def _require(lost: TransientError | None) -> None:
+    if lost is not None:
+        raise lost
+
+
+def _by_schedule(rows: "Iterable[asyncpg.Record]") -> "Mapping[ScheduleId, list[asyncpg.Record]]":
+    found: dict[ScheduleId, list[asyncpg.Record]] = defaultdict(list)
+    for row in rows:
+        found[row["schedule_id"]].append(row)
+    return found
 
 
 async def _records(connection: "Connection", rows: "Sequence[asyncpg.Record]") -> tuple[JobRecord, ...]:
     """Rows of exportd.job with their parts and deliveries."""
+    if not rows:
+        return ()
     ids = [row["id"] for row in rows]
     parts: dict[UUID, list[Part]] = defaultdict(list)
     for row in await connection.fetch(_SQL["parts"], ids):
@@ -395,16 +431,6 @@ async def _records(connection: "Connection", rows: "Sequence[asyncpg.Record]") -
     return tuple(
         record_from_row(row, parts=tuple(parts[row["id"]]), deliveries=tuple(deliveries[row["id"]])) for row in rows
     )
-
-
-def _position_document(position: Position) -> dict[str, Any]:
-    return {
-        "entity": position.entity,
-        "snapshot": position.snapshot,
-        "taken_at": position.taken_at.isoformat(),
-        "guards": dict(position.guards),
-        "destinations": position.destinations,
-    }
 
 
 def _position_from_row(row: "asyncpg.Record") -> Position:

@@ -1,5 +1,6 @@
 """What becomes of a job whose attempt raised an error. Pure.
 
+    AloneError               another attempt at once: this one does not count
     OccupiedError            another attempt a little later, as often as it takes: this one does not count
     TransientError           another attempt, later and later, until the limit of attempts is reached;
                              not before the time that the error names
@@ -13,7 +14,7 @@ Task groups raise several errors at once, nested: ``leading_error`` finds the on
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from exportd.model.errors import ExportdError, OccupiedError, TransientError
+from exportd.model.errors import AloneError, ExportdError, OccupiedError, TransientError
 from exportd.model.reason import Reason
 
 FIRST_DELAY_S = 10.0
@@ -66,6 +67,8 @@ def decide(error: BaseException, *, attempt: int, limit: int, random: float) -> 
         )
     if not isinstance(leading, TransientError):
         return Fail(leading.reason, leading.sentence)
+    if isinstance(leading, AloneError):
+        return Retry(0.0, leading.reason, leading.sentence, counts_attempt=False)
     if isinstance(leading, OccupiedError):
         after_s = max(OCCUPIED_DELAY_S * (1 - random / 2), min(leading.retry_after_s or 0.0, MAX_DELAY_S))
         return Retry(after_s, leading.reason, leading.sentence, counts_attempt=False)

@@ -44,6 +44,13 @@ class Occupant:
     stalled_since: float | None = None
     since: float = 0.0
 
+    @classmethod
+    def joined(cls, jobs: Collection["Occupant"]) -> "Occupant":
+        """Jobs that were claimed together count as one: when one of them stalls, the others wait behind it."""
+        stalled = [job.stalled_since for job in jobs if job.stalled_since is not None]
+        troubled = frozenset[EntityCode]().union(*(job.troubled for job in jobs))
+        return cls(troubled, min(stalled, default=None), min(job.since for job in jobs))
+
 
 @dataclass(frozen=True, slots=True)
 class _Memory:

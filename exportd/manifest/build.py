@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from exportd.manifest.document import (
-    SCHEMA_VERSION,
-    START_DATE_SCHEMA_VERSION,
     Manifest,
     ManifestEntity,
     ManifestField,
@@ -15,6 +13,7 @@ from exportd.manifest.document import (
     ManifestWindow,
     Predecessor,
     render,
+    schema_version_of,
 )
 from exportd.model.extraction import EntityExtraction, ExtractedField, Extraction
 from exportd.model.job import Job, JobId, Part
@@ -37,16 +36,25 @@ def build_manifest(
     key_of: Callable[[EntityExtraction, Part], str],
     history: History,
 ) -> Manifest:
-    """The manifest of a job at one destination, where ``key_of`` names the object of an entity's part."""
+    """The manifest of a job at one destination, where ``key_of`` names the object of an entity's part.
+
+    ``parts`` are those that the destination gets: an entity without records may have none.
+    """
+    parts_of: dict[str, list[Part]] = {}
+    for part in parts:
+        parts_of.setdefault(part.entity, []).append(part)
+    entities = tuple(
+        _entity(extraction, entity, parts_of.get(entity.entity, ()), key_of) for entity in extraction.entities
+    )
     return Manifest(
-        schema_version=SCHEMA_VERSION if job.start_date is None else START_DATE_SCHEMA_VERSION,
+        schema_version=schema_version_of(entities, job.start_date),
         job_id=job.id,
         organization=job.organization,
         schedule=ManifestSchedule(id=job.schedule_id, code=job.schedule_code or "") if job.schedule_id else None,
         due_at=job.due_at,
         created_at=extraction.taken_at,
         format=job.file_format,
-        entities=tuple(_entity(extraction, entity, parts, key_of) for entity in extraction.entities),
+        entities=entities,
         predecessor=history.predecessor,
         redelivers=history.redelivers,
         start_date=job.start_date,
@@ -95,7 +103,6 @@ def _entity(
                 sha256=part.sha256,
             )
             for part in parts
-            if part.entity == entity.entity
         ),
         oversized_parts=entity.oversized_parts,
         modified=entity.modified,

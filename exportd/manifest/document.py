@@ -6,7 +6,8 @@ is missing: an incremental entity begins at the snapshot where the manifest befo
 
 How a consumer applies it, entity by entity: ``full`` replaces everything it holds of the entity (of this organization),
 ``incremental`` upserts by ``key``; in both, a record with ``deleted`` = true is removed. An export with a
-``start_date`` is incremental without a manifest before it: it is upserted into what the consumer holds. ``redelivers``
+``start_date`` is incremental without a manifest before it: it is upserted into what the consumer holds. An entity
+without records may have no files: a ``full`` one is then empty, an ``incremental`` one unchanged. ``redelivers``
 names earlier manifests of the same destination whose changes this one holds again, because that run had not reached
 every destination, or because a back-fill was asked for; upserting makes them harmless.
 
@@ -38,6 +39,8 @@ from exportd.model.schedule import ExportFormat, ScheduleId
 SCHEMA_VERSION: Final = 1
 START_DATE_SCHEMA_VERSION: Final = 2
 """Of manifests with a ``start_date``. Readers of version 1 refuse them by it, instead of as damaged ones."""
+NO_FILES_SCHEMA_VERSION: Final = 3
+"""Of manifests with an entity that has no files, because it has no records; with a ``start_date`` or without."""
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
@@ -189,7 +192,7 @@ class Manifest:
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
-    schema_version: Literal[1, 2] = SCHEMA_VERSION
+    schema_version: Literal[1, 2, 3] = SCHEMA_VERSION
     job_id: JobId
     organization: Annotated[OrganizationId, NAME]
     schedule: ManifestSchedule | None
@@ -260,6 +263,13 @@ def _canonical(document: object) -> str:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
+def schema_version_of(entities: Sequence[ManifestEntity], start_date: datetime | None) -> Literal[1, 2, 3]:
+    """The lowest version whose readers understand such a manifest."""
+    if not all(entity.parts for entity in entities):
+        return NO_FILES_SCHEMA_VERSION
+    return SCHEMA_VERSION if start_date is None else START_DATE_SCHEMA_VERSION
+
+
 def parse(document: bytes) -> Manifest:
     """The manifest in ``document``, whatever bytes these are.
 
@@ -276,7 +286,7 @@ def parse(document: bytes) -> Manifest:
             raise _damaged(
                 [
                     f"it was written by a newer exportd (schema version {version}, this one reads up to "
-                    f"{START_DATE_SCHEMA_VERSION}); upgrade exportd"
+                    f"{NO_FILES_SCHEMA_VERSION}); upgrade exportd"
                 ]
             ) from error
         if error.error_count() > _MAX_LISTED_PROBLEMS:
@@ -324,7 +334,7 @@ def _newer_version(document: bytes) -> int | None:
         version = _VERSION_ADAPTER.validate_json(document).schema_version
     except ValidationError:
         return None
-    return version if version > START_DATE_SCHEMA_VERSION else None
+    return version if version > NO_FILES_SCHEMA_VERSION else None
 
 
 def _contradictions(manifest: Manifest) -> list[str]:
@@ -337,10 +347,9 @@ def _contradictions(manifest: Manifest) -> list[str]:
     keys = [part.key for entity in manifest.entities for part in entity.parts]
     if len(set(keys)) != len(keys):
         found.append("an object is listed twice")
-    if dated != (manifest.schema_version == START_DATE_SCHEMA_VERSION):
-        found.append(
-            f"only schema version {START_DATE_SCHEMA_VERSION} has a start date, and each such document has one"
-        )
+    wanted = schema_version_of(manifest.entities, manifest.start_date)
+    if manifest.schema_version != wanted:
+        found.append(f"its schema version is {manifest.schema_version}, but what it holds belongs to version {wanted}")
     if dated and manifest.schedule is not None:
         found.append("a run of a schedule has no start date")
     if manifest.schedule is None and manifest.predecessor is not None:
@@ -360,8 +369,6 @@ def _entity_contradictions(entity: ManifestEntity, *, dated: bool) -> list[str]:
         found.append(f"{entity.code} must name what the start date was compared with if and only if there is one")
     if (entity.mode is Mode.FULL) != (entity.full_reason is not None):
         found.append(f"{entity.code} must have a reason if and only if it is full")
-    if not entity.parts:
-        found.append(f"{entity.code} has no part")
     if sum(part.rows for part in entity.parts) != entity.rows:
         found.append(f"{entity.code} counts {entity.rows} rows, but its parts hold others")
     if entity.oversized_parts > len(entity.parts):

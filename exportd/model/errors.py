@@ -39,6 +39,13 @@ class OccupiedError(TransientError):
     """What the work needs is taken, or left alone, for now: it is put back, and the attempt does not count."""
 
 
+class AloneError(OccupiedError):
+    """A job that was claimed together with others has to be read by itself: it is put back for that, at once."""
+
+    def __init__(self, sentence: str, *, reason: Reason = Reason.READ_BY_ITSELF) -> None:
+        super().__init__(sentence, reason=reason)
+
+
 class PermanentError(ExportdError):
     """Trying again is useless until a person changes something."""
 

@@ -53,13 +53,15 @@ class Job:
 class Lease:
     """The right to work on a job. ``fence`` grows with every claim; a write with an older one is refused.
 
-    ``attempt`` counts from 1. ``phase`` is where the last holder left the job.
+    ``attempt`` counts from 1. ``phase`` is where the last holder left the job. ``shares_snapshot``: it was claimed
+    together with other jobs, and is read in one snapshot with them.
     """
 
     job: Job
     fence: int
     attempt: int
     phase: JobPhase
+    shares_snapshot: bool = False
 
 
 class LeaseState(StrEnum):

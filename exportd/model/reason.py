@@ -31,6 +31,8 @@ class Reason(StrEnum):
     NOTICE_DURING_COPY = "NOTICE_DURING_COPY"
     COPY_SILENT = "COPY_SILENT"
     ROWS_MISCOUNTED = "ROWS_MISCOUNTED"
+    READ_BY_ITSELF = "READ_BY_ITSELF"
+    """A job that was claimed together with others is put back: its next attempt is read in a snapshot of its own."""
     SPOOL_FULL = "SPOOL_FULL"
     SPOOL_QUOTA = "SPOOL_QUOTA"
     SPOOL_UNWRITABLE = "SPOOL_UNWRITABLE"

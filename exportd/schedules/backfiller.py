@@ -54,7 +54,7 @@ async def backfill_held(connection: "Connection", schedule: "asyncpg.Record", jo
 async def plan_held(connection: "Connection", schedule: "asyncpg.Record", job_id: JobId) -> tuple[BackfillRequest, ...]:
     """What such a request would ask for, which nothing does yet. Raises the same."""
     _require_success(await connection.fetchrow(_SQL["hold_job"], job_id), schedule, job_id)
-    rows = await connection.fetch(_JOBS_SQL["backfill_requests"], schedule["id"])
+    rows = await connection.fetch(_JOBS_SQL["backfill_requests"], [schedule["id"]])
     asked = [BackfillRequest.from_json(json.loads(row["document"])) for row in rows]
     asked_by_entity = {request.entity: request for request in asked}
     requests = [

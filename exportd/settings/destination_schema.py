@@ -188,6 +188,10 @@ class _Destination(Section):
     partition_order: Literal["TIME_FIRST", "TYPE_FIRST"] = "TIME_FIRST"
     """Whether paths read `…/date=…/hour=…/type=…/` or `…/type=…/date=…/hour=…/`."""
 
+    empty_files: bool = True
+    """Whether an entity without records has a file all the same, with a header line at most. If not, the manifest alone
+    says that it has none: in a bucket a request is paid for each file."""
+
     loader_kit: Annotated[tuple[Dialect, ...], Field(strict=False, max_length=MAX_NAMES)] = ()
     """The databases for which each run comes with statements that load it, beside its manifest: `duckdb`, `postgresql`,
     `snowflake`, `bigquery`, `redshift`, `clickhouse`."""

@@ -120,7 +120,8 @@ class SpoolSettings(Section):
     day for this one to come back: they forget it when it stops, or fifteen minutes after it was last seen."""
 
     budget: Annotated[SizeBytes, Setting(Effect.AT_ONCE, Scope.HOST)] = 50 * 1000**3
-    """How much the spool may hold. A full spool slows the reading down, then fails the job; it never fills the disk."""
+    """How much of the disk the spool's files may take; a small one takes 4 kB. A full spool slows the
+    reading down, then fails the job; it never fills the disk."""
 
     free_space_floor: Annotated[SizeBytes, Setting(Effect.AT_ONCE, Scope.HOST)] = 1000**3
     """How much of the file system stays free in any case, for everything else that lives there."""
@@ -135,9 +136,14 @@ class LimitSettings(Section):
     jobs: Annotated[int, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=1, le=64)] = 2
     """How many jobs run at the same time."""
 
+    jobs_together: Annotated[int, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=1, le=1000)] = 50
+    """How many short jobs over the same entities take one place together: they are read in one snapshot, which costs
+    the database a fraction. Short are jobs of schedules whose last run had at most 1 MB and took at most half a minute.
+    1: each job runs by itself."""
+
     short_jobs: Annotated[int, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=0, le=64)] = 1
-    """How many short jobs run beside these while long ones take every place: jobs of schedules whose last run took less
-    than five seconds. So a large export does not hold up the small ones. 0 is none."""
+    """How many short jobs run beside these while long ones take every place; those that share a snapshot count as one.
+    So a large export does not hold up the small ones. 0 is none."""
 
     stalled_jobs: Annotated[int, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=1, le=64)] = 2
     """How many jobs run beside these while they wait for the database: for a lock, or for rows that do not come. Of

@@ -31,9 +31,9 @@ from exportd.stores.layout import file_name
 BLOCK_BYTES = 2 << 20
 """With a quarter of that, two streams of a table take a tenth longer: they wait for the thread more often."""
 
-# What a file's header and trailer, and deflate on data that it cannot compress, add to a block. The exact size replaces
-# the estimate as soon as the block is written.
-_OVERHEAD_BYTES = 4096
+# What a file's header and trailer, deflate on data that it cannot compress, and whole blocks of the disk add to what is
+# written. The exact size replaces the estimate as soon as the block is written.
+_OVERHEAD_BYTES = folders.BLOCK_BYTES
 
 _SMALL_BYTES = 64 << 10
 """What is left of an entity is written together with that of others if it is no more."""
@@ -50,8 +50,8 @@ class EntityWriter:
     """Writes one entity of a job. Call ``write`` until the rows are over, then ``finish``; or ``abort``.
 
     ``header`` opens every part (a CSV header line with its newline; empty for JSONL). ``progress`` is kept up to date.
-    ``on_part_started`` is called when a file is created, before any of its bytes are announced. A part that exceeds
-    ``cap_bytes``, because a row does by itself, is counted in ``progress`` and logged.
+    ``on_part_started`` is called when a file is created; by then it may have grown, and a small one is finished. A part
+    that exceeds ``cap_bytes``, because a row does by itself, is counted in ``progress`` and logged.
     """
 
     def __init__(
@@ -211,27 +211,29 @@ class EntityWriter:
         self._spool.settle(
             self._job,
             reserved_bytes=self._reserved_bytes,
-            used_bytes=fed.written_bytes,
+            used_bytes=fed.taken_bytes,
             free_bytes=fed.free_bytes,
         )
         self._reserved_bytes = 0
-        self._settled_bytes += fed.written_bytes
+        self._settled_bytes += fed.taken_bytes
         self._progress.rows += fed.rows
         self._progress.content_bytes += fed.content_bytes
         self._progress.size_bytes += fed.written_bytes
         for change in fed.changes:
             file = self._files.get(change.number)
+            is_new = file is None
             if file is None:
                 file = PartFile(entity=self._entity, number=change.number, path=change.path)
                 self._files[change.number] = file
                 self._progress.files += 1
-                self._on_part_started(file)
             if change.part is None:
                 file.advance(change.size_bytes)
             else:
                 file.finish(change.part)
                 if change.part.size_bytes > self._cap_bytes:
                     self._report_oversized(change.part)
+            if is_new:
+                self._on_part_started(file)
 
     def _report_oversized(self, part: Part) -> None:
         self._progress.oversized_parts += 1

@@ -18,12 +18,25 @@ FILE_MODE = 0o600
 
 PARTIAL_SUFFIX = ".partial"
 
+BLOCK_BYTES = 4096
+"""What file systems give out at once: the smallest file takes as much."""
+
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def partial_path(path: Path) -> Path:
     """Where a file is written until it is complete and durable."""
     return path.with_name(path.name + PARTIAL_SUFFIX)
+
+
+def disk_bytes(size_bytes: int) -> int:
+    """What a file of ``size_bytes`` takes of the disk: whole blocks."""
+    return -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES
+
+
+def taken_bytes(folder: Path) -> int:
+    """What the files of a flat folder take of the disk."""
+    return sum(disk_bytes(path.stat().st_size) for path in folder.iterdir())
 
 
 def create(path: Path) -> BinaryIO:
@@ -45,11 +58,13 @@ def finish(file: BinaryIO, path: Path, *, syncs_name: bool = True) -> None:
         sync(path.parent)
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a small file in one go."""
+def write_durably(path: Path, data: bytes) -> int:
+    """Write a small file in one go, in place of one that is there; the bytes of the disk that it takes more."""
+    before = path.stat().st_size if path.exists() else 0
     with create(partial_path(path)) as file:
         file.write(data)
         finish(file, path)
+    return disk_bytes(len(data)) - disk_bytes(before)
 
 
 def sync(folder: Path) -> None:
@@ -70,12 +85,11 @@ def make(folder: Path) -> None:
 
 
 def remove(folder: Path, first: str) -> int:
-    """Remove a flat folder, the file named ``first`` before all others; bytes freed."""
+    """Remove a flat folder, the file named ``first`` before all others; bytes of the disk freed."""
     if not folder.is_dir():
         return 0
-    removed_bytes = 0
+    removed_bytes = taken_bytes(folder)
     for path in sorted(folder.iterdir(), key=lambda path: path.name != first):
-        removed_bytes += path.stat().st_size
         path.unlink()
     folder.rmdir()
     sync(folder.parent)

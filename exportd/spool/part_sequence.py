@@ -44,13 +44,15 @@ class FileChange:
 class Fed:
     """What a call did: per-file changes in order, and totals of this call.
 
-    ``free_bytes`` is what the disk has left; None when no file is open.
+    ``taken_bytes`` is what the files take of the disk for ``written_bytes``. ``free_bytes`` is what the disk has left;
+    None when no file is open.
     """
 
     changes: tuple[FileChange, ...]
     rows: int
     content_bytes: int
     written_bytes: int
+    taken_bytes: int
     free_bytes: int | None
 
 
@@ -88,6 +90,7 @@ class PartSequence:
         self._rows = 0
         self._content_bytes = 0
         self._written_bytes = 0
+        self._taken_bytes = 0
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -182,7 +185,9 @@ class PartSequence:
 
     def _write(self, file: _OpenFile, data: bytes) -> None:
         file.digest.update(data)
+        self._taken_bytes -= folders.disk_bytes(file.size_bytes)
         file.size_bytes += len(data)
+        self._taken_bytes += folders.disk_bytes(file.size_bytes)
         self._written_bytes += len(data)
         file.file.write(data)
 
@@ -212,9 +217,10 @@ class PartSequence:
             self._open.file.flush()
             disk = os.fstatvfs(self._open.file.fileno())
             free_bytes = disk.f_bavail * disk.f_frsize
-        fed = Fed(tuple(self._changes), self._rows, self._content_bytes, self._written_bytes, free_bytes)
+        written = (self._rows, self._content_bytes, self._written_bytes, self._taken_bytes)
+        fed = Fed(tuple(self._changes), *written, free_bytes)
         self._changes.clear()
-        self._rows = self._content_bytes = self._written_bytes = 0
+        self._rows = self._content_bytes = self._written_bytes = self._taken_bytes = 0
         return fed
 
 

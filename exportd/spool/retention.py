@@ -7,7 +7,8 @@ belong to a database that was restored, or to another one.
 
 The sweeper gets what it needs as callables: the spool's jobs, what the job table says of those that may have to go,
 what removes a job's files (its manifest first) and what records that they were removed. A spool keeps tens of
-thousands of jobs, so the job table is asked for no more than these.
+thousands of jobs, so the job table is asked for no more than these, and for some at a time: others have their turn on
+the event loop in between.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
@@ -21,6 +22,8 @@ from exportd.model.clock import Clock
 from exportd.model.errors import ExportdError
 from exportd.model.job import JobId, JobState
 from exportd.settings.schema import LiveSettings
+
+_ASKED_TOGETHER = 1000
 
 _logger = structlog.get_logger()
 
@@ -93,7 +96,7 @@ class RetentionSweeper:
     def __init__(
         self,
         *,
-        stored: Callable[[], Awaitable[Collection[JobId]]],
+        stored: Callable[[], Awaitable[Sequence[JobId]]],
         over: Callable[[Collection[JobId], datetime], Awaitable[Sequence[SpooledJob]]],
         remove: Callable[[JobId], Awaitable[int]],
         mark_expired: Callable[[JobId], Awaitable[object]],
@@ -130,7 +133,10 @@ class RetentionSweeper:
         # The job table is read after the spool: a job that begins in between is not judged before the table has it.
         now = self._clock.now()
         retention = timedelta(hours=self._settings().spool.retention_hours)
-        verdicts = decide(await self._over(stored, now - retention), now=now, retention=retention)
+        over: list[SpooledJob] = []
+        for begin in range(0, len(stored), _ASKED_TOGETHER):
+            over += await self._over(stored[begin : begin + _ASKED_TOGETHER], now - retention)
+        verdicts = decide(over, now=now, retention=retention)
         dropped: list[JobId] = []
         failed: list[JobId] = []
         freed_bytes = 0

@@ -5,7 +5,8 @@
     <directory>/jobs/<job id>/<file name>     a finished part; `.partial` is appended while it is written
     <directory>/jobs/<job id>/manifest.json   what the parts are, for a download
 
-Files and folders are accessible to the daemon's user only. A writer reserves bytes before it writes them. When the
+Files and folders are accessible to the daemon's user only. A writer reserves bytes before it writes them. Bytes are
+those of the disk, of which the smallest file takes a block: see ``folders.disk_bytes``. When the
 budget or the free-space floor is reached, it waits a moment for other jobs' files to go, which slows COPY down; then
 its attempt ends. While others take the budget, or the organization's quota, that is no failed attempt: the job gives
 its slot back, and begins again only when there is room for as much as it needed.
@@ -113,8 +114,8 @@ class Spool:
         """Keep a job's manifest beside its parts, durably."""
         path = self.job_folder(job) / MANIFEST_NAME
         with translated(directory=self.directory, doing=f"keeping the manifest of job {job}"):
-            await anyio.to_thread.run_sync(folders.write_durably, path, document)
-        self.usage.settle(job, reserved_bytes=0, used_bytes=len(document))
+            more_bytes = await anyio.to_thread.run_sync(folders.write_durably, path, document)
+        self.usage.settle(job, reserved_bytes=0, used_bytes=more_bytes)
 
     async def remove_job(self, job: JobId) -> int:
         """Remove a job's files, the manifest first; bytes freed, 0 when there is nothing."""
@@ -252,8 +253,8 @@ class Spool:
             ) from error
         for job in self._job_ids():
             self.usage.forget(job)
-            stored = sum(path.stat().st_size for path in self.job_folder(job).iterdir())
-            self.usage.settle(job, reserved_bytes=0, used_bytes=stored)
+            taken_bytes = folders.taken_bytes(self.job_folder(job))
+            self.usage.settle(job, reserved_bytes=0, used_bytes=taken_bytes)
 
     def _take_lock(self) -> None:
         if self._lock is not None:
@@ -272,7 +273,7 @@ class Spool:
 
     def _job_ids(self) -> tuple[JobId, ...]:
         found = []
-        for folder in sorted((self.directory / "jobs").iterdir()):
+        for folder in (self.directory / "jobs").iterdir():
             try:
                 found.append(JobId(UUID(folder.name)))
             except ValueError:
@@ -286,7 +287,7 @@ class Spool:
             if job in self._begun:
                 continue
             for path in self.job_folder(job).glob(f"*{PARTIAL_SUFFIX}"):
-                size_bytes = path.stat().st_size
+                size_bytes = folders.disk_bytes(path.stat().st_size)
                 path.unlink()
                 removed.append((job, size_bytes))
         return removed

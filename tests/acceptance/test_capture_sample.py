@@ -50,16 +50,16 @@ async def test_the_sample_is_what_the_command_prints_and_it_runs(site: Site) -> 
     await administrator.execute(TABLE)
     site.dsn = site.database.server.dsn(site.database.name, user=ROLE)
     site.configure(CATALOG, {})
-    await administrator.execute((await site.exportd("role", "sql")).stdout)
+    await administrator.execute((await site.quickly("role", "sql")).stdout)
     async with Connector(site.dsn).connection("test") as connection:
         await migrate(connection)
 
-    printed = await site.exportd("capture", "install", "--dry-run")
+    printed = await site.quickly("capture", "install", "--dry-run")
     assert printed.returncode == 0, printed.stderr
     if os.environ.get("EXPORTD_WRITE_DOCUMENTS") == "1":
         PAGE.write_text(page(printed.stdout), encoding="utf-8")
     assert PAGE.read_text(encoding="utf-8") == page(printed.stdout), "run: make docs"
 
     await administrator.execute(PAGE.read_text(encoding="utf-8"))
-    status = await site.exportd("capture", "status")
+    status = await site.quickly("capture", "status")
     assert status.returncode == 0, status.stdout

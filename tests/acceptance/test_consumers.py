@@ -31,7 +31,7 @@ async def test_deliveries_are_verified_and_rebuilt_as_of_each_job(
 @pytest.mark.slow
 async def test_the_loader_kit_comes_with_each_run_and_loads_it(site: Site, application: Application) -> None:
     lake = site.destination("lake")
-    declared = destination("lake", lake, loader_kit=["duckdb", "postgresql"])
+    declared = destination("lake", lake, loader_kit=["duckdb", "postgresql"], empty_files=False)
     await _deliver_verify_and_rebuild(site, application, declared, str(lake), "CSV")
     scripts = sorted(lake.rglob("*.duckdb.sql"), key=lambda path: path.stat().st_mtime_ns)
     with duckdb.connect(site.folder / "loaded.duckdb") as connection:
@@ -47,8 +47,11 @@ async def test_from_s3_too(
 ) -> None:
     monkeypatch.setenv("AWS_PROFILE", PROFILE)
     monkeypatch.setenv("AWS_ENDPOINT_URL", empty_s3_bucket.account.endpoint)
-    declared = s3_destination("lake", empty_s3_bucket, prefix="product")
+    declared = s3_destination("lake", empty_s3_bucket, prefix="product", empty_files=False)
     await _deliver_verify_and_rebuild(site, application, declared, f"s3://{empty_s3_bucket.name}/product", "CSV")
+    bucket = await empty_s3_bucket.delivered()
+    entities = [entity for run in range(4) for entity in bucket.run(run).entities]
+    assert {(entity.rows > 0, bool(entity.parts)) for entity in entities} == {(True, True), (False, False)}
 
 
 @pytest.mark.slow

@@ -49,7 +49,7 @@ def status_as_ann(path: Path, *identity: str) -> str:
 async def test_a_socket_that_a_killed_daemon_left_is_taken_over(site: Site, application: Application) -> None:
     site.configure(CATALOG, {"schedule": [schedule(destinations=[])]})
     path = site.folder / "control.sock"
-    daemon = await site.start()
+    daemon = await site.start_program()
     await site.succeeded(application.connection, await site.first_job(application.connection))
     await daemon.kill()
     left = path.stat()

@@ -21,19 +21,23 @@ from tests.fixtures.file_parsers import csv_rows
 @pytest.mark.slow
 @pytest.mark.every_postgres
 async def test_a_first_run_is_complete_and_later_ones_hold_what_changed(site: Site, application: Application) -> None:
-    lake, lines = site.destination("lake"), site.destination("lines")
+    lake, lines, lean = (site.destination(name) for name in ("lake", "lines", "lean"))
     site.configure(
         CATALOG,
         {
             "destination": [
                 destination("lake", lake, prefix="product"),
                 destination("lines", lines, partition_order="TYPE_FIRST"),
+                destination("lean", lean, empty_files=False),
             ],
-            "schedule": [schedule("often"), schedule("lines", format="JSONL", destinations=["lines"])],
+            "schedule": [
+                schedule("often", destinations=["lake", "lean"]),
+                schedule("lines", format="JSONL", destinations=["lines"]),
+            ],
         },
     )
     connection = application.connection
-    daemon = await site.start()
+    daemon = await site.start_program()
     for code in ("often", "lines"):
         await site.succeeded(connection, await site.first_job(connection, code))
     for directory in (lake, lines):
@@ -70,13 +74,17 @@ async def test_a_first_run_is_complete_and_later_ones_hold_what_changed(site: Si
         run = bucket.run(2)
         assert [(entity.rows, len(entity.parts)) for entity in run.entities] == [(0, 1)] * len(ENTITIES)
         assert gzip.decompress(bucket.objects[run.entities[0].parts[0].key]) == content
+    bucket = DeliveredFiles.of(lean)  # in the same job, but for the empty files
+    bucket.assert_whole(empty_files=False)
+    assert bucket.replayed() == await application.contents()
+    assert [(entity.rows, entity.parts) for entity in bucket.run(2).entities] == [(0, ())] * len(ENTITIES)
     assert all(key.startswith(f"product/orgId={ORGANIZATION}/date=") for key in DeliveredFiles.of(lake).objects)
     assert all(key.startswith(f"orgId={ORGANIZATION}/type=") for key in DeliveredFiles.of(lines).objects)
 
     assert await daemon.stop() == 0
     assert daemon.events_named("daemon stopped")
     assert "Traceback" not in daemon.text
-    await site.assert_clean(lake, lines)
+    await site.assert_clean(lake, lines, lean)
 
 
 @pytest.mark.slow
@@ -85,7 +93,7 @@ async def test_a_schedule_without_destinations_is_run_and_fetched_from_the_comma
 ) -> None:
     site.configure(CATALOG, {"schedule": [schedule("kept", destinations=[])]})
     connection = application.connection
-    daemon = await site.start()
+    daemon = await site.start_program()
     await site.succeeded(connection, await site.first_job(connection, "kept"))
     first = {code: len(rows) for code, rows in (await application.contents()).items()}
     await connection.execute("DELETE FROM public.accounts WHERE id IN (1, 2, 3)")

@@ -73,6 +73,64 @@ async def test_a_killed_export_goes_on_at_once_with_the_next_daemon(site: Site, 
 
 
 @pytest.mark.slow
+async def test_killed_jobs_that_were_claimed_together_go_on(site: Site, application: Application) -> None:
+    """They share a snapshot and the statements about their rows; each has its files, its end and its place to go on."""
+    lakes = {f"often-{number}": site.destination(f"lake-{number}") for number in range(4)}
+    site.configure(
+        BLOCKABLE_CATALOG,
+        {
+            "destination": [destination(lake.name, lake) for lake in lakes.values()],
+            "schedule": [schedule(code, destinations=[lake.name]) for code, lake in lakes.items()],
+        },
+    )
+    connection, keeper = application.connection, await site.database.connect()
+    await connection.execute(statement_blocker.INSTALL)
+    daemon = await site.start()
+    for code in lakes:
+        await site.succeeded(connection, await site.first_job(connection, code))
+    assert await daemon.stop() == 0
+
+    await connection.execute("UPDATE public.accounts SET name = 'blocked' WHERE id = 7")
+    for where, phase in (
+        (None, "EXTRACTING"),
+        (statement_blocker.SEALING, "EXTRACTING"),
+        (statement_blocker.PUBLISHING, "SEALED"),
+        (statement_blocker.DELIVERING, "PUBLISHING"),
+        (statement_blocker.SUCCEEDING, "PUBLISHING"),
+    ):
+        await application.change()
+        jobs = [await site.fire(code) for code in lakes]
+        async with statement_blocker.blocking(keeper, where) as closed:
+            daemon = await site.start()
+            await closed.blocked_backend()
+            assert daemon.events_named("jobs claimed together", jobs=len(lakes))
+            await daemon.kill()
+            await closed.terminate_blocked()
+            found = await connection.fetch(
+                "SELECT DISTINCT state || ' ' || phase AS state FROM exportd.job WHERE id = ANY ($1)", jobs
+            )
+            # Those that wait behind the one that is blocked may not have come so far.
+            assert f"RUNNING {phase}" in {row["state"] for row in found}
+        await application.change()
+        daemon = await site.restart()
+        for job in jobs:
+            await site.succeeded(connection, job)
+        for lake in lakes.values():
+            DeliveredFiles.of(lake).assert_whole()
+        assert leftovers(site.spool, *lakes.values()) == set()
+        await connection.execute("UPDATE public.accounts SET name = 'through' WHERE name = 'blocked'")
+        assert await daemon.stop() == 0
+    jobs = [await site.fire(code) for code in lakes]
+    daemon = await site.start()
+    for job in jobs:
+        await site.succeeded(connection, job)
+    for lake in lakes.values():
+        await assert_exact(lake, application)
+    assert await daemon.stop() == 0
+    await site.assert_clean(*lakes.values())
+
+
+@pytest.mark.slow
 async def test_killed_between_the_objects_of_an_export(site: Site, application: Application) -> None:
     """Many parts, and a kill when some but not all of them can be seen."""
     lake = site.destination()

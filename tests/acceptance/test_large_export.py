@@ -38,7 +38,7 @@ async def export_noise(
             "spool": {"budget": size_bytes * 2},
         },
     )
-    daemon = await site.start()
+    daemon = await site.start_program()
     await site.succeeded(application.connection, await site.first_job(application.connection))
     peak_bytes = _peak_memory_bytes(daemon.process.pid)
     assert await daemon.stop() == 0

@@ -26,18 +26,18 @@ async def test_a_role_that_only_reads_exports_everything(site: Site, application
     await application.connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
 
     for _ in range(2):  # may be run again
-        printed = await site.exportd("role", "sql")
+        printed = await site.quickly("role", "sql")
         assert printed.returncode == 0, printed.stderr
         await application.connection.execute(printed.stdout)
     daemon = await site.start()  # makes its own tables
     assert await daemon.stop() == 0
-    refused = await site.exportd("capture", "install")
+    refused = await site.quickly("capture", "install")
     assert refused.returncode == 1
     assert "permission denied" in refused.stdout, refused
-    printed = await site.exportd("capture", "install", "--dry-run")
+    printed = await site.quickly("capture", "install", "--dry-run")
     assert printed.returncode == 0, printed.stderr
     await application.connection.execute(printed.stdout)
-    checked = await site.exportd("check")
+    checked = await site.quickly("check")
     assert checked.returncode == 0, checked.stdout
 
     assert "is a superuser" not in checked.stdout
@@ -46,10 +46,10 @@ async def test_a_role_that_only_reads_exports_everything(site: Site, application
         logging_in["reader_user"] = reader
         site.configure(CATALOG, {"database": logging_in, "destination": [destination("lake", lake)]})
         for _ in range(2):
-            printed = await site.exportd("role", "sql")
+            printed = await site.quickly("role", "sql")
             assert printed.returncode == 0, printed.stderr
             await application.connection.execute(printed.stdout)
-        checked = await site.exportd("check")
+        checked = await site.quickly("check")
         assert checked.returncode == 0, checked.stdout
         assert "warn" not in checked.stdout
 
@@ -93,6 +93,6 @@ async def test_a_role_that_only_reads_exports_everything(site: Site, application
 async def test_a_dsn_without_a_role_is_told_so(site: Site) -> None:
     site.dsn = "postgresql:///product"
     site.configure(CATALOG, {})
-    printed = await site.exportd("role", "sql")
+    printed = await site.quickly("role", "sql")
     assert printed.returncode == 2
     assert "should name the user and the database" in printed.stderr

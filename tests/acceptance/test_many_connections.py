@@ -73,7 +73,7 @@ async def test_ten_thousand_connections_do_not_keep_others_from_being_served(
 ) -> None:
     lake = site.destination()
     site.configure(CATALOG, {"schedule": [schedule()], "destination": [destination("lake", lake)]})
-    daemon = await site.start()
+    daemon = await site.start_program()
     await site.succeeded(application.connection, await site.first_job(application.connection))
     most_files = files_of(daemon) + MAX_CONNECTIONS + _COMING_AND_GOING
     with room_for_files(CROWD + _OTHER_FILES) as files, ExitStack() as crowd:

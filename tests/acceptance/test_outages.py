@@ -161,7 +161,7 @@ async def test_a_destination_that_cannot_be_written_misses_nothing_once_it_is_re
     connection = application.connection
     # The ordinary user must reach the server's socket.
     site.database.server.log.parent.chmod(0o711)
-    daemon = await site.start(wrapper=ORDINARY)
+    daemon = await site.start_program(wrapper=ORDINARY)
     await site.succeeded(connection, await site.first_job(connection))
     orders = next(shore.glob("*/type=order"))
     away = site.folder / "away"

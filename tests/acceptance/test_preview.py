@@ -203,7 +203,7 @@ async def test_the_daemon_is_asked_for_a_preview(site: Site, application: Applic
         "INSERT INTO public.countries VALUES ('AT', 'Österreich'), ('IT', NULL);"
         "DELETE FROM public.countries WHERE code = 'CH'"
     )
-    document = json.loads((await site.exportd("preview", "often", "--organization", "org-1", "--json")).stdout)
+    document = json.loads((await site.quickly("preview", "often", "--organization", "org-1", "--json")).stdout)
     countries = next(entity for entity in document["entities"] if entity["entity"] == "COUNTRIES")
     assert (countries["mode"], countries["rows"], countries["deletedRows"]) == ("incremental", 3, 1)
     assert countries["estimated"] == ["contentBytes"]
@@ -211,9 +211,9 @@ async def test_the_daemon_is_asked_for_a_preview(site: Site, application: Applic
 
     (row,) = await application.connection.fetch("SELECT id FROM exportd.schedule")
     assert (await _asked(site, row["id"]))["entities"] == document["entities"]
-    table = (await site.exportd("preview", str(row["id"]))).stdout
+    table = (await site.quickly("preview", str(row["id"]))).stdout
     assert "In all 3 rows (1 deleted)" in table
-    answer = await site.exportd("preview", "seldom")
+    answer = await site.quickly("preview", "seldom")
     assert (answer.returncode, "no schedule seldom" in answer.stderr) == (1, True), answer.stderr
     assert await daemon.stop() == 0
 

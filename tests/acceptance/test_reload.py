@@ -153,7 +153,7 @@ async def test_the_command_says_what_changes_and_its_exit_code_says_whether_it_d
     assert [change["subject"] for change in answer["changed"]] == ["spool.retention_hours"]
     assert [change["subject"] for change in answer["needsRestart"]] == ["spool.directory"]
     assert await application.connection.fetchval("SELECT count(*) FROM exportd.schedule") == 1
-    done = await site.exportd("reload")
+    done = await site.quickly("reload")
     assert done.returncode == 0, done.stderr
     assert "spool.directory: changed, but needs a restart" in done.stdout
     event = await daemon.wait_for_event("reloaded", added=["schedule more of org-1"])

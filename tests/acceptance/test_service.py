@@ -15,7 +15,7 @@ async def test_the_service_manager_is_notified_of_readiness_life_and_shutdown(
 ) -> None:
     site.configure(CATALOG, {})
     with service_manager(site.folder) as manager:
-        daemon = await site.start(wrapper=manager.telling(WATCHDOG_USEC=200_000))
+        daemon = await site.start_program(wrapper=manager.telling(WATCHDOG_USEC=200_000))
         ready = await manager.message_with("READY")
         assert ready["STATUS"] == "0 schedules declared"
         for _ in range(3):
@@ -42,7 +42,7 @@ async def test_a_socket_that_was_handed_over_is_served_and_outlives_the_daemon(
 ) -> None:
     path = site.folder / "control.sock"
     site.configure(CATALOG, {})
-    daemon = await site.start(wrapper=handing_over(path))
+    daemon = await site.start_program(wrapper=handing_over(path))
     inode = path.stat().st_ino
 
     def version() -> str:

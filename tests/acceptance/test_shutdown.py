@@ -21,7 +21,7 @@ async def test_the_first_signal_lets_jobs_end_and_the_second_puts_them_back(
     )
     connection, keeper = application.connection, await site.database.connect()
     await connection.execute(statement_blocker.INSTALL)
-    daemon = await site.start()
+    daemon = await site.start_program()
     for code in ("often", "other"):
         await site.succeeded(connection, await site.first_job(connection, code))
     await connection.execute("UPDATE public.accounts SET name = 'blocked' WHERE id = 7")

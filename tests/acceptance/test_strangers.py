@@ -235,7 +235,7 @@ async def test_five_tenants_export_while_strangers_misbehave_at_once(
     site: Site, application: Application, roles: Roles, record_property: Any
 ) -> None:
     connection, socket = application.connection, site.folder / "control.sock"
-    daemon = await site.start()
+    daemon = await site.start_program()
     for tenant in TENANTS:
         await site.succeeded(connection, await site.first_job(connection, code_of(tenant)))
     with bare(socket) as local:

@@ -70,7 +70,7 @@ async def test_what_the_release_before_left_is_taken_over_and_no_run_becomes_ful
         },
     )
     await connection.execute(statement_blocker.INSTALL)
-    daemon = await site.start(wrapper=old.wrapper)
+    daemon = await site.start_program(wrapper=old.wrapper)
     await site.succeeded(connection, await site.first_job(connection))
     await asyncio.to_thread(_declare, site.folder / "control.sock", made_lake.name, role)
     await site.succeeded(connection, await site.first_job(connection, "made"))
@@ -99,7 +99,7 @@ async def test_what_the_release_before_left_is_taken_over_and_no_run_becomes_ful
     await application.change()
     before = await _kept(connection)
 
-    daemon = await site.start()
+    daemon = await site.start_program()
     row = await site.succeeded(connection, sealed)
     assert row["attempt"] == 1
     after = await _kept(connection)

@@ -48,6 +48,12 @@ RoleArn = Annotated[
     AfterValidator(_check_role),
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_TEXT_LENGTH, "pattern": _ROLE_PATTERN}),
 ]
+EmptyFiles = Annotated[
+    bool,
+    Field(
+        description="Whether an entity without records has a file. If not, the manifest alone says that it has none."
+    ),
+]
 BucketName = Annotated[str, Field(min_length=3, max_length=63), AfterValidator(check_printable)]
 
 
@@ -60,10 +66,16 @@ class _DestinationBody(RequestBody):
         Field(description="A folder inside the bucket."),
     ] = None
     partition_order: PartitionOrder = "TIME_FIRST"
+    empty_files: EmptyFiles = True
 
     def settings(self) -> dict[str, Any]:
         """The keys of the configuration that mean the same."""
-        return {"bucket": self.bucket_name, "prefix": self.prefix or "", "partition_order": self.partition_order}
+        return {
+            "bucket": self.bucket_name,
+            "prefix": self.prefix or "",
+            "partition_order": self.partition_order,
+            **({} if self.empty_files else {"empty_files": False}),
+        }
 
 
 class _S3Body(_DestinationBody):
@@ -159,6 +171,7 @@ class _DestinationPlace(Answer):
     bucket_name: OfOneKind = None
     prefix: str | None = None
     partition_order: PartitionOrder = "TIME_FIRST"
+    empty_files: EmptyFiles = True
     iam_role_arn: OfOneKind = None
     project_number: OfOneKind = None
     pool_id: OfOneKind = None
@@ -336,6 +349,7 @@ def _place_fields(declaration: DestinationDeclaration) -> dict[str, object]:
         "bucket_name": settings.get("bucket"),
         "prefix": settings.get("prefix") or None,
         "partition_order": settings.get("partition_order", "TIME_FIRST"),
+        "empty_files": settings.get("empty_files", True),
         "iam_role_arn": settings.get("role_arn"),
         "project_number": settings.get("project_number"),
         "pool_id": settings.get("pool_id"),

@@ -48,6 +48,9 @@ class BigQuery(Dialect):
     ) -> Iterator[str]:
         uris = ", ".join(escaped_literal(f"gs://{location.root}/{key}") for key in keys)
         staging = self.staging(entity)
+        if not keys:
+            yield f"CREATE OR REPLACE TABLE {staging} (\n    {self.definitions(entity.fields)}\n)"
+            return
         if file_format is ExportFormat.CSV:
             yield (
                 f"LOAD DATA OVERWRITE {staging} (\n    {self.definitions(entity.fields)}\n)\n"

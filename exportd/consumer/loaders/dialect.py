@@ -59,7 +59,10 @@ class Dialect(ABC):
     def stage(
         self, entity: ManifestEntity, file_format: ExportFormat, location: Location, keys: Sequence[str]
     ) -> Iterator[str]:
-        """Load the objects ``keys`` at ``location`` into the staging table: every field, and ``deleted``."""
+        """Load the objects ``keys`` at ``location`` into the staging table: every field, and ``deleted``.
+
+        Without any the table is made empty.
+        """
 
     def create(self, entity: ManifestEntity) -> Iterator[str]:
         """Make the table, empty, if there is none."""

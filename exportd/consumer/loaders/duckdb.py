@@ -43,6 +43,9 @@ class DuckDb(Dialect):
     def stage(
         self, entity: ManifestEntity, file_format: ExportFormat, location: Location, keys: Sequence[str]
     ) -> Iterator[str]:
+        if not keys:
+            yield f"CREATE OR REPLACE TEMP TABLE {self.staging(entity)} (\n    {self.definitions(entity.fields)}\n)"
+            return
         files = ", ".join(doubled_literal(_url(location, key)) for key in keys)
         source = csv_source(entity, files) if file_format is ExportFormat.CSV else _json_source(self, entity, files)
         yield f"CREATE OR REPLACE TEMP TABLE {self.staging(entity)} AS\nSELECT * FROM {source}"
@@ -67,7 +70,7 @@ def _json_source(dialect: DuckDb, entity: ManifestEntity, files: str) -> str:
 
 def _record_bytes(entity: ManifestEntity) -> int:
     # Twice the content, because a file may have been rewritten as CSV, where quotes are doubled.
-    content_bytes = 2 * max(part.content_bytes for part in entity.parts)
+    content_bytes = 2 * max((part.content_bytes for part in entity.parts), default=0)
     return min(MAX_RECORD_BYTES, max(_MIN_RECORD_BYTES, content_bytes))
 
 

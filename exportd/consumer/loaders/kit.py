@@ -74,7 +74,8 @@ def _heading(manifest: Manifest, dialect: DialectName, writer: Dialect) -> Itera
 def _script(writer: Dialect, manifest: Manifest, location: Location, folder: str | None) -> Iterator[str]:
     yield from writer.begin()
     for entity in manifest.entities:
-        listed = [part.key for part in entity.parts]
+        # A file without records may not be there: see empty_files of destinations.
+        listed = [part.key for part in entity.parts if part.rows]
         keys = listed if folder is None else [object_key(key, manifest.organization, folder) for key in listed]
         yield comment(f"{entity.code}: {entity.mode}, {entity.rows} records, {entity.deleted_rows} are deletions")
         yield from writer.stage(entity, manifest.format, location, keys)

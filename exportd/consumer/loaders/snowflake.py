@@ -56,6 +56,8 @@ class Snowflake(Dialect):
         staging = self.staging(entity)
         columns = self.definitions(entity.fields)
         yield f"CREATE OR REPLACE TEMPORARY TABLE {staging} (\n    {columns}\n)"
+        if not keys:
+            return
         files = ", ".join(escaped_literal(key) for key in keys)
         source, options = "@exportd", _CSV
         if file_format is ExportFormat.JSONL:

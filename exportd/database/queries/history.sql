@@ -193,6 +193,8 @@ WHERE organization = ANY (ARRAY(
     FROM exportd.turn AS t
     WHERE NOT EXISTS (SELECT FROM exportd.schedule AS s WHERE s.organization = t.organization AND s.deleted_at IS NULL)
         AND NOT EXISTS (SELECT FROM exportd.job WHERE job.organization = t.organization)
+        -- counted anew should a job have been queued in this moment
+        AND t.unfinished <= 0
     LIMIT $1
     FOR UPDATE SKIP LOCKED))
 RETURNING organization;

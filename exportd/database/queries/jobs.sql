@@ -9,6 +9,8 @@
 -- turn is longest ago comes first; of its jobs, the one that has been due longest. So an organization without a running
 -- job waits for at most one job of each other organization, however long their backlogs are. Two daemons that claim in
 -- the same moment may both take a job of one organization: they do not see each other's turn.
+-- The walk goes over the organizations in this order, by an index and twenty at a time, and ends with the first job that
+-- may be taken: what else waits costs nothing.
 -- Nothing is taken during a pause, nor a job that delivers to a paused destination, nor one that was cancelled; nor one
 -- that delivers to a destination of a configuration that is not the holder's: a row does not say where to write. A sealed
 -- job's parts are in one spool: with another spool it is taken only after a grace, and starts over (what was
@@ -16,60 +18,108 @@
 -- $1 holder, $2 lease in seconds, $3 the holder's spool, $4 limit of attempts, $5 grace in seconds
 -- $6 organizations and $7 codes of the destinations that the holder's configuration declares; null: all there are
 -- $8 entities that the job must not read
--- $9 only a job that is expected to be short: the last run of its schedule succeeded within $10 seconds, and no more was
--- asked for than what has changed since
-WITH moment AS MATERIALIZED (
+-- $9 only a job that is expected to be short: the last run of its schedule succeeded within $10 seconds with at most $11
+-- bytes, and no more was asked for than what has changed since
+WITH RECURSIVE moment AS MATERIALIZED (
     SELECT clock_timestamp() AS now
 ), busy AS MATERIALIZED (
     SELECT organization, count(*) AS jobs
     FROM exportd.job
     WHERE state = 'RUNNING' AND lease_until >= (SELECT now FROM moment) AND NOT progress ? 'stalls'
     GROUP BY organization
+), walk AS (
+    SELECT 0::bigint AS jobs, -9223372036854775808 AS number, '' AS organization,
+           NULL::uuid AS id, NULL::text AS owner, false AS starts_over
+    WHERE NOT EXISTS (SELECT FROM exportd.pause)
+        -- no walk over jobs that all wait for a later attempt
+        AND (
+            SELECT true
+            FROM exportd.job
+            WHERE state IN ('PENDING', 'RUNNING') AND not_before <= (SELECT now FROM moment)
+                AND (state = 'PENDING' OR lease_until < (SELECT now FROM moment))
+            ORDER BY not_before
+            LIMIT 1)
+    UNION ALL
+    SELECT (following.jobs)[1], (following.numbers)[1], (following.organizations)[1],
+           first_job.id, first_job.organization, first_job.starts_over
+    FROM walk
+    CROSS JOIN LATERAL (
+        -- the last one first: from there the walk goes on
+        SELECT array_agg(jobs ORDER BY jobs DESC, number DESC, organization DESC) AS jobs,
+               array_agg(number ORDER BY jobs DESC, number DESC, organization DESC) AS numbers,
+               array_agg(organization ORDER BY jobs DESC, number DESC, organization DESC) AS organizations,
+               array_agg(organization ORDER BY jobs, number, organization) AS in_order
+        FROM (
+            (SELECT 0::bigint AS jobs, number, organization
+             FROM exportd.turn
+             WHERE unfinished > 0 AND walk.jobs = 0 AND (number, organization) > (walk.number, walk.organization)
+                 AND organization NOT IN (SELECT organization FROM busy)
+             ORDER BY number, organization
+             LIMIT 20)
+            UNION ALL
+            (SELECT busy.jobs, number, organization
+             FROM busy
+             JOIN exportd.turn USING (organization)
+             WHERE (busy.jobs, number, organization) > (walk.jobs, walk.number, walk.organization)
+             ORDER BY busy.jobs, number, organization
+             LIMIT 20)
+            ORDER BY jobs, number, organization
+            LIMIT 20
+        ) AS coming
+    ) AS following
+    LEFT JOIN LATERAL (
+        SELECT job.*
+        FROM unnest(following.in_order) AS next (organization)
+        CROSS JOIN LATERAL (
+            SELECT job.id, job.organization,
+                   job.phase = 'EXTRACTING' OR job.spool_id IS DISTINCT FROM $3::uuid AS starts_over
+            FROM exportd.job
+            WHERE job.organization = next.organization
+                AND CASE job.state
+                        WHEN 'PENDING' THEN job.not_before <= (SELECT now FROM moment)
+                        -- one that used up its attempts is fail_interrupted's
+                        WHEN 'RUNNING' THEN job.lease_until < (SELECT now FROM moment) AND job.attempt < $4::integer
+                    END
+                AND job.state IN ('PENDING', 'RUNNING')
+                AND job.cancel_requested_at IS NULL
+                AND NOT ((job.phase = 'EXTRACTING' OR job.spool_id IS DISTINCT FROM $3::uuid)
+                         AND job.entities && $8::text[])
+                AND (NOT $9::boolean OR (
+                    NOT EXISTS (SELECT FROM exportd.refresh_request WHERE refresh_request.schedule_id = job.schedule_id)
+                    AND NOT EXISTS (SELECT FROM exportd.backfill_request WHERE backfill_request.schedule_id = job.schedule_id)
+                    AND (
+                        SELECT last_run.state = 'SUCCEEDED'
+                            AND last_run.finished_at - last_run.started_at < make_interval(secs => $10::float8)
+                            AND (SELECT coalesce(sum(content_bytes), 0) <= $11::bigint
+                                 FROM exportd.part WHERE part.job_id = last_run.id)
+                        FROM exportd.job AS last_run
+                        WHERE last_run.schedule_id = job.schedule_id AND last_run.finished_at IS NOT NULL
+                        ORDER BY last_run.finished_at DESC
+                        LIMIT 1)))
+                AND NOT EXISTS (
+                    SELECT FROM exportd.destination
+                    WHERE destination.organization = job.organization AND destination.code = ANY (job.destinations)
+                        AND destination.deleted_at IS NULL
+                        AND (destination.paused_at IS NOT NULL
+                             -- IN, which is looked up in a hash table: there may be thousands of both
+                             OR (destination.origin = 'CONFIGURATION' AND $6::text[] IS NOT NULL
+                                 AND (destination.organization, destination.code) NOT IN (
+                                     SELECT organization, code
+                                     FROM unnest($6::text[], $7::text[]) AS declared (organization, code))))
+                )
+                AND (job.phase = 'EXTRACTING'
+                     OR job.spool_id = $3::uuid
+                     OR coalesce(job.lease_until, job.not_before) + make_interval(secs => $5::float8)
+                        < (SELECT now FROM moment))
+            ORDER BY job.due_at, job.id
+            LIMIT 1
+            FOR UPDATE OF job SKIP LOCKED
+        ) AS job
+        LIMIT 1
+    ) AS first_job ON true
+    WHERE walk.id IS NULL AND following.in_order IS NOT NULL
 ), candidate AS MATERIALIZED (
-    SELECT
-        job.id,
-        job.organization,
-        job.phase = 'EXTRACTING' OR job.spool_id IS DISTINCT FROM $3::uuid AS starts_over
-    FROM exportd.job
-    LEFT JOIN busy USING (organization)
-    LEFT JOIN exportd.turn USING (organization)
-    WHERE CASE job.state
-              WHEN 'PENDING' THEN job.not_before <= (SELECT now FROM moment)
-              -- one that used up its attempts is fail_interrupted's
-              WHEN 'RUNNING' THEN job.lease_until < (SELECT now FROM moment) AND job.attempt < $4::integer
-          END
-        AND job.state IN ('PENDING', 'RUNNING')
-        AND job.cancel_requested_at IS NULL
-        AND NOT EXISTS (SELECT FROM exportd.pause)
-        AND NOT ((job.phase = 'EXTRACTING' OR job.spool_id IS DISTINCT FROM $3::uuid) AND job.entities && $8::text[])
-        AND (NOT $9::boolean OR (
-            NOT EXISTS (SELECT FROM exportd.refresh_request WHERE refresh_request.schedule_id = job.schedule_id)
-            AND NOT EXISTS (SELECT FROM exportd.backfill_request WHERE backfill_request.schedule_id = job.schedule_id)
-            AND (
-                SELECT last_run.state = 'SUCCEEDED'
-                    AND last_run.finished_at - last_run.started_at < make_interval(secs => $10::float8)
-                FROM exportd.job AS last_run
-                WHERE last_run.schedule_id = job.schedule_id AND last_run.finished_at IS NOT NULL
-                ORDER BY last_run.finished_at DESC
-                LIMIT 1)))
-        AND NOT EXISTS (
-            SELECT FROM exportd.destination
-            WHERE destination.organization = job.organization AND destination.code = ANY (job.destinations)
-                AND destination.deleted_at IS NULL
-                AND (destination.paused_at IS NOT NULL
-                     -- IN, which is looked up in a hash table: there may be thousands of both
-                     OR (destination.origin = 'CONFIGURATION' AND $6::text[] IS NOT NULL
-                         AND (destination.organization, destination.code) NOT IN (
-                             SELECT organization, code
-                             FROM unnest($6::text[], $7::text[]) AS declared (organization, code))))
-        )
-        AND (job.phase = 'EXTRACTING'
-             OR job.spool_id = $3::uuid
-             OR coalesce(job.lease_until, job.not_before) + make_interval(secs => $5::float8)
-                < (SELECT now FROM moment))
-    ORDER BY coalesce(busy.jobs, 0), turn.number NULLS FIRST, job.due_at, job.id
-    LIMIT 1
-    FOR UPDATE OF job SKIP LOCKED
+    SELECT id, owner AS organization, starts_over FROM walk WHERE id IS NOT NULL
 ), taken_turn AS (
     INSERT INTO exportd.turn (organization, number)
     SELECT organization, nextval('exportd.turn_number') FROM candidate
@@ -114,6 +164,101 @@ SELECT
     fence,
     pg_notify('exportd_events', json_build_object('kind', 'job_started', 'id', id, 'state', state)::text)
 FROM claimed;
+
+-- name: claim_together
+-- Take other jobs along with one that was just claimed: those that are due, read the same entities, were never held
+-- before, and of which, like of that one, a short time is expected. So nothing of them is anywhere yet. The turns are
+-- those of `claim`; an organization with several such jobs takes a turn for each.
+-- $1 holder, $2 lease in seconds, $3 the holder's spool, $4 the job that was claimed, $5 how many more
+-- $6 organizations and $7 codes of the destinations that the holder's configuration declares; null: all there are
+-- $8 within how many seconds the last run of a schedule must have succeeded, $9 with how many bytes at most
+WITH busy AS MATERIALIZED (
+    SELECT organization, count(*) AS jobs
+    FROM exportd.job
+    WHERE state = 'RUNNING' AND lease_until >= clock_timestamp() AND NOT progress ? 'stalls'
+    GROUP BY organization
+), due AS MATERIALIZED (
+    SELECT job.id, job.organization, job.schedule_id, job.destinations, job.due_at
+    FROM exportd.job
+    WHERE job.state = 'PENDING' AND job.fence = 0 AND job.not_before <= clock_timestamp()
+        AND job.cancel_requested_at IS NULL
+        AND job.entities = (SELECT first.entities FROM exportd.job AS first WHERE first.id = $4::uuid)
+        AND NOT EXISTS (SELECT FROM exportd.pause)
+), next AS MATERIALIZED (
+    SELECT due.*, row_number() OVER (ORDER BY rounds, turn.number NULLS FIRST, due_at, id) AS place
+    FROM (
+        SELECT
+            due.*,
+            coalesce(busy.jobs, 0) + row_number() OVER (PARTITION BY organization ORDER BY due_at, id) AS rounds
+        FROM due LEFT JOIN busy USING (organization)
+    ) AS due
+    LEFT JOIN exportd.turn USING (organization)
+    ORDER BY place
+    LIMIT 4 * $5::integer  -- of more it is not looked how long they take
+), chosen AS MATERIALIZED (
+    SELECT next.id
+    FROM next
+    JOIN exportd.job AS first ON first.id = $4::uuid
+    WHERE NOT EXISTS (
+            SELECT FROM unnest(ARRAY[next.schedule_id, first.schedule_id]) AS scheduled (id)
+            WHERE EXISTS (SELECT FROM exportd.refresh_request AS asked WHERE asked.schedule_id = scheduled.id)
+                OR EXISTS (SELECT FROM exportd.backfill_request AS asked WHERE asked.schedule_id = scheduled.id)
+                OR (SELECT last_run.state = 'SUCCEEDED'
+                        AND last_run.finished_at - last_run.started_at < make_interval(secs => $8::float8)
+                        AND (SELECT coalesce(sum(content_bytes), 0) <= $9::bigint
+                             FROM exportd.part WHERE part.job_id = last_run.id)
+                    FROM exportd.job AS last_run
+                    WHERE last_run.schedule_id = scheduled.id AND last_run.finished_at IS NOT NULL
+                    ORDER BY last_run.finished_at DESC
+                    LIMIT 1) IS NOT TRUE)
+        AND NOT EXISTS (
+            SELECT FROM exportd.destination
+            WHERE destination.organization = next.organization AND destination.code = ANY (next.destinations)
+                AND destination.deleted_at IS NULL
+                AND (destination.paused_at IS NOT NULL
+                     OR (destination.origin = 'CONFIGURATION' AND $6::text[] IS NOT NULL
+                         AND (destination.organization, destination.code) NOT IN (
+                             SELECT organization, code
+                             FROM unnest($6::text[], $7::text[]) AS declared (organization, code)))))
+    ORDER BY next.place
+    LIMIT $5::integer
+), candidate AS MATERIALIZED (
+    SELECT id, organization
+    FROM exportd.job
+    WHERE id IN (SELECT id FROM chosen) AND state = 'PENDING' AND fence = 0 AND cancel_requested_at IS NULL
+    FOR UPDATE SKIP LOCKED
+), taken_turn AS (
+    INSERT INTO exportd.turn (organization, number)
+    SELECT organization, nextval('exportd.turn_number') FROM (SELECT DISTINCT organization FROM candidate) AS takes
+    ORDER BY organization  -- as the triggers of exportd.job do
+    ON CONFLICT (organization) DO UPDATE SET number = excluded.number
+), claimed AS (
+    UPDATE exportd.job
+    SET state = 'RUNNING',
+        attempt = attempt + 1,
+        fence = fence + 1,
+        lease_holder = $1::text,
+        lease_until = clock_timestamp() + make_interval(secs => $2::float8),
+        lease_spool_id = $3::uuid,
+        started_at = clock_timestamp(),
+        -- as in `claim`
+        log_hold = least(
+            pg_snapshot_xmin(pg_current_snapshot()),
+            (SELECT pg_snapshot_xmin(position.snapshot)
+             FROM exportd.position
+             WHERE position.schedule_id = job.schedule_id AND NOT position.expired
+             ORDER BY 1
+             LIMIT 1))
+    FROM candidate
+    WHERE job.id = candidate.id
+    RETURNING job.*
+)
+SELECT
+    id, organization, schedule_id, schedule_code, due_at, entities, format, destinations, start_date, phase, attempt,
+    fence,
+    pg_notify('exportd_events', json_build_object('kind', 'job_started', 'id', id, 'state', state)::text)
+FROM claimed
+ORDER BY due_at, id;
 
 -- name: seconds_to_next_due
 -- How long until a job that was put back may be claimed. One that is due already and was not claimed waits for something
@@ -178,66 +323,115 @@ WHERE state = 'RUNNING' AND lease_spool_id = $1 AND lease_until > clock_timestam
 RETURNING id;
 
 -- name: heartbeat
--- Extend the lease, and write the progress unless it is null.
--- $1 job, $2 fence, $3 lease in seconds, $4 progress
-UPDATE exportd.job
-SET lease_until = clock_timestamp() + make_interval(secs => $3::float8),
-    progress = coalesce($4::text::jsonb, progress)
-WHERE id = $1 AND fence = $2 AND state = 'RUNNING'
-RETURNING cancel_requested_at IS NOT NULL AS cancelled;
+-- Extend leases, and write the progress that is not null. A job that has just succeeded is told of as well: its holder
+-- has ended it while this statement waited.
+-- One array a column: $1 job, $2 fence, $3 lease in seconds, $4 progress
+WITH held AS MATERIALIZED (
+    SELECT job.id, job.state, job.cancel_requested_at, given.lease_s, given.progress
+    FROM unnest($1::uuid[], $2::bigint[], $3::float8[], $4::text[]) AS given (id, fence, lease_s, progress)
+    JOIN exportd.job USING (id)
+    WHERE job.fence = given.fence
+    ORDER BY job.id
+    FOR NO KEY UPDATE OF job
+), extended AS (
+    UPDATE exportd.job
+    SET lease_until = clock_timestamp() + make_interval(secs => held.lease_s),
+        progress = coalesce(held.progress::jsonb, job.progress)
+    FROM held
+    WHERE job.id = held.id AND held.state = 'RUNNING'
+)
+SELECT id, state = 'RUNNING' AND cancel_requested_at IS NOT NULL AS cancelled
+FROM held
+WHERE state IN ('RUNNING', 'SUCCEEDED');
 
 -- name: record_progress
--- Write an attempt's last progress, whatever state its end left the job in.
--- $1 job, $2 fence, $3 progress (null: as it is, but that the job waits for nothing any more)
+-- Write attempts' last progress, whatever state its end left a job in.
+-- One array a column: $1 job, $2 fence, $3 progress (null: as it is, but that the job waits for nothing any more)
+WITH held AS MATERIALIZED (
+    SELECT job.id, given.progress
+    FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS given (id, fence, progress)
+    JOIN exportd.job USING (id)
+    WHERE job.fence = given.fence
+    ORDER BY job.id
+    FOR NO KEY UPDATE OF job
+)
 UPDATE exportd.job
-SET progress = coalesce($3::text::jsonb, progress - 'stalls')
-WHERE id = $1 AND fence = $2
-RETURNING state;
+SET progress = coalesce(held.progress::jsonb, job.progress - 'stalls')
+FROM held
+WHERE job.id = held.id
+RETURNING job.id, job.state;
 
 -- name: progress
 -- $1 job
 SELECT progress::text FROM exportd.job WHERE id = $1;
 
 -- name: seal
--- $1 job, $2 fence, $3 spool, $4 extraction
+-- One array a column: $1 job, $2 fence, $3 spool, $4 extraction
+WITH held AS MATERIALIZED (
+    SELECT job.id, given.spool_id, given.extraction
+    FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[]) AS given (id, fence, spool_id, extraction)
+    JOIN exportd.job USING (id)
+    WHERE job.fence = given.fence AND job.state = 'RUNNING'
+    ORDER BY job.id
+    FOR NO KEY UPDATE OF job
+)
 UPDATE exportd.job
 SET phase = 'SEALED',
     sealed_at = clock_timestamp(),
-    spool_id = $3::uuid,
-    extraction = $4::text::jsonb
-WHERE id = $1 AND fence = $2 AND state = 'RUNNING'
-RETURNING id;
+    spool_id = held.spool_id,
+    extraction = held.extraction::jsonb
+FROM held
+WHERE job.id = held.id
+RETURNING job.id;
 
 -- name: insert_parts
--- $1 job, then one array a column: $2 entity, $3 number, $4 file name, $5 rows, $6 bytes inside, $7 bytes, $8 SHA-256
+-- One array a column: $1 job, $2 entity, $3 number, $4 file name, $5 rows, $6 bytes inside, $7 bytes, $8 SHA-256
 INSERT INTO exportd.part (job_id, entity, number, file_name, rows, content_bytes, size_bytes, sha256)
-SELECT $1::uuid, sealed.*
-FROM unnest($2::text[], $3::integer[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::text[]) AS sealed;
+SELECT *
+FROM unnest(
+    $1::uuid[], $2::text[], $3::integer[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::text[]) AS sealed;
 
 -- name: publishing
--- $1 job, $2 fence
+-- One array a column: $1 job, $2 fence
+WITH held AS MATERIALIZED (
+    SELECT job.id
+    FROM unnest($1::uuid[], $2::bigint[]) AS given (id, fence)
+    JOIN exportd.job USING (id)
+    WHERE job.fence = given.fence AND job.state = 'RUNNING'
+    ORDER BY job.id
+    FOR NO KEY UPDATE OF job
+)
 UPDATE exportd.job
 SET phase = 'PUBLISHING', objects_visible = true
-WHERE id = $1 AND fence = $2 AND state = 'RUNNING'
-RETURNING id;
+FROM held
+WHERE job.id = held.id
+RETURNING job.id;
 
 -- name: lock_schedule
--- Keep the job's schedule from being edited or deleted until the end of the transaction. Before the job's row is
+-- Keep the jobs' schedules from being edited or deleted until the end of the transaction. Before the jobs' rows are
 -- touched: a firing locks the schedule first, too.
--- $1 job
+-- $1 jobs
 SELECT schedule.id
 FROM exportd.schedule
 JOIN exportd.job ON job.schedule_id = schedule.id
-WHERE job.id = $1
+WHERE job.id = ANY ($1::uuid[])
+ORDER BY schedule.id
 FOR SHARE OF schedule;
 
 -- name: succeed
 -- The job goes on holding the change log, from where its windows began, until the pruner lets go: for back-fills.
--- $1 job, $2 fence, $3 text: SHA-256 of its manifest in the spool
-WITH succeeded AS (
+-- One array a column: $1 job, $2 fence, $3 SHA-256 of its manifest in the spool
+WITH held AS MATERIALIZED (
+    SELECT job.id, given.manifest_sha256
+    FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS given (id, fence, manifest_sha256)
+    JOIN exportd.job USING (id)
+    WHERE job.fence = given.fence AND job.state = 'RUNNING'
+    ORDER BY job.id
+    FOR NO KEY UPDATE OF job
+), succeeded AS (
     UPDATE exportd.job
     SET state = 'SUCCEEDED',
-        spool_manifest_sha256 = $3,
+        spool_manifest_sha256 = held.manifest_sha256,
         finished_at = clock_timestamp(),
         objects_visible = false,
         reason = NULL,
@@ -251,25 +445,27 @@ WITH succeeded AS (
             WHERE extracted.mode = 'incremental'
             ORDER BY 1
             LIMIT 1)
-    WHERE id = $1 AND fence = $2 AND state = 'RUNNING'
-    RETURNING id, state, schedule_id
+    FROM held
+    WHERE job.id = held.id
+    RETURNING job.id, state, schedule_id
 )
 SELECT id, pg_notify('exportd_events', json_build_object(
     'kind', 'job_finished', 'id', id, 'state', state, 'schedule', schedule_id)::text)
 FROM succeeded;
 
 -- name: move_positions
--- Let the job's schedule go on from here, entity by entity. Nothing happens for an ad hoc job or a schedule deleted
+-- Let the jobs' schedules go on from here, entity by entity. Nothing happens for an ad hoc job or a schedule deleted
 -- since; an entity that an edit has taken out of the schedule starts anew should it ever come back.
--- $1 job, $2 array of {entity, snapshot, taken_at, guards, destinations}
+-- One array a column: $1 job, $2 array of {entity, snapshot, taken_at, guards, destinations}
 INSERT INTO exportd.position (schedule_id, entity, job_id, snapshot, taken_at, guards, destinations)
 SELECT schedule.id, reached.entity, job.id, reached.snapshot::pg_snapshot, reached.taken_at, reached.guards,
        reached.destinations
-FROM exportd.job
+FROM unnest($1::uuid[], $2::text[]) AS given (id, positions)
+JOIN exportd.job USING (id)
 JOIN exportd.schedule ON schedule.id = job.schedule_id AND schedule.deleted_at IS NULL
-CROSS JOIN jsonb_to_recordset($2::text::jsonb)
+CROSS JOIN jsonb_to_recordset(given.positions::jsonb)
     AS reached (entity text, snapshot text, taken_at timestamptz, guards jsonb, destinations text[])
-WHERE job.id = $1 AND reached.entity = ANY (schedule.entities)
+WHERE reached.entity = ANY (schedule.entities)
 ON CONFLICT (schedule_id, entity) DO UPDATE
 SET job_id = excluded.job_id,
     snapshot = excluded.snapshot,
@@ -280,11 +476,11 @@ SET job_id = excluded.job_id,
 
 -- name: fulfil_refresh_requests
 -- Forget that an entity was to be read completely, when it was, and later than that was asked for.
--- $1 job
+-- $1 jobs
 DELETE FROM exportd.refresh_request
 USING exportd.job
 CROSS JOIN jsonb_to_recordset(job.extraction -> 'entities') AS extracted (entity text, mode text)
-WHERE job.id = $1
+WHERE job.id = ANY ($1::uuid[])
     AND refresh_request.schedule_id = job.schedule_id
     AND refresh_request.entity = extracted.entity
     AND extracted.mode = 'full'
@@ -292,11 +488,11 @@ WHERE job.id = $1
 
 -- name: fulfil_backfill_requests
 -- Forget that a run was to begin at a past position, when one did, and later than that was asked for. A full run will do.
--- $1 job
+-- $1 jobs
 DELETE FROM exportd.backfill_request
 USING exportd.job
 CROSS JOIN jsonb_to_recordset(job.extraction -> 'entities') AS extracted (entity text, mode text, previous text)
-WHERE job.id = $1
+WHERE job.id = ANY ($1::uuid[])
     AND backfill_request.schedule_id = job.schedule_id
     AND backfill_request.entity = extracted.entity
     AND (extracted.mode = 'full' OR extracted.previous = backfill_request.snapshot::text)
@@ -305,35 +501,35 @@ WHERE job.id = $1
 -- name: widen_backfill_requests
 -- What is left to be filled in of an entity that was just full: everything, for that run may have held what is in no log.
 -- So whatever begins in the past has seen nothing but incremental runs since, and the guards of then are those of now.
--- $1 job
+-- $1 jobs
 UPDATE exportd.backfill_request
 SET snapshot = NULL, taken_at = NULL, guards = NULL, full_reason = 'REQUESTED'
 FROM exportd.job
 CROSS JOIN jsonb_to_recordset(job.extraction -> 'entities') AS extracted (entity text, mode text)
-WHERE job.id = $1
+WHERE job.id = ANY ($1::uuid[])
     AND backfill_request.schedule_id = job.schedule_id
     AND backfill_request.entity = extracted.entity
     AND extracted.mode = 'full'
     AND backfill_request.snapshot IS NOT NULL;
 
 -- name: backfill_requests
--- Each as the document that `request_backfill` of schedule_operations takes. $1 schedule
-SELECT jsonb_build_object('entity', entity, 'job_id', job_id, 'snapshot', snapshot::text, 'taken_at', taken_at,
+-- Each as the document that `request_backfill` of schedule_operations takes. $1 schedules
+SELECT schedule_id, jsonb_build_object('entity', entity, 'job_id', job_id, 'snapshot', snapshot::text, 'taken_at', taken_at,
                           'guards', guards, 'full_reason', full_reason)::text AS document
 FROM exportd.backfill_request
-WHERE schedule_id = $1
+WHERE schedule_id = ANY ($1::uuid[])
 ORDER BY entity;
 
 -- name: refresh_requests
--- $1 schedule
-SELECT entity FROM exportd.refresh_request WHERE schedule_id = $1 ORDER BY entity;
+-- $1 schedules
+SELECT schedule_id, entity FROM exportd.refresh_request WHERE schedule_id = ANY ($1::uuid[]) ORDER BY entity;
 
 -- name: positions
--- $1 schedule
-SELECT entity, job_id, snapshot::text, taken_at, guards::text, destinations, expired,
+-- $1 schedules
+SELECT schedule_id, entity, job_id, snapshot::text, taken_at, guards::text, destinations, expired,
        coalesce(put_back_at > taken_at, false) AS put_back
 FROM exportd.position
-WHERE schedule_id = $1
+WHERE schedule_id = ANY ($1::uuid[])
 ORDER BY entity;
 
 -- name: fail
@@ -376,21 +572,25 @@ SELECT id, pg_notify('exportd_events', json_build_object('kind', 'job_queued', '
 FROM returned;
 
 -- name: record_delivery
--- $1 job, $2 fence, $3 destination, $4 SHA-256 of the manifest
-WITH held AS (
-    SELECT id, schedule_id
-    FROM exportd.job
-    WHERE id = $1 AND fence = $2 AND state = 'RUNNING'
-    FOR NO KEY UPDATE
+-- One array a column: $1 job, $2 fence, $3 destination, $4 SHA-256 of the manifest
+WITH held AS MATERIALIZED (
+    SELECT job.id, job.schedule_id, given.destination, given.manifest_sha256
+    FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[]) AS given (id, fence, destination, manifest_sha256)
+    JOIN exportd.job USING (id)
+    WHERE job.fence = given.fence AND job.state = 'RUNNING'
+    ORDER BY job.id
+    FOR NO KEY UPDATE OF job
 ), completed AS (
-    DELETE FROM exportd.upload USING held WHERE upload.job_id = held.id AND upload.destination = $3::text
+    DELETE FROM exportd.upload
+    USING held
+    WHERE upload.job_id = held.id AND upload.destination = held.destination
 )
 INSERT INTO exportd.delivery (job_id, destination, schedule_id, manifest_sha256)
-SELECT id, $3::text, schedule_id, $4::text
+SELECT id, destination, schedule_id, manifest_sha256
 FROM held
 ON CONFLICT (job_id, destination) DO UPDATE
 SET manifest_sha256 = excluded.manifest_sha256, published_at = clock_timestamp()
-RETURNING job_id;
+RETURNING job_id AS id;
 
 -- name: last_delivery
 -- The newest thing a destination received of a schedule, other than from the job $3 (null: no exception).

@@ -51,10 +51,6 @@ UPDATE exportd.position
 SET put_back_at = clock_timestamp()
 WHERE schedule_id = $1 AND (put_back_at IS NULL OR put_back_at <= taken_at)
 
--- name: put_back
--- The entities that have not been exported since the database was found to have been put back. $1 schedule
-SELECT entity FROM exportd.position WHERE schedule_id = $1 AND put_back_at > taken_at ORDER BY entity
-
 -- name: is_older
 -- Whether a job was created before a time. $1 job, $2 time
 SELECT created_at <= $2::timestamptz FROM exportd.job WHERE id = $1

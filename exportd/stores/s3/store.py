@@ -2,7 +2,7 @@
 
 An upload is a multipart upload: pieces in any order, several at a time, invisible until it is completed. Each piece
 carries its CRC-32, which the store compares; completing an upload repeats them and, where the store can, declares the
-CRC-32 of the whole (see ``options``).
+CRC-32 of the whole (see ``options``). Small objects are written in a lighter way (see ``SmallObjectWriter``).
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
 from exportd.stores.layout import ObjectKey, check_key, content_type, metadata_of
-from exportd.stores.s3.connector import S3Connector
+from exportd.stores.s3.connector import S3Connector, SmallObjectWriter
 from exportd.stores.s3.errors import code_of, is_about_credentials, required, status_of, translated
 from exportd.stores.s3.options import MAX_KEY_BYTES, MAX_PIECES, USUAL_PIECE_BYTES, S3Access, S3Options, decoded
 from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload, UploadGoneError
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _READ_BYTES = 1 << 20
+_MAX_LIGHT_BYTES = 1 << 20
+_MAX_HASHED_AT_ONCE_BYTES = 64 << 10
+"""So much is hashed in less time than it takes to hand it to a thread."""
+
 _COMPLETION_FACTOR = 5
 """The store joins thousands of pieces before it answers: AWS speaks of several minutes."""
 
@@ -83,6 +87,7 @@ class S3Store:
         self._answer_timeout_s = answer_timeout_s
         self._stack = AsyncExitStack()
         self._client: S3Client | None = None
+        self._small_objects: SmallObjectWriter | None = None
         self._connecting = anyio.Lock()
 
     @property
@@ -199,26 +204,33 @@ class S3Store:
 
     async def put(self, key: ObjectKey, data: bytes) -> ObjectInfo:
         self._check(key)
-        declared = self._options.of_body(await anyio.to_thread.run_sync(zlib.crc32, data))
-        metadata = await anyio.to_thread.run_sync(metadata_of, key, data)
+        if len(data) <= _MAX_HASHED_AT_ONCE_BYTES:
+            arguments = self._arguments_of(key, data)
+        else:
+            arguments = await anyio.to_thread.run_sync(self._arguments_of, key, data)
 
         body = WatchedBody(data)
 
         async def put(client: "S3Client") -> None:
+            light = self._small_objects if len(data) <= _MAX_LIGHT_BYTES else None
+            if light is not None and await light.write(key, data, arguments):
+                return
             answer = await client.put_object(
-                Bucket=self._bucket,
-                Key=key,
-                Body=body,
-                ContentLength=len(data),
-                ContentType=content_type(key),
-                Metadata=metadata,
-                **declared,
-                **self._options.of_encryption(),
+                Bucket=self._bucket, Key=key, Body=body, ContentLength=len(data), **arguments
             )
             required(answer, "ETag")
 
         await self._call(put, doing=f"writing {key}", body=body)
         return ObjectInfo(key, len(data))
+
+    def _arguments_of(self, key: ObjectKey, data: bytes) -> dict[str, Any]:
+        """What a request says about an object of these bytes."""
+        return {
+            "ContentType": content_type(key),
+            "Metadata": metadata_of(key, data),
+            **self._options.of_body(zlib.crc32(data)),
+            **self._options.of_encryption(),
+        }
 
     async def head(self, key: ObjectKey) -> ObjectInfo | None:
         self._check(key)
@@ -277,7 +289,7 @@ class S3Store:
 
     async def aclose(self) -> None:
         # Taken first: who calls while it closes gets a new one.
-        stack, self._stack, self._client = self._stack, AsyncExitStack(), None
+        stack, self._stack, self._client, self._small_objects = self._stack, AsyncExitStack(), None, None
         await stack.aclose()
 
     async def _head_if_allowed(self, key: ObjectKey) -> ObjectInfo | PermanentError | None:
@@ -315,6 +327,7 @@ class S3Store:
         async with self._connecting:
             if self._client is None:
                 self._client = await self._connector.client(self._access, stack=self._stack)
+                self._small_objects = SmallObjectWriter(self._client, self._bucket)
             return self._client
 
     async def _disconnect(self, client: "S3Client") -> None:

@@ -70,7 +70,7 @@ async def test_the_official_client_leads_destinations_through_their_lives(api: A
 
 async def test_a_document_has_all_its_keys_but_those_of_the_other_kind(api: ApiServer) -> None:
     common = {"id", "version", "name", "code", "destinationType", "dtCreated", "dtLastModified", "createdBy"}
-    common |= {"lastModifiedBy", "prefix", "partitionOrder", "bucketName"}
+    common |= {"lastModifiedBy", "prefix", "partitionOrder", "emptyFiles", "bucketName"}
     more = {"organization", "origin", "place", "paused"}
     for body, own in (
         (bucket(prefix=None), {"iamRoleArn"}),
@@ -120,6 +120,7 @@ SPOILT: list[tuple[dict[str, Any], str]] = [
     (bucket(prefix="../elsewhere"), "prefix: should be a plain relative path"),
     (bucket(prefix="/a"), "prefix: should be a plain relative path"),
     (bucket(partitionOrder="RANDOM"), "partitionOrder: should be one of TIME_FIRST or TYPE_FIRST"),
+    (bucket(emptyFiles="no"), "emptyFiles: should be true or false"),
     (bucket(poolId="pool"), 'unknown field "poolId"'),
     (bucket(code="a\nb"), "code: should have no control characters"),
     (gcs_bucket(projectNumber=123), "projectNumber: should be a text"),

@@ -49,7 +49,8 @@ async def test_a_destination_is_created_in_two_steps_and_shows_what_to_grant(
         places = [second.text.index(f" {label} ", second.text.index("Export destination details")) for label in order]
         assert places == sorted(places)
         assert "You can save before its owner has granted anything" in second.text
-        made = browser.press(second, "Create export destination", DETAILS)
+        made = browser.press(second, "Create export destination", {**DETAILS, "emptyFiles": "false"})
+        assert "Entities without records are in the manifest only" in made.text
         assert "The destination is saved. It has not been checked yet" in made.text
         assert f"Trust policy of {ROLE}" in made.text
         assert f'"sts:ExternalId": "{ACME}"' in made.text, "the external id is filled in"
@@ -59,6 +60,7 @@ async def test_a_destination_is_created_in_two_steps_and_shows_what_to_grant(
     await in_browser(work)
     (listed,) = (await api.http.get("/v1/destinations")).json()["data"]
     assert (listed["code"], listed["iamRoleArn"], listed["prefix"]) == ("the-lake", ROLE, "daily")
+    assert listed["emptyFiles"] is False
     assert [action for actor, action in await api.audit() if actor.endswith("(console)")] == ["destination created"]
 
 
@@ -99,7 +101,16 @@ async def test_what_is_wrong_stands_at_its_field_and_nothing_is_lost(api: ApiSer
         assert 'value="acme-exports"' in wrong.answer.text
         made = browser.press(wrong, "Create export destination", {"iamRoleArn": ROLE})
         assert made.answer.status_code == 200, made.text
-        for name in ("organization", "name", "bucketName", "prefix", "iamRoleArn", "partitionOrder", "kind"):
+        for name in (
+            "organization",
+            "name",
+            "bucketName",
+            "prefix",
+            "iamRoleArn",
+            "partitionOrder",
+            "emptyFiles",
+            "kind",
+        ):
             for value in ("\0", "X" * 5000, HOSTILE, "\u202e"):
                 page = created(browser, **{"code": "\0", name: value})
                 assert page.answer.status_code == 400, (name, value)

@@ -33,10 +33,12 @@ ACCOUNTS = Table("ACCOUNTS", (("id", "integer", None), ("name", "string", None))
 BILLS = Table("BILLS", (("id", "string", "uuid"), ("total", "float", None)))
 
 
-def lake_of(directory: Path, *, prefix: str = "", file_format: ExportFormat = ExportFormat.CSV) -> Lake:
+def lake_of(
+    directory: Path, *, prefix: str = "", file_format: ExportFormat = ExportFormat.CSV, empty_files: bool = True
+) -> Lake:
     """Four runs: complete, two increments of which the second holds the first again, and one without changes."""
     directory.mkdir(parents=True, exist_ok=True)
-    lake = Lake(directory, prefix=prefix, file_format=file_format, part_rows=2)
+    lake = Lake(directory, prefix=prefix, file_format=file_format, part_rows=2, empty_files=empty_files)
     accounts = [("1", "a"), ("2", None), ("3", ""), ("4", 'say "x",\n'), ("5", "true")]
     lake.run(Change(ACCOUNTS, accounts, full=True), Change(BILLS, [("b1", "1.50")], full=True))
     lake.run(Change(ACCOUNTS, [("6", "f")], deleted=[("1", "a")]), Change(BILLS))
@@ -52,9 +54,11 @@ async def verified(place: Path | str) -> Verification:
 
 
 @pytest.mark.parametrize("file_format", list(ExportFormat))
-@pytest.mark.parametrize("prefix", ["", "product/eu"])
-async def test_a_whole_delivery_is_found_whole(tmp_path: Path, prefix: str, file_format: ExportFormat) -> None:
-    lake_of(tmp_path, prefix=prefix, file_format=file_format)
+@pytest.mark.parametrize(("prefix", "empty_files"), [("", True), ("product/eu", True), ("", False)])
+async def test_a_whole_delivery_is_found_whole(
+    tmp_path: Path, prefix: str, empty_files: bool, file_format: ExportFormat
+) -> None:
+    lake_of(tmp_path, prefix=prefix, file_format=file_format, empty_files=empty_files)
     found = await verified(tmp_path)
     assert (found.findings, found.unlisted) == ((), ())
     (report,) = found.destinations

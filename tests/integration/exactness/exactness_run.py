@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from exportd.extraction.snapshot_opener import OpenSnapshot
-from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.errors import TransientError
+from exportd.model.entity import Entity, EntityCode, OrganizationId
+from exportd.model.errors import AloneError, TransientError
 from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
 from exportd.model.start import Position
@@ -34,6 +34,7 @@ _WRITERS = 8
 _REMEMBERED_RUNS = 5
 _CHANCE_OF_A_BACKFILL = 0.1
 _CHANCE_OF_A_PARTITION = 0.3
+_CHANCE_OF_A_SHARED_SNAPSHOT = 0.3
 _PASSING = {Reason.LOCK_NOT_AVAILABLE, Reason.CAPTURE_DAMAGED}
 
 
@@ -77,6 +78,25 @@ class Subscriber:
         self.schedule.positions = dict(standing.positions)
 
 
+class _Run:
+    """One export of a subscriber, and what was there in its snapshot. ``floor`` is where touches began before it."""
+
+    def __init__(self, entities: Sequence[Entity], subscriber: Subscriber, floor: int) -> None:
+        self.subscriber = subscriber
+        self.floor = floor
+        self.chosen = list(ExportFormat)[subscriber.runs % 2]
+        self.before = dict(subscriber.schedule.positions)
+        self.now: dict[str, dict[Key, Row]] = {}
+        self.touches: dict[str, list[Touch]] = {}
+        self._entities = entities
+
+    async def look(self, snapshot: OpenSnapshot) -> None:
+        organization = self.subscriber.organization
+        for entity in self._entities:
+            self.now[entity.code] = await read_whole(snapshot.connection, entity, organization)
+        self.touches |= await read_touches(snapshot.connection, organization, self.subscriber.standing.floor)
+
+
 class ExactnessRun:
     """Runs writers and, between their transactions, exports, until ``enough`` was seen or something is wrong.
 
@@ -117,7 +137,10 @@ class ExactnessRun:
                 while not faults and not enough(self._so_far([partitioner, *writers])):
                     if self._random.random() < _CHANCE_OF_A_PARTITION:
                         partitioner.hurry()
-                    faults = await self._export(self._random.choice(self._subscribers))
+                    if self._random.random() < _CHANCE_OF_A_SHARED_SNAPSHOT:
+                        faults = await self._export_together()
+                    else:
+                        faults = await self._export(self._random.choice(self._subscribers))
                     await asyncio.sleep(self._random.choice(self._pauses_s))
             finally:
                 stop.set()
@@ -133,42 +156,61 @@ class ExactnessRun:
         return sum((writer.counts for writer in writers), self.counts.copy())
 
     async def _export(self, subscriber: Subscriber) -> list[str]:
-        if subscriber.past and self._random.random() < _CHANCE_OF_A_BACKFILL:
-            subscriber.go_back(self._random.choice(subscriber.past))
-            self.counts["back-fills"] += 1
-        floor = self._book.floor
-        now: dict[str, dict[Key, Row]] = {}
-        touches: dict[str, list[Touch]] = {}
-
-        async def look(snapshot: OpenSnapshot) -> None:
-            for entity in self._entities:
-                now[entity.code] = await read_whole(snapshot.connection, entity, subscriber.organization)
-            touches.update(await read_touches(snapshot.connection, subscriber.organization, subscriber.standing.floor))
-
-        chosen = list(ExportFormat)[subscriber.runs % 2]
+        run = self._begin(subscriber)
         export: Export | None = None
-        before = dict(subscriber.schedule.positions)
         try:
-            export = await self._exporter.run(subscriber.schedule, chosen, look=look)
+            export = await self._exporter.run(subscriber.schedule, run.chosen, look=run.look)
         except* TransientError as group:
             # A TRUNCATE was waiting for our lock, or a partition has just come. The job's next attempt finds it gone.
             if any(leaf.reason not in _PASSING for leaf in _leaves(group)):
                 raise
+        return self._end(run, export)
+
+    async def _export_together(self) -> list[str]:
+        """All subscribers in one snapshot; those that cannot be read in it, each by itself."""
+        runs = [self._begin(subscriber) for subscriber in self._subscribers]
+        exports = await self._exporter.run_together(
+            [run.subscriber.schedule for run in runs], [run.chosen for run in runs], [run.look for run in runs]
+        )
+        faults: list[str] = []
+        for run, found in zip(runs, exports, strict=True):
+            if isinstance(found, Export):
+                self.counts["runs in a shared snapshot"] += 1
+                faults += self._end(run, found)
+            elif isinstance(found, AloneError):
+                self.counts["runs left alone"] += 1
+                faults += await self._export(run.subscriber)
+            elif found.reason in _PASSING:
+                faults += self._end(run, None)
+            else:
+                raise found
+        return faults
+
+    def _begin(self, subscriber: Subscriber) -> "_Run":
+        if subscriber.past and self._random.random() < _CHANCE_OF_A_BACKFILL:
+            subscriber.go_back(self._random.choice(subscriber.past))
+            self.counts["back-fills"] += 1
+        return _Run(self._entities, subscriber, self._book.floor)
+
+    def _end(self, run: "_Run", export: Export | None) -> list[str]:
+        """What is wrong with the export; None for one that was put back."""
+        subscriber = run.subscriber
         if export is None:
             self.counts["runs put back"] += 1
             return []
         self._count(export)
-        for code, position in before.items():
+        for code, position in run.before.items():
             after = subscriber.schedule.positions[code].guards["members"]
             incremental = export[code].window.full_reason is None
             self.counts["windows with a new partition"] += incremental and after != position.guards["members"]
-        faults = self._judge(subscriber, export, now, touches)
+        faults = self._judge(subscriber, export, run.now, run.touches)
         if faults:
-            where = f"run {subscriber.runs} of {subscriber.organization} as {chosen}, snapshot {export.snapshot}"
+            where = f"run {subscriber.runs} of {subscriber.organization} as {run.chosen}, snapshot {export.snapshot}"
             faults.insert(0, f"EXACTNESS_SEED={self._seed}, {where}, after {dict(self.counts)}:")
         subscriber.runs += 1
-        seen = frozenset(touch.number for found in touches.values() for touch in found if touch.number >= floor)
-        subscriber.arrive(Standing(dict(subscriber.schedule.positions), now, seen, floor))
+        found = [touch for touches in run.touches.values() for touch in touches]
+        seen = frozenset(touch.number for touch in found if touch.number >= run.floor)
+        subscriber.arrive(Standing(dict(subscriber.schedule.positions), run.now, seen, run.floor))
         return faults
 
     def _count(self, export: Export) -> None:

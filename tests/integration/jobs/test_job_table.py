@@ -629,7 +629,16 @@ class TestSearching:
             "job_with_reason": (None, None, None, "REASON_2"),
         }.items():
             rows = await jobs.connection.fetch(
-                f"EXPLAIN {statement}", organization, schedule, state, reason, *[None] * 4, 10_000, *[None] * 3, 101
+                f"EXPLAIN {statement}",
+                organization,
+                schedule,
+                state,
+                reason,
+                *[None] * 4,
+                10_000,
+                *[None] * 3,
+                101,
+                None,
             )
             plan = "\n".join(row["QUERY PLAN"] for row in rows)
             assert index in plan, plan

@@ -87,7 +87,7 @@ async def test_a_sweep_drops_what_is_old_or_useless_and_nothing_else(
 ) -> None:
     result = await sweeper.run_once()
     assert set(result.dropped) == {OLD, USELESS}
-    assert result.freed_bytes == 200
+    assert result.freed_bytes == 2 * 4096
     assert result.unknown == (UNKNOWN,)
     assert set(await spool.jobs()) == {YOUNG, RUNNING, UNKNOWN}
     assert spool.usage.used_bytes == 300
@@ -142,3 +142,31 @@ async def test_it_sweeps_again_and_again_and_survives_a_database_that_is_away(
         await clock.advance(timedelta(hours=24))
         await jobs_become({RUNNING, UNKNOWN})
         tasks.cancel_scope.cancel()
+
+
+async def test_the_job_table_is_asked_for_some_of_many_jobs_at_a_time(clock: FakeClock) -> None:
+    stored = [JobId(UUID(int=number)) for number in range(1, 2502)]
+    asked: list[int] = []
+    removed: list[JobId] = []
+
+    async def all_stored() -> Sequence[JobId]:
+        return stored
+
+    async def over(some: Collection[JobId], finished_by: datetime) -> Sequence[SpooledJob]:
+        asked.append(len(some))
+        ends = set(some) & {stored[0], stored[-1]}
+        return [SpooledJob(job, JobState.SUCCEEDED, True, finished_by) for job in ends]
+
+    async def remove(job: JobId) -> int:
+        removed.append(job)
+        return 0
+
+    async def mark_expired(job: JobId) -> None:
+        assert job not in removed
+
+    sweeper = RetentionSweeper(
+        stored=all_stored, over=over, remove=remove, mark_expired=mark_expired, settings=live_settings(), clock=clock
+    )
+    await sweeper.run_once()
+    assert removed == [stored[0], stored[-1]]
+    assert (sum(asked), max(asked)) == (2501, 1000)

@@ -21,8 +21,8 @@ QUIET = [OrganizationId(name) for name in ("globex", "initech", "umbrella")]
 FLOODING = OrganizationId("acme")
 
 
-def spool_in(directory: Path) -> Spool:
-    bounds = {"directory": directory, "budget": BUDGET_BYTES, "free_space_floor": 0}
+def spool_in(directory: Path, *, budget_bytes: int = BUDGET_BYTES) -> Spool:
+    bounds = {"directory": directory, "budget": budget_bytes, "free_space_floor": 0}
     return Spool(live_settings(spool=bounds), wait_timeout_s=0)
 
 
@@ -89,7 +89,7 @@ async def test_what_was_there_before_a_start_counts_too(tmp_path: Path) -> None:
     async with spool_in(tmp_path) as spool:
         folder = await spool.begin_job(old, FLOODING)
         (folder / "part").write_bytes(bytes(500))
-    async with spool_in(tmp_path) as spool:
+    async with spool_in(tmp_path, budget_bytes=8192) as spool:
         spool.own({old: FLOODING})
         with pytest.raises(OccupiedError) as caught:
             await spool.begin_job(new, FLOODING)

@@ -92,7 +92,7 @@ async def test_what_is_stored_is_known_after_a_restart(spool: Spool) -> None:
     store_file(spool, A, "part.gz", 300)
     spool.close()
     async with spool_in(spool.directory) as again:
-        assert again.usage.used_bytes == 300
+        assert again.usage.used_bytes == 4096
         assert await again.jobs() == (A,)
 
 
@@ -101,11 +101,11 @@ async def test_recovery_removes_temporary_files_of_the_dead_only(spool: Spool) -
     kept = store_file(spool, A, "part.gz", 300)
     left = store_file(spool, A, "next.gz.partial", 200)
     spool.close()
-    async with spool_in(spool.directory) as again:
+    async with spool_in(spool.directory, budget_bytes=10_000) as again:
         await again.begin_job(B)
         alive = store_file(again, B, "part.gz.partial", 50)
         assert await again.recover() == 1
-        assert again.usage.used_bytes == 350
+        assert again.usage.used_bytes == 4096 + 50
     assert kept.exists()
     assert alive.exists()
     assert not left.exists()
@@ -130,11 +130,18 @@ async def test_removing_a_job_removes_its_manifest_first(spool: Spool, monkeypat
         unlink(path)
 
     monkeypatch.setattr(Path, "unlink", noted)
-    assert await spool.remove_job(A) == 302
+    assert await spool.remove_job(A) == 2 * 4096
     assert removed == [MANIFEST_NAME, "a-part.gz"]
     assert not spool.job_folder(A).exists()
     assert spool.usage.used_bytes == 0
     assert await spool.remove_job(A) == 0
+
+
+async def test_a_manifest_that_is_written_again_counts_once(spool: Spool) -> None:
+    await spool.begin_job(A)
+    for size_bytes in (2, 5000, 4096):
+        await spool.write_manifest(A, bytes(size_bytes))
+    assert spool.usage.used_bytes == 4096
 
 
 async def test_a_full_budget_makes_writers_wait_until_room_is_made(spool: Spool) -> None:

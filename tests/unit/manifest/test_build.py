@@ -98,6 +98,16 @@ def test_it_says_what_was_read_and_what_came_before() -> None:
     assert parse(render(manifest)) == manifest
 
 
+def test_an_entity_whose_file_the_destination_does_not_get_has_none() -> None:
+    nothing = replace(entity("PLANS", previous=1, rows=0), deleted_rows=0)
+    read = replace(EXTRACTION, entities=(entity("ACCOUNTS", previous=1, rows=5), nothing))
+    manifest = build_manifest(job(), read, PARTS, lambda _, part: part.file_name, HISTORY)
+    accounts, plans = manifest.entities
+    assert (manifest.schema_version, plans.rows, plans.parts) == (3, 0, ())
+    assert accounts.parts
+    assert parse(render(manifest)) == manifest
+
+
 def test_a_start_date_is_said_with_what_it_was_compared_with() -> None:
     dated = replace(job(), schedule_id=None, schedule_code=None, start_date=DUE)
     read = replace(entity("ACCOUNTS", previous=1, rows=5), previous=None, deleted_rows=0, modified="dtLastModified")

@@ -112,8 +112,9 @@ def test_an_export_with_a_start_date_says_so_and_is_of_another_version() -> None
 @pytest.mark.parametrize(
     ("manifest", "sentence"),
     [
-        (replace(DATED, schema_version=1), "only schema version 2 has a start date"),
-        (replace(SECOND, schema_version=2), "only schema version 2 has a start date"),
+        (replace(DATED, schema_version=1), "schema version is 1, but what it holds belongs to version 2"),
+        (replace(SECOND, schema_version=2), "schema version is 2, but what it holds belongs to version 1"),
+        (replace(SECOND, schema_version=3), "schema version is 3, but what it holds belongs to version 1"),
         (replace(DATED, schedule=SECOND.schedule), "a run of a schedule has no start date"),
         (replace(DATED, entities=FIRST.entities), "ACCOUNTS is more than what was modified since the start date"),
         (
@@ -245,7 +246,7 @@ def changed(path: str, value: Any) -> bytes:
         (changed("due_at", "9999-12-31T23:59:59-14:00"), "due_at: Input should be less"),
         (b"[]", "document: Input should be an object"),
         (b"{}", "job_id: Field required"),
-        (b'{"schema_version": 3}', "written by a newer exportd .* upgrade exportd"),
+        (b'{"schema_version": 4}', "written by a newer exportd .* upgrade exportd"),
         (changed("surprise", 1), "surprise: Unexpected"),
         (changed("entities.0.surprise", 1), "entities.0.surprise: Unexpected"),
         (changed("entities.0.rows", "3"), "entities.0.rows: Input should be a valid integer"),
@@ -253,7 +254,7 @@ def changed(path: str, value: Any) -> bytes:
         (changed("entities.0.rows", 4), "ACCOUNTS counts 4 rows, but its parts hold others"),
         (changed("entities.0.deleted_rows", 4), "ACCOUNTS has more deleted rows than rows"),
         (changed("entities.0.oversized_parts", 3), "ACCOUNTS has more oversized parts than parts"),
-        (changed("entities.0.parts", []), "ACCOUNTS has no part"),
+        (changed("entities.0.parts", []), "ACCOUNTS counts 3 rows, but its parts hold others"),
         (changed("entities.0.mode", "partial"), "entities.0.mode"),
         (changed("entities.0.mode", "full"), "ACCOUNTS must have a reason if and only if it is full"),
         (changed("entities.0.full_reason", "FIRST_RUN"), "if and only if it is full"),

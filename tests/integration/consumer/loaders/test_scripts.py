@@ -57,9 +57,12 @@ SECOND: list[Record] = [("north", "1", "changed", "2", None, None, None, None, N
 NULL = "\x1e"
 
 
-def lake_of(directory: Path, file_format: ExportFormat) -> Lake:
+EMPTY_FILES = pytest.mark.parametrize("empty_files", [True, False], ids=["empty files", "no empty files"])
+
+
+def lake_of(directory: Path, file_format: ExportFormat, *, empty_files: bool = True) -> Lake:
     directory.mkdir(exist_ok=True)
-    lake = Lake(directory, prefix="it's/a prefix", file_format=file_format, part_rows=2)
+    lake = Lake(directory, prefix="it's/a prefix", file_format=file_format, part_rows=2, empty_files=empty_files)
     lake.run(Change(WARES, FIRST, full=True), Change(NOTES, [("1", "a"), ("2", None)], full=True))
     lake.run(Change(WARES, SECOND, deleted=[FIRST[0]]), Change(NOTES))
     lake.run(Change(WARES, SECOND, deleted=[FIRST[0], FIRST[2]]), Change(WIDER_NOTES, [("3", "", "c")], full=True))
@@ -71,11 +74,12 @@ def held_by(rows: dict[str, list[Record]]) -> Held:
     return {table.code: {table.key(row): row for row in rows[table.code]} for table in (WARES, NOTES)}
 
 
+@EMPTY_FILES
 @pytest.mark.parametrize("file_format", list(ExportFormat))
 async def test_duckdb_holds_what_was_delivered(
-    tmp_path: Path, file_format: ExportFormat, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, file_format: ExportFormat, empty_files: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lake = lake_of(tmp_path / "lake's", file_format)
+    lake = lake_of(tmp_path / "lake's", file_format, empty_files=empty_files)
     with duckdb.connect() as connection:
         for run, held in zip(lake.runs, lake.held, strict=True):
             await print_statements(str(lake.directory), str(run.job_id), DialectName.DUCKDB)
@@ -172,7 +176,7 @@ async def test_a_script_that_fails_changes_nothing(empty_database: Database, tmp
     script = tmp_path / "load.sql"
     script.write_text(first)
     await psql(empty_database, script)
-    lake.path(lake.runs[1], NOTES.code).write_bytes(b"no gzip")
+    lake.path(lake.runs[1], WARES.code, 2).write_bytes(b"no gzip")
     script.write_text(second)
     with pytest.raises(AssertionError, match="gzip"):
         await psql(empty_database, script)

@@ -84,7 +84,9 @@ def test_an_export_with_a_start_date_is_rebuilt_by_itself(tmp_path: Path) -> Non
 @given(st.data(), st.sampled_from(ExportFormat), st.integers(1, 4))
 def test_the_tables_are_as_of_each_job(data: st.DataObject, file_format: ExportFormat, part_rows: int) -> None:
     with TemporaryDirectory() as folder:
-        lake = Lake(Path(folder), prefix="p", file_format=file_format, part_rows=part_rows)
+        lake = Lake(
+            Path(folder), "p", file_format=file_format, part_rows=part_rows, empty_files=data.draw(st.booleans())
+        )
         for number in range(data.draw(st.integers(1, 4))):
             drawn = (
                 data.draw(changes(ACCOUNTS, _ACCOUNT, first=number == 0)),

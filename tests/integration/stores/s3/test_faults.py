@@ -23,6 +23,7 @@ from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget
+from exportd.stores.s3 import store as store_module
 from exportd.stores.s3.options import S3Options
 from exportd.stores.s3.store import S3Store
 from exportd.stores.store import Store
@@ -305,6 +306,51 @@ async def test_a_small_file_declares_its_checksum(way: Way) -> None:
     [put] = way.proxy.noted(**PUT)
     assert put.headers["x-amz-checksum-crc32"] == crc32(SMALL)
     assert put.headers["x-amz-sdk-checksum-algorithm"] == "CRC32"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [S3Options(), S3Options("NONE", "AES256"), S3Options("PIECES", "KMS", "arn:aws:kms:eu-west-1:1:key/k")],
+    ids=["usual", "no checksums", "a key of KMS"],
+)
+async def test_a_small_file_is_written_with_the_headers_of_the_library(
+    way: Way, options: S3Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way.proxy.add(Rule(Answer(200, headers={"ETag": '"tag"'}), times=None))
+    key = ObjectKey("orgId=org 1%2F~(ü)+&*/type=account/file.csv.gz")
+    await way.open(options).put(key, SMALL)
+    monkeypatch.setattr(store_module, "_MAX_LIGHT_BYTES", -1)
+    await way.open(options).put(key, SMALL)
+    light, library = way.proxy.requests
+    assert "expect" in library.headers
+    assert "expect" not in light.headers
+    assert (light.method, light.path, light.query, light.body) == (*_asked(library), SMALL)
+    assert _lasting(light) == _lasting(library)
+
+
+def _asked(noted: Noted) -> tuple[str, str, Mapping[str, str]]:
+    return noted.method, noted.path, noted.query
+
+
+def _lasting(noted: Noted) -> dict[str, str]:
+    """Headers without what each request has of its own. The user agent names features of the library that were used."""
+    of_its_own = {"expect", "x-amz-date", "amz-sdk-invocation-id", "amz-sdk-request"}
+    return {
+        name.lower(): re.sub(r"Signature=.*| m/\S+", "", value)
+        for name, value in noted.headers.items()
+        if name.lower() not in of_its_own
+    }
+
+
+@pytest.mark.parametrize("status", [301, 307, 400])
+async def test_after_a_redirect_the_library_writes_a_small_file(way: Way, status: int) -> None:
+    way.proxy.add(Rule(s3_error(status, "PermanentRedirect"), **PUT))
+    store = way.open()
+    for content in (SMALL, b"another"):
+        await store.put(KEY, content)
+    puts = way.proxy.noted(**PUT)
+    assert [("expect" in put.headers, put.status) for put in puts] == [(False, status), (True, 200), (False, 200)]
+    assert await way.objects() == {KEY: b"another"}
 
 
 async def test_a_store_that_wants_no_checksums_hears_of_none(way: Way) -> None:

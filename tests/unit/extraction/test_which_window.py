@@ -6,9 +6,15 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exportd.extraction.decision import LogContents, full_reason, log_is_comparable, reason_before_reading, window_of
 from exportd.extraction.guards import guards_of
-from exportd.extraction.window import parse_snapshot
+from exportd.extraction.window import (
+    LogContents,
+    full_reason,
+    log_is_comparable,
+    parse_snapshot,
+    reason_before_reading,
+    window_of,
+)
 from exportd.model.extraction import Mode
 from exportd.model.job import JobId
 from exportd.model.reason import FullReason

@@ -1,0 +1,98 @@
+"""Joins calls that are made at the same time into one: many jobs ask the database for the same thing at once.
+
+A call goes out at once when none is under way, with all that are made in the same turn of the event loop. Those that
+come meanwhile go together with the next one. So a single job waits for nothing, and many need few statements.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import anyio
+import anyio.lowlevel
+
+from exportd.model.errors import PermanentError, TransientError
+from exportd.model.reason import Reason
+
+RequestT = TypeVar("RequestT")
+AnswerT = TypeVar("AnswerT")
+
+MAX_TOGETHER = 100
+CALL_TIMEOUT_S = 10.0
+"""Others wait for a call, so the cancellation of the one that made it does not end it. This bounds it instead."""
+
+
+@dataclass(slots=True, eq=False)
+class _Asked(Generic[RequestT, AnswerT]):
+    request: RequestT
+    answers: list[AnswerT] = field(default_factory=list)
+    error: BaseException | None = None
+
+    @property
+    def is_answered(self) -> bool:
+        return bool(self.answers) or self.error is not None
+
+
+class CallBatcher(Generic[RequestT, AnswerT]):
+    """Answers single requests by ``call``, which answers several, in their order.
+
+    When ``call`` raises a PermanentError, each request is tried by itself, so that only the one at fault gets it.
+    """
+
+    def __init__(self, call: Callable[[Sequence[RequestT]], Awaitable[Sequence[AnswerT]]]) -> None:
+        self._call = call
+        self._waiting: list[_Asked[RequestT, AnswerT]] = []
+        self._is_calling = False
+        self._called = anyio.Event()
+
+    async def ask(self, request: RequestT) -> AnswerT:
+        """The answer to the request. Raises what ``call`` raises, and TransientError after ``CALL_TIMEOUT_S``."""
+        asked = _Asked[RequestT, AnswerT](request)
+        self._waiting.append(asked)
+        try:
+            while not asked.is_answered:
+                if self._is_calling:
+                    await self._called.wait()
+                else:
+                    await self._call_for_all()
+        finally:
+            if asked in self._waiting:  # cancelled
+                self._waiting.remove(asked)
+        if asked.error is not None:
+            raise asked.error
+        return asked.answers[0]
+
+    async def _call_for_all(self) -> None:
+        self._is_calling = True
+        try:
+            await anyio.lowlevel.checkpoint()  # others ask in this turn of the event loop
+            together, self._waiting = self._waiting[:MAX_TOGETHER], self._waiting[MAX_TOGETHER:]
+            with anyio.move_on_after(CALL_TIMEOUT_S, shield=True):
+                await self._answer(together)
+            for asked in together:
+                if not asked.is_answered:
+                    asked.error = _unanswered()
+        finally:
+            self._is_calling = False
+            self._called.set()
+            self._called = anyio.Event()
+
+    async def _answer(self, together: Sequence[_Asked[RequestT, AnswerT]]) -> None:
+        try:
+            answers = await self._call([asked.request for asked in together])
+        except Exception as error:  # it is theirs, whatever it is
+            if isinstance(error, PermanentError) and len(together) > 1:
+                for asked in together:
+                    await self._answer([asked])
+                return
+            for asked in together:
+                asked.error = error
+            return
+        for asked, answer in zip(together, answers, strict=True):
+            asked.answers.append(answer)
+
+
+def _unanswered() -> TransientError:
+    return TransientError(
+        f"The database did not answer within {CALL_TIMEOUT_S:g} s.", reason=Reason.DATABASE_UNREACHABLE
+    )

@@ -1,0 +1,200 @@
+"""One snapshot for jobs that were claimed together: opened once, looked into once, and read by one job after the other.
+
+Each job has its own windows in it, from its own positions. The one that asks first opens the snapshot, for itself and
+for those that ask within a moment. It keeps it open until all of them have read, for ``MAX_OPEN_S`` at most. A job
+that does not belong into it, because it has much to read or because reading has failed for another, is read by itself:
+it is put back, and its next attempt shares nothing.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import anyio
+
+from exportd.extraction.guards import KnownCatalog
+from exportd.extraction.snapshot_opener import CatalogChangedError, OpenSnapshot, Reader, SnapshotOpener
+from exportd.model.entity import Entity, EntityCode
+from exportd.model.errors import AloneError, ExportdError
+from exportd.model.job import JobProgress
+
+LINGER_S = 0.05
+"""Others are waited for until none has come for so long."""
+
+_MAX_LINGERS = 10
+
+MAX_OPEN_S = 10.0
+"""A snapshot keeps VACUUM from its work, so no job begins to read in it later than this."""
+
+_MAX_TRIES = 5
+"""Each of them may cost a session: tables that are changed all the time are read by one job after the other."""
+
+_CLOSING_S = 5.0
+
+
+class _GatheringLostError(Exception):
+    """The job that others waited for has told what they need to know, or did not get there: they ask again."""
+
+
+class SnapshotSharer:
+    """Opens snapshots for jobs over the same entities that ask at the same time.
+
+    ``complete_capture`` is what ``SnapshotOpener.open_captured`` takes.
+    """
+
+    def __init__(
+        self,
+        opener: SnapshotOpener,
+        complete_capture: Callable[[Sequence[Entity], JobProgress], Awaitable[str]],
+        *,
+        linger_s: float = LINGER_S,
+    ) -> None:
+        self._opener = opener
+        self._complete_capture = complete_capture
+        self._linger_s = linger_s
+        self._gatherings: dict[tuple[EntityCode, ...], _Gathering] = {}
+        self._learning: dict[tuple[EntityCode, ...], anyio.Event] = {}
+
+    @asynccontextmanager
+    async def open(self, entities: Sequence[Entity], reader: Reader) -> AsyncIterator[OpenSnapshot]:
+        """A snapshot as the reader sees it. While the block runs, no other job reads on its connection.
+
+        Raises AloneError when the job has to be read by itself, and what ``SnapshotOpener.open_captured`` raises.
+        """
+        codes = tuple(entity.code for entity in entities)
+        async with AsyncExitStack() as stack:
+            for _ in range(_MAX_TRIES):
+                known = self._opener.known(entities)
+                try:
+                    snapshot = await stack.enter_async_context(
+                        self._learned(codes, entities, reader) if known is None else self._shared(codes, known, reader)
+                    )
+                except (_GatheringLostError, CatalogChangedError):
+                    continue
+                yield snapshot
+                return
+            raise AloneError("It is read by itself, for the tables or their capture are being changed.")
+
+    @asynccontextmanager
+    async def _learned(
+        self, codes: tuple[EntityCode, ...], entities: Sequence[Entity], reader: Reader
+    ) -> AsyncIterator[OpenSnapshot]:
+        """By itself, which tells what the others need to know; they wait for that."""
+        if (learning := self._learning.get(codes)) is not None:
+            await learning.wait()
+            raise _GatheringLostError
+        learning = self._learning[codes] = anyio.Event()
+        async with AsyncExitStack() as stack:
+            try:
+                snapshot = await stack.enter_async_context(
+                    self._opener.open_captured(
+                        *(self._complete_capture, reader.job, entities, reader.positions),
+                        forced=reader.forced,
+                        watcher=reader.watcher,
+                    )
+                )
+            finally:
+                del self._learning[codes]
+                learning.set()
+            yield snapshot
+
+    @asynccontextmanager
+    async def _shared(
+        self, codes: tuple[EntityCode, ...], known: KnownCatalog, reader: Reader
+    ) -> AsyncIterator[OpenSnapshot]:
+        gathering = self._gatherings.get(codes)
+        if gathering is not None:
+            gathering.readers.append(reader)
+            async with gathering.turn(reader) as snapshot:
+                yield snapshot
+            return
+        gathering = self._gatherings[codes] = _Gathering([reader])
+        try:
+            try:
+                await self._linger(gathering)
+            finally:
+                del self._gatherings[codes]
+            async with self._opener.open_for(known, gathering.readers) as snapshots:
+                gathering.begin(snapshots)
+                try:
+                    async with gathering.turn(reader) as snapshot:
+                        yield snapshot
+                finally:
+                    await gathering.end()
+        except ExportdError as error:
+            gathering.failure = error
+            raise
+        finally:
+            gathering.opened.set()
+
+    async def _linger(self, gathering: "_Gathering") -> None:
+        """Wait for others, as long as they come."""
+        for _ in range(_MAX_LINGERS):
+            before = len(gathering.readers)
+            await anyio.sleep(self._linger_s)
+            if len(gathering.readers) == before:
+                return
+
+
+@dataclass(slots=True, eq=False)
+class _Gathering:
+    """The readers of one snapshot. ``failure`` is why it could not be opened."""
+
+    readers: list[Reader]
+    failure: ExportdError | None = None
+    opened: anyio.Event = field(default_factory=anyio.Event)
+    _snapshots: dict[int, OpenSnapshot | None] = field(default_factory=dict)
+    _left: set[int] = field(default_factory=set)
+    _reading: anyio.Lock = field(default_factory=anyio.Lock)
+    _all_left: anyio.Event = field(default_factory=anyio.Event)
+    _begun_at: float = 0.0
+    _is_over: bool = False
+
+    def begin(self, snapshots: Sequence[OpenSnapshot | None]) -> None:
+        """Let them read; some may have left while it was opened."""
+        found = {id(reader): snapshot for reader, snapshot in zip(self.readers, snapshots, strict=True)}
+        self._snapshots = {reader: snapshot for reader, snapshot in found.items() if reader not in self._left}
+        self._begun_at = anyio.current_time()
+        self.opened.set()
+
+    @asynccontextmanager
+    async def turn(self, reader: Reader) -> AsyncIterator[OpenSnapshot]:
+        """The reader's turn, when the snapshot is open."""
+        try:
+            await self.opened.wait()
+            snapshot = self._snapshot_of(reader)
+            async with self._reading:
+                if self._is_over or anyio.current_time() > self._begun_at + MAX_OPEN_S:
+                    raise AloneError("It is read by itself, for reading it together with others ended before its turn.")
+                try:
+                    yield snapshot
+                except BaseException:
+                    # After an error, Postgres answers nothing more in this transaction.
+                    self._is_over = True
+                    raise
+        finally:
+            self._left.add(id(reader))
+            self._snapshots.pop(id(reader), None)
+            if not self._snapshots:
+                self._all_left.set()
+
+    def _snapshot_of(self, reader: Reader) -> OpenSnapshot:
+        if not self._begun_at:
+            if self.failure is not None:
+                raise type(self.failure)(self.failure.sentence, reason=self.failure.reason) from self.failure
+            raise _GatheringLostError
+        snapshot = self._snapshots[id(reader)]
+        if snapshot is None:
+            raise AloneError("It is read by itself, for it has more to read than the jobs it was claimed with.")
+        return snapshot
+
+    async def end(self) -> None:
+        """Wait until all have read, or have no time left to begin."""
+        try:
+            with anyio.move_on_at(self._begun_at + MAX_OPEN_S):
+                await self._all_left.wait()
+        finally:
+            self._is_over = True
+            with anyio.move_on_after(_CLOSING_S, shield=True):
+                async with self._reading:  # when the one that is still reading has ended
+                    pass

@@ -1,0 +1,174 @@
+"""What holders write under their leases, for several jobs in one statement.
+
+Each write carries the fence of its lease. A job of which no row is written is no longer its holder's: that one gets
+TransientError LEASE_LOST, the others are written. Rows are always locked in the order of their jobs, so that no two of
+these statements wait for each other.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from exportd.database import queries
+from exportd.database.unit_of_work import statements, transaction
+from exportd.model.errors import TransientError
+from exportd.model.job import JobId, JobState, Lease, LeaseState, Part
+from exportd.model.reason import Reason
+from exportd.model.schedule import DestinationCode
+from exportd.model.start import Position
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from exportd.database.connector import Connection, Pool
+
+_SQL = queries.load("jobs")
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """``extraction`` says in JSON what was read; the spool ``spool_id`` holds the ``parts``."""
+
+    lease: Lease
+    parts: Sequence[Part]
+    extraction: str
+    spool_id: "UUID"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A destination has everything, its manifest included."""
+
+    lease: Lease
+    destination: DestinationCode
+    manifest_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """``positions`` are where the schedule has come to, in JSON; ``manifest_sha256`` that of the spool's manifest."""
+
+    lease: Lease
+    positions: str
+    manifest_sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The lease goes on for ``lease_s`` seconds from now; ``progress`` is JSON, None leaves the row's."""
+
+    lease: Lease
+    progress: str | None
+    lease_s: float
+
+
+def lease_lost(lease: Lease) -> TransientError:
+    return TransientError(
+        f"The lease of job {lease.job.id} is lost: it expired and another daemon took the job, or the job has ended.",
+        reason=Reason.LEASE_LOST,
+    )
+
+
+class LeaseWriter:
+    """Each method answers for each request, in their order: None, or the error when its lease is lost."""
+
+    def __init__(self, pool: "Pool") -> None:
+        self._pool = pool
+
+    async def seal(self, seals: Sequence[Seal]) -> list[TransientError | None]:
+        """Every part is durable in the spool: from here on, the source is not read again."""
+        async with transaction(self._pool, "sealing a job") as connection:
+            held = await _held(
+                *(connection, _SQL["seal"], [seal.lease for seal in seals]),
+                *([seal.spool_id for seal in seals], [seal.extraction for seal in seals]),
+            )
+            sealed = [(seal.lease.job.id, part) for seal in seals if seal.lease.job.id in held for part in seal.parts]
+            await connection.execute(
+                *(_SQL["insert_parts"], [job for job, _ in sealed], [part.entity for _, part in sealed]),
+                *([part.number for _, part in sealed], [part.file_name for _, part in sealed]),
+                *([part.rows for _, part in sealed], [part.content_bytes for _, part in sealed]),
+                *([part.size_bytes for _, part in sealed], [part.sha256 for _, part in sealed]),
+            )
+        return _losses((seal.lease for seal in seals), held)
+
+    async def publishing(self, leases: Sequence[Lease]) -> list[TransientError | None]:
+        """Objects may be visible from now on."""
+        async with statements(self._pool, "recording that a job is publishing") as connection:
+            return _losses(leases, await _held(connection, _SQL["publishing"], leases))
+
+    async def record_deliveries(self, deliveries: Sequence[Delivered]) -> list[TransientError | None]:
+        leases = [delivered.lease for delivered in deliveries]
+        async with statements(self._pool, "recording a delivery") as connection:
+            held = await _held(
+                *(connection, _SQL["record_delivery"], leases, [delivered.destination for delivered in deliveries]),
+                [delivered.manifest_sha256 for delivered in deliveries],
+            )
+        return _losses(leases, held)
+
+    async def succeed(self, successes: Sequence[Success]) -> list[TransientError | None]:
+        """End jobs and move their schedules' positions, for each job both or neither."""
+        leases = [success.lease for success in successes]
+        async with transaction(self._pool, "finishing a job") as connection:
+            await connection.fetch(_SQL["lock_schedule"], [lease.job.id for lease in leases])
+            held = await _held(connection, _SQL["succeed"], leases, [success.manifest_sha256 for success in successes])
+            reached = [success for success in successes if success.lease.job.id in held]
+            ended = [success.lease.job.id for success in reached]
+            await connection.execute(_SQL["move_positions"], ended, [success.positions for success in reached])
+            await connection.execute(_SQL["fulfil_refresh_requests"], ended)
+            await connection.execute(_SQL["fulfil_backfill_requests"], ended)
+            await connection.execute(_SQL["widen_backfill_requests"], ended)
+        return _losses(leases, held)
+
+    async def heartbeat(self, heartbeats: Sequence[Heartbeat]) -> list[LeaseState]:
+        """Extend the leases, and write the progress of those that bring some."""
+        async with statements(self._pool, "extending a job's lease") as connection:
+            rows = await connection.fetch(
+                *(_SQL["heartbeat"], *_names([heartbeat.lease for heartbeat in heartbeats])),
+                [heartbeat.lease_s for heartbeat in heartbeats],
+                [heartbeat.progress for heartbeat in heartbeats],
+            )
+        cancelled = {row["id"]: row["cancelled"] for row in rows}
+        states = {None: LeaseState.LOST, True: LeaseState.CANCELLED, False: LeaseState.HELD}
+        return [states[cancelled.get(heartbeat.lease.job.id)] for heartbeat in heartbeats]
+
+    async def record_progress(self, progress: Sequence[tuple[Lease, str | None]]) -> list[JobState | None]:
+        """Write attempts' last progress in JSON (None: the row's stays); the jobs' states, None where it was lost."""
+        async with statements(self._pool, "recording a job's progress") as connection:
+            rows = await connection.fetch(
+                *(_SQL["record_progress"], *_names([lease for lease, _ in progress])),
+                [document for _, document in progress],
+            )
+        states = {row["id"]: JobState(row["state"]) for row in rows}
+        return [states.get(lease.job.id) for lease, _ in progress]
+
+
+def positions_to_json(positions: Iterable[Position]) -> str:
+    return json.dumps(
+        [
+            {
+                "entity": position.entity,
+                "snapshot": position.snapshot,
+                "taken_at": position.taken_at.isoformat(),
+                "guards": dict(position.guards),
+                "destinations": position.destinations,
+            }
+            for position in positions
+        ]
+    )
+
+
+def _names(leases: Sequence[Lease]) -> tuple[list[JobId], list[int]]:
+    return [lease.job.id for lease in leases], [lease.fence for lease in leases]
+
+
+async def _held(
+    connection: "Connection", statement: str, leases: Sequence[Lease], *columns: Sequence[Any]
+) -> set[JobId]:
+    """The jobs of which the statement wrote a row: those whose lease is held."""
+    rows = await connection.fetch(statement, *_names(leases), *columns)
+    return {JobId(row["id"]) for row in rows}
+
+
+def _losses(leases: Iterable[Lease], held: Collection[JobId]) -> list[TransientError | None]:
+    return [None if lease.job.id in held else lease_lost(lease) for lease in leases]

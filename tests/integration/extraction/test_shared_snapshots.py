@@ -1,0 +1,183 @@
+"""Jobs that ask together read one snapshot; what happens to one of them is no other's fate."""
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from exportd.extraction import snapshot_opener
+from exportd.extraction.snapshot_opener import OpenSnapshot
+from exportd.model.entity import OrganizationId
+from exportd.model.errors import AloneError, TransientError
+from exportd.model.reason import Reason
+from exportd.model.schedule import ExportFormat
+from tests.fixtures.postgres import Database
+from tests.fixtures.snapshot_exports import Export, Exporter, Look, Schedule, entity
+
+ORGANIZATIONS = ("acme", "globex", "initech")
+CHANGE = "UPDATE public.record SET secret = secret || '!'"
+LOST = TransientError("Something went wrong.", reason=Reason.DATABASE_CONNECTION_LOST)
+
+
+class Together:
+    """Three organizations' schedules, which have had their first run."""
+
+    def __init__(self, exporter: Exporter) -> None:
+        self.exporter = exporter
+        self.schedules = [Schedule(OrganizationId(name)) for name in ORGANIZATIONS]
+
+    async def run(self, looks: list[Look | None] | None = None) -> list[Export | Exception]:
+        formats = [ExportFormat.CSV] * len(self.schedules)
+        return [*await self.exporter.run_together(self.schedules, formats, looks or [None] * len(self.schedules))]
+
+
+@pytest.fixture
+async def together(database: Database) -> Together:
+    connection = await database.connect()
+    await connection.execute(
+        """CREATE TABLE public.record (id int PRIMARY KEY, org text, secret text);
+           INSERT INTO public.record SELECT n, (ARRAY['acme', 'globex', 'initech'])[n % 3 + 1], 'x'
+           FROM generate_series(1, 9) AS n"""
+    )
+    exporter = Exporter(
+        database.dsn, [entity("RECORD", "record", key=["id"], tenant="org", fields=["id", "org", "secret"])]
+    )
+    await exporter.install()
+    together = Together(exporter)
+    for schedule in together.schedules:
+        await exporter.run(schedule)
+    await connection.execute(CHANGE)
+    return together
+
+
+async def test_they_have_one_snapshot_and_each_its_own_rows(together: Together, database: Database) -> None:
+    await together.exporter.run(together.schedules[2])  # it has had the changes already
+    exports = await together.run()
+    assert all(isinstance(export, Export) for export in exports)
+    found = [export for export in exports if isinstance(export, Export)]
+    assert len({export.snapshot for export in found}) == 1
+    assert [export["RECORD"].sent_rows for export in found] == [3, 3, 0]
+    for name, export in zip(ORGANIZATIONS, found, strict=True):
+        records = export["RECORD"].records(together.exporter.entities[0])
+        assert {record["org"] for record in records} <= {name}
+
+
+async def test_after_an_error_the_rest_are_read_by_themselves(together: Together) -> None:
+    async def fail(_: OpenSnapshot) -> None:
+        raise LOST
+
+    exports = await together.run([fail] * 3)
+    assert sum(export is LOST for export in exports) == 1
+    assert sum(isinstance(export, AloneError) for export in exports) == 2
+    assert all(isinstance(export, Export) for export in await together.run())
+
+
+async def test_one_that_has_much_to_read_is_read_by_itself(
+    together: Together, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot_opener, "MAX_SHARED_KEYS", 3)
+    connection = await database.connect()
+    await connection.execute("UPDATE public.record SET secret = 'again' WHERE org = 'globex'")
+    first, second, third = await together.run()
+    assert isinstance(first, Export)
+    assert isinstance(second, AloneError)
+    assert isinstance(third, Export)
+
+
+async def test_a_table_without_a_unique_index_is_not_read_together(together: Together, database: Database) -> None:
+    connection = await database.connect()
+    await connection.execute("ALTER TABLE public.record DROP CONSTRAINT record_pkey")
+    await together.exporter.run(together.schedules[0])  # the catalog is known again
+    first, second, third = await together.run()
+    assert isinstance(first, Export), "nothing has changed for it"
+    assert isinstance(second, AloneError)
+    assert isinstance(third, AloneError)
+
+
+@pytest.mark.parametrize(
+    ("statement", "snapshots"),
+    [
+        ("GRANT SELECT ON public.record TO PUBLIC", 2),
+        # The first repairs capture, so what it finds is out of date; the second finds what the third then knows.
+        ("ALTER TABLE public.record ADD note text", 3),
+    ],
+)
+async def test_a_changed_catalog_is_found_out_by_one_of_them(
+    together: Together, database: Database, statement: str, snapshots: int
+) -> None:
+    connection = await database.connect()
+    await connection.execute(statement)
+    exports = [export for export in await together.run() if isinstance(export, Export)]
+    assert len(exports) == 3
+    assert len({export.snapshot for export in exports}) <= snapshots
+    exports = [export for export in await together.run() if isinstance(export, Export)]
+    assert (len(exports), len({export.snapshot for export in exports})) == (3, 1)
+
+
+async def test_a_lock_that_cannot_be_had_is_told_to_all(
+    together: Together, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot_opener, "_LOCK_ATTEMPTS", 1)
+    owner = await database.connect()
+    async with owner.transaction():
+        await owner.execute("LOCK TABLE public.record IN ACCESS EXCLUSIVE MODE")
+        refused = await together.run()
+    assert [error.reason for error in refused if isinstance(error, TransientError)] == [Reason.LOCK_NOT_AVAILABLE] * 3
+    assert all(isinstance(export, Export) for export in await together.run())
+
+
+class Cancelled:
+    """Runs the three side by side; ``look`` is called with the number of the first that reads."""
+
+    def __init__(self, together: Together, look: Callable[["Cancelled", int], Awaitable[None]] | None = None) -> None:
+        self.scopes = [anyio.CancelScope() for _ in together.schedules]
+        self.exports: dict[int, Export | Exception] = {}
+        self._together = together
+        self._look = look
+
+    async def run(self) -> None:
+        # less than a snapshot may stay open
+        with anyio.fail_after(8):
+            async with anyio.create_task_group() as tasks:
+                for number in range(len(self.scopes)):
+                    tasks.start_soon(self._run, number)
+                if self._look is None:
+                    await anyio.lowlevel.checkpoint()
+                    self.scopes[0].cancel()
+
+    async def _run(self, number: int) -> None:
+        async def look(_: OpenSnapshot) -> None:
+            if self._look is not None:
+                called, self._look = self._look, None
+                await called(self, number)
+
+        with self.scopes[number]:
+            [self.exports[number]] = await self._together.exporter.run_together(
+                [self._together.schedules[number]], [ExportFormat.CSV], [look]
+            )
+
+
+async def test_one_that_is_cancelled_while_it_waits_holds_up_no_other(together: Together) -> None:
+    async def cancel_next(run: Cancelled, number: int) -> None:
+        run.scopes[(number + 1) % 3].cancel()
+
+    run = Cancelled(together, cancel_next)
+    await run.run()
+    assert [isinstance(export, Export) for export in run.exports.values()] == [True, True]
+
+
+async def test_one_that_is_cancelled_while_it_reads_leaves_the_rest_to_themselves(together: Together) -> None:
+    async def cancel_itself(run: Cancelled, number: int) -> None:
+        run.scopes[number].cancel()
+        await anyio.sleep_forever()
+
+    run = Cancelled(together, cancel_itself)
+    await run.run()
+    assert [isinstance(export, AloneError) for export in run.exports.values()] == [True, True]
+
+
+async def test_one_that_is_cancelled_before_it_opened_the_snapshot_is_replaced(together: Together) -> None:
+    run = Cancelled(together)
+    await run.run()
+    assert {number: isinstance(export, Export) for number, export in run.exports.items()} == {1: True, 2: True}
