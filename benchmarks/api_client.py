@@ -9,6 +9,7 @@ import json
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from http.client import HTTPConnection
 from itertools import cycle
 from pathlib import Path
@@ -29,9 +30,9 @@ class UnixConnection(HTTPConnection):
         self.sock.settimeout(_TIMEOUT_S)
         self.sock.connect(str(self._path))
 
-    def get(self, path: str) -> bytes:
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> bytes:
         """The body. Raises RuntimeError for another answer than 200."""
-        self.request("GET", path)
+        self.request("GET", path, headers=headers or {})
         answer = self.getresponse()
         body = answer.read()
         if answer.status != 200:

@@ -34,7 +34,8 @@ METRICS_PAUSE_S = 5.2
 """The text of the metrics is built again after five seconds."""
 
 _START_MS = 150.0
-_DELAY_S = 0.05
+DELAY_S = 0.05
+"""So late the event loop may be, at the 99th percentile."""
 
 _MEMORY_BYTES = 300e6
 _ANSWER_S = 1.0
@@ -59,26 +60,26 @@ async def _while_exporting(server: PostgresServer, folder: Path, options: Option
     rows = options.size(ROWS)
     say(f"making {rows:,} bills")
     dsn = await create_bills(server, rows=rows)
-    async with daemon_process(dsn, folder, _configuration(dsn, folder), environment={}) as daemon:
+    async with daemon_process(dsn, folder, configuration_of_bills(dsn, folder), environment={}) as daemon:
         await daemon.export(ORGANIZATION, BILLS, ["lake"])
         starts = await _starts(folder, options, say)
         jobs = json.loads(await _get(folder, f"{_EXPORTS_PATH}/jobs"))["data"]
         paths = ("/v1/status", f"{_EXPORTS_PATH}/schedules", f"{_EXPORTS_PATH}/jobs/{jobs[0]['id']}")
         seconds = ASKING_S / 10 if options.quick else ASKING_S
         quiet = await _ask(folder, paths, seconds / 3, say)
-        async with _exporting(daemon) as exports:
-            before = await _loop_delay(folder)
+        async with exporting(daemon) as exports:
+            before = await loop_delay(folder)
             busy = await _ask(folder, paths, seconds, say)
-            delay = (await _loop_delay(folder)).since(before)
+            delay = (await loop_delay(folder)).since(before)
     ways = "; ".join(f"{way}: {busy[way]}, without exports {quiet[way]}" for way in busy)
     return [
         *starts,
         Measurement(
             "control: p99 of the event loop's delay during full exports, of 50 ms",
-            delay.percentile(0.99) / _DELAY_S,
+            delay.percentile(0.99) / DELAY_S,
             1.0,
             "lower",
-            f"{_delays(delay)}; {len(exports)} exports of {rows:,} rows",
+            f"{summary_of(delay)}; {len(exports)} exports of {rows:,} rows",
         ),
         Measurement(
             "control: p99 of the API during full exports, against without",
@@ -90,7 +91,7 @@ async def _while_exporting(server: PostgresServer, folder: Path, options: Option
     ]
 
 
-def _configuration(dsn: str, folder: Path) -> dict[str, Any]:
+def configuration_of_bills(dsn: str, folder: Path) -> dict[str, Any]:
     lake = folder / "lake"
     lake.mkdir()
     return {
@@ -112,7 +113,7 @@ def _configuration(dsn: str, folder: Path) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _exporting(daemon: DaemonProcess) -> AsyncIterator[list[float]]:
+async def exporting(daemon: DaemonProcess) -> AsyncIterator[list[float]]:
     """Full exports, one after the other, until the end of the block; the seconds of those that are done."""
     seconds: list[float] = []
 
@@ -196,7 +197,7 @@ async def _with_many_schedules(server: PostgresServer, folder: Path, options: Op
         unchanged = [await _reload_s(folder) for _ in range(repeats)]
         say(f"reloading {count:,} schedules: {spread(unchanged)} s")
         changed = []
-        before = await _loop_delay(folder)
+        before = await loop_delay(folder)
         for turn in range(repeats):
             # A tenth of them has another name each time, and a hundredth goes and comes again.
             edited = [
@@ -206,16 +207,16 @@ async def _with_many_schedules(server: PostgresServer, folder: Path, options: Op
             ]
             await write_configuration(folder, configured(edited, dsn, folder))
             changed.append(await _reload_s(folder))
-        reloading = (await _loop_delay(folder)).since(before)
+        reloading = (await loop_delay(folder)).since(before)
         say(f"the same with changes: {spread(changed)} s")
-        before = await _loop_delay(folder)
+        before = await loop_delay(folder)
         metrics_s, status_s = [], []
         for _ in range(repeats):
             await anyio.sleep(METRICS_PAUSE_S)
             metrics_s.append(await _seconds(lambda: _fetch(folder, "/metrics")))
             status_s.append(await _seconds(lambda: _fetch(folder, "/v1/status")))
         say(f"metrics {spread(metrics_s)} s, status {spread(status_s)} s")
-        looking = (await _loop_delay(folder)).since(before)
+        looking = (await loop_delay(folder)).since(before)
         peak_bytes = daemon.peak_bytes
     of = f"with {count:,} schedules"
     return [
@@ -228,17 +229,17 @@ async def _with_many_schedules(server: PostgresServer, folder: Path, options: Op
         ),
         Measurement(
             f"control: p99 of the event loop's delay during reloads {of}, of 50 ms",
-            reloading.percentile(0.99) / _DELAY_S,
+            reloading.percentile(0.99) / DELAY_S,
             1.0,
             "lower",
-            _delays(reloading),
+            summary_of(reloading),
         ),
         Measurement(
             f"control: /metrics {of}, of 1 s",
             statistics.median(metrics_s) / _ANSWER_S,
             1.0,
             "lower",
-            f"{spread(metrics_s)} s; the event loop's delay meanwhile: {_delays(looking)}",
+            f"{spread(metrics_s)} s; the event loop's delay meanwhile: {summary_of(looking)}",
         ),
         Measurement(
             f"control: /v1/status {of}, of 1 s",
@@ -291,14 +292,14 @@ async def _seconds(fetch: Callable[[], bytes]) -> float:
     return time.perf_counter() - start
 
 
-async def _loop_delay(folder: Path) -> LoopDelay:
+async def loop_delay(folder: Path) -> LoopDelay:
     """As it is now: the metrics are built for it."""
     await anyio.sleep(METRICS_PAUSE_S)
     return LoopDelay.of((await _get(folder, "/metrics")).decode())
 
 
-def _delays(delay: LoopDelay) -> str:
-    late = 1 - delay.counts[_DELAY_S] / delay.samples
+def summary_of(delay: LoopDelay) -> str:
+    late = 1 - delay.counts[DELAY_S] / delay.samples
     return (
         f"p50 {delay.percentile(0.5) * 1000:.1f} ms, p99 {delay.percentile(0.99) * 1000:.1f} ms, "
         f"{late:.2%} of {delay.samples:,} samples above 50 ms"

@@ -58,6 +58,12 @@ class DaemonProcess:
         line = next(entry for entry in status.splitlines() if entry.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
 
+    @property
+    def cpu_s(self) -> float:
+        """What it has had of the processors."""
+        figures = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(figures[11]) + int(figures[12])) / os.sysconf("SC_CLK_TCK")
+
     async def export(self, organization: OrganizationId, entity: EntityCode, destinations: Sequence[str]) -> Delivered:
         """Export an entity completely to these destinations. Raises RuntimeError when it does not succeed."""
         ids = {row["code"]: row["id"] for row in await self._connection.fetch(_DESTINATIONS, organization)}

@@ -83,7 +83,7 @@ def configured(declarations: Sequence[ScheduleDeclaration], dsn: str, folder: Pa
 
 async def create_many(server: PostgresServer, declarations: Sequence[ScheduleDeclaration]) -> str:
     """The DSN of a new database with these schedules and what they have behind them."""
-    dsn = await server.create_database("many_schedules")
+    dsn = await server.create_database(f"schedules_{len(declarations)}")
     async with connection_to(dsn) as connection:
         await migrate(connection)
         await create_tables(connection)

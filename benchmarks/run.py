@@ -16,6 +16,7 @@ from rich.table import Table
 
 from benchmarks import (
     capture,
+    console_pages,
     control,
     delivery,
     empty_job,
@@ -44,6 +45,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "growth": growth.measure,
     "delivery": delivery.measure,
     "control": control.measure,
+    "console": console_pages.measure,
     "timer_wheel": timer_wheel.measure,
 }
 

@@ -4,7 +4,7 @@ Entities stand in columns: each to the left of what it refers to, as far as refe
 an entity stands near the ones that it is related to, so that few lines cross.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from exportd.api.schemas.entity import EntityDocument
@@ -50,9 +50,8 @@ class Diagram:
     lines: tuple[Line, ...]
 
 
-def around(centre: EntityDocument, catalog: Iterable[EntityDocument]) -> Diagram:
-    """One entity between those that refer to it and those that it refers to."""
-    labels = {entity.entity: entity.label for entity in catalog}
+def around(centre: EntityDocument, labels: Mapping[str, str]) -> Diagram:
+    """One entity between those that refer to it and those that it refers to; ``labels`` by code."""
     right = {field.reference: None for field in centre.fields if field.reference and field.reference != centre.entity}
     left = {found.entity: None for found in centre.referenced_by if found.entity not in {*right, centre.entity}}
     references: dict[str, dict[str, list[str]]] = {}

@@ -1,7 +1,8 @@
 """Takes the pictures of the console that the README shows: ``make screenshots``.
 
-A real daemon shows the demo's data, which is the same each time. What would tell about the machine or the day, such as
-ids and instants, is written over in the page before its picture is taken.
+A real daemon shows the demo's data, which is the same each time. When its jobs have ended, they are given fixed times.
+What would still tell about the machine or the day, such as ids and instants, is written over in the page before its
+picture is taken.
 """
 
 import shutil
@@ -21,7 +22,6 @@ from exportd.demo.generator import create_tables, fill
 from exportd.demo.proportions import organization_ids
 from exportd.demo.stage import SCHEDULE, Stage, clear, running_daemon
 from exportd.jobs.job_table import JobTable
-from exportd.model.job import JobId
 from exportd.postgres.postgres_server import PostgresServer
 from exportd.schedules.firing_table import ScheduleTable
 from tests.fixtures.daemon import until
@@ -30,23 +30,107 @@ PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 PAGES = {"overview": "", "create-schedule": "schedules/new", "entity": "entities/CONTRACTS"}
 MAX_BYTES = 150_000
 ROWS = 600_000
-AS_OF = "2026-03-09T04:12:40Z"
+AS_OF = "2026-03-09T04:12:20Z"
 """What the clock of every picture says."""
 
+_RATES = "20 s: 15\u202f511 records and 1.94 MB a second so far"
 _ORGANIZATIONS = organization_ids(3)
+
+# The first runs were two hours ago, then one failed and one succeeded. The status of each is as it was.
+_SETTLE = """
+WITH clock AS (
+    SELECT date_trunc('second', now()) AS at
+), turns AS (
+    SELECT id, organization, row_number() OVER (PARTITION BY organization ORDER BY created_at) AS turn
+    FROM exportd.job
+), planned AS (
+    SELECT id, at - CASE turn WHEN 1 THEN interval '2:42:20' ELSE interval '1:12:20' END AS due_at,
+           at - interval '10 s' + interval '1 s' * row_number() OVER (ORDER BY turn, organization DESC)
+               AS created_at,
+           CASE turn WHEN 1 THEN interval '16 s' ELSE interval '1 s' END AS took
+    FROM turns, clock
+), jobs AS (
+    UPDATE exportd.job
+    SET created_at = planned.created_at, due_at = planned.due_at, started_at = planned.due_at,
+        sealed_at = planned.due_at + took * 0.8, finished_at = planned.due_at + took,
+        extraction = jsonb_set(extraction, '{taken_at}', to_jsonb(planned.due_at))
+    FROM planned
+    WHERE job.id = planned.id
+    RETURNING job.id, job.started_at, job.sealed_at, job.finished_at
+), deliveries AS (
+    UPDATE exportd.delivery SET published_at = jobs.finished_at FROM jobs WHERE job_id = jobs.id
+), attempts AS (
+    UPDATE exportd.attempt SET started_at = jobs.started_at, ended_at = jobs.finished_at
+    FROM jobs WHERE job_id = jobs.id
+), positions AS (
+    UPDATE exportd.position SET taken_at = jobs.started_at FROM jobs WHERE job_id = jobs.id
+)
+SELECT at FROM clock
+"""
+
+# The newest job, as it was when it had read eight entities and a part of two more.
+_RUN_AGAIN = """
+WITH entities AS (
+    SELECT key AS code, value AS figures, row_number() OVER (ORDER BY key) AS number
+    FROM exportd.job, jsonb_each(progress -> 'entities') WHERE id = $1
+), shown AS (
+    SELECT jsonb_object_agg(code, CASE
+        WHEN number <= 8 THEN figures
+        WHEN number <= 10 THEN figures || jsonb_build_object('done', false,
+            'rows', (figures ->> 'rows')::int / 3, 'size_bytes', (figures ->> 'size_bytes')::int / 3)
+        ELSE '{"rows": 0, "deleted_rows": 0, "size_bytes": 0, "files": 0, "done": false}'
+    END) AS entities
+    FROM entities
+), attempts AS (
+    UPDATE exportd.attempt SET started_at = now() - interval '20 s', ended_at = NULL WHERE job_id = $1
+), deliveries AS (
+    DELETE FROM exportd.delivery WHERE job_id = $1
+), parts AS (
+    DELETE FROM exportd.part WHERE job_id = $1
+)
+UPDATE exportd.job
+SET state = 'RUNNING', phase = 'EXTRACTING', due_at = now() - interval '20 s', started_at = now() - interval '20 s',
+    sealed_at = NULL, finished_at = NULL, extraction = NULL, spool_id = NULL, lease_until = now() + interval '1 h',
+    lease_holder = 'web1:4711', lease_spool_id = gen_random_uuid(),
+    progress = jsonb_build_object('entities', shown.entities)
+FROM shown
+WHERE id = $1
+"""
+
 _OVERWRITE = """
-([asOf, folder]) => {
-    const offset = new Date(asOf) - new Date(document.querySelector("[data-as-of]").dateTime);
-    const week = 7 * 86400000;  // firings keep their days and hours
-    const shift = document.getElementById("rule") ? Math.round(offset / week) * week : offset;
+([asOf, settled, folder, running]) => {
+    let shift = new Date(asOf) - new Date(settled);
     const instant = /(\\d{4}-\\d\\d-\\d\\d) (\\d\\d:\\d\\d:\\d\\d) UTC/g;
-    const moved = (_, day, time) => new Date(new Date(`${day}T${time}Z`).getTime() + shift)
-        .toISOString().replace("T", " ").replace(/\\..*/, " UTC");
+    const shown = (milliseconds) => new Date(milliseconds).toISOString().replace("T", " ").replace(/\\..*/, " UTC");
+    const firing = document.getElementById("rule")?.textContent.match(instant);
+    if (firing) shift = new Date("2026-03-10T02:30:00Z") - new Date(firing[0].replace(" UTC", "Z").replace(" ", "T"));
+    let then = 0;
+    const moved = (_, day, time) => {
+        then = new Date(`${day}T${time}Z`).getTime() + shift;
+        const ago = new Date(asOf) - then;
+        return shown(ago < 600000 && ago > -60000 ? new Date(asOf) - 20000 : then);
+    };
+    const ids = new Map();
+    const fixed = (text) => {  // the same id is the same everywhere in the page
+        const start = text.slice(0, 8);
+        if (!ids.has(start)) ids.set(start, (0x9e3779b1 * (ids.size + 3) >>> 0).toString(16).padStart(8, "0"));
+        return ids.get(start) + (text.length > 8 ? "-5c1e-4d0b-9a67-3f1c2b8de504" : "");
+    };
+    const distance = () => {
+        const minutes = Math.floor((then - new Date(asOf)) / 60000), hours = Math.floor(minutes / 60);
+        return hours < 24 ? `in ${hours} h ${minutes % 60} min` : `in ${Math.floor(hours / 24)} d ${hours % 24} h`;
+    };
+    const weekday = () => new Date(then).toLocaleString([], { weekday: "short" });
     const write = (text) => text.replace(instant, moved).replaceAll(folder, "/srv/exportd")
+        .replace(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, fixed)
+        .replace(/^[0-9a-f]{8}$/, fixed)
+        .replace(/in \\d+ \\w+( \\d+ \\w+)?(?=\\))/, distance).replace(/^\\w{3}(?= .* here$)/, weekday)
+        .replace(/\\b(\\d+ min )?\\d+ s ago\\b/g, "20 s ago")
+        .replace(/\\d+ s: .* a second so far/, running)
         .replace(/database demo on \\S+ as \\S+/, "database shop on db1 as exportd")
         .replace(/\\b\\S+ \\((\\d+\\.\\d+\\.\\d+)\\)/g, "web1 ($1)").replace(/\\S+:\\d+(?=$)/, "web1:4711")
         .replace(/^\\S+, admin/, "ada, admin")
-        .replace(/date=[\\d-]+\\/hour=\\d\\d/, "date=2026-03-09/hour=04");
+        .replace(/date=[\\d-]+\\/hour=\\d\\d/, "date=2026-03-09/hour=03");
     const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
     while (texts.nextNode()) {
         const text = write(texts.currentNode.nodeValue);
@@ -73,21 +157,16 @@ async def take() -> None:
 
 
 async def _play(stage: Stage, jobs: JobTable, schedules: ScheduleTable) -> None:
-    """The first runs, while they run; then one that fails."""
+    """The first runs; then one that fails, and one that succeeds."""
 
     async def is_ready() -> bool:
         return "daemon ready" in await anyio.Path(stage.log).read_text("utf-8")
 
-    async def reads() -> JobId | None:
-        found = [record.job.id for record in await jobs.list(limit=9) if record.progress.entities]
-        return found[0] if found else None
-
     async def all_ended() -> bool:
-        return all(record.finished for record in await jobs.list(limit=9))
+        records = await jobs.list(limit=9)
+        return len(records) >= len(_ORGANIZATIONS) and all(record.finished for record in records)
 
     await until(is_ready, what="the daemon")
-    running = await until(reads, what="a job that reads")
-    await anyio.to_thread.run_sync(_photograph, stage, {"running-job": f"jobs/{running}"})
     await until(all_ended, what="the end of the first runs")
     async with Connector(stage.dsn).connection("pictures") as connection:
         await Changer(connection, seed=1).burst(size=400)
@@ -97,10 +176,16 @@ async def _play(stage: Stage, jobs: JobTable, schedules: ScheduleTable) -> None:
     away.rename(stage.exports)
     await schedules.fire_now(_ORGANIZATIONS[0], SCHEDULE)
     await until(all_ended, what="the end of the last job")
-    await anyio.to_thread.run_sync(_photograph, stage, {**PAGES, "failed-job": f"jobs/{failed}"})
+    async with Connector(stage.dsn).connection("pictures") as connection:
+        settled = (await connection.fetchval(_SETTLE)).isoformat()
+        pages = {**PAGES, "failed-job": f"jobs/{failed}"}
+        await anyio.to_thread.run_sync(_photograph, stage, settled, pages)
+        first = (await jobs.list(limit=9))[2].job.id
+        await connection.execute(_RUN_AGAIN, first)
+        await anyio.to_thread.run_sync(_photograph, stage, settled, {"running-job": f"jobs/{first}"})
 
 
-def _photograph(stage: Stage, pages: Mapping[str, str]) -> None:
+def _photograph(stage: Stage, settled: str, pages: Mapping[str, str]) -> None:
     program = shutil.which("chromium")
     if program is None:
         sys.exit("Chromium is missing: apt-get install chromium")
@@ -112,20 +197,20 @@ def _photograph(stage: Stage, pages: Mapping[str, str]) -> None:
             browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
             page = browser.new_page(viewport={"width": 1280, "height": 800})
             page.goto(address)
-            _photograph_pages(page, stage, pages)
+            _photograph_pages(page, [AS_OF, settled, str(stage.directory), _RATES], pages)
             browser.close()
         finally:
             process.terminate()
 
 
-def _photograph_pages(page: Page, stage: Stage, pages: Mapping[str, str]) -> None:
+def _photograph_pages(page: Page, overwriting: list[str], pages: Mapping[str, str]) -> None:
     here = page.url
     for theme in ("light", "dark"):
         page.emulate_media(color_scheme="dark" if theme == "dark" else "light")
         for name, path in pages.items():
             page.goto(here + path)
             _arrange(page, name)
-            page.evaluate(_OVERWRITE, [AS_OF, str(stage.directory)])
+            page.evaluate(_OVERWRITE, overwriting)
             picture = page.screenshot(path=str(PICTURES / f"console-{name}-{theme}.png"))
             assert len(picture) <= MAX_BYTES, f"{name} has {len(picture)} bytes"
 
@@ -136,7 +221,7 @@ def _arrange(page: Page, name: str) -> None:
     if name == "create-schedule":
         page.locator("[name=organization]").fill(_ORGANIZATIONS[0])
         page.locator("[name=name]").fill("Nightly copy")
-        page.locator("[name=cron]").fill("30 2 * * 1-5")
+        page.locator("[name=cron]").fill("30 2 * * *")
         expect(page.locator("#rule")).to_contain_text("02:30:00")
         page.locator("#rule").scroll_into_view_if_needed()
 

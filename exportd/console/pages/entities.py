@@ -31,10 +31,10 @@ async def list_all(
 async def show_one(visitor: Visiting, name: Annotated[str, Path(max_length=MAX_CODE_LENGTH)]) -> Response:
     """Its fields, what they refer to, what refers to it, and how far it has been read."""
     entity = await show_entity(visitor.viewer, visitor.using.host, visitor.using.status, name)
-    catalog = await list_entities(visitor.viewer, visitor.using.host, visitor.using.status)
+    labels = {str(code): known.label for code, known in visitor.using.host.entities.items()}
     daemon = await visitor.daemon()
     reading = None if daemon is None else daemon.entities.get(entity.entity)
-    return visitor.page("entity.html", entity=entity, reading=reading, diagram=around(entity, catalog.data))
+    return visitor.page("entity.html", entity=entity, reading=reading, diagram=around(entity, labels))
 
 
 def _text_of(entity: EntityDocument) -> str:

@@ -32,7 +32,39 @@ unmodified AS (
     JOIN pg_type t ON t.oid = u.type_oid
     WHERE t.typtype = 'd'
 ),
-live_column AS (
+compared_type AS MATERIALIZED (
+    -- arrays are compared by their elements
+    SELECT DISTINCT e.oid AS type_oid, e.typtype
+    FROM unmodified u
+    JOIN pg_type t ON t.oid = u.type_oid AND t.typtype <> 'd'
+    JOIN pg_type e ON e.oid = CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE t.oid END
+),
+ordered AS MATERIALIZED (
+    SELECT compared.type_oid
+    FROM compared_type compared
+    WHERE EXISTS (
+        SELECT FROM pg_opclass o
+        JOIN pg_am m ON m.oid = o.opcmethod AND m.amname = 'btree'
+        WHERE o.opcdefault AND (
+            o.opcintype IN (
+                compared.type_oid,
+                CASE compared.typtype
+                    WHEN 'e' THEN 'anyenum'::regtype
+                    WHEN 'r' THEN 'anyrange'::regtype
+                    WHEN 'm' THEN 'anymultirange'::regtype
+                    WHEN 'c' THEN 'record'::regtype
+                END
+            )
+            OR EXISTS (
+                SELECT FROM pg_cast s
+                WHERE s.castsource = compared.type_oid AND s.casttarget = o.opcintype
+                    AND s.castmethod = 'b' AND s.castcontext = 'i'
+            )
+        )
+    )
+),
+-- Materialized: the planner, which expects one table, would make these three again for each table.
+live_column AS MATERIALIZED (
     SELECT
         a.attrelid,
         json_agg(
@@ -48,26 +80,7 @@ live_column AS (
                     WHERE k.conrelid = a.attrelid AND k.contype = 'n'
                         AND NOT k.convalidated AND k.conkey = ARRAY[a.attnum]
                 ),
-                'is_ordered', EXISTS (
-                    SELECT FROM pg_opclass o
-                    JOIN pg_am m ON m.oid = o.opcmethod AND m.amname = 'btree'
-                    WHERE o.opcdefault AND (
-                        o.opcintype IN (
-                            compared.type_oid,
-                            CASE compared.typtype
-                                WHEN 'e' THEN 'anyenum'::regtype
-                                WHEN 'r' THEN 'anyrange'::regtype
-                                WHEN 'm' THEN 'anymultirange'::regtype
-                                WHEN 'c' THEN 'record'::regtype
-                            END
-                        )
-                        OR EXISTS (
-                            SELECT FROM pg_cast s
-                            WHERE s.castsource = compared.type_oid AND s.casttarget = o.opcintype
-                                AND s.castmethod = 'b' AND s.castcontext = 'i'
-                        )
-                    )
-                ),
+                'is_ordered', compared.type_oid IN (SELECT o.type_oid FROM ordered o),
                 'generation', CASE WHEN a.attgenerated = 'v' THEN pg_get_expr(d.adbin, d.adrelid) END
             )
             ORDER BY a.attnum
@@ -75,16 +88,12 @@ live_column AS (
     FROM pg_attribute a
     JOIN unmodified u ON u.attrelid = a.attrelid AND u.attnum = a.attnum
     JOIN pg_type t ON t.oid = u.type_oid AND t.typtype <> 'd'
-    -- arrays are compared by their elements
-    JOIN LATERAL (
-        SELECT e.oid AS type_oid, e.typtype
-        FROM pg_type e
-        WHERE e.oid = CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE t.oid END
-    ) AS compared ON true
+    JOIN compared_type AS compared
+        ON compared.type_oid = CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE t.oid END
     LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.attgenerated <> ''
     GROUP BY a.attrelid
 ),
-live_index AS (
+live_index AS MATERIALIZED (
     SELECT
         i.indrelid,
         json_agg(
@@ -109,7 +118,7 @@ live_index AS (
     WHERE i.indisunique AND NOT i.indisexclusion
     GROUP BY i.indrelid
 ),
-tree AS (
+tree AS MATERIALIZED (
     SELECT
         m.root,
         coalesce(json_agg(json_build_array(n.nspname, c.relname) ORDER BY n.nspname, c.relname)

@@ -37,7 +37,14 @@ WHERE id = $1;
 -- $1 how many
 SELECT destination.id, destination.organization, destination.code, destination.paused_at, destination.paused_by,
        received.published_at AS last_success_at, failed.finished_at AS last_failure_at, failed.reason, failed.message
-FROM exportd.destination
+FROM (
+    -- chosen first: what follows is looked for once for each
+    SELECT *
+    FROM exportd.destination
+    WHERE deleted_at IS NULL
+    ORDER BY paused_at IS NULL, organization, code
+    LIMIT $1
+) AS destination
 LEFT JOIN LATERAL (
     SELECT delivery.published_at
     FROM exportd.delivery
@@ -55,9 +62,7 @@ LEFT JOIN LATERAL (
     ORDER BY job.finished_at DESC
     LIMIT 1
 ) AS failed ON true
-WHERE destination.deleted_at IS NULL
-ORDER BY destination.paused_at IS NULL, destination.organization, destination.code
-LIMIT $1;
+ORDER BY destination.paused_at IS NULL, destination.organization, destination.code;
 
 -- name: organizations
 -- Those that have a destination or a schedule.

@@ -1,3 +1,7 @@
+import json
+from collections.abc import Iterator
+from typing import Any
+
 import asyncpg
 import pytest
 
@@ -5,6 +9,7 @@ from exportd.catalog.checker import check, problems_by_entity
 from exportd.catalog.document import Catalog, loads
 from exportd.catalog.resolver import resolve
 from exportd.catalog.table_reader import tables_without_tenant_index
+from exportd.database import queries
 from exportd.model.entity import EntityCode, Field, TableName
 from exportd.model.errors import ExportdError, SettingsError
 from tests.fixtures.postgres import Database
@@ -525,3 +530,20 @@ async def test_large_tables_without_an_index_on_the_tenant_are_named(connection:
     assert await found() == missing
     await connection.execute('CREATE INDEX ON bills ("the tenant", id)')
     assert await found() == ()
+
+
+async def test_no_part_of_the_look_is_repeated_for_each_table(connection: "Connection[asyncpg.Record]") -> None:
+    names = [f"table_{number}" for number in range(30)]
+    await connection.execute("".join(f"CREATE TABLE {name} (id uuid PRIMARY KEY, tags text[]);" for name in names))
+    statement = f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {queries.load('catalog')['describe_tables']}"
+
+    plan = await connection.fetchval(statement, ["public"] * len(names), names)
+
+    grouped = [node for node in _nodes(json.loads(plan)[0]["Plan"]) if "Group Key" in node]
+    assert {node["Actual Loops"] for node in grouped} == {1}
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for part in plan.get("Plans", []):
+        yield from _nodes(part)

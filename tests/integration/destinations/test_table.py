@@ -1,10 +1,13 @@
 """Declared destinations become rows, and what is no longer there is not taken for delivered."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
+from exportd.database import queries
 from exportd.database.connector import Connector
 from exportd.destinations.record import DestinationDeclaration
 from exportd.destinations.table import DestinationTable
@@ -72,3 +75,22 @@ async def test_what_was_delivered_to_another_place_is_forgotten_and_nothing_else
             [renamed, *moved, *(declaration for declaration in both if declaration.organization == "other")], now=NOON
         )
         assert await held() == {"acme": ["lake"], "other": places}
+
+
+@pytest.mark.every_postgres
+async def test_deliveries_are_looked_for_at_those_destinations_alone_that_are_shown(database: Database) -> None:
+    connection = await database.connect()
+    async with Connector(database.dsn).pool(1) as pool:
+        await DestinationTable(pool).reconcile([declare(f"lake-{n}", directory=f"/{n}") for n in range(9)], now=NOON)
+    statement = f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {queries.load('destination_operations')['health']}"
+
+    [plan] = json.loads(await connection.fetchval(statement, 2))
+
+    assert 0 < max(_loops_over(plan["Plan"], {"job", "delivery"})) <= 2
+
+
+def _loops_over(node: Mapping[str, Any], tables: set[str]) -> Iterator[int]:
+    if node.get("Relation Name") in tables:
+        yield node["Actual Loops"]
+    for part in node.get("Plans", []):
+        yield from _loops_over(part, tables)

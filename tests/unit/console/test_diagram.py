@@ -81,7 +81,7 @@ def test_what_is_left_out_of_a_search_has_no_line() -> None:
 
 def test_one_entity_stands_between_its_neighbours_alone() -> None:
     entities = catalog({"A": ["B"], "B": ["B", "C"], "C": ["B"], "FAR": ["A"], "X" * 40: ["B"]})
-    diagram = around(entities[1], entities)
+    diagram = around(entities[1], {entity.entity: entity.label for entity in entities})
     is_sound(diagram)
     columns = {box.code: box.x for box in diagram.boxes}
     assert columns.keys() == {"A", "B", "C", "X" * 40}
