@@ -17,7 +17,7 @@ from tests.acceptance.delivered_files import DeliveredFiles
 from tests.acceptance.job_observations import until_seen
 from tests.acceptance.sample_application import BLOCKABLE_CATALOG, CATALOG, ORGANIZATION, Application
 from tests.fixtures.control_clients import bare
-from tests.fixtures.daemon import Daemon, Site, leftovers, until
+from tests.fixtures.daemon import Daemon, Site, files_in, leftovers, until
 
 CODES = ("often", "second", "third", "fourth")
 
@@ -233,7 +233,7 @@ async def test_files_are_with_the_daemon_that_ran_the_job_and_the_other_says_whi
         if made["spool_id"] == spool:
             assert (wanted.returncode, f"with {spool}" in wanted.stderr) == (1, True)
         else:
-            assert (wanted.returncode, len(list((tmp_path / "wanted").iterdir()))) == (0, 2)
+            assert (wanted.returncode, len(files_in(tmp_path / "wanted"))) == (0, 2), "the file and its manifest"
         assert await second.stop() == 0
     finally:
         twin.close()

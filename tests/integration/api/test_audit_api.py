@@ -20,6 +20,7 @@ DEEDS: list[tuple[str, str, str, Mapping[str, Any] | None, str]] = [
     ("POST", f"{TENANT}/destinations", "", bucket("new"), "destination created"),
     ("PUT", f"{TENANT}/destinations/{{id}}", "destination", bucket(version=1, name="other"), "destination edited"),
     ("POST", "/v1/destinations/{id}/check", "shelf", None, "destination checked"),
+    ("POST", "/v1/destinations/{id}/verification", "shelf", None, "destination verified"),
     ("POST", "/v1/destinations/{id}/pause", "destination", None, "destination paused"),
     ("POST", "/v1/destinations/{id}/resume", "destination", None, "destination resumed"),
     ("DELETE", f"{TENANT}/destinations/{{id}}", "destination", None, "destination deleted"),
@@ -47,6 +48,8 @@ ELSEWHERE = {
     ("POST", "/v1/capture/install"): "test_operations_api: needs a table",
     ("POST", "/v1/capture/uninstall"): "test_operations_api: needs a table",
     ("DELETE", "/v1/daemons/{id}"): "tests/integration/fleet/test_presence.py: needs another daemon",
+    ("DELETE", "/v1/destinations/{id}/verification"): "test_verification_api: needs one that runs",
+    ("POST", "/v1/jobs/{id}/verification"): "begins that of the job's destination",
     ("POST", "/oauth/token"): "changes nothing",
     ("POST", "/v1/adhoc/preview"): "changes nothing",
 }
