@@ -3,11 +3,12 @@
 import re
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from exportd.extraction.statement import Statements
-from exportd.extraction.window import SnapshotText, xmax, xmin
+from exportd.extraction.window import SnapshotText
 from tests.fixtures.postgres import Database
 from tests.integration.exactness.exactness_run import ExactnessRun, WrongWindowError
 
@@ -15,14 +16,14 @@ _RUNS = 400
 """By then the oracle must have noticed; it takes a few runs."""
 
 
-def _only_transactions_that_began_later(_: Statements, previous: SnapshotText) -> str:
+def _only_transactions_that_began_later(_: Statements, begins: Any) -> str:
     """Misses what was open during the previous run and has committed since."""
-    return f"l.xid >= '{xmax(previous)}'::xid8"
+    return f"l.xid >= pg_snapshot_xmax({begins.snapshot})"
 
 
-def _everything_from_the_oldest_open_transaction_on(_: Statements, previous: SnapshotText) -> str:
+def _everything_from_the_oldest_open_transaction_on(_: Statements, begins: Any) -> str:
     """Sends again what the previous run has sent already."""
-    return f"l.xid >= '{xmin(previous)}'::xid8"
+    return f"l.xid >= {begins.xmin}"
 
 
 _deleted = Statements.deleted
