@@ -175,7 +175,7 @@ class _Gathering:
         finally:
             self._left.add(id(reader))
             self._snapshots.pop(id(reader), None)
-            if not self._snapshots:
+            if self._begun_at and not self._snapshots:
                 self._all_left.set()
 
     def _snapshot_of(self, reader: Reader) -> OpenSnapshot:
