@@ -5,9 +5,11 @@ Methods block; they raise OSError, which ``translated`` turns into a sentence, a
     <root>/<key>                           an object
     <root>/.exportd-uploads/<id>/key       an upload in progress: the key it will get,
     <root>/.exportd-uploads/<id>/data      and what has arrived of it
-    <root>/.exportd-uploads/<id>/<n>       small objects that become visible together; the key is that of the first
+    <root>/.exportd-uploads/<id>/<n>       objects that come whole and become visible together; the key is the first's
+    <root>/.exportd-uploads/<hex>.new      one that is about to replace an object
 
-Uploads live on the same file system as the objects and become visible by a rename, after everything is on disk.
+Uploads live on the same file system as the objects and become visible by a rename, after everything is on disk. What
+comes whole has no name before, where the file system knows such files, and is an upload elsewhere: see ``file_writer``.
 Consumers never see them: the folder is for exportd's user only, and not part of any listing. Objects are regular files:
 links, devices and pipes are none, and are not followed or read (see ``folder_opener``). Objects and folders get
 fixed modes (readable for the group), whatever the daemon's umask; a root with the set-group-id bit passes its group on.
@@ -21,10 +23,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import BoundedSemaphore
 from uuid import uuid4
 
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.reason import Reason
+from exportd.stores.directory.file_writer import (
+    FileWriter,
+    NumberedWriter,
+    UnnamedUnsupportedError,
+    UnnamedWriter,
+    write_at,
+)
 from exportd.stores.directory.folder_opener import UPLOADS_FOLDER, FolderOpener, about, sync
 from exportd.stores.layout import ObjectKey, check_key
 from exportd.stores.store import ObjectInfo, Upload, UploadGoneError
@@ -32,6 +42,9 @@ from exportd.stores.store import ObjectInfo, Upload, UploadGoneError
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_KEY_BYTES = 64 << 10
 _MAX_START_AGE = timedelta(hours=1)
+
+# Each of them keeps a descriptor for each of its objects.
+_UNNAMED_AT_ONCE = BoundedSemaphore(8)
 
 _SPACE = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {
@@ -55,6 +68,7 @@ class DirectoryFiles:
         self._name = name
         self._file_mode = file_mode
         self._folders = FolderOpener(root, name=name, folder_mode=folder_mode)
+        self._knows_unnamed = True
 
     def start(self, key: ObjectKey) -> Upload:
         self._segments(key)
@@ -69,7 +83,7 @@ class DirectoryFiles:
                     for name, content in (("key", key.encode()), ("data", b"")):
                         descriptor = os.open(name, _CREATE, 0o600, dir_fd=folder)
                         try:
-                            _write_at(descriptor, content, 0)
+                            write_at(descriptor, content, 0)
                         finally:
                             os.close(descriptor)
                 finally:
@@ -89,7 +103,7 @@ class DirectoryFiles:
     def write_piece(self, upload: Upload, data: bytes, offset: int) -> None:
         descriptor = self._open_data(upload)
         try:
-            _write_at(descriptor, data, offset)
+            write_at(descriptor, data, offset)
         finally:
             os.close(descriptor)
 
@@ -109,7 +123,7 @@ class DirectoryFiles:
             self.remove_upload(upload)
             return there
         try:
-            _write_at(descriptor, tail, size_bytes - len(tail))
+            write_at(descriptor, tail, size_bytes - len(tail))
             os.ftruncate(descriptor, size_bytes)
             os.fchmod(descriptor, self._file_mode)
             os.fsync(descriptor)
@@ -122,47 +136,45 @@ class DirectoryFiles:
         self.remove_upload(upload)
         return self.head(upload.key) or ObjectInfo(upload.key, size_bytes)
 
-    def put(self, key: ObjectKey, data: bytes) -> ObjectInfo:
-        upload = self.start(key)
-        try:
-            return self.complete(upload, data, len(data))
-        except BaseException:
-            self.remove_upload(upload)
-            raise
-
     def put_all(self, objects: Sequence[tuple[ObjectKey, bytes]]) -> Sequence[ObjectInfo]:
-        """Objects that are small: all of them are on disk before the first becomes visible."""
+        """Objects that come whole: all of them are on disk before the first becomes visible."""
         places = [self._segments(key) for key, _ in objects]
+        # Others write with names in between: they do not wait, for a share that hangs may hold all places.
+        if self._knows_unnamed and _UNNAMED_AT_ONCE.acquire(blocking=False):
+            try:
+                with (
+                    self._folders.uploads(make=True) as uploads,
+                    UnnamedWriter(uploads, mode=self._file_mode) as writer,
+                ):
+                    return self._put_all(objects, places, writer)
+            except UnnamedUnsupportedError:
+                self._knows_unnamed = False
+            finally:
+                _UNNAMED_AT_ONCE.release()
         upload = self.start(objects[0][0])
         try:
-            with self._folders.upload(upload.id) as uploaded:
-                infos = [
-                    self._write_small(str(number), key, data, uploaded) for number, (key, data) in enumerate(objects)
-                ]
-                by_folder: dict[tuple[str, ...], list[int]] = defaultdict(list)
-                for number, place in enumerate(places):
-                    by_folder[tuple(place[:-1])].append(number)
-                for folders, numbers in by_folder.items():
-                    with self._folders.opened(folders, make=True) as folder:
-                        for number in numbers:
-                            with about(self._root / objects[number][0]):
-                                os.rename(str(number), places[number][-1], src_dir_fd=uploaded, dst_dir_fd=folder)
-                        sync(folder)
-            return infos
+            with self._folders.upload(upload.id) as folder:
+                return self._put_all(objects, places, NumberedWriter(folder, mode=self._file_mode))
         finally:
             self.remove_upload(upload)
 
-    def _write_small(self, name: str, key: ObjectKey, data: bytes, folder: int) -> ObjectInfo:
-        with about(self._root / key):
-            descriptor = os.open(name, _CREATE, 0o600, dir_fd=folder)
-            try:
-                _write_at(descriptor, data, 0)
-                os.fchmod(descriptor, self._file_mode)
-                os.fsync(descriptor)
-                written = os.fstat(descriptor)
-            finally:
-                os.close(descriptor)
-        return ObjectInfo(key, written.st_size, datetime.fromtimestamp(written.st_mtime, UTC))
+    def _put_all(
+        self, objects: Sequence[tuple[ObjectKey, bytes]], places: Sequence[Sequence[str]], writer: FileWriter
+    ) -> Sequence[ObjectInfo]:
+        infos = []
+        by_folder: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        for number, (key, data) in enumerate(objects):
+            with about(self._root / key):
+                written = writer.write(data)
+            infos.append(ObjectInfo(key, written.st_size, datetime.fromtimestamp(written.st_mtime, UTC)))
+            by_folder[tuple(places[number][:-1])].append(number)
+        for folders, numbers in by_folder.items():
+            with self._folders.opened(folders, make=True) as folder:
+                for number in numbers:
+                    with about(self._root / objects[number][0]):
+                        writer.place(number, places[number][-1], folder)
+                sync(folder)
+        return infos
 
     def head(self, key: ObjectKey) -> ObjectInfo | None:
         *folders, name = self._segments(key)
@@ -192,7 +204,7 @@ class DirectoryFiles:
                 os.rmdir(upload.id, dir_fd=uploads)
 
     def uploads(self) -> Sequence[Upload]:
-        """The uploads in progress. A folder without a key, left by a killed ``start``, is removed after an hour."""
+        """The uploads in progress. What a killed daemon left without a key is removed after an hour."""
         found = []
         for upload_id in self._upload_ids():
             started_at = datetime.now(UTC)
@@ -245,11 +257,19 @@ class DirectoryFiles:
         return segments
 
     def _upload_ids(self) -> Sequence[str]:
+        """The folders of uploads; files that were about to replace an object are removed after an hour."""
+        oldest = (datetime.now(UTC) - _MAX_START_AGE).timestamp()
+        found = []
         try:
             with self._folders.uploads() as uploads, os.scandir(uploads) as entries:
-                return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        found.append(entry.name)
+                    elif entry.stat(follow_symlinks=False).st_mtime < oldest:
+                        os.unlink(entry.name, dir_fd=uploads)
         except FileNotFoundError:
             return []
+        return sorted(found)
 
     def _open_data(self, upload: Upload) -> int:
         try:
@@ -333,10 +353,3 @@ def _is_unicode(name: str) -> bool:
 def _unless_missing(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error
-
-
-def _write_at(descriptor: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view, offset = view[written:], offset + written

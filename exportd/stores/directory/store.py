@@ -62,7 +62,8 @@ class DirectoryStore:
         await self._run(lambda: self._files.remove_upload(upload), doing=f"aborting {upload.key}")
 
     async def put(self, key: ObjectKey, data: bytes) -> ObjectInfo:
-        return await self._run(lambda: self._files.put(key, data), doing=f"writing {key}")
+        (info,) = await self._run(lambda: self._files.put_all([(key, data)]), doing=f"writing {key}")
+        return info
 
     async def put_all(self, objects: Sequence[tuple[ObjectKey, bytes]]) -> Sequence[ObjectInfo]:
         first = objects[0][0]

@@ -35,3 +35,16 @@ async def test_one_without_a_key_is_removed_when_it_is_old(tmp_path: Path) -> No
     assert await listed(store) == []
     assert young.exists()
     assert not old.exists()
+
+
+async def test_an_object_that_was_about_to_replace_another_is_removed_when_it_is_old(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    young, old = (tmp_path / UPLOADS_FOLDER / f"{name}.new" for name in ("young", "old"))
+    young.parent.mkdir()
+    for path in (young, old):
+        path.touch()
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).timestamp()
+    os.utime(old, (yesterday, yesterday))
+    assert await listed(store) == []
+    assert young.exists()
+    assert not old.exists()

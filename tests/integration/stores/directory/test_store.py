@@ -6,6 +6,7 @@ import stat
 from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
+from threading import BoundedSemaphore
 
 import anyio
 import pytest
@@ -291,9 +292,26 @@ async def test_objects_behind_a_link_are_not_there(root: Path, tmp_path: Path) -
     assert (outside / "file.csv.gz").read_bytes() == b"theirs"
 
 
+@pytest.fixture(params=["without names", "with names", "no names in /proc", "links refused"])
+def kind_of_file_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What it knows of files without a name: all but the first are written with names before they are visible."""
+    if request.param == "with names":
+        monkeypatch.setattr("exportd.stores.directory.file_writer._UNNAMED", None)
+    elif request.param == "no names in /proc":
+        monkeypatch.setattr("exportd.stores.directory.file_writer._DESCRIPTORS", "/proc/missing")
+    elif request.param == "links refused":
+        monkeypatch.setattr(os, "link", raise_unsupported)
+    return str(request.param)
+
+
+def raise_unsupported(*_: object, **__: object) -> None:
+    raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+
 TOGETHER = [(ObjectKey(f"orgId=a/type={number % 2}/{number}"), b"rows" * number) for number in range(5)]
 
 
+@pytest.mark.usefixtures("kind_of_file_system")
 async def test_small_objects_become_visible_together_with_few_synchronizations(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,6 +341,7 @@ async def test_small_objects_become_visible_together_with_few_synchronizations(
     assert list((root / UPLOADS_FOLDER).iterdir()) == []
 
 
+@pytest.mark.usefixtures("kind_of_file_system")
 async def test_of_objects_with_a_wrong_one_none_becomes_visible(root: Path) -> None:
     store = DirectoryStore(root)
     with pytest.raises(PermanentError):
@@ -342,6 +361,7 @@ async def test_what_a_killed_daemon_leaves_of_objects_together_is_found_and_remo
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = DirectoryStore(root)
+    monkeypatch.setattr("exportd.stores.directory.file_writer._UNNAMED", None)
     with monkeypatch.context() as killed:
         killed.setattr(DirectoryFiles, "remove_upload", lambda *_: None)
         killed.setattr(os, "fchmod", raise_killed)
@@ -353,5 +373,26 @@ async def test_what_a_killed_daemon_leaves_of_objects_together_is_found_and_remo
     assert list((root / UPLOADS_FOLDER).iterdir()) == []
 
 
-def raise_killed(*_: object) -> None:
+async def test_a_killed_daemon_leaves_nothing_of_objects_that_have_no_name_yet(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DirectoryStore(root)
+    monkeypatch.setattr(os, "link", raise_killed)
+    with pytest.raises(KeyboardInterrupt):
+        await store.put_all(TOGETHER)
+    assert list((root / UPLOADS_FOLDER).iterdir()) == list((root / "orgId=a" / "type=0").iterdir()) == []
+
+
+async def test_while_many_write_objects_the_next_ones_do_not_wait(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight shares that hang must not stop a ninth."""
+    taken = BoundedSemaphore(1)
+    taken.acquire()
+    monkeypatch.setattr("exportd.stores.directory.files._UNNAMED_AT_ONCE", taken)
+    store = DirectoryStore(root)
+    with anyio.fail_after(10):
+        await store.put_all(TOGETHER)
+    assert [info.key async for info in store.list("")] == sorted(key for key, _ in TOGETHER)
+
+
+def raise_killed(*_: object, **__: object) -> None:
     raise KeyboardInterrupt

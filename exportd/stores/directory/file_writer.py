@@ -1,0 +1,128 @@
+"""Writes files that come whole, which are on disk before any of them gets its name.
+
+Where the file system knows files without a name (O_TMPFILE), they have none until then: a crash leaves nothing behind,
+and nothing is made that has to be removed again. Elsewhere they are numbered in the folder of an upload. Calls block,
+and raise OSError.
+"""
+
+import errno
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Protocol, Self
+from uuid import uuid4
+
+# Not on every system.
+_UNNAMED: Final = getattr(os, "O_TMPFILE", None)
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# What Linux says of a file system that does not know them, and of one that cannot give them a name afterwards.
+_UNKNOWN: Final = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS, errno.EPERM}
+_DESCRIPTORS: Final = "/proc/self/fd"
+_PRIVATE: Final = 0o600
+
+
+class UnnamedUnsupportedError(Exception):
+    """The file system does not know files without a name."""
+
+
+class FileWriter(Protocol):
+    """Files are numbered from 0 in the order of ``write``, which makes them durable; ``place`` makes them visible."""
+
+    def write(self, data: bytes) -> os.stat_result: ...
+
+    def place(self, number: int, name: str, folder: int) -> None:
+        """Give a file its name in an open folder, in place of one that is there."""
+        ...
+
+
+class UnnamedWriter:
+    """A context manager; ``scratch`` is an open folder of the same file system that nobody else can look into.
+
+    Each file keeps a descriptor open until the block ends. Raises UnnamedUnsupportedError where it cannot be used.
+    """
+
+    def __init__(self, scratch: int, *, mode: int) -> None:
+        self._scratch = scratch
+        self._mode = mode
+        self._files: list[int] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in self._files:
+            os.close(file)
+
+    def write(self, data: bytes) -> os.stat_result:
+        file = self._new_file()
+        self._files.append(file)
+        return _write_durably(file, data, self._mode)
+
+    def place(self, number: int, name: str, folder: int) -> None:
+        try:
+            self._link(number, name, folder)
+        except FileExistsError:
+            # A link does not replace a file, so it gets another name first.
+            beside = f"{uuid4().hex}.new"
+            self._link(number, beside, self._scratch)
+            try:
+                os.rename(beside, name, src_dir_fd=self._scratch, dst_dir_fd=folder)
+            except BaseException:
+                os.unlink(beside, dir_fd=self._scratch)
+                raise
+
+    def _new_file(self) -> int:
+        if _UNNAMED is None or not Path(_DESCRIPTORS).is_dir():
+            raise UnnamedUnsupportedError
+        try:
+            return os.open(".", os.O_WRONLY | os.O_CLOEXEC | _UNNAMED, _PRIVATE, dir_fd=self._scratch)
+        except OSError as error:
+            raise _unsupported(error) from error
+
+    def _link(self, number: int, name: str, folder: int) -> None:
+        try:
+            # Without capabilities a descriptor is linked through its entry in /proc only.
+            os.link(f"{_DESCRIPTORS}/{self._files[number]}", name, dst_dir_fd=folder, follow_symlinks=True)
+        except OSError as error:
+            raise _unsupported(error) from error
+
+
+class NumberedWriter:
+    """Writes to the open folder of an upload, of which the files have to be removed if they are not placed."""
+
+    def __init__(self, folder: int, *, mode: int) -> None:
+        self._folder = folder
+        self._mode = mode
+        self._count = 0
+
+    def write(self, data: bytes) -> os.stat_result:
+        file = os.open(str(self._count), _CREATE, _PRIVATE, dir_fd=self._folder)
+        self._count += 1
+        try:
+            return _write_durably(file, data, self._mode)
+        finally:
+            os.close(file)
+
+    def place(self, number: int, name: str, folder: int) -> None:
+        os.rename(str(number), name, src_dir_fd=self._folder, dst_dir_fd=folder)
+
+
+def write_at(file: int, data: bytes, offset: int) -> None:
+    """Write all of ``data`` to an open file, from ``offset`` on."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(file, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def _write_durably(file: int, data: bytes, mode: int) -> os.stat_result:
+    write_at(file, data, 0)
+    os.fchmod(file, mode)
+    os.fsync(file)
+    return os.fstat(file)
+
+
+def _unsupported(error: OSError) -> Exception:
+    return UnnamedUnsupportedError() if error.errno in _UNKNOWN else error
