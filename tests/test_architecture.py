@@ -64,6 +64,7 @@ WORLDLY = {
     "spool/folders": "makes and removes folders",
     "spool/part_file": "writes a part",
     "spool/part_sequence": "writes parts, in a worker thread",
+    "spool/small_parts": "writes and finds the small parts of a job",
     "spool/spool": "is the spool",
     "settings/reference": "reads the sample configuration that is shipped with us",
     "stores/directory/files": "writes files",

@@ -10,10 +10,13 @@ memory is constant. Its files are compressed already, and are stored as they are
 Names of files are rows of the database. They are believed only as far as they name files of the job (``file_names``).
 """
 
+import errno
+import os
 import re
+import stat
 import zipfile
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any, cast
@@ -30,8 +33,9 @@ from exportd.jobs.job_table import JobTable
 from exportd.model.clock import Clock
 from exportd.model.entity import OrganizationId
 from exportd.model.job import JobId
+from exportd.spool.small_parts import PartLocation, find_parts
 from exportd.spool.spool import MANIFEST_NAME
-from exportd.stores.file_reader import FILE_BLOCK_BYTES, file_blocks, opened_file
+from exportd.stores.file_reader import FILE_BLOCK_BYTES, FileWindow, opened_file
 from exportd.stores.layout import Layout, ManifestName, build, key_of_file
 
 LIFETIME = timedelta(minutes=15)
@@ -99,7 +103,7 @@ class SpoolDownloads:
         if len(names) == 1:
             return await self._one(record, names[0], media_type="application/gzip")
         headers = {"content-disposition": f'attachment; filename="{record.job.id}.zip"', "cache-control": "no-store"}
-        archive = zipped(self._folder(record.job.id), _members(record))
+        archive = zipped(await self._found(record), _members(record))
         return StreamingResponse(archive, media_type="application/zip", headers=headers)
 
     async def file(self, job_id: UUID, name: str, *, wanted_range: str | None = None) -> Response:
@@ -111,7 +115,8 @@ class SpoolDownloads:
         if name != MANIFEST_NAME and name not in file_names(record.job.id, record.parts):
             raise Refusal(404, f"The job {job_id} has no file {name[:200]!r}. Its parts name its files.")
         if wanted_range is not None:
-            _require_range(wanted_range, await _size_bytes(self._folder(record.job.id) / name))
+            location = (await self._found(record)).get(name)
+            _require_range(wanted_range, None if location is None else location.size_bytes)
         return await self._one(record, name, media_type="application/octet-stream")
 
     async def manifest(self, job_id: UUID) -> bytes:
@@ -123,10 +128,18 @@ class SpoolDownloads:
             raise Refusal(404, f"The manifest of the job {record.job.id} has been removed.") from error
 
     async def _one(self, record: JobRecord, name: str, *, media_type: str) -> Response:
-        path = self._folder(record.job.id) / name
-        if not await anyio.Path(path).is_file():  # the retention was quicker
-            raise Refusal(404, f"The file {name} of the job {record.job.id} has been removed.")
-        return _FileInBlocks(path, media_type=media_type, filename=name, headers={"cache-control": "no-store"})
+        try:
+            location = (await self._found(record))[name]
+            found = await anyio.Path(location.path).stat()
+        except (KeyError, FileNotFoundError) as error:  # the retention was quicker
+            raise Refusal(404, f"The file {name} of the job {record.job.id} has been removed.") from error
+        headers = {"cache-control": "no-store"}
+        return _FileInBlocks(location, found, media_type=media_type, filename=name, headers=headers)
+
+    async def _found(self, record: JobRecord) -> Mapping[str, PartLocation]:
+        """Where the job's files are by their names, the manifest's too."""
+        names = [*file_names(record.job.id, record.parts), MANIFEST_NAME]
+        return await anyio.to_thread.run_sync(find_parts, self._folder(record.job.id), names)
 
     async def _ready(self, job_id: JobId, *, unfit: int = 400) -> JobRecord:
         """The job, if its files can be had. ``unfit`` is the status for one whose state does not allow it."""
@@ -138,14 +151,6 @@ class SpoolDownloads:
             status, sentence = refused
             raise Refusal(unfit if status == 400 else status, sentence)
         return record
-
-
-async def _size_bytes(path: Path) -> int | None:
-    """None when there is no such file."""
-    try:
-        return (await anyio.Path(path).stat()).st_size
-    except FileNotFoundError:
-        return None
 
 
 def _require_range(header: str, size_bytes: int | None) -> None:
@@ -163,14 +168,26 @@ def _require_range(header: str, size_bytes: int | None) -> None:
 
 
 class _FileInBlocks(FileResponse):
-    """A file, or the range of it that is asked for."""
+    """A file, or the range of it that is asked for. ``found`` is what the disk says of what it lies in."""
 
     chunk_size = FILE_BLOCK_BYTES
 
+    def __init__(self, location: PartLocation, found: os.stat_result, **named: Any) -> None:
+        fields = [*found]
+        fields[stat.ST_SIZE] = location.size_bytes
+        super().__init__(location.path, stat_result=os.stat_result(fields), **named)
+        self._location = location
+
     @asynccontextmanager
     async def _open_file(self) -> AsyncIterator[Any]:
-        async with opened_file(Path(self.path)) as file:
-            yield file
+        async with _opened(self._location) as window:
+            yield window
+
+
+@asynccontextmanager
+async def _opened(location: PartLocation) -> AsyncIterator[FileWindow]:
+    async with opened_file(location.path) as file:
+        yield FileWindow(file, location.offset, location.size_bytes)
 
 
 class _Outlet:
@@ -199,17 +216,19 @@ def _members(record: JobRecord) -> dict[str, str]:
     return {**members, build(ManifestName(job.organization, job.id), layout): MANIFEST_NAME}
 
 
-async def zipped(folder: Path, members: Mapping[str, str]) -> AsyncIterator[bytes]:
-    """The bytes of an archive of files of a folder: their names there, by their names in the archive.
+async def zipped(locations: Mapping[str, PartLocation], members: Mapping[str, str]) -> AsyncIterator[bytes]:
+    """The bytes of an archive of files: their names, by their names in the archive.
 
-    Raises OSError when one of them cannot be read.
+    Raises FileNotFoundError for one without a location, and OSError when one cannot be read.
     """
     outlet = _Outlet()
     with zipfile.ZipFile(cast("IO[bytes]", outlet), "w", zipfile.ZIP_STORED) as archive:
         for member, name in members.items():
-            async with aclosing(file_blocks(folder / name)) as blocks:
+            if name not in locations:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+            async with _opened(locations[name]) as file:
                 with archive.open(zipfile.ZipInfo(member), "w", force_zip64=True) as entry:
-                    async for block in blocks:
+                    while block := await file.read(FILE_BLOCK_BYTES):
                         # The checksum over it takes long enough to keep others waiting.
                         await anyio.to_thread.run_sync(entry.write, block)
                         yield outlet.taken()

@@ -308,7 +308,7 @@ class FileUpload:
 
     def _read_blocking(self, part_range: ByteRange) -> bytes:
         try:
-            data = _read_range(self.file, part_range)
+            data = self.file.read(part_range.offset, part_range.length)
         except OSError as error:
             raise self._damaged(f"cannot be read: {error.strerror or error}") from error
         if len(data) != part_range.length:
@@ -333,9 +333,3 @@ class FileUpload:
 
 def _read_whole(uploads: Sequence[FileUpload]) -> list[bytes]:
     return [upload._read_blocking(ByteRange(0, upload._part().size_bytes)) for upload in uploads]
-
-
-def _read_range(file: GrowingFile, part_range: ByteRange) -> bytes:
-    with file.open() as source:
-        source.seek(part_range.offset)
-        return source.read(part_range.length)

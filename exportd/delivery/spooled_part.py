@@ -3,11 +3,13 @@
 A finished file is taken only when it is what the seal says.
 """
 
+import errno
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Final, Protocol
 
 import anyio.to_thread
 
@@ -15,6 +17,9 @@ from exportd.model.entity import EntityCode
 from exportd.model.errors import PermanentError
 from exportd.model.job import Part
 from exportd.model.reason import Reason
+from exportd.spool.small_parts import PartLocation, find_parts
+
+_BLOCK_BYTES: Final = 1 << 20
 
 
 class GrowingFile(Protocol):
@@ -37,8 +42,8 @@ class GrowingFile(Protocol):
         """Wait for more than ``beyond`` bytes; False when the file is finished and does not have them."""
         ...
 
-    def open(self) -> BinaryIO:
-        """Open it for reading. Blocks, and raises OSError."""
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes that it has. Blocks, and raises OSError."""
         ...
 
 
@@ -47,7 +52,7 @@ class SpooledPart:
     """A finished file. Made by ``verify`` only, so that an unverified one cannot be delivered."""
 
     part: Part
-    path: Path
+    location: PartLocation
 
     @property
     def entity(self) -> EntityCode:
@@ -61,8 +66,8 @@ class SpooledPart:
         """Whether it has more than ``beyond`` bytes: it does not grow any more."""
         return self.part.size_bytes > beyond
 
-    def open(self) -> BinaryIO:
-        return self.path.open("rb")
+    def read(self, offset: int, length: int) -> bytes:
+        return self.location.read(offset, length)
 
 
 async def verify(folder: Path, parts: Sequence[Part]) -> tuple[SpooledPart, ...]:
@@ -70,25 +75,37 @@ async def verify(folder: Path, parts: Sequence[Part]) -> tuple[SpooledPart, ...]
 
     Raises PermanentError SPOOL_DAMAGED when one is missing, unreadable or different.
     """
-    verified = []
-    for part in parts:
-        path = folder / part.file_name
-        await anyio.to_thread.run_sync(_check, path, part)
-        verified.append(SpooledPart(part, path))
-    return tuple(verified)
+    return await anyio.to_thread.run_sync(_verified, folder, parts)
 
 
-def _check(path: Path, part: Part) -> None:
+def _verified(folder: Path, parts: Sequence[Part]) -> tuple[SpooledPart, ...]:
     try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-            size_bytes = file.tell()
+        found = find_parts(folder, [part.file_name for part in parts])
+    except OSError as error:
+        raise _damaged(folder, f"cannot be read: {error.strerror or error}") from error
+    return tuple(_checked(part, folder, found.get(part.file_name)) for part in parts)
+
+
+def _checked(part: Part, folder: Path, location: PartLocation | None) -> SpooledPart:
+    path = folder / part.file_name
+    if location is None:
+        raise _damaged(path, f"cannot be read: {os.strerror(errno.ENOENT)}")
+    if location.size_bytes != part.size_bytes:
+        raise _damaged(path, f"has {location.size_bytes} bytes instead of {part.size_bytes}")
+    try:
+        found = _sha256_of(location)
     except OSError as error:
         raise _damaged(path, f"cannot be read: {error.strerror or error}") from error
-    if size_bytes != part.size_bytes:
-        raise _damaged(path, f"has {size_bytes} bytes instead of {part.size_bytes}")
     if found != part.sha256:
         raise _damaged(path, f"has the SHA-256 {found} instead of {part.sha256}")
+    return SpooledPart(part, location)
+
+
+def _sha256_of(location: PartLocation) -> str:
+    digest = hashlib.sha256()
+    for offset in range(0, location.size_bytes, _BLOCK_BYTES):
+        digest.update(location.read(offset, _BLOCK_BYTES))
+    return digest.hexdigest()
 
 
 def _damaged(path: Path, what: str) -> PermanentError:

@@ -9,6 +9,7 @@ time; their rows come in one sequence of parts, in no particular order.
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from exportd.spool import folders
 from exportd.spool.folders import translate
 from exportd.spool.part_file import PartFile
 from exportd.spool.part_sequence import Fed, PartSequence
+from exportd.spool.small_parts import SmallPartsWriter
 from exportd.spool.spool import Spool
 from exportd.stores.layout import file_name
 
@@ -73,7 +75,7 @@ class EntityWriter:
         self._cap_bytes = cap_bytes
         self._progress = progress
         self._on_part_started = on_part_started
-        folder = spool.job_folder(job)
+        folder = self.folder = spool.job_folder(job)
 
         def path_of(number: int) -> Path:
             return folder / file_name(job, type_token, number, file_format)
@@ -84,7 +86,8 @@ class EntityWriter:
         self._files: dict[int, PartFile] = {}
         self._filling: list[bytes] = []
         self._filling_bytes = 0
-        self._turn = anyio.Lock()
+        # Without a turn of the event loop for each entity of a small job.
+        self._turn = anyio.Lock(fast_acquire=True)
         self._in_thread: asyncio.Future[Any] | None = None
         self._reserved_bytes = 0
         self._settled_bytes = 0
@@ -118,15 +121,20 @@ class EntityWriter:
         """The bytes that have not been handed to the thread yet."""
         return self._filling_bytes
 
-    async def prepare_end(self) -> Callable[[], Fed]:
-        """Reserve room for what is left; the work that writes it, after which the file's name is not durable yet."""
+    async def prepare_end(self, small_parts: SmallPartsWriter | None) -> Callable[[], Fed]:
+        """Reserve room for what is left; the work that writes it, after which the file's name is not durable yet.
+
+        With ``small_parts``, an entity of which nothing has been written yet becomes one of these.
+        """
         async with self._turn:
             self._check()
             await self._thread_done()
             block, size_bytes = self._filling, self._filling_bytes
             self._filling, self._filling_bytes = [], 0
             await self._reserve(size_bytes + size_bytes // 100 + 2 * _OVERHEAD_BYTES)
-        return partial(self._sequence.close, block, syncs_name=False)
+        if small_parts is None:
+            return partial(self._sequence.close, block)
+        return partial(self._sequence.close_into, small_parts, block)
 
     def wait_for(self, work: "asyncio.Future[list[Fed | OSError]]") -> None:
         """Let ``abort`` wait for the work, lest it removes files while the thread makes them."""
@@ -223,13 +231,13 @@ class EntityWriter:
             file = self._files.get(change.number)
             is_new = file is None
             if file is None:
-                file = PartFile(entity=self._entity, number=change.number, path=change.path)
+                file = PartFile(entity=self._entity, number=change.number, path=change.location.path)
                 self._files[change.number] = file
                 self._progress.files += 1
             if change.part is None:
-                file.advance(change.size_bytes)
+                file.advance(change.location.size_bytes)
             else:
-                file.finish(change.part)
+                file.finish(change.part, change.location)
                 if change.part.size_bytes > self._cap_bytes:
                     self._report_oversized(change.part)
             if is_new:
@@ -261,20 +269,21 @@ class EntityWriter:
 async def finish_together(writers: Sequence[EntityWriter]) -> tuple[Part, ...]:
     """Finish the writers of a job; the parts of all of them, each writer's in its place. Raises as ``write`` does.
 
-    What is left of those that have little left is written in one call of a worker thread, and the names of their last
-    files become durable together. When it raises, all have to be aborted.
+    What is left of those that have little left is written in one call of a worker thread, and kept in one file. When it
+    raises, all have to be aborted.
     """
     small = [writer for writer in writers if writer.left_bytes <= _SMALL_BYTES]
     for writer in writers:
         if writer not in small:
             await _finish([writer])
-    await _finish(small)
+    if small:
+        await _finish(small, SmallPartsWriter(small[0].folder) if len(small) > 1 else None)
     return tuple(part for writer in writers for part in writer.parts)
 
 
-async def _finish(writers: Sequence[EntityWriter]) -> None:
-    ends = [await writer.prepare_end() for writer in writers]
-    work = asyncio.get_running_loop().run_in_executor(_COMPRESSION, _end_all, ends)
+async def _finish(writers: Sequence[EntityWriter], small_parts: SmallPartsWriter | None = None) -> None:
+    ends = [await writer.prepare_end(small_parts) for writer in writers]
+    work = asyncio.get_running_loop().run_in_executor(_COMPRESSION, _end_all, ends, small_parts)
     for writer in writers:
         writer.wait_for(work)
     await asyncio.wait({work})
@@ -282,11 +291,16 @@ async def _finish(writers: Sequence[EntityWriter]) -> None:
         writer.end(work, place)
 
 
-def _end_all(ends: Sequence[Callable[[], Fed]]) -> list[Fed | OSError]:
+def _end_all(ends: Sequence[Callable[[], Fed]], small_parts: SmallPartsWriter | None) -> list[Fed | OSError]:
     """What each did, or why it could not: the sentence names the entity that it was."""
     outcomes = [_outcome(end) for end in ends]
+    if small_parts is not None:
+        taken_bytes = small_parts.finish()
+        # One has to account for the space that all take.
+        place, fed = next((place, fed) for place, fed in enumerate(outcomes) if isinstance(fed, Fed))
+        outcomes[place] = replace(fed, taken_bytes=fed.taken_bytes + taken_bytes)
     reports = [outcome for outcome in outcomes if isinstance(outcome, Fed)]
-    for folder in {change.path.parent for report in reports for change in report.changes}:
+    for folder in {change.location.path.parent for report in reports for change in report.changes}:
         folders.sync(folder)
     return outcomes
 

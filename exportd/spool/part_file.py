@@ -1,11 +1,11 @@
-"""One file of an entity, while it grows and afterwards: what an upload follows.
+"""One part of an entity, while it grows and afterwards: what an upload follows.
 
-The writer calls ``advance``, ``finish`` and ``abandon``; a follower waits with ``grown`` and reads through ``open``. A
+The writer calls ``advance``, ``finish`` and ``abandon``; a follower waits with ``grown`` and reads with ``read``. A
 byte is announced only when it is in the file and will not change any more.
 """
 
+from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
 import anyio
 
@@ -14,10 +14,11 @@ from exportd.model.errors import TransientError
 from exportd.model.job import Part
 from exportd.model.reason import Reason
 from exportd.spool.folders import partial_path
+from exportd.spool.small_parts import PartLocation
 
 
 class PartFile:
-    """A part in the making, at ``path`` + ``.partial`` until it is finished and at ``path`` from then on."""
+    """A part in the making, in a file at ``path`` + ``.partial`` until it is finished."""
 
     def __init__(self, *, entity: EntityCode, number: int, path: Path) -> None:
         self.entity = entity
@@ -25,6 +26,7 @@ class PartFile:
         self.path = path
         self.available_bytes = 0
         self.part: Part | None = None
+        self._finished_at: PartLocation | None = None
         self._abandoned = False
         self._changed = anyio.Event()
 
@@ -49,24 +51,27 @@ class PartFile:
                 return False
             await self._changed.wait()
 
-    def open(self) -> BinaryIO:
-        """Open the file for reading, whatever its name is by now. Blocks: call it in a worker thread."""
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes of the part that have been announced. Blocks: call it in a worker thread. Raises OSError."""
+        if self._finished_at is not None:
+            return self._finished_at.read(offset, length)
+        growing = PartLocation(self.partial_path, 0, self.available_bytes)
         try:
-            return self.partial_path.open("rb")
+            return growing.read(offset, length)
         except FileNotFoundError:
-            # It was given its final name, by a worker thread, perhaps a moment ago.
-            return self.path.open("rb")
+            # It was given its final name, by a worker thread, a moment ago.
+            return replace(growing, path=self.path).read(offset, length)
 
     def advance(self, available_bytes: int) -> None:
         """Announce that the file's first ``available_bytes`` can be read."""
         self.available_bytes = available_bytes
         self._announce()
 
-    def finish(self, part: Part) -> None:
-        """Announce that the file is complete."""
+    def finish(self, part: Part, location: PartLocation) -> None:
+        """Announce that the part is complete, and where it is."""
         self.part = part
-        self.available_bytes = part.size_bytes
-        self._announce()
+        self._finished_at = location
+        self.advance(part.size_bytes)
 
     def abandon(self) -> None:
         """Announce that the file will not be finished: ``grown`` raises for its followers."""

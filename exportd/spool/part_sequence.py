@@ -2,7 +2,8 @@
 
 Rows go in with ``feed``; each call reports what happened to the files. A file is started when the first row (or the
 end) arrives, gets the header, takes blocks as long as the file with its trailer stays within the cap, and is made
-durable under its final name before the next one is started.
+durable under its final name before the next one is started. What is small as a whole can be kept in one file with the
+small parts of other entities instead: ``close_into``.
 
 A block is compressed first and written only if the file does not exceed the cap with it; if it would, a prefix of whole
 rows is taken that does fit, and the rest opens the next file. So the cap is never exceeded, except by a row that is
@@ -13,6 +14,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +24,7 @@ from exportd.model.schedule import ExportFormat
 from exportd.spool import folders, split
 from exportd.spool.folders import partial_path
 from exportd.spool.gzip_stream import TRAILER_BYTES, GzipStream, compress_block
+from exportd.spool.small_parts import PartLocation, SmallPartsWriter
 
 # Rows compressed in one attempt: at most this many times the room that is left in the file. A file that is nearly full
 # then costs little work in vain, however small the cap.
@@ -32,11 +35,10 @@ _CAUTION = 0.97
 
 @dataclass(frozen=True, slots=True)
 class FileChange:
-    """A file was started, grew, or was finished (``part`` is then set)."""
+    """A file was started, grew, or was finished (``part`` is then set); ``location`` has what is written of it."""
 
     number: int
-    path: Path
-    size_bytes: int
+    location: PartLocation
     part: Part | None = None
 
 
@@ -91,6 +93,7 @@ class PartSequence:
         self._content_bytes = 0
         self._written_bytes = 0
         self._taken_bytes = 0
+        self._small_parts: SmallPartsWriter | None = None
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -102,17 +105,23 @@ class PartSequence:
         self._write_all(chunks)
         return self._report()
 
-    def close(self, chunks: Sequence[bytes] = (), *, syncs_name: bool = True) -> Fed:
+    def close(self, chunks: Sequence[bytes] = ()) -> Fed:
         """Write the last whole rows and finish the last file; an entity without rows still gets one. Raises OSError.
 
-        Without ``syncs_name``, the last file's name is durable only when its folder has been synchronized.
+        The last file's name is durable only when its folder has been synchronized.
         """
         self._write_all(chunks)
         if self._open is None and not self._parts:
             self._start_file()
         if self._open is not None:
-            self._finish_file(self._open, syncs_name=syncs_name)
+            self._finish_file(self._open, syncs_name=False)
         return self._report()
+
+    def close_into(self, small_parts: SmallPartsWriter, chunks: Sequence[bytes]) -> Fed:
+        """As ``close``, but what is all of the entity is kept with the small parts of others, and durable with them."""
+        if self._open is None and not self._parts:
+            self._small_parts = small_parts
+        return self.close(chunks)
 
     def _write_all(self, chunks: Sequence[bytes]) -> None:
         data = b"".join(chunks)
@@ -130,6 +139,10 @@ class PartSequence:
             self._open = None
         for part in self._parts:
             _unlink_quietly(self._path_of(part.number))
+        if self._small_parts is not None:
+            # Those of the other entities go with them: a job's files are given up together.
+            _unlink_quietly(partial_path(self._small_parts.path))
+            _unlink_quietly(self._small_parts.path)
         self._parts.clear()
 
     def _take_rows(self, data: bytes) -> int:
@@ -164,7 +177,8 @@ class PartSequence:
     def _start_file(self) -> _OpenFile:
         number = len(self._parts) + 1
         path = self._path_of(number)
-        opened = _OpenFile(number, path, folders.create(partial_path(path)), GzipStream(), hashlib.sha256())
+        file = folders.create(partial_path(path)) if self._small_parts is None else BytesIO()
+        opened = _OpenFile(number, path, file, GzipStream(), hashlib.sha256())
         self._open = opened
         self._write(opened, opened.stream.header())
         if self._header:
@@ -185,15 +199,21 @@ class PartSequence:
 
     def _write(self, file: _OpenFile, data: bytes) -> None:
         file.digest.update(data)
-        self._taken_bytes -= folders.disk_bytes(file.size_bytes)
+        before = folders.disk_bytes(file.size_bytes)
         file.size_bytes += len(data)
-        self._taken_bytes += folders.disk_bytes(file.size_bytes)
+        if self._small_parts is None:  # they are counted when they are written, together
+            self._taken_bytes += folders.disk_bytes(file.size_bytes) - before
         self._written_bytes += len(data)
         file.file.write(data)
 
     def _finish_file(self, file: _OpenFile, *, syncs_name: bool = True) -> None:
         self._write(file, file.stream.trailer())
-        folders.finish(file.file, file.path, syncs_name=syncs_name)
+        location = PartLocation(file.path, 0, file.size_bytes)
+        if self._small_parts is None:
+            folders.finish(file.file, file.path, syncs_name=syncs_name)
+        else:
+            file.file.seek(0)
+            location = self._small_parts.add(file.path.name, file.file.read())
         part = Part(
             entity=self._entity,
             number=file.number,
@@ -205,15 +225,16 @@ class PartSequence:
         )
         self._parts.append(part)
         self._open = None
-        self._changes.append(FileChange(file.number, file.path, file.size_bytes, part))
+        self._changes.append(FileChange(file.number, location, part))
 
     def _note(self, file: _OpenFile) -> None:
-        self._changes.append(FileChange(file.number, file.path, file.size_bytes))
+        if self._small_parts is None:
+            self._changes.append(FileChange(file.number, PartLocation(file.path, 0, file.size_bytes)))
 
     def _report(self) -> Fed:
         """Hand out what happened since the last report; announced bytes are in the file by then."""
         free_bytes = None
-        if self._open is not None:
+        if self._open is not None and self._small_parts is None:
             self._open.file.flush()
             disk = os.fstatvfs(self._open.file.fileno())
             free_bytes = disk.f_bavail * disk.f_frsize

@@ -35,6 +35,30 @@ async def opened_file(
             await file.close()
 
 
+class FileWindow:
+    """``size_bytes`` of an open file from ``offset`` on, as if they were all of it; at their beginning at first."""
+
+    def __init__(self, file: "AsyncBufferedReader", offset: int, size_bytes: int) -> None:
+        self._file = file
+        self._offset = offset
+        self._size_bytes = size_bytes
+        self._position = 0
+        self._is_there = offset == 0
+
+    async def seek(self, position: int) -> None:
+        """Go on from there."""
+        await self._file.seek(self._offset + position)
+        self._position, self._is_there = position, True
+
+    async def read(self, length: int) -> bytes:
+        """The next bytes, at most ``length``; none at the end. Raises OSError."""
+        if not self._is_there:
+            await self.seek(self._position)
+        data: bytes = await self._file.read(min(length, self._size_bytes - self._position))
+        self._position += len(data)
+        return data
+
+
 async def file_blocks(path: Path, opener: Callable[[str, int], int] | None = None) -> AsyncGenerator[bytes]:
     """The content of a file in blocks of ``FILE_BLOCK_BYTES``. Raises OSError."""
     async with opened_file(path, opener) as file:

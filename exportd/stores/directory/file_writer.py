@@ -36,7 +36,7 @@ class FileWriter(Protocol):
 
 
 class UnnamedWriter:
-    """A context manager; ``scratch`` is an open folder of the same file system that nobody else can look into.
+    """A context manager; ``scratch`` is an open folder of the same file system that is exportd's alone.
 
     Each file keeps a descriptor open until the block ends. Raises UnnamedUnsupportedError where it cannot be used.
     """

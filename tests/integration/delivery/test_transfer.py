@@ -4,7 +4,6 @@ import hashlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import anyio
 import pytest
@@ -19,6 +18,7 @@ from exportd.model.job import Part
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from exportd.spool.part_file import PartFile
+from exportd.spool.small_parts import PartLocation
 from exportd.stores.layout import ObjectKey
 from exportd.stores.memory_store import MemoryStore
 from exportd.stores.retrying import RetryBudget
@@ -66,7 +66,7 @@ class Spooled:
     def finish(self) -> Part:
         self.grow(len(self.content))
         self.file.partial_path.rename(self.file.path)
-        self.file.finish(self.part)
+        self.file.finish(self.part, PartLocation(self.file.path, 0, len(self.content)))
         return self.part
 
 
@@ -512,5 +512,5 @@ async def test_stopping_at_any_call_and_going_on_ends_in_the_same_objects(tmp_pa
 
 
 def test_a_part_of_the_spool_is_followed_like_a_growing_one() -> None:
-    opened: Callable[[SpooledPart], BinaryIO] = SpooledPart.open
-    assert callable(opened)
+    read: Callable[[SpooledPart, int, int], bytes] = SpooledPart.read
+    assert callable(read)

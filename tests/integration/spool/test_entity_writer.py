@@ -3,7 +3,9 @@
 import asyncio
 import errno
 import gzip
+import hashlib
 import os
+import random
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -17,7 +19,7 @@ from structlog.testing import capture_logs
 
 from exportd.model.entity import EntityCode
 from exportd.model.errors import PermanentError, TransientError
-from exportd.model.job import EntityProgress, JobId
+from exportd.model.job import EntityProgress, JobId, Part
 from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
 from exportd.spool import entity_writer, folders
@@ -25,6 +27,7 @@ from exportd.spool.entity_writer import EntityWriter, finish_together
 from exportd.spool.folders import disk_bytes
 from exportd.spool.part_file import PartFile
 from exportd.spool.part_sequence import Fed, PartSequence
+from exportd.spool.small_parts import ARCHIVE_NAME, SmallPartsWriter, find_parts
 from exportd.spool.spool import Spool
 from exportd.stores.file_reader import file_blocks
 from tests.fixtures.settings import live_settings
@@ -61,6 +64,16 @@ def writer_to(
         progress=progress or EntityProgress(),
         on_part_started=on_part_started,
     )
+
+
+async def contents_of(spool: Spool, parts: Sequence[Part]) -> list[bytes]:
+    """Their files, wherever they lie."""
+
+    def read() -> list[bytes]:
+        found = find_parts(spool.job_folder(JOB), [part.file_name for part in parts])
+        return [found[part.file_name].read(0, part.size_bytes + 1) for part in parts]
+
+    return await anyio.to_thread.run_sync(read)
 
 
 async def test_a_part_is_written_while_files_on_a_dead_share_hang_on_opening(spool: Spool, tmp_path: Path) -> None:
@@ -323,9 +336,7 @@ async def test_a_follower_reads_the_file_while_it_grows(spool: Spool) -> None:
     async def follow() -> None:
         nonlocal copied
         while await file.grown(len(copied)):
-            with file.open() as source:
-                source.seek(len(copied))
-                copied += source.read(file.available_bytes - len(copied))
+            copied += await anyio.to_thread.run_sync(file.read, len(copied), file.available_bytes - len(copied))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(follow)
@@ -344,9 +355,9 @@ async def test_small_files_of_a_job_are_made_in_one_call_and_their_names_durable
     calls, synced = [], []
     end_all, sync = entity_writer._end_all, folders.sync
 
-    def counted_end_all(ends: Sequence[Callable[[], Fed]]) -> list[Fed | OSError]:
+    def counted_end_all(ends: Sequence[Callable[[], Fed]], small_parts: SmallPartsWriter | None) -> list[Fed | OSError]:
         calls.append(len(ends))
-        return end_all(ends)
+        return end_all(ends, small_parts)
 
     def counted_sync(folder: Path) -> None:
         synced.append({path.suffix for path in folder.iterdir()})
@@ -363,10 +374,37 @@ async def test_small_files_of_a_job_are_made_in_one_call_and_their_names_durable
     await writers[2].write(b"1,%b,false\n" % (b"x" * 100_000))
     parts = await finish_together(writers)
     assert calls == [1, 3], "the larger one by itself"
-    assert synced == [{".gz"}, {".gz"}], "when all have their names"
+    assert synced == [{".gz"}, {".gz", ".zip"}], "when all have their names"
     assert [(part.entity, part.rows) for part in parts] == [("E0", 0), ("E1", 1), ("E2", 1), ("E3", 0)]
     assert {file.part for file in started} == {*parts}
-    assert spool.usage.taken_bytes(JOB) == 4 * 4096, "each takes a block of the disk, however small it is"
+    assert spool.usage.taken_bytes(JOB) == 2 * 4096, "those in one file take a block of the disk together"
+    assert {path.name for path in spool.job_folder(JOB).iterdir()} == {parts[2].file_name, ARCHIVE_NAME}
+    contents = await contents_of(spool, parts)
+    for file, part, content in zip(sorted(started, key=lambda file: file.entity), parts, contents, strict=True):
+        assert content == await anyio.to_thread.run_sync(file.read, 0, part.size_bytes)
+        assert hashlib.sha256(content).hexdigest() == part.sha256
+        assert gzip.decompress(content).startswith(HEADER)
+
+
+@pytest.mark.usefixtures("small_blocks")
+async def test_an_entity_that_has_a_file_already_stays_out_of_the_small_parts(spool: Spool) -> None:
+    writers = [writer_to(spool, entity=f"E{number}") for number in range(3)]
+    await writers[1].write(b"1,%b,false\n" % (b"x" * 2000))
+    await writers[1].write(b"2,b,false\n")
+    parts = await finish_together(writers)
+    assert [part.rows for part in parts] == [0, 2, 0]
+    assert {path.name for path in spool.job_folder(JOB).iterdir()} == {parts[1].file_name, ARCHIVE_NAME}
+
+
+async def test_small_parts_keep_to_the_size_cap(spool: Spool) -> None:
+    writers = [writer_to(spool, entity=f"E{number}", cap_bytes=200) for number in range(2)]
+    rows = [b"%d,%b,false\n" % (number, random.Random(number).randbytes(60).hex().encode()) for number in range(9)]
+    await writers[1].write(b"".join(rows))
+    parts = await finish_together(writers)
+    assert len(parts) > 3
+    contents = await contents_of(spool, [part for part in parts if part.entity == "E1"])
+    assert b"".join(gzip.decompress(content).removeprefix(HEADER) for content in contents) == b"".join(rows)
+    assert all(part.size_bytes <= 200 for part in parts)
 
 
 async def test_a_disk_that_fails_at_one_of_the_small_files_leaves_none_of_them(
@@ -375,7 +413,7 @@ async def test_a_disk_that_fails_at_one_of_the_small_files_leaves_none_of_them(
     create = folders.create
 
     def full(path: Path) -> BinaryIO:
-        if "e2" in path.name:
+        if path.name.startswith(ARCHIVE_NAME):
             raise OSError(errno.ENOSPC, "full")
         return create(path)
 
@@ -384,7 +422,7 @@ async def test_a_disk_that_fails_at_one_of_the_small_files_leaves_none_of_them(
     with pytest.raises(TransientError) as caught:
         await finish_together(writers)
     assert caught.value.reason is Reason.SPOOL_FULL
-    assert "writing E2 of" in caught.value.sentence
+    assert "writing E0 of" in caught.value.sentence
     for writer in writers:
         await writer.abort()
     assert list(spool.job_folder(JOB).iterdir()) == []

@@ -154,7 +154,7 @@ def test_rows_that_fill_a_part_to_the_byte_stay_in_it(tmp_path: Path) -> None:
 def test_announced_bytes_are_in_the_file_already(tmp_path: Path) -> None:
     sequence = sequence_in(tmp_path, 10**9)
     fed = sequence.feed([b"1,x,false\n" * 10])
-    announced = fed.changes[-1].size_bytes
+    announced = fed.changes[-1].location.size_bytes
     assert announced > 0
     partial = tmp_path / "part-1.gz.partial"
     assert partial.stat().st_size == announced

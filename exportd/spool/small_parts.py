@@ -1,0 +1,96 @@
+"""The small parts of a job in one file, which costs the disk one file's space, name and synchronization.
+
+    <job's folder>/small_parts.zip      a plain archive: each part is a member, stored as it is
+
+A part lies there or in a file of its own; ``find_parts`` tells. Blocking; raises OSError.
+"""
+
+import errno
+import io
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from exportd.spool import folders
+
+ARCHIVE_NAME: Final = "small_parts.zip"
+
+# Of a member's header, without name and extra field (APPNOTE.TXT 4.3.7).
+_HEADER_BYTES: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class PartLocation:
+    """Where a part's bytes are: ``size_bytes`` from ``offset`` on in the file at ``path``."""
+
+    path: Path
+    offset: int
+    size_bytes: int
+
+    def read(self, offset: int, length: int) -> bytes:
+        """``length`` bytes of the part from its ``offset`` on, fewer where it ends before."""
+        with self.path.open("rb") as file:
+            file.seek(self.offset + offset)
+            return file.read(max(0, min(length, self.size_bytes - offset)))
+
+
+class SmallPartsWriter:
+    """Collects parts in memory; ``finish`` makes them durable, all together. For the archive of a job's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / ARCHIVE_NAME
+        self._content = io.BytesIO()
+        self._archive = zipfile.ZipFile(self._content, "w", zipfile.ZIP_STORED)
+
+    def add(self, name: str, content: bytes) -> PartLocation:
+        """Take a part; where it will be."""
+        # Equal parts make equal archives: a member without a time of its own.
+        member = zipfile.ZipInfo(name)
+        self._archive.writestr(member, content)
+        return _location(self.path, member)
+
+    def finish(self) -> int:
+        """Write the archive, without its folder's name of it; the bytes of the disk that it takes, 0 for no parts."""
+        self._archive.close()
+        if not self._archive.filelist:
+            return 0
+        content = self._content.getbuffer()
+        file = folders.create(folders.partial_path(self.path))
+        with file:
+            file.write(content)
+            folders.finish(file, self.path, syncs_name=False)
+        return folders.disk_bytes(len(content))
+
+
+def find_parts(folder: Path, names: Iterable[str]) -> Mapping[str, PartLocation]:
+    """Where the parts of these names are in a job's folder; those that are not there are left out."""
+    found: dict[str, PartLocation] = {}
+    packed = _packed(folder / ARCHIVE_NAME)
+    for name in names:
+        if name in packed:
+            found[name] = packed[name]
+            continue
+        path = folder / name
+        if path.is_file():
+            found[name] = PartLocation(path, 0, path.stat().st_size)
+    return found
+
+
+def _packed(path: Path) -> Mapping[str, PartLocation]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {member.filename: _location(path, member) for member in archive.infolist()}
+    except FileNotFoundError:
+        return {}
+    except (zipfile.BadZipFile, ValueError) as error:
+        raise OSError(errno.EIO, f"is no archive of parts: {error}", str(path)) from error
+
+
+def _location(path: Path, member: zipfile.ZipInfo) -> PartLocation:
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{member.filename} is compressed")
+    # Our members have no extra fields, so those that the directory of the archive names are those before the content.
+    begin = member.header_offset + _HEADER_BYTES + len(member.filename.encode()) + len(member.extra)
+    return PartLocation(path, begin, member.file_size)
