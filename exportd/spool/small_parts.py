@@ -41,27 +41,29 @@ class SmallPartsWriter:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / ARCHIVE_NAME
-        self._content = io.BytesIO()
-        self._archive = zipfile.ZipFile(self._content, "w", zipfile.ZIP_STORED)
+        self._contents: dict[str, bytes] = {}
+        self._end = 0
 
     def add(self, name: str, content: bytes) -> PartLocation:
         """Take a part; where it will be."""
-        # Equal parts make equal archives: a member without a time of its own.
-        member = zipfile.ZipInfo(name)
-        self._archive.writestr(member, content)
-        return _location(self.path, member)
+        begin = self._end + _HEADER_BYTES + len(name.encode())
+        self._contents[name] = content
+        self._end = begin + len(content)
+        return PartLocation(self.path, begin, len(content))
 
     def finish(self) -> int:
         """Write the archive, without its folder's name of it; the bytes of the disk that it takes, 0 for no parts."""
-        self._archive.close()
-        if not self._archive.filelist:
+        if not self._contents:
             return 0
-        content = self._content.getbuffer()
-        file = folders.create(folders.partial_path(self.path))
-        with file:
-            file.write(content)
+        document = io.BytesIO()
+        with zipfile.ZipFile(document, "w", zipfile.ZIP_STORED) as archive:
+            for name, content in self._contents.items():
+                # A member without a time of its own: equal parts make equal archives.
+                archive.writestr(zipfile.ZipInfo(name), content)
+        with folders.create(folders.partial_path(self.path)) as file:
+            file.write(document.getbuffer())
             folders.finish(file, self.path, syncs_name=False)
-        return folders.disk_bytes(len(content))
+        return folders.disk_bytes(document.tell())
 
 
 def find_parts(folder: Path, names: Iterable[str]) -> Mapping[str, PartLocation]:

@@ -9,11 +9,13 @@ from typing import Any
 from uuid import UUID, uuid4
 from zipfile import ZipFile
 
+import anyio.to_thread
 import pytest
 from m3ter import M3ter
 
 from exportd.jobs.history_pruner import HistoryKind, HistoryPruner
 from exportd.model.clock import SystemClock
+from exportd.spool.small_parts import ARCHIVE_NAME, SmallPartsWriter
 from exportd.spool.spool import Spool
 from exportd.stores.file_reader import FILE_BLOCK_BYTES
 from tests.fixtures.executors import RecordingExecutor
@@ -317,6 +319,46 @@ class TestDownloads:
         with ZipFile(BytesIO(answer.content)) as archive:
             assert archive.read(archive.namelist()[0]) == content
         assert files.calls()[:6] == ["open", *["read"] * 4, "close"]
+
+    async def test_small_parts_in_one_file_are_handed_out_as_files(self, api: ApiServer) -> None:
+        (job_id,) = await _jobs(api, 1)
+        await api.pool.execute("UPDATE exportd.job SET state = 'SUCCEEDED', spool_id = $1", SPOOL)
+        folder = api.folder / job_id
+        folder.mkdir()
+        names = [f"{job_id}_accounts.csv.gz", f"{job_id}_accounts.0002.csv.gz", f"{job_id}_accounts.0003.csv.gz"]
+        contents = [random.Random(number).randbytes(1000 * number) for number in (1, 2, 3)]
+        small_parts = SmallPartsWriter(folder)
+        for name, content in zip(names[:2], contents, strict=False):
+            small_parts.add(name, content)
+        await anyio.to_thread.run_sync(small_parts.finish)
+        (folder / names[2]).write_bytes(contents[2])
+        (folder / "manifest.json").write_bytes(b"{}")
+        for number, name in enumerate(names, start=1):
+            await _add_part(api, job_id, number, name)
+
+        for name, content in zip(names, contents, strict=True):
+            route = f"/v1/jobs/{job_id}/files/{name}"
+            whole = await api.http.get(route)
+            assert (whole.status_code, whole.content) == (200, content)
+            assert whole.headers["content-length"] == str(len(content))
+            assert name in whole.headers["content-disposition"]
+            for header, wanted in (
+                ("bytes=10-99", content[10:100]),
+                ("bytes=990-", content[990:]),
+                ("bytes=-7", content[-7:]),
+                ("bytes=0-99999", content),
+            ):
+                some = await api.http.get(route, headers={"range": header})
+                assert (some.status_code, some.content) == (206, wanted)
+            beyond = await api.http.get(route, headers={"range": f"bytes={len(content)}-"})
+            assert beyond.status_code == 416
+        link = (await api.tcp.get(path(ACME, "jobs", job_id, "getdownloadurl"), headers=await api.bearer())).json()
+        with ZipFile(BytesIO((await api.tcp.get(link["url"])).content)) as archive:
+            assert [archive.read(member) for member in archive.namelist()] == [*contents, b"{}"]
+
+        (folder / ARCHIVE_NAME).unlink()
+        gone = await api.http.get(f"/v1/jobs/{job_id}/files/{names[0]}")
+        assert (gone.status_code, "has been removed" in gone.json()["message"]) == (404, True)
 
     @pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "secret", "x_accounts.csv.gz"])
     async def test_a_row_that_names_another_file_hands_out_nothing(self, api: ApiServer, name: str) -> None:
