@@ -9,9 +9,8 @@ from typing import Any
 from exportd.catalog.expressions import words_of
 from exportd.catalog.names import snake_case
 from exportd.model.errors import Problem
-from exportd.settings.closest import did_you_mean
-from exportd.settings.document import Document
-from exportd.settings.lines import KeyPath
+from exportd.settings.document import Document, KeyPath
+from exportd.settings.sentences import did_you_mean
 
 
 def check_entries(document: Document) -> Iterator[Problem]:

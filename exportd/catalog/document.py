@@ -16,11 +16,9 @@ from exportd.catalog.names import snake_case
 from exportd.model.entity import CaptureLevel, Entity, EntityCode, Field
 from exportd.model.errors import PermanentError, Problem, SettingsError
 from exportd.model.reason import Reason
-from exportd.settings.closest import did_you_mean
-from exportd.settings.document import Document, parse, sorted_by_line
-from exportd.settings.lines import KeyPath
+from exportd.settings.document import Document, KeyPath, parse, sorted_by_line
 from exportd.settings.loader import read_text
-from exportd.settings.sentences import problems_of
+from exportd.settings.sentences import did_you_mean, problems_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,7 +177,7 @@ def _shown(
     schema = [found.pop(_SCHEMA)] if _SCHEMA in found else []
     for name in names:
         if name not in found:
-            from exportd.settings.closest import did_you_mean
+            from exportd.settings.sentences import did_you_mean
 
             hint = did_you_mean(name, found, what="entities of the catalog")
             raise PermanentError(f"the catalog has no entity {name}; {hint}", reason=Reason.CATALOG_MISMATCH)

@@ -66,8 +66,8 @@ from exportd.model.schedule import API_RULE, ScheduleId
 from exportd.schedules.editing import ScheduleSearch
 from exportd.schedules.operations import ScheduleStanding
 from exportd.schedules.schedule_record import OwnedSchedule
-from exportd.settings.closest import did_you_mean
 from exportd.settings.section import check_organization
+from exportd.settings.sentences import did_you_mean
 from exportd.stores.layout import Layout, PartitionOrder
 
 MAX_FIRINGS = 20
