@@ -10,8 +10,8 @@ from exportd.consumer.inventory import manifest_name
 from exportd.consumer.inventory_reader import find_manifest
 from exportd.consumer.loaders.kit import statements
 from exportd.manifest.document import MAX_MANIFEST_BYTES, parse
-from exportd.model.dialect_name import DialectName
 from exportd.model.errors import SettingsError
+from exportd.model.schedule import DialectName
 from exportd.settings.destination_schema import Scheme
 from exportd.stores.location import Location, parse_location
 from exportd.stores.opener import open_location

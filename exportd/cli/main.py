@@ -12,7 +12,7 @@ from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
 from exportd.cli.daemon_client import DaemonAddress
 from exportd.cli.failures import Exit, reported
 from exportd.cli.output import AsJson, print_script
-from exportd.model.dialect_name import DialectName
+from exportd.model.schedule import DialectName
 
 _HERE = DaemonAddress()
 

@@ -8,10 +8,9 @@ from pydantic import TypeAdapter, ValidationError
 from exportd.destinations.circuit import circuit_for
 from exportd.destinations.open_destinations import Destination, Destinations
 from exportd.destinations.record import DestinationDeclaration
-from exportd.model.dialect_name import DialectName
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import SettingsError
-from exportd.model.schedule import DestinationCode
+from exportd.model.schedule import DestinationCode, DialectName
 from exportd.settings.destination_schema import DestinationSettings, S3Destination
 from exportd.settings.schema import Settings
 from exportd.stores.gcs.identity import require_own_pool

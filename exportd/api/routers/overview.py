@@ -59,10 +59,9 @@ from exportd.model.bounds import (
     MAX_WORD_LENGTH,
 )
 from exportd.model.declared import key_of
-from exportd.model.dialect_name import DialectName
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.job import JobId, JobState
-from exportd.model.schedule import API_RULE, ScheduleId
+from exportd.model.schedule import API_RULE, DialectName, ScheduleId
 from exportd.schedules.editing import ScheduleSearch
 from exportd.schedules.operations import ScheduleStanding
 from exportd.schedules.schedule_record import OwnedSchedule

@@ -13,10 +13,10 @@ from exportd.consumer.loaders.postgresql import PostgreSql, Redshift
 from exportd.consumer.loaders.snowflake import Snowflake
 from exportd.database.quoting import comment, is_comment
 from exportd.manifest.document import Manifest, ManifestPart
-from exportd.model.dialect_name import DialectName
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
+from exportd.model.schedule import DialectName
 from exportd.stores.layout import Layout, key_of_file
 from exportd.stores.location import Location
 

@@ -18,10 +18,9 @@ from exportd.consumer.findings import FindingKind
 from exportd.consumer.verifier import Verification, verify
 from exportd.manifest.chain import ChainFindingKind
 from exportd.manifest.document import Manifest, parse, render
-from exportd.model.dialect_name import DialectName
 from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.extraction import Mode
-from exportd.model.schedule import ExportFormat
+from exportd.model.schedule import DialectName, ExportFormat
 from exportd.stores.directory.store import DirectoryStore
 from exportd.stores.layout import ObjectKey
 from exportd.stores.location import parse_location

@@ -10,9 +10,8 @@ import pytest
 from exportd.cli.loader import print_statements
 from exportd.consumer.loaders.kit import statements
 from exportd.manifest.document import Manifest
-from exportd.model.dialect_name import DialectName
 from exportd.model.errors import PermanentError, SettingsError
-from exportd.model.schedule import ExportFormat
+from exportd.model.schedule import DialectName, ExportFormat
 from exportd.settings.destination_schema import Scheme
 from exportd.stores.location import Location
 from tests.fixtures.deliveries import Change, Held, Lake, Record, Table
