@@ -13,7 +13,7 @@ from benchmarks.bills import CATALOG
 from benchmarks.measurement import Measurement, Options, Say, in_turns, spread
 from benchmarks.server import benchmark_server, connection_to
 from benchmarks.stages import Stages, ended_by
-from exportd.capture.role import role_sql
+from exportd.capture.script import role_sql
 from exportd.catalog import document
 from exportd.catalog.document import Catalog
 from exportd.daemon.assembly import Components, assembled

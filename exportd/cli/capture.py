@@ -138,7 +138,7 @@ def uninstall(
 @role_app.command
 def sql(*, config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Print the SQL that makes the daemon's roles, with the rights that they need and no others, for a DBA."""
-    from exportd.capture.role import role_sql
+    from exportd.capture.script import role_sql
     from exportd.settings.dsn import Address
 
     settings, catalog = load(config)
