@@ -31,8 +31,8 @@ from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.reason import Reason
 
 if TYPE_CHECKING:
+    from exportd.cli.without_daemon import KnownDestination, KnownDestinations
     from exportd.destinations.checks.finding import CheckVerdict
-    from exportd.destinations.finder import KnownDestination, KnownDestinations
     from exportd.settings.destination_schema import DestinationSettings
     from exportd.settings.schema import Settings
 
@@ -252,7 +252,7 @@ def _exit_of(verdict: "CheckVerdict") -> Exit:
 
 async def _known(config: ConfigPath) -> "tuple[Settings, KnownDestinations]":
     """The destinations that are known; standard error says what could not be read."""
-    from exportd.destinations.finder import find_destinations
+    from exportd.cli.without_daemon import find_destinations
 
     settings, _ = load(config)
     known = await find_destinations(settings, connector(settings))

@@ -7,7 +7,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from exportd.cli.loader import print_statements
+from exportd.cli.delivered import print_statements
 from exportd.consumer.loaders.kit import statements
 from exportd.manifest.document import Manifest
 from exportd.model.errors import PermanentError, SettingsError
