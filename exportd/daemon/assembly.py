@@ -36,8 +36,7 @@ from exportd.extraction.copier import Copier
 from exportd.extraction.extractor import Extractor
 from exportd.extraction.snapshot_opener import SnapshotOpener
 from exportd.fleet.presence import PresenceKeeper
-from exportd.fleet.record import DaemonIdentity
-from exportd.fleet.table import DaemonTable
+from exportd.fleet.table import DaemonIdentity, DaemonTable
 from exportd.jobs.attempt_runner import RunJob
 from exportd.jobs.dispatcher import Dispatcher
 from exportd.jobs.history_pruner import HistoryPruner
