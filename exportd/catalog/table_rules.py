@@ -6,9 +6,8 @@ key of the catalog that it is about.
 
 from collections.abc import Iterator, Sequence
 
-from exportd.catalog.column_types import accepts, accepts_format, field_type, is_instant
 from exportd.catalog.expressions import words_of
-from exportd.catalog.live_table import LiveColumn, LiveTable
+from exportd.catalog.live_table import LiveColumn, LiveTable, accepts, accepts_format, field_type, is_instant
 from exportd.catalog.names import camel_case, snake_case, unique_names
 from exportd.database.quoting import identifier, table
 from exportd.model.change_log import SCHEMA
