@@ -28,9 +28,8 @@ from exportd.database.migrator import pending
 from exportd.database.session_settings import POOLER_ADVICE
 from exportd.database.translator import translated
 from exportd.destinations.checker import DestinationChecker
-from exportd.destinations.checks.finding import CheckVerdict
+from exportd.destinations.checks.finding import CheckVerdict, summary
 from exportd.destinations.checks.permission import PURPOSES
-from exportd.destinations.checks.report import summary
 from exportd.destinations.opener import DestinationOpener
 from exportd.jobs.job_record import progress_from_row
 from exportd.jobs.stalls import Slots

@@ -27,6 +27,7 @@ from exportd.cli.output import (
     print_table,
 )
 from exportd.cli.socket_client import SocketClient
+from exportd.destinations.checks import finding
 from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.reason import Reason
 
@@ -217,7 +218,6 @@ def check(
 async def _check(code: str, organization: str | None, as_json: bool, config: ConfigPath) -> int:
     from exportd.api.schemas.destination import destination_check, place_of
     from exportd.destinations.checker import DestinationChecker
-    from exportd.destinations.checks import report
     from exportd.destinations.opener import DestinationOpener, declared
     from exportd.model.clock import SystemClock
     from exportd.telemetry.logging import leave_it_to_the_command
@@ -233,7 +233,7 @@ async def _check(code: str, organization: str | None, as_json: bool, config: Con
         print_json(destination_check(declaration, result, grants).model_dump(mode="json", by_alias=True))
     else:
         print_line(f"destination {destination.code} of {destination.organization}: {place_of(declaration)}")
-        for line in report.lines(result, grants, kind=destination.type):
+        for line in finding.lines(result, grants, kind=destination.type):
             print_script(line)
     return _exit_of(result.verdict)
 

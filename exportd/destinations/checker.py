@@ -14,8 +14,7 @@ from typing import assert_never
 import anyio
 
 from exportd.destinations.checks.finding import CheckResult, PermissionFinding, PermissionState
-from exportd.destinations.checks.grants import Grant, directory_grants, gcs_grants, s3_grants
-from exportd.destinations.checks.permission import Permission
+from exportd.destinations.checks.permission import Grant, Permission, directory_grants, gcs_grants, s3_grants
 from exportd.destinations.checks.prober import Prober
 from exportd.destinations.open_destinations import Destination
 from exportd.destinations.opener import DestinationOpener, settings_of
