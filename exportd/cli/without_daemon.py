@@ -18,7 +18,7 @@ from exportd.cli.configuration import connector, load, tables
 from exportd.cli.output import print_error
 from exportd.database.connector import Connector
 from exportd.database.migrator import pending
-from exportd.destinations.opener import declared, settings_of
+from exportd.destinations.opener import DestinationOpener, declared
 from exportd.destinations.operations import DestinationOperator
 from exportd.destinations.record import check_origin
 from exportd.destinations.table import DestinationTable
@@ -35,7 +35,6 @@ from exportd.schedules.editing import OwnedScheduleTable
 from exportd.schedules.operations import ScheduleOperator, ScheduleStanding
 from exportd.settings.destination_schema import DestinationSettings
 from exportd.settings.schema import Settings
-from exportd.stores.gcs.identity import require_own_pool
 
 if TYPE_CHECKING:
     from exportd.destinations.record import DestinationRecord
@@ -176,14 +175,14 @@ async def find_destinations(settings: Settings, database: Connector) -> KnownDes
     except ExportdError as error:
         return KnownDestinations(found, [f"Destinations made through the API are not known: {error.sentence}"])
     found = [replace(known, pause=pauses.get(Key(known.settings.organization, known.settings.code))) for known in found]
+    opener = DestinationOpener(settings)
     for record in records:
         key = key_of(record.declaration)
         if record.origin is Origin.CONFIGURATION or key in configured:
             continue
         try:
             check_origin(record)
-            made = settings_of(record.declaration)
-            require_own_pool(made, settings.gcs)
+            made = opener.settings_made(record.declaration)
             found.append(KnownDestination(made, record.origin, pauses.get(key)))
         except ExportdError as error:
             problems.append(f"destination {key.code} of {key.organization}: {error.sentence}")

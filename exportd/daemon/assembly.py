@@ -29,7 +29,7 @@ from exportd.delivery.publication_keeper import PublicationKeeper
 from exportd.delivery.publication_table import PublicationTable
 from exportd.delivery.upload_table import UploadTable
 from exportd.destinations.open_destinations import Destinations
-from exportd.destinations.opener import DestinationOpener, open_made
+from exportd.destinations.opener import DestinationOpener
 from exportd.destinations.refresher import DestinationRefresher
 from exportd.destinations.table import DestinationTable
 from exportd.extraction.copier import Copier
@@ -166,9 +166,7 @@ def _components(
     )
     ticker = Ticker(schedules, clock)
     destination_table = DestinationTable(control_pool)
-    refresher = DestinationRefresher(
-        destination_table, destinations, lambda declaration: open_made(declaration, opener), clock
-    )
+    refresher = DestinationRefresher(destination_table, destinations, opener.open_made, clock)
     presence = PresenceKeeper(DaemonTable(control_pool), identity, destination_table, schedules, clock)
 
     def on_event(kind: str, schedule: ScheduleId | None) -> None:

@@ -10,7 +10,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
+
+from exportd.settings.destination_schema import DestinationSettings, DirectoryDestination, GcsDestination, S3Destination
 
 Kind = Literal["DIRECTORY", "S3", "GCS"]
 """The kinds of destinations, as the configuration calls them."""
@@ -116,6 +118,15 @@ _ACTIONS: Mapping[Kind, Mapping[Permission, str]] = {
 }
 
 
+_CREATES_ONLY: frozenset[Kind] = frozenset({"GCS"})
+"""Where the right to write is that to create: replacing an object needs the right to delete it."""
+
+
+def writing_replaces(kind: Kind) -> bool:
+    """Whether the right to write includes the right to overwrite."""
+    return kind not in _CREATES_ONLY
+
+
 def action_of(permission: Permission, kind: Kind) -> str:
     """What the cloud calls it; empty where it has no name."""
     return _ACTIONS[kind].get(permission, "")
@@ -127,6 +138,35 @@ class Grant:
 
     title: str
     text: str
+
+
+def grants_of(declared: DestinationSettings, *, folder: str, identity: str, user: str) -> tuple[Grant, ...]:
+    """What to set up on the other side of a destination.
+
+    ``folder`` is what keys begin with; ``identity`` the ARN of exportd's own identity, empty when it is unknown or of
+    another cloud; ``user`` the one exportd runs as.
+    """
+    match declared:
+        case DirectoryDestination():
+            return directory_grants(directory=str(declared.directory), user=user)
+        case S3Destination():
+            return s3_grants(
+                bucket=declared.bucket,
+                folder=folder,
+                role_arn=declared.role_arn,
+                external_id=declared.external_id or declared.organization,
+                kms_key=declared.kms_key,
+                identity=identity,
+            )
+        case GcsDestination():
+            return gcs_grants(
+                bucket=declared.bucket,
+                project_number=declared.project_number,
+                pool_id=declared.pool_id,
+                service_account=declared.service_account,
+            )
+        case _:
+            assert_never(declared)
 
 
 def s3_grants(
