@@ -72,7 +72,7 @@ def _heading(manifest: Manifest, dialect: DialectName, writer: Dialect) -> Itera
 
 
 def _script(writer: Dialect, manifest: Manifest, location: Location, folder: str | None) -> Iterator[str]:
-    yield from writer.begin()
+    yield from writer.begin
     for entity in manifest.entities:
         # A file without records may not be there: see empty_files of destinations.
         listed = [part.key for part in entity.parts if part.rows]
@@ -84,7 +84,7 @@ def _script(writer: Dialect, manifest: Manifest, location: Location, folder: str
         yield from merge(writer, entity)
         yield from writer.unstage(entity)
         yield from writer.view(entity)
-    yield from writer.end()
+    yield from writer.end
 
 
 def _ended(statement: str) -> str:
