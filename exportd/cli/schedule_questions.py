@@ -11,8 +11,7 @@ from exportd.cli.failures import DeclinedError
 from exportd.cli.output import moment, on_terminal
 from exportd.model.errors import SettingsError
 from exportd.model.schedule import API_RULE, rule_from
-from exportd.schedules.calendar import rule_words, upcoming
-from exportd.schedules.limits import check_rule
+from exportd.schedules.calendar import check_rule, rule_words, upcoming
 
 _RUNS_SHOWN = 5
 
