@@ -20,9 +20,9 @@ from exportd.api.collaborators import Collaborators
 from exportd.api.problems import install_handlers
 from exportd.api.routers import destinations, host, jobs, operations, overview, schedules, status, tokens
 from exportd.api.schemas.fields import ErrorAnswer
+from exportd.api.transport.client_limits import RateLimit
 from exportd.api.transport.gate import REFUSALS_A_SECOND, Gate
 from exportd.api.transport.peer import Peer
-from exportd.api.transport.rate_limit import RateLimit
 
 MAX_ANSWER_LENGTH = 1_000_000
 """Of a text in an answer, such as the SQL of a trigger."""

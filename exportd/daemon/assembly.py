@@ -12,7 +12,7 @@ import anyio
 
 from exportd import __version__
 from exportd.api.job_watcher import JobWatcher
-from exportd.api.transport.rate_limit import ConnectionCount
+from exportd.api.transport.client_limits import ConnectionCount
 from exportd.capture.installer import CaptureInstaller, capture_is_intact
 from exportd.capture.listener import Listener
 from exportd.capture.pruner import Pruner
