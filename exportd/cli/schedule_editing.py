@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from exportd.cli import completion
-from exportd.cli.daemon_client import Document, OrganizationAddress
+from exportd.cli.daemon_client import Document, OrganizationAddress, OrganizationClient
 from exportd.cli.output import AsJson, instant, pause_words, print_fields, print_json
 from exportd.model.errors import Problem, SettingsError
 from exportd.model.schedule import API_RULE
@@ -24,35 +24,6 @@ CodeArgument = Annotated[
     str, Parameter(name="CODE", help="The schedule's code, or its id.", completer=completion.SCHEDULES)
 ]
 FormatName = Literal["CSV", "JSONL"]
-Name = Annotated[str | None, Parameter(help="A name for people; the code if left out.")]
-Entities = Annotated[
-    list[str] | None,
-    Parameter(
-        consume_multiple=True,
-        negative="",
-        help="The entities, as the catalog calls them.",
-        completer=completion.ENTITIES,
-    ),
-]
-Destinations = Annotated[
-    list[str] | None,
-    Parameter(
-        consume_multiple=True,
-        negative="",
-        help="Codes of the destinations; with none, files are for download only.",
-        completer=completion.DESTINATIONS,
-    ),
-]
-Format = Annotated[FormatName | None, Parameter(help="Of the files.")]
-Every = Annotated[str | None, Parameter(help="Such as 15m, 1h or 2d, instead of --unit and --period.")]
-UnitOption = Annotated[UnitName | None, Parameter(help="Of --period.")]
-Period = Annotated[int | None, Parameter(help="Every how many units, from 15 minutes to 3 days.")]
-Offset = Annotated[
-    int | None, Parameter(help="Minutes into the hour (HOUR) or hours into the day (DAY), in UTC; 0 for none.")
-]
-CronOption = Annotated[
-    str | None, Parameter(name="--cron", help="Five fields, in UTC, instead of --unit and --period.")
-]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,38 +77,76 @@ def edited(schedule: Mapping[str, Any], changes: Mapping[str, Any], rule: GivenR
     return {**{name: value for name, value in document.items() if name not in gone}, **rule.fields()}
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleOptions:
+    """What can be said of a schedule when it is made, and when it is edited."""
+
+    name: Annotated[str | None, Parameter(help="A name for people; the code if left out.")] = None
+    entities: Annotated[
+        list[str] | None,
+        Parameter(
+            consume_multiple=True,
+            negative="",
+            help="The entities, as the catalog calls them.",
+            completer=completion.ENTITIES,
+        ),
+    ] = None
+    destinations: Annotated[
+        list[str] | None,
+        Parameter(
+            consume_multiple=True,
+            negative="",
+            help="Codes of the destinations; with none, files are for download only.",
+            completer=completion.DESTINATIONS,
+        ),
+    ] = None
+    format: Annotated[FormatName | None, Parameter(help="Of the files.")] = None
+    every: Annotated[str | None, Parameter(help="Such as 15m, 1h or 2d, instead of --unit and --period.")] = None
+    unit: Annotated[UnitName | None, Parameter(help="Of --period.")] = None
+    period: Annotated[int | None, Parameter(help="Every how many units, from 15 minutes to 3 days.")] = None
+    offset: Annotated[
+        int | None, Parameter(help="Minutes into the hour (HOUR) or hours into the day (DAY), in UTC; 0 for none.")
+    ] = None
+    cron: Annotated[
+        str | None, Parameter(name="--cron", help="Five fields, in UTC, instead of --unit and --period.")
+    ] = None
+
+    def rule(self) -> GivenRule:
+        """When it fires, as far as that was said. Raises SettingsError when it was said twice."""
+        return given_rule(every=self.every, unit=self.unit, period=self.period, offset=self.offset, cron=self.cron)
+
+    def fields(self, client: OrganizationClient, code: str | None) -> dict[str, Any]:
+        """The other fields of the API that were given, and the ``code``."""
+        fields = {
+            "code": code,
+            "name": self.name,
+            "operationalDataTypes": self.entities,
+            "destinationIds": None if self.destinations is None else client.ids_of("destinations", self.destinations),
+            "exportFileFormat": self.format,
+        }
+        return {field: value for field, value in fields.items() if value is not None}
+
+
+_UNSAID = ScheduleOptions()
+
+
 def create(
     code: Annotated[str | None, Parameter(name="CODE", help="A short name, unique in the organization.")] = None,
     /,
     *,
-    name: Name = None,
-    entities: Entities = None,
-    destinations: Destinations = None,
-    format: Format = None,  # noqa: A002 - it is the option's name
-    every: Every = None,
-    unit: UnitOption = None,
-    period: Period = None,
-    offset: Offset = None,
-    cron: CronOption = None,
+    options: ScheduleOptions = _UNSAID,
     json: AsJson = False,
     at: OrganizationAddress = _HERE,
 ) -> None:
     """Make a schedule; it runs at once. On a terminal it asks for what is missing."""
-    rule = given_rule(every=every, unit=unit, period=period, offset=offset, cron=cron)
-    missing = list(_missing(code, entities, rule))
+    rule = options.rule()
+    missing = list(_missing(code, options.entities, rule))
     asks = bool(missing) and sys.stdin.isatty() and sys.stdout.isatty()
     if missing and not asks:
         raise SettingsError([Problem("", f"{option} is missing") for option in missing])
     client = at.organization_client()
-    body: dict[str, Any] = {
-        "code": code,
-        "name": name,
-        "operationalDataTypes": entities,
-        "destinationIds": None if destinations is None else client.ids_of("destinations", destinations),
-        "exportFileFormat": format,
-        **rule.fields(),
-    }
-    body = {field: value for field, value in body.items() if value is not None}
+    body = {**options.fields(client, code), **rule.fields()}
     if asks:
         from exportd.cli.schedule_questions import ask
 
@@ -152,29 +161,14 @@ def edit(
     /,
     *,
     new_code: Annotated[str | None, Parameter(help="Another code.")] = None,
-    name: Name = None,
-    entities: Entities = None,
-    destinations: Destinations = None,
-    format: Format = None,  # noqa: A002 - it is the option's name
-    every: Every = None,
-    unit: UnitOption = None,
-    period: Period = None,
-    offset: Offset = None,
-    cron: CronOption = None,
+    options: ScheduleOptions = _UNSAID,
     json: AsJson = False,
     at: OrganizationAddress = _HERE,
 ) -> None:
     """Change what is given and leave the rest; the schedule does not run because of it."""
     client = at.organization_client()
-    changes = {
-        "code": new_code,
-        "name": name,
-        "operationalDataTypes": entities,
-        "destinationIds": None if destinations is None else client.ids_of("destinations", destinations),
-        "exportFileFormat": format,
-    }
-    changes = {field: value for field, value in changes.items() if value is not None}
-    rule = given_rule(every=every, unit=unit, period=period, offset=offset, cron=cron)
+    changes = options.fields(client, new_code)
+    rule = options.rule()
     if not changes and not rule.given:
         raise SettingsError.of("nothing to change was said: give an option, such as --cron")
     body = edited(client.get("schedules", code), changes, rule)
