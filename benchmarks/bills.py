@@ -12,8 +12,7 @@ from exportd.capture.installer import CaptureInstaller, capture_is_intact
 from exportd.catalog import document
 from exportd.database.connector import Connector
 from exportd.database.migrator import migrate
-from exportd.demo.generator import create_tables, fill_bills
-from exportd.demo.proportions import organization_ids
+from exportd.demo.generator import create_tables, fill_bills, organization_ids
 from exportd.extraction.snapshot_opener import SnapshotOpener
 from exportd.model.entity import Entity, EntityCode, OrganizationId
 from exportd.model.job import Job, JobId

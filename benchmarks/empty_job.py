@@ -13,15 +13,14 @@ from benchmarks.bills import CATALOG
 from benchmarks.measurement import Measurement, Options, Say, in_turns, spread
 from benchmarks.server import benchmark_server, connection_to
 from benchmarks.stages import Stages, ended_by
-from exportd.capture.role import role_sql
+from exportd.capture.script import role_sql
 from exportd.catalog import document
 from exportd.catalog.document import Catalog
 from exportd.daemon.assembly import Components, assembled
 from exportd.daemon.current import Configuration
 from exportd.database.connector import Connection, Connector
 from exportd.database.migrator import migrate
-from exportd.demo.generator import create_tables, fill
-from exportd.demo.proportions import organization_ids
+from exportd.demo.generator import create_tables, fill, organization_ids
 from exportd.extraction.copier import Copier
 from exportd.extraction.extractor import Extractor
 from exportd.extraction.snapshot_opener import SnapshotOpener

@@ -24,8 +24,7 @@ from exportd.daemon.assembly import Components, assembled
 from exportd.daemon.current import Configuration
 from exportd.database.connector import Connection, Connector
 from exportd.database.migrator import migrate
-from exportd.demo.generator import create_tables, fill
-from exportd.demo.proportions import organization_ids
+from exportd.demo.generator import create_tables, fill, organization_ids
 from exportd.model.entity import EntityCode
 from exportd.model.schedule import DestinationCode, ExportFormat, Interval, ScheduleDeclaration, Unit
 from exportd.settings.schema import Settings

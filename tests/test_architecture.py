@@ -531,7 +531,7 @@ def test_the_quoting_rule_lets_pass(text: str) -> None:
     ],
 )
 def test_the_rule_of_comments_sees(text: str) -> None:
-    assert own_comments(Module("capture/role", text))
+    assert own_comments(Module("capture/script", text))
 
 
 @pytest.mark.parametrize(
@@ -543,7 +543,7 @@ def test_the_rule_of_comments_sees(text: str) -> None:
     ],
 )
 def test_the_rule_of_comments_lets_pass(text: str) -> None:
-    assert not own_comments(Module("capture/role", text))
+    assert not own_comments(Module("capture/script", text))
 
 
 def test_the_rule_of_names_sees() -> None:

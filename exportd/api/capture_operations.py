@@ -12,7 +12,7 @@ from exportd.model.bounds import MAX_SHOWN_LENGTH
 from exportd.model.change_log import log_name
 from exportd.model.entity import Entity, EntityCode
 from exportd.model.errors import SettingsError
-from exportd.settings.closest import did_you_mean
+from exportd.settings.sentences import did_you_mean
 
 
 async def capture_status(installer: CaptureInstaller, entities: Sequence[Entity]) -> list[CaptureAnswer]:

@@ -16,7 +16,7 @@ from exportd.api.job_watcher import JobWatcher
 from exportd.api.schemas.operations import LogLevelName
 from exportd.api.schemas.status import LocalStatus
 from exportd.api.status_reader import DestinationCondition, StatusReader
-from exportd.api.transport.rate_limit import ConnectionCount, RateLimit
+from exportd.api.transport.client_limits import ConnectionCount, RateLimit
 from exportd.capture.installer import CaptureInstaller
 from exportd.consumer.verifier import DeliveryVerifier
 from exportd.database.unit_of_work import Auditor

@@ -19,7 +19,7 @@ from exportd.api.problems import Refusal
 from exportd.api.schemas.fields import parse_id, parse_instant
 from exportd.model.bounds import MAX_SHOWN_LENGTH, MAX_WORD_LENGTH
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.settings.closest import did_you_mean
+from exportd.settings.sentences import did_you_mean
 
 Place = tuple[datetime, UUID]
 """When an object was created, and its id."""

@@ -2,10 +2,12 @@
 
 The statuses are those that m3ter publishes, with two choices of ours: 409 for a stale version, or for what a state does
 not allow, marked so that clients do not repeat it; and 503 while the database is away, so that they do.
+
+What pydantic found in a request is said in one plain sentence for each fault.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -15,9 +17,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from exportd.api.sentences import sentence_of
+from exportd.model.bounds import MAX_SENTENCE_LENGTH, MAX_SENTENCES
 from exportd.model.errors import ExportdError, TransientError
 from exportd.model.reason import Reason
+from exportd.settings.destination_schema import Scheme
+from exportd.settings.sentences import describe
 
 _logger = structlog.get_logger()
 
@@ -50,6 +54,21 @@ _WORDS = {
     404: "There is nothing at this path. The paths are those of the OpenAPI document at /openapi.json.",
     405: "This path does not know that method. The OpenAPI document at /openapi.json says which ones it does.",
 }
+
+_EXPECTED = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a smaller whole number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "model_attributes_type": "a JSON object",
+    "model_type": "a JSON object",
+    "dict_type": "a JSON object",
+}
+_PLACES = {"body", "query", "path", "header"}
+_BUCKETS = {kind.name: kind for kind in Scheme if kind is not Scheme.DIRECTORY}
 
 
 class Refusal(HTTPException):
@@ -138,3 +157,66 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         status: {"description": meaning, "content": {"application/json": {"schema": body}}}
         for status, meaning in {**{status: meanings[status] for status in statuses}, **usual}.items()
     }
+
+
+def sentence_of(errors: Iterable[Mapping[str, Any]]) -> str:
+    """All faults in one line: ``period: should be at least 1, but is the number 0; code: is missing``."""
+    sentences = list(dict.fromkeys(_sentence(error)[:MAX_SENTENCE_LENGTH] for error in errors))
+    further = len(sentences) - MAX_SENTENCES
+    return "; ".join(sentences[:MAX_SENTENCES]) + (f"; and {further} more" if further > 0 else "")
+
+
+def shown(value: object) -> str:
+    """A JSON value as a person wrote it, shortened."""
+    if value is None:
+        return "null"
+    return "an object" if isinstance(value, dict) else describe(value)
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    place = _place(error["loc"])
+    context: Mapping[str, Any] = error.get("ctx") or {}
+    kind, value = error["type"], error.get("input")
+    match kind:
+        case "missing":
+            words = "is missing" if place else "the body is missing: send a JSON object"
+        case "extra_forbidden":
+            return f"unknown field {shown(error['loc'][-1])}"
+        case "value_error":
+            words = str(context["error"])
+        case "union_tag_not_found" | "union_tag_invalid":
+            words = f"destinationType should be {' or '.join(_BUCKETS)}"
+        case _:
+            expected = _EXPECTED.get(kind) or _expected(kind, context)
+            words = f"should be {expected}, but is {shown(value)}" if expected else str(error.get("msg"))
+            if not place:
+                words = f"the body {words}"
+    return f"{place}: {words}" if place else words
+
+
+_BOUNDS = {
+    "greater_than_equal": "at least {ge}",
+    "less_than_equal": "at most {le}",
+    "literal_error": "one of {expected}",
+    "enum": "one of {expected}",
+    "string_too_short": "at least {min_length} characters long",
+    "string_too_long": "at most {max_length} characters long",
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
+}
+
+
+def _expected(kind: str, context: Mapping[str, Any]) -> str | None:
+    bound = _BOUNDS.get(kind)
+    return None if bound is None else bound.format(**context).replace("'", "")
+
+
+def _place(location: Iterable[int | str]) -> str:
+    """``operationalDataTypes[1]``: without where FastAPI found it and the tags that pydantic adds for variants."""
+    text = ""
+    for step in location:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        elif not (text == "" and step in _PLACES | _BUCKETS.keys()):
+            text += f".{step}" if text else step
+    return text

@@ -2,5 +2,5 @@
 
 ``triggers.capture_of`` says what an entity needs in the database. ``installed`` reads what is there, ``repair`` decides
 what is missing, ``installer`` puts it there. ``listener`` receives the triggers' doorbell, ``pruner`` deletes what no
-export will read again. ``role`` is the script for the daemon's role in Postgres.
+export will read again. ``script`` has the script for the daemon's role in Postgres.
 """

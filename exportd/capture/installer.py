@@ -12,8 +12,7 @@ from asyncpg import Record
 
 from exportd.capture.installed import Installed, read_installed
 from exportd.capture.repair import Repair, belongs, is_intact, removal_of, repair_of
-from exportd.capture.role import grant_on_log
-from exportd.capture.script import with_least_rights, without_rows
+from exportd.capture.script import grant_on_log, with_least_rights, without_rows
 from exportd.capture.triggers import capture_of
 from exportd.catalog.shape import Shape
 from exportd.catalog.shape_reader import read_fingerprint, read_shapes

@@ -15,7 +15,7 @@ reads: a transaction that rings when the queue is full cannot commit. The trigge
 """
 
 import json
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -23,7 +23,6 @@ import anyio
 import stamina
 import structlog
 
-from exportd.capture.waiting_changes import WaitingChanges
 from exportd.database import queries
 from exportd.database.connector import Connection, Connector
 from exportd.database.translator import translated
@@ -56,6 +55,48 @@ The kind ``reconnected`` means that events may have been missed.
 
 OnTrouble = Callable[[ExportdError | None], Awaitable[None]]
 """Called with each error for which the database cannot be listened to, and with None when it can be again."""
+
+
+class WaitingChanges:
+    """Which entities have changes that no run has read yet, as far as the doorbell told.
+
+    It remembers for each of the ``entities`` the first ring and the newest that no run has read past. Any role may
+    send a notification, so what is not an entity of the catalog is counted and forgotten.
+    """
+
+    def __init__(self, entities: Collection[EntityCode]) -> None:
+        self._entities = frozenset(entities)
+        self._rings: dict[EntityCode, tuple[datetime, datetime]] = {}
+
+    def adjust(self, entities: Collection[EntityCode]) -> None:
+        """Go by another catalog."""
+        self._entities = frozenset(entities)
+        self._rings = {entity: rings for entity, rings in self._rings.items() if entity in self._entities}
+
+    def record_ring(self, name: str, now: datetime) -> bool:
+        """Take a ring; False when it is of no entity."""
+        entity = EntityCode(name)
+        if entity not in self._entities:
+            return False
+        first, _ = self._rings.get(entity, (now, now))
+        self._rings[entity] = first, now
+        return True
+
+    def forget_read(self, read_until: Mapping[EntityCode, datetime]) -> None:
+        """Forget what has been read: for each entity, until when every schedule has."""
+        for entity, (first, newest) in list(self._rings.items()):
+            moment = read_until.get(entity)
+            if moment is None or moment <= first:
+                continue
+            if newest <= moment:
+                del self._rings[entity]
+            else:
+                self._rings[entity] = newest, newest
+
+    @property
+    def since(self) -> dict[EntityCode, datetime]:
+        """The entities with changes, and when the first of them was heard of (UTC)."""
+        return {entity: first for entity, (first, _) in self._rings.items()}
 
 
 async def _report_nothing(_error: ExportdError | None) -> None:

@@ -1,14 +1,25 @@
-"""The script of capture for a DBA to read and to run: each statement with the least rights that it needs. Pure.
+"""What a DBA reads and runs: the daemon's roles, and capture with the least rights for each statement. Pure.
+
+The roles get what they need, and nothing else.
 
 A DBA's session has rights that exportd's role has not, and what lies in the schema exportd is that role's to arrange:
 it may have put a trigger on a table of its own, or an index on an expression. So whatever concerns that schema runs as
 exportd's role. The DBA's own rights are for the locks and triggers on the application's tables. SET ROLE is no cage
-(code that runs may RESET it), and so the script holds DDL only: no statement of it runs a trigger.
+(code that runs may RESET it), and so the script of capture holds DDL only: no statement of it runs a trigger.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from exportd.database.quoting import comment, identifier
+from exportd.database.quoting import comment, dollar_quoted, identifier, literal, table
+from exportd.model.change_log import SCHEMA, log_table
+from exportd.model.entity import EntityCode, TableName
+
+_ATTRIBUTES = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+
+_ABOUT_ONE_LOGIN = (
+    "One role does everything. Where owners of tables are not trusted, a second one should read: set",
+    "database.reader_user in the configuration, and run this again (see docs/security.md).",
+)
 
 _WITH_OWN_RIGHTS = ("LOCK TABLE ", "CREATE OR REPLACE TRIGGER ", "DROP TRIGGER ")
 """How the statements on the application's tables begin."""
@@ -19,6 +30,118 @@ _BEGIN = (
     # Names are qualified; an operator or a type of another schema is not to be found in place of Postgres's.
     "SET LOCAL search_path = pg_catalog, pg_temp",
 )
+
+
+def role_sql(
+    role: str,
+    *,
+    database: str,
+    tables: Iterable[TableName],
+    reader: str | None = None,
+    entities: Iterable[EntityCode] = (),
+) -> str:
+    """A script that makes the roles, or gives them what they lack; to be run by a superuser in ``database``.
+
+    ``role`` owns the schema exportd. ``reader`` reads the ``tables`` and the change logs of ``entities``, those that
+    are there: a log that is made later is granted when it is made.
+    """
+    wanted = sorted(set(tables), key=lambda relation: (relation.schema, relation.name))
+    schemas = sorted({relation.schema for relation in wanted})
+    roles = [role] if reader is None or reader == role else [role, reader]
+    names = [identifier(name) for name in roles]
+    listed = ", ".join(names)
+    statements = [
+        # Nothing of another schema is to be found in place of what is Postgres's own.
+        "SET LOCAL search_path = pg_catalog, pg_temp",
+        *map(_create_role, roles),
+        f"GRANT CONNECT ON DATABASE {identifier(database)} TO {listed}",
+        f"CREATE SCHEMA IF NOT EXISTS {identifier(SCHEMA)} AUTHORIZATION {identifier(role)}",
+        *(f"GRANT USAGE ON SCHEMA {identifier(used_schema)} TO {listed}" for used_schema in schemas),
+        *(f"GRANT SELECT ON TABLE {table(relation)} TO {listed}" for relation in wanted),
+        *([_grants_on_members(name, wanted) for name in roles] if wanted else []),
+        *(_grants_on_logs(names[1], sorted(entities)) if len(names) > 1 else ()),
+    ]
+    after = [
+        *(f"Not done here. A password, if it needs one, by psql: \\password {name}" for name in names),
+        f"That metrics show the age of others' transactions: GRANT pg_read_all_stats TO {names[0]};",
+        f"That pg_dump works for a role that is no superuser: GRANT {names[0]} TO that role, or leave the schema",
+        f"{SCHEMA} out of its dumps by -N {SCHEMA} (see docs/upgrading.md).",
+    ]
+    script = [*map(comment, _heading(database, names)), "BEGIN;", *(f"{statement};" for statement in statements)]
+    return "\n".join([*script, "COMMIT;", *map(comment, after), ""])
+
+
+def grant_on_log(reader: str, log: TableName) -> tuple[str, str]:
+    """The statements by which the owner of a change log lets ``reader`` read it."""
+    role = identifier(reader)
+    return (
+        f"GRANT USAGE ON SCHEMA {identifier(log.schema)} TO {role}",
+        f"GRANT SELECT ON TABLE {table(log)} TO {role}",
+    )
+
+
+def _heading(database: str, names: Sequence[str]) -> Iterator[str]:
+    yield f"The roles of exportd in the database {identifier(database)}. May be run again, such as for a new entity."
+    yield f"{names[0]} owns the schema {SCHEMA}. It reads the catalog's tables: triggers on TRUNCATE run as it."
+    if len(names) > 1:
+        yield f"{names[1]} exports: it reads the tables of the catalog and their change logs, and nothing else."
+    else:
+        yield from _ABOUT_ONE_LOGIN
+    yield "None of them writes a table of the application."
+    yield "Triggers on the tables are made by their owner: see `exportd capture install --dry-run`."
+
+
+def _create_role(role: str) -> str:
+    body = f"""BEGIN
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {literal(role)}) THEN
+    CREATE ROLE {identifier(role)} {_ATTRIBUTES};
+  END IF;
+END"""
+    return f"DO {dollar_quoted(body)}"
+
+
+def _grants_on_logs(reader: str, entities: Sequence[EntityCode]) -> Iterator[str]:
+    """Log by log: default privileges would hold for all tables that are made in the schema, credentials included."""
+    yield f"GRANT USAGE ON SCHEMA {identifier(SCHEMA)} TO {reader}"
+    for entity in entities:
+        log = table(log_table(entity))
+        body = f"""BEGIN
+  IF pg_catalog.to_regclass({literal(log)}) IS NOT NULL THEN
+    GRANT SELECT ON TABLE {log} TO {reader};
+  END IF;
+END"""
+        yield f"DO {dollar_quoted(body)}"
+
+
+def _grants_on_members(role: str, tables: Iterable[TableName]) -> str:
+    """Partitions and inheritance children, as they are when the script is run.
+
+    An export reads them by their root's right. But where one is truncated by itself, its rows are kept for the export
+    only if the role may read it.
+    """
+    roots = ", ".join(f"{literal(table(relation))}::pg_catalog.regclass" for relation in tables)
+    body = f"""
+DECLARE
+  member record;
+BEGIN
+  FOR member IN
+    WITH RECURSIVE tree (oid) AS (
+      SELECT i.inhrelid FROM pg_catalog.pg_inherits AS i WHERE i.inhparent = ANY (ARRAY[{roots}])
+      UNION
+      SELECT i.inhrelid FROM tree AS t JOIN pg_catalog.pg_inherits AS i ON i.inhparent = t.oid
+    )
+    SELECT n.nspname AS schema_name, c.relname AS table_name
+    FROM tree AS t
+    JOIN pg_catalog.pg_class AS c ON c.oid = t.oid
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+  LOOP
+    EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA %I TO %I', member.schema_name, {literal(role)});
+    EXECUTE pg_catalog.format('GRANT SELECT ON TABLE %I.%I TO %I', member.schema_name, member.table_name,
+                              {literal(role)});
+  END LOOP;
+END
+"""
+    return f"DO {dollar_quoted(body)}"
 
 
 def with_least_rights(statements: Sequence[str], role: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ become text as anonymous records, for which no role can define a cast.
 writer a quarter more instead of twice as much. A statement that changed one record, the commonest by far, has a path of
 its own with the cheapest plan there is.
 
-**A row or key that is too large for one value** is logged as T. ``row_size`` measures before anything is fetched or
+**A row or key that is too large for one value** is logged as T. ``written_rows`` measures before anything is fetched or
 put together; only a row whose text may be too long is tried in a block that catches the error.
 
 **An update that changes key or tenant** is a D of the old record with its image, beside the U of the new one. The two
@@ -25,8 +25,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from exportd.capture.log_definition import LogDefinition
-from exportd.capture.row_size import record_can_be_tried
-from exportd.capture.written_rows import is_long_key, is_too_long_key, keys_may_be_long, large_columns, written_rows
+from exportd.capture.written_rows import (
+    is_long_key,
+    is_too_long_key,
+    keys_may_be_long,
+    large_columns,
+    record_can_be_tried,
+    written_rows,
+)
 from exportd.catalog.shape import Column, Relation, RelationKind, Shape
 from exportd.database.quoting import dollar_quoted, literal, table
 from exportd.model.change_log import DOORBELL_CHANNEL, MAX_QUEUE_SHARE, SCHEMA, TENANT_COLUMN

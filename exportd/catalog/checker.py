@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from exportd.catalog.column_types import accepts, accepts_format, field_type
 from exportd.catalog.document import Catalog
 from exportd.catalog.expression_checker import ExpressionVerdict, expressions_in, judge, volatile_functions
 from exportd.catalog.expressions import functions_of
+from exportd.catalog.live_table import accepts, accepts_format, field_type
 from exportd.catalog.table_reader import list_tables, read_tables, reading
 from exportd.catalog.table_rules import Finding, duplicates_query, duplicates_sentence, findings, missing_table
 from exportd.database.quoting import identifier, literal, table

@@ -9,7 +9,7 @@ from exportd.catalog.table_reader import list_schemas, list_tables, read_tables,
 from exportd.database import queries
 from exportd.model.entity import TableName
 from exportd.model.errors import Problem, SettingsError
-from exportd.settings.closest import did_you_mean
+from exportd.settings.sentences import did_you_mean
 
 if TYPE_CHECKING:
     from exportd.database.connector import Connection

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from exportd.catalog.column_types import ValueType
 from exportd.catalog.expressions import functions_of
+from exportd.catalog.live_table import ValueType
 from exportd.database import queries, quoting
 from exportd.model.entity import Field, TableName
 

@@ -6,15 +6,14 @@ key of the catalog that it is about.
 
 from collections.abc import Iterator, Sequence
 
-from exportd.catalog.column_types import accepts, accepts_format, field_type, is_instant
 from exportd.catalog.expressions import words_of
-from exportd.catalog.live_table import LiveColumn, LiveTable
+from exportd.catalog.live_table import LiveColumn, LiveTable, accepts, accepts_format, field_type, is_instant
 from exportd.catalog.names import camel_case, snake_case, unique_names
 from exportd.database.quoting import identifier, table
 from exportd.model.change_log import SCHEMA
 from exportd.model.entity import DELETED_FIELD, Entity, EntityCode, Field, TableName
-from exportd.settings.closest import closest, did_you_mean
-from exportd.settings.lines import KeyPath
+from exportd.settings.document import KeyPath
+from exportd.settings.sentences import closest, did_you_mean
 
 Finding = tuple[KeyPath, str]
 """The key of the entity that a sentence is about, and the sentence."""

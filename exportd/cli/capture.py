@@ -138,7 +138,7 @@ def uninstall(
 @role_app.command
 def sql(*, config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Print the SQL that makes the daemon's roles, with the rights that they need and no others, for a DBA."""
-    from exportd.capture.role import role_sql
+    from exportd.capture.script import role_sql
     from exportd.settings.dsn import Address
 
     settings, catalog = load(config)
@@ -177,7 +177,7 @@ def _shown(
     schema = [found.pop(_SCHEMA)] if _SCHEMA in found else []
     for name in names:
         if name not in found:
-            from exportd.settings.closest import did_you_mean
+            from exportd.settings.sentences import did_you_mean
 
             hint = did_you_mean(name, found, what="entities of the catalog")
             raise PermanentError(f"the catalog has no entity {name}; {hint}", reason=Reason.CATALOG_MISMATCH)

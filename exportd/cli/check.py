@@ -19,6 +19,7 @@ from exportd.catalog.table_reader import tables_without_tenant_index, unreadable
 from exportd.cli.configuration import connector, load
 from exportd.cli.failures import Exit
 from exportd.cli.output import print_json, print_line
+from exportd.cli.without_daemon import find_destinations
 from exportd.daemon.assembly import CONTROL_CONNECTIONS
 from exportd.database import queries
 from exportd.database.connector import Connection, Connector
@@ -27,10 +28,8 @@ from exportd.database.migrator import pending
 from exportd.database.session_settings import POOLER_ADVICE
 from exportd.database.translator import translated
 from exportd.destinations.checker import DestinationChecker
-from exportd.destinations.checks.finding import CheckVerdict
+from exportd.destinations.checks.finding import CheckVerdict, summary
 from exportd.destinations.checks.permission import PURPOSES
-from exportd.destinations.checks.report import summary
-from exportd.destinations.finder import find_destinations
 from exportd.destinations.opener import DestinationOpener
 from exportd.jobs.job_record import progress_from_row
 from exportd.jobs.stalls import Slots

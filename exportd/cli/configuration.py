@@ -27,7 +27,7 @@ app = App(name="config")
 def load(path: Path) -> "tuple[Settings, Catalog]":
     """The settings and their catalog; SettingsError with every problem of both."""
     from exportd.catalog import document
-    from exportd.schedules.limits import check_rule
+    from exportd.schedules.calendar import check_rule
     from exportd.settings.loader import load_all
 
     return load_all(path, check_rule=check_rule, load_catalog=document.load)

@@ -4,6 +4,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -27,12 +28,13 @@ from exportd.cli.output import (
     print_table,
 )
 from exportd.cli.socket_client import SocketClient
+from exportd.destinations.checks import finding
 from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.reason import Reason
 
 if TYPE_CHECKING:
+    from exportd.cli.without_daemon import KnownDestination, KnownDestinations
     from exportd.destinations.checks.finding import CheckVerdict
-    from exportd.destinations.finder import KnownDestination, KnownDestinations
     from exportd.settings.destination_schema import DestinationSettings
     from exportd.settings.schema import Settings
 
@@ -46,21 +48,48 @@ CodeArgument = Annotated[
 ]
 NewCode = Annotated[str, Parameter(name="CODE", help="A short name, unique in the organization.")]
 Type = Annotated[Literal["S3", "GCS"], Parameter(help="Whose bucket it is.")]
-Name = Annotated[str | None, Parameter(help="A name for people.")]
 Bucket = Annotated[str | None, Parameter(help="The bucket's name.")]
-Prefix = Annotated[str | None, Parameter(help="A folder inside the bucket; '' for none.")]
-PartitionOrder = Annotated[
-    Literal["TIME_FIRST", "TYPE_FIRST"] | None, Parameter(help="What comes first in the paths of files.")
-]
-EmptyFiles = Annotated[
-    bool | None,
-    Parameter(help="Whether an entity without records has a file, or is in the manifest only."),
-]
-RoleArn = Annotated[str | None, Parameter(help="S3: the role that exportd assumes.")]
-ProjectNumber = Annotated[str | None, Parameter(help="GCS: the number of the project with the identity pool.")]
-PoolId = Annotated[str | None, Parameter(help="GCS: the workload identity pool.")]
-ProviderId = Annotated[str | None, Parameter(help="GCS: the provider in that pool.")]
-ServiceAccount = Annotated[str | None, Parameter(help="GCS: the service account that exportd acts as, if any.")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationOptions:
+    """What can be said of a destination when it is made, and when it is edited."""
+
+    name: Annotated[str | None, Parameter(help="A name for people.")] = None
+    prefix: Annotated[str | None, Parameter(help="A folder inside the bucket; '' for none.")] = None
+    partition_order: Annotated[
+        Literal["TIME_FIRST", "TYPE_FIRST"] | None, Parameter(help="What comes first in the paths of files.")
+    ] = None
+    empty_files: Annotated[
+        bool | None, Parameter(help="Whether an entity without records has a file, or is in the manifest only.")
+    ] = None
+    role_arn: Annotated[str | None, Parameter(help="S3: the role that exportd assumes.")] = None
+    project_number: Annotated[str | None, Parameter(help="GCS: the number of the project with the identity pool.")] = (
+        None
+    )
+    pool_id: Annotated[str | None, Parameter(help="GCS: the workload identity pool.")] = None
+    provider_id: Annotated[str | None, Parameter(help="GCS: the provider in that pool.")] = None
+    service_account: Annotated[str | None, Parameter(help="GCS: the service account that exportd acts as, if any.")] = (
+        None
+    )
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of the API; None for what was not given."""
+        return {
+            "name": self.name,
+            "prefix": self.prefix,
+            "partitionOrder": self.partition_order,
+            "emptyFiles": self.empty_files,
+            "iamRoleArn": self.role_arn,
+            "projectNumber": self.project_number,
+            "poolId": self.pool_id,
+            "providerId": self.provider_id,
+            "serviceAccountEmail": self.service_account,
+        }
+
+
+_UNSAID = DestinationOptions()
 
 
 @app.command
@@ -77,32 +106,18 @@ def create(
     *,
     type: Type,  # noqa: A002 - it is the option's name
     bucket: Annotated[str, Parameter(help="The bucket's name.")],
-    name: Name = None,
-    prefix: Prefix = None,
-    partition_order: PartitionOrder = None,
-    empty_files: EmptyFiles = None,
-    role_arn: RoleArn = None,
-    project_number: ProjectNumber = None,
-    pool_id: PoolId = None,
-    provider_id: ProviderId = None,
-    service_account: ServiceAccount = None,
+    options: DestinationOptions = _UNSAID,
     json: AsJson = False,
     at: OrganizationAddress = _HERE,
 ) -> None:
     """Make a destination; a schedule delivers there when it names it. `destination check` tries it."""
     body = {
+        **options.fields(),
         "code": code,
-        "name": name or code,
+        "name": options.name or code,
         "destinationType": type,
         "bucketName": bucket,
-        "prefix": prefix or None,
-        "partitionOrder": partition_order,
-        "emptyFiles": empty_files,
-        "iamRoleArn": role_arn,
-        "projectNumber": project_number,
-        "poolId": pool_id,
-        "providerId": provider_id,
-        "serviceAccountEmail": service_account,
+        "prefix": options.prefix or None,
     }
     client = at.organization_client()
     created = client.create("destinations", _given(body))
@@ -114,34 +129,13 @@ def edit(
     code: CodeArgument,
     /,
     *,
-    name: Name = None,
     bucket: Bucket = None,
-    prefix: Prefix = None,
-    partition_order: PartitionOrder = None,
-    empty_files: EmptyFiles = None,
-    role_arn: RoleArn = None,
-    project_number: ProjectNumber = None,
-    pool_id: PoolId = None,
-    provider_id: ProviderId = None,
-    service_account: ServiceAccount = None,
+    options: DestinationOptions = _UNSAID,
     json: AsJson = False,
     at: OrganizationAddress = _HERE,
 ) -> None:
     """Change what is given and leave the rest. When the place is another, the next run there is complete."""
-    changes = _given(
-        {
-            "name": name,
-            "bucketName": bucket,
-            "prefix": prefix,
-            "partitionOrder": partition_order,
-            "emptyFiles": empty_files,
-            "iamRoleArn": role_arn,
-            "projectNumber": project_number,
-            "poolId": pool_id,
-            "providerId": provider_id,
-            "serviceAccountEmail": service_account,
-        }
-    )
+    changes = _given({"bucketName": bucket, **options.fields()})
     if not changes:
         raise SettingsError.of("there is nothing to change: give an option, such as --prefix")
     client = at.organization_client()
@@ -217,7 +211,6 @@ def check(
 async def _check(code: str, organization: str | None, as_json: bool, config: ConfigPath) -> int:
     from exportd.api.schemas.destination import destination_check, place_of
     from exportd.destinations.checker import DestinationChecker
-    from exportd.destinations.checks import report
     from exportd.destinations.opener import DestinationOpener, declared
     from exportd.model.clock import SystemClock
     from exportd.telemetry.logging import leave_it_to_the_command
@@ -233,7 +226,7 @@ async def _check(code: str, organization: str | None, as_json: bool, config: Con
         print_json(destination_check(declaration, result, grants).model_dump(mode="json", by_alias=True))
     else:
         print_line(f"destination {destination.code} of {destination.organization}: {place_of(declaration)}")
-        for line in report.lines(result, grants, kind=destination.type):
+        for line in finding.lines(result, grants, kind=destination.type):
             print_script(line)
     return _exit_of(result.verdict)
 
@@ -252,7 +245,7 @@ def _exit_of(verdict: "CheckVerdict") -> Exit:
 
 async def _known(config: ConfigPath) -> "tuple[Settings, KnownDestinations]":
     """The destinations that are known; standard error says what could not be read."""
-    from exportd.destinations.finder import find_destinations
+    from exportd.cli.without_daemon import find_destinations
 
     settings, _ = load(config)
     known = await find_destinations(settings, connector(settings))

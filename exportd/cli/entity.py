@@ -161,7 +161,7 @@ def _entities(at: DaemonAddress) -> list[Document]:
 
 
 def _named(entities: Iterable[Document], code: str) -> Document:
-    from exportd.settings.closest import did_you_mean
+    from exportd.settings.sentences import did_you_mean
 
     found = {entity["entity"]: entity for entity in entities}
     if code not in found:

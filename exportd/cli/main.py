@@ -12,7 +12,7 @@ from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
 from exportd.cli.daemon_client import DaemonAddress
 from exportd.cli.failures import Exit, reported
 from exportd.cli.output import AsJson, print_script
-from exportd.model.dialect_name import DialectName
+from exportd.model.schedule import DialectName
 
 _HERE = DaemonAddress()
 
@@ -121,7 +121,7 @@ def verify(place: Place, *, organization: Organization = None, json: AsJson = Fa
     """Check a bucket or directory without the database: nothing missing, nothing altered, no gap."""
     import anyio
 
-    from exportd.cli.verify import verify_place
+    from exportd.cli.delivered import verify_place
 
     sys.exit(anyio.run(verify_place, place, organization, json))
 
@@ -141,7 +141,7 @@ def replay(
     """Rebuild the exported tables in a DuckDB file, as of any job, from a bucket or directory."""
     import anyio
 
-    from exportd.cli.replay import replay_place
+    from exportd.cli.delivered import replay_place
 
     anyio.run(
         lambda: replay_place(place, into, as_of=as_of, organization=organization, schedule=schedule, as_json=json)
@@ -166,7 +166,7 @@ def loader(
     """Print statements that load and merge a run into a database."""
     import anyio
 
-    from exportd.cli.loader import print_statements
+    from exportd.cli.delivered import print_statements
 
     anyio.run(print_statements, place, job, dialect)
 

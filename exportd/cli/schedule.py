@@ -32,10 +32,10 @@ from exportd.cli.output import (
     size,
 )
 from exportd.cli.schedule_editing import CodeArgument, print_schedule
-from exportd.cli.schedule_rule import rule_of
 from exportd.cli.socket_client import SocketClient
 from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.reason import Reason
+from exportd.model.schedule import API_RULE, rule_from
 
 app = App(name="schedule")
 app.command(schedule_editing.create)
@@ -190,7 +190,7 @@ def show_next(
     schedules = at.ask_or_read(lambda client: _all(client, organization), _read_all)
     schedule = _named(schedules, code, organization)
     first = datetime.fromisoformat(schedule["nextDueAt"]).astimezone(UTC)
-    due_times = list(upcoming(rule_of(schedule), first, count))
+    due_times = list(upcoming(rule_from(schedule, API_RULE), first, count))
     if json:
         print_json([due.isoformat(timespec="milliseconds").replace("+00:00", "Z") for due in due_times])
         return

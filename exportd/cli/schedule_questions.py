@@ -9,10 +9,9 @@ from rich.console import Console
 from exportd.cli.daemon_client import Document, OrganizationClient
 from exportd.cli.failures import DeclinedError
 from exportd.cli.output import moment, on_terminal
-from exportd.cli.schedule_rule import rule_of
 from exportd.model.errors import SettingsError
-from exportd.schedules.calendar import rule_words, upcoming
-from exportd.schedules.limits import check_rule
+from exportd.model.schedule import API_RULE, rule_from
+from exportd.schedules.calendar import check_rule, rule_words, upcoming
 
 _RUNS_SHOWN = 5
 
@@ -79,7 +78,7 @@ def _rule() -> Document:
             words = {"HOUR": "Minutes into the hour, 0 for none", "DAY": "Hours into the day, 0 for none"}
             if unit in words and (offset := _number(words[unit], 0)):
                 fields["offset"] = offset
-        problems = check_rule(rule_of(fields))
+        problems = check_rule(rule_from(fields, API_RULE))
         if not problems:
             return fields
         for problem in problems:
@@ -87,9 +86,10 @@ def _rule() -> Document:
 
 
 def _confirm(body: Document) -> None:
+    rule = rule_from(body, API_RULE)
     _say("")
-    _say(f"{body['code']}: {rule_words(rule_of(body))}, {len(body['operationalDataTypes'])} entities. Its next runs:")
-    for due in upcoming(rule_of(body), datetime.now(UTC), _RUNS_SHOWN):
+    _say(f"{body['code']}: {rule_words(rule)}, {len(body['operationalDataTypes'])} entities. Its next runs:")
+    for due in upcoming(rule, datetime.now(UTC), _RUNS_SHOWN):
         _say(f"  {moment(due)}")
     if _choice("Save it", ("yes", "no")) == "no":
         raise DeclinedError("Nothing was saved.")

@@ -1,7 +1,8 @@
 """What commands do where no daemon runs: they read the database, and ask it for a run, in the documents of the API."""
 
 import os
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -15,26 +16,29 @@ from exportd.api.transport.peer import Peer
 from exportd.catalog.resolver import resolve
 from exportd.cli.configuration import connector, load, tables
 from exportd.cli.output import print_error
-from exportd.destinations.opener import declared
+from exportd.database.connector import Connector
+from exportd.database.migrator import pending
+from exportd.destinations.opener import DestinationOpener, declared
 from exportd.destinations.operations import DestinationOperator
+from exportd.destinations.record import check_origin
 from exportd.destinations.table import DestinationTable
 from exportd.jobs.job_record import unknown_job
 from exportd.jobs.job_table import JobTable
 from exportd.jobs.requests import FoundJob, JobSearch, OwnedJobTable, Place
-from exportd.model.declared import key_of
+from exportd.model.declared import Key, key_of
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import ExportdError, PermanentError
 from exportd.model.job import JobId
 from exportd.model.reason import Reason
-from exportd.model.schedule import Origin, ScheduleId
+from exportd.model.schedule import Origin, Pause, ScheduleId
 from exportd.schedules.editing import OwnedScheduleTable
 from exportd.schedules.operations import ScheduleOperator, ScheduleStanding
+from exportd.settings.destination_schema import DestinationSettings
+from exportd.settings.schema import Settings
 
 if TYPE_CHECKING:
     from exportd.destinations.record import DestinationRecord
     from exportd.jobs.job_record import JobRecord
-    from exportd.model.declared import Key
-    from exportd.model.schedule import Pause
 
 _PAGE_SIZE = 500
 
@@ -137,3 +141,49 @@ async def read_entities(config: Path) -> list[Document]:
     entities = resolved.entities.values()
     trouble = {code: resolved.trouble(code) or "" for code in resolved.out_of_order}
     return [document(entity) for entity in entity_documents(entities, entities, trouble)]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDestination:
+    """A destination, its origin and, if it is paused and the database could be read, its pause."""
+
+    settings: DestinationSettings
+    origin: Origin
+    pause: Pause | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDestinations:
+    """``problems`` says which destinations could not be read, and why."""
+
+    found: Sequence[KnownDestination]
+    problems: Sequence[str] = ()
+
+
+async def find_destinations(settings: Settings, database: Connector) -> KnownDestinations:
+    """All of them, as far as the database can be read."""
+    found = [KnownDestination(destination, Origin.CONFIGURATION) for destination in settings.destination]
+    problems = []
+    configured = {Key(destination.organization, destination.code) for destination in settings.destination}
+    try:
+        async with database.connection("destinations") as connection:
+            if await pending(connection):
+                return KnownDestinations(found)
+        async with database.pool(1) as pool:
+            records = await DestinationTable(pool).all()
+            pauses = await DestinationOperator(pool).pauses()
+    except ExportdError as error:
+        return KnownDestinations(found, [f"Destinations made through the API are not known: {error.sentence}"])
+    found = [replace(known, pause=pauses.get(Key(known.settings.organization, known.settings.code))) for known in found]
+    opener = DestinationOpener(settings)
+    for record in records:
+        key = key_of(record.declaration)
+        if record.origin is Origin.CONFIGURATION or key in configured:
+            continue
+        try:
+            check_origin(record)
+            made = opener.settings_made(record.declaration)
+            found.append(KnownDestination(made, record.origin, pauses.get(key)))
+        except ExportdError as error:
+            problems.append(f"destination {key.code} of {key.organization}: {error.sentence}")
+    return KnownDestinations(found, problems)

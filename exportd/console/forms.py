@@ -13,10 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from exportd.api.dependencies import Tenant
 from exportd.api.identity.access import Identity
-from exportd.api.problems import Refusal
+from exportd.api.problems import Refusal, sentence_of
 from exportd.api.schemas.destination import CREATIONS, DestinationDetails
 from exportd.api.schemas.schedule import ScheduleDetails
-from exportd.api.sentences import sentence_of
 from exportd.model.bounds import MAX_ENTITIES
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import ExportdError

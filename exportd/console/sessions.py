@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from exportd.api.transport.rate_limit import RateLimit
+from exportd.api.transport.client_limits import RateLimit
 from exportd.model.clock import Clock
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import anyio
 
 from exportd import __version__
 from exportd.api.job_watcher import JobWatcher
-from exportd.api.transport.rate_limit import ConnectionCount
+from exportd.api.transport.client_limits import ConnectionCount
 from exportd.capture.installer import CaptureInstaller, capture_is_intact
 from exportd.capture.listener import Listener
 from exportd.capture.pruner import Pruner
@@ -29,15 +29,14 @@ from exportd.delivery.publication_keeper import PublicationKeeper
 from exportd.delivery.publication_table import PublicationTable
 from exportd.delivery.upload_table import UploadTable
 from exportd.destinations.open_destinations import Destinations
-from exportd.destinations.opener import DestinationOpener, open_made
+from exportd.destinations.opener import DestinationOpener
 from exportd.destinations.refresher import DestinationRefresher
 from exportd.destinations.table import DestinationTable
 from exportd.extraction.copier import Copier
 from exportd.extraction.extractor import Extractor
 from exportd.extraction.snapshot_opener import SnapshotOpener
 from exportd.fleet.presence import PresenceKeeper
-from exportd.fleet.record import DaemonIdentity
-from exportd.fleet.table import DaemonTable
+from exportd.fleet.table import DaemonIdentity, DaemonTable
 from exportd.jobs.attempt_runner import RunJob
 from exportd.jobs.dispatcher import Dispatcher
 from exportd.jobs.history_pruner import HistoryPruner
@@ -167,9 +166,7 @@ def _components(
     )
     ticker = Ticker(schedules, clock)
     destination_table = DestinationTable(control_pool)
-    refresher = DestinationRefresher(
-        destination_table, destinations, lambda declaration: open_made(declaration, opener), clock
-    )
+    refresher = DestinationRefresher(destination_table, destinations, opener.open_made, clock)
     presence = PresenceKeeper(DaemonTable(control_pool), identity, destination_table, schedules, clock)
 
     def on_event(kind: str, schedule: ScheduleId | None) -> None:

@@ -32,8 +32,8 @@ from exportd.api.identity.signing import Signer, own_signing_key, read_signing_k
 from exportd.api.schemas.status import LocalStatus
 from exportd.api.status_reader import StatusReader
 from exportd.api.transport.certificate import Certificate
+from exportd.api.transport.client_limits import RateLimit
 from exportd.api.transport.peer import group_id, group_ids, proxy_user_id
-from exportd.api.transport.rate_limit import RateLimit
 from exportd.api.transport.server import ControlServer, MetricsServer
 from exportd.catalog.document import Catalog
 from exportd.console.pages import add_console
@@ -57,8 +57,8 @@ from exportd.model.change_log import log_name
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import ExportdError, PermanentError
 from exportd.model.schedule import DestinationCode
+from exportd.schedules.calendar import check_rule
 from exportd.schedules.editing import OwnedScheduleTable
-from exportd.schedules.limits import check_rule
 from exportd.schedules.operations import ScheduleOperator
 from exportd.settings.control_schema import EVERY_ORGANIZATION, ControlSettings
 from exportd.settings.schema import QuotaSettings

@@ -17,7 +17,7 @@ from exportd.database.connector import Connector
 from exportd.database.login_checker import warn_of_rights
 from exportd.model.errors import ExportdError, SettingsError
 from exportd.model.reason import Reason
-from exportd.schedules.limits import check_rule
+from exportd.schedules.calendar import check_rule
 from exportd.settings.difference import effective
 from exportd.settings.loader import load
 from exportd.settings.schema import Settings

@@ -33,7 +33,7 @@ from exportd.destinations.open_destinations import Destination
 from exportd.destinations.opener import DestinationOpener
 from exportd.model.errors import ExportdError, Problem, SettingsError, TransientError
 from exportd.model.reason import Reason
-from exportd.schedules.limits import check_rule
+from exportd.schedules.calendar import check_rule
 from exportd.settings.control_schema import ControlSettings
 from exportd.settings.difference import Change, ChangeKind, Difference, compare, effective
 from exportd.settings.document import sorted_by_line

@@ -29,7 +29,7 @@ from exportd.database.connector import Connector
 from exportd.database.login_checker import warn_of_rights
 from exportd.database.migrator import migrate
 from exportd.model.errors import ExportdError
-from exportd.schedules.limits import check_rule
+from exportd.schedules.calendar import check_rule
 from exportd.settings.directory_checker import dsn_risks
 from exportd.settings.loader import load_all
 from exportd.settings.schema import Settings

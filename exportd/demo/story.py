@@ -17,8 +17,7 @@ import anyio.to_thread
 from exportd.catalog.document import Catalog
 from exportd.database.connector import Connection, Connector
 from exportd.demo.changer import Changer, OpenTransaction
-from exportd.demo.generator import create_tables, fill
-from exportd.demo.proportions import organization_ids
+from exportd.demo.generator import create_tables, fill, organization_ids
 from exportd.demo.screen import Screen
 from exportd.demo.stage import SCHEDULE, DaemonProcess, Stage, clear, running_console, running_daemon
 from exportd.jobs.job_record import JobRecord

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from exportd.database.connector import Connection
-from exportd.demo.proportions import SHARES
+from exportd.demo.generator import SHARES
 from exportd.model.entity import EntityCode
 
 _ENTITIES = {code.lower(): code for code in SHARES}

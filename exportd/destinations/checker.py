@@ -9,27 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from os import geteuid
-from typing import assert_never
 
 import anyio
 
 from exportd.destinations.checks.finding import CheckResult, PermissionFinding, PermissionState
-from exportd.destinations.checks.grants import Grant, directory_grants, gcs_grants, s3_grants
-from exportd.destinations.checks.permission import Permission
+from exportd.destinations.checks.permission import Grant, Permission, grants_of, writing_replaces
 from exportd.destinations.checks.prober import Prober
-from exportd.destinations.open_destinations import Destination
-from exportd.destinations.opener import DestinationOpener, settings_of
+from exportd.destinations.opener import DestinationOpener, layout_of, settings_of
 from exportd.destinations.record import DestinationRecord
 from exportd.model.clock import Clock
+from exportd.model.entity import OrganizationId
 from exportd.model.errors import ExportdError, TransientError
 from exportd.model.reason import Reason
 from exportd.model.schedule import Origin
-from exportd.settings.destination_schema import (
-    DestinationSettings,
-    DirectoryDestination,
-    GcsDestination,
-    S3Destination,
-)
+from exportd.settings.destination_schema import DestinationSettings, S3Destination
 from exportd.stores.layout import organization_folder
 from exportd.stores.location import Location, location_of
 from exportd.stores.store import Store
@@ -60,37 +53,17 @@ class DestinationChecker:
 
     async def grants(self, declared: DestinationSettings) -> tuple[Grant, ...]:
         """What to set up on the other side."""
-        match declared:
-            case DirectoryDestination():
-                return directory_grants(directory=str(declared.directory), user=_own_user())
-            case S3Destination():
-                return s3_grants(
-                    bucket=declared.bucket,
-                    folder=_folder(self._opener.open(declared)),
-                    role_arn=declared.role_arn,
-                    external_id=declared.external_id or declared.organization,
-                    kms_key=declared.kms_key,
-                    identity=await self._own_identity(declared),
-                )
-            case GcsDestination():
-                return gcs_grants(
-                    bucket=declared.bucket,
-                    project_number=declared.project_number,
-                    pool_id=declared.pool_id,
-                    service_account=declared.service_account,
-                )
-            case _:
-                assert_never(declared)
+        identity = await self._own_identity(declared) if isinstance(declared, S3Destination) else ""
+        return grants_of(declared, folder=_folder(declared), identity=identity, user=_own_user())
 
     async def _probe(self, declared: DestinationSettings, *, measures: bool) -> CheckResult:
         destination = self._opener.open(declared)
         try:
             prober = Prober(
                 destination.store,
-                _folder(destination),
+                _folder(declared),
                 clock=self._clock,
-                # There the right to replace is that to delete.
-                replaces=not isinstance(declared, GcsDestination),
+                replaces=writing_replaces(declared.type),
                 measures=measures,
             )
             return await prober.probe()
@@ -159,14 +132,13 @@ class StoredDestinationChecker:
             self._running -= 1
 
     def _settings(self, record: DestinationRecord) -> DestinationSettings:
-        settings = settings_of(record.declaration)
         if record.origin is Origin.API:
-            self._opener.require_own_pool(settings)
-        return settings
+            return self._opener.settings_made(record.declaration)
+        return settings_of(record.declaration)
 
 
-def _folder(destination: Destination) -> str:
-    return organization_folder(destination.organization, destination.layout)
+def _folder(declared: DestinationSettings) -> str:
+    return organization_folder(OrganizationId(declared.organization), layout_of(declared))
 
 
 def _has_failed(result: CheckResult) -> bool:

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 import anyio
 
 from exportd.destinations.circuit import Circuit
-from exportd.model.dialect_name import DialectName
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
-from exportd.model.schedule import DestinationCode
+from exportd.model.schedule import DestinationCode, DialectName
 from exportd.stores.layout import Layout
 from exportd.stores.location import Location
 from exportd.stores.store import Store

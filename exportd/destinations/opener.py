@@ -8,16 +8,14 @@ from pydantic import TypeAdapter, ValidationError
 from exportd.destinations.circuit import circuit_for
 from exportd.destinations.open_destinations import Destination, Destinations
 from exportd.destinations.record import DestinationDeclaration
-from exportd.model.dialect_name import DialectName
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import SettingsError
-from exportd.model.schedule import DestinationCode
+from exportd.model.schedule import DestinationCode, DialectName
 from exportd.settings.destination_schema import DestinationSettings, S3Destination
 from exportd.settings.schema import Settings
-from exportd.stores.gcs.identity import require_own_pool
 from exportd.stores.layout import Layout, PartitionOrder
 from exportd.stores.location import location_of
-from exportd.stores.opener import StoreOpener
+from exportd.stores.opener import StoreOpener, require_own, shared_settings
 
 _KEPT_ELSEWHERE = {"code", "organization", "name"}
 """Settings that are columns of their own. The others say where a destination is and by which right; no secret."""
@@ -41,9 +39,14 @@ class DestinationOpener:
         """Whether these settings would open the same destinations in another way."""
         return _shared(self._settings) != _shared(settings)
 
-    def require_own_pool(self, declared: DestinationSettings) -> None:
-        """For one that was made through the API: see ``require_own_pool``. Raises SettingsError."""
-        require_own_pool(declared, self._settings.gcs)
+    def settings_made(self, declaration: DestinationDeclaration) -> DestinationSettings:
+        """The settings of a destination that was made through the API.
+
+        Raises SettingsError when there are none, or when they name what is another organization's.
+        """
+        made = settings_of(declaration)
+        require_own(made, self._settings)
+        return made
 
     def open_all(self) -> Destinations:
         """What the configuration declares. Nothing is touched yet. Raises SettingsError when one cannot be opened."""
@@ -55,12 +58,16 @@ class DestinationOpener:
             organization=OrganizationId(declared.organization),
             code=DestinationCode(declared.code),
             store=self._stores.open(declared, self._settings),
-            layout=Layout(declared.prefix, PartitionOrder(declared.partition_order)),
+            layout=layout_of(declared),
             location=location_of(declared),
             loader_kit=tuple(DialectName(dialect) for dialect in declared.loader_kit),
             empty_files=declared.empty_files,
             circuit=circuit_for(self._settings.limits.delivery_timeout_s),
         )
+
+    def open_made(self, declaration: DestinationDeclaration) -> Destination:
+        """One that was made through the API. Nothing is touched yet. Raises SettingsError when it cannot be opened."""
+        return self.open(self.settings_made(declaration))
 
     async def own_identity(self, declared: S3Destination) -> str:
         """The ARN that the daemon's own credentials have, which a role's trust policy names.
@@ -95,14 +102,9 @@ def settings_of(declaration: DestinationDeclaration) -> DestinationSettings:
     return settings
 
 
-def open_made(declaration: DestinationDeclaration, opener: DestinationOpener) -> Destination:
-    """Open a destination that was made through the API. Nothing is touched yet.
-
-    Raises SettingsError when it cannot be opened.
-    """
-    settings = settings_of(declaration)
-    opener.require_own_pool(settings)
-    return opener.open(settings)
+def layout_of(declared: DestinationSettings) -> Layout:
+    """How its keys are named."""
+    return Layout(declared.prefix, PartitionOrder(declared.partition_order))
 
 
 def _settings(settings: DestinationSettings) -> Mapping[str, Any]:
@@ -111,4 +113,4 @@ def _settings(settings: DestinationSettings) -> Mapping[str, Any]:
 
 def _shared(settings: Settings) -> tuple[object, ...]:
     """What all destinations depend on."""
-    return settings.s3, settings.gcs, settings.limits.part_size, settings.limits.delivery_timeout_s
+    return *shared_settings(settings), settings.limits.delivery_timeout_s

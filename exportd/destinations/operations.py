@@ -13,9 +13,8 @@ from uuid import UUID
 from exportd.database import queries
 from exportd.database.quota_table import admit_program
 from exportd.database.unit_of_work import notify, statements, transaction, write_audit
-from exportd.destinations.destination_writer import LOCK
 from exportd.destinations.record import DestinationHealth, health_from_row
-from exportd.destinations.table import missing
+from exportd.destinations.table import LOCK, missing
 from exportd.model.declared import Key
 from exportd.model.entity import OrganizationId
 from exportd.model.schedule import Pause

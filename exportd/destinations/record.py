@@ -11,6 +11,7 @@ from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode, Origin
+from exportd.settings.destination_schema import SETTABLE
 
 if TYPE_CHECKING:
     from exportd.database.queries import Row
@@ -53,23 +54,16 @@ class DestinationRecord:
     modified_by: str
 
 
-_OF_BUCKETS = frozenset({"type", "bucket", "prefix", "partition_order", "empty_files"})
-_SETTABLE: Mapping[str, frozenset[str]] = {
-    "S3": _OF_BUCKETS | {"role_arn"},
-    "GCS": _OF_BUCKETS | {"project_number", "pool_id", "provider_id", "service_account"},
-}
-"""What the API can set, by the kind of destination: no folder of a host, no credentials and profiles of the daemon."""
-
-
 def check_origin(record: DestinationRecord) -> None:
     """Raises PermanentError for a destination of the API that holds what the API cannot set: its row was planted."""
     if record.origin is not Origin.API:
         return
     declaration = record.declaration
     kind = str(declaration.settings.get("type"))
-    foreign = sorted(set(declaration.settings) - _SETTABLE.get(kind, frozenset()))
-    if kind not in _SETTABLE or foreign:
-        what = f"has {', '.join(foreign)}" if kind in _SETTABLE else f"is of the kind {kind}"
+    settable = SETTABLE.get(kind, frozenset())
+    foreign = sorted(set(declaration.settings) - settable)
+    if foreign or not settable:
+        what = f"has {', '.join(foreign)}" if settable else f"is of the kind {kind}"
         raise PermanentError(
             f"The destination {declaration.code} of {declaration.organization} was made through the API and {what}, "
             "which the API cannot set. It is not opened: find out who changed the row, and delete it.",

@@ -13,6 +13,7 @@ All methods raise TransientError when the database is out of reach; an edit rais
     IN_USE         a schedule refers to it, or a job is delivering to it
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -22,12 +23,12 @@ from exportd.database import queries
 from exportd.database.declaration_table import DESTINATION, declare
 from exportd.database.quota_table import Quota, require_room
 from exportd.database.unit_of_work import notify, statements, transaction, write_audit
-from exportd.destinations import destination_writer
 from exportd.destinations.record import DestinationDeclaration, DestinationRecord, destination_from_row
+from exportd.model.declared import key_of
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
-from exportd.model.schedule import DestinationCode, Origin
+from exportd.model.schedule import CONFIGURATION, DestinationCode, Origin
 from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from exportd.database.connector import Connection, Pool
 
 _SQL = queries.load("destinations")
+
+LOCK = "exportd destinations"
+"""Reconciling and editing hold it: two at once would both insert a new destination, or take a free code."""
 
 
 class DestinationTable:
@@ -56,12 +60,12 @@ class DestinationTable:
         declare stays, and of two ways to declare a destination the one that was written last: see ``model.declared``.
         """
         declared = tuple(declared)
-        async with transaction(self._pool, "reconciling the destinations", lock=destination_writer.LOCK) as connection:
+        async with transaction(self._pool, "reconciling the destinations", lock=LOCK) as connection:
             records = [destination_from_row(row) for row in await connection.fetch(_SQL["all"])]
             plan = await declare(connection, DESTINATION, declared, records, daemon=daemon)
-            await destination_writer.insert(connection, plan.new, now=now)
-            await destination_writer.edit(connection, plan.edits, now=now)
-            await destination_writer.delete(connection, (record.id for record in plan.gone), now=now)
+            await _insert(connection, plan.new, now=now)
+            await _edit(connection, plan.edits, now=now)
+            await _delete(connection, (record.id for record in plan.gone), now=now)
             if plan:
                 await notify(connection, "destination_changed")
 
@@ -122,7 +126,7 @@ class DestinationTable:
 
     async def create(self, declaration: DestinationDeclaration, *, actor: str, now: datetime) -> DestinationRecord:
         """A new destination. Nothing is touched there yet."""
-        async with transaction(self._pool, "creating a destination", lock=destination_writer.LOCK) as connection:
+        async with transaction(self._pool, "creating a destination", lock=LOCK) as connection:
             await require_room(
                 connection, declaration.organization, self._quotas, Quota.DESTINATIONS, Quota.CHANGES_PER_HOUR
             )
@@ -132,11 +136,9 @@ class DestinationTable:
                     reason=Reason.CODE_TAKEN,
                 )
             await _require_no_job(connection, declaration, "made")
-            (created,) = await destination_writer.insert(
-                connection, [declaration], now=now, origin=Origin.API, actor=actor
-            )
+            (created,) = await _insert(connection, [declaration], now=now, origin=Origin.API, actor=actor)
             # One of the same code may have been deleted: what that one has, this one has not.
-            await destination_writer.forget_positions(connection, [declaration])
+            await _forget_positions(connection, [declaration])
             await _record(connection, "destination created", created, actor)
         return created
 
@@ -150,15 +152,13 @@ class DestinationTable:
         now: datetime,
     ) -> DestinationRecord:
         """Replace what a destination says. Its code and its type stay."""
-        async with transaction(self._pool, "editing a destination", lock=destination_writer.LOCK) as connection:
+        async with transaction(self._pool, "editing a destination", lock=LOCK) as connection:
             await require_room(connection, declaration.organization, self._quotas, Quota.CHANGES_PER_HOUR)
             before = await _hold(connection, declaration.organization, destination_id)
             _require_same(before, declaration, version)
             if before.declaration.place != declaration.place:
                 await _require_no_job(connection, declaration, "edited")
-            (after,) = await destination_writer.edit(
-                connection, [(before, declaration)], now=now, origin=Origin.API, actor=actor
-            )
+            (after,) = await _edit(connection, [(before, declaration)], now=now, origin=Origin.API, actor=actor)
             await _record(connection, "destination edited", after, actor)
         return after
 
@@ -169,7 +169,7 @@ class DestinationTable:
 
         What was delivered there stays.
         """
-        async with transaction(self._pool, "deleting a destination", lock=destination_writer.LOCK) as connection:
+        async with transaction(self._pool, "deleting a destination", lock=LOCK) as connection:
             await require_room(connection, organization, self._quotas, Quota.CHANGES_PER_HOUR)
             before = await _hold(connection, organization, destination_id)
             rows = await connection.fetch(_SQL["schedules_using"], organization, before.declaration.code)
@@ -181,7 +181,7 @@ class DestinationTable:
                     reason=Reason.IN_USE,
                 )
             await _require_no_job(connection, before.declaration, "deleted")
-            await destination_writer.delete(connection, [destination_id], now=now)
+            await _delete(connection, [destination_id], now=now)
             await _record(connection, "destination deleted", before, actor)
         return before
 
@@ -276,3 +276,49 @@ async def _record(connection: "Connection", action: str, subject: DestinationRec
         },
     )
     await notify(connection, "destination_changed")
+
+
+async def _insert(
+    connection: "Connection",
+    declarations: Sequence[DestinationDeclaration],
+    *,
+    now: datetime,
+    origin: Origin = Origin.CONFIGURATION,
+    actor: str = CONFIGURATION,
+) -> list[DestinationRecord]:
+    """New destinations, in no particular order."""
+    documents = json.dumps([_columns(declaration) for declaration in declarations])
+    rows = await connection.fetch(_SQL["insert"], documents, origin, now, actor)
+    return [destination_from_row(row) for row in rows]
+
+
+async def _edit(
+    connection: "Connection",
+    edits: Sequence[tuple[DestinationRecord, DestinationDeclaration]],
+    *,
+    now: datetime,
+    origin: Origin = Origin.CONFIGURATION,
+    actor: str = CONFIGURATION,
+) -> list[DestinationRecord]:
+    """Give destinations other declarations; in no particular order. Where the place is another one, it is empty."""
+    documents = json.dumps([{**_columns(declaration), "id": str(record.id)} for record, declaration in edits])
+    rows = await connection.fetch(_SQL["edit"], documents, origin, now, actor)
+    await _forget_positions(
+        connection, [declaration for record, declaration in edits if record.declaration.place != declaration.place]
+    )
+    return [destination_from_row(row) for row in rows]
+
+
+async def _forget_positions(connection: "Connection", declarations: Iterable[DestinationDeclaration]) -> None:
+    """The places behind these codes hold nothing yet: the next run of the schedules that use them is full."""
+    documents = json.dumps([key_of(declaration)._asdict() for declaration in declarations])
+    await connection.execute(_SQL["forget_positions"], documents)
+
+
+async def _delete(connection: "Connection", destination_ids: Iterable[UUID], *, now: datetime) -> None:
+    """Take destinations away. What was delivered there stays."""
+    await connection.execute(_SQL["delete"], [*destination_ids], now)
+
+
+def _columns(declaration: DestinationDeclaration) -> dict[str, object]:
+    return {**key_of(declaration)._asdict(), **declaration.to_json()}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from asyncpg import Record
 
-from exportd.catalog.column_types import INSTANTS
+from exportd.catalog.live_table import INSTANTS
 from exportd.catalog.shape import Shape
 from exportd.catalog.table_rules import duplicates_sentence, no_modified
 from exportd.database import queries

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
-from exportd.fleet.record import DaemonRecord, DeclaredDifference
+from exportd.fleet.table import DaemonRecord, DeclaredDifference
 
 _MAX_NAMED = 5
 """How many differing things a sentence names."""

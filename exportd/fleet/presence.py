@@ -19,8 +19,7 @@ from exportd.destinations.opener import declared
 from exportd.destinations.table import DestinationTable
 from exportd.extraction.guards import fingerprint
 from exportd.fleet.disagreement import UNKNOWN, Disagreement, disagreements
-from exportd.fleet.record import DaemonIdentity, DaemonRecord
-from exportd.fleet.table import EPHEMERAL, HEARTBEAT_S, DaemonTable
+from exportd.fleet.table import EPHEMERAL, HEARTBEAT_S, DaemonIdentity, DaemonRecord, DaemonTable
 from exportd.model.clock import Clock, wait_until
 from exportd.model.errors import ExportdError
 from exportd.model.schedule import Schedule

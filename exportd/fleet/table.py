@@ -7,24 +7,20 @@ TransientError when the database is out of reach.
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from exportd.database import queries
 from exportd.database.connector import storable
 from exportd.database.unit_of_work import notify, statements, transaction, write_audit
-from exportd.fleet.record import (
-    DaemonIdentity,
-    DaemonRecord,
-    DeclaredDifference,
-    daemon_from_row,
-    difference_from_row,
-)
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
 
 if TYPE_CHECKING:
     from exportd.database.connector import Connection, Pool
+    from exportd.database.queries import Row
 
 _SQL = queries.load("daemons")
 _DECLARATIONS_SQL = queries.load("declarations")
@@ -42,6 +38,74 @@ EPHEMERAL_COUNTED_S = 15 * 60.0
 
 COUNTED_S = 24 * 3600.0
 """How long a daemon that does not run keeps in effect what it declares."""
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonIdentity:
+    """Which daemon it is. A daemon is identified by its spool; ``configuration`` is the path of its file."""
+
+    spool_id: UUID
+    host: str
+    pid: int
+    configuration: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonRecord:
+    """A daemon as the database keeps it. Times are aware UTC, by the server's clock.
+
+    ``running``: its last heartbeat is recent, and it has not deregistered. ``declared_at`` is when it last put a
+    configuration into effect (None: not yet). ``settings`` are the values of the keys that all daemons should agree on,
+    ``entities`` the fingerprints of its catalog's entities by code.
+    """
+
+    spool_id: UUID
+    host: str
+    pid: int
+    version: str
+    started_at: datetime
+    seen_at: datetime
+    declared_at: datetime | None
+    running: bool
+    settings: Mapping[str, str]
+    entities: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredDifference:
+    """A destination or schedule (``kind``) that this daemon and the one of ``spool_id`` declare differently.
+
+    Only one of them declares it, or both do with different content.
+    """
+
+    spool_id: UUID
+    kind: str
+    organization: str
+    code: str
+    is_here: bool
+    is_there: bool
+
+
+def daemon_from_row(row: "Row") -> DaemonRecord:
+    return DaemonRecord(
+        spool_id=row["spool_id"],
+        host=row["host"],
+        pid=row["pid"],
+        version=row["version"],
+        started_at=row["started_at"],
+        seen_at=row["seen_at"],
+        declared_at=row["declared_at"],
+        running=row["running"],
+        settings=json.loads(row["settings"]),
+        entities=json.loads(row["entities"]),
+    )
+
+
+def difference_from_row(row: "Row") -> DeclaredDifference:
+    return DeclaredDifference(
+        row["spool_id"], row["kind"], row["organization"], row["code"], row["is_here"], row["is_there"]
+    )
 
 
 class DaemonTable:

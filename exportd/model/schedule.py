@@ -36,6 +36,17 @@ class ExportFormat(StrEnum):
         return f"{self.value.lower()}.gz"
 
 
+class DialectName(StrEnum):
+    """The databases that loading scripts are written for; a run may be delivered with them."""
+
+    DUCKDB = "duckdb"
+    POSTGRESQL = "postgresql"
+    SNOWFLAKE = "snowflake"
+    BIGQUERY = "bigquery"
+    REDSHIFT = "redshift"
+    CLICKHOUSE = "clickhouse"
+
+
 class Unit(StrEnum):
     """The unit of an interval's period."""
 

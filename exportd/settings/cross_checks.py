@@ -11,11 +11,10 @@ from typing import Any
 
 from exportd.model.errors import Problem
 from exportd.model.schedule import Cron, Interval, Rule, rule_from
-from exportd.settings.closest import did_you_mean
 from exportd.settings.control_schema import EVERY_ORGANIZATION
-from exportd.settings.document import Document
-from exportd.settings.lines import KeyPath
+from exportd.settings.document import Document, KeyPath
 from exportd.settings.schema import ALL_ENTITIES
+from exportd.settings.sentences import did_you_mean
 
 CheckRule = Callable[[Rule], list[str]]
 """Says what is wrong with a rule, one sentence each; empty when it is good."""

@@ -172,7 +172,14 @@ class GcsSettings(Section):
         return self
 
 
+_SETTABLE_OF_BUCKETS = frozenset({"type", "bucket", "prefix", "partition_order", "empty_files"})
+
+
 class _Destination(Section):
+    settable: ClassVar[frozenset[str]] = frozenset()
+    """What the API can set: no folder of a host, no credentials and profiles of the daemon. Nothing: the kind stands in
+    the configuration only."""
+
     code: Code
     """The name that schedules use; unique within the organization."""
 
@@ -249,6 +256,7 @@ class S3Destination(_Destination):
     """The key of KMS, by its ARN; the account's own for S3 when left out."""
 
     scheme: ClassVar[Scheme] = Scheme.S3
+    settable: ClassVar[frozenset[str]] = _SETTABLE_OF_BUCKETS | {"role_arn"}
 
     @property
     def root(self) -> str:
@@ -288,6 +296,9 @@ class GcsDestination(_Destination):
     write it. In the configuration only: it names files and addresses that are read."""
 
     scheme: ClassVar[Scheme] = Scheme.GCS
+    settable: ClassVar[frozenset[str]] = _SETTABLE_OF_BUCKETS | {
+        *("project_number", "pool_id", "provider_id", "service_account"),
+    }
 
     @property
     def root(self) -> str:
@@ -317,3 +328,6 @@ DestinationSettings = Annotated[
     Discriminator(_kind_of),
 ]
 """A destination of any kind."""
+
+SETTABLE = {kind.scheme.name: kind.settable for kind in (DirectoryDestination, S3Destination, GcsDestination)}
+"""What the API can set, by the kind of destination."""

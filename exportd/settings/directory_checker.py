@@ -12,8 +12,8 @@ from pathlib import Path
 
 from exportd.model.errors import Problem
 from exportd.settings.destination_schema import DirectoryDestination
+from exportd.settings.document import KeyPath
 from exportd.settings.dsn import read_dsn
-from exportd.settings.lines import KeyPath
 from exportd.settings.schema import DatabaseSettings, Settings
 from exportd.settings.section import format_size
 

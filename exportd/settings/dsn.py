@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
-from exportd.settings.closest import closest
+from exportd.settings.sentences import closest
 
 MAX_DSN_LENGTH = 4096
 

@@ -77,11 +77,6 @@ def load_all(
     return settings, catalog
 
 
-def check_references(settings: Settings, catalog: KnownEntities) -> list[Problem]:
-    """The schedules' entities that the catalog does not have."""
-    return check_entities(settings.document, catalog.entities)
-
-
 def declarations(settings: Settings, catalog: KnownEntities) -> tuple[ScheduleDeclaration, ...]:
     """The declared schedules; ``ALL`` becomes every entity of the catalog, in its order."""
     return tuple(

@@ -4,8 +4,9 @@ Every kind of error that our schemas can raise has its sentence here; a test fee
 looks for words of the library.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date, time
+from difflib import get_close_matches
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -13,9 +14,7 @@ from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from exportd.model.errors import Problem
-from exportd.settings.closest import closest, did_you_mean
-from exportd.settings.document import Document, format_path, sorted_by_line
-from exportd.settings.lines import KeyPath
+from exportd.settings.document import Document, KeyPath, format_path, sorted_by_line
 from exportd.settings.secrets import names_a_secret
 
 _MAX_VALUE_LENGTH = 60
@@ -203,3 +202,23 @@ def _locate(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[Ke
             path, annotation = (*path, step), field.annotation
             owner = next(iter(models_in(annotation)), None)
     return path, owner
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The most similar of the known names, upper and lower case being the same; None when nothing is similar."""
+    by_lower_case = {name.lower(): name for name in known}
+    matches = get_close_matches(word.lower(), by_lower_case, n=1, cutoff=0.6)
+    return by_lower_case[matches[0]] if matches else None
+
+
+def did_you_mean(word: str, known: Iterable[str], *, what: str) -> str:
+    """The end of a sentence about an unknown name: the closest one, or all of them when they are few."""
+    names = list(known)
+    match = closest(word, names)
+    if match is not None:
+        return f"did you mean {match}?"
+    if not names:
+        return f"there are no {what}"
+    if len(names) > 25:
+        return f"none of the {len(names)} {what} is similar"
+    return f"the {what} are {', '.join(names)}" if len(names) > 1 else f"the only one of the {what} is {names[0]}"

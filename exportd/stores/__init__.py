@@ -1,6 +1,6 @@
 """Where exports are delivered: one small contract (``store``), and its implementations.
 
-``s3``, ``gcs`` and ``directory`` are the kinds of destinations; ``opener`` builds a store from its description.
+Each kind of destination has a folder of its own; ``opener`` builds a store from its description.
 ``memory_store`` keeps everything in memory, for tests. Every store passes the same conformance suite. ``layout`` names
 objects, ``location`` is the place that a person names.
 """

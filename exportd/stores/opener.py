@@ -19,7 +19,7 @@ from exportd.settings.destination_schema import (
 )
 from exportd.settings.schema import Settings
 from exportd.stores.directory.store import DirectoryStore
-from exportd.stores.gcs.identity import Anonymous, CredentialsFile, GcsIdentity, identity_of
+from exportd.stores.gcs.identity import Anonymous, CredentialsFile, GcsIdentity, identity_of, require_own_pool
 from exportd.stores.location import Location
 from exportd.stores.s3.options import S3Access, S3Options, access_of, piece_bytes_for
 from exportd.stores.store import Store
@@ -99,6 +99,19 @@ class StoreOpener:
 def open_location(location: Location) -> Store:
     """The store at a location; see ``StoreOpener.open_location``."""
     return StoreOpener().open_location(location)
+
+
+def require_own(declared: DestinationSettings, settings: Settings) -> None:
+    """For a destination that was made through the API: raises SettingsError for what is another organization's.
+
+    Of a role of AWS, its trust policy decides (``sts:ExternalId``).
+    """
+    require_own_pool(declared, settings.gcs)
+
+
+def shared_settings(settings: Settings) -> tuple[object, ...]:
+    """What the stores of all destinations depend on."""
+    return settings.s3, settings.gcs, settings.limits.part_size
 
 
 def _gcs_store(bucket: str, identity: GcsIdentity, endpoint: str) -> Store:

@@ -22,7 +22,7 @@ import asyncpg
 import pytest
 
 from benchmarks.loop_delay import LoopDelay
-from exportd.capture.role import role_sql
+from exportd.capture.script import role_sql
 from exportd.database.connector import Connector
 from exportd.model.entity import EntityCode, TableName
 from exportd.schedules.firing_table import ScheduleTable

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from exportd.cli.main import app
-from exportd.schedules.limits import check_rule
+from exportd.schedules.calendar import check_rule
 from exportd.settings.loader import load
 from tests.fixtures.install_page import CHECKOUT, Step, steps
 

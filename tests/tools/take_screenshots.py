@@ -18,8 +18,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from exportd.database.connector import Connector
 from exportd.demo.changer import Changer
-from exportd.demo.generator import create_tables, fill
-from exportd.demo.proportions import organization_ids
+from exportd.demo.generator import create_tables, fill, organization_ids
 from exportd.demo.stage import SCHEDULE, Stage, clear, running_daemon
 from exportd.jobs.job_table import JobTable
 from exportd.postgres.postgres_server import PostgresServer

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _SQL = queries.load("control")
 
 _SECRET_BYTES = 32
-_KEY_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,15 +59,14 @@ from exportd.model.bounds import (
     MAX_WORD_LENGTH,
 )
 from exportd.model.declared import key_of
-from exportd.model.dialect_name import DialectName
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.job import JobId, JobState
-from exportd.model.schedule import API_RULE, ScheduleId
+from exportd.model.schedule import API_RULE, DialectName, ScheduleId
 from exportd.schedules.editing import ScheduleSearch
 from exportd.schedules.operations import ScheduleStanding
 from exportd.schedules.schedule_record import OwnedSchedule
-from exportd.settings.closest import did_you_mean
 from exportd.settings.section import check_organization
+from exportd.settings.sentences import did_you_mean
 from exportd.stores.layout import Layout, PartitionOrder
 
 MAX_FIRINGS = 20

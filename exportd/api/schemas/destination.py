@@ -19,9 +19,9 @@ from exportd.api.schemas.fields import (
     Word,
     pause_status,
 )
-from exportd.destinations.checks import report
+from exportd.destinations.checks import finding
 from exportd.destinations.checks.finding import CheckResult
-from exportd.destinations.checks.grants import Grant
+from exportd.destinations.checks.permission import Grant
 from exportd.destinations.record import DestinationDeclaration, DestinationRecord
 from exportd.model.bounds import MAX_PREFIX_LENGTH, MAX_TEXT_LENGTH
 from exportd.model.entity import OrganizationId
@@ -280,7 +280,7 @@ def destination_check(
     kind = declaration.settings["type"]
     return DestinationCheck.model_validate(
         {
-            **report.document(result, grants, kind=kind),
+            **finding.document(result, grants, kind=kind),
             "organization": declaration.organization,
             "code": declaration.code,
             "destination_type": kind,

@@ -26,9 +26,8 @@ from exportd.model.bounds import MAX_CRON_LENGTH, MAX_DESTINATIONS, MAX_WORD_LEN
 from exportd.model.extraction import Mode
 from exportd.model.reason import FullReason
 from exportd.model.schedule import API_RULE, ExportFormat, Rule, rule_document, rule_from
-from exportd.schedules.calendar import next_due, rule_gaps, rule_words, upcoming
+from exportd.schedules.calendar import next_due, rule_gaps, rule_problems, rule_words, upcoming
 from exportd.schedules.cron_gaps import Gap
-from exportd.schedules.limits import rule_problems
 from exportd.schedules.operations import NewestJob, ScheduleStanding
 from exportd.schedules.schedule_record import OwnedSchedule
 

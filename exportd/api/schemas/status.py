@@ -10,7 +10,7 @@ from exportd.api.schemas.fields import Answer, Moment, PauseStatus, pause_status
 from exportd.api.schemas.job import ShownStall, shown_stalls
 from exportd.api.status_reader import DestinationCondition, SharedStatus
 from exportd.fleet.disagreement import Disagreement, Subject
-from exportd.fleet.record import DaemonRecord
+from exportd.fleet.table import DaemonRecord
 from exportd.model.entity import EntityCode
 
 

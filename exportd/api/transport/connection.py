@@ -18,7 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from exportd.api.problems import problem_response
-from exportd.api.transport.crowd import ConnectionStage
+from exportd.api.transport.client_limits import ConnectionStage
 from exportd.api.transport.peer import Peer
 
 HEADER_TIMEOUT_S = 10.0

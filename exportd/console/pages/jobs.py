@@ -27,9 +27,9 @@ from exportd.console.forms import NOT_REFUSED, Form, Refused, body_of
 from exportd.console.selection import MAX_TICKED, JobDeed, Selection, TickedJob
 from exportd.console.visitor import PageRoute, Visiting, Visitor, while_visiting
 from exportd.model.bounds import MAX_CODE_LENGTH, MAX_TEXT_LENGTH, MAX_WORD_LENGTH
-from exportd.model.dialect_name import DialectName
 from exportd.model.errors import ExportdError, TransientError
 from exportd.model.reason import Reason
+from exportd.model.schedule import DialectName
 
 router = APIRouter(prefix="/console/jobs", route_class=PageRoute, include_in_schema=False)
 

@@ -1,11 +1,15 @@
-"""The first page: what a person has to do now, and what goes on."""
+"""The first page: what a person has to do now, the most urgent first, and what goes on."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from exportd.api.routers.overview import list_all_jobs, list_all_schedules
 from exportd.api.routers.status import follow_jobs
-from exportd.console.attention import needs_attention
+from exportd.api.schemas.schedule import ScheduleDetails
+from exportd.api.schemas.status import DaemonStatus
 from exportd.console.visitor import PageRoute, Visiting, while_visiting
 
 _MAX_SCHEDULES = 200
@@ -13,6 +17,9 @@ _FIRINGS = 10
 _MAX_TODAY = 100
 
 router = APIRouter(prefix="/console", route_class=PageRoute, include_in_schema=False)
+
+SPOOL_SHARE = 0.8
+"""How full the spool may be before it is said."""
 
 
 @router.get("/")
@@ -45,3 +52,76 @@ async def show_overview(visitor: Visiting) -> Response:
 async def follow(request: Request, visitor: Visiting) -> Response:
     """Says when there is something new about the jobs that run."""
     return while_visiting(request, await follow_jobs(visitor.viewer, visitor.using.jobs))
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """``sentence`` says what is wrong; ``link`` is the page that helps, if there is one."""
+
+    what: str
+    sentence: str
+    link: str | None = None
+
+
+def needs_attention(daemon: DaemonStatus | None, schedules: Iterable[ScheduleDetails]) -> Sequence[Task]:
+    """Failing schedules, destinations that are away, entities out of order, waiting jobs, and ailing daemons.
+
+    For those who do not see the ``daemon`` (None): their failing schedules.
+    """
+    failing = [
+        Task(
+            f"Schedule {schedule.code} of {schedule.organization} failed",
+            schedule.last_job.message or schedule.last_job.reason or "",
+            f"/console/jobs/{schedule.last_job.id}",
+        )
+        for schedule in schedules
+        if schedule.last_job is not None and schedule.last_job.status == "FAILED"
+    ]
+    return failing if daemon is None else [*failing, *_of_daemon(daemon)]
+
+
+def _of_daemon(daemon: DaemonStatus) -> Sequence[Task]:
+    return [
+        *(
+            Task(
+                f"Destination {destination.code} of {destination.organization}: {destination.condition}",
+                destination.last_failure.message if destination.last_failure else "",
+                f"/console/destinations/{destination.id}",
+            )
+            for destination in daemon.destinations
+            if destination.condition is not None
+        ),
+        *(
+            Task(f"Entity {name} cannot be exported", entity.out_of_order, f"/console/entities/{name}")
+            for name, entity in daemon.entities.items()
+            if entity.out_of_order is not None
+        ),
+        *(
+            Task(
+                f"A job of {lease.organization} waits for the database", stall.message, f"/console/jobs/{lease.job_id}"
+            )
+            for lease in daemon.leases
+            for stall in lease.stalls
+        ),
+        *(Task(f"The daemon on {found.host} disagrees", found.message) for found in daemon.disagreements),
+        *(
+            Task(f"{name.capitalize()} does not run", "It is started again by itself; the log says why it ended.")
+            for name, service in daemon.services.items()
+            if not service.running
+        ),
+        *_of_listener(daemon),
+        *_of_spool(daemon),
+    ]
+
+
+def _of_listener(daemon: DaemonStatus) -> Iterable[Task]:
+    if not daemon.listener.listening:
+        yield Task("The database does not notify this daemon", daemon.listener.trouble or "It polls instead.")
+
+
+def _of_spool(daemon: DaemonStatus) -> Iterable[Task]:
+    share = daemon.spool.used_bytes / daemon.spool.budget_bytes if daemon.spool.budget_bytes else 0.0
+    if share > SPOOL_SHARE:
+        yield Task(
+            f"The spool is {share:.0%} full", "Jobs wait when it is full. Raise spool.budget, or keep files shorter."
+        )

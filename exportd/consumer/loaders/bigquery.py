@@ -1,6 +1,7 @@
 """BigQuery, which reads from Google Cloud Storage. Staging tables are real ones, removed at the end."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
 from exportd.consumer.loaders.dialect import Dialect, backquoted, escaped_literal, key_of
 from exportd.manifest.document import ManifestEntity, ManifestField
@@ -13,6 +14,15 @@ class BigQuery(Dialect):
     text = "STRING"
     was_run = False
     boolean = "BOOL"
+    begin = ()
+    end = ()
+    casts: ClassVar[Mapping[str, str]] = {
+        "integer": "SAFE_CAST({} AS BIGNUMERIC)",
+        "float": "SAFE_CAST({} AS FLOAT64)",
+        "json": "SAFE.PARSE_JSON({}, wide_number_mode => 'round')",
+        "date": "SAFE_CAST({} AS DATE)",
+        "date-time": "SAFE_CAST({} AS TIMESTAMP)",
+    }
     remarks = (
         "Run it with a default dataset: bq query --use_legacy_sql=false --dataset_id=… < FILE",
         "Objects that are not in Google Cloud Storage have to be copied there first, under the same keys.",
@@ -21,27 +31,6 @@ class BigQuery(Dialect):
 
     def identifier(self, name: str) -> str:
         return backquoted(name)
-
-    def cast(self, field: ManifestField, column: str) -> str:
-        match field.type, field.format:
-            case "integer", _:
-                return f"SAFE_CAST({column} AS BIGNUMERIC)"
-            case "float", _:
-                return f"SAFE_CAST({column} AS FLOAT64)"
-            case "json", _:
-                return f"SAFE.PARSE_JSON({column}, wide_number_mode => 'round')"
-            case _, "date":
-                return f"SAFE_CAST({column} AS DATE)"
-            case _, "date-time":
-                return f"SAFE_CAST({column} AS TIMESTAMP)"
-            case _:
-                return column
-
-    def begin(self) -> Sequence[str]:
-        return ()
-
-    def end(self) -> Sequence[str]:
-        return ()
 
     def stage(
         self, entity: ManifestEntity, file_format: ExportFormat, location: Location, keys: Sequence[str]

@@ -1,9 +1,10 @@
 """ClickHouse. It has no transactions over several statements: should a script break off, run it again."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
 from exportd.consumer.loaders.dialect import Dialect, backquoted, escaped_literal, fields_of, key_of, reader_of
-from exportd.manifest.document import ManifestEntity, ManifestField
+from exportd.manifest.document import ManifestEntity
 from exportd.model.schedule import ExportFormat
 from exportd.settings.destination_schema import Scheme
 from exportd.stores.location import Location
@@ -22,6 +23,15 @@ _JSON = (
 class ClickHouse(Dialect):
     text = "Nullable(String)"
     boolean = "Nullable(Bool)"
+    begin = ()
+    end = ()
+    casts: ClassVar[Mapping[str, str]] = {
+        "integer": "toInt256OrNull({})",
+        "float": "toFloat64OrNull({})",
+        "date": "toDate32OrNull({})",
+        "date-time": "parseDateTime64BestEffortOrNull({}, 6, 'UTC')",
+        "uuid": "toUUIDOrNull({})",
+    }
     remarks = (
         "Run it with clickhouse-client --multiquery. Files of a directory are read below the server's user_files_path.",
         "From JSONL, a JSON field that holds a mere text loses its quotes: export CSV where that matters.",
@@ -30,27 +40,6 @@ class ClickHouse(Dialect):
 
     def identifier(self, name: str) -> str:
         return backquoted(name)
-
-    def cast(self, field: ManifestField, column: str) -> str:
-        match field.type, field.format:
-            case "integer", _:
-                return f"toInt256OrNull({column})"
-            case "float", _:
-                return f"toFloat64OrNull({column})"
-            case _, "date":
-                return f"toDate32OrNull({column})"
-            case _, "date-time":
-                return f"parseDateTime64BestEffortOrNull({column}, 6, 'UTC')"
-            case _, "uuid":
-                return f"toUUIDOrNull({column})"
-            case _:
-                return column
-
-    def begin(self) -> Sequence[str]:
-        return ()
-
-    def end(self) -> Sequence[str]:
-        return ()
 
     def stage(
         self, entity: ManifestEntity, file_format: ExportFormat, location: Location, keys: Sequence[str]

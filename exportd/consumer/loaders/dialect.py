@@ -31,6 +31,13 @@ class Dialect(ABC):
 
     text: ClassVar[str]
     boolean: ClassVar[str] = "BOOLEAN"
+    casts: ClassVar[Mapping[str, str]] = {}
+    """The cast of a column, ``{}``, by the field's type or else its format; no cast where there is none."""
+
+    begin: ClassVar[tuple[str, ...]] = ("BEGIN",)
+    end: ClassVar[tuple[str, ...]] = ("COMMIT",)
+    """What comes before the entities, and after them."""
+
     was_run: ClassVar[bool] = True
     """Whether its scripts are run in the database by our tests; the first line of the others says that they are not."""
 
@@ -41,19 +48,13 @@ class Dialect(ABC):
         """A type that holds each value of the field exactly."""
         return self.boolean if field.type == "boolean" else self.text
 
-    @abstractmethod
     def cast(self, field: ManifestField, column: str) -> str:
         """The column as the field's own type: cast, or NULL where that type cannot hold the value."""
+        cast = self.casts.get(field.type) or self.casts.get(field.format or "", "{}")
+        return cast.format(column)
 
     def identifier(self, name: str) -> str:
         return quoting.identifier(name)
-
-    def begin(self) -> Sequence[str]:
-        """What comes before the entities."""
-        return ("BEGIN",)
-
-    def end(self) -> Sequence[str]:
-        return ("COMMIT",)
 
     @abstractmethod
     def stage(

@@ -3,10 +3,11 @@
 JSONL is read by ``exportd replay`` in another way, for DuckDB's own JSON reader rounds numbers of more than 15 digits.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
 from exportd.consumer.loaders.dialect import Dialect, doubled_literal
-from exportd.manifest.document import ManifestEntity, ManifestField
+from exportd.manifest.document import ManifestEntity
 from exportd.model.schedule import ExportFormat
 from exportd.settings.destination_schema import Scheme
 from exportd.stores.location import Location
@@ -19,26 +20,18 @@ _MIN_RECORD_BYTES = 2_000_000
 
 class DuckDb(Dialect):
     text = "VARCHAR"
+    casts: ClassVar[Mapping[str, str]] = {
+        "integer": "TRY_CAST({} AS HUGEINT)",
+        "float": "TRY_CAST({} AS DOUBLE)",
+        "date": "TRY_CAST({} AS DATE)",
+        "date-time": "TRY_CAST({} AS TIMESTAMPTZ)",
+        "uuid": "TRY_CAST({} AS UUID)",
+    }
     remarks = (
         "For s3:// and gs://: INSTALL httpfs; LOAD httpfs; and CREATE SECRET with your credentials.",
         "DuckDB's JSON reader rounds numbers of more than 15 digits: export CSV where that matters, or use",
         "`exportd replay`, which does not.",
     )
-
-    def cast(self, field: ManifestField, column: str) -> str:
-        match field.type, field.format:
-            case "integer", _:
-                return f"TRY_CAST({column} AS HUGEINT)"
-            case "float", _:
-                return f"TRY_CAST({column} AS DOUBLE)"
-            case _, "date":
-                return f"TRY_CAST({column} AS DATE)"
-            case _, "date-time":
-                return f"TRY_CAST({column} AS TIMESTAMPTZ)"
-            case _, "uuid":
-                return f"TRY_CAST({column} AS UUID)"
-            case _:
-                return column
 
     def stage(
         self, entity: ManifestEntity, file_format: ExportFormat, location: Location, keys: Sequence[str]

@@ -13,10 +13,10 @@ from exportd.consumer.loaders.postgresql import PostgreSql, Redshift
 from exportd.consumer.loaders.snowflake import Snowflake
 from exportd.database.quoting import comment, is_comment
 from exportd.manifest.document import Manifest, ManifestPart
-from exportd.model.dialect_name import DialectName
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
+from exportd.model.schedule import DialectName
 from exportd.stores.layout import Layout, key_of_file
 from exportd.stores.location import Location
 
@@ -72,7 +72,7 @@ def _heading(manifest: Manifest, dialect: DialectName, writer: Dialect) -> Itera
 
 
 def _script(writer: Dialect, manifest: Manifest, location: Location, folder: str | None) -> Iterator[str]:
-    yield from writer.begin()
+    yield from writer.begin
     for entity in manifest.entities:
         # A file without records may not be there: see empty_files of destinations.
         listed = [part.key for part in entity.parts if part.rows]
@@ -84,7 +84,7 @@ def _script(writer: Dialect, manifest: Manifest, location: Location, folder: str
         yield from merge(writer, entity)
         yield from writer.unstage(entity)
         yield from writer.view(entity)
-    yield from writer.end()
+    yield from writer.end
 
 
 def _ended(statement: str) -> str:

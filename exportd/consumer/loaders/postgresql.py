@@ -1,6 +1,7 @@
 """PostgreSQL, and Amazon Redshift, which descends from it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
 from exportd.consumer.loaders.dialect import Dialect, doubled_literal, fields_of, reader_of, shell_word
 from exportd.database import quoting
@@ -19,6 +20,7 @@ class PostgreSql(Dialect):
 
     text = "text"
     boolean = "boolean"
+    begin = ("\\set ON_ERROR_STOP on", "BEGIN", "SET LOCAL TimeZone = 'UTC'", "SET LOCAL DateStyle = 'ISO, YMD'")
     remarks = (
         "Run it with psql (not with other clients): psql -X -f FILE postgresql://…",
         "Objects of buckets are read by the AWS or Google Cloud command line of the host where psql runs.",
@@ -29,12 +31,6 @@ class PostgreSql(Dialect):
 
     def column_type(self, field: ManifestField) -> str:
         return _TYPES.get(field.type) or _FORMATS.get(field.format or "", self.text)
-
-    def cast(self, field: ManifestField, column: str) -> str:
-        return column
-
-    def begin(self) -> Sequence[str]:
-        return ("\\set ON_ERROR_STOP on", "BEGIN", "SET LOCAL TimeZone = 'UTC'", "SET LOCAL DateStyle = 'ISO, YMD'")
 
     def stage(
         self, entity: ManifestEntity, file_format: ExportFormat, location: Location, keys: Sequence[str]
@@ -90,28 +86,19 @@ class Redshift(Dialect):
 
     text = "VARCHAR(65535)"
     was_run = False
+    casts: ClassVar[Mapping[str, str]] = {
+        "integer": "TRY_CAST({} AS DECIMAL(38, 0))",
+        "float": "TRY_CAST({} AS DOUBLE PRECISION)",
+        "date": "TRY_CAST({} AS DATE)",
+        "date-time": "TRY_CAST({} AS TIMESTAMPTZ)",
+    }
+    begin = ("SET enable_case_sensitive_identifier TO true", "BEGIN")
     remarks = (
         "Redshift takes its credentials from the role that is its default: otherwise replace IAM_ROLE default.",
         "Objects that are not in S3 have to be copied there first, under the same keys.",
         "From CSV, Redshift does not tell an empty text from NULL: export JSONL where that matters.",
         "SET enable_case_sensitive_identifier TO true keeps names of fields apart that differ by case only.",
     )
-
-    def cast(self, field: ManifestField, column: str) -> str:
-        match field.type, field.format:
-            case "integer", _:
-                return f"TRY_CAST({column} AS DECIMAL(38, 0))"
-            case "float", _:
-                return f"TRY_CAST({column} AS DOUBLE PRECISION)"
-            case _, "date":
-                return f"TRY_CAST({column} AS DATE)"
-            case _, "date-time":
-                return f"TRY_CAST({column} AS TIMESTAMPTZ)"
-            case _:
-                return column
-
-    def begin(self) -> Sequence[str]:
-        return ("SET enable_case_sensitive_identifier TO true", "BEGIN")
 
     def stage(
         self, entity: ManifestEntity, file_format: ExportFormat, location: Location, keys: Sequence[str]

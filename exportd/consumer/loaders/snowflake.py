@@ -1,6 +1,7 @@
 """Snowflake. Objects are read through a stage of yours, which holds the credentials."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
 from exportd.consumer.loaders.dialect import Dialect, escaped_literal
 from exportd.manifest.document import ManifestEntity, ManifestField
@@ -21,33 +22,21 @@ _LINES = (
 class Snowflake(Dialect):
     text = "VARCHAR"
     was_run = False
+    # A statement that makes a table ends a transaction here: each entity gets one of its own.
+    begin = ()
+    end = ()
+    casts: ClassVar[Mapping[str, str]] = {
+        "integer": "TRY_TO_NUMBER({}, 38, 0)",
+        "float": "TRY_TO_DOUBLE({})",
+        "json": "TRY_PARSE_JSON({})",
+        "date": "TRY_TO_DATE({})",
+        "date-time": "TRY_TO_TIMESTAMP_TZ({})",
+    }
     remarks = (
         "Make the stage once: CREATE STAGE exportd URL = 's3://bucket/' STORAGE_INTEGRATION = …; its URL is the",
         "bucket, without a prefix. A directory's files are put there first: PUT file://… @exportd/…",
         "Snowflake rounds numbers inside of JSON: export CSV where more than 38 digits matter.",
     )
-
-    def cast(self, field: ManifestField, column: str) -> str:
-        match field.type, field.format:
-            case "integer", _:
-                return f"TRY_TO_NUMBER({column}, 38, 0)"
-            case "float", _:
-                return f"TRY_TO_DOUBLE({column})"
-            case "json", _:
-                return f"TRY_PARSE_JSON({column})"
-            case _, "date":
-                return f"TRY_TO_DATE({column})"
-            case _, "date-time":
-                return f"TRY_TO_TIMESTAMP_TZ({column})"
-            case _:
-                return column
-
-    def begin(self) -> Sequence[str]:
-        # A statement that makes a table ends a transaction here: each entity gets one of its own.
-        return ()
-
-    def end(self) -> Sequence[str]:
-        return ()
 
     def stage(
         self, entity: ManifestEntity, file_format: ExportFormat, location: Location, keys: Sequence[str]

@@ -28,10 +28,9 @@ from exportd.stores.gcs.answers import (
     metadata,
     multipart,
 )
-from exportd.stores.gcs.connector import GcsConnector
 from exportd.stores.gcs.errors import is_missing_bucket, is_precondition
 from exportd.stores.gcs.identity import GcsIdentity
-from exportd.stores.gcs.requester import GcsRequest, GcsRequester
+from exportd.stores.gcs.requester import GcsConnector, GcsRequest, GcsRequester
 from exportd.stores.gcs.uploader import QUANTUM_BYTES, GcsUploader, whole_pieces
 from exportd.stores.layout import ObjectKey, check_key, content_type
 from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload, UploadGoneError

@@ -37,7 +37,7 @@ from exportd.api.job_watcher import JobWatcher
 from exportd.api.schemas.status import LocalStatus, ServiceState
 from exportd.api.status_reader import StatusReader
 from exportd.api.transport.certificate import Certificate
-from exportd.api.transport.rate_limit import ConnectionCount, RateLimit
+from exportd.api.transport.client_limits import ConnectionCount, RateLimit
 from exportd.api.transport.server import ControlServer
 from exportd.capture.installer import CaptureInstaller
 from exportd.catalog.document import Catalog, loads
@@ -64,9 +64,9 @@ from exportd.model.change_log import log_name
 from exportd.model.clock import SystemClock
 from exportd.model.entity import Entity, EntityCode, OrganizationId
 from exportd.model.schedule import DestinationCode
+from exportd.schedules.calendar import check_rule
 from exportd.schedules.editing import OwnedScheduleTable
 from exportd.schedules.firing_table import ScheduleTable
-from exportd.schedules.limits import check_rule
 from exportd.schedules.operations import ScheduleOperator
 from exportd.settings.difference import Difference
 from exportd.settings.schema import DEFAULT_QUOTAS

@@ -15,8 +15,7 @@ from urllib.parse import quote, urlencode
 import httpx
 import pytest
 
-from exportd.api.application import application
-from exportd.api.openapi_document import parts, request_schemas
+from exportd.api.application import application, request_schemas, schema_parts
 from exportd.api.transport.gate import MAX_BODY_BYTES
 from exportd.model.bounds import MAX_DOCUMENT_BYTES, MAX_IDS, MAX_SENTENCE_LENGTH, MAX_SENTENCES
 from tests.integration.api.request_bodies import bucket, gcs_bucket, schedule
@@ -62,7 +61,7 @@ def address(path: str, **instead: str) -> str:
 def body_schemas(operation: dict[str, Any]) -> list[str]:
     """The schemas of an operation's JSON body."""
     schema = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
-    return [part["$ref"].rpartition("/")[2] for part in parts(schema) if "$ref" in part]
+    return [part["$ref"].rpartition("/")[2] for part in schema_parts(schema) if "$ref" in part]
 
 
 def is_of(kind: str, schema: dict[str, Any]) -> bool:
@@ -114,7 +113,7 @@ async def test_every_text_list_and_number_of_the_document_has_a_bound(api: ApiSe
     document = application(api.using).openapi()
     seen = 0
     for where, schema in [*document["paths"].items(), *document["components"]["schemas"].items()]:
-        for part in parts(schema):
+        for part in schema_parts(schema):
             kind = part.get("type")
             seen += kind in ("string", "array", "integer")  # a property may be called type
             assert kind != "string" or {"maxLength", "enum", "const"} & part.keys(), (where, part)

@@ -8,8 +8,7 @@ import anyio
 import pytest
 
 from exportd.capture.installer import CaptureInstaller
-from exportd.capture.role import role_sql
-from exportd.capture.script import script_of
+from exportd.capture.script import role_sql, script_of
 from exportd.catalog.document import loads
 from exportd.catalog.drafter import draft
 from exportd.database.connector import Connection, Connector

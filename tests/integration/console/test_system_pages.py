@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from exportd.api.identity.access import Access, Identity, Role
-from exportd.fleet.record import DaemonIdentity
+from exportd.fleet.table import DaemonIdentity
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import SettingsError
 from exportd.settings.difference import Change, ChangeKind, Difference

@@ -10,18 +10,16 @@ from pathlib import Path
 import anyio
 import pytest
 
+from exportd.cli.delivered import print_statements, verification_document, verify_place
 from exportd.cli.failures import Exit
-from exportd.cli.loader import print_statements
-from exportd.cli.verify import document, verify_place
 from exportd.consumer import inventory_reader
 from exportd.consumer.findings import FindingKind
 from exportd.consumer.verifier import Verification, verify
 from exportd.manifest.chain import ChainFindingKind
 from exportd.manifest.document import Manifest, parse, render
-from exportd.model.dialect_name import DialectName
 from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.extraction import Mode
-from exportd.model.schedule import ExportFormat
+from exportd.model.schedule import DialectName, ExportFormat
 from exportd.stores.directory.store import DirectoryStore
 from exportd.stores.layout import ObjectKey
 from exportd.stores.location import parse_location
@@ -238,7 +236,7 @@ async def test_objects_of_a_removed_last_manifest_are_reported_and_no_error(tmp_
     assert found.findings == ()
     expected = [part.key for entity in lake.runs[3].entities for part in entity.parts]
     assert set(found.unlisted) == {*expected, "notes.txt"}
-    assert document("here", found)["ok"] is True
+    assert verification_document("here", found)["ok"] is True
 
 
 async def test_a_person_reads_what_was_verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,8 +4,7 @@ import pytest
 
 from exportd.database.connector import Connection
 from exportd.demo.changer import ROUND, Changer
-from exportd.demo.generator import create_tables, fill
-from exportd.demo.proportions import SHARES
+from exportd.demo.generator import SHARES, create_tables, fill
 from exportd.demo.summary import Action, ChangeSummary, RowCounts
 from exportd.model.errors import PermanentError
 from tests.fixtures.postgres import Database

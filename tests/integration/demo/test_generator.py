@@ -8,8 +8,7 @@ import pytest
 
 from exportd.catalog import document
 from exportd.database.connector import Connection
-from exportd.demo.generator import create_tables, fill, fill_bills
-from exportd.demo.proportions import SHARES, organization_ids
+from exportd.demo.generator import SHARES, create_tables, fill, fill_bills, organization_ids
 from exportd.model.entity import EntityCode
 from tests.fixtures.postgres import Database, Servers
 

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from exportd.capture.installer import CaptureInstaller, capture_is_intact
-from exportd.capture.role import role_sql
+from exportd.capture.script import role_sql
 from exportd.database.connector import Connector
 from exportd.database.login_checker import doubts_about_logins, warn_of_rights
 from exportd.extraction.copier import Copier

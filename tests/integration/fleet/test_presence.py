@@ -15,8 +15,7 @@ from exportd.catalog.document import Catalog, loads
 from exportd.database.connector import Connector, Pool
 from exportd.destinations.table import DestinationTable
 from exportd.fleet.presence import PresenceKeeper
-from exportd.fleet.record import DaemonIdentity
-from exportd.fleet.table import COUNTED_S, EPHEMERAL_COUNTED_S, HEARTBEAT_S, RUNNING_S, DaemonTable
+from exportd.fleet.table import COUNTED_S, EPHEMERAL_COUNTED_S, HEARTBEAT_S, RUNNING_S, DaemonIdentity, DaemonTable
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
 from exportd.schedules.firing_table import ScheduleTable

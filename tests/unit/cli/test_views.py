@@ -9,7 +9,7 @@ import pytest
 from exportd.cli.main import app
 from exportd.cli.socket_client import SocketClient
 from tests.unit.cli.test_output import Terminal
-from tests.unit.cli.test_status_screen import STATUS
+from tests.unit.cli.test_status import STATUS
 from tests.unit.model.test_foreign_text import HOSTILE
 
 WHEN = "2026-03-09T04:00:00.000Z"

@@ -2,7 +2,7 @@
 
 import shlex
 import tomllib
-from dataclasses import replace
+from dataclasses import asdict, replace
 from urllib.parse import urlencode
 
 import pytest
@@ -96,7 +96,7 @@ def test_the_configuration_and_the_command_line_read_the_same_schedule(name: str
     words = shlex.split(form.command(["lake", "pond"]))
     assert words[:4] == ["exportd", "schedule", "create", "nightly-copy"]
     _, given_options, _ = app.parse_args(words[1:], print_error=False, exit_on_error=False)
-    options = dict(given_options.arguments)
+    options = asdict(given_options.arguments["options"])
     assert {option: options[option] for option in ("name", "entities", "destinations")} == {
         "name": name,
         "entities": ["PLANS", "METERS"],

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from exportd.destinations.opener import DestinationOpener, open_made, settings_of
+from exportd.destinations.opener import DestinationOpener, settings_of
 from exportd.destinations.record import DestinationDeclaration
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import SettingsError
@@ -26,7 +26,7 @@ async def opens(organization: str, *, pools: tuple[str, ...] = (), declared: boo
         OrganizationId(organization), DestinationCode("sea"), "The sea", {**POOL, **others}
     )
     opener = DestinationOpener(settings)
-    opened = opener.open(settings_of(declaration)) if declared else open_made(declaration, opener)
+    opened = opener.open(settings_of(declaration)) if declared else opener.open_made(declaration)
     await opened.store.aclose()
 
 

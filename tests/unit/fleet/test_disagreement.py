@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from exportd.fleet.disagreement import Disagreement, Subject, disagreements
-from exportd.fleet.record import DaemonRecord, DeclaredDifference
+from exportd.fleet.table import DaemonRecord, DeclaredDifference
 
 NOON = datetime(2026, 3, 9, 12, tzinfo=UTC)
 HERE, THERE = UUID(int=1), UUID(int=2)

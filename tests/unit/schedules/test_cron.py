@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from exportd.schedules import cron
-from exportd.schedules.cron_fields import DAY, HOUR, MINUTE, MONTH, WEEKDAY, CronField
+from exportd.schedules.cron import DAY_FIELD, HOUR_FIELD, MINUTE_FIELD, MONTH_FIELD, WEEKDAY_FIELD, CronField
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 unhurried = settings(deadline=None, max_examples=60)
@@ -41,10 +41,10 @@ def fields(field: CronField) -> st.SearchStrategy[str]:
 @st.composite
 def expressions(draw: st.DrawFn) -> cron.CronExpression:
     """An expression that our grammar accepts."""
-    day, weekday = draw(fields(DAY)), draw(fields(WEEKDAY))
+    day, weekday = draw(fields(DAY_FIELD)), draw(fields(WEEKDAY_FIELD))
     if "*" in day + weekday and "*" not in (day, weekday):
         weekday = "*"
-    text = " ".join([draw(fields(MINUTE)), draw(fields(HOUR)), day, draw(fields(MONTH)), weekday])
+    text = " ".join([draw(fields(MINUTE_FIELD)), draw(fields(HOUR_FIELD)), day, draw(fields(MONTH_FIELD)), weekday])
     try:
         return cron.parse(text)
     except ValueError as error:

@@ -8,7 +8,7 @@ import pytest
 
 from exportd.catalog import document
 from exportd.model.errors import SettingsError
-from exportd.schedules.limits import check_rule
+from exportd.schedules.calendar import check_rule
 from exportd.settings.loader import declarations, load, load_all
 
 ROOT = Path(__file__).parents[3]

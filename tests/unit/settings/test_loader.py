@@ -17,7 +17,8 @@ from exportd.model.schedule import (
     ScheduleDeclaration,
     Unit,
 )
-from exportd.settings.loader import check_references, declarations, load, load_all
+from exportd.settings.cross_checks import check_entities
+from exportd.settings.loader import declarations, load, load_all
 from exportd.settings.schema import Settings
 
 MINIMAL = '[database]\ndsn = "postgresql://exportd@db/product"\n'
@@ -443,7 +444,7 @@ def test_entities_must_be_in_the_catalog(config: Path) -> None:
     )
     problems = [
         str(problem).replace(f"{config.parent}/", "")
-        for problem in check_references(settings, known("ACCOUNTS", "BILLS"))
+        for problem in check_entities(settings.document, known("ACCOUNTS", "BILLS").entities)
     ]
     assert problems == [
         "exportd.toml:8: schedule[0].entities[1]: the catalog has no entity BILL; did you mean BILLS?",
@@ -460,7 +461,7 @@ def test_references_of_settings_made_in_code_are_checked_too() -> None:
             "schedule": [{"code": "a", "organization": "o", "entities": ["X"], "cron": "0 2 * * *"}],
         }
     )
-    [problem] = check_references(settings, known("ACCOUNTS"))
+    [problem] = check_entities(settings.document, known("ACCOUNTS").entities)
     assert "the catalog has no entity X" in problem.sentence
 
 

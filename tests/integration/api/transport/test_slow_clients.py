@@ -19,8 +19,8 @@ from starlette.routing import Route
 
 from exportd.api.job_watcher import EventStream
 from exportd.api.transport import connection, server
+from exportd.api.transport.client_limits import RateLimit
 from exportd.api.transport.gate import Gate
-from exportd.api.transport.rate_limit import RateLimit
 from exportd.api.transport.server import EmbeddedServer
 from exportd.model.clock import SystemClock
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from exportd.consumer.loaders.kit import statements
-from exportd.model.dialect_name import DialectName
-from exportd.model.schedule import ExportFormat
+from exportd.model.schedule import DialectName, ExportFormat
 from exportd.settings.destination_schema import Scheme
 from exportd.stores.location import Location
 from tests.fixtures.deliveries import Change, Lake, Record, Table

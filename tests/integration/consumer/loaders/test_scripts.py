@@ -7,12 +7,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from exportd.cli.loader import print_statements
+from exportd.cli.delivered import print_statements
 from exportd.consumer.loaders.kit import statements
 from exportd.manifest.document import Manifest
-from exportd.model.dialect_name import DialectName
 from exportd.model.errors import PermanentError, SettingsError
-from exportd.model.schedule import ExportFormat
+from exportd.model.schedule import DialectName, ExportFormat
 from exportd.settings.destination_schema import Scheme
 from exportd.stores.location import Location
 from tests.fixtures.deliveries import Change, Held, Lake, Record, Table

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from exportd.cli.replay import replay_place
+from exportd.cli.delivered import replay_place
 from exportd.manifest.document import render
 from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.schedule import ExportFormat
@@ -251,7 +251,7 @@ def test_a_bomb_is_refused_before_it_takes_memory(tmp_path: Path, file_format: E
     code = f"""
 import anyio, re, resource, sys
 from pathlib import Path
-from exportd.cli.replay import replay_place
+from exportd.cli.delivered import replay_place
 from exportd.manifest.document import render
 from exportd.model.errors import PermanentError
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))

@@ -7,8 +7,8 @@ import pytest
 from exportd.consumer.loaders.dialect import backquoted, doubled_literal, escaped_literal
 from exportd.consumer.loaders.kit import statements
 from exportd.manifest.document import Manifest
-from exportd.model.dialect_name import DialectName
 from exportd.model.errors import PermanentError
+from exportd.model.schedule import DialectName
 from exportd.settings.destination_schema import Scheme
 from exportd.stores.location import Location, parse_location
 from tests.unit.manifest.manifest_examples import dated, entity_of, manifest_of

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from exportd.cli.status_screen import StatusTable, head, tables, warnings
+from exportd.cli.status import StatusTable, head, tables, warnings
 
 STATUS: dict[str, Any] = {
     "version": "1.2",

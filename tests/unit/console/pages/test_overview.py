@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from exportd.api.schemas.job import ShownStall
 from exportd.api.schemas.schedule import NewestJobDocument, ScheduleDetails
 from exportd.api.schemas.status import DaemonStatus, LeaseStatus, ListenerStatus, SpoolStatus
-from exportd.console.attention import Task, needs_attention
+from exportd.console.pages.overview import Task, needs_attention
 
 NOON = datetime(2026, 3, 9, 12, tzinfo=UTC)
 

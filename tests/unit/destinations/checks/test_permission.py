@@ -3,15 +3,17 @@ import re
 import shlex
 from pathlib import Path
 
-from exportd.destinations.checks.grants import (
+from exportd.destinations.checks.permission import (
     ACCOUNT_PLACEHOLDER,
     IDENTITY_PLACEHOLDER,
+    PURPOSES,
+    Permission,
+    action_of,
     directory_grants,
     gcs_grants,
     principal_of,
     s3_grants,
 )
-from exportd.destinations.checks.permission import PURPOSES, Permission, action_of
 
 ROOT = Path(__file__).parents[4]
 ROLE = "arn:aws-cn:iam::111122223333:role/exports"

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from exportd.cli.schedule_rule import GivenRule, edited, given_rule, rule_of
+from exportd.cli.schedule_editing import GivenRule, edited, given_rule
 from exportd.model.errors import SettingsError
-from exportd.model.schedule import Cron, Interval, Unit
+from exportd.model.schedule import API_RULE, Cron, Interval, Unit, rule_from
 from exportd.schedules.calendar import rule_words, upcoming
 
 HOURLY = {"code": "often", "scheduleType": "HOUR", "period": 2, "offset": 15, "version": 3}
@@ -41,7 +41,7 @@ def test_an_edit_leaves_what_was_not_said(before: dict[str, object], rule: Given
     ],
 )
 def test_a_rule_is_read_and_said(document: dict[str, object], rule: Interval | Cron, words: str) -> None:
-    assert rule_of(document) == rule
+    assert rule_from(document, API_RULE) == rule
     assert rule_words(rule) == words
 
 

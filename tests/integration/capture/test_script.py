@@ -6,7 +6,7 @@ from pathlib import Path
 import anyio.to_thread
 import pytest
 
-from exportd.capture.role import role_sql
+from exportd.capture.script import role_sql
 from exportd.catalog.table_reader import unreadable_members
 from exportd.database.login_checker import note_on_dumps
 from exportd.model.entity import TableName

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from exportd.settings.lines import KeyPath, locate
+from exportd.settings.document import KeyPath, locate
 
 
 def paths_of(value: object, path: KeyPath = ()) -> Iterator[KeyPath]:

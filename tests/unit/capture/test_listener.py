@@ -1,6 +1,6 @@
 from datetime import UTC, datetime, timedelta
 
-from exportd.capture.waiting_changes import WaitingChanges
+from exportd.capture.listener import WaitingChanges
 from exportd.model.entity import EntityCode
 
 BILLS, ORDERS = EntityCode("BILLS"), EntityCode("ORDERS")
