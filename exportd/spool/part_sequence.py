@@ -14,6 +14,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -121,7 +122,19 @@ class PartSequence:
         """As ``close``, but what is all of the entity is kept with the small parts of others, and durable with them."""
         if self._open is None and not self._parts:
             self._small_parts = small_parts
+            if not any(chunks):
+                self._add_empty(small_parts)
         return self.close(chunks)
+
+    def _add_empty(self, small_parts: SmallPartsWriter) -> None:
+        """Most entities of a small job have no rows. Their part is made once for each header."""
+        content, sha256 = _empty_file(self._header)
+        path, size_bytes = self._path_of(1), len(content)
+        part = Part(self._entity, 1, path.name, 0, len(self._header), size_bytes, sha256)
+        self._parts.append(part)
+        self._content_bytes += len(self._header)
+        self._written_bytes += size_bytes
+        self._changes.append(FileChange(1, small_parts.add(path.name, content), part))
 
     def _write_all(self, chunks: Sequence[bytes]) -> None:
         data = b"".join(chunks)
@@ -243,6 +256,18 @@ class PartSequence:
         self._changes.clear()
         self._rows = self._content_bytes = self._written_bytes = self._taken_bytes = 0
         return fed
+
+
+@lru_cache(maxsize=1024)
+def _empty_file(header: bytes) -> tuple[bytes, str]:
+    """A file without rows, and its SHA-256."""
+    stream = GzipStream()
+    begin = stream.header()
+    if header:
+        begin += compress_block(header)
+        stream.accept(header)
+    content = begin + stream.trailer()
+    return content, hashlib.sha256(content).hexdigest()
 
 
 def _close_quietly(file: BinaryIO) -> None:

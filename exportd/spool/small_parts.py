@@ -7,6 +7,7 @@ A part lies there or in a file of its own; ``find_parts`` tells. Blocking; raise
 
 import errno
 import io
+import os
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -31,9 +32,11 @@ class PartLocation:
 
     def read(self, offset: int, length: int) -> bytes:
         """``length`` bytes of the part from its ``offset`` on, fewer where it ends before."""
-        with self.path.open("rb") as file:
-            file.seek(self.offset + offset)
-            return file.read(max(0, min(length, self.size_bytes - offset)))
+        file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.pread(file, max(0, min(length, self.size_bytes - offset)), self.offset + offset)
+        finally:
+            os.close(file)
 
 
 class SmallPartsWriter:

@@ -8,6 +8,7 @@ import os
 import random
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID
@@ -394,6 +395,17 @@ async def test_an_entity_that_has_a_file_already_stays_out_of_the_small_parts(sp
     parts = await finish_together(writers)
     assert [part.rows for part in parts] == [0, 2, 0]
     assert {path.name for path in spool.job_folder(JOB).iterdir()} == {parts[1].file_name, ARCHIVE_NAME}
+
+
+async def test_a_part_without_rows_is_the_same_alone_and_among_small_parts(spool: Spool) -> None:
+    progress = [EntityProgress() for _ in range(3)]
+    alone, *together = [writer_to(spool, entity=f"E{number}", progress=progress[number]) for number in range(3)]
+    (part,) = await alone.finish()
+    for other in await finish_together(together):
+        assert replace(other, entity=part.entity, file_name=part.file_name) == part
+        assert await contents_of(spool, [other]) == await contents_of(spool, [part])
+    assert progress[1] == progress[2] == progress[0]
+    assert alone.parts == (part,)
 
 
 async def test_small_parts_keep_to_the_size_cap(spool: Spool) -> None:
