@@ -29,6 +29,7 @@ _CHANGES: dict[str, tuple[tuple[int, int | None], ...]] = {
     "open": ((0, None),),
     "os.rename": ((0, 2), (1, 3)),
     "os.remove": ((0, 1),),
+    "os.link": ((1, 3),),
     "os.mkdir": ((0, 2),),
     "os.rmdir": ((0, 1),),
     "os.chmod": ((0, 2),),
