@@ -76,6 +76,12 @@
     htmx_before_morph_attr: (element, { attrName }) => !(attrName === "open" && element.matches("details, dialog")),
   });
 
+  document.addEventListener("htmx:before:swap", (event) => {
+    const { select, text } = event.detail.ctx;
+    if (select !== "#live" || text.includes('id="live"')) return;
+    event.preventDefault(); // no page of ours: a proxy in front asks who the person is
+    lose("Your session has ended: open the console again.");
+  });
   document.addEventListener("htmx:after:swap", (event) => {
     if (event.detail.ctx.response?.raw.ok) mend();
   });
