@@ -1,6 +1,6 @@
 """What a person has to look at now, the most urgent first. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from exportd.api.schemas.schedule import ScheduleDetails
@@ -8,6 +8,8 @@ from exportd.api.schemas.status import DaemonStatus
 
 SPOOL_SHARE = 0.8
 """How full the spool may be before it is said."""
+
+_MAX_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +21,12 @@ class Task:
     link: str | None = None
 
 
-def needs_attention(daemon: DaemonStatus | None, schedules: Iterable[ScheduleDetails]) -> Sequence[Task]:
+def needs_attention(
+    daemon: DaemonStatus | None, schedules: Iterable[ScheduleDetails], damaged: Collection[str] = ()
+) -> Sequence[Task]:
     """Failing schedules, destinations that are away, entities out of order, waiting jobs, and ailing daemons.
+
+    ``damaged`` are the entities whose capture is not whole.
 
     For those who do not see the ``daemon`` (None): their failing schedules.
     """
@@ -33,10 +39,10 @@ def needs_attention(daemon: DaemonStatus | None, schedules: Iterable[ScheduleDet
         for schedule in schedules
         if schedule.last_job is not None and schedule.last_job.status == "FAILED"
     ]
-    return failing if daemon is None else [*failing, *_of_daemon(daemon)]
+    return failing if daemon is None else [*failing, *_of_daemon(daemon, damaged)]
 
 
-def _of_daemon(daemon: DaemonStatus) -> Sequence[Task]:
+def _of_daemon(daemon: DaemonStatus, damaged: Collection[str]) -> Sequence[Task]:
     return [
         *(
             Task(
@@ -47,6 +53,7 @@ def _of_daemon(daemon: DaemonStatus) -> Sequence[Task]:
             for destination in daemon.destinations
             if destination.condition is not None
         ),
+        *_of_capture(damaged),
         *(
             Task(f"Entity {name} cannot be exported", entity.out_of_order, f"/console/entities/{name}")
             for name, entity in daemon.entities.items()
@@ -68,6 +75,15 @@ def _of_daemon(daemon: DaemonStatus) -> Sequence[Task]:
         *_of_listener(daemon),
         *_of_spool(daemon),
     ]
+
+
+def _of_capture(damaged: Collection[str]) -> Iterable[Task]:
+    if damaged:
+        codes = sorted(damaged)
+        named = ", ".join(codes[:_MAX_NAMED]) + (" and more" if len(codes) > _MAX_NAMED else "")
+        count = f"{len(codes)} entities" if len(codes) > 1 else "an entity"
+        sentence = f"{named}: some changes may not be recorded, so the next run is complete. The page has the repair."
+        yield Task(f"The capture of {count} is not whole", sentence, "/console/system/capture")
 
 
 def _of_listener(daemon: DaemonStatus) -> Iterable[Task]:

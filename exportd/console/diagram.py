@@ -1,13 +1,15 @@
-"""Where the boxes and lines of a relationship diagram are. Pure.
+"""Where the boxes and lines of a relationship diagram are; and the same diagram as Mermaid has it. Pure.
 
 Entities stand in columns: each to the left of what it refers to, as far as references form no circle. Within a column
 an entity stands near the ones that it is related to, so that few lines cross.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from exportd.api.schemas.entity import EntityDocument
+if TYPE_CHECKING:  # it would cost the command line's start
+    from exportd.api.schemas.entity import EntityDocument
 
 BOX_WIDTH, BOX_HEIGHT = 190, 44
 COLUMN_GAP, ROW_GAP, MARGIN = 110, 14, 12
@@ -50,7 +52,7 @@ class Diagram:
     lines: tuple[Line, ...]
 
 
-def around(centre: EntityDocument, labels: Mapping[str, str]) -> Diagram:
+def around(centre: "EntityDocument", labels: Mapping[str, str]) -> Diagram:
     """One entity between those that refer to it and those that it refers to; ``labels`` by code."""
     right = {field.reference: None for field in centre.fields if field.reference and field.reference != centre.entity}
     left = {found.entity: None for found in centre.referenced_by if found.entity not in {*right, centre.entity}}
@@ -65,7 +67,7 @@ def around(centre: EntityDocument, labels: Mapping[str, str]) -> Diagram:
     return _drawn(columns, references, labels, centre=centre.entity)
 
 
-def of_all(entities: Collection[EntityDocument]) -> Diagram:
+def of_all(entities: Collection["EntityDocument"]) -> Diagram:
     """All of them, each once; references to others than these are left out."""
     labels = {entity.entity: entity.label for entity in entities}
     references: dict[str, dict[str, list[str]]] = {code: {} for code in labels}
@@ -169,3 +171,51 @@ def _path(start: Box, end: Box) -> str:
 
 def _shortened(label: str) -> str:
     return label if len(label) <= MAX_LABEL_LENGTH else f"{label[: MAX_LABEL_LENGTH - 1]}…"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class EntityReference:
+    """``source`` has in ``field`` the key of a record of ``target``."""
+
+    source: str
+    field: str
+    target: str
+
+    def __str__(self) -> str:
+        return f"{self.source}.{self.field} ──▶ {self.target}"
+
+
+def references(entities: Iterable[Mapping[str, Any]]) -> list[EntityReference]:
+    """All of them, in the catalog's order; ``entities`` are documents of the API, as JSON has them."""
+    return [
+        EntityReference(entity["entity"], field["name"], field["reference"])
+        for entity in entities
+        for field in entity["fields"]
+        if field.get("reference")
+    ]
+
+
+def mermaid(entities: Iterable["EntityDocument"]) -> str:
+    """The diagram of these entities and of the references between them."""
+    documents = [entity.model_dump(mode="json", by_alias=True) for entity in entities]
+    codes = {document["entity"] for document in documents}
+    return mermaid_of(documents, [found for found in references(documents) if found.target in codes])
+
+
+def mermaid_of(entities: Collection[Mapping[str, Any]], shown: Iterable[EntityReference]) -> str:
+    """An entity relationship diagram of these entities, as Mermaid draws it."""
+    return "\n".join(["erDiagram", *_boxes(entities), *_arrows(shown)])
+
+
+def _boxes(entities: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for entity in entities:
+        yield f"    {entity['entity']} {{"
+        for field in entity["fields"]:
+            key = " PK" if field.get("column") in entity["key"] else " FK" if field.get("reference") else ""
+            yield f"        {field['type']} {field['name']}{key}"
+        yield "    }"
+
+
+def _arrows(shown: Iterable[EntityReference]) -> Iterator[str]:
+    for reference in shown:
+        yield f"    {reference.target} ||--o{{ {reference.source} : {reference.field}"

@@ -100,7 +100,7 @@ def _come_without_having_signed_in(proxied: Proxied) -> None:
 def _sign_in_and_pause(proxied: Proxied) -> None:
     with proxied.browser(ANN) as browser:
         page = _enter(browser, ANN)
-        assert f"{ANN}, admin" in page.text
+        assert f"{ANN}, admin, by the proxy" in page.text
         cookie = next(cookie for cookie in browser.client.cookies.jar if cookie.name.startswith("exportd-"))
         assert (cookie.secure, cookie.path) == (True, "/console/")
         assert "org-2" in browser.open("/console/exports").text

@@ -27,6 +27,7 @@ def open_console(chromium: Chromium, address: str) -> Window:
     window = chromium.window()
     window.page.goto(address)
     expect(window.page.get_by_role("heading", name="Overview")).to_be_visible()
+    assert window.complaints == []
     return window
 
 

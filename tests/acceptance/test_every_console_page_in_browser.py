@@ -125,6 +125,20 @@ async def test_a_page_is_for_everyone(signed_in: SignedIn, chromium: Chromium, p
     await chromium.run(look)
 
 
+async def test_what_is_to_be_pasted_is_copied(signed_in: SignedIn, chromium: Chromium) -> None:
+    def look(_: Chromium) -> None:
+        page = _open(signed_in, "entities?show=diagram")
+        signed_in.window.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.get_by_text("The same for Mermaid").click()
+        page.get_by_role("button", name="Copy").click()
+        expect(page.get_by_role("button", name="Copied")).to_be_visible()
+        assert page.evaluate("navigator.clipboard.readText()") == page.locator("pre").text_content()
+        assert "ACCOUNTS ||--o{ ORDERS : accountId" in (page.locator("pre").text_content() or "")
+        _assert_fit_for_everyone(signed_in)
+
+    await chromium.run(look)
+
+
 async def test_a_page_that_is_not_there_is_for_everyone(signed_in: SignedIn, chromium: Chromium) -> None:
     def look(_: Chromium) -> None:
         _open(signed_in, "entities/NONE")

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from exportd.api.routers.overview import list_entities, show_entity
 from exportd.api.schemas.entity import EntityDocument
-from exportd.console.diagram import around, of_all
+from exportd.console.diagram import around, mermaid, of_all
 from exportd.console.visitor import PageRoute, Visiting
 from exportd.model.bounds import MAX_CODE_LENGTH
 
@@ -24,7 +24,8 @@ async def list_all(
     found = await list_entities(visitor.viewer, visitor.using.host, visitor.using.status)
     wanted = [entity for entity in found.data if search.lower() in _text_of(entity)]
     diagram = of_all(wanted) if show else None
-    return visitor.page("entities.html", entities=wanted, search=search, diagram=diagram)
+    text = mermaid(wanted) if show else None
+    return visitor.page("entities.html", entities=wanted, search=search, diagram=diagram, mermaid=text)
 
 
 @router.get("/{name}")

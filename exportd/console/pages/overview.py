@@ -11,6 +11,7 @@ from exportd.console.visitor import PageRoute, Visiting, while_visiting
 _MAX_SCHEDULES = 200
 _FIRINGS = 10
 _MAX_TODAY = 100
+_MAX_BEHIND = 10
 
 router = APIRouter(prefix="/console", route_class=PageRoute, include_in_schema=False)
 
@@ -29,15 +30,18 @@ async def show_overview(visitor: Visiting) -> Response:
     known = await list_all_schedules(
         viewer=viewer, schedules=using.schedules, signer=using.signer, page_size=_MAX_SCHEDULES
     )
+    behind = [] if daemon is None else [(code, found) for code, found in daemon.entities.items() if found.read_until]
+    behind.sort(key=lambda entity: entity[1].lag_seconds or 0.0, reverse=True)
     due = sorted((schedule for schedule in known.data if schedule.paused is None), key=lambda found: found.next_due_at)
     return visitor.page(
         "overview.html",
         daemon=daemon,
-        tasks=needs_attention(daemon, known.data),
+        tasks=needs_attention(daemon, known.data, visitor.damaged()),
         running=running.data,
         newest=newest.data,
         today=today,
         due=due[:_FIRINGS],
+        behind=behind[:_MAX_BEHIND],
     )
 
 

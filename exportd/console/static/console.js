@@ -151,6 +151,16 @@
     button.addEventListener("click", () => document.getElementById(button.dataset.opens).showModal());
   }
 
+  // What is there to be pasted elsewhere can be copied at once.
+  for (const text of navigator.clipboard ? document.querySelectorAll("main pre") : []) {
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: "Copy" });
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(text.textContent);
+      button.textContent = "Copied";
+    });
+    text.before(button);
+  }
+
   // The form of a schedule: what its rule does, while it is written.
   const form = document.getElementById("schedule-form");
   const ruleFields = ["kind", "unit", "period", "offset", "cron"];
