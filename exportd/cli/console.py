@@ -51,7 +51,6 @@ _ESTABLISHED = "01"
 _LOOPBACK = f"{int.from_bytes(socket.inet_aton('127.0.0.1'), sys.byteorder):08X}"
 """As the kernel writes addresses, also at the end of one that is IPv4 in IPv6."""
 
-_MAX_LOOKS = 3
 _MAX_REPORTED_USERS = 10
 _NOT_FORWARDED = {
     "connection",
@@ -233,15 +232,7 @@ def _own_users() -> frozenset[int]:
 
 
 def _user_of(port: int, own_port: int) -> int | None:
-    """The number of the user who has connected from a ``port`` of this machine; None where the kernel does not say.
-
-    While others connect, a list that is read piece by piece may lack a connection: it is read again.
-    """
-    looks = (_look_for_user(port, own_port) for _ in range(_MAX_LOOKS))
-    return next((user for user in looks if user != _NO_USER), _NO_USER)
-
-
-def _look_for_user(port: int, own_port: int) -> int | None:
+    """The number of the user who has connected from a ``port`` of this machine; None where the kernel does not say."""
     known = False
     for connections in _CONNECTIONS:
         try:

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.acceptance import statement_blocker
 from tests.acceptance.console_browser import console, origin
@@ -17,6 +17,14 @@ from tests.acceptance.shared_console import SharedConsole
 from tests.fixtures.chromium import FOREIGN_NAME, Chromium, Window
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+
+HTMX_HAS_RUN = """
+    new Promise(done => {
+        const look = () => window.htmx ? setTimeout(done) : setTimeout(look);
+        look();
+    })
+"""
+"""Fulfilled when htmx has run, and what it does soon afterwards."""
 
 POLL_MS = 5_000
 RECONNECT_MAX_MS = 4_000
@@ -42,6 +50,24 @@ async def test_the_overview_shows_a_new_job_by_itself(shared_console: SharedCons
         await closed.blocked_backend()
         await chromium.run(_go_to_the_job, window, str(job))
     await site.succeeded(shared_console.connection, job)
+
+
+@pytest.mark.parametrize("script", ["hx-sse", "console"])
+async def test_a_page_is_live_though_a_script_comes_late(
+    shared_console: SharedConsole, chromium: Chromium, script: str
+) -> None:
+    def look(chromium: Chromium, address: str) -> None:
+        page = chromium.window().page
+
+        def come_late(route: Route) -> None:
+            page.evaluate(HTMX_HAS_RUN)
+            route.continue_()
+
+        page.route(f"**/{script}*.js", come_late)
+        page.goto(address)
+        expect(page.get_by_role("status")).to_have_text("Live")
+
+    await chromium.run(look, await shared_console.invitation())
 
 
 def _go_to_the_job(_: Chromium, window: Window, job: str) -> None:
