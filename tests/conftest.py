@@ -11,6 +11,8 @@ import pytest
 import stamina
 from blockbuster import blockbuster_ctx
 
+from tests.fixtures.system_server import find_program
+
 pytest_plugins = [
     "tests.fixtures.postgres",
     "tests.fixtures.daemon",
@@ -63,6 +65,8 @@ _TOOLS = {
     "monitoring_tools": ("prometheus", "promtool"),
     "shells": ("bash", "zsh", "fish"),
     "browser": ("chromium",),
+    "ssh_server": ("ssh", "sshd", "ssh-keygen"),
+    "web_server": ("nginx",),
 }
 """By the marker of the tests that need them, the programs that a machine may lack."""
 
@@ -72,7 +76,7 @@ def pytest_report_header() -> list[str]:
     return [
         f"left out: the tests marked {marker}, for this machine has no {' or no '.join(missing)}"
         for marker, programs in _TOOLS.items()
-        if (missing := [program for program in programs if shutil.which(program) is None]) and not os.environ.get("CI")
+        if (missing := [program for program in programs if find_program(program) is None]) and not os.environ.get("CI")
     ]
 
 
@@ -82,7 +86,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     left_out = set()
     if not os.environ.get("CI"):
-        left_out |= {marker for marker, programs in _TOOLS.items() if not all(map(shutil.which, programs))}
+        left_out |= {marker for marker, programs in _TOOLS.items() if not all(map(find_program, programs))}
     if os.environ.get("EXPORTD_TEST_SYSTEMD") != "1":
         left_out.add("systemd_boot")
     deselected = [item for item in items if any(map(item.get_closest_marker, left_out))]

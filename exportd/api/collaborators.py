@@ -62,6 +62,10 @@ class Downloads(Protocol):
         """One of the job's files, or a range of its bytes. Raises Refusal when it cannot be had."""
         ...
 
+    async def archive(self, job_id: UUID) -> Response:
+        """All of the job's files. Raises Refusal when they cannot be had."""
+        ...
+
     async def manifest(self, job_id: UUID) -> bytes:
         """The job's manifest. Raises Refusal when it cannot be had."""
         ...

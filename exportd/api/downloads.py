@@ -99,6 +99,13 @@ class SpoolDownloads:
             raise Refusal(403, "The download link has expired. Ask for another one at the job's getdownloadurl.")
         record = await self._ready(JobId(UUID(payload["job"])))
         admit(record.job.organization)
+        return await self._all(record)
+
+    async def archive(self, job_id: UUID) -> Response:
+        """All of the job's files. Raises Refusal when they cannot be had."""
+        return await self._all(await self._ready(JobId(job_id), unfit=409))
+
+    async def _all(self, record: JobRecord) -> Response:
         names = file_names(record.job.id, record.parts)
         if len(names) == 1:
             return await self._one(record, names[0], media_type="application/gzip")

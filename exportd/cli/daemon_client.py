@@ -100,6 +100,12 @@ class OrganizationClient:
         """Ask for an export without a schedule; the job."""
         return UUID(self._document("POST", self._path("adhoc"), body)["jobId"])
 
+    def preview_export(self, body: Document) -> Document:
+        """What such an export would hold; nothing is run."""
+        query = {"organization": self.organization}
+        answer: Document = self.client.request("POST", "/v1/adhoc/preview", query=query, body=body)
+        return answer
+
     def _path(self, *parts: str) -> str:
         return "/".join(("/organizations", url_segment(self.organization), "dataexports", *parts))
 

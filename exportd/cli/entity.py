@@ -3,8 +3,7 @@
 ``entity`` works without a daemon too: the catalog leaves things open that only the database knows.
 """
 
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +14,7 @@ from exportd.cli import completion
 from exportd.cli.daemon_client import DaemonAddress, Document
 from exportd.cli.output import AsJson, print_fields, print_json, print_line, print_script, print_table
 from exportd.cli.socket_client import SocketClient
+from exportd.console.diagram import EntityReference, mermaid_of, references
 from exportd.model.entity import DELETED_FIELD
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
@@ -33,7 +33,7 @@ def list_entities(*, mermaid: AsMermaid = False, json: AsJson = False, at: Daemo
     entities = _entities(at)
     found = references(entities)
     if mermaid:
-        print_script(diagram(entities, found))
+        print_script(mermaid_of(entities, found))
         return
     if json:
         print_json(entities)
@@ -59,7 +59,7 @@ def show(
     if mermaid:
         around = {code, *(end for reference in found for end in (reference.source, reference.target))}
         ordered = [entity, *(other for other in entities if other["entity"] in around and other is not entity)]
-        print_script(diagram(ordered, found))
+        print_script(mermaid_of(ordered, found))
         return
     if json:
         print_json(entity)
@@ -94,50 +94,9 @@ def draft(
     anyio.run(_draft, dsn, tenant_column, schema or None)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class EntityReference:
-    """``source`` has in ``field`` the key of a record of ``target``."""
-
-    source: str
-    field: str
-    target: str
-
-    def __str__(self) -> str:
-        return f"{self.source}.{self.field} ──▶ {self.target}"
-
-
-def references(entities: Iterable[Document]) -> list[EntityReference]:
-    """All of them, in the catalog's order."""
-    return [
-        EntityReference(entity["entity"], field["name"], field["reference"])
-        for entity in entities
-        for field in entity["fields"]
-        if field.get("reference")
-    ]
-
-
 def type_of(field: Document) -> str:
     """A field's type with its format, such as ``string (date-time)``."""
     return f"{field['type']} ({field['format']})" if field.get("format") else str(field["type"])
-
-
-def diagram(entities: Collection[Document], shown: Iterable[EntityReference]) -> str:
-    """An entity relationship diagram of these entities."""
-    return "\n".join(["erDiagram", *_boxes(entities), *_arrows(shown)])
-
-
-def _boxes(entities: Iterable[Document]) -> Iterator[str]:
-    for entity in entities:
-        yield f"    {entity['entity']} {{"
-        for field in entity["fields"]:
-            key = " PK" if field.get("column") in entity["key"] else " FK" if field.get("reference") else ""
-            yield f"        {field['type']} {field['name']}{key}"
-        yield "    }"
-
-
-def _arrows(shown: Iterable[EntityReference]) -> Iterator[str]:
-    for reference in shown:
-        yield f"    {reference.target} ||--o{{ {reference.source} : {reference.field}"
 
 
 def _print_references(shown: Iterable[EntityReference]) -> None:

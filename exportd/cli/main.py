@@ -49,7 +49,7 @@ for _verb, _place, _help in (
     ("export", "export:export", "Export entities once, without a schedule; print the job's id."),
     ("log-level", "daemon:log_level", "Print how much the daemon logs, or change it until it is started again."),
     ("pause", "daemon:pause", "Begin no further job, on all daemons of the database; no change is lost."),
-    ("preview", "schedule:preview", "Show what a schedule's run would hold if it began now."),
+    ("preview", "export:preview", "Show what a schedule's run would hold if it began now."),
     ("reload", "daemon:reload", "Put the configuration file into effect; a bad file changes nothing."),
     ("resume", "daemon:resume", "Go on after a pause."),
     ("status", "status:status", "Show the daemon: pauses, queue, running jobs, spool, destinations, what is behind."),

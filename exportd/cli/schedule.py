@@ -1,12 +1,12 @@
-"""``exportd schedule``: when what is exported; and ``exportd preview``, what a schedule's next run would hold.
+"""``exportd schedule``: when what is exported.
 
 ``list``, ``run`` and ``next`` work without a daemon too.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from cyclopts import App, Parameter, validators
@@ -29,7 +29,6 @@ from exportd.cli.output import (
     print_json,
     print_line,
     print_table,
-    size,
 )
 from exportd.cli.schedule_editing import CodeArgument, print_schedule
 from exportd.cli.socket_client import SocketClient
@@ -156,15 +155,22 @@ def backfill(
             completer=completion.JOBS,
         ),
     ],
+    dry_run: Annotated[
+        bool, Parameter(negative="", help="Only say since when each entity would be exported; ask for nothing.")
+    ] = False,
     json: AsJson = False,
     at: OrganizationAddress = _HERE,
 ) -> None:
     """Export everything that has changed since a past job once more, for a consumer that lost it."""
-    answer = at.organization_client().operate("schedules", code, "backfill", {"job": str(since)})
+    body = {"job": str(since), "dryRun": dry_run}
+    answer = at.organization_client().operate("schedules", code, "backfill", body)
     if json:
         print_json(answer)
         return
-    print_line(answer.get("jobId") or f"the next run of {code} does it: the job {answer['running']} runs")
+    if dry_run:
+        print_line(f"a back-fill of {code} would export:")
+    else:
+        print_line(answer.get("jobId") or f"the next run of {code} does it: the job {answer['running']} runs")
     rows = [
         (entity["entity"], instant(entity.get("since")) or "everything", entity.get("reason"))
         for entity in answer["entities"]
@@ -198,52 +204,6 @@ def show_next(
         print_error(f"{pause_words(schedule['paused'])}: it does not fire")
     for due in due_times:
         print_line(moment(due))
-
-
-def preview(
-    schedule: Annotated[
-        str, Parameter(name="SCHEDULE", help="The schedule's code, or its id.", completer=completion.SCHEDULES)
-    ],
-    /,
-    *,
-    json: AsJson = False,
-    at: OrganizationAddress = _HERE,
-) -> None:
-    """Show what a run of a schedule would hold if it began now: full or not and why, rows, sizes. Runs nothing."""
-    organization = at.organization_client()
-    schedule_id = organization.id_of("schedules", schedule)
-    answer = organization.client.request("GET", f"/v1/schedules/{schedule_id}/preview")
-    if json:
-        print_json(answer)
-    else:
-        _print_preview(answer)
-
-
-def _print_preview(answer: Mapping[str, Any]) -> None:
-    print_table(
-        ["ENTITY", "MODE", "REASON", "ROWS", "DELETED", "SIZE"],
-        [
-            (
-                entity["entity"],
-                entity["mode"],
-                entity.get("reason"),
-                _figure(f"{entity['rows']:,}", entity, "rows"),
-                _figure(f"{entity['deletedRows']:,}", entity, "deletedRows"),
-                _figure(size(entity["contentBytes"]), entity, "contentBytes"),
-            )
-            for entity in answer["entities"]
-        ],
-        numbers=["ROWS", "DELETED", "SIZE"],
-    )
-    print_line()
-    print_line(
-        f"In all {answer['rows']:,} rows ({answer['deletedRows']:,} deleted), {size(answer['contentBytes'])} before"
-        " compression. ~ marks estimates."
-    )
-
-
-def _figure(text: str, entity: Mapping[str, Any], name: str) -> str:
-    return f"~{text}" if name in entity["estimated"] else text
 
 
 def _all(client: SocketClient, organization: str | None = None) -> list[Document]:

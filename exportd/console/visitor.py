@@ -1,6 +1,6 @@
 """Who looks at a page: the browser's session, the user or the program behind it, and how pages answer errors."""
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any
@@ -47,7 +47,7 @@ FOR_ORGANIZATIONS = frozenset(
         "/console/jobs/ticked",
         *(
             f"/console/jobs/{{id}}{deed}"
-            for deed in ("", "/events", "/files/{name}", "/manifest", "/loader", "/cancel", "/retry", "/verification")
+            for deed in ("", "/events", "/files/{name}", "/archive", "/manifest", "/loader", "/retry", "/verification")
         ),
         "/console/destinations/new",
         *(
@@ -122,6 +122,11 @@ class Visitor:
         standings = self.using.status.local().standings
         return {entity: standing.rows for entity, standing in standings.items() if standing.rows is not None}
 
+    def damaged(self) -> Sequence[EntityCode]:
+        """Entities whose capture was not whole when the daemon last looked; none for those who see one organization."""
+        standings = self.using.status.local().standings if self.viewer.sees_machine else {}
+        return [code for code, standing in standings.items() if standing.capture == "DAMAGED"]
+
     def require(self, role: Role) -> Identity:
         """Who does something. Raises Refusal 403 for a lesser role, and in a session that only reads."""
         if self.session.read_only:
@@ -140,6 +145,7 @@ class Visitor:
         frame = {
             "who": self.session.label or self.identity.name.partition(":")[2],
             "role": self.identity.role.name.lower(),
+            "came_by": _came_by(self.session),
             "read_only": self.session.read_only,
             "may_operate": may_operate,
             "why_not": _why_not(self),
@@ -153,6 +159,13 @@ class Visitor:
         """Leave for another page after a form, where ``notice`` stands."""
         self.session.notice = notice
         return RedirectResponse(to, 303)
+
+
+def _came_by(session: Session) -> str:
+    """How the person came in, where it was not as a user of the machine."""
+    if isinstance(session.owner, Program):
+        return "by the credentials of a program"
+    return "by the proxy" if isinstance(session.owner, str) else ""
 
 
 def _why_not(visitor: Visitor) -> str:

@@ -62,8 +62,8 @@ class ControlSettings(Section):
     """An address for TCP, such as `"127.0.0.1:8443"`; none when empty. Anything but a loopback address needs TLS."""
 
     hosts: Annotated[Names, Setting(Effect.RESTART, Scope.HOST)] = ()
-    """The names by which clients may call the TCP address, without the port; `localhost` and the address itself need
-    not be named."""
+    """The names by which clients may call the TCP address, and a proxy the socket, without the port; `localhost` and
+    the address itself need not be named."""
 
     console: Annotated[bool, Setting(Effect.RESTART, Scope.HOST)] = False
     """Whether the console is on the TCP address too. A person signs in there with a program's key and secret, and sees

@@ -307,12 +307,20 @@ async def test_the_real_daemon_is_asked_dies_and_does_it(site: Site, application
         await site.succeeded(connection, jobs[-1])
 
     assert (await site.quickly("pause")).returncode == 0
-    asked = await site.quickly("schedule", "backfill", "often", "--from", str(jobs[0]), "--json")
+    often = ("schedule", "backfill", "often", "--from", str(jobs[0]))
+    waiting = "SELECT count(*) FROM exportd.job WHERE state = 'PENDING'"
+    planned = json.loads((await site.quickly(*often, "--dry-run", "--json")).stdout)
+    told = (await site.quickly(*often, "--dry-run")).stdout.splitlines()
+    assert told[0] == "a back-fill of often would export:"
+    assert [line.split()[0] for line in told[1:]] == ["ENTITY", *ENTITIES]
+    assert (planned["jobId"], await connection.fetchval(waiting)) == (None, 0)
+    asked = await site.quickly(*often, "--json")
     assert asked.returncode == 0, asked.stderr
     answer = json.loads(asked.stdout)
     assert [(entity["entity"], entity["since"] is not None) for entity in answer["entities"]] == [
         (entity, True) for entity in ENTITIES
     ]
+    assert answer["entities"] == planned["entities"]
     again = await site.quickly("schedule", "backfill", "often", "--from", str(jobs[1]))
     job, head, *entities = again.stdout.splitlines()
     assert (job, head.split()) == (answer["jobId"], ["ENTITY", "SINCE", "REASON"])

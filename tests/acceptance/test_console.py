@@ -6,7 +6,9 @@ import html
 import json
 import subprocess
 import sys
+from io import BytesIO
 from uuid import UUID
+from zipfile import ZipFile
 
 import httpx
 import pytest
@@ -131,6 +133,11 @@ def _look_and_change(browser: ConsoleBrowser, job: str, delivered: str, script: 
     manifest = json.loads(browser.client.get(f"/console/jobs/{job}/files/manifest.json").content)
     files = [link for link in page.links if "/files/" in link and not link.endswith("manifest.json")]
     told = {file["sha256"] for entity in manifest["entities"] for file in entity["parts"]}
+    with ZipFile(BytesIO(browser.client.get(f"/console/jobs/{job}/archive").content)) as archive:
+        *parts, last = archive.namelist()
+        assert last.endswith(f"/_manifests/{job}.json")
+        assert {hashlib.sha256(archive.read(part)).hexdigest() for part in parts} == told
+    assert {entity["window"]["snapshot"] in page.text for entity in manifest["entities"]} == {True}
     assert {hashlib.sha256(browser.client.get(link).content).hexdigest() for link in files} == told
     (here,) = {link for link in page.links if link.startswith("/console/schedules/") and "?" not in link}
     paused = browser.press(browser.open(here), "Pause")

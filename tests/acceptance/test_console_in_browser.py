@@ -5,206 +5,101 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.acceptance import statement_blocker
 from tests.acceptance.console_browser import console, origin
-from tests.acceptance.declarations import destination, schedule
-from tests.acceptance.sample_application import CATALOG, ORGANIZATION, Application
+from tests.acceptance.sample_application import ORGANIZATION
+from tests.acceptance.shared_console import SharedConsole
 from tests.fixtures.chromium import FOREIGN_NAME, Chromium, Window
-from tests.fixtures.daemon import Site
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
-AXE = (Path(__file__).parents[1] / "vendor" / "axe-core-4.14.1.min.js").read_text(encoding="utf-8")
-MAX_FIRST_LOAD_BYTES = 60_000
-ONLY_COLOURS = {"runOnly": ["color-contrast"]}
-LOOKS: list[tuple[int, Literal["light", "dark"], dict[str, list[str]]]] = [
-    (1280, "light", {}),
-    (320, "light", {}),
-    (1280, "dark", ONLY_COLOURS),
-    (320, "dark", ONLY_COLOURS),
-]
-"""Widths in pixels and themes, with the rules that can be broken there when they are not elsewhere."""
-
-WIDER_THAN_WINDOW = """
-    document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll("main *")]
-        .filter(found => !found.closest(".wide") && found.getBoundingClientRect().right > innerWidth)
-        .map(found => found.outerHTML.slice(0, 200))
+HTMX_HAS_RUN = """
+    new Promise(done => {
+        const look = () => window.htmx ? setTimeout(done) : setTimeout(look);
+        look();
+    })
 """
+"""Fulfilled when htmx has run, and what it does soon afterwards."""
+
+POLL_MS = 5_000
+RECONNECT_MAX_MS = 4_000
+"""How often a list asks for itself; after how long, at most, a page looks for a stream again."""
 
 
-@pytest.fixture
-async def running(site: Site, application: Application) -> Site:
-    """A daemon whose schedule ``often`` has run once."""
-    lake = site.destination("lake")
-    catalog = CATALOG.replace('"accountId"', '{ name = "accountId", reference = "ACCOUNTS" }')
-    site.configure(catalog, {"destination": [destination("lake", lake)], "schedule": [schedule(name="Every day")]})
-    await application.connection.execute(statement_blocker.INSTALL)
-    await site.start()
-    await site.succeeded(application.connection, await site.first_job(application.connection))
-    return site
-
-
-async def failed_job(site: Site, application: Application) -> str:
-    """The id of a job that failed, for its destination was away."""
-    site.destination("lake").rename(site.folder / "away")
-    failed = await site.finished(application.connection, await site.fire())
-    (site.folder / "away").rename(site.folder / "lake")
-    assert failed["state"] == "FAILED"
-    return str(failed["id"])
-
-
-def _open(chromium: Chromium, address: str) -> Window:
+def open_console(chromium: Chromium, address: str) -> Window:
     window = chromium.window()
     window.page.goto(address)
     expect(window.page.get_by_role("heading", name="Overview")).to_be_visible()
-    return window
-
-
-# --- every page -----------------------------------------------------------------------------------------------------
-
-
-async def test_every_page_is_for_everyone_and_loads_nothing_from_elsewhere(
-    running: Site, application: Application, chromium: Chromium
-) -> None:
-    done = await running.first_job(application.connection)
-    failed = await failed_job(running, application)
-    blocker = await running.database.connect()
-    async with console(running) as address, statement_blocker.blocking(blocker, statement_blocker.DELIVERING) as closed:
-        job = await running.fire()
-        await closed.blocked_backend()
-        await chromium.run(_look_at_every_page, address, failed, str(job), str(done))
-
-
-def _look_at_every_page(chromium: Chromium, address: str, failed: str, job: str, done: str) -> None:
-    window = _open(chromium, address)
-    page, here = window.page, origin(address)
-    ended = [
-        found for found in window.responses if found.headers.get("content-type") != "text/event-stream; charset=utf-8"
-    ]
-    assert sum(found.request.sizes()["responseBodySize"] for found in ended) <= MAX_FIRST_LOAD_BYTES
-    page.evaluate(AXE)
-    _is_for_everyone(page)
-    schedule = _first_link(page, f"{here}/console/exports", "/console/schedules/", but="/console/schedules/new")
-    for path in (
-        "/console/exports",
-        "/console/exports?organization=none",
-        "/console/jobs",
-        "/console/jobs?status=PENDING",
-        f"/console/jobs/ticked?deed=retry&job={failed}&job={done}",
-        f"/console/jobs/{failed}",
-        f"/console/jobs/{job}",
-        "/console/entities",
-        "/console/entities?show=diagram",
-        "/console/entities/ORDERS",
-        f"/console/jobs/{done}/manifest",
-        f"/console/jobs/{done}/loader",
-        "/console/exports/adhoc",
-        "/console/schedules/new",
-        "/console/destinations/new",
-        "/console/destinations/new?kind=S3",
-        "/console/system",
-        "/console/system/capture",
-        "/console/system/capture/remove?entity=ORDERS",
-        "/console/system/clients",
-        "/console/system/reload",
-        "/console/system/audit",
-        schedule,
-        f"{schedule}/backfill",
-        _first_link(page, f"{here}/console/exports", "/console/destinations/", but="/console/destinations/new"),
-    ):
-        page.goto(here + path)
-        page.evaluate(AXE)
-        _is_for_everyone(page)
-        assert window.complaints == [], path
-    page.get_by_role("button", name="Verify now").click()
-    expect(page.locator(".good-news")).to_contain_text("Nothing is missing, nothing was altered")
-    page.evaluate(AXE)
-    _is_for_everyone(page)
-    _write_a_schedule(page, f"{here}/console/schedules/new")
-    page.evaluate(AXE)
-    _is_for_everyone(page)
-    page.keyboard.press("Escape")
-    expect(page.locator("#chosen")).to_have_text("None yet.")
-    page.locator("h1").click()  # no field
-    page.keyboard.press("?")
-    expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
-    _is_for_everyone(page)
     assert window.complaints == []
-    assert window.hosts == {urlsplit(address).netloc}
-    page.goto(f"{here}/console/entities/NONE")
-    page.evaluate(AXE)
-    _is_for_everyone(page)
-
-
-def _write_a_schedule(page: Page, form: str) -> None:
-    """What its rule does is said while it is written; what is chosen with what it refers to, in a dialog."""
-    page.goto(form)
-    page.locator("[name=period]").fill("1")
-    page.locator("[name=unit]").select_option("MINUTE")
-    expect(page.locator("#rule .problem")).to_be_visible()
-    page.locator("[name=cron]").fill("30 */6 * * *")
-    expect(page.locator("#rule [data-local]")).to_have_count(5)
-    assert page.locator("[value=advanced]").is_checked()
-    page.locator("#pick").click()
-    page.locator("#picker [type=search]").fill("ord")
-    expect(page.locator("[value=ACCOUNTS]")).to_be_hidden()
-    page.locator("[value=ORDERS]").check()
-    page.get_by_role("button", name="Add what these refer to").click()
-    expect(page.locator("[value=ACCOUNTS]")).to_be_checked()
-    expect(page.locator("#picker [role=status]")).to_have_text("2 of 3 chosen")
-
-
-def _first_link(page: Page, address: str, start: str, *, but: str = "") -> str:
-    page.goto(address)
-    links = [link.get_attribute("href") or "" for link in page.locator(f"main a[href^='{start}']").all()]
-    return next(link for link in links if link != but)
-
-
-def _is_for_everyone(page: Page) -> None:
-    """Nothing that axe knows to be a barrier, in any look; and no page is wider than a phone."""
-    for width, theme, rules in LOOKS:
-        page.set_viewport_size({"width": width, "height": 800})
-        page.emulate_media(color_scheme=theme)
-        found: dict[str, Any] = page.evaluate("rules => axe.run({resultTypes: ['violations'], ...rules})", rules)
-        barriers = [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found["violations"]]
-        assert barriers == [], (page.url, width, theme)
-        assert page.evaluate(WIDER_THAN_WINDOW) == [], (page.url, width)
-    page.set_viewport_size({"width": 640, "height": 400})  # what a window of 1280 × 800 has at 200 % zoom
-    assert page.evaluate(WIDER_THAN_WINDOW) == [], page.url
+    return window
 
 
 # --- live -----------------------------------------------------------------------------------------------------------
 
 
-async def test_pages_follow_a_job_by_themselves_and_what_a_person_does_there_stays(
-    running: Site, application: Application, chromium: Chromium
+async def test_the_overview_shows_a_new_job_by_itself(shared_console: SharedConsole, chromium: Chromium) -> None:
+    site = shared_console.site
+    window = await chromium.run(open_console, await shared_console.invitation())
+    async with statement_blocker.blocking(await site.database.connect(), statement_blocker.DELIVERING) as closed:
+        job = await site.fire()
+        await closed.blocked_backend()
+        await chromium.run(_go_to_the_job, window, str(job))
+    await site.succeeded(shared_console.connection, job)
+
+
+@pytest.mark.parametrize("script", ["hx-sse", "console"])
+async def test_a_page_is_live_though_a_script_comes_late(
+    shared_console: SharedConsole, chromium: Chromium, script: str
 ) -> None:
-    blocker = await running.database.connect()
+    def look(chromium: Chromium, address: str) -> None:
+        page = chromium.window().page
+
+        def come_late(route: Route) -> None:
+            page.evaluate(HTMX_HAS_RUN)
+            route.continue_()
+
+        page.route(f"**/{script}*.js", come_late)
+        page.goto(address)
+        expect(page.get_by_role("status")).to_have_text("Live")
+
+    await chromium.run(look, await shared_console.invitation())
+
+
+def _go_to_the_job(_: Chromium, window: Window, job: str) -> None:
+    page = window.page
+    expect(page.get_by_role("status")).to_have_text("Live")
+    page.locator(f"#running-{job} a", has_text=job[:8]).click()
+    expect(page.locator(".state.running")).to_have_text("◐ Running: delivering")
+    expect(page.get_by_role("status")).to_have_text("Live")
+
+
+async def test_the_page_of_a_job_outlives_a_loss_and_what_a_person_does_there_stays(
+    shared_console: SharedConsole, chromium: Chromium
+) -> None:
+    site = shared_console.site
+    blocker = await site.database.connect()
     async with statement_blocker.blocking(blocker, statement_blocker.DELIVERING) as closed:
-        async with console(running) as address:
-            window = await chromium.run(_open, address)
-            job = str(await running.fire())
+        job = str(await site.fire())
+        async with console(site) as address:
             await closed.blocked_backend()
-            await chromium.run(_follow_from_the_overview, window, job)
+            window = await chromium.run(open_console, address)
+            await chromium.run(_open_the_job, window, f"{origin(address)}/console/jobs/{job}")
         await chromium.run(_see_the_loss, window)
-        async with console(running, "--port", str(urlsplit(address).port)):
+        async with console(site, "--port", str(urlsplit(address).port)):
             await chromium.run(_see_it_mended, window)
             await blocker.execute("SELECT pg_advisory_unlock_all()")
             await chromium.run(_see_the_end, window)
 
 
-def _follow_from_the_overview(_: Chromium, window: Window, job: str) -> None:
+def _open_the_job(_: Chromium, window: Window, address: str) -> None:
     page = window.page
-    expect(page.get_by_role("status")).to_have_text("Live")
-    page.locator(f"#running-{job} a", has_text=job[:8]).click()
-    expect(page.locator(".state.running")).to_have_text("◐ Running: delivering")
+    page.clock.install()
+    page.goto(address)
     expect(page.get_by_role("status")).to_have_text("Live")
     page.locator("#files summary").click()  # closes it
     page.locator("#entity-ORDERS a").focus()
@@ -216,6 +111,7 @@ def _see_the_loss(_: Chromium, window: Window) -> None:
 
 
 def _see_it_mended(_: Chromium, window: Window) -> None:
+    window.page.clock.fast_forward(RECONNECT_MAX_MS)
     expect(window.page.get_by_role("status")).to_have_text("Live")
     assert window.page.locator(".state.running").is_visible()
 
@@ -229,25 +125,26 @@ def _see_the_end(_: Chromium, window: Window) -> None:
 
 
 async def test_a_list_shows_a_new_job_and_says_when_the_session_has_ended(
-    running: Site, application: Application, chromium: Chromium
+    shared_console: SharedConsole, chromium: Chromium
 ) -> None:
-    async with console(running) as address:
-        window = await chromium.run(_open, address)
-        await chromium.run(_open_jobs, window, origin(address))
-        job = await running.fire()
-        await chromium.run(_see_the_row_and_sign_out, window, str(job))
+    window = await chromium.run(open_console, await shared_console.invitation())
+    await chromium.run(_open_jobs, window, shared_console.here)
+    job = await shared_console.site.fire()
+    await chromium.run(_see_the_row_and_sign_out, window, str(job))
+    await shared_console.site.succeeded(shared_console.connection, job)
 
 
 def _open_jobs(_: Chromium, window: Window, here: str) -> None:
-    window.page.clock.set_system_time("2001-09-09T01:46:40Z")  # the browser's clock is wrong
+    window.page.clock.install(time="2001-09-09T01:46:40Z")  # the browser's clock is wrong
     window.page.goto(f"{here}/console/jobs")
-    window.page.locator("[name=job]").check()
+    window.page.locator("[name=job]").first.check()
     window.page.keyboard.press("/")
     window.page.keyboard.type("org-")
     expect(window.page.get_by_role("status")).to_have_text("Refreshed every 5 seconds")
 
 
 def _see_the_row_and_sign_out(_: Chromium, window: Window, job: str) -> None:
+    window.page.clock.fast_forward(POLL_MS)
     expect(window.page.locator(f"#job-{job}")).to_be_visible()
     assert window.page.evaluate("new Date().getFullYear()") == 2001
     due = window.page.locator(f"#job-{job} time").first.inner_text()
@@ -269,18 +166,18 @@ def _see_the_row_and_sign_out(_: Chromium, window: Window, job: str) -> None:
 # --- by keyboard ----------------------------------------------------------------------------------------------------
 
 
-async def test_the_keyboard_is_enough(running: Site, application: Application, chromium: Chromium) -> None:
-    await failed_job(running, application)
-    async with console(running) as address:
-        retried = await chromium.run(_retry_and_create, address)
-    made = await running.first_job(application.connection, "nightly-copy")
-    assert (await running.succeeded(application.connection, made))["entities"] == ["ORDERS"]
-    states = await application.connection.fetch("SELECT id::text, state FROM exportd.job")
+async def test_the_keyboard_is_enough(shared_console: SharedConsole, chromium: Chromium) -> None:
+    site, connection = shared_console.site, shared_console.connection
+    await shared_console.failed_job()
+    retried = await chromium.run(_retry_and_create, await shared_console.invitation())
+    made = await site.first_job(connection, "nightly-copy")
+    assert (await site.succeeded(connection, made))["entities"] == ["ORDERS"]
+    states = await connection.fetch("SELECT id::text, state FROM exportd.job")
     assert retried in {row["id"] for row in states}
 
 
 def _retry_and_create(chromium: Chromium, address: str) -> str:
-    page = _open(chromium, address).page
+    page = open_console(chromium, address).page
     _tab_to(page, ".tasks a")
     page.keyboard.press("Enter")
     _tab_to(page, "form[action$='/retry'] button")
@@ -325,13 +222,13 @@ def _tab_to(page: Page, selector: str) -> None:
 # --- a foreign page -------------------------------------------------------------------------------------------------
 
 
-async def test_a_foreign_page_achieves_nothing(running: Site, application: Application, chromium: Chromium) -> None:
-    jobs = await application.connection.fetchval("SELECT count(*) FROM exportd.job")
-    schedule_id = await application.connection.fetchval("SELECT id::text FROM exportd.schedule")
-    async with console(running) as address:
-        with foreign_pages(origin(address), schedule_id) as port:
-            await chromium.run(_attack, address, port)
-    assert await application.connection.fetchval("SELECT count(*) FROM exportd.job") == jobs
+async def test_a_foreign_page_achieves_nothing(shared_console: SharedConsole, chromium: Chromium) -> None:
+    connection = shared_console.connection
+    jobs = await connection.fetchval("SELECT count(*) FROM exportd.job")
+    schedule_id = await connection.fetchval("SELECT id::text FROM exportd.schedule WHERE code = 'often'")
+    with foreign_pages(shared_console.here, schedule_id) as port:
+        await chromium.run(_attack, await shared_console.invitation(), port)
+    assert await connection.fetchval("SELECT count(*) FROM exportd.job") == jobs
 
 
 @contextmanager
@@ -366,7 +263,7 @@ def foreign_pages(target: str, schedule_id: str) -> Iterator[int]:
 
 
 def _attack(chromium: Chromium, address: str, port: int) -> None:
-    window = _open(chromium, address)
+    window = open_console(chromium, address)
     page, here = window.page, origin(address)
     # From another site, and from another port of this machine, to which browsers send the same cookies.
     for site in (f"http://{FOREIGN_NAME}:{port}", f"http://127.0.0.1:{port}"):

@@ -213,6 +213,16 @@ async def test_the_daemon_is_asked_for_a_preview(site: Site, application: Applic
     assert (await _asked(site, row["id"]))["entities"] == document["entities"]
     table = (await site.quickly("preview", str(row["id"]))).stdout
     assert "In all 3 rows (1 deleted)" in table
+    dry = await site.quickly("export", "COUNTRIES", "--destinations", "lake", "--dry-run", "--json")
+    assert [(entity["entity"], entity["mode"]) for entity in json.loads(dry.stdout)["entities"]] == [
+        ("COUNTRIES", "full")
+    ], dry.stderr
+    table = (await site.quickly("export", "COUNTRIES", "ACCOUNTS", "--dry-run")).stdout
+    assert table.splitlines()[0].split() == ["ENTITY", "MODE", "REASON", "ROWS", "DELETED", "SIZE"]
+    assert [line.split()[0] for line in table.splitlines()[1:3]] == ["COUNTRIES", "ACCOUNTS"]
+    refused = await site.quickly("export", "COUNTRIES", "--dry-run", "--wait")
+    assert (refused.returncode, "leave --wait and --to out" in refused.stderr) == (2, True), refused.stderr
+    assert await application.connection.fetchval("SELECT count(*) FROM exportd.job") == 1, "nothing was run"
     answer = await site.quickly("preview", "seldom")
     assert (answer.returncode, "no schedule seldom" in answer.stderr) == (1, True), answer.stderr
     assert await daemon.stop() == 0

@@ -1,6 +1,7 @@
 """Export jobs: the list, one job, its files, and what can be done with it."""
 
 import json
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from exportd.model.schedule import DialectName
 router = APIRouter(prefix="/console/jobs", route_class=PageRoute, include_in_schema=False)
 
 _DEED: TypeAdapter[JobDeed] = TypeAdapter(JobDeed)
+_ZONE = re.compile(r"(Z|[+-]\d\d:?\d\d)$")
 _MAX_SHOWN_BYTES = 500_000
 """So much of a manifest stands on its page; the file has all."""
 
@@ -70,6 +72,8 @@ async def list_jobs(
     destination: _Wanted = "",
     status: JobStatus | Literal[""] = "",
     reason: Annotated[str, Query(max_length=MAX_WORD_LENGTH)] = "",
+    created_from: Annotated[_Wanted, Query(alias="from")] = "",
+    created_until: Annotated[_Wanted, Query(alias="until")] = "",
     size: Annotated[int, Query(ge=1, le=100)] = 25,
     next_token: NextToken = None,
 ) -> Response:
@@ -81,6 +85,8 @@ async def list_jobs(
         "destination": destination,
         "reason": reason,
         "status": status,
+        "from": created_from,
+        "until": created_until,
     }
     found = await list_all_jobs(
         viewer=visitor.viewer,
@@ -94,6 +100,8 @@ async def list_jobs(
         destination=destination or None,
         reason=reason or None,
         status=status or None,
+        created_start=_in_utc(created_from),
+        created_end=_in_utc(created_until),
     )
     older = urlencode({**filters, "size": size, "nextToken": found.next_token}) if found.next_token else None
     return visitor.page("jobs.html", jobs=found.data, filters=filters, size=size, older=older, first=next_token is None)
@@ -155,6 +163,13 @@ async def download_file(
     return await read_file(request, visitor.viewer, visitor.using.jobs, job_id, name)
 
 
+@router.get("/{id}/archive")
+async def download_archive(visitor: Visiting, job_id: IdInPath) -> Response:
+    """All of its files, in the layout of a destination."""
+    job = await show_any_job(visitor.viewer, visitor.using.jobs, job_id)
+    return await visitor.using.jobs.downloads.archive(UUID(job.id))
+
+
 @router.get("/{id}/manifest")
 async def show_manifest(visitor: Visiting, job_id: IdInPath) -> Response:
     """The manifest, to look at; a long one as far as a page holds it."""
@@ -208,14 +223,6 @@ async def verify(request: Request, visitor: Visiting, job_id: IdInPath) -> Respo
     return visitor.back(f"/console/destinations/{found.destination_id}/verification?job={job_id}")
 
 
-@router.post("/{id}/cancel")
-async def cancel(visitor: Visiting, job_id: IdInPath) -> Response:
-    """End it, whichever daemon runs it."""
-    ended = await cancel_job(visitor.require(Role.OPERATOR), visitor.using.jobs, job_id)
-    words = "The job is cancelled." if ended.status == "FAILED" else "The daemon that runs the job stops it."
-    return visitor.back(f"/console/jobs/{job_id}", words)
-
-
 @router.post("/{id}/retry")
 async def retry(visitor: Visiting, job_id: IdInPath) -> Response:
     """Do again what a failed job did not."""
@@ -245,6 +252,11 @@ async def _do(visitor: Visitor, actor: Identity, deed: JobDeed, job: FoundJobDoc
         return TickedJob(job.id, words, job)
     queued = await retry_job(actor, visitor.using.schedules, visitor.using.jobs, job.id)
     return TickedJob(job.id, "It is done again by the job", job, queued.job_id)
+
+
+def _in_utc(text: str) -> str | None:
+    """What a form's field for a time has, as the API wants it; what has a zone stays."""
+    return f"{text}Z" if text and not _ZONE.search(text) else text or None
 
 
 def _laid_out(document: bytes) -> str:

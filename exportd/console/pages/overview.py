@@ -1,6 +1,6 @@
 """The first page: what a person has to do now, the most urgent first, and what goes on."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
@@ -15,6 +15,8 @@ from exportd.console.visitor import PageRoute, Visiting, while_visiting
 _MAX_SCHEDULES = 200
 _FIRINGS = 10
 _MAX_TODAY = 100
+_MAX_BEHIND = 10
+_MAX_NAMED = 5
 
 router = APIRouter(prefix="/console", route_class=PageRoute, include_in_schema=False)
 
@@ -36,15 +38,18 @@ async def show_overview(visitor: Visiting) -> Response:
     known = await list_all_schedules(
         viewer=viewer, schedules=using.schedules, signer=using.signer, page_size=_MAX_SCHEDULES
     )
+    behind = [] if daemon is None else [(code, found) for code, found in daemon.entities.items() if found.read_until]
+    behind.sort(key=lambda entity: entity[1].lag_seconds or 0.0, reverse=True)
     due = sorted((schedule for schedule in known.data if schedule.paused is None), key=lambda found: found.next_due_at)
     return visitor.page(
         "overview.html",
         daemon=daemon,
-        tasks=needs_attention(daemon, known.data),
+        tasks=needs_attention(daemon, known.data, visitor.damaged()),
         running=running.data,
         newest=newest.data,
         today=today,
         due=due[:_FIRINGS],
+        behind=behind[:_MAX_BEHIND],
     )
 
 
@@ -63,8 +68,12 @@ class Task:
     link: str | None = None
 
 
-def needs_attention(daemon: DaemonStatus | None, schedules: Iterable[ScheduleDetails]) -> Sequence[Task]:
+def needs_attention(
+    daemon: DaemonStatus | None, schedules: Iterable[ScheduleDetails], damaged: Collection[str] = ()
+) -> Sequence[Task]:
     """Failing schedules, destinations that are away, entities out of order, waiting jobs, and ailing daemons.
+
+    ``damaged`` are the entities whose capture is not whole.
 
     For those who do not see the ``daemon`` (None): their failing schedules.
     """
@@ -77,10 +86,10 @@ def needs_attention(daemon: DaemonStatus | None, schedules: Iterable[ScheduleDet
         for schedule in schedules
         if schedule.last_job is not None and schedule.last_job.status == "FAILED"
     ]
-    return failing if daemon is None else [*failing, *_of_daemon(daemon)]
+    return failing if daemon is None else [*failing, *_of_daemon(daemon, damaged)]
 
 
-def _of_daemon(daemon: DaemonStatus) -> Sequence[Task]:
+def _of_daemon(daemon: DaemonStatus, damaged: Collection[str]) -> Sequence[Task]:
     return [
         *(
             Task(
@@ -91,6 +100,7 @@ def _of_daemon(daemon: DaemonStatus) -> Sequence[Task]:
             for destination in daemon.destinations
             if destination.condition is not None
         ),
+        *_of_capture(damaged),
         *(
             Task(f"Entity {name} cannot be exported", entity.out_of_order, f"/console/entities/{name}")
             for name, entity in daemon.entities.items()
@@ -112,6 +122,15 @@ def _of_daemon(daemon: DaemonStatus) -> Sequence[Task]:
         *_of_listener(daemon),
         *_of_spool(daemon),
     ]
+
+
+def _of_capture(damaged: Collection[str]) -> Iterable[Task]:
+    if damaged:
+        codes = sorted(damaged)
+        named = ", ".join(codes[:_MAX_NAMED]) + (" and more" if len(codes) > _MAX_NAMED else "")
+        count = f"{len(codes)} entities" if len(codes) > 1 else "an entity"
+        sentence = f"{named}: some changes may not be recorded, so the next run is complete. The page has the repair."
+        yield Task(f"The capture of {count} is not whole", sentence, "/console/system/capture")
 
 
 def _of_listener(daemon: DaemonStatus) -> Iterable[Task]:

@@ -53,14 +53,14 @@ async def open_session(
 
 
 @router.get("/enter")
-async def show_confirmation(request: Request) -> Response:
-    """For a socket that was forwarded to a port: says as whom the browser would sign in."""
+async def show_confirmation(request: Request, _caller: Caller) -> Response:
+    """For a socket that was forwarded to a port, and behind a proxy: says as whom the browser would sign in."""
     return console_of(request).renderer.page("enter.html", {"owner": _unforwarded_user(request)})
 
 
 @router.post("/enter")
-async def confirm(request: Request) -> Response:
-    """Begin a session as the user who forwards the socket."""
+async def confirm(request: Request, _caller: Caller) -> Response:
+    """Begin a session as the user who forwards the socket, or the person whom the proxy names."""
     return _signed_in(request, console_of(request).sessions.begin(_unforwarded_user(request), read_only=False))
 
 

@@ -76,6 +76,12 @@
     htmx_before_morph_attr: (element, { attrName }) => !(attrName === "open" && element.matches("details, dialog")),
   });
 
+  document.addEventListener("htmx:before:swap", (event) => {
+    const { select, text } = event.detail.ctx;
+    if (select !== "#live" || text.includes('id="live"')) return;
+    event.preventDefault(); // no page of ours: a proxy in front asks who the person is
+    lose("Your session has ended: open the console again.");
+  });
   document.addEventListener("htmx:after:swap", (event) => {
     if (event.detail.ctx.response?.raw.ok) mend();
   });
@@ -143,6 +149,16 @@
   for (const button of document.querySelectorAll("[data-opens]")) {
     button.hidden = false;
     button.addEventListener("click", () => document.getElementById(button.dataset.opens).showModal());
+  }
+
+  // What is there to be pasted elsewhere can be copied at once.
+  for (const text of navigator.clipboard ? document.querySelectorAll("main pre") : []) {
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: "Copy" });
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(text.textContent);
+      button.textContent = "Copied";
+    });
+    text.before(button);
   }
 
   // The form of a schedule: what its rule does, while it is written.

@@ -2,7 +2,7 @@
 
 import asyncio
 import html
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -145,6 +145,42 @@ async def test_ticked_jobs_are_retried_and_each_refusal_is_a_sentence(
     await asyncio.to_thread(work)
     deeds = [action for actor, action in await api.audit() if actor.endswith("(console)")]
     assert deeds == ["job retried"] * 3
+
+
+async def test_jobs_are_filtered_by_the_time_when_they_were_made(
+    api: ApiServer, browser: ConsoleBrowser, jobs: dict[str, str]
+) -> None:
+    await api.pool.execute(
+        "UPDATE exportd.job SET created_at = '2026-03-09 04:30Z' WHERE id = $1::uuid", UUID(jobs["older"])
+    )
+
+    def shown(**query: str) -> set[str]:
+        page = browser.press(browser.open("/console/jobs"), "Show", query)
+        assert page.answer.status_code == 200, page.text
+        assert all(f'value="{text}"' in page.answer.text for text in query.values()), "the form keeps it"
+        return {link.rpartition("/")[2] for link in page.links if link.startswith("/console/jobs/")}
+
+    def work() -> None:
+        assert shown(until="2026-03-09T05:00") == {jobs["older"]}
+        assert shown(**{"from": "2026-03-09T04:30", "until": "2026-03-09T04:30:01+00:00"}) == {jobs["older"]}
+        assert shown(**{"from": "2026-03-09T04:31"}) == set(jobs.values()) - {jobs["older"]}
+        assert browser.open("/console/jobs?from=yesterday").answer.status_code == 400
+
+    await asyncio.to_thread(work)
+
+
+async def test_a_job_is_cancelled_from_its_page_once_it_is_said_what_is_lost(
+    api: ApiServer, browser: ConsoleBrowser, jobs: dict[str, str]
+) -> None:
+    def work() -> None:
+        (link,) = {link for link in browser.open(f"/console/jobs/{jobs['waiting']}").links if "deed=cancel" in link}
+        asked = browser.open(link)
+        assert "Cancel 1 job?" in asked.text
+        assert "It is cancelled." in browser.press(asked, "Cancel it").text
+
+    await asyncio.to_thread(work)
+    states = await api.pool.fetch("SELECT id::text FROM exportd.job WHERE cancel_requested_at IS NOT NULL")
+    assert {row["id"] for row in states} == {jobs["waiting"]}
 
 
 async def test_ticked_jobs_are_cancelled_once_it_is_said_what_is_lost(

@@ -1,7 +1,8 @@
 """The export schema and its relationships, for people and programs."""
 
 from exportd.api.schemas.entity import entity_documents
-from exportd.cli.entity import EntityReference, diagram, references, type_of
+from exportd.cli.entity import type_of
+from exportd.console.diagram import EntityReference, mermaid, mermaid_of, references
 from exportd.model.entity import Entity, EntityCode, Field, TableName
 
 ACCOUNTS, ORDERS, COUNTRIES = map(EntityCode, ("ACCOUNTS", "ORDERS", "COUNTRIES"))
@@ -19,7 +20,8 @@ CATALOG = [
     entity(ORDERS, Field("accountId", "account_id", type="integer", reference=ACCOUNTS)),
     entity(COUNTRIES),
 ]
-ENTITIES = [document.model_dump(mode="json", by_alias=True) for document in entity_documents(CATALOG, CATALOG, {})]
+DOCUMENTS = list(entity_documents(CATALOG, CATALOG, {}))
+ENTITIES = [document.model_dump(mode="json", by_alias=True) for document in DOCUMENTS]
 TO_ACCOUNTS = EntityReference(ORDERS, "accountId", ACCOUNTS)
 
 
@@ -57,7 +59,9 @@ def test_a_document_has_fields_and_both_directions() -> None:
 
 
 def test_diagram_draws_each_entity_once() -> None:
-    assert diagram(ENTITIES[:2], [TO_ACCOUNTS]).splitlines() == [
+    assert mermaid(DOCUMENTS[:2]).splitlines() == mermaid_of(ENTITIES[:2], [TO_ACCOUNTS]).splitlines()
+    assert "accountId :" not in mermaid(DOCUMENTS[1:])
+    assert mermaid_of(ENTITIES[:2], [TO_ACCOUNTS]).splitlines() == [
         "erDiagram",
         "    ACCOUNTS {",
         "        integer id PK",
@@ -69,4 +73,4 @@ def test_diagram_draws_each_entity_once() -> None:
         "    }",
         "    ACCOUNTS ||--o{ ORDERS : accountId",
     ]
-    assert "COUNTRIES {" in diagram(ENTITIES, [])
+    assert "COUNTRIES {" in mermaid_of(ENTITIES, [])

@@ -43,3 +43,21 @@ def test_a_schedule_that_failed_says_why_in_a_sentence() -> None:
     assert needs_attention(None, [schedule]) == [
         Task("Schedule nightly of acme failed", "Create the directory.", "/console/jobs/7")
     ]
+
+
+def test_damaged_capture_is_one_task_that_names_the_first() -> None:
+    daemon = DaemonStatus.model_construct(
+        services={},
+        listener=ListenerStatus(listening=True),
+        leases=[],
+        spool=SpoolStatus(id="1", directory="/spool", used_bytes=0, budget_bytes=1),
+        disagreements=[],
+        entities={},
+        destinations=[],
+    )
+    (one,) = needs_attention(daemon, [], ["BILLS"])
+    assert (one.what, one.link) == ("The capture of an entity is not whole", "/console/system/capture")
+    (several,) = needs_attention(daemon, [], [f"E{number}" for number in range(7)])
+    assert several.what == "The capture of 7 entities is not whole"
+    assert several.sentence.startswith("E0, E1, E2, E3, E4 and more: ")
+    assert needs_attention(None, [], ["BILLS"]) == []

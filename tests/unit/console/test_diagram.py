@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from exportd.api.schemas.entity import EntityDocument, FieldDocument, IncomingReference
-from exportd.console.pages.entities import BOX_HEIGHT, BOX_WIDTH, MAX_LABEL_LENGTH, Diagram, around, of_all
+from exportd.console.diagram import BOX_HEIGHT, BOX_WIDTH, MAX_LABEL_LENGTH, Diagram, around, of_all
 
 
 def catalog(references: Mapping[str, Sequence[str]]) -> list[EntityDocument]:
