@@ -90,8 +90,8 @@ async def test_tenants_that_come_and_go_between_the_claim_and_the_read(site: Sit
     *first, late = ORGANIZATIONS
     codes = [f"{organization}-{number}" for organization in first for number in (1, 2)]
     sections = of_tenants(site, ORGANIZATIONS, schedules=2)
-    options = {"database": {"lock_timeout_s": 60}, "limits": {"jobs": 1, "short_jobs": 0}}
-    site.configure(BLOCKABLE_CATALOG, {**sections, **options})
+    limits = {"jobs": 1, "short_jobs": 0}
+    site.configure(BLOCKABLE_CATALOG, {**sections, "limits": limits})
     daemon = await site.start()
     for code in (*codes, f"{late}-1", f"{late}-2"):
         await site.succeeded(connection, await site.first_job(connection, code))
@@ -107,7 +107,7 @@ async def test_tenants_that_come_and_go_between_the_claim_and_the_read(site: Sit
         deleted, paused, cancelled, *_ = [code for code in codes if f"'{code[:-2]}'" not in query]
         positions = await _positions(tenants, deleted, cancelled)
         sections["schedule"] = [one for one in sections["schedule"] if one["code"] != deleted]
-        site.configure(BLOCKABLE_CATALOG, {**sections, **options})
+        site.configure(BLOCKABLE_CATALOG, {**sections, "limits": limits})
         assert (await site.quickly("reload")).returncode == 0
         for words in (
             ("schedule", "pause", paused, "--organization", paused[:-2]),
