@@ -24,8 +24,8 @@ _LOSE = """
     SET fence = fence + 1, attempt = attempt + 1, lease_holder = 'elsewhere:1',
         lease_until = clock_timestamp() + interval '1 hour'
     WHERE id = (
-        SELECT id FROM exportd.job WHERE id = ANY ($1) AND state = 'RUNNING'
-        ORDER BY phase DESC, id LIMIT 1 FOR UPDATE SKIP LOCKED)
+        SELECT id FROM exportd.job WHERE id = ANY ($1) AND state = 'RUNNING' AND phase = $2
+        ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
     RETURNING id
 """
 
@@ -74,17 +74,17 @@ class TwoHosts:
         await self.first.succeeded(self.connection, job)
         return taker
 
-    async def lose_one_of(self, jobs: list[UUID]) -> UUID:
-        """Another one takes a job, as a claim does, and does nothing with it; which job.
+    async def lose_one_of(self, jobs: list[UUID], phase: str) -> UUID:
+        """Another one takes a job of a phase, as a claim does, and does nothing with it; which job.
 
         Not one that is in the statement that waits, for that one has locked the rows of its jobs.
         """
 
         async def lost() -> UUID | None:
-            found: UUID | None = await self.connection.fetchval(_LOSE, jobs)
+            found: UUID | None = await self.connection.fetchval(_LOSE, jobs, phase)
             return found
 
-        taken = await until(lost, what="a job whose row is not locked")
+        taken = await until(lost, what=f"a job that is {phase} and not locked")
         return next(job for job in jobs if job == taken)
 
     async def assert_ended_once(self, jobs: list[UUID], taken: UUID, *, others_before: Collection[list[str]]) -> None:
@@ -157,24 +157,24 @@ async def hosts(site: Site, tmp_path: Path) -> AsyncIterator[TwoHosts]:
     await site.assert_clean(*(site.destination(lake_of(organization)) for organization in ORGANIZATIONS))
 
 
-READ = ((None, True), (None, False), (statement_blocker.SEALING, False))
+READ = ((None, "EXTRACTING", True), (None, "EXTRACTING", False), (statement_blocker.SEALING, "EXTRACTING", False))
 """In turn: the one whose rows come at the moment is lost, one that waits for its turn, one that was read."""
 
 DELIVERED = (
-    (statement_blocker.PUBLISHING, False),
-    (statement_blocker.DELIVERING, False),
-    (statement_blocker.SUCCEEDING, False),
+    (statement_blocker.PUBLISHING, "SEALED", False),
+    (statement_blocker.DELIVERING, "PUBLISHING", False),
+    (statement_blocker.SUCCEEDING, "PUBLISHING", False),
 )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("points", [READ, DELIVERED], ids=["read", "delivered"])
 async def test_a_job_that_is_lost_in_the_middle_ends_once_and_the_others_go_on(
-    hosts: TwoHosts, points: Sequence[tuple[str | None, bool]]
+    hosts: TwoHosts, points: Sequence[tuple[str | None, str, bool]]
 ) -> None:
     """What its first holder has published already is replaced. The other host's daemon begins when the first knows."""
     connection, keeper = hosts.connection, await hosts.first.database.connect()
-    for where, is_read in points:
+    for where, phase, is_read in points:
         if where is None:
             await connection.execute("UPDATE public.accounts SET name = 'blocked'")
         async with statement_blocker.blocking(keeper, where) as closed:
@@ -184,12 +184,12 @@ async def test_a_job_that_is_lost_in_the_middle_ends_once_and_the_others_go_on(
             if where is None:
                 read = await hosts.read_by(blocked, jobs)
                 taken = read if is_read else next(job for job in jobs if job != read)
-                await hosts.lose_one_of([taken])
+                await hosts.lose_one_of([taken], phase)
                 # It extends its leases now, and finds out before any row has come.
                 await connection.execute("""SELECT pg_notify('exportd_events', '{"kind": "cancel_requested"}')""")
                 await hosts.holder.wait_for_event("lease lost", job_id=str(taken))
             else:
-                taken = await hosts.lose_one_of(jobs)
+                taken = await hosts.lose_one_of(jobs, phase)
         await hosts.holder.wait_for_event("lease lost", job_id=str(taken))
         for job in jobs:
             if job != taken:
