@@ -1,9 +1,11 @@
 """What a configuration declares, with what is usual in these tests."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from tests.acceptance.destinations import GcsBucket, S3Bucket
 from tests.acceptance.sample_application import ORGANIZATION
+from tests.fixtures.daemon import Site
 from tests.fixtures.stores import PROFILE
 
 
@@ -18,6 +20,25 @@ def schedule(code: str = "often", **others: object) -> dict[str, object]:
         "period": 1,
         **others,
     }
+
+
+def of_tenants(site: Site, organizations: Iterable[str], *, schedules: int = 1) -> dict[str, list[dict[str, object]]]:
+    """For each organization a directory ``lake``, ``lake_of`` it, and schedules ``<organization>-<number from 1>``."""
+    return {
+        "destination": [
+            destination("lake", site.destination(lake_of(name)), organization=name) for name in organizations
+        ],
+        "schedule": [
+            schedule(f"{name}-{number}", organization=name)
+            for name in organizations
+            for number in range(1, schedules + 1)
+        ],
+    }
+
+
+def lake_of(organization: str) -> str:
+    """How its directory is called in the site's folder."""
+    return f"lake-of-{organization}"
 
 
 def destination(code: str, directory: Path, **others: object) -> dict[str, object]:

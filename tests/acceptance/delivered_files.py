@@ -69,9 +69,9 @@ class DeliveredFiles:
         assert set(listed.values()) <= {1}
         assert set(listed) == set(self.objects)
 
-    def replayed(self) -> Contents:
-        """What a consumer holds after loading everything, in the order of the only chain."""
-        (one,) = self.chains
+    def replayed(self, of: Chain | None = None) -> Contents:
+        """What a consumer holds after loading everything, in the order of a chain: the only one, if none is named."""
+        (one,) = self.chains if of is None else (of,)
         held: Contents = {}
         for manifest in one.manifests:
             for entity in manifest.entities:

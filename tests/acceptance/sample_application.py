@@ -69,7 +69,7 @@ _CONTENTS = {
     "COUNTRIES": "SELECT code, label FROM public.countries WHERE $1::text IS NOT NULL",
 }
 
-_AWKWARD = (
+AWKWARD = (
     None,
     "",
     "plain",
@@ -83,6 +83,15 @@ _AWKWARD = (
     "{}",
     "'",
 )
+
+
+async def contents_of(connection: "asyncpg.Connection[asyncpg.Record]", organization: str) -> Contents:
+    """What the tables hold for an organization."""
+    found: Contents = {}
+    for entity, query in _CONTENTS.items():
+        rows = await connection.fetch(query, organization)
+        found[entity] = {(row[0],): dict(row.items()) for row in rows}
+    return found
 
 
 class Application:
@@ -126,7 +135,7 @@ class Application:
             ORGANIZATION,
             f"account {number}",
             str(self._random.randrange(10**6) / 100),
-            self._random.choice(_AWKWARD),
+            self._random.choice(AWKWARD),
         )
         for index in range(self._random.randrange(3)):
             await self.connection.execute(
@@ -154,11 +163,7 @@ class Application:
 
     async def contents(self) -> Contents:
         """What the tables hold for the organization."""
-        found: Contents = {}
-        for entity, query in _CONTENTS.items():
-            rows = await self.connection.fetch(query, ORGANIZATION)
-            found[entity] = {(row[0],): dict(row.items()) for row in rows}
-        return found
+        return await contents_of(self.connection, ORGANIZATION)
 
     async def _change_one(self) -> None:
         account = await self.connection.fetchval(
@@ -173,7 +178,7 @@ class Application:
                 await self.connection.execute(
                     "UPDATE public.accounts SET note = $2, balance = balance + 1 WHERE id = $1",
                     account,
-                    self._random.choice(_AWKWARD),
+                    self._random.choice(AWKWARD),
                 )
             case 3:
                 await self.connection.execute("DELETE FROM public.accounts WHERE id = $1", account)

@@ -13,13 +13,15 @@ from tests.fixtures.daemon import until
 _LOCK = 4711
 
 INSTALL = f"""
-    CREATE FUNCTION public.wait_while_blocked() RETURNS trigger LANGUAGE plpgsql AS $$
+    -- They wait for as long as the test takes.
+    CREATE FUNCTION public.wait_while_blocked() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = 0 AS $$
     BEGIN
         PERFORM pg_advisory_xact_lock_shared({_LOCK});
         RETURN NEW;
     END $$;
     -- Declared immutable, or the catalog would refuse it.
-    CREATE FUNCTION public.wait_while_blocked(value text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+    CREATE FUNCTION public.wait_while_blocked(value text) RETURNS text LANGUAGE plpgsql IMMUTABLE
+    SET lock_timeout = 0 AS $$
     BEGIN
         IF value = 'blocked' THEN
             PERFORM pg_advisory_xact_lock_shared({_LOCK});

@@ -19,7 +19,7 @@ from exportd.postgres.server_process import Account
 from tests.acceptance.declarations import destination, schedule
 from tests.acceptance.delivered_files import DeliveredFiles
 from tests.acceptance.sample_application import CATALOG, Application, Contents
-from tests.acceptance.test_two_daemons import twin_of
+from tests.acceptance.twin_sites import twin_of
 from tests.fixtures.daemon import Site
 from tests.fixtures.postgres import Database, installed
 

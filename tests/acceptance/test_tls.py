@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 
 from tests.acceptance.declarations import schedule
 from tests.acceptance.sample_application import CATALOG, ORGANIZATION, Application
-from tests.acceptance.test_two_daemons import twin_of
+from tests.acceptance.twin_sites import twin_of
 from tests.fixtures.control_clients import bare
 from tests.fixtures.daemon import Daemon, Site
 

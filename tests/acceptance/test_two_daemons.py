@@ -1,8 +1,6 @@
 """Two daemons on one database: they share the work, and either may die at any time."""
 
 import asyncio
-import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from socket import gethostname
@@ -16,18 +14,11 @@ from tests.acceptance.declarations import destination, schedule
 from tests.acceptance.delivered_files import DeliveredFiles
 from tests.acceptance.job_observations import until_seen
 from tests.acceptance.sample_application import BLOCKABLE_CATALOG, CATALOG, ORGANIZATION, Application
+from tests.acceptance.twin_sites import holder_of, twin_of
 from tests.fixtures.control_clients import bare
 from tests.fixtures.daemon import Daemon, Site, files_in, leftovers, until
 
 CODES = ("often", "second", "third", "fourth")
-
-
-def twin_of(site: Site, folder: Path) -> Site:
-    """Another daemon's site with the same configuration: its spool and its socket are its own."""
-    folder.mkdir()
-    for path in (site.config, site.catalog):
-        shutil.copy(path, folder / path.name)
-    return Site(folder, site.database, site.dsn)
 
 
 async def started(daemon: Daemon, jobs: list[UUID]) -> str:
@@ -124,7 +115,7 @@ async def test_whenever_one_is_killed_the_other_finishes(site: Site, application
             async with statement_blocker.blocking(keeper, where) as closed:
                 job = await site.fire()
                 await closed.blocked_backend()
-                dead = await holder_of(job, application, daemons)
+                dead = await holder_of(job, connection, daemons)
                 assert dead is not None
                 await daemons[dead].kill()
                 await closed.terminate_blocked()
@@ -178,7 +169,7 @@ async def test_killed_anywhere(site: Site, application: Application, tmp_path: P
             await connection.execute("UPDATE public.accounts SET balance = balance - 1 WHERE name LIKE 'bulk%'")
             job = await site.fire()
             await until_seen(random.randrange(1, 40), connection, job, site.spool, twin.spool, lake)
-            holder = await holder_of(job, application, daemons)
+            holder = await holder_of(job, connection, daemons)
             dead = random.randrange(2) if holder is None else holder
             await daemons[dead].kill()
             await application.change()
@@ -261,9 +252,3 @@ async def test_two_daemons_at_one_socket_are_refused(site: Site, application: Ap
     await site.succeeded(application.connection, await site.first_job(application.connection))
     assert await first.stop() == 0
     await site.assert_clean()
-
-
-async def holder_of(job: UUID, application: Application, daemons: Sequence[Daemon]) -> int | None:
-    """Which of the daemons runs a job, if one does."""
-    holder = await application.connection.fetchval("SELECT lease_holder FROM exportd.job WHERE id = $1", job)
-    return None if holder is None else [daemon.process.pid for daemon in daemons].index(int(holder.rpartition(":")[2]))

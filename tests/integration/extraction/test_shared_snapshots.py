@@ -6,7 +6,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from exportd.extraction import snapshot_opener
+from exportd.extraction import snapshot_opener, snapshot_sharer
 from exportd.extraction.snapshot_opener import OpenSnapshot
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import AloneError, TransientError
@@ -71,6 +71,19 @@ async def test_after_an_error_the_rest_are_read_by_themselves(together: Together
     assert sum(export is LOST for export in exports) == 1
     assert sum(isinstance(export, AloneError) for export in exports) == 2
     assert all(isinstance(export, Export) for export in await together.run())
+
+
+async def test_who_has_not_begun_when_the_time_is_over_is_read_by_itself(
+    together: Together, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So nobody waits for others for longer, whatever they have to read."""
+
+    async def end_the_time(_: OpenSnapshot) -> None:
+        monkeypatch.setattr(snapshot_sharer, "MAX_OPEN_S", 0.0)
+
+    exports = await together.run([end_the_time] * 3)
+    assert sum(isinstance(export, Export) for export in exports) == 1
+    assert sum(isinstance(export, AloneError) for export in exports) == 2
 
 
 async def test_one_that_has_much_to_read_is_read_by_itself(
