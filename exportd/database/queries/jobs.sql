@@ -16,7 +16,8 @@
 -- job's parts are in one spool: with another spool it is taken only after a grace, and starts over (what was
 -- delivered is forgotten too, for the new parts differ).
 -- $1 holder, $2 lease in seconds, $3 the holder's spool, $4 limit of attempts, $5 grace in seconds
--- $6 organizations and $7 codes of the destinations that the holder's configuration declares; null: all there are
+-- $6 organizations and $7 codes of the destinations that the holder's configuration declares, as arrays in text, which
+-- a daemon with thousands of them sends faster; null: all there are
 -- $8 entities that the job must not read
 -- $9 only a job that is expected to be short: the last run of its schedule succeeded within $10 seconds with at most $11
 -- bytes, and no more was asked for than what has changed since
@@ -102,10 +103,10 @@ WITH RECURSIVE moment AS MATERIALIZED (
                         AND destination.deleted_at IS NULL
                         AND (destination.paused_at IS NOT NULL
                              -- IN, which is looked up in a hash table: there may be thousands of both
-                             OR (destination.origin = 'CONFIGURATION' AND $6::text[] IS NOT NULL
+                             OR (destination.origin = 'CONFIGURATION' AND $6::text IS NOT NULL
                                  AND (destination.organization, destination.code) NOT IN (
                                      SELECT organization, code
-                                     FROM unnest($6::text[], $7::text[]) AS declared (organization, code))))
+                                     FROM unnest($6::text::text[], $7::text::text[]) AS declared (organization, code))))
                 )
                 AND (job.phase = 'EXTRACTING'
                      OR job.spool_id = $3::uuid
@@ -170,29 +171,39 @@ FROM claimed;
 -- before, and of which, like of that one, a short time is expected. So nothing of them is anywhere yet. The turns are
 -- those of `claim`; an organization with several such jobs takes a turn for each.
 -- $1 holder, $2 lease in seconds, $3 the holder's spool, $4 the job that was claimed, $5 how many more
--- $6 organizations and $7 codes of the destinations that the holder's configuration declares; null: all there are
+-- $6 organizations and $7 codes of the destinations that the holder's configuration declares, as arrays in text, which
+-- a daemon with thousands of them sends faster; null: all there are
 -- $8 within how many seconds the last run of a schedule must have succeeded, $9 with how many bytes at most
 WITH busy AS MATERIALIZED (
     SELECT organization, count(*) AS jobs
     FROM exportd.job
     WHERE state = 'RUNNING' AND lease_until >= clock_timestamp() AND NOT progress ? 'stalls'
     GROUP BY organization
+), organizations AS MATERIALIZED (
+    -- whose turn is next: what waits of the others is not looked at, so that it costs nothing
+    SELECT organization, number FROM exportd.turn WHERE unfinished > 0 ORDER BY number, organization LIMIT 10 * $5::integer
 ), due AS MATERIALIZED (
-    SELECT job.id, job.organization, job.schedule_id, job.destinations, job.due_at
-    FROM exportd.job
-    WHERE job.state = 'PENDING' AND job.fence = 0 AND job.not_before <= clock_timestamp()
-        AND job.cancel_requested_at IS NULL
-        AND job.entities = (SELECT first.entities FROM exportd.job AS first WHERE first.id = $4::uuid)
-        AND NOT EXISTS (SELECT FROM exportd.pause)
+    SELECT job.id, job.organization, job.schedule_id, job.destinations, job.due_at, organizations.number
+    FROM organizations
+    CROSS JOIN LATERAL (
+        SELECT job.*
+        FROM exportd.job
+        WHERE job.organization = organizations.organization
+            AND job.state IN ('PENDING', 'RUNNING') AND job.state = 'PENDING'
+            AND job.fence = 0 AND job.not_before <= clock_timestamp() AND job.cancel_requested_at IS NULL
+            AND job.entities = (SELECT first.entities FROM exportd.job AS first WHERE first.id = $4::uuid)
+        ORDER BY job.due_at, job.id
+        LIMIT 4 * $5::integer
+    ) AS job
+    WHERE NOT EXISTS (SELECT FROM exportd.pause)
 ), next AS MATERIALIZED (
-    SELECT due.*, row_number() OVER (ORDER BY rounds, turn.number NULLS FIRST, due_at, id) AS place
+    SELECT due.*, row_number() OVER (ORDER BY rounds, number, due_at, id) AS place
     FROM (
         SELECT
             due.*,
             coalesce(busy.jobs, 0) + row_number() OVER (PARTITION BY organization ORDER BY due_at, id) AS rounds
         FROM due LEFT JOIN busy USING (organization)
     ) AS due
-    LEFT JOIN exportd.turn USING (organization)
     ORDER BY place
     LIMIT 4 * $5::integer  -- of more it is not looked how long they take
 ), chosen AS MATERIALIZED (
@@ -216,10 +227,10 @@ WITH busy AS MATERIALIZED (
             WHERE destination.organization = next.organization AND destination.code = ANY (next.destinations)
                 AND destination.deleted_at IS NULL
                 AND (destination.paused_at IS NOT NULL
-                     OR (destination.origin = 'CONFIGURATION' AND $6::text[] IS NOT NULL
+                     OR (destination.origin = 'CONFIGURATION' AND $6::text IS NOT NULL
                          AND (destination.organization, destination.code) NOT IN (
                              SELECT organization, code
-                             FROM unnest($6::text[], $7::text[]) AS declared (organization, code)))))
+                             FROM unnest($6::text::text[], $7::text::text[]) AS declared (organization, code)))))
     ORDER BY next.place
     LIMIT $5::integer
 ), candidate AS MATERIALIZED (
