@@ -36,8 +36,8 @@ from exportd.schedules.firing_table import ScheduleTable
 
 TENANTS: Final = 10_000
 ENTITIES: Final = 2
-KEEPING_TENANTS: Final = 1_000
-KEPT_OF_EACH: Final = 50
+KEEPING_TENANTS: Final = 500
+KEPT_OF_EACH: Final = 100
 """So 50,000 jobs are kept."""
 ROUNDS = 3
 
