@@ -38,8 +38,10 @@ KEPT: Final[Mapping[str, int]] = {"few": 2_400, "many": 50_000}
 SPOOLED: Final[Mapping[str, int]] = {"few": 2_400, "many": 240_000}
 CLAIMS = 100
 ROUNDS = 3
-_JOBS_TOGETHER = 9
-"""Few, so that as many organizations are looked at where few wait."""
+_JOBS_TOGETHER = 1
+"""So that no more organizations are looked at than wait in any case."""
+_MAX_OF_JOINED = 4
+"""Where many wait, Postgres plans it each time, for half a millisecond. To sort them all took fifty times as long."""
 _RESERVATIONS = 1_000
 _OLD_JOBS = 50
 _KEEPING_SCHEDULES = 10
@@ -135,7 +137,9 @@ async def _queue(
     return [
         firings.measurement("firing a schedule that is due", sizes, what="together with all others that are due"),
         claimed.measurement("a claim", sizes, what="by how many jobs wait, each of another organization"),
-        joined.measurement("looking for jobs that go along with a claimed one", sizes, what="at each claim"),
+        joined.measurement(
+            "looking for jobs that go along with a claimed one", sizes, what="at each claim", limit=_MAX_OF_JOINED
+        ),
         probed.measurement("looking for jobs to be ended or tried again", sizes, what="at each wake-up"),
     ]
 
