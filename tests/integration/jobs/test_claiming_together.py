@@ -135,25 +135,6 @@ async def test_rounds_go_over_the_organizations(jobs: PostgresJobs, seed: int) -
             await jobs.table.succeed(lease, positions=[])
 
 
-async def test_only_organizations_whose_turn_is_near_are_looked_at(jobs: PostgresJobs) -> None:
-    """Ten for each job that is wanted: so it costs the same however many wait. The others come in later claims."""
-    waiting = []
-    for number in range(12):
-        waiting.append(await add_short(jobs, f"short-{number}", organization=f"org-{number}"))
-        due = "UPDATE exportd.turn SET number = $2 WHERE organization = $1"
-        await jobs.connection.execute(due, f"org-{number}", number - 100)
-    other_entities = "UPDATE exportd.job SET entities = '{ACCOUNTS}' WHERE id = ANY ($1::uuid[])"
-    await jobs.connection.execute(other_entities, waiting[1:11])
-    first, others = await claim_together(jobs, limit=1)
-    assert first is not None
-    assert (first.job.id, others) == (waiting[0], ())
-    await jobs.connection.execute(other_entities, waiting[11:])
-    second, others = await claim_together(jobs, limit=10)
-    assert second is not None
-    assert second.job.id == waiting[1]
-    assert {lease.job.id for lease in others} == set(waiting[2:])
-
-
 async def test_jobs_that_were_claimed_together_take_one_slot(jobs: PostgresJobs) -> None:
     short = {await add_short(jobs, f"short-{number}") for number in range(3)}
     long_job = await jobs.add_job(due_at=NOON + HOUR)
