@@ -4,21 +4,24 @@ A round takes two fresh copies of the same small table, one captured and one not
 that none pays for the other's dead rows or growing indexes), warms both up after the CHECKPOINT, and then goes back and
 forth between them every second. Its ratio is that of the two means; the result is the median of the ratios. A listener
 like the daemon's is connected and arms the doorbell again and again, so the writes of a captured table also ring it.
-fsync and synchronous_commit are on.
+fsync and synchronous_commit are on. How long a commit takes depends on the disk, so one workload is repeated with
+servers whose flushes take 0.1 ms, as a local disk's that keeps its power, and 1 ms, as those of storage in a network.
 """
 
 import re
 import statistics
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import anyio
+import anyio.to_thread
 
 from benchmarks.measurement import Measurement, Options, Say, in_turns, spread
 from benchmarks.server import benchmark_server, connection_to, run
+from benchmarks.slow_flush import compiler, disk_flush_s, folder_in_memory, slow_binaries
 from exportd.capture.installer import CaptureInstaller
 from exportd.capture.listener import Listener
 from exportd.database.connector import Connector
@@ -90,13 +93,41 @@ WORKLOADS: Sequence[Workload] = (
 )
 
 
+FLUSHES: Mapping[float, float | None] = {0.0001: None, 0.001: 0.95}
+"""Seconds that a flush of the WAL takes, and the limit then."""
+
+_AT_FLUSHES = Workload("update one row, 8 clients", _UPDATE, clients=8)
+
+
 async def measure(options: Options, say: Say) -> list[Measurement]:
     """Ratios of transactions a second."""
     # Vacuum would come when it likes; each run's table lives for seconds.
     async with benchmark_server(options, autovacuum="off") as server:
-        for template, tenant in ((_BARE, None), (_CAPTURED, False), (_WITH_TENANT, True)):
-            await _create_template(server, template, rows=ROWS, tenant=tenant)
+        await _create_templates(server, _BARE, _CAPTURED, _WITH_TENANT)
         return [await _compare(server, workload, options, say) for workload in WORKLOADS]
+
+
+async def measure_at_flushes(options: Options, say: Say) -> list[Measurement]:
+    """The same where a flush of the WAL takes as long as on other storage."""
+    if compiler() is None:
+        return [Measurement("capture: no C compiler is here, so no flushes are made longer", 0, None, "higher", "")]
+    found = []
+    async with benchmark_server(options) as usual:
+        for flush_s, limit in FLUSHES.items():
+            title = f"{_AT_FLUSHES.title}, {1000 * flush_s:g} ms a flush"
+            with slow_binaries(usual.binaries, flush_s) as binaries, folder_in_memory() as folder:
+                async with benchmark_server(options, binaries=binaries, directory=folder, autovacuum="off") as server:
+                    await _create_templates(server, _BARE, _CAPTURED)
+                    compared = await _compare(server, replace(_AT_FLUSHES, title=title, limit=limit), options, say)
+                    disk_ms = 1000 * await anyio.to_thread.run_sync(disk_flush_s, folder)
+            found.append(replace(compared, detail=f"{compared.detail}; without the shim {disk_ms:.2f} ms a flush"))
+    return found
+
+
+async def _create_templates(server: PostgresServer, *names: str) -> None:
+    for name in names:
+        tenant = None if name == _BARE else name == _WITH_TENANT
+        await _create_template(server, name, rows=ROWS, tenant=tenant)
 
 
 async def _create_template(server: PostgresServer, name: str, *, rows: int, tenant: bool | None) -> None:

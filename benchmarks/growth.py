@@ -38,6 +38,7 @@ KEPT: Final[Mapping[str, int]] = {"few": 2_400, "many": 50_000}
 SPOOLED: Final[Mapping[str, int]] = {"few": 2_400, "many": 240_000}
 CLAIMS = 100
 ROUNDS = 3
+_JOBS_TOGETHER = 1
 _RESERVATIONS = 1_000
 _OLD_JOBS = 50
 _KEEPING_SCHEDULES = 10
@@ -89,7 +90,9 @@ class _Seconds:
     def none(cls) -> "_Seconds":
         return cls({"few": [], "many": []})
 
-    def measurement(self, name: str, sizes: Mapping[str, int], *, what: str, limit: float = _LIMIT) -> Measurement:
+    def measurement(
+        self, name: str, sizes: Mapping[str, int], *, what: str, limit: float | None = _LIMIT
+    ) -> Measurement:
         few, many = (statistics.median(self.of[size]) for size in ("few", "many"))
         detail = "; ".join(f"{sizes[size]:,}: {spread((1000 * s for s in self.of[size]), 3)} ms" for size in sizes)
         return Measurement(f"growth: {name}", many / few, limit, "lower", f"{what}; {detail}")
@@ -115,7 +118,7 @@ async def measure(options: Options, say: Say) -> list[Measurement]:
 async def _queue(
     server: PostgresServer, sizes: Mapping[str, int], *, rounds: int, claims: int, say: Say
 ) -> list[Measurement]:
-    firings, claimed, probed = _Seconds.none(), _Seconds.none(), _Seconds.none()
+    firings, claimed, joined, probed = (_Seconds.none() for _ in range(4))
     async with _databases(server, sizes, "queue") as databases:
         for name, (connection, _) in databases.items():
             await connection.execute(_SCHEDULES, sizes[name])
@@ -129,10 +132,13 @@ async def _queue(
             await _analyze(connection)
         say(f"claiming, {claims} times")
         for name in in_turns(list(databases), claims):
-            await _claim(JobTable(databases[name][1]), claimed.of[name], probed.of[name])
+            await _claim(JobTable(databases[name][1]), claimed.of[name], joined.of[name], probed.of[name])
     return [
         firings.measurement("firing a schedule that is due", sizes, what="together with all others that are due"),
         claimed.measurement("a claim", sizes, what="by how many jobs wait, each of another organization"),
+        joined.measurement(
+            "looking for jobs that go along with a claimed one", sizes, what="at each claim", limit=None
+        ),
         probed.measurement("looking for jobs to be ended or tried again", sizes, what="at each wake-up"),
     ]
 
@@ -148,12 +154,17 @@ async def _fire(pool: Pool, count: int) -> float:
     return seconds
 
 
-async def _claim(jobs: JobTable, claimed: list[float], probed: list[float]) -> None:
+async def _claim(jobs: JobTable, claimed: list[float], joined: list[float], probed: list[float]) -> None:
     started = time.perf_counter()
     lease = await jobs.claim(holder="benchmark", lease_s=60, spool_id=UUID(int=1), attempt_limit=5)
     claimed.append(time.perf_counter() - started)
     if lease is None:
         raise AssertionError("a job waits and was not claimed")
+    started = time.perf_counter()
+    # None of them has had a run that was short, so none is taken.
+    if await jobs.claim_together(lease, holder="benchmark", lease_s=60, spool_id=UUID(int=1), limit=_JOBS_TOGETHER):
+        raise AssertionError("a job was taken along of which nothing is known")
+    joined.append(time.perf_counter() - started)
     started = time.perf_counter()
     await jobs.fail_cancelled()
     await jobs.fail_interrupted(attempt_limit=5)

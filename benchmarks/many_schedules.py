@@ -110,5 +110,5 @@ def _table(declaration: ScheduleDeclaration) -> dict[str, Any]:
         "destinations": declaration.destinations,
         "unit": rule.unit,
         "period": rule.period,
-        "offset": rule.offset,
+        **({} if rule.offset is None else {"offset": rule.offset}),
     }

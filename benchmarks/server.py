@@ -4,6 +4,7 @@ import os
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio
 import asyncpg
@@ -27,12 +28,19 @@ _CLIENT_SETTINGS = "-c jit=off -c client_min_messages=error -c search_path=pg_ca
 
 
 @asynccontextmanager
-async def benchmark_server(options: Options, **settings: str) -> AsyncIterator[PostgresServer]:
-    """A server that is gone at the end, with ``settings`` beside the usual ones."""
-    binaries = find_binaries(options.major)
-    if not binaries:
-        raise SystemExit(f"no Postgres {options.major or ''} is on this machine")
-    async with PostgresServer(binaries=binaries[0], settings={**_SETTINGS, **settings}) as server:
+async def benchmark_server(
+    options: Options, *, binaries: Path | None = None, directory: Path | None = None, **settings: str
+) -> AsyncIterator[PostgresServer]:
+    """A server that is gone at the end, with ``settings`` beside the usual ones.
+
+    If given, it is that of ``binaries``, and has its data in ``directory``, which stays.
+    """
+    if binaries is None:
+        found = find_binaries(options.major)
+        if not found:
+            raise SystemExit(f"no Postgres {options.major or ''} is on this machine")
+        binaries = found[0]
+    async with PostgresServer(binaries=binaries, directory=directory, settings={**_SETTINGS, **settings}) as server:
         yield server
 
 

@@ -1,7 +1,8 @@
 """What the hourly run of a small tenant costs: its share of the CPU of daemon and server, its statements and fsyncs.
 
-All organizations are due in the same second, each over 20 entities to a directory, with eight changed rows or none. The
-tree of an earlier commit does the same in turns with this one, so that the ratio does not depend on the machine.
+All organizations are due in the same second, each over 20 entities to a directory or to S3, with eight changed rows or
+none. The tree of an earlier commit does the same in turns with this one, so that the ratio does not depend on the
+machine.
 """
 
 import json
@@ -9,30 +10,40 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import anyio
+import anyio.to_thread
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from benchmarks.bills import CATALOG
 from benchmarks.measurement import Measurement, Options, Say
 from benchmarks.server import benchmark_server
+from tests.fixtures.stores import PROFILE, aws_environment
+from tests.fixtures.swift import SwiftServer, running_swift
 
-ORGANIZATIONS: Final = 300
-ENTITIES: Final = 20
-TENANTS: Final = 10_000
-TENANTS_ENTITIES: Final = 2
-ROUNDS = 2
+ORGANIZATIONS: Final = 100
+"""As many as share a snapshot at most while statements are counted."""
+ORGANIZATIONS_TO_S3: Final = 30
+ROUNDS, ROUNDS_TO_S3 = 2, 1
 BEFORE: Final = "15f2ed3"
 """The commit before small jobs were made cheaper."""
 
 _CHECKOUT = Path(__file__).parents[1]
 _SCRIPT = Path(__file__).with_name("small_jobs_tree.py")
+_BUCKETS = ("tree-now", "tree-before")
 _LIMITS: Mapping[str, float] = {"changed": 1 / 8, "empty": 1 / 10}
+_LIMIT_TO_S3 = 1 / 5
+_MAX_FSYNCS = 2
+_MAX_STATEMENTS = 12
+
+_Figures = Mapping[str, Mapping[str, list[dict[str, Any]]]]
+"""By tree and kind of round."""
 
 
 class _MeasuredTree:
@@ -50,70 +61,116 @@ class _MeasuredTree:
 
 async def measure(options: Options, say: Say) -> list[Measurement]:
     """CPU of daemon and server against the earlier commit's, and statements and fsyncs of our own."""
-    organizations = options.size(ORGANIZATIONS)
-    rounds = [kind for _ in range(options.repeats(ROUNDS)) for kind in ("changed", "empty")]
-    async with _trees(options, organizations, ENTITIES) as trees:
-        figures: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in trees}
-        # The first round, in which everything is new, is not counted.
-        for number, kind in enumerate(["first", *rounds, "counted"]):
-            for name, tree in trees.items():
-                say(f"round {number + 1} of {len(rounds) + 2}: {kind}, {name}")
-                figures[name].setdefault(kind, []).append(await tree.round(kind))
-    return [_measurement(kind, limit, figures) for kind, limit in _LIMITS.items()]
-
-
-async def measure_many(options: Options, say: Say) -> list[Measurement]:
-    """Memory and the event loop while ten thousand schedules are due in the same second, and nothing has changed."""
-    tenants = options.size(TENANTS)
-    async with _trees(options, tenants, TENANTS_ENTITIES, with_earlier=False) as trees:
-        say("first run of each tenant")
-        await trees["now"].round("first")
-        say("all of them again")
-        figures = await trees["now"].round("empty")
-    name = f"{tenants} schedules of {TENANTS_ENTITIES} entities due together, nothing changed"
-    rate, cpu_ms = figures["jobs"] / figures["seconds"], 1000 * figures["process_s"] / tenants
-    details = f"{rate:.0f} jobs/s, {cpu_ms:.0f} ms of CPU a job"
+    async with _trees(options, options.size(ORGANIZATIONS)) as trees:
+        figures = await _rounds(trees, options.repeats(ROUNDS), say)
+        say("counting statements")
+        await trees["now"].round("together")
+        counted = await trees["now"].round("counted")
     return [
-        Measurement(f"{name}: peak of the daemon's memory, MB", figures["peak_kb"] / 1000, 300, "lower", details),
-        Measurement(f"{name}: delay of its event loop, p99, ms", 1000 * figures["loop_p99_s"], 50, "lower", details),
+        *(_against_earlier(kind, kind, limit, figures) for kind, limit in _LIMITS.items()),
+        *(_fsyncs(kind, figures["now"][kind]) for kind in _LIMITS),
+        _statements(counted),
     ]
 
 
-def _measurement(kind: str, limit: float, figures: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> Measurement:
+async def measure_to_s3(options: Options, say: Say) -> list[Measurement]:
+    """The same to S3, which is Swift on the loopback: its own CPU is not counted."""
+    with tempfile.TemporaryDirectory(prefix="exportd-bench-") as name:
+        folder = Path(name)
+        say("starting Swift")
+        async with _swift(folder / "swift") as swift:
+            environment = aws_environment(swift, folder)
+            organizations = options.size(ORGANIZATIONS_TO_S3)
+            async with _trees(options, organizations, swift=swift, environment=environment) as trees:
+                figures = await _rounds(trees, options.repeats(ROUNDS_TO_S3), say)
+    return [_against_earlier(f"{kind}, to S3", kind, _LIMIT_TO_S3, figures) for kind in _LIMITS]
+
+
+async def _rounds(trees: Mapping[str, _MeasuredTree], count: int, say: Say) -> _Figures:
+    figures: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in trees}
+    kinds = ["first", *(kind for _ in range(count) for kind in _LIMITS)]
+    # The first round, in which everything is new, is not counted.
+    for number, kind in enumerate(kinds):
+        for name, tree in trees.items():
+            say(f"round {number + 1} of {len(kinds)}: {kind}, {name}")
+            figures[name].setdefault(kind, []).append(await tree.round(kind))
+    return figures
+
+
+def _against_earlier(title: str, kind: str, limit: float, figures: _Figures) -> Measurement:
     details, cost = [], {}
     for name, kinds in figures.items():
         found = kinds[kind]
-        jobs = sum(figure["jobs"] for figure in found)
-        process_ms, server_ms = (
-            1000 * sum(figure[part] for figure in found) / jobs for part in ("process_s", "server_s")
-        )
+        process_ms, server_ms = 1000 * _a_job("process_s", found), 1000 * _a_job("server_s", found)
         cost[name] = process_ms + server_ms
-        statements = kinds["counted"][0]["statements"]
         details.append(
             f"{name}: {process_ms:.0f} ms of CPU a job and {server_ms:.0f} ms of the server's, "
-            f"{sum(figure['fsyncs'] for figure in found) / jobs:.0f} fsyncs, "
-            f"{sum(statements.values()) / kinds['counted'][0]['jobs']:.0f} statements when nothing changed, "
-            f"{sum(figure['rows'] for figure in found) / jobs:.0f} rows"
+            f"{_a_job('fsyncs', found):.0f} fsyncs, {_a_job('rows', found):.0f} rows"
         )
-    ratio = cost["now"] / cost["before"] if "before" in cost else cost["now"]
+    has_earlier = "before" in cost
     return Measurement(
-        f"small job, {kind}: CPU of daemon and server against {BEFORE}",
-        ratio,
-        limit if "before" in cost else None,
+        f"small job, {title}: CPU of daemon and server against {BEFORE}",
+        cost["now"] / cost["before"] if has_earlier else cost["now"],
+        limit if has_earlier else None,
         "lower",
         "; ".join(details),
     )
 
 
+def _fsyncs(kind: str, found: Sequence[Mapping[str, Any]]) -> Measurement:
+    spool, database = _a_job("spool_fsyncs", found), _a_job("wal_flushes", found)
+    return Measurement(
+        f"small job, {kind}: fsyncs of spool and database a job",
+        spool + database,
+        _MAX_FSYNCS,
+        "lower",
+        f"spool {spool:.2f}, database {database:.2f}, the destination's beside them "
+        f"{_a_job('fsyncs', found) - spool:.1f}",
+    )
+
+
+def _statements(counted: Mapping[str, Any]) -> Measurement:
+    jobs, sessions = counted["jobs"], counted["statements"]
+    detail = ", ".join(f"{session} {count / jobs:.1f}" for session, count in sessions.items())
+    return Measurement(
+        f"small job, nothing changed: statements a job, {jobs} of them together",
+        sum(sessions.values()) / jobs,
+        _MAX_STATEMENTS,
+        "lower",
+        detail,
+    )
+
+
+def _a_job(figure: str, found: Sequence[Mapping[str, Any]]) -> float:
+    total, jobs = (float(sum(figures[name] for figures in found)) for name in (figure, "jobs"))
+    return total / jobs
+
+
+@asynccontextmanager
+async def _swift(folder: Path) -> AsyncIterator[SwiftServer]:
+    manager = running_swift(folder)
+    swift = await anyio.to_thread.run_sync(manager.__enter__)
+    try:
+        for bucket in _BUCKETS:
+            await anyio.to_thread.run_sync(swift.create_bucket, bucket)
+        yield swift
+    finally:
+        await anyio.to_thread.run_sync(manager.__exit__, None, None, None)
+
+
 @asynccontextmanager
 async def _trees(
-    options: Options, organizations: int, entities: int, *, with_earlier: bool = True
+    options: Options,
+    organizations: int,
+    *,
+    swift: SwiftServer | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[dict[str, _MeasuredTree]]:
     """The tree at hand, and that of the earlier commit where the history is at hand, each with a server of its own."""
     with tempfile.TemporaryDirectory(prefix="exportd-before-") as folder:
         paths = {"now": _CHECKOUT}
         archive = await anyio.run_process(["git", "-C", str(_CHECKOUT), "archive", BEFORE, "exportd"], check=False)
-        if with_earlier and not archive.returncode:
+        if not archive.returncode:
             await anyio.run_process(["tar", "-x", "-C", folder], input=archive.stdout)
             paths["before"] = Path(folder)
         async with benchmark_server(options) as first, benchmark_server(options) as second:
@@ -124,12 +181,13 @@ async def _trees(
                     process = await anyio.open_process(
                         [
                             *(sys.executable, str(_SCRIPT), dsn, str(CATALOG), str(server.log)),
-                            *(str(organizations), str(entities)),
+                            *(str(organizations), _place(swift, bucket=f"tree-{name}")),
                         ],
                         stdin=subprocess.PIPE,
                         stdout=subprocess.PIPE,
                         stderr=None,
-                        env={**os.environ, "PYTHONPATH": str(path)},
+                        # What is exportd's comes from that tree, what is the benchmarks' from this one.
+                        env={**os.environ, **environment, "PYTHONPATH": f"{path}{os.pathsep}{_CHECKOUT}"},
                     )
                     running[name] = process
                 yield {name: _MeasuredTree(process) for name, process in running.items()}
@@ -137,6 +195,13 @@ async def _trees(
                 for process in running.values():
                     await _required(process.stdin).aclose()
                     await process.wait()
+
+
+def _place(swift: SwiftServer | None, *, bucket: str) -> str:
+    """The S3 as the script takes it."""
+    if swift is None:
+        return ""
+    return json.dumps({"bucket": bucket, "endpoint": swift.endpoint, "region": swift.region, "profile": PROFILE})
 
 
 def _required(stream: Any) -> Any:

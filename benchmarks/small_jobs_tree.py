@@ -1,24 +1,25 @@
 """Runs small jobs with the exportd that it can import, in the server whose DSN it is given: see ``small_jobs``.
 
 A process of its own, so that the tree of another commit can be measured too. It reads a line with the kind of a round
-("changed", "empty", "counted") and prints one with the round's figures as JSON. Its arguments: DSN, catalog, log of the
-server, how many organizations there are, and over how many entities each exports.
+("changed", "empty", "counted") and prints one with the round's figures as JSON; from a round "together" on, a hundred
+jobs share a snapshot. Its arguments: DSN, catalog, log of the server, how many organizations there are, and the S3 to
+which they export as JSON (bucket, endpoint, region, profile), or "" for a directory.
 """
 
 import json
 import os
-import resource
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from statistics import quantiles
 from typing import Any
 
 import anyio
 import anyio.to_thread
 import asyncpg
 
+from benchmarks.server_cpu import server_cpu_s
 from exportd.catalog import document
 from exportd.daemon.assembly import Components, assembled
 from exportd.daemon.current import Configuration
@@ -56,20 +57,32 @@ _ROWS = """
 SELECT coalesce(sum(rows), 0)::bigint FROM exportd.part JOIN exportd.job ON job.id = part.job_id
 WHERE job.created_at >= $1
 """
+_WAL_FLUSHES = {
+    True: "SELECT sum(fsyncs)::bigint FROM pg_stat_io WHERE object = 'wal'",
+    False: "SELECT wal_sync FROM pg_stat_wal",
+}
+"""By whether the server is of version 18 or later."""
+
 _LOOK_AGAIN_S = 0.25
-_SAMPLE_S = 0.01
+_STATISTICS_S = 2.0
+"""The server's sessions tell their figures once a second at most."""
+
+_TOGETHER = 100
 
 
 class _Tree:
-    def __init__(self, components: Components, connection: Connection, organizations: int, log: Path) -> None:
+    def __init__(
+        self, components: Components, connection: Connection, organizations: int, log: Path, folder: Path
+    ) -> None:
         self._components = components
         self._connection = connection
         self._organizations = organizations
         self._log = log
+        self._spool = str(folder / "spool")
         self._catalog = components.current.catalog()
-        self._fsyncs = 0
+        self._synced: list[bool] = []  # for each fsync whether it was one of the spool's
         self._fsync = os.fsync
-        os.fsync = self._counted_fsync  # type: ignore[assignment]
+        os.fsync = self._noted_fsync  # type: ignore[assignment]
 
     async def round(self, kind: str) -> dict[str, Any]:
         """The figures of one round of jobs, all due together."""
@@ -77,29 +90,43 @@ class _Tree:
             for code in _CHANGED:
                 table = self._catalog.entities[EntityCode(code)].table
                 await self._connection.execute(_CHANGE.format(table=f'"{table.schema}"."{table.name}"'))
+        elif kind == "together":
+            self._read_together()
         start = await self._connection.fetchval("SELECT clock_timestamp()")
         await self._log_statements(kind == "counted")
-        server_s, self._fsyncs, logged = _server_s(self._log), 0, self._log.stat().st_size
-        wall_s, process_s = time.perf_counter(), time.process_time()
+        wal_flushes = await self._wal_flushes()
+        self._synced.clear()
+        logged, server_s = self._log.stat().st_size, server_cpu_s(self._log)
+        process_s = time.process_time()
         await self._connection.execute(_DUE)
         self._components.ticker.wake()
-        delays_s: list[float] = []
-        async with anyio.create_task_group() as watching:
-            watching.start_soon(_note_delays, delays_s)
-            await self._drained(start)
-            watching.cancel_scope.cancel()
+        await self._drained(start)
         process_s = time.process_time() - process_s
+        server_s = server_cpu_s(self._log) - server_s
         return {
             "jobs": self._organizations,
-            "seconds": time.perf_counter() - wall_s,
             "process_s": process_s,
-            "server_s": _server_s(self._log) - server_s,
-            "fsyncs": self._fsyncs,
-            "loop_p99_s": quantiles(delays_s, n=100)[-1],
-            "peak_kb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+            "server_s": server_s,
+            "fsyncs": len(self._synced),
+            "spool_fsyncs": sum(self._synced),
+            "wal_flushes": await self._wal_flushes() - wal_flushes,
             "rows": await self._connection.fetchval(_ROWS, start),
             "statements": _statements(self._log, logged) if kind == "counted" else None,
         }
+
+    def _read_together(self) -> None:
+        settings = self._components.current.settings()
+        limits = settings.limits.model_copy(update={"jobs_together": _TOGETHER})
+        self._components.current.configuration = Configuration(
+            settings.model_copy(update={"limits": limits}), self._catalog, self._catalog
+        )
+
+    async def _wal_flushes(self) -> int:
+        """How often the server's sessions have flushed the WAL."""
+        await anyio.sleep(_STATISTICS_S)
+        is_new = self._connection.get_server_version().major >= 18
+        flushes: int = await self._connection.fetchval(_WAL_FLUSHES[is_new])
+        return flushes
 
     async def _drained(self, start: object) -> None:
         while True:
@@ -116,17 +143,10 @@ class _Tree:
         await self._connection.execute("ALTER SYSTEM SET log_line_prefix = '%a|'")
         await self._connection.execute("SELECT pg_reload_conf()")
 
-    def _counted_fsync(self, descriptor: int) -> None:
-        self._fsyncs += 1
+    def _noted_fsync(self, descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        self._synced.append(path.is_relative_to(self._spool))
         self._fsync(descriptor)
-
-
-async def _note_delays(delays_s: list[float]) -> None:
-    """How late the event loop comes back to a task that sleeps, as the daemon's own metric has it."""
-    while True:
-        due_s = time.perf_counter() + _SAMPLE_S
-        await anyio.sleep(_SAMPLE_S)
-        delays_s.append(max(0.0, time.perf_counter() - due_s))
 
 
 def _statements(log: Path, offset: int) -> dict[str, int]:
@@ -141,39 +161,23 @@ def _statements(log: Path, offset: int) -> dict[str, int]:
     return counted
 
 
-def _server_s(log: Path) -> float:
-    """The CPU seconds of the server whose data folder has the log, sessions that have ended included."""
-    parent = int(next(log.parent.rglob("postmaster.pid")).read_text().split()[0])
-    ticks = sum(map(int, _stat(parent)[11:15]))
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal() and int(folder.name) != parent:
-            try:
-                fields = _stat(int(folder.name))
-            except (FileNotFoundError, ProcessLookupError):
-                continue  # it has just ended
-            if int(fields[1]) == parent:
-                ticks += sum(map(int, fields[11:13]))
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _stat(process: int) -> list[str]:
-    """The fields of /proc/<pid>/stat from the state on."""
-    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-
-
-def _settings(dsn: str, folder: Path, organizations: int) -> Settings:
+def _settings(dsn: str, folder: Path, organizations: int, s3: Mapping[str, str] | None) -> Settings:
     lake = folder / "lake"
     lake.mkdir()
+    if s3 is None:
+        place: dict[str, Any] = {"type": "DIRECTORY", "directory": lake}
+        access = {}
+    else:
+        place = {"type": "S3", "bucket": s3["bucket"], "endpoint": s3["endpoint"]}
+        access = {"s3": {"region": s3["region"], "profile": s3["profile"]}}
     destinations = [
-        {"code": "lake", "organization": organization, "type": "DIRECTORY", "directory": lake}
-        for organization in organization_ids(organizations)
+        {"code": "lake", "organization": organization, **place} for organization in organization_ids(organizations)
     ]
-    return Settings.model_validate(
-        {"database": {"dsn": dsn}, "spool": {"directory": folder / "spool"}, "destination": destinations}
-    )
+    spool = {"directory": folder / "spool"}
+    return Settings.model_validate({"database": {"dsn": dsn}, "spool": spool, "destination": destinations, **access})
 
 
-async def _serve(dsn: str, catalog_file: Path, log: Path, organizations: int, entities: int) -> None:
+async def _serve(dsn: str, catalog_file: Path, log: Path, organizations: int, s3: Mapping[str, str] | None) -> None:
     catalog = document.load(catalog_file)
     connection = await asyncpg.connect(dsn)
     await migrate(connection)
@@ -181,14 +185,14 @@ async def _serve(dsn: str, catalog_file: Path, log: Path, organizations: int, en
     await fill(connection, rows=_ROWS_OF_AN_ORGANIZATION * organizations, organizations=organizations)
     await connection.execute("VACUUM (ANALYZE)")
     with tempfile.TemporaryDirectory(prefix="exportd-bench-") as name:
-        configuration = Configuration(_settings(dsn, Path(name), organizations), catalog, catalog)
+        configuration = Configuration(_settings(dsn, Path(name), organizations, s3), catalog, catalog)
         async with assembled(configuration, Connector(dsn)) as components, anyio.create_task_group() as services:
             declarations = [
                 ScheduleDeclaration(
                     organization,
                     "everything",
                     "",
-                    tuple(catalog.entities)[:entities],
+                    tuple(catalog.entities),
                     ExportFormat.CSV,
                     (DestinationCode("lake"),),
                     Interval(Unit.HOUR, 1),
@@ -198,7 +202,7 @@ async def _serve(dsn: str, catalog_file: Path, log: Path, organizations: int, en
             await components.schedules.reconcile(declarations, now=components.clock.now())
             for service in (components.listener, components.dispatcher, components.ticker):
                 services.start_soon(service.run)
-            tree = _Tree(components, connection, organizations, log)
+            tree = _Tree(components, connection, organizations, log, Path(name))
             while kind := (await anyio.to_thread.run_sync(sys.stdin.readline)).strip():
                 print(json.dumps(await tree.round(kind)), flush=True)
             services.cancel_scope.cancel()
@@ -213,6 +217,6 @@ if __name__ == "__main__":
         Path(sys.argv[2]),
         Path(sys.argv[3]),
         int(sys.argv[4]),
-        int(sys.argv[5]),
+        json.loads(sys.argv[5]) if sys.argv[5] else None,
         backend_options={"use_uvloop": True},
     )

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -49,7 +49,7 @@ from exportd.model.schedule import ScheduleId
 from exportd.pipeline import Pipeline
 from exportd.schedules.firing_table import ScheduleTable
 from exportd.schedules.ticker import Ticker
-from exportd.settings.schema import LiveSettings, Settings
+from exportd.settings.schema import LiveSettings
 from exportd.spool.retention import RetentionSweeper
 from exportd.spool.spool import Spool
 from exportd.stores.retrying import RetryBudget
@@ -132,7 +132,7 @@ def _components(
 ) -> Components:
     """What reads a setting gets ``current.settings``; what a new value replaces as a whole is made by the reloader."""
     settings, catalog, clock = current.settings(), current.catalog(), SystemClock()
-    jobs = JobTable(pool, declared=lambda: _declared_destinations(current.settings()))
+    jobs = JobTable(pool, declared=lambda: _declared_destinations(current.configuration))
     schedules, uploads = ScheduleTable(pool), UploadTable(pool)
     metrics, services = Metrics(), ServiceRegister(clock)
     cleaner = Cleaner(destinations, jobs, uploads, type_tokens=type_tokens(catalog), clock=clock)
@@ -291,8 +291,9 @@ def capture_installer(configuration: Configuration, connector: Connector) -> Cap
     return CaptureInstaller(connector, pause=anyio.sleep, lock_timeout_s=lock_timeout_s)
 
 
-def _declared_destinations(settings: Settings) -> list[tuple[str, str]]:
-    return [(declared.organization, declared.code) for declared in settings.destination]
+@lru_cache(maxsize=1)
+def _declared_destinations(configuration: Configuration) -> Sequence[tuple[str, str]]:
+    return [(declared.organization, declared.code) for declared in configuration.settings.destination]
 
 
 def type_tokens(catalog: Catalog) -> dict[EntityCode, str]:

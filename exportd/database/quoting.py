@@ -6,6 +6,8 @@ through ``comment``: the names of tables and triggers are their owners' choice, 
 of the rest.
 """
 
+from collections.abc import Iterable
+
 from exportd.model.entity import TableName
 
 
@@ -32,6 +34,16 @@ def literal(value: str) -> str:
     if "\\" in quoted:
         return "E'" + quoted.replace("\\", "\\\\") + "'"
     return f"'{quoted}'"
+
+
+def array(values: Iterable[str]) -> str:
+    """The texts as what Postgres reads as a value of ``text[]``: one parameter for thousands of them.
+
+    Raises ValueError for a NUL character.
+    """
+    text = ",".join('"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' for value in values)
+    _refuse_nul(text)
+    return f"{{{text}}}"
 
 
 def dollar_quoted(value: str) -> str:

@@ -1,14 +1,18 @@
-"""A job as a person sees it: its row, parts and deliveries; and its progress as the JSON in its row. Pure."""
+"""A job as a person sees it: its row, parts and deliveries; and its progress as the JSON in its row. Pure.
+
+Beside it stand the destinations that a configuration declares, as claims send them to the database.
+"""
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from exportd.database import quoting
 from exportd.jobs.states import FINISHED
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError
@@ -284,3 +288,28 @@ def progress_from_json(document: Mapping[str, Any]) -> JobProgress:
             for stall in document.get("stalls", ())
         ],
     )
+
+
+class DeclaredNames:
+    """Their names as two Postgres arrays in text, which are written once for each configuration.
+
+    There may be thousands, and every claim sends them. Without ``declared`` all destinations are taken.
+    """
+
+    def __init__(self, declared: Callable[[], Sequence[tuple[str, str]]] | None) -> None:
+        self._declared = declared
+        self._known: list[tuple[str, str]] = []
+        self._arrays: tuple[str, str] = ("{}", "{}")
+
+    def arrays(self) -> tuple[str, str] | tuple[None, None]:
+        """The organizations and the codes, in the same order."""
+        if self._declared is None:
+            return None, None
+        declared = self._declared()
+        if declared != self._known:
+            self._arrays = (
+                quoting.array(organization for organization, _ in declared),
+                quoting.array(code for _, code in declared),
+            )
+            self._known = [*declared]
+        return self._arrays

@@ -19,6 +19,7 @@ from exportd.database.call_batcher import CallBatcher
 from exportd.database.connector import storable
 from exportd.database.unit_of_work import statements
 from exportd.jobs.job_record import (
+    DeclaredNames,
     DeliveryRecord,
     JobRecord,
     attempt_from_row,
@@ -78,7 +79,7 @@ class JobTable:
         declared: Callable[[], Sequence[tuple[str, str]]] | None = None,
     ) -> None:
         self._pool = pool
-        self._declared = declared
+        self._declared = DeclaredNames(declared)
         self._spool_grace_s = spool_grace_s
         writes = LeaseWriter(pool)
         self._heartbeats = CallBatcher(writes.heartbeat)
@@ -113,7 +114,7 @@ class JobTable:
         async with statements(self._pool, "claiming a job") as connection:
             row = await connection.fetchrow(
                 *(_SQL["claim"], holder, lease_s, spool_id, attempt_limit, self._spool_grace_s),
-                *(*self._declared_names(), [*left_out], only_short, SHORT_S, SHORT_BYTES),
+                *(*self._declared.arrays(), [*left_out], only_short, SHORT_S, SHORT_BYTES),
             )
         return None if row is None else _lease(row)
 
@@ -127,16 +128,9 @@ class JobTable:
         async with statements(self._pool, "claiming jobs") as connection:
             rows = await connection.fetch(
                 *(_SQL["claim_together"], holder, lease_s, spool_id, first.job.id, limit),
-                *(*self._declared_names(), SHORT_S, SHORT_BYTES),
+                *(*self._declared.arrays(), SHORT_S, SHORT_BYTES),
             )
         return tuple(map(_lease, rows))
-
-    def _declared_names(self) -> tuple[list[str] | None, list[str] | None]:
-        """The organizations and the codes of the destinations that the configuration declares."""
-        if self._declared is None:
-            return None, None
-        declared = self._declared()
-        return [organization for organization, _ in declared], [code for _, code in declared]
 
     async def seconds_to_next_due(self) -> float | None:
         """How long until the next job that was put back is due; None when none was."""

@@ -16,7 +16,8 @@
 -- job's parts are in one spool: with another spool it is taken only after a grace, and starts over (what was
 -- delivered is forgotten too, for the new parts differ).
 -- $1 holder, $2 lease in seconds, $3 the holder's spool, $4 limit of attempts, $5 grace in seconds
--- $6 organizations and $7 codes of the destinations that the holder's configuration declares; null: all there are
+-- $6 organizations and $7 codes of the destinations that the holder's configuration declares, as arrays in text, which
+-- a daemon with thousands of them sends faster; null: all there are
 -- $8 entities that the job must not read
 -- $9 only a job that is expected to be short: the last run of its schedule succeeded within $10 seconds with at most $11
 -- bytes, and no more was asked for than what has changed since
@@ -102,10 +103,10 @@ WITH RECURSIVE moment AS MATERIALIZED (
                         AND destination.deleted_at IS NULL
                         AND (destination.paused_at IS NOT NULL
                              -- IN, which is looked up in a hash table: there may be thousands of both
-                             OR (destination.origin = 'CONFIGURATION' AND $6::text[] IS NOT NULL
+                             OR (destination.origin = 'CONFIGURATION' AND $6::text IS NOT NULL
                                  AND (destination.organization, destination.code) NOT IN (
                                      SELECT organization, code
-                                     FROM unnest($6::text[], $7::text[]) AS declared (organization, code))))
+                                     FROM unnest($6::text::text[], $7::text::text[]) AS declared (organization, code))))
                 )
                 AND (job.phase = 'EXTRACTING'
                      OR job.spool_id = $3::uuid
@@ -170,7 +171,8 @@ FROM claimed;
 -- before, and of which, like of that one, a short time is expected. So nothing of them is anywhere yet. The turns are
 -- those of `claim`; an organization with several such jobs takes a turn for each.
 -- $1 holder, $2 lease in seconds, $3 the holder's spool, $4 the job that was claimed, $5 how many more
--- $6 organizations and $7 codes of the destinations that the holder's configuration declares; null: all there are
+-- $6 organizations and $7 codes of the destinations that the holder's configuration declares, as arrays in text, which
+-- a daemon with thousands of them sends faster; null: all there are
 -- $8 within how many seconds the last run of a schedule must have succeeded, $9 with how many bytes at most
 WITH busy AS MATERIALIZED (
     SELECT organization, count(*) AS jobs
@@ -216,10 +218,10 @@ WITH busy AS MATERIALIZED (
             WHERE destination.organization = next.organization AND destination.code = ANY (next.destinations)
                 AND destination.deleted_at IS NULL
                 AND (destination.paused_at IS NOT NULL
-                     OR (destination.origin = 'CONFIGURATION' AND $6::text[] IS NOT NULL
+                     OR (destination.origin = 'CONFIGURATION' AND $6::text IS NOT NULL
                          AND (destination.organization, destination.code) NOT IN (
                              SELECT organization, code
-                             FROM unnest($6::text[], $7::text[]) AS declared (organization, code)))))
+                             FROM unnest($6::text::text[], $7::text::text[]) AS declared (organization, code)))))
     ORDER BY next.place
     LIMIT $5::integer
 ), candidate AS MATERIALIZED (

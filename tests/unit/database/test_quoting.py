@@ -30,6 +30,13 @@ def test_capitals_keywords_and_quotes_survive() -> None:
     assert quoting.table(TableName("My Schema", "t.able")) == '"My Schema"."t.able"'
 
 
+def test_an_array_holds_texts_with_commas_quotes_and_braces() -> None:
+    assert quoting.array(["a", "", 'b,"c"', "{d}\\"]) == r'{"a","","b,\"c\"","{d}\\"}'
+    assert quoting.array([]) == "{}"
+    with pytest.raises(ValueError, match="NUL"):
+        quoting.array(["a\0b"])
+
+
 @pytest.mark.parametrize("name", ["", "a\0b"])
 def test_a_name_that_postgres_cannot_hold_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"empty|NUL"):
