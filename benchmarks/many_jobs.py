@@ -28,8 +28,7 @@ from benchmarks.server_cpu import server_cpu_s
 from exportd.catalog import document
 from exportd.database.connector import Connection, Connector
 from exportd.database.migrator import migrate
-from exportd.demo.generator import create_tables, fill
-from exportd.demo.proportions import organization_ids
+from exportd.demo.generator import create_tables, fill, organization_ids
 from exportd.model.schedule import DestinationCode, ExportFormat, Interval, ScheduleDeclaration, Unit
 from exportd.postgres.postgres_server import PostgresServer
 from exportd.schedules.firing_table import ScheduleTable

@@ -21,8 +21,7 @@ from benchmarks.server import benchmark_server, connection_to
 from exportd.catalog import document
 from exportd.database.connector import Connection, Connector
 from exportd.database.migrator import migrate
-from exportd.demo.generator import create_tables, fill, fill_bills
-from exportd.demo.proportions import organization_ids
+from exportd.demo.generator import create_tables, fill, fill_bills, organization_ids
 from exportd.jobs.requests import OwnedJobTable
 from exportd.model.schedule import ExportFormat
 from exportd.postgres.postgres_server import PostgresServer

@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,11 @@ from benchmarks.server_cpu import server_cpu_s
 from exportd.catalog import document
 from exportd.daemon.assembly import Components, assembled
 from exportd.daemon.current import Configuration
+from exportd.daemon.garbage import freeze
 from exportd.database.connector import Connection, Connector
 from exportd.database.migrator import migrate
-from exportd.demo.generator import create_tables, fill, organization_ids
-from exportd.model.entity import EntityCode
+from exportd.demo.generator import create_tables, fill
+from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.schedule import DestinationCode, ExportFormat, Interval, ScheduleDeclaration, Unit
 from exportd.settings.schema import Settings
 from exportd.telemetry import logging
@@ -63,6 +64,7 @@ _WAL_FLUSHES = {
 }
 """By whether the server is of version 18 or later."""
 
+_ORGANIZATIONS = "SELECT DISTINCT organization_id::text FROM public.accounts ORDER BY 1"
 _LOOK_AGAIN_S = 0.25
 _STATISTICS_S = 2.0
 """The server's sessions tell their figures once a second at most."""
@@ -161,7 +163,9 @@ def _statements(log: Path, offset: int) -> dict[str, int]:
     return counted
 
 
-def _settings(dsn: str, folder: Path, organizations: int, s3: Mapping[str, str] | None) -> Settings:
+def _settings(
+    dsn: str, folder: Path, organizations: Sequence[OrganizationId], s3: Mapping[str, str] | None
+) -> Settings:
     lake = folder / "lake"
     lake.mkdir()
     if s3 is None:
@@ -170,9 +174,7 @@ def _settings(dsn: str, folder: Path, organizations: int, s3: Mapping[str, str] 
     else:
         place = {"type": "S3", "bucket": s3["bucket"], "endpoint": s3["endpoint"]}
         access = {"s3": {"region": s3["region"], "profile": s3["profile"]}}
-    destinations = [
-        {"code": "lake", "organization": organization, **place} for organization in organization_ids(organizations)
-    ]
+    destinations = [{"code": "lake", "organization": organization, **place} for organization in organizations]
     spool = {"directory": folder / "spool"}
     return Settings.model_validate({"database": {"dsn": dsn}, "spool": spool, "destination": destinations, **access})
 
@@ -184,8 +186,9 @@ async def _serve(dsn: str, catalog_file: Path, log: Path, organizations: int, s3
     await create_tables(connection)
     await fill(connection, rows=_ROWS_OF_AN_ORGANIZATION * organizations, organizations=organizations)
     await connection.execute("VACUUM (ANALYZE)")
+    ids = [OrganizationId(row[0]) for row in await connection.fetch(_ORGANIZATIONS)]
     with tempfile.TemporaryDirectory(prefix="exportd-bench-") as name:
-        configuration = Configuration(_settings(dsn, Path(name), organizations, s3), catalog, catalog)
+        configuration = Configuration(_settings(dsn, Path(name), ids, s3), catalog, catalog)
         async with assembled(configuration, Connector(dsn)) as components, anyio.create_task_group() as services:
             declarations = [
                 ScheduleDeclaration(
@@ -197,12 +200,13 @@ async def _serve(dsn: str, catalog_file: Path, log: Path, organizations: int, s3
                     (DestinationCode("lake"),),
                     Interval(Unit.HOUR, 1),
                 )
-                for organization in organization_ids(organizations)
+                for organization in ids
             ]
             await components.schedules.reconcile(declarations, now=components.clock.now())
             for service in (components.listener, components.dispatcher, components.ticker):
                 services.start_soon(service.run)
             tree = _Tree(components, connection, organizations, log, Path(name))
+            freeze()  # as the daemon does once it has started
             while kind := (await anyio.to_thread.run_sync(sys.stdin.readline)).strip():
                 print(json.dumps(await tree.round(kind)), flush=True)
             services.cancel_scope.cancel()
