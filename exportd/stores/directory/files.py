@@ -20,7 +20,7 @@ import os
 import stat
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import BoundedSemaphore
@@ -168,12 +168,14 @@ class DirectoryFiles:
                 written = writer.write(data)
             infos.append(ObjectInfo(key, written.st_size, datetime.fromtimestamp(written.st_mtime, UTC)))
             by_folder[tuple(places[number][:-1])].append(number)
-        for folders, numbers in by_folder.items():
-            with self._folders.opened(folders, make=True) as folder:
+        with ExitStack() as opened:
+            for folders, numbers in by_folder.items():
+                folder = opened.enter_context(self._folders.opened(folders, make=True))
                 for number in numbers:
                     with about(self._root / objects[number][0]):
                         writer.place(number, places[number][-1], folder)
-                sync(folder)
+                # When all have their names: a journal writes those of several folders at once.
+                opened.callback(sync, folder)
         return infos
 
     def head(self, key: ObjectKey) -> ObjectInfo | None:
