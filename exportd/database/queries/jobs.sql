@@ -607,9 +607,13 @@ LIMIT 1;
 -- The jobs that a destination received of a schedule and whose changes come again, oldest first: those since its last
 -- success, although they failed elsewhere; and in a back-fill those that read later than its windows begin.
 -- $1 uuid: schedule; $2 text: destination; $3 uuid: a job to leave out; $4 array of {entity, previous}: its windows
-WITH began AS MATERIALIZED (
-    SELECT win.entity, earlier.taken_at
+WITH win AS MATERIALIZED (
+    SELECT entity, previous
     FROM jsonb_to_recordset($4::text::jsonb) AS win (entity text, previous text)
+), beginning AS MATERIALIZED (
+    -- looked up once, not for each entity: most often it is that of all of them
+    SELECT win.previous, earlier.taken_at
+    FROM (SELECT DISTINCT previous FROM win) AS win
     CROSS JOIN LATERAL (
         SELECT (p.extraction ->> 'taken_at')::timestamptz AS taken_at
         FROM exportd.job AS p
@@ -617,6 +621,10 @@ WITH began AS MATERIALIZED (
         ORDER BY p.due_at DESC
         LIMIT 1
     ) AS earlier
+), began AS MATERIALIZED (
+    SELECT win.entity, beginning.taken_at
+    FROM win
+    JOIN beginning USING (previous)
 ), success AS MATERIALIZED (
     SELECT coalesce(max(finished_at), '-infinity') AS last_at
     FROM exportd.job
@@ -629,7 +637,9 @@ WHERE d.schedule_id = $1 AND d.destination = $2 AND d.job_id IS DISTINCT FROM $3
   -- follows from the rest; the index needs it
   AND d.published_at > least((SELECT last_at FROM success), (SELECT min(taken_at) FROM began))
   AND (j.state = 'FAILED' AND d.published_at > (SELECT last_at FROM success)
-       OR EXISTS (
+       -- follows from the rest, and costs less: most often the last job read where these windows begin
+       OR (j.extraction ->> 'taken_at')::timestamptz > (SELECT min(taken_at) FROM began)
+       AND EXISTS (
            SELECT
            FROM jsonb_to_recordset(j.extraction -> 'entities') AS extracted (entity text)
            JOIN began USING (entity)
@@ -639,9 +649,13 @@ ORDER BY d.published_at
 -- name: earlier_downloads
 -- The last successful job of a schedule, after those that read later than a job's windows begin, oldest first.
 -- $1 uuid: schedule; $2 uuid: the job, left out; $3 array of {entity, previous}: its windows
-WITH began AS MATERIALIZED (
-    SELECT win.entity, earlier.taken_at
+WITH win AS MATERIALIZED (
+    SELECT entity, previous
     FROM jsonb_to_recordset($3::text::jsonb) AS win (entity text, previous text)
+), beginning AS MATERIALIZED (
+    -- looked up once, not for each entity: most often it is that of all of them
+    SELECT win.previous, earlier.taken_at
+    FROM (SELECT DISTINCT previous FROM win) AS win
     CROSS JOIN LATERAL (
         SELECT (p.extraction ->> 'taken_at')::timestamptz AS taken_at
         FROM exportd.job AS p
@@ -649,6 +663,10 @@ WITH began AS MATERIALIZED (
         ORDER BY p.due_at DESC
         LIMIT 1
     ) AS earlier
+), began AS MATERIALIZED (
+    SELECT win.entity, beginning.taken_at
+    FROM win
+    JOIN beginning USING (previous)
 ), last AS (
     SELECT j.id
     FROM exportd.job AS j
@@ -661,6 +679,8 @@ WITH began AS MATERIALIZED (
     WHERE j.schedule_id = $1 AND j.state = 'SUCCEEDED' AND j.id <> $2
       -- follows from the rest; the index needs it
       AND j.finished_at > (SELECT min(taken_at) FROM began)
+      -- as well, and costs less: most often the last job read where these windows begin
+      AND (j.extraction ->> 'taken_at')::timestamptz > (SELECT min(taken_at) FROM began)
       AND EXISTS (
           SELECT
           FROM jsonb_to_recordset(j.extraction -> 'entities') AS extracted (entity text)
