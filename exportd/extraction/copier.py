@@ -82,7 +82,7 @@ def plan_copies(snapshot: OpenSnapshot, *, streams: int, stream_threshold_bytes:
             )
         elif window.previous is not None:
             tasks.append(CopyTask(code, statements.changed(window.previous), deletions=False, size_bytes=0))
-        if window.previous is not None:
+        if window.previous is not None and window.deletions:
             tasks.append(CopyTask(code, statements.deleted(window.previous), deletions=True, size_bytes=0))
     return sorted(tasks, key=lambda task: task.size_bytes, reverse=True)
 

@@ -232,7 +232,9 @@ class Previewer:
             if window.previous is None:
                 deleted, rows = 0, statements.full(start_date=window.start_date)
             else:
-                deleted = await connection.fetchval(statements.count(statements.deleted(window.previous)))
+                deleted = 0
+                if window.deletions:
+                    deleted = await connection.fetchval(statements.count(statements.deleted(window.previous)))
                 rows = statements.changed(window.previous)
             changed = None if full else await connection.fetchval(statements.count(rows))
         except QueryCanceledError:

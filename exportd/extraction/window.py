@@ -53,8 +53,9 @@ class EntityWindow:
 
     ``previous`` is the snapshot of the entity's last position: the lower end of an incremental window; in a full run,
     the snapshot since which the still readable deletions are named (None: they are not). ``full_reason`` is set for
-    full runs only. ``changed`` is False when the log holds nothing for the window. With a ``start_date`` (aware UTC)
-    the log does not count: the run holds the live rows that were modified at or after it, and names no deletions.
+    full runs only. ``changed`` is False when the log holds nothing for the window, ``deletions`` when it holds none of
+    these. With a ``start_date`` (aware UTC) the log does not count: the run holds the live rows that were modified at
+    or after it, and names no deletions.
     """
 
     entity: EntityCode
@@ -62,6 +63,7 @@ class EntityWindow:
     full_reason: FullReason | None
     previous: SnapshotText | None
     changed: bool
+    deletions: bool = True
     start_date: datetime | None = None
 
     @property
@@ -139,7 +141,9 @@ def window_of(
         elif contents.deletions and not same_shape:
             reason = FullReason.COLUMNS_CHANGED
         else:
-            return EntityWindow(entity, Mode.INCREMENTAL, None, previous, changed=contents.keys > 0)
+            return EntityWindow(
+                entity, Mode.INCREMENTAL, None, previous, changed=contents.keys > 0, deletions=contents.deletions
+            )
     # After a marker, a record may have come back, changed and gone again since its image: none is named then.
     names_deletions = same_shape and contents is not None and contents.deletions and not contents.unknown
     return EntityWindow(entity, Mode.FULL, reason, previous if names_deletions else None, changed=True)

@@ -1,6 +1,16 @@
-"""Naps come after small chunks, and one nap serves all streams."""
+"""What is read of a window; and naps come after small chunks, and one nap serves all streams."""
 
-from exportd.extraction.copier import Pacer
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from exportd.extraction.copier import Pacer, plan_copies
+from exportd.extraction.snapshot_opener import OpenSnapshot
+from exportd.extraction.window import EntityWindow, parse_snapshot
+from exportd.model.entity import EntityCode
+from exportd.model.extraction import Mode
+from exportd.model.reason import FullReason
 
 SMALL, LARGE = 8 * 1024, 128 * 1024
 
@@ -48,3 +58,28 @@ def test_a_nap_never_holds_the_loop_for_long() -> None:
     pace(SMALL)
 
     assert 0 < naps[0] < 0.002
+
+
+@pytest.mark.parametrize(
+    ("mode", "changed", "deletions", "read"),
+    [
+        (Mode.INCREMENTAL, False, False, []),
+        (Mode.INCREMENTAL, True, False, ["changed"]),
+        (Mode.INCREMENTAL, True, True, ["changed", "deleted"]),
+        (Mode.FULL, True, True, ["full", "deleted"]),
+    ],
+)
+def test_deletions_are_read_only_where_the_log_has_some(
+    mode: Mode, changed: bool, deletions: bool, read: list[str]
+) -> None:
+    code, previous = EntityCode("A"), parse_snapshot("1:2:")
+    reason = FullReason.REQUESTED if mode is Mode.FULL else None
+    statements = SimpleNamespace(changed=lambda _: "changed", deleted=lambda _: "deleted", full=lambda *_, **__: "full")
+    snapshot = SimpleNamespace(
+        windows={code: EntityWindow(code, mode, reason, previous, changed=changed, deletions=deletions)},
+        statements={code: statements},
+        shapes={code: SimpleNamespace(pages=1)},
+    )
+    tasks = plan_copies(cast("OpenSnapshot", cast("Any", snapshot)), streams=1, stream_threshold_bytes=1 << 30)
+    assert [task.statement for task in tasks] == read
+    assert [task.deletions for task in tasks] == [statement == "deleted" for statement in read]

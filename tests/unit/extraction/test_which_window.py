@@ -3,6 +3,7 @@ import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,6 +54,12 @@ def test_each_reason_before_the_log_is_read() -> None:
 def test_nothing_in_the_log_is_an_incremental_run_that_reads_nothing() -> None:
     window = window_of(THINGS.code, POSITION, GUARDS, LogContents(0, unknown=False, deletions=False), None)
     assert (window.mode, window.changed, window.reads_table) == (Mode.INCREMENTAL, False, False)
+
+
+@pytest.mark.parametrize("deletions", [True, False])
+def test_a_window_says_whether_the_log_has_deletions(deletions: bool) -> None:
+    window = window_of(THINGS.code, POSITION, GUARDS, LogContents(3, unknown=False, deletions=deletions), None)
+    assert (window.mode, window.changed, window.deletions) == (Mode.INCREMENTAL, True, deletions)
 
 
 def test_what_the_log_cannot_tell_makes_the_run_full() -> None:
