@@ -143,7 +143,7 @@ async def list_all_jobs(
 async def show_any_job(viewer: Viewing, jobs: Jobs, job_id: IdInPath) -> JobDetails:
     """State, what it read, its files, and where they went."""
     record = await _job(jobs, viewer, job_id)
-    return job_details(record, shows_hosts=viewer.sees_machine)
+    return job_details(record, jobs.retention, shows_hosts=viewer.sees_machine)
 
 
 @router.get(

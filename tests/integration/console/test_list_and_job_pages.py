@@ -2,6 +2,7 @@
 
 import asyncio
 import html
+from datetime import datetime
 from uuid import UUID, uuid4
 
 import pytest
@@ -13,7 +14,7 @@ from exportd.model.entity import OrganizationId
 from tests.acceptance.console_browser import ConsoleBrowser
 from tests.integration.api import test_overview_api
 from tests.integration.api.request_bodies import bucket, schedule
-from tests.integration.api.standalone_api import ACME, SPOOL, ApiServer, path
+from tests.integration.api.standalone_api import ACME, RETENTION, SPOOL, ApiServer, path
 
 HOSTILE = "<script>alert('x')</script> \"&quot;\" {{ 7 * 7 }}"
 
@@ -77,6 +78,19 @@ async def test_a_job_shows_its_manifest_and_how_to_load_it(api: ApiServer, brows
     await api.pool.execute("UPDATE exportd.job SET destinations = '{}'")
     commands = await asyncio.to_thread(browser.open, f"{here}/loader")
     assert f"exportd loader files --job {job_id} --dialect duckdb" in commands.text
+
+
+async def test_a_finished_job_says_until_when_its_files_are_kept(api: ApiServer, browser: ConsoleBrowser) -> None:
+    job_id = await test_overview_api.loadable_job(api)
+    await api.pool.execute("UPDATE exportd.job SET sealed_at = now(), finished_at = now() - interval '1 hour'")
+    job = (await api.http.get(f"/v1/jobs/{job_id}")).json()
+    kept = datetime.fromisoformat(job["filesKeptUntil"])
+    assert kept - datetime.fromisoformat(job["finishedAt"]) == RETENTION
+    page = await asyncio.to_thread(browser.open, f"/console/jobs/{job_id}")
+    assert f"Files kept until {kept:%Y-%m-%d %H:%M:%S} UTC (in 2" in page.text
+    await api.pool.execute("UPDATE exportd.job SET expired_at = now()")
+    assert (await api.http.get(f"/v1/jobs/{job_id}")).json()["filesKeptUntil"] is None
+    assert "kept until" not in (await asyncio.to_thread(browser.open, f"/console/jobs/{job_id}")).text
 
 
 async def test_files_that_go_while_a_job_is_looked_at_are_a_sentence(api: ApiServer, browser: ConsoleBrowser) -> None:
