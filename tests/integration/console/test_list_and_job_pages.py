@@ -93,6 +93,28 @@ async def test_a_finished_job_says_until_when_its_files_are_kept(api: ApiServer,
     assert "kept until" not in (await asyncio.to_thread(browser.open, f"/console/jobs/{job_id}")).text
 
 
+async def test_a_failed_job_says_what_to_do_to_those_who_can_do_it(
+    api: ApiServer, browser: ConsoleBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = (await api.http.post(path(ACME, "schedules"), json=schedule())).json()
+    await api.http.post(f"/v1/schedules/{made['id']}/run")
+    here = f"/console/jobs/{await test_overview_api.failed_job(api)}"
+    refused = (await asyncio.to_thread(browser.open, here)).text
+    assert "What to do : Check the destination on its page: it says what its owner has to grant. Then retry." in refused
+    assert "The runbook has more: docs/runbook.md#a-destination-refuses ." in refused
+    await api.pool.execute("UPDATE exportd.job SET reason = 'SPOOL_FULL'")
+    assert "Give the disk more space" in (await asyncio.to_thread(browser.open, here)).text
+    await api.pool.execute("UPDATE exportd.job SET reason = 'OF_ANOTHER_VERSION'")
+    unknown = await asyncio.to_thread(browser.open, here)
+    assert (unknown.answer.status_code, "What to do" in unknown.text) == (200, False)
+    own = Identity(OrganizationId(ACME), "client:x", Role.READER)
+    monkeypatch.setattr(Access, "identity", lambda *_: own)
+    for reason, is_theirs in (("SPOOL_FULL", False), ("DESTINATION_REFUSED", True)):
+        await api.pool.execute("UPDATE exportd.job SET reason = $1", reason)
+        shown = await asyncio.to_thread(browser.open, here)
+        assert ("What to do" in shown.text, "runbook" in shown.text) == (is_theirs, False), reason
+
+
 async def test_files_that_go_while_a_job_is_looked_at_are_a_sentence(api: ApiServer, browser: ConsoleBrowser) -> None:
     job_id = await test_overview_api.loadable_job(api)
     file = f"/console/jobs/{job_id}/files/manifest.json"
