@@ -17,6 +17,7 @@ from exportd.api.routers.operations import (
     refresh_entity,
     resume_schedule,
     run_schedule,
+    show_positions,
 )
 from exportd.api.routers.overview import (
     list_all_jobs,
@@ -91,9 +92,10 @@ async def create(request: Request, visitor: Visiting) -> Response:
 
 @router.get("/{id}")
 async def show_schedule(visitor: Visiting, schedule_id: IdInPath) -> Response:
-    """Its settings, next firings, newest runs; and what happened to it, in one list."""
+    """Its settings, next firings, positions, newest runs; and what happened to it, in one list."""
     using = visitor.using
     schedule = await show_any_schedule(visitor.viewer, visitor.using.schedules, schedule_id)
+    reached = await show_positions(visitor.viewer, visitor.using.schedules, schedule_id)
     runs = await list_all_jobs(
         viewer=visitor.viewer, jobs=using.jobs, signer=using.signer, schedule_id=schedule_id, page_size=_RUNS
     )
@@ -106,6 +108,7 @@ async def show_schedule(visitor: Visiting, schedule_id: IdInPath) -> Response:
     return visitor.page(
         "schedule.html",
         schedule=schedule,
+        positions={position.entity: position for position in reached.data},
         runs=runs.data,
         happenings=timeline(runs, deeds, capture, schedule.operational_data_types, limit=_HAPPENINGS),
         rule=rule_check(ScheduleForm.of(schedule).rule, after=visitor.now, count=_FIRINGS),
