@@ -23,6 +23,7 @@ from exportd.api.job_watcher import EventStream
 from exportd.api.problems import Refusal, answered
 from exportd.api.routers.operations import list_organizations
 from exportd.api.routers.status import show_status
+from exportd.api.schemas.fields import pause_status
 from exportd.api.schemas.status import DaemonStatus
 from exportd.api.transport.origin import Authority
 from exportd.api.transport.request_reader import Admission, StrictRoute
@@ -137,12 +138,15 @@ class Visitor:
         return replace(self.identity, name=f"{self.identity.name} (console)")
 
     def page(self, template: str, *, status: int = 200, **values: object) -> Response:
-        """A page in the console's frame, with the notice that waits for it."""
+        """A page in the console's frame, with the notice that waits for it, and what concerns all pages."""
         notice = ""
         if not self.is_refresh:  # the page that a form led to shows it, not one that is open beside it
             notice, self.session.notice = self.session.notice, ""
         may_operate = not self.session.read_only and self.identity.role >= Role.OPERATOR
+        local = self.using.status.local() if self.viewer.sees_machine else None  # in memory: each page has it
         frame = {
+            "pause": None if local is None else pause_status(local.pause),
+            "disagreements": 0 if local is None else len(local.disagreements),
             "who": self.session.label or self.identity.name.partition(":")[2],
             "role": self.identity.role.name.lower(),
             "came_by": _came_by(self.session),

@@ -310,4 +310,5 @@ def _local_status(components: Components) -> LocalStatus:
         spool_budget_bytes=spool.usage.budget_bytes,
         daemons=components.presence.daemons,
         disagreements=components.presence.disagreements,
+        pause=components.presence.pause,
     )
