@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from exportd.api.identity.access import Access, Identity, Role
+from exportd.console import visitor
 from exportd.console.selection import MAX_TICKED
 from exportd.jobs.job_table import JobTable
 from exportd.model.entity import OrganizationId
@@ -51,6 +52,48 @@ async def test_both_lists_are_searched_and_filtered_in_the_address(api: ApiServe
         assert "No schedule is like that." in none.text
         assert "No destination is like that." in none.text
         assert browser.open("/console/exports?paused=maybe").answer.status_code == 400
+
+    await asyncio.to_thread(work)
+
+
+async def test_an_organization_is_picked_in_the_header_of_every_page(
+    api: ApiServer, browser: ConsoleBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids: dict[str, str] = {}
+    for organization in (ACME, "other"):
+        body = schedule(f"of-{organization}")
+        made = (await api.http.post(path(organization, "schedules"), json=body)).json()
+        ids[organization] = str((await api.http.post(f"/v1/schedules/{made['id']}/run")).json()["jobId"])
+        if organization == ACME:
+            assert (await asyncio.to_thread(browser.open, "/console/")).answer.text.count('class="picker"') == 0
+    object.__setattr__(api.application.state.console, "known_organizations", visitor.KnownOrganizations())
+
+    def picked(start: str) -> str:
+        page = browser.press(browser.open(start), "Go", {"organization": "other"})
+        assert page.answer.status_code == 200
+        assert page.has_only_our_scripts
+        assert 'value="other" selected' in page.answer.text
+        assert (f"/console/jobs/{ids[ACME]}" in page.links, "of-acme" in page.text) == (False, False), start
+        return page.answer.url.raw_path.decode()
+
+    def work() -> None:
+        assert picked("/console/") == "/console/?organization=other"
+        assert picked("/console/exports?search=of&destination=") == "/console/exports?search=of&organization=other"
+        assert picked("/console/jobs?status=PENDING") == "/console/jobs?status=PENDING&organization=other"
+        assert picked(f"/console/jobs/{ids[ACME]}") == "/console/jobs?organization=other"
+        assert picked("/console/entities") == "/console/exports?organization=other"
+        assert picked("/console/schedules/new") == "/console/exports?organization=other"
+        assert picked("/console/system/audit?object=x") == "/console/system/audit?object=x&organization=other"
+        everything = browser.press(browser.open("/console/jobs?organization=other"), "Go", {"organization": ""})
+        assert {f"/console/jobs/{job_id}" for job_id in ids.values()} <= set(everything.links)
+        monkeypatch.setattr(visitor, "MAX_PICKED", 1)
+        assert "All organizations" not in browser.open("/console/").text
+        written = browser.press(browser.open("/console/jobs"), "Go", {"organization": "other"})
+        assert f"/console/jobs/{ids['other']}" in written.links
+        only = Identity(OrganizationId(ACME), "client:x", Role.READER)
+        monkeypatch.setattr(Access, "identity", lambda *_: only)
+        own = browser.open("/console/jobs")
+        assert (own.answer.status_code, 'class="picker"' in own.answer.text) == (200, False)
 
     await asyncio.to_thread(work)
 
