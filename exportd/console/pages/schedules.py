@@ -11,6 +11,7 @@ from starlette.responses import Response
 from exportd.api.identity.access import Role
 from exportd.api.pagination import IdInPath
 from exportd.api.problems import Refusal, answered
+from exportd.api.routers.host import list_audit
 from exportd.api.routers.operations import (
     backfill_schedule,
     pause_schedule,
@@ -21,7 +22,6 @@ from exportd.api.routers.operations import (
 )
 from exportd.api.routers.overview import (
     list_all_jobs,
-    list_audit,
     preview_export,
     preview_schedule,
     show_any_job,

@@ -18,6 +18,7 @@ from exportd.api.pagination import IdInPath
 from exportd.api.problems import Refusal, answered
 from exportd.api.routers.host import (
     install_capture,
+    list_audit,
     reload,
     set_log_level,
     show_capture,
@@ -25,7 +26,7 @@ from exportd.api.routers.host import (
     uninstall_capture,
 )
 from exportd.api.routers.operations import forget_daemon, list_organizations, pause, resume, show_pause
-from exportd.api.routers.overview import list_all_schedules, list_audit
+from exportd.api.routers.overview import list_all_schedules
 from exportd.api.routers.status import show_status
 from exportd.api.routers.tokens import create_client, list_clients, withdraw_client
 from exportd.api.schemas.client import ClientCreation, CreatedClient, ShownClient

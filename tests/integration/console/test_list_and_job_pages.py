@@ -2,6 +2,7 @@
 
 import asyncio
 import html
+import re
 from datetime import datetime
 from uuid import UUID, uuid4
 
@@ -12,7 +13,7 @@ from exportd.console import visitor
 from exportd.console.selection import MAX_TICKED
 from exportd.jobs.job_table import JobTable
 from exportd.model.entity import OrganizationId
-from tests.acceptance.console_browser import ConsoleBrowser
+from tests.acceptance.console_browser import BrowserPage, ConsoleBrowser
 from tests.integration.api import test_overview_api
 from tests.integration.api.request_bodies import bucket, schedule
 from tests.integration.api.standalone_api import ACME, RETENTION, SPOOL, ApiServer, path
@@ -52,6 +53,51 @@ async def test_both_lists_are_searched_and_filtered_in_the_address(api: ApiServe
         assert "No schedule is like that." in none.text
         assert "No destination is like that." in none.text
         assert browser.open("/console/exports?paused=maybe").answer.status_code == 400
+
+    await asyncio.to_thread(work)
+
+
+async def test_both_lists_are_sorted_by_their_heads_and_keep_their_filters(
+    api: ApiServer, browser: ConsoleBrowser
+) -> None:
+    for number, code in enumerate(("b-one", "a-two", "c-three")):
+        body = schedule(code, name=f"{'xyz'[number]} {HOSTILE}")
+        made = (await api.http.post(path(ACME, "schedules"), json=body)).json()
+        await api.http.post(path(ACME, "destinations"), json=bucket(f"lake-{code}"))
+        if code == "c-three":
+            await api.http.post(f"/v1/schedules/{made['id']}/pause")
+
+    def work() -> None:
+        here = "/console/exports?search=-&organization=acme"
+
+        def order(page: BrowserPage) -> list[str]:
+            return re.findall(r"<td>((?:lake-)?[abc]-[a-z]+)</td>", page.answer.text)
+
+        newest = ["c-three", "a-two", "b-one"]
+        page = browser.open(here)
+        assert order(page) == [*newest, *(f"lake-{code}" for code in newest)]
+        assert "aria-sort" not in page.answer.text
+
+        def follow(page: BrowserPage, sorting: str) -> BrowserPage:
+            (link,) = [link for link in page.links if link.startswith("?") and sorting in link.split("&")]
+            assert {"search=-", "organization=acme"} <= set(link.removeprefix("?").split("&"))
+            found = browser.open(f"/console/exports{link}")
+            assert found.has_only_our_scripts
+            return found
+
+        ascending = follow(page, "schedulesBy=code")
+        assert order(ascending)[:3] == ["a-two", "b-one", "c-three"]
+        assert ascending.answer.text.count('aria-sort="ascending"') == 1
+        descending = follow(ascending, "schedulesBy=-code")
+        assert order(descending)[:3] == ["c-three", "b-one", "a-two"]
+        assert descending.answer.text.count('aria-sort="descending"') == 1
+        both = follow(descending, "destinationsBy=code")
+        assert order(both) == ["c-three", "b-one", "a-two", *(f"lake-{code}" for code in ("a-two", "b-one", "c-three"))]
+        kept = browser.press(both, "Show", {"search": "-t"})
+        assert order(kept) == ["c-three", "a-two", "lake-a-two", "lake-c-three"]
+        assert order(browser.open(f"{here}&schedulesBy=nextDue"))[2] == "c-three", "paused: it is not due"
+        for wrong in ("schedulesBy=frequency", "destinationsBy=name%27", "schedulesBy=--name", "schedulesBy=%00"):
+            assert browser.open(f"{here}&{wrong}").answer.status_code == 400, wrong
 
     await asyncio.to_thread(work)
 
