@@ -61,6 +61,7 @@ FOR_ORGANIZATIONS = frozenset(
         ),
         "/console/entities",
         "/console/entities/{name}",
+        "/console/entities/{name}/schema",
     }
 )
 """The pages that show an organization what is its own, and nothing else. All others are for those who see every one."""

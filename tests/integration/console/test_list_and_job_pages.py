@@ -144,6 +144,29 @@ async def test_an_organization_is_picked_in_the_header_of_every_page(
     await asyncio.to_thread(work)
 
 
+async def test_the_schema_of_an_entity_is_copied_or_downloaded(
+    api: ApiServer, browser: ConsoleBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del api
+
+    def work() -> None:
+        page = browser.open("/console/entities/THINGS")
+        assert '"required": [ "id", "deleted" ]' in page.text
+        assert "/console/entities/THINGS/schema" in page.links
+        file = browser.open("/console/entities/THINGS/schema").answer
+        assert file.headers["content-disposition"] == 'attachment; filename="THINGS.schema.json"'
+        assert (file.headers["content-type"], file.json()["title"]) == ("application/schema+json", "THINGS")
+        for wrong in ("%3Cscript%3E", "%00", "..", "NONE"):
+            answer = browser.open(f"/console/entities/{wrong}/schema")
+            assert (answer.answer.status_code, answer.has_only_our_scripts) == (404, True), wrong
+        only = Identity(OrganizationId(ACME), "client:x", Role.READER)
+        monkeypatch.setattr(Access, "identity", lambda *_: only)
+        own = browser.open("/console/entities/THINGS/schema")
+        assert (own.answer.status_code, "public." in own.answer.text) == (200, False)
+
+    await asyncio.to_thread(work)
+
+
 async def test_a_job_shows_its_manifest_and_how_to_load_it(api: ApiServer, browser: ConsoleBrowser) -> None:
     job_id = await test_overview_api.loadable_job(api)
     here = f"/console/jobs/{job_id}"
