@@ -11,6 +11,7 @@ import pytest
 
 from exportd.cli.failures import Exit
 from exportd.cli.main import app
+from exportd.console.rendering import WHAT_TO_DO
 from exportd.jobs import states
 from exportd.model.reason import FullReason, Reason
 from tests.test_architecture import LAYERS
@@ -117,6 +118,12 @@ def test_a_command_that_a_page_names_is_there(page: str) -> None:
 @pytest.mark.parametrize("reason", [reason for reason in Reason if reason not in _NOT_ON_CALL])
 def test_runbook_says_what_to_do_about_each_reason(reason: Reason) -> None:
     assert re.search(rf"^\|[^|]*`{reason}`", read("docs/runbook.md"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if reason not in _NOT_ON_CALL])
+def test_the_console_says_what_to_do_about_each_reason(reason: Reason) -> None:
+    section = WHAT_TO_DO[reason].section
+    assert section is None or section in anchors("docs/runbook.md")
 
 
 @pytest.mark.parametrize("reason", list(FullReason))

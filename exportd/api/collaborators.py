@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -114,7 +114,7 @@ class JobCollaborators:
     """``owned`` are jobs as their organization sees them, ``table`` has everything about each job.
 
     ``public_url`` is how clients call this server; empty: as the request did. One user may follow ``streams`` of
-    events.
+    events. The files of a finished job are kept for ``retention``.
     """
 
     owned: OwnedJobTable
@@ -124,6 +124,7 @@ class JobCollaborators:
     downloads: Downloads
     public_url: str
     streams: int
+    retention: timedelta
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,6 +216,7 @@ def _print(job: Mapping[str, Any]) -> None:
             "finished": instant(job.get("finishedAt")),
             "tried again": instant(job.get("notBefore")),
             "held by": job.get("holder"),
+            "files kept until": instant(job.get("filesKeptUntil")),
             "files removed": instant(job.get("filesRemovedAt")),
             "delivered to": ", ".join(job["deliveredTo"]) or "(nowhere yet)",
         }

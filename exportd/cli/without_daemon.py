@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -70,7 +71,9 @@ async def read_jobs(config: Path, *, organization: str | None, wanted: JobSearch
 
 
 async def read_job(config: Path, job_id: str) -> Document:
-    return document(job_details(await find_job(config, job_id)))
+    settings, _ = load(config)
+    retention = timedelta(hours=settings.spool.retention_hours)
+    return document(job_details(await find_job(config, job_id), retention))
 
 
 async def find_job(config: Path, job_id: str) -> "JobRecord":

@@ -18,7 +18,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from starlette.responses import HTMLResponse, Response
 
 from exportd import __version__
-from exportd.model.reason import FullReason
+from exportd.model.reason import FullReason, Reason
 
 HEADERS = {
     "content-security-policy": (
@@ -74,6 +74,62 @@ WHY_FULL = {
     FullReason.LOG_PRUNED: "The changes since then have been removed from the log.",
 }
 
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What a person does about a reason. ``section`` is the anchor of the part of docs/runbook.md that says more."""
+
+    sentence: str
+    section: str | None = None
+
+
+_BACK_BY_ITSELF = "Nothing, if the database comes back: such jobs are tried again. Retry does it at once."
+_CORRECT_CATALOG = "Correct the catalog or put the table right, reload the configuration, and retry."
+_INSTALL_CAPTURE = "Look at System, Capture: its page shows the SQL and installs it. Then retry."
+
+WHAT_TO_DO = {
+    Reason.DATABASE_UNREACHABLE: Advice(_BACK_BY_ITSELF),
+    Reason.DATABASE_CONNECTION_LOST: Advice(_BACK_BY_ITSELF),
+    Reason.DATABASE_READ_ONLY: Advice(_BACK_BY_ITSELF),
+    Reason.DATABASE_REFUSED: Advice("Correct database.dsn, or what its file holds.", "the-database-refuses"),
+    Reason.DATABASE_IS_STANDBY: Advice("Point database.dsn at the primary: it is a hot standby."),
+    Reason.DATABASE_PUT_BACK: Advice("Run the schedule: the next run is complete.", "the-database-was-put-back"),
+    Reason.PRIVILEGE_MISSING: Advice("Grant what the sentence names; `exportd role sql` prints it. Then retry."),
+    Reason.LOCK_NOT_AVAILABLE: Advice(
+        "End the session that hangs: the sentence names those that hold the lock. Then retry.",
+        "jobs-wait-for-the-database",
+    ),
+    Reason.COPY_SILENT: Advice(
+        "Look what holds the table up in the database, and retry.", "jobs-wait-for-the-database"
+    ),
+    Reason.KEY_NOT_UNIQUE: Advice("Find the rows by the statement in the sentence, and give them keys of their own."),
+    Reason.TABLE_MISSING: Advice(_CORRECT_CATALOG, "an-entity-is-out-of-order"),
+    Reason.CATALOG_MISMATCH: Advice(_CORRECT_CATALOG, "an-entity-is-out-of-order"),
+    Reason.ENTITY_OUT_OF_ORDER: Advice(_CORRECT_CATALOG, "an-entity-is-out-of-order"),
+    Reason.CAPTURE_MISSING: Advice(_INSTALL_CAPTURE),
+    Reason.CAPTURE_DAMAGED: Advice(_INSTALL_CAPTURE),
+    Reason.QUERY_FAILED: Advice("The sentence has the server's words: correct the catalog or the schedule."),
+    Reason.NOTICE_DURING_COPY: Advice("An expression of the catalog raises notices: correct it. Otherwise report it."),
+    Reason.ROWS_MISCOUNTED: Advice("A guard against lost rows stopped the export: report it."),
+    Reason.READ_BY_ITSELF: Advice("Nothing: its next attempt begins at once, and this one does not count."),
+    Reason.SPOOL_FULL: Advice("Give the disk more space, raise spool.budget, or shorten spool.retention_hours."),
+    Reason.SPOOL_QUOTA: Advice("Shorten spool.retention_hours, or raise quotas.spool_share."),
+    Reason.SPOOL_DAMAGED: Advice("Check the disk. The next run holds the changes."),
+    Reason.SPOOL_UNWRITABLE: Advice("Let exportd write to the spool's directory; each daemon has one of its own."),
+    Reason.DESTINATION_UNAVAILABLE: Advice(
+        "Check the destination on its page. The next run delivers what is missing.", "a-destination-is-away"
+    ),
+    Reason.DESTINATION_REFUSED: Advice(
+        "Check the destination on its page: it says what its owner has to grant. Then retry.", "a-destination-refuses"
+    ),
+    Reason.DESTINATION_MISSING: Advice("Create the destination, or take it out of the schedule."),
+    Reason.LEASE_LOST: Advice("Nothing: the job goes on elsewhere."),
+    Reason.INTERRUPTED: Advice("Look for the out-of-memory killer in the machine's log, and retry."),
+    Reason.CANCELLED: Advice("Nothing: the next run holds the same changes."),
+    Reason.BUG: Advice("Report it, with the traceback from the log."),
+}
+"""Of the reasons for which jobs fail, in short; docs/runbook.md has more of them."""
+
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -125,7 +181,7 @@ class Renderer:
             asset={name: f"/console/static/{address}" for name, address in addresses.items()},
             vendored=list(tomllib.loads((room / "static/vendor/vendored.toml").read_text("utf-8")).values()),
         )
-        for filter_ in (instant, relative, duration, size, count, why_full):
+        for filter_ in (instant, relative, duration, size, count, why_full, what_to_do):
             environment.filters[filter_.__name__] = filter_
         return cls(environment, {addresses[name]: _asset(name, content) for name, content in contents.items()})
 
@@ -195,3 +251,8 @@ def why_full(reason: str | None) -> str:
     if reason is None:
         return ""
     return WHY_FULL[FullReason(reason)] if reason in set(FullReason) else reason
+
+
+def what_to_do(reason: str | None) -> Advice | None:
+    """About a job that failed for a reason; None for a reason of another version."""
+    return WHAT_TO_DO.get(Reason(reason)) if reason in set(Reason) else None

@@ -1,7 +1,8 @@
 """Who looks at a page: the browser's session, the user or the program behind it, and how pages answer errors."""
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -23,13 +24,14 @@ from exportd.api.job_watcher import EventStream
 from exportd.api.problems import Refusal, answered
 from exportd.api.routers.operations import list_organizations
 from exportd.api.routers.status import show_status
+from exportd.api.schemas.fields import pause_status
 from exportd.api.schemas.status import DaemonStatus
 from exportd.api.transport.origin import Authority
 from exportd.api.transport.request_reader import Admission, StrictRoute
 from exportd.console.rendering import Renderer
 from exportd.console.sessions import FORWARDER_HEADER, Owner, Program, Session, Sessions
 from exportd.model.entity import EntityCode
-from exportd.model.errors import ExportdError
+from exportd.model.errors import ExportdError, TransientError
 
 FOR_ORGANIZATIONS = frozenset(
     {
@@ -59,6 +61,7 @@ FOR_ORGANIZATIONS = frozenset(
         ),
         "/console/entities",
         "/console/entities/{name}",
+        "/console/entities/{name}/schema",
     }
 )
 """The pages that show an organization what is its own, and nothing else. All others are for those who see every one."""
@@ -76,6 +79,26 @@ _HEADINGS = {
 }
 
 _MAX_COOKIES = 20
+_ORGANIZATIONS_FRESH_S = 10.0
+MAX_PICKED = 200
+"""Of more organizations none can be picked from a list; their codes are written into the same field."""
+
+
+@dataclass(slots=True)
+class KnownOrganizations:
+    """Those that the header of every page offers; the database is asked for them at most every ten seconds."""
+
+    names: Sequence[str] = ()
+    _asked_at_s: float | None = None
+
+    async def look(self, viewer: Viewer, using: Collaborators) -> None:
+        """Ask again when it is time. With the database away those that were known stay."""
+        now_s = using.clock.monotonic()
+        if self._asked_at_s is not None and now_s - self._asked_at_s < _ORGANIZATIONS_FRESH_S:
+            return
+        self._asked_at_s = now_s
+        with suppress(TransientError):
+            self.names = (await list_organizations(viewer, using.destinations)).data
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +108,7 @@ class Console:
     sessions: Sessions
     renderer: Renderer
     over_tcp: bool = False
+    known_organizations: KnownOrganizations = field(default_factory=KnownOrganizations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +161,18 @@ class Visitor:
         return replace(self.identity, name=f"{self.identity.name} (console)")
 
     def page(self, template: str, *, status: int = 200, **values: object) -> Response:
-        """A page in the console's frame, with the notice that waits for it."""
+        """A page in the console's frame, with the notice that waits for it, and what concerns all pages."""
         notice = ""
         if not self.is_refresh:  # the page that a form led to shows it, not one that is open beside it
             notice, self.session.notice = self.session.notice, ""
         may_operate = not self.session.read_only and self.identity.role >= Role.OPERATOR
+        local = self.using.status.local() if self.viewer.sees_machine else None  # in memory: each page has it
+        several = [] if local is None else self.console.known_organizations.names
         frame = {
+            "pickable": several if len(several) > 1 else [],
+            "picks_from_list": len(several) <= MAX_PICKED,
+            "pause": None if local is None else pause_status(local.pause),
+            "disagreements": 0 if local is None else len(local.disagreements),
             "who": self.session.label or self.identity.name.partition(":")[2],
             "role": self.identity.role.name.lower(),
             "came_by": _came_by(self.session),
@@ -261,6 +291,8 @@ async def _admitted(request: Request) -> Visitor:
         if request.scope["route"].path not in FOR_ORGANIZATIONS:
             raise Refusal(403, "This page concerns every organization: it is for users of the daemon's machine.")
         admit_program(request, visitor.using, visitor.identity.organization)
+    elif not visitor.is_refresh:
+        await visitor.console.known_organizations.look(visitor.viewer, visitor.using)
     return visitor
 
 

@@ -3,6 +3,7 @@
 import os
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from math import nan
 from pathlib import Path
 
@@ -131,17 +132,7 @@ async def collaborators_of(configuration: Configuration, components: Components,
             check_rule=check_rule,
         ),
         destinations=_destinations(components, destinations, quotas),
-        jobs=JobCollaborators(
-            owned=OwnedJobTable(pool, quotas),
-            table=JobTable(pool),
-            operator=jobs,
-            watcher=components.watcher,
-            downloads=SpoolDownloads(
-                components.jobs, signer, components.spool.job_folder, spool_id=components.spool.id, clock=clock
-            ),
-            public_url=control.public_url,
-            streams=quotas.streams,
-        ),
+        jobs=_jobs(configuration, components, jobs, signer),
         access=AccessCollaborators(Authenticator(clients, access, signer, clock), clients),
         status=_status(components, catalog, shared, near),
         host=HostCollaborators(
@@ -174,6 +165,22 @@ def _proxy(control: ControlSettings) -> Proxy | None:
         for person in control.user
     }
     return Proxy(control.proxy_header.lower(), proxy_user_id(control.proxy_user), people)
+
+
+def _jobs(
+    configuration: Configuration, components: Components, operator: JobOperator, signer: Signer
+) -> JobCollaborators:
+    settings, pool, spool = configuration.settings, components.control_pool, components.spool
+    return JobCollaborators(
+        owned=OwnedJobTable(pool, settings.quotas),
+        table=JobTable(pool),
+        operator=operator,
+        watcher=components.watcher,
+        downloads=SpoolDownloads(components.jobs, signer, spool.job_folder, spool_id=spool.id, clock=components.clock),
+        public_url=settings.control.public_url,
+        streams=settings.quotas.streams,
+        retention=timedelta(hours=settings.spool.retention_hours),
+    )
 
 
 def _destinations(
@@ -303,4 +310,5 @@ def _local_status(components: Components) -> LocalStatus:
         spool_budget_bytes=spool.usage.budget_bytes,
         daemons=components.presence.daemons,
         disagreements=components.presence.disagreements,
+        pause=components.presence.pause,
     )

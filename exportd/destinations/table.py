@@ -16,7 +16,7 @@ All methods raise TransientError when the database is out of reach; an edit rais
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
 from exportd.database import queries
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from exportd.database.connector import Connection, Pool
 
 _SQL = queries.load("destinations")
+
+DestinationOrder = Literal["name", "code", "organization", "kind", "place", "origin", "state"]
+"""By what destinations can be sorted."""
 
 LOCK = "exportd destinations"
 """Reconciling and editing hold it: two at once would both insert a new destination, or take a free code."""
@@ -92,6 +95,27 @@ class DestinationTable:
                 _SQL["page"], organization, ids, created_at, destination_id, limit, text and text.lower()
             )
         return [destination_from_row(row) for row in rows]
+
+    async def sorted_page(
+        self,
+        organization: OrganizationId | None,
+        *,
+        text: str | None,
+        by: DestinationOrder,
+        descending: bool,
+        start: int,
+        limit: int,
+    ) -> list[DestinationRecord]:
+        """The same in another order, without the first ``start``. One that is edited meanwhile may be left out, or come
+        twice.
+        """
+        async with statements(self._pool, "sorting the destinations") as connection:
+            rows = await connection.fetch(
+                _SQL["sorted"], organization, text and text.lower(), by, descending, start, limit
+            )
+        ids = [row["id"] for row in rows]
+        found = {record.id: record for record in await self.page(organization, ids=ids, limit=limit)}
+        return [found[destination_id] for destination_id in ids if destination_id in found]
 
     async def get(self, organization: OrganizationId | None, destination_id: UUID) -> DestinationRecord:
         """A destination of an organization (None: of any). Raises PermanentError NOT_FOUND."""

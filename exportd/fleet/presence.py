@@ -22,7 +22,7 @@ from exportd.fleet.disagreement import UNKNOWN, Disagreement, disagreements
 from exportd.fleet.table import EPHEMERAL, HEARTBEAT_S, DaemonIdentity, DaemonRecord, DaemonTable
 from exportd.model.clock import Clock, wait_until
 from exportd.model.errors import ExportdError
-from exportd.model.schedule import Schedule
+from exportd.model.schedule import Pause, Schedule
 from exportd.schedules.firing_table import ReconcileResult, ScheduleTable
 from exportd.settings.difference import agreed
 from exportd.settings.loader import declarations
@@ -38,7 +38,10 @@ _logger = structlog.get_logger()
 
 
 class PresenceKeeper:
-    """A service: ``run`` until cancelled. ``daemons`` are all registered ones, this one too, as last read."""
+    """A service: ``run`` until cancelled.
+
+    ``daemons`` are all registered ones, this one too, and ``pause`` is that of all of them, as last read.
+    """
 
     def __init__(
         self,
@@ -59,9 +62,10 @@ class PresenceKeeper:
         self._one_at_a_time = anyio.Lock()
         self.daemons: Sequence[DaemonRecord] = ()
         self.disagreements: Sequence[Disagreement] = ()
+        self.pause: Pause | None = None
 
     def wake(self) -> None:
-        """Look now: another daemon has changed."""
+        """Look now: another daemon has changed, or a person has paused all of them."""
         self._woken.set()
 
     async def declare(self, settings: Settings, catalog: Catalog) -> None:
@@ -89,6 +93,7 @@ class PresenceKeeper:
         async with self._one_at_a_time:
             if self._configuration is None:
                 return
+            self.pause = await self._table.paused()
             if not await self._table.beat(self._identity.spool_id):
                 await self._declare(*self._configuration)
                 return

@@ -17,6 +17,7 @@ from exportd.database.connector import storable
 from exportd.database.unit_of_work import notify, statements, transaction, write_audit
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
+from exportd.model.schedule import Pause
 
 if TYPE_CHECKING:
     from exportd.database.connector import Connection, Pool
@@ -132,6 +133,12 @@ class DaemonTable:
         async with transaction(self._pool, "telling the other daemons") as connection:
             await connection.execute(_SQL["announce"], spool_id, json.dumps(settings), json.dumps(entities))
             await notify(connection, "daemons_changed")
+
+    async def paused(self) -> Pause | None:
+        """The pause of all daemons, if there is one."""
+        async with statements(self._pool, "looking whether the daemons are paused") as connection:
+            row = await connection.fetchrow(_SQL["paused"])
+        return None if row is None else Pause(row["paused_at"], row["paused_by"])
 
     async def beat(self, spool_id: UUID) -> bool:
         """Record a heartbeat, and evict stale daemons. False when this daemon itself was evicted: register again."""

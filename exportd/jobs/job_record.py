@@ -87,12 +87,14 @@ class JobRecord:
         return self.state in FINISHED
 
 
-_CONCERNS_THE_ORGANIZATION = {
+CONCERNS_THE_ORGANIZATION = {
     Reason.DESTINATION_UNAVAILABLE,
     Reason.DESTINATION_REFUSED,
     Reason.DESTINATION_MISSING,
     Reason.CANCELLED,
 }
+"""Failures that a schedule's owner can do something about; all others are for the operators."""
+
 _OPERATORS_SEE = "The job waits for the database. The operators of exportd see why; it goes on by itself."
 _OPERATORS_KNOW = "The operators of exportd see why, and mend it. The schedule's next run holds the same changes."
 
@@ -101,7 +103,7 @@ def message_for_organization(reason: str | None, message: str | None) -> str | N
     """Why a job failed, for its organization. Where that is no matter of theirs, the sentence may name hosts, paths and
     tables of the machine, and they are told who knows.
     """
-    if reason is None or message is None or reason in _CONCERNS_THE_ORGANIZATION:
+    if reason is None or message is None or reason in CONCERNS_THE_ORGANIZATION:
         return message
     return _OPERATORS_KNOW
 

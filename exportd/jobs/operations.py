@@ -80,6 +80,7 @@ class JobOperator:
         async with transaction(self._pool, "pausing") as connection:
             await connection.execute(_SQL["pause"], actor)
             await _note(connection, "daemon paused", actor)
+            await notify(connection, "daemons_changed")
             row = only_row(await connection.fetchrow(_SQL["paused"]))
             return Pause(row["paused_at"], row["paused_by"])
 
@@ -89,6 +90,7 @@ class JobOperator:
             await connection.execute(_SQL["resume"])
             await _note(connection, "daemon resumed", actor)
             await notify(connection, "job_queued")
+            await notify(connection, "daemons_changed")
 
     async def paused(self) -> Pause | None:
         """The pause, if there is one."""

@@ -16,7 +16,7 @@ PermanentError with one of these reasons:
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
 from exportd.database import queries
@@ -46,6 +46,11 @@ class ScheduleSearch:
     entity: str | None = None
     is_paused: bool | None = None
 
+
+ScheduleOrder = Literal[
+    "name", "code", "organization", "nextDue", "lastRun", "rows", "lag", "destinations", "format", "origin"
+]
+"""By what schedules can be sorted; ``rows`` are those of the last run. One that is paused has no ``nextDue``."""
 
 _ANY = ScheduleSearch()
 
@@ -84,6 +89,28 @@ class OwnedScheduleTable:
                 wanted.is_paused,
             )
         return [owned_schedule_from_row(row) for row in rows]
+
+    async def sorted_page(
+        self,
+        organization: OrganizationId | None,
+        *,
+        wanted: ScheduleSearch,
+        by: ScheduleOrder,
+        descending: bool,
+        start: int,
+        limit: int,
+    ) -> list[OwnedSchedule]:
+        """The same in another order, without the first ``start``. One that is edited meanwhile may be left out, or come
+        twice.
+        """
+        async with statements(self._pool, "sorting the schedules") as connection:
+            rows = await connection.fetch(
+                *(_SQL["sorted"], organization, wanted.text and wanted.text.lower(), wanted.destination),
+                *(wanted.entity, wanted.is_paused, by, descending, start, limit),
+            )
+        ids = [row["id"] for row in rows]
+        found = {owned.schedule.id: owned for owned in await self.page(organization, ids=ids, limit=limit)}
+        return [found[schedule_id] for schedule_id in ids if schedule_id in found]
 
     async def get(self, organization: OrganizationId | None, schedule_id: UUID) -> OwnedSchedule:
         """A schedule of an organization (None: of any). Raises PermanentError NOT_FOUND."""

@@ -66,6 +66,19 @@ class ScheduleStanding:
     read_until: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class EntityPosition:
+    """Where a schedule stands with an entity: at the job that read it at ``read_at``, ``since`` that job succeeded
+    (aware UTC; None for a job that has been deleted). ``starts_anew``: the next run cannot go on from there.
+    """
+
+    entity: EntityCode
+    job_id: JobId
+    read_at: datetime
+    since: datetime | None
+    starts_anew: bool
+
+
 class ScheduleOperator:
     """What can be asked of ``exportd.schedule`` besides what its owner edits."""
 
@@ -113,6 +126,17 @@ class ScheduleOperator:
         async with statements(self._pool, "looking at the schedules") as connection:
             rows = await connection.fetch(_SQL["standing"], list(schedule_ids))
         return {ScheduleId(row["id"]): _standing(row) for row in rows}
+
+    async def positions(self, schedule_id: ScheduleId) -> list[EntityPosition]:
+        """Of the entities that it exports and has read, in its order; nothing for an unknown schedule."""
+        async with statements(self._pool, "looking at the positions of a schedule") as connection:
+            rows = await connection.fetch(_SQL["positions"], schedule_id)
+        return [
+            EntityPosition(
+                EntityCode(row["entity"]), JobId(row["job_id"]), row["taken_at"], row["since"], row["starts_anew"]
+            )
+            for row in rows
+        ]
 
     async def resume(self, schedule_id: ScheduleId, *, actor: str, organization: OrganizationId | None = None) -> None:
         """Have it fire again; if it was due meanwhile, however often, it fires once now."""

@@ -149,8 +149,8 @@ def _see_the_row_and_sign_out(_: Chromium, window: Window, job: str) -> None:
     assert window.page.evaluate("new Date().getFullYear()") == 2001
     due = window.page.locator(f"#job-{job} time").first.inner_text()
     assert re.fullmatch(r"now|(\d+ min )?\d+ s ago", due), "the daemon says how long ago it was"
-    expect(window.page.get_by_label("Organization")).to_have_value("org-")
-    expect(window.page.get_by_label("Organization")).to_be_focused()
+    expect(window.page.locator("main").get_by_label("Organization")).to_have_value("org-")
+    expect(window.page.locator("main").get_by_label("Organization")).to_be_focused()
     ticked = [box.get_attribute("value") for box in window.page.locator("[name=job]:checked").all()]
     assert len(ticked) == 1
     assert ticked != [job], "a tick stays with its own job"

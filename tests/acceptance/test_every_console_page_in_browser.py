@@ -1,6 +1,8 @@
 """Every page of the console in a real browser: no barrier in any look, no complaint, and nothing from elsewhere."""
 
+import asyncio
 import re
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,8 @@ from tests.acceptance.console_browser import origin
 from tests.acceptance.shared_console import SharedConsole
 from tests.acceptance.test_console_in_browser import open_console
 from tests.fixtures.chromium import Chromium, Window
+from tests.fixtures.control_clients import bare
+from tests.integration.api.request_bodies import bucket
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
@@ -43,6 +47,7 @@ PATHS = (
     "",
     "exports",
     "exports?organization=none",
+    "exports?schedulesBy=name&destinationsBy=-kind",
     "jobs",
     "jobs?status=PENDING",
     "jobs/ticked?deed=retry&job={failed}&job={done}",
@@ -161,6 +166,43 @@ async def test_what_was_verified_is_for_everyone(signed_in: SignedIn, chromium: 
         _assert_fit_for_everyone(signed_in)
 
     await chromium.run(look)
+
+
+async def test_the_frame_is_for_everyone_while_all_is_paused_and_there_are_several_organizations(
+    signed_in: SignedIn, shared_console: SharedConsole, chromium: Chromium
+) -> None:
+    place = "/organizations/other/dataexports/destinations"
+
+    def make() -> str:
+        with bare(shared_console.site.folder / "control.sock") as http:
+            return str(http.post(place, json=bucket()).raise_for_status().json()["id"])
+
+    def take_away(made: str) -> None:
+        with bare(shared_console.site.folder / "control.sock") as http:
+            http.delete(f"{place}/{made}").raise_for_status()
+
+    def look(_: Chromium) -> None:
+        page = _open(signed_in, "system")
+        page.get_by_role("button", name="Pause all daemons").click()
+        expect(page.locator("main .warning")).to_contain_text("All daemons are paused")
+        until = time.monotonic() + 30
+        while not page.locator(".picker").is_visible():  # offered within ten seconds
+            assert time.monotonic() < until
+            page.reload()
+        _assert_fit_for_everyone(signed_in)
+        page.locator(".picker select").select_option("other")
+        page.get_by_role("button", name="Go to what is this organization's").click()
+        page.wait_for_url("**/console/exports?organization=other")
+        page.locator("main .warning").get_by_role("link", name="Resume on the page System").click()
+        page.get_by_role("button", name="Resume all daemons").click()
+        expect(page.locator("main .warning")).to_have_count(0)
+        _assert_fit_for_everyone(signed_in)
+
+    made = await asyncio.to_thread(make)
+    try:
+        await chromium.run(look)
+    finally:
+        await asyncio.to_thread(take_away, made)
 
 
 async def test_a_form_that_is_being_written_is_for_everyone(signed_in: SignedIn, chromium: Chromium) -> None:

@@ -218,7 +218,7 @@ def _arrange(page: Page, name: str) -> None:
     if name in {"overview", "running-job"}:
         expect(page.get_by_role("status")).to_have_text("Live")
     if name == "create-schedule":
-        page.locator("[name=organization]").fill(_ORGANIZATIONS[0])
+        page.locator("main [name=organization]").fill(_ORGANIZATIONS[0])
         page.locator("[name=name]").fill("Nightly copy")
         page.locator("[name=cron]").fill("30 2 * * *")
         expect(page.locator("#rule")).to_contain_text("02:30:00")

@@ -1,22 +1,36 @@
-"""The capture in the application's database, and this daemon's process: its configuration file, how much it logs."""
+"""The capture in the application's database, this daemon's process and configuration, and the audit of all daemons."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 
 from exportd.api.capture_operations import capture_install, capture_status, capture_uninstall
-from exportd.api.dependencies import Administering, Host, Looking, Operating, Status
-from exportd.api.pagination import known_entity
+from exportd.api.dependencies import (
+    Administering,
+    Host,
+    Looking,
+    NextToken,
+    Operating,
+    PageSigner,
+    Status,
+    Viewing,
+)
+from exportd.api.pagination import Pages, known_entity
 from exportd.api.problems import responses
+from exportd.api.routers.overview import EVERY_ORGANIZATION, OnlyOrganization
+from exportd.api.schemas.fields import parse_id
 from exportd.api.schemas.operations import (
+    AuditPage,
     CaptureList,
     CaptureRemoval,
     CaptureRequest,
     LogLevel,
     ReloadAnswer,
     ShownLogLevel,
+    audit_entry,
 )
 from exportd.api.transport.request_reader import StrictRoute
+from exportd.model.bounds import MAX_WORD_LENGTH
 from exportd.model.entity import EntityCode
 
 router = APIRouter(prefix="/v1", tags=["operations"], route_class=StrictRoute)
@@ -34,6 +48,45 @@ async def set_log_level(caller: Administering, host: Host, body: LogLevel) -> Sh
     await host.auditor.write("log level set", actor=caller.name, level=body.level)
     host.log_level.set(body.level)
     return ShownLogLevel(level=host.log_level.get())
+
+
+@router.get("/audit", responses=responses(400, 401, 403))
+async def list_audit(
+    *,
+    viewer: Viewing,
+    host: Host,
+    signer: PageSigner,
+    organization: OnlyOrganization = None,
+    object_id: Annotated[
+        str | None,
+        Query(
+            alias="object",
+            max_length=MAX_WORD_LENGTH,
+            description="Only about the schedule, destination, … of this id.",
+        ),
+    ] = None,
+    action: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=MAX_WORD_LENGTH,
+            description="Only deeds whose name begins so, such as `capture`, among the newest 1,000 rows.",
+        ),
+    ] = None,
+    page_size: Annotated[int, Query(alias="pageSize", ge=1, le=100)] = 100,
+    next_token: NextToken = None,
+) -> AuditPage:
+    """Who did what, the newest first: every deed of users of the machine and of programs."""
+    owner = viewer.of(organization)
+    wanted = parse_id(object_id) if object_id else None
+    if object_id and wanted is None:
+        return AuditPage(data=[])
+    paging = Pages(signer, owner or EVERY_ORGANIZATION, f"audit {wanted or ''} {action or ''}")
+    found = await host.auditor.page(
+        organization=owner, object_id=wanted, action=action, before=paging.number(next_token), limit=page_size + 1
+    )
+    page, token = paging.cut(found, page_size, lambda row: row.number)
+    return AuditPage(data=[audit_entry(row) for row in page], next_token=token)
 
 
 @router.get("/capture", responses=responses(401, 403))

@@ -28,6 +28,7 @@ from exportd.api.schemas.operations import (
     shown_backfill,
     shown_verification,
 )
+from exportd.api.schemas.schedule import PositionList, shown_position
 from exportd.api.transport.request_reader import StrictRoute
 from exportd.consumer.verifier import DestinationVerification, VerificationState
 from exportd.destinations.record import DestinationRecord
@@ -87,6 +88,14 @@ async def resume_schedule(actor: Acting, schedules: Schedules, schedule_id: IdIn
     wanted = ScheduleId(id_in_path(schedule_id, "schedule"))
     await schedules.operator.resume(wanted, actor=actor.name, organization=actor.organization)
     return Done(message="The schedule fires again, at once if it was due meanwhile.")
+
+
+@router.get("/schedules/{id}/positions", responses=responses(401, 403, 404))
+async def show_positions(viewer: Viewing, schedules: Schedules, schedule_id: IdInPath) -> PositionList:
+    """How far a schedule has come with each entity: which run it stands at, and when that read it."""
+    wanted = ScheduleId(id_in_path(schedule_id, "schedule"))
+    await schedules.operator.get(wanted, organization=viewer.organization)
+    return PositionList(data=[shown_position(position) for position in await schedules.operator.positions(wanted)])
 
 
 @router.post("/schedules/{id}/run", responses=responses(401, 403, 404, 409))

@@ -32,7 +32,6 @@ from exportd.api.schemas.destination import DestinationDetails, DestinationDetai
 from exportd.api.schemas.entity import EntityDocument, EntityList, entity_documents
 from exportd.api.schemas.fields import DATE_TIME, parse_id
 from exportd.api.schemas.job import FoundJobPage, JobDetails, JobStatus, LoaderScript, found_job, job_details
-from exportd.api.schemas.operations import AuditPage, audit_entry
 from exportd.api.schemas.schedule import (
     AdHocRequest,
     RuleCheck,
@@ -46,6 +45,7 @@ from exportd.api.schemas.schedule import (
 from exportd.api.transport.request_reader import StrictRoute
 from exportd.consumer.loaders.kit import at_destination, statements
 from exportd.destinations.record import DestinationRecord
+from exportd.destinations.table import DestinationOrder
 from exportd.jobs.job_record import JobRecord, unknown_job
 from exportd.jobs.requests import FoundJob, JobSearch
 from exportd.manifest.document import parse
@@ -62,7 +62,7 @@ from exportd.model.declared import key_of
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.job import JobId, JobState
 from exportd.model.schedule import API_RULE, DialectName, ScheduleId
-from exportd.schedules.editing import ScheduleSearch
+from exportd.schedules.editing import ScheduleOrder, ScheduleSearch
 from exportd.schedules.operations import ScheduleStanding
 from exportd.schedules.schedule_record import OwnedSchedule
 from exportd.settings.section import check_organization
@@ -78,12 +78,13 @@ _MAX_DESTINATIONS = 1000
 
 router = APIRouter(prefix="/v1", tags=["operations"], route_class=StrictRoute)
 
-_EVERY_ORGANIZATION = OrganizationId("")
+EVERY_ORGANIZATION = OrganizationId("")
 """The scope of page tokens of these lists: no organization is called so."""
 
 OnlyOfCode = Annotated[
     str | None, Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Only those of this code.")
 ]
+Descending = Annotated[bool, Query(description="With `sort`: from the largest to the smallest.")]
 PageSize = Annotated[int, Query(alias="pageSize", ge=1, le=200)]
 OnlyOrganization = Annotated[
     str | None, Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Only those of this organization.")
@@ -131,7 +132,7 @@ async def list_all_jobs(
         entity=entity,
         destination=destination,
     )
-    paging = Pages(signer, owner or _EVERY_ORGANIZATION, "all jobs")
+    paging = Pages(signer, owner or EVERY_ORGANIZATION, "all jobs")
     found, stopped = await jobs.owned.search(owner, wanted, after=paging.place(next_token), limit=page_size + 1)
     page, token = paging.cut(found, page_size, _place_of_job)
     if token is None and stopped is not None:
@@ -143,7 +144,7 @@ async def list_all_jobs(
 async def show_any_job(viewer: Viewing, jobs: Jobs, job_id: IdInPath) -> JobDetails:
     """State, what it read, its files, and where they went."""
     record = await _job(jobs, viewer, job_id)
-    return job_details(record, shows_hosts=viewer.sees_machine)
+    return job_details(record, jobs.retention, shows_hosts=viewer.sees_machine)
 
 
 @router.get(
@@ -211,15 +212,25 @@ async def list_all_schedules(
     destination: OnlyOfCode = None,
     entity: OnlyOfCode = None,
     paused: Annotated[bool | None, Query(description="Only those that are paused, or only the others.")] = None,
+    sort: Annotated[ScheduleOrder | None, Query(description="By what; those without it come last.")] = None,
+    descending: Descending = False,
     page_size: PageSize = 100,
     next_token: NextToken = None,
 ) -> ScheduleDetailsPage:
-    """Schedules with their due times, pauses and newest jobs, and how far they have read, the newest first."""
+    """Schedules with their due times, pauses, newest jobs and how far they have read, the newest first or sorted."""
     owner = viewer.of(organization)
     wanted = ScheduleSearch(search, destination, entity, paused)
-    paging = Pages(signer, owner or _EVERY_ORGANIZATION, "all schedules")
-    found = await schedules.table.page(owner, wanted=wanted, after=paging.place(next_token), limit=page_size + 1)
-    page, token = paging.cut(found, page_size, _place_of_schedule)
+    if sort is None:
+        paging = Pages(signer, owner or EVERY_ORGANIZATION, "all schedules")
+        found = await schedules.table.page(owner, wanted=wanted, after=paging.place(next_token), limit=page_size + 1)
+        page, token = paging.cut(found, page_size, _place_of_schedule)
+    else:
+        paging = Pages(signer, owner or EVERY_ORGANIZATION, f"all schedules by {sort} {descending}")
+        start = paging.number(next_token) or 0
+        found = await schedules.table.sorted_page(
+            owner, wanted=wanted, by=sort, descending=descending, start=start, limit=page_size + 1
+        )
+        page, token = paging.cut(found, page_size, lambda _: start + page_size)
     standing = await schedules.operator.standing([owned.schedule.id for owned in page])
     return ScheduleDetailsPage(
         data=[
@@ -309,15 +320,25 @@ async def list_all_destinations(
     signer: PageSigner,
     organization: OnlyOrganization = None,
     search: Search = None,
+    sort: Annotated[DestinationOrder | None, Query(description="By what; those without it come last.")] = None,
+    descending: Descending = False,
     page_size: PageSize = 100,
     next_token: NextToken = None,
 ) -> DestinationDetailsPage:
-    """Destinations with their places and pauses, the newest first. ``search`` looks at buckets too."""
+    """Destinations with their places and pauses, the newest first, or sorted. ``search`` looks at buckets too."""
     owner = viewer.of(organization)
-    paging = Pages(signer, owner or _EVERY_ORGANIZATION, "all destinations")
-    found = await destinations.table.page(owner, text=search, after=paging.place(next_token), limit=page_size + 1)
+    if sort is None:
+        paging = Pages(signer, owner or EVERY_ORGANIZATION, "all destinations")
+        found = await destinations.table.page(owner, text=search, after=paging.place(next_token), limit=page_size + 1)
+        page, token = paging.cut(found, page_size, _place_of_destination)
+    else:
+        paging = Pages(signer, owner or EVERY_ORGANIZATION, f"all destinations by {sort} {descending}")
+        start = paging.number(next_token) or 0
+        found = await destinations.table.sorted_page(
+            owner, text=search, by=sort, descending=descending, start=start, limit=page_size + 1
+        )
+        page, token = paging.cut(found, page_size, lambda _: start + page_size)
     pauses = await destinations.operator.pauses()
-    page, token = paging.cut(found, page_size, _place_of_destination)
     return DestinationDetailsPage(
         data=[
             destination_details(record, pauses.get(key_of(record.declaration)), shows_directories=viewer.sees_machine)
@@ -365,45 +386,6 @@ async def show_entity(
         [entity], catalog, local.out_of_order, standings=local.standings, shows_tables=viewer.sees_machine
     )
     return document
-
-
-@router.get("/audit", responses=responses(400, 401, 403))
-async def list_audit(
-    *,
-    viewer: Viewing,
-    host: Host,
-    signer: PageSigner,
-    organization: OnlyOrganization = None,
-    object_id: Annotated[
-        str | None,
-        Query(
-            alias="object",
-            max_length=MAX_WORD_LENGTH,
-            description="Only about the schedule, destination, … of this id.",
-        ),
-    ] = None,
-    action: Annotated[
-        str | None,
-        Query(
-            min_length=1,
-            max_length=MAX_WORD_LENGTH,
-            description="Only deeds whose name begins so, such as `capture`, among the newest 1,000 rows.",
-        ),
-    ] = None,
-    page_size: Annotated[int, Query(alias="pageSize", ge=1, le=100)] = 100,
-    next_token: NextToken = None,
-) -> AuditPage:
-    """Who did what, the newest first: every deed of users of the machine and of programs."""
-    owner = viewer.of(organization)
-    wanted = parse_id(object_id) if object_id else None
-    if object_id and wanted is None:
-        return AuditPage(data=[])
-    paging = Pages(signer, owner or _EVERY_ORGANIZATION, f"audit {wanted or ''} {action or ''}")
-    found = await host.auditor.page(
-        organization=owner, object_id=wanted, action=action, before=paging.number(next_token), limit=page_size + 1
-    )
-    page, token = paging.cut(found, page_size, lambda row: row.number)
-    return AuditPage(data=[audit_entry(row) for row in page], next_token=token)
 
 
 async def destination_of_job(

@@ -4,10 +4,10 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from exportd.api.schemas.fields import Answer, Moment
-from exportd.model.entity import Entity, EntityCode
+from exportd.model.entity import DELETED_FIELD, Entity, EntityCode, Field
 
 CaptureState = Literal["WHOLE", "DAMAGED", "NONE"]
 """DAMAGED: triggers are missing, disabled or others. NONE: there is no change log. The next run repairs either."""
@@ -70,6 +70,47 @@ class EntityList(Answer):
     """The entities of the catalog, in its order."""
 
     data: list[EntityDocument]
+
+
+_VALUES: Mapping[str, dict[str, Any]] = {
+    "integer": {"type": ["integer", "null"]},
+    "float": {"anyOf": [{"type": ["number", "null"]}, {"enum": ["NaN", "Infinity", "-Infinity"]}]},
+    "boolean": {"type": ["boolean", "null"]},
+    "json": {},
+    # Arrays, composites and what an extension casts to JSON are declared as strings, and are nested in JSONL.
+    "string": {"type": ["string", "array", "object", "null"]},
+}
+
+
+def record_schema(entity: Entity) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a record: a line of the entity's JSONL files. It names no table and no column.
+
+    ``format`` is an annotation, as the standard has it: a column of text may hold anything, and a time may be before
+    Christ or infinite.
+    """
+    fields: dict[str, dict[str, Any]] = {field.name: _value_schema(field) for field in entity.fields}
+    fields[DELETED_FIELD] = {
+        "type": "boolean",
+        "description": "Whether the record was deleted; its other fields are as they were.",
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": entity.code,
+        "description": f"A record of {entity.label}, as a line of a JSONL file has it.",
+        "type": "object",
+        "properties": fields,
+        "required": list(fields),
+        "additionalProperties": False,
+    }
+
+
+def _value_schema(field: Field) -> dict[str, Any]:
+    schema = dict(_VALUES[field.type])
+    if field.format is not None:
+        schema = {"type": ["string", "null"], "format": field.format}
+    if field.reference is not None:
+        schema["description"] = f"The key of a record of {field.reference}."
+    return schema
 
 
 _TROUBLE_FOR_PROGRAMS = "It does not fit its table at the moment. The operators of exportd see why."

@@ -1,6 +1,7 @@
 """Jobs, and the links to their files. Pure."""
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from exportd.api.schemas.fields import Answer, ExactMoment, Moment
@@ -152,13 +153,14 @@ class JobDetails(_JobLine):
     goes; ``reason`` and ``message`` say why it failed, or why its last attempt did.
 
     ``takenAt`` is when it read, ``sealedAt`` when its files were complete, ``notBefore`` when it is tried again,
-    ``filesRemovedAt`` when the spool removed them. ``holder`` runs it, with a lease until ``leaseUntil``; ``stalls`` is
-    what it waits for at the moment. ``attempts`` are the newest 100.
+    ``filesKeptUntil`` when the spool may remove them, ``filesRemovedAt`` when it did. ``holder`` runs it, with a lease
+    until ``leaseUntil``; ``stalls`` is what it waits for at the moment. ``attempts`` are the newest 100.
     """
 
     not_before: Moment | None = None
     taken_at: Moment | None = None
     sealed_at: Moment | None = None
+    files_kept_until: Moment | None = None
     files_removed_at: Moment | None = None
     lease_until: Moment | None = None
     stalls: list[ShownStall]
@@ -229,8 +231,11 @@ def found_job(found: FoundJob, *, shows_hosts: bool = True) -> FoundJobDocument:
     )
 
 
-def job_details(record: JobRecord, *, shows_hosts: bool = True) -> JobDetails:
-    """``shows_hosts``: for users of the machine; see ``for_organization``."""
+def job_details(record: JobRecord, retention: timedelta, *, shows_hosts: bool = True) -> JobDetails:
+    """``retention`` is for how long files of finished jobs are kept.
+
+    ``shows_hosts``: for users of the machine; see ``for_organization``.
+    """
     record, job = record if shows_hosts else for_organization(record), record.job
     waits_for_another_attempt = record.state is JobState.PENDING and record.attempt > 0
     return JobDetails(
@@ -249,6 +254,7 @@ def job_details(record: JobRecord, *, shows_hosts: bool = True) -> JobDetails:
         taken_at=(record.extraction or {}).get("taken_at"),
         sealed_at=record.sealed_at,
         finished_at=record.finished_at,
+        files_kept_until=_kept_until(record, retention),
         files_removed_at=record.expired_at,
         phase=record.phase.value,
         attempt=record.attempt,
@@ -279,6 +285,13 @@ def job_details(record: JobRecord, *, shows_hosts: bool = True) -> JobDetails:
         ],
         attempts=[_attempt(attempt) for attempt in record.attempts],
     )
+
+
+def _kept_until(record: JobRecord, retention: timedelta) -> datetime | None:
+    """None while the job goes on, and for one whose files were never complete or are gone: nothing is kept of it."""
+    if record.finished_at is None or record.sealed_at is None or record.expired_at is not None:
+        return None
+    return record.finished_at + retention
 
 
 def shown_stalls(stalls: Iterable[Stall]) -> list[ShownStall]:

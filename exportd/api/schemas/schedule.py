@@ -28,7 +28,7 @@ from exportd.model.reason import FullReason
 from exportd.model.schedule import API_RULE, ExportFormat, Rule, rule_document, rule_from
 from exportd.schedules.calendar import next_due, rule_gaps, rule_problems, rule_words, upcoming
 from exportd.schedules.cron_gaps import Gap
-from exportd.schedules.operations import NewestJob, ScheduleStanding
+from exportd.schedules.operations import EntityPosition, NewestJob, ScheduleStanding
 from exportd.schedules.schedule_record import OwnedSchedule
 
 Format = Literal["CSV", "JSONL"]
@@ -184,6 +184,24 @@ class ScheduleDetailsPage(Answer):
     next_token: str | None = None
 
 
+class ShownPosition(Answer):
+    """Where a schedule stands with an entity: at the job that read it, ``since`` that job succeeded. ``startsAnew``:
+    the next run is complete, for it cannot go on from there.
+    """
+
+    entity: str
+    job_id: str
+    read_at: Moment
+    since: Moment | None = None
+    starts_anew: bool
+
+
+class PositionList(Answer):
+    """The entities that a schedule has read, in its order. The first run of any other is complete."""
+
+    data: list[ShownPosition]
+
+
 class ShownGap(Answer):
     """Two firings, one after the other, and the ``seconds`` between them."""
 
@@ -303,6 +321,16 @@ def schedule_details(owned: OwnedSchedule, standing: ScheduleStanding, *, shows_
             "last_job": None if standing.newest is None else _newest(standing.newest, shows_hosts=shows_hosts),
             "read_until": standing.read_until,
         }
+    )
+
+
+def shown_position(position: EntityPosition) -> ShownPosition:
+    return ShownPosition(
+        entity=position.entity,
+        job_id=str(position.job_id),
+        read_at=position.read_at,
+        since=position.since,
+        starts_anew=position.starts_anew,
     )
 
 

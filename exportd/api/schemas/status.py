@@ -12,6 +12,7 @@ from exportd.api.status_reader import DestinationCondition, SharedStatus
 from exportd.fleet.disagreement import Disagreement, Subject
 from exportd.fleet.table import DaemonRecord
 from exportd.model.entity import EntityCode
+from exportd.model.schedule import Pause
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,10 @@ class ServiceState:
 class LocalStatus:
     """What a daemon knows of itself. Times are aware UTC; ``changes_waiting`` has when the first change came.
 
-    ``daemons`` are all of the database, as it last saw them, and ``disagreements`` are with the others. ``trouble`` is
-    why it cannot listen to the database; ``out_of_order`` has what is wrong with each entity that cannot be exported,
-    ``stalled`` has those on which jobs stall, and for how many seconds each is left alone; ``standings`` are as it last
-    looked at their tables.
+    ``daemons`` are all of the database, as it last saw them, ``disagreements`` are with the others, ``pause`` is that
+    of all of them. ``trouble`` is why it cannot listen to the database; ``out_of_order`` has what is wrong with each
+    entity that cannot be exported, ``stalled`` has those on which jobs stall, and for how many seconds each is left
+    alone; ``standings`` are as it last looked at their tables.
     """
 
     version: str
@@ -44,6 +45,7 @@ class LocalStatus:
     spool_budget_bytes: int
     daemons: Sequence[DaemonRecord] = ()
     disagreements: Sequence[Disagreement] = ()
+    pause: Pause | None = None
     trouble: str | None = None
     out_of_order: Mapping[EntityCode, str] = field(default_factory=dict)
     stalled: Mapping[EntityCode, float] = field(default_factory=dict)

@@ -1,15 +1,19 @@
 """Operational data entities: what can be exported."""
 
+import json
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
 from exportd.api.routers.overview import list_entities, show_entity
-from exportd.api.schemas.entity import EntityDocument
+from exportd.api.schemas.entity import EntityDocument, record_schema
 from exportd.console.diagram import around, mermaid, of_all
-from exportd.console.visitor import PageRoute, Visiting
+from exportd.console.rendering import HEADERS
+from exportd.console.visitor import PageRoute, Visiting, Visitor
 from exportd.model.bounds import MAX_CODE_LENGTH
+from exportd.model.entity import EntityCode
+from exportd.model.foreign_text import url_segment
 
 router = APIRouter(prefix="/console/entities", route_class=PageRoute, include_in_schema=False)
 
@@ -35,7 +39,21 @@ async def show_one(visitor: Visiting, name: Annotated[str, Path(max_length=MAX_C
     labels = {str(code): known.label for code, known in visitor.using.host.entities.items()}
     daemon = await visitor.daemon()
     reading = None if daemon is None else daemon.entities.get(entity.entity)
-    return visitor.page("entity.html", entity=entity, reading=reading, diagram=around(entity, labels))
+    schema = _schema_text(visitor, entity)
+    return visitor.page("entity.html", entity=entity, reading=reading, diagram=around(entity, labels), schema=schema)
+
+
+@router.get("/{name}/schema")
+async def download_schema(visitor: Visiting, name: Annotated[str, Path(max_length=MAX_CODE_LENGTH)]) -> Response:
+    """The JSON Schema of its records, as a file."""
+    entity = await show_entity(visitor.viewer, visitor.using.host, visitor.using.status, name)
+    file = {"content-disposition": f'attachment; filename="{url_segment(entity.entity)}.schema.json"'}
+    return Response(_schema_text(visitor, entity), 200, HEADERS | file, "application/schema+json")
+
+
+def _schema_text(visitor: Visitor, entity: EntityDocument) -> str:
+    schema = record_schema(visitor.using.host.entities[EntityCode(entity.entity)])
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def _text_of(entity: EntityDocument) -> str:

@@ -15,12 +15,17 @@ from exportd.api.schemas.schedule import AdHocRequest, SchedulePreview
 from exportd.console.forms import NOT_REFUSED, AdHocForm, Form, Refused, body_of, tenant_of
 from exportd.console.pages.destinations import destination_choices
 from exportd.console.visitor import PageRoute, Visiting, Visitor
-from exportd.model.bounds import MAX_CODE_LENGTH, MAX_NAME_LENGTH
+from exportd.destinations.table import DestinationOrder
+from exportd.model.bounds import MAX_CODE_LENGTH, MAX_NAME_LENGTH, MAX_WORD_LENGTH
 from exportd.model.errors import ExportdError
+from exportd.schedules.editing import ScheduleOrder
 
 router = APIRouter(prefix="/console/exports", route_class=PageRoute, include_in_schema=False)
 
 _EXPORT = TypeAdapter(AdHocRequest)
+_SCHEDULE_ORDER: TypeAdapter[ScheduleOrder | None] = TypeAdapter(ScheduleOrder | None)
+_DESTINATION_ORDER: TypeAdapter[DestinationOrder | None] = TypeAdapter(DestinationOrder | None)
+_Sorting = Annotated[str, Query(max_length=MAX_WORD_LENGTH)]
 
 
 @router.get("")
@@ -31,11 +36,16 @@ async def show_exports(
     search: Annotated[str, Query(max_length=MAX_NAME_LENGTH)] = "",
     destination: Annotated[str, Query(max_length=MAX_CODE_LENGTH)] = "",
     paused: Literal["", "true", "false"] = "",
+    schedules_by: Annotated[_Sorting, Query(alias="schedulesBy")] = "",
+    destinations_by: Annotated[_Sorting, Query(alias="destinationsBy")] = "",
     schedules_after: Annotated[NextToken, Query(alias="schedulesAfter")] = None,
     destinations_after: Annotated[NextToken, Query(alias="destinationsAfter")] = None,
 ) -> Response:
-    """Both lists, the newest first. Every filter stands in the address; an empty field filters nothing."""
+    """Both lists, the newest first, or sorted by a column (``-name``: from the largest on). All of that stands in the
+    address; an empty field filters nothing.
+    """
     viewer, using = visitor.viewer, visitor.using
+    filters = {"organization": organization, "search": search, "destination": destination, "paused": paused}
     listed = await list_all_schedules(
         viewer=viewer,
         schedules=using.schedules,
@@ -44,6 +54,8 @@ async def show_exports(
         search=search or None,
         destination=destination or None,
         paused=paused == "true" if paused else None,
+        sort=body_of(_SCHEDULE_ORDER, schedules_by.removeprefix("-") or None),
+        descending=schedules_by.startswith("-"),
         next_token=schedules_after,
     )
     places = await list_all_destinations(
@@ -52,6 +64,8 @@ async def show_exports(
         signer=using.signer,
         organization=organization or None,
         search=search or None,
+        sort=body_of(_DESTINATION_ORDER, destinations_by.removeprefix("-") or None),
+        descending=destinations_by.startswith("-"),
         next_token=destinations_after,
     )
     daemon = await visitor.daemon()
@@ -61,7 +75,8 @@ async def show_exports(
         destinations=places,
         health={} if daemon is None else {known.id: known for known in daemon.destinations},
         organizations=await visitor.organizations(),
-        filters={"organization": organization, "search": search, "destination": destination, "paused": paused},
+        filtered=any(filters.values()),
+        filters={**filters, "schedulesBy": schedules_by, "destinationsBy": destinations_by},
     )
 
 

@@ -27,6 +27,7 @@ from exportd.api.schemas.job import FoundJobDocument, JobDetails, JobEntity, Job
 from exportd.console.forms import NOT_REFUSED, Form, Refused, body_of
 from exportd.console.selection import MAX_TICKED, JobDeed, Selection, TickedJob
 from exportd.console.visitor import PageRoute, Visiting, Visitor, while_visiting
+from exportd.jobs.job_record import CONCERNS_THE_ORGANIZATION
 from exportd.model.bounds import MAX_CODE_LENGTH, MAX_TEXT_LENGTH, MAX_WORD_LENGTH
 from exportd.model.errors import ExportdError, TransientError
 from exportd.model.reason import Reason
@@ -143,7 +144,8 @@ async def show_job(visitor: Visiting, job_id: IdInPath) -> Response:
     """How it comes along or went: phases, attempts, entities, files, deliveries."""
     job = await show_any_job(visitor.viewer, visitor.using.jobs, job_id)
     totals = _totals(job.entities.values())
-    return visitor.page("job.html", job=job, totals=totals, rates=_rates(job, totals, visitor.now))
+    advises = visitor.viewer.sees_machine or job.reason in CONCERNS_THE_ORGANIZATION
+    return visitor.page("job.html", job=job, totals=totals, rates=_rates(job, totals, visitor.now), advises=advises)
 
 
 @router.get("/{id}/events")

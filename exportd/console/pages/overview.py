@@ -2,8 +2,10 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from exportd.api.routers.overview import list_all_jobs, list_all_schedules
@@ -11,6 +13,7 @@ from exportd.api.routers.status import follow_jobs
 from exportd.api.schemas.schedule import ScheduleDetails
 from exportd.api.schemas.status import DaemonStatus
 from exportd.console.visitor import PageRoute, Visiting, while_visiting
+from exportd.model.bounds import MAX_CODE_LENGTH
 
 _MAX_SCHEDULES = 200
 _FIRINGS = 10
@@ -25,18 +28,19 @@ SPOOL_SHARE = 0.8
 
 
 @router.get("/")
-async def show_overview(visitor: Visiting) -> Response:
-    """Failures first; then what runs, what comes next, and how the daemon is."""
-    viewer, using = visitor.viewer, visitor.using
+async def show_overview(
+    visitor: Visiting, organization: Annotated[str, Query(max_length=MAX_CODE_LENGTH)] = ""
+) -> Response:
+    """Failures first; then what runs, what comes next, and how the daemon is. Of one ``organization``, or of all."""
+    viewer, using, only = visitor.viewer, visitor.using, organization or None
     daemon = await visitor.daemon()
-    running = await list_all_jobs(viewer=viewer, jobs=using.jobs, signer=using.signer, status="RUNNING")
-    newest = await list_all_jobs(viewer=viewer, jobs=using.jobs, signer=using.signer, page_size=10)
+    listed = partial(list_all_jobs, viewer=viewer, jobs=using.jobs, signer=using.signer, organization=only)
+    running = await listed(status="RUNNING")
+    newest = await listed(page_size=10)
     midnight = visitor.now.replace(hour=0, minute=0, second=0, microsecond=0)
-    today = await list_all_jobs(
-        viewer=viewer, jobs=using.jobs, signer=using.signer, created_start=midnight.isoformat(), page_size=_MAX_TODAY
-    )
+    today = await listed(created_start=midnight.isoformat(), page_size=_MAX_TODAY)
     known = await list_all_schedules(
-        viewer=viewer, schedules=using.schedules, signer=using.signer, page_size=_MAX_SCHEDULES
+        viewer=viewer, schedules=using.schedules, signer=using.signer, organization=only, page_size=_MAX_SCHEDULES
     )
     behind = [] if daemon is None else [(code, found) for code, found in daemon.entities.items() if found.read_until]
     behind.sort(key=lambda entity: entity[1].lag_seconds or 0.0, reverse=True)
@@ -44,7 +48,8 @@ async def show_overview(visitor: Visiting) -> Response:
     return visitor.page(
         "overview.html",
         daemon=daemon,
-        tasks=needs_attention(daemon, known.data, visitor.damaged()),
+        tasks=needs_attention(daemon and _of_organization(daemon, only), known.data, visitor.damaged()),
+        filters={"organization": organization},
         running=running.data,
         newest=newest.data,
         today=today,
@@ -57,6 +62,18 @@ async def show_overview(visitor: Visiting) -> Response:
 async def follow(request: Request, visitor: Visiting) -> Response:
     """Says when there is something new about the jobs that run."""
     return while_visiting(request, await follow_jobs(visitor.viewer, visitor.using.jobs))
+
+
+def _of_organization(daemon: DaemonStatus, organization: str | None) -> DaemonStatus:
+    """The same daemon, without the destinations and jobs of others."""
+    if organization is None:
+        return daemon
+    return daemon.model_copy(
+        update={
+            "destinations": [found for found in daemon.destinations if found.organization == organization],
+            "leases": [lease for lease in daemon.leases if lease.organization == organization],
+        }
+    )
 
 
 @dataclass(frozen=True, slots=True)

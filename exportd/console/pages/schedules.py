@@ -11,16 +11,17 @@ from starlette.responses import Response
 from exportd.api.identity.access import Role
 from exportd.api.pagination import IdInPath
 from exportd.api.problems import Refusal, answered
+from exportd.api.routers.host import list_audit
 from exportd.api.routers.operations import (
     backfill_schedule,
     pause_schedule,
     refresh_entity,
     resume_schedule,
     run_schedule,
+    show_positions,
 )
 from exportd.api.routers.overview import (
     list_all_jobs,
-    list_audit,
     preview_export,
     preview_schedule,
     show_any_job,
@@ -91,9 +92,10 @@ async def create(request: Request, visitor: Visiting) -> Response:
 
 @router.get("/{id}")
 async def show_schedule(visitor: Visiting, schedule_id: IdInPath) -> Response:
-    """Its settings, next firings, newest runs; and what happened to it, in one list."""
+    """Its settings, next firings, positions, newest runs; and what happened to it, in one list."""
     using = visitor.using
     schedule = await show_any_schedule(visitor.viewer, visitor.using.schedules, schedule_id)
+    reached = await show_positions(visitor.viewer, visitor.using.schedules, schedule_id)
     runs = await list_all_jobs(
         viewer=visitor.viewer, jobs=using.jobs, signer=using.signer, schedule_id=schedule_id, page_size=_RUNS
     )
@@ -106,6 +108,7 @@ async def show_schedule(visitor: Visiting, schedule_id: IdInPath) -> Response:
     return visitor.page(
         "schedule.html",
         schedule=schedule,
+        positions={position.entity: position for position in reached.data},
         runs=runs.data,
         happenings=timeline(runs, deeds, capture, schedule.operational_data_types, limit=_HAPPENINGS),
         rule=rule_check(ScheduleForm.of(schedule).rule, after=visitor.now, count=_FIRINGS),

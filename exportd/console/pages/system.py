@@ -18,14 +18,15 @@ from exportd.api.pagination import IdInPath
 from exportd.api.problems import Refusal, answered
 from exportd.api.routers.host import (
     install_capture,
+    list_audit,
     reload,
     set_log_level,
     show_capture,
     show_log_level,
     uninstall_capture,
 )
-from exportd.api.routers.operations import forget_daemon, list_organizations
-from exportd.api.routers.overview import list_all_schedules, list_audit
+from exportd.api.routers.operations import forget_daemon, list_organizations, pause, resume, show_pause
+from exportd.api.routers.overview import list_all_schedules
 from exportd.api.routers.status import show_status
 from exportd.api.routers.tokens import create_client, list_clients, withdraw_client
 from exportd.api.schemas.client import ClientCreation, CreatedClient, ShownClient
@@ -53,12 +54,32 @@ class _Administration:
 async def show_system(visitor: Visiting) -> Response:
     """How the services and the other daemons are, how much is logged, which version runs."""
     _require_machine(visitor)
+    paused = await show_pause(visitor.identity, visitor.using.jobs)  # newer than what the daemon has in memory
     return visitor.page(
         "system.html",
         daemon=await show_status(visitor.identity, visitor.using.status, visitor.now),
         level=(await show_log_level(visitor.identity, visitor.using.host)).level,
         administration=_administration(visitor),
+        pause=paused if paused.paused else None,
     )
+
+
+@router.post("/pause")
+async def pause_all(visitor: Visiting) -> Response:
+    """No daemon of the database takes a job."""
+    actor = visitor.require(Role.OPERATOR)
+    _require_machine(visitor)
+    await pause(actor, visitor.using.jobs)
+    return visitor.back("/console/system", "All daemons are paused. Jobs that run go on.")
+
+
+@router.post("/resume")
+async def resume_all(visitor: Visiting) -> Response:
+    """They take jobs again."""
+    actor = visitor.require(Role.OPERATOR)
+    _require_machine(visitor)
+    await resume(actor, visitor.using.jobs)
+    return visitor.back("/console/system", "The daemons take jobs again.")
 
 
 @router.get("/daemons/{id}/forget")

@@ -26,6 +26,31 @@ WHERE ($1::text IS NULL OR organization = $1) AND deleted_at IS NULL
 ORDER BY created_at DESC, id DESC
 LIMIT $5;
 
+-- name: sorted
+-- Their ids by $3, those without it last, then the newest first.
+-- $1 organization (null: any), $2 a text of the name, the code or the bucket, in small letters (null: any), $3 by what,
+-- $4 from the largest on, $5 how many are left out first, $6 how many
+SELECT id
+FROM exportd.destination
+CROSS JOIN LATERAL (
+    SELECT CASE $3::text
+        WHEN 'name' THEN lower(name)
+        WHEN 'code' THEN code
+        WHEN 'organization' THEN organization
+        WHEN 'kind' THEN settings ->> 'type'
+        WHEN 'place' THEN coalesce(settings ->> 'bucket', settings ->> 'directory')
+        WHEN 'origin' THEN origin::text
+        WHEN 'state' THEN CASE WHEN paused_at IS NULL THEN 'in use' ELSE 'paused' END
+    END AS compared
+) AS asked
+WHERE ($1::text IS NULL OR organization = $1) AND deleted_at IS NULL
+    AND ($2::text IS NULL OR strpos(lower(name), $2) > 0 OR strpos(lower(code), $2) > 0
+         OR strpos(lower(settings ->> 'bucket'), $2) > 0)
+ORDER BY compared IS NULL, CASE WHEN NOT $4::boolean THEN compared END, CASE WHEN $4 THEN compared END DESC,
+         created_at DESC, id DESC
+OFFSET $5::bigint
+LIMIT $6::bigint;
+
 -- name: all
 SELECT id, organization, code, name, origin::text, settings::text, version, created_at, modified_at, created_by,
        modified_by

@@ -22,6 +22,45 @@ WHERE ($1::text IS NULL OR organization = $1) AND deleted_at IS NULL
 ORDER BY created_at DESC, id DESC
 LIMIT $5;
 
+-- name: sorted
+-- Their ids by $6, those without it last, then the newest first. What is compared is worked out for this one order.
+-- $1 organization (null: any), $2 a text of the name or the code, in small letters, $3 destination, $4 entity, $5 paused
+-- (null: any), $6 by what, $7 from the largest on, $8 how many are left out first, $9 how many
+SELECT id
+FROM exportd.schedule
+CROSS JOIN LATERAL (
+    SELECT CASE $6::text
+        WHEN 'name' THEN lower(name)
+        WHEN 'code' THEN code
+        WHEN 'organization' THEN organization
+        WHEN 'nextDue' THEN CASE WHEN paused_at IS NULL THEN to_char(next_due_at, 'YYYYMMDDHH24MISSUS') END
+        WHEN 'lastRun' THEN (
+            SELECT to_char(coalesce(job.finished_at, job.started_at, job.created_at), 'YYYYMMDDHH24MISSUS')
+            FROM exportd.job WHERE job.schedule_id = schedule.id ORDER BY job.created_at DESC, job.id DESC LIMIT 1)
+        WHEN 'rows' THEN (
+            SELECT (SELECT lpad(coalesce(sum((value ->> 'rows')::bigint), 0)::text, 20, '0')
+                    FROM jsonb_each(job.progress -> 'entities'))
+            FROM exportd.job WHERE job.schedule_id = schedule.id ORDER BY job.created_at DESC, job.id DESC LIMIT 1)
+        WHEN 'lag' THEN (
+            SELECT CASE WHEN count(*) = cardinality(schedule.entities)
+                THEN lpad((1e16 - extract(epoch FROM min(position.taken_at)) * 1e6)::bigint::text, 20, '0') END
+            FROM exportd.position
+            WHERE position.schedule_id = schedule.id AND position.entity = ANY (schedule.entities))
+        WHEN 'destinations' THEN array_to_string(destinations, ', ')
+        WHEN 'format' THEN format
+        WHEN 'origin' THEN origin::text
+    END AS compared
+) AS asked
+WHERE ($1::text IS NULL OR organization = $1) AND deleted_at IS NULL
+    AND ($2::text IS NULL OR strpos(lower(name), $2) > 0 OR strpos(lower(code), $2) > 0)
+    AND ($3::text IS NULL OR $3 = ANY (destinations))
+    AND ($4::text IS NULL OR $4 = ANY (entities))
+    AND ($5::boolean IS NULL OR (paused_at IS NOT NULL) = $5)
+ORDER BY compared IS NULL, CASE WHEN NOT $7::boolean THEN compared END, CASE WHEN $7 THEN compared END DESC,
+         created_at DESC, id DESC
+OFFSET $8::bigint
+LIMIT $9::bigint;
+
 -- name: hold
 -- Lock a schedule: firings, and the positions of a finishing job, wait until the end of the transaction.
 -- $1 organization, $2 schedule

@@ -54,6 +54,18 @@ CROSS JOIN LATERAL (
 ) AS reached
 WHERE schedule.id = ANY ($1::uuid[]);
 
+-- name: positions
+-- Where a schedule stands with each entity that it exports: the job that read it, since when it stands there, and whether
+-- the next run starts anew.
+-- $1 schedule
+SELECT position.entity, position.job_id, position.taken_at, job.finished_at AS since,
+       position.expired OR coalesce(position.put_back_at > position.taken_at, false) AS starts_anew
+FROM exportd.position
+JOIN exportd.schedule ON schedule.id = position.schedule_id
+LEFT JOIN exportd.job ON job.id = position.job_id
+WHERE position.schedule_id = $1 AND position.entity = ANY (schedule.entities)
+ORDER BY array_position(schedule.entities, position.entity);
+
 -- name: resume
 -- $1 schedule
 UPDATE exportd.schedule

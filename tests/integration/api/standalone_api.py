@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -81,6 +82,8 @@ from tests.fixtures.settings import settings_with
 ACME = "acme"
 ENTITIES = ("ACCOUNTS", "BILLS", "METERS", "PLANS")
 SPOOL = UUID("00000000-0000-4000-8000-000000000001")
+
+RETENTION = timedelta(hours=24)
 
 BROKEN = "broken"
 """A destination of this code has a condition."""
@@ -240,6 +243,7 @@ async def serving(
                 ),
                 public_url="",
                 streams=DEFAULT_QUOTAS.streams,
+                retention=RETENTION,
             ),
             access=AccessCollaborators(Authenticator(clients, access, signer, clock), clients),
             status=StatusCollaborators(

@@ -39,6 +39,7 @@ VERBS = (
     ("GET", "/v1/jobs/{id}/loader", "reader"),
     ("GET", "/v1/schedules", "reader"),
     ("GET", "/v1/schedules/{id}", "reader"),
+    ("GET", "/v1/schedules/{id}/positions", "reader"),
     ("GET", "/v1/schedules/{id}/preview", "reader"),
     ("POST", "/v1/adhoc/preview", "reader"),
     ("GET", "/v1/destinations", "reader"),

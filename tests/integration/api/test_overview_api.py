@@ -117,6 +117,41 @@ class TestSchedules:
         await api.pool.execute(insert, made["id"], "BILLS", job_id, "2026-03-08T04:00:00Z")
         assert (await got(api, f"/v1/schedules/{made['id']}"))["readUntil"] == "2026-03-08T04:00:00.000Z"
 
+    async def test_are_sorted_over_all_pages(self, api: ApiServer) -> None:
+        never, small, large = [
+            (await make(api, "schedules", schedule(code, operationalDataTypes=["ACCOUNTS"])))["id"]
+            for code in ("never", "small", "large")
+        ]
+        insert = """INSERT INTO exportd.position (schedule_id, entity, job_id, snapshot, taken_at, guards, destinations)
+                    VALUES ($1::text::uuid, 'ACCOUNTS', $2::text::uuid, '9:9:', $3::text::timestamptz, '{}', '{}')"""
+        for schedule_id, rows, day in ((small, 9, "09"), (large, 10, "08")):
+            await api.http.post(f"/v1/schedules/{schedule_id}/run")
+            job_id = await failed_job(api)
+            figures = json.dumps({"entities": {"ACCOUNTS": {"rows": rows}}})
+            update = "UPDATE exportd.job SET progress = $2::text::jsonb WHERE id = $1::text::uuid"
+            await api.pool.execute(update, job_id, figures)
+            await api.pool.execute(insert, schedule_id, job_id, f"2026-03-{day}T04:00:00Z")
+
+        async def order(**query: str) -> list[str]:
+            found, token = list[str](), ""
+            while token is not None:
+                page = await got(api, "/v1/schedules", pageSize="1", nextToken=token, **query)
+                found, token = found + [shown["id"] for shown in page["data"]], page["nextToken"]
+            return found
+
+        assert await order(sort="rows") == [small, large, never]
+        assert await order(sort="rows", descending="true") == [large, small, never]
+        assert await order(sort="lag") == [small, large, never]
+        assert await order(sort="lastRun") == [small, large, never]
+        for unsorted in ("format", "origin", "destinations", "organization"):
+            assert await order(sort=unsorted) == [large, small, never], "the newest first"
+        assert await order(sort="name") == await order(sort="code") == [large, never, small]
+        crossed = (await got(api, "/v1/schedules", pageSize="1", sort="name"))["nextToken"]
+        for query in ({}, {"sort": "code"}, {"sort": "name", "descending": "true"}):
+            answer = await api.http.get("/v1/schedules", params={**query, "nextToken": crossed})
+            assert answer.status_code == 400, query
+        assert (await api.http.get("/v1/schedules", params={"sort": "rule"})).status_code == 400
+
     async def test_cost_as_many_statements_however_many_there_are(
         self, api: ApiServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:

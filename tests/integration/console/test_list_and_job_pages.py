@@ -2,18 +2,21 @@
 
 import asyncio
 import html
+import re
+from datetime import datetime
 from uuid import UUID, uuid4
 
 import pytest
 
 from exportd.api.identity.access import Access, Identity, Role
+from exportd.console import visitor
 from exportd.console.selection import MAX_TICKED
 from exportd.jobs.job_table import JobTable
 from exportd.model.entity import OrganizationId
-from tests.acceptance.console_browser import ConsoleBrowser
+from tests.acceptance.console_browser import BrowserPage, ConsoleBrowser
 from tests.integration.api import test_overview_api
 from tests.integration.api.request_bodies import bucket, schedule
-from tests.integration.api.standalone_api import ACME, SPOOL, ApiServer, path
+from tests.integration.api.standalone_api import ACME, RETENTION, SPOOL, ApiServer, path
 
 HOSTILE = "<script>alert('x')</script> \"&quot;\" {{ 7 * 7 }}"
 
@@ -54,6 +57,116 @@ async def test_both_lists_are_searched_and_filtered_in_the_address(api: ApiServe
     await asyncio.to_thread(work)
 
 
+async def test_both_lists_are_sorted_by_their_heads_and_keep_their_filters(
+    api: ApiServer, browser: ConsoleBrowser
+) -> None:
+    for number, code in enumerate(("b-one", "a-two", "c-three")):
+        body = schedule(code, name=f"{'xyz'[number]} {HOSTILE}")
+        made = (await api.http.post(path(ACME, "schedules"), json=body)).json()
+        await api.http.post(path(ACME, "destinations"), json=bucket(f"lake-{code}"))
+        if code == "c-three":
+            await api.http.post(f"/v1/schedules/{made['id']}/pause")
+
+    def work() -> None:
+        here = "/console/exports?search=-&organization=acme"
+
+        def order(page: BrowserPage) -> list[str]:
+            return re.findall(r"<td>((?:lake-)?[abc]-[a-z]+)</td>", page.answer.text)
+
+        newest = ["c-three", "a-two", "b-one"]
+        page = browser.open(here)
+        assert order(page) == [*newest, *(f"lake-{code}" for code in newest)]
+        assert "aria-sort" not in page.answer.text
+
+        def follow(page: BrowserPage, sorting: str) -> BrowserPage:
+            (link,) = [link for link in page.links if link.startswith("?") and sorting in link.split("&")]
+            assert {"search=-", "organization=acme"} <= set(link.removeprefix("?").split("&"))
+            found = browser.open(f"/console/exports{link}")
+            assert found.has_only_our_scripts
+            return found
+
+        ascending = follow(page, "schedulesBy=code")
+        assert order(ascending)[:3] == ["a-two", "b-one", "c-three"]
+        assert ascending.answer.text.count('aria-sort="ascending"') == 1
+        descending = follow(ascending, "schedulesBy=-code")
+        assert order(descending)[:3] == ["c-three", "b-one", "a-two"]
+        assert descending.answer.text.count('aria-sort="descending"') == 1
+        both = follow(descending, "destinationsBy=code")
+        assert order(both) == ["c-three", "b-one", "a-two", *(f"lake-{code}" for code in ("a-two", "b-one", "c-three"))]
+        kept = browser.press(both, "Show", {"search": "-t"})
+        assert order(kept) == ["c-three", "a-two", "lake-a-two", "lake-c-three"]
+        assert order(browser.open(f"{here}&schedulesBy=nextDue"))[2] == "c-three", "paused: it is not due"
+        for wrong in ("schedulesBy=frequency", "destinationsBy=name%27", "schedulesBy=--name", "schedulesBy=%00"):
+            assert browser.open(f"{here}&{wrong}").answer.status_code == 400, wrong
+
+    await asyncio.to_thread(work)
+
+
+async def test_an_organization_is_picked_in_the_header_of_every_page(
+    api: ApiServer, browser: ConsoleBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids: dict[str, str] = {}
+    for organization in (ACME, "other"):
+        body = schedule(f"of-{organization}")
+        made = (await api.http.post(path(organization, "schedules"), json=body)).json()
+        ids[organization] = str((await api.http.post(f"/v1/schedules/{made['id']}/run")).json()["jobId"])
+        if organization == ACME:
+            assert (await asyncio.to_thread(browser.open, "/console/")).answer.text.count('class="picker"') == 0
+    object.__setattr__(api.application.state.console, "known_organizations", visitor.KnownOrganizations())
+
+    def picked(start: str) -> str:
+        page = browser.press(browser.open(start), "Go", {"organization": "other"})
+        assert page.answer.status_code == 200
+        assert page.has_only_our_scripts
+        assert 'value="other" selected' in page.answer.text
+        assert (f"/console/jobs/{ids[ACME]}" in page.links, "of-acme" in page.text) == (False, False), start
+        return page.answer.url.raw_path.decode()
+
+    def work() -> None:
+        assert picked("/console/") == "/console/?organization=other"
+        assert picked("/console/exports?search=of&destination=") == "/console/exports?search=of&organization=other"
+        assert picked("/console/jobs?status=PENDING") == "/console/jobs?status=PENDING&organization=other"
+        assert picked(f"/console/jobs/{ids[ACME]}") == "/console/jobs?organization=other"
+        assert picked("/console/entities") == "/console/exports?organization=other"
+        assert picked("/console/schedules/new") == "/console/exports?organization=other"
+        assert picked("/console/system/audit?object=x") == "/console/system/audit?object=x&organization=other"
+        everything = browser.press(browser.open("/console/jobs?organization=other"), "Go", {"organization": ""})
+        assert {f"/console/jobs/{job_id}" for job_id in ids.values()} <= set(everything.links)
+        monkeypatch.setattr(visitor, "MAX_PICKED", 1)
+        assert "All organizations" not in browser.open("/console/").text
+        written = browser.press(browser.open("/console/jobs"), "Go", {"organization": "other"})
+        assert f"/console/jobs/{ids['other']}" in written.links
+        only = Identity(OrganizationId(ACME), "client:x", Role.READER)
+        monkeypatch.setattr(Access, "identity", lambda *_: only)
+        own = browser.open("/console/jobs")
+        assert (own.answer.status_code, 'class="picker"' in own.answer.text) == (200, False)
+
+    await asyncio.to_thread(work)
+
+
+async def test_the_schema_of_an_entity_is_copied_or_downloaded(
+    api: ApiServer, browser: ConsoleBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del api
+
+    def work() -> None:
+        page = browser.open("/console/entities/THINGS")
+        assert '"required": [ "id", "deleted" ]' in page.text
+        assert "/console/entities/THINGS/schema" in page.links
+        file = browser.open("/console/entities/THINGS/schema").answer
+        assert file.headers["content-disposition"] == 'attachment; filename="THINGS.schema.json"'
+        assert (file.headers["content-type"], file.json()["title"]) == ("application/schema+json", "THINGS")
+        for wrong in ("%3Cscript%3E", "%00", "..", "NONE"):
+            answer = browser.open(f"/console/entities/{wrong}/schema")
+            assert (answer.answer.status_code, answer.has_only_our_scripts) == (404, True), wrong
+        only = Identity(OrganizationId(ACME), "client:x", Role.READER)
+        monkeypatch.setattr(Access, "identity", lambda *_: only)
+        own = browser.open("/console/entities/THINGS/schema")
+        assert (own.answer.status_code, "public." in own.answer.text) == (200, False)
+
+    await asyncio.to_thread(work)
+
+
 async def test_a_job_shows_its_manifest_and_how_to_load_it(api: ApiServer, browser: ConsoleBrowser) -> None:
     job_id = await test_overview_api.loadable_job(api)
     here = f"/console/jobs/{job_id}"
@@ -77,6 +190,41 @@ async def test_a_job_shows_its_manifest_and_how_to_load_it(api: ApiServer, brows
     await api.pool.execute("UPDATE exportd.job SET destinations = '{}'")
     commands = await asyncio.to_thread(browser.open, f"{here}/loader")
     assert f"exportd loader files --job {job_id} --dialect duckdb" in commands.text
+
+
+async def test_a_finished_job_says_until_when_its_files_are_kept(api: ApiServer, browser: ConsoleBrowser) -> None:
+    job_id = await test_overview_api.loadable_job(api)
+    await api.pool.execute("UPDATE exportd.job SET sealed_at = now(), finished_at = now() - interval '1 hour'")
+    job = (await api.http.get(f"/v1/jobs/{job_id}")).json()
+    kept = datetime.fromisoformat(job["filesKeptUntil"])
+    assert kept - datetime.fromisoformat(job["finishedAt"]) == RETENTION
+    page = await asyncio.to_thread(browser.open, f"/console/jobs/{job_id}")
+    assert f"Files kept until {kept:%Y-%m-%d %H:%M:%S} UTC (in 2" in page.text
+    await api.pool.execute("UPDATE exportd.job SET expired_at = now()")
+    assert (await api.http.get(f"/v1/jobs/{job_id}")).json()["filesKeptUntil"] is None
+    assert "kept until" not in (await asyncio.to_thread(browser.open, f"/console/jobs/{job_id}")).text
+
+
+async def test_a_failed_job_says_what_to_do_to_those_who_can_do_it(
+    api: ApiServer, browser: ConsoleBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = (await api.http.post(path(ACME, "schedules"), json=schedule())).json()
+    await api.http.post(f"/v1/schedules/{made['id']}/run")
+    here = f"/console/jobs/{await test_overview_api.failed_job(api)}"
+    refused = (await asyncio.to_thread(browser.open, here)).text
+    assert "What to do : Check the destination on its page: it says what its owner has to grant. Then retry." in refused
+    assert "The runbook has more: docs/runbook.md#a-destination-refuses ." in refused
+    await api.pool.execute("UPDATE exportd.job SET reason = 'SPOOL_FULL'")
+    assert "Give the disk more space" in (await asyncio.to_thread(browser.open, here)).text
+    await api.pool.execute("UPDATE exportd.job SET reason = 'OF_ANOTHER_VERSION'")
+    unknown = await asyncio.to_thread(browser.open, here)
+    assert (unknown.answer.status_code, "What to do" in unknown.text) == (200, False)
+    own = Identity(OrganizationId(ACME), "client:x", Role.READER)
+    monkeypatch.setattr(Access, "identity", lambda *_: own)
+    for reason, is_theirs in (("SPOOL_FULL", False), ("DESTINATION_REFUSED", True)):
+        await api.pool.execute("UPDATE exportd.job SET reason = $1", reason)
+        shown = await asyncio.to_thread(browser.open, here)
+        assert ("What to do" in shown.text, "runbook" in shown.text) == (is_theirs, False), reason
 
 
 async def test_files_that_go_while_a_job_is_looked_at_are_a_sentence(api: ApiServer, browser: ConsoleBrowser) -> None:

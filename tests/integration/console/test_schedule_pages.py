@@ -30,6 +30,41 @@ async def here(api: ApiServer) -> str:
     return f"/console/schedules/{made['id']}"
 
 
+async def test_a_schedule_says_where_it_stands_with_each_entity(
+    api: ApiServer, browser: ConsoleBrowser, here: str
+) -> None:
+    schedule_id = here.rpartition("/")[2]
+    job_id = (await api.http.post(f"/v1/schedules/{schedule_id}/run")).json()["jobId"]
+    await api.pool.execute("UPDATE exportd.job SET state = 'SUCCEEDED', finished_at = '2026-03-09T04:01:00Z'")
+    # PLANS are exported no more.
+    insert = """INSERT INTO exportd.position (schedule_id, entity, job_id, snapshot, taken_at, guards, destinations)
+                VALUES ($1::text::uuid, $2, $3::text::uuid, '9:9:', '2026-03-09T04:00:00Z', '{}', '{}')"""
+    for entity in ("METERS", "PLANS"):
+        await api.pool.execute(insert, schedule_id, entity, job_id)
+    position = {
+        "entity": "METERS",
+        "jobId": job_id,
+        "readAt": "2026-03-09T04:00:00.000Z",
+        "since": "2026-03-09T04:01:00.000Z",
+        "startsAnew": False,
+    }
+    positions = f"/v1/schedules/{schedule_id}/positions"
+    assert (await api.http.get(positions)).json() == {"data": [position]}
+    page = await asyncio.to_thread(browser.open, here)
+    assert "ACCOUNTS none yet: no run has succeeded with it complete" in page.text
+    assert f"METERS {job_id[:8]} 2026-03-09 04:00:00 UTC (" in page.text
+    assert "2026-03-09 04:01:00 UTC (" in page.text
+    assert "what has changed since" in page.text
+    await api.pool.execute("UPDATE exportd.position SET expired = true")
+    assert "complete: it cannot go on from there" in (await asyncio.to_thread(browser.open, here)).text
+    await api.pool.execute("UPDATE exportd.position SET expired = false, put_back_at = now()")
+    await api.pool.execute("DELETE FROM exportd.job")
+    changed = {**position, "since": None, "startsAnew": True}
+    assert (await api.http.get(positions)).json() == {"data": [changed]}
+    others = await api.tcp.get(positions, headers=await api.bearer("other"))
+    assert others.status_code == 404
+
+
 async def test_an_entity_is_refreshed_at_once_or_by_the_next_run(
     api: ApiServer, browser: ConsoleBrowser, here: str
 ) -> None:

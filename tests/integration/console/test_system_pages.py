@@ -3,17 +3,20 @@
 import asyncio
 import html
 from dataclasses import replace
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
 
 from exportd.api.identity.access import Access, Identity, Role
+from exportd.fleet.disagreement import Disagreement, Subject
 from exportd.fleet.table import DaemonIdentity
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import SettingsError
+from exportd.model.schedule import Pause
 from exportd.settings.difference import Change, ChangeKind, Difference
 from tests.acceptance.console_browser import ConsoleBrowser
-from tests.integration.api.request_bodies import bucket
+from tests.integration.api.request_bodies import bucket, schedule
 from tests.integration.api.standalone_api import ACME, ApiServer, local_status, path
 
 HOSTILE = "<script>alert('x')</script> \"&quot;\" {{ 7 * 7 }}"
@@ -153,7 +156,7 @@ async def test_an_organization_sees_nothing_of_the_daemon(
         for place in ("/daemons/x/forget", "/clients/x/withdraw", "/capture/remove?entity=THINGS"):
             assert browser.open(f"/console/system{place}").answer.status_code == 403, place
         places = ("/clients", "/clients/x/withdraw", "/daemons/x/forget", "/capture/remove")
-        for place in ("/log-level", "/reload", "/capture", *places):
+        for place in ("/log-level", "/reload", "/capture", "/pause", "/resume", *places):
             body = {"level": "info", "entity": "THINGS"}
             assert browser.client.post(f"/console/system{place}", data=body).status_code == 403, place
         assert browser.open("/console/system/audit?organization=other").answer.status_code == 403
@@ -205,6 +208,57 @@ async def test_credentials_are_handed_out_once_and_withdrawn(api: ApiServer, bro
     assert deeds == ["client created", "client deactivated"]
     audit = await api.pool.fetchval("SELECT string_agg(details::text, '') FROM exportd.audit")
     assert found["secret"] not in audit
+
+
+async def test_every_page_says_that_all_is_paused_and_that_daemons_disagree(
+    api: ApiServer, browser: ConsoleBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = (await api.http.post(path(ACME, "schedules"), json=schedule())).json()
+    pages = ("", "exports", "exports/adhoc", "jobs", "entities", f"schedules/{made['id']}", "system/audit")
+    apart = Disagreement(uuid4(), "south", Subject.SETTINGS, ("log.level",), "It differs.")
+    pause = Pause(datetime(2026, 3, 9, 4, tzinfo=UTC), f"unix:{HOSTILE}")
+    status = replace(local_status(), pause=pause, disagreements=(apart, apart))
+
+    def banners(place: str) -> tuple[bool, bool]:
+        page = browser.open(f"/console/{place}")
+        assert page.answer.status_code == 200, page.text
+        assert page.has_only_our_scripts
+        words = f"All daemons are paused by unix:{' '.join(HOSTILE.split())} since 2026-03-09 04:00:00 UTC ."
+        pauses = words in page.text and "/console/system#pause" in page.links
+        disagree = "The daemons of this database disagree in 2 points." in page.text
+        return pauses, disagree and "/console/system#disagreements" in page.links
+
+    def work(expected: tuple[bool, bool]) -> None:
+        assert {place: banners(place) for place in pages} == dict.fromkeys(pages, expected)
+
+    await asyncio.to_thread(work, (False, False))
+    object.__setattr__(api.using.status, "local", lambda: status)
+    await asyncio.to_thread(work, (True, True))
+    only = Identity(OrganizationId(ACME), "client:x", Role.ADMIN)
+    monkeypatch.setattr(Access, "identity", lambda *_: only)
+    assert await asyncio.to_thread(banners, "jobs") == (False, False), "that is the machine's"
+
+
+async def test_all_daemons_are_paused_and_resumed(
+    api: ApiServer, browser: ConsoleBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work() -> None:
+        paused = browser.press(browser.open("/console/system"), "Pause all daemons")
+        assert "All daemons are paused. Jobs that run go on." in paused.text
+        assert "All daemons are paused by unix:" in paused.text, "at once, though memory does not know yet"
+        resumed = browser.press(paused, "Resume all daemons")
+        assert "The daemons take jobs again." in resumed.text
+        assert "are paused by" not in resumed.text
+        reader = Identity(None, "unix:reader", Role.READER)
+        monkeypatch.setattr(Access, "identity", lambda *_: reader)
+        page = browser.open("/console/system")
+        assert "Pause all daemons" not in {button for form in page.forms for button in form.buttons}
+        for deed in ("pause", "resume"):
+            assert browser.client.post(f"/console/system/{deed}").status_code == 403
+
+    await asyncio.to_thread(work)
+    deeds = [action for actor, action in await api.audit() if actor.endswith("(console)")]
+    assert deeds == ["daemon paused", "daemon resumed"]
 
 
 async def test_a_daemon_that_is_gone_is_forgotten(api: ApiServer, browser: ConsoleBrowser) -> None:

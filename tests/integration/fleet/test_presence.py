@@ -16,6 +16,7 @@ from exportd.database.connector import Connector, Pool
 from exportd.destinations.table import DestinationTable
 from exportd.fleet.presence import PresenceKeeper
 from exportd.fleet.table import COUNTED_S, EPHEMERAL_COUNTED_S, HEARTBEAT_S, RUNNING_S, DaemonIdentity, DaemonTable
+from exportd.jobs.operations import JobOperator
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
 from exportd.schedules.firing_table import ScheduleTable
@@ -262,6 +263,26 @@ class TestTwo:
             await hosts.pool.release(connection)
             services.cancel_scope.cancel()
         assert hosts.north.clock.monotonic() == 0.0
+
+
+async def test_a_pause_is_known_in_memory_once_the_daemon_has_been_notified(hosts: Hosts) -> None:
+    await hosts.north.configure("nightly")
+    operator, kinds = JobOperator(hosts.pool), list[str]()
+    async with hosts.pool.acquire() as connection:
+
+        def take(_connection: object, _pid: int, _channel: str, payload: object) -> None:
+            kinds.append(json.loads(str(payload))["kind"])
+
+        await connection.add_listener("exportd_events", take)
+        pause = await operator.pause(actor="unix:ann")
+        await hosts.north.daemon.look()
+        assert hosts.north.daemon.pause == pause
+        await operator.resume(actor="unix:ann")
+        await hosts.north.daemon.look()
+        assert hosts.north.daemon.pause is None
+        await connection.execute("SELECT")  # notifications come before its answer
+        await connection.remove_listener("exportd_events", take)
+    assert kinds.count("daemons_changed") == 2
 
 
 async def test_many_that_change_at_the_same_time_end_with_what_is_declared(database: Database) -> None:

@@ -1,7 +1,11 @@
 """A job as operators see it."""
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
+
+import pytest
 
 from exportd.api.schemas.job import job_details
 from exportd.jobs.job_record import DeliveryRecord, JobRecord
@@ -52,7 +56,7 @@ RECORD = JobRecord(
 
 
 def test_a_job_has_its_figures_files_and_deliveries() -> None:
-    document = job_details(RECORD).model_dump(mode="json", by_alias=True)
+    document = job_details(RECORD, timedelta(hours=24)).model_dump(mode="json", by_alias=True)
     moment = "2026-03-10T04:15:00.000Z"
     assert document == {
         "id": str(UUID(int=1)),
@@ -70,6 +74,7 @@ def test_a_job_has_its_figures_files_and_deliveries() -> None:
         "takenAt": moment,
         "sealedAt": moment,
         "finishedAt": moment,
+        "filesKeptUntil": "2026-03-11T04:15:00.000Z",
         **dict.fromkeys(["scheduleId", "schedule", "startDate", "holder", "leaseUntil", "notBefore", "filesRemovedAt"]),
         **dict.fromkeys(["reason", "message"]),
         "entities": {
@@ -105,3 +110,16 @@ def test_a_job_has_its_figures_files_and_deliveries() -> None:
         "attempts": [],
     }
     assert RECORD.progress.entities.keys() == {ACCOUNTS}, "looking at a job does not change it"
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {"state": JobState.RUNNING, "finished_at": None},
+        {"state": JobState.FAILED, "sealed_at": None},
+        {"expired_at": MOMENT},
+    ],
+    ids=["not finished", "never complete", "removed"],
+)
+def test_files_that_are_not_kept_have_no_time_until_which_they_are(others: dict[str, Any]) -> None:
+    assert job_details(replace(RECORD, **others), timedelta(hours=24)).files_kept_until is None
