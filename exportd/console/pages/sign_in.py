@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from exportd.api.dependencies import Access, Caller, peer_of_request, person_of_request, too_many
@@ -33,6 +33,26 @@ _WRONG = "The access key id or the secret is wrong, or has been withdrawn."
 router = APIRouter(prefix="/console", route_class=PageRoute, include_in_schema=False)
 
 
+def _unforwarded_user(request: Request) -> Owner:
+    """Who is at the other end of the socket.
+
+    Raises Refusal 403 for what ``exportd console`` forwards: that may come from any user of its machine.
+    """
+    if FORWARDER_HEADER in request.headers:
+        raise Refusal(403, "Open the address that `exportd console` printed. It is good for a minute, once.")
+    return owner_of(request)
+
+
+async def _admitted(request: Request, access: Access) -> Owner:
+    """As ``_unforwarded_user``, if this daemon admits them. Raises Refusal 403 for a person who may do nothing here."""
+    owner = _unforwarded_user(request)
+    await access.authenticator.identify(peer_of_request(request), None, person=person_of_request(request))
+    return owner
+
+
+_Admitted = Annotated[Owner, Depends(_admitted)]
+
+
 @router.post("/invitations")
 async def invite(
     request: Request, _caller: Caller, read_only: Annotated[bool, Query(alias="readOnly")] = False
@@ -53,15 +73,15 @@ async def open_session(
 
 
 @router.get("/enter")
-async def show_confirmation(request: Request, _caller: Caller) -> Response:
+async def show_confirmation(request: Request, owner: _Admitted) -> Response:
     """For a socket that was forwarded to a port, and behind a proxy: says as whom the browser would sign in."""
-    return console_of(request).renderer.page("enter.html", {"owner": _unforwarded_user(request)})
+    return console_of(request).renderer.page("enter.html", {"owner": owner})
 
 
 @router.post("/enter")
-async def confirm(request: Request, _caller: Caller) -> Response:
+async def confirm(request: Request, owner: _Admitted) -> Response:
     """Begin a session as the user who forwards the socket, or the person whom the proxy names."""
-    return _signed_in(request, console_of(request).sessions.begin(_unforwarded_user(request), read_only=False))
+    return _signed_in(request, console_of(request).sessions.begin(owner, read_only=False))
 
 
 @router.get("/sign-in")
@@ -113,16 +133,6 @@ async def show_asset(request: Request, name: Annotated[str, Path(max_length=MAX_
     if asset is None:
         raise Refusal(404, "There is no such file. Load the page again: exportd may have been upgraded.")
     return asset.answer(request.headers.get("accept-encoding", ""))
-
-
-def _unforwarded_user(request: Request) -> Owner:
-    """Who is at the other end of the socket.
-
-    Raises Refusal 403 for what ``exportd console`` forwards: that may come from any user of its machine.
-    """
-    if FORWARDER_HEADER in request.headers:
-        raise Refusal(403, "Open the address that `exportd console` printed. It is good for a minute, once.")
-    return owner_of(request)
 
 
 def _has_tls(request: Request) -> bool:
