@@ -6,7 +6,9 @@ verify`` and ``exportd replay`` take it as one.
 They come from the daemon that ran the job; where no daemon runs, from the spool on this host.
 """
 
+import errno
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from json import dumps
@@ -28,10 +30,10 @@ from exportd.stores.layout import Layout, ManifestName, build, is_part_name, key
 
 if TYPE_CHECKING:
     from exportd.jobs.job_record import JobRecord
+    from exportd.spool.small_parts import PartLocation
 
 _MANIFEST_NAME = "manifest.json"
 _LAYOUT = Layout()
-_PIECE_BYTES = 1024 * 1024
 
 Read = Callable[[str], Iterator[bytes]]
 """The bytes of a file of the job, piece by piece."""
@@ -67,7 +69,7 @@ def download_job(job_id: str, to: Path, at: DaemonAddress, *, as_json: bool = Fa
         folder = await anyio.to_thread.run_sync(_spool_folder, config, record)
         file_names(record.job.id, record.parts)  # a row of the database does not name other files
         files = [_File(part.file_name, part.size_bytes, part.sha256) for part in record.parts]
-        await anyio.to_thread.run_sync(_copy, files, to, lambda name: _pieces(folder / name))
+        await anyio.to_thread.run_sync(_copy, files, to, lambda name: _located(folder, name).blocks())
         return files
 
     files = at.ask_or_read(ask, read)
@@ -150,7 +152,10 @@ def _spool_folder(config: Path, record: "JobRecord") -> Path:
     return spool / "jobs" / str(record.job.id)
 
 
-def _pieces(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as reading:
-        while piece := reading.read(_PIECE_BYTES):
-            yield piece
+def _located(folder: Path, name: str) -> "PartLocation":
+    from exportd.spool.small_parts import find_parts
+
+    found = find_parts(folder, [name]).get(name)
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder / name))
+    return found

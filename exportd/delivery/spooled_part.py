@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 import anyio.to_thread
 
@@ -18,8 +18,6 @@ from exportd.model.errors import PermanentError
 from exportd.model.job import Part
 from exportd.model.reason import Reason
 from exportd.spool.small_parts import PartLocation, find_parts
-
-_BLOCK_BYTES: Final = 1 << 20
 
 
 class GrowingFile(Protocol):
@@ -103,8 +101,8 @@ def _checked(part: Part, folder: Path, location: PartLocation | None) -> Spooled
 
 def _sha256_of(location: PartLocation) -> str:
     digest = hashlib.sha256()
-    for offset in range(0, location.size_bytes, _BLOCK_BYTES):
-        digest.update(location.read(offset, _BLOCK_BYTES))
+    for block in location.blocks():
+        digest.update(block)
     return digest.hexdigest()
 
 

@@ -9,7 +9,7 @@ import errno
 import io
 import os
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,6 +20,8 @@ ARCHIVE_NAME: Final = "small_parts.zip"
 
 # Of a member's header, without name and extra field (APPNOTE.TXT 4.3.7).
 _HEADER_BYTES: Final = 30
+
+_BLOCK_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,11 @@ class PartLocation:
             return os.pread(file, max(0, min(length, self.size_bytes - offset)), self.offset + offset)
         finally:
             os.close(file)
+
+    def blocks(self) -> Iterator[bytes]:
+        """The whole part, in blocks of a megabyte."""
+        for offset in range(0, self.size_bytes, _BLOCK_BYTES):
+            yield self.read(offset, _BLOCK_BYTES)
 
 
 class SmallPartsWriter:
