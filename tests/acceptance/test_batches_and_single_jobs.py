@@ -1,4 +1,4 @@
-"""Jobs that share a snapshot and jobs that run one by one make the same files of the same records from the same positions."""
+"""Jobs that share a snapshot and jobs that run one by one make files of the same records from the same positions."""
 
 import gzip
 import json
