@@ -149,6 +149,7 @@ class _Gathering:
     _all_left: anyio.Event = field(default_factory=anyio.Event)
     _begun_at: float = 0.0
     _is_over: bool = False
+    _is_closed: bool = False
 
     def begin(self, snapshots: Sequence[OpenSnapshot | None]) -> None:
         """Let them read; some may have left while it was opened."""
@@ -168,7 +169,12 @@ class _Gathering:
                     raise AloneError("It is read by itself, for reading it together with others ended before its turn.")
                 try:
                     yield snapshot
-                except BaseException:
+                except BaseException as error:
+                    if self._is_closed and isinstance(error, Exception):
+                        # The one that opened the snapshot was stopped, and took it away: no fault of this job.
+                        raise AloneError(
+                            "It is read by itself, for the job that it was read with was stopped meanwhile."
+                        ) from error
                     # After an error, Postgres answers nothing more in this transaction.
                     self._is_over = True
                     raise
@@ -198,3 +204,4 @@ class _Gathering:
             with anyio.move_on_after(_CLOSING_S, shield=True):
                 async with self._reading:  # when the one that is still reading has ended
                     pass
+            self._is_closed = True

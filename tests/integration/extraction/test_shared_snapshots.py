@@ -76,7 +76,7 @@ async def test_after_an_error_the_rest_are_read_by_themselves(together: Together
 async def test_who_has_not_begun_when_the_time_is_over_is_read_by_itself(
     together: Together, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So nobody waits for others for longer, whatever they have to read."""
+    """So no job waits for others for longer, whatever they have to read."""
 
     async def end_the_time(_: OpenSnapshot) -> None:
         monkeypatch.setattr(snapshot_sharer, "MAX_OPEN_S", 0.0)
@@ -150,6 +150,7 @@ class Cancelled:
     ) -> None:
         self.scopes = [anyio.CancelScope() for _ in together.schedules]
         self.exports: dict[int, Export | Exception] = {}
+        self.reading: OpenSnapshot | None = None
         self._together = together
         self._look = look
         self._gone = gone
@@ -166,9 +167,10 @@ class Cancelled:
                     self.scopes[self._gone].cancel()
 
     async def _run(self, number: int) -> None:
-        async def look(_: OpenSnapshot) -> None:
+        async def look(snapshot: OpenSnapshot) -> None:
             if self._look is not None:
                 called, self._look = self._look, None
+                self.reading = snapshot
                 await called(self, number)
 
         with self.scopes[number]:
@@ -194,6 +196,26 @@ async def test_one_that_is_cancelled_while_it_reads_leaves_the_rest_to_themselve
     run = Cancelled(together, cancel_itself)
     await run.run()
     assert [isinstance(export, AloneError) for export in run.exports.values()] == [True, True]
+
+
+async def test_one_that_reads_when_the_snapshot_is_taken_away_is_read_by_itself(
+    together: Together, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job that opened the snapshot has read, and is cancelled. It costs the one that reads no attempt."""
+    monkeypatch.setattr(snapshot_sharer, "_CLOSING_S", 0.1)
+
+    async def cancel_the_first(run: Cancelled, number: int) -> None:
+        if number == 0:  # it opened the snapshot: look at the next one
+            run._look = cancel_the_first
+            return
+        run.scopes[0].cancel()
+        assert run.reading is not None
+        await run.reading.connection.execute("SELECT pg_sleep(60)")
+
+    run = Cancelled(together, cancel_the_first)
+    await run.run()
+    exports = [run.exports[number] for number in (1, 2)]
+    assert [isinstance(export, AloneError) for export in exports] == [True, True], exports
 
 
 @pytest.mark.parametrize("gone", [0, 1])
