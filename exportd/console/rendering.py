@@ -15,9 +15,11 @@ from importlib.resources.abc import Traversable
 from typing import Any
 
 from jinja2 import DictLoader, Environment, StrictUndefined
+from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
 from exportd import __version__
+from exportd.console.runbook import load_runbook
 from exportd.model.reason import FullReason, Reason
 
 HEADERS = {
@@ -77,7 +79,7 @@ WHY_FULL = {
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What a person does about a reason. ``section`` is the anchor of the part of docs/runbook.md that says more."""
+    """What a person does about a reason. ``section`` is the anchor of the part of the runbook that says more."""
 
     sentence: str
     section: str | None = None
@@ -178,6 +180,7 @@ class Renderer:
             STATES=STATES,
             PHASES=PHASES,
             CAPTURE=CAPTURE,
+            runbook=Markup(load_runbook()),  # noqa: S704 -- its markup is ours, and what it quotes is escaped
             asset={name: f"/console/static/{address}" for name, address in addresses.items()},
             vendored=list(tomllib.loads((room / "static/vendor/vendored.toml").read_text("utf-8")).values()),
         )

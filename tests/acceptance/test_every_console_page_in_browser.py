@@ -69,6 +69,7 @@ PATHS = (
     "system/capture/remove?entity=ORDERS",
     "system/clients",
     "system/reload",
+    "system/runbook",
     "system/audit",
 )
 

@@ -64,6 +64,13 @@ async def show_system(visitor: Visiting) -> Response:
     )
 
 
+@router.get("/runbook")
+async def show_runbook(visitor: Visiting) -> Response:
+    """What to do when something is wrong."""
+    _require_machine(visitor)
+    return visitor.page("runbook.html")
+
+
 @router.post("/pause")
 async def pause_all(visitor: Visiting) -> Response:
     """No daemon of the database takes a job."""
