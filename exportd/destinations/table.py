@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 
 _SQL = queries.load("destinations")
 
-DestinationOrder = Literal["name", "code", "organization", "kind", "place", "origin", "state"]
+DestinationOrder = Literal[
+    "name", "code", "organization", "kind", "place", "lastSuccess", "lastFailure", "origin", "state"
+]
 """By what destinations can be sorted."""
 
 LOCK = "exportd destinations"

@@ -48,9 +48,11 @@ class ScheduleSearch:
 
 
 ScheduleOrder = Literal[
-    "name", "code", "organization", "nextDue", "lastRun", "rows", "lag", "destinations", "format", "origin"
+    "name", "code", "organization", "frequency", "nextDue", "lastRun", "rows", "lag", "destinations", "format", "origin"
 ]
-"""By what schedules can be sorted; ``rows`` are those of the last run. One that is paused has no ``nextDue``."""
+"""By what schedules can be sorted; ``rows`` are those of the last run. One that is paused has no ``nextDue``, and a
+cron expression no ``frequency``.
+"""
 
 _ANY = ScheduleSearch()
 

@@ -39,6 +39,22 @@ CROSS JOIN LATERAL (
         WHEN 'organization' THEN organization
         WHEN 'kind' THEN settings ->> 'type'
         WHEN 'place' THEN coalesce(settings ->> 'bucket', settings ->> 'directory')
+        -- as `health` of destination_operations shows them
+        WHEN 'lastSuccess' THEN (
+            SELECT to_char(delivery.published_at, 'YYYYMMDDHH24MISSUS')
+            FROM exportd.delivery
+            JOIN exportd.job ON job.id = delivery.job_id AND job.organization = destination.organization
+            WHERE delivery.destination = destination.code
+            ORDER BY delivery.published_at DESC
+            LIMIT 1)
+        WHEN 'lastFailure' THEN (
+            SELECT to_char(job.finished_at, 'YYYYMMDDHH24MISSUS')
+            FROM exportd.job
+            WHERE job.organization = destination.organization AND destination.code = ANY (job.destinations)
+                AND job.state = 'FAILED'
+                AND job.reason IN ('DESTINATION_UNAVAILABLE', 'DESTINATION_REFUSED', 'DESTINATION_MISSING')
+            ORDER BY job.finished_at DESC
+            LIMIT 1)
         WHEN 'origin' THEN origin::text
         WHEN 'state' THEN CASE WHEN paused_at IS NULL THEN 'in use' ELSE 'paused' END
     END AS compared

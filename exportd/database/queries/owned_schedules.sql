@@ -33,6 +33,9 @@ CROSS JOIN LATERAL (
         WHEN 'name' THEN lower(name)
         WHEN 'code' THEN code
         WHEN 'organization' THEN organization
+        -- the firings of a cron expression are not evenly spaced: it has none
+        WHEN 'frequency' THEN lpad(((rule ->> 'period')::bigint
+            * CASE rule ->> 'unit' WHEN 'MINUTE' THEN 1 WHEN 'HOUR' THEN 60 WHEN 'DAY' THEN 1440 END)::text, 20, '0')
         WHEN 'nextDue' THEN CASE WHEN paused_at IS NULL THEN to_char(next_due_at, 'YYYYMMDDHH24MISSUS') END
         WHEN 'lastRun' THEN (
             SELECT to_char(coalesce(job.finished_at, job.started_at, job.created_at), 'YYYYMMDDHH24MISSUS')

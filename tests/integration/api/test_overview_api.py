@@ -146,6 +146,11 @@ class TestSchedules:
         for unsorted in ("format", "origin", "destinations", "organization"):
             assert await order(sort=unsorted) == [large, small, never], "the newest first"
         assert await order(sort="name") == await order(sort="code") == [large, never, small]
+        rules = ({"unit": "HOUR", "period": 11}, {"cron": "0 2 * * *"}, {"unit": "MINUTE", "period": 600})
+        for schedule_id, rule in zip((never, small, large), rules, strict=True):
+            update = "UPDATE exportd.schedule SET rule = $2::text::jsonb WHERE id = $1::text::uuid"
+            await api.pool.execute(update, schedule_id, json.dumps(rule))
+        assert await order(sort="frequency") == [large, never, small], "a cron expression has no even spacing"
         crossed = (await got(api, "/v1/schedules", pageSize="1", sort="name"))["nextToken"]
         for query in ({}, {"sort": "code"}, {"sort": "name", "descending": "true"}):
             answer = await api.http.get("/v1/schedules", params={**query, "nextToken": crossed})
@@ -176,6 +181,41 @@ class TestSchedules:
         for wrong in (uuid4(), "nightly"):
             answer = await api.http.get(f"/v1/schedules/{wrong}")
             assert (answer.status_code, "There is no schedule" in answer.json()["message"]) == (404, True)
+
+
+class TestSortedDestinations:
+    async def test_by_what_they_received_last_and_by_what_failed_last(self, api: ApiServer) -> None:
+        first, second, third = ("a", "b", "c")
+        ids = [(await make(api, "destinations", bucket(code)))["id"] for code in (first, second, third)]
+        names = dict(zip(ids, (first, second, third), strict=True))
+        elsewhere = await api.http.post("/organizations/other/dataexports/destinations", json=bucket(first))
+        assert elsewhere.is_success
+        insert = """
+            WITH ended AS (
+                INSERT INTO exportd.job
+                    (organization, due_at, entities, format, destinations, state, reason, finished_at)
+                VALUES
+                    ($1, now(), '{ACCOUNTS}', 'CSV', ARRAY[$2::text], $3::text::exportd.job_state, $4,
+                     now() - make_interval(mins => $5))
+                RETURNING id, finished_at)
+            INSERT INTO exportd.delivery (job_id, destination, manifest_sha256, published_at)
+            SELECT id, $2, '', finished_at FROM ended WHERE $3 = 'SUCCEEDED'"""
+        for organization, code, reason, minutes_ago in (
+            *((ACME, first, None, 30), (ACME, second, None, 40), ("other", first, None, 10)),
+            *((ACME, first, "DESTINATION_REFUSED", 20), (ACME, third, "DESTINATION_UNAVAILABLE", 50)),
+            (ACME, second, "SPOOL_FULL", 5),
+        ):
+            state = "FAILED" if reason else "SUCCEEDED"
+            await api.pool.execute(insert, organization, code, state, reason, minutes_ago)
+
+        async def order(**query: str) -> str:
+            page = await got(api, "/v1/destinations", organization=ACME, **query)
+            return "".join(names[shown["id"]] for shown in page["data"])
+
+        assert await order(sort="lastSuccess") == "bac"
+        assert await order(sort="lastSuccess", descending="true") == "abc"
+        assert await order(sort="lastFailure") == "cab"
+        assert await order(sort="lastFailure", descending="true") == "acb"
 
 
 class TestRules:
