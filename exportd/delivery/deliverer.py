@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import anyio
@@ -13,12 +13,13 @@ from exportd.delivery.byte_limiter import ByteLimiter
 from exportd.delivery.transfer import Transfer, named
 from exportd.delivery.upload_table import UploadTable
 from exportd.destinations.open_destinations import Destination, Destinations
+from exportd.jobs.lease_writer import require_in_time
 from exportd.manifest.build import History, build_manifest
 from exportd.manifest.document import Manifest, render, sha256_of
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, OccupiedError, PermanentError, TransientError
 from exportd.model.extraction import Extraction
-from exportd.model.job import Job, JobProgress, Part
+from exportd.model.job import Job, JobProgress, Lease, Part
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from exportd.stores.layout import ManifestName, ObjectKey, ObjectName, ScriptName, build
@@ -65,14 +66,18 @@ class Deliverer:
 
     @asynccontextmanager
     async def delivery(
-        self, job: Job, code: DestinationCode, progress: JobProgress, sealed: Extraction | None
+        self, lease: Lease, code: DestinationCode, progress: JobProgress, sealed: Extraction | None
     ) -> AsyncIterator["DestinationDelivery"]:
         """The delivery of a job to one destination; what is not published when the block ends is aborted.
+
+        A holder that was frozen until its lease was over writes nothing more: another daemon may have published the job
+        meanwhile, with other rows under the same names.
 
         A job that is ``sealed`` already keeps the type tokens of its seal, whatever the catalog says by now. Raises
         PermanentError when the destination is not declared any more.
         """
-        token_of = self._type_token
+        job, token_of = lease.job, self._type_token
+        retry = replace(self._retry, guard=partial(require_in_time, lease))
         if sealed is not None:
             token_of = {entity.entity: entity.type_token for entity in sealed.entities}.__getitem__
 
@@ -86,7 +91,7 @@ class Deliverer:
                 store=destination.store,
                 key_of=lambda entity, number: _key(job, destination, token_of(entity), number),
                 limiter=self._limiter,
-                retry=self._retry,
+                retry=retry,
                 empty_files=destination.empty_files,
                 owner=(job.organization, code),
                 on_started=lambda upload: self._uploads.record(job.id, code, upload),
@@ -97,7 +102,7 @@ class Deliverer:
             if not admitted:
                 transfer.refuse(_circuit_open(destination))
             try:
-                yield DestinationDelivery(job, destination, transfer, self._retry)
+                yield DestinationDelivery(job, destination, transfer, retry)
             finally:
                 if admitted:
                     destination.circuit.given_up()

@@ -70,7 +70,7 @@ class JobDeliverer:
                 await self.cleaner.abort_uploads(job, code)
         async with AsyncExitStack() as stack:
             deliveries = [
-                await stack.enter_async_context(self._deliverer.delivery(job, code, progress, sealed))
+                await stack.enter_async_context(self._deliverer.delivery(lease, code, progress, sealed))
                 for code in lacking
             ]
             asked = [delivery.destination for delivery in deliveries if not delivery.transfer.refused]

@@ -39,6 +39,7 @@ from exportd.jobs.lease_writer import (
     lease_lost,
     positions_to_json,
 )
+from exportd.model.clock import boot_time
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import TransientError
 from exportd.model.job import JobId, JobPhase, JobProgress, JobState, Lease, LeaseState, Part
@@ -111,12 +112,13 @@ class JobTable:
         ``phase`` SEALED or PUBLISHING means that the spool ``spool_id`` holds the parts. A job that was sealed in a
         spool that did not come back is EXTRACTING again, without its old parts and deliveries.
         """
+        asked_at = boot_time()
         async with statements(self._pool, "claiming a job") as connection:
             row = await connection.fetchrow(
                 *(_SQL["claim"], holder, lease_s, spool_id, attempt_limit, self._spool_grace_s),
                 *(*self._declared.arrays(), [*left_out], only_short, SHORT_S, SHORT_BYTES),
             )
-        return None if row is None else _lease(row)
+        return None if row is None else _lease(row, asked_at, lease_s)
 
     async def claim_together(
         self, first: Lease, *, holder: str, lease_s: float, spool_id: UUID, limit: int
@@ -125,12 +127,13 @@ class JobTable:
 
         They read the same entities, this is their first attempt, and a short time is expected of all of them.
         """
+        asked_at = boot_time()
         async with statements(self._pool, "claiming jobs") as connection:
             rows = await connection.fetch(
                 *(_SQL["claim_together"], holder, lease_s, spool_id, first.job.id, limit),
                 *(*self._declared.arrays(), SHORT_S, SHORT_BYTES),
             )
-        return tuple(map(_lease, rows))
+        return tuple(_lease(row, asked_at, lease_s) for row in rows)
 
     async def seconds_to_next_due(self) -> float | None:
         """How long until the next job that was put back is due; None when none was."""
@@ -164,7 +167,11 @@ class JobTable:
     async def heartbeat(self, lease: Lease, progress: JobProgress | None, *, lease_s: float) -> LeaseState:
         """Extend the lease to ``lease_s`` seconds from now and write ``progress`` if given."""
         document = None if progress is None else json.dumps(progress_to_json(progress))
-        return await self._heartbeats.ask(Heartbeat(lease, document, lease_s))
+        asked_at = boot_time()
+        state = await self._heartbeats.ask(Heartbeat(lease, document, lease_s))
+        if state is not LeaseState.LOST:
+            lease.term.extend(asked_at=asked_at, lease_s=lease_s)
+        return state
 
     async def record_progress(self, lease: Lease, progress: JobProgress) -> JobState | None:
         """Write an attempt's last progress; returns the job's state, None when the lease is lost.
@@ -390,8 +397,10 @@ class JobTable:
             return await connection.fetchrow(_SQL["mark_expired"], job_id) is not None
 
 
-def _lease(row: "asyncpg.Record") -> Lease:
-    return Lease(job_from_row(row), row["fence"], row["attempt"], JobPhase(row["phase"]))
+def _lease(row: "asyncpg.Record", asked_at: float, lease_s: float) -> Lease:
+    lease = Lease(job_from_row(row), row["fence"], row["attempt"], JobPhase(row["phase"]))
+    lease.term.extend(asked_at=asked_at, lease_s=lease_s)
+    return lease
 
 
 async def _write(connection: "Connection", lease: Lease, statement: str, *arguments: object) -> None:

@@ -14,13 +14,10 @@ import structlog
 from exportd.jobs.job_record import progress_to_json
 from exportd.model.clock import Clock, wait_until
 from exportd.model.errors import ExportdError
-from exportd.model.job import JobProgress, Lease, LeaseState
+from exportd.model.job import TRUSTED_SHARE, JobProgress, Lease, LeaseState
 
 MAX_PAUSE_S = 1.0
 """How fresh the progress in the job's row is."""
-
-TRUSTED_SHARE = 0.75
-"""The share of the lease after which a holder that could not extend it stops."""
 
 _logger = structlog.stdlib.get_logger()
 

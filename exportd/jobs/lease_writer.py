@@ -70,6 +70,16 @@ def lease_lost(lease: Lease) -> TransientError:
     )
 
 
+def require_in_time(lease: Lease) -> None:
+    """Make sure that no other daemon may have the job, without asking the database. Raises TransientError LEASE_LOST.
+
+    Between this and a write that follows at once, the process may still be frozen: what it hands to the network after
+    that is the one write that is not held back.
+    """
+    if lease.term.is_over:
+        raise lease_lost(lease)
+
+
 class LeaseWriter:
     """Each method answers for each request, in their order: None, or the error when its lease is lost."""
 

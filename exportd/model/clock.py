@@ -1,7 +1,8 @@
 """Time is handed in: what waits or reads the time takes a ``Clock``, and a test hands in one that it moves.
 
-Two readings that must not be mixed: ``now`` is for records and due times and may step in either direction (NTP, a
-person, a suspended machine); ``monotonic`` is for waiting, only grows, and stops while Linux is suspended.
+Readings that must not be mixed: ``now`` is for records and due times and may step in either direction (NTP, a person, a
+suspended machine); ``monotonic`` is for waiting, only grows, and stops while Linux is suspended. ``boot_time`` also
+counts what passes meanwhile: it is for what ends elsewhere, whether this machine runs or not.
 """
 
 import time
@@ -39,6 +40,12 @@ class SystemClock:
     async def sleep_until(self, deadline: float) -> None:
         # Not anyio.sleep_until: an event loop's own time may count from elsewhere.
         await anyio.sleep(max(0.0, deadline - time.monotonic()))
+
+
+def boot_time() -> float:
+    """Seconds since the machine was started, those included for which Linux was suspended."""
+    # Elsewhere than on Linux there is no such clock.
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 async def wait_until(event: anyio.Event, deadline: float, *, clock: Clock) -> bool:

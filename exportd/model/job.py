@@ -1,5 +1,6 @@
 """A job: one run of a schedule, or an ad hoc export; how far it is, and the files that it makes."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -7,6 +8,7 @@ from enum import StrEnum
 from typing import NewType
 from uuid import UUID
 
+from exportd.model.clock import boot_time
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.schedule import DestinationCode, ExportFormat, ScheduleId
 
@@ -49,6 +51,29 @@ class Job:
     start_date: datetime | None = None
 
 
+TRUSTED_SHARE = 0.75
+"""The share of a lease after which a holder that could not extend it stops."""
+
+
+@dataclass(slots=True)
+class LeaseTerm:
+    """Until when a holder may believe in its lease without asking; ``ends_at`` is in seconds of ``boot_time``.
+
+    A process that was frozen, and a machine that was suspended, go on as if no time had passed: only this tells them,
+    before they write, that another daemon may have their job by now.
+    """
+
+    ends_at: float = math.inf
+
+    def extend(self, *, asked_at: float, lease_s: float) -> None:
+        """The lease was extended by a statement that was sent at ``asked_at``, so it ends later than that counts."""
+        self.ends_at = asked_at + TRUSTED_SHARE * lease_s
+
+    @property
+    def is_over(self) -> bool:
+        return boot_time() >= self.ends_at
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """The right to work on a job. ``fence`` grows with every claim; a write with an older one is refused.
@@ -62,6 +87,7 @@ class Lease:
     attempt: int
     phase: JobPhase
     shares_snapshot: bool = False
+    term: LeaseTerm = field(default_factory=LeaseTerm, compare=False)
 
 
 class LeaseState(StrEnum):
@@ -109,13 +135,15 @@ class Stall:
 class JobProgress:
     """A running job's live figures, one entry per entity; written to the job's row with its heartbeat.
 
-    ``stalls`` is what it waits for at the moment; ``on_stall`` is called when that changes.
+    ``stalls`` is what it waits for at the moment; ``on_stall`` is called when that changes, ``on_seal`` when all has
+    been read.
     """
 
     entities: dict[EntityCode, EntityProgress] = field(default_factory=dict)
     published_files: int = 0
     stalls: list[Stall] = field(default_factory=list)
     on_stall: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
+    on_seal: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
 
     def of(self, entity: EntityCode) -> EntityProgress:
         return self.entities.setdefault(entity, EntityProgress())

@@ -17,14 +17,22 @@ from exportd.stores.store import UploadGoneError
 T = TypeVar("T")
 
 
+def allow() -> None:
+    """The guard of who may write at any time."""
+
+
 @dataclass(frozen=True, slots=True)
 class RetryBudget:
-    """For how many seconds a call is repeated, and how the waits in between grow."""
+    """For how many seconds a call is repeated, and how the waits in between grow.
+
+    ``guard`` is called before each attempt, and raises when the caller may not write any more.
+    """
 
     timeout_s: float = 120.0
     first_wait_s: float = 0.2
     max_wait_s: float = 15.0
     jitter_s: float = 1.0
+    guard: Callable[[], None] = allow
 
     async def call(self, work: Callable[[], Awaitable[T]]) -> T:
         """The result of ``work``. Raises TransientError when the budget is spent, PermanentError at once."""
@@ -36,6 +44,7 @@ class RetryBudget:
             wait_max=self.max_wait_s,
             wait_jitter=self.jitter_s,
         ):
+            self.guard()
             with attempt:
                 return await work()
         raise InvariantError("the loop returns or raises")
