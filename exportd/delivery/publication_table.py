@@ -3,16 +3,16 @@
 All methods raise TransientError when the database is out of reach and PermanentError when it refuses.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from exportd.database import queries
+from exportd.database.call_batcher import CallBatcher
 from exportd.database.translator import translated
-from exportd.model.errors import TransientError
+from exportd.jobs.lease_writer import lease_lost
 from exportd.model.job import JobId, Lease
 from exportd.model.publication import Publication
-from exportd.model.reason import Reason
 from exportd.model.schedule import ScheduleId
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class PublicationTable:
 
     def __init__(self, pool: "Pool") -> None:
         self._pool = pool
+        self._records = CallBatcher(self._record_all)
 
     async def unknown(self, schedule: ScheduleId, held: Mapping[str, Publication]) -> frozenset[str]:
         """The places that remember something which is not part of the database's history."""
@@ -47,20 +48,24 @@ class PublicationTable:
         return frozenset(row["place"] for row in rows)
 
     async def record(self, lease: Lease, token: str, places: Mapping[str, str | None]) -> None:
-        """Write down what the places are told next; ``places`` has what each held before.
+        """Write down what the places (one or more) are told next; ``places`` has what each held before.
 
         Raises TransientError LEASE_LOST when the lease is over.
         """
+        if not await self._records.ask((lease, token, places)):
+            raise lease_lost(lease)
+
+    async def _record_all(self, publications: Sequence[tuple[Lease, str, Mapping[str, str | None]]]) -> list[bool]:
+        """For each whether its lease is held."""
+        told = [
+            (lease.job.id, lease.fence, token, place, found)
+            for lease, token, places in publications
+            for place, found in places.items()
+        ]
         with translated("recording what is published"):
-            rows = await self._pool.fetch(
-                _RECORD, lease.job.id, lease.fence, token, list(places), list(places.values())
-            )
-        if not rows:
-            raise TransientError(
-                f"The lease of job {lease.job.id} is lost: it expired and another daemon took the job, or the job "
-                "has ended.",
-                reason=Reason.LEASE_LOST,
-            )
+            rows = await self._pool.fetch(_RECORD, *map(list, zip(*told, strict=True)))
+        held = {row["id"] for row in rows}
+        return [lease.job.id in held for lease, _, _ in publications]
 
     async def note_put_back(self, schedule: ScheduleId) -> None:
         """Mark the schedule's positions: each entity is full until a run has succeeded."""

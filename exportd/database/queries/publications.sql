@@ -21,29 +21,36 @@ WHERE NOT EXISTS (
     )
 
 -- name: record
--- Before a place is told of a seal. $1 job, $2 fence, $3 token, then one array a column: $4 place, $5 what it held
--- (null: it could not be read)
-WITH held AS (
-    SELECT id, schedule_id
+-- Before places are told of seals; the jobs whose lease is held. One array a column: $1 job, $2 fence, $3 token, $4 place,
+-- $5 what it held (null: it could not be read)
+WITH told AS MATERIALIZED (
+    SELECT *
+    FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[]) AS told (job_id, fence, token, place, found)
+), held AS MATERIALIZED (
+    SELECT job.id, job.schedule_id
     FROM exportd.job
-    WHERE id = $1 AND fence = $2 AND state = 'RUNNING'
-    FOR NO KEY UPDATE
+    JOIN (SELECT DISTINCT job_id, fence FROM told) AS lease ON lease.job_id = job.id AND lease.fence = job.fence
+    WHERE job.state = 'RUNNING'
+    ORDER BY job.id
+    FOR NO KEY UPDATE OF job
 ), forgotten AS (
     DELETE FROM exportd.publication AS old
     USING held
     WHERE old.schedule_id = held.schedule_id
-        AND old.place <> ALL ($4::text[])
+        AND old.place NOT IN (SELECT told.place FROM told WHERE told.job_id = held.id)
         AND old.recorded_at < clock_timestamp() - interval '100 days'
+), recorded AS (
+    INSERT INTO exportd.publication AS known (schedule_id, place, token, found)
+    SELECT held.schedule_id, told.place, told.token, told.found
+    FROM held
+    JOIN told ON told.job_id = held.id
+    ORDER BY held.schedule_id, told.place
+    ON CONFLICT (schedule_id, place) DO UPDATE
+    SET token = excluded.token,
+        found = coalesce(excluded.found, nullif(known.token, excluded.token), known.found),
+        recorded_at = clock_timestamp()
 )
-INSERT INTO exportd.publication AS known (schedule_id, place, token, found)
-SELECT held.schedule_id, place.name, $3::text, place.found
-FROM held
-CROSS JOIN unnest($4::text[], $5::text[]) AS place (name, found)
-ON CONFLICT (schedule_id, place) DO UPDATE
-SET token = excluded.token,
-    found = coalesce(excluded.found, nullif(known.token, excluded.token), known.found),
-    recorded_at = clock_timestamp()
-RETURNING place
+SELECT id FROM held
 
 -- name: note_put_back
 -- $1 schedule
