@@ -121,7 +121,7 @@ class PublicationKeeper:
         places = [self._spool.publication_place, *map(place_of, destinations)]
         held = {place: found.token if (found := memory.held.get(place)) else None for place in places}
         await self._publications.record(lease, publication.token, held)
-        await write_publication(self._spool.directory, schedule, publication)
+        await write_publication(self._spool, schedule, publication)
 
     async def write_note(
         self,

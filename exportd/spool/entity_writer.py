@@ -24,6 +24,7 @@ from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
 from exportd.spool import folders
 from exportd.spool.folders import translate
+from exportd.spool.journal_keeper import JournalKeeper
 from exportd.spool.part_file import PartFile
 from exportd.spool.part_sequence import Fed, PartSequence
 from exportd.spool.small_parts import SmallPartsWriter
@@ -69,7 +70,7 @@ class EntityWriter:
         progress: EntityProgress,
         on_part_started: Callable[[PartFile], None] = lambda _: None,
     ) -> None:
-        self._spool = spool
+        self.spool = spool
         self._job = job
         self._entity = entity
         self._cap_bytes = cap_bytes
@@ -179,7 +180,7 @@ class EntityWriter:
 
     async def _reserve(self, size_bytes: int) -> None:
         try:
-            await self._spool.reserve(self._job, size_bytes)
+            await self.spool.reserve(self._job, size_bytes)
         except BaseException as error:
             # The block is lost with this, so another stream must not write what comes after it.
             self._failure = error if isinstance(error, ExportdError) else self._stopped()
@@ -212,11 +213,11 @@ class EntityWriter:
 
     def _failed(self, error: OSError) -> ExportdError:
         doing = f"writing {self._entity} of job {self._job}"
-        self._failure = translate(error, directory=self._spool.directory, doing=doing)
+        self._failure = translate(error, directory=self.spool.directory, doing=doing)
         return self._failure
 
     def _note(self, fed: Fed) -> None:
-        self._spool.settle(
+        self.spool.settle(
             self._job,
             reserved_bytes=self._reserved_bytes,
             used_bytes=fed.taken_bytes,
@@ -254,8 +255,8 @@ class EntityWriter:
         )
 
     def _give_back(self) -> None:
-        self._spool.settle(self._job, reserved_bytes=self._reserved_bytes, used_bytes=0)
-        self._spool.release(self._job, self._settled_bytes)
+        self.spool.settle(self._job, reserved_bytes=self._reserved_bytes, used_bytes=0)
+        self.spool.release(self._job, self._settled_bytes)
         self._reserved_bytes = self._settled_bytes = 0
 
     def _stopped(self) -> ExportdError:
@@ -277,13 +278,14 @@ async def finish_together(writers: Sequence[EntityWriter]) -> tuple[Part, ...]:
         if writer not in small:
             await _finish([writer])
     if small:
-        await _finish(small, SmallPartsWriter(small[0].folder) if len(small) > 1 else None)
+        await _finish(small, SmallPartsWriter(small[0].folder, small[0].spool.journal) if len(small) > 1 else None)
     return tuple(part for writer in writers for part in writer.parts)
 
 
 async def _finish(writers: Sequence[EntityWriter], small_parts: SmallPartsWriter | None = None) -> None:
     ends = [await writer.prepare_end(small_parts) for writer in writers]
-    work = asyncio.get_running_loop().run_in_executor(_COMPRESSION, _end_all, ends, small_parts)
+    journal = writers[0].spool.journal
+    work = asyncio.get_running_loop().run_in_executor(_COMPRESSION, _end_all, ends, small_parts, journal)
     for writer in writers:
         writer.wait_for(work)
     await asyncio.wait({work})
@@ -291,7 +293,9 @@ async def _finish(writers: Sequence[EntityWriter], small_parts: SmallPartsWriter
         writer.end(work, place)
 
 
-def _end_all(ends: Sequence[Callable[[], Fed]], small_parts: SmallPartsWriter | None) -> list[Fed | OSError]:
+def _end_all(
+    ends: Sequence[Callable[[], Fed]], small_parts: SmallPartsWriter | None, journal: JournalKeeper
+) -> list[Fed | OSError]:
     """What each did, or why it could not: the sentence names the entity that it was."""
     outcomes = [_outcome(end) for end in ends]
     if small_parts is not None:
@@ -300,8 +304,12 @@ def _end_all(ends: Sequence[Callable[[], Fed]], small_parts: SmallPartsWriter | 
         place, fed = next((place, fed) for place, fed in enumerate(outcomes) if isinstance(fed, Fed))
         outcomes[place] = replace(fed, taken_bytes=fed.taken_bytes + taken_bytes)
     reports = [outcome for outcome in outcomes if isinstance(outcome, Fed)]
-    for folder in {change.location.path.parent for report in reports for change in report.changes}:
+    written = {change.location.path for report in reports for change in report.changes}
+    for folder in {path.parent for path in written if small_parts is None or path != small_parts.path}:
         folders.sync(folder)
+        folders.sync(folder.parent)
+        # Nor does what an earlier attempt left there come back.
+        journal.sync()
     return outcomes
 
 

@@ -45,6 +45,19 @@ def create(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "wb")
 
 
+def replace(path: Path, data: bytes) -> int:
+    """Write a small file in one go, in place of one that is there; the bytes of the disk that it takes more.
+
+    After a crash of the machine the file may be the old one, or none, or damaged.
+    """
+    before = path.stat().st_size if path.exists() else 0
+    make(path.parent)
+    with create(partial_path(path)) as file:
+        file.write(data)
+    partial_path(path).rename(path)
+    return disk_bytes(len(data)) - disk_bytes(before)
+
+
 def finish(file: BinaryIO, path: Path, *, syncs_name: bool = True) -> None:
     """Close a file written at ``partial_path(path)`` and give it its final name, so that both survive a crash.
 
@@ -58,13 +71,11 @@ def finish(file: BinaryIO, path: Path, *, syncs_name: bool = True) -> None:
         sync(path.parent)
 
 
-def write_durably(path: Path, data: bytes) -> int:
-    """Write a small file in one go, in place of one that is there; the bytes of the disk that it takes more."""
-    before = path.stat().st_size if path.exists() else 0
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a small file in one go, in place of one that is there."""
     with create(partial_path(path)) as file:
         file.write(data)
         finish(file, path)
-    return disk_bytes(len(data)) - disk_bytes(before)
 
 
 def sync(folder: Path) -> None:
@@ -77,22 +88,18 @@ def sync(folder: Path) -> None:
 
 
 def make(folder: Path) -> None:
-    """Create a folder and its parents; one that exists is left as it is."""
+    """Create a folder and its parents; one that exists is left as it is. It is durable after ``sync`` of its parent."""
     if not folder.is_dir():
         folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         folder.chmod(FOLDER_MODE)
-        sync(folder.parent)
 
 
 def remove(folder: Path, first: str) -> int:
     """Remove a flat folder, the file named ``first`` before all others; bytes of the disk freed."""
-    if not folder.is_dir():
-        return 0
     removed_bytes = taken_bytes(folder)
     for path in sorted(folder.iterdir(), key=lambda path: path.name != first):
         path.unlink()
     folder.rmdir()
-    sync(folder.parent)
     return removed_bytes
 
 

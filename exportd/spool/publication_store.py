@@ -16,8 +16,8 @@ from exportd.model.errors import PermanentError
 from exportd.model.publication import Publication
 from exportd.model.reason import Reason
 from exportd.model.schedule import ScheduleId
-from exportd.spool import folders
 from exportd.spool.folders import translated
+from exportd.spool.spool import Spool
 
 _MAX_BYTES = 65_536
 
@@ -47,11 +47,11 @@ async def read_publication(directory: Path, schedule: ScheduleId) -> Publication
         ) from error
 
 
-async def write_publication(directory: Path, schedule: ScheduleId, publication: Publication) -> None:
+async def write_publication(spool: Spool, schedule: ScheduleId, publication: Publication) -> None:
     """Remember a publication; it survives a crash from when this returns."""
-    data = json.dumps(publication.to_json()).encode()
-    with translated(directory=directory, doing=f"remembering what is published of schedule {schedule}"):
-        await anyio.to_thread.run_sync(_write, publication_path(directory, schedule), data)
+    data, path = json.dumps(publication.to_json()).encode(), publication_path(spool.directory, schedule)
+    with translated(directory=spool.directory, doing=f"remembering what is published of schedule {schedule}"):
+        await anyio.to_thread.run_sync(spool.journal.write, path, data)
 
 
 async def published_schedules(directory: Path) -> tuple[ScheduleId, ...]:
@@ -84,8 +84,3 @@ def _read(path: Path) -> bytes | None:
             return file.read(_MAX_BYTES)
     except FileNotFoundError:
         return None
-
-
-def _write(path: Path, data: bytes) -> None:
-    folders.make(path.parent)
-    folders.write_durably(path, data)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from exportd.spool import folders
+from exportd.spool.journal_keeper import JournalKeeper
 
 ARCHIVE_NAME: Final = "small_parts.zip"
 
@@ -49,8 +49,9 @@ class PartLocation:
 class SmallPartsWriter:
     """Collects parts in memory; ``finish`` makes them durable, all together. For the archive of a job's folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, journal: JournalKeeper) -> None:
         self.path = folder / ARCHIVE_NAME
+        self._journal = journal
         self._contents: dict[str, bytes] = {}
         self._end = 0
 
@@ -62,7 +63,7 @@ class SmallPartsWriter:
         return PartLocation(self.path, begin, len(content))
 
     def finish(self) -> int:
-        """Write the archive, without its folder's name of it; the bytes of the disk that it takes, 0 for no parts."""
+        """Write the archive; the bytes of the disk that it takes, 0 for no parts."""
         if not self._contents:
             return 0
         document = io.BytesIO()
@@ -70,10 +71,7 @@ class SmallPartsWriter:
             for name, content in self._contents.items():
                 # A member without a time of its own: equal parts make equal archives.
                 archive.writestr(zipfile.ZipInfo(name), content)
-        with folders.create(folders.partial_path(self.path)) as file:
-            file.write(document.getbuffer())
-            folders.finish(file, self.path, syncs_name=False)
-        return folders.disk_bytes(document.tell())
+        return self._journal.write(self.path, document.getvalue())
 
 
 def find_parts(folder: Path, names: Iterable[str]) -> Mapping[str, PartLocation]:

@@ -4,6 +4,8 @@
     <directory>/spool.lock                    locked while a process uses the spool
     <directory>/jobs/<job id>/<file name>     a finished part; `.partial` is appended while it is written
     <directory>/jobs/<job id>/manifest.json   what the parts are, for a download
+    <directory>/published/<schedule id>.json  what was published last: see ``publication_store``
+    <directory>/journal/<number>              what is durable of small files that are not yet on the disk
 
 Files and folders are accessible to the daemon's user only. A writer reserves bytes before it writes them. Bytes are
 those of the disk, of which the smallest file takes a block: see ``folders.disk_bytes``. When the
@@ -22,6 +24,7 @@ from uuid import UUID, uuid4
 
 import anyio
 import anyio.to_thread
+import structlog
 
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import OccupiedError, PermanentError, TransientError
@@ -30,9 +33,12 @@ from exportd.model.reason import Reason
 from exportd.settings.schema import LiveSettings
 from exportd.spool import folders
 from exportd.spool.folders import PARTIAL_SUFFIX, translated
+from exportd.spool.journal_keeper import JournalKeeper
 from exportd.spool.usage import ReservationVerdict, SpoolUsage
 
 MANIFEST_NAME = "manifest.json"
+
+_logger = structlog.stdlib.get_logger()
 
 # Free space is measured again when the last figure is older than this; writers bring a new one with each block.
 _FREE_SPACE_AGE_S = 1.0
@@ -44,6 +50,7 @@ class Spool:
     def __init__(self, settings: LiveSettings, *, wait_timeout_s: float = 10.0) -> None:
         self.directory = settings().spool.directory
         self.usage = SpoolUsage(settings)
+        self.journal = JournalKeeper(self.directory)
         self._wait_timeout_s = wait_timeout_s
         self._free_bytes = 0
         self._free_bytes_known_at = float("-inf")
@@ -60,6 +67,10 @@ class Spool:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        try:
+            await anyio.to_thread.run_sync(self.journal.drop)
+        except OSError as problem:  # it is read when the spool is opened again
+            _logger.warning("journal not dropped", error=str(problem))
         self.close()
 
     @property
@@ -85,6 +96,7 @@ class Spool:
 
     def close(self) -> None:
         """Release the lock. The files stay."""
+        self.journal.close()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -114,16 +126,23 @@ class Spool:
         """Keep a job's manifest beside its parts, durably."""
         path = self.job_folder(job) / MANIFEST_NAME
         with translated(directory=self.directory, doing=f"keeping the manifest of job {job}"):
-            more_bytes = await anyio.to_thread.run_sync(folders.write_durably, path, document)
+            more_bytes = await anyio.to_thread.run_sync(self.journal.write, path, document)
         self.usage.settle(job, reserved_bytes=0, used_bytes=more_bytes)
 
     async def remove_job(self, job: JobId) -> int:
         """Remove a job's files, the manifest first; bytes freed, 0 when there is nothing."""
         with translated(directory=self.directory, doing=f"removing the files of job {job}"):
-            removed_bytes = await anyio.to_thread.run_sync(folders.remove, self.job_folder(job), MANIFEST_NAME)
+            removed_bytes = await anyio.to_thread.run_sync(self._remove, self.job_folder(job))
         self.usage.forget(job)
         self._begun.discard(job)
         self._announce_room()
+        return removed_bytes
+
+    def _remove(self, folder: Path) -> int:
+        if not folder.is_dir():
+            return 0
+        removed_bytes = folders.remove(folder, MANIFEST_NAME)
+        self.journal.note_removal(folder)
         return removed_bytes
 
     def own(self, owners: Mapping[JobId, OrganizationId]) -> None:
@@ -238,8 +257,11 @@ class Spool:
 
     def _open(self) -> None:
         folders.make(self.directory)
-        folders.make(self.directory / "jobs")
+        folders.sync(self.directory.parent)
         self._take_lock()
+        folders.make(self.directory / "jobs")
+        self.journal.open()
+        folders.sync(self.directory)
         id_path = self.directory / "spool.id"
         if not id_path.exists():
             folders.write_durably(id_path, f"{uuid4()}\n".encode())

@@ -15,6 +15,7 @@ from m3ter import M3ter
 
 from exportd.jobs.history_pruner import HistoryKind, HistoryPruner
 from exportd.model.clock import SystemClock
+from exportd.spool.journal_keeper import JournalKeeper
 from exportd.spool.small_parts import ARCHIVE_NAME, SmallPartsWriter
 from exportd.spool.spool import Spool
 from exportd.stores.file_reader import FILE_BLOCK_BYTES
@@ -327,10 +328,13 @@ class TestDownloads:
         folder.mkdir()
         names = [f"{job_id}_accounts.csv.gz", f"{job_id}_accounts.0002.csv.gz", f"{job_id}_accounts.0003.csv.gz"]
         contents = [random.Random(number).randbytes(1000 * number) for number in (1, 2, 3)]
-        small_parts = SmallPartsWriter(folder)
+        journal = JournalKeeper(api.folder)
+        await anyio.to_thread.run_sync(journal.open)
+        small_parts = SmallPartsWriter(folder, journal)
         for name, content in zip(names[:2], contents, strict=False):
             small_parts.add(name, content)
         await anyio.to_thread.run_sync(small_parts.finish)
+        await anyio.to_thread.run_sync(journal.drop)
         (folder / names[2]).write_bytes(contents[2])
         (folder / "manifest.json").write_bytes(b"{}")
         for number, name in enumerate(names, start=1):

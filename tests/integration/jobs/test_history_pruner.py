@@ -242,7 +242,7 @@ async def test_a_spool_forgets_a_schedule_before_its_row_goes(
     live, gone = await jobs.add_schedule("live"), await jobs.add_schedule("gone")
     publication = Publication(JobId(uuid4()), "7:7:", "0/0", datetime.now(UTC))
     for schedule in (live, gone):
-        await write_publication(spool.directory, schedule, publication)
+        await write_publication(spool, schedule, publication)
         await jobs.connection.executemany(
             "INSERT INTO exportd.publication (schedule_id, place, token) VALUES ($1, $2, 't')",
             [(schedule, spool.publication_place), (schedule, f"spool {SPOOL}")],

@@ -9,8 +9,9 @@ import random
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from uuid import UUID
 
 import anyio
@@ -26,9 +27,10 @@ from exportd.model.schedule import ExportFormat
 from exportd.spool import entity_writer, folders
 from exportd.spool.entity_writer import EntityWriter, finish_together
 from exportd.spool.folders import disk_bytes
+from exportd.spool.journal_keeper import read_records
 from exportd.spool.part_file import PartFile
 from exportd.spool.part_sequence import Fed, PartSequence
-from exportd.spool.small_parts import ARCHIVE_NAME, SmallPartsWriter, find_parts
+from exportd.spool.small_parts import ARCHIVE_NAME, find_parts
 from exportd.spool.spool import Spool
 from exportd.stores.file_reader import file_blocks
 from tests.fixtures.settings import live_settings
@@ -356,12 +358,12 @@ async def test_small_files_of_a_job_are_made_in_one_call_and_their_names_durable
     calls, synced = [], []
     end_all, sync = entity_writer._end_all, folders.sync
 
-    def counted_end_all(ends: Sequence[Callable[[], Fed]], small_parts: SmallPartsWriter | None) -> list[Fed | OSError]:
+    def counted_end_all(ends: Sequence[Callable[[], Fed]], *others: Any) -> list[Fed | OSError]:
         calls.append(len(ends))
-        return end_all(ends, small_parts)
+        return end_all(ends, *others)
 
     def counted_sync(folder: Path) -> None:
-        synced.append({path.suffix for path in folder.iterdir()})
+        synced.append((folder.name, len(list(folder.iterdir()))))
         sync(folder)
 
     monkeypatch.setattr(entity_writer, "_end_all", counted_end_all)
@@ -375,7 +377,11 @@ async def test_small_files_of_a_job_are_made_in_one_call_and_their_names_durable
     await writers[2].write(b"1,%b,false\n" % (b"x" * 100_000))
     parts = await finish_together(writers)
     assert calls == [1, 3], "the larger one by itself"
-    assert synced == [{".gz"}, {".gz", ".zip"}], "when all have their names"
+    assert synced == [(str(JOB), 1), ("jobs", 1), ("journal", 1)], "the file that has grown, then the journal's name"
+    (journal,) = (spool.directory / "journal").iterdir()
+    archive = await anyio.to_thread.run_sync((spool.job_folder(JOB) / ARCHIVE_NAME).read_bytes)
+    (record,) = read_records(BytesIO(await anyio.to_thread.run_sync(journal.read_bytes)))
+    assert (record.name, record.content) == (f"jobs/{JOB}/{ARCHIVE_NAME}", archive)
     assert [(part.entity, part.rows) for part in parts] == [("E0", 0), ("E1", 1), ("E2", 1), ("E3", 0)]
     assert {file.part for file in started} == {*parts}
     assert spool.usage.taken_bytes(JOB) == 2 * 4096, "those in one file take a block of the disk together"

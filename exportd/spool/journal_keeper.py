@@ -1,0 +1,271 @@
+"""Makes small files of the spool durable, many with one synchronization of the disk.
+
+    <directory>/journal/<number>      what was written, one record after the other; the largest number is written to
+
+A small file is written under its name, and then once more at the end of the journal, with all others that are written
+at the same time. The journal alone is synchronized; the system writes the file itself to the disk when it likes. Should
+the machine lose its power before that, the file is made again of the journal when the spool is opened. When the journal
+has become large, a new one is begun, the whole file system is synchronized, and the old one is removed.
+
+A removal is written down before anything that comes later, so that files of an earlier attempt never come back beside
+those of the next. After a crash what was removed last may come back by itself; it is removed again in its time.
+
+A record that does not end, or is not what its checksum says, was being written when the machine stopped: nothing was
+promised of it, and its journal ends there. Methods block, raise OSError, and may be called by several threads.
+"""
+
+import ctypes
+import os
+import struct
+import threading
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import structlog
+
+from exportd.spool import folders
+
+MAX_BYTES: Final = 16 << 20
+"""After so many bytes a new journal is begun."""
+
+_CHECKSUM: Final = struct.Struct("<I")
+_HEAD: Final = struct.Struct("<BIQ")
+"""A record is the CRC-32 of what follows; then the change, the lengths of name and content in bytes; then both."""
+
+# Python has none. Elsewhere than on Linux all file systems are synchronized.
+_syncfs: Final = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+
+_Place = tuple[int, int]
+"""A journal's number, and how many records come before."""
+
+_logger = structlog.stdlib.get_logger()
+
+
+class JournalChange(IntEnum):
+    """What a record says."""
+
+    WRITTEN = 1
+    REMOVED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRecord:
+    """A file that was written, or a folder that was removed; ``name`` is relative to the spool."""
+
+    change: JournalChange
+    name: str
+    content: bytes = b""
+
+    def encode(self) -> bytes:
+        name = self.name.encode()
+        content = b"".join((_HEAD.pack(self.change, len(name), len(self.content)), name, self.content))
+        return _CHECKSUM.pack(zlib.crc32(content)) + content
+
+
+def read_records(file: BinaryIO) -> Iterator[JournalRecord]:
+    """The records of a journal, up to the first that is not whole. Only one is in memory at a time."""
+    size_bytes = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    while len(begin := file.read(_CHECKSUM.size + _HEAD.size)) == _CHECKSUM.size + _HEAD.size:
+        (checksum,), head = _CHECKSUM.unpack_from(begin), begin[_CHECKSUM.size :]
+        change, name_bytes, content_bytes = _HEAD.unpack(head)
+        if name_bytes + content_bytes > size_bytes:
+            return
+        name, content = file.read(name_bytes), file.read(content_bytes)
+        if zlib.crc32(content, zlib.crc32(name, zlib.crc32(head))) != checksum:
+            return
+        yield JournalRecord(JournalChange(change), name.decode(), content)
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A record that a caller waits for, until it is durable or cannot become so."""
+
+    record: JournalRecord
+    is_durable: bool = False
+    error: OSError | None = None
+
+
+class JournalKeeper:
+    """The journal of the spool in ``directory``; ``open`` it before anything is written, under the spool's lock."""
+
+    def __init__(self, directory: Path, *, max_bytes: int = MAX_BYTES) -> None:
+        self._directory = directory
+        self._folder = directory / "journal"
+        self._max_bytes = max_bytes
+        self._file: BinaryIO | None = None
+        self._number = 0
+        self._dropped_below = 0
+        self._waiting: list[_Waiting] = []
+        self._removals: list[JournalRecord] = []
+        self._list = threading.Lock()
+        self._turn = threading.Lock()
+        self._dropping = threading.Lock()
+
+    def open(self) -> int:
+        """Make the files again that were lost; how many."""
+        folders.make(self._folder)
+        numbers = self._numbers()
+        last = _last_places(self._records(numbers))
+        lost = sum(self._restore(record) for place, record in self._records(numbers) if place in last)
+        if lost:
+            _logger.warning("files made again of the journal", files=lost)
+        self._drop(numbers)
+        self._number = max(numbers, default=0)
+        self._dropped_below = self._number + 1
+        return lost
+
+    def close(self) -> None:
+        """End the journal; it is read when it is opened again."""
+        with self._turn:
+            self._end_file()
+
+    def drop(self) -> None:
+        """Let nothing depend on the journal any more."""
+        self.close()
+        with self._dropping:
+            self._drop(self._numbers())
+
+    def write(self, path: Path, content: bytes) -> int:
+        """Write a file in one go, durably, in place of one that is there; the bytes of the disk that it takes more."""
+        # Before its record: what a journal tells must be in the files when it is dropped.
+        more_bytes = folders.replace(path, content)
+        mine = _Waiting(self._record(JournalChange.WRITTEN, path, content))
+        with self._list:
+            self._waiting.append(mine)
+        with self._turn:
+            # Another caller may have done it meanwhile.
+            if not mine.is_durable and mine.error is None:
+                self._append()
+        if mine.error is not None:
+            raise mine.error
+        self._drop_old()
+        return more_bytes
+
+    def note_removal(self, folder: Path) -> None:
+        """Have a folder that was removed stay so: from the next ``write`` or ``sync`` on."""
+        with self._list:
+            self._removals.append(self._record(JournalChange.REMOVED, folder))
+
+    def sync(self) -> None:
+        """Make the removals durable that were noted."""
+        with self._turn:
+            if self._removals:
+                self._append()
+
+    def _record(self, change: JournalChange, path: Path, content: bytes = b"") -> JournalRecord:
+        return JournalRecord(change, path.relative_to(self._directory).as_posix(), content)
+
+    def _append(self) -> None:
+        """Write what waits, and make it durable; each caller gets the error. Raises OSError if there is no caller."""
+        with self._list:
+            removals, self._removals = self._removals, []
+            together, self._waiting = self._waiting, []
+        records = [*removals, *(waiting.record for waiting in together)]
+        try:
+            self._write(b"".join(record.encode() for record in records))
+        except OSError as error:
+            # The end of this journal is torn, or it is unknown how much of it is on the disk: nothing comes after it.
+            self._end_file()
+            with self._list:
+                self._removals = [*removals, *self._removals]
+            for waiting in together:
+                waiting.error = OSError(error.errno, error.strerror)
+            if not together:
+                raise
+        else:
+            for waiting in together:
+                waiting.is_durable = True
+
+    def _write(self, data: bytes) -> None:
+        file = self._file
+        if file is None:
+            self._number += 1
+            path = self._folder / str(self._number)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, folders.FILE_MODE)
+            file = self._file = os.fdopen(descriptor, "wb")
+            folders.sync(self._folder)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+        if file.tell() >= self._max_bytes:
+            self._end_file()
+
+    def _end_file(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):  # closing writes what could not be written before; nothing was promised of it
+                file.close()
+
+    def _drop_old(self) -> None:
+        """Drop the journals that have ended. Meanwhile others write; whatever fails here, nothing is lost."""
+        with self._turn:
+            current = self._number if self._file is not None else self._number + 1
+        if current <= self._dropped_below or not self._dropping.acquire(blocking=False):
+            return
+        try:
+            self._drop([number for number in self._numbers() if number < current])
+            self._dropped_below = current
+        except OSError as error:
+            _logger.warning("journal not dropped", error=str(error))
+        finally:
+            self._dropping.release()
+
+    def _drop(self, numbers: Sequence[int]) -> None:
+        """Remove journals, once all that they tell is on the disk."""
+        if not numbers:
+            return
+        _sync_file_system(self._folder)
+        for number in numbers:
+            (self._folder / str(number)).unlink()
+
+    def _numbers(self) -> list[int]:
+        return sorted(int(path.name) for path in self._folder.iterdir() if path.name.isdecimal())
+
+    def _records(self, numbers: Sequence[int]) -> Iterator[tuple[_Place, JournalRecord]]:
+        for number in numbers:
+            with (self._folder / str(number)).open("rb") as file:
+                for place, record in enumerate(read_records(file)):
+                    yield (number, place), record
+
+    def _restore(self, record: JournalRecord) -> bool:
+        path = self._directory / record.name
+        try:
+            if path.read_bytes() == record.content:
+                return False
+        except FileNotFoundError:
+            pass
+        folders.replace(path, record.content)
+        return True
+
+
+def _last_places(records: Iterable[tuple[_Place, JournalRecord]]) -> set[_Place]:
+    """Where the journals tell what the files are in the end."""
+    last: defaultdict[str, dict[str, _Place]] = defaultdict(dict)
+    for place, record in records:
+        if record.change is JournalChange.REMOVED:
+            last.pop(record.name, None)
+        else:
+            folder, _, name = record.name.rpartition("/")
+            last[folder][name] = place
+    return {place for places in last.values() for place in places.values()}
+
+
+def _sync_file_system(folder: Path) -> None:
+    """Have the system write all that the folder's file system holds back."""
+    if _syncfs is None:
+        os.sync()
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _syncfs(descriptor):
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error), str(folder))
+    finally:
+        os.close(descriptor)
