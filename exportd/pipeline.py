@@ -64,6 +64,7 @@ class Pipeline:
             if sealed is None:
                 extraction, parts = await self._extract(lease, progress, forced, delivery)
                 await self._jobs.seal(lease, parts=parts, extraction=extraction.to_json(), spool_id=self._spool.id)
+                progress.on_seal()
             else:
                 extraction, parts = sealed, await delivery.resume()
             delivery.keep()

@@ -186,7 +186,7 @@ def connections_needed(settings: Settings) -> int:
         + CONTROL_CONNECTIONS
         + len(("listener", "pruner", "entities"))
     )
-    return own + Slots.of(limits).total * (limits.streams + 1)
+    return own + Slots.of(limits).readers * (limits.streams + 1)
 
 
 def _entities_of(settings: Settings, catalog: Catalog) -> dict[str, list[EntityCode]]:

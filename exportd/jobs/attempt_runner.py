@@ -44,8 +44,8 @@ class AttemptRunner:
     """One attempt.
 
     ``claimed_at`` is the monotonic time before the claim was sent; ``random`` in [0, 1) spreads retries. ``on_stall``
-    is called when the job begins to wait for something in the database, with the entities, or goes on. ``probes`` are
-    entities that count only once the job does stall on them.
+    is called when the job begins to wait for something in the database, with the entities, or goes on; ``on_seal`` when
+    all has been read. ``probes`` are entities that count only once the job does stall on them.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class AttemptRunner:
         clock: Clock,
         random: float,
         on_stall: Callable[[Collection[EntityCode]], None] = lambda _: None,
+        on_seal: Callable[[], None] = lambda: None,
         probes: Collection[EntityCode] = (),
     ) -> None:
         self._table = table
@@ -69,8 +70,10 @@ class AttemptRunner:
         self._attempt_limit = attempt_limit
         self._random = random
         self._clock = clock
-        self._progress = JobProgress(on_stall=self._heard)
+        self._progress = JobProgress(on_stall=self._heard, on_seal=self._sealed)
         self._on_stall = on_stall
+        self._on_seal = on_seal
+        self._delivers_since = None if lease.phase is JobPhase.EXTRACTING else claimed_at
         self._probes = frozenset(probes)
         self._waits_for: frozenset[EntityCode] = frozenset()
         self._stalled: set[EntityCode] = set()
@@ -103,7 +106,7 @@ class AttemptRunner:
             self._stalled_since = None
         elif self._stalled_since is None:
             self._stalled_since = self._clock.monotonic()
-        return Occupant(troubled, self._stalled_since, self._claimed_at)
+        return Occupant(troubled, self._stalled_since, self._claimed_at, self._delivers_since)
 
     def remember(self, entities: StalledEntities) -> None:
         """Tell what has become of the entities that it read, when it has ended."""
@@ -120,6 +123,10 @@ class AttemptRunner:
         self._stalled |= self._waits_for
         self._last_stalls = self._progress.stalls or self._last_stalls
         self._on_stall(self._waits_for - before)
+
+    def _sealed(self) -> None:
+        self._delivers_since = self._clock.monotonic()
+        self._on_seal()
 
     def look_for_cancellation(self) -> None:
         """Find out now whether the job is to be cancelled."""

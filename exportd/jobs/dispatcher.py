@@ -5,7 +5,8 @@
     stop_claiming  claim no more; ``run`` ends with the last job
     drain          the same, but jobs that are not done at the deadline are stopped and put back
 
-A job that waits for the database takes no slot, and short jobs run beside long ones: see ``stalls``. One job's failure
+A job that waits for the database or for a destination takes no slot, and short jobs run beside long ones: see
+``stalls``. One job's failure
 never ends the dispatcher; see ``attempt_runner``. A failing claim is logged and tried again at the next poll.
 """
 
@@ -38,7 +39,7 @@ _random = SystemRandom().random
 
 class Dispatcher:
     """Runs up to ``limits.jobs`` jobs at a time, each at most ``limits.job_attempts`` times, and beside them some that
-    stall and some short ones.
+    stall, some that only deliver and some short ones.
 
     ``settings`` are read at each look; a running job keeps the limit of attempts with which it began. ``holder`` names
     this daemon in the jobs' rows; ``spool_id`` is the spool that holds the parts of its sealed jobs.
@@ -147,13 +148,15 @@ class Dispatcher:
 
     async def _seconds_to_next_look(self) -> float:
         """Until the next poll, or until a job that was put back is due if that is sooner."""
+        # Before the database is asked: what may be done meanwhile was not looked for yet.
+        given_up = self._slots().slot_given_up_in_s(self._occupants(), self._clock.monotonic())
         try:
             with anyio.fail_after(CLAIM_TIMEOUT_S):
                 seconds = await self._table.seconds_to_next_due()
         except (ExportdError, TimeoutError):
             # Claiming fails in the same way, and logs it.
             seconds = None
-        wanted = (seconds, self._seconds_to_short_room(), self._settings().capture.poll_interval_s)
+        wanted = (seconds, self._seconds_to_short_room(), given_up, self._settings().capture.poll_interval_s)
         return min(second for second in wanted if second is not None)
 
     async def _end_interrupted(self) -> None:
@@ -235,7 +238,7 @@ class Dispatcher:
 
     def _make_way(self) -> None:
         """Stop one of the jobs that stall, with those that were claimed together with it, if there are too many."""
-        surplus = self._slots().surplus(self._occupants())
+        surplus = self._slots().surplus(self._occupants(), self._clock.monotonic())
         if surplus is not None:
             for runner in self._staying()[surplus]:
                 runner.make_way()
@@ -244,6 +247,12 @@ class Dispatcher:
         """Others may run beside a job that stalls."""
         self._stalled.stalled(entities, self._clock.monotonic())
         self.wake()
+
+    def _on_seal(self) -> None:
+        """One that delivers gives its slot up after a while, if there is none left: look again then."""
+        slots, occupants, now = self._slots(), self._occupants(), self._clock.monotonic()
+        if slots.room(occupants, now) is not Room.ANY and slots.slot_given_up_in_s(occupants, now) is not None:
+            self.wake()
 
     def _start(self, group: TaskGroup, leases: Sequence[Lease], claimed_at: float) -> None:
         first = leases[0]
@@ -267,6 +276,7 @@ class Dispatcher:
             clock=self._clock,
             random=self._random(),
             on_stall=self._on_stall,
+            on_seal=self._on_seal,
             probes=probes,
         )
 

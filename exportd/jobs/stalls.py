@@ -1,8 +1,10 @@
-"""Which jobs may run beside long ones, and beside those that wait for the database. Pure; time is handed in, in seconds
-of a monotonic clock.
+"""Which jobs may run beside long ones, and beside those that wait for the database or for a destination. Pure; time is
+handed in, in seconds of a monotonic clock.
 
 While long jobs take all slots of ``limits.jobs``, a few more may run of which a short time is expected: a large export
-of one organization does not hold up the small ones of all others.
+of one organization does not hold up the small ones of all others. A job whose files are complete, and which has
+delivered for a while already, waits for the network: up to ``limits.delivering_jobs`` of these take no slot. So the
+slower a bucket answers, the more jobs are on their way to it.
 
 A job stalls while it waits for a lock or for rows, be it because a table is large or because code of the table's owner
 sleeps. Nothing tells the two apart, so neither is ended for it, and neither may keep others waiting:
@@ -20,6 +22,7 @@ sleeps. Nothing tells the two apart, so neither is ended for it, and neither may
     no work     while nothing else is to be done, jobs that stall use the slots as all do
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -37,19 +40,23 @@ LONG_S = 0.25
 class Occupant:
     """A running job. ``troubled`` are entities on which it stalls, and remembered ones that it has still to read.
 
-    ``stalled_since`` is when it became one that stalls; None for one that does not. ``since`` is when it was claimed.
+    ``stalled_since`` is when it became one that stalls; None for one that does not. ``since`` is when it was claimed,
+    ``delivers_since`` when its files were complete, None before.
     """
 
     troubled: frozenset[EntityCode] = frozenset()
     stalled_since: float | None = None
     since: float = 0.0
+    delivers_since: float | None = None
 
     @classmethod
     def joined(cls, jobs: Collection["Occupant"]) -> "Occupant":
         """Jobs that were claimed together count as one: when one of them stalls, the others wait behind it."""
         stalled = [job.stalled_since for job in jobs if job.stalled_since is not None]
         troubled = frozenset[EntityCode]().union(*(job.troubled for job in jobs))
-        return cls(troubled, min(stalled, default=None), min(job.since for job in jobs))
+        sealed = [job.delivers_since for job in jobs if job.delivers_since is not None]
+        delivers_since = max(sealed) if len(sealed) == len(jobs) else None
+        return cls(troubled, min(stalled, default=None), min(job.since for job in jobs), delivers_since)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,33 +135,47 @@ class Room(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """``jobs`` run at a time; beside them as many as ``stalled`` that stall, and ``short`` ones while all are long."""
+    """``jobs`` run at a time; beside them as many as ``stalled`` that stall, ``delivering`` that only deliver, and
+    ``short`` ones while all are long.
+    """
 
     jobs: int
     stalled: int
     short: int = 0
+    delivering: int = 0
 
     @classmethod
     def of(cls, limits: LimitSettings) -> "Slots":
-        return cls(limits.jobs, limits.stalled_jobs, limits.short_jobs)
+        return cls(limits.jobs, limits.stalled_jobs, limits.short_jobs, limits.delivering_jobs)
 
     @property
-    def total(self) -> int:
-        """How many jobs run at the same time at most."""
+    def readers(self) -> int:
+        """How many jobs read at the same time at most."""
         return self.jobs + self.stalled + self.short
 
     def room(self, occupants: Collection[Occupant], now: float) -> Room:
         """Which job may be claimed now."""
-        if len(_moving(occupants)) < self.jobs:
+        if len(self._in_slots(occupants, now)) < self.jobs:
             return Room.ANY
         return Room.SHORT if self.short_room_in_s(occupants, now) == 0 else Room.NONE
 
     def short_room_in_s(self, occupants: Collection[Occupant], now: float) -> float | None:
         """When there is room for a short job: once all jobs have run for a while. None: not for now."""
-        moving = _moving(occupants)
-        if not self.jobs <= len(moving) < self.jobs + self.short:
+        taken = self._in_slots(occupants, now)
+        if not self.jobs <= len(taken) < self.jobs + self.short:
             return None
-        return max(0.0, max(occupant.since for occupant in moving) + LONG_S - now)
+        return max(0.0, max(occupant.since for occupant in taken) + LONG_S - now)
+
+    def slot_given_up_in_s(self, occupants: Collection[Occupant], now: float) -> float | None:
+        """When the next one that delivers will have done so for a while, and gives its slot up; None: none does."""
+        end = min((end for occupant in occupants if (end := _waits_from(occupant)) > now), default=math.inf)
+        return None if end == math.inf else end - now
+
+    def _in_slots(self, occupants: Collection[Occupant], now: float) -> list[Occupant]:
+        """Those that neither stall nor have a place among those that deliver."""
+        moving = [occupant for occupant in occupants if occupant.stalled_since is None]
+        delivering = [occupant for occupant in moving if _waits_from(occupant) <= now]
+        return [*(occupant for occupant in moving if now < _waits_from(occupant)), *delivering[self.delivering :]]
 
     def left_out(
         self, occupants: Collection[Occupant], entities: StalledEntities, now: float
@@ -167,13 +188,13 @@ class Slots:
         crowded = {entity for entity in entities if is_full or taken[entity] >= share}
         strict = alone | {entity for entity in crowded if not entities.may_be_probed(entity, now)}
         yield strict
-        if strict != alone and len(occupants) < self.jobs:
+        if strict != alone and len(self._in_slots(occupants, now)) + len(stalled) < self.jobs:
             yield alone
 
-    def surplus(self, occupants: Sequence[Occupant]) -> int | None:
+    def surplus(self, occupants: Sequence[Occupant], now: float) -> int | None:
         """Which of the occupants has to make way, by its place in the sequence; None while they are not too many."""
         stalled = [occupant for occupant in occupants if occupant.stalled_since is not None]
-        in_slots = min(len(occupants) - len(stalled), self.jobs)
+        in_slots = min(len(self._in_slots(occupants, now)), self.jobs)
         if not stalled or in_slots + len(stalled) <= self.jobs + self.stalled:
             return None
         taken = _taken(stalled)
@@ -184,8 +205,9 @@ class Slots:
         return occupants.index(max(stalled, key=rank))
 
 
-def _moving(occupants: Collection[Occupant]) -> list[Occupant]:
-    return [occupant for occupant in occupants if occupant.stalled_since is None]
+def _waits_from(occupant: Occupant) -> float:
+    """From when on it counts as one that only waits for its destinations; infinite while it has something to read."""
+    return math.inf if occupant.delivers_since is None else occupant.delivers_since + LONG_S
 
 
 def _taken(stalled: Collection[Occupant]) -> Counter[EntityCode]:

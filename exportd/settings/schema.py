@@ -145,6 +145,11 @@ class LimitSettings(Section):
     """How many short jobs run beside these while long ones take every place; those that share a snapshot count as one.
     So a large export does not hold up the small ones. 0 is none."""
 
+    delivering_jobs: Annotated[int, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=0, le=256)] = 8
+    """How many jobs run beside these while they only deliver: their files are complete, and they have waited for their
+    destinations for a quarter of a second. So a bucket that is far away, or slow, does not hold up what is to be read.
+    Those that share a snapshot count as one. 0 is none."""
+
     stalled_jobs: Annotated[int, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=1, le=64)] = 2
     """How many jobs run beside these while they wait for the database: for a lock, or for rows that do not come. Of
     these places one table gets all but one. So a table that is locked, slow or hostile does not hold up the others."""

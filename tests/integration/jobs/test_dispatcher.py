@@ -18,6 +18,7 @@ from exportd.jobs.attempt_runner import RunJob
 from exportd.jobs.dispatcher import Dispatcher
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
+from exportd.jobs.stalls import LONG_S
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.job import EntityProgress, JobId, JobPhase, JobProgress, JobState, Lease, LeaseState, Stall
@@ -390,6 +391,45 @@ class TestTakingWork:
                 await begun[number].wait()
             assert running == 3
             may_end.set()
+
+    async def test_a_job_that_waits_for_its_destinations_gives_its_slot_up(self, dispatchers: Dispatchers) -> None:
+        for _ in range(4):
+            await dispatchers.jobs.add_job()
+        begun, may_end = [anyio.Event() for _ in range(4)], anyio.Event()
+        running = 0
+
+        async def run_job(lease: Lease, progress: JobProgress) -> None:
+            nonlocal running
+            looked.clear()
+            progress.on_seal()
+            begun[running].set()
+            running += 1
+            await may_end.wait()
+            await dispatchers.jobs.table.succeed(lease, positions=[])
+
+        looked = list[int]()
+
+        class Watched(JobTable):
+            async def seconds_to_next_due(self) -> float | None:
+                looked.append(running)
+                return None
+
+        settings = live_settings(limits={"jobs": 1, "short_jobs": 0, "delivering_jobs": 2})
+        dispatcher = dispatchers.dispatcher(run_job, table=Watched(dispatchers.jobs.pool), settings=settings)
+        async with dispatchers.running(dispatcher):
+            for number in range(3):
+                await begun[number].wait()
+                while not looked:
+                    await anyio.lowlevel.checkpoint()
+                assert running == number + 1, "not before it has delivered for a while"
+                await dispatchers.clock.advance(LONG_S)
+            looked.clear()
+            dispatcher.wake()
+            while not looked:
+                await anyio.lowlevel.checkpoint()
+            assert running == 3, "one in a slot, and two beside it"
+            may_end.set()
+            await begun[3].wait()
 
     async def test_tries_an_entity_that_is_slow_for_one_job_with_another_after_a_pause(
         self, dispatchers: Dispatchers

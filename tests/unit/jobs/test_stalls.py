@@ -36,8 +36,26 @@ def test_a_short_job_has_room_once_all_that_run_are_long() -> None:
 
 def test_a_short_job_beside_the_slots_drives_out_none_that_stalls() -> None:
     slots = Slots(jobs=1, stalled=1, short=1)
-    assert slots.surplus([BUSY, BUSY, stalled(TRAP)]) is None
-    assert slots.surplus([BUSY, BUSY, stalled(TRAP), stalled(SLOW)]) is not None
+    assert slots.surplus([BUSY, BUSY, stalled(TRAP)], 0.0) is None
+    assert slots.surplus([BUSY, BUSY, stalled(TRAP), stalled(SLOW)], 0.0) is not None
+
+
+def test_a_job_that_has_delivered_for_a_while_gives_its_slot_up() -> None:
+    slots, one = Slots(jobs=1, stalled=1, short=1, delivering=2), Occupant(since=1.0, delivers_since=2.0)
+    assert (slots.room([one], 2.0), slots.slot_given_up_in_s([one], 2.0)) == (Room.SHORT, LONG_S)
+    assert (slots.room([one], 2.0 + LONG_S), slots.slot_given_up_in_s([one], 2.0 + LONG_S)) == (Room.ANY, None)
+    reading = Occupant(since=5.0)
+    assert slots.room([one, reading], 5.0) is Room.NONE
+    assert slots.short_room_in_s([one, reading], 5.0) == LONG_S, "what delivers has nothing to do with it"
+    assert slots.room([one] * 2, 9.0) is Room.ANY
+    assert slots.room([one] * 3, 9.0) is not Room.ANY, "the third one keeps its slot"
+    assert slots.slot_given_up_in_s([reading], 9.0) is None
+
+
+def test_jobs_that_were_claimed_together_deliver_when_all_of_them_do() -> None:
+    early, late = Occupant(delivers_since=2.0), Occupant(delivers_since=3.0)
+    assert Occupant.joined([early, BUSY]).delivers_since is None
+    assert Occupant.joined([early, late]).delivers_since == 3.0
 
 
 def test_what_no_job_has_stalled_on_is_never_left_out(entities: StalledEntities) -> None:
@@ -67,10 +85,10 @@ def test_without_other_work_they_use_the_slots(entities: StalledEntities) -> Non
 
 def test_the_surplus_is_of_the_entity_with_the_most_and_the_last_to_stall() -> None:
     slots = Slots(jobs=1, stalled=2)
-    assert slots.surplus([BUSY, stalled(TRAP, 1), stalled(SLOW, 2)]) is None
-    assert slots.surplus([stalled(TRAP, 1), stalled(TRAP, 2), stalled(SLOW, 3), BUSY]) == 1
-    assert slots.surplus([stalled(TRAP, 5), stalled(OTHER, 1), stalled(SLOW, 3), BUSY]) == 0
-    assert slots.surplus([BUSY, BUSY, BUSY, BUSY]) is None, "the limit was lowered: they end by themselves"
+    assert slots.surplus([BUSY, stalled(TRAP, 1), stalled(SLOW, 2)], 0.0) is None
+    assert slots.surplus([stalled(TRAP, 1), stalled(TRAP, 2), stalled(SLOW, 3), BUSY], 0.0) == 1
+    assert slots.surplus([stalled(TRAP, 5), stalled(OTHER, 1), stalled(SLOW, 3), BUSY], 0.0) == 0
+    assert slots.surplus([BUSY, BUSY, BUSY, BUSY], 0.0) is None, "the limit was lowered: they end by themselves"
 
 
 def test_after_a_pause_that_grows_one_job_may_try_in_a_slot(entities: StalledEntities) -> None:
