@@ -14,6 +14,7 @@ from typing import Any
 
 from exportd.catalog.shape import Relation, Shape
 from exportd.model.entity import Entity, EntityCode
+from exportd.model.identity_cache import IdentityCache
 from exportd.model.reason import FullReason
 
 _ATTRIBUTE = "attribute "
@@ -67,25 +68,35 @@ class Guards:
     logged: bool = True
     last_member: int | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """The document that ``from_json`` reads."""
-        facts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {**facts, "cluster": dataclasses.asdict(self.cluster), "type_parts": dict(self.type_parts)}
+    def to_json(self) -> Mapping[str, Any]:
+        """The document that ``from_json`` reads; always the same one."""
+        return _document_of(self)
 
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> "Guards | None":
+    @staticmethod
+    def from_json(document: Mapping[str, Any]) -> "Guards | None":
         """The guards a position was stored with; None when an older version stored others (compares as changed)."""
-        try:
-            return cls(
-                cluster=ClusterFacts(**document["cluster"]),
-                **{
-                    field.name: document[field.name]
-                    for field in dataclasses.fields(cls)
-                    if field.name != "cluster" and (field.name in document or field.default is dataclasses.MISSING)
-                },
-            )
-        except (KeyError, TypeError):
-            return None
+        return _guards_in(document)
+
+
+@IdentityCache
+def _document_of(guards: Guards) -> Mapping[str, Any]:
+    facts = {field.name: getattr(guards, field.name) for field in dataclasses.fields(guards)}
+    return {**facts, "cluster": dataclasses.asdict(guards.cluster), "type_parts": dict(guards.type_parts)}
+
+
+@IdentityCache
+def _guards_in(document: Mapping[str, Any]) -> Guards | None:
+    try:
+        return Guards(
+            cluster=ClusterFacts(**document["cluster"]),
+            **{
+                field.name: document[field.name]
+                for field in dataclasses.fields(Guards)
+                if field.name != "cluster" and (field.name in document or field.default is dataclasses.MISSING)
+            },
+        )
+    except (KeyError, TypeError):
+        return None
 
 
 def guards_of(entity: Entity, shape: Shape, cluster: ClusterFacts) -> Guards:

@@ -97,6 +97,11 @@ class AttemptRunner:
         """Whether it was stopped, and is about to end."""
         return self._stopped_by is not None
 
+    @property
+    def delivers(self) -> bool:
+        """Whether all that it reads has been read."""
+        return self._delivers_since is not None
+
     def occupant(self, entities: StalledEntities) -> Occupant:
         """The job as it counts at the moment."""
         unread = set() if self._lease.phase is not JobPhase.EXTRACTING else {*self._lease.job.entities} - self._read()

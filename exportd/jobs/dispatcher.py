@@ -12,6 +12,7 @@ never ends the dispatcher; see ``attempt_runner``. A failing claim is logged and
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from random import SystemRandom
 from uuid import UUID
@@ -248,24 +249,28 @@ class Dispatcher:
         self._stalled.stalled(entities, self._clock.monotonic())
         self.wake()
 
-    def _on_seal(self) -> None:
-        """One that delivers gives its slot up after a while, if there is none left: look again then."""
-        slots, occupants, now = self._slots(), self._occupants(), self._clock.monotonic()
-        if slots.room(occupants, now) is not Room.ANY and slots.slot_given_up_in_s(occupants, now) is not None:
+    def _on_seal(self, together: Sequence[AttemptRunner]) -> None:
+        """Jobs that only deliver give their slot up after a while: if there is none left, look again then."""
+        if not all(runner.delivers for runner in together):
+            return
+        if self._slots().room(self._occupants(), self._clock.monotonic()) is not Room.ANY:
             self.wake()
 
     def _start(self, group: TaskGroup, leases: Sequence[Lease], claimed_at: float) -> None:
         first = leases[0]
         is_read = first.phase is JobPhase.EXTRACTING
         probes = self._stalled.probed(first.job.entities, claimed_at) if is_read else frozenset[EntityCode]()
-        runners = [self._runner(lease, claimed_at, probes) for lease in leases]
+        runners: list[AttemptRunner] = []
+        runners += [self._runner(lease, claimed_at, probes, runners) for lease in leases]
         self._active.append(runners)
         for runner, lease in zip(tuple(runners), leases, strict=True):
             if self._handing_back:
                 runner.hand_back()
             group.start_soon(self._run_attempt, runner, runners, name=f"job {lease.job.id}")
 
-    def _runner(self, lease: Lease, claimed_at: float, probes: frozenset[EntityCode]) -> AttemptRunner:
+    def _runner(
+        self, lease: Lease, claimed_at: float, probes: frozenset[EntityCode], together: Sequence[AttemptRunner]
+    ) -> AttemptRunner:
         return AttemptRunner(
             self._table,
             self._run_job,
@@ -276,7 +281,7 @@ class Dispatcher:
             clock=self._clock,
             random=self._random(),
             on_stall=self._on_stall,
-            on_seal=self._on_seal,
+            on_seal=partial(self._on_seal, together),
             probes=probes,
         )
 
@@ -286,7 +291,9 @@ class Dispatcher:
         finally:
             runner.remember(self._stalled)
             together.remove(runner)
-            if not together:
+            if together:
+                self._on_seal(together)
+            else:
                 self._active.remove(together)
                 self.wake()
 

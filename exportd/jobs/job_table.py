@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -37,11 +38,12 @@ from exportd.jobs.lease_writer import (
     Seal,
     Success,
     lease_lost,
-    positions_to_json,
+    positions_text,
 )
 from exportd.model.clock import boot_time
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import TransientError
+from exportd.model.identity_cache import MAX_REMEMBERED
 from exportd.model.job import JobId, JobPhase, JobProgress, JobState, Lease, LeaseState, Part
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode, ScheduleId
@@ -181,12 +183,12 @@ class JobTable:
         document = None if progress == JobProgress() else json.dumps(progress_to_json(progress))
         return await self._last_progress.ask((lease, document))
 
-    async def seal(self, lease: Lease, *, parts: Sequence[Part], extraction: Mapping[str, Any], spool_id: UUID) -> None:
+    async def seal(self, lease: Lease, *, parts: Sequence[Part], extraction: str, spool_id: UUID) -> None:
         """Record that every part is durable in the spool: from here on, the source is not read again.
 
         ``extraction`` says what was read, in JSON; the job's manifest and positions are made from it.
         """
-        _require(await self._seals.ask(Seal(lease, parts, json.dumps(extraction), spool_id)))
+        _require(await self._seals.ask(Seal(lease, parts, extraction, spool_id)))
 
     async def publishing(self, lease: Lease) -> None:
         """Record that objects may be visible from now on."""
@@ -204,7 +206,7 @@ class JobTable:
         An ad hoc job moves none, nor does one whose schedule was deleted; entities that are no longer in the schedule
         are left out.
         """
-        _require(await self._successes.ask(Success(lease, positions_to_json(positions), manifest_sha256)))
+        _require(await self._successes.ask(Success(lease, positions_text(positions), manifest_sha256)))
 
     async def fail(self, lease: Lease, *, reason: Reason, message: str) -> None:
         """End the job without success. Its schedule's positions stay: the next run holds the same changes."""
@@ -436,13 +438,20 @@ async def _records(connection: "Connection", rows: "Sequence[asyncpg.Record]") -
     )
 
 
+@lru_cache(maxsize=MAX_REMEMBERED)
+def _guards(text: str) -> Mapping[str, Any]:
+    """The same object for the same text: thousands of schedules have the same."""
+    guards: Mapping[str, Any] = json.loads(text)
+    return guards
+
+
 def _position_from_row(row: "asyncpg.Record") -> Position:
     return Position(
         entity=EntityCode(row["entity"]),
         job_id=JobId(row["job_id"]),
         snapshot=row["snapshot"],
         taken_at=row["taken_at"],
-        guards=json.loads(row["guards"]),
+        guards=_guards(row["guards"]),
         destinations=tuple(DestinationCode(destination) for destination in row["destinations"]),
         expired=row["expired"],
         put_back=row["put_back"],

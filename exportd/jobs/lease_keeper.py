@@ -11,7 +11,7 @@ from typing import Protocol
 import anyio
 import structlog
 
-from exportd.jobs.job_record import progress_to_json
+from exportd.jobs.job_record import progress_mark
 from exportd.model.clock import Clock, wait_until
 from exportd.model.errors import ExportdError
 from exportd.model.job import TRUSTED_SHARE, JobProgress, Lease, LeaseState
@@ -50,7 +50,7 @@ class LeaseKeeper:
         self._lease_s = lease_s
         self._extended_at = claimed_at
         self._clock = clock
-        self._written = progress_to_json(progress)
+        self._written = progress_mark(progress)
         self._woken = anyio.Event()
 
     def look(self) -> None:
@@ -68,8 +68,8 @@ class LeaseKeeper:
         """Extend the lease if it is time to."""
         woken, self._woken = self._woken.is_set(), anyio.Event()
         now = self._clock.monotonic()
-        figures = progress_to_json(self._progress)
-        changed = figures != self._written
+        mark = progress_mark(self._progress)
+        changed = mark != self._written
         if not changed and not woken and now < self._extended_at + self._lease_s / 3:
             return LeaseState.HELD
         trusted_s = self._extended_at + self._lease_s * TRUSTED_SHARE - now
@@ -91,5 +91,5 @@ class LeaseKeeper:
             _logger.warning("lease lost", fence=self._lease.fence)
             return state
         self._extended_at = now
-        self._written = figures
+        self._written = mark
         return state

@@ -16,7 +16,7 @@ from exportd.model.errors import TransientError
 from exportd.model.job import JobId, JobState, Lease, LeaseState, Part
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
-from exportd.model.start import Position
+from exportd.model.start import Position, guards_text
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -153,19 +153,19 @@ class LeaseWriter:
         return [states.get(lease.job.id) for lease, _ in progress]
 
 
-def positions_to_json(positions: Iterable[Position]) -> str:
-    return json.dumps(
-        [
-            {
-                "entity": position.entity,
-                "snapshot": position.snapshot,
-                "taken_at": position.taken_at.isoformat(),
-                "guards": dict(position.guards),
-                "destinations": position.destinations,
-            }
-            for position in positions
-        ]
-    )
+def positions_text(positions: Iterable[Position]) -> str:
+    """Positions in JSON, as ``move_positions`` takes them."""
+    return f"[{','.join(map(_position_text, positions))}]"
+
+
+def _position_text(position: Position) -> str:
+    facts = {
+        "entity": position.entity,
+        "snapshot": position.snapshot,
+        "taken_at": position.taken_at.isoformat(),
+        "destinations": position.destinations,
+    }
+    return f'{json.dumps(facts)[:-1]},"guards":{guards_text(position.guards)}}}'
 
 
 def _names(leases: Sequence[Lease]) -> tuple[list[JobId], list[int]]:

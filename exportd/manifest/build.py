@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from exportd.manifest.document import (
     Manifest,
@@ -16,6 +15,7 @@ from exportd.manifest.document import (
     schema_version_of,
 )
 from exportd.model.extraction import EntityExtraction, ExtractedField, Extraction
+from exportd.model.identity_cache import IdentityCache
 from exportd.model.job import Job, JobId, Part
 
 
@@ -109,7 +109,7 @@ def _entity(
     )
 
 
-@lru_cache(maxsize=1024)
+@IdentityCache
 def _fields(fields: tuple[ExtractedField, ...]) -> tuple[ManifestField, ...]:
     return tuple(
         ManifestField(name=field.name, type=field.type, format=field.format, reference=field.reference)

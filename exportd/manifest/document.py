@@ -24,7 +24,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
@@ -32,6 +31,7 @@ from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints, TypeAd
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.extraction import Mode
+from exportd.model.identity_cache import IdentityCache
 from exportd.model.job import JobId
 from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import ExportFormat, ScheduleId
@@ -252,7 +252,7 @@ def render(manifest: Manifest) -> bytes:
     return data
 
 
-@lru_cache(maxsize=1024)
+@IdentityCache
 def _rendered_fields(fields: tuple[ManifestField, ...]) -> str:
     text = _canonical(_FIELDS_ADAPTER.dump_python(fields, mode="json"))
     _FIELDS_ADAPTER.validate_json(text)

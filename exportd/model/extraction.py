@@ -1,5 +1,6 @@
 """What a job read, decided at its snapshot and kept with its seal: the manifest and the positions are made from it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,9 +8,10 @@ from enum import StrEnum
 from typing import Any
 
 from exportd.model.entity import EntityCode
+from exportd.model.identity_cache import IdentityCache
 from exportd.model.job import Job
 from exportd.model.reason import FullReason
-from exportd.model.start import Position
+from exportd.model.start import Position, guards_text
 
 
 class Mode(StrEnum):
@@ -85,31 +87,15 @@ class Extraction:
             if entity.mode is Mode.INCREMENTAL and entity.previous is not None
         }
 
-    def to_json(self) -> dict[str, Any]:
-        """What ``from_json`` makes the same extraction of."""
-        return {
+    def to_text(self) -> str:
+        """JSON, of which ``from_json`` makes the same extraction."""
+        facts = {
             "snapshot": self.snapshot,
             "wal_position": self.wal_position,
             "taken_at": self.taken_at.isoformat(),
-            "entities": [
-                {
-                    "entity": entity.entity,
-                    "type_token": entity.type_token,
-                    "mode": entity.mode,
-                    "full_reason": entity.full_reason,
-                    "previous": entity.previous,
-                    "rows": entity.rows,
-                    "deleted_rows": entity.deleted_rows,
-                    "key": list(entity.key),
-                    "tenant": entity.tenant,
-                    "fields": [[field.name, field.type, field.format, field.reference] for field in entity.fields],
-                    "guards": dict(entity.guards),
-                    "oversized_parts": entity.oversized_parts,
-                    "modified": entity.modified,
-                }
-                for entity in self.entities
-            ],
         }
+        entities = ",".join(map(_entity_text, self.entities))
+        return f'{json.dumps(facts)[:-1]},"entities":[{entities}]}}'
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Extraction":
@@ -137,3 +123,26 @@ class Extraction:
                 for entity in document["entities"]
             ),
         )
+
+
+def _entity_text(entity: EntityExtraction) -> str:
+    facts = {
+        "entity": entity.entity,
+        "type_token": entity.type_token,
+        "mode": entity.mode,
+        "full_reason": entity.full_reason,
+        "previous": entity.previous,
+        "rows": entity.rows,
+        "deleted_rows": entity.deleted_rows,
+        "key": list(entity.key),
+        "tenant": entity.tenant,
+        "oversized_parts": entity.oversized_parts,
+        "modified": entity.modified,
+    }
+    # Most of the document, and the same for thousands of jobs.
+    return f'{json.dumps(facts)[:-1]},"fields":{_fields_text(entity.fields)},"guards":{guards_text(entity.guards)}}}'
+
+
+@IdentityCache
+def _fields_text(fields: tuple[ExtractedField, ...]) -> str:
+    return json.dumps([[field.name, field.type, field.format, field.reference] for field in fields])

@@ -3,6 +3,7 @@
 A position says how far a schedule has exported an entity, and holds what lets the next run go on from there.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -10,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from exportd.model.entity import EntityCode
+from exportd.model.identity_cache import IdentityCache
 from exportd.model.job import JobId
 from exportd.model.reason import FullReason
 from exportd.model.schedule import DestinationCode
@@ -33,6 +35,12 @@ class Position:
     destinations: tuple[DestinationCode, ...]
     expired: bool = False
     put_back: bool = False
+
+
+@IdentityCache
+def guards_text(guards: Mapping[str, Any]) -> str:
+    """Guards as the JSON that they are stored in."""
+    return json.dumps(guards)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import NewType
 from urllib.parse import quote, unquote
 from uuid import UUID
@@ -135,7 +136,12 @@ def organization_folder(organization: OrganizationId, layout: Layout) -> str:
     """The beginning of an organization's keys, slash included. Raises ValueError for an empty id."""
     if not organization:
         raise ValueError("an organization's id must not be empty")
-    return f"{layout.folder}orgId={quote(organization, safe='')}/"
+    return f"{layout.folder}orgId={_quoted(organization)}/"
+
+
+@lru_cache(maxsize=1024)
+def _quoted(organization: OrganizationId) -> str:
+    return quote(organization, safe="")
 
 
 def build(name: AnyName, layout: Layout) -> ObjectKey:

@@ -373,7 +373,7 @@ class TestJobs:
         assert running["leaseUntil"] > running["startedAt"]
         entity = {"entity": "BILLS", "mode": "full", "full_reason": "FIRST_RUN", "previous": None}
         taken = {"snapshot": "9:9:", "wal_position": "0/9", "taken_at": "2026-03-09T04:00:00+00:00"}
-        await table.seal(lease, parts=(), extraction={**taken, "entities": [entity]}, spool_id=SPOOL)
+        await table.seal(lease, parts=(), extraction=json.dumps({**taken, "entities": [entity]}), spool_id=SPOOL)
         await table.record_delivery(lease, DestinationCode("lake"), "ab" * 32)
         await table.put_back(
             lease, after_s=60, counts_attempt=True, reason=Reason.DESTINATION_UNAVAILABLE, message="Away."

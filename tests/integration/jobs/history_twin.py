@@ -113,8 +113,8 @@ class Twin:
             taken_at=taken_at,
             entities=tuple(_extracted(entity, start, set(job.destinations), number) for entity in job.entities),
         )
-        await self.table.seal(lease, parts=PARTS, extraction=self.extraction.to_json(), spool_id=spool)
-        return [sorted(foreign), self._told(start), self._plain(self.extraction.to_json())]
+        await self.table.seal(lease, parts=PARTS, extraction=self.extraction.to_text(), spool_id=spool)
+        return [sorted(foreign), self._told(start), self._plain(json.loads(self.extraction.to_text()))]
 
     async def record(self, readable: Collection[str]) -> None:
         """Write down what the places are told next."""

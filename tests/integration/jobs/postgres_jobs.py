@@ -86,7 +86,7 @@ class PostgresJobs:
         return lease
 
     async def seal(self, lease: Lease, *, spool_id: UUID = SPOOL) -> None:
-        await self.table.seal(lease, parts=PARTS, extraction={"rows": 15}, spool_id=spool_id)
+        await self.table.seal(lease, parts=PARTS, extraction=json.dumps({"rows": 15}), spool_id=spool_id)
 
     async def end_lease(self, job_id: JobId) -> None:
         """Let the job's lease end in the past, as if its holder had stopped."""

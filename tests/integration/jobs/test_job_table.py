@@ -390,7 +390,7 @@ class TestTheSeal:
         lease = await jobs.claimed()
         assert await jobs.table.extraction(job_id) is None
         extraction = {"snapshot": "1:2:", "entities": [{"text": "Ünïcode \\ \" '"}]}
-        await jobs.table.seal(lease, parts=PARTS, extraction=extraction, spool_id=SPOOL)
+        await jobs.table.seal(lease, parts=PARTS, extraction=json.dumps(extraction), spool_id=SPOOL)
         assert await jobs.table.parts(job_id) == PARTS
         assert await jobs.table.extraction(job_id) == extraction
         record = await jobs.table.get(job_id)
@@ -402,7 +402,7 @@ class TestTheSeal:
         job_id = await jobs.add_job()
         lease = await jobs.claimed()
         with pytest.raises(Exception, match="part_pkey"):
-            await jobs.table.seal(lease, parts=(PARTS[0], PARTS[0]), extraction={}, spool_id=SPOOL)
+            await jobs.table.seal(lease, parts=(PARTS[0], PARTS[0]), extraction="{}", spool_id=SPOOL)
         assert (await jobs.row(job_id))["phase"] == JobPhase.EXTRACTING
         assert await jobs.table.parts(job_id) == ()
 

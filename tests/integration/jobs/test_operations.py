@@ -1,5 +1,6 @@
 """Pausing all daemons, cancelling and repeating jobs."""
 
+import json
 from dataclasses import replace
 from uuid import uuid4
 
@@ -209,6 +210,6 @@ class TestRefreshRequests:
                     {"entity": entity, "mode": mode} for entity, mode in zip((ACCOUNTS, PLANS), modes, strict=True)
                 ],
             }
-            await jobs.table.seal(lease, parts=[], extraction=extraction, spool_id=SPOOL)
+            await jobs.table.seal(lease, parts=[], extraction=json.dumps(extraction), spool_id=SPOOL)
             await jobs.table.succeed(lease, positions=reached(job_id, ACCOUNTS, PLANS))
             assert await jobs.table.refresh_requests(schedule) == left

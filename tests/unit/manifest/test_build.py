@@ -1,5 +1,6 @@
 """The manifest of a job holds what was read, the parts of each entity under their keys, and what came before."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -111,7 +112,7 @@ def test_an_entity_whose_file_the_destination_does_not_get_has_none() -> None:
 def test_a_start_date_is_said_with_what_it_was_compared_with() -> None:
     dated = replace(job(), schedule_id=None, schedule_code=None, start_date=DUE)
     read = replace(entity("ACCOUNTS", previous=1, rows=5), previous=None, deleted_rows=0, modified="dtLastModified")
-    extraction = Extraction.from_json(replace(EXTRACTION, entities=(read,)).to_json())
+    extraction = Extraction.from_json(json.loads(replace(EXTRACTION, entities=(read,)).to_text()))
     manifest = build_manifest(dated, extraction, PARTS, lambda _, part: part.file_name, History())
     assert (manifest.schema_version, manifest.start_date) == (2, DUE)
     assert manifest.entities[0].modified == "dtLastModified"
