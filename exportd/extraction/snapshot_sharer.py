@@ -1,7 +1,8 @@
 """One snapshot for jobs that were claimed together: opened once, looked into once, and read by one job after the other.
 
 Each job has its own windows in it, from its own positions. The one that asks first opens the snapshot, for itself and
-for those that ask within a moment. It keeps it open until all of them have read, for ``MAX_OPEN_S`` at most. A job
+for those that ask within a moment. It keeps it open until all of them have read, for ``MAX_OPEN_S`` at most. They go on
+together then, and share what comes next too: flushes of the disk and statements about their rows. A job
 that does not belong into it, because it has much to read or because reading has failed for another, is read by itself:
 it is put back, and its next attempt shares nothing.
 """
@@ -107,6 +108,7 @@ class SnapshotSharer:
             gathering.readers.append(reader)
             async with gathering.turn(reader) as snapshot:
                 yield snapshot
+            await gathering.all_have_read()
             return
         gathering = self._gatherings[codes] = _Gathering([reader])
         try:
@@ -194,11 +196,15 @@ class _Gathering:
             raise AloneError("It is read by itself, for it has more to read than the jobs it was claimed with.")
         return snapshot
 
+    async def all_have_read(self) -> None:
+        """Wait until it is so, or those that are left have no time left to begin."""
+        with anyio.move_on_at(self._begun_at + MAX_OPEN_S):
+            await self._all_left.wait()
+
     async def end(self) -> None:
         """Wait until all have read, or have no time left to begin."""
         try:
-            with anyio.move_on_at(self._begun_at + MAX_OPEN_S):
-                await self._all_left.wait()
+            await self.all_have_read()
         finally:
             self._is_over = True
             with anyio.move_on_after(_CLOSING_S, shield=True):

@@ -106,7 +106,9 @@ class RewindablePipeline:
             self._pipeline.run,
             holder="test",
             spool_id=self._spool.id,
-            settings=live_settings(limits={"jobs": 1, "short_jobs": 0, "jobs_together": together}),
+            settings=live_settings(
+                limits={"jobs": 1, "short_jobs": 0, "delivering_jobs": 0, "jobs_together": together}
+            ),
             lease_s=60,
             clock=SystemClock(),
         )

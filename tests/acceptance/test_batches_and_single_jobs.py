@@ -85,7 +85,7 @@ class _Made:
             key = path.relative_to(folder).as_posix()
             if path.suffix == ".json":
                 self.documents[key] = _timeless(json.loads(path.read_bytes()))
-            elif path.is_file():
+            elif path.is_file() and path.parent.name != "journal":  # which tells how the files came to be there
                 self.objects[key] = path.read_bytes()
 
 

@@ -18,7 +18,7 @@ from tests.fixtures.daemon import Daemon, Site, leftovers, until
 
 ORGANIZATIONS = tuple(f"org-{number:02}" for number in range(1, 9))
 CODES = tuple(f"{organization}-{number}" for organization in ORGANIZATIONS for number in (1, 2))
-LIMITS = {"jobs": 2, "short_jobs": 0, "jobs_together": 3}
+LIMITS = {"jobs": 2, "short_jobs": 0, "delivering_jobs": 0, "jobs_together": 3}
 MAX_HELD = 2 * 3
 
 _COUNT_HELD = """

@@ -140,7 +140,7 @@ async def hosts(site: Site, tmp_path: Path) -> AsyncIterator[TwoHosts]:
         BLOCKABLE_CATALOG,
         {
             **of_tenants(site, ORGANIZATIONS),
-            "limits": {"jobs": 1, "short_jobs": 0},
+            "limits": {"jobs": 1, "short_jobs": 0, "delivering_jobs": 0},
         },
     )
     twin = twin_of(site, tmp_path / "twin")

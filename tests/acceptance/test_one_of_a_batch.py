@@ -90,7 +90,7 @@ async def test_tenants_that_come_and_go_between_the_claim_and_the_read(site: Sit
     *first, late = ORGANIZATIONS
     codes = [f"{organization}-{number}" for organization in first for number in (1, 2)]
     sections = of_tenants(site, ORGANIZATIONS, schedules=2)
-    limits = {"jobs": 1, "short_jobs": 0}
+    limits = {"jobs": 1, "short_jobs": 0, "delivering_jobs": 0}
     site.configure(BLOCKABLE_CATALOG, {**sections, "limits": limits})
     daemon = await site.start()
     for code in (*codes, f"{late}-1", f"{late}-2"):
