@@ -5,13 +5,15 @@ none. The tree of an earlier commit does the same in turns with this one, so tha
 machine.
 """
 
+import fcntl
 import json
 import os
+import struct
 import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -41,6 +43,10 @@ _LIMITS: Mapping[str, float] = {"changed": 1 / 8, "empty": 1 / 10}
 _LIMIT_TO_S3 = 1 / 5
 _MAX_FSYNCS = 2
 _MAX_STATEMENTS = 12
+
+# From <linux/fs.h>, which Python does not have.
+_GET_FLAGS, _SET_FLAGS, _TOP_OF_HIERARCHY = 0x8008_6601, 0x4008_6602, 0x0002_0000
+_FLAGS = struct.Struct("l")
 
 _Figures = Mapping[str, Mapping[str, list[dict[str, Any]]]]
 """By tree and kind of round."""
@@ -167,8 +173,11 @@ async def _trees(
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[dict[str, _MeasuredTree]]:
     """The tree at hand, and that of the earlier commit where the history is at hand, each with a server of its own."""
-    with tempfile.TemporaryDirectory(prefix="exportd-before-") as folder:
-        paths = {"now": _CHECKOUT}
+    with (
+        tempfile.TemporaryDirectory(prefix="exportd-before-") as folder,
+        tempfile.TemporaryDirectory(prefix="exportd-bench-") as files,
+    ):
+        paths, files_of = {"now": _CHECKOUT}, _subfolders_apart(Path(files), ("now", "before"))
         archive = await anyio.run_process(["git", "-C", str(_CHECKOUT), "archive", BEFORE, "exportd"], check=False)
         if not archive.returncode:
             await anyio.run_process(["tar", "-x", "-C", folder], input=archive.stdout)
@@ -186,8 +195,13 @@ async def _trees(
                         stdin=subprocess.PIPE,
                         stdout=subprocess.PIPE,
                         stderr=None,
-                        # What is exportd's comes from that tree, what is the benchmarks' from this one.
-                        env={**os.environ, **environment, "PYTHONPATH": f"{path}{os.pathsep}{_CHECKOUT}"},
+                        env={
+                            **os.environ,
+                            **environment,
+                            # What is exportd's comes from that tree, what is the benchmarks' from this one.
+                            "PYTHONPATH": f"{path}{os.pathsep}{_CHECKOUT}",
+                            "TMPDIR": str(files_of[name]),
+                        },
                     )
                     running[name] = process
                 yield {name: _MeasuredTree(process) for name, process in running.items()}
@@ -195,6 +209,24 @@ async def _trees(
                 for process in running.values():
                     await _required(process.stdin).aclose()
                     await process.wait()
+
+
+def _subfolders_apart(folder: Path, names: Sequence[str]) -> Mapping[str, Path]:
+    """New folders, the files of each of which ext4 puts elsewhere (chattr +T); other file systems do as they like.
+
+    For minutes after a file was removed, making others near it is dear: the earlier tree, which makes and removes
+    thousands, would have the other one pay for that.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):
+            (flags,) = _FLAGS.unpack(fcntl.ioctl(descriptor, _GET_FLAGS, _FLAGS.pack(0)))
+            fcntl.ioctl(descriptor, _SET_FLAGS, _FLAGS.pack(flags | _TOP_OF_HIERARCHY))
+    finally:
+        os.close(descriptor)
+    for name in names:
+        (folder / name).mkdir()
+    return {name: folder / name for name in names}
 
 
 def _place(swift: SwiftServer | None, *, bucket: str) -> str:
