@@ -53,8 +53,7 @@ from exportd.settings.schema import LiveSettings
 from exportd.spool.retention import RetentionSweeper
 from exportd.spool.spool import Spool
 from exportd.stores.retrying import RetryBudget
-from exportd.telemetry.meters import AttemptMeter
-from exportd.telemetry.metrics import Metrics
+from exportd.telemetry.metrics import AttemptMeter, Metrics
 
 _LEASE_S = 30.0
 """How long a dead daemon's job stays untouched. Long enough for a pause of the machine, short enough for people."""

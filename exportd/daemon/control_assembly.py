@@ -65,8 +65,7 @@ from exportd.settings.control_schema import EVERY_ORGANIZATION, ControlSettings
 from exportd.settings.schema import QuotaSettings
 from exportd.settings.section import split_listen
 from exportd.telemetry import logging
-from exportd.telemetry.meters import resident_bytes
-from exportd.telemetry.metrics import Metrics
+from exportd.telemetry.metrics import Metrics, resident_bytes
 
 _ORGANIZATION_REQUESTS_A_SECOND = 50
 _TOKENS_A_SECOND = 100

@@ -35,7 +35,7 @@ from exportd.settings.loader import load_all
 from exportd.settings.schema import Settings
 from exportd.settings.secrets import passwords_in
 from exportd.telemetry import logging
-from exportd.telemetry.meters import LoopDelaySampler
+from exportd.telemetry.metrics import LoopDelaySampler
 
 _logger = structlog.get_logger()
 
