@@ -1,20 +1,97 @@
-"""Reads the shape of entities' tables from the database, in six queries whatever their number, and in one whether they
-are still the same.
+"""Reads what tables are like, in few queries whatever their number; no row of them is read.
+
+What the catalog is compared with takes one query; the shape of entities' tables, from which their capture is made,
+takes six, and one to see whether they are still the same.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from asyncpg import Record
 
+from exportd.catalog.live_table import LiveTable
 from exportd.catalog.shape import CaptureTrigger, Column, Relation, RelationKind, Shape
 from exportd.database import queries
-from exportd.database.connector import Connection
+from exportd.database.translator import translated
 from exportd.model.change_log import log_name
 from exportd.model.entity import Entity, EntityCode, TableName
 from exportd.model.errors import InvariantError
 
-_SQL = queries.load("shape")
+if TYPE_CHECKING:
+    from exportd.database.connector import Connection
+
+
+_SQL = queries.load("catalog")
+_SHAPE_SQL = queries.load("shape")
+
+
+@asynccontextmanager
+async def reading(connection: "Connection", *, doing: str) -> AsyncIterator[None]:
+    """A read-only transaction in which unqualified names mean pg_catalog, as in exports.
+
+    Raises TransientError or PermanentError for what goes wrong with the database meanwhile.
+    """
+    with translated(doing):
+        async with connection.transaction(readonly=True):
+            await connection.execute(_SQL["look_from_pg_catalog"])
+            yield
+
+
+async def read_tables(connection: "Connection", names: Collection[TableName]) -> dict[TableName, LiveTable]:
+    """The tables of these names; those that do not exist are left out."""
+    wanted = list(dict.fromkeys(names))
+    rows = await connection.fetch(
+        _SQL["describe_tables"], [name.schema for name in wanted], [name.name for name in wanted]
+    )
+    tables = (LiveTable.from_json(row["described"]) for row in rows)
+    return {table.name: table for table in tables}
+
+
+async def list_tables(connection: "Connection", schemas: Sequence[str] | None = None) -> list[TableName]:
+    """The application's tables, in these schemas or all, sorted by name; without partitions and children."""
+    rows = await connection.fetch(_SQL["list_tables"], None if schemas is None else list(schemas))
+    return [TableName(row["schema_name"], row["table_name"]) for row in rows]
+
+
+async def list_schemas(connection: "Connection") -> list[str]:
+    """The schemas that can hold the application's tables, sorted by name."""
+    return [row["schema_name"] for row in await connection.fetch(_SQL["list_schemas"])]
+
+
+async def unreadable_members(connection: "Connection", names: Collection[TableName]) -> tuple[TableName, ...]:
+    """The partitions and inheritance children of these tables that the connection's role may not read.
+
+    Exports read them all the same, by the right on their root. Raises TransientError or PermanentError.
+    """
+    async with reading(connection, doing="looking at partitions"):
+        rows = await connection.fetch(
+            _SQL["unreadable_members"], [name.schema for name in names], [name.name for name in names]
+        )
+    return tuple(TableName(row["schema_name"], row["table_name"]) for row in rows)
+
+
+async def tables_without_tenant_index(
+    connection: "Connection", entities: Iterable[Entity], *, min_bytes: int
+) -> tuple[tuple[TableName, str], ...]:
+    """The tables of at least that size whose tenant column begins no index, and the column.
+
+    A first export of one organization reads such a table whole. Raises TransientError or PermanentError.
+    """
+    columns = {entity.table: entity.tenant for entity in entities if entity.tenant}
+    async with reading(connection, doing="looking for indexes"):
+        rows = await connection.fetch(
+            _SQL["without_index"],
+            [name.schema for name in columns],
+            [name.name for name in columns],
+            [*columns.values()],
+        )
+    return tuple(
+        (TableName(row["schema_name"], row["table_name"]), row["column_name"])
+        for row in rows
+        if row["size_bytes"] >= min_bytes
+    )
 
 
 async def read_shapes(connection: "Connection", entities: Sequence[Entity]) -> dict[EntityCode, Shape]:
@@ -24,20 +101,20 @@ async def read_shapes(connection: "Connection", entities: Sequence[Entity]) -> d
     transaction the answer is that snapshot's.
     """
     found = await connection.fetch(
-        _SQL["relations"],
+        _SHAPE_SQL["relations"],
         [entity.table.schema for entity in entities],
         [entity.table.name for entity in entities],
         [log_name(entity.code) for entity in entities],
     )
     oids = sorted({row["oid"] for row in found} | {row["log_oid"] for row in found if row["log_oid"] is not None})
     parts: dict[int, list[tuple[str, str]]] = defaultdict(list)
-    for row in await connection.fetch(_SQL["type_parts"], oids):
+    for row in await connection.fetch(_SHAPE_SQL["type_parts"], oids):
         parts[row["type_oid"]].append((row["part"], row["value"]))
     columns: dict[int, list[Column]] = defaultdict(list)
-    for row in await connection.fetch(_SQL["columns"], oids):
+    for row in await connection.fetch(_SHAPE_SQL["columns"], oids):
         columns[row["table_oid"]].append(_column(row, tuple(parts.get(row["type_oid"], ()))))
-    triggers = _grouped(await connection.fetch(_SQL["triggers"], oids))
-    unique_keys = _grouped(await connection.fetch(_SQL["unique_keys"], oids))
+    triggers = _grouped(await connection.fetch(_SHAPE_SQL["triggers"], oids))
+    unique_keys = _grouped(await connection.fetch(_SHAPE_SQL["unique_keys"], oids))
     trees: dict[int, list[Record]] = defaultdict(list)
     for row in found:
         trees[row["position"]].append(row)
@@ -54,7 +131,7 @@ async def read_row_estimates(connection: "Connection", entities: Sequence[Entity
     An entity whose table does not exist, or was never analysed, is left out.
     """
     found = await connection.fetch(
-        _SQL["row_estimates"],
+        _SHAPE_SQL["row_estimates"],
         [entity.table.schema for entity in entities],
         [entity.table.name for entity in entities],
     )
@@ -67,7 +144,7 @@ async def read_fingerprint(connection: "Connection", entities: Sequence[Entity])
     ``pages`` is left out. The text says nothing to people. Inside a snapshot's transaction it is that snapshot's.
     """
     row = await connection.fetchrow(
-        _SQL["fingerprint"],
+        _SHAPE_SQL["fingerprint"],
         [entity.table.schema for entity in entities],
         [entity.table.name for entity in entities],
         [log_name(entity.code) for entity in entities],
