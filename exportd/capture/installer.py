@@ -15,7 +15,7 @@ from exportd.capture.repair import Repair, belongs, is_intact, removal_of, repai
 from exportd.capture.script import grant_on_log, with_least_rights, without_rows
 from exportd.capture.triggers import capture_of
 from exportd.catalog.shape import Shape
-from exportd.catalog.shape_reader import read_fingerprint, read_shapes
+from exportd.catalog.table_reader import read_fingerprint, read_shapes
 from exportd.database import queries
 from exportd.database.connector import Connection, Connector
 from exportd.database.locks import LockWait, take_locks

@@ -19,7 +19,7 @@ import asyncpg
 from exportd.catalog.document import Catalog
 from exportd.catalog.expressions import functions_of
 from exportd.catalog.live_table import ValueType, accepts, accepts_format, field_type
-from exportd.catalog.shape_reader import list_tables, read_tables, reading
+from exportd.catalog.table_reader import list_tables, read_tables, reading
 from exportd.catalog.table_rules import Finding, duplicates_query, duplicates_sentence, findings, missing_table
 from exportd.database import queries, quoting
 from exportd.database.translator import FOREIGN_ERRORS, translate

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from exportd.catalog.draft import ForeignKey, render
 from exportd.catalog.live_table import LiveTable
-from exportd.catalog.shape_reader import list_schemas, list_tables, read_tables, reading
+from exportd.catalog.table_reader import list_schemas, list_tables, read_tables, reading
 from exportd.database import queries
 from exportd.model.entity import TableName
 from exportd.model.errors import Problem, SettingsError

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from exportd.catalog.checker import expressions_in, judge, problems_by_entity
 from exportd.catalog.document import Catalog
 from exportd.catalog.live_table import LiveTable, ValueType, field_type
-from exportd.catalog.shape_reader import list_tables, read_tables, reading
+from exportd.catalog.table_reader import list_tables, read_tables, reading
 from exportd.catalog.table_rules import fields_of, missing_table, no_column
 from exportd.model.entity import Entity, EntityCode, Field
 from exportd.model.errors import Problem, SettingsError, TransientError

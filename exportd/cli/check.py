@@ -15,7 +15,7 @@ from exportd.capture.installer import CaptureInstaller
 from exportd.capture.temporary_file_reader import temp_file_warnings
 from exportd.catalog import checker
 from exportd.catalog.document import Catalog
-from exportd.catalog.shape_reader import tables_without_tenant_index, unreadable_members
+from exportd.catalog.table_reader import tables_without_tenant_index, unreadable_members
 from exportd.cli.configuration import connector, load
 from exportd.cli.failures import Exit
 from exportd.cli.output import print_json, print_line

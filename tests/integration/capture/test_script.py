@@ -7,7 +7,7 @@ import anyio.to_thread
 import pytest
 
 from exportd.capture.script import role_sql
-from exportd.catalog.shape_reader import unreadable_members
+from exportd.catalog.table_reader import unreadable_members
 from exportd.database.login_checker import note_on_dumps
 from exportd.model.entity import TableName
 from tests.fixtures.postgres import Database

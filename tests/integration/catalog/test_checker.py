@@ -8,7 +8,7 @@ import pytest
 from exportd.catalog.checker import check, problems_by_entity
 from exportd.catalog.document import Catalog, loads
 from exportd.catalog.resolver import resolve
-from exportd.catalog.shape_reader import tables_without_tenant_index
+from exportd.catalog.table_reader import tables_without_tenant_index
 from exportd.database import queries
 from exportd.model.entity import EntityCode, Field, TableName
 from exportd.model.errors import ExportdError, SettingsError
