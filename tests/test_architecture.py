@@ -324,8 +324,7 @@ PRINTING = {
 
 DRAWING = {
     "cli/output": "is the way to the terminal",
-    "cli/job_events": "shows a line that changes, through output.on_terminal",
-    "cli/progress_bar": "draws a bar, and names it through output.on_terminal",
+    "cli/progress": "shows a line that changes and a bar, through output.on_terminal",
     "cli/schedule_questions": "asks a person, through output.on_terminal",
     "demo/screen": "shows the demo's own words and figures",
 }

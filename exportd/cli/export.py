@@ -81,7 +81,7 @@ def export(
 
 def _finish(client: OrganizationClient, job: UUID, to: Path | None, at: OrganizationAddress, *, as_json: bool) -> Exit:
     """Follow the job to its end, and copy its files when it has succeeded."""
-    from exportd.cli.job_events import follow
+    from exportd.cli.progress import follow
 
     sys.stdout.flush()
     outcome = follow(client.client, job, as_json=as_json)
