@@ -13,7 +13,7 @@ from exportd.api.identity.access import Role
 from exportd.api.identity.authenticator import TOKEN_LIFETIME_S
 from exportd.api.pagination import IdInPath, id_in_path
 from exportd.api.problems import Refusal, responses
-from exportd.api.schemas.client import (
+from exportd.api.schemas.operations import (
     AccessToken,
     ClientCreation,
     ClientList,
