@@ -1,9 +1,10 @@
 """Installs, repairs and removes capture.
 
 It never queues behind a long writer: a lock is waited for briefly (lock_timeout), and asked for again after a pause.
+What operators ask for is written into the audit log before it is done: what cannot be written down is not done.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
@@ -21,11 +22,14 @@ from exportd.database.connector import Connection, Connector
 from exportd.database.locks import LockWait, take_locks
 from exportd.database.quoting import identifier, table
 from exportd.database.translator import FOREIGN_ERRORS, translated
+from exportd.database.unit_of_work import Auditor
+from exportd.model.bounds import MAX_SHOWN_LENGTH
 from exportd.model.change_log import SCHEMA, log_name, log_table
 from exportd.model.entity import Entity, EntityCode, TableName
-from exportd.model.errors import ExportdError, InvariantError, PermanentError, TransientError
+from exportd.model.errors import ExportdError, InvariantError, PermanentError, SettingsError, TransientError
 from exportd.model.job import JobProgress
 from exportd.model.reason import Reason
+from exportd.settings.sentences import did_you_mean
 
 _SQL = queries.load("changes")
 
@@ -275,6 +279,44 @@ class CaptureInstaller:
                     await connection.execute(f"DELETE FROM {table(TableName(SCHEMA, log))}")
                 _logger.warning("change logs of another cluster dropped", recorded=row["recorded_identifier"])
             await connection.execute(_SQL["record_cluster"], *here)
+
+
+async def install_on_request(
+    installer: CaptureInstaller, auditor: Auditor, entities: Sequence[Entity], *, actor: str
+) -> list[EntityCapture]:
+    """Make the capture of entities whole; what was wrong, and the SQL that put it right.
+
+    Of several, one that cannot be made whole is told, and does not keep the others from it. A single one raises
+    PermanentError when its table is missing or the role may not, TransientError when the table stays locked.
+    """
+    await auditor.write("capture installed", actor=actor, entities=[entity.code for entity in entities])
+    install = installer.install if len(entities) == 1 else installer.install_what_can_be
+    return await install(entities)
+
+
+async def uninstall_on_request(
+    installer: CaptureInstaller,
+    auditor: Auditor,
+    names: Collection[EntityCode],
+    *,
+    known: Collection[EntityCode],
+    dry_run: bool = False,
+    actor: str,
+) -> dict[str, tuple[str, ...]]:
+    """Remove the change logs of the named entities (none: all that there are) with their triggers and functions.
+
+    An entity that has left the catalog may be named while its log is there. Returns what is run for each log. Raises
+    SettingsError for other names.
+    """
+    removals = await installer.removals([log_name(name) for name in names] if names else None)
+    for name in names:
+        if name not in known and log_name(name) not in removals:
+            hint = did_you_mean(name, known, what="entities of the catalog")
+            raise SettingsError.of(f"there is no entity {name[:MAX_SHOWN_LENGTH]!r}; {hint}", where="entities")
+    if removals and not dry_run:
+        await auditor.write("capture uninstalled", actor=actor, logs=list(removals))
+        await installer.uninstall(list(removals))
+    return removals
 
 
 def capture_is_intact(entity: Entity, shape: Shape) -> bool:

@@ -4,7 +4,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from exportd.api.capture_operations import capture_install, capture_status, capture_uninstall
 from exportd.api.dependencies import (
     Administering,
     Host,
@@ -28,8 +27,11 @@ from exportd.api.schemas.operations import (
     ReloadAnswer,
     ShownLogLevel,
     audit_entry,
+    capture_answer,
+    capture_removal,
 )
 from exportd.api.transport.request_reader import StrictRoute
+from exportd.capture.installer import install_on_request, uninstall_on_request
 from exportd.model.bounds import MAX_WORD_LENGTH
 from exportd.model.entity import EntityCode
 
@@ -92,7 +94,9 @@ async def list_audit(
 @router.get("/capture", responses=responses(401, 403))
 async def show_capture(_caller: Looking, host: Host) -> CaptureList:
     """Whether the changes of each entity are captured, and the SQL that would repair what is wrong."""
-    return CaptureList(data=await capture_status(host.capture, list(host.entities.values())))
+    return CaptureList(
+        data=[capture_answer(found) for found in await host.capture.status(list(host.entities.values()))]
+    )
 
 
 @router.post("/capture/install", responses=responses(400, 401, 403, 409))
@@ -101,14 +105,15 @@ async def install_capture(caller: Operating, host: Host, body: CaptureRequest) -
     names = [known_entity(name, host.entities, field="entities") for name in body.entities] or host.entities
     entities = [host.entities[name] for name in names]
     if body.dry_run:
-        return CaptureList(data=await capture_status(host.capture, entities))
-    return CaptureList(data=await capture_install(host.capture, host.auditor, entities, actor=caller.name))
+        return CaptureList(data=[capture_answer(found) for found in await host.capture.status(entities)])
+    done = await install_on_request(host.capture, host.auditor, entities, actor=caller.name)
+    return CaptureList(data=[capture_answer(found, repaired=True) for found in done])
 
 
 @router.post("/capture/uninstall", responses=responses(400, 401, 403, 409))
 async def uninstall_capture(caller: Administering, host: Host, body: CaptureRequest) -> CaptureRemoval:
     """Remove triggers, functions and change logs. The next run of an entity captures it again, and is full."""
-    return await capture_uninstall(
+    removals = await uninstall_on_request(
         host.capture,
         host.auditor,
         [EntityCode(name) for name in body.entities],
@@ -116,6 +121,7 @@ async def uninstall_capture(caller: Administering, host: Host, body: CaptureRequ
         dry_run=body.dry_run,
         actor=caller.name,
     )
+    return capture_removal(removals, dry_run=body.dry_run)
 
 
 @router.post("/reload", responses=responses(400, 401, 403))

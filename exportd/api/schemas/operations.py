@@ -1,5 +1,6 @@
 """What operators ask of the daemon, and its answers. Pure."""
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
@@ -262,6 +263,14 @@ def capture_answer(capture: EntityCapture, *, repaired: bool = False) -> Capture
         findings=list(capture.findings),
         statements=list(capture.statements),
         reason=None if capture.failure is None else capture.failure.reason,
+    )
+
+
+def capture_removal(removals: Mapping[str, Sequence[str]], *, dry_run: bool) -> CaptureRemoval:
+    """``removals`` has what is run for each log; with ``dry_run`` it was not."""
+    return CaptureRemoval(
+        removed=[] if dry_run else list(removals),
+        statements=[statement for statements in removals.values() for statement in statements],
     )
 
 
