@@ -25,7 +25,7 @@ from exportd.api.collaborators import (
     StatusCollaborators,
 )
 from exportd.api.downloads import SpoolDownloads
-from exportd.api.exposition import Exposition, Monitoring, Readiness
+from exportd.api.exposition import Exposition, MetricsReader, Monitoring, Readiness
 from exportd.api.identity.access import Access, Identity, Proxy, Role
 from exportd.api.identity.authenticator import Authenticator
 from exportd.api.identity.client_table import ClientTable
@@ -41,7 +41,6 @@ from exportd.console.pages import add_console
 from exportd.console.rendering import Renderer
 from exportd.daemon.assembly import Components, capture_installer
 from exportd.daemon.current import Configuration
-from exportd.database.metrics_reader import MetricsReader
 from exportd.database.quota_table import QuotaTable
 from exportd.database.translator import translated
 from exportd.database.unit_of_work import Auditor

@@ -29,7 +29,7 @@ from exportd.api.collaborators import (
     StatusCollaborators,
 )
 from exportd.api.downloads import SpoolDownloads
-from exportd.api.exposition import Exposition
+from exportd.api.exposition import Exposition, MetricsReader
 from exportd.api.identity.access import Access, Role
 from exportd.api.identity.authenticator import Authenticator
 from exportd.api.identity.client_table import ClientTable
@@ -46,7 +46,6 @@ from exportd.console.pages import add_console
 from exportd.console.rendering import Renderer
 from exportd.consumer.verifier import DeliveryVerifier
 from exportd.database.connector import Connector, Pool
-from exportd.database.metrics_reader import MetricsReader
 from exportd.database.quota_table import QuotaTable
 from exportd.database.unit_of_work import Auditor
 from exportd.destinations.checker import StoredDestinationChecker
