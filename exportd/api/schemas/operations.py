@@ -12,7 +12,7 @@ from exportd.consumer.verifier import DestinationVerification
 from exportd.database.unit_of_work import AuditRow
 from exportd.model.bounds import MAX_CODE_LENGTH
 from exportd.model.reason import FullReason, Reason
-from exportd.schedules.backfiller import Backfill
+from exportd.schedules.operations import Backfill
 
 LogLevelName = Literal["debug", "info", "warning", "error"]
 
