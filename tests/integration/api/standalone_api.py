@@ -71,9 +71,9 @@ from exportd.schedules.operations import ScheduleOperator
 from exportd.settings.difference import Difference
 from exportd.settings.schema import DEFAULT_QUOTAS
 from exportd.stores.layout import Layout
-from exportd.stores.memory_store import MemoryStore
 from exportd.telemetry import logging
 from exportd.telemetry.metrics import Metrics
+from exportd.testing.stores import MemoryStore
 from tests.fixtures.control_clients import official
 from tests.fixtures.postgres import Database
 from tests.fixtures.settings import settings_with
