@@ -28,9 +28,8 @@ from exportd.delivery.job_delivery import JobDeliverer
 from exportd.delivery.publication_keeper import PublicationKeeper
 from exportd.delivery.publication_table import PublicationTable
 from exportd.delivery.upload_table import UploadTable
-from exportd.destinations.open_destinations import Destinations
+from exportd.destinations.open_destinations import DestinationRefresher, Destinations
 from exportd.destinations.opener import DestinationOpener
-from exportd.destinations.refresher import DestinationRefresher
 from exportd.destinations.table import DestinationTable
 from exportd.extraction.copier import Copier
 from exportd.extraction.extractor import Extractor

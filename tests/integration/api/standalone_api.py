@@ -49,11 +49,10 @@ from exportd.database.connector import Connector, Pool
 from exportd.database.quota_table import QuotaTable
 from exportd.database.unit_of_work import Auditor
 from exportd.destinations.checker import StoredDestinationChecker
-from exportd.destinations.open_destinations import Destination, Destinations
+from exportd.destinations.open_destinations import Destination, DestinationRefresher, Destinations
 from exportd.destinations.opener import DestinationOpener
 from exportd.destinations.operations import DestinationOperator
 from exportd.destinations.record import DestinationDeclaration
-from exportd.destinations.refresher import DestinationRefresher
 from exportd.destinations.table import DestinationTable
 from exportd.extraction.previewer import Previewer
 from exportd.fleet.table import DaemonTable
