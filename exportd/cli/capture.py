@@ -207,8 +207,8 @@ async def _install(config: Path, names: tuple[str, ...]) -> list[Document]:
     from exportd.api.schemas.operations import capture_answer
     from exportd.capture.installer import install_on_request
     from exportd.cli.without_daemon import document, own_name
-    from exportd.database.login_checker import excessive_rights
     from exportd.database.migrator import migrate
+    from exportd.database.setup_checker import excessive_rights
     from exportd.model.entity import EntityCode
 
     installer, catalog = _installer(config)
