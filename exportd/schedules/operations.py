@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from exportd.database import queries
+from exportd.database.declaration_table import SCHEDULE
 from exportd.database.queries import only_row
 from exportd.database.quota_table import Quota, admit_program
 from exportd.database.unit_of_work import notify, statements, transaction, write_audit
+from exportd.model.declared import missing
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.job import JobId, JobState
@@ -245,9 +247,7 @@ class ScheduleOperator:
 
 def _present(row: "asyncpg.Record | None", schedule_id: ScheduleId) -> "asyncpg.Record":
     if row is None:
-        raise PermanentError(
-            f"There is no schedule {schedule_id}. Look at the list of schedules for its id.", reason=Reason.NOT_FOUND
-        )
+        raise missing(SCHEDULE, schedule_id)
     return row
 
 

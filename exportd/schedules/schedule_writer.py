@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from exportd.database import queries
 from exportd.database.unit_of_work import slices
-from exportd.model.declared import key_of
+from exportd.model.declared import columns_of
 from exportd.model.schedule import CONFIGURATION, Origin, Schedule, ScheduleDeclaration, ScheduleId
 from exportd.schedules import calendar
 from exportd.schedules.schedule_record import ScheduleEdit, schedule_from_row
@@ -65,7 +65,7 @@ async def delete(connection: "Connection", schedule_ids: Iterable[ScheduleId], *
 
 
 def _declared(declarations: Sequence[ScheduleDeclaration]) -> str:
-    return json.dumps([_columns(declaration) for declaration in declarations])
+    return json.dumps([columns_of(declaration) for declaration in declarations])
 
 
 def _edited(edits: Sequence[ScheduleEdit]) -> tuple[str, str]:
@@ -73,10 +73,6 @@ def _edited(edits: Sequence[ScheduleEdit]) -> tuple[str, str]:
     edited, keeping = [], []
     for edit in edits:
         schedule_id = str(edit.schedule.id)
-        edited.append({**_columns(edit.declaration), "id": schedule_id, "next_due_at": edit.next_due_at.isoformat()})
+        edited.append({**columns_of(edit.declaration), "id": schedule_id, "next_due_at": edit.next_due_at.isoformat()})
         keeping.append({"id": schedule_id, "keeping": edit.keeping})
     return json.dumps(edited), json.dumps(keeping)
-
-
-def _columns(declaration: ScheduleDeclaration) -> dict[str, object]:
-    return {**key_of(declaration)._asdict(), **declaration.to_json()}
