@@ -27,7 +27,7 @@ from exportd.destinations.table import hold_destinations
 from exportd.model.declared import code_taken, missing, require_editable, require_version
 from exportd.model.entity import OrganizationId
 from exportd.model.schedule import Origin, ScheduleDeclaration
-from exportd.schedules import schedule_writer
+from exportd.schedules.firing_table import LOCK, delete_schedules, edit_schedules, insert_schedules
 from exportd.schedules.schedule_record import OwnedSchedule, ScheduleEdit, owned_schedule_from_row
 from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
 
@@ -124,7 +124,7 @@ class OwnedScheduleTable:
     ) -> OwnedSchedule:
         """A new schedule, due at once. The destinations are those of the ids, whatever the declaration says."""
         organization = declaration.organization
-        async with transaction(self._pool, "creating a schedule", lock=schedule_writer.LOCK) as connection:
+        async with transaction(self._pool, "creating a schedule", lock=LOCK) as connection:
             await require_room(
                 connection,
                 organization,
@@ -136,9 +136,7 @@ class OwnedScheduleTable:
             await _require_free_code(connection, declaration, None)
             codes = await hold_destinations(connection, organization, destination_ids)
             declaration = replace(declaration, destinations=codes)
-            (schedule,) = await schedule_writer.insert(
-                connection, [declaration], now=now, origin=Origin.API, actor=actor
-            )
+            (schedule,) = await insert_schedules(connection, [declaration], now=now, origin=Origin.API, actor=actor)
             created = await _get(connection, organization, schedule.id)
             await _record(connection, "schedule created", created, actor)
         return created
@@ -158,14 +156,14 @@ class OwnedScheduleTable:
         It keeps the positions of the entities that it had and has; a new rule counts from the last due time.
         """
         organization = declaration.organization
-        async with transaction(self._pool, "editing a schedule", lock=schedule_writer.LOCK) as connection:
+        async with transaction(self._pool, "editing a schedule", lock=LOCK) as connection:
             await require_room(connection, organization, self._quotas, Quota.CHANGES_PER_HOUR)
             before = await _hold(connection, organization, schedule_id)
             require_version(SCHEDULE, before.schedule.version, read=version)
             await _require_free_code(connection, declaration, schedule_id)
             codes = await hold_destinations(connection, organization, destination_ids)
             edit = ScheduleEdit.of(before.schedule, replace(declaration, destinations=codes))
-            await schedule_writer.edit(connection, [edit], now=now, origin=Origin.API, actor=actor)
+            await edit_schedules(connection, [edit], now=now, origin=Origin.API, actor=actor)
             after = await _get(connection, organization, schedule_id)
             await _record(connection, "schedule edited", after, actor)
         return after
@@ -174,10 +172,10 @@ class OwnedScheduleTable:
         self, organization: OrganizationId, schedule_id: UUID, *, actor: str, now: datetime
     ) -> OwnedSchedule:
         """Take a schedule away; returns it as it last was. A job of it that runs goes on."""
-        async with transaction(self._pool, "deleting a schedule", lock=schedule_writer.LOCK) as connection:
+        async with transaction(self._pool, "deleting a schedule", lock=LOCK) as connection:
             await require_room(connection, organization, self._quotas, Quota.CHANGES_PER_HOUR)
             before = await _hold(connection, organization, schedule_id)
-            await schedule_writer.delete(connection, [before.schedule.id], now=now)
+            await delete_schedules(connection, [before.schedule.id], now=now)
             await _record(connection, "schedule deleted", before, actor)
         return before
 
