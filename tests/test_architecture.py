@@ -99,7 +99,7 @@ COMMENTING = {
 
 OTHER_SYNTAX = {
     "catalog/draft": "writes TOML",
-    "consumer/replay/json_cells": "reads JSON and writes CSV",
+    "consumer/json_cells": "reads JSON and writes CSV",
     "catalog/names": "writes names as the catalog file has them",
     "settings/document": "writes TOML keys",
     "extraction/projection": "writes a CSV header",
