@@ -10,7 +10,7 @@ import anyio.to_thread
 
 from exportd.api.identity.signing import read_signing_key
 from exportd.api.transport.certificate import certificate_of
-from exportd.api.transport.peer import group_ids, proxy_user_id
+from exportd.api.transport.unix_socket import group_ids, proxy_user_id
 from exportd.capture.installer import CaptureInstaller
 from exportd.catalog import checker
 from exportd.catalog.document import Catalog

@@ -34,8 +34,8 @@ from exportd.api.schemas.status import LocalStatus
 from exportd.api.status_reader import StatusReader
 from exportd.api.transport.certificate import Certificate
 from exportd.api.transport.client_limits import RateLimit
-from exportd.api.transport.peer import group_id, group_ids, proxy_user_id
 from exportd.api.transport.server import ControlServer, MetricsServer
+from exportd.api.transport.unix_socket import group_id, group_ids, proxy_user_id
 from exportd.catalog.document import Catalog
 from exportd.console.pages import add_console
 from exportd.console.rendering import Renderer
