@@ -46,8 +46,6 @@ DOER = re.compile(r".*(er|or)|(.*_)?(table|store|server|process)")
 WORLDLY = {
     "catalog/document": "reads the catalog file",
     "catalog/reference": "reads the reference of fields that is shipped with us",
-    "capture/installed": "reads which triggers are installed",
-    "capture/repair": "compares with the triggers that are installed",
     "delivery/leftovers": "removes what dead jobs left at the stores",
     "destinations/open_destinations": "holds the open stores",
     "destinations/operations": "changes destinations in the database",

@@ -4,15 +4,24 @@ It never queues behind a long writer: a lock is waited for briefly (lock_timeout
 What operators ask for is written into the audit log before it is done: what cannot be written down is not done.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 import structlog
 from asyncpg import Record
 
-from exportd.capture.installed import Installed, read_installed
-from exportd.capture.repair import Repair, belongs, is_intact, removal_of, repair_of
+from exportd.capture.repair import (
+    Installed,
+    InstalledFunction,
+    InstalledLog,
+    InstalledTrigger,
+    Repair,
+    belongs,
+    is_intact,
+    removal_of,
+    repair_of,
+)
 from exportd.capture.script import grant_on_log, with_least_rights, without_rows
 from exportd.capture.triggers import capture_of
 from exportd.catalog.shape import Shape
@@ -319,6 +328,42 @@ async def uninstall_on_request(
     return removals
 
 
+async def read_installed(connection: Connection, logs: Sequence[str] | None = None) -> Installed:
+    """Read what belongs to the given logs (bare names; None: to any), in three queries.
+
+    It may be a little more: the names of another log's functions may begin alike.
+    """
+    escaped = ["log\\_"] if logs is None else [log.replace("_", "\\_") for log in logs]
+    names = [f"{prefix}%" for prefix in escaped]
+    return Installed(
+        logs={
+            row["name"]: InstalledLog(
+                row["captures"] or "",
+                logged=row["logged"],
+                indexed=row["indexed"],
+                numbered=row["numbered"],
+                stamped=row["stamped"],
+            )
+            for row in await connection.fetch(_SQL["installed_logs"], names)
+        },
+        functions=[
+            InstalledFunction(
+                row["name"],
+                row["arguments"],
+                row["digest"],
+                logs=row["logs"],
+                definer=row["definer"],
+                settings=_function_settings(row["settings"]),
+            )
+            for row in await connection.fetch(_SQL["installed_functions"], names)
+        ],
+        triggers=[
+            InstalledTrigger(row["name"], TableName(row["schema_name"], row["table_name"]), row["function"])
+            for row in await connection.fetch(_SQL["installed_triggers"], names)
+        ],
+    )
+
+
 def capture_is_intact(entity: Entity, shape: Shape) -> bool:
     """Whether all of the entity's capture triggers are installed and enabled, in the catalogs' current snapshot."""
     return is_intact(capture_of(entity, shape), shape)
@@ -354,3 +399,8 @@ def _shape_of(entity: Entity, shapes: Mapping[EntityCode, Shape]) -> Shape:
 
 def _repair(entity: Entity, shape: Shape, installed: Installed) -> Repair:
     return repair_of(entity, capture_of(entity, shape), shape, installed)
+
+
+def _function_settings(assignments: Iterable[str]) -> frozenset[tuple[str, str]]:
+    pairs = (assignment.split("=", 1) for assignment in assignments)
+    return frozenset((name.lower(), value) for name, value in pairs)
