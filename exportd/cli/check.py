@@ -34,9 +34,9 @@ from exportd.database.setup_checker import (
 )
 from exportd.database.translator import translated
 from exportd.destinations.checker import DestinationChecker
-from exportd.destinations.checks.finding import CheckVerdict, summary
-from exportd.destinations.checks.permission import PURPOSES
+from exportd.destinations.finding import CheckVerdict, summary
 from exportd.destinations.opener import DestinationOpener
+from exportd.destinations.permission import PURPOSES
 from exportd.jobs.job_record import progress_from_row
 from exportd.jobs.stalls import Slots
 from exportd.model.clock import SystemClock

@@ -6,9 +6,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from exportd.destinations.checks.finding import CheckResult, CheckVerdict, PermissionState
-from exportd.destinations.checks.permission import Permission
-from exportd.destinations.checks.prober import Prober
+from exportd.destinations.finding import CheckResult, CheckVerdict, PermissionState
+from exportd.destinations.permission import Permission
+from exportd.destinations.prober import Prober
 from exportd.model.clock import SystemClock
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget
