@@ -45,7 +45,6 @@ DOER = re.compile(r".*(er|or)|(.*_)?(table|store|server|process)")
 
 WORLDLY = {
     "catalog/document": "reads the catalog file",
-    "catalog/reference": "reads the reference of fields that is shipped with us",
     "delivery/leftovers": "removes what dead jobs left at the stores",
     "destinations/open_destinations": "holds the open stores",
     "destinations/operations": "changes destinations in the database",
@@ -64,7 +63,6 @@ WORLDLY = {
     "spool/part_sequence": "writes parts, in a worker thread",
     "spool/small_parts": "writes and finds the small parts of a job",
     "spool/spool": "is the spool",
-    "settings/reference": "reads the sample configuration that is shipped with us",
     "stores/directory/files": "writes files",
     "stores/retrying": "waits between attempts",
     "stores/store": "is the contract of the stores, whose methods are asynchronous",
@@ -316,7 +314,6 @@ def _spells_out_a_connection(node: ast.AST) -> bool:
 PRINTING = {
     "cli/output": "is the way to the terminal",
     "cli/status": "clears the screen",
-    **dict.fromkeys(("cli/reference", "settings/reference", "catalog/reference"), "writes a generated page"),
 }
 """The modules that write to standard output or standard error."""
 
