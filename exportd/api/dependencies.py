@@ -48,6 +48,11 @@ OrganizationIdInPath = Annotated[
 NextToken = Annotated[
     str | None, Query(alias="nextToken", max_length=MAX_TEXT_LENGTH, description="What the page before gave.")
 ]
+PageSize = Annotated[int, Query(alias="pageSize", ge=1, le=100)]
+LargePageSize = Annotated[int, Query(alias="pageSize", ge=1, le=200)]
+OnlyOrganization = Annotated[
+    str | None, Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Only those of this organization.")
+]
 _IdTexts = Annotated[
     Annotated[list[Annotated[str, Field(max_length=MAX_PATH_LENGTH)]], Field(fail_fast=True)],
     Query(

@@ -9,14 +9,16 @@ from exportd.api.dependencies import (
     Host,
     Looking,
     NextToken,
+    OnlyOrganization,
     Operating,
     PageSigner,
+    PageSize,
     Status,
     Viewing,
 )
 from exportd.api.pagination import Pages, known_entity
 from exportd.api.problems import responses
-from exportd.api.routers.overview import EVERY_ORGANIZATION, OnlyOrganization
+from exportd.api.routers.overview import EVERY_ORGANIZATION
 from exportd.api.schemas.fields import parse_id
 from exportd.api.schemas.operations import (
     AuditPage,
@@ -75,7 +77,7 @@ async def list_audit(
             description="Only deeds whose name begins so, such as `capture`, among the newest 1,000 rows.",
         ),
     ] = None,
-    page_size: Annotated[int, Query(alias="pageSize", ge=1, le=100)] = 100,
+    page_size: PageSize = 100,
     next_token: NextToken = None,
 ) -> AuditPage:
     """Who did what, the newest first: every deed of users of the machine and of programs."""

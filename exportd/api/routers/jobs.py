@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 
 from exportd.api.collaborators import JobCollaborators
-from exportd.api.dependencies import Ids, Jobs, NextToken, PageSigner, Reading, Schedules, Tenant, Writing
+from exportd.api.dependencies import Ids, Jobs, NextToken, PageSigner, PageSize, Reading, Schedules, Tenant, Writing
 from exportd.api.pagination import (
     DEFAULT_PAGE_SIZE,
     IdInPath,
@@ -44,7 +44,7 @@ async def list_jobs(
     status: JobStatus | None = None,
     created_start: Annotated[str | None, DATE_TIME, Query(alias="dateCreatedStart", description="Inclusive.")] = None,
     created_end: Annotated[str | None, DATE_TIME, Query(alias="dateCreatedEnd", description="Exclusive.")] = None,
-    page_size: Annotated[int, Query(alias="pageSize", ge=1, le=100)] = DEFAULT_PAGE_SIZE,
+    page_size: PageSize = DEFAULT_PAGE_SIZE,
     next_token: NextToken = None,
 ) -> JobPage:
     """The organization's jobs, the newest first."""
