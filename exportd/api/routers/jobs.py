@@ -32,6 +32,10 @@ from exportd.model.job import JobState
 
 router = APIRouter(prefix="/organizations/{orgId}/dataexports", tags=["jobs"], route_class=StrictRoute)
 
+OfSchedule = Annotated[str | None, Query(alias="scheduleId", max_length=MAX_WORD_LENGTH)]
+CreatedStart = Annotated[str | None, DATE_TIME, Query(alias="dateCreatedStart", description="Inclusive.")]
+CreatedEnd = Annotated[str | None, DATE_TIME, Query(alias="dateCreatedEnd", description="Exclusive.")]
+
 
 @router.get("/jobs", responses=responses(400, 401, 403))
 async def list_jobs(
@@ -40,10 +44,10 @@ async def list_jobs(
     jobs: Jobs,
     signer: PageSigner,
     ids: Ids,
-    schedule_id: Annotated[str | None, Query(alias="scheduleId", max_length=MAX_WORD_LENGTH)] = None,
+    schedule_id: OfSchedule = None,
     status: JobStatus | None = None,
-    created_start: Annotated[str | None, DATE_TIME, Query(alias="dateCreatedStart", description="Inclusive.")] = None,
-    created_end: Annotated[str | None, DATE_TIME, Query(alias="dateCreatedEnd", description="Exclusive.")] = None,
+    created_start: CreatedStart = None,
+    created_end: CreatedEnd = None,
     page_size: PageSize = DEFAULT_PAGE_SIZE,
     next_token: NextToken = None,
 ) -> JobPage:

@@ -29,7 +29,7 @@ from exportd.api.dependencies import (
 from exportd.api.identity.access import Viewer
 from exportd.api.pagination import IdInPath, Pages, Place, id_in_path, instant_in_query, newest_or_sorted
 from exportd.api.problems import Refusal, responses
-from exportd.api.routers.jobs import entities_of_export
+from exportd.api.routers.jobs import CreatedEnd, CreatedStart, OfSchedule, entities_of_export
 from exportd.api.schemas.destination import DestinationDetails, DestinationDetailsPage, destination_details, root_of
 from exportd.api.schemas.entity import EntityDocument, EntityList, entity_documents
 from exportd.api.schemas.fields import DATE_TIME, parse_id
@@ -102,13 +102,13 @@ async def list_all_jobs(
     ids: Ids = None,
     organization: OnlyOrganization = None,
     schedule: OnlyOfCode = None,
-    schedule_id: Annotated[str | None, Query(alias="scheduleId", max_length=MAX_WORD_LENGTH)] = None,
+    schedule_id: OfSchedule = None,
     entity: OnlyOfCode = None,
     destination: OnlyOfCode = None,
     status: JobStatus | None = None,
     reason: Annotated[str | None, Query(min_length=1, max_length=MAX_WORD_LENGTH)] = None,
-    created_start: Annotated[str | None, DATE_TIME, Query(alias="dateCreatedStart", description="Inclusive.")] = None,
-    created_end: Annotated[str | None, DATE_TIME, Query(alias="dateCreatedEnd", description="Exclusive.")] = None,
+    created_start: CreatedStart = None,
+    created_end: CreatedEnd = None,
     page_size: PageSize = 20,
     next_token: NextToken = None,
 ) -> FoundJobPage:
