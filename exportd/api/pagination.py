@@ -1,4 +1,4 @@
-"""Lists in pages, the newest first or sorted; and the ids, instants and names in requests.
+"""Lists in pages, the newest first or sorted; and the ids, organizations, instants and names in requests.
 
 The token of the next page says behind which object it begins; it is signed, and good only for the same list of the same
 organization. There is never an empty page with a token.
@@ -19,6 +19,7 @@ from exportd.api.problems import Refusal
 from exportd.api.schemas.fields import parse_id, parse_instant
 from exportd.model.bounds import MAX_SHOWN_LENGTH, MAX_WORD_LENGTH
 from exportd.model.entity import EntityCode, OrganizationId
+from exportd.settings.section import check_organization
 from exportd.settings.sentences import did_you_mean
 
 Place = tuple[datetime, UUID]
@@ -114,6 +115,14 @@ def id_in_path(text: str, kind: str) -> UUID:
     if found is None:
         raise Refusal(404, f"There is no {kind} {text[:MAX_SHOWN_LENGTH]!r}. Look at the list of {kind}s for its id.")
     return found
+
+
+def organization_of(text: str) -> OrganizationId:
+    """Raises Refusal 400 for what cannot be an organization's id."""
+    try:
+        return OrganizationId(check_organization(text))
+    except ValueError as error:
+        raise Refusal(400, f"organization: {error}.") from error
 
 
 def instant_in_query(text: str, name: str) -> datetime:

@@ -27,7 +27,15 @@ from exportd.api.dependencies import (
     Viewing,
 )
 from exportd.api.identity.access import Viewer
-from exportd.api.pagination import IdInPath, Pages, Place, id_in_path, instant_in_query, newest_or_sorted
+from exportd.api.pagination import (
+    IdInPath,
+    Pages,
+    Place,
+    id_in_path,
+    instant_in_query,
+    newest_or_sorted,
+    organization_of,
+)
 from exportd.api.problems import Refusal, responses
 from exportd.api.routers.jobs import CreatedEnd, CreatedStart, OfSchedule, entities_of_export
 from exportd.api.schemas.destination import DestinationDetails, DestinationDetailsPage, destination_details, root_of
@@ -67,7 +75,6 @@ from exportd.model.schedule import API_RULE, DialectName, ScheduleId
 from exportd.schedules.editing import ScheduleOrder, ScheduleSearch
 from exportd.schedules.operations import ScheduleStanding
 from exportd.schedules.schedule_record import OwnedSchedule
-from exportd.settings.section import check_organization
 from exportd.settings.sentences import did_you_mean
 from exportd.stores.layout import Layout, PartitionOrder
 
@@ -269,11 +276,8 @@ async def preview_export(
 
     409 for what would fail it, such as a missing table.
     """
-    try:
-        check_organization(organization)
-    except ValueError as error:
-        raise Refusal(400, f"organization: {error}.") from error
-    owner = viewer.of(organization) or OrganizationId(organization)
+    named = organization_of(organization)
+    owner = viewer.of(organization) or named
     return shown_preview(
         await schedules.previewer.preview_export(
             owner,
