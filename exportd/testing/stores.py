@@ -19,8 +19,8 @@ import anyio.lowlevel
 
 from exportd.model.errors import InvariantError, PermanentError, TransientError
 from exportd.model.reason import Reason
-from exportd.stores.layout import ObjectKey, check_key
-from exportd.stores.store import ObjectInfo, Piece, Store, StoreLimits, Upload, UploadGoneError
+from exportd.stores.layout import ObjectKey
+from exportd.stores.store import ObjectInfo, Piece, Store, StoreLimits, Upload, UploadGoneError, require_key
 
 
 @dataclass(slots=True)
@@ -142,10 +142,7 @@ class MemoryStore:
         return None if data is None else ObjectInfo(key, len(data), self._modified_at[key])
 
     def _checked(self, key: ObjectKey) -> ObjectKey:
-        try:
-            check_key(key)
-        except ValueError as error:
-            raise PermanentError(f"{self._name}: {error}.", reason=Reason.DESTINATION_REFUSED) from error
+        require_key(key, store=self._name)
         return key
 
 
