@@ -4,12 +4,12 @@ them are done.
 
 import statistics
 import tempfile
-from datetime import datetime
 from pathlib import Path
 
 import anyio
 
 from benchmarks.bills import CATALOG
+from benchmarks.draining import drained
 from benchmarks.measurement import Measurement, Options, Say, in_turns, spread
 from benchmarks.server import benchmark_server, connection_to
 from benchmarks.stages import Stages, ended_by
@@ -55,13 +55,6 @@ _STAGES: dict[str, tuple[type, str]] = {
 """In their order, each with what ends it."""
 
 _DUE = "UPDATE exportd.schedule SET next_due_at = date_trunc('second', clock_timestamp()) WHERE code LIKE 'many-%'"
-_PROGRESS = """
-SELECT count(*) FILTER (WHERE state = 'SUCCEEDED') AS succeeded,
-       count(*) FILTER (WHERE state = 'FAILED') AS failed,
-       extract(epoch FROM max(finished_at) - $1)::float8 AS seconds
-FROM exportd.job
-WHERE created_at >= $1
-"""
 _LOOK_AGAIN_S = 0.1
 
 
@@ -193,12 +186,12 @@ async def _many_schedules(
         await components.schedules.reconcile(declarations, now=components.clock.now())
         services.start_soon(components.dispatcher.run)
         services.start_soon(components.ticker.run)
-        first_s = await _drained(connection, start, count, say)
+        first_s = await drained(connection, start, count, look_again_s=_LOOK_AGAIN_S, say=say)
         for _ in range(options.repeats(ROUNDS)):
             start = await connection.fetchval("SELECT clock_timestamp()")
             await connection.execute(_DUE)
             components.ticker.wake()
-            seconds.append(await _drained(connection, start, count, say))
+            seconds.append(await drained(connection, start, count, look_again_s=_LOOK_AGAIN_S, say=say))
         services.cancel_scope.cancel()
     rate = count / statistics.median(seconds)
     detail = (
@@ -206,16 +199,3 @@ async def _many_schedules(
         f"with 2 jobs at a time; their first runs took {first_s:.1f} s"
     )
     return Measurement("empty jobs: jobs a second", rate, None, "higher", detail)
-
-
-async def _drained(connection: Connection, start: datetime, count: int, say: Say) -> float:
-    """Wait until as many jobs created since ``start`` have succeeded; the seconds from there to the last one's end."""
-    while True:
-        row = await connection.fetchrow(_PROGRESS, start)
-        assert row is not None
-        say(f"{row['succeeded']:,} of {count:,} jobs done")
-        if row["failed"]:
-            raise AssertionError(f"{row['failed']} jobs failed")
-        if row["succeeded"] >= count:
-            return float(row["seconds"])
-        await anyio.sleep(_LOOK_AGAIN_S)

@@ -20,6 +20,7 @@ import anyio
 from benchmarks.bills import CATALOG
 from benchmarks.control import DELAY_S, loop_delay, summary_of
 from benchmarks.daemon_process import DaemonProcess, daemon_process
+from benchmarks.draining import drained
 from benchmarks.loop_delay import LoopDelay
 from benchmarks.many_schedules import configured
 from benchmarks.measurement import Measurement, Options, Say, in_turns, spread
@@ -56,11 +57,6 @@ WITH due AS (
     RETURNING id
 )
 SELECT count(*), pg_notify('exportd_events', '{"kind": "schedule_changed"}') FROM due
-"""
-_ENDED = """
-SELECT count(*) FILTER (WHERE state = 'SUCCEEDED') AS succeeded, min(message) FILTER (WHERE state = 'FAILED') AS message
-FROM exportd.job
-WHERE created_at >= $1
 """
 _TEMPLATE = "SELECT id FROM exportd.job WHERE state = 'SUCCEEDED' ORDER BY created_at DESC LIMIT 1"
 _COPIED = """
@@ -153,13 +149,8 @@ class _Scene:
         """Let the organization's schedules become due, or all; returns how many jobs have succeeded."""
         start = await self.connection.fetchval("SELECT clock_timestamp()")
         count: int = await self.connection.fetchval(_DUE, organization)
-        while True:
-            row = await self.connection.fetchrow(_ENDED, start)
-            if row is None or row["message"]:
-                raise AssertionError(f"a job failed: {row and row['message']}")
-            if row["succeeded"] >= count:
-                return count
-            await anyio.sleep(_LOOK_AGAIN_S)
+        await drained(self.connection, start, count, look_again_s=_LOOK_AGAIN_S)
+        return count
 
     async def give_all_a_past(self, jobs_of_each: int) -> None:
         """Give each schedule what the last job left, that many times."""

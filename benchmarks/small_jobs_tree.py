@@ -19,6 +19,7 @@ import anyio
 import anyio.to_thread
 import asyncpg
 
+from benchmarks.draining import drained
 from benchmarks.server_cpu import server_cpu_s
 from exportd.catalog import document
 from exportd.daemon.assembly import Components, assembled
@@ -50,10 +51,6 @@ UPDATE {table} SET version = version + 1
 WHERE id IN (SELECT DISTINCT ON (organization_id) id FROM {table} ORDER BY organization_id, id)
 """
 _DUE = "UPDATE exportd.schedule SET next_due_at = date_trunc('second', clock_timestamp())"
-_PROGRESS = """
-SELECT count(*) FILTER (WHERE state = 'SUCCEEDED') AS succeeded, count(*) FILTER (WHERE state = 'FAILED') AS failed
-FROM exportd.job WHERE created_at >= $1
-"""
 _ROWS = """
 SELECT coalesce(sum(rows), 0)::bigint FROM exportd.part JOIN exportd.job ON job.id = part.job_id
 WHERE job.created_at >= $1
@@ -102,7 +99,7 @@ class _Tree:
         process_s = time.process_time()
         await self._connection.execute(_DUE)
         self._components.ticker.wake()
-        await self._drained(start)
+        await drained(self._connection, start, self._organizations, look_again_s=_LOOK_AGAIN_S)
         process_s = time.process_time() - process_s
         server_s = server_cpu_s(self._log) - server_s
         return {
@@ -129,16 +126,6 @@ class _Tree:
         is_new = self._connection.get_server_version().major >= 18
         flushes: int = await self._connection.fetchval(_WAL_FLUSHES[is_new])
         return flushes
-
-    async def _drained(self, start: object) -> None:
-        while True:
-            row = await self._connection.fetchrow(_PROGRESS, start)
-            assert row is not None
-            if row["failed"]:
-                raise AssertionError(f"{row['failed']} jobs failed")
-            if row["succeeded"] >= self._organizations:
-                return
-            await anyio.sleep(_LOOK_AGAIN_S)
 
     async def _log_statements(self, wanted: bool) -> None:
         await self._connection.execute(f"ALTER SYSTEM SET log_statement = '{'all' if wanted else 'none'}'")

@@ -45,9 +45,6 @@ DOER = re.compile(r".*(er|or)|(.*_)?(table|store|server|process)")
 
 WORLDLY = {
     "catalog/document": "reads the catalog file",
-    "catalog/reference": "reads the reference of fields that is shipped with us",
-    "capture/installed": "reads which triggers are installed",
-    "capture/repair": "compares with the triggers that are installed",
     "delivery/leftovers": "removes what dead jobs left at the stores",
     "destinations/open_destinations": "holds the open stores",
     "destinations/operations": "changes destinations in the database",
@@ -66,7 +63,6 @@ WORLDLY = {
     "spool/part_sequence": "writes parts, in a worker thread",
     "spool/small_parts": "writes and finds the small parts of a job",
     "spool/spool": "is the spool",
-    "settings/reference": "reads the sample configuration that is shipped with us",
     "stores/directory/files": "writes files",
     "stores/retrying": "waits between attempts",
     "stores/store": "is the contract of the stores, whose methods are asynchronous",
@@ -99,7 +95,7 @@ COMMENTING = {
 
 OTHER_SYNTAX = {
     "catalog/draft": "writes TOML",
-    "consumer/replay/json_cells": "reads JSON and writes CSV",
+    "consumer/json_cells": "reads JSON and writes CSV",
     "catalog/names": "writes names as the catalog file has them",
     "settings/document": "writes TOML keys",
     "extraction/projection": "writes a CSV header",
@@ -318,14 +314,12 @@ def _spells_out_a_connection(node: ast.AST) -> bool:
 PRINTING = {
     "cli/output": "is the way to the terminal",
     "cli/status": "clears the screen",
-    **dict.fromkeys(("cli/reference", "settings/reference", "catalog/reference"), "writes a generated page"),
 }
 """The modules that write to standard output or standard error."""
 
 DRAWING = {
     "cli/output": "is the way to the terminal",
-    "cli/job_events": "shows a line that changes, through output.on_terminal",
-    "cli/progress_bar": "draws a bar, and names it through output.on_terminal",
+    "cli/progress": "shows a line that changes and a bar, through output.on_terminal",
     "cli/schedule_questions": "asks a person, through output.on_terminal",
     "demo/screen": "shows the demo's own words and figures",
 }

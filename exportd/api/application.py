@@ -22,7 +22,7 @@ from exportd.api.routers import destinations, host, jobs, operations, overview, 
 from exportd.api.schemas.fields import ErrorAnswer
 from exportd.api.transport.client_limits import RateLimit
 from exportd.api.transport.gate import REFUSALS_A_SECOND, Gate
-from exportd.api.transport.peer import Peer
+from exportd.api.transport.unix_socket import Peer
 
 MAX_ANSWER_LENGTH = 1_000_000
 """Of a text in an answer, such as the SQL of a trigger."""

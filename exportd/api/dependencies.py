@@ -30,8 +30,8 @@ from exportd.api.identity.signing import Signer
 from exportd.api.problems import Refusal
 from exportd.api.schemas.fields import parse_ids
 from exportd.api.transport.gate import ON_ANSWERED, PERSON
-from exportd.api.transport.peer import Peer
 from exportd.api.transport.request_reader import Admission
+from exportd.api.transport.unix_socket import Peer
 from exportd.model.bounds import MAX_CODE_LENGTH, MAX_IDS, MAX_PATH_LENGTH, MAX_TEXT_LENGTH
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
@@ -47,6 +47,11 @@ OrganizationIdInPath = Annotated[
 
 NextToken = Annotated[
     str | None, Query(alias="nextToken", max_length=MAX_TEXT_LENGTH, description="What the page before gave.")
+]
+PageSize = Annotated[int, Query(alias="pageSize", ge=1, le=100)]
+LargePageSize = Annotated[int, Query(alias="pageSize", ge=1, le=200)]
+OnlyOrganization = Annotated[
+    str | None, Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Only those of this organization.")
 ]
 _IdTexts = Annotated[
     Annotated[list[Annotated[str, Field(max_length=MAX_PATH_LENGTH)]], Field(fail_fast=True)],

@@ -1,4 +1,4 @@
-"""Lists in pages, the newest first; and the ids, instants and names in requests. Pure.
+"""Lists in pages, the newest first or sorted; and the ids, organizations, instants and names in requests.
 
 The token of the next page says behind which object it begins; it is signed, and good only for the same list of the same
 organization. There is never an empty page with a token.
@@ -6,7 +6,7 @@ organization. There is never an empty page with a token.
 A text that is no id is answered like an id that does not exist.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
@@ -19,6 +19,7 @@ from exportd.api.problems import Refusal
 from exportd.api.schemas.fields import parse_id, parse_instant
 from exportd.model.bounds import MAX_SHOWN_LENGTH, MAX_WORD_LENGTH
 from exportd.model.entity import EntityCode, OrganizationId
+from exportd.settings.section import check_organization
 from exportd.settings.sentences import did_you_mean
 
 Place = tuple[datetime, UUID]
@@ -83,12 +84,45 @@ class Pages:
         return payload
 
 
+async def newest_or_sorted(
+    pages_in: Callable[[str], Pages],
+    newest: Callable[..., Awaitable[Sequence[T]]],
+    in_order: Callable[..., Awaitable[Sequence[T]]],
+    place_of: Callable[[T], Place],
+    *,
+    sort: str | None,
+    descending: bool,
+    page_size: int,
+    next_token: str | None,
+) -> tuple[list[T], str | None]:
+    """A page of a list, the newest first or sorted, and the token of the next one.
+
+    Behind the newest a page goes on by its last object, and in another order by how many came before.
+    """
+    if sort is None:
+        paging = pages_in("")
+        found = await newest(after=paging.place(next_token), limit=page_size + 1)
+        return paging.cut(found, page_size, place_of)
+    paging = pages_in(f" by {sort} {descending}")
+    start = paging.number(next_token) or 0
+    found = await in_order(by=sort, descending=descending, start=start, limit=page_size + 1)
+    return paging.cut(found, page_size, lambda _: start + page_size)
+
+
 def id_in_path(text: str, kind: str) -> UUID:
     """Raises Refusal 404."""
     found = parse_id(text)
     if found is None:
         raise Refusal(404, f"There is no {kind} {text[:MAX_SHOWN_LENGTH]!r}. Look at the list of {kind}s for its id.")
     return found
+
+
+def organization_of(text: str) -> OrganizationId:
+    """Raises Refusal 400 for what cannot be an organization's id."""
+    try:
+        return OrganizationId(check_organization(text))
+    except ValueError as error:
+        raise Refusal(400, f"organization: {error}.") from error
 
 
 def instant_in_query(text: str, name: str) -> datetime:

@@ -1,31 +1,44 @@
 """Installs, repairs and removes capture.
 
 It never queues behind a long writer: a lock is waited for briefly (lock_timeout), and asked for again after a pause.
+What operators ask for is written into the audit log before it is done: what cannot be written down is not done.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 import structlog
 from asyncpg import Record
 
-from exportd.capture.installed import Installed, read_installed
-from exportd.capture.repair import Repair, belongs, is_intact, removal_of, repair_of
+from exportd.capture.repair import (
+    Installed,
+    InstalledFunction,
+    InstalledLog,
+    InstalledTrigger,
+    Repair,
+    belongs,
+    is_intact,
+    removal_of,
+    repair_of,
+)
 from exportd.capture.script import grant_on_log, with_least_rights, without_rows
 from exportd.capture.triggers import capture_of
 from exportd.catalog.shape import Shape
-from exportd.catalog.shape_reader import read_fingerprint, read_shapes
+from exportd.catalog.table_reader import read_fingerprint, read_shapes
 from exportd.database import queries
 from exportd.database.connector import Connection, Connector
 from exportd.database.locks import LockWait, take_locks
 from exportd.database.quoting import identifier, table
 from exportd.database.translator import FOREIGN_ERRORS, translated
+from exportd.database.unit_of_work import Auditor
+from exportd.model.bounds import MAX_SHOWN_LENGTH
 from exportd.model.change_log import SCHEMA, log_name, log_table
 from exportd.model.entity import Entity, EntityCode, TableName
-from exportd.model.errors import ExportdError, InvariantError, PermanentError, TransientError
+from exportd.model.errors import ExportdError, InvariantError, PermanentError, SettingsError, TransientError
 from exportd.model.job import JobProgress
 from exportd.model.reason import Reason
+from exportd.settings.sentences import did_you_mean
 
 _SQL = queries.load("changes")
 
@@ -277,6 +290,80 @@ class CaptureInstaller:
             await connection.execute(_SQL["record_cluster"], *here)
 
 
+async def install_on_request(
+    installer: CaptureInstaller, auditor: Auditor, entities: Sequence[Entity], *, actor: str
+) -> list[EntityCapture]:
+    """Make the capture of entities whole; what was wrong, and the SQL that put it right.
+
+    Of several, one that cannot be made whole is told, and does not keep the others from it. A single one raises
+    PermanentError when its table is missing or the role may not, TransientError when the table stays locked.
+    """
+    await auditor.write("capture installed", actor=actor, entities=[entity.code for entity in entities])
+    install = installer.install if len(entities) == 1 else installer.install_what_can_be
+    return await install(entities)
+
+
+async def uninstall_on_request(
+    installer: CaptureInstaller,
+    auditor: Auditor,
+    names: Collection[EntityCode],
+    *,
+    known: Collection[EntityCode],
+    dry_run: bool = False,
+    actor: str,
+) -> dict[str, tuple[str, ...]]:
+    """Remove the change logs of the named entities (none: all that there are) with their triggers and functions.
+
+    An entity that has left the catalog may be named while its log is there. Returns what is run for each log. Raises
+    SettingsError for other names.
+    """
+    removals = await installer.removals([log_name(name) for name in names] if names else None)
+    for name in names:
+        if name not in known and log_name(name) not in removals:
+            hint = did_you_mean(name, known, what="entities of the catalog")
+            raise SettingsError.of(f"there is no entity {name[:MAX_SHOWN_LENGTH]!r}; {hint}", where="entities")
+    if removals and not dry_run:
+        await auditor.write("capture uninstalled", actor=actor, logs=list(removals))
+        await installer.uninstall(list(removals))
+    return removals
+
+
+async def read_installed(connection: Connection, logs: Sequence[str] | None = None) -> Installed:
+    """Read what belongs to the given logs (bare names; None: to any), in three queries.
+
+    It may be a little more: the names of another log's functions may begin alike.
+    """
+    escaped = ["log\\_"] if logs is None else [log.replace("_", "\\_") for log in logs]
+    names = [f"{prefix}%" for prefix in escaped]
+    return Installed(
+        logs={
+            row["name"]: InstalledLog(
+                row["captures"] or "",
+                logged=row["logged"],
+                indexed=row["indexed"],
+                numbered=row["numbered"],
+                stamped=row["stamped"],
+            )
+            for row in await connection.fetch(_SQL["installed_logs"], names)
+        },
+        functions=[
+            InstalledFunction(
+                row["name"],
+                row["arguments"],
+                row["digest"],
+                logs=row["logs"],
+                definer=row["definer"],
+                settings=_function_settings(row["settings"]),
+            )
+            for row in await connection.fetch(_SQL["installed_functions"], names)
+        ],
+        triggers=[
+            InstalledTrigger(row["name"], TableName(row["schema_name"], row["table_name"]), row["function"])
+            for row in await connection.fetch(_SQL["installed_triggers"], names)
+        ],
+    )
+
+
 def capture_is_intact(entity: Entity, shape: Shape) -> bool:
     """Whether all of the entity's capture triggers are installed and enabled, in the catalogs' current snapshot."""
     return is_intact(capture_of(entity, shape), shape)
@@ -312,3 +399,8 @@ def _shape_of(entity: Entity, shapes: Mapping[EntityCode, Shape]) -> Shape:
 
 def _repair(entity: Entity, shape: Shape, installed: Installed) -> Repair:
     return repair_of(entity, capture_of(entity, shape), shape, installed)
+
+
+def _function_settings(assignments: Iterable[str]) -> frozenset[tuple[str, str]]:
+    pairs = (assignment.split("=", 1) for assignment in assignments)
+    return frozenset((name.lower(), value) for name, value in pairs)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from exportd.capture.installed import read_installed
+from exportd.capture.installer import read_installed
 from exportd.catalog.document import Catalog
 from exportd.database import queries
 from exportd.database.connector import Connection, Connector

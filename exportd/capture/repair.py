@@ -1,15 +1,78 @@
-"""Decides what has to be done so that an entity's changes are captured completely. Pure."""
+"""Decides what has to be done so that an entity's changes are captured completely, by what is installed. Pure."""
 
+import hashlib
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from exportd.capture.installed import Installed, InstalledFunction, InstalledTrigger
 from exportd.capture.triggers import Capture, Trigger
 from exportd.catalog.shape import Relation, Shape
 from exportd.database.quoting import identifier, literal, table
 from exportd.model.change_log import SCHEMA, log_name, log_table
 from exportd.model.entity import Entity, TableName
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledFunction:
+    """A function of a change log; ``arguments`` distinguishes overloads. ``settings`` are pairs in lower case.
+
+    ``digest`` is the SHA-256 of its body in hex. ``logs``: it writes into a change log.
+    """
+
+    name: str
+    arguments: str
+    digest: str
+    logs: bool
+    definer: bool
+    settings: frozenset[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledLog:
+    """A change log. ``captures`` is its comment.
+
+    The flags say whether it survives a crash (``logged``), and whether its index, its sequence and the default of its
+    xid are there.
+    """
+
+    captures: str
+    logged: bool = True
+    indexed: bool = True
+    numbered: bool = True
+    stamped: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledTrigger:
+    """A capture trigger somewhere in the database."""
+
+    name: str
+    relation: TableName
+    function: str
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What of capture the database holds; ``logs`` by their bare names."""
+
+    logs: Mapping[str, InstalledLog]
+    functions: Sequence[InstalledFunction]
+    triggers: Sequence[InstalledTrigger]
+
+    def functions_current(self, capture: Capture) -> bool:
+        """Whether every function is installed as ``capture`` has it."""
+        trigger_functions = {
+            (function.name, function.digest, function.settings) for function in self.functions if function.definer
+        }
+        passing_functions = Counter((function.name, function.digest) for function in self.functions)
+        return all(
+            (function.name, digest_of(function.body), frozenset(function.settings)) in trigger_functions
+            for function in capture.functions
+        ) and all(
+            passing_functions[passing_function.name, digest_of(passing_function.body)] == 1
+            for passing_function in capture.passing_functions
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,3 +246,8 @@ def _stale_triggers(entity: Entity, capture: Capture, installed: Installed) -> S
         for trigger in installed.triggers
         if belongs(trigger.function, log_name(entity.code)) and (trigger.relation, trigger.name) not in wanted
     ]
+
+
+def digest_of(body: str) -> str:
+    """The SHA-256 of a function's body in hex."""
+    return hashlib.sha256(body.encode()).hexdigest()

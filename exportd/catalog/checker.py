@@ -3,20 +3,25 @@
 It takes a catalog and a connection as the role that will export, and gives problems, each with the catalog's line and
 what to do. It costs two queries for all entities, one prepared statement for each entity with expressions, and one
 reading of each table that has inheritance children.
+
+The server parses the expressions of fields, without reading a row. Each is prepared as ``SELECT (expression) FROM table
+AS exportd_row WHERE (expression) IS NULL``: in WHERE the server refuses aggregates, window functions and functions that
+return sets, and the alias makes a name such as ``accounts.name`` fail, which images of deleted rows could not resolve
+either.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import asyncpg
 
 from exportd.catalog.document import Catalog
-from exportd.catalog.expression_checker import ExpressionVerdict, expressions_in, judge, volatile_functions
 from exportd.catalog.expressions import functions_of
-from exportd.catalog.live_table import accepts, accepts_format, field_type
+from exportd.catalog.live_table import ValueType, accepts, accepts_format, field_type
 from exportd.catalog.table_reader import list_tables, read_tables, reading
 from exportd.catalog.table_rules import Finding, duplicates_query, duplicates_sentence, findings, missing_table
-from exportd.database.quoting import identifier, literal, table
+from exportd.database import queries, quoting
 from exportd.database.translator import FOREIGN_ERRORS, translate
 from exportd.model.entity import Entity, EntityCode, Field, TableName
 from exportd.model.errors import Problem
@@ -26,9 +31,21 @@ if TYPE_CHECKING:
     from exportd.database.connector import Connection
 
 
+_SQL = queries.load("catalog")
+
+_ALIAS = "exportd_row"
+
 _MAX_ORGANIZATIONS = 100
 _SEARCH_MS = 2000
 """How long a table is searched for the rows of an organization."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpressionVerdict:
+    """The server's answer about one expression: its type, or a sentence that says why it has none."""
+
+    type: ValueType | None = None
+    sentence: str | None = None
 
 
 async def check(catalog: Catalog, connection: "Connection") -> list[Problem]:
@@ -137,7 +154,8 @@ async def check_organizations(
 
 
 async def _has_rows(connection: "Connection", name: TableName, tenant: str, organization: str) -> bool:
-    statement = f"SELECT EXISTS (SELECT FROM {table(name)} WHERE {identifier(tenant)} = {literal(organization)})"
+    condition = f"{quoting.identifier(tenant)} = {quoting.literal(organization)}"
+    statement = f"SELECT EXISTS (SELECT FROM {quoting.table(name)} WHERE {condition})"
     try:
         async with connection.transaction(readonly=True):
             await connection.execute(f"SET LOCAL statement_timeout = {_SEARCH_MS}")
@@ -148,3 +166,57 @@ async def _has_rows(connection: "Connection", name: TableName, tenant: str, orga
         raise
     except FOREIGN_ERRORS as error:
         raise translate(error, doing=f"looking for the rows of {organization}") from error
+
+
+def expressions_in(fields: Iterable[Field]) -> list[str]:
+    """The expressions of these fields, each once."""
+    return list(dict.fromkeys(field.expression for field in fields if field.expression is not None))
+
+
+async def judge(
+    connection: "Connection", table: TableName, expressions: Sequence[str]
+) -> Mapping[str, ExpressionVerdict]:
+    """A verdict on each expression, by one prepared statement when all are good. Must run in a transaction."""
+    if not expressions:
+        return {}
+    try:
+        types = await _prepare(connection, table, expressions)
+    except asyncpg.PostgresError as error:
+        if len(expressions) == 1:
+            return {expressions[0]: ExpressionVerdict(sentence=_sentence(error))}
+        verdicts: dict[str, ExpressionVerdict] = {}
+        for expression in expressions:
+            verdicts |= await judge(connection, table, [expression])
+        return verdicts
+    return {expression: ExpressionVerdict(type=type_) for expression, type_ in zip(expressions, types, strict=True)}
+
+
+async def volatile_functions(connection: "Connection", expressions: Iterable[str]) -> frozenset[str]:
+    """The functions in the expressions whose value changes from call to call, such as ``random``."""
+    used = sorted({function for expression in expressions for function in functions_of(expression)})
+    if not used:
+        return frozenset()
+    rows = await connection.fetch(_SQL["list_volatile_functions"], used)
+    return frozenset(row["function_name"] for row in rows)
+
+
+async def _prepare(connection: "Connection", table: TableName, expressions: Sequence[str]) -> list[ValueType]:
+    columns = ", ".join(f"({expression}) AS c{number}" for number, expression in enumerate(expressions))
+    condition = " OR ".join(f"({expression}) IS NULL" for expression in expressions)
+    source = f"{quoting.table(table)} AS {_ALIAS}"
+    async with connection.transaction():  # a savepoint: a refusal must not end the transaction around it
+        statement = await connection.prepare(f"SELECT {columns} FROM {source} WHERE {condition}")
+    return [
+        ValueType(
+            name=attribute.type.name,
+            base=attribute.type.name,
+            is_nested=attribute.type.kind in {"array", "composite"},
+        )
+        for attribute in statement.get_attributes()
+    ]
+
+
+def _sentence(error: asyncpg.PostgresError) -> str:
+    message = (error.message or str(error)).replace(f"{_ALIAS}.", "")
+    hint = (error.hint or "").replace(f"{_ALIAS}.", "")
+    return f"the database refuses it: {message}" + (f" ({hint})" if hint else "")

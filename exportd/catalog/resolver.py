@@ -11,9 +11,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from exportd.catalog.checker import problems_by_entity
+from exportd.catalog.checker import expressions_in, judge, problems_by_entity
 from exportd.catalog.document import Catalog
-from exportd.catalog.expression_checker import expressions_in, judge
 from exportd.catalog.live_table import LiveTable, ValueType, field_type
 from exportd.catalog.table_reader import list_tables, read_tables, reading
 from exportd.catalog.table_rules import fields_of, missing_table, no_column

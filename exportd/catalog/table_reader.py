@@ -1,18 +1,30 @@
-"""Reads what tables are like, in one query whatever their number; no row of them is read."""
+"""Reads what tables are like, in few queries whatever their number; no row of them is read.
 
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+What the catalog is compared with takes one query; the shape of entities' tables, from which their capture is made,
+takes six, and one to see whether they are still the same.
+"""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from asyncpg import Record
+
 from exportd.catalog.live_table import LiveTable
+from exportd.catalog.shape import CaptureTrigger, Column, Relation, RelationKind, Shape
 from exportd.database import queries
 from exportd.database.translator import translated
-from exportd.model.entity import Entity, TableName
+from exportd.model.change_log import log_name
+from exportd.model.entity import Entity, EntityCode, TableName
+from exportd.model.errors import InvariantError
 
 if TYPE_CHECKING:
     from exportd.database.connector import Connection
 
+
 _SQL = queries.load("catalog")
+_SHAPE_SQL = queries.load("shape")
 
 
 @asynccontextmanager
@@ -79,4 +91,136 @@ async def tables_without_tenant_index(
         (TableName(row["schema_name"], row["table_name"]), row["column_name"])
         for row in rows
         if row["size_bytes"] >= min_bytes
+    )
+
+
+async def read_shapes(connection: "Connection", entities: Sequence[Entity]) -> dict[EntityCode, Shape]:
+    """The shape of each entity's table; an entity whose table does not exist is left out.
+
+    The connection's search_path must be pg_catalog, so that type names come out qualified. Inside a snapshot's
+    transaction the answer is that snapshot's.
+    """
+    found = await connection.fetch(
+        _SHAPE_SQL["relations"],
+        [entity.table.schema for entity in entities],
+        [entity.table.name for entity in entities],
+        [log_name(entity.code) for entity in entities],
+    )
+    oids = sorted({row["oid"] for row in found} | {row["log_oid"] for row in found if row["log_oid"] is not None})
+    parts: dict[int, list[tuple[str, str]]] = defaultdict(list)
+    for row in await connection.fetch(_SHAPE_SQL["type_parts"], oids):
+        parts[row["type_oid"]].append((row["part"], row["value"]))
+    columns: dict[int, list[Column]] = defaultdict(list)
+    for row in await connection.fetch(_SHAPE_SQL["columns"], oids):
+        columns[row["table_oid"]].append(_column(row, tuple(parts.get(row["type_oid"], ()))))
+    triggers = _grouped(await connection.fetch(_SHAPE_SQL["triggers"], oids))
+    unique_keys = _grouped(await connection.fetch(_SHAPE_SQL["unique_keys"], oids))
+    trees: dict[int, list[Record]] = defaultdict(list)
+    for row in found:
+        trees[row["position"]].append(row)
+    return {
+        entity.code: _shape(trees[position], columns, triggers, unique_keys)
+        for position, entity in enumerate(entities, start=1)
+        if position in trees and _capturable(trees[position])
+    }
+
+
+async def read_row_estimates(connection: "Connection", entities: Sequence[Entity]) -> dict[EntityCode, int]:
+    """How many rows each entity's table has, of every organization, as the planner takes it to have.
+
+    An entity whose table does not exist, or was never analysed, is left out.
+    """
+    found = await connection.fetch(
+        _SHAPE_SQL["row_estimates"],
+        [entity.table.schema for entity in entities],
+        [entity.table.name for entity in entities],
+    )
+    return {entities[row["position"] - 1].code: row["rows"] for row in found}
+
+
+async def read_fingerprint(connection: "Connection", entities: Sequence[Entity]) -> str:
+    """What is equal as long as the entities' shapes, and what is installed of their capture, are the same.
+
+    ``pages`` is left out. The text says nothing to people. Inside a snapshot's transaction it is that snapshot's.
+    """
+    row = await connection.fetchrow(
+        _SHAPE_SQL["fingerprint"],
+        [entity.table.schema for entity in entities],
+        [entity.table.name for entity in entities],
+        [log_name(entity.code) for entity in entities],
+    )
+    if row is None:
+        raise InvariantError("an aggregate has one row")
+    return " ".join(map(str, row.values()))
+
+
+def _capturable(tree: Iterable[Record]) -> bool:
+    return all(row["kind"] in set(RelationKind) for row in tree)
+
+
+def _grouped(rows: Iterable[Record]) -> Mapping[int, list[Record]]:
+    by_table: dict[int, list[Record]] = defaultdict(list)
+    for row in rows:
+        by_table[row["table_oid"]].append(row)
+    return by_table
+
+
+def _shape(
+    tree: Sequence[Record],
+    columns: Mapping[int, list[Column]],
+    triggers: Mapping[int, list[Record]],
+    unique_keys: Mapping[int, list[Record]],
+) -> Shape:
+    root, *members = (
+        Relation(
+            oid=row["oid"],
+            name=TableName(row["schema_name"], row["table_name"]),
+            kind=RelationKind(row["kind"]),
+            pages=row["pages"],
+            columns=tuple(columns.get(row["oid"], ())),
+            triggers=tuple(
+                CaptureTrigger(
+                    oid=trigger["oid"],
+                    xmin=trigger["xmin"],
+                    name=trigger["name"],
+                    enabled=trigger["enabled"],
+                    function=trigger["function"],
+                    fires=trigger["fires"],
+                    conditional=trigger["conditional"],
+                )
+                for trigger in triggers.get(row["oid"], ())
+            ),
+            is_logged=row["persistence"] == "p",
+            file=row["file"],
+            unique_keys=tuple(frozenset(index["columns"] or ()) for index in unique_keys.get(row["oid"], ())),
+        )
+        for row in tree
+    )
+    log_oid = tree[0]["log_oid"]
+    return Shape(
+        root=root,
+        members=tuple(members),
+        log_oid=log_oid,
+        log_columns=tuple((column.name, column.type_name) for column in columns.get(log_oid or 0, ())),
+    )
+
+
+def _column(row: Record, type_parts: tuple[tuple[str, str], ...]) -> Column:
+    return Column(
+        number=row["number"],
+        name=row["name"],
+        type_name=row["type_name"],
+        type_oid=row["type_oid"],
+        type_modifier=row["type_modifier"],
+        base_type=row["base_type"],
+        base_kind=row["base_kind"],
+        element_type=row["element_type"],
+        element_kind=row["element_kind"],
+        collation=row["collation_name"],
+        equality=row["equality"],
+        not_null=row["not_null"],
+        deterministic=row["deterministic"],
+        version=row["version"],
+        is_virtual=row["is_virtual"],
+        type_parts=type_parts,
     )

@@ -196,18 +196,19 @@ async def _planned(config: Path) -> list[Document]:
 
 
 async def _status(config: Path) -> list[Document]:
-    from exportd.api.capture_operations import capture_status
+    from exportd.api.schemas.operations import capture_answer
     from exportd.cli.without_daemon import document
 
     installer, catalog = _installer(config)
-    return [document(capture) for capture in await capture_status(installer, list(catalog.entities.values()))]
+    return [document(capture_answer(found)) for found in await installer.status(list(catalog.entities.values()))]
 
 
 async def _install(config: Path, names: tuple[str, ...]) -> list[Document]:
-    from exportd.api.capture_operations import capture_install
+    from exportd.api.schemas.operations import capture_answer
+    from exportd.capture.installer import install_on_request
     from exportd.cli.without_daemon import document, own_name
-    from exportd.database.login_checker import excessive_rights
     from exportd.database.migrator import migrate
+    from exportd.database.setup_checker import excessive_rights
     from exportd.model.entity import EntityCode
 
     installer, catalog = _installer(config)
@@ -218,26 +219,27 @@ async def _install(config: Path, names: tuple[str, ...]) -> list[Document]:
     async with database.connection("migration") as connection:
         await migrate(connection)
     async with _auditor(config) as auditor:
-        return [document(capture) for capture in await capture_install(installer, auditor, entities, actor=own_name())]
+        done = await install_on_request(installer, auditor, entities, actor=own_name())
+    return [document(capture_answer(found, repaired=True)) for found in done]
 
 
 async def _uninstall(config: Path, names: tuple[str, ...], *, dry_run: bool) -> Document:
-    from exportd.api.capture_operations import capture_uninstall
+    from exportd.api.schemas.operations import capture_removal
+    from exportd.capture.installer import uninstall_on_request
     from exportd.cli.without_daemon import document, own_name
     from exportd.model.entity import EntityCode
 
     installer, catalog = _installer(config)
     async with _auditor(config) as auditor:
-        return document(
-            await capture_uninstall(
-                installer,
-                auditor,
-                [EntityCode(name) for name in names],
-                known=catalog.entities,
-                dry_run=dry_run,
-                actor=own_name(),
-            )
+        removals = await uninstall_on_request(
+            installer,
+            auditor,
+            [EntityCode(name) for name in names],
+            known=catalog.entities,
+            dry_run=dry_run,
+            actor=own_name(),
         )
+    return document(capture_removal(removals, dry_run=dry_run))
 
 
 async def _uninstall_all(config: Path, names: tuple[str, ...], dry_run: bool) -> Document:

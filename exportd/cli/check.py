@@ -10,9 +10,8 @@ import anyio.to_thread
 
 from exportd.api.identity.signing import read_signing_key
 from exportd.api.transport.certificate import certificate_of
-from exportd.api.transport.peer import group_ids, proxy_user_id
+from exportd.api.transport.unix_socket import group_ids, proxy_user_id
 from exportd.capture.installer import CaptureInstaller
-from exportd.capture.temporary_file_reader import temp_file_warnings
 from exportd.catalog import checker
 from exportd.catalog.document import Catalog
 from exportd.catalog.table_reader import tables_without_tenant_index, unreadable_members
@@ -23,14 +22,21 @@ from exportd.cli.without_daemon import find_destinations
 from exportd.daemon.assembly import CONTROL_CONNECTIONS
 from exportd.database import queries
 from exportd.database.connector import Connection, Connector
-from exportd.database.login_checker import Pooling, daemons_of, detect_pooling, doubts_about_logins, note_on_dumps
 from exportd.database.migrator import pending
 from exportd.database.session_settings import POOLER_ADVICE
+from exportd.database.setup_checker import (
+    Pooling,
+    daemons_of,
+    detect_pooling,
+    doubts_about_logins,
+    note_on_dumps,
+    temp_file_warnings,
+)
 from exportd.database.translator import translated
 from exportd.destinations.checker import DestinationChecker
-from exportd.destinations.checks.finding import CheckVerdict, summary
-from exportd.destinations.checks.permission import PURPOSES
+from exportd.destinations.finding import CheckVerdict, summary
 from exportd.destinations.opener import DestinationOpener
+from exportd.destinations.permission import PURPOSES
 from exportd.jobs.job_record import progress_from_row
 from exportd.jobs.stalls import Slots
 from exportd.model.clock import SystemClock

@@ -64,8 +64,6 @@ async def tables(path: Path) -> "AsyncIterator[Pool]":
 @app.command
 def show(*, json: AsJson = False, config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Print every setting of the file, also those that it leaves to their defaults. Secrets are masked."""
-    from exportd.cli.configuration import load
-
     settings, _ = load(config)
     document = _masked("", settings.model_dump(mode="json"))
     if json:

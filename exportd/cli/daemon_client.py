@@ -26,6 +26,18 @@ OrganizationOption = Annotated[
     ),
 ]
 
+DestinationsOption = Annotated[
+    list[str] | None,
+    Parameter(
+        consume_multiple=True,
+        negative="",
+        help="Codes of the destinations; with none, files are for download only.",
+        completer=completion.DESTINATIONS,
+    ),
+]
+
+FormatName = Literal["CSV", "JSONL"]
+
 TimeoutOption = Annotated[
     float | None,
     Parameter(

@@ -12,12 +12,12 @@ import anyio.to_thread
 from exportd.cli.failures import Exit
 from exportd.cli.job import parse_job_id
 from exportd.cli.output import moment, print_json, print_line, print_script, print_table, size
-from exportd.cli.progress_bar import progress_bar
+from exportd.cli.progress import progress_bar
 from exportd.consumer.findings import examine_manifests, restart_sentence
 from exportd.consumer.inventory import by_destination, manifest_name
 from exportd.consumer.inventory_reader import find_manifest, read_inventory
 from exportd.consumer.loaders.kit import statements
-from exportd.consumer.replay.plan import plan
+from exportd.consumer.replay_plan import plan
 from exportd.consumer.verifier import Verification, verify
 from exportd.manifest.chain import Chain
 from exportd.manifest.document import MAX_MANIFEST_BYTES, parse
@@ -142,7 +142,7 @@ async def replay_place(
 ) -> None:
     """Rebuild, and print what the tables hold."""
     try:
-        from exportd.consumer.replay.rebuilder import rebuild
+        from exportd.consumer.rebuilder import rebuild
     except ModuleNotFoundError as error:
         if error.name != "duckdb":
             raise

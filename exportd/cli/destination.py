@@ -28,13 +28,13 @@ from exportd.cli.output import (
     print_table,
 )
 from exportd.cli.socket_client import SocketClient
-from exportd.destinations.checks import finding
+from exportd.destinations import finding
 from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.reason import Reason
 
 if TYPE_CHECKING:
     from exportd.cli.without_daemon import KnownDestination, KnownDestinations
-    from exportd.destinations.checks.finding import CheckVerdict
+    from exportd.destinations.finding import CheckVerdict
     from exportd.settings.destination_schema import DestinationSettings
     from exportd.settings.schema import Settings
 
@@ -233,7 +233,7 @@ async def _check(code: str, organization: str | None, as_json: bool, config: Con
 
 def _exit_of(verdict: "CheckVerdict") -> Exit:
     """The exit code of a check."""
-    from exportd.destinations.checks.finding import CheckVerdict
+    from exportd.destinations.finding import CheckVerdict
 
     codes = {
         CheckVerdict.GOOD: Exit.DONE,

@@ -20,7 +20,7 @@ from uuid import UUID
 from exportd.cli.daemon_client import DaemonAddress
 from exportd.cli.job import job_document
 from exportd.cli.output import print_line, size
-from exportd.cli.progress_bar import progress_bar
+from exportd.cli.progress import progress_bar
 from exportd.cli.socket_client import SocketClient
 from exportd.manifest.document import parse
 from exportd.model.errors import PermanentError

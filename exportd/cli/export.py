@@ -4,13 +4,13 @@ import sys
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 from cyclopts import Parameter
 
 from exportd.cli import completion
-from exportd.cli.daemon_client import OrganizationAddress, OrganizationClient
+from exportd.cli.daemon_client import DestinationsOption, FormatName, OrganizationAddress, OrganizationClient
 from exportd.cli.failures import Exit
 from exportd.cli.output import AsJson, print_answer, print_json, print_line, print_table, size
 from exportd.model.errors import SettingsError
@@ -22,16 +22,8 @@ def export(
     *entities: Annotated[
         str, Parameter(name="ENTITY", help="As the catalog calls it; at least one.", completer=completion.ENTITIES)
     ],
-    format: Annotated[Literal["CSV", "JSONL"], Parameter(help="Of the files.")] = "CSV",  # noqa: A002
-    destinations: Annotated[
-        list[str] | None,
-        Parameter(
-            consume_multiple=True,
-            negative="",
-            help="Codes; with none, files are for download only.",
-            completer=completion.DESTINATIONS,
-        ),
-    ] = None,
+    format: Annotated[FormatName, Parameter(help="Of the files.")] = "CSV",  # noqa: A002
+    destinations: DestinationsOption = None,
     start_date: Annotated[
         str | None,
         Parameter(
@@ -81,7 +73,7 @@ def export(
 
 def _finish(client: OrganizationClient, job: UUID, to: Path | None, at: OrganizationAddress, *, as_json: bool) -> Exit:
     """Follow the job to its end, and copy its files when it has succeeded."""
-    from exportd.cli.job_events import follow
+    from exportd.cli.progress import follow
 
     sys.stdout.flush()
     outcome = follow(client.client, job, as_json=as_json)

@@ -12,7 +12,6 @@ from cyclopts import App, Parameter, validators
 
 from exportd.cli import completion
 from exportd.cli.daemon_client import DaemonAddress, Document, pages
-from exportd.cli.job_events import follow
 from exportd.cli.output import (
     MIN_ID_LENGTH,
     AsJson,
@@ -24,6 +23,7 @@ from exportd.cli.output import (
     print_table,
     size,
 )
+from exportd.cli.progress import follow
 from exportd.cli.socket_client import SocketClient
 from exportd.model.errors import SettingsError
 from exportd.model.foreign_text import url_segment

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from exportd.cli import completion
-from exportd.cli.daemon_client import Document, OrganizationAddress, OrganizationClient
+from exportd.cli.daemon_client import DestinationsOption, Document, FormatName, OrganizationAddress, OrganizationClient
 from exportd.cli.output import AsJson, instant, pause_words, print_fields, print_json
 from exportd.model.errors import Problem, SettingsError
 from exportd.model.schedule import API_RULE
@@ -23,7 +23,6 @@ _HERE = OrganizationAddress()
 CodeArgument = Annotated[
     str, Parameter(name="CODE", help="The schedule's code, or its id.", completer=completion.SCHEDULES)
 ]
-FormatName = Literal["CSV", "JSONL"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,15 +91,7 @@ class ScheduleOptions:
             completer=completion.ENTITIES,
         ),
     ] = None
-    destinations: Annotated[
-        list[str] | None,
-        Parameter(
-            consume_multiple=True,
-            negative="",
-            help="Codes of the destinations; with none, files are for download only.",
-            completer=completion.DESTINATIONS,
-        ),
-    ] = None
+    destinations: DestinationsOption = None
     format: Annotated[FormatName | None, Parameter(help="Of the files.")] = None
     every: Annotated[str | None, Parameter(help="Such as 15m, 1h or 2d, instead of --unit and --period.")] = None
     unit: Annotated[UnitName | None, Parameter(help="Of --period.")] = None

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from exportd.cli.daemon_client import DaemonAddress
-from exportd.cli.job_events import figures, parse_events
 from exportd.cli.output import (
     AsJson,
     duration,
@@ -22,6 +21,7 @@ from exportd.cli.output import (
     print_table,
     size,
 )
+from exportd.cli.progress import figures, parse_events
 from exportd.cli.socket_client import SocketClient
 from exportd.model.errors import TransientError
 

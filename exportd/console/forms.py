@@ -13,14 +13,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from exportd.api.dependencies import Tenant
 from exportd.api.identity.access import Identity
+from exportd.api.pagination import organization_of
 from exportd.api.problems import Refusal, sentence_of
 from exportd.api.schemas.destination import CREATIONS, DestinationDetails
 from exportd.api.schemas.schedule import ScheduleDetails
 from exportd.model.bounds import MAX_ENTITIES
-from exportd.model.entity import OrganizationId
 from exportd.model.errors import ExportdError
 from exportd.model.reason import Reason
-from exportd.settings.section import check_organization
 
 _MAX_FIELDS = MAX_ENTITIES + 200
 
@@ -73,13 +72,10 @@ def body_of(kind: TypeAdapter[T], document: object) -> T:
 
 def tenant_of(organization: str, who: Identity) -> Tenant:
     """For whom something is done. Raises Refusal 400 for what is no organization, 403 for one that is not theirs."""
-    try:
-        check_organization(organization)
-    except ValueError as error:
-        raise Refusal(400, f"organization: {error}.") from error
-    if who.organization not in {None, organization}:
+    named = organization_of(organization)
+    if who.organization not in {None, named}:
         raise Refusal(403, "organization: this is not one that you may see.")
-    return Tenant(OrganizationId(organization), who.name)
+    return Tenant(named, who.name)
 
 
 @dataclass(frozen=True, slots=True)

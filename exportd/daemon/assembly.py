@@ -28,9 +28,8 @@ from exportd.delivery.job_delivery import JobDeliverer
 from exportd.delivery.publication_keeper import PublicationKeeper
 from exportd.delivery.publication_table import PublicationTable
 from exportd.delivery.upload_table import UploadTable
-from exportd.destinations.open_destinations import Destinations
+from exportd.destinations.open_destinations import DestinationRefresher, Destinations
 from exportd.destinations.opener import DestinationOpener
-from exportd.destinations.refresher import DestinationRefresher
 from exportd.destinations.table import DestinationTable
 from exportd.extraction.copier import Copier
 from exportd.extraction.extractor import Extractor
@@ -53,8 +52,7 @@ from exportd.settings.schema import LiveSettings
 from exportd.spool.retention import RetentionSweeper
 from exportd.spool.spool import Spool
 from exportd.stores.retrying import RetryBudget
-from exportd.telemetry.meters import AttemptMeter
-from exportd.telemetry.metrics import Metrics
+from exportd.telemetry.metrics import AttemptMeter, Metrics
 
 _LEASE_S = 30.0
 """How long a dead daemon's job stays untouched. Long enough for a pause of the machine, short enough for people."""

@@ -25,7 +25,7 @@ from exportd.api.collaborators import (
     StatusCollaborators,
 )
 from exportd.api.downloads import SpoolDownloads
-from exportd.api.exposition import Exposition, Monitoring, Readiness
+from exportd.api.exposition import Exposition, MetricsReader, Monitoring, Readiness
 from exportd.api.identity.access import Access, Identity, Proxy, Role
 from exportd.api.identity.authenticator import Authenticator
 from exportd.api.identity.client_table import ClientTable
@@ -34,14 +34,13 @@ from exportd.api.schemas.status import LocalStatus
 from exportd.api.status_reader import StatusReader
 from exportd.api.transport.certificate import Certificate
 from exportd.api.transport.client_limits import RateLimit
-from exportd.api.transport.peer import group_id, group_ids, proxy_user_id
 from exportd.api.transport.server import ControlServer, MetricsServer
+from exportd.api.transport.unix_socket import group_id, group_ids, proxy_user_id
 from exportd.catalog.document import Catalog
 from exportd.console.pages import add_console
 from exportd.console.rendering import Renderer
 from exportd.daemon.assembly import Components, capture_installer
 from exportd.daemon.current import Configuration
-from exportd.database.metrics_reader import MetricsReader
 from exportd.database.quota_table import QuotaTable
 from exportd.database.translator import translated
 from exportd.database.unit_of_work import Auditor
@@ -65,8 +64,7 @@ from exportd.settings.control_schema import EVERY_ORGANIZATION, ControlSettings
 from exportd.settings.schema import QuotaSettings
 from exportd.settings.section import split_listen
 from exportd.telemetry import logging
-from exportd.telemetry.meters import resident_bytes
-from exportd.telemetry.metrics import Metrics
+from exportd.telemetry.metrics import Metrics, resident_bytes
 
 _ORGANIZATION_REQUESTS_A_SECOND = 50
 _TOKENS_A_SECOND = 100

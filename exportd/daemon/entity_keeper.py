@@ -18,8 +18,7 @@ from exportd.capture.installer import capture_is_intact
 from exportd.catalog.document import Catalog
 from exportd.catalog.resolver import reexamine
 from exportd.catalog.shape import Shape
-from exportd.catalog.shape_reader import read_fingerprint, read_row_estimates, read_shapes
-from exportd.catalog.table_reader import reading
+from exportd.catalog.table_reader import read_fingerprint, read_row_estimates, read_shapes, reading
 from exportd.daemon.current import Configuration, Current
 from exportd.database.connector import Connection, Connector
 from exportd.model.clock import Clock, wait_until

@@ -28,7 +28,7 @@ from exportd.daemon.entity_keeper import report
 from exportd.daemon.garbage import freezing
 from exportd.daemon.systemd_notifier import READY, notify, reloading, status
 from exportd.database.connector import Connector
-from exportd.database.login_checker import warn_of_rights
+from exportd.database.setup_checker import warn_of_rights
 from exportd.destinations.open_destinations import Destination
 from exportd.destinations.opener import DestinationOpener
 from exportd.model.errors import ExportdError, Problem, SettingsError, TransientError

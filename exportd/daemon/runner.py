@@ -26,8 +26,8 @@ from exportd.daemon.garbage import freeze, return_large_blocks
 from exportd.daemon.reloader import Reloader, examined
 from exportd.daemon.systemd_notifier import READY, STOPPING, notify, status, systemd
 from exportd.database.connector import Connector
-from exportd.database.login_checker import warn_of_rights
 from exportd.database.migrator import migrate
+from exportd.database.setup_checker import warn_of_rights
 from exportd.model.errors import ExportdError
 from exportd.schedules.calendar import check_rule
 from exportd.settings.directory_checker import dsn_risks
@@ -35,7 +35,7 @@ from exportd.settings.loader import load_all
 from exportd.settings.schema import Settings
 from exportd.settings.secrets import passwords_in
 from exportd.telemetry import logging
-from exportd.telemetry.meters import LoopDelaySampler
+from exportd.telemetry.metrics import LoopDelaySampler
 
 _logger = structlog.get_logger()
 

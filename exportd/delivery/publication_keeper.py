@@ -30,8 +30,7 @@ from exportd.manifest.document import Manifest, Predecessor, parse, sha256_of
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.extraction import Extraction, Mode
-from exportd.model.job import Job, JobId, Lease
-from exportd.model.publication import Publication
+from exportd.model.job import Job, JobId, Lease, Publication
 from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import ScheduleId
 from exportd.spool.publication_store import read_publication, write_publication

@@ -11,8 +11,7 @@ from exportd.database import queries
 from exportd.database.call_batcher import CallBatcher
 from exportd.database.translator import translated
 from exportd.jobs.lease_writer import lease_lost
-from exportd.model.job import JobId, Lease
-from exportd.model.publication import Publication
+from exportd.model.job import JobId, Lease, Publication
 from exportd.model.schedule import ScheduleId
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ those that another transaction has locked are skipped.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from importlib import resources
 from random import Random
 from uuid import UUID
@@ -14,7 +15,6 @@ from uuid import UUID
 from exportd.database import queries
 from exportd.database.connector import Connection
 from exportd.demo.generator import Value, bind
-from exportd.demo.summary import Action
 
 _CHANGES = queries.parse(
     (resources.files(__package__) / "changes.sql").read_text(encoding="utf-8"), source="changes.sql"
@@ -58,6 +58,32 @@ _TEXTS = ("plain", "one, two", 'the "best"', "line\nbreak", "carriage\r\nreturn"
 
 _TRIES = 6
 _START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Action(StrEnum):
+    """The kinds of changes."""
+
+    INSERT = "INSERT"
+    UPDATE = "UPDATE"
+    UPDATE_MANY = "UPDATE_MANY"
+    UPDATE_NOTHING = "UPDATE_NOTHING"
+    """An update that sets what is already there."""
+    UPSERT = "UPSERT"
+    DELETE = "DELETE"
+    CASCADE = "CASCADE"
+    """A delete that takes other records along, or is forgotten by them."""
+    MOVE = "MOVE"
+    """A record goes to another organization."""
+    REKEY = "REKEY"
+    """A record gets another key; or the key of one just deleted."""
+    REPLACE = "REPLACE"
+    """A record is deleted and inserted again under its key, in one transaction."""
+    PASSING = "PASSING"
+    """A record is inserted and deleted in one transaction."""
+    SAVEPOINT = "SAVEPOINT"
+    """One of the other changes below a savepoint, which is rolled back or released."""
+    ROLLBACK = "ROLLBACK"
+    """Some of the other changes in a transaction that is rolled back."""
 
 
 class Editor:

@@ -20,8 +20,8 @@ from exportd.catalog.document import Catalog
 from exportd.consumer.findings import examine_manifests
 from exportd.consumer.inventory import by_destination
 from exportd.consumer.inventory_reader import read_inventory
-from exportd.consumer.replay.plan import plan
-from exportd.consumer.replay.rebuilder import rebuild
+from exportd.consumer.rebuilder import rebuild
+from exportd.consumer.replay_plan import plan
 from exportd.consumer.verifier import Verification, verify
 from exportd.database.connector import Connection
 from exportd.database.quoting import identifier, table

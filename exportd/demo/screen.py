@@ -28,8 +28,8 @@ class RunningWork(Protocol):
 class Screen:
     """Prints the demo's output, all of it."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(file=sys.stdout, highlight=False)
+    def __init__(self) -> None:
+        self._console = Console(file=sys.stdout, highlight=False)
         self._started = time.monotonic()
 
     @property

@@ -35,12 +35,12 @@ _CHANGES_PER_ROUND = 200
 _MAX_DIFFERENCES_SHOWN = 10
 
 
-async def tell(directory: Path, *, rows: int, keep: bool, screen: Screen | None = None) -> int:
+async def tell(directory: Path, *, rows: int, keep: bool) -> int:
     """Play the demo in ``directory``; 0 when the rebuilt tables equal the database's, 1 when they do not.
 
     Raises SettingsError when the directory holds something else, or DuckDB or a Postgres is missing.
     """
-    screen = screen or Screen()
+    screen = Screen()
     _require_duckdb()
     directory = await anyio.to_thread.run_sync(clear, directory)
     screen.chapter("A Postgres of our own")

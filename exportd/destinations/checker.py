@@ -12,10 +12,10 @@ from os import geteuid
 
 import anyio
 
-from exportd.destinations.checks.finding import CheckResult, PermissionFinding, PermissionState
-from exportd.destinations.checks.permission import Grant, Permission, grants_of, writing_replaces
-from exportd.destinations.checks.prober import Prober
+from exportd.destinations.finding import CheckResult, PermissionFinding, PermissionState
 from exportd.destinations.opener import DestinationOpener, layout_of, settings_of
+from exportd.destinations.permission import Grant, Permission, grants_of, writing_replaces
+from exportd.destinations.prober import Prober
 from exportd.destinations.record import DestinationRecord
 from exportd.model.clock import Clock
 from exportd.model.entity import OrganizationId

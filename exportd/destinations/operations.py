@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from exportd.database import queries
+from exportd.database.declaration_table import DESTINATION
 from exportd.database.quota_table import admit_program
 from exportd.database.unit_of_work import notify, statements, transaction, write_audit
 from exportd.destinations.record import DestinationHealth, health_from_row
-from exportd.destinations.table import LOCK, missing
-from exportd.model.declared import Key
+from exportd.destinations.table import LOCK
+from exportd.model.declared import Key, missing
 from exportd.model.entity import OrganizationId
 from exportd.model.schedule import Pause
 from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
@@ -48,7 +49,7 @@ class DestinationOperator:
         async with statements(self._pool, "reading the destinations") as connection:
             row = await connection.fetchrow(_SQL["pause_of"], destination_id, organization)
         if row is None:
-            raise missing(destination_id)
+            raise missing(DESTINATION, destination_id)
         return None if row["paused_at"] is None else Pause(row["paused_at"], row["paused_by"])
 
     async def pauses(self) -> dict[Key, Pause]:
@@ -76,7 +77,7 @@ class DestinationOperator:
             await admit_program(connection, organization, self._quotas)
             row = await connection.fetchrow(_SQL["hold"], destination_id, organization)
             if row is None:
-                raise missing(destination_id)
+                raise missing(DESTINATION, destination_id)
             yield connection
             await write_audit(
                 connection,

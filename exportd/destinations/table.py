@@ -24,7 +24,7 @@ from exportd.database.declaration_table import DESTINATION, declare
 from exportd.database.quota_table import Quota, require_room
 from exportd.database.unit_of_work import notify, statements, transaction, write_audit
 from exportd.destinations.record import DestinationDeclaration, DestinationRecord, destination_from_row
-from exportd.model.declared import key_of
+from exportd.model.declared import code_taken, columns_of, key_of, missing, require_editable, require_version
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
@@ -157,10 +157,7 @@ class DestinationTable:
                 connection, declaration.organization, self._quotas, Quota.DESTINATIONS, Quota.CHANGES_PER_HOUR
             )
             if await connection.fetchval(_SQL["code_is_taken"], declaration.organization, declaration.code):
-                raise PermanentError(
-                    f"code: the organization has a destination {declaration.code!r} already. Choose another code.",
-                    reason=Reason.CODE_TAKEN,
-                )
+                raise code_taken(DESTINATION, declaration.code)
             await _require_no_job(connection, declaration, "made")
             (created,) = await _insert(connection, [declaration], now=now, origin=Origin.API, actor=actor)
             # One of the same code may have been deleted: what that one has, this one has not.
@@ -233,21 +230,12 @@ async def hold_destinations(
 async def _hold(connection: "Connection", organization: OrganizationId, destination_id: UUID) -> DestinationRecord:
     """The destination, locked, if it may be edited here."""
     found = _found(await connection.fetchrow(_SQL["hold"], organization, destination_id), destination_id)
-    if found.origin is Origin.CONFIGURATION:
-        raise PermanentError(
-            f"The destination {found.declaration.code!r} stands in the daemon's configuration: edit it there.",
-            reason=Reason.DECLARED,
-        )
+    require_editable(DESTINATION, found.declaration.code, found.origin)
     return found
 
 
 def _require_same(before: DestinationRecord, declaration: DestinationDeclaration, version: int) -> None:
-    if before.version != version:
-        raise PermanentError(
-            f"version: the destination is at version {before.version}, not {version}: it was edited since."
-            " Read it again and repeat the edit.",
-            reason=Reason.VERSION_STALE,
-        )
+    require_version(DESTINATION, before.version, read=version)
     if before.declaration.code != declaration.code:
         raise PermanentError(
             f"code: stays {before.declaration.code!r}, for schedules and deliveries know the destination by it."
@@ -273,16 +261,8 @@ async def _require_no_job(connection: "Connection", declaration: DestinationDecl
 
 def _found(row: "asyncpg.Record | None", destination_id: UUID) -> DestinationRecord:
     if row is None:
-        raise missing(destination_id)
+        raise missing(DESTINATION, destination_id)
     return destination_from_row(row)
-
-
-def missing(destination_id: UUID) -> PermanentError:
-    """The error for an id that no destination has."""
-    return PermanentError(
-        f"There is no destination {destination_id}. Look at the list of destinations for its id.",
-        reason=Reason.NOT_FOUND,
-    )
 
 
 async def _record(connection: "Connection", action: str, subject: DestinationRecord, actor: str) -> None:
@@ -313,7 +293,7 @@ async def _insert(
     actor: str = CONFIGURATION,
 ) -> list[DestinationRecord]:
     """New destinations, in no particular order."""
-    documents = json.dumps([_columns(declaration) for declaration in declarations])
+    documents = json.dumps([columns_of(declaration) for declaration in declarations])
     rows = await connection.fetch(_SQL["insert"], documents, origin, now, actor)
     return [destination_from_row(row) for row in rows]
 
@@ -327,7 +307,7 @@ async def _edit(
     actor: str = CONFIGURATION,
 ) -> list[DestinationRecord]:
     """Give destinations other declarations; in no particular order. Where the place is another one, it is empty."""
-    documents = json.dumps([{**_columns(declaration), "id": str(record.id)} for record, declaration in edits])
+    documents = json.dumps([{**columns_of(declaration), "id": str(record.id)} for record, declaration in edits])
     rows = await connection.fetch(_SQL["edit"], documents, origin, now, actor)
     await _forget_positions(
         connection, [declaration for record, declaration in edits if record.declaration.place != declaration.place]
@@ -344,7 +324,3 @@ async def _forget_positions(connection: "Connection", declarations: Iterable[Des
 async def _delete(connection: "Connection", destination_ids: Iterable[UUID], *, now: datetime) -> None:
     """Take destinations away. What was delivered there stays."""
     await connection.execute(_SQL["delete"], [*destination_ids], now)
-
-
-def _columns(declaration: DestinationDeclaration) -> dict[str, object]:
-    return {**key_of(declaration)._asdict(), **declaration.to_json()}

@@ -14,7 +14,7 @@ from asyncpg import PostgresError, QueryCanceledError
 
 from exportd.capture.installer import capture_is_intact
 from exportd.catalog.document import Catalog
-from exportd.catalog.shape_reader import read_shapes
+from exportd.catalog.table_reader import read_shapes
 from exportd.database.connector import Connector
 from exportd.database.translator import translate, translated
 from exportd.extraction.estimate import EntityPreview, WindowCounts, parse_plan, preview_of

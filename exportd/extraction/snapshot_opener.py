@@ -14,7 +14,7 @@ from datetime import datetime
 from asyncpg import PostgresError
 
 from exportd.catalog.shape import Shape
-from exportd.catalog.shape_reader import read_fingerprint, read_shapes
+from exportd.catalog.table_reader import read_fingerprint, read_shapes
 from exportd.database import queries
 from exportd.database.connector import Connection, Connector
 from exportd.database.locks import LockWait, take_locks

@@ -1,4 +1,5 @@
-"""What becomes of schedules and destinations when a daemon says what its configuration declares. Pure.
+"""What becomes of schedules and destinations when a daemon says what its configuration declares; and why an edit of
+them is refused. Pure.
 
 Daemons of one database should declare the same. Where they do not, no daemon takes away what another declares, and of
 two ways to declare the same thing the one that was written last is in effect: a daemon that merely starts again with
@@ -9,8 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from uuid import UUID
 
 from exportd.model.entity import OrganizationId
+from exportd.model.errors import PermanentError
+from exportd.model.reason import Reason
 from exportd.model.schedule import Origin
 
 Document = Mapping[str, Any]
@@ -109,6 +113,11 @@ def key_of(declaration: Declaration) -> Key:
     return Key(declaration.organization, declaration.code)
 
 
+def columns_of(declaration: Declaration) -> dict[str, Any]:
+    """What it is known by and what it says, as a row has it."""
+    return {**key_of(declaration)._asdict(), **declaration.to_json()}
+
+
 def documents(declarations: Iterable[Declaration]) -> dict[Key, Document]:
     """What each of them says."""
     return {key_of(declaration): declaration.to_json() for declaration in declarations}
@@ -141,3 +150,38 @@ def reconcile(
         else:
             (gone if fate is Fate.GONE else unchanged).append(row)
     return Reconciliation(tuple(declared.values()), tuple(edits), tuple(gone), tuple(unchanged))
+
+
+# Why an edit is refused. ``kind`` is what people call it: a schedule, a destination.
+
+
+def missing(kind: str, object_id: UUID) -> PermanentError:
+    """The error for an id that nothing of this kind has."""
+    return PermanentError(
+        f"There is no {kind} {object_id}. Look at the list of {kind}s for its id.", reason=Reason.NOT_FOUND
+    )
+
+
+def code_taken(kind: str, code: str) -> PermanentError:
+    """The error for a code that another one of the organization has."""
+    return PermanentError(
+        f"code: the organization has a {kind} {code!r} already. Choose another code.", reason=Reason.CODE_TAKEN
+    )
+
+
+def require_editable(kind: str, code: str, origin: Origin) -> None:
+    """Raises PermanentError DECLARED for what stands in the configuration."""
+    if origin is Origin.CONFIGURATION:
+        raise PermanentError(
+            f"The {kind} {code!r} stands in the daemon's configuration: edit it there.", reason=Reason.DECLARED
+        )
+
+
+def require_version(kind: str, version: int, *, read: int) -> None:
+    """Raises PermanentError VERSION_STALE when it is not as it was ``read`` any more."""
+    if version != read:
+        raise PermanentError(
+            f"version: the {kind} is at version {version}, not {read}: it was edited since. Read it again and repeat"
+            " the edit.",
+            reason=Reason.VERSION_STALE,
+        )

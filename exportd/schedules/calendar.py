@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from exportd.model.schedule import Cron, Interval, Rule, Unit
 from exportd.schedules import cron
-from exportd.schedules.cron_gaps import Gap, GapExtremes
+from exportd.schedules.cron import Gap, GapExtremes
 
 MIN_GAP = timedelta(minutes=15)
 MAX_GAP = timedelta(days=3)

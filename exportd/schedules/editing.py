@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
 from exportd.database import queries
+from exportd.database.declaration_table import SCHEDULE
 from exportd.database.quota_table import Quota, require_room
 from exportd.database.unit_of_work import notify, statements, transaction, write_audit
 from exportd.destinations.table import hold_destinations
+from exportd.model.declared import code_taken, missing, require_editable, require_version
 from exportd.model.entity import OrganizationId
-from exportd.model.errors import PermanentError
-from exportd.model.reason import Reason
 from exportd.model.schedule import Origin, ScheduleDeclaration
-from exportd.schedules import schedule_writer
+from exportd.schedules.firing_table import LOCK, delete_schedules, edit_schedules, insert_schedules
 from exportd.schedules.schedule_record import OwnedSchedule, ScheduleEdit, owned_schedule_from_row
 from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
 
@@ -124,7 +124,7 @@ class OwnedScheduleTable:
     ) -> OwnedSchedule:
         """A new schedule, due at once. The destinations are those of the ids, whatever the declaration says."""
         organization = declaration.organization
-        async with transaction(self._pool, "creating a schedule", lock=schedule_writer.LOCK) as connection:
+        async with transaction(self._pool, "creating a schedule", lock=LOCK) as connection:
             await require_room(
                 connection,
                 organization,
@@ -136,9 +136,7 @@ class OwnedScheduleTable:
             await _require_free_code(connection, declaration, None)
             codes = await hold_destinations(connection, organization, destination_ids)
             declaration = replace(declaration, destinations=codes)
-            (schedule,) = await schedule_writer.insert(
-                connection, [declaration], now=now, origin=Origin.API, actor=actor
-            )
+            (schedule,) = await insert_schedules(connection, [declaration], now=now, origin=Origin.API, actor=actor)
             created = await _get(connection, organization, schedule.id)
             await _record(connection, "schedule created", created, actor)
         return created
@@ -158,19 +156,14 @@ class OwnedScheduleTable:
         It keeps the positions of the entities that it had and has; a new rule counts from the last due time.
         """
         organization = declaration.organization
-        async with transaction(self._pool, "editing a schedule", lock=schedule_writer.LOCK) as connection:
+        async with transaction(self._pool, "editing a schedule", lock=LOCK) as connection:
             await require_room(connection, organization, self._quotas, Quota.CHANGES_PER_HOUR)
             before = await _hold(connection, organization, schedule_id)
-            if before.schedule.version != version:
-                raise PermanentError(
-                    f"version: the schedule is at version {before.schedule.version}, not {version}: it was edited"
-                    " since. Read it again and repeat the edit.",
-                    reason=Reason.VERSION_STALE,
-                )
+            require_version(SCHEDULE, before.schedule.version, read=version)
             await _require_free_code(connection, declaration, schedule_id)
             codes = await hold_destinations(connection, organization, destination_ids)
             edit = ScheduleEdit.of(before.schedule, replace(declaration, destinations=codes))
-            await schedule_writer.edit(connection, [edit], now=now, origin=Origin.API, actor=actor)
+            await edit_schedules(connection, [edit], now=now, origin=Origin.API, actor=actor)
             after = await _get(connection, organization, schedule_id)
             await _record(connection, "schedule edited", after, actor)
         return after
@@ -179,10 +172,10 @@ class OwnedScheduleTable:
         self, organization: OrganizationId, schedule_id: UUID, *, actor: str, now: datetime
     ) -> OwnedSchedule:
         """Take a schedule away; returns it as it last was. A job of it that runs goes on."""
-        async with transaction(self._pool, "deleting a schedule", lock=schedule_writer.LOCK) as connection:
+        async with transaction(self._pool, "deleting a schedule", lock=LOCK) as connection:
             await require_room(connection, organization, self._quotas, Quota.CHANGES_PER_HOUR)
             before = await _hold(connection, organization, schedule_id)
-            await schedule_writer.delete(connection, [before.schedule.id], now=now)
+            await delete_schedules(connection, [before.schedule.id], now=now)
             await _record(connection, "schedule deleted", before, actor)
         return before
 
@@ -190,9 +183,7 @@ class OwnedScheduleTable:
 async def _get(connection: "Connection", organization: OrganizationId | None, schedule_id: UUID) -> OwnedSchedule:
     row = await connection.fetchrow(_SQL["page"], organization, [schedule_id], None, None, 1, *[None] * 4)
     if row is None:
-        raise PermanentError(
-            f"There is no schedule {schedule_id}. Look at the list of schedules for its id.", reason=Reason.NOT_FOUND
-        )
+        raise missing(SCHEDULE, schedule_id)
     return owned_schedule_from_row(row)
 
 
@@ -200,11 +191,7 @@ async def _hold(connection: "Connection", organization: OrganizationId, schedule
     """The schedule, locked, if it may be edited here."""
     await connection.execute(_SQL["hold"], organization, schedule_id)
     found = await _get(connection, organization, schedule_id)
-    if found.schedule.origin is Origin.CONFIGURATION:
-        raise PermanentError(
-            f"The schedule {found.schedule.declaration.code!r} stands in the daemon's configuration: edit it there.",
-            reason=Reason.DECLARED,
-        )
+    require_editable(SCHEDULE, found.schedule.declaration.code, found.schedule.origin)
     return found
 
 
@@ -212,10 +199,7 @@ async def _require_free_code(
     connection: "Connection", declaration: ScheduleDeclaration, schedule_id: UUID | None
 ) -> None:
     if await connection.fetchval(_SQL["code_is_taken"], declaration.organization, declaration.code, schedule_id):
-        raise PermanentError(
-            f"code: the organization has a schedule {declaration.code!r} already. Choose another code.",
-            reason=Reason.CODE_TAKEN,
-        )
+        raise code_taken(SCHEDULE, declaration.code)
 
 
 async def _record(connection: "Connection", action: str, subject: OwnedSchedule, actor: str) -> None:

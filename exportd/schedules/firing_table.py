@@ -3,23 +3,30 @@
 A firing moves the schedule's next due time and queues a job, both or neither. Of two daemons that fire the same
 schedule, the second finds it moved. Every change sends an event. All methods raise TransientError when the
 database is out of reach and PermanentError when it refuses.
+
+The functions write schedules set by set, for there may be thousands: each is part of a transaction of the caller's,
+which holds the lock ``LOCK`` and the rows that it edits or deletes.
 """
 
+import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+import anyio.to_thread
+
 from exportd.database import queries
 from exportd.database.declaration_table import SCHEDULE, declare
-from exportd.database.unit_of_work import notify, statements, transaction, write_audit
+from exportd.database.unit_of_work import notify, slices, statements, transaction, write_audit
+from exportd.model.declared import columns_of
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.job import JobId
 from exportd.model.reason import Reason
-from exportd.model.schedule import CONFIGURATION, Schedule, ScheduleDeclaration, ScheduleId
-from exportd.schedules import schedule_writer
+from exportd.model.schedule import CONFIGURATION, Origin, Schedule, ScheduleDeclaration, ScheduleId
+from exportd.schedules import calendar
 from exportd.schedules.schedule_record import Firing, ScheduleEdit, schedule_from_row
 
 if TYPE_CHECKING:
@@ -27,7 +34,11 @@ if TYPE_CHECKING:
 
     from exportd.database.connector import Connection, Pool
 
+
 _SQL = queries.load("schedules")
+
+LOCK = "exportd schedules"
+"""Reconciling and editing hold it: two at once would both insert a new schedule, or take a free code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +70,13 @@ class ScheduleTable:
         declare stays, and of two ways to declare a schedule the one that was written last: see ``model.declared``.
         """
         declarations = tuple(declarations)
-        async with transaction(self._pool, "reconciling the schedules", lock=schedule_writer.LOCK) as connection:
-            schedules = await schedule_writer.read(connection, _SQL["hold_all"])
+        async with transaction(self._pool, "reconciling the schedules", lock=LOCK) as connection:
+            schedules = await _read(connection, _SQL["hold_all"])
             plan = await declare(connection, SCHEDULE, declarations, schedules, daemon=daemon)
             edits = [ScheduleEdit.of(schedule, declaration) for schedule, declaration in plan.edits]
-            created = await schedule_writer.insert(connection, plan.new, now=now)
-            changed = await schedule_writer.edit(connection, edits, now=now)
-            await schedule_writer.delete(connection, (schedule.id for schedule in plan.gone), now=now)
+            created = await insert_schedules(connection, plan.new, now=now)
+            changed = await edit_schedules(connection, edits, now=now)
+            await delete_schedules(connection, (schedule.id for schedule in plan.gone), now=now)
             if plan:
                 await notify(connection, "schedule_changed", schedule=None)
         return ReconcileResult(tuple(created), tuple(changed), plan.gone, plan.unchanged)
@@ -73,7 +84,7 @@ class ScheduleTable:
     async def all(self) -> list[Schedule]:
         """The schedules that are not deleted, by organization and code."""
         async with transaction(self._pool, "reading the schedules") as connection:
-            return await schedule_writer.read(connection, _SQL["all"])
+            return await _read(connection, _SQL["all"])
 
     async def some(self, schedule_ids: Collection[ScheduleId]) -> list[Schedule]:
         """Those of them that are not deleted."""
@@ -161,3 +172,55 @@ def _only_id(rows: "list[asyncpg.Record]", organization: OrganizationId | None, 
         of = "" if organization is None else f" of the organization {organization!r}"
         sentence = f"There is no schedule {code!r}{of}. Look at the list of schedules for its code."
     raise PermanentError(sentence, reason=Reason.NOT_FOUND)
+
+
+async def _read(connection: "Connection", query: str, *arguments: object) -> list[Schedule]:
+    """The schedules that a query of schedules.sql finds."""
+    return [schedule_from_row(row) async for rows in slices(connection, query, *arguments) for row in rows]
+
+
+async def insert_schedules(
+    connection: "Connection",
+    declarations: Sequence[ScheduleDeclaration],
+    *,
+    now: datetime,
+    origin: Origin = Origin.CONFIGURATION,
+    actor: str = CONFIGURATION,
+) -> list[Schedule]:
+    """New schedules, due at once; in no particular order."""
+    documents = await anyio.to_thread.run_sync(_declared, declarations)
+    return await _read(connection, _SQL["insert"], documents, calendar.first_due(now), now, origin, actor)
+
+
+async def edit_schedules(
+    connection: "Connection",
+    edits: Sequence[ScheduleEdit],
+    *,
+    now: datetime,
+    origin: Origin = Origin.CONFIGURATION,
+    actor: str = CONFIGURATION,
+) -> list[Schedule]:
+    """Give schedules other declarations; in no particular order. Entities that are new in one start in full."""
+    documents, keeping = await anyio.to_thread.run_sync(_edited, edits)
+    edited = await _read(connection, _SQL["edit"], documents, now, origin, actor)
+    await connection.execute(_SQL["drop_positions"], keeping)
+    return edited
+
+
+async def delete_schedules(connection: "Connection", schedule_ids: Iterable[ScheduleId], *, now: datetime) -> None:
+    """Take schedules away, with their positions. Their jobs stay, and one that runs goes on."""
+    await connection.execute(_SQL["delete"], [*schedule_ids], now)
+
+
+def _declared(declarations: Sequence[ScheduleDeclaration]) -> str:
+    return json.dumps([columns_of(declaration) for declaration in declarations])
+
+
+def _edited(edits: Sequence[ScheduleEdit]) -> tuple[str, str]:
+    """What the schedules are now, and which positions they keep."""
+    edited, keeping = [], []
+    for edit in edits:
+        schedule_id = str(edit.schedule.id)
+        edited.append({**columns_of(edit.declaration), "id": schedule_id, "next_due_at": edit.next_due_at.isoformat()})
+        keeping.append({"id": schedule_id, "keeping": edit.keeping})
+    return json.dumps(edited), json.dumps(keeping)

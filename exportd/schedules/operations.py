@@ -4,24 +4,33 @@ A request is a row in Postgres, so any daemon can be asked. It is written into t
 A program's ``organization`` is its own: other schedules are unknown to it, and its quotas hold. Users of the machine
 (None) may name any. All methods raise TransientError when the database is out of reach, PermanentError NOT_FOUND for an
 unknown schedule, and QUOTA_BUSY.
+
+A back-fill has a schedule export once more what has changed since a past job. A job that has succeeded holds the change
+log for a while from where its windows began. Going back writes down that place, which then holds the log by itself,
+while the job's row is locked: the pruner releases the same row before it looks for what it may delete, so it comes
+before or after, never in between.
 """
 
+import json
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from exportd.database import queries
+from exportd.database.declaration_table import SCHEDULE
 from exportd.database.queries import only_row
 from exportd.database.quota_table import Quota, admit_program
 from exportd.database.unit_of_work import notify, statements, transaction, write_audit
+from exportd.model.declared import missing
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.job import JobId, JobState
 from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import Pause, Schedule, ScheduleId
-from exportd.schedules.backfiller import Backfill, backfill_held, plan_held
+from exportd.model.start import BackfillRequest, Beginning, wider
 from exportd.schedules.firing_table import fire_held
 from exportd.schedules.schedule_record import schedule_from_row
 from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
@@ -31,7 +40,9 @@ if TYPE_CHECKING:
 
     from exportd.database.connector import Connection, Pool
 
+
 _SQL = queries.load("schedule_operations")
+_JOBS_SQL = queries.load("jobs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +88,18 @@ class EntityPosition:
     read_at: datetime
     since: datetime | None
     starts_anew: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """What was asked for, entity by entity, and which job does it.
+
+    ``job_id`` is None while a job runs that has begun without knowing: the next one after ``running`` does it.
+    """
+
+    requests: tuple[BackfillRequest, ...]
+    job_id: JobId | None
+    running: JobId | None = None
 
 
 class ScheduleOperator:
@@ -197,7 +220,7 @@ class ScheduleOperator:
         """What ``backfill`` would ask for now. Nothing is asked for, and no job does it. Raises the same."""
         async with transaction(self._pool, "looking at a back-fill") as connection:
             row = _present(await connection.fetchrow(_SQL["hold"], schedule_id, organization), schedule_id)
-            return Backfill(await plan_held(connection, row, job_id), job_id=None)
+            return Backfill(await _plan_held(connection, row, job_id), job_id=None)
 
     async def wheel(self) -> WheelState:
         """How many schedules there are, and when the next is due."""
@@ -224,9 +247,7 @@ class ScheduleOperator:
 
 def _present(row: "asyncpg.Record | None", schedule_id: ScheduleId) -> "asyncpg.Record":
     if row is None:
-        raise PermanentError(
-            f"There is no schedule {schedule_id}. Look at the list of schedules for its id.", reason=Reason.NOT_FOUND
-        )
+        raise missing(SCHEDULE, schedule_id)
     return row
 
 
@@ -258,3 +279,82 @@ async def _note(
         object_id=schedule["id"],
         details={"code": schedule["code"], **details},
     )
+
+
+async def backfill_held(connection: "Connection", schedule: "asyncpg.Record", job_id: JobId, *, actor: str) -> Backfill:
+    """Have a locked schedule go back to where one of its jobs began, and fire it unless a job is unfinished.
+
+    An earlier request that is not done yet stays. Raises PermanentError NOT_FOUND when the schedule has no
+    such job, JOB_STATE_UNFIT for one that has not succeeded or has no schedule.
+    """
+    requests = await _plan_held(connection, schedule, job_id)
+    document = json.dumps([request.to_json() for request in requests])
+    await connection.execute(_SQL["request_backfill"], schedule["id"], document, actor)
+    return Backfill(requests, *await _next_job(connection, schedule["id"], schedule["code"]))
+
+
+async def _plan_held(
+    connection: "Connection", schedule: "asyncpg.Record", job_id: JobId
+) -> tuple[BackfillRequest, ...]:
+    """What such a request would ask for, which nothing does yet. Raises the same."""
+    _require_success(await connection.fetchrow(_SQL["hold_job"], job_id), schedule, job_id)
+    rows = await connection.fetch(_JOBS_SQL["backfill_requests"], [schedule["id"]])
+    asked = [BackfillRequest.from_json(json.loads(row["document"])) for row in rows]
+    asked_by_entity = {request.entity: request for request in asked}
+    requests = [
+        BackfillRequest(EntityCode(row["entity"]), job_id, _begins(row))
+        for row in await connection.fetch(_SQL["past_windows"], schedule["id"], job_id)
+    ]
+    return tuple(wider(asked_by_entity.get(request.entity, request), request) for request in requests)
+
+
+def _require_success(job: "asyncpg.Record | None", schedule: "asyncpg.Record", job_id: JobId) -> None:
+    code = schedule["code"]
+    if (
+        job is None
+        or job["organization"] != schedule["organization"]
+        or job["schedule_id"] not in {None, schedule["id"]}
+    ):
+        raise PermanentError(
+            f"The schedule {code!r} has no job {job_id}. `exportd job list` shows its jobs; one that ended longer ago "
+            "than retention.jobs may have been deleted, and a back-fill from there would be complete: use `exportd "
+            "schedule refresh` for its entities.",
+            reason=Reason.NOT_FOUND,
+        )
+    if job["schedule_id"] is None:
+        raise PermanentError(
+            f"The job {job_id} is an export without a schedule: no run of {code!r} began there.",
+            reason=Reason.JOB_STATE_UNFIT,
+        )
+    if job["state"] == JobState.FAILED:
+        raise PermanentError(
+            f"The job {job_id} failed, so its changes are in the next one that succeeded: name that one.",
+            reason=Reason.JOB_STATE_UNFIT,
+        )
+    if job["state"] != JobState.SUCCEEDED:
+        raise PermanentError(
+            f"The job {job_id} has not ended yet ({job['state']}). Ask again when it has succeeded.",
+            reason=Reason.JOB_STATE_UNFIT,
+        )
+
+
+def _begins(row: "asyncpg.Record") -> Beginning | FullReason:
+    """Where an entity's window began in the past job; or why its next run is full."""
+    if not row["positioned"]:
+        return FullReason.ENTITY_ADDED
+    if not row["incremental"]:
+        # The job, or a later one, was full, perhaps for a reason that is not in the log; or it did not hold the
+        # entity yet, which has been exported in full since.
+        return FullReason.REQUESTED
+    if not row["logged"] or row["taken_at"] is None:
+        return FullReason.LOG_PRUNED
+    return Beginning(row["snapshot"], row["taken_at"], json.loads(row["guards"]))
+
+
+async def _next_job(connection: "Connection", schedule_id: UUID, code: str) -> tuple[JobId | None, JobId | None]:
+    """The job that begins next, fired now if there is none; else None, and the one that runs."""
+    unfinished = await connection.fetchrow(_SQL["hold_unfinished_job"], schedule_id)
+    if unfinished is None:
+        return await fire_held(connection, schedule_id, code), None
+    job_id = JobId(unfinished["id"])
+    return (job_id, None) if unfinished["begins"] else (None, job_id)

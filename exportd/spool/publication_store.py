@@ -13,7 +13,7 @@ from uuid import UUID
 import anyio.to_thread
 
 from exportd.model.errors import PermanentError
-from exportd.model.publication import Publication
+from exportd.model.job import Publication
 from exportd.model.reason import Reason
 from exportd.model.schedule import ScheduleId
 from exportd.spool.folders import translated

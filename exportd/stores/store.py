@@ -24,9 +24,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from exportd.model.errors import TransientError
+from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
-from exportd.stores.layout import ObjectKey
+from exportd.stores.layout import ObjectKey, check_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +177,14 @@ class Store(Protocol):
     async def aclose(self) -> None:
         """Give back connections, while no call is in progress. A call afterwards connects again."""
         ...
+
+
+def require_key(key: str, *, store: str) -> None:
+    """Raises PermanentError for what cannot be a key in any store; ``store`` is this one's name."""
+    try:
+        check_key(key)
+    except ValueError as error:
+        raise PermanentError(f"{store}: {error}.", reason=Reason.DESTINATION_REFUSED) from error
 
 
 async def chunks_within(store: Store, key: ObjectKey, max_bytes: int) -> AsyncGenerator[bytes]:

@@ -17,9 +17,8 @@ from exportd.model.job import JobId
 from exportd.model.reason import FullReason
 from exportd.model.schedule import ScheduleId
 from exportd.model.start import Beginning
-from exportd.schedules.backfiller import Backfill, backfill_held
 from exportd.schedules.firing_table import ScheduleTable
-from exportd.schedules.operations import ScheduleOperator
+from exportd.schedules.operations import Backfill, ScheduleOperator, backfill_held
 from tests.acceptance.call_interrupter import CallInterrupter
 from tests.acceptance.delivered_files import DeliveredFiles
 from tests.acceptance.in_process_pipeline import InProcessPipeline, directories, in_process_pipeline

@@ -15,9 +15,8 @@ from exportd.model.entity import EntityCode
 from exportd.model.extraction import Extraction, Mode
 from exportd.model.job import JobId
 from exportd.model.reason import FullReason
-from exportd.schedules.backfiller import Backfill
 from exportd.schedules.firing_table import ScheduleTable
-from exportd.schedules.operations import ScheduleOperator
+from exportd.schedules.operations import Backfill, ScheduleOperator
 from tests.acceptance.call_interrupter import CallInterrupter
 from tests.acceptance.declarations import destination, schedule
 from tests.acceptance.delivered_files import DeliveredFiles

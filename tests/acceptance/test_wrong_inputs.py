@@ -20,8 +20,8 @@ import pytest
 from cyclopts import App
 
 from exportd.cli.main import app
-from exportd.cli.reference import EXIT_CODES
 from tests.fixtures.command_batch import Ended, run_batch
+from tests.tools.command_reference import EXIT_CODES
 
 if TYPE_CHECKING:
     from cyclopts.argument import Argument

@@ -3,18 +3,16 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import exportd.catalog.reference
-import exportd.cli.reference
 import exportd.manifest.document
-import exportd.settings.reference
+from tests.tools import catalog_reference, command_reference, configuration_reference
 
 ROOT = Path(__file__).parents[2]
 
 GENERATED: Mapping[str, Callable[[], str]] = {
-    "exportd/cli/completion.json": exportd.cli.reference.completion_table,
-    "docs/catalog.md": exportd.catalog.reference.render,
-    "docs/commands.md": exportd.cli.reference.render,
-    "docs/configuration.md": exportd.settings.reference.render,
+    "exportd/cli/completion.json": command_reference.completion_table,
+    "docs/catalog.md": catalog_reference.render,
+    "docs/commands.md": command_reference.render,
+    "docs/configuration.md": configuration_reference.render,
     "docs/manifest.schema.json": exportd.manifest.document.json_schema,
 }
 """The files, and what makes them."""

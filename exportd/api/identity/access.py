@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from exportd.api.problems import Refusal
-from exportd.api.transport.peer import Peer
+from exportd.api.transport.unix_socket import Peer
 from exportd.model.entity import OrganizationId
 
 

@@ -14,7 +14,7 @@ from exportd.api.identity.access import Access, Identity, Proxy, Role
 from exportd.api.identity.client_table import Client, ClientTable, is_secret
 from exportd.api.identity.signing import Signer
 from exportd.api.problems import Refusal
-from exportd.api.transport.peer import Peer
+from exportd.api.transport.unix_socket import Peer
 from exportd.model.clock import Clock
 
 TOKEN_LIFETIME_S = 18_000

@@ -1,12 +1,11 @@
 """Destinations: list, create, show, replace, delete."""
 
 from datetime import datetime
-from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 
-from exportd.api.dependencies import Destinations, Ids, NextToken, Now, PageSigner, Reading, Writing
+from exportd.api.dependencies import Destinations, Ids, LargePageSize, NextToken, Now, PageSigner, Reading, Writing
 from exportd.api.pagination import DEFAULT_PAGE_SIZE, IdInPath, Pages, id_in_path
 from exportd.api.problems import responses
 from exportd.api.schemas.destination import (
@@ -35,7 +34,7 @@ async def list_destinations(
     destinations: Destinations,
     signer: PageSigner,
     ids: Ids,
-    page_size: Annotated[int, Query(alias="pageSize", ge=1, le=200)] = DEFAULT_PAGE_SIZE,
+    page_size: LargePageSize = DEFAULT_PAGE_SIZE,
     next_token: NextToken = None,
 ) -> DestinationPage:
     """The organization's destinations, the newest first."""

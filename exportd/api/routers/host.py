@@ -4,20 +4,21 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from exportd.api.capture_operations import capture_install, capture_status, capture_uninstall
 from exportd.api.dependencies import (
     Administering,
     Host,
     Looking,
     NextToken,
+    OnlyOrganization,
     Operating,
     PageSigner,
+    PageSize,
     Status,
     Viewing,
 )
 from exportd.api.pagination import Pages, known_entity
 from exportd.api.problems import responses
-from exportd.api.routers.overview import EVERY_ORGANIZATION, OnlyOrganization
+from exportd.api.routers.overview import EVERY_ORGANIZATION
 from exportd.api.schemas.fields import parse_id
 from exportd.api.schemas.operations import (
     AuditPage,
@@ -28,8 +29,11 @@ from exportd.api.schemas.operations import (
     ReloadAnswer,
     ShownLogLevel,
     audit_entry,
+    capture_answer,
+    capture_removal,
 )
 from exportd.api.transport.request_reader import StrictRoute
+from exportd.capture.installer import install_on_request, uninstall_on_request
 from exportd.model.bounds import MAX_WORD_LENGTH
 from exportd.model.entity import EntityCode
 
@@ -73,7 +77,7 @@ async def list_audit(
             description="Only deeds whose name begins so, such as `capture`, among the newest 1,000 rows.",
         ),
     ] = None,
-    page_size: Annotated[int, Query(alias="pageSize", ge=1, le=100)] = 100,
+    page_size: PageSize = 100,
     next_token: NextToken = None,
 ) -> AuditPage:
     """Who did what, the newest first: every deed of users of the machine and of programs."""
@@ -92,7 +96,9 @@ async def list_audit(
 @router.get("/capture", responses=responses(401, 403))
 async def show_capture(_caller: Looking, host: Host) -> CaptureList:
     """Whether the changes of each entity are captured, and the SQL that would repair what is wrong."""
-    return CaptureList(data=await capture_status(host.capture, list(host.entities.values())))
+    return CaptureList(
+        data=[capture_answer(found) for found in await host.capture.status(list(host.entities.values()))]
+    )
 
 
 @router.post("/capture/install", responses=responses(400, 401, 403, 409))
@@ -101,14 +107,15 @@ async def install_capture(caller: Operating, host: Host, body: CaptureRequest) -
     names = [known_entity(name, host.entities, field="entities") for name in body.entities] or host.entities
     entities = [host.entities[name] for name in names]
     if body.dry_run:
-        return CaptureList(data=await capture_status(host.capture, entities))
-    return CaptureList(data=await capture_install(host.capture, host.auditor, entities, actor=caller.name))
+        return CaptureList(data=[capture_answer(found) for found in await host.capture.status(entities)])
+    done = await install_on_request(host.capture, host.auditor, entities, actor=caller.name)
+    return CaptureList(data=[capture_answer(found, repaired=True) for found in done])
 
 
 @router.post("/capture/uninstall", responses=responses(400, 401, 403, 409))
 async def uninstall_capture(caller: Administering, host: Host, body: CaptureRequest) -> CaptureRemoval:
     """Remove triggers, functions and change logs. The next run of an entity captures it again, and is full."""
-    return await capture_uninstall(
+    removals = await uninstall_on_request(
         host.capture,
         host.auditor,
         [EntityCode(name) for name in body.entities],
@@ -116,6 +123,7 @@ async def uninstall_capture(caller: Administering, host: Host, body: CaptureRequ
         dry_run=body.dry_run,
         actor=caller.name,
     )
+    return capture_removal(removals, dry_run=body.dry_run)
 
 
 @router.post("/reload", responses=responses(400, 401, 403))

@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 
 from exportd.api.collaborators import JobCollaborators
-from exportd.api.dependencies import Ids, Jobs, NextToken, PageSigner, Reading, Schedules, Tenant, Writing
+from exportd.api.dependencies import Ids, Jobs, NextToken, PageSigner, PageSize, Reading, Schedules, Tenant, Writing
 from exportd.api.pagination import (
     DEFAULT_PAGE_SIZE,
     IdInPath,
@@ -32,6 +32,10 @@ from exportd.model.job import JobState
 
 router = APIRouter(prefix="/organizations/{orgId}/dataexports", tags=["jobs"], route_class=StrictRoute)
 
+OfSchedule = Annotated[str | None, Query(alias="scheduleId", max_length=MAX_WORD_LENGTH)]
+CreatedStart = Annotated[str | None, DATE_TIME, Query(alias="dateCreatedStart", description="Inclusive.")]
+CreatedEnd = Annotated[str | None, DATE_TIME, Query(alias="dateCreatedEnd", description="Exclusive.")]
+
 
 @router.get("/jobs", responses=responses(400, 401, 403))
 async def list_jobs(
@@ -40,11 +44,11 @@ async def list_jobs(
     jobs: Jobs,
     signer: PageSigner,
     ids: Ids,
-    schedule_id: Annotated[str | None, Query(alias="scheduleId", max_length=MAX_WORD_LENGTH)] = None,
+    schedule_id: OfSchedule = None,
     status: JobStatus | None = None,
-    created_start: Annotated[str | None, DATE_TIME, Query(alias="dateCreatedStart", description="Inclusive.")] = None,
-    created_end: Annotated[str | None, DATE_TIME, Query(alias="dateCreatedEnd", description="Exclusive.")] = None,
-    page_size: Annotated[int, Query(alias="pageSize", ge=1, le=100)] = DEFAULT_PAGE_SIZE,
+    created_start: CreatedStart = None,
+    created_end: CreatedEnd = None,
+    page_size: PageSize = DEFAULT_PAGE_SIZE,
     next_token: NextToken = None,
 ) -> JobPage:
     """The organization's jobs, the newest first."""

@@ -3,9 +3,8 @@
 Users of the machine see every organization, programs their own. What they may not see looks as if it did not exist.
 """
 
-from datetime import datetime
+from functools import partial
 from typing import Annotated, Literal
-from uuid import UUID
 
 import anyio.to_thread
 from fastapi import APIRouter, Path, Query, Request
@@ -17,17 +16,28 @@ from exportd.api.dependencies import (
     Host,
     Ids,
     Jobs,
+    LargePageSize,
     NextToken,
     Now,
+    OnlyOrganization,
     PageSigner,
+    PageSize,
     Schedules,
     Status,
     Viewing,
 )
 from exportd.api.identity.access import Viewer
-from exportd.api.pagination import IdInPath, Pages, id_in_path, instant_in_query
+from exportd.api.pagination import (
+    IdInPath,
+    Pages,
+    Place,
+    id_in_path,
+    instant_in_query,
+    newest_or_sorted,
+    organization_of,
+)
 from exportd.api.problems import Refusal, responses
-from exportd.api.routers.jobs import entities_of_export
+from exportd.api.routers.jobs import CreatedEnd, CreatedStart, OfSchedule, entities_of_export
 from exportd.api.schemas.destination import DestinationDetails, DestinationDetailsPage, destination_details, root_of
 from exportd.api.schemas.entity import EntityDocument, EntityList, entity_documents
 from exportd.api.schemas.fields import DATE_TIME, parse_id
@@ -65,7 +75,6 @@ from exportd.model.schedule import API_RULE, DialectName, ScheduleId
 from exportd.schedules.editing import ScheduleOrder, ScheduleSearch
 from exportd.schedules.operations import ScheduleStanding
 from exportd.schedules.schedule_record import OwnedSchedule
-from exportd.settings.section import check_organization
 from exportd.settings.sentences import did_you_mean
 from exportd.stores.layout import Layout, PartitionOrder
 
@@ -85,12 +94,6 @@ OnlyOfCode = Annotated[
     str | None, Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Only those of this code.")
 ]
 Descending = Annotated[bool, Query(description="With `sort`: from the largest to the smallest.")]
-PageSize = Annotated[int, Query(alias="pageSize", ge=1, le=200)]
-OnlyOrganization = Annotated[
-    str | None, Query(min_length=1, max_length=MAX_CODE_LENGTH, description="Only those of this organization.")
-]
-
-
 Search = Annotated[
     str | None,
     Query(min_length=1, max_length=MAX_NAME_LENGTH, description="A part of the name or the code, in any case."),
@@ -106,14 +109,14 @@ async def list_all_jobs(
     ids: Ids = None,
     organization: OnlyOrganization = None,
     schedule: OnlyOfCode = None,
-    schedule_id: Annotated[str | None, Query(alias="scheduleId", max_length=MAX_WORD_LENGTH)] = None,
+    schedule_id: OfSchedule = None,
     entity: OnlyOfCode = None,
     destination: OnlyOfCode = None,
     status: JobStatus | None = None,
     reason: Annotated[str | None, Query(min_length=1, max_length=MAX_WORD_LENGTH)] = None,
-    created_start: Annotated[str | None, DATE_TIME, Query(alias="dateCreatedStart", description="Inclusive.")] = None,
-    created_end: Annotated[str | None, DATE_TIME, Query(alias="dateCreatedEnd", description="Exclusive.")] = None,
-    page_size: Annotated[int, Query(alias="pageSize", ge=1, le=100)] = 20,
+    created_start: CreatedStart = None,
+    created_end: CreatedEnd = None,
+    page_size: PageSize = 20,
     next_token: NextToken = None,
 ) -> FoundJobPage:
     """Jobs, the newest first, with the figures of all their entities together."""
@@ -214,23 +217,22 @@ async def list_all_schedules(
     paused: Annotated[bool | None, Query(description="Only those that are paused, or only the others.")] = None,
     sort: Annotated[ScheduleOrder | None, Query(description="By what; those without it come last.")] = None,
     descending: Descending = False,
-    page_size: PageSize = 100,
+    page_size: LargePageSize = 100,
     next_token: NextToken = None,
 ) -> ScheduleDetailsPage:
     """Schedules with their due times, pauses, newest jobs and how far they have read, the newest first or sorted."""
     owner = viewer.of(organization)
     wanted = ScheduleSearch(search, destination, entity, paused)
-    if sort is None:
-        paging = Pages(signer, owner or EVERY_ORGANIZATION, "all schedules")
-        found = await schedules.table.page(owner, wanted=wanted, after=paging.place(next_token), limit=page_size + 1)
-        page, token = paging.cut(found, page_size, _place_of_schedule)
-    else:
-        paging = Pages(signer, owner or EVERY_ORGANIZATION, f"all schedules by {sort} {descending}")
-        start = paging.number(next_token) or 0
-        found = await schedules.table.sorted_page(
-            owner, wanted=wanted, by=sort, descending=descending, start=start, limit=page_size + 1
-        )
-        page, token = paging.cut(found, page_size, lambda _: start + page_size)
+    page, token = await newest_or_sorted(
+        lambda order: Pages(signer, owner or EVERY_ORGANIZATION, f"all schedules{order}"),
+        partial(schedules.table.page, owner, wanted=wanted),
+        partial(schedules.table.sorted_page, owner, wanted=wanted),
+        _place_of_schedule,
+        sort=sort,
+        descending=descending,
+        page_size=page_size,
+        next_token=next_token,
+    )
     standing = await schedules.operator.standing([owned.schedule.id for owned in page])
     return ScheduleDetailsPage(
         data=[
@@ -274,11 +276,8 @@ async def preview_export(
 
     409 for what would fail it, such as a missing table.
     """
-    try:
-        check_organization(organization)
-    except ValueError as error:
-        raise Refusal(400, f"organization: {error}.") from error
-    owner = viewer.of(organization) or OrganizationId(organization)
+    named = organization_of(organization)
+    owner = viewer.of(organization) or named
     return shown_preview(
         await schedules.previewer.preview_export(
             owner,
@@ -322,22 +321,21 @@ async def list_all_destinations(
     search: Search = None,
     sort: Annotated[DestinationOrder | None, Query(description="By what; those without it come last.")] = None,
     descending: Descending = False,
-    page_size: PageSize = 100,
+    page_size: LargePageSize = 100,
     next_token: NextToken = None,
 ) -> DestinationDetailsPage:
     """Destinations with their places and pauses, the newest first, or sorted. ``search`` looks at buckets too."""
     owner = viewer.of(organization)
-    if sort is None:
-        paging = Pages(signer, owner or EVERY_ORGANIZATION, "all destinations")
-        found = await destinations.table.page(owner, text=search, after=paging.place(next_token), limit=page_size + 1)
-        page, token = paging.cut(found, page_size, _place_of_destination)
-    else:
-        paging = Pages(signer, owner or EVERY_ORGANIZATION, f"all destinations by {sort} {descending}")
-        start = paging.number(next_token) or 0
-        found = await destinations.table.sorted_page(
-            owner, text=search, by=sort, descending=descending, start=start, limit=page_size + 1
-        )
-        page, token = paging.cut(found, page_size, lambda _: start + page_size)
+    page, token = await newest_or_sorted(
+        lambda order: Pages(signer, owner or EVERY_ORGANIZATION, f"all destinations{order}"),
+        partial(destinations.table.page, owner, text=search),
+        partial(destinations.table.sorted_page, owner, text=search),
+        _place_of_destination,
+        sort=sort,
+        descending=descending,
+        page_size=page_size,
+        next_token=next_token,
+    )
     pauses = await destinations.operator.pauses()
     return DestinationDetailsPage(
         data=[
@@ -410,13 +408,13 @@ async def _job(jobs: JobCollaborators, viewer: Viewer, text: str) -> JobRecord:
     return record
 
 
-def _place_of_job(job: FoundJob) -> tuple[datetime, UUID]:
+def _place_of_job(job: FoundJob) -> Place:
     return job.created_at, job.id
 
 
-def _place_of_schedule(owned: OwnedSchedule) -> tuple[datetime, UUID]:
+def _place_of_schedule(owned: OwnedSchedule) -> Place:
     return owned.schedule.created_at, owned.schedule.id
 
 
-def _place_of_destination(record: DestinationRecord) -> tuple[datetime, UUID]:
+def _place_of_destination(record: DestinationRecord) -> Place:
     return record.created_at, record.id

@@ -1,13 +1,12 @@
 """Schedules: list, create, show, replace, delete."""
 
 from datetime import datetime
-from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 
 from exportd.api.collaborators import ScheduleCollaborators
-from exportd.api.dependencies import Ids, NextToken, Now, PageSigner, Reading, Schedules, Tenant, Writing
+from exportd.api.dependencies import Ids, NextToken, Now, PageSigner, PageSize, Reading, Schedules, Tenant, Writing
 from exportd.api.pagination import DEFAULT_PAGE_SIZE, IdInPath, Pages, destination_ids, id_in_path, known_entities
 from exportd.api.problems import Refusal, responses
 from exportd.api.schemas.schedule import (
@@ -36,7 +35,7 @@ async def list_schedules(
     schedules: Schedules,
     signer: PageSigner,
     ids: Ids,
-    page_size: Annotated[int, Query(alias="pageSize", ge=1, le=100)] = DEFAULT_PAGE_SIZE,
+    page_size: PageSize = DEFAULT_PAGE_SIZE,
     next_token: NextToken = None,
 ) -> SchedulePage:
     """The organization's schedules, the newest first."""

@@ -11,9 +11,9 @@ from fastapi import APIRouter, Request
 from exportd.api.dependencies import Access, HandingOut, Limits, MonotonicS, peer_of_request, too_many
 from exportd.api.identity.access import Role
 from exportd.api.identity.authenticator import TOKEN_LIFETIME_S
-from exportd.api.pagination import IdInPath, id_in_path
+from exportd.api.pagination import IdInPath, id_in_path, organization_of
 from exportd.api.problems import Refusal, responses
-from exportd.api.schemas.client import (
+from exportd.api.schemas.operations import (
     AccessToken,
     ClientCreation,
     ClientList,
@@ -23,8 +23,6 @@ from exportd.api.schemas.client import (
 )
 from exportd.api.transport.request_reader import StrictRoute
 from exportd.model.bounds import MAX_DOCUMENT_BYTES, MAX_FIELDS, MAX_TEXT_LENGTH
-from exportd.model.entity import OrganizationId
-from exportd.settings.section import check_organization
 
 router = APIRouter(tags=["tokens"], route_class=StrictRoute)
 
@@ -71,13 +69,8 @@ async def list_clients(_caller: HandingOut, access: Access) -> ClientList:
 @router.post("/v1/clients", responses=responses(400, 401, 403))
 async def create_client(caller: HandingOut, access: Access, body: ClientCreation) -> CreatedClient:
     """Credentials for a program of an organization. The secret is shown this one time."""
-    try:
-        check_organization(body.organization)
-    except ValueError as error:
-        raise Refusal(400, f"organization: {error}.") from error
-    client, secret = await access.clients.create(
-        OrganizationId(body.organization), body.name, Role[body.role.upper()], actor=caller.name
-    )
+    organization, role = organization_of(body.organization), Role[body.role.upper()]
+    client, secret = await access.clients.create(organization, body.name, role, actor=caller.name)
     return CreatedClient.model_validate({**client_fields(client), "api_secret": secret})
 
 

@@ -19,9 +19,9 @@ from exportd.api.schemas.fields import (
     Word,
     pause_status,
 )
-from exportd.destinations.checks import finding
-from exportd.destinations.checks.finding import CheckResult
-from exportd.destinations.checks.permission import Grant
+from exportd.destinations import finding
+from exportd.destinations.finding import CheckResult
+from exportd.destinations.permission import Grant
 from exportd.destinations.record import DestinationDeclaration, DestinationRecord
 from exportd.model.bounds import MAX_PREFIX_LENGTH, MAX_TEXT_LENGTH
 from exportd.model.entity import OrganizationId

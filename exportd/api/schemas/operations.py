@@ -1,15 +1,18 @@
 """What operators ask of the daemon, and its answers. Pure."""
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from exportd.api.schemas.fields import Answer, EntityName, EntityNames, Moment, RequestBody, Word
+from exportd.api.identity.client_table import Client
+from exportd.api.schemas.fields import Answer, DisplayName, EntityName, EntityNames, Moment, RequestBody, Word
 from exportd.capture.installer import EntityCapture
 from exportd.consumer.verifier import DestinationVerification
 from exportd.database.unit_of_work import AuditRow
+from exportd.model.bounds import MAX_CODE_LENGTH
 from exportd.model.reason import FullReason, Reason
-from exportd.schedules.backfiller import Backfill
+from exportd.schedules.operations import Backfill
 
 LogLevelName = Literal["debug", "info", "warning", "error"]
 
@@ -261,3 +264,66 @@ def capture_answer(capture: EntityCapture, *, repaired: bool = False) -> Capture
         statements=list(capture.statements),
         reason=None if capture.failure is None else capture.failure.reason,
     )
+
+
+def capture_removal(removals: Mapping[str, Sequence[str]], *, dry_run: bool) -> CaptureRemoval:
+    """``removals`` has what is run for each log; with ``dry_run`` it was not."""
+    return CaptureRemoval(
+        removed=[] if dry_run else list(removals),
+        statements=[statement for statements in removals.values() for statement in statements],
+    )
+
+
+class ClientCreation(RequestBody):
+    """A program that shall have credentials."""
+
+    organization: Annotated[str, Field(min_length=1, max_length=MAX_CODE_LENGTH)]
+    name: DisplayName
+    role: Literal["reader", "operator"] = "operator"
+
+
+class ShownClient(Answer):
+    """A program with credentials. ``id`` is its access key id."""
+
+    id: str
+    organization: str
+    name: str
+    role: Literal["reader", "operator"]
+    active: bool
+    dt_created: Moment
+    created_by: str
+
+
+class CreatedClient(ShownClient):
+    """The same, with its secret, which is shown this one time."""
+
+    api_secret: str
+
+
+class ClientList(Answer):
+    """Every program with credentials."""
+
+    data: list[ShownClient]
+
+
+class AccessToken(Answer):
+    """To be sent as ``Authorization: Bearer …``. ``expires_in`` is in seconds."""
+
+    model_config = ConfigDict(alias_generator=None)
+
+    access_token: str
+    expires_in: int
+    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - the name of a scheme
+    scope: None = None
+
+
+def client_fields(client: Client) -> dict[str, object]:
+    return {
+        "id": str(client.id),
+        "organization": client.organization,
+        "name": client.name,
+        "role": client.role.name.lower(),
+        "active": client.active,
+        "dt_created": client.created_at,
+        "created_by": client.created_by,
+    }

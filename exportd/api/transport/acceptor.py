@@ -20,7 +20,7 @@ from anyio.abc import TaskGroup
 from exportd.api.transport.certificate import Certificate
 from exportd.api.transport.client_limits import CrowdLimits, first_to_go, superfluous
 from exportd.api.transport.connection import ApiConnection, Arrival, closing_answer
-from exportd.api.transport.peer import Peer, peer_of
+from exportd.api.transport.unix_socket import Peer, peer_of
 
 _logger = structlog.get_logger()
 

@@ -19,7 +19,7 @@ from uvicorn.server import ServerState
 
 from exportd.api.problems import problem_response
 from exportd.api.transport.client_limits import ConnectionStage
-from exportd.api.transport.peer import Peer
+from exportd.api.transport.unix_socket import Peer
 
 HEADER_TIMEOUT_S = 10.0
 """How long a client may take to send the head of a request."""

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from exportd.api.problems import Refusal, problem_response
 from exportd.api.transport.client_limits import RateLimit
 from exportd.api.transport.origin import refuse_page
-from exportd.api.transport.peer import Peer
+from exportd.api.transport.unix_socket import Peer
 from exportd.model.clock import Clock
 from exportd.settings.secrets import MASK
 

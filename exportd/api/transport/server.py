@@ -23,8 +23,7 @@ from starlette.types import ASGIApp
 from exportd.api.transport.acceptor import Acceptor
 from exportd.api.transport.certificate import Certificate
 from exportd.api.transport.connection import ApiConnection, Arrival
-from exportd.api.transport.peer import Peer
-from exportd.api.transport.unix_socket import inherited_socket, unix_socket
+from exportd.api.transport.unix_socket import Peer, inherited_socket, unix_socket
 from exportd.model.errors import SettingsError
 from exportd.settings.section import split_listen
 

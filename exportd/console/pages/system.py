@@ -29,8 +29,15 @@ from exportd.api.routers.operations import forget_daemon, list_organizations, pa
 from exportd.api.routers.overview import list_all_schedules
 from exportd.api.routers.status import show_status
 from exportd.api.routers.tokens import create_client, list_clients, withdraw_client
-from exportd.api.schemas.client import ClientCreation, CreatedClient, ShownClient
-from exportd.api.schemas.operations import AuditEntry, CaptureList, CaptureRequest, LogLevel
+from exportd.api.schemas.operations import (
+    AuditEntry,
+    CaptureList,
+    CaptureRequest,
+    ClientCreation,
+    CreatedClient,
+    LogLevel,
+    ShownClient,
+)
 from exportd.capture.script import script_of
 from exportd.console.forms import NOT_REFUSED, Form, Refused, body_of
 from exportd.console.visitor import PageRoute, Visiting, Visitor

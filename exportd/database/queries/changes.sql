@@ -101,30 +101,6 @@ JOIN exportd.schedule AS s ON s.id = p.schedule_id AND s.deleted_at IS NULL
 WHERE p.entity = ANY ($1::text[])
 GROUP BY p.entity
 
--- name: temp_file_limits
--- Every temp_file_limit that a session in this database may have, in bytes, except our own role's: a plain number is in
--- kilobytes, and -1 is no limit.
-WITH given (owner, value, weight) AS (
-    SELECT 'the server', s.setting, 0 FROM pg_catalog.pg_settings AS s
-    WHERE s.name = 'temp_file_limit' AND s.source NOT IN ('database', 'user', 'database user', 'client', 'session')
-    UNION ALL
-    SELECT CASE WHEN r.rolname IS NULL THEN 'the database' ELSE 'the role ' || r.rolname END
-           || CASE WHEN r.rolname IS NOT NULL AND g.setdatabase <> 0 THEN ' in this database' ELSE '' END,
-           pg_catalog.substr(c.setting, pg_catalog.strpos(c.setting, '=') + 1),
-           CASE WHEN r.rolname IS NULL THEN 1 ELSE 2 END
-    FROM pg_catalog.pg_db_role_setting AS g
-    CROSS JOIN LATERAL unnest(g.setconfig) AS c (setting)
-    LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = g.setrole
-    WHERE pg_catalog.lower(c.setting) LIKE 'temp\_file\_limit=%' AND (g.setrole = 0 OR r.rolname <> current_user)
-      AND g.setdatabase IN (0, (SELECT d.oid FROM pg_catalog.pg_database AS d
-                                WHERE d.datname = pg_catalog.current_database()))
-), measured AS (
-    SELECT owner, weight, CASE WHEN value ~ '^-?[0-9]+$' THEN value::bigint * 1024
-                               ELSE pg_catalog.pg_size_bytes(value) END AS bytes
-    FROM given
-)
-SELECT owner, bytes FROM measured WHERE bytes >= 0 ORDER BY weight, owner
-
 -- name: two_phase_allowed
 -- PREPARE TRANSACTION fails in a transaction that has executed NOTIFY.
 SELECT pg_catalog.current_setting('max_prepared_transactions')::integer > 0

@@ -36,8 +36,8 @@ from exportd.stores.directory.file_writer import (
     write_at,
 )
 from exportd.stores.directory.folder_opener import UPLOADS_FOLDER, FolderOpener, about, sync
-from exportd.stores.layout import ObjectKey, check_key
-from exportd.stores.store import ObjectInfo, Upload, UploadGoneError
+from exportd.stores.layout import ObjectKey
+from exportd.stores.store import ObjectInfo, Upload, UploadGoneError, require_key
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_KEY_BYTES = 64 << 10
@@ -246,10 +246,7 @@ class DirectoryFiles:
 
     def _segments(self, key: ObjectKey) -> list[str]:
         """The names on the way to an object; refuses keys that would leave the root or meet the uploads."""
-        try:
-            check_key(key)
-        except ValueError as error:
-            raise PermanentError(f"{self._name}: {error}.", reason=Reason.DESTINATION_REFUSED) from error
+        require_key(key, store=self._name)
         segments = key.split("/")
         if segments[0] == UPLOADS_FOLDER:
             raise PermanentError(

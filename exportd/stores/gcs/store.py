@@ -32,8 +32,8 @@ from exportd.stores.gcs.errors import is_missing_bucket, is_precondition
 from exportd.stores.gcs.identity import GcsIdentity
 from exportd.stores.gcs.requester import GcsConnector, GcsRequest, GcsRequester
 from exportd.stores.gcs.uploader import QUANTUM_BYTES, GcsUploader, whole_pieces
-from exportd.stores.layout import ObjectKey, check_key, content_type
-from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload, UploadGoneError
+from exportd.stores.layout import ObjectKey, content_type
+from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload, UploadGoneError, require_key
 
 MAX_OBJECT_BYTES = 5 << 40
 _USUAL_PIECE_BYTES = 8 << 20
@@ -274,10 +274,7 @@ class GcsStore:
         )
 
     def _check(self, key: ObjectKey) -> None:
-        try:
-            check_key(key)
-        except ValueError as error:
-            raise PermanentError(f"{self.name}: {error}.", reason=Reason.DESTINATION_REFUSED) from error
+        require_key(key, store=self.name)
         size_bytes = len(key.encode())
         if size_bytes > MAX_KEY_BYTES:
             raise PermanentError(

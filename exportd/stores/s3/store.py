@@ -19,11 +19,11 @@ from botocore.exceptions import ClientError
 
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
-from exportd.stores.layout import ObjectKey, check_key, content_type, metadata_of
+from exportd.stores.layout import ObjectKey, content_type, metadata_of
 from exportd.stores.s3.connector import S3Connector, SmallObjectWriter
 from exportd.stores.s3.errors import code_of, is_about_credentials, required, status_of, translated
 from exportd.stores.s3.options import MAX_KEY_BYTES, MAX_PIECES, USUAL_PIECE_BYTES, S3Access, S3Options, decoded
-from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload, UploadGoneError
+from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload, UploadGoneError, require_key
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -337,10 +337,7 @@ class S3Store:
             await self.aclose()
 
     def _check(self, key: ObjectKey) -> None:
-        try:
-            check_key(key)
-        except ValueError as error:
-            raise PermanentError(f"{self.name}: {error}.", reason=Reason.DESTINATION_REFUSED) from error
+        require_key(key, store=self.name)
         if len(key.encode()) > MAX_KEY_BYTES:
             raise PermanentError(
                 f"{self.name}: {key!r} is not a key of S3: it has more than {MAX_KEY_BYTES} bytes. Choose a "

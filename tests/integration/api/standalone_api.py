@@ -29,7 +29,7 @@ from exportd.api.collaborators import (
     StatusCollaborators,
 )
 from exportd.api.downloads import SpoolDownloads
-from exportd.api.exposition import Exposition
+from exportd.api.exposition import Exposition, MetricsReader
 from exportd.api.identity.access import Access, Role
 from exportd.api.identity.authenticator import Authenticator
 from exportd.api.identity.client_table import ClientTable
@@ -46,15 +46,13 @@ from exportd.console.pages import add_console
 from exportd.console.rendering import Renderer
 from exportd.consumer.verifier import DeliveryVerifier
 from exportd.database.connector import Connector, Pool
-from exportd.database.metrics_reader import MetricsReader
 from exportd.database.quota_table import QuotaTable
 from exportd.database.unit_of_work import Auditor
 from exportd.destinations.checker import StoredDestinationChecker
-from exportd.destinations.open_destinations import Destination, Destinations
+from exportd.destinations.open_destinations import Destination, DestinationRefresher, Destinations
 from exportd.destinations.opener import DestinationOpener
 from exportd.destinations.operations import DestinationOperator
 from exportd.destinations.record import DestinationDeclaration
-from exportd.destinations.refresher import DestinationRefresher
 from exportd.destinations.table import DestinationTable
 from exportd.extraction.previewer import Previewer
 from exportd.fleet.table import DaemonTable
@@ -72,9 +70,9 @@ from exportd.schedules.operations import ScheduleOperator
 from exportd.settings.difference import Difference
 from exportd.settings.schema import DEFAULT_QUOTAS
 from exportd.stores.layout import Layout
-from exportd.stores.memory_store import MemoryStore
 from exportd.telemetry import logging
 from exportd.telemetry.metrics import Metrics
+from exportd.testing.stores import MemoryStore
 from tests.fixtures.control_clients import official
 from tests.fixtures.postgres import Database
 from tests.fixtures.settings import settings_with

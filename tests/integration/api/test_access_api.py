@@ -10,7 +10,7 @@ import pytest
 from m3ter import M3ter
 
 from exportd.api.identity.access import Access, Role
-from exportd.api.transport.peer import Peer
+from exportd.api.transport.unix_socket import Peer
 from exportd.model.entity import OrganizationId
 from tests.integration.api.request_bodies import bucket, schedule
 from tests.integration.api.standalone_api import ACME, ApiServer, path

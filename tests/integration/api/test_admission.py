@@ -12,7 +12,7 @@ import pytest
 
 from exportd.api.identity.access import Role
 from exportd.api.transport import acceptor
-from exportd.api.transport.peer import Peer
+from exportd.api.transport.unix_socket import Peer
 from tests.integration.api.standalone_api import ACME, ApiServer, path
 
 READER = Peer(1, os.getuid() + 1, frozenset())

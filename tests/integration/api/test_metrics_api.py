@@ -6,8 +6,7 @@ import anyio.lowlevel
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from exportd.api.exposition import Exposition
-from exportd.database.metrics_reader import MetricsReader
+from exportd.api.exposition import Exposition, MetricsReader
 from exportd.model.entity import EntityCode
 from exportd.telemetry.metrics import Metrics
 from exportd.testing.fake_clock import FakeClock

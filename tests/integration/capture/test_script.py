@@ -8,7 +8,7 @@ import pytest
 
 from exportd.capture.script import role_sql
 from exportd.catalog.table_reader import unreadable_members
-from exportd.database.login_checker import note_on_dumps
+from exportd.database.setup_checker import note_on_dumps
 from exportd.model.entity import TableName
 from tests.fixtures.postgres import Database
 from tests.integration.capture.source_database import SourceDatabase

@@ -5,9 +5,9 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
-from exportd.capture.temporary_file_reader import temp_file_warnings
 from exportd.database.connector import Connection
 from exportd.database.quoting import identifier
+from exportd.database.setup_checker import temp_file_warnings
 from exportd.model.entity import CaptureLevel
 from exportd.model.extraction import Mode
 from tests.integration.capture.source_database import SourceDatabase

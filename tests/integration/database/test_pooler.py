@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exportd.database.connector import Connection, Connector
-from exportd.database.login_checker import Pooling, detect_pooling
 from exportd.database.session_settings import EXACT_SETTINGS
+from exportd.database.setup_checker import Pooling, detect_pooling
 from exportd.database.translator import translated
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason

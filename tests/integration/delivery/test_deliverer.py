@@ -9,10 +9,9 @@ from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.schedule import DestinationCode
 from exportd.stores.layout import Layout, ObjectKey
-from exportd.stores.memory_store import MemoryStore
 from exportd.stores.retrying import RetryBudget
 from exportd.stores.store import Store
-from exportd.testing.faulty_store import Fault, FaultyStore, refused, unavailable
+from exportd.testing.stores import Fault, FaultyStore, MemoryStore, refused, unavailable
 from tests.unit.manifest.manifest_examples import entity_of, job_id, manifest_of
 
 MANIFEST = manifest_of(1, entity_of(1, None))

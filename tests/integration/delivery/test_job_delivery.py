@@ -31,11 +31,10 @@ from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import DestinationCode, ExportFormat, ScheduleId
 from exportd.spool.spool import Spool
 from exportd.stores.layout import Layout, ManifestName, build
-from exportd.stores.memory_store import MemoryStore
 from exportd.stores.retrying import RetryBudget
 from exportd.stores.store import Store, Upload
 from exportd.testing.fake_clock import FakeClock
-from exportd.testing.faulty_store import Fault, FaultyStore, refused, unavailable
+from exportd.testing.stores import Fault, FaultyStore, MemoryStore, refused, unavailable
 from tests.fixtures.settings import live_settings
 
 ORGANIZATION = OrganizationId("org-1")

@@ -9,8 +9,7 @@ from exportd.model.entity import OrganizationId
 from exportd.model.job import JobId
 from exportd.model.schedule import ExportFormat
 from exportd.stores.layout import Layout, ManifestName, ObjectKey, ObjectName, build
-from exportd.stores.memory_store import MemoryStore
-from exportd.testing.faulty_store import FaultyStore
+from exportd.testing.stores import FaultyStore, MemoryStore
 
 ALIVE, DEAD = JobId(UUID(int=1)), JobId(UUID(int=2))
 ORGANIZATION = OrganizationId("org-1")

@@ -20,10 +20,9 @@ from exportd.model.schedule import DestinationCode
 from exportd.spool.part_file import PartFile
 from exportd.spool.small_parts import PartLocation
 from exportd.stores.layout import ObjectKey
-from exportd.stores.memory_store import MemoryStore
 from exportd.stores.retrying import RetryBudget
 from exportd.stores.store import Store, StoreLimits, Upload
-from exportd.testing.faulty_store import Fault, FaultyStore, Method, refused, unavailable
+from exportd.testing.stores import Fault, FaultyStore, MemoryStore, Method, refused, unavailable
 
 PIECE_BYTES = 100
 QUICK = RetryBudget(timeout_s=20, first_wait_s=0.0001, max_wait_s=0.0001, jitter_s=0)

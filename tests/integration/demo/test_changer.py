@@ -3,9 +3,9 @@ from collections import Counter
 import pytest
 
 from exportd.database.connector import Connection
-from exportd.demo.changer import ROUND, Changer
+from exportd.demo.changer import ROUND, Changer, ChangeSummary, RowCounts
+from exportd.demo.editor import Action
 from exportd.demo.generator import SHARES, create_tables, fill
-from exportd.demo.summary import Action, ChangeSummary, RowCounts
 from exportd.model.errors import PermanentError
 from tests.fixtures.postgres import Database
 from tests.integration.demo.test_generator import FOREIGN_KEYS, count, digests

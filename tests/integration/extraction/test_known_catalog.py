@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from exportd.capture.installed import read_installed
-from exportd.catalog.shape_reader import read_fingerprint, read_shapes
+from exportd.capture.installer import read_installed
+from exportd.catalog.table_reader import read_fingerprint, read_shapes
 from exportd.database.connector import Connection, Connector
 from exportd.extraction.guards import CatalogMemory, Guards, KnownCatalog
 from exportd.extraction.snapshot_opener import OpenSnapshot

@@ -11,7 +11,7 @@ import structlog
 from exportd.capture.installer import CaptureInstaller, capture_is_intact
 from exportd.capture.script import role_sql
 from exportd.database.connector import Connector
-from exportd.database.login_checker import doubts_about_logins, warn_of_rights
+from exportd.database.setup_checker import doubts_about_logins, warn_of_rights
 from exportd.extraction.copier import Copier
 from exportd.extraction.snapshot_opener import SnapshotOpener
 from exportd.model.errors import TransientError

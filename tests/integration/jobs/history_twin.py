@@ -17,8 +17,7 @@ from exportd.jobs.job_table import JobTable
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.extraction import EntityExtraction, Extraction, Mode
-from exportd.model.job import JobId, Lease
-from exportd.model.publication import Publication
+from exportd.model.job import JobId, Lease, Publication
 from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import DestinationCode, ExportFormat, Interval, ScheduleDeclaration, ScheduleId, Unit
 from exportd.model.start import Start

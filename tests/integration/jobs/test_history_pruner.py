@@ -12,8 +12,7 @@ import pytest
 from exportd.delivery.publication_table import PublicationTable
 from exportd.jobs.history_pruner import HistoryKind, HistoryPruner
 from exportd.model.clock import SystemClock
-from exportd.model.job import JobId
-from exportd.model.publication import Publication
+from exportd.model.job import JobId, Publication
 from exportd.model.schedule import ScheduleId
 from exportd.settings.schema import MIN_AUDIT_DAYS
 from exportd.spool.publication_store import read_publication, write_publication

@@ -1,8 +1,18 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from exportd.capture.installed import Installed, InstalledFunction, InstalledLog, InstalledTrigger, digest_of
-from exportd.capture.repair import Repair, captures, is_intact, removal_of, repair_of
+from exportd.capture.repair import (
+    Installed,
+    InstalledFunction,
+    InstalledLog,
+    InstalledTrigger,
+    Repair,
+    captures,
+    digest_of,
+    is_intact,
+    removal_of,
+    repair_of,
+)
 from exportd.capture.triggers import capture_of
 from exportd.catalog.shape import CaptureTrigger, Relation, Shape
 from exportd.model.entity import Entity, TableName

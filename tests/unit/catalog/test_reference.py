@@ -5,8 +5,8 @@ import pytest
 
 from exportd.catalog.document import load, loads
 from exportd.catalog.entries import CatalogEntry, FieldEntry
-from exportd.catalog.reference import EXAMPLE, render
 from exportd.model.errors import SettingsError
+from tests.tools.catalog_reference import EXAMPLE, render
 
 ROOT = Path(__file__).parents[3]
 JARGON = re.compile(
@@ -18,7 +18,7 @@ VALUES = ['"text"', '""', "5", "1.5", "nan", "true", "[]", "[1]", '["a", "a"]', 
 
 def test_the_reference_in_the_repository_is_the_schemas() -> None:
     written = (ROOT / "docs/catalog.md").read_text()
-    assert written == render(), "run: python -m exportd.catalog.reference > docs/catalog.md"
+    assert written == render(), "run: make docs"
 
 
 def test_the_example_of_the_reference_loads() -> None:

@@ -13,8 +13,8 @@ from threading import Thread
 import pytest
 
 from exportd.cli.completion import complete, slot
-from exportd.cli.reference import completion_table
 from tests.fixtures.daemon import run
+from tests.tools.command_reference import completion_table
 
 TABLE = json.loads(completion_table())
 BEGIN = "\x1fbegin\n"

@@ -9,7 +9,7 @@ import pytest
 
 from exportd.cli import output
 from exportd.cli.failures import reported
-from exportd.cli.job_events import ProgressEvent, event_line
+from exportd.cli.progress import ProgressEvent, event_line
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
 from tests.unit.model.test_foreign_text import HOSTILE

@@ -7,7 +7,7 @@ from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.schedule import DestinationCode
 from exportd.stores.layout import Layout
-from exportd.stores.memory_store import MemoryStore
+from exportd.testing.stores import MemoryStore
 
 ACME, LAKE = OrganizationId("acme"), DestinationCode("lake")
 

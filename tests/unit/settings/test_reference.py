@@ -5,9 +5,9 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from exportd.settings.loader import load
-from exportd.settings.reference import render
 from exportd.settings.schema import Settings
 from exportd.settings.sentences import models_in
+from tests.tools.configuration_reference import render
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "config/exportd.toml"
@@ -40,7 +40,7 @@ def keys_in(text: str) -> set[str]:
 
 def test_the_reference_in_the_repository_is_the_schemas() -> None:
     written = (ROOT / "docs/configuration.md").read_text()
-    assert written == render(), "run: python -m exportd.settings.reference > docs/configuration.md"
+    assert written == render(), "run: make docs"
 
 
 def test_the_reference_names_every_key() -> None:

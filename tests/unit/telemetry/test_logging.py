@@ -15,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exportd.model.job import JobState
-from exportd.telemetry.logging import Format, Level, bound, configure
-from exportd.telemetry.values import SecretMask, plain_values
+from exportd.telemetry.logging import Format, Level, SecretMask, bound, configure, plain_values
 
 PASSWORD = "hunter2-is-secret"
 DSN = f"postgresql://exportd:{PASSWORD}@db/product"

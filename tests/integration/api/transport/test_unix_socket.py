@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from exportd.api.transport.peer import peer_of
-from exportd.api.transport.unix_socket import unix_socket
+from exportd.api.transport.unix_socket import peer_of, unix_socket
 from exportd.model.errors import PermanentError, SettingsError
 
 

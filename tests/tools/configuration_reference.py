@@ -1,9 +1,8 @@
-"""Makes the configuration reference from the schema: ``python -m exportd.settings.reference > docs/configuration.md``.
+"""Makes the configuration reference, docs/configuration.md, from the schema.
 
 A test compares the file in the repository with what this makes.
 """
 
-import sys
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -34,7 +33,7 @@ has a problem; a reload with one changes nothing.
 - *Set for* says whose a setting is. The daemons of one database may differ in a setting for the host; they must have
   the same value of a setting for the database, and report it when they do not.
 
-This page is made from the schema by `python -m exportd.settings.reference`; do not edit it by hand.
+This page is made from the schema by `make docs`; do not edit it by hand.
 """
 
 
@@ -147,7 +146,3 @@ def _toml(value: object) -> str:
 
 def _one_line(text: str | None) -> str:
     return " ".join((text or "").split()).replace("|", "\\|")
-
-
-if __name__ == "__main__":
-    sys.stdout.write(render())

@@ -1,11 +1,13 @@
-"""How jobs come along: the daemon's server-sent events, read line by line, and what a person sees of them."""
+"""How work comes along, for people at a terminal and programs: a job by the daemon's server-sent events, read line by
+line; what a command does by itself by a bar.
+"""
 
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from exportd.cli.failures import Exit
@@ -13,6 +15,9 @@ from exportd.cli.output import on_terminal, print_json, print_line, size
 from exportd.cli.socket_client import SocketClient
 from exportd.model.errors import TransientError
 from exportd.model.reason import Reason
+
+if TYPE_CHECKING:
+    from exportd.consumer.inventory_reader import ReadProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +120,34 @@ def _print_event(event: ProgressEvent) -> None:
 def _print_document(event: ProgressEvent) -> None:
     print_json({"event": event.name, **event.data}, lines=False)
     sys.stdout.flush()
+
+
+@contextmanager
+def progress_bar(doing: str) -> Iterator["ReadProgress"]:
+    """A bar of bytes on a terminal; nothing anywhere else. It is drawn on standard error."""
+    from exportd.consumer.inventory_reader import ReadProgress
+
+    if not sys.stderr.isatty():
+        yield ReadProgress()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn(on_terminal(doing), markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("", total=None)
+
+        class ShownProgress(ReadProgress):
+            def begin(self, size_bytes: int) -> None:
+                bars.update(task, total=size_bytes)
+
+            def advance(self, size_bytes: int) -> None:
+                bars.advance(task, size_bytes)
+
+        yield ShownProgress()

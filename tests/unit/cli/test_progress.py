@@ -1,6 +1,6 @@
 """How a client reads the events of jobs."""
 
-from exportd.cli.job_events import ProgressEvent, event_line, figures, parse_events
+from exportd.cli.progress import ProgressEvent, event_line, figures, parse_events
 
 STREAM = b"""\
 : still here

@@ -1,12 +1,10 @@
-"""The reference of the catalog file, made from its schema: ``python -m exportd.catalog.reference > docs/catalog.md``.
+"""Makes the reference of the catalog file, docs/catalog.md, from its schema.
 
 A test compares the file in the repository with what this makes, and loads its example.
 """
 
-import sys
-
 from exportd.catalog.entries import CatalogEntry, FieldEntry
-from exportd.settings.reference import key_table
+from tests.tools.configuration_reference import key_table
 
 EXAMPLE = """\
 [[entity]]
@@ -84,14 +82,10 @@ otherwise the export is refused. A schedule does not look at `modified`, so addi
 - A declared `type` fits the column: `string` texts, times, UUIDs, enums, arrays; `integer`; `float` all numbers;
   `boolean`; `json` also texts that hold JSON.
 
-This page is made from the schema by `python -m exportd.catalog.reference`; do not edit it by hand.
+This page is made from the schema by `make docs`; do not edit it by hand.
 """
 
 
 def render() -> str:
     """The reference as Markdown."""
     return _PAGE.format(example=EXAMPLE, entity_keys=key_table(CatalogEntry), field_keys=key_table(FieldEntry))
-
-
-if __name__ == "__main__":
-    sys.stdout.write(render())

@@ -3,7 +3,7 @@ import re
 import shlex
 from pathlib import Path
 
-from exportd.destinations.checks.permission import (
+from exportd.destinations.permission import (
     ACCOUNT_PLACEHOLDER,
     IDENTITY_PLACEHOLDER,
     PURPOSES,
@@ -15,7 +15,7 @@ from exportd.destinations.checks.permission import (
     s3_grants,
 )
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[3]
 ROLE = "arn:aws-cn:iam::111122223333:role/exports"
 FOLDER = "m3/orgId=org-1/"
 

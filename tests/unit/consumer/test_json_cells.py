@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exportd.consumer.replay.json_cells import csv_header, csv_record
+from exportd.consumer.json_cells import csv_header, csv_record
 from tests.fixtures.file_parsers import csv_rows
 
 _SCALAR = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=5))

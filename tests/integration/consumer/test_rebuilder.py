@@ -210,7 +210,7 @@ def test_one_of_several_has_to_be_named(tmp_path: Path) -> None:
 
 def test_without_duckdb_a_sentence_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "duckdb", None)
-    monkeypatch.delitem(sys.modules, "exportd.consumer.replay.rebuilder", raising=False)
+    monkeypatch.delitem(sys.modules, "exportd.consumer.rebuilder", raising=False)
     with pytest.raises(SettingsError, match=r"pip install 'exportd\[replay\]'"):
         rebuilt(tmp_path)
 

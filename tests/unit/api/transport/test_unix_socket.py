@@ -5,7 +5,7 @@ import pwd
 
 import pytest
 
-from exportd.api.transport.peer import proxy_user_id
+from exportd.api.transport.unix_socket import proxy_user_id
 from exportd.model.errors import SettingsError
 
 

@@ -1,8 +1,8 @@
 import json
 
-from exportd.destinations.checks import finding
-from exportd.destinations.checks.finding import CheckResult, CheckVerdict, PermissionFinding, PermissionState
-from exportd.destinations.checks.permission import Grant, Permission
+from exportd.destinations import finding
+from exportd.destinations.finding import CheckResult, CheckVerdict, PermissionFinding, PermissionState
+from exportd.destinations.permission import Grant, Permission
 
 GRANTS = (Grant("A policy", "{\n}"),)
 ALL = {permission: PermissionFinding(PermissionState.THERE) for permission in Permission}

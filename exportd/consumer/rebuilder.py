@@ -14,10 +14,10 @@ import anyio.to_thread
 import duckdb
 
 from exportd.consumer.inventory_reader import ReadProgress, fetch
+from exportd.consumer.json_cells import csv_header, csv_record
 from exportd.consumer.loaders.dialect import doubled_literal, fields_of
 from exportd.consumer.loaders.duckdb import MAX_RECORD_BYTES, DuckDb, csv_source
-from exportd.consumer.replay.json_cells import csv_header, csv_record
-from exportd.consumer.replay.plan import Plan, Step
+from exportd.consumer.replay_plan import Plan, Step
 from exportd.manifest.document import ManifestEntity
 from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.reason import Reason

@@ -10,8 +10,8 @@ from uuid import uuid4
 import anyio
 import anyio.to_thread
 
-from exportd.destinations.checks.finding import NOT_TRIED, CheckResult, PermissionFinding, PermissionState
-from exportd.destinations.checks.permission import Permission
+from exportd.destinations.finding import NOT_TRIED, CheckResult, PermissionFinding, PermissionState
+from exportd.destinations.permission import Permission
 from exportd.model.clock import Clock
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.reason import Reason

@@ -6,15 +6,14 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from exportd.destinations.checks.finding import CheckResult, CheckVerdict, PermissionState
-from exportd.destinations.checks.permission import Permission
-from exportd.destinations.checks.prober import Prober
+from exportd.destinations.finding import CheckResult, CheckVerdict, PermissionState
+from exportd.destinations.permission import Permission
+from exportd.destinations.prober import Prober
 from exportd.model.clock import SystemClock
 from exportd.stores.layout import ObjectKey
-from exportd.stores.memory_store import MemoryStore
 from exportd.stores.retrying import RetryBudget
 from exportd.stores.store import Store, StoreLimits
-from exportd.testing.faulty_store import Fault, FaultyStore, Method, refused, unavailable
+from exportd.testing.stores import Fault, FaultyStore, MemoryStore, Method, refused, unavailable
 
 FOLDER = "m3/orgId=org-1/"
 AT_ONCE = RetryBudget(timeout_s=1e-9, first_wait_s=1)

@@ -1,9 +1,12 @@
-"""Says what the daemon's logins give up: a role with more rights than it needs, or one that does everything.
+"""Says what is doubtful about how the database is set up: logins with more rights than they need, a connection pooler
+and its mode, and limits of temporary files.
 
-It also finds out whether a connection pooler stands between exportd and the database, and in which mode it works.
+Where ``temp_file_limit`` is set, it bounds how large a statement on a captured table may be. Postgres keeps the rows of
+a statement for triggers of statements: in memory up to ``work_mem``, beyond it in temporary files, whose size the
+setting limits for the application's session. An UPDATE has its rows there twice, old and new.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import suppress
 from enum import Enum
 
@@ -12,11 +15,14 @@ import structlog
 from exportd.database import queries
 from exportd.database.connector import Connection, Connector
 from exportd.database.translator import translated
+from exportd.model.entity import CaptureLevel, Entity
 from exportd.model.errors import ExportdError
 
 _logger = structlog.get_logger()
 
 _SQL = queries.load("logins")
+_MB = 1_000_000
+
 _BACKEND = "SELECT pg_catalog.pg_backend_pid()"
 
 
@@ -141,3 +147,27 @@ def _about_rights_of(login: "queries.Row", key: str) -> str | None:
             "from it; take it away with ALTER ROLE and NOBYPASSRLS unless that is meant"
         )
     return None
+
+
+async def temp_file_warnings(connection: Connection, entities: Iterable[Entity]) -> list[str]:
+    """A sentence for each limit of the server, of the database, and of roles; none when no entity is concerned.
+
+    Raises TransientError or PermanentError when the database cannot be read.
+    """
+    if all(entity.capture is CaptureLevel.ROW for entity in entities):
+        return []
+    with translated("reading the limits of temporary files"):
+        rows = await connection.fetch(_SQL["temp_file_limits"])
+    return [_about_temporary_files(row["owner"], row["bytes"]) for row in rows]
+
+
+def _about_temporary_files(owner: str, limit: int) -> str:
+    return (
+        f"temp_file_limit of {owner} is {_size(limit)}: on a captured table, a statement that changes more than that "
+        f"of rows fails (an UPDATE more than {_size(limit // 2)}). Raise it, change fewer rows at once, or write "
+        'capture = "row" in the catalog for tables that have such statements'
+    )
+
+
+def _size(size: int) -> str:
+    return f"{size / _MB:,.1f} MB"

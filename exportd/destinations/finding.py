@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from exportd.destinations.checks.permission import PURPOSES, Grant, Kind, Permission, action_of
+from exportd.destinations.permission import PURPOSES, Grant, Kind, Permission, action_of
 
 
 class PermissionState(StrEnum):

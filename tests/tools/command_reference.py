@@ -6,7 +6,6 @@ A test compares the files in the repository with what this makes.
 import inspect
 import json
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -232,7 +231,3 @@ def _table(options: list[Option]) -> list[str]:
 
 def _one_line(text: str | None) -> str:
     return re.sub(r"\s+", " ", (text or "").replace("``", "`")).strip().replace("|", "\\|")
-
-
-if __name__ == "__main__":
-    sys.stdout.write(render())

@@ -7,16 +7,15 @@ import pytest
 
 from exportd.database.connector import Connector
 from exportd.database.migrator import migrate
-from exportd.destinations.open_destinations import Destination, Destinations
+from exportd.destinations.open_destinations import Destination, DestinationRefresher, Destinations
 from exportd.destinations.record import DestinationDeclaration, check_origin
-from exportd.destinations.refresher import DestinationRefresher
 from exportd.destinations.table import DestinationTable
 from exportd.model.clock import SystemClock
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.schedule import DestinationCode
 from exportd.stores.layout import Layout
-from exportd.stores.memory_store import MemoryStore
+from exportd.testing.stores import MemoryStore
 from tests.fixtures.postgres import Database
 
 ACME = OrganizationId("acme")
