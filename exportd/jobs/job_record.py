@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -17,9 +18,11 @@ from exportd.database import quoting
 from exportd.jobs.states import FINISHED
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError
+from exportd.model.identity_cache import MAX_REMEMBERED
 from exportd.model.job import EntityProgress, Job, JobId, JobPhase, JobProgress, JobState, Part, Stall
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode, ExportFormat, ScheduleId
+from exportd.model.start import Position
 from exportd.stores.layout import is_file_name
 
 if TYPE_CHECKING:
@@ -241,6 +244,26 @@ def record_from_row(row: "Row", *, parts: tuple[Part, ...], deliveries: tuple[De
         extraction=None if row["extraction"] is None else json.loads(row["extraction"]),
         parts=parts,
         deliveries=deliveries,
+    )
+
+
+@lru_cache(maxsize=MAX_REMEMBERED)
+def _guards(text: str) -> Mapping[str, Any]:
+    """The same object for the same text: thousands of schedules have the same."""
+    guards: Mapping[str, Any] = json.loads(text)
+    return guards
+
+
+def position_from_row(row: "Row") -> Position:
+    return Position(
+        entity=EntityCode(row["entity"]),
+        job_id=JobId(row["job_id"]),
+        snapshot=row["snapshot"],
+        taken_at=row["taken_at"],
+        guards=_guards(row["guards"]),
+        destinations=tuple(DestinationCode(destination) for destination in row["destinations"]),
+        expired=row["expired"],
+        put_back=row["put_back"],
     )
 
 

@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -27,6 +26,7 @@ from exportd.jobs.job_record import (
     delivery_from_row,
     job_from_row,
     part_from_row,
+    position_from_row,
     progress_from_json,
     progress_to_json,
     record_from_row,
@@ -43,7 +43,6 @@ from exportd.jobs.lease_writer import (
 from exportd.model.clock import boot_time
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import TransientError
-from exportd.model.identity_cache import MAX_REMEMBERED
 from exportd.model.job import JobId, JobPhase, JobProgress, JobState, Lease, LeaseState, Part
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode, ScheduleId
@@ -272,7 +271,7 @@ class JobTable:
             backfills = _by_schedule(await connection.fetch(_SQL["backfill_requests"], schedules))
         return [
             start_of(
-                {position.entity: position for position in map(_position_from_row, positions[schedule])},
+                {position.entity: position for position in map(position_from_row, positions[schedule])},
                 [EntityCode(row["entity"]) for row in refreshes[schedule]],
                 [BackfillRequest.from_json(json.loads(row["document"])) for row in backfills[schedule]],
             )
@@ -283,7 +282,7 @@ class JobTable:
         """How far a schedule has come, for each entity that it exported before."""
         async with statements(self._pool, "reading a schedule's positions") as connection:
             rows = await connection.fetch(_SQL["positions"], [schedule_id])
-        return {position.entity: position for position in map(_position_from_row, rows)}
+        return {position.entity: position for position in map(position_from_row, rows)}
 
     async def refresh_requests(self, schedule_id: ScheduleId) -> tuple[EntityCode, ...]:
         """The entities that a person wants to have completely in the schedule's next run."""
@@ -435,24 +434,4 @@ async def _records(connection: "Connection", rows: "Sequence[asyncpg.Record]") -
         deliveries[row["job_id"]].append(delivery_from_row(row))
     return tuple(
         record_from_row(row, parts=tuple(parts[row["id"]]), deliveries=tuple(deliveries[row["id"]])) for row in rows
-    )
-
-
-@lru_cache(maxsize=MAX_REMEMBERED)
-def _guards(text: str) -> Mapping[str, Any]:
-    """The same object for the same text: thousands of schedules have the same."""
-    guards: Mapping[str, Any] = json.loads(text)
-    return guards
-
-
-def _position_from_row(row: "asyncpg.Record") -> Position:
-    return Position(
-        entity=EntityCode(row["entity"]),
-        job_id=JobId(row["job_id"]),
-        snapshot=row["snapshot"],
-        taken_at=row["taken_at"],
-        guards=_guards(row["guards"]),
-        destinations=tuple(DestinationCode(destination) for destination in row["destinations"]),
-        expired=row["expired"],
-        put_back=row["put_back"],
     )
