@@ -202,14 +202,18 @@ def parse(key: str, layout: Layout) -> AnyName | None:
     return name if name is not None and build(name, layout) == key else None
 
 
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
 def check_key(key: str) -> None:
     """Raise ValueError unless ``key`` is a plain relative path that cannot leave its folder."""
     segments = key.split("/")
     if not key or any(segment in {"", ".", ".."} for segment in segments):
         raise ValueError(f"{key!r} is not a key: segments must not be empty, '.' or '..'")
-    if any(ord(character) < 32 or ord(character) == 127 for character in key):
+    if _CONTROL_CHARACTER.search(key):
         raise ValueError(f"{key!r} is not a key: it holds a control character")
-    if any(0xD800 <= ord(character) <= 0xDFFF for character in key):
+    if _SURROGATE.search(key):
         raise ValueError(f"{key!r} is not a key: it is not valid Unicode")
 
 
