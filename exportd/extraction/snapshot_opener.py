@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+import anyio.lowlevel
 from asyncpg import PostgresError
 
 from exportd.catalog.shape import Shape
@@ -386,7 +387,10 @@ async def _read_for(
     cluster = ClusterFacts(now["system_identifier"], now["timeline"], now["database_oid"])
     shapes, guards = await _known_shapes(connection, known, cluster, xmax(snapshot))
     types = await types_of(connection, known.entities, shapes)
-    statements = [statements_of(reader.job, known.entities, shapes, types) for reader in readers]
+    statements = []
+    for reader in readers:
+        statements.append(statements_of(reader.job, known.entities, shapes, types))
+        await anyio.lowlevel.checkpoint()  # others have their turn: it takes a millisecond
     places = [place for place, reader in enumerate(readers) if _goes_on(reader, guards, snapshot)]
     contents = await contents_of_all(
         connection, [statements[place] for place in places], [readers[place].positions for place in places]
