@@ -56,7 +56,7 @@ def run_and_freeze(config: Path, log: Path) -> None:
         return await call(budget, work)
 
     signal.signal(FREEZE_AT_NEXT_PUBLISHING, prepare)
-    Transfer.publish = watched_publish  # type: ignore[method-assign]
+    Transfer.publish = watched_publish  # type: ignore[method-assign, assignment]
     RetryBudget.call = call_or_freeze  # type: ignore[method-assign, assignment]
     run_logged_daemon(config, log)
 
