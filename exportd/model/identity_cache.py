@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 SourceT = TypeVar("SourceT")
 MadeT = TypeVar("MadeT")
 
-MAX_REMEMBERED = 4096
+MAX_REMEMBERED = 1024
 
 
 class IdentityCache(Generic[SourceT, MadeT]):

@@ -445,3 +445,36 @@ async def test_a_disk_that_fails_at_one_of_the_small_files_leaves_none_of_them(
         await writer.abort()
     assert list(spool.job_folder(JOB).iterdir()) == []
     assert spool.usage.taken_bytes(JOB) == 0
+
+
+async def test_a_disk_that_fills_up_at_the_journal_leaves_nothing_that_comes_back(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def full(descriptor: int) -> None:
+        fsync(descriptor)  # so the record may be on the disk, though it was not promised
+        if Path(f"/proc/self/fd/{descriptor}").readlink().parent.name == "journal":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    writers = [writer_to(spool, entity=f"E{number}") for number in range(4)]
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(TransientError) as caught:
+            await finish_together(writers)
+        assert caught.value.reason is Reason.SPOOL_FULL
+        with pytest.raises(TransientError) as caught:
+            await spool.write_manifest(JobId(UUID(int=8)), b"{}")
+        assert caught.value.reason is Reason.SPOOL_FULL
+    for writer in writers:
+        await writer.abort()
+    await spool.begin_job(JOB)
+    writers = [writer_to(spool, entity=f"E{number}") for number in range(4)]
+    await writers[2].write(b"1,of the second attempt,false\n")
+    parts = await finish_together(writers)
+    archive = spool.job_folder(JOB) / ARCHIVE_NAME
+    before = await anyio.to_thread.run_sync(archive.read_bytes)
+    spool.close()
+    async with Spool(spool.usage._settings) as again:
+        assert await anyio.to_thread.run_sync((again.job_folder(JOB) / ARCHIVE_NAME).read_bytes) == before
+        assert len(await contents_of(again, parts)) == 4
