@@ -29,6 +29,8 @@ from typing import BinaryIO, Final
 
 import structlog
 
+from exportd.model.errors import PermanentError
+from exportd.model.reason import Reason
 from exportd.spool import folders
 
 MAX_BYTES: Final = 16 << 20
@@ -69,7 +71,10 @@ class JournalRecord:
 
 
 def read_records(file: BinaryIO) -> Iterator[JournalRecord]:
-    """The records of a journal, up to the first that is not whole. Only one is in memory at a time."""
+    """The records of a journal, up to the first that is not whole. Only one is in memory at a time.
+
+    Raises ValueError for a whole one that this version does not know.
+    """
     size_bytes = file.seek(0, os.SEEK_END)
     file.seek(0)
     while len(begin := file.read(_CHECKSUM.size + _HEAD.size)) == _CHECKSUM.size + _HEAD.size:
@@ -109,7 +114,7 @@ class JournalKeeper:
         self._dropping = threading.Lock()
 
     def open(self) -> int:
-        """Make the files again that were lost; how many."""
+        """Make the files again that were lost; how many. Raises PermanentError SPOOL_DAMAGED for unknown records."""
         folders.make(self._folder)
         numbers = self._numbers()
         last = _last_places(self._records(numbers))
@@ -230,9 +235,17 @@ class JournalKeeper:
 
     def _records(self, numbers: Sequence[int]) -> Iterator[tuple[_Place, JournalRecord]]:
         for number in numbers:
-            with (self._folder / str(number)).open("rb") as file:
-                for place, record in enumerate(read_records(file)):
-                    yield (number, place), record
+            path = self._folder / str(number)
+            with path.open("rb") as file:
+                try:
+                    for place, record in enumerate(read_records(file)):
+                        yield (number, place), record
+                except ValueError as error:
+                    raise PermanentError(
+                        f"{path} holds a record that this version of exportd does not know. Start the later version "
+                        "that wrote it and stop it again, which leaves no journal.",
+                        reason=Reason.SPOOL_DAMAGED,
+                    ) from error
 
     def _restore(self, record: JournalRecord) -> bool:
         path = self._directory / record.name

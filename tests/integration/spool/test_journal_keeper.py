@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import threading
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exportd.model.errors import PermanentError
+from exportd.model.reason import Reason
 from exportd.spool import journal_keeper
 from exportd.spool.journal_keeper import JournalChange, JournalKeeper, JournalRecord, read_records
 
@@ -209,3 +212,17 @@ def test_a_file_of_an_earlier_attempt_does_not_come_back_beside_those_that_are_n
     machine.keeper.close()
     machine.keeper.open()
     assert machine.files() == {"jobs/a/large": b"of the second"}
+
+
+def test_a_record_of_a_later_version_is_a_sentence_and_nothing_is_dropped(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "spool")
+    machine.keeper.write(machine.folder / "published/x", b"before")
+    machine.keeper.close()
+    (journal,) = (machine.folder / "journal").iterdir()
+    later = b"\x09" + JournalRecord(JournalChange.WRITTEN, "published/x", b"after").encode()[5:]
+    with journal.open("ab") as file:
+        file.write(zlib.crc32(later).to_bytes(4, "little") + later)
+    with pytest.raises(PermanentError, match="Start the later version that wrote it") as caught:
+        machine.keeper.open()
+    assert caught.value.reason is Reason.SPOOL_DAMAGED
+    assert journal.exists()
