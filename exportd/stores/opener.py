@@ -18,6 +18,7 @@ from exportd.settings.destination_schema import (
     Scheme,
 )
 from exportd.settings.schema import Settings
+from exportd.stores.directory.call_runner import CallTurns
 from exportd.stores.directory.store import DirectoryStore
 from exportd.stores.gcs.identity import Anonymous, CredentialsFile, GcsIdentity, identity_of, require_own_pool
 from exportd.stores.location import Location
@@ -36,12 +37,13 @@ class StoreOpener:
 
     def __init__(self) -> None:
         self._s3_connector: S3Connector | None = None
+        self._file_turns = CallTurns()
 
     def open(self, declared: DestinationSettings, settings: Settings) -> Store:
         """The store of a destination. Raises SettingsError when its settings do not suffice."""
         match declared:
             case DirectoryDestination():
-                return DirectoryStore(declared.directory)
+                return DirectoryStore(declared.directory, turns=self._file_turns)
             case S3Destination():
                 return self._s3_store(
                     declared.bucket,

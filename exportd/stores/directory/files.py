@@ -20,7 +20,7 @@ import os
 import stat
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import BoundedSemaphore
@@ -168,14 +168,15 @@ class DirectoryFiles:
                 written = writer.write(data)
             infos.append(ObjectInfo(key, written.st_size, datetime.fromtimestamp(written.st_mtime, UTC)))
             by_folder[tuple(places[number][:-1])].append(number)
-        with ExitStack() as opened:
-            for folders, numbers in by_folder.items():
-                folder = opened.enter_context(self._folders.opened(folders, make=True))
+        with self._folders.tree() as tree:
+            folders = tree.make(by_folder)
+            for folder, numbers in zip(folders, by_folder.values(), strict=True):
                 for number in numbers:
                     with about(self._root / objects[number][0]):
                         writer.place(number, places[number][-1], folder)
-                # When all have their names: a journal writes those of several folders at once.
-                opened.callback(sync, folder)
+            # When all have their names: a journal writes those of several folders at once.
+            for folder in folders:
+                sync(folder)
         return infos
 
     def head(self, key: ObjectKey) -> ObjectInfo | None:

@@ -8,7 +8,7 @@ they raise OSError, with the whole path, and PermanentError DESTINATION_REFUSED 
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -31,19 +31,17 @@ class FolderOpener:
     @contextmanager
     def opened(self, segments: Sequence[str], *, make: bool = False) -> Iterator[int]:
         """A descriptor of the folder of these names. With ``make``, what is missing of it is made, durably."""
-        folder = os.open(self._root, _OPEN_FOLDER)
-        path = self._root
+        with self.tree() as tree:
+            yield tree.make([segments])[0] if make else tree.open(segments)
+
+    @contextmanager
+    def tree(self) -> Iterator["FolderTree"]:
+        """Several folders, each of which is opened once, as are those on the way to it."""
+        tree = FolderTree(self, self._root)
         try:
-            for segment in segments:
-                above, path = folder, path / segment
-                try:
-                    folder = self._step(above, path, make=make)
-                finally:
-                    if folder != above:
-                        os.close(above)
-            yield folder
+            yield tree
         finally:
-            os.close(folder)
+            tree.close()
 
     @contextmanager
     def uploads(self, *, make: bool = False) -> Iterator[int]:
@@ -51,10 +49,14 @@ class FolderOpener:
         path = self._root / UPLOADS_FOLDER
         root = os.open(self._root, _OPEN_FOLDER)
         try:
-            if make:
+            try:
+                folder = self.open(root, path)
+            except FileNotFoundError:
+                if not make:
+                    raise
                 with suppress(FileExistsError), about(path):
                     os.mkdir(UPLOADS_FOLDER, mode=0o700, dir_fd=root)
-            folder = self._open(root, path)
+                folder = self.open(root, path)
             owner_of_root = os.fstat(root).st_uid
         finally:
             os.close(root)
@@ -70,32 +72,29 @@ class FolderOpener:
         if upload_id in {"", ".", ".."} or "/" in upload_id or "\0" in upload_id:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), upload_id)
         with self.uploads() as uploads:
-            folder = self._open(uploads, self._root / UPLOADS_FOLDER / upload_id)
+            folder = self.open(uploads, self._root / UPLOADS_FOLDER / upload_id)
             try:
                 yield folder
             finally:
                 os.close(folder)
 
-    def _step(self, above: int, path: Path, *, make: bool) -> int:
-        try:
-            return self._open(above, path)
-        except FileNotFoundError:
-            if not make:
-                raise
-        made = True
+    def make(self, above: int, path: Path) -> bool:
+        """Make a folder in the one above it; False when it is there already. Its name is not durable yet."""
         try:
             with about(path):
                 os.mkdir(path.name, dir_fd=above)
         except FileExistsError:
-            made = False
-        folder = self._open(above, path)
-        if made:
+            return False
+        folder = self.open(above, path)
+        try:
             # The set-group-id bit came from its parent and has to stay.
             os.fchmod(folder, self._folder_mode | os.fstat(folder).st_mode & stat.S_ISGID)
-            sync(above)
-        return folder
+        finally:
+            os.close(folder)
+        return True
 
-    def _open(self, above: int, path: Path) -> int:
+    def open(self, above: int, path: Path) -> int:
+        """A descriptor of a folder in the open one above it."""
         with about(path):
             try:
                 return os.open(path.name, _OPEN_FOLDER | os.O_NOFOLLOW, dir_fd=above)
@@ -128,6 +127,52 @@ class FolderOpener:
 
     def _refused(self, sentence: str) -> PermanentError:
         return PermanentError(f"{self._name}: {sentence}", reason=Reason.DESTINATION_REFUSED)
+
+
+class FolderTree:
+    """Open folders below ``root``, until ``close``."""
+
+    def __init__(self, opener: FolderOpener, root: Path) -> None:
+        self._opener = opener
+        self._root = root
+        self._open: dict[tuple[str, ...], int] = {(): os.open(root, _OPEN_FOLDER)}
+        self._made_in: set[int] = set()
+
+    def open(self, segments: Sequence[str]) -> int:
+        """A descriptor of the folder of these names."""
+        return self._opened(segments, make=False)
+
+    def make(self, folders: Iterable[Sequence[str]]) -> Sequence[int]:
+        """Descriptors of the folders of these names. What is missing of them is made, durably."""
+        opened = [self._opened(segments, make=True) for segments in folders]
+        for folder in self._made_in:
+            sync(folder)
+        self._made_in.clear()
+        return opened
+
+    def close(self) -> None:
+        for folder in self._open.values():
+            os.close(folder)
+
+    def _opened(self, segments: Sequence[str], *, make: bool) -> int:
+        folder, path, names = self._open[()], self._root, tuple(segments)
+        for end, segment in enumerate(names, 1):
+            above, path = folder, path / segment
+            found = self._open.get(names[:end])
+            if found is None:
+                found = self._open[names[:end]] = self._step(above, path, make=make)
+            folder = found
+        return folder
+
+    def _step(self, above: int, path: Path, *, make: bool) -> int:
+        try:
+            return self._opener.open(above, path)
+        except FileNotFoundError:
+            if not make:
+                raise
+        if self._opener.make(above, path):
+            self._made_in.add(above)
+        return self._opener.open(above, path)
 
 
 def sync(folder: int) -> None:

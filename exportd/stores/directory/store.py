@@ -1,7 +1,7 @@
 """Delivers to a directory: a mounted share, or the hand-over point of another program.
 
-Objects are files below the root. ``files`` says what lies where and cares for durability and modes; this module runs it
-in worker threads, reads objects by ``file_blocks``, and translates errors.
+Objects are files below the root. ``files`` says what lies where and cares for durability and modes; this module has
+``call_runner`` run it in worker threads, reads objects by ``file_blocks``, and translates errors.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -9,8 +9,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TypeVar
 
-import anyio.to_thread
-
+from exportd.stores.directory.call_runner import CallRunner, CallTurns
 from exportd.stores.directory.files import DirectoryFiles, translated
 from exportd.stores.file_reader import file_blocks
 from exportd.stores.layout import ObjectKey
@@ -20,14 +19,21 @@ T = TypeVar("T")
 
 
 class DirectoryStore:
-    """``root`` has to exist: a share that is not mounted must not be written to."""
+    """``root`` has to exist: a share that is not mounted must not be written to. ``turns`` are those of all stores."""
 
     def __init__(
-        self, root: Path, *, piece_bytes: int = 8 << 20, file_mode: int = 0o640, folder_mode: int = 0o750
+        self,
+        root: Path,
+        *,
+        turns: CallTurns | None = None,
+        piece_bytes: int = 8 << 20,
+        file_mode: int = 0o640,
+        folder_mode: int = 0o750,
     ) -> None:
         self._root = root
         self._limits = StoreLimits(piece_bytes=piece_bytes, max_pieces=1_000_000)
         self._files = DirectoryFiles(root, name=self.name, file_mode=file_mode, folder_mode=folder_mode)
+        self._calls = CallRunner(turns or CallTurns())
 
     @property
     def name(self) -> str:
@@ -98,4 +104,4 @@ class DirectoryStore:
 
     async def _run(self, work: Callable[[], T], *, doing: str) -> T:
         with translated(root=self._root, doing=doing):
-            return await anyio.to_thread.run_sync(work)
+            return await self._calls.run(work)
