@@ -27,7 +27,7 @@ from exportd.database import queries
 from exportd.database.connector import Connection, Connector
 from exportd.database.translator import translated
 from exportd.model.change_log import DOORBELL_CHANNEL, EVENTS_CHANNEL, MAX_QUEUE_SHARE
-from exportd.model.clock import Clock, wait_until
+from exportd.model.clock import Clock
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, TransientError
 from exportd.model.reason import Reason
@@ -203,7 +203,7 @@ class Listener:
                 await self._rung.wait()
             if self._rung.is_set() and not self._lost.is_set():
                 await connection.execute(_SQL["disarm_doorbell"])
-                await wait_until(self._lost, self._clock.monotonic() + _PAUSE_AFTER_RING_S, clock=self._clock)
+                await self._clock.wait_for(self._lost, self._clock.monotonic() + _PAUSE_AFTER_RING_S)
 
     async def _forget_read(self, connection: Connection) -> None:
         """Forget the changes that have been read, by any daemon. Fails when the connection is lost."""

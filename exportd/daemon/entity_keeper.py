@@ -21,7 +21,7 @@ from exportd.catalog.shape import Shape
 from exportd.catalog.table_reader import read_fingerprint, read_row_estimates, read_shapes, reading
 from exportd.daemon.current import Configuration, Current
 from exportd.database.connector import Connection, Connector
-from exportd.model.clock import Clock, wait_until
+from exportd.model.clock import Clock
 from exportd.model.entity import Entity, EntityCode
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.job import Job
@@ -61,7 +61,7 @@ class EntityKeeper:
         """Look when woken, and with each poll. An error is logged; the next look tries again."""
         while True:
             poll_interval_s = self._current.settings().capture.poll_interval_s
-            await wait_until(self._woken, self._clock.monotonic() + poll_interval_s, clock=self._clock)
+            await self._clock.wait_for(self._woken, self._clock.monotonic() + poll_interval_s)
             self._woken = anyio.Event()
             try:
                 await self.look()

@@ -20,7 +20,7 @@ from exportd.destinations.open_destinations import Destination, Destinations
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
 from exportd.manifest.document import MAX_MANIFEST_BYTES, sha256_of
-from exportd.model.clock import Clock, wait_until
+from exportd.model.clock import Clock
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, PermanentError
 from exportd.model.job import Job, JobId
@@ -90,7 +90,7 @@ class Cleaner:
                 _logger.warning("destinations not cleaned", reason=error.reason, error=error.sentence)
             # A pause, because the database may be away.
             again_at = max(sweep_at, self._clock.monotonic() + _MIN_PAUSE_S)
-            await wait_until(self._woken, again_at, clock=self._clock)
+            await self._clock.wait_for(self._woken, again_at)
 
     async def clear_failed_jobs(self) -> None:
         """Clear what failed jobs left at the destinations that can be reached.

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 import anyio
 import structlog
@@ -84,12 +84,16 @@ class Deliverer:
         def count(_: Part) -> None:
             progress.published_files += 1
 
+        @cache  # asked for again when the manifest is built
+        def key_of(entity: EntityCode, number: int) -> ObjectKey:
+            return _key(job, destination, token_of(entity), number)
+
         async with (
             self._destinations.using(job.organization, code) as destination,
             Transfer(
                 destination=code,
                 store=destination.store,
-                key_of=lambda entity, number: _key(job, destination, token_of(entity), number),
+                key_of=key_of,
                 limiter=self._limiter,
                 retry=retry,
                 empty_files=destination.empty_files,
@@ -102,7 +106,7 @@ class Deliverer:
             if not admitted:
                 transfer.refuse(_circuit_open(destination))
             try:
-                yield DestinationDelivery(job, destination, transfer, retry)
+                yield DestinationDelivery(job, destination, transfer, key_of, retry)
             finally:
                 if admitted:
                     destination.circuit.given_up()
@@ -115,6 +119,7 @@ class DestinationDelivery:
     job: Job
     destination: Destination
     transfer: Transfer
+    key_of: Callable[[EntityCode, int], ObjectKey]
     retry: RetryBudget
 
     async def prepare(self, work: Callable[[RetryBudget], Awaitable[None]]) -> None:
@@ -143,7 +148,7 @@ class DestinationDelivery:
                 self.job,
                 extraction,
                 [part for part in parts if self.transfer.sends(part)],
-                lambda entity, part: _key(self.job, self.destination, entity.type_token, part.number),
+                lambda part: self.key_of(part.entity, part.number),
                 history,
             )
             await publish_loader_kit(manifest, self.destination, self.retry)

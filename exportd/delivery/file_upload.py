@@ -106,7 +106,7 @@ class FileUpload:
         self._retry = retry
         self._owner = owner
         self._on_started = on_started
-        self._slots = anyio.Semaphore(1 if store.limits.pieces_in_order else pieces_at_once)
+        self._pieces_at_once = 1 if store.limits.pieces_in_order else pieces_at_once
         self._upload: Upload | None = None
         self._found: dict[int, Piece] = {}
         self._pieces: list[Piece] = []
@@ -268,16 +268,16 @@ class FileUpload:
 
     async def _follow(self, begin: Callable[[Callable[[], Awaitable[None]]], object]) -> None:
         """Begin to send each piece as soon as there is more of the file than it."""
-        number = 1
+        number, slots = 1, anyio.Semaphore(self._pieces_at_once)
         while await self.file.grown(piece_range(number, self._store.limits).end):
             if is_too_many(number, self._store.limits):
                 raise self._too_large()
             upload = self._upload or await self._start()
-            await self._slots.acquire()
-            begin(partial(self._send_piece, upload, number))
+            await slots.acquire()
+            begin(partial(self._send_piece, upload, number, slots))
             number += 1
 
-    async def _send_piece(self, upload: Upload, number: int) -> None:
+    async def _send_piece(self, upload: Upload, number: int, slots: anyio.Semaphore) -> None:
         part_range = piece_range(number, self._store.limits)
         try:
             async with self._limiter.hold(part_range.length, owner=self._owner):
@@ -286,7 +286,7 @@ class FileUpload:
                 if piece is None:
                     piece = await self._retry.call(lambda: self._store.piece(upload, number, data))
         finally:
-            self._slots.release()
+            slots.release()
         self._pieces.append(piece)
 
     async def _recognised(self, number: int, data: bytes) -> Piece | None:

@@ -17,7 +17,7 @@ import structlog
 from exportd.destinations.circuit import Circuit
 from exportd.destinations.record import DestinationDeclaration, DestinationRecord, check_origin
 from exportd.destinations.table import DestinationTable
-from exportd.model.clock import Clock, wait_until
+from exportd.model.clock import Clock
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import ExportdError, PermanentError
 from exportd.model.reason import Reason
@@ -209,7 +209,7 @@ class DestinationRefresher:
             if self._clock.monotonic() >= look_for_idle_at:
                 await self._live.close_idle()
                 look_for_idle_at = self._clock.monotonic() + IDLE_INTERVAL_S
-            await wait_until(self._woken, self._clock.monotonic() + POLL_INTERVAL_S, clock=self._clock)
+            await self._clock.wait_for(self._woken, self._clock.monotonic() + POLL_INTERVAL_S)
             self._woken = anyio.Event()
 
     async def refresh(self) -> None:

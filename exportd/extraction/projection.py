@@ -10,7 +10,7 @@ can only be white space between tokens, so it becomes a space; otherwise it woul
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from exportd.catalog.shape import Relation
 from exportd.database.quoting import identifier
@@ -60,6 +60,22 @@ def select_list(
     fields = [f"{_value(field, file_format, types)} AS {identifier(field.name)}" for field in entity.fields]
     marker = f"'{str(deleted).lower()}'" if file_format is ExportFormat.CSV else str(deleted).lower()
     return ", ".join([*fields, f"{marker} AS {identifier(DELETED_FIELD)}"])
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """The select lists of an entity in a snapshot: jobs that share it have them made once. ``types`` as above."""
+
+    entity: Entity
+    types: Mapping[str, ProjectedType]
+    _made: dict[tuple[ExportFormat, bool], str] = field(default_factory=dict, init=False, compare=False)
+
+    def select_list(self, file_format: ExportFormat, *, deleted: bool) -> str:
+        """As ``select_list``."""
+        form = (file_format, deleted)
+        if form not in self._made:
+            self._made[form] = select_list(self.entity, file_format, self.types, deleted=deleted)
+        return self._made[form]
 
 
 def expressions(entity: Entity) -> Sequence[str]:

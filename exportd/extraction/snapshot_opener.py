@@ -26,9 +26,9 @@ from exportd.extraction.snapshot_reader import (
     contents_of,
     contents_of_all,
     position_in_time,
+    projections_of,
     require_unique_keys,
     statements_of,
-    types_of,
 )
 from exportd.extraction.statement import Statements, lock_statement
 from exportd.extraction.window import (
@@ -285,7 +285,7 @@ class SnapshotOpener:
             guards = {entity.code: guards_of(entity, shapes[entity.code], cluster) for entity in entities}
         else:
             shapes, guards = await _known_shapes(connection, known, cluster, xmax(snapshot))
-        statements = statements_of(job, entities, shapes, await types_of(connection, entities, shapes))
+        statements = statements_of(job, entities, shapes, await projections_of(connection, entities, shapes))
         reasons: dict[EntityCode, FullReason | None] = {}
         compared = dict(guards)
         for code, statement in statements.items():
@@ -386,10 +386,10 @@ async def _read_for(
     snapshot = parse_snapshot(now["snapshot"])
     cluster = ClusterFacts(now["system_identifier"], now["timeline"], now["database_oid"])
     shapes, guards = await _known_shapes(connection, known, cluster, xmax(snapshot))
-    types = await types_of(connection, known.entities, shapes)
+    projections = await projections_of(connection, known.entities, shapes)
     statements = []
     for reader in readers:
-        statements.append(statements_of(reader.job, known.entities, shapes, types))
+        statements.append(statements_of(reader.job, known.entities, shapes, projections))
         await anyio.lowlevel.checkpoint()  # others have their turn: it takes a millisecond
     places = [place for place, reader in enumerate(readers) if _goes_on(reader, guards, snapshot)]
     contents = await contents_of_all(

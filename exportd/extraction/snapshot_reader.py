@@ -12,7 +12,7 @@ from exportd.database.connector import Connection
 from exportd.database.quoting import table
 from exportd.database.session_settings import EXACT_SETTINGS, unsettled
 from exportd.database.translator import FOREIGN_ERRORS, translate
-from exportd.extraction.projection import ProjectedType, column_types, expressions
+from exportd.extraction.projection import ProjectedType, Projection, column_types, expressions
 from exportd.extraction.silence_watcher import SilenceWatcher
 from exportd.extraction.statement import Statements
 from exportd.extraction.window import EntityWindow, LogContents, log_is_comparable, parse_snapshot
@@ -41,24 +41,28 @@ async def position_in_time(connection: "Connection") -> Record:
     return now
 
 
-async def types_of(
+async def projections_of(
     connection: "Connection", entities: Sequence[Entity], shapes: Mapping[EntityCode, Shape]
-) -> dict[EntityCode, dict[str, ProjectedType]]:
-    """The types of what is exported. Raises PermanentError CATALOG_MISMATCH."""
-    return {entity.code: await _types(connection, entity, shapes[entity.code]) for entity in entities}
+) -> dict[EntityCode, Projection]:
+    """How what is exported is spelled. Raises PermanentError CATALOG_MISMATCH."""
+    return {
+        entity.code: Projection(entity, await _types(connection, entity, shapes[entity.code])) for entity in entities
+    }
 
 
 def statements_of(
     job: Job,
     entities: Sequence[Entity],
     shapes: Mapping[EntityCode, Shape],
-    types: Mapping[EntityCode, Mapping[str, ProjectedType]],
+    projections: Mapping[EntityCode, Projection],
 ) -> dict[EntityCode, Statements]:
     """The queries of a job. Raises PermanentError CATALOG_MISMATCH."""
     if job.start_date is not None:
         _require_modified(entities, shapes)
     return {
-        entity.code: Statements(entity, shapes[entity.code], job.file_format, types[entity.code], job.organization)
+        entity.code: Statements(
+            entity, shapes[entity.code], job.file_format, projections[entity.code], job.organization
+        )
         for entity in entities
     }
 

@@ -4,14 +4,14 @@ Every query names the table's rows ``t``, live or read back from images, so one 
 search_path is pg_catalog, and operators of other types are qualified.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from exportd.catalog.shape import Column, Relation, RelationKind, Shape
 from exportd.catalog.table_rules import duplicates_query
 from exportd.database.quoting import identifier, literal, table
-from exportd.extraction.projection import ProjectedType, select_list
+from exportd.extraction.projection import Projection
 from exportd.extraction.window import SnapshotText, xmin
 from exportd.model.change_log import TENANT_COLUMN, key_columns, log_table
 from exportd.model.entity import Entity, EntityCode, OrganizationId
@@ -69,7 +69,7 @@ class Statements:
     entity: Entity
     shape: Shape
     file_format: ExportFormat
-    types: Mapping[str, ProjectedType]
+    projection: Projection
     organization: OrganizationId
 
     def full(self, pages: PageRange | None = None, *, start_date: datetime | None = None) -> str:
@@ -211,7 +211,7 @@ class Statements:
         return f"SELECT row_to_json(record.*) FROM ({query}) AS record"
 
     def _select_list(self, *, deleted: bool) -> str:
-        return select_list(self.entity, self.file_format, self.types, deleted=deleted)
+        return self.projection.select_list(self.file_format, deleted=deleted)
 
     def _tenant_conditions(self, alias: str, column: str | None) -> list[str]:
         if column is None:

@@ -20,7 +20,7 @@ from exportd.destinations.table import DestinationTable
 from exportd.extraction.guards import fingerprint
 from exportd.fleet.disagreement import UNKNOWN, Disagreement, disagreements
 from exportd.fleet.table import EPHEMERAL, HEARTBEAT_S, DaemonIdentity, DaemonRecord, DaemonTable
-from exportd.model.clock import Clock, wait_until
+from exportd.model.clock import Clock
 from exportd.model.errors import ExportdError
 from exportd.model.schedule import Pause, Schedule
 from exportd.schedules.firing_table import ReconcileResult, ScheduleTable
@@ -85,7 +85,7 @@ class PresenceKeeper:
                 await self.look()
             except ExportdError as error:
                 _logger.warning("other daemons not read", reason=error.reason, error=error.sentence)
-            await wait_until(self._woken, self._clock.monotonic() + HEARTBEAT_S, clock=self._clock)
+            await self._clock.wait_for(self._woken, self._clock.monotonic() + HEARTBEAT_S)
             self._woken = anyio.Event()
 
     async def look(self) -> None:

@@ -24,7 +24,7 @@ from anyio.abc import TaskGroup
 from exportd.jobs.attempt_runner import AttemptRunner, RunJob
 from exportd.jobs.job_table import JobTable
 from exportd.jobs.stalls import LONG_S, Occupant, Room, Slots, StalledEntities
-from exportd.model.clock import Clock, wait_until
+from exportd.model.clock import Clock
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError
 from exportd.model.job import JobPhase, Lease
@@ -110,7 +110,7 @@ class Dispatcher:
         self.stop_claiming()
         if self._ended is None:
             return
-        if not await wait_until(self._ended, deadline, clock=self._clock):
+        if not await self._clock.wait_for(self._ended, deadline):
             self._hand_back()
             await self._ended.wait()
 
@@ -123,7 +123,7 @@ class Dispatcher:
                     self._woken = anyio.Event()  # before looking, so that no wake-up is missed
                     await self.run_once(group)
                     next_look = self._clock.monotonic() + await self._seconds_to_next_look()
-                    await wait_until(self._woken, next_look, clock=self._clock)
+                    await self._clock.wait_for(self._woken, next_look)
         finally:
             self._ended.set()
 
@@ -292,7 +292,9 @@ class Dispatcher:
             runner.remember(self._stalled)
             together.remove(runner)
             if together:
-                self._on_seal(together)
+                # One that had still to read may have been the last of them.
+                if not runner.delivers:
+                    self._on_seal(together)
             else:
                 self._active.remove(together)
                 self.wake()

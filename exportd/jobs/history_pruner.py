@@ -21,7 +21,7 @@ import structlog
 
 from exportd.database import queries
 from exportd.database.unit_of_work import statements, transaction
-from exportd.model.clock import Clock, wait_until
+from exportd.model.clock import Clock
 from exportd.model.errors import ExportdError
 from exportd.model.schedule import ScheduleId
 from exportd.settings.schema import LiveSettings
@@ -89,7 +89,7 @@ class HistoryPruner:
                 await self.run_once()
             except ExportdError as error:
                 _logger.warning("old rows not deleted", reason=error.reason, error=error.sentence)
-            await wait_until(self._woken, self._clock.monotonic() + self._interval_s, clock=self._clock)
+            await self._clock.wait_for(self._woken, self._clock.monotonic() + self._interval_s)
 
     async def run_once(self) -> Counter[HistoryKind]:
         """One sweep; how much of each kind it deleted. Raises TransientError or PermanentError."""

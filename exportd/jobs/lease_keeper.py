@@ -12,12 +12,15 @@ import anyio
 import structlog
 
 from exportd.jobs.job_record import progress_mark
-from exportd.model.clock import Clock, wait_until
+from exportd.model.clock import Clock
 from exportd.model.errors import ExportdError
 from exportd.model.job import TRUSTED_SHARE, JobProgress, Lease, LeaseState
 
 MAX_PAUSE_S = 1.0
 """How fresh the progress in the job's row is."""
+
+MAX_PAUSE_TOGETHER_S = 3.0
+"""The same of jobs that are read together, of which there are many, and which are short."""
 
 _logger = structlog.stdlib.get_logger()
 
@@ -59,9 +62,9 @@ class LeaseKeeper:
 
     async def run(self) -> LeaseState:
         """Keep the lease; returns when the job must stop: CANCELLED, or LOST also when it can no longer be trusted."""
-        pause_s = min(MAX_PAUSE_S, self._lease_s / 6)
+        pause_s = min(MAX_PAUSE_TOGETHER_S if self._lease.shares_snapshot else MAX_PAUSE_S, self._lease_s / 6)
         while (state := await self.run_once()) is LeaseState.HELD:
-            await wait_until(self._woken, self._clock.monotonic() + pause_s, clock=self._clock)
+            await self._clock.wait_for(self._woken, self._clock.monotonic() + pause_s)
         return state
 
     async def run_once(self) -> LeaseState:

@@ -33,10 +33,10 @@ def build_manifest(
     job: Job,
     extraction: Extraction,
     parts: Sequence[Part],
-    key_of: Callable[[EntityExtraction, Part], str],
+    key_of: Callable[[Part], str],
     history: History,
 ) -> Manifest:
-    """The manifest of a job at one destination, where ``key_of`` names the object of an entity's part.
+    """The manifest of a job at one destination, where ``key_of`` names the object of a part.
 
     ``parts`` are those that the destination gets: an entity without records may have none.
     """
@@ -69,14 +69,14 @@ def build_spool_manifest(
     ``key_of`` gives the key that a file would have at a destination, and ``history`` is the schedule's successful jobs:
     so the downloads of a schedule make a destination together.
     """
-    return render(build_manifest(job, extraction, parts, lambda _, part: key_of(part.file_name), history))
+    return render(build_manifest(job, extraction, parts, lambda part: key_of(part.file_name), history))
 
 
 def _entity(
     extraction: Extraction,
     entity: EntityExtraction,
     parts: Sequence[Part],
-    key_of: Callable[[EntityExtraction, Part], str],
+    key_of: Callable[[Part], str],
 ) -> ManifestEntity:
     return ManifestEntity(
         code=entity.entity,
@@ -96,7 +96,7 @@ def _entity(
         deleted_rows=entity.deleted_rows,
         parts=tuple(
             ManifestPart(
-                key=key_of(entity, part),
+                key=key_of(part),
                 rows=part.rows,
                 content_bytes=part.content_bytes,
                 size_bytes=part.size_bytes,

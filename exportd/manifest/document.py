@@ -22,7 +22,7 @@ equal hashes and publishing again changes nothing.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, ClassVar, Final, Literal
 
@@ -225,13 +225,13 @@ def render(manifest: Manifest) -> bytes:
 
     What records look like is most of a document, and the same from run to run: it is rendered and checked once.
     """
-    bare = replace(manifest, entities=tuple(replace(entity, fields=()) for entity in manifest.entities))
-    document = _ADAPTER.dump_python(bare, mode="json")
+    document = _ADAPTER.dump_python(manifest, mode="json", exclude={"entities": {"__all__": {"fields"}}})
     # Left out when they say nothing: the manifest then has the bytes, and so the hash, that it had before the fields
     # existed, and earlier versions, which refuse unknown fields, can read it.
     if document["start_date"] is None:
         del document["start_date"]
     for entity in document["entities"]:
+        entity["fields"] = []
         for name in ("oversized_parts", "modified"):
             if not entity[name]:
                 del entity[name]

@@ -27,6 +27,10 @@ class Clock(Protocol):
         """Return when ``monotonic()`` has reached ``deadline``, give or take a millisecond; at once if it has."""
         ...
 
+    async def wait_for(self, event: anyio.Event, deadline: float) -> bool:
+        """Wait for ``event``, but not beyond ``deadline`` of the monotonic clock; returns whether it was set."""
+        ...
+
 
 class SystemClock:
     """The clock of this machine."""
@@ -41,22 +45,13 @@ class SystemClock:
         # Not anyio.sleep_until: an event loop's own time may count from elsewhere.
         await anyio.sleep(max(0.0, deadline - time.monotonic()))
 
+    async def wait_for(self, event: anyio.Event, deadline: float) -> bool:
+        with anyio.move_on_after(max(0.0, deadline - time.monotonic())):
+            await event.wait()
+        return event.is_set()
+
 
 def boot_time() -> float:
     """Seconds since the machine was started, those included for which Linux was suspended."""
     # Elsewhere than on Linux there is no such clock.
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
-async def wait_until(event: anyio.Event, deadline: float, *, clock: Clock) -> bool:
-    """Wait for ``event``, but not beyond ``deadline`` of the monotonic clock; returns whether it was set."""
-
-    async def end_with_the_event() -> None:
-        await event.wait()
-        group.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(end_with_the_event, name="wait for the event")
-        await clock.sleep_until(deadline)
-        group.cancel_scope.cancel()
-    return event.is_set()

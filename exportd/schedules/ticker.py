@@ -21,7 +21,7 @@ import anyio.lowlevel
 import structlog
 from anyio.abc import TaskStatus
 
-from exportd.model.clock import Clock, wait_until
+from exportd.model.clock import Clock
 from exportd.model.errors import ExportdError, PermanentError
 from exportd.model.job import JobId
 from exportd.model.schedule import Schedule, ScheduleId
@@ -89,7 +89,7 @@ class Ticker:
         pause_s = await self._tick_or_log()
         task_status.started()
         while True:
-            await wait_until(self._woken, self._clock.monotonic() + pause_s, clock=self._clock)
+            await self._clock.wait_for(self._woken, self._clock.monotonic() + pause_s)
             pause_s = await self._tick_or_log()
 
     async def run_once(self, now: datetime) -> int:

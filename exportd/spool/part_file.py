@@ -28,7 +28,8 @@ class PartFile:
         self.part: Part | None = None
         self._finished_at: PartLocation | None = None
         self._abandoned = False
-        self._changed = anyio.Event()
+        # Most files are small, and finished before they are followed.
+        self._changed: anyio.Event | None = None
 
     @property
     def partial_path(self) -> Path:
@@ -49,6 +50,7 @@ class PartFile:
                 return True
             if self.part is not None:
                 return False
+            self._changed = self._changed or anyio.Event()
             await self._changed.wait()
 
     def read(self, offset: int, length: int) -> bytes:
@@ -79,5 +81,6 @@ class PartFile:
         self._announce()
 
     def _announce(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None

@@ -54,7 +54,8 @@ class Spool:
         self._wait_timeout_s = wait_timeout_s
         self._free_bytes = 0
         self._free_bytes_known_at = float("-inf")
-        self._room_made = anyio.Event()
+        self._room_made: anyio.Event | None = None
+        """What those wait for that found no room."""
         self._begun: set[JobId] = set()
         self._needed_bytes: dict[JobId, int] = {}
         self._id: UUID | None = None
@@ -173,7 +174,6 @@ class Spool:
         """
         deadline = anyio.current_time() + self._wait_timeout_s
         while True:
-            room_made = self._room_made
             if anyio.current_time() - self._free_bytes_known_at > _FREE_SPACE_AGE_S:
                 await self._learn_free_bytes()
             verdict = self.usage.judge(job, size_bytes, free_bytes=self._free_bytes)
@@ -193,6 +193,7 @@ class Spool:
                 needed_bytes = self.usage.taken_bytes(job) + size_bytes
                 self._needed_bytes[job] = min(2 * needed_bytes, self.usage.budget_bytes)
                 raise self._occupied(job, self.usage.owner(job), verdict, needed_bytes)
+            room_made = self._room_made = self._room_made or anyio.Event()
             with anyio.move_on_after(min(remaining_s, _FREE_SPACE_AGE_S)):
                 await room_made.wait()
 
@@ -243,8 +244,9 @@ class Spool:
         return self._free_bytes
 
     def _announce_room(self) -> None:
-        self._room_made.set()
-        self._room_made = anyio.Event()
+        if self._room_made is not None:
+            self._room_made.set()
+            self._room_made = None
 
     async def _learn_free_bytes(self) -> None:
         with translated(directory=self.directory, doing="measuring its free space"):

@@ -40,6 +40,17 @@ class FakeClock:
                 self._sleepers.remove(sleeper)
                 heapq.heapify(self._sleepers)
 
+    async def wait_for(self, event: anyio.Event, deadline: float) -> bool:
+        async def end_with_the_event() -> None:
+            await event.wait()
+            group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(end_with_the_event, name="wait for the event")
+            await self.sleep_until(deadline)
+            group.cancel_scope.cancel()
+        return event.is_set()
+
     async def advance(self, duration: timedelta | float) -> None:
         """Let time pass (a timedelta, or seconds).
 

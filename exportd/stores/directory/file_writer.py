@@ -45,7 +45,7 @@ class UnnamedWriter:
         self._scratch = scratch
         self._mode = mode
         self._files: list[int] = []
-        if _UNNAMED is None or not Path(_DESCRIPTORS).is_dir():
+        if not Path(_DESCRIPTORS).is_dir():
             raise UnnamedUnsupportedError
 
     def __enter__(self) -> Self:
@@ -76,6 +76,8 @@ class UnnamedWriter:
                 raise
 
     def _new_file(self) -> int:
+        if _UNNAMED is None:
+            raise UnnamedUnsupportedError
         try:
             return os.open(".", os.O_WRONLY | os.O_CLOEXEC | _UNNAMED, _PRIVATE, dir_fd=self._scratch)
         except OSError as error:

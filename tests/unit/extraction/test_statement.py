@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exportd.catalog.shape import Shape
-from exportd.extraction.projection import column_types
+from exportd.extraction.projection import Projection, column_types
 from exportd.extraction.statement import PageRange, Statements, copy_options, page_ranges
 from exportd.extraction.window import parse_snapshot
 from exportd.model.entity import OrganizationId, TableName
@@ -20,7 +20,8 @@ PREVIOUS = parse_snapshot("70:80:75")
 def statements(
     entity: Any = THINGS, shape: Shape = SHAPE, file_format: ExportFormat = ExportFormat.CSV, organization: str = "acme"
 ) -> Statements:
-    return Statements(entity, shape, file_format, column_types(shape.root), OrganizationId(organization))
+    projection = Projection(entity, column_types(shape.root))
+    return Statements(entity, shape, file_format, projection, OrganizationId(organization))
 
 
 @given(st.integers(0, 10_000), st.integers(1, 40))

@@ -70,9 +70,7 @@ HISTORY = History(Predecessor(job_id=job_id(1), sha256="a" * 64), (job_id(1),))
 
 
 def test_each_entity_lists_its_own_parts_under_the_keys_of_the_destination() -> None:
-    manifest = build_manifest(
-        job(), EXTRACTION, PARTS, lambda entity, part: f"{entity.type_token}/{part.number}", HISTORY
-    )
+    manifest = build_manifest(job(), EXTRACTION, PARTS, lambda part: f"{part.entity.lower()}/{part.number}", HISTORY)
     accounts, bills = manifest.entities
     assert [(listed.key, listed.rows, listed.sha256) for listed in accounts.parts] == [
         ("accounts/1", 3, "1" * 64),
@@ -82,7 +80,7 @@ def test_each_entity_lists_its_own_parts_under_the_keys_of_the_destination() -> 
 
 
 def test_it_says_what_was_read_and_what_came_before() -> None:
-    manifest = build_manifest(job(), EXTRACTION, PARTS, lambda _, part: part.file_name, HISTORY)
+    manifest = build_manifest(job(), EXTRACTION, PARTS, lambda part: part.file_name, HISTORY)
     accounts, bills = manifest.entities
     assert (accounts.mode, accounts.full_reason, accounts.window.previous) == (Mode.INCREMENTAL, None, snapshot(1))
     assert (bills.mode, bills.full_reason, bills.window.previous) == (Mode.FULL, FullReason.FIRST_RUN, None)
@@ -102,7 +100,7 @@ def test_it_says_what_was_read_and_what_came_before() -> None:
 def test_an_entity_whose_file_the_destination_does_not_get_has_none() -> None:
     nothing = replace(entity("PLANS", previous=1, rows=0), deleted_rows=0)
     read = replace(EXTRACTION, entities=(entity("ACCOUNTS", previous=1, rows=5), nothing))
-    manifest = build_manifest(job(), read, PARTS, lambda _, part: part.file_name, HISTORY)
+    manifest = build_manifest(job(), read, PARTS, lambda part: part.file_name, HISTORY)
     accounts, plans = manifest.entities
     assert (manifest.schema_version, plans.rows, plans.parts) == (3, 0, ())
     assert accounts.parts
@@ -113,14 +111,14 @@ def test_a_start_date_is_said_with_what_it_was_compared_with() -> None:
     dated = replace(job(), schedule_id=None, schedule_code=None, start_date=DUE)
     read = replace(entity("ACCOUNTS", previous=1, rows=5), previous=None, deleted_rows=0, modified="dtLastModified")
     extraction = Extraction.from_json(json.loads(replace(EXTRACTION, entities=(read,)).to_text()))
-    manifest = build_manifest(dated, extraction, PARTS, lambda _, part: part.file_name, History())
+    manifest = build_manifest(dated, extraction, PARTS, lambda part: part.file_name, History())
     assert (manifest.schema_version, manifest.start_date) == (2, DUE)
     assert manifest.entities[0].modified == "dtLastModified"
     assert parse(render(manifest)) == manifest
 
 
 def test_building_it_again_gives_the_same_bytes() -> None:
-    first, again = (build_manifest(job(), EXTRACTION, PARTS, lambda _, part: part.file_name, HISTORY) for _ in range(2))
+    first, again = (build_manifest(job(), EXTRACTION, PARTS, lambda part: part.file_name, HISTORY) for _ in range(2))
     assert render(first) == render(again)
 
 

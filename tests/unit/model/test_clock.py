@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import anyio
 import pytest
 
-from exportd.model.clock import Clock, SystemClock, wait_until
+from exportd.model.clock import Clock, SystemClock
 from exportd.testing.fake_clock import START, FakeClock
 
 
@@ -24,13 +24,38 @@ async def test_the_system_clock_sleeps_until_the_deadline(ahead_s: float) -> Non
     assert clock.monotonic() > deadline - 0.001
 
 
+@pytest.mark.parametrize("ahead_s", [-1, 0, 0.01])
+async def test_the_system_clock_waits_for_an_event_until_the_deadline(ahead_s: float) -> None:
+    clock, event = SystemClock(), anyio.Event()
+    deadline = clock.monotonic() + ahead_s
+    assert not await clock.wait_for(event, deadline)
+    assert clock.monotonic() > deadline - 0.001
+    event.set()
+    assert await clock.wait_for(event, clock.monotonic() + ahead_s), "it is set already"
+
+
+async def test_the_system_clock_waits_no_longer_than_for_the_event() -> None:
+    clock, event, outcomes = SystemClock(), anyio.Event(), list[bool]()
+
+    async def wait() -> None:
+        outcomes.append(await clock.wait_for(event, clock.monotonic() + 3600))
+
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            assert outcomes == []
+            event.set()
+    assert outcomes == [True]
+
+
 async def test_waiting_ends_with_the_event_or_the_deadline() -> None:
     clock = FakeClock()
     event = anyio.Event()
     outcomes: list[bool] = []
 
     async def wait() -> None:
-        outcomes.append(await wait_until(event, clock.monotonic() + 5, clock=clock))
+        outcomes.append(await clock.wait_for(event, clock.monotonic() + 5))
 
     async with anyio.create_task_group() as group:
         group.start_soon(wait)
