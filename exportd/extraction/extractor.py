@@ -112,10 +112,11 @@ class Extractor:
         on_part_started: Callable[[PartFile], None],
         shares_snapshot: bool,
     ) -> tuple[Extraction, tuple[Part, ...]]:
-        await self._spool.begin_job(job.id, job.organization)
+        folder = await self._spool.begin_job(job.id, job.organization)
         writers = {
             entity.code: EntityWriter(
                 spool=self._spool,
+                folder=folder,
                 job=job.id,
                 entity=entity.code,
                 type_token=entity.type_token,

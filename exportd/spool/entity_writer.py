@@ -50,7 +50,7 @@ _logger = structlog.get_logger()
 
 
 class EntityWriter:
-    """Writes one entity of a job. Call ``write`` until the rows are over, then ``finish``; or ``abort``.
+    """Writes one entity of a job to its folder. Call ``write`` until the rows are over, then ``finish``; or ``abort``.
 
     ``header`` opens every part (a CSV header line with its newline; empty for JSONL). ``progress`` is kept up to date.
     ``on_part_started`` is called when a file is created; by then it may have grown, and a small one is finished. A part
@@ -61,6 +61,7 @@ class EntityWriter:
         self,
         *,
         spool: Spool,
+        folder: Path,
         job: JobId,
         entity: EntityCode,
         type_token: str,
@@ -71,12 +72,12 @@ class EntityWriter:
         on_part_started: Callable[[PartFile], None] = lambda _: None,
     ) -> None:
         self.spool = spool
+        self.folder = folder
         self._job = job
         self._entity = entity
         self._cap_bytes = cap_bytes
         self._progress = progress
         self._on_part_started = on_part_started
-        folder = self.folder = spool.job_folder(job)
 
         def path_of(number: int) -> Path:
             return folder / file_name(job, type_token, number, file_format)
@@ -87,8 +88,8 @@ class EntityWriter:
         self._files: dict[int, PartFile] = {}
         self._filling: list[bytes] = []
         self._filling_bytes = 0
-        # Without a turn of the event loop for each entity of a small job.
-        self._turn = anyio.Lock(fast_acquire=True)
+        # One of anyio is dear to make, and most entities of a small job never have to wait.
+        self._turn = asyncio.Lock()
         self._in_thread: asyncio.Future[Any] | None = None
         self._reserved_bytes = 0
         self._settled_bytes = 0
@@ -122,20 +123,31 @@ class EntityWriter:
         """The bytes that have not been handed to the thread yet."""
         return self._filling_bytes
 
-    async def prepare_end(self, small_parts: SmallPartsWriter | None) -> Callable[[], Fed]:
-        """Reserve room for what is left; the work that writes it, after which the file's name is not durable yet.
+    async def prepare_end(self, small_parts: SmallPartsWriter | None) -> tuple[Callable[[], Fed], int]:
+        """The work that writes what is left, after which the file's name is not durable yet, and the bytes it needs.
 
-        With ``small_parts``, an entity of which nothing has been written yet becomes one of these.
+        They have to be reserved. With ``small_parts``, an entity of which nothing has been written yet becomes one of
+        these.
         """
         async with self._turn:
             self._check()
             await self._thread_done()
             block, size_bytes = self._filling, self._filling_bytes
             self._filling, self._filling_bytes = [], 0
-            await self._reserve(size_bytes + size_bytes // 100 + 2 * _OVERHEAD_BYTES)
+        needed_bytes = size_bytes + size_bytes // 100 + 2 * _OVERHEAD_BYTES
         if small_parts is None:
-            return partial(self._sequence.close, block)
-        return partial(self._sequence.close_into, small_parts, block)
+            return partial(self._sequence.close, block), needed_bytes
+        return partial(self._sequence.close_into, small_parts, block), needed_bytes
+
+    async def reserve(self, size_bytes: int) -> None:
+        """Wait for room in the spool. Raises as ``write`` does."""
+        try:
+            await self.spool.reserve(self._job, size_bytes)
+        except BaseException as error:
+            # The block is lost with this, so another stream must not write what comes after it.
+            self._failure = error if isinstance(error, ExportdError) else self._stopped()
+            raise
+        self._reserved_bytes = size_bytes
 
     def wait_for(self, work: "asyncio.Future[list[Fed | OSError]]") -> None:
         """Let ``abort`` wait for the work, lest it removes files while the thread makes them."""
@@ -175,17 +187,8 @@ class EntityWriter:
         await self._thread_done()
         block, size_bytes = self._filling, self._filling_bytes
         self._filling, self._filling_bytes = [], 0
-        await self._reserve(size_bytes + size_bytes // 100 + _OVERHEAD_BYTES)
+        await self.reserve(size_bytes + size_bytes // 100 + _OVERHEAD_BYTES)
         self._start_in_thread(lambda: self._sequence.feed(block))
-
-    async def _reserve(self, size_bytes: int) -> None:
-        try:
-            await self.spool.reserve(self._job, size_bytes)
-        except BaseException as error:
-            # The block is lost with this, so another stream must not write what comes after it.
-            self._failure = error if isinstance(error, ExportdError) else self._stopped()
-            raise
-        self._reserved_bytes = size_bytes
 
     def _start_in_thread(self, work: Callable[[], Fed]) -> None:
         # A future rather than a task: the next ``write`` waits for it, and so does ``abort``, so it does not outlive
@@ -217,12 +220,13 @@ class EntityWriter:
         return self._failure
 
     def _note(self, fed: Fed) -> None:
-        self.spool.settle(
-            self._job,
-            reserved_bytes=self._reserved_bytes,
-            used_bytes=fed.taken_bytes,
-            free_bytes=fed.free_bytes,
-        )
+        if self._reserved_bytes or fed.taken_bytes or fed.free_bytes is not None:
+            self.spool.settle(
+                self._job,
+                reserved_bytes=self._reserved_bytes,
+                used_bytes=fed.taken_bytes,
+                free_bytes=fed.free_bytes,
+            )
         self._reserved_bytes = 0
         self._settled_bytes += fed.taken_bytes
         self._progress.rows += fed.rows
@@ -283,7 +287,10 @@ async def finish_together(writers: Sequence[EntityWriter]) -> tuple[Part, ...]:
 
 
 async def _finish(writers: Sequence[EntityWriter], small_parts: SmallPartsWriter | None = None) -> None:
-    ends = [await writer.prepare_end(small_parts) for writer in writers]
+    prepared = [await writer.prepare_end(small_parts) for writer in writers]
+    # Once for all: they are finished, or given up, together.
+    await writers[0].reserve(sum(needed_bytes for _, needed_bytes in prepared))
+    ends = [end for end, _ in prepared]
     journal = writers[0].spool.journal
     work = asyncio.get_running_loop().run_in_executor(_COMPRESSION, _end_all, ends, small_parts, journal)
     for writer in writers:

@@ -114,7 +114,7 @@ class Spool:
         if organization is not None:
             self.usage.own(job, organization)
         needed_bytes = self._needed_bytes.get(job, 1)
-        verdict = self.usage.judge(job, needed_bytes, free_bytes=await self.free_bytes())
+        verdict = self.usage.judge(job, needed_bytes, free_bytes=await self._recent_free_bytes())
         if verdict in {ReservationVerdict.LATER, ReservationVerdict.QUOTA}:
             raise self._occupied(job, organization, verdict, needed_bytes)
         self._begun.add(job)
@@ -174,9 +174,7 @@ class Spool:
         """
         deadline = anyio.current_time() + self._wait_timeout_s
         while True:
-            if anyio.current_time() - self._free_bytes_known_at > _FREE_SPACE_AGE_S:
-                await self._learn_free_bytes()
-            verdict = self.usage.judge(job, size_bytes, free_bytes=self._free_bytes)
+            verdict = self.usage.judge(job, size_bytes, free_bytes=await self._recent_free_bytes())
             if verdict is ReservationVerdict.NOW:
                 self.usage.reserve(job, size_bytes)
                 return
@@ -241,6 +239,11 @@ class Spool:
     async def free_bytes(self) -> int:
         """What the file system has left now. Raises PermanentError when it cannot be measured."""
         await self._learn_free_bytes()
+        return self._free_bytes
+
+    async def _recent_free_bytes(self) -> int:
+        if anyio.current_time() - self._free_bytes_known_at > _FREE_SPACE_AGE_S:
+            await self._learn_free_bytes()
         return self._free_bytes
 
     def _announce_room(self) -> None:

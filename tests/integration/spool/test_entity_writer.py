@@ -58,6 +58,7 @@ def writer_to(
 ) -> EntityWriter:
     return EntityWriter(
         spool=spool,
+        folder=spool.job_folder(JOB),
         job=JOB,
         entity=EntityCode(entity),
         type_token="account" if entity == "ACCOUNTS" else entity.lower(),
