@@ -373,6 +373,9 @@ class Connector:
             # first, for it decides how the server writes down the path.
             "quote_all_identifiers": "off",
             "search_path": "pg_catalog",
+            # Compiling takes longer than our quick statements, which look dear to a planner that has no statistics, and
+            # makes no COPY faster.
+            "jit": "off",
             "application_name": f"{self.application_name} {purpose}",
         }
 

@@ -16,7 +16,6 @@ from exportd.model.reason import Reason
 EXPORT_SETTINGS: Mapping[str, str] = {
     "client_min_messages": "error",
     "row_security": "off",  # an error instead of rows silently missing
-    "jit": "off",
     # The keys of a window are sorted instead: a fifth less time, because neighbours in the index come one by one.
     "enable_hashagg": "off",
     "TimeZone": "UTC",
@@ -40,7 +39,7 @@ EXPORT_SETTINGS: Mapping[str, str] = {
 EXACT_SETTINGS: Mapping[str, str] = {
     name: value
     for name, value in EXPORT_SETTINGS.items()
-    if name not in {"jit", "enable_hashagg", "statement_timeout", "idle_in_transaction_session_timeout"}
+    if name not in {"enable_hashagg", "statement_timeout", "idle_in_transaction_session_timeout"}
 } | {"search_path": "pg_catalog", "client_encoding": "UTF8"}
 """Those on which depends what values look like, and which rows are seen: asked for in each snapshot."""
 

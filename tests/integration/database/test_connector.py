@@ -53,6 +53,20 @@ async def test_an_export_connection_has_the_same_settings_whatever_the_database_
     assert found == _PINNED
 
 
+@pytest.mark.every_postgres
+async def test_no_session_compiles_its_statements_whatever_the_database_says(database: Database) -> None:
+    admin = await database.connect()
+    for setting in ("jit = on", "jit_above_cost = 0"):
+        await admin.execute(f"ALTER DATABASE {database.name} SET {setting}")
+    connector = Connector(database.dsn)
+    async with connector.pool(1) as pool, connector.connection("listener") as listener:
+        assert await pool.fetchval("SHOW jit") == "off"
+        async with pool.acquire() as connection:
+            await connection.execute("SET jit = on")
+        assert await pool.fetchval("SHOW jit") == "off"
+        assert await listener.fetchval("SHOW jit") == "off"
+
+
 async def test_row_security_is_an_error_instead_of_rows_silently_missing(database: Database) -> None:
     admin = await database.connect()
     await admin.execute(
