@@ -1,9 +1,11 @@
-"""Joins calls that are made at the same time into one: many jobs ask the database for the same thing at once.
+"""Joins calls that are made at the same time into one: many jobs ask the database, or the disk, for the same at once.
 
 A call goes out at once when none is under way, with all that are made in the same turn of the event loop. Those that
-come meanwhile go together with the next one. So a single job waits for nothing, and many need few statements.
+come meanwhile go together with the next one. Where several have just been made, more are about to come: the next call
+waits for them, as long as they come. So a single job waits for nothing, and many need few statements and few flushes.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -14,10 +16,17 @@ import anyio.lowlevel
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
 
+_CROWDED_S = 1.0
+"""How long after several calls were made at the same time more are expected."""
+
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
 
 MAX_TOGETHER = 100
+LINGER_S = 0.03
+"""Others are waited for until none has come for so long."""
+
+_MAX_LINGERS = 10
 CALL_TIMEOUT_S = 10.0
 """Others wait for a call, so the cancellation of the one that made it does not end it. This bounds it instead."""
 
@@ -44,6 +53,7 @@ class CallBatcher(Generic[RequestT, AnswerT]):
         self._waiting: list[_Asked[RequestT, AnswerT]] = []
         self._is_calling = False
         self._called = anyio.Event()
+        self._crowded_until = -math.inf
 
     async def ask(self, request: RequestT) -> AnswerT:
         """The answer to the request. Raises what ``call`` raises, and TransientError after ``CALL_TIMEOUT_S``."""
@@ -66,6 +76,10 @@ class CallBatcher(Generic[RequestT, AnswerT]):
         self._is_calling = True
         try:
             await anyio.lowlevel.checkpoint()  # others ask in this turn of the event loop
+            if anyio.current_time() < self._crowded_until:
+                await self._linger()
+            if len(self._waiting) > 1:
+                self._crowded_until = anyio.current_time() + _CROWDED_S
             together, self._waiting = self._waiting[:MAX_TOGETHER], self._waiting[MAX_TOGETHER:]
             with anyio.move_on_after(CALL_TIMEOUT_S, shield=True):
                 await self._answer(together)
@@ -76,6 +90,14 @@ class CallBatcher(Generic[RequestT, AnswerT]):
             self._is_calling = False
             self._called.set()
             self._called = anyio.Event()
+
+    async def _linger(self) -> None:
+        """Wait for others, as long as they come."""
+        for _ in range(_MAX_LINGERS):
+            before = len(self._waiting)
+            await anyio.sleep(LINGER_S)
+            if len(self._waiting) == before or before >= MAX_TOGETHER:
+                return
 
     async def _answer(self, together: Sequence[_Asked[RequestT, AnswerT]]) -> None:
         try:

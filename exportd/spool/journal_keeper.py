@@ -139,19 +139,30 @@ class JournalKeeper:
 
     def write(self, path: Path, content: bytes) -> int:
         """Write a file in one go, durably, in place of one that is there; the bytes of the disk that it takes more."""
-        # Before its record: what a journal tells must be in the files when it is dropped.
-        more_bytes = folders.replace(path, content)
-        mine = _Waiting(self._record(JournalChange.WRITTEN, path, content))
+        (outcome,) = self.write_all([(path, content)])
+        if isinstance(outcome, OSError):
+            raise outcome
+        return outcome
+
+    def write_all(self, files: Sequence[tuple[Path, bytes]]) -> list[int | OSError]:
+        """The same of several files; for each of them its bytes, or why it was not written."""
+        # Files before their records: what a journal tells must be in the files when it is dropped.
+        outcomes = [_replaced(path, content) for path, content in files]
+        mine = {
+            place: _Waiting(self._record(JournalChange.WRITTEN, *files[place]))
+            for place, outcome in enumerate(outcomes)
+            if not isinstance(outcome, OSError)
+        }
         with self._list:
-            self._waiting.append(mine)
+            self._waiting += mine.values()
         with self._turn:
-            # Another caller may have done it meanwhile.
-            if not mine.is_durable and mine.error is None:
+            # Another caller may have done it meanwhile, for all or for none.
+            if any(not waiting.is_durable and waiting.error is None for waiting in mine.values()):
                 self._append()
-        if mine.error is not None:
-            raise mine.error
+        for place, waiting in mine.items():
+            outcomes[place] = waiting.error or outcomes[place]
         self._drop_old()
-        return more_bytes
+        return outcomes
 
     def note_removal(self, folder: Path) -> None:
         """Have a folder that was removed stay so: from the next ``write`` or ``sync`` on."""
@@ -256,6 +267,13 @@ class JournalKeeper:
             pass
         folders.replace(path, record.content)
         return True
+
+
+def _replaced(path: Path, content: bytes) -> int | OSError:
+    try:
+        return folders.replace(path, content)
+    except OSError as error:
+        return error
 
 
 def _last_places(records: Iterable[tuple[_Place, JournalRecord]]) -> set[_Place]:

@@ -51,7 +51,7 @@ async def write_publication(spool: Spool, schedule: ScheduleId, publication: Pub
     """Remember a publication; it survives a crash from when this returns."""
     data, path = json.dumps(publication.to_json()).encode(), publication_path(spool.directory, schedule)
     with translated(directory=spool.directory, doing=f"remembering what is published of schedule {schedule}"):
-        await anyio.to_thread.run_sync(spool.journal.write, path, data)
+        await spool.write_small(path, data)
 
 
 async def published_schedules(directory: Path) -> tuple[ScheduleId, ...]:

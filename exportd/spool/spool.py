@@ -16,7 +16,7 @@ its slot back, and begins again only when there is room for as much as it needed
 
 import fcntl
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,6 +26,7 @@ import anyio
 import anyio.to_thread
 import structlog
 
+from exportd.database.call_batcher import CallBatcher
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import OccupiedError, PermanentError, TransientError
 from exportd.model.job import JobId
@@ -51,6 +52,7 @@ class Spool:
         self.directory = settings().spool.directory
         self.usage = SpoolUsage(settings)
         self.journal = JournalKeeper(self.directory)
+        self._small_files = CallBatcher(self._write_small_files)
         self._wait_timeout_s = wait_timeout_s
         self._free_bytes = 0
         self._free_bytes_known_at = float("-inf")
@@ -127,8 +129,23 @@ class Spool:
         """Keep a job's manifest beside its parts, durably."""
         path = self.job_folder(job) / MANIFEST_NAME
         with translated(directory=self.directory, doing=f"keeping the manifest of job {job}"):
-            more_bytes = await anyio.to_thread.run_sync(self.journal.write, path, document)
+            more_bytes = await self.write_small(path, document)
         self.usage.settle(job, reserved_bytes=0, used_bytes=more_bytes)
+
+    async def write_small(self, path: Path, content: bytes) -> int:
+        """Write a small file durably, with what others write at the same time; the bytes of the disk it takes more.
+
+        Raises OSError.
+        """
+        # A job that is cancelled may have its folder removed next: it waits until nothing is written there any more.
+        with anyio.CancelScope(shield=True):
+            outcome = await self._small_files.ask((path, content))
+        if isinstance(outcome, OSError):
+            raise outcome
+        return outcome
+
+    async def _write_small_files(self, files: Sequence[tuple[Path, bytes]]) -> list[int | OSError]:
+        return await anyio.to_thread.run_sync(self.journal.write_all, files)
 
     async def remove_job(self, job: JobId) -> int:
         """Remove a job's files, the manifest first; bytes freed, 0 when there is nothing."""

@@ -1,11 +1,11 @@
 """Calls that are made at the same time are joined."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import anyio
 import pytest
 
-from exportd.database.call_batcher import MAX_TOGETHER, CallBatcher
+from exportd.database.call_batcher import LINGER_S, MAX_TOGETHER, CallBatcher
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.reason import Reason
 
@@ -29,6 +29,22 @@ class Database:
             if number in self.wrong:
                 raise self.wrong[number]
         return [2 * number for number in numbers]
+
+
+class FakeTime:
+    """In place of anyio's time: sleeping only calls ``on_sleep``, and gives others a turn."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+        self.on_sleep: Callable[[], None] = lambda: None
+        monkeypatch.setattr(anyio, "sleep", self._sleep)
+        monkeypatch.setattr(anyio, "current_time", lambda: self.now)
+
+    async def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.on_sleep()
+        await anyio.lowlevel.checkpoint()
 
 
 async def answers_to(batcher: CallBatcher[int, int], numbers: Sequence[int]) -> dict[int, int | ExportdError]:
@@ -69,6 +85,55 @@ async def test_what_is_asked_meanwhile_goes_with_the_next_call() -> None:
         assert database.calls == [[1]]
         database.gate.set()
     assert (database.calls, sorted(found)) == ([[1], [2, 3]], [2, 4, 6])
+
+
+async def test_where_many_have_asked_the_next_call_waits_as_long_as_others_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    database, clock = Database(), FakeTime(monkeypatch)
+    batcher = CallBatcher(database.call)
+    await answers_to(batcher, (1, 2))
+    numbers = iter((4, 5))
+    async with anyio.create_task_group() as tasks:
+
+        def come() -> None:
+            for number in numbers:
+                tasks.start_soon(batcher.ask, number)
+                return
+
+        clock.on_sleep = come
+        await batcher.ask(3)
+    assert (database.calls, clock.slept) == ([[1, 2], [3, 4, 5]], [LINGER_S] * 3)
+
+
+async def test_one_that_asks_alone_waits_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    database, clock = Database(), FakeTime(monkeypatch)
+    batcher = CallBatcher(database.call)
+    for number in (1, 2):
+        assert await batcher.ask(number) == 2 * number
+    assert clock.slept == []
+    await answers_to(batcher, (3, 4))
+    await batcher.ask(5)
+    assert clock.slept == [LINGER_S]
+    clock.now += 3600  # the others are gone
+    await batcher.ask(6)
+    assert (clock.slept, database.calls) == ([LINGER_S], [[1], [2], [3, 4], [5], [6]])
+
+
+async def test_it_does_not_wait_for_ever_where_others_keep_coming(monkeypatch: pytest.MonkeyPatch) -> None:
+    database, clock = Database(), FakeTime(monkeypatch)
+    batcher = CallBatcher(database.call)
+    await answers_to(batcher, (1, 2))
+    async with anyio.create_task_group() as tasks:
+
+        def come() -> None:
+            if len(database.calls) < 2:
+                tasks.start_soon(batcher.ask, 4)
+
+        clock.on_sleep = come
+        await batcher.ask(3)
+    assert database.calls[1][:3] == [3, 4, 4]
+    assert sum(clock.slept) < 1
 
 
 async def test_a_call_is_bounded() -> None:
