@@ -73,7 +73,7 @@ class Pipeline:
             await delivery.publish(extraction, parts)
         key_of = partial(key_of_file, organization=job.organization, due_at=job.due_at, layout=Layout())
         earlier = await self._earlier_downloads(job, extraction)
-        manifest = build_spool_manifest(job, extraction, parts, key_of, earlier)
+        manifest = delivery.renderer.render(build_spool_manifest(job, extraction, parts, key_of, earlier))
         await self._spool.write_manifest(job.id, manifest)
         await self._jobs.succeed(lease, positions=extraction.positions(job), manifest_sha256=sha256_of(manifest))
 

@@ -14,8 +14,8 @@ from exportd.delivery.transfer import Transfer, named
 from exportd.delivery.upload_table import UploadTable
 from exportd.destinations.open_destinations import Destination, Destinations
 from exportd.jobs.lease_writer import require_in_time
-from exportd.manifest.build import History, build_manifest
-from exportd.manifest.document import Manifest, render, sha256_of
+from exportd.manifest.build import History, ManifestRenderer, build_manifest
+from exportd.manifest.document import Manifest, sha256_of
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, OccupiedError, PermanentError, TransientError
 from exportd.model.extraction import Extraction
@@ -137,7 +137,9 @@ class DestinationDelivery:
                     raise named(self.destination.code, error) from error
                 raise
 
-    async def publish(self, extraction: Extraction, parts: Sequence[Part], history: History) -> str:
+    async def publish(
+        self, extraction: Extraction, parts: Sequence[Part], history: History, renderer: ManifestRenderer
+    ) -> str:
         """Make the objects visible, then the loader kit, then the manifest; its SHA-256. May be repeated.
 
         Raises TransientError or PermanentError that names the destination.
@@ -152,7 +154,7 @@ class DestinationDelivery:
                 history,
             )
             await publish_loader_kit(manifest, self.destination, self.retry)
-            digest = await publish_manifest(manifest, self.destination, self.retry)
+            digest = await publish_manifest(manifest, self.destination, self.retry, renderer)
         self.destination.circuit.succeeded()
         return digest
 
@@ -189,13 +191,15 @@ def _key(job: Job, destination: Destination, type_token: str, number: int) -> Ob
     return build(name, destination.layout)
 
 
-async def publish_manifest(manifest: Manifest, destination: Destination, retry: RetryBudget) -> str:
+async def publish_manifest(
+    manifest: Manifest, destination: Destination, retry: RetryBudget, renderer: ManifestRenderer
+) -> str:
     """Write the manifest to a destination; its SHA-256, which the next one names.
 
     May be repeated: equal manifests are equal bytes. Raises TransientError or PermanentError that names the
     destination.
     """
-    document = render(manifest)
+    document = renderer.render(manifest)
     key = build(ManifestName(manifest.organization, manifest.job_id), destination.layout)
     try:
         await retry.call(partial(destination.store.put, key, document))

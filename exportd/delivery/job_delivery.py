@@ -6,7 +6,7 @@ its manifest already is not touched again.
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import anyio
@@ -20,7 +20,7 @@ from exportd.delivery.upload_table import UploadTable
 from exportd.destinations.open_destinations import Destination
 from exportd.jobs.job_record import file_names
 from exportd.jobs.job_table import JobTable
-from exportd.manifest.build import History
+from exportd.manifest.build import History, ManifestRenderer
 from exportd.manifest.document import Predecessor
 from exportd.model.errors import ExportdError, PermanentError, TransientError
 from exportd.model.extraction import Extraction
@@ -81,13 +81,14 @@ class JobDeliverer:
 class JobDelivery:
     """The delivery of one job: ``add`` its files or ``resume``, ``keep`` once sealed, ``record``, then ``publish``.
 
-    ``memory`` is what spool and destinations remember of the schedule.
+    ``memory`` is what spool and destinations remember of the schedule, ``renderer`` renders the job's manifests.
     """
 
     lease: Lease
     deliverer: JobDeliverer
     deliveries: Sequence[DestinationDelivery]
     memory: PublicationMemory
+    renderer: ManifestRenderer = field(default_factory=ManifestRenderer)
 
     def add(self, file: GrowingFile) -> None:
         """Upload a file to each destination while it grows."""
@@ -130,7 +131,8 @@ class JobDelivery:
             code = delivery.destination.code
             try:
                 await delivery.prepare(partial(self._clear, delivery.destination))
-                digest = await delivery.publish(extraction, parts, await self._history(delivery, extraction))
+                history = await self._history(delivery, extraction)
+                digest = await delivery.publish(extraction, parts, history, self.renderer)
                 await self.deliverer.jobs.record_delivery(self.lease, code, digest)
             except ExportdError as error:
                 failures.append(error)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import anyio
 
@@ -23,6 +24,16 @@ from exportd.settings.schema import LimitSettings
 from exportd.spool.entity_writer import EntityWriter, finish_together
 from exportd.spool.part_file import PartFile
 from exportd.spool.spool import Spool
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What an entity's records look like to consumers, by the names that these know."""
+
+    fields: tuple[ExtractedField, ...]
+    key: tuple[str, ...]
+    tenant: str | None
+    modified: str | None
 
 
 class Extractor:
@@ -51,7 +62,7 @@ class Extractor:
         self._limits = limits
         self._stalled_after_s = stalled_after_s
         self._headers = {code: csv_header(entity) for code, entity in catalog.entities.items()}
-        self._fields = {code: _extracted_fields(entity) for code, entity in catalog.entities.items()}
+        self._records = {code: _record_of(entity) for code, entity in catalog.entities.items()}
 
     async def extract(
         self,
@@ -159,7 +170,7 @@ class Extractor:
                 for writer in writers.values():
                     await writer.abort()
             raise
-        return _extraction(job, entities, snapshot, progress, self._fields), parts
+        return _extraction(job, entities, snapshot, progress, self._records), parts
 
 
 def _first(group: BaseExceptionGroup[ImagesUnreadableError]) -> ImagesUnreadableError:
@@ -185,7 +196,7 @@ def _extraction(
     entities: Sequence[Entity],
     snapshot: OpenSnapshot,
     progress: JobProgress,
-    fields: Mapping[EntityCode, tuple[ExtractedField, ...]],
+    records: Mapping[EntityCode, _Record],
 ) -> Extraction:
     return Extraction(
         snapshot=snapshot.snapshot,
@@ -200,22 +211,27 @@ def _extraction(
                 previous=snapshot.windows[entity.code].previous,
                 rows=progress.of(entity.code).rows,
                 deleted_rows=progress.of(entity.code).deleted_rows,
-                key=_field_names(entity, entity.key),
-                tenant=_field_names(entity, (entity.tenant,))[0] if entity.tenant else None,
-                fields=fields[entity.code],
+                key=records[entity.code].key,
+                tenant=records[entity.code].tenant,
+                fields=records[entity.code].fields,
                 guards=snapshot.guards[entity.code].to_json(),
                 oversized_parts=progress.of(entity.code).oversized_parts,
-                modified=_field_names(entity, (entity.modified,))[0] if job.start_date and entity.modified else None,
+                modified=records[entity.code].modified if job.start_date else None,
             )
             for entity in entities
         ),
     )
 
 
-def _extracted_fields(entity: Entity) -> tuple[ExtractedField, ...]:
-    return (
-        *(ExtractedField(field.name, field.type, field.format, field.reference) for field in entity.fields),
-        ExtractedField(DELETED_FIELD, "boolean", None, None),
+def _record_of(entity: Entity) -> _Record:
+    return _Record(
+        fields=(
+            *(ExtractedField(field.name, field.type, field.format, field.reference) for field in entity.fields),
+            ExtractedField(DELETED_FIELD, "boolean", None, None),
+        ),
+        key=_field_names(entity, entity.key),
+        tenant=_field_names(entity, (entity.tenant,))[0] if entity.tenant else None,
+        modified=_field_names(entity, (entity.modified,))[0] if entity.modified else None,
     )
 
 

@@ -63,13 +63,29 @@ def build_manifest(
 
 def build_spool_manifest(
     job: Job, extraction: Extraction, parts: Sequence[Part], key_of: Callable[[str], str], history: History
-) -> bytes:
+) -> Manifest:
     """The manifest that lies beside the parts in the spool, for downloads.
 
     ``key_of`` gives the key that a file would have at a destination, and ``history`` is the schedule's successful jobs:
     so the downloads of a schedule make a destination together.
     """
-    return render(build_manifest(job, extraction, parts, lambda part: key_of(part.file_name), history))
+    return build_manifest(job, extraction, parts, lambda part: key_of(part.file_name), history)
+
+
+class ManifestRenderer:
+    """Renders the manifests of one job: what its destinations get, and the spool, is mostly equal."""
+
+    def __init__(self) -> None:
+        self._rendered: list[tuple[Manifest, bytes]] = []
+
+    def render(self, manifest: Manifest) -> bytes:
+        """As ``document.render``."""
+        for known, document in self._rendered:
+            if known == manifest:
+                return document
+        document = render(manifest)
+        self._rendered.append((manifest, document))
+        return document
 
 
 def _entity(

@@ -4,6 +4,7 @@ import pytest
 
 from exportd.delivery.deliverer import publish_manifest
 from exportd.destinations.open_destinations import Destination
+from exportd.manifest.build import ManifestRenderer
 from exportd.manifest.document import parse, render, sha256_of
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError, TransientError
@@ -25,18 +26,18 @@ def lake(store: Store, layout: Layout | None = None) -> Destination:
 
 async def test_it_is_written_beside_the_organizations_data() -> None:
     store = MemoryStore()
-    digest = await publish_manifest(MANIFEST, lake(store, Layout("exports")), QUICK)
+    digest = await publish_manifest(MANIFEST, lake(store, Layout("exports")), QUICK, ManifestRenderer())
     key = ObjectKey(f"exports/orgId=org-1/_manifests/{job_id(1)}.json")
     assert digest == sha256_of(render(MANIFEST))
     assert store.objects.keys() == {key}
     assert parse(store.objects[key]) == MANIFEST
-    assert await publish_manifest(MANIFEST, lake(store, Layout("exports")), QUICK) == digest
+    assert await publish_manifest(MANIFEST, lake(store, Layout("exports")), QUICK, ManifestRenderer()) == digest
     assert store.objects.keys() == {key}
 
 
 async def test_a_moment_of_absence_is_ridden_out() -> None:
     store = FaultyStore(MemoryStore(), [Fault("put", times=3, error=unavailable(), after=True)])
-    await publish_manifest(MANIFEST, lake(store), QUICK)
+    await publish_manifest(MANIFEST, lake(store), QUICK, ManifestRenderer())
     assert store.count("put") == 4
 
 
@@ -44,4 +45,4 @@ async def test_failures_name_the_destination() -> None:
     for error, kind in ((refused(), PermanentError), (unavailable(), TransientError)):
         store = FaultyStore(MemoryStore(), [Fault("put", times=10**6, error=error)])
         with pytest.raises(kind, match=r"Destination LAKE: The store answered"):
-            await publish_manifest(MANIFEST, lake(store), ONCE)
+            await publish_manifest(MANIFEST, lake(store), ONCE, ManifestRenderer())

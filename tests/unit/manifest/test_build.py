@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import UUID
 
-from exportd.manifest.build import History, build_manifest, build_spool_manifest
+from exportd.manifest.build import History, ManifestRenderer, build_manifest, build_spool_manifest
 from exportd.manifest.document import ManifestSchedule, Predecessor, parse, render
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.extraction import EntityExtraction, ExtractedField, Extraction, Mode
@@ -124,7 +124,7 @@ def test_building_it_again_gives_the_same_bytes() -> None:
 
 def test_in_the_spool_keys_are_those_of_a_destination() -> None:
     key_of = partial(key_of_file, organization=job().organization, due_at=DUE, layout=Layout())
-    manifest = parse(build_spool_manifest(job(), EXTRACTION, PARTS, key_of, HISTORY))
+    manifest = build_spool_manifest(job(), EXTRACTION, PARTS, key_of, HISTORY)
     keys = [listed.key for entity in manifest.entities for listed in entity.parts]
     names = [name for key in keys if isinstance(name := parse_key(key, Layout()), ObjectName)]
     assert sorted(key.rpartition("/")[2] for key in keys) == sorted(part.file_name for part in PARTS)
@@ -132,3 +132,11 @@ def test_in_the_spool_keys_are_those_of_a_destination() -> None:
         (manifest.organization, DUE.date(), DUE.hour)
     }
     assert (manifest.predecessor, manifest.redelivers) == (HISTORY.predecessor, HISTORY.redelivers)
+
+
+def test_equal_manifests_of_a_job_are_rendered_once() -> None:
+    renderer = ManifestRenderer()
+    first, again = (build_manifest(job(), EXTRACTION, PARTS, lambda part: part.file_name, HISTORY) for _ in range(2))
+    other = build_manifest(job(), EXTRACTION, PARTS, lambda part: f"elsewhere/{part.file_name}", HISTORY)
+    assert renderer.render(first) is renderer.render(again)
+    assert renderer.render(other) == render(other) != render(first) == renderer.render(again)
