@@ -63,7 +63,13 @@ class Pipeline:
         async with self._deliverer.delivery(lease, progress, sealed) as delivery:
             if sealed is None:
                 extraction, parts = await self._extract(lease, progress, forced, delivery)
-                await self._jobs.seal(lease, parts=parts, extraction=extraction.to_text(), spool_id=self._spool.id)
+                await self._jobs.seal(
+                    lease,
+                    parts=parts,
+                    extraction=extraction.to_text(),
+                    documents=extraction.documents(),
+                    spool_id=self._spool.id,
+                )
                 progress.on_seal()
             else:
                 extraction, parts = sealed, await delivery.resume()

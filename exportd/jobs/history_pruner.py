@@ -1,9 +1,9 @@
 """Deletes the daemon's own rows that have been kept long enough, from the application's database.
 
 Jobs that ended, with their parts and deliveries; schedules and destinations that were deleted; rows of organizations
-that have nothing any more; the audit log. ``[retention]`` says how old they become. What a next run is made of stays,
-whatever its age: the rules stand at ``delete_jobs`` of ``history.sql``. So what consumers get is the same with and
-without.
+that have nothing any more; the audit log; shared documents that no row names. ``[retention]`` says how old they become.
+What a next run is made of stays, whatever its age: the rules stand at ``delete_jobs`` of ``history.sql``. So what
+consumers get is the same with and without.
 
 Each batch is a short transaction of its own. A daemon that dies between two leaves nothing half done, and two that
 sweep at once leave each other's rows alone.
@@ -52,6 +52,8 @@ class HistoryKind(StrEnum):
     DESTINATIONS = "destinations"
     ORGANIZATIONS = "organizations"
     AUDIT = "audit"
+    DOCUMENTS = "documents"
+    """Fields and guards that jobs had in common."""
 
 
 class HistoryPruner:
@@ -104,6 +106,7 @@ class HistoryPruner:
             await self._delete_all(HistoryKind.ORGANIZATIONS, _SQL["delete_organizations"], deleted)
             await self._delete_all(HistoryKind.ORGANIZATIONS, _SQL["delete_turns"], deleted)
             await self._delete_all(HistoryKind.AUDIT, _SQL["delete_audit"], deleted, audit_s)
+            await self._delete_all(HistoryKind.DOCUMENTS, _SQL["delete_documents"], deleted)
         finally:
             if deleted:
                 _logger.info("old rows deleted", **{kind.value: rows for kind, rows in deleted.items()})

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -18,7 +17,6 @@ from exportd.database import quoting
 from exportd.jobs.states import FINISHED
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import PermanentError
-from exportd.model.identity_cache import MAX_REMEMBERED
 from exportd.model.job import EntityProgress, Job, JobId, JobPhase, JobProgress, JobState, Part, Stall
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode, ExportFormat, ScheduleId
@@ -247,20 +245,15 @@ def record_from_row(row: "Row", *, parts: tuple[Part, ...], deliveries: tuple[De
     )
 
 
-@lru_cache(maxsize=MAX_REMEMBERED)
-def _guards(text: str) -> Mapping[str, Any]:
-    """The same object for the same text: thousands of schedules have the same."""
-    guards: Mapping[str, Any] = json.loads(text)
-    return guards
-
-
-def position_from_row(row: "Row") -> Position:
+def position_from_row(row: "Row", documents: Mapping[str, Any]) -> Position:
+    """Guards that ``documents`` lack, because their row is lost, are empty: they compare as changed."""
+    own = row["own_guards"]
     return Position(
         entity=EntityCode(row["entity"]),
         job_id=JobId(row["job_id"]),
         snapshot=row["snapshot"],
         taken_at=row["taken_at"],
-        guards=_guards(row["guards"]),
+        guards=documents.get(row["guards_digest"], {}) if own is None else json.loads(own),
         destinations=tuple(DestinationCode(destination) for destination in row["destinations"]),
         expired=row["expired"],
         put_back=row["put_back"],

@@ -26,7 +26,6 @@ from exportd.jobs.job_record import (
     delivery_from_row,
     job_from_row,
     part_from_row,
-    position_from_row,
     progress_from_json,
     progress_to_json,
     record_from_row,
@@ -38,15 +37,15 @@ from exportd.jobs.lease_writer import (
     Seal,
     Success,
     lease_lost,
-    positions_text,
 )
+from exportd.jobs.shared_document_reader import SharedDocumentReader
 from exportd.model.clock import boot_time
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import TransientError
 from exportd.model.job import JobId, JobPhase, JobProgress, JobState, Lease, LeaseState, Part
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode, ScheduleId
-from exportd.model.start import BackfillRequest, Position, Start, start_of
+from exportd.model.start import BackfillRequest, Position, SharedDocument, Start, start_of
 from exportd.spool.retention import SpooledJob
 
 if TYPE_CHECKING:
@@ -83,6 +82,7 @@ class JobTable:
         self._pool = pool
         self._declared = DeclaredNames(declared)
         self._spool_grace_s = spool_grace_s
+        self._documents = SharedDocumentReader()
         writes = LeaseWriter(pool)
         self._heartbeats = CallBatcher(writes.heartbeat)
         self._last_progress = CallBatcher(writes.record_progress)
@@ -182,12 +182,21 @@ class JobTable:
         document = None if progress == JobProgress() else json.dumps(progress_to_json(progress))
         return await self._last_progress.ask((lease, document))
 
-    async def seal(self, lease: Lease, *, parts: Sequence[Part], extraction: str, spool_id: UUID) -> None:
+    async def seal(
+        self,
+        lease: Lease,
+        *,
+        parts: Sequence[Part],
+        extraction: str,
+        documents: Sequence[SharedDocument] = (),
+        spool_id: UUID,
+    ) -> None:
         """Record that every part is durable in the spool: from here on, the source is not read again.
 
-        ``extraction`` says what was read, in JSON; the job's manifest and positions are made from it.
+        ``extraction`` says what was read, in JSON, and names ``documents``; the job's manifest and positions are made
+        from it.
         """
-        _require(await self._seals.ask(Seal(lease, parts, extraction, spool_id)))
+        _require(await self._seals.ask(Seal(lease, parts, extraction, documents, spool_id)))
 
     async def publishing(self, lease: Lease) -> None:
         """Record that objects may be visible from now on."""
@@ -205,7 +214,7 @@ class JobTable:
         An ad hoc job moves none, nor does one whose schedule was deleted; entities that are no longer in the schedule
         are left out.
         """
-        _require(await self._successes.ask(Success(lease, positions_text(positions), manifest_sha256)))
+        _require(await self._successes.ask(Success(lease, [*positions], manifest_sha256)))
 
     async def fail(self, lease: Lease, *, reason: Reason, message: str) -> None:
         """End the job without success. Its schedule's positions stay: the next run holds the same changes."""
@@ -255,10 +264,9 @@ class JobTable:
         return tuple(part_from_row(row) for row in rows)
 
     async def extraction(self, job_id: JobId) -> dict[str, Any] | None:
-        """What was given to ``seal``; None when the job is not sealed."""
+        """What was given to ``seal``, with its documents; None when the job is not sealed."""
         async with statements(self._pool, "reading what a job extracted") as connection:
-            document = await connection.fetchval(_SQL["extraction"], job_id)
-        return None if document is None else dict(json.loads(document))
+            return await self._documents.extraction(connection, job_id)
 
     async def start(self, schedule_id: ScheduleId) -> Start:
         """Where the schedule's next run starts: its positions, and what people have asked for."""
@@ -266,12 +274,12 @@ class JobTable:
 
     async def _starts_of(self, schedules: Sequence[ScheduleId]) -> Sequence[Start]:
         async with statements(self._pool, "reading where a schedule's next run starts") as connection:
-            positions = _by_schedule(await connection.fetch(_SQL["positions"], schedules))
+            positions = await self._documents.positions(connection, schedules)
             refreshes = _by_schedule(await connection.fetch(_SQL["refresh_requests"], schedules))
             backfills = _by_schedule(await connection.fetch(_SQL["backfill_requests"], schedules))
         return [
             start_of(
-                {position.entity: position for position in map(position_from_row, positions[schedule])},
+                positions[schedule],
                 [EntityCode(row["entity"]) for row in refreshes[schedule]],
                 [BackfillRequest.from_json(json.loads(row["document"])) for row in backfills[schedule]],
             )
@@ -281,8 +289,7 @@ class JobTable:
     async def positions(self, schedule_id: ScheduleId) -> dict[EntityCode, Position]:
         """How far a schedule has come, for each entity that it exported before."""
         async with statements(self._pool, "reading a schedule's positions") as connection:
-            rows = await connection.fetch(_SQL["positions"], [schedule_id])
-        return {position.entity: position for position in map(position_from_row, rows)}
+            return (await self._documents.positions(connection, [schedule_id]))[schedule_id]
 
     async def refresh_requests(self, schedule_id: ScheduleId) -> tuple[EntityCode, ...]:
         """The entities that a person wants to have completely in the schedule's next run."""

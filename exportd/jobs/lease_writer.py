@@ -6,7 +6,7 @@ these statements wait for each other.
 """
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from exportd.model.errors import TransientError
 from exportd.model.job import JobId, JobState, Lease, LeaseState, Part
 from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
-from exportd.model.start import Position, guards_text
+from exportd.model.start import Position, SharedDocument, shared_guards
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -28,11 +28,12 @@ _SQL = queries.load("jobs")
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """``extraction`` says in JSON what was read; the spool ``spool_id`` holds the ``parts``."""
+    """``extraction`` says in JSON what was read, naming ``documents``; the spool ``spool_id`` holds the ``parts``."""
 
     lease: Lease
     parts: Sequence[Part]
     extraction: str
+    documents: Sequence[SharedDocument]
     spool_id: "UUID"
 
 
@@ -47,10 +48,10 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """``positions`` are where the schedule has come to, in JSON; ``manifest_sha256`` that of the spool's manifest."""
+    """``positions`` are where the schedule has come to; ``manifest_sha256`` is that of the spool's manifest."""
 
     lease: Lease
-    positions: str
+    positions: Sequence[Position]
     manifest_sha256: str | None
 
 
@@ -89,10 +90,12 @@ class LeaseWriter:
     async def seal(self, seals: Sequence[Seal]) -> list[TransientError | None]:
         """Every part is durable in the spool: from here on, the source is not read again."""
         async with transaction(self._pool, "sealing a job") as connection:
-            held = await _held(
-                *(connection, _SQL["seal"], [seal.lease for seal in seals]),
-                *([seal.spool_id for seal in seals], [seal.extraction for seal in seals]),
+            documents = {document.digest: document.text for seal in seals for document in seal.documents}
+            rows = await connection.fetch(
+                *(_SQL["seal"], *_names([seal.lease for seal in seals])),
+                *([seal.spool_id for seal in seals], [seal.extraction for seal in seals], [*documents]),
             )
+            held = {JobId(row["id"]) for row in rows}
             sealed = [(seal.lease.job.id, part) for seal in seals if seal.lease.job.id in held for part in seal.parts]
             await connection.execute(
                 *(_SQL["insert_parts"], [job for job, _ in sealed], [part.entity for _, part in sealed]),
@@ -100,6 +103,7 @@ class LeaseWriter:
                 *([part.rows for _, part in sealed], [part.content_bytes for _, part in sealed]),
                 *([part.size_bytes for _, part in sealed], [part.sha256 for _, part in sealed]),
             )
+            await _share(connection, documents, {digest for row in rows for digest in row["lacking"]})
         return _losses((seal.lease for seal in seals), held)
 
     async def publishing(self, leases: Sequence[Lease]) -> list[TransientError | None]:
@@ -124,10 +128,19 @@ class LeaseWriter:
             held = await _held(connection, _SQL["succeed"], leases, [success.manifest_sha256 for success in successes])
             reached = [success for success in successes if success.lease.job.id in held]
             ended = [success.lease.job.id for success in reached]
-            await connection.execute(_SQL["move_positions"], ended, [success.positions for success in reached])
+            documents = {
+                document.digest: document.text
+                for success in reached
+                for document in (shared_guards(position.guards) for position in success.positions)
+            }
+            lacking = await connection.fetch(
+                *(_SQL["move_positions"], ended, [_positions_text(success.positions) for success in reached]),
+                [*documents],
+            )
             await connection.execute(_SQL["fulfil_refresh_requests"], ended)
             await connection.execute(_SQL["fulfil_backfill_requests"], ended)
             await connection.execute(_SQL["widen_backfill_requests"], ended)
+            await _share(connection, documents, {row["digest"] for row in lacking})
         return _losses(leases, held)
 
     async def heartbeat(self, heartbeats: Sequence[Heartbeat]) -> list[LeaseState]:
@@ -153,19 +166,30 @@ class LeaseWriter:
         return [states.get(lease.job.id) for lease, _ in progress]
 
 
-def positions_text(positions: Iterable[Position]) -> str:
+async def _share(connection: "Connection", documents: Mapping[str, str], lacking: Collection[str]) -> None:
+    """Store the documents that the database lacks, or mark them as used today. Nothing is sent on most calls.
+
+    Last in a transaction: one that waits here for another holds up nothing that this one needs.
+    """
+    if lacking:
+        texts = [documents[digest] for digest in lacking]
+        await connection.execute(_SQL["share_documents"], [*lacking], texts)
+
+
+def _positions_text(positions: Iterable[Position]) -> str:
     """Positions in JSON, as ``move_positions`` takes them."""
-    return f"[{','.join(map(_position_text, positions))}]"
-
-
-def _position_text(position: Position) -> str:
-    facts = {
-        "entity": position.entity,
-        "snapshot": position.snapshot,
-        "taken_at": position.taken_at.isoformat(),
-        "destinations": position.destinations,
-    }
-    return f'{json.dumps(facts)[:-1]},"guards":{guards_text(position.guards)}}}'
+    return json.dumps(
+        [
+            {
+                "entity": position.entity,
+                "snapshot": position.snapshot,
+                "taken_at": position.taken_at.isoformat(),
+                "destinations": position.destinations,
+                "guards": shared_guards(position.guards).digest,
+            }
+            for position in positions
+        ]
+    )
 
 
 def _names(leases: Sequence[Lease]) -> tuple[list[JobId], list[int]]:

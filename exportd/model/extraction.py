@@ -1,7 +1,7 @@
 """What a job read, decided at its snapshot and kept with its seal: the manifest and the positions are made from it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -11,7 +11,7 @@ from exportd.model.entity import EntityCode
 from exportd.model.identity_cache import IdentityCache
 from exportd.model.job import Job
 from exportd.model.reason import FullReason
-from exportd.model.start import Position, guards_text
+from exportd.model.start import Position, SharedDocument, shared_guards
 
 
 class Mode(StrEnum):
@@ -87,15 +87,24 @@ class Extraction:
             if entity.mode is Mode.INCREMENTAL and entity.previous is not None
         }
 
+    def documents(self) -> tuple[SharedDocument, ...]:
+        """What ``to_text`` names by digest."""
+        return tuple(
+            document
+            for entity in self.entities
+            for document in (_shared_fields(entity.fields), shared_guards(entity.guards))
+        )
+
     def to_text(self) -> str:
-        """JSON, of which ``from_json`` makes the same extraction."""
-        facts = {
-            "snapshot": self.snapshot,
-            "wal_position": self.wal_position,
-            "taken_at": self.taken_at.isoformat(),
-        }
-        entities = ",".join(map(_entity_text, self.entities))
-        return f'{json.dumps(facts)[:-1]},"entities":[{entities}]}}'
+        """JSON, of which ``from_json`` makes the same extraction once the documents are put in."""
+        return json.dumps(
+            {
+                "snapshot": self.snapshot,
+                "wal_position": self.wal_position,
+                "taken_at": self.taken_at.isoformat(),
+                "entities": [_entity_document(entity) for entity in self.entities],
+            }
+        )
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Extraction":
@@ -125,8 +134,31 @@ class Extraction:
         )
 
 
-def _entity_text(entity: EntityExtraction) -> str:
-    facts = {
+_SHARED = ("fields", "guards")
+"""What of an entity's document is the same for thousands of jobs. Earlier versions have stored it in each."""
+
+
+def digests_in(document: Mapping[str, Any]) -> Set[str]:
+    """The digests of the shared documents that an extraction names."""
+    return {
+        entity[part] for entity in document.get("entities", ()) for part in _SHARED if isinstance(entity.get(part), str)
+    }
+
+
+def with_documents(document: Mapping[str, Any], documents: Mapping[str, Any]) -> dict[str, Any]:
+    """The extraction with the documents instead of their digests; ``documents`` has each of them."""
+    entities = [
+        {
+            name: documents[value] if name in _SHARED and isinstance(value, str) else value
+            for name, value in entity.items()
+        }
+        for entity in document.get("entities", ())
+    ]
+    return {**document, "entities": entities} if entities else dict(document)
+
+
+def _entity_document(entity: EntityExtraction) -> dict[str, Any]:
+    return {
         "entity": entity.entity,
         "type_token": entity.type_token,
         "mode": entity.mode,
@@ -134,15 +166,15 @@ def _entity_text(entity: EntityExtraction) -> str:
         "previous": entity.previous,
         "rows": entity.rows,
         "deleted_rows": entity.deleted_rows,
-        "key": list(entity.key),
+        "key": entity.key,
         "tenant": entity.tenant,
         "oversized_parts": entity.oversized_parts,
         "modified": entity.modified,
+        "fields": _shared_fields(entity.fields).digest,
+        "guards": shared_guards(entity.guards).digest,
     }
-    # Most of the document, and the same for thousands of jobs.
-    return f'{json.dumps(facts)[:-1]},"fields":{_fields_text(entity.fields)},"guards":{guards_text(entity.guards)}}}'
 
 
 @IdentityCache
-def _fields_text(fields: tuple[ExtractedField, ...]) -> str:
-    return json.dumps([[field.name, field.type, field.format, field.reference] for field in fields])
+def _shared_fields(fields: tuple[ExtractedField, ...]) -> SharedDocument:
+    return SharedDocument.of([[field.name, field.type, field.format, field.reference] for field in fields])

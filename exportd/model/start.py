@@ -3,6 +3,7 @@
 A position says how far a schedule has exported an entity, and holds what lets the next run go on from there.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -37,10 +38,22 @@ class Position:
     put_back: bool = False
 
 
-@IdentityCache
-def guards_text(guards: Mapping[str, Any]) -> str:
-    """Guards as the JSON that they are stored in."""
-    return json.dumps(guards)
+@dataclass(frozen=True, slots=True)
+class SharedDocument:
+    """JSON that thousands of jobs have in common: the database holds it once, and what is written names its digest."""
+
+    digest: str
+    text: str
+
+    @classmethod
+    def of(cls, document: object) -> "SharedDocument":
+        """Equal documents have the same digest."""
+        text = json.dumps(document, sort_keys=True)
+        return cls(hashlib.sha256(text.encode()).hexdigest()[:32], text)
+
+
+shared_guards = IdentityCache[Mapping[str, Any], SharedDocument](SharedDocument.of)
+"""The document of guards, made once for each object."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,3 +210,20 @@ WHERE id = ANY (ARRAY(
     LIMIT $2
     FOR UPDATE SKIP LOCKED))
 RETURNING id;
+
+-- name: delete_documents
+-- Shared documents that no job and no position names any more. Each that names one was written on a day on which it was
+-- used, so those used last before the oldest job and the oldest position are named by none. Two days are spare, also for a
+-- transaction that has found one used today and is not over. One that begins to name it meanwhile marks it as used, or
+-- waits for this one and writes it again. $1 how many
+DELETE FROM exportd.shared_document
+WHERE digest = ANY (ARRAY(
+    SELECT digest
+    FROM exportd.shared_document
+    WHERE used_on < current_date - 2
+        -- looked for only if there is such a row
+        AND used_on < (SELECT coalesce(min(created_at), 'infinity') FROM exportd.job)::date - 2
+        AND used_on < (SELECT coalesce(min(taken_at), 'infinity') FROM exportd.position)::date - 2
+    LIMIT $1
+    FOR UPDATE))
+RETURNING digest;

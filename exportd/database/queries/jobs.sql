@@ -368,7 +368,8 @@ RETURNING job.id, job.state;
 SELECT progress::text FROM exportd.job WHERE id = $1;
 
 -- name: seal
--- One array a column: $1 job, $2 fence, $3 spool, $4 extraction
+-- With the documents that have yet to be shared, or have not been used today: `share_documents` takes them.
+-- One array a column: $1 job, $2 fence, $3 spool, $4 extraction. And $5 digests of the documents that these name
 WITH held AS MATERIALIZED (
     SELECT job.id, given.spool_id, given.extraction
     FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[]) AS given (id, fence, spool_id, extraction)
@@ -384,7 +385,25 @@ SET phase = 'SEALED',
     extraction = held.extraction::jsonb
 FROM held
 WHERE job.id = held.id
-RETURNING job.id;
+RETURNING job.id, ARRAY(
+    SELECT named.digest
+    FROM unnest($5::text[]) AS named (digest)
+    WHERE NOT EXISTS (
+        SELECT FROM exportd.shared_document AS known
+        WHERE known.digest = named.digest AND known.used_on >= current_date)) AS lacking;
+
+-- name: share_documents
+-- What was used today is left out before, not by ON CONFLICT: that would lock the row, for each job of the same hour.
+-- One array a column: $1 digest, $2 document
+INSERT INTO exportd.shared_document (digest, document)
+SELECT given.digest, given.document::jsonb
+FROM unnest($1::text[], $2::text[]) AS given (digest, document)
+ORDER BY given.digest  -- so that two of these never wait for each other
+ON CONFLICT (digest) DO UPDATE SET used_on = current_date WHERE shared_document.used_on < current_date;
+
+-- name: shared_documents
+-- $1 digests
+SELECT digest, document::text FROM exportd.shared_document WHERE digest = ANY ($1::text[]);
 
 -- name: insert_parts
 -- One array a column: $1 job, $2 entity, $3 number, $4 file name, $5 rows, $6 bytes inside, $7 bytes, $8 SHA-256
@@ -457,24 +476,32 @@ FROM succeeded;
 
 -- name: move_positions
 -- Let the jobs' schedules go on from here, entity by entity. Nothing happens for an ad hoc job or a schedule deleted
--- since; an entity that an edit has taken out of the schedule starts anew should it ever come back.
--- One array a column: $1 job, $2 array of {entity, snapshot, taken_at, guards, destinations}
-INSERT INTO exportd.position (schedule_id, entity, job_id, snapshot, taken_at, guards, destinations)
-SELECT schedule.id, reached.entity, job.id, reached.snapshot::pg_snapshot, reached.taken_at, reached.guards,
-       reached.destinations
-FROM unnest($1::uuid[], $2::text[]) AS given (id, positions)
-JOIN exportd.job USING (id)
-JOIN exportd.schedule ON schedule.id = job.schedule_id AND schedule.deleted_at IS NULL
-CROSS JOIN jsonb_to_recordset(given.positions::jsonb)
-    AS reached (entity text, snapshot text, taken_at timestamptz, guards jsonb, destinations text[])
-WHERE reached.entity = ANY (schedule.entities)
-ON CONFLICT (schedule_id, entity) DO UPDATE
-SET job_id = excluded.job_id,
-    snapshot = excluded.snapshot,
-    taken_at = excluded.taken_at,
-    guards = excluded.guards,
-    destinations = excluded.destinations,
-    expired = false;
+-- since; an entity that an edit has taken out of the schedule starts anew should it ever come back. Answers with the
+-- documents that `share_documents` has to take.
+-- One array a column: $1 job, $2 array of {entity, snapshot, taken_at, guards, destinations}. And $3 digests of the guards
+WITH moved AS (
+    INSERT INTO exportd.position (schedule_id, entity, job_id, snapshot, taken_at, guards, destinations)
+    SELECT schedule.id, reached.entity, job.id, reached.snapshot::pg_snapshot, reached.taken_at, reached.guards,
+           reached.destinations
+    FROM unnest($1::uuid[], $2::text[]) AS given (id, positions)
+    JOIN exportd.job USING (id)
+    JOIN exportd.schedule ON schedule.id = job.schedule_id AND schedule.deleted_at IS NULL
+    CROSS JOIN jsonb_to_recordset(given.positions::jsonb)
+        AS reached (entity text, snapshot text, taken_at timestamptz, guards jsonb, destinations text[])
+    WHERE reached.entity = ANY (schedule.entities)
+    ON CONFLICT (schedule_id, entity) DO UPDATE
+    SET job_id = excluded.job_id,
+        snapshot = excluded.snapshot,
+        taken_at = excluded.taken_at,
+        guards = excluded.guards,
+        destinations = excluded.destinations,
+        expired = false
+)
+SELECT named.digest
+FROM unnest($3::text[]) AS named (digest)
+WHERE NOT EXISTS (
+    SELECT FROM exportd.shared_document AS known
+    WHERE known.digest = named.digest AND known.used_on >= current_date);
 
 -- name: fulfil_refresh_requests
 -- Forget that an entity was to be read completely, when it was, and later than that was asked for.
@@ -528,7 +555,9 @@ SELECT schedule_id, entity FROM exportd.refresh_request WHERE schedule_id = ANY 
 
 -- name: positions
 -- $1 schedules
-SELECT schedule_id, entity, job_id, snapshot::text, taken_at, guards::text, destinations, expired,
+SELECT schedule_id, entity, job_id, snapshot::text, taken_at, destinations, expired,
+       CASE jsonb_typeof(guards) WHEN 'string' THEN guards #>> '{}' END AS guards_digest,
+       CASE jsonb_typeof(guards) WHEN 'object' THEN guards::text END AS own_guards,
        coalesce(put_back_at > taken_at, false) AS put_back
 FROM exportd.position
 WHERE schedule_id = ANY ($1::uuid[])

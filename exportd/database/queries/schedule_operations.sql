@@ -124,7 +124,13 @@ LEFT JOIN exportd.position ON position.schedule_id = schedule.id AND position.en
 LEFT JOIN jsonb_to_recordset(job.extraction -> 'entities') AS held (entity text, mode text, previous text)
     ON held.entity = wanted.entity
 LEFT JOIN LATERAL (
-    SELECT (earlier.extraction ->> 'taken_at')::timestamptz AS taken_at, extracted.guards
+    SELECT (earlier.extraction ->> 'taken_at')::timestamptz AS taken_at,
+           CASE jsonb_typeof(extracted.guards)
+               WHEN 'string' THEN coalesce(
+                   (SELECT document FROM exportd.shared_document WHERE digest = extracted.guards #>> '{}'),
+                   '{}')  -- those compare as changed
+               ELSE extracted.guards
+           END AS guards
     FROM exportd.job AS earlier
     CROSS JOIN jsonb_to_recordset(earlier.extraction -> 'entities') AS extracted (entity text, guards jsonb)
     WHERE earlier.schedule_id = schedule.id AND earlier.state = 'SUCCEEDED' AND earlier.finished_at <= job.started_at

@@ -112,8 +112,9 @@ class Twin:
             taken_at=taken_at,
             entities=tuple(_extracted(entity, start, set(job.destinations), number) for entity in job.entities),
         )
-        await self.table.seal(lease, parts=PARTS, extraction=self.extraction.to_text(), spool_id=spool)
-        return [sorted(foreign), self._told(start), self._plain(json.loads(self.extraction.to_text()))]
+        text, documents = self.extraction.to_text(), self.extraction.documents()
+        await self.table.seal(lease, parts=PARTS, extraction=text, documents=documents, spool_id=spool)
+        return [sorted(foreign), self._told(start), self._plain(await self.table.extraction(job.id))]
 
     async def record(self, readable: Collection[str]) -> None:
         """Write down what the places are told next."""

@@ -9,7 +9,7 @@ from uuid import UUID
 from exportd.manifest.build import History, ManifestRenderer, build_manifest, build_spool_manifest
 from exportd.manifest.document import ManifestSchedule, Predecessor, parse, render
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.model.extraction import EntityExtraction, ExtractedField, Extraction, Mode
+from exportd.model.extraction import EntityExtraction, ExtractedField, Extraction, Mode, with_documents
 from exportd.model.job import Job, Part
 from exportd.model.reason import FullReason
 from exportd.model.schedule import DestinationCode, ExportFormat, ScheduleId
@@ -110,7 +110,9 @@ def test_an_entity_whose_file_the_destination_does_not_get_has_none() -> None:
 def test_a_start_date_is_said_with_what_it_was_compared_with() -> None:
     dated = replace(job(), schedule_id=None, schedule_code=None, start_date=DUE)
     read = replace(entity("ACCOUNTS", previous=1, rows=5), previous=None, deleted_rows=0, modified="dtLastModified")
-    extraction = Extraction.from_json(json.loads(replace(EXTRACTION, entities=(read,)).to_text()))
+    sealed = replace(EXTRACTION, entities=(read,))
+    documents = {document.digest: json.loads(document.text) for document in sealed.documents()}
+    extraction = Extraction.from_json(with_documents(json.loads(sealed.to_text()), documents))
     manifest = build_manifest(dated, extraction, PARTS, lambda part: part.file_name, History())
     assert (manifest.schema_version, manifest.start_date) == (2, DUE)
     assert manifest.entities[0].modified == "dtLastModified"
