@@ -95,6 +95,7 @@ async def test_what_the_release_before_left_is_taken_over_and_no_run_becomes_ful
     assert tuple(row) == ("PENDING", "SEALED", 0)
     sealed_files = await connection.fetch("SELECT * FROM exportd.part WHERE job_id = $1", sealed)
     assert len(sealed_files) == len(ENTITIES)
+    assert await _kinds_of_guards(connection) == {"object"}
     # Written while no daemon runs: the triggers of the release before wrote it down.
     await application.change()
     before = await _kept(connection)
@@ -117,6 +118,10 @@ async def test_what_the_release_before_left_is_taken_over_and_no_run_becomes_ful
         await application.change()
     for code in _CODES:
         await site.succeeded(connection, await site.fire(code))
+    assert await _kinds_of_guards(connection) == {"string"}, "all positions name shared documents now"
+    assert await connection.fetchval("SELECT count(DISTINCT guards) FROM exportd.position") == len(ENTITIES)
+    documents = 3 * len(ENTITIES)  # fields, guards, and those that the release before knew, of the job that it sealed
+    assert await connection.fetchval("SELECT count(*) FROM exportd.shared_document") == documents
     for bucket, runs in ((DeliveredFiles.of(lake), 6), (await made_lake.delivered(), 5)):
         bucket.assert_whole()
         assert bucket.replayed() == await application.contents()
@@ -164,6 +169,12 @@ async def _fired(old: OldRelease, site: Site, code: str) -> UUID:
 async def _newest_migration(connection: "asyncpg.Connection[asyncpg.Record]") -> int:
     number: int = await connection.fetchval("SELECT max(number) FROM exportd.migration")
     return number
+
+
+async def _kinds_of_guards(connection: "asyncpg.Connection[asyncpg.Record]") -> set[str]:
+    """Whether positions hold guards or name them."""
+    rows = await connection.fetch("SELECT DISTINCT jsonb_typeof(guards) AS kind FROM exportd.position")
+    return {row["kind"] for row in rows}
 
 
 async def _kept(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, list[tuple[Any, ...]]]:
