@@ -398,7 +398,7 @@ RETURNING job.id, ARRAY(
 INSERT INTO exportd.shared_document (digest, document)
 SELECT given.digest, given.document::jsonb
 FROM unnest($1::text[], $2::text[]) AS given (digest, document)
-ORDER BY given.digest  -- so that two of these never wait for each other
+ORDER BY given.digest  -- so that no two of these wait for each other
 ON CONFLICT (digest) DO UPDATE SET used_on = current_date WHERE shared_document.used_on < current_date;
 
 -- name: shared_documents

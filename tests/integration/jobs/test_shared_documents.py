@@ -164,9 +164,22 @@ async def test_nothing_is_written_or_locked_for_documents_that_were_used_today(j
     assert await versions(jobs) == before
     await age(jobs, days=1)
     await sealed(jobs, extraction())
-    assert (
-        await jobs.connection.fetchval("SELECT count(*) FROM exportd.shared_document WHERE used_on < current_date") == 0
-    )
+    assert await jobs.connection.fetchval("SELECT bool_and(used_on = current_date) FROM exportd.shared_document")
+
+
+async def test_those_that_write_the_same_documents_do_not_block_each_other_for_ever(jobs: PostgresJobs) -> None:
+    """As several daemons do after midnight, each in an order of its own."""
+    documents = [SharedDocument.of({"name": number}) for number in range(300)]
+    for _ in range(3):
+        await asyncio.gather(
+            *(
+                jobs.pool.execute(SHARE, [one.digest for one in ordered], [one.text for one in ordered])
+                for ordered in (documents, documents[::-1]) * 4
+            )
+        )
+        assert await jobs.connection.fetchval("SELECT bool_and(used_on = current_date) FROM exportd.shared_document")
+        await age(jobs, days=1)
+    assert len(await digests(jobs)) == len(documents)
 
 
 async def test_a_lost_row_is_written_again_by_the_next_job(jobs: PostgresJobs) -> None:
@@ -267,16 +280,16 @@ class TestLost:
 class TestPruning:
     @pytest.mark.every_postgres
     async def test_what_is_named_stays_and_the_rest_goes(self, jobs: PostgresJobs, pruner: HistoryPruner) -> None:
-        """Four shapes one after the other. The first one is named by nothing, the next by a position and by a job."""
+        """Four shapes one after the other: named by nothing, by a position, by a job, and by a job of today."""
         schedule = await jobs.add_schedule()
-        job, of_job = await sealed(jobs, shaped("of a deleted job")), shaped("of a job")
+        await sealed(jobs, shaped("of a deleted job"))
         assert not await pruner.run_once(), "it was used today"
-        await jobs.connection.execute("DELETE FROM exportd.job WHERE id = $1", job.job.id)
+        await jobs.connection.execute("DELETE FROM exportd.job")
         await age(jobs, days=5)
         await succeeded(jobs, schedule, replace(shaped("of a position"), taken_at=datetime.now(UTC)))
         await jobs.connection.execute("DELETE FROM exportd.job")
         await age(jobs, days=5)
-        await sealed(jobs, of_job)
+        await sealed(jobs, shaped("of a job"))
         await age(jobs, days=5)
         await sealed(jobs, shaped("of today"))
         assert await guards_left(jobs) == {"of a deleted job", "of a position", "of a job", "of today"}
