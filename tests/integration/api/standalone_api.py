@@ -72,10 +72,10 @@ from exportd.settings.schema import DEFAULT_QUOTAS
 from exportd.stores.layout import Layout
 from exportd.telemetry import logging
 from exportd.telemetry.metrics import Metrics
-from exportd.testing.stores import MemoryStore
 from tests.fixtures.control_clients import official
 from tests.fixtures.postgres import Database
 from tests.fixtures.settings import settings_with
+from tests.fixtures.store_doubles import MemoryStore
 
 ACME = "acme"
 ENTITIES = ("ACCOUNTS", "BILLS", "METERS", "PLANS")

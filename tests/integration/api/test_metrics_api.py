@@ -9,8 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from exportd.api.exposition import Exposition, MetricsReader
 from exportd.model.entity import EntityCode
 from exportd.telemetry.metrics import Metrics
-from exportd.testing.fake_clock import FakeClock
 from tests.fixtures.daemon import until
+from tests.fixtures.fake_clock import FakeClock
 from tests.integration.api.standalone_api import ApiServer
 
 METERS, BILLS = EntityCode("METERS"), EntityCode("BILLS")

@@ -22,9 +22,9 @@ from exportd.model.reason import Reason
 from exportd.stores.directory.store import DirectoryStore
 from exportd.stores.layout import ObjectKey
 from exportd.stores.location import Location, parse_location
-from exportd.testing.fake_clock import FakeClock
 from tests.fixtures.daemon import until
 from tests.fixtures.deliveries import Change, Lake, Table
+from tests.fixtures.fake_clock import FakeClock
 from tests.integration.api.request_bodies import bucket
 from tests.integration.api.standalone_api import ACME, ApiServer, declared_shelf, path
 

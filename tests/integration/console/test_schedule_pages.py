@@ -10,8 +10,8 @@ import pytest
 from exportd.api.identity.access import Access, Identity, Role
 from exportd.api.schemas.entity import EntityStanding
 from exportd.model.entity import EntityCode, OrganizationId
-from exportd.testing.fake_clock import FakeClock
 from tests.acceptance.console_browser import ConsoleBrowser
+from tests.fixtures.fake_clock import FakeClock
 from tests.integration.api import test_operations_api, test_overview_api
 from tests.integration.api.request_bodies import schedule
 from tests.integration.api.standalone_api import ACME, ApiServer, local_status, path

@@ -9,7 +9,7 @@ from exportd.daemon.current import Configuration, Current
 from exportd.daemon.entity_keeper import EntityKeeper
 from exportd.database.connector import Connector
 from exportd.model.entity import Entity
-from exportd.testing.fake_clock import START, FakeClock
+from tests.fixtures.fake_clock import START, FakeClock
 from tests.fixtures.postgres import Database
 from tests.fixtures.settings import settings_with
 from tests.fixtures.snapshot_exports import entity

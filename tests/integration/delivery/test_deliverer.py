@@ -12,7 +12,7 @@ from exportd.model.schedule import DestinationCode
 from exportd.stores.layout import Layout, ObjectKey
 from exportd.stores.retrying import RetryBudget
 from exportd.stores.store import Store
-from exportd.testing.stores import Fault, FaultyStore, MemoryStore, refused, unavailable
+from tests.fixtures.store_doubles import Fault, FaultyStore, MemoryStore, refused, unavailable
 from tests.unit.manifest.manifest_examples import entity_of, job_id, manifest_of
 
 MANIFEST = manifest_of(1, entity_of(1, None))

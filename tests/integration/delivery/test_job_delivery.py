@@ -33,9 +33,9 @@ from exportd.spool.spool import Spool
 from exportd.stores.layout import Layout, ManifestName, build
 from exportd.stores.retrying import RetryBudget
 from exportd.stores.store import Store, Upload
-from exportd.testing.fake_clock import FakeClock
-from exportd.testing.stores import Fault, FaultyStore, MemoryStore, refused, unavailable
+from tests.fixtures.fake_clock import FakeClock
 from tests.fixtures.settings import live_settings
+from tests.fixtures.store_doubles import Fault, FaultyStore, MemoryStore, refused, unavailable
 
 ORGANIZATION = OrganizationId("org-1")
 ONCE = RetryBudget(timeout_s=0.001, first_wait_s=0.0001, max_wait_s=0.0001, jitter_s=0)

@@ -10,7 +10,7 @@ from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.job import Job, JobId
 from exportd.model.schedule import ExportFormat
 from exportd.stores.layout import Layout, ManifestName, ObjectKey, ObjectName, PartitionOrder, build
-from exportd.testing.stores import MemoryStore
+from tests.fixtures.store_doubles import MemoryStore
 
 ORGANIZATION = OrganizationId("org 1/ü")
 DUE = datetime(2026, 3, 9, 4, 59, tzinfo=UTC)

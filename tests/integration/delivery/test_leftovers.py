@@ -9,7 +9,7 @@ from exportd.model.entity import OrganizationId
 from exportd.model.job import JobId
 from exportd.model.schedule import ExportFormat
 from exportd.stores.layout import Layout, ManifestName, ObjectKey, ObjectName, build
-from exportd.testing.stores import FaultyStore, MemoryStore
+from tests.fixtures.store_doubles import FaultyStore, MemoryStore
 
 ALIVE, DEAD = JobId(UUID(int=1)), JobId(UUID(int=2))
 ORGANIZATION = OrganizationId("org-1")

@@ -22,7 +22,7 @@ from exportd.spool.small_parts import PartLocation
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget
 from exportd.stores.store import Store, StoreLimits, Upload
-from exportd.testing.stores import Fault, FaultyStore, MemoryStore, Method, refused, unavailable
+from tests.fixtures.store_doubles import Fault, FaultyStore, MemoryStore, Method, refused, unavailable
 
 PIECE_BYTES = 100
 QUICK = RetryBudget(timeout_s=20, first_wait_s=0.0001, max_wait_s=0.0001, jitter_s=0)

@@ -15,8 +15,8 @@ from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.schedule import DestinationCode
 from exportd.stores.layout import Layout
-from exportd.testing.stores import MemoryStore
 from tests.fixtures.postgres import Database
+from tests.fixtures.store_doubles import MemoryStore
 
 ACME = OrganizationId("acme")
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -13,7 +13,7 @@ from exportd.model.clock import SystemClock
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget
 from exportd.stores.store import Store, StoreLimits
-from exportd.testing.stores import Fault, FaultyStore, MemoryStore, Method, refused, unavailable
+from tests.fixtures.store_doubles import Fault, FaultyStore, MemoryStore, Method, refused, unavailable
 
 FOLDER = "m3/orgId=org-1/"
 AT_ONCE = RetryBudget(timeout_s=1e-9, first_wait_s=1)

@@ -21,7 +21,7 @@ from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
 from exportd.schedules.firing_table import ScheduleTable
 from exportd.settings.schema import Settings
-from exportd.testing.fake_clock import FakeClock
+from tests.fixtures.fake_clock import FakeClock
 from tests.fixtures.postgres import Database
 
 CATALOG = """

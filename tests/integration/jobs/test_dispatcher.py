@@ -24,7 +24,7 @@ from exportd.model.errors import PermanentError, TransientError
 from exportd.model.job import EntityProgress, JobId, JobPhase, JobProgress, JobState, Lease, LeaseState, Stall
 from exportd.model.reason import Reason
 from exportd.settings.schema import LiveSettings
-from exportd.testing.fake_clock import FakeClock
+from tests.fixtures.fake_clock import FakeClock
 from tests.fixtures.settings import live_settings, settings_with
 from tests.integration.jobs.postgres_jobs import (
     ACCOUNTS,

@@ -17,7 +17,7 @@ from exportd.model.schedule import ScheduleId
 from exportd.settings.schema import MIN_AUDIT_DAYS
 from exportd.spool.publication_store import read_publication, write_publication
 from exportd.spool.spool import Spool
-from exportd.testing.fake_clock import FakeClock
+from tests.fixtures.fake_clock import FakeClock
 from tests.fixtures.settings import live_settings, settings_with
 from tests.integration.jobs.postgres_jobs import LAKE, NOON, SPOOL, PostgresJobs
 

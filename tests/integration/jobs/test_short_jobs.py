@@ -10,7 +10,7 @@ from exportd.jobs.job_table import SHORT_S
 from exportd.jobs.stalls import LONG_S
 from exportd.model.job import JobId, JobProgress, Lease
 from exportd.model.schedule import ScheduleId
-from exportd.testing.fake_clock import FakeClock
+from tests.fixtures.fake_clock import FakeClock
 from tests.fixtures.settings import live_settings
 from tests.integration.jobs.postgres_jobs import ATTEMPTS, LEASE_S, NOON, SPOOL, PostgresJobs
 

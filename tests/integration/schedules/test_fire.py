@@ -13,7 +13,7 @@ from exportd.model.reason import Reason
 from exportd.schedules.firing_table import ScheduleTable
 from exportd.schedules.schedule_record import Firing
 from exportd.schedules.ticker import Ticker
-from exportd.testing.fake_clock import FakeClock
+from tests.fixtures.fake_clock import FakeClock
 from tests.fixtures.postgres import Database
 from tests.integration.schedules.postgres_schedules import ACME, DAILY, HOURLY, NOON, PostgresSchedules, declare
 

@@ -13,7 +13,7 @@ from exportd.model.job import JobId, JobState
 from exportd.model.reason import Reason
 from exportd.spool.retention import RetentionSweeper, SpooledJob
 from exportd.spool.spool import Spool
-from exportd.testing.fake_clock import FakeClock
+from tests.fixtures.fake_clock import FakeClock
 from tests.fixtures.settings import live_settings, settings_with
 
 OLD, YOUNG, RUNNING, UNKNOWN, USELESS = (JobId(UUID(int=number)) for number in range(1, 6))

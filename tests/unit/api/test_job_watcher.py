@@ -12,7 +12,7 @@ from exportd.jobs.live_job import LiveJob
 from exportd.model.errors import TransientError
 from exportd.model.job import JobId, JobPhase, JobProgress, JobState
 from exportd.model.reason import Reason
-from exportd.testing.fake_clock import FakeClock
+from tests.fixtures.fake_clock import FakeClock
 
 JOB = JobId(UUID(int=1))
 RUNNING = LiveJob(

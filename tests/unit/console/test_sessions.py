@@ -15,7 +15,7 @@ from exportd.console.sessions import (
     Program,
     Sessions,
 )
-from exportd.testing.fake_clock import FakeClock
+from tests.fixtures.fake_clock import FakeClock
 
 ME, OTHER = 1000, 1001
 

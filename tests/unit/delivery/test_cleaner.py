@@ -11,7 +11,7 @@ from exportd.jobs.job_table import JobTable
 from exportd.model.errors import TransientError
 from exportd.model.reason import Reason
 from exportd.model.schedule import ScheduleId
-from exportd.testing.fake_clock import FakeClock
+from tests.fixtures.fake_clock import FakeClock
 
 
 class Table(JobTable):

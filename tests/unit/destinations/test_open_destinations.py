@@ -7,7 +7,7 @@ from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError
 from exportd.model.schedule import DestinationCode
 from exportd.stores.layout import Layout
-from exportd.testing.stores import MemoryStore
+from tests.fixtures.store_doubles import MemoryStore
 
 ACME, LAKE = OrganizationId("acme"), DestinationCode("lake")
 

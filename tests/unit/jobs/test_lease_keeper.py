@@ -12,7 +12,7 @@ from exportd.model.errors import PermanentError, TransientError
 from exportd.model.job import Job, JobId, JobPhase, JobProgress, Lease, LeaseState
 from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
-from exportd.testing.fake_clock import FakeClock
+from tests.fixtures.fake_clock import FakeClock
 
 LEASE_S = 60.0
 ACCOUNTS = EntityCode("ACCOUNTS")

@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from exportd.model.clock import Clock, SystemClock
-from exportd.testing.fake_clock import START, FakeClock
+from tests.fixtures.fake_clock import START, FakeClock
 
 
 def test_the_system_clock_is_in_utc_and_monotonic() -> None:

@@ -13,7 +13,7 @@ from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
 from exportd.model.schedule import Cron, Interval, Schedule, Unit
 from exportd.schedules.ticker import FIRED_TOGETHER, Ticker
-from exportd.testing.fake_clock import FakeClock
+from tests.fixtures.fake_clock import FakeClock
 from tests.unit.schedules.memory_table import MemoryTable, schedule
 
 LOST = TransientError("The database went away.", reason=Reason.DATABASE_CONNECTION_LOST)

@@ -14,7 +14,7 @@ from exportd.api.problems import Refusal, install_handlers
 from exportd.api.transport.client_limits import RateLimit
 from exportd.api.transport.gate import MAX_BODY_BYTES, REFUSALS_A_SECOND, Gate
 from exportd.api.transport.unix_socket import Peer
-from exportd.testing.fake_clock import FakeClock
+from tests.fixtures.fake_clock import FakeClock
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 LOCAL = Peer(1, 1000, frozenset())
