@@ -93,7 +93,7 @@ COMMENTING = {
 """The modules that may have the two hyphens that begin a comment."""
 
 OTHER_SYNTAX = {
-    "catalog/draft": "writes TOML",
+    "catalog/drafter": "writes TOML",
     "consumer/json_cells": "reads JSON and writes CSV",
     "catalog/names": "writes names as the catalog file has them",
     "settings/document": "writes TOML keys",

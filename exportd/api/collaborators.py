@@ -2,12 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Protocol
-from uuid import UUID
 
-from starlette.responses import Response
-
+from exportd.api.downloads import SpoolDownloads
 from exportd.api.exposition import Exposition
 from exportd.api.identity.authenticator import Authenticator
 from exportd.api.identity.client_table import ClientTable
@@ -21,8 +19,8 @@ from exportd.capture.installer import CaptureInstaller
 from exportd.consumer.verifier import DeliveryVerifier
 from exportd.database.unit_of_work import Auditor
 from exportd.destinations.checker import StoredDestinationChecker
+from exportd.destinations.open_destinations import DestinationRefresher
 from exportd.destinations.operations import DestinationOperator
-from exportd.destinations.record import DestinationDeclaration
 from exportd.destinations.table import DestinationTable
 from exportd.extraction.previewer import Previewer
 from exportd.fleet.table import DaemonTable
@@ -30,45 +28,11 @@ from exportd.jobs.job_table import JobTable
 from exportd.jobs.operations import JobOperator
 from exportd.jobs.requests import OwnedJobTable
 from exportd.model.clock import Clock
-from exportd.model.entity import Entity, EntityCode, OrganizationId
+from exportd.model.entity import Entity, EntityCode
 from exportd.model.schedule import Rule
 from exportd.schedules.editing import OwnedScheduleTable
 from exportd.schedules.operations import ScheduleOperator
 from exportd.settings.difference import Difference
-
-
-class LiveDestinations(Protocol):
-    """The opened destinations, which have to follow an edit at once."""
-
-    def check(self, declaration: DestinationDeclaration) -> None:
-        """Raises SettingsError when it could not be opened."""
-        ...
-
-    async def refresh(self) -> None: ...
-
-
-class Downloads(Protocol):
-    """Hands out the files of finished jobs."""
-
-    async def link(self, job_id: UUID, *, base_url: str) -> tuple[str, datetime]:
-        """A URL, and until when (aware UTC) it is good. Raises Refusal when the job's files cannot be had."""
-        ...
-
-    async def serve(self, token: str, *, admit: Callable[[OrganizationId], None]) -> Response:
-        """What the URL answers with. Raises Refusal for a link that is not ours or has expired, and as ``admit``."""
-        ...
-
-    async def file(self, job_id: UUID, name: str, *, wanted_range: str | None = None) -> Response:
-        """One of the job's files, or a range of its bytes. Raises Refusal when it cannot be had."""
-        ...
-
-    async def archive(self, job_id: UUID) -> Response:
-        """All of the job's files. Raises Refusal when they cannot be had."""
-        ...
-
-    async def manifest(self, job_id: UUID) -> bytes:
-        """The job's manifest. Raises Refusal when it cannot be had."""
-        ...
 
 
 class Reload(Protocol):
@@ -104,7 +68,7 @@ class DestinationCollaborators:
 
     table: DestinationTable
     operator: DestinationOperator
-    live: LiveDestinations
+    live: DestinationRefresher
     checker: StoredDestinationChecker
     verifier: DeliveryVerifier
 
@@ -121,7 +85,7 @@ class JobCollaborators:
     table: JobTable
     operator: JobOperator
     watcher: JobWatcher
-    downloads: Downloads
+    downloads: SpoolDownloads
     public_url: str
     streams: int
     retention: timedelta

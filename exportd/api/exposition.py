@@ -14,7 +14,7 @@ import structlog
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from exportd.api.transport.origin import Authority, refuse_page
+from exportd.api.transport.gate import Authority, refuse_page
 from exportd.database import queries
 from exportd.database.connector import Pool
 from exportd.database.translator import translated

@@ -2,24 +2,32 @@
 
 What pages load lies beside them, under addresses that hold its SHA-256: a browser keeps it until it is another. Times,
 sizes, counts and states are written in one way on all pages.
+
+The runbook is a page too, so that a failed job can lead to the part of it that helps. Only links within the runbook are
+links on the page: the other documents are not served.
 """
 
 import gzip
 import hashlib
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from html import escape
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from jinja2 import DictLoader, Environment, StrictUndefined
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
 from exportd import __version__
-from exportd.console.runbook import load_runbook
 from exportd.model.reason import FullReason, Reason
 
 HEADERS = {
@@ -259,3 +267,57 @@ def why_full(reason: str | None) -> str:
 def what_to_do(reason: str | None) -> Advice | None:
     """About a job that failed for a reason; None for a reason of another version."""
     return WHAT_TO_DO.get(Reason(reason)) if reason in set(Reason) else None
+
+
+def load_runbook() -> str:
+    """The runbook in HTML. It reads a file: not in an event loop."""
+    installed = files("exportd.console") / "runbook.md"
+    in_checkout = Path(__file__).parents[2] / "docs" / "runbook.md"
+    return render_runbook((installed if installed.is_file() else in_checkout).read_text("utf-8"))
+
+
+def render_runbook(markdown: str) -> str:
+    """HTML of a document in Markdown; what would be markup in it is escaped. Headings have the anchors of forges."""
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    parser.add_render_rule("table_open", _wide_table)
+    parser.add_render_rule("table_close", _end_of_wide_table)
+    parser.add_render_rule("fence", _code)
+    tokens = parser.parse(markdown)
+    for opening, heading in pairwise(tokens):
+        if opening.type == "heading_open":
+            opening.attrSet("id", anchor_of(heading.content))
+    for token in tokens:
+        token.children = None if token.children is None else _within_the_page(token.children)
+    html: str = parser.renderer.render(tokens, parser.options, {})
+    return html
+
+
+def anchor_of(heading: str) -> str:
+    """The anchor that forges give to a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def _within_the_page(tokens: list[Token]) -> list[Token]:
+    """Without the marks of links that lead to other documents; their words stay."""
+    kept, is_kept = [], True
+    for token in tokens:
+        if token.type == "link_open":
+            is_kept = str(token.attrGet("href")).startswith("#")
+        if is_kept or token.type not in ("link_open", "link_close"):
+            kept.append(token)
+    return kept
+
+
+# What is wider than the window is scrolled by itself, with the keyboard too. The first argument is the renderer.
+
+
+def _wide_table(*_: Any) -> str:
+    return '<div class="wide" tabindex="0"><table>\n'
+
+
+def _end_of_wide_table(*_: Any) -> str:
+    return "</table></div>\n"
+
+
+def _code(_: Any, tokens: list[Token], index: int, *__: Any) -> str:
+    return f'<pre tabindex="0">{escape(tokens[index].content)}</pre>\n'

@@ -26,7 +26,7 @@ from exportd.api.routers.operations import list_organizations
 from exportd.api.routers.status import show_status
 from exportd.api.schemas.fields import pause_status
 from exportd.api.schemas.status import DaemonStatus
-from exportd.api.transport.origin import Authority
+from exportd.api.transport.gate import Authority
 from exportd.api.transport.request_reader import Admission, StrictRoute
 from exportd.console.rendering import Renderer
 from exportd.console.sessions import FORWARDER_HEADER, Owner, Program, Session, Sessions

@@ -2,8 +2,7 @@
 
 import re
 
-from exportd.console.rendering import WHAT_TO_DO
-from exportd.console.runbook import load_runbook, render_runbook
+from exportd.console.rendering import WHAT_TO_DO, load_runbook, render_runbook
 
 
 def test_every_part_that_an_advice_names_can_be_reached() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from exportd.api.transport.origin import refuse_page
+from exportd.api.transport.gate import refuse_page
 
 HOSTS = frozenset({"localhost", "127.0.0.1", "::1", "exportd.example.com"})
 
