@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from exportd.cli.failures import Exit
 from exportd.cli.main import app
+from exportd.cli.output import Exit
 from exportd.console.rendering import WHAT_TO_DO
 from exportd.jobs import states
 from exportd.model.reason import FullReason, Reason

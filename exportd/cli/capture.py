@@ -13,8 +13,7 @@ from cyclopts import App, Parameter
 from exportd.cli import completion
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, connector, load
 from exportd.cli.daemon_client import LONG_TIMEOUT_S, DaemonAddress, Document
-from exportd.cli.failures import Exit
-from exportd.cli.output import AsJson, print_error, print_json, print_line, print_script, print_table
+from exportd.cli.output import AsJson, Exit, print_error, print_json, print_line, print_script, print_table
 from exportd.cli.socket_client import SocketClient
 from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.reason import Reason

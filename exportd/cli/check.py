@@ -16,8 +16,7 @@ from exportd.catalog import checker
 from exportd.catalog.document import Catalog
 from exportd.catalog.table_reader import tables_without_tenant_index, unreadable_members
 from exportd.cli.configuration import connector, load
-from exportd.cli.failures import Exit
-from exportd.cli.output import print_json, print_line
+from exportd.cli.output import Exit, print_json, print_line
 from exportd.cli.without_daemon import find_destinations
 from exportd.daemon.assembly import CONTROL_CONNECTIONS
 from exportd.database import queries

@@ -9,9 +9,8 @@ from typing import Any
 
 import anyio.to_thread
 
-from exportd.cli.failures import Exit
 from exportd.cli.job import parse_job_id
-from exportd.cli.output import moment, print_json, print_line, print_script, print_table, size
+from exportd.cli.output import Exit, moment, print_json, print_line, print_script, print_table, size
 from exportd.cli.progress import progress_bar
 from exportd.consumer.findings import examine_manifests, restart_sentence
 from exportd.consumer.inventory import by_destination, manifest_name

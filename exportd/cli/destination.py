@@ -14,9 +14,9 @@ from cyclopts import App, Parameter
 from exportd.cli import completion
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, connector, load
 from exportd.cli.daemon_client import DaemonAddress, Document, OrganizationAddress, OrganizationOption, pages
-from exportd.cli.failures import Exit
 from exportd.cli.output import (
     AsJson,
+    Exit,
     instant,
     pause_words,
     print_answer,

@@ -11,8 +11,7 @@ from cyclopts import Parameter
 
 from exportd.cli import completion
 from exportd.cli.daemon_client import DestinationsOption, FormatName, OrganizationAddress, OrganizationClient
-from exportd.cli.failures import Exit
-from exportd.cli.output import AsJson, print_answer, print_json, print_line, print_table, size
+from exportd.cli.output import AsJson, Exit, print_answer, print_json, print_line, print_table, size
 from exportd.model.errors import SettingsError
 
 _HERE = OrganizationAddress()

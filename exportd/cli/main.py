@@ -10,8 +10,7 @@ from exportd import __version__
 from exportd.cli import completion
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
 from exportd.cli.daemon_client import DaemonAddress
-from exportd.cli.failures import Exit, reported
-from exportd.cli.output import AsJson, print_script
+from exportd.cli.output import AsJson, Exit, print_script, reported
 from exportd.model.schedule import DialectName
 
 _HERE = DaemonAddress()

@@ -1,19 +1,26 @@
-"""What commands print: tables for people, JSON for programs. Nothing else of the command line writes.
+"""What commands print, and how they end: tables for people, JSON for programs, exit codes, one sentence for an error.
+
+Nothing else of the command line writes.
 
 Names, codes and messages were written by others. Here they become text that a terminal only shows: never markup, never
 an escape sequence, never a line of their own, and never a character that the terminal's encoding lacks.
 """
 
 import json
+import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from enum import IntEnum
 from textwrap import indent
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from exportd.model.errors import ExportdError, PermanentError, SettingsError, TransientError
 from exportd.model.foreign_text import shown, shown_json
 
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON instead of a table.")]
@@ -224,3 +231,82 @@ def size(size_bytes: int) -> str:
 def pause_words(pause: Mapping[str, str] | None) -> str:
     """A pause as the API shows it, for people; empty when there is none."""
     return "" if pause is None else f"paused since {instant(pause['since'])} by {pause['by']}"
+
+
+class Exit(IntEnum):
+    """Exit codes, documented in docs/commands.md and stable."""
+
+    DONE = 0
+    FAILED = 1
+    """It cannot work until something is changed; the sentence says what."""
+    USAGE = 2
+    """The configuration, the catalog or the arguments are wrong."""
+    TRY_AGAIN = 3
+    """Something was out of reach or busy."""
+    BUG = 70
+    """Our fault; a traceback is shown."""
+    INTERRUPTED = 130
+    """Ctrl-C."""
+
+
+class DeclinedError(Exception):
+    """The person who was asked said no. Nothing is wrong, so there is no reason code."""
+
+
+def exit_code(error: BaseException) -> Exit:
+    """The exit code of the weightiest error in ``error``, which may be a group."""
+    match error:
+        case BaseExceptionGroup():
+            codes = {exit_code(exception) for exception in error.exceptions}
+            return next(code for code in (Exit.BUG, Exit.USAGE, Exit.FAILED, Exit.TRY_AGAIN) if code in codes)
+        case SettingsError():
+            return Exit.USAGE
+        case PermanentError() | DeclinedError():
+            return Exit.FAILED
+        case TransientError():
+            return Exit.TRY_AGAIN
+        case _:
+            return Exit.BUG
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Turn errors into a sentence on standard error and an exit code."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(Exit.INTERRUPTED)
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough; the interpreter must not complain about it at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(Exit.DONE)
+    except Exception as error:
+        code = exit_code(error)
+        _say(error, code)
+        sys.exit(code)
+
+
+def _say(error: Exception, code: Exit) -> None:
+    """Say it on standard error; without a reader there, the exit code says enough."""
+    try:
+        if code is Exit.BUG:
+            print_bug(traceback.format_exc())
+        else:
+            for sentence in dict.fromkeys(_sentences(error)):
+                print_error(sentence)
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # or the interpreter fails at exit
+
+
+def _sentences(error: BaseException) -> Iterator[str]:
+    match error:
+        case BaseExceptionGroup():
+            for exception in error.exceptions:
+                yield from _sentences(exception)
+        case SettingsError():
+            yield from (str(problem) for problem in error.problems)
+        case ExportdError():
+            yield f"{error.sentence} [{error.reason}]"
+        case _:
+            yield str(error)

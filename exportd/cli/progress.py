@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from exportd.cli.failures import Exit
-from exportd.cli.output import on_terminal, print_json, print_line, size
+from exportd.cli.output import Exit, on_terminal, print_json, print_line, size
 from exportd.cli.socket_client import SocketClient
 from exportd.model.errors import TransientError
 from exportd.model.reason import Reason

@@ -7,8 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from exportd.cli.daemon_client import Document, OrganizationClient
-from exportd.cli.failures import DeclinedError
-from exportd.cli.output import moment, on_terminal
+from exportd.cli.output import DeclinedError, moment, on_terminal
 from exportd.model.errors import SettingsError
 from exportd.model.schedule import API_RULE, rule_from
 from exportd.schedules.calendar import check_rule, rule_words, upcoming

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 from cyclopts import App
 
 from exportd.cli.completion import Offer
-from exportd.cli.failures import Exit
 from exportd.cli.main import app
+from exportd.cli.output import Exit
 
 if TYPE_CHECKING:
     from cyclopts.argument import Argument

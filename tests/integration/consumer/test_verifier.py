@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from exportd.cli.delivered import print_statements, verification_document, verify_place
-from exportd.cli.failures import Exit
+from exportd.cli.output import Exit
 from exportd.consumer import inventory_reader
 from exportd.consumer.findings import FindingKind
 from exportd.consumer.verifier import Verification, verify

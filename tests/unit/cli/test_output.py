@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from exportd.cli import output
-from exportd.cli.failures import reported
+from exportd.cli.output import reported
 from exportd.cli.progress import ProgressEvent, event_line
 from exportd.model.errors import PermanentError
 from exportd.model.reason import Reason
