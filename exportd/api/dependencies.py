@@ -5,6 +5,7 @@ acts for it, ``Viewing`` who sees one organization or every one, ``Looking``, ``
 of this machine, ``Schedules``, ``Jobs``, … what the operations of that resource work with.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -86,58 +87,27 @@ async def collaborators(request: Request) -> Collaborators:
 _Using = Annotated[Collaborators, Depends(collaborators)]
 
 
-async def _schedules(using: _Using) -> ScheduleCollaborators:
-    return using.schedules
+def _part(select: Callable[[Collaborators], object]) -> object:
+    """A part of the collaborators, as a dependency."""
+
+    async def part(using: _Using) -> object:
+        return select(using)
+
+    return Depends(part)
 
 
-async def _destinations(using: _Using) -> DestinationCollaborators:
-    return using.destinations
-
-
-async def _jobs(using: _Using) -> JobCollaborators:
-    return using.jobs
-
-
-async def _access(using: _Using) -> AccessCollaborators:
-    return using.access
-
-
-async def _status(using: _Using) -> StatusCollaborators:
-    return using.status
-
-
-async def _host(using: _Using) -> HostCollaborators:
-    return using.host
-
-
-async def _limits(using: _Using) -> RequestLimits:
-    return using.limits
-
-
-async def _page_signer(using: _Using) -> Signer:
-    return using.signer
-
-
-async def _now(using: _Using) -> datetime:
-    return using.clock.now()
-
-
-async def _monotonic(using: _Using) -> float:
-    return using.clock.monotonic()
-
-
-Schedules = Annotated[ScheduleCollaborators, Depends(_schedules)]
-Destinations = Annotated[DestinationCollaborators, Depends(_destinations)]
-Jobs = Annotated[JobCollaborators, Depends(_jobs)]
-Access = Annotated[AccessCollaborators, Depends(_access)]
-Status = Annotated[StatusCollaborators, Depends(_status)]
-Host = Annotated[HostCollaborators, Depends(_host)]
-Limits = Annotated[RequestLimits, Depends(_limits)]
-PageSigner = Annotated[Signer, Depends(_page_signer)]
-Now = Annotated[datetime, Depends(_now)]
+Schedules = Annotated[ScheduleCollaborators, _part(lambda using: using.schedules)]
+Destinations = Annotated[DestinationCollaborators, _part(lambda using: using.destinations)]
+Jobs = Annotated[JobCollaborators, _part(lambda using: using.jobs)]
+Access = Annotated[AccessCollaborators, _part(lambda using: using.access)]
+Status = Annotated[StatusCollaborators, _part(lambda using: using.status)]
+Host = Annotated[HostCollaborators, _part(lambda using: using.host)]
+Limits = Annotated[RequestLimits, _part(lambda using: using.limits)]
+PageSigner = Annotated[Signer, _part(lambda using: using.signer)]
+Now = Annotated[datetime, _part(lambda using: using.clock.now())]
 """When the request came, aware UTC."""
 
-MonotonicS = Annotated[float, Depends(_monotonic)]
+MonotonicS = Annotated[float, _part(lambda using: using.clock.monotonic())]
 """The same in seconds of a monotonic clock."""
 
 

@@ -11,6 +11,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -22,7 +23,7 @@ from starlette.types import ASGIApp
 
 from exportd.api.transport.acceptor import Acceptor
 from exportd.api.transport.certificate import Certificate
-from exportd.api.transport.connection import ApiConnection, Arrival
+from exportd.api.transport.connection import ApiConnection
 from exportd.api.transport.unix_socket import Peer, inherited_socket, unix_socket
 from exportd.model.errors import SettingsError
 from exportd.settings.section import split_listen
@@ -82,23 +83,13 @@ class ControlServer:
                 tcp = sockets.enter_context(_tcp_socket(self._listen, setting="control.listen"))
                 self.address = tcp.getsockname()[:2]
                 servers.append((EmbeddedServer(self._application, self._certificate), tcp))
-            await self._serve(servers, task_status)
 
-    async def _serve(
-        self, servers: "list[tuple[EmbeddedServer, socket.socket]]", task_status: TaskStatus[None]
-    ) -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(_stop_when_cancelled, [server for server, _ in servers], name="end of the control API")
-            # Cancelled in the middle, uvicorn would leave its connections behind: it ends by itself.
-            with anyio.CancelScope(shield=True):
-                async with anyio.create_task_group() as serving:
-                    for server, listening in servers:
-                        serving.start_soon(server.serve, [listening], name="control API")
-                    for server, _ in servers:
-                        await server.listening.wait()
-                    address = None if self.address is None else f"{self.address[0]}:{self.address[1]}"
-                    _logger.info("control API ready", socket=str(self._socket_path), address=address)
-                    task_status.started()
+            def ready() -> None:
+                address = None if self.address is None else f"{self.address[0]}:{self.address[1]}"
+                _logger.info("control API ready", socket=str(self._socket_path), address=address)
+                task_status.started()
+
+            await _serve(servers, "control API", ready)
 
 
 class MetricsServer:
@@ -116,17 +107,13 @@ class MetricsServer:
             task_status.started()
             return
         with _tcp_socket(self._listen, setting="metrics.listen") as listening:
-            self.address = listening.getsockname()[:2]
-            server = EmbeddedServer(self._application)
-            async with anyio.create_task_group() as group:
-                group.start_soon(_stop_when_cancelled, [server], name="end of the metrics")
-                # Cancelled in the middle, uvicorn would leave its connections behind: it ends by itself.
-                with anyio.CancelScope(shield=True):
-                    async with anyio.create_task_group() as serving:
-                        serving.start_soon(server.serve, [listening], name="metrics")
-                        await server.listening.wait()
-                        _logger.info("metrics ready", address=f"{self.address[0]}:{self.address[1]}")
-                        task_status.started()
+            self.address = host, port = listening.getsockname()[:2]
+
+            def ready() -> None:
+                _logger.info("metrics ready", address=f"{host}:{port}")
+                task_status.started()
+
+            await _serve([(EmbeddedServer(self._application), listening)], "metrics", ready)
 
 
 class EmbeddedServer(uvicorn.Server):
@@ -164,10 +151,11 @@ class EmbeddedServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self.servers = []  # asyncio's, which would accept without counting
+        serve = partial(
+            ApiConnection, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
         self._acceptors = [
-            Acceptor(
-                listening, self._connection, is_administrator=self._is_administrator, certificate=self._certificate
-            )
+            Acceptor(listening, serve, is_administrator=self._is_administrator, certificate=self._certificate)
             for listening in sockets or []
         ]
         self.started = True
@@ -187,8 +175,19 @@ class EmbeddedServer(uvicorn.Server):
         for connection in list(self.server_state.connections):
             connection.transport.abort()
 
-    def _connection(self, arrival: Arrival) -> ApiConnection:
-        return ApiConnection(arrival, self.config, self.server_state, app_state=self.lifespan.state)
+
+async def _serve(servers: "list[tuple[EmbeddedServer, socket.socket]]", name: str, ready: Callable[[], None]) -> None:
+    """Serve until cancelled; ``ready`` is called as soon as all of them listen."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(_stop_when_cancelled, [server for server, _ in servers], name=f"end of the {name}")
+        # Cancelled in the middle, uvicorn would leave its connections behind: it ends by itself.
+        with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as serving:
+                for server, listening in servers:
+                    serving.start_soon(server.serve, [listening], name=name)
+                for server, _ in servers:
+                    await server.listening.wait()
+                ready()
 
 
 async def _stop_when_cancelled(servers: list[EmbeddedServer]) -> None:
