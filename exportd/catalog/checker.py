@@ -18,9 +18,16 @@ import asyncpg
 
 from exportd.catalog.document import Catalog
 from exportd.catalog.expressions import functions_of
-from exportd.catalog.live_table import ValueType, accepts, accepts_format, field_type
+from exportd.catalog.live_table import ValueType
 from exportd.catalog.table_reader import list_tables, read_tables, reading
-from exportd.catalog.table_rules import Finding, duplicates_query, duplicates_sentence, findings, missing_table
+from exportd.catalog.table_rules import (
+    Finding,
+    duplicates_query,
+    duplicates_sentence,
+    findings,
+    missing_table,
+    type_findings,
+)
 from exportd.database import queries, quoting
 from exportd.database.translator import FOREIGN_ERRORS, translate
 from exportd.model.entity import Entity, EntityCode, Field, TableName
@@ -104,22 +111,11 @@ def _expression_findings(
             )
             yield ("fields", index, "expression"), f"{field.name}: {sentence}"
         verdict = verdicts[field.expression]
-        for key, sentence in _verdict_findings(field, verdict, is_open=field.name in open_types):
-            yield ("fields", index, key), f"{field.name}: {sentence}"
-
-
-def _verdict_findings(field: Field, verdict: ExpressionVerdict, *, is_open: bool) -> Iterator[tuple[str, str]]:
-    if verdict.type is None:
-        yield "expression", verdict.sentence or "the database refuses it"
-        return
-    if is_open:
-        return
-    proposed, format_ = field_type(verdict.type)
-    if not accepts(field.type, verdict.type):
-        yield "type", f'the expression gives {verdict.type.name}; write type = "{proposed}"'
-    elif not accepts_format(field.format, verdict.type):
-        hint = f'write format = "{format_}"' if format_ else "leave the format out"
-        yield "format", f"the expression gives {verdict.type.name}; {hint}"
+        if verdict.type is None:
+            yield ("fields", index, "expression"), f"{field.name}: {verdict.sentence or 'the database refuses it'}"
+        elif field.name not in open_types:
+            for path, sentence in type_findings(field, verdict.type, "the expression gives"):
+                yield ("fields", index, *path), f"{field.name}: {sentence}"
 
 
 async def check_organizations(

@@ -129,7 +129,7 @@ def _field(entry: FieldEntry) -> Field:
 
 def check_entries(document: Document) -> Iterator[Problem]:
     """Every problem between the entities, and between the fields of an entity."""
-    entries = list(_tables(document.data.get("entity"), ("entity",)))
+    entries = list(document.tables("entity"))
     yield from _duplicates(document, entries, "code", what="an entity")
     yield from _duplicates(document, entries, "type_token", what="an entity with the type token")
     codes = [entry["code"] for _, entry in entries if isinstance(entry.get("code"), str)]
@@ -195,12 +195,6 @@ def _fields(values: object, path: KeyPath) -> Iterator[tuple[KeyPath, Mapping[st
         if isinstance(value, str):
             yield (*path, index), {"name": value}
         elif isinstance(value, dict):
-            yield (*path, index), value
-
-
-def _tables(values: object, path: KeyPath) -> Iterator[tuple[KeyPath, Mapping[str, Any]]]:
-    for index, value in enumerate(_list(values)):
-        if isinstance(value, dict):
             yield (*path, index), value
 
 

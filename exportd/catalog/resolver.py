@@ -34,9 +34,7 @@ async def resolve(catalog: Catalog, connection: "Connection") -> Catalog:
 
     Raises SettingsError when a table, a column or an expression that is needed for it does not exist.
     """
-    open_entities = [
-        entity for entity in catalog.entities.values() if not entity.fields or catalog.open_fields(entity.code)
-    ]
+    open_entities = [entity for entity in catalog.entities.values() if catalog.is_open(entity.code)]
     if not open_entities:
         return catalog
     problems: list[Problem] = []

@@ -42,9 +42,7 @@ async def reading(connection: "Connection", *, doing: str) -> AsyncIterator[None
 async def read_tables(connection: "Connection", names: Collection[TableName]) -> dict[TableName, LiveTable]:
     """The tables of these names; those that do not exist are left out."""
     wanted = list(dict.fromkeys(names))
-    rows = await connection.fetch(
-        _SQL["describe_tables"], [name.schema for name in wanted], [name.name for name in wanted]
-    )
+    rows = await connection.fetch(_SQL["describe_tables"], *_columns(wanted))
     tables = (LiveTable.from_json(row["described"]) for row in rows)
     return {table.name: table for table in tables}
 
@@ -66,9 +64,7 @@ async def unreadable_members(connection: "Connection", names: Collection[TableNa
     Exports read them all the same, by the right on their root. Raises TransientError or PermanentError.
     """
     async with reading(connection, doing="looking at partitions"):
-        rows = await connection.fetch(
-            _SQL["unreadable_members"], [name.schema for name in names], [name.name for name in names]
-        )
+        rows = await connection.fetch(_SQL["unreadable_members"], *_columns(names))
     return tuple(TableName(row["schema_name"], row["table_name"]) for row in rows)
 
 
@@ -81,12 +77,7 @@ async def tables_without_tenant_index(
     """
     columns = {entity.table: entity.tenant for entity in entities if entity.tenant}
     async with reading(connection, doing="looking for indexes"):
-        rows = await connection.fetch(
-            _SQL["without_index"],
-            [name.schema for name in columns],
-            [name.name for name in columns],
-            [*columns.values()],
-        )
+        rows = await connection.fetch(_SQL["without_index"], *_columns(columns), [*columns.values()])
     return tuple(
         (TableName(row["schema_name"], row["table_name"]), row["column_name"])
         for row in rows
@@ -102,8 +93,7 @@ async def read_shapes(connection: "Connection", entities: Sequence[Entity]) -> d
     """
     found = await connection.fetch(
         _SHAPE_SQL["relations"],
-        [entity.table.schema for entity in entities],
-        [entity.table.name for entity in entities],
+        *_columns(entity.table for entity in entities),
         [log_name(entity.code) for entity in entities],
     )
     oids = sorted({row["oid"] for row in found} | {row["log_oid"] for row in found if row["log_oid"] is not None})
@@ -132,8 +122,7 @@ async def read_row_estimates(connection: "Connection", entities: Sequence[Entity
     """
     found = await connection.fetch(
         _SHAPE_SQL["row_estimates"],
-        [entity.table.schema for entity in entities],
-        [entity.table.name for entity in entities],
+        *_columns(entity.table for entity in entities),
     )
     return {entities[row["position"] - 1].code: row["rows"] for row in found}
 
@@ -145,13 +134,18 @@ async def read_fingerprint(connection: "Connection", entities: Sequence[Entity])
     """
     row = await connection.fetchrow(
         _SHAPE_SQL["fingerprint"],
-        [entity.table.schema for entity in entities],
-        [entity.table.name for entity in entities],
+        *_columns(entity.table for entity in entities),
         [log_name(entity.code) for entity in entities],
     )
     if row is None:
         raise InvariantError("an aggregate has one row")
     return " ".join(map(str, row.values()))
+
+
+def _columns(tables: Iterable[TableName]) -> tuple[list[str], list[str]]:
+    """Their schemas and their names, as ``unnest`` takes them."""
+    named = list(tables)
+    return [table.schema for table in named], [table.name for table in named]
 
 
 def _capturable(tree: Iterable[Record]) -> bool:

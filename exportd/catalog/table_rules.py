@@ -7,7 +7,7 @@ key of the catalog that it is about.
 from collections.abc import Iterator, Sequence
 
 from exportd.catalog.expressions import words_of
-from exportd.catalog.live_table import LiveColumn, LiveTable, accepts, accepts_format, field_type, is_instant
+from exportd.catalog.live_table import LiveColumn, LiveTable, ValueType, accepts, accepts_format, field_type, is_instant
 from exportd.catalog.names import camel_case, snake_case, unique_names
 from exportd.database.quoting import identifier, table
 from exportd.model.change_log import SCHEMA
@@ -203,16 +203,18 @@ def _field_findings(field: Field, live: LiveTable, *, is_open: bool) -> Iterator
         return
     if found.generation is not None:
         yield ("column",), f'{_virtual(found)}: expression = "…" in place of column'
-    if is_open:
-        return
-    proposed, _ = field_type(found.type)
-    if not accepts(field.type, found.type):
-        sentence = f'the column {found.name} has the type {found.type.name}; write type = "{proposed}"'
-        yield ("type",), sentence
-    elif not accepts_format(field.format, found.type):
-        _, format_ = field_type(found.type)
+    if not is_open:
+        yield from type_findings(field, found.type, f"the column {found.name} has the type")
+
+
+def type_findings(field: Field, type_: ValueType, subject: str) -> Iterator[Finding]:
+    """Whether a field declares a type, and a format, that its values have; ``subject`` is what has the values."""
+    proposed, format_ = field_type(type_)
+    if not accepts(field.type, type_):
+        yield ("type",), f'{subject} {type_.name}; write type = "{proposed}"'
+    elif not accepts_format(field.format, type_):
         hint = f'write format = "{format_}"' if format_ else "leave the format out"
-        yield ("format",), f"the column {found.name} has the type {found.type.name}; {hint}"
+        yield ("format",), f"{subject} {type_.name}; {hint}"
 
 
 def _left_out_fields_findings(live: LiveTable) -> Iterator[Finding]:

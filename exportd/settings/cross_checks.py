@@ -37,8 +37,8 @@ class _Destinations:
 def check_schedules_and_destinations(document: Document, *, check_rule: CheckRule) -> list[Problem]:
     """Every problem between the parts of the document, entities aside."""
     problems = [*_duplicates(document, "destination"), *_duplicates(document, "schedule")]
-    destinations = _Destinations(table for _, table in _tables(document, "destination"))
-    for path, schedule in _tables(document, "schedule"):
+    destinations = _Destinations(table for _, table in document.tables("destination"))
+    for path, schedule in document.tables("schedule"):
         problems += _rule_problems(document, path, schedule, check_rule)
         problems += _destination_problems(document, path, schedule, destinations)
     return problems
@@ -84,7 +84,7 @@ def _proxy_problems(document: Document, control: Mapping[str, Any]) -> Iterator[
 def check_entities(document: Document, entities: Collection[str]) -> list[Problem]:
     """Schedules may name only these entities, each once."""
     problems = []
-    for path, schedule in _tables(document, "schedule"):
+    for path, schedule in document.tables("schedule"):
         seen = set()
         for place, code in _texts(schedule.get("entities"), (*path, "entities")):
             if code in seen:
@@ -147,7 +147,7 @@ def _destination_problems(
 
 def _duplicates(document: Document, kind: str) -> Iterator[Problem]:
     first: dict[tuple[object, object], KeyPath] = {}
-    for path, table in _tables(document, kind):
+    for path, table in document.tables(kind):
         organization, code = table.get("organization"), table.get("code")
         if not isinstance(organization, str) or not isinstance(code, str):
             continue
@@ -156,13 +156,6 @@ def _duplicates(document: Document, kind: str) -> Iterator[Problem]:
             place = document.where((*earlier, "code"))
             sentence = f"organization {organization} already has a {kind} {code} ({place}); choose another code"
             yield document.problem((*path, "code"), sentence)
-
-
-def _tables(document: Document, kind: str) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
-    tables = document.data.get(kind)
-    for index, table in enumerate(tables if isinstance(tables, list | tuple) else ()):
-        if isinstance(table, dict):
-            yield (kind, index), table
 
 
 def _texts(values: object, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:

@@ -7,7 +7,7 @@ line of every key, table and array item; of the values it understands only where
 import re
 import tomllib
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -228,6 +228,13 @@ class Document:
     def lines(self) -> Lines:
         """Found with the first problem: that takes longer than reading the file, and most files have no problem."""
         return locate(self.text)
+
+    def tables(self, kind: str) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
+        """Each ``[[kind]]`` with its key path; what is no table is left out."""
+        tables = self.data.get(kind)
+        for index, table in enumerate(tables if isinstance(tables, list | tuple) else ()):
+            if isinstance(table, dict):
+                yield (kind, index), table
 
     def where(self, path: KeyPath) -> str:
         """``file:line`` of a key path (or of the nearest thing around it)."""
