@@ -236,8 +236,7 @@ async def _destinations(settings: Settings, database: Connector) -> AsyncIterato
     known = await find_destinations(settings, database)
     for sentence in known.problems:
         yield _Line(_Kind.FIX, sentence)
-    for destination in known.found:
-        declared = destination.settings
+    for declared in known.found:
         name = f"destination {declared.code} of {declared.organization}"
         try:
             result = await checker.check(declared, measures=False)

@@ -33,7 +33,7 @@ from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.reason import Reason
 
 if TYPE_CHECKING:
-    from exportd.cli.without_daemon import KnownDestination, KnownDestinations
+    from exportd.cli.without_daemon import KnownDestinations
     from exportd.destinations.finding import CheckVerdict
     from exportd.settings.destination_schema import DestinationSettings
     from exportd.settings.schema import Settings
@@ -254,8 +254,8 @@ async def _known(config: ConfigPath) -> "tuple[Settings, KnownDestinations]":
     return settings, known
 
 
-def _named(known: "Sequence[KnownDestination]", code: str, organization: str | None) -> "DestinationSettings":
-    found = [destination.settings for destination in known if destination.settings.code == code]
+def _named(known: "Sequence[DestinationSettings]", code: str, organization: str | None) -> "DestinationSettings":
+    found = [settings for settings in known if settings.code == code]
     if organization is not None:
         found = [settings for settings in found if settings.organization == organization]
     if len(found) > 1:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from exportd.jobs.job_record import JobRecord
 
 _PAGE_SIZE = 500
+_UNKNOWN = "Destinations made through the API are not known: {}"
 
 Document = dict[str, Any]
 
@@ -132,7 +133,7 @@ async def _stored_destinations(config: Path) -> "tuple[dict[Key, DestinationReco
             records, pauses = await DestinationTable(pool).all(), await DestinationOperator(pool).pauses()
     except ExportdError as error:
         if error.reason is not Reason.DATABASE_NOT_MIGRATED:
-            print_error(f"Destinations made through the API are not known: {error.sentence}")
+            print_error(_UNKNOWN.format(error.sentence))
         return {}, {}
     return {key_of(record.declaration): record for record in records}, pauses
 
@@ -147,37 +148,25 @@ async def read_entities(config: Path) -> list[Document]:
 
 
 @dataclass(frozen=True, slots=True)
-class KnownDestination:
-    """A destination, its origin and, if it is paused and the database could be read, its pause."""
-
-    settings: DestinationSettings
-    origin: Origin
-    pause: Pause | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class KnownDestinations:
     """``problems`` says which destinations could not be read, and why."""
 
-    found: Sequence[KnownDestination]
+    found: Sequence[DestinationSettings]
     problems: Sequence[str] = ()
 
 
 async def find_destinations(settings: Settings, database: Connector) -> KnownDestinations:
     """All of them, as far as the database can be read."""
-    found = [KnownDestination(destination, Origin.CONFIGURATION) for destination in settings.destination]
-    problems = []
-    configured = {Key(destination.organization, destination.code) for destination in settings.destination}
+    found, problems = list(settings.destination), list[str]()
+    configured = {Key(destination.organization, destination.code) for destination in found}
     try:
         async with database.connection("destinations") as connection:
             if await pending(connection):
                 return KnownDestinations(found)
         async with database.pool(1) as pool:
             records = await DestinationTable(pool).all()
-            pauses = await DestinationOperator(pool).pauses()
     except ExportdError as error:
-        return KnownDestinations(found, [f"Destinations made through the API are not known: {error.sentence}"])
-    found = [replace(known, pause=pauses.get(Key(known.settings.organization, known.settings.code))) for known in found]
+        return KnownDestinations(found, [_UNKNOWN.format(error.sentence)])
     opener = DestinationOpener(settings)
     for record in records:
         key = key_of(record.declaration)
@@ -185,8 +174,7 @@ async def find_destinations(settings: Settings, database: Connector) -> KnownDes
             continue
         try:
             check_origin(record)
-            made = opener.settings_made(record.declaration)
-            found.append(KnownDestination(made, record.origin, pauses.get(key)))
+            found.append(opener.settings_made(record.declaration))
         except ExportdError as error:
             problems.append(f"destination {key.code} of {key.organization}: {error.sentence}")
     return KnownDestinations(found, problems)
