@@ -1,8 +1,8 @@
-"""Export jobs: the list, one job, its files, and what can be done with it."""
+"""Export jobs: the list, one job, its files, and what can be done with it, or with several that were ticked."""
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,20 +25,79 @@ from exportd.api.routers.status import follow_job
 from exportd.api.schemas.fields import parse_id
 from exportd.api.schemas.job import FoundJobDocument, JobDetails, JobEntity, JobStatus
 from exportd.console.forms import NOT_REFUSED, Form, Refused, body_of
-from exportd.console.selection import MAX_TICKED, JobDeed, Selection, TickedJob
 from exportd.console.visitor import PageRoute, Visiting, Visitor, while_visiting
 from exportd.jobs.job_record import CONCERNS_THE_ORGANIZATION
-from exportd.model.bounds import MAX_CODE_LENGTH, MAX_TEXT_LENGTH, MAX_WORD_LENGTH
+from exportd.model.bounds import MAX_CODE_LENGTH, MAX_IDS, MAX_TEXT_LENGTH, MAX_WORD_LENGTH
 from exportd.model.errors import ExportdError, TransientError
 from exportd.model.reason import Reason
 from exportd.model.schedule import DialectName
 
 router = APIRouter(prefix="/console/jobs", route_class=PageRoute, include_in_schema=False)
 
+MAX_TICKED = MAX_IDS
+"""Jobs at once: as many as a page lists."""
+
+JobDeed = Literal["retry", "cancel"]
+
 _DEED: TypeAdapter[JobDeed] = TypeAdapter(JobDeed)
 _ZONE = re.compile(r"(Z|[+-]\d\d:?\d\d)$")
 _MAX_SHOWN_BYTES = 500_000
 """So much of a manifest stands on its page; the file has all."""
+
+
+@dataclass(frozen=True, slots=True)
+class TickedJob:
+    """A job that was ticked; ``job`` is None where there is none that the visitor sees. ``sentence``: why it is left
+    out, or what was done, or why it was refused. ``again`` is the job that does it again.
+    """
+
+    id: str
+    sentence: str
+    job: FoundJobDocument | None = None
+    again: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """``jobs`` are those that it is done with, the newest first; ``left_out`` has why it is not done with others."""
+
+    deed: JobDeed
+    jobs: Sequence[FoundJobDocument]
+    left_out: Sequence[TickedJob]
+
+    @classmethod
+    def of(cls, deed: JobDeed, ids: Iterable[str], found: Iterable[FoundJobDocument]) -> "Selection":
+        """``found`` are the jobs of these ``ids`` that there are, the newest first."""
+        known = {job.id: job for job in found}
+        chosen: list[FoundJobDocument] = []
+        left_out = [
+            TickedJob(text, "There is no such job any more.") for text in dict.fromkeys(ids) if text not in known
+        ]
+        retried: dict[str, FoundJobDocument] = {}
+        for job in known.values():
+            why_not = _why_not(deed, job, retried.get(job.schedule_id or ""))
+            if why_not:
+                left_out.append(TickedJob(job.id, why_not, job))
+                continue
+            chosen.append(job)
+            if job.schedule_id is not None:
+                retried[job.schedule_id] = job
+        return cls(deed, chosen, left_out)
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that have not begun."""
+        return sum(job.status == "PENDING" for job in self.jobs)
+
+    @property
+    def running(self) -> Sequence[FoundJobDocument]:
+        """Jobs that a daemon runs."""
+        return [job for job in self.jobs if job.status == "RUNNING"]
+
+    @property
+    def scheduled(self) -> int:
+        """Jobs that have a schedule."""
+        return sum(job.schedule_id is not None for job in self.jobs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +289,18 @@ async def retry(visitor: Visiting, job_id: IdInPath) -> Response:
     """Do again what a failed job did not."""
     queued = await retry_job(visitor.require(Role.OPERATOR), visitor.using.schedules, visitor.using.jobs, job_id)
     return visitor.back(f"/console/jobs/{queued.job_id}", "This job does again what the failed one did not.")
+
+
+def _why_not(deed: JobDeed, job: FoundJobDocument, retried: FoundJobDocument | None) -> str:
+    """``retried`` is a newer job of the same schedule that is retried."""
+    if deed == "cancel":
+        ended = job.status not in {"PENDING", "RUNNING"}
+        return f"It has ended ({job.status}): there is nothing to cancel." if ended else ""
+    if job.status != "FAILED":
+        return f"It has not failed ({job.status}): only a failed job can be retried."
+    if retried is not None:
+        return f"The retry of {retried.id[:8]} does this too: one run holds everything since the last success."
+    return ""
 
 
 async def _selection(visitor: Visitor, deed: JobDeed, ids: list[str]) -> Selection:

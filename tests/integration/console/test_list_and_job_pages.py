@@ -10,7 +10,7 @@ import pytest
 
 from exportd.api.identity.access import Access, Identity, Role
 from exportd.console import visitor
-from exportd.console.selection import MAX_TICKED
+from exportd.console.pages.jobs import MAX_TICKED
 from exportd.jobs.job_table import JobTable
 from exportd.model.entity import OrganizationId
 from tests.acceptance.console_browser import BrowserPage, ConsoleBrowser
