@@ -8,7 +8,7 @@ A text that is no id is answered like an id that does not exist.
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 from uuid import UUID
 
 from fastapi import Path
@@ -24,6 +24,17 @@ from exportd.settings.sentences import did_you_mean
 
 Place = tuple[datetime, UUID]
 """When an object was created, and its id."""
+
+
+class Listed(Protocol):
+    """What stands in a list, the newest first."""
+
+    @property
+    def created_at(self) -> datetime: ...
+
+    @property
+    def id(self) -> UUID: ...
+
 
 DEFAULT_PAGE_SIZE = 100
 
@@ -107,6 +118,11 @@ async def newest_or_sorted(
     start = paging.number(next_token) or 0
     found = await in_order(by=sort, descending=descending, start=start, limit=page_size + 1)
     return paging.cut(found, page_size, lambda _: start + page_size)
+
+
+def place_of(found: Listed) -> Place:
+    """Where it stands in its list."""
+    return found.created_at, found.id
 
 
 def id_in_path(text: str, kind: str) -> UUID:

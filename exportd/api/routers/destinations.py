@@ -1,12 +1,9 @@
 """Destinations: list, create, show, replace, delete."""
 
-from datetime import datetime
-from uuid import UUID
-
 from fastapi import APIRouter
 
 from exportd.api.dependencies import Destinations, Ids, LargePageSize, NextToken, Now, PageSigner, Reading, Writing
-from exportd.api.pagination import DEFAULT_PAGE_SIZE, IdInPath, Pages, id_in_path
+from exportd.api.pagination import DEFAULT_PAGE_SIZE, IdInPath, Pages, id_in_path, place_of
 from exportd.api.problems import responses
 from exportd.api.schemas.destination import (
     DestinationCreation,
@@ -18,7 +15,6 @@ from exportd.api.schemas.destination import (
     listed_destination,
 )
 from exportd.api.transport.request_reader import StrictRoute
-from exportd.destinations.record import DestinationRecord
 
 router = APIRouter(
     prefix="/organizations/{orgId}/dataexports/destinations",
@@ -42,7 +38,7 @@ async def list_destinations(
     found = await destinations.table.page(
         tenant.organization, ids=ids, after=paging.place(next_token), limit=page_size + 1
     )
-    page, token = paging.cut(found, page_size, _place)
+    page, token = paging.cut(found, page_size, place_of)
     return DestinationPage(data=[listed_destination(record) for record in page], next_token=token)
 
 
@@ -90,7 +86,3 @@ async def delete_destination(
     )
     await destinations.live.refresh()
     return destination_document(deleted)
-
-
-def _place(record: DestinationRecord) -> tuple[datetime, UUID]:
-    return record.created_at, record.id

@@ -1,9 +1,7 @@
 """Jobs: list, show, a link to the files; and exports without a schedule."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
 
@@ -17,6 +15,7 @@ from exportd.api.pagination import (
     id_in_path,
     instant_in_query,
     known_entities,
+    place_of,
 )
 from exportd.api.problems import Refusal, responses
 from exportd.api.schemas.fields import DATE_TIME, parse_id
@@ -64,7 +63,7 @@ async def list_jobs(
     )
     paging = Pages(signer, tenant.organization, "jobs")
     found = await jobs.owned.page(tenant.organization, wanted, after=paging.place(next_token), limit=page_size + 1)
-    page, token = paging.cut(found, page_size, _place)
+    page, token = paging.cut(found, page_size, place_of)
     return JobPage(data=[job_document(summary) for summary in page], next_token=token)
 
 
@@ -112,7 +111,3 @@ async def _job(jobs: JobCollaborators, tenant: Tenant, text: str) -> JobSummary:
     if found is None:
         raise Refusal(404, unknown_job(repr(text)))
     return found
-
-
-def _place(summary: JobSummary) -> tuple[datetime, UUID]:
-    return summary.created_at, summary.id

@@ -30,11 +30,11 @@ from exportd.api.identity.access import Viewer
 from exportd.api.pagination import (
     IdInPath,
     Pages,
-    Place,
     id_in_path,
     instant_in_query,
     newest_or_sorted,
     organization_of,
+    place_of,
 )
 from exportd.api.problems import Refusal, responses
 from exportd.api.routers.jobs import CreatedEnd, CreatedStart, OfSchedule, entities_of_export
@@ -57,7 +57,7 @@ from exportd.consumer.loaders.kit import at_destination, statements
 from exportd.destinations.record import DestinationRecord
 from exportd.destinations.table import DestinationOrder
 from exportd.jobs.job_record import JobRecord, unknown_job
-from exportd.jobs.requests import FoundJob, JobSearch
+from exportd.jobs.requests import JobSearch
 from exportd.manifest.document import parse
 from exportd.model.bounds import (
     MAX_CODE_LENGTH,
@@ -74,7 +74,6 @@ from exportd.model.job import JobId, JobState
 from exportd.model.schedule import API_RULE, DialectName, ScheduleId
 from exportd.schedules.editing import ScheduleOrder, ScheduleSearch
 from exportd.schedules.operations import ScheduleStanding
-from exportd.schedules.schedule_record import OwnedSchedule
 from exportd.settings.sentences import did_you_mean
 from exportd.stores.layout import Layout, PartitionOrder
 
@@ -137,7 +136,7 @@ async def list_all_jobs(
     )
     paging = Pages(signer, owner or EVERY_ORGANIZATION, "all jobs")
     found, stopped = await jobs.owned.search(owner, wanted, after=paging.place(next_token), limit=page_size + 1)
-    page, token = paging.cut(found, page_size, _place_of_job)
+    page, token = paging.cut(found, page_size, place_of)
     if token is None and stopped is not None:
         token = paging.token(stopped)
     return FoundJobPage(data=[found_job(job, shows_hosts=viewer.sees_machine) for job in page], next_token=token)
@@ -227,7 +226,7 @@ async def list_all_schedules(
         lambda order: Pages(signer, owner or EVERY_ORGANIZATION, f"all schedules{order}"),
         partial(schedules.table.page, owner, wanted=wanted),
         partial(schedules.table.sorted_page, owner, wanted=wanted),
-        _place_of_schedule,
+        lambda owned: place_of(owned.schedule),
         sort=sort,
         descending=descending,
         page_size=page_size,
@@ -330,7 +329,7 @@ async def list_all_destinations(
         lambda order: Pages(signer, owner or EVERY_ORGANIZATION, f"all destinations{order}"),
         partial(destinations.table.page, owner, text=search),
         partial(destinations.table.sorted_page, owner, text=search),
-        _place_of_destination,
+        place_of,
         sort=sort,
         descending=descending,
         page_size=page_size,
@@ -406,15 +405,3 @@ async def _job(jobs: JobCollaborators, viewer: Viewer, text: str) -> JobRecord:
     if record is None or not viewer.sees(record.job.organization):
         raise Refusal(404, unknown_job(repr(text)))
     return record
-
-
-def _place_of_job(job: FoundJob) -> Place:
-    return job.created_at, job.id
-
-
-def _place_of_schedule(owned: OwnedSchedule) -> Place:
-    return owned.schedule.created_at, owned.schedule.id
-
-
-def _place_of_destination(record: DestinationRecord) -> Place:
-    return record.created_at, record.id

@@ -1,13 +1,18 @@
 """Schedules: list, create, show, replace, delete."""
 
-from datetime import datetime
-from uuid import UUID
-
 from fastapi import APIRouter
 
 from exportd.api.collaborators import ScheduleCollaborators
 from exportd.api.dependencies import Ids, NextToken, Now, PageSigner, PageSize, Reading, Schedules, Tenant, Writing
-from exportd.api.pagination import DEFAULT_PAGE_SIZE, IdInPath, Pages, destination_ids, id_in_path, known_entities
+from exportd.api.pagination import (
+    DEFAULT_PAGE_SIZE,
+    IdInPath,
+    Pages,
+    destination_ids,
+    id_in_path,
+    known_entities,
+    place_of,
+)
 from exportd.api.problems import Refusal, responses
 from exportd.api.schemas.schedule import (
     ScheduleCreation,
@@ -19,7 +24,6 @@ from exportd.api.schemas.schedule import (
 )
 from exportd.api.transport.request_reader import StrictRoute
 from exportd.model.schedule import Rule, ScheduleDeclaration
-from exportd.schedules.schedule_record import OwnedSchedule
 
 router = APIRouter(
     prefix="/organizations/{orgId}/dataexports/schedules",
@@ -43,7 +47,7 @@ async def list_schedules(
     found = await schedules.table.page(
         tenant.organization, ids=ids, after=paging.place(next_token), limit=page_size + 1
     )
-    page, token = paging.cut(found, page_size, _place)
+    page, token = paging.cut(found, page_size, lambda owned: place_of(owned.schedule))
     return SchedulePage(data=[listed_schedule(owned) for owned in page], next_token=token)
 
 
@@ -112,7 +116,3 @@ def _rule(schedules: ScheduleCollaborators, body: ScheduleCreation | ScheduleUpd
     if problems:
         raise Refusal(400, f"{'; '.join(problems)}.")
     return rule
-
-
-def _place(owned: OwnedSchedule) -> tuple[datetime, UUID]:
-    return owned.schedule.created_at, owned.schedule.id
