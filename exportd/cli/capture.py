@@ -12,9 +12,9 @@ from cyclopts import App, Parameter
 
 from exportd.cli import completion
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, connector, load
-from exportd.cli.daemon_client import LONG_TIMEOUT_S, DaemonAddress, Document
+from exportd.cli.daemon_client import LONG_TIMEOUT_S, DaemonAddress
 from exportd.cli.output import AsJson, Exit, print_error, print_json, print_line, print_script, print_table
-from exportd.cli.socket_client import SocketClient
+from exportd.cli.socket_client import Document
 from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.reason import Reason
 
@@ -51,13 +51,11 @@ def install(
     if dry_run:
         found = _shown(at, entities, read=_planned)
     else:
-
-        def ask(client: SocketClient) -> list[Document]:
-            body = {"entities": list(entities)}
-            answer: list[Document] = client.request("POST", "/v1/capture/install", body=body)["data"]
-            return answer
-
-        found = at.ask_or_read(ask, lambda config: _install(config, entities), usual_timeout_s=LONG_TIMEOUT_S)
+        found = at.ask_or_read(
+            lambda client: client.request("POST", "/v1/capture/install", body={"entities": list(entities)})["data"],
+            lambda config: _install(config, entities),
+            usual_timeout_s=LONG_TIMEOUT_S,
+        )
     if json:
         print_json(found)
     elif dry_run:
@@ -108,14 +106,11 @@ def uninstall(
         # The database itself: a daemon cannot drop the schema that it works with.
         removal = anyio.run(_uninstall_all, at.config, entities, dry_run)
     else:
-
-        def ask(client: SocketClient) -> Document:
-            body = {"entities": list(entities), "dryRun": dry_run}
-            answer: Document = client.request("POST", "/v1/capture/uninstall", body=body)
-            return answer
-
+        body = {"entities": list(entities), "dryRun": dry_run}
         removal = at.ask_or_read(
-            ask, lambda config: _uninstall(config, entities, dry_run=dry_run), usual_timeout_s=LONG_TIMEOUT_S
+            lambda client: client.request("POST", "/v1/capture/uninstall", body=body),
+            lambda config: _uninstall(config, entities, dry_run=dry_run),
+            usual_timeout_s=LONG_TIMEOUT_S,
         )
     if json:
         print_json({**removal, "droppedSchema": drop_schema and not dry_run})
@@ -165,14 +160,10 @@ def _shown(
 
     ``read`` finds it where no daemon runs; what it says of the schema exportd comes first.
     """
-
-    def ask(client: SocketClient) -> list[Document]:
-        answer: list[Document] = client.request("GET", "/v1/capture")["data"]
-        return answer
-
-    found = {
-        capture["entity"]: capture for capture in at.ask_or_read(ask, read or _status, usual_timeout_s=LONG_TIMEOUT_S)
-    }
+    listed = at.ask_or_read(
+        lambda client: client.request("GET", "/v1/capture")["data"], read or _status, usual_timeout_s=LONG_TIMEOUT_S
+    )
+    found = {capture["entity"]: capture for capture in listed}
     schema = [found.pop(_SCHEMA)] if _SCHEMA in found else []
     for name in names:
         if name not in found:

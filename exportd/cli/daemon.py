@@ -10,7 +10,7 @@ from uuid import UUID
 
 from cyclopts import App, Parameter, validators
 
-from exportd.cli.daemon_client import LONG_TIMEOUT_S, DaemonAddress, Document, OrganizationAddress, pages
+from exportd.cli.daemon_client import LONG_TIMEOUT_S, DaemonAddress, OrganizationAddress, pages
 from exportd.cli.output import (
     AsJson,
     instant,
@@ -21,6 +21,7 @@ from exportd.cli.output import (
     print_line,
     print_table,
 )
+from exportd.cli.socket_client import Document
 from exportd.model.errors import SettingsError
 
 app = App(name="daemon")
@@ -128,7 +129,7 @@ def create(
 ) -> None:
     """Make credentials for a program of an organization. The secret is shown this one time."""
     body = {"organization": at.organization_client().organization, "name": name, "role": role}
-    made: Document = at.client().request("POST", "/v1/clients", body=body)
+    made = at.client().request("POST", "/v1/clients", body=body)
     if json:
         print_json(made)
         return
@@ -175,7 +176,7 @@ def delete(
     at: DaemonAddress = _HERE,
 ) -> None:
     """Withdraw credentials: the secret and its tokens are worth nothing from then on."""
-    answer: Document = at.client().request("DELETE", f"/v1/clients/{client}")
+    answer = at.client().request("DELETE", f"/v1/clients/{client}")
     print_answer(answer, f"withdrew the credentials of {answer['name']} of {answer['organization']}", as_json=json)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 from uuid import UUID
 
 from cyclopts import Parameter, validators
@@ -11,7 +11,7 @@ from cyclopts import Parameter, validators
 from exportd.cli import completion
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
 from exportd.cli.output import print_error
-from exportd.cli.socket_client import DEFAULT_SOCKET, TIMEOUT_S, NoDaemonError, SocketClient, SocketPath
+from exportd.cli.socket_client import DEFAULT_SOCKET, TIMEOUT_S, Document, NoDaemonError, SocketClient, SocketPath
 from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.foreign_text import url_segment
 from exportd.model.reason import Reason
@@ -51,9 +51,6 @@ TimeoutOption = Annotated[
 LONG_TIMEOUT_S = 300.0
 """For what waits for locks, or checks everything anew."""
 
-Document = dict[str, Any]
-"""A document of the API, as docs/api.md has it."""
-
 Kind = Literal["schedules", "destinations"]
 T = TypeVar("T")
 
@@ -88,42 +85,37 @@ class OrganizationClient:
 
     def get(self, kind: Kind, code: str) -> Document:
         """As its organization sees it: what ``replace`` takes."""
-        return self._document("GET", self._path(kind, self.id_of(kind, code)))
+        return self.client.request("GET", self._path(kind, self.id_of(kind, code)))
 
     def details(self, kind: Kind, object_id: str) -> Document:
         """As operators see it."""
-        return self._document("GET", f"/v1/{kind}/{object_id}")
+        return self.client.request("GET", f"/v1/{kind}/{object_id}")
 
     def create(self, kind: Kind, body: Document) -> Document:
-        return self._document("POST", self._path(kind), body)
+        return self.client.request("POST", self._path(kind), body=body)
 
     def replace(self, kind: Kind, body: Document) -> Document:
         """``body`` is what was read, with changes. PermanentError when it has been edited since."""
-        return self._document("PUT", self._path(kind, body["id"]), body)
+        return self.client.request("PUT", self._path(kind, body["id"]), body=body)
 
     def delete(self, kind: Kind, code: str) -> Document:
-        return self._document("DELETE", self._path(kind, self.id_of(kind, code)))
+        return self.client.request("DELETE", self._path(kind, self.id_of(kind, code)))
 
     def operate(self, kind: Kind, code: str, verb: str, body: Document | None = None) -> Document:
         """One of the daemon's own verbs, such as ``pause``."""
-        return self._document("POST", f"/v1/{kind}/{self.id_of(kind, code)}/{verb}", body)
+        return self.client.request("POST", f"/v1/{kind}/{self.id_of(kind, code)}/{verb}", body=body)
 
     def export(self, body: Document) -> UUID:
         """Ask for an export without a schedule; the job."""
-        return UUID(self._document("POST", self._path("adhoc"), body)["jobId"])
+        return UUID(self.client.request("POST", self._path("adhoc"), body=body)["jobId"])
 
     def preview_export(self, body: Document) -> Document:
         """What such an export would hold; nothing is run."""
         query = {"organization": self.organization}
-        answer: Document = self.client.request("POST", "/v1/adhoc/preview", query=query, body=body)
-        return answer
+        return self.client.request("POST", "/v1/adhoc/preview", query=query, body=body)
 
     def _path(self, *parts: str) -> str:
         return "/".join(("/organizations", url_segment(self.organization), "dataexports", *parts))
-
-    def _document(self, method: str, path: str, body: Document | None = None) -> Document:
-        answer: Document = self.client.request(method, path, body=body)
-        return answer
 
 
 @Parameter(name="*")

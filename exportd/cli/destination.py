@@ -13,7 +13,7 @@ from cyclopts import App, Parameter
 
 from exportd.cli import completion
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath, connector, load
-from exportd.cli.daemon_client import DaemonAddress, Document, OrganizationAddress, OrganizationOption, pages
+from exportd.cli.daemon_client import DaemonAddress, OrganizationAddress, OrganizationOption, pages
 from exportd.cli.output import (
     AsJson,
     Exit,
@@ -27,7 +27,7 @@ from exportd.cli.output import (
     print_script,
     print_table,
 )
-from exportd.cli.socket_client import SocketClient
+from exportd.cli.socket_client import Document, SocketClient
 from exportd.destinations import finding
 from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.reason import Reason

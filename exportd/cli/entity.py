@@ -11,9 +11,9 @@ import anyio
 from cyclopts import App, Parameter
 
 from exportd.cli import completion
-from exportd.cli.daemon_client import DaemonAddress, Document
+from exportd.cli.daemon_client import DaemonAddress
 from exportd.cli.output import AsJson, print_fields, print_json, print_line, print_script, print_table
-from exportd.cli.socket_client import SocketClient
+from exportd.cli.socket_client import Document
 from exportd.console.diagram import EntityReference, mermaid_of, references
 from exportd.model.entity import DELETED_FIELD
 from exportd.model.errors import PermanentError
@@ -107,16 +107,12 @@ def _print_references(shown: Iterable[EntityReference]) -> None:
 
 
 def _entities(at: DaemonAddress) -> list[Document]:
-    def ask(client: SocketClient) -> list[Document]:
-        found: list[Document] = client.request("GET", "/v1/entities")["data"]
-        return found
-
     async def read(config: Path) -> list[Document]:
         from exportd.cli.without_daemon import read_entities
 
         return await read_entities(config)
 
-    return at.ask_or_read(ask, read)
+    return at.ask_or_read(lambda client: client.request("GET", "/v1/entities")["data"], read)
 
 
 def _named(entities: Iterable[Document], code: str) -> Document:

@@ -11,7 +11,7 @@ from uuid import UUID
 from cyclopts import App, Parameter, validators
 
 from exportd.cli import completion
-from exportd.cli.daemon_client import DaemonAddress, Document, pages
+from exportd.cli.daemon_client import DaemonAddress, pages
 from exportd.cli.output import (
     MIN_ID_LENGTH,
     AsJson,
@@ -24,7 +24,7 @@ from exportd.cli.output import (
     size,
 )
 from exportd.cli.progress import follow
-from exportd.cli.socket_client import SocketClient
+from exportd.cli.socket_client import Document, SocketClient
 from exportd.model.errors import SettingsError
 from exportd.model.foreign_text import url_segment
 from exportd.model.job import JobId
@@ -151,8 +151,7 @@ def retry(job: JobArgument, /, *, json: AsJson = False, at: DaemonAddress = _HER
 
 def job_document(client: SocketClient, job_id: str) -> Document:
     """The job as operators see it. Raises PermanentError NOT_FOUND, also for what is no id."""
-    found: Document = client.request("GET", f"/v1/jobs/{url_segment(whole_id(client, job_id))}")
-    return found
+    return client.request("GET", f"/v1/jobs/{url_segment(whole_id(client, job_id))}")
 
 
 def whole_id(client: SocketClient, text: str) -> str:

@@ -14,7 +14,6 @@ from cyclopts import App, Parameter, validators
 from exportd.cli import completion, schedule_editing
 from exportd.cli.daemon_client import (
     DaemonAddress,
-    Document,
     OrganizationAddress,
     OrganizationOption,
     pages,
@@ -31,7 +30,7 @@ from exportd.cli.output import (
     print_table,
 )
 from exportd.cli.schedule_editing import CodeArgument, print_schedule
-from exportd.cli.socket_client import SocketClient
+from exportd.cli.socket_client import Document, SocketClient
 from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.reason import Reason
 from exportd.model.schedule import API_RULE, rule_from
@@ -110,8 +109,7 @@ def run(
 
     def ask(client: SocketClient) -> Document:
         schedule = _named(_all(client, organization), code, organization)
-        answer: Document = client.request("POST", f"/v1/schedules/{schedule['id']}/run")
-        return answer
+        return client.request("POST", f"/v1/schedules/{schedule['id']}/run")
 
     async def read(config: Path) -> Document:
         from exportd.cli.without_daemon import run_schedule

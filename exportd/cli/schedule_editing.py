@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from exportd.cli import completion
-from exportd.cli.daemon_client import DestinationsOption, Document, FormatName, OrganizationAddress, OrganizationClient
+from exportd.cli.daemon_client import DestinationsOption, FormatName, OrganizationAddress, OrganizationClient
 from exportd.cli.output import AsJson, instant, pause_words, print_fields, print_json
+from exportd.cli.socket_client import Document
 from exportd.model.errors import Problem, SettingsError
 from exportd.model.schedule import API_RULE
 

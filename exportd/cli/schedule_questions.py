@@ -6,8 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from exportd.cli.daemon_client import Document, OrganizationClient
+from exportd.cli.daemon_client import OrganizationClient
 from exportd.cli.output import DeclinedError, moment, on_terminal
+from exportd.cli.socket_client import Document
 from exportd.model.errors import SettingsError
 from exportd.model.schedule import API_RULE, rule_from
 from exportd.schedules.calendar import check_rule, rule_words, upcoming

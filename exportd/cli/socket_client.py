@@ -24,6 +24,9 @@ TIMEOUT_S = 60.0
 _TIMEVAL = struct.Struct("ll")
 _PIECE_BYTES = 1024 * 1024
 
+Document = dict[str, Any]
+"""A document of the API, as docs/api.md has it."""
+
 SocketPath = Annotated[
     Path | None,
     Parameter(name="--socket", env_var="EXPORTD_SOCKET", help="The daemon's socket (default: the configuration's)."),
@@ -60,7 +63,9 @@ class SocketClient:
         """
         return cls(given or find_socket(config), timeout_s=timeout_s)
 
-    def request(self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: object = None) -> Any:
+    def request(
+        self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: object = None
+    ) -> Document:
         """The daemon's answer, read from its JSON.
 
         Raises SettingsError when the request is wrong, PermanentError when the daemon refuses it, TransientError when
@@ -77,7 +82,8 @@ class SocketClient:
             raise _no_answer(self.path, error) from error
         finally:
             connection.close()
-        return _understood(answer, text)
+        document: Document = _understood(answer, text)
+        return document
 
     @contextmanager
     def stream(self, path: str, *, quiet_s: float = TIMEOUT_S) -> Iterator[Iterator[bytes]]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from exportd.api.schemas.destination import declared_destination, destination_details
@@ -17,6 +17,7 @@ from exportd.api.transport.unix_socket import Peer
 from exportd.catalog.resolver import resolve
 from exportd.cli.configuration import connector, load, tables
 from exportd.cli.output import print_error
+from exportd.cli.socket_client import Document
 from exportd.database.connector import Connector
 from exportd.database.migrator import pending
 from exportd.destinations.opener import DestinationOpener, declared
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 
 _PAGE_SIZE = 500
 _UNKNOWN = "Destinations made through the API are not known: {}"
-
-Document = dict[str, Any]
 
 
 def document(answer: Answer) -> Document:
