@@ -10,9 +10,12 @@ def main() -> None:
 
         complete(sys.argv[2:])
         return
-    from exportd.cli.main import main as run_command
+    from exportd.cli.main import app
+    from exportd.cli.output import Exit, reported
 
-    run_command()
+    with reported():
+        app(exit_on_error=True, print_error=True)
+    sys.exit(Exit.DONE)
 
 
 if __name__ == "__main__":

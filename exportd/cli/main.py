@@ -10,7 +10,7 @@ from exportd import __version__
 from exportd.cli import completion
 from exportd.cli.configuration import DEFAULT_CONFIG, ConfigPath
 from exportd.cli.daemon_client import DaemonAddress
-from exportd.cli.output import AsJson, Exit, print_script, reported
+from exportd.cli.output import AsJson, print_script
 from exportd.model.schedule import DialectName
 
 _HERE = DaemonAddress()
@@ -185,14 +185,3 @@ def demo(
 
     keeps = not once and (keep or sys.stdout.isatty())
     sys.exit(anyio.run(lambda: tell(dir, rows=rows, keep=keeps), backend_options={"use_uvloop": True}))
-
-
-def main() -> None:
-    """The console script."""
-    with reported():
-        app(exit_on_error=True, print_error=True)
-    sys.exit(Exit.DONE)
-
-
-if __name__ == "__main__":
-    main()

@@ -66,7 +66,7 @@ def test_without_duckdb_the_demo_says_what_to_install(tmp_path: Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['exportd', 'demo', '--dir', {str(folder)!r}]"
     )
-    outcome = run([sys.executable, "-c", f"{code}; from exportd.cli.main import main; main()"])
+    outcome = run([sys.executable, "-c", f"{code}; from exportd.__main__ import main; main()"])
     assert outcome.returncode != 0
     assert "pip install 'exportd[replay]'" in outcome.stderr
     assert not folder.exists()

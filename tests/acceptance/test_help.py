@@ -79,7 +79,7 @@ def test_the_program_says_its_version() -> None:
 )
 def test_a_client_of_the_socket_loads_nothing_heavy(arguments: list[str]) -> None:
     program = (
-        "import sys\nfrom exportd.cli.main import main\n"
+        "import sys\nfrom exportd.__main__ import main\n"
         f"sys.argv[1:] = {arguments!r}\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         f"print('loaded', sorted({HEAVY!r} & set(sys.modules)))"
