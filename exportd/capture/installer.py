@@ -116,19 +116,20 @@ class CaptureInstaller:
                 found.append(EntityCapture(entity.code, findings, statements))
         return found
 
-    async def install(self, entities: Sequence[Entity], progress: JobProgress | None = None) -> list[EntityCapture]:
+    async def install(self, entities: Sequence[Entity]) -> list[EntityCapture]:
         """Complete each entity's capture; what was found and repaired.
 
-        While it waits for a lock, ``progress`` says for which sessions. Raises PermanentError when a table is missing
-        or the role may not create triggers, TransientError when a writer held its lock through all attempts.
+        Raises PermanentError when a table is missing or the role may not create triggers, TransientError when a writer
+        held its lock through all attempts.
         """
-        captures, _ = await self._install(entities, go_on=False, progress=progress)
+        captures, _ = await self._install(entities, go_on=False)
         return captures
 
-    async def complete(self, entities: Sequence[Entity], progress: JobProgress | None = None) -> str:
+    async def complete(self, entities: Sequence[Entity], progress: JobProgress) -> str:
         """The same; returns the fingerprint of the catalog from before it looked.
 
-        As long as the fingerprint is equal, there is nothing to complete.
+        As long as the fingerprint is equal, there is nothing to complete. While it waits for a lock, ``progress`` says
+        for which sessions.
         """
         _, fingerprint = await self._install(entities, go_on=False, progress=progress)
         return fingerprint

@@ -181,11 +181,11 @@ class Connector:
         """
         return await self._connect(self.dsn, {**self._server_settings(purpose), **_lock_timeout(lock_timeout_s)})
 
-    async def export_connection(self, *, purpose: str = "export") -> "asyncpg.Connection[asyncpg.Record]":
+    async def export_connection(self) -> "asyncpg.Connection[asyncpg.Record]":
         """A new connection whose settings make its output the same on every server. See ``connect``."""
         return await self._connect(
             self.reader_dsn or self.dsn,
-            self._export_settings(purpose),
+            self._export_settings(),
             # Code of a table's owner could put other prepared statements in the place of those that are kept by name.
             statement_cache_size=0,
         )
@@ -268,7 +268,7 @@ class Connector:
 
     def _session_statement(self, connection: Connection) -> str:
         """Sets what an export session needs; also what a pooler may have dropped when the connection was made."""
-        settings = {**self._export_settings("export"), "client_encoding": "UTF8"}
+        settings = {**self._export_settings(), "client_encoding": "UTF8"}
         if connection.get_server_version().major >= _TRANSACTION_TIMEOUT_SINCE:
             # Not when connecting: an older server refuses a setting that it does not know.
             settings["transaction_timeout"] = "0"
@@ -363,8 +363,8 @@ class Connector:
     def _connect_timeout_s(self) -> float:
         return read_dsn(self.dsn).connect_timeout_s or self.connect_timeout_s
 
-    def _export_settings(self, purpose: str) -> dict[str, str]:
-        return {**EXPORT_SETTINGS, **_lock_timeout(self.lock_timeout_s), **self._server_settings(purpose)}
+    def _export_settings(self) -> dict[str, str]:
+        return {**EXPORT_SETTINGS, **_lock_timeout(self.lock_timeout_s), **self._server_settings("export")}
 
     def _server_settings(self, purpose: str) -> dict[str, str]:
         # Every name in our SQL is qualified; with nothing else in the path, so is every name that the server prints.

@@ -42,8 +42,8 @@ class OccupiedError(TransientError):
 class AloneError(OccupiedError):
     """A job that was claimed together with others has to be read by itself: it is put back for that, at once."""
 
-    def __init__(self, sentence: str, *, reason: Reason = Reason.READ_BY_ITSELF) -> None:
-        super().__init__(sentence, reason=reason)
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence, reason=Reason.READ_BY_ITSELF)
 
 
 class PermanentError(ExportdError):

@@ -111,12 +111,8 @@ class Dialect(ABC):
     def columns(self, entity: ManifestEntity) -> str:
         return ", ".join(self.identifier(field.name) for field in fields_of(entity))
 
-    def definitions(self, fields: Sequence[ManifestField], *, text: bool = False) -> str:
-        """Column definitions; with ``text``, everything but a boolean is text."""
-        types = [self.text if text and field.type != "boolean" else self.column_type(field) for field in fields]
-        return ",\n    ".join(
-            f"{self.identifier(field.name)} {type_}" for field, type_ in zip(fields, types, strict=True)
-        )
+    def definitions(self, fields: Sequence[ManifestField]) -> str:
+        return ",\n    ".join(f"{self.identifier(field.name)} {self.column_type(field)}" for field in fields)
 
     def _lives(self) -> str:
         return f"NOT {self.identifier(DELETED_FIELD)}"
