@@ -66,7 +66,7 @@ def plan_copies(snapshot: OpenSnapshot, *, streams: int, stream_threshold_bytes:
     for code, window in snapshot.windows.items():
         statements = snapshot.statements[code]
         size_bytes = snapshot.shapes[code].pages * _PAGE_BYTES
-        if not window.reads_table:
+        if not window.reads_table or code in snapshot.fetched:
             continue
         if window.scans_table:
             wide = streams > 1 and size_bytes >= stream_threshold_bytes
@@ -81,9 +81,11 @@ def plan_copies(snapshot: OpenSnapshot, *, streams: int, stream_threshold_bytes:
                 for range_ in ranges
             )
         elif window.previous is not None:
-            tasks.append(CopyTask(code, statements.changed(window.previous), deletions=False, size_bytes=0))
+            changed = statements.changed(window.previous, ordered=snapshot.is_small(code))
+            tasks.append(CopyTask(code, changed, deletions=False, size_bytes=0))
         if window.previous is not None and window.deletions:
-            tasks.append(CopyTask(code, statements.deleted(window.previous), deletions=True, size_bytes=0))
+            deleted = statements.deleted(window.previous, ordered=snapshot.is_small(code))
+            tasks.append(CopyTask(code, deleted, deletions=True, size_bytes=0))
     return sorted(tasks, key=lambda task: task.size_bytes, reverse=True)
 
 
@@ -148,6 +150,14 @@ class Copier:
         ``watcher`` is the job's. Raises ImagesUnreadableError, TransientError (connection lost, notice during COPY) or
         PermanentError, all of them in an exception group.
         """
+        for code, rows in snapshot.fetched.items():
+            for data, count, deletions in (
+                (rows.live, rows.live_rows, False),
+                (rows.deleted, rows.deleted_rows, True),
+            ):
+                if count:
+                    await sinks(code)(data)
+                    await done(CopyTask(code, "", deletions=deletions, size_bytes=0), count)
         tasks = plan_copies(
             snapshot, streams=self._limits.streams, stream_threshold_bytes=self._limits.stream_threshold
         )
@@ -160,7 +170,7 @@ class Copier:
 
         async def work(connection: "Connection") -> None:
             for task in waiting:
-                await done(task, await self._copy(connection, task, file_format, sinks(task.entity), watcher))
+                await done(task, await self.copy_one(connection, task, file_format, sinks(task.entity), watcher))
 
         async def help_out(snapshot_name: str) -> None:
             async with self._connector.export_session() as connection:
@@ -190,7 +200,7 @@ class Copier:
         if wrong:
             raise unsettled([row["name"] for row in wrong])
 
-    async def _copy(
+    async def copy_one(
         self,
         connection: "Connection",
         task: CopyTask,
@@ -198,6 +208,7 @@ class Copier:
         sink: Sink,
         watcher: SilenceWatcher,
     ) -> int:
+        """Run one COPY; how many rows it says that it sent. Raises as ``copy`` does, but not in a group."""
         options = copy_options(file_format)
         messages: list[PostgresLogMessage] = []
         pace = self._pacer.stream()

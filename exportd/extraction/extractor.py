@@ -10,6 +10,7 @@ from exportd.capture.installer import CaptureInstaller
 from exportd.catalog.document import Catalog
 from exportd.extraction.copier import Copier, CopyTask, ImagesUnreadableError
 from exportd.extraction.projection import csv_header
+from exportd.extraction.shared_reader import SharedReader
 from exportd.extraction.silence_watcher import STALLED_AFTER_S, SilenceWatcher
 from exportd.extraction.snapshot_opener import OpenSnapshot, Reader, SnapshotOpener
 from exportd.extraction.snapshot_sharer import SnapshotSharer
@@ -56,7 +57,7 @@ class Extractor:
         self._catalog = catalog
         self._installer = installer
         self._opener = opener
-        self._sharer = SnapshotSharer(opener, installer.complete)
+        self._sharer = SnapshotSharer(opener, installer.complete, SharedReader(copier))
         self._copier = copier
         self._spool = spool
         self._limits = limits

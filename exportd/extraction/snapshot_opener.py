@@ -8,7 +8,7 @@ what is compared is what is exported.
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import anyio.lowlevel
@@ -58,6 +58,22 @@ IsIntact = Callable[[Entity, Shape], bool]
 """Whether an entity's capture triggers are all there and enabled."""
 
 
+@dataclass(frozen=True, slots=True)
+class FetchedRows:
+    """Rows of one job's window of an entity, as COPY writes them, and how many there are."""
+
+    live: bytes = b""
+    live_rows: int = 0
+    deleted: bytes = b""
+    deleted_rows: int = 0
+
+    def having(self, data: bytes, rows: int, *, deletions: bool) -> "FetchedRows":
+        """The same with its deleted rows, or its live ones."""
+        if deletions:
+            return replace(self, deleted=data, deleted_rows=rows)
+        return replace(self, live=data, live_rows=rows)
+
+
 class CatalogChangedError(Exception):
     """The catalog is not what is remembered of it."""
 
@@ -80,6 +96,14 @@ class OpenSnapshot:
     statements: Mapping[EntityCode, Statements]
     keys: Mapping[EntityCode, int]
     """How many keys the log holds for each incremental window, at most."""
+    fetched: Mapping[EntityCode, FetchedRows] = field(default_factory=dict)
+    """What has been read already, with that of other jobs."""
+
+    def is_small(self, code: EntityCode) -> bool:
+        """Whether the window's rows are ordered: so they are the same, whether read by themselves or with others'."""
+        window = self.windows[code]
+        small = not window.scans_table and self.keys[code] <= MAX_SHARED_KEYS
+        return small and self.statements[code].can_be_shared
 
     def locks(self) -> str:
         """The statement by which another connection locks the same tables."""

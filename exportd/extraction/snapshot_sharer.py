@@ -1,10 +1,10 @@
 """One snapshot for jobs that were claimed together: opened once, looked into once, and read by one job after the other.
 
 Each job has its own windows in it, from its own positions. The one that asks first opens the snapshot, for itself and
-for those that ask within a moment. It keeps it open until all of them have read, for ``MAX_OPEN_S`` at most. They go on
-together then, and share what comes next too: flushes of the disk and statements about their rows. A job
-that does not belong into it, because it has much to read or because reading has failed for another, is read by itself:
-it is put back, and its next attempt shares nothing.
+for those that ask within a moment, and fetches what each has to read of an entity if that is little. It keeps it open
+until all of them have read, for ``MAX_OPEN_S`` at most. They go on together then, and share what comes next too:
+flushes of the disk and statements about their rows. A job that does not belong into it, because it has much to read or
+because reading has failed for another, is read by itself: it is put back, and its next attempt shares nothing.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from exportd.extraction.guards import KnownCatalog
+from exportd.extraction.shared_reader import SharedReader
 from exportd.extraction.snapshot_opener import CatalogChangedError, OpenSnapshot, Reader, SnapshotOpener
 from exportd.model.entity import Entity, EntityCode
 from exportd.model.errors import AloneError, ExportdError
@@ -47,11 +48,13 @@ class SnapshotSharer:
         self,
         opener: SnapshotOpener,
         complete_capture: Callable[[Sequence[Entity], JobProgress], Awaitable[str]],
+        shared_reader: SharedReader,
         *,
         linger_s: float = LINGER_S,
     ) -> None:
         self._opener = opener
         self._complete_capture = complete_capture
+        self._shared_reader = shared_reader
         self._linger_s = linger_s
         self._gatherings: dict[tuple[EntityCode, ...], _Gathering] = {}
         self._learning: dict[tuple[EntityCode, ...], anyio.Event] = {}
@@ -117,7 +120,7 @@ class SnapshotSharer:
             finally:
                 del self._gatherings[codes]
             async with self._opener.open_for(known, gathering.readers) as snapshots:
-                gathering.begin(snapshots)
+                gathering.begin(await self._shared_reader.fetch(snapshots, reader.watcher))
                 try:
                     async with gathering.turn(reader) as snapshot:
                         yield snapshot
@@ -188,6 +191,8 @@ class _Gathering:
 
     def _snapshot_of(self, reader: Reader) -> OpenSnapshot:
         if not self._begun_at:
+            if isinstance(self.failure, AloneError):
+                raise AloneError(self.failure.sentence) from self.failure
             if self.failure is not None:
                 raise type(self.failure)(self.failure.sentence, reason=self.failure.reason) from self.failure
             raise _GatheringLostError

@@ -83,9 +83,32 @@ class Statements:
                 conditions.append(f"t.ctid < '({pages.end},0)'::tid")
         return self._live(conditions)
 
-    def changed(self, previous: SnapshotText) -> str:
-        """Every live row whose key is in the window."""
-        return self._live([*self._tenant_conditions("t", self.entity.tenant), self._in_window(previous)])
+    def changed(self, previous: SnapshotText, *, ordered: bool = False) -> str:
+        """Every live row whose key is in the window; ``ordered`` by its key."""
+        return self._live(
+            [*self._tenant_conditions("t", self.entity.tenant), self._in_window(previous)],
+            order=f" ORDER BY {self._order}" if ordered else "",
+        )
+
+    def changed_of(self, asked: Sequence[tuple[OrganizationId, SnapshotText]], keys: int) -> str:
+        """The same of several organizations' windows, which have ``keys`` keys at most: before each row its window's
+        place, from 0 on, by which they are ordered first.
+        """
+        logged = key_columns(self.entity)
+        listed = ", ".join(f"unnest(l.{key}) AS {key}" for key in logged)
+        names = ", ".join(f"k.{key}" for key in logged)
+        matches = [self._matches(f"k.{key}", name) for key, name in zip(logged, self.entity.key, strict=True)]
+        # Without the limit the planner takes the keys for hundreds of thousands, and reads the table for them.
+        return (
+            f"WITH k AS MATERIALIZED (\n"
+            f"SELECT DISTINCT ON (asked.place, {names}) asked.place - 1 AS place, asked.organization, {names}\n"
+            f"FROM {self._asked(asked)}\n"
+            f"CROSS JOIN LATERAL (SELECT {listed} FROM {self._log} AS l WHERE {self._within(_ASKED)}) AS k\n"
+            f"ORDER BY asked.place, {names} LIMIT {keys})\n"
+            f"SELECT k.place, {self._row(deleted=False)} FROM k JOIN {table(self.entity.table)} AS t"
+            f" ON {' AND '.join([*matches, *self._tenant_is('k.organization')])}\n"
+            f"ORDER BY k.place, {self._order}"
+        )
 
     def duplicates(self, previous: SnapshotText | None) -> str:
         """One row when a key is there twice, of the whole table or of the window that begins at ``previous``."""
@@ -129,18 +152,13 @@ class Statements:
             f" WHERE {' AND '.join(matches)})"
         )
 
-    def deleted(self, previous: SnapshotText) -> str:
-        """The last image of every key that was deleted in the window and does not exist now."""
+    def deleted(self, previous: SnapshotText, *, ordered: bool = False) -> str:
+        """The last image of every key that was deleted in the window and does not exist now; ``ordered`` by its key."""
         logged = list(zip(key_columns(self.entity), self.entity.key, strict=True))
         keys = ", ".join(self._as_written(f"l.{key}[1]", name) for key, name in logged)
         values = ", ".join(f"l.{key}[1] AS {key}" for key, _ in logged)
-        conditions = [self._matches(f"last.{key}", name) for key, name in logged]
-        conditions += [
-            f"{_as_text(f't.{identifier(name)}')} = {self._as_written(f'last.{key}', name)}"
-            for key, name in logged
-            if not self._column(name).equal_means_alike
-        ]
-        still_there = " AND ".join([*conditions, *self._tenant_conditions("t", self.entity.tenant)])
+        still_there = " AND ".join([*self._still_there(), *self._tenant_conditions("t", self.entity.tenant)])
+        order = f" ORDER BY {self._order}" if ordered else ""
         # json_to_record reads a string by the input function of the type. A cast would be as fast, but the owner of the
         # table may define one, and it would run with our rights.
         return self._as_lines(
@@ -149,7 +167,36 @@ class Statements:
             f"WHERE {self._window(previous)} AND l.op = 'D' ORDER BY {keys}, l.seq DESC) AS last\n"
             "CROSS JOIN LATERAL json_to_record(json_build_object('row', last.image))\n"
             f"    AS read_back (row {table(self.entity.table)})\n"
-            f"WHERE NOT EXISTS (SELECT FROM {table(self.entity.table)} AS t WHERE {still_there})) AS t"
+            f"WHERE NOT EXISTS (SELECT FROM {table(self.entity.table)} AS t WHERE {still_there})) AS t{order}"
+        )
+
+    def deleted_of(self, asked: Sequence[tuple[OrganizationId, SnapshotText]], keys: int) -> str:
+        """The same of several organizations' windows; see ``changed_of``."""
+        logged = list(zip(key_columns(self.entity), self.entity.key, strict=True))
+        names = ", ".join(self._as_written(f"l.{key}[1]", name) for key, name in logged)
+        values = ", ".join(f"l.{key}[1] AS {key}" for key, _ in logged)
+        still_there = " AND ".join([*self._still_there(), *self._tenant_is("last.organization")])
+        return (
+            f"WITH last AS MATERIALIZED (\n"
+            f"SELECT DISTINCT ON (asked.place, {names})\n"
+            f"    asked.place - 1 AS place, asked.organization, {values}, l.image\n"
+            f"FROM {self._asked(asked)} CROSS JOIN LATERAL\n"
+            f"    (SELECT l.* FROM {self._log} AS l WHERE {self._within(_ASKED)} AND l.op = 'D') AS l\n"
+            f"ORDER BY asked.place, {names}, l.seq DESC LIMIT {keys})\n"
+            f"SELECT last.place, {self._row(deleted=True)} FROM last\n"
+            "CROSS JOIN LATERAL json_to_record(json_build_object('row', last.image))\n"
+            f"    AS read_back (row {table(self.entity.table)})\n"
+            "CROSS JOIN LATERAL (SELECT (read_back.row).*) AS t\n"
+            f"WHERE NOT EXISTS (SELECT FROM {table(self.entity.table)} AS t WHERE {still_there})\n"
+            f"ORDER BY last.place, {self._order}"
+        )
+
+    @property
+    def can_be_shared(self) -> bool:
+        """Whether there are ``changed_of`` and ``deleted_of``: keys have an order, tenants compare as in the log."""
+        tenant = self.entity.tenant
+        return self.shape.ensures_unique(self.entity.key) and not (
+            tenant and _is_compared_as_text(self._column(tenant))
         )
 
     def contents(self, previous: SnapshotText) -> str:
@@ -158,11 +205,9 @@ class Statements:
 
     def contents_of(self, asked: Sequence[tuple[OrganizationId, SnapshotText]]) -> str:
         """The same of several organizations' windows: a row for each that is not empty, with its place from 0 on."""
-        begins = f"ARRAY[{', '.join(literal(previous) for _, previous in asked)}]::pg_snapshot[]"
-        organizations = f"ARRAY[{', '.join(literal(organization) for organization, _ in asked)}]::{self._tenant_type}[]"
         return (
             f"SELECT {literal(self.entity.code)} AS entity, w.*, asked.place - 1 AS place\n"
-            f"FROM unnest({begins}, {organizations}) WITH ORDINALITY AS asked (previous, organization, place)\n"
+            f"FROM {self._asked(asked)}\n"
             f"CROSS JOIN LATERAL ({self._contents(_ASKED)}) AS w\n"
             "WHERE w.keys > 0 OR w.unknown OR w.deletions"
         )
@@ -200,9 +245,36 @@ class Statements:
     def _log(self) -> str:
         return table(log_table(self.entity.code))
 
-    def _live(self, conditions: list[str]) -> str:
+    def _live(self, conditions: list[str], *, order: str = "") -> str:
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        return self._as_lines(f"SELECT {self._select_list(deleted=False)} FROM {table(self.entity.table)} AS t{where}")
+        return self._as_lines(
+            f"SELECT {self._select_list(deleted=False)} FROM {table(self.entity.table)} AS t{where}{order}"
+        )
+
+    @property
+    def _order(self) -> str:
+        return ", ".join(f"t.{identifier(name)}" for name in self.entity.key)
+
+    def _still_there(self) -> list[str]:
+        """Whether a row ``t`` of the table is the one of which the log has the image ``last``."""
+        logged = list(zip(key_columns(self.entity), self.entity.key, strict=True))
+        return [self._matches(f"last.{key}", name) for key, name in logged] + [
+            f"{_as_text(f't.{identifier(name)}')} = {self._as_written(f'last.{key}', name)}"
+            for key, name in logged
+            if not self._column(name).equal_means_alike
+        ]
+
+    def _asked(self, asked: Sequence[tuple[OrganizationId, SnapshotText]]) -> str:
+        begins = f"ARRAY[{', '.join(literal(previous) for _, previous in asked)}]::pg_snapshot[]"
+        organizations = f"ARRAY[{', '.join(literal(organization) for organization, _ in asked)}]::{self._tenant_type}[]"
+        return f"unnest({begins}, {organizations}) WITH ORDINALITY AS asked (previous, organization, place)"
+
+    def _row(self, *, deleted: bool) -> str:
+        """What ``_as_lines`` makes of a select list, as columns of a wider query over ``t``."""
+        select_list = self._select_list(deleted=deleted)
+        if self.file_format is ExportFormat.CSV:
+            return select_list
+        return f"(SELECT row_to_json(record.*) FROM (SELECT {select_list}) AS record)"
 
     def _as_lines(self, query: str) -> str:
         if self.file_format is ExportFormat.CSV:
@@ -223,8 +295,15 @@ class Statements:
         start = _instant(start_date, self._column(self.entity.modified).base_type)
         return f"({name} OPERATOR(pg_catalog.>=) {start} OR {name} IS NULL)"
 
+    def _tenant_is(self, organization: str) -> list[str]:
+        """Whether ``t`` is the organization's, which is a value of ``_tenant_type``."""
+        tenant = self.entity.tenant
+        return [f"t.{identifier(tenant)} {self._equals(tenant)} {organization}"] if tenant else []
+
     def _window(self, previous: SnapshotText) -> str:
-        begins = self._begins(previous)
+        return self._within(self._begins(previous))
+
+    def _within(self, begins: "_WindowBegin") -> str:
         since = self._since(begins)
         return since if self.entity.tenant is None else f"{self._of(begins.organization)} AND {since}"
 

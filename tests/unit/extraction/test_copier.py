@@ -74,11 +74,15 @@ def test_deletions_are_read_only_where_the_log_has_some(
 ) -> None:
     code, previous = EntityCode("A"), parse_snapshot("1:2:")
     reason = FullReason.REQUESTED if mode is Mode.FULL else None
-    statements = SimpleNamespace(changed=lambda _: "changed", deleted=lambda _: "deleted", full=lambda *_, **__: "full")
+    statements = SimpleNamespace(
+        changed=lambda *_, **__: "changed", deleted=lambda *_, **__: "deleted", full=lambda *_, **__: "full"
+    )
     snapshot = SimpleNamespace(
         windows={code: EntityWindow(code, mode, reason, previous, changed=changed, deletions=deletions)},
         statements={code: statements},
         shapes={code: SimpleNamespace(pages=1)},
+        fetched={},
+        is_small=lambda _: True,
     )
     tasks = plan_copies(cast("OpenSnapshot", cast("Any", snapshot)), streams=1, stream_threshold_bytes=1 << 30)
     assert [task.statement for task in tasks] == read

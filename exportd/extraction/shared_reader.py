@@ -1,0 +1,160 @@
+"""Reads the changed rows of several jobs by one COPY an entity, and hands each job its own.
+
+Before each row stands the place of the job whose row it is. What is too much to be kept in memory is left to each job.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import anyio
+
+from exportd.extraction.copier import Copier, CopyTask, ImagesUnreadableError
+from exportd.extraction.silence_watcher import SilenceWatcher
+from exportd.extraction.snapshot_opener import FetchedRows, OpenSnapshot
+from exportd.extraction.statement import Statements, copy_options
+from exportd.extraction.window import SnapshotText
+from exportd.model.entity import EntityCode, OrganizationId
+from exportd.model.errors import AloneError, ExportdError, InvariantError
+from exportd.model.schedule import ExportFormat
+
+MAX_FETCHED_BYTES = 16 << 20
+"""Of all jobs that share a snapshot."""
+
+MAX_FETCHED_KEYS = 10_000
+"""Of one entity."""
+
+MAX_FETCHING_S = 5.0
+"""No COPY for several jobs begins later than this."""
+
+
+class SharedReader:
+    """Reads for the jobs of one snapshot before the first of them has its turn."""
+
+    def __init__(self, copier: Copier) -> None:
+        self._copier = copier
+
+    async def fetch(
+        self, snapshots: Sequence[OpenSnapshot | None], watcher: SilenceWatcher
+    ) -> list[OpenSnapshot | None]:
+        """The jobs' snapshots with what could be fetched; ``watcher`` is that of the job whose connection it is.
+
+        Raises AloneError when reading fails: each job then finds out for itself whether it is at fault.
+        """
+        fetched: list[dict[EntityCode, FetchedRows]] = [{} for _ in snapshots]
+        left_bytes, end = MAX_FETCHED_BYTES, anyio.current_time() + MAX_FETCHING_S
+        for (code, file_format), readers in _readers_of(snapshots).items():
+            if left_bytes <= 0 or anyio.current_time() > end:
+                break
+            try:
+                found = await self._fetch(code, file_format, readers, watcher, left_bytes)
+            except (ExportdError, ImagesUnreadableError) as error:
+                raise AloneError("It is read by itself, for reading it together with others has failed.") from error
+            for place, rows in found.items():
+                fetched[place][code] = rows
+                left_bytes -= len(rows.live) + len(rows.deleted)
+        return [
+            None if snapshot is None else replace(snapshot, fetched=rows)
+            for snapshot, rows in zip(snapshots, fetched, strict=True)
+        ]
+
+    async def _fetch(
+        self,
+        code: EntityCode,
+        file_format: ExportFormat,
+        readers: Mapping[int, OpenSnapshot],
+        watcher: SilenceWatcher,
+        max_bytes: int,
+    ) -> Mapping[int, FetchedRows]:
+        """What the readers of an entity get, by their places; nothing when it is too much."""
+        keys = sum(reader.keys[code] for reader in readers.values())
+        if keys > MAX_FETCHED_KEYS:
+            return {}
+        first = next(iter(readers.values()))
+        statements, asked = first.statements[code], [_asked(reader, code) for reader in readers.values()]
+        rows = dict.fromkeys(readers, FetchedRows())
+        for deletions in (False, True):
+            if deletions and not any(reader.windows[code].deletions for reader in readers.values()):
+                continue
+            buffer = _Buffer(max_bytes)
+            task = CopyTask(code, _query(statements, asked, keys, deletions=deletions), deletions, size_bytes=0)
+            sent = await self._copier.copy_one(first.connection, task, file_format, buffer.take, watcher)
+            if buffer.is_over:
+                return {}
+            max_bytes -= buffer.size_bytes
+            found = _by_place(buffer.content(), file_format, sent)
+            for number, place in enumerate(readers):
+                data = found.get(number, [])
+                rows[place] = rows[place].having(b"".join(data), len(data), deletions=deletions)
+        return rows
+
+
+class _Buffer:
+    """Takes what COPY sends, and drops all of it once it is more than ``max_bytes``."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._chunks: list[bytes] = []
+        self.size_bytes = 0
+
+    async def take(self, chunk: bytes) -> None:
+        self.size_bytes += len(chunk)
+        self._chunks.append(chunk)
+        if self.is_over:
+            self._chunks.clear()
+
+    @property
+    def is_over(self) -> bool:
+        return self.size_bytes > self._max_bytes
+
+    def content(self) -> bytes:
+        return b"".join(self._chunks)
+
+
+def rows_with_places(data: bytes, file_format: ExportFormat) -> Iterator[tuple[int, bytes]]:
+    """Each row of COPY's output without its first value, which is a number, and that number."""
+    delimiter = copy_options(file_format).delimiter.encode()
+    lines = iter(data.split(b"\n")[:-1])
+    for line in lines:
+        row = [line]
+        quotes = line.count(b'"')
+        while file_format is ExportFormat.CSV and quotes % 2:  # the line break is inside a quoted value
+            row.append(next(lines))
+            quotes += row[-1].count(b'"')
+        place, _, values = b"\n".join(row).partition(delimiter)
+        yield int(place), values + b"\n"
+
+
+def _readers_of(
+    snapshots: Sequence[OpenSnapshot | None],
+) -> Mapping[tuple[EntityCode, ExportFormat], Mapping[int, OpenSnapshot]]:
+    """Who has little to read of an entity, by place; where it is more than one."""
+    readers: dict[tuple[EntityCode, ExportFormat], dict[int, OpenSnapshot]] = defaultdict(dict)
+    for place, snapshot in enumerate(snapshots):
+        if snapshot is not None:
+            for code, window in snapshot.windows.items():
+                if window.reads_table and snapshot.is_small(code):
+                    readers[code, snapshot.statements[code].file_format][place] = snapshot
+    return {what: found for what, found in readers.items() if len(found) > 1}
+
+
+def _asked(reader: OpenSnapshot, code: EntityCode) -> tuple[OrganizationId, SnapshotText]:
+    previous = reader.windows[code].previous
+    if previous is None:
+        raise InvariantError("a small window begins at a snapshot")
+    return reader.statements[code].organization, previous
+
+
+def _query(
+    statements: Statements, asked: Sequence[tuple[OrganizationId, SnapshotText]], keys: int, *, deletions: bool
+) -> str:
+    return statements.deleted_of(asked, keys) if deletions else statements.changed_of(asked, keys)
+
+
+def _by_place(data: bytes, file_format: ExportFormat, sent_rows: int) -> Mapping[int, Sequence[bytes]]:
+    found: dict[int, list[bytes]] = defaultdict(list)
+    for place, row in rows_with_places(data, file_format):
+        found[place].append(row)
+    if sum(map(len, found.values())) != sent_rows:
+        raise AloneError("It is read by itself, for not all rows arrived that were read together with others'.")
+    return found
