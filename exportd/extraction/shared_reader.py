@@ -10,8 +10,8 @@ from dataclasses import replace
 import anyio
 
 from exportd.extraction.copier import Copier, CopyTask, ImagesUnreadableError
+from exportd.extraction.open_snapshot import FetchedRows, OpenSnapshot
 from exportd.extraction.silence_watcher import SilenceWatcher
-from exportd.extraction.snapshot_opener import FetchedRows, OpenSnapshot
 from exportd.extraction.statement import Statements, copy_options
 from exportd.extraction.window import SnapshotText
 from exportd.model.entity import EntityCode, OrganizationId

@@ -8,8 +8,7 @@ what is compared is what is exported.
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import replace
 
 import anyio.lowlevel
 from asyncpg import PostgresError
@@ -21,6 +20,7 @@ from exportd.database.connector import Connection, Connector
 from exportd.database.locks import LockWait, take_locks
 from exportd.database.translator import FOREIGN_ERRORS, translated
 from exportd.extraction.guards import CatalogMemory, ClusterFacts, Guards, KnownCatalog, growth, guards_of
+from exportd.extraction.open_snapshot import MAX_SHARED_KEYS, OpenSnapshot, Reader
 from exportd.extraction.silence_watcher import SilenceWatcher
 from exportd.extraction.snapshot_reader import (
     contents_of,
@@ -51,73 +51,12 @@ _SQL = queries.load("snapshots")
 
 _LOCK_ATTEMPTS = 5
 
-MAX_SHARED_KEYS = 10_000
-"""A job with more keys to read does not share a snapshot: others would wait for it."""
-
 IsIntact = Callable[[Entity, Shape], bool]
 """Whether an entity's capture triggers are all there and enabled."""
 
 
-@dataclass(frozen=True, slots=True)
-class FetchedRows:
-    """Rows of one job's window of an entity, as COPY writes them, and how many there are."""
-
-    live: bytes = b""
-    live_rows: int = 0
-    deleted: bytes = b""
-    deleted_rows: int = 0
-
-    def having(self, data: bytes, rows: int, *, deletions: bool) -> "FetchedRows":
-        """The same with its deleted rows, or its live ones."""
-        if deletions:
-            return replace(self, deleted=data, deleted_rows=rows)
-        return replace(self, live=data, live_rows=rows)
-
-
 class CatalogChangedError(Exception):
     """The catalog is not what is remembered of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenSnapshot:
-    """One consistent read, open on ``connection``.
-
-    ``snapshot`` and ``wal_position`` say where in the database's history it is, ``taken_at`` (aware UTC) when.
-    """
-
-    connection: "Connection"
-    snapshot: SnapshotText
-    wal_position: str
-    taken_at: datetime
-    entities: Mapping[EntityCode, Entity]
-    shapes: Mapping[EntityCode, Shape]
-    guards: Mapping[EntityCode, Guards]
-    windows: Mapping[EntityCode, EntityWindow]
-    statements: Mapping[EntityCode, Statements]
-    keys: Mapping[EntityCode, int]
-    """How many keys the log holds for each incremental window, at most."""
-    fetched: Mapping[EntityCode, FetchedRows] = field(default_factory=dict)
-    """What has been read already, with that of other jobs."""
-
-    def is_small(self, code: EntityCode) -> bool:
-        """Whether the window's rows are ordered: so they are the same, whether read by themselves or with others'."""
-        window = self.windows[code]
-        small = not window.scans_table and self.keys[code] <= MAX_SHARED_KEYS
-        return small and self.statements[code].can_be_shared
-
-    def locks(self) -> str:
-        """The statement by which another connection locks the same tables."""
-        return lock_statement(list(self.entities.values()))
-
-
-@dataclass(frozen=True, slots=True)
-class Reader:
-    """A job that is to be read, with its last ``positions``. ``forced`` names entities that must be full."""
-
-    job: Job
-    positions: Mapping[EntityCode, Position]
-    forced: Mapping[EntityCode, FullReason]
-    watcher: SilenceWatcher
 
 
 class SnapshotOpener:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from exportd.extraction.snapshot_opener import OpenSnapshot
+from exportd.extraction.open_snapshot import OpenSnapshot
+from exportd.model.entity import OrganizationId
 from tests.integration.capture.source_database import CapturedTable, SourceDatabase
 
 pytestmark = pytest.mark.every_postgres
@@ -18,20 +19,26 @@ def nodes_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from nodes_of(child)
 
 
-async def plans_of(things: CapturedTable) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The plans of what a run would read: the changed rows and the deleted ones."""
+async def plans_of(things: CapturedTable) -> list[dict[str, Any]]:
+    """The plans of what a run would read, by itself or with another one: the changed rows and the deleted ones."""
     plans: list[dict[str, Any]] = []
 
     async def explain(snapshot: OpenSnapshot) -> None:
         code = things.entity.code
         window, statements = snapshot.windows[code], snapshot.statements[code]
         assert window.previous is not None
-        for query in (statements.changed(window.previous), statements.deleted(window.previous)):
+        asked = [(statements.organization, window.previous), (OrganizationId("another"), window.previous)]
+        for query in (
+            *(statements.changed(window.previous, ordered=ordered) for ordered in (False, True)),
+            *(statements.deleted(window.previous, ordered=ordered) for ordered in (False, True)),
+            statements.changed_of(asked, 2 * snapshot.keys[code]),
+            statements.deleted_of(asked, 2 * snapshot.keys[code]),
+        ):
             (plan,) = json.loads(await snapshot.connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT json) {query}"))
             plans.append(plan["Plan"])
 
     await things.run(while_open=explain)
-    return plans[0], plans[1]
+    return plans
 
 
 @pytest.mark.parametrize("analyzed", [False, True], ids=["no statistics", "statistics"])

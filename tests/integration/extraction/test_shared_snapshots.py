@@ -1,14 +1,16 @@
 """Jobs that ask together read one snapshot; what happens to one of them is no other's fate."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from exportd.extraction import snapshot_opener, snapshot_sharer
-from exportd.extraction.snapshot_opener import OpenSnapshot
-from exportd.model.entity import OrganizationId
+from exportd.extraction import shared_reader, snapshot_opener, snapshot_sharer
+from exportd.extraction.copier import Copier, ImagesUnreadableError
+from exportd.extraction.open_snapshot import FetchedRows, OpenSnapshot
+from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import AloneError, TransientError
 from exportd.model.reason import Reason
 from exportd.model.schedule import ExportFormat
@@ -61,6 +63,104 @@ async def test_they_have_one_snapshot_and_each_its_own_rows(together: Together, 
     for name, export in zip(ORGANIZATIONS, found, strict=True):
         records = export["RECORD"].records(together.exporter.entities[0])
         assert {record["org"] for record in records} <= {name}
+
+
+def fetched_by(fetched: dict[str, FetchedRows]) -> list[Look | None]:
+    """Looks at what was fetched for each of the three before its turn."""
+
+    def look_of(name: str) -> Look:
+        async def look(snapshot: OpenSnapshot) -> None:
+            fetched[name] = snapshot.fetched.get(EntityCode("RECORD"), FetchedRows())
+
+        return look
+
+    return [look_of(name) for name in ORGANIZATIONS]
+
+
+def held_by(together: Together, exports: list[Export | Exception]) -> dict[str, dict[str, str | None]]:
+    """By organization what each record's secret is, None for a deleted one."""
+    found: dict[str, dict[str, str | None]] = {}
+    for name, export in zip(ORGANIZATIONS, exports, strict=True):
+        assert isinstance(export, Export), export
+        records = export["RECORD"].records(together.exporter.entities[0])
+        assert {record["org"] for record in records} == {name}
+        found[name] = {
+            record["id"]: None if record["deleted"] in (True, "true") else record["secret"] for record in records
+        }
+    return found
+
+
+@pytest.mark.every_postgres
+@pytest.mark.parametrize("file_format", list(ExportFormat))
+async def test_what_little_they_have_to_read_is_fetched_for_all_of_them(
+    together: Together, database: Database, file_format: ExportFormat
+) -> None:
+    connection = await database.connect()
+    await connection.execute(
+        """UPDATE public.record SET secret = E'"a",\\n\\n2,"' || id || E'"\\n' WHERE id > 3;
+           DELETE FROM public.record WHERE id IN (2, 5, 6)"""
+    )
+    fetched: dict[str, FetchedRows] = {}
+    exports = await together.exporter.run_together(together.schedules, [file_format] * 3, fetched_by(fetched))
+    secrets = {str(number): f'"a",\n\n2,"{number}"\n' for number in range(4, 10)}
+    assert {
+        name: {str(number): secret for number, secret in held.items()}
+        for name, held in held_by(together, [*exports]).items()
+    } == {
+        "acme": {"3": "x!", "6": None, "9": secrets["9"]},
+        "globex": {"1": "x!", "4": secrets["4"], "7": secrets["7"]},
+        "initech": {"2": None, "5": None, "8": secrets["8"]},
+    }
+    assert {name: (rows.live_rows, rows.deleted_rows) for name, rows in fetched.items()} == {
+        "acme": (2, 1),
+        "globex": (3, 0),
+        "initech": (1, 2),
+    }
+
+
+@pytest.mark.parametrize(
+    ("limit", "value"), [("MAX_FETCHED_BYTES", 10), ("MAX_FETCHED_KEYS", 8), ("MAX_FETCHING_S", -1.0)]
+)
+async def test_what_is_much_is_left_to_each(
+    together: Together, monkeypatch: pytest.MonkeyPatch, limit: str, value: float
+) -> None:
+    monkeypatch.setattr(shared_reader, limit, value)
+    fetched: dict[str, FetchedRows] = {}
+    held = held_by(together, await together.run(fetched_by(fetched)))
+    assert {name: len(records) for name, records in held.items()} == dict.fromkeys(ORGANIZATIONS, 3)
+    assert fetched == dict.fromkeys(ORGANIZATIONS, FetchedRows())
+
+
+async def test_what_is_read_in_another_format_is_not_fetched_with_the_others(together: Together) -> None:
+    fetched: dict[str, FetchedRows] = {}
+    formats = [ExportFormat.CSV, ExportFormat.JSONL, ExportFormat.CSV]
+    exports = await together.exporter.run_together(together.schedules, formats, fetched_by(fetched))
+    assert all(isinstance(export, Export) for export in exports)
+    assert [fetched[name].live_rows for name in ORGANIZATIONS] == [3, 0, 3]
+
+
+@pytest.mark.parametrize("error", [LOST, ImagesUnreadableError(EntityCode("RECORD"))])
+async def test_when_fetching_fails_each_is_read_by_itself(
+    together: Together, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def fail(*_: object) -> int:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Copier, "copy_one", fail)
+        assert [type(outcome) for outcome in await together.run()] == [AloneError] * 3
+    assert all(isinstance(export, Export) for export in await together.run())
+
+
+async def test_rows_that_do_not_all_arrive_are_read_again(together: Together, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy_one = Copier.copy_one
+
+    async def say_one_more(self: Copier, *arguments: Any) -> int:
+        return 1 + await copy_one(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Copier, "copy_one", say_one_more)
+        assert [type(outcome) for outcome in await together.run()] == [AloneError] * 3
 
 
 async def test_after_an_error_the_rest_are_read_by_themselves(together: Together) -> None:
