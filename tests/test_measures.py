@@ -27,7 +27,7 @@ from tests.tools.measure_tree import (
     vague_subjects,
 )
 
-MAX_MODULES = 295
+MAX_MODULES = 297
 MIN_MEDIAN_LINES = 130
 MAX_LINES = 450
 MAX_LONG_FUNCTIONS = 1

@@ -373,9 +373,7 @@ class Connector:
             # first, for it decides how the server writes down the path.
             "quote_all_identifiers": "off",
             "search_path": "pg_catalog",
-            # Compiling takes longer than our quick statements, which look dear to a planner that has no statistics, and
-            # makes no COPY faster.
-            "jit": "off",
+            "jit": "off",  # it takes longer than our statements, which look dear where there are no statistics
             "application_name": f"{self.application_name} {purpose}",
         }
 

@@ -7,13 +7,9 @@ from typing import TYPE_CHECKING
 
 from exportd.catalog.shape import Shape
 from exportd.extraction.guards import Guards
-from exportd.extraction.silence_watcher import SilenceWatcher
 from exportd.extraction.statement import Statements, lock_statement
 from exportd.extraction.window import EntityWindow, SnapshotText
 from exportd.model.entity import Entity, EntityCode
-from exportd.model.job import Job
-from exportd.model.reason import FullReason
-from exportd.model.start import Position
 
 if TYPE_CHECKING:
     from exportd.database.connector import Connection
@@ -68,13 +64,3 @@ class OpenSnapshot:
     def locks(self) -> str:
         """The statement by which another connection locks the same tables."""
         return lock_statement(list(self.entities.values()))
-
-
-@dataclass(frozen=True, slots=True)
-class Reader:
-    """A job that is to be read, with its last ``positions``. ``forced`` names entities that must be full."""
-
-    job: Job
-    positions: Mapping[EntityCode, Position]
-    forced: Mapping[EntityCode, FullReason]
-    watcher: SilenceWatcher

@@ -8,7 +8,7 @@ what is compared is what is exported.
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import anyio.lowlevel
 from asyncpg import PostgresError
@@ -20,7 +20,7 @@ from exportd.database.connector import Connection, Connector
 from exportd.database.locks import LockWait, take_locks
 from exportd.database.translator import FOREIGN_ERRORS, translated
 from exportd.extraction.guards import CatalogMemory, ClusterFacts, Guards, KnownCatalog, growth, guards_of
-from exportd.extraction.open_snapshot import MAX_SHARED_KEYS, OpenSnapshot, Reader
+from exportd.extraction.open_snapshot import MAX_SHARED_KEYS, OpenSnapshot
 from exportd.extraction.silence_watcher import SilenceWatcher
 from exportd.extraction.snapshot_reader import (
     contents_of,
@@ -57,6 +57,16 @@ IsIntact = Callable[[Entity, Shape], bool]
 
 class CatalogChangedError(Exception):
     """The catalog is not what is remembered of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A job that is to be read, with its last ``positions``. ``forced`` names entities that must be full."""
+
+    job: Job
+    positions: Mapping[EntityCode, Position]
+    forced: Mapping[EntityCode, FullReason]
+    watcher: SilenceWatcher
 
 
 class SnapshotOpener:

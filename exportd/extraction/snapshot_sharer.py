@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 import anyio
 
 from exportd.extraction.guards import KnownCatalog
-from exportd.extraction.open_snapshot import OpenSnapshot, Reader
+from exportd.extraction.open_snapshot import OpenSnapshot
 from exportd.extraction.shared_reader import SharedReader
-from exportd.extraction.snapshot_opener import CatalogChangedError, SnapshotOpener
+from exportd.extraction.snapshot_opener import CatalogChangedError, Reader, SnapshotOpener
 from exportd.model.entity import Entity, EntityCode
 from exportd.model.errors import AloneError, ExportdError
 from exportd.model.job import JobProgress
