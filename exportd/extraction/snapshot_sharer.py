@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import anyio
+import structlog
 
 from exportd.extraction.guards import KnownCatalog
 from exportd.extraction.open_snapshot import OpenSnapshot
@@ -20,6 +21,8 @@ from exportd.extraction.snapshot_opener import CatalogChangedError, Reader, Snap
 from exportd.model.entity import Entity, EntityCode
 from exportd.model.errors import AloneError, ExportdError
 from exportd.model.job import JobProgress
+
+_logger = structlog.stdlib.get_logger()
 
 LINGER_S = 0.05
 """Others are waited for until none has come for so long."""
@@ -121,6 +124,7 @@ class SnapshotSharer:
             finally:
                 del self._gatherings[codes]
             async with self._opener.open_for(known, gathering.readers) as snapshots:
+                _logger.info("snapshot shared", jobs=len(gathering.readers))
                 gathering.begin(await self._shared_reader.fetch(snapshots, reader.watcher))
                 try:
                     async with gathering.turn(reader) as snapshot:

@@ -100,11 +100,11 @@ async def test_tenants_that_come_and_go_between_the_claim_and_the_read(site: Sit
     await connection.execute("UPDATE public.accounts SET name = 'blocked'")
     async with statement_blocker.blocking(keeper) as closed:
         jobs = dict(zip(codes, await fire_together(site, codes), strict=True))
-        blocked = await closed.blocked_backend()
+        await closed.blocked_backend()
         await daemon.wait_for_event("jobs claimed together", jobs=len(jobs))
-        query = await connection.fetchval("SELECT query FROM pg_stat_activity WHERE pid = $1", blocked)
-        # Those of the organization that is read are left alone, for one of them is the one that reads.
-        deleted, paused, cancelled, *_ = [code for code in codes if f"'{code[:-2]}'" not in query]
+        # The one that reads for all is left alone.
+        reading = (await daemon.wait_for_event("snapshot shared", jobs=len(jobs)))["job_id"]
+        deleted, paused, cancelled, *_ = [code for code in codes if str(jobs[code]) != reading]
         positions = await _positions(tenants, deleted, cancelled)
         sections["schedule"] = [one for one in sections["schedule"] if one["code"] != deleted]
         site.configure(BLOCKABLE_CATALOG, {**sections, "limits": limits})

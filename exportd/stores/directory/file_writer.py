@@ -6,11 +6,12 @@ and raise OSError.
 """
 
 import errno
+import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
-from uuid import uuid4
 
 # Not on every system.
 _UNNAMED: Final = getattr(os, "O_TMPFILE", None)
@@ -66,14 +67,30 @@ class UnnamedWriter:
         try:
             self._link(number, name, folder)
         except FileExistsError:
-            # A link does not replace a file, so it gets another name first.
-            beside = f"{uuid4().hex}.new"
+            self._replace(number, name, folder)
+
+    def _replace(self, number: int, name: str, folder: int) -> None:
+        """A link does not replace a file, so it gets another name first.
+
+        It is the same name each time, so what a killed daemon has left there goes when the object is written again.
+        """
+        place = os.fstat(folder)
+        beside = f"{hashlib.sha256(f'{place.st_dev}/{place.st_ino}/{name}'.encode()).hexdigest()[:32]}.new"
+        try:
             self._link(number, beside, self._scratch)
-            try:
-                os.rename(beside, name, src_dir_fd=self._scratch, dst_dir_fd=folder)
-            except BaseException:
+        except FileExistsError:
+            with suppress(FileNotFoundError):
                 os.unlink(beside, dir_fd=self._scratch)
+            self._link(number, beside, self._scratch)
+        try:
+            os.rename(beside, name, src_dir_fd=self._scratch, dst_dir_fd=folder)
+        except FileNotFoundError:
+            # Another daemon that writes the same object has moved this one there, in place of its own.
+            if not os.path.samestat(os.fstat(self._files[number]), os.stat(name, dir_fd=folder)):
                 raise
+        except BaseException:
+            os.unlink(beside, dir_fd=self._scratch)
+            raise
 
     def _new_file(self) -> int:
         if _UNNAMED is None:

@@ -169,14 +169,15 @@ class DirectoryFiles:
             infos.append(ObjectInfo(key, written.st_size, datetime.fromtimestamp(written.st_mtime, UTC)))
             by_folder[tuple(places[number][:-1])].append(number)
         with self._folders.tree() as tree:
-            folders = tree.make(by_folder)
-            for folder, numbers in zip(folders, by_folder.values(), strict=True):
+            for segments, numbers in by_folder.items():
+                folder = tree.make(segments)
                 for number in numbers:
                     with about(self._root / objects[number][0]):
                         writer.place(number, places[number][-1], folder)
             # When all have their names: a journal writes those of several folders at once.
-            for folder in folders:
-                sync(folder)
+            tree.sync_made()
+            for segments in by_folder:
+                sync(tree.open(segments))
         return infos
 
     def head(self, key: ObjectKey) -> ObjectInfo | None:

@@ -8,7 +8,7 @@ they raise OSError, with the whole path, and PermanentError DESTINATION_REFUSED 
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -32,7 +32,9 @@ class FolderOpener:
     def opened(self, segments: Sequence[str], *, make: bool = False) -> Iterator[int]:
         """A descriptor of the folder of these names. With ``make``, what is missing of it is made, durably."""
         with self.tree() as tree:
-            yield tree.make([segments])[0] if make else tree.open(segments)
+            folder = tree.make(segments) if make else tree.open(segments)
+            tree.sync_made()
+            yield folder
 
     @contextmanager
     def tree(self) -> Iterator["FolderTree"]:
@@ -142,13 +144,14 @@ class FolderTree:
         """A descriptor of the folder of these names."""
         return self._opened(segments, make=False)
 
-    def make(self, folders: Iterable[Sequence[str]]) -> Sequence[int]:
-        """Descriptors of the folders of these names. What is missing of them is made, durably."""
-        opened = [self._opened(segments, make=True) for segments in folders]
+    def make(self, segments: Sequence[str]) -> int:
+        """The same. What is missing of it is made, and durable after ``sync_made``."""
+        return self._opened(segments, make=True)
+
+    def sync_made(self) -> None:
         for folder in self._made_in:
             sync(folder)
         self._made_in.clear()
-        return opened
 
     def close(self) -> None:
         for folder in self._open.values():
