@@ -73,23 +73,22 @@ class UnnamedWriter:
         """A link does not replace a file, so it gets another name first.
 
         It is the same name each time, so what a killed daemon has left there goes when the object is written again.
+        Another daemon that writes the same object at the same time may take it away: then this is worth another try.
         """
         place = os.fstat(folder)
         beside = f"{hashlib.sha256(f'{place.st_dev}/{place.st_ino}/{name}'.encode()).hexdigest()[:32]}.new"
+        with suppress(FileNotFoundError):
+            os.unlink(beside, dir_fd=self._scratch)
         try:
             self._link(number, beside, self._scratch)
-        except FileExistsError:
+            os.rename(beside, name, src_dir_fd=self._scratch, dst_dir_fd=folder)
+        except (FileNotFoundError, FileExistsError) as error:
+            # It may also have moved this one there, in place of its own.
+            if not os.path.samestat(os.fstat(self._files[number]), os.stat(name, dir_fd=folder)):
+                raise OSError(errno.EAGAIN, "another daemon writes the same object") from error
+        except BaseException:
             with suppress(FileNotFoundError):
                 os.unlink(beside, dir_fd=self._scratch)
-            self._link(number, beside, self._scratch)
-        try:
-            os.rename(beside, name, src_dir_fd=self._scratch, dst_dir_fd=folder)
-        except FileNotFoundError:
-            # Another daemon that writes the same object has moved this one there, in place of its own.
-            if not os.path.samestat(os.fstat(self._files[number]), os.stat(name, dir_fd=folder)):
-                raise
-        except BaseException:
-            os.unlink(beside, dir_fd=self._scratch)
             raise
 
     def _new_file(self) -> int:

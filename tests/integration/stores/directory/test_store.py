@@ -383,6 +383,48 @@ async def test_a_killed_daemon_leaves_nothing_of_objects_that_have_no_name_yet(
     assert list((root / UPLOADS_FOLDER).iterdir()) == list((root / "orgId=a" / "type=0").iterdir()) == []
 
 
+async def test_what_a_killed_daemon_left_beside_an_object_goes_when_it_is_written_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DirectoryStore(root)
+    await store.put(KEY, b"first")
+    with monkeypatch.context() as killed:
+        killed.setattr(os, "rename", raise_killed)
+        killed.setattr(os, "unlink", lambda *_, **__: None)  # the dead remove nothing
+        with pytest.raises(KeyboardInterrupt):
+            await store.put(KEY, b"second")
+    (left,) = (root / UPLOADS_FOLDER).iterdir()
+    assert (left.read_bytes(), (root / KEY).read_bytes()) == (b"second", b"first")
+    await store.put(KEY, b"third")
+    assert list((root / UPLOADS_FOLDER).iterdir()) == []
+    assert (root / KEY).read_bytes() == b"third"
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+async def test_an_object_may_be_put_in_its_place_by_another_that_writes_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch, is_ours: bool
+) -> None:
+    """It takes the name that both use. Where ours is gone, it is worth another try."""
+    store, rename = DirectoryStore(root), os.rename
+    await store.put(KEY, b"first")
+
+    def rename_after_another(source: str, target: str, **folders: int) -> None:
+        if is_ours:
+            rename(source, target, **folders)
+        else:
+            os.unlink(source, dir_fd=folders["src_dir_fd"])
+        rename(source, target, **folders)
+
+    monkeypatch.setattr(os, "rename", rename_after_another)
+    if is_ours:
+        await store.put(KEY, b"second")
+    else:
+        with pytest.raises(TransientError, match="another daemon writes the same object"):
+            await store.put(KEY, b"second")
+    assert (root / KEY).read_bytes() == (b"second" if is_ours else b"first")
+    assert list((root / UPLOADS_FOLDER).iterdir()) == []
+
+
 async def test_while_many_write_objects_the_next_ones_do_not_wait(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight shares that hang must not stop a ninth."""
     taken = BoundedSemaphore(1)
