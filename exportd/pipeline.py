@@ -24,7 +24,7 @@ from exportd.manifest.document import Predecessor, sha256_of
 from exportd.model.entity import EntityCode
 from exportd.model.errors import InvariantError
 from exportd.model.extraction import Extraction
-from exportd.model.job import Job, JobPhase, JobProgress, Lease, Part
+from exportd.model.job import Job, JobPhase, JobProgress, JobState, Lease, Part
 from exportd.model.reason import FullReason
 from exportd.model.start import Start
 from exportd.spool.spool import Spool
@@ -42,8 +42,8 @@ class Pipeline:
         self._jobs = jobs
         self._spool = spool
 
-    async def run(self, lease: Lease, progress: JobProgress) -> None:
-        """Bring a job from where its last holder left it to its end.
+    async def run(self, lease: Lease, progress: JobProgress) -> JobState:
+        """Bring a job from where its last holder left it to its success, which is recorded with its progress.
 
         Raises TransientError when trying again may help, PermanentError when a person has to change something.
         """
@@ -55,7 +55,7 @@ class Pipeline:
                 _logger.warning("images unreadable, entity exported completely", entity=unreadable.entity)
                 forced[unreadable.entity] = unreadable.reason
             else:
-                return
+                return JobState.SUCCEEDED
 
     async def _run(self, lease: Lease, progress: JobProgress, forced: Mapping[EntityCode, FullReason]) -> None:
         job = lease.job
@@ -81,7 +81,12 @@ class Pipeline:
         earlier = await self._earlier_downloads(job, extraction)
         manifest = delivery.renderer.render(build_spool_manifest(job, extraction, parts, key_of, earlier))
         await self._spool.write_manifest(job.id, manifest)
-        await self._jobs.succeed(lease, positions=extraction.positions(job), manifest_sha256=sha256_of(manifest))
+        await self._jobs.succeed(
+            lease,
+            positions=extraction.positions(job),
+            manifest_sha256=sha256_of(manifest),
+            progress=progress,
+        )
 
     async def _earlier_downloads(self, job: Job, extraction: Extraction) -> History:
         if job.schedule_id is None:

@@ -36,14 +36,13 @@ from exportd.extraction.extractor import Extractor
 from exportd.extraction.snapshot_opener import SnapshotOpener
 from exportd.fleet.presence import PresenceKeeper
 from exportd.fleet.table import DaemonIdentity, DaemonTable
-from exportd.jobs.attempt_runner import RunJob
 from exportd.jobs.dispatcher import Dispatcher
 from exportd.jobs.history_pruner import HistoryPruner
 from exportd.jobs.job_table import JobTable
 from exportd.jobs.operations import JobOperator
 from exportd.model.clock import Clock, SystemClock
 from exportd.model.entity import EntityCode
-from exportd.model.job import JobPhase, JobProgress, Lease
+from exportd.model.job import JobPhase, JobProgress, JobState, Lease, RunJob
 from exportd.model.schedule import ScheduleId
 from exportd.pipeline import Pipeline
 from exportd.schedules.firing_table import ScheduleTable
@@ -271,11 +270,11 @@ def _job_function(
             spool=spool,
         )
 
-    async def run_job(lease: Lease, progress: JobProgress) -> None:
+    async def run_job(lease: Lease, progress: JobProgress) -> JobState:
         if lease.phase is JobPhase.EXTRACTING:
             await entities.look_for(lease.job)
         try:
-            await pipeline(current.configuration).run(lease, progress)
+            return await pipeline(current.configuration).run(lease, progress)
         except Exception:
             entities.wake()  # its table may have changed, and status says so before the next job
             raise

@@ -5,7 +5,7 @@ is lost, a person cancels the job, or the daemon stops. In each case the end is 
 further cancellation and bounded in time. If even that fails, the lease expires, and a daemon takes the job over.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from enum import Enum
 
 import anyio
@@ -19,14 +19,11 @@ from exportd.jobs.stalls import Occupant, StalledEntities
 from exportd.model.clock import Clock
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError, InvariantError, TransientError
-from exportd.model.job import JobPhase, JobProgress, JobState, Lease, LeaseState, Stall
+from exportd.model.job import JobPhase, JobProgress, JobState, Lease, LeaseState, RunJob, Stall
 from exportd.model.reason import Reason
 
 RECORDING_TIMEOUT_S = 5.0
 """How long the end of an attempt may take to record before it is left to the lease's end."""
-
-RunJob = Callable[[Lease, JobProgress], Awaitable[None]]
-"""Does a job from its lease's phase to the table's ``succeed``, keeping the progress up to date."""
 
 _logger = structlog.stdlib.get_logger()
 
@@ -80,6 +77,7 @@ class AttemptRunner:
         self._last_stalls: list[Stall] = []
         self._stalled_since: float | None = None
         self._silent = False
+        self._ended_as: JobState | None = None
         self._scope = anyio.CancelScope()
         self._stopped_by: _Stop | None = None
         self._keeper = LeaseKeeper(table, lease, self._progress, lease_s=lease_s, claimed_at=claimed_at, clock=clock)
@@ -155,7 +153,12 @@ class AttemptRunner:
                 self._stop(_Stop.SHUTDOWN)
                 raise
             finally:
-                await self._record(error)
+                if self._ended_as is None:
+                    await self._record(error)
+                else:
+                    _logger.info("job ended", state=self._ended_as.value)
+                # They refer to this object, and it to them: such a circle waits for a full garbage collection.
+                self._progress.on_stall = self._progress.on_seal = _nothing
 
     def _stop(self, reason: _Stop) -> None:
         self._stopped_by = self._stopped_by or reason
@@ -169,7 +172,7 @@ class AttemptRunner:
                 with self._scope:
                     await anyio.lowlevel.checkpoint()  # handed back before it began
                     await self._load_progress()
-                    await self._run_job(self._lease, self._progress)
+                    self._ended_as = await self._run_job(self._lease, self._progress)
                 group.cancel_scope.cancel()
         except Exception as error:  # it must end this job only, and no other
             if holds_bug(error):
@@ -262,6 +265,10 @@ class AttemptRunner:
 
 def _entities(stalls: Iterable[Stall]) -> set[EntityCode]:
     return {entity for stall in stalls for entity in stall.entities}
+
+
+def _nothing() -> None:
+    """Hear of progress, and do nothing."""
 
 
 def _worth_repeating(error: Exception) -> bool:

@@ -21,13 +21,13 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from exportd.jobs.attempt_runner import AttemptRunner, RunJob
+from exportd.jobs.attempt_runner import AttemptRunner
 from exportd.jobs.job_table import JobTable
 from exportd.jobs.stalls import LONG_S, Occupant, Room, Slots, StalledEntities
 from exportd.model.clock import Clock
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError
-from exportd.model.job import JobPhase, Lease
+from exportd.model.job import JobPhase, Lease, RunJob
 from exportd.model.reason import Reason
 from exportd.settings.schema import LiveSettings
 

@@ -167,9 +167,8 @@ class JobTable:
 
     async def heartbeat(self, lease: Lease, progress: JobProgress | None, *, lease_s: float) -> LeaseState:
         """Extend the lease to ``lease_s`` seconds from now and write ``progress`` if given."""
-        document = None if progress is None else json.dumps(progress_to_json(progress))
         asked_at = boot_time()
-        state = await self._heartbeats.ask(Heartbeat(lease, document, lease_s))
+        state = await self._heartbeats.ask(Heartbeat(lease, _document(progress), lease_s))
         if state is not LeaseState.LOST:
             lease.term.extend(asked_at=asked_at, lease_s=lease_s)
         return state
@@ -179,7 +178,7 @@ class JobTable:
 
         Empty progress leaves what the row has.
         """
-        document = None if progress == JobProgress() else json.dumps(progress_to_json(progress))
+        document = _document(None if progress == JobProgress() else progress)
         return await self._last_progress.ask((lease, document))
 
     async def seal(
@@ -206,15 +205,22 @@ class JobTable:
         """Record that a destination has everything, its manifest included."""
         _require(await self._records_of_deliveries.ask(Delivered(lease, destination, manifest_sha256)))
 
-    async def succeed(self, lease: Lease, *, positions: Iterable[Position], manifest_sha256: str | None = None) -> None:
+    async def succeed(
+        self,
+        lease: Lease,
+        *,
+        positions: Iterable[Position],
+        manifest_sha256: str | None = None,
+        progress: JobProgress | None = None,
+    ) -> None:
         """End the job and move its schedule's positions, both or neither.
 
-        ``manifest_sha256`` is that of its manifest in the spool.
+        ``manifest_sha256`` is that of its manifest in the spool, ``progress`` its last (None: the row's stays).
 
         An ad hoc job moves none, nor does one whose schedule was deleted; entities that are no longer in the schedule
         are left out.
         """
-        _require(await self._successes.ask(Success(lease, [*positions], manifest_sha256)))
+        _require(await self._successes.ask(Success(lease, [*positions], manifest_sha256, _document(progress))))
 
     async def fail(self, lease: Lease, *, reason: Reason, message: str) -> None:
         """End the job without success. Its schedule's positions stay: the next run holds the same changes."""
@@ -290,18 +296,6 @@ class JobTable:
         """How far a schedule has come, for each entity that it exported before."""
         async with statements(self._pool, "reading a schedule's positions") as connection:
             return (await self._documents.positions(connection, [schedule_id]))[schedule_id]
-
-    async def refresh_requests(self, schedule_id: ScheduleId) -> tuple[EntityCode, ...]:
-        """The entities that a person wants to have completely in the schedule's next run."""
-        async with statements(self._pool, "reading which entities are to be full") as connection:
-            rows = await connection.fetch(_SQL["refresh_requests"], [schedule_id])
-        return tuple(EntityCode(row["entity"]) for row in rows)
-
-    async def backfill_requests(self, schedule_id: ScheduleId) -> tuple[BackfillRequest, ...]:
-        """Where a person wants the schedule's next run to begin, earlier than at its positions."""
-        async with statements(self._pool, "reading the back-fills asked for") as connection:
-            rows = await connection.fetch(_SQL["backfill_requests"], [schedule_id])
-        return tuple(BackfillRequest.from_json(json.loads(row["document"])) for row in rows)
 
     async def deliveries(self, job_id: JobId) -> tuple[DeliveryRecord, ...]:
         """The destinations that have everything of a job."""
@@ -409,6 +403,10 @@ def _lease(row: "asyncpg.Record", asked_at: float, lease_s: float) -> Lease:
     lease = Lease(job_from_row(row), row["fence"], row["attempt"], JobPhase(row["phase"]))
     lease.term.extend(asked_at=asked_at, lease_s=lease_s)
     return lease
+
+
+def _document(progress: JobProgress | None) -> str | None:
+    return None if progress is None else json.dumps(progress_to_json(progress))
 
 
 async def _write(connection: "Connection", lease: Lease, statement: str, *arguments: object) -> None:

@@ -48,11 +48,14 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """``positions`` are where the schedule has come to; ``manifest_sha256`` is that of the spool's manifest."""
+    """``positions`` are where the schedule has come to; ``manifest_sha256`` is that of the spool's manifest;
+    ``progress`` is JSON, None leaves the row's.
+    """
 
     lease: Lease
     positions: Sequence[Position]
     manifest_sha256: str | None
+    progress: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,10 @@ class LeaseWriter:
         leases = [success.lease for success in successes]
         async with transaction(self._pool, "finishing a job") as connection:
             await connection.fetch(_SQL["lock_schedule"], [lease.job.id for lease in leases])
-            held = await _held(connection, _SQL["succeed"], leases, [success.manifest_sha256 for success in successes])
+            held = await _held(
+                *(connection, _SQL["succeed"], leases, [success.manifest_sha256 for success in successes]),
+                [success.progress for success in successes],
+            )
             reached = [success for success in successes if success.lease.job.id in held]
             ended = [success.lease.job.id for success in reached]
             documents = {

@@ -1,7 +1,7 @@
 """A job: one run of a schedule, or an ad hoc export; how far it is, the files that it makes, and what it published."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -154,6 +154,13 @@ class JobProgress:
             return
         self.stalls = [*(stall for stall in self.stalls if stall is not before), *([now] if now else [])]
         self.on_stall()
+
+
+RunJob = Callable[[Lease, JobProgress], Awaitable[JobState | None]]
+"""Does a job from its lease's phase to its success, keeping the progress up to date.
+
+Answers with the job's state when that is recorded, its progress included: the caller records nothing then.
+"""
 
 
 @dataclass(frozen=True, slots=True)

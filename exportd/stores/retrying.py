@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import anyio
 import stamina
 
 from exportd.model.errors import InvariantError, TransientError
@@ -36,16 +37,32 @@ class RetryBudget:
 
     async def call(self, work: Callable[[], Awaitable[T]]) -> T:
         """The result of ``work``. Raises TransientError when the budget is spent, PermanentError at once."""
+        began_at = anyio.current_time()
+        self.guard()
+        try:
+            return await work()
+        except TransientError as error:
+            # Most calls succeed at once: only others pay for a loop of attempts.
+            left_s = self.timeout_s - (anyio.current_time() - began_at)
+            if left_s <= 0:
+                raise
+            return await self._repeated(work, error, left_s)
+
+    async def _repeated(self, work: Callable[[], Awaitable[T]], first: TransientError, timeout_s: float) -> T:
+        """The result of ``work``, which has just failed for the first time."""
         async for attempt in stamina.retry_context(
             on=self._wait_s,
             attempts=None,
-            timeout=self.timeout_s,
+            timeout=timeout_s,
             wait_initial=self.first_wait_s,
             wait_max=self.max_wait_s,
             wait_jitter=self.jitter_s,
         ):
-            self.guard()
+            if attempt.num > 1:
+                self.guard()
             with attempt:
+                if attempt.num == 1:
+                    raise first
                 return await work()
         raise InvariantError("the loop returns or raises")
 

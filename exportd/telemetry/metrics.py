@@ -7,7 +7,7 @@ the metrics sees all of them.
 
 import resource
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from exportd import __version__
 from exportd.model.clock import Clock
 from exportd.model.entity import EntityCode
 from exportd.model.errors import ExportdError
-from exportd.model.job import JobProgress, Lease
+from exportd.model.job import JobProgress, JobState, Lease, RunJob
 from exportd.model.reason import Reason
 
 _LOOP_DELAY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
@@ -204,8 +204,6 @@ class Metrics:
         self.descriptions.append(MetricDescription(name, kind, tuple(labels), meaning))
 
 
-RunJob = Callable[[Lease, JobProgress], Awaitable[None]]
-
 _LOOP_INTERVAL_S = 0.1
 _STATUS = Path("/proc/self/status")
 
@@ -219,22 +217,24 @@ class AttemptMeter:
         self._clock = clock
         self._counters: dict[EntityCode, tuple[Counter, Counter]] = {}
 
-    async def run(self, lease: Lease, progress: JobProgress) -> None:
-        """One attempt. Raises what ``run_job`` raises."""
+    async def run(self, lease: Lease, progress: JobProgress) -> JobState | None:
+        """One attempt. Answers and raises as ``run_job`` does."""
         if lease.attempt > 1:
             self._metrics.retries.inc()
         begun = self._clock.monotonic()
         outcome, reason = "stopped", ""
         try:
-            await self._run_job(lease, progress)
-            outcome = "succeeded"
-            self._count(progress)
+            state = await self._run_job(lease, progress)
         except ExportdError as error:
             outcome, reason = "failed", error.reason
             raise
         except Exception:
             outcome, reason = "failed", Reason.BUG
             raise
+        else:
+            outcome = "succeeded"
+            self._count(progress)
+            return state
         finally:
             self._metrics.attempts.labels(outcome, reason).inc()
             self._metrics.attempt_duration.observe(self._clock.monotonic() - begun)

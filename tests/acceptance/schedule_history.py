@@ -24,6 +24,7 @@ from tests.acceptance.delivered_files import DeliveredFiles
 from tests.acceptance.in_process_pipeline import InProcessPipeline, directories, in_process_pipeline
 from tests.acceptance.sample_application import ENTITIES, Application, Contents
 from tests.fixtures.daemon import Site, until
+from tests.fixtures.requests_of_people import backfill_requests
 from tests.fixtures.settings import live_settings
 
 _HOLD_SCHEDULE = queries.load("schedule_operations")["hold"]
@@ -65,7 +66,7 @@ class ScheduleHistory:
 
     async def waiting(self) -> dict[str, str | FullReason]:
         """What is asked for and not done yet: where windows are to begin, or why they are full."""
-        requests = await JobTable(self.pipeline.pool).backfill_requests(self.schedule)
+        requests = await backfill_requests(self.pipeline.pool, self.schedule)
         return {
             request.entity: request.begins if isinstance(request.begins, FullReason) else request.begins.snapshot
             for request in requests

@@ -441,10 +441,10 @@ FOR SHARE OF schedule;
 
 -- name: succeed
 -- The job goes on holding the change log, from where its windows began, until the pruner lets go: for back-fills.
--- One array a column: $1 job, $2 fence, $3 SHA-256 of its manifest in the spool
+-- One array a column: $1 job, $2 fence, $3 SHA-256 of its manifest in the spool, $4 its last progress (null: as it is)
 WITH held AS MATERIALIZED (
-    SELECT job.id, given.manifest_sha256
-    FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS given (id, fence, manifest_sha256)
+    SELECT job.id, given.manifest_sha256, given.progress
+    FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[]) AS given (id, fence, manifest_sha256, progress)
     JOIN exportd.job USING (id)
     WHERE job.fence = given.fence AND job.state = 'RUNNING'
     ORDER BY job.id
@@ -453,6 +453,7 @@ WITH held AS MATERIALIZED (
     UPDATE exportd.job
     SET state = 'SUCCEEDED',
         spool_manifest_sha256 = held.manifest_sha256,
+        progress = coalesce(held.progress::jsonb, job.progress),
         finished_at = clock_timestamp(),
         objects_visible = false,
         reason = NULL,

@@ -21,6 +21,7 @@ from exportd.model.job import JobProgress, Lease
 from exportd.model.reason import Reason
 from exportd.schedules.schedule_record import Firing
 from exportd.settings.schema import DEFAULT_QUOTAS, QuotaSettings
+from tests.fixtures.requests_of_people import refresh_requests
 from tests.integration.api.request_bodies import bucket, schedule
 from tests.integration.api.standalone_api import ACME, BROKEN, SPOOL, ApiServer, path
 
@@ -414,7 +415,7 @@ class TestRefresh:
         lease = await claimed(api)
         assert str(lease.job.id) == at_once["jobId"]
         assert lease.job.schedule_id is not None
-        assert await JobTable(api.pool).refresh_requests(lease.job.schedule_id) == ("ACCOUNTS", "BILLS")
+        assert await refresh_requests(api.pool, lease.job.schedule_id) == ("ACCOUNTS", "BILLS")
 
     async def test_of_what_is_not_exported_is_refused(self, api: ApiServer) -> None:
         url = f"/v1/schedules/{await make_schedule(api)}/refresh"

@@ -14,14 +14,23 @@ import structlog
 from structlog.testing import capture_logs
 
 from exportd.jobs import attempt_runner
-from exportd.jobs.attempt_runner import RunJob
 from exportd.jobs.dispatcher import Dispatcher
 from exportd.jobs.job_record import JobRecord
 from exportd.jobs.job_table import JobTable
 from exportd.jobs.stalls import LONG_S
 from exportd.model.entity import OrganizationId
 from exportd.model.errors import PermanentError, TransientError
-from exportd.model.job import EntityProgress, JobId, JobPhase, JobProgress, JobState, Lease, LeaseState, Stall
+from exportd.model.job import (
+    EntityProgress,
+    JobId,
+    JobPhase,
+    JobProgress,
+    JobState,
+    Lease,
+    LeaseState,
+    RunJob,
+    Stall,
+)
 from exportd.model.reason import Reason
 from exportd.settings.schema import LiveSettings
 from tests.fixtures.fake_clock import FakeClock
@@ -162,6 +171,22 @@ class TestTheEndOfAnAttempt:
         # The last figures are there although no heartbeat came between them and the end.
         assert record.progress == JobProgress({ACCOUNTS: EntityProgress(rows=10)}, 3)
 
+    async def test_nothing_is_recorded_after_a_success_with_its_progress(self, dispatchers: Dispatchers) -> None:
+        job_id = await dispatchers.jobs.add_job()
+        done = anyio.Event()
+
+        async def run_job(lease: Lease, progress: JobProgress) -> JobState:
+            progress.of(ACCOUNTS).rows = 10
+            await dispatchers.jobs.table.succeed(lease, positions=[], progress=progress)
+            progress.of(ACCOUNTS).rows = 11
+            done.set()
+            return JobState.SUCCEEDED
+
+        async with dispatchers.running(dispatchers.dispatcher(run_job)):
+            await done.wait()
+        record = await dispatchers.record(job_id)
+        assert (record.state, record.progress) == (JobState.SUCCEEDED, JobProgress({ACCOUNTS: EntityProgress(rows=10)}))
+
     async def test_a_transient_error_puts_the_job_back_for_later(self, dispatchers: Dispatchers) -> None:
         record = await attempt(dispatchers, AWAY)
         assert (record.state, record.attempt) == (JobState.PENDING, 1)
@@ -225,7 +250,7 @@ class TestTheEndOfAnAttempt:
         good = held_job(dispatchers.jobs.table)
         failed = anyio.Event()
 
-        async def run_job(lease: Lease, progress: JobProgress) -> None:
+        async def run_job(lease: Lease, progress: JobProgress) -> JobState | None:
             if lease.job.id == good_id:
                 return await good(lease, progress)
             failed.set()

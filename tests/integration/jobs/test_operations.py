@@ -14,6 +14,7 @@ from exportd.model.clock import SystemClock
 from exportd.model.errors import PermanentError
 from exportd.model.job import JobId, JobProgress, JobState, Lease, LeaseState
 from exportd.model.reason import Reason
+from tests.fixtures.requests_of_people import refresh_requests
 from tests.fixtures.settings import live_settings
 from tests.integration.jobs.postgres_jobs import ACCOUNTS, ATTEMPTS, LEASE_S, NOON, PLANS, SPOOL, PostgresJobs, reached
 
@@ -212,4 +213,4 @@ class TestRefreshRequests:
             }
             await jobs.table.seal(lease, parts=[], extraction=json.dumps(extraction), spool_id=SPOOL)
             await jobs.table.succeed(lease, positions=reached(job_id, ACCOUNTS, PLANS))
-            assert await jobs.table.refresh_requests(schedule) == left
+            assert await refresh_requests(jobs.connection, schedule) == left

@@ -25,6 +25,7 @@ from exportd.model.schedule import ScheduleId
 from exportd.model.start import BackfillRequest, Beginning, SharedDocument
 from exportd.schedules.operations import ScheduleOperator
 from exportd.spool.spool import Spool
+from tests.fixtures.requests_of_people import backfill_requests
 from tests.fixtures.settings import live_settings
 from tests.integration.jobs.postgres_jobs import ACCOUNTS, NOON, PLANS, SPOOL, PostgresJobs
 
@@ -237,7 +238,7 @@ async def test_a_back_fill_gets_the_guards_of_the_past(jobs: PostgresJobs, inlin
     past = await succeeded(jobs, schedule, extraction(number=101, mode=Mode.INCREMENTAL))
     await jobs.connection.execute("UPDATE exportd.job SET log_hold = '100' WHERE id = $1", past)
     requests = (await ScheduleOperator(jobs.pool).backfill(schedule, past, actor="test")).requests
-    assert requests == await jobs.table.backfill_requests(schedule)
+    assert requests == await backfill_requests(jobs.connection, schedule)
     expected = {ACCOUNTS: {"columns": "inline"} if inline else GUARDS, PLANS: GUARDS}
     assert {request.entity: guards_of(request) for request in requests} == expected
 
