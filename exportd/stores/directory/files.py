@@ -76,7 +76,7 @@ class DirectoryFiles:
             # Complete under another name first, so that an upload that is listed always knows its key.
             upload_id = uuid4().hex
             unlisted = f"{upload_id}.new"
-            with about(self._root / UPLOADS_FOLDER / unlisted):
+            with about(self._root, UPLOADS_FOLDER, unlisted):
                 os.mkdir(unlisted, mode=0o700, dir_fd=uploads)
                 folder = os.open(unlisted, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=uploads)
                 try:
@@ -95,7 +95,7 @@ class DirectoryFiles:
         """A descriptor, for reading. Raises PermanentError NOT_FOUND when there is no such object."""
         *folders, name = self._segments(key)
         try:
-            with self._folders.opened(folders) as folder, about(self._root / key):
+            with self._folders.opened(folders) as folder, about(self._root, key):
                 return _open_regular(name, os.O_RDONLY, folder)
         except (FileNotFoundError, FileExistsError, _NotRegularError) as error:
             raise PermanentError(f"There is no object {key} in {self._name}.", reason=Reason.NOT_FOUND) from error
@@ -130,7 +130,7 @@ class DirectoryFiles:
         finally:
             os.close(descriptor)
         with self._folders.opened(folders, make=True) as folder:
-            with self._folders.upload(upload.id) as uploaded, about(self._root / upload.key):
+            with self._folders.upload(upload.id) as uploaded, about(self._root, upload.key):
                 os.rename("data", name, src_dir_fd=uploaded, dst_dir_fd=folder)
             sync(folder)
         self.remove_upload(upload)
@@ -164,7 +164,7 @@ class DirectoryFiles:
         infos = []
         by_folder: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for number, (key, data) in enumerate(objects):
-            with about(self._root / key):
+            with about(self._root, key):
                 written = writer.write(data)
             infos.append(ObjectInfo(key, written.st_size, datetime.fromtimestamp(written.st_mtime, UTC)))
             by_folder[tuple(places[number][:-1])].append(number)
@@ -172,7 +172,7 @@ class DirectoryFiles:
             for segments, numbers in by_folder.items():
                 folder = tree.make(segments)
                 for number in numbers:
-                    with about(self._root / objects[number][0]):
+                    with about(self._root, objects[number][0]):
                         writer.place(number, places[number][-1], folder)
             # When all have their names: a journal writes those of several folders at once.
             tree.sync_made()
@@ -183,7 +183,7 @@ class DirectoryFiles:
     def head(self, key: ObjectKey) -> ObjectInfo | None:
         *folders, name = self._segments(key)
         try:
-            with self._folders.opened(folders) as folder, about(self._root / key):
+            with self._folders.opened(folders) as folder, about(self._root, key):
                 return _info(key, name, folder)
         except (FileNotFoundError, FileExistsError):
             return None
@@ -191,7 +191,7 @@ class DirectoryFiles:
     def delete(self, key: ObjectKey) -> None:
         *folders, name = self._segments(key)
         with suppress(FileNotFoundError, FileExistsError), self._folders.opened(folders) as folder:
-            with about(self._root / key):
+            with about(self._root, key):
                 os.unlink(name, dir_fd=folder)
             sync(folder)
 

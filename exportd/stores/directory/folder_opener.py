@@ -158,13 +158,11 @@ class FolderTree:
             os.close(folder)
 
     def _opened(self, segments: Sequence[str], *, make: bool) -> int:
-        folder, path, names = self._open[()], self._root, tuple(segments)
-        for end, segment in enumerate(names, 1):
-            above, path = folder, path / segment
-            found = self._open.get(names[:end])
-            if found is None:
-                found = self._open[names[:end]] = self._step(above, path, make=make)
-            folder = found
+        names = tuple(segments)
+        folder = self._open.get(names)
+        if folder is None:
+            above = self._opened(names[:-1], make=make)
+            folder = self._open[names] = self._step(above, self._root.joinpath(*names), make=make)
         return folder
 
     def _step(self, above: int, path: Path, *, make: bool) -> int:
@@ -189,10 +187,10 @@ def sync(folder: int) -> None:
 
 
 @contextmanager
-def about(path: Path) -> Iterator[None]:
+def about(path: Path, *below: str) -> Iterator[None]:
     """Give OSErrors of the block the whole path: they know a name in an open folder only."""
     try:
         yield
     except OSError as error:
-        error.filename = str(path)
+        error.filename = str(path.joinpath(*below))
         raise
