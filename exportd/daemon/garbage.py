@@ -22,13 +22,12 @@ _LARGE_BYTES = 1 << 20
 
 
 def freeze() -> None:
-    """Collect once, then freeze every object that there is: what a daemon has built at its start stays."""
+    """Collect once, then freeze every object that there is: what a daemon has built at its start stays.
+
+    From then on full collections are rare.
+    """
     gc.collect()
     gc.freeze()
-
-
-def collect_seldom() -> None:
-    """From now on, let full collections be rare."""
     young, middle, _ = gc.get_threshold()
     gc.set_threshold(young, middle, _SELDOM)
 

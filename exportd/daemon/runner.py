@@ -22,7 +22,7 @@ from exportd.daemon.control_assembly import metrics_server
 from exportd.daemon.current import Configuration
 from exportd.daemon.database_outage import LoginRenewer, OutageReporter, StartRetry
 from exportd.daemon.entity_keeper import report
-from exportd.daemon.garbage import collect_seldom, freeze, return_large_blocks
+from exportd.daemon.garbage import freeze, return_large_blocks
 from exportd.daemon.reloader import Reloader, examined
 from exportd.daemon.systemd_notifier import READY, STOPPING, notify, status, systemd
 from exportd.database.connector import Connector
@@ -92,7 +92,6 @@ async def _run_services(config: Path, components: Components) -> None:
     reloader = await start_retry.until_done(lambda: Reloader.open(config, components))
     components.listener.on_trouble = OutageReporter(renewer, components.connector).report
     freeze()
-    collect_seldom()
     async with anyio.create_task_group() as services:
         # First: a program that learns that the daemon is ready may stop it at once.
         await services.start(_stop_on_signals, components, services, name="signals")

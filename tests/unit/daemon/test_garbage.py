@@ -10,7 +10,9 @@ from exportd.daemon.garbage import freeze, freezing
 
 @pytest.fixture(autouse=True)
 def unfrozen() -> Iterator[None]:
+    thresholds = gc.get_threshold()
     yield
+    gc.set_threshold(*thresholds)
     gc.unfreeze()
 
 
@@ -21,8 +23,12 @@ def is_traversed(thing: object) -> bool:
 def test_what_is_frozen_is_not_traversed_again() -> None:
     kept = {"this": ["stays"]}
     assert is_traversed(kept)
+    before = gc.get_threshold()
     freeze()
     assert not is_traversed(kept)
+    # Younger objects are traversed as often as before, all of them much more seldom.
+    assert gc.get_threshold()[:2] == before[:2]
+    assert gc.get_threshold()[2] >= 10 * before[2]
 
 
 def test_what_the_block_built_is_frozen_at_its_end() -> None:
