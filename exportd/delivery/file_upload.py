@@ -40,7 +40,12 @@ T = TypeVar("T")
 
 MAX_SMALL_BYTES = 64 << 10
 MAX_TOGETHER = 64
-"""Files of at most so many bytes, at most so many of them, are published in one call where the store can."""
+"""Files of at most so many bytes, at most so many of them, are read together, and published in one call where the store
+can."""
+
+_SMALL_AT_ONCE = 4
+"""So many requests for small objects are under way, each on a connection of its own: to secure one costs as much as
+several objects do."""
 
 _MAX_STARTS = 3
 """A store that drops an upload again and again is not worth a fourth."""
@@ -158,8 +163,8 @@ class FileUpload:
         return whole and part.size_bytes <= min(MAX_SMALL_BYTES, self._store.limits.piece_bytes)
 
     @staticmethod
-    async def publish_together(uploads: Sequence["FileUpload"], store: BatchStore) -> None:
-        """Make small objects visible: see ``MAX_TOGETHER``. ``publish`` then returns at once.
+    async def publish_together(uploads: Sequence["FileUpload"]) -> None:
+        """Make small objects of one store visible: see ``MAX_TOGETHER``. ``publish`` then returns at once.
 
         Raises TransientError or PermanentError; then some may be visible.
         """
@@ -167,10 +172,10 @@ class FileUpload:
         size_bytes = sum(upload._part().size_bytes for upload in uploads)
         async with first._limiter.hold(size_bytes, owner=first._owner):
             contents = await anyio.to_thread.run_sync(_read_whole, uploads)
-            objects = [(upload.key, content) for upload, content in zip(uploads, contents, strict=True)]
-            infos = await first._retry.call(lambda: store.put_all(objects))
-        for upload, info in zip(uploads, infos, strict=True):
-            upload.published = upload._arrived(info)
+            if isinstance(first._store, BatchStore):
+                await _put_all(uploads, contents, first._store)
+            else:
+                await _put_each(uploads, contents)
 
     async def find_published(self) -> bool:
         """Whether an earlier attempt has published this very content; then nothing is sent again.
@@ -242,7 +247,7 @@ class FileUpload:
         self._sent = True
 
     async def _publish(self) -> ObjectInfo:
-        if not self._sent:
+        if not self._sent and not self.waits_for_publishing:
             await self._send()
         part = self._part()
         tail = tail_range(part.size_bytes, self._store.limits)
@@ -333,3 +338,33 @@ class FileUpload:
 
 def _read_whole(uploads: Sequence[FileUpload]) -> list[bytes]:
     return [upload._read_blocking(ByteRange(0, upload._part().size_bytes)) for upload in uploads]
+
+
+async def _put_all(uploads: Sequence[FileUpload], contents: Sequence[bytes], store: BatchStore) -> None:
+    objects = [(upload.key, content) for upload, content in zip(uploads, contents, strict=True)]
+    infos = await uploads[0]._retry.call(lambda: store.put_all(objects))
+    for upload, info in zip(uploads, infos, strict=True):
+        upload.published = upload._arrived(info)
+
+
+async def _put_each(uploads: Sequence[FileUpload], contents: Sequence[bytes]) -> None:
+    """After a failure no more are begun. Those under way go on: the store may carry out a request that was cut off,
+    after the cleaner has looked for what the failed job left.
+    """
+    left = zip(uploads, contents, strict=True)
+    failures: list[ExportdError] = []
+
+    async def put() -> None:
+        for upload, content in left:
+            try:
+                upload.published = upload._arrived(await upload._complete(content))
+            except ExportdError as error:
+                failures.append(error)
+            if failures:
+                return
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(min(_SMALL_AT_ONCE, len(uploads))):
+            tasks.start_soon(put)
+    if failures:
+        raise failures[0]

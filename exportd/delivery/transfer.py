@@ -28,7 +28,7 @@ from exportd.model.reason import Reason
 from exportd.model.schedule import DestinationCode
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget
-from exportd.stores.store import BatchStore, ObjectInfo, Store, Upload
+from exportd.stores.store import ObjectInfo, Store, Upload
 
 _ABORT_TIMEOUT_S = 5.0
 _COMPLETIONS_AT_ONCE = 8
@@ -152,11 +152,10 @@ class Transfer:
                 infos[upload.key] = await upload.publish()
             self._on_published(part)
 
-        store, small = self._store, [upload for upload, _ in pairs if upload.is_small]
-        if isinstance(store, BatchStore) and len(small) > 1:
+        small = [upload for upload, _ in pairs if upload.is_small]
+        if len(small) > 1:
             for start in range(0, len(small), MAX_TOGETHER):
-                batch = small[start : start + MAX_TOGETHER]
-                self._begin(FileUpload.publish_together, batch, store, stoppable=False)
+                self._begin(FileUpload.publish_together, small[start : start + MAX_TOGETHER], stoppable=False)
             await self._wait_until_idle()
         for upload, part in pairs:
             if upload.published is not None and self.failure is None:

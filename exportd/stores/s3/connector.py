@@ -1,4 +1,4 @@
-"""Connects to S3: clients for buckets, in roles that are assumed and renewed; and writes small objects by them.
+"""Connects to S3: clients for buckets, in roles that are assumed and renewed; and lighter requests by them.
 
 The library keeps credentials by session, so each role has a session. What makes sessions expensive, the descriptions of
 AWS's services, is read once for all of them. A client lives as long as its store.
@@ -12,6 +12,7 @@ from aiobotocore.awsrequest import AioAWSResponse
 from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioDeferredRefreshableCredentials
 from aiobotocore.endpoint import convert_to_response_dict
+from aiobotocore.response import StreamingBody
 from aiobotocore.session import AioSession
 from botocore.awsrequest import AWSRequest
 from botocore.exceptions import ClientError
@@ -47,8 +48,8 @@ _EXPRESS_SUFFIX = "--x-s3"
 """Of buckets that want sessions of their own, and other signatures."""
 
 
-class SmallObjectWriter:
-    """Writes small objects to a bucket by requests of our own, which the client signs and sends.
+class LightClient:
+    """Writes and reads objects of a bucket by requests of our own, which the client signs and sends.
 
     For a body of 300 bytes the library's own ``put_object`` takes twice the CPU and, by ``Expect: 100-continue``,
     one more round trip. Credentials, signatures, connections and TLS are the client's. Where the bucket is, and how
@@ -67,30 +68,52 @@ class SmallObjectWriter:
         """Whether the bucket has the object now, or the library has to write it; ``arguments`` are those of
         ``put_object`` besides key and body. Raises what the library does.
         """
-        self._way = self._way or await self._find_way()
-        if self._way is None:
-            return False
-        url, user_agent, context = self._way
         metadata = {f"x-amz-meta-{name}": value for name, value in arguments["Metadata"].items()}
         declared = {_HEADERS[name]: value for name, value in arguments.items() if name != "Metadata"}
-        headers = {"User-Agent": user_agent, "Content-Length": str(len(data)), **metadata, **declared}
-        request = AWSRequest("PUT", f"{url}/{percent_encode(key, safe='/~')}", headers, data, stream_output=False)
+        headers = {"Content-Length": str(len(data)), **metadata, **declared}
+        answer = await self._answer("PutObject", "PUT", key, headers, data)
+        if answer is not None:
+            required(answer.headers, "etag")
+        return answer is not None
+
+    async def read(self, key: str) -> StreamingBody | None:
+        """An object's content, which the caller reads and closes; None when the library has to ask for it.
+
+        Raises what the library does.
+        """
+        answer = await self._answer("GetObject", "GET", key, {})
+        if answer is None:
+            return None
+        length: Any = answer.headers.get("content-length")  # a string, as the library has it, or None
+        return StreamingBody(answer.raw, length)
+
+    async def _answer(
+        self, operation_name: str, method: str, key: str, headers: Mapping[str, str], data: bytes = b""
+    ) -> AioAWSResponse | None:
+        """The answer to a request, None after a redirect. Raises ClientError for a refusal."""
+        self._way = self._way or await self._find_way()
+        if self._way is None:
+            return None
+        url, user_agent, context = self._way
+        request = AWSRequest(
+            method,
+            f"{url}/{percent_encode(key, safe='/~')}",
+            {"User-Agent": user_agent, **headers},
+            data,
+            stream_output=method == "GET",
+        )
         request.context.update(context)
-        await self._client._request_signer.sign("PutObject", request)
-        answer = await self._client._endpoint.http_session.send(request.prepare())
+        await self._client._request_signer.sign(operation_name, request)
+        answer: AioAWSResponse = await self._client._endpoint.http_session.send(request.prepare())
+        if answer.status_code < 300:
+            return answer
+        # All of it is read, so that its connection can be used again.
+        operation = self._client.meta.service_model.operation_model(operation_name)
+        refusal = await convert_to_response_dict(answer, operation)
         if answer.status_code in _REDIRECTED:
             self._way = None
-            return False
-        if answer.status_code >= 300:
-            raise ClientError(await self._read(answer), "PutObject")
-        required(answer.headers, "etag")
-        return True
-
-    async def _read(self, answer: AioAWSResponse) -> Any:
-        """A refusal as the library reads it."""
-        operation = self._client.meta.service_model.operation_model("PutObject")
-        response = await convert_to_response_dict(answer, operation)
-        return await self._client._response_parser.parse(response, operation.output_shape)
+            return None
+        raise ClientError(await self._client._response_parser.parse(refusal, operation.output_shape), operation_name)
 
     async def _find_way(self) -> tuple[str, str, dict[str, Any]] | None:
         """The bucket's address, what the client calls itself, and how it signs; None where that is not the usual."""

@@ -2,7 +2,7 @@
 
 An upload is a multipart upload: pieces in any order, several at a time, invisible until it is completed. Each piece
 carries its CRC-32, which the store compares; completing an upload repeats them and, where the store can, declares the
-CRC-32 of the whole (see ``options``). Small objects are written in a lighter way (see ``SmallObjectWriter``).
+CRC-32 of the whole (see ``options``). Small objects are written, and all are read, by a ``LightClient``.
 """
 
 import hashlib
@@ -20,12 +20,13 @@ from botocore.exceptions import ClientError
 from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
 from exportd.stores.layout import ObjectKey, content_type, metadata_of
-from exportd.stores.s3.connector import S3Connector, SmallObjectWriter
+from exportd.stores.s3.connector import LightClient, S3Connector
 from exportd.stores.s3.errors import code_of, is_about_credentials, required, status_of, translated
 from exportd.stores.s3.options import MAX_KEY_BYTES, MAX_PIECES, USUAL_PIECE_BYTES, S3Access, S3Options, decoded
 from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload, UploadGoneError, require_key
 
 if TYPE_CHECKING:
+    from aiobotocore.response import StreamingBody
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.type_defs import ListMultipartUploadsOutputTypeDef, ListObjectsV2OutputTypeDef
 
@@ -87,7 +88,7 @@ class S3Store:
         self._answer_timeout_s = answer_timeout_s
         self._stack = AsyncExitStack()
         self._client: S3Client | None = None
-        self._small_objects: SmallObjectWriter | None = None
+        self._light: LightClient | None = None
         self._connecting = anyio.Lock()
 
     @property
@@ -212,7 +213,7 @@ class S3Store:
         body = WatchedBody(data)
 
         async def put(client: "S3Client") -> None:
-            light = self._small_objects if len(data) <= _MAX_LIGHT_BYTES else None
+            light = self._light if len(data) <= _MAX_LIGHT_BYTES else None
             if light is not None and await light.write(key, data, arguments):
                 return
             answer = await client.put_object(
@@ -246,15 +247,18 @@ class S3Store:
 
     async def read(self, key: ObjectKey) -> AsyncGenerator[bytes]:
         self._check(key)
+
+        async def ask(client: "S3Client") -> "StreamingBody":
+            content = None if self._light is None else await self._light.read(key)
+            return (await client.get_object(Bucket=self._bucket, Key=key))["Body"] if content is None else content
+
         try:
-            answer = await self._call(
-                lambda client: client.get_object(Bucket=self._bucket, Key=key), doing=f"reading {key}"
-            )
+            content = await self._call(ask, doing=f"reading {key}")
         except PermanentError as error:
             if error.reason is Reason.NOT_FOUND:
                 raise PermanentError(f"There is no object {key} in {self.name}.", reason=Reason.NOT_FOUND) from error
             raise
-        async with answer["Body"] as body:
+        async with content as body:
             with translated(self.name, doing=f"reading {key}"):
                 async for chunk in body.iter_chunks(_READ_BYTES):
                     yield chunk
@@ -289,7 +293,7 @@ class S3Store:
 
     async def aclose(self) -> None:
         # Taken first: who calls while it closes gets a new one.
-        stack, self._stack, self._client, self._small_objects = self._stack, AsyncExitStack(), None, None
+        stack, self._stack, self._client, self._light = self._stack, AsyncExitStack(), None, None
         await stack.aclose()
 
     async def _head_if_allowed(self, key: ObjectKey) -> ObjectInfo | PermanentError | None:
@@ -327,7 +331,7 @@ class S3Store:
         async with self._connecting:
             if self._client is None:
                 self._client = await self._connector.client(self._access, stack=self._stack)
-                self._small_objects = SmallObjectWriter(self._client, self._bucket)
+                self._light = LightClient(self._client, self._bucket)
             return self._client
 
     async def _disconnect(self, client: "S3Client") -> None:

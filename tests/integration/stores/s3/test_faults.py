@@ -24,9 +24,10 @@ from exportd.model.schedule import DestinationCode
 from exportd.stores.layout import ObjectKey
 from exportd.stores.retrying import RetryBudget
 from exportd.stores.s3 import store as store_module
+from exportd.stores.s3.connector import LightClient
 from exportd.stores.s3.options import S3Options
 from exportd.stores.s3.store import S3Store
-from exportd.stores.store import Store
+from exportd.stores.store import Store, read_within
 from tests.acceptance.destinations import S3Bucket
 from tests.fixtures.fault_proxy import FaultProxy, Noted
 from tests.fixtures.faults import Answer, Damage, DropResponse, Fault, Reset, Rule, Slow, Stall, s3_error, slow_down
@@ -328,6 +329,23 @@ async def test_a_small_file_is_written_with_the_headers_of_the_library(
     assert _lasting(light) == _lasting(library)
 
 
+async def test_an_object_is_read_with_the_headers_of_the_library(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    way.proxy.add(Rule(Answer(200, b"content"), times=None))
+    key = ObjectKey("orgId=org 1%2F~(ü)+&*/_publications/note.json")
+    assert await read_within(way.open(), key, 100) == b"content"
+
+    async def leave_it_to_the_library(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(LightClient, "read", leave_it_to_the_library)
+    assert await read_within(way.open(), key, 100) == b"content"
+    light, library = way.proxy.requests
+    assert "amz-sdk-invocation-id" in {name.lower() for name in library.headers}
+    assert "amz-sdk-invocation-id" not in {name.lower() for name in light.headers}
+    assert _asked(light) == _asked(library)
+    assert _lasting(light) == _lasting(library)
+
+
 def _asked(noted: Noted) -> tuple[str, str, Mapping[str, str]]:
     return noted.method, noted.path, noted.query
 
@@ -351,6 +369,18 @@ async def test_after_a_redirect_the_library_writes_a_small_file(way: Way, status
     puts = way.proxy.noted(**PUT)
     assert [("expect" in put.headers, put.status) for put in puts] == [(False, status), (True, 200), (False, 200)]
     assert await way.objects() == {KEY: b"another"}
+
+
+@pytest.mark.parametrize("status", [301, 307, 400])
+async def test_after_a_redirect_the_library_reads(way: Way, status: int) -> None:
+    store = way.open()
+    await store.put(KEY, SMALL)
+    way.proxy.add(Rule(s3_error(status, "PermanentRedirect"), method="GET"))
+    for _ in range(2):
+        assert await read_within(store, KEY, len(SMALL)) == SMALL
+    gets = way.proxy.noted("GET")
+    by_library = ["amz-sdk-invocation-id" in {name.lower() for name in get.headers} for get in gets]
+    assert [*zip(by_library, [get.status for get in gets], strict=True)] == [(False, status), (True, 200), (False, 200)]
 
 
 async def test_a_store_that_wants_no_checksums_hears_of_none(way: Way) -> None:
