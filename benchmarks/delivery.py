@@ -24,7 +24,7 @@ from benchmarks.daemon_process import Delivered, daemon_process
 from benchmarks.measurement import Measurement, Options, Say, in_turns, spread
 from benchmarks.server import benchmark_server, run
 from exportd.model.schedule import ExportFormat
-from exportd.stores.s3.connector import S3Connector, SmallObjectWriter
+from exportd.stores.s3.connector import LightClient, S3Connector
 from exportd.stores.s3.options import S3Access, S3Options
 from tests.fixtures.fault_proxy import FaultProxy
 from tests.fixtures.faults import Rule, Slow
@@ -94,7 +94,7 @@ async def _small_objects(scene: _Scene) -> Measurement:
     seconds: dict[str, list[float]] = {"light": [], "library": []}
     async with AsyncExitStack() as stack:
         client = await S3Connector().client(access, stack=stack)
-        writer = SmallObjectWriter(client, _BUCKETS[0])
+        writer = LightClient(client, _BUCKETS[0])
 
         async def write(way: str, key: str) -> None:
             if way == "library":
