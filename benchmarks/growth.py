@@ -38,7 +38,7 @@ KEPT: Final[Mapping[str, int]] = {"few": 2_400, "many": 50_000}
 SPOOLED: Final[Mapping[str, int]] = {"few": 2_400, "many": 240_000}
 CLAIMS = 100
 ROUNDS = 3
-_JOBS_TOGETHER = 1
+_JOBS_TOGETHER = 20
 _RESERVATIONS = 1_000
 _OLD_JOBS = 50
 _KEEPING_SCHEDULES = 10
@@ -136,9 +136,7 @@ async def _queue(
     return [
         firings.measurement("firing a schedule that is due", sizes, what="together with all others that are due"),
         claimed.measurement("a claim", sizes, what="by how many jobs wait, each of another organization"),
-        joined.measurement(
-            "looking for jobs that go along with a claimed one", sizes, what="at each claim", limit=None
-        ),
+        joined.measurement("looking for jobs that go along with a claimed one", sizes, what="at each claim"),
         probed.measurement("looking for jobs to be ended or tried again", sizes, what="at each wake-up"),
     ]
 

@@ -170,24 +170,65 @@ FROM claimed;
 -- Take other jobs along with one that was just claimed: those that are due, read the same entities, were never held
 -- before, and of which, like of that one, a short time is expected. So nothing of them is anywhere yet. The turns are
 -- those of `claim`; an organization with several such jobs takes a turn for each.
+-- Most often there are enough organizations without a running job: the walk over them, in the order of their turns,
+-- ends when it has the first job of enough of them, whatever else waits. Otherwise all that waits is sorted.
 -- $1 holder, $2 lease in seconds, $3 the holder's spool, $4 the job that was claimed, $5 how many more
 -- $6 organizations and $7 codes of the destinations that the holder's configuration declares, as arrays in text, which
 -- a daemon with thousands of them sends faster; null: all there are
 -- $8 within how many seconds the last run of a schedule must have succeeded, $9 with how many bytes at most
-WITH busy AS MATERIALIZED (
+WITH RECURSIVE busy AS MATERIALIZED (
     SELECT organization, count(*) AS jobs
     FROM exportd.job
     WHERE state = 'RUNNING' AND lease_until >= clock_timestamp() AND NOT progress ? 'stalls'
     GROUP BY organization
+), walk AS (
+    SELECT '-9223372036854775808'::bigint AS number, '' AS organization, '{}'::uuid[] AS jobs, 0 AS found
+    WHERE NOT EXISTS (SELECT FROM exportd.pause)
+    UNION ALL
+    SELECT (following.numbers)[1], (following.organizations)[1], first_jobs.ids,
+           walk.found + cardinality(first_jobs.ids)
+    FROM walk
+    CROSS JOIN LATERAL (
+        -- the last one first: from there the walk goes on
+        SELECT array_agg(number ORDER BY number DESC, organization DESC) AS numbers,
+               array_agg(organization ORDER BY number DESC, organization DESC) AS organizations,
+               array_agg(organization ORDER BY number, organization) AS in_order
+        FROM (
+            SELECT number, organization
+            FROM exportd.turn
+            WHERE unfinished > 0 AND (number, organization) > (walk.number, walk.organization)
+                AND organization NOT IN (SELECT organization FROM busy)
+            ORDER BY number, organization
+            LIMIT 50
+        ) AS coming
+    ) AS following
+    CROSS JOIN LATERAL (
+        SELECT coalesce(array_agg(first_job.id ORDER BY next.place), '{}') AS ids
+        FROM unnest(following.in_order) WITH ORDINALITY AS next (organization, place)
+        CROSS JOIN LATERAL (
+            SELECT job.id
+            FROM exportd.job
+            WHERE job.organization = next.organization AND job.state IN ('PENDING', 'RUNNING')
+                AND job.state = 'PENDING' AND job.fence = 0 AND job.not_before <= clock_timestamp()
+                AND job.cancel_requested_at IS NULL
+                AND job.entities = (SELECT first.entities FROM exportd.job AS first WHERE first.id = $4::uuid)
+            ORDER BY job.due_at, job.id
+            LIMIT 1
+        ) AS first_job
+    ) AS first_jobs
+    WHERE walk.found < 4 * $5::integer AND following.in_order IS NOT NULL
+), enough AS MATERIALIZED (
+    SELECT coalesce(max(found), 0) >= 4 * $5::integer AS found FROM walk
 ), due AS MATERIALIZED (
-    SELECT job.id, job.organization, job.schedule_id, job.destinations, job.due_at
+    SELECT job.id, job.organization, job.due_at
     FROM exportd.job
     WHERE job.state = 'PENDING' AND job.fence = 0 AND job.not_before <= clock_timestamp()
         AND job.cancel_requested_at IS NULL
         AND job.entities = (SELECT first.entities FROM exportd.job AS first WHERE first.id = $4::uuid)
+        AND NOT (SELECT found FROM enough)
         AND NOT EXISTS (SELECT FROM exportd.pause)
-), next AS MATERIALIZED (
-    SELECT due.*, row_number() OVER (ORDER BY rounds, turn.number NULLS FIRST, due_at, id) AS place
+), placed AS (
+    SELECT due.id, row_number() OVER (ORDER BY rounds, turn.number NULLS FIRST, organization, due_at, due.id) AS place
     FROM (
         SELECT
             due.*,
@@ -195,8 +236,15 @@ WITH busy AS MATERIALIZED (
         FROM due LEFT JOIN busy USING (organization)
     ) AS due
     LEFT JOIN exportd.turn USING (organization)
-    ORDER BY place
-    LIMIT 4 * $5::integer  -- of more it is not looked how long they take
+    UNION ALL
+    SELECT first_job.id, walk.found - cardinality(walk.jobs) + first_job.place
+    FROM enough, walk, unnest(walk.jobs) WITH ORDINALITY AS first_job (id, place)
+    WHERE enough.found
+), next AS MATERIALIZED (
+    SELECT placed.place, job.id, job.organization, job.schedule_id, job.destinations
+    FROM placed
+    JOIN exportd.job USING (id)
+    WHERE placed.place <= 4 * $5::integer  -- of more it is not looked how long they take
 ), chosen AS MATERIALIZED (
     SELECT next.id
     FROM next

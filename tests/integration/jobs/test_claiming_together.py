@@ -135,6 +135,52 @@ async def test_rounds_go_over_the_organizations(jobs: PostgresJobs, seed: int) -
             await jobs.table.succeed(lease, positions=[])
 
 
+ALL_THAT_WAITS = """
+SELECT due.id
+FROM (
+    SELECT
+        job.id, job.organization, job.due_at,
+        row_number() OVER (PARTITION BY job.organization ORDER BY job.due_at, job.id)
+            + (SELECT count(*) FROM exportd.job AS running
+               WHERE running.organization = job.organization AND running.state = 'RUNNING') AS rounds
+    FROM exportd.job
+    WHERE job.state = 'PENDING' AND job.fence = 0 AND job.not_before <= now() AND job.entities = $1
+) AS due
+JOIN exportd.turn USING (organization)
+ORDER BY rounds, turn.number, organization, due_at, id
+"""
+"""Those over the same entities, in the order of their turns."""
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_the_turns_are_those_of_a_sort_over_all_that_waits(jobs: PostgresJobs, seed: int) -> None:
+    """Whether there are organizations enough for a walk over their first jobs or not."""
+    random = Random(seed)
+    short = set()
+    for number in range(70):
+        organization = f"org-{number}"
+        for place in range(random.choice((1, 1, 1, 2, 5))):
+            is_short = random.random() < 0.8
+            code = f"{organization}-{place}"
+            job = await add_short(jobs, code, organization=organization, content_bytes=1 if is_short else 1 << 30)
+            short |= {job} if is_short else set()
+            if random.random() < 0.1:
+                await jobs.connection.execute("UPDATE exportd.job SET not_before = 'infinity' WHERE id = $1", job)
+            elif random.random() < 0.1:
+                await jobs.connection.execute("UPDATE exportd.job SET entities = '{PLANS}' WHERE id = $1", job)
+    for _ in range(random.randint(0, 20)):
+        await jobs.table.claim(holder="beta", lease_s=LEASE_S, spool_id=SPOOL, attempt_limit=ATTEMPTS)
+    limits = [2, 10, 12, 25]
+    random.shuffle(limits)
+    for limit in limits:
+        first, _ = await claim_together(jobs, limit=0)
+        assert first is not None
+        waiting = [row["id"] for row in await jobs.connection.fetch(ALL_THAT_WAITS, first.job.entities)]
+        others = await jobs.table.claim_together(first, holder="alpha", lease_s=LEASE_S, spool_id=SPOOL, limit=limit)
+        looked_at = waiting[: 4 * limit] if first.job.id in short else []
+        assert {lease.job.id for lease in others} == {*[job for job in looked_at if job in short][:limit]}
+
+
 async def test_jobs_that_were_claimed_together_take_one_slot(jobs: PostgresJobs) -> None:
     short = {await add_short(jobs, f"short-{number}") for number in range(3)}
     long_job = await jobs.add_job(due_at=NOON + HOUR)
