@@ -241,9 +241,15 @@ WITH RECURSIVE busy AS MATERIALIZED (
     FROM enough, walk, unnest(walk.jobs) WITH ORDINALITY AS first_job (id, place)
     WHERE enough.found
 ), next AS MATERIALIZED (
-    SELECT placed.place, job.id, job.organization, job.schedule_id, job.destinations
+    SELECT placed.place, looked_up.*
     FROM placed
-    JOIN exportd.job USING (id)
+    -- one by one: all jobs are many more
+    CROSS JOIN LATERAL (
+        SELECT job.id, job.organization, job.schedule_id, job.destinations
+        FROM exportd.job
+        WHERE job.id = placed.id
+        LIMIT 1
+    ) AS looked_up
     WHERE placed.place <= 4 * $5::integer  -- of more it is not looked how long they take
 ), chosen AS MATERIALIZED (
     SELECT next.id
