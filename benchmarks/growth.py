@@ -44,6 +44,8 @@ _OLD_JOBS = 50
 _KEEPING_SCHEDULES = 10
 _LIMIT = 1.5
 """What looks at all of them shows as far more: there is a hundred times as much to look at."""
+_LIMIT_OF_JOINING = 4
+"""Of many jobs, Postgres plans the statement anew each time, which takes longer than to execute it."""
 _LOOK_S = 0.001
 _STALL_S = 0.05
 
@@ -136,7 +138,9 @@ async def _queue(
     return [
         firings.measurement("firing a schedule that is due", sizes, what="together with all others that are due"),
         claimed.measurement("a claim", sizes, what="by how many jobs wait, each of another organization"),
-        joined.measurement("looking for jobs that go along with a claimed one", sizes, what="at each claim"),
+        joined.measurement(
+            "looking for jobs that go along with a claimed one", sizes, what="at each claim", limit=_LIMIT_OF_JOINING
+        ),
         probed.measurement("looking for jobs to be ended or tried again", sizes, what="at each wake-up"),
     ]
 
