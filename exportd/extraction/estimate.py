@@ -85,12 +85,12 @@ def preview_of(
         window.full_reason,
         rows,
         deleted,
-        rows * _record_bytes(entity, file_format, plan.row_bytes),
+        rows * record_bytes(entity, file_format, plan.row_bytes),
         estimated,
     )
 
 
-def _record_bytes(entity: Entity, file_format: ExportFormat, row_bytes: int) -> int:
+def record_bytes(entity: Entity, file_format: ExportFormat, row_bytes: int) -> int:
     """A record's size in a file: its values, and what separates them. The last comma is the line feed."""
     names = entity.field_names
     if file_format is ExportFormat.CSV:

@@ -1,4 +1,5 @@
-"""Reads the changed rows of several jobs by one COPY an entity, and hands each job its own.
+"""Reads the rows of several jobs by one COPY an entity, and hands each job its own: those that have changed, or all
+rows of first runs.
 
 Before each row stands the place of the job whose row it is. What is too much to be kept in memory is left to each job.
 """
@@ -10,7 +11,7 @@ from dataclasses import replace
 import anyio
 
 from exportd.extraction.copier import Copier, CopyTask, ImagesUnreadableError
-from exportd.extraction.open_snapshot import FetchedRows, OpenSnapshot
+from exportd.extraction.open_snapshot import MAX_FIRST_RUNS_BYTES, FetchedRows, OpenSnapshot
 from exportd.extraction.silence_watcher import SilenceWatcher
 from exportd.extraction.statement import Statements, copy_options
 from exportd.extraction.window import SnapshotText
@@ -20,6 +21,9 @@ from exportd.model.schedule import ExportFormat
 
 MAX_FETCHED_BYTES = 16 << 20
 """Of all jobs that share a snapshot."""
+
+MAX_FIRST_RUN_BYTES = 2 * MAX_FIRST_RUNS_BYTES
+"""Of one entity, of all first runs that share a snapshot: the planner may be wrong by so much."""
 
 MAX_FETCHED_KEYS = 10_000
 """Of one entity."""
@@ -44,10 +48,15 @@ class SharedReader:
         fetched: list[dict[EntityCode, FetchedRows]] = [{} for _ in snapshots]
         left_bytes, end = MAX_FETCHED_BYTES, anyio.current_time() + MAX_FETCHING_S
         for (code, file_format), readers in _readers_of(snapshots).items():
-            if left_bytes <= 0 or anyio.current_time() > end:
+            is_first_run = _is_read_completely(code, readers)
+            if not is_first_run and (left_bytes <= 0 or anyio.current_time() > end):
                 break
             try:
-                found = await self._fetch(code, file_format, readers, watcher, left_bytes)
+                found = await (
+                    self._fetch_all(code, file_format, readers, watcher)
+                    if is_first_run
+                    else self._fetch_changed(code, file_format, readers, watcher, left_bytes)
+                )
             except (ExportdError, ImagesUnreadableError) as error:
                 raise AloneError("It is read by itself, for reading it together with others has failed.") from error
             for place, rows in found.items():
@@ -58,7 +67,26 @@ class SharedReader:
             for snapshot, rows in zip(snapshots, fetched, strict=True)
         ]
 
-    async def _fetch(
+    async def _fetch_all(
+        self,
+        code: EntityCode,
+        file_format: ExportFormat,
+        readers: Mapping[int, OpenSnapshot],
+        watcher: SilenceWatcher,
+    ) -> Mapping[int, FetchedRows]:
+        """All rows of the readers' organizations, in one scan of the table. Raises AloneError when it is too much."""
+        first = next(iter(readers.values()))
+        organizations = [reader.statements[code].organization for reader in readers.values()]
+        statement = first.statements[code].full_of(organizations)
+        buffer = _Buffer(MAX_FIRST_RUN_BYTES, stops=True)
+        task = CopyTask(code, statement, deletions=False, size_bytes=0)
+        rows = await self._copied(first, task, file_format, buffer, watcher)
+        return {
+            place: FetchedRows().having(b"".join(data), len(data), deletions=False)
+            for place, data in zip(readers, (rows.get(number, []) for number in range(len(readers))), strict=True)
+        }
+
+    async def _fetch_changed(
         self,
         code: EntityCode,
         file_format: ExportFormat,
@@ -78,22 +106,36 @@ class SharedReader:
                 continue
             buffer = _Buffer(max_bytes)
             task = CopyTask(code, _query(statements, asked, keys, deletions=deletions), deletions, size_bytes=0)
-            sent = await self._copier.copy_one(first.connection, task, file_format, buffer.take, watcher)
+            found = await self._copied(first, task, file_format, buffer, watcher)
             if buffer.is_over:
                 return {}
             max_bytes -= buffer.size_bytes
-            found = _by_place(buffer.content(), file_format, sent)
             for number, place in enumerate(readers):
                 data = found.get(number, [])
                 rows[place] = rows[place].having(b"".join(data), len(data), deletions=deletions)
         return rows
 
+    async def _copied(
+        self,
+        snapshot: OpenSnapshot,
+        task: CopyTask,
+        file_format: ExportFormat,
+        buffer: "_Buffer",
+        watcher: SilenceWatcher,
+    ) -> Mapping[int, Sequence[bytes]]:
+        """The rows of one COPY by their places; none when the buffer is over."""
+        sent_rows = await self._copier.copy_one(snapshot.connection, task, file_format, buffer.take, watcher)
+        return {} if buffer.is_over else _by_place(buffer.content(), file_format, sent_rows)
+
 
 class _Buffer:
-    """Takes what COPY sends, and drops all of it once it is more than ``max_bytes``."""
+    """Takes what COPY sends, and drops all of it once it is more than ``max_bytes``; one that ``stops`` ends the COPY
+    then, by an AloneError.
+    """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, *, stops: bool = False) -> None:
         self._max_bytes = max_bytes
+        self._stops = stops
         self._chunks: list[bytes] = []
         self.size_bytes = 0
 
@@ -102,6 +144,8 @@ class _Buffer:
         self._chunks.append(chunk)
         if self.is_over:
             self._chunks.clear()
+            if self._stops:
+                raise AloneError("It is read by itself, for there is more to read than was expected.")
 
     @property
     def is_over(self) -> bool:
@@ -128,14 +172,19 @@ def rows_with_places(data: bytes, file_format: ExportFormat) -> Iterator[tuple[i
 def _readers_of(
     snapshots: Sequence[OpenSnapshot | None],
 ) -> Mapping[tuple[EntityCode, ExportFormat], Mapping[int, OpenSnapshot]]:
-    """Who has little to read of an entity, by place; where it is more than one."""
+    """Who has little to read of an entity, or all of it, by place; where it is more than one."""
     readers: dict[tuple[EntityCode, ExportFormat], dict[int, OpenSnapshot]] = defaultdict(dict)
     for place, snapshot in enumerate(snapshots):
         if snapshot is not None:
             for code, window in snapshot.windows.items():
-                if window.reads_table and snapshot.is_small(code):
+                if window.reads_table and (window.scans_table or snapshot.is_small(code)):
                     readers[code, snapshot.statements[code].file_format][place] = snapshot
     return {what: found for what, found in readers.items() if len(found) > 1}
+
+
+def _is_read_completely(code: EntityCode, readers: Mapping[int, OpenSnapshot]) -> bool:
+    """Whether these are first runs. None of them shares a snapshot with other runs."""
+    return any(reader.windows[code].scans_table for reader in readers.values())
 
 
 def _asked(reader: OpenSnapshot, code: EntityCode) -> tuple[OrganizationId, SnapshotText]:

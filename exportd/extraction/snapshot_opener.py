@@ -8,9 +8,8 @@ what is compared is what is exported.
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import anyio.lowlevel
 from asyncpg import PostgresError
 
 from exportd.catalog.shape import Shape
@@ -20,21 +19,21 @@ from exportd.database.connector import Connection, Connector
 from exportd.database.locks import LockWait, take_locks
 from exportd.database.translator import FOREIGN_ERRORS, translated
 from exportd.extraction.guards import CatalogMemory, ClusterFacts, Guards, KnownCatalog, growth, guards_of
-from exportd.extraction.open_snapshot import MAX_SHARED_KEYS, OpenSnapshot
+from exportd.extraction.open_snapshot import OpenSnapshot
 from exportd.extraction.silence_watcher import SilenceWatcher
 from exportd.extraction.snapshot_reader import (
+    CatalogChangedError,
+    Reader,
     contents_of,
-    contents_of_all,
+    known_shapes,
     position_in_time,
     projections_of,
+    read_for,
     require_unique_keys,
     statements_of,
 )
 from exportd.extraction.statement import Statements, lock_statement
 from exportd.extraction.window import (
-    EntityWindow,
-    LogContents,
-    SnapshotText,
     full_reason,
     parse_snapshot,
     reason_before_reading,
@@ -53,20 +52,6 @@ _LOCK_ATTEMPTS = 5
 
 IsIntact = Callable[[Entity, Shape], bool]
 """Whether an entity's capture triggers are all there and enabled."""
-
-
-class CatalogChangedError(Exception):
-    """The catalog is not what is remembered of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reader:
-    """A job that is to be read, with its last ``positions``. ``forced`` names entities that must be full."""
-
-    job: Job
-    positions: Mapping[EntityCode, Position]
-    forced: Mapping[EntityCode, FullReason]
-    watcher: SilenceWatcher
 
 
 class SnapshotOpener:
@@ -186,16 +171,16 @@ class SnapshotOpener:
     ) -> AsyncIterator[list[OpenSnapshot | None]]:
         """One snapshot for several jobs over the entities of ``known``: as each of them sees it, on one connection.
 
-        None is for a job that has to be read by itself, because it has much to read, a table to read completely or
-        keys to compare. Raises TransientError, or CatalogChangedError and forgets the catalog: what could not be read
-        is told by the ordinary way.
+        None is for a job that has to be read by itself, because it has much to read, a table to read completely that it
+        has read before, or keys to compare. Raises TransientError, or CatalogChangedError and forgets the catalog: what
+        could not be read is told by the ordinary way.
         """
         async with self._connector.export_session() as connection:
             try:
                 with translated("reading what has changed"):
                     with LockWait("locking the exported tables for reading", readers[0].watcher.progress) as wait:
                         await self._begin(connection, known.entities, (), wait)
-                    snapshots = await _read_for(connection, known, readers)
+                    snapshots = await read_for(connection, known, readers)
             except (CatalogChangedError, PermanentError) as error:
                 self._memory.forget(known)
                 raise CatalogChangedError from error
@@ -257,7 +242,7 @@ class SnapshotOpener:
             shapes = await self._captured_shapes(connection, entities, uncaptured)
             guards = {entity.code: guards_of(entity, shapes[entity.code], cluster) for entity in entities}
         else:
-            shapes, guards = await _known_shapes(connection, known, cluster, xmax(snapshot))
+            shapes, guards = await known_shapes(connection, known, cluster, xmax(snapshot))
         statements = statements_of(job, entities, shapes, await projections_of(connection, entities, shapes))
         reasons: dict[EntityCode, FullReason | None] = {}
         compared = dict(guards)
@@ -341,75 +326,3 @@ class SnapshotOpener:
                 f"Entity {entity.code}: the capture triggers of {entity.table} were changed while the job started.",
                 reason=Reason.CAPTURE_DAMAGED,
             )
-
-
-async def _known_shapes(
-    connection: "Connection", known: KnownCatalog, cluster: ClusterFacts, newest: int
-) -> tuple[dict[EntityCode, Shape], dict[EntityCode, Guards]]:
-    """What is known, if it is still so. Raises CatalogChangedError."""
-    if not known.holds(await read_fingerprint(connection, known.entities), cluster, newest):
-        raise CatalogChangedError
-    return dict(known.shapes), dict(known.guards)
-
-
-async def _read_for(
-    connection: "Connection", known: KnownCatalog, readers: Sequence[Reader]
-) -> list[OpenSnapshot | None]:
-    now = await position_in_time(connection)
-    snapshot = parse_snapshot(now["snapshot"])
-    cluster = ClusterFacts(now["system_identifier"], now["timeline"], now["database_oid"])
-    shapes, guards = await _known_shapes(connection, known, cluster, xmax(snapshot))
-    projections = await projections_of(connection, known.entities, shapes)
-    statements = []
-    for reader in readers:
-        statements.append(statements_of(reader.job, known.entities, shapes, projections))
-        await anyio.lowlevel.checkpoint()  # others have their turn: it takes a millisecond
-    places = [place for place, reader in enumerate(readers) if _goes_on(reader, guards, snapshot)]
-    contents = await contents_of_all(
-        connection, [statements[place] for place in places], [readers[place].positions for place in places]
-    )
-    opened: list[OpenSnapshot | None] = [None] * len(readers)
-    for place, found in zip(places, contents, strict=True):
-        reader = readers[place]
-        windows = windows_of(reader.job, reader.positions, guards, found, dict.fromkeys(guards))
-        if _is_quickly_read(windows, found, shapes, known.entities):
-            opened[place] = OpenSnapshot(
-                connection=connection,
-                snapshot=snapshot,
-                wal_position=now["wal_position"],
-                taken_at=now["taken_at"],
-                entities={entity.code: entity for entity in known.entities},
-                shapes=shapes,
-                guards=guards,
-                windows=windows,
-                statements=statements[place],
-                keys={code: content.keys for code, content in found.items()},
-            )
-    return opened
-
-
-def _goes_on(reader: Reader, guards: Mapping[EntityCode, Guards], snapshot: SnapshotText) -> bool:
-    """Whether all entities of the job may be incremental, as far as is known without reading the log."""
-    return not reader.forced and not any(
-        reason_before_reading(
-            *(reader.positions.get(code), found, snapshot),
-            first_run=not reader.positions,
-            destinations=reader.job.destinations,
-        )
-        for code, found in guards.items()
-    )
-
-
-def _is_quickly_read(
-    windows: Mapping[EntityCode, EntityWindow],
-    contents: Mapping[EntityCode, LogContents],
-    shapes: Mapping[EntityCode, Shape],
-    entities: Sequence[Entity],
-) -> bool:
-    """Whether others may wait for it: nothing is read completely, no keys are compared, and there is not much."""
-    read = [entity for entity in entities if windows[entity.code].reads_table]
-    return (
-        not any(window.scans_table for window in windows.values())
-        and all(shapes[entity.code].ensures_unique(entity.key) for entity in read)
-        and sum(content.keys for content in contents.values()) <= MAX_SHARED_KEYS
-    )

@@ -1,28 +1,57 @@
 """What is read in an open snapshot before its rows are: where it is, and what the logs hold for each window."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+import anyio.lowlevel
 from asyncpg import Record
 
 from exportd.catalog.live_table import INSTANTS
 from exportd.catalog.shape import Shape
+from exportd.catalog.table_reader import read_fingerprint
 from exportd.catalog.table_rules import duplicates_sentence, no_modified
 from exportd.database import queries
 from exportd.database.connector import Connection
 from exportd.database.quoting import table
 from exportd.database.session_settings import EXACT_SETTINGS, unsettled
 from exportd.database.translator import FOREIGN_ERRORS, translate
+from exportd.extraction.estimate import parse_plan, record_bytes
+from exportd.extraction.guards import ClusterFacts, Guards, KnownCatalog
+from exportd.extraction.open_snapshot import MAX_FIRST_RUNS_BYTES, MAX_SHARED_KEYS, OpenSnapshot
 from exportd.extraction.projection import ProjectedType, Projection, column_types, expressions
 from exportd.extraction.silence_watcher import SilenceWatcher
 from exportd.extraction.statement import Statements
-from exportd.extraction.window import EntityWindow, LogContents, log_is_comparable, parse_snapshot
+from exportd.extraction.window import (
+    EntityWindow,
+    LogContents,
+    log_is_comparable,
+    parse_snapshot,
+    reason_before_reading,
+    windows_of,
+    xmax,
+)
 from exportd.model.entity import Entity, EntityCode
 from exportd.model.errors import InvariantError, PermanentError, TransientError
 from exportd.model.job import Job
 from exportd.model.reason import FullReason, Reason
+from exportd.model.schedule import ExportFormat
 from exportd.model.start import Position
 
 _SQL = queries.load("snapshots")
+
+
+class CatalogChangedError(Exception):
+    """The catalog is not what is remembered of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A job that is to be read, with its last ``positions``. ``forced`` names entities that must be full."""
+
+    job: Job
+    positions: Mapping[EntityCode, Position]
+    forced: Mapping[EntityCode, FullReason]
+    watcher: SilenceWatcher
 
 
 async def position_in_time(connection: "Connection") -> Record:
@@ -156,6 +185,125 @@ async def contents_of_all(
         found = LogContents(row["keys"], row["unknown"], row["deletions"])
         contents[row["place"]][EntityCode(row["entity"])] = found
     return contents
+
+
+async def known_shapes(
+    connection: "Connection", known: KnownCatalog, cluster: ClusterFacts, newest: int
+) -> tuple[dict[EntityCode, Shape], dict[EntityCode, Guards]]:
+    """What is known, if it is still so. Raises CatalogChangedError."""
+    if not known.holds(await read_fingerprint(connection, known.entities), cluster, newest):
+        raise CatalogChangedError
+    return dict(known.shapes), dict(known.guards)
+
+
+async def read_for(
+    connection: "Connection", known: KnownCatalog, readers: Sequence[Reader]
+) -> list[OpenSnapshot | None]:
+    """The snapshot as each of several jobs sees it; None for one that has to be read by itself.
+
+    Raises CatalogChangedError when the catalog is not what is ``known``.
+    """
+    now = await position_in_time(connection)
+    snapshot = parse_snapshot(now["snapshot"])
+    cluster = ClusterFacts(now["system_identifier"], now["timeline"], now["database_oid"])
+    shapes, guards = await known_shapes(connection, known, cluster, xmax(snapshot))
+    projections = await projections_of(connection, known.entities, shapes)
+    whole = OpenSnapshot(
+        connection=connection,
+        snapshot=snapshot,
+        wal_position=now["wal_position"],
+        taken_at=now["taken_at"],
+        entities={entity.code: entity for entity in known.entities},
+        shapes=shapes,
+        guards=guards,
+        windows={},
+        statements={},
+        keys={},
+    )
+    seen: dict[int, OpenSnapshot] = {}
+    for place, reader in enumerate(readers):
+        statements = statements_of(reader.job, known.entities, shapes, projections)
+        seen[place] = replace(whole, statements=statements)
+        await anyio.lowlevel.checkpoint()  # others have their turn: it takes a millisecond
+    opened = await _with_increments(
+        connection, {place: seen[place] for place, reader in enumerate(readers) if _goes_on(reader, whole)}, readers
+    )
+    first = {place: seen[place] for place, reader in enumerate(readers) if _is_first_run(reader)}
+    opened |= await _with_first_runs(connection, first, readers)
+    return [opened.get(place) for place in range(len(readers))]
+
+
+async def _with_increments(
+    connection: "Connection", seen: Mapping[int, OpenSnapshot], readers: Sequence[Reader]
+) -> dict[int, OpenSnapshot]:
+    """With the windows since the jobs' positions, where there is little to read."""
+    contents = await contents_of_all(
+        connection,
+        [snapshot.statements for snapshot in seen.values()],
+        [readers[place].positions for place in seen],
+    )
+    opened = {}
+    for (place, snapshot), found in zip(seen.items(), contents, strict=True):
+        reader = readers[place]
+        windows = windows_of(reader.job, reader.positions, snapshot.guards, found, dict.fromkeys(snapshot.guards))
+        if _is_quickly_read(windows, found, snapshot):
+            keys = {code: content.keys for code, content in found.items()}
+            opened[place] = replace(snapshot, windows=windows, keys=keys)
+    return opened
+
+
+async def _with_first_runs(
+    connection: "Connection", seen: Mapping[int, OpenSnapshot], readers: Sequence[Reader]
+) -> dict[int, OpenSnapshot]:
+    """With windows that hold everything, for as many jobs as can be kept in memory together, by the planner's word; for
+    one at least, which nothing keeps in memory.
+    """
+    together = list(seen.items())
+    if not together or not all(statement.can_be_shared for statement in together[0][1].statements.values()):
+        return {}
+    expected_bytes = 0
+    for code, statements in together[0][1].statements.items():
+        organizations = [snapshot.statements[code].organization for _, snapshot in together]
+        plan = parse_plan(await connection.fetchval(statements.plan_of(organizations)))
+        expected_bytes += plan.rows * record_bytes(statements.entity, ExportFormat.JSONL, plan.row_bytes)
+    count = len(together) * MAX_FIRST_RUNS_BYTES // max(expected_bytes, MAX_FIRST_RUNS_BYTES)
+    return {
+        place: replace(
+            snapshot,
+            windows=windows_of(
+                readers[place].job, {}, snapshot.guards, {}, dict.fromkeys(snapshot.guards, FullReason.FIRST_RUN)
+            ),
+        )
+        for place, snapshot in together[: max(count, 1)]
+    }
+
+
+def _goes_on(reader: Reader, whole: OpenSnapshot) -> bool:
+    """Whether all entities of the job may be incremental, as far as is known without reading the log."""
+    return not reader.forced and not any(
+        reason_before_reading(
+            *(reader.positions.get(code), found, whole.snapshot),
+            first_run=not reader.positions,
+            destinations=reader.job.destinations,
+        )
+        for code, found in whole.guards.items()
+    )
+
+
+def _is_first_run(reader: Reader) -> bool:
+    return not reader.positions and not reader.forced and reader.job.start_date is None
+
+
+def _is_quickly_read(
+    windows: Mapping[EntityCode, EntityWindow], contents: Mapping[EntityCode, LogContents], snapshot: OpenSnapshot
+) -> bool:
+    """Whether others may wait for it: nothing is read completely, no keys are compared, and there is not much."""
+    read = [entity for code, entity in snapshot.entities.items() if windows[code].reads_table]
+    return (
+        not any(window.scans_table for window in windows.values())
+        and all(snapshot.shapes[entity.code].ensures_unique(entity.key) for entity in read)
+        and sum(content.keys for content in contents.values()) <= MAX_SHARED_KEYS
+    )
 
 
 def _require_modified(entities: Sequence[Entity], shapes: Mapping[EntityCode, Shape]) -> None:

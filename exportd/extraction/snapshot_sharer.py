@@ -17,7 +17,8 @@ import structlog
 from exportd.extraction.guards import KnownCatalog
 from exportd.extraction.open_snapshot import OpenSnapshot
 from exportd.extraction.shared_reader import SharedReader
-from exportd.extraction.snapshot_opener import CatalogChangedError, Reader, SnapshotOpener
+from exportd.extraction.snapshot_opener import SnapshotOpener
+from exportd.extraction.snapshot_reader import CatalogChangedError, Reader
 from exportd.model.entity import Entity, EntityCode
 from exportd.model.errors import AloneError, ExportdError
 from exportd.model.job import JobProgress
@@ -60,7 +61,7 @@ class SnapshotSharer:
         self._complete_capture = complete_capture
         self._shared_reader = shared_reader
         self._linger_s = linger_s
-        self._gatherings: dict[tuple[EntityCode, ...], _Gathering] = {}
+        self._gatherings: dict[tuple[tuple[EntityCode, ...], bool], _Gathering] = {}
         self._learning: dict[tuple[EntityCode, ...], anyio.Event] = {}
 
     @asynccontextmanager
@@ -110,19 +111,21 @@ class SnapshotSharer:
     async def _shared(
         self, codes: tuple[EntityCode, ...], known: KnownCatalog, reader: Reader
     ) -> AsyncIterator[OpenSnapshot]:
-        gathering = self._gatherings.get(codes)
+        # First runs read whole tables, for which others do not wait.
+        of_its_kind = (codes, not reader.positions)
+        gathering = self._gatherings.get(of_its_kind)
         if gathering is not None:
             gathering.readers.append(reader)
             async with gathering.turn(reader) as snapshot:
                 yield snapshot
             await gathering.all_have_read()
             return
-        gathering = self._gatherings[codes] = _Gathering([reader])
+        gathering = self._gatherings[of_its_kind] = _Gathering([reader])
         try:
             try:
                 await self._linger(gathering)
             finally:
-                del self._gatherings[codes]
+                del self._gatherings[of_its_kind]
             async with self._opener.open_for(known, gathering.readers) as snapshots:
                 _logger.info("snapshot shared", jobs=len(gathering.readers))
                 gathering.begin(await self._shared_reader.fetch(snapshots, reader.watcher))

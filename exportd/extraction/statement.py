@@ -83,6 +83,10 @@ class Statements:
                 conditions.append(f"t.ctid < '({pages.end},0)'::tid")
         return self._live(conditions)
 
+    def full_of(self, organizations: Sequence[OrganizationId]) -> str:
+        """Every live row of several organizations, in one scan: before each the place of its organization, from 0."""
+        return f"SELECT asked.place - 1 AS place, {self._row(deleted=False)} {self._rows_of(organizations)}"
+
     def changed(self, previous: SnapshotText, *, ordered: bool = False) -> str:
         """Every live row whose key is in the window; ``ordered`` by its key."""
         return self._live(
@@ -234,17 +238,32 @@ class Statements:
 
     def plan(self) -> str:
         """EXPLAIN of reading every live row in its stored form: how many rows the planner expects, and their width."""
-        fields = [field.expression or f"t.{identifier(field.column or '')}" for field in self.entity.fields]
         conditions = self._tenant_conditions("t", self.entity.tenant)
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        listed = ", ".join(f"({field})" for field in fields)
-        return f"EXPLAIN (FORMAT JSON) SELECT {listed} FROM {table(self.entity.table)} AS t{where}"
+        return f"{self._explained} FROM {table(self.entity.table)} AS t{where}"
+
+    def plan_of(self, organizations: Sequence[OrganizationId]) -> str:
+        """The same for the rows of several organizations."""
+        return f"{self._explained} {self._rows_of(organizations)}"
 
     # --- fragments ----------------------------------------------------------------------------------------------
 
     @property
     def _log(self) -> str:
         return table(log_table(self.entity.code))
+
+    @property
+    def _explained(self) -> str:
+        fields = [field.expression or f"t.{identifier(field.column or '')}" for field in self.entity.fields]
+        return f"EXPLAIN (FORMAT JSON) SELECT {', '.join(f'({field})' for field in fields)}"
+
+    def _rows_of(self, organizations: Sequence[OrganizationId]) -> str:
+        asked = f"unnest({self._array(organizations)}) WITH ORDINALITY AS asked (organization, place)"
+        theirs = " AND ".join(self._tenant_is("asked.organization")) or "true"
+        return f"FROM {asked} JOIN {table(self.entity.table)} AS t ON {theirs}"
+
+    def _array(self, organizations: Sequence[OrganizationId]) -> str:
+        return f"ARRAY[{', '.join(map(literal, organizations))}]::{self._tenant_type}[]"
 
     def _live(self, conditions: list[str], *, order: str = "") -> str:
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
@@ -267,7 +286,7 @@ class Statements:
 
     def _asked(self, asked: Sequence[tuple[OrganizationId, SnapshotText]]) -> str:
         begins = f"ARRAY[{', '.join(literal(previous) for _, previous in asked)}]::pg_snapshot[]"
-        organizations = f"ARRAY[{', '.join(literal(organization) for organization, _ in asked)}]::{self._tenant_type}[]"
+        organizations = self._array([organization for organization, _ in asked])
         return f"unnest({begins}, {organizations}) WITH ORDINALITY AS asked (previous, organization, place)"
 
     def _row(self, *, deleted: bool) -> str:

@@ -126,7 +126,8 @@ class JobTable:
     ) -> tuple[Lease, ...]:
         """Take up to ``limit`` more jobs that can be read together with ``first``, which was just claimed.
 
-        They read the same entities, this is their first attempt, and a short time is expected of all of them.
+        They read the same entities, this is their first attempt, and a short time is expected of all of them, or all
+        are the first runs of their schedules.
         """
         asked_at = boot_time()
         async with statements(self._pool, "claiming jobs") as connection:

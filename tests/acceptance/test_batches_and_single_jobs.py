@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from exportd.extraction import snapshot_opener
+from exportd.extraction import snapshot_reader
 from exportd.model.schedule import ExportFormat
 from tests.acceptance.delivered_files import DeliveredFiles
 from tests.acceptance.many_tenants import Tenants
@@ -29,7 +29,7 @@ async def test_they_make_the_same_bytes_and_reach_the_same_positions(
 ) -> None:
     """Random tenants, windows, formats and caps. In each round the same jobs run twice, from the same positions."""
     random = Random(f"batches {seed}")
-    monkeypatch.setattr(snapshot_opener, "MAX_SHARED_KEYS", random.choice((6, 10_000)))
+    monkeypatch.setattr(snapshot_reader, "MAX_SHARED_KEYS", random.choice((6, 10_000)))
     organizations = [f"org-{number}" for number in range(random.randint(3, 6))]
     schedules = [
         TenantSchedule(

@@ -168,8 +168,9 @@ FROM claimed;
 
 -- name: claim_together
 -- Take other jobs along with one that was just claimed: those that are due, read the same entities, were never held
--- before, and of which, like of that one, a short time is expected. So nothing of them is anywhere yet. The turns are
--- those of `claim`; an organization with several such jobs takes a turn for each.
+-- before, and of which, like of that one, a short time is expected; or which are, like that one, the first of their
+-- schedules. So nothing of them is anywhere yet. The turns are those of `claim`; an organization with several such jobs
+-- takes a turn for each.
 -- Most often there are enough organizations without a running job: the walk over them, in the order of their turns,
 -- ends when it has the first job of enough of them, whatever else waits. Otherwise all that waits is sorted.
 -- $1 holder, $2 lease in seconds, $3 the holder's spool, $4 the job that was claimed, $5 how many more
@@ -266,7 +267,12 @@ WITH RECURSIVE busy AS MATERIALIZED (
                     FROM exportd.job AS last_run
                     WHERE last_run.schedule_id = scheduled.id AND last_run.finished_at IS NOT NULL
                     ORDER BY last_run.finished_at DESC
-                    LIMIT 1) IS NOT TRUE)
+                    LIMIT 1) IS NOT TRUE
+                    -- or of first runs both of them
+                    AND EXISTS (SELECT FROM unnest(ARRAY[next.schedule_id, first.schedule_id]) AS either (id)
+                                WHERE EXISTS (SELECT FROM exportd.job AS last_run
+                                              WHERE last_run.schedule_id = either.id AND last_run.finished_at IS NOT NULL)
+                                    OR EXISTS (SELECT FROM exportd.position WHERE position.schedule_id = either.id)))
         AND NOT EXISTS (
             SELECT FROM exportd.destination
             WHERE destination.organization = next.organization AND destination.code = ANY (next.destinations)

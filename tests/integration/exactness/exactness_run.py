@@ -35,6 +35,8 @@ _REMEMBERED_RUNS = 5
 _CHANCE_OF_A_BACKFILL = 0.1
 _CHANCE_OF_A_PARTITION = 0.3
 _CHANCE_OF_A_SHARED_SNAPSHOT = 0.3
+_CHANCE_OF_NEW_SCHEDULES = 0.15
+"""That all organizations begin anew, with first runs in a shared snapshot."""
 _PASSING = {Reason.LOCK_NOT_AVAILABLE, Reason.CAPTURE_DAMAGED}
 
 
@@ -76,6 +78,11 @@ class Subscriber:
         """What a back-fill does: the consumer keeps what it has, and is given everything since once more."""
         self.standing = standing
         self.schedule.positions = dict(standing.positions)
+
+    def begin_anew(self, floor: int) -> None:
+        """What a new schedule does: it has had nothing, and nothing is known of touches before ``floor``."""
+        self.standing = Standing(floor=floor)
+        self.schedule.positions = {}
 
 
 class _Run:
@@ -168,6 +175,9 @@ class ExactnessRun:
 
     async def _export_together(self) -> list[str]:
         """All subscribers in one snapshot; those that cannot be read in it, each by itself."""
+        are_new = self._random.random() < _CHANCE_OF_NEW_SCHEDULES
+        for subscriber in self._subscribers if are_new else ():
+            subscriber.begin_anew(self._book.floor)
         runs = [self._begin(subscriber) for subscriber in self._subscribers]
         exports = await self._exporter.run_together(
             [run.subscriber.schedule for run in runs], [run.chosen for run in runs], [run.look for run in runs]
@@ -176,6 +186,7 @@ class ExactnessRun:
         for run, found in zip(runs, exports, strict=True):
             if isinstance(found, Export):
                 self.counts["runs in a shared snapshot"] += 1
+                self.counts["first runs in a shared snapshot"] += not run.before
                 faults += self._end(run, found)
             elif isinstance(found, AloneError):
                 self.counts["runs left alone"] += 1
@@ -187,7 +198,7 @@ class ExactnessRun:
         return faults
 
     def _begin(self, subscriber: Subscriber) -> "_Run":
-        if subscriber.past and self._random.random() < _CHANCE_OF_A_BACKFILL:
+        if subscriber.schedule.positions and subscriber.past and self._random.random() < _CHANCE_OF_A_BACKFILL:
             subscriber.go_back(self._random.choice(subscriber.past))
             self.counts["back-fills"] += 1
         return _Run(self._entities, subscriber, self._book.floor)

@@ -15,6 +15,7 @@ from tests.integration.exactness.writer import STEPS, VISIT_STEPS
 _AT_LEAST = {
     "runs": 200,
     "runs in a shared snapshot": 60,
+    "first runs in a shared snapshot": 10,
     "runs with transactions in flight": 150,
     "windows incremental": 600,
     "back-fills": 15,

@@ -7,12 +7,12 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from exportd.extraction import shared_reader, snapshot_opener, snapshot_sharer
+from exportd.extraction import shared_reader, snapshot_opener, snapshot_reader, snapshot_sharer
 from exportd.extraction.copier import Copier, ImagesUnreadableError
 from exportd.extraction.open_snapshot import FetchedRows, OpenSnapshot
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import AloneError, TransientError
-from exportd.model.reason import Reason
+from exportd.model.reason import FullReason, Reason
 from exportd.model.schedule import ExportFormat
 from tests.fixtures.postgres import Database
 from tests.fixtures.snapshot_exports import Export, Exporter, Look, Schedule, entity
@@ -131,6 +131,76 @@ async def test_what_is_much_is_left_to_each(
     assert fetched == dict.fromkeys(ORGANIZATIONS, FetchedRows())
 
 
+@pytest.fixture
+async def new(together: Together) -> Together:
+    """New schedules of the three, of tables that are known."""
+    for schedule in together.schedules:
+        schedule.positions.clear()
+    return together
+
+
+@pytest.mark.every_postgres
+@pytest.mark.parametrize("file_format", list(ExportFormat))
+async def test_first_runs_have_one_scan_of_a_table(
+    new: Together, database: Database, file_format: ExportFormat
+) -> None:
+    connection = await database.connect()
+    await connection.execute("UPDATE public.record SET secret = E'\"a\",\\n\\n2,\"' || id || E'\"\\n' WHERE id > 6")
+    fetched: dict[str, FetchedRows] = {}
+    exports = await new.exporter.run_together(new.schedules, [file_format] * 3, fetched_by(fetched))
+    held = held_by(new, [*exports])
+    assert {name: sorted(map(int, records)) for name, records in held.items()} == {
+        "acme": [3, 6, 9],
+        "globex": [1, 4, 7],
+        "initech": [2, 5, 8],
+    }
+    secrets = {int(number): secret for records in held.values() for number, secret in records.items()}
+    assert [secrets[number] for number in (7, 8, 9)] == [f'"a",\n\n2,"{number}"\n' for number in (7, 8, 9)]
+    assert {name: rows.live_rows for name, rows in fetched.items()} == dict.fromkeys(ORGANIZATIONS, 3)
+    found = [export for export in exports if isinstance(export, Export)]
+    assert {export["RECORD"].window.full_reason for export in found} == {FullReason.FIRST_RUN}
+    # What changes from here on is told from this snapshot on.
+    await connection.execute("UPDATE public.record SET secret = 'later' WHERE id IN (1, 3)")
+    assert [export["RECORD"].sent_rows for export in await new.run() if isinstance(export, Export)] == [1, 1, 0]
+
+
+async def test_a_single_first_run_is_read_by_itself_in_its_snapshot(new: Together) -> None:
+    [export] = await new.exporter.run_together(new.schedules[:1], [ExportFormat.CSV], [None])
+    assert isinstance(export, Export)
+    assert export["RECORD"].sent_rows == 3
+
+
+@pytest.mark.parametrize("expected_bytes", [1, 60])
+async def test_first_runs_that_do_not_fit_are_read_by_themselves(
+    new: Together, database: Database, monkeypatch: pytest.MonkeyPatch, expected_bytes: int
+) -> None:
+    await (await database.connect()).execute("ANALYZE public.record")
+    monkeypatch.setattr(snapshot_reader, "MAX_FIRST_RUNS_BYTES", expected_bytes)
+    exports = await new.run()
+    assert isinstance(exports[0], Export)
+    assert [type(export) for export in exports[1:]] == [AloneError] * 2
+
+
+async def test_first_runs_that_are_more_than_expected_are_read_by_themselves(
+    new: Together, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(shared_reader, "MAX_FIRST_RUN_BYTES", 20)
+        assert [type(export) for export in await new.run()] == [AloneError] * 3
+    assert all(isinstance(export, Export) for export in await new.run()), "the session can be used again"
+
+
+async def test_first_runs_do_not_hold_up_others(new: Together) -> None:
+    """They have a snapshot of their own."""
+    await new.exporter.run(new.schedules[0])
+    first, second, third = await new.run()
+    assert isinstance(first, Export)
+    assert isinstance(second, Export)
+    assert isinstance(third, Export)
+    assert second.snapshot == third.snapshot
+    assert [export["RECORD"].sent_rows for export in (first, second, third)] == [0, 3, 3]
+
+
 async def test_what_is_read_in_another_format_is_not_fetched_with_the_others(together: Together) -> None:
     fetched: dict[str, FetchedRows] = {}
     formats = [ExportFormat.CSV, ExportFormat.JSONL, ExportFormat.CSV]
@@ -189,7 +259,7 @@ async def test_who_has_not_begun_when_the_time_is_over_is_read_by_itself(
 async def test_one_that_has_much_to_read_is_read_by_itself(
     together: Together, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot_opener, "MAX_SHARED_KEYS", 3)
+    monkeypatch.setattr(snapshot_reader, "MAX_SHARED_KEYS", 3)
     connection = await database.connect()
     await connection.execute("UPDATE public.record SET secret = 'again' WHERE org = 'globex'")
     first, second, third = await together.run()

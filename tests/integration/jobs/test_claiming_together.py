@@ -91,6 +91,35 @@ async def test_what_has_to_be_read_by_itself_does_not_go_along(jobs: PostgresJob
     assert [lease.job.id for lease in (claimed, *others)] == [first, third]
 
 
+async def add_first(jobs: PostgresJobs, code: str, *, organization: str) -> JobId:
+    """The first job of a schedule."""
+    schedule = await jobs.add_schedule(code)
+    await jobs.connection.execute("UPDATE exportd.schedule SET organization = $2 WHERE id = $1", schedule, organization)
+    return await jobs.add_job(organization=organization, schedule_id=schedule)
+
+
+@pytest.mark.parametrize("is_short_first", [False, True])
+async def test_first_runs_go_along_with_each_other_only(jobs: PostgresJobs, is_short_first: bool) -> None:
+    kinds = [[await add_first(jobs, f"new-{number}", organization=f"new-{number}") for number in range(3)]]
+    kinds.append([await add_short(jobs, f"old-{number}", organization=f"old-{number}") for number in range(3)])
+    ran_before = await add_first(jobs, "again", organization="other")
+    await jobs.connection.execute(
+        """INSERT INTO exportd.job
+               (organization, schedule_id, schedule_code, due_at, entities, format, destinations, state, finished_at)
+           SELECT organization, schedule_id, schedule_code, due_at - interval '1 hour', entities, format, destinations,
+                  'FAILED', now()
+           FROM exportd.job WHERE id = $1""",
+        ran_before,
+    )
+    together = kinds[is_short_first]
+    await jobs.connection.execute(
+        "UPDATE exportd.turn SET number = (organization <> $1)::integer", "old-1" if is_short_first else "new-1"
+    )
+    first, others = await claim_together(jobs)
+    assert first is not None
+    assert {first.job.id, *(lease.job.id for lease in others)} == set(together)
+
+
 async def test_a_second_attempt_is_made_by_itself(jobs: PostgresJobs) -> None:
     """Its first attempt may have left something behind, or did not belong with the others."""
     again = await add_short(jobs, "again")
