@@ -34,7 +34,6 @@ from exportd.model.entity import Entity, EntityCode
 from exportd.model.errors import InvariantError, PermanentError, TransientError
 from exportd.model.job import Job
 from exportd.model.reason import FullReason, Reason
-from exportd.model.schedule import ExportFormat
 from exportd.model.start import Position
 
 _SQL = queries.load("snapshots")
@@ -263,9 +262,12 @@ async def _with_first_runs(
         return {}
     expected_bytes = 0
     for code, statements in together[0][1].statements.items():
-        organizations = [snapshot.statements[code].organization for _, snapshot in together]
-        plan = parse_plan(await connection.fetchval(statements.plan_of(organizations)))
-        expected_bytes += plan.rows * record_bytes(statements.entity, ExportFormat.JSONL, plan.row_bytes)
+        theirs = [snapshot.statements[code] for _, snapshot in together]
+        plan = parse_plan(
+            await connection.fetchval(statements.plan_of([statement.organization for statement in theirs]))
+        )
+        row_bytes = [record_bytes(statement.entity, statement.file_format, plan.row_bytes) for statement in theirs]
+        expected_bytes += plan.rows * sum(row_bytes) // len(theirs)
     count = len(together) * MAX_FIRST_RUNS_BYTES // max(expected_bytes, MAX_FIRST_RUNS_BYTES)
     return {
         place: replace(

@@ -43,6 +43,10 @@ class _GatheringLostError(Exception):
     """The job that others waited for has told what they need to know, or did not get there: they ask again."""
 
 
+class _NoRoomError(Exception):
+    """Other first runs fill the snapshot: this one shares the next."""
+
+
 class SnapshotSharer:
     """Opens snapshots for jobs over the same entities that ask at the same time.
 
@@ -82,7 +86,9 @@ class SnapshotSharer:
                     continue
                 yield snapshot
                 return
-            raise AloneError("It is read by itself, for the tables or their capture are being changed.")
+            raise AloneError(
+                "It is read by itself, for the tables or their capture are being changed, or first runs left no room."
+            )
 
     @asynccontextmanager
     async def _learned(
@@ -116,8 +122,12 @@ class SnapshotSharer:
         gathering = self._gatherings.get(of_its_kind)
         if gathering is not None:
             gathering.readers.append(reader)
-            async with gathering.turn(reader) as snapshot:
-                yield snapshot
+            try:
+                async with gathering.turn(reader) as snapshot:
+                    yield snapshot
+            except _NoRoomError as error:
+                await gathering.all_have_read()
+                raise _GatheringLostError from error
             await gathering.all_have_read()
             return
         gathering = self._gatherings[of_its_kind] = _Gathering([reader])
@@ -205,6 +215,8 @@ class _Gathering:
                 raise type(self.failure)(self.failure.sentence, reason=self.failure.reason) from self.failure
             raise _GatheringLostError
         snapshot = self._snapshots[id(reader)]
+        if snapshot is None and not reader.positions and any(self._snapshots.values()):
+            raise _NoRoomError
         if snapshot is None:
             raise AloneError("It is read by itself, for it has more to read than the jobs it was claimed with.")
         return snapshot

@@ -170,15 +170,18 @@ async def test_a_single_first_run_is_read_by_itself_in_its_snapshot(new: Togethe
     assert export["RECORD"].sent_rows == 3
 
 
-@pytest.mark.parametrize("expected_bytes", [1, 60])
-async def test_first_runs_that_do_not_fit_are_read_by_themselves(
-    new: Together, database: Database, monkeypatch: pytest.MonkeyPatch, expected_bytes: int
+@pytest.mark.parametrize(("max_bytes", "snapshots"), [(1, 3), (200, 2), (1000, 1)])
+async def test_first_runs_that_do_not_fit_share_the_next_snapshot(
+    new: Together, database: Database, monkeypatch: pytest.MonkeyPatch, max_bytes: int, snapshots: int
 ) -> None:
-    await (await database.connect()).execute("ANALYZE public.record")
-    monkeypatch.setattr(snapshot_reader, "MAX_FIRST_RUNS_BYTES", expected_bytes)
-    exports = await new.run()
-    assert isinstance(exports[0], Export)
-    assert [type(export) for export in exports[1:]] == [AloneError] * 2
+    connection = await database.connect()
+    await connection.execute("ANALYZE public.record")
+    monkeypatch.setattr(snapshot_reader, "MAX_FIRST_RUNS_BYTES", max_bytes)
+    exports = [export for export in await new.run() if isinstance(export, Export)]
+    assert [export["RECORD"].sent_rows for export in exports] == [3, 3, 3]
+    # Snapshots between which nothing was written have one name.
+    taken_at = {schedule.positions[EntityCode("RECORD")].taken_at for schedule in new.schedules}
+    assert len(taken_at) == snapshots
 
 
 async def test_first_runs_that_are_more_than_expected_are_read_by_themselves(
