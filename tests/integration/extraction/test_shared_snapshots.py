@@ -170,7 +170,7 @@ async def test_a_single_first_run_is_read_by_itself_in_its_snapshot(new: Togethe
     assert export["RECORD"].sent_rows == 3
 
 
-@pytest.mark.parametrize(("max_bytes", "snapshots"), [(1, 3), (200, 2), (1000, 1)])
+@pytest.mark.parametrize(("max_bytes", "snapshots"), [(1, 3), (140, 2), (1000, 1)])
 async def test_first_runs_that_do_not_fit_share_the_next_snapshot(
     new: Together, database: Database, monkeypatch: pytest.MonkeyPatch, max_bytes: int, snapshots: int
 ) -> None:
