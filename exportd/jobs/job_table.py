@@ -17,7 +17,7 @@ from uuid import UUID
 from exportd.database import queries
 from exportd.database.call_batcher import CallBatcher
 from exportd.database.connector import storable
-from exportd.database.unit_of_work import statements
+from exportd.database.unit_of_work import statements, transaction
 from exportd.jobs.job_record import (
     DeclaredNames,
     DeliveryRecord,
@@ -130,7 +130,8 @@ class JobTable:
         are the first runs of their schedules.
         """
         asked_at = boot_time()
-        async with statements(self._pool, "claiming jobs") as connection:
+        async with transaction(self._pool, "claiming jobs") as connection:
+            await connection.execute("SET LOCAL enable_sort = off")
             rows = await connection.fetch(
                 *(_SQL["claim_together"], holder, lease_s, spool_id, first.job.id, limit),
                 *(*self._declared.arrays(), SHORT_S, SHORT_BYTES),

@@ -173,6 +173,8 @@ FROM claimed;
 -- takes a turn for each.
 -- Most often there are enough organizations without a running job: the walk over them, in the order of their turns,
 -- ends when it has the first job of enough of them, whatever else waits. Otherwise all that waits is sorted.
+-- The planner must not sort where an index has the order (enable_sort): statistics that are an hour old know of no queue,
+-- and it would look through all that waits once for each organization.
 -- $1 holder, $2 lease in seconds, $3 the holder's spool, $4 the job that was claimed, $5 how many more
 -- $6 organizations and $7 codes of the destinations that the holder's configuration declares, as arrays in text, which
 -- a daemon with thousands of them sends faster; null: all there are
@@ -200,7 +202,7 @@ WITH RECURSIVE busy AS MATERIALIZED (
             WHERE unfinished > 0 AND (number, organization) > (walk.number, walk.organization)
                 AND organization NOT IN (SELECT organization FROM busy)
             ORDER BY number, organization
-            LIMIT 50
+            LIMIT 4 * $5::integer
         ) AS coming
     ) AS following
     CROSS JOIN LATERAL (
@@ -285,10 +287,15 @@ WITH RECURSIVE busy AS MATERIALIZED (
     ORDER BY next.place
     LIMIT $5::integer
 ), candidate AS MATERIALIZED (
-    SELECT id, organization
-    FROM exportd.job
-    WHERE id IN (SELECT id FROM chosen) AND state = 'PENDING' AND fence = 0 AND cancel_requested_at IS NULL
-    FOR UPDATE SKIP LOCKED
+    SELECT locked.id, locked.organization
+    FROM chosen
+    CROSS JOIN LATERAL (
+        SELECT job.id, job.organization
+        FROM exportd.job
+        WHERE job.id = chosen.id AND job.state = 'PENDING' AND job.fence = 0 AND job.cancel_requested_at IS NULL
+        LIMIT 1
+        FOR UPDATE SKIP LOCKED
+    ) AS locked
 ), taken_turn AS (
     INSERT INTO exportd.turn (organization, number)
     SELECT organization, nextval('exportd.turn_number') FROM (SELECT DISTINCT organization FROM candidate) AS takes
