@@ -18,7 +18,7 @@ MAX_SHARED_KEYS = 10_000
 """A job with more keys to read does not share a snapshot: others would wait for it. Windows of no more are ordered."""
 
 
-MAX_FIRST_RUNS_BYTES = 32 << 20
+MAX_FIRST_RUNS_BYTES = 16 << 20
 """What first runs that share a snapshot may have to read altogether, as the planner expects."""
 
 

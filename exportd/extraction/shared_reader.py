@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import anyio
+import anyio.to_thread
 
 from exportd.extraction.copier import Copier, CopyTask, ImagesUnreadableError
 from exportd.extraction.open_snapshot import MAX_FIRST_RUNS_BYTES, FetchedRows, OpenSnapshot
@@ -23,7 +24,10 @@ MAX_FETCHED_BYTES = 16 << 20
 """Of all jobs that share a snapshot."""
 
 MAX_FIRST_RUN_BYTES = 2 * MAX_FIRST_RUNS_BYTES
-"""Of one entity, of all first runs that share a snapshot: the planner may be wrong by so much."""
+"""Of all first runs that share a snapshot: the planner may be wrong by so much."""
+
+_MAX_CUT_AT_ONCE_BYTES = 256 << 10
+"""More is cut apart in a worker thread, as it takes longer than others should wait for the event loop."""
 
 MAX_FETCHED_KEYS = 10_000
 """Of one entity."""
@@ -46,17 +50,15 @@ class SharedReader:
         Raises AloneError when reading fails: each job then finds out for itself whether it is at fault.
         """
         fetched: list[dict[EntityCode, FetchedRows]] = [{} for _ in snapshots]
-        left_bytes, end = MAX_FETCHED_BYTES, anyio.current_time() + MAX_FETCHING_S
+        are_first_runs = _are_first_runs(snapshots)
+        left_bytes = MAX_FIRST_RUN_BYTES if are_first_runs else MAX_FETCHED_BYTES
+        end = anyio.current_time() + MAX_FETCHING_S
+        fetch = self._fetch_all if are_first_runs else self._fetch_changed
         for (code, file_format), readers in _readers_of(snapshots).items():
-            is_first_run = _is_read_completely(code, readers)
-            if not is_first_run and (left_bytes <= 0 or anyio.current_time() > end):
+            if not are_first_runs and (left_bytes <= 0 or anyio.current_time() > end):
                 break
             try:
-                found = await (
-                    self._fetch_all(code, file_format, readers, watcher)
-                    if is_first_run
-                    else self._fetch_changed(code, file_format, readers, watcher, left_bytes)
-                )
+                found = await fetch(code, file_format, readers, watcher, left_bytes)
             except (ExportdError, ImagesUnreadableError) as error:
                 raise AloneError("It is read by itself, for reading it together with others has failed.") from error
             for place, rows in found.items():
@@ -73,12 +75,13 @@ class SharedReader:
         file_format: ExportFormat,
         readers: Mapping[int, OpenSnapshot],
         watcher: SilenceWatcher,
+        max_bytes: int,
     ) -> Mapping[int, FetchedRows]:
         """All rows of the readers' organizations, in one scan of the table. Raises AloneError when it is too much."""
         first = next(iter(readers.values()))
         organizations = [reader.statements[code].organization for reader in readers.values()]
         statement = first.statements[code].full_of(organizations)
-        buffer = _Buffer(MAX_FIRST_RUN_BYTES, stops=True)
+        buffer = _Buffer(max_bytes, stops=True)
         task = CopyTask(code, statement, deletions=False, size_bytes=0)
         rows = await self._copied(first, task, file_format, buffer, watcher)
         return {
@@ -125,7 +128,11 @@ class SharedReader:
     ) -> Mapping[int, Sequence[bytes]]:
         """The rows of one COPY by their places; none when the buffer is over."""
         sent_rows = await self._copier.copy_one(snapshot.connection, task, file_format, buffer.take, watcher)
-        return {} if buffer.is_over else _by_place(buffer.content(), file_format, sent_rows)
+        if buffer.is_over:
+            return {}
+        if buffer.size_bytes <= _MAX_CUT_AT_ONCE_BYTES:
+            return _by_place(buffer.content(), file_format, sent_rows)
+        return await anyio.to_thread.run_sync(_by_place, buffer.content(), file_format, sent_rows)
 
 
 class _Buffer:
@@ -182,9 +189,9 @@ def _readers_of(
     return {what: found for what, found in readers.items() if len(found) > 1}
 
 
-def _is_read_completely(code: EntityCode, readers: Mapping[int, OpenSnapshot]) -> bool:
-    """Whether these are first runs. None of them shares a snapshot with other runs."""
-    return any(reader.windows[code].scans_table for reader in readers.values())
+def _are_first_runs(snapshots: Sequence[OpenSnapshot | None]) -> bool:
+    """Whether the jobs read everything: none of them shares a snapshot with others then."""
+    return any(window.scans_table for snapshot in snapshots if snapshot for window in snapshot.windows.values())
 
 
 def _asked(reader: OpenSnapshot, code: EntityCode) -> tuple[OrganizationId, SnapshotText]:
