@@ -5,7 +5,7 @@ Before each row stands the place of the job whose row it is. What is too much to
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import anyio
@@ -19,6 +19,7 @@ from exportd.extraction.window import SnapshotText
 from exportd.model.entity import EntityCode, OrganizationId
 from exportd.model.errors import AloneError, ExportdError, InvariantError
 from exportd.model.schedule import ExportFormat
+from exportd.spool.split import rows_of
 
 MAX_FETCHED_BYTES = 16 << 20
 """Of all jobs that share a snapshot."""
@@ -162,20 +163,6 @@ class _Buffer:
         return b"".join(self._chunks)
 
 
-def rows_with_places(data: bytes, file_format: ExportFormat) -> Iterator[tuple[int, bytes]]:
-    """Each row of COPY's output without its first value, which is a number, and that number."""
-    delimiter = copy_options(file_format).delimiter.encode()
-    lines = iter(data.split(b"\n")[:-1])
-    for line in lines:
-        row = [line]
-        quotes = line.count(b'"')
-        while file_format is ExportFormat.CSV and quotes % 2:  # the line break is inside a quoted value
-            row.append(next(lines))
-            quotes += row[-1].count(b'"')
-        place, _, values = b"\n".join(row).partition(delimiter)
-        yield int(place), values + b"\n"
-
-
 def _readers_of(
     snapshots: Sequence[OpenSnapshot | None],
 ) -> Mapping[tuple[EntityCode, ExportFormat], Mapping[int, OpenSnapshot]]:
@@ -208,9 +195,12 @@ def _query(
 
 
 def _by_place(data: bytes, file_format: ExportFormat, sent_rows: int) -> Mapping[int, Sequence[bytes]]:
+    """Rows of which each begins with a place, by this place and without it."""
+    delimiter = copy_options(file_format).delimiter.encode()
     found: dict[int, list[bytes]] = defaultdict(list)
-    for place, row in rows_with_places(data, file_format):
-        found[place].append(row)
+    for row in rows_of(data, file_format):
+        place, _, values = row.partition(delimiter)
+        found[int(place)].append(values)
     if sum(map(len, found.values())) != sent_rows:
         raise AloneError("It is read by itself, for not all rows arrived that were read together with others'.")
     return found

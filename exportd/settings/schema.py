@@ -120,8 +120,8 @@ class SpoolSettings(Section):
     day for this one to come back: they forget it when it stops, or fifteen minutes after it was last seen."""
 
     budget: Annotated[SizeBytes, Setting(Effect.AT_ONCE, Scope.HOST)] = 50 * 1000**3
-    """How much of the disk the spool's files may take; a small one takes 4 kB. The journal takes 16 MB beside it. A full
-    spool slows the reading down, then fails the job; it never fills the disk."""
+    """How much of the disk the spool's files may take; a small one takes 4 kB. The journal takes 16 MB beside it. A
+    full spool slows the reading down, then fails the job; it never fills the disk."""
 
     free_space_floor: Annotated[SizeBytes, Setting(Effect.AT_ONCE, Scope.HOST)] = 1000**3
     """How much of the file system stays free in any case, for everything else that lives there."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exportd.model.schedule import ExportFormat
-from exportd.spool.split import count_rows, first_row, whole_rows
+from exportd.spool.split import count_rows, first_row, rows_of, whole_rows
 
 CELL = st.text(st.sampled_from('a"\n\r,é\\x'), max_size=6)
 
@@ -34,6 +34,16 @@ def test_csv_rows_are_counted_as_a_csv_reader_counts_them(rows: list[bytes]) -> 
 @given(JSONL_ROWS)
 def test_jsonl_rows_are_lines(rows: list[bytes]) -> None:
     assert count_rows(b"".join(rows), ExportFormat.JSONL) == len(rows)
+
+
+@given(CSV_ROWS)
+def test_csv_rows_are_cut_apart(rows: list[bytes]) -> None:
+    assert [*rows_of(b"".join(rows), ExportFormat.CSV)] == rows
+
+
+@given(JSONL_ROWS)
+def test_jsonl_rows_are_cut_apart(rows: list[bytes]) -> None:
+    assert [*rows_of(b"".join(rows), ExportFormat.JSONL)] == rows
 
 
 def longest(rows: list[bytes], limit: int) -> int:
