@@ -46,12 +46,29 @@ FROM (
     LIMIT $1
 ) AS destination
 LEFT JOIN LATERAL (
-    SELECT delivery.published_at
-    FROM exportd.delivery
-    JOIN exportd.job ON job.id = delivery.job_id AND job.organization = destination.organization
-    WHERE delivery.destination = destination.code
-    ORDER BY delivery.published_at DESC
-    LIMIT 1
+    -- The last of each schedule, and of the exports without one. By the destination alone it would be looked for among
+    -- what all organizations with a destination of this code have received.
+    SELECT max(newest.published_at) AS published_at
+    FROM (
+        SELECT (SELECT delivery.published_at
+                FROM exportd.delivery
+                WHERE delivery.schedule_id = schedule.id AND delivery.destination = destination.code
+                ORDER BY delivery.published_at DESC
+                LIMIT 1) AS published_at
+        FROM (
+            -- by the index of each kind
+            SELECT id FROM exportd.schedule WHERE organization = destination.organization AND deleted_at IS NULL
+            UNION ALL
+            SELECT id FROM exportd.schedule WHERE organization = destination.organization AND deleted_at IS NOT NULL
+        ) AS schedule
+        UNION ALL
+        (SELECT delivery.published_at
+         FROM exportd.delivery
+         JOIN exportd.job ON job.id = delivery.job_id AND job.organization = destination.organization
+         WHERE delivery.schedule_id IS NULL AND delivery.destination = destination.code
+         ORDER BY delivery.published_at DESC
+         LIMIT 1)
+    ) AS newest
 ) AS received ON true
 LEFT JOIN LATERAL (
     SELECT job.finished_at, job.reason, job.message
