@@ -210,6 +210,49 @@ async def test_the_turns_are_those_of_a_sort_over_all_that_waits(jobs: PostgresJ
         assert {lease.job.id for lease in others} == {*[job for job in looked_at if job in short][:limit]}
 
 
+async def test_what_waits_is_not_looked_at_for_each_organization(jobs: PostgresJobs) -> None:
+    """Statistics that are an hour old know of no queue, and by them the planner would sort all that waits each time."""
+    waiting = 2_000
+    await jobs.connection.execute(
+        """INSERT INTO exportd.schedule (organization, code, name, entities, format, destinations, rule, next_due_at)
+           SELECT 'org-' || number, 'hourly', '', '{ACCOUNTS}', 'CSV', '{lake}', '{}', $2
+           FROM generate_series(1, $1::integer) AS number""",
+        waiting,
+        NOON,
+    )
+    await jobs.connection.execute(
+        """INSERT INTO exportd.job (organization, schedule_id, schedule_code, due_at, entities, format, destinations,
+                                    state, started_at, finished_at)
+           SELECT organization, id, code, $1, entities, format, destinations, 'SUCCEEDED', $1, $1
+           FROM exportd.schedule""",
+        NOON - HOUR,
+    )
+    for table in ("job", "turn", "schedule"):
+        await jobs.connection.execute(f"ANALYZE exportd.{table}")
+    await jobs.connection.execute(
+        """INSERT INTO exportd.job (organization, schedule_id, schedule_code, due_at, entities, format, destinations)
+           SELECT organization, id, code, $1, entities, format, destinations FROM exportd.schedule""",
+        NOON,
+    )
+    first = await jobs.claimed()
+    before = await _rows_read(jobs)
+    others = await jobs.table.claim_together(first, holder="alpha", lease_s=LEASE_S, spool_id=SPOOL, limit=5)
+    assert len(others) == 5
+    assert 0 < await _rows_read(jobs) - before < 3 * waiting
+
+
+async def _rows_read(jobs: PostgresJobs) -> int:
+    """Of the tables in which jobs wait, by all sessions so far."""
+    # Statistics leave a session when it likes, unless it is told to.
+    for session in (jobs.pool, jobs.connection):
+        await session.execute("SELECT pg_stat_force_next_flush()")
+    rows: int = await jobs.connection.fetchval(
+        """SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::bigint
+           FROM pg_stat_user_tables WHERE schemaname = 'exportd' AND relname IN ('job', 'turn')"""
+    )
+    return rows
+
+
 async def test_jobs_that_were_claimed_together_take_one_slot(jobs: PostgresJobs) -> None:
     short = {await add_short(jobs, f"short-{number}") for number in range(3)}
     long_job = await jobs.add_job(due_at=NOON + HOUR)
