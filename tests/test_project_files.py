@@ -52,9 +52,15 @@ def test_type_checkers_of_others_find_our_types() -> None:
     assert (ROOT / "exportd" / "py.typed").is_file()
 
 
-def test_the_forge_runs_what_ci_runs_and_nothing_else() -> None:
-    steps = re.findall(r"^ +- (?:run|uses): (.*)$", read(".github/workflows/ci.yml"), re.MULTILINE)
+@pytest.mark.parametrize("name", ["ci", "coverage"])
+def test_the_forge_runs_what_ci_runs_and_nothing_else(name: str) -> None:
+    steps = re.findall(r"^ +- (?:run|uses): (.*)$", read(f".github/workflows/{name}.yml"), re.MULTILINE)
     assert [step.partition("@")[0] for step in steps] == ["actions/checkout", ".ci/run"]
+
+
+def test_the_forge_measures_what_the_tests_reach() -> None:
+    assert re.search(r'^      COVERAGE: "1"$', read(".github/workflows/coverage.yml"), re.MULTILINE)
+    assert re.search(r"^ifdef COVERAGE$", read("Makefile"), re.MULTILINE)
 
 
 @pytest.mark.parametrize("target", ["check", "test"])
