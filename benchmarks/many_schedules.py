@@ -1,7 +1,7 @@
-"""Ten thousand schedules as they are after some weeks: with positions, with jobs behind them, and none of them due."""
+"""Ten thousand schedules as they are after some time: with positions, with jobs behind them, and none of them due."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from exportd.schedules.firing_table import ScheduleTable
 
 SCHEDULES: Final = 10_000
 _SCHEDULES_OF_AN_ORGANIZATION = 10
-_JOBS_OF_A_SCHEDULE = 10
+JOBS_OF_A_SCHEDULE: Final = 10
 
 _PAST = """
 UPDATE exportd.schedule
@@ -29,17 +29,17 @@ SET last_due_at = now() - interval '1 hour', next_due_at = now() + interval '1 h
 
 INSERT INTO exportd.job (organization, schedule_id, schedule_code, due_at, entities, format, destinations, state,
                          started_at, finished_at, extraction)
-SELECT organization, id, code, now() - n * interval '1 hour', entities, format, destinations, 'SUCCEEDED',
-       now() - n * interval '1 hour', now() - n * interval '1 hour', '{}'
+SELECT organization, id, code, now() - n * interval '%(every)s', entities, format, destinations, 'SUCCEEDED',
+       now() - n * interval '%(every)s', now() - n * interval '%(every)s', '{}'
 FROM exportd.schedule, generate_series(1, %(jobs)s) AS n;
 
-INSERT INTO exportd.delivery (job_id, destination, schedule_id, manifest_sha256)
-SELECT id, unnest(destinations), schedule_id, 'none' FROM exportd.job;
+INSERT INTO exportd.delivery (job_id, destination, schedule_id, manifest_sha256, published_at)
+SELECT id, unnest(destinations), schedule_id, 'none', finished_at FROM exportd.job;
 
 INSERT INTO exportd.position (schedule_id, entity, job_id, snapshot, taken_at, guards, destinations)
 SELECT job.schedule_id, unnest(job.entities), job.id, pg_current_snapshot(), job.due_at, '{}', job.destinations
 FROM exportd.job
-WHERE due_at > now() - interval '90 minutes';
+WHERE due_at > now() - 1.5 * interval '%(every)s';
 
 -- No job begins while the daemon is looked at.
 INSERT INTO exportd.pause (paused_by) VALUES ('benchmark');
@@ -48,7 +48,7 @@ _VACUUM = ("schedule", "job", "delivery", "position")
 
 
 def declared(count: int, *, named: str = "schedule") -> list[ScheduleDeclaration]:
-    """Of 1 to 20 entities each."""
+    """Of 1 to 20 entities each, ten of an organization."""
     entities = list(document.load(CATALOG).entities)
     return [
         ScheduleDeclaration(
@@ -81,9 +81,15 @@ def configured(declarations: Sequence[ScheduleDeclaration], dsn: str, folder: Pa
     }
 
 
-async def create_many(server: PostgresServer, declarations: Sequence[ScheduleDeclaration]) -> str:
-    """The DSN of a new database with these schedules and what they have behind them."""
-    dsn = await server.create_database(f"schedules_{len(declarations)}")
+async def create_many(
+    server: PostgresServer,
+    declarations: Sequence[ScheduleDeclaration],
+    *,
+    jobs: int = JOBS_OF_A_SCHEDULE,
+    every: timedelta = timedelta(hours=1),
+) -> str:
+    """The DSN of a new database with these schedules and so many jobs of each, which were due as often."""
+    dsn = await server.create_database(f"schedules_{len(declarations)}_{jobs}")
     async with connection_to(dsn) as connection:
         await migrate(connection)
         await create_tables(connection)
@@ -92,7 +98,7 @@ async def create_many(server: PostgresServer, declarations: Sequence[ScheduleDec
         await CaptureInstaller(connector, pause=anyio.sleep).install(list(entities))
         async with connector.pool(1) as pool:
             await ScheduleTable(pool).reconcile(declarations, now=datetime.now(UTC))
-        await connection.execute(_PAST % {"jobs": _JOBS_OF_A_SCHEDULE})
+        await connection.execute(_PAST % {"jobs": jobs, "every": f"{every.total_seconds()} seconds"})
         for table in _VACUUM:
             await connection.execute(f"VACUUM (ANALYZE) exportd.{table}")
     return dsn

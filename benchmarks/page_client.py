@@ -38,6 +38,10 @@ class PageClient:
         """The body, as it comes."""
         return self._connection.get(path, {"cookie": self._cookie, "accept-encoding": accept_encoding})
 
+    def disconnect(self) -> None:
+        """Have the next request open a connection: the daemon ends one that is idle for some seconds."""
+        self._connection.close()
+
     def follow(self, stream: str, at_event: Callable[[], object]) -> None:
         """Call ``at_event`` at each event, until the stream ends; its connection is one more."""
         connection = UnixConnection(self._socket)
