@@ -29,8 +29,7 @@ from benchmarks.server import benchmark_server
 from tests.fixtures.stores import PROFILE, aws_environment
 from tests.fixtures.swift import SwiftServer, running_swift
 
-ORGANIZATIONS: Final = 100
-"""As many as share a snapshot at most while statements are counted."""
+ORGANIZATIONS: Final = 300
 ORGANIZATIONS_TO_S3: Final = 30
 ROUNDS, ROUNDS_TO_S3 = 2, 1
 BEFORE: Final = "15f2ed3"
@@ -139,7 +138,7 @@ def _statements(counted: Mapping[str, Any]) -> Measurement:
     jobs, sessions = counted["jobs"], counted["statements"]
     detail = ", ".join(f"{session} {count / jobs:.1f}" for session, count in sessions.items())
     return Measurement(
-        f"small job, nothing changed: statements a job, {jobs} of them together",
+        f"small job, nothing changed: statements a job, {jobs} of them due together",
         sum(sessions.values()) / jobs,
         _MAX_STATEMENTS,
         "lower",
