@@ -4,7 +4,7 @@ rows of first runs.
 Before each row stands the place of the job whose row it is. What is too much to be kept in memory is left to each job.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ MAX_FIRST_RUN_BYTES = 2 * MAX_FIRST_RUNS_BYTES
 """Of all first runs that share a snapshot: the planner may be wrong by so much."""
 
 _MAX_CUT_AT_ONCE_BYTES = 256 << 10
-"""More is cut apart in a worker thread, as it takes longer than others should wait for the event loop."""
+"""A larger chunk is cut apart in a worker thread, as it takes longer than others should wait for the event loop."""
 
 MAX_FETCHED_KEYS = 10_000
 """Of one entity."""
@@ -82,13 +82,10 @@ class SharedReader:
         first = next(iter(readers.values()))
         organizations = [reader.statements[code].organization for reader in readers.values()]
         statement = first.statements[code].full_of(organizations)
-        buffer = _Buffer(max_bytes, stops=True)
+        rows = _RowsByPlace(file_format, max_bytes, stops=True)
         task = CopyTask(code, statement, deletions=False, size_bytes=0)
-        rows = await self._copied(first, task, file_format, buffer, watcher)
-        return {
-            place: FetchedRows().having(b"".join(data), len(data), deletions=False)
-            for place, data in zip(readers, (rows.get(number, []) for number in range(len(readers))), strict=True)
-        }
+        await self._copy(first, task, file_format, rows, watcher)
+        return {place: FetchedRows().having(*rows.pop(number), deletions=False) for number, place in enumerate(readers)}
 
     async def _fetch_changed(
         self,
@@ -104,63 +101,78 @@ class SharedReader:
             return {}
         first = next(iter(readers.values()))
         statements, asked = first.statements[code], [_asked(reader, code) for reader in readers.values()]
-        rows = dict.fromkeys(readers, FetchedRows())
+        fetched = dict.fromkeys(readers, FetchedRows())
         for deletions in (False, True):
             if deletions and not any(reader.windows[code].deletions for reader in readers.values()):
                 continue
-            buffer = _Buffer(max_bytes)
+            rows = _RowsByPlace(file_format, max_bytes)
             task = CopyTask(code, _query(statements, asked, keys, deletions=deletions), deletions, size_bytes=0)
-            found = await self._copied(first, task, file_format, buffer, watcher)
-            if buffer.is_over:
+            await self._copy(first, task, file_format, rows, watcher)
+            if rows.is_over:
                 return {}
-            max_bytes -= buffer.size_bytes
+            max_bytes -= rows.size_bytes
             for number, place in enumerate(readers):
-                data = found.get(number, [])
-                rows[place] = rows[place].having(b"".join(data), len(data), deletions=deletions)
-        return rows
+                fetched[place] = fetched[place].having(*rows.pop(number), deletions=deletions)
+        return fetched
 
-    async def _copied(
+    async def _copy(
         self,
         snapshot: OpenSnapshot,
         task: CopyTask,
         file_format: ExportFormat,
-        buffer: "_Buffer",
+        rows: "_RowsByPlace",
         watcher: SilenceWatcher,
-    ) -> Mapping[int, Sequence[bytes]]:
-        """The rows of one COPY by their places; none when the buffer is over."""
-        sent_rows = await self._copier.copy_one(snapshot.connection, task, file_format, buffer.take, watcher)
-        if buffer.is_over:
-            return {}
-        if buffer.size_bytes <= _MAX_CUT_AT_ONCE_BYTES:
-            return _by_place(buffer.content(), file_format, sent_rows)
-        return await anyio.to_thread.run_sync(_by_place, buffer.content(), file_format, sent_rows)
+    ) -> None:
+        rows.check(await self._copier.copy_one(snapshot.connection, task, file_format, rows.take, watcher))
 
 
-class _Buffer:
-    """Takes what COPY sends, and drops all of it once it is more than ``max_bytes``; one that ``stops`` ends the COPY
-    then, by an AloneError.
+class _RowsByPlace:
+    """Takes what COPY sends, and gives each row to the place that stands before it.
+
+    Drops everything once it is more than ``max_bytes``; one that ``stops`` ends the COPY then, by an AloneError.
     """
 
-    def __init__(self, max_bytes: int, *, stops: bool = False) -> None:
+    def __init__(self, file_format: ExportFormat, max_bytes: int, *, stops: bool = False) -> None:
+        self._format = file_format
+        self._delimiter = copy_options(file_format).delimiter.encode()
         self._max_bytes = max_bytes
         self._stops = stops
-        self._chunks: list[bytes] = []
+        # Not rows, of which each would take some ninety bytes more.
+        self._content: dict[int, bytearray] = defaultdict(bytearray)
+        self._rows: Counter[int] = Counter()
         self.size_bytes = 0
 
     async def take(self, chunk: bytes) -> None:
+        """Whole rows."""
         self.size_bytes += len(chunk)
-        self._chunks.append(chunk)
         if self.is_over:
-            self._chunks.clear()
+            self._content.clear()
             if self._stops:
                 raise AloneError("It is read by itself, for there is more to read than was expected.")
+        elif len(chunk) <= _MAX_CUT_AT_ONCE_BYTES:
+            self._cut(chunk)
+        else:
+            await anyio.to_thread.run_sync(self._cut, chunk)
+
+    def _cut(self, chunk: bytes) -> None:
+        for row in rows_of(chunk, self._format):
+            before, _, values = row.partition(self._delimiter)
+            place = int(before)
+            self._content[place] += values
+            self._rows[place] += 1
 
     @property
     def is_over(self) -> bool:
         return self.size_bytes > self._max_bytes
 
-    def content(self) -> bytes:
-        return b"".join(self._chunks)
+    def check(self, sent_rows: int) -> None:
+        """Raise AloneError unless all arrived."""
+        if not self.is_over and self._rows.total() != sent_rows:
+            raise AloneError("It is read by itself, for not all rows arrived that were read together with others'.")
+
+    def pop(self, place: int) -> tuple[bytes, int]:
+        """The rows of a place, and how many; they are not kept twice."""
+        return bytes(self._content.pop(place, b"")), self._rows[place]
 
 
 def _readers_of(
@@ -192,15 +204,3 @@ def _query(
     statements: Statements, asked: Sequence[tuple[OrganizationId, SnapshotText]], keys: int, *, deletions: bool
 ) -> str:
     return statements.deleted_of(asked, keys) if deletions else statements.changed_of(asked, keys)
-
-
-def _by_place(data: bytes, file_format: ExportFormat, sent_rows: int) -> Mapping[int, Sequence[bytes]]:
-    """Rows of which each begins with a place, by this place and without it."""
-    delimiter = copy_options(file_format).delimiter.encode()
-    found: dict[int, list[bytes]] = defaultdict(list)
-    for row in rows_of(data, file_format):
-        place, _, values = row.partition(delimiter)
-        found[int(place)].append(values)
-    if sum(map(len, found.values())) != sent_rows:
-        raise AloneError("It is read by itself, for not all rows arrived that were read together with others'.")
-    return found
