@@ -10,12 +10,18 @@ def main() -> None:
 
         complete(sys.argv[2:])
         return
+    import signal
+
     from exportd.cli.main import app
     from exportd.cli.output import Exit, reported
 
-    with reported():
-        app(exit_on_error=True, print_error=True)
-    sys.exit(Exit.DONE)
+    try:
+        with reported():
+            app(exit_on_error=True, print_error=True)
+        sys.exit(Exit.DONE)
+    finally:
+        # Everything is done and said. Another Ctrl-C would only have Python print where it was while it ended.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ _STREAM = "text/event-stream"
 _PIECE_BYTES = 64 * 1024
 _POLL_S = 0.05
 _SSH_ENDS_S = 5.0
+_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _MAX_SSH_WORDS = 500
 _CONNECTIONS = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 _ESTABLISHED = "01"
@@ -115,7 +116,8 @@ def console(
     What you do there is done as you. The printed address is good for one browser, within a minute. With --host,
     --socket is the daemon's socket on that host.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that ssh ends too
+    for number in _ENDING_SIGNALS:
+        signal.signal(number, _interrupt_once)
     with ExitStack() as opened:
         tunnel = None if host is None else opened.enter_context(_tunnel(host, at.socket or DEFAULT_SOCKET))
         client = at.client() if tunnel is None else SocketClient(tunnel.local, timeout_s=at.timeout or TIMEOUT_S)
@@ -133,6 +135,14 @@ def console(
             webbrowser.open(address)
         with suppress(KeyboardInterrupt):
             _serve(server, tunnel)
+
+
+def _interrupt_once(*_: object) -> None:
+    """Raise KeyboardInterrupt; a second signal must not interrupt what ends ssh."""
+    for number in _ENDING_SIGNALS:
+        # Not SIG_IGN: of a signal that has come already, Python would say that it is ignored.
+        signal.signal(number, lambda *_: None)
+    raise KeyboardInterrupt
 
 
 def _invitation(client: SocketClient, tunnel: _Tunnel | None, *, read_only: bool) -> str:

@@ -57,6 +57,14 @@ print(sum(line.recv(1) == b"" for line in lines))
 """
 
 
+WAITS_AT_ITS_END = """
+import atexit, sys
+from exportd.__main__ import main
+atexit.register(lambda: (print("ending", flush=True), sys.stdin.readline()))
+main()
+"""
+"""The program, which does not end before it is told to."""
+
 TURNED_AWAY = "opened the port, and was turned away"
 
 
@@ -140,6 +148,35 @@ async def test_ssh_brings_the_daemon_of_another_host_and_other_users_take_no_pla
     os.kill(int((stand_in / "pid").read_text()), signal.SIGTERM)
     said = (await process.communicate())[1].decode()
     assert (process.returncode, "ssh to ann@web1 ended" in said) == (3, True), said
+    assert await site.daemons[-1].stop() == 0
+
+
+@pytest.mark.parametrize("arguments", [["console", "--no-browser", "--socket"], ["status", "--socket"]], ids=" ".join)
+async def test_more_signals_than_one_leave_no_traceback(
+    site: Site, application: Application, arguments: Sequence[str]
+) -> None:
+    """A terminal sends Ctrl-C to a whole group of processes, and some of these end others then."""
+    del application
+    site.configure(CATALOG, {})
+    await site.start()
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", WAITS_AT_ITS_END, *arguments, str(site.folder / "control.sock")),
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        env=environment(),
+    )
+    assert process.stdout is not None
+    is_console = arguments[0] == "console"
+    while (line := await process.stdout.readline()) != b"ending\n":
+        assert line, (await process.communicate())[1].decode()
+        if line == b"Ctrl-C ends it.\n":
+            process.send_signal(signal.SIGINT)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT) if is_console else (signal.SIGINT,) * 3:
+        process.send_signal(number)
+    assert await process.communicate(b"\n") == (b"", b"")
+    assert process.returncode == 0
     assert await site.daemons[-1].stop() == 0
 
 
