@@ -21,7 +21,7 @@ from exportd.schedules.firing_table import ScheduleTable
 
 SCHEDULES: Final = 10_000
 _SCHEDULES_OF_AN_ORGANIZATION = 10
-JOBS_OF_A_SCHEDULE: Final = 10
+_JOBS_OF_A_SCHEDULE: Final = 10
 
 _PAST = """
 UPDATE exportd.schedule
@@ -85,7 +85,7 @@ async def create_many(
     server: PostgresServer,
     declarations: Sequence[ScheduleDeclaration],
     *,
-    jobs: int = JOBS_OF_A_SCHEDULE,
+    jobs: int = _JOBS_OF_A_SCHEDULE,
     every: timedelta = timedelta(hours=1),
 ) -> str:
     """The DSN of a new database with these schedules and so many jobs of each, which were due as often."""
