@@ -128,12 +128,12 @@ def console(
             words = error.strerror if isinstance(error, OSError) else "no port has such a number"
             raise SettingsError.of(f"port {port} of this machine cannot be used: {words}; leave --port out") from error
         address = f"http://127.0.0.1:{server.server_port}{_PAGES}open?once={invitation}"
-        print_line(f"The console is at {address}")
-        print_line("Ctrl-C ends it.")
-        sys.stdout.flush()
-        if browser and sys.stdout.isatty():
-            webbrowser.open(address)
         with suppress(KeyboardInterrupt):
+            print_line(f"The console is at {address}")
+            print_line("Ctrl-C ends it.")
+            sys.stdout.flush()
+            if browser and sys.stdout.isatty():
+                webbrowser.open(address)
             _serve(server, tunnel)
 
 
