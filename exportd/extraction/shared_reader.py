@@ -143,7 +143,7 @@ class _RowsByPlace:
         self.size_bytes = 0
 
     async def take(self, chunk: bytes) -> None:
-        """Whole rows."""
+        """Take a chunk, which holds whole rows."""
         self.size_bytes += len(chunk)
         if self.is_over:
             self._content.clear()

@@ -140,10 +140,14 @@ async def new(together: Together) -> Together:
 
 
 @pytest.mark.every_postgres
+@pytest.mark.parametrize("in_thread", [False, True])
 @pytest.mark.parametrize("file_format", list(ExportFormat))
 async def test_first_runs_have_one_scan_of_a_table(
-    new: Together, database: Database, file_format: ExportFormat
+    new: Together, database: Database, monkeypatch: pytest.MonkeyPatch, file_format: ExportFormat, in_thread: bool
 ) -> None:
+    """Large chunks are cut apart in a thread, small ones on the event loop."""
+    if in_thread:
+        monkeypatch.setattr(shared_reader, "_MAX_CUT_AT_ONCE_BYTES", 0)
     connection = await database.connect()
     await connection.execute("UPDATE public.record SET secret = E'\"a\",\\n\\n2,\"' || id || E'\"\\n' WHERE id > 6")
     fetched: dict[str, FetchedRows] = {}
