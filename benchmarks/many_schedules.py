@@ -44,6 +44,15 @@ WHERE due_at > now() - 1.5 * interval '%(every)s';
 -- No job begins while the daemon is looked at.
 INSERT INTO exportd.pause (paused_by) VALUES ('benchmark');
 """
+SOME_HAVE_FAILED: Final = """
+UPDATE exportd.job SET created_at = due_at;
+
+UPDATE exportd.job
+SET state = 'FAILED', reason = 'DESTINATION_UNAVAILABLE', message = 'The directory does not answer.'
+WHERE hashtext(id::text) % 100 = 0;
+"""
+"""Jobs as they are after some time: made when they were due, and one in a hundred has failed."""
+
 _VACUUM = ("schedule", "job", "delivery", "position")
 
 

@@ -62,7 +62,7 @@ async def test_they_make_the_same_bytes_and_reach_the_same_positions(
             first = await _made(exports, ways[0])
             await exports.rewind()
             second = await _made(exports, ways[1])
-            # Only what differs: of all of it, nothing could be seen. Lines before the files that hold them.
+            # Only what differs is shown: all of both is cut off. Lines come before the compressed files that hold them.
             assert _differing(first.documents | first.lines, second.documents | second.lines) == {}
             assert _differing(first.objects, second.objects) == {}
             assert first.rows == second.rows
