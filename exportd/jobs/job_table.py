@@ -60,7 +60,8 @@ SPOOL_GRACE_S = 300.0
 
 SHORT_S, SHORT_BYTES = 30.0, 1_000_000
 """How long the last run of a schedule may have taken, and how much content it may have had, for its next one to count
-as short. Most of the time may be that of the jobs that it was claimed with."""
+as short; for one that is read together with others, how long it may have read. Most of the time may be that of the jobs
+that it was claimed with."""
 
 CANCELLED_SENTENCE = "The job was cancelled; the audit log says by whom. A schedule's next run holds the same changes."
 
@@ -126,8 +127,8 @@ class JobTable:
     ) -> tuple[Lease, ...]:
         """Take up to ``limit`` more jobs that can be read together with ``first``, which was just claimed.
 
-        They read the same entities, this is their first attempt, and a short time is expected of all of them, or all
-        are the first runs of their schedules.
+        They read the same entities, this is their first attempt, and all of them are expected to read for a short time
+        only, or all are the first runs of their schedules.
         """
         asked_at = boot_time()
         async with transaction(self._pool, "claiming jobs") as connection:

@@ -138,8 +138,8 @@ class LimitSettings(Section):
 
     jobs_together: Annotated[int, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=1, le=1000)] = 50
     """How many short jobs over the same entities take one place together: they are read in one snapshot, which costs
-    the database a fraction. Short are jobs of schedules whose last run had at most 1 MB and took at most half a minute.
-    The first runs of schedules are read together, too. 1: each job runs by itself."""
+    the database a fraction. Short are jobs of schedules whose last run had at most 1 MB and was read within half a
+    minute. The first runs of schedules are read together, too. 1: each job runs by itself."""
 
     short_jobs: Annotated[int, Setting(Effect.AT_ONCE, Scope.HOST), Field(ge=0, le=64)] = 1
     """How many short jobs run beside these while long ones take every place; those that share a snapshot count as one.

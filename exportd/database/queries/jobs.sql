@@ -168,8 +168,8 @@ FROM claimed;
 
 -- name: claim_together
 -- Take other jobs along with one that was just claimed: those that are due, read the same entities, were never held
--- before, and of which, like of that one, a short time is expected; or which are, like that one, the first of their
--- schedules. So nothing of them is anywhere yet. The turns are those of `claim`; an organization with several such jobs
+-- before, and of which, like of that one, a short time to read is expected; or which are, like that one, the first of
+-- their schedules. So nothing of them is anywhere yet. The turns are those of `claim`; an organization with several such jobs
 -- takes a turn for each.
 -- Most often there are enough organizations without a running job: the walk over them, in the order of their turns,
 -- ends when it has the first job of enough of them, whatever else waits. Otherwise all that waits is sorted.
@@ -178,7 +178,8 @@ FROM claimed;
 -- $1 holder, $2 lease in seconds, $3 the holder's spool, $4 the job that was claimed, $5 how many more
 -- $6 organizations and $7 codes of the destinations that the holder's configuration declares, as arrays in text, which
 -- a daemon with thousands of them sends faster; null: all there are
--- $8 within how many seconds the last run of a schedule must have succeeded, $9 with how many bytes at most
+-- $8 within how many seconds the last run of a schedule must have read, $9 how many bytes at most. How long it delivered
+-- does not count: a slow destination would have what is cheap to read together read one by one, which is slower still
 WITH RECURSIVE busy AS MATERIALIZED (
     SELECT organization, count(*) AS jobs
     FROM exportd.job
@@ -263,7 +264,7 @@ WITH RECURSIVE busy AS MATERIALIZED (
             WHERE EXISTS (SELECT FROM exportd.refresh_request AS asked WHERE asked.schedule_id = scheduled.id)
                 OR EXISTS (SELECT FROM exportd.backfill_request AS asked WHERE asked.schedule_id = scheduled.id)
                 OR (SELECT last_run.state = 'SUCCEEDED'
-                        AND last_run.finished_at - last_run.started_at < make_interval(secs => $8::float8)
+                        AND last_run.sealed_at - last_run.started_at < make_interval(secs => $8::float8)
                         AND (SELECT coalesce(sum(content_bytes), 0) <= $9::bigint
                              FROM exportd.part WHERE part.job_id = last_run.id)
                     FROM exportd.job AS last_run

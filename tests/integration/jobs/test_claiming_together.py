@@ -25,8 +25,8 @@ async def add_short(jobs: PostgresJobs, code: str, *, organization: str = "org-1
     last = await jobs.connection.fetchval(
         """INSERT INTO exportd.job
                (organization, schedule_id, schedule_code, due_at, entities, format, destinations, state, started_at,
-                finished_at)
-           VALUES ($1, $2, $3, $4, '{ACCOUNTS,PLANS}', 'CSV', '{lake}', 'SUCCEEDED', $4, $4) RETURNING id""",
+                sealed_at, finished_at)
+           VALUES ($1, $2, $3, $4, '{ACCOUNTS,PLANS}', 'CSV', '{lake}', 'SUCCEEDED', $4, $4, $4) RETURNING id""",
         organization,
         schedule,
         code,
@@ -73,7 +73,7 @@ async def test_short_jobs_over_the_same_entities_go_along(jobs: PostgresJobs) ->
            SELECT schedule_id, 'ACCOUNTS', id, 'ASKED', 'test' FROM exportd.job WHERE id = $1""",
         """UPDATE exportd.job SET state = 'FAILED' WHERE state = 'SUCCEEDED'
            AND schedule_id = (SELECT schedule_id FROM exportd.job WHERE id = $1)""",
-        """UPDATE exportd.job SET finished_at = finished_at + interval '1 minute' WHERE state = 'SUCCEEDED'
+        """UPDATE exportd.job SET sealed_at = sealed_at + interval '1 minute' WHERE state = 'SUCCEEDED'
            AND schedule_id = (SELECT schedule_id FROM exportd.job WHERE id = $1)""",
         """INSERT INTO exportd.destination
                (organization, code, name, origin, settings, created_by, modified_by, paused_at)
@@ -89,6 +89,17 @@ async def test_what_has_to_be_read_by_itself_does_not_go_along(jobs: PostgresJob
     claimed, others = await claim_together(jobs)
     assert claimed is not None
     assert [lease.job.id for lease in (claimed, *others)] == [first, third]
+
+
+async def test_a_slow_destination_does_not_have_jobs_read_one_by_one(jobs: PostgresJobs) -> None:
+    """Of many that are delivered at the same time each takes long, and it costs the least to read these together."""
+    slow = {await add_short(jobs, f"slow-{number}", organization=f"org-{number}") for number in range(3)}
+    await jobs.connection.execute(
+        "UPDATE exportd.job SET finished_at = sealed_at + interval '1 hour' WHERE state = 'SUCCEEDED'"
+    )
+    first, others = await claim_together(jobs)
+    assert first is not None
+    assert {first.job.id, *(lease.job.id for lease in others)} == slow
 
 
 async def add_first(jobs: PostgresJobs, code: str, *, organization: str) -> JobId:
@@ -222,8 +233,8 @@ async def test_what_waits_is_not_looked_at_for_each_organization(jobs: PostgresJ
     )
     await jobs.connection.execute(
         """INSERT INTO exportd.job (organization, schedule_id, schedule_code, due_at, entities, format, destinations,
-                                    state, started_at, finished_at)
-           SELECT organization, id, code, $1, entities, format, destinations, 'SUCCEEDED', $1, $1
+                                    state, started_at, sealed_at, finished_at)
+           SELECT organization, id, code, $1, entities, format, destinations, 'SUCCEEDED', $1, $1, $1
            FROM exportd.schedule""",
         NOON - HOUR,
     )
