@@ -39,8 +39,8 @@ _CLOSING_S = 5.0
 
 
 MAX_IDLE = 100
-"""So many destinations that nothing uses keep their connections: a client of S3 takes 1.4 MB, and there may be a
-destination for each of thousands of organizations, whose schedules are due together."""
+"""So many destinations that nothing uses keep their connections: where each has a role of its own, a client of S3 takes
+half a megabyte, and there may be thousands of them, whose schedules are due together."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,7 @@ _ADVICE = {
     "EntityTooSmall": "The store wants larger pieces than exportd sends.",
     "KeyTooLongError": "Choose a shorter `prefix`.",
 }
+_WITHOUT_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, ProfileNotFound, ConfigNotFound)
 _ROLE_REFUSED = (
     "The role's trust policy has to allow sts:AssumeRole to exportd's own identity, with the organization's id as "
     "sts:ExternalId, and exportd's identity needs sts:AssumeRole for the role: grant it, or correct role_arn."
@@ -99,9 +100,15 @@ def status_of(error: ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
-def is_about_credentials(error: ClientError) -> bool:
-    """Whether the store refuses the credentials, which may have been replaced meanwhile."""
-    return _ADVICE.get(code_of(error)) in {_CREDENTIALS, _EXPIRED}
+def may_be_outdated(error: Exception) -> bool:
+    """Whether credentials or certificates are missing or refused, which may have been replaced since they were read."""
+    match error:
+        case ClientError():
+            return _ADVICE.get(code_of(error)) in {_CREDENTIALS, _EXPIRED}
+        case SSLError() | ssl.SSLError() | aiohttp.ClientSSLError():
+            return bool(_tls_advice(error))
+        case _:
+            return isinstance(error, (*_WITHOUT_CREDENTIALS, CredentialRetrievalError))
 
 
 def translate(error: Exception, place: str, *, doing: str) -> ExportdError:
@@ -109,7 +116,7 @@ def translate(error: Exception, place: str, *, doing: str) -> ExportdError:
     match error:
         case ClientError():
             return _answered(error, place, doing)
-        case NoCredentialsError() | PartialCredentialsError() | ProfileNotFound() | ConfigNotFound():
+        case _ if isinstance(error, _WITHOUT_CREDENTIALS):
             return PermanentError(
                 f"{place}: there are no AWS credentials for {doing} ({error}). Give exportd's user credentials (the "
                 "environment, a profile, a role of the machine), or name their profile.",

@@ -21,7 +21,7 @@ from exportd.model.errors import PermanentError, TransientError
 from exportd.model.reason import Reason
 from exportd.stores.layout import ObjectKey, content_type, metadata_of
 from exportd.stores.s3.connector import LightClient, S3Connector
-from exportd.stores.s3.errors import code_of, is_about_credentials, required, status_of, translated
+from exportd.stores.s3.errors import code_of, may_be_outdated, required, status_of, translated
 from exportd.stores.s3.options import MAX_KEY_BYTES, MAX_PIECES, USUAL_PIECE_BYTES, S3Access, S3Options, decoded
 from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload, UploadGoneError, require_key
 
@@ -319,11 +319,10 @@ class S3Store:
             client = await self._connected()
             try:
                 return await work(client)
-            except ClientError as error:
-                if is_about_credentials(error):
+            except Exception as error:
+                if may_be_outdated(error):
                     await self._disconnect(client)
-                # Some stores say that there is no such key.
-                if upload is not None and status_of(error) == 404 and code_of(error) != "NoSuchBucket":
+                if upload is not None and isinstance(error, ClientError) and _says_that_it_is_gone(error):
                     raise UploadGoneError(upload, self.name) from error
                 raise
 
@@ -335,9 +334,9 @@ class S3Store:
             return self._client
 
     async def _disconnect(self, client: "S3Client") -> None:
-        """Load the credentials anew before the next request: they may have been replaced meanwhile."""
+        """Load credentials and certificates anew before the next request."""
         if client is self._client:
-            self._connector.forget(self._access.profile)
+            self._connector.forget(self._access, client)
             await self.aclose()
 
     def _check(self, key: ObjectKey) -> None:
@@ -348,6 +347,11 @@ class S3Store:
                 "shorter `prefix`.",
                 reason=Reason.DESTINATION_REFUSED,
             )
+
+
+def _says_that_it_is_gone(error: ClientError) -> bool:
+    """Some stores say of an upload that there is no such key."""
+    return status_of(error) == 404 and code_of(error) != "NoSuchBucket"
 
 
 def _restart(scope: anyio.CancelScope, timeout_s: float) -> None:

@@ -1,5 +1,6 @@
 """Credentials that are replaced are used without a restart."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,5 +26,31 @@ async def test_after_a_refusal_the_credentials_are_read_anew(
         give_credentials(swift, tmp_path, monkeypatch)
         await store.put(KEY, b"rows")
         assert (await store.head(KEY)) is not None
+    finally:
+        await store.aclose()
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        pytest.param(["AWS_SHARED_CREDENTIALS_FILE"], id="credentials"),
+        pytest.param(["AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"], id="profile"),
+    ],
+)
+async def test_credentials_that_were_missing_are_read_when_they_are_there(
+    swift: SwiftServer, swift_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: list[str]
+) -> None:
+    give_credentials(swift, tmp_path, monkeypatch)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    files = [Path(os.environ[variable]) for variable in missing]
+    for file in files:
+        file.rename(file.with_suffix(".away"))
+    store = s3_store(swift, swift_bucket)
+    try:
+        with pytest.raises(PermanentError, match="Give exportd's user credentials"):
+            await store.put(KEY, b"rows")
+        for file in files:
+            file.with_suffix(".away").rename(file)
+        await store.put(KEY, b"rows")
     finally:
         await store.aclose()

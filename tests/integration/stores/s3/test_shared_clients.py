@@ -1,0 +1,166 @@
+"""Destinations with the same rights share a client and its connections; certificates are shared by all."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from shutil import copyfile
+from typing import Any
+
+import anyio
+import pytest
+import trustme
+from aiobotocore.httpsession import AIOHTTPSession
+
+from exportd.model.errors import PermanentError
+from exportd.stores.layout import ObjectKey
+from exportd.stores.s3.connector import S3Connector
+from exportd.stores.s3.options import S3Access
+from exportd.stores.s3.store import S3Store
+from tests.fixtures.fault_proxy import FaultProxy
+from tests.fixtures.faults import Rule, Stall
+from tests.fixtures.moto import MotoServer
+from tests.fixtures.stores import PROFILE, give_credentials
+from tests.fixtures.swift import SwiftServer
+
+KEY = ObjectKey("orgId=org-1/type=account/file.csv.gz")
+ROLE = "arn:aws:iam::123456789012:role/exports"
+HANGING = 40
+"""More requests than the library sends at a time by itself."""
+
+
+class Cloud:
+    """Buckets of moto behind a proxy, and stores that one connector opens."""
+
+    def __init__(self, proxy: FaultProxy, stack: AsyncExitStack) -> None:
+        self.proxy = proxy
+        self._connector = S3Connector()
+        self._stack = stack
+
+    def open(self, bucket: str, *, organization: str, role_arn: str = "") -> S3Store:
+        access = S3Access(
+            region="us-east-1",
+            endpoint=self.proxy.endpoint,
+            sts_endpoint=self.proxy.endpoint,
+            profile=PROFILE,
+            role_arn=role_arn,
+            external_id=organization,
+        )
+        store = S3Store(bucket, access, self._connector)
+        self._stack.push_async_callback(store.aclose)
+        return store
+
+    def connections(self, bucket: str) -> set[object]:
+        """By which connections there were requests to a bucket."""
+        return {request.connection for request in self.proxy.noted(pattern=f"^/{bucket}/")}
+
+
+@pytest.fixture
+async def cloud(moto: MotoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cloud]:
+    give_credentials(moto, tmp_path, monkeypatch)
+    for name in ("one", "two"):
+        moto.create_bucket(f"bucket-{name}")
+    async with FaultProxy(moto.endpoint) as proxy, AsyncExitStack() as stack:
+        yield Cloud(proxy, stack)
+
+
+async def test_stores_with_the_same_rights_use_the_same_connections(cloud: Cloud) -> None:
+    one, two = cloud.open("bucket-one", organization="org-1"), cloud.open("bucket-two", organization="org-2")
+    await one.put(KEY, b"rows")
+    await two.put(KEY, b"rows")
+    assert len(cloud.connections("bucket-one") | cloud.connections("bucket-two")) == 1
+
+
+async def test_a_connection_lives_as_long_as_one_of_the_stores(cloud: Cloud) -> None:
+    one, two = cloud.open("bucket-one", organization="org-1"), cloud.open("bucket-two", organization="org-2")
+    for store in (one, two):
+        await store.put(KEY, b"rows")
+    await one.aclose()
+    await two.put(KEY, b"rows")
+    assert len(cloud.connections("bucket-two")) == 1
+    await two.aclose()
+    await one.put(KEY, b"rows")
+    assert len(cloud.connections("bucket-one")) == 2
+
+
+async def test_roles_share_nothing(cloud: Cloud) -> None:
+    one = cloud.open("bucket-one", organization="org-1", role_arn=f"{ROLE}-one")
+    two = cloud.open("bucket-two", organization="org-2", role_arn=f"{ROLE}-two")
+    await one.put(KEY, b"rows")
+    await two.put(KEY, b"rows")
+    assert not cloud.connections("bucket-one") & cloud.connections("bucket-two")
+
+
+async def test_requests_that_hang_hold_up_no_other_store(cloud: Cloud) -> None:
+    one, two = cloud.open("bucket-one", organization="org-1"), cloud.open("bucket-two", organization="org-2")
+    stall = Stall()
+    cloud.proxy.add(Rule(stall, "PUT", "^/bucket-one/", times=None))
+    async with anyio.create_task_group() as hanging:
+        for number in range(HANGING):
+            hanging.start_soon(one.put, ObjectKey(f"{KEY}{number}"), b"rows")
+        with anyio.fail_after(20):
+            while len(cloud.proxy.noted("PUT")) < HANGING:
+                await anyio.lowlevel.checkpoint()
+            await two.put(KEY, b"rows")
+        hanging.cancel_scope.cancel()
+
+
+async def test_credentials_that_were_replaced_are_used_by_all_stores(
+    swift: SwiftServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buckets = ("replaced-one", "replaced-two")
+    for bucket in buckets:
+        swift.create_bucket(bucket)
+    connector = S3Connector()
+    access = S3Access(region=swift.region, endpoint=swift.endpoint, profile=PROFILE)
+    stores = [S3Store(bucket, replace(access, external_id=bucket), connector) for bucket in buckets]
+    give_credentials(replace(swift, secret_key="replaced-since"), tmp_path, monkeypatch)
+    try:
+        # Both are connected with the old ones.
+        async with anyio.create_task_group() as tasks:
+            for store in stores:
+                tasks.start_soon(_refused, store)
+        give_credentials(swift, tmp_path, monkeypatch)
+        for store in stores:
+            await store.put(KEY, b"rows")
+    finally:
+        for store in stores:
+            await store.aclose()
+
+
+async def _refused(store: S3Store) -> None:
+    with pytest.raises(PermanentError, match="The credentials are wrong or not active"):
+        await store.put(KEY, b"rows")
+
+
+async def test_certificates_are_loaded_once_for_all_clients_and_again_when_they_are_replaced(
+    swift: SwiftServer, swift_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_credentials(swift, tmp_path, monkeypatch)
+    library: Any = AIOHTTPSession  # the method has no public name
+    loaded, load = list[object](), library._build_verify_context
+
+    def counted(session: AIOHTTPSession) -> object:
+        loaded.append(session)
+        return load(session)
+
+    monkeypatch.setattr(library, "_build_verify_context", counted)
+    ca_file = tmp_path / "ca.pem"
+    access = S3Access(region=swift.region, endpoint=swift.tls_endpoint, profile=PROFILE, ca_file=ca_file)
+
+    stores = [S3Store(swift_bucket, access, S3Connector()) for _ in range(3)]
+    try:
+        copyfile(swift.ca_file, ca_file)
+        for store in stores[:2]:
+            await store.put(KEY, b"rows")
+        assert len(loaded) == 1
+        trustme.CA().cert_pem.write_to_path(str(ca_file))
+        with pytest.raises(PermanentError, match="certificate"):
+            await stores[2].put(KEY, b"rows")
+        assert len(loaded) == 2
+        copyfile(swift.ca_file, ca_file)
+        await stores[2].put(KEY, b"rows")
+        assert len(loaded) == 3
+    finally:
+        for store in stores:
+            await store.aclose()
