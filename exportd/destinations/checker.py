@@ -57,7 +57,7 @@ class DestinationChecker:
         return grants_of(declared, folder=_folder(declared), identity=identity, user=_own_user())
 
     async def _probe(self, declared: DestinationSettings, *, measures: bool) -> CheckResult:
-        destination = self._opener.open(declared)
+        destination = self._opener.open(declared, afresh=True)
         try:
             prober = Prober(
                 destination.store,

@@ -52,12 +52,15 @@ class DestinationOpener:
         """What the configuration declares. Nothing is touched yet. Raises SettingsError when one cannot be opened."""
         return Destinations(self.open(declared) for declared in self._settings.destination)
 
-    def open(self, declared: DestinationSettings) -> Destination:
-        """One destination. Nothing is touched yet. Raises SettingsError when it cannot be opened."""
+    def open(self, declared: DestinationSettings, *, afresh: bool = False) -> Destination:
+        """One destination. Nothing is touched yet. Raises SettingsError when it cannot be opened.
+
+        ``afresh``: it shares no connections and no credentials with others, and reads these anew, as a check has to.
+        """
         return Destination(
             organization=OrganizationId(declared.organization),
             code=DestinationCode(declared.code),
-            store=self._stores.open(declared, self._settings),
+            store=self._stores.open(declared, self._settings, afresh=afresh),
             layout=layout_of(declared),
             location=location_of(declared),
             loader_kit=tuple(DialectName(dialect) for dialect in declared.loader_kit),

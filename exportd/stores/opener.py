@@ -7,6 +7,7 @@ imports them.
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from exportd.model.errors import PermanentError, SettingsError
 from exportd.model.reason import Reason
@@ -26,6 +27,7 @@ from exportd.stores.s3.options import S3Access, S3Options, access_of, piece_byte
 from exportd.stores.store import Store
 
 if TYPE_CHECKING:
+    from exportd.stores.gcs.requester import GcsTokens
     from exportd.stores.s3.connector import S3Connector
 
 
@@ -37,10 +39,14 @@ class StoreOpener:
 
     def __init__(self) -> None:
         self._s3_connector: S3Connector | None = None
+        self._gcs_tokens: GcsTokens = WeakValueDictionary()
         self._file_turns = CallTurns()
 
-    def open(self, declared: DestinationSettings, settings: Settings) -> Store:
-        """The store of a destination. Raises SettingsError when its settings do not suffice."""
+    def open(self, declared: DestinationSettings, settings: Settings, *, afresh: bool = False) -> Store:
+        """The store of a destination. ``afresh``: with connections and credentials of its own, which are read anew.
+
+        Raises SettingsError when its settings do not suffice.
+        """
         match declared:
             case DirectoryDestination():
                 return DirectoryStore(declared.directory, turns=self._file_turns)
@@ -50,9 +56,11 @@ class StoreOpener:
                     access_of(declared, settings.s3),
                     S3Options(declared.checksum, declared.encryption, declared.kms_key),
                     largest_file_bytes=settings.limits.part_size,
+                    afresh=afresh,
                 )
             case GcsDestination():
-                return _gcs_store(declared.bucket, identity_of(declared, settings.gcs), settings.gcs.endpoint)
+                identity, tokens = identity_of(declared, settings.gcs), None if afresh else self._gcs_tokens
+                return _gcs_store(declared.bucket, identity, settings.gcs.endpoint, tokens)
 
     def open_location(self, location: Location) -> Store:
         """The store at a location, whose keys of interest begin with ``location.prefix``.
@@ -84,11 +92,18 @@ class StoreOpener:
             return await self._s3().own_identity(access)
 
     def _s3_store(
-        self, bucket: str, access: S3Access, options: S3Options | None = None, *, largest_file_bytes: int = 0
+        self,
+        bucket: str,
+        access: S3Access,
+        options: S3Options | None = None,
+        *,
+        largest_file_bytes: int = 0,
+        afresh: bool = False,
     ) -> Store:
         from exportd.stores.s3.store import S3Store
 
-        return S3Store(bucket, access, self._s3(), options=options, piece_bytes=piece_bytes_for(largest_file_bytes))
+        connector = self._s3().afresh() if afresh else self._s3()
+        return S3Store(bucket, access, connector, options=options, piece_bytes=piece_bytes_for(largest_file_bytes))
 
     def _s3(self) -> "S3Connector":
         from exportd.stores.s3.connector import S3Connector
@@ -116,10 +131,10 @@ def shared_settings(settings: Settings) -> tuple[object, ...]:
     return settings.s3, settings.gcs, settings.limits.part_size
 
 
-def _gcs_store(bucket: str, identity: GcsIdentity, endpoint: str) -> Store:
+def _gcs_store(bucket: str, identity: GcsIdentity, endpoint: str, tokens: "GcsTokens | None" = None) -> Store:
     from exportd.stores.gcs.store import GcsStore
 
-    return GcsStore(bucket, identity, endpoint=endpoint)
+    return GcsStore(bucket, identity, endpoint=endpoint, tokens=tokens)
 
 
 def _google_credentials(location: Location) -> CredentialsFile:

@@ -4,7 +4,7 @@ What fails on the way comes out as TransientError or PermanentError.
 """
 
 import importlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -30,11 +30,21 @@ _CONNECT_TIMEOUT_S = 10.0
 _BLOCK_BYTES = 256 << 10
 
 
-class GcsConnector:
-    """Connects when it is used, in the event loop that uses it. ``close`` ends everything until then."""
+GcsTokens = MutableMapping[GcsIdentity, "GcsToken"]
+"""The tokens of stores, by their identity: fetching one with the key of a service account takes 30 ms of CPU."""
 
-    def __init__(self, identity: GcsIdentity, *, bucket: str, connections: int) -> None:
+
+class GcsConnector:
+    """Connects when it is used, in the event loop that uses it. ``close`` ends everything until then.
+
+    The token is shared by all connectors with the same ``tokens`` and the same identity.
+    """
+
+    def __init__(
+        self, identity: GcsIdentity, *, bucket: str, connections: int, tokens: GcsTokens | None = None
+    ) -> None:
         self.identity = identity
+        self._tokens: GcsTokens = {} if tokens is None else tokens
         self._bucket = bucket
         self._connections = connections
         self._connecting = anyio.Lock()
@@ -49,19 +59,15 @@ class GcsConnector:
                 self._session = await self._connect()
         return self._session
 
-    async def authorization(self) -> Mapping[str, str]:
-        """The headers that authorize a request. Raises TransientError or PermanentError."""
+    async def token(self) -> str | None:
+        """What authorizes a request; None where nothing has to. Raises TransientError or PermanentError."""
         await self.session()
-        if self._token is None:
-            return {}
-        return {"Authorization": f"Bearer {await self._token.get()}"}
+        return None if self._token is None else await self._token.value(bucket=self._bucket)
 
-    def forget_token(self) -> bool:
-        """Drop a token that is not accepted; whether there was one, so that another one may be."""
-        if self._token is None:
-            return False
-        self._token.forget()
-        return True
+    def forget_token(self, token: str) -> None:
+        """Drop a token that is not accepted."""
+        if self._token is not None:
+            self._token.forget(token)
 
     async def close(self) -> None:
         # Taken first: who calls while it closes gets a new one.
@@ -81,7 +87,7 @@ class GcsConnector:
                 reason=Reason.DESTINATION_REFUSED,
             ) from error
         if not isinstance(self.identity, Anonymous):
-            self._token = tokens.GcsToken(self.identity, bucket=self._bucket)
+            self._token = self._tokens.setdefault(self.identity, tokens.GcsToken(self.identity))
         self._client = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._connections),
             # Each request has its own limit, which grows with what it moves.
@@ -184,18 +190,22 @@ class GcsRequester:
         )
 
     async def _open(self, request: GcsRequest, scope: anyio.CancelScope) -> aiohttp.ClientResponse:
-        response = await self._open_once(request, scope)
-        if response.status == 401 and not request.is_session and self._connector.forget_token():
+        token = None if request.is_session else await self._connector.token()
+        response = await self._open_once(request, scope, token)
+        if response.status == 401 and token is not None:
             # The token was revoked, or the clocks differ: one attempt with a new one.
             response.close()
-            response = await self._open_once(request, scope)
+            self._connector.forget_token(token)
+            response = await self._open_once(request, scope, await self._connector.token())
         return response
 
-    async def _open_once(self, request: GcsRequest, scope: anyio.CancelScope) -> aiohttp.ClientResponse:
+    async def _open_once(
+        self, request: GcsRequest, scope: anyio.CancelScope, token: str | None
+    ) -> aiohttp.ClientResponse:
         session = await self._connector.session()
         headers = {**request.headers, "Accept-Encoding": "identity"}
-        if not request.is_session:
-            headers.update(await self._connector.authorization())
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
         return await session.request(
             request.method,
             request.url,

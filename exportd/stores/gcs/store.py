@@ -30,7 +30,7 @@ from exportd.stores.gcs.answers import (
 )
 from exportd.stores.gcs.errors import is_missing_bucket, is_precondition
 from exportd.stores.gcs.identity import GcsIdentity
-from exportd.stores.gcs.requester import GcsConnector, GcsRequest, GcsRequester
+from exportd.stores.gcs.requester import GcsConnector, GcsRequest, GcsRequester, GcsTokens
 from exportd.stores.gcs.uploader import QUANTUM_BYTES, GcsUploader, whole_pieces
 from exportd.stores.layout import ObjectKey, content_type
 from exportd.stores.store import ObjectInfo, Piece, StoreLimits, Upload, UploadGoneError, require_key
@@ -47,8 +47,8 @@ _NOTHING = 0
 class GcsStore:
     """``bucket``, written to as ``identity``. Connects when it is first used.
 
-    ``endpoint`` is that of an emulator, empty for Google. ``piece_bytes`` is a multiple of 256 KiB. A request fails
-    when nothing moves in it for ``stall_timeout_s``.
+    ``endpoint`` is that of an emulator, empty for Google. ``tokens`` are shared with other stores. ``piece_bytes`` is a
+    multiple of 256 KiB. A request fails when nothing moves in it for ``stall_timeout_s``.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class GcsStore:
         identity: GcsIdentity,
         *,
         endpoint: str = "",
+        tokens: GcsTokens | None = None,
         piece_bytes: int = _USUAL_PIECE_BYTES,
         stall_timeout_s: float = 60.0,
     ) -> None:
@@ -70,7 +71,7 @@ class GcsStore:
             pieces_in_order=True,
             lists_uploads=False,
         )
-        self._connector = GcsConnector(identity, bucket=bucket, connections=_CONNECTIONS)
+        self._connector = GcsConnector(identity, bucket=bucket, connections=_CONNECTIONS, tokens=tokens)
         self._requester = GcsRequester(self._connector, bucket=bucket, stall_timeout_s=stall_timeout_s)
         self._uploader = GcsUploader(self._requester, name=self.name)
         self._unanswered: dict[ObjectKey, Content] = {}

@@ -1,10 +1,9 @@
-"""Fetches an access token of Google's for an identity. Blocking: it reads files, runs programs and asks servers.
+"""Fetches access tokens of Google's, and keeps them. Fetching one blocks: it reads files, runs programs, asks servers.
 
 google-auth does it, from the credentials' own description (``from_info``): its ``default`` and its loaders of files
 ask servers in the constructor, and would take whatever identity the environment offers.
 """
 
-import io
 import json
 import os
 import subprocess
@@ -15,8 +14,6 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import requests
-from gcloud.aio.auth import Token
-from gcloud.aio.auth.token import TokenResponse
 from google.auth import aws, identity_pool, pluggable
 from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import Request
@@ -109,47 +106,50 @@ def _kind(source: dict[str, Any]) -> Any:
     return identity_pool.Credentials
 
 
-class GcsToken(Token):
-    """gcloud-aio's token, fetched by google-auth, which knows every kind of identity.
+class GcsToken:
+    """The token of an identity, for all stores that use it. It is renewed five minutes before its end.
 
-    It is renewed five minutes before its end. gcloud-aio itself would try five times, up to a minute apart, whatever is
-    wrong, in a task that all callers share: the cancellation of one ends it for all. Here a fetch is one attempt of at
-    most ``timeout_s``, other callers wait for it behind a lock, and each caller repeats by its own retry budget.
+    A fetch is one attempt of at most ``timeout_s``. Those who wait for it share what comes of it, and each repeats by
+    its own retry budget.
     """
 
-    def __init__(self, identity: WorkloadIdentity | CredentialsFile, *, bucket: str, timeout_s: float = 20.0) -> None:
-        # An empty description keeps the library from looking for one in the environment.
-        super().__init__(service_file=io.StringIO("{}"), scopes=[SCOPE])
+    def __init__(self, identity: WorkloadIdentity | CredentialsFile, *, timeout_s: float = 20.0) -> None:
         self._identity = identity
-        self._bucket = bucket
         self._timeout_s = timeout_s
         self._fetching = anyio.Lock()
+        self._fetches = 0
+        self._value = ""
         self._ends_at = 0.0
+        self._failure: Exception | None = None
 
-    async def ensure_token(self) -> None:
-        """Raises TransientError or PermanentError."""
+    async def value(self, *, bucket: str) -> str:
+        """The token, for a request to ``bucket``. Raises TransientError or PermanentError."""
+        fetches = self._fetches
         async with self._fetching:
             left_s = self._ends_at - anyio.current_time()
-            if self.access_token is not None and left_s > _RENEWED_BEFORE_END_S:
-                return
-            try:
-                response = await self.refresh(timeout=int(self._timeout_s))
-            except TransientError:
-                if self.access_token is None or left_s < _UNSAFE_BEFORE_END_S:
-                    raise
-            else:
-                self.access_token = response.value
-                self._ends_at = anyio.current_time() + response.expires_in
+            if self._value and left_s > _RENEWED_BEFORE_END_S:
+                return self._value
+            if self._fetches == fetches:
+                await self._fetch()
+            if self._failure is not None:
+                failure = translate_identity_failure(self._failure, self._identity, bucket=bucket)
+                if not self._value or left_s < _UNSAFE_BEFORE_END_S or not isinstance(failure, TransientError):
+                    # Not as its cause: it may repeat the token.
+                    raise failure from None
+            return self._value
 
-    async def refresh(self, *, timeout: int) -> TokenResponse:
+    async def _fetch(self) -> None:
+        self._failure = None
         try:
-            with anyio.fail_after(timeout):
+            with anyio.fail_after(self._timeout_s):
                 fetched = await anyio.to_thread.run_sync(fetch_token, self._identity, abandon_on_cancel=True)
         except (GoogleAuthError, OSError, KeyError, TypeError, ValueError) as error:
-            # Not as its cause: it may repeat the token.
-            raise translate_identity_failure(error, self._identity, bucket=self._bucket) from None
-        return TokenResponse(value=fetched.value, expires_in=int(fetched.lifetime_s))
+            self._failure = error
+        else:
+            self._value, self._ends_at = fetched.value, anyio.current_time() + fetched.lifetime_s
+        self._fetches += 1
 
-    def forget(self) -> None:
+    def forget(self, value: str) -> None:
         """Fetch another token at the next request: this one is not accepted any more, whatever its lifetime."""
-        self.access_token = None
+        if self._value == value:
+            self._value = ""

@@ -155,10 +155,14 @@ class _SharedClient:
 class S3Connector:
     """Makes clients. One serves the daemon."""
 
-    def __init__(self) -> None:
-        self._descriptions = AioSession().get_component("data_loader")
+    def __init__(self, descriptions: Any = None) -> None:
+        self._descriptions = descriptions or AioSession().get_component("data_loader")
         self._own_sessions: dict[str, AioSession] = {}
         self._clients: dict[tuple[str, S3Access], _SharedClient] = {}
+
+    def afresh(self) -> "S3Connector":
+        """Another one, which reads all credentials anew and shares no client with this one."""
+        return S3Connector(self._descriptions)
 
     async def client(self, access: S3Access, *, stack: AsyncExitStack) -> "S3Client":
         """A client of S3, open until ``stack`` is closed. Raises what the library does."""

@@ -6,10 +6,12 @@ import sys
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import unquote
+from weakref import WeakValueDictionary
 
+import anyio
 import pytest
 import structlog
 from aiohttp import web
@@ -27,7 +29,9 @@ from exportd.stores.gcs.identity import (
     TokenUrl,
     WorkloadIdentity,
 )
+from exportd.stores.gcs.requester import GcsTokens
 from exportd.stores.gcs.store import GcsStore
+from exportd.stores.gcs.token_fetcher import GcsToken
 from exportd.stores.layout import ObjectKey
 from tests.fixtures.server_process import LOOPBACK
 from tests.fixtures.strict_gcs import BUCKET, StrictGcs, running_strict_gcs
@@ -117,8 +121,8 @@ def token_file(folder: Path) -> TokenFile:
     return TokenFile(path)
 
 
-async def put(server: StrictGcs, identity: GcsIdentity) -> None:
-    store = GcsStore(BUCKET, identity, endpoint=server.endpoint)
+async def put(server: StrictGcs, identity: GcsIdentity, *, tokens: GcsTokens | None = None) -> None:
+    store = GcsStore(BUCKET, identity, endpoint=server.endpoint, tokens=tokens)
     try:
         await store.put(KEY, b"rows")
     finally:
@@ -235,6 +239,65 @@ async def test_a_token_is_fetched_once_and_anew_when_it_is_not_accepted(
         await store.head(KEY)
     assert len(tokens.exchanges) == 2
     await store.aclose()
+
+
+async def test_stores_with_the_same_identity_share_a_token(
+    server: StrictGcs, tokens: TokenService, tmp_path: Path
+) -> None:
+    server.tokens = [f"Bearer {STS_TOKEN}"]
+    shared: GcsTokens = WeakValueDictionary()
+    identity = workload(tokens, token_file(tmp_path))
+    other = replace(identity, service_account="of-another")
+    one, *others = (GcsStore(BUCKET, identity, endpoint=server.endpoint, tokens=shared) for _ in range(20))
+    async with anyio.create_task_group() as tasks:
+        for number, store in enumerate((one, *others)):
+            tasks.start_soon(store.put, ObjectKey(f"{number}.csv.gz"), b"rows")
+    assert len(tokens.exchanges) == 1
+    with pytest.raises(PermanentError):  # its own token is none that the bucket takes
+        await put(server, other, tokens=shared)
+    assert len(tokens.impersonations) == 2
+    for store in others:
+        await store.aclose()
+    assert identity in shared
+    await one.aclose()
+    assert not shared, "what no store uses is forgotten"
+
+
+async def test_those_who_wait_for_a_token_share_the_failure(tokens: TokenService, tmp_path: Path) -> None:
+    """Otherwise each would ask in its turn, and the last one would wait for all."""
+    tokens.refusal = (503, {"error": "unavailable"})
+    token = GcsToken(workload(tokens, token_file(tmp_path)))
+    failures: dict[str, str] = {}
+
+    async def ask(bucket: str) -> None:
+        with pytest.raises(TransientError) as failure:
+            await token.value(bucket=bucket)
+        failures[bucket] = failure.value.sentence
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(20):
+            tasks.start_soon(ask, f"bucket-{number}")
+    assert len(tokens.exchanges) == 1
+    assert all(f"gs://{bucket}: Google gave no token" in sentence for bucket, sentence in failures.items())
+    assert len(failures) == 20
+    tokens.refusal = None
+    assert await token.value(bucket="bucket") == STS_TOKEN
+
+
+async def test_the_one_who_fetches_may_leave(tokens: TokenService, tmp_path: Path) -> None:
+    token = GcsToken(workload(tokens, token_file(tmp_path)))
+    values: list[str] = []
+
+    async def ask() -> None:
+        values.append(await token.value(bucket="bucket"))
+
+    async with anyio.create_task_group() as waiting, anyio.create_task_group() as leaving:
+        leaving.start_soon(ask)
+        await anyio.lowlevel.checkpoint()
+        waiting.start_soon(ask)
+        await anyio.lowlevel.checkpoint()
+        leaving.cancel_scope.cancel()
+    assert values == [STS_TOKEN]
 
 
 async def test_a_token_near_its_end_serves_while_no_other_is_to_be_had(

@@ -32,7 +32,7 @@ class Account:
         self._connector = S3Connector()
         self._stack = stack
 
-    def open(self, bucket: str, role_arn: str = ROLE, external_id: str = "org-1") -> S3Store:
+    def open(self, bucket: str, role_arn: str = ROLE, external_id: str = "org-1", *, afresh: bool = False) -> S3Store:
         access = S3Access(
             region="us-east-1",
             endpoint=self.proxy.endpoint,
