@@ -30,7 +30,7 @@ from tests.fixtures.stores import PROFILE, aws_environment
 from tests.fixtures.swift import SwiftServer, running_swift
 
 ORGANIZATIONS: Final = 300
-ORGANIZATIONS_TO_S3: Final = 30
+"""More than there are destinations that keep their connections while nothing uses them."""
 ROUNDS, ROUNDS_TO_S3 = 2, 1
 BEFORE: Final = "15f2ed3"
 """The commit before small jobs were made cheaper."""
@@ -85,7 +85,7 @@ async def measure_to_s3(options: Options, say: Say) -> list[Measurement]:
         say("starting Swift")
         async with _swift(folder / "swift") as swift:
             environment = aws_environment(swift, folder)
-            organizations = options.size(ORGANIZATIONS_TO_S3)
+            organizations = options.size(ORGANIZATIONS)
             async with _trees(options, organizations, swift=swift, environment=environment) as trees:
                 figures = await _rounds(trees, options.repeats(ROUNDS_TO_S3), say)
     return [_against_earlier(f"{kind}, to S3", kind, _LIMIT_TO_S3, figures) for kind in _LIMITS]
